@@ -1,0 +1,53 @@
+"""Names, orders and rates of the competition's files.
+
+Source: the data page of the Kaggle competition "HMS - Harmful Brain Activity
+Classification" and its files; every order below is the files' own.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+CLASSES: Final = ("Seizure", "LPD", "GPD", "LRDA", "GRDA", "Other")
+VOTE_COLUMNS: Final = tuple(f"{name.lower()}_vote" for name in CLASSES)
+TARGET_COLUMNS: Final = tuple(f"{name.lower()}_target" for name in CLASSES)
+PROBABILITY_COLUMNS: Final = VOTE_COLUMNS
+"""The submission file names its probabilities like the vote counts."""
+N_CLASSES: Final = len(CLASSES)
+
+LABEL_COLUMNS: Final = (
+    "eeg_id",
+    "eeg_sub_id",
+    "eeg_label_offset_seconds",
+    "spectrogram_id",
+    "spectrogram_sub_id",
+    "spectrogram_label_offset_seconds",
+    "label_id",
+    "patient_id",
+    "expert_consensus",
+    *VOTE_COLUMNS,
+)
+
+ELECTRODES: Final = (
+    *("Fp1", "F3", "C3", "P3", "F7", "T3", "T5", "O1", "Fz", "Cz"),
+    *("Pz", "Fp2", "F4", "C4", "P4", "F8", "T4", "T6", "O2", "EKG"),
+)
+EEG_RATE_HZ: Final = 200
+EEG_WINDOW_S: Final = 50
+EEG_WINDOW_SAMPLES: Final = EEG_RATE_HZ * EEG_WINDOW_S
+
+PANELS: Final = ("LL", "RL", "LP", "RP")
+"""Left lateral, right lateral, left parasagittal, right parasagittal."""
+SPECTROGRAM_STEP_S: Final = 2
+SPECTROGRAM_WINDOW_S: Final = 600
+SPECTROGRAM_WINDOW_ROWS: Final = SPECTROGRAM_WINDOW_S // SPECTROGRAM_STEP_S
+N_FREQUENCIES: Final = 100
+# Bins 3-102 of a 1,024-point transform at 200 Hz, named by two decimals with
+# trailing zeros dropped (LL_4.1, not LL_4.10).
+FREQUENCIES_HZ: Final = tuple(round(k * EEG_RATE_HZ / 1024, 2) for k in range(3, 103))
+SPECTROGRAM_COLUMNS: Final = tuple(
+    f"{panel}_{frequency:g}" for panel in PANELS for frequency in FREQUENCIES_HZ
+)
+
+VOTE_TIERS: Final = (("1-3", 1, 3), ("4-9", 4, 9), (">=10", 10, None))
+"""Disjoint tiers of total votes: name, smallest, largest (None: no upper end)."""

@@ -1,0 +1,295 @@
+"""Frozen, validated models of every knob; canonical form and hash.
+
+A configuration is made once, checked when it is made, and never changed. Its
+canonical form holds only what changes results, every default spelled out, so
+two ways of writing the same experiment have one hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+View = Literal["panels", "statistics"]
+Normalisation = Literal["none", "per_image", "global"]
+Loss = Literal["kl", "kl_log_votes", "kl_capped_votes", "kl_floored_votes"]
+StageRows = Literal["all", "below_threshold", "at_least_threshold"]
+Objective = Literal["kl_all", "kl_4", "kl_10"]
+Scalar = bool | int | float | str | None
+
+Positive = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Frozen(BaseModel):
+    """Base of all configurations: immutable, no unknown keys, finite numbers."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class DataConfig(Frozen):
+    """Which rows there are and how they are divided."""
+
+    unit: Literal["eeg_votes", "eeg", "label"] = "eeg_votes"
+    """One row a distinct (EEG, six votes), an EEG, or a label row."""
+    window: Literal["middle", "nearest"] = "middle"
+    """Middle of the row's first and last offset, or the label row nearest to it."""
+    n_folds: Annotated[int, Field(ge=2)] = 5
+    """Patient-grouped folds."""
+    fold_seed: int = 42
+    """Seed of the shuffled StratifiedGroupKFold."""
+
+
+class InputConfig(Frozen):
+    """What the model sees."""
+
+    source: Literal["kaggle"] = "kaggle"
+    """Packed source: the competition's own ten-minute spectrograms."""
+    views: Annotated[tuple[View, ...], Field(min_length=1)] = ("panels",)
+    """Images made of the four panels; several are joined side by side."""
+    normalisation: Normalisation = "per_image"
+    """``global`` is fitted once a fold, on all of its training rows."""
+    pool: tuple[Count, Count] = (1, 1)
+    """Blocks (frequency, time) over which log power is averaged before all else."""
+    size: tuple[Count, Count] | None = None
+    """Height and width to which the image is resized (bilinear), or as it is."""
+
+
+class ModelConfig(Frozen):
+    """A timm model."""
+
+    name: str = "tf_efficientnet_b0"
+    """Any name that ``timm.list_models()`` knows."""
+    pretrained: bool = True
+    """Start from pretrained weights: timm's hub, or ``weights_file``."""
+    weights_file: str | None = None
+    """Local file with the pretrained weights, for machines without the hub."""
+    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Stochastic depth rate."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    """Dropout before the last layer."""
+
+    @model_validator(mode="after")
+    def _weights_belong_to_pretrained(self) -> Self:
+        if self.weights_file is not None and not self.pretrained:
+            raise ValueError("weights_file needs pretrained: true")
+        return self
+
+
+class CutMixConfig(Frozen):
+    """CutMix among rows that share a class, published for this competition."""
+
+    probability: Fraction = 0.4
+    """Share of batches that are cut."""
+    axis: Literal["time", "frequency"] = "time"
+    """``time`` leaves the centre uncut; ``frequency`` is what the publication ran."""
+
+
+class StageConfig(Frozen):
+    """One stage of training: which rows, how long; the rest as in ``training``."""
+
+    name: str = "train"
+    """Shown in logs."""
+    rows: StageRows = "all"
+    """Training rows by total votes against ``training.stage_threshold``."""
+    epochs: Count = 6
+    """Passes over the stage's rows."""
+    loss: Loss | None = None
+    """Loss of this stage; ``training.loss`` where absent."""
+    learning_rate: Positive | None = None
+    """Largest learning rate; ``training.learning_rate`` where absent."""
+    cutmix: CutMixConfig | Literal["off"] | None = None
+    """CutMix of this stage; ``off``; or ``training.cutmix`` where absent."""
+
+
+class ResolvedStage(Frozen):
+    """A stage with nothing left to inherit."""
+
+    name: str
+    rows: StageRows
+    threshold: int | None
+    epochs: int
+    loss: Loss
+    learning_rate: float
+    cutmix: CutMixConfig | None
+
+
+class TrainingConfig(Frozen):
+    """How a fold is trained."""
+
+    seed: int = 0
+    """Every draw of a fold derives from (seed, fold, stage, epoch)."""
+    batch_size: Count = 32
+    """Largest global batch, whatever the number of workers."""
+    learning_rate: Positive = 1e-3
+    """Largest rate of the OneCycle schedule."""
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    """AdamW's decoupled weight decay."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of a stage's steps during which the rate rises (published: 0)."""
+    div_factor: Positive = 25.0
+    """First rate of the warmup = learning_rate / div_factor."""
+    final_div_factor: Positive = 0.4
+    """Last rate = learning_rate / div_factor / final_div_factor (published: 0.4)."""
+    loss: Loss = "kl"
+    """Row weights by total votes."""
+    normalise_weights: bool = False
+    """Divide row weights by their mean over the batch (published: no)."""
+    cutmix: CutMixConfig | None = None
+    """Same-class CutMix; none where absent."""
+    stage_threshold: Annotated[int, Field(ge=2)] = 5
+    """Total votes from which a row is a good one; used by stages that ask for it."""
+    stages: Annotated[tuple[StageConfig, ...], Field(min_length=1)] = (StageConfig(),)
+    """Trained in turn, each with a fresh AdamW and schedule."""
+    checkpoint: Literal["last", "best"] = "last"
+    """``best`` keeps the best evaluation on the scored rows: its score is optimistic."""
+    precision: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
+    """``auto``: bfloat16 autocast on a GPU that has it, float32 elsewhere."""
+
+    def resolved_stages(self) -> tuple[ResolvedStage, ...]:
+        """Stages with inherited values filled in and unused thresholds dropped."""
+        return tuple(
+            ResolvedStage(
+                name=stage.name,
+                rows=stage.rows,
+                threshold=None if stage.rows == "all" else self.stage_threshold,
+                epochs=stage.epochs,
+                loss=stage.loss or self.loss,
+                learning_rate=stage.learning_rate or self.learning_rate,
+                cutmix=None if stage.cutmix == "off" else stage.cutmix or self.cutmix,
+            )
+            for stage in self.stages
+        )
+
+
+class Experiment(Frozen):
+    """A configuration with nothing left free: one trial's worth of folds."""
+
+    name: str = "experiment"
+    """Shown in logs and tables; changes no result."""
+    data: DataConfig = DataConfig()
+    input: InputConfig = InputConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+
+
+class Parameter(Frozen):
+    """One searched value: exactly one of ``choices``, ``int`` and ``float``."""
+
+    choices: list[Any] | dict[str, Any] | None = None
+    """Values to choose from; as a mapping, labels for values of any shape."""
+    int_: Annotated[tuple[int, int] | None, Field(alias="int")] = None
+    """Smallest and largest whole number."""
+    float_: Annotated[tuple[float, float] | None, Field(alias="float")] = None
+    """Smallest and largest number."""
+    log: bool = False
+    """Search on a logarithmic scale."""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        given = [kind for kind in (self.choices, self.int_, self.float_) if kind is not None]
+        if len(given) != 1:
+            raise ValueError("a parameter needs exactly one of choices, int and float")
+        if self.choices is not None:
+            if not self.choices:
+                raise ValueError("choices must not be empty")
+            if self.log:
+                raise ValueError("log belongs to int and float, not to choices")
+            if isinstance(self.choices, list) and any(
+                isinstance(value, (list, dict)) for value in self.choices
+            ):
+                raise ValueError("choices that are lists or mappings need labels: {label: value}")
+        bounds = self.int_ or self.float_
+        if bounds is not None and not bounds[0] < bounds[1]:
+            raise ValueError("the first bound must be smaller than the second")
+        if bounds is not None and self.log and bounds[0] <= 0:
+            raise ValueError("log needs bounds above 0")
+        return self
+
+
+class StudyConfig(Frozen):
+    """What a study searches for and how long."""
+
+    objective: Objective = "kl_10"
+    """Out-of-fold KL on all rows, on rows of >= 4, or of >= 10 votes."""
+    n_trials: Count = 20
+    """Finished trials that the study ends with."""
+    sampler: Literal["tpe", "random"] = "tpe"
+    """Optuna's sampler; TPE is multivariate."""
+    startup_trials: Count = 5
+    """Random trials before TPE models the space."""
+    seed: int = 0
+    """Seed of the sampler."""
+
+
+class ResourcesConfig(Frozen):
+    """What a trial may use; changes where things run, not what comes out."""
+
+    workers: Count = 1
+    """Workers of a group; the world size is part of a result's key."""
+    cpus_per_worker: Positive = 1
+    """Logical CPUs a worker; also its number of torch threads."""
+    gpus_per_worker: Annotated[float, Field(ge=0)] = 0
+    """GPUs a worker; 0 trains on the CPU."""
+    group: Literal["fold", "trial"] = "fold"
+    """One worker group a fold, or one kept for all folds of a trial."""
+    max_concurrent_trials: Count | None = None
+    """Upper bound; the cluster's size bounds it too."""
+    max_failures: Annotated[int, Field(ge=0)] = 2
+    """Restarts of a worker group after a lost worker or node."""
+    health_check_interval_s: Positive = 2.0
+    """How often Ray Train looks after its workers; small values start faster."""
+    start_timeout_s: Positive = 60.0
+    """How long Ray Train waits for a group's workers before it tries again."""
+
+
+class Space(Frozen):
+    """A search space: an experiment and what is searched around it."""
+
+    experiment: Experiment = Experiment()
+    search: dict[str, Parameter] = {}
+    """Dotted path into the experiment -> parameter."""
+    start: list[dict[str, Any]] = []
+    """Points to try first: dotted path -> value or label."""
+    study: StudyConfig = StudyConfig()
+    resources: ResourcesConfig = ResourcesConfig()
+
+    def alone(self) -> Space:
+        """The experiment by itself: nothing searched, one trial."""
+        study = self.study.model_copy(update={"n_trials": 1})
+        return self.model_copy(update={"search": {}, "start": [], "study": study})
+
+
+def canonical(experiment: Experiment) -> dict[str, Any]:
+    """What of an experiment changes its results, as plain data.
+
+    Names are dropped, stages inherit, a threshold that no stage uses is dropped.
+    The path of a weights file is dropped too: its content belongs to the key
+    that the fold store makes (see ``experiment.fold_key``).
+    """
+    data = experiment.model_dump(mode="json")
+    del data["name"], data["model"]["weights_file"]
+    training = data["training"]
+    for inherited in ("loss", "learning_rate", "cutmix", "stage_threshold"):
+        del training[inherited]
+    training["stages"] = [
+        stage.model_dump(mode="json", exclude={"name"})
+        for stage in experiment.training.resolved_stages()
+    ]
+    return data
+
+
+def digest(data: Any) -> str:
+    """SHA-256 (hex) of plain data, independent of the order of keys.
+
+    Args:
+        data: anything that JSON can hold; NaN and infinity are refused.
+    """
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,270 @@
+"""YAML files and ``--set`` to validated configurations; all errors at once."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from hms_ray.config import Experiment, Parameter, Space
+from hms_ray.errors import ConfigError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 with two traps removed: 1e-3 is a number, a repeated key an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} stands twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)$"),
+    list("-+0123456789."),
+)
+
+
+def parse_yaml(text: str, where: object) -> Any:
+    """Plain data from YAML text.
+
+    Raises:
+        ConfigError: with line and column, where the text is not YAML.
+    """
+    try:
+        # _Loader is a SafeLoader; ruff cannot see that.
+        return yaml.load(text, Loader=_Loader)  # noqa: S506
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{where}, line {mark.line + 1}, column {mark.column + 1}" if mark else where
+        problem = getattr(error, "problem", None) or str(error)
+        raise ConfigError("a configuration must be valid YAML", got=problem, where=place) from None
+
+
+def load_space(path: str | Path, settings: Sequence[str] = ()) -> Space:
+    """Reads a search space or experiment file and applies ``--set`` to it.
+
+    Args:
+        path: YAML file with any of the keys of ``Space``.
+        settings: texts ``a.b=value``; values are YAML. A path starts at one of
+            the file's own keys or inside its experiment
+            (``training.seed=1`` is ``experiment.training.seed=1``).
+
+    Raises:
+        ConfigError: naming every fault of the file at once.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise ConfigError("a configuration file must be readable", got=reason, where=path) from None
+    data = parse_yaml(text, path)
+    if data is None:
+        data = {}
+    if not isinstance(data, dict):
+        raise ConfigError(
+            "a configuration file must be a mapping", got=type(data).__name__, where=path
+        )
+    for setting in settings:
+        apply_setting(data, setting)
+    return validate_space(data, where=path)
+
+
+def validate_space(data: Mapping[str, Any], where: object) -> Space:
+    """A checked space from plain data, its search paths and start points included."""
+    space = _validated(Space, data, where)
+    faults = [fault for path in space.search for fault in _search_faults(space, path)]
+    for number, point in enumerate(space.start):
+        faults += _start_faults(space, point, f"start.{number}")
+    if faults:
+        raise _listed(faults, where)
+    return space
+
+
+def replace_values(
+    experiment: Experiment, values: Mapping[str, Any], where: object = "values"
+) -> Experiment:
+    """A copy of an experiment with values set by dotted path, checked again."""
+    data = experiment.model_dump(mode="json")
+    for path, value in values.items():
+        set_path(data, path, value)
+    return _validated(Experiment, data, where)
+
+
+def apply_setting(data: dict[str, Any], setting: str) -> None:
+    """Applies one ``a.b=value`` to plain space data, in place."""
+    path, equals, value = setting.partition("=")
+    path = path.strip()
+    if not equals or not path:
+        raise ConfigError("--set must look like a.b=value", got=setting)
+    if path.split(".")[0] not in Space.model_fields:
+        path = f"experiment.{path}"
+    set_path(data, path, parse_yaml(value, f"--set {setting}"))
+
+
+def set_path(data: dict[str, Any], path: str, value: Any) -> None:
+    """Sets one value in nested mappings and lists; missing mappings are made."""
+    *parents, last = path.split(".")
+    here: Any = data
+    walked: list[str] = []
+    for name in parents:
+        walked.append(name)
+        here = _step(here, name, ".".join(walked))
+    if isinstance(here, list):
+        here[_index(here, last, path)] = value
+    else:
+        here[last] = value
+
+
+def _step(here: Any, name: str, walked: str) -> Any:
+    if isinstance(here, list):
+        return here[_index(here, name, walked)]
+    below = here.get(name)
+    if below is None:
+        below = here[name] = {}
+    if not isinstance(below, (dict, list)):
+        raise ConfigError(
+            "a dotted path must lead through mappings and lists",
+            got=f"{below!r} at {walked}",
+        )
+    return below
+
+
+def _index(values: list[Any], name: str, walked: str) -> int:
+    if not name.isdigit() or int(name) >= len(values):
+        raise ConfigError(
+            f"a list is entered by a position from 0 to {len(values) - 1}",
+            got=name,
+            where=walked,
+            fix="Where a file leaves a list out, write it in the file before setting its items.",
+        )
+    return int(name)
+
+
+def _validated(model: type[Model], data: Mapping[str, Any], where: object) -> Model:
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        errors: list[dict[str, Any]] = [dict(fault) for fault in error.errors()]
+        # A list whose items are faulty is also reported as too short: once will do.
+        inner = {tuple(fault["loc"][:-1]) for fault in errors} | {
+            tuple(fault["loc"][:-2]) for fault in errors
+        }
+        faults = [
+            _fault(model, fault)
+            for fault in errors
+            if not (fault["type"] == "too_short" and tuple(fault["loc"]) in inner)
+        ]
+        raise _listed(faults, where) from None
+
+
+def parameter_values(parameter: Parameter) -> dict[str, Any]:
+    """The values a parameter is checked with: label -> value; bounds where it is a range."""
+    if isinstance(parameter.choices, dict):
+        return dict(parameter.choices)
+    if parameter.choices is not None:
+        return {str(value): value for value in parameter.choices}
+    return {str(bound): bound for bound in parameter.int_ or parameter.float_ or ()}
+
+
+def _search_faults(space: Space, path: str) -> list[str]:
+    """A searched path must lead to a value, and every value must fit there."""
+    faults = []
+    for label, value in parameter_values(space.search[path]).items():
+        try:
+            replace_values(space.experiment, {path: value})
+        except ConfigError as error:
+            faults += [f"search.{path} with {label}: {line}" for line in _lines(error)]
+    return list(dict.fromkeys(faults))
+
+
+def _start_faults(space: Space, point: Mapping[str, Any], where: str) -> list[str]:
+    """A start point gives a value for every searched path, within its bounds."""
+    faults = [
+        f"{where}: {path} is not searched{_closest(path, space.search)}"
+        for path in point
+        if path not in space.search
+    ]
+    for path, parameter in space.search.items():
+        if path not in point:
+            faults.append(f"{where}: a value for {path} is missing")
+        elif not _within(parameter, point[path]):
+            faults.append(f"{where}: {path} cannot be {point[path]!r}")
+    return faults
+
+
+def _within(parameter: Parameter, value: Any) -> bool:
+    if parameter.choices is not None:
+        return value in parameter.choices
+    low, high = parameter.int_ or parameter.float_ or (0, 0)
+    number = isinstance(value, int) or (parameter.float_ and isinstance(value, float))
+    return bool(number) and not isinstance(value, bool) and low <= value <= high
+
+
+def _fault(model: type[BaseModel], error: Mapping[str, Any]) -> str:
+    """One line for one of pydantic's errors: where, rule, value received."""
+    path = [str(part) for part in error["loc"]]
+    place = ".".join(path)
+    if error["type"] == "extra_forbidden":
+        return f"unknown key {place}{_closest(path[-1], _keys_at(model, error['loc'][:-1]))}"
+    message = error["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    received = error["input"]
+    if isinstance(received, (dict, BaseModel)):
+        return f"{place}: {message}"
+    return f"{place}: {message}, got {received!r}"
+
+
+def _keys_at(model: type[BaseModel], path: Sequence[Any]) -> list[str]:
+    """The keys that pydantic would take at a path."""
+    kinds: list[Any] = [model]
+    for part in path:
+        below: list[Any] = []
+        for kind in kinds:
+            field = kind.model_fields.get(part) if isinstance(part, str) else None
+            below += _models(field.annotation) if field else []
+        # A position in a list, or a union's branch, leads to the same models.
+        kinds = below or kinds
+    return [field.alias or name for kind in kinds for name, field in kind.model_fields.items()]
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in getattr(annotation, "__args__", ()) for model in _models(part)]
+
+
+def _closest(name: str, known: Iterable[str]) -> str:
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if near:
+        return f" (did you mean {near[0]}?)"
+    return f" (known: {', '.join(sorted(known))})" if known else ""
+
+
+def _listed(faults: Sequence[str], where: object) -> ConfigError:
+    """One error for all faults of a file, each on a line of its own."""
+    if len(faults) == 1:
+        return ConfigError(faults[0], where=where)
+    lines = "".join(f"\n  {fault}" for fault in faults)
+    return ConfigError(f"{where} has {len(faults)} faults:{lines}")
+
+
+def _lines(error: ConfigError) -> list[str]:
+    head, _, rest = error.rule.partition("\n")
+    return [line.strip() for line in rest.splitlines() if line.strip()] if rest else [head]

@@ -1,0 +1,99 @@
+import pytest
+from pydantic import ValidationError
+
+from hms_ray.config import (
+    CutMixConfig,
+    Experiment,
+    ModelConfig,
+    Parameter,
+    Space,
+    StageConfig,
+    TrainingConfig,
+    canonical,
+    digest,
+)
+
+
+def key(**training: object) -> str:
+    return digest(canonical(Experiment(training=TrainingConfig(**training))))
+
+
+def test_configurations_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Experiment().name = "other"
+
+
+def test_names_and_unused_thresholds_change_no_key() -> None:
+    assert key(stages=(StageConfig(name="a"),)) == key(stages=(StageConfig(name="b"),))
+    assert key(stage_threshold=5) == key(stage_threshold=10)
+    assert digest(canonical(Experiment(name="x"))) == digest(canonical(Experiment(name="y")))
+
+
+def test_a_used_threshold_changes_the_key() -> None:
+    stages = (StageConfig(rows="below_threshold"), StageConfig(rows="at_least_threshold"))
+    assert key(stages=stages, stage_threshold=5) != key(stages=stages, stage_threshold=10)
+
+
+def test_two_ways_of_writing_one_experiment_have_one_key() -> None:
+    inherited = key(loss="kl_log_votes", learning_rate=2e-3, stages=(StageConfig(),))
+    spelled = StageConfig(loss="kl_log_votes", learning_rate=2e-3)
+    assert inherited == key(stages=(spelled,))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"seed": 1}, {"batch_size": 16}, {"loss": "kl_log_votes"}, {"checkpoint": "best"}],
+)
+def test_what_changes_results_changes_the_key(change: dict[str, object]) -> None:
+    assert key(**change) != key()
+
+
+def test_stages_inherit_and_can_switch_cutmix_off() -> None:
+    training = TrainingConfig(
+        cutmix=CutMixConfig(),
+        stages=(StageConfig(), StageConfig(cutmix="off", loss="kl_capped_votes")),
+    )
+    first, second = training.resolved_stages()
+    assert first.cutmix == CutMixConfig()
+    assert second.cutmix is None
+    assert (first.loss, second.loss) == ("kl", "kl_capped_votes")
+
+
+def test_a_path_of_weights_is_not_part_of_the_canonical_form() -> None:
+    models = [ModelConfig(weights_file=name) for name in ("a.pt", "b.pt")]
+    first, second = (canonical(Experiment(model=model)) for model in models)
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("given", "rule"),
+    [
+        ({}, "exactly one of choices, int and float"),
+        ({"choices": [1], "int": (1, 2)}, "exactly one of choices, int and float"),
+        ({"choices": []}, "choices must not be empty"),
+        ({"choices": [1], "log": True}, "log belongs to int and float"),
+        ({"choices": [[1]]}, "need labels"),
+        ({"float": (2.0, 1.0)}, "first bound must be smaller"),
+        ({"int": (0, 3), "log": True}, "log needs bounds above 0"),
+    ],
+)
+def test_parameters_say_what_is_wrong(given: dict[str, object], rule: str) -> None:
+    with pytest.raises(ValidationError, match=rule):
+        Parameter.model_validate(given)
+
+
+def test_weights_file_needs_pretrained() -> None:
+    with pytest.raises(ValidationError, match="weights_file needs pretrained: true"):
+        ModelConfig(pretrained=False, weights_file="a.pt")
+
+
+def test_an_experiment_alone_has_nothing_searched() -> None:
+    space = Space.model_validate({"search": {"training.loss": {"choices": ["kl"]}}})
+    assert space.alone().search == {}
+    assert space.alone().study.n_trials == 1
+
+
+def test_digest_refuses_what_json_cannot_hold_exactly() -> None:
+    with pytest.raises(ValueError, match="Out of range float"):
+        digest({"a": float("nan")})
+    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})

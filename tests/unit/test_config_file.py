@@ -1,0 +1,145 @@
+from pathlib import Path
+
+import pytest
+
+from hms_ray.config import Experiment
+from hms_ray.config_file import load_space, parse_yaml, replace_values
+from hms_ray.errors import ConfigError
+
+ROOT = Path(__file__).parents[2]
+
+
+def write(folder: Path, text: str) -> Path:
+    file = folder / "space.yaml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "search_spaces").rglob("*.yaml")), ids=str)
+def test_every_space_of_the_repository_is_valid(file: Path) -> None:
+    space = load_space(file)
+    assert space.experiment.model_dump()
+
+
+def test_an_empty_file_is_the_default_experiment(tmp_path: Path) -> None:
+    assert load_space(write(tmp_path, "")).experiment == Experiment()
+
+
+def test_all_faults_of_a_file_are_shown_at_once(tmp_path: Path) -> None:
+    file = write(
+        tmp_path,
+        """
+experiment:
+  trainin: {}
+  training:
+    learning_rat: 1e-3
+    loss: kll
+    stages: [{epoch: 3}, {epochs: 0}]
+""",
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_space(file)
+    lines = str(caught.value).splitlines()
+    assert lines[0] == f"{file} has 5 faults:"
+    assert sorted(line.strip() for line in lines[1:]) == [
+        (
+            "experiment.training.loss: input should be 'kl', 'kl_log_votes', 'kl_capped_votes' or "
+            "'kl_floored_votes', got 'kll'"
+        ),
+        "experiment.training.stages.1.epochs: input should be greater than or equal to 1, got 0",
+        "unknown key experiment.trainin (did you mean training?)",
+        "unknown key experiment.training.learning_rat (did you mean learning_rate?)",
+        "unknown key experiment.training.stages.0.epoch (did you mean epochs?)",
+    ]
+
+
+def test_searched_paths_and_values_are_checked(tmp_path: Path) -> None:
+    file = write(
+        tmp_path,
+        """
+search:
+  training.los: {choices: [kl]}
+  training.learning_rate: {float: [-1.0, 1.0]}
+""",
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_space(file)
+    text = str(caught.value)
+    assert "search.training.los with kl: unknown key training.los (did you mean loss?)" in text
+    assert "search.training.learning_rate with -1.0: training.learning_rate: input should" in text
+
+
+@pytest.mark.parametrize(
+    ("point", "rule"),
+    [
+        ("{training.seed: 11}", "start.0: training.seed cannot be 11"),
+        ("{}", "start.0: a value for training.seed is missing"),
+        ("{training.seed: 1, training.sed: 1}", "training.sed is not searched (did you mean"),
+    ],
+)
+def test_start_points_must_lie_in_the_space(tmp_path: Path, point: str, rule: str) -> None:
+    file = write(tmp_path, f"search: {{training.seed: {{int: [0, 9]}}}}\nstart: [{point}]")
+    with pytest.raises(ConfigError) as caught:
+        load_space(file)
+    assert rule in str(caught.value)
+
+
+def test_set_starts_in_the_experiment_or_at_a_key_of_the_file(tmp_path: Path) -> None:
+    file = write(tmp_path, "experiment: {training: {stages: [{epochs: 2}]}}")
+    space = load_space(
+        file,
+        ["training.seed=7", "study.n_trials=3", "training.stages.0.epochs=5", "input.size=[8, 9]"],
+    )
+    assert space.experiment.training.seed == 7
+    assert space.study.n_trials == 3
+    assert space.experiment.training.stages[0].epochs == 5
+    assert space.experiment.input.size == (8, 9)
+
+
+@pytest.mark.parametrize(
+    ("setting", "rule"),
+    [
+        ("training.seed", "--set must look like a.b=c"),
+        ("training.sed=1", "unknown key experiment.training.sed (did you mean seed?)"),
+        ("training.stages.3.epochs=1", "a list is entered by a position from 0 to 0, got 3"),
+        ("name.x=1", "a dotted path must lead through mappings and lists"),
+    ],
+)
+def test_settings_that_lead_nowhere_are_refused(tmp_path: Path, setting: str, rule: str) -> None:
+    file = write(tmp_path, "experiment: {name: a, training: {stages: [{epochs: 2}]}}")
+    with pytest.raises(ConfigError) as caught:
+        load_space(file, [setting])
+    assert rule.replace("a.b=c", "a.b=value") in str(caught.value)
+
+
+def test_numbers_with_an_exponent_are_numbers() -> None:
+    assert parse_yaml("[1e-3, 2E+4, -3.e2, .5e1, 1.0e-3]", "x") == [1e-3, 2e4, -3e2, 5.0, 1e-3]
+    assert parse_yaml("[e3, 1e, '1e-3']", "x") == ["e3", "1e", "1e-3"]
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("a: 1\na: 2", "the key 'a' stands twice, in x, line 2, column 1"),
+        ("a: [1", "a configuration must be valid YAML"),
+    ],
+)
+def test_yaml_traps_are_errors(text: str, rule: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_yaml(text, "x")
+    assert rule in str(caught.value)
+
+
+def test_a_missing_file_and_a_list_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="must be readable, got No such file"):
+        load_space(tmp_path / "none.yaml")
+    with pytest.raises(ConfigError, match="must be a mapping, got list"):
+        load_space(write(tmp_path, "[1, 2]"))
+
+
+def test_replaced_values_are_checked_again() -> None:
+    changed = replace_values(Experiment(), {"training.loss": "kl_log_votes"})
+    assert changed.training.loss == "kl_log_votes"
+    assert Experiment().training.loss == "kl"
+    with pytest.raises(ConfigError, match=r"training\.batch_size: input should be greater"):
+        replace_values(Experiment(), {"training.batch_size": 0})
