@@ -6,6 +6,7 @@ Classification" and its files; every order below is the files' own.
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 CLASSES: Final = ("Seizure", "LPD", "GPD", "LRDA", "GRDA", "Other")
@@ -43,8 +44,10 @@ SPECTROGRAM_WINDOW_S: Final = 600
 SPECTROGRAM_WINDOW_ROWS: Final = SPECTROGRAM_WINDOW_S // SPECTROGRAM_STEP_S
 N_FREQUENCIES: Final = 100
 # Bins 3-102 of a 1,024-point transform at 200 Hz, named by two decimals with
-# trailing zeros dropped (LL_4.1, not LL_4.10).
-FREQUENCIES_HZ: Final = tuple(round(k * EEG_RATE_HZ / 1024, 2) for k in range(3, 103))
+# trailing zeros dropped (LL_4.1, not LL_4.10); halves are rounded up (3.125 is 3.13).
+FREQUENCIES_HZ: Final = tuple(
+    math.floor(k * EEG_RATE_HZ / 1024 * 100 + 0.5) / 100 for k in range(3, 103)
+)
 SPECTROGRAM_COLUMNS: Final = tuple(
     f"{panel}_{frequency:g}" for panel in PANELS for frequency in FREQUENCIES_HZ
 )

@@ -24,6 +24,7 @@ LAYERS = [
     {"prepare"},
     {"experiment"},
     {"report"},
+    {"stored_trial", "study_identity"},
     {"study_folder"},
     {"sweep", "local", "study_blend"},
     {"cli"},

@@ -1,0 +1,295 @@
+"""Tables and parquet files of the competition to checked frames and arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from hms_ray.competition.file_errors import (
+    EmptyFileError,
+    MissingFileError,
+    UnreadableFileError,
+    WrongColumnsError,
+    WrongTypeError,
+)
+from hms_ray.competition.schema import (
+    ELECTRODES,
+    LABEL_COLUMNS,
+    SPECTROGRAM_COLUMNS,
+)
+
+Split = Literal["train", "test"]
+
+LABEL_FILE: Final = "train.csv"
+TEST_FILE: Final = "test.csv"
+TEST_COLUMNS: Final = ("spectrogram_id", "eeg_id", "patient_id")
+OFFSET_COLUMNS: Final = ("eeg_label_offset_seconds", "spectrogram_label_offset_seconds")
+_LABEL_INTEGERS: Final = tuple(
+    name for name in LABEL_COLUMNS if name not in (*OFFSET_COLUMNS, "expert_consensus")
+)
+_NAMES_SHOWN: Final = 5
+_NO_SIGNAL: Final = ("time", "EKG")
+"""Columns with numbers even where a recording of the brain has none."""
+
+
+@dataclass(frozen=True)
+class SignalFormat:
+    """What a signal file must hold.
+
+    Attributes:
+        name: with its article, as error messages say it.
+        columns: floating-point columns, in the order of the arrays made of them.
+        others: columns that must exist and are not read.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    others: tuple[str, ...] = ()
+
+
+EEG_FORMAT: Final = SignalFormat("an EEG file", ELECTRODES)
+SPECTROGRAM_FORMAT: Final = SignalFormat("a spectrogram file", SPECTROGRAM_COLUMNS, ("time",))
+
+
+def eeg_path(folder: str | Path, eeg_id: int, split: Split = "train") -> Path:
+    """Where an EEG's file is; it need not exist."""
+    return Path(folder) / f"{split}_eegs" / f"{eeg_id}.parquet"
+
+
+def spectrogram_path(folder: str | Path, spectrogram_id: int, split: Split = "train") -> Path:
+    """Where a spectrogram's file is; it need not exist."""
+    return Path(folder) / f"{split}_spectrograms" / f"{spectrogram_id}.parquet"
+
+
+def read_labels(folder: str | Path) -> pd.DataFrame:
+    """The label rows of ``train.csv``.
+
+    Returns:
+        One line a label row, in file order, columns ``LABEL_COLUMNS``: ids and
+        votes int64, offsets float64 in seconds (NaN where empty), consensus
+        text (empty where absent). Values are not judged here: see ``check``.
+
+    Raises:
+        DataError: no such file, not a table, missing columns, text or
+            fractions where whole numbers belong, no rows.
+    """
+    path = Path(folder) / LABEL_FILE
+    table = _read_table(path, LABEL_COLUMNS)
+    table["expert_consensus"] = table["expert_consensus"].fillna("").astype(str)
+    for name in _LABEL_INTEGERS:
+        table[name] = _integers(table[name], path)
+    for name in OFFSET_COLUMNS:
+        table[name] = _numbers(table[name], path).astype(np.float64)
+    return table
+
+
+def read_test_table(folder: str | Path) -> pd.DataFrame:
+    """The recordings of ``test.csv``: int64 columns ``TEST_COLUMNS``, in file order.
+
+    Raises:
+        DataError: as for ``read_labels``.
+    """
+    path = Path(folder) / TEST_FILE
+    table = _read_table(path, TEST_COLUMNS)
+    for name in TEST_COLUMNS:
+        table[name] = _integers(table[name], path)
+    return table
+
+
+def read_eeg(path: str | Path) -> NDArray[np.float32]:
+    """An EEG in microvolts.
+
+    Returns:
+        float32 (n_samples, 20) at 200 Hz in the order of ``ELECTRODES``; NaN kept.
+
+    Raises:
+        DataError: naming the file, where it is missing, cut or damaged, lacks
+            columns, holds other types than floats, or is empty.
+    """
+    return _read_signal(Path(path), EEG_FORMAT)
+
+
+def read_spectrogram(path: str | Path) -> NDArray[np.float32]:
+    """A spectrogram's power.
+
+    Returns:
+        float32 (n_rows, 400), a row each 2 s, in the order of
+        ``SPECTROGRAM_COLUMNS``; NaN kept.
+
+    Raises:
+        DataError: as for ``read_eeg``.
+    """
+    return _read_signal(Path(path), SPECTROGRAM_FORMAT)
+
+
+def parquet_shape(path: str | Path) -> tuple[int, tuple[str, ...]]:
+    """Rows and columns of a parquet file, from its footer alone.
+
+    Raises:
+        DataError: the file is missing, cut or damaged.
+    """
+    path = Path(path)
+    with _open_parquet(path, "a parquet file") as file:
+        return file.metadata.num_rows, tuple(file.schema_arrow.names)
+
+
+@dataclass(frozen=True)
+class SignalFooter:
+    """What a signal file's footer says.
+
+    Attributes:
+        n_rows: samples of an EEG, rows of a spectrogram.
+        has_numbers: statistics show a number that is not NaN in a column other
+            than ``time`` and ``EKG``. Where false, only the values can tell.
+    """
+
+    n_rows: int
+    has_numbers: bool
+
+
+def read_signal_footer(path: str | Path, form: SignalFormat) -> SignalFooter:
+    """Checks a signal file's rows, columns and types without reading its values.
+
+    Raises:
+        DataError: as for ``read_eeg``; damage outside of the footer is not seen.
+    """
+    path = Path(path)
+    with _open_parquet(path, form.name) as file:
+        _check_schema(file, form, path)
+        return SignalFooter(file.metadata.num_rows, _has_numbers(file.metadata))
+
+
+def _has_numbers(metadata: Any) -> bool:
+    # Writers leave NaN out of a column's minimum and maximum, so a column with
+    # statistics holds a number.
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        for chunk in map(group.column, range(metadata.num_columns)):
+            statistics = chunk.statistics
+            if statistics is None or chunk.path_in_schema in _NO_SIGNAL:
+                continue
+            if statistics.has_min_max and statistics.min == statistics.min:  # not NaN
+                return True
+    return False
+
+
+def _open_parquet(path: Path, name: str) -> Any:
+    if not path.is_file():
+        raise MissingFileError(f"{name} must exist", where=path)
+    try:
+        return pq.ParquetFile(path)
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(path, name, error) from error
+
+
+def _unreadable(path: Path, name: str, error: Exception) -> UnreadableFileError:
+    if isinstance(error, PermissionError):
+        return UnreadableFileError(f"{name} must be readable", got=error.strerror, where=path)
+    return UnreadableFileError(
+        f"{name} must be whole parquet",
+        got="one that is cut or damaged",
+        where=path,
+        fix="Download it again.",
+    )
+
+
+def _check_schema(file: Any, form: SignalFormat, path: Path) -> None:
+    schema = file.schema_arrow
+    kinds = dict(zip(schema.names, schema.types, strict=True))
+    _check_columns(kinds, (*form.others, *form.columns), form.name, path)
+    for name in form.columns:
+        if not pa.types.is_floating(kinds[name]):
+            raise WrongTypeError(
+                f"the columns of {form.name} must be floating-point numbers",
+                got=f"{name} of type {kinds[name]}",
+                where=path,
+            )
+    if file.metadata.num_rows == 0:
+        raise EmptyFileError(f"{form.name} must hold rows", got="none", where=path)
+
+
+def _check_columns(found: Iterable[str], expected: Sequence[str], name: str, path: Path) -> None:
+    there, wanted = dict.fromkeys(found), set(expected)
+    missing = [column for column in expected if column not in there]
+    unknown = [column for column in there if column not in wanted]
+    if missing:
+        got = f"no {_some(missing)}" + (f" but {_some(unknown)}" if unknown else "")
+        rule = f"{name} must hold its {len(expected)} columns"
+        raise WrongColumnsError(rule, got=got, where=path)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _NAMES_SHOWN
+    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _read_signal(path: Path, form: SignalFormat) -> NDArray[np.float32]:
+    with _open_parquet(path, form.name) as file:
+        _check_schema(file, form, path)
+        try:
+            # Threads inside of one small file cost more than they bring, and
+            # whoever reads many files reads several at once.
+            table = file.read(columns=list(form.columns), use_threads=False)
+        except (pa.ArrowException, OSError) as error:
+            raise _unreadable(path, form.name, error) from error
+    # One transposing copy in C++: a tenth of the time of 400 columns in Python.
+    (batch,) = table.select(list(form.columns)).combine_chunks().to_batches()
+    values = batch.to_tensor(null_to_nan=True, row_major=True).to_numpy()
+    return np.ascontiguousarray(values, np.float32)
+
+
+def _read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    if not path.is_file():
+        raise MissingFileError(f"{path.name} must exist", where=path)
+    try:
+        table = pd.read_csv(path, low_memory=False)
+    except pd.errors.EmptyDataError:
+        raise EmptyFileError(f"{path.name} must hold rows", got="none", where=path) from None
+    except (pd.errors.ParserError, UnicodeDecodeError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise UnreadableFileError(
+            f"{path.name} must be a comma-separated table", got=reason, where=path
+        ) from None
+    _check_columns(table.columns, columns, path.name, path)
+    if table.empty:
+        raise EmptyFileError(f"{path.name} must hold rows", got="none", where=path)
+    return table[list(columns)].copy()
+
+
+def _integers(column: pd.Series[Any], path: Path) -> pd.Series[Any]:
+    numbers = _numbers(column, path)
+    if numbers.dtype.kind in "iu":
+        return numbers.astype(np.int64)
+    broken = ~(np.isfinite(numbers) & (numbers == np.floor(numbers)))
+    if broken.any():
+        first = int(np.argmax(broken.to_numpy()))
+        value = numbers.iloc[first]
+        raise WrongTypeError(
+            f"{path.name}'s column {column.name} must hold whole numbers",
+            got=f"{'an empty value' if np.isnan(value) else f'{value:g}'} in line {first + 2}",
+            where=path,
+        )
+    return numbers.astype(np.int64)
+
+
+def _numbers(column: pd.Series[Any], path: Path) -> pd.Series[Any]:
+    """A numeric column as it is; one with text names the first value that is none."""
+    if column.dtype.kind in "iuf":
+        return column
+    numbers = pd.to_numeric(column, errors="coerce")
+    broken = (numbers.isna() & column.notna()).to_numpy()
+    if broken.any() or column.dtype.kind == "b":
+        first = int(np.argmax(broken))
+        raise WrongTypeError(
+            f"{path.name}'s column {column.name} must hold numbers",
+            got=f"{str(column.iloc[first])!r} in line {first + 2}",
+            where=path,
+        )
+    return numbers

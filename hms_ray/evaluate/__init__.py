@@ -1,0 +1,1 @@
+"""What predictions are worth: the metric, out-of-fold tables, blends, honest estimates."""

@@ -1,0 +1,221 @@
+"""The competition's KL divergence: over all rows, by class and by vote tier.
+
+Source of the formula: the competition's evaluation page and its public metric
+notebook. A row scores ``sum_k t_k * ln(t_k / p_k)`` in nats over the six classes,
+with predictions clipped to [1e-15, 1 - 1e-15] and not renormalised, and with the
+terms of classes whose target is 0 left out; rows are averaged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hms_ray.competition.schema import CLASSES, N_CLASSES, VOTE_TIERS
+from hms_ray.errors import PredictionError
+
+Array = NDArray[np.float64]
+Ids = Sequence[Any] | NDArray[Any]
+
+CLIP: Final = 1e-15
+"""Predictions are kept this far from 0 and from 1 (the competition's value)."""
+
+SUM_TOLERANCE: Final = 1e-5
+"""How far a row's sum may be from 1.
+
+Six float32 softmax outputs sum to 1 within 4e-7 and six shares written with six
+decimals within 3e-6, and both must pass; half precision (about 1e-3) must not. A
+row at the limit moves its KL by no more than 1e-5.
+"""
+
+OBJECTIVES: Final[Mapping[str, int]] = {"kl_all": 0, "kl_4": 4, "kl_10": 10}
+"""Name of a score -> smallest total votes of the rows that it averages."""
+
+SHOWN: Final = 5
+"""How many offending rows an error message names."""
+
+
+def check_distributions(
+    values: ArrayLike, name: str = "predictions", ids: Ids | None = None
+) -> Array:
+    """The values as float64, after checking that every row is a distribution.
+
+    Args:
+        values: (n, 6) shares of the six classes, any real dtype.
+        name: what the values are, for messages.
+        ids: (n,) row ids for messages; positions are shown where absent.
+
+    Returns:
+        (n, 6) float64, not clipped and not renormalised.
+
+    Raises:
+        PredictionError: for another shape, for a value that is negative, missing
+            or infinite, and for a sum further than ``SUM_TOLERANCE`` from 1; it
+            names the first rows concerned.
+    """
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise PredictionError(f"{name} must be numbers", got=type(values).__name__) from None
+    if array.ndim != 2 or array.shape[1] != N_CLASSES:
+        raise PredictionError(
+            f"{name} must have the shape (rows, {N_CLASSES})", got=str(array.shape)
+        )
+    if not len(array):
+        raise PredictionError(f"{name} must have at least one row", got="0 rows")
+    # The usual case at the speed of one matrix product; NaN fails both comparisons.
+    if array.min() >= 0 and np.abs(array @ np.ones(N_CLASSES) - 1).max() <= SUM_TOLERANCE:
+        return array
+    broken = np.asarray(~np.isfinite(array).all(axis=1))
+    if broken.any():
+        raise _refused(f"{name} must be finite numbers", array, broken, ids)
+    broken = np.asarray((array < 0).any(axis=1))
+    if broken.any():
+        raise _refused(f"{name} must not be negative", array, broken, ids)
+    sums = array.sum(axis=1)
+    broken = np.abs(sums - 1) > SUM_TOLERANCE
+    if broken.any():
+        raise _refused(
+            f"each row of {name} must sum to 1 within {SUM_TOLERANCE:g}", sums, broken, ids
+        )
+    return array
+
+
+def _refused(
+    rule: str, values: Array, broken: NDArray[np.bool_], ids: Ids | None
+) -> PredictionError:
+    positions = np.flatnonzero(broken).tolist()
+    first = np.array2string(values[positions[0]], separator=", ", precision=6)
+    named = name_rows(positions if ids is None else [ids[position] for position in positions])
+    return PredictionError(rule, got=first, where=f"{len(positions)} row(s): {named}")
+
+
+def name_rows(ids: Ids) -> str:
+    """The first few of some row ids as text, and how many more there are."""
+    named = ", ".join(str(row) for row in ids[:SHOWN])
+    return named + (f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else "")
+
+
+def kl_terms(targets: Array, probabilities: Array) -> Array:
+    """Each class's part of each row's KL, in nats; nothing is checked.
+
+    Args:
+        targets: (..., 6) float64 shares.
+        probabilities: (..., 6) float64.
+
+    Returns:
+        (..., 6) float64; a term is negative where a prediction is above its target.
+    """
+    clipped = np.clip(probabilities, CLIP, 1 - CLIP)
+    present = targets > 0
+    # The placeholder 1 keeps the logarithm finite where the term is dropped.
+    return np.where(present, targets * np.log(np.where(present, targets, 1.0) / clipped), 0.0)
+
+
+def kl_rows(targets: ArrayLike, probabilities: ArrayLike, ids: Ids | None = None) -> Array:
+    """KL divergence of each row, in nats.
+
+    Args:
+        targets: (n, 6) vote shares.
+        probabilities: (n, 6) predictions.
+        ids: (n,) row ids for messages.
+
+    Returns:
+        (n,) float64, at least 0 up to rounding and the tolerance of the sums.
+
+    Raises:
+        PredictionError: where one side is no distribution or the shapes differ.
+    """
+    checked_targets = check_distributions(targets, "targets", ids)
+    checked = check_distributions(probabilities, "predictions", ids)
+    if len(checked_targets) != len(checked):
+        raise PredictionError(
+            "targets and predictions must have the same rows",
+            got=f"{len(checked_targets)} and {len(checked)} rows",
+        )
+    rows: Array = kl_terms(checked_targets, checked).sum(axis=1)
+    return rows
+
+
+def kl_divergence(targets: ArrayLike, probabilities: ArrayLike) -> float:
+    """The competition's score: mean of ``kl_rows``, in nats; smaller is better.
+
+    Raises:
+        PredictionError: as ``kl_rows``.
+    """
+    return float(kl_rows(targets, probabilities).mean())
+
+
+def kl_report(
+    targets: ArrayLike, probabilities: ArrayLike, total_votes: ArrayLike
+) -> dict[str, float | None]:
+    """KL over all rows, rows of >= 4 and rows of >= 10 votes.
+
+    Args:
+        targets: (n, 6) vote shares.
+        probabilities: (n, 6) predictions.
+        total_votes: (n,) votes of each row.
+
+    Returns:
+        ``{"kl_all", "kl_4", "kl_10"}``; None where no row qualifies.
+
+    Raises:
+        PredictionError: as ``kl_rows``, and where the votes do not fit the rows.
+    """
+    return mean_by_objective(kl_rows(targets, probabilities), total_votes)
+
+
+def mean_by_objective(rows: Array, total_votes: ArrayLike) -> dict[str, float | None]:
+    """Means of row scores over the rows of each objective; None where there are none.
+
+    Args:
+        rows: (n,) score of each row.
+        total_votes: (n,) votes of each row.
+    """
+    votes = _votes(total_votes, len(rows))
+    means: dict[str, float | None] = {}
+    for name, fewest in OBJECTIVES.items():
+        chosen = rows[votes >= fewest]
+        means[name] = float(chosen.mean()) if len(chosen) else None
+    return means
+
+
+def kl_by_tier(
+    targets: ArrayLike, probabilities: ArrayLike, total_votes: ArrayLike
+) -> dict[str, float | None]:
+    """Mean KL of each disjoint vote tier (``1-3``, ``4-9``, ``>=10``); None without rows.
+
+    Args and errors are those of ``kl_report``.
+    """
+    rows = kl_rows(targets, probabilities)
+    votes = _votes(total_votes, len(rows))
+    means: dict[str, float | None] = {}
+    for name, fewest, most in VOTE_TIERS:
+        chosen = rows[(votes >= fewest) & (votes <= (np.inf if most is None else most))]
+        means[name] = float(chosen.mean()) if len(chosen) else None
+    return means
+
+
+def kl_by_class(targets: ArrayLike, probabilities: ArrayLike) -> dict[str, float]:
+    """Each class's part of the score; the six parts sum to ``kl_divergence``.
+
+    A part is negative where a class is predicted above its share on the whole.
+
+    Raises:
+        PredictionError: as ``kl_rows``.
+    """
+    kl_rows(targets, probabilities)
+    terms = kl_terms(np.asarray(targets, np.float64), np.asarray(probabilities, np.float64))
+    return dict(zip(CLASSES, terms.mean(axis=0).tolist(), strict=True))
+
+
+def _votes(total_votes: ArrayLike, n_rows: int) -> Array:
+    votes = np.asarray(total_votes, dtype=np.float64)
+    if votes.shape != (n_rows,):
+        raise PredictionError(
+            f"total votes must be one number for each of {n_rows} rows", got=str(votes.shape)
+        )
+    return votes

@@ -1,0 +1,212 @@
+"""Out-of-fold predictions as tables: made, checked, joined, read and written.
+
+One row a training row, predicted by the model of the fold that did not train on
+it. A table that has gaps, duplicates, foreign rows or invalid distributions is
+refused, because every score made of it would be wrong without a sign of it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import ArrayLike
+
+from hms_ray.competition.schema import PROBABILITY_COLUMNS
+from hms_ray.errors import PredictionError
+from hms_ray.evaluate.metric import Array, check_distributions, name_rows
+
+KEY_COLUMNS: Final = ("row_id", "eeg_id", "patient_id", "fold")
+OOF_COLUMNS: Final = (*KEY_COLUMNS, *PROBABILITY_COLUMNS)
+"""Text, three int64, six float64."""
+
+_FIX: Final = "Make the predictions again from the study's own rows and folds."
+
+
+def make_oof(rows: pd.DataFrame, fold: ArrayLike, probabilities: ArrayLike) -> pd.DataFrame:
+    """A table of predictions for some training rows.
+
+    Args:
+        rows: (n rows) with ``row_id``, ``eeg_id`` and ``patient_id``.
+        fold: the fold whose model predicted them: one number, or (n,) numbers.
+        probabilities: (n, 6).
+
+    Returns:
+        Columns ``OOF_COLUMNS`` in the order of ``rows``, index from 0.
+
+    Raises:
+        PredictionError: where lengths differ or a row is no distribution.
+    """
+    checked = check_distributions(probabilities, "predictions")
+    if len(checked) != len(rows):
+        raise PredictionError(
+            "there must be one prediction a row", got=f"{len(checked)} for {len(rows)} rows"
+        )
+    oof = pd.DataFrame(
+        {
+            "row_id": rows["row_id"].astype(str).to_numpy(),
+            "eeg_id": rows["eeg_id"].to_numpy(np.int64),
+            "patient_id": rows["patient_id"].to_numpy(np.int64),
+            "fold": np.broadcast_to(np.asarray(fold, np.int64), len(rows)),
+        }
+    )
+    oof[list(PROBABILITY_COLUMNS)] = checked
+    return oof
+
+
+def join_oof(parts: Iterable[pd.DataFrame], rows: pd.DataFrame) -> pd.DataFrame:
+    """Folds' tables as one, checked and in the order of the training rows.
+
+    Args:
+        parts: tables with ``OOF_COLUMNS``, in any order.
+        rows: the training rows that they must cover exactly.
+
+    Raises:
+        PredictionError: as ``check_oof``.
+    """
+    tables = list(parts)
+    if not tables:
+        raise PredictionError("there must be predictions of at least one fold", got="none")
+    return align_oof(pd.concat(tables, ignore_index=True), rows)
+
+
+def align_oof(oof: pd.DataFrame, rows: pd.DataFrame, where: object = None) -> pd.DataFrame:
+    """The table in the order of the training rows, after ``check_oof``."""
+    check_oof(oof, rows, where)
+    position = pd.Index(oof["row_id"]).get_indexer(pd.Index(rows["row_id"].astype(str)))
+    aligned: pd.DataFrame = oof[list(OOF_COLUMNS)].iloc[position].reset_index(drop=True)
+    return aligned
+
+
+def probabilities_of(oof: pd.DataFrame) -> Array:
+    """The six probabilities as (n, 6) float64, in the order of the table."""
+    return oof[list(PROBABILITY_COLUMNS)].to_numpy(np.float64)
+
+
+def check_oof(oof: pd.DataFrame, rows: pd.DataFrame, where: object = None) -> None:
+    """Refuses predictions that do not fit the training rows, each row exactly once.
+
+    Args:
+        oof: columns ``OOF_COLUMNS``, rows in any order.
+        rows: training rows with ``row_id``, ``eeg_id`` and ``patient_id``; where a
+            ``fold`` is given too, folds must agree.
+        where: file or study, for messages.
+
+    Raises:
+        PredictionError: naming the row ids, for missing columns or values,
+            duplicates, foreign rows, missing rows, invalid distributions, and EEGs,
+            patients or folds other than the rows'.
+    """
+    _check_columns(oof, where)
+    ids, known = pd.Index(oof["row_id"]), pd.Index(rows["row_id"].astype(str))
+    repeated = ids[ids.duplicated()].unique()
+    if len(repeated):
+        raise _refused("a row must be predicted once", "several predictions", repeated, where)
+    foreign = ids.difference(known, sort=False)
+    if len(foreign):
+        raise _refused("only training rows may be predicted", "unknown rows", foreign, where)
+    missing = known.difference(ids, sort=False)
+    if len(missing):
+        rule = "every training row must be predicted"
+        raise _refused(rule, f"{len(missing)} of {len(known)} missing", missing, where)
+    try:
+        check_distributions(probabilities_of(oof), "predictions", oof["row_id"].to_numpy())
+    except PredictionError as error:
+        raise PredictionError(
+            error.rule, got=error.got, where=_place(error.where, where), fix=_FIX
+        ) from None
+    position = known.get_indexer(ids)
+    for column in ("eeg_id", "patient_id", "fold"):
+        if column not in rows:
+            continue
+        expected = rows[column].to_numpy()[position]
+        wrong = np.flatnonzero(oof[column].to_numpy() != expected)
+        if len(wrong):
+            first = wrong[0]
+            raise _refused(
+                f"the {column} of a prediction must be that of its row",
+                f"{oof[column].iloc[first]} and not {expected[first]}",
+                ids[wrong],
+                where,
+            )
+
+
+def write_oof(path: str | Path, oof: pd.DataFrame) -> None:
+    """Writes a table as parquet, whole or not at all.
+
+    Raises:
+        PredictionError: where columns are missing or hold missing values.
+    """
+    path = Path(path)
+    _check_columns(oof, path)
+    table = pa.Table.from_pandas(oof[list(OOF_COLUMNS)], preserve_index=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        pq.write_table(table, draft)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def read_oof(path: str | Path, rows: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Reads a table that ``write_oof`` wrote.
+
+    Args:
+        path: parquet file.
+        rows: training rows; where given, the table is checked against them and comes
+            in their order.
+
+    Raises:
+        PredictionError: where the file is missing, unreadable or lacks columns, and
+            as ``check_oof``.
+    """
+    path = Path(path)
+    try:
+        oof = pd.read_parquet(path)
+    except FileNotFoundError:
+        raise PredictionError(
+            "a file of predictions must exist", got="none", where=path, fix="Train its fold first."
+        ) from None
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise PredictionError(
+            "a file of predictions must be readable parquet", got=reason, where=path
+        ) from None
+    _check_columns(oof, path)
+    return oof[list(OOF_COLUMNS)] if rows is None else align_oof(oof, rows, path)
+
+
+def _check_columns(oof: pd.DataFrame, where: object) -> None:
+    missing = [name for name in OOF_COLUMNS if name not in oof]
+    if missing:
+        raise PredictionError(
+            f"predictions must have the columns {', '.join(OOF_COLUMNS)}",
+            got=f"none called {', '.join(missing)}",
+            where=where,
+        )
+    if oof["row_id"].isna().any():
+        raise PredictionError("every prediction must have a row_id", got="none", where=where)
+    if not pd.api.types.is_string_dtype(oof["row_id"]):
+        raise PredictionError("row_id must be text", got=str(oof["row_id"].dtype), where=where)
+    for name in OOF_COLUMNS[1:]:
+        whole = name in KEY_COLUMNS
+        fits = pd.api.types.is_integer_dtype if whole else pd.api.types.is_float_dtype
+        if not fits(oof[name]) or (whole and oof[name].isna().any()):
+            kind = "whole numbers" if whole else "floating-point numbers"
+            raise PredictionError(f"{name} must be {kind}", got=str(oof[name].dtype), where=where)
+
+
+def _refused(rule: str, got: str, ids: pd.Index[str], where: object) -> PredictionError:
+    place = _place(f"{len(ids)} row(s): {name_rows(ids.to_numpy())}", where)
+    return PredictionError(rule, got=got, where=place, fix=_FIX)
+
+
+def _place(rows: object, where: object) -> str:
+    return f"{where}, {rows}" if where is not None else str(rows)

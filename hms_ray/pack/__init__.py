@@ -1,0 +1,1 @@
+"""Competition folder to packed arrays, made once and shared by every run."""

@@ -1,0 +1,45 @@
+"""Progress of long loops in the terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+from tqdm import tqdm
+
+
+@contextmanager
+def bar(name: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar with rate and time left, driven by (done, in all).
+
+    It shows nothing until its first call, so work that needs no time leaves no
+    trace. Where standard error is no terminal it writes a line every 10 s.
+
+    Args:
+        name: what is being done.
+        unit: what is counted.
+    """
+    terminal = sys.stderr.isatty()
+    line: tqdm[NoReturn] | None = None
+
+    def show(done: int, total: int) -> None:
+        nonlocal line
+        if line is None:
+            line = tqdm(
+                total=total,
+                desc=name,
+                unit=f" {unit}",
+                ncols=79,
+                mininterval=0.2 if terminal else 10,
+                file=sys.stderr,
+            )
+        line.total = total
+        line.update(done - line.n)
+
+    try:
+        yield show
+    finally:
+        if line is not None:
+            line.close()

@@ -1,0 +1,124 @@
+"""Blends of public models' out-of-fold predictions on real rows.
+
+Expected figures: nested by patient 0.4738 on all rows and 0.2182 on rows of >= 10
+votes for the twelve models of the sample, equal weights 0.4920 and 0.2447. Fewer
+models in the sample give other figures, so those are asked for with twelve only.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hms_ray.competition.schema import VOTE_COLUMNS
+from hms_ray.config import Objective
+from hms_ray.evaluate.blend_report import BlendReport, blend_report
+from hms_ray.evaluate.honest import paired_difference, patient_bootstrap
+from hms_ray.evaluate.metric import kl_rows
+from hms_ray.report.table import render_blend
+
+pytestmark = pytest.mark.real
+
+KEYS = ["eeg_id", "eeg_sub_id"]
+N_MODELS = 12
+
+
+class Sample(NamedTuple):
+    targets: np.ndarray
+    models: np.ndarray
+    names: list[str]
+    patients: np.ndarray
+    votes: np.ndarray
+
+
+@pytest.fixture(scope="module")
+def sample(real_data: Path) -> Sample:
+    folder = real_data / "oof"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not there")
+    table = pd.read_parquet(folder / "targets.parquet")
+    files = sorted(path for path in folder.glob("*.parquet") if path.stem != "targets")
+    models = []
+    for file in files:
+        joined = table[KEYS].merge(
+            pd.read_parquet(file), on=KEYS, how="left", validate="one_to_one"
+        )
+        models.append(joined.drop(columns=KEYS).to_numpy(np.float32))
+    return Sample(
+        targets=table[list(VOTE_COLUMNS)].to_numpy(np.float64),
+        models=np.stack(models),
+        names=[file.stem for file in files],
+        patients=table["patient_id"].to_numpy(np.int64),
+        # Rows of unknown totals count as rows of few votes.
+        votes=table["total_votes"].fillna(0).to_numpy(np.int64),
+    )
+
+
+@pytest.fixture(scope="module")
+def reports(sample: Sample) -> dict[str, BlendReport]:
+    objectives: tuple[Objective, ...] = ("kl_all", "kl_10")
+    return {
+        objective: blend_report(
+            sample.targets,
+            sample.models,
+            sample.names,
+            sample.patients,
+            sample.votes,
+            fit_rows=objective,
+        )
+        for objective in objectives
+    }
+
+
+EXPECTED = {
+    # objective: equal weights, simplex nested by patient, simplex in sample
+    "kl_all": (0.4920, 0.4738, 0.4718),
+    "kl_10": (0.2447, 0.2182, 0.2171),
+}
+
+
+@pytest.mark.parametrize("objective", EXPECTED)
+def test_the_certificate_and_the_order_of_methods(
+    reports: dict[str, BlendReport], objective: str
+) -> None:
+    report = reports[objective]
+    print(f"\n{render_blend(report)}")
+    single, equal, simplex = report.methods
+    assert report.fit.gap <= 1e-9
+    assert report.fit.weights.sum() == pytest.approx(1)
+    scores = [method.nested[objective] for method in (simplex, equal, single)]
+    assert None not in scores
+    inside = simplex.in_sample[objective]
+    assert inside == pytest.approx(report.fit.objective, abs=1e-8)
+    assert inside < scores[0] < min(scores[1:])
+    assert {comparison.verdict for comparison in report.comparisons} == {"better"}
+
+
+@pytest.mark.parametrize("objective", EXPECTED)
+def test_published_figures_of_the_twelve_models(
+    reports: dict[str, BlendReport], objective: str
+) -> None:
+    report = reports[objective]
+    if len(report.names) != N_MODELS:
+        pytest.skip(f"the figures are those of {N_MODELS} models, the sample has others")
+    _, equal, simplex = report.methods
+    expected_equal, expected_nested, expected_inside = EXPECTED[objective]
+    assert equal.nested[objective] == pytest.approx(expected_equal, abs=5e-5)
+    assert simplex.in_sample[objective] == pytest.approx(expected_inside, abs=2e-4)
+    # The mean of five splits; other splits of patients move it by about 0.0005.
+    assert simplex.nested[objective] == pytest.approx(expected_nested, abs=1e-3)
+
+
+def test_the_bootstrap_agrees_with_the_formula_on_real_rows(sample: Sample) -> None:
+    good = sample.votes >= 10
+    first, second = (kl_rows(sample.targets, model)[good] for model in sample.models[:2])
+    patients = sample.patients[good]
+    formula = paired_difference(first, second, patients)
+    drawn = patient_bootstrap(first - second, patients, np.random.default_rng(0))
+    width = formula.high - formula.low
+    assert abs(drawn.low - formula.low) < 0.1 * width
+    assert abs(drawn.high - formula.high) < 0.1 * width

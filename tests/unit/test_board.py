@@ -1,0 +1,275 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from tensorboard import context
+from tensorboard.backend.event_processing import data_provider, plugin_event_multiplexer
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins import base_plugin
+from tensorboard.plugins.hparams import api_pb2, backend_context, get_experiment
+from tensorboard.plugins.hparams import list_session_groups as session_groups
+
+from hms_ray.config import Parameter
+from hms_ray.report.board import declare_experiment, shown_value, write_fold
+
+PARAMETERS = {
+    "training.loss": Parameter(choices=["kl", "kl_log_votes"]),
+    "training.learning_rate": Parameter(float=(1e-4, 1e-2), log=True),
+    "training.stage_threshold": Parameter(int=(3, 8)),
+    "training.normalise_weights": Parameter(choices=[True, False]),
+    "input.views": Parameter(choices={"both": ["panels", "statistics"], "one": ["panels"]}),
+}
+
+
+def record(step: int, kl: float, **changes: Any) -> dict[str, Any]:
+    return {
+        "stage": "train",
+        "step": step,
+        "seconds": 10.0 * step,
+        "kl_all": kl,
+        "kl_4": kl / 2,
+        "kl_10": kl / 4,
+        "train_loss": 2 * kl,
+        "learning_rate": 1e-3,
+        **changes,
+    }
+
+
+def values(loss: str, rate: float) -> dict[str, Any]:
+    return {
+        "training.loss": loss,
+        "training.learning_rate": rate,
+        "training.stage_threshold": 5,
+        "training.normalise_weights": True,
+        "input.views": "both",
+    }
+
+
+def scalars(folder: Path) -> dict[str, list[tuple[float, int, float]]]:
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return {
+        tag: [(event.wall_time, event.step, event.value) for event in events.Scalars(tag)]
+        for tag in events.Tags()["scalars"]
+    }
+
+
+def hparams_view(root: Path) -> SimpleNamespace:
+    """The experiment and session groups that TensorBoard's HParams page asks for."""
+    runs = plugin_event_multiplexer.EventMultiplexer()
+    runs.AddRunsFromDirectory(str(root))
+    runs.Reload()
+    provider = data_provider.MultiplexerDataProvider(runs, str(root))
+    plugin = backend_context.Context(
+        base_plugin.TBContext(data_provider=provider, logdir=str(root), multiplexer=runs)
+    )
+    request = api_pb2.ListSessionGroupsRequest(
+        allowed_statuses=[api_pb2.STATUS_SUCCESS, api_pb2.STATUS_FAILURE, api_pb2.STATUS_RUNNING],
+        slice_size=100,
+    )
+    no_context = context.RequestContext()
+    groups = session_groups.Handler(no_context, plugin, "", request).run()
+    experiment = get_experiment.Handler(
+        no_context, plugin, "", api_pb2.GetExperimentRequest()
+    ).run()
+    return SimpleNamespace(
+        experiment=experiment, groups={group.name: group for group in groups.session_groups}
+    )
+
+
+def metrics(group: Any) -> dict[str, float]:
+    return {metric.name.tag: metric.value for metric in group.metric_values}
+
+
+def test_curves_have_steps_and_wall_times(tmp_path: Path) -> None:
+    write_fold(tmp_path, [record(5, 1.0), record(10, 0.5)], started_s=1000.0)
+    found = scalars(tmp_path)
+    assert found["kl_all"] == [(1050.0, 5, 1.0), (1100.0, 10, 0.5)]
+    assert found["kl_10"] == [(1050.0, 5, 0.25), (1100.0, 10, 0.125)]
+    assert found["train_loss"] == [(1050.0, 5, 2.0), (1100.0, 10, 1.0)]
+    assert set(found) == {
+        *("kl_all", "kl_4", "kl_10", "train_loss", "learning_rate"),
+        *("kept/kl_all", "kept/kl_4", "kept/kl_10"),
+    }
+    assert found["kept/kl_all"] == [(1100.0, 10, 0.5)]
+
+
+def test_missing_scores_are_left_out(tmp_path: Path) -> None:
+    history = [record(5, 1.0, kl_10=None, train_loss=float("nan")), record(10, 0.5, kl_10=None)]
+    write_fold(tmp_path, history)
+    found = scalars(tmp_path)
+    assert "kl_10" not in found
+    assert "kept/kl_10" not in found
+    assert [step for _, step, _ in found["train_loss"]] == [10]
+
+
+def test_writing_a_fold_again_replaces_it(tmp_path: Path) -> None:
+    write_fold(tmp_path, [record(5, 1.0), record(10, 0.5)])
+    write_fold(tmp_path, [record(5, 0.75)])
+    assert [value for _, _, value in scalars(tmp_path)["kl_all"]] == [0.75]
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_equal_folds_have_equal_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_fold(
+            tmp_path / name,
+            [record(5, 1.0)],
+            group="g",
+            values=values("kl", 1e-3),
+            parameters=PARAMETERS,
+            started_s=7.0,
+        )
+    first, second = (next((tmp_path / name).iterdir()).read_bytes() for name in ("a", "b"))
+    assert first == second
+
+
+def write_study(results: Path, study: str, losses: list[str]) -> None:
+    declare_experiment(results, PARAMETERS)
+    for trial, loss in enumerate(losses):
+        for fold in range(2):
+            write_fold(
+                results / study / "trials" / str(trial) / f"fold_{fold}",
+                [record(5, 1.0), record(10, 0.5 + trial + fold)],
+                group=f"{study}/{trial}",
+                values=values(loss, 10.0 ** -(3 + trial)),
+                parameters=PARAMETERS,
+                finished=(trial, fold) != (1, 1),
+            )
+
+
+def test_a_trial_is_one_session_group_averaged_over_folds(tmp_path: Path) -> None:
+    write_study(tmp_path, "first", ["kl", "kl_log_votes"])
+    view = hparams_view(tmp_path)
+    assert set(view.groups) == {"first/0", "first/1"}
+    group = view.groups["first/1"]
+    assert [session.name for session in group.sessions] == [
+        "first/trials/1/fold_0",
+        "first/trials/1/fold_1",
+    ]
+    assert [session.status for session in group.sessions] == [
+        api_pb2.STATUS_SUCCESS,
+        api_pb2.STATUS_FAILURE,
+    ]
+    assert group.hparams["training.loss"].string_value == "kl_log_votes"
+    assert group.hparams["training.learning_rate"].number_value == 1e-4
+    assert group.hparams["training.normalise_weights"].bool_value is True
+    assert group.hparams["input.views"].string_value == "both"
+    # The folds' last scores are 1.5 and 2.5.
+    assert metrics(group)["kept/kl_all"] == pytest.approx(2.0)
+    assert metrics(group)["kept/kl_10"] == pytest.approx(0.5)
+
+
+def test_the_kept_checkpoint_is_shown_and_not_the_last(tmp_path: Path) -> None:
+    declare_experiment(tmp_path, PARAMETERS)
+    write_fold(
+        tmp_path / "s/trials/0/fold_0",
+        [record(5, 0.5), record(10, 0.9)],
+        group="s/0",
+        values=values("kl", 1e-3),
+        parameters=PARAMETERS,
+        scores={"kl_all": 0.5, "kl_4": None, "kl_10": 0.125},
+    )
+    shown = metrics(hparams_view(tmp_path).groups["s/0"])
+    assert shown == pytest.approx({"kept/kl_all": 0.5, "kept/kl_10": 0.125})
+
+
+def test_the_declaration_tells_domains_and_metrics(tmp_path: Path) -> None:
+    write_study(tmp_path, "first", ["kl"])
+    experiment = hparams_view(tmp_path).experiment
+    infos = {info.name: info for info in experiment.hparam_infos}
+    assert set(infos) == set(PARAMETERS)
+    assert all(info.differs for info in infos.values())
+    choices = [value.string_value for value in infos["training.loss"].domain_discrete.values]
+    assert choices == ["kl", "kl_log_votes"]
+    labels = [value.string_value for value in infos["input.views"].domain_discrete.values]
+    assert labels == ["both", "one"]
+    interval = infos["training.learning_rate"].domain_interval
+    assert (interval.min_value, interval.max_value) == (1e-4, 1e-2)
+    assert infos["training.normalise_weights"].type == api_pb2.DATA_TYPE_BOOL
+    assert [metric.name.tag for metric in experiment.metric_infos] == [
+        "kept/kl_10",
+        "kept/kl_4",
+        "kept/kl_all",
+    ]
+
+
+def test_studies_share_one_view(tmp_path: Path) -> None:
+    write_study(tmp_path, "first", ["kl"])
+    declare_experiment(
+        tmp_path,
+        {
+            "model.name": Parameter(choices=["a", "b"]),
+            "training.loss": Parameter(choices=["kl", "kl_capped_votes"]),
+            "training.learning_rate": Parameter(float=(1e-3, 1e-1)),
+        },
+    )
+    write_fold(
+        tmp_path / "second/trials/0/fold_0",
+        [record(5, 1.0)],
+        group="second/0",
+        values={"model.name": "a"},
+    )
+    view = hparams_view(tmp_path)
+    assert set(view.groups) == {"first/0", "second/0"}
+    infos = {info.name: info for info in view.experiment.hparam_infos}
+    assert set(infos) == {*PARAMETERS, "model.name"}
+    losses = {value.string_value for value in infos["training.loss"].domain_discrete.values}
+    assert losses == {"kl", "kl_log_votes", "kl_capped_votes"}
+    interval = infos["training.learning_rate"].domain_interval
+    assert (interval.min_value, interval.max_value) == (1e-4, 1e-1)
+
+
+def test_declaring_again_changes_nothing(tmp_path: Path) -> None:
+    declare_experiment(tmp_path, PARAMETERS)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    declare_experiment(tmp_path, PARAMETERS)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_damaged_declaration_is_made_again(tmp_path: Path) -> None:
+    (tmp_path / "hparams.json").write_text("{")
+    declare_experiment(tmp_path, PARAMETERS)
+    assert set(json.loads((tmp_path / "hparams.json").read_text())["parameters"]) == set(PARAMETERS)
+
+
+@pytest.mark.parametrize(
+    ("value", "parameter", "shown"),
+    [
+        (3, Parameter(int=(1, 5)), 3),
+        ("both", PARAMETERS["input.views"], "both"),
+        (["panels"], PARAMETERS["input.views"], "one"),
+        (None, Parameter(choices=[None, 0.5]), "None"),
+        (0.5, Parameter(choices=[None, 0.5]), "0.5"),
+        (2, Parameter(choices=[1, 2.5, 2]), 2.0),
+        (False, Parameter(choices=[True, False]), False),
+        ({"a": 1}, None, '{"a": 1}'),
+        (7, None, 7),
+    ],
+)
+def test_values_are_shown_as_declared(
+    value: object, parameter: Parameter | None, shown: object
+) -> None:
+    found = shown_value(value, parameter)
+    assert found == shown
+    assert type(found) is type(shown)
+
+
+def test_a_fold_without_group_is_no_session(tmp_path: Path) -> None:
+    write_fold(tmp_path / "fold_0", [record(5, 1.0)])
+    assert hparams_view(tmp_path).groups == {}
+
+
+def test_torch_is_not_imported() -> None:
+    code = (
+        "import sys, tempfile, hms_ray.report.board as board\n"
+        "board.write_fold(tempfile.mkdtemp(), [], group='g', values={'a': 1})\n"
+        "assert 'torch' not in sys.modules and 'tensorflow' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,340 @@
+"""Packs: exact values, one fingerprint for equal content, reuse, damage, two builders."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hms_ray.competition.read import read_labels, read_spectrogram, spectrogram_path
+from hms_ray.competition.rows import make_rows
+from hms_ray.errors import DataError, PackError
+from hms_ray.pack import build
+from hms_ray.pack.build import build_pack, default_pack_dir, find_pack, pack_path
+from hms_ray.pack.sources import log_power
+from hms_ray.pack.store import Pack, open_pack, verify_pack
+from tests.competition_folder import (
+    spectrogram_values,
+    write_competition_folder,
+    write_spectrogram,
+)
+
+AGAIN = "Build it again with: hms-ray pack DIR --rebuild"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two patients, three spectrograms; only read."""
+    return write_competition_folder(
+        tmp_path_factory.mktemp("data") / "competition", n_patients=2, eegs=False
+    )
+
+
+@pytest.fixture(scope="module")
+def built(data: Path) -> Pack:
+    """Only read."""
+    return build_pack(data, default_pack_dir(data))
+
+
+@pytest.fixture
+def copy(data: Path, built: Pack, tmp_path: Path) -> Path:
+    """A pack's folder that a test may damage."""
+    return Path(shutil.copytree(built.path, tmp_path / built.path.name))
+
+
+def refusal(call: object, *arguments: object, **named: object) -> str:
+    with pytest.raises((PackError, DataError)) as caught:
+        call(*arguments, **named)  # type: ignore[operator]
+    return str(caught.value)
+
+
+def test_log_power_is_exact() -> None:
+    power = np.array([0, 1e-9, np.exp(-4), 1, 2, np.exp(8), 1e7, np.inf, np.nan, -1], np.float32)
+    expected = [-4, -4, -4, 0, np.float16(np.log(2)), 8, 8, 8, np.nan, -4]
+    values = log_power(power)
+    assert values.dtype == np.float16
+    np.testing.assert_array_equal(values, np.array(expected, np.float16))
+
+
+def test_values_are_the_log_of_every_recording(data: Path, built: Pack) -> None:
+    assert built.values.dtype == np.float16
+    assert built.values.shape == (built.recordings["length"].sum(), 400)
+    assert built.recordings.index.tolist() == [40_002, 40_003, 41_000]
+    for number, (offset, length) in built.recordings.iterrows():
+        power = read_spectrogram(spectrogram_path(data, int(number)))
+        assert len(power) == length
+        expected = np.log(np.clip(power.astype(np.float64), np.exp(-4), np.exp(8)))
+        found = built.values[offset : offset + length]
+        np.testing.assert_array_equal(found, expected.astype(np.float16))
+    assert np.isnan(built.values).any()
+
+
+def test_what_a_pack_says_of_itself(data: Path, built: Pack) -> None:
+    assert built.path == pack_path(data / "packed")
+    assert built.path.name.startswith("kaggle-")
+    assert sorted(file.name for file in built.path.iterdir()) == [
+        "manifest.json",
+        "recordings.parquet",
+        "values.npy",
+    ]
+    assert (built.source, built.panels) == ("kaggle", ("LL", "RL", "LP", "RP"))
+    assert (built.n_frequencies, built.window, built.step_s) == (100, 300, 2)
+    assert (built.recipe["low"], built.recipe["high"]) == (-4.0, 8.0)
+    assert len(built.fingerprint) == 64
+
+
+def test_windows_are_found(data: Path, built: Pack) -> None:
+    rows = make_rows(read_labels(data))
+    first = built.locate(rows["spectrogram_id"], rows["spectrogram_start"])
+    assert first.dtype == np.int64
+    for position, row in zip(first, rows.itertuples(), strict=True):
+        power = read_spectrogram(spectrogram_path(data, row.spectrogram_id))
+        start = row.spectrogram_start
+        np.testing.assert_array_equal(
+            built.values[position : position + 300], log_power(power[start : start + 300])
+        )
+    assert built.locate([], []).shape == (0,)
+
+
+def test_windows_that_leave_their_recording(built: Pack) -> None:
+    length = int(built.recordings["length"][41_000])
+    assert built.locate([41_000], [length - 300]).shape == (1,)
+    fix = "See what is wrong with: hms-ray check DIR"
+    assert refusal(built.locate, [40_002, 41_000], [0, length - 299]) == (
+        f"a row's window must lie within its recording, got positions {length - 299} to "
+        f"{length + 1} of {length}, in kaggle recording 41000. {fix}"
+    )
+    assert refusal(built.locate, [41_000], [-1]) == (
+        f"a row's window must lie within its recording, got positions -1 to 299 of {length}, "
+        f"in kaggle recording 41000. {fix}"
+    )
+
+
+def test_unknown_recordings(built: Pack) -> None:
+    assert refusal(built.locate, [40_002, 5, 5, 6], [0, 0, 0, 0]) == (
+        f"a row's recording must be in the pack of kaggle, got 5 and 1 more, in {built.path}. "
+        + AGAIN
+    )
+    with pytest.raises(ValueError, match="two lists"):
+        built.locate([40_002], [0, 1])
+
+
+def test_pickles_as_its_path(built: Pack) -> None:
+    data = pickle.dumps(built)
+    assert len(data) < 1_000
+    again = pickle.loads(data)
+    assert again.fingerprint == built.fingerprint
+    assert isinstance(again.values, np.memmap)
+
+
+def test_values_are_mapped_and_the_file_is_safe(copy: Path) -> None:
+    pack = open_pack(copy)
+    assert isinstance(pack.values, np.memmap)
+    assert pack.values.mode == "c"
+    pack.values[:] = 0  # in this process only
+    assert open_pack(copy).values.any()
+    verify_pack(copy)
+
+
+def test_asked_again_it_is_reused(data: Path, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    first = build_pack(data, tmp_path, progress=lambda *done: seen.append(done))
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    before = (first.path / "values.npy").stat()
+    seen.clear()
+    again = build_pack(data, tmp_path, progress=lambda *done: seen.append(done))
+    assert seen == []
+    assert again.fingerprint == first.fingerprint
+    assert (first.path / "values.npy").stat() == before
+    found = find_pack(data, tmp_path)
+    assert found is not None
+    assert found.fingerprint == first.fingerprint
+    build_pack(data, tmp_path, rebuild=True, progress=lambda *done: seen.append(done))
+    assert len(seen) == 3
+    assert (first.path / "values.npy").stat().st_ino != before.st_ino
+    assert [path.name for path in tmp_path.iterdir()] == [first.path.name]
+
+
+def test_any_number_of_workers_gives_the_same(data: Path, built: Pack, tmp_path: Path) -> None:
+    packs = [build_pack(data, tmp_path / str(n), workers=n) for n in (1, 2, 5)]
+    assert {pack.fingerprint for pack in packs} == {built.fingerprint}
+    files = {(pack.path / "values.npy").read_bytes() for pack in packs}
+    assert len(files) == 1
+
+
+def test_a_copied_folder_has_the_same_fingerprint(data: Path, built: Pack, tmp_path: Path) -> None:
+    copied = tmp_path / "copied"
+    shutil.copytree(data / "train_spectrograms", copied / "train_spectrograms")
+    for file in (copied / "train_spectrograms").iterdir():
+        os.utime(file, (1, 1))
+    assert build_pack(copied, tmp_path).fingerprint == built.fingerprint
+
+
+def test_changed_inputs_are_packed_again(data: Path, built: Pack, tmp_path: Path) -> None:
+    changed = tmp_path / "changed"
+    shutil.copytree(data / "train_spectrograms", changed / "train_spectrograms")
+    first = build_pack(changed, tmp_path)
+    still_open = first.values
+    values = spectrogram_values(np.random.default_rng(9), 305)
+    write_spectrogram(changed / "train_spectrograms" / "40002.parquet", values)
+    assert find_pack(changed, tmp_path) is None
+    second = build_pack(changed, tmp_path)
+    assert second.path == first.path
+    assert second.fingerprint != first.fingerprint
+    np.testing.assert_array_equal(second.values[:305], log_power(values))
+    # Whoever trains on the old one goes on with what it opened.
+    np.testing.assert_array_equal(still_open, built.values)
+    assert [path.name for path in tmp_path.iterdir() if path != changed] == [first.path.name]
+
+
+def test_a_damaged_pack_is_built_again(data: Path, tmp_path: Path) -> None:
+    pack = build_pack(data, tmp_path)
+    os.truncate(pack.path / "values.npy", 1_000)
+    assert find_pack(data, tmp_path) is None
+    assert build_pack(data, tmp_path).fingerprint == pack.fingerprint
+    (pack.path / "manifest.json").unlink()
+    assert build_pack(data, tmp_path).fingerprint == pack.fingerprint
+    verify_pack(pack.path)
+
+
+def test_two_builders_at_once(data: Path, built: Pack, tmp_path: Path) -> None:
+    n = 3
+    together = threading.Barrier(n)
+    packs: list[Pack] = []
+
+    def meet(done: int, total: int) -> None:
+        if done == total:
+            together.wait(60)  # all have written, none has published
+
+    def work() -> None:
+        packs.append(build_pack(data, tmp_path, workers=1, progress=meet))
+
+    threads = [threading.Thread(target=work) for _ in range(n)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [pack.fingerprint for pack in packs] == [built.fingerprint] * n
+    assert [path.name for path in tmp_path.iterdir()] == [built.path.name]
+    verify_pack(packs[0].path)
+
+
+def test_a_failed_build_leaves_nothing(data: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(data / "train_spectrograms", broken / "train_spectrograms")
+    file = broken / "train_spectrograms" / "40003.parquet"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:50] + b"\xff" * 100_000 + whole[100_050:])
+    for workers in (1, 2):
+        assert refusal(build_pack, broken, tmp_path / "packs", workers=workers) == (
+            "a spectrogram file must be whole parquet, got one that is cut or damaged, "
+            f"in {file}. Download it again."
+        )
+        assert list((tmp_path / "packs").iterdir()) == []
+
+
+def test_drafts_of_killed_builders_are_removed(data: Path, built: Pack, tmp_path: Path) -> None:
+    old = tmp_path / f".{built.path.name}.killed"
+    young = tmp_path / f".{built.path.name}.working"
+    for draft in (old, young):
+        draft.mkdir()
+        (draft / "values.npy").touch()
+    os.utime(old / "values.npy", (1, 1))
+    os.utime(old, (1, 1))
+    os.utime(young, (1, 1))  # its file is young
+    build_pack(data, tmp_path)
+    assert not old.exists()
+    assert young.exists()
+
+
+def test_no_pack(tmp_path: Path) -> None:
+    assert refusal(open_pack, tmp_path / "none") == (
+        f"a pack must have been built, in {tmp_path / 'none'}. Build it with: hms-ray pack DIR"
+    )
+
+
+def test_cut_and_missing_files(copy: Path) -> None:
+    values = copy / "values.npy"
+    size = values.stat().st_size
+    os.truncate(values, size - 2)
+    assert refusal(open_pack, copy) == (
+        f"a pack's file must have {size:,} bytes, got {size - 2:,}, in {values}. {AGAIN}"
+    )
+    values.unlink()
+    assert refusal(open_pack, copy) == f"a pack's file must exist, in {values}. {AGAIN}"
+
+
+def test_other_formats_and_damaged_manifests(copy: Path) -> None:
+    file = copy / "manifest.json"
+    manifest = json.loads(file.read_text())
+    file.write_text(json.dumps(manifest | {"format": 2}))
+    assert refusal(open_pack, copy) == f"a pack must be of format 1, got 2, in {file}. {AGAIN}"
+    file.write_text(json.dumps({"format": 1, **{k: manifest[k] for k in ("source", "recipe")}}))
+    assert refusal(open_pack, copy) == (
+        "a pack must be whole, got no fingerprint, panels, n_frequencies, window, step_s, files, "
+        f"input_signature, in {file}. {AGAIN}"
+    )
+    file.write_text("{")
+    assert refusal(open_pack, copy).startswith("a pack must be whole, got ")
+
+
+def test_changed_values_are_found_by_verifying(copy: Path) -> None:
+    verify_pack(copy)
+    values = copy / "values.npy"
+    with values.open("r+b") as file:
+        file.seek(-2, os.SEEK_END)
+        file.write(b"\0\0")
+    open_pack(copy)
+    message = refusal(verify_pack, copy)
+    assert message.startswith("a pack's file must be as it was written, got SHA-256 ")
+    assert message.endswith(f", in {values}. {AGAIN}")
+
+
+def test_changed_fingerprint_is_found_by_verifying(copy: Path) -> None:
+    file = copy / "manifest.json"
+    manifest = json.loads(file.read_text())
+    file.write_text(json.dumps(manifest | {"fingerprint": "0" * 64}))
+    assert refusal(verify_pack, copy) == (
+        f"a pack must be whole, got a fingerprint of other content, in {copy}. {AGAIN}"
+    )
+
+
+def test_inputs_that_cannot_be_packed(data: Path, tmp_path: Path) -> None:
+    assert refusal(build_pack, tmp_path, tmp_path) == (
+        f"a competition folder must hold train_spectrograms/, in {tmp_path}"
+    )
+    directory = tmp_path / "train_spectrograms"
+    directory.mkdir()
+    assert refusal(build_pack, tmp_path, tmp_path) == (
+        f"a folder of recordings must hold files, got none, in {directory}"
+    )
+    (directory / "._1.parquet").touch()  # of a Mac: no recording
+    (directory / "first.parquet").touch()
+    assert refusal(build_pack, tmp_path, tmp_path) == (
+        f"a recording's file must be named by its id, got first.parquet, in {directory}"
+    )
+    assert refusal(build_pack, data, tmp_path, "eeg") == "a source must be one of kaggle, got eeg"
+
+
+def test_a_folder_that_cannot_be_written(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert refusal(build_pack, data, tmp_path / "file" / "packs") == (
+        f"the folder of packs must be writable, got Not a directory, "
+        f"in {tmp_path / 'file' / 'packs'}. Name another folder with --pack-dir DIR."
+    )
+
+
+def test_a_full_disk(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(build.shutil, "disk_usage", lambda _: usage._replace(free=5_000))
+    assert refusal(build_pack, data, tmp_path) == (
+        "a pack of these files needs 0.00 GB of free space, got 0.00 GB, "
+        f"in {tmp_path}. Name another folder with --pack-dir DIR."
+    )
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,244 @@
+"""Reading: values, order and types, and one clear message for each kind of bad file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from hms_ray.competition.read import (
+    EEG_FORMAT,
+    SPECTROGRAM_FORMAT,
+    eeg_path,
+    parquet_shape,
+    read_eeg,
+    read_labels,
+    read_signal_footer,
+    read_spectrogram,
+    read_test_table,
+    spectrogram_path,
+)
+from hms_ray.competition.schema import ELECTRODES, LABEL_COLUMNS, SPECTROGRAM_COLUMNS
+from hms_ray.errors import DataError
+from tests.competition_folder import (
+    eeg_values,
+    spectrogram_values,
+    write_competition_folder,
+    write_eeg,
+    write_spectrogram,
+)
+
+
+def message(call: object, *arguments: object) -> str:
+    with pytest.raises(DataError) as caught:
+        call(*arguments)  # type: ignore[operator]
+    return str(caught.value)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(5)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_competition_folder(tmp_path / "competition", n_patients=2, eegs=False)
+
+
+def test_paths() -> None:
+    assert eeg_path("a", 5) == Path("a/train_eegs/5.parquet")
+    assert spectrogram_path("a", 7, "test") == Path("a/test_spectrograms/7.parquet")
+
+
+def test_eeg_values_come_back_exactly(tmp_path: Path, rng: np.random.Generator) -> None:
+    values = eeg_values(rng, 2_000, gap=True)
+    write_eeg(tmp_path / "1.parquet", values)
+    read = read_eeg(tmp_path / "1.parquet")
+    assert read.dtype == np.float32
+    assert read.flags.c_contiguous
+    assert read.flags.writeable
+    np.testing.assert_array_equal(read, values)
+
+
+def test_nulls_are_nan(tmp_path: Path, rng: np.random.Generator) -> None:
+    """pandas writes NaN as null; the real files have both."""
+    values = spectrogram_values(rng, 40, gap=True)
+    frame = pd.DataFrame(values, columns=list(SPECTROGRAM_COLUMNS))
+    frame.insert(0, "time", np.arange(40))
+    frame.to_parquet(tmp_path / "1.parquet", index=False)
+    assert pq.read_table(tmp_path / "1.parquet")["RP_19.92"].null_count == 5
+    np.testing.assert_array_equal(read_spectrogram(tmp_path / "1.parquet"), values)
+
+
+def test_columns_are_read_by_name(tmp_path: Path, rng: np.random.Generator) -> None:
+    values = eeg_values(rng, 10)
+    order = rng.permutation(20)
+    columns = [values[:, k].astype(np.float64) for k in order] + [np.arange(10)]
+    names = [*(ELECTRODES[k] for k in order), "extra"]
+    pq.write_table(pa.table(columns, names=names), tmp_path / "1.parquet", row_group_size=4)
+    np.testing.assert_array_equal(read_eeg(tmp_path / "1.parquet"), values)
+
+
+def test_shape_and_footer(tmp_path: Path, rng: np.random.Generator) -> None:
+    file = tmp_path / "1.parquet"
+    write_spectrogram(file, spectrogram_values(rng, 12))
+    assert parquet_shape(file) == (12, ("time", *SPECTROGRAM_COLUMNS))
+    footer = read_signal_footer(file, SPECTROGRAM_FORMAT)
+    assert (footer.n_rows, footer.has_numbers) == (12, True)
+    write_spectrogram(file, np.full((12, 400), np.nan, np.float32))
+    assert not read_signal_footer(file, SPECTROGRAM_FORMAT).has_numbers
+    only_ekg = np.full((9, 20), np.nan, np.float32)
+    only_ekg[:, -1] = 1
+    write_eeg(file, only_ekg)
+    assert not read_signal_footer(file, EEG_FORMAT).has_numbers
+    only_ekg[3, 4] = 1
+    write_eeg(file, only_ekg)
+    assert read_signal_footer(file, EEG_FORMAT).has_numbers
+
+
+def test_missing_signal_file(tmp_path: Path) -> None:
+    file = tmp_path / "5.parquet"
+    assert message(read_eeg, file) == f"an EEG file must exist, in {file}"
+    assert message(read_spectrogram, file) == f"a spectrogram file must exist, in {file}"
+    assert message(parquet_shape, file) == f"a parquet file must exist, in {file}"
+
+
+def test_truncated_signal_file(tmp_path: Path, rng: np.random.Generator) -> None:
+    file = tmp_path / "5.parquet"
+    write_spectrogram(file, spectrogram_values(rng, 310))
+    whole = file.read_bytes()
+    expected = (
+        f"a spectrogram file must be whole parquet, got one that is cut or damaged, in {file}. "
+        "Download it again."
+    )
+    for cut in (0, 3, 1_000, len(whole) - 1):
+        file.write_bytes(whole[:cut])
+        assert message(read_spectrogram, file) == expected
+    file.write_text("eeg_id,votes\n1,2\n")
+    assert message(read_spectrogram, file) == expected
+    # A whole footer over damaged values: found when they are read.
+    file.write_bytes(whole[:50] + b"\xff" * 400_000 + whole[400_050:])
+    assert read_signal_footer(file, SPECTROGRAM_FORMAT).n_rows == 310
+    assert message(read_spectrogram, file) == expected
+
+
+def test_wrong_columns(tmp_path: Path) -> None:
+    file = tmp_path / "5.parquet"
+    column = np.zeros(4, np.float32)
+    pq.write_table(pa.table([column] * 19, names=list(ELECTRODES[:-1])), file)
+    assert message(read_eeg, file) == (
+        f"an EEG file must hold its 20 columns, got no EKG, in {file}"
+    )
+    names = ["fp1", *ELECTRODES[1:]]
+    pq.write_table(pa.table([column] * 20, names=names), file)
+    assert message(read_eeg, file) == (
+        f"an EEG file must hold its 20 columns, got no Fp1 but fp1, in {file}"
+    )
+    assert message(read_spectrogram, file) == (
+        "a spectrogram file must hold its 401 columns, got no time, LL_0.59, LL_0.78, LL_0.98, "
+        f"LL_1.17 and 396 more but fp1, F3, C3, P3, F7 and 15 more, in {file}"
+    )
+
+
+def test_wrong_types_and_no_rows(tmp_path: Path) -> None:
+    file = tmp_path / "5.parquet"
+    columns = [pa.array(["1.5"])] + [np.zeros(1, np.float32)] * 19
+    pq.write_table(pa.table(columns, names=list(ELECTRODES)), file)
+    assert message(read_eeg, file) == (
+        "the columns of an EEG file must be floating-point numbers, got Fp1 of type string, "
+        f"in {file}"
+    )
+    write_eeg(file, np.zeros((0, 20), np.float32))
+    assert message(read_eeg, file) == f"an EEG file must hold rows, got none, in {file}"
+
+
+def test_labels(folder: Path) -> None:
+    labels = read_labels(folder)
+    assert tuple(labels.columns) == LABEL_COLUMNS
+    kinds = {name: labels[name].dtype.kind for name in LABEL_COLUMNS}
+    assert kinds.pop("expert_consensus") not in "iuf"
+    assert {name for name, kind in kinds.items() if kind == "f"} == {
+        "eeg_label_offset_seconds",
+        "spectrogram_label_offset_seconds",
+    }
+    assert set(kinds.values()) == {"i", "f"}
+    pd.testing.assert_frame_equal(labels, pd.read_csv(folder / "train.csv"), check_dtype=False)
+
+
+def test_labels_in_another_order_of_columns(folder: Path) -> None:
+    labels = read_labels(folder)
+    labels[[*LABEL_COLUMNS[::-1]]].assign(note="x").to_csv(folder / "train.csv", index=False)
+    pd.testing.assert_frame_equal(read_labels(folder), labels)
+
+
+def test_test_table(folder: Path) -> None:
+    table = read_test_table(folder)
+    assert table.to_dict("list") == {
+        "spectrogram_id": [800_001],
+        "eeg_id": [700_001],
+        "patient_id": [6_000],
+    }
+    (folder / "test.csv").unlink()
+    assert message(read_test_table, folder) == f"test.csv must exist, in {folder / 'test.csv'}"
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "expected"),
+    [
+        ("eeg_id", "abc", "train.csv's column eeg_id must hold numbers, got 'abc' in line 4"),
+        ("lpd_vote", 1.5, "train.csv's column lpd_vote must hold whole numbers, got 1.5 in line 4"),
+        (
+            "patient_id",
+            None,
+            "train.csv's column patient_id must hold whole numbers, got an empty value in line 4",
+        ),
+        (
+            "eeg_label_offset_seconds",
+            "soon",
+            "train.csv's column eeg_label_offset_seconds must hold numbers, got 'soon' in line 4",
+        ),
+    ],
+)
+def test_wrong_values_in_the_label_table(
+    folder: Path, column: str, value: object, expected: str
+) -> None:
+    labels = pd.read_csv(folder / "train.csv").astype({column: object})
+    labels.loc[2, column] = value
+    labels.to_csv(folder / "train.csv", index=False)
+    assert message(read_labels, folder) == f"{expected}, in {folder / 'train.csv'}"
+
+
+def test_empty_offset_and_consensus_are_left_to_the_check(folder: Path) -> None:
+    labels = pd.read_csv(folder / "train.csv")
+    labels.loc[1, ["eeg_label_offset_seconds", "expert_consensus"]] = None
+    labels.to_csv(folder / "train.csv", index=False)
+    read = read_labels(folder)
+    assert np.isnan(read["eeg_label_offset_seconds"][1])
+    assert read["expert_consensus"][1] == ""
+
+
+def test_unusable_label_table(folder: Path) -> None:
+    file = folder / "train.csv"
+    labels = pd.read_csv(file)
+    labels.drop(columns=["gpd_vote", "label_id"]).to_csv(file, index=False)
+    assert message(read_labels, folder) == (
+        f"train.csv must hold its 15 columns, got no label_id, gpd_vote, in {file}"
+    )
+    labels[:0].to_csv(file, index=False)
+    assert message(read_labels, folder) == f"train.csv must hold rows, got none, in {file}"
+    file.write_text("")
+    assert message(read_labels, folder) == f"train.csv must hold rows, got none, in {file}"
+    file.write_text("a,b\n1,2\n1,2,3,4\n")
+    assert message(read_labels, folder).startswith(
+        "train.csv must be a comma-separated table, got "
+    )
+    file.write_bytes(b"\xff\xfe\x00")
+    assert message(read_labels, folder).startswith(
+        "train.csv must be a comma-separated table, got "
+    )
+    file.unlink()
+    assert message(read_labels, folder) == f"train.csv must exist, in {file}"
