@@ -163,8 +163,10 @@ def _publish(draft: Path, target: Path, signature: str, rebuild: bool) -> Pack:
             target.rename(old)
         draft.rename(target)
     except OSError:
+        if old.exists() and not target.exists():
+            old.rename(target)
         # Another builder was quicker by a moment.
-        if (other := _current(target, signature)) is not None:
+        if not rebuild and (other := _current(target, signature)) is not None:
             return other
         raise
     finally:

@@ -12,7 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms_ray.competition.file_errors import EmptyFileError, MissingFileError
-from hms_ray.competition.read import parquet_shape, read_spectrogram
+from hms_ray.competition.read import (
+    SPECTROGRAM_FORMAT,
+    read_signal_footer,
+    read_spectrogram,
+)
 from hms_ray.competition.schema import (
     N_FREQUENCIES,
     PANELS,
@@ -110,7 +114,7 @@ SOURCES: Final[dict[str, PackSource]] = {
         n_frequencies=N_FREQUENCIES,
         window=SPECTROGRAM_WINDOW_ROWS,
         step_s=SPECTROGRAM_STEP_S,
-        length=lambda path: parquet_shape(path)[0],
+        length=lambda path: read_signal_footer(path, SPECTROGRAM_FORMAT).n_rows,
         read=lambda path: log_power(read_spectrogram(path)),
     )
 }

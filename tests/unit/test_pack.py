@@ -181,6 +181,9 @@ def test_changed_inputs_are_packed_again(data: Path, built: Pack, tmp_path: Path
     shutil.copytree(data / "train_spectrograms", changed / "train_spectrograms")
     first = build_pack(changed, tmp_path)
     still_open = first.values
+    os.utime(changed / "train_spectrograms" / "40003.parquet", (1, 1))
+    assert find_pack(changed, tmp_path) is None  # the same size, another time
+    assert build_pack(changed, tmp_path).fingerprint == first.fingerprint
     values = spectrogram_values(np.random.default_rng(9), 305)
     write_spectrogram(changed / "train_spectrograms" / "40002.parquet", values)
     assert find_pack(changed, tmp_path) is None
@@ -225,6 +228,41 @@ def test_two_builders_at_once(data: Path, built: Pack, tmp_path: Path) -> None:
     verify_pack(packs[0].path)
 
 
+def test_the_second_builder_drops_its_copy(data: Path, tmp_path: Path) -> None:
+    firsts: list[int] = []
+
+    def overtake(done: int, total: int) -> None:
+        if done == total:
+            first = build_pack(data, tmp_path)
+            firsts.append((first.path / "values.npy").stat().st_ino)
+
+    second = build_pack(data, tmp_path, progress=overtake)
+    assert [(second.path / "values.npy").stat().st_ino] == firsts
+
+
+def test_a_pack_that_cannot_be_replaced_stays(
+    data: Path, built: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = build_pack(data, tmp_path).path / "values.npy"
+    inode = before.stat().st_ino
+    rename = Path.rename
+    targets: list[Path] = []
+
+    def refuse_second(path: Path, target: Path) -> Path:
+        targets.append(target)
+        if len(targets) == 2:
+            raise OSError(5, "Input/output error")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refuse_second)
+    assert refusal(build_pack, data, tmp_path, rebuild=True) == (
+        f"a pack must be written whole, got Input/output error, in {before.parent}. "
+        "Name another folder with --pack-dir DIR."
+    )
+    assert before.stat().st_ino == inode
+    assert [path.name for path in tmp_path.iterdir()] == [built.path.name]
+
+
 def test_a_failed_build_leaves_nothing(data: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(data / "train_spectrograms", broken / "train_spectrograms")
@@ -237,6 +275,18 @@ def test_a_failed_build_leaves_nothing(data: Path, tmp_path: Path) -> None:
             f"in {file}. Download it again."
         )
         assert list((tmp_path / "packs").iterdir()) == []
+
+
+def test_a_cut_recording_is_named_before_anything_is_written(data: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(data / "train_spectrograms", broken / "train_spectrograms")
+    file = broken / "train_spectrograms" / "40003.parquet"
+    os.truncate(file, 10_000)
+    assert refusal(build_pack, broken, tmp_path / "packs") == (
+        "a spectrogram file must be whole parquet, got one that is cut or damaged, "
+        f"in {file}. Download it again."
+    )
+    assert not (tmp_path / "packs").exists()
 
 
 def test_drafts_of_killed_builders_are_removed(data: Path, built: Pack, tmp_path: Path) -> None:

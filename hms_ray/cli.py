@@ -1,0 +1,307 @@
+"""Words to calls: no logic, and no heavy import before a command is known."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hms_ray import __version__
+from hms_ray.errors import HmsRayError
+
+if TYPE_CHECKING:
+    from hms_ray.config import Space
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        arguments: words after the program's name; those of the process if absent.
+
+    Returns:
+        Exit status: 0 done, 1 the command's own "no" (``check``), 2 an error of use.
+    """
+    words = build_parser().parse_args(arguments)
+    try:
+        return int(words.call(words))
+    except HmsRayError as error:
+        if words.debug:
+            raise
+        print(f"hms-ray {words.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\nhms-ray {words.command}: stopped; the same command goes on.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of a pipe such as `| head` has seen enough.
+        sys.stderr.close()
+        return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="hms-ray",
+        description="Experiment sweeps on Ray for HMS - Harmful Brain Activity Classification.",
+        epilog="A command's own options: hms-ray COMMAND --help",
+    )
+    parser.add_argument("--version", action="version", version=f"hms-ray {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for add in (_check, _simulate, _floor, _pack, _train, _sweep, _blend, _leaderboard):
+        command = add(commands)
+        command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+Commands = argparse._SubParsersAction  # the type has no public name
+
+
+def _check(commands: Commands[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+    command = commands.add_parser("check", help="find every fault of a competition folder")
+    command.add_argument("folder", metavar="DIR", type=Path, help="competition folder")
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.add_argument(
+        "--no-signals", action="store_true", help="leave the files' values unread (much faster)"
+    )
+    command.set_defaults(call=_run_check)
+    return command
+
+
+def _run_check(words: argparse.Namespace) -> int:
+    from hms_ray.competition.check import check_folder
+
+    report = check_folder(words.folder, signals=not words.no_signals)
+    print(report.to_json() if words.json else report.to_text())
+    return 0 if report.ok else 1
+
+
+def _simulate(commands: Commands[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+    command = commands.add_parser("simulate", help="write a simulated competition folder")
+    command.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder to write")
+    command.add_argument("--patients", metavar="N", type=int, default=100, help="patients (100)")
+    command.add_argument("--seed", metavar="S", type=int, default=0, help="seed (0)")
+    command.add_argument(
+        "--processes", metavar="N", type=int, default=None, help="processes (all cores)"
+    )
+    command.set_defaults(call=_run_simulate)
+    return command
+
+
+def _run_simulate(words: argparse.Namespace) -> int:
+    import os
+
+    from hms_ray.report.progress import bar
+    from hms_ray.simulate.folder import simulate_folder
+
+    with bar("simulating", "patients") as progress:
+        simulate_folder(
+            words.out,
+            n_patients=words.patients,
+            seed=words.seed,
+            processes=words.processes or os.cpu_count() or 1,
+            progress=progress,
+        )
+    print(f"simulated data of {words.patients} patients: {words.out}")
+    return 0
+
+
+def _floor(commands: Commands[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+    command = commands.add_parser("floor", help="KL that a perfect model has on simulated votes")
+    command.add_argument("folder", metavar="DIR", type=Path, help="simulated competition folder")
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.set_defaults(call=_run_floor)
+    return command
+
+
+def _run_floor(words: argparse.Namespace) -> int:
+    from hms_ray.simulate.floor import floor
+
+    report = floor(words.folder)
+    print(report.to_json() if words.json else report.to_text())
+    return 0
+
+
+def _pack(commands: Commands[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+    command = commands.add_parser("pack", help="pack the spectrograms into one mapped array")
+    command.add_argument("folder", metavar="DIR", type=Path, help="competition folder")
+    command.add_argument(
+        "--pack-dir", metavar="DIR", type=Path, help="folder of packs (DIR/packed)"
+    )
+    command.add_argument("--rebuild", action="store_true", help="make it again, whatever is there")
+    command.add_argument("--verify", action="store_true", help="compare contents with checksums")
+    command.set_defaults(call=_run_pack)
+    return command
+
+
+def _run_pack(words: argparse.Namespace) -> int:
+    from hms_ray.pack.build import build_pack, default_pack_dir
+    from hms_ray.pack.store import verify_pack
+    from hms_ray.report.progress import bar
+
+    pack_dir = words.pack_dir or default_pack_dir(words.folder)
+    with bar("packing", "recordings") as progress:
+        pack = build_pack(words.folder, pack_dir, progress=progress, rebuild=words.rebuild)
+    if words.verify:
+        verify_pack(pack.path)
+    size = pack.values.nbytes / 2**20
+    print(f"{pack.path}: {len(pack.recordings):,} recordings, {size:,.1f} MiB of float16")
+    print(f"fingerprint {pack.fingerprint}" + (", contents verified" if words.verify else ""))
+    return 0
+
+
+def _add_run_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("file", metavar="FILE", type=Path, help="experiment or search space, YAML")
+    command.add_argument(
+        "--data", metavar="DIR", type=Path, required=True, help="competition folder"
+    )
+    command.add_argument(
+        "--set", metavar="A.B=C", action="append", default=[], help="change a value"
+    )
+    command.add_argument(
+        "--results",
+        metavar="DIR",
+        type=Path,
+        default=Path("results"),
+        help="folder of all studies (results)",
+    )
+    command.add_argument(
+        "--pack-dir", metavar="DIR", type=Path, help="folder of packs (DATA/packed)"
+    )
+    command.add_argument(
+        "--folds", metavar="FILE", type=Path, help="fold table to use: row_id, patient_id, fold"
+    )
+    command.add_argument("--study", metavar="NAME", help="name below the results folder")
+    command.add_argument("--address", metavar="ADDR", help="running Ray cluster (starts its own)")
+
+
+def _train(commands: Commands[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+    command = commands.add_parser("train", help="train one experiment")
+    _add_run_options(command)
+    command.add_argument(
+        "--local", action="store_true", help="in this process, without Ray: breakpoints work"
+    )
+    command.add_argument(
+        "--fold",
+        metavar="K",
+        type=int,
+        action="append",
+        help="only this fold (with --local; repeatable)",
+    )
+    command.add_argument(
+        "--threads", metavar="N", type=int, default=1, help="torch threads (with --local; 1)"
+    )
+    command.set_defaults(call=_run_train)
+    return command
+
+
+def _run_train(words: argparse.Namespace) -> int:
+    from hms_ray.config_file import load_space
+    from hms_ray.local import train_locally
+
+    space = load_space(words.file, words.set)
+    if words.local:
+        return train_locally(
+            space,
+            words.data,
+            words.results,
+            name=words.study,
+            folds=words.fold,
+            fold_table=words.folds,
+            pack_dir=words.pack_dir,
+            threads=words.threads,
+        )
+    if words.fold:
+        from hms_ray.errors import ConfigError
+
+        raise ConfigError("--fold needs --local", fix="A study on Ray trains all folds.")
+    return _sweep_as_told(space.alone(), words.study or space.experiment.name, words)
+
+
+def _sweep(commands: Commands[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+    command = commands.add_parser("sweep", help="search a space on Ray")
+    _add_run_options(command)
+    command.add_argument("--trials", metavar="N", type=int, help="finished trials to end with")
+    command.set_defaults(call=_run_sweep)
+    return command
+
+
+def _run_sweep(words: argparse.Namespace) -> int:
+    from hms_ray.config_file import load_space
+
+    settings = list(words.set)
+    if words.trials is not None:
+        settings.append(f"study.n_trials={words.trials}")
+    space = load_space(words.file, settings)
+    return _sweep_as_told(space, words.study or words.file.stem, words)
+
+
+def _sweep_as_told(space: Space, name: str, words: argparse.Namespace) -> int:
+    from hms_ray.sweep.command import sweep
+
+    return sweep(
+        space,
+        words.data,
+        words.results,
+        name,
+        fold_table=words.folds,
+        pack_dir=words.pack_dir,
+        address=words.address,
+    )
+
+
+def _blend(commands: Commands[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+    command = commands.add_parser("blend", help="best weights for a study's trials")
+    _add_study_options(command)
+    command.add_argument(
+        "--rows",
+        choices=("kl_all", "kl_4", "kl_10"),
+        help="rows that weights are fitted on (the study's objective)",
+    )
+    command.add_argument(
+        "--splits",
+        metavar="N",
+        type=int,
+        default=5,
+        help="groups of patients for the nested estimate (5)",
+    )
+    command.add_argument(
+        "--seed", metavar="S", type=int, default=0, help="seed of the groups and the bootstrap (0)"
+    )
+    command.set_defaults(call=_run_blend)
+    return command
+
+
+def _add_study_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("study", metavar="STUDY", help="study name, or the path of its folder")
+    command.add_argument(
+        "--results",
+        metavar="DIR",
+        type=Path,
+        default=Path("results"),
+        help="folder of all studies (results)",
+    )
+
+
+def _run_blend(words: argparse.Namespace) -> int:
+    from hms_ray.study_blend import blend_study
+
+    print(blend_study(words.study, words.results, words.rows, words.splits, words.seed))
+    return 0
+
+
+def _leaderboard(commands: Commands[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+    command = commands.add_parser("leaderboard", help="print a study's trials, best first")
+    _add_study_options(command)
+    command.set_defaults(call=_run_leaderboard)
+    return command
+
+
+def _run_leaderboard(words: argparse.Namespace) -> int:
+    from hms_ray.report.table import render
+    from hms_ray.study_folder import StudyFolder
+
+    print(render(StudyFolder.open(words.study, words.results).leaderboard()))
+    return 0

@@ -1,0 +1,143 @@
+"""Every fold's result under the hash of all that made it.
+
+One store serves all studies below a results folder. Resuming, extending a
+study, skipping duplicates and retrying after a lost node all are the same
+question to it: is this key there already?
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hms_ray.errors import StudyError
+
+STORE_NAME = ".store"
+OOF_FILE, RECORD_FILE, WEIGHTS_FILE = "oof.parquet", "record.json", "weights.pt"
+
+
+@dataclass(frozen=True)
+class StoredFold:
+    """One fold as the store holds it.
+
+    Attributes:
+        key: hex digest of everything that changes the result.
+        oof: the fold's validation rows: ids, patient, fold and six probabilities.
+        record: plain data: what made the result, history, timings, scores.
+        weights: file with the model's weights.
+    """
+
+    key: str
+    oof: pd.DataFrame
+    record: dict[str, Any]
+    weights: Path
+
+
+class FoldStore:
+    """Content-addressed results of folds; a result is either whole or absent.
+
+    Args:
+        results: folder that holds the studies; the store is ``.store`` in it.
+    """
+
+    def __init__(self, results: str | Path) -> None:
+        self.root = Path(results) / STORE_NAME
+
+    def path(self, key: str) -> Path:
+        """Folder of a key, whether it exists or not."""
+        return self.root / key[:2] / key
+
+    def has(self, key: str) -> bool:
+        """Whether the result of a key is there."""
+        return (self.path(key) / RECORD_FILE).is_file()
+
+    def read(self, key: str) -> StoredFold:
+        """The result of a key.
+
+        Raises:
+            StudyError: where it is absent or does not match its checksums.
+        """
+        record = self.record(key)
+        folder = self.path(key)
+        for name, expected in record["checksums"].items():
+            file = folder / name
+            if not file.is_file() or _sha256(file) != expected:
+                raise _damaged(folder, f"{name} does not match its checksum")
+        return StoredFold(key, pd.read_parquet(folder / OOF_FILE), record, folder / WEIGHTS_FILE)
+
+    def record(self, key: str) -> dict[str, Any]:
+        """What is written beside a result, without reading the result itself."""
+        folder = self.path(key)
+        if not self.has(key):
+            raise StudyError(
+                "a fold must be in the store before it is read",
+                got=f"nothing under {key}",
+                where=self.root,
+                fix="Train it first.",
+            )
+        try:
+            record = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            raise _damaged(folder, f"{RECORD_FILE} is not readable JSON") from None
+        if not isinstance(record, dict) or "checksums" not in record:
+            raise _damaged(folder, f"{RECORD_FILE} has no checksums")
+        return record
+
+    def write(
+        self,
+        key: str,
+        oof: pd.DataFrame,
+        record: Mapping[str, Any],
+        save_weights: Callable[[Path], None],
+    ) -> None:
+        """Stores a result, all of it or nothing; a key that is there stays as it is.
+
+        Args:
+            key: hex digest of everything that changes the result.
+            oof: validation rows with their probabilities.
+            record: plain data; NaN is refused.
+            save_weights: writes the model's weights to the path it is given.
+        """
+        if self.has(key):
+            return
+        folder = self.path(key)
+        draft = self.root / f".draft-{key[:12]}-{uuid.uuid4().hex}"
+        draft.mkdir(parents=True)
+        try:
+            oof.to_parquet(draft / OOF_FILE, index=False)
+            save_weights(draft / WEIGHTS_FILE)
+            checksums = {name: _sha256(draft / name) for name in (OOF_FILE, WEIGHTS_FILE)}
+            text = json.dumps({**record, "checksums": checksums}, indent=1, allow_nan=False)
+            (draft / RECORD_FILE).write_text(text + "\n", encoding="utf-8")
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.rename(draft, folder)
+            except OSError:
+                # A second writer came first: equal keys hold equal content.
+                if not self.has(key):
+                    raise
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _damaged(folder: Path, reason: str) -> StudyError:
+    return StudyError(
+        "a stored fold must be whole",
+        got=reason,
+        where=folder,
+        fix="Move that folder away to have the fold trained again.",
+    )

@@ -1,0 +1,1 @@
+"""EEG signals: bipolar montages and spectrograms."""

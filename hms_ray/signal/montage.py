@@ -1,0 +1,67 @@
+"""The bipolar chains of the longitudinal ("double banana") montage.
+
+This module holds the only list of electrode pairs in the package. The chains are
+those of the competition's spectrogram panels: each panel of a spectrogram file is
+the mean over the four neighbouring pairs of one chain.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hms_ray.competition.schema import ELECTRODES, PANELS
+from hms_ray.errors import DataError
+
+ELECTRODE_CHAINS: Final[dict[str, tuple[str, ...]]] = {
+    "LL": ("Fp1", "F7", "T3", "T5", "O1"),
+    "RL": ("Fp2", "F8", "T4", "T6", "O2"),
+    "LP": ("Fp1", "F3", "C3", "P3", "O1"),
+    "RP": ("Fp2", "F4", "C4", "P4", "O2"),
+}
+"""Electrodes of each chain from front to back, in the panels' file order."""
+
+CHAINS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
+    panel: tuple(pairwise(chain)) for panel, chain in ELECTRODE_CHAINS.items()
+}
+"""Panel -> its four (anode, cathode) pairs."""
+
+PAIRS_PER_CHAIN: Final = 4
+_ANODES: Final = np.array([ELECTRODES.index(a) for p in PANELS for a, _ in CHAINS[p]])
+_CATHODES: Final = np.array([ELECTRODES.index(c) for p in PANELS for _, c in CHAINS[p]])
+
+
+def bipolar(eeg: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Differences anode - cathode of all sixteen pairs.
+
+    Args:
+        eeg: shape (n_samples, 20), float, microvolts, columns in ``ELECTRODES`` order; NaN stays.
+
+    Returns:
+        Shape (4, 4, n_samples): panel in ``PANELS`` order, pair from front to back, sample;
+        contiguous, the dtype of ``eeg``, microvolts.
+
+    Raises:
+        DataError: ``eeg`` is not a table of twenty floating point columns.
+    """
+    check_eeg(eeg)
+    channels = np.ascontiguousarray(eeg.T)
+    difference: NDArray[np.floating] = channels[_ANODES] - channels[_CATHODES]
+    return difference.reshape(len(PANELS), PAIRS_PER_CHAIN, eeg.shape[0])
+
+
+def check_eeg(eeg: NDArray[np.floating]) -> None:
+    """Refuse anything but a floating point table of one row a sample.
+
+    Raises:
+        DataError: the shape is not (n_samples, 20) or the dtype is not floating point.
+    """
+    if eeg.ndim != 2 or eeg.shape[1] != len(ELECTRODES) or eeg.dtype.kind != "f":
+        raise DataError(
+            f"an EEG must be a floating point array of shape (n_samples, {len(ELECTRODES)})",
+            got=f"shape {eeg.shape} of {eeg.dtype}",
+            fix=f"Give one column an electrode, in the order {' '.join(ELECTRODES)}.",
+        )

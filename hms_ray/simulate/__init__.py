@@ -1,0 +1,1 @@
+"""Simulated competition folders with known truth."""

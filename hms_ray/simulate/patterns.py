@@ -1,0 +1,238 @@
+"""Patterns as points of one continuum, and the waveforms that such points make.
+
+Definitions and limits: American Clinical Neurophysiology Society, Standardized Critical
+Care EEG Terminology, 2021 version (Hirsch et al., J Clin Neurophysiol 38 (2021), 1).
+A pattern has no class here: it has a frequency, a sharpness, an asymmetry, an evolution,
+a regularity and a strength, and experts (``hms_ray.simulate.raters``) judge these.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hms_ray.competition.schema import EEG_RATE_HZ
+from hms_ray.simulate.head import hemisphere_field
+from hms_ray.simulate.noise import CONTROL_HZ, slow_curve, to_samples
+
+Kind = Literal["Seizure", "LPD", "GPD", "LRDA", "GRDA", "mimic"]
+"""Regions of the continuum to draw points from; neighbouring regions overlap."""
+
+_TEMPLATE_POINTS: Final = 1024
+_DOUBTFUL_SHARE: Final = 0.08
+"""Share of the points of which one feature lies between two classes."""
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """One point of the continuum and where on the head it shows.
+
+    Attributes:
+        frequency_hz: repetition rate; of a seizure, the rate at its end.
+        start_hz: of a seizure, the rate at its start; else equal to ``frequency_hz``.
+        sharpness: 0 (a sinusoid) to 1 (a discharge of 100-300 ms).
+        asymmetry: 1 - amplitude of the lesser side / that of the greater side.
+        side: greater side, -1 left or 1 right.
+        evolution: 0 (steady) to 1 (a full course of frequency, amplitude and field).
+        amplitude_uv: peak to peak in the longitudinal bipolar montage at gain 1.
+        jitter: relative deviation of single periods.
+        duty: share of the time in which bouts show the pattern, 0 to 1.
+        centre: (distance from the midline, front) of its maximum.
+        width: spread of its field on a head of radius 1.
+        lag_s: delay of the lesser side behind the greater.
+    """
+
+    frequency_hz: float
+    start_hz: float
+    sharpness: float
+    asymmetry: float
+    side: int
+    evolution: float
+    amplitude_uv: float
+    jitter: float
+    duty: float
+    centre: tuple[float, float]
+    width: float
+    lag_s: float
+
+
+_FREQUENCY_HZ: Final[dict[Kind, tuple[float, float]]] = {
+    "Seizure": (1.5, 4.0),
+    "LPD": (0.5, 2.0),
+    "GPD": (0.5, 2.5),
+    "LRDA": (1.0, 3.0),
+    "GRDA": (1.0, 3.0),
+    "mimic": (1.0, 4.0),
+}
+_AMPLITUDE_UV: Final[dict[Kind, tuple[float, float]]] = {
+    # Median and deviation of the logarithm.
+    "Seizure": (150.0, 0.35),
+    "LPD": (135.0, 0.35),
+    "GPD": (130.0, 0.35),
+    "LRDA": (110.0, 0.35),
+    "GRDA": (115.0, 0.35),
+    "mimic": (80.0, 0.4),
+}
+_CENTRES: Final = {
+    "lateral": ((0.75, 0.45), (0.9, 0.0), (0.5, 0.0), (0.55, -0.5)),
+    "frontotemporal": ((0.75, 0.45), (0.6, 0.6)),
+    "frontal": ((0.4, 0.65), (0.35, 0.5)),
+}
+
+
+def draw_pattern(kind: Kind, rng: np.random.Generator) -> Pattern:
+    """A point from a region of the continuum, sometimes near or over its border."""
+    low, high = _FREQUENCY_HZ[kind]
+    frequency = float(rng.uniform(low, high))
+    median, deviation = _AMPLITUDE_UV[kind]
+    lateral = kind in ("LPD", "LRDA") or (kind == "Seizure" and rng.random() < 0.8)
+    periodic = kind in ("LPD", "GPD")
+    place = "frontal" if not lateral else "frontotemporal" if kind == "LRDA" else "lateral"
+    centre = _CENTRES[place][int(rng.integers(len(_CENTRES[place])))]
+    seizure = kind == "Seizure"
+    return Pattern(
+        frequency_hz=frequency,
+        start_hz=float(rng.uniform(7, 14)) if seizure else frequency,
+        sharpness=_sharpness(periodic, seizure, rng),
+        asymmetry=_asymmetry(lateral, rng),
+        side=int(rng.choice([-1, 1])),
+        evolution=_evolution(seizure, rng),
+        amplitude_uv=float(median * rng.lognormal(0, deviation)) * _weakness(rng),
+        jitter=float(rng.uniform(0.35, 0.5) if kind == "mimic" else rng.uniform(0.05, 0.15)),
+        duty=_duty(periodic, seizure, rng),
+        centre=centre,
+        width=float(rng.uniform(0.4, 0.6)),
+        lag_s=float(rng.uniform(0, 0.03)),
+    )
+
+
+def _doubtful(rng: np.random.Generator) -> bool:
+    return bool(rng.random() < _DOUBTFUL_SHARE)
+
+
+def _sharpness(periodic: bool, seizure: bool, rng: np.random.Generator) -> float:
+    if seizure or _doubtful(rng):
+        return float(rng.uniform(0.3, 0.7))
+    return float(rng.uniform(0.75, 1.0) if periodic else rng.uniform(0.0, 0.25))
+
+
+def _asymmetry(lateral: bool, rng: np.random.Generator) -> float:
+    if _doubtful(rng):
+        return float(rng.uniform(0.2, 0.65))
+    return float(rng.uniform(0.7, 0.92) if lateral else rng.uniform(0.0, 0.2))
+
+
+def _evolution(seizure: bool, rng: np.random.Generator) -> float:
+    if _doubtful(rng):
+        return float(rng.uniform(0.3, 0.7))
+    return float(rng.uniform(0.75, 1.0) if seizure else rng.uniform(0.0, 0.2))
+
+
+def _weakness(rng: np.random.Generator) -> float:
+    return float(rng.uniform(0.2, 0.5)) if _doubtful(rng) else 1.0
+
+
+def _duty(periodic: bool, seizure: bool, rng: np.random.Generator) -> float:
+    if seizure or (periodic and rng.random() < 0.7):
+        return 1.0
+    return float(rng.uniform(0.65, 1.0))
+
+
+def template(pattern: Pattern, frequency_hz: float) -> NDArray[np.float32]:
+    """One period of the waveform, peak to peak 1, mean 0.
+
+    A discharge is a sharp phase of about 100 ms with a slow wave after it, whatever the
+    rate, so it fills more of a shorter period; a rhythm is a sinusoid.
+
+    Returns:
+        (1024,) float32.
+    """
+    phase = np.linspace(0, 1, _TEMPLATE_POINTS, endpoint=False)
+
+    def bump(at: float, width: float) -> NDArray[np.float64]:
+        distance = (phase - at + 0.5) % 1 - 0.5
+        shape: NDArray[np.float64] = np.exp(-(distance**2) / (2 * width**2))
+        return shape
+
+    sharp = min(0.035 * frequency_hz, 0.09)
+    slow = min(0.1 * frequency_hz, 0.14)
+    discharge = bump(0.3, sharp) - 0.45 * bump(0.3 + 2.2 * slow, slow)
+    if pattern.asymmetry < 0.5:  # generalised discharges are often triphasic
+        discharge -= 0.3 * bump(0.3 - 2.2 * sharp, sharp)
+    rhythm = 0.5 * np.sin(2 * np.pi * phase) + 0.05 * np.sin(4 * np.pi * phase)
+    wave = pattern.sharpness * _unit(discharge) + (1 - pattern.sharpness) * _unit(rhythm)
+    return _unit(wave).astype(np.float32)
+
+
+def _unit(wave: NDArray[np.float64]) -> NDArray[np.float64]:
+    centred = wave - wave.mean()
+    return centred / np.ptp(centred)
+
+
+@dataclass(frozen=True)
+class Episode:
+    """A stretch of a recording in which one pattern goes on.
+
+    Attributes:
+        pattern: the point of the continuum.
+        start: first control point (5 Hz) of the stretch.
+        frequency_hz: rate at each control point.
+        strength: factor on the amplitude at each control point; 0 between bouts.
+        asymmetry: asymmetry at each control point.
+    """
+
+    pattern: Pattern
+    start: int
+    frequency_hz: NDArray[np.float64]
+    strength: NDArray[np.float64]
+    asymmetry: NDArray[np.float64]
+
+    @property
+    def stop(self) -> int:
+        """The control point after the last."""
+        return self.start + len(self.strength)
+
+
+def add_episode(
+    signal: NDArray[np.float32], episode: Episode, gain: float, rng: np.random.Generator
+) -> None:
+    """Add one episode to a scalp recording, in place.
+
+    Args:
+        signal: (19, n_samples) float32, microvolts, in ``SCALP`` order.
+        episode: what to add; what lies outside of the recording is cut off.
+        gain: the patient's gain.
+        rng: source of randomness (the periods' jitter).
+    """
+    step = EEG_RATE_HZ // CONTROL_HZ
+    first = episode.start * step
+    n_samples = min(len(episode.strength) * step, signal.shape[1] - first)
+    if n_samples <= 0:
+        return
+    pattern = episode.pattern
+    mean_hz = float(episode.frequency_hz.mean())
+    # Independent knots one period apart make single periods vary.
+    wobble = 1 + pattern.jitter * np.clip(
+        slow_curve(rng, len(episode.frequency_hz), 1 / mean_hz), -2, 2
+    )
+    speed = to_samples(episode.frequency_hz * np.clip(wobble, 0.2, None), n_samples)
+    phase = np.cumsum(speed, dtype=np.float64) / EEG_RATE_HZ + rng.random()
+    wave = template(pattern, mean_hz)
+    greater = wave[_index(phase)]
+    lesser = wave[_index(phase - pattern.lag_s * mean_hz)]
+    amplitude = gain * pattern.amplitude_uv * episode.strength
+    greater *= to_samples(amplitude, n_samples)
+    lesser *= to_samples(amplitude * (1 - episode.asymmetry), n_samples)
+    fields = [
+        hemisphere_field(pattern.centre, pattern.width, side)
+        for side in (pattern.side, -pattern.side)
+    ]
+    mixing = np.array(fields, np.float32).T
+    signal[:, first : first + n_samples] += mixing @ np.vstack([greater, lesser])
+
+
+def _index(phase: NDArray[np.float64]) -> NDArray[np.int64]:
+    return (phase % 1 * _TEMPLATE_POINTS).astype(np.int64)

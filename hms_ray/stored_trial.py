@@ -1,0 +1,142 @@
+"""One trial of a study, as its folder holds it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from hms_ray.config import Experiment
+from hms_ray.config_file import load_space
+from hms_ray.errors import StudyError
+from hms_ray.evaluate.oof import read_oof
+
+
+@dataclass(frozen=True)
+class StoredTrial:
+    """One trial as its folder holds it.
+
+    Attributes:
+        number: Optuna's number, which also names the folder.
+        point: dotted path -> value or label, as searched.
+        scores: ``kl_all``, ``kl_4``, ``kl_10``; None without such rows; empty where
+            the trial failed.
+        keys: fold -> address in the fold store.
+        reused: folds that were in the store before the trial ran.
+        optimistic: whether checkpoints were chosen on the scored rows.
+        fold_minutes: training time of its folds, whenever they were trained.
+        reason: why it failed; None where it finished.
+        path: its folder.
+    """
+
+    number: int
+    point: dict[str, Any]
+    scores: dict[str, float | None]
+    keys: dict[int, str]
+    reused: tuple[int, ...]
+    optimistic: bool
+    fold_minutes: float
+    reason: str | None
+    path: Path
+
+    @property
+    def finished(self) -> bool:
+        """Whether all folds were trained and scored."""
+        return self.reason is None
+
+    @property
+    def state(self) -> str:
+        """``complete`` or ``failed``."""
+        return "complete" if self.finished else "failed"
+
+    @property
+    def experiment(self) -> Experiment:
+        """What was trained."""
+        return load_space(self.path / "experiment.yaml").experiment
+
+    def oof(self, rows: pd.DataFrame | None = None) -> pd.DataFrame:
+        """Out-of-fold predictions, in the order of ``rows`` and checked where given."""
+        return read_oof(self.path / "oof.parquet", rows)
+
+
+def read_trial(path: Path) -> StoredTrial | None:
+    """The trial in a folder; None where it holds no result.
+
+    Raises:
+        StudyError: where ``result.json`` is damaged.
+    """
+    file = path / "result.json"
+    if not file.is_file():
+        return None
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+        return StoredTrial(
+            number=data["number"],
+            point=data["point"],
+            scores=data["scores"],
+            keys={int(fold): key for fold, key in data["keys"].items()},
+            reused=tuple(data["reused"]),
+            optimistic=data["optimistic"],
+            fold_minutes=data["fold_minutes"],
+            reason=data["reason"],
+            path=path,
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StudyError(
+            "a trial's result must be readable",
+            got=f"{type(error).__name__}: {error}",
+            where=file,
+            fix="Move that trial's folder away; its folds stay in the store.",
+        ) from None
+
+
+@contextmanager
+def trial_draft(path: Path, experiment: Experiment, result: Mapping[str, Any]) -> Iterator[Path]:
+    """A folder to write a trial's other files into; it appears as a whole, or never.
+
+    Args:
+        path: the trial's folder.
+        experiment: what was trained.
+        result: content of ``result.json``, written last.
+    """
+    draft = path.with_name(f".draft-{path.name}-{uuid.uuid4().hex}")
+    draft.mkdir(parents=True)
+    try:
+        described = {"experiment": experiment.model_dump(mode="json")}
+        (draft / "experiment.yaml").write_text(yaml_text(described), encoding="utf-8")
+        yield draft
+        (draft / "result.json").write_text(json_text(result), encoding="utf-8")
+        if path.exists():
+            # A process that was lost after it had written: the same trial again.
+            shutil.rmtree(path)
+        os.rename(draft, path)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def json_text(data: Any) -> str:
+    """Plain data as JSON; NaN is refused."""
+    return json.dumps(data, indent=1, allow_nan=False) + "\n"
+
+
+def yaml_text(data: Any) -> str:
+    """Plain data as YAML, in its own order."""
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+
+
+def write_text(file: Path, text: str) -> None:
+    """Replaces a file as a whole, and only where it changes."""
+    if file.is_file() and file.read_text(encoding="utf-8") == text:
+        return
+    draft = file.with_name(f".{file.name}-{uuid.uuid4().hex}")
+    draft.write_text(text, encoding="utf-8")
+    os.replace(draft, file)

@@ -1,0 +1,293 @@
+"""A study's folder: what was searched, on which data, and what came of every trial."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hms_ray.config import Experiment, Space
+from hms_ray.config_file import load_space
+from hms_ray.errors import StudyError
+from hms_ray.evaluate.oof import write_oof
+from hms_ray.experiment import ExperimentResult
+from hms_ray.fold_store import STORE_NAME
+from hms_ray.prepare import Prepared
+from hms_ray.report.table import leaderboard, render, write_csv
+from hms_ray.stored_trial import (
+    StoredTrial,
+    json_text,
+    read_trial,
+    trial_draft,
+    write_text,
+    yaml_text,
+)
+from hms_ray.study_identity import differences, study_identity
+
+RESERVED = frozenset({STORE_NAME, "local"})
+MOST_DIFFERENCES = 5
+FORMAT = 1
+
+
+class StudyFolder:
+    """The folder ``results/NAME`` of a study that exists.
+
+    Args:
+        path: its folder.
+
+    Raises:
+        StudyError: where it holds no study.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        try:
+            self._study = json.loads((self.path / "study.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise StudyError(
+                "a study must exist before it is read", got="no study.json", where=self.path
+            ) from None
+        except (OSError, ValueError) as error:
+            raise StudyError(
+                "study.json must be readable", got=str(error), where=self.path
+            ) from None
+        if self._study.get("format") != FORMAT:
+            raise StudyError(
+                f"a study's folder must have format {FORMAT}",
+                got=self._study.get("format"),
+                where=self.path,
+                fix="It was made with another version of hms_ray: use that, or another name.",
+            )
+
+    @classmethod
+    def open(cls, study: str | Path, results: str | Path = "results") -> StudyFolder:
+        """The folder of a study by its name below ``results``, or by its path.
+
+        Raises:
+            StudyError: where there is none; names those that there are.
+        """
+        for path in (Path(results) / study, Path(study)):
+            if (path / "study.json").is_file():
+                return cls(path)
+        names = sorted(file.parent.name for file in Path(results).glob("*/study.json"))
+        raise StudyError(
+            "a study must exist before it is read",
+            got=str(study),
+            where=results,
+            fix=f"There are: {', '.join(names)}." if names else "There is none yet: hms-ray sweep.",
+        )
+
+    @classmethod
+    def create(
+        cls, results: str | Path, name: str, space: Space, prepared: Prepared
+    ) -> StudyFolder:
+        """Makes a study's folder, or opens it to go on with the same study.
+
+        More trials and other resources are the same study; another search space,
+        objective, seed, world size or device class, or other data, are not.
+
+        Raises:
+            StudyError: where the name is no folder's name, or the folder holds another
+                study or other files. Nothing is written then.
+        """
+        path = Path(results) / _checked_name(name)
+        identity = study_identity(space, prepared)
+        if (path / "study.json").is_file():
+            folder = cls(path)
+            folder._require_same(identity)
+        else:
+            if path.exists() and (not path.is_dir() or any(path.iterdir())):
+                raise StudyError(
+                    "a new study needs a folder of its own",
+                    got="other files" if path.is_dir() else "a file",
+                    where=path,
+                    fix="Give another name with --study.",
+                )
+            path.mkdir(parents=True, exist_ok=True)
+            prepared.rows().to_parquet(path / "rows.parquet", index=False)
+            write_text(path / "study.json", json_text({"format": FORMAT, "identity": identity}))
+            folder = cls(path)
+        write_text(path / "space.yaml", yaml_text(space.model_dump(mode="json", by_alias=True)))
+        return folder
+
+    def _require_same(self, identity: Mapping[str, Any]) -> None:
+        changed = differences(self._study["identity"], identity)
+        if changed:
+            more = len(changed) - MOST_DIFFERENCES
+            raise StudyError(
+                "a study goes on with the space and the data it was made with",
+                got="; ".join(changed[:MOST_DIFFERENCES])
+                + (f"; and {more} more" if more > 0 else ""),
+                where=self.path,
+                fix="Give another name with --study: finished folds are shared by all studies.",
+            )
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return self.path.resolve().name
+
+    @property
+    def journal(self) -> Path:
+        """File of Optuna's journal."""
+        return self.path / "optuna.journal"
+
+    @property
+    def scratch(self) -> Path:
+        """Folder for Ray's own files; may be deleted between runs."""
+        return self.path / ".ray"
+
+    def space(self) -> Space:
+        """The resolved search space."""
+        return load_space(self.path / "space.yaml")
+
+    def rows(self) -> pd.DataFrame:
+        """The study's training rows with votes, targets and folds."""
+        return pd.read_parquet(self.path / "rows.parquet")
+
+    def trial_path(self, number: int) -> Path:
+        """Folder of a trial, whether it exists or not."""
+        return self.path / "trials" / f"{number:04d}"
+
+    def trial(self, number: int) -> StoredTrial | None:
+        """A trial's result; None where it has none yet.
+
+        Raises:
+            StudyError: where its ``result.json`` is damaged.
+        """
+        return read_trial(self.trial_path(number))
+
+    def trials(self) -> list[StoredTrial]:
+        """All trials with a result, finished or failed, by number."""
+        numbers = [
+            int(path.name) for path in (self.path / "trials").glob("*") if path.name.isdigit()
+        ]
+        found = [self.trial(number) for number in sorted(numbers)]
+        return [trial for trial in found if trial is not None]
+
+    def finished_trials(self) -> list[StoredTrial]:
+        """Finished trials, best objective first; equal ones by number."""
+        objective = self.space().study.objective
+
+        def rank(trial: StoredTrial) -> tuple[float, int]:
+            score = trial.scores[objective]
+            return (float("inf") if score is None else score, trial.number)
+
+        return sorted((trial for trial in self.trials() if trial.finished), key=rank)
+
+    def write_trial(
+        self,
+        number: int,
+        point: Mapping[str, Any],
+        experiment: Experiment,
+        result: ExperimentResult,
+    ) -> None:
+        """Stores a finished trial, all of it or nothing."""
+        data = {
+            "number": number,
+            "point": dict(point),
+            "scores": result.scores,
+            "keys": result.keys,
+            "reused": list(result.reused),
+            "optimistic": result.optimistic,
+            "fold_minutes": result.fold_minutes,
+            "reason": None,
+        }
+        with trial_draft(self.trial_path(number), experiment, data) as draft:
+            write_oof(draft / "oof.parquet", result.oof)
+
+    def write_failure(
+        self,
+        number: int,
+        point: Mapping[str, Any],
+        experiment: Experiment,
+        reason: str,
+        details: str = "",
+    ) -> None:
+        """Stores why a trial failed: one line, and all details in ``error.txt``."""
+        data = {
+            "number": number,
+            "point": dict(point),
+            "scores": {},
+            "keys": {},
+            "reused": [],
+            "optimistic": False,
+            "fold_minutes": 0.0,
+            "reason": reason,
+        }
+        with trial_draft(self.trial_path(number), experiment, data) as draft:
+            (draft / "error.txt").write_text(details or reason, encoding="utf-8")
+
+    def leaderboard(self) -> pd.DataFrame:
+        """All trials with a result, best first (see ``report.table.leaderboard``)."""
+        records = [
+            {
+                "trial": f"{trial.number:04d}",
+                "state": trial.state,
+                "optimistic": trial.optimistic,
+                "values": trial.point,
+                "fold_minutes": trial.fold_minutes if trial.finished else None,
+                "reused_folds": len(trial.reused),
+                "n_folds": len(trial.keys),
+                **trial.scores,
+            }
+            for trial in self.trials()
+        ]
+        return leaderboard(records, self.space().study.objective)
+
+    def write_leaderboard(self) -> None:
+        """Brings ``leaderboard.csv`` up to date."""
+        write_csv(self.leaderboard(), self.path / "leaderboard.csv")
+
+    def record_run(self, environment: Mapping[str, Any]) -> None:
+        """Adds versions and machines of one run to ``environment.json``."""
+        file = self.path / "environment.json"
+        runs = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
+        write_text(file, json_text([*runs, dict(environment)]))
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Held while a command runs the study.
+
+        Raises:
+            StudyError: where another command holds it.
+        """
+        with (self.path / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise StudyError(
+                    "a study is run by one command at a time",
+                    got="another one at work",
+                    where=self.path,
+                    fix="Wait for it, or stop it first.",
+                ) from None
+            yield
+
+
+def _checked_name(name: str) -> str:
+    if not name or name in RESERVED or name.startswith(".") or {"/", "\\", "\0"} & set(name):
+        raise StudyError(
+            "a study's name must be a plain folder name",
+            got=name,
+            fix=f"No slashes, no leading dot, and none of {', '.join(sorted(RESERVED))}.",
+        )
+    return name
+
+
+def print_leaderboard(study: str | Path, results: str | Path) -> None:
+    """Prints a study's trials, best first, and why others failed.
+
+    Raises:
+        StudyError: where there is no such study.
+    """
+    folder = StudyFolder.open(study, results)
+    print(render(folder.leaderboard()))
+    for trial in folder.trials():
+        if not trial.finished:
+            print(f"trial {trial.number:04d} failed: {trial.reason}")

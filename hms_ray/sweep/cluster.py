@@ -1,0 +1,271 @@
+"""A Ray to run on: started here or reached by address, and what fits on it."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import AuthenticationError, GetTimeoutError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+import hms_ray
+from hms_ray.config import ResourcesConfig
+from hms_ray.errors import ResourceError
+from hms_ray.sweep.worker_group import environment, worker_resources
+
+OBJECT_STORE_BYTES = 200 * 2**20
+"""For an embedded Ray: workers get paths, not arrays, so next to nothing goes through it."""
+
+NODE_ANSWER_S = 120.0
+"""How long a node may take to start a first process and answer."""
+
+DRIVER_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Ray warns about its own coming changes; nothing here depends on them.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_WARN_THRESHOLD_S": "60",
+    # Tune's newer output prints a table and a heartbeat even where nothing is asked for.
+    "RAY_AIR_NEW_OUTPUT": "0",
+    # Ctrl-C ends the command at once: the fold store and Optuna's journal carry resumption.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+}
+
+EMBEDDED_ENVIRONMENT = {
+    # One process less for every worker group: nobody takes this machine away.
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+}
+
+
+@dataclass(frozen=True)
+class Node:
+    """One machine of a cluster.
+
+    Attributes:
+        id: Ray's id of the node.
+        host: its name.
+        cpus: logical CPUs that Ray hands out.
+        gpus: GPUs that Ray hands out.
+    """
+
+    id: str
+    host: str
+    cpus: float
+    gpus: float
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where a study runs.
+
+    Attributes:
+        nodes: machines alive at the start.
+        embedded: whether this process started Ray itself.
+        bfloat16: whether every GPU has it; False without GPUs.
+    """
+
+    nodes: tuple[Node, ...]
+    embedded: bool
+    bfloat16: bool = False
+
+    @property
+    def cpus(self) -> float:
+        """Logical CPUs of all nodes."""
+        return sum(node.cpus for node in self.nodes)
+
+    @property
+    def gpus(self) -> float:
+        """GPUs of all nodes."""
+        return sum(node.gpus for node in self.nodes)
+
+    def __str__(self) -> str:
+        where = "this machine" if self.embedded else f"{len(self.nodes)} nodes"
+        return f"{where}: {self.cpus:g} CPUs, {self.gpus:g} GPUs"
+
+
+def n_groups(nodes: Sequence[Node], resources: ResourcesConfig) -> int:
+    """How many worker groups fit at once; a worker does not spread over nodes.
+
+    Args:
+        nodes: machines.
+        resources: what a group asks for.
+    """
+    asked = worker_resources(resources)
+    workers = 0
+    for node in nodes:
+        has = {"CPU": node.cpus, "GPU": node.gpus}
+        # Ray counts in ten-thousandths; a sum of such floats may end just below.
+        workers += min(math.floor(has[name] / amount + 1e-6) for name, amount in asked.items())
+    return workers // resources.workers
+
+
+def n_concurrent_trials(cluster: Cluster, resources: ResourcesConfig) -> int:
+    """Trials that can run at once; every running trial has one group at a time.
+
+    Raises:
+        ResourceError: where not even one group fits.
+    """
+    fitting = n_groups(cluster.nodes, resources)
+    if fitting < 1:
+        asked = f"{resources.workers} workers with {resources.cpus_per_worker:g} CPUs and "
+        asked += f"{resources.gpus_per_worker:g} GPUs each"
+        raise ResourceError(
+            "a worker group must fit on the cluster",
+            got=f"{asked} on {cluster}",
+            fix="Ask for less with --set resources.workers=N, resources.cpus_per_worker=N "
+            "or resources.gpus_per_worker=0, or give a larger cluster with --address.",
+        )
+    return min(fitting, resources.max_concurrent_trials or fitting)
+
+
+@contextmanager
+def session(address: str | None = None) -> Iterator[Cluster]:
+    """A connected Ray; what was started here is shut down at the end.
+
+    Args:
+        address: ``host:port`` of a running cluster, or ``auto``; without one a Ray
+            that only this machine can reach is started. A process that is
+            connected already stays with what it has.
+
+    Raises:
+        ResourceError: where no cluster answers at the address.
+    """
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    with environment(DRIVER_ENVIRONMENT):
+        if ray.is_initialized():
+            yield Cluster(_alive_nodes(), embedded=address is None)
+            return
+        try:
+            _connect(address)
+            yield Cluster(_alive_nodes(), embedded=address is None)
+        finally:
+            ray.shutdown()
+
+
+def _connect(address: str | None) -> None:
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address is None:
+        package = str(Path(hms_ray.__file__).parents[1])
+        paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
+        with environment({**EMBEDDED_ENVIRONMENT, "PYTHONPATH": os.pathsep.join(paths)}):
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                **quiet,
+            )
+        return
+    if "://" in address:
+        raise ResourceError(
+            "the address of a cluster must be host:port or auto",
+            got=address,
+            fix="Run the command on a machine of the cluster, beside its shared folders.",
+        )
+    try:
+        ray.init(address=address, **quiet)
+    except (ConnectionError, TimeoutError, ValueError, AuthenticationError, RuntimeError) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise ResourceError(
+            "a Ray cluster must answer at the address",
+            got=f"{address}: {reason[0]}",
+            fix="Start it with `ray start --head` or `ray up`, and see cluster/README.md "
+            "about its token (RAY_AUTH_MODE).",
+        ) from error
+
+
+def _alive_nodes() -> tuple[Node, ...]:
+    return tuple(
+        Node(
+            id=node["NodeID"],
+            host=node["NodeManagerHostname"],
+            cpus=node["Resources"].get("CPU", 0.0),
+            gpus=node["Resources"].get("GPU", 0.0),
+        )
+        for node in ray.nodes()
+        if node["Alive"]
+    )
+
+
+def check_nodes(cluster: Cluster, paths: Sequence[Path]) -> None:
+    """Makes sure that every node has this version and sees the study's files.
+
+    Args:
+        cluster: an embedded one needs no check.
+        paths: files and folders that trials and workers will open.
+
+    Raises:
+        ResourceError: naming the nodes that cannot take part.
+    """
+    if cluster.embedded:
+        return
+    answers = _ask_nodes(cluster.nodes, _describe_node, [str(path) for path in paths])
+    faults = []
+    for node in cluster.nodes:
+        answer = answers[node.id]
+        if isinstance(answer, RayError):
+            faults.append(f"{node.host} cannot import it")
+        elif answer[0] != hms_ray.__version__:
+            faults.append(f"{node.host} has hms_ray {answer[0]}")
+        elif answer[1]:
+            faults.append(f"{node.host} does not see {answer[1][0]}")
+    if faults:
+        raise ResourceError(
+            f"every node must have hms_ray {hms_ray.__version__} and see the study's files",
+            got="; ".join(faults),
+            fix="Install the same version everywhere and keep data and results on a shared "
+            "file system, as cluster/README.md says.",
+        )
+
+
+def has_bfloat16(cluster: Cluster, resources: ResourcesConfig) -> bool:
+    """Whether every GPU that a study may get has bfloat16; False where it asks for none."""
+    if resources.gpus_per_worker == 0:
+        return False
+    with_gpus = [node for node in cluster.nodes if node.gpus > 0]
+    answers = _ask_nodes(with_gpus, _gpu_has_bfloat16, num_gpus=0.001)
+    return all(answer is True for answer in answers.values())
+
+
+def _ask_nodes(
+    nodes: Sequence[Node], question: Any, *arguments: Any, num_gpus: float = 0
+) -> Mapping[str, Any]:
+    """What every node answers to a function, by node id: its result or its error."""
+    ask = ray.remote(num_cpus=0, num_gpus=num_gpus, max_retries=1)(question)
+    references = {
+        node.id: ask.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False)
+        ).remote(*arguments)
+        for node in nodes
+    }
+    answers: dict[str, Any] = {}
+    for node in nodes:
+        try:
+            answers[node.id] = ray.get(references[node.id], timeout=NODE_ANSWER_S)
+        except GetTimeoutError:
+            raise ResourceError(
+                f"every node must answer within {NODE_ANSWER_S:g} s",
+                got=f"nothing from {node.host}",
+                fix="Its GPUs may be taken by another job; `ray status` tells.",
+            ) from None
+        except RayError as error:
+            answers[node.id] = error
+    return answers
+
+
+def _describe_node(paths: list[str]) -> tuple[str, list[str]]:
+    return hms_ray.__version__, [path for path in paths if not Path(path).exists()]
+
+
+def _gpu_has_bfloat16() -> bool:
+    import torch
+
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported()

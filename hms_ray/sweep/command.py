@@ -1,0 +1,66 @@
+"""A sweep from the command line: data made ready, study run, leaderboard printed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from hms_ray.config import Space
+from hms_ray.errors import DataError
+from hms_ray.folds import read_folds
+from hms_ray.prepare import Prepared, prepare
+from hms_ray.report.progress import bar
+from hms_ray.report.table import render
+from hms_ray.study_folder import StudyFolder
+from hms_ray.sweep.study import run_study
+
+
+def sweep(
+    space: Space,
+    data_dir: Path,
+    results: Path,
+    name: str,
+    *,
+    fold_table: Path | None = None,
+    pack_dir: Path | None = None,
+    address: str | None = None,
+) -> int:
+    """Searches a space and prints what was found.
+
+    Args:
+        space: what to search.
+        data_dir: competition folder.
+        results: folder of all studies.
+        name: of the study.
+        fold_table: file with folds to use.
+        pack_dir: where packs are kept.
+        address: of a running Ray cluster.
+
+    Returns:
+        Exit status 0.
+    """
+    given = None if fold_table is None else read_folds(fold_table)
+    with bar("packing", "recordings") as packing:
+        ready = partial(
+            prepare, data_dir, space.experiment, results, pack_dir=pack_dir, progress=packing
+        )
+        prepared = ready(folds=given) if given is not None else _resumed(ready, results / name)
+    run_study(space, prepared, results, name, address=address)
+    folder = StudyFolder.open(name, results)
+    print(f"\n{render(folder.leaderboard())}\n\nstudy: {folder.path}")
+    return 0
+
+
+def _resumed(ready: Callable[..., Prepared], study: Path) -> Prepared:
+    """Data with the folds that a study was made with, for libraries change.
+
+    Where they no longer fit the rows the data has changed; the study says so better.
+    """
+    kept = study / "rows.parquet"
+    if not kept.is_file():
+        return ready()
+    try:
+        return ready(folds=read_folds(kept))
+    except DataError:
+        return ready()

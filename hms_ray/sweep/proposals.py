@@ -1,0 +1,311 @@
+"""Which point to try next, told by Optuna; duplicates and resumption are settled here."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+
+from hms_ray.config import Experiment, Space
+from hms_ray.errors import StudyError
+from hms_ray.sweep.space import (
+    Point,
+    distributions,
+    make_sampler,
+    n_points,
+    points,
+    resolve,
+    trial_key,
+)
+
+STUDY_NAME = "study"
+"""Name inside the journal, which holds one study."""
+
+MOST_DUPLICATES = 20
+"""Draws in a row that may repeat finished experiments before other means are taken."""
+
+MOST_POINTS = 2_000
+"""Largest space that is listed point by point; each takes about a millisecond."""
+
+Scores = Mapping[str, float | None]
+Recover = Callable[[int], Scores | None]
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A point to try.
+
+    Attributes:
+        number: Optuna's number of the trial.
+        point: value or label of every searched path.
+        experiment: what the point resolves to.
+    """
+
+    number: int
+    point: Point
+    experiment: Experiment
+
+
+@dataclass(frozen=True)
+class Exhausted:
+    """No further point is worth training.
+
+    Attributes:
+        reason: one sentence for the user.
+    """
+
+    reason: str
+
+
+Next = Proposal | Exhausted | Literal["wait"]
+
+
+class Proposals:
+    """Ask and tell over an Optuna study that lives in a journal file.
+
+    Results are told truly: a finished trial COMPLETE with its value, a failed
+    one FAIL. A point that repeats a finished experiment is not trained again:
+    Optuna hears the known value (attribute ``duplicate_of``) and is asked again.
+
+    Trials that a killed study left RUNNING are proposed again, before anything
+    new, and then marked FAIL; start points come next, then the sampler's draws.
+
+    Args:
+        space: search space with its study's settings.
+        journal: file of Optuna's journal; made where absent.
+        recover: gives the scores of a trial whose result was stored although
+            Optuna never heard of it, or None.
+        on_duplicate: called with (trial, the finished trial that it repeats).
+
+    Raises:
+        StudyError: where the journal cannot be read.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        journal: Path,
+        *,
+        recover: Recover = lambda number: None,
+        on_duplicate: Callable[[int, int], None] = lambda number, original: None,
+    ) -> None:
+        self._space = space
+        self._on_duplicate = on_duplicate
+        self._distributions = distributions(space)
+        self._study, self._storage = _open_study(journal)
+        self._finished: dict[str, tuple[int, Scores]] = {}
+        self._failed: dict[str, int] = {}
+        self._running: dict[str, int] = {}
+        self._followers: dict[int, list[int]] = {}
+        self._queue: deque[tuple[Point, str, list[int]]] = deque()
+        self._keys: list[tuple[Point, str]] | None = None
+        self._circling = False
+        self._draws = 0
+        self._load(recover)
+
+    def _load(self, recover: Recover) -> None:
+        for _ in self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            # A kill between enqueueing and asking; asking makes it RUNNING.
+            self._study.ask(self._distributions)
+        trials = self._study.get_trials(deepcopy=False)
+        self._draws = sum(trial.user_attrs.get("origin") == "sampler" for trial in trials)
+        stale: dict[str, tuple[Point, list[int]]] = {}
+        for trial in trials:
+            if trial.params.keys() != self._distributions.keys():
+                if trial.state == TrialState.RUNNING:
+                    # A kill while it was being drawn: the same draw comes again.
+                    self._tell_failed(trial.number, "the study was stopped while drawing")
+                continue
+            key = trial_key(resolve(self._space, trial.params))
+            if trial.state == TrialState.RUNNING:
+                scores = recover(trial.number)
+                if scores is None:
+                    stale.setdefault(key, (trial.params, []))[1].append(trial.number)
+                else:
+                    self._tell_complete(trial.number, scores)
+                    self._finished.setdefault(key, (trial.number, scores))
+            elif trial.state == TrialState.COMPLETE and "duplicate_of" not in trial.user_attrs:
+                self._finished.setdefault(key, (trial.number, _scores(trial)))
+        for point, numbers in stale.values():
+            self._queue.append((point, "rerun", numbers))
+        tried = [trial.params for trial in trials]
+        for point in self._space.start:
+            if point not in tried:
+                self._queue.append((dict(point), "start", []))
+
+    @property
+    def n_finished(self) -> int:
+        """Experiments that are finished; duplicates do not count."""
+        return len(self._finished)
+
+    @property
+    def n_interrupted(self) -> int:
+        """Points left over from a killed study that are still to be proposed again."""
+        return sum(origin == "rerun" for _, origin, _ in self._queue)
+
+    def next(self) -> Next:
+        """The next point to train, ``wait`` while running ones decide, or the end.
+
+        Raises:
+            ConfigError: where a point's values do not fit together.
+        """
+        while self._queue:
+            found = self._settle(self._ask_queued())
+            if found is not None:
+                return found
+        for _ in range(MOST_DUPLICATES):
+            if self._circling or not self._untried():
+                return self._nothing_left()
+            found = self._settle(self._ask("sampler"))
+            if found is not None:
+                return found
+        if self._keys is None:
+            self._circling = True
+            return self._nothing_left()
+        # The sampler keeps to its favourites: the rest is few and can be listed.
+        point = next(point for point, key in self._keys if not self._tried(key))
+        return self._settle(self._ask("listed", point)) or "wait"
+
+    def complete(self, number: int, scores: Scores) -> None:
+        """Tells that a trial finished.
+
+        Args:
+            number: the proposal's.
+            scores: ``kl_all``, ``kl_4``, ``kl_10``; the study's objective is the value.
+        """
+        value = scores[self._space.study.objective]
+        if value is None or not math.isfinite(value):
+            self.fail(number, f"{self._space.study.objective} is {value}")
+            return
+        self._finished[self._end(number)] = (number, scores)
+        self._tell_complete(number, scores)
+        for follower in self._followers.pop(number, []):
+            self._tell_duplicate(follower, number, scores)
+
+    def fail(self, number: int, reason: str) -> None:
+        """Tells that a trial failed; its experiment is not proposed again in this run."""
+        self._failed[self._end(number)] = number
+        for failed in (number, *self._followers.pop(number, [])):
+            self._tell_failed(failed, reason)
+
+    def prune(self, number: int, values: Mapping[int, float]) -> None:
+        """Tells that a trial was stopped early.
+
+        Args:
+            number: the proposal's.
+            values: objective after so many folds, reported before the state is told.
+        """
+        self._failed[self._end(number)] = number
+        for pruned in (number, *self._followers.pop(number, [])):
+            for step, value in values.items():
+                self._storage.set_trial_intermediate_value(self._id(pruned), step, value)
+            self._study.tell(pruned, state=TrialState.PRUNED)
+
+    def _end(self, number: int) -> str:
+        key = next(key for key, running in self._running.items() if running == number)
+        del self._running[key]
+        return key
+
+    def _settle(self, trial: optuna.Trial) -> Proposal | None:
+        """A proposal, or None where the point does not need training; Optuna is told then."""
+        experiment = resolve(self._space, trial.params)
+        key = trial_key(experiment)
+        if key in self._finished:
+            self._tell_duplicate(trial.number, *self._finished[key])
+        elif key in self._running:
+            self._followers.setdefault(self._running[key], []).append(trial.number)
+        elif key in self._failed:
+            self._tell_failed(trial.number, f"failed before as trial {self._failed[key]}")
+        else:
+            self._running[key] = trial.number
+            return Proposal(trial.number, dict(trial.params), experiment)
+        return None
+
+    def _tried(self, key: str) -> bool:
+        return key in self._finished or key in self._running or key in self._failed
+
+    def _untried(self) -> bool:
+        """Whether the space may hold an experiment that was not tried."""
+        count = n_points(self._space)
+        if count is None or count > MOST_POINTS:
+            return True
+        if self._keys is None:
+            self._keys = [
+                (point, trial_key(resolve(self._space, point))) for point in points(self._space)
+            ]
+        return not all(self._tried(key) for _, key in self._keys)
+
+    def _nothing_left(self) -> Next:
+        if self._running:
+            return "wait"
+        if self._circling:
+            return Exhausted(f"{MOST_DUPLICATES} draws in a row repeated experiments already tried")
+        return Exhausted("every experiment of the space was tried")
+
+    def _ask_queued(self) -> optuna.Trial:
+        point, origin, replaced = self._queue.popleft()
+        trial = self._ask(origin, point)
+        for number in replaced:
+            self._tell_failed(number, f"the study was stopped; again as trial {trial.number}")
+        return trial
+
+    def _ask(self, origin: str, point: Point | None = None) -> optuna.Trial:
+        if point is not None:
+            self._study.enqueue_trial(point)
+        else:
+            self._study.sampler = make_sampler(self._space, self._draws)
+            self._draws += 1
+        trial = self._study.ask(self._distributions)
+        trial.set_user_attr("origin", origin)
+        return trial
+
+    def _tell_complete(self, number: int, scores: Scores) -> None:
+        for name, score in scores.items():
+            self._set(number, name, score)
+        self._study.tell(number, scores[self._space.study.objective])
+
+    def _tell_duplicate(self, number: int, original: int, scores: Scores) -> None:
+        self._set(number, "duplicate_of", original)
+        self._tell_complete(number, scores)
+        self._on_duplicate(number, original)
+
+    def _tell_failed(self, number: int, reason: str) -> None:
+        self._set(number, "reason", reason)
+        self._study.tell(number, state=TrialState.FAIL)
+
+    def _set(self, number: int, name: str, value: Any) -> None:
+        self._storage.set_trial_user_attr(self._id(number), name, value)
+
+    def _id(self, number: int) -> int:
+        study = self._storage.get_study_id_from_name(STUDY_NAME)
+        return self._storage.get_trial_id_from_study_id_trial_number(study, number)
+
+
+def _scores(trial: FrozenTrial) -> Scores:
+    return {name: trial.user_attrs.get(name) for name in ("kl_all", "kl_4", "kl_10")}
+
+
+def _open_study(journal: Path) -> tuple[optuna.Study, JournalStorage]:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    journal.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        storage = JournalStorage(JournalFileBackend(str(journal)))
+        study = optuna.create_study(
+            storage=storage, study_name=STUDY_NAME, direction="minimize", load_if_exists=True
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise StudyError(
+            "Optuna's journal must be readable",
+            got=f"{type(error).__name__}: {error}",
+            where=journal,
+            fix="Move the journal away to search anew; finished folds stay in the store.",
+        ) from None
+    return study, storage

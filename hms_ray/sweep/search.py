@@ -1,0 +1,80 @@
+"""The bridge between Tune's searcher interface and the study's proposals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ray.tune.search import Searcher
+
+from hms_ray.sweep.proposals import Exhausted, Proposal, Proposals
+
+SCORES = ("kl_all", "kl_4", "kl_10")
+LOST = "the trial's process was lost; its log is in Ray's session folder"
+
+
+class StudySearch(Searcher):
+    """Suggests the study's proposals to Tune and hands results back to Optuna.
+
+    A trial's last result holds either its scores or ``error``, a text; trials
+    that Tune itself reports as failed lost their process.
+
+    Args:
+        proposals: ask and tell.
+        on_start: called with a proposal before its trial starts.
+        on_end: called with (trial number, reason of failure or None) once Optuna
+            knows the result.
+        on_exhausted: called once, with the reason, when nothing is left to try.
+    """
+
+    def __init__(
+        self,
+        proposals: Proposals,
+        *,
+        on_start: Callable[[Proposal], None] = lambda proposal: None,
+        on_end: Callable[[int, str | None], None] = lambda number, reason: None,
+        on_exhausted: Callable[[str], None] = lambda reason: None,
+    ) -> None:
+        super().__init__()
+        self._proposals = proposals
+        self._numbers: dict[str, int] = {}
+        self._on_start, self._on_end, self._on_exhausted = on_start, on_end, on_exhausted
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Config of the next trial; ``FINISHED`` at the end, None while one must wait."""
+        proposal = self._proposals.next()
+        if proposal == "wait":
+            return None
+        if isinstance(proposal, Exhausted):
+            self._on_exhausted(proposal.reason)
+            return str(Searcher.FINISHED)
+        self._numbers[trial_id] = proposal.number
+        self._on_start(proposal)
+        return {
+            "number": proposal.number,
+            "point": proposal.point,
+            "experiment": proposal.experiment.model_dump(mode="json"),
+        }
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Tells Optuna what became of a trial."""
+        number = self._numbers.pop(trial_id)
+        reason = LOST if error or result is None else result.get("error")
+        if result is None or reason is not None:
+            self._proposals.fail(number, reason or LOST)
+        else:
+            self._proposals.complete(number, {name: result[name] for name in SCORES})
+        self._on_end(number, reason)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune pickles its searcher to restore it one day; this one's state is the
+        # journal, and open files and callbacks do not travel.
+        return {"_metric": self._metric, "_mode": self._mode}
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: the state is Optuna's journal."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore: the state is Optuna's journal."""

@@ -1,0 +1,1 @@
+"""Training of one fold, in one process or in a group of ranks."""

@@ -1,0 +1,232 @@
+"""What a fold is trained on, and in which batches.
+
+The batches of an epoch are drawn for the whole group, CutMix partners included,
+before each rank takes its slice: so the same images are trained whatever the
+number of ranks, and a restart repeats the same draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hms_ray.augment import CutMixPlan, apply_cutmix, plan_cutmix
+from hms_ray.competition.schema import N_CLASSES
+from hms_ray.config import InputConfig, ResolvedStage, TrainingConfig
+from hms_ray.errors import TrainingError
+from hms_ray.normalise import Constants, fit_global
+from hms_ray.train.losses import row_weights
+from hms_ray.train.process import Process
+from hms_ray.train.seeds import seed_sequence
+from hms_ray.train.windows import WindowSource
+from hms_ray.views import image_size, make_image, pool_blocks
+
+if TYPE_CHECKING:
+    from hms_ray.pack.store import Pack
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class FoldData:
+    """All rows of a study, divided for one fold.
+
+    Attributes:
+        starts: (N,) int64, first pack position of each row's window.
+        targets: (N, 6) float64, shares that sum to 1.
+        total_votes: (N,) int64.
+        train: rows to train on, positions into the above.
+        valid: rows to predict, none of them among ``train``.
+        pack: packed source of the windows.
+    """
+
+    starts: Rows
+    targets: NDArray[np.float64]
+    total_votes: Rows
+    train: Rows
+    valid: Rows
+    pack: Pack
+
+    def __post_init__(self) -> None:
+        n = len(self.starts)
+        if self.targets.shape != (n, N_CLASSES) or self.total_votes.shape != (n,):
+            raise TrainingError(
+                f"{n} rows need ({n}, {N_CLASSES}) targets and ({n},) total votes",
+                got=f"{self.targets.shape} and {self.total_votes.shape}",
+            )
+        if len(self.train) == 0 or len(self.valid) == 0:
+            raise TrainingError(
+                "a fold needs training and validation rows",
+                got=f"{len(self.train)} and {len(self.valid)}",
+            )
+        last = len(self.pack.values) - self.pack.window
+        outside = np.flatnonzero((self.starts < 0) | (self.starts > last))
+        if len(outside):
+            raise TrainingError(
+                f"a row's window must start from 0 to {last} of its pack",
+                got=f"{self.starts[outside[0]]} for the row at position {outside[0]}",
+            )
+        shared = np.intersect1d(self.train, self.valid)
+        if len(shared):
+            raise TrainingError(
+                "a row must not be trained on and predicted in one fold",
+                got=f"{len(shared)} such rows, the first at position {shared[0]}",
+            )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One rank's part of one global batch.
+
+    Attributes:
+        rows: (b,) own rows, positions into the study's rows.
+        needed: ``rows`` and after them the further rows that give CutMix bands.
+        weights: (b,) weights of own rows in the loss.
+        cutmix: in terms of positions in ``needed``.
+        n_global: rows of the whole batch.
+    """
+
+    rows: Rows
+    needed: Rows
+    weights: NDArray[np.float64]
+    cutmix: CutMixPlan | None
+    n_global: int
+
+
+def split_epoch(n_rows: int, batch_size: int, generator: np.random.Generator) -> list[Rows]:
+    """A random order of rows in nearly equal batches.
+
+    Every row comes once; sizes differ by at most one, so that no small last batch
+    weighs or measures differently.
+
+    Args:
+        n_rows: at least 1.
+        batch_size: largest batch.
+        generator: draws the order.
+
+    Returns:
+        ceil(n_rows / batch_size) arrays of positions.
+    """
+    order = generator.permutation(n_rows).astype(np.int64)
+    return np.array_split(order, -(-n_rows // batch_size))
+
+
+def plan_epoch(
+    data: FoldData,
+    rows: Rows,
+    training: TrainingConfig,
+    stage: ResolvedStage,
+    image: tuple[tuple[int, int], int],
+    address: tuple[int, int, int],
+    process: Process,
+) -> list[Batch]:
+    """This rank's part of every batch of an epoch.
+
+    Args:
+        data: the fold.
+        rows: the stage's rows.
+        training: batch size, seed and whether weights are normalised.
+        stage: loss and CutMix.
+        image: (height, width) of the images and how many views they hold.
+        address: (fold, number of the stage, number of the epoch).
+        process: rank and world size.
+
+    Raises:
+        TrainingError: where a batch has fewer rows than there are ranks.
+    """
+    order, cuts = (
+        np.random.default_rng(seed_sequence(training.seed, *address, purpose))
+        for purpose in ("order", "cutmix")
+    )
+    weights = row_weights(stage.loss, data.total_votes)
+    batches = []
+    for places in split_epoch(len(rows), training.batch_size, order):
+        batch = rows[places]
+        if len(batch) < process.world_size:
+            raise TrainingError(
+                f"a batch needs a row for each of {process.world_size} workers",
+                got=f"{len(batch)} rows",
+                where=f"stage {stage.name}",
+                fix="Use fewer workers, a larger training.batch_size or more rows.",
+            )
+        plan = None
+        if stage.cutmix is not None:
+            plan = plan_cutmix(data.targets[batch], *image, stage.cutmix, cuts)
+        scale = weights[batch].mean() if training.normalise_weights else 1.0
+        own = process.share(np.arange(len(batch)))
+        needed = own
+        if plan is not None:
+            needed, plan = plan.part(own)
+        batches.append(
+            Batch(
+                rows=batch[own],
+                needed=batch[needed],
+                weights=weights[batch[own]] / scale,
+                cutmix=plan,
+                n_global=len(batch),
+            )
+        )
+    return batches
+
+
+class Images:
+    """Images of rows, made on the device from the windows of a source.
+
+    Args:
+        data: the fold.
+        source: windows of the fold's pack.
+        config: views, normalisation, pool and size.
+        dtype: of the images: float32 or float64.
+    """
+
+    def __init__(
+        self, data: FoldData, source: WindowSource, config: InputConfig, dtype: torch.dtype
+    ) -> None:
+        pack = data.pack
+        self.size = image_size(config, len(pack.panels), pack.n_frequencies, pack.window)
+        self.n_views = len(config.views)
+        self.constants: Constants | None = None
+        self._starts, self._source, self._config, self._dtype = data.starts, source, config, dtype
+
+    def fit(self, rows: Rows, batch_size: int, process: Process) -> None:
+        """Fits global normalisation, if it is asked for, on all of these rows.
+
+        Rank 0 fits and tells the others, so that all hold the same bits and the
+        world size changes nothing.
+        """
+        if self._config.normalisation != "global":
+            return
+        mean_std = torch.zeros(2, dtype=torch.float64, device=process.device)
+        if process.rank == 0:
+            starts = np.sort(self._starts[rows])  # in the order of the file
+            windows = self._source.stream(chunks(starts, batch_size))
+            fitted = fit_global(pool_blocks(x, self._config.pool, self._dtype) for x in windows)
+            mean_std.copy_(torch.tensor([fitted.mean, fitted.std], dtype=torch.float64))
+        mean, std = process.from_first(mean_std).tolist()
+        self.constants = Constants(mean=mean, std=std)
+
+    def of(self, batches: Sequence[Rows]) -> Iterator[Tensor]:
+        """(B, 1, H, W) images of one batch of rows after another."""
+        for windows in self._source.stream([self._starts[rows] for rows in batches]):
+            image = make_image(windows, self._config, self.constants, self._dtype)
+            yield image.contiguous(memory_format=torch.channels_last)
+
+    def of_training(self, batches: Sequence[Batch]) -> Iterator[Tensor]:
+        """(b, 1, H, W) images of one rank's own rows, CutMix applied."""
+        made = self.of([batch.needed for batch in batches])
+        for batch, image in zip(batches, made, strict=True):
+            if batch.cutmix is None:
+                yield image
+            else:
+                yield apply_cutmix(image, batch.cutmix, len(batch.rows))
+
+
+def chunks(rows: Rows, size: int) -> list[Rows]:
+    """Rows in consecutive chunks of at most ``size``."""
+    return [rows[first : first + size] for first in range(0, len(rows), size)]

@@ -1,0 +1,236 @@
+"""One fold, one loop: the same code in one process and on every rank of a group."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from hms_ray.config import Experiment
+from hms_ray.errors import TrainingError
+from hms_ray.evaluate.metric import kl_report
+from hms_ray.model import build_model
+from hms_ray.train.batches import Batch, FoldData, Images, plan_epoch
+from hms_ray.train.checkpoint import cpu_weights
+from hms_ray.train.process import Process
+from hms_ray.train.score import check_finite, predict_rows, resolve_precision, storage_dtype
+from hms_ray.train.seeds import derive_seed, own_torch_generator
+from hms_ray.train.stages import make_optimiser, make_schedule, stage_rows
+from hms_ray.train.step import Step
+from hms_ray.train.windows import open_windows
+
+__all__ = ["FoldResult", "Process", "resolve_precision", "train_fold"]
+
+
+@dataclass(frozen=True)
+class FoldResult:
+    """What training a fold came to; the same on every rank.
+
+    Attributes:
+        valid: (n,) int64 rows predicted, as in the fold's data.
+        probabilities: (n, 6) float64 of these rows, by the weights kept.
+        history: one record an evaluation (see ``train_fold``).
+        weights: the model's state on the CPU.
+        normalisation: ``mode`` and, where fitted, ``mean`` and ``std``.
+        timing: seconds ``total_s``, of which ``prepare_s``, ``train_s`` and
+            ``evaluate_s``, and ``images_per_s`` of all ranks in training.
+        precision: what was used: ``float32``, ``bfloat16`` or ``float64``.
+        optimistic: whether the weights kept were chosen by their score on ``valid``.
+    """
+
+    valid: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+    history: list[dict[str, Any]]
+    weights: dict[str, Tensor]
+    normalisation: dict[str, Any]
+    timing: dict[str, float]
+    precision: str
+    optimistic: bool
+
+
+def train_fold(experiment: Experiment, data: FoldData, fold: int, process: Process) -> FoldResult:
+    """Trains one fold and predicts its validation rows.
+
+    Each stage has a fresh AdamW and a OneCycle schedule over its steps. Every
+    validation row is scored twice an epoch, after the first half of the batches
+    and at the end (once where an epoch is one batch). The weights kept are the last
+    ones or, with ``checkpoint: best``, those of the smallest ``kl_all`` at any of
+    these evaluations, the first of equal ones.
+
+    A record of the history holds ``stage`` (its name), ``stage_index``, ``epoch``
+    (epochs done in this stage, such as 1.5), ``step`` (optimiser steps done in all
+    stages), ``kl_all``, ``kl_4`` and ``kl_10`` (None without such rows),
+    ``train_loss`` (mean over the steps since the record before), ``learning_rate``
+    (of the last step) and ``seconds`` since the start. ``process.report`` gets it on
+    rank 0 with ``progress``, the share of all steps that is done.
+
+    torch's global generators are seeded within and given back as they were.
+
+    Args:
+        experiment: model, inputs and schedule.
+        data: rows and pack.
+        fold: number of the validation fold; part of every seed.
+        process: this rank of the group.
+
+    Raises:
+        TrainingError: where a stage has no rows, a batch fewer rows than there are
+            ranks, or a loss or a prediction is not finite (on all ranks at once).
+        ConfigError: where ``input.pool`` does not divide the pack's windows.
+        ModelError: where the model or its weights cannot be made.
+    """
+    training, device = experiment.training, process.device
+    precision = resolve_precision(training.precision, device)
+    clock, history, kept = _Clock(), list[dict[str, Any]](), _Kept(training.checkpoint == "best")
+    stages = [
+        (stage, data.train[stage_rows(stage, data.total_votes[data.train])])
+        for stage in training.resolved_stages()
+    ]
+    source = open_windows(data.pack, device, process.windows)
+    images = Images(data, source, experiment.input, storage_dtype(precision))
+    images.fit(data.train, training.batch_size, process)
+    n_total = sum(stage.epochs * -(-len(rows) // training.batch_size) for stage, rows in stages)
+    done = 0
+    with own_torch_generator(device):
+        torch.manual_seed(derive_seed(training.seed, fold, 0, 0, "model"))
+        model = build_model(experiment.model, images.size)
+        # Half as fast again on a CPU as the default layout (EfficientNets, measured).
+        model = model.to(device, storage_dtype(precision)).to(memory_format=torch.channels_last)
+        network = process.wrap(model)
+        clock.lap("prepare_s")
+        for index, (stage, rows) in enumerate(stages):
+            n_batches = -(-len(rows) // training.batch_size)
+            optimiser = make_optimiser(model, training, stage)
+            schedule = make_schedule(optimiser, training, stage, stage.epochs * n_batches)
+            step = Step(network, data, process, precision, optimiser, schedule)
+            for epoch in range(stage.epochs):
+                batches = plan_epoch(
+                    data,
+                    rows,
+                    training,
+                    stage,
+                    (images.size, images.n_views),
+                    (fold, index, epoch),
+                    process,
+                )
+                where = f"stage {stage.name}, epoch {epoch + 1}"
+                dropout = derive_seed(training.seed, fold, index, epoch, "dropout", process.rank)
+                torch.manual_seed(dropout)
+                for half, part in _halves(batches):
+                    losses = [
+                        step(batch, image)
+                        for batch, image in zip(part, images.of_training(part), strict=True)
+                    ]
+                    done += len(part)
+                    train_loss = _checked_mean(losses, process, where, done - len(part))
+                    clock.lap("train_s")
+                    clock.images += sum(batch.n_global for batch in part)
+                    table = predict_rows(
+                        model, images, data.valid, training.batch_size, precision, process
+                    )
+                    check_finite(table, f"{where}, step {done}")
+                    scores = kl_report(
+                        data.targets[data.valid], table, data.total_votes[data.valid]
+                    )
+                    kept.offer(scores["kl_all"], table, model, last=done == n_total)
+                    clock.lap("evaluate_s")
+                    record = {
+                        "stage": stage.name,
+                        "stage_index": index,
+                        "epoch": epoch + half,
+                        "step": done,
+                        **scores,
+                        "train_loss": train_loss,
+                        "learning_rate": step.learning_rate,
+                        "seconds": clock.total(),
+                    }
+                    history.append(record)
+                    if process.rank == 0:
+                        process.report({**record, "progress": done / n_total})
+    constants = images.constants
+    fitted = {} if constants is None else {"mean": constants.mean, "std": constants.std}
+    return FoldResult(
+        valid=data.valid,
+        probabilities=kept.table,
+        history=history,
+        weights=kept.weights,
+        normalisation={"mode": experiment.input.normalisation, **fitted},
+        timing=clock.timing(),
+        precision=precision,
+        optimistic=kept.best,
+    )
+
+
+def _halves(batches: list[Batch]) -> list[tuple[float, list[Batch]]]:
+    """The batches up to each evaluation, with the share of the epoch done by then."""
+    middle = -(-len(batches) // 2)
+    if len(batches) == 1:
+        return [(1.0, batches)]
+    return [(0.5, batches[:middle]), (1.0, batches[middle:])]
+
+
+def _checked_mean(losses: Iterable[Tensor], process: Process, where: str, before: int) -> float:
+    """Mean loss of some steps over all ranks.
+
+    Looked at once for half an epoch, so that a device never waits for the host, and
+    after adding up, so that all ranks stop together.
+    """
+    values = process.add_up(torch.stack(list(losses)).double()).cpu()
+    bad = (~values.isfinite()).nonzero()
+    if len(bad):
+        first = int(bad[0])
+        raise TrainingError(
+            "the training loss must be finite",
+            got=str(float(values[first])),
+            where=f"{where}, step {before + first + 1}",
+            fix="Try a smaller training.learning_rate.",
+        )
+    return float(values.mean())
+
+
+class _Kept:
+    """The predictions and weights that the fold ends with."""
+
+    def __init__(self, best: bool) -> None:
+        self.best = best
+        self.score = float("inf")
+        self.table: NDArray[np.float64]
+        self.weights: dict[str, Tensor]
+
+    def offer(
+        self, score: float | None, table: NDArray[np.float64], model: nn.Module, last: bool
+    ) -> None:
+        better = score is not None and score < self.score
+        if better:
+            self.score = float(score or 0.0)
+        if better if self.best else last:
+            self.table, self.weights = table, cpu_weights(model)
+
+
+@dataclass
+class _Clock:
+    """Where the time went."""
+
+    started: float = field(default_factory=time.perf_counter)
+    seconds: dict[str, float] = field(default_factory=dict)
+    images: int = 0
+
+    def __post_init__(self) -> None:
+        self.before = self.started
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.seconds[name] = self.seconds.get(name, 0.0) + now - self.before
+        self.before = now
+
+    def total(self) -> float:
+        return time.perf_counter() - self.started
+
+    def timing(self) -> dict[str, float]:
+        rate = self.images / self.seconds["train_s"]
+        return {"total_s": self.total(), **self.seconds, "images_per_s": rate}

@@ -1,0 +1,81 @@
+"""Where a fold is trained: one process, or one rank of a group."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+def ignore(record: dict[str, Any]) -> None:
+    """Takes a report and does nothing with it."""
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process that trains.
+
+    Where ``world_size`` is above 1, the caller has initialised torch's process
+    group (NCCL for CUDA, gloo for CPUs) with these ranks.
+
+    Attributes:
+        rank: from 0.
+        world_size: processes that train the fold together.
+        device: of model and data.
+        report: called on rank 0 after every evaluation (see ``train_fold``).
+        windows: ``resident`` holds the pack on the device, ``streamed`` copies each
+            batch to it, ``auto`` decides by the device's free memory.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    report: Callable[[dict[str, Any]], None] = ignore
+    windows: Literal["auto", "resident", "streamed"] = "auto"
+
+    @property
+    def grouped(self) -> bool:
+        """Whether there are other ranks to talk to."""
+        return self.world_size > 1
+
+    def share(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """This rank's slice of rows; slices are disjoint, in order and cover all."""
+        return np.array_split(rows, self.world_size)[self.rank]
+
+    def add_up(self, values: Tensor) -> Tensor:
+        """The sum over all ranks, in place."""
+        if self.grouped:
+            dist.all_reduce(values)
+        return values
+
+    def from_first(self, values: Tensor) -> Tensor:
+        """Rank 0's values, in place."""
+        if self.grouped:
+            dist.broadcast(values, 0)
+        return values
+
+    def share_buffers(self, model: nn.Module) -> None:
+        """Gives every rank rank 0's buffers: batch statistics drift apart in training.
+
+        They are what rank 0 saves, so every rank must score with them.
+        """
+        for buffer in model.buffers():
+            self.from_first(buffer)
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """The model as it is to be trained: its gradients are means over the ranks."""
+        if not self.grouped:
+            return model
+        return DistributedDataParallel(
+            model,
+            device_ids=[self.device] if self.device.type == "cuda" else None,
+            # ``share_buffers`` does it before every evaluation, which is when it matters.
+            broadcast_buffers=False,
+        )

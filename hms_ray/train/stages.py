@@ -1,0 +1,80 @@
+"""A schedule is data: which rows a stage trains on, and its learning rate."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.optim.lr_scheduler import OneCycleLR
+
+from hms_ray.config import ResolvedStage, TrainingConfig
+from hms_ray.errors import TrainingError
+
+
+def stage_rows(stage: ResolvedStage, total_votes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Positions of the rows that a stage trains on, ascending.
+
+    Args:
+        stage: ``all`` rows, those with ``below_threshold`` total votes or those
+            with ``at_least_threshold``.
+        total_votes: (n,) votes of the fold's training rows.
+
+    Raises:
+        TrainingError: where there are none.
+    """
+    if stage.rows == "all":
+        chosen = np.ones(len(total_votes), dtype=bool)
+    else:
+        good = total_votes >= (stage.threshold or 0)
+        chosen = good if stage.rows == "at_least_threshold" else ~good
+    rows = np.flatnonzero(chosen).astype(np.int64)
+    if len(rows) == 0:
+        span = f"{total_votes.min()}-{total_votes.max()} votes" if len(total_votes) else "no rows"
+        raise TrainingError(
+            f"a stage needs training rows ({stage.rows} {stage.threshold or ''}".rstrip() + ")",
+            got=f"none among {len(total_votes)} rows of {span}" if len(total_votes) else span,
+            where=f"stage {stage.name}",
+            fix="Change training.stage_threshold or the stage's rows.",
+        )
+    return rows
+
+
+def make_optimiser(
+    model: nn.Module, training: TrainingConfig, stage: ResolvedStage
+) -> torch.optim.AdamW:
+    """A fresh AdamW for one stage, decay on all parameters as published."""
+    # Fused: three to four times faster a step than the default on a CPU (measured).
+    return torch.optim.AdamW(
+        model.parameters(), lr=stage.learning_rate, weight_decay=training.weight_decay, fused=True
+    )
+
+
+def make_schedule(
+    optimiser: torch.optim.Optimizer,
+    training: TrainingConfig,
+    stage: ResolvedStage,
+    n_steps: int,
+) -> OneCycleLR:
+    """OneCycle over a stage, to be stepped after every optimiser step.
+
+    The rate rises from ``learning_rate / div_factor`` over the share ``warmup``
+    of the steps and falls on a cosine to ``learning_rate / div_factor /
+    final_div_factor`` at the last step. Without warmup step k of n (from 0) has
+    the rate at (k + 1) / n of the cosine. AdamW's beta1 runs against the rate,
+    0.95 -> 0.85 -> 0.95: PyTorch's default, which the published code asked for.
+    """
+    warmup = float(training.warmup)
+    if warmup * n_steps == 1.0:
+        # PyTorch divides by zero where the rise takes exactly one step.
+        warmup = float(np.nextafter(warmup, 1.0))
+        while warmup * n_steps == 1.0:
+            warmup = float(np.nextafter(warmup, 1.0))
+    return OneCycleLR(
+        optimiser,
+        max_lr=stage.learning_rate,
+        total_steps=n_steps,
+        pct_start=warmup,
+        div_factor=training.div_factor,
+        final_div_factor=training.final_div_factor,
+    )

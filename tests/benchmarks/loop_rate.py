@@ -1,0 +1,131 @@
+"""Images/s of the training loop against the same model fed one fixed batch.
+
+Both sides do forward, backward and the optimiser's step in the same process;
+the loop also draws batches, gathers windows, makes images, cuts them, weighs
+the loss and steps the schedule. Sides alternate, so that a busy machine slows
+both; the ratio is of each pair. Goal: 0.95 (tf_efficientnet_b0).
+
+Run: python -m tests.benchmarks.loop_rate [MODEL:POOL ...], such as tf_efficientnet_b0:4x4
+"""
+
+import statistics
+import sys
+import time
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from hms_ray.config import CutMixConfig, Experiment, InputConfig, ModelConfig, TrainingConfig
+from hms_ray.model import build_model
+from hms_ray.train.batches import FoldData, Images, plan_epoch
+from hms_ray.train.process import Process
+from hms_ray.train.stages import make_optimiser, make_schedule
+from hms_ray.train.step import Step
+from hms_ray.train.windows import open_windows
+from tests.fold_data import example_pack
+
+BATCH = 32
+# Model, pool, steps a turn, pairs of turns.
+CASES = (
+    ("test_efficientnet", (4, 4), 8, 15),
+    ("tf_efficientnet_b0", (4, 4), 1, 9),
+    ("tf_efficientnet_b0", (1, 1), 1, 3),
+)
+
+
+def fold_data(n_rows: int = 3000) -> FoldData:
+    rng = np.random.default_rng(0)
+    votes = rng.multinomial(8, np.ones(6) / 6, size=n_rows)
+    return FoldData(
+        starts=rng.integers(0, 59_000, n_rows),
+        targets=votes / 8,
+        total_votes=votes.sum(1),
+        train=np.arange(n_rows - 10),
+        valid=np.arange(n_rows - 10, n_rows),
+        pack=example_pack(60_000, window=300, n_frequencies=100),  # type: ignore[arg-type]
+    )
+
+
+class Race:
+    """One model, trained by the loop's own parts or on one fixed batch."""
+
+    def __init__(self, model: str, pool: tuple[int, int], data: FoldData) -> None:
+        experiment = Experiment(
+            input=InputConfig(pool=pool),
+            model=ModelConfig(name=model, pretrained=False),
+            training=TrainingConfig(batch_size=BATCH, cutmix=CutMixConfig()),
+        )
+        training, self.process = experiment.training, Process()
+        (self.stage,) = training.resolved_stages()
+        self.data, self.training = data, training
+        source = open_windows(data.pack, self.process.device)
+        self.images = Images(data, source, experiment.input, torch.float32)
+        torch.manual_seed(0)
+        self.model = build_model(experiment.model, self.images.size)
+        self.model = self.model.to(memory_format=torch.channels_last)
+        self.optimiser = make_optimiser(self.model, training, self.stage)
+        schedule = make_schedule(self.optimiser, training, self.stage, 10**6)
+        self.step = Step(self.model, data, self.process, "float32", self.optimiser, schedule)
+        self.fixed = next(iter(self.images.of([data.train[:BATCH]])))
+        self.targets = torch.from_numpy(data.targets[:BATCH]).float()
+        self.epoch = 0
+
+    def loop(self, n_steps: int) -> float:
+        """Seconds of the loop's steps, its share of drawing an epoch included."""
+        began = time.perf_counter()
+        batches = plan_epoch(
+            self.data,
+            self.data.train[: n_steps * BATCH],
+            self.training,
+            self.stage,
+            (self.images.size, 1),
+            (0, 0, self.epoch),
+            self.process,
+        )
+        for batch, image in zip(batches, self.images.of_training(batches), strict=True):
+            self.step(batch, image)
+        self.epoch += 1
+        return time.perf_counter() - began
+
+    def bare(self, n_steps: int) -> float:
+        """Seconds of as many steps on one fixed batch."""
+        began = time.perf_counter()
+        for _ in range(n_steps):
+            log_p = F.log_softmax(self.model(self.fixed), dim=1)
+            loss = F.kl_div(log_p, self.targets, reduction="batchmean")
+            self.optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimiser.step()
+        return time.perf_counter() - began
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    wanted = sys.argv[1:]
+    data = fold_data()
+    print(f"{'model':20} {'image':>9} {'bare/s':>8} {'loop/s':>8} {'ratio':>6}  range")
+    for model, pool, n_steps, pairs in CASES:
+        if wanted and f"{model}:{pool[0]}x{pool[1]}" not in wanted:
+            continue
+        race = Race(model, pool, data)
+        race.bare(1)
+        race.loop(1)
+        bare, loop = [], []
+        for pair in range(pairs):
+            sides = (bare, race.bare), (loop, race.loop)
+            for seconds, side in sides if pair % 2 else reversed(sides):
+                seconds.append(side(n_steps))
+        ratios = [b / a for a, b in zip(loop, bare, strict=True)]
+        n = n_steps * BATCH
+        size = f"{race.images.size[0]}x{race.images.size[1]}"
+        print(
+            f"{model:20} {size:>9} {n / statistics.median(bare):8.1f} "
+            f"{n / statistics.median(loop):8.1f} {statistics.median(ratios):6.3f}  "
+            f"{min(ratios):.3f}-{max(ratios):.3f}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""A small fold with classes that can be told apart, and a stand-in for a pack."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hms_ray.config import Experiment, InputConfig, ModelConfig, StageConfig, TrainingConfig
+from hms_ray.train.batches import FoldData
+
+PANELS = ("LL", "RL", "LP", "RP")
+
+
+@dataclass(frozen=True)
+class ExamplePack:
+    """What training reads of a pack."""
+
+    values: Any
+    window: int
+    n_frequencies: int
+    panels: tuple[str, ...] = PANELS
+
+
+def example_pack(n_positions: int, window: int = 64, n_frequencies: int = 16) -> ExamplePack:
+    values = np.random.default_rng(5).normal(1.0, 2.0, size=(n_positions, 4 * n_frequencies))
+    return ExamplePack(values.astype(np.float16), window, n_frequencies)
+
+
+def example_fold(n_train: int = 45, n_valid: int = 13, gaps: bool = True, **pack: int) -> FoldData:
+    """Rows whose class shows as power in one of six bands of frequency."""
+    rng = np.random.default_rng(7)
+    n = n_train + n_valid
+    made = example_pack(n * 2 * pack.get("window", 64), **pack)
+    starts = np.arange(n, dtype=np.int64) * 2 * made.window + rng.integers(0, made.window, n)
+    total_votes = rng.integers(1, 20, n)
+    classes = rng.integers(0, 6, n)
+    votes = np.array(
+        [
+            rng.multinomial(v, 0.1 + 0.4 * np.eye(6)[k])
+            for v, k in zip(total_votes, classes, strict=True)
+        ]
+    )
+    band = max(made.n_frequencies // 6, 1)
+    for start, k in zip(starts, classes, strict=True):
+        window = made.values[start : start + made.window].reshape(made.window, 4, -1)
+        window[:, :, k * band : (k + 1) * band] += 3.0
+    if gaps:
+        made.values[starts[0] : starts[0] + 7, :20] = np.nan
+        made.values[starts[-1] + 3, :] = np.nan
+    order = rng.permutation(n).astype(np.int64)
+    return FoldData(
+        starts=starts,
+        targets=votes / total_votes[:, None],
+        total_votes=total_votes,
+        train=np.sort(order[:n_train]),
+        valid=np.sort(order[n_train:]),
+        pack=made,  # type: ignore[arg-type]
+    )
+
+
+def example_experiment(
+    model: str = "test_efficientnet",
+    inputs: dict[str, Any] | None = None,
+    epochs: int = 1,
+    **training: Any,
+) -> Experiment:
+    """One epoch in batches of 12 on a tiny model without dropout, unless told otherwise."""
+    training = {"batch_size": 12, "stages": (StageConfig(epochs=epochs),), **training}
+    return Experiment(
+        input=InputConfig(**(inputs or {})),
+        model=ModelConfig(name=model, pretrained=False, drop_path=0.0, dropout=0.0),
+        training=TrainingConfig(**training),
+    )

@@ -1,0 +1,131 @@
+"""What only a CUDA device can show: NCCL, bfloat16, resident and streamed packs."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+
+from hms_ray.config import CutMixConfig, InputConfig, ModelConfig
+from hms_ray.normalise import Constants
+from hms_ray.train import windows as windows_module
+from hms_ray.train.loop import Process, resolve_precision, train_fold
+from hms_ray.train.windows import Resident, Streamed, open_windows
+from hms_ray.views import make_image, pool_blocks
+from tests.fold_data import example_experiment, example_fold, example_pack
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine"),
+]
+DATA = example_fold()
+
+
+@pytest.fixture
+def device() -> torch.device:
+    return torch.device("cuda", 0)
+
+
+class OneOfOne(Process):
+    """A group of a single rank: everything goes through the process group."""
+
+    @property
+    def grouped(self) -> bool:
+        return True
+
+
+def test_streamed_and_resident_windows_are_those_of_the_cpu(device: torch.device) -> None:
+    pack: Any = example_pack(4000, window=300, n_frequencies=100)
+    starts = [np.random.default_rng(k).integers(0, 3700, 32) for k in range(20)]
+    cpu = list(open_windows(pack, torch.device("cpu")).stream(starts))
+    for source in (Resident(pack, device), Streamed(pack, device)):
+        made = []
+        for windows in source.stream(starts):
+            made.append(windows.cpu())
+            # Keeps the device busy while later copies run on their own stream.
+            torch.mm(torch.rand(2048, 2048, device=device), torch.rand(2048, 2048, device=device))
+        for expected, got in zip(cpu, made, strict=True):
+            assert torch.equal(expected.nan_to_num(99.0), got.nan_to_num(99.0))
+
+
+def test_a_pack_is_streamed_where_it_would_fill_the_device(
+    device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack: Any = example_pack(1000)
+    assert open_windows(pack, device).resident
+    monkeypatch.setattr(windows_module, "RESIDENT_SHARE", 0.0)
+    assert not open_windows(pack, device).resident
+
+
+@pytest.mark.parametrize("mode", ["none", "per_image", "global"])
+@pytest.mark.parametrize("pool", [(1, 1), (4, 4)])
+def test_images_are_those_of_the_cpu(
+    mode: Any, pool: tuple[int, int], device: torch.device
+) -> None:
+    pack: Any = example_pack(3000, window=300, n_frequencies=100)
+    pack.values[100:140, 50:300] = np.nan
+    config = InputConfig(views=("panels", "statistics"), normalisation=mode, pool=pool)
+    starts, constants = np.array([0, 90, 1500]), Constants(1.0, 2.0)
+    on_cpu, on_gpu = (
+        make_image(open_windows(pack, place).windows(starts), config, constants)
+        for place in (torch.device("cpu"), device)
+    )
+    torch.testing.assert_close(on_gpu.cpu(), on_cpu, rtol=1e-4, atol=1e-4)
+    gaps = open_windows(pack, device).windows(starts)
+    assert pool_blocks(gaps, (4, 4)).isfinite().any()
+
+
+@pytest.mark.parametrize("windows", ["resident", "streamed"])
+def test_a_fold_in_bfloat16(windows: Any, device: torch.device) -> None:
+    if not torch.cuda.is_bf16_supported():
+        pytest.skip("this CUDA device has no bfloat16")
+    experiment = example_experiment(
+        epochs=3, cutmix=CutMixConfig(probability=1.0), inputs={"normalisation": "global"}
+    )
+    assert resolve_precision("auto", device) == "bfloat16"
+    result = train_fold(experiment, DATA, 0, Process(device=device, windows=windows))
+    assert result.precision == "bfloat16"
+    assert all(value.device.type == "cpu" for value in result.weights.values())
+    assert result.weights["conv_stem.weight"].dtype == torch.float32
+    np.testing.assert_allclose(result.probabilities.sum(1), 1.0, atol=1e-12)
+    cpu = train_fold(experiment, DATA, 0, Process())
+    assert result.history[-1]["train_loss"] == pytest.approx(cpu.history[-1]["train_loss"], rel=0.1)
+    assert result.normalisation["mean"] == pytest.approx(cpu.normalisation["mean"], rel=1e-6)
+
+
+def test_float64_on_the_gpu_is_float64_on_the_cpu(device: torch.device) -> None:
+    experiment = example_experiment(
+        "test_vit", precision="float64", epochs=2, cutmix=CutMixConfig(probability=1.0)
+    )
+    cpu = train_fold(experiment, DATA, 0, Process())
+    gpu = train_fold(experiment, DATA, 0, Process(device=device))
+    np.testing.assert_allclose(gpu.probabilities, cpu.probabilities, rtol=0, atol=1e-6)
+
+
+def test_dropout_repeats_and_leaves_the_devices_generator_alone(device: torch.device) -> None:
+    experiment = example_experiment("test_vit").model_copy(
+        update={"model": ModelConfig(name="test_vit", pretrained=False, dropout=0.5)}
+    )
+    torch.cuda.manual_seed(1)
+    first = train_fold(experiment, DATA, 0, Process(device=device))
+    after = torch.rand(1, device=device)
+    second = train_fold(experiment, DATA, 0, Process(device=device))
+    np.testing.assert_allclose(first.probabilities, second.probabilities, atol=5e-3)
+    torch.cuda.manual_seed(1)
+    assert torch.equal(after, torch.rand(1, device=device))
+
+
+def test_nccl_with_one_rank_equals_one_process(tmp_path: Path, device: torch.device) -> None:
+    torch.cuda.set_device(device)
+    dist.init_process_group("nccl", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        experiment = example_experiment(
+            "test_vit", {"normalisation": "global"}, precision="float64", epochs=2
+        )
+        grouped = train_fold(experiment, DATA, 0, OneOfOne(device=device))
+    finally:
+        dist.destroy_process_group()
+    alone = train_fold(experiment, DATA, 0, Process(device=device))
+    np.testing.assert_allclose(grouped.probabilities, alone.probabilities, rtol=0, atol=1e-8)

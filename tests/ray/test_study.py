@@ -1,0 +1,225 @@
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+import pandas as pd
+import pytest
+import yaml
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from hms_ray.config import Space
+from hms_ray.config_file import validate_space
+from hms_ray.errors import ResourceError, StudyError
+from hms_ray.prepare import Prepared, prepare
+from hms_ray.study_folder import StudyFolder
+from hms_ray.sweep import study as study_module
+from hms_ray.sweep.cluster import session
+from hms_ray.sweep.study import StudyResult, run_study
+from tests.competition_folder import write_competition_folder
+
+pytestmark = pytest.mark.ray
+
+
+def make_space(search: dict, *, n_trials: int, **resources: object) -> Space:
+    return validate_space(
+        {
+            "experiment": {
+                "data": {"n_folds": 2},
+                "input": {"pool": [10, 10]},
+                "model": {"name": "test_efficientnet", "pretrained": False},
+                "training": {"batch_size": 16, "stages": [{"rows": "all", "epochs": 1}]},
+            },
+            "search": search,
+            "study": {"n_trials": n_trials, "startup_trials": 2},
+            "resources": {"group": "trial", "health_check_interval_s": 0.2, **resources},
+        },
+        "test",
+    )
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("study")
+    write_competition_folder(folder / "data", 12)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prepared(base: Path) -> Prepared:
+    space = make_space({}, n_trials=1)
+    return prepare(base / "data", space.experiment, base / "results")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def connected() -> Iterator[None]:
+    with session():
+        yield
+
+
+RATES = {"training.learning_rate": {"float": [1e-4, 1e-2], "log": True}}
+
+
+@pytest.fixture(scope="module")
+def first(base: Path, prepared: Prepared) -> tuple[StudyResult, str]:
+    """Two trials at once, each with a worker of its own on two CPUs."""
+    printed = io.StringIO()
+    space = make_space(RATES, n_trials=2)
+    return run_study(space, prepared, base / "results", "first", stream=printed), printed.getvalue()
+
+
+def told(folder: StudyFolder) -> list[optuna.trial.FrozenTrial]:
+    storage = JournalStorage(JournalFileBackend(str(folder.journal)))
+    return optuna.load_study(study_name="study", storage=storage).trials
+
+
+def test_a_study_leaves_all_its_results(first: tuple[StudyResult, str], prepared: Prepared) -> None:
+    result, _ = first
+    folder = result.folder
+    assert (result.n_finished, result.n_failed, result.n_trained, result.n_reused) == (2, 0, 4, 0)
+    rows = folder.rows()
+    pd.testing.assert_frame_equal(rows, prepared.rows())
+    for trial in folder.trials():
+        assert trial.oof(rows)["row_id"].tolist() == rows["row_id"].tolist()
+        assert trial.experiment.training.learning_rate == trial.point["training.learning_rate"]
+        assert list(trial.keys) == [0, 1]
+        assert all((trial.path / f"fold_{fold}").is_dir() for fold in trial.keys)
+    assert [trial.state for trial in told(folder)] == [TrialState.COMPLETE] * 2
+    assert [t.value for t in told(folder)] == [t.scores["kl_10"] for t in folder.trials()]
+    board = pd.read_csv(folder.path / "leaderboard.csv", dtype={"trial": str})
+    assert board["trial"].tolist()[0] == f"{result.best.number:04d}"
+    assert board["kl_10"].is_monotonic_increasing
+    assert yaml.safe_load((folder.path / "space.yaml").read_text())["study"]["n_trials"] == 2
+    (run,) = json.loads((folder.path / "environment.json").read_text())
+    assert run["packages"]["ray"]
+    assert run["cluster"]["embedded"] is True
+
+
+def test_progress_names_trials_folds_and_the_best(first: tuple[StudyResult, str]) -> None:
+    result, printed = first
+    lines = printed.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any("first: 2 trials x 2 folds, 2 at once, by KL>=10" in line for line in lines)
+    for number in (0, 1):
+        for fold in (1, 2):
+            assert any(f"trial {number:04d} fold {fold}/2 done" in line for line in lines)
+    last = [line for line in lines if f"trial {result.best.number:04d} (" in line][-1]
+    assert last.endswith("best so far")
+    assert f"KL>=10 {result.best.scores['kl_10']:.4f}" in last
+
+
+def test_a_finished_study_is_not_run_again(
+    first: tuple[StudyResult, str], prepared: Prepared, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study_module, "session", None)
+    again = run_study(make_space(RATES, n_trials=2), prepared, base / "results", "first")
+    assert (again.n_finished, again.n_trained) == (2, 0)
+    assert again.best == first[0].best
+
+
+@pytest.mark.usefixtures("first")
+def test_another_space_or_other_data_are_refused(prepared: Prepared, base: Path) -> None:
+    folder = StudyFolder.open("first", base / "results")
+    before = {file: file.read_bytes() for file in folder.path.rglob("*") if file.is_file()}
+    with pytest.raises(StudyError, match="a study goes on with the space and the data") as caught:
+        run_study(
+            make_space({"training.loss": {"choices": ["kl"]}}, n_trials=3, workers=2),
+            prepared,
+            base / "results",
+            "first",
+        )
+    assert "resources.workers was 1, is 2" in str(caught.value)
+    assert "search.training.loss" in str(caught.value)
+    other = Prepared(**{**vars(prepared), "folds_fingerprint": "0" * 64})
+    with pytest.raises(StudyError, match=r"data\.folds was"):
+        run_study(make_space(RATES, n_trials=3), other, base / "results", "first")
+    assert {file: file.read_bytes() for file in before} == before
+
+
+def test_a_group_that_cannot_fit_is_refused(prepared: Prepared, base: Path) -> None:
+    space = make_space(RATES, n_trials=1, workers=1000)
+    with pytest.raises(ResourceError, match="a worker group must fit on the cluster") as caught:
+        run_study(space, prepared, base / "results", "too-large")
+    assert "got 1000 workers with 1 CPUs and 0 GPUs each on this machine: " in str(caught.value)
+
+
+def test_an_objective_without_rows_is_refused(prepared: Prepared, base: Path) -> None:
+    rows = prepared.rows()
+    few = base / "few.parquet"
+    rows[rows["total_votes"] < 10].to_parquet(few)
+    with pytest.raises(StudyError, match="kl_10 needs rows of 10 votes or more"):
+        run_study(
+            make_space(RATES, n_trials=1),
+            Prepared(**{**vars(prepared), "rows_file": few}),
+            base / "results",
+            "few",
+        )
+    assert not (base / "results" / "few").exists()
+
+
+@pytest.mark.usefixtures("first")
+def test_a_study_is_extended_beside_failures_and_duplicates(prepared: Prepared, base: Path) -> None:
+    search = {
+        "model.name": {"choices": ["test_efficientnet", "no_such_model"]},
+        # No stage uses it, so its two values train the same.
+        "training.stage_threshold": {"choices": [4, 10]},
+        "training.learning_rate": {"choices": [1e-3, 2e-3]},
+    }
+    start = [
+        {
+            "model.name": name,
+            "training.stage_threshold": votes,
+            "training.learning_rate": 1e-3,
+        }
+        for name, votes in (
+            ("no_such_model", 4),
+            ("test_efficientnet", 4),
+            ("test_efficientnet", 10),
+        )
+    ]
+    space = make_space(search, n_trials=1, max_concurrent_trials=1)
+    space = space.model_copy(update={"start": start})
+    printed = io.StringIO()
+
+    def run(n_trials: int) -> StudyResult:
+        study = space.study.model_copy(update={"n_trials": n_trials})
+        extended = space.model_copy(update={"study": study})
+        return run_study(extended, prepared, base / "results", "mixed", stream=printed)
+
+    with pytest.raises(StudyError, match="a study must have a finished trial") as caught:
+        run(1)
+    assert "no_such_model" in str(caught.value)
+    result = run(1)
+    assert (result.n_finished, result.n_failed, result.best.number) == (1, 0, 1)
+    result = run(9)
+    assert result.n_finished == 2
+    trials = told(result.folder)
+    assert trials[0].state == TrialState.FAIL
+    assert "no_such_model" in trials[0].user_attrs["reason"]
+    assert trials[2].user_attrs["duplicate_of"] == 1
+    assert trials[2].value == trials[1].value
+    assert not result.folder.trial_path(2).exists()
+    text = printed.getvalue()
+    assert "trial 0002 repeats trial 0001: not trained again" in text
+    assert "the search ends: every experiment of the space was tried" in text
+    board = pd.read_csv(result.folder.path / "leaderboard.csv", dtype={"trial": str})
+    assert set(board["state"]) == {"complete", "failed"}
+    first_failure = result.folder.trial(0)
+    assert first_failure is not None
+    assert "no_such_model" in str(first_failure.reason)
+    assert "Traceback" in (first_failure.path / "error.txt").read_text()
+
+
+def test_a_study_uses_what_another_has_trained(
+    first: tuple[StudyResult, str], prepared: Prepared, base: Path
+) -> None:
+    start = [first[0].best.point]
+    space = make_space(RATES, n_trials=1).model_copy(update={"start": start})
+    printed = io.StringIO()
+    result = run_study(space, prepared, base / "results", "second", stream=printed)
+    assert (result.n_trained, result.n_reused) == (0, 2)
+    assert result.best.scores == first[0].best.scores
+    assert "reused from the store: fold 0, 1" in printed.getvalue()

@@ -1,0 +1,200 @@
+"""Batches of an epoch, their slices, and the windows that they are made of."""
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hms_ray.augment import apply_cutmix, plan_cutmix
+from hms_ray.config import CutMixConfig, InputConfig, TrainingConfig
+from hms_ray.errors import TrainingError
+from hms_ray.train.batches import Batch, FoldData, Images, plan_epoch, split_epoch
+from hms_ray.train.losses import row_weights
+from hms_ray.train.process import Process
+from hms_ray.train.seeds import derive_seed, seed_sequence
+from hms_ray.train.windows import Streamed, open_windows
+from hms_ray.views import make_image
+from tests.fold_data import ExamplePack, example_fold, example_pack
+
+CPU = torch.device("cpu")
+DATA = example_fold()
+SIZE = (64, 64)
+
+
+def plan(
+    process: Process, address: tuple[int, int, int] = (0, 0, 0), **options: Any
+) -> list[Batch]:
+    training = TrainingConfig(batch_size=12, **options)
+    (stage,) = training.resolved_stages()
+    return plan_epoch(DATA, DATA.train, training, stage, (SIZE, 1), address, process)
+
+
+def images(config: InputConfig | None = None, data: FoldData = DATA) -> Images:
+    return Images(data, open_windows(data.pack, CPU), config or InputConfig(), torch.float32)
+
+
+@given(n=st.integers(1, 300), size=st.integers(1, 64))
+def test_every_row_comes_once_an_epoch_in_nearly_equal_batches(n: int, size: int) -> None:
+    batches = split_epoch(n, size, np.random.default_rng(0))
+    assert len(batches) == -(-n // size)
+    sizes = [len(batch) for batch in batches]
+    assert max(sizes) <= size
+    assert max(sizes) - min(sizes) <= 1
+    assert np.array_equal(np.sort(np.concatenate(batches)), np.arange(n))
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 5])
+@pytest.mark.parametrize("axis", ["time", "frequency"])
+def test_the_same_images_are_trained_whatever_the_number_of_ranks(
+    world_size: int, axis: Any
+) -> None:
+    """Against the published recipe, applied by hand to each global batch."""
+    cutmix = CutMixConfig(probability=0.7, axis=axis)
+    maker = images()
+    ranks = [Process(rank, world_size) for rank in range(world_size)]
+    plans = [plan(process, cutmix=cutmix) for process in ranks]
+    made = [list(maker.of_training(batches)) for batches in plans]
+    order = np.random.default_rng(seed_sequence(0, 0, 0, 0, "order"))
+    cuts = np.random.default_rng(seed_sequence(0, 0, 0, 0, "cutmix"))
+    n_cut = 0
+    for number, places in enumerate(split_epoch(len(DATA.train), 12, order)):
+        rows = DATA.train[places]
+        windows = np.stack([DATA.pack.values[s : s + 64] for s in DATA.starts[rows]])
+        windows = torch.from_numpy(windows.reshape(-1, 64, 4, 16)).permute(0, 2, 3, 1)
+        whole = make_image(windows, InputConfig())
+        drawn = plan_cutmix(DATA.targets[rows], SIZE, 1, cutmix, cuts)
+        if drawn is not None:
+            n_cut += 1
+            whole = apply_cutmix(whole, drawn)
+        assert np.array_equal(np.concatenate([batches[number].rows for batches in plans]), rows)
+        torch.testing.assert_close(
+            torch.cat([rank[number] for rank in made]), whole, rtol=0, atol=1e-6
+        )
+    assert 0 < n_cut < 4
+
+
+def test_epochs_stages_folds_and_seeds_draw_differently_and_repeat() -> None:
+    def rows(address: tuple[int, int, int] = (0, 0, 0), **options: Any) -> list[int]:
+        return np.concatenate([b.rows for b in plan(Process(), address, **options)]).tolist()
+
+    drawn = [rows(), rows((1, 0, 0)), rows((0, 1, 0)), rows((0, 0, 1)), rows(seed=1)]
+    assert len({tuple(order) for order in drawn}) == len(drawn)
+    assert all(sorted(order) == DATA.train.tolist() for order in drawn)
+    assert rows() == drawn[0]
+    assert rows(cutmix=CutMixConfig()) == drawn[0]  # one draw does not disturb the other
+
+
+def test_golden_seeds() -> None:
+    """Any change here is a change of every stored result."""
+    assert derive_seed(0, 0, 0, 0, "model") == 523812313545019102
+    assert derive_seed(42, 3, 1, 5, "dropout", 1) == 5745740218764469935
+    assert derive_seed(-1, 0, 0, 0, "order") == 3323474915589032716
+    assert plan(Process())[0].rows[:6].tolist() == [36, 10, 25, 49, 28, 20]
+
+
+def test_purposes_and_ranks_draw_independently() -> None:
+    seeds = [
+        derive_seed(0, 0, 0, 0, purpose, rank)
+        for purpose in ("model", "order", "cutmix", "dropout")
+        for rank in range(4)
+    ]
+    assert len(set(seeds)) == len(seeds)
+
+
+@pytest.mark.parametrize("world_size", [1, 3])
+def test_weights_are_divided_by_the_mean_of_the_global_batch(world_size: int) -> None:
+    options: dict[str, Any] = {"loss": "kl_capped_votes", "normalise_weights": True}
+    plans = [plan(Process(rank, world_size), **options) for rank in range(world_size)]
+    for parts in zip(*plans, strict=True):
+        rows = np.concatenate([part.rows for part in parts])
+        weights = np.concatenate([part.weights for part in parts])
+        raw = row_weights("kl_capped_votes", DATA.total_votes[rows])
+        np.testing.assert_allclose(weights, raw / raw.mean(), rtol=1e-12)
+        assert {part.n_global for part in parts} == {len(rows)}
+    published = plan(Process(), loss="kl_capped_votes")[0]
+    np.testing.assert_array_equal(
+        published.weights, np.minimum(DATA.total_votes[published.rows], 10)
+    )
+
+
+def test_a_batch_smaller_than_the_group_is_refused() -> None:
+    with pytest.raises(TrainingError, match=r"row for each of 12 workers, got 11 rows, in stage"):
+        plan(Process(0, 12))
+
+
+def test_a_fold_is_checked_when_it_is_made() -> None:
+    with pytest.raises(TrainingError, match=r"58 rows need \(58, 6\) targets"):
+        replace(DATA, targets=DATA.targets[:, :5])
+    with pytest.raises(TrainingError, match=r"start from 0 to 7360 .* got -1 for the row at pos"):
+        replace(DATA, starts=DATA.starts - 1 - DATA.starts[0])
+    with pytest.raises(TrainingError, match="needs training and validation rows, got 45 and 0"):
+        replace(DATA, valid=DATA.valid[:0])
+    with pytest.raises(TrainingError, match="trained on and predicted in one fold, got 1 such"):
+        replace(DATA, valid=np.append(DATA.valid, DATA.train[4]))
+
+
+@pytest.mark.parametrize("kind", ["resident", "streamed"])
+def test_windows_are_those_of_the_pack(kind: Any) -> None:
+    pack = example_pack(500, window=20, n_frequencies=5)
+    source = open_windows(pack, CPU, kind)  # type: ignore[arg-type]
+    assert source.resident == (kind == "resident")
+    batches = [np.array([0, 480, 7]), np.array([480]), np.array([], dtype=np.int64)]
+    batches += [np.arange(n, dtype=np.int64) for n in (3, 9, 1)]
+    streamed = list(source.stream(batches))
+    assert len(streamed) == len(batches)
+    for starts, windows in zip(batches, streamed, strict=True):
+        assert windows.dtype == torch.float16
+        assert windows.shape == (len(starts), 4, 5, 20)
+        for start, window in zip(starts, windows, strict=True):
+            expected = pack.values[start : start + 20].reshape(20, 4, 5).transpose(1, 2, 0)
+            np.testing.assert_array_equal(window, expected)
+    np.testing.assert_array_equal(source.windows(batches[0]), streamed[0])
+
+
+def test_on_a_cpu_the_memory_map_is_never_copied(tmp_path: Path) -> None:
+    values = example_pack(300).values
+    np.save(tmp_path / "values.npy", values)
+    mapped = np.load(tmp_path / "values.npy", mmap_mode="c")
+    source: Any = open_windows(ExamplePack(mapped, 64, 16), CPU)  # type: ignore[arg-type]
+    assert source.resident
+    assert source._gather.values.data_ptr() == mapped.ctypes.data
+
+
+def test_a_stream_that_is_left_early_or_fails_ends_its_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = Streamed(DATA.pack, CPU)
+    stream = source.stream([DATA.starts[:4]] * 50)
+    next(stream)
+    stream.close()  # type: ignore[attr-defined]
+    fail: Any = lambda starts, pinned: [][starts[0]]  # noqa: E731
+    monkeypatch.setattr(source, "_gather", fail)
+    with pytest.raises(IndexError):
+        list(source.stream([DATA.starts[:4]] * 5))
+    assert not [t for t in threading.enumerate() if t.name.startswith("hms-ray-windows")]
+
+
+def test_only_training_rows_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = InputConfig(normalisation="global", pool=(2, 2))
+    values = DATA.pack.values.copy()
+    for start in DATA.starts[DATA.valid]:
+        values[start : start + 64] = np.nan
+    blind = replace(DATA, pack=replace(DATA.pack, values=values))  # type: ignore[type-var]
+    fitted = []
+    for data in (DATA, blind):
+        for batch_size in (12, 12, 45):
+            maker = images(config, data)
+            maker.fit(data.train, batch_size, Process())
+            assert maker.constants is not None
+            fitted.append(maker.constants)
+    assert fitted[0] == fitted[1] == fitted[3] == fitted[4]
+    assert fitted[2].mean == pytest.approx(fitted[0].mean, rel=1e-12)
+    per_image = images()
+    per_image.fit(DATA.train, 12, Process())
+    assert per_image.constants is None

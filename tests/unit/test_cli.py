@@ -1,0 +1,87 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hms_ray.cli import main
+from hms_ray.errors import ConfigError
+from tests.competition_folder import write_competition_folder
+
+# What a command needs beyond the standard library must wait until it is known.
+PROBE = """
+import sys
+sys.argv = ["hms-ray", {words}]
+from hms_ray.cli import main
+try:
+    main()
+except SystemExit:
+    pass
+print(sorted({{name.split(".")[0] for name in sys.modules}} & {{
+    "numpy", "pandas", "torch", "ray", "optuna", "pydantic", "pyarrow", "sklearn", "timm"}}))
+"""
+
+
+@pytest.mark.parametrize("words", ["'--help'", "'sweep', '--help'"])
+def test_help_imports_nothing_heavy(words: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE.format(words=words)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert done.stdout.startswith("usage: hms-ray")
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_check_answers_with_its_exit_status(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_competition_folder(tmp_path / "data")
+    assert main(["check", str(folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["faults"] == []
+    next((folder / "train_eegs").glob("*.parquet")).unlink()
+    assert main(["check", str(folder)]) == 1
+    assert "train_eegs/" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["pack", "nowhere"], "hms-ray pack: "),
+        (["train", "none.yaml", "--data", "x"], "a configuration file must be readable"),
+        (["sweep", "none.yaml", "--data", "x"], "a configuration file must be readable"),
+        (["blend", "no-such-study"], "no-such-study"),
+        (["leaderboard", "no-such-study"], "no-such-study"),
+        (["floor", "nowhere"], "nowhere"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(
+    words: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    text = capsys.readouterr().err
+    assert said in text
+    assert "Traceback" not in text
+    assert text.count("\n") == 1
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError):
+        main(["train", str(tmp_path / "none.yaml"), "--data", "x", "--debug"])
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["swep"], ["sweep", "a.yaml"], ["blend", "a", "--rows", "x"]]
+)
+def test_unknown_words_are_status_2(words: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == 2

@@ -1,0 +1,73 @@
+import os
+
+import pytest
+
+from hms_ray.config import ResourcesConfig
+from hms_ray.errors import ResourceError
+from hms_ray.sweep.cluster import Cluster, Node, n_concurrent_trials, n_groups
+from hms_ray.sweep.worker_group import environment, placement, worker_resources
+
+
+def node(cpus: float, gpus: float = 0) -> Node:
+    return Node(id=f"{cpus}-{gpus}", host="host", cpus=cpus, gpus=gpus)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "resources", "groups"),
+    [
+        ([node(2)], {}, 2),
+        ([node(2)], {"workers": 2}, 1),
+        ([node(2)], {"workers": 3}, 0),
+        ([node(2)], {"cpus_per_worker": 4}, 0),
+        # 0.1 + 0.1 + 0.1 is a little more than 0.3, ten times 0.1 is 1.
+        ([node(1)], {"cpus_per_worker": 0.1}, 10),
+        # Workers of a group may lie on several nodes, one worker may not.
+        ([node(3), node(3)], {"workers": 3, "cpus_per_worker": 2}, 0),
+        ([node(3), node(3)], {"workers": 2, "cpus_per_worker": 2}, 1),
+        # GPUs decide where CPUs are plenty, and the other way round.
+        ([node(64, 4)], {"gpus_per_worker": 1}, 4),
+        ([node(64, 4)], {"gpus_per_worker": 0.5, "workers": 2}, 4),
+        ([node(2, 8)], {"gpus_per_worker": 1}, 2),
+        # The head of a cluster often has no GPU.
+        ([node(8), node(8, 2)], {"gpus_per_worker": 1}, 2),
+    ],
+)
+def test_groups_that_fit(nodes: list[Node], resources: dict, groups: int) -> None:
+    assert n_groups(nodes, ResourcesConfig(**resources)) == groups
+
+
+def test_trials_at_once_are_bounded_by_both_cluster_and_file() -> None:
+    cluster = Cluster((node(8),), embedded=True)
+    assert n_concurrent_trials(cluster, ResourcesConfig(workers=2)) == 4
+    assert n_concurrent_trials(cluster, ResourcesConfig(workers=2, max_concurrent_trials=3)) == 3
+    assert n_concurrent_trials(cluster, ResourcesConfig(workers=2, max_concurrent_trials=9)) == 4
+
+
+def test_a_group_that_fits_nowhere_is_an_error_with_both_sides() -> None:
+    cluster = Cluster((node(8), node(8)), embedded=False)
+    with pytest.raises(ResourceError, match="a worker group must fit") as caught:
+        n_concurrent_trials(cluster, ResourcesConfig(workers=2, gpus_per_worker=1))
+    assert "got 2 workers with 1 CPUs and 1 GPUs each on 2 nodes: 16 CPUs, 0 GPUs" in str(
+        caught.value
+    )
+    assert "resources.gpus_per_worker=0" in str(caught.value)
+
+
+def test_a_worker_asks_for_no_gpu_where_it_needs_none() -> None:
+    assert worker_resources(ResourcesConfig(cpus_per_worker=2)) == {"CPU": 2.0}
+    assert worker_resources(ResourcesConfig(gpus_per_worker=0.5)) == {"CPU": 1.0, "GPU": 0.5}
+
+
+def test_the_placement_follows_the_resources() -> None:
+    assert placement(ResourcesConfig(workers=2)).device_class == "cpu"
+    on_gpu = placement(ResourcesConfig(workers=2, gpus_per_worker=1), bfloat16=True)
+    assert (on_gpu.world_size, on_gpu.device_class, on_gpu.bfloat16) == (2, "cuda", True)
+
+
+def test_an_environment_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HMS_TEST_KEPT", "before")
+    monkeypatch.delenv("HMS_TEST_NEW", raising=False)
+    with environment({"HMS_TEST_KEPT": "during", "HMS_TEST_NEW": "during"}):
+        assert os.environ["HMS_TEST_KEPT"] == os.environ["HMS_TEST_NEW"] == "during"
+    assert os.environ["HMS_TEST_KEPT"] == "before"
+    assert "HMS_TEST_NEW" not in os.environ

@@ -1,0 +1,106 @@
+"""Two gloo ranks against one process: the same fold comes out."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from hms_ray.config import CutMixConfig, Experiment, StageConfig
+from hms_ray.errors import TrainingError
+from hms_ray.train.loop import Process, train_fold
+from tests.fold_data import example_experiment, example_fold
+
+# Odd numbers of rows everywhere, so that slices are unequal.
+DATA = example_fold(n_train=41, n_valid=13)
+
+STAGES = (
+    StageConfig(name="noisy", rows="below_threshold", epochs=1),
+    StageConfig(name="good", rows="at_least_threshold", epochs=1, loss="kl_log_votes"),
+)
+EQUAL: dict[str, Experiment] = {
+    "plain": example_experiment("test_vit", precision="float64", batch_size=7),
+    "cutmix": example_experiment(
+        "test_vit",
+        {"normalisation": "global", "views": ("panels",)},
+        precision="float64",
+        batch_size=9,
+        loss="kl_capped_votes",
+        normalise_weights=True,
+        cutmix=CutMixConfig(probability=1.0),
+    ),
+    "stages": example_experiment(
+        "test_convnext",
+        {"views": ("statistics",), "size": (64, 64), "pool": (1, 2)},
+        precision="float64",
+        stages=STAGES,
+        stage_threshold=8,
+        cutmix=CutMixConfig(probability=1.0, axis="frequency"),
+    ),
+}
+BATCH_STATISTICS = example_experiment("test_efficientnet", epochs=2)
+DIVERGES = example_experiment("test_vit", learning_rate=1e30, epochs=2)
+
+
+def train_rank(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    reports: list[dict[str, Any]] = []
+    process = Process(rank, 2, report=reports.append)
+    results = {
+        name: train_fold(experiment, DATA, 0, process)
+        for name, experiment in {**EQUAL, "batch statistics": BATCH_STATISTICS}.items()
+    }
+    with pytest.raises(TrainingError) as error:
+        train_fold(DIVERGES, DATA, 0, process)
+    outcome = (
+        {
+            name: (r.probabilities, r.history, r.weights, r.normalisation)
+            for name, r in results.items()
+        },
+        str(error.value),
+        len(reports),
+    )
+    torch.save(outcome, f"{folder}/rank_{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    folder: Path = tmp_path_factory.mktemp("ranks")
+    mp.spawn(train_rank, args=(str(folder),), nprocs=2)
+    return [torch.load(folder / f"rank_{rank}.pt", weights_only=False) for rank in range(2)]
+
+
+@pytest.mark.parametrize("name", list(EQUAL))
+def test_two_ranks_equal_one_process(name: str, ranks: list[Any]) -> None:
+    torch.set_num_threads(1)
+    alone = train_fold(EQUAL[name], DATA, 0, Process())
+    for probabilities, history, weights, normalisation in (rank[0][name] for rank in ranks):
+        np.testing.assert_allclose(probabilities, alone.probabilities, rtol=0, atol=1e-8)
+        assert [record["train_loss"] for record in history] == pytest.approx(
+            [record["train_loss"] for record in alone.history], abs=1e-8
+        )
+        assert normalisation == alone.normalisation
+        for key, value in alone.weights.items():
+            torch.testing.assert_close(weights[key], value, rtol=0, atol=1e-7)
+    assert alone.probabilities.std() > 1e-3, "predictions that are all alike would prove little"
+
+
+def test_ranks_agree_bit_for_bit_batch_statistics_included(ranks: list[Any]) -> None:
+    first, second = (rank[0]["batch statistics"] for rank in ranks)
+    assert np.array_equal(first[0], second[0])
+    assert first[2].keys() == second[2].keys()
+    assert all(torch.equal(value, second[2][name]) for name, value in first[2].items())
+    np.testing.assert_allclose(first[0].sum(1), 1.0, atol=1e-12)
+
+
+def test_all_ranks_stop_together_and_only_the_first_reports(ranks: list[Any]) -> None:
+    messages = [rank[1] for rank in ranks]
+    assert messages[0] == messages[1]
+    assert "stage train, epoch 1, step 2" in messages[0]
+    assert ranks[0][2] > 0
+    assert ranks[1][2] == 0

@@ -1,0 +1,184 @@
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hms_ray.competition.schema import PROBABILITY_COLUMNS
+from hms_ray.config import Experiment, ModelConfig
+from hms_ray.config_file import replace_values
+from hms_ray.errors import ConfigError, PredictionError
+from hms_ray.experiment import (
+    FoldTask,
+    InProcessRunner,
+    Placement,
+    Report,
+    experiment_key,
+    fold_ingredients,
+    plan_folds,
+    run_experiment,
+)
+from hms_ray.fold_store import FoldStore
+from hms_ray.prepare import Prepared, prepare
+from tests.competition_folder import write_competition_folder
+
+TINY = Experiment.model_validate(
+    {
+        "data": {"n_folds": 3},
+        "input": {"pool": [4, 4]},
+        "model": {"name": "test_efficientnet", "pretrained": False, "drop_path": 0.0},
+        "training": {"batch_size": 8, "stages": [{"epochs": 1}]},
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_competition_folder(tmp_path_factory.mktemp("data") / "hms")
+
+
+@pytest.fixture
+def prepared(data_dir: Path, tmp_path: Path) -> Prepared:
+    return prepare(data_dir, TINY, tmp_path)
+
+
+class UniformRunner:
+    """Stores uniform predictions and remembers which folds it was asked for."""
+
+    placement = Placement()
+
+    def __init__(self, spoil: bool = False) -> None:
+        self.folds: list[int] = []
+        self.spoil = spoil
+
+    def run(self, tasks: Sequence[FoldTask], report: Report) -> None:
+        for task in tasks:
+            self.folds.append(task.fold)
+            rows = task.prepared.rows()
+            oof = rows.loc[rows["fold"] == task.fold, ["row_id", "eeg_id", "patient_id", "fold"]]
+            oof = oof.assign(**dict.fromkeys(PROBABILITY_COLUMNS, 1 / 6))
+            record: dict[str, Any] = {"optimistic": False, "seconds": 6.0, "history": []}
+            FoldStore(task.results).write(
+                task.key, oof.iloc[int(self.spoil) :], record, lambda path: path.touch()
+            )
+
+
+def test_missing_folds_are_trained_once_and_reused_afterwards(
+    prepared: Prepared, tmp_path: Path
+) -> None:
+    runner = UniformRunner()
+    run_experiment(TINY, prepared, tmp_path, runner, folds=[1])
+    result = run_experiment(TINY, prepared, tmp_path, runner)
+    assert runner.folds == [1, 0, 2]
+    assert result.reused == (1,)
+    assert result.fold_minutes == pytest.approx(0.3)
+    again = run_experiment(TINY, prepared, tmp_path, runner)
+    assert runner.folds == [1, 0, 2]
+    assert again.reused == (0, 1, 2)
+    assert again.scores == result.scores
+
+
+def test_scores_are_those_of_the_stored_predictions(prepared: Prepared, tmp_path: Path) -> None:
+    result = run_experiment(TINY, prepared, tmp_path, UniformRunner())
+    rows = prepared.rows()
+    targets = rows[[name for name in rows if name.endswith("_target")]].to_numpy()
+    entropy = -np.sum(targets * np.log(np.where(targets > 0, targets, 1)), axis=1)
+    assert result.scores["kl_all"] == pytest.approx(np.mean(np.log(6) - entropy), rel=1e-12)
+    many = rows["total_votes"].to_numpy() >= 10
+    assert result.scores["kl_10"] == pytest.approx(np.mean((np.log(6) - entropy)[many]), rel=1e-12)
+    assert list(result.oof["row_id"]) == list(rows["row_id"])
+
+
+def test_stored_predictions_with_gaps_are_refused(prepared: Prepared, tmp_path: Path) -> None:
+    with pytest.raises(PredictionError):
+        run_experiment(TINY, prepared, tmp_path, UniformRunner(spoil=True))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "same"),
+    [
+        ("name", "other", True),
+        ("data.fold_seed", 1, True),  # the fold table itself is in the key
+        ("training.stage_threshold", 9, True),  # no stage asks for it
+        ("training.precision", "float32", True),  # what auto means on this placement
+        ("training.seed", 1, False),
+        ("training.precision", "float64", False),
+        ("input.normalisation", "global", False),
+        ("model.dropout", 0.2, False),
+    ],
+)
+def test_keys_depend_on_what_changes_results(
+    prepared: Prepared, path: str, value: Any, same: bool
+) -> None:
+    before = fold_ingredients(TINY, prepared, 0, Placement())
+    after = fold_ingredients(replace_values(TINY, {path: value}), prepared, 0, Placement())
+    assert (before == after) is same
+
+
+def test_keys_depend_on_data_fold_and_placement(prepared: Prepared, tmp_path: Path) -> None:
+    def keys(data: Prepared = prepared, **placement: Any) -> list[str]:
+        return [task.key for task in plan_folds(TINY, data, tmp_path, Placement(**placement))]
+
+    assert len(set(keys())) == 3
+    assert keys() == keys()
+    for other in (
+        keys(world_size=2),
+        keys(device_class="cuda"),
+        keys(device_class="cuda", bfloat16=True),
+        keys(replace(prepared, rows_fingerprint="x")),
+        keys(replace(prepared, folds_fingerprint="x")),
+        keys(replace(prepared, pack_fingerprint="x")),
+    ):
+        assert not set(keys()) & set(other)
+
+
+def test_weights_count_by_content(prepared: Prepared, tmp_path: Path) -> None:
+    def key(name: str, content: bytes) -> str:
+        file = tmp_path / name
+        file.write_bytes(content)
+        model = ModelConfig(pretrained=True, weights_file=str(file))
+        experiment = TINY.model_copy(update={"model": model})
+        return plan_folds(experiment, prepared, tmp_path, Placement())[0].key
+
+    assert key("a.pt", b"1") == key("b.pt", b"1")
+    assert key("a.pt", b"1") != key("a.pt", b"2")
+
+
+def test_a_fold_that_does_not_exist_is_refused(prepared: Prepared, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="a fold must be from 0 to 2, got 3"):
+        run_experiment(TINY, prepared, tmp_path, UniformRunner(), folds=[3])
+
+
+def test_experiment_keys_find_duplicates() -> None:
+    assert experiment_key(TINY) == experiment_key(TINY.model_copy(update={"name": "other"}))
+    assert experiment_key(TINY) != experiment_key(replace_values(TINY, {"training.seed": 3}))
+
+
+def test_the_same_seed_gives_the_same_predictions_bit_for_bit(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    results = []
+    for name in ("first", "second"):
+        prepared = prepare(data_dir, TINY, tmp_path / name)
+        records: list[dict[str, Any]] = []
+        result = run_experiment(
+            TINY, prepared, tmp_path / name, InProcessRunner(), report=records.append
+        )
+        assert {record["fold"] for record in records} == {0, 1, 2}
+        assert records[-1]["progress"] == 1
+        results.append(result)
+    first, second = results
+    pd.testing.assert_frame_equal(first.oof, second.oof, check_exact=True)
+    assert first.scores == second.scores
+    assert first.keys == second.keys
+
+
+def test_preparing_again_gives_the_same_references(data_dir: Path, tmp_path: Path) -> None:
+    first, second = prepare(data_dir, TINY, tmp_path), prepare(data_dir, TINY, tmp_path)
+    assert first == second
+    rows = first.rows()
+    assert rows.groupby("patient_id")["fold"].nunique().max() == 1
+    assert sorted(rows["fold"].unique()) == [0, 1, 2]

@@ -1,0 +1,282 @@
+"""One fold, one loop: what is kept, what is reported, what repeats, what stops it."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from hms_ray.config import CutMixConfig, ModelConfig, StageConfig
+from hms_ray.errors import ConfigError, TrainingError
+from hms_ray.evaluate.metric import kl_divergence
+from hms_ray.train import loop
+from hms_ray.train.loop import Process, resolve_precision, train_fold
+from tests.fold_data import example_experiment, example_fold
+
+DATA = example_fold()
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def test_a_fold_ends_with_predictions_of_every_validation_row() -> None:
+    reports: list[dict[str, Any]] = []
+    result = train_fold(example_experiment(epochs=2), DATA, 0, Process(report=reports.append))
+    assert np.array_equal(result.valid, DATA.valid)
+    assert result.probabilities.shape == (13, 6)
+    assert result.probabilities.dtype == np.float64
+    np.testing.assert_allclose(result.probabilities.sum(1), 1.0, atol=1e-12)
+    assert [record["epoch"] for record in result.history] == [0.5, 1.0, 1.5, 2.0]
+    assert [record["step"] for record in result.history] == [2, 4, 6, 8]
+    assert [record.pop("progress") for record in reports] == [0.25, 0.5, 0.75, 1.0]
+    assert reports == result.history
+    assert set(reports[0]) == {
+        *("stage", "stage_index", "epoch", "step", "kl_all", "kl_4", "kl_10"),
+        *("train_loss", "learning_rate", "seconds"),
+    }
+    assert result.history[-1]["kl_all"] == pytest.approx(
+        kl_divergence(DATA.targets[DATA.valid], result.probabilities), rel=1e-12
+    )
+    assert result.history[-1]["learning_rate"] == pytest.approx(1e-4)
+    assert not result.optimistic
+    assert result.precision == "float32"
+    assert result.normalisation == {"mode": "per_image"}
+    assert {"total_s", "prepare_s", "train_s", "evaluate_s", "images_per_s"} == set(result.timing)
+
+
+def test_the_weights_kept_give_the_predictions_kept() -> None:
+    from hms_ray.model import build_model
+    from hms_ray.train.batches import Images
+    from hms_ray.train.score import predict_rows
+    from hms_ray.train.windows import open_windows
+
+    experiment = example_experiment(checkpoint="best", epochs=3, learning_rate=0.01)
+    result = train_fold(experiment, DATA, 0, Process())
+    model = build_model(experiment.model, (64, 64))
+    model.load_state_dict(result.weights)
+    source = open_windows(DATA.pack, torch.device("cpu"))
+    images = Images(DATA, source, experiment.input, torch.float32)
+    again = predict_rows(model, images, DATA.valid, 12, "float32", Process())
+    np.testing.assert_allclose(again, result.probabilities, rtol=1e-4, atol=1e-6)
+
+
+def test_best_keeps_the_best_evaluation_and_says_that_it_is_optimistic(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tables: list[Any] = []
+    scores = [0.9, 0.5, 0.7, 0.5]
+
+    def report(targets: Any, table: Any, votes: Any) -> dict[str, Any]:
+        tables.append(table)
+        return {"kl_all": scores[len(tables) - 1], "kl_4": None, "kl_10": None}
+
+    monkeypatch.setattr(loop, "kl_report", report)
+    best = train_fold(example_experiment(checkpoint="best", epochs=2), DATA, 0, Process())
+    assert np.array_equal(best.probabilities, tables[1])
+    assert not np.array_equal(best.probabilities, tables[3])
+    assert best.optimistic
+    tables.clear()
+    last = train_fold(example_experiment(checkpoint="last", epochs=2), DATA, 0, Process())
+    assert np.array_equal(last.probabilities, tables[3])
+    assert not torch.equal(last.weights["conv_stem.weight"], best.weights["conv_stem.weight"])
+    assert not last.optimistic
+
+
+def test_it_learns() -> None:
+    data = example_fold(n_train=180, n_valid=60)
+    experiment = example_experiment(epochs=8, batch_size=20, learning_rate=3e-3)
+    result = train_fold(experiment, data, 0, Process())
+    mean = np.repeat(data.targets[data.train].mean(0)[None], 60, axis=0)
+    constant = kl_divergence(data.targets[data.valid], mean)
+    assert result.history[-1]["kl_all"] < 0.85 * constant
+    assert result.history[-1]["train_loss"] < result.history[0]["train_loss"]
+
+
+def test_one_batch_an_epoch_is_evaluated_once() -> None:
+    result = train_fold(example_experiment(epochs=2, batch_size=64), DATA, 0, Process())
+    assert [record["epoch"] for record in result.history] == [1.0, 2.0]
+
+
+def test_stages_run_in_turn_on_their_own_rows_with_a_fresh_schedule() -> None:
+    stages = (
+        StageConfig(name="noisy", rows="below_threshold", epochs=1, learning_rate=2e-3),
+        StageConfig(name="good", rows="at_least_threshold", epochs=1),
+    )
+    experiment = example_experiment(stages=stages, stage_threshold=8, warmup=0.0)
+    result = train_fold(experiment, DATA, 0, Process())
+    votes = DATA.total_votes[DATA.train]
+    steps = [-(-int((votes < 8).sum()) // 12), -(-int((votes >= 8).sum()) // 12)]
+    ends = [record for record in result.history if record["epoch"] == 1.0]
+    assert [record["stage"] for record in ends] == ["noisy", "good"]
+    assert [record["stage_index"] for record in ends] == [0, 1]
+    assert [record["step"] for record in ends] == [steps[0], sum(steps)]
+    assert [record["learning_rate"] for record in ends] == pytest.approx([2e-4, 1e-4])
+
+
+def test_the_same_seed_repeats_bit_for_bit_and_leaves_global_generators_alone() -> None:
+    experiment = example_experiment(
+        cutmix=CutMixConfig(probability=1.0), inputs={"normalisation": "global"}
+    )
+    experiment = experiment.model_copy(
+        update={"model": ModelConfig(name="test_efficientnet", pretrained=False)}
+    )
+    torch.manual_seed(3)
+    first = train_fold(experiment, DATA, 1, Process())
+    after = torch.rand(1)
+    torch.manual_seed(4)
+    torch.rand(7)
+    second = train_fold(experiment, DATA, 1, Process())
+    assert np.array_equal(first.probabilities, second.probabilities)
+    assert all(torch.equal(first.weights[name], second.weights[name]) for name in first.weights)
+    torch.manual_seed(3)
+    assert torch.equal(after, torch.rand(1))
+    other_fold = train_fold(experiment, DATA, 2, Process())
+    assert not np.array_equal(first.probabilities, other_fold.probabilities)
+    seed = experiment.training.model_copy(update={"seed": 1})
+    other_seed = train_fold(experiment.model_copy(update={"training": seed}), DATA, 1, Process())
+    assert not np.array_equal(first.probabilities, other_seed.probabilities)
+
+
+def test_streamed_and_resident_packs_train_the_same_bits() -> None:
+    experiment = example_experiment(cutmix=CutMixConfig(probability=1.0, axis="frequency"))
+    resident = train_fold(experiment, DATA, 0, Process(windows="resident"))
+    streamed = train_fold(experiment, DATA, 0, Process(windows="streamed"))
+    assert np.array_equal(resident.probabilities, streamed.probabilities)
+
+
+@pytest.mark.parametrize("normalisation", ["none", "per_image", "global"])
+def test_validation_rows_change_nothing_that_is_learnt(normalisation: str) -> None:
+    experiment = example_experiment(inputs={"normalisation": normalisation})
+    before = train_fold(experiment, DATA, 0, Process())
+    values = DATA.pack.values.copy()
+    for start in DATA.starts[DATA.valid]:
+        values[start : start + 64] += 3.0
+    targets, votes = DATA.targets.copy(), DATA.total_votes.copy()
+    targets[DATA.valid], votes[DATA.valid] = 1 / 6, 3
+    changed = replace(
+        DATA,
+        pack=replace(DATA.pack, values=values),  # type: ignore[type-var]
+        targets=targets,
+        total_votes=votes,
+    )
+    after = train_fold(experiment, changed, 0, Process())
+    assert before.normalisation == after.normalisation
+    assert all(torch.equal(before.weights[name], after.weights[name]) for name in before.weights)
+    if normalisation != "per_image":
+        assert not np.array_equal(before.probabilities, after.probabilities)
+
+
+def test_global_constants_are_those_of_all_training_rows_whatever_the_stage() -> None:
+    windows = np.stack([DATA.pack.values[s : s + 64] for s in DATA.starts[DATA.train]])
+    windows = windows.astype(np.float64)
+    stages = (StageConfig(rows="at_least_threshold", epochs=1),)
+    experiment = example_experiment(inputs={"normalisation": "global"}, stages=stages)
+    fitted = train_fold(experiment, DATA, 0, Process()).normalisation
+    assert fitted["mode"] == "global"
+    assert fitted["mean"] == pytest.approx(np.nanmean(windows), rel=1e-6)
+    assert fitted["std"] == pytest.approx(np.nanstd(windows), rel=1e-6)
+
+
+@pytest.mark.parametrize("views", [("panels",), ("statistics",), ("panels", "statistics")])
+@pytest.mark.parametrize("pool", [(1, 1), (2, 2)])
+def test_every_view_trains(views: tuple[str, ...], pool: tuple[int, int]) -> None:
+    experiment = example_experiment(inputs={"views": views, "pool": pool, "size": (64, 64)})
+    result = train_fold(experiment, DATA, 0, Process())
+    assert np.isfinite(result.history[-1]["train_loss"])
+
+
+class Linear(nn.Module):
+    """Fixed weights, so that golden losses do not depend on how layers are drawn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        weights = np.random.default_rng(11).normal(0, 0.05, size=(6, 64 * 64))
+        self.layer = nn.Linear(64 * 64, 6)
+        with torch.no_grad():
+            self.layer.weight.copy_(torch.from_numpy(weights))
+            self.layer.bias.zero_()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x.flatten(1))
+
+
+GOLDEN: dict[str, list[float]] = {
+    "kl": [
+        *(2.77582, 2.82184, 2.51372, 2.41741, 1.68458),
+        *(1.45575, 1.0776, 0.946601, 0.698348, 0.876627),
+        *(0.686392, 0.62669, 0.57547, 0.524371, 0.454368),
+        *(0.514459, 0.47594, 0.410792, 0.40019, 0.440431),
+    ],
+    "kl_log_votes": [
+        *(7.21719, 4.81233, 5.28499, 5.44203, 4.01935),
+        *(3.06188, 2.35603, 2.40353, 1.60455, 2.17021),
+        *(1.53331, 1.66207, 1.37756, 1.29726, 1.03516),
+        *(1.2432, 1.0974, 0.948161, 0.894519, 1.0135),
+    ],
+    "kl_capped_votes": [
+        *(25.5882, 15.1811, 17.7189, 18.6018, 13.7115),
+        *(10.2148, 8.07207, 8.11794, 5.39697, 7.69456),
+        *(5.36878, 5.88564, 4.87915, 4.5641, 3.6804),
+        *(4.37455, 3.85277, 3.42322, 3.11132, 3.66757),
+    ],
+    "kl_floored_votes": [
+        *(39.3165, 30.3854, 30.3478, 31.5842, 22.5724),
+        *(17.5825, 13.2092, 12.6932, 8.39341, 11.5375),
+        *(8.38878, 8.4689, 7.36099, 6.95683, 5.56164),
+        *(6.76405, 6.03706, 5.17059, 5.02385, 5.49368),
+    ],
+}
+
+
+@pytest.mark.parametrize("loss", ["kl", "kl_log_votes", "kl_capped_votes", "kl_floored_votes"])
+def test_golden_losses_of_twenty_steps(loss: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "build_model", lambda config, size: Linear())
+    experiment = example_experiment(epochs=10, batch_size=24, loss=loss, warmup=0.2)
+    history = train_fold(experiment, DATA, 0, Process()).history
+    assert [record["step"] for record in history] == list(range(1, 21))
+    np.testing.assert_allclose(
+        [record["train_loss"] for record in history], GOLDEN[loss], rtol=1e-4
+    )
+
+
+def test_a_loss_that_is_not_finite_names_stage_epoch_and_step() -> None:
+    experiment = example_experiment(learning_rate=1e30, epochs=2)
+    with pytest.raises(
+        TrainingError, match=r"training loss must be finite.*stage train, epoch 1"
+    ) as e:
+        train_fold(experiment, DATA, 0, Process())
+    assert "step 2" in str(e.value)
+    assert "learning_rate" in str(e.value)
+
+
+def test_predictions_that_are_not_finite_stop_a_fold(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            logits = super().forward(x)
+            return logits if self.training else logits * float("nan")
+
+    monkeypatch.setattr(loop, "build_model", lambda config, size: Broken())
+    with pytest.raises(TrainingError, match="predictions must be finite, got 13 of 13 rows"):
+        train_fold(example_experiment(), DATA, 0, Process())
+
+
+def test_a_pool_that_does_not_divide_the_window_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"input.pool must divide .* 16 frequencies x 64 times"):
+        train_fold(example_experiment(inputs={"pool": (5, 4)}), DATA, 0, Process())
+
+
+def test_precisions() -> None:
+    cpu = torch.device("cpu")
+    assert resolve_precision("auto", cpu) == "float32"
+    assert resolve_precision("bfloat16", cpu) == "bfloat16"
+    float64 = train_fold(example_experiment(precision="float64"), DATA, 0, Process())
+    assert {w.dtype for w in float64.weights.values()} == {torch.float64, torch.int64}
+    bfloat16 = train_fold(example_experiment(precision="bfloat16"), DATA, 0, Process())
+    assert bfloat16.precision == "bfloat16"
+    assert bfloat16.weights["conv_stem.weight"].dtype == torch.float32
+    assert not np.array_equal(bfloat16.probabilities, float64.probabilities)
+    np.testing.assert_allclose(bfloat16.probabilities.sum(1), 1.0, atol=1e-12)

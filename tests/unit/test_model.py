@@ -1,0 +1,171 @@
+"""Models by name, their weights from a file, and what is said where that fails."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+
+from hms_ray import model as module
+from hms_ray.config import ModelConfig
+from hms_ray.errors import ModelError
+from hms_ray.model import build_model, weights_fingerprint
+
+TINY = "test_efficientnet"
+
+
+def untrained(name: str, **options: Any) -> ModelConfig:
+    return ModelConfig(name=name, pretrained=False, **options)
+
+
+@pytest.fixture(scope="module")
+def weights_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint as timm's hub has them: three channels, a thousand classes."""
+    torch.manual_seed(0)
+    file = tmp_path_factory.mktemp("weights") / "tiny.pth"
+    torch.save(timm.create_model(TINY).state_dict(), file)
+    return file
+
+
+@pytest.mark.parametrize("name", [TINY, "test_convnext", "test_resnet", "test_vit"])
+def test_models_take_one_channel_and_give_six_logits(name: str) -> None:
+    model = build_model(untrained(name), (64, 48))
+    assert model.training
+    assert model(torch.randn(2, 1, 64, 48)).shape == (2, 6)
+
+
+def test_initial_weights_come_from_the_global_generator() -> None:
+    def drawn(seed: int) -> torch.Tensor:
+        torch.manual_seed(seed)
+        return build_model(untrained(TINY), (64, 64)).conv_stem.weight.detach()
+
+    assert torch.equal(drawn(1), drawn(1))
+    assert not torch.equal(drawn(1), drawn(2))
+
+
+def test_rates_reach_the_model() -> None:
+    model = build_model(untrained("test_resnet", drop_path=0.25, dropout=0.125), (64, 64))
+    assert model.drop_rate == 0.125
+    rates = [layer.drop_prob for layer in model.modules() if type(layer).__name__ == "DropPath"]
+    assert max(rates) == pytest.approx(0.25)
+    plain = build_model(untrained("test_resnet", drop_path=0.0, dropout=0.0), (64, 64))
+    assert not [layer for layer in plain.modules() if type(layer).__name__ == "DropPath"]
+
+
+def test_an_unknown_name_gets_the_closest_ones() -> None:
+    with pytest.raises(ModelError, match=r"timm knows, got tf_eficientnet_b0\. Did you mean tf_e"):
+        build_model(untrained("tf_eficientnet_b0"), (64, 64))
+    with pytest.raises(ModelError, match=r"Known: .*test_resnet\.r160_in1k"):
+        build_model(untrained("test_resnet.bogus"), (64, 64))
+
+
+def test_a_model_without_stochastic_depth_asks_for_none() -> None:
+    with pytest.raises(ModelError, match=r"got 0\.2, in densenet121\. Set model\.drop_path: 0\."):
+        build_model(untrained("densenet121"), (64, 64))
+    assert build_model(untrained("densenet121", drop_path=0.0), (64, 64))
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_coatnet"])
+def test_a_size_that_a_model_cannot_take_is_refused(name: str) -> None:
+    with pytest.raises(ModelError, match=rf"images of 50 x 75, got .*, in {name}. Set input.size"):
+        build_model(untrained(name), (50, 75))
+
+
+def test_weights_come_from_a_local_file_summed_to_one_channel(weights_file: Path) -> None:
+    state = torch.load(weights_file)
+    torch.manual_seed(9)
+    model = build_model(ModelConfig(name=TINY, weights_file=str(weights_file)), (64, 64))
+    stem = state["conv_stem.weight"].sum(dim=1, keepdim=True)
+    torch.testing.assert_close(model.conv_stem.weight.detach(), stem)
+    for name, value in model.state_dict().items():
+        if not name.startswith(("conv_stem", "classifier")):
+            assert torch.equal(value, state[name]), name
+    assert model.classifier.weight.shape == (6, state["classifier.weight"].shape[1])
+
+
+def test_a_vision_transformer_is_refitted_to_the_image(tmp_path: Path) -> None:
+    source = timm.create_model("test_vit")
+    torch.save(source.state_dict(), tmp_path / "vit.pth")
+    config = ModelConfig(name="test_vit", weights_file=str(tmp_path / "vit.pth"))
+    model = build_model(config, (64, 48))
+    assert model.pos_embed.shape[1] == 1 + 4 * 3
+    torch.testing.assert_close(model.blocks[0].mlp.fc1.weight, source.blocks[0].mlp.fc1.weight)
+
+
+def test_a_backbone_without_a_head_fits(tmp_path: Path) -> None:
+    state = timm.create_model(TINY, num_classes=0).state_dict()
+    torch.save(state, tmp_path / "backbone.pth")
+    config = ModelConfig(name=TINY, weights_file=str(tmp_path / "backbone.pth"))
+    model = build_model(config, (64, 64))
+    torch.testing.assert_close(model.conv_head.weight.detach(), state["conv_head.weight"])
+
+
+@pytest.mark.parametrize("other", ["test_resnet", "test_efficientnet_gn"])
+def test_weights_of_another_model_are_refused(tmp_path: Path, other: str) -> None:
+    file = tmp_path / "other.pth"
+    torch.save(timm.create_model(other).state_dict(), file)
+    with pytest.raises(ModelError, match=rf"must hold weights of {TINY}, got .*other\.pth"):
+        build_model(ModelConfig(name=TINY, weights_file=str(file)), (64, 64))
+
+
+def test_a_part_of_a_models_weights_is_refused(tmp_path: Path, weights_file: Path) -> None:
+    state = torch.load(weights_file)
+    del state["blocks.1.0.conv_exp.weight"]
+    torch.save(state, tmp_path / "part.pth")
+    config = ModelConfig(name=TINY, weights_file=str(tmp_path / "part.pth"))
+    with pytest.raises(ModelError, match=r"got .*blocks\.1\.0\.conv_exp\.weight"):
+        build_model(config, (64, 64))
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_files_that_cannot_be_read_are_named(tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"weights.{suffix}"
+    config = ModelConfig(name=TINY, weights_file=str(file))
+    with pytest.raises(ModelError, match=rf"readable file, got no such file, in .*{suffix}"):
+        build_model(config, (64, 64))
+    with pytest.raises(ModelError, match=r"readable file, got No such file"):
+        weights_fingerprint(config)
+    file.write_bytes(b"not weights at all")
+    with pytest.raises(ModelError, match=rf"readable file, got .+, in .*{suffix}"):
+        build_model(config, (64, 64))
+
+
+def test_fingerprint_is_of_the_content(weights_file: Path, tmp_path: Path) -> None:
+    expected = hashlib.sha256(weights_file.read_bytes()).hexdigest()
+    copy = tmp_path / "copy.pth"
+    copy.write_bytes(weights_file.read_bytes())
+    for file in (weights_file, copy):
+        assert weights_fingerprint(ModelConfig(name=TINY, weights_file=str(file))) == expected
+    assert weights_fingerprint(ModelConfig(name=TINY)) is None
+
+
+def test_a_hub_out_of_reach_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+    import huggingface_hub.utils
+
+    asked: list[float] = []
+
+    class Offline:
+        def head(self, url: str, timeout: float) -> None:
+            asked.append(timeout)
+            raise ConnectionError("Name or service not known")
+
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *names: None)
+    monkeypatch.setattr(huggingface_hub.utils, "get_session", Offline)
+    with pytest.raises(ModelError, match=r"timm's hub, got no answer .*not known.*weights_file"):
+        build_model(ModelConfig(name=TINY), (64, 64))
+    assert asked == [module.HUB_TIMEOUT_S]
+
+
+def test_a_hub_that_fails_later_says_how_to_pass_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object, **options: object) -> None:
+        raise OSError("connection reset")
+
+    monkeypatch.setattr(module, "_require_hub", lambda name, described: None)
+    monkeypatch.setattr(timm, "create_model", fail)
+    with pytest.raises(
+        ModelError, match=r"got connection reset, in test_eff.* model\.weights_file"
+    ):
+        build_model(ModelConfig(name=TINY), (64, 64))

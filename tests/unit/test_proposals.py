@@ -1,0 +1,236 @@
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+
+from hms_ray.config import Space
+from hms_ray.config_file import validate_space
+from hms_ray.errors import StudyError
+from hms_ray.sweep.proposals import Exhausted, Proposal, Proposals
+
+LEARNING_RATE = {"training.learning_rate": {"float": [1e-4, 1e-2], "log": True}}
+LOSSES = {"training.loss": {"choices": ["kl", "kl_log_votes", "kl_capped_votes"]}}
+
+
+def make_space(search: dict, **others: object) -> Space:
+    return validate_space({"search": search, **others}, "test")
+
+
+def scores(value: float) -> dict[str, float | None]:
+    return {"kl_all": value + 0.2, "kl_4": None, "kl_10": value}
+
+
+def told(journal: Path) -> list[FrozenTrial]:
+    storage = JournalStorage(JournalFileBackend(str(journal)))
+    return optuna.load_study(study_name="study", storage=storage).trials
+
+
+def proposed(proposals: Proposals) -> Proposal:
+    found = proposals.next()
+    assert isinstance(found, Proposal)
+    return found
+
+
+def run(proposals: Proposals, n_trials: int) -> list[Proposal]:
+    """Finishes trials in turn, with a value that depends on the point alone."""
+    done = []
+    for _ in range(n_trials):
+        proposal = proposed(proposals)
+        training = proposal.experiment.training
+        proposals.complete(
+            proposal.number, scores(100 * training.learning_rate + len(training.loss) / 100)
+        )
+        done.append(proposal)
+    return done
+
+
+def test_results_are_told_truly(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    proposals = Proposals(make_space(LEARNING_RATE), journal)
+    done, failed, pruned = proposed(proposals), proposed(proposals), proposed(proposals)
+    proposals.complete(done.number, scores(0.5))
+    proposals.fail(failed.number, "a model must be known")
+    proposals.prune(pruned.number, {1: 0.9, 2: 0.8})
+    trials = told(journal)
+    assert [trial.state for trial in trials] == [
+        TrialState.COMPLETE,
+        TrialState.FAIL,
+        TrialState.PRUNED,
+    ]
+    assert trials[0].value == 0.5
+    assert trials[0].params == done.point
+    assert [trials[0].user_attrs[name] for name in ("kl_all", "kl_4", "kl_10")] == [0.7, None, 0.5]
+    assert trials[1].user_attrs["reason"] == "a model must be known"
+    assert trials[2].intermediate_values == {1: 0.9, 2: 0.8}
+    assert proposals.n_finished == 1
+
+
+def test_the_value_is_the_objective(tmp_path: Path) -> None:
+    space = make_space(LEARNING_RATE, study={"objective": "kl_all"})
+    proposals = Proposals(space, tmp_path / "journal")
+    proposals.complete(proposed(proposals).number, scores(0.5))
+    assert told(tmp_path / "journal")[0].value == 0.7
+
+
+def test_a_value_that_is_no_number_is_a_failure(tmp_path: Path) -> None:
+    proposals = Proposals(make_space(LEARNING_RATE), tmp_path / "journal")
+    proposals.complete(proposed(proposals).number, scores(float("nan")))
+    assert told(tmp_path / "journal")[0].state == TrialState.FAIL
+    assert proposals.n_finished == 0
+
+
+def test_start_points_come_first(tmp_path: Path) -> None:
+    start = [{"training.learning_rate": 0.001}, {"training.learning_rate": 0.002}]
+    proposals = Proposals(make_space(LEARNING_RATE, start=start), tmp_path / "journal")
+    done = run(proposals, 3)
+    assert [proposal.point for proposal in done[:2]] == start
+    assert done[2].point not in start
+    assert done[1].experiment.training.learning_rate == 0.002
+
+
+def test_a_study_that_was_stopped_draws_what_it_would_have_drawn(tmp_path: Path) -> None:
+    space = make_space({**LEARNING_RATE, **LOSSES}, study={"startup_trials": 3})
+    whole = [proposal.point for proposal in run(Proposals(space, tmp_path / "whole"), 8)]
+    stopped = tmp_path / "stopped"
+    first = run(Proposals(space, stopped), 4)
+    interrupted = proposed(Proposals(space, stopped))
+    again = Proposals(space, stopped)
+    assert (again.n_finished, again.n_interrupted) == (4, 1)
+    rest = run(again, 4)
+    assert [p.point for p in (*first, *rest)] == whole
+    assert rest[0].point == interrupted.point
+    assert [trial.state for trial in told(stopped)].count(TrialState.RUNNING) == 0
+    assert told(stopped)[interrupted.number].state == TrialState.FAIL
+    assert "again as trial 5" in told(stopped)[interrupted.number].user_attrs["reason"]
+
+
+def test_a_study_killed_twice_loses_no_point(tmp_path: Path) -> None:
+    space, journal = make_space(LEARNING_RATE), tmp_path / "journal"
+    proposals = Proposals(space, journal)
+    first, second = proposed(proposals), proposed(proposals)
+    # The second run is killed after it has asked for the first point again only.
+    assert proposed(Proposals(space, journal)).point == first.point
+    third_run = Proposals(space, journal)
+    assert third_run.n_interrupted == 2
+    assert {p.point["training.learning_rate"] for p in run(third_run, 2)} == {
+        first.point["training.learning_rate"],
+        second.point["training.learning_rate"],
+    }
+    assert third_run.n_finished == 2
+
+
+def test_a_stored_result_that_optuna_never_heard_of_counts(tmp_path: Path) -> None:
+    space, journal = make_space(LEARNING_RATE), tmp_path / "journal"
+    number = proposed(Proposals(space, journal)).number
+    again = Proposals(space, journal, recover={number: scores(0.4)}.get)
+    assert (again.n_finished, again.n_interrupted) == (1, 0)
+    assert told(journal)[number].value == 0.4
+
+
+def test_a_point_left_waiting_by_a_kill_is_proposed_again(tmp_path: Path) -> None:
+    space, journal = make_space(LEARNING_RATE), tmp_path / "journal"
+    Proposals(space, journal)
+    storage = JournalStorage(JournalFileBackend(str(journal)))
+    study = optuna.load_study(study_name="study", storage=storage)
+    study.enqueue_trial({"training.learning_rate": 0.005})
+    proposals = Proposals(space, journal)
+    assert proposed(proposals).point == {"training.learning_rate": 0.005}
+    assert proposed(proposals).point != {"training.learning_rate": 0.005}
+
+
+def test_a_draw_cut_short_by_a_kill_is_drawn_again(tmp_path: Path) -> None:
+    space, journal = make_space(LEARNING_RATE), tmp_path / "journal"
+    expected = proposed(Proposals(space, tmp_path / "other")).point
+    Proposals(space, journal)
+    storage = JournalStorage(JournalFileBackend(str(journal)))
+    optuna.load_study(study_name="study", storage=storage).ask()
+    proposals = Proposals(space, journal)
+    assert proposals.n_interrupted == 0
+    assert proposed(proposals).point == expected
+    assert told(journal)[0].state == TrialState.FAIL
+
+
+def test_duplicates_are_told_and_not_proposed(tmp_path: Path) -> None:
+    # No stage uses the threshold: all six points are three experiments.
+    search = {**LOSSES, "training.stage_threshold": {"choices": [4, 10]}}
+    journal, duplicates = tmp_path / "journal", []
+    proposals = Proposals(
+        make_space(search),
+        journal,
+        on_duplicate=lambda number, original: duplicates.append((number, original)),
+    )
+    values = {"kl": 0.3, "kl_log_votes": 0.2, "kl_capped_votes": 0.1}
+    numbers = {}
+    for _ in range(3):
+        proposal = proposed(proposals)
+        numbers[proposal.number] = values[proposal.experiment.training.loss]
+        proposals.complete(proposal.number, scores(numbers[proposal.number]))
+    assert sorted(numbers.values()) == [0.1, 0.2, 0.3]
+    ending = proposals.next()
+    assert ending == Exhausted("every experiment of the space was tried")
+    assert proposals.n_finished == 3
+    for number, original in duplicates:
+        trial = told(journal)[number]
+        assert trial.state == TrialState.COMPLETE
+        assert trial.user_attrs["duplicate_of"] == original
+        assert trial.value == numbers[original]
+    assert Proposals(make_space(search), journal).n_finished == 3
+
+
+def test_a_duplicate_of_a_running_trial_waits_for_it(tmp_path: Path) -> None:
+    search = {"training.stage_threshold": {"choices": [4, 6, 10]}}
+    start = [{"training.stage_threshold": votes} for votes in (4, 6)]
+    journal = tmp_path / "journal"
+    proposals = Proposals(make_space(search, start=start), journal)
+    first = proposed(proposals)
+    assert proposals.next() == "wait"
+    n_told = len(told(journal))
+    assert proposals.next() == "wait"
+    assert len(told(journal)) == n_told, "waiting must not fill the journal"
+    proposals.complete(first.number, scores(0.3))
+    assert [trial.value for trial in told(journal)] == [0.3, 0.3]
+    assert isinstance(proposals.next(), Exhausted)
+
+
+def test_a_failed_experiment_is_tried_again_in_the_next_run_only(tmp_path: Path) -> None:
+    space, journal = make_space(LOSSES), tmp_path / "journal"
+    proposals = Proposals(space, journal)
+    failed = proposed(proposals)
+    proposals.fail(failed.number, "no memory")
+    others = {p.experiment.training.loss for p in run(proposals, 2)}
+    assert failed.experiment.training.loss not in others
+    assert isinstance(proposals.next(), Exhausted)
+    assert proposed(Proposals(space, journal)).point == failed.point
+
+
+def test_a_searcher_that_goes_in_circles_ends(tmp_path: Path) -> None:
+    # Every stage sets its own rate, so the searched one changes nothing.
+    stages = [{"rows": "all", "learning_rate": 1e-3}]
+    space = make_space(LEARNING_RATE, experiment={"training": {"stages": stages}})
+    proposals = Proposals(space, tmp_path / "journal")
+    first = proposed(proposals)
+    assert proposals.next() == "wait"
+    n_told = len(told(tmp_path / "journal"))
+    assert proposals.next() == "wait"
+    assert len(told(tmp_path / "journal")) == n_told
+    proposals.complete(first.number, scores(0.3))
+    ending = proposals.next()
+    assert isinstance(ending, Exhausted)
+    assert "20 draws in a row" in ending.reason
+
+
+def test_an_experiment_with_nothing_searched_is_one_trial(tmp_path: Path) -> None:
+    proposals = Proposals(make_space({}), tmp_path / "journal")
+    assert run(proposals, 1)[0].point == {}
+    assert isinstance(proposals.next(), Exhausted)
+
+
+def test_a_damaged_journal_is_an_error(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    Proposals(make_space(LOSSES), journal)
+    journal.write_text("not a journal\n" * 3)
+    with pytest.raises(StudyError, match="Optuna's journal must be readable"):
+        Proposals(make_space(LOSSES), journal)

@@ -1,0 +1,87 @@
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray.tune.search import Searcher
+
+from hms_ray.config_file import validate_space
+from hms_ray.sweep.proposals import Exhausted, Proposal
+from hms_ray.sweep.search import LOST, StudySearch
+
+SPACE = validate_space({"search": {"training.loss": {"choices": ["kl", "kl_log_votes"]}}}, "test")
+
+
+class FakeProposals:
+    def __init__(self, answers: list[Any]) -> None:
+        self.answers = answers
+        self.told: list[tuple[Any, ...]] = []
+
+    def next(self) -> Any:
+        return self.answers.pop(0)
+
+    def complete(self, number: int, scores: dict[str, float | None]) -> None:
+        self.told.append((number, "complete", scores))
+
+    def fail(self, number: int, reason: str) -> None:
+        self.told.append((number, "fail", reason))
+
+
+def proposal(number: int) -> Proposal:
+    return Proposal(number, {"training.loss": "kl"}, SPACE.experiment)
+
+
+def test_a_proposal_becomes_a_config() -> None:
+    started = []
+    search = StudySearch(FakeProposals([proposal(7)]), on_start=started.append)
+    config = search.suggest("a")
+    assert config == {
+        "number": 7,
+        "point": {"training.loss": "kl"},
+        "experiment": SPACE.experiment.model_dump(mode="json"),
+    }
+    assert [found.number for found in started] == [7]
+
+
+def test_waiting_and_the_end_are_told_to_tune() -> None:
+    reasons = []
+    search = StudySearch(
+        FakeProposals(["wait", Exhausted("every experiment was tried")]),
+        on_exhausted=reasons.append,
+    )
+    assert search.suggest("a") is None
+    assert search.suggest("b") == Searcher.FINISHED
+    assert reasons == ["every experiment was tried"]
+
+
+@pytest.mark.parametrize(
+    ("result", "error", "expected"),
+    [
+        (
+            {"kl_all": 0.7, "kl_4": None, "kl_10": 0.5, "training_iteration": 1},
+            False,
+            ("complete", {"kl_all": 0.7, "kl_4": None, "kl_10": 0.5}),
+        ),
+        ({"error": "a model must be known"}, False, ("fail", "a model must be known")),
+        (None, True, ("fail", LOST)),
+        ({"kl_all": 0.7, "kl_4": None, "kl_10": 0.5}, True, ("fail", LOST)),
+    ],
+)
+def test_results_go_back_to_their_trial(
+    result: dict[str, Any] | None, error: bool, expected: tuple[Any, ...]
+) -> None:
+    ended = []
+    proposals = FakeProposals([proposal(3), proposal(4)])
+    search = StudySearch(proposals, on_end=lambda *end: ended.append(end))
+    search.suggest("a")
+    search.suggest("b")
+    search.on_trial_complete("b", result=result, error=error)
+    assert proposals.told == [(4, *expected)]
+    assert ended == [(4, None if expected[0] == "complete" else expected[1])]
+
+
+def test_tune_can_pickle_and_save_it(tmp_path: Path) -> None:
+    search = StudySearch(FakeProposals([]), on_start=lambda found: None)
+    assert b"FakeProposals" not in pickle.dumps(search)
+    search.save_to_dir(str(tmp_path))
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,91 @@
+"""Which rows a stage trains on, its optimiser and its schedule step by step."""
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from hms_ray.config import ResolvedStage, StageConfig, TrainingConfig
+from hms_ray.errors import TrainingError
+from hms_ray.train.stages import make_optimiser, make_schedule, stage_rows
+
+VOTES = np.array([1, 5, 4, 12, 5, 3])
+
+
+def stage(rows: str = "all", threshold: int = 5) -> ResolvedStage:
+    config = StageConfig(name="first", rows=rows)
+    return TrainingConfig(stages=(config,), stage_threshold=threshold).resolved_stages()[0]
+
+
+def rates(n_steps: int, **training: float) -> tuple[list[float], list[float]]:
+    config = TrainingConfig(**training)
+    model = torch.nn.Linear(3, 2)
+    optimiser = make_optimiser(model, config, stage())
+    schedule = make_schedule(optimiser, config, stage(), n_steps)
+    learning, beta = [], []
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(n_steps):
+            model(torch.ones(1, 3)).sum().backward()
+            learning.append(optimiser.param_groups[0]["lr"])
+            beta.append(optimiser.param_groups[0]["betas"][0])
+            optimiser.step()
+            schedule.step()
+    return learning, beta
+
+
+def test_rows_by_total_votes() -> None:
+    assert stage_rows(stage(), VOTES).tolist() == [0, 1, 2, 3, 4, 5]
+    assert stage_rows(stage("below_threshold"), VOTES).tolist() == [0, 2, 5]
+    assert stage_rows(stage("at_least_threshold"), VOTES).tolist() == [1, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("rows", "threshold"), [("at_least_threshold", 13), ("below_threshold", 1)]
+)
+def test_a_stage_without_rows_is_refused(rows: str, threshold: int) -> None:
+    empty = stage(rows).model_copy(update={"threshold": threshold})
+    with pytest.raises(TrainingError) as error:
+        stage_rows(empty, VOTES)
+    assert str(error.value) == (
+        f"a stage needs training rows ({rows} {threshold}), got none among 6 rows of 1-12 votes, "
+        "in stage first. Change training.stage_threshold or the stage's rows."
+    )
+
+
+def test_published_schedule_is_a_cosine_from_the_largest_rate_to_a_tenth() -> None:
+    learning, beta = rates(20)
+    share = [(k + 1) / 20 for k in range(20)]
+    cosine = [(1 + math.cos(math.pi * s)) / 2 for s in share]
+    np.testing.assert_allclose(learning, [1e-4 + 9e-4 * c for c in cosine], rtol=1e-9)
+    np.testing.assert_allclose(beta, [0.95 - 0.1 * c for c in cosine], rtol=1e-9)
+
+
+def test_warmup_rises_first() -> None:
+    learning, _ = rates(20, warmup=0.3, div_factor=10.0, final_div_factor=100.0)
+    top = int(np.argmax(learning))
+    assert top == 5
+    assert learning[0] == pytest.approx(1e-4)
+    assert learning[top] == pytest.approx(1e-3)
+    assert learning[-1] == pytest.approx(1e-6)
+    assert np.all(np.diff(learning[: top + 1]) > 0)
+    assert np.all(np.diff(learning[top:]) < 0)
+
+
+@pytest.mark.parametrize("n_steps", [1, 2, 3, 10, 49])
+@pytest.mark.parametrize("steps_of_warmup", [0, 0.5, 1, 1.5, 2])
+def test_every_length_of_warmup_works(n_steps: int, steps_of_warmup: float) -> None:
+    warmup = min(steps_of_warmup / n_steps, 0.99)
+    learning, _ = rates(n_steps, warmup=warmup)
+    assert all(0 < rate <= 1e-3 * (1 + 1e-9) for rate in learning)
+
+
+def test_the_optimiser_decays_all_parameters() -> None:
+    model = torch.nn.Linear(3, 2)
+    optimiser = make_optimiser(model, TrainingConfig(weight_decay=0.05), stage())
+    assert isinstance(optimiser, torch.optim.AdamW)
+    (group,) = optimiser.param_groups
+    assert group["weight_decay"] == 0.05
+    assert {id(p) for p in group["params"]} == {id(p) for p in model.parameters()}

@@ -1,0 +1,218 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hms_ray.competition.schema import PROBABILITY_COLUMNS
+from hms_ray.config import Space
+from hms_ray.config_file import validate_space
+from hms_ray.errors import PredictionError, StudyError
+from hms_ray.experiment import ExperimentResult
+from hms_ray.prepare import Prepared
+from hms_ray.study_folder import StudyFolder, print_leaderboard
+
+RATE = "training.learning_rate"
+
+
+def make_space(**others: object) -> Space:
+    search = {RATE: {"float": [1e-4, 1e-2], "log": True}}
+    return validate_space({"search": search, **others}, "test")
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> Prepared:
+    rows = pd.DataFrame(
+        {
+            "row_id": ["1-0", "2-0"],
+            "eeg_id": [1, 2],
+            "patient_id": [10, 20],
+            "total_votes": [3, 12],
+            "fold": [0, 1],
+        }
+    )
+    rows.to_parquet(tmp_path / "rows.parquet")
+    return Prepared(tmp_path / "rows.parquet", tmp_path / "pack", "r" * 64, "f" * 64, "p" * 64, 2)
+
+
+def make_result(kl_10: float, optimistic: bool = False) -> ExperimentResult:
+    oof = pd.DataFrame(
+        {"row_id": ["1-0", "2-0"], "eeg_id": [1, 2], "patient_id": [10, 20], "fold": [0, 1]}
+    )
+    oof[list(PROBABILITY_COLUMNS)] = np.full((2, 6), 1 / 6)
+    return ExperimentResult(
+        scores={"kl_all": kl_10 + 0.1, "kl_4": None, "kl_10": kl_10},
+        oof=oof,
+        keys={0: "a" * 64, 1: "b" * 64},
+        reused=(1,),
+        optimistic=optimistic,
+        fold_minutes=1.5,
+    )
+
+
+def test_a_trial_is_read_as_it_was_written(tmp_path: Path, prepared: Prepared) -> None:
+    folder = StudyFolder.create(tmp_path / "results", "one", make_space(), prepared)
+    experiment = make_space().experiment
+    result = make_result(0.5)
+    folder.write_trial(3, {RATE: 0.001}, experiment, result)
+    trial = StudyFolder.open("one", tmp_path / "results").trial(3)
+    assert trial is not None
+    assert trial.finished
+    assert (trial.number, trial.point, trial.scores) == (3, {RATE: 0.001}, result.scores)
+    assert (trial.keys, trial.reused, trial.fold_minutes) == (result.keys, (1,), 1.5)
+    assert trial.experiment == experiment
+    pd.testing.assert_frame_equal(trial.oof(folder.rows()), result.oof)
+    assert folder.trial(4) is None
+    assert [path.name for path in (folder.path / "trials").iterdir()] == ["0003"]
+
+
+def test_predictions_of_other_rows_are_refused(tmp_path: Path, prepared: Prepared) -> None:
+    folder = StudyFolder.create(tmp_path / "results", "one", make_space(), prepared)
+    folder.write_trial(0, {}, make_space().experiment, make_result(0.5))
+    trial = folder.trial(0)
+    assert trial is not None
+    with pytest.raises(PredictionError, match="every training row must be predicted"):
+        trial.oof(pd.concat([folder.rows(), folder.rows().assign(row_id=["3-0", "4-0"])]))
+
+
+def test_a_trial_appears_as_a_whole_or_not_at_all(tmp_path: Path, prepared: Prepared) -> None:
+    folder = StudyFolder.create(tmp_path / "results", "one", make_space(), prepared)
+    broken = make_result(float("nan"))
+    with pytest.raises(ValueError, match="Out of range float"):
+        folder.write_trial(0, {}, make_space().experiment, broken)
+    assert folder.trials() == []
+    assert list((folder.path / "trials").iterdir()) == []
+    # The same trial again, after its process was lost between writing and telling.
+    folder.write_trial(0, {}, make_space().experiment, make_result(0.5))
+    folder.write_trial(0, {}, make_space().experiment, make_result(0.5))
+    assert len(folder.trials()) == 1
+
+
+def test_the_best_trial_is_first_and_failures_are_told(
+    tmp_path: Path, prepared: Prepared, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = StudyFolder.create(tmp_path / "results", "one", make_space(), prepared)
+    for number, score in enumerate([0.6, 0.4, 0.5]):
+        folder.write_trial(
+            number, {RATE: 0.001}, make_space().experiment, make_result(score, optimistic=True)
+        )
+    folder.write_failure(3, {RATE: 0.002}, make_space().experiment, "a model must be known", "Tr")
+    assert [trial.number for trial in folder.finished_trials()] == [1, 2, 0]
+    assert [trial.number for trial in folder.trials()] == [0, 1, 2, 3]
+    assert (folder.trial_path(3) / "error.txt").read_text() == "Tr"
+    folder.write_leaderboard()
+    board = pd.read_csv(folder.path / "leaderboard.csv", dtype={"trial": str})
+    assert board["trial"].tolist() == ["0001", "0002", "0000", "0003"]
+    assert board[RATE].tolist() == [0.001, 0.001, 0.001, 0.002]
+    print_leaderboard("one", tmp_path / "results")
+    printed = capsys.readouterr().out
+    assert "optimistic" in printed
+    assert "trial 0003 failed: a model must be known" in printed
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"study": {"n_trials": 50}},
+        {"resources": {"cpus_per_worker": 4, "group": "trial", "max_failures": 9}},
+        {"experiment": {"name": "other"}},
+        {"experiment": {"model": {"weights_file": "elsewhere.pt"}}},
+    ],
+)
+def test_a_study_goes_on_with_what_changes_no_result(
+    tmp_path: Path, prepared: Prepared, changed: dict
+) -> None:
+    StudyFolder.create(tmp_path, "one", make_space(), prepared)
+    space = make_space(**changed)
+    assert StudyFolder.create(tmp_path, "one", space, prepared).space() == space
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"study": {"objective": "kl_all"}}, "study.objective was kl_10, is kl_all"),
+        ({"study": {"seed": 1}}, "study.seed was 0, is 1"),
+        ({"resources": {"workers": 2}}, "resources.workers was 1, is 2"),
+        ({"resources": {"gpus_per_worker": 1}}, "resources.device was cpu, is cuda"),
+        ({"experiment": {"training": {"seed": 1}}}, "experiment.training.seed was 0, is 1"),
+        (
+            {"experiment": {"training": {"stages": [{"epochs": 7}]}}},
+            "experiment.training.stages.0.epochs was 6, is 7",
+        ),
+        ({"search": {}}, f"search.{RATE}.float was [0.0001, 0.01], is absent"),
+        ({"start": [{RATE: 0.001}]}, f"start.0.{RATE} was absent, is 0.001"),
+    ],
+)
+def test_another_study_is_refused_by_what_differs(
+    tmp_path: Path, prepared: Prepared, changed: dict, named: str
+) -> None:
+    folder = StudyFolder.create(tmp_path, "one", make_space(), prepared)
+    before = {file: file.read_bytes() for file in folder.path.iterdir()}
+    base = {"search": {RATE: {"float": [1e-4, 1e-2], "log": True}}}
+    with pytest.raises(StudyError, match="a study goes on with the space") as caught:
+        StudyFolder.create(tmp_path, "one", validate_space({**base, **changed}, "test"), prepared)
+    assert named in str(caught.value)
+    assert {file: file.read_bytes() for file in folder.path.iterdir()} == before
+
+
+def test_other_data_is_refused(tmp_path: Path, prepared: Prepared) -> None:
+    StudyFolder.create(tmp_path, "one", make_space(), prepared)
+    other = Prepared(**{**vars(prepared), "pack_fingerprint": "q" * 64})
+    with pytest.raises(StudyError, match=r"data\.pack was pppppppppppp\.\.\."):
+        StudyFolder.create(tmp_path, "one", make_space(), other)
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path: Path, prepared: Prepared) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").touch()
+    with pytest.raises(StudyError, match="a new study needs a folder of its own"):
+        StudyFolder.create(tmp_path, "mine", make_space(), prepared)
+    assert [file.name for file in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("name", ["", ".store", ".hidden", "local", "a/b", ".."])
+def test_a_name_that_is_no_folders_is_refused(
+    tmp_path: Path, prepared: Prepared, name: str
+) -> None:
+    with pytest.raises(StudyError, match="a study's name must be a plain folder name"):
+        StudyFolder.create(tmp_path / "results", name, make_space(), prepared)
+
+
+def test_a_study_that_there_is_not_names_those_that_there_are(
+    tmp_path: Path, prepared: Prepared
+) -> None:
+    with pytest.raises(StudyError, match="There is none yet"):
+        StudyFolder.open("one", tmp_path)
+    StudyFolder.create(tmp_path, "one", make_space(), prepared)
+    with pytest.raises(StudyError, match="There are: one"):
+        StudyFolder.open("two", tmp_path)
+    assert StudyFolder.open(tmp_path / "one").name == "one"
+
+
+def test_damage_is_told_with_its_file(tmp_path: Path, prepared: Prepared) -> None:
+    folder = StudyFolder.create(tmp_path, "one", make_space(), prepared)
+    folder.write_trial(0, {}, make_space().experiment, make_result(0.5))
+    (folder.trial_path(0) / "result.json").write_text("{")
+    with pytest.raises(StudyError, match="a trial's result must be readable") as caught:
+        folder.trials()
+    assert "0000/result.json" in str(caught.value)
+    (folder.path / "study.json").write_text(json.dumps({"format": 99}))
+    with pytest.raises(StudyError, match="must have format 1, got 99"):
+        StudyFolder(folder.path)
+
+
+def test_one_command_at_a_time(tmp_path: Path, prepared: Prepared) -> None:
+    folder = StudyFolder.create(tmp_path, "one", make_space(), prepared)
+    with folder.lock(), pytest.raises(StudyError, match="one command at a time"), folder.lock():
+        pass
+    with folder.lock():
+        pass
+
+
+def test_every_run_is_recorded(tmp_path: Path, prepared: Prepared) -> None:
+    folder = StudyFolder.create(tmp_path, "one", make_space(), prepared)
+    folder.record_run({"python": "3.11"})
+    folder.record_run({"python": "3.12"})
+    runs = json.loads((folder.path / "environment.json").read_text())
+    assert [run["python"] for run in runs] == ["3.11", "3.12"]

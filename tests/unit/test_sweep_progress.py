@@ -1,0 +1,124 @@
+import pytest
+
+from hms_ray.sweep.progress import ProgressLines, clock_text
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def make_lines(clock: Clock, n_finished: int = 0, best: tuple[int, float] | None = None):
+    return ProgressLines(4, n_finished, 3, "kl_10", best, clock)
+
+
+def evaluation(trial: int, fold: int, progress: float, **others: object) -> dict:
+    record = {"stage": "noisy", "epoch": 1.5, "kl_all": 0.9, "kl_10": 0.61234, **others}
+    return {**record, "event": "evaluation", "trial": trial, "fold": fold, "progress": progress}
+
+
+def test_a_trial_is_announced_with_what_is_reused(clock: Clock) -> None:
+    lines = make_lines(clock, n_finished=1)
+    clock.now += 61
+    event = {"event": "trial_started", "trial": 7, "text": "loss=kl", "reused": [0, 2]}
+    assert lines.lines(event) == [
+        "   1:01 trial 0007 (2/4): loss=kl",
+        "   1:01 trial 0007 (2/4): reused from the store: fold 0, 2",
+    ]
+
+
+def test_epochs_are_throttled_and_folds_are_not(clock: Clock) -> None:
+    lines = make_lines(clock)
+    lines.lines({"event": "trial_started", "trial": 0, "text": "", "reused": []})
+    clock.now += 4.9
+    assert lines.lines(evaluation(0, 0, 0.25)) == []
+    clock.now += 0.2
+    assert len(lines.lines(evaluation(0, 0, 0.5))) == 1
+    clock.now += 0.1
+    assert lines.lines(evaluation(0, 0, 0.75)) == []
+    (done,) = lines.lines({"event": "fold_ended", "trial": 0, "fold": 0})
+    assert "trial 0000 fold 1/3 done" in done
+
+
+def test_an_epoch_line_holds_everything_in_eighty_columns(clock: Clock) -> None:
+    lines = ProgressLines(4, 0, 10, "kl_10", (12, 0.5933), clock)
+    lines.lines({"event": "trial_started", "trial": 13, "text": "", "reused": []})
+    clock.now += 45_000
+    (line,) = lines.lines(evaluation(13, 9, 0.5, stage="a stage with a long name", epoch=12.5))
+    assert len(line) <= 80
+    assert line.startswith("12:30:00 trial 0013 fold 10/10 a stag 12.5 KL 0.6123, best 0.5933, ")
+    assert line.endswith(" left")
+
+
+def test_a_score_that_there_is_not_is_left_out(clock: Clock) -> None:
+    lines = make_lines(clock)
+    lines.lines({"event": "trial_started", "trial": 0, "text": "", "reused": []})
+    clock.now += 10
+    (line,) = lines.lines(evaluation(0, 0, 0.5, kl_10=None))
+    assert "KL" not in line
+    assert "noisy 1.5" in line
+
+
+def test_the_best_is_marked_and_kept(clock: Clock) -> None:
+    lines = make_lines(clock)
+
+    def end(trial: int, score: float) -> str:
+        lines.lines({"event": "trial_started", "trial": trial, "text": "", "reused": []})
+        scores = {"kl_all": 0.9, "kl_4": None, "kl_10": score}
+        (line,) = lines.lines({"event": "trial_ended", "trial": trial, "scores": scores})
+        return line
+
+    assert end(0, 0.5).endswith("trial 0000 (1/4): KL 0.9000  KL>=4 -  KL>=10 0.5000  best so far")
+    assert end(1, 0.6).endswith("trial 0001 (2/4): KL 0.9000  KL>=4 -  KL>=10 0.6000")
+    assert end(2, 0.4).endswith("best so far")
+    lines.lines({"event": "trial_started", "trial": 3, "text": "", "reused": []})
+    (line,) = lines.lines({"event": "fold_ended", "trial": 3, "fold": 0})
+    assert "best 0.4000" in line
+
+
+def test_time_left_comes_from_the_folds_trained_here(clock: Clock) -> None:
+    lines = make_lines(clock, n_finished=2)
+    assert lines.seconds_left() is None
+    # Two of three folds of this trial are in the store; another trial follows it.
+    lines.lines({"event": "trial_started", "trial": 5, "text": "", "reused": [0, 1]})
+    clock.now += 30
+    lines.lines(evaluation(5, 2, 0.5))
+    assert lines.seconds_left() == pytest.approx((1 + 3 - 0.5) * 30 / 0.5)
+    clock.now += 30
+    lines.lines({"event": "fold_ended", "trial": 5, "fold": 2})
+    assert lines.seconds_left() == pytest.approx(3 * 60)
+    lines.lines({"event": "trial_ended", "trial": 5, "scores": {"kl_10": 0.5}})
+    assert lines.seconds_left() == pytest.approx(3 * 60)
+
+
+def test_a_failure_is_told_in_full(clock: Clock) -> None:
+    lines = make_lines(clock)
+    lines.lines({"event": "trial_started", "trial": 0, "text": "", "reused": []})
+    lines.lines(evaluation(0, 0, 0.5))
+    reason = "a model must be known, got " + "x" * 100
+    event = {"event": "trial_failed", "trial": 0, "reason": reason}
+    assert lines.lines(event) == [f"   0:00 trial 0000 (1/4) failed: {reason}"]
+    assert lines.seconds_left() is None
+
+
+def test_events_out_of_turn_do_no_harm(clock: Clock) -> None:
+    lines = make_lines(clock)
+    assert lines.lines({"event": "fold_ended", "trial": 9, "fold": 0})
+    assert lines.lines({"event": "trial_failed", "trial": 9, "reason": "lost"})
+    assert lines.lines({"event": "said", "text": "hello"}) == ["   0:00 hello"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0:00"), (59.6, "1:00"), (61, "1:01"), (3600, "1:00:00"), (1e6, "12 days")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert clock_text(seconds) == text
