@@ -88,7 +88,8 @@ def competition_spectrogram(eeg: NDArray[np.floating]) -> NDArray[np.float32]:
     n_rows = power.shape[1]
     panels = power.reshape(len(PANELS), PAIRS_PER_CHAIN, n_rows, N_FREQUENCIES).mean(axis=1)
     rows = panels.transpose(1, 0, 2).reshape(n_rows, len(PANELS) * N_FREQUENCIES)
-    return np.round(rows.astype(np.float64), _DECIMALS).astype(np.float32)
+    rounded: NDArray[np.float32] = np.round(rows.astype(np.float64), _DECIMALS).astype(np.float32)
+    return rounded
 
 
 def _bridge(signals: NDArray[np.float64], gaps: NDArray[np.bool_]) -> None:

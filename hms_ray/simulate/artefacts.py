@@ -27,7 +27,7 @@ def add_artefacts(signal: NDArray[np.float32], awake: bool, rng: np.random.Gener
     """
     _add_blinks(signal, rate_hz=rng.uniform(0.05, 0.3) if awake else rng.uniform(0, 0.02), rng=rng)
     _add_muscle(signal, strength=rng.lognormal(np.log(3 if awake else 1), 0.5), rng=rng)
-    _add_movements(signal, per_minute=rng.gamma(1.0, 0.7), rng=rng)
+    _add_movements(signal, per_minute=rng.gamma(1.0, 0.4), rng=rng)
     _add_pops(signal, rng)
     _add_mains(signal, rng)
 

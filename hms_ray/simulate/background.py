@@ -19,7 +19,7 @@ Rest = Literal["mixed", "awake", "slow", "sedated", "suppressed"]
 RESTS: Final[tuple[Rest, ...]] = ("mixed", "awake", "slow", "sedated", "suppressed")
 """What a brain without a pattern looks like."""
 
-BIPOLAR_SD_UV: Final = 11.0
+BIPOLAR_SD_UV: Final = 9.5
 """Deviation of a bipolar difference of the background at gain 1, 0.5-40 Hz, about."""
 
 # Referential density at 1 Hz of gain 1, uV^2 / Hz.

@@ -85,4 +85,5 @@ def hemisphere_field(centre: tuple[float, float], width: float, side: int) -> ND
     raw = field((side * centre[0], centre[1]), width) * weight
     chains = ("LL", "LP") if side < 0 else ("RL", "RP")
     pairs = [(SCALP.index(a), SCALP.index(c)) for name in chains for a, c in CHAINS[name]]
-    return raw / max(abs(raw[a] - raw[c]) for a, c in pairs)
+    scaled: NDArray[np.float64] = raw / max(abs(raw[a] - raw[c]) for a, c in pairs)
+    return scaled

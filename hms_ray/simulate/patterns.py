@@ -69,11 +69,11 @@ _FREQUENCY_HZ: Final[dict[Kind, tuple[float, float]]] = {
 }
 _AMPLITUDE_UV: Final[dict[Kind, tuple[float, float]]] = {
     # Median and deviation of the logarithm.
-    "Seizure": (150.0, 0.35),
-    "LPD": (135.0, 0.35),
-    "GPD": (130.0, 0.35),
-    "LRDA": (110.0, 0.35),
-    "GRDA": (115.0, 0.35),
+    "Seizure": (150.0, 0.3),
+    "LPD": (135.0, 0.3),
+    "GPD": (130.0, 0.3),
+    "LRDA": (110.0, 0.3),
+    "GRDA": (115.0, 0.3),
     "mimic": (80.0, 0.4),
 }
 _CENTRES: Final = {
@@ -169,7 +169,8 @@ def template(pattern: Pattern, frequency_hz: float) -> NDArray[np.float32]:
 
 def _unit(wave: NDArray[np.float64]) -> NDArray[np.float64]:
     centred = wave - wave.mean()
-    return centred / np.ptp(centred)
+    scaled: NDArray[np.float64] = centred / np.ptp(centred)
+    return scaled
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -73,9 +74,10 @@ class Process:
         """The model as it is to be trained: its gradients are means over the ranks."""
         if not self.grouped:
             return model
-        return DistributedDataParallel(
-            model,
-            device_ids=[self.device] if self.device.type == "cuda" else None,
-            # ``share_buffers`` does it before every evaluation, which is when it matters.
-            broadcast_buffers=False,
-        )
+        # ``share_buffers`` does it before every evaluation, which is when it matters.
+        known = inspect.signature(DistributedDataParallel).parameters
+        syncing = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+        options: dict[str, Any] = {syncing: False}
+        if self.device.type == "cuda":
+            options["device_ids"] = [self.device]
+        return DistributedDataParallel(model, **options)
