@@ -89,7 +89,8 @@ class StudyFolder:
         """Makes a study's folder, or opens it to go on with the same study.
 
         More trials and other resources are the same study; another search space,
-        objective, seed, world size or device class, or other data, are not.
+        objective, seed, world size or device class, or other data, are not. A study
+        of which no trial has ended yet is made anew.
 
         Raises:
             StudyError: where the name is no folder's name, or the folder holds another
@@ -99,21 +100,34 @@ class StudyFolder:
         identity = study_identity(space, prepared)
         if (path / "study.json").is_file():
             folder = cls(path)
+            if folder._differs(identity) and not (path / "trials").exists():
+                # Nothing came of it, so there is nothing to protect: a group that did
+                # not fit must not force the study to be called otherwise.
+                with folder.lock():
+                    folder.journal.unlink(missing_ok=True)
+                    folder = cls._write_new(path, identity, prepared)
             folder._require_same(identity)
         else:
-            if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            if path.exists() and not _is_vacant(path):
                 raise StudyError(
                     "a new study needs a folder of its own",
                     got="other files" if path.is_dir() else "a file",
                     where=path,
                     fix="Give another name with --study.",
                 )
-            path.mkdir(parents=True, exist_ok=True)
-            prepared.rows().to_parquet(path / "rows.parquet", index=False)
-            write_text(path / "study.json", json_text({"format": FORMAT, "identity": identity}))
-            folder = cls(path)
+            folder = cls._write_new(path, identity, prepared)
         write_text(path / "space.yaml", yaml_text(space.model_dump(mode="json", by_alias=True)))
         return folder
+
+    @classmethod
+    def _write_new(cls, path: Path, identity: Mapping[str, Any], prepared: Prepared) -> StudyFolder:
+        path.mkdir(parents=True, exist_ok=True)
+        prepared.rows().to_parquet(path / "rows.parquet", index=False)
+        write_text(path / "study.json", json_text({"format": FORMAT, "identity": identity}))
+        return cls(path)
+
+    def _differs(self, identity: Mapping[str, Any]) -> bool:
+        return bool(differences(self._study["identity"], identity))
 
     def _require_same(self, identity: Mapping[str, Any]) -> None:
         changed = differences(self._study["identity"], identity)
@@ -268,6 +282,12 @@ class StudyFolder:
                     fix="Wait for it, or stop it first.",
                 ) from None
             yield
+
+
+def _is_vacant(path: Path) -> bool:
+    """Whether a folder holds nothing but what a kill at the very start leaves."""
+    left = {"rows.parquet", ".lock"}
+    return path.is_dir() and all(file.name in left for file in path.iterdir())
 
 
 def _checked_name(name: str) -> str:

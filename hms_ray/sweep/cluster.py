@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ OBJECT_STORE_BYTES = 200 * 2**20
 
 NODE_ANSWER_S = 120.0
 """How long a node may take to start a first process and answer."""
+
+LISTENER_ANSWER_S = 5.0
 
 DRIVER_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -170,16 +173,34 @@ def _connect(address: str | None) -> None:
             got=address,
             fix="Run the command on a machine of the cluster, beside its shared folders.",
         )
+    _require_listener(address)
     try:
         ray.init(address=address, **quiet)
     except (ConnectionError, TimeoutError, ValueError, AuthenticationError, RuntimeError) as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise ResourceError(
-            "a Ray cluster must answer at the address",
-            got=f"{address}: {reason[0]}",
-            fix="Start it with `ray start --head` or `ray up`, and see cluster/README.md "
-            "about its token (RAY_AUTH_MODE).",
-        ) from error
+        raise _no_cluster(address, error) from error
+
+
+def _require_listener(address: str) -> None:
+    """Fails at once where Ray would try for minutes; ``auto`` is left to Ray."""
+    host, colon, port = address.rpartition(":")
+    if address == "auto":
+        return
+    if not (colon and host and port.isdigit()):
+        raise _no_cluster(address, ValueError("not host:port"))
+    try:
+        socket.create_connection((host, int(port)), timeout=LISTENER_ANSWER_S).close()
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(address, error) from None
+
+
+def _no_cluster(address: str, error: Exception) -> ResourceError:
+    reason = str(error).strip().splitlines() or [type(error).__name__]
+    return ResourceError(
+        "a Ray cluster must answer at the address",
+        got=f"{address}: {reason[0].rstrip('.')}",
+        fix="Start it with `ray start --head` or `ray up`, and see cluster/README.md about its "
+        "token (RAY_AUTH_MODE).",
+    )
 
 
 def _alive_nodes() -> tuple[Node, ...]:

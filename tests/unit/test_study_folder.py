@@ -148,19 +148,39 @@ def test_another_study_is_refused_by_what_differs(
     tmp_path: Path, prepared: Prepared, changed: dict, named: str
 ) -> None:
     folder = StudyFolder.create(tmp_path, "one", make_space(), prepared)
-    before = {file: file.read_bytes() for file in folder.path.iterdir()}
+    folder.write_failure(0, {}, make_space().experiment, "lost")
+    before = {file: file.read_bytes() for file in folder.path.rglob("*") if file.is_file()}
     base = {"search": {RATE: {"float": [1e-4, 1e-2], "log": True}}}
     with pytest.raises(StudyError, match="a study goes on with the space") as caught:
         StudyFolder.create(tmp_path, "one", validate_space({**base, **changed}, "test"), prepared)
     assert named in str(caught.value)
-    assert {file: file.read_bytes() for file in folder.path.iterdir()} == before
+    after = {file: file.read_bytes() for file in folder.path.rglob("*") if file.is_file()}
+    assert after == before
 
 
 def test_other_data_is_refused(tmp_path: Path, prepared: Prepared) -> None:
-    StudyFolder.create(tmp_path, "one", make_space(), prepared)
+    folder = StudyFolder.create(tmp_path, "one", make_space(), prepared)
+    folder.write_failure(0, {}, make_space().experiment, "lost")
     other = Prepared(**{**vars(prepared), "pack_fingerprint": "q" * 64})
     with pytest.raises(StudyError, match=r"data\.pack was pppppppppppp\.\.\."):
         StudyFolder.create(tmp_path, "one", make_space(), other)
+
+
+def test_a_study_without_trials_is_made_anew(tmp_path: Path, prepared: Prepared) -> None:
+    first = StudyFolder.create(tmp_path, "one", make_space(resources={"workers": 1000}), prepared)
+    first.journal.touch()
+    again = StudyFolder.create(tmp_path, "one", make_space(resources={"workers": 2}), prepared)
+    assert again.space().resources.workers == 2
+    assert not again.journal.exists()
+    with again.lock(), pytest.raises(StudyError, match="one command at a time"):
+        StudyFolder.create(tmp_path, "one", make_space(), prepared)
+
+
+def test_a_folder_left_by_a_kill_at_the_start_is_used(tmp_path: Path, prepared: Prepared) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "rows.parquet").write_bytes(b"half a fi")
+    folder = StudyFolder.create(tmp_path, "one", make_space(), prepared)
+    assert len(folder.rows()) == 2
 
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path: Path, prepared: Prepared) -> None:

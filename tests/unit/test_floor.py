@@ -1,0 +1,150 @@
+"""The floor: the KL of the truth on the drawn votes."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hms_ray.competition.schema import CLASSES, LABEL_COLUMNS, VOTE_COLUMNS
+from hms_ray.errors import DataError
+from hms_ray.simulate.floor import floor
+from hms_ray.simulate.folder import TRUTH_COLUMNS, simulate_folder
+
+# (eeg, votes, truth): EEG 7 has two label rows of equal votes and one of others.
+VOTES = [
+    (7, (3, 0, 0, 0, 0, 0), (0.8, 0.04, 0.04, 0.04, 0.04, 0.04)),
+    (7, (3, 0, 0, 0, 0, 0), (0.6, 0.08, 0.08, 0.08, 0.08, 0.08)),
+    (7, (0, 6, 0, 0, 0, 6), (0.02, 0.4, 0.02, 0.02, 0.02, 0.52)),
+    (9, (0, 0, 0, 0, 5, 0), (0.1, 0.1, 0.1, 0.1, 0.5, 0.1)),
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    labels = []
+    truth = []
+    sub_ids: dict[int, int] = {}
+    for number, (eeg_id, votes, odds) in enumerate(VOTES):
+        sub_id = sub_ids[eeg_id] = sub_ids.get(eeg_id, -1) + 1
+        labels.append(
+            dict(
+                zip(
+                    LABEL_COLUMNS,
+                    (
+                        *(eeg_id, sub_id, 2.0 * sub_id),
+                        *(eeg_id, sub_id, 2.0 * sub_id),
+                        *(number, eeg_id, CLASSES[int(np.argmax(votes))], *votes),
+                    ),
+                    strict=True,
+                )
+            )
+        )
+        keys = {"eeg_id": eeg_id, "eeg_sub_id": sub_id}
+        truth.append(keys | dict(zip(TRUTH_COLUMNS, odds, strict=True)))
+    pd.DataFrame(labels).to_csv(tmp_path / "train.csv", index=False)
+    # The order of the truth must not matter.
+    pd.DataFrame(truth[::-1]).to_parquet(tmp_path / "truth.parquet")
+    return tmp_path
+
+
+def kl(target: np.ndarray, predicted: np.ndarray) -> float:
+    there = target > 0
+    return float((target[there] * np.log(target[there] / predicted[there])).sum())
+
+
+def by_name(report) -> dict[str, tuple[int, float | None]]:
+    lines = (*report.cumulative, *report.tiers)
+    return {line.name: (line.n_rows, line.perfect) for line in lines}
+
+
+def test_rows_of_equal_votes_take_the_mean_of_their_odds(folder: Path) -> None:
+    lines = by_name(floor(folder))
+    three = -np.log(0.7)
+    twelve = kl(np.array([0, 0.5, 0, 0, 0, 0.5]), np.array(VOTES[2][2]))
+    five = -np.log(0.5)
+    expected = {
+        "all": (3, (three + twelve + five) / 3),
+        ">=4": (2, (twelve + five) / 2),
+        "1-3": (1, three),
+        "4-9": (1, five),
+        ">=10": (1, twelve),
+    }
+    assert lines.keys() == expected.keys()
+    for name, (count, value) in expected.items():
+        assert lines[name][0] == count
+        assert lines[name][1] == pytest.approx(value, rel=1e-9), name
+
+
+def test_an_eeg_takes_the_mean_odds_of_its_votes(folder: Path) -> None:
+    lines = by_name(floor(folder, unit="eeg"))
+    votes = np.array([row[1] for row in VOTES[:3]])
+    odds = np.average([row[2] for row in VOTES[:3]], axis=0, weights=votes.sum(axis=1))
+    target = votes.sum(axis=0) / votes.sum()
+    assert lines["all"][0] == 2
+    assert lines["all"][1] == pytest.approx((kl(target, odds) - np.log(0.5)) / 2, rel=1e-9)
+
+
+def test_every_label_row_has_its_own_odds(folder: Path) -> None:
+    lines = by_name(floor(folder, unit="label"))
+    assert lines["1-3"] == (2, pytest.approx((-np.log(0.8) - np.log(0.6)) / 2, rel=1e-9))
+
+
+def test_the_class_means_are_beside_it(folder: Path) -> None:
+    report = floor(folder)
+    targets = np.array([[1, 0, 0, 0, 0, 0], [0, 0.5, 0, 0, 0, 0.5], [0, 0, 0, 0, 1, 0]])
+    expected = np.mean([kl(target, targets.mean(axis=0)) for target in targets])
+    assert report.cumulative[0].class_mean == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_tier_without_rows_has_no_number(folder: Path) -> None:
+    labels = pd.read_csv(folder / "train.csv")
+    labels[labels[list(VOTE_COLUMNS)].sum(axis=1) < 10].to_csv(folder / "train.csv", index=False)
+    report = floor(folder)
+    assert by_name(report)[">=10"] == (0, None)
+    assert report.to_text().splitlines()[-1].split() == [">=10", "0", "-", "-"]
+
+
+def test_the_report_is_a_table_and_json(folder: Path) -> None:
+    report = floor(folder)
+    text = report.to_text()
+    assert max(len(line) for line in text.splitlines()) <= 80
+    assert f"{report.cumulative[0].perfect:.4f}" in text
+    read = json.loads(report.to_json())
+    assert read["cumulative"][0]["perfect"] == report.cumulative[0].perfect
+    assert [line["name"] for line in read["tiers"]] == ["1-3", "4-9", ">=10"]
+
+
+def test_without_truth_there_is_no_floor(folder: Path) -> None:
+    (folder / "truth.parquet").unlink()
+    with pytest.raises(DataError, match=r"no truth\.parquet, in .*hms-ray simulate"):
+        floor(folder)
+
+
+def test_label_rows_without_truth_are_named(folder: Path) -> None:
+    truth = pd.read_parquet(folder / "truth.parquet")
+    truth[truth["eeg_id"] != 9].to_parquet(folder / "truth.parquet")
+    with pytest.raises(DataError, match="1 without, first eeg_id 9, eeg_sub_id 0"):
+        floor(folder)
+
+
+def test_a_row_named_twice_is_refused(folder: Path) -> None:
+    truth = pd.read_parquet(folder / "truth.parquet")
+    pd.concat([truth, truth.tail(1)]).to_parquet(folder / "truth.parquet")
+    with pytest.raises(DataError, match="eeg_id 7, eeg_sub_id 0 twice"):
+        floor(folder)
+
+
+def test_a_damaged_truth_is_refused(folder: Path) -> None:
+    (folder / "truth.parquet").write_bytes(b"PAR1 not really")
+    with pytest.raises(DataError, match="must be a parquet file with the six true odds"):
+        floor(folder)
+
+
+def test_on_simulated_data_the_perfect_model_beats_the_class_means(tmp_path: Path) -> None:
+    report = floor(simulate_folder(tmp_path / "data", 3, seed=1))
+    line = report.cumulative[0]
+    assert line.perfect is not None
+    assert line.class_mean is not None
+    assert 0 < line.perfect < line.class_mean

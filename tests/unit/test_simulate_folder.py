@@ -1,0 +1,243 @@
+"""A simulated folder: its format, its truth, its repeatability."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from hms_ray.competition.check import check_folder
+from hms_ray.competition.read import read_eeg, read_labels, read_spectrogram
+from hms_ray.competition.schema import (
+    CLASSES,
+    ELECTRODES,
+    LABEL_COLUMNS,
+    SPECTROGRAM_COLUMNS,
+    VOTE_COLUMNS,
+)
+from hms_ray.errors import DataError
+from hms_ray.signal.spectrogram import competition_spectrogram
+from hms_ray.simulate import folder as module
+from hms_ray.simulate.folder import (
+    N_TEST,
+    TIER_TRUTH_COLUMNS,
+    TRUTH_COLUMNS,
+    simulate_folder,
+)
+
+N_PATIENTS = 3
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return simulate_folder(tmp_path_factory.mktemp("one") / "data", N_PATIENTS, seed=5)
+
+
+def parquet_files(folder: Path, pattern: str) -> Iterator[Path]:
+    found = sorted(folder.glob(pattern))
+    assert found
+    yield from found
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def test_our_own_check_finds_no_fault(made: Path) -> None:
+    report = check_folder(made)
+    assert report.ok, report.to_text()
+
+
+def test_it_holds_what_the_competition_holds_and_the_truth(made: Path) -> None:
+    assert {path.name for path in made.iterdir()} == {
+        *("train.csv", "test.csv", "sample_submission.csv", "truth.parquet"),
+        *("train_eegs", "train_spectrograms", "test_eegs", "test_spectrograms"),
+    }
+
+
+def test_labels_are_in_the_format(made: Path) -> None:
+    raw = pd.read_csv(made / "train.csv")
+    assert tuple(raw.columns) == LABEL_COLUMNS
+    assert raw["patient_id"].nunique() == N_PATIENTS
+    assert raw["label_id"].is_unique
+    assert not raw.duplicated(["eeg_id", "eeg_sub_id"]).any()
+    assert not raw.duplicated(["spectrogram_id", "spectrogram_sub_id"]).any()
+    assert (raw.groupby("eeg_id")["spectrogram_id"].nunique() == 1).all()
+    assert (raw.groupby("eeg_id")["eeg_label_offset_seconds"].min() == 0).all()
+    votes = raw[list(VOTE_COLUMNS)].to_numpy()
+    assert (votes.sum(axis=1) > 0).all()
+    assert [CLASSES[position] for position in votes.argmax(axis=1)] == list(raw.expert_consensus)
+    for column in ("eeg_label_offset_seconds", "spectrogram_label_offset_seconds"):
+        assert (raw[column] % 2 == 0).all()
+        assert raw[column].dtype == np.float64
+
+
+@pytest.mark.parametrize(("split", "time"), [("train", "int64"), ("test", "int16")])
+def test_spectrogram_files_are_in_the_format(made: Path, split: str, time: str) -> None:
+    for path in parquet_files(made, f"{split}_spectrograms/*.parquet"):
+        file = pq.ParquetFile(path)
+        assert file.metadata.num_row_groups == 1
+        assert file.metadata.row_group(0).column(0).compression == "SNAPPY"
+        assert tuple(file.schema_arrow.names) == ("time", *SPECTROGRAM_COLUMNS)
+        types = [str(field.type) for field in file.schema_arrow]
+        assert types == [time] + ["float"] * 400
+        seconds = file.read(["time"]).column(0).to_numpy()
+        np.testing.assert_array_equal(seconds, np.arange(len(seconds)) * 2 + 1)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_eeg_files_are_in_the_format(made: Path, split: str) -> None:
+    for path in parquet_files(made, f"{split}_eegs/*.parquet"):
+        file = pq.ParquetFile(path)
+        assert file.metadata.num_row_groups == 1
+        assert file.metadata.row_group(0).column(0).compression == "SNAPPY"
+        assert tuple(file.schema_arrow.names) == ELECTRODES
+        assert {str(field.type) for field in file.schema_arrow} == {"float"}
+
+
+def test_lengths_follow_from_the_offsets(made: Path) -> None:
+    labels = read_labels(made)
+    for eeg_id, last in labels.groupby("eeg_id")["eeg_label_offset_seconds"].max().items():
+        assert len(read_eeg(made / f"train_eegs/{eeg_id}.parquet")) == (last + 50) * 200
+    last_offsets = labels.groupby("spectrogram_id")["spectrogram_label_offset_seconds"].max()
+    for spectrogram_id, last in last_offsets.items():
+        path = made / f"train_spectrograms/{spectrogram_id}.parquet"
+        assert len(read_spectrogram(path)) * 2 == last + 600
+
+
+def test_the_eeg_file_is_its_part_of_the_spectrogram(made: Path) -> None:
+    labels = read_labels(made)
+    for eeg_id, rows in labels.groupby("eeg_id"):
+        first = rows.iloc[0]
+        eeg = read_eeg(made / f"train_eegs/{eeg_id}.parquet")
+        whole = read_spectrogram(made / f"train_spectrograms/{first.spectrogram_id}.parquet")
+        lead = first.spectrogram_label_offset_seconds - first.eeg_label_offset_seconds + 275
+        part = competition_spectrogram(eeg)
+        start = int((lead + 1) // 2)
+        stored = whole[start : start + len(part)]
+        inner = slice(2, -2)
+        near = (part[inner] > 0.1) & (stored[inner] > 0.1)
+        residual = np.abs(np.log(part[inner][near] / stored[inner][near]))
+        assert np.median(residual) < 0.005
+
+
+def test_the_test_set_is_in_the_format(made: Path) -> None:
+    test = pd.read_csv(made / "test.csv")
+    submission = pd.read_csv(made / "sample_submission.csv")
+    assert list(test.columns) == ["spectrogram_id", "eeg_id", "patient_id"]
+    assert len(test) == N_TEST
+    assert list(submission.columns) == ["eeg_id", *VOTE_COLUMNS]
+    assert submission["eeg_id"].tolist() == test["eeg_id"].tolist()
+    np.testing.assert_allclose(submission[list(VOTE_COLUMNS)], 1 / 6, rtol=1e-12)
+    for row in test.itertuples():
+        assert len(read_eeg(made / f"test_eegs/{row.eeg_id}.parquet")) == 10_000
+        assert (
+            len(read_spectrogram(made / f"test_spectrograms/{row.spectrogram_id}.parquet")) == 300
+        )
+    assert not set(test["patient_id"]) & set(pd.read_csv(made / "train.csv")["patient_id"])
+
+
+def test_the_truth_names_every_label_row_once(made: Path) -> None:
+    truth = pd.read_parquet(made / "truth.parquet")
+    labels = read_labels(made)
+    keys = ["eeg_id", "eeg_sub_id"]
+    assert not truth.duplicated(keys).any()
+    both = labels.merge(truth, on=keys, how="outer", indicator=True)
+    assert (both["_merge"] == "both").all()
+    totals = both[list(VOTE_COLUMNS)].sum(axis=1)
+    for tier, columns in TIER_TRUTH_COLUMNS.items():
+        own = both[both["tier"] == tier]
+        np.testing.assert_array_equal(own[list(columns)], own[list(TRUTH_COLUMNS)])
+        np.testing.assert_allclose(both[list(columns)].sum(axis=1), 1, atol=1e-9)
+    names = pd.cut(totals, [0, 3, 9, 99], labels=["1-3", "4-9", ">=10"]).astype(str)
+    assert names.tolist() == both["tier"].tolist()
+
+
+def test_the_spectrograms_have_the_real_ones_scale(made: Path) -> None:
+    files = parquet_files(made, "train_spectrograms/*.parquet")
+    logs = [np.log(np.clip(read_spectrogram(f), np.exp(-4), np.exp(8))) for f in files]
+    values = np.concatenate([log.ravel() for log in logs])
+    # The real set: -0.08 and 1.91. A handful of patients of random gain strays from it.
+    assert abs(np.nanmean(values)) < 1.2
+    assert 1.4 < np.nanstd(values) < 2.5
+
+
+def test_two_processes_write_the_same_bytes(made: Path, tmp_path: Path) -> None:
+    calls: list[tuple[int, int]] = []
+    other = simulate_folder(
+        tmp_path / "data", N_PATIENTS, 5, processes=2, progress=lambda *call: calls.append(call)
+    )
+    assert contents(other) == contents(made)
+    total = N_PATIENTS + N_TEST
+    assert calls == [(done, total) for done in range(1, total + 1)]
+
+
+def test_more_patients_keep_the_first_ones_and_another_seed_changes_them(
+    made: Path, tmp_path: Path
+) -> None:
+    one = contents(simulate_folder(tmp_path / "one", 1, seed=5))
+    whole = contents(made)
+    signals = [name for name in one if name.startswith("train_")]
+    assert len(signals) >= 2
+    assert all(one[name] == whole[name] for name in signals)
+    other = contents(simulate_folder(tmp_path / "other", 1, seed=6))
+    assert not set(other.values()) & set(one.values())
+
+
+def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(DataError, match=r"new or empty folder, got a folder with 1 entries") as e:
+        simulate_folder(tmp_path, 1, seed=0)
+    assert str(tmp_path) in str(e.value)
+    assert "another --out" in str(e.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(DataError, match="needs a folder, got a file"):
+        simulate_folder(tmp_path / "file", 1, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("n_patients", "seed", "processes", "message"),
+    [
+        (0, 0, 1, "patients must be 1 to 60000, got 0"),
+        (60_001, 0, 1, "patients must be 1 to 60000, got 60001"),
+        (1, -1, 1, "seed must be at least 0, got -1"),
+        (1, 0, 0, "processes must be at least 1, got 0"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(
+    tmp_path: Path, n_patients: int, seed: int, processes: int, message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        simulate_folder(tmp_path / "data", n_patients, seed, processes)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(module, "_write_recording", fail)
+    with pytest.raises(OSError, match="no space left"):
+        simulate_folder(tmp_path / "data", 1, seed=0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_empty_folder_is_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_write_recording", lambda *_: None)
+    assert simulate_folder(tmp_path, 1, seed=0) == tmp_path
+    assert (tmp_path / "train.csv").is_file()
+
+
+@pytest.mark.parametrize("kind", ["patient", "spectrogram", "eeg", "label"])
+def test_ids_never_repeat_and_are_not_negative(kind: str) -> None:
+    count = module.MAX_PATIENTS + N_TEST
+    ids = {module._identifier(kind, number, seed=3) for number in range(count)}
+    assert len(ids) == count
+    assert min(ids) >= 0
