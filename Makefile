@@ -45,6 +45,7 @@ demo: $(INSTALLED) $(DEMO)/train.csv
 	$(BIN)/hms-ray floor $(DEMO)
 	$(BIN)/hms-ray sweep search_spaces/demo.yaml --data $(DEMO) --study demo
 	$(BIN)/hms-ray blend demo
+	$(BIN)/hms-ray floor $(DEMO) --study demo
 	@echo "Look at it: $(BIN)/tensorboard --logdir results"
 
 $(DEMO)/train.csv: | $(INSTALLED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -112,6 +113,8 @@ def _floor(commands: Commands[argparse.ArgumentParser]) -> argparse.ArgumentPars
     command = commands.add_parser("floor", help="KL that a perfect model has on simulated votes")
     command.add_argument("folder", metavar="DIR", type=Path, help="simulated competition folder")
     command.add_argument("--json", action="store_true", help="print JSON")
+    command.add_argument("--study", metavar="NAME", help="say how far its best trial has come")
+    _add_results_option(command)
     command.set_defaults(call=_run_floor)
     return command
 
@@ -119,8 +122,21 @@ def _floor(commands: Commands[argparse.ArgumentParser]) -> argparse.ArgumentPars
 def _run_floor(words: argparse.Namespace) -> int:
     from hms_ray.simulate.floor import floor
 
-    report = floor(words.folder)
-    print(report.to_json() if words.json else report.to_text())
+    if words.study is None:
+        report = floor(words.folder)
+        print(report.to_json() if words.json else report.to_text())
+        return 0
+    from hms_ray.study_folder import StudyFolder
+
+    study = StudyFolder.open(words.study, words.results)
+    data = study.space().experiment.data
+    report = floor(words.folder, data.unit, data.window)
+    report.require_rows(study.rows())
+    scores = study.best_scores()
+    if words.json:
+        print(json.dumps({name: report.closed(values) for name, values in scores.items()}))
+    else:
+        print(report.distance_text(scores))
     return 0
 
 
@@ -160,13 +176,7 @@ def _add_run_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--set", metavar="A.B=C", action="append", default=[], help="change a value"
     )
-    command.add_argument(
-        "--results",
-        metavar="DIR",
-        type=Path,
-        default=Path("results"),
-        help="folder of all studies (results)",
-    )
+    _add_results_option(command)
     command.add_argument(
         "--pack-dir", metavar="DIR", type=Path, help="folder of packs (DATA/packed)"
     )
@@ -274,8 +284,7 @@ def _blend(commands: Commands[argparse.ArgumentParser]) -> argparse.ArgumentPars
     return command
 
 
-def _add_study_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("study", metavar="STUDY", help="study name, or the path of its folder")
+def _add_results_option(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--results",
         metavar="DIR",
@@ -283,6 +292,11 @@ def _add_study_options(command: argparse.ArgumentParser) -> None:
         default=Path("results"),
         help="folder of all studies (results)",
     )
+
+
+def _add_study_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("study", metavar="STUDY", help="study name, or the path of its folder")
+    _add_results_option(command)
 
 
 def _run_blend(words: argparse.Namespace) -> int:

@@ -194,6 +194,23 @@ class StudyFolder:
 
         return sorted((trial for trial in self.trials() if trial.finished), key=rank)
 
+    def best_scores(self) -> dict[str, dict[str, float | None]]:
+        """Scores of the best trial and, once there is one, the nested ones of the blend.
+
+        Raises:
+            StudyError: where no trial is finished.
+        """
+        finished = self.finished_trials()
+        if not finished:
+            raise StudyError("the study needs a finished trial", got="none", where=self.path)
+        mark = " (optimistic)" if finished[0].optimistic else ""
+        scores = {f"best trial {finished[0].number:04d}{mark}": finished[0].scores}
+        file = self.path / "blend" / "blend.json"
+        if file.is_file():
+            blend = json.loads(file.read_text(encoding="utf-8"))
+            scores["blend, nested by patient"] = blend["methods"]["simplex weights"]["nested"]
+        return scores
+
     def write_trial(
         self,
         number: int,

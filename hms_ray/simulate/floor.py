@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +17,7 @@ from hms_ray.competition.read import read_labels
 from hms_ray.competition.rows import Unit, Window, make_rows
 from hms_ray.competition.schema import TARGET_COLUMNS, VOTE_COLUMNS, VOTE_TIERS
 from hms_ray.errors import DataError
-from hms_ray.evaluate.metric import kl_rows
+from hms_ray.evaluate.metric import OBJECTIVES, kl_rows
 from hms_ray.simulate.folder import TRUTH_COLUMNS, TRUTH_FILE
 
 _KEYS: Final = ["eeg_id", "eeg_sub_id"]
@@ -53,16 +54,22 @@ class FloorReport:
         unit: the row unit scored.
         cumulative: all rows, rows of at least 4 and of at least 10 votes.
         tiers: rows by disjoint tier of total votes.
+        row_ids: the rows that were scored.
+        total_votes: their votes.
     """
 
     folder: str
     unit: str
     cumulative: tuple[FloorLine, ...]
     tiers: tuple[FloorLine, ...]
+    row_ids: tuple[str, ...] = field(repr=False)
+    total_votes: tuple[int, ...] = field(repr=False)
 
     def to_json(self) -> str:
         """The report as a JSON object, floats in full."""
-        return json.dumps(asdict(self), indent=2)
+        data = asdict(self)
+        del data["row_ids"], data["total_votes"]
+        return json.dumps(data, indent=2)
 
     def to_text(self) -> str:
         """The report as a table of at most 80 columns."""
@@ -70,7 +77,7 @@ class FloorReport:
             "KL that remains on the drawn votes (nats)",
             f"{'rows':<8}{'number':>8}{'perfect model':>16}{'class means':>14}",
         ]
-        for title, group in (("votes", self.cumulative), ("by tier", self.tiers)):
+        for title, group in (("cumulative", self.cumulative), ("by tier", self.tiers)):
             lines.append(f"-- {title}")
             lines += [
                 f"{line.name:<8}{line.n_rows:>8}{_number(line.perfect):>16}"
@@ -78,6 +85,55 @@ class FloorReport:
                 for line in group
             ]
         return "\n".join(lines)
+
+    def closed(self, scores: Mapping[str, float | None]) -> dict[str, float | None]:
+        """How much of the way from the class means to the floor scores have gone.
+
+        Args:
+            scores: ``kl_all``, ``kl_4`` and ``kl_10`` in nats, on these rows.
+
+        Returns:
+            Shares by the same names: 0 at the class means, 1 at the floor.
+        """
+        shares: dict[str, float | None] = {}
+        for name, line in zip(OBJECTIVES, self.cumulative, strict=True):
+            score = scores.get(name)
+            if score is None or line.perfect is None or line.class_mean is None:
+                shares[name] = None
+            else:
+                shares[name] = (line.class_mean - score) / (line.class_mean - line.perfect)
+        return shares
+
+    def distance_text(self, scores: Mapping[str, Mapping[str, float | None]]) -> str:
+        """A table of at most 80 columns: how far named scores have gone, by rows."""
+        width = max(len(name) for name in scores)
+        lines = ["share of the way from the class means to the perfect model, simulated data"]
+        heads = "".join(f"{line.name:>9}" for line in self.cumulative)
+        lines.append(f"{'':<{width}}{heads}")
+        for name, values in scores.items():
+            cells = "".join(f"{_share(value):>9}" for value in self.closed(values).values())
+            lines.append(f"{name:<{width}}{cells}")
+        return "\n".join(lines)
+
+    def require_rows(self, rows: pd.DataFrame) -> None:
+        """Makes sure that scores were made on this folder's rows.
+
+        Raises:
+            DataError: where rows or their votes are other ones.
+        """
+        if list(rows["row_id"]) != list(self.row_ids) or list(rows["total_votes"]) != list(
+            self.total_votes
+        ):
+            raise DataError(
+                "scores can be held against the floor of their own rows only",
+                got=f"{len(rows)} other rows",
+                where=self.folder,
+                fix="Give the folder that the study was trained on.",
+            )
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0%}"
 
 
 def _number(value: float | None) -> str:
@@ -115,6 +171,8 @@ def floor(
         unit,
         tuple(_line(name, low, high, votes, scores) for name, low, high in cumulative),
         tuple(_line(name, low, high, votes, scores) for name, low, high in VOTE_TIERS),
+        tuple(rows["row_id"]),
+        tuple(votes.tolist()),
     )
 
 

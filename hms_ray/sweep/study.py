@@ -220,12 +220,11 @@ class _Run:
             f"{self._folder.name}: {self.n_missing} trials x {self._prepared.n_folds} folds, "
             f"{n_concurrent} at once, by {TITLES[self._space.study.objective]}"
         )
-        group = "a fold" if resources.group == "fold" else "a trial"
-        self._say(f"on {cluster}; a group of {resources.workers} workers {group}")
+        self._say(f"on {cluster}; a worker group ({resources.workers}) a {resources.group}")
         if self._proposals.n_finished:
-            self._say(f"{self._proposals.n_finished} trials were finished before")
+            self._say(f"finished before: {self._proposals.n_finished}")
         if self._proposals.n_interrupted:
-            self._say(f"{self._proposals.n_interrupted} stopped trials are tried again first")
+            self._say(f"stopped before, tried again first: {self._proposals.n_interrupted}")
 
     def _say(self, text: str) -> None:
         if self._printer is not None:

@@ -160,33 +160,26 @@ def test_an_objective_without_rows_is_refused(prepared: Prepared, base: Path) ->
     assert not (base / "results" / "few").exists()
 
 
-@pytest.mark.usefixtures("first")
 def test_a_study_is_extended_beside_failures_and_duplicates(prepared: Prepared, base: Path) -> None:
     search = {
         "model.name": {"choices": ["test_efficientnet", "no_such_model"]},
         # No stage uses it, so its two values train the same.
         "training.stage_threshold": {"choices": [4, 10]},
-        "training.learning_rate": {"choices": [1e-3, 2e-3]},
+        "training.seed": {"choices": [0, 1]},
     }
-    start = [
-        {
-            "model.name": name,
-            "training.stage_threshold": votes,
-            "training.learning_rate": 1e-3,
-        }
-        for name, votes in (
-            ("no_such_model", 4),
-            ("test_efficientnet", 4),
-            ("test_efficientnet", 10),
-        )
+    points = [
+        ("no_such_model", 4, 0),
+        ("test_efficientnet", 4, 0),
+        ("test_efficientnet", 10, 0),
+        ("test_efficientnet", 4, 1),
     ]
+    start = [dict(zip(search, point, strict=True)) for point in points]
     space = make_space(search, n_trials=1, max_concurrent_trials=1)
-    space = space.model_copy(update={"start": start})
     printed = io.StringIO()
 
     def run(n_trials: int) -> StudyResult:
         study = space.study.model_copy(update={"n_trials": n_trials})
-        extended = space.model_copy(update={"study": study})
+        extended = space.model_copy(update={"study": study, "start": start})
         return run_study(extended, prepared, base / "results", "mixed", stream=printed)
 
     with pytest.raises(StudyError, match="a study must have a finished trial") as caught:
@@ -194,23 +187,23 @@ def test_a_study_is_extended_beside_failures_and_duplicates(prepared: Prepared, 
     assert "no_such_model" in str(caught.value)
     result = run(1)
     assert (result.n_finished, result.n_failed, result.best.number) == (1, 0, 1)
-    result = run(9)
-    assert result.n_finished == 2
+    result = run(2)
+    assert (result.n_finished, result.n_trained) == (2, 2)
     trials = told(result.folder)
-    assert trials[0].state == TrialState.FAIL
+    assert [trial.state for trial in trials] == [TrialState.FAIL] + 3 * [TrialState.COMPLETE]
     assert "no_such_model" in trials[0].user_attrs["reason"]
     assert trials[2].user_attrs["duplicate_of"] == 1
     assert trials[2].value == trials[1].value
     assert not result.folder.trial_path(2).exists()
     text = printed.getvalue()
+    assert "trial 0000 (1/1) failed: " in text
     assert "trial 0002 repeats trial 0001: not trained again" in text
-    assert "the search ends: every experiment of the space was tried" in text
+    assert "finished before: 1" in text
     board = pd.read_csv(result.folder.path / "leaderboard.csv", dtype={"trial": str})
-    assert set(board["state"]) == {"complete", "failed"}
-    first_failure = result.folder.trial(0)
-    assert first_failure is not None
-    assert "no_such_model" in str(first_failure.reason)
-    assert "Traceback" in (first_failure.path / "error.txt").read_text()
+    assert sorted(board["trial"]) == ["0000", "0001", "0003"]
+    assert board["state"].tolist() == ["complete", "complete", "failed"]
+    failure = result.folder.trial_path(0) / "error.txt"
+    assert "Traceback" in failure.read_text()
 
 
 def test_a_study_uses_what_another_has_trained(

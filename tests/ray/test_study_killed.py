@@ -86,7 +86,7 @@ def test_a_killed_sweep_goes_on_without_training_a_finished_fold_again(tmp_path:
     (trial,) = folder.finished_trials()
     assert trial.number == 1, "the stopped trial is tried again under a number of its own"
     assert {trial.keys[fold] for fold in trial.reused} == {path.name for path in before}
-    assert "1 stopped trials are tried again first" in printed
+    assert "stopped before, tried again first: 1" in printed
     assert f"reused from the store: fold {', '.join(map(str, trial.reused))}" in printed
     assert len(FOLD_DONE.findall(printed)) == 3 - len(before)
     after = stored(tmp_path)
