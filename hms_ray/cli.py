@@ -126,13 +126,14 @@ def _run_floor(words: argparse.Namespace) -> int:
         report = floor(words.folder)
         print(report.to_json() if words.json else report.to_text())
         return 0
-    from hms_ray.study_folder import StudyFolder
+    from hms_ray.study.blend import best_scores
+    from hms_ray.study.folder import StudyFolder
 
     study = StudyFolder.open(words.study, words.results)
     data = study.space().experiment.data
     report = floor(words.folder, data.unit, data.window)
     report.require_rows(study.rows())
-    scores = study.best_scores()
+    scores = best_scores(study)
     if words.json:
         print(json.dumps({name: report.closed(values) for name, values in scores.items()}))
     else:
@@ -300,7 +301,7 @@ def _add_study_options(command: argparse.ArgumentParser) -> None:
 
 
 def _run_blend(words: argparse.Namespace) -> int:
-    from hms_ray.study_blend import blend_study
+    from hms_ray.study.blend import blend_study
 
     print(blend_study(words.study, words.results, words.rows, words.splits, words.seed))
     return 0
@@ -314,8 +315,7 @@ def _leaderboard(commands: Commands[argparse.ArgumentParser]) -> argparse.Argume
 
 
 def _run_leaderboard(words: argparse.Namespace) -> int:
-    from hms_ray.report.table import render
-    from hms_ray.study_folder import StudyFolder
+    from hms_ray.study.folder import print_leaderboard
 
-    print(render(StudyFolder.open(words.study, words.results).leaderboard()))
+    print_leaderboard(words.study, words.results)
     return 0

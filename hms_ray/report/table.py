@@ -35,6 +35,7 @@ _FIXED: Final = (
     *("n_folds", "reused_folds", "fold_minutes", *OBJECTIVES),
 )
 _LONGEST_CELL: Final = 20
+_LONGEST_WORD, _SHORTEST_WORD = 12, 6
 _LONGEST_CUT_CELL: Final = 12
 
 
@@ -159,8 +160,9 @@ def _fitting(columns: Sequence[Column], width: int) -> tuple[list[Column], list[
     columns dropped.
     """
     kept, hidden = _dropping(columns, width, below=0)
-    if _width(kept) > width:
-        kept = [replace(column, compact=True) for column in kept]
+    for longest in range(_LONGEST_WORD, _SHORTEST_WORD - 1, -1):
+        if _width(kept) > width:
+            kept = [replace(column, longest_word=longest) for column in kept]
     if _width(kept) > width:
         kept = [
             replace(column, cells=[shortened(cell, _LONGEST_CUT_CELL) for cell in column.cells])

@@ -16,8 +16,6 @@ OPTIMISTIC_LEGEND: Final = (
 )
 TIED_LEGEND: Final = "= a tie with the best trial: the paired 95% interval by patient contains 0"
 
-_SHORTEST_HEADING: Final = 6
-
 
 @dataclass(frozen=True)
 class Column:
@@ -29,14 +27,14 @@ class Column:
         right: aligned right, as numbers are.
         worth: columns of least worth are left out first where width is short;
             None is never left out.
-        compact: whether long words of the heading are hyphenated.
+        longest_word: words of the heading longer than this are hyphenated.
     """
 
     title: str
     cells: Sequence[str]
     right: bool = True
     worth: int | None = None
-    compact: bool = False
+    longest_word: int | None = None
 
     @property
     def width(self) -> int:
@@ -49,7 +47,8 @@ class Column:
         # An underscore begins its line, to show that the name goes on.
         words = self.title.replace("_", " _").split()
         cells = max(map(len, self.cells), default=0)
-        room = max(cells, _SHORTEST_HEADING if self.compact else max(map(len, words), default=0))
+        longest = max(map(len, words), default=0)
+        room = max(cells, longest if self.longest_word is None else self.longest_word)
         lines = [""]
         for word in words:
             joint = "" if not lines[-1] or word.startswith("_") else " "

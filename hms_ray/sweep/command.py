@@ -12,7 +12,7 @@ from hms_ray.folds import read_folds
 from hms_ray.prepare import Prepared, prepare
 from hms_ray.report.progress import bar
 from hms_ray.report.table import render
-from hms_ray.study_folder import StudyFolder
+from hms_ray.study.folder import StudyFolder
 from hms_ray.sweep.study import run_study
 
 

@@ -9,8 +9,8 @@ from hms_ray.competition.schema import PROBABILITY_COLUMNS, TARGET_COLUMNS
 from hms_ray.evaluate.metric import kl_report
 from hms_ray.fold_store import FoldStore
 from hms_ray.report.board import METRICS, declare_experiment, write_fold
-from hms_ray.stored_trial import StoredTrial
-from hms_ray.study_folder import StudyFolder
+from hms_ray.study.folder import StudyFolder
+from hms_ray.study.trial import StoredTrial
 
 
 def declare_study(folder: StudyFolder, results: Path) -> None:
@@ -40,7 +40,6 @@ def write_trial_logs(folder: StudyFolder, trial: StoredTrial, results: Path) -> 
             oof.loc[of_fold, list(PROBABILITY_COLUMNS)].to_numpy(),
             rows.loc[of_fold, "total_votes"].to_numpy(),
         )
-        stored_at_s = store.path(key).stat().st_mtime
         write_fold(
             trial.path / f"fold_{fold}",
             record["history"],
@@ -48,5 +47,5 @@ def write_trial_logs(folder: StudyFolder, trial: StoredTrial, results: Path) -> 
             values=trial.point,
             parameters=search,
             scores=scores,
-            started_s=stored_at_s - record["seconds"],
+            started_s=record["started_s"],
         )

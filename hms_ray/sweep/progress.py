@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable
@@ -64,7 +65,7 @@ class ProgressLines:
         """
         make = getattr(self, f"_{event['event']}")
         lines: list[str] = make(event)
-        return [self._stamped(line) for line in lines]
+        return [text for line in lines for text in self._stamped(line)]
 
     def _trial_started(self, event: dict[str, Any]) -> list[str]:
         trial, reused = event["trial"], list(event["reused"])
@@ -146,11 +147,17 @@ class ProgressLines:
         )
         return max(0.0, folds_left) * (self._clock() - self._start) / done
 
-    def _stamped(self, line: str) -> str:
+    def _stamped(self, line: str) -> list[str]:
         self._last_line = self._clock()
-        text = f"{clock_text(self._last_line - self._start):>7} {line}".rstrip()
-        # A reason is worth more than the width of a terminal.
-        return text if " failed: " in line else text[:WIDTH]
+        clock = f"{clock_text(self._last_line - self._start):>7} "
+        # Broken at spaces; what goes on stands below the text, not below the clock.
+        return textwrap.wrap(
+            clock + line.rstrip(),
+            WIDTH,
+            subsequent_indent=" " * (len(clock) + 2),
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
 
 
 def clock_text(seconds: float) -> str:

@@ -14,8 +14,8 @@ from hms_ray.config import Space
 from hms_ray.errors import StudyError
 from hms_ray.experiment import run_task
 from hms_ray.prepare import Prepared
-from hms_ray.stored_trial import StoredTrial
-from hms_ray.study_folder import StudyFolder
+from hms_ray.study.folder import StudyFolder
+from hms_ray.study.trial import StoredTrial
 from hms_ray.sweep.cluster import (
     Cluster,
     check_nodes,

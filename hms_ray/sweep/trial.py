@@ -19,7 +19,7 @@ from hms_ray.experiment import (
 )
 from hms_ray.fold_store import FoldStore
 from hms_ray.prepare import Prepared
-from hms_ray.study_folder import StudyFolder
+from hms_ray.study.folder import StudyFolder
 from hms_ray.sweep.progress import TrialReport
 from hms_ray.sweep.space import describe
 from hms_ray.sweep.worker_group import Train, WorkerGroupRunner

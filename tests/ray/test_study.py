@@ -15,7 +15,7 @@ from hms_ray.config import Space
 from hms_ray.config_file import validate_space
 from hms_ray.errors import ResourceError, StudyError
 from hms_ray.prepare import Prepared, prepare
-from hms_ray.study_folder import StudyFolder
+from hms_ray.study.folder import StudyFolder
 from hms_ray.sweep import study as study_module
 from hms_ray.sweep.cluster import session
 from hms_ray.sweep.study import StudyResult, run_study

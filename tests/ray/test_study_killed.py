@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from hms_ray.fold_store import RECORD_FILE
-from hms_ray.study_folder import StudyFolder
+from hms_ray.study.folder import StudyFolder
 from tests.competition_folder import write_competition_folder
 
 pytestmark = pytest.mark.ray

@@ -24,9 +24,8 @@ LAYERS = [
     {"prepare"},
     {"experiment"},
     {"report"},
-    {"stored_trial", "study_identity"},
-    {"study_folder"},
-    {"sweep", "local", "study_blend"},
+    {"study"},
+    {"sweep", "local"},
     {"cli"},
     {"__main__"},
 ]
@@ -36,8 +35,7 @@ WITHOUT_TORCH = {"errors", "config", "config_file", "competition", "folds", "pac
     "simulate",
     "fold_store",
     "prepare",
-    "study_folder",
-    "study_blend",
+    "study",
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -5,13 +5,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hms_ray.competition.schema import PROBABILITY_COLUMNS
+from hms_ray.competition.schema import PROBABILITY_COLUMNS, TARGET_COLUMNS
 from hms_ray.config import Space
 from hms_ray.config_file import validate_space
 from hms_ray.errors import PredictionError, StudyError
 from hms_ray.experiment import ExperimentResult
 from hms_ray.prepare import Prepared
-from hms_ray.study_folder import StudyFolder, print_leaderboard
+from hms_ray.study.folder import StudyFolder, print_leaderboard
 
 RATE = "training.learning_rate"
 
@@ -32,6 +32,7 @@ def prepared(tmp_path: Path) -> Prepared:
             "fold": [0, 1],
         }
     )
+    rows[list(TARGET_COLUMNS)] = np.eye(6)[:2]
     rows.to_parquet(tmp_path / "rows.parquet")
     return Prepared(tmp_path / "rows.parquet", tmp_path / "pack", "r" * 64, "f" * 64, "p" * 64, 2)
 
@@ -236,3 +237,12 @@ def test_every_run_is_recorded(tmp_path: Path, prepared: Prepared) -> None:
     folder.record_run({"python": "3.12"})
     runs = json.loads((folder.path / "environment.json").read_text())
     assert [run["python"] for run in runs] == ["3.11", "3.12"]
+
+
+def test_trials_with_equal_predictions_are_ties(tmp_path: Path, prepared: Prepared) -> None:
+    folder = StudyFolder.create(tmp_path / "results", "one", make_space(), prepared)
+    for number, score in ((0, 0.5), (1, 0.4)):
+        folder.write_trial(number, {RATE: 0.001}, make_space().experiment, make_result(score))
+    board = folder.leaderboard()
+    assert list(board["trial"]) == ["0001", "0000"]
+    assert list(board["tied"]) == [False, True]

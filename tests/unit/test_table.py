@@ -161,7 +161,7 @@ def test_headings_break_where_cells_are_narrow() -> None:
         "         5  text",
         "         8  t",
     ]
-    compact = Column("normalisation", ["a"], compact=True)
+    compact = Column("normalisation", ["a"], longest_word=6)
     assert compact.title_lines == ["norma-", "lisat-", "ion"]
     assert compact.width == 6
 

@@ -19,7 +19,9 @@ from hms_ray.experiment import ExperimentResult
 from hms_ray.fold_store import STORE_NAME
 from hms_ray.prepare import Prepared
 from hms_ray.report.table import leaderboard, render, write_csv
-from hms_ray.stored_trial import (
+from hms_ray.study.identity import differences, study_identity
+from hms_ray.study.ties import tied_with_best
+from hms_ray.study.trial import (
     StoredTrial,
     json_text,
     read_trial,
@@ -27,7 +29,6 @@ from hms_ray.stored_trial import (
     write_text,
     yaml_text,
 )
-from hms_ray.study_identity import differences, study_identity
 
 RESERVED = frozenset({STORE_NAME, "local"})
 MOST_DIFFERENCES = 5
@@ -194,23 +195,6 @@ class StudyFolder:
 
         return sorted((trial for trial in self.trials() if trial.finished), key=rank)
 
-    def best_scores(self) -> dict[str, dict[str, float | None]]:
-        """Scores of the best trial and, once there is one, the nested ones of the blend.
-
-        Raises:
-            StudyError: where no trial is finished.
-        """
-        finished = self.finished_trials()
-        if not finished:
-            raise StudyError("the study needs a finished trial", got="none", where=self.path)
-        mark = " (optimistic)" if finished[0].optimistic else ""
-        scores = {f"best trial {finished[0].number:04d}{mark}": finished[0].scores}
-        file = self.path / "blend" / "blend.json"
-        if file.is_file():
-            blend = json.loads(file.read_text(encoding="utf-8"))
-            scores["blend, nested by patient"] = blend["methods"]["simplex weights"]["nested"]
-        return scores
-
     def write_trial(
         self,
         number: int,
@@ -256,11 +240,14 @@ class StudyFolder:
 
     def leaderboard(self) -> pd.DataFrame:
         """All trials with a result, best first (see ``report.table.leaderboard``)."""
+        finished, objective = self.finished_trials(), self.space().study.objective
+        tied = tied_with_best(finished, self.rows(), objective)
         records = [
             {
                 "trial": f"{trial.number:04d}",
                 "state": trial.state,
                 "optimistic": trial.optimistic,
+                "tied": trial.number in tied,
                 "values": trial.point,
                 "fold_minutes": trial.fold_minutes if trial.finished else None,
                 "reused_folds": len(trial.reused),
@@ -269,7 +256,7 @@ class StudyFolder:
             }
             for trial in self.trials()
         ]
-        return leaderboard(records, self.space().study.objective)
+        return leaderboard(records, objective)
 
     def write_leaderboard(self) -> None:
         """Brings ``leaderboard.csv`` up to date."""

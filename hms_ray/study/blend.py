@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,8 @@ from hms_ray.evaluate.blend_report import BlendReport, blend_report
 from hms_ray.evaluate.metric import Array
 from hms_ray.evaluate.oof import OOF_COLUMNS, probabilities_of, write_oof
 from hms_ray.report.blend_table import render_blend
-from hms_ray.stored_trial import json_text, write_text
-from hms_ray.study_folder import StudyFolder
+from hms_ray.study.folder import StudyFolder
+from hms_ray.study.trial import json_text, write_text
 
 
 def blend_study(
@@ -77,3 +78,21 @@ def _write(
     place = folder.path / "blend"
     write_oof(place / "oof.parquet", blended)
     write_text(place / "blend.json", json_text({"study": folder.name, **report.to_json()}))
+
+
+def best_scores(folder: StudyFolder) -> dict[str, dict[str, float | None]]:
+    """Scores of the best trial and, once there is one, the nested ones of the blend.
+
+    Raises:
+        StudyError: where no trial is finished.
+    """
+    finished = folder.finished_trials()
+    if not finished:
+        raise StudyError("the study needs a finished trial", got="none", where=folder.path)
+    mark = " (optimistic)" if finished[0].optimistic else ""
+    scores = {f"best trial {finished[0].number:04d}{mark}": finished[0].scores}
+    file = folder.path / "blend" / "blend.json"
+    if file.is_file():
+        blend = json.loads(file.read_text(encoding="utf-8"))
+        scores["blend, nested by patient"] = blend["methods"]["simplex weights"]["nested"]
+    return scores

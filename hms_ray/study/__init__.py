@@ -1,0 +1,1 @@
+"""A study as its folder holds it; no Ray is needed to read one."""
