@@ -40,6 +40,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of a pipe such as `| head` has seen enough.
         sys.stderr.close()
         return 0
+    except OSError as error:
+        if words.debug:
+            raise
+        where = f": {error.filename}" if error.filename else ""
+        print(f"hms-ray {words.command}: {error.strerror or error}{where}", file=sys.stderr)
+        return 2
 
 
 def build_parser() -> argparse.ArgumentParser:

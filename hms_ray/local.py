@@ -14,6 +14,7 @@ from hms_ray.config import Space
 from hms_ray.experiment import ExperimentResult, InProcessRunner, Placement, run_experiment
 from hms_ray.fold_store import FoldStore
 from hms_ray.folds import read_folds
+from hms_ray.preflight import preflight
 from hms_ray.prepare import prepare
 from hms_ray.report.board import write_fold
 from hms_ray.report.progress import bar
@@ -56,6 +57,7 @@ def train_locally(
         )
     if space.search:
         print(f"not searched here: {', '.join(space.search)} (the experiment's own values)")
+    preflight(space.alone(), prepared)
     runner = InProcessRunner(threads)
     print(_heading(experiment.name, prepared.rows(), runner.placement))
     with _Bars() as bars:

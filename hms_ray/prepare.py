@@ -14,7 +14,7 @@ from hms_ray.competition.check import require_sound
 from hms_ray.competition.read import read_labels
 from hms_ray.competition.rows import make_rows, row_fingerprint
 from hms_ray.config import Experiment, digest
-from hms_ray.errors import DataError
+from hms_ray.errors import DataError, HmsRayError
 from hms_ray.fold_store import STORE_NAME
 from hms_ray.folds import fit_folds, folds_fingerprint, make_folds
 from hms_ray.pack.build import build_pack, default_pack_dir, find_pack
@@ -80,7 +80,7 @@ def prepare(
     source = experiment.input.source
     # Every value was read when the pack was made; after that the tables and the
     # files' sizes tell enough, and a sweep starts at once.
-    require_sound(data_dir, signals=find_pack(data_dir, pack_dir, source) is None)
+    require_sound(data_dir, signals=not _is_packed(data_dir, pack_dir, source))
     rows = make_rows(read_labels(data_dir), experiment.data.unit, experiment.data.window)
     if folds is None:
         folds = make_folds(rows, experiment.data.n_folds, experiment.data.fold_seed)
@@ -101,6 +101,14 @@ def prepare(
         pack_fingerprint=pack.fingerprint,
         n_folds=int(table["fold"].max()) + 1,
     )
+
+
+def _is_packed(data_dir: Path, pack_dir: Path, source: str) -> bool:
+    try:
+        return find_pack(data_dir, pack_dir, source) is not None
+    except HmsRayError:
+        # What is wrong with the folder is told by its check, all of it at once.
+        return False
 
 
 def check_prepared(prepared: Prepared) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from hms_ray.config import Space
 from hms_ray.errors import DataError
 from hms_ray.folds import read_folds
+from hms_ray.preflight import preflight
 from hms_ray.prepare import Prepared, prepare
 from hms_ray.report.progress import bar
 from hms_ray.report.table import render
@@ -46,6 +47,7 @@ def sweep(
             prepare, data_dir, space.experiment, results, pack_dir=pack_dir, progress=packing
         )
         prepared = ready(folds=given) if given is not None else _resumed(ready, results / name)
+    preflight(space, prepared)
     run_study(space, prepared, results, name, address=address)
     folder = StudyFolder.open(name, results)
     print(f"\n{render(folder.leaderboard())}\n\nstudy: {folder.path}")

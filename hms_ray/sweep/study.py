@@ -12,6 +12,7 @@ from ray import tune
 
 from hms_ray.config import Space
 from hms_ray.errors import StudyError
+from hms_ray.evaluate.metric import OBJECTIVES
 from hms_ray.experiment import run_task
 from hms_ray.prepare import Prepared
 from hms_ray.study.folder import StudyFolder
@@ -34,8 +35,6 @@ from hms_ray.sweep.worker_group import Train
 TRIAL_MEMORY_BYTES = 300 * 2**20
 """What a trial's own process asks of Ray. It asks for no CPU: its workers do the
 work, and on a small machine a sliver of a CPU here leaves no room for theirs."""
-
-LEAST_VOTES = {"kl_all": 1, "kl_4": 4, "kl_10": 10}
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ def run_study(
 
 def _require_objective_rows(space: Space, prepared: Prepared) -> None:
     objective = space.study.objective
-    least = LEAST_VOTES[objective]
+    least = OBJECTIVES[objective]
     if not (prepared.rows()["total_votes"] >= least).any():
         raise StudyError(
             f"the objective {objective} needs rows of {least} votes or more",

@@ -23,7 +23,7 @@ LAYERS = [
     {"fold_store"},
     {"prepare"},
     {"experiment"},
-    {"report"},
+    {"preflight", "report"},
     {"study"},
     {"sweep", "local"},
     {"cli"},

@@ -73,6 +73,18 @@ def test_a_mistake_is_one_line_and_status_2(
     assert text.count("\n") == 1
 
 
+def test_what_the_system_refuses_is_one_line_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    assert main(["simulate", "--out", str(file / "x"), "--patients", "1"]) == 2
+    text = capsys.readouterr().err
+    assert text.startswith("hms-ray simulate: ")
+    assert str(file) in text
+    assert text.count("\n") == 1
+
+
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
         main(["train", str(tmp_path / "none.yaml"), "--data", "x", "--debug"])
@@ -85,3 +97,32 @@ def test_unknown_words_are_status_2(words: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(words)
     assert caught.value.code == 2
+
+
+def test_local_training_never_imports_ray(tmp_path: Path) -> None:
+    data = write_competition_folder(tmp_path / "data", eegs_per_patient=1)
+    space = tmp_path / "tiny.yaml"
+    space.write_text(
+        """
+experiment:
+  name: tiny
+  data: {n_folds: 2}
+  input: {pool: [4, 4]}
+  model: {name: test_efficientnet, pretrained: false, drop_path: 0.0}
+  training: {stages: [{epochs: 1}]}
+""",
+        encoding="utf-8",
+    )
+    words = ["train", str(space), "--data", str(data), "--local", "--fold", "0", "--set", "name=x"]
+    words += ["--results", str(tmp_path / "results")]
+    program = f"""
+import sys
+from hms_ray.cli import main
+status = main({words!r})
+print("ray imported" if "ray" in sys.modules else "ray not imported", status)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "ray not imported 0"
+    assert "KL of" in done.stdout
+    assert (tmp_path / "results" / "local" / "x" / "fold_0").is_dir()

@@ -1,0 +1,34 @@
+"""The main job on three real EEGs: checked, packed, trained, scored."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hms_ray.config import Experiment
+from hms_ray.evaluate.oof import probabilities_of
+from hms_ray.experiment import InProcessRunner, run_experiment
+from hms_ray.prepare import prepare
+
+pytestmark = pytest.mark.real
+
+
+@pytest.mark.parametrize("unit", ["eeg_votes", "label"])
+def test_one_epoch_on_the_real_sample(real_data: Path, tmp_path: Path, unit: str) -> None:
+    experiment = Experiment.model_validate(
+        {
+            "data": {"unit": unit, "n_folds": 3},
+            "input": {"views": ["panels", "statistics"], "normalisation": "global"},
+            "model": {"name": "test_efficientnet", "pretrained": False, "drop_path": 0.0},
+            "training": {"batch_size": 4, "stages": [{"epochs": 1}]},
+        }
+    )
+    prepared = prepare(
+        real_data / "competition", experiment, tmp_path / "results", pack_dir=tmp_path / "packs"
+    )
+    result = run_experiment(experiment, prepared, tmp_path / "results", InProcessRunner())
+    assert len(result.oof) == len(prepared.rows())
+    assert np.isfinite(probabilities_of(result.oof)).all()
+    score = result.scores["kl_all"]
+    assert score is not None
+    assert 0 < score < 10
