@@ -205,7 +205,18 @@ def _start_faults(space: Space, point: Mapping[str, Any], where: str) -> list[st
             faults.append(f"{where}: a value for {path} is missing")
         elif not _within(parameter, point[path]):
             faults.append(f"{where}: {path} cannot be {point[path]!r}")
+    if faults:
+        return faults
+    try:
+        chosen = {path: _value_of(space.search[path], value) for path, value in point.items()}
+        replace_values(space.experiment, chosen)
+    except ConfigError as error:
+        faults = [f"{where}: {line}" for line in _lines(error)]
     return faults
+
+
+def _value_of(parameter: Parameter, chosen: Any) -> Any:
+    return parameter.choices[chosen] if isinstance(parameter.choices, dict) else chosen
 
 
 def _within(parameter: Parameter, value: Any) -> bool:

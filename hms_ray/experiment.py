@@ -280,18 +280,32 @@ def _with_fold(report: Report, fold: int, record: dict[str, Any]) -> None:
 
 
 class InProcessRunner:
-    """Trains folds one after the other in this process: the local debug mode."""
+    """Trains folds one after the other in this process: the local debug mode.
 
-    def __init__(self, threads: int = 1) -> None:
+    Args:
+        threads: torch threads, at least 1.
+        device: ``cpu`` or ``cuda``; the GPU where absent, if there is one, else the CPU.
+
+    Raises:
+        ConfigError: for less than one thread.
+    """
+
+    def __init__(self, threads: int = 1, device: str | None = None) -> None:
+        if threads < 1:
+            raise ConfigError("threads must be at least 1", got=threads)
         import torch
 
+        from hms_ray.train.score import has_bfloat16
+
         torch.set_num_threads(threads)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._bfloat16 = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
+        if device is None:
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = torch.device(device)
+        self._bfloat16 = has_bfloat16(self.device)
 
     @property
     def placement(self) -> Placement:
-        """One process on this machine's GPU, if it has one, else its CPU."""
+        """One process on the device."""
         kind: Literal["cpu", "cuda"] = "cuda" if self.device.type == "cuda" else "cpu"
         return Placement(world_size=1, device_class=kind, bfloat16=self._bfloat16)
 

@@ -99,9 +99,10 @@ def normalise(
 
 
 def _n_recorded(x: Tensor, dims: tuple[int, ...]) -> Tensor | int:
-    """How many values are not NaN, at least 1, for division."""
+    """How many values are not NaN, at least 1, for division, in the precision of ``x``."""
     if not x.is_cuda and not x.sum(dims).isnan().any():
         # Looking for NaN one by one takes longer than all the rest on a CPU; asking
         # first would make a GPU wait.
         return math.prod(x.shape[dim] for dim in dims)
-    return (~x.isnan()).sum(dims, keepdim=True).clamp_(min=1)
+    # The root of a whole number would be float32, whatever x is.
+    return (~x.isnan()).sum(dims, keepdim=True).clamp_(min=1).to(x.dtype)

@@ -90,12 +90,14 @@ class StudyFolder:
         """Makes a study's folder, or opens it to go on with the same study.
 
         More trials and other resources are the same study; another search space,
-        objective, seed, world size or device class, or other data, are not. A study
-        of which no trial has ended yet is made anew.
+        objective, seed, world size or device class, other weights or other data are
+        not. A study of which no trial has ended yet is made anew. One that is gone on
+        with is not written to, for another command may run it (see ``keep_space``).
 
         Raises:
             StudyError: where the name is no folder's name, or the folder holds another
                 study or other files. Nothing is written then.
+            ModelError: where a weights file cannot be read.
         """
         path = Path(results) / _checked_name(name)
         identity = study_identity(space, prepared)
@@ -106,7 +108,7 @@ class StudyFolder:
                 # not fit must not force the study to be called otherwise.
                 with folder.lock():
                     folder.journal.unlink(missing_ok=True)
-                    folder = cls._write_new(path, identity, prepared)
+                    folder = cls._write_new(path, identity, space, prepared)
             folder._require_same(identity)
         else:
             if path.exists() and not _is_vacant(path):
@@ -116,14 +118,17 @@ class StudyFolder:
                     where=path,
                     fix="Give another name with --study.",
                 )
-            folder = cls._write_new(path, identity, prepared)
-        write_text(path / "space.yaml", yaml_text(space.model_dump(mode="json", by_alias=True)))
+            folder = cls._write_new(path, identity, space, prepared)
         return folder
 
     @classmethod
-    def _write_new(cls, path: Path, identity: Mapping[str, Any], prepared: Prepared) -> StudyFolder:
+    def _write_new(
+        cls, path: Path, identity: Mapping[str, Any], space: Space, prepared: Prepared
+    ) -> StudyFolder:
         path.mkdir(parents=True, exist_ok=True)
         prepared.rows().to_parquet(path / "rows.parquet", index=False)
+        _write_space(path, space)
+        # Last: a folder with this file is a study that can be read.
         write_text(path / "study.json", json_text({"format": FORMAT, "identity": identity}))
         return cls(path)
 
@@ -160,6 +165,14 @@ class StudyFolder:
     def space(self) -> Space:
         """The resolved search space."""
         return load_space(self.path / "space.yaml")
+
+    def keep_space(self, space: Space) -> None:
+        """Stores the space of the command that runs the study, which must hold the lock.
+
+        Args:
+            space: one that ``create`` took as this study's.
+        """
+        _write_space(self.path, space)
 
     def rows(self) -> pd.DataFrame:
         """The study's training rows with votes, targets and folds."""
@@ -290,8 +303,16 @@ class StudyFolder:
 
 def _is_vacant(path: Path) -> bool:
     """Whether a folder holds nothing but what a kill at the very start leaves."""
-    left = {"rows.parquet", ".lock"}
-    return path.is_dir() and all(file.name in left for file in path.iterdir())
+    if not path.is_dir():
+        return False
+    names = {file.name for file in path.iterdir()}
+    # Without the rows, which are written first, space.yaml is a file of the user's.
+    left = {"rows.parquet", "space.yaml"} if "rows.parquet" in names else set()
+    return names <= left | {".lock"}
+
+
+def _write_space(path: Path, space: Space) -> None:
+    write_text(path / "space.yaml", yaml_text(space.model_dump(mode="json", by_alias=True)))
 
 
 def _checked_name(name: str) -> str:

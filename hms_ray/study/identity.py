@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from hms_ray.config import Space
+from hms_ray.config import ModelConfig, Space
+from hms_ray.config_file import parameter_values
 from hms_ray.prepare import Prepared
 
 
 def study_identity(space: Space, prepared: Prepared) -> dict[str, Any]:
     """Search space and data of a study as plain data; equal for the same study.
 
-    The number of trials, names, paths of weights and most resources may change from
-    run to run; the world size and the device class change results and may not.
+    The number of trials, names, the path of a weights file and most resources may
+    change from run to run; its content, the world size and the device class change
+    results and may not.
+
+    Raises:
+        ModelError: where a weights file cannot be read.
     """
     data = space.model_dump(mode="json", by_alias=True)
     experiment = data["experiment"]
@@ -32,7 +37,29 @@ def study_identity(space: Space, prepared: Prepared) -> dict[str, Any]:
             "folds": prepared.folds_fingerprint,
             "pack": prepared.pack_fingerprint,
         },
+        "weights": _weights(space),
     }
+
+
+def _weights(space: Space) -> dict[str, str | None]:
+    """Fingerprint of every weights file: the experiment's and each searched one's."""
+    files = {"experiment": space.experiment.model.weights_file}
+    for path, parameter in space.search.items():
+        if path not in ("model", "model.weights_file"):
+            continue
+        for label, value in parameter_values(parameter).items():
+            file = value.get("weights_file") if isinstance(value, Mapping) else value
+            files[f"{path}.{label}"] = file
+    return {place: _fingerprint(file) for place, file in files.items()}
+
+
+def _fingerprint(file: str | None) -> str | None:
+    if file is None:
+        return None
+    # The room of models brings torch with it; most studies have no file to ask about.
+    from hms_ray.model import weights_fingerprint
+
+    return weights_fingerprint(ModelConfig(weights_file=file))
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -289,4 +289,6 @@ def _describe_node(paths: list[str]) -> tuple[str, list[str]]:
 def _gpu_has_bfloat16() -> bool:
     import torch
 
-    return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    from hms_ray.train import score
+
+    return score.has_bfloat16(torch.device("cuda"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from hms_ray.config import Experiment, Space
-from hms_ray.errors import StudyError
+from hms_ray.errors import ConfigError, StudyError
 from hms_ray.sweep.space import (
     Point,
     distributions,
@@ -30,7 +30,7 @@ STUDY_NAME = "study"
 """Name inside the journal, which holds one study."""
 
 MOST_DUPLICATES = 20
-"""Draws in a row that may repeat finished experiments before other means are taken."""
+"""Draws in a row that may come to nothing new before other means are taken."""
 
 MOST_POINTS = 2_000
 """Largest space that is listed point by point; each takes about a millisecond."""
@@ -74,9 +74,11 @@ class Proposals:
     Results are told truly: a finished trial COMPLETE with its value, a failed
     one FAIL. A point that repeats a finished experiment is not trained again:
     Optuna hears the known value (attribute ``duplicate_of``) and is asked again.
+    So it is after a point whose values do not fit together, which is told FAIL.
 
     Trials that a killed study left RUNNING are proposed again, before anything
-    new, and then marked FAIL; start points come next, then the sampler's draws.
+    new, and then marked FAIL; start points come next, those that failed in an
+    earlier run among them, then the sampler's draws.
 
     Args:
         space: search space with its study's settings.
@@ -108,6 +110,7 @@ class Proposals:
         self._queue: deque[tuple[Point, str, list[int]]] = deque()
         self._keys: list[tuple[Point, str]] | None = None
         self._circling = False
+        self._misfit: str | None = None
         self._draws = 0
         self._load(recover)
 
@@ -118,13 +121,21 @@ class Proposals:
         trials = self._study.get_trials(deepcopy=False)
         self._draws = sum(trial.user_attrs.get("origin") == "sampler" for trial in trials)
         stale: dict[str, tuple[Point, list[int]]] = {}
+        settled = [trial.params for trial in trials if trial.state != TrialState.FAIL]
         for trial in trials:
             if trial.params.keys() != self._distributions.keys():
                 if trial.state == TrialState.RUNNING:
                     # A kill while it was being drawn: the same draw comes again.
                     self._tell_failed(trial.number, "the study was stopped while drawing")
                 continue
-            key = trial_key(resolve(self._space, trial.params))
+            try:
+                key = trial_key(resolve(self._space, trial.params))
+            except ConfigError as error:
+                # It will fit in no later run either.
+                settled.append(trial.params)
+                if trial.state == TrialState.RUNNING:
+                    self._tell_failed(trial.number, str(error))
+                continue
             if trial.state == TrialState.RUNNING:
                 scores = recover(trial.number)
                 if scores is None:
@@ -136,9 +147,8 @@ class Proposals:
                 self._finished.setdefault(key, (trial.number, _scores(trial)))
         for point, numbers in stale.values():
             self._queue.append((point, "rerun", numbers))
-        tried = [trial.params for trial in trials]
         for point in self._space.start:
-            if point not in tried:
+            if point not in settled:
                 self._queue.append((dict(point), "start", []))
 
     @property
@@ -152,11 +162,7 @@ class Proposals:
         return sum(origin == "rerun" for _, origin, _ in self._queue)
 
     def next(self) -> Next:
-        """The next point to train, ``wait`` while running ones decide, or the end.
-
-        Raises:
-            ConfigError: where a point's values do not fit together.
-        """
+        """The next point to train, ``wait`` while running ones decide, or the end."""
         while self._queue:
             found = self._settle(self._ask_queued())
             if found is not None:
@@ -216,7 +222,12 @@ class Proposals:
 
     def _settle(self, trial: optuna.Trial) -> Proposal | None:
         """A proposal, or None where the point does not need training; Optuna is told then."""
-        experiment = resolve(self._space, trial.params)
+        try:
+            experiment = resolve(self._space, trial.params)
+        except ConfigError as error:
+            self._misfit = str(error)
+            self._tell_failed(trial.number, self._misfit)
+            return None
         key = trial_key(experiment)
         if key in self._finished:
             self._tell_duplicate(trial.number, *self._finished[key])
@@ -238,17 +249,28 @@ class Proposals:
         if count is None or count > MOST_POINTS:
             return True
         if self._keys is None:
-            self._keys = [
-                (point, trial_key(resolve(self._space, point))) for point in points(self._space)
-            ]
+            self._keys = list(self._listed())
         return not all(self._tried(key) for _, key in self._keys)
+
+    def _listed(self) -> Iterator[tuple[Point, str]]:
+        """Every point whose values fit together, with its key."""
+        for point in points(self._space):
+            try:
+                yield point, trial_key(resolve(self._space, point))
+            except ConfigError as error:
+                self._misfit = str(error)
 
     def _nothing_left(self) -> Next:
         if self._running:
             return "wait"
+        reason = "every experiment of the space was tried"
         if self._circling:
-            return Exhausted(f"{MOST_DUPLICATES} draws in a row repeated experiments already tried")
-        return Exhausted("every experiment of the space was tried")
+            reason = f"{MOST_DUPLICATES} draws in a row repeated experiments already tried"
+        if self._misfit is None:
+            return Exhausted(reason)
+        if self._circling:
+            reason += " or did not fit together"
+        return Exhausted(f"{reason}; a point that does not fit together: {self._misfit}")
 
     def _ask_queued(self) -> optuna.Trial:
         point, origin, replaced = self._queue.popleft()

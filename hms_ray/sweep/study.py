@@ -88,11 +88,13 @@ def run_study(
         StudyError: where the folder holds another study, another command runs it,
             no row counts for the objective, or no trial at all finished.
         ResourceError: where no worker group fits on the cluster.
+        ModelError: where a weights file cannot be read.
     """
     _require_objective_rows(space, prepared)
     results = Path(results).resolve()
     folder = StudyFolder.create(results, name, space, prepared)
     with folder.lock():
+        folder.keep_space(space)
         run = _Run(space, prepared, results, folder, train, stream)
         if run.n_missing > 0:
             with session(address) as cluster:

@@ -93,12 +93,13 @@ def train_fold(experiment: Experiment, data: FoldData, fold: int, process: Proce
     ]
     source = open_windows(data.pack, device, process.windows)
     images = Images(data, source, experiment.input, storage_dtype(precision))
-    images.fit(data.train, training.batch_size, process)
     n_total = sum(stage.epochs * -(-len(rows) // training.batch_size) for stage, rows in stages)
     done = 0
     with own_torch_generator(device):
         torch.manual_seed(derive_seed(training.seed, fold, 0, 0, "model"))
         model = build_model(experiment.model, images.size)
+        # After the model: one that cannot be made shall not cost a pass over all rows.
+        images.fit(data.train, training.batch_size, process)
         # Half as fast again on a CPU as the default layout (EfficientNets, measured).
         model = model.to(device, storage_dtype(precision)).to(memory_format=torch.channels_last)
         network = process.wrap(model)

@@ -34,8 +34,19 @@ def resolve_precision(precision: str, device: torch.device) -> Precision:
     """
     if precision != "auto":
         return cast("Precision", precision)
-    has_bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    return "bfloat16" if has_bfloat16 else "float32"
+    return "bfloat16" if has_bfloat16(device) else "float32"
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a device computes in bfloat16 itself; emulation is slower than float32.
+
+    Args:
+        device: a CPU never counts, nor does a GPU that is not there.
+    """
+    if device.type != "cuda" or not torch.cuda.is_available():
+        return False
+    with torch.cuda.device(device):
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 def storage_dtype(precision: Precision) -> torch.dtype:

@@ -57,11 +57,17 @@ def open_windows(
     """
     if kind == "auto":
         kind = "resident"
-        if device.type == "cuda":
-            free, _ = torch.cuda.mem_get_info(device)
-            if pack.values.nbytes > RESIDENT_SHARE * free:
-                kind = "streamed"
+        size = pack.values.nbytes
+        if device.type == "cuda" and size > RESIDENT_SHARE * _free_bytes(device):
+            kind = "streamed"
     return Resident(pack, device) if kind == "resident" else Streamed(pack, device)
+
+
+def _free_bytes(device: torch.device) -> int:
+    """Memory that this process can still get on a GPU."""
+    free, _ = torch.cuda.mem_get_info(device)
+    # What torch keeps of earlier folds looks taken to the driver, yet is used again.
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
 class _Gather:

@@ -8,12 +8,16 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from hms_ray.config import CutMixConfig, InputConfig, ModelConfig
+from hms_ray.config import CutMixConfig, InputConfig, ModelConfig, Space
+from hms_ray.fold_store import RECORD_FILE, FoldStore
+from hms_ray.local import train_locally
 from hms_ray.normalise import Constants
 from hms_ray.train import windows as windows_module
 from hms_ray.train.loop import Process, resolve_precision, train_fold
+from hms_ray.train.score import has_bfloat16
 from hms_ray.train.windows import Resident, Streamed, open_windows
 from hms_ray.views import make_image, pool_blocks
+from tests.competition_folder import write_competition_folder
 from tests.fold_data import example_experiment, example_fold, example_pack
 
 pytestmark = [
@@ -82,7 +86,7 @@ def test_images_are_those_of_the_cpu(
 
 @pytest.mark.parametrize("windows", ["resident", "streamed"])
 def test_a_fold_in_bfloat16(windows: Any, device: torch.device) -> None:
-    if not torch.cuda.is_bf16_supported():
+    if not has_bfloat16(device):
         pytest.skip("this CUDA device has no bfloat16")
     experiment = example_experiment(
         epochs=3, cutmix=CutMixConfig(probability=1.0), inputs={"normalisation": "global"}
@@ -132,3 +136,25 @@ def test_nccl_with_one_rank_equals_one_process(tmp_path: Path, device: torch.dev
         dist.destroy_process_group()
     alone = train_fold(experiment, DATA, 0, Process(device=device))
     np.testing.assert_allclose(grouped.probabilities, alone.probabilities, rtol=0, atol=1e-8)
+
+
+def test_local_mode_trains_on_the_gpu(tmp_path: Path) -> None:
+    data_dir = write_competition_folder(tmp_path / "hms")
+    space = Space.model_validate(
+        {
+            "experiment": {
+                "data": {"n_folds": 2},
+                "input": {"pool": [4, 4]},
+                "model": {"name": "test_efficientnet", "pretrained": False, "drop_path": 0.0},
+                "training": {"batch_size": 8, "stages": [{"epochs": 1}]},
+            }
+        }
+    )
+    assert train_locally(space, data_dir, tmp_path / "results") == 0
+    store = FoldStore(tmp_path / "results")
+    stored = [store.read(file.parent.name) for file in store.root.glob(f"*/*/{RECORD_FILE}")]
+    assert sorted(fold.record["made_from"]["fold"] for fold in stored) == [0, 1]
+    assert {fold.record["made_from"]["device_class"] for fold in stored} == {"cuda"}
+    for fold in stored:
+        asked = fold.record["made_from"]["experiment"]["training"]["precision"]
+        assert fold.record["precision"] == asked

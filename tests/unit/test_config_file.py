@@ -84,6 +84,21 @@ def test_start_points_must_lie_in_the_space(tmp_path: Path, point: str, rule: st
     assert rule in str(caught.value)
 
 
+def test_a_start_point_whose_values_do_not_fit_together_is_refused(tmp_path: Path) -> None:
+    file = write(
+        tmp_path,
+        """
+experiment: {training: {stages: [{}, {}]}}
+search:
+  training.stages: {choices: {one: [{epochs: 2}], two: [{epochs: 1}, {epochs: 1}]}}
+  training.stages.1.epochs: {choices: [3]}
+start: [{training.stages: one, training.stages.1.epochs: 3}]
+""",
+    )
+    with pytest.raises(ConfigError, match=r"start\.0: a list is entered by a position from 0 to 0"):
+        load_space(file)
+
+
 def test_set_starts_in_the_experiment_or_at_a_key_of_the_file(tmp_path: Path) -> None:
     file = write(tmp_path, "experiment: {training: {stages: [{epochs: 2}]}}")
     space = load_space(

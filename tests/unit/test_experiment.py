@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from hms_ray.competition.schema import PROBABILITY_COLUMNS
 from hms_ray.config import Experiment, ModelConfig
@@ -165,7 +166,7 @@ def test_the_same_seed_gives_the_same_predictions_bit_for_bit(
         prepared = prepare(data_dir, TINY, tmp_path / name)
         records: list[dict[str, Any]] = []
         result = run_experiment(
-            TINY, prepared, tmp_path / name, InProcessRunner(), report=records.append
+            TINY, prepared, tmp_path / name, InProcessRunner(device="cpu"), report=records.append
         )
         assert {record["fold"] for record in records} == {0, 1, 2}
         assert records[-1]["progress"] == 1
@@ -174,6 +175,19 @@ def test_the_same_seed_gives_the_same_predictions_bit_for_bit(
     pd.testing.assert_frame_equal(first.oof, second.oof, check_exact=True)
     assert first.scores == second.scores
     assert first.keys == second.keys
+
+
+def test_an_in_process_runner_trains_where_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert InProcessRunner(device="cpu").placement == Placement()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert InProcessRunner().placement == Placement()
+
+
+@pytest.mark.parametrize("threads", [0, -2])
+def test_a_runner_without_threads_is_refused(threads: int) -> None:
+    with pytest.raises(ConfigError, match=f"threads must be at least 1, got {threads}"):
+        InProcessRunner(threads)
 
 
 def test_preparing_again_gives_the_same_references(data_dir: Path, tmp_path: Path) -> None:

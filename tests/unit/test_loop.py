@@ -1,5 +1,6 @@
 """One fold, one loop: what is kept, what is reported, what repeats, what stops it."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -9,11 +10,15 @@ import torch
 from torch import nn
 
 from hms_ray.config import CutMixConfig, ModelConfig, StageConfig
-from hms_ray.errors import ConfigError, TrainingError
+from hms_ray.errors import ConfigError, ModelError, TrainingError
 from hms_ray.evaluate.metric import kl_divergence
 from hms_ray.train import loop
+from hms_ray.train import windows as windows_module
+from hms_ray.train.batches import Images
 from hms_ray.train.loop import Process, resolve_precision, train_fold
-from tests.fold_data import example_experiment, example_fold
+from hms_ray.train.score import has_bfloat16
+from hms_ray.train.windows import open_windows
+from tests.fold_data import example_experiment, example_fold, example_pack
 
 DATA = example_fold()
 
@@ -50,9 +55,7 @@ def test_a_fold_ends_with_predictions_of_every_validation_row() -> None:
 
 def test_the_weights_kept_give_the_predictions_kept() -> None:
     from hms_ray.model import build_model
-    from hms_ray.train.batches import Images
     from hms_ray.train.score import predict_rows
-    from hms_ray.train.windows import open_windows
 
     experiment = example_experiment(checkpoint="best", epochs=3, learning_rate=0.01)
     result = train_fold(experiment, DATA, 0, Process())
@@ -267,6 +270,49 @@ def test_predictions_that_are_not_finite_stop_a_fold(monkeypatch: pytest.MonkeyP
 def test_a_pool_that_does_not_divide_the_window_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"input.pool must divide .* 16 frequencies x 64 times"):
         train_fold(example_experiment(inputs={"pool": (5, 4)}), DATA, 0, Process())
+
+
+def test_a_model_that_cannot_be_made_fails_before_any_row_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fitted: list[Any] = []
+    monkeypatch.setattr(Images, "fit", lambda *arguments: fitted.append(arguments))
+    with pytest.raises(ModelError, match="model that timm knows"):
+        train_fold(
+            example_experiment("no_such_model", {"normalisation": "global"}), DATA, 0, Process()
+        )
+    assert not fitted
+
+
+@pytest.mark.parametrize("emulated", [True, False])
+def test_automatic_precision_takes_no_emulated_bfloat16(
+    emulated: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_supported(including_emulation: bool = True) -> bool:
+        return including_emulation or not emulated
+
+    gpu = torch.device("cuda", 0)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", is_supported)
+    assert has_bfloat16(gpu) is not emulated
+    assert resolve_precision("auto", gpu) == ("float32" if emulated else "bfloat16")
+    assert not has_bfloat16(torch.device("cpu"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert not has_bfloat16(gpu)
+
+
+@pytest.mark.parametrize(("allocated", "kind"), [(0, "resident"), (900_000, "streamed")])
+def test_memory_that_torch_keeps_counts_as_free(
+    allocated: int, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack: Any = example_pack(1000)  # 128 kB, so 320 kB must be free
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (100_000, 10**6))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 900_000)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: allocated)
+    monkeypatch.setattr(windows_module, "Resident", lambda pack, device: "resident")
+    monkeypatch.setattr(windows_module, "Streamed", lambda pack, device: "streamed")
+    assert open_windows(pack, torch.device("cuda", 0)) == kind
 
 
 def test_precisions() -> None:

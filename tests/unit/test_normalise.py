@@ -32,6 +32,14 @@ def test_per_image(x: torch.Tensor, scope: str, axes: tuple[int, ...]) -> None:
     assert not out[2].any()
 
 
+@pytest.mark.parametrize("scope", ["panel", "image"])
+def test_gaps_of_other_rows_change_nothing_in_a_row(x: torch.Tensor, scope: str) -> None:
+    beside = normalise(x, "per_image", scope)
+    for row in (1, 3, 4):
+        alone = normalise(x[row : row + 1], "per_image", scope)
+        torch.testing.assert_close(beside[row : row + 1], alone, rtol=0, atol=1e-14)
+
+
 def test_an_even_panel_is_zero_and_its_neighbours_are_not() -> None:
     x = torch.randn(1, 4, 5, 5)
     x[0, 2] = 1.7

@@ -206,6 +206,75 @@ def test_a_failed_experiment_is_tried_again_in_the_next_run_only(tmp_path: Path)
     assert proposed(Proposals(space, journal)).point == failed.point
 
 
+STAGES = {"training.stages": {"choices": {"one": [{}], "two": [{}, {}]}}}
+SECOND_STAGE = {"training.stages.1.epochs": {"choices": [2, 3]}}
+TWO_STAGES = {"training": {"stages": [{}, {}]}}
+
+
+def misfits(journal: Path) -> list[FrozenTrial]:
+    return [trial for trial in told(journal) if trial.params["training.stages"] == "one"]
+
+
+def test_points_that_do_not_fit_together_are_told_and_left_out(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    start = [{"training.stages": "one", "training.stages.1.epochs": 2}]
+    space = make_space({**STAGES, **SECOND_STAGE}, start=start, experiment=TWO_STAGES)
+    proposals = Proposals(space, journal)
+    done = run(proposals, 2)
+    assert sorted(p.experiment.training.stages[1].epochs for p in done) == [2, 3]
+    ending = proposals.next()
+    assert isinstance(ending, Exhausted)
+    assert "every experiment of the space was tried; a point that does not fit" in ending.reason
+    assert misfits(journal)[0].number == 0
+    for trial in misfits(journal):
+        assert trial.state == TrialState.FAIL
+        assert "a list is entered by a position from 0 to 0" in trial.user_attrs["reason"]
+    n_told = len(told(journal))
+    assert isinstance(Proposals(space, journal).next(), Exhausted)
+    assert len(told(journal)) == n_told, "a start point that cannot fit must not come again"
+
+
+def test_a_countless_space_without_a_fitting_point_ends(tmp_path: Path) -> None:
+    stages = {"training.stages": {"choices": {"one": [{}]}}}
+    space = make_space({**stages, **SECOND_STAGE, **LEARNING_RATE}, experiment=TWO_STAGES)
+    proposals = Proposals(space, tmp_path / "journal")
+    ending = proposals.next()
+    assert isinstance(ending, Exhausted)
+    assert "20 draws in a row" in ending.reason
+    assert "a position from 0 to 0" in ending.reason
+    assert [trial.state for trial in told(tmp_path / "journal")] == [TrialState.FAIL] * 20
+
+
+def test_a_study_killed_at_a_point_that_does_not_fit_goes_on(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    space = make_space({**STAGES, **SECOND_STAGE}, experiment=TWO_STAGES)
+    Proposals(space, journal)
+    storage = JournalStorage(JournalFileBackend(str(journal)))
+    study = optuna.load_study(study_name="study", storage=storage)
+    study.enqueue_trial({"training.stages": "one", "training.stages.1.epochs": 3})
+    again = Proposals(space, journal)
+    assert again.n_interrupted == 0
+    assert told(journal)[0].state == TrialState.FAIL
+    assert "a position from 0 to 0" in told(journal)[0].user_attrs["reason"]
+    assert len(proposed(again).experiment.training.stages) == 2
+
+
+def test_a_start_point_that_failed_is_tried_again_in_the_next_run(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    start = [{"training.learning_rate": rate} for rate in (0.001, 0.002, 0.003)]
+    space = make_space(LEARNING_RATE, start=start)
+    proposals = Proposals(space, journal)
+    proposals.complete(proposed(proposals).number, scores(0.5))
+    proposals.fail(proposed(proposals).number, "no memory")
+    proposed(proposals)
+    again = Proposals(space, journal)
+    assert again.n_interrupted == 1
+    points = [proposal.point for proposal in run(again, 3)]
+    assert points[:2] == [start[2], start[1]], "the stopped one once, then the failed one"
+    assert points[2] not in start
+    assert run(Proposals(space, journal), 1)[0].point not in start
+
+
 def test_a_searcher_that_goes_in_circles_ends(tmp_path: Path) -> None:
     # Every stage sets its own rate, so the searched one changes nothing.
     stages = [{"rows": "all", "learning_rate": 1e-3}]

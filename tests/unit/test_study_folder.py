@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from hms_ray.competition.schema import PROBABILITY_COLUMNS, TARGET_COLUMNS
 from hms_ray.config import Space
 from hms_ray.config_file import validate_space
-from hms_ray.errors import PredictionError, StudyError
+from hms_ray.errors import ModelError, PredictionError, StudyError
 from hms_ray.experiment import ExperimentResult
 from hms_ray.prepare import Prepared
 from hms_ray.study.folder import StudyFolder, print_leaderboard
@@ -118,7 +119,6 @@ def test_the_best_trial_is_first_and_failures_are_told(
         {"study": {"n_trials": 50}},
         {"resources": {"cpus_per_worker": 4, "group": "trial", "max_failures": 9}},
         {"experiment": {"name": "other"}},
-        {"experiment": {"model": {"weights_file": "elsewhere.pt"}}},
     ],
 )
 def test_a_study_goes_on_with_what_changes_no_result(
@@ -126,7 +126,71 @@ def test_a_study_goes_on_with_what_changes_no_result(
 ) -> None:
     StudyFolder.create(tmp_path, "one", make_space(), prepared)
     space = make_space(**changed)
-    assert StudyFolder.create(tmp_path, "one", space, prepared).space() == space
+    folder = StudyFolder.create(tmp_path, "one", space, prepared)
+    with folder.lock():
+        folder.keep_space(space)
+    assert folder.space() == space
+
+
+def test_a_running_studys_space_is_left_alone(tmp_path: Path, prepared: Prepared) -> None:
+    running = StudyFolder.create(tmp_path, "one", make_space(), prepared)
+    assert running.space() == make_space()
+    with running.lock():
+        second = StudyFolder.create(tmp_path, "one", make_space(study={"n_trials": 50}), prepared)
+        with pytest.raises(StudyError, match="one command at a time"), second.lock():
+            pass
+        assert running.space() == make_space()
+
+
+def weights(file: Path, content: bytes) -> str:
+    file.write_bytes(content)
+    return str(file)
+
+
+def test_weights_are_told_by_their_content(tmp_path: Path, prepared: Prepared) -> None:
+    def create(content: bytes, name: str) -> StudyFolder:
+        model = {"weights_file": weights(tmp_path / name, content)}
+        return StudyFolder.create(
+            tmp_path / "results", "one", make_space(experiment={"model": model}), prepared
+        )
+
+    create(b"first", "a.pt").write_failure(0, {}, make_space().experiment, "lost")
+    create(b"first", "b.pt")
+    with pytest.raises(StudyError, match=r"weights\.experiment was a7937b64b8ca\.\.\."):
+        create(b"second", "a.pt")
+    with pytest.raises(StudyError, match=r"weights\.experiment was .*, is absent"):
+        StudyFolder.create(tmp_path / "results", "one", make_space(), prepared)
+
+
+@pytest.mark.parametrize(
+    ("path", "none", "value"),
+    [
+        ("model.weights_file", None, lambda file: file),
+        ("model", {}, lambda file: {"weights_file": file}),
+    ],
+)
+def test_searched_weights_are_told_by_their_content(
+    tmp_path: Path, prepared: Prepared, path: str, none: object, value: Callable[[str], object]
+) -> None:
+    file = tmp_path / "a.pt"
+    choices = {"none": none, "a": value(str(file))}
+
+    def create() -> StudyFolder:
+        search = {path: {"choices": choices}}
+        return StudyFolder.create(
+            tmp_path / "results", "one", validate_space({"search": search}, "test"), prepared
+        )
+
+    weights(file, b"first")
+    create().write_failure(0, {}, make_space().experiment, "lost")
+    create()
+    weights(file, b"second")
+    with pytest.raises(StudyError, match="goes on with the space") as caught:
+        create()
+    assert f"weights.{path}.a was " in str(caught.value)
+    file.unlink()
+    with pytest.raises(ModelError, match="must be a readable file"):
+        create()
 
 
 @pytest.mark.parametrize(
@@ -180,16 +244,20 @@ def test_a_study_without_trials_is_made_anew(tmp_path: Path, prepared: Prepared)
 def test_a_folder_left_by_a_kill_at_the_start_is_used(tmp_path: Path, prepared: Prepared) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "rows.parquet").write_bytes(b"half a fi")
+    (tmp_path / "one" / "space.yaml").write_text("search: {")
     folder = StudyFolder.create(tmp_path, "one", make_space(), prepared)
     assert len(folder.rows()) == 2
 
 
-def test_a_folder_with_other_files_is_left_alone(tmp_path: Path, prepared: Prepared) -> None:
+@pytest.mark.parametrize("name", ["thesis.txt", "space.yaml"])
+def test_a_folder_with_other_files_is_left_alone(
+    tmp_path: Path, prepared: Prepared, name: str
+) -> None:
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.txt").touch()
+    (tmp_path / "mine" / name).touch()
     with pytest.raises(StudyError, match="a new study needs a folder of its own"):
         StudyFolder.create(tmp_path, "mine", make_space(), prepared)
-    assert [file.name for file in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+    assert [file.name for file in (tmp_path / "mine").iterdir()] == [name]
 
 
 @pytest.mark.parametrize("name", ["", ".store", ".hidden", "local", "a/b", ".."])
