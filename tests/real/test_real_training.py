@@ -26,7 +26,9 @@ def test_one_epoch_on_the_real_sample(real_data: Path, tmp_path: Path, unit: str
     prepared = prepare(
         real_data / "competition", experiment, tmp_path / "results", pack_dir=tmp_path / "packs"
     )
-    result = run_experiment(experiment, prepared, tmp_path / "results", InProcessRunner(device="cpu"))
+    result = run_experiment(
+        experiment, prepared, tmp_path / "results", InProcessRunner(device="cpu")
+    )
     assert len(result.oof) == len(prepared.rows())
     assert np.isfinite(probabilities_of(result.oof)).all()
     score = result.scores["kl_all"]
