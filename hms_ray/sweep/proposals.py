@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import optuna
 from optuna.storages import JournalStorage
@@ -37,6 +37,12 @@ MOST_POINTS = 2_000
 
 Scores = Mapping[str, float | None]
 Recover = Callable[[int], Scores | None]
+
+
+STOPPED: Final = "the study was stopped"
+"""How the reason of a trial begins that did not fail by itself."""
+MOST_TRIES: Final = 2
+"""Times that a start point is tried which fails by itself."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +83,8 @@ class Proposals:
     So it is after a point whose values do not fit together, which is told FAIL.
 
     Trials that a killed study left RUNNING are proposed again, before anything
-    new, and then marked FAIL; start points come next, those that failed in an
-    earlier run among them, then the sampler's draws.
+    new, and then marked FAIL; start points come next, last of them those that failed
+    in an earlier run (tried twice in all), then the sampler's draws.
 
     Args:
         space: search space with its study's settings.
@@ -126,7 +132,7 @@ class Proposals:
             if trial.params.keys() != self._distributions.keys():
                 if trial.state == TrialState.RUNNING:
                     # A kill while it was being drawn: the same draw comes again.
-                    self._tell_failed(trial.number, "the study was stopped while drawing")
+                    self._tell_failed(trial.number, f"{STOPPED} while drawing")
                 continue
             try:
                 key = trial_key(resolve(self._space, trial.params))
@@ -147,9 +153,18 @@ class Proposals:
                 self._finished.setdefault(key, (trial.number, _scores(trial)))
         for point, numbers in stale.values():
             self._queue.append((point, "rerun", numbers))
-        for point in self._space.start:
-            if point not in settled:
-                self._queue.append((dict(point), "start", []))
+        failed = [
+            trial.params
+            for trial in trials
+            if trial.state == TrialState.FAIL
+            and not str(trial.user_attrs.get("reason", "")).startswith(STOPPED)
+        ]
+        # A point that fails every time must not keep a study from its other points:
+        # the others come first, and it is tried a second time only.
+        for n_failures in range(MOST_TRIES):
+            for point in self._space.start:
+                if point not in settled and failed.count(point) == n_failures:
+                    self._queue.append((dict(point), "start", []))
 
     @property
     def n_finished(self) -> int:
@@ -276,7 +291,7 @@ class Proposals:
         point, origin, replaced = self._queue.popleft()
         trial = self._ask(origin, point)
         for number in replaced:
-            self._tell_failed(number, f"the study was stopped; again as trial {trial.number}")
+            self._tell_failed(number, f"{STOPPED}; again as trial {trial.number}")
         return trial
 
     def _ask(self, origin: str, point: Point | None = None) -> optuna.Trial:

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from hms_ray.config import Space
+from hms_ray.config import ModelConfig, Space
 from hms_ray.config_file import validate_space
 from hms_ray.errors import ConfigError, ModelError, TrainingError
 from hms_ray.preflight import preflight
@@ -30,9 +30,26 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 STAGES = [{"rows": "below_threshold"}, {"rows": "at_least_threshold"}]
 
 
-def test_a_space_that_can_be_trained_passes(prepared: Prepared) -> None:
-    space = make_space({"training.stage_threshold": {"choices": [4, 10]}}, stages=STAGES)
-    preflight(space, prepared)
+def test_a_space_that_can_be_trained_passes_and_builds_each_model_once(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[tuple[str, tuple[int, int]]] = []
+
+    def build(config: ModelConfig, size: tuple[int, int]) -> None:
+        built.append((config.name, size))
+
+    monkeypatch.setattr("hms_ray.preflight.build_model", build)
+    search = {
+        "training.stage_threshold": {"choices": [4, 10]},
+        "model.name": {"choices": ["test_efficientnet", "test_resnet"]},
+        "input.views": {"choices": {"one": ["panels"], "both": ["panels", "statistics"]}},
+    }
+    preflight(make_space(search, stages=STAGES), prepared)
+    assert built == [
+        ("test_efficientnet", (100, 75)),
+        ("test_resnet", (100, 75)),
+        ("test_efficientnet", (100, 150)),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -218,7 +218,9 @@ def misfits(journal: Path) -> list[FrozenTrial]:
 def test_points_that_do_not_fit_together_are_told_and_left_out(tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     start = [{"training.stages": "one", "training.stages.1.epochs": 2}]
-    space = make_space({**STAGES, **SECOND_STAGE}, start=start, experiment=TWO_STAGES)
+    space = make_space({**STAGES, **SECOND_STAGE}, experiment=TWO_STAGES)
+    # A file with such a point is refused; the search must survive it all the same.
+    space = space.model_copy(update={"start": start})
     proposals = Proposals(space, journal)
     done = run(proposals, 2)
     assert sorted(p.experiment.training.stages[1].epochs for p in done) == [2, 3]
@@ -273,6 +275,23 @@ def test_a_start_point_that_failed_is_tried_again_in_the_next_run(tmp_path: Path
     assert points[:2] == [start[2], start[1]], "the stopped one once, then the failed one"
     assert points[2] not in start
     assert run(Proposals(space, journal), 1)[0].point not in start
+
+
+def test_a_start_point_that_always_fails_blocks_no_other(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    start = [{"training.learning_rate": rate} for rate in (0.001, 0.002)]
+    space = make_space(LEARNING_RATE, start=start)
+    proposed_first = []
+    for _ in range(4):
+        proposals = Proposals(space, journal)
+        proposal = proposed(proposals)
+        proposed_first.append(proposal.point)
+        if proposal.point == start[0]:
+            proposals.fail(proposal.number, "no memory")
+        else:
+            proposals.complete(proposal.number, scores(0.5))
+    assert proposed_first[:3] == [start[0], start[1], start[0]]
+    assert proposed_first[3] not in start
 
 
 def test_a_searcher_that_goes_in_circles_ends(tmp_path: Path) -> None:
