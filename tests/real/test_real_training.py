@@ -17,7 +17,7 @@ pytestmark = pytest.mark.real
 def test_one_epoch_on_the_real_sample(real_data: Path, tmp_path: Path, unit: str) -> None:
     experiment = Experiment.model_validate(
         {
-            "data": {"unit": unit, "n_folds": 3},
+            "data": {"unit": unit, "n_folds": 2},
             "input": {"views": ["panels", "statistics"], "normalisation": "global"},
             "model": {"name": "test_efficientnet", "pretrained": False, "drop_path": 0.0},
             "training": {"batch_size": 4, "stages": [{"epochs": 1}]},
