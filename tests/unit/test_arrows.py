@@ -25,7 +25,7 @@ LAYERS = [
     {"experiment"},
     {"preflight", "report"},
     {"study"},
-    {"sweep", "local"},
+    {"sweep", "local", "packing"},
     {"cli"},
     {"__main__"},
 ]
