@@ -108,9 +108,10 @@ def _made(reference: Any, shard: Shard) -> MadeShard:
     try:
         made = ray.get(reference)
     except RayTaskError as error:
-        reason = str(error.cause or error).strip().splitlines() or [type(error).__name__]
+        last = str(error.cause).strip().splitlines()[-1:]
+        told = ": ".join([type(error.cause).__name__, *last])
         raise PackError(
-            "a shard must be made by its task", got=reason[-1], where=f"shard {shard.number}"
+            "a shard must be made by its task", got=told, where=f"shard {shard.number}"
         ) from error
     except RayError as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
