@@ -11,37 +11,26 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-View = Literal["panels", "statistics"]
-Normalisation = Literal["none", "per_image", "global"]
+from hms_ray.config_input import (
+    Count,
+    EegRecipe,
+    Frozen,
+    InputConfig,
+    Positive,
+    RawRecipe,
+    canonical_input,
+)
+
+__all__ = ["EegRecipe", "InputConfig", "RawRecipe"]
+
 Loss = Literal["kl", "kl_log_votes", "kl_capped_votes", "kl_floored_votes"]
 StageRows = Literal["all", "below_threshold", "at_least_threshold"]
 Objective = Literal["kl_all", "kl_4", "kl_10"]
 Scalar = bool | int | float | str | None
 
-Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
-
-
-def _rising_band(band: tuple[float, float] | None) -> tuple[float, float] | None:
-    # 100 Hz is half of the recordings' rate.
-    if band is not None and not band[0] < band[1] < 100:
-        raise ValueError("a band must rise and end below 100 Hz")
-    return band
-
-
-BandHz = Annotated[tuple[Positive, Positive] | None, AfterValidator(_rising_band)]
-Gaps = Literal["mean", "interpolate", "zero"]
-
-
-class Frozen(BaseModel):
-    """Base of all configurations: immutable, no unknown keys, finite numbers."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
-    )
 
 
 class DataConfig(Frozen):
@@ -55,61 +44,9 @@ class DataConfig(Frozen):
     """Patient-grouped folds."""
     fold_seed: int = 42
     """Seed of the shuffled StratifiedGroupKFold."""
-
-
-class EegRecipe(Frozen):
-    """Spectrograms made from an EEG window of 50 s; what decides their values."""
-
-    kind: Literal["mel", "mel_fixed", "multitaper", "stft"] = "mel"
-    """``mel``: mel power in dB below its own maximum (widely copied); ``mel_fixed``: dB
-    above a fixed reference, so that amplitude stays; ``multitaper``: as the competition's
-    own files were made; ``stft``: log power of a plain short-time transform, 0.5-20 Hz."""
-    centre_s: Annotated[float, Field(gt=0, le=50)] = 50.0
-    """Middle seconds of the window that are used, such as 10 for a zoomed centre."""
-    window_samples: Annotated[int, Field(ge=16, le=2048)] | None = None
-    """Samples (200 Hz) a frame; the recipe's own where absent."""
-    hop_samples: Count | None = None
-    """Samples from one frame to the next; the recipe's own where absent."""
-    band_hz: BandHz = None
-    """Zero-phase band-pass of the bipolar signals first; none where absent."""
-    clip_uv: Positive | None = None
-    """Bipolar signals are clipped to +- this first (high-ranking teams: 1024)."""
-    gaps: Gaps = "mean"
-    """NaN of a bipolar signal become its mean (published), straight lines, or 0."""
-
-
-class RawRecipe(Frozen):
-    """Bipolar signals of an EEG window of 50 s; what decides their values."""
-
-    rate_hz: Annotated[int, Field(ge=10, le=200)] = 100
-    """Samples a second after resampling."""
-    centre_s: Annotated[float, Field(gt=0, le=50)] = 50.0
-    """Middle seconds of the window that are used."""
-    band_hz: BandHz = (0.5, 20.0)
-    """Zero-phase band-pass before all else; none where absent."""
-    clip_uv: Positive = 1024.0
-    """Signals are clipped to +- this, microvolts."""
-    scale_uv: Positive = 32.0
-    """Microvolts that become 1."""
-    midline: bool = True
-    """The pairs Fz-Cz and Cz-Pz after the sixteen of the chains."""
-    gaps: Gaps = "mean"
-    """NaN of a signal become its mean, straight lines, or 0."""
-
-
-class InputConfig(Frozen):
-    """What the model sees."""
-
-    source: Literal["kaggle"] = "kaggle"
-    """Packed source: the competition's own ten-minute spectrograms."""
-    views: Annotated[tuple[View, ...], Field(min_length=1)] = ("panels",)
-    """Images made of the four panels; several are joined side by side."""
-    normalisation: Normalisation = "per_image"
-    """``global`` is fitted once a fold, on all of its training rows."""
-    pool: tuple[Count, Count] = (1, 1)
-    """Blocks (frequency, time) over which log power is averaged before all else."""
-    size: tuple[Count, Count] | None = None
-    """Height and width to which the image is resized (bilinear), or as it is."""
+    unusable: Literal["keep", "drop", "error"] = "keep"
+    """Rows without any usable signal in some source that the study uses: ``keep`` as
+    zeros, ``drop`` after folds were drawn from all rows, or stop with an ``error``."""
 
 
 class ModelConfig(Frozen):
@@ -304,9 +241,9 @@ class Space(Frozen):
     """A search space: an experiment and what is searched around it."""
 
     experiment: Experiment = Experiment()
-    search: dict[str, Parameter] = {}
+    search: dict[str, Parameter] = Field(default_factory=dict)
     """Dotted path into the experiment -> parameter."""
-    start: list[dict[str, Any]] = []
+    start: list[dict[str, Any]] = Field(default_factory=list)
     """Points to try first: dotted path -> value or label."""
     study: StudyConfig = StudyConfig()
     resources: ResourcesConfig = ResourcesConfig()
@@ -320,12 +257,13 @@ class Space(Frozen):
 def canonical(experiment: Experiment) -> dict[str, Any]:
     """What of an experiment changes its results, as plain data.
 
-    Names are dropped, stages inherit, a threshold that no stage uses is dropped.
-    The path of a weights file is dropped too: its content belongs to the key
+    Names are dropped, stages inherit, and thresholds and sources that nothing uses
+    are dropped. So is the path of a weights file: its content belongs to the key
     that the fold store makes (see ``experiment.fold_key``).
     """
     data = experiment.model_dump(mode="json")
     del data["name"], data["model"]["weights_file"]
+    data["input"] = canonical_input(experiment.input)
     training = data["training"]
     for inherited in ("loss", "learning_rate", "cutmix", "stage_threshold"):
         del training[inherited]

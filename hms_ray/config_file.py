@@ -11,10 +11,16 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from hms_ray.config import Experiment, Parameter, Space
+from hms_ray.config import EegRecipe, Experiment, Parameter, RawRecipe, Space
 from hms_ray.errors import ConfigError
 
 Model = TypeVar("Model", bound=BaseModel)
+
+RECIPE_PATHS = {
+    *(f"input.eeg.{name}" for name in EegRecipe.model_fields),
+    *(f"input.raw.{name}" for name in RawRecipe.model_fields),
+}
+"""Paths in an experiment that decide the values of packs."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -184,6 +190,9 @@ def parameter_values(parameter: Parameter) -> dict[str, Any]:
 
 def _search_faults(space: Space, path: str) -> list[str]:
     """A searched path must lead to a value, and every value must fit there."""
+    if path in RECIPE_PATHS and space.search[path].choices is None:
+        # Each value is a pack of its own, and a range has too many.
+        return [f"search.{path}: what decides a pack's values is searched by choices"]
     faults = []
     for label, value in parameter_values(space.search[path]).items():
         try:

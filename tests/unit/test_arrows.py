@@ -10,6 +10,7 @@ PACKAGE = Path(__file__).parents[2] / "hms_ray"
 # Low to high: a room imports itself and rooms of lower layers only.
 LAYERS = [
     {"errors"},
+    {"config_input"},
     {"config"},
     {"config_file"},
     {"competition"},
@@ -17,7 +18,7 @@ LAYERS = [
     {"folds", "pack"},
     {"evaluate"},
     {"simulate"},
-    {"augment", "normalise", "model"},
+    {"augment", "normalise", "pool", "model"},
     {"views"},
     {"train"},
     {"fold_store"},
@@ -30,13 +31,20 @@ LAYERS = [
     {"__main__"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
-WITHOUT_TORCH = {"errors", "config", "config_file", "competition", "folds", "pack"} | {
-    "evaluate",
-    "simulate",
-    "fold_store",
-    "prepare",
-    "study",
-}
+WITHOUT_TORCH = (
+    {"errors", "config_input", "config", "config_file", "competition"}
+    | {
+        "folds",
+        "pack",
+    }
+    | {
+        "evaluate",
+        "simulate",
+        "fold_store",
+        "prepare",
+        "study",
+    }
+)
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
