@@ -161,7 +161,7 @@ def _pack(commands: Commands[argparse.ArgumentParser]) -> argparse.ArgumentParse
 
 def _run_pack(words: argparse.Namespace) -> int:
     from hms_ray.pack.build import build_pack, default_pack_dir
-    from hms_ray.pack.store import verify_pack
+    from hms_ray.pack.verify import verify_pack
     from hms_ray.report.progress import bar
 
     pack_dir = words.pack_dir or default_pack_dir(words.folder)

@@ -141,6 +141,22 @@ def parquet_shape(path: str | Path) -> tuple[int, tuple[str, ...]]:
         return file.metadata.num_rows, tuple(file.schema_arrow.names)
 
 
+def signal_rows(path: str | Path, form: SignalFormat) -> int:
+    """Rows of a signal file, as its footer says; columns and values are not judged.
+
+    Raises:
+        DataError: the file is missing, cut or damaged.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MissingFileError(f"{form.name} must exist", where=path)
+    try:
+        # Half the time of opening the file to read it, which has 401 columns to resolve.
+        return int(pq.read_metadata(path).num_rows)
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(path, form.name, error) from error
+
+
 @dataclass(frozen=True)
 class SignalFooter:
     """What a signal file's footer says.

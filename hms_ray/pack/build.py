@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 import uuid
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from hms_ray.config import digest
-from hms_ray.errors import PackError
-from hms_ray.pack.sources import input_files, input_signature, source_named
-from hms_ray.pack.store import Pack, open_pack, read_manifest
-from hms_ray.pack.write import Progress, write_pack
+from hms_ray.errors import DataError, PackError
+from hms_ray.pack.draft import Draft, DraftGone, ShardRecord
+from hms_ray.pack.inputs import input_files, input_signature
+from hms_ray.pack.layout import read_manifest
+from hms_ray.pack.make import make_shard
+from hms_ray.pack.parallel import Mapper, default_workers, in_process
+from hms_ray.pack.plan import Plan, Shard, plan_pack
+from hms_ray.pack.sources import PackSource, source_named
+from hms_ray.pack.store import Pack, open_pack
+from hms_ray.pack.windows import Windows as Windows
+from hms_ray.pack.windows import windows_of as windows_of
+from hms_ray.pack.write import write_tables
+
+Progress = Callable[[int, int], None]
 
 _DRAFT_AGE_S: Final = 24 * 3600.0
-"""A draft untouched for this long is a killed builder's: a living one writes all the time."""
+"""A draft untouched for this long is given up: a living packer writes all the time."""
 _MAX_THREADS: Final = 8
-"""Threads share one interpreter for part of the work; more bring nothing."""
+"""Footers are parsed by C++ code that lets other threads run; disks like a few readers."""
+_ATTEMPTS: Final = 3
 _OTHER_DIR: Final = "Name another folder with --pack-dir DIR."
 
 
@@ -28,83 +39,176 @@ def default_pack_dir(folder: str | Path) -> Path:
     return Path(folder) / "packed"
 
 
-def pack_path(pack_dir: str | Path, source: str = "kaggle") -> Path:
-    """The folder of a source's pack, by its present recipe; it need not exist.
+def pack_path(
+    pack_dir: str | Path, source: PackSource | str = "kaggle", windows: Windows | None = None
+) -> Path:
+    """The folder of a pack, by its present recipe and its windows; it need not exist.
 
     Raises:
         PackError: an unknown source.
     """
-    return Path(pack_dir) / f"{source}-{digest(source_named(source).recipe)[:12]}"
+    form = source_named(source) if isinstance(source, str) else source
+    name = form.recipe if windows is None else [form.recipe, windows.digest]
+    return Path(pack_dir) / f"{form.name}-{digest(name)[:12]}"
 
 
-def find_pack(folder: str | Path, pack_dir: str | Path, source: str = "kaggle") -> Pack | None:
+def find_pack(
+    folder: str | Path,
+    pack_dir: str | Path,
+    source: PackSource | str = "kaggle",
+    windows: Windows | None = None,
+) -> Pack | None:
     """The pack of a folder if it is there, whole, and made of the folder's present files.
 
     Args:
         folder: competition folder.
         pack_dir: where packs are kept.
         source: what is packed.
+        windows: which windows, for a source of windows.
 
     Raises:
         DataError: the folder has no files of that source.
-        PackError: an unknown source.
+        PackError: an unknown source, or windows missing.
     """
-    files = input_files(Path(folder), source_named(source))
-    return _current(pack_path(pack_dir, source), input_signature(files))
+    form = source_named(source) if isinstance(source, str) else source
+    form.require_windows(windows)
+    files = input_files(Path(folder), form.directory, windows)
+    return _current(pack_path(pack_dir, form, windows), input_signature(files))
 
 
 def build_pack(
     folder: str | Path,
     pack_dir: str | Path,
-    source: str = "kaggle",
+    source: PackSource | str = "kaggle",
+    windows: Windows | None = None,
     *,
     progress: Progress | None = None,
     workers: int | None = None,
+    mapper: Mapper | None = None,
     rebuild: bool = False,
 ) -> Pack:
-    """Packs all train recordings of a folder, or opens the pack made of them before.
+    """Packs a source of a folder, or opens the pack made of it before.
 
-    The pack is written to a draft folder and renamed when it is whole. Two
-    builders do no harm: the second finds the first's pack and drops its own.
+    Values are written shard by shard to a draft folder, which is renamed when it
+    is whole. A packer that is killed leaves its finished shards to the next one;
+    packers that run at once share the work.
 
     Args:
         folder: competition folder.
         pack_dir: where packs are kept; made where absent.
-        source: what is packed; ``kaggle``: the competition's own spectrograms.
-        progress: called with (recordings done, recordings in all).
-        workers: threads that read at once; as many as cores, at most 8, where absent.
+        source: what is packed; a name stands for its default recipe.
+        windows: which windows, for a source of windows; whole recordings are
+            all packed.
+        progress: called with (recordings or windows done, in all), first with
+            those that an earlier packer has finished.
+        workers: shards made at once on this machine, each by one core; as many
+            as cores where absent; 1 makes them in this thread.
+        mapper: makes shards elsewhere, in place of ``workers``.
         rebuild: build even if a pack of these files is there.
 
     Returns:
         The open pack.
 
     Raises:
-        DataError: the folder or a file is missing, unreadable or malformed.
+        DataError: the folder or a file is missing, unreadable, malformed or too
+            short, or has changed meanwhile.
         PackError: an unknown source, too little space, or a folder of packs
             that cannot be written.
     """
-    form = source_named(source)
-    target = pack_path(pack_dir, source)
-    files = input_files(Path(folder), form)
+    form = source_named(source) if isinstance(source, str) else source
+    form.require_windows(windows)
+    target = pack_path(pack_dir, form, windows)
+    files = input_files(Path(folder), form.directory, windows)
     signature = input_signature(files)
     if not rebuild and (pack := _current(target, signature)) is not None:
         return pack
-    workers = workers or min(_MAX_THREADS, os.cpu_count() or 1)
-    with ThreadPoolExecutor(workers) as pool:
-        lengths = list(pool.map(form.length, [file.path for file in files]))
-    draft = _make_draft(target)
+    workers = workers or default_workers()
+    plan = plan_pack(form, files, windows, signature, min(_MAX_THREADS, workers))
+    mapper = mapper or in_process(form, min(workers, len(plan.shards)))
+    for _ in range(_ATTEMPTS):
+        try:
+            return _build(target, plan, mapper, progress, rebuild)
+        except DraftGone:
+            if (pack := _current(target, signature)) is not None:
+                return pack
+    raise PackError(
+        "a draft of a pack must stay while it is written",
+        got="one that was removed",
+        where=target.parent,
+        fix="Run the command again.",
+    )
+
+
+def _build(
+    target: Path, plan: Plan, mapper: Mapper, progress: Progress | None, rebuild: bool
+) -> Pack:
     try:
-        _check_space(draft, sum(lengths) * form.n_values * 2)
-        write_pack(
-            draft, form, files, lengths, signature=signature, progress=progress, workers=workers
-        )
-        return _publish(draft, target, signature, rebuild)
+        draft = Draft(target, plan)
+        _drop_old_drafts(target, draft.path)
     except OSError as error:
         raise PackError(
-            "a pack must be written whole", got=error.strerror, where=target, fix=_OTHER_DIR
+            "the folder of packs must be writable",
+            got=error.strerror,
+            where=target.parent,
+            fix=_OTHER_DIR,
         ) from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    with draft:
+        # Another packer may have published since this one looked.
+        if not rebuild and (pack := _current(target, plan.signature)) is not None:
+            draft.drop()
+            return pack
+        try:
+            _check_space(draft, target.parent)
+            records = _fill(draft, plan, mapper, progress or (lambda done, total: None))
+            return _publish(draft, plan, records, target)
+        except OSError as error:
+            raise PackError(
+                "a pack must be written whole", got=error.strerror, where=target, fix=_OTHER_DIR
+            ) from error
+        except DataError:
+            # Whatever puts the file right changes the draft's name.
+            draft.drop()
+            raise
+        finally:
+            if draft.n_finished() == 0:
+                draft.drop()
+
+
+def _fill(draft: Draft, plan: Plan, mapper: Mapper, progress: Progress) -> list[ShardRecord]:
+    """Has every shard made that is not there yet; returns the records of all."""
+    records: dict[int, ShardRecord] = {}
+    done = 0
+
+    def adopt(shard: Shard) -> bool:
+        nonlocal done
+        record = draft.finished(shard)
+        if record is not None:
+            records[shard.number] = record
+            done += len(shard.items)
+        return record is not None
+
+    def todo() -> Iterator[Shard]:
+        later = []
+        for shard in unfinished:
+            if not draft.claim(shard):
+                later.append(shard)
+            else:
+                yield shard
+        # What others had begun is done by now, or they are gone.
+        for shard in later:
+            if adopt(shard):
+                progress(done, plan.n_items)
+            else:
+                yield shard
+
+    unfinished = [shard for shard in plan.shards if not adopt(shard)]
+    progress(done, plan.n_items)
+    for made in mapper(partial(make_shard, plan.source), todo()):
+        shard = plan.shards[made.number]
+        records[shard.number] = draft.commit(shard, made)
+        done += len(shard.items)
+        progress(done, plan.n_items)
+    return [records[shard.number] for shard in plan.shards]
 
 
 def _current(target: Path, signature: str) -> Pack | None:
@@ -117,58 +221,40 @@ def _current(target: Path, signature: str) -> Pack | None:
         return None
 
 
-def _make_draft(target: Path) -> Path:
-    draft = _draft_name(target)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        draft.mkdir()
-        for old in target.parent.glob(f".{target.name}.*"):
-            newest = max((path.stat().st_mtime for path in (old, *old.glob("*"))), default=0)
-            if time.time() - newest > _DRAFT_AGE_S:
-                shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        raise PackError(
-            "the folder of packs must be writable",
-            got=error.strerror,
-            where=target.parent,
-            fix=_OTHER_DIR,
-        ) from error
-    return draft
+def _drop_old_drafts(target: Path, own: Path) -> None:
+    for old in target.parent.glob(f".{target.name}.*"):
+        newest = max((path.stat().st_mtime for path in (old, *old.rglob("*"))), default=0)
+        if old != own and time.time() - newest > _DRAFT_AGE_S:
+            shutil.rmtree(old, ignore_errors=True)
 
 
-def _draft_name(target: Path) -> Path:
-    return target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-
-
-def _check_space(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
+def _check_space(draft: Draft, folder: Path) -> None:
+    needed, free = draft.unwritten_bytes(), shutil.disk_usage(folder).free
     if free < needed:
         raise PackError(
             f"a pack of these files needs {needed / 1e9:.2f} GB of free space",
             got=f"{free / 1e9:.2f} GB",
-            where=folder.parent,
+            where=folder,
             fix=_OTHER_DIR,
         )
 
 
-def _publish(draft: Path, target: Path, signature: str, rebuild: bool) -> Pack:
+def _publish(draft: Draft, plan: Plan, records: list[ShardRecord], target: Path) -> Pack:
     """Moves a whole draft to its place."""
-    if not rebuild and (other := _current(target, signature)) is not None:
-        return other
     # A folder cannot be renamed onto a full one. Whoever has the old pack open
     # keeps its mapped pages.
-    old = _draft_name(target)
-    try:
-        if target.exists():
-            target.rename(old)
-        draft.rename(target)
-    except OSError:
-        if old.exists() and not target.exists():
-            old.rename(target)
-        # Another builder was quicker by a moment.
-        if not rebuild and (other := _current(target, signature)) is not None:
-            return other
-        raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
+    old = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    with draft.locked():
+        write_tables(draft.pack, plan, records)
+        try:
+            if target.exists():
+                target.rename(old)
+            draft.pack.rename(target)
+        except OSError:
+            if old.exists() and not target.exists():
+                old.rename(target)
+            raise
+        finally:
+            shutil.rmtree(old, ignore_errors=True)
+    draft.drop()
     return open_pack(target)

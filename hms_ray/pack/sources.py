@@ -2,83 +2,100 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hms_ray.competition.file_errors import EmptyFileError, MissingFileError
 from hms_ray.competition.read import (
     SPECTROGRAM_FORMAT,
-    read_signal_footer,
     read_spectrogram,
+    signal_rows,
 )
 from hms_ray.competition.schema import (
+    EEG_RATE_HZ,
+    EEG_WINDOW_SAMPLES,
     N_FREQUENCIES,
     PANELS,
     SPECTROGRAM_COLUMNS,
     SPECTROGRAM_STEP_S,
     SPECTROGRAM_WINDOW_ROWS,
 )
-from hms_ray.config import digest
-from hms_ray.errors import DataError, PackError
+from hms_ray.config import EegRecipe, RawRecipe, digest
+from hms_ray.errors import PackError
+from hms_ray.pack.windows import Windows
+
+Kind = Literal["recordings", "windows"]
 
 LOG_LOW: Final = -4.0
 LOG_HIGH: Final = 8.0
 """Natural logs of the smallest and largest power kept (published: clip to [e^-4, e^8])."""
+SOURCES: Final = ("kaggle", "eeg", "raw")
+"""Names of sources; ``eeg`` and ``raw`` are packed by any recipe of theirs."""
 
 
 @dataclass(frozen=True)
 class PackSource:
-    """A source of packed values.
+    """A source of packed values. Pickles, so that any process can make its values.
 
     Attributes:
+        name: ``kaggle``, ``eeg`` or ``raw``.
+        kind: ``recordings``: every recording is packed whole, and a window may
+            start anywhere in it; ``windows``: only the windows that are asked
+            for, made from EEGs one by one.
         recipe: everything that decides the values, as plain data; its hash is
             part of a pack's name and fingerprint.
         directory: folder of the input files within a competition folder, one
             ``<recording id>.parquet`` a recording.
         panels: names of the P panels.
         n_frequencies: F, frequencies a panel.
-        window: positions that a training row uses.
+        window: T, positions that a training row uses.
         step_s: seconds from one position to the next.
-        length: input file -> number of positions, without reading the values.
-        read: input file -> float16 (length, P * F).
+        length: (kind ``recordings``) input file -> number of positions,
+            without reading the values.
+        read: (kind ``recordings``) input file -> float16 (length, P * F).
+        make: (kind ``windows``) float32 (B, 10000, 20) microvolts, NaN where
+            missing -> float16 (B, T, P * F).
+        used: (kind ``windows``) first and last + 1 sample of the 10,000 that
+            the recipe looks at.
     """
 
+    name: str
+    kind: Kind
     recipe: dict[str, Any]
     directory: str
     panels: tuple[str, ...]
     n_frequencies: int
     window: int
     step_s: float
-    length: Callable[[Path], int]
-    read: Callable[[Path], NDArray[np.float16]]
+    length: Callable[[Path], int] | None = None
+    read: Callable[[Path], NDArray[np.float16]] | None = None
+    make: Callable[[NDArray[np.float32]], NDArray[np.float16]] | None = None
+    used: tuple[int, int] = (0, EEG_WINDOW_SAMPLES)
 
     @property
     def n_values(self) -> int:
         """Values a position."""
         return len(self.panels) * self.n_frequencies
 
+    def require_windows(self, windows: Windows | None) -> None:
+        """Makes sure that windows are given where, and only where, they are needed.
 
-@dataclass(frozen=True)
-class InputFile:
-    """A file to pack.
-
-    Attributes:
-        number: id of the recording.
-        path: where the file is.
-        n_bytes: its size.
-        mtime_ns: when it was changed last, nanoseconds.
-    """
-
-    number: int
-    path: Path
-    n_bytes: int
-    mtime_ns: int
+        Raises:
+            PackError: none for a source of windows, or some for another.
+        """
+        if self.kind == "windows" and windows is None:
+            raise PackError(
+                f"packing {self.name} needs the windows of training rows",
+                got="none",
+                fix="Name an experiment with --for FILE.",
+            )
+        if self.kind == "recordings" and windows is not None:
+            raise ValueError(f"{self.name} packs whole recordings, not windows")
 
 
 def log_power(power: NDArray[np.float32]) -> NDArray[np.float16]:
@@ -98,8 +115,11 @@ def log_power(power: NDArray[np.float32]) -> NDArray[np.float16]:
     return np.log(values, out=values).astype(np.float16)
 
 
-SOURCES: Final[dict[str, PackSource]] = {
-    "kaggle": PackSource(
+def kaggle_source() -> PackSource:
+    """The competition's own spectrograms, packed whole as log power."""
+    return PackSource(
+        name="kaggle",
+        kind="recordings",
         recipe={
             "source": "kaggle",
             "version": 1,
@@ -114,51 +134,63 @@ SOURCES: Final[dict[str, PackSource]] = {
         n_frequencies=N_FREQUENCIES,
         window=SPECTROGRAM_WINDOW_ROWS,
         step_s=SPECTROGRAM_STEP_S,
-        length=lambda path: read_signal_footer(path, SPECTROGRAM_FORMAT).n_rows,
-        read=lambda path: log_power(read_spectrogram(path)),
+        length=_spectrogram_rows,
+        read=_read_log_power,
     )
-}
+
+
+def eeg_source(name: str, recipe: EegRecipe | RawRecipe) -> PackSource:
+    """Values made from the 50 s windows of training rows.
+
+    A window is stored without a margin around it; a source with one would store
+    longer windows and let ``Pack.locate`` accept starts within the margin.
+
+    Args:
+        name: ``eeg`` or ``raw``.
+        recipe: what is made of a window.
+
+    Raises:
+        ConfigError: a recipe that cannot be followed.
+    """
+    # They bring torch, which packs of spectrograms and open packs do without.
+    from hms_ray.pack.eeg import make_values
+    from hms_ray.signal.recipes import described, layout_of
+
+    layout = layout_of(recipe)
+    n_used = min(EEG_WINDOW_SAMPLES, round(recipe.centre_s * EEG_RATE_HZ))
+    first = (EEG_WINDOW_SAMPLES - n_used) // 2
+    return PackSource(
+        name=name,
+        kind="windows",
+        recipe={"source": name, "version": 1, "dtype": "float16", "made": described(recipe)},
+        directory="train_eegs",
+        panels=tuple(layout.panels),
+        n_frequencies=layout.n_frequencies,
+        window=layout.n_times,
+        step_s=layout.step_s,
+        make=partial(make_values, recipe),
+        used=(first, first + n_used),
+    )
 
 
 def source_named(name: str) -> PackSource:
-    """A source by its name.
+    """A source by its name, with its default recipe.
 
     Raises:
         PackError: there is none of that name.
     """
-    if name not in SOURCES:
-        raise PackError(f"a source must be one of {', '.join(SOURCES)}", got=name)
-    return SOURCES[name]
+    if name == "kaggle":
+        return kaggle_source()
+    if name == "eeg":
+        return eeg_source(name, EegRecipe())
+    if name == "raw":
+        return eeg_source(name, RawRecipe())
+    raise PackError(f"a source must be one of {', '.join(SOURCES)}", got=name)
 
 
-def input_files(folder: Path, source: PackSource) -> list[InputFile]:
-    """All files of a source in a competition folder, sorted by id.
-
-    Raises:
-        DataError: no such folder, nothing in it, or a name that is not an id.
-    """
-    directory = folder / source.directory
-    if not directory.is_dir():
-        rule = f"a competition folder must hold {source.directory}/"
-        raise MissingFileError(rule, where=folder)
-    files = []
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            name, _, suffix = entry.name.partition(".")
-            if suffix != "parquet":
-                continue
-            if not name.isdecimal():
-                raise DataError(
-                    "a recording's file must be named by its id", got=entry.name, where=directory
-                )
-            status = entry.stat()
-            path = directory / entry.name
-            files.append(InputFile(int(name), path, status.st_size, status.st_mtime_ns))
-    if not files:
-        raise EmptyFileError("a folder of recordings must hold files", got="none", where=directory)
-    return sorted(files, key=lambda file: file.number)
+def _spectrogram_rows(path: Path) -> int:
+    return signal_rows(path, SPECTROGRAM_FORMAT)
 
 
-def input_signature(files: list[InputFile]) -> str:
-    """A hash that changes whenever names, sizes or times of the files do."""
-    return digest([[file.number, file.n_bytes, file.mtime_ns] for file in files])
+def _read_log_power(path: Path) -> NDArray[np.float16]:
+    return log_power(read_spectrogram(path))

@@ -1,40 +1,26 @@
-"""Layout, fingerprint, checksums and memory maps of packs.
-
-A pack holds whole recordings of one source, made by one recipe, as one array::
-
-    <source>-<first 12 digits of the recipe's hash>/
-        values.npy           float16 (n_positions, P * F), recordings end to end
-        recordings.parquet   recording_id, offset, length (int64), sorted by id
-        manifest.json        format, recipe, fingerprint, sizes, checksums
-
-A training row is (recording, start), so every row unit and every shift of a
-window shares one pack.
-"""
+"""Open packs: memory maps, and where a row's window is."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
-from hms_ray.config import digest
 from hms_ray.errors import PackError
-
-FORMAT: Final = 1
-"""Raised when the layout changes; packs of other formats are refused."""
-VALUES_FILE: Final = "values.npy"
-RECORDINGS_FILE: Final = "recordings.parquet"
-MANIFEST_FILE: Final = "manifest.json"
-BUILD: Final = "Build it with: hms-ray pack DIR"
-BUILD_AGAIN: Final = "Build it again with: hms-ray pack DIR --rebuild"
-_CHUNK_BYTES: Final = 1 << 22
+from hms_ray.pack.layout import (
+    BUILD_AGAIN,
+    MISSING_FILE,
+    RECORDINGS_FILE,
+    VALUES_FILE,
+    damaged,
+    read_manifest,
+)
+from hms_ray.pack.windows import N_SCALP
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +30,7 @@ class Pack:
     Attributes:
         path: the pack's folder.
         source: name of the source, such as ``kaggle``.
+        kind: ``recordings``, in which windows start anywhere, or ``windows``.
         recipe: what was done to the source's values, as plain data.
         fingerprint: SHA-256 (hex) of recipe, recordings and values; the same
             for equal content, wherever and whenever it was packed.
@@ -51,22 +38,33 @@ class Pack:
         n_frequencies: F, frequencies a panel.
         window: positions that a training row uses.
         step_s: seconds from one position to the next.
+        n_samples: (windows) samples of each scalp channel that the recipe uses.
         recordings: index ``recording_id`` (int64, sorted), columns ``offset``
-            (first position) and ``length`` (positions), int64.
+            (first position), ``length`` (positions) and ``n_missing``, int64:
+            the recording's values that are NaN. For windows the index is the
+            EEG's id, sorted by (id, ``start``), and there are two columns more:
+            ``start`` (int64, first sample of the 10,000) and ``usable`` (bool);
+            ``n_missing`` counts samples of the scalp channels, before gaps were
+            filled.
         values: float16 (n_positions, P * F), panel-major, NaN possible. Mapped
             copy-on-write: pages are shared between processes.
+        missing: (recordings) uint16 (n_positions,), NaN values of each
+            position, mapped; None for windows.
     """
 
     path: Path
     source: str
+    kind: Literal["recordings", "windows"]
     recipe: dict[str, Any]
     fingerprint: str
     panels: tuple[str, ...]
     n_frequencies: int
     window: int
     step_s: float
+    n_samples: int
     recordings: pd.DataFrame
     values: NDArray[np.float16]
+    missing: NDArray[np.uint16] | None
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A worker gets the path, never a copy of the array.
@@ -77,29 +75,22 @@ class Pack:
 
         Args:
             recording_ids: (N,) whole numbers.
-            starts: (N,) first position of each window within its recording.
+            starts: (N,) first position of each window within its recording; for
+                a pack of windows the first sample of a window that it holds.
 
         Returns:
             int64 (N,).
 
         Raises:
-            PackError: naming the first recording that is not in the pack, or
-                the first window that leaves its recording.
+            PackError: naming the first recording or window that is not in the
+                pack, or the first window that leaves its recording.
         """
-        ids = np.asarray(recording_ids, np.int64)
-        first = np.asarray(starts, np.int64)
-        if ids.shape != first.shape or ids.ndim != 1:
-            raise ValueError(f"ids and starts must be two lists, got {ids.shape}, {first.shape}")
-        rows = self.recordings.index.get_indexer(pd.Index(ids))
-        if (rows < 0).any():
-            unknown = ids[rows < 0]
-            raise PackError(
-                f"a row's recording must be in the pack of {self.source}",
-                got=f"{unknown[0]}" + _and_more(np.unique(unknown).size - 1),
-                where=self.path,
-                fix=BUILD_AGAIN,
-            )
-        lengths = self.recordings["length"].to_numpy()[rows]
+        ids, first = _pairs(recording_ids, starts)
+        offsets = self.recordings["offset"].to_numpy()
+        if self.kind == "windows":
+            return np.asarray(offsets[self._window_lines(ids, first)], np.int64)
+        lines = self._recording_lines(ids)
+        lengths = self.recordings["length"].to_numpy()[lines]
         outside = (first < 0) | (first + self.window > lengths)
         if outside.any():
             k = int(np.argmax(outside))
@@ -109,7 +100,105 @@ class Pack:
                 where=f"{self.source} recording {ids[k]}",
                 fix="See what is wrong with: hms-ray check DIR",
             )
-        return np.asarray(self.recordings["offset"].to_numpy()[rows] + first, np.int64)
+        return np.asarray(offsets[lines] + first, np.int64)
+
+    def missing_share(self, recording_ids: ArrayLike, starts: ArrayLike) -> NDArray[np.float64]:
+        """How much of each row's window is missing, from 0 to 1.
+
+        Of a recording: the share of the window's values that are NaN. Of an EEG:
+        the share of the scalp channels' samples, among those that the recipe
+        uses, that were NaN or infinite before gaps were filled.
+
+        Args:
+            recording_ids: (N,) as of ``locate``.
+            starts: (N,) as of ``locate``.
+
+        Returns:
+            float64 (N,).
+
+        Raises:
+            PackError: as of ``locate``.
+        """
+        if self.missing is None:
+            lines = self._window_lines(*_pairs(recording_ids, starts))
+            gaps = self.recordings["n_missing"].to_numpy(np.float64)[lines]
+            return np.asarray(gaps / (N_SCALP * self.n_samples), np.float64)
+        first = self.locate(recording_ids, starts)
+        before = np.concatenate([[0], np.cumsum(self.missing, dtype=np.int64)])
+        n_missing = before[first + self.window] - before[first]
+        return n_missing / (self.window * self.values.shape[1])
+
+    def usable(self, recording_ids: ArrayLike, starts: ArrayLike) -> NDArray[np.bool_]:
+        """Whether there is any signal in each row's window.
+
+        A recording's window has none where all its values are NaN, an EEG's where
+        every scalp channel is one constant or NaN over all samples that the
+        recipe uses; such a window of an EEG is stored as zeros.
+
+        Args:
+            recording_ids: (N,) as of ``locate``.
+            starts: (N,) as of ``locate``.
+
+        Returns:
+            bool (N,).
+
+        Raises:
+            PackError: as of ``locate``.
+        """
+        if self.kind == "windows":
+            lines = self._window_lines(*_pairs(recording_ids, starts))
+            return np.asarray(self.recordings["usable"].to_numpy()[lines], np.bool_)
+        return self.missing_share(recording_ids, starts) < 1
+
+    def _recording_lines(self, ids: NDArray[np.int64]) -> NDArray[np.intp]:
+        """Lines of ``recordings`` of whole recordings."""
+        lines = self.recordings.index.get_indexer(pd.Index(ids))
+        if (lines < 0).any():
+            unknown = ids[lines < 0]
+            raise PackError(
+                f"a row's recording must be in the pack of {self.source}",
+                got=f"{unknown[0]}" + _and_more(np.unique(unknown).size - 1),
+                where=self.path,
+                fix=BUILD_AGAIN,
+            )
+        return lines
+
+    def _window_lines(self, ids: NDArray[np.int64], starts: NDArray[np.int64]) -> NDArray[np.intp]:
+        """Lines of ``recordings`` of windows."""
+        held = pd.MultiIndex.from_arrays([self.recordings.index, self.recordings["start"]])
+        lines = held.get_indexer(pd.MultiIndex.from_arrays([ids, starts]))
+        if (lines < 0).any():
+            k = int(np.argmax(lines < 0))
+            raise PackError(
+                f"a row's window must be in the pack of {self.source}",
+                got=f"EEG {ids[k]} from sample {starts[k]}" + _and_more(int((lines < 0).sum()) - 1),
+                where=self.path,
+                fix="Pack the rows of an experiment with: hms-ray pack DIR --for FILE",
+            )
+        return lines
+
+
+def unusable_rows(pack: Pack, recording_ids: ArrayLike, starts: ArrayLike) -> NDArray[np.int64]:
+    """Rows without any signal, for whoever decides what becomes of them.
+
+    Args:
+        pack: an open pack.
+        recording_ids: (N,) as of ``Pack.locate``.
+        starts: (N,) as of ``Pack.locate``.
+
+    Returns:
+        int64, places among the N, increasing.
+    """
+    return np.flatnonzero(~pack.usable(recording_ids, starts)).astype(np.int64)
+
+
+def _pairs(
+    recording_ids: ArrayLike, starts: ArrayLike
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    ids, first = np.asarray(recording_ids, np.int64), np.asarray(starts, np.int64)
+    if ids.shape != first.shape or ids.ndim != 1:
+        raise ValueError(f"ids and starts must be two lists, got {ids.shape}, {first.shape}")
+    return ids, first
 
 
 def open_pack(path: str | Path) -> Pack:
@@ -126,102 +215,29 @@ def open_pack(path: str | Path) -> Pack:
     try:
         recordings = pd.read_parquet(path / RECORDINGS_FILE).set_index("recording_id")
         values = np.load(path / VALUES_FILE, mmap_mode="c")
+        missing = None
+        if manifest["kind"] == "recordings":
+            missing = np.load(path / MISSING_FILE, mmap_mode="r")
     except (ValueError, KeyError, OSError, pa.ArrowException) as error:
-        raise _damaged(path, str(error)) from error
+        raise damaged(path, str(error)) from error
     shape = (int(recordings["length"].sum()), len(manifest["panels"]) * manifest["n_frequencies"])
     if values.shape != shape or values.dtype != np.float16:
-        raise _damaged(path, f"{values.dtype} {values.shape} where float16 {shape} belongs")
+        raise damaged(path, f"{values.dtype} {values.shape} where float16 {shape} belongs")
     return Pack(
         path=path,
         source=manifest["source"],
+        kind=manifest["kind"],
         recipe=manifest["recipe"],
         fingerprint=manifest["fingerprint"],
         panels=tuple(manifest["panels"]),
         n_frequencies=manifest["n_frequencies"],
         window=manifest["window"],
         step_s=manifest["step_s"],
+        n_samples=manifest["n_samples"],
         recordings=recordings,
         values=values,
+        missing=missing,
     )
-
-
-def verify_pack(path: str | Path) -> Pack:
-    """Opens a pack after reading it whole and comparing it with its checksums.
-
-    Raises:
-        PackError: as for ``open_pack``, or naming the file whose content or the
-            manifest whose fingerprint is not what was written.
-    """
-    path = Path(path)
-    pack = open_pack(path)
-    manifest = read_manifest(path)
-    for name, file in manifest["files"].items():
-        found = file_sha256(path / name)
-        if found != file["sha256"]:
-            raise PackError(
-                "a pack's file must be as it was written",
-                got=f"SHA-256 {found[:12]} instead of {file['sha256'][:12]}",
-                where=path / name,
-                fix=BUILD_AGAIN,
-            )
-    content = manifest["files"][VALUES_FILE]["sha256"]
-    if pack_fingerprint(pack.recipe, pack.recordings, content) != pack.fingerprint:
-        raise _damaged(path, "a fingerprint of other content")
-    return pack
-
-
-def pack_fingerprint(recipe: dict[str, Any], recordings: pd.DataFrame, values_sha256: str) -> str:
-    """SHA-256 (hex) of a pack's content.
-
-    Args:
-        recipe: plain data.
-        recordings: as of ``Pack``. Its numbers count, not its file: parquet
-            files name the version of their writer.
-        values_sha256: checksum of ``values.npy``.
-    """
-    index = hashlib.sha256()
-    for numbers in (recordings.index, recordings["offset"], recordings["length"]):
-        index.update(numbers.to_numpy().astype("<i8").tobytes())
-    return digest({"recipe": recipe, "recordings": index.hexdigest(), "values": values_sha256})
-
-
-def read_manifest(path: Path) -> dict[str, Any]:
-    """A pack's manifest.
-
-    Raises:
-        PackError: none there, not JSON, or of another format.
-    """
-    file = path / MANIFEST_FILE
-    try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise PackError("a pack must have been built", where=path, fix=BUILD) from None
-    except (OSError, ValueError) as error:
-        raise _damaged(file, str(error)) from error
-    found = manifest.get("format") if isinstance(manifest, dict) else None
-    if found != FORMAT:
-        raise PackError(
-            f"a pack must be of format {FORMAT}", got=repr(found), where=file, fix=BUILD_AGAIN
-        )
-    missing = [key for key in MANIFEST_KEYS if key not in manifest]
-    if missing:
-        raise _damaged(file, f"no {', '.join(missing)}")
-    return dict(manifest)
-
-
-MANIFEST_KEYS: Final = (
-    *("format", "source", "recipe", "fingerprint", "panels", "n_frequencies"),
-    *("window", "step_s", "files", "input_signature"),
-)
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 (hex) of a file, read in pieces."""
-    content = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(_CHUNK_BYTES):
-            content.update(piece)
-    return content.hexdigest()
 
 
 def _check_size(file: Path, expected: int) -> None:
@@ -236,10 +252,6 @@ def _check_size(file: Path, expected: int) -> None:
             where=file,
             fix=BUILD_AGAIN,
         )
-
-
-def _damaged(where: Path, got: str) -> PackError:
-    return PackError("a pack must be whole", got=got, where=where, fix=BUILD_AGAIN)
 
 
 def _and_more(n: int) -> str:

@@ -1,147 +1,107 @@
-"""Writes a pack's three files, recording by recording."""
+"""The tables of a pack whose values are all written."""
 
 from __future__ import annotations
 
-import hashlib
-import io
-import itertools
 import json
-import os
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hms_ray.errors import DataError
-from hms_ray.pack.sources import InputFile, PackSource
-from hms_ray.pack.store import (
+from hms_ray.pack.draft import ShardRecord, write_whole
+from hms_ray.pack.layout import (
     FORMAT,
     MANIFEST_FILE,
+    MISSING_FILE,
     RECORDINGS_FILE,
     VALUES_FILE,
     file_sha256,
     pack_fingerprint,
 )
+from hms_ray.pack.plan import Plan
 
-Progress = Callable[[int, int], None]
+_SHOWN: Final = 10
+"""Ids that a summary names."""
 
 
-def write_pack(
-    folder: Path,
-    source: PackSource,
-    files: Sequence[InputFile],
-    lengths: Sequence[int],
-    *,
-    signature: str,
-    progress: Progress | None,
-    workers: int,
-) -> None:
-    """Writes a pack into an empty folder; memory stays at a few recordings.
+def write_tables(folder: Path, plan: Plan, records: Sequence[ShardRecord]) -> None:
+    """Writes ``recordings.parquet`` and, last, ``manifest.json``.
 
     Args:
-        folder: where the three files go.
-        source: what is packed.
-        files: the recordings' files, sorted by id.
-        lengths: positions of each.
-        signature: kept in the manifest, to know the inputs again.
-        progress: called with (recordings done, recordings in all).
-        workers: threads that read at once.
+        folder: holds the values.
+        plan: what was packed.
+        records: of all shards, in their order.
 
     Raises:
-        DataError: a file is unreadable or malformed, or has changed meanwhile.
         OSError: the folder cannot be written or is full.
     """
-    sha256 = _write_values(folder / VALUES_FILE, source, files, lengths, progress, workers)
-    index = pd.Index([file.number for file in files], dtype="int64", name="recording_id")
-    recordings = pd.DataFrame({"length": lengths}, index=index, dtype="int64")
-    recordings.insert(0, "offset", recordings["length"].cumsum() - recordings["length"])
+    source = plan.source
+    recordings = _recordings(plan, records)
+    # A draft may hold the table of a packer that was killed while it wrote it.
     recordings.reset_index().to_parquet(folder / RECORDINGS_FILE, index=False)
-    checksums = {VALUES_FILE: sha256, RECORDINGS_FILE: file_sha256(folder / RECORDINGS_FILE)}
+    shards = [
+        {"first": shard.first, "n": shard.n_positions, "sha256": record.sha256}
+        | ({"missing_sha256": record.missing_sha256} if record.missing_sha256 else {})
+        for shard, record in zip(plan.shards, records, strict=True)
+    ]
     manifest = {
         "format": FORMAT,
-        "source": source.recipe["source"],
+        "source": source.name,
+        "kind": source.kind,
         "recipe": source.recipe,
-        "fingerprint": pack_fingerprint(source.recipe, recordings, sha256),
+        "fingerprint": pack_fingerprint(source.recipe, recordings, shards),
         "panels": source.panels,
         "n_frequencies": source.n_frequencies,
         "window": source.window,
         "step_s": source.step_s,
-        "n_recordings": len(files),
-        "n_positions": sum(lengths),
-        "input_signature": signature,
-        "files": {
-            name: {"bytes": (folder / name).stat().st_size, "sha256": checksum}
-            for name, checksum in checksums.items()
-        },
+        "n_samples": source.used[1] - source.used[0] if source.kind == "windows" else 0,
+        "n_items": plan.n_items,
+        "n_positions": plan.n_positions,
+        "input_signature": plan.signature,
+        "missing": _summary(recordings, records),
+        "files": _files(folder),
+        "shards": shards,
     }
-    _write_text(folder / MANIFEST_FILE, json.dumps(manifest, indent=2) + "\n")
+    write_whole(folder / MANIFEST_FILE, json.dumps(manifest, indent=1) + "\n")
 
 
-def _write_values(
-    path: Path,
-    source: PackSource,
-    files: Sequence[InputFile],
-    lengths: Sequence[int],
-    progress: Progress | None,
-    workers: int,
-) -> str:
-    """Writes ``values.npy``; returns its SHA-256, taken while writing."""
-    header = io.BytesIO()
-    shape = (sum(lengths), source.n_values)
-    np.lib.format.write_array_header_1_0(
-        header, {"descr": "<f2", "fortran_order": False, "shape": shape}
-    )
-    content = hashlib.sha256(header.getvalue())
-    with path.open("wb") as out:
-        out.write(header.getvalue())
-        parts = _in_order(lambda file: source.read(file.path), files, workers)
-        for done, (file, length, part) in enumerate(zip(files, lengths, parts, strict=True), 1):
-            if part.shape != (length, source.n_values):
-                raise DataError("a file must not change while it is packed", where=file.path)
-            data = np.ascontiguousarray(part, "<f2").data
-            content.update(data)
-            out.write(data)
-            if progress is not None:
-                progress(done, len(files))
-        _flush(out)
-    return content.hexdigest()
+def _recordings(plan: Plan, records: Sequence[ShardRecord]) -> pd.DataFrame:
+    items = [item for shard in plan.shards for item in shard.items]
+    length = np.array([item.length for item in items], np.int64)
+    table: dict[str, NDArray[Any]] = {
+        "offset": length.cumsum() - length,
+        "length": length,
+        "n_missing": np.concatenate([record.n_missing for record in records]).astype(np.int64),
+    }
+    if plan.source.kind == "windows":
+        start = np.array([item.start for item in items], np.int64)
+        usable = np.concatenate([record.usable for record in records]).astype(np.bool_)
+        table = {"start": start, **table, "usable": usable}
+    ids = pd.Index([item.file.number for item in items], dtype="int64", name="recording_id")
+    return pd.DataFrame(table, index=ids)
 
 
-def _in_order(
-    read: Callable[[InputFile], NDArray[np.float16]], files: Sequence[InputFile], workers: int
-) -> Iterator[NDArray[np.float16]]:
-    """Results in the order of the files, at most two a worker in memory."""
-    if workers <= 1:
-        yield from map(read, files)
-        return
-    todo = iter(files)
-    # Arrow and numpy let other threads run while they decode and compute.
-    pool = ThreadPoolExecutor(workers)
-    try:
-        waiting: deque[Future[NDArray[np.float16]]] = deque(
-            pool.submit(read, file) for file in itertools.islice(todo, 2 * workers)
-        )
-        while waiting:
-            result = waiting.popleft().result()
-            waiting.extend(pool.submit(read, file) for file in itertools.islice(todo, 1))
-            yield result
-    finally:
-        pool.shutdown(cancel_futures=True)
+def _summary(recordings: pd.DataFrame, records: Sequence[ShardRecord]) -> dict[str, Any]:
+    """Gaps and items without any signal, for whoever reads the manifest."""
+    usable = np.concatenate([record.usable for record in records]).astype(np.bool_)
+    unusable = recordings[~usable]
+    names = ["recording_id", *(["start"] if "start" in recordings else [])]
+    return {
+        "n_with_gaps": int((recordings["n_missing"] > 0).sum()),
+        "n_unusable": len(unusable),
+        "first_unusable": unusable.reset_index()[names][:_SHOWN].to_numpy().tolist(),
+    }
 
 
-def _write_text(path: Path, text: str) -> None:
-    with path.open("wb") as out:
-        out.write(text.encode())
-        _flush(out)
-
-
-def _flush(file: Any) -> None:
-    # A pack that is renamed to its place before its content is on the disk would
-    # be an empty pack after a power failure.
-    file.flush()
-    os.fsync(file.fileno())
+def _files(folder: Path) -> dict[str, dict[str, Any]]:
+    """Sizes, and the checksum of what is not checked shard by shard."""
+    files: dict[str, dict[str, Any]] = {
+        name: {"bytes": (folder / name).stat().st_size}
+        for name in (VALUES_FILE, MISSING_FILE, RECORDINGS_FILE)
+        if (folder / name).exists()
+    }
+    files[RECORDINGS_FILE]["sha256"] = file_sha256(folder / RECORDINGS_FILE)
+    return files

@@ -19,7 +19,8 @@ from hms_ray.competition.rows import make_rows
 from hms_ray.competition.schema import CLASSES, VOTE_COLUMNS
 from hms_ray.folds import make_folds
 from hms_ray.pack.build import build_pack
-from hms_ray.pack.store import open_pack, verify_pack
+from hms_ray.pack.store import open_pack
+from hms_ray.pack.verify import verify_pack
 from tests.competition_folder import write_competition_folder
 
 

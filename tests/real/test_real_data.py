@@ -20,7 +20,7 @@ from hms_ray.competition.rows import make_rows
 from hms_ray.competition.schema import CLASSES, TARGET_COLUMNS, VOTE_COLUMNS
 from hms_ray.folds import check_folds, folds_fingerprint, make_folds
 from hms_ray.pack.build import build_pack
-from hms_ray.pack.store import verify_pack
+from hms_ray.pack.verify import verify_pack
 
 pytestmark = pytest.mark.real
 

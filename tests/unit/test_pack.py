@@ -18,7 +18,8 @@ from hms_ray.errors import DataError, PackError
 from hms_ray.pack import build
 from hms_ray.pack.build import build_pack, default_pack_dir, find_pack, pack_path
 from hms_ray.pack.sources import log_power
-from hms_ray.pack.store import Pack, open_pack, verify_pack
+from hms_ray.pack.store import Pack, open_pack
+from hms_ray.pack.verify import verify_pack
 from tests.competition_folder import (
     spectrogram_values,
     write_competition_folder,
@@ -66,12 +67,16 @@ def test_values_are_the_log_of_every_recording(data: Path, built: Pack) -> None:
     assert built.values.dtype == np.float16
     assert built.values.shape == (built.recordings["length"].sum(), 400)
     assert built.recordings.index.tolist() == [40_002, 40_003, 41_000]
-    for number, (offset, length) in built.recordings.iterrows():
+    for number, (offset, length, n_missing) in built.recordings.iterrows():
         power = read_spectrogram(spectrogram_path(data, int(number)))
         assert len(power) == length
         expected = np.log(np.clip(power.astype(np.float64), np.exp(-4), np.exp(8)))
         found = built.values[offset : offset + length]
         np.testing.assert_array_equal(found, expected.astype(np.float16))
+        assert n_missing == np.isnan(power).sum()
+        np.testing.assert_array_equal(
+            built.missing[offset : offset + length], np.isnan(power).sum(axis=1)
+        )
     assert np.isnan(built.values).any()
 
 
@@ -80,6 +85,7 @@ def test_what_a_pack_says_of_itself(data: Path, built: Pack) -> None:
     assert built.path.name.startswith("kaggle-")
     assert sorted(file.name for file in built.path.iterdir()) == [
         "manifest.json",
+        "missing.npy",
         "recordings.parquet",
         "values.npy",
     ]
@@ -145,7 +151,7 @@ def test_values_are_mapped_and_the_file_is_safe(copy: Path) -> None:
 def test_asked_again_it_is_reused(data: Path, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     first = build_pack(data, tmp_path, progress=lambda *done: seen.append(done))
-    assert seen == [(1, 3), (2, 3), (3, 3)]
+    assert seen == [(0, 3), (3, 3)]
     before = (first.path / "values.npy").stat()
     seen.clear()
     again = build_pack(data, tmp_path, progress=lambda *done: seen.append(done))
@@ -156,7 +162,7 @@ def test_asked_again_it_is_reused(data: Path, tmp_path: Path) -> None:
     assert found is not None
     assert found.fingerprint == first.fingerprint
     build_pack(data, tmp_path, rebuild=True, progress=lambda *done: seen.append(done))
-    assert len(seen) == 3
+    assert len(seen) == 2
     assert (first.path / "values.npy").stat().st_ino != before.st_ino
     assert [path.name for path in tmp_path.iterdir()] == [first.path.name]
 
@@ -260,6 +266,14 @@ def test_a_pack_that_cannot_be_replaced_stays(
         "Name another folder with --pack-dir DIR."
     )
     assert before.stat().st_ino == inode
+    # What was written waits for the next attempt.
+    (draft,) = (path for path in tmp_path.iterdir() if path != before.parent)
+    assert draft.name.startswith(f".{built.path.name}.")
+    monkeypatch.undo()
+    seen: list[tuple[int, int]] = []
+    build_pack(data, tmp_path, rebuild=True, progress=lambda *done: seen.append(done))
+    assert seen == [(3, 3)]
+    assert before.stat().st_ino != inode
     assert [path.name for path in tmp_path.iterdir()] == [built.path.name]
 
 
@@ -323,12 +337,12 @@ def test_cut_and_missing_files(copy: Path) -> None:
 def test_other_formats_and_damaged_manifests(copy: Path) -> None:
     file = copy / "manifest.json"
     manifest = json.loads(file.read_text())
-    file.write_text(json.dumps(manifest | {"format": 2}))
-    assert refusal(open_pack, copy) == f"a pack must be of format 1, got 2, in {file}. {AGAIN}"
-    file.write_text(json.dumps({"format": 1, **{k: manifest[k] for k in ("source", "recipe")}}))
+    file.write_text(json.dumps(manifest | {"format": 1}))
+    assert refusal(open_pack, copy) == f"a pack must be of format 2, got 1, in {file}. {AGAIN}"
+    file.write_text(json.dumps({"format": 2, **{k: manifest[k] for k in ("source", "recipe")}}))
     assert refusal(open_pack, copy) == (
-        "a pack must be whole, got no fingerprint, panels, n_frequencies, window, step_s, files, "
-        f"input_signature, in {file}. {AGAIN}"
+        "a pack must be whole, got no kind, fingerprint, panels, n_frequencies, window, step_s, "
+        f"n_samples, files, shards, input_signature, in {file}. {AGAIN}"
     )
     file.write_text("{")
     assert refusal(open_pack, copy).startswith("a pack must be whole, got ")
@@ -343,7 +357,7 @@ def test_changed_values_are_found_by_verifying(copy: Path) -> None:
     open_pack(copy)
     message = refusal(verify_pack, copy)
     assert message.startswith("a pack's file must be as it was written, got SHA-256 ")
-    assert message.endswith(f", in {values}. {AGAIN}")
+    assert message.endswith(f", in {values}, shard 0: recordings 40002, 40003, 41000. {AGAIN}")
 
 
 def test_changed_fingerprint_is_found_by_verifying(copy: Path) -> None:
@@ -369,7 +383,9 @@ def test_inputs_that_cannot_be_packed(data: Path, tmp_path: Path) -> None:
     assert refusal(build_pack, tmp_path, tmp_path) == (
         f"a recording's file must be named by its id, got first.parquet, in {directory}"
     )
-    assert refusal(build_pack, data, tmp_path, "eeg") == "a source must be one of kaggle, got eeg"
+    assert refusal(build_pack, data, tmp_path, "ecg") == (
+        "a source must be one of kaggle, eeg, raw, got ecg"
+    )
 
 
 def test_a_folder_that_cannot_be_written(data: Path, tmp_path: Path) -> None:

@@ -1,0 +1,163 @@
+"""The values of one shard, made from the files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hms_ray.competition.read import read_eeg
+from hms_ray.competition.schema import EEG_WINDOW_SAMPLES, ELECTRODES
+from hms_ray.errors import DataError
+from hms_ray.pack.inputs import changed_file
+from hms_ray.pack.plan import Item, Shard
+from hms_ray.pack.sources import PackSource
+from hms_ray.pack.windows import N_SCALP
+
+_AT_ONCE: Final = 8
+"""Windows made at once: bounds the memory of what lies between EEG and spectrogram."""
+
+
+@dataclass(frozen=True, eq=False)
+class MadeShard:
+    """A shard's content.
+
+    Attributes:
+        number: of the shard.
+        values: float16 (n, P * F).
+        missing: uint16 (n,), NaN among a position's values; None for windows,
+            whose gaps are counted before they are filled.
+        n_missing: int64 (items,), values (of a recording) or samples of the
+            scalp channels (of a window) that are missing.
+        usable: bool (items,), whether there is any signal.
+        sha256: (hex) of ``values``.
+        missing_sha256: (hex) of ``missing``; empty where there is none.
+    """
+
+    number: int
+    values: NDArray[np.float16]
+    missing: NDArray[np.uint16] | None
+    n_missing: NDArray[np.int64]
+    usable: NDArray[np.bool_]
+    sha256: str
+    missing_sha256: str
+
+
+def make_shard(source: PackSource, shard: Shard) -> MadeShard:
+    """Reads a shard's files, each once, and makes its values.
+
+    Raises:
+        DataError: a file that is unreadable or malformed, that has changed since
+            the plan was made, or is too short for a window.
+    """
+    if source.kind == "recordings":
+        return _make_recordings(source, shard)
+    return _make_windows(source, shard)
+
+
+def _make_recordings(source: PackSource, shard: Shard) -> MadeShard:
+    values = np.empty((shard.n_positions, source.n_values), "<f2")
+    read = source.read
+    if read is None:
+        raise ValueError(f"{source.name} cannot read recordings")
+    first = 0
+    for item in shard.items:
+        part = read(item.file.path)
+        item.file.require_unchanged()
+        if part.shape != (item.length, source.n_values):
+            raise changed_file(item.file.path)
+        values[first : first + item.length] = part
+        first += item.length
+    missing = np.isnan(values).sum(axis=1, dtype="<u2")
+    starts = np.cumsum([0, *(item.length for item in shard.items[:-1])])
+    n_missing = np.add.reduceat(missing.astype(np.int64), starts)
+    sizes = np.array([item.length * source.n_values for item in shard.items])
+    return MadeShard(
+        number=shard.number,
+        values=values,
+        missing=missing,
+        n_missing=n_missing,
+        usable=n_missing < sizes,
+        sha256=_sha256(values),
+        missing_sha256=_sha256(missing),
+    )
+
+
+def _make_windows(source: PackSource, shard: Shard) -> MadeShard:
+    make = source.make
+    if make is None:
+        raise ValueError(f"{source.name} cannot make windows")
+    n = len(shard.items)
+    values = np.empty((n, source.window, source.n_values), "<f2")
+    n_missing, usable = np.zeros(n, np.int64), np.zeros(n, np.bool_)
+    batch = np.empty((min(n, _AT_ONCE), EEG_WINDOW_SAMPLES, len(ELECTRODES)), np.float32)
+    for k, window in enumerate(_eeg_windows(shard)):
+        n_missing[k], usable[k] = signal_facts(window[slice(*source.used)])
+        batch[k % _AT_ONCE] = window
+        held = k % _AT_ONCE + 1
+        if held == _AT_ONCE or k == n - 1:
+            values[k + 1 - held : k + 1] = make(batch[:held])
+    # Whatever a recipe makes of a flat line, a row without signal is zeros.
+    values[~usable] = 0
+    return MadeShard(
+        number=shard.number,
+        values=values.reshape(-1, source.n_values),
+        missing=None,
+        n_missing=n_missing,
+        usable=usable,
+        sha256=_sha256(values),
+        missing_sha256="",
+    )
+
+
+def _eeg_windows(shard: Shard) -> Iterator[NDArray[np.float32]]:
+    """(10000, 20) microvolts of each window, NaN where not finite."""
+    for file, items in groupby(shard.items, key=lambda item: item.file):
+        eeg = read_eeg(file.path)
+        file.require_unchanged()
+        finite = np.isfinite(eeg)
+        if not finite.all():
+            eeg[~finite] = np.nan
+        for item in items:
+            yield _window(eeg, item)
+
+
+def _window(eeg: NDArray[np.float32], item: Item) -> NDArray[np.float32]:
+    end = item.start + EEG_WINDOW_SAMPLES
+    if end > len(eeg):
+        raise DataError(
+            "a row's window must lie within its EEG",
+            got=f"samples {item.start} to {end} of {len(eeg)}",
+            where=f"EEG {item.file.number}, window from {item.start}: {item.file.path}",
+            fix="See what is wrong with: hms-ray check DIR",
+        )
+    return eeg[item.start : end]
+
+
+def signal_facts(window: NDArray[np.float32]) -> tuple[int, bool]:
+    """How much of an EEG window is missing and whether any of it is signal.
+
+    Args:
+        window: float32 (n, 20), microvolts, NaN where missing.
+
+    Returns:
+        Missing samples of the 19 scalp channels; and whether one of these
+        channels holds two different numbers: an electrode that is off is either
+        NaN or one constant, most often 0, all the time.
+    """
+    scalp = window[:, :N_SCALP]
+    n_missing = int(np.count_nonzero(np.isnan(scalp)))
+    if n_missing == 0:
+        return 0, bool((scalp != scalp[0]).any())
+    with np.errstate(invalid="ignore"):
+        low, high = np.fmin.reduce(scalp, axis=0), np.fmax.reduce(scalp, axis=0)
+        return n_missing, bool((high > low).any())
+
+
+def _sha256(values: NDArray[Any]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()

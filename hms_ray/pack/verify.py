@@ -1,0 +1,82 @@
+"""A pack's content compared with its checksums, shard by shard."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hms_ray.errors import PackError
+from hms_ray.pack.layout import (
+    BUILD_AGAIN,
+    MISSING_FILE,
+    RECORDINGS_FILE,
+    VALUES_FILE,
+    damaged,
+    file_sha256,
+    npy_header,
+    pack_fingerprint,
+    read_manifest,
+)
+from hms_ray.pack.store import Pack, open_pack
+from hms_ray.pack.windows import first_of
+
+
+def verify_pack(path: str | Path) -> Pack:
+    """Opens a pack after reading it whole and comparing it with its checksums.
+
+    Raises:
+        PackError: as for ``open_pack``; or naming the file, the shard and the
+            recordings whose content is not what was written, or the manifest
+            whose fingerprint is of other content.
+    """
+    path = Path(path)
+    pack = open_pack(path)
+    manifest = read_manifest(path)
+    table = path / RECORDINGS_FILE
+    _compare(table, file_sha256(table), manifest["files"][RECORDINGS_FILE]["sha256"])
+    _verify_array(pack, VALUES_FILE, pack.values, manifest["shards"], "sha256")
+    if pack.missing is not None:
+        _verify_array(pack, MISSING_FILE, pack.missing, manifest["shards"], "missing_sha256")
+    if pack_fingerprint(pack.recipe, pack.recordings, manifest["shards"]) != pack.fingerprint:
+        raise damaged(path, "a fingerprint of other content")
+    return pack
+
+
+def _verify_array(
+    pack: Pack, name: str, values: NDArray[Any], shards: list[dict[str, Any]], key: str
+) -> None:
+    file = pack.path / name
+    expected = npy_header(values.dtype.newbyteorder("<").str, values.shape)
+    with file.open("rb") as stream:
+        if stream.read(len(expected)) != expected:
+            raise damaged(file, "another header")
+    for number, shard in enumerate(shards):
+        part = values[shard["first"] : shard["first"] + shard["n"]]
+        found = hashlib.sha256(np.ascontiguousarray(part).data).hexdigest()
+        _compare(file, found, shard[key], f", shard {number}: {_items(pack, shard)}")
+    if sum(shard["n"] for shard in shards) != len(values):
+        raise damaged(pack.path, "shards of another length")
+
+
+def _items(pack: Pack, shard: dict[str, Any]) -> str:
+    """The recordings or windows of a shard, as messages say it."""
+    offsets = pack.recordings["offset"]
+    inside = (offsets >= shard["first"]) & (offsets < shard["first"] + shard["n"])
+    held = pack.recordings[inside]
+    if pack.kind == "recordings":
+        return f"recordings {first_of(held.index)}"
+    return f"{len(held)} windows of EEGs {first_of(held.index.unique())}"
+
+
+def _compare(file: Path, found: str, expected: str, part: str = "") -> None:
+    if found != expected:
+        raise PackError(
+            "a pack's file must be as it was written",
+            got=f"SHA-256 {found[:12]} instead of {expected[:12]}",
+            where=f"{file}{part}",
+            fix=BUILD_AGAIN,
+        )
