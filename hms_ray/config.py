@@ -13,17 +13,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from hms_ray.config_input import (
-    Count,
-    EegRecipe,
-    Frozen,
-    InputConfig,
-    Positive,
-    RawRecipe,
-    canonical_input,
-)
+from hms_ray.config_input import InputConfig, canonical_input
+from hms_ray.config_recipes import Count, EegRecipe, Frozen, Gaps, Positive, RawRecipe
 
-__all__ = ["EegRecipe", "InputConfig", "RawRecipe"]
+__all__ = ["EegRecipe", "Gaps", "InputConfig", "RawRecipe"]
 
 Loss = Literal["kl", "kl_log_votes", "kl_capped_votes", "kl_floored_votes"]
 StageRows = Literal["all", "below_threshold", "at_least_threshold"]

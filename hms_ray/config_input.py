@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
+
+from hms_ray.config_recipes import Count, EegRecipe, Frozen, RawRecipe
 
 Source = Literal["kaggle", "eeg", "raw"]
 Normalisation = Literal["none", "per_image", "global"]
@@ -16,68 +18,6 @@ PICTURES: Final[dict[str, tuple[str, ...]]] = {
 }
 """Source -> its pictures (drawn in ``views``): statistics over the chains' panels say
 something about a place on the head, over single signals they do not."""
-
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
-
-
-def _rising_band(band: tuple[float, float] | None) -> tuple[float, float] | None:
-    # 100 Hz is half of the recordings' rate.
-    if band is not None and not band[0] < band[1] < 100:
-        raise ValueError("a band must rise and end below 100 Hz")
-    return band
-
-
-BandHz = Annotated[tuple[Positive, Positive] | None, AfterValidator(_rising_band)]
-Gaps = Literal["mean", "interpolate", "zero"]
-
-
-class Frozen(BaseModel):
-    """Base of all configurations: immutable, no unknown keys, finite numbers."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
-    )
-
-
-class EegRecipe(Frozen):
-    """Spectrograms made from an EEG window of 50 s; what decides their values."""
-
-    kind: Literal["mel", "mel_fixed", "multitaper", "stft"] = "mel"
-    """``mel``: mel power in dB below its own maximum (widely copied); ``mel_fixed``: dB
-    above a fixed reference, so that amplitude stays; ``multitaper``: as the competition's
-    own files were made; ``stft``: log power of a plain short-time transform, 0.5-20 Hz."""
-    centre_s: Annotated[float, Field(gt=0, le=50)] = 50.0
-    """Middle seconds of the window that are used, such as 10 for a zoomed centre."""
-    window_samples: Annotated[int, Field(ge=16, le=2048)] | None = None
-    """Samples (200 Hz) a frame; the recipe's own where absent."""
-    hop_samples: Count | None = None
-    """Samples from one frame to the next; the recipe's own where absent."""
-    band_hz: BandHz = None
-    """Zero-phase band-pass of the bipolar signals first; none where absent."""
-    clip_uv: Positive | None = None
-    """Bipolar signals are clipped to +- this first (high-ranking teams: 1024)."""
-    gaps: Gaps = "mean"
-    """NaN of a bipolar signal become its mean (published), straight lines, or 0."""
-
-
-class RawRecipe(Frozen):
-    """Bipolar signals of an EEG window of 50 s; what decides their values."""
-
-    rate_hz: Annotated[int, Field(ge=10, le=200)] = 100
-    """Samples a second after resampling."""
-    centre_s: Annotated[float, Field(gt=0, le=50)] = 50.0
-    """Middle seconds of the window that are used."""
-    band_hz: BandHz = (0.5, 20.0)
-    """Zero-phase band-pass before all else; none where absent."""
-    clip_uv: Positive = 1024.0
-    """Signals are clipped to +- this, microvolts."""
-    scale_uv: Positive = 32.0
-    """Microvolts that become 1."""
-    midline: bool = True
-    """The pairs Fz-Cz and Cz-Pz after the sixteen of the chains."""
-    gaps: Gaps = "mean"
-    """NaN of a signal become its mean, straight lines, or 0."""
 
 
 class EegConfig(EegRecipe):

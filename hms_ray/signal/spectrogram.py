@@ -39,13 +39,17 @@ Both windows share their centre: 600 / 2 = 275 + 50 / 2.
 FIRST_WINDOW_LEAD_S: Final = 1
 """Row 0 is centred at 1 s, so its 4 s window starts this long before spectrogram time 0."""
 
-_N_FFT: Final = 1024
-_FIRST_BIN: Final = 3
-_TIME_BANDWIDTH: Final = 2.0
-_N_TAPERS: Final = 3
-_HIGHPASS_HZ: Final = 0.5
-_HIGHPASS_ORDER: Final = 4
+N_FFT: Final = 1024
+FIRST_BIN: Final = 3
+TIME_BANDWIDTH: Final = 2.0
+N_TAPERS: Final = 3
+HIGHPASS_HZ: Final = 0.5
+HIGHPASS_ORDER: Final = 4
 _DECIMALS: Final = 2
+
+LOG_LOW: Final = -4.0
+LOG_HIGH: Final = 8.0
+"""Natural logs of the smallest and largest power kept (published: clip to [e^-4, e^8])."""
 
 
 def competition_spectrogram(eeg: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -111,7 +115,7 @@ def _frames(signals: NDArray[np.generic]) -> NDArray[np.generic]:
 @cache
 def _highpass() -> NDArray[np.float64]:
     sections: NDArray[np.float64] = butter(
-        _HIGHPASS_ORDER, _HIGHPASS_HZ, "highpass", fs=EEG_RATE_HZ, output="sos"
+        HIGHPASS_ORDER, HIGHPASS_HZ, "highpass", fs=EEG_RATE_HZ, output="sos"
     )
     return sections
 
@@ -130,13 +134,13 @@ def _basis() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """
     half = WINDOW_SAMPLES // 2
     time = np.arange(half) + 0.5
-    bins = np.arange(_FIRST_BIN, _FIRST_BIN + N_FREQUENCIES)
-    angle = 2 * np.pi * np.outer(time, bins) / _N_FFT
-    tapers = dpss(WINDOW_SAMPLES, _TIME_BANDWIDTH, _N_TAPERS)[:, half:]
+    bins = np.arange(FIRST_BIN, FIRST_BIN + N_FREQUENCIES)
+    angle = 2 * np.pi * np.outer(time, bins) / N_FFT
+    tapers = dpss(WINDOW_SAMPLES, TIME_BANDWIDTH, N_TAPERS)[:, half:]
     cosine, sine = np.cos(angle), np.sin(angle)
     even = np.hstack([t[:, None] * w for t, w in zip(tapers, (cosine, sine, cosine), strict=True)])
     odd = np.hstack([t[:, None] * w for t, w in zip(tapers, (sine, cosine, sine), strict=True)])
-    scale = 1 / np.sqrt(EEG_RATE_HZ * _N_TAPERS)
+    scale = 1 / np.sqrt(EEG_RATE_HZ * N_TAPERS)
     return (even * scale).astype(np.float32), (odd * scale).astype(np.float32)
 
 
@@ -151,5 +155,5 @@ def _multitaper(signals: NDArray[np.float32]) -> NDArray[np.float32]:
         even = (later[signal] + earlier[signal]) @ even_basis
         odd = (later[signal] - earlier[signal]) @ odd_basis
         squared = even * even + odd * odd
-        power[signal] = squared.reshape(-1, _N_TAPERS, N_FREQUENCIES).sum(axis=1)
+        power[signal] = squared.reshape(-1, N_TAPERS, N_FREQUENCIES).sum(axis=1)
     return power

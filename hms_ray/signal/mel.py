@@ -1,0 +1,144 @@
+"""Mel spectrograms of the widely copied recipe, without a full Fourier transform.
+
+Equal to ``librosa.feature.melspectrogram`` (1,024-point transform, periodic Hann
+window zero-padded and centred, frames centred on multiples of the hop, zeros
+beyond the ends, 128 Slaney mels from 0 to 20 Hz) and ``librosa.power_to_db``. Only
+the coefficients that some mel uses are computed, as one matrix product over
+frames as long as the window.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hms_ray.competition.schema import EEG_RATE_HZ
+from hms_ray.config import EegRecipe
+from hms_ray.signal.montage import PAIRS_PER_CHAIN
+from hms_ray.signal.recipes import (
+    MEL_AMIN,
+    MEL_HIGHEST_HZ,
+    MEL_N_FFT,
+    MEL_TOP_DB,
+    N_MELS,
+)
+
+
+def mel_images(signals: Tensor, recipe: EegRecipe) -> Tensor:
+    """The mean over each chain's four signals of their mel spectrograms in dB.
+
+    Args:
+        signals: float32 (B, 4 P, n), microvolts, four signals a panel.
+        recipe: of kind ``mel`` or ``mel_fixed``.
+
+    Returns:
+        float32 (B, P, 128, T), lowest frequency first.
+    """
+    batch, n_signals, _ = signals.shape
+    power = mel_power(signals, recipe.frame_samples, recipe.frame_hop, recipe.n_frames)
+    floor = (power.amax((-1, -2), keepdim=True) * 10 ** (-MEL_TOP_DB / 10)).clamp(min=MEL_AMIN)
+    reference = power.amax((-1, -2), keepdim=True).clamp(min=MEL_AMIN)
+    # (10 lg(power / reference) + 40) / 40
+    image = torch.maximum(power, floor).log10_().sub_(reference.log10())
+    image = image.mul_(10 / (MEL_TOP_DB / 2)).add_(1)
+    shape = (batch, n_signals // PAIRS_PER_CHAIN, PAIRS_PER_CHAIN, *image.shape[-2:])
+    return image.reshape(shape).mean(2)
+
+
+def mel_power(signals: Tensor, window: int, hop: int, n_frames: int) -> Tensor:
+    """Power in each mel band.
+
+    Args:
+        signals: float32 (B, N, n), microvolts.
+        window: samples a frame.
+        hop: samples from the centre of one frame to the next; the first is at 0.
+        n_frames: T, at most 1 + n // hop.
+
+    Returns:
+        float32 (B, N, 128, T), microvolts squared as librosa scales them.
+    """
+    bank = _bank(window, str(signals.device))
+    batch, n_signals, n = signals.shape
+    before = bank.before
+    after = max(0, (n_frames - 1) * hop - before + window - n)
+    padded = F.pad(signals.reshape(-1, n), (before, after))
+    frames = padded.unfold(-1, window, hop)[:, :n_frames].transpose(1, 2)
+    parts = torch.matmul(bank.basis, frames).square_()
+    half = parts.shape[1] // 2
+    power = parts[:, :half].add_(parts[:, half:])
+    mels = power[:, bank.low_bin].mul_(bank.low_weight)
+    mels.addcmul_(power[:, bank.high_bin], bank.high_weight)
+    return mels.reshape(batch, n_signals, N_MELS, n_frames)
+
+
+@dataclass(frozen=True)
+class _Bank:
+    """Constants of a window length on a device.
+
+    Attributes:
+        before: samples of a frame before its centre.
+        basis: (2 x bins, window), windowed cosines, then windowed sines.
+        low_bin: (128,) first row of the bins that a mel uses; it uses at most two.
+        high_bin: (128,) the other one.
+        low_weight: (128, 1).
+        high_weight: (128, 1).
+    """
+
+    before: int
+    basis: Tensor
+    low_bin: Tensor
+    high_bin: Tensor
+    low_weight: Tensor
+    high_weight: Tensor
+
+
+@lru_cache(maxsize=16)
+def _bank(window: int, device: str) -> _Bank:
+    weights = mel_weights()
+    bins = np.flatnonzero(weights.any(axis=0))
+    before = MEL_N_FFT // 2 - (MEL_N_FFT - window) // 2
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
+    angle = 2 * np.pi * np.outer(bins, np.arange(window) - before) / MEL_N_FFT
+    basis = np.concatenate([np.cos(angle), np.sin(angle)]) * hann
+    # Mels lie closer together than bins, so a triangle covers one bin or two neighbours.
+    low = np.array([np.flatnonzero(row)[0] for row in weights[:, bins]])
+    high = np.minimum(low + 1, len(bins) - 1)
+    mels = np.arange(N_MELS)
+    low_weight = weights[mels, bins[low]]
+    high_weight = np.where(high > low, weights[mels, bins[high]], 0.0)
+
+    def constant(values: NDArray[np.float64]) -> Tensor:
+        return torch.from_numpy(values.astype(np.float32)).to(device)
+
+    return _Bank(
+        before=before,
+        basis=constant(basis),
+        low_bin=torch.from_numpy(low).to(device),
+        high_bin=torch.from_numpy(high).to(device),
+        low_weight=constant(low_weight[:, None]),
+        high_weight=constant(high_weight[:, None]),
+    )
+
+
+def mel_weights() -> NDArray[np.float64]:
+    """Triangles of the mel bands over the bins of the transform.
+
+    Slaney's mel scale (Auditory Toolbox, 1998) is linear below 1,000 Hz, so the
+    corners of the triangles stand at equal distances; each triangle has unit area
+    over frequency.
+
+    Returns:
+        Shape (128, 513), 1 / Hz.
+    """
+    corners = np.linspace(0.0, MEL_HIGHEST_HZ, N_MELS + 2)
+    frequencies = np.arange(MEL_N_FFT // 2 + 1) * EEG_RATE_HZ / MEL_N_FFT
+    width = corners[1]
+    distance = np.abs(frequencies - corners[1:-1, None])
+    triangles: NDArray[np.float64] = np.maximum(0.0, 1 - distance / width) / width
+    return triangles
