@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -16,10 +16,10 @@ from hms_ray.errors import ConfigError
 
 Model = TypeVar("Model", bound=BaseModel)
 
-RECIPE_PATHS = {
+RECIPE_PATHS: Final = (
     *(f"input.eeg.{name}" for name in EegRecipe.model_fields),
     *(f"input.raw.{name}" for name in RawRecipe.model_fields),
-}
+)
 """Paths in an experiment that decide the values of packs."""
 
 
@@ -188,9 +188,14 @@ def parameter_values(parameter: Parameter) -> dict[str, Any]:
     return {str(bound): bound for bound in parameter.int_ or parameter.float_ or ()}
 
 
+def in_recipe(path: str) -> bool:
+    """Whether a dotted path leads to something that decides the values of a pack."""
+    return any(path == recipe or path.startswith(f"{recipe}.") for recipe in RECIPE_PATHS)
+
+
 def _search_faults(space: Space, path: str) -> list[str]:
     """A searched path must lead to a value, and every value must fit there."""
-    if path in RECIPE_PATHS and space.search[path].choices is None:
+    if in_recipe(path) and space.search[path].choices is None:
         # Each value is a pack of its own, and a range has too many.
         return [f"search.{path}: what decides a pack's values is searched by choices"]
     faults = []

@@ -10,7 +10,7 @@ from hms_ray.config import Space
 from hms_ray.errors import DataError
 from hms_ray.folds import read_folds
 from hms_ray.preflight import preflight
-from hms_ray.prepare import Prepared, prepare
+from hms_ray.prepare import Prepared, prepare, sources_for
 from hms_ray.report.progress import bar
 from hms_ray.report.table import render
 from hms_ray.study.folder import StudyFolder
@@ -42,11 +42,18 @@ def sweep(
         Exit status 0.
     """
     given = None if fold_table is None else read_folds(fold_table)
-    with bar("packing", "recordings") as packing:
-        ready = partial(
-            prepare, data_dir, space.experiment, results, pack_dir=pack_dir, progress=packing
-        )
-        prepared = ready(folds=given) if given is not None else _resumed(ready, results / name)
+    ready = partial(
+        prepare,
+        data_dir,
+        space.experiment,
+        results,
+        sources=sources_for(space),
+        pack_dir=pack_dir,
+        bars=bar,
+    )
+    prepared = ready(folds=given) if given is not None else _resumed(ready, results / name)
+    for note in prepared.notes:
+        print(note)
     preflight(space, prepared)
     run_study(space, prepared, results, name, address=address)
     folder = StudyFolder.open(name, results)

@@ -77,7 +77,7 @@ def run_study(
 
     Args:
         space: what to search.
-        prepared: rows, folds and pack.
+        prepared: rows, folds and packs.
         results: folder of all studies.
         name: of the study's folder.
         address: of a running Ray cluster; without one an embedded Ray is started.
@@ -154,7 +154,8 @@ class _Run:
         """Searches on a connected Ray."""
         resources = self._space.resources
         n_concurrent = n_concurrent_trials(cluster, resources)
-        check_nodes(cluster, [self._prepared.rows_file, self._prepared.pack_path, self._results])
+        packs = [pack.path for pack in self._prepared.packs.values()]
+        check_nodes(cluster, [self._prepared.rows_file, *packs, self._results])
         bfloat16 = has_bfloat16(cluster, resources)
         shutil.rmtree(self._folder.scratch, ignore_errors=True)
         self._folder.scratch.mkdir()

@@ -23,6 +23,8 @@ LAYERS = [
     {"views"},
     {"train"},
     {"fold_store"},
+    {"study_sources"},
+    {"unusable"},
     {"prepare"},
     {"experiment"},
     {"preflight", "report"},
@@ -39,6 +41,8 @@ WITHOUT_TORCH = {"errors", "config_recipes", "config_input", "config", "config_f
     "evaluate",
     "simulate",
     "fold_store",
+    "study_sources",
+    "unusable",
     "prepare",
     "study",
 }
