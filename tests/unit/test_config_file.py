@@ -69,6 +69,32 @@ search:
     assert "search.training.learning_rate with -1.0: training.learning_rate: input should" in text
 
 
+def test_a_faulty_view_is_named_by_its_place(tmp_path: Path) -> None:
+    file = write(tmp_path, "experiment: {input: {views: [panels, raw statistics]}}")
+    with pytest.raises(ConfigError) as caught:
+        load_space(file)
+    assert "experiment.input.views.1: a picture of raw must be one of signals" in str(caught.value)
+    assert "got 'raw statistics'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "parameter"),
+    [
+        ("input.eeg.centre_s", "{float: [10, 50]}"),
+        ("input.raw.rate_hz", "{int: [50, 100]}"),
+        ("input.eeg.band_hz.0", "{float: [0.5, 1.0]}"),
+    ],
+)
+def test_a_recipe_is_searched_by_choices(tmp_path: Path, path: str, parameter: str) -> None:
+    base = "experiment: {input: {eeg: {band_hz: [0.5, 20]}}}"
+    file = write(tmp_path, f"{base}\nsearch: {{{path}: {parameter}}}")
+    rule = f"search.{path}: what decides a pack's values is searched by choices"
+    with pytest.raises(ConfigError, match=rule):
+        load_space(file)
+    load_space(write(tmp_path, f"{base}\nsearch: {{{path}: {{choices: [10, 15]}}}}"))
+    load_space(write(tmp_path, f"{base}\nsearch: {{input.eeg.pool.0: {{int: [1, 4]}}}}"))
+
+
 @pytest.mark.parametrize(
     ("point", "rule"),
     [
