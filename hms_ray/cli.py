@@ -13,7 +13,10 @@ from hms_ray import __version__
 from hms_ray.errors import HmsRayError
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from hms_ray.config import Space
+    from hms_ray.pack.parallel import Mapper
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,7 +60,17 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"hms-ray {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (_check, _simulate, _floor, _pack, _train, _sweep, _blend, _leaderboard):
+    for add in (
+        _check,
+        _simulate,
+        _floor,
+        _pack,
+        _spectrogram,
+        _train,
+        _sweep,
+        _blend,
+        _leaderboard,
+    ):
         command = add(commands)
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
@@ -148,8 +161,22 @@ def _run_floor(words: argparse.Namespace) -> int:
 
 
 def _pack(commands: Commands[argparse.ArgumentParser]) -> argparse.ArgumentParser:
-    command = commands.add_parser("pack", help="pack the spectrograms into one mapped array")
+    command = commands.add_parser("pack", help="pack a folder's signals into mapped arrays")
     command.add_argument("folder", metavar="DIR", type=Path, help="competition folder")
+    command.add_argument(
+        "--for",
+        dest="file",
+        metavar="FILE",
+        type=Path,
+        help="pack what this experiment or search space needs (the spectrograms alone)",
+    )
+    command.add_argument(
+        "--set", metavar="A.B=C", action="append", default=[], help="change a value of --for"
+    )
+    command.add_argument(
+        "--workers", metavar="N", type=int, help="processes of this machine (its cores)"
+    )
+    command.add_argument("--address", metavar="ADDR", help="running Ray cluster to pack on")
     command.add_argument(
         "--pack-dir", metavar="DIR", type=Path, help="folder of packs (DIR/packed)"
     )
@@ -160,18 +187,52 @@ def _pack(commands: Commands[argparse.ArgumentParser]) -> argparse.ArgumentParse
 
 
 def _run_pack(words: argparse.Namespace) -> int:
-    from hms_ray.pack.build import build_pack, default_pack_dir
-    from hms_ray.pack.verify import verify_pack
-    from hms_ray.report.progress import bar
+    from contextlib import nullcontext
 
-    pack_dir = words.pack_dir or default_pack_dir(words.folder)
-    with bar("packing", "recordings") as progress:
-        pack = build_pack(words.folder, pack_dir, progress=progress, rebuild=words.rebuild)
-    if words.verify:
-        verify_pack(pack.path)
-    size = pack.values.nbytes / 2**20
-    print(f"{pack.path}: {len(pack.recordings):,} recordings, {size:,.1f} MiB of float16")
-    print(f"fingerprint {pack.fingerprint}" + (", contents verified" if words.verify else ""))
+    from hms_ray.packing import pack_folder, space_to_pack
+
+    space = space_to_pack(words.file, words.set)
+    mapping: AbstractContextManager[Mapper | None] = nullcontext()
+    if words.address is not None:
+        from hms_ray.sweep.pack_tasks import ray_mapper
+
+        mapping = ray_mapper(words.address, words.folder)
+    with mapping as mapper:
+        pack_folder(
+            words.folder,
+            space,
+            words.pack_dir,
+            workers=words.workers,
+            mapper=mapper,
+            rebuild=words.rebuild,
+            verify=words.verify,
+        )
+    return 0
+
+
+def _spectrogram(commands: Commands[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        "spectrogram", help="write the spectrogram that the competition would have of an EEG file"
+    )
+    command.add_argument("file", metavar="EEG.parquet", type=Path, help="20 electrodes, 200 Hz")
+    command.add_argument(
+        "--out", metavar="FILE", type=Path, help="file to write (./EEG_spectrogram.parquet)"
+    )
+    command.add_argument("--force", action="store_true", help="replace a file that is there")
+    command.set_defaults(call=_run_spectrogram)
+    return command
+
+
+def _run_spectrogram(words: argparse.Namespace) -> int:
+    from hms_ray.competition.read import read_eeg
+    from hms_ray.competition.write import require_place, write_spectrogram
+    from hms_ray.signal.spectrogram import recording_spectrogram
+
+    out = words.out or Path(f"{words.file.stem}_spectrogram.parquet")
+    require_place(out, replace=words.force)
+    spectrogram = recording_spectrogram(read_eeg(words.file))
+    write_spectrogram(out, spectrogram)
+    print(f"{out}: {len(spectrogram):,} rows, 2 s each, on the EEG's own time")
     return 0
 
 

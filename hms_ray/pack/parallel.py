@@ -1,4 +1,4 @@
-"""Shards made in this process, in threads or in processes of this machine."""
+"""Shards made by this process and by others of this machine."""
 
 from __future__ import annotations
 
@@ -6,15 +6,9 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import (
-    FIRST_COMPLETED,
-    Executor,
-    Future,
-    ProcessPoolExecutor,
-    ThreadPoolExecutor,
-    wait,
-)
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from multiprocessing import connection
@@ -23,7 +17,6 @@ from typing import Final
 from hms_ray.errors import PackError
 from hms_ray.pack.make import MadeShard
 from hms_ray.pack.plan import Shard
-from hms_ray.pack.sources import PackSource
 
 Make = Callable[[Shard], MadeShard]
 Mapper = Callable[[Make, Iterable[Shard]], Iterator[MadeShard]]
@@ -33,6 +26,8 @@ when it has room for it, so that only a few are held at once, and raises what
 
 SHARDS_A_WORKER: Final = 2
 """One that is made and one that waits."""
+ALONE_S: Final = 1.0
+"""Work that this process does before it starts others."""
 
 
 def default_workers() -> int:
@@ -40,39 +35,32 @@ def default_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def in_process(source: PackSource, workers: int) -> Mapper:
-    """The mapper for this machine that suits a source.
+def in_process(workers: int) -> Mapper:
+    """The mapper for this machine.
 
     Args:
-        source: what is packed.
-        workers: shards made at once; 1 makes them in this thread.
+        workers: shards made at once: by this process and, where there is more
+            to do than a moment's work, by ``workers`` - 1 others.
     """
     if workers <= 1:
-        return _one_by_one
-    if source.kind == "recordings":
-        return lambda make, shards: _in_threads(make, shards, workers)
-    return lambda make, shards: _in_processes(make, shards, workers)
+        return map
+    return lambda make, shards: _in_processes(make, shards, workers - 1)
 
 
-def _one_by_one(make: Make, shards: Iterable[Shard]) -> Iterator[MadeShard]:
-    return map(make, shards)
-
-
-def _in_threads(make: Make, shards: Iterable[Shard], workers: int) -> Iterator[MadeShard]:
-    # Arrow and numpy let other threads run while they decode and compute.
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="hms-ray-pack")
-    try:
-        yield from _as_made(pool, make, shards, SHARDS_A_WORKER * workers)
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _in_processes(make: Make, shards: Iterable[Shard], workers: int) -> Iterator[MadeShard]:
+def _in_processes(make: Make, shards: Iterable[Shard], helpers: int) -> Iterator[MadeShard]:
+    todo = iter(shards)
+    began = time.monotonic()
+    # A process needs seconds to start, which little work is not worth.
+    while time.monotonic() - began < ALONE_S:
+        shard = next(todo, None)
+        if shard is None:
+            return
+        yield make(shard)
     # A forked child would inherit threads' locks; spawned ones start clean on every system.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker)
+    pool = ProcessPoolExecutor(helpers, mp_context=context, initializer=_begin_worker)
     try:
-        yield from _as_made(pool, make, shards, SHARDS_A_WORKER * workers)
+        yield from _with_helpers(pool, make, todo, SHARDS_A_WORKER * helpers)
     except BrokenProcessPool as error:
         raise PackError(
             "a packing process must live until its work is done",
@@ -83,17 +71,26 @@ def _in_processes(make: Make, shards: Iterable[Shard], workers: int) -> Iterator
         pool.shutdown(cancel_futures=True)
 
 
-def _as_made(
-    pool: Executor, make: Make, shards: Iterable[Shard], at_once: int
+def _with_helpers(
+    pool: Executor, make: Make, todo: Iterator[Shard], at_once: int
 ) -> Iterator[MadeShard]:
-    todo = iter(shards)
-    running: set[Future[MadeShard]] = {pool.submit(make, shard) for shard in islice(todo, at_once)}
-    while running:
-        done, running = wait(running, return_when=FIRST_COMPLETED)
-        # Before a result is written, so that no worker waits for the disk.
-        running |= {pool.submit(make, shard) for shard in islice(todo, len(done))}
-        while done:
-            yield done.pop().result()
+    """Shards made by a pool and, while nothing of the pool's is ready, by this process."""
+    running: set[Future[MadeShard]] = set()
+    while True:
+        done = {future for future in running if future.done()}
+        running -= done
+        # Before a result is written, so that no helper waits for the disk.
+        room = at_once - len(running)
+        running |= {pool.submit(make, shard) for shard in islice(todo, room)}
+        if done:
+            while done:
+                yield done.pop().result()
+        elif (shard := next(todo, None)) is not None:
+            yield make(shard)
+        elif running:
+            wait(running, return_when=FIRST_COMPLETED)
+        else:
+            return
 
 
 def _begin_worker() -> None:

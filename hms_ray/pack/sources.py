@@ -25,9 +25,10 @@ from hms_ray.competition.schema import (
     SPECTROGRAM_STEP_S,
     SPECTROGRAM_WINDOW_ROWS,
 )
-from hms_ray.config import EegRecipe, RawRecipe, digest
+from hms_ray.config import EegRecipe, RawRecipe, Space, digest
 from hms_ray.errors import PackError
 from hms_ray.pack.windows import Windows
+from hms_ray.signal.recipes import described, layout_of
 
 Kind = Literal["recordings", "windows"]
 
@@ -152,10 +153,6 @@ def eeg_source(name: str, recipe: EegRecipe | RawRecipe) -> PackSource:
     Raises:
         ConfigError: a recipe that cannot be followed.
     """
-    # They bring torch, which packs of spectrograms and open packs do without.
-    from hms_ray.pack.eeg import make_values
-    from hms_ray.signal.recipes import described, layout_of
-
     layout = layout_of(recipe)
     n_used = min(EEG_WINDOW_SAMPLES, round(recipe.centre_s * EEG_RATE_HZ))
     first = (EEG_WINDOW_SAMPLES - n_used) // 2
@@ -168,9 +165,14 @@ def eeg_source(name: str, recipe: EegRecipe | RawRecipe) -> PackSource:
         n_frequencies=layout.n_frequencies,
         window=layout.n_times,
         step_s=layout.step_s,
-        make=partial(make_values, recipe),
+        make=partial(_make_values, recipe),
         used=(first, first + n_used),
     )
+
+
+def sources_for(space: Space) -> tuple[PackSource, ...]:
+    """Every source that the views of a space use; those of kind ``windows`` need rows."""
+    return (kaggle_source(),)
 
 
 def source_named(name: str) -> PackSource:
@@ -194,3 +196,10 @@ def _spectrogram_rows(path: Path) -> int:
 
 def _read_log_power(path: Path) -> NDArray[np.float16]:
     return log_power(read_spectrogram(path))
+
+
+def _make_values(recipe: EegRecipe | RawRecipe, eeg: NDArray[np.float32]) -> NDArray[np.float16]:
+    # It brings torch, which planning a pack and opening one do without.
+    from hms_ray.pack.eeg import make_values
+
+    return make_values(recipe, eeg)

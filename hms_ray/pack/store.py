@@ -126,7 +126,7 @@ class Pack:
         first = self.locate(recording_ids, starts)
         before = np.concatenate([[0], np.cumsum(self.missing, dtype=np.int64)])
         n_missing = before[first + self.window] - before[first]
-        return n_missing / (self.window * self.values.shape[1])
+        return np.asarray(n_missing / (self.window * self.values.shape[1]), np.float64)
 
     def usable(self, recording_ids: ArrayLike, starts: ArrayLike) -> NDArray[np.bool_]:
         """Whether there is any signal in each row's window.

@@ -15,7 +15,8 @@ def bar(name: str, unit: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar with rate and time left, driven by (done, in all).
 
     It shows nothing until its first call, so work that needs no time leaves no
-    trace. Where standard error is no terminal it writes a line every 10 s.
+    trace. What that call says is done took no time of this run, so the rate leaves
+    it out. Where standard error is no terminal it writes a line every 10 s.
 
     Args:
         name: what is being done.
@@ -29,6 +30,7 @@ def bar(name: str, unit: str) -> Iterator[Callable[[int, int], None]]:
         if line is None:
             line = tqdm(
                 total=total,
+                initial=done,
                 desc=name,
                 unit=f" {unit}",
                 ncols=79,

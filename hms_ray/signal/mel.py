@@ -9,6 +9,7 @@ frames as long as the window.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -22,6 +23,8 @@ from hms_ray.competition.schema import EEG_RATE_HZ
 from hms_ray.config import EegRecipe
 from hms_ray.signal.montage import PAIRS_PER_CHAIN
 from hms_ray.signal.recipes import (
+    FIXED_FLOOR_DB,
+    FIXED_SCALE_DB,
     MEL_AMIN,
     MEL_HIGHEST_HZ,
     MEL_N_FFT,
@@ -38,17 +41,33 @@ def mel_images(signals: Tensor, recipe: EegRecipe) -> Tensor:
         recipe: of kind ``mel`` or ``mel_fixed``.
 
     Returns:
-        float32 (B, P, 128, T), lowest frequency first.
+        float32 (B, P, 128, T), lowest frequency first: ``mel`` -1 to 1, ``mel_fixed`` -6
+        upwards.
     """
     batch, n_signals, _ = signals.shape
     power = mel_power(signals, recipe.frame_samples, recipe.frame_hop, recipe.n_frames)
-    floor = (power.amax((-1, -2), keepdim=True) * 10 ** (-MEL_TOP_DB / 10)).clamp(min=MEL_AMIN)
-    reference = power.amax((-1, -2), keepdim=True).clamp(min=MEL_AMIN)
-    # (10 lg(power / reference) + 40) / 40
-    image = torch.maximum(power, floor).log10_().sub_(reference.log10())
-    image = image.mul_(10 / (MEL_TOP_DB / 2)).add_(1)
+    image = _below_maximum(power) if recipe.kind == "mel" else _above_fixed(power, recipe)
     shape = (batch, n_signals // PAIRS_PER_CHAIN, PAIRS_PER_CHAIN, *image.shape[-2:])
-    return image.reshape(shape).mean(2)
+    return image.view(shape).mean(2)
+
+
+def _below_maximum(power: Tensor) -> Tensor:
+    """(dB + 40) / 40, dB below the largest power of each (..., F, T)."""
+    largest = power.amax((-1, -2), keepdim=True)
+    floor = (largest * 10 ** (-MEL_TOP_DB / 10)).clamp(min=MEL_AMIN)
+    reference = largest.clamp(min=MEL_AMIN).log10_()
+    image = torch.maximum(power, floor).log10_().sub_(reference)
+    return image.mul_(10 / (MEL_TOP_DB / 2)).add_(1)
+
+
+def _above_fixed(power: Tensor, recipe: EegRecipe) -> Tensor:
+    """DB / 10 above the mel power of noise of 1 microvolt squared per hertz."""
+    # |X|^2 of such noise is rate x sum(window^2), 3/8 of the samples for Hann; a mel of
+    # unit area adds up a bin for each rate / n_fft hertz.
+    unit = EEG_RATE_HZ * recipe.frame_samples * 3 / 8 * (MEL_N_FFT / EEG_RATE_HZ)
+    floor = unit * 10 ** (FIXED_FLOOR_DB / 10)
+    image = power.clamp(min=floor).log10_().sub_(math.log10(unit))
+    return image.mul_(10 / FIXED_SCALE_DB)
 
 
 def mel_power(signals: Tensor, window: int, hop: int, n_frames: int) -> Tensor:

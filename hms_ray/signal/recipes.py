@@ -9,7 +9,8 @@ policy over the whole 50 s, band-pass, clip; then the middle ``centre_s``.
 - ``mel``: the widely copied recipe, ``librosa.feature.melspectrogram`` and
   ``power_to_db``: mel power in dB below the largest of the signal's image, at
   least -80, as (dB + 40) / 40; the mean of a chain's four signals.
-- ``mel_fixed``: the same power in dB above a fixed reference.
+- ``mel_fixed``: the same power in dB above 1 microvolt squared per hertz, at least
+  -60, as dB / 10; the mean of a chain's four signals.
 - ``multitaper``: the competition's own recipe, natural log clipped as in packs
   of the competition's files.
 - ``stft``: one Hann taper in the place of three Slepian ones, each frame
@@ -26,6 +27,7 @@ from hms_ray.competition.schema import EEG_RATE_HZ, N_FREQUENCIES, PANELS
 from hms_ray.config import EegRecipe, RawRecipe
 from hms_ray.signal.montage import MIDLINE, pairs_of
 from hms_ray.signal.spectrogram import (
+    DECIMALS,
     FIRST_BIN,
     HIGHPASS_HZ,
     HIGHPASS_ORDER,
@@ -49,6 +51,11 @@ MEL_AMIN: Final = 1e-10
 """Smallest power told apart (librosa's ``amin``)."""
 MEL_TOP_DB: Final = 80.0
 """Depth of an image below its largest power."""
+FIXED_SCALE_DB: Final = 10.0
+"""``mel_fixed``: decibels above 1 microvolt squared per hertz that become 1. So scaled, the
+windows of the real sample have mean 0.2 and deviation 1.1."""
+FIXED_FLOOR_DB: Final = -60.0
+"""``mel_fixed``: smallest value, a thousandth of an amplifier's noise; what is flat has it."""
 FILTER_ORDER: Final = 4
 """Of the Butterworth band-pass, before it is run both ways."""
 
@@ -145,10 +152,10 @@ def _frame_numbers(recipe: EegRecipe) -> dict[str, Any]:
         "n_fft": MEL_N_FFT,
         "n_mels": N_MELS,
         "highest_hz": MEL_HIGHEST_HZ,
-        "amin": MEL_AMIN,
-        "top_db": MEL_TOP_DB,
     }
-    return frames | numbers
+    if recipe.kind == "mel":
+        return frames | numbers | {"amin": MEL_AMIN, "top_db": MEL_TOP_DB}
+    return frames | numbers | {"scale_db": FIXED_SCALE_DB, "floor_db": FIXED_FLOOR_DB}
 
 
 _TAPERS: Final = {
@@ -156,6 +163,7 @@ _TAPERS: Final = {
     "n_tapers": N_TAPERS,
     "highpass_hz": HIGHPASS_HZ,
     "highpass_order": HIGHPASS_ORDER,
+    "decimals": DECIMALS,
 }
 
 

@@ -27,7 +27,7 @@ from hms_ray.competition.schema import (
     SPECTROGRAM_STEP_S,
 )
 from hms_ray.errors import DataError
-from hms_ray.signal.montage import PAIRS_PER_CHAIN, bipolar
+from hms_ray.signal.montage import PAIRS_PER_CHAIN, bipolar, check_eeg
 
 WINDOW_SAMPLES: Final = 4 * EEG_RATE_HZ
 STEP_SAMPLES: Final = SPECTROGRAM_STEP_S * EEG_RATE_HZ
@@ -45,7 +45,7 @@ TIME_BANDWIDTH: Final = 2.0
 N_TAPERS: Final = 3
 HIGHPASS_HZ: Final = 0.5
 HIGHPASS_ORDER: Final = 4
-_DECIMALS: Final = 2
+DECIMALS: Final = 2
 
 LOG_LOW: Final = -4.0
 LOG_HIGH: Final = 8.0
@@ -75,11 +75,7 @@ def competition_spectrogram(eeg: NDArray[np.floating]) -> NDArray[np.float32]:
     """
     differences = bipolar(eeg)
     n_samples = differences.shape[-1]
-    if n_samples < WINDOW_SAMPLES:
-        raise DataError(
-            f"an EEG must have at least {WINDOW_SAMPLES} samples to make a spectrogram",
-            got=n_samples,
-        )
+    _require_a_window(n_samples)
     signals = differences.reshape(-1, n_samples).astype(np.float64)
     gaps = np.isnan(signals)
     has_gaps = bool(gaps.any())
@@ -92,8 +88,41 @@ def competition_spectrogram(eeg: NDArray[np.floating]) -> NDArray[np.float32]:
     n_rows = power.shape[1]
     panels = power.reshape(len(PANELS), PAIRS_PER_CHAIN, n_rows, N_FREQUENCIES).mean(axis=1)
     rows = panels.transpose(1, 0, 2).reshape(n_rows, len(PANELS) * N_FREQUENCIES)
-    rounded: NDArray[np.float32] = np.round(rows.astype(np.float64), _DECIMALS).astype(np.float32)
+    rounded: NDArray[np.float32] = np.round(rows.astype(np.float64), DECIMALS).astype(np.float32)
     return rounded
+
+
+def recording_spectrogram(eeg: NDArray[np.floating]) -> NDArray[np.float32]:
+    """A spectrogram file's rows for a whole recording, on the EEG's own time.
+
+    Row i is centred at 2 i + 1 seconds of ``eeg``, as the competition's files are on
+    theirs. The first and the last row reach up to one second beyond the recording,
+    which is mirrored there.
+
+    Args:
+        eeg: shape (n_samples, 20), as ``competition_spectrogram`` takes it.
+
+    Returns:
+        Shape (n_samples // 400, 400), as ``competition_spectrogram`` gives it.
+
+    Raises:
+        DataError: as ``competition_spectrogram``.
+    """
+    check_eeg(eeg)
+    n_samples = eeg.shape[0]
+    _require_a_window(n_samples)
+    lead = FIRST_WINDOW_LEAD_S * EEG_RATE_HZ
+    end = n_samples // STEP_SAMPLES * STEP_SAMPLES + lead
+    padding = ((lead, max(0, end - n_samples)), (0, 0))
+    return competition_spectrogram(np.pad(eeg, padding, mode="reflect"))
+
+
+def _require_a_window(n_samples: int) -> None:
+    if n_samples < WINDOW_SAMPLES:
+        raise DataError(
+            f"an EEG must have at least {WINDOW_SAMPLES} samples to make a spectrogram",
+            got=n_samples,
+        )
 
 
 def _bridge(signals: NDArray[np.float64], gaps: NDArray[np.bool_]) -> None:

@@ -29,7 +29,7 @@ LAYERS = [
     {"experiment"},
     {"preflight", "report"},
     {"study"},
-    {"sweep", "local"},
+    {"sweep", "local", "packing"},
     {"cli"},
     {"__main__"},
 ]
