@@ -131,8 +131,7 @@ def prepare(
     rows = make_rows(read_labels(data_dir), experiment.data.unit, experiment.data.window)
     packs = {}
     for key, form in forms.items():
-        counted = "recordings" if form.kind == "recordings" else "windows"
-        with bars(f"packing {key}", counted) if bars else nullcontext() as progress:
+        with bars(f"packing {key}", form.kind) if bars else nullcontext() as progress:
             windows = _windows(form, rows)
             packs[key] = build_pack(data_dir, pack_dir, form, windows, progress=progress)
     table, folds, notes = _table(rows, packs, experiment.data, folds)

@@ -16,6 +16,7 @@ from hms_ray.config_file import validate_space
 from hms_ray.errors import DataError
 from hms_ray.experiment import Placement, fold_ingredients
 from hms_ray.pack.store import open_pack
+from hms_ray.packing import pack_folder
 from hms_ray.prepare import Prepared, check_prepared, prepare
 from hms_ray.study_sources import source_key, sources_for
 from tests.competition_folder import write_competition_folder, write_eeg
@@ -164,7 +165,23 @@ def test_each_pack_has_a_progress_bar_of_its_own(data_dir: Path, tmp_path: Path)
     def bars(name: str, unit: str) -> Any:
         yield lambda done, total: shown.append((name, unit, done, total))
 
-    ready(data_dir, tmp_path, pack_dir=tmp_path / "packs", bars=bars)
+    packs = tmp_path / "packs"
+    first = ready(data_dir, tmp_path, pack_dir=packs, bars=bars)
     names = list(dict.fromkeys((name.split("-")[0], unit) for name, unit, *_ in shown))
     assert names == [("packing kaggle", "recordings"), ("packing eeg", "windows")]
     assert shown[-1][2] == shown[-1][3] > 0
+    shown.clear()
+    assert ready(data_dir, tmp_path, pack_dir=packs, bars=bars) == first
+    assert not shown
+
+
+def test_what_was_packed_for_a_space_is_what_a_study_of_it_reads(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    space = make_space({"input.eeg.pool.0": {"int": [1, 2]}})
+    made = pack_folder(data_dir, space, tmp_path / "packs", workers=1)
+    prepared = ready(data_dir, tmp_path, pack_dir=tmp_path / "packs")
+    assert [pack.fingerprint for pack in made] == [
+        pack.fingerprint for pack in prepared.packs.values()
+    ]
+    assert len(list((tmp_path / "packs").iterdir())) == 2
