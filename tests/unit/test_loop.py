@@ -17,7 +17,7 @@ from hms_ray.train import windows as windows_module
 from hms_ray.train.images import Images
 from hms_ray.train.loop import Process, resolve_precision, train_fold
 from hms_ray.train.score import has_bfloat16
-from hms_ray.train.windows import open_windows
+from hms_ray.train.windows import open_sources, open_windows
 from tests.fold_data import example_experiment, example_fold, example_pack
 
 DATA = example_fold()
@@ -314,7 +314,12 @@ def test_memory_that_torch_keeps_counts_as_free(
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: allocated)
     monkeypatch.setattr(windows_module, "Resident", lambda pack, device: "resident")
     monkeypatch.setattr(windows_module, "Streamed", lambda pack, device: "streamed")
-    assert open_windows(pack, torch.device("cuda", 0)) == kind
+    gpu = torch.device("cuda", 0)
+    assert open_windows(pack, gpu) == kind
+    half = replace(pack, values=pack.values[:500])
+    assert open_sources({"a": half, "b": half}, gpu) == {"a": kind, "b": kind}
+    # 320 kB is too little for three halves, though it holds each of them.
+    assert set(open_sources(dict.fromkeys("abcdef", half), gpu).values()) == {"streamed"}
 
 
 def test_precisions() -> None:
