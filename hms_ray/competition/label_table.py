@@ -54,9 +54,12 @@ class LabelTable:
         """Those of ``keyed`` whose votes are whole numbers, with their index."""
         return self.labels[~self.any_bad((*_KEY_COLUMNS, *VOTE_COLUMNS))]
 
-    def written(self, row: int, column: str) -> str:
-        """A cell as messages show it."""
-        return written(self.cells[column].iloc[row])
+    def written(self, column: str) -> dict[int, str]:
+        """Row -> its bad cell in a column, as messages show it."""
+        rows = np.flatnonzero(self.any_bad([column]))
+        return dict(
+            zip(rows.tolist(), map(written, self.cells[column].iloc[rows].tolist()), strict=True)
+        )
 
 
 def read_label_table(path: str | Path) -> LabelTable:

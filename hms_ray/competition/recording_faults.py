@@ -139,13 +139,21 @@ def check_files(kind: Recordings, signals: bool, known: Footers) -> FilesReport:
         signals: read every file's values, not only those of suspicious ones.
         known: footers read before, which stand for files unchanged since.
     """
-    listed = kind.largest_offset.to_dict()
+    offsets = kind.largest_offset
+    listed = dict(zip(offsets.index.tolist(), offsets.tolist(), strict=True))
     directory = kind.folder / kind.directory
     if not directory.is_dir():
         message = f"a competition folder must hold the folder {kind.directory}/"
         fault = Fault("missing_file", message, f"{kind.directory}/")
         return FilesReport((fault,), {}, len(listed), 0)
     found, misnamed = _scan(directory)
+
+    # Most checks find nothing new, and asking threads costs more than the answer.
+    settled = {
+        key: known[key]
+        for number, key in found.items()
+        if key in known and not signals and _is_sound(kind, known[key], listed.get(number))
+    }
 
     def check(number: int) -> tuple[FooterKey | None, SignalFooter | None, Fault | None]:
         key = found.get(number)
@@ -159,10 +167,11 @@ def check_files(kind: Recordings, signals: bool, known: Footers) -> FilesReport:
         return key, footer, fault and Fault(*fault, file, str(number))
 
     with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as pool:
-        checked = list(pool.map(check, sorted({*listed, *found})))
+        open_ones = (number for number in {*listed, *found} if found.get(number) not in settled)
+        checked = list(pool.map(check, sorted(open_ones)))
     return FilesReport(
         faults=(*misnamed, *(fault for _, _, fault in checked if fault)),
-        footers={key: footer for key, footer, _ in checked if key and footer},
+        footers=settled | {key: footer for key, footer, _ in checked if key and footer},
         n_missing=len(listed.keys() - found.keys()),
         n_unlisted=len(found.keys() - listed.keys()),
     )
@@ -186,6 +195,13 @@ def _scan(directory: Path) -> tuple[dict[int, FooterKey], list[Fault]]:
     return found, sorted(misnamed, key=str)
 
 
+def _is_sound(kind: Recordings, footer: SignalFooter, largest_offset: float | None) -> bool:
+    """Whether a file's footer alone tells that nothing is wrong with it."""
+    if largest_offset is None:
+        return True
+    return footer.has_numbers and footer.n_rows >= kind.needed_rows(largest_offset)
+
+
 def _judge(
     kind: Recordings, path: Path, footer: SignalFooter, largest_offset: float | None, signals: bool
 ) -> tuple[tuple[str, str] | None, SignalFooter]:
@@ -193,7 +209,8 @@ def _judge(
 
     The footer is the one given, completed by what the values show if they are read.
     """
-    listed = largest_offset is not None
+    if not signals and _is_sound(kind, footer, largest_offset):
+        return None, footer
     needed = 0 if largest_offset is None else kind.needed_rows(largest_offset)
     if footer.n_rows < needed:
         message = (
@@ -201,9 +218,8 @@ def _judge(
             f"{needed * kind.row_s:g} s in all, got {footer.n_rows * kind.row_s:g} s"
         )
         return ("too_short", message), footer
-    if signals or (listed and not footer.has_numbers):
-        values = kind.read(path)[:, : kind.n_channels]
-        footer = replace(footer, has_numbers=bool(np.isfinite(values).any()))
-        if listed and not footer.has_numbers:
-            return ("no_numbers", f"{kind.name} must hold numbers, got only NaN"), footer
+    values = kind.read(path)[:, : kind.n_channels]
+    footer = replace(footer, has_numbers=bool(np.isfinite(values).any()))
+    if largest_offset is not None and not footer.has_numbers:
+        return ("no_numbers", f"{kind.name} must hold numbers, got only NaN"), footer
     return None, footer

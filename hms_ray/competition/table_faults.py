@@ -17,7 +17,7 @@ from hms_ray.errors import Fault
 
 
 def table_faults(table: LabelTable) -> Iterator[Fault]:
-    """All faults of the label rows, by kind, then in the order of the rows.
+    """All faults of the label rows, by kind, then in the order of rows or ids.
 
     Args:
         table: as of ``read_label_table``. A row without its ids is judged no
@@ -53,10 +53,10 @@ def _id_faults(table: LabelTable) -> Found:
         rule = f"{name} must be a whole number from 0"
         if name == "label_id":
             rule += " or empty"
+        got = table.written(name)
         for row in _marked(table.labels, table.any_bad([name])):
-            got = table.written(row.Index, name)
             key = _label_key(row) if keyed[row.Index] else None
-            yield "bad_id", f"{rule}, got {got} in line {row.Index + 2}", key
+            yield "bad_id", f"{rule}, got {got[row.Index]} in line {row.Index + 2}", key
 
 
 def _duplicate_faults(labels: pd.DataFrame) -> Found:
@@ -98,9 +98,9 @@ def _relation_faults(
 
 def _offset_faults(table: LabelTable, keyed: pd.DataFrame) -> Found:
     for name in OFFSET_COLUMNS:
+        got = table.written(name)
         for row in _marked(keyed, keyed[name].isna()):
-            got = table.written(row.Index, name)
-            message = f"{name} must be a number of seconds from 0, got {got}"
+            message = f"{name} must be a number of seconds from 0, got {got[row.Index]}"
             yield "bad_offset", message, _label_key(row)
 
 
@@ -119,10 +119,10 @@ def _distance_faults(labels: pd.DataFrame) -> Found:
 
 
 def _cell_faults(table: LabelTable, keyed: pd.DataFrame) -> Found:
-    marked = {name: table.any_bad([name]) for name in VOTE_COLUMNS}
+    cells = {name: table.written(name) for name in VOTE_COLUMNS}
     for row in _marked(keyed, table.any_bad(VOTE_COLUMNS)[keyed.index]):
-        name = next(name for name in VOTE_COLUMNS if marked[name][row.Index])
-        got = f"{table.written(row.Index, name)} in {name}"
+        name = next(name for name in VOTE_COLUMNS if row.Index in cells[name])
+        got = f"{cells[name][row.Index]} in {name}"
         yield "bad_votes", f"votes must be whole numbers, got {got}", _label_key(row)
 
 
