@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hms_ray.competition.read import NO_LABEL_ID, OFFSET_COLUMNS, fill_label_ids
 from hms_ray.competition.schema import LABEL_COLUMNS, VOTE_COLUMNS
-from hms_ray.competition.tables import numbers, read_table, whole_numbers, written
+from hms_ray.competition.tables import numbers, read_table, texts, whole_numbers, written
 
 ID_COLUMNS: Final = (
     *("eeg_id", "eeg_sub_id", "spectrogram_id", "spectrogram_sub_id", "label_id", "patient_id"),
@@ -82,7 +82,7 @@ def read_label_table(path: str | Path) -> LabelTable:
     bad: dict[str, NDArray[np.bool_]] = {}
     for name in LABEL_COLUMNS:
         if name == "expert_consensus":
-            labels[name] = cells[name].fillna("").astype(str)
+            labels[name] = texts(cells[name])
             continue
         read = _offsets if name in OFFSET_COLUMNS else _ids if name in ID_COLUMNS else whole_numbers
         values, broken = read(cells[name])

@@ -27,6 +27,7 @@ from hms_ray.competition.tables import (
     check_columns,
     numbers,
     read_table,
+    texts,
     whole_numbers,
     written,
 )
@@ -90,7 +91,7 @@ def read_labels(folder: str | Path) -> pd.DataFrame:
     """
     path = Path(folder) / LABEL_FILE
     table = read_table(path, LABEL_COLUMNS)
-    table["expert_consensus"] = table["expert_consensus"].fillna("").astype(str)
+    table["expert_consensus"] = texts(table["expert_consensus"])
     for name in _LABEL_INTEGERS:
         table[name] = _integers(table[name], path)
     table["label_id"] = _integers(fill_label_ids(table["label_id"]), path)

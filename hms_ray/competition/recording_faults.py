@@ -147,34 +147,47 @@ def check_files(kind: Recordings, signals: bool, known: Footers) -> FilesReport:
         fault = Fault("missing_file", message, f"{kind.directory}/")
         return FilesReport((fault,), {}, len(listed), 0)
     found, misnamed = _scan(directory)
-
     # Most checks find nothing new, and asking threads costs more than the answer.
     settled = {
         key: known[key]
         for number, key in found.items()
         if key in known and not signals and _is_sound(kind, known[key], listed.get(number))
     }
+    open_ones = sorted(
+        number for number in listed.keys() | found.keys() if found.get(number) not in settled
+    )
 
     def check(number: int) -> tuple[FooterKey | None, SignalFooter | None, Fault | None]:
         key = found.get(number)
-        path = kind.path(kind.folder, number)
-        file = str(path.relative_to(kind.folder))
-        try:
-            footer = (key and known.get(key)) or read_signal_footer(path, kind.form)
-            fault, footer = _judge(kind, path, footer, listed.get(number), signals)
-        except DataError as error:
-            return key, None, fault_of(error, file, number)
-        return key, footer, fault and Fault(*fault, file, str(number))
+        footer = None if key is None else known.get(key)
+        return key, *_check_file(kind, number, footer, listed.get(number), signals)
 
     with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as pool:
-        open_ones = (number for number in {*listed, *found} if found.get(number) not in settled)
-        checked = list(pool.map(check, sorted(open_ones)))
+        checked = list(pool.map(check, open_ones))
     return FilesReport(
         faults=(*misnamed, *(fault for _, _, fault in checked if fault)),
         footers=settled | {key: footer for key, footer, _ in checked if key and footer},
         n_missing=len(listed.keys() - found.keys()),
         n_unlisted=len(found.keys() - listed.keys()),
     )
+
+
+def _check_file(
+    kind: Recordings,
+    number: int,
+    footer: SignalFooter | None,
+    largest_offset: float | None,
+    signals: bool,
+) -> tuple[SignalFooter | None, Fault | None]:
+    """A file's footer, read unless it is given; None where it is malformed; and its fault."""
+    path = kind.path(kind.folder, number)
+    file = f"{kind.directory}/{path.name}"
+    try:
+        footer = footer or read_signal_footer(path, kind.form)
+        fault, footer = _judge(kind, path, footer, largest_offset, signals)
+    except DataError as error:
+        return None, fault_of(error, file, number)
+    return footer, fault and Fault(*fault, file, str(number))
 
 
 def _scan(directory: Path) -> tuple[dict[int, FooterKey], list[Fault]]:

@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from hms_ray.competition.file_errors import (
@@ -53,7 +54,10 @@ def _read_csv(path: Path) -> pd.DataFrame:
 
 def _read_parquet(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_parquet(path)
+        # pandas' own notes in a file could turn columns into an index.
+        with pq.ParquetFile(path) as file:
+            table: pd.DataFrame = file.read().to_pandas(ignore_metadata=True)
+            return table
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(path, "whole parquet", error) from None
 
@@ -121,6 +125,11 @@ def whole_numbers(column: pd.Series[Any]) -> tuple[NDArray[np.int64], NDArray[np
         return values, np.zeros(len(values), bool)
     broken = ~((np.abs(values) <= _LARGEST_EXACT) & (values == np.floor(values)))
     return np.where(broken, 0, values).astype(np.int64), broken
+
+
+def texts(column: pd.Series[Any]) -> pd.Series[str]:
+    """A column's cells as text, empty where they are."""
+    return column.astype(object).mask(column.isna(), "").astype(str)
 
 
 def written(value: object) -> str:

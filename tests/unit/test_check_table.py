@@ -52,7 +52,8 @@ def test_sound_table(file: Path) -> None:
 def test_parquet_says_the_same(file: Path) -> None:
     set_label(file, 2, expert_consensus="PLED")
     table = file.with_name("train.parquet")
-    pd.read_csv(file).astype({"label_id": "Int64"}).to_parquet(table)
+    labels = pd.read_csv(file).astype({"label_id": "Int64"})
+    labels.set_index(["eeg_id", "eeg_sub_id"]).to_parquet(table)
     text, parquet = check_table(file), check_table(table)
     assert parquet.counts == text.counts
     (of_text,), (of_parquet,) = text.faults, parquet.faults
@@ -156,6 +157,14 @@ def test_unknown_class(file: Path) -> None:
     assert faults(file) == (fault("unknown_class", f"{rule}, got 'seizure'", key),)
     set_label(file, 4, expert_consensus=None)
     assert faults(file) == (fault("unknown_class", f"{rule}, got ''", key),)
+
+
+@pytest.mark.parametrize("value", [None, 7])
+def test_no_class_at_all(file: Path, value: object) -> None:
+    change_labels(file, lambda labels: labels.assign(expert_consensus=value))
+    report = check_table(file)
+    assert len(report.faults) == report.counts["label_rows"]
+    assert report.faults[0].message.endswith("got ''" if value is None else "got '7'")
 
 
 def test_consensus_without_the_most_votes(file: Path) -> None:

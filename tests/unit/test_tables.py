@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hms_ray.competition.tables import numbers, some, whole_numbers, written
+from hms_ray.competition.tables import numbers, some, texts, whole_numbers, written
 
 NA = pd.NA
 
@@ -60,6 +60,19 @@ def test_numbers_tell_text_from_nothing() -> None:
 )
 def test_written(value: object, text: str) -> None:
     assert written(value) == text
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        (pd.Series(["LPD", None]), ["LPD", ""]),
+        (pd.Series([np.nan, np.nan]), ["", ""]),
+        (pd.Series([7, 8]), ["7", "8"]),
+        (pd.Series(["LPD", np.nan], dtype=object), ["LPD", ""]),
+    ],
+)
+def test_texts(column: pd.Series, expected: list[str]) -> None:
+    assert texts(column).tolist() == expected
 
 
 def test_some() -> None:
