@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from hms_ray.competition.check import check_table
+from hms_ray.competition.label_table import read_label_table
 from hms_ray.competition.read import read_labels
 from hms_ray.competition.schema import VOTE_COLUMNS
 from hms_ray.errors import Fault
@@ -47,6 +48,13 @@ def test_sound_table(file: Path) -> None:
         "patients": 2,
         "unknown_label_ids": 0,
     }
+
+
+def test_the_check_judges_what_training_reads(file: Path) -> None:
+    change_labels(file, lambda labels: labels.assign(label_id=labels["label_id"].iloc[3:]))
+    table = read_label_table(file)
+    assert not table.bad
+    pd.testing.assert_frame_equal(table.labels, read_labels(file.parent))
 
 
 def test_parquet_says_the_same(file: Path) -> None:

@@ -21,7 +21,9 @@ from hms_ray.competition.footer_cache import (
     save_footers,
 )
 from hms_ray.competition.read import SignalFooter
+from hms_ray.config import Experiment
 from hms_ray.errors import FaultyDataError
+from hms_ray.prepare import prepare
 from tests.competition_folder import write_competition_folder, write_eeg
 
 EEG = "train_eegs/500007.parquet"
@@ -143,6 +145,18 @@ def test_files_that_are_gone_are_forgotten(folder: Path, cache: Path) -> None:
     (folder / EEG).unlink()
     check_folder(folder, signals=False, cache_dir=cache)
     assert len(load_footers(cache)) == N_FILES - 1
+
+
+def test_second_preparation_opens_no_recording(tmp_path: Path, opened: list[str]) -> None:
+    data = write_competition_folder(tmp_path / "data", n_patients=12, eegs_per_patient=1)
+    experiment = Experiment.model_validate({"data": {"n_folds": 2}})
+    pack_dir = tmp_path / "packs"
+    first = prepare(data, experiment, tmp_path, pack_dir=pack_dir)
+    assert opened
+    opened.clear()
+    assert prepare(data, experiment, tmp_path, pack_dir=pack_dir) == first
+    assert opened == []
+    assert (pack_dir / FOOTER_FILE).is_file()
 
 
 FOOTERS = {FooterKey("train_eegs/1.parquet", 10, 123): SignalFooter(10_000, True)}
