@@ -80,7 +80,7 @@ def prepare(
     source = experiment.input.source
     # Every value was read when the pack was made; after that the tables and the
     # files' sizes tell enough, and a sweep starts at once.
-    require_sound(data_dir, signals=not _is_packed(data_dir, pack_dir, source))
+    require_sound(data_dir, signals=not _is_packed(data_dir, pack_dir, source), cache_dir=pack_dir)
     rows = make_rows(read_labels(data_dir), experiment.data.unit, experiment.data.window)
     if folds is None:
         folds = make_folds(rows, experiment.data.n_folds, experiment.data.fold_seed)
