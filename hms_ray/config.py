@@ -35,7 +35,7 @@ class DataConfig(Frozen):
     """Middle of the row's first and last offset, or the label row nearest to it."""
     n_folds: Annotated[int, Field(ge=2)] = 5
     """Patient-grouped folds."""
-    fold_seed: int = 42
+    fold_seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
     """Seed of the shuffled StratifiedGroupKFold."""
     unusable: Literal["keep", "drop", "error"] = "keep"
     """Rows without any usable signal in some source that the study uses: ``keep`` as
@@ -217,7 +217,7 @@ class ResourcesConfig(Frozen):
     cpus_per_worker: Positive = 1
     """Logical CPUs a worker; also its number of torch threads."""
     gpus_per_worker: Annotated[float, Field(ge=0)] = 0
-    """GPUs a worker; 0 trains on the CPU."""
+    """GPUs a worker: a whole number or a share of one; 0 trains on the CPU."""
     group: Literal["fold", "trial"] = "fold"
     """One worker group a fold, or one kept for all folds of a trial."""
     max_concurrent_trials: Count | None = None
@@ -228,6 +228,15 @@ class ResourcesConfig(Frozen):
     """How often Ray Train looks after its workers; small values start faster."""
     start_timeout_s: Positive = 60.0
     """How long Ray Train waits for a group's workers before it tries again."""
+
+    @model_validator(mode="after")
+    def _gpus_are_whole_or_a_share(self) -> Self:
+        if self.gpus_per_worker > 1 and not self.gpus_per_worker.is_integer():
+            raise ValueError(
+                "gpus_per_worker must be a whole number or a share of one GPU, "
+                f"got {self.gpus_per_worker:g}"
+            )
+        return self
 
 
 class Space(Frozen):

@@ -160,3 +160,14 @@ def canonical_input(config: InputConfig) -> dict[str, Any]:
     for source in {"eeg", "raw"} - used:
         del data[source]
     return data
+
+
+def in_recipe(path: str) -> bool:
+    """Whether a dotted path into an experiment leads into what decides a pack's values."""
+    return any(path == recipe or path.startswith(f"{recipe}.") for recipe in _RECIPE_PATHS)
+
+
+_RECIPE_PATHS: Final = (
+    *(f"input.eeg.{name}" for name in EegRecipe.model_fields),
+    *(f"input.raw.{name}" for name in RawRecipe.model_fields),
+)

@@ -127,7 +127,8 @@ def prepare(
     forms = {source_key(name, recipe): pack_source(name, recipe) for name, recipe in sources}
     # Every value was read when a pack was made; after that the tables and the
     # files' sizes tell enough, and a sweep starts at once.
-    require_sound(data_dir, signals=not _is_packed(data_dir, pack_dir, experiment.data, forms))
+    packed = _is_packed(data_dir, pack_dir, experiment.data, forms)
+    require_sound(data_dir, signals=not packed, cache_dir=pack_dir)
     rows = make_rows(read_labels(data_dir), experiment.data.unit, experiment.data.window)
     packs = {}
     for key, form in forms.items():

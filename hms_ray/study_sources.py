@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 
 from hms_ray.config import Space, digest
-from hms_ray.config_file import in_recipe, parameter_values, replace_values
-from hms_ray.config_input import Recipe, used_sources
+from hms_ray.config_file import parameter_values, replace_values
+from hms_ray.config_input import Recipe, in_recipe, used_sources
 from hms_ray.errors import ConfigError
 from hms_ray.pack.sources import PackSource, eeg_source, kaggle_source
 

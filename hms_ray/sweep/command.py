@@ -64,10 +64,12 @@ def sweep(
 def _resumed(ready: Callable[..., Prepared], study: Path) -> Prepared:
     """Data with the folds that a study was made with, for libraries change.
 
-    Where they no longer fit the rows the data has changed; the study says so better.
+    Only a study of which a trial has ended is gone on with; any other is made anew, with
+    the folds asked for now. Where kept folds no longer fit the rows the data has changed;
+    the study says so better.
     """
     kept = study / "rows.parquet"
-    if not kept.is_file():
+    if not kept.is_file() or not (study / "trials").is_dir():
         return ready()
     try:
         return ready(folds=read_folds(kept))
