@@ -6,6 +6,7 @@ draw the same plan and apply its own part of it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -85,7 +86,7 @@ class CutMixPlan:
 def plan_cutmix(
     targets: NDArray[np.float64],
     size: tuple[int, int],
-    n_views: int,
+    widths: Sequence[int],
     config: CutMixConfig,
     generator: np.random.Generator,
 ) -> CutMixPlan | None:
@@ -94,13 +95,14 @@ def plan_cutmix(
     For each class, the rows whose target share is at least ``CLASS_SHARE`` are
     permuted among themselves and one band is drawn, as wide and placed as the
     publication has it, scaled to the image. With ``time`` the band is the same
-    stretch of time in every view, and the middle sixth of the time (125-175 of
-    300) is never cut; with ``frequency`` it is cut over the full width.
+    share of the time of every view, and the middle sixth of each (125-175 of 300) is
+    never cut; with ``frequency`` it is cut over the full width.
 
     Args:
         targets: (B, 6) shares of the whole global batch.
         size: height and width of the images.
-        n_views: views that stand side by side in an image.
+        widths: of the views that stand side by side in an image, before it was
+            resized to ``size``.
         config: probability and axis.
         generator: source of all draws; equal targets and state give an equal plan.
 
@@ -117,7 +119,7 @@ def plan_cutmix(
         width = int(generator.integers(BAND_WIDTHS[0], BAND_WIDTHS[1] + 1))
         donors = generator.permutation(rows)
         if len(rows) > 1:
-            bands = _bands(start, start + width, size, n_views, config.axis)
+            bands = _bands(start, start + width, size, widths, config.axis)
             swaps.append(Swap(rows, donors, bands))
     return CutMixPlan(config.axis, tuple(swaps))
 
@@ -147,21 +149,22 @@ def apply_cutmix(images: Tensor, plan: CutMixPlan, n_rows: int | None = None) ->
 
 
 def _bands(
-    start: int, stop: int, size: tuple[int, int], n_views: int, axis: str
+    start: int, stop: int, size: tuple[int, int], widths: Sequence[int], axis: str
 ) -> tuple[Band, ...]:
     """Published positions scaled to an image, never reaching further than they do."""
-    height, width = size
     if axis == "time":
-        full = n_views * VIEW_WIDTH
+        # Positions in 300ths of a pixel of the joined views: whole numbers.
+        full = VIEW_WIDTH * sum(widths)
+        before = [VIEW_WIDTH * sum(widths[:view]) for view in range(len(widths))]
         return tuple(
-            _scaled(view * VIEW_WIDTH + start, view * VIEW_WIDTH + stop, width, full)
-            for view in range(n_views)
+            _scaled(left + start * width, left + stop * width, size[1], full)
+            for left, width in zip(before, widths, strict=True)
         )
     bands = [(start, stop)]
-    if n_views > 1:
+    if len(widths) > 1:
         bands.append((SECOND_VIEW_ROW + start, min(SECOND_VIEW_ROW + stop, IMAGE_HEIGHT)))
     return tuple(
-        _scaled(first, last, height, IMAGE_HEIGHT) for first, last in bands if first < last
+        _scaled(first, last, size[0], IMAGE_HEIGHT) for first, last in bands if first < last
     )
 
 

@@ -81,8 +81,17 @@ Commands = argparse._SubParsersAction  # the type has no public name
 
 def _check(commands: Commands[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     command = commands.add_parser("check", help="find every fault of a competition folder")
-    command.add_argument("folder", metavar="DIR", type=Path, help="competition folder")
-    command.add_argument("--json", action="store_true", help="print JSON")
+    command.add_argument("folder", metavar="DIR", type=Path, nargs="?", help="competition folder")
+    command.add_argument("--json", action="store_true", help="print JSON, with every single fault")
+    command.add_argument(
+        "--labels",
+        metavar="FILE",
+        type=Path,
+        help="label table, CSV or parquet (DIR/train.csv); without DIR it is checked alone",
+    )
+    command.add_argument(
+        "--table-only", action="store_true", help="check the label table alone (seconds)"
+    )
     command.add_argument(
         "--no-signals", action="store_true", help="leave the files' values unread (much faster)"
     )
@@ -91,9 +100,17 @@ def _check(commands: Commands[argparse.ArgumentParser]) -> argparse.ArgumentPars
 
 
 def _run_check(words: argparse.Namespace) -> int:
-    from hms_ray.competition.check import check_folder
+    from hms_ray.competition.check import check_folder, check_table
+    from hms_ray.competition.read import LABEL_FILE
 
-    report = check_folder(words.folder, signals=not words.no_signals)
+    if words.folder is None and words.labels is None:
+        from hms_ray.errors import ConfigError
+
+        raise ConfigError("check needs a folder or a table", fix="Name DIR or --labels FILE.")
+    if words.folder is None or words.table_only:
+        report = check_table(words.labels or words.folder / LABEL_FILE)
+    else:
+        report = check_folder(words.folder, labels=words.labels, signals=not words.no_signals)
     print(report.to_json() if words.json else report.to_text())
     return 0 if report.ok else 1
 

@@ -9,46 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-View = Literal["panels", "statistics"]
-Normalisation = Literal["none", "per_image", "global"]
+from hms_ray.config_input import InputConfig, canonical_input
+from hms_ray.config_recipes import Count, EegRecipe, Frozen, Gaps, Positive, RawRecipe
+
+__all__ = ["EegRecipe", "Gaps", "InputConfig", "RawRecipe"]
+
 Loss = Literal["kl", "kl_log_votes", "kl_capped_votes", "kl_floored_votes"]
 StageRows = Literal["all", "below_threshold", "at_least_threshold"]
 Objective = Literal["kl_all", "kl_4", "kl_10"]
 Scalar = bool | int | float | str | None
 
-Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
-
-
-def _rising_band(band: tuple[float, float] | None) -> tuple[float, float] | None:
-    # 100 Hz is half of the recordings' rate.
-    if band is not None and not band[0] < band[1] < 100:
-        raise ValueError("a band must rise and end below 100 Hz")
-    return band
-
-
-BandHz = Annotated[tuple[Positive, Positive] | None, AfterValidator(_rising_band)]
-Gaps = Literal["mean", "interpolate", "zero"]
-
-_EEG_RATE_HZ: Final = 200
-_MEL_FRAMES: Final = 256
-_MEL_LONGEST: Final = 1024
-_FRAME_SAMPLES: Final = {"mel": 128, "mel_fixed": 128, "multitaper": 800, "stft": 400}
-_HOP_SAMPLES: Final = {"multitaper": 400, "stft": 40}
-"""Mel recipes divide what they use into 256 frames instead."""
-
-
-class Frozen(BaseModel):
-    """Base of all configurations: immutable, no unknown keys, finite numbers."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
-    )
 
 
 class DataConfig(Frozen):
@@ -60,120 +35,11 @@ class DataConfig(Frozen):
     """Middle of the row's first and last offset, or the label row nearest to it."""
     n_folds: Annotated[int, Field(ge=2)] = 5
     """Patient-grouped folds."""
-    fold_seed: int = 42
+    fold_seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
     """Seed of the shuffled StratifiedGroupKFold."""
-
-
-class EegRecipe(Frozen):
-    """Spectrograms made from an EEG window of 50 s; what decides their values."""
-
-    kind: Literal["mel", "mel_fixed", "multitaper", "stft"] = "mel"
-    """``mel``: mel power in dB below its own maximum (widely copied); ``mel_fixed``: dB
-    above a fixed reference, so that amplitude stays; ``multitaper``: as the competition's
-    own files were made; ``stft``: log power of a plain short-time transform, 0.5-20 Hz."""
-    centre_s: Annotated[float, Field(gt=0, le=50)] = 50.0
-    """Middle seconds of the window that are used, such as 10 for a zoomed centre."""
-    window_samples: Annotated[int, Field(ge=16, le=2048)] | None = None
-    """Samples (200 Hz) a frame; the recipe's own where absent."""
-    hop_samples: Count | None = None
-    """Samples from one frame to the next; the recipe's own where absent."""
-    band_hz: BandHz = None
-    """Zero-phase band-pass of the bipolar signals first; none where absent."""
-    clip_uv: Positive | None = None
-    """Bipolar signals are clipped to +- this first (high-ranking teams: 1024)."""
-    gaps: Gaps = "mean"
-    """NaN of a bipolar signal become its mean (published), straight lines, or 0."""
-
-    @property
-    def used_samples(self) -> int:
-        """Samples of ``centre_s``."""
-        return round(self.centre_s * _EEG_RATE_HZ)
-
-    @property
-    def frame_samples(self) -> int:
-        """``window_samples``, or the recipe's own: mel 128, multitaper 800, stft 400."""
-        return self.window_samples or _FRAME_SAMPLES[self.kind]
-
-    @property
-    def frame_hop(self) -> int:
-        """``hop_samples``, or the recipe's own: mel ``used_samples`` // 256, 400, 40."""
-        if self.hop_samples is not None:
-            return self.hop_samples
-        return _HOP_SAMPLES.get(self.kind, self.used_samples // _MEL_FRAMES)
-
-    @property
-    def n_frames(self) -> int:
-        """Frames of a window; mel recipes pad the ends, the others use whole frames only."""
-        if self.kind in _HOP_SAMPLES:
-            return 1 + (self.used_samples - self.frame_samples) // self.frame_hop
-        return self.used_samples // self.hop_samples if self.hop_samples else _MEL_FRAMES
-
-    @model_validator(mode="after")
-    def _frames_fit(self) -> Self:
-        if self.used_samples < self.frame_samples:
-            raise ValueError(
-                f"centre_s must hold a frame of {self.frame_samples} samples, "
-                f"at least {self.frame_samples / _EEG_RATE_HZ:g} s"
-            )
-        if self.kind not in _HOP_SAMPLES and self.frame_samples > _MEL_LONGEST:
-            raise ValueError(f"window_samples must be at most {_MEL_LONGEST} for {self.kind}")
-        if self.frame_hop == 0:
-            raise ValueError(
-                f"centre_s must be at least {_MEL_FRAMES / _EEG_RATE_HZ:g} s "
-                f"for {_MEL_FRAMES} frames"
-            )
-        if self.frame_hop > self.used_samples:
-            raise ValueError("hop_samples must not be longer than centre_s")
-        return self
-
-
-class RawRecipe(Frozen):
-    """Bipolar signals of an EEG window of 50 s; what decides their values."""
-
-    rate_hz: Annotated[int, Field(ge=10, le=200)] = 100
-    """Samples a second after resampling."""
-    centre_s: Annotated[float, Field(gt=0, le=50)] = 50.0
-    """Middle seconds of the window that are used."""
-    band_hz: BandHz = (0.5, 20.0)
-    """Zero-phase band-pass before all else; none where absent."""
-    clip_uv: Positive = 1024.0
-    """Signals are clipped to +- this, microvolts."""
-    scale_uv: Positive = 32.0
-    """Microvolts that become 1."""
-    midline: bool = True
-    """The pairs Fz-Cz and Cz-Pz after the sixteen of the chains."""
-    gaps: Gaps = "mean"
-    """NaN of a signal become its mean, straight lines, or 0."""
-
-    @property
-    def n_samples(self) -> int:
-        """Samples of ``centre_s`` at ``rate_hz``."""
-        return round(self.rate_hz * self.centre_s)
-
-    @model_validator(mode="after")
-    def _samples_are_whole(self) -> Self:
-        for rate in (self.rate_hz, _EEG_RATE_HZ):
-            samples = rate * self.centre_s
-            if round(samples) < 1 or abs(samples - round(samples)) > 1e-6:
-                raise ValueError(
-                    f"centre_s must be a whole number of samples at {rate} Hz, got {samples:g}"
-                )
-        return self
-
-
-class InputConfig(Frozen):
-    """What the model sees."""
-
-    source: Literal["kaggle"] = "kaggle"
-    """Packed source: the competition's own ten-minute spectrograms."""
-    views: Annotated[tuple[View, ...], Field(min_length=1)] = ("panels",)
-    """Images made of the four panels; several are joined side by side."""
-    normalisation: Normalisation = "per_image"
-    """``global`` is fitted once a fold, on all of its training rows."""
-    pool: tuple[Count, Count] = (1, 1)
-    """Blocks (frequency, time) over which log power is averaged before all else."""
-    size: tuple[Count, Count] | None = None
-    """Height and width to which the image is resized (bilinear), or as it is."""
+    unusable: Literal["keep", "drop", "error"] = "keep"
+    """Rows without any usable signal in some source that the study uses: ``keep`` as
+    zeros, ``drop`` after folds were drawn from all rows, or stop with an ``error``."""
 
 
 class ModelConfig(Frozen):
@@ -351,7 +217,7 @@ class ResourcesConfig(Frozen):
     cpus_per_worker: Positive = 1
     """Logical CPUs a worker; also its number of torch threads."""
     gpus_per_worker: Annotated[float, Field(ge=0)] = 0
-    """GPUs a worker; 0 trains on the CPU."""
+    """GPUs a worker: a whole number or a share of one; 0 trains on the CPU."""
     group: Literal["fold", "trial"] = "fold"
     """One worker group a fold, or one kept for all folds of a trial."""
     max_concurrent_trials: Count | None = None
@@ -363,14 +229,23 @@ class ResourcesConfig(Frozen):
     start_timeout_s: Positive = 60.0
     """How long Ray Train waits for a group's workers before it tries again."""
 
+    @model_validator(mode="after")
+    def _gpus_are_whole_or_a_share(self) -> Self:
+        if self.gpus_per_worker > 1 and not self.gpus_per_worker.is_integer():
+            raise ValueError(
+                "gpus_per_worker must be a whole number or a share of one GPU, "
+                f"got {self.gpus_per_worker:g}"
+            )
+        return self
+
 
 class Space(Frozen):
     """A search space: an experiment and what is searched around it."""
 
     experiment: Experiment = Experiment()
-    search: dict[str, Parameter] = {}
+    search: dict[str, Parameter] = Field(default_factory=dict)
     """Dotted path into the experiment -> parameter."""
-    start: list[dict[str, Any]] = []
+    start: list[dict[str, Any]] = Field(default_factory=list)
     """Points to try first: dotted path -> value or label."""
     study: StudyConfig = StudyConfig()
     resources: ResourcesConfig = ResourcesConfig()
@@ -384,12 +259,13 @@ class Space(Frozen):
 def canonical(experiment: Experiment) -> dict[str, Any]:
     """What of an experiment changes its results, as plain data.
 
-    Names are dropped, stages inherit, a threshold that no stage uses is dropped.
-    The path of a weights file is dropped too: its content belongs to the key
+    Names are dropped, stages inherit, and thresholds and sources that nothing uses
+    are dropped. So is the path of a weights file: its content belongs to the key
     that the fold store makes (see ``experiment.fold_key``).
     """
     data = experiment.model_dump(mode="json")
     del data["name"], data["model"]["weights_file"]
+    data["input"] = canonical_input(experiment.input)
     training = data["training"]
     for inherited in ("loss", "learning_rate", "cutmix", "stage_threshold"):
         del training[inherited]

@@ -5,16 +5,21 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from hms_ray.config import Experiment, Parameter, Space
+from hms_ray.config_input import in_recipe
 from hms_ray.errors import ConfigError
 
 Model = TypeVar("Model", bound=BaseModel)
+
+_INSIDE: Final = 0.3819660
+"""Where within a range of numbers a value is tried (golden section: no round share)."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -23,7 +28,13 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, (str, int, float, bool)):
+                raise yaml.constructor.ConstructorError(
+                    None, None, "a key must be text or a number", key_node.start_mark
+                )
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key!r} stands twice", key_node.start_mark
@@ -48,7 +59,8 @@ def parse_yaml(text: str, where: object) -> Any:
     try:
         # _Loader is a SafeLoader; ruff cannot see that.
         return yaml.load(text, Loader=_Loader)  # noqa: S506
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
+        # PyYAML makes dates of what looks like one: of an impossible one, a ValueError.
         mark = getattr(error, "problem_mark", None)
         place = f"{where}, line {mark.line + 1}, column {mark.column + 1}" if mark else where
         problem = getattr(error, "problem", None) or str(error)
@@ -99,10 +111,18 @@ def validate_space(data: Mapping[str, Any], where: object) -> Space:
 def replace_values(
     experiment: Experiment, values: Mapping[str, Any], where: object = "values"
 ) -> Experiment:
-    """A copy of an experiment with values set by dotted path, checked again."""
+    """A copy of an experiment with values set by dotted path, checked again.
+
+    The order of the paths does not matter: a value is set before values within it. A
+    value within one that is set to nothing (``training.cutmix.probability`` beside
+    ``training.cutmix: null``) has no place and is left out.
+    """
     data = experiment.model_dump(mode="json")
-    for path, value in values.items():
-        set_path(data, path, value)
+    absent = tuple(f"{path}." for path, value in values.items() if value is None)
+    for path in sorted(values, key=lambda path: path.count(".")):
+        if not path.startswith(absent):
+            # A copy, since a value within it may be set next.
+            set_path(data, path, deepcopy(values[path]))
     return _validated(Experiment, data, where)
 
 
@@ -146,7 +166,7 @@ def _step(here: Any, name: str, walked: str) -> Any:
 
 
 def _index(values: list[Any], name: str, walked: str) -> int:
-    if not name.isdigit() or int(name) >= len(values):
+    if not name.isdecimal() or int(name) >= len(values):
         raise ConfigError(
             f"a list is entered by a position from 0 to {len(values) - 1}",
             got=name,
@@ -179,11 +199,21 @@ def parameter_values(parameter: Parameter) -> dict[str, Any]:
         return dict(parameter.choices)
     if parameter.choices is not None:
         return {str(value): value for value in parameter.choices}
-    return {str(bound): bound for bound in parameter.int_ or parameter.float_ or ()}
+    low, high = parameter.int_ or parameter.float_ or (0, 0)
+    values: list[Any] = [low, high]
+    if parameter.float_ is not None:
+        # Bounds may be whole where the numbers between them are not.
+        values.append(low + _INSIDE * (high - low))
+    return {str(value): value for value in values}
 
 
 def _search_faults(space: Space, path: str) -> list[str]:
     """A searched path must lead to a value, and every value must fit there."""
+    if in_recipe(path) and space.search[path].choices is None:
+        # Each value is a pack of its own, and a range has too many.
+        return [f"search.{path}: what decides a pack's values is searched by choices"]
+    if path.split(".")[0] == "data":
+        return [f"search.{path}: rows and folds are made once for all trials; use a study for each"]
     faults = []
     for label, value in parameter_values(space.search[path]).items():
         try:
@@ -208,20 +238,22 @@ def _start_faults(space: Space, point: Mapping[str, Any], where: str) -> list[st
     if faults:
         return faults
     try:
-        chosen = {path: _value_of(space.search[path], value) for path, value in point.items()}
+        chosen = {path: chosen_value(space.search[path], value) for path, value in point.items()}
         replace_values(space.experiment, chosen)
     except ConfigError as error:
         faults = [f"{where}: {line}" for line in _lines(error)]
     return faults
 
 
-def _value_of(parameter: Parameter, chosen: Any) -> Any:
+def chosen_value(parameter: Parameter, chosen: Any) -> Any:
+    """The value that a choice stands for: a label's, or the choice itself."""
     return parameter.choices[chosen] if isinstance(parameter.choices, dict) else chosen
 
 
 def _within(parameter: Parameter, value: Any) -> bool:
     if parameter.choices is not None:
-        return value in parameter.choices
+        # As a list, since a value that cannot be hashed is compared all the same.
+        return value in list(parameter.choices)
     low, high = parameter.int_ or parameter.float_ or (0, 0)
     number = isinstance(value, int) or (parameter.float_ and isinstance(value, float))
     return bool(number) and not isinstance(value, bool) and low <= value <= high

@@ -20,6 +20,7 @@ from hms_ray.evaluate.metric import kl_report
 from hms_ray.evaluate.oof import join_oof, make_oof, probabilities_of
 from hms_ray.fold_store import FoldStore
 from hms_ray.prepare import Prepared, check_prepared
+from hms_ray.study_sources import ROW_COLUMNS
 
 if TYPE_CHECKING:
     from hms_ray.train.loop import FoldResult, Process
@@ -121,7 +122,7 @@ def fold_ingredients(
 
     Args:
         experiment: any experiment.
-        prepared: rows, folds and pack by content.
+        prepared: rows, folds and packs by content.
         fold: validation fold.
         placement: where it is trained.
         weights: SHA-256 of a local file of pretrained weights, if one is given.
@@ -134,7 +135,9 @@ def fold_ingredients(
         "experiment": described,
         "rows": prepared.rows_fingerprint,
         "folds": prepared.folds_fingerprint,
-        "sources": {experiment.input.source: prepared.pack_fingerprint},
+        "sources": {
+            name: pack.fingerprint for name, pack in prepared.packs_of(experiment.input).items()
+        },
         "fold": fold,
         "world_size": placement.world_size,
         "device_class": placement.device_class,
@@ -189,7 +192,7 @@ def run_experiment(
 
     Args:
         experiment: what to train.
-        prepared: rows, folds and pack.
+        prepared: rows, folds and packs.
         results: folder of all studies and their store.
         runner: trains what is missing.
         folds: folds to run; all where absent.
@@ -234,21 +237,24 @@ def run_task(task: FoldTask, process: Process) -> None:
     Called by every rank of a worker group, or by the one process there is.
     """
     from hms_ray.pack.store import open_pack
-    from hms_ray.train.batches import FoldData
+    from hms_ray.train.batches import FoldData, SourceRows
     from hms_ray.train.loop import train_fold
 
     started, started_s = time.perf_counter(), time.time()
     check_prepared(task.prepared)
     rows = task.prepared.rows()
-    pack = open_pack(task.prepared.pack_path)
+    sources = {}
+    for name, ref in task.prepared.packs_of(task.experiment.input).items():
+        pack = open_pack(ref.path)
+        recordings, starts = (rows[column].to_numpy() for column in ROW_COLUMNS[name])
+        sources[name] = SourceRows(pack, pack.locate(recordings, starts))
     fold = rows["fold"].to_numpy()
     data = FoldData(
-        starts=pack.locate(rows["spectrogram_id"].to_numpy(), rows["spectrogram_start"].to_numpy()),
+        sources=sources,
         targets=rows[list(TARGET_COLUMNS)].to_numpy(),
         total_votes=rows["total_votes"].to_numpy(),
         train=np.flatnonzero(fold != task.fold),
         valid=np.flatnonzero(fold == task.fold),
-        pack=pack,
     )
     result = train_fold(task.experiment, data, task.fold, process)
     if process.rank == 0:

@@ -51,10 +51,9 @@ def train_locally(
     """
     experiment = space.experiment
     table = None if fold_table is None else read_folds(fold_table)
-    with bar("packing", "recordings") as packing:
-        prepared = prepare(
-            data_dir, experiment, results, pack_dir=pack_dir, folds=table, progress=packing
-        )
+    prepared = prepare(data_dir, experiment, results, pack_dir=pack_dir, folds=table, bars=bar)
+    for note in prepared.notes:
+        print(note)
     if space.search:
         print(f"not searched here: {', '.join(space.search)} (the experiment's own values)")
     preflight(space.alone(), prepared)

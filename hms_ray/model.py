@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import os
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -74,10 +76,17 @@ def weights_fingerprint(config: ModelConfig) -> str | None:
     if config.weights_file is None:
         return None
     try:
-        with open(config.weights_file, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        status = os.stat(config.weights_file)
+        return _file_sha256(config.weights_file, status.st_size, status.st_mtime_ns)
     except OSError as error:
         raise _unreadable(config.weights_file, error.strerror) from None
+
+
+@lru_cache(maxsize=64)
+def _file_sha256(path: str, size: int, mtime_ns: int) -> str:
+    """Kept while size and time stay: a search asks for it at every point of its space."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _described(name: str) -> Any:

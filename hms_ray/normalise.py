@@ -14,7 +14,7 @@ from typing import Final, Literal
 import torch
 from torch import Tensor
 
-from hms_ray.config import Normalisation
+from hms_ray.config_input import Normalisation
 from hms_ray.errors import TrainingError
 
 Scope = Literal["panel", "image"]

@@ -13,11 +13,11 @@ from hms_ray.errors import ConfigError
 from hms_ray.pack.build import build_pack, default_pack_dir
 from hms_ray.pack.layout import read_manifest
 from hms_ray.pack.parallel import Mapper
-from hms_ray.pack.sources import sources_for
 from hms_ray.pack.store import Pack
 from hms_ray.pack.verify import verify_pack
 from hms_ray.pack.windows import Windows, windows_of
 from hms_ray.report.progress import bar
+from hms_ray.study_sources import pack_source, source_key, sources_for
 
 
 def space_to_pack(file: Path | None, settings: Sequence[str]) -> Space:
@@ -67,11 +67,12 @@ def pack_folder(
         raise ConfigError("packing needs at least one worker", got=workers)
     windows: Windows | None = None
     packs = []
-    for source in sources_for(space):
+    for name, recipe in sources_for(space):
+        source = pack_source(name, recipe)
         if source.kind == "windows" and windows is None:
             data = space.experiment.data
             windows = windows_of(make_rows(read_labels(folder), data.unit, data.window))
-        with bar(f"packing {source.name}", source.kind) as progress:
+        with bar(f"packing {source_key(name, recipe)}", source.kind) as progress:
             pack = build_pack(
                 folder,
                 pack_dir or default_pack_dir(folder),

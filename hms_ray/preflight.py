@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hms_ray.config import Experiment, Space
+from hms_ray.config import Experiment, InputConfig, Space
 from hms_ray.config_file import parameter_values, replace_values
+from hms_ray.config_input import used_sources
 from hms_ray.errors import ConfigError
 from hms_ray.model import build_model
-from hms_ray.pack.store import open_pack
 from hms_ray.prepare import Prepared
+from hms_ray.study_sources import pack_source
 from hms_ray.train.stages import stage_rows
-from hms_ray.views import image_size
+from hms_ray.views import Shape, image_size
 
 
 def preflight(space: Space, prepared: Prepared) -> None:
@@ -22,20 +23,19 @@ def preflight(space: Space, prepared: Prepared) -> None:
 
     Args:
         space: what is going to be trained.
-        prepared: its rows and pack.
+        prepared: its rows.
 
     Raises:
         ModelError: a model or its weights cannot be had.
-        ConfigError: blocks of ``input.pool`` do not divide the images.
+        ConfigError: the blocks of a pool do not divide the images.
         TrainingError: a stage would have no rows in some fold.
     """
-    pack = open_pack(prepared.pack_path)
     rows = prepared.rows()
     votes, folds = rows["total_votes"].to_numpy(), rows["fold"].to_numpy()
     built = set()
     staged = set()
     for experiment in _variants(space):
-        size = image_size(experiment.input, len(pack.panels), pack.n_frequencies, pack.window)
+        size = image_size(experiment.input, _shapes(experiment.input))
         if (experiment.model, size) not in built:
             build_model(experiment.model, size)
             built.add((experiment.model, size))
@@ -45,6 +45,14 @@ def preflight(space: Space, prepared: Prepared) -> None:
                 for fold in range(prepared.n_folds):
                     stage_rows(stage, votes[folds != fold])
                 staged.add(rule)
+
+
+def _shapes(config: InputConfig) -> dict[str, Shape]:
+    """Shapes of windows by recipe: not every value that is looked at alone is packed."""
+    forms = {name: pack_source(name, recipe) for name, recipe in used_sources(config).items()}
+    return {
+        name: (len(form.panels), form.n_frequencies, form.window) for name, form in forms.items()
+    }
 
 
 def _variants(space: Space) -> Iterator[Experiment]:

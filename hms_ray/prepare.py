@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +14,35 @@ import pandas as pd
 from hms_ray.competition.check import require_sound
 from hms_ray.competition.read import read_labels
 from hms_ray.competition.rows import make_rows, row_fingerprint
-from hms_ray.config import Experiment, digest
+from hms_ray.config import DataConfig, Experiment, digest
+from hms_ray.config_input import InputConfig, used_sources
 from hms_ray.errors import DataError, HmsRayError
 from hms_ray.fold_store import STORE_NAME
 from hms_ray.folds import fit_folds, folds_fingerprint, make_folds
 from hms_ray.pack.build import build_pack, default_pack_dir, find_pack
-from hms_ray.pack.store import open_pack
+from hms_ray.pack.sources import PackSource
+from hms_ray.pack.store import Pack, open_pack
+from hms_ray.pack.windows import Windows, windows_of
+from hms_ray.study_sources import SourceRecipe, pack_source, source_key, sources_for
+from hms_ray.unusable import missing_shares, sort_out
+
+__all__ = ["PackRef", "Prepared", "check_prepared", "prepare", "sources_for"]
+
+Bars = Callable[[str, str], AbstractContextManager[Callable[[int, int], None]]]
+"""(what is being done, what is counted) -> a progress bar (see ``report.progress.bar``)."""
+
+
+@dataclass(frozen=True)
+class PackRef:
+    """A pack, by place and content.
+
+    Attributes:
+        path: folder of the pack.
+        fingerprint: content hash of its values and recipe.
+    """
+
+    path: Path
+    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -27,28 +51,45 @@ class Prepared:
 
     Attributes:
         rows_file: parquet file of the training rows with their folds.
-        pack_path: folder of the packed source.
+        packs: ``source_key`` -> pack, of every source that may be asked for.
         rows_fingerprint: content hash of the rows: windows, votes, targets.
         folds_fingerprint: content hash of the fold table.
-        pack_fingerprint: content hash of the packed source and its recipe.
         n_folds: number of folds.
+        notes: lines about rows without a usable signal.
     """
 
     rows_file: Path
-    pack_path: Path
+    packs: dict[str, PackRef]
     rows_fingerprint: str
     folds_fingerprint: str
-    pack_fingerprint: str
     n_folds: int
+    notes: tuple[str, ...] = ()
 
     def rows(self) -> pd.DataFrame:
-        """Training rows as ``make_rows`` gives them, with the column ``fold``."""
+        """Training rows as ``make_rows`` gives them.
+
+        Columns besides: ``fold``, and for each source in use ``missing_<source>``, the
+        share of the row's window that is missing.
+        """
         return pd.read_parquet(self.rows_file)
 
-    @property
-    def fingerprint(self) -> str:
-        """One hash of all data that a result can depend on."""
-        return digest([self.rows_fingerprint, self.folds_fingerprint, self.pack_fingerprint])
+    def packs_of(self, config: InputConfig) -> dict[str, PackRef]:
+        """Source -> pack, for the sources that an input uses.
+
+        Raises:
+            DataError: a source that was not prepared.
+        """
+        found = {}
+        for name, recipe in used_sources(config).items():
+            key = source_key(name, recipe)
+            if key not in self.packs:
+                raise DataError(
+                    "a source must have been prepared",
+                    got=key,
+                    where=f"packs of {', '.join(self.packs)}",
+                )
+            found[name] = self.packs[key]
+        return found
 
 
 def prepare(
@@ -56,75 +97,114 @@ def prepare(
     experiment: Experiment,
     results: str | Path,
     *,
+    sources: Sequence[SourceRecipe] | None = None,
     pack_dir: str | Path | None = None,
     folds: pd.DataFrame | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    bars: Bars | None = None,
 ) -> Prepared:
-    """Checks a competition folder and makes rows, folds and the pack of an experiment.
+    """Checks a competition folder and makes rows, folds and packs.
 
     Args:
         data_dir: competition folder.
-        experiment: says the row unit, the folds and the source.
+        experiment: says the row unit, the folds and what becomes of unusable rows.
         results: folder of all studies; the row table is kept in its store.
+        sources: what to pack, as ``sources_for`` has it; what the experiment uses where
+            absent.
         pack_dir: where packs are kept; beside the data where absent.
         folds: a fold table, as ``read_folds`` gives it, to use instead of drawing one.
-        progress: called with (recordings done, recordings in all) while packing.
+        bars: makes the progress bar of each pack.
 
     Raises:
         FaultyDataError: where the folder has faults.
-        DataError: where given folds do not fit the rows.
+        DataError: where given folds do not fit the rows, or rows have no usable signal
+            and ``data.unusable`` is ``error``.
         PackError: where a row's window leaves its recording.
     """
     data_dir = Path(data_dir)
     pack_dir = Path(pack_dir) if pack_dir is not None else default_pack_dir(data_dir)
-    source = experiment.input.source
-    # Every value was read when the pack was made; after that the tables and the
+    if sources is None:
+        sources = list(used_sources(experiment.input).items())
+    forms = {source_key(name, recipe): pack_source(name, recipe) for name, recipe in sources}
+    # Every value was read when a pack was made; after that the tables and the
     # files' sizes tell enough, and a sweep starts at once.
-    require_sound(data_dir, signals=not _is_packed(data_dir, pack_dir, source))
+    packed = _is_packed(data_dir, pack_dir, experiment.data, forms)
+    require_sound(data_dir, signals=not packed, cache_dir=pack_dir)
     rows = make_rows(read_labels(data_dir), experiment.data.unit, experiment.data.window)
-    if folds is None:
-        folds = make_folds(rows, experiment.data.n_folds, experiment.data.fold_seed)
-    else:
-        folds = fit_folds(folds, rows)
-    pack = build_pack(data_dir, pack_dir, source, progress=progress)
-    pack.locate(rows["spectrogram_id"].to_numpy(), rows["spectrogram_start"].to_numpy())
-    fold_of = folds.set_index("row_id")["fold"]
-    table = rows.assign(fold=rows["row_id"].map(fold_of).astype("int64"))
-    rows_print, folds_print = row_fingerprint(rows), folds_fingerprint(folds)
-    file = Path(results) / STORE_NAME / "rows" / f"{digest([rows_print, folds_print])}.parquet"
+    packs = {}
+    for key, form in forms.items():
+        with bars(f"packing {key}", form.kind) if bars else nullcontext() as progress:
+            windows = _windows(form, rows)
+            packs[key] = build_pack(data_dir, pack_dir, form, windows, progress=progress)
+    table, folds, notes = _table(rows, packs, experiment.data, folds)
+    rows_print = row_fingerprint(table[list(rows.columns)])
+    folds_print = folds_fingerprint(folds)
+    made_from = [rows_print, folds_print, *sorted(pack.fingerprint for pack in packs.values())]
+    file = Path(results) / STORE_NAME / "rows" / f"{digest(made_from)}.parquet"
     _write_once(table, file)
     return Prepared(
         rows_file=file.resolve(),
-        pack_path=Path(pack.path).resolve(),
+        packs={
+            key: PackRef(Path(pack.path).resolve(), pack.fingerprint) for key, pack in packs.items()
+        },
         rows_fingerprint=rows_print,
         folds_fingerprint=folds_print,
-        pack_fingerprint=pack.fingerprint,
         n_folds=int(table["fold"].max()) + 1,
+        notes=notes,
     )
 
 
-def _is_packed(data_dir: Path, pack_dir: Path, source: str) -> bool:
+def _table(
+    rows: pd.DataFrame, packs: dict[str, Pack], config: DataConfig, given: pd.DataFrame | None
+) -> tuple[pd.DataFrame, pd.DataFrame, tuple[str, ...]]:
+    """The rows that stay, with folds and missing shares; their folds; what to say."""
+    staying, notes = sort_out(rows, packs, config.unusable)
+    kept = rows[staying].reset_index(drop=True)
+    if given is None:
+        # Drawn from all rows, so that studies of other sources have the same folds.
+        folds = make_folds(rows, config.n_folds, config.fold_seed)
+        folds = folds[folds["row_id"].isin(kept["row_id"])].reset_index(drop=True)
+    else:
+        if "row_id" in given:
+            given = given[~given["row_id"].astype(str).isin(rows["row_id"][~staying])]
+        folds = fit_folds(given, kept)
+    fold_of = kept["row_id"].map(folds.set_index("row_id")["fold"]).astype("int64")
+    table = pd.concat([kept.assign(fold=fold_of), missing_shares(kept, packs)], axis=1)
+    return table, folds, notes
+
+
+def _windows(form: PackSource, rows: pd.DataFrame) -> Windows | None:
+    return windows_of(rows) if form.kind == "windows" else None
+
+
+def _is_packed(
+    data_dir: Path, pack_dir: Path, config: DataConfig, forms: dict[str, PackSource]
+) -> bool:
     try:
-        return find_pack(data_dir, pack_dir, source) is not None
+        rows = make_rows(read_labels(data_dir), config.unit, config.window)
+        return all(
+            find_pack(data_dir, pack_dir, form, _windows(form, rows)) is not None
+            for form in forms.values()
+        )
     except HmsRayError:
         # What is wrong with the folder is told by its check, all of it at once.
         return False
 
 
 def check_prepared(prepared: Prepared) -> None:
-    """Makes sure that the packed source is still the one that was prepared.
+    """Makes sure that every pack is still the one that was prepared.
 
     Raises:
-        DataError: where the pack was built again from other data.
+        DataError: where a pack was built again from other data.
     """
-    found = open_pack(prepared.pack_path).fingerprint
-    if found != prepared.pack_fingerprint:
-        raise DataError(
-            "a pack must not change while it is in use",
-            got=f"fingerprint {found[:12]} instead of {prepared.pack_fingerprint[:12]}",
-            where=prepared.pack_path,
-            fix="Run the command again: results follow the data they were made from.",
-        )
+    for pack in prepared.packs.values():
+        found = open_pack(pack.path).fingerprint
+        if found != pack.fingerprint:
+            raise DataError(
+                "a pack must not change while it is in use",
+                got=f"fingerprint {found[:12]} instead of {pack.fingerprint[:12]}",
+                where=pack.path,
+                fix="Run the command again: results follow the data they were made from.",
+            )
 
 
 def _write_once(table: pd.DataFrame, file: Path) -> None:

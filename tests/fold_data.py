@@ -1,12 +1,12 @@
 """A small fold with classes that can be told apart, and a stand-in for a pack."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from hms_ray.config import Experiment, InputConfig, ModelConfig, StageConfig, TrainingConfig
-from hms_ray.train.batches import FoldData
+from hms_ray.train.batches import FoldData, SourceRows
 
 PANELS = ("LL", "RL", "LP", "RP")
 
@@ -49,13 +49,22 @@ def example_fold(n_train: int = 45, n_valid: int = 13, gaps: bool = True, **pack
         made.values[starts[-1] + 3, :] = np.nan
     order = rng.permutation(n).astype(np.int64)
     return FoldData(
-        starts=starts,
+        sources={"kaggle": SourceRows(made, starts)},  # type: ignore[arg-type]
         targets=votes / total_votes[:, None],
         total_votes=total_votes,
         train=np.sort(order[:n_train]),
         valid=np.sort(order[n_train:]),
-        pack=made,  # type: ignore[arg-type]
     )
+
+
+def two_sources(data: FoldData | None = None) -> FoldData:
+    """The rows of a fold with a second source beside, windows of 4 x 10 x 20."""
+    data = data or example_fold()
+    n = len(data.targets)
+    pack = example_pack(20 * n, window=20, n_frequencies=10)
+    starts = 20 * np.random.default_rng(8).permutation(n).astype(np.int64)
+    eeg = SourceRows(pack, starts)  # type: ignore[arg-type]
+    return replace(data, sources={**data.sources, "eeg": eeg})
 
 
 def example_experiment(

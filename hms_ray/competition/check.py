@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +11,23 @@ import pandas as pd
 
 from hms_ray.competition.file_errors import fault_of
 from hms_ray.competition.folder_report import FolderReport, TierReport
-from hms_ray.competition.read import LABEL_FILE, read_labels
-from hms_ray.competition.recording_faults import Recordings, file_faults, recordings_of
+from hms_ray.competition.footer_cache import FooterKey, load_footers, save_footers
+from hms_ray.competition.label_table import LabelTable, read_label_table, unknown_label_ids
+from hms_ray.competition.read import LABEL_FILE, SignalFooter
+from hms_ray.competition.recording_faults import Recordings, check_files, recordings_of
 from hms_ray.competition.rows import UNIT_KEYS
 from hms_ray.competition.schema import CLASSES, VOTE_COLUMNS, VOTE_TIERS
 from hms_ray.competition.table_faults import table_faults
 from hms_ray.errors import DataError, Fault, FaultyDataError
 
 
-def check_folder(folder: str | Path, *, signals: bool = True) -> FolderReport:
+def check_folder(
+    folder: str | Path,
+    *,
+    labels: str | Path | None = None,
+    signals: bool = True,
+    cache_dir: str | Path | None = None,
+) -> FolderReport:
     """Checks a competition folder in one pass.
 
     Table, file footers (rows, columns, types) and lengths are always checked,
@@ -26,11 +36,14 @@ def check_folder(folder: str | Path, *, signals: bool = True) -> FolderReport:
 
     Args:
         folder: holds ``train.csv``, ``train_eegs/``, ``train_spectrograms/``.
+        labels: a label table to use instead of ``train.csv``, text or ``.parquet``.
         signals: read every file's values too, so that damage outside of the
             footers is found (minutes on the full competition data).
+        cache_dir: where to keep what footers said, so that the next check
+            without signals opens only new and changed files.
 
     Returns:
-        Counts and all faults. Where ``train.csv`` itself cannot be used, that
+        Counts and all faults. Where the label table itself cannot be used, that
         is the only one.
 
     Raises:
@@ -44,51 +57,91 @@ def check_folder(folder: str | Path, *, signals: bool = True) -> FolderReport:
         return FolderReport(
             str(folder), faults=(Fault("empty_folder", f"{message}, this one is empty"),)
         )
+    path = Path(labels) if labels is not None else folder / LABEL_FILE
+    named = None if labels is None else str(path)
     try:
-        labels = read_labels(folder)
+        table = read_label_table(path)
     except DataError as error:
-        return FolderReport(str(folder), faults=(fault_of(error, LABEL_FILE),))
-    kinds = recordings_of(folder, labels)
-    faults = list(table_faults(labels))
-    for kind in kinds:
-        faults += file_faults(kind, signals)
-    votes = labels[list(VOTE_COLUMNS)].to_numpy()
-    usable = labels[(votes >= 0).all(axis=1) & (votes.sum(axis=1) > 0)]
-    return FolderReport(
-        str(folder),
-        counts=_counts(labels, kinds),
-        units={unit: int((~usable.duplicated(keys)).sum()) for unit, keys in UNIT_KEYS.items()},
-        classes={name: int((labels["expert_consensus"] == name).sum()) for name in CLASSES},
-        tiers=_tiers(usable),
-        faults=tuple(faults),
+        return FolderReport(str(folder), named, faults=(fault_of(error, path.name),))
+    report = _table_report(table)
+    counts, faults = _check_all_files(recordings_of(folder, table.keyed()), signals, cache_dir)
+    return replace(
+        report,
+        folder=str(folder),
+        table=named,
+        counts={**report.counts, **counts},
+        faults=(*report.faults, *faults),
     )
 
 
-def require_sound(folder: str | Path, *, signals: bool = False) -> FolderReport:
+def _check_all_files(
+    kinds: Sequence[Recordings], signals: bool, cache_dir: str | Path | None
+) -> tuple[dict[str, int], list[Fault]]:
+    known = load_footers(cache_dir) if cache_dir is not None else {}
+    counts: dict[str, int] = {}
+    footers: dict[FooterKey, SignalFooter] = {}
+    faults: list[Fault] = []
+    for name, kind in zip(("eeg", "spectrogram"), kinds, strict=True):
+        found = check_files(kind, signals, known)
+        counts[f"missing_{name}_files"] = found.n_missing
+        counts[f"unlisted_{name}_files"] = found.n_unlisted
+        footers |= found.footers
+        faults += found.faults
+    if cache_dir is not None and footers != known:
+        save_footers(cache_dir, footers)
+    return counts, faults
+
+
+def check_table(file: str | Path) -> FolderReport:
+    """Checks a label table by itself, without any file of signals.
+
+    Args:
+        file: ``train.csv``, or a table with its columns; ``.parquet`` or text.
+
+    Returns:
+        Counts and all faults, without those of files.
+    """
+    file = Path(file)
+    try:
+        table = read_label_table(file)
+    except DataError as error:
+        return FolderReport(None, str(file), faults=(fault_of(error, file.name),))
+    return replace(_table_report(table), table=str(file))
+
+
+def require_sound(
+    folder: str | Path, *, signals: bool = False, cache_dir: str | Path | None = None
+) -> FolderReport:
     """As ``check_folder``, by default without reading every value; faults are an error.
 
     Raises:
         FaultyDataError: the folder has faults; it carries all of them.
         DataError: there is no such folder.
     """
-    report = check_folder(folder, signals=signals)
+    report = check_folder(folder, signals=signals, cache_dir=cache_dir)
     if not report.ok:
         raise FaultyDataError(report.faults, where=folder)
     return report
 
 
-def _counts(labels: pd.DataFrame, kinds: tuple[Recordings, Recordings]) -> dict[str, int]:
-    counts = {
-        "label_rows": len(labels),
-        "eegs": labels["eeg_id"].nunique(),
-        "spectrograms": labels["spectrogram_id"].nunique(),
-        "patients": labels["patient_id"].nunique(),
-    }
-    for name, kind in zip(("eeg", "spectrogram"), kinds, strict=True):
-        listed, found = kind.listed(), kind.found()
-        counts[f"missing_{name}_files"] = len(listed - found)
-        counts[f"unlisted_{name}_files"] = len(found - listed)
-    return counts
+def _table_report(table: LabelTable) -> FolderReport:
+    labels, keyed, voted = table.labels, table.keyed(), table.voted()
+    votes = voted[list(VOTE_COLUMNS)]
+    usable = voted[(votes >= 0).all(axis=1) & (votes > 0).any(axis=1)]
+    return FolderReport(
+        None,
+        counts={
+            "label_rows": len(labels),
+            "eegs": keyed["eeg_id"].nunique(),
+            "spectrograms": keyed["spectrogram_id"].nunique(),
+            "patients": keyed["patient_id"].nunique(),
+            "unknown_label_ids": unknown_label_ids(table),
+        },
+        units={unit: int((~usable.duplicated(keys)).sum()) for unit, keys in UNIT_KEYS.items()},
+        classes={name: int((labels["expert_consensus"] == name).sum()) for name in CLASSES},
+        tiers=_tiers(usable),
+        faults=tuple(table_faults(table)),
+    )
 
 
 def _tiers(labels: pd.DataFrame) -> dict[str, TierReport]:

@@ -6,26 +6,29 @@ import json
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Final
+from itertools import islice
+from typing import Any, Final
 
 from hms_ray.errors import Fault
 
 TEXT_WIDTH: Final = 80
-FAULTS_SHOWN: Final = 50
+FAULTS_SHOWN: Final = 5
 """Faults of one kind that the text lists; JSON has them all."""
-_IDS_SHOWN: Final = 3
+IDS_SHOWN: Final = 3
 
 COUNT_NAMES: Final = {
     "label_rows": "label rows",
     "eegs": "EEGs",
     "spectrograms": "spectrograms",
     "patients": "patients",
+    "unknown_label_ids": "label rows without a label_id",
     "missing_eeg_files": "EEG files missing",
     "missing_spectrogram_files": "spectrogram files missing",
     "unlisted_eeg_files": "EEG files not in train.csv",
     "unlisted_spectrogram_files": "spectrogram files not in train.csv",
 }
-"""Counts in the order shown; the last four only where they are not 0."""
+"""Counts in the order shown; those after the patients only where they are not 0."""
+_ALWAYS_SHOWN: Final = tuple(COUNT_NAMES)[:4]
 
 
 @dataclass(frozen=True)
@@ -46,19 +49,35 @@ class TierReport:
 
 
 @dataclass(frozen=True)
-class FolderReport:
-    """What ``check_folder`` found.
+class KindReport:
+    """Faults of one kind.
 
     Attributes:
-        folder: the folder checked.
-        counts: ``COUNT_NAMES`` -> number; empty where ``train.csv`` is unusable.
+        count: how many.
+        first_ids: ids of the first ones that have one.
+    """
+
+    count: int
+    first_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class FolderReport:
+    """What ``check_folder`` or ``check_table`` found.
+
+    Attributes:
+        folder: the folder checked; None where only a table was.
+        table: the label table, if it is not the folder's own.
+        counts: ``COUNT_NAMES`` -> number, those of files only with a folder;
+            empty where the label table is unusable.
         units: row unit -> number of training rows.
         classes: class -> label rows with that expert consensus.
         tiers: name of a vote tier -> its rows.
         faults: everything wrong, the table's first, then by file.
     """
 
-    folder: str
+    folder: str | None
+    table: str | None = None
     counts: Mapping[str, int] = field(default_factory=dict)
     units: Mapping[str, int] = field(default_factory=dict)
     classes: Mapping[str, int] = field(default_factory=dict)
@@ -70,16 +89,43 @@ class FolderReport:
         """Whether the folder is free of faults."""
         return not self.faults
 
+    def kinds(self) -> dict[str, KindReport]:
+        """Kind -> its faults' number and first ids, in the order of the faults."""
+        ids: dict[str, list[str]] = {}
+        counts: dict[str, int] = {}
+        for fault in self.faults:
+            counts[fault.kind] = counts.get(fault.kind, 0) + 1
+            first = ids.setdefault(fault.kind, [])
+            if fault.id is not None and len(first) < IDS_SHOWN:
+                first.append(fault.id)
+        return {kind: KindReport(n, tuple(ids[kind])) for kind, n in counts.items()}
+
     def to_json(self) -> str:
-        """Everything, as an indented JSON object with the attributes' names and ``ok``."""
-        return json.dumps({"ok": self.ok, **asdict(self)}, indent=2)
+        """Everything, as a JSON object.
+
+        Its keys are ``ok``, the attributes' names and ``kinds``, as of the
+        method. ``faults`` are all of them, however many, one a line.
+        """
+        head: dict[str, Any] = {"ok": self.ok}
+        head |= {name: getattr(self, name) for name in ("folder", "table", "counts", "units")}
+        head |= {
+            "classes": self.classes,
+            "tiers": _plain(self.tiers),
+            "kinds": _plain(self.kinds()),
+        }
+        lines = ",\n    ".join(json.dumps(vars(fault)) for fault in self.faults)
+        faults = f"[\n    {lines}\n  ]" if lines else "[]"
+        return f'{json.dumps(head, indent=2)[:-2]},\n  "faults": {faults}\n}}'
 
     def to_text(self) -> str:
         """A report of at most 80 columns, but for names that are longer themselves."""
         return "\n".join(self._lines())
 
     def _lines(self) -> Iterator[str]:
-        yield f"Competition folder {self.folder}"
+        if self.folder is not None:
+            yield f"Competition folder {self.folder}"
+        if self.table is not None:
+            yield f"Label table {self.table}"
         if self.counts:
             yield ""
             yield from self._count_lines()
@@ -92,9 +138,10 @@ class FolderReport:
 
     def _count_lines(self) -> Iterator[str]:
         for name, words in COUNT_NAMES.items():
-            if self.counts[name] or name in tuple(COUNT_NAMES)[:4]:
+            if self.counts.get(name) or name in _ALWAYS_SHOWN:
                 yield f"  {words:<36}{self.counts[name]:>9,}"
-        if not self.counts["missing_eeg_files"] + self.counts["missing_spectrogram_files"]:
+        missing = [self.counts.get(name) for name in COUNT_NAMES if name.startswith("missing_")]
+        if missing == [0, 0]:
             yield f"  {'files missing':<36}{'none':>9}"
         for unit, n_rows in self.units.items():
             yield f"  {f'training rows of the unit {unit}':<36}{n_rows:>9,}"
@@ -121,28 +168,25 @@ class FolderReport:
 
     def _fault_lines(self) -> Iterator[str]:
         if self.ok:
-            yield "No faults: the folder is sound."
+            yield f"No faults: the {'table' if self.folder is None else 'folder'} is sound."
             return
-        kinds: dict[str, list[Fault]] = {}
-        for fault in self.faults:
-            kinds.setdefault(fault.kind, []).append(fault)
+        kinds = self.kinds()
         yield f"{_number(len(self.faults), 'fault')} of {_number(len(kinds), 'kind')}:"
-        for kind, faults in kinds.items():
-            yield from _wrapped(f"{kind:<26}{len(faults):>9,}{_first_ids(faults)}", 2)
-        for kind, faults in kinds.items():
+        for kind, found in kinds.items():
+            ids = ", ".join(found.first_ids) + (", ..." if found.count > IDS_SHOWN else "")
+            yield from _wrapped(f"{kind:<26}{found.count:>9,}  {ids if found.first_ids else ''}", 2)
+        for kind, found in kinds.items():
             yield ""
             yield f"{kind}:"
-            for fault in faults[:FAULTS_SHOWN]:
+            first = islice((fault for fault in self.faults if fault.kind == kind), FAULTS_SHOWN)
+            for fault in first:
                 yield from _wrapped(str(fault), 2)
-            if len(faults) > FAULTS_SHOWN:
-                yield f"  and {len(faults) - FAULTS_SHOWN:,} more; see them all with --json"
+            if found.count > FAULTS_SHOWN:
+                yield f"  and {found.count - FAULTS_SHOWN:,} more; see them all with --json"
 
 
-def _first_ids(faults: list[Fault]) -> str:
-    ids = [fault.id for fault in faults if fault.id is not None]
-    if not ids:
-        return ""
-    return f"  {', '.join(ids[:_IDS_SHOWN])}" + (", ..." if len(ids) > _IDS_SHOWN else "")
+def _plain(reports: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    return {name: asdict(report) for name, report in reports.items()}
 
 
 def _number(n: int, what: str) -> str:

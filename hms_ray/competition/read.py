@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -17,13 +16,20 @@ from hms_ray.competition.file_errors import (
     EmptyFileError,
     MissingFileError,
     UnreadableFileError,
-    WrongColumnsError,
     WrongTypeError,
 )
 from hms_ray.competition.schema import (
     ELECTRODES,
     LABEL_COLUMNS,
     SPECTROGRAM_COLUMNS,
+)
+from hms_ray.competition.tables import (
+    check_columns,
+    numbers,
+    read_table,
+    texts,
+    whole_numbers,
+    written,
 )
 
 Split = Literal["train", "test"]
@@ -33,9 +39,10 @@ TEST_FILE: Final = "test.csv"
 TEST_COLUMNS: Final = ("spectrogram_id", "eeg_id", "patient_id")
 OFFSET_COLUMNS: Final = ("eeg_label_offset_seconds", "spectrogram_label_offset_seconds")
 _LABEL_INTEGERS: Final = tuple(
-    name for name in LABEL_COLUMNS if name not in (*OFFSET_COLUMNS, "expert_consensus")
+    name for name in LABEL_COLUMNS if name not in (*OFFSET_COLUMNS, "label_id", "expert_consensus")
 )
-_NAMES_SHOWN: Final = 5
+NO_LABEL_ID: Final = -1
+"""Stands for an empty ``label_id``: nothing is keyed by it."""
 _NO_SIGNAL: Final = ("time", "EKG")
 """Columns with numbers even where a recording of the brain has none."""
 
@@ -74,21 +81,29 @@ def read_labels(folder: str | Path) -> pd.DataFrame:
 
     Returns:
         One line a label row, in file order, columns ``LABEL_COLUMNS``: ids and
-        votes int64, offsets float64 in seconds (NaN where empty), consensus
-        text (empty where absent). Values are not judged here: see ``check``.
+        votes int64 (``label_id`` ``NO_LABEL_ID`` where empty), offsets float64
+        in seconds (NaN where empty), consensus text (empty where absent).
+        Values are not judged here: see ``check``.
 
     Raises:
         DataError: no such file, not a table, missing columns, text or
             fractions where whole numbers belong, no rows.
     """
     path = Path(folder) / LABEL_FILE
-    table = _read_table(path, LABEL_COLUMNS)
-    table["expert_consensus"] = table["expert_consensus"].fillna("").astype(str)
+    table = read_table(path, LABEL_COLUMNS)
+    table["expert_consensus"] = texts(table["expert_consensus"])
     for name in _LABEL_INTEGERS:
         table[name] = _integers(table[name], path)
+    table["label_id"] = _integers(fill_label_ids(table["label_id"]), path)
     for name in OFFSET_COLUMNS:
-        table[name] = _numbers(table[name], path).astype(np.float64)
+        table[name] = _refuse_text(table[name], path).astype(np.float64)
     return table
+
+
+def fill_label_ids(column: pd.Series[Any]) -> pd.Series[Any]:
+    """The column ``label_id`` as it is written, ``NO_LABEL_ID`` in its empty cells."""
+    empty = column.isna()
+    return column.astype(object).mask(empty, NO_LABEL_ID) if empty.any() else column
 
 
 def read_test_table(folder: str | Path) -> pd.DataFrame:
@@ -98,7 +113,7 @@ def read_test_table(folder: str | Path) -> pd.DataFrame:
         DataError: as for ``read_labels``.
     """
     path = Path(folder) / TEST_FILE
-    table = _read_table(path, TEST_COLUMNS)
+    table = read_table(path, TEST_COLUMNS)
     for name in TEST_COLUMNS:
         table[name] = _integers(table[name], path)
     return table
@@ -219,7 +234,7 @@ def _unreadable(path: Path, name: str, error: Exception) -> UnreadableFileError:
 def _check_schema(file: Any, form: SignalFormat, path: Path) -> None:
     schema = file.schema_arrow
     kinds = dict(zip(schema.names, schema.types, strict=True))
-    _check_columns(kinds, (*form.others, *form.columns), form.name, path)
+    check_columns(kinds, (*form.others, *form.columns), form.name, path)
     for name in form.columns:
         if not pa.types.is_floating(kinds[name]):
             raise WrongTypeError(
@@ -229,21 +244,6 @@ def _check_schema(file: Any, form: SignalFormat, path: Path) -> None:
             )
     if file.metadata.num_rows == 0:
         raise EmptyFileError(f"{form.name} must hold rows", got="none", where=path)
-
-
-def _check_columns(found: Iterable[str], expected: Sequence[str], name: str, path: Path) -> None:
-    there, wanted = dict.fromkeys(found), set(expected)
-    missing = [column for column in expected if column not in there]
-    unknown = [column for column in there if column not in wanted]
-    if missing:
-        got = f"no {_some(missing)}" + (f" but {_some(unknown)}" if unknown else "")
-        rule = f"{name} must hold its {len(expected)} columns"
-        raise WrongColumnsError(rule, got=got, where=path)
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - _NAMES_SHOWN
-    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _read_signal(path: Path, form: SignalFormat) -> NDArray[np.float32]:
@@ -261,51 +261,28 @@ def _read_signal(path: Path, form: SignalFormat) -> NDArray[np.float32]:
     return np.ascontiguousarray(values, np.float32)
 
 
-def _read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    if not path.is_file():
-        raise MissingFileError(f"{path.name} must exist", where=path)
-    try:
-        table = pd.read_csv(path, low_memory=False)
-    except pd.errors.EmptyDataError:
-        raise EmptyFileError(f"{path.name} must hold rows", got="none", where=path) from None
-    except (pd.errors.ParserError, UnicodeDecodeError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise UnreadableFileError(
-            f"{path.name} must be a comma-separated table", got=reason, where=path
-        ) from None
-    _check_columns(table.columns, columns, path.name, path)
-    if table.empty:
-        raise EmptyFileError(f"{path.name} must hold rows", got="none", where=path)
-    return table[list(columns)].copy()
-
-
-def _integers(column: pd.Series[Any], path: Path) -> pd.Series[Any]:
-    numbers = _numbers(column, path)
-    if numbers.dtype.kind in "iu":
-        return numbers.astype(np.int64)
-    broken = ~(np.isfinite(numbers) & (numbers == np.floor(numbers)))
+def _integers(column: pd.Series[Any], path: Path) -> NDArray[np.int64]:
+    _refuse_text(column, path)
+    values, broken = whole_numbers(column)
     if broken.any():
-        first = int(np.argmax(broken.to_numpy()))
-        value = numbers.iloc[first]
-        raise WrongTypeError(
-            f"{path.name}'s column {column.name} must hold whole numbers",
-            got=f"{'an empty value' if np.isnan(value) else f'{value:g}'} in line {first + 2}",
-            where=path,
-        )
-    return numbers.astype(np.int64)
+        raise _wrong_cell(column, broken, "whole numbers", path)
+    return values
 
 
-def _numbers(column: pd.Series[Any], path: Path) -> pd.Series[Any]:
-    """A numeric column as it is; one with text names the first value that is none."""
-    if column.dtype.kind in "iuf":
-        return column
-    numbers = pd.to_numeric(column, errors="coerce")
-    broken = (numbers.isna() & column.notna()).to_numpy()
-    if broken.any() or column.dtype.kind == "b":
-        first = int(np.argmax(broken))
-        raise WrongTypeError(
-            f"{path.name}'s column {column.name} must hold numbers",
-            got=f"{str(column.iloc[first])!r} in line {first + 2}",
-            where=path,
-        )
-    return numbers
+def _refuse_text(column: pd.Series[Any], path: Path) -> NDArray[Any]:
+    """A column's numbers; the first cell with anything else is an error."""
+    values, text = numbers(column)
+    if text.any():
+        raise _wrong_cell(column, text, "numbers", path)
+    return values
+
+
+def _wrong_cell(
+    column: pd.Series[Any], wrong: NDArray[np.bool_], what: str, path: Path
+) -> WrongTypeError:
+    first = int(np.argmax(wrong))
+    return WrongTypeError(
+        f"{path.name}'s column {column.name} must hold {what}",
+        got=f"{written(column.iloc[first])} in line {first + 2}",
+        where=path,
+    )

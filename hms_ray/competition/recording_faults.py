@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -15,10 +15,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hms_ray.competition.file_errors import fault_of
+from hms_ray.competition.footer_cache import FooterKey, Footers
 from hms_ray.competition.read import (
     EEG_FORMAT,
     OFFSET_COLUMNS,
     SPECTROGRAM_FORMAT,
+    SignalFooter,
     SignalFormat,
     eeg_path,
     read_eeg,
@@ -65,14 +67,22 @@ class Recordings:
     needed_rows: Callable[[float], int]
     row_s: float
 
-    def listed(self) -> set[str]:
-        """Names of the files that the table asks for."""
-        return {f"{number}.parquet" for number in self.largest_offset.index}
 
-    def found(self) -> set[str]:
-        """Names of the files that are there."""
-        directory = self.folder / self.directory
-        return {file.name for file in os.scandir(directory)} if directory.is_dir() else set()
+@dataclass(frozen=True)
+class FilesReport:
+    """What was found in one folder of recordings.
+
+    Attributes:
+        faults: in the order of the recordings' ids; misnamed files come first.
+        footers: of the well-formed files.
+        n_missing: files that the table asks for and that are not there.
+        n_unlisted: files that are there and not asked for.
+    """
+
+    faults: tuple[Fault, ...]
+    footers: Footers
+    n_missing: int
+    n_unlisted: int
 
 
 def recordings_of(folder: Path, labels: pd.DataFrame) -> tuple[Recordings, Recordings]:
@@ -118,45 +128,111 @@ def recordings_of(folder: Path, labels: pd.DataFrame) -> tuple[Recordings, Recor
     )
 
 
-def file_faults(kind: Recordings, signals: bool) -> list[Fault]:
-    """Faults of all files of a kind, in the order of their ids.
+def check_files(kind: Recordings, signals: bool, known: Footers) -> FilesReport:
+    """Checks all files of a kind.
+
+    Files that the table does not ask for are packed like the others, so they
+    must be well-formed too; what they hold does not matter.
 
     Args:
         kind: the recordings whose files are checked.
         signals: read every file's values, not only those of suspicious ones.
+        known: footers read before, which stand for files unchanged since.
     """
-    if not (kind.folder / kind.directory).is_dir():
-        message = f"a competition folder must hold the folder {kind.directory}/"
-        return [Fault("missing_file", message, file=f"{kind.directory}/")]
-
-    def check(number: int, largest_offset: float) -> Fault | None:
-        path = kind.path(kind.folder, number)
-        file = str(path.relative_to(kind.folder))
-        try:
-            found = _recording_fault(kind, path, largest_offset, signals)
-        except DataError as error:
-            return fault_of(error, file, number)
-        return found and Fault(*found, file, str(number))
-
     offsets = kind.largest_offset
+    listed = dict(zip(offsets.index.tolist(), offsets.tolist(), strict=True))
+    directory = kind.folder / kind.directory
+    if not directory.is_dir():
+        message = f"a competition folder must hold the folder {kind.directory}/"
+        fault = Fault("missing_file", message, f"{kind.directory}/")
+        return FilesReport((fault,), {}, len(listed), 0)
+    found, misnamed = _scan(directory)
+    # Most checks find nothing new, and asking threads costs more than the answer.
+    settled = {
+        key: known[key]
+        for number, key in found.items()
+        if key in known and not signals and _is_sound(kind, known[key], listed.get(number))
+    }
+    open_ones = sorted(
+        number for number in listed.keys() | found.keys() if found.get(number) not in settled
+    )
+
+    def check(number: int) -> tuple[FooterKey | None, SignalFooter | None, Fault | None]:
+        key = found.get(number)
+        footer = None if key is None else known.get(key)
+        return key, *_check_file(kind, number, footer, listed.get(number), signals)
+
     with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as pool:
-        found = pool.map(check, offsets.index.tolist(), offsets.tolist())
-        return [fault for fault in found if fault is not None]
+        checked = list(pool.map(check, open_ones))
+    return FilesReport(
+        faults=(*misnamed, *(fault for _, _, fault in checked if fault)),
+        footers=settled | {key: footer for key, footer, _ in checked if key and footer},
+        n_missing=len(listed.keys() - found.keys()),
+        n_unlisted=len(found.keys() - listed.keys()),
+    )
 
 
-def _recording_fault(
-    kind: Recordings, path: Path, largest_offset: float, signals: bool
-) -> tuple[str, str] | None:
-    """Kind and message of the fault of a file that is well-formed."""
-    footer = read_signal_footer(path, kind.form)
-    needed = kind.needed_rows(largest_offset)
+def _check_file(
+    kind: Recordings,
+    number: int,
+    footer: SignalFooter | None,
+    largest_offset: float | None,
+    signals: bool,
+) -> tuple[SignalFooter | None, Fault | None]:
+    """A file's footer, read unless it is given; None where it is malformed; and its fault."""
+    path = kind.path(kind.folder, number)
+    file = f"{kind.directory}/{path.name}"
+    try:
+        footer = footer or read_signal_footer(path, kind.form)
+        fault, footer = _judge(kind, path, footer, largest_offset, signals)
+    except DataError as error:
+        return None, fault_of(error, file, number)
+    return footer, fault and Fault(*fault, file, str(number))
+
+
+def _scan(directory: Path) -> tuple[dict[int, FooterKey], list[Fault]]:
+    """Recordings' files by id, and faults of those that are not named by one."""
+    found, misnamed = {}, []
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            name, _, suffix = entry.name.partition(".")
+            if suffix != "parquet":
+                continue
+            file = f"{directory.name}/{entry.name}"
+            if not name.isdecimal() or str(int(name)) != name:
+                message = "a recording's file must be named by its id"
+                misnamed.append(Fault("misnamed_file", message, file))
+            elif entry.is_file():
+                status = entry.stat()
+                found[int(name)] = FooterKey(file, status.st_size, status.st_mtime_ns)
+    return found, sorted(misnamed, key=str)
+
+
+def _is_sound(kind: Recordings, footer: SignalFooter, largest_offset: float | None) -> bool:
+    """Whether a file's footer alone tells that nothing is wrong with it."""
+    if largest_offset is None:
+        return True
+    return footer.has_numbers and footer.n_rows >= kind.needed_rows(largest_offset)
+
+
+def _judge(
+    kind: Recordings, path: Path, footer: SignalFooter, largest_offset: float | None, signals: bool
+) -> tuple[tuple[str, str] | None, SignalFooter]:
+    """Kind and message of the fault of a file that is well-formed, and its footer.
+
+    The footer is the one given, completed by what the values show if they are read.
+    """
+    if not signals and _is_sound(kind, footer, largest_offset):
+        return None, footer
+    needed = 0 if largest_offset is None else kind.needed_rows(largest_offset)
     if footer.n_rows < needed:
-        return "too_short", (
+        message = (
             f"{kind.name} must last {kind.window_s} s beyond its largest offset, "
             f"{needed * kind.row_s:g} s in all, got {footer.n_rows * kind.row_s:g} s"
         )
-    if signals or not footer.has_numbers:
-        values = kind.read(path)[:, : kind.n_channels]
-        if not np.isfinite(values).any():
-            return "no_numbers", f"{kind.name} must hold numbers, got only NaN"
-    return None
+        return ("too_short", message), footer
+    values = kind.read(path)[:, : kind.n_channels]
+    footer = replace(footer, has_numbers=bool(np.isfinite(values).any()))
+    if largest_offset is not None and not footer.has_numbers:
+        return ("no_numbers", f"{kind.name} must hold numbers, got only NaN"), footer
+    return None, footer

@@ -2,105 +2,172 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import chain
+from collections.abc import Iterator, Sequence
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from hms_ray.competition.read import LABEL_FILE, OFFSET_COLUMNS
+from hms_ray.competition.label_table import ID_COLUMNS, LabelTable
+from hms_ray.competition.read import NO_LABEL_ID, OFFSET_COLUMNS
 from hms_ray.competition.schema import CLASSES, VOTE_COLUMNS
+from hms_ray.competition.tables import some
 from hms_ray.errors import Fault
 
 
-def table_faults(labels: pd.DataFrame) -> Iterator[Fault]:
-    """All faults of the label rows, by kind, then in the order of the rows.
+def table_faults(table: LabelTable) -> Iterator[Fault]:
+    """All faults of the label rows, by kind, then in the order of rows or ids.
 
     Args:
-        labels: as of ``read_labels``.
+        table: as of ``read_label_table``. A row without its ids is judged no
+            further, and one without its votes is not judged by them.
 
     Returns:
-        Faults of ``train.csv``; the id of a label row is ``<eeg_id>-<eeg_sub_id>``.
+        Faults of the table; the id of a label row is ``<eeg_id>-<eeg_sub_id>``.
     """
-    return chain(
-        _duplicate_faults(labels),
-        _relation_faults(labels, "eeg_id", "an EEG", "spectrogram_id", "spectrogram"),
-        _relation_faults(labels, "eeg_id", "an EEG", "patient_id", "patient"),
-        _relation_faults(labels, "spectrogram_id", "a spectrogram", "patient_id", "patient"),
-        _offset_faults(labels),
-        _vote_faults(labels),
-        _consensus_faults(labels),
+    keyed, voted = table.keyed(), table.voted()
+    found = chain(
+        _id_faults(table),
+        _duplicate_faults(keyed),
+        _relation_faults(keyed, "eeg_id", "an EEG", "spectrogram_id", "spectrogram"),
+        _relation_faults(keyed, "eeg_id", "an EEG", "patient_id", "patient"),
+        _relation_faults(keyed, "spectrogram_id", "a spectrogram", "patient_id", "patient"),
+        _offset_faults(table, keyed),
+        _distance_faults(keyed),
+        _cell_faults(table, keyed),
+        _vote_faults(voted),
+        _consensus_faults(voted),
     )
+    return (Fault(kind, message, table.name, key) for kind, message, key in found)
 
 
-def _duplicate_faults(labels: pd.DataFrame) -> Iterator[Fault]:
-    for keys in (["eeg_id", "eeg_sub_id"], ["label_id"]):
+Found = Iterator[tuple[str, str, str | None]]
+"""Kind, message and id of faults."""
+
+
+def _id_faults(table: LabelTable) -> Found:
+    keyed = np.zeros(len(table.labels), bool)
+    keyed[table.keyed().index] = True
+    for name in ID_COLUMNS:
+        rule = f"{name} must be a whole number from 0"
+        if name == "label_id":
+            rule += " or empty"
+        got = table.written(name)
+        for row in _marked(table.labels, table.any_bad([name])):
+            key = _label_key(row) if keyed[row.Index] else None
+            yield "bad_id", f"{rule}, got {got[row.Index]} in line {row.Index + 2}", key
+
+
+def _duplicate_faults(labels: pd.DataFrame) -> Found:
+    known = labels[labels["label_id"] != NO_LABEL_ID]
+    for keys, rows in ((["eeg_id", "eeg_sub_id"], labels), (["label_id"], known)):
         name = f"({', '.join(keys)})" if len(keys) > 1 else keys[0]
-        repeated = labels[labels.duplicated(keys, keep=False)]
-        for key, n_rows in repeated.groupby(keys).size().items():
-            parts = key if isinstance(key, tuple) else (key,)
-            yield Fault(
-                "duplicate_key",
-                f"{name} must be of one row, got {n_rows} rows",
-                LABEL_FILE,
-                "-".join(map(str, parts)),
-            )
+        for key, n_rows in _repeated(rows, keys):
+            yield "duplicate_key", f"{name} must be of one row, got {n_rows} rows", key
+    once = labels.drop_duplicates(["eeg_id", "eeg_sub_id"])
+    offset = OFFSET_COLUMNS[0]
+    for key, n_rows in _repeated(once[once[offset].notna()], ["eeg_id", offset]):
+        eeg_id, _, seconds = key.partition("-")
+        message = f"label rows of an EEG must differ in {offset}, got {n_rows} rows at {seconds} s"
+        yield "duplicate_offset", message, eeg_id
+
+
+def _repeated(labels: pd.DataFrame, keys: list[str]) -> Iterator[tuple[str, int]]:
+    repeated = labels[labels.duplicated(keys, keep=False)]
+    for key, n_rows in repeated.groupby(keys).size().items():
+        parts = key if isinstance(key, tuple) else (key,)
+        yield "-".join(f"{p:g}" if isinstance(p, float) else str(p) for p in parts), int(n_rows)
 
 
 def _relation_faults(
     labels: pd.DataFrame, key: str, name: str, other: str, other_name: str
-) -> Iterator[Fault]:
+) -> Found:
     pairs = labels[[key, other]].drop_duplicates().sort_values([key, other])
     pairs = pairs[pairs.duplicated(key, keep=False)]
-    for number, several in pairs.groupby(key)[other]:
-        message = f"{name} must have one {other_name}, got {', '.join(map(str, several))}"
-        yield Fault(f"several_{other_name}s", message, LABEL_FILE, str(number))
-
-
-def _offset_faults(labels: pd.DataFrame) -> Iterator[Fault]:
-    for name in OFFSET_COLUMNS:
-        offsets = labels[name]
-        for row in _rows(labels, ~(np.isfinite(offsets) & (offsets >= 0))):
-            message = f"{name} must be a number of seconds from 0, got {getattr(row, name):g}"
-            yield Fault("bad_offset", message, LABEL_FILE, _label_key(row))
-
-
-def _vote_faults(labels: pd.DataFrame) -> Iterator[Fault]:
-    votes = labels[list(VOTE_COLUMNS)]
-    for row in _rows(labels, (votes < 0).any(axis=1)):
-        negative = [name for name in VOTE_COLUMNS if getattr(row, name) < 0]
-        message = f"votes must not be negative, got {getattr(row, negative[0])} in {negative[0]}"
-        yield Fault("negative_votes", message, LABEL_FILE, _label_key(row))
-    for row in _rows(labels, (votes == 0).all(axis=1)):
-        yield Fault(
-            "zero_votes", "a label row must have votes, got 0 in all", LABEL_FILE, _label_key(row)
+    numbers, others = pairs[key].to_numpy(), pairs[other].to_numpy()
+    first = np.flatnonzero(np.diff(numbers, prepend=-1))
+    for start, end in pairwise([*first.tolist(), len(numbers)]):
+        got = some(others[start:end].tolist())
+        yield (
+            f"several_{other_name}s",
+            f"{name} must have one {other_name}, got {got}",
+            str(numbers[start]),
         )
 
 
-def _consensus_faults(labels: pd.DataFrame) -> Iterator[Fault]:
+def _offset_faults(table: LabelTable, keyed: pd.DataFrame) -> Found:
+    for name in OFFSET_COLUMNS:
+        got = table.written(name)
+        for row in _marked(keyed, keyed[name].isna()):
+            message = f"{name} must be a number of seconds from 0, got {got[row.Index]}"
+            yield "bad_offset", message, _label_key(row)
+
+
+def _distance_faults(labels: pd.DataFrame) -> Found:
+    # Of the real table's EEGs every one lies at one place of its spectrogram.
+    eeg, spectrogram = OFFSET_COLUMNS
+    distance = (labels[spectrogram] - labels[eeg]).round(3)
+    groups = distance.groupby([labels["eeg_id"], labels["spectrogram_id"]])
+    ends = pd.DataFrame({"low": groups.min(), "high": groups.max()})
+    for row in ends[ends["low"] < ends["high"]].reset_index("eeg_id").itertuples(index=False):
+        message = (
+            f"{spectrogram} minus {eeg} must be the same in all rows of an EEG, "
+            f"got {row.low:.15g} s and {row.high:.15g} s"
+        )
+        yield "offset_mismatch", message, str(row.eeg_id)
+
+
+def _cell_faults(table: LabelTable, keyed: pd.DataFrame) -> Found:
+    cells = {name: table.written(name) for name in VOTE_COLUMNS}
+    for row in _marked(keyed, table.any_bad(VOTE_COLUMNS)[keyed.index]):
+        name = next(name for name in VOTE_COLUMNS if row.Index in cells[name])
+        got = f"{cells[name][row.Index]} in {name}"
+        yield "bad_votes", f"votes must be whole numbers, got {got}", _label_key(row)
+
+
+def _vote_faults(labels: pd.DataFrame) -> Found:
+    votes = labels[list(VOTE_COLUMNS)]
+    for row in _marked(labels, (votes < 0).any(axis=1)):
+        name = next(name for name in VOTE_COLUMNS if getattr(row, name) < 0)
+        got = f"{getattr(row, name)} in {name}"
+        yield "negative_votes", f"votes must not be negative, got {got}", _label_key(row)
+    for row in _marked(labels, (votes == 0).all(axis=1)):
+        yield "zero_votes", "a label row must have votes, got 0 in all", _label_key(row)
+
+
+def _consensus_faults(labels: pd.DataFrame) -> Found:
     consensus = labels["expert_consensus"]
     known = consensus.isin(CLASSES)
-    for row in _rows(labels, ~known):
+    for row in _marked(labels, ~known):
         message = (
             f"expert_consensus must be one of {', '.join(CLASSES)}, got {row.expert_consensus!r}"
         )
-        yield Fault("unknown_class", message, LABEL_FILE, _label_key(row))
+        yield "unknown_class", message, _label_key(row)
     votes = labels[list(VOTE_COLUMNS)].to_numpy()
     number = consensus.map({name: k for k, name in enumerate(CLASSES)}).fillna(0).to_numpy(int)
-    behind = votes[np.arange(len(votes)), number] < votes.max(axis=1)
-    for row in _rows(labels, known & behind):
+    # Of the real table's 5,244 ties every one went to the first class.
+    wrong = known.to_numpy() & (number != votes.argmax(axis=1)) & (votes > 0).any(axis=1)
+    for row in _marked(labels, wrong):
         counts = [getattr(row, name) for name in VOTE_COLUMNS]
-        best, own = int(np.argmax(counts)), CLASSES.index(row.expert_consensus)
-        message = (
-            f"expert_consensus must have the most votes, got {CLASSES[own]} with {counts[own]} "
+        yield "wrong_consensus", _consensus_message(counts, row.expert_consensus), _label_key(row)
+
+
+def _consensus_message(counts: Sequence[int], consensus: str) -> str:
+    best, own = int(np.argmax(counts)), CLASSES.index(consensus)
+    if counts[own] < counts[best]:
+        return (
+            f"expert_consensus must have the most votes, got {consensus} with {counts[own]} "
             f"where {CLASSES[best]} has {counts[best]}"
         )
-        yield Fault("wrong_consensus", message, LABEL_FILE, _label_key(row))
+    return (
+        "expert_consensus must be the first class of those with the most votes, "
+        f"got {consensus} where {CLASSES[best]} has {counts[best]} too"
+    )
 
 
-def _rows(labels: pd.DataFrame, mask: pd.Series[bool]) -> Iterator[Any]:
-    return labels[mask.to_numpy()].itertuples(index=False)
+def _marked(labels: pd.DataFrame, mask: Any) -> Iterator[Any]:
+    return labels[np.asarray(mask, bool)].itertuples()
 
 
 def _label_key(row: Any) -> str:

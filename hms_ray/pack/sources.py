@@ -25,7 +25,7 @@ from hms_ray.competition.schema import (
     SPECTROGRAM_STEP_S,
     SPECTROGRAM_WINDOW_ROWS,
 )
-from hms_ray.config import EegRecipe, RawRecipe, Space, digest
+from hms_ray.config import EegRecipe, RawRecipe, digest
 from hms_ray.errors import PackError
 from hms_ray.pack.windows import Windows
 from hms_ray.signal.recipes import described, layout_of
@@ -168,11 +168,6 @@ def eeg_source(name: str, recipe: EegRecipe | RawRecipe) -> PackSource:
         make=partial(_make_values, recipe),
         used=(first, first + n_used),
     )
-
-
-def sources_for(space: Space) -> tuple[PackSource, ...]:
-    """Every source that the views of a space use; those of kind ``windows`` need rows."""
-    return (kaggle_source(),)
 
 
 def source_named(name: str) -> PackSource:

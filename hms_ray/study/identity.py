@@ -35,7 +35,7 @@ def study_identity(space: Space, prepared: Prepared) -> dict[str, Any]:
         "data": {
             "rows": prepared.rows_fingerprint,
             "folds": prepared.folds_fingerprint,
-            "pack": prepared.pack_fingerprint,
+            "packs": {key: pack.fingerprint for key, pack in prepared.packs.items()},
         },
         "weights": _weights(space),
     }

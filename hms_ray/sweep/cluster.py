@@ -105,9 +105,17 @@ def n_groups(nodes: Sequence[Node], resources: ResourcesConfig) -> int:
     workers = 0
     for node in nodes:
         has = {"CPU": node.cpus, "GPU": node.gpus}
-        # Ray counts in ten-thousandths; a sum of such floats may end just below.
-        workers += min(math.floor(has[name] / amount + 1e-6) for name, amount in asked.items())
+        workers += min(_n_shares(name, has[name], amount) for name, amount in asked.items())
     return workers // resources.workers
+
+
+def _n_shares(name: str, has: float, amount: float) -> int:
+    """How often an amount of a resource can be handed out on one node."""
+    # Ray counts in ten-thousandths; a sum of such floats may end just below.
+    if name == "GPU" and amount < 1:
+        # A share of a GPU is a share of one device.
+        return math.floor(has + 1e-6) * math.floor(1 / amount + 1e-6)
+    return math.floor(has / amount + 1e-6)
 
 
 def n_concurrent_trials(cluster: Cluster, resources: ResourcesConfig) -> int:

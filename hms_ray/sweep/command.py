@@ -10,7 +10,7 @@ from hms_ray.config import Space
 from hms_ray.errors import DataError
 from hms_ray.folds import read_folds
 from hms_ray.preflight import preflight
-from hms_ray.prepare import Prepared, prepare
+from hms_ray.prepare import Prepared, prepare, sources_for
 from hms_ray.report.progress import bar
 from hms_ray.report.table import render
 from hms_ray.study.folder import StudyFolder
@@ -42,11 +42,18 @@ def sweep(
         Exit status 0.
     """
     given = None if fold_table is None else read_folds(fold_table)
-    with bar("packing", "recordings") as packing:
-        ready = partial(
-            prepare, data_dir, space.experiment, results, pack_dir=pack_dir, progress=packing
-        )
-        prepared = ready(folds=given) if given is not None else _resumed(ready, results / name)
+    ready = partial(
+        prepare,
+        data_dir,
+        space.experiment,
+        results,
+        sources=sources_for(space),
+        pack_dir=pack_dir,
+        bars=bar,
+    )
+    prepared = ready(folds=given) if given is not None else _resumed(ready, results / name)
+    for note in prepared.notes:
+        print(note)
     preflight(space, prepared)
     run_study(space, prepared, results, name, address=address)
     folder = StudyFolder.open(name, results)
@@ -57,10 +64,12 @@ def sweep(
 def _resumed(ready: Callable[..., Prepared], study: Path) -> Prepared:
     """Data with the folds that a study was made with, for libraries change.
 
-    Where they no longer fit the rows the data has changed; the study says so better.
+    Only a study of which a trial has ended is gone on with; any other is made anew, with
+    the folds asked for now. Where kept folds no longer fit the rows the data has changed;
+    the study says so better.
     """
     kept = study / "rows.parquet"
-    if not kept.is_file():
+    if not kept.is_file() or not (study / "trials").is_dir():
         return ready()
     try:
         return ready(folds=read_folds(kept))

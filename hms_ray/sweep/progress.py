@@ -234,13 +234,19 @@ class ProgressPrinter:
 
     def _follow(self) -> None:
         stopping = False
+        asked = None
         while not stopping:
             # Once more after the end, for what was sent before it.
             stopping = self._stopping.wait(POLL_S)
+            asked = asked or self.events.take.remote()
             try:
-                events = ray.get(self.events.take.remote(), timeout=GOODBYE_S)
+                events = ray.get(asked, timeout=GOODBYE_S)
+            except ray.exceptions.GetTimeoutError:
+                # A busy machine; the answer comes yet, and holds what was sent before.
+                continue
             except ray.exceptions.RayError:
                 return
+            asked = None
             for event in events:
                 for line in self._lines.lines(event):
                     print(line, file=self._stream, flush=True)

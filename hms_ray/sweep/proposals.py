@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -172,6 +173,11 @@ class Proposals:
         return len(self._finished)
 
     @property
+    def n_running(self) -> int:
+        """Proposals that were neither completed, failed nor pruned yet."""
+        return len(self._running)
+
+    @property
     def n_interrupted(self) -> int:
         """Points left over from a killed study that are still to be proposed again."""
         return sum(origin == "rerun" for _, origin, _ in self._queue)
@@ -330,10 +336,24 @@ def _scores(trial: FrozenTrial) -> Scores:
     return {name: trial.user_attrs.get(name) for name in ("kl_all", "kl_4", "kl_10")}
 
 
+def _drop_torn_line(journal: Path) -> None:
+    """Cuts off a last line that was not written whole, before another is joined to it.
+
+    A full disk or a lost machine leaves one; what it told is told again.
+    """
+    if not journal.is_file():
+        return
+    content = journal.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if 0 < whole < len(content):
+        os.truncate(journal, whole)
+
+
 def _open_study(journal: Path) -> tuple[optuna.Study, JournalStorage]:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     journal.parent.mkdir(parents=True, exist_ok=True)
     try:
+        _drop_torn_line(journal)
         storage = JournalStorage(JournalFileBackend(str(journal)))
         study = optuna.create_study(
             storage=storage, study_name=STUDY_NAME, direction="minimize", load_if_exists=True

@@ -10,6 +10,8 @@ from ray.tune.search import Searcher
 from hms_ray.sweep.proposals import Exhausted, Proposal, Proposals
 
 SCORES = ("kl_all", "kl_4", "kl_10")
+FEWEST_FAILURES = 3
+"""A run does not end for fewer failed trials, however few are wanted."""
 LOST = "the trial's process was lost; its log is in Ray's session folder"
 
 
@@ -19,17 +21,23 @@ class StudySearch(Searcher):
     A trial's last result holds either its scores or ``error``, a text; trials
     that Tune itself reports as failed lost their process.
 
+    The search ends when as many trials are finished as are wanted, when as many of
+    this run have failed as were missing at its start (at least ``FEWEST_FAILURES``), or
+    when nothing is left to try.
+
     Args:
         proposals: ask and tell.
+        n_trials: finished trials, of earlier runs too, to end with.
         on_start: called with a proposal before its trial starts.
         on_end: called with (trial number, reason of failure or None) once Optuna
             knows the result.
-        on_exhausted: called once, with the reason, when nothing is left to try.
+        on_exhausted: called once, with the reason, when it ends before ``n_trials``.
     """
 
     def __init__(
         self,
         proposals: Proposals,
+        n_trials: int,
         *,
         on_start: Callable[[Proposal], None] = lambda proposal: None,
         on_end: Callable[[int, str | None], None] = lambda number, reason: None,
@@ -37,16 +45,27 @@ class StudySearch(Searcher):
     ) -> None:
         super().__init__()
         self._proposals = proposals
+        self._n_trials = n_trials
+        self._most_failures = max(FEWEST_FAILURES, n_trials - proposals.n_finished)
+        self._n_failed = 0
+        self._ended = False
         self._numbers: dict[str, int] = {}
         self._on_start, self._on_end, self._on_exhausted = on_start, on_end, on_exhausted
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Config of the next trial; ``FINISHED`` at the end, None while one must wait."""
+        n_running = self._proposals.n_running
+        if self._proposals.n_finished + n_running >= self._n_trials:
+            return None if n_running else str(Searcher.FINISHED)
+        if self._n_failed >= self._most_failures:
+            if not n_running:
+                self._end(f"{self._n_failed} trials failed in this run")
+            return None if n_running else str(Searcher.FINISHED)
         proposal = self._proposals.next()
         if proposal == "wait":
             return None
         if isinstance(proposal, Exhausted):
-            self._on_exhausted(proposal.reason)
+            self._end(proposal.reason)
             return str(Searcher.FINISHED)
         self._numbers[trial_id] = proposal.number
         self._on_start(proposal)
@@ -63,10 +82,17 @@ class StudySearch(Searcher):
         number = self._numbers.pop(trial_id)
         reason = LOST if error or result is None else result.get("error")
         if result is None or reason is not None:
+            self._n_failed += 1
             self._proposals.fail(number, reason or LOST)
         else:
             self._proposals.complete(number, {name: result[name] for name in SCORES})
         self._on_end(number, reason)
+
+    def _end(self, reason: str) -> None:
+        # Tune asks again after the end.
+        if not self._ended:
+            self._ended = True
+            self._on_exhausted(reason)
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles its searcher to restore it one day; this one's state is the

@@ -16,7 +16,7 @@ from optuna.distributions import (
 )
 
 from hms_ray.config import Experiment, Parameter, Space, digest
-from hms_ray.config_file import replace_values
+from hms_ray.config_file import chosen_value, replace_values
 from hms_ray.experiment import experiment_key
 
 Point = dict[str, Any]
@@ -49,17 +49,13 @@ def resolve(space: Space, point: Mapping[str, Any]) -> Experiment:
     Raises:
         ConfigError: where values that fit alone do not fit together.
     """
-    values = {path: _value(space.search[path], chosen) for path, chosen in point.items()}
+    values = {path: chosen_value(space.search[path], chosen) for path, chosen in point.items()}
     experiment = replace_values(space.experiment, values, describe(point) or "experiment")
     weights = experiment.model.weights_file
     if weights is None:
         return experiment
     # Workers run in folders of their own, where a relative path leads nowhere.
     return replace_values(experiment, {"model.weights_file": str(Path(weights).absolute())})
-
-
-def _value(parameter: Parameter, chosen: Any) -> Any:
-    return parameter.choices[chosen] if isinstance(parameter.choices, dict) else chosen
 
 
 def trial_key(experiment: Experiment) -> str:

@@ -77,7 +77,7 @@ def run_study(
 
     Args:
         space: what to search.
-        prepared: rows, folds and pack.
+        prepared: rows, folds and packs.
         results: folder of all studies.
         name: of the study's folder.
         address: of a running Ray cluster; without one an embedded Ray is started.
@@ -154,7 +154,8 @@ class _Run:
         """Searches on a connected Ray."""
         resources = self._space.resources
         n_concurrent = n_concurrent_trials(cluster, resources)
-        check_nodes(cluster, [self._prepared.rows_file, self._prepared.pack_path, self._results])
+        packs = [pack.path for pack in self._prepared.packs.values()]
+        check_nodes(cluster, [self._prepared.rows_file, *packs, self._results])
         bfloat16 = has_bfloat16(cluster, resources)
         shutil.rmtree(self._folder.scratch, ignore_errors=True)
         self._folder.scratch.mkdir()
@@ -182,15 +183,16 @@ class _Run:
         )
         search = StudySearch(
             self._proposals,
+            self._space.study.n_trials,
             on_start=self._trial_started,
             on_end=self._trial_ended,
-            on_exhausted=lambda reason: self._say(f"the search ends: {reason}"),
+            on_exhausted=self._ends_early,
         )
         tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
                 search_alg=search,
-                num_samples=self.n_missing,
+                num_samples=-1,  # the search knows when enough are finished
                 max_concurrent_trials=n_concurrent,
                 reuse_actors=True,
                 trial_dirname_creator=_trial_folder_name,
@@ -226,6 +228,10 @@ class _Run:
             self._say(f"finished before: {self._proposals.n_finished}")
         if self._proposals.n_interrupted:
             self._say(f"stopped before, tried again first: {self._proposals.n_interrupted}")
+
+    def _ends_early(self, reason: str) -> None:
+        n_finished, n_trials = self._proposals.n_finished, self._space.study.n_trials
+        self._say(f"the search ends with {n_finished} of {n_trials} finished: {reason}")
 
     def _say(self, text: str) -> None:
         if self._printer is not None:

@@ -32,7 +32,7 @@ class StudyJob:
     Attributes:
         study: folder of the study, absolute.
         results: folder of all studies and the fold store, absolute.
-        prepared: rows, folds and pack.
+        prepared: rows, folds and packs.
         resources: of a worker group.
         bfloat16: whether every device has it.
         events: handle of the actor that collects progress.

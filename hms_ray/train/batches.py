@@ -7,25 +7,21 @@ number of ranks, and a restart repeats the same draws.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from hms_ray.augment import CutMixPlan, apply_cutmix, plan_cutmix
+from hms_ray.augment import CutMixPlan, plan_cutmix
 from hms_ray.competition.schema import N_CLASSES
-from hms_ray.config import InputConfig, ResolvedStage, TrainingConfig
+from hms_ray.config import ResolvedStage, TrainingConfig
 from hms_ray.errors import TrainingError
-from hms_ray.normalise import Constants, fit_global
 from hms_ray.train.losses import row_weights
 from hms_ray.train.process import Process
 from hms_ray.train.seeds import seed_sequence
-from hms_ray.train.windows import WindowSource
-from hms_ray.views import image_size, make_image, pool_blocks
+from hms_ray.views import Shape
 
 if TYPE_CHECKING:
     from hms_ray.pack.store import Pack
@@ -34,27 +30,58 @@ Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
+class SourceRows:
+    """Where the windows of a study's rows are in one source.
+
+    Attributes:
+        pack: packed source of the windows.
+        starts: (N,) int64, first pack position of each row's window.
+    """
+
+    pack: Pack
+    starts: Rows
+
+    @property
+    def shape(self) -> Shape:
+        """Panels, frequencies and times of a window."""
+        return len(self.pack.panels), self.pack.n_frequencies, self.pack.window
+
+    def check(self, n_rows: int, source: str) -> None:
+        """Refuses other than ``n_rows`` windows, and windows that leave the pack."""
+        if self.starts.shape != (n_rows,):
+            raise TrainingError(
+                f"{n_rows} rows need as many windows of the source {source}",
+                got=f"{self.starts.shape}",
+            )
+        last = len(self.pack.values) - self.pack.window
+        outside = np.flatnonzero((self.starts < 0) | (self.starts > last))
+        if len(outside):
+            raise TrainingError(
+                f"a row's window must start from 0 to {last} of its pack of {source}",
+                got=f"{self.starts[outside[0]]} for the row at position {outside[0]}",
+            )
+
+
+@dataclass(frozen=True)
 class FoldData:
     """All rows of a study, divided for one fold.
 
     Attributes:
-        starts: (N,) int64, first pack position of each row's window.
+        sources: name of each source in use -> its windows.
         targets: (N, 6) float64, shares that sum to 1.
         total_votes: (N,) int64.
         train: rows to train on, positions into the above.
         valid: rows to predict, none of them among ``train``.
-        pack: packed source of the windows.
     """
 
-    starts: Rows
+    sources: Mapping[str, SourceRows]
     targets: NDArray[np.float64]
     total_votes: Rows
     train: Rows
     valid: Rows
-    pack: Pack
 
     def __post_init__(self) -> None:
-        n = len(self.starts)
+        n = len(self.targets)
         if self.targets.shape != (n, N_CLASSES) or self.total_votes.shape != (n,):
             raise TrainingError(
                 f"{n} rows need ({n}, {N_CLASSES}) targets and ({n},) total votes",
@@ -65,13 +92,8 @@ class FoldData:
                 "a fold needs training and validation rows",
                 got=f"{len(self.train)} and {len(self.valid)}",
             )
-        last = len(self.pack.values) - self.pack.window
-        outside = np.flatnonzero((self.starts < 0) | (self.starts > last))
-        if len(outside):
-            raise TrainingError(
-                f"a row's window must start from 0 to {last} of its pack",
-                got=f"{self.starts[outside[0]]} for the row at position {outside[0]}",
-            )
+        for source, rows in self.sources.items():
+            rows.check(n, source)
         shared = np.intersect1d(self.train, self.valid)
         if len(shared):
             raise TrainingError(
@@ -122,7 +144,7 @@ def plan_epoch(
     rows: Rows,
     training: TrainingConfig,
     stage: ResolvedStage,
-    image: tuple[tuple[int, int], int],
+    image: tuple[tuple[int, int], Sequence[int]],
     address: tuple[int, int, int],
     process: Process,
 ) -> list[Batch]:
@@ -133,7 +155,7 @@ def plan_epoch(
         rows: the stage's rows.
         training: batch size, seed and whether weights are normalised.
         stage: loss and CutMix.
-        image: (height, width) of the images and how many views they hold.
+        image: (height, width) of the images and the widths of their views.
         address: (fold, number of the stage, number of the epoch).
         process: rank and world size.
 
@@ -173,58 +195,6 @@ def plan_epoch(
             )
         )
     return batches
-
-
-class Images:
-    """Images of rows, made on the device from the windows of a source.
-
-    Args:
-        data: the fold.
-        source: windows of the fold's pack.
-        config: views, normalisation, pool and size.
-        dtype: of the images: float32 or float64.
-    """
-
-    def __init__(
-        self, data: FoldData, source: WindowSource, config: InputConfig, dtype: torch.dtype
-    ) -> None:
-        pack = data.pack
-        self.size = image_size(config, len(pack.panels), pack.n_frequencies, pack.window)
-        self.n_views = len(config.views)
-        self.constants: Constants | None = None
-        self._starts, self._source, self._config, self._dtype = data.starts, source, config, dtype
-
-    def fit(self, rows: Rows, batch_size: int, process: Process) -> None:
-        """Fits global normalisation, if it is asked for, on all of these rows.
-
-        Rank 0 fits and tells the others, so that all hold the same bits and the
-        world size changes nothing.
-        """
-        if self._config.normalisation != "global":
-            return
-        mean_std = torch.zeros(2, dtype=torch.float64, device=process.device)
-        if process.rank == 0:
-            starts = np.sort(self._starts[rows])  # in the order of the file
-            windows = self._source.stream(chunks(starts, batch_size))
-            fitted = fit_global(pool_blocks(x, self._config.pool, self._dtype) for x in windows)
-            mean_std.copy_(torch.tensor([fitted.mean, fitted.std], dtype=torch.float64))
-        mean, std = process.from_first(mean_std).tolist()
-        self.constants = Constants(mean=mean, std=std)
-
-    def of(self, batches: Sequence[Rows]) -> Iterator[Tensor]:
-        """(B, 1, H, W) images of one batch of rows after another."""
-        for windows in self._source.stream([self._starts[rows] for rows in batches]):
-            image = make_image(windows, self._config, self.constants, self._dtype)
-            yield image.contiguous(memory_format=torch.channels_last)
-
-    def of_training(self, batches: Sequence[Batch]) -> Iterator[Tensor]:
-        """(b, 1, H, W) images of one rank's own rows, CutMix applied."""
-        made = self.of([batch.needed for batch in batches])
-        for batch, image in zip(batches, made, strict=True):
-            if batch.cutmix is None:
-                yield image
-            else:
-                yield apply_cutmix(image, batch.cutmix, len(batch.rows))
 
 
 def chunks(rows: Rows, size: int) -> list[Rows]:

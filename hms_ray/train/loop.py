@@ -13,17 +13,20 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hms_ray.config import Experiment
+from hms_ray.config_input import used_sources
 from hms_ray.errors import TrainingError
 from hms_ray.evaluate.metric import kl_report
 from hms_ray.model import build_model
-from hms_ray.train.batches import Batch, FoldData, Images, plan_epoch
+from hms_ray.train.batches import Batch, FoldData, plan_epoch
 from hms_ray.train.checkpoint import cpu_weights
+from hms_ray.train.images import Images
+from hms_ray.train.pooled import kept_bytes
 from hms_ray.train.process import Process
 from hms_ray.train.score import check_finite, predict_rows, resolve_precision, storage_dtype
 from hms_ray.train.seeds import derive_seed, own_torch_generator
 from hms_ray.train.stages import make_optimiser, make_schedule, stage_rows
 from hms_ray.train.step import Step
-from hms_ray.train.windows import open_windows
+from hms_ray.train.windows import open_sources
 
 __all__ = ["FoldResult", "Process", "resolve_precision", "train_fold"]
 
@@ -37,7 +40,7 @@ class FoldResult:
         probabilities: (n, 6) float64 of these rows, by the weights kept.
         history: one record an evaluation (see ``train_fold``).
         weights: the model's state on the CPU.
-        normalisation: ``mode`` and, where fitted, ``mean`` and ``std``.
+        normalisation: source -> ``mode`` and, where fitted, ``mean`` and ``std``.
         timing: seconds ``total_s``, of which ``prepare_s``, ``train_s`` and
             ``evaluate_s``, and ``images_per_s`` of all ranks in training.
         precision: what was used: ``float32``, ``bfloat16`` or ``float64``.
@@ -74,14 +77,14 @@ def train_fold(experiment: Experiment, data: FoldData, fold: int, process: Proce
 
     Args:
         experiment: model, inputs and schedule.
-        data: rows and pack.
+        data: rows and packs.
         fold: number of the validation fold; part of every seed.
         process: this rank of the group.
 
     Raises:
         TrainingError: where a stage has no rows, a batch fewer rows than there are
             ranks, or a loss or a prediction is not finite (on all ranks at once).
-        ConfigError: where ``input.pool`` does not divide the pack's windows.
+        ConfigError: where a pool does not divide its pack's windows.
         ModelError: where the model or its weights cannot be made.
     """
     training, device = experiment.training, process.device
@@ -91,8 +94,9 @@ def train_fold(experiment: Experiment, data: FoldData, fold: int, process: Proce
         (stage, data.train[stage_rows(stage, data.total_votes[data.train])])
         for stage in training.resolved_stages()
     ]
-    source = open_windows(data.pack, device, process.windows)
-    images = Images(data, source, experiment.input, storage_dtype(precision))
+    packs = {source: data.sources[source].pack for source in used_sources(experiment.input)}
+    windows = open_sources(packs, device, process.windows)
+    images = Images(data, windows, experiment.input, storage_dtype(precision), kept_bytes(device))
     n_total = sum(stage.epochs * -(-len(rows) // training.batch_size) for stage, rows in stages)
     done = 0
     with own_torch_generator(device):
@@ -115,7 +119,7 @@ def train_fold(experiment: Experiment, data: FoldData, fold: int, process: Proce
                     rows,
                     training,
                     stage,
-                    (images.size, images.n_views),
+                    (images.size, images.widths),
                     (fold, index, epoch),
                     process,
                 )
@@ -153,14 +157,12 @@ def train_fold(experiment: Experiment, data: FoldData, fold: int, process: Proce
                     history.append(record)
                     if process.rank == 0:
                         process.report({**record, "progress": done / n_total})
-    constants = images.constants
-    fitted = {} if constants is None else {"mean": constants.mean, "std": constants.std}
     return FoldResult(
         valid=data.valid,
         probabilities=kept.table,
         history=history,
         weights=kept.weights,
-        normalisation={"mode": experiment.input.normalisation, **fitted},
+        normalisation=images.normalisation(),
         timing=clock.timing(),
         precision=precision,
         optimistic=kept.best,

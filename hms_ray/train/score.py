@@ -12,7 +12,8 @@ from torch import nn
 
 from hms_ray.competition.schema import N_CLASSES
 from hms_ray.errors import TrainingError
-from hms_ray.train.batches import Images, Rows, chunks
+from hms_ray.train.batches import Rows, chunks
+from hms_ray.train.images import Images
 from hms_ray.train.process import Process
 
 Precision = Literal["float32", "bfloat16", "float64"]

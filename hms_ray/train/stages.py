@@ -65,11 +65,9 @@ def make_schedule(
     0.95 -> 0.85 -> 0.95: PyTorch's default, which the published code asked for.
     """
     warmup = float(training.warmup)
-    if warmup * n_steps == 1.0:
+    while warmup * n_steps == 1.0:
         # PyTorch divides by zero where the rise takes exactly one step.
         warmup = float(np.nextafter(warmup, 1.0))
-        while warmup * n_steps == 1.0:
-            warmup = float(np.nextafter(warmup, 1.0))
     return OneCycleLR(
         optimiser,
         max_lr=stage.learning_rate,

@@ -7,7 +7,7 @@ Both kinds give the same tensors: (B, P, F, T) float16 views of contiguous
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
@@ -55,12 +55,21 @@ def open_windows(
         kind: ``auto`` streams to a device where the pack would take more than
             ``RESIDENT_SHARE`` of its free memory.
     """
+    return open_sources({"": pack}, device, kind)[""]
+
+
+def open_sources(
+    packs: Mapping[str, Pack],
+    device: torch.device,
+    kind: Literal["auto", "resident", "streamed"] = "auto",
+) -> dict[str, WindowSource]:
+    """``open_windows`` of several packs; ``auto`` looks at what they take together."""
     if kind == "auto":
-        kind = "resident"
-        size = pack.values.nbytes
-        if device.type == "cuda" and size > RESIDENT_SHARE * _free_bytes(device):
-            kind = "streamed"
-    return Resident(pack, device) if kind == "resident" else Streamed(pack, device)
+        size = sum(pack.values.nbytes for pack in packs.values())
+        crowded = device.type == "cuda" and size > RESIDENT_SHARE * _free_bytes(device)
+        kind = "streamed" if crowded else "resident"
+    opened = Resident if kind == "resident" else Streamed
+    return {source: opened(pack, device) for source, pack in packs.items()}
 
 
 def _free_bytes(device: torch.device) -> int:

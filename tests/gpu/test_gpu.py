@@ -12,11 +12,12 @@ from hms_ray.config import CutMixConfig, InputConfig, ModelConfig, Space
 from hms_ray.fold_store import RECORD_FILE, FoldStore
 from hms_ray.local import train_locally
 from hms_ray.normalise import Constants
+from hms_ray.pool import pool_blocks
 from hms_ray.train import windows as windows_module
 from hms_ray.train.loop import Process, resolve_precision, train_fold
 from hms_ray.train.score import has_bfloat16
 from hms_ray.train.windows import Resident, Streamed, open_windows
-from hms_ray.views import make_image, pool_blocks
+from hms_ray.views import make_image
 from tests.competition_folder import write_competition_folder
 from tests.fold_data import example_experiment, example_fold, example_pack
 
@@ -71,9 +72,9 @@ def test_images_are_those_of_the_cpu(
     pack: Any = example_pack(3000, window=300, n_frequencies=100)
     pack.values[100:140, 50:300] = np.nan
     config = InputConfig(views=("panels", "statistics"), normalisation=mode, pool=pool)
-    starts, constants = np.array([0, 90, 1500]), Constants(1.0, 2.0)
+    starts, constants = np.array([0, 90, 1500]), {"kaggle": Constants(1.0, 2.0)}
     on_cpu, on_gpu = (
-        make_image(open_windows(pack, place).windows(starts), config, constants)
+        make_image({"kaggle": open_windows(pack, place).windows(starts)}, config, constants)
         for place in (torch.device("cpu"), device)
     )
     torch.testing.assert_close(on_gpu.cpu(), on_cpu, rtol=1e-4, atol=1e-4)
@@ -99,7 +100,9 @@ def test_a_fold_in_bfloat16(windows: Any, device: torch.device) -> None:
     np.testing.assert_allclose(result.probabilities.sum(1), 1.0, atol=1e-12)
     cpu = train_fold(experiment, DATA, 0, Process())
     assert result.history[-1]["train_loss"] == pytest.approx(cpu.history[-1]["train_loss"], rel=0.1)
-    assert result.normalisation["mean"] == pytest.approx(cpu.normalisation["mean"], rel=1e-6)
+    assert result.normalisation["kaggle"]["mean"] == pytest.approx(
+        cpu.normalisation["kaggle"]["mean"], rel=1e-6
+    )
 
 
 def test_float64_on_the_gpu_is_float64_on_the_cpu(device: torch.device) -> None:

@@ -182,11 +182,8 @@ def test_a_study_is_extended_beside_failures_and_duplicates(prepared: Prepared, 
         extended = space.model_copy(update={"study": study, "start": start})
         return run_study(extended, prepared, base / "results", "mixed", stream=printed)
 
-    with pytest.raises(StudyError, match="a study must have a finished trial") as caught:
-        run(1)
-    assert "no_such_model" in str(caught.value)
     result = run(1)
-    assert (result.n_finished, result.n_failed, result.best.number) == (1, 0, 1)
+    assert (result.n_finished, result.n_failed, result.best.number) == (1, 1, 1)
     result = run(2)
     assert (result.n_finished, result.n_trained) == (2, 2)
     trials = told(result.folder)
@@ -204,6 +201,15 @@ def test_a_study_is_extended_beside_failures_and_duplicates(prepared: Prepared, 
     assert board["state"].tolist() == ["complete", "complete", "failed"]
     failure = result.folder.trial_path(0) / "error.txt"
     assert "Traceback" in failure.read_text()
+
+
+def test_a_study_of_which_every_trial_fails_is_an_error(prepared: Prepared, base: Path) -> None:
+    space = make_space({"model.name": {"choices": ["no_such_model"]}}, n_trials=1)
+    printed = io.StringIO()
+    with pytest.raises(StudyError, match="a study must have a finished trial") as caught:
+        run_study(space, prepared, base / "results", "broken", stream=printed)
+    assert "no_such_model" in str(caught.value)
+    assert "the search ends with 0 of 1 finished: every experiment" in printed.getvalue()
 
 
 def test_a_study_uses_what_another_has_trained(

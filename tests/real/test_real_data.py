@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hms_ray.competition.check import check_folder, require_sound
+from hms_ray.competition.check import check_folder, check_table, require_sound
 from hms_ray.competition.read import (
     read_eeg,
     read_labels,
@@ -47,6 +47,30 @@ def test_the_real_folder_is_sound(folder: Path) -> None:
     assert (report.counts["eegs"], report.counts["spectrograms"]) == (3, 3)
     assert report.units == {"eeg_votes": 4, "eeg": 3, "label": 23}
     assert require_sound(folder).ok
+
+
+def test_the_real_table_is_sound(real_data: Path) -> None:
+    report = check_table(real_data / "train_labels.parquet")
+    assert report.faults == ()
+    assert report.counts == {
+        "label_rows": 106_624,
+        "eegs": 17_039,
+        "spectrograms": 11_108,
+        "patients": 1_946,
+        "unknown_label_ids": 65_333,
+    }
+    assert report.units == {"eeg_votes": 20_125, "eeg": 17_039, "label": 106_624}
+
+
+def test_the_real_table_holds_the_rules_that_the_check_took_from_it(labels: pd.DataFrame) -> None:
+    """Ties and odd offsets occur, so the rules about them are more than empty words."""
+    votes = labels[list(VOTE_COLUMNS)].to_numpy()
+    assert ((votes == votes.max(axis=1, keepdims=True)).sum(axis=1) > 1).sum() == 5_244
+    offsets = labels["spectrogram_label_offset_seconds"]
+    assert (offsets % 2 == 1).sum() == 926
+    distance = offsets - labels["eeg_label_offset_seconds"]
+    assert (distance > 0).sum() > 10_000
+    assert (distance.groupby(labels["eeg_id"]).nunique() == 1).all()
 
 
 def test_lengths_are_as_the_format_says(folder: Path) -> None:

@@ -13,12 +13,22 @@ from hms_ray.prepare import prepare
 pytestmark = pytest.mark.real
 
 
-@pytest.mark.parametrize("unit", ["eeg_votes", "label"])
-def test_one_epoch_on_the_real_sample(real_data: Path, tmp_path: Path, unit: str) -> None:
+@pytest.mark.parametrize(
+    ("unit", "views"),
+    [
+        ("eeg_votes", ["panels", "statistics"]),
+        ("label", ["panels", "statistics"]),
+        ("eeg_votes", ["kaggle panels", "eeg panels", "eeg percentiles"]),
+        ("eeg_votes", ["raw signals"]),
+    ],
+)
+def test_one_epoch_on_the_real_sample(
+    real_data: Path, tmp_path: Path, unit: str, views: list[str]
+) -> None:
     experiment = Experiment.model_validate(
         {
             "data": {"unit": unit, "n_folds": 2},
-            "input": {"views": ["panels", "statistics"], "normalisation": "global"},
+            "input": {"views": views, "normalisation": "global", "size": [128, 256]},
             "model": {"name": "test_efficientnet", "pretrained": False, "drop_path": 0.0},
             "training": {"batch_size": 4, "stages": [{"epochs": 1}]},
         }

@@ -10,6 +10,8 @@ PACKAGE = Path(__file__).parents[2] / "hms_ray"
 # Low to high: a room imports itself and rooms of lower layers only.
 LAYERS = [
     {"errors"},
+    {"config_recipes"},
+    {"config_input"},
     {"config"},
     {"config_file"},
     {"competition"},
@@ -17,10 +19,12 @@ LAYERS = [
     {"folds", "pack"},
     {"evaluate"},
     {"simulate"},
-    {"augment", "normalise", "model"},
+    {"augment", "normalise", "pool", "model"},
     {"views"},
     {"train"},
     {"fold_store"},
+    {"study_sources"},
+    {"unusable"},
     {"prepare"},
     {"experiment"},
     {"preflight", "report"},
@@ -30,10 +34,15 @@ LAYERS = [
     {"__main__"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
-WITHOUT_TORCH = {"errors", "config", "config_file", "competition", "folds", "pack"} | {
+WITHOUT_TORCH = {"errors", "config_recipes", "config_input", "config", "config_file"} | {
+    "competition",
+    "folds",
+    "pack",
     "evaluate",
     "simulate",
     "fold_store",
+    "study_sources",
+    "unusable",
     "prepare",
     "study",
 }

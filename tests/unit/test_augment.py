@@ -20,8 +20,10 @@ def targets(n: int, seed: int = 0) -> np.ndarray:
     return votes / 6
 
 
-def plan(axis: str, size: tuple[int, int], n_views: int = 1, seed: int = 0) -> CutMixPlan:
-    drawn = plan_cutmix(targets(32), size, n_views, ALWAYS[axis], np.random.default_rng(seed))
+def plan(
+    axis: str, size: tuple[int, int], widths: tuple[int, ...] = (1,), seed: int = 0
+) -> CutMixPlan:
+    drawn = plan_cutmix(targets(32), size, widths, ALWAYS[axis], np.random.default_rng(seed))
     assert drawn is not None
     return drawn
 
@@ -40,11 +42,14 @@ def cut_by_hand(images: np.ndarray, drawn: CutMixPlan) -> np.ndarray:
 
 
 @pytest.mark.parametrize("axis", ["time", "frequency"])
-@pytest.mark.parametrize(("size", "n_views"), [((400, 300), 1), ((40, 60), 2), ((100, 75), 1)])
-def test_every_pixel(axis: str, size: tuple[int, int], n_views: int) -> None:
+@pytest.mark.parametrize(
+    ("size", "widths"),
+    [((400, 300), (300,)), ((40, 60), (300, 300)), ((100, 75), (75,)), ((40, 81), (30, 51))],
+)
+def test_every_pixel(axis: str, size: tuple[int, int], widths: tuple[int, ...]) -> None:
     images = np.random.default_rng(1).normal(size=(32, 1, *size)).astype(np.float32)
     for seed in range(3):
-        drawn = plan(axis, size, n_views, seed)
+        drawn = plan(axis, size, widths, seed)
         given_images = torch.from_numpy(images)
         out = apply_cutmix(given_images, drawn)
         np.testing.assert_array_equal(out, cut_by_hand(images, drawn))
@@ -55,7 +60,7 @@ def test_every_pixel(axis: str, size: tuple[int, int], n_views: int) -> None:
 def test_rows_swap_within_classes_of_at_least_half_the_votes() -> None:
     shares = targets(64, seed=3)
     shares[0] = [0.5, 0.5, 0, 0, 0, 0]
-    drawn = plan_cutmix(shares, (400, 300), 1, ALWAYS["time"], np.random.default_rng(0))
+    drawn = plan_cutmix(shares, (400, 300), (300,), ALWAYS["time"], np.random.default_rng(0))
     assert drawn is not None
     expected = [np.flatnonzero(shares[:, k] >= 0.5) for k in range(6)]
     for swap, rows in zip(drawn.swaps, expected, strict=True):
@@ -70,14 +75,14 @@ def test_rows_swap_within_classes_of_at_least_half_the_votes() -> None:
 def test_a_class_with_one_row_is_left_alone() -> None:
     shares = np.eye(6)
     for seed in range(5):
-        drawn = plan_cutmix(shares, (400, 300), 1, ALWAYS["time"], np.random.default_rng(seed))
+        drawn = plan_cutmix(shares, (400, 300), (300,), ALWAYS["time"], np.random.default_rng(seed))
         assert drawn == CutMixPlan("time", ())
 
 
 def test_published_bands() -> None:
     starts, widths = set(), set()
     for seed in range(600):
-        for swap in plan("time", (400, 300), 1, seed).swaps:
+        for swap in plan("time", (400, 300), (300,), seed).swaps:
             ((first, stop),) = swap.bands
             starts.add(first)
             widths.add(stop - first)
@@ -88,7 +93,10 @@ def test_published_bands() -> None:
 def test_frequency_cuts_image_rows_and_a_second_band_where_two_views_stand() -> None:
     seen = set()
     for seed in range(60):
-        one, two = plan("frequency", (400, 300), 1, seed), plan("frequency", (400, 600), 2, seed)
+        one, two = (
+            plan("frequency", (400, 300), (300,), seed),
+            plan("frequency", (400, 600), (300, 300), seed),
+        )
         for alone, joined in zip(one.swaps, two.swaps, strict=True):
             ((first, stop),) = alone.bands
             assert joined.bands[0] == (first, stop)
@@ -99,17 +107,18 @@ def test_frequency_cuts_image_rows_and_a_second_band_where_two_views_stand() -> 
 
 
 def test_time_cuts_the_same_stretch_of_both_views() -> None:
-    for swap in plan("time", (400, 600), 2).swaps:
+    for swap in plan("time", (400, 600), (300, 300)).swaps:
         (first, stop), second = swap.bands
         assert stop <= 300
         assert second == (first + 300, stop + 300)
 
 
-@given(width=st.integers(4, 700), n_views=st.integers(1, 2), seed=st.integers(0, 10**6))
-def test_time_never_cuts_the_centre(width: int, n_views: int, seed: int) -> None:
-    for swap in plan("time", (40, width * n_views), n_views, seed).swaps:
+@given(widths=st.lists(st.integers(4, 700), min_size=1, max_size=3), seed=st.integers(0, 10**6))
+def test_time_never_cuts_the_centre_of_any_view(widths: list[int], seed: int) -> None:
+    for swap in plan("time", (40, sum(widths)), tuple(widths), seed).swaps:
         for view, (first, stop) in enumerate(swap.bands):
-            cut = np.arange(max(first, 0), min(stop, width * n_views)) - view * width
+            width = widths[view]
+            cut = np.arange(first, stop) - sum(widths[:view])
             # No part of a cut column lies within 125-175 of 300.
             assert not ((cut + 1 > width * 125 / 300) & (cut < width * 175 / 300)).any()
             assert ((cut >= 0) & (cut < width)).all()
@@ -117,10 +126,10 @@ def test_time_never_cuts_the_centre(width: int, n_views: int, seed: int) -> None
 
 def test_the_share_of_batches_cut_is_the_probability() -> None:
     config, generator = CutMixConfig(probability=0.4), np.random.default_rng(0)
-    cut = [plan_cutmix(targets(8), (40, 30), 1, config, generator) for _ in range(2000)]
+    cut = [plan_cutmix(targets(8), (40, 30), (30,), config, generator) for _ in range(2000)]
     assert np.mean([drawn is not None for drawn in cut]) == pytest.approx(0.4, abs=0.04)
     never = CutMixConfig(probability=0.0)
-    assert plan_cutmix(targets(8), (40, 30), 1, never, generator) is None
+    assert plan_cutmix(targets(8), (40, 30), (30,), never, generator) is None
 
 
 def test_donors_are_uncut_even_where_a_row_gives_and_takes() -> None:
@@ -150,7 +159,7 @@ def test_a_part_makes_the_rows_that_the_whole_makes(axis: str, own: np.ndarray) 
 
 
 def test_golden_plan() -> None:
-    drawn = plan("time", (400, 300), 1, seed=42)
+    drawn = plan("time", (400, 300), (300,), seed=42)
     assert [swap.bands[0] for swap in drawn.swaps] == [
         (197, 244),
         (26, 100),
@@ -159,3 +168,23 @@ def test_golden_plan() -> None:
         (210, 253),
     ]
     assert drawn.swaps[0].donors.tolist() == [5, 23, 27, 6, 7]
+
+
+def test_golden_plan_of_equal_widths_is_as_it_was_and_unequal_ones_are_scaled() -> None:
+    """The widths count, not their unit, and the image may have been resized."""
+    for pair in ((300, 300), (75, 75), (1, 1)):
+        equal = plan("time", (400, 600), pair, seed=42)
+        assert [swap.bands for swap in equal.swaps[:2]] == [
+            ((197, 244), (497, 544)),
+            ((26, 100), (326, 400)),
+        ]
+    unequal = plan("time", (400, 556), (300, 256), seed=42)
+    assert [swap.bands for swap in unequal.swaps[:2]] == [
+        ((197, 244), (469, 508)),  # 300 + 256 / 300 * (197, 244), rounded inwards
+        ((26, 100), (323, 385)),
+    ]
+    resized = plan("time", (400, 278), (300, 256), seed=42)
+    assert [swap.bands for swap in resized.swaps[:1]] == [((99, 122), (235, 254))]
+    assert [swap.donors.tolist() for swap in unequal.swaps] == [
+        swap.donors.tolist() for swap in plan("time", (400, 300), (300,), seed=42).swaps
+    ]

@@ -14,16 +14,18 @@ from hypothesis import strategies as st
 from hms_ray.augment import apply_cutmix, plan_cutmix
 from hms_ray.config import CutMixConfig, InputConfig, TrainingConfig
 from hms_ray.errors import TrainingError
-from hms_ray.train.batches import Batch, FoldData, Images, plan_epoch, split_epoch
+from hms_ray.train.batches import Batch, FoldData, plan_epoch, split_epoch
+from hms_ray.train.images import Images
 from hms_ray.train.losses import row_weights
 from hms_ray.train.process import Process
 from hms_ray.train.seeds import derive_seed, seed_sequence
-from hms_ray.train.windows import Streamed, open_windows
+from hms_ray.train.windows import Streamed, open_sources, open_windows
 from hms_ray.views import make_image
 from tests.fold_data import ExamplePack, example_fold, example_pack
 
 CPU = torch.device("cpu")
 DATA = example_fold()
+KAGGLE = DATA.sources["kaggle"]
 SIZE = (64, 64)
 
 
@@ -32,11 +34,12 @@ def plan(
 ) -> list[Batch]:
     training = TrainingConfig(batch_size=12, **options)
     (stage,) = training.resolved_stages()
-    return plan_epoch(DATA, DATA.train, training, stage, (SIZE, 1), address, process)
+    return plan_epoch(DATA, DATA.train, training, stage, (SIZE, (64,)), address, process)
 
 
 def images(config: InputConfig | None = None, data: FoldData = DATA) -> Images:
-    return Images(data, open_windows(data.pack, CPU), config or InputConfig(), torch.float32)
+    windows = open_sources({name: rows.pack for name, rows in data.sources.items()}, CPU)
+    return Images(data, windows, config or InputConfig(), torch.float32)
 
 
 @given(n=st.integers(1, 300), size=st.integers(1, 64))
@@ -65,10 +68,10 @@ def test_the_same_images_are_trained_whatever_the_number_of_ranks(
     n_cut = 0
     for number, places in enumerate(split_epoch(len(DATA.train), 12, order)):
         rows = DATA.train[places]
-        windows = np.stack([DATA.pack.values[s : s + 64] for s in DATA.starts[rows]])
+        windows = np.stack([KAGGLE.pack.values[s : s + 64] for s in KAGGLE.starts[rows]])
         windows = torch.from_numpy(windows.reshape(-1, 64, 4, 16)).permute(0, 2, 3, 1)
-        whole = make_image(windows, InputConfig())
-        drawn = plan_cutmix(DATA.targets[rows], SIZE, 1, cutmix, cuts)
+        whole = make_image({"kaggle": windows}, InputConfig())
+        drawn = plan_cutmix(DATA.targets[rows], SIZE, (64,), cutmix, cuts)
         if drawn is not None:
             n_cut += 1
             whole = apply_cutmix(whole, drawn)
@@ -131,8 +134,11 @@ def test_a_batch_smaller_than_the_group_is_refused() -> None:
 def test_a_fold_is_checked_when_it_is_made() -> None:
     with pytest.raises(TrainingError, match=r"58 rows need \(58, 6\) targets"):
         replace(DATA, targets=DATA.targets[:, :5])
-    with pytest.raises(TrainingError, match=r"start from 0 to 7360 .* got -1 for the row at pos"):
-        replace(DATA, starts=DATA.starts - 1 - DATA.starts[0])
+    moved = replace(KAGGLE, starts=KAGGLE.starts - 1 - KAGGLE.starts[0])
+    with pytest.raises(TrainingError, match=r"from 0 to 7360 of its pack of kaggle, got -1 for"):
+        replace(DATA, sources={"kaggle": moved})
+    with pytest.raises(TrainingError, match=r"58 rows need as many windows .* eeg, got \(57,\)"):
+        replace(DATA, sources={"kaggle": KAGGLE, "eeg": replace(KAGGLE, starts=KAGGLE.starts[1:])})
     with pytest.raises(TrainingError, match="needs training and validation rows, got 45 and 0"):
         replace(DATA, valid=DATA.valid[:0])
     with pytest.raises(TrainingError, match="trained on and predicted in one fold, got 1 such"):
@@ -169,32 +175,32 @@ def test_on_a_cpu_the_memory_map_is_never_copied(tmp_path: Path) -> None:
 def test_a_stream_that_is_left_early_or_fails_ends_its_thread(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    source = Streamed(DATA.pack, CPU)
-    stream = source.stream([DATA.starts[:4]] * 50)
+    source = Streamed(KAGGLE.pack, CPU)
+    stream = source.stream([KAGGLE.starts[:4]] * 50)
     next(stream)
     stream.close()  # type: ignore[attr-defined]
     fail: Any = lambda starts, pinned: [][starts[0]]  # noqa: E731
     monkeypatch.setattr(source, "_gather", fail)
     with pytest.raises(IndexError):
-        list(source.stream([DATA.starts[:4]] * 5))
+        list(source.stream([KAGGLE.starts[:4]] * 5))
     assert not [t for t in threading.enumerate() if t.name.startswith("hms-ray-windows")]
 
 
 def test_only_training_rows_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     config = InputConfig(normalisation="global", pool=(2, 2))
-    values = DATA.pack.values.copy()
-    for start in DATA.starts[DATA.valid]:
+    values = KAGGLE.pack.values.copy()
+    for start in KAGGLE.starts[DATA.valid]:
         values[start : start + 64] = np.nan
-    blind = replace(DATA, pack=replace(DATA.pack, values=values))  # type: ignore[type-var]
+    hidden: Any = replace(KAGGLE.pack, values=values)  # type: ignore[type-var]
+    blind = replace(DATA, sources={"kaggle": replace(KAGGLE, pack=hidden)})
     fitted = []
     for data in (DATA, blind):
         for batch_size in (12, 12, 45):
             maker = images(config, data)
             maker.fit(data.train, batch_size, Process())
-            assert maker.constants is not None
-            fitted.append(maker.constants)
+            fitted.append(maker.constants["kaggle"])
     assert fitted[0] == fitted[1] == fitted[3] == fitted[4]
     assert fitted[2].mean == pytest.approx(fitted[0].mean, rel=1e-12)
     per_image = images()
     per_image.fit(DATA.train, 12, Process())
-    assert per_image.constants is None
+    assert per_image.constants == {}

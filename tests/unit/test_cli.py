@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -47,9 +48,29 @@ def test_check_answers_with_its_exit_status(
     assert "train_eegs/" in capsys.readouterr().out
 
 
+def test_check_of_a_label_table_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_competition_folder(tmp_path / "data", n_patients=2, eegs=False)
+    shutil.rmtree(folder / "train_spectrograms")
+    assert main(["check", str(folder)]) == 1
+    assert main(["check", str(folder), "--table-only"]) == 0
+    table = shutil.move(folder / "train.csv", tmp_path / "labels.csv")
+    capsys.readouterr()
+    assert main(["check", "--labels", str(table)]) == 0
+    assert capsys.readouterr().out.startswith(f"Label table {table}\n")
+    assert main(["check", str(folder), "--labels", str(table), "--table-only"]) == 0
+    capsys.readouterr()
+    assert main(["check", str(folder), "--labels", str(table), "--no-signals", "--json"]) == 1
+    said = json.loads(capsys.readouterr().out)
+    assert (said["folder"], said["table"]) == (str(folder), str(table))
+    assert said["counts"]["eegs"] == said["counts"]["missing_eeg_files"] == 4
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (["check"], "hms-ray check: check needs a folder or a table. Name DIR or --labels FILE."),
+        (["check", "--table-only"], "check needs a folder or a table"),
+        (["check", "nowhere"], "hms-ray check: a competition folder must exist, in nowhere"),
         (["pack", "nowhere"], "hms-ray pack: "),
         (["train", "none.yaml", "--data", "x"], "a configuration file must be readable"),
         (["sweep", "none.yaml", "--data", "x"], "a configuration file must be readable"),

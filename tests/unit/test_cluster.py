@@ -43,6 +43,21 @@ def test_trials_at_once_are_bounded_by_both_cluster_and_file() -> None:
     assert n_concurrent_trials(cluster, ResourcesConfig(workers=2, max_concurrent_trials=9)) == 4
 
 
+@pytest.mark.parametrize(
+    ("gpus", "share", "workers"),
+    [(2, 0.6, 2), (4, 0.6, 4), (2, 0.5, 4), (1, 1 / 3, 3), (0.5, 1, 0)],
+)
+def test_a_share_of_a_gpu_lies_on_one_device(gpus: float, share: float, workers: int) -> None:
+    asked = ResourcesConfig(gpus_per_worker=share)
+    assert n_groups([node(64, gpus)], asked) == workers
+
+
+def test_gpus_are_whole_or_a_share() -> None:
+    with pytest.raises(ValueError, match=r"a whole number or a share of one GPU, got 1\.5"):
+        ResourcesConfig(gpus_per_worker=1.5)
+    assert ResourcesConfig(gpus_per_worker=2).gpus_per_worker == 2
+
+
 def test_a_group_that_fits_nowhere_is_an_error_with_both_sides() -> None:
     cluster = Cluster((node(8), node(8)), embedded=False)
     with pytest.raises(ResourceError, match="a worker group must fit") as caught:

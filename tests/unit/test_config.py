@@ -12,6 +12,8 @@ from hms_ray.config import (
     canonical,
     digest,
 )
+from hms_ray.config_input import InputConfig, RawConfig, used_sources
+from hms_ray.config_recipes import EegRecipe, RawRecipe
 
 
 def key(**training: object) -> str:
@@ -97,3 +99,75 @@ def test_digest_refuses_what_json_cannot_hold_exactly() -> None:
     with pytest.raises(ValueError, match="Out of range float"):
         digest({"a": float("nan")})
     assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+
+
+def canonical_of(**inputs: object) -> dict[str, object]:
+    data = canonical(Experiment.model_validate({"input": inputs}))["input"]
+    assert isinstance(data, dict)
+    return data
+
+
+def test_the_canonical_form_spells_sources_out_and_drops_those_that_no_view_shows() -> None:
+    assert canonical_of(views=["panels"]) == {
+        "views": ["kaggle panels"],
+        "normalisation": "per_image",
+        "pool": [1, 1],
+        "height": None,
+        "size": None,
+    }
+    assert canonical_of(views=["panels"]) == canonical_of(
+        views=["kaggle  panels"], eeg={"kind": "stft"}, raw={"rate_hz": 50}
+    )
+    eeg = canonical_of(views=["eeg panels"], normalisation="global", pool=[4, 4])
+    assert eeg == canonical_of(views=["eeg panels"])
+    assert set(eeg) == {"views", "eeg", "height", "size"}
+    both = canonical_of(views=["panels", "raw signals"], raw={"rate_hz": 50})
+    assert set(both) == {"views", "normalisation", "pool", "raw", "height", "size"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"height": 300},
+        {"eeg": {"kind": "stft"}},
+        {"eeg": {"normalisation": "global"}},
+        {"eeg": {"pool": [2, 2]}},
+        {"views": ["eeg panels", "panels"]},
+    ],
+)
+def test_what_a_used_source_is_changes_the_canonical_form(change: dict[str, object]) -> None:
+    before = {"views": ["panels", "eeg panels"]}
+    assert canonical_of(**before) != canonical_of(**{**before, **change})
+
+
+def test_used_sources_are_recipes_and_nothing_else_in_the_order_of_the_views() -> None:
+    config = InputConfig.model_validate(
+        {
+            "views": ["eeg panels", "statistics", "eeg percentiles"],
+            "eeg": {"kind": "stft", "pool": [2, 2], "normalisation": "global"},
+        }
+    )
+    used = used_sources(config)
+    assert list(used) == ["eeg", "kaggle"]
+    assert used == {"eeg": EegRecipe(kind="stft"), "kaggle": None}
+    assert type(used["eeg"]) is EegRecipe
+    raw = used_sources(InputConfig(views=("raw signals",), raw=RawConfig(rows=4, rate_hz=50)))
+    assert raw == {"raw": RawRecipe(rate_hz=50)}
+    assert type(raw["raw"]) is RawRecipe
+
+
+@pytest.mark.parametrize(
+    ("view", "rule"),
+    [
+        ("eog panels", r"a source of kaggle, eeg, raw \(kaggle where left out\)"),
+        ("kaggle eeg panels", "a view must be SOURCE PICTURE"),
+        ("", "a view must be SOURCE PICTURE"),
+        ("panles", "a picture of kaggle must be one of panels, statistics, percentiles"),
+        ("raw statistics", r"a picture of raw must be one of signals \(statistics belongs to kag"),
+        ("raw percentiles", r"one of signals \(percentiles belongs to kaggle, eeg\)"),
+        ("eeg signals", r"one of panels, statistics, percentiles \(signals belongs to raw\)"),
+    ],
+)
+def test_views_that_do_not_exist_are_refused(view: str, rule: str) -> None:
+    with pytest.raises(ValidationError, match=rule):
+        InputConfig(views=("panels", view))

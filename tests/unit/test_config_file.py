@@ -1,9 +1,10 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hms_ray.config import Experiment
-from hms_ray.config_file import load_space, parse_yaml, replace_values
+from hms_ray.config_file import load_space, parse_yaml, replace_values, validate_space
 from hms_ray.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -69,6 +70,32 @@ search:
     assert "search.training.learning_rate with -1.0: training.learning_rate: input should" in text
 
 
+def test_a_faulty_view_is_named_by_its_place(tmp_path: Path) -> None:
+    file = write(tmp_path, "experiment: {input: {views: [panels, raw statistics]}}")
+    with pytest.raises(ConfigError) as caught:
+        load_space(file)
+    assert "experiment.input.views.1: a picture of raw must be one of signals" in str(caught.value)
+    assert "got 'raw statistics'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "parameter"),
+    [
+        ("input.eeg.centre_s", "{float: [10, 50]}"),
+        ("input.raw.rate_hz", "{int: [50, 100]}"),
+        ("input.eeg.band_hz.0", "{float: [0.5, 1.0]}"),
+    ],
+)
+def test_a_recipe_is_searched_by_choices(tmp_path: Path, path: str, parameter: str) -> None:
+    base = "experiment: {input: {eeg: {band_hz: [0.5, 20]}}}"
+    file = write(tmp_path, f"{base}\nsearch: {{{path}: {parameter}}}")
+    rule = f"search.{path}: what decides a pack's values is searched by choices"
+    with pytest.raises(ConfigError, match=rule):
+        load_space(file)
+    load_space(write(tmp_path, f"{base}\nsearch: {{{path}: {{choices: [10, 15]}}}}"))
+    load_space(write(tmp_path, f"{base}\nsearch: {{input.eeg.pool.0: {{int: [1, 4]}}}}"))
+
+
 @pytest.mark.parametrize(
     ("point", "rule"),
     [
@@ -117,6 +144,7 @@ def test_set_starts_in_the_experiment_or_at_a_key_of_the_file(tmp_path: Path) ->
         ("training.seed", "--set must look like a.b=c"),
         ("training.sed=1", "unknown key experiment.training.sed (did you mean seed?)"),
         ("training.stages.3.epochs=1", "a list is entered by a position from 0 to 0, got 3"),
+        ("training.stages.\u00b2.epochs=1", "a list is entered by a position from 0 to 0"),
         ("name.x=1", "a dotted path must lead through mappings and lists"),
     ],
 )
@@ -137,12 +165,19 @@ def test_numbers_with_an_exponent_are_numbers() -> None:
     [
         ("a: 1\na: 2", "the key 'a' stands twice, in x, line 2, column 1"),
         ("a: [1", "a configuration must be valid YAML"),
+        ("a: {{b}}", "a key must be text or a number, in x, line 1, column 5"),
+        ("a: 2026-02-30", "must be valid YAML, got day is out of range for month, in x"),
     ],
 )
 def test_yaml_traps_are_errors(text: str, rule: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_yaml(text, "x")
     assert rule in str(caught.value)
+
+
+def test_merged_mappings_are_read() -> None:
+    text = "base: &b {x: 1, y: 2}\nmore: {<<: *b, y: 3}"
+    assert parse_yaml(text, "x")["more"] == {"x": 1, "y": 3}
 
 
 def test_a_missing_file_and_a_list_are_refused(tmp_path: Path) -> None:
@@ -158,3 +193,40 @@ def test_replaced_values_are_checked_again() -> None:
     assert Experiment().training.loss == "kl"
     with pytest.raises(ConfigError, match=r"training\.batch_size: input should be greater"):
         replace_values(Experiment(), {"training.batch_size": 0})
+
+
+def test_values_within_values_are_set_whatever_the_order() -> None:
+    inside = {"training.cutmix.probability": 0.7}
+    outside = {"training.cutmix": {"axis": "frequency"}}
+    for values in (inside | outside, outside | inside):
+        cutmix = replace_values(Experiment(), values).training.cutmix
+        assert cutmix is not None
+        assert (cutmix.probability, cutmix.axis) == (0.7, "frequency")
+    assert outside == {"training.cutmix": {"axis": "frequency"}}  # the choice stays as it was
+    for values in (inside | {"training.cutmix": None}, {"training.cutmix": None} | inside):
+        assert replace_values(Experiment(), values).training.cutmix is None
+
+
+@pytest.mark.parametrize(
+    ("search", "rule"),
+    [
+        (
+            {"data.unit": {"choices": ["eeg", "label"]}},
+            "search.data.unit: rows and folds are made once for all trials",
+        ),
+        (
+            {"training.batch_size": {"float": [8, 64]}},
+            "search.training.batch_size with 29.39",
+        ),
+    ],
+)
+def test_a_search_that_would_come_to_nothing_is_refused(search: Any, rule: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        validate_space({"search": search}, "x")
+    assert rule in str(caught.value)
+
+
+def test_a_start_point_with_a_value_where_a_label_belongs_is_refused() -> None:
+    search = {"training.stages": {"choices": {"one": [{}], "two": [{}, {}]}}}
+    with pytest.raises(ConfigError, match=r"start\.0: training\.stages cannot be \[\{\}\]"):
+        validate_space({"search": search, "start": [{"training.stages": [{}]}]}, "x")

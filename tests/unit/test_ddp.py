@@ -12,10 +12,10 @@ import torch.multiprocessing as mp
 from hms_ray.config import CutMixConfig, Experiment, StageConfig
 from hms_ray.errors import TrainingError
 from hms_ray.train.loop import Process, train_fold
-from tests.fold_data import example_experiment, example_fold
+from tests.fold_data import example_experiment, example_fold, two_sources
 
 # Odd numbers of rows everywhere, so that slices are unequal.
-DATA = example_fold(n_train=41, n_valid=13)
+DATA = two_sources(example_fold(n_train=41, n_valid=13))
 
 STAGES = (
     StageConfig(name="noisy", rows="below_threshold", epochs=1),
@@ -30,6 +30,18 @@ EQUAL: dict[str, Experiment] = {
         batch_size=9,
         loss="kl_capped_votes",
         normalise_weights=True,
+        cutmix=CutMixConfig(probability=1.0),
+    ),
+    "two sources": example_experiment(
+        "test_vit",
+        {
+            "views": ("panels", "eeg panels", "eeg percentiles"),
+            "pool": (2, 2),
+            "size": (32, 64),
+            "eeg": {"normalisation": "global", "pool": (1, 2)},
+        },
+        precision="float64",
+        batch_size=9,
         cutmix=CutMixConfig(probability=1.0),
     ),
     "stages": example_experiment(

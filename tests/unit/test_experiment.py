@@ -23,7 +23,7 @@ from hms_ray.experiment import (
     run_experiment,
 )
 from hms_ray.fold_store import FoldStore
-from hms_ray.prepare import Prepared, prepare
+from hms_ray.prepare import PackRef, Prepared, prepare
 from tests.competition_folder import write_competition_folder
 
 TINY = Experiment.model_validate(
@@ -131,7 +131,7 @@ def test_keys_depend_on_data_fold_and_placement(prepared: Prepared, tmp_path: Pa
         keys(device_class="cuda", bfloat16=True),
         keys(replace(prepared, rows_fingerprint="x")),
         keys(replace(prepared, folds_fingerprint="x")),
-        keys(replace(prepared, pack_fingerprint="x")),
+        keys(replace(prepared, packs={"kaggle": PackRef(tmp_path, "x")})),
     ):
         assert not set(keys()) & set(other)
 

@@ -14,13 +14,14 @@ from hms_ray.errors import ConfigError, ModelError, TrainingError
 from hms_ray.evaluate.metric import kl_divergence
 from hms_ray.train import loop
 from hms_ray.train import windows as windows_module
-from hms_ray.train.batches import Images
+from hms_ray.train.images import Images
 from hms_ray.train.loop import Process, resolve_precision, train_fold
 from hms_ray.train.score import has_bfloat16
-from hms_ray.train.windows import open_windows
+from hms_ray.train.windows import open_sources, open_windows
 from tests.fold_data import example_experiment, example_fold, example_pack
 
 DATA = example_fold()
+KAGGLE = DATA.sources["kaggle"]
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +50,7 @@ def test_a_fold_ends_with_predictions_of_every_validation_row() -> None:
     assert result.history[-1]["learning_rate"] == pytest.approx(1e-4)
     assert not result.optimistic
     assert result.precision == "float32"
-    assert result.normalisation == {"mode": "per_image"}
+    assert result.normalisation == {"kaggle": {"mode": "per_image"}}
     assert {"total_s", "prepare_s", "train_s", "evaluate_s", "images_per_s"} == set(result.timing)
 
 
@@ -61,8 +62,8 @@ def test_the_weights_kept_give_the_predictions_kept() -> None:
     result = train_fold(experiment, DATA, 0, Process())
     model = build_model(experiment.model, (64, 64))
     model.load_state_dict(result.weights)
-    source = open_windows(DATA.pack, torch.device("cpu"))
-    images = Images(DATA, source, experiment.input, torch.float32)
+    windows = {"kaggle": open_windows(KAGGLE.pack, torch.device("cpu"))}
+    images = Images(DATA, windows, experiment.input, torch.float32)
     again = predict_rows(model, images, DATA.valid, 12, "float32", Process())
     np.testing.assert_allclose(again, result.probabilities, rtol=1e-4, atol=1e-6)
 
@@ -155,14 +156,15 @@ def test_streamed_and_resident_packs_train_the_same_bits() -> None:
 def test_validation_rows_change_nothing_that_is_learnt(normalisation: str) -> None:
     experiment = example_experiment(inputs={"normalisation": normalisation})
     before = train_fold(experiment, DATA, 0, Process())
-    values = DATA.pack.values.copy()
-    for start in DATA.starts[DATA.valid]:
+    values = KAGGLE.pack.values.copy()
+    for start in KAGGLE.starts[DATA.valid]:
         values[start : start + 64] += 3.0
     targets, votes = DATA.targets.copy(), DATA.total_votes.copy()
     targets[DATA.valid], votes[DATA.valid] = 1 / 6, 3
+    pack: Any = replace(KAGGLE.pack, values=values)  # type: ignore[type-var]
     changed = replace(
         DATA,
-        pack=replace(DATA.pack, values=values),  # type: ignore[type-var]
+        sources={"kaggle": replace(KAGGLE, pack=pack)},
         targets=targets,
         total_votes=votes,
     )
@@ -174,11 +176,11 @@ def test_validation_rows_change_nothing_that_is_learnt(normalisation: str) -> No
 
 
 def test_global_constants_are_those_of_all_training_rows_whatever_the_stage() -> None:
-    windows = np.stack([DATA.pack.values[s : s + 64] for s in DATA.starts[DATA.train]])
+    windows = np.stack([KAGGLE.pack.values[s : s + 64] for s in KAGGLE.starts[DATA.train]])
     windows = windows.astype(np.float64)
     stages = (StageConfig(rows="at_least_threshold", epochs=1),)
     experiment = example_experiment(inputs={"normalisation": "global"}, stages=stages)
-    fitted = train_fold(experiment, DATA, 0, Process()).normalisation
+    fitted = train_fold(experiment, DATA, 0, Process()).normalisation["kaggle"]
     assert fitted["mode"] == "global"
     assert fitted["mean"] == pytest.approx(np.nanmean(windows), rel=1e-6)
     assert fitted["std"] == pytest.approx(np.nanstd(windows), rel=1e-6)
@@ -312,7 +314,12 @@ def test_memory_that_torch_keeps_counts_as_free(
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: allocated)
     monkeypatch.setattr(windows_module, "Resident", lambda pack, device: "resident")
     monkeypatch.setattr(windows_module, "Streamed", lambda pack, device: "streamed")
-    assert open_windows(pack, torch.device("cuda", 0)) == kind
+    gpu = torch.device("cuda", 0)
+    assert open_windows(pack, gpu) == kind
+    half = replace(pack, values=pack.values[:500])
+    assert open_sources({"a": half, "b": half}, gpu) == {"a": kind, "b": kind}
+    # 320 kB is too little for three halves, though it holds each of them.
+    assert set(open_sources(dict.fromkeys("abcdef", half), gpu).values()) == {"streamed"}
 
 
 def test_precisions() -> None:

@@ -141,6 +141,20 @@ def test_fingerprint_is_of_the_content(weights_file: Path, tmp_path: Path) -> No
     assert weights_fingerprint(ModelConfig(name=TINY)) is None
 
 
+def test_a_large_file_is_hashed_once_while_it_stays(
+    weights_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "kept.pt"
+    file.write_bytes(weights_file.read_bytes())
+    config = ModelConfig(name=TINY, weights_file=str(file))
+    known = weights_fingerprint(config)
+    with monkeypatch.context() as patched:
+        patched.setattr(hashlib, "file_digest", lambda *arguments: pytest.fail("read again"))
+        assert weights_fingerprint(config) == known
+    file.write_bytes(b"other")
+    assert weights_fingerprint(config) == hashlib.sha256(b"other").hexdigest()
+
+
 def test_a_hub_out_of_reach_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
     import huggingface_hub.utils

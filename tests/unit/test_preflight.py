@@ -52,12 +52,32 @@ def test_a_space_that_can_be_trained_passes_and_builds_each_model_once(
     ]
 
 
+def test_models_are_built_for_images_of_recipes_that_are_not_packed(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[tuple[int, int]] = []
+    monkeypatch.setattr("hms_ray.preflight.build_model", lambda config, size: built.append(size))
+    search = {
+        "input.views": {
+            "choices": {"eeg": ["panels", "eeg panels"], "raw": ["raw signals", "panels"]}
+        }
+    }
+    preflight(make_space(search), prepared)
+    assert built == [(100, 75), (100, 75 + 256), (18, 5000 + 75)]
+
+
 @pytest.mark.parametrize(
     ("path", "choice", "error", "said"),
     [
         ("model.name", "test_eficientnet", ModelError, "test_efficientnet"),
         ("input.pool", {"odd": [7, 7]}, ConfigError, "input.pool"),
         ("training.stage_threshold", 99, TrainingError, "99"),
+        (
+            "input",
+            {"eeg": {"views": ["eeg panels"], "eeg": {"pool": [7, 7]}}},
+            ConfigError,
+            r"input\.eeg\.pool must divide a window of 128 frequencies x 256 times",
+        ),
     ],
 )
 def test_a_searched_value_that_must_fail_is_found(

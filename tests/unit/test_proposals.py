@@ -316,6 +316,20 @@ def test_an_experiment_with_nothing_searched_is_one_trial(tmp_path: Path) -> Non
     assert isinstance(proposals.next(), Exhausted)
 
 
+def test_a_journal_that_ends_within_a_line_is_gone_on_with(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    first = Proposals(make_space(LOSSES), journal)
+    number = proposed(first).number
+    first.complete(number, scores(0.4))
+    whole = journal.read_bytes()
+    journal.write_bytes(whole[:-15])
+    # What the lost line told, the study's folder tells again.
+    again = Proposals(make_space(LOSSES), journal, recover=lambda number: scores(0.4))
+    assert again.n_finished == 1
+    assert proposed(again).number == number + 1
+    assert journal.read_bytes().endswith(b"\n")
+
+
 def test_a_damaged_journal_is_an_error(tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     Proposals(make_space(LOSSES), journal)

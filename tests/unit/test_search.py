@@ -13,17 +13,23 @@ SPACE = validate_space({"search": {"training.loss": {"choices": ["kl", "kl_log_v
 
 
 class FakeProposals:
-    def __init__(self, answers: list[Any]) -> None:
+    def __init__(self, answers: list[Any], n_finished: int = 0) -> None:
         self.answers = answers
+        self.n_finished, self.n_running = n_finished, 0
         self.told: list[tuple[Any, ...]] = []
 
     def next(self) -> Any:
-        return self.answers.pop(0)
+        answer = self.answers.pop(0)
+        self.n_running += isinstance(answer, Proposal)
+        return answer
 
     def complete(self, number: int, scores: dict[str, float | None]) -> None:
+        self.n_running -= 1
+        self.n_finished += 1
         self.told.append((number, "complete", scores))
 
     def fail(self, number: int, reason: str) -> None:
+        self.n_running -= 1
         self.told.append((number, "fail", reason))
 
 
@@ -33,7 +39,7 @@ def proposal(number: int) -> Proposal:
 
 def test_a_proposal_becomes_a_config() -> None:
     started = []
-    search = StudySearch(FakeProposals([proposal(7)]), on_start=started.append)
+    search = StudySearch(FakeProposals([proposal(7)]), 1, on_start=started.append)
     config = search.suggest("a")
     assert config == {
         "number": 7,
@@ -46,11 +52,13 @@ def test_a_proposal_becomes_a_config() -> None:
 def test_waiting_and_the_end_are_told_to_tune() -> None:
     reasons = []
     search = StudySearch(
-        FakeProposals(["wait", Exhausted("every experiment was tried")]),
+        FakeProposals(["wait", *2 * [Exhausted("every experiment was tried")]]),
+        2,
         on_exhausted=reasons.append,
     )
     assert search.suggest("a") is None
     assert search.suggest("b") == Searcher.FINISHED
+    assert search.suggest("c") == Searcher.FINISHED
     assert reasons == ["every experiment was tried"]
 
 
@@ -72,7 +80,7 @@ def test_results_go_back_to_their_trial(
 ) -> None:
     ended = []
     proposals = FakeProposals([proposal(3), proposal(4)])
-    search = StudySearch(proposals, on_end=lambda *end: ended.append(end))
+    search = StudySearch(proposals, 5, on_end=lambda *end: ended.append(end))
     search.suggest("a")
     search.suggest("b")
     search.on_trial_complete("b", result=result, error=error)
@@ -80,8 +88,41 @@ def test_results_go_back_to_their_trial(
     assert ended == [(4, None if expected[0] == "complete" else expected[1])]
 
 
+SCORES = {"kl_all": 0.7, "kl_4": None, "kl_10": 0.5}
+
+
+def test_failed_trials_are_made_up_for() -> None:
+    proposals = FakeProposals([proposal(number) for number in range(9)], n_finished=4)
+    reasons: list[str] = []
+    search = StudySearch(proposals, 6, on_exhausted=reasons.append)
+    search.suggest("a")
+    search.suggest("b")
+    assert search.suggest("c") is None  # two are missing and two are running
+    search.on_trial_complete("a", result={"error": "too large"})
+    assert isinstance(search.suggest("c"), dict)
+    search.on_trial_complete("b", result=SCORES)
+    assert search.suggest("d") is None
+    search.on_trial_complete("c", result=SCORES)
+    assert search.suggest("d") == Searcher.FINISHED
+    assert proposals.n_finished == 6
+    assert reasons == []
+
+
+def test_a_run_in_which_all_fails_ends() -> None:
+    proposals = FakeProposals([proposal(number) for number in range(20)])
+    reasons: list[str] = []
+    search = StudySearch(proposals, 4, on_exhausted=reasons.append)
+    n_tried = 0
+    while (config := search.suggest(f"{n_tried}")) != Searcher.FINISHED:
+        assert isinstance(config, dict)
+        search.on_trial_complete(f"{n_tried}", error=True)
+        n_tried += 1
+    assert n_tried == 4
+    assert reasons == ["4 trials failed in this run"]
+
+
 def test_tune_can_pickle_and_save_it(tmp_path: Path) -> None:
-    search = StudySearch(FakeProposals([]), on_start=lambda found: None)
+    search = StudySearch(FakeProposals([]), 1, on_start=lambda found: None)
     assert b"FakeProposals" not in pickle.dumps(search)
     search.save_to_dir(str(tmp_path))
     assert list(tmp_path.iterdir()) == []

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from hms_ray.config import Space
 from hms_ray.config_file import validate_space
 from hms_ray.errors import ModelError, PredictionError, StudyError
 from hms_ray.experiment import ExperimentResult
-from hms_ray.prepare import Prepared
+from hms_ray.prepare import PackRef, Prepared
 from hms_ray.study.folder import StudyFolder, print_leaderboard
 
 RATE = "training.learning_rate"
@@ -35,7 +36,8 @@ def prepared(tmp_path: Path) -> Prepared:
     )
     rows[list(TARGET_COLUMNS)] = np.eye(6)[:2]
     rows.to_parquet(tmp_path / "rows.parquet")
-    return Prepared(tmp_path / "rows.parquet", tmp_path / "pack", "r" * 64, "f" * 64, "p" * 64, 2)
+    packs = {"kaggle": PackRef(tmp_path / "pack", "p" * 64)}
+    return Prepared(tmp_path / "rows.parquet", packs, "r" * 64, "f" * 64, 2)
 
 
 def make_result(kl_10: float, optimistic: bool = False) -> ExperimentResult:
@@ -226,8 +228,8 @@ def test_another_study_is_refused_by_what_differs(
 def test_other_data_is_refused(tmp_path: Path, prepared: Prepared) -> None:
     folder = StudyFolder.create(tmp_path, "one", make_space(), prepared)
     folder.write_failure(0, {}, make_space().experiment, "lost")
-    other = Prepared(**{**vars(prepared), "pack_fingerprint": "q" * 64})
-    with pytest.raises(StudyError, match=r"data\.pack was pppppppppppp\.\.\."):
+    other = replace(prepared, packs={"kaggle": PackRef(tmp_path / "pack", "q" * 64)})
+    with pytest.raises(StudyError, match=r"data\.packs\.kaggle was pppppppppppp\.\.\."):
         StudyFolder.create(tmp_path, "one", make_space(), other)
 
 

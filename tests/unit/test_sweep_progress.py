@@ -1,6 +1,12 @@
-import pytest
+import io
+import time
+from typing import Any
 
-from hms_ray.sweep.progress import ProgressLines, clock_text
+import pytest
+from ray.exceptions import GetTimeoutError
+
+from hms_ray.sweep import progress
+from hms_ray.sweep.progress import ProgressLines, ProgressPrinter, clock_text
 
 
 class Clock:
@@ -123,3 +129,35 @@ def test_events_out_of_turn_do_no_harm(clock: Clock) -> None:
 )
 def test_durations(seconds: float, text: str) -> None:
     assert clock_text(seconds) == text
+
+
+def test_a_late_answer_does_not_end_the_printing(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[Any] = [GetTimeoutError("busy"), [{"event": "said", "text": "late"}]]
+    asked: list[object] = []
+
+    class Handle:
+        class take:  # noqa: N801 - the actor's method
+            @staticmethod
+            def remote() -> object:
+                asked.append(object())
+                return asked[-1]
+
+    def get(reference: object, timeout: float) -> Any:
+        answer = answers.pop(0) if answers else []
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    class Remote:
+        @staticmethod
+        def remote() -> type[Handle]:
+            return Handle
+
+    monkeypatch.setattr(progress.ray, "remote", lambda **options: lambda actor: Remote)
+    monkeypatch.setattr(progress.ray, "get", get)
+    monkeypatch.setattr(progress, "POLL_S", 0.001)
+    stream = io.StringIO()
+    with ProgressPrinter(make_lines(Clock()), stream):
+        while not stream.getvalue():
+            time.sleep(0.001)
+    assert stream.getvalue() == "   0:00 late\n"

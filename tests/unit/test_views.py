@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from hms_ray.config import InputConfig
+from hms_ray.config_input import EegConfig, InputConfig, RawConfig
 from hms_ray.errors import ConfigError
 from hms_ray.normalise import EPSILON, Constants
-from hms_ray.views import VIEWS, image_size, join_views, make_image, pool_blocks
+from hms_ray.pool import pool_blocks
+from hms_ray.views import image_size, join_views, make_image, view_widths
 
 
 def windows(n: int = 3, frequencies: int = 8, times: int = 12, gaps: bool = True) -> torch.Tensor:
@@ -16,6 +17,25 @@ def windows(n: int = 3, frequencies: int = 8, times: int = 12, gaps: bool = True
     if gaps:
         values[0, :5, 1] = np.nan
         values[-1, 3, 2, 1] = np.nan
+    return torch.from_numpy(values.astype(np.float16)).permute(0, 2, 3, 1)
+
+
+SHAPES = {"kaggle": (4, 100, 300), "eeg": (4, 128, 256), "raw": (18, 1, 5000)}
+
+
+def kaggle_image(
+    x: torch.Tensor,
+    config: InputConfig,
+    constants: Constants | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> torch.Tensor:
+    fitted = {} if constants is None else {"kaggle": constants}
+    return make_image({"kaggle": x}, config, fitted, dtype)
+
+
+def signals(n: int = 3, times: int = 24) -> torch.Tensor:
+    values = np.random.default_rng(3).normal(0, 2, size=(n, times, 5, 1))
+    values[1, :4, 2] = np.nan
     return torch.from_numpy(values.astype(np.float16)).permute(0, 2, 3, 1)
 
 
@@ -34,22 +54,93 @@ def statistics(x: np.ndarray) -> np.ndarray:
     return np.concatenate([z.min(1), z.max(1), z.mean(1), z.max(1) - z.min(1)], axis=1)
 
 
+def percentiles(x: np.ndarray) -> np.ndarray:
+    points = np.percentile(normalised(x, (1, 2, 3)), [20, 40, 60, 80], axis=1)
+    return np.concatenate(list(points), axis=1)
+
+
 def test_panels_are_stacked_along_frequency_each_normalised_alone() -> None:
     x = windows()
-    image = make_image(x, InputConfig(views=("panels",)), dtype=torch.float64)
+    image = kaggle_image(x, InputConfig(views=("panels",)), dtype=torch.float64)
     np.testing.assert_allclose(image[:, 0], panels(x.double().numpy()), atol=1e-12)
 
 
 def test_statistics_are_taken_point_by_point_of_the_image_normalised_together() -> None:
     x = windows()
-    image = make_image(x, InputConfig(views=("statistics",)), dtype=torch.float64)
+    image = kaggle_image(x, InputConfig(views=("statistics",)), dtype=torch.float64)
     np.testing.assert_allclose(image[:, 0], statistics(x.double().numpy()), atol=1e-12)
+
+
+def test_percentiles_are_taken_point_by_point_of_the_image_normalised_together() -> None:
+    x = windows()
+    image = kaggle_image(x, InputConfig(views=("percentiles",)), dtype=torch.float64)
+    np.testing.assert_allclose(image[:, 0], percentiles(x.double().numpy()), atol=1e-12)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 6])
+def test_a_column_of_signals_holds_samples_in_turn(rows: int) -> None:
+    x = signals()
+    config = InputConfig(
+        views=("raw signals",), raw=RawConfig(normalisation="per_image", rows=rows)
+    )
+    image = make_image({"raw": x}, config, dtype=torch.float64)[:, 0]
+    z = normalised(x.double().numpy(), (2, 3))[:, :, 0]
+    assert image.shape == (3, 5 * rows, 24 // rows)
+    for signal in range(5):
+        for sample in range(24):
+            row, column = signal * rows + sample % rows, sample // rows
+            np.testing.assert_allclose(image[:, row, column], z[:, signal, sample], atol=1e-12)
+
+
+def test_views_of_unequal_heights_are_resized_along_their_height_alone() -> None:
+    x, y = windows(gaps=False), windows(frequencies=5, times=6, gaps=False)
+    views = ("kaggle panels", "eeg panels", "eeg percentiles")
+    config = InputConfig(views=views, normalisation="none")
+    shapes = {"kaggle": (4, 8, 12), "eeg": (4, 5, 6)}
+    image = make_image({"kaggle": x, "eeg": y}, config, dtype=torch.float64)
+    assert tuple(image.shape[2:]) == image_size(config, shapes) == (32, 24)
+    assert view_widths(config, shapes) == (12, 6, 6)
+    z = y.double().numpy()
+    ranked = np.percentile(z, [20, 40, 60, 80], axis=1).transpose(1, 0, 2, 3)
+    tall = [z.reshape(3, 20, 6), ranked.reshape(3, 20, 6)]
+    # Bilinear without aligned corners: row i of 32 looks at (i + 0.5) * 20 / 32 - 0.5.
+    at = np.clip((np.arange(32) + 0.5) * 20 / 32 - 0.5, 0, 19)
+    low = np.floor(at).astype(int)
+    part = (at - low)[:, None]
+    wide = [p[:, low] * (1 - part) + p[:, np.minimum(low + 1, 19)] * part for p in tall]
+    panels_as_they_are = x.double().numpy().reshape(3, 32, 12)
+    expected = np.concatenate([panels_as_they_are, *wide], axis=2)
+    np.testing.assert_allclose(image[:, 0], expected, atol=1e-10)
+
+
+def test_a_height_of_its_own_and_a_size_at_the_end() -> None:
+    x, y = windows(gaps=False), windows(frequencies=5, times=6, gaps=False)
+    config = InputConfig(views=("eeg panels", "statistics"), height=40)
+    shapes = {"kaggle": (4, 8, 12), "eeg": (4, 5, 6)}
+    assert make_image({"kaggle": x, "eeg": y}, config).shape == (3, 1, 40, 18)
+    assert image_size(config, shapes) == (40, 18)
+    sized = InputConfig(views=config.views, height=40, size=(16, 9))
+    assert make_image({"kaggle": x, "eeg": y}, sized).shape == (3, 1, 16, 9)
+    assert image_size(sized, shapes) == (16, 9)
+    assert view_widths(sized, shapes) == (6, 12)
+
+
+def test_each_source_has_its_own_normalisation_pool_and_constants() -> None:
+    x, y = windows(gaps=False), windows(frequencies=4, times=6, gaps=False)
+    eeg = EegConfig(normalisation="global", pool=(1, 2))
+    config = InputConfig(views=("panels", "eeg panels"), normalisation="none", eeg=eeg, pool=(2, 1))
+    constants = {"eeg": Constants(0.5, 2.0)}
+    image = make_image({"kaggle": x, "eeg": y}, config, constants, torch.float64)[:, 0]
+    pooled = x.double().reshape(3, 4, 4, 2, 12).mean(3).reshape(3, 16, 12)
+    np.testing.assert_allclose(image[:, :, :12], pooled, rtol=1e-12)
+    scaled = (y.double().reshape(3, 4, 4, 3, 2).mean(4) - 0.5) / (2.0 + EPSILON)
+    np.testing.assert_allclose(image[:, :, 12:], scaled.reshape(3, 16, 3), rtol=1e-12)
 
 
 def test_views_stand_side_by_side_in_the_order_asked_for() -> None:
     x = windows()
     config = InputConfig(views=("statistics", "panels"))
-    image = make_image(x, config, dtype=torch.float64)[:, 0]
+    image = kaggle_image(x, config, dtype=torch.float64)[:, 0]
     y = x.double().numpy()
     np.testing.assert_allclose(image, np.concatenate([statistics(y), panels(y)], 2), atol=1e-12)
 
@@ -57,13 +148,13 @@ def test_views_stand_side_by_side_in_the_order_asked_for() -> None:
 def test_global_views_share_the_constants() -> None:
     x = windows(gaps=False)
     config = InputConfig(views=("panels", "statistics"), normalisation="global")
-    image = make_image(x, config, Constants(0.5, 2.0), torch.float64)[:, 0].numpy()
+    image = kaggle_image(x, config, Constants(0.5, 2.0), torch.float64)[:, 0].numpy()
     z = (x.double().numpy() - 0.5) / (2.0 + EPSILON)
     np.testing.assert_allclose(image[:, :8, :12], z[:, 0], rtol=1e-12)
     np.testing.assert_allclose(image[:, 8:16, 12:], z.max(1), rtol=1e-12)
 
 
-@pytest.mark.parametrize("view", list(VIEWS))
+@pytest.mark.parametrize("view", ["panels", "statistics", "percentiles"])
 @pytest.mark.parametrize("mode", ["none", "per_image", "global"])
 @pytest.mark.parametrize("pool", [(1, 1), (2, 3), (8, 12)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -73,14 +164,14 @@ def test_contract_of_every_view(
     x = windows()
     before = x.clone()
     config = InputConfig(views=(view,), normalisation=mode, pool=pool)
-    image = make_image(x, config, Constants(0.1, 2.0), dtype)
-    assert tuple(image.shape[2:]) == image_size(config, 4, 8, 12)
+    image = kaggle_image(x, config, Constants(0.1, 2.0), dtype)
+    assert tuple(image.shape[2:]) == image_size(config, {"kaggle": (4, 8, 12)})
     assert image.shape[:2] == (3, 1)
     assert image.dtype == dtype
     assert image.is_contiguous()
     assert torch.isfinite(image).all()
     torch.testing.assert_close(x, before, equal_nan=True)
-    alone = make_image(x[1:2], config, Constants(0.1, 2.0), dtype)
+    alone = kaggle_image(x[1:2], config, Constants(0.1, 2.0), dtype)
     torch.testing.assert_close(alone[0], image[1])  # rows do not know of each other
 
 
@@ -107,22 +198,44 @@ def test_an_image_without_gaps_is_pooled_the_same_beside_one_with_gaps() -> None
 
 def test_sizes() -> None:
     both = ("panels", "statistics")
-    assert image_size(InputConfig(), 4, 100, 300) == (400, 300)
-    assert image_size(InputConfig(views=both), 4, 100, 300) == (400, 600)
-    assert image_size(InputConfig(views=both, pool=(4, 4)), 4, 100, 300) == (100, 150)
-    assert image_size(InputConfig(size=(224, 192)), 4, 100, 300) == (224, 192)
-    with pytest.raises(ConfigError, match=r"input.pool must divide .* 300 times, got \[3, 4\]"):
-        image_size(InputConfig(pool=(3, 4)), 4, 100, 300)
-    with pytest.raises(ConfigError, match=r"input.pool must divide"):
+    assert image_size(InputConfig(), SHAPES) == (400, 300)
+    assert image_size(InputConfig(views=both), SHAPES) == (400, 600)
+    assert image_size(InputConfig(views=both, pool=(4, 4)), SHAPES) == (100, 150)
+    assert image_size(InputConfig(size=(224, 192)), SHAPES) == (224, 192)
+    three = ("panels", "eeg panels", "eeg percentiles")
+    assert image_size(InputConfig(views=three), SHAPES) == (400, 812)
+    assert view_widths(InputConfig(views=three), SHAPES) == (300, 256, 256)
+    raw = InputConfig(views=("raw signals",), raw=RawConfig(rows=10))
+    assert image_size(raw, SHAPES) == (180, 500)
+
+
+@pytest.mark.parametrize(
+    ("config", "rule"),
+    [
+        ({"pool": (3, 4)}, r"input\.pool must divide a window of 100 .* 300 times, got \[3, 4\]"),
+        (
+            {"views": ("eeg panels",), "eeg": {"pool": (3, 1)}},
+            r"input\.eeg\.pool must divide a window of 128 frequencies x 256 times",
+        ),
+        (
+            {"views": ("raw signals",), "raw": {"rows": 3, "pool": (1, 2)}},
+            r"input\.raw\.rows must divide 2500 samples, got 3",
+        ),
+    ],
+)
+def test_what_does_not_divide_a_window_is_refused(config: dict[str, object], rule: str) -> None:
+    with pytest.raises(ConfigError, match=rule):
+        image_size(InputConfig.model_validate(config), SHAPES)
+    with pytest.raises(ConfigError, match=r"input\.pool must divide"):
         pool_blocks(windows(), (1, 5))
 
 
 def test_resizing_keeps_the_mean_and_does_not_skip_pixels() -> None:
     x = torch.zeros(1, 4, 8, 12)
     x[0, 0, 3, 5] = 96.0
-    image = join_views(x, InputConfig(normalisation="none", size=(8, 3)))
+    image = join_views({"kaggle": x}, InputConfig(normalisation="none", size=(8, 3)))
     assert image.shape == (1, 1, 8, 3)
     # Weights near an edge are renormalised, so the sum is kept roughly.
     assert image.sum() == pytest.approx(96.0 / 16, rel=0.25)
     same = InputConfig(normalisation="none", size=(32, 12))
-    assert torch.equal(join_views(x, same)[0, 0], x[0].flatten(0, 1))
+    assert torch.equal(join_views({"kaggle": x}, same)[0, 0], x[0].flatten(0, 1))

@@ -1,0 +1,70 @@
+"""What the footers of signal files said, kept in a file between checks.
+
+Opening every file of the full competition data takes most of a minute; asking
+for their sizes and times takes a second. The cache is a help and never needed:
+absent, damaged or of another version, it is as good as empty.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from hms_ray.competition.read import SignalFooter
+from hms_ray.config import digest
+
+FOOTER_FILE: Final = "footers.json"
+FOOTER_VERSION: Final = 1
+"""To be raised when a footer is judged otherwise: what was known is then forgotten."""
+
+
+class FooterKey(NamedTuple):
+    """A file as it was when its footer was read.
+
+    Attributes:
+        file: path relative to the competition folder.
+        n_bytes: its size.
+        mtime_ns: when it was changed last, nanoseconds.
+    """
+
+    file: str
+    n_bytes: int
+    mtime_ns: int
+
+
+Footers = Mapping[FooterKey, SignalFooter]
+"""Footers of well-formed files; those of others are always read again."""
+
+
+def load_footers(cache_dir: str | Path) -> dict[FooterKey, SignalFooter]:
+    """The footers kept in a folder; none where there is no whole cache of this version."""
+    try:
+        kept = json.loads((Path(cache_dir) / FOOTER_FILE).read_bytes())
+        if kept["version"] != FOOTER_VERSION or kept["digest"] != digest(kept["footers"]):
+            return {}
+        return {
+            FooterKey(file, n_bytes, mtime_ns): SignalFooter(n_rows, has_numbers)
+            for file, n_bytes, mtime_ns, n_rows, has_numbers in kept["footers"]
+        }
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def save_footers(cache_dir: str | Path, footers: Footers) -> None:
+    """Keeps footers in a folder, made where absent; one that cannot be written stays as it is."""
+    rows = [[*key, footer.n_rows, footer.has_numbers] for key, footer in sorted(footers.items())]
+    kept = {"version": FOOTER_VERSION, "digest": digest(rows), "footers": rows}
+    target = Path(cache_dir) / FOOTER_FILE
+    draft = target.with_name(f".{FOOTER_FILE}.{uuid.uuid4().hex}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(json.dumps(kept, separators=(",", ":")), encoding="utf-8")
+        os.replace(draft, target)
+    except OSError:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)

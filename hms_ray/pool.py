@@ -1,0 +1,106 @@
+"""Means over blocks of windows; the first thing that is done to them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from hms_ray.errors import ConfigError
+
+CACHED_IMAGES: Final = 4
+"""Images pooled at a time on a CPU; 1 to 32 were measured."""
+
+
+def pool_blocks(
+    windows: Tensor, pool: tuple[int, int], dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Averages blocks of log power over the values that are not NaN.
+
+    Args:
+        windows: (B, P, F, T) of any float dtype; fastest where it is a view of a
+            contiguous (B, T, P, F), the order of a pack.
+        pool: block size over (frequency, time).
+        dtype: in which sums are made, and of the result.
+
+    Returns:
+        (B, P, F / pool[0], T / pool[1]), contiguous; a block is NaN where all of it is.
+
+    Raises:
+        ConfigError: where a block size does not divide its axis.
+    """
+    if pool == (1, 1):
+        return windows.contiguous().to(dtype)
+    check_pool(pool, windows.shape[2], windows.shape[3])
+    rows = windows.permute(0, 3, 1, 2).contiguous()
+    if rows.is_cuda:
+        # Asking whether there is any NaN would make the device wait.
+        sums = _block_sums(rows.nan_to_num(nan=0.0), pool, dtype)
+        return (sums / _block_sums(~rows.isnan(), pool, dtype)).permute(0, 2, 3, 1).contiguous()
+    means = _block_sums(rows, pool, dtype).div_(pool[0] * pool[1])
+    _fill_gaps(means, rows, pool)
+    return means.permute(0, 2, 3, 1).contiguous()
+
+
+def check_pool(
+    pool: tuple[int, int], n_frequencies: int, n_times: int, where: str = "input.pool"
+) -> None:
+    """Refuses blocks that do not divide a window.
+
+    Args:
+        pool: block size over (frequency, time).
+        n_frequencies: of the window.
+        n_times: of the window.
+        where: path of the setting.
+
+    Raises:
+        ConfigError: naming the path and the window.
+    """
+    if n_frequencies % pool[0] or n_times % pool[1]:
+        raise ConfigError(
+            f"{where} must divide a window of {n_frequencies} frequencies x {n_times} times",
+            got=list(pool),
+        )
+
+
+def _blocks(rows: Tensor, pool: tuple[int, int]) -> Tensor:
+    """(B, T, P, F) as (B, T', block, P, F', block)."""
+    batch, times, panels, frequencies = rows.shape
+    shape = (times // pool[1], pool[1], panels, frequencies // pool[0], pool[0])
+    return rows.view(batch, *shape)
+
+
+def _fill_gaps(means: Tensor, rows: Tensor, pool: tuple[int, int]) -> None:
+    """Gives blocks that hold a NaN the mean of what they hold besides, in place."""
+    gaps = means.isnan()
+    if not gaps.any():
+        return
+    blocks = _blocks(rows, pool).permute(0, 1, 3, 4, 2, 5)[gaps].flatten(1).to(means.dtype)
+    means[gaps] = blocks.nanmean(1)
+
+
+def _block_sums(rows: Tensor, pool: tuple[int, int], dtype: torch.dtype) -> Tensor:
+    """Block sums of (B, T, P, F) as (B, T', P, F').
+
+    Adding strided slices of a few images at a time, which stay in a core's cache,
+    is four to five times faster on a CPU than ``mean`` over two axes or
+    ``avg_pool2d`` (measured, 32 x 300 x 400 float16 to 75 x 100).
+    """
+    parts = [rows] if rows.is_cuda else torch.split(rows, CACHED_IMAGES)
+    return torch.cat([_added(_blocks(part.to(dtype), pool)) for part in parts])
+
+
+def _added(blocks: Tensor) -> Tensor:
+    """(B, T', block, P, F', block) summed over both blocks."""
+    sums = _sum_of(blocks.unbind(2))
+    return _sum_of(sums.unbind(-1))
+
+
+def _sum_of(parts: tuple[Tensor, ...]) -> Tensor:
+    if len(parts) == 1:
+        return parts[0]
+    total = parts[0] + parts[1]
+    for part in parts[2:]:
+        total += part
+    return total

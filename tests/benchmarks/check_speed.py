@@ -1,0 +1,146 @@
+"""Seconds and peak memory of checking label tables of the real size; what the cache saves.
+
+HMS_REAL_DATA=DIR python -m tests.benchmarks.check_speed [FILES]
+
+The table of HMS_REAL_DATA is checked by the command itself, as it is and with
+faults in two of three rows; the memory is that of the whole process. Then a
+folder of FILES (2,000) tiny files is checked twice with a cache of footers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from hms_ray.competition.check import check_folder
+from hms_ray.competition.footer_cache import FOOTER_FILE
+from hms_ray.competition.schema import CLASSES, VOTE_COLUMNS
+from tests.benchmarks.pack_speed import real_sized_labels
+from tests.competition_folder import write_eeg, write_spectrogram
+
+COMMAND = """
+import sys
+from hms_ray.cli import main
+main(sys.argv[1:])
+status = open("/proc/self/status", encoding="ascii").read()
+print(status.split("VmHWM:")[1].split()[0], file=sys.stderr)
+"""
+"""The command, and its peak memory in KiB. Only VmHWM is its own: what the
+system's rusage calls the peak of a process counts from its parent's."""
+
+
+def cpu_seconds() -> float:
+    """Of all processes that ran so far: on a busy machine they say more than the clock."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def measure(name: str, table: Path, *options: str) -> None:
+    """Runs the command and prints a line of the table."""
+    words = [sys.executable, "-c", COMMAND, "check", "--labels", str(table), *options]
+    start, busy = time.perf_counter(), cpu_seconds()
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    taken, busy = time.perf_counter() - start, cpu_seconds() - busy
+    n_faults = f"{len(json.loads(done.stdout)['faults']):,}" if options else "-"
+    print(
+        f"{name:<28}{' '.join(options) or 'text':<8}{taken:>7.2f} s{busy:>7.2f} s of CPU"
+        f"{int(done.stderr.split()[-1]) / 1024:>8.0f} MiB"
+        f"{done.stdout.count(chr(10)):>8,} lines{n_faults:>8} faults"
+    )
+
+
+def with_faults(labels: pd.DataFrame) -> pd.DataFrame:
+    """Labels with about one fault in two of three rows, of ten kinds."""
+    rng = np.random.default_rng(0)
+    labels = labels.copy()
+    damage = rng.integers(0, 15, len(labels))
+    votes = labels[list(VOTE_COLUMNS)].astype(object)
+    votes[damage == 0] = 0
+    votes.loc[damage == 1, "gpd_vote"] = -1
+    votes.loc[damage == 2, "lpd_vote"] = "many"
+    votes.loc[damage == 3, "other_vote"] = None
+    votes.loc[damage == 4, "grda_vote"] = 0.5
+    labels[list(VOTE_COLUMNS)] = votes
+    labels.loc[damage == 5, "expert_consensus"] = "PLED"
+    labels.loc[damage == 6, "expert_consensus"] = "GRDA"
+    labels.loc[damage == 7, "eeg_label_offset_seconds"] = -2.0
+    labels.loc[damage == 8, "patient_id"] = rng.integers(0, 9_999, (damage == 8).sum())
+    labels.loc[damage == 9, "spectrogram_label_offset_seconds"] += 3.0
+    return pd.concat([labels, labels[damage == 10]])
+
+
+def real_labels() -> pd.DataFrame:
+    """The real table; one of its size with drawn numbers where there is none."""
+    place = os.environ.get("HMS_REAL_DATA")
+    if place:
+        return pd.read_parquet(Path(place) / "train_labels.parquet")
+    print("HMS_REAL_DATA is not set: the table is drawn, in the real size")
+    labels = real_sized_labels()
+    return labels.assign(spectrogram_sub_id=0, label_id=range(len(labels)))
+
+
+def write_tiny_files(folder: Path, n_files: int) -> None:
+    """Half EEGs, half spectrograms, of two rows each: unlisted but for the first."""
+    eeg, spectrogram = np.ones((2, 20), np.float32), np.ones((2, 400), np.float32)
+    for name, write, values in (
+        ("train_eegs", write_eeg, eeg),
+        ("train_spectrograms", write_spectrogram, spectrogram),
+    ):
+        (folder / name).mkdir(parents=True)
+        first = folder / name / "0.parquet"
+        write(first, values)
+        for number in range(1, n_files // 2):
+            (folder / name / f"{number}.parquet").write_bytes(first.read_bytes())
+    votes = dict.fromkeys(VOTE_COLUMNS, 1)
+    ids = ("eeg_id", "eeg_sub_id", "eeg_label_offset_seconds", "spectrogram_id", "label_id")
+    more = ("spectrogram_sub_id", "spectrogram_label_offset_seconds", "patient_id")
+    row = {**dict.fromkeys((*ids, *more), 0), "expert_consensus": CLASSES[0], **votes}
+    pd.DataFrame([row]).to_csv(folder / "train.csv", index=False)
+
+
+def timed(what: str, call: Callable[[], object]) -> float:
+    """Prints and returns the seconds of a call."""
+    start = time.perf_counter()
+    call()
+    taken = time.perf_counter() - start
+    print(f"{what:<41}{taken:>9.3f} s")
+    return taken
+
+
+def main(n_files: int) -> None:
+    """Prints the table."""
+    with tempfile.TemporaryDirectory() as place:
+        labels = real_labels()
+        tables = {"as it is": labels, "damaged": with_faults(labels)}
+        for name, table in tables.items():
+            file = Path(place) / "train.csv"
+            table.to_csv(file, index=False)
+            for options in ((), ("--json",)):
+                measure(f"{len(table):,} rows, {name}", file, *options)
+        folder, cache = Path(place) / "folder", Path(place) / "cache"
+        write_tiny_files(folder, n_files)
+        check_folder(folder, signals=False)  # the files are in memory from here on
+        first = timed(
+            f"check of {n_files:,} files, empty cache",
+            lambda: check_folder(folder, signals=False, cache_dir=cache),
+        )
+        second = timed(
+            f"check of {n_files:,} files, full cache",
+            lambda: check_folder(folder, signals=False, cache_dir=cache),
+        )
+        size = (cache / FOOTER_FILE).stat().st_size / 1024
+        print(f"the second is {first / second:.1f} times as fast; the cache has {size:.0f} KiB")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 2_000)

@@ -1,0 +1,145 @@
+"""Images of several sources, and pooled windows that are kept or made again."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from hms_ray.config import CutMixConfig
+from hms_ray.config_input import InputConfig
+from hms_ray.train import pooled as pooled_module
+from hms_ray.train.images import Images
+from hms_ray.train.loop import train_fold
+from hms_ray.train.pooled import PooledWindows, kept_bytes
+from hms_ray.train.process import Process
+from hms_ray.train.windows import open_sources, open_windows
+from hms_ray.views import make_image
+from tests.fold_data import example_experiment, example_fold, two_sources
+
+CPU = torch.device("cpu")
+DATA = example_fold()
+BOTH = two_sources()
+VIEWS = ("panels", "eeg panels", "eeg percentiles")
+N = len(DATA.targets)
+
+
+def images(config: InputConfig, keep_bytes: int = 0, kind: Any = "auto") -> Images:
+    packs = {name: rows.pack for name, rows in BOTH.sources.items()}
+    windows = open_sources(packs, CPU, kind)
+    return Images(BOTH, windows, config, torch.float32, keep_bytes)
+
+
+def pooled(capacity: int, kind: Any = "resident") -> PooledWindows:
+    rows = DATA.sources["kaggle"]
+    windows = open_windows(rows.pack, CPU, kind)
+    return PooledWindows(windows, rows.starts, (4, 4), torch.float32, capacity)
+
+
+@pytest.mark.parametrize("capacity", [1, 7, N - 1, N, 10 * N])
+def test_kept_windows_are_those_made_again_bit_for_bit(capacity: int) -> None:
+    rng = np.random.default_rng(0)
+    keeping, fresh = pooled(capacity), pooled(0)
+    for _ in range(3):
+        batches = np.array_split(rng.permutation(N).astype(np.int64), 5)
+        batches.append(batches[0][[0, 0, 1]])
+        for kept, made in zip(keeping.stream(batches), fresh.stream(batches), strict=True):
+            assert torch.equal(kept.nan_to_num(99.0), made.nan_to_num(99.0))
+    assert keeping.n_kept == min(capacity, N)
+    assert fresh.n_kept == 0
+
+
+def test_a_kept_window_is_not_made_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    pool_blocks = pooled_module.pool_blocks
+
+    def counted(windows: torch.Tensor, pool: tuple[int, int], dtype: torch.dtype) -> torch.Tensor:
+        made.append(len(windows))
+        return pool_blocks(windows, pool, dtype)
+
+    monkeypatch.setattr(pooled_module, "pool_blocks", counted)
+    keeping = pooled(N)
+    for _ in range(3):
+        list(keeping.stream([np.arange(0, 30), np.arange(20, N)]))
+    assert made == [30, N - 30]
+
+
+def test_what_is_handed_out_can_be_changed_without_changing_what_is_kept() -> None:
+    keeping, rows = pooled(N), [np.arange(9)]
+    (first,) = keeping.stream(rows)
+    before = first.clone()
+    for _ in range(2):
+        next(iter(keeping.stream(rows))).zero_()
+    (again,) = keeping.stream(rows)
+    assert torch.equal(again.nan_to_num(99.0), before.nan_to_num(99.0))
+
+
+def test_streamed_and_unpooled_windows_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    streamed = pooled(N, "streamed")
+    list(streamed.stream([np.arange(5)]))
+    assert streamed.n_kept == 0
+    rows = DATA.sources["kaggle"]
+    whole = PooledWindows(open_windows(rows.pack, CPU), rows.starts, (1, 1), torch.float32, N)
+    list(whole.stream([np.arange(5)]))
+    assert whole.n_kept == 0
+    assert kept_bytes(torch.device("cuda")) == 0
+    monkeypatch.setattr(pooled_module, "_free_bytes", lambda: 100)
+    assert kept_bytes(CPU) == 25
+    monkeypatch.setattr(pooled_module, "_free_bytes", lambda: 2**40)
+    assert kept_bytes(CPU) == 2**30
+
+
+def test_training_with_and_without_kept_windows_gives_the_same_bits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    inputs = {"views": VIEWS, "pool": (2, 4), "eeg": {"pool": (5, 2)}, "normalisation": "global"}
+    experiment = example_experiment(inputs=inputs, cutmix=CutMixConfig(probability=1.0), epochs=2)
+    results = []
+    for budget in (0, 20_000, 2**30):
+        monkeypatch.setattr(pooled_module, "KEPT_BYTES", budget)
+        results.append(train_fold(experiment, BOTH, 0, Process()))
+    for other in results[1:]:
+        assert np.array_equal(other.probabilities, results[0].probabilities)
+        assert other.normalisation == results[0].normalisation
+    assert results[0].normalisation["eeg"] == {"mode": "none"}
+    assert set(results[0].normalisation["kaggle"]) == {"mode", "mean", "std"}
+
+
+@pytest.mark.parametrize("kind", ["resident", "streamed"])
+def test_images_are_made_from_each_source_at_the_same_row(kind: str) -> None:
+    config = InputConfig(views=VIEWS)
+    maker = images(config, kind=kind)
+    rows = np.array([4, 0, 57])
+    (image,) = maker.of([rows])
+    windows = {}
+    for name, source in BOTH.sources.items():
+        panels, frequencies, times = source.shape
+        cut = [source.pack.values[s : s + times] for s in source.starts[rows]]
+        shaped = np.stack(cut).reshape(3, times, panels, frequencies)
+        windows[name] = torch.from_numpy(shaped).permute(0, 2, 3, 1)
+    expected = make_image(windows, config)
+    assert torch.equal(image, expected)
+    assert tuple(image.shape[2:]) == maker.size
+    assert maker.widths == (64, 20, 20)
+
+
+def test_constants_are_fitted_for_each_source_that_asks_for_them() -> None:
+    eeg = {"normalisation": "global", "pool": (2, 1)}
+    config = InputConfig.model_validate({"views": ("panels", "eeg panels"), "eeg": eeg})
+    maker = images(config, 10**6)
+    maker.fit(BOTH.train, 12, Process())
+    source = BOTH.sources["eeg"]
+    windows = np.stack([source.pack.values[s : s + 20] for s in source.starts[BOTH.train]])
+    means = windows.astype(np.float64).reshape(-1, 20, 4, 5, 2).mean(4)
+    assert set(maker.constants) == {"eeg"}
+    assert maker.constants["eeg"].mean == pytest.approx(means.mean(), rel=1e-6)
+    assert maker.constants["eeg"].std == pytest.approx(means.std(), rel=1e-6)
+
+
+def test_a_source_that_no_view_shows_changes_nothing() -> None:
+    experiment = example_experiment()
+    alone = train_fold(experiment, DATA, 0, Process())
+    beside = train_fold(experiment, replace(DATA, sources=BOTH.sources), 0, Process())
+    assert np.array_equal(alone.probabilities, beside.probabilities)
+    assert beside.normalisation == {"kaggle": {"mode": "per_image"}}

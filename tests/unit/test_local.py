@@ -1,0 +1,58 @@
+"""The whole way in one process: a folder, two sources, packs, a model, the store."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from hms_ray.config_file import validate_space
+from hms_ray.fold_store import FoldStore
+from hms_ray.local import train_locally
+from hms_ray.simulate.folder import simulate_folder
+
+SPACE = validate_space(
+    {
+        "experiment": {
+            "name": "both",
+            "data": {"n_folds": 2},
+            "input": {
+                "views": ["kaggle panels", "eeg panels", "eeg percentiles"],
+                "pool": [4, 4],
+                "eeg": {"centre_s": 10, "normalisation": "global", "pool": [4, 4]},
+                "height": 64,
+            },
+            "model": {"name": "test_efficientnet", "pretrained": False, "drop_path": 0.0},
+            "training": {"batch_size": 8, "cutmix": {}, "stages": [{"epochs": 1}]},
+        },
+        "search": {"input.eeg.kind": {"choices": ["mel", "mel_fixed"]}},
+    },
+    "test",
+)
+
+
+def test_an_experiment_of_two_sources_is_trained_and_then_taken_from_the_store(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    simulate_folder(tmp_path / "data", n_patients=3, seed=3, processes=1)
+    said = []
+    for _ in range(2):
+        assert train_locally(SPACE, tmp_path / "data", tmp_path / "results") == 0
+        said.append(capsys.readouterr().out)
+    assert "not searched here: input.eeg.kind" in said[0]
+    assert "taken from the store" not in said[0]
+    assert "taken from the store: fold 0, 1" in said[1]
+    kl = [next(line for line in text.splitlines() if line.startswith("KL of")) for text in said]
+    assert kl[0] == kl[1]
+    packs = sorted(
+        path.parent.name.split("-")[0]
+        for path in (tmp_path / "data" / "packed").glob("*/manifest.json")
+    )
+    assert packs == ["eeg", "kaggle"]  # the searched recipe is not made here
+    store = FoldStore(tmp_path / "results")
+    records = [store.record(path.parent.name) for path in store.root.glob("*/*/record.json")]
+    assert len(records) == 2
+    for record in records:
+        assert set(record["made_from"]["sources"]) == {"kaggle", "eeg"}
+        assert record["normalisation"]["kaggle"] == {"mode": "per_image"}
+        assert set(record["normalisation"]["eeg"]) == {"mode", "mean", "std"}

@@ -1,0 +1,187 @@
+"""Rows, folds and packs of several sources, and rows that hold no signal."""
+
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from hms_ray.competition.read import read_labels
+from hms_ray.config import Space
+from hms_ray.config_file import validate_space
+from hms_ray.errors import DataError
+from hms_ray.experiment import Placement, fold_ingredients
+from hms_ray.pack.store import open_pack
+from hms_ray.packing import pack_folder
+from hms_ray.prepare import Prepared, check_prepared, prepare
+from hms_ray.study_sources import source_key, sources_for
+from tests.competition_folder import write_competition_folder, write_eeg
+
+# Short and coarse, so that packs are made in no time.
+EEG = {"kind": "mel", "centre_s": 10}
+VIEWS = ["panels", "eeg panels"]
+
+
+def make_space(search: dict[str, Any] | None = None, **inputs: Any) -> Space:
+    chosen = {"views": VIEWS, "eeg": EEG, **inputs}
+    experiment = {"data": {"n_folds": 3}, "input": chosen}
+    return validate_space({"experiment": experiment, "search": search or {}}, "test")
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two EEGs are silent throughout: their rows hold no usable signal."""
+    folder = write_competition_folder(tmp_path_factory.mktemp("data") / "hms", n_patients=6)
+    for eeg_id in sorted(read_labels(folder)["eeg_id"].unique())[2:4]:
+        file = folder / "train_eegs" / f"{eeg_id}.parquet"
+        write_eeg(file, np.zeros((pq.read_metadata(file).num_rows, 20), np.float32))
+    return folder
+
+
+def ready(data_dir: Path, results: Path, policy: str = "keep", **options: Any) -> Prepared:
+    experiment = make_space().experiment
+    config = experiment.data.model_copy(update={"unusable": policy})
+    experiment = experiment.model_copy(update={"data": config})
+    return prepare(data_dir, experiment, results, **options)
+
+
+def test_every_source_is_packed_once_and_found_by_its_recipe(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    space = make_space({"input.eeg.centre_s": {"choices": [10, 5]}})
+    sources = sources_for(space)
+    assert [name for name, _ in sources] == ["kaggle", "eeg", "eeg"]
+    prepared = prepare(data_dir, space.experiment, tmp_path, sources=sources)
+    assert list(prepared.packs) == [source_key(*source) for source in sources]
+    assert len({pack.path for pack in prepared.packs.values()}) == 3
+    used = []
+    for seconds in (10, 5):
+        experiment = make_space(eeg={**EEG, "centre_s": seconds, "pool": [2, 1]}).experiment
+        made_from = fold_ingredients(experiment, prepared, 0, Placement())["sources"]
+        pack = open_pack(prepared.packs_of(experiment.input)["eeg"].path)
+        assert pack.recipe["made"]["used_samples"] == 200 * seconds
+        assert made_from == {
+            "kaggle": prepared.packs["kaggle"].fingerprint,
+            "eeg": pack.fingerprint,
+        }
+        used.append(pack.fingerprint)
+    assert used[0] != used[1]
+    other = make_space(eeg={"kind": "stft"}).experiment
+    with pytest.raises(DataError, match=r"must have been prepared, got eeg-[0-9a-f]{12}, in packs"):
+        prepared.packs_of(other.input)
+
+
+def test_sources_are_those_that_some_point_of_a_space_reads() -> None:
+    def keys(search: dict[str, Any], **inputs: Any) -> list[str]:
+        return [source_key(*source) for source in sources_for(make_space(search, **inputs))]
+
+    assert [key.split("-")[0] for key in keys({})] == ["kaggle", "eeg"]
+    assert keys({}, views=["statistics"]) == ["kaggle"]
+    views = {"input.views": {"choices": {"one": ["panels"], "two": ["raw signals"]}}}
+    assert [key.split("-")[0] for key in keys(views)] == ["kaggle", "raw"]
+    # The recipe is searched, yet only one point in four shows it.
+    rates = {**views, "input.raw.rate_hz": {"choices": [50, 100]}}
+    assert [key.split("-")[0] for key in keys(rates)] == ["kaggle", "raw", "raw"]
+    # Neither pooling nor normalisation makes another pack.
+    treated = {"input.eeg.pool.0": {"int": [1, 4]}, "training.learning_rate": {"float": [1, 2]}}
+    assert keys(treated) == keys({})
+    # The experiment's own kind is not among the choices: no point reads it.
+    kinds = {"input.eeg.kind": {"choices": ["multitaper"]}}
+    assert len(keys(kinds)) == 2
+    assert keys(kinds) != keys({})
+    # A frame of 2,048 samples does not fit into the middle 10 s: no such point.
+    misfits = {
+        "input.eeg.centre_s": {"choices": [10, 50]},
+        "input.eeg.window_samples": {"choices": [400, 2048]},
+    }
+    assert len(keys(misfits, eeg={"kind": "stft"})) == 4
+
+
+def test_rows_say_how_much_of_each_source_is_missing(data_dir: Path, tmp_path: Path) -> None:
+    rows = ready(data_dir, tmp_path).rows()
+    assert rows["missing_kaggle"].between(0, 1).all()
+    assert rows["missing_kaggle"].max() > 0  # five rows of some spectrograms
+    assert rows["missing_kaggle"].dtype == rows["missing_eeg"].dtype == np.float64
+
+
+def test_unusable_rows_are_kept_and_told_by_default(data_dir: Path, tmp_path: Path) -> None:
+    kept = ready(data_dir, tmp_path)
+    eegs = sorted(kept.rows()["eeg_id"].unique())[2:4]
+    silent = kept.rows()[kept.rows()["eeg_id"].isin(eegs)]
+    (note,) = kept.notes
+    assert note.startswith("eeg-")
+    assert f": {len(silent)} rows without a usable signal, kept as zeros: " in note
+    assert silent["row_id"].iloc[0] in note
+    kaggle = make_space(views=["panels"]).experiment
+    assert prepare(data_dir, kaggle, tmp_path).notes == ()
+
+
+def test_dropping_leaves_the_other_rows_folds_as_they_are(data_dir: Path, tmp_path: Path) -> None:
+    kept, dropped = ready(data_dir, tmp_path), ready(data_dir, tmp_path, "drop")
+    before, after = kept.rows(), dropped.rows()
+    eegs = sorted(before["eeg_id"].unique())[2:4]
+    remaining = before[~before["eeg_id"].isin(eegs)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(after, remaining)
+    assert "dropped: " in dropped.notes[0]
+    assert dropped.rows_fingerprint != kept.rows_fingerprint
+    assert dropped.packs == kept.packs
+
+
+@pytest.mark.parametrize("policy", ["keep", "drop"])
+def test_a_fold_table_of_all_rows_or_of_those_that_stay_is_taken(
+    data_dir: Path, tmp_path: Path, policy: str
+) -> None:
+    first = ready(data_dir, tmp_path)
+    changed = first.rows()[["row_id", "patient_id", "fold"]].assign(fold=lambda t: 2 - t["fold"])
+    given = ready(data_dir, tmp_path, policy, folds=changed)
+    assert not given.rows()["fold"].equals(ready(data_dir, tmp_path, policy).rows()["fold"])
+    again = ready(data_dir, tmp_path, policy, folds=given.rows())
+    assert again == given
+
+
+def test_unusable_rows_can_be_an_error(data_dir: Path, tmp_path: Path) -> None:
+    rule = r"usable signal in each source, got \d+ without: \d+-\d.*, in source eeg-.*keep takes"
+    with pytest.raises(DataError, match=rule):
+        ready(data_dir, tmp_path, "error")
+
+
+def test_a_pack_that_was_replaced_is_noticed(data_dir: Path, tmp_path: Path) -> None:
+    prepared = ready(data_dir, tmp_path)
+    check_prepared(prepared)
+    key = list(prepared.packs)[1]
+    stale = replace(prepared.packs[key], fingerprint="0" * 64)
+    with pytest.raises(DataError, match=r"must not change while it is in use, .* of 000000000000"):
+        check_prepared(replace(prepared, packs={**prepared.packs, key: stale}))
+
+
+def test_each_pack_has_a_progress_bar_of_its_own(data_dir: Path, tmp_path: Path) -> None:
+    shown: list[tuple[str, str, int, int]] = []
+
+    @contextmanager
+    def bars(name: str, unit: str) -> Any:
+        yield lambda done, total: shown.append((name, unit, done, total))
+
+    packs = tmp_path / "packs"
+    first = ready(data_dir, tmp_path, pack_dir=packs, bars=bars)
+    names = list(dict.fromkeys((name.split("-")[0], unit) for name, unit, *_ in shown))
+    assert names == [("packing kaggle", "recordings"), ("packing eeg", "windows")]
+    assert shown[-1][2] == shown[-1][3] > 0
+    shown.clear()
+    assert ready(data_dir, tmp_path, pack_dir=packs, bars=bars) == first
+    assert not shown
+
+
+def test_what_was_packed_for_a_space_is_what_a_study_of_it_reads(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    space = make_space({"input.eeg.pool.0": {"int": [1, 2]}})
+    made = pack_folder(data_dir, space, tmp_path / "packs", workers=1)
+    prepared = ready(data_dir, tmp_path, pack_dir=tmp_path / "packs")
+    assert [pack.fingerprint for pack in made] == [
+        pack.fingerprint for pack in prepared.packs.values()
+    ]
+    assert len(list((tmp_path / "packs").glob("*-*/manifest.json"))) == 2

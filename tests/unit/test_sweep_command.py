@@ -1,0 +1,50 @@
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from hms_ray.errors import DataError
+from hms_ray.sweep.command import _resumed
+
+
+class Ready:
+    """Stands for ``prepare``: records the folds that it is asked with."""
+
+    def __init__(self, misfit: bool = False) -> None:
+        self.misfit = misfit
+        self.asked: list[pd.DataFrame | None] = []
+
+    def __call__(self, folds: pd.DataFrame | None = None) -> Any:
+        self.asked.append(folds)
+        if folds is not None and self.misfit:
+            raise DataError("folds must fit the rows")
+        return len(self.asked)
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    folds = {"row_id": ["1-0", "2-0"], "patient_id": [1, 2], "fold": [0, 1]}
+    pd.DataFrame(folds).to_parquet(tmp_path / "rows.parquet")
+    return tmp_path
+
+
+def test_a_study_that_goes_on_keeps_its_folds(study: Path) -> None:
+    (study / "trials").mkdir()
+    ready = Ready()
+    assert _resumed(ready, study) == 1
+    assert ready.asked[0] is not None
+    assert ready.asked[0]["fold"].tolist() == [0, 1]
+
+
+def test_a_study_of_which_no_trial_ended_gets_the_folds_asked_for_now(study: Path) -> None:
+    ready = Ready()
+    _resumed(ready, study)
+    assert ready.asked == [None]
+
+
+def test_folds_that_no_longer_fit_are_left_to_the_study_to_refuse(study: Path) -> None:
+    (study / "trials").mkdir()
+    ready = Ready(misfit=True)
+    assert _resumed(ready, study) == 2
+    assert ready.asked[1] is None
