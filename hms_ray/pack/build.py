@@ -125,7 +125,7 @@ def build_pack(
         return pack
     workers = workers or default_workers()
     plan = plan_pack(form, files, windows, signature, min(_MAX_THREADS, workers))
-    mapper = mapper or in_process(min(workers, len(plan.shards)))
+    mapper = mapper or in_process(workers, len(plan.shards))
     for _ in range(_ATTEMPTS):
         try:
             return _build(target, plan, mapper, progress, rebuild)

@@ -27,7 +27,10 @@ when it has room for it, so that only a few are held at once, and raises what
 SHARDS_A_WORKER: Final = 2
 """One that is made and one that waits."""
 ALONE_S: Final = 1.0
-"""Work that this process does before it starts others."""
+"""Work that this process does before it starts others: a process needs seconds to
+start, which little work is not worth."""
+MANY_SHARDS: Final = 16
+"""So many are worth it at once."""
 
 
 def default_workers() -> int:
@@ -35,23 +38,27 @@ def default_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def in_process(workers: int) -> Mapper:
+def in_process(workers: int, n_shards: int) -> Mapper:
     """The mapper for this machine.
 
     Args:
         workers: shards made at once: by this process and, where there is more
             to do than a moment's work, by ``workers`` - 1 others.
+        n_shards: of the whole pack.
     """
-    if workers <= 1:
+    helpers = min(workers, n_shards) - 1
+    if helpers < 1:
         return map
-    return lambda make, shards: _in_processes(make, shards, workers - 1)
+    alone_s = ALONE_S if n_shards < MANY_SHARDS else 0.0
+    return lambda make, shards: _in_processes(make, shards, helpers, alone_s)
 
 
-def _in_processes(make: Make, shards: Iterable[Shard], helpers: int) -> Iterator[MadeShard]:
+def _in_processes(
+    make: Make, shards: Iterable[Shard], helpers: int, alone_s: float
+) -> Iterator[MadeShard]:
     todo = iter(shards)
     began = time.monotonic()
-    # A process needs seconds to start, which little work is not worth.
-    while time.monotonic() - began < ALONE_S:
+    while time.monotonic() - began < alone_s:
         shard = next(todo, None)
         if shard is None:
             return

@@ -235,7 +235,7 @@ def test_a_killed_helper_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PACK_TEST_PARENT", str(os.getpid()))
     shards = [Shard(number, 0, ()) for number in range(2)]  # both are the helper's
     with pytest.raises(PackError) as caught:
-        list(parallel.in_process(2)(die_elsewhere, shards))
+        list(parallel.in_process(2, len(shards))(die_elsewhere, shards))
     assert str(caught.value) == (
         "a packing process must live until its work is done, got one that was killed. "
         "Where memory is short use fewer with --workers N; the same command goes on."
