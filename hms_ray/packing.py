@@ -94,7 +94,7 @@ def _told(pack: Pack) -> str:
     missing = read_manifest(pack.path)["missing"]
     size = pack.values.nbytes / 2**20
     lines = [f"{pack.path}: {len(pack.recordings):,} {pack.kind}, {size:,.1f} MiB of float16"]
-    if missing["n_with_gaps"]:
+    if missing["n_with_gaps"] or missing["n_unusable"]:
         gaps = f"{missing['n_with_gaps']:,} {pack.kind} have gaps"
         lines.append(gaps + f", {missing['n_unusable']:,} have no signal")
     lines.append(f"fingerprint {pack.fingerprint}")

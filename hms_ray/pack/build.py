@@ -6,6 +6,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -223,9 +224,11 @@ def _current(target: Path, signature: str) -> Pack | None:
 
 def _drop_old_drafts(target: Path, own: Path) -> None:
     for old in target.parent.glob(f".{target.name}.*"):
-        newest = max((path.stat().st_mtime for path in (old, *old.rglob("*"))), default=0)
-        if old != own and time.time() - newest > _DRAFT_AGE_S:
-            shutil.rmtree(old, ignore_errors=True)
+        # Files come and go in the draft of a living packer.
+        with suppress(FileNotFoundError):
+            newest = max(path.stat().st_mtime for path in (old, *old.rglob("*")))
+            if old != own and time.time() - newest > _DRAFT_AGE_S:
+                shutil.rmtree(old, ignore_errors=True)
 
 
 def _check_space(draft: Draft, folder: Path) -> None:

@@ -34,8 +34,8 @@ VALUES_FILE: Final = "values.npy"
 MISSING_FILE: Final = "missing.npy"
 RECORDINGS_FILE: Final = "recordings.parquet"
 MANIFEST_FILE: Final = "manifest.json"
-BUILD: Final = "Build it with: hms-ray pack DIR"
-BUILD_AGAIN: Final = "Build it again with: hms-ray pack DIR --rebuild"
+BUILD: Final = "Build it with: hms-ray pack DIR [--for FILE]"
+BUILD_AGAIN: Final = "Build it again with: hms-ray pack DIR [--for FILE] --rebuild"
 MANIFEST_KEYS: Final = (
     *("format", "source", "kind", "recipe", "fingerprint", "panels", "n_frequencies", "window"),
     *("step_s", "n_samples", "files", "shards", "input_signature"),

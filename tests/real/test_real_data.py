@@ -18,9 +18,12 @@ from hms_ray.competition.read import (
 )
 from hms_ray.competition.rows import make_rows
 from hms_ray.competition.schema import CLASSES, TARGET_COLUMNS, VOTE_COLUMNS
+from hms_ray.config import EegRecipe
 from hms_ray.folds import check_folds, folds_fingerprint, make_folds
 from hms_ray.pack.build import build_pack
+from hms_ray.pack.sources import eeg_source
 from hms_ray.pack.verify import verify_pack
+from hms_ray.pack.windows import windows_of
 
 pytestmark = pytest.mark.real
 
@@ -102,6 +105,23 @@ def test_pack(folder: Path, tmp_path: Path) -> None:
         expected = np.log(np.clip(window, np.exp(-4), np.exp(8))).astype(np.float16)
         np.testing.assert_array_equal(pack.values[position : position + 300], expected)
     assert build_pack(folder, tmp_path).fingerprint == pack.fingerprint
+
+
+def test_pack_of_windows(folder: Path, tmp_path: Path) -> None:
+    rows = make_rows(read_labels(folder), "label")
+    source = eeg_source("eeg", EegRecipe())
+    pack = build_pack(folder, tmp_path, source, windows_of(rows), workers=1)
+    assert verify_pack(pack.path).fingerprint == pack.fingerprint
+    ids, starts = rows["eeg_id"], rows["eeg_start"]
+    assert pack.usable(ids, starts).all()
+    assert not pack.missing_share(ids, starts).any()
+    assert source.make is not None
+    for position, row in zip(pack.locate(ids, starts), rows.itertuples(), strict=True):
+        eeg = read_eeg(folder / "train_eegs" / f"{row.eeg_id}.parquet")
+        window = eeg[row.eeg_start : row.eeg_start + 10_000]
+        expected = source.make(np.ascontiguousarray(window)[None])[0]
+        np.testing.assert_array_equal(pack.values[position : position + 256], expected)
+        assert -1 <= expected.min() < expected.max() <= 1
 
 
 def test_rows_of_the_real_table(labels: pd.DataFrame, rows: pd.DataFrame) -> None:

@@ -26,7 +26,7 @@ from tests.competition_folder import (
     write_spectrogram,
 )
 
-AGAIN = "Build it again with: hms-ray pack DIR --rebuild"
+AGAIN = "Build it again with: hms-ray pack DIR [--for FILE] --rebuild"
 
 
 @pytest.fixture(scope="module")
@@ -319,7 +319,8 @@ def test_drafts_of_killed_builders_are_removed(data: Path, built: Pack, tmp_path
 
 def test_no_pack(tmp_path: Path) -> None:
     assert refusal(open_pack, tmp_path / "none") == (
-        f"a pack must have been built, in {tmp_path / 'none'}. Build it with: hms-ray pack DIR"
+        f"a pack must have been built, in {tmp_path / 'none'}. "
+        "Build it with: hms-ray pack DIR [--for FILE]"
     )
 
 

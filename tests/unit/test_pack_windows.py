@@ -241,7 +241,7 @@ def test_damage_is_told_by_shard_and_windows(
     assert message.startswith("a pack's file must be as it was written, got SHA-256 ")
     assert message.endswith(
         f", in {file}, shard 1: 2 windows of EEGs {GAPPED}. "
-        "Build it again with: hms-ray pack DIR --rebuild"
+        "Build it again with: hms-ray pack DIR [--for FILE] --rebuild"
     )
 
 

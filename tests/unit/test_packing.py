@@ -1,0 +1,109 @@
+"""What ``hms-ray pack`` does and says."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hms_ray.cli import main
+from hms_ray.competition.read import eeg_path, read_labels
+from hms_ray.competition.rows import make_rows
+from hms_ray.report import progress
+from tests.competition_folder import write_competition_folder, write_eeg
+
+EXPERIMENT = """
+experiment:
+  data: {unit: label}
+  input:
+    views: [kaggle panels, eeg panels]
+    normalisation: per_image
+    eeg: {normalisation: none}
+    height: 64
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four EEGs and three spectrograms; only read."""
+    return write_competition_folder(tmp_path_factory.mktemp("data") / "data", n_patients=2)
+
+
+def test_the_spectrograms_are_packed_and_told(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["pack", str(data), "--pack-dir", str(tmp_path), "--workers", "1", "--verify"]
+    assert main(words) == 0
+    first, gaps, fingerprint = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"{tmp_path}/kaggle-")
+    assert ": 3 recordings, " in first
+    assert gaps == "1 recordings have gaps, 0 have no signal"
+    assert fingerprint.endswith(", contents verified")
+
+
+def test_every_source_of_an_experiment_is_packed(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(data, tmp_path / "data"))
+    write_eeg(eeg_path(folder, 500_000), np.zeros((60 * 200, 20), np.float32))
+    file = tmp_path / "experiment.yaml"
+    file.write_text(EXPERIMENT)
+    words = ["pack", str(folder), "--for", str(file), "--set", "data.window=nearest"]
+    assert main([*words, "--workers", "1"]) == 0
+    rows = make_rows(read_labels(folder), "label", "nearest")
+    windows = rows[["eeg_id", "eeg_start"]].drop_duplicates()
+    told = capsys.readouterr().out
+    assert f": {len(windows)} windows, " in told
+    assert f", {(windows['eeg_id'] == 500_000).sum()} have no signal" in told
+    assert sorted(path.name.split("-")[0] for path in (folder / "packed").iterdir()) == [
+        *("eeg", "kaggle")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--workers", "0"], "packing needs at least one worker, got 0"),
+        (
+            ["--set", "data.unit=eeg"],
+            "--set changes a value of an experiment, got data.unit=eeg. Name the experiment with ",
+        ),
+        (["--address", "127.0.0.1"], "a Ray cluster must answer at the address"),
+    ],
+)
+def test_mistakes_are_one_line(
+    data: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if "--address" in words:
+        pytest.importorskip("ray")
+    assert main(["pack", str(data), *words]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"hms-ray pack: {said}")
+    assert told.count("\n") == 1
+
+
+def test_a_bar_leaves_what_was_done_before_out_of_its_rate(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[FakeBar] = []
+    monkeypatch.setattr(progress, "tqdm", lambda **named: made.append(FakeBar(named)) or made[0])
+    with progress.bar("packing", "windows") as show:
+        assert made == []
+        show(90, 100)
+        show(95, 100)
+    (line,) = made
+    assert (line.named["initial"], line.named["total"], line.n) == (90, 100, 95)
+
+
+class FakeBar:
+    def __init__(self, named: dict[str, Any]) -> None:
+        self.named, self.n, self.total = named, named["initial"], 0
+
+    def update(self, n: int) -> None:
+        self.n += n
+
+    def close(self) -> None:
+        pass
