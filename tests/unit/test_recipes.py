@@ -96,6 +96,11 @@ def test_a_window_does_not_depend_on_its_batch(
     torch.testing.assert_close(together, alone, atol=1e-6, rtol=1e-6)
 
 
+def test_a_gpu_takes_fewer_windows_at_once_where_frames_are_many() -> None:
+    assert windows._gpu_windows(EegRecipe()) == windows._gpu_windows(RawRecipe()) == 64
+    assert windows._gpu_windows(EegRecipe(kind="stft", hop_samples=1)) == 4
+
+
 def test_a_callers_autocast_changes_nothing() -> None:
     eeg = noise_windows()
     plain = make_windows(eeg, EegRecipe())
