@@ -233,6 +233,19 @@ def test_declaring_again_changes_nothing(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def test_kinds_that_differ_stay_text_without_values(tmp_path: Path) -> None:
+    path = "training.weight"
+    rates = {path: Parameter(float=(0.1, 0.5))}
+    words = {path: Parameter(choices=["none", "low"])}
+    for parameters in (rates, words, words, rates, words):
+        declare_experiment(tmp_path, parameters)
+        declared = json.loads((tmp_path / "hparams.json").read_text())["parameters"][path]
+        if parameters is not rates or declared["kind"] == "text":
+            assert declared == {"kind": "text", "values": []}
+    info = next(iter(hparams_view(tmp_path).experiment.hparam_infos), None)
+    assert info is None or not info.domain_discrete.values
+
+
 def test_a_damaged_declaration_is_made_again(tmp_path: Path) -> None:
     (tmp_path / "hparams.json").write_text("{")
     declare_experiment(tmp_path, PARAMETERS)
