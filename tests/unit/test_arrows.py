@@ -9,7 +9,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "hms_ray"
 # Low to high: a room imports itself and rooms of lower layers only.
 LAYERS = [
-    {"errors"},
+    {"errors", "files"},
     {"config"},
     {"config_file"},
     {"competition"},
@@ -30,7 +30,7 @@ LAYERS = [
     {"__main__"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
-WITHOUT_TORCH = {"errors", "config", "config_file", "competition", "folds", "pack"} | {
+WITHOUT_TORCH = {"errors", "files", "config", "config_file", "competition", "folds", "pack"} | {
     "evaluate",
     "simulate",
     "fold_store",
