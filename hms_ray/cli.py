@@ -57,7 +57,17 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"hms-ray {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (_check, _simulate, _floor, _pack, _train, _sweep, _blend, _leaderboard):
+    for add in (
+        _check,
+        _simulate,
+        _floor,
+        _pack,
+        _spectrogram,
+        _train,
+        _sweep,
+        _blend,
+        _leaderboard,
+    ):
         command = add(commands)
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
@@ -189,6 +199,32 @@ def _run_pack(words: argparse.Namespace) -> int:
     size = pack.values.nbytes / 2**20
     print(f"{pack.path}: {len(pack.recordings):,} recordings, {size:,.1f} MiB of float16")
     print(f"fingerprint {pack.fingerprint}" + (", contents verified" if words.verify else ""))
+    return 0
+
+
+def _spectrogram(commands: Commands[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        "spectrogram", help="write the spectrogram that the competition would have of an EEG file"
+    )
+    command.add_argument("file", metavar="EEG.parquet", type=Path, help="20 electrodes, 200 Hz")
+    command.add_argument(
+        "--out", metavar="FILE", type=Path, help="file to write (./EEG_spectrogram.parquet)"
+    )
+    command.add_argument("--force", action="store_true", help="replace a file that is there")
+    command.set_defaults(call=_run_spectrogram)
+    return command
+
+
+def _run_spectrogram(words: argparse.Namespace) -> int:
+    from hms_ray.competition.read import read_eeg
+    from hms_ray.competition.write import require_place, write_spectrogram
+    from hms_ray.signal.spectrogram import recording_spectrogram
+
+    out = words.out or Path(f"{words.file.stem}_spectrogram.parquet")
+    require_place(out, replace=words.force)
+    spectrogram = recording_spectrogram(read_eeg(words.file))
+    write_spectrogram(out, spectrogram)
+    print(f"{out}: {len(spectrogram):,} rows, 2 s each, on the EEG's own time")
     return 0
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -34,6 +34,13 @@ def _rising_band(band: tuple[float, float] | None) -> tuple[float, float] | None
 
 BandHz = Annotated[tuple[Positive, Positive] | None, AfterValidator(_rising_band)]
 Gaps = Literal["mean", "interpolate", "zero"]
+
+_EEG_RATE_HZ: Final = 200
+_MEL_FRAMES: Final = 256
+_MEL_LONGEST: Final = 1024
+_FRAME_SAMPLES: Final = {"mel": 128, "mel_fixed": 128, "multitaper": 800, "stft": 400}
+_HOP_SAMPLES: Final = {"multitaper": 400, "stft": 40}
+"""Mel recipes divide what they use into 256 frames instead."""
 
 
 class Frozen(BaseModel):
@@ -67,15 +74,58 @@ class EegRecipe(Frozen):
     centre_s: Annotated[float, Field(gt=0, le=50)] = 50.0
     """Middle seconds of the window that are used, such as 10 for a zoomed centre."""
     window_samples: Annotated[int, Field(ge=16, le=2048)] | None = None
-    """Samples (200 Hz) a frame; the recipe's own where absent."""
+    """Samples (200 Hz) a frame: mel 128, at most 1024; multitaper 800; stft 400."""
     hop_samples: Count | None = None
-    """Samples from one frame to the next; the recipe's own where absent."""
+    """Samples from one frame to the next; mel: so that 256 frames fill ``centre_s``;
+    multitaper 400; stft 40."""
     band_hz: BandHz = None
-    """Zero-phase band-pass of the bipolar signals first; none where absent."""
+    """Zero-phase band-pass of all 50 s of the bipolar signals first; none where absent."""
     clip_uv: Positive | None = None
-    """Bipolar signals are clipped to +- this first (high-ranking teams: 1024)."""
+    """Bipolar signals are clipped to +- this, after the band (high-ranking teams: 1024)."""
     gaps: Gaps = "mean"
     """NaN of a bipolar signal become its mean (published), straight lines, or 0."""
+
+    @property
+    def used_samples(self) -> int:
+        """Samples of ``centre_s``."""
+        return round(self.centre_s * _EEG_RATE_HZ)
+
+    @property
+    def frame_samples(self) -> int:
+        """``window_samples``, or the recipe's own: mel 128, multitaper 800, stft 400."""
+        return self.window_samples or _FRAME_SAMPLES[self.kind]
+
+    @property
+    def frame_hop(self) -> int:
+        """``hop_samples``, or the recipe's own: mel ``used_samples`` // 256, 400, 40."""
+        if self.hop_samples is not None:
+            return self.hop_samples
+        return _HOP_SAMPLES.get(self.kind, self.used_samples // _MEL_FRAMES)
+
+    @property
+    def n_frames(self) -> int:
+        """Frames of a window; mel recipes pad the ends, the others use whole frames only."""
+        if self.kind in _HOP_SAMPLES:
+            return 1 + (self.used_samples - self.frame_samples) // self.frame_hop
+        return self.used_samples // self.hop_samples if self.hop_samples else _MEL_FRAMES
+
+    @model_validator(mode="after")
+    def _frames_fit(self) -> Self:
+        if self.used_samples < self.frame_samples:
+            raise ValueError(
+                f"centre_s must hold a frame of {self.frame_samples} samples, "
+                f"at least {self.frame_samples / _EEG_RATE_HZ:g} s"
+            )
+        if self.kind not in _HOP_SAMPLES and self.frame_samples > _MEL_LONGEST:
+            raise ValueError(f"window_samples must be at most {_MEL_LONGEST} for {self.kind}")
+        if self.frame_hop == 0:
+            raise ValueError(
+                f"centre_s must be at least {_MEL_FRAMES / _EEG_RATE_HZ:g} s "
+                f"for {_MEL_FRAMES} frames"
+            )
+        if self.frame_hop > self.used_samples:
+            raise ValueError("hop_samples must not be longer than centre_s")
+        return self
 
 
 class RawRecipe(Frozen):
@@ -88,13 +138,28 @@ class RawRecipe(Frozen):
     band_hz: BandHz = (0.5, 20.0)
     """Zero-phase band-pass before all else; none where absent."""
     clip_uv: Positive = 1024.0
-    """Signals are clipped to +- this, microvolts."""
+    """Signals are clipped to +- this, microvolts, after the band."""
     scale_uv: Positive = 32.0
     """Microvolts that become 1."""
     midline: bool = True
     """The pairs Fz-Cz and Cz-Pz after the sixteen of the chains."""
     gaps: Gaps = "mean"
     """NaN of a signal become its mean, straight lines, or 0."""
+
+    @property
+    def n_samples(self) -> int:
+        """Samples of ``centre_s`` at ``rate_hz``."""
+        return round(self.rate_hz * self.centre_s)
+
+    @model_validator(mode="after")
+    def _samples_are_whole(self) -> Self:
+        for rate in (self.rate_hz, _EEG_RATE_HZ):
+            samples = rate * self.centre_s
+            if round(samples) < 1 or abs(samples - round(samples)) > 1e-6:
+                raise ValueError(
+                    f"centre_s must be a whole number of samples at {rate} Hz, got {samples:g}"
+                )
+        return self
 
 
 class InputConfig(Frozen):

@@ -7,6 +7,7 @@ the mean over the four neighbouring pairs of one chain.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
 
@@ -29,9 +30,10 @@ CHAINS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
 }
 """Panel -> its four (anode, cathode) pairs."""
 
+MIDLINE: Final = (("Fz", "Cz"), ("Cz", "Pz"))
+"""The pairs between the two sides, which belong to no panel."""
+
 PAIRS_PER_CHAIN: Final = 4
-_ANODES: Final = np.array([ELECTRODES.index(a) for p in PANELS for a, _ in CHAINS[p]])
-_CATHODES: Final = np.array([ELECTRODES.index(c) for p in PANELS for _, c in CHAINS[p]])
 
 
 def bipolar(eeg: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -49,7 +51,8 @@ def bipolar(eeg: NDArray[np.floating]) -> NDArray[np.floating]:
     """
     check_eeg(eeg)
     channels = np.ascontiguousarray(eeg.T)
-    difference: NDArray[np.floating] = channels[_ANODES] - channels[_CATHODES]
+    anodes, cathodes = columns_of(pairs_of(PANELS))
+    difference: NDArray[np.floating] = channels[anodes] - channels[cathodes]
     return difference.reshape(len(PANELS), PAIRS_PER_CHAIN, eeg.shape[0])
 
 
@@ -65,3 +68,14 @@ def check_eeg(eeg: NDArray[np.floating]) -> None:
             got=f"shape {eeg.shape} of {eeg.dtype}",
             fix=f"Give one column an electrode, in the order {' '.join(ELECTRODES)}.",
         )
+
+
+def pairs_of(panels: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """The (anode, cathode) pairs of some panels, panel by panel, from front to back."""
+    return tuple(pair for panel in panels for pair in CHAINS[panel])
+
+
+def columns_of(pairs: Sequence[tuple[str, str]]) -> tuple[list[int], list[int]]:
+    """The columns of an EEG that are the anodes and the cathodes of ``pairs``."""
+    anodes = [ELECTRODES.index(anode) for anode, _ in pairs]
+    return anodes, [ELECTRODES.index(cathode) for _, cathode in pairs]

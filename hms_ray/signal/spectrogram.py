@@ -27,7 +27,7 @@ from hms_ray.competition.schema import (
     SPECTROGRAM_STEP_S,
 )
 from hms_ray.errors import DataError
-from hms_ray.signal.montage import PAIRS_PER_CHAIN, bipolar
+from hms_ray.signal.montage import PAIRS_PER_CHAIN, bipolar, check_eeg
 
 WINDOW_SAMPLES: Final = 4 * EEG_RATE_HZ
 STEP_SAMPLES: Final = SPECTROGRAM_STEP_S * EEG_RATE_HZ
@@ -39,13 +39,17 @@ Both windows share their centre: 600 / 2 = 275 + 50 / 2.
 FIRST_WINDOW_LEAD_S: Final = 1
 """Row 0 is centred at 1 s, so its 4 s window starts this long before spectrogram time 0."""
 
-_N_FFT: Final = 1024
-_FIRST_BIN: Final = 3
-_TIME_BANDWIDTH: Final = 2.0
-_N_TAPERS: Final = 3
-_HIGHPASS_HZ: Final = 0.5
-_HIGHPASS_ORDER: Final = 4
-_DECIMALS: Final = 2
+N_FFT: Final = 1024
+FIRST_BIN: Final = 3
+TIME_BANDWIDTH: Final = 2.0
+N_TAPERS: Final = 3
+HIGHPASS_HZ: Final = 0.5
+HIGHPASS_ORDER: Final = 4
+DECIMALS: Final = 2
+
+LOG_LOW: Final = -4.0
+LOG_HIGH: Final = 8.0
+"""Natural logs of the smallest and largest power kept (published: clip to [e^-4, e^8])."""
 
 
 def competition_spectrogram(eeg: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -71,11 +75,7 @@ def competition_spectrogram(eeg: NDArray[np.floating]) -> NDArray[np.float32]:
     """
     differences = bipolar(eeg)
     n_samples = differences.shape[-1]
-    if n_samples < WINDOW_SAMPLES:
-        raise DataError(
-            f"an EEG must have at least {WINDOW_SAMPLES} samples to make a spectrogram",
-            got=n_samples,
-        )
+    _require_a_window(n_samples)
     signals = differences.reshape(-1, n_samples).astype(np.float64)
     gaps = np.isnan(signals)
     has_gaps = bool(gaps.any())
@@ -88,8 +88,41 @@ def competition_spectrogram(eeg: NDArray[np.floating]) -> NDArray[np.float32]:
     n_rows = power.shape[1]
     panels = power.reshape(len(PANELS), PAIRS_PER_CHAIN, n_rows, N_FREQUENCIES).mean(axis=1)
     rows = panels.transpose(1, 0, 2).reshape(n_rows, len(PANELS) * N_FREQUENCIES)
-    rounded: NDArray[np.float32] = np.round(rows.astype(np.float64), _DECIMALS).astype(np.float32)
+    rounded: NDArray[np.float32] = np.round(rows.astype(np.float64), DECIMALS).astype(np.float32)
     return rounded
+
+
+def recording_spectrogram(eeg: NDArray[np.floating]) -> NDArray[np.float32]:
+    """A spectrogram file's rows for a whole recording, on the EEG's own time.
+
+    Row i is centred at 2 i + 1 seconds of ``eeg``, as the competition's files are on
+    theirs. The first and the last row reach up to one second beyond the recording,
+    which is mirrored there.
+
+    Args:
+        eeg: shape (n_samples, 20), as ``competition_spectrogram`` takes it.
+
+    Returns:
+        Shape (n_samples // 400, 400), as ``competition_spectrogram`` gives it.
+
+    Raises:
+        DataError: as ``competition_spectrogram``.
+    """
+    check_eeg(eeg)
+    n_samples = eeg.shape[0]
+    _require_a_window(n_samples)
+    lead = FIRST_WINDOW_LEAD_S * EEG_RATE_HZ
+    end = n_samples // STEP_SAMPLES * STEP_SAMPLES + lead
+    padding = ((lead, max(0, end - n_samples)), (0, 0))
+    return competition_spectrogram(np.pad(eeg, padding, mode="reflect"))
+
+
+def _require_a_window(n_samples: int) -> None:
+    if n_samples < WINDOW_SAMPLES:
+        raise DataError(
+            f"an EEG must have at least {WINDOW_SAMPLES} samples to make a spectrogram",
+            got=n_samples,
+        )
 
 
 def _bridge(signals: NDArray[np.float64], gaps: NDArray[np.bool_]) -> None:
@@ -111,7 +144,7 @@ def _frames(signals: NDArray[np.generic]) -> NDArray[np.generic]:
 @cache
 def _highpass() -> NDArray[np.float64]:
     sections: NDArray[np.float64] = butter(
-        _HIGHPASS_ORDER, _HIGHPASS_HZ, "highpass", fs=EEG_RATE_HZ, output="sos"
+        HIGHPASS_ORDER, HIGHPASS_HZ, "highpass", fs=EEG_RATE_HZ, output="sos"
     )
     return sections
 
@@ -130,13 +163,13 @@ def _basis() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """
     half = WINDOW_SAMPLES // 2
     time = np.arange(half) + 0.5
-    bins = np.arange(_FIRST_BIN, _FIRST_BIN + N_FREQUENCIES)
-    angle = 2 * np.pi * np.outer(time, bins) / _N_FFT
-    tapers = dpss(WINDOW_SAMPLES, _TIME_BANDWIDTH, _N_TAPERS)[:, half:]
+    bins = np.arange(FIRST_BIN, FIRST_BIN + N_FREQUENCIES)
+    angle = 2 * np.pi * np.outer(time, bins) / N_FFT
+    tapers = dpss(WINDOW_SAMPLES, TIME_BANDWIDTH, N_TAPERS)[:, half:]
     cosine, sine = np.cos(angle), np.sin(angle)
     even = np.hstack([t[:, None] * w for t, w in zip(tapers, (cosine, sine, cosine), strict=True)])
     odd = np.hstack([t[:, None] * w for t, w in zip(tapers, (sine, cosine, sine), strict=True)])
-    scale = 1 / np.sqrt(EEG_RATE_HZ * _N_TAPERS)
+    scale = 1 / np.sqrt(EEG_RATE_HZ * N_TAPERS)
     return (even * scale).astype(np.float32), (odd * scale).astype(np.float32)
 
 
@@ -151,5 +184,5 @@ def _multitaper(signals: NDArray[np.float32]) -> NDArray[np.float32]:
         even = (later[signal] + earlier[signal]) @ even_basis
         odd = (later[signal] - earlier[signal]) @ odd_basis
         squared = even * even + odd * odd
-        power[signal] = squared.reshape(-1, _N_TAPERS, N_FREQUENCIES).sum(axis=1)
+        power[signal] = squared.reshape(-1, N_TAPERS, N_FREQUENCIES).sum(axis=1)
     return power

@@ -19,15 +19,13 @@ from threadpoolctl import threadpool_limits
 from hms_ray.competition.schema import (
     CLASSES,
     EEG_WINDOW_SAMPLES,
-    ELECTRODES,
     LABEL_COLUMNS,
     N_CLASSES,
     PROBABILITY_COLUMNS,
-    SPECTROGRAM_COLUMNS,
-    SPECTROGRAM_STEP_S,
     SPECTROGRAM_WINDOW_ROWS,
     VOTE_COLUMNS,
 )
+from hms_ray.competition.write import write_eeg, write_parquet, write_spectrogram
 from hms_ray.errors import DataError
 from hms_ray.simulate.patients import (
     MAX_EEGS,
@@ -243,25 +241,22 @@ def _write_recording(
 ) -> None:
     recording = judged.recording
     test = split == "test"
-    spectrogram = recording.spectrogram[: SPECTROGRAM_WINDOW_ROWS if test else None]
-    time = np.arange(len(spectrogram)) * SPECTROGRAM_STEP_S + 1
-    table = pd.DataFrame(spectrogram, columns=list(SPECTROGRAM_COLUMNS))
-    table.insert(0, "time", time.astype(np.int16 if test else np.int64))
-    _write_parquet(table, folder / f"{split}_spectrograms" / f"{rows[0]['spectrogram_id']}.parquet")
+    name = f"{rows[0]['spectrogram_id']}.parquet"
+    write_spectrogram(
+        folder / f"{split}_spectrograms" / name,
+        recording.spectrogram[: SPECTROGRAM_WINDOW_ROWS if test else None],
+        np.int16 if test else np.int64,
+    )
     eeg_ids = list(dict.fromkeys(row["eeg_id"] for row in rows))
     for eeg_id, eeg in zip(eeg_ids, recording.eegs, strict=True):
-        table = pd.DataFrame(eeg[: EEG_WINDOW_SAMPLES if test else None], columns=list(ELECTRODES))
-        _write_parquet(table, folder / f"{split}_eegs" / f"{eeg_id}.parquet")
-
-
-def _write_parquet(table: pd.DataFrame, path: Path) -> None:
-    table.to_parquet(path, engine="pyarrow", compression="snappy", row_group_size=len(table))
+        path = folder / f"{split}_eegs" / f"{eeg_id}.parquet"
+        write_eeg(path, eeg[: EEG_WINDOW_SAMPLES if test else None])
 
 
 def _write_train_tables(folder: Path, tables: list[Tables]) -> None:
     labels = pd.DataFrame([row for rows, _ in tables for row in rows], columns=list(LABEL_COLUMNS))
     labels.to_csv(folder / "train.csv", index=False)
-    _write_parquet(pd.DataFrame([row for _, rows in tables for row in rows]), folder / TRUTH_FILE)
+    write_parquet(pd.DataFrame([row for _, rows in tables for row in rows]), folder / TRUTH_FILE)
 
 
 def _write_test_tables(folder: Path, tables: list[Tables]) -> None:

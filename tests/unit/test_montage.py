@@ -5,7 +5,7 @@ import pytest
 
 from hms_ray.competition.schema import ELECTRODES, PANELS
 from hms_ray.errors import DataError
-from hms_ray.signal.montage import CHAINS, bipolar
+from hms_ray.signal.montage import CHAINS, MIDLINE, bipolar, columns_of, pairs_of
 
 
 def test_chains_follow_the_panels_order() -> None:
@@ -41,6 +41,21 @@ def test_each_pair_sums_along_its_chain_to_front_minus_back() -> None:
     eeg = np.random.default_rng(0).normal(size=(5, 20))
     left = bipolar(eeg)[0].sum(axis=0)
     np.testing.assert_allclose(left, eeg[:, 0] - eeg[:, ELECTRODES.index("O1")], rtol=1e-12)
+
+
+def test_the_midline_runs_from_front_to_back_and_shares_no_pair() -> None:
+    assert MIDLINE == (("Fz", "Cz"), ("Cz", "Pz"))
+    assert not set(MIDLINE) & set(pairs_of(PANELS))
+
+
+def test_columns_are_those_of_the_pairs() -> None:
+    pairs = pairs_of(("RP", "LL"))
+    assert pairs[:4] == CHAINS["RP"]
+    assert pairs[4:] == CHAINS["LL"]
+    anodes, cathodes = columns_of(pairs)
+    assert [(ELECTRODES[a], ELECTRODES[c]) for a, c in zip(anodes, cathodes, strict=True)] == [
+        *pairs
+    ]
 
 
 @pytest.mark.parametrize(

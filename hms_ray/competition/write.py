@@ -1,0 +1,70 @@
+"""Arrays to parquet files in the competition's format."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import DTypeLike, NDArray
+
+from hms_ray.competition.schema import ELECTRODES, SPECTROGRAM_COLUMNS, SPECTROGRAM_STEP_S
+from hms_ray.errors import DataError
+
+
+def write_eeg(path: Path, eeg: NDArray[np.float32]) -> None:
+    """An EEG file: one column an electrode.
+
+    Args:
+        path: file to write or replace.
+        eeg: float32 (n_samples, 20), microvolts, 200 Hz, in the order of ``ELECTRODES``.
+    """
+    write_parquet(pd.DataFrame(eeg, columns=list(ELECTRODES)), path)
+
+
+def write_spectrogram(
+    path: Path, spectrogram: NDArray[np.float32], time_dtype: DTypeLike = np.int64
+) -> None:
+    """A spectrogram file: ``time`` 1, 3, 5, ... seconds, then one column a frequency.
+
+    Args:
+        path: file to write or replace.
+        spectrogram: float32 (n_rows, 400), in the order of ``SPECTROGRAM_COLUMNS``.
+        time_dtype: int64 in the competition's training files, int16 in its test files.
+    """
+    time = np.arange(len(spectrogram)) * SPECTROGRAM_STEP_S + 1
+    table = pd.DataFrame(spectrogram, columns=list(SPECTROGRAM_COLUMNS))
+    table.insert(0, "time", time.astype(time_dtype))
+    write_parquet(table, path)
+
+
+def write_parquet(table: pd.DataFrame, path: Path) -> None:
+    """One row group, snappy, as the competition's files; whole or not there."""
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        table.to_parquet(partial, engine="pyarrow", compression="snappy", row_group_size=len(table))
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def require_place(path: Path, replace: bool) -> None:
+    """Refuse to write where something is.
+
+    Args:
+        path: file to write.
+        replace: a file may be there.
+
+    Raises:
+        DataError: there is a folder, or a file that must not be replaced.
+    """
+    if path.is_dir():
+        raise DataError("the file to write must not be a folder", got="one", where=path)
+    if path.exists() and not replace:
+        raise DataError(
+            "the file to write must not exist yet",
+            got="one that does",
+            where=path,
+            fix="Choose another --out, or replace it with --force.",
+        )

@@ -1,0 +1,52 @@
+"""Filling the gaps of signals."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from hms_ray.config import Gaps
+
+LARGEST_UV: Final = 1e12
+"""Larger values are no measurement, and their power would overflow float32."""
+
+
+def fill_gaps(signals: Tensor, policy: Gaps) -> Tensor:
+    """Signals with a number for every sample.
+
+    Args:
+        signals: float32 (..., n); NaN, infinite values and values beyond
+            ``LARGEST_UV`` are gaps.
+        policy: ``mean`` of the signal's other samples; ``interpolate``, straight
+            lines between the neighbours of a gap and the nearest value at the
+            ends; ``zero``. A signal of gaps alone becomes zeros.
+
+    Returns:
+        The same shape, finite; the input itself where it has no gap.
+    """
+    known = signals.abs() <= LARGEST_UV
+    if bool(known.all()):
+        return signals
+    filled = torch.where(known, signals, 0.0)
+    if policy == "zero":
+        return filled
+    if policy == "mean":
+        count = known.sum(-1, keepdim=True).clamp(min=1)
+        mean = filled.sum(-1, keepdim=True, dtype=torch.float64) / count
+        return torch.where(known, signals, mean.to(signals.dtype))
+    return _bridged(filled, known)
+
+
+def _bridged(filled: Tensor, known: Tensor) -> Tensor:
+    n = filled.shape[-1]
+    place = torch.arange(n, device=filled.device).expand(filled.shape)
+    before = torch.where(known, place, -1).cummax(-1).values
+    after = torch.where(known, place, n).flip(-1).cummin(-1).values.flip(-1)
+    # At the ends both neighbours are the one that exists.
+    left = torch.where(before < 0, after, before).clamp(max=n - 1)
+    right = torch.where(after == n, before, after).clamp(min=0)
+    share = (place - left) / (right - left).clamp(min=1)
+    low, high = filled.gather(-1, left), filled.gather(-1, right)
+    return torch.where(known, filled, torch.lerp(low, high, share.to(filled.dtype)))

@@ -1,0 +1,189 @@
+"""Named recipes that turn EEG windows of 50 s into arrays, and what they promise.
+
+Importing this module costs no torch: whoever only plans or describes arrays
+asks ``layout_of`` and ``described``; whoever makes them calls ``make_windows``.
+
+Every recipe begins alike: bipolar differences, gaps filled by the recipe's
+policy over the whole 50 s, band-pass, clip; then the middle ``centre_s``.
+
+- ``mel``: the widely copied recipe, ``librosa.feature.melspectrogram`` and
+  ``power_to_db``: mel power in dB below the largest of the signal's image, at
+  least -80, as (dB + 40) / 40; the mean of a chain's four signals.
+- ``mel_fixed``: the same power in dB above 1 microvolt squared per hertz, at least
+  -60, as dB / 10; the mean of a chain's four signals.
+- ``multitaper``: the competition's own recipe, natural log clipped as in packs
+  of the competition's files.
+- ``stft``: one Hann taper in the place of three Slepian ones, each frame
+  without its mean; the same frequencies, unit and clip.
+- raw: the signals themselves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from hms_ray.competition.schema import EEG_RATE_HZ, N_FREQUENCIES, PANELS
+from hms_ray.config import EegRecipe, RawRecipe
+from hms_ray.signal.montage import MIDLINE, pairs_of
+from hms_ray.signal.spectrogram import (
+    DECIMALS,
+    FIRST_BIN,
+    HIGHPASS_HZ,
+    HIGHPASS_ORDER,
+    LOG_HIGH,
+    LOG_LOW,
+    N_FFT,
+    N_TAPERS,
+    TIME_BANDWIDTH,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MEL_PANELS: Final = ("LL", "LP", "RL", "RP")
+"""The order of the widely copied recipe."""
+N_MELS: Final = 128
+MEL_N_FFT: Final = 1024
+"""Points of the transform, also the longest window."""
+MEL_HIGHEST_HZ: Final = 20.0
+MEL_AMIN: Final = 1e-10
+"""Smallest power told apart (librosa's ``amin``)."""
+MEL_TOP_DB: Final = 80.0
+"""Depth of an image below its largest power."""
+FIXED_SCALE_DB: Final = 10.0
+"""``mel_fixed``: decibels above 1 microvolt squared per hertz that become 1. So scaled, the
+windows of the real sample have mean 0.0 and deviation 1.1."""
+FIXED_FLOOR_DB: Final = -60.0
+"""``mel_fixed``: smallest value, a thousandth of an amplifier's noise; what is flat has it."""
+FILTER_ORDER: Final = 4
+"""Of the Butterworth band-pass, before it is run both ways."""
+
+_VERSIONS: Final = {"mel": 1, "mel_fixed": 1, "multitaper": 1, "stft": 1, "raw": 1}
+"""Raised by hand when code changes the values of a recipe."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the array of one window looks like.
+
+    Attributes:
+        panels: names of the P panels.
+        n_frequencies: F, 1 for signals.
+        n_times: T.
+        step_s: seconds from one time to the next.
+    """
+
+    panels: tuple[str, ...]
+    n_frequencies: int
+    n_times: int
+    step_s: float
+
+
+def layout_of(recipe: EegRecipe | RawRecipe) -> Layout:
+    """The panels, sizes and time step of a recipe's arrays.
+
+    Mel panels stand in the order LL, LP, RL, RP, all others in that of ``PANELS``.
+    """
+    if isinstance(recipe, RawRecipe):
+        names = tuple(f"{anode}-{cathode}" for anode, cathode in pairs_used(recipe))
+        return Layout(names, 1, recipe.n_samples, 1 / recipe.rate_hz)
+    step_s = recipe.frame_hop / EEG_RATE_HZ
+    if recipe.kind in ("mel", "mel_fixed"):
+        return Layout(MEL_PANELS, N_MELS, recipe.n_frames, step_s)
+    return Layout(PANELS, N_FREQUENCIES, recipe.n_frames, step_s)
+
+
+def pairs_used(recipe: EegRecipe | RawRecipe) -> tuple[tuple[str, str], ...]:
+    """The (anode, cathode) pairs of a recipe, in its order.
+
+    Four a panel; of a raw recipe one a panel: those of the chains in ``PANELS``
+    order from front to back, then Fz-Cz and Cz-Pz if ``midline``.
+    """
+    if isinstance(recipe, RawRecipe):
+        return pairs_of(PANELS) + (MIDLINE if recipe.midline else ())
+    return pairs_of(MEL_PANELS if recipe.kind in ("mel", "mel_fixed") else PANELS)
+
+
+def described(recipe: EegRecipe | RawRecipe) -> dict[str, Any]:
+    """Everything that decides the values of a recipe, as plain data.
+
+    Defaults are resolved, so two ways of writing one recipe are equal; a pack's
+    fingerprint holds it.
+    """
+    kind = "raw" if isinstance(recipe, RawRecipe) else recipe.kind
+    band = None
+    if recipe.band_hz is not None:
+        band = {"low_hz": recipe.band_hz[0], "high_hz": recipe.band_hz[1], "order": FILTER_ORDER}
+    own = _raw_numbers(recipe) if isinstance(recipe, RawRecipe) else _frame_numbers(recipe)
+    return {
+        "recipe": kind,
+        "version": _VERSIONS[kind],
+        "pairs": ["-".join(pair) for pair in pairs_used(recipe)],
+        "gaps": recipe.gaps,
+        "band": band,
+        "clip_uv": recipe.clip_uv,
+        **own,
+    }
+
+
+def _raw_numbers(recipe: RawRecipe) -> dict[str, Any]:
+    numbers = {name: getattr(recipe, name) for name in ("rate_hz", "scale_uv")}
+    return numbers | {"n_samples": recipe.n_samples}
+
+
+def _frame_numbers(recipe: EegRecipe) -> dict[str, Any]:
+    frames = {
+        "used_samples": recipe.used_samples,
+        "window_samples": recipe.frame_samples,
+        "hop_samples": recipe.frame_hop,
+        "n_frames": recipe.n_frames,
+    }
+    if recipe.kind in ("multitaper", "stft"):
+        return frames | {
+            "n_fft": N_FFT,
+            "first_bin": FIRST_BIN,
+            "n_frequencies": N_FREQUENCIES,
+            "log_low": LOG_LOW,
+            "log_high": LOG_HIGH,
+            **(_TAPERS if recipe.kind == "multitaper" else {}),
+        }
+    numbers = {
+        "n_fft": MEL_N_FFT,
+        "n_mels": N_MELS,
+        "highest_hz": MEL_HIGHEST_HZ,
+    }
+    if recipe.kind == "mel":
+        return frames | numbers | {"amin": MEL_AMIN, "top_db": MEL_TOP_DB}
+    return frames | numbers | {"scale_db": FIXED_SCALE_DB, "floor_db": FIXED_FLOOR_DB}
+
+
+_TAPERS: Final = {
+    "time_bandwidth": TIME_BANDWIDTH,
+    "n_tapers": N_TAPERS,
+    "highpass_hz": HIGHPASS_HZ,
+    "highpass_order": HIGHPASS_ORDER,
+    "decimals": DECIMALS,
+}
+
+
+def make_windows(eeg: Tensor, recipe: EegRecipe | RawRecipe) -> Tensor:
+    """The arrays of EEG windows.
+
+    A window's array does not depend on the other windows of the batch.
+
+    Args:
+        eeg: floating point (B, 10000, 20) at 200 Hz, microvolts, electrodes in
+            ``ELECTRODES`` order; NaN, infinite and absurd values are gaps.
+        recipe: what to make.
+
+    Returns:
+        float32 (B, P, F, T) on the device of ``eeg``, sizes as ``layout_of`` has
+        them, finite.
+
+    Raises:
+        DataError: ``eeg`` has another shape or is not floating point.
+    """
+    from hms_ray.signal.windows import windows_of
+
+    return windows_of(eeg, recipe)

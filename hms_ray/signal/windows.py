@@ -1,0 +1,88 @@
+"""Batches of EEG windows through a recipe."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hms_ray.competition.schema import EEG_RATE_HZ, EEG_WINDOW_SAMPLES, ELECTRODES
+from hms_ray.config import EegRecipe, RawRecipe
+from hms_ray.errors import DataError
+from hms_ray.signal.filters import band_pass, high_pass
+from hms_ray.signal.gaps import fill_gaps
+from hms_ray.signal.mel import mel_images
+from hms_ray.signal.montage import columns_of
+from hms_ray.signal.recipes import FILTER_ORDER, layout_of, pairs_used
+from hms_ray.signal.resample import resample
+from hms_ray.signal.spectrogram import HIGHPASS_HZ, HIGHPASS_ORDER
+from hms_ray.signal.tapers import log_density_images
+
+_CPU_WINDOWS = 1
+"""One window's frames stay in the cache of a core; two make it slower."""
+_GPU_WINDOWS = 64
+_GPU_VALUES = 2**28
+"""Largest number of overlapping frames' samples at once: 1 GiB."""
+
+
+@torch.no_grad()
+def windows_of(eeg: Tensor, recipe: EegRecipe | RawRecipe) -> Tensor:
+    """See ``recipes.make_windows``."""
+    if eeg.ndim != 3 or eeg.shape[1:] != (EEG_WINDOW_SAMPLES, len(ELECTRODES)):
+        raise DataError(
+            f"EEG windows must have the shape (B, {EEG_WINDOW_SAMPLES}, {len(ELECTRODES)})",
+            got=str(tuple(eeg.shape)),
+        )
+    if not eeg.is_floating_point():
+        raise DataError("EEG windows must be floating point numbers", got=str(eeg.dtype))
+    layout = layout_of(recipe)
+    shape = (len(eeg), len(layout.panels), layout.n_frequencies, layout.n_times)
+    made = torch.empty(shape, dtype=torch.float32, device=eeg.device)
+    at_once = _CPU_WINDOWS if eeg.device.type == "cpu" else _gpu_windows(recipe)
+    # A caller's autocast would round the products to bfloat16.
+    with torch.autocast(eeg.device.type, enabled=False):
+        for start in range(0, len(eeg), at_once):
+            part = slice(start, start + at_once)
+            made[part] = _made(bipolar_signals(eeg[part], recipe), recipe)
+    return made
+
+
+def _gpu_windows(recipe: EegRecipe | RawRecipe) -> int:
+    samples = 1 if isinstance(recipe, RawRecipe) else recipe.frame_samples
+    values = len(pairs_used(recipe)) * layout_of(recipe).n_times * samples
+    return max(1, min(_GPU_WINDOWS, _GPU_VALUES // values))
+
+
+def bipolar_signals(eeg: Tensor, recipe: EegRecipe | RawRecipe) -> Tensor:
+    """Differences of a recipe's pairs without gaps, band-passed and clipped.
+
+    Args:
+        eeg: floating point (B, 10000, 20), microvolts.
+        recipe: names pairs, gap policy, band and clip.
+
+    Returns:
+        float32 (B, pairs, 10000), contiguous, microvolts.
+    """
+    anodes, cathodes = columns_of(pairs_used(recipe))
+    channels = eeg.float().transpose(1, 2).contiguous()
+    signals = fill_gaps(channels[:, anodes] - channels[:, cathodes], recipe.gaps)
+    if recipe.band_hz is not None:
+        signals = band_pass(signals, *recipe.band_hz, FILTER_ORDER)
+    if recipe.clip_uv is not None:
+        signals = signals.clamp(-recipe.clip_uv, recipe.clip_uv)
+    return signals
+
+
+def _made(signals: Tensor, recipe: EegRecipe | RawRecipe) -> Tensor:
+    """Signals (B, N, 10000) to arrays (B, P, F, T)."""
+    if isinstance(recipe, RawRecipe):
+        first = (signals.shape[-1] - round(recipe.centre_s * EEG_RATE_HZ)) // 2
+        at_rate = resample(signals, first, recipe.rate_hz, recipe.n_samples)
+        return (at_rate / recipe.scale_uv).unsqueeze(2)
+    if recipe.kind == "multitaper":
+        # Over all 50 s, so that the filter's edge effects stay out of a zoomed centre.
+        signals = high_pass(signals, HIGHPASS_HZ, HIGHPASS_ORDER)
+    first = (signals.shape[-1] - recipe.used_samples) // 2
+    used = signals[..., first : first + recipe.used_samples]
+    if recipe.kind in ("mel", "mel_fixed"):
+        return mel_images(used, recipe)
+    return log_density_images(used, recipe)

@@ -1,0 +1,72 @@
+"""EEG recipes on the real sample: librosa's values, and the competition's files."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hms_ray.competition.read import read_eeg, read_spectrogram
+from hms_ray.config import EegRecipe
+from hms_ray.signal.recipes import make_windows
+from hms_ray.signal.spectrogram import (
+    EEG_START_IN_SPECTROGRAM_S,
+    LOG_HIGH,
+    LOG_LOW,
+    recording_spectrogram,
+)
+from tests.librosa_recipe import librosa_image
+from tests.real.test_competition_spectrogram import MEDIAN_RESIDUAL, SMALLEST, pairs
+
+pytestmark = pytest.mark.real
+
+
+def window_starts(n_samples: int) -> list[int]:
+    """First, middle and last window of 50 s."""
+    spare = n_samples - 10_000
+    return sorted({0, spare // 2, spare})
+
+
+@pytest.mark.parametrize("centre_s", [50, 10])
+def test_mel_is_librosas_at_every_point(real_data: Path, centre_s: int) -> None:
+    files = sorted((real_data / "competition").glob("*_eegs/*.parquet"))
+    assert len(files) >= 4
+    first = (10_000 - 200 * centre_s) // 2
+    for file in files:
+        eeg = read_eeg(file)
+        eegs = np.stack([eeg[start : start + 10_000] for start in window_starts(len(eeg))])
+        made = make_windows(torch.from_numpy(eegs), EegRecipe(centre_s=centre_s)).numpy()
+        for image, window in zip(made, eegs, strict=True):
+            expected = librosa_image(window[first : 10_000 - first])
+            assert np.abs(image - expected).max() <= 1e-4, file.name
+
+
+def test_multitaper_is_the_competitions_file(real_data: Path) -> None:
+    for eeg_file, spectrogram_file, lead in pairs(real_data / "competition"):
+        eeg = read_eeg(eeg_file)
+        # A window on an odd second of the spectrogram's time, so that frames meet rows.
+        start_s = int(lead + EEG_START_IN_SPECTROGRAM_S + 1) % 2
+        start_s = start_s if len(eeg) >= 10_000 + 200 * start_s else 0
+        window = torch.from_numpy(eeg[200 * start_s :][:10_000])[None]
+        made = make_windows(window, EegRecipe(kind="multitaper"))[0].numpy()
+        row = int((lead + EEG_START_IN_SPECTROGRAM_S + start_s + 1) // 2)
+        stored = read_spectrogram(spectrogram_file)[row : row + 24].reshape(24, 4, 100)
+        stored = np.log(np.clip(stored.astype(float), np.exp(LOG_LOW), np.exp(LOG_HIGH)))
+        inner = slice(1, -1)
+        made, stored = made[..., inner], stored.transpose(1, 2, 0)[..., inner]
+        told = np.minimum(made, stored) > np.log(SMALLEST)
+        assert told.mean() > 0.7, eeg_file.name
+        residual = np.abs(made - stored)[told]
+        assert np.median(residual) <= MEDIAN_RESIDUAL, eeg_file.name
+        assert np.quantile(residual, 0.9) <= 0.2, eeg_file.name
+
+
+def test_a_recordings_own_spectrogram_meets_the_stored_one(real_data: Path) -> None:
+    for eeg_file, spectrogram_file, lead in pairs(real_data / "competition"):
+        begin_s = int(lead) + EEG_START_IN_SPECTROGRAM_S
+        skip_s = begin_s % 2  # where rows of the two would lie a second apart
+        made = recording_spectrogram(read_eeg(eeg_file)[200 * skip_s :])
+        stored = read_spectrogram(spectrogram_file)[(begin_s + skip_s) // 2 :][: len(made)]
+        told = (made > SMALLEST) & (stored > SMALLEST)
+        residual = np.abs(np.log(made[told]) - np.log(stored[told]))
+        assert np.median(residual) <= MEDIAN_RESIDUAL, eeg_file.name
