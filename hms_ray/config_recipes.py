@@ -46,13 +46,14 @@ class EegRecipe(Frozen):
     centre_s: Annotated[float, Field(gt=0, le=50)] = 50.0
     """Middle seconds of the window that are used, such as 10 for a zoomed centre."""
     window_samples: Annotated[int, Field(ge=16, le=2048)] | None = None
-    """Samples (200 Hz) a frame; the recipe's own where absent."""
+    """Samples (200 Hz) a frame: mel 128, at most 1024; multitaper 800; stft 400."""
     hop_samples: Count | None = None
-    """Samples from one frame to the next; the recipe's own where absent."""
+    """Samples from one frame to the next; mel: so that 256 frames fill ``centre_s``;
+    multitaper 400; stft 40."""
     band_hz: BandHz = None
-    """Zero-phase band-pass of the bipolar signals first; none where absent."""
+    """Zero-phase band-pass of all 50 s of the bipolar signals first; none where absent."""
     clip_uv: Positive | None = None
-    """Bipolar signals are clipped to +- this first (high-ranking teams: 1024)."""
+    """Bipolar signals are clipped to +- this, after the band (high-ranking teams: 1024)."""
     gaps: Gaps = "mean"
     """NaN of a bipolar signal become its mean (published), straight lines, or 0."""
 
@@ -109,7 +110,7 @@ class RawRecipe(Frozen):
     band_hz: BandHz = (0.5, 20.0)
     """Zero-phase band-pass before all else; none where absent."""
     clip_uv: Positive = 1024.0
-    """Signals are clipped to +- this, microvolts."""
+    """Signals are clipped to +- this, microvolts, after the band."""
     scale_uv: Positive = 32.0
     """Microvolts that become 1."""
     midline: bool = True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +11,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from hms_ray.competition.rows import table_fingerprint
 from hms_ray.errors import DataError
+from hms_ray.files import replacing
 
 FOLD_COLUMNS: Final = ("row_id", "patient_id", "fold")
 _FIX: Final = "Leave out --folds to make folds for these rows."
@@ -69,17 +69,12 @@ def write_folds(path: str | Path, folds: pd.DataFrame) -> None:
     """
     path = Path(path)
     _check_suffix(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     table = folds[list(FOLD_COLUMNS)]
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with replacing(path) as draft:
         if path.suffix == ".csv":
-            table.to_csv(part, index=False)
+            table.to_csv(draft, index=False)
         else:
-            table.to_parquet(part, index=False)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+            table.to_parquet(draft, index=False)
 
 
 def read_folds(

@@ -83,7 +83,9 @@ def simplex_weights(
     """
     checked = check_distributions(targets, "targets")
     models = check_models(probabilities, len(checked))
-    shares, columns, entropy = _problem(checked, models, _row_weights(row_weights, len(checked)))
+    shares, columns, entropy = _problem(
+        checked, models, check_row_weights(row_weights, len(checked))
+    )
     weights, gap, iterations = _solve(columns, shares, tolerance, max_iterations)
     loss = -float(shares @ np.log(weights @ columns[:-1]))
     return SimplexFit(weights, loss - entropy, gap, iterations)
@@ -128,7 +130,12 @@ def check_models(probabilities: ArrayLike, n_rows: int) -> NDArray[np.floating]:
     return models
 
 
-def _row_weights(row_weights: ArrayLike | None, n_rows: int) -> Array:
+def check_row_weights(row_weights: ArrayLike | None, n_rows: int) -> Array:
+    """The (n,) row weights as float64, ones where absent, after checking them.
+
+    Raises:
+        PredictionError: as ``simplex_weights``.
+    """
     if row_weights is None:
         return np.ones(n_rows)
     weights = np.asarray(row_weights, dtype=np.float64)

@@ -6,7 +6,7 @@ blend is compared row by row with the alternatives that a person would use inste
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,20 +21,16 @@ from hms_ray.evaluate.blend import (
     check_models,
     simplex_weights,
 )
-from hms_ray.evaluate.honest import (
-    Difference,
-    Verdict,
-    model_scores,
-    nested_blend,
-    nested_choice,
-    paired_difference,
-)
+from hms_ray.evaluate.comparison import Comparison, compare
+from hms_ray.evaluate.honest import model_scores, nested_blend, nested_choice
 from hms_ray.evaluate.metric import (
     OBJECTIVES,
     Array,
     check_distributions,
-    kl_terms,
+    kl_by_class,
+    kl_by_tier,
     mean_by_objective,
+    row_sums,
 )
 
 BEST_SINGLE: Final = "best single"
@@ -63,21 +59,6 @@ class MethodScores:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """The nested blend against an alternative.
-
-    Attributes:
-        against: the alternative.
-        differences: objective -> nested blend minus alternative (None without rows).
-        verdict: of the blend, on the rows that its weights are fitted on.
-    """
-
-    against: str
-    differences: dict[str, Difference | None]
-    verdict: Verdict
-
-
-@dataclass(frozen=True)
 class BlendReport:
     """Everything that is told about a blend.
 
@@ -95,6 +76,8 @@ class BlendReport:
         best: position of the best single model, in sample.
         nested_best: model position -> share of nested choices that took it.
         methods: best single, equal weights, simplex weights.
+        by_tier: mean KL of the nested blend by vote tier (None without rows).
+        by_class: each class's part of the nested blend's KL on all rows.
         comparisons: with the best single trial, the nested best single, equal weights.
     """
 
@@ -110,6 +93,8 @@ class BlendReport:
     best: int
     nested_best: dict[int, float]
     methods: tuple[MethodScores, ...]
+    by_tier: Scores
+    by_class: Scores
     comparisons: tuple[Comparison, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -132,15 +117,9 @@ class BlendReport:
                 method.name: {"in_sample": method.in_sample, "nested": method.nested}
                 for method in self.methods
             },
+            "nested_blend": {"by_tier": self.by_tier, "by_class": self.by_class},
             "nested_blend_minus": {
-                comparison.against: {
-                    "verdict": comparison.verdict,
-                    **{
-                        name: None if difference is None else _difference_json(difference)
-                        for name, difference in comparison.differences.items()
-                    },
-                }
-                for comparison in self.comparisons
+                comparison.against: comparison.to_json() for comparison in self.comparisons
             },
         }
 
@@ -170,28 +149,22 @@ def blend_report(
         optimistic: (M,) models to be marked; none where absent.
         n_splits: splits by patient; as many as there are patients, if fewer.
         n_repeats: nested estimates with the seeds ``seed``, ``seed + 1``, ...
-        seed: of the first estimate's splits.
+        seed: of the first estimate's splits and of the bootstrap.
 
     Raises:
-        PredictionError: where inputs do not fit, are no distributions, no row has
-            enough votes for ``fit_rows``, or patients are fewer than two.
+        PredictionError: where inputs do not fit, are no distributions, or the rows
+            with enough votes for ``fit_rows`` are not of two patients at least.
     """
     checked = check_distributions(targets, "targets")
     models = check_models(probabilities, len(checked))
-    marks = tuple(bool(mark) for mark in optimistic or [False] * len(models))
+    marks = tuple(map(bool, [False] * len(models) if optimistic is None else optimistic))
     votes, owners = np.asarray(total_votes, np.float64), np.asarray(patients)
     _check_inputs(names, marks, votes, owners, models)
-    chosen = (votes >= OBJECTIVES[fit_rows]).astype(np.float64)
-    if not chosen.any():
-        raise PredictionError(
-            f"a blend for {fit_rows} needs rows of at least {OBJECTIVES[fit_rows]} votes",
-            got="none",
-            fix="Fit on the rows of another objective.",
-        )
+    chosen = _chosen(fit_rows, votes, owners).astype(np.float64)
     n_splits = min(n_splits, len(np.unique(owners)))
     rows = _row_scores(checked, models, owners, chosen, (n_splits, n_repeats, seed))
     comparisons = tuple(
-        _compare(name, rows.nested_blend, other, owners, votes, fit_rows)
+        compare(name, rows.nested_blend, other, owners, votes, fit_rows, seed)
         for name, other in (
             (BEST_TRIAL, rows.singles[rows.best]),
             (BEST_SINGLE, rows.nested_single),
@@ -219,19 +192,25 @@ def blend_report(
             MethodScores(name, mean_by_objective(inside, votes), mean_by_objective(nested, votes))
             for name, inside, nested in pairs
         ),
+        by_tier=_mean_of([kl_by_tier(checked, blend, votes) for blend in rows.nested]),
+        by_class=_mean_of([kl_by_class(checked, blend) for blend in rows.nested]),
         comparisons=comparisons,
     )
 
 
 @dataclass(frozen=True)
 class _RowScores:
-    """KL of each row (n,) under every method, and what was fitted on the way."""
+    """KL of each row (n,) under every method, and what was fitted on the way.
+
+    ``nested`` has the nested blend's probabilities (n, 6), one array a repeat.
+    """
 
     singles: Array
     best: int
     equal: Array
     fit: SimplexFit
     blend: Array
+    nested: list[Array]
     nested_blend: Array
     nested_single: Array
     nested_weights: Array
@@ -253,7 +232,7 @@ def _row_scores(
     for repeat in range(n_repeats):
         nested = nested_blend(targets, models, patients, n_splits, seed + repeat, chosen)
         choice = nested_choice(singles, nested.split, chosen)
-        blends.append(_row_kl(targets, nested.probabilities))
+        blends.append(nested.probabilities)
         nested_singles.append(singles[choice[nested.split], np.arange(len(targets))])
         weights.append(nested.weights)
         choices.append(choice)
@@ -262,39 +241,43 @@ def _row_scores(
     return _RowScores(
         singles=singles,
         best=int(np.argmin(singles @ chosen)),
-        equal=_row_kl(targets, equal),
+        equal=row_sums(targets, equal),
         fit=fit,
-        blend=_row_kl(targets, blend_probabilities(models, fit.weights)),
-        nested_blend=np.mean(blends, axis=0),
+        blend=row_sums(targets, blend_probabilities(models, fit.weights)),
+        nested=blends,
+        nested_blend=np.mean([row_sums(targets, blended) for blended in blends], axis=0),
         nested_single=np.mean(nested_singles, axis=0),
         nested_weights=np.concatenate(weights),
         nested_best=dict(zip(models_taken.tolist(), shares, strict=True)),
     )
 
 
-def _compare(
-    against: str,
-    blend: Array,
-    other: Array,
-    patients: NDArray[Any],
-    votes: Array,
-    fit_rows: Objective,
-) -> Comparison:
-    differences: dict[str, Difference | None] = {}
-    for name, fewest in OBJECTIVES.items():
-        scored = votes >= fewest
-        differences[name] = (
-            paired_difference(blend[scored], other[scored], patients[scored])
-            if scored.any()
-            else None
+def _mean_of(repeats: Sequence[Mapping[str, float | None]]) -> Scores:
+    """Means by name; what is None is so in every repeat, for their rows are the same."""
+    means: Scores = {}
+    for name in repeats[0]:
+        known = [value for scores in repeats if (value := scores[name]) is not None]
+        means[name] = float(np.mean(known)) if known else None
+    return means
+
+
+def _chosen(fit_rows: Objective, votes: Array, patients: NDArray[Any]) -> NDArray[np.bool_]:
+    """The (n,) rows to fit on; nested estimates need two patients among them."""
+    chosen: NDArray[np.bool_] = votes >= OBJECTIVES[fit_rows]
+    if not chosen.any():
+        raise PredictionError(
+            f"a blend for {fit_rows} needs rows of at least {OBJECTIVES[fit_rows]} votes",
+            got="none",
+            fix="Fit on the rows of another objective.",
         )
-    fitted = differences[fit_rows]
-    return Comparison(against, differences, fitted.verdict if fitted is not None else "tie")
-
-
-def _row_kl(targets: Array, probabilities: Array) -> Array:
-    rows: Array = kl_terms(targets, probabilities).sum(axis=1)
-    return rows
+    if len(np.unique(patients[chosen])) < 2:
+        raise PredictionError(
+            f"a blend for {fit_rows} needs rows of at least two patients",
+            got="one patient",
+            fix="What one patient's rows choose must be scored on another's: use more data"
+            " or the rows of another objective.",
+        )
+    return chosen
 
 
 def _check_inputs(
@@ -317,14 +300,3 @@ def _check_inputs(
             f"there must be one patient and one number of votes for each of {n_rows} rows",
             got=f"{patients.shape} and {votes.shape}",
         )
-
-
-def _difference_json(difference: Difference) -> dict[str, float | str | None]:
-    ends = (difference.low, difference.high)
-    low, high = (end if np.isfinite(end) else None for end in ends)
-    return {
-        "mean": difference.mean,
-        "low": low,
-        "high": high,
-        "verdict": difference.verdict,
-    }

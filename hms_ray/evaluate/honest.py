@@ -15,8 +15,13 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from hms_ray.errors import PredictionError
-from hms_ray.evaluate.blend import blend_probabilities, check_models, simplex_weights
-from hms_ray.evaluate.metric import Array, check_distributions, kl_terms
+from hms_ray.evaluate.blend import (
+    blend_probabilities,
+    check_models,
+    check_row_weights,
+    simplex_weights,
+)
+from hms_ray.evaluate.metric import Array, check_distributions, name_rows, row_sums
 
 CONFIDENCE: Final = 0.95
 SMALLEST_DIFFERENCE: Final = 1e-9
@@ -90,7 +95,8 @@ def clustered_interval(rows: ArrayLike, patients: ArrayLike) -> Interval:
         patients: (n,) patient of each row.
 
     Raises:
-        PredictionError: without rows, or where the two do not fit.
+        PredictionError: without rows, where the two do not fit, or a score is not
+            finite.
     """
     scores, sums, sizes = _by_patient(rows, patients)
     mean, n_rows, n_patients = float(scores.mean()), len(scores), len(sizes)
@@ -145,22 +151,25 @@ def patient_bootstrap(
         PredictionError: as ``clustered_interval``.
     """
     scores, sums, sizes = _by_patient(rows, patients)
-    n_patients = len(sizes)
+    mean, n_rows, n_patients = float(scores.mean()), len(scores), len(sizes)
+    if n_patients < 2:
+        return Interval(mean, -np.inf, np.inf, n_rows, n_patients)
     counts = generator.multinomial(n_patients, np.full(n_patients, 1 / n_patients), size=n)
     means = (counts @ sums) / (counts @ sizes)
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
-    return Interval(float(scores.mean()), float(low), float(high), len(scores), n_patients)
+    return Interval(mean, float(low), float(high), n_rows, n_patients)
 
 
 def patient_groups(
     patients: ArrayLike, n_splits: int, seed: int, row_weights: ArrayLike | None = None
 ) -> NDArray[np.int64]:
-    """Deals patients into splits of about the same size, at random.
+    """Deals patients into splits of about the same row weight, at random.
 
     Patients come in a random order, each to the split with the smallest row weight
-    so far, then with the fewest rows. So the weighted rows are spread too: with two
-    patients that have any, every split's complement has some.
+    so far, the number of rows deciding between equals. So with two patients that have
+    any weight, every split's complement has some; but where few rows have weight,
+    splits of the same weight can differ much in their rows.
 
     Args:
         patients: (n,) patient of each row.
@@ -172,7 +181,8 @@ def patient_groups(
         (n,) int64, the split of each row, from 0.
 
     Raises:
-        PredictionError: where there are fewer patients than splits.
+        PredictionError: where there are fewer patients than splits, or the row
+            weights do not fit.
     """
     known, number = np.unique(np.asarray(patients), return_inverse=True)
     if not 2 <= n_splits <= len(known):
@@ -180,7 +190,7 @@ def patient_groups(
             "splits by patient must number from 2 to the number of patients",
             got=f"{n_splits} splits for {len(known)} patients",
         )
-    weights = None if row_weights is None else np.asarray(row_weights, np.float64)
+    weights = check_row_weights(row_weights, len(number))
     heavy = np.bincount(number, weights=weights, minlength=len(known))
     sizes = np.bincount(number, minlength=len(known))
     loads = [(0.0, 0)] * n_splits
@@ -213,13 +223,18 @@ def nested_blend(
             blended all the same.
 
     Raises:
-        PredictionError: as ``simplex_weights`` and ``patient_groups``, and where the
-            rows with weight all belong to one patient.
+        PredictionError: as ``simplex_weights`` and ``patient_groups``, and where
+            patients are not one a row, or the rows with weight all belong to one.
     """
     checked = check_distributions(targets, "targets")
     models = check_models(probabilities, len(checked))
-    weights = np.ones(len(checked)) if row_weights is None else np.asarray(row_weights, np.float64)
-    split = patient_groups(patients, n_splits, seed, weights)
+    weights = check_row_weights(row_weights, len(checked))
+    owners = np.asarray(patients)
+    if owners.shape != (len(checked),):
+        raise PredictionError(
+            f"there must be one patient for each of {len(checked)} rows", got=str(owners.shape)
+        )
+    split = patient_groups(owners, n_splits, seed, weights)
     fitted = np.empty((n_splits, len(models)))
     blended = np.empty(checked.shape)
     for number in range(n_splits):
@@ -256,7 +271,7 @@ def nested_choice(scores: Array, split: NDArray[np.int64], row_weights: Array) -
 
 def model_scores(targets: Array, models: NDArray[np.floating]) -> Array:
     """KL of each model and row, (M, n) float64; nothing is checked."""
-    return np.stack([kl_terms(targets, model.astype(np.float64)).sum(axis=1) for model in models])
+    return np.stack([row_sums(targets, model.astype(np.float64)) for model in models])
 
 
 def _by_patient(rows: ArrayLike, patients: ArrayLike) -> tuple[Array, Array, Array]:
@@ -270,6 +285,13 @@ def _by_patient(rows: ArrayLike, patients: ArrayLike) -> tuple[Array, Array, Arr
         )
     if not len(scores):
         raise PredictionError("an interval needs rows", got="none")
+    broken = np.flatnonzero(~np.isfinite(scores))
+    if len(broken):
+        raise PredictionError(
+            "row scores must be finite numbers",
+            got=str(scores[broken[0]]),
+            where=f"{len(broken)} row(s): {name_rows(broken.tolist())}",
+        )
     _, number = np.unique(owners, return_inverse=True)
     sums = np.bincount(number, weights=scores).astype(np.float64)
     return scores, sums, np.bincount(number).astype(np.float64)

@@ -7,7 +7,6 @@ refused, because every score made of it would be wrong without a sign of it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -21,6 +20,7 @@ from numpy.typing import ArrayLike
 from hms_ray.competition.schema import PROBABILITY_COLUMNS
 from hms_ray.errors import PredictionError
 from hms_ray.evaluate.metric import Array, check_distributions, name_rows
+from hms_ray.files import replacing
 
 KEY_COLUMNS: Final = ("row_id", "eeg_id", "patient_id", "fold")
 OOF_COLUMNS: Final = (*KEY_COLUMNS, *PROBABILITY_COLUMNS)
@@ -146,13 +146,8 @@ def write_oof(path: str | Path, oof: pd.DataFrame) -> None:
     path = Path(path)
     _check_columns(oof, path)
     table = pa.Table.from_pandas(oof[list(OOF_COLUMNS)], preserve_index=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with replacing(path) as draft:
         pq.write_table(table, draft)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def read_oof(path: str | Path, rows: pd.DataFrame | None = None) -> pd.DataFrame:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from hms_ray.evaluate.blend_report import BEST_SINGLE, BEST_TRIAL, BlendReport, Comparison
+from hms_ray.evaluate.blend_report import BEST_SINGLE, BEST_TRIAL, BlendReport
+from hms_ray.evaluate.comparison import Comparison
 from hms_ray.evaluate.honest import Difference
 from hms_ray.evaluate.metric import OBJECTIVES
 from hms_ray.report.text_table import (
@@ -75,7 +76,7 @@ def _weights(report: BlendReport, width: int) -> list[str]:
     lines = text_table([*columns, Column("model", names, right=False)])
     if len(shown) < len(weights):
         lines.append(f"weight 0: {len(weights) - len(shown)} other model(s)")
-    if any(report.optimistic):
+    if any(report.optimistic[number] for number in shown):
         lines.append(OPTIMISTIC_LEGEND)
     return lines
 
@@ -124,33 +125,41 @@ def _verdict(report: BlendReport, width: int) -> list[str]:
     for comparison in report.comparisons:
         if comparison.against == BEST_SINGLE:
             continue
-        difference = comparison.differences[report.fit_rows]
-        if difference is None:
-            continue
-        if math.isfinite(difference.low):
-            interval = f"95% interval {difference.low:+.4f} to {difference.high:+.4f}"
-        else:
-            interval = "no interval: one patient only"
+        difference, bootstrap = comparison.fitted, comparison.bootstrap
         other = comparison.against
         if other == BEST_TRIAL:
-            other += f" ({report.names[report.best]})"
+            other += f", in sample ({report.names[report.best]})"
         verdict = {
             "tie": "a tie with",
             "better": "better than",
             "worse": "worse than",
         }[comparison.verdict]
-        text = f"On {_tier(report.fit_rows)} the blend is {verdict} {other}: "
-        lines += wrapped(f"{text}{difference.mean:+.4f}, {interval}.", width)
+        text = (
+            f"On {_tier(report.fit_rows)} the blend is {verdict} {other}: "
+            f"{difference.mean:+.4f}, "
+            f"95% interval {difference.low:+.4f} to {difference.high:+.4f} "
+            f"(bootstrap {bootstrap.low:+.4f} to {bootstrap.high:+.4f})."
+        )
+        lines += wrapped(text, width)
     text = (
         f"Nested: fitted or chosen on other patients, {report.n_splits} splits, "
         f"mean of {report.n_repeats}."
     )
-    return [*lines, *wrapped(text, width)]
+    lines += wrapped(text, width)
+    n_optimistic = sum(report.optimistic)
+    if n_optimistic:
+        text = (
+            f"Optimistic: the checkpoints of {n_optimistic} of {len(report.names)} models were "
+            "chosen on the rows that are scored here, which flatters every figure above."
+        )
+        lines += wrapped(text, width)
+    return lines
 
 
 def _alternative(comparison: Comparison) -> str:
-    nested = comparison.against == BEST_SINGLE
-    return f"{comparison.against}, nested" if nested else comparison.against
+    """The alternative, and on which rows it was chosen; short, for three columns follow."""
+    short = {BEST_TRIAL: f"{BEST_SINGLE}, in sample", BEST_SINGLE: f"{BEST_SINGLE}, nested"}
+    return short.get(comparison.against, comparison.against)
 
 
 def _tier(objective: str) -> str:

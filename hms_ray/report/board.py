@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from hms_ray.config import Parameter
 from hms_ray.config_file import parameter_values
 from hms_ray.evaluate.metric import OBJECTIVES
+from hms_ray.files import replacing
 
 if TYPE_CHECKING:
     from tensorboard.compat.proto.event_pb2 import Event
@@ -40,6 +40,8 @@ CURVES: Final = (*OBJECTIVES, "train_loss", "learning_rate")
 KEPT: Final = "kept/"
 """Prefix of the scores of the checkpoint that was kept; the HParams view shows these."""
 METRICS: Final = ("kl_10", "kl_4", "kl_all")
+_ANY_TEXT: Final[dict[str, Any]] = {"kind": "text", "values": []}
+"""Declared where studies search a path with values of different kinds."""
 
 
 def declare_experiment(
@@ -68,7 +70,8 @@ def declare_experiment(
     described["metrics"] = list(dict.fromkeys([*metrics, *described["metrics"]]))
     summary = _experiment_summary(described, created_s)
     _write_events(root / FILE_NAME, [_event(created_s, 0, summary)])
-    _replace(root / DECLARATION, json.dumps(described, indent=1).encode())
+    with replacing(root / DECLARATION) as draft:
+        draft.write_text(json.dumps(described, indent=1), encoding="utf-8")
 
 
 def write_fold(
@@ -189,8 +192,9 @@ def _merged(known: dict[str, Any] | None, new: dict[str, Any]) -> dict[str, Any]
     """What two studies search under one path; text where their kinds differ."""
     if known is None or known == new:
         return new
-    if known["kind"] != new["kind"]:
-        return {"kind": "text", "values": []}
+    if known == _ANY_TEXT or known["kind"] != new["kind"]:
+        # Once kinds differed, no list of values holds what all studies show.
+        return _ANY_TEXT
     if "values" in known and "values" in new:
         return {**new, "values": list(dict.fromkeys([*known["values"], *new["values"]]))}
     if new["kind"] != "number":
@@ -289,14 +293,5 @@ def _write_events(path: Path, events: Iterable[Event]) -> None:
     first = Event(wall_time=written[0].wall_time if written else 0.0, file_version="brain.Event:2")
     for event in (first, *written):
         records.write(event.SerializeToString())
-    _replace(path, buffer.getvalue())
-
-
-def _replace(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".draft-{path.name.rpartition('.')[2]}-{os.getpid()}")
-    try:
-        draft.write_bytes(content)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    with replacing(path) as draft:
+        draft.write_bytes(buffer.getvalue())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import pandas as pd
 
 from hms_ray.config import Objective
 from hms_ray.evaluate.metric import OBJECTIVES
+from hms_ray.files import replacing
 from hms_ray.report.blend_table import render_blend
 from hms_ray.report.text_table import (
     OPTIMISTIC_LEGEND,
@@ -81,14 +81,8 @@ def leaderboard(
 
 def write_csv(frame: pd.DataFrame, path: str | Path) -> None:
     """Writes a leaderboard with every column, whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with replacing(path) as draft:
         frame.to_csv(draft, index=False, float_format="%.10g")
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def render(frame: pd.DataFrame, width: int = WIDTH) -> str:
@@ -216,15 +210,20 @@ def _any(frame: pd.DataFrame, mark: str) -> bool:
 
 
 def _varies(values: pd.Series[Any]) -> bool:
-    return len({_shown(value) for value in values}) > 1
+    # Not as shown: three digits would hide that learning rates differ a little.
+    return len({"-" if _is_missing(value) else str(value) for value in values}) > 1
 
 
 def _plain(value: Any) -> Any:
     return json.dumps(value) if isinstance(value, (list, tuple, dict)) else value
 
 
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
 def _shown(value: Any) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if _is_missing(value):
         return "-"
     if isinstance(value, float):
         return f"{value:.3g}"

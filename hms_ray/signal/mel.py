@@ -3,8 +3,10 @@
 Equal to ``librosa.feature.melspectrogram`` (1,024-point transform, periodic Hann
 window zero-padded and centred, frames centred on multiples of the hop, zeros
 beyond the ends, 128 Slaney mels from 0 to 20 Hz) and ``librosa.power_to_db``. Only
-the coefficients that some mel uses are computed, as one matrix product over
-frames as long as the window.
+the coefficients that some mel uses are computed, as matrix products over frames as
+long as the window. With time counted from a frame's centre the window is even, so
+cosines see only the even part of a frame and sines only its odd part: half the
+products. The shift of time changes phases, not magnitudes.
 """
 
 from __future__ import annotations
@@ -87,10 +89,15 @@ def mel_power(signals: Tensor, window: int, hop: int, n_frames: int) -> Tensor:
     before = bank.before
     after = max(0, (n_frames - 1) * hop - before + window - n)
     padded = F.pad(signals.reshape(-1, n), (before, after))
-    frames = padded.unfold(-1, window, hop)[:, :n_frames].transpose(1, 2)
-    parts = torch.matmul(bank.basis, frames).square_()
-    half = parts.shape[1] // 2
-    power = parts[:, :half].add_(parts[:, half:])
+    frames = padded.unfold(-1, window, hop)[:, :n_frames]
+    half = (window - 1) // 2
+    later, earlier = frames[..., window - half :], frames[..., 1 : half + 1].flip(-1)
+    even = frames.new_empty(len(frames), n_frames, half + 1)
+    even[..., 0] = frames[..., window // 2]
+    torch.add(later, earlier, out=even[..., 1:])
+    real = torch.matmul(bank.cosines, even.transpose(1, 2)).square_()
+    imaginary = torch.matmul(bank.sines, (later - earlier).transpose(1, 2)).square_()
+    power = real.add_(imaginary)
     mels = power[:, bank.low_bin].mul_(bank.low_weight)
     mels.addcmul_(power[:, bank.high_bin], bank.high_weight)
     return mels.reshape(batch, n_signals, N_MELS, n_frames)
@@ -102,7 +109,9 @@ class _Bank:
 
     Attributes:
         before: samples of a frame before its centre.
-        basis: (2 x bins, window), windowed cosines, then windowed sines.
+        cosines: (bins, 1 + (window - 1) // 2), windowed; the first is of the centre, 0 if
+            that lies between two samples, then those after it.
+        sines: (bins, (window - 1) // 2), windowed, of the samples after the centre.
         low_bin: (128,) first row of the bins that a mel uses; it uses at most two.
         high_bin: (128,) the other one.
         low_weight: (128, 1).
@@ -110,7 +119,8 @@ class _Bank:
     """
 
     before: int
-    basis: Tensor
+    cosines: Tensor
+    sines: Tensor
     low_bin: Tensor
     high_bin: Tensor
     low_weight: Tensor
@@ -121,10 +131,12 @@ class _Bank:
 def _bank(window: int, device: str) -> _Bank:
     weights = mel_weights()
     bins = np.flatnonzero(weights.any(axis=0))
-    before = MEL_N_FFT // 2 - (MEL_N_FFT - window) // 2
-    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
-    angle = 2 * np.pi * np.outer(bins, np.arange(window) - before) / MEL_N_FFT
-    basis = np.concatenate([np.cos(angle), np.sin(angle)]) * hann
+    # Sample 0 of a periodic Hann window is 0 and has no mirror image.
+    after = np.arange(window - (window - 1) // 2, window) - window / 2
+    time = np.concatenate([[0.0], after])
+    hann = 0.5 + 0.5 * np.cos(2 * np.pi * time / window)
+    hann[0] = 1 - window % 2
+    angle = 2 * np.pi * np.outer(bins, time) / MEL_N_FFT
     # Mels lie closer together than bins, so a triangle covers one bin or two neighbours.
     low = np.array([np.flatnonzero(row)[0] for row in weights[:, bins]])
     high = np.minimum(low + 1, len(bins) - 1)
@@ -136,8 +148,9 @@ def _bank(window: int, device: str) -> _Bank:
         return torch.from_numpy(values.astype(np.float32)).to(device)
 
     return _Bank(
-        before=before,
-        basis=constant(basis),
+        before=MEL_N_FFT // 2 - (MEL_N_FFT - window) // 2,
+        cosines=constant(np.cos(angle) * hann),
+        sines=constant((np.sin(angle) * hann)[:, 1:]),
         low_bin=torch.from_numpy(low).to(device),
         high_bin=torch.from_numpy(high).to(device),
         low_weight=constant(low_weight[:, None]),

@@ -53,7 +53,7 @@ MEL_TOP_DB: Final = 80.0
 """Depth of an image below its largest power."""
 FIXED_SCALE_DB: Final = 10.0
 """``mel_fixed``: decibels above 1 microvolt squared per hertz that become 1. So scaled, the
-windows of the real sample have mean 0.2 and deviation 1.1."""
+windows of the real sample have mean 0.0 and deviation 1.1."""
 FIXED_FLOOR_DB: Final = -60.0
 """``mel_fixed``: smallest value, a thousandth of an amplifier's noise; what is flat has it."""
 FILTER_ORDER: Final = 4

@@ -20,6 +20,8 @@ from hms_ray.signal.tapers import log_density_images
 _CPU_WINDOWS = 1
 """One window's frames stay in the cache of a core; two make it slower."""
 _GPU_WINDOWS = 64
+_GPU_VALUES = 2**28
+"""Largest number of overlapping frames' samples at once: 1 GiB."""
 
 
 @torch.no_grad()
@@ -35,13 +37,19 @@ def windows_of(eeg: Tensor, recipe: EegRecipe | RawRecipe) -> Tensor:
     layout = layout_of(recipe)
     shape = (len(eeg), len(layout.panels), layout.n_frequencies, layout.n_times)
     made = torch.empty(shape, dtype=torch.float32, device=eeg.device)
-    at_once = _CPU_WINDOWS if eeg.device.type == "cpu" else _GPU_WINDOWS
+    at_once = _CPU_WINDOWS if eeg.device.type == "cpu" else _gpu_windows(recipe)
     # A caller's autocast would round the products to bfloat16.
     with torch.autocast(eeg.device.type, enabled=False):
         for start in range(0, len(eeg), at_once):
             part = slice(start, start + at_once)
             made[part] = _made(bipolar_signals(eeg[part], recipe), recipe)
     return made
+
+
+def _gpu_windows(recipe: EegRecipe | RawRecipe) -> int:
+    samples = 1 if isinstance(recipe, RawRecipe) else recipe.frame_samples
+    values = len(pairs_used(recipe)) * layout_of(recipe).n_times * samples
+    return max(1, min(_GPU_WINDOWS, _GPU_VALUES // values))
 
 
 def bipolar_signals(eeg: Tensor, recipe: EegRecipe | RawRecipe) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +11,12 @@ from hms_ray.competition.schema import TARGET_COLUMNS
 from hms_ray.config import Objective
 from hms_ray.errors import StudyError
 from hms_ray.evaluate.blend import blend_probabilities
-from hms_ray.evaluate.blend_report import BlendReport, blend_report
-from hms_ray.evaluate.metric import Array
+from hms_ray.evaluate.blend_report import SIMPLEX, BlendReport, blend_report
+from hms_ray.evaluate.metric import OBJECTIVES, Array
 from hms_ray.evaluate.oof import OOF_COLUMNS, probabilities_of, write_oof
 from hms_ray.report.blend_table import render_blend
+from hms_ray.study.files import damaged, json_text, read_json, write_text
 from hms_ray.study.folder import StudyFolder
-from hms_ray.study.trial import json_text, write_text
 
 
 def blend_study(
@@ -38,13 +37,15 @@ def blend_study(
         results: folder of all studies.
         fit_rows: rows that the weights are fitted on; the study's objective if absent.
         n_splits: groups of patients for the nested estimates.
-        seed: of those groups.
+        seed: of those groups and of the bootstrap.
 
     Returns:
         The table to print, at most 80 columns wide.
 
     Raises:
-        StudyError: where there is no such study, or no finished trial in it.
+        StudyError: where there is no such study, no finished trial in it, or one whose
+            predictions are absent or damaged.
+        PredictionError: where the rows to fit on are not of two patients at least.
     """
     if n_splits < 2:
         raise StudyError("a nested estimate needs at least two groups of patients", got=n_splits)
@@ -83,16 +84,41 @@ def _write(
 def best_scores(folder: StudyFolder) -> dict[str, dict[str, float | None]]:
     """Scores of the best trial and, once there is one, the nested ones of the blend.
 
+    A blend stays as it was made: where trials ended since, or are gone, its name
+    says how many it is of.
+
     Raises:
-        StudyError: where no trial is finished.
+        StudyError: where no trial is finished, or ``blend.json`` is damaged.
     """
     finished = folder.finished_trials()
     if not finished:
         raise StudyError("the study needs a finished trial", got="none", where=folder.path)
-    mark = " (optimistic)" if finished[0].optimistic else ""
-    scores = {f"best trial {finished[0].number:04d}{mark}": finished[0].scores}
+    scores = {
+        f"best trial {finished[0].number:04d}{_mark(finished[0].optimistic)}": finished[0].scores
+    }
     file = folder.path / "blend" / "blend.json"
-    if file.is_file():
-        blend = json.loads(file.read_text(encoding="utf-8"))
-        scores["blend, nested by patient"] = blend["methods"]["simplex weights"]["nested"]
+    if not file.is_file():
+        return scores
+    fix = f"Blend the study again: hms-ray blend {folder.name}"
+    blend = read_json(file, dict, fix)
+    try:
+        title = _title(set(blend["weights"]), {f"{trial.number:04d}" for trial in finished})
+        title += _mark(bool(blend["optimistic"]))
+        scores[title] = {name: blend["methods"][SIMPLEX]["nested"][name] for name in OBJECTIVES}
+    except (KeyError, TypeError) as error:
+        raise damaged(file, error, fix) from None
     return scores
+
+
+def _title(members: set[str], finished: set[str]) -> str:
+    """The blend's name, with what tells it from a blend of today's trials."""
+    gone = len(members - finished)
+    if gone:
+        return f"blend of {len(members)} trials, {gone} gone, nested"
+    if members != finished:
+        return f"blend of {len(members)} of {len(finished)} trials, nested"
+    return "blend, nested by patient"
+
+
+def _mark(optimistic: bool) -> str:
+    return " (optimistic)" if optimistic else ""

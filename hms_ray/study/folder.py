@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,23 +14,27 @@ from hms_ray.config_file import load_space
 from hms_ray.errors import StudyError
 from hms_ray.evaluate.oof import write_oof
 from hms_ray.experiment import ExperimentResult
-from hms_ray.fold_store import STORE_NAME
 from hms_ray.prepare import Prepared
 from hms_ray.report.table import leaderboard, render, write_csv
+from hms_ray.study.files import json_text, read_json, write_text
 from hms_ray.study.identity import differences, study_identity
-from hms_ray.study.ties import tied_with_best
-from hms_ray.study.trial import (
-    StoredTrial,
-    json_text,
-    read_trial,
-    trial_draft,
-    write_text,
-    yaml_text,
+from hms_ray.study.new import (
+    FORMAT,
+    JOURNAL,
+    ROWS_FILE,
+    SPACE_FILE,
+    STUDY_FILE,
+    checked_name,
+    is_vacant,
+    locked,
+    write_new,
+    write_space,
 )
+from hms_ray.study.ties import tied_with_best
+from hms_ray.study.trial import StoredTrial, read_trial, trial_draft
 
-RESERVED = frozenset({STORE_NAME, "local"})
 MOST_DIFFERENCES = 5
-FORMAT = 1
+TRIALS = "trials"
 
 
 class StudyFolder:
@@ -47,16 +49,12 @@ class StudyFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        try:
-            self._study = json.loads((self.path / "study.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        file = self.path / STUDY_FILE
+        if not file.exists():
             raise StudyError(
-                "a study must exist before it is read", got="no study.json", where=self.path
-            ) from None
-        except (OSError, ValueError) as error:
-            raise StudyError(
-                "study.json must be readable", got=str(error), where=self.path
-            ) from None
+                "a study must exist before it is read", got=f"no {STUDY_FILE}", where=self.path
+            )
+        self._study = read_json(file, dict)
         if self._study.get("format") != FORMAT:
             raise StudyError(
                 f"a study's folder must have format {FORMAT}",
@@ -64,6 +62,8 @@ class StudyFolder:
                 where=self.path,
                 fix="It was made with another version of hms_ray: use that, or another name.",
             )
+        if not isinstance(self._study.get("identity"), dict):
+            raise StudyError(f"{STUDY_FILE} must say what was searched", got="nothing", where=file)
 
     @classmethod
     def open(cls, study: str | Path, results: str | Path = "results") -> StudyFolder:
@@ -99,44 +99,23 @@ class StudyFolder:
                 study or other files. Nothing is written then.
             ModelError: where a weights file cannot be read.
         """
-        path = Path(results) / _checked_name(name)
+        path = Path(results) / checked_name(name)
         identity = study_identity(space, prepared)
-        if (path / "study.json").is_file():
-            folder = cls(path)
-            if folder._differs(identity) and not (path / "trials").exists():
-                # Nothing came of it, so there is nothing to protect: a group that did
-                # not fit must not force the study to be called otherwise.
-                with folder.lock():
-                    folder.journal.unlink(missing_ok=True)
-                    folder = cls._write_new(path, identity, space, prepared)
-            folder._require_same(identity)
-        else:
-            if path.exists() and not _is_vacant(path):
-                raise StudyError(
-                    "a new study needs a folder of its own",
-                    got="other files" if path.is_dir() else "a file",
-                    where=path,
-                    fix="Give another name with --study.",
-                )
-            folder = cls._write_new(path, identity, space, prepared)
+        if _is_to_be_made(path, identity):
+            path.mkdir(parents=True, exist_ok=True)
+            with locked(path):
+                # Another command may have made it just now, or ended a trial of it.
+                if _is_to_be_made(path, identity):
+                    write_new(path, identity, space, prepared)
+        folder = cls(path)
+        folder._require_same(identity)
         return folder
 
-    @classmethod
-    def _write_new(
-        cls, path: Path, identity: Mapping[str, Any], space: Space, prepared: Prepared
-    ) -> StudyFolder:
-        path.mkdir(parents=True, exist_ok=True)
-        prepared.rows().to_parquet(path / "rows.parquet", index=False)
-        _write_space(path, space)
-        # Last: a folder with this file is a study that can be read.
-        write_text(path / "study.json", json_text({"format": FORMAT, "identity": identity}))
-        return cls(path)
-
-    def _differs(self, identity: Mapping[str, Any]) -> bool:
-        return bool(differences(self._study["identity"], identity))
+    def _differences(self, identity: Mapping[str, Any]) -> list[str]:
+        return differences(self._study["identity"], identity)
 
     def _require_same(self, identity: Mapping[str, Any]) -> None:
-        changed = differences(self._study["identity"], identity)
+        changed = self._differences(identity)
         if changed:
             more = len(changed) - MOST_DIFFERENCES
             raise StudyError(
@@ -155,7 +134,7 @@ class StudyFolder:
     @property
     def journal(self) -> Path:
         """File of Optuna's journal."""
-        return self.path / "optuna.journal"
+        return self.path / JOURNAL
 
     @property
     def scratch(self) -> Path:
@@ -164,7 +143,7 @@ class StudyFolder:
 
     def space(self) -> Space:
         """The resolved search space."""
-        return load_space(self.path / "space.yaml")
+        return load_space(self.path / SPACE_FILE)
 
     def keep_space(self, space: Space) -> None:
         """Stores the space of the command that runs the study, which must hold the lock.
@@ -172,15 +151,15 @@ class StudyFolder:
         Args:
             space: one that ``create`` took as this study's.
         """
-        _write_space(self.path, space)
+        write_space(self.path, space)
 
     def rows(self) -> pd.DataFrame:
         """The study's training rows with votes, targets and folds."""
-        return pd.read_parquet(self.path / "rows.parquet")
+        return pd.read_parquet(self.path / ROWS_FILE)
 
     def trial_path(self, number: int) -> Path:
         """Folder of a trial, whether it exists or not."""
-        return self.path / "trials" / f"{number:04d}"
+        return self.path / TRIALS / f"{number:04d}"
 
     def trial(self, number: int) -> StoredTrial | None:
         """A trial's result; None where it has none yet.
@@ -192,9 +171,7 @@ class StudyFolder:
 
     def trials(self) -> list[StoredTrial]:
         """All trials with a result, finished or failed, by number."""
-        numbers = [
-            int(path.name) for path in (self.path / "trials").glob("*") if path.name.isdigit()
-        ]
+        numbers = [int(path.name) for path in (self.path / TRIALS).glob("*") if path.name.isdigit()]
         found = [self.trial(number) for number in sorted(numbers)]
         return [trial for trial in found if trial is not None]
 
@@ -237,7 +214,10 @@ class StudyFolder:
         reason: str,
         details: str = "",
     ) -> None:
-        """Stores why a trial failed: one line, and all details in ``error.txt``."""
+        """Stores why a trial failed: one line, and all details in ``error.txt``.
+
+        A result that is there stays: it was written before its process was lost.
+        """
         data = {
             "number": number,
             "point": dict(point),
@@ -248,6 +228,9 @@ class StudyFolder:
             "fold_minutes": 0.0,
             "reason": reason,
         }
+        done = self.trial(number)
+        if done is not None and done.finished:
+            return
         with trial_draft(self.trial_path(number), experiment, data) as draft:
             (draft / "error.txt").write_text(details or reason, encoding="utf-8")
 
@@ -276,9 +259,13 @@ class StudyFolder:
         write_csv(self.leaderboard(), self.path / "leaderboard.csv")
 
     def record_run(self, environment: Mapping[str, Any]) -> None:
-        """Adds versions and machines of one run to ``environment.json``."""
+        """Adds versions and machines of one run to ``environment.json``.
+
+        Raises:
+            StudyError: where that file is damaged.
+        """
         file = self.path / "environment.json"
-        runs = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
+        runs = read_json(file, list, "Move that file away.") if file.is_file() else []
         write_text(file, json_text([*runs, dict(environment)]))
 
     @contextmanager
@@ -288,41 +275,29 @@ class StudyFolder:
         Raises:
             StudyError: where another command holds it.
         """
-        with (self.path / ".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise StudyError(
-                    "a study is run by one command at a time",
-                    got="another one at work",
-                    where=self.path,
-                    fix="Wait for it, or stop it first.",
-                ) from None
+        with locked(self.path):
             yield
 
 
-def _is_vacant(path: Path) -> bool:
-    """Whether a folder holds nothing but what a kill at the very start leaves."""
-    if not path.is_dir():
-        return False
-    names = {file.name for file in path.iterdir()}
-    # Without the rows, which are written first, space.yaml is a file of the user's.
-    left = {"rows.parquet", "space.yaml"} if "rows.parquet" in names else set()
-    return names <= left | {".lock"}
+def _is_to_be_made(path: Path, identity: Mapping[str, Any]) -> bool:
+    """Whether a folder is free, or holds another study that nothing came of.
 
+    Nothing came of it, so there is nothing to protect: a group that did not fit must
+    not force the study to be called otherwise.
 
-def _write_space(path: Path, space: Space) -> None:
-    write_text(path / "space.yaml", yaml_text(space.model_dump(mode="json", by_alias=True)))
-
-
-def _checked_name(name: str) -> str:
-    if not name or name in RESERVED or name.startswith(".") or {"/", "\\", "\0"} & set(name):
+    Raises:
+        StudyError: where it holds other files.
+    """
+    if (path / STUDY_FILE).is_file():
+        return not (path / TRIALS).exists() and bool(StudyFolder(path)._differences(identity))
+    if path.exists() and not is_vacant(path):
         raise StudyError(
-            "a study's name must be a plain folder name",
-            got=name,
-            fix=f"No slashes, no leading dot, and none of {', '.join(sorted(RESERVED))}.",
+            "a new study needs a folder of its own",
+            got="other files" if path.is_dir() else "a file",
+            where=path,
+            fix="Give another name with --study.",
         )
-    return name
+    return True
 
 
 def print_leaderboard(study: str | Path, results: str | Path) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from hms_ray.config import ModelConfig, Space
 from hms_ray.config_file import parameter_values
 from hms_ray.prepare import Prepared
+
+_WEIGHTS_PATHS: Final = ("model", "model.weights_file")
+"""Searched paths whose values are, or hold, the path of a weights file."""
 
 
 def study_identity(space: Space, prepared: Prepared) -> dict[str, Any]:
@@ -15,7 +18,8 @@ def study_identity(space: Space, prepared: Prepared) -> dict[str, Any]:
 
     The number of trials, names, the path of a weights file and most resources may
     change from run to run; its content, the world size and the device class change
-    results and may not.
+    results and may not. A searched weights file may move where its choice has a label;
+    without one the path itself is what Optuna's journal knows the choice by.
 
     Raises:
         ModelError: where a weights file cannot be read.
@@ -25,7 +29,7 @@ def study_identity(space: Space, prepared: Prepared) -> dict[str, Any]:
     del experiment["name"], experiment["model"]["weights_file"], data["study"]["n_trials"]
     return {
         "experiment": experiment,
-        "search": data["search"],
+        "search": {path: _without_files(path, given) for path, given in data["search"].items()},
         "start": data["start"],
         "study": data["study"],
         "resources": {
@@ -41,11 +45,27 @@ def study_identity(space: Space, prepared: Prepared) -> dict[str, Any]:
     }
 
 
+def _without_files(path: str, parameter: dict[str, Any]) -> dict[str, Any]:
+    """A parameter without the paths of its labelled weights files (see ``_weights``)."""
+    labelled = parameter["choices"]
+    if path not in _WEIGHTS_PATHS or not isinstance(labelled, dict):
+        return parameter
+    return {
+        **parameter,
+        "choices": {
+            label: {name: below for name, below in value.items() if name != "weights_file"}
+            if isinstance(value, Mapping)
+            else None
+            for label, value in labelled.items()
+        },
+    }
+
+
 def _weights(space: Space) -> dict[str, str | None]:
     """Fingerprint of every weights file: the experiment's and each searched one's."""
     files = {"experiment": space.experiment.model.weights_file}
     for path, parameter in space.search.items():
-        if path not in ("model", "model.weights_file"):
+        if path not in _WEIGHTS_PATHS:
             continue
         for label, value in parameter_values(parameter).items():
             file = value.get("weights_file") if isinstance(value, Mapping) else value

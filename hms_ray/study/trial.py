@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import uuid
@@ -10,15 +9,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pandas as pd
-import yaml
 
 from hms_ray.config import Experiment
 from hms_ray.config_file import load_space
-from hms_ray.errors import StudyError
+from hms_ray.errors import PredictionError, StudyError
 from hms_ray.evaluate.oof import read_oof
+from hms_ray.study.files import damaged, json_text, read_json, yaml_text
+
+_FIX: Final = "Move that trial's folder away; its folds stay in the store."
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,15 @@ class StoredTrial:
         return load_space(self.path / "experiment.yaml").experiment
 
     def oof(self, rows: pd.DataFrame | None = None) -> pd.DataFrame:
-        """Out-of-fold predictions, in the order of ``rows`` and checked where given."""
-        return read_oof(self.path / "oof.parquet", rows)
+        """Out-of-fold predictions, in the order of ``rows`` and checked where given.
+
+        Raises:
+            StudyError: where they are absent, damaged or do not fit the rows.
+        """
+        try:
+            return read_oof(self.path / "oof.parquet", rows)
+        except PredictionError as error:
+            raise StudyError(error.rule, got=error.got, where=error.where, fix=_FIX) from None
 
 
 def read_trial(path: Path) -> StoredTrial | None:
@@ -77,8 +85,8 @@ def read_trial(path: Path) -> StoredTrial | None:
     file = path / "result.json"
     if not file.is_file():
         return None
+    data = read_json(file, dict, _FIX)
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
         return StoredTrial(
             number=data["number"],
             point=data["point"],
@@ -90,13 +98,8 @@ def read_trial(path: Path) -> StoredTrial | None:
             reason=data["reason"],
             path=path,
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StudyError(
-            "a trial's result must be readable",
-            got=f"{type(error).__name__}: {error}",
-            where=file,
-            fix="Move that trial's folder away; its folds stay in the store.",
-        ) from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise damaged(file, error, _FIX) from None
 
 
 @contextmanager
@@ -121,22 +124,3 @@ def trial_draft(path: Path, experiment: Experiment, result: Mapping[str, Any]) -
         os.rename(draft, path)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-
-
-def json_text(data: Any) -> str:
-    """Plain data as JSON; NaN is refused."""
-    return json.dumps(data, indent=1, allow_nan=False) + "\n"
-
-
-def yaml_text(data: Any) -> str:
-    """Plain data as YAML, in its own order."""
-    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
-
-
-def write_text(file: Path, text: str) -> None:
-    """Replaces a file as a whole, and only where it changes."""
-    if file.is_file() and file.read_text(encoding="utf-8") == text:
-        return
-    draft = file.with_name(f".{file.name}-{uuid.uuid4().hex}")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, file)

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 from ray import tune
 
 from hms_ray.config import Space
-from hms_ray.errors import StudyError
+from hms_ray.errors import HmsRayError, StudyError
 from hms_ray.evaluate.metric import OBJECTIVES
 from hms_ray.experiment import run_task
 from hms_ray.prepare import Prepared
@@ -260,7 +260,11 @@ class _Run:
             write_trial_logs(self._folder, trial, self._results)
         else:
             self._show({"event": "trial_failed", "trial": number, "reason": trial.reason})
-        self._folder.write_leaderboard()
+        try:
+            self._folder.write_leaderboard()
+        except HmsRayError as error:
+            # A damaged trial of the past must not end the search; the end will tell.
+            self._say(str(error))
 
     def result(self) -> StudyResult:
         """Sums up; a study without a finished trial is an error."""

@@ -52,7 +52,8 @@ def run_trial(config: dict[str, Any], job: StudyJob) -> dict[str, Any]:
     """Trains a trial's missing folds, scores it and writes its folder.
 
     An error becomes a result too: Tune then keeps the process for the next trial,
-    and repeats a trial only where its process was lost.
+    and repeats a trial only where its process was lost. One that was lost after it
+    had written its result is not run again.
 
     Args:
         config: ``number``, ``point`` and ``experiment`` of a proposal.
@@ -64,6 +65,9 @@ def run_trial(config: dict[str, Any], job: StudyJob) -> dict[str, Any]:
     folder = StudyFolder(job.study)
     number, point = int(config["number"]), dict(config["point"])
     experiment = Experiment.model_validate(config["experiment"])
+    done = folder.trial(number)
+    if done is not None and done.finished:
+        return dict(done.scores)
     try:
         result = _train(number, point, experiment, job)
         folder.write_trial(number, point, experiment, result)

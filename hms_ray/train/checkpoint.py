@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hms_ray.errors import ModelError
+from hms_ray.files import replacing
 
 
 def cpu_weights(model: nn.Module) -> dict[str, Tensor]:
@@ -23,16 +23,10 @@ def cpu_weights(model: nn.Module) -> dict[str, Tensor]:
 
 def save_weights(path: str | Path, weights: Mapping[str, Tensor]) -> None:
     """Writes weights beside their final place, then moves them there at once."""
-    path = Path(path)
-    draft = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
-    try:
-        with open(draft, "wb") as file:
-            torch.save(dict(weights), file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+    with replacing(path) as draft, draft.open("wb") as file:
+        torch.save(dict(weights), file)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def load_weights(path: str | Path) -> dict[str, Tensor]:

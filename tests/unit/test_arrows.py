@@ -9,7 +9,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "hms_ray"
 # Low to high: a room imports itself and rooms of lower layers only.
 LAYERS = [
-    {"errors"},
+    {"errors", "files"},
     {"config_recipes"},
     {"config_input"},
     {"config"},
@@ -35,6 +35,7 @@ LAYERS = [
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 WITHOUT_TORCH = {"errors", "config_recipes", "config_input", "config", "config_file"} | {
+    "files",
     "competition",
     "folds",
     "pack",

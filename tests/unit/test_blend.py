@@ -160,6 +160,22 @@ def test_models_without_worth_have_exactly_zero() -> None:
     assert np.count_nonzero(weights) <= 6
 
 
+@pytest.mark.parametrize(
+    ("concentration", "n_models", "one_hot", "seed"),
+    [(5.0, 8, False, 0), (0.02, 30, True, 1), (5.0, 30, True, 3)],
+)
+def test_no_weight_is_dust(concentration: float, n_models: int, one_hot: bool, seed: int) -> None:
+    # Problems whose search ends with weights of 1e-8 and less that are worth nothing.
+    generator = np.random.default_rng(seed)
+    models = generator.dirichlet(np.full(6, concentration), size=(n_models, 3))
+    models = np.eye(6)[models.argmax(axis=2)] if one_hot else models
+    targets = np.eye(6)[generator.integers(0, 6, size=3)]
+    targets = 0.5 * (targets + targets[::-1])
+    fit = simplex_weights(targets, models)
+    assert fit.weights[fit.weights > 0].min() >= 1e-7 * fit.weights.max()
+    assert fit.gap <= MOST_GAP
+
+
 def test_order_and_duplicates_do_not_matter() -> None:
     targets, models, generator = problem(9)
     fit = simplex_weights(targets, models)

@@ -233,6 +233,18 @@ def test_declaring_again_changes_nothing(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def test_kinds_that_differ_are_text_for_good(tmp_path: Path) -> None:
+    path = "training.weight"
+    rates = {path: Parameter(float=(0.1, 0.5))}
+    words = {path: Parameter(choices=["none", "low"])}
+    found = []
+    for parameters in (rates, words, words, rates):
+        declare_experiment(tmp_path, parameters)
+        found.append(json.loads((tmp_path / "hparams.json").read_text())["parameters"][path])
+    assert found[0] == {"kind": "number", "bounds": [0.1, 0.5]}
+    assert found[1:] == [{"kind": "text", "values": []}] * 3
+
+
 def test_a_damaged_declaration_is_made_again(tmp_path: Path) -> None:
     (tmp_path / "hparams.json").write_text("{")
     declare_experiment(tmp_path, PARAMETERS)

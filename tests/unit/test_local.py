@@ -34,6 +34,8 @@ def test_an_experiment_of_two_sources_is_trained_and_then_taken_from_the_store(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    # Starting a process takes longer than these windows.
+    monkeypatch.setattr("hms_ray.pack.build.default_workers", lambda: 1)
     simulate_folder(tmp_path / "data", n_patients=3, seed=3, processes=1)
     said = []
     for _ in range(2):

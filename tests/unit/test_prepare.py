@@ -42,6 +42,12 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Starting a process takes longer than these windows.
+    monkeypatch.setattr("hms_ray.pack.build.default_workers", lambda: 1)
+
+
 def ready(data_dir: Path, results: Path, policy: str = "keep", **options: Any) -> Prepared:
     experiment = make_space().experiment
     config = experiment.data.model_copy(update={"unusable": policy})

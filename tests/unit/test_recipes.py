@@ -96,6 +96,11 @@ def test_a_window_does_not_depend_on_its_batch(
     torch.testing.assert_close(together, alone, atol=1e-6, rtol=1e-6)
 
 
+def test_a_gpu_takes_fewer_windows_at_once_where_frames_are_many() -> None:
+    assert windows._gpu_windows(EegRecipe()) == windows._gpu_windows(RawRecipe()) == 64
+    assert windows._gpu_windows(EegRecipe(kind="stft", hop_samples=1)) == 4
+
+
 def test_a_callers_autocast_changes_nothing() -> None:
     eeg = noise_windows()
     plain = make_windows(eeg, EegRecipe())
@@ -191,6 +196,63 @@ def test_two_ways_of_writing_a_recipe_have_one_description(
 ) -> None:
     assert described(one) == described(other)
     assert described(one)["version"] == 1
+
+
+FRAMES = {"used_samples": 10_000, "gaps": "mean", "band": None, "clip_uv": None, "version": 1}
+MELS = {"window_samples": 128, "hop_samples": 39, "n_frames": 256, "n_fft": 1024, "n_mels": 128}
+DENSITY = {"n_fft": 1024, "first_bin": 3, "n_frequencies": 100, "log_low": -4.0, "log_high": 8.0}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "numbers"),
+    [
+        (EegRecipe(), FRAMES | MELS | {"highest_hz": 20.0, "amin": 1e-10, "top_db": 80.0}),
+        (
+            EegRecipe(kind="mel_fixed"),
+            FRAMES | MELS | {"highest_hz": 20.0, "scale_db": 10.0, "floor_db": -60.0},
+        ),
+        (
+            EegRecipe(kind="multitaper"),
+            {
+                **FRAMES,
+                **DENSITY,
+                "window_samples": 800,
+                "hop_samples": 400,
+                "n_frames": 24,
+                "decimals": 2,
+                "time_bandwidth": 2.0,
+                "n_tapers": 3,
+                "highpass_hz": 0.5,
+                "highpass_order": 4,
+            },
+        ),
+        (
+            EegRecipe(kind="stft"),
+            FRAMES | DENSITY | {"window_samples": 400, "hop_samples": 40, "n_frames": 241},
+        ),
+        (
+            RawRecipe(),
+            {
+                "version": 1,
+                "gaps": "mean",
+                "band": {"low_hz": 0.5, "high_hz": 20.0, "order": 4},
+                "clip_uv": 1024.0,
+                "rate_hz": 100,
+                "scale_uv": 32.0,
+                "n_samples": 5_000,
+            },
+        ),
+    ],
+    ids=str,
+)
+def test_descriptions_hold_these_numbers(
+    recipe: EegRecipe | RawRecipe, numbers: dict[str, object]
+) -> None:
+    found = described(recipe)
+    pairs = found.pop("pairs")
+    assert found.pop("recipe") == getattr(recipe, "kind", "raw")
+    assert found == numbers
+    assert len(pairs) == (18 if isinstance(recipe, RawRecipe) else 16)
 
 
 def test_every_value_of_a_recipe_is_described() -> None:

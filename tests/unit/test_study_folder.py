@@ -1,5 +1,6 @@
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import pytest
 from hms_ray.competition.schema import PROBABILITY_COLUMNS, TARGET_COLUMNS
 from hms_ray.config import Space
 from hms_ray.config_file import validate_space
-from hms_ray.errors import ModelError, PredictionError, StudyError
+from hms_ray.errors import ModelError, StudyError
 from hms_ray.experiment import ExperimentResult
 from hms_ray.prepare import PackRef, Prepared
+from hms_ray.study import folder as folder_module
+from hms_ray.study import new
 from hms_ray.study.folder import StudyFolder, print_leaderboard
 
 RATE = "training.learning_rate"
@@ -76,8 +79,20 @@ def test_predictions_of_other_rows_are_refused(tmp_path: Path, prepared: Prepare
     folder.write_trial(0, {}, make_space().experiment, make_result(0.5))
     trial = folder.trial(0)
     assert trial is not None
-    with pytest.raises(PredictionError, match="every training row must be predicted"):
-        trial.oof(pd.concat([folder.rows(), folder.rows().assign(row_id=["3-0", "4-0"])]))
+    others = pd.concat([folder.rows(), folder.rows().assign(row_id=["3-0", "4-0"])])
+    message = r"every training row must be predicted, got 2 of 4 missing.*Move that trial's"
+    with pytest.raises(StudyError, match=message):
+        trial.oof(others)
+
+
+def test_missing_predictions_name_their_trial(tmp_path: Path, prepared: Prepared) -> None:
+    folder = StudyFolder.create(tmp_path / "results", "one", make_space(), prepared)
+    for number in (0, 1):
+        folder.write_trial(number, {}, make_space().experiment, make_result(0.5))
+    (folder.trial_path(1) / "oof.parquet").unlink()
+    message = r"predictions must exist, got none, in .*0001/oof\.parquet\. Move that trial's folder"
+    with pytest.raises(StudyError, match=message):
+        folder.leaderboard()
 
 
 def test_a_trial_appears_as_a_whole_or_not_at_all(tmp_path: Path, prepared: Prepared) -> None:
@@ -243,15 +258,144 @@ def test_a_study_without_trials_is_made_anew(tmp_path: Path, prepared: Prepared)
         StudyFolder.create(tmp_path, "one", make_space(), prepared)
 
 
+def other_data(tmp_path: Path, prepared: Prepared) -> Prepared:
+    rows = prepared.rows().assign(fold=[1, 0])
+    rows.to_parquet(tmp_path / "other.parquet")
+    changed = {"rows_file": tmp_path / "other.parquet", "folds_fingerprint": "g" * 64}
+    return Prepared(**{**vars(prepared), **changed})
+
+
+@pytest.mark.parametrize("step", ["rows", "write_space", "write_text"])
+def test_a_remake_that_is_killed_leaves_no_other_rows(
+    tmp_path: Path, prepared: Prepared, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    results = tmp_path / "results"
+    first = StudyFolder.create(results, "one", make_space(), prepared)
+    first.record_run({"python": "3.11"})
+    first.scratch.mkdir()
+    first.write_leaderboard()
+    for name in ("optuna.journal", "optuna.journal.lock"):
+        (first.path / name).touch()
+    other = other_data(tmp_path, prepared)
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        if step == "rows":
+            patch.setattr(pd.DataFrame, "to_parquet", killed)
+        else:
+            patch.setattr(new, step, killed)
+        with pytest.raises(KeyboardInterrupt):
+            StudyFolder.create(results, "one", make_space(), other)
+    with pytest.raises(StudyError, match="a study must exist before it is read"):
+        StudyFolder.open("one", results)
+    again = StudyFolder.create(results, "one", make_space(), prepared)
+    pd.testing.assert_frame_equal(again.rows(), prepared.rows())
+    assert not again.journal.exists()
+
+
+def test_a_study_whose_first_trial_just_ended_is_not_remade(
+    tmp_path: Path, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = StudyFolder.create(tmp_path / "results", "one", make_space(), prepared)
+    locked = folder_module.locked
+
+    @contextmanager
+    def locked_late(path: Path) -> Iterator[None]:
+        # What another command does between the look and the lock.
+        folder.write_failure(0, {}, make_space().experiment, "lost")
+        with locked(path):
+            yield
+
+    monkeypatch.setattr(folder_module, "locked", locked_late)
+    with pytest.raises(StudyError, match="goes on with the space and the data"):
+        StudyFolder.create(
+            tmp_path / "results", "one", make_space(), other_data(tmp_path, prepared)
+        )
+    pd.testing.assert_frame_equal(folder.rows(), prepared.rows())
+    assert StudyFolder.open("one", tmp_path / "results").trial(0) is not None
+
+
+def test_only_one_command_makes_a_study(tmp_path: Path, prepared: Prepared) -> None:
+    (tmp_path / "one").mkdir()
+    with new.locked(tmp_path / "one"), pytest.raises(StudyError, match="one command at a time"):
+        StudyFolder.create(tmp_path, "one", make_space(), prepared)
+    assert not (tmp_path / "one" / "study.json").exists()
+
+
+def test_a_failure_does_not_replace_a_result(tmp_path: Path, prepared: Prepared) -> None:
+    folder = StudyFolder.create(tmp_path / "results", "one", make_space(), prepared)
+    experiment = make_space().experiment
+    folder.write_failure(0, {}, experiment, "first")
+    folder.write_failure(0, {}, experiment, "second")
+    assert [trial.reason for trial in folder.trials()] == ["second"]
+    folder.write_trial(0, {}, experiment, make_result(0.5))
+    folder.write_failure(0, {}, experiment, "third")
+    assert [(trial.finished, trial.scores["kl_10"]) for trial in folder.trials()] == [(True, 0.5)]
+    assert not (folder.trial_path(0) / "error.txt").exists()
+
+
+def test_equal_scores_are_ordered_by_number(tmp_path: Path, prepared: Prepared) -> None:
+    folder = StudyFolder.create(tmp_path / "results", "one", make_space(), prepared)
+    for number, score in enumerate([0.5, 0.4, 0.5, 0.4]):
+        folder.write_trial(number, {}, make_space().experiment, make_result(score))
+    assert [trial.number for trial in folder.finished_trials()] == [1, 3, 0, 2]
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("model.weights_file", lambda file: file),
+        ("model", lambda file: {"name": "test_efficientnet", "weights_file": file}),
+    ],
+)
+def test_labelled_weights_may_move(
+    tmp_path: Path, prepared: Prepared, path: str, value: Callable[[str], object]
+) -> None:
+    def create(file: str, **model: object) -> StudyFolder:
+        choices = {"none": None if path.endswith("file") else {}, "a": value(file)}
+        if model:
+            choices["a"] = {**choices["a"], **model}
+        plain = {"search": {path: {"choices": choices}}, "start": [{path: "a"}]}
+        return StudyFolder.create(
+            tmp_path / "results", "one", validate_space(plain, "test"), prepared
+        )
+
+    first = weights(tmp_path / "a.pt", b"first")
+    create(first).write_failure(0, {}, make_space().experiment, "lost")
+    moved = weights(tmp_path / "b.pt", b"first")
+    create(moved)
+    with pytest.raises(StudyError, match="goes on with the space") as caught:
+        create(weights(tmp_path / "b.pt", b"second"))
+    assert f"weights.{path}.a was " in str(caught.value)
+    if path == "model":
+        with pytest.raises(StudyError, match=r"search\.model\.choices\.a\.drop_path was absent"):
+            create(first, drop_path=0.5)
+
+
+def test_unlabelled_weights_may_not_move(tmp_path: Path, prepared: Prepared) -> None:
+    def create(file: str) -> StudyFolder:
+        search = {"model.weights_file": {"choices": [None, file]}}
+        return StudyFolder.create(
+            tmp_path / "results", "one", validate_space({"search": search}, "test"), prepared
+        )
+
+    create(weights(tmp_path / "a.pt", b"first")).write_failure(0, {}, make_space().experiment, "l")
+    with pytest.raises(StudyError, match=r"search\.model\.weights_file\.choices was "):
+        create(weights(tmp_path / "b.pt", b"first"))
+
+
 def test_a_folder_left_by_a_kill_at_the_start_is_used(tmp_path: Path, prepared: Prepared) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "rows.parquet").write_bytes(b"half a fi")
     (tmp_path / "one" / "space.yaml").write_text("search: {")
+    (tmp_path / "one" / ".draft-0").write_bytes(b"half")
     folder = StudyFolder.create(tmp_path, "one", make_space(), prepared)
     assert len(folder.rows()) == 2
 
 
-@pytest.mark.parametrize("name", ["thesis.txt", "space.yaml"])
+@pytest.mark.parametrize("name", ["thesis.txt", "space.yaml", "leaderboard.csv", "blend"])
 def test_a_folder_with_other_files_is_left_alone(
     tmp_path: Path, prepared: Prepared, name: str
 ) -> None:
@@ -285,12 +429,40 @@ def test_damage_is_told_with_its_file(tmp_path: Path, prepared: Prepared) -> Non
     folder = StudyFolder.create(tmp_path, "one", make_space(), prepared)
     folder.write_trial(0, {}, make_space().experiment, make_result(0.5))
     (folder.trial_path(0) / "result.json").write_text("{")
-    with pytest.raises(StudyError, match="a trial's result must be readable") as caught:
+    with pytest.raises(StudyError, match=r"result\.json must be readable, got JSON") as caught:
         folder.trials()
-    assert "0000/result.json" in str(caught.value)
-    (folder.path / "study.json").write_text(json.dumps({"format": 99}))
-    with pytest.raises(StudyError, match="must have format 1, got 99"):
-        StudyFolder(folder.path)
+    assert "0000/result.json. Move that trial's folder away" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("study.json", "{", r"study\.json must be readable, got JSONDecodeError"),
+        ("study.json", b"\xff", r"study\.json must be readable, got UnicodeDecodeError"),
+        ("study.json", "[]", r"study\.json must hold a mapping, got list"),
+        ("study.json", '{"format": 99}', "must have format 1, got 99"),
+        ("study.json", '{"format": 1}', r"study\.json must say what was searched, got nothing"),
+        ("environment.json", "{", r"environment\.json must be readable.*Move that file away"),
+        ("environment.json", "{}", r"environment\.json must hold a list, got dict"),
+        ("trials/0000/result.json", "[]", r"result\.json must hold a mapping, got list"),
+        ("trials/0000/result.json", "{}", r"result\.json must be readable, got KeyError: 'number'"),
+    ],
+)
+def test_damaged_texts_are_told(
+    tmp_path: Path, prepared: Prepared, name: str, content: str | bytes, message: str
+) -> None:
+    path = StudyFolder.create(tmp_path, "one", make_space(), prepared).path
+    (path / name).parent.mkdir(parents=True, exist_ok=True)
+    (path / name).write_bytes(content.encode() if isinstance(content, str) else content)
+
+    def read() -> None:
+        folder = StudyFolder(path)
+        folder.record_run({})
+        folder.trials()
+
+    with pytest.raises(StudyError, match=message) as caught:
+        read()
+    assert str(path) in str(caught.value)
 
 
 def test_one_command_at_a_time(tmp_path: Path, prepared: Prepared) -> None:

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from hms_ray.evaluate.blend import SimplexFit
-from hms_ray.evaluate.blend_report import BlendReport, Comparison, MethodScores
-from hms_ray.evaluate.honest import Difference
+from hms_ray.evaluate.blend_report import BlendReport, MethodScores
+from hms_ray.evaluate.comparison import Comparison
+from hms_ray.evaluate.honest import Difference, Interval
 from hms_ray.report.table import leaderboard, render, render_blend, write_csv
 from hms_ray.report.text_table import Column, text_table, wrapped
 
@@ -129,6 +130,24 @@ def test_equal_last_parts_of_paths_stay_apart() -> None:
     assert "seed" in heading
 
 
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ([1e-3, 1.0004e-3], True),
+        ([1e-3, 1e-3], False),
+        ([None, float("nan")], False),
+        ([None, 1e-3], True),
+        (["a", "b"], True),
+        ([True, False], True),
+    ],
+)
+def test_values_that_differ_are_shown(values: list[object], shown: bool) -> None:
+    records = [
+        record(f"000{n}", 0.5, values={"training.rate": value}) for n, value in enumerate(values)
+    ]
+    assert ("rate" in render(leaderboard(records))) == shown
+
+
 def test_values_of_any_shape_are_shown() -> None:
     views = [["panels"], ["panels", "statistics"]]
     frame = leaderboard(
@@ -199,8 +218,15 @@ def report() -> BlendReport:
             MethodScores("equal weights", scores, scores),
             MethodScores("simplex weights", scores, scores),
         ),
+        by_tier={"1-3": 1.0, "4-9": 0.8, ">=10": None},
+        by_class={"seizure": 0.9},
         comparisons=tuple(
-            Comparison(against, differences, "tie")
+            Comparison(
+                against,
+                differences,
+                fitted=difference(-0.01, 0.05),
+                bootstrap=Interval(-0.01, -0.0613, 0.0389, 100, 20),
+            )
             for against in ("best single trial", "best single", "equal weights")
         ),
     )
@@ -219,19 +245,41 @@ def test_a_blend_is_told(report: BlendReport) -> None:
     assert "* optimistic" in joined
     assert "-0.0200+-0.0050 -0.0100+-0.0500 t -" in joined
     expected = (
-        "On rows of >= 4 votes the blend is a tie with best single trial (0001): -0.0100, "
-        "95% interval -0.0600 to +0.0400."
+        "On rows of >= 4 votes the blend is a tie with best single trial, in sample (0001): "
+        "-0.0100, 95% interval -0.0600 to +0.0400 (bootstrap -0.0613 to +0.0389)."
     )
     assert expected in joined
+    assert joined.count("the blend is a tie with") == 2
+    assert "best single, in sample -0.0200+-0.0050" in joined
+    assert "best single, nested -0.0200+-0.0050" in joined
     assert "5 splits, mean of 3" in joined
 
 
-def test_a_blend_of_one_patient_has_no_interval(report: BlendReport) -> None:
-    alone = {"kl_all": None, "kl_10": None, "kl_4": Difference(-0.01, -np.inf, np.inf, 9, 1)}
-    told = replace(report, comparisons=(Comparison("equal weights", alone, "tie"),))
-    joined = " ".join(render_blend(told).split())
-    assert "-0.0100+-? t" in joined
-    assert "equal weights: -0.0100, no interval: one patient only." in joined
+def test_a_tier_of_one_patient_has_no_interval(report: BlendReport) -> None:
+    first = report.comparisons[0]
+    alone = {**first.differences, "kl_10": Difference(-0.01, -np.inf, np.inf, 9, 1)}
+    told = replace(report, comparisons=(replace(first, differences=alone),))
+    assert "-0.0100+-? t" in " ".join(render_blend(told).split())
+
+
+@pytest.mark.parametrize(
+    ("marks", "sentence", "legend"),
+    [
+        ((False, True, False), "the checkpoints of 1 of 3 models were chosen on the rows", True),
+        # The optimistic one has no weight: nothing in the table is starred.
+        ((False, False, True), "the checkpoints of 1 of 3 models were chosen on the rows", False),
+        ((False, False, False), None, False),
+    ],
+)
+def test_optimistic_models_are_told(
+    report: BlendReport, marks: tuple[bool, ...], sentence: str | None, legend: bool
+) -> None:
+    text = render_blend(replace(report, optimistic=marks))
+    joined = " ".join(text.split())
+    assert ("Optimistic: " in joined) == (sentence is not None)
+    assert sentence is None or sentence in joined
+    assert ("* optimistic: its checkpoints" in joined) == legend
+    assert any(line.endswith(" *") for line in text.splitlines()) == legend
 
 
 def test_long_names_are_cut(report: BlendReport) -> None:

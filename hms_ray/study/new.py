@@ -1,0 +1,97 @@
+"""How a study's folder begins: its name, its lock and its first files."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from hms_ray.config import Space
+from hms_ray.errors import StudyError
+from hms_ray.files import DRAFT_PREFIX, replacing
+from hms_ray.fold_store import STORE_NAME
+from hms_ray.prepare import Prepared
+from hms_ray.study.files import json_text, write_text, yaml_text
+
+FORMAT: Final = 1
+STUDY_FILE: Final = "study.json"
+ROWS_FILE, SPACE_FILE, JOURNAL = "rows.parquet", "space.yaml", "optuna.journal"
+RESERVED: Final = frozenset({STORE_NAME, "local"})
+
+_LEFT_BY_A_RUN: Final = frozenset(
+    {ROWS_FILE, SPACE_FILE, ".ray", "environment.json", "leaderboard.csv"}
+)
+"""What a study can hold of which no trial has ended, beside its lock and journal."""
+
+
+def checked_name(name: str) -> str:
+    """The name of a study, which must be a plain folder name.
+
+    Raises:
+        StudyError: where it is another one.
+    """
+    if not name or name in RESERVED or name.startswith(".") or {"/", "\\", "\0"} & set(name):
+        raise StudyError(
+            "a study's name must be a plain folder name",
+            got=name,
+            fix=f"No slashes, no leading dot, and none of {', '.join(sorted(RESERVED))}.",
+        )
+    return name
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Held while a command makes or runs the study of a folder.
+
+    Raises:
+        StudyError: where another command holds it.
+    """
+    with (path / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StudyError(
+                "a study is run by one command at a time",
+                got="another one at work",
+                where=path,
+                fix="Wait for it, or stop it first.",
+            ) from None
+        yield
+
+
+def is_vacant(path: Path) -> bool:
+    """Whether a folder holds nothing but what a kill leaves while a study is made."""
+    if not path.is_dir():
+        return False
+    names = {file.name for file in path.iterdir() if not file.name.startswith(DRAFT_PREFIX)}
+    if ROWS_FILE not in names:
+        # Without the rows, which are written first, a space.yaml is the user's own.
+        return names <= {".lock"}
+    others = {name for name in names if not name.startswith(JOURNAL)}
+    return others <= _LEFT_BY_A_RUN | {".lock"}
+
+
+def write_new(path: Path, identity: Mapping[str, Any], space: Space, prepared: Prepared) -> None:
+    """Writes a study's first files, in place of those of a study that came to nothing.
+
+    Args:
+        path: its folder, of which the caller holds the lock.
+        identity: what ``study.json`` says of space and data.
+        space: what is searched.
+        prepared: has the rows.
+    """
+    # Gone first and written last: while this file is there, rows and space are those
+    # that it tells of.
+    (path / STUDY_FILE).unlink(missing_ok=True)
+    (path / JOURNAL).unlink(missing_ok=True)
+    with replacing(path / ROWS_FILE) as draft:
+        prepared.rows().to_parquet(draft, index=False)
+    write_space(path, space)
+    write_text(path / STUDY_FILE, json_text({"format": FORMAT, "identity": identity}))
+
+
+def write_space(path: Path, space: Space) -> None:
+    """Writes a study's resolved space."""
+    write_text(path / SPACE_FILE, yaml_text(space.model_dump(mode="json", by_alias=True)))

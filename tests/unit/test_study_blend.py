@@ -1,0 +1,200 @@
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hms_ray.cli import main
+from hms_ray.competition.schema import PROBABILITY_COLUMNS, TARGET_COLUMNS
+from hms_ray.config_file import validate_space
+from hms_ray.errors import PredictionError, StudyError
+from hms_ray.evaluate.blend import blend_probabilities
+from hms_ray.evaluate.blend_report import BlendReport, blend_report
+from hms_ray.evaluate.metric import kl_report
+from hms_ray.evaluate.oof import make_oof, read_oof
+from hms_ray.experiment import ExperimentResult
+from hms_ray.prepare import Prepared
+from hms_ray.study.blend import best_scores, blend_study
+from hms_ray.study.folder import StudyFolder
+
+N_ROWS = 60
+NAMES = ("0000", "0001", "0002")
+
+
+def targets(rows: pd.DataFrame) -> np.ndarray:
+    return rows[list(TARGET_COLUMNS)].to_numpy()
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> StudyFolder:
+    """A study without trials, on 60 rows of 12 patients."""
+    generator = np.random.default_rng(0)
+    number = np.arange(N_ROWS)
+    rows = pd.DataFrame(
+        {
+            "row_id": [f"{n}-0" for n in number],
+            "eeg_id": number,
+            "patient_id": number // 5,
+            "total_votes": generator.choice([2, 5, 12], size=N_ROWS),
+            "fold": number // 5 % 3,
+        }
+    )
+    rows[list(TARGET_COLUMNS)] = generator.dirichlet(np.ones(6), size=N_ROWS)
+    rows.to_parquet(tmp_path / "rows.parquet")
+    prepared = Prepared(tmp_path / "rows.parquet", tmp_path / "pack", "r", "f", "p", 3)
+    space = validate_space({"study": {"objective": "kl_4"}}, "test")
+    return StudyFolder.create(tmp_path / "results", "one", space, prepared)
+
+
+def add_trials(study: StudyFolder, numbers: Sequence[int], optimistic: Sequence[int] = ()) -> None:
+    rows = study.rows()
+    for number in numbers:
+        generator = np.random.default_rng(number)
+        mixed = 0.5 * targets(rows) + 0.5 * generator.dirichlet(np.ones(6), size=N_ROWS)
+        result = ExperimentResult(
+            scores=kl_report(targets(rows), mixed, rows["total_votes"]),
+            oof=make_oof(rows, rows["fold"], mixed).sample(frac=1, random_state=number),
+            keys={0: "a"},
+            reused=(),
+            optimistic=number in optimistic,
+            fold_minutes=1.0,
+        )
+        study.write_trial(number, {}, study.space().experiment, result)
+
+
+def models(study: StudyFolder) -> np.ndarray:
+    """Predictions of the finished trials, best first."""
+    rows = study.rows()
+    tables = [trial.oof(rows)[list(PROBABILITY_COLUMNS)] for trial in study.finished_trials()]
+    return np.stack([table.to_numpy() for table in tables])
+
+
+def expected(study: StudyFolder, fit_rows: str, n_splits: int = 5, seed: int = 0) -> BlendReport:
+    rows = study.rows()
+    finished = study.finished_trials()
+    return blend_report(
+        targets(rows),
+        models(study),
+        [f"{trial.number:04d}" for trial in finished],
+        rows["patient_id"],
+        rows["total_votes"],
+        fit_rows=fit_rows,
+        optimistic=[trial.optimistic for trial in finished],
+        n_splits=n_splits,
+        seed=seed,
+    )
+
+
+def told(study: StudyFolder) -> dict:
+    return json.loads((study.path / "blend" / "blend.json").read_text())
+
+
+def test_a_blend_is_printed_and_kept(study: StudyFolder) -> None:
+    add_trials(study, range(3), optimistic=[1])
+    text = blend_study("one", study.path.parent)
+    report = expected(study, "kl_4")
+    assert told(study) == json.loads(json.dumps({"study": "one", **report.to_json()}))
+    assert told(study)["optimistic"] == ["0001"]
+    assert set(told(study)["weights"]) == set(NAMES)
+    assert max(map(len, text.splitlines()[:-1])) <= 80
+    assert text.startswith("Blend of 3 models on 60 rows of 12 patients; weights fitted on rows of")
+    assert text.endswith(f"written to {study.path / 'blend'}")
+    rows = study.rows()
+    oof = read_oof(study.path / "blend" / "oof.parquet", rows)
+    assert oof["row_id"].tolist() == rows["row_id"].tolist()
+    assert oof["fold"].tolist() == rows["fold"].tolist()
+    blended = blend_probabilities(models(study), report.fit.weights)
+    np.testing.assert_allclose(oof[list(PROBABILITY_COLUMNS)].to_numpy(), blended, atol=1e-12)
+    assert sorted(file.name for file in (study.path / "blend").iterdir()) == [
+        "blend.json",
+        "oof.parquet",
+    ]
+
+
+def test_rows_splits_and_seed_are_those_of_the_command(
+    study: StudyFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add_trials(study, range(3))
+    words = ["blend", "one", "--results", str(study.path.parent)]
+    assert main([*words, "--rows", "kl_all", "--splits", "3", "--seed", "5"]) == 0
+    report = expected(study, "kl_all", n_splits=3, seed=5)
+    assert told(study) == json.loads(json.dumps({"study": "one", **report.to_json()}))
+    assert report.to_json() != expected(study, "kl_all", n_splits=3).to_json()
+    assert "weights fitted on all rows (60)" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_blend_needs_finished_trials_and_groups(study: StudyFolder) -> None:
+    results = study.path.parent
+    study.write_failure(0, {}, study.space().experiment, "lost")
+    with pytest.raises(StudyError, match="a blend needs at least one finished trial, got none"):
+        blend_study("one", results)
+    with pytest.raises(StudyError, match="the study needs a finished trial, got none"):
+        best_scores(study)
+    with pytest.raises(StudyError, match="at least two groups of patients, got 1"):
+        blend_study("one", results, n_splits=1)
+    add_trials(study, [1])
+    (study.trial_path(1) / "oof.parquet").write_bytes(b"half")
+    with pytest.raises(StudyError, match=r"readable parquet.*Move that trial's folder away"):
+        blend_study("one", results)
+    assert not (study.path / "blend").exists()
+
+
+def test_a_blend_of_one_patients_rows_is_refused(study: StudyFolder) -> None:
+    add_trials(study, range(2))
+    study.rows().assign(patient_id=3).to_parquet(study.path / "rows.parquet")
+    for number in range(2):
+        file = study.trial_path(number) / "oof.parquet"
+        pd.read_parquet(file).assign(patient_id=3).to_parquet(file)
+    with pytest.raises(PredictionError, match="needs rows of at least two patients, got one"):
+        blend_study("one", study.path.parent)
+
+
+def test_the_best_scores_are_those_of_the_best_trial_and_the_nested_blend(
+    study: StudyFolder,
+) -> None:
+    add_trials(study, range(3))
+    best = study.finished_trials()[0]
+    assert best_scores(study) == {f"best trial {best.number:04d}": best.scores}
+    blend_study("one", study.path.parent)
+    assert best_scores(study) == {
+        f"best trial {best.number:04d}": best.scores,
+        "blend, nested by patient": expected(study, "kl_4").methods[2].nested,
+    }
+
+
+@pytest.mark.parametrize(
+    ("added", "gone", "optimistic", "title"),
+    [
+        ([3, 4], [], [], "blend of 3 of 5 trials, nested"),
+        ([], [2], [], "blend of 3 trials, 1 gone, nested"),
+        ([3], [2], [], "blend of 3 trials, 1 gone, nested"),
+        ([], [], [1], "blend, nested by patient (optimistic)"),
+        ([3], [], [1], "blend of 3 of 4 trials, nested (optimistic)"),
+        ([], [], [0, 1, 2], "blend, nested by patient (optimistic)"),
+    ],
+)
+def test_a_stale_or_optimistic_blend_is_told(
+    study: StudyFolder, added: list[int], gone: list[int], optimistic: list[int], title: str
+) -> None:
+    add_trials(study, range(3), optimistic)
+    blend_study("one", study.path.parent)
+    add_trials(study, added)
+    for number in gone:
+        study.trial_path(number).rename(study.path / "moved")
+    first, second = best_scores(study)
+    assert second == title
+    assert first.endswith(" (optimistic)") == (study.finished_trials()[0].optimistic)
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[]", "{}", '{"weights": {}, "optimistic": [], "methods": {}}']
+)
+def test_a_damaged_blend_is_told(study: StudyFolder, content: str) -> None:
+    add_trials(study, range(2))
+    blend_study("one", study.path.parent)
+    (study.path / "blend" / "blend.json").write_text(content)
+    message = r"blend\.json must .*Blend the study again: hms-ray blend one"
+    with pytest.raises(StudyError, match=message):
+        best_scores(study)
