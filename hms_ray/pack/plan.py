@@ -15,7 +15,7 @@ import numpy as np
 
 from hms_ray.pack.inputs import InputFile
 from hms_ray.pack.sources import PackSource
-from hms_ray.pack.windows import Windows, first_of
+from hms_ray.pack.windows import Windows
 
 SHARD_BYTES: Final = 8 * 2**20
 SHARD_ITEMS: Final = 64
@@ -67,7 +67,6 @@ class Plan:
         source: what is packed.
         shards: in the order of the pack.
         signature: of the input files.
-        name: of the table of windows, or of nothing for whole recordings.
     """
 
     source: PackSource
@@ -131,8 +130,3 @@ def _cut(items: Iterable[Item], position_bytes: int) -> Iterable[Shard]:
         taken += item.length
     if held:
         yield Shard(number, first, tuple(held))
-
-
-def described_items(source: str, ids: Sequence[int]) -> str:
-    """The recordings of a shard, as messages say it: ``eeg recordings 5, 6 and 3 more``."""
-    return f"{source} recordings {first_of(list(dict.fromkeys(ids)))}"

@@ -202,6 +202,32 @@ def test_processes_give_the_same(
     assert content(build_pack(data, tmp_path, workers=2)) == undisturbed
 
 
+PARENT = """
+import multiprocessing, os, time
+from concurrent.futures import ProcessPoolExecutor
+from hms_ray.pack.parallel import _begin_worker
+if __name__ == "__main__":
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(1, mp_context=context, initializer=_begin_worker)
+    print(pool.submit(os.getpid).result(), flush=True)
+    time.sleep(300)
+"""
+
+
+def test_helpers_end_with_a_killed_packer() -> None:
+    words = [sys.executable, "-c", PARENT]
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        helper = int(process.stdout.readline())
+        process.kill()
+    until = time.monotonic() + 20
+    while Path(f"/proc/{helper}").exists():
+        if time.monotonic() > until:
+            os.kill(helper, signal.SIGKILL)
+            raise AssertionError("the helper waits for a parent that is gone")
+        time.sleep(0.1)
+
+
 def test_a_shard_is_taken_when_there_is_room_for_it() -> None:
     taken: list[int] = []
 
