@@ -49,7 +49,7 @@ def add_artefacts(signal: NDArray[np.float32], awake: bool, rng: np.random.Gener
     hum = rng.lognormal(np.log(1.5), 0.8) if rng.random() < _MAINS_SHARE else 0.0
     fields.append(hum * rng.gamma(1.5, 0.7, N_SCALP))
     signal += np.array(fields, np.float32).T @ np.vstack(traces)
-    _add_muscle(signal, strength=rng.lognormal(np.log(3.5 if awake else 1.2), 0.6), rng=rng)
+    _add_muscle(signal, strength=rng.lognormal(np.log(3 if awake else 1), 0.6), rng=rng)
     _add_contact_noise(signal, rng)
     _add_movements(signal, per_minute=rng.gamma(0.7, 1.2), rng=rng)
     _add_pops(signal, rng)

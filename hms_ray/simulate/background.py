@@ -61,7 +61,7 @@ class Background:
     beta_uv: float
     asymmetry: float
     suppression: float = 0.0
-    drift_uv: float = 13.0
+    drift_uv: float = 20.0
 
 
 def draw_background(rng: np.random.Generator) -> Background:
@@ -74,7 +74,7 @@ def draw_background(rng: np.random.Generator) -> Background:
         slow_uv=float(rng.lognormal(np.log(5), 0.4)),
         beta_uv=float(rng.lognormal(np.log(1.5), 0.5)),
         asymmetry=float(rng.normal(0, 0.12)),
-        drift_uv=float(rng.lognormal(np.log(13), 0.45)),
+        drift_uv=float(rng.lognormal(np.log(20), 0.45)),
     )
 
 
@@ -173,13 +173,13 @@ def _waxing(
 def _drift(deviation_uv: float, n_points: int, rng: np.random.Generator) -> NDArray[np.float32]:
     """Sweat, sway and polarisation: what every electrode does on its own, at 5 Hz."""
     hertz = frequencies(n_points, CONTROL_HZ)
-    density = 1 / (0.15**2 + hertz**2) ** 1.3
+    density = 1 / (0.15**2 + hertz**2) ** 1.5
     density *= deviation_uv**2 / (2 * density.sum() * (hertz[1] - hertz[0]))
     drift = coloured(rng, N_SCALP, n_points, density, CONTROL_HZ)
     contact = rng.lognormal(-0.25, 0.5, N_SCALP).astype(np.float32)
     # Neighbours share a part of it.
     shared: NDArray[np.float32] = mixing() @ drift
-    return shared + 0.65 * contact[:, None] * coloured(rng, N_SCALP, n_points, density, CONTROL_HZ)
+    return shared + 0.55 * contact[:, None] * coloured(rng, N_SCALP, n_points, density, CONTROL_HZ)
 
 
 def _burst_suppression(

@@ -48,7 +48,7 @@ _POSITIONS: Final = {
 POSITIONS: Final[NDArray[np.float64]] = np.array([_POSITIONS[name] for name in SCALP])
 """(19, 2) positions in ``SCALP`` order."""
 
-SCALP_SCALE: Final = 0.92
+SCALP_SCALE: Final = 0.87
 """Microvolts on the scalp for a nominal one of the background and of the patterns.
 
 With it the logarithm of the spectrograms has the real mean. What experts see is a ratio of
