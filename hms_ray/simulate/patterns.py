@@ -244,13 +244,8 @@ def add_episode(
         (pattern.side, amplitude, 0.0),
         (-pattern.side, amplitude * (1 - episode.asymmetry), pattern.lag_s),
     )
-    softer = replace(pattern, sharpness=_SOFTER * pattern.sharpness)
-    sources = (
-        (template(pattern, mean_hz), pattern.centre, _FIRST, 0.0),
-        (template(softer, mean_hz), _beside(pattern.centre, rng), _SECOND, _draw_lag(rng)),
-    )
     fields, traces = [], []
-    for wave, centre, size, delay in sources:
+    for wave, centre, size, delay in _draw_sources(pattern, mean_hz, rng):
         uneven = size * np.exp(_UNEVEN * _each_period(episode, rng))
         for side, course, lag in sides:
             fields.append(hemisphere_field(centre, pattern.width, side))
@@ -282,8 +277,16 @@ def _each_period(episode: Episode, rng: np.random.Generator) -> NDArray[np.float
     return np.clip(slow_curve(rng, len(episode.frequency_hz), period_s), -2, 2)
 
 
-def _draw_lag(rng: np.random.Generator) -> float:
-    return float(rng.uniform(*_SECOND_LAG_S))
+def _draw_sources(
+    pattern: Pattern, mean_hz: float, rng: np.random.Generator
+) -> tuple[tuple[NDArray[np.float32], tuple[float, float], float, float], ...]:
+    """The pattern's source and a softer one beside it: waveform, centre, amplitude, delay."""
+    softer = replace(pattern, sharpness=_SOFTER * pattern.sharpness)
+    beside = _beside(pattern.centre, rng)
+    return (
+        (template(pattern, mean_hz), pattern.centre, _FIRST, 0.0),
+        (template(softer, mean_hz), beside, _SECOND, float(rng.uniform(*_SECOND_LAG_S))),
+    )
 
 
 def _beside(centre: tuple[float, float], rng: np.random.Generator) -> tuple[float, float]:
