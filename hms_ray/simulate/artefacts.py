@@ -1,4 +1,8 @@
-"""What a scalp recording holds besides the brain: eyes, muscle, electrodes, mains, heart."""
+"""What a scalp recording holds besides the brain: eyes, muscle, electrodes, mains, heart.
+
+Sizes: blinks 100-300 uV at the forehead, muscle 20-100 Hz, strongest at the temples; the
+shares of bad electrodes and of recordings with mains are judged from a few real recordings.
+"""
 
 from __future__ import annotations
 
@@ -11,25 +15,46 @@ from hms_ray.competition.schema import EEG_RATE_HZ
 from hms_ray.simulate.head import N_SCALP, SCALP, field
 from hms_ray.simulate.noise import CONTROL_HZ, coloured, frequencies, slow_curve, to_samples
 
+# In the real recordings the multiples of 60 Hz do not fold back: the amplifiers filtered
+# them out, so the line itself is all that 200 samples a second hold of the mains.
 _MAINS_HZ: Final = 60.0
-_TEMPORAL: Final = tuple(SCALP.index(name) for name in ("F7", "F8", "T3", "T4"))
+_MAINS_SHARE: Final = 0.65
+"""Share of recordings stored without a notch filter."""
+_MUSCLE: Final = {
+    "left temple": {"F7": 0.8, "T3": 1.0, "T5": 0.4},
+    "right temple": {"F8": 0.8, "T4": 1.0, "T6": 0.4},
+    "forehead": {"Fp1": 1.0, "Fp2": 1.0, "F7": 0.3, "F8": 0.3},
+    "neck": {"O1": 0.7, "O2": 0.7, "T5": 0.5, "T6": 0.5},
+}
+"""Muscles, and how much each electrode near one shows of it."""
+_BAD_SHARE: Final = 0.3
+"""Share of recordings with an electrode that is loose for a while."""
 _GAP_SHARE: Final = 0.06
 _HEART_LEAK: Final = 0.003
 
 
 def add_artefacts(signal: NDArray[np.float32], awake: bool, rng: np.random.Generator) -> None:
-    """Add blinks, muscle, electrode pops and mains to a scalp recording, in place.
+    """Add eyes, muscle, movement, electrode noise and mains to a scalp recording, in place.
 
     Args:
         signal: (19, n_samples) float32, microvolts, in ``SCALP`` order.
         awake: whether the patient blinks and tenses often.
         rng: source of randomness.
     """
-    _add_blinks(signal, rate_hz=rng.uniform(0.05, 0.3) if awake else rng.uniform(0, 0.02), rng=rng)
-    _add_muscle(signal, strength=rng.lognormal(np.log(3 if awake else 1), 0.5), rng=rng)
-    _add_movements(signal, per_minute=rng.gamma(1.0, 0.4), rng=rng)
+    n_samples = signal.shape[1]
+    rate = rng.uniform(0.05, 0.3) if awake else rng.uniform(0, 0.02)
+    traces = [_blinks(n_samples, rate, rng), _glances(n_samples, rate, rng), _mains(n_samples, rng)]
+    eyes = (field((0.0, 1.15), 0.35), field((0.9, 0.75), 0.3) - field((-0.9, 0.75), 0.3))
+    fields = [shape / shape.max() for shape in eyes]
+    hum = rng.lognormal(np.log(1.5), 0.8) if rng.random() < _MAINS_SHARE else 0.0
+    fields.append(hum * rng.gamma(1.5, 0.7, N_SCALP))
+    signal += np.array(fields, np.float32).T @ np.vstack(traces)
+    _add_muscle(signal, strength=rng.lognormal(np.log(3 if awake else 1), 0.6), rng=rng)
+    _add_contact_noise(signal, rng)
+    _add_movements(signal, per_minute=rng.gamma(0.7, 1.2), rng=rng)
     _add_pops(signal, rng)
-    _add_mains(signal, rng)
+    if rng.random() < _BAD_SHARE:
+        _add_bad_electrode(signal, traces[-1], rng)
 
 
 def heart(signal: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
@@ -49,7 +74,8 @@ def heart(signal: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.f
         -(((cycle - 0.15) / 0.03) ** 2)
     )
     wave = (rng.uniform(300, 1200) * beat).astype(np.float32)[(phase % 1 * 256).astype(np.int64)]
-    signal += (rng.uniform(0, 2, N_SCALP) * _HEART_LEAK).astype(np.float32)[:, None] * wave
+    for channel, leak in zip(signal, rng.uniform(0, 2 * _HEART_LEAK, N_SCALP), strict=True):
+        channel += np.float32(leak) * wave
     return wave + 5 * rng.standard_normal(n_samples, dtype=np.float32)
 
 
@@ -68,40 +94,89 @@ def draw_gaps(n_samples: int, rng: np.random.Generator) -> list[slice]:
     return gaps
 
 
-def _add_blinks(signal: NDArray[np.float32], rate_hz: float, rng: np.random.Generator) -> None:
-    n_samples = signal.shape[1]
-    frontal = field((0.0, 1.15), 0.4).astype(np.float32)
-    frontal /= frontal.max()
+def _starts(
+    n_samples: int, length: int, rate_hz: float, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """When events of ``length`` samples begin that happen at random."""
+    n_events = rng.poisson(rate_hz * n_samples / EEG_RATE_HZ)
+    starts: NDArray[np.int64] = rng.integers(0, n_samples - length, n_events)
+    return starts
+
+
+def _blinks(n_samples: int, rate_hz: float, rng: np.random.Generator) -> NDArray[np.float32]:
     trace = np.zeros(n_samples, np.float32)
     length = int(0.35 * EEG_RATE_HZ)
     lid = np.sin(np.linspace(0, np.pi, length)).astype(np.float32) ** 2
-    for start in rng.integers(
-        0, n_samples - length, rng.poisson(rate_hz * n_samples / EEG_RATE_HZ)
-    ):
-        trace[start : start + length] += rng.uniform(60, 200) * lid
-    signal += frontal[:, None] * trace
+    for start in _starts(n_samples, length, rate_hz, rng):
+        trace[start : start + length] += rng.uniform(100, 300) * lid
+    return trace
+
+
+def _glances(n_samples: int, rate_hz: float, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Steps of the eyes to a side, which the amplifier lets decay."""
+    trace = np.zeros(n_samples, np.float32)
+    length = 2 * EEG_RATE_HZ
+    decay = np.exp(-np.arange(length) / (0.7 * EEG_RATE_HZ)).astype(np.float32)
+    for start in _starts(n_samples, length, rate_hz, rng):
+        trace[start : start + length] += rng.choice([-1, 1]) * rng.uniform(20, 120) * decay
+    return trace
+
+
+def _mains(n_samples: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """The mains at amplitude 1."""
+    phase = rng.random() + _MAINS_HZ / EEG_RATE_HZ * np.arange(n_samples)
+    hum: NDArray[np.float32] = np.sin((2 * np.pi * (phase % 1)).astype(np.float32))
+    return hum
 
 
 def _add_muscle(signal: NDArray[np.float32], strength: float, rng: np.random.Generator) -> None:
+    """Each muscle tenses on its own, for seconds within minutes."""
     n_samples = signal.shape[1]
-    hertz = frequencies(n_samples)
-    rise = (hertz / 25) ** 4
-    density = strength**2 / 100 * rise / (1 + rise) * np.exp(-hertz / 60)
-    bursts = np.exp(1.0 * slow_curve(rng, n_samples * CONTROL_HZ // EEG_RATE_HZ + 2, 4.0) - 0.5)
-    tension = coloured(rng, len(_TEMPORAL), n_samples, density) * to_samples(bursts, n_samples)
-    signal[list(_TEMPORAL)] += tension
+    rise = (frequencies(n_samples) / 22) ** 3
+    density = strength**2 / 100 * rise / (1 + rise) * np.exp(-frequencies(n_samples) / 60)
+    noise = _twice(coloured(rng, 1, n_samples, density)[0])
+    n_points = n_samples * CONTROL_HZ // EEG_RATE_HZ + 2
+    for electrodes in _MUSCLE.values():
+        spells = slow_curve(rng, n_points, 4.0) + 0.7 * slow_curve(rng, n_points, 90.0)
+        tension = to_samples(rng.lognormal(-0.5, 0.8) * np.exp(1.2 * spells - 0.8), n_samples)
+        for name, share in electrodes.items():
+            _add_later(signal[SCALP.index(name)], share * tension, noise, rng)
+
+
+def _add_contact_noise(signal: NDArray[np.float32], rng: np.random.Generator) -> None:
+    """White noise of skin and amplifier, of another strength at every electrode."""
+    n_samples = signal.shape[1]
+    noise = _twice(rng.standard_normal((n_samples,), dtype=np.float32))
+    level = rng.lognormal(np.log(1.7), 0.35)
+    for channel, strength in zip(signal, level * rng.lognormal(0, 0.4, N_SCALP), strict=True):
+        _add_later(channel, np.float32(strength), noise, rng)
+
+
+def _twice(noise: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.concatenate([noise, noise])
+
+
+def _add_later(
+    channel: NDArray[np.float32],
+    strength: NDArray[np.float32] | np.float32,
+    noise: NDArray[np.float32],
+    rng: np.random.Generator,
+) -> None:
+    """Add noise that starts at another of its moments: one noise serves many electrodes."""
+    start = int(rng.integers(len(noise) - len(channel)))
+    channel += strength * noise[start : start + len(channel)]
 
 
 def _add_movements(
     signal: NDArray[np.float32], per_minute: float, rng: np.random.Generator
 ) -> None:
-    """Bursts of 1-6 s, broad in frequency and different at every electrode."""
+    """Bursts of seconds, broad in frequency and different at every electrode."""
     n_samples = signal.shape[1]
     for _ in range(rng.poisson(per_minute * n_samples / (60 * EEG_RATE_HZ))):
-        length = int(rng.uniform(1, 6) * EEG_RATE_HZ)
+        length = int(min(20.0, rng.lognormal(np.log(3), 0.7)) * EEG_RATE_HZ)
         start = int(rng.integers(0, n_samples - length))
         hertz = frequencies(length)
-        density = rng.lognormal(np.log(80), 0.8) / (1 + (hertz / 2) ** 1.5)
+        density = rng.lognormal(np.log(120), 1.2) / (1 + (hertz / 2) ** 1.5)
         burst = coloured(rng, N_SCALP, length, density) * np.hanning(length).astype(np.float32)
         spread = rng.gamma(1.0, 1.0, N_SCALP).astype(np.float32)
         signal[:, start : start + length] += spread[:, None] * burst
@@ -111,13 +186,25 @@ def _add_pops(signal: NDArray[np.float32], rng: np.random.Generator) -> None:
     """Steps of one electrode that decay within a second."""
     n_samples = signal.shape[1]
     length = EEG_RATE_HZ
-    for start in rng.integers(0, n_samples - length, rng.poisson(3)):
+    for start in rng.integers(0, n_samples - length, rng.poisson(rng.gamma(0.7, 12.0))):
         decay = np.exp(-np.arange(length) / (EEG_RATE_HZ * rng.uniform(0.05, 0.3)))
         jump = rng.choice([-1, 1]) * rng.uniform(40, 400)
         signal[rng.integers(N_SCALP), start : start + length] += (jump * decay).astype(np.float32)
 
 
-def _add_mains(signal: NDArray[np.float32], rng: np.random.Generator) -> None:
-    time = np.arange(signal.shape[1]) / EEG_RATE_HZ
-    hum = np.sin(2 * np.pi * _MAINS_HZ * time).astype(np.float32)
-    signal += rng.gamma(1.5, 0.7, N_SCALP).astype(np.float32)[:, None] * hum
+def _add_bad_electrode(
+    signal: NDArray[np.float32], hum: NDArray[np.float32], rng: np.random.Generator
+) -> None:
+    """One loose electrode: it takes up the mains, and its level wanders."""
+    n_samples = signal.shape[1]
+    n_points = n_samples * CONTROL_HZ // EEG_RATE_HZ + 2
+    length = int(rng.uniform(0.1, 1.0) * n_points)
+    start = int(rng.integers(0, n_points - length + 1))
+    loose = np.zeros(n_points)
+    loose[start : start + length] = np.exp(0.5 * slow_curve(rng, length, 10.0))
+    level = rng.lognormal(np.log(60), 0.8) * slow_curve(rng, n_points, 1.5)
+    channel = signal[rng.integers(N_SCALP)]
+    channel += rng.lognormal(np.log(60), 1.0) * to_samples(loose, n_samples) * hum
+    channel += to_samples(loose * level, n_samples)
+    rough = rng.lognormal(np.log(3), 0.6) * rng.standard_normal(n_samples, dtype=np.float32)
+    channel += to_samples(loose, n_samples) * rough

@@ -1,4 +1,4 @@
-"""The EEG that goes on under every pattern: 1/f activity, alpha, slow waves, beta.
+"""The EEG that goes on under every pattern: 1/f activity, alpha, slow waves, beta, drift.
 
 Amplitudes and slopes are those measured on the competition's recordings (density falling
 with slope -1.2 to -1.8 from 2 to 20 Hz) or common clinical values.
@@ -12,19 +12,29 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hms_ray.simulate.head import N_SCALP, field, mixing
-from hms_ray.simulate.noise import CONTROL_HZ, coloured, frequencies, slow_curve, to_samples
+from hms_ray.simulate.head import N_SCALP, SCALP_SCALE, field, mixing, side_factors
+from hms_ray.simulate.noise import CONTROL_HZ, band, coloured, frequencies, slow_curve, to_samples
 
 Rest = Literal["mixed", "awake", "slow", "sedated", "suppressed"]
 RESTS: Final[tuple[Rest, ...]] = ("mixed", "awake", "slow", "sedated", "suppressed")
 """What a brain without a pattern looks like."""
 
 BIPOLAR_SD_UV: Final = 9.5
-"""Deviation of a bipolar difference of the background at gain 1, 0.5-40 Hz, about."""
+"""Deviation of a bipolar difference of the background at gain 1, 0.6-20 Hz, about.
+
+Nominal microvolts, as those of a pattern's amplitude: see ``SCALP_SCALE``.
+"""
 
 # Referential density at 1 Hz of gain 1, uV^2 / Hz.
-_DENSITY_AT_1_HZ: Final = 48.0
-_CORNER_HZ: Final = 0.7
+_DENSITY_AT_1_HZ: Final = 40.0
+_CORNER_HZ: Final = 0.5
+_SLOW_HZ: Final = 20
+"""Samples a second that suffice for slow waves, which are made at this rate."""
+# Where slow waves, alpha and beta come from; one source a hemisphere and place.
+_SLOW_PLACES: Final = ((0.6, 0.5), (0.6, -0.4))
+_ALPHA_PLACE: Final = (0.4, -0.8)
+_BETA_PLACE: Final = (0.4, 0.6)
+_SOURCE_WIDTH: Final = 0.45
 
 
 @dataclass(frozen=True)
@@ -40,6 +50,7 @@ class Background:
         beta_uv: deviation of frontal beta.
         asymmetry: log of the right to left ratio of the amplitudes.
         suppression: depth of burst suppression, 0 (none) to 1 (flat between bursts).
+        drift_uv: deviation of each electrode's own drift, nearly all of it below 1 Hz.
     """
 
     gain: float
@@ -50,18 +61,20 @@ class Background:
     beta_uv: float
     asymmetry: float
     suppression: float = 0.0
+    drift_uv: float = 20.0
 
 
 def draw_background(rng: np.random.Generator) -> Background:
     """A patient's ongoing activity."""
     return Background(
         gain=float(rng.lognormal(0, 0.4)),
-        slope=float(rng.uniform(1.3, 1.9)),
+        slope=float(rng.uniform(1.15, 1.75)),
         alpha_hz=float(rng.uniform(7.5, 11)),
-        alpha_uv=float(rng.lognormal(np.log(3), 0.6)),
+        alpha_uv=float(rng.lognormal(np.log(2), 0.6)),
         slow_uv=float(rng.lognormal(np.log(5), 0.4)),
-        beta_uv=float(rng.lognormal(np.log(1.2), 0.4)),
+        beta_uv=float(rng.lognormal(np.log(1.5), 0.5)),
         asymmetry=float(rng.normal(0, 0.12)),
+        drift_uv=float(rng.lognormal(np.log(20), 0.45)),
     )
 
 
@@ -94,41 +107,79 @@ def background_signal(
         (19, n_samples) float32, microvolts, channels in ``SCALP`` order.
     """
     hertz = frequencies(n_samples)
-    fall = _DENSITY_AT_1_HZ / (_CORNER_HZ**2 + hertz**2) ** (background.slope / 2)
-    fall += _band(hertz, 2.0, 1.3, background.slow_uv) * (hertz > 0.3)
-    signal = mixing() @ coloured(rng, N_SCALP, n_samples, fall)
-    signal += _rhythms(background, hertz, n_samples, rng)
     n_points = len(envelope)
-    drift = np.exp(0.15 * slow_curve(rng, n_points, 30.0) + 0.2 * slow_curve(rng, n_points, 2.0))
+    fall = _DENSITY_AT_1_HZ / (_CORNER_HZ**2 + hertz**2) ** (background.slope / 2)
+    fields, traces = _rhythms(background, hertz, n_samples, n_points, rng)
+    # One product of matrices for all sources: white ones at every electrode, rhythms at places.
+    sources = np.concatenate([coloured(rng, N_SCALP, n_samples, fall), traces])
+    sides = side_factors(background.asymmetry)[:, None]
+    signal: NDArray[np.float32] = (sides * np.hstack([mixing(), fields])) @ sources
+    drift = _waxing(rng, n_points, 0.35, 60.0) * _waxing(rng, n_points, 0.3, 3.0)
     if background.suppression:
         drift *= _burst_suppression(background.suppression, n_points, rng)
-    signal *= to_samples(background.gain * envelope * drift, n_samples)
+    scale = SCALP_SCALE * background.gain
+    strength = to_samples(scale * envelope * drift, n_samples)
+    wander = _drift(scale * background.drift_uv, n_points, rng)
+    for channel, curve in zip(signal, wander, strict=True):  # one at a time stays in the cache
+        channel *= strength
+        channel += to_samples(curve, n_samples)
     return signal
 
 
-def _band(
-    hertz: NDArray[np.float64], centre: float, width: float, deviation_uv: float
-) -> NDArray[np.float64]:
-    """Two-sided density of a Gaussian band that holds ``deviation_uv`` squared."""
-    shape = np.exp(-((hertz - centre) ** 2) / (2 * width**2))
-    density: NDArray[np.float64] = shape * deviation_uv**2 / (2 * width * np.sqrt(2 * np.pi))
-    return density
-
-
 def _rhythms(
-    background: Background, hertz: NDArray[np.float64], n_samples: int, rng: np.random.Generator
+    background: Background,
+    hertz: NDArray[np.float64],
+    n_samples: int,
+    n_points: int,
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Slow waves, posterior alpha and frontal beta, which wax and wane.
+
+    Returns:
+        (19, 8) fields and (8, n_samples) traces.
+    """
+    alpha = coloured(rng, 2, n_samples, band(hertz, background.alpha_hz, 0.8, background.alpha_uv))
+    alpha *= to_samples(_waxing(rng, n_points, 0.7, 2.0), n_samples)
+    beta = coloured(rng, 2, n_samples, band(hertz, 16.0, 3.0, background.beta_uv))
+    beta *= to_samples(_waxing(rng, n_points, 0.5, 4.0), n_samples)
+    places = [*_SLOW_PLACES, _ALPHA_PLACE, _BETA_PLACE]
+    fields = [field((side * x, y), _SOURCE_WIDTH) for x, y in places for side in (-1, 1)]
+    slow = _slow_waves(background.slow_uv, n_samples, n_points, rng)
+    return np.array(fields, np.float32).T, np.vstack([slow, alpha, beta])
+
+
+def _slow_waves(
+    deviation_uv: float, n_samples: int, n_points: int, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Posterior alpha and frontal beta, one source a hemisphere each."""
-    sides = np.exp(np.array([-0.5, 0.5]) * background.asymmetry)
-    alpha = coloured(rng, 2, n_samples, _band(hertz, background.alpha_hz, 0.6, background.alpha_uv))
-    beta = coloured(rng, 2, n_samples, _band(hertz, 16.0, 2.5, background.beta_uv))
-    fields = [
-        field((side * 0.4, front), 0.45) * factor
-        for front in (-0.8, 0.6)
-        for side, factor in zip((-1, 1), sides, strict=True)
-    ]
-    mixed: NDArray[np.float32] = np.array(fields, np.float32).T @ np.vstack([alpha, beta])
-    return mixed
+    """Polymorphic delta and theta in bursts, (4, n_samples)."""
+    n_slow = n_points * _SLOW_HZ // CONTROL_HZ
+    hertz = frequencies(n_slow, _SLOW_HZ)
+    density = band(hertz, 1.2, 1.4, deviation_uv) * (hertz > 0.3)
+    waves = coloured(rng, 2 * len(_SLOW_PLACES), n_slow, density, _SLOW_HZ)
+    bursts = _waxing(rng, n_points, 0.6, 6.0)
+    waves *= np.repeat(bursts, _SLOW_HZ // CONTROL_HZ).astype(np.float32)
+    return to_samples(waves, n_samples, _SLOW_HZ)
+
+
+def _waxing(
+    rng: np.random.Generator, n_points: int, deviation: float, correlation_s: float
+) -> NDArray[np.float64]:
+    """A lognormal factor whose mean square is 1, so that deviations stay what they are."""
+    curve = deviation * slow_curve(rng, n_points, correlation_s)
+    factor: NDArray[np.float64] = np.exp(curve - deviation**2)
+    return factor
+
+
+def _drift(deviation_uv: float, n_points: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Sweat, sway and polarisation: what every electrode does on its own, at 5 Hz."""
+    hertz = frequencies(n_points, CONTROL_HZ)
+    density = 1 / (0.15**2 + hertz**2) ** 1.5
+    density *= deviation_uv**2 / (2 * density.sum() * (hertz[1] - hertz[0]))
+    drift = coloured(rng, N_SCALP, n_points, density, CONTROL_HZ)
+    contact = rng.lognormal(-0.25, 0.5, N_SCALP).astype(np.float32)
+    # Neighbours share a part of it.
+    shared: NDArray[np.float32] = mixing() @ drift
+    return shared + 0.55 * contact[:, None] * coloured(rng, N_SCALP, n_points, density, CONTROL_HZ)
 
 
 def _burst_suppression(

@@ -48,6 +48,13 @@ _POSITIONS: Final = {
 POSITIONS: Final[NDArray[np.float64]] = np.array([_POSITIONS[name] for name in SCALP])
 """(19, 2) positions in ``SCALP`` order."""
 
+SCALP_SCALE: Final = 0.87
+"""Microvolts on the scalp for a nominal one of the background and of the patterns.
+
+With it the logarithm of the spectrograms has the real mean. What experts see is a ratio of
+nominal microvolts, so their votes do not depend on it.
+"""
+
 # With this length neighbours (0.5 apart) correlate by 0.83, inside of the 0.6-0.98
 # measured on the competition's recordings.
 _CORRELATION_LENGTH: Final = 2.7
@@ -87,3 +94,9 @@ def hemisphere_field(centre: tuple[float, float], width: float, side: int) -> ND
     pairs = [(SCALP.index(a), SCALP.index(c)) for name in chains for a, c in CHAINS[name]]
     scaled: NDArray[np.float64] = raw / max(abs(raw[a] - raw[c]) for a, c in pairs)
     return scaled
+
+
+def side_factors(asymmetry: float) -> NDArray[np.float32]:
+    """(19,) factors with the right to left ratio exp(``asymmetry``); the midline keeps 1."""
+    factors: NDArray[np.float64] = np.exp(0.5 * asymmetry * np.sign(POSITIONS[:, 0]))
+    return factors.astype(np.float32)

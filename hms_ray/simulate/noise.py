@@ -13,35 +13,53 @@ from hms_ray.competition.schema import EEG_RATE_HZ
 CONTROL_HZ: Final = 5
 """Rate of the slow curves (envelopes, frequencies) that shape a signal."""
 
+_NOTHING: Final = 1e-6
 
-def frequencies(n_samples: int) -> NDArray[np.float64]:
+
+def frequencies(n_samples: int, rate_hz: int = EEG_RATE_HZ) -> NDArray[np.float64]:
     """Frequencies, in Hz, at which ``coloured`` wants its amplitudes for ``n_samples``."""
-    grid: NDArray[np.float64] = rfftfreq(next_fast_len(n_samples, real=True), 1 / EEG_RATE_HZ)
+    grid: NDArray[np.float64] = rfftfreq(next_fast_len(n_samples, real=True), 1 / rate_hz)
     return grid
 
 
 def coloured(
-    rng: np.random.Generator, n_signals: int, n_samples: int, density: NDArray[np.float64]
+    rng: np.random.Generator,
+    n_signals: int,
+    n_samples: int,
+    density: NDArray[np.float64],
+    rate_hz: int = EEG_RATE_HZ,
 ) -> NDArray[np.float32]:
     """Gaussian noise with a given two-sided power density.
 
     Args:
         rng: source of randomness.
         n_signals: independent signals to draw.
-        n_samples: length of each at 200 Hz.
-        density: power density in uV^2 / Hz at ``frequencies(n_samples)``.
+        n_samples: length of each.
+        density: power density in uV^2 / Hz at ``frequencies(n_samples, rate_hz)``.
+        rate_hz: samples a second.
 
     Returns:
         (n_signals, n_samples) float32, microvolts.
     """
     n_fft = next_fast_len(n_samples, real=True)
     # E|X_k|^2 = n * rate * density, shared evenly by the real and the imaginary part.
-    scale = np.sqrt(n_fft * EEG_RATE_HZ * density / 2).astype(np.float32)
-    parts = rng.standard_normal((n_signals, len(density), 2), dtype=np.float32)
-    parts *= scale[:, None]
-    spectrum = parts.view(np.complex64)[..., 0]
+    scale = np.sqrt(n_fft * rate_hz * density / 2).astype(np.float32)
+    # Nothing is drawn above the frequency from which on there is no power to speak of.
+    scale = scale[: np.flatnonzero(scale >= _NOTHING * scale.max())[-1] + 1]
+    parts = rng.standard_normal((n_signals, 2 * len(scale)), dtype=np.float32)
+    parts *= np.repeat(scale, 2)
+    spectrum = parts.view(np.complex64)
     signals: NDArray[np.float32] = irfft(spectrum, n_fft, axis=-1, overwrite_x=True)
     return signals[:, :n_samples]
+
+
+def band(
+    hertz: NDArray[np.float64], centre: float, width: float, deviation_uv: float
+) -> NDArray[np.float64]:
+    """Two-sided density of a Gaussian band that holds ``deviation_uv`` squared."""
+    shape = np.exp(-((hertz - centre) ** 2) / (2 * width**2))
+    density: NDArray[np.float64] = shape * deviation_uv**2 / (2 * width * np.sqrt(2 * np.pi))
+    return density
 
 
 def slow_curve(
@@ -61,8 +79,27 @@ def slow_curve(
     return curve
 
 
-def to_samples(control: NDArray[np.float64], n_samples: int) -> NDArray[np.float32]:
-    """A control curve at 5 Hz, drawn out to 200 Hz by straight lines."""
-    step = EEG_RATE_HZ // CONTROL_HZ
-    at = np.arange(n_samples) / step
-    return np.interp(at, np.arange(len(control)), control).astype(np.float32)
+def to_samples(
+    control: NDArray[np.floating], n_samples: int, rate_hz: int = CONTROL_HZ
+) -> NDArray[np.float32]:
+    """Curves at a low rate, drawn out to 200 Hz by straight lines.
+
+    Args:
+        control: (..., n_points) at ``rate_hz``; past its end it stays what it last was.
+        n_samples: length at 200 Hz.
+        rate_hz: a divisor of 200.
+
+    Returns:
+        (..., n_samples) float32.
+    """
+    step = EEG_RATE_HZ // rate_hz
+    n_steps = -(-n_samples // step)
+    points = control[..., : n_steps + 1].astype(np.float32)
+    missing = n_steps + 1 - points.shape[-1]
+    if missing > 0:
+        last = np.broadcast_to(points[..., -1:], (*points.shape[:-1], missing))
+        points = np.concatenate([points, last], axis=-1)
+    ramp = np.arange(step, dtype=np.float32) / np.float32(step)
+    lines: NDArray[np.float32] = (points[..., 1:] - points[..., :-1])[..., None] * ramp
+    lines += points[..., :-1, None]
+    return lines.reshape(*points.shape[:-1], -1)[..., :n_samples]

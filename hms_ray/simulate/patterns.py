@@ -8,20 +8,42 @@ a regularity and a strength, and experts (``hms_ray.simulate.raters``) judge the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hms_ray.competition.schema import EEG_RATE_HZ
-from hms_ray.simulate.head import hemisphere_field
-from hms_ray.simulate.noise import CONTROL_HZ, slow_curve, to_samples
+from hms_ray.simulate.head import SCALP_SCALE, hemisphere_field
+from hms_ray.simulate.noise import (
+    CONTROL_HZ,
+    band,
+    coloured,
+    frequencies,
+    slow_curve,
+    to_samples,
+)
 
 Kind = Literal["Seizure", "LPD", "GPD", "LRDA", "GRDA", "mimic"]
 """Regions of the continuum to draw points from; neighbouring regions overlap."""
 
 _TEMPLATE_POINTS: Final = 1024
+_UNEVEN: Final = 0.2
+"""Deviation of the logarithm of single periods' amplitudes."""
+_EARLY_OR_LATE: Final = 0.04
+"""Deviation of single periods from the rhythm, in periods; it does not add up."""
+_FIRST: Final = 0.8
+_SECOND: Final = 0.3
+"""Amplitudes of a pattern's source and of a softer one nearby that follows it."""
+_SOFTER: Final = 0.7
+_SECOND_LAG_S: Final = (0.02, 0.06)
+_EVOLVING: Final = 0.25
+"""Evolution from which on fast activity goes with a pattern, as seizures bring it."""
+_FAST: Final = 0.08
+"""Its deviation as a share of the amplitude."""
+_FAST_HZ: Final = (10.0, 6.0)
+"""Centre and width of its band."""
 _DOUBTFUL_SHARE: Final = 0.08
 """Share of the points of which one feature lies between two classes."""
 
@@ -37,7 +59,8 @@ class Pattern:
         asymmetry: 1 - amplitude of the lesser side / that of the greater side.
         side: greater side, -1 left or 1 right.
         evolution: 0 (steady) to 1 (a full course of frequency, amplitude and field).
-        amplitude_uv: peak to peak in the longitudinal bipolar montage at gain 1.
+        amplitude_uv: peak to peak in the longitudinal bipolar montage at gain 1, in nominal
+            microvolts: the scalp shows ``SCALP_SCALE`` of them.
         jitter: relative deviation of single periods.
         duty: share of the time in which bouts show the pattern, 0 to 1.
         centre: (distance from the midline, front) of its maximum.
@@ -157,7 +180,7 @@ def template(pattern: Pattern, frequency_hz: float) -> NDArray[np.float32]:
         shape: NDArray[np.float64] = np.exp(-(distance**2) / (2 * width**2))
         return shape
 
-    sharp = min(0.035 * frequency_hz, 0.09)
+    sharp = min(0.028 * frequency_hz, 0.09)
     slow = min(0.1 * frequency_hz, 0.14)
     discharge = bump(0.3, sharp) - 0.45 * bump(0.3 + 2.2 * slow, slow)
     if pattern.asymmetry < 0.5:  # generalised discharges are often triphasic
@@ -215,25 +238,58 @@ def add_episode(
         return
     pattern = episode.pattern
     mean_hz = float(episode.frequency_hz.mean())
-    # Independent knots one period apart make single periods vary.
-    wobble = 1 + pattern.jitter * np.clip(
-        slow_curve(rng, len(episode.frequency_hz), 1 / mean_hz), -2, 2
+    points = _template_points(episode, n_samples, rng)
+    amplitude = SCALP_SCALE * gain * pattern.amplitude_uv * episode.strength
+    sides = (
+        (pattern.side, amplitude, 0.0),
+        (-pattern.side, amplitude * (1 - episode.asymmetry), pattern.lag_s),
     )
-    speed = to_samples(episode.frequency_hz * np.clip(wobble, 0.2, None), n_samples)
-    phase = np.cumsum(speed, dtype=np.float64) / EEG_RATE_HZ + rng.random()
-    wave = template(pattern, mean_hz)
-    greater = wave[_index(phase)]
-    lesser = wave[_index(phase - pattern.lag_s * mean_hz)]
-    amplitude = gain * pattern.amplitude_uv * episode.strength
-    greater *= to_samples(amplitude, n_samples)
-    lesser *= to_samples(amplitude * (1 - episode.asymmetry), n_samples)
-    fields = [
-        hemisphere_field(pattern.centre, pattern.width, side)
-        for side in (pattern.side, -pattern.side)
-    ]
-    mixing = np.array(fields, np.float32).T
-    signal[:, first : first + n_samples] += mixing @ np.vstack([greater, lesser])
+    fields, traces = [], []
+    for wave, centre, size, delay in _draw_sources(pattern, mean_hz, rng):
+        uneven = size * np.exp(_UNEVEN * _each_period(episode, rng))
+        for side, course, lag in sides:
+            fields.append(hemisphere_field(centre, pattern.width, side))
+            late = round((delay + lag) * mean_hz * _TEMPLATE_POINTS)
+            shape = wave[(points - late) % _TEMPLATE_POINTS]
+            traces.append(shape * to_samples(course * uneven, n_samples))
+    if pattern.evolution > _EVOLVING:
+        fast = coloured(rng, 2, n_samples, band(frequencies(n_samples), *_FAST_HZ, _FAST))
+        for noise, (side, course, _) in zip(fast, sides, strict=True):
+            fields.append(hemisphere_field(pattern.centre, pattern.width, side))
+            traces.append(noise * to_samples(pattern.evolution * course, n_samples))
+    signal[:, first : first + n_samples] += np.array(fields, np.float32).T @ np.vstack(traces)
 
 
-def _index(phase: NDArray[np.float64]) -> NDArray[np.int64]:
-    return (phase % 1 * _TEMPLATE_POINTS).astype(np.int64)
+def _template_points(
+    episode: Episode, n_samples: int, rng: np.random.Generator
+) -> NDArray[np.int32]:
+    """Where in its period the pattern is, as points of the template."""
+    wobble = np.clip(1 + episode.pattern.jitter * _each_period(episode, rng), 0.2, None)
+    speed = to_samples(episode.frequency_hz * wobble, n_samples)
+    phase: NDArray[np.float64] = np.cumsum(speed, dtype=np.float64) / EEG_RATE_HZ + rng.random()
+    phase += to_samples(_EARLY_OR_LATE * _each_period(episode, rng), n_samples)
+    return (phase % 1 * _TEMPLATE_POINTS).astype(np.int32)
+
+
+def _each_period(episode: Episode, rng: np.random.Generator) -> NDArray[np.float64]:
+    """A standard normal curve, cut at 2: knots one period apart make single periods vary."""
+    period_s = 1 / float(episode.frequency_hz.mean())
+    return np.clip(slow_curve(rng, len(episode.frequency_hz), period_s), -2, 2)
+
+
+def _draw_sources(
+    pattern: Pattern, mean_hz: float, rng: np.random.Generator
+) -> tuple[tuple[NDArray[np.float32], tuple[float, float], float, float], ...]:
+    """The pattern's source and a softer one beside it: waveform, centre, amplitude, delay."""
+    softer = replace(pattern, sharpness=_SOFTER * pattern.sharpness)
+    beside = _beside(pattern.centre, rng)
+    return (
+        (template(pattern, mean_hz), pattern.centre, _FIRST, 0.0),
+        (template(softer, mean_hz), beside, _SECOND, float(rng.uniform(*_SECOND_LAG_S))),
+    )
+
+
+def _beside(centre: tuple[float, float], rng: np.random.Generator) -> tuple[float, float]:
+    """A place near another, on the same side."""
+    distance, front = centre
+    return max(0.2, distance + float(rng.normal(0, 0.25))), front + float(rng.normal(0, 0.3))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from hms_ray.competition.schema import ELECTRODES, FREQUENCIES_HZ
+from hms_ray.signal.montage import bipolar
 from hms_ray.signal.spectrogram import competition_spectrogram
 from hms_ray.simulate.artefacts import add_artefacts, draw_gaps, heart
 from hms_ray.simulate.background import (
@@ -16,8 +17,8 @@ from hms_ray.simulate.background import (
     background_signal,
     draw_background,
 )
-from hms_ray.simulate.head import N_SCALP, SCALP, hemisphere_field
-from hms_ray.simulate.noise import coloured, frequencies, slow_curve
+from hms_ray.simulate.head import N_SCALP, SCALP, SCALP_SCALE, hemisphere_field
+from hms_ray.simulate.noise import coloured, frequencies, slow_curve, to_samples
 from hms_ray.simulate.patients import MAX_EEGS, MAX_LABELS, draw_looks
 from hms_ray.simulate.patterns import Episode, Pattern, add_episode, draw_pattern, template
 from hms_ray.simulate.timeline import seizure_episodes, steady_episode
@@ -163,6 +164,33 @@ def test_bouts_fill_their_share_and_show_at_the_moment() -> None:
     assert np.mean(shown) > 0.8
 
 
+@pytest.mark.parametrize("sharpness", [0.0, 1.0])
+def test_a_pattern_has_its_height_in_the_bipolar_montage(sharpness: float) -> None:
+    heights = []
+    for seed in range(8):
+        signal = np.zeros((N_SCALP, SECONDS * 200), np.float32)
+        add_episode(signal, episode(replace(STEADY, sharpness=sharpness)), 1.0, rng(seed))
+        eeg = np.zeros((signal.shape[1], 20), np.float32)
+        eeg[:, [ELECTRODES.index(name) for name in SCALP]] = signal.T
+        seconds = bipolar(eeg).reshape(16, SECONDS, 200)
+        heights.append(np.median(np.ptp(seconds, axis=-1), axis=-1).max())
+    # Single periods differ, and a second source adds to or takes from the first.
+    assert np.mean(heights) == pytest.approx(100 * SCALP_SCALE, rel=0.2)
+
+
+def test_single_periods_differ_in_height() -> None:
+    signal = np.zeros((N_SCALP, SECONDS * 200), np.float32)
+    add_episode(signal, episode(replace(STEADY, jitter=0.0)), 1.0, rng())
+    heights = np.ptp(signal[SCALP.index("F7")].reshape(-1, 100), axis=-1)
+    assert 0.1 < heights.std() / heights.mean() < 0.4
+
+
+def test_fast_activity_goes_with_what_evolves() -> None:
+    steady, evolving = (drawn(replace(STEADY, evolution=e)).mean(axis=(0, 1)) for e in (0.1, 1.0))
+    fast = (HERTZ > 12) & (HERTZ < 18)
+    assert evolving[fast].mean() > 5 * steady[fast].mean()
+
+
 def test_an_episode_past_the_end_is_cut_off() -> None:
     signal = np.zeros((N_SCALP, 30 * 200), np.float32)
     add_episode(signal, episode(STEADY), 1.0, rng())
@@ -177,6 +205,25 @@ def test_noise_has_the_density_asked_for() -> None:
     # Two-sided: 2 uV^2 / Hz over 10 Hz on either side.
     assert signal.var() == pytest.approx(40, rel=0.03)
     assert signal.dtype == np.float32
+
+
+def test_noise_is_drawn_only_where_there_is_power() -> None:
+    density = np.exp(-((frequencies(4_000) - 10) ** 2))
+    spectrum = np.abs(np.fft.rfft(coloured(rng(), 1, 4_000, density)[0]))
+    assert spectrum[400:].max() < 1e-3 * spectrum.max()
+    np.testing.assert_array_equal(coloured(rng(), 2, 4_000, 0 * density), 0)
+
+
+def test_curves_are_drawn_out_by_straight_lines() -> None:
+    curves = np.array([[0.0, 1.0, 4.0], [2.0, 2.0, 0.0]])
+    out = to_samples(curves, 100)
+    assert out.dtype == np.float32
+    at = np.arange(100) / 40
+    expected = [np.interp(at, np.arange(3), curve) for curve in curves]
+    np.testing.assert_allclose(out, expected, atol=1e-6)
+    np.testing.assert_allclose(
+        to_samples(curves[0], 15, 20), np.interp(np.arange(15) / 10, range(3), curves[0]), atol=1e-6
+    )
 
 
 def test_a_slow_curve_is_standard_normal_and_slow() -> None:
@@ -207,7 +254,7 @@ def test_the_background_has_the_deviation_that_experts_judge_against() -> None:
         signal = background_signal(background, np.ones(300), 12_000, generator)
         spectrum = panels(signal).mean(axis=(0, 1))
         total += 2 * spectrum.sum() * (HERTZ[1] - HERTZ[0])
-    assert np.sqrt(total / 6) == pytest.approx(BIPOLAR_SD_UV, rel=0.2)
+    assert np.sqrt(total / 6) == pytest.approx(SCALP_SCALE * BIPOLAR_SD_UV, rel=0.2)
 
 
 def test_rest_changes_what_it_names() -> None:
@@ -220,7 +267,30 @@ def test_rest_changes_what_it_names() -> None:
     )
     suppressed = at_rest(QUIET, "suppressed", rng())
     flat = panels(background_signal(suppressed, np.ones(SECONDS * 5), SECONDS * 200, rng()))
-    assert np.log(flat.mean(axis=(1, 2))).std() > 2 * np.log(power.mean(axis=(1, 2))).std()
+    # Electrodes drift below 3 Hz whatever the brain does.
+    brain = HERTZ > 3
+    spells, course = (np.log(p[..., brain].mean(axis=(1, 2))).std() for p in (flat, power))
+    assert spells > 1.5 * course
+
+
+def test_the_sides_have_their_ratio() -> None:
+    lopsided = replace(QUIET, asymmetry=0.6, drift_uv=0.0)
+    signal = background_signal(lopsided, np.ones(SECONDS * 5), SECONDS * 200, rng())
+    power = panels(signal).mean(axis=(0, 2))
+    assert power[[1, 3]].sum() / power[[0, 2]].sum() == pytest.approx(np.exp(2 * 0.6), rel=0.25)
+
+
+def test_electrodes_drift_below_one_hertz_each_on_its_own() -> None:
+    still = replace(QUIET, drift_uv=0.0)
+    calm, drifting = (
+        background_signal(background, np.ones(600), 24_000, rng()) for background in (still, QUIET)
+    )
+    drift = drifting - calm
+    assert 5 < drift.std() < 40
+    low = np.abs(np.fft.rfft(drift, axis=1)[:, : 120 * 1]) ** 2
+    assert low.sum() > 0.95 * (np.abs(np.fft.rfft(drift, axis=1)) ** 2)[:, 1:].sum()
+    near = np.corrcoef(drift[SCALP.index("F3")], drift[SCALP.index("C3")])[0, 1]
+    assert near < 0.95
 
 
 def test_gain_is_a_factor() -> None:
@@ -235,6 +305,7 @@ def test_artefacts_stand_where_they_belong() -> None:
     assert np.isfinite(signal).all()
     deviation = dict(zip(SCALP, np.diff(signal, axis=1).std(axis=1), strict=True))
     assert deviation["T3"] > deviation["Cz"]
+    assert np.abs(signal[SCALP.index("Fp1")]).max() > np.abs(signal[SCALP.index("O1")]).max()
     wave = heart(signal, rng())
     beats = (wave[1:] > 0.5 * wave.max()) & (wave[:-1] <= 0.5 * wave.max())
     assert 0.8 < beats.sum() / 300 < 2.2
