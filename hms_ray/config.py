@@ -37,9 +37,10 @@ class DataConfig(Frozen):
     """Patient-grouped folds."""
     fold_seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
     """Seed of the shuffled StratifiedGroupKFold."""
-    unusable: Literal["keep", "drop", "error"] = "keep"
-    """Rows without any usable signal in some source that the study uses: ``keep`` as
-    zeros, ``drop`` after folds were drawn from all rows, or stop with an ``error``."""
+    unusable: Literal["error", "keep", "drop"] = "error"
+    """Rows without any usable signal in some source that the study uses: stop with an
+    ``error``, ``keep`` them as zeros, or ``drop`` them after folds were drawn from all
+    rows."""
 
 
 class ModelConfig(Frozen):

@@ -158,7 +158,8 @@ def plan_folds(
     Raises:
         ConfigError: where a fold is asked for that does not exist.
     """
-    wanted = list(range(prepared.n_folds)) if folds is None else list(folds)
+    # A fold asked for twice is trained once.
+    wanted = range(prepared.n_folds) if folds is None else dict.fromkeys(folds)
     for fold in wanted:
         if not 0 <= fold < prepared.n_folds:
             raise ConfigError(f"a fold must be from 0 to {prepared.n_folds - 1}", got=fold)

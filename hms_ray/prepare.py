@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import uuid
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from hms_ray.competition.rows import make_rows, row_fingerprint
 from hms_ray.config import DataConfig, Experiment, digest
 from hms_ray.config_input import InputConfig, used_sources
 from hms_ray.errors import DataError, HmsRayError
+from hms_ray.files import replacing
 from hms_ray.fold_store import STORE_NAME
 from hms_ray.folds import fit_folds, folds_fingerprint, make_folds
 from hms_ray.pack.build import build_pack, default_pack_dir, find_pack
@@ -128,7 +127,8 @@ def prepare(
     # Every value was read when a pack was made; after that the tables and the
     # files' sizes tell enough, and a sweep starts at once.
     packed = _is_packed(data_dir, pack_dir, experiment.data, forms)
-    require_sound(data_dir, signals=not packed, cache_dir=pack_dir)
+    tolerated = () if experiment.data.unusable == "error" else ("no_numbers",)
+    require_sound(data_dir, signals=not packed, cache_dir=pack_dir, tolerated=tolerated)
     rows = make_rows(read_labels(data_dir), experiment.data.unit, experiment.data.window)
     packs = {}
     for key, form in forms.items():
@@ -140,7 +140,9 @@ def prepare(
     folds_print = folds_fingerprint(folds)
     made_from = [rows_print, folds_print, *sorted(pack.fingerprint for pack in packs.values())]
     file = Path(results) / STORE_NAME / "rows" / f"{digest(made_from)}.parquet"
-    _write_once(table, file)
+    with replacing(file) as draft:
+        # Also where it is there: writing costs less than doubting what a lost machine left.
+        table.to_parquet(draft, index=False)
     return Prepared(
         rows_file=file.resolve(),
         packs={
@@ -205,12 +207,3 @@ def check_prepared(prepared: Prepared) -> None:
                 where=pack.path,
                 fix="Run the command again: results follow the data they were made from.",
             )
-
-
-def _write_once(table: pd.DataFrame, file: Path) -> None:
-    if file.is_file():
-        return
-    file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_name(f".{file.stem}-{uuid.uuid4().hex}")
-    table.to_parquet(draft, index=False)
-    os.replace(draft, file)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -110,15 +110,27 @@ def check_table(file: str | Path) -> FolderReport:
 
 
 def require_sound(
-    folder: str | Path, *, signals: bool = False, cache_dir: str | Path | None = None
+    folder: str | Path,
+    *,
+    signals: bool = False,
+    cache_dir: str | Path | None = None,
+    tolerated: Collection[str] = (),
 ) -> FolderReport:
     """As ``check_folder``, by default without reading every value; faults are an error.
+
+    Args:
+        folder: as of ``check_folder``.
+        signals: as of ``check_folder``.
+        cache_dir: as of ``check_folder``.
+        tolerated: kinds of faults that are none here, and are left out of the report.
 
     Raises:
         FaultyDataError: the folder has faults; it carries all of them.
         DataError: there is no such folder.
     """
     report = check_folder(folder, signals=signals, cache_dir=cache_dir)
+    faults = tuple(fault for fault in report.faults if fault.kind not in tolerated)
+    report = replace(report, faults=faults)
     if not report.ok:
         raise FaultyDataError(report.faults, where=folder)
     return report

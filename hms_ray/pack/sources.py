@@ -29,12 +29,10 @@ from hms_ray.config import EegRecipe, RawRecipe, digest
 from hms_ray.errors import PackError
 from hms_ray.pack.windows import Windows
 from hms_ray.signal.recipes import described, layout_of
+from hms_ray.signal.spectrogram import LOG_HIGH, LOG_LOW
 
 Kind = Literal["recordings", "windows"]
 
-LOG_LOW: Final = -4.0
-LOG_HIGH: Final = 8.0
-"""Natural logs of the smallest and largest power kept (published: clip to [e^-4, e^8])."""
 SOURCES: Final = ("kaggle", "eeg", "raw")
 """Names of sources; ``eeg`` and ``raw`` are packed by any recipe of theirs."""
 

@@ -43,12 +43,14 @@ def blend_study(
         The table to print, at most 80 columns wide.
 
     Raises:
-        StudyError: where there is no such study, no finished trial in it, or one whose
-            predictions are absent or damaged.
+        StudyError: where a number is out of range, there is no such study, no finished
+            trial in it, or one whose predictions are absent or damaged.
         PredictionError: where the rows to fit on are not of two patients at least.
     """
     if n_splits < 2:
         raise StudyError("a nested estimate needs at least two groups of patients", got=n_splits)
+    if seed < 0:
+        raise StudyError("a seed must be at least 0", got=seed)
     folder = StudyFolder.open(study, results)
     trials = folder.finished_trials()
     if not trials:

@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hms_ray.competition.schema import PROBABILITY_COLUMNS
-from hms_ray.config import Experiment, ModelConfig
+from hms_ray.config import Experiment, ModelConfig, canonical
 from hms_ray.config_file import replace_values
 from hms_ray.errors import ConfigError, PredictionError
 from hms_ray.experiment import (
@@ -119,6 +119,73 @@ def test_keys_depend_on_what_changes_results(
     assert (before == after) is same
 
 
+CUTMIX = {"probability": 0.4, "axis": "time"}
+EVERYTHING = Experiment.model_validate(
+    {
+        "input": {"views": ["kaggle panels", "eeg panels", "raw signals"]},
+        "training": {
+            "cutmix": CUTMIX,
+            "stages": [
+                {
+                    "rows": "below_threshold",
+                    "loss": "kl_log_votes",
+                    "learning_rate": 0.01,
+                    "cutmix": CUTMIX,
+                },
+                {},
+            ],
+        },
+    }
+)
+"""An experiment in which every value has its say."""
+WITHOUT_SAY = ("name", "data.", "model.weights_file", "training.stages.0.name")
+OTHER_VALUES: list[Any] = [
+    *(None, True, False, 1, 2, 3, 7, 0.3, 0.45, 0.7, 9.0, 150.0, [2, 2], [1, 2], [1.0, 30.0]),
+    *("none", "global", "per_image", "kl", "kl_log_votes", "all", "at_least_threshold"),
+    *(
+        "frequency",
+        "best",
+        "float64",
+        "interpolate",
+        "stft",
+        "test_resnet",
+        "eeg",
+        "nearest",
+        "keep",
+    ),
+    ["eeg panels", "kaggle panels", "raw signals"],
+]
+
+
+def leaves(value: Any, path: str = "") -> Iterator[str]:
+    """Dotted paths of all values of an experiment's plain data."""
+    if isinstance(value, dict):
+        for name, below in value.items():
+            yield from leaves(below, f"{path}.{name}".lstrip("."))
+    elif path == "training.stages":
+        yield from leaves(value[0], f"{path}.0")
+    else:
+        yield path
+
+
+@pytest.mark.parametrize("path", list(leaves(EVERYTHING.model_dump(mode="json"))))
+def test_every_value_that_changes_results_changes_the_key(path: str) -> None:
+    def key(experiment: Experiment) -> Any:
+        # Rows and folds go in by content.
+        return canonical(experiment) | {"data": None}
+
+    others = 0
+    for value in OTHER_VALUES:
+        try:
+            changed = replace_values(EVERYTHING, {path: value})
+        except ConfigError:
+            continue
+        if changed != EVERYTHING:
+            others += 1
+            assert (key(changed) == key(EVERYTHING)) is path.startswith(WITHOUT_SAY), value
+    assert others, "OTHER_VALUES holds nothing that fits here"
+
+
 def test_keys_depend_on_data_fold_and_placement(prepared: Prepared, tmp_path: Path) -> None:
     def keys(data: Prepared = prepared, **placement: Any) -> list[str]:
         return [task.key for task in plan_folds(TINY, data, tmp_path, Placement(**placement))]
@@ -146,6 +213,11 @@ def test_weights_count_by_content(prepared: Prepared, tmp_path: Path) -> None:
 
     assert key("a.pt", b"1") == key("b.pt", b"1")
     assert key("a.pt", b"1") != key("a.pt", b"2")
+
+
+def test_a_fold_asked_for_twice_is_trained_once(prepared: Prepared, tmp_path: Path) -> None:
+    tasks = plan_folds(TINY, prepared, tmp_path, Placement(), [2, 0, 2])
+    assert [task.fold for task in tasks] == [2, 0]
 
 
 def test_a_fold_that_does_not_exist_is_refused(prepared: Prepared, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Rows, folds and packs of several sources, and rows that hold no signal."""
 
+import shutil
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from hms_ray.competition.read import read_labels
-from hms_ray.config import Space
+from hms_ray.config import DataConfig, Space
 from hms_ray.config_file import validate_space
-from hms_ray.errors import DataError
+from hms_ray.errors import DataError, FaultyDataError
 from hms_ray.experiment import Placement, fold_ingredients
 from hms_ray.pack.store import open_pack
 from hms_ray.packing import pack_folder
@@ -28,7 +29,7 @@ VIEWS = ["panels", "eeg panels"]
 
 def make_space(search: dict[str, Any] | None = None, **inputs: Any) -> Space:
     chosen = {"views": VIEWS, "eeg": EEG, **inputs}
-    experiment = {"data": {"n_folds": 3}, "input": chosen}
+    experiment = {"data": {"n_folds": 3, "unusable": "keep"}, "input": chosen}
     return validate_space({"experiment": experiment, "search": search or {}}, "test")
 
 
@@ -114,7 +115,7 @@ def test_rows_say_how_much_of_each_source_is_missing(data_dir: Path, tmp_path: P
     assert rows["missing_kaggle"].dtype == rows["missing_eeg"].dtype == np.float64
 
 
-def test_unusable_rows_are_kept_and_told_by_default(data_dir: Path, tmp_path: Path) -> None:
+def test_unusable_rows_that_are_kept_are_told(data_dir: Path, tmp_path: Path) -> None:
     kept = ready(data_dir, tmp_path)
     eegs = sorted(kept.rows()["eeg_id"].unique())[2:4]
     silent = kept.rows()[kept.rows()["eeg_id"].isin(eegs)]
@@ -149,10 +150,34 @@ def test_a_fold_table_of_all_rows_or_of_those_that_stay_is_taken(
     assert again == given
 
 
-def test_unusable_rows_can_be_an_error(data_dir: Path, tmp_path: Path) -> None:
+def test_unusable_rows_are_an_error_unless_told_otherwise(data_dir: Path, tmp_path: Path) -> None:
     rule = r"usable signal in each source, got \d+ without: \d+-\d.*, in source eeg-.*keep takes"
     with pytest.raises(DataError, match=rule):
-        ready(data_dir, tmp_path, "error")
+        ready(data_dir, tmp_path, DataConfig().unusable)
+
+
+def test_a_recording_without_a_number_is_a_fault_only_where_rows_must_be_usable(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(data_dir, folder)
+    for file in sorted((folder / "train_eegs").glob("*.parquet"))[2:4]:
+        write_eeg(file, np.full((pq.read_metadata(file).num_rows, 20), np.nan, np.float32))
+    with pytest.raises(FaultyDataError, match="an EEG must hold numbers, got only NaN"):
+        ready(folder, tmp_path, "error")
+    kept, dropped = ready(folder, tmp_path), ready(folder, tmp_path, "drop")
+    assert (kept.rows()["missing_eeg"] == 1).sum() == len(kept.rows()) - len(dropped.rows()) > 0
+    (folder / "train_eegs" / file.name).unlink()
+    with pytest.raises(FaultyDataError, match="must exist"):
+        ready(folder, tmp_path)
+
+
+def test_a_damaged_table_of_rows_is_written_again(data_dir: Path, tmp_path: Path) -> None:
+    prepared = ready(data_dir, tmp_path)
+    rows = prepared.rows()
+    prepared.rows_file.write_bytes(b"")
+    assert ready(data_dir, tmp_path) == prepared
+    pd.testing.assert_frame_equal(prepared.rows(), rows)
 
 
 def test_a_pack_that_was_replaced_is_noticed(data_dir: Path, tmp_path: Path) -> None:

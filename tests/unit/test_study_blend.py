@@ -15,7 +15,7 @@ from hms_ray.evaluate.blend_report import BlendReport, blend_report
 from hms_ray.evaluate.metric import kl_report
 from hms_ray.evaluate.oof import make_oof, read_oof
 from hms_ray.experiment import ExperimentResult
-from hms_ray.prepare import Prepared
+from hms_ray.prepare import PackRef, Prepared
 from hms_ray.study.blend import best_scores, blend_study
 from hms_ray.study.folder import StudyFolder
 
@@ -43,7 +43,9 @@ def study(tmp_path: Path) -> StudyFolder:
     )
     rows[list(TARGET_COLUMNS)] = generator.dirichlet(np.ones(6), size=N_ROWS)
     rows.to_parquet(tmp_path / "rows.parquet")
-    prepared = Prepared(tmp_path / "rows.parquet", tmp_path / "pack", "r", "f", "p", 3)
+    prepared = Prepared(
+        tmp_path / "rows.parquet", {"kaggle": PackRef(tmp_path / "pack", "p")}, "r", "f", 3
+    )
     space = validate_space({"study": {"objective": "kl_4"}}, "test")
     return StudyFolder.create(tmp_path / "results", "one", space, prepared)
 

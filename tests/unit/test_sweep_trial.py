@@ -9,7 +9,7 @@ import pytest
 from hms_ray.competition.schema import PROBABILITY_COLUMNS, TARGET_COLUMNS
 from hms_ray.config_file import validate_space
 from hms_ray.experiment import ExperimentResult
-from hms_ray.prepare import Prepared
+from hms_ray.prepare import PackRef, Prepared
 from hms_ray.study.folder import StudyFolder
 from hms_ray.sweep import study as sweep_study
 from hms_ray.sweep import trial as sweep_trial
@@ -32,7 +32,9 @@ def prepared(tmp_path: Path) -> Prepared:
     )
     rows[list(TARGET_COLUMNS)] = np.eye(6)[:2]
     rows.to_parquet(tmp_path / "rows.parquet")
-    return Prepared(tmp_path / "rows.parquet", tmp_path / "pack", "r", "f", "p", 2)
+    return Prepared(
+        tmp_path / "rows.parquet", {"kaggle": PackRef(tmp_path / "pack", "p")}, "r", "f", 2
+    )
 
 
 @pytest.fixture
