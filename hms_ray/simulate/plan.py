@@ -42,11 +42,12 @@ _OWN_PATTERN: Final = 0.7
 """Chance that a pattern is the one that the patient had before."""
 _UNSEEN: Final = -2.2
 """Visibility where there is no pattern."""
-# Experts' sense of a pattern: visible where it is twice the background's peak to peak,
-# less so where it is small, fills little of the ten seconds, or is irregular.
+# Experts' sense of a pattern: visible where it is as high as the background's peak to peak,
+# less so where it is small, fills little of the ten seconds, is irregular or plain.
 _PEAKS_PER_SD: Final = 4.0
 _REFERENCE_UV: Final = 80.0
 _PLAIN: Final = 1.7
+"""How much less visible a sinusoid without evolution is than a discharge."""
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,10 @@ An expert perceives five features of a pattern with error and puts a threshold t
 
 Errors are normal and independent between features, so the odds of a vote are products of
 normal distribution functions: the truth needs no sampling. Part of each error's variance
-is shared by the group that judges a recording, which leaves the odds of a single vote as
-they are but makes a group agree with itself, in what is wrong too.
+is shared by the group that judges a recording, most of that over all recordings of a
+patient, which leaves the odds of a single vote as they are but makes a group agree with
+itself, in what is wrong too. Experts of few votes share nearly all of it and see patterns
+sooner: their votes look sure, and are noisy and biased.
 """
 
 from __future__ import annotations
@@ -82,7 +84,9 @@ GROUPS: Final = (
         lapse=0.12,
     ),
 )
-"""Experts by tier, fewest votes first."""
+"""Experts by tier, fewest votes first. Fitted, with the states of the profile
+``competition``, to the competition's ``train.csv``: entropy, unanimity and class shares by
+number of votes, as ``tests/benchmarks/simulator_against_real.py`` prints them."""
 
 _LONG_GROUPS: Final = (2, 6, 16)
 """Label rows from which on a group counts as longer."""
