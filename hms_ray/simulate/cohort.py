@@ -34,7 +34,7 @@ _MANY_STATES: Final[dict[State, float]] = {
     "GPD": 1.0,
     "LRDA": 1.1,
     "GRDA": 1.0,
-    None: 0.9,
+    None: 0.8,
 }
 # Groups of an EEG by kind of patient, of the table; above 3 they fall off by half.
 _GROUPS_OF_EEG: Final = (
@@ -154,7 +154,7 @@ _N_ROWS: Final[tuple[dict[State, _Length], ...]] = (
         "Seizure": (0.21, 1.52, 0.91),
         "LPD": (0.59, 1.24, 0.93),
         "GPD": (0.67, 1.37, 1.12),
-        "LRDA": (0.31, 2.23, 1.15),
+        "LRDA": (0.31, 2.3, 1.2),
         "GRDA": (0.25, 1.85, 1.25),
         None: (0.73, 0.79, 0.70),
     },

@@ -34,8 +34,8 @@ _WEAK_KINDS: Final[tuple[Kind, ...]] = ("LPD", "GPD", "LRDA", "GRDA")
 _WEAKER: Final = (0.15, 0.7)
 """Range of the factor on the amplitude of a weak pattern."""
 _USUAL_ROWS: Final = 5
-_CLEARER: Final = 0.25
-_CLEARER_RANGE: Final = (0.65, 2.0)
+_CLEARER: Final = 0.32
+_CLEARER_RANGE: Final = (0.62, 2.4)
 """Long groups of label rows were made where a pattern was clear: exponent, and range of
 the factor on its amplitude."""
 _OWN_PATTERN: Final = 0.7
@@ -46,7 +46,7 @@ _UNSEEN: Final = -2.2
 # less so where it is small, fills little of the ten seconds, is irregular or plain.
 _PEAKS_PER_SD: Final = 4.0
 _REFERENCE_UV: Final = 80.0
-_PLAIN: Final = 1.7
+_PLAIN: Final = 1.9
 """How much less visible a sinusoid without evolution is than a discharge."""
 
 
