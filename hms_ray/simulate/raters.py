@@ -32,7 +32,7 @@ FEATURES: Final = ("visibility", "evolution", "log_rate", "sharpness", "asymmetr
 N_FEATURES: Final = len(FEATURES)
 
 _THRESHOLDS: Final = np.array([0.0, 0.5, np.log(3.6), 0.5, 0.45])
-_LAPSES: Final = np.array([0.05, 0.17, 0.16, 0.15, 0.17, 0.3])
+_LAPSES: Final = np.array([0.05, 0.16, 0.15, 0.15, 0.22, 0.27])
 """Votes of an expert who does not attend, by class."""
 
 

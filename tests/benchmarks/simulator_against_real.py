@@ -3,7 +3,7 @@
 ``python -m tests.benchmarks.simulator_against_real REAL [--seeds 0 1 2]`` prints a line a
 figure: real, simulated (the mean over the seeds), the largest difference of any seed, the
 allowed one. REAL is a folder with ``train_labels.parquet`` or ``train.csv``. The exit
-status is 1 where a limit is missed.
+status is 1 where a limit is missed. Times count one core, whatever else it does.
 """
 
 from __future__ import annotations
