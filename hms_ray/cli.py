@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hms_ray import __version__
 from hms_ray.errors import HmsRayError
@@ -116,10 +115,36 @@ def _run_check(words: argparse.Namespace) -> int:
 
 
 def _simulate(commands: Commands[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+    from hms_ray.simulate.options import CONTROLS, PROFILE_NAMES
+
+    def listed(names: Mapping[Any, str]) -> str:
+        return "; ".join(f"{name}: {text}" for name, text in names.items())
+
     command = commands.add_parser("simulate", help="write a simulated competition folder")
     command.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder to write")
     command.add_argument("--patients", metavar="N", type=int, default=100, help="patients (100)")
     command.add_argument("--seed", metavar="S", type=int, default=0, help="seed (0)")
+    command.add_argument(
+        "--profile",
+        choices=list(PROFILE_NAMES),
+        default="small",
+        help=f"structure (small). {listed(PROFILE_NAMES)}",
+    )
+    command.add_argument(
+        "--signals",
+        metavar="N",
+        type=int,
+        default=None,
+        help="patients whose recordings are written (all): train.csv then lists the first N "
+        "patients and labels.csv every one; 0 writes no recordings and no train.csv",
+    )
+    command.add_argument(
+        "--control",
+        choices=list(CONTROLS),
+        action="append",
+        default=[],
+        help=f"negative control, repeatable: take one cause away. {listed(CONTROLS)}",
+    )
     command.add_argument(
         "--processes", metavar="N", type=int, default=None, help="processes (all cores)"
     )
@@ -140,13 +165,19 @@ def _run_simulate(words: argparse.Namespace) -> int:
             seed=words.seed,
             processes=words.processes or os.cpu_count() or 1,
             progress=progress,
+            profile=words.profile,
+            controls=words.control,
+            n_signals=words.signals,
         )
-    print(f"simulated data of {words.patients} patients: {words.out}")
+    some = "" if words.signals is None else f", recordings of {words.signals}"
+    print(f"simulated data of {words.patients} patients{some}: {words.out}")
     return 0
 
 
 def _floor(commands: Commands[argparse.ArgumentParser]) -> argparse.ArgumentParser:
-    command = commands.add_parser("floor", help="KL that a perfect model has on simulated votes")
+    command = commands.add_parser(
+        "floor", help="KL that models which know the truth have on simulated votes"
+    )
     command.add_argument("folder", metavar="DIR", type=Path, help="simulated competition folder")
     command.add_argument("--json", action="store_true", help="print JSON")
     command.add_argument("--study", metavar="NAME", help="say how far its best trial has come")
@@ -171,7 +202,7 @@ def _run_floor(words: argparse.Namespace) -> int:
     report.require_rows(study.rows())
     scores = best_scores(study)
     if words.json:
-        print(json.dumps({name: report.closed(values) for name, values in scores.items()}))
+        print(report.distance_json(scores))
     else:
         print(report.distance_text(scores))
     return 0

@@ -9,13 +9,15 @@ An expert perceives five features of a pattern with error and puts a threshold t
 
 Errors are normal and independent between features, so the odds of a vote are products of
 normal distribution functions: the truth needs no sampling. Part of each error's variance
-is shared by the group that judges a recording, which leaves the odds of a single vote as
-they are but makes a group agree with itself, in what is wrong too.
+is shared by the group that judges a recording, most of that over all recordings of a
+patient, which leaves the odds of a single vote as they are but makes a group agree with
+itself, in what is wrong too. Experts of few votes share nearly all of it and see patterns
+sooner: their votes look sure, and are noisy and biased.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -23,12 +25,14 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from hms_ray.competition.schema import CLASSES, N_CLASSES
+from hms_ray.simulate.draws import pick
+from hms_ray.simulate.options import Controls
 
 FEATURES: Final = ("visibility", "evolution", "log_rate", "sharpness", "asymmetry")
 N_FEATURES: Final = len(FEATURES)
 
-_THRESHOLDS: Final = np.array([0.0, 0.5, np.log(3.2), 0.5, 0.45])
-_LAPSES: Final = np.array([0.1, 0.15, 0.15, 0.1, 0.1, 0.4])
+_THRESHOLDS: Final = np.array([0.0, 0.5, np.log(3.6), 0.5, 0.45])
+_LAPSES: Final = np.array([0.05, 0.16, 0.15, 0.15, 0.22, 0.27])
 """Votes of an expert who does not attend, by class."""
 
 
@@ -39,50 +43,92 @@ class Group:
     Attributes:
         name: the tier, as in ``VOTE_TIERS``.
         error: deviation of the error on each feature, in ``FEATURES`` order.
-        shared: share of the error's variance that the group has in common.
+        shared: share of each error's variance that the group has in common.
+        lasting: share of the common variance that is the same for all of a patient's
+            recordings, because the same experts judged them.
         bias: what the group adds to each feature.
         lapse: share of votes given without attending.
     """
 
     name: str
     error: tuple[float, ...]
-    shared: float
+    shared: tuple[float, ...]
+    lasting: float
     bias: tuple[float, ...]
     lapse: float
 
 
 GROUPS: Final = (
-    Group("1-3", (0.6, 0.28, 0.22, 0.26, 0.24), 0.85, (0.1, 0.06, 0.0, 0.0, 0.0), 0.03),
-    Group("4-9", (0.5, 0.22, 0.18, 0.22, 0.2), 0.6, (0.1, 0.06, 0.0, 0.0, 0.0), 0.03),
-    Group(">=10", (0.4, 0.16, 0.14, 0.16, 0.15), 0.3, (0.0, 0.0, 0.0, 0.0, 0.0), 0.03),
+    Group(
+        "1-3",
+        error=(1.0, 0.42, 0.3, 0.43, 0.36),
+        shared=(0.92, 0.99, 0.99, 0.87, 0.92),
+        lasting=0.95,
+        bias=(1.25, 0.06, 0.0, 0.0, 0.0),
+        lapse=0.01,
+    ),
+    Group(
+        "4-9",
+        error=(0.9, 0.3, 0.2, 0.25, 0.25),
+        shared=(0.32, 0.32, 0.32, 0.32, 0.32),
+        lasting=0.95,
+        bias=(0.5, 0.11, 0.0, 0.0, 0.0),
+        lapse=0.13,
+    ),
+    Group(
+        ">=10",
+        error=(0.9, 0.27, 0.22, 0.22, 0.2),
+        shared=(0.35, 0.3, 0.3, 0.3, 0.3),
+        lasting=0.95,
+        bias=(0.0, -0.12, -0.15, 0.05, 0.0),
+        lapse=0.12,
+    ),
 )
-"""Experts by tier, fewest votes first."""
+"""Experts by tier, fewest votes first. Fitted, with the states of the profile
+``competition``, to the competition's ``train.csv``: entropy, unanimity and class shares by
+number of votes, as ``tests/benchmarks/simulator_against_real.py`` prints them."""
 
-VOTE_TOTALS: Final[dict[str, dict[int, int]]] = {
-    "1-3": {1: 3442, 2: 2075, 3: 6246},
-    "4-9": {4: 747, 5: 1144, 6: 141, 7: 1},
+_LONG_GROUPS: Final = (2, 6, 16)
+"""Label rows from which on a group counts as longer."""
+VOTE_TOTALS: Final[dict[str, dict[int, tuple[int, int, int, int]]]] = {
+    "1-3": {1: (3143, 258, 31, 9), 2: (1981, 85, 6, 2), 3: (855, 2643, 2111, 639)},
+    "4-9": {
+        4: (162, 397, 163, 24),
+        5: (367, 600, 157, 20),
+        6: (18, 69, 48, 7),
+        7: (0, 1, 0, 0),
+    },
     ">=10": {
-        10: 116,
-        11: 382,
-        12: 725,
-        13: 1355,
-        14: 639,
-        15: 1441,
-        16: 683,
-        17: 304,
-        18: 307,
-        19: 73,
-        20: 209,
-        21: 49,
-        22: 24,
-        23: 10,
-        24: 3,
-        25: 5,
-        26: 2,
-        28: 1,
+        10: (16, 44, 39, 15),
+        11: (59, 182, 108, 23),
+        12: (158, 347, 176, 36),
+        13: (283, 691, 302, 55),
+        14: (119, 302, 186, 26),
+        15: (268, 725, 377, 110),
+        16: (140, 301, 187, 55),
+        17: (80, 158, 61, 8),
+        18: (85, 141, 69, 19),
+        19: (28, 32, 12, 1),
+        20: (65, 114, 30, 0),
+        21: (9, 28, 12, 0),
+        22: (11, 11, 2, 0),
+        23: (4, 6, 0, 0),
+        24: (0, 1, 2, 0),
+        25: (1, 2, 2, 0),
+        26: (0, 2, 0, 0),
+        28: (0, 0, 1, 0),
     },
 }
-"""Vote totals of the competition's vote groups (distinct EEG and votes), by tier."""
+"""Vote totals of the competition's vote groups (distinct EEG and votes), by tier: their
+number among groups of 1, 2-5, 6-15 and more label rows (of the last, by label rows)."""
+
+
+def groups_of(controls: Controls) -> tuple[Group, ...]:
+    """The experts of each tier, fewest votes first."""
+    if "independent_raters" not in controls:
+        return GROUPS
+    none = (0.0,) * N_FEATURES
+    return tuple(replace(group, shared=none, bias=none) for group in GROUPS)
 
 
 def vote_odds(features: NDArray[np.float64], group: Group) -> NDArray[np.float64]:
@@ -99,7 +145,11 @@ def vote_odds(features: NDArray[np.float64], group: Group) -> NDArray[np.float64
 
 
 def draw_votes(
-    features: NDArray[np.float64], group: Group, total: int, rng: np.random.Generator
+    features: NDArray[np.float64],
+    group: Group,
+    total: int,
+    lasting: NDArray[np.float64],
+    rng: np.random.Generator,
 ) -> NDArray[np.int64]:
     """The votes of one group of experts on one recording.
 
@@ -107,24 +157,37 @@ def draw_votes(
         features: (5,) in ``FEATURES`` order.
         group: who votes.
         total: number of votes, at least 1.
+        lasting: (5,) standard normal, what the group's errors on this patient have in
+            common.
         rng: source of randomness.
 
     Returns:
         (6,) counts in ``CLASSES`` order that sum to ``total``.
     """
     error = np.array(group.error)
-    common = rng.normal(0, error * np.sqrt(group.shared))
-    own = error * np.sqrt(1 - group.shared)
-    odds = _odds(features + np.array(group.bias) + common, own, group.lapse)
+    shared = np.array(group.shared)
+    passing = rng.standard_normal(N_FEATURES)
+    common = np.sqrt(group.lasting) * lasting + np.sqrt(1 - group.lasting) * passing
+    seen = features + np.array(group.bias) + common * error * np.sqrt(shared)
+    odds = _odds(seen, error * np.sqrt(1 - shared), group.lapse)
     votes: NDArray[np.int64] = rng.multinomial(total, odds / odds.sum())
     return votes
 
 
-def draw_total(group: Group, rng: np.random.Generator) -> int:
-    """A number of votes as frequent as among the real vote groups of the tier."""
-    counts = VOTE_TOTALS[group.name]
-    shares = np.array(list(counts.values()), float)
-    return int(rng.choice(list(counts), p=shares / shares.sum()))
+def draw_total(group: Group | None, n_rows: int, rng: np.random.Generator) -> int:
+    """A number of votes as frequent as among the competition's vote groups.
+
+    Args:
+        group: who votes; None: whoever, as often as the tiers are there.
+        n_rows: label rows that share the votes: longer groups have more votes.
+        rng: source of randomness.
+    """
+    length = sum(n_rows >= first for first in _LONG_GROUPS)
+    names = VOTE_TOTALS if group is None else (group.name,)
+    counts = {
+        total: numbers[length] for name in names for total, numbers in VOTE_TOTALS[name].items()
+    }
+    return list(counts)[pick(list(counts.values()), rng)]
 
 
 def _odds(

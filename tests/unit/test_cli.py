@@ -147,3 +147,16 @@ print("ray imported" if "ray" in sys.modules else "ray not imported", status)
     assert done.stdout.splitlines()[-1] == "ray not imported 0"
     assert "KL of" in done.stdout
     assert (tmp_path / "results" / "local" / "x" / "fold_0").is_dir()
+
+
+def test_a_label_table_is_simulated_as_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--profile", "competition", "--control", "permuted_votes", "--signals", "0"]
+    out = tmp_path / "labels"
+    told = ["simulate", "--out", str(out), "--patients", "2", "--processes", "1", *words]
+    assert main(told) == 0
+    assert "of 2 patients, recordings of 0" in capsys.readouterr().out
+    manifest = json.loads((out / "simulation.json").read_text(encoding="utf-8"))
+    assert manifest["profile"] == "competition"
+    assert manifest["controls"] == ["permuted_votes"]

@@ -10,8 +10,16 @@ import pytest
 from hms_ray.competition.schema import CLASSES, LABEL_COLUMNS, VOTE_COLUMNS
 from hms_ray.errors import DataError
 from hms_ray.simulate.floor import floor
-from hms_ray.simulate.folder import TRUTH_COLUMNS, simulate_folder
+from hms_ray.simulate.folder import simulate_folder
+from hms_ray.simulate.tables import (
+    TIER_TRUTH_COLUMNS,
+    TRUTH_COLUMNS,
+    Cohort,
+    simulate_labels,
+)
 
+# What experts of the other tiers would vote, whatever the row.
+OTHERS = (0.5, 0.1, 0.1, 0.1, 0.1, 0.1)
 # (eeg, votes, truth): EEG 7 has two label rows of equal votes and one of others.
 VOTES = [
     (7, (3, 0, 0, 0, 0, 0), (0.8, 0.04, 0.04, 0.04, 0.04, 0.04)),
@@ -42,7 +50,12 @@ def folder(tmp_path: Path) -> Path:
             )
         )
         keys = {"eeg_id": eeg_id, "eeg_sub_id": sub_id}
-        truth.append(keys | dict(zip(TRUTH_COLUMNS, odds, strict=True)))
+        total = sum(votes)
+        tier = "1-3" if total <= 3 else "4-9" if total <= 9 else ">=10"
+        true = {"tier": tier, **dict(zip(TRUTH_COLUMNS, odds, strict=True))}
+        for name, columns in TIER_TRUTH_COLUMNS.items():
+            true |= dict(zip(columns, odds if name == tier else OTHERS, strict=True))
+        truth.append(keys | true)
     pd.DataFrame(labels).to_csv(tmp_path / "train.csv", index=False)
     # The order of the truth must not matter.
     pd.DataFrame(truth[::-1]).to_parquet(tmp_path / "truth.parquet")
@@ -98,12 +111,52 @@ def test_the_class_means_are_beside_it(folder: Path) -> None:
     assert report.cumulative[0].class_mean == pytest.approx(expected, rel=1e-9)
 
 
+def test_an_unknown_tier_mixes_the_odds_of_tiers_by_how_often_they_judge(folder: Path) -> None:
+    report = floor(folder)
+    # For experts of many votes the rows of 3 and of 5 votes are most likely seizures, so of
+    # that kind half is judged by either tier; the row of 12 votes is alone.
+    own = [np.array([0.7, *(0.06,) * 5]), np.array(VOTES[3][2])]
+    few, some = ((odds + np.array(OTHERS)) / 2 for odds in own)
+    twelve = kl(np.array([0, 0.5, 0, 0, 0, 0.5]), np.array(VOTES[2][2]))
+    expected = [(-np.log(few[0]) - np.log(some[4]) + twelve) / 3]
+    expected.append((-np.log(some[4]) + twelve) / 2)
+    expected.append(twelve)
+    found = [line.tier_unknown for line in report.cumulative]
+    assert found == pytest.approx(expected, rel=1e-9)
+    assert report.cumulative[0].perfect < expected[0]
+
+
+def test_distances_are_told_to_both_floors(folder: Path) -> None:
+    report = floor(folder)
+    line = report.cumulative[0]
+    scores = {"best": {"kl_all": line.tier_unknown, "kl_4": None, "kl_10": None}}
+    told = json.loads(report.distance_json(scores))
+    assert told["tier_unknown"]["best"] == {"kl_all": pytest.approx(1), "kl_4": None, "kl_10": None}
+    share = (line.class_mean - line.tier_unknown) / (line.class_mean - line.perfect)
+    assert told["perfect"]["best"]["kl_all"] == pytest.approx(share)
+    text = report.distance_text(scores)
+    assert max(len(part) for part in text.splitlines()) <= 80
+    assert "-- to one that does not know who voted" in text
+    assert "100%" in text
+    assert f"{share:.0%}" in text
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_who_knows_more_is_nearer_to_the_votes(tmp_path: Path, seed: int) -> None:
+    labels, truth = simulate_labels(150, Cohort(seed))
+    labels.to_csv(tmp_path / "train.csv", index=False)
+    truth.to_parquet(tmp_path / "truth.parquet")
+    line = floor(tmp_path).cumulative[0]
+    assert line.n_rows > 300
+    assert line.perfect < line.tier_unknown < line.class_mean
+
+
 def test_a_tier_without_rows_has_no_number(folder: Path) -> None:
     labels = pd.read_csv(folder / "train.csv")
     labels[labels[list(VOTE_COLUMNS)].sum(axis=1) < 10].to_csv(folder / "train.csv", index=False)
     report = floor(folder)
     assert by_name(report)[">=10"] == (0, None)
-    assert report.to_text().splitlines()[-1].split() == [">=10", "0", "-", "-"]
+    assert report.to_text().splitlines()[-1].split() == [">=10", "0", "-", "-", "-"]
 
 
 def test_the_report_is_a_table_and_json(folder: Path) -> None:
@@ -138,7 +191,7 @@ def test_a_row_named_twice_is_refused(folder: Path) -> None:
 
 def test_a_damaged_truth_is_refused(folder: Path) -> None:
     (folder / "truth.parquet").write_bytes(b"PAR1 not really")
-    with pytest.raises(DataError, match="must be a parquet file with the six true odds"):
+    with pytest.raises(DataError, match="must be a parquet file with the tier and the true odds"):
         floor(folder)
 
 

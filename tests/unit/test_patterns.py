@@ -19,7 +19,6 @@ from hms_ray.simulate.background import (
 )
 from hms_ray.simulate.head import N_SCALP, SCALP, SCALP_SCALE, hemisphere_field
 from hms_ray.simulate.noise import coloured, frequencies, slow_curve, to_samples
-from hms_ray.simulate.patients import MAX_EEGS, MAX_LABELS, draw_looks
 from hms_ray.simulate.patterns import Episode, Pattern, add_episode, draw_pattern, template
 from hms_ray.simulate.timeline import seizure_episodes, steady_episode
 
@@ -317,19 +316,3 @@ def test_gaps_are_rare_and_inside() -> None:
     assert 0.02 < np.mean([bool(found) for found in gaps]) < 0.12
     for gap in (gap for found in gaps for gap in found):
         assert 4_000 <= gap.start < gap.stop <= 120_400
-
-
-def test_looks_are_even_ascending_and_start_at_zero() -> None:
-    generator = rng()
-    for _ in range(200):
-        looks = draw_looks(generator)
-        assert looks[0].spectrogram_start_s == 0
-        assert looks[-1].eeg < MAX_EEGS
-        for eeg in range(looks[-1].eeg + 1):
-            own = [look for look in looks if look.eeg == eeg]
-            offsets = [offset for look in own for offset in look.offsets_s]
-            assert offsets[0] == 0
-            assert offsets == sorted(set(offsets))
-            assert len(offsets) <= MAX_LABELS
-            assert all(offset % 2 == 0 for offset in offsets)
-            assert len({look.spectrogram_start_s for look in own}) == 1

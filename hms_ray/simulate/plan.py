@@ -1,0 +1,274 @@
+"""What happens in one recording and what experts see there: all but the signals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hms_ray.competition.schema import SPECTROGRAM_WINDOW_S
+from hms_ray.signal.spectrogram import FIRST_WINDOW_LEAD_S
+from hms_ray.simulate.background import BIPOLAR_SD_UV, RESTS, Background, Rest, at_rest
+from hms_ray.simulate.draws import pick
+from hms_ray.simulate.looks import Looks
+from hms_ray.simulate.noise import CONTROL_HZ
+from hms_ray.simulate.patterns import Episode, Kind, Pattern, draw_pattern
+from hms_ray.simulate.profiles import State
+from hms_ray.simulate.timeline import (
+    Stretch,
+    judged_points,
+    seizure_episodes,
+    steady_episode,
+)
+
+_RESTS_WITH_PATTERN: Final = (0.7, 0.05, 0.2, 0.05, 0.0)
+_RESTS_WITHOUT: Final = (0.2, 0.3, 0.25, 0.15, 0.1)
+_CHANGE_SHARE: Final = 0.15
+"""Share of the states that begin or end within the ten minutes of a label."""
+_MIMIC_SHARE: Final = 0.2
+_WEAK_SHARE: Final = 0.4
+"""Shares of the stretches without a state that have a weak pattern after all."""
+_WEAK_KINDS: Final[tuple[Kind, ...]] = ("LPD", "GPD", "LRDA", "GRDA")
+_WEAKER: Final = (0.15, 0.7)
+"""Range of the factor on the amplitude of a weak pattern."""
+_USUAL_ROWS: Final = 5
+_CLEARER: Final = 0.32
+_CLEARER_RANGE: Final = (0.62, 2.4)
+"""Long groups of label rows were made where a pattern was clear: exponent, and range of
+the factor on its amplitude."""
+_OWN_PATTERN: Final = 0.7
+"""Chance that a pattern is the one that the patient had before."""
+_UNSEEN: Final = -2.2
+"""Visibility where there is no pattern."""
+# Experts' sense of a pattern: visible where it is as high as the background's peak to peak,
+# less so where it is small, fills little of the ten seconds, is irregular or plain.
+_PEAKS_PER_SD: Final = 4.0
+_REFERENCE_UV: Final = 80.0
+_PLAIN: Final = 1.9
+"""How much less visible a sinusoid without evolution is than a discharge."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One recording without its signals.
+
+    Recording time starts one second before spectrogram time.
+
+    Attributes:
+        looks: the judged moments, by EEG and offset.
+        rest: what the brain is like without a pattern.
+        ongoing: the patient's activity in that rest.
+        envelope: factor on its amplitude at 5 Hz.
+        episodes: the patterns.
+        features: (n_looks, 5) float64, what experts see, see ``raters.FEATURES``.
+    """
+
+    looks: tuple[Looks, ...]
+    rest: Rest
+    ongoing: Background
+    envelope: NDArray[np.float64]
+    episodes: tuple[Episode, ...]
+    features: NDArray[np.float64]
+
+
+class Repertoire:
+    """The patterns of one patient: mostly the same ones come back.
+
+    Args:
+        rng: source of randomness.
+    """
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rng = rng
+        self._own: dict[Kind, Pattern] = {}
+
+    def draw(self, kind: Kind) -> Pattern:
+        """The patient's own point of the region at a new amplitude, or another point."""
+        drawn = draw_pattern(kind, self._rng)
+        own = self._own.setdefault(kind, drawn)
+        if self._rng.random() < _OWN_PATTERN:
+            return replace(own, amplitude_uv=drawn.amplitude_uv)
+        return drawn
+
+
+def plan_recording(
+    looks: tuple[Looks, ...],
+    states: tuple[State, ...],
+    background: Background,
+    repertoire: Repertoire,
+    rng: np.random.Generator,
+    background_rng: np.random.Generator,
+    *,
+    stationary: bool = False,
+) -> Plan:
+    """Plan one recording.
+
+    Args:
+        looks: the judged moments, by EEG and offset.
+        states: what goes on around each EEG.
+        background: the patient's ongoing activity.
+        repertoire: the patient's patterns.
+        rng: source of randomness.
+        background_rng: source of what the kind of rest changes in the activity.
+        stationary: what goes on around the first EEG goes on unchanged all the time.
+    """
+    envelope = np.ones(_length_s(looks) * CONTROL_HZ)
+    rests = _RESTS_WITHOUT if states[0] is None else _RESTS_WITH_PATTERN
+    rest = RESTS[pick(rests, rng)]
+    ongoing = at_rest(background, rest, background_rng)
+    if stationary:
+        rows = max(len(look.offsets_s) for look in looks)
+        episodes = _unchanging(states[0], rows, len(envelope), repertoire, rng)
+    else:
+        episodes = _episodes(looks, states, envelope, repertoire, rng)
+    features = np.array([_features(look.moment_s, episodes, ongoing, envelope) for look in looks])
+    return Plan(looks, rest, ongoing, envelope, tuple(episodes), features)
+
+
+def _length_s(looks: tuple[Looks, ...]) -> int:
+    last = max(look.spectrogram_start_s + look.offsets_s[-1] for look in looks)
+    return last + SPECTROGRAM_WINDOW_S + 2 * FIRST_WINDOW_LEAD_S
+
+
+def _episodes(
+    looks: tuple[Looks, ...],
+    states: tuple[State, ...],
+    envelope: NDArray[np.float64],
+    repertoire: Repertoire,
+    rng: np.random.Generator,
+) -> list[Episode]:
+    """Patterns of all states; equal neighbouring states are one."""
+    length_s = len(envelope) / CONTROL_HZ
+    shown = [[look.moment_s for look in looks if look.eeg == eeg] for eeg in range(len(states))]
+    episodes: list[Episode] = []
+    first = 0
+    start = 0.0
+    for eeg, state in enumerate(states):
+        last = eeg + 1 == len(states)
+        if not last and states[eeg + 1] == state:
+            continue
+        end = length_s if last else (shown[eeg][-1] + shown[eeg + 1][0]) / 2
+        moments = [moment for group in shown[first : eeg + 1] for moment in group]
+        rows = max(len(look.offsets_s) for look in looks if first <= look.eeg <= eeg)
+        stretch = _shortened((start, end), moments, rng)
+        episodes += _state_episodes(state, rows, stretch, moments, envelope, repertoire, rng)
+        first, start = eeg + 1, end
+    return episodes
+
+
+def _unchanging(
+    state: State,
+    rows: int,
+    n_points: int,
+    repertoire: Repertoire,
+    rng: np.random.Generator,
+) -> list[Episode]:
+    """One pattern all the time, with one strength, rate and field."""
+    kind = state or _faint_kind(rng)
+    if kind is None:
+        return []
+    drawn = repertoire.draw(kind)
+    pattern = _faint(drawn, kind, rng) if state is None else _clearer(drawn, rows)
+    constant = np.ones(n_points)
+    rate = pattern.frequency_hz * constant
+    return [Episode(pattern, 0, rate, constant, pattern.asymmetry * constant)]
+
+
+def _shortened(stretch: Stretch, moments: list[float], rng: np.random.Generator) -> Stretch:
+    """A state that begins or ends minutes or less from the moments shown."""
+    start, end = stretch
+    if rng.random() < _CHANGE_SHARE:
+        if rng.random() < 0.5:
+            start = max(start, moments[0] - rng.uniform(20, 200))
+        else:
+            end = min(end, moments[-1] + rng.uniform(20, 200))
+    return start, end
+
+
+def _state_episodes(
+    state: State,
+    rows: int,
+    stretch: Stretch,
+    moments: list[float],
+    envelope: NDArray[np.float64],
+    repertoire: Repertoire,
+    rng: np.random.Generator,
+) -> list[Episode]:
+    if state is not None:
+        pattern = _clearer(repertoire.draw(state), rows)
+        if state == "Seizure":
+            return seizure_episodes(pattern, stretch, moments, envelope, rng)
+        return [steady_episode(pattern, stretch, moments, rng)]
+    kind = _faint_kind(rng)
+    if kind is None:
+        return []
+    pattern = _faint(repertoire.draw(kind), kind, rng)
+    return [steady_episode(pattern, stretch, moments, rng)]
+
+
+def _clearer(pattern: Pattern, rows: int) -> Pattern:
+    """The pattern as clear as it must be for so many label rows to be made of it."""
+    low, high = _CLEARER_RANGE
+    factor = float(np.clip((rows / _USUAL_ROWS) ** _CLEARER, low, high))
+    return replace(pattern, amplitude_uv=pattern.amplitude_uv * factor)
+
+
+def _faint_kind(rng: np.random.Generator) -> Kind | None:
+    """What there may be where no pattern is the state: movement, or a weak pattern."""
+    position = pick((_MIMIC_SHARE, _WEAK_SHARE, 1 - _MIMIC_SHARE - _WEAK_SHARE), rng)
+    if position == 2:
+        return None
+    return "mimic" if position == 0 else _WEAK_KINDS[int(rng.integers(len(_WEAK_KINDS)))]
+
+
+def _faint(pattern: Pattern, kind: Kind, rng: np.random.Generator) -> Pattern:
+    if kind == "mimic":
+        return pattern
+    return replace(pattern, amplitude_uv=pattern.amplitude_uv * float(rng.uniform(*_WEAKER)))
+
+
+def _features(
+    moment_s: float,
+    episodes: list[Episode],
+    background: Background,
+    envelope: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """What experts see in the ten seconds around a moment, in ``raters.FEATURES`` order."""
+    judged = judged_points(moment_s, len(envelope))
+    noise_sd = BIPOLAR_SD_UV * float(envelope[judged].mean())
+    best = np.array([_UNSEEN, 0.0, 0.0, 0.0, 0.0])
+    for episode in episodes:
+        begin, end = max(judged.start, episode.start), min(judged.stop, episode.stop)
+        if begin >= end:
+            continue
+        inside = slice(begin - episode.start, end - episode.start)
+        strength = episode.strength[inside]
+        on = strength > 0.1
+        if not on.any():
+            continue
+        prevalence = float(on.sum()) / (judged.stop - judged.start)
+        amplitude = episode.pattern.amplitude_uv * float(strength[on].mean())
+        visibility = _visibility(
+            amplitude, amplitude * background.gain, noise_sd, prevalence, episode.pattern
+        )
+        if visibility > best[0]:
+            rate = float(np.log(episode.frequency_hz[inside][on]).mean())
+            asymmetry = float(episode.asymmetry[inside][on].mean())
+            pattern = episode.pattern
+            best = np.array([visibility, pattern.evolution, rate, pattern.sharpness, asymmetry])
+    return best
+
+
+def _visibility(
+    amplitude: float, scalp_uv: float, noise_sd: float, prevalence: float, pattern: Pattern
+) -> float:
+    """How clearly a pattern stands out; 0 is where half of the experts see it."""
+    stands_out = np.log(amplitude / (_PEAKS_PER_SD * noise_sd))
+    size = 0.3 * np.log(scalp_uv / _REFERENCE_UV)
+    fills = 0.7 * np.log(prevalence + 0.15)
+    irregular = 10.0 * max(0.0, pattern.jitter - 0.2)
+    # Rhythmic waves are like slow background; what is sharp or evolves is not.
+    plain = _PLAIN * (1 - max(pattern.sharpness, pattern.evolution))
+    return float(max(_UNSEEN, stands_out + size + fills - irregular - plain))

@@ -1,0 +1,157 @@
+"""What only a simulator knows of a folder: who judged a row, and with which odds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from hms_ray.competition.rows import Unit
+from hms_ray.competition.schema import N_CLASSES, VOTE_COLUMNS
+from hms_ray.errors import DataError
+from hms_ray.simulate.raters import GROUPS
+from hms_ray.simulate.tables import TIER_TRUTH_COLUMNS, TRUTH_COLUMNS, TRUTH_FILE
+
+_KEYS: Final = ["eeg_id", "eeg_sub_id"]
+_ROW_KEYS: Final[dict[str, list[str]]] = {
+    "eeg_votes": ["eeg_id", *VOTE_COLUMNS],
+    "eeg": ["eeg_id"],
+    "label": list(_KEYS),
+}
+_BY_TIER: Final = [column for group in GROUPS for column in TIER_TRUTH_COLUMNS[group.name]]
+
+
+@dataclass(frozen=True)
+class TrueOdds:
+    """The true odds of a vote for each row.
+
+    Attributes:
+        own: (n_rows, 6) float64, of the experts who judged the row.
+        by_tier: (n_rows, tiers, 6) float64, had experts of each tier judged it.
+        tiers: (n_rows, tiers) float64, which tiers gave the row's votes, summing to 1.
+    """
+
+    own: NDArray[np.float64]
+    by_tier: NDArray[np.float64]
+    tiers: NDArray[np.float64]
+
+    def tier_unknown(self) -> NDArray[np.float64]:
+        """The best prediction for each row without knowing who judged it.
+
+        It knows what the row shows, and so the odds of every tier, and how often each tier
+        judges rows of the same kind: those whose most likely class, for experts of the
+        last tier, is the same. The odds are mixed by these shares.
+
+        Returns:
+            (n_rows, 6) float64, each row summing to 1.
+        """
+        kinds = self.by_tier[:, -1].argmax(axis=1)
+        shares = np.zeros((N_CLASSES, self.tiers.shape[1]))
+        for kind in np.unique(kinds):
+            shares[kind] = self.tiers[kinds == kind].mean(axis=0)
+        mixed: NDArray[np.float64] = np.einsum("nt,ntk->nk", shares[kinds], self.by_tier)
+        return _normalised(mixed)
+
+
+def true_odds(
+    labels: pd.DataFrame, rows: pd.DataFrame, truth: pd.DataFrame, unit: Unit, where: object
+) -> TrueOdds:
+    """The true odds of a vote for each row.
+
+    Where label rows were merged, all are their mean, weighted by votes like the targets.
+
+    Args:
+        labels: label rows as of ``read_labels``.
+        rows: the rows made of them with ``unit``.
+        truth: as of ``read_truth``; label rows that are not in ``labels`` are left out.
+        unit: how label rows became rows.
+        where: the truth's file, for messages.
+
+    Raises:
+        DataError: label rows without truth.
+    """
+    tiers = [group.name for group in GROUPS]
+    columns = [*TRUTH_COLUMNS, *_BY_TIER, *tiers]
+    merged = labels.merge(truth, on=_KEYS, how="left", validate="1:1")
+    missing = merged.loc[merged[TRUTH_COLUMNS[0]].isna(), _KEYS]
+    if len(missing):
+        eeg_id, sub_id = missing.iloc[0].tolist()
+        raise DataError(
+            "every label row must have its truth",
+            got=f"{len(missing)} without, first eeg_id {eeg_id}, eeg_sub_id {sub_id}",
+            where=where,
+            fix="Simulate the folder again.",
+        )
+    for tier in tiers:
+        merged[tier] = (merged["tier"] == tier).astype(np.float64)
+    weights = merged[list(VOTE_COLUMNS)].sum(axis=1)
+    merged[columns] = merged[columns].mul(weights, axis=0)
+    values = _values_of_rows(merged, rows, unit, columns)
+    own, by_tier, shares = np.split(values, [N_CLASSES, N_CLASSES * (1 + len(tiers))], axis=1)
+    return TrueOdds(
+        _normalised(own),
+        _normalised(by_tier.reshape(len(rows), len(tiers), N_CLASSES)),
+        _normalised(shares),
+    )
+
+
+def _values_of_rows(
+    merged: pd.DataFrame, rows: pd.DataFrame, unit: Unit, columns: Sequence[str]
+) -> NDArray[np.float64]:
+    """Sums over each row's label rows."""
+    keys = _ROW_KEYS[unit]
+    sums = merged.groupby(keys, as_index=False)[list(columns)].sum()
+    if unit == "label":
+        sums["row_id"] = sums["eeg_id"].astype(str) + "-" + sums["eeg_sub_id"].astype(str)
+        keys = ["row_id"]
+    found = rows[keys].merge(sums, on=keys, how="left", validate="1:1")
+    values: NDArray[np.float64] = found[list(columns)].to_numpy(np.float64)
+    return values
+
+
+def _normalised(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    normalised: NDArray[np.float64] = values / values.sum(axis=-1, keepdims=True)
+    return normalised
+
+
+def read_truth(folder: Path) -> pd.DataFrame:
+    """The truth of a simulated folder.
+
+    Returns:
+        One line a label row: ``eeg_id``, ``eeg_sub_id``, ``tier``, the odds of the row's
+        own experts and those of every tier.
+
+    Raises:
+        DataError: there is none, or it is damaged.
+    """
+    path = folder / TRUTH_FILE
+    if not path.is_file():
+        raise DataError(
+            "the floor is known only where the truth is",
+            got=f"no {TRUTH_FILE}",
+            where=folder,
+            fix="Give a folder written by: hms-ray simulate --out DIR",
+        )
+    try:
+        truth = pd.read_parquet(path, columns=[*_KEYS, "tier", *TRUTH_COLUMNS, *_BY_TIER])
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(
+            "the truth must be a parquet file with the tier and the true odds of every label row",
+            got=str(error).splitlines()[0],
+            where=path,
+            fix="Simulate the folder again.",
+        ) from error
+    if truth.duplicated(_KEYS).any():
+        eeg_id, sub_id = truth.loc[truth.duplicated(_KEYS), _KEYS].iloc[0].tolist()
+        raise DataError(
+            "the truth must name every label row once",
+            got=f"eeg_id {eeg_id}, eeg_sub_id {sub_id} twice",
+            where=path,
+            fix="Simulate the folder again.",
+        )
+    return truth

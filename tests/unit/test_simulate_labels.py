@@ -1,0 +1,175 @@
+"""Label tables: near to the real one, repeatable, and without what a control takes away.
+
+The real figures are those of the competition's ``train.csv``; the benchmark
+``tests/benchmarks/simulator_against_real.py`` holds the whole table against it. Here a few
+hundred patients must come near.
+"""
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hms_ray.competition.schema import CLASSES, VOTE_COLUMNS
+from hms_ray.simulate.cohort import Patient, draw_tiers
+from hms_ray.simulate.options import Control
+from hms_ray.simulate.patients import JudgedPlan
+from hms_ray.simulate.profiles import BOTH, ONLY_FEW, ONLY_MANY, PROFILES
+from hms_ray.simulate.tables import Cohort, simulate_labels
+from tests.benchmarks.simulator_labels import Table, entropy, of_total, shares, unanimous
+
+N = 300
+
+
+@cache
+def tables(control: Control | None = None) -> tuple[Table, pd.DataFrame]:
+    controls = frozenset() if control is None else frozenset({control})
+    labels, truth = simulate_labels(N, Cohort(11, "competition", controls))
+    return Table.of(labels), truth
+
+
+@cache
+def plans(control: Control | None = None, n: int = 40) -> list[JudgedPlan]:
+    controls = frozenset() if control is None else frozenset({control})
+    cohort = Cohort(2, "competition", controls)
+    return [judged for index in range(n) for judged in cohort.patient("train", index)]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "mean_entropy", "of_one_opinion"),
+    [(1, 3, 0.148, 0.783), (4, 28, 0.682, 0.107), (10, 28, 0.703, 0.088)],
+)
+def test_few_votes_agree_and_many_do_not(
+    low: int, high: int, mean_entropy: float, of_one_opinion: float
+) -> None:
+    rows = of_total(tables()[0].rows, low, high)
+    assert entropy(rows) == pytest.approx(mean_entropy, abs=0.1)
+    assert unanimous(rows) == pytest.approx(of_one_opinion, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "real"),
+    [
+        (1, 3, (0.226, 0.124, 0.089, 0.065, 0.122, 0.374)),
+        (10, 28, (0.052, 0.189, 0.123, 0.083, 0.088, 0.465)),
+    ],
+)
+def test_classes_are_as_frequent_as_in_the_real_table(low: int, high: int, real) -> None:
+    found = shares(of_total(tables()[0].groups, low, high)).mean(axis=0)
+    np.testing.assert_allclose(found, real, rtol=0, atol=0.12)
+
+
+def test_structure_is_that_of_the_real_table() -> None:
+    table = tables()[0]
+    eegs = table.rows.groupby("eeg_id").size()
+    assert eegs.median() == pytest.approx(3, abs=1)
+    assert (eegs == 1).mean() == pytest.approx(0.37, abs=0.08)
+    assert table.rows.groupby("patient_id")["eeg_id"].nunique().median() == pytest.approx(3, abs=1)
+    assert table.groups["span_s"].median() == pytest.approx(6, abs=4)
+    sides = table.groups.assign(few=table.groups["total"] < 10, many=table.groups["total"] >= 10)
+    by_patient = sides.groupby("patient_id")[["few", "many"]].any()
+    assert by_patient.all(axis=1).mean() == pytest.approx(0.46, abs=0.1)
+    assert (~by_patient["many"]).mean() == pytest.approx(0.46, abs=0.1)
+
+
+def test_few_voters_are_wrong_together() -> None:
+    """Three votes of few agree far more often than independent votes of these odds would."""
+    table, truth = tables()
+    odds = truth[[f"true_{name.lower()}" for name in CLASSES]].to_numpy()
+    three = (table.rows["total"] == 3).to_numpy()
+    alone = (odds[three] ** 3).sum(axis=1).mean()
+    assert unanimous(table.rows[three]) > alone + 0.15
+
+
+def test_a_patient_is_the_same_however_many_there_are() -> None:
+    few, many = (simulate_labels(n, Cohort(3, "competition"))[0] for n in (2, 4))
+    pd.testing.assert_frame_equal(few, many.iloc[: len(few)])
+
+
+@pytest.mark.parametrize(
+    ("kind", "some", "none"), [(ONLY_FEW, {0, 1}, {2}), (ONLY_MANY, {2}, {0, 1}), (BOTH, {2}, {})]
+)
+def test_kinds_of_patients_are_judged_by_their_tiers(kind: int, some: set, none: set) -> None:
+    rng = np.random.default_rng(0)
+    for many in (0.01, 0.5, 0.99):
+        patient = Patient((1, 1, 1), kind, many, None)
+        for _ in range(50):
+            tiers = set(draw_tiers(patient, (None, "LPD", "Seizure"), rng))
+            assert tiers & some
+            assert not tiers & set(none)
+            if kind == BOTH:
+                assert tiers & {0, 1}
+
+
+def test_the_small_profile_is_short() -> None:
+    profile = PROFILES["small"]
+    cohort = Cohort(0)
+    for index in range(60):
+        judged = cohort.patient("train", index)
+        assert len(judged) <= 4
+        for one in judged:
+            assert one.plan.looks[-1].eeg < profile.most_eegs
+            assert len(one.plan.envelope) / 5 <= 602 + 800
+
+
+def test_permuted_votes_tell_nothing_about_who_voted() -> None:
+    usual, permuted = (
+        truth["tier"].to_numpy()[~table.rows.duplicated(["eeg_id", *VOTE_COLUMNS])] + " "
+        for table, truth in (tables(), tables("permuted_votes"))
+    )
+    totals = [tables(name)[0].groups["total"].to_numpy() for name in (None, "permuted_votes")]
+
+    def many(tiers: np.ndarray, total: np.ndarray) -> list[float]:
+        """Share of ten votes or more by who voted."""
+        return [float((total[tiers == f"{name} "] >= 10).mean()) for name in ("1-3", "4-9", ">=10")]
+
+    assert many(usual, totals[0]) == [0, 0, 1]
+    few, some, most = many(permuted, totals[1])
+    assert few == pytest.approx(most, abs=0.12)
+    assert some == pytest.approx(most, abs=0.15)
+
+
+def test_independent_raters_agree_as_often_as_chance() -> None:
+    table, truth = tables("independent_raters")
+    odds = truth[[f"true_{name.lower()}" for name in CLASSES]].to_numpy()
+    first = ~table.rows.duplicated(["eeg_id", *VOTE_COLUMNS]).to_numpy()
+    three = first & (table.rows["total"] == 3).to_numpy()
+    alone = (odds[three] ** 3).sum(axis=1).mean()
+    assert unanimous(table.rows[three]) == pytest.approx(alone, abs=0.04)
+
+
+def test_independent_raters_see_the_same_recordings() -> None:
+    for usual, independent in zip(plans(), plans("independent_raters"), strict=True):
+        np.testing.assert_array_equal(usual.plan.features, independent.plan.features)
+        np.testing.assert_array_equal(usual.tiers, independent.tiers)
+
+
+def test_constant_gain_is_one_gain_and_leaves_the_rest() -> None:
+    gains = {one.plan.ongoing.gain for one in plans("constant_gain")}
+    assert gains == {1.0}
+    assert len({one.plan.ongoing.gain for one in plans()}) > 20
+    for usual, constant in zip(plans(), plans("constant_gain"), strict=True):
+        assert replace(usual.plan.ongoing, gain=1.0) == constant.plan.ongoing
+        # Of what is seen only visibility depends on the gain.
+        seen = usual.plan.features[:, 0] > -2.2
+        both = seen & (constant.plan.features[:, 0] > -2.2)
+        np.testing.assert_array_equal(
+            usual.plan.features[both, 1:], constant.plan.features[both, 1:]
+        )
+
+
+def test_a_stationary_context_does_not_change() -> None:
+    for one in plans("stationary_context"):
+        assert len(set(one.states)) == 1
+        assert (one.plan.envelope == 1).all()
+        assert len(one.plan.episodes) <= 1
+        for episode in one.plan.episodes:
+            assert episode.start == 0
+            assert len(episode.strength) == len(one.plan.envelope)
+            for curve in (episode.strength, episode.frequency_hz, episode.asymmetry):
+                assert np.ptp(curve) == 0
+        np.testing.assert_allclose(np.ptp(one.plan.features, axis=0), 0, atol=1e-9)
+    usual = [one for one in plans() if len(one.plan.looks) > 1]
+    assert np.mean([np.ptp(one.plan.features[:, 0]) > 0.1 for one in usual]) > 0.5
