@@ -113,8 +113,8 @@ def build_pack(
     Raises:
         DataError: the folder or a file is missing, unreadable, malformed or too
             short, or has changed meanwhile.
-        PackError: an unknown source, too little space, or a folder of packs
-            that cannot be written.
+        PackError: an unknown source, too little space, or a folder of packs that
+            cannot be written or is another competition folder's.
     """
     form = source_named(source) if isinstance(source, str) else source
     form.require_windows(windows)
@@ -123,6 +123,7 @@ def build_pack(
     signature = input_signature(files)
     if not rebuild and (pack := _current(target, signature)) is not None:
         return pack
+    _require_own(target, Path(folder))
     workers = workers or default_workers()
     plan = plan_pack(form, files, windows, signature, min(_MAX_THREADS, workers))
     mapper = mapper or in_process(workers, len(plan.shards))
@@ -220,6 +221,25 @@ def _current(target: Path, signature: str) -> Pack | None:
     except PackError:
         # Absent, of another format or damaged: it is built (again).
         return None
+
+
+def _require_own(target: Path, folder: Path) -> None:
+    """Refuses to replace the pack of another competition folder that is still there.
+
+    A study of that folder may be running, and each would make the other's pack anew.
+    """
+    try:
+        owner = read_manifest(target).get("folder")
+    except PackError:
+        return
+    if owner is None or Path(owner) == folder.resolve() or not Path(owner).is_dir():
+        return
+    raise PackError(
+        "a folder of packs must be of one competition folder",
+        got=f"packs of {owner}",
+        where=target.parent,
+        fix=_OTHER_DIR,
+    )
 
 
 def _drop_old_drafts(target: Path, own: Path) -> None:

@@ -25,7 +25,8 @@ when it has room for it, so that only a few are held at once, and raises what
 ``make`` raises. ``make`` pickles."""
 
 SHARDS_A_WORKER: Final = 2
-"""One that is made and one that waits."""
+"""One that is made and one that waits; near the end only the first, so that none waits
+for a helper while this process has nothing left."""
 ALONE_S: Final = 1.0
 """Work that this process does before it starts others: a process needs seconds to
 start, which little work is not worth."""
@@ -50,13 +51,32 @@ def in_process(workers: int, n_shards: int) -> Mapper:
     if helpers < 1:
         return map
     alone_s = ALONE_S if n_shards < MANY_SHARDS else 0.0
-    return lambda make, shards: _in_processes(make, shards, helpers, alone_s)
+    return lambda make, shards: _in_processes(make, _Countdown(shards, n_shards), helpers, alone_s)
+
+
+class _Countdown:
+    """Shards, and how many are left at most (others may have made some).
+
+    Args:
+        shards: to be made.
+        n: how many they are at most.
+    """
+
+    def __init__(self, shards: Iterable[Shard], n: int) -> None:
+        self._shards, self.left = iter(shards), n
+
+    def __iter__(self) -> Iterator[Shard]:
+        return self
+
+    def __next__(self) -> Shard:
+        shard = next(self._shards)
+        self.left -= 1
+        return shard
 
 
 def _in_processes(
-    make: Make, shards: Iterable[Shard], helpers: int, alone_s: float
+    make: Make, todo: _Countdown, helpers: int, alone_s: float
 ) -> Iterator[MadeShard]:
-    todo = iter(shards)
     began = time.monotonic()
     while time.monotonic() - began < alone_s:
         shard = next(todo, None)
@@ -67,7 +87,7 @@ def _in_processes(
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(helpers, mp_context=context, initializer=_begin_worker)
     try:
-        yield from _with_helpers(pool, make, todo, SHARDS_A_WORKER * helpers)
+        yield from _with_helpers(pool, make, todo, helpers)
     except BrokenProcessPool as error:
         raise PackError(
             "a packing process must live until its work is done",
@@ -79,7 +99,7 @@ def _in_processes(
 
 
 def _with_helpers(
-    pool: Executor, make: Make, todo: Iterator[Shard], at_once: int
+    pool: Executor, make: Make, todo: _Countdown, helpers: int
 ) -> Iterator[MadeShard]:
     """Shards made by a pool and, while nothing of the pool's is ready, by this process."""
     running: set[Future[MadeShard]] = set()
@@ -87,7 +107,8 @@ def _with_helpers(
         done = {future for future in running if future.done()}
         running -= done
         # Before a result is written, so that no helper waits for the disk.
-        room = at_once - len(running)
+        each = SHARDS_A_WORKER if todo.left > SHARDS_A_WORKER * helpers else 1
+        room = max(0, each * helpers - len(running))
         running |= {pool.submit(make, shard) for shard in islice(todo, room)}
         if done:
             while done:

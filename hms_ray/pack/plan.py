@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -72,6 +73,11 @@ class Plan:
     source: PackSource
     shards: tuple[Shard, ...]
     signature: str
+
+    @property
+    def folder(self) -> Path:
+        """The competition folder of the input files, absolute."""
+        return self.shards[0].items[0].file.path.parents[1].resolve()
 
     @property
     def n_items(self) -> int:

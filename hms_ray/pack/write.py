@@ -61,6 +61,7 @@ def write_tables(folder: Path, plan: Plan, records: Sequence[ShardRecord]) -> No
         "n_items": plan.n_items,
         "n_positions": plan.n_positions,
         "input_signature": plan.signature,
+        "folder": str(plan.folder),
         "missing": _summary(recordings, records),
         "files": _files(folder),
         "shards": shards,

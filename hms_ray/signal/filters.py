@@ -17,7 +17,6 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.signal import butter, sosfilt
 from torch import Tensor
 
 from hms_ray.competition.schema import EEG_RATE_HZ
@@ -93,6 +92,9 @@ def _run(signals: Tensor, blocks: _Blocks) -> Tensor:
 
 @lru_cache(maxsize=8)
 def _blocks(edges_hz: tuple[float, ...], order: int, n_blocks: int, device: str) -> _Blocks:
+    # Late, since it takes most of a second and recipes without a filter do without it.
+    from scipy.signal import butter
+
     kind, edges = ("bandpass", edges_hz) if len(edges_hz) == 2 else ("highpass", edges_hz[0])
     sections: Array = butter(order, edges, kind, fs=EEG_RATE_HZ, output="sos")
     size = 2 * len(sections)
@@ -111,6 +113,8 @@ def _blocks(edges_hz: tuple[float, ...], order: int, n_blocks: int, device: str)
 
 def _filtered(sections: Array, signals: Array, states: Array) -> tuple[Array, Array]:
     """Outputs (M, n) and last states (M, S) of signals (M, n) that begin in states (M, S)."""
+    from scipy.signal import sosfilt
+
     begin = states.reshape(len(states), len(sections), 2).transpose(1, 0, 2)
     output, last = sosfilt(sections, signals, axis=-1, zi=begin)
     return output, last.transpose(1, 0, 2).reshape(states.shape)

@@ -8,7 +8,6 @@ from typing import Final
 
 import numpy as np
 import torch
-from scipy.signal import firwin
 from torch import Tensor
 
 from hms_ray.competition.schema import EEG_RATE_HZ
@@ -65,6 +64,9 @@ def _weights(up: int, down: int, together: int, device: str) -> Tensor:
     Result p stands p x down / up samples after the frame's sample ``reach``.
     """
     half = _HALF_LENGTH * max(up, down)
+    # Late, since it takes most of a second and other recipes do without it.
+    from scipy.signal import firwin
+
     taps = firwin(2 * half + 1, 1 / max(up, down), window=("kaiser", _KAISER_BETA)) * up
     reach = math.ceil(half / up)
     inputs = np.arange(down * together + 2 * reach) - reach

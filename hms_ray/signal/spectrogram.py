@@ -17,8 +17,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import butter, sosfiltfilt
-from scipy.signal.windows import dpss
 
 from hms_ray.competition.schema import (
     EEG_RATE_HZ,
@@ -81,6 +79,9 @@ def competition_spectrogram(eeg: NDArray[np.floating]) -> NDArray[np.float32]:
     has_gaps = bool(gaps.any())
     if has_gaps:
         _bridge(signals, gaps)
+    # Late, since it takes most of a second and the other recipes do without it.
+    from scipy.signal import sosfiltfilt
+
     filtered = sosfiltfilt(_highpass(), signals, axis=-1).astype(np.float32)
     power = _multitaper(filtered)
     if has_gaps:
@@ -143,6 +144,8 @@ def _frames(signals: NDArray[np.generic]) -> NDArray[np.generic]:
 
 @cache
 def _highpass() -> NDArray[np.float64]:
+    from scipy.signal import butter
+
     sections: NDArray[np.float64] = butter(
         HIGHPASS_ORDER, HIGHPASS_HZ, "highpass", fs=EEG_RATE_HZ, output="sos"
     )
@@ -161,6 +164,8 @@ def _basis() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         Two arrays (400, 300), one row a sample of the window's second half; the columns of
         the two arrays at one index are the real and the imaginary part of one coefficient.
     """
+    from scipy.signal.windows import dpss
+
     half = WINDOW_SAMPLES // 2
     time = np.arange(half) + 0.5
     bins = np.arange(FIRST_BIN, FIRST_BIN + N_FREQUENCIES)

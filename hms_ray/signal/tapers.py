@@ -13,7 +13,6 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from scipy.signal.windows import dpss, hann
 from torch import Tensor
 
 from hms_ray.competition.schema import EEG_RATE_HZ, N_FREQUENCIES
@@ -64,6 +63,9 @@ def _basis(kind: str, window: int, device: str) -> Tensor:
     Rows are tapered cosines and sines of a frequency, the frequencies of one taper and
     function together.
     """
+    # Late, since it takes most of a second and other recipes do without it.
+    from scipy.signal.windows import dpss, hann
+
     if kind == "multitaper":
         tapers = dpss(window, TIME_BANDWIDTH, N_TAPERS)
     else:

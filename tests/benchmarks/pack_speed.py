@@ -171,11 +171,12 @@ def ratios(n: int) -> None:
 
 PACK_EEGS = """
 import sys, time
-import numpy as np
-from hms_ray.config import EegRecipe
-from hms_ray.pack.build import Windows, build_pack
-from hms_ray.pack.sources import eeg_source
 if __name__ == "__main__":
+    # Here, as the command has them: its helpers start without what they do not need.
+    import numpy as np
+    from hms_ray.config import EegRecipe
+    from hms_ray.pack.build import Windows, build_pack
+    from hms_ray.pack.sources import eeg_source
     n, workers = int(sys.argv[3]), int(sys.argv[4])
     windows = Windows(np.arange(n), np.arange(n) % 11 * 200)
     source = eeg_source("eeg", EegRecipe())
@@ -185,15 +186,21 @@ if __name__ == "__main__":
 """
 
 
-def packed_apart(folder: Path, packs: Path, n: int, workers: int) -> tuple[float, int]:
-    """Seconds and largest resident bytes of a process that packs, with all its children."""
+def packed_apart(
+    folder: Path, packs: Path, n: int, workers: int, watched: bool = False
+) -> tuple[float, int]:
+    """Seconds and, if it is watched, largest resident bytes of a process that packs.
+
+    The memory is that of all its children too. Watching takes a core's time, which two
+    workers on two cores do not have to spare.
+    """
     script = packs.with_suffix(".py")
     script.write_text(PACK_EEGS)
     words = [sys.executable, str(script), str(folder), str(packs), str(n), str(workers)]
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment) as process:
         peak = 0
-        while process.poll() is None:
+        while watched and process.poll() is None:
             peak = max(peak, resident_bytes(process.pid))
             time.sleep(0.05)
         assert process.stdout is not None
@@ -217,7 +224,7 @@ def memory(counts: list[int]) -> None:
         for n in counts:
             folder = Path(place) / f"eegs-{n}"
             write_eegs(folder, n)
-            taken, peak = packed_apart(folder, Path(place) / f"packs-{n}", n, 2)
+            taken, peak = packed_apart(folder, Path(place) / f"packs-{n}", n, 2, watched=True)
             print(f"{n} EEGs, 2 workers: {taken:.1f} s, largest resident {peak / 1e6:,.0f} MB")
 
 

@@ -1,9 +1,12 @@
 """The simulator against the real data, figure by figure.
 
 ``python -m tests.benchmarks.simulator_against_real REAL [--seeds 0 1 2]`` prints a line a
-figure: real, simulated (the mean over the seeds), the largest difference of any seed, the
-allowed one. REAL is a folder with ``train_labels.parquet`` or ``train.csv``. The exit
-status is 1 where a limit is missed. Times count one core, whatever else it does.
+figure. Of label tables: real, simulated (the mean over the seeds), the largest difference
+of any seed, the allowed one. Of recordings (see ``simulator_signals``, which runs alone
+too), of the first seed: real, simulated, difference, target. REAL is a folder with
+``train_labels.parquet`` or ``train.csv`` and, in it or in ``competition/``, a few
+recordings. The exit status is 1 where a limit is missed. Times count one core, whatever
+else it does.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import pandas as pd
 from hms_ray.report.text_table import Column, text_table
 from hms_ray.simulate.tables import Cohort, simulate_labels
 from tests.benchmarks.simulator_labels import Line, label_lines
+from tests.benchmarks.simulator_signals import signal_table, simulated_lines
 
 SECONDS_ALLOWED = 60.0
 
@@ -84,9 +88,15 @@ def main() -> int:
     words.add_argument("real", type=Path, help="folder of the real label table")
     words.add_argument("--patients", type=int, default=1_950)
     words.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    words.add_argument("--recorded", type=int, default=40, help="patients with recordings; 0: none")
+    words.add_argument("--processes", type=int, default=2, help="that simulate recordings")
     given = words.parse_args()
     lines, ok = report(label_part(given.real, given.patients, given.seeds))
     print("\n".join(lines))
+    if given.recorded:
+        signals = simulated_lines(given.real, given.recorded, given.seeds[0], given.processes)
+        print("\n".join(["", *signal_table(signals)]))
+        ok &= all(line.verdict != "OFF" for line in signals)
     return 0 if ok else 1
 
 

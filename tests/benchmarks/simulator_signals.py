@@ -250,6 +250,17 @@ def competition_folder(given: Path) -> Path:
     return given / "competition" if (given / "competition").is_dir() else given
 
 
+def simulated_lines(real: Path, n_patients: int, seed: int, processes: int) -> list[Line]:
+    """Lines of a folder that is simulated, its rate printed, and deleted afterwards."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "data"
+        began = time.perf_counter()
+        simulate_folder(folder, n_patients, seed, processes)
+        rate = 60 * (n_patients + N_TEST) / (time.perf_counter() - began)
+        print(f"{rate:.0f} patients a minute in {processes} processes; target 20 in 2")
+        return signal_lines(competition_folder(real), folder)
+
+
 def main() -> int:
     """Prints the table."""
     words = argparse.ArgumentParser(description=__doc__)
@@ -259,16 +270,10 @@ def main() -> int:
     words.add_argument("--seed", type=int, default=1)
     words.add_argument("--processes", type=int, default=1)
     given = words.parse_args()
-    real = competition_folder(given.real)
-    with tempfile.TemporaryDirectory() as place:
-        simulated = given.simulated
-        if simulated is None:
-            simulated = Path(place) / "data"
-            began = time.perf_counter()
-            simulate_folder(simulated, given.patients, given.seed, given.processes)
-            rate = 60 * (given.patients + N_TEST) / (time.perf_counter() - began)
-            print(f"{rate:.0f} patients a minute in {given.processes} processes; target 20 in 2")
-        lines = signal_lines(real, simulated)
+    if given.simulated is None:
+        lines = simulated_lines(given.real, given.patients, given.seed, given.processes)
+    else:
+        lines = signal_lines(competition_folder(given.real), given.simulated)
     print("\n".join(signal_table(lines)))
     return 1 if any(line.verdict == "OFF" for line in lines) else 0
 

@@ -202,6 +202,25 @@ def test_changed_inputs_are_packed_again(data: Path, built: Pack, tmp_path: Path
     assert [path.name for path in tmp_path.iterdir() if path != changed] == [first.path.name]
 
 
+def test_a_folder_of_packs_serves_one_competition_folder(data: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(data, tmp_path / "other", ignore=lambda *_: ["packed"]))
+    file = next((other / "train_spectrograms").iterdir())
+    packs = tmp_path / "packs"
+    first = build_pack(data, packs)
+    os.utime(file, ns=(1, 1))
+    text = refusal(build_pack, other, packs)
+    assert text == (
+        f"a folder of packs must be of one competition folder, got packs of {data.resolve()}, "
+        f"in {packs}. Name another folder with --pack-dir DIR."
+    )
+    assert open_pack(first.path).fingerprint == first.fingerprint
+    # A folder that is gone or was moved keeps nobody from its packs.
+    moved = build_pack(other, tmp_path / "more")
+    other.rename(tmp_path / "moved")
+    os.utime(tmp_path / "moved" / "train_spectrograms" / file.name, ns=(2, 2))
+    assert build_pack(tmp_path / "moved", tmp_path / "more").fingerprint == moved.fingerprint
+
+
 def test_a_damaged_pack_is_built_again(data: Path, tmp_path: Path) -> None:
     pack = build_pack(data, tmp_path)
     os.truncate(pack.path / "values.npy", 1_000)
