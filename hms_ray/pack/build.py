@@ -126,10 +126,9 @@ def build_pack(
     _require_own(target, Path(folder))
     workers = workers or default_workers()
     plan = plan_pack(form, files, windows, signature, min(_MAX_THREADS, workers))
-    mapper = mapper or in_process(workers, len(plan.shards))
     for _ in range(_ATTEMPTS):
         try:
-            return _build(target, plan, mapper, progress, rebuild)
+            return _build(target, plan, mapper or workers, progress, rebuild)
         except DraftGone:
             if (pack := _current(target, signature)) is not None:
                 return pack
@@ -142,7 +141,7 @@ def build_pack(
 
 
 def _build(
-    target: Path, plan: Plan, mapper: Mapper, progress: Progress | None, rebuild: bool
+    target: Path, plan: Plan, makers: Mapper | int, progress: Progress | None, rebuild: bool
 ) -> Pack:
     try:
         draft = Draft(target, plan)
@@ -161,6 +160,9 @@ def _build(
             return pack
         try:
             _check_space(draft, target.parent)
+            mapper = makers
+            if isinstance(mapper, int):
+                mapper = in_process(mapper, len(plan.shards), draft.writer())
             records = _fill(draft, plan, mapper, progress or (lambda done, total: None))
             return _publish(draft, plan, records, target)
         except OSError as error:

@@ -24,7 +24,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -36,6 +36,7 @@ from hms_ray.pack.layout import FORMAT, MISSING_FILE, VALUES_FILE, npy_header
 from hms_ray.pack.make import MadeShard
 from hms_ray.pack.plan import Plan, Shard
 
+LOCK_FILE: Final = "lock"
 CLAIM_AGE_S: Final = 120.0
 """An older claim is a killed packer's: a shard takes seconds."""
 
@@ -61,6 +62,43 @@ class ShardRecord:
     usable: list[bool]
 
 
+@dataclass(frozen=True)
+class ShardWriter:
+    """Writes shards to a draft from any process of this machine. Pickles.
+
+    Attributes:
+        draft: the draft's folder.
+        values: where the values go.
+        missing: where the counts of missing values go, if there are any.
+    """
+
+    draft: Path
+    values: _Place
+    missing: _Place | None
+
+    def __call__(self, shard: Shard, made: MadeShard) -> MadeShard:
+        """Writes a shard to its place, unless it is recorded already.
+
+        Returns:
+            What was made, without what is written: little to send to the process
+            that records it.
+
+        Raises:
+            OSError: the disk is full or gone.
+            DraftGone: another packer has published meanwhile.
+        """
+        try:
+            with _opened(self.draft / LOCK_FILE) as lock, _held(lock):
+                if not _record_file(self.draft, shard.number).exists():
+                    for place, part in ((self.values, made.values), (self.missing, made.missing)):
+                        if place is not None and part is not None:
+                            with _opened(place.path) as fd:
+                                place.write(fd, shard, part)
+        except FileNotFoundError as error:
+            raise DraftGone from error
+        return replace(made, values=None, missing=None)
+
+
 class Draft:
     """An open draft. Close it, or use it as a context.
 
@@ -82,12 +120,12 @@ class Draft:
         try:
             for folder in (self.pack, self._shards, self._claims):
                 folder.mkdir(parents=True, exist_ok=True)
-            self._lock = self._open(self.path / "lock")
+            self._lock = self._open(self.path / LOCK_FILE)
             row = (plan.source.n_values,)
-            self._values = _Column(self._open(self.pack / VALUES_FILE), plan, "<f2", row)
+            self._values = self._column(VALUES_FILE, "<f2", row)
             self._missing: _Column | None = None
             if plan.source.kind == "recordings":
-                self._missing = _Column(self._open(self.pack / MISSING_FILE), plan, "<u2", ())
+                self._missing = self._column(MISSING_FILE, "<u2", ())
         except FileNotFoundError as error:
             self.close()
             raise DraftGone from error
@@ -118,6 +156,11 @@ class Draft:
     def _claims(self) -> Path:
         return self.path / "claims"
 
+    def writer(self) -> ShardWriter:
+        """Writes shards from other processes of this machine."""
+        missing = None if self._missing is None else self._missing.place
+        return ShardWriter(self.path, self._values.place, missing)
+
     def n_finished(self) -> int:
         """Shards that are recorded, their content not looked at."""
         return len(list(self._shards.glob("*.json")))
@@ -125,7 +168,7 @@ class Draft:
     def unwritten_bytes(self) -> int:
         """Bytes of values that are not yet recorded."""
         left = [shard for shard in self._plan.shards if not self._record(shard.number).exists()]
-        return sum(shard.n_positions for shard in left) * self._values.row_bytes
+        return sum(shard.n_positions for shard in left) * self._values.place.row_bytes
 
     def finished(self, shard: Shard) -> ShardRecord | None:
         """A finished shard's record if its bytes are still those that were written."""
@@ -153,6 +196,8 @@ class Draft:
     def commit(self, shard: Shard, made: MadeShard) -> ShardRecord:
         """Writes a shard to its place, then records it, unless it is recorded already.
 
+        A shard that was written by ``writer`` is only recorded.
+
         Raises:
             OSError: the disk is full or gone.
             DraftGone: another packer has published meanwhile.
@@ -160,9 +205,9 @@ class Draft:
         with self.locked():
             if (record := self.finished(shard)) is not None:
                 return record
-            self._values.write(shard, made.values)
-            if self._missing is not None and made.missing is not None:
-                self._missing.write(shard, made.missing)
+            for column, part in ((self._values, made.values), (self._missing, made.missing)):
+                if column is not None and part is not None:
+                    column.place.write(column.fd, shard, part)
             record = ShardRecord(
                 sha256=made.sha256,
                 missing_sha256=made.missing_sha256,
@@ -179,20 +224,17 @@ class Draft:
         Raises:
             DraftGone: it was published or removed before.
         """
-        # Some network file systems have no locks. There packers rest on writing
-        # equal bytes.
-        with suppress(OSError):
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
-        try:
-            here = os.stat(self.pack / VALUES_FILE).st_ino
-            if here != os.fstat(self._values.fd).st_ino:
-                raise DraftGone
-            yield
-        except FileNotFoundError as error:
-            raise DraftGone from error
-        finally:
-            with suppress(OSError):
-                fcntl.flock(self._lock, fcntl.LOCK_UN)
+        with _held(self._lock):
+            try:
+                here = os.stat(self.pack / VALUES_FILE).st_ino
+                if here != os.fstat(self._values.fd).st_ino:
+                    raise DraftGone
+                yield
+            except FileNotFoundError as error:
+                raise DraftGone from error
+
+    def _column(self, name: str, dtype: str, row: tuple[int, ...]) -> _Column:
+        return _Column(self._open(self.pack / name), self.pack / name, self._plan, dtype, row)
 
     def _open(self, path: Path) -> int:
         fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -200,7 +242,7 @@ class Draft:
         return fd
 
     def _record(self, number: int) -> Path:
-        return self._shards / f"{number:05d}.json"
+        return _record_file(self.path, number)
 
     def _read_record(self, shard: Shard) -> ShardRecord | None:
         try:
@@ -209,31 +251,70 @@ class Draft:
             return None
 
 
-class _Column:
-    """An ``.npy`` file of its full size, written shard by shard."""
+@dataclass(frozen=True)
+class _Place:
+    """Where the shards of a column are in its file.
 
-    def __init__(self, fd: int, plan: Plan, dtype: str, row: tuple[int, ...]) -> None:
-        header = npy_header(dtype, (plan.n_positions, *row))
-        self.fd, self._start = fd, len(header)
-        self.row_bytes = np.dtype(dtype).itemsize * int(np.prod(row, dtype=np.int64))
-        # The same for every packer, so that whoever comes first does it.
-        os.ftruncate(fd, len(header) + plan.n_positions * self.row_bytes)
-        os.pwrite(fd, header, 0)
+    Attributes:
+        path: of the file.
+        start: byte of the first row.
+        row_bytes: bytes a row.
+    """
 
-    def write(self, shard: Shard, values: NDArray[Any]) -> None:
+    path: Path
+    start: int
+    row_bytes: int
+
+    def write(self, fd: int, shard: Shard, values: NDArray[Any]) -> None:
         left = np.ascontiguousarray(values).data.cast("B")
-        at = self._start + shard.first * self.row_bytes
+        at = self.start + shard.first * self.row_bytes
         while left:
-            n = os.pwrite(self.fd, left, at)
+            n = os.pwrite(fd, left, at)
             left, at = left[n:], at + n
         # The record of a shard must not outlive its values in a power failure.
-        os.fsync(self.fd)
+        os.fsync(fd)
+
+
+class _Column:
+    """An open ``.npy`` file of its full size, written shard by shard."""
+
+    def __init__(self, fd: int, path: Path, plan: Plan, dtype: str, row: tuple[int, ...]) -> None:
+        header = npy_header(dtype, (plan.n_positions, *row))
+        row_bytes = np.dtype(dtype).itemsize * int(np.prod(row, dtype=np.int64))
+        self.fd, self.place = fd, _Place(path, len(header), row_bytes)
+        # The same for every packer, so that whoever comes first does it.
+        os.ftruncate(fd, len(header) + plan.n_positions * row_bytes)
+        os.pwrite(fd, header, 0)
 
     def sha256(self, shard: Shard) -> str:
-        size = shard.n_positions * self.row_bytes
-        return hashlib.sha256(
-            os.pread(self.fd, size, self._start + shard.first * self.row_bytes)
-        ).hexdigest()
+        size = shard.n_positions * self.place.row_bytes
+        at = self.place.start + shard.first * self.place.row_bytes
+        return hashlib.sha256(os.pread(self.fd, size, at)).hexdigest()
+
+
+def _record_file(draft: Path, number: int) -> Path:
+    return draft / "shards" / f"{number:05d}.json"
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    fd = os.open(path, os.O_RDWR)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _held(lock: int) -> Iterator[None]:
+    # Some network file systems have no locks. There packers rest on writing equal bytes.
+    with suppress(OSError):
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_UN)
 
 
 def draft_path(target: Path, plan: Plan) -> Path:

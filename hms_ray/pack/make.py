@@ -29,9 +29,9 @@ class MadeShard:
 
     Attributes:
         number: of the shard.
-        values: float16 (n, P * F).
+        values: float16 (n, P * F); None once they are written to their place.
         missing: uint16 (n,), NaN among a position's values; None for windows,
-            whose gaps are counted before they are filled.
+            whose gaps are counted before they are filled, and once they are written.
         n_missing: int64 (items,), values (of a recording) or samples of the
             scalp channels (of a window) that are missing.
         usable: bool (items,), whether there is any signal.
@@ -40,7 +40,7 @@ class MadeShard:
     """
 
     number: int
-    values: NDArray[np.float16]
+    values: NDArray[np.float16] | None
     missing: NDArray[np.uint16] | None
     n_missing: NDArray[np.int64]
     usable: NDArray[np.bool_]

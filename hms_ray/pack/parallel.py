@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from itertools import islice
 from multiprocessing import connection
 from typing import Final
@@ -19,6 +20,8 @@ from hms_ray.pack.make import MadeShard
 from hms_ray.pack.plan import Shard
 
 Make = Callable[[Shard], MadeShard]
+Write = Callable[[Shard, MadeShard], MadeShard]
+"""Puts what was made in its place; gives back the little that is left to tell."""
 Mapper = Callable[[Make, Iterable[Shard]], Iterator[MadeShard]]
 """Makes shards somewhere and gives them back in any order. It takes the next shard
 when it has room for it, so that only a few are held at once, and raises what
@@ -39,19 +42,27 @@ def default_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def in_process(workers: int, n_shards: int) -> Mapper:
+def in_process(workers: int, n_shards: int, write: Write | None = None) -> Mapper:
     """The mapper for this machine.
 
     Args:
         workers: shards made at once: by this process and, where there is more
             to do than a moment's work, by ``workers`` - 1 others.
         n_shards: of the whole pack.
+        write: called by the other processes with what they made, to put it in its
+            place: sending it here costs a tenth of making it. Pickles.
     """
     helpers = min(workers, n_shards) - 1
     if helpers < 1:
         return map
     alone_s = ALONE_S if n_shards < MANY_SHARDS else 0.0
-    return lambda make, shards: _in_processes(make, _Countdown(shards, n_shards), helpers, alone_s)
+    return lambda make, shards: _in_processes(
+        make,
+        make if write is None else partial(_make_and_write, make, write),
+        _Countdown(shards, n_shards),
+        helpers,
+        alone_s,
+    )
 
 
 class _Countdown:
@@ -75,7 +86,7 @@ class _Countdown:
 
 
 def _in_processes(
-    make: Make, todo: _Countdown, helpers: int, alone_s: float
+    make: Make, there: Make, todo: _Countdown, helpers: int, alone_s: float
 ) -> Iterator[MadeShard]:
     began = time.monotonic()
     while time.monotonic() - began < alone_s:
@@ -87,7 +98,7 @@ def _in_processes(
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(helpers, mp_context=context, initializer=_begin_worker)
     try:
-        yield from _with_helpers(pool, make, todo, helpers)
+        yield from _with_helpers(pool, make, there, todo, helpers)
     except BrokenProcessPool as error:
         raise PackError(
             "a packing process must live until its work is done",
@@ -99,7 +110,7 @@ def _in_processes(
 
 
 def _with_helpers(
-    pool: Executor, make: Make, todo: _Countdown, helpers: int
+    pool: Executor, make: Make, there: Make, todo: _Countdown, helpers: int
 ) -> Iterator[MadeShard]:
     """Shards made by a pool and, while nothing of the pool's is ready, by this process."""
     running: set[Future[MadeShard]] = set()
@@ -109,7 +120,7 @@ def _with_helpers(
         # Before a result is written, so that no helper waits for the disk.
         each = SHARDS_A_WORKER if todo.left > SHARDS_A_WORKER * helpers else 1
         room = max(0, each * helpers - len(running))
-        running |= {pool.submit(make, shard) for shard in islice(todo, room)}
+        running |= {pool.submit(there, shard) for shard in islice(todo, room)}
         if done:
             while done:
                 yield done.pop().result()
@@ -119,6 +130,10 @@ def _with_helpers(
             wait(running, return_when=FIRST_COMPLETED)
         else:
             return
+
+
+def _make_and_write(make: Make, write: Write, shard: Shard) -> MadeShard:
+    return write(shard, make(shard))
 
 
 def _begin_worker() -> None:

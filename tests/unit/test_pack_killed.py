@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -20,7 +21,8 @@ import pytest
 from hms_ray.errors import PackError
 from hms_ray.pack import draft, parallel, plan
 from hms_ray.pack.build import build_pack
-from hms_ray.pack.make import MadeShard
+from hms_ray.pack.inputs import input_files
+from hms_ray.pack.make import MadeShard, make_shard
 from hms_ray.pack.plan import Shard
 from hms_ray.pack.sources import PackSource, kaggle_source
 from hms_ray.pack.store import Pack
@@ -242,7 +244,8 @@ def test_a_shard_is_taken_when_there_is_room_for_it() -> None:
 
     given = []
     with ThreadPoolExecutor(2) as pool:
-        for made in parallel._with_helpers(pool, make, shards(), 4):
+        todo = parallel._Countdown(shards(), 20)
+        for made in parallel._with_helpers(pool, make, make, todo, 2):
             given.append(made)
             # Four of the pool's, and what was ready at once.
             assert len(taken) - len(given) <= 4 + 4
@@ -252,14 +255,13 @@ def test_a_shard_is_taken_when_there_is_room_for_it() -> None:
 def die_elsewhere(shard: Shard) -> MadeShard:
     if os.environ.get("PACK_TEST_PARENT") != str(os.getpid()):
         os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(1)
-    raise AssertionError("this process has nothing to make")
+    return None  # type: ignore[return-value]
 
 
 def test_a_killed_helper_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel, "ALONE_S", 0.0)
     monkeypatch.setenv("PACK_TEST_PARENT", str(os.getpid()))
-    shards = [Shard(number, 0, ()) for number in range(2)]  # both are the helper's
+    shards = [Shard(number, 0, ()) for number in range(2)]  # one is the helper's
     with pytest.raises(PackError) as caught:
         list(parallel.in_process(2, len(shards))(die_elsewhere, shards))
     assert str(caught.value) == (
@@ -278,12 +280,11 @@ def test_a_full_disk_keeps_what_is_finished(
             raise OSError(28, "No space left on device")
         return write(fd, values, at)
 
-    monkeypatch.setattr(draft.os, "pwrite", full)
-    with pytest.raises(PackError) as caught:
-        build_pack(data, tmp_path, workers=1)
+    with monkeypatch.context() as patched:
+        patched.setattr(draft.os, "pwrite", full)
+        with pytest.raises(PackError) as caught:
+            build_pack(data, tmp_path, workers=1)
     assert str(caught.value).startswith("a pack must be written whole, got No space left on device")
-    monkeypatch.undo()
-    plan.SHARD_ITEMS = 1
     seen: list[tuple[int, int]] = []
     pack = build_pack(data, tmp_path, workers=1, progress=lambda *done: seen.append(done))
     assert seen[0][0] > 0
@@ -299,3 +300,26 @@ def test_a_summary_of_what_is_missing(data: Path, tmp_path: Path) -> None:
         "first_unusable": [],
     }
     assert manifest["missing"]["n_with_gaps"] > 0
+
+
+def test_a_writer_leaves_what_is_recorded_and_tells_of_a_draft_that_is_gone(
+    data: Path, undisturbed: dict[str, bytes], tmp_path: Path
+) -> None:
+    source = kaggle_source()
+    files = input_files(data, source.directory)
+    whole = plan.plan_pack(source, files, None, "signature", 1)
+    with draft.Draft(tmp_path / "pack", whole) as open_draft:
+        write = pickle.loads(pickle.dumps(open_draft.writer()))
+        first, second = whole.shards[:2]
+        made = make_shard(source, first)
+        told = write(first, made)
+        assert (told.values, told.missing, told.sha256) == (None, None, made.sha256)
+        record = open_draft.commit(first, told)
+        assert open_draft.finished(first) == record
+        # Recorded: other values for it are not written.
+        assert made.values is not None
+        write(first, replace(made, values=np.zeros_like(made.values)))
+        assert open_draft.finished(first) == record
+        open_draft.drop()
+        with pytest.raises(draft.DraftGone):
+            write(second, make_shard(source, second))
