@@ -13,12 +13,13 @@ from typing import Final
 
 from hms_ray.config import digest
 from hms_ray.errors import DataError, PackError
-from hms_ray.pack.draft import Draft, DraftGone, ShardRecord
+from hms_ray.pack.draft import Draft, ShardRecord
 from hms_ray.pack.inputs import input_files, input_signature
 from hms_ray.pack.layout import read_manifest
 from hms_ray.pack.make import make_shard
 from hms_ray.pack.parallel import Mapper, default_workers, in_process
 from hms_ray.pack.plan import Plan, Shard, plan_pack
+from hms_ray.pack.shard_files import DraftGone
 from hms_ray.pack.sources import PackSource, source_named
 from hms_ray.pack.store import Pack, open_pack
 from hms_ray.pack.windows import Windows as Windows

@@ -15,8 +15,6 @@ claims only keep packers from doing the same work, nothing depends on them.
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -24,25 +22,25 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, Self
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Final, Self
 
 from hms_ray.config import digest
-from hms_ray.pack.layout import FORMAT, MISSING_FILE, VALUES_FILE, npy_header
+from hms_ray.pack.layout import FORMAT, MISSING_FILE, VALUES_FILE
 from hms_ray.pack.make import MadeShard
 from hms_ray.pack.plan import Plan, Shard
+from hms_ray.pack.shard_files import (
+    LOCK_FILE,
+    Column,
+    DraftGone,
+    ShardWriter,
+    held,
+    record_file,
+)
 
-LOCK_FILE: Final = "lock"
 CLAIM_AGE_S: Final = 120.0
 """An older claim is a killed packer's: a shard takes seconds."""
-
-
-class DraftGone(Exception):  # noqa: N818 - no error: another packer was quicker
-    """The draft was published or removed by another packer."""
 
 
 @dataclass(frozen=True)
@@ -60,43 +58,6 @@ class ShardRecord:
     missing_sha256: str
     n_missing: list[int]
     usable: list[bool]
-
-
-@dataclass(frozen=True)
-class ShardWriter:
-    """Writes shards to a draft from any process of this machine. Pickles.
-
-    Attributes:
-        draft: the draft's folder.
-        values: where the values go.
-        missing: where the counts of missing values go, if there are any.
-    """
-
-    draft: Path
-    values: _Place
-    missing: _Place | None
-
-    def __call__(self, shard: Shard, made: MadeShard) -> MadeShard:
-        """Writes a shard to its place, unless it is recorded already.
-
-        Returns:
-            What was made, without what is written: little to send to the process
-            that records it.
-
-        Raises:
-            OSError: the disk is full or gone.
-            DraftGone: another packer has published meanwhile.
-        """
-        try:
-            with _opened(self.draft / LOCK_FILE) as lock, _held(lock):
-                if not _record_file(self.draft, shard.number).exists():
-                    for place, part in ((self.values, made.values), (self.missing, made.missing)):
-                        if place is not None and part is not None:
-                            with _opened(place.path) as fd:
-                                place.write(fd, shard, part)
-        except FileNotFoundError as error:
-            raise DraftGone from error
-        return replace(made, values=None, missing=None)
 
 
 class Draft:
@@ -123,7 +84,7 @@ class Draft:
             self._lock = self._open(self.path / LOCK_FILE)
             row = (plan.source.n_values,)
             self._values = self._column(VALUES_FILE, "<f2", row)
-            self._missing: _Column | None = None
+            self._missing: Column | None = None
             if plan.source.kind == "recordings":
                 self._missing = self._column(MISSING_FILE, "<u2", ())
         except FileNotFoundError as error:
@@ -224,7 +185,7 @@ class Draft:
         Raises:
             DraftGone: it was published or removed before.
         """
-        with _held(self._lock):
+        with held(self._lock):
             try:
                 here = os.stat(self.pack / VALUES_FILE).st_ino
                 if here != os.fstat(self._values.fd).st_ino:
@@ -233,8 +194,8 @@ class Draft:
             except FileNotFoundError as error:
                 raise DraftGone from error
 
-    def _column(self, name: str, dtype: str, row: tuple[int, ...]) -> _Column:
-        return _Column(self._open(self.pack / name), self.pack / name, self._plan, dtype, row)
+    def _column(self, name: str, dtype: str, row: tuple[int, ...]) -> Column:
+        return Column(self._open(self.pack / name), self.pack / name, self._plan, dtype, row)
 
     def _open(self, path: Path) -> int:
         fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -242,79 +203,13 @@ class Draft:
         return fd
 
     def _record(self, number: int) -> Path:
-        return _record_file(self.path, number)
+        return record_file(self.path, number)
 
     def _read_record(self, shard: Shard) -> ShardRecord | None:
         try:
             return ShardRecord(**json.loads(self._record(shard.number).read_text("utf-8")))
         except (OSError, ValueError, TypeError):
             return None
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Where the shards of a column are in its file.
-
-    Attributes:
-        path: of the file.
-        start: byte of the first row.
-        row_bytes: bytes a row.
-    """
-
-    path: Path
-    start: int
-    row_bytes: int
-
-    def write(self, fd: int, shard: Shard, values: NDArray[Any]) -> None:
-        left = np.ascontiguousarray(values).data.cast("B")
-        at = self.start + shard.first * self.row_bytes
-        while left:
-            n = os.pwrite(fd, left, at)
-            left, at = left[n:], at + n
-        # The record of a shard must not outlive its values in a power failure.
-        os.fsync(fd)
-
-
-class _Column:
-    """An open ``.npy`` file of its full size, written shard by shard."""
-
-    def __init__(self, fd: int, path: Path, plan: Plan, dtype: str, row: tuple[int, ...]) -> None:
-        header = npy_header(dtype, (plan.n_positions, *row))
-        row_bytes = np.dtype(dtype).itemsize * int(np.prod(row, dtype=np.int64))
-        self.fd, self.place = fd, _Place(path, len(header), row_bytes)
-        # The same for every packer, so that whoever comes first does it.
-        os.ftruncate(fd, len(header) + plan.n_positions * row_bytes)
-        os.pwrite(fd, header, 0)
-
-    def sha256(self, shard: Shard) -> str:
-        size = shard.n_positions * self.place.row_bytes
-        at = self.place.start + shard.first * self.place.row_bytes
-        return hashlib.sha256(os.pread(self.fd, size, at)).hexdigest()
-
-
-def _record_file(draft: Path, number: int) -> Path:
-    return draft / "shards" / f"{number:05d}.json"
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    fd = os.open(path, os.O_RDWR)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
-@contextmanager
-def _held(lock: int) -> Iterator[None]:
-    # Some network file systems have no locks. There packers rest on writing equal bytes.
-    with suppress(OSError):
-        fcntl.flock(lock, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            fcntl.flock(lock, fcntl.LOCK_UN)
 
 
 def draft_path(target: Path, plan: Plan) -> Path:

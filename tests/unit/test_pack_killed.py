@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from hms_ray.errors import PackError
-from hms_ray.pack import draft, parallel, plan
+from hms_ray.pack import draft, parallel, plan, shard_files
 from hms_ray.pack.build import build_pack
 from hms_ray.pack.inputs import input_files
 from hms_ray.pack.make import MadeShard, make_shard
@@ -281,7 +281,7 @@ def test_a_full_disk_keeps_what_is_finished(
         return write(fd, values, at)
 
     with monkeypatch.context() as patched:
-        patched.setattr(draft.os, "pwrite", full)
+        patched.setattr(os, "pwrite", full)
         with pytest.raises(PackError) as caught:
             build_pack(data, tmp_path, workers=1)
     assert str(caught.value).startswith("a pack must be written whole, got No space left on device")
@@ -321,5 +321,5 @@ def test_a_writer_leaves_what_is_recorded_and_tells_of_a_draft_that_is_gone(
         write(first, replace(made, values=np.zeros_like(made.values)))
         assert open_draft.finished(first) == record
         open_draft.drop()
-        with pytest.raises(draft.DraftGone):
+        with pytest.raises(shard_files.DraftGone):
             write(second, make_shard(source, second))
