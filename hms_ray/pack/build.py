@@ -231,11 +231,14 @@ def _require_own(target: Path, folder: Path) -> None:
 
     A study of that folder may be running, and each would make the other's pack anew.
     """
+    own = folder.resolve()
+    if target.resolve().is_relative_to(own):
+        return  # perhaps copied along with the folder
     try:
         owner = read_manifest(target).get("folder")
     except PackError:
         return
-    if owner is None or Path(owner) == folder.resolve() or not Path(owner).is_dir():
+    if owner is None or Path(owner) == own or not Path(owner).is_dir():
         return
     raise PackError(
         "a folder of packs must be of one competition folder",

@@ -214,6 +214,9 @@ def test_a_folder_of_packs_serves_one_competition_folder(data: Path, tmp_path: P
         f"in {packs}. Name another folder with --pack-dir DIR."
     )
     assert open_pack(first.path).fingerprint == first.fingerprint
+    # Packs that were copied with their folder are the copy's.
+    shutil.copytree(packs, default_pack_dir(other))
+    assert build_pack(other, default_pack_dir(other)).path.is_relative_to(other)
     # A folder that is gone or was moved keeps nobody from its packs.
     moved = build_pack(other, tmp_path / "more")
     other.rename(tmp_path / "moved")
