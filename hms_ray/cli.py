@@ -122,7 +122,13 @@ def _simulate(commands: Commands[argparse.ArgumentParser]) -> argparse.ArgumentP
 
     command = commands.add_parser("simulate", help="write a simulated competition folder")
     command.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder to write")
-    command.add_argument("--patients", metavar="N", type=int, default=100, help="patients (100)")
+    command.add_argument(
+        "--patients",
+        metavar="N",
+        type=int,
+        default=None,
+        help="patients (100; with --profile competition 1950)",
+    )
     command.add_argument("--seed", metavar="S", type=int, default=0, help="seed (0)")
     command.add_argument(
         "--profile",
@@ -135,8 +141,9 @@ def _simulate(commands: Commands[argparse.ArgumentParser]) -> argparse.ArgumentP
         metavar="N",
         type=int,
         default=None,
-        help="patients whose recordings are written (all): train.csv then lists the first N "
-        "patients and labels.csv every one; 0 writes no recordings and no train.csv",
+        help="patients whose recordings are written (all; with --profile competition 0): "
+        "train.csv then lists the first N patients and labels.csv every one; 0 writes no "
+        "recordings and no train.csv",
     )
     command.add_argument(
         "--control",
@@ -157,26 +164,39 @@ def _run_simulate(words: argparse.Namespace) -> int:
 
     from hms_ray.report.progress import bar
     from hms_ray.simulate.folder import simulate_folder
+    from hms_ray.simulate.options import asked_numbers
 
+    patients, signals = asked_numbers(words.profile, words.patients, words.signals)
+    processes = (os.cpu_count() or 1) if words.processes is None else words.processes
     with bar("simulating", "patients") as progress:
         simulate_folder(
             words.out,
-            n_patients=words.patients,
+            n_patients=patients,
             seed=words.seed,
-            processes=words.processes or os.cpu_count() or 1,
+            processes=processes,
             progress=progress,
             profile=words.profile,
             controls=words.control,
-            n_signals=words.signals,
+            n_signals=signals,
         )
-    some = "" if words.signals is None else f", recordings of {words.signals}"
-    print(f"simulated data of {words.patients} patients{some}: {words.out}")
+    if signals == patients:
+        made = f"simulated data of {patients:,} patients"
+    elif signals:
+        made = f"simulated labels of {patients:,} patients, recordings of {signals:,}"
+    else:
+        made = f"simulated labels of {patients:,} patients, no recordings (see --signals)"
+    print(f"{made}: {words.out}")
     return 0
 
 
 def _floor(commands: Commands[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     command = commands.add_parser(
-        "floor", help="KL that models which know the truth have on simulated votes"
+        "floor",
+        help="KL that models which know the truth have on simulated votes",
+        description="KL that models which know the truth have on simulated votes: one that knows "
+        "who voted, and one that knows only how often each tier judges such rows, among the "
+        "rows of a cumulative line, or among all rows for the lines by tier. Rows are those of "
+        "DIR/train.csv, or of DIR/labels.csv where only labels were simulated.",
     )
     command.add_argument("folder", metavar="DIR", type=Path, help="simulated competition folder")
     command.add_argument("--json", action="store_true", help="print JSON")

@@ -76,8 +76,8 @@ def spectrogram_path(folder: str | Path, spectrogram_id: int, split: Split = "tr
     return Path(folder) / f"{split}_spectrograms" / f"{spectrogram_id}.parquet"
 
 
-def read_labels(folder: str | Path) -> pd.DataFrame:
-    """The label rows of ``train.csv``.
+def read_labels(folder: str | Path, file: str = LABEL_FILE) -> pd.DataFrame:
+    """The label rows of ``train.csv``, or of another file in the folder.
 
     Returns:
         One line a label row, in file order, columns ``LABEL_COLUMNS``: ids and
@@ -89,7 +89,7 @@ def read_labels(folder: str | Path) -> pd.DataFrame:
         DataError: no such file, not a table, missing columns, text or
             fractions where whole numbers belong, no rows.
     """
-    path = Path(folder) / LABEL_FILE
+    path = Path(folder) / file
     table = read_table(path, LABEL_COLUMNS)
     table["expert_consensus"] = texts(table["expert_consensus"])
     for name in _LABEL_INTEGERS:

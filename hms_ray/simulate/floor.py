@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hms_ray.competition.read import read_labels
+from hms_ray.competition.read import LABEL_FILE, read_labels
 from hms_ray.competition.rows import Unit, Window, make_rows
 from hms_ray.competition.schema import TARGET_COLUMNS, VOTE_TIERS
 from hms_ray.errors import DataError
 from hms_ray.evaluate.metric import OBJECTIVES, kl_rows
-from hms_ray.simulate.tables import TRUTH_FILE
+from hms_ray.simulate.tables import LABEL_TABLE_FILE, TRUTH_FILE
 from hms_ray.simulate.truth import read_truth, true_odds
 
 Floor = Literal["perfect", "tier_unknown"]
@@ -36,8 +36,10 @@ class FloorLine:
         name: which rows: ``all``, ``>=4``, ``>=10`` or a disjoint tier of total votes.
         n_rows: how many they are.
         perfect: mean KL of the true odds of a vote, nats; None without rows.
-        tier_unknown: mean KL of the best prediction that knows what a row shows but not
-            who voted, see ``TrueOdds.tier_unknown``; None without rows.
+        tier_unknown: mean KL of a prediction that knows what a row shows but not who voted,
+            see ``TrueOdds.tier_unknown``; None without rows. On a cumulative line it knows
+            how often each tier judges that line's rows, which an objective averages; on a
+            tier's line how often each judges any row.
         class_mean: mean KL of the mean target of all rows, nats; None without rows.
     """
 
@@ -54,6 +56,7 @@ class FloorReport:
 
     Attributes:
         folder: the simulated folder.
+        table: the file in it whose rows were scored.
         unit: the row unit scored.
         cumulative: all rows, rows of at least 4 and of at least 10 votes.
         tiers: rows by disjoint tier of total votes.
@@ -62,6 +65,7 @@ class FloorReport:
     """
 
     folder: str
+    table: str
     unit: str
     cumulative: tuple[FloorLine, ...]
     tiers: tuple[FloorLine, ...]
@@ -77,7 +81,7 @@ class FloorReport:
     def to_text(self) -> str:
         """The report as a table of at most 80 columns."""
         lines = [
-            "KL that remains on the drawn votes (nats)",
+            f"KL that remains on the drawn votes of {self.table} (nats)",
             f"{'rows':<8}{'number':>8}{'perfect model':>16}{'tier unknown':>15}{'class means':>14}",
         ]
         for title, group in (("cumulative", self.cumulative), ("by tier", self.tiers)):
@@ -99,16 +103,15 @@ class FloorReport:
             floor: whose.
 
         Returns:
-            Shares by the same names: 0 at the class means, 1 at the floor.
+            Shares by the same names: 0 at the class means, 1 at the floor; None without a
+            score or rows, or where the class means are no farther than the floor.
         """
         shares: dict[str, float | None] = {}
         for name, line in zip(OBJECTIVES, self.cumulative, strict=True):
-            score = scores.get(name)
-            lowest = getattr(line, floor)
-            if score is None or lowest is None or line.class_mean is None:
-                shares[name] = None
-            else:
-                shares[name] = (line.class_mean - score) / (line.class_mean - lowest)
+            shares[name] = None
+            score, lowest, start = scores.get(name), getattr(line, floor), line.class_mean
+            if score is not None and start is not None and start > lowest:
+                shares[name] = (start - score) / (start - lowest)
         return shares
 
     def distance_text(self, scores: Mapping[str, Mapping[str, float | None]]) -> str:
@@ -166,10 +169,13 @@ def floor(
 
     A perfect model predicts the true odds of a vote for the row's own experts. One to which
     the tier of the votes is unknown, as it is on new recordings, predicts the odds of all
-    tiers, mixed as often as they judge such rows.
+    tiers, mixed as often as they judge such rows: on a cumulative line among that line's
+    rows, because whoever trains for an objective knows which rows it averages; on a tier's
+    line among all rows.
 
     Args:
-        folder: a folder written by ``simulate_folder``.
+        folder: a folder written by ``simulate_folder``: of the rows of its ``train.csv``,
+            or of ``labels.csv`` where it holds labels only.
         unit: how label rows become rows, see ``make_rows``.
         window: see ``make_rows``; it does not change the result.
 
@@ -178,32 +184,40 @@ def floor(
     """
     folder = Path(folder)
     truth = read_truth(folder)
-    labels = read_labels(folder)
+    only_labels = not (folder / LABEL_FILE).exists() and (folder / LABEL_TABLE_FILE).is_file()
+    table = LABEL_TABLE_FILE if only_labels else LABEL_FILE
+    labels = read_labels(folder, table)
     rows = make_rows(labels, unit, window)
     odds = true_odds(labels, rows, truth, unit, where=folder / TRUTH_FILE)
     targets = rows[list(TARGET_COLUMNS)].to_numpy(np.float64)
     means = np.broadcast_to(targets.mean(axis=0), targets.shape)
-    scores = tuple(kl_rows(targets, p) for p in (odds.own, odds.tier_unknown(), means))
     votes = rows["total_votes"].to_numpy()
-    cumulative = (("all", 1, None), (">=4", 4, None), (">=10", 10, None))
+    perfect, class_mean = (kl_rows(targets, p) for p in (odds.own, means))
+    usual = kl_rows(targets, odds.tier_unknown())
+
+    def at_least(name: str, low: int) -> FloorLine:
+        counted = votes >= low
+        mixed = kl_rows(targets, odds.tier_unknown(counted)) if counted.any() else usual
+        return _line(name, counted, (perfect, mixed, class_mean))
+
+    def of_tier(name: str, low: int, high: int | None) -> FloorLine:
+        chosen = (votes >= low) & (votes <= (np.inf if high is None else high))
+        return _line(name, chosen, (perfect, usual, class_mean))
+
     return FloorReport(
         str(folder),
+        table,
         unit,
-        tuple(_line(name, low, high, votes, scores) for name, low, high in cumulative),
-        tuple(_line(name, low, high, votes, scores) for name, low, high in VOTE_TIERS),
+        tuple(at_least(name, low) for name, low in (("all", 1), (">=4", 4), (">=10", 10))),
+        tuple(of_tier(name, low, high) for name, low, high in VOTE_TIERS),
         tuple(rows["row_id"]),
         tuple(votes.tolist()),
     )
 
 
 def _line(
-    name: str,
-    low: int,
-    high: int | None,
-    votes: NDArray[np.int64],
-    scores: tuple[NDArray[np.float64], ...],
+    name: str, chosen: NDArray[np.bool_], scores: tuple[NDArray[np.float64], ...]
 ) -> FloorLine:
-    chosen = (votes >= low) & (votes <= (np.inf if high is None else high))
     if not chosen.any():
         return FloorLine(name, 0, None, None, None)
     perfect, unknown, means = (float(score[chosen].mean()) for score in scores)

@@ -28,6 +28,7 @@ from hms_ray.errors import DataError
 from hms_ray.simulate.options import CONTROLS, PROFILE_NAMES, Control, ProfileName
 from hms_ray.simulate.recording import Recording, render
 from hms_ray.simulate.tables import (
+    LABEL_TABLE_FILE,
     MAX_PATIENTS,
     N_TEST,
     SPLITS,
@@ -38,8 +39,6 @@ from hms_ray.simulate.tables import (
     truth_of,
 )
 
-LABEL_TABLE_FILE: Final = "labels.csv"
-"""The label rows of all patients, where only some have signals."""
 MANIFEST_FILE: Final = "simulation.json"
 """How a folder was simulated; like the truth, nothing in training reads it."""
 

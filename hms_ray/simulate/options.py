@@ -17,9 +17,15 @@ PROFILE_NAMES: Final[dict[ProfileName, str]] = {
 }
 """Names and what they stand for."""
 
+_USUAL_NUMBERS: Final[dict[ProfileName, tuple[int, int]]] = {
+    "small": (100, 100),
+    "competition": (1_950, 0),
+}
+"""Patients, and of these with recordings, where nothing is asked for."""
+
 CONTROLS: Final[dict[Control, str]] = {
     "permuted_votes": "how many experts vote has nothing to do with who they are",
-    "independent_raters": "experts share neither an error nor a bias",
+    "independent_raters": "experts are of one kind and share neither an error nor a bias",
     "constant_gain": "all patients have the same gain",
     "stationary_context": "what goes on does not change in the whole recording",
 }
@@ -27,3 +33,21 @@ CONTROLS: Final[dict[Control, str]] = {
 
 Controls = frozenset[Control]
 NO_CONTROLS: Final[Controls] = frozenset()
+
+
+def asked_numbers(
+    profile: ProfileName, n_patients: int | None, n_signals: int | None
+) -> tuple[int, int]:
+    """Numbers of patients, and of patients with recordings.
+
+    Args:
+        profile: decides what is not asked for: ``small`` has recordings of all patients,
+            ``competition`` the label table of the competition's patients alone.
+        n_patients: asked for, or None.
+        n_signals: asked for, or None.
+    """
+    usual_patients, usual_signals = _USUAL_NUMBERS[profile]
+    patients = usual_patients if n_patients is None else n_patients
+    if n_signals is not None:
+        return patients, n_signals
+    return patients, patients if usual_signals else 0

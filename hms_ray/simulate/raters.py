@@ -127,8 +127,11 @@ def groups_of(controls: Controls) -> tuple[Group, ...]:
     """The experts of each tier, fewest votes first."""
     if "independent_raters" not in controls:
         return GROUPS
+    # One kind of expert: were errors or lapses those of tiers, the odds would still tell
+    # who voted.
     none = (0.0,) * N_FEATURES
-    return tuple(replace(group, shared=none, bias=none) for group in GROUPS)
+    one = replace(GROUPS[-1], shared=none, bias=none)
+    return tuple(replace(one, name=group.name) for group in GROUPS)
 
 
 def vote_odds(features: NDArray[np.float64], group: Group) -> NDArray[np.float64]:
@@ -179,14 +182,17 @@ def draw_total(group: Group | None, n_rows: int, rng: np.random.Generator) -> in
 
     Args:
         group: who votes; None: whoever, as often as the tiers are there.
-        n_rows: label rows that share the votes: longer groups have more votes.
+        n_rows: label rows that share the votes: longer groups have more votes. Without a
+            group it does not count, because it depends on who votes and on what is seen.
         rng: source of randomness.
     """
-    length = sum(n_rows >= first for first in _LONG_GROUPS)
-    names = VOTE_TOTALS if group is None else (group.name,)
-    counts = {
-        total: numbers[length] for name in names for total, numbers in VOTE_TOTALS[name].items()
-    }
+    if group is None:
+        counts = {
+            total: sum(numbers) for tier in VOTE_TOTALS.values() for total, numbers in tier.items()
+        }
+    else:
+        length = sum(n_rows >= first for first in _LONG_GROUPS)
+        counts = {total: numbers[length] for total, numbers in VOTE_TOTALS[group.name].items()}
     return list(counts)[pick(list(counts.values()), rng)]
 
 

@@ -15,6 +15,8 @@ from hms_ray.simulate.patients import JudgedPlan, Streams, plan_patient
 from hms_ray.simulate.profiles import MAX_EEGS, MAX_LABELS, MAX_RECORDINGS, PROFILES
 from hms_ray.simulate.raters import FEATURES, GROUPS, groups_of, vote_odds
 
+LABEL_TABLE_FILE: Final = "labels.csv"
+"""The label rows of all patients, where only some have signals."""
 TRUTH_FILE: Final = "truth.parquet"
 """What only a simulator knows; nothing in training reads it."""
 TRUTH_COLUMNS: Final = tuple(f"true_{name.lower()}" for name in CLASSES)

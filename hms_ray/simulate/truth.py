@@ -40,20 +40,28 @@ class TrueOdds:
     by_tier: NDArray[np.float64]
     tiers: NDArray[np.float64]
 
-    def tier_unknown(self) -> NDArray[np.float64]:
-        """The best prediction for each row without knowing who judged it.
+    def tier_unknown(self, counted: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+        """A prediction for each row without knowing who judged it.
 
         It knows what the row shows, and so the odds of every tier, and how often each tier
         judges rows of the same kind: those whose most likely class, for experts of the
-        last tier, is the same. The odds are mixed by these shares.
+        last tier, is the same. The odds are mixed by these shares, which are all that it
+        makes of what a row shows: who could tell the tier from more would come nearer.
+
+        Args:
+            counted: (n_rows,) bool, the rows that shares are taken from, at least one, and
+                all if absent. Rows of a kind that none of them has get the shares of all
+                of them.
 
         Returns:
             (n_rows, 6) float64, each row summing to 1.
         """
         kinds = self.by_tier[:, -1].argmax(axis=1)
-        shares = np.zeros((N_CLASSES, self.tiers.shape[1]))
-        for kind in np.unique(kinds):
-            shares[kind] = self.tiers[kinds == kind].mean(axis=0)
+        if counted is None:
+            counted = np.ones(len(kinds), bool)
+        shares = np.tile(self.tiers[counted].mean(axis=0), (N_CLASSES, 1))
+        for kind in np.unique(kinds[counted]):
+            shares[kind] = self.tiers[counted & (kinds == kind)].mean(axis=0)
         mixed: NDArray[np.float64] = np.einsum("nt,ntk->nk", shares[kinds], self.by_tier)
         return _normalised(mixed)
 

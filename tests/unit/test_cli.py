@@ -156,7 +156,55 @@ def test_a_label_table_is_simulated_as_told(
     out = tmp_path / "labels"
     told = ["simulate", "--out", str(out), "--patients", "2", "--processes", "1", *words]
     assert main(told) == 0
-    assert "of 2 patients, recordings of 0" in capsys.readouterr().out
+    assert "labels of 2 patients, no recordings (see --signals)" in capsys.readouterr().out
     manifest = json.loads((out / "simulation.json").read_text(encoding="utf-8"))
     assert manifest["profile"] == "competition"
     assert manifest["controls"] == ["permuted_votes"]
+    assert main(["floor", str(out)]) == 0
+    assert "drawn votes of labels.csv" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "patients", "signals", "said"),
+    [
+        ([], 100, 100, "simulated data of 100 patients: "),
+        (["--patients", "7"], 7, 7, "simulated data of 7 patients: "),
+        (
+            ["--patients", "7", "--signals", "2"],
+            *(7, 2, "simulated labels of 7 patients, recordings of 2: "),
+        ),
+        (
+            ["--profile", "competition"],
+            *(1_950, 0, "simulated labels of 1,950 patients, no recordings (see --signals): "),
+        ),
+        (
+            ["--profile", "competition", "--signals", "5"],
+            *(1_950, 5, "simulated labels of 1,950 patients, recordings of 5: "),
+        ),
+        (
+            ["--profile", "competition", "--patients", "9"],
+            *(9, 0, "simulated labels of 9 patients, no recordings (see --signals): "),
+        ),
+    ],
+)
+def test_profiles_have_their_own_numbers_of_patients(
+    words: list[str],
+    patients: int,
+    signals: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked: dict[str, object] = {}
+    monkeypatch.setattr(
+        "hms_ray.simulate.folder.simulate_folder", lambda *_, **numbers: asked.update(numbers)
+    )
+    assert main(["simulate", "--out", "somewhere", *words]) == 0
+    assert (asked["n_patients"], asked["n_signals"]) == (patients, signals)
+    assert f"{said}somewhere\n" in capsys.readouterr().out
+
+
+def test_no_process_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = ["simulate", "--out", str(tmp_path / "data"), "--patients", "1", "--processes", "0"]
+    assert main(told) == 2
+    assert "the number of processes must be at least 1, got 0" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """The floor: the KL of the truth on the drawn votes."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from hms_ray.simulate.tables import (
     Cohort,
     simulate_labels,
 )
+from hms_ray.simulate.truth import TrueOdds
 
 # What experts of the other tiers would vote, whatever the row.
 OTHERS = (0.5, 0.1, 0.1, 0.1, 0.1, 0.1)
@@ -118,12 +120,52 @@ def test_an_unknown_tier_mixes_the_odds_of_tiers_by_how_often_they_judge(folder:
     own = [np.array([0.7, *(0.06,) * 5]), np.array(VOTES[3][2])]
     few, some = ((odds + np.array(OTHERS)) / 2 for odds in own)
     twelve = kl(np.array([0, 0.5, 0, 0, 0, 0.5]), np.array(VOTES[2][2]))
-    expected = [(-np.log(few[0]) - np.log(some[4]) + twelve) / 3]
-    expected.append((-np.log(some[4]) + twelve) / 2)
-    expected.append(twelve)
+    expected = [-np.log(few[0]), -np.log(some[4]), twelve]
+    assert [line.tier_unknown for line in report.tiers] == pytest.approx(expected, rel=1e-9)
+    # Of the rows of four votes or more each kind has one tier only: nothing is unknown.
+    expected = [np.mean(expected), (-np.log(0.5) + twelve) / 2, twelve]
     found = [line.tier_unknown for line in report.cumulative]
     assert found == pytest.approx(expected, rel=1e-9)
     assert report.cumulative[0].perfect < expected[0]
+
+
+def test_tiers_are_mixed_as_often_as_they_judge_the_counted_rows() -> None:
+    by_tier = np.full((3, 3, 6), 0.1)
+    # Two rows of the first kind, for experts of the last tier, and one of the second.
+    for row, kind in enumerate((0, 0, 1)):
+        for tier in range(3):
+            by_tier[row, tier, kind if tier == 2 else 3 + tier] = 0.5
+    judged = np.eye(3)[[0, 2, 1]]
+    odds = TrueOdds(by_tier[range(3), [0, 2, 1]], by_tier, judged)
+    np.testing.assert_allclose(odds.tier_unknown()[0], (by_tier[0, 0] + by_tier[0, 2]) / 2)
+    few = odds.tier_unknown(np.array([True, False, True]))
+    np.testing.assert_allclose(few[0], by_tier[0, 0])
+    # The second row's kind was counted once, judged by the first tier.
+    np.testing.assert_allclose(few[1], by_tier[1, 0])
+    # Nothing of the second kind is counted: it gets the shares of all that is.
+    unseen = odds.tier_unknown(np.array([True, True, False]))
+    np.testing.assert_allclose(unseen[2], (by_tier[2, 0] + by_tier[2, 2]) / 2)
+
+
+def test_labels_alone_have_a_floor_too(folder: Path) -> None:
+    whole = floor(folder)
+    assert whole.to_text().startswith("KL that remains on the drawn votes of train.csv (nats)")
+    (folder / "train.csv").rename(folder / "labels.csv")
+    alone = floor(folder)
+    assert alone.table == "labels.csv"
+    assert alone.cumulative == whole.cumulative
+    assert alone.to_text().startswith("KL that remains on the drawn votes of labels.csv (nats)")
+    (folder / "labels.csv").unlink()
+    with pytest.raises(DataError, match=r"train\.csv"):
+        floor(folder)
+
+
+def test_where_class_means_are_as_low_as_the_floor_there_is_no_way_to_go(folder: Path) -> None:
+    report = floor(folder)
+    line = report.cumulative[0]
+    near = replace(report, cumulative=(replace(line, class_mean=line.perfect),) * 3)
+    scores = {"kl_all": 0.5, "kl_4": 0.5, "kl_10": 0.5}
+    assert near.closed(scores) == dict.fromkeys(scores, None)
 
 
 def test_distances_are_told_to_both_floors(folder: Path) -> None:
@@ -146,9 +188,12 @@ def test_who_knows_more_is_nearer_to_the_votes(tmp_path: Path, seed: int) -> Non
     labels, truth = simulate_labels(150, Cohort(seed))
     labels.to_csv(tmp_path / "train.csv", index=False)
     truth.to_parquet(tmp_path / "truth.parquet")
-    line = floor(tmp_path).cumulative[0]
-    assert line.n_rows > 300
-    assert line.perfect < line.tier_unknown < line.class_mean
+    whole, _, most = floor(tmp_path).cumulative
+    assert whole.n_rows > 300
+    assert whole.perfect < whole.tier_unknown < whole.class_mean
+    # Ten votes or more come from one tier: who knows which rows count knows who judged them.
+    assert most.n_rows > 50
+    assert most.tier_unknown == pytest.approx(most.perfect, rel=1e-9)
 
 
 def test_a_tier_without_rows_has_no_number(folder: Path) -> None:

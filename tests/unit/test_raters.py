@@ -132,11 +132,12 @@ def test_totals_are_as_frequent_as_in_the_real_votes(n_rows: int, length: int) -
         assert (drawn == total).mean() == pytest.approx(share, abs=0.03)
 
 
-def test_without_a_group_totals_come_from_all_tiers() -> None:
+@pytest.mark.parametrize("n_rows", [1, 3, 40])
+def test_without_a_group_totals_come_from_all_tiers_and_lengths(n_rows: int) -> None:
     rng = np.random.default_rng(0)
-    drawn = np.array([draw_total(None, 3, rng) for _ in range(4_000)])
-    few = sum(numbers[1] for numbers in VOTE_TOTALS["1-3"].values())
-    everyone = sum(numbers[1] for tier in VOTE_TOTALS.values() for numbers in tier.values())
+    drawn = np.array([draw_total(None, n_rows, rng) for _ in range(4_000)])
+    few = sum(sum(numbers) for numbers in VOTE_TOTALS["1-3"].values())
+    everyone = sum(sum(numbers) for tier in VOTE_TOTALS.values() for numbers in tier.values())
     assert (drawn <= 3).mean() == pytest.approx(few / everyone, abs=0.03)
 
 
@@ -159,17 +160,20 @@ def test_a_group_errs_on_all_of_a_patient_alike() -> None:
     assert agreement(same=True) > agreement(same=False) + 0.1
 
 
-def test_independent_raters_share_nothing_and_have_the_same_own_odds() -> None:
-    for group, usual in zip(groups_of(frozenset({"independent_raters"})), GROUPS, strict=True):
+def test_independent_raters_share_nothing_and_are_of_one_kind() -> None:
+    groups = groups_of(frozenset({"independent_raters"}))
+    assert [group.name for group in groups] == [group.name for group in GROUPS]
+    features = some_features(2_000, seed=5)
+    odds = vote_odds(features, groups[-1])
+    for group in groups:
         assert set(group.shared) == {0.0}
         assert set(group.bias) == {0.0}
-        assert group.error == usual.error
+        np.testing.assert_array_equal(vote_odds(features, group), odds)
         rng = np.random.default_rng(2)
-        features = some_features(2_000, seed=5)
-        odds = vote_odds(features, group)
         drawn = [draw_votes(row, group, 3, rng).max() == 3 for row in features]
         # Three votes agree exactly as often as three independent draws do.
         assert np.mean(drawn) == pytest.approx(np.mean(odds**3 @ np.ones(6)), abs=0.03)
+    assert groups[-1].error == MANY.error
     assert groups_of(frozenset({"constant_gain"})) == GROUPS
 
 
