@@ -6,8 +6,10 @@ import json
 import multiprocessing
 import os
 import shutil
+import socket
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -24,7 +26,7 @@ from hms_ray.competition.schema import (
     SPECTROGRAM_WINDOW_ROWS,
 )
 from hms_ray.competition.write import write_eeg, write_parquet, write_spectrogram
-from hms_ray.errors import DataError
+from hms_ray.errors import DataError, ResourceError
 from hms_ray.simulate.options import CONTROLS, PROFILE_NAMES, Control, ProfileName
 from hms_ray.simulate.recording import Recording, render
 from hms_ray.simulate.tables import (
@@ -84,7 +86,8 @@ def simulate_folder(
 
     Raises:
         DataError: a number is out of range, a name unknown, or ``out`` is not an empty or
-            new folder.
+            new folder, or is a mount point.
+        ResourceError: a process ended early.
     """
     out = Path(out)
     n_signals = n_patients if n_signals is None else n_signals
@@ -150,6 +153,13 @@ def _check_names(profile: str, controls: list[Control]) -> None:
 def _check_place(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise DataError("simulated data needs a folder", got="a file", where=out)
+    if out.resolve().is_mount():
+        raise DataError(
+            "simulated data needs a folder that is no mount point",
+            got="one",
+            where=out,
+            fix="Name a folder below it.",
+        )
     if out.is_dir() and any(out.iterdir()):
         raise DataError(
             "simulated data must go to a new or empty folder",
@@ -161,17 +171,41 @@ def _check_place(out: Path) -> None:
 
 @contextmanager
 def _written_in_one_piece(out: Path) -> Iterator[Path]:
-    """A temporary folder beside ``out`` that takes its place when all went well."""
-    out = out.absolute()
+    """A temporary folder beside ``out`` that takes its place when all went well.
+
+    Where ``out`` is a link, its target is meant: a folder cannot take a link's place.
+    """
+    out = out.resolve()
     out.parent.mkdir(parents=True, exist_ok=True)
-    folder = out.parent / f".{out.name}.partial-{os.getpid()}"
-    shutil.rmtree(folder, ignore_errors=True)
+    # With the machine's name: another one may share the folder, and knows other processes.
+    start = f".{out.name}.partial-{socket.gethostname()}-"
+    _remove_leftovers(out.parent, start)
+    folder = out.parent / f"{start}{os.getpid()}"
     folder.mkdir()
     try:
         yield folder
         folder.replace(out)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_leftovers(parent: Path, start: str) -> None:
+    """Temporary folders of this machine's processes that were killed."""
+    for folder in list(parent.iterdir()):
+        pid = folder.name.removeprefix(start)
+        if folder.name != pid and pid.isdecimal() and not _lives(int(pid)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _lives(pid: int) -> bool:
+    """Whether another process has this id."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return pid != os.getpid()
 
 
 Task = tuple[Path, Cohort, str, int, bool]
@@ -199,6 +233,12 @@ def _completed(tasks: list[Task], processes: int) -> Iterator[tuple[int, list[Ro
             futures = {pool.submit(_write_patient, t): n for n, t in enumerate(tasks)}
             for future in as_completed(futures):
                 yield futures[future], future.result()
+        except BrokenProcessPool as error:
+            raise ResourceError(
+                "a simulating process must live until its work is done",
+                got="one that ended early",
+                fix="It may lack memory: give fewer --processes.",
+            ) from error
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

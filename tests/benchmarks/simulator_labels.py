@@ -94,6 +94,14 @@ def unanimous(table: pd.DataFrame) -> float:
     return float((shares(table).max(axis=1) == 1).mean())
 
 
+def unanimous_of_three(groups: pd.DataFrame) -> float:
+    """How often three votes of a group, drawn without putting back, are of one opinion."""
+    votes = groups[list(VOTE_COLUMNS)].to_numpy(np.float64)
+    totals = votes.sum(axis=1)
+    equal = (votes * (votes - 1) * (votes - 2)).sum(axis=1)
+    return float((equal / (totals * (totals - 1) * (totals - 2))).mean())
+
+
 def second_vote(groups: pd.DataFrame) -> NDArray[np.float64]:
     """(6, 6): a second vote given the first, of groups of ten votes or more."""
     votes = of_total(groups, 10, 99)[list(VOTE_COLUMNS)].to_numpy(np.float64)
@@ -184,6 +192,11 @@ def _agreement_lines(line: LineOf) -> Iterator[Line]:
 
         yield line(f"unanimous groups, 1-3 votes, {name}", of_class)
     yield line("unanimous rows, 3 votes", lambda t: unanimous(of_total(t.rows, 3, 3)))
+    yield line("unanimous groups, 3 votes", lambda t: unanimous(of_total(t.groups, 3, 3)))
+    yield line(
+        "groups of >=10 votes thinned to three, unanimous",
+        lambda t: unanimous_of_three(of_total(t.groups, 10, 99)),
+    )
 
 
 def _class_lines(real: Table, simulated: Table) -> Iterator[Line]:

@@ -1,7 +1,13 @@
 """A simulated folder: its format, its truth, its repeatability."""
 
 import json
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import get_args
 
@@ -20,7 +26,7 @@ from hms_ray.competition.schema import (
     SPECTROGRAM_COLUMNS,
     VOTE_COLUMNS,
 )
-from hms_ray.errors import DataError
+from hms_ray.errors import DataError, ResourceError
 from hms_ray.signal.spectrogram import competition_spectrogram
 from hms_ray.simulate import folder as module
 from hms_ray.simulate import options
@@ -317,6 +323,51 @@ def test_an_empty_folder_is_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(module, "_write_recording", lambda *_: None)
     assert simulate_folder(tmp_path, 1, seed=0) == tmp_path
     assert (tmp_path / "train.csv").is_file()
+
+
+def test_a_link_to_an_empty_folder_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere" / "data").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere" / "data")
+    assert simulate_folder(tmp_path / "link", 1, seed=0, n_signals=0) == tmp_path / "link"
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "elsewhere" / "data" / "labels.csv").is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "link"]
+    assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["data"]
+
+
+def test_a_mount_point_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "is_mount", lambda path: path == tmp_path)
+    with pytest.raises(DataError, match=r"is no mount point, got one, in .*Name a folder below it"):
+        simulate_folder(tmp_path, 1, seed=0, n_signals=0)
+    assert not list(tmp_path.iterdir())
+    assert simulate_folder(tmp_path / "below", 1, seed=0, n_signals=0).is_dir()
+
+
+def test_what_killed_runs_left_is_removed(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    start = f".data.partial-{socket.gethostname()}-"
+    (tmp_path / f"{start}{ended.pid}" / "train_eegs").mkdir(parents=True)
+    kept = [f"{start}{os.getppid()}", f"{start}mine", f".data.partial-another-{ended.pid}"]
+    for name in kept:
+        (tmp_path / name).mkdir()
+    simulate_folder(tmp_path / "data", 1, seed=0, n_signals=0)
+    assert {path.name for path in tmp_path.iterdir()} == {"data", *kept}
+
+
+def test_a_process_that_dies_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise BrokenProcessPool("A process in the process pool was terminated abruptly")
+
+    monkeypatch.setattr(module, "as_completed", broken)
+    monkeypatch.setattr(module, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
+    with pytest.raises(ResourceError, match=r"must live until .* ended early.* fewer --processes"):
+        simulate_folder(tmp_path / "data", 1, seed=0, processes=2, n_signals=0)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("kind", ["patient", "spectrogram", "eeg", "label"])
