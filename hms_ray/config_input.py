@@ -159,6 +159,13 @@ def canonical_input(config: InputConfig) -> dict[str, Any]:
         del data["normalisation"], data["pool"]
     for source in {"eeg", "raw"} - used:
         del data[source]
+    if "eeg" in used:
+        # A recipe's own numbers and the same ones given are one recipe.
+        data["eeg"] |= {
+            "window_samples": config.eeg.frame_samples,
+            "hop_samples": config.eeg.frame_hop,
+            "n_frames": config.eeg.n_frames,
+        }
     return data
 
 

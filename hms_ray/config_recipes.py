@@ -100,6 +100,9 @@ class EegRecipe(Frozen):
         return self
 
 
+_LARGEST_FLOAT16 = 65_504
+
+
 class RawRecipe(Frozen):
     """Bipolar signals of an EEG window of 50 s; what decides their values."""
 
@@ -122,6 +125,15 @@ class RawRecipe(Frozen):
     def n_samples(self) -> int:
         """Samples of ``centre_s`` at ``rate_hz``."""
         return round(self.rate_hz * self.centre_s)
+
+    @model_validator(mode="after")
+    def _float16_holds_it(self) -> Self:
+        if self.clip_uv / self.scale_uv > _LARGEST_FLOAT16:
+            raise ValueError(
+                f"clip_uv / scale_uv must be at most {_LARGEST_FLOAT16}, the largest float16, "
+                f"got {self.clip_uv / self.scale_uv:g}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _samples_are_whole(self) -> Self:

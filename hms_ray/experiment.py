@@ -19,7 +19,7 @@ from hms_ray.errors import ConfigError
 from hms_ray.evaluate.metric import kl_report
 from hms_ray.evaluate.oof import join_oof, make_oof, probabilities_of
 from hms_ray.fold_store import FoldStore
-from hms_ray.prepare import Prepared, check_prepared
+from hms_ray.prepare import Prepared, open_prepared
 from hms_ray.study_sources import ROW_COLUMNS
 
 if TYPE_CHECKING:
@@ -237,16 +237,14 @@ def run_task(task: FoldTask, process: Process) -> None:
 
     Called by every rank of a worker group, or by the one process there is.
     """
-    from hms_ray.pack.store import open_pack
     from hms_ray.train.batches import FoldData, SourceRows
     from hms_ray.train.loop import train_fold
 
     started, started_s = time.perf_counter(), time.time()
-    check_prepared(task.prepared)
     rows = task.prepared.rows()
     sources = {}
     for name, ref in task.prepared.packs_of(task.experiment.input).items():
-        pack = open_pack(ref.path)
+        pack = open_prepared(ref)
         recordings, starts = (rows[column].to_numpy() for column in ROW_COLUMNS[name])
         sources[name] = SourceRows(pack, pack.locate(recordings, starts))
     fold = rows["fold"].to_numpy()

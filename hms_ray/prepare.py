@@ -17,15 +17,16 @@ from hms_ray.config_input import InputConfig, used_sources
 from hms_ray.errors import DataError, HmsRayError
 from hms_ray.files import replacing
 from hms_ray.fold_store import STORE_NAME
-from hms_ray.folds import fit_folds, folds_fingerprint, make_folds
+from hms_ray.folds import check_folds, fit_folds, folds_fingerprint, make_folds
 from hms_ray.pack.build import build_pack, default_pack_dir, find_pack
 from hms_ray.pack.sources import PackSource
 from hms_ray.pack.store import Pack, open_pack
+from hms_ray.pack.verify import require_verified
 from hms_ray.pack.windows import Windows, windows_of
 from hms_ray.study_sources import SourceRecipe, pack_source, source_key, sources_for
 from hms_ray.unusable import missing_shares, sort_out
 
-__all__ = ["PackRef", "Prepared", "check_prepared", "prepare", "sources_for"]
+__all__ = ["PackRef", "Prepared", "open_prepared", "prepare", "sources_for"]
 
 Bars = Callable[[str, str], AbstractContextManager[Callable[[int, int], None]]]
 """(what is being done, what is counted) -> a progress bar (see ``report.progress.bar``)."""
@@ -117,7 +118,8 @@ def prepare(
         FaultyDataError: where the folder has faults.
         DataError: where given folds do not fit the rows, or rows have no usable signal
             and ``data.unusable`` is ``error``.
-        PackError: where a row's window leaves its recording.
+        PackError: where a row's window leaves its recording, or a pack's content is not
+            what was written.
     """
     data_dir = Path(data_dir)
     pack_dir = Path(pack_dir) if pack_dir is not None else default_pack_dir(data_dir)
@@ -135,6 +137,7 @@ def prepare(
         with bars(f"packing {key}", form.kind) if bars else nullcontext() as progress:
             windows = _windows(form, rows)
             packs[key] = build_pack(data_dir, pack_dir, form, windows, progress=progress)
+        require_verified(packs[key].path)
     table, folds, notes = _table(rows, packs, experiment.data, folds)
     rows_print = row_fingerprint(table[list(rows.columns)])
     folds_print = folds_fingerprint(folds)
@@ -161,10 +164,17 @@ def _table(
     """The rows that stay, with folds and missing shares; their folds; what to say."""
     staying, notes = sort_out(rows, packs, config.unusable)
     kept = rows[staying].reset_index(drop=True)
+    if kept.empty:
+        raise DataError(
+            "dropping rows without a usable signal must leave some",
+            got="none",
+            fix="Check the recordings, or take such rows as zeros with data.unusable: keep.",
+        )
     if given is None:
         # Drawn from all rows, so that studies of other sources have the same folds.
         folds = make_folds(rows, config.n_folds, config.fold_seed)
         folds = folds[folds["row_id"].isin(kept["row_id"])].reset_index(drop=True)
+        check_folds(folds, kept, config.n_folds)
     else:
         if "row_id" in given:
             given = given[~given["row_id"].astype(str).isin(rows["row_id"][~staying])]
@@ -192,18 +202,19 @@ def _is_packed(
         return False
 
 
-def check_prepared(prepared: Prepared) -> None:
-    """Makes sure that every pack is still the one that was prepared.
+def open_prepared(pack: PackRef) -> Pack:
+    """Opens a pack that is still the one that was prepared.
 
     Raises:
-        DataError: where a pack was built again from other data.
+        DataError: where the pack was built again from other data.
+        PackError: as for ``open_pack``.
     """
-    for pack in prepared.packs.values():
-        found = open_pack(pack.path).fingerprint
-        if found != pack.fingerprint:
-            raise DataError(
-                "a pack must not change while it is in use",
-                got=f"fingerprint {found[:12]} instead of {pack.fingerprint[:12]}",
-                where=pack.path,
-                fix="Run the command again: results follow the data they were made from.",
-            )
+    found = open_pack(pack.path)
+    if found.fingerprint != pack.fingerprint:
+        raise DataError(
+            "a pack must not change while it is in use",
+            got=f"fingerprint {found.fingerprint[:12]} instead of {pack.fingerprint[:12]}",
+            where=pack.path,
+            fix="Run the command again: results follow the data they were made from.",
+        )
+    return found

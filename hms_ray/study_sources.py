@@ -9,6 +9,7 @@ from hms_ray.config_file import parameter_values, replace_values
 from hms_ray.config_input import Recipe, in_recipe, used_sources
 from hms_ray.errors import ConfigError
 from hms_ray.pack.sources import PackSource, eeg_source, kaggle_source
+from hms_ray.signal.recipes import described
 
 SourceRecipe = tuple[str, Recipe]
 """Name of a source and its recipe; None for kaggle, which has only one."""
@@ -23,7 +24,7 @@ ROW_COLUMNS = {
 
 def source_key(name: str, recipe: Recipe) -> str:
     """A short name that tells recipes of a source apart, such as ``eeg-3f2a91c0d4e5``."""
-    return name if recipe is None else f"{name}-{digest(recipe.model_dump(mode='json'))[:12]}"
+    return name if recipe is None else f"{name}-{digest(described(recipe))[:12]}"
 
 
 def pack_source(name: str, recipe: Recipe) -> PackSource:

@@ -16,6 +16,7 @@ from hms_ray.competition.file_errors import (
     EmptyFileError,
     MissingFileError,
     UnreadableFileError,
+    WrongColumnsError,
     WrongTypeError,
 )
 from hms_ray.competition.schema import (
@@ -235,10 +236,17 @@ def _check_schema(file: Any, form: SignalFormat, path: Path) -> None:
     schema = file.schema_arrow
     kinds = dict(zip(schema.names, schema.types, strict=True))
     check_columns(kinds, (*form.others, *form.columns), form.name, path)
+    twice = sorted({name for name in form.columns if schema.names.count(name) > 1})
+    if twice:
+        raise WrongColumnsError(
+            f"the columns of {form.name} must differ",
+            got=f"{twice[0]} {schema.names.count(twice[0])} times",
+            where=path,
+        )
     for name in form.columns:
-        if not pa.types.is_floating(kinds[name]):
+        if not (pa.types.is_float32(kinds[name]) or pa.types.is_float64(kinds[name])):
             raise WrongTypeError(
-                f"the columns of {form.name} must be floating-point numbers",
+                f"the columns of {form.name} must be floating-point numbers of 32 or 64 bits",
                 got=f"{name} of type {kinds[name]}",
                 where=path,
             )

@@ -108,7 +108,10 @@ def recordings_of(folder: Path, labels: pd.DataFrame) -> tuple[Recordings, Recor
             read=read_eeg,
             window_s=EEG_WINDOW_S,
             n_channels=len(EEG_FORMAT.columns) - 1,  # the last is the EKG
-            needed_rows=lambda offset: math.ceil((offset + EEG_WINDOW_S) * EEG_RATE_HZ),
+            needed_rows=lambda offset: math.ceil(
+                # Of 64.4 s times 200 Hz a product of floats is a little more than 12,880.
+                round((offset + EEG_WINDOW_S) * EEG_RATE_HZ, 6)
+            ),
             row_s=1 / EEG_RATE_HZ,
         ),
         Recordings(

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Final
 
 from hms_ray.config import digest
-from hms_ray.errors import DataError, PackError
+from hms_ray.errors import PackError
 from hms_ray.pack.draft import Draft, ShardRecord
-from hms_ray.pack.inputs import input_files, input_signature
+from hms_ray.pack.inputs import ChangedFileError, input_files, input_signature
 from hms_ray.pack.layout import read_manifest
 from hms_ray.pack.make import make_shard
 from hms_ray.pack.parallel import Mapper, default_workers, in_process
@@ -170,8 +170,8 @@ def _build(
             raise PackError(
                 "a pack must be written whole", got=error.strerror, where=target, fix=_OTHER_DIR
             ) from error
-        except DataError:
-            # Whatever puts the file right changes the draft's name.
+        except ChangedFileError:
+            # No later packer works in this draft: its name follows from the files.
             draft.drop()
             raise
         finally:

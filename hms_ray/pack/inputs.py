@@ -44,9 +44,13 @@ class InputFile:
             raise changed_file(self.path)
 
 
-def changed_file(path: Path) -> DataError:
+class ChangedFileError(DataError):
+    """A file that is not what it was when packing began."""
+
+
+def changed_file(path: Path) -> ChangedFileError:
     """The error of a file that is not what it was when packing began."""
-    return DataError(
+    return ChangedFileError(
         "a file must not change while it is packed",
         where=path,
         fix="Run the command again when nothing writes there.",

@@ -34,6 +34,8 @@ VALUES_FILE: Final = "values.npy"
 MISSING_FILE: Final = "missing.npy"
 RECORDINGS_FILE: Final = "recordings.parquet"
 MANIFEST_FILE: Final = "manifest.json"
+VERIFIED_FILE: Final = "verified.json"
+"""Sizes and times of files when their content was last compared; no part of the pack."""
 BUILD: Final = "Build it with: hms-ray pack DIR [--for FILE]"
 BUILD_AGAIN: Final = "Build it again with: hms-ray pack DIR [--for FILE] --rebuild"
 MANIFEST_KEYS: Final = (

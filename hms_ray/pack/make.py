@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final
@@ -97,7 +97,7 @@ def _make_windows(source: PackSource, shard: Shard) -> MadeShard:
     n_missing, usable = np.zeros(n, np.int64), np.zeros(n, np.bool_)
     batch = np.empty((min(n, _AT_ONCE), EEG_WINDOW_SAMPLES, len(ELECTRODES)), np.float32)
     for k, window in enumerate(_eeg_windows(shard)):
-        n_missing[k], usable[k] = signal_facts(window[slice(*source.used)])
+        n_missing[k], usable[k] = signal_facts(window[slice(*source.used)], source.pairs)
         batch[k % _AT_ONCE] = window
         held = k % _AT_ONCE + 1
         if held == _AT_ONCE or k == n - 1:
@@ -139,24 +139,25 @@ def _window(eeg: NDArray[np.float32], item: Item) -> NDArray[np.float32]:
     return eeg[item.start : end]
 
 
-def signal_facts(window: NDArray[np.float32]) -> tuple[int, bool]:
+def signal_facts(window: NDArray[np.float32], pairs: Sequence[tuple[int, int]]) -> tuple[int, bool]:
     """How much of an EEG window is missing and whether any of it is signal.
 
     Args:
         window: float32 (n, 20), microvolts, NaN where missing.
+        pairs: columns of anode and cathode of the signals that a recipe is made of.
 
     Returns:
-        Missing samples of the 19 scalp channels; and whether one of these
-        channels holds two different numbers: an electrode that is off is either
-        NaN or one constant, most often 0, all the time.
+        Missing samples of the 19 scalp channels; and whether one of the signals takes
+        two different values: an electrode that is off is either NaN or one constant,
+        most often 0, all the time.
     """
-    scalp = window[:, :N_SCALP]
-    n_missing = int(np.count_nonzero(np.isnan(scalp)))
-    if n_missing == 0:
-        return 0, bool((scalp != scalp[0]).any())
-    with np.errstate(invalid="ignore"):
-        low, high = np.fmin.reduce(scalp, axis=0), np.fmax.reduce(scalp, axis=0)
-        return n_missing, bool((high > low).any())
+    n_missing = int(np.count_nonzero(np.isnan(window[:, :N_SCALP])))
+    return n_missing, any(_varies(window[:, a] - window[:, c]) for a, c in pairs)
+
+
+def _varies(signal: NDArray[np.float32]) -> bool:
+    # NaN is neither smaller nor larger, so a signal of NaN alone does not vary.
+    return bool(np.fmin.reduce(signal) < np.fmax.reduce(signal))
 
 
 def _sha256(values: NDArray[Any]) -> str:

@@ -28,7 +28,8 @@ from hms_ray.competition.schema import (
 from hms_ray.config import EegRecipe, RawRecipe, digest
 from hms_ray.errors import PackError
 from hms_ray.pack.windows import Windows
-from hms_ray.signal.recipes import described, layout_of
+from hms_ray.signal.montage import columns_of
+from hms_ray.signal.recipes import described, layout_of, pairs_used
 from hms_ray.signal.spectrogram import LOG_HIGH, LOG_LOW
 
 Kind = Literal["recordings", "windows"]
@@ -61,6 +62,7 @@ class PackSource:
             missing -> float16 (B, T, P * F).
         used: (kind ``windows``) first and last + 1 sample of the 10,000 that
             the recipe looks at.
+        pairs: (kind ``windows``) columns of anode and cathode of its signals.
     """
 
     name: str
@@ -75,6 +77,7 @@ class PackSource:
     read: Callable[[Path], NDArray[np.float16]] | None = None
     make: Callable[[NDArray[np.float32]], NDArray[np.float16]] | None = None
     used: tuple[int, int] = (0, EEG_WINDOW_SAMPLES)
+    pairs: tuple[tuple[int, int], ...] = ()
 
     @property
     def n_values(self) -> int:
@@ -165,6 +168,7 @@ def eeg_source(name: str, recipe: EegRecipe | RawRecipe) -> PackSource:
         step_s=layout.step_s,
         make=partial(_make_values, recipe),
         used=(first, first + n_used),
+        pairs=tuple(zip(*columns_of(pairs_used(recipe)), strict=True)),
     )
 
 

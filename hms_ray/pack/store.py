@@ -132,8 +132,8 @@ class Pack:
         """Whether there is any signal in each row's window.
 
         A recording's window has none where all its values are NaN, an EEG's where
-        every scalp channel is one constant or NaN over all samples that the
-        recipe uses; such a window of an EEG is stored as zeros.
+        every bipolar signal of the recipe is one constant or NaN over all samples
+        that it uses; such a window of an EEG is stored as zeros.
 
         Args:
             recording_ids: (N,) as of ``locate``.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms_ray.errors import PackError
+from hms_ray.files import replacing
 from hms_ray.pack.layout import (
     BUILD_AGAIN,
+    MANIFEST_FILE,
     MISSING_FILE,
     RECORDINGS_FILE,
     VALUES_FILE,
+    VERIFIED_FILE,
     damaged,
     file_sha256,
     npy_header,
@@ -44,6 +49,35 @@ def verify_pack(path: str | Path) -> Pack:
     if pack_fingerprint(pack.recipe, pack.recordings, manifest["shards"]) != pack.fingerprint:
         raise damaged(path, "a fingerprint of other content")
     return pack
+
+
+def require_verified(path: str | Path) -> None:
+    """Makes sure that a pack's content was compared with its checksums since it changed.
+
+    What was seen is kept beside the pack's files, by their sizes and times, so that only
+    a new, copied or altered pack is read whole.
+
+    Args:
+        path: folder of the pack.
+
+    Raises:
+        PackError: as for ``verify_pack``.
+    """
+    path = Path(path)
+    seen = _file_states(path)
+    with suppress(OSError, ValueError):
+        if json.loads((path / VERIFIED_FILE).read_text(encoding="utf-8")) == seen:
+            return
+    verify_pack(path)
+    # A shared pack may be read-only: it is verified again the next time.
+    with suppress(OSError), replacing(path / VERIFIED_FILE) as draft:
+        draft.write_text(json.dumps(seen) + "\n", encoding="utf-8")
+
+
+def _file_states(path: Path) -> dict[str, list[int]]:
+    files = (MANIFEST_FILE, *read_manifest(path)["files"])
+    states = {name: (path / name).stat() for name in files if (path / name).exists()}
+    return {name: [state.st_size, state.st_mtime_ns] for name, state in states.items()}
 
 
 def _verify_array(

@@ -75,7 +75,7 @@ def competition_spectrogram(eeg: NDArray[np.floating]) -> NDArray[np.float32]:
     n_samples = differences.shape[-1]
     _require_a_window(n_samples)
     signals = differences.reshape(-1, n_samples).astype(np.float64)
-    gaps = np.isnan(signals)
+    gaps = ~np.isfinite(signals)
     has_gaps = bool(gaps.any())
     if has_gaps:
         _bridge(signals, gaps)

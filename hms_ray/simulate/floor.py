@@ -150,7 +150,8 @@ class FloorReport:
                 "scores can be held against the floor of their own rows only",
                 got=f"{len(rows)} other rows",
                 where=self.folder,
-                fix="Give the folder that the study was trained on.",
+                fix="Give the folder that the study was trained on; a study that dropped rows "
+                "(data.unusable) has no floor.",
             )
 
 

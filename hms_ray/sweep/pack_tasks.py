@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,6 +21,8 @@ from hms_ray.pack.parallel import SHARDS_A_WORKER, Make, Mapper
 from hms_ray.pack.plan import Shard
 from hms_ray.sweep.cluster import Cluster, check_nodes, session
 
+_SILENCE_S: Final = 60.0
+_WAITING: Final = "no shard for a minute: `ray status` tells whether the cluster's CPUs are taken"
 _RETRIES: Final = 3
 """Further attempts of a shard whose node was lost."""
 
@@ -70,8 +73,15 @@ def map_on_ray(
 
     try:
         start(at_once)
+        told = False
         while running:
-            (reference,), _ = ray.wait(list(running), num_returns=1)
+            ready, _ = ray.wait(list(running), num_returns=1, timeout=_SILENCE_S)
+            if not ready:
+                if not told:
+                    print(_WAITING, file=sys.stderr, flush=True)
+                told = True
+                continue
+            reference = ready[0]
             shard = running.pop(reference)
             # Before a result is written, so that no node waits for the disk.
             start(1)

@@ -100,7 +100,7 @@ def test_wrong_columns_and_types(folder: Path) -> None:
         Fault("wrong_columns", "an EEG file must hold its 20 columns, got no T5", EEG, "500007"),
         Fault(
             "wrong_type",
-            "the columns of a spectrogram file must be floating-point numbers, "
+            "the columns of a spectrogram file must be floating-point numbers of 32 or 64 bits, "
             "got RP_4.1 of type int64",
             SPECTROGRAM,
             "41000",

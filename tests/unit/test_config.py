@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
 
@@ -171,3 +173,19 @@ def test_used_sources_are_recipes_and_nothing_else_in_the_order_of_the_views() -
 def test_views_that_do_not_exist_are_refused(view: str, rule: str) -> None:
     with pytest.raises(ValidationError, match=rule):
         InputConfig(views=("panels", view))
+
+
+def test_a_recipes_own_numbers_and_the_same_ones_given_have_one_key() -> None:
+    def form(**eeg: object) -> dict[str, Any]:
+        data = {"input": {"views": ["eeg panels"], "eeg": eeg}}
+        return canonical(Experiment.model_validate(data))
+
+    assert form() == form(window_samples=128, hop_samples=39)
+    assert form() != form(hop_samples=40)
+    # 256 frames of the recipe's own, 285 of every 7 samples of 2,000.
+    assert form(centre_s=10) != form(centre_s=10, hop_samples=7)
+
+
+def test_signals_fit_into_float16() -> None:
+    with pytest.raises(ValueError, match=r"at most 65504, the largest float16, got 1\.024e\+06"):
+        RawRecipe(scale_uv=0.001)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hms_ray.errors import PackError
+from hms_ray.errors import DataError, PackError
 from hms_ray.pack import draft, parallel, plan, shard_files
 from hms_ray.pack.build import build_pack
 from hms_ray.pack.inputs import input_files
@@ -148,9 +148,15 @@ def stopped(done: int, total: int) -> None:
         raise KeyboardInterrupt
 
 
+@pytest.mark.parametrize("workers", [1, 2])
 def test_finished_shards_that_were_altered_are_made_again(
-    data: Path, undisturbed: dict[str, bytes], tmp_path: Path
+    data: Path,
+    undisturbed: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    workers: int,
 ) -> None:
+    monkeypatch.setattr(parallel, "ALONE_S", 0.0)
     with pytest.raises(KeyboardInterrupt):
         build_pack(data, tmp_path, workers=1, progress=stopped)
     (left,) = tmp_path.iterdir()
@@ -160,8 +166,39 @@ def test_finished_shards_that_were_altered_are_made_again(
         file.write(b"\1\1\1\1")
     (left / "shards" / "00001.json").write_text('{"sha256": ')
     read: list[str] = []
-    pack = build_pack(data, tmp_path, counting(read), workers=1)
-    assert len(read) == 5
+    pack = build_pack(data, tmp_path, counting(read) if workers == 1 else "kaggle", workers=workers)
+    assert len(read) == (5 if workers == 1 else 0)
+    assert content(pack) == undisturbed
+
+
+def test_records_without_their_values_count_for_nothing(
+    data: Path, undisturbed: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a packer leaves them that is killed after it published and before it tidied up."""
+    monkeypatch.setattr(parallel, "ALONE_S", 0.0)
+    with monkeypatch.context() as patched:
+        patched.setattr(draft.Draft, "drop", lambda self: None)
+        build_pack(data, tmp_path, workers=1)
+    assert content(build_pack(data, tmp_path, workers=2, rebuild=True)) == undisturbed
+
+
+def test_one_file_that_cannot_be_read_does_not_cost_the_others(
+    data: Path, undisturbed: dict[str, bytes], tmp_path: Path
+) -> None:
+    source = kaggle_source()
+    last = sorted((data / "train_spectrograms").iterdir())[-1].name
+
+    def read(path: Path) -> np.ndarray:
+        if path.name == last:
+            raise DataError("a spectrogram file must be readable", got="Permission denied")
+        assert source.read is not None
+        return source.read(path)
+
+    with pytest.raises(DataError, match="Permission denied"):
+        build_pack(data, tmp_path, replace(source, read=read), workers=1)
+    seen: list[tuple[int, int]] = []
+    pack = build_pack(data, tmp_path, workers=1, progress=lambda *done: seen.append(done))
+    assert seen[0] == (5, 6)
     assert content(pack) == undisturbed
 
 

@@ -159,18 +159,25 @@ def test_rows_without_signal_are_listed_and_stored_as_zeros(data: Path, tmp_path
 
 
 def test_facts_of_a_window() -> None:
+    pairs = [(0, 4), (4, 5)]
+
+    def facts() -> tuple[int, bool]:
+        return signal_facts(window, pairs)
+
     window = np.zeros((100, 20), np.float32)
-    assert signal_facts(window) == (0, False)
-    window[:, 19] = np.arange(100)
-    assert signal_facts(window) == (0, False)
-    window[3, 2] = 1
-    assert signal_facts(window) == (0, True)
+    assert facts() == (0, False)
+    window[:, 19] = np.arange(100)  # the EKG is in no pair
+    window[:, 0] = window[:, 4] = np.arange(100)  # what both electrodes have is no signal
+    window[:, 5] = window[:, 4] + 3
+    assert facts() == (0, False)
+    window[3, 4] += 1
+    assert facts() == (0, True)
     window[:, :19] = np.nan
-    assert signal_facts(window) == (1_900, False)
-    window[5:7, 4] = (1, 1)
-    assert signal_facts(window) == (1_898, False)
-    window[6, 4] = 2
-    assert signal_facts(window) == (1_898, True)
+    assert facts() == (1_900, False)
+    window[5:7, 4] = (1, 2)  # varies, yet without another electrode
+    assert facts() == (1_898, False)
+    window[5:7, 5] = (0, 0)
+    assert facts() == (1_896, True)
 
 
 def test_windows_that_are_not_packed(built: Pack) -> None:

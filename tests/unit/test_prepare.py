@@ -14,11 +14,11 @@ import pytest
 from hms_ray.competition.read import read_labels
 from hms_ray.config import DataConfig, Space
 from hms_ray.config_file import validate_space
-from hms_ray.errors import DataError, FaultyDataError
+from hms_ray.errors import DataError, FaultyDataError, PackError
 from hms_ray.experiment import Placement, fold_ingredients
 from hms_ray.pack.store import open_pack
 from hms_ray.packing import pack_folder
-from hms_ray.prepare import Prepared, check_prepared, prepare
+from hms_ray.prepare import Prepared, open_prepared, prepare
 from hms_ray.study_sources import source_key, sources_for
 from tests.competition_folder import write_competition_folder, write_eeg
 
@@ -182,11 +182,11 @@ def test_a_damaged_table_of_rows_is_written_again(data_dir: Path, tmp_path: Path
 
 def test_a_pack_that_was_replaced_is_noticed(data_dir: Path, tmp_path: Path) -> None:
     prepared = ready(data_dir, tmp_path)
-    check_prepared(prepared)
     key = list(prepared.packs)[1]
     stale = replace(prepared.packs[key], fingerprint="0" * 64)
     with pytest.raises(DataError, match=r"must not change while it is in use, .* of 000000000000"):
-        check_prepared(replace(prepared, packs={**prepared.packs, key: stale}))
+        open_prepared(stale)
+    assert open_prepared(prepared.packs[key]).path == stale.path
 
 
 def test_each_pack_has_a_progress_bar_of_its_own(data_dir: Path, tmp_path: Path) -> None:
@@ -216,3 +216,35 @@ def test_what_was_packed_for_a_space_is_what_a_study_of_it_reads(
         pack.fingerprint for pack in prepared.packs.values()
     ]
     assert len(list((tmp_path / "packs").glob("*-*/manifest.json"))) == 2
+
+
+def test_dropping_must_leave_rows_in_every_fold(data_dir: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(data_dir, folder)
+    rows = ready(folder, tmp_path).rows()
+    for eeg_id in rows.loc[rows["fold"] == 2, "eeg_id"].unique():
+        file = folder / "train_eegs" / f"{eeg_id}.parquet"
+        write_eeg(file, np.zeros((pq.read_metadata(file).num_rows, 20), np.float32))
+    with pytest.raises(DataError, match="fold"):
+        ready(folder, tmp_path, "drop")
+    for file in (folder / "train_eegs").iterdir():
+        write_eeg(file, np.zeros((pq.read_metadata(file).num_rows, 20), np.float32))
+    with pytest.raises(DataError, match="must leave some, got none"):
+        ready(folder, tmp_path, "drop")
+
+
+def test_an_altered_pack_is_found_before_anything_is_trained(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packs = tmp_path / "packs"
+    prepared = ready(data_dir, tmp_path, pack_dir=packs)
+    with monkeypatch.context() as patched:
+        # What was compared and has not changed since is not read again.
+        patched.setattr("hms_ray.pack.verify.verify_pack", lambda path: pytest.fail(str(path)))
+        assert ready(data_dir, tmp_path, pack_dir=packs) == prepared
+    values = prepared.packs["kaggle"].path / "values.npy"
+    with values.open("r+b") as file:
+        file.seek(5_000)
+        file.write(b"\1\1")
+    with pytest.raises(PackError, match=r"as it was written, got SHA-256 .* shard 0: recordings"):
+        ready(data_dir, tmp_path, pack_dir=packs)

@@ -149,8 +149,16 @@ def test_wrong_types_and_no_rows(tmp_path: Path) -> None:
     columns = [pa.array(["1.5"])] + [np.zeros(1, np.float32)] * 19
     pq.write_table(pa.table(columns, names=list(ELECTRODES)), file)
     assert message(read_eeg, file) == (
-        "the columns of an EEG file must be floating-point numbers, got Fp1 of type string, "
-        f"in {file}"
+        "the columns of an EEG file must be floating-point numbers of 32 or 64 bits, got Fp1 of "
+        f"type string, in {file}"
+    )
+    half = [pa.array(np.zeros(1, np.float16)), *[pa.array(np.zeros(1, np.float32))] * 19]
+    pq.write_table(pa.table(half, names=list(ELECTRODES)), file)
+    assert "of 32 or 64 bits, got Fp1 of type halffloat" in message(read_eeg, file)
+    twice = pa.table([np.zeros(1, np.float32)] * 21, names=[*ELECTRODES, "Fz"])
+    pq.write_table(twice, file)
+    assert message(read_eeg, file) == (
+        f"the columns of an EEG file must differ, got Fz 2 times, in {file}"
     )
     write_eeg(file, np.zeros((0, 20), np.float32))
     assert message(read_eeg, file) == f"an EEG file must hold rows, got none, in {file}"

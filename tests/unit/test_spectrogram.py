@@ -72,6 +72,8 @@ def test_a_gap_makes_its_own_windows_and_panel_missing_and_no_others() -> None:
     eeg[4_000:4_100, ELECTRODES.index("F7")] = np.nan
     gapped = competition_spectrogram(eeg)
     missing = np.isnan(gapped)
+    eeg[4_050, ELECTRODES.index("F7")] = np.inf  # no measurement either
+    np.testing.assert_array_equal(competition_spectrogram(eeg), gapped)
     assert missing[9:11, :100].all()
     assert missing.sum() == 2 * 100
     # The bridge changes the neighbours by the filter's ringing only.
