@@ -137,16 +137,15 @@ class Draft:
         A record of other bytes is removed.
         """
         record = self._read_record(shard)
-        if record is not None and self._is_written(shard, record.sha256, record.missing_sha256):
+        if (
+            record is not None
+            and self._values.sha256(shard) == record.sha256
+            and (self._missing is None or self._missing.sha256(shard) == record.missing_sha256)
+        ):
             return record
         # A writer leaves alone what is recorded.
         self._record(shard.number).unlink(missing_ok=True)
         return None
-
-    def _is_written(self, shard: Shard, sha256: str, missing_sha256: str) -> bool:
-        return self._values.sha256(shard) == sha256 and (
-            self._missing is None or self._missing.sha256(shard) == missing_sha256
-        )
 
     def claim(self, shard: Shard) -> bool:
         """Takes a shard, unless another packer took it a short while ago."""
@@ -165,7 +164,8 @@ class Draft:
     def commit(self, shard: Shard, made: MadeShard) -> ShardRecord:
         """Writes a shard to its place, then records it, unless it is recorded already.
 
-        A shard that was written by ``writer`` is compared with its checksums and recorded.
+        A shard that was written by ``writer`` is only recorded: had another packer
+        published and begun anew meanwhile, the draft's files would be other ones.
 
         Raises:
             OSError: the disk is full or gone.
@@ -177,11 +177,6 @@ class Draft:
             for column, part in ((self._values, made.values), (self._missing, made.missing)):
                 if column is not None and part is not None:
                     column.place.write(column.fd, shard, part)
-            if made.values is None and not self._is_written(
-                shard, made.sha256, made.missing_sha256
-            ):
-                # Written to a draft that another packer has published since.
-                raise DraftGone
             record = ShardRecord(
                 sha256=made.sha256,
                 missing_sha256=made.missing_sha256,

@@ -123,7 +123,8 @@ class ShardWriter:
 
         Returns:
             What was made, without what is written: little to send to the process
-            that records it.
+            that records it. Where there is a record already, all of it: that process
+            decides whether the record is true.
 
         Raises:
             OSError: the disk is full or gone.
@@ -131,11 +132,12 @@ class ShardWriter:
         """
         try:
             with opened(self.draft / LOCK_FILE) as lock, held(lock):
-                if not record_file(self.draft, shard.number).exists():
-                    for place, part in ((self.values, made.values), (self.missing, made.missing)):
-                        if place is not None and part is not None:
-                            with opened(place.path) as fd:
-                                place.write(fd, shard, part)
+                if record_file(self.draft, shard.number).exists():
+                    return made
+                for place, part in ((self.values, made.values), (self.missing, made.missing)):
+                    if place is not None and part is not None:
+                        with opened(place.path) as fd:
+                            place.write(fd, shard, part)
         except FileNotFoundError as error:
             raise DraftGone from error
         return replace(made, values=None, missing=None)

@@ -353,9 +353,11 @@ def test_a_writer_leaves_what_is_recorded_and_tells_of_a_draft_that_is_gone(
         assert (told.values, told.missing, told.sha256) == (None, None, made.sha256)
         record = open_draft.commit(first, told)
         assert open_draft.finished(first) == record
-        # Recorded: other values for it are not written.
+        # Recorded: other values for it are not written, but handed back.
         assert made.values is not None
-        write(first, replace(made, values=np.zeros_like(made.values)))
+        other = write(first, replace(made, values=np.zeros_like(made.values)))
+        assert other.values is not None
+        assert open_draft.commit(first, other) == record
         assert open_draft.finished(first) == record
         open_draft.drop()
         with pytest.raises(shard_files.DraftGone):
