@@ -234,15 +234,17 @@ def _unreadable(path: Path, name: str, error: Exception) -> UnreadableFileError:
 
 def _check_schema(file: Any, form: SignalFormat, path: Path) -> None:
     schema = file.schema_arrow
-    kinds = dict(zip(schema.names, schema.types, strict=True))
+    names = schema.names  # Arrow makes the list anew each time
+    kinds = dict(zip(names, schema.types, strict=True))
     check_columns(kinds, (*form.others, *form.columns), form.name, path)
-    twice = sorted({name for name in form.columns if schema.names.count(name) > 1})
-    if twice:
-        raise WrongColumnsError(
-            f"the columns of {form.name} must differ",
-            got=f"{twice[0]} {schema.names.count(twice[0])} times",
-            where=path,
-        )
+    if len(kinds) < len(names):
+        twice = next((name for name in form.columns if names.count(name) > 1), None)
+        if twice is not None:
+            raise WrongColumnsError(
+                f"the columns of {form.name} must differ",
+                got=f"{twice} {names.count(twice)} times",
+                where=path,
+            )
     for name in form.columns:
         if not (pa.types.is_float32(kinds[name]) or pa.types.is_float64(kinds[name])):
             raise WrongTypeError(
