@@ -132,10 +132,7 @@ class Draft:
         return sum(shard.n_positions for shard in left) * self._values.place.row_bytes
 
     def finished(self, shard: Shard) -> ShardRecord | None:
-        """A finished shard's record if its bytes are still those that were written.
-
-        A record of other bytes is removed.
-        """
+        """A finished shard's record if its bytes are still those that were written."""
         record = self._read_record(shard)
         if (
             record is not None
@@ -143,8 +140,6 @@ class Draft:
             and (self._missing is None or self._missing.sha256(shard) == record.missing_sha256)
         ):
             return record
-        # A writer leaves alone what is recorded.
-        self._record(shard.number).unlink(missing_ok=True)
         return None
 
     def claim(self, shard: Shard) -> bool:
