@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hms_ray.config import CutMixConfig
+from hms_ray.config_augment import CutMixConfig
 
 Places = NDArray[np.int64]
 Band = tuple[int, int]

@@ -13,17 +13,16 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from hms_ray.config_augment import AugmentConfig, CutMixConfig
 from hms_ray.config_input import InputConfig, canonical_input
 from hms_ray.config_recipes import Count, EegRecipe, Frozen, Gaps, Positive, RawRecipe
 
-__all__ = ["EegRecipe", "Gaps", "InputConfig", "RawRecipe"]
+__all__ = ["AugmentConfig", "CutMixConfig", "EegRecipe", "Gaps", "InputConfig", "RawRecipe"]
 
 Loss = Literal["kl", "kl_log_votes", "kl_capped_votes", "kl_floored_votes"]
 StageRows = Literal["all", "below_threshold", "at_least_threshold"]
 Objective = Literal["kl_all", "kl_4", "kl_10"]
 Scalar = bool | int | float | str | None
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class DataConfig(Frozen):
@@ -64,30 +63,22 @@ class ModelConfig(Frozen):
         return self
 
 
-class CutMixConfig(Frozen):
-    """CutMix among rows that share a class, published for this competition."""
-
-    probability: Fraction = 0.4
-    """Share of batches that are cut."""
-    axis: Literal["time", "frequency"] = "time"
-    """``time`` leaves the centre uncut; ``frequency`` is what the publication ran."""
-
-
 class StageConfig(Frozen):
     """One stage of training: which rows, how long; the rest as in ``training``."""
 
     name: str = "train"
     """Shown in logs."""
     rows: StageRows = "all"
-    """Training rows by total votes against ``training.stage_threshold``."""
+    """Training rows by total votes against ``training.stage_threshold`` (and
+    ``training.unanimous_from``)."""
     epochs: Count = 6
     """Passes over the stage's rows."""
     loss: Loss | None = None
     """Loss of this stage; ``training.loss`` where absent."""
     learning_rate: Positive | None = None
     """Largest learning rate; ``training.learning_rate`` where absent."""
-    cutmix: CutMixConfig | Literal["off"] | None = None
-    """CutMix of this stage; ``off``; or ``training.cutmix`` where absent."""
+    augment: AugmentConfig | None = None
+    """Augmentation of this stage, ``{}`` for none; ``training.augment`` where absent."""
 
 
 class ResolvedStage(Frozen):
@@ -96,10 +87,11 @@ class ResolvedStage(Frozen):
     name: str
     rows: StageRows
     threshold: int | None
+    unanimous_from: int | None
     epochs: int
     loss: Loss
     learning_rate: float
-    cutmix: CutMixConfig | None
+    augment: AugmentConfig
 
 
 class TrainingConfig(Frozen):
@@ -110,7 +102,10 @@ class TrainingConfig(Frozen):
     batch_size: Count = 32
     """Largest global batch, whatever the number of workers."""
     learning_rate: Positive = 1e-3
-    """Largest rate of the OneCycle schedule."""
+    """Largest rate of the OneCycle schedule, or the constant one."""
+    schedule: Literal["one_cycle", "constant"] = "one_cycle"
+    """Of a stage's learning rate. ``constant`` is what the published notebooks ran, which
+    never stepped their OneCycle: the rate stays, and AdamW's beta1 is 0.85."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     """AdamW's decoupled weight decay."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -123,10 +118,13 @@ class TrainingConfig(Frozen):
     """Row weights by total votes."""
     normalise_weights: bool = False
     """Divide row weights by their mean over the batch (published: no)."""
-    cutmix: CutMixConfig | None = None
-    """Same-class CutMix; none where absent."""
+    augment: AugmentConfig = AugmentConfig()
+    """Augmentation of all stages that do not say otherwise."""
     stage_threshold: Annotated[int, Field(ge=2)] = 5
     """Total votes from which a row is a good one; used by stages that ask for it."""
+    unanimous_from: Annotated[int, Field(ge=1)] | None = None
+    """Rows whose experts all agree are good ones from this many votes on (published
+    notebooks: 4, beside a threshold of 5)."""
     stages: Annotated[tuple[StageConfig, ...], Field(min_length=1)] = (StageConfig(),)
     """Trained in turn, each with a fresh AdamW and schedule."""
     checkpoint: Literal["last", "best"] = "last"
@@ -141,10 +139,11 @@ class TrainingConfig(Frozen):
                 name=stage.name,
                 rows=stage.rows,
                 threshold=None if stage.rows == "all" else self.stage_threshold,
+                unanimous_from=None if stage.rows == "all" else self.unanimous_from,
                 epochs=stage.epochs,
                 loss=stage.loss or self.loss,
                 learning_rate=stage.learning_rate or self.learning_rate,
-                cutmix=None if stage.cutmix == "off" else stage.cutmix or self.cutmix,
+                augment=self.augment if stage.augment is None else stage.augment,
             )
             for stage in self.stages
         )
@@ -268,7 +267,13 @@ def canonical(experiment: Experiment) -> dict[str, Any]:
     del data["name"], data["model"]["weights_file"]
     data["input"] = canonical_input(experiment.input)
     training = data["training"]
-    for inherited in ("loss", "learning_rate", "cutmix", "stage_threshold"):
+    for inherited in (
+        "loss",
+        "learning_rate",
+        "augment",
+        "stage_threshold",
+        "unanimous_from",
+    ):
         del training[inherited]
     training["stages"] = [
         stage.model_dump(mode="json", exclude={"name"})

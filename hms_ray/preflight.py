@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hms_ray.competition.schema import TARGET_COLUMNS
 from hms_ray.config import Experiment, InputConfig, Space
 from hms_ray.config_file import parameter_values, replace_values
 from hms_ray.config_input import used_sources
@@ -32,6 +33,7 @@ def preflight(space: Space, prepared: Prepared) -> None:
     """
     rows = prepared.rows()
     votes, folds = rows["total_votes"].to_numpy(), rows["fold"].to_numpy()
+    targets = rows[list(TARGET_COLUMNS)].to_numpy()
     built = set()
     staged = set()
     for experiment in _variants(space):
@@ -40,10 +42,10 @@ def preflight(space: Space, prepared: Prepared) -> None:
             build_model(experiment.model, size)
             built.add((experiment.model, size))
         for stage in experiment.training.resolved_stages():
-            rule = (stage.rows, stage.threshold)
+            rule = (stage.rows, stage.threshold, stage.unanimous_from)
             if rule not in staged:
                 for fold in range(prepared.n_folds):
-                    stage_rows(stage, votes[folds != fold])
+                    stage_rows(stage, votes[folds != fold], targets[folds != fold])
                 staged.add(rule)
 
 

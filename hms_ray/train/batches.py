@@ -178,8 +178,8 @@ def plan_epoch(
                 fix="Use fewer workers, a larger training.batch_size or more rows.",
             )
         plan = None
-        if stage.cutmix is not None:
-            plan = plan_cutmix(data.targets[batch], *image, stage.cutmix, cuts)
+        if stage.augment.cutmix is not None:
+            plan = plan_cutmix(data.targets[batch], *image, stage.augment.cutmix, cuts)
         scale = weights[batch].mean() if training.normalise_weights else 1.0
         own = process.share(np.arange(len(batch)))
         needed = own

@@ -91,7 +91,10 @@ def train_fold(experiment: Experiment, data: FoldData, fold: int, process: Proce
     precision = resolve_precision(training.precision, device)
     clock, history, kept = _Clock(), list[dict[str, Any]](), _Kept(training.checkpoint == "best")
     stages = [
-        (stage, data.train[stage_rows(stage, data.total_votes[data.train])])
+        (
+            stage,
+            data.train[stage_rows(stage, data.total_votes[data.train], data.targets[data.train])],
+        )
         for stage in training.resolved_stages()
     ]
     packs = {source: data.sources[source].pack for source in used_sources(experiment.input)}

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from hms_ray.config import ResolvedStage, TrainingConfig
 from hms_ray.errors import TrainingError
 
+_UNSTEPPED_BETA1: Final = 0.85
 
-def stage_rows(stage: ResolvedStage, total_votes: NDArray[np.int64]) -> NDArray[np.int64]:
+
+def stage_rows(
+    stage: ResolvedStage, total_votes: NDArray[np.int64], targets: NDArray[np.float64]
+) -> NDArray[np.int64]:
     """Positions of the rows that a stage trains on, ascending.
 
+    A row is a good one from ``threshold`` total votes on and, where ``unanimous_from``
+    is given, from that many on if all of them are for one class.
+
     Args:
-        stage: ``all`` rows, those with ``below_threshold`` total votes or those
-            with ``at_least_threshold``.
+        stage: ``all`` rows, the good ones (``at_least_threshold``) or the others
+            (``below_threshold``).
         total_votes: (n,) votes of the fold's training rows.
+        targets: (n, 6) their shares.
 
     Raises:
         TrainingError: where there are none.
@@ -27,6 +37,8 @@ def stage_rows(stage: ResolvedStage, total_votes: NDArray[np.int64]) -> NDArray[
         chosen = np.ones(len(total_votes), dtype=bool)
     else:
         good = total_votes >= (stage.threshold or 0)
+        if stage.unanimous_from is not None:
+            good |= (total_votes >= stage.unanimous_from) & (targets.max(axis=1) == 1)
         chosen = good if stage.rows == "at_least_threshold" else ~good
     rows = np.flatnonzero(chosen).astype(np.int64)
     if len(rows) == 0:
@@ -55,15 +67,20 @@ def make_schedule(
     training: TrainingConfig,
     stage: ResolvedStage,
     n_steps: int,
-) -> OneCycleLR:
-    """OneCycle over a stage, to be stepped after every optimiser step.
+) -> LRScheduler:
+    """OneCycle over a stage, or a constant rate; to be stepped after every optimiser step.
 
     The rate rises from ``learning_rate / div_factor`` over the share ``warmup``
     of the steps and falls on a cosine to ``learning_rate / div_factor /
     final_div_factor`` at the last step. Without warmup step k of n (from 0) has
     the rate at (k + 1) / n of the cosine. AdamW's beta1 runs against the rate,
-    0.95 -> 0.85 -> 0.95: PyTorch's default, which the published code asked for.
+    0.95 -> 0.85 -> 0.95: PyTorch's default, which the published code asked for. A
+    ``constant`` rate comes with a constant beta1 of 0.85, where that code was left.
     """
+    if training.schedule == "constant":
+        for group in optimiser.param_groups:
+            group["betas"] = (_UNSTEPPED_BETA1, group["betas"][1])
+        return LambdaLR(optimiser, lambda step: 1.0)
     warmup = float(training.warmup)
     while warmup * n_steps == 1.0:
         # PyTorch divides by zero where the rise takes exactly one step.

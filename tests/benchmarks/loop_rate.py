@@ -21,7 +21,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from hms_ray.config import CutMixConfig, Experiment, InputConfig, ModelConfig, TrainingConfig
+from hms_ray.config import (
+    AugmentConfig,
+    CutMixConfig,
+    Experiment,
+    InputConfig,
+    ModelConfig,
+    TrainingConfig,
+)
 from hms_ray.model import build_model
 from hms_ray.train.batches import FoldData, SourceRows, plan_epoch
 from hms_ray.train.images import Images
@@ -61,7 +68,7 @@ class Race:
         experiment = Experiment(
             input=InputConfig(pool=pool),
             model=ModelConfig(name=model, pretrained=False),
-            training=TrainingConfig(batch_size=BATCH, cutmix=CutMixConfig()),
+            training=TrainingConfig(batch_size=BATCH, augment=AugmentConfig(cutmix=CutMixConfig())),
         )
         training, self.process = experiment.training, Process()
         (self.stage,) = training.resolved_stages()

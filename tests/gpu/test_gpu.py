@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from hms_ray.config import CutMixConfig, InputConfig, ModelConfig, Space
+from hms_ray.config import AugmentConfig, CutMixConfig, InputConfig, ModelConfig, Space
 from hms_ray.fold_store import RECORD_FILE, FoldStore
 from hms_ray.local import train_locally
 from hms_ray.normalise import Constants
@@ -90,7 +90,9 @@ def test_a_fold_in_bfloat16(windows: Any, device: torch.device) -> None:
     if not has_bfloat16(device):
         pytest.skip("this CUDA device has no bfloat16")
     experiment = example_experiment(
-        epochs=3, cutmix=CutMixConfig(probability=1.0), inputs={"normalisation": "global"}
+        epochs=3,
+        augment=AugmentConfig(cutmix=CutMixConfig(probability=1.0)),
+        inputs={"normalisation": "global"},
     )
     assert resolve_precision("auto", device) == "bfloat16"
     result = train_fold(experiment, DATA, 0, Process(device=device, windows=windows))
@@ -107,7 +109,10 @@ def test_a_fold_in_bfloat16(windows: Any, device: torch.device) -> None:
 
 def test_float64_on_the_gpu_is_float64_on_the_cpu(device: torch.device) -> None:
     experiment = example_experiment(
-        "test_vit", precision="float64", epochs=2, cutmix=CutMixConfig(probability=1.0)
+        "test_vit",
+        precision="float64",
+        epochs=2,
+        augment=AugmentConfig(cutmix=CutMixConfig(probability=1.0)),
     )
     cpu = train_fold(experiment, DATA, 0, Process())
     gpu = train_fold(experiment, DATA, 0, Process(device=device))

@@ -25,7 +25,7 @@ EXPERIMENT = validate_space(
             "model": {"name": "test_efficientnet", "pretrained": False},
             "training": {
                 "batch_size": 16,
-                "cutmix": {"probability": 1.0},
+                "augment": {"cutmix": {"probability": 1.0}},
                 "stages": [
                     {"name": "noisy", "rows": "below_threshold", "epochs": 1},
                     {"name": "good", "rows": "at_least_threshold", "epochs": 2},
@@ -212,4 +212,4 @@ def test_the_experiment_of_these_tests_uses_chance() -> None:
     assert isinstance(EXPERIMENT, Experiment)
     assert EXPERIMENT.model.dropout > 0
     assert EXPERIMENT.model.drop_path > 0
-    assert EXPERIMENT.training.cutmix is not None
+    assert EXPERIMENT.training.augment.cutmix is not None

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[2] / "hms_ray"
 LAYERS = [
     {"errors", "files"},
     {"config_recipes"},
-    {"config_input"},
+    {"config_augment", "config_input"},
     {"config"},
     {"config_file"},
     {"competition"},
@@ -29,12 +29,20 @@ LAYERS = [
     {"experiment"},
     {"preflight", "report"},
     {"study"},
+    {"ladder"},
     {"sweep", "local", "packing"},
     {"cli"},
     {"__main__"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
-WITHOUT_TORCH = {"errors", "config_recipes", "config_input", "config", "config_file"} | {
+WITHOUT_TORCH = {
+    "errors",
+    "config_recipes",
+    "config_augment",
+    "config_input",
+    "config",
+    "config_file",
+} | {
     "files",
     "competition",
     "folds",

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hms_ray.augment import apply_cutmix, plan_cutmix
-from hms_ray.config import CutMixConfig, InputConfig, TrainingConfig
+from hms_ray.config import AugmentConfig, CutMixConfig, InputConfig, TrainingConfig
 from hms_ray.errors import TrainingError
 from hms_ray.train.batches import Batch, FoldData, plan_epoch, split_epoch
 from hms_ray.train.images import Images
@@ -61,7 +61,7 @@ def test_the_same_images_are_trained_whatever_the_number_of_ranks(
     cutmix = CutMixConfig(probability=0.7, axis=axis)
     maker = images()
     ranks = [Process(rank, world_size) for rank in range(world_size)]
-    plans = [plan(process, cutmix=cutmix) for process in ranks]
+    plans = [plan(process, augment=AugmentConfig(cutmix=cutmix)) for process in ranks]
     made = [list(maker.of_training(batches)) for batches in plans]
     order = np.random.default_rng(seed_sequence(0, 0, 0, 0, "order"))
     cuts = np.random.default_rng(seed_sequence(0, 0, 0, 0, "cutmix"))
@@ -90,7 +90,9 @@ def test_epochs_stages_folds_and_seeds_draw_differently_and_repeat() -> None:
     assert len({tuple(order) for order in drawn}) == len(drawn)
     assert all(sorted(order) == DATA.train.tolist() for order in drawn)
     assert rows() == drawn[0]
-    assert rows(cutmix=CutMixConfig()) == drawn[0]  # one draw does not disturb the other
+    assert (
+        rows(augment=AugmentConfig(cutmix=CutMixConfig())) == drawn[0]
+    )  # one draw does not disturb the other
 
 
 def test_golden_seeds() -> None:

@@ -4,6 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from hms_ray.config import (
+    AugmentConfig,
     CutMixConfig,
     Experiment,
     ModelConfig,
@@ -52,14 +53,14 @@ def test_what_changes_results_changes_the_key(change: dict[str, object]) -> None
     assert key(**change) != key()
 
 
-def test_stages_inherit_and_can_switch_cutmix_off() -> None:
+def test_stages_inherit_and_can_switch_augmentation_off() -> None:
     training = TrainingConfig(
-        cutmix=CutMixConfig(),
-        stages=(StageConfig(), StageConfig(cutmix="off", loss="kl_capped_votes")),
+        augment=AugmentConfig(cutmix=CutMixConfig()),
+        stages=(StageConfig(), StageConfig(augment=AugmentConfig(), loss="kl_capped_votes")),
     )
     first, second = training.resolved_stages()
-    assert first.cutmix == CutMixConfig()
-    assert second.cutmix is None
+    assert first.augment.cutmix == CutMixConfig()
+    assert second.augment == AugmentConfig()
     assert (first.loss, second.loss) == ("kl", "kl_capped_votes")
 
 

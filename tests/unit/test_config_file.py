@@ -196,15 +196,20 @@ def test_replaced_values_are_checked_again() -> None:
 
 
 def test_values_within_values_are_set_whatever_the_order() -> None:
-    inside = {"training.cutmix.probability": 0.7}
-    outside = {"training.cutmix": {"axis": "frequency"}}
+    inside = {"training.augment.cutmix.probability": 0.7}
+    outside = {"training.augment.cutmix": {"axis": "frequency"}}
     for values in (inside | outside, outside | inside):
-        cutmix = replace_values(Experiment(), values).training.cutmix
+        cutmix = replace_values(Experiment(), values).training.augment.cutmix
         assert cutmix is not None
         assert (cutmix.probability, cutmix.axis) == (0.7, "frequency")
-    assert outside == {"training.cutmix": {"axis": "frequency"}}  # the choice stays as it was
-    for values in (inside | {"training.cutmix": None}, {"training.cutmix": None} | inside):
-        assert replace_values(Experiment(), values).training.cutmix is None
+    assert outside == {
+        "training.augment.cutmix": {"axis": "frequency"}
+    }  # the choice stays as it was
+    for values in (
+        inside | {"training.augment.cutmix": None},
+        {"training.augment.cutmix": None} | inside,
+    ):
+        assert replace_values(Experiment(), values).training.augment.cutmix is None
 
 
 @pytest.mark.parametrize(

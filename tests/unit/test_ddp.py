@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from hms_ray.config import CutMixConfig, Experiment, StageConfig
+from hms_ray.config import AugmentConfig, CutMixConfig, Experiment, StageConfig
 from hms_ray.errors import TrainingError
 from hms_ray.train.loop import Process, train_fold
 from tests.fold_data import example_experiment, example_fold, two_sources
@@ -30,7 +30,7 @@ EQUAL: dict[str, Experiment] = {
         batch_size=9,
         loss="kl_capped_votes",
         normalise_weights=True,
-        cutmix=CutMixConfig(probability=1.0),
+        augment=AugmentConfig(cutmix=CutMixConfig(probability=1.0)),
     ),
     "two sources": example_experiment(
         "test_vit",
@@ -42,7 +42,7 @@ EQUAL: dict[str, Experiment] = {
         },
         precision="float64",
         batch_size=9,
-        cutmix=CutMixConfig(probability=1.0),
+        augment=AugmentConfig(cutmix=CutMixConfig(probability=1.0)),
     ),
     "stages": example_experiment(
         "test_convnext",
@@ -50,7 +50,7 @@ EQUAL: dict[str, Experiment] = {
         precision="float64",
         stages=STAGES,
         stage_threshold=8,
-        cutmix=CutMixConfig(probability=1.0, axis="frequency"),
+        augment=AugmentConfig(cutmix=CutMixConfig(probability=1.0, axis="frequency")),
     ),
 }
 BATCH_STATISTICS = example_experiment("test_efficientnet", epochs=2)

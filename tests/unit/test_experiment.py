@@ -124,13 +124,14 @@ EVERYTHING = Experiment.model_validate(
     {
         "input": {"views": ["kaggle panels", "eeg panels", "raw signals"]},
         "training": {
-            "cutmix": CUTMIX,
+            "augment": {"cutmix": CUTMIX},
+            "unanimous_from": 4,
             "stages": [
                 {
                     "rows": "below_threshold",
                     "loss": "kl_log_votes",
                     "learning_rate": 0.01,
-                    "cutmix": CUTMIX,
+                    "augment": {"cutmix": CUTMIX},
                 },
                 {},
             ],
@@ -152,6 +153,7 @@ OTHER_VALUES: list[Any] = [
         "eeg",
         "nearest",
         "keep",
+        "constant",
     ),
     ["eeg panels", "kaggle panels", "raw signals"],
 ]

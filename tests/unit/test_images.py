@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from hms_ray.config import CutMixConfig
+from hms_ray.config import AugmentConfig, CutMixConfig
 from hms_ray.config_input import InputConfig
 from hms_ray.train import pooled as pooled_module
 from hms_ray.train.images import Images
@@ -94,7 +94,9 @@ def test_training_with_and_without_kept_windows_gives_the_same_bits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     inputs = {"views": VIEWS, "pool": (2, 4), "eeg": {"pool": (5, 2)}, "normalisation": "global"}
-    experiment = example_experiment(inputs=inputs, cutmix=CutMixConfig(probability=1.0), epochs=2)
+    experiment = example_experiment(
+        inputs=inputs, augment=AugmentConfig(cutmix=CutMixConfig(probability=1.0)), epochs=2
+    )
     results = []
     for budget in (0, 20_000, 2**30):
         monkeypatch.setattr(pooled_module, "KEPT_BYTES", budget)

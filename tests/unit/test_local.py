@@ -22,7 +22,7 @@ SPACE = validate_space(
                 "height": 64,
             },
             "model": {"name": "test_efficientnet", "pretrained": False, "drop_path": 0.0},
-            "training": {"batch_size": 8, "cutmix": {}, "stages": [{"epochs": 1}]},
+            "training": {"batch_size": 8, "augment": {"cutmix": {}}, "stages": [{"epochs": 1}]},
         },
         "search": {"input.eeg.kind": {"choices": ["mel", "mel_fixed"]}},
     },

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from hms_ray.config import CutMixConfig, ModelConfig, StageConfig
+from hms_ray.config import AugmentConfig, CutMixConfig, ModelConfig, StageConfig
 from hms_ray.errors import ConfigError, ModelError, TrainingError
 from hms_ray.evaluate.metric import kl_divergence
 from hms_ray.train import loop
@@ -123,7 +123,8 @@ def test_stages_run_in_turn_on_their_own_rows_with_a_fresh_schedule() -> None:
 
 def test_the_same_seed_repeats_bit_for_bit_and_leaves_global_generators_alone() -> None:
     experiment = example_experiment(
-        cutmix=CutMixConfig(probability=1.0), inputs={"normalisation": "global"}
+        augment=AugmentConfig(cutmix=CutMixConfig(probability=1.0)),
+        inputs={"normalisation": "global"},
     )
     experiment = experiment.model_copy(
         update={"model": ModelConfig(name="test_efficientnet", pretrained=False)}
@@ -146,7 +147,9 @@ def test_the_same_seed_repeats_bit_for_bit_and_leaves_global_generators_alone() 
 
 
 def test_streamed_and_resident_packs_train_the_same_bits() -> None:
-    experiment = example_experiment(cutmix=CutMixConfig(probability=1.0, axis="frequency"))
+    experiment = example_experiment(
+        augment=AugmentConfig(cutmix=CutMixConfig(probability=1.0, axis="frequency"))
+    )
     resident = train_fold(experiment, DATA, 0, Process(windows="resident"))
     streamed = train_fold(experiment, DATA, 0, Process(windows="streamed"))
     assert np.array_equal(resident.probabilities, streamed.probabilities)

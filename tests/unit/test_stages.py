@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,9 @@ from hms_ray.errors import TrainingError
 from hms_ray.train.stages import make_optimiser, make_schedule, stage_rows
 
 VOTES = np.array([1, 5, 4, 12, 5, 3])
+TARGETS = np.eye(6)[[0, 0, 0, 1, 2, 3]]
+TARGETS[1] = [0.6, 0.4, 0, 0, 0, 0]
+"""All rows but the second are unanimous."""
 
 
 def stage(rows: str = "all", threshold: int = 5) -> ResolvedStage:
@@ -19,7 +23,7 @@ def stage(rows: str = "all", threshold: int = 5) -> ResolvedStage:
     return TrainingConfig(stages=(config,), stage_threshold=threshold).resolved_stages()[0]
 
 
-def rates(n_steps: int, **training: float) -> tuple[list[float], list[float]]:
+def rates(n_steps: int, **training: Any) -> tuple[list[float], list[float]]:
     config = TrainingConfig(**training)
     model = torch.nn.Linear(3, 2)
     optimiser = make_optimiser(model, config, stage())
@@ -37,9 +41,22 @@ def rates(n_steps: int, **training: float) -> tuple[list[float], list[float]]:
 
 
 def test_rows_by_total_votes() -> None:
-    assert stage_rows(stage(), VOTES).tolist() == [0, 1, 2, 3, 4, 5]
-    assert stage_rows(stage("below_threshold"), VOTES).tolist() == [0, 2, 5]
-    assert stage_rows(stage("at_least_threshold"), VOTES).tolist() == [1, 3, 4]
+    assert stage_rows(stage(), VOTES, TARGETS).tolist() == [0, 1, 2, 3, 4, 5]
+    assert stage_rows(stage("below_threshold"), VOTES, TARGETS).tolist() == [0, 2, 5]
+    assert stage_rows(stage("at_least_threshold"), VOTES, TARGETS).tolist() == [1, 3, 4]
+
+
+@pytest.mark.parametrize(("votes", "good"), [(4, [1, 2, 3, 4]), (1, [0, 1, 2, 3, 4, 5])])
+def test_unanimous_rows_may_be_good_ones_earlier(votes: int, good: list[int]) -> None:
+    given = stage("at_least_threshold").model_copy(update={"unanimous_from": votes})
+    others = stage("below_threshold").model_copy(update={"unanimous_from": votes})
+    assert stage_rows(given, VOTES, TARGETS).tolist() == good
+    divided = VOTES.copy()
+    divided[2] = 4
+    shares = TARGETS.copy()
+    shares[2] = [0.75, 0.25, 0, 0, 0, 0]
+    assert 2 not in stage_rows(given, divided, shares)
+    assert 2 in stage_rows(others, divided, shares)
 
 
 @pytest.mark.parametrize(
@@ -48,11 +65,17 @@ def test_rows_by_total_votes() -> None:
 def test_a_stage_without_rows_is_refused(rows: str, threshold: int) -> None:
     empty = stage(rows).model_copy(update={"threshold": threshold})
     with pytest.raises(TrainingError) as error:
-        stage_rows(empty, VOTES)
+        stage_rows(empty, VOTES, TARGETS)
     assert str(error.value) == (
         f"a stage needs training rows ({rows} {threshold}), got none among 6 rows of 1-12 votes, "
         "in stage first. Change training.stage_threshold or the stage's rows."
     )
+
+
+def test_a_constant_rate_keeps_beta1_where_the_published_code_left_it() -> None:
+    learning, beta = rates(7, schedule="constant")
+    assert learning == [1e-3] * 7
+    assert beta == [0.85] * 7
 
 
 def test_published_schedule_is_a_cosine_from_the_largest_rate_to_a_tenth() -> None:

@@ -1,0 +1,1 @@
+"""A ladder of experiments: what each step brings, on the same rows."""
