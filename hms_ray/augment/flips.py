@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hms_ray.errors import ConfigError
@@ -51,18 +53,37 @@ def mirror_order(panels: Sequence[str], source: str) -> list[int]:
     return [panels.index(name) for name in mirrored]
 
 
-def mirror_(windows: Tensor, rows: Tensor, order: Sequence[int]) -> None:
-    """Swaps the sides of some windows, in place.
+def mirrored(windows: Tensor, rows: NDArray[np.bool_], order: Sequence[int]) -> Tensor:
+    """Windows of which some have their sides swapped.
 
     Args:
         windows: (B, P, F, T).
-        rows: (n,) int64 positions in the batch, on the same device.
+        rows: (B,) which ones.
         order: as ``mirror_order`` gives it.
+
+    Returns:
+        (B, P, F, T), a new tensor.
     """
-    panels = torch.tensor(order, device=windows.device)
-    windows[rows] = windows[rows].index_select(1, panels)
+    batch, n_panels = windows.shape[:2]
+    panels = np.where(rows[:, None], np.asarray(order), np.arange(n_panels))
+    places = torch.from_numpy((panels + n_panels * np.arange(batch)[:, None]).ravel())
+    # One pass over whole panels: as fast as a copy, which it is.
+    return windows.flatten(0, 1).index_select(0, places.to(windows.device)).view_as(windows)
 
 
-def reverse_(windows: Tensor, rows: Tensor) -> None:
-    """Reverses the time of some windows, in place; arguments as of ``mirror_``."""
-    windows[rows] = windows[rows].flip(3)
+def reverse_(windows: Tensor, rows: NDArray[np.bool_]) -> None:
+    """Reverses the time of some windows, in place.
+
+    Args:
+        windows: (B, P, F, T).
+        rows: (B,) which ones.
+    """
+    places = np.flatnonzero(rows)
+    if windows.is_cuda:
+        on_device = torch.from_numpy(places).to(windows.device)
+        windows[on_device] = windows[on_device].flip(3)
+        return
+    # One at a time stays in a core's cache: three times as fast as all at once (measured,
+    # 32 x 4 x 100 x 300).
+    for place in places.tolist():
+        windows[place] = windows[place].flip(2)

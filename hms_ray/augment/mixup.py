@@ -83,4 +83,5 @@ def apply_mixup(images: Tensor, plan: MixupPlan) -> Tensor:
         (n, 1, H, W), a new tensor: the first n images, each mixed with its partner.
     """
     partners = torch.from_numpy(plan.partners).to(images.device)
-    return torch.lerp(images.index_select(0, partners), images[: len(partners)], plan.share)
+    mixed = images.index_select(0, partners)
+    return mixed.lerp_(images[: len(partners)], plan.share)

@@ -139,8 +139,11 @@ def _squeezed(span: Tensor, width: int) -> Tensor:
         return span @ shares.to(span.device, span.dtype)
     # Adding strided slices: two to four times as fast on a CPU as avg_pool2d or a mean
     # over the last axis (measured, 32 x 400 x 300).
-    columns = [span[..., first::block] for first in range(block)]
-    return sum(columns[1:], start=columns[0]) / block
+    total = span[..., ::block].clone()
+    for first in range(1, block):
+        total += span[..., first::block]
+    total /= block
+    return total
 
 
 def _area_shares(width: int, n_columns: int) -> NDArray[np.float64]:
