@@ -1,6 +1,6 @@
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import optuna
@@ -24,14 +24,19 @@ from tests.competition_folder import write_competition_folder
 pytestmark = pytest.mark.ray
 
 
-def make_space(search: dict, *, n_trials: int, **resources: object) -> Space:
+ONE_STAGE = ({"rows": "all", "epochs": 1},)
+
+
+def make_space(
+    search: dict, *, n_trials: int, stages: Sequence[dict] = ONE_STAGE, **resources: object
+) -> Space:
     return validate_space(
         {
             "experiment": {
                 "data": {"n_folds": 2},
                 "input": {"pool": [10, 10]},
                 "model": {"name": "test_efficientnet", "pretrained": False},
-                "training": {"batch_size": 16, "stages": [{"rows": "all", "epochs": 1}]},
+                "training": {"batch_size": 16, "stages": list(stages)},
             },
             "search": search,
             "study": {"n_trials": n_trials, "startup_trials": 2},
@@ -210,6 +215,33 @@ def test_a_study_of_which_every_trial_fails_is_an_error(prepared: Prepared, base
         run_study(space, prepared, base / "results", "broken", stream=printed)
     assert "no_such_model" in str(caught.value)
     assert "the search ends with 0 of 1 finished: every experiment" in printed.getvalue()
+
+
+def test_a_trial_takes_its_first_stage_from_the_one_before_and_says_so(
+    prepared: Prepared, base: Path
+) -> None:
+    path = "training.stages.1.learning_rate"
+    space = make_space(
+        {path: {"choices": [1e-3, 1e-2]}},
+        n_trials=2,
+        stages=[
+            {"name": "noisy", "rows": "below_threshold", "epochs": 1},
+            {"name": "good", "rows": "at_least_threshold", "epochs": 1},
+        ],
+        max_concurrent_trials=1,
+    ).model_copy(update={"start": [{path: 1e-3}, {path: 1e-2}]})
+    printed = io.StringIO()
+    result = run_study(space, prepared, base / "results", "shared", stream=printed)
+    assert (result.n_trained, result.n_reused) == (4, 0)
+    told = [line for line in printed.getvalue().splitlines() if "saved" in line]
+    assert [line[8:56] for line in told] == [
+        f"trial 0001 fold {fold}/2 stage noisy from the store, " for fold in (1, 2)
+    ]
+    assert max(map(len, printed.getvalue().splitlines())) <= 80
+    first, second = result.folder.trials()
+    assert first.saved_minutes == 0 < second.saved_minutes < second.fold_minutes
+    board = result.folder.leaderboard().set_index("trial")["saved_minutes"]
+    assert board["0001"] == second.saved_minutes
 
 
 def test_a_study_uses_what_another_has_trained(
