@@ -69,6 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
         _sweep,
         _blend,
         _leaderboard,
+        _forest,
     ):
         command = add(commands)
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -453,4 +454,27 @@ def _run_leaderboard(words: argparse.Namespace) -> int:
     from hms_ray.study.folder import print_leaderboard
 
     print_leaderboard(words.study, words.results)
+    return 0
+
+
+def _forest(commands: Commands[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        "forest", help="pool ladders of several seeds and plot what each step brings"
+    )
+    command.add_argument("ladders", metavar="NAME", nargs="+", help="ladder, or its folder's path")
+    command.add_argument(
+        "--control", metavar="NAME", nargs="+", default=[], help="ladders of a negative control"
+    )
+    command.add_argument(
+        "--out", metavar="DIR", type=Path, help="folder to write to (RESULTS/forest)"
+    )
+    _add_results_option(command)
+    command.set_defaults(call=_run_forest)
+    return command
+
+
+def _run_forest(words: argparse.Namespace) -> int:
+    from hms_ray.ladder.pool import forest
+
+    print(forest(words.ladders, words.control, words.results, words.out))
     return 0
