@@ -36,6 +36,9 @@ class DataConfig(Frozen):
     """Patient-grouped folds."""
     fold_seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
     """Seed of the shuffled StratifiedGroupKFold."""
+    n_patients: Count | None = None
+    """Only so many patients, drawn at random with ``fold_seed``; all where absent or
+    where there are fewer."""
     unusable: Literal["error", "keep", "drop"] = "error"
     """Rows without any usable signal in some source that the study uses: stop with an
     ``error``, ``keep`` them as zeros, or ``drop`` them after folds were drawn from all
