@@ -25,3 +25,7 @@ class AugmentConfig(Frozen):
 
     cutmix: CutMixConfig | None = None
     """Same-class CutMix; none where absent."""
+    window_shift_s: Annotated[float, Field(ge=0)] = 0.0
+    """Largest shift of a training row's window, seconds, earlier or later: drawn evenly
+    for each row and epoch, the same for all sources, as far as recordings go. Sources made
+    from EEGs need as large a ``margin_s``."""

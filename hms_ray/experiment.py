@@ -245,8 +245,8 @@ def run_task(task: FoldTask, process: Process) -> None:
     sources = {}
     for name, ref in task.prepared.packs_of(task.experiment.input).items():
         pack = open_prepared(ref)
-        recordings, starts = (rows[column].to_numpy() for column in ROW_COLUMNS[name])
-        sources[name] = SourceRows(pack, pack.locate(recordings, starts))
+        windows = [rows[column].to_numpy() for column in ROW_COLUMNS[name]]
+        sources[name] = SourceRows(pack, pack.locate(*windows), pack.room(*windows))
     fold = rows["fold"].to_numpy()
     data = FoldData(
         sources=sources,

@@ -19,6 +19,10 @@ class ExamplePack:
     window: int
     n_frequencies: int
     panels: tuple[str, ...] = PANELS
+    step_s: float = 2.0
+
+    def moved(self, first: Any, by: Any) -> Any:
+        return first + by
 
 
 def example_pack(n_positions: int, window: int = 64, n_frequencies: int = 16) -> ExamplePack:
@@ -27,7 +31,10 @@ def example_pack(n_positions: int, window: int = 64, n_frequencies: int = 16) ->
 
 
 def example_fold(n_train: int = 45, n_valid: int = 13, gaps: bool = True, **pack: int) -> FoldData:
-    """Rows whose class shows as power in one of six bands of frequency."""
+    """Rows whose class shows as power in one of six bands of frequency.
+
+    Each has a recording of its own, twice as long as a window.
+    """
     rng = np.random.default_rng(7)
     n = n_train + n_valid
     made = example_pack(n * 2 * pack.get("window", 64), **pack)
@@ -48,8 +55,10 @@ def example_fold(n_train: int = 45, n_valid: int = 13, gaps: bool = True, **pack
         made.values[starts[0] : starts[0] + 7, :20] = np.nan
         made.values[starts[-1] + 3, :] = np.nan
     order = rng.permutation(n).astype(np.int64)
+    before = starts % (2 * made.window)
+    room = np.stack([before, made.window - before], axis=1)
     return FoldData(
-        sources={"kaggle": SourceRows(made, starts)},  # type: ignore[arg-type]
+        sources={"kaggle": SourceRows(made, starts, room)},  # type: ignore[arg-type]
         targets=votes / total_votes[:, None],
         total_votes=total_votes,
         train=np.sort(order[:n_train]),
@@ -63,7 +72,7 @@ def two_sources(data: FoldData | None = None) -> FoldData:
     n = len(data.targets)
     pack = example_pack(20 * n, window=20, n_frequencies=10)
     starts = 20 * np.random.default_rng(8).permutation(n).astype(np.int64)
-    eeg = SourceRows(pack, starts)  # type: ignore[arg-type]
+    eeg = SourceRows(pack, starts, np.zeros((n, 2), np.int64))  # type: ignore[arg-type]
     return replace(data, sources={**data.sources, "eeg": eeg})
 
 

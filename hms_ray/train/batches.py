@@ -36,15 +36,35 @@ class SourceRows:
     Attributes:
         pack: packed source of the windows.
         starts: (N,) int64, first pack position of each row's window.
+        room: (N, 2) int64, positions by which each may be moved, as ``Pack.room`` gives
+            them; needed where windows are shifted.
     """
 
     pack: Pack
     starts: Rows
+    room: Rows | None = None
 
     @property
     def shape(self) -> Shape:
         """Panels, frequencies and times of a window."""
         return len(self.pack.panels), self.pack.n_frequencies, self.pack.window
+
+    def shifted(self, rows: Rows, shifts_s: NDArray[np.float64]) -> Rows:
+        """First pack positions of windows that are moved in time.
+
+        Args:
+            rows: (n,) rows whose windows they are.
+            shifts_s: (n,) seconds towards later times; rounded to whole positions, and no
+                further than recordings go.
+
+        Raises:
+            TrainingError: where it is not known how far they go.
+        """
+        if self.room is None:
+            raise TrainingError("shifted windows need the room that their recordings leave")
+        by = np.rint(shifts_s / self.pack.step_s).astype(np.int64)
+        before, after = self.room[rows].T
+        return self.pack.moved(self.starts[rows], by.clip(-before, after))
 
     def check(self, n_rows: int, source: str) -> None:
         """Refuses other than ``n_rows`` windows, and windows that leave the pack."""
@@ -112,6 +132,8 @@ class Batch:
         weights: (b,) weights of own rows in the loss.
         cutmix: in terms of positions in ``needed``.
         n_global: rows of the whole batch.
+        shifts_s: (n,) seconds by which the windows of ``needed`` are moved; None where
+            none is.
     """
 
     rows: Rows
@@ -119,6 +141,7 @@ class Batch:
     weights: NDArray[np.float64]
     cutmix: CutMixPlan | None
     n_global: int
+    shifts_s: NDArray[np.float64] | None = None
 
 
 def split_epoch(n_rows: int, batch_size: int, generator: np.random.Generator) -> list[Rows]:
@@ -162,9 +185,9 @@ def plan_epoch(
     Raises:
         TrainingError: where a batch has fewer rows than there are ranks.
     """
-    order, cuts = (
+    order, cuts, moves = (
         np.random.default_rng(seed_sequence(training.seed, *address, purpose))
-        for purpose in ("order", "cutmix")
+        for purpose in ("order", "cutmix", "shift")
     )
     weights = row_weights(stage.loss, data.total_votes)
     batches = []
@@ -180,6 +203,9 @@ def plan_epoch(
         plan = None
         if stage.augment.cutmix is not None:
             plan = plan_cutmix(data.targets[batch], *image, stage.augment.cutmix, cuts)
+        shifts = None
+        if largest := stage.augment.window_shift_s:
+            shifts = moves.uniform(-largest, largest, len(batch))
         scale = weights[batch].mean() if training.normalise_weights else 1.0
         own = process.share(np.arange(len(batch)))
         needed = own
@@ -192,6 +218,7 @@ def plan_epoch(
                 weights=weights[batch[own]] / scale,
                 cutmix=plan,
                 n_global=len(batch),
+                shifts_s=None if shifts is None else shifts[needed],
             )
         )
     return batches

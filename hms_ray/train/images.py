@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hms_ray.augment import apply_cutmix
@@ -18,6 +19,8 @@ from hms_ray.train.pooled import PooledWindows
 from hms_ray.train.process import Process
 from hms_ray.train.windows import WindowSource
 from hms_ray.views import image_size, join_views, view_widths
+
+Shifts = NDArray[np.float64]
 
 
 class Images:
@@ -87,17 +90,37 @@ class Images:
             for source in self._pooled
         }
 
-    def of(self, batches: Sequence[Rows]) -> Iterator[Tensor]:
-        """(B, 1, H, W) images of one batch of rows after another."""
-        streams = [pooled.stream(batches) for pooled in self._pooled.values()]
+    def of(
+        self, batches: Sequence[Rows], shifts_s: Sequence[Shifts] | None = None
+    ) -> Iterator[Tensor]:
+        """(B, 1, H, W) images of one batch of rows after another.
+
+        Args:
+            batches: rows.
+            shifts_s: seconds by which the windows of each batch are moved; not at all
+                where absent.
+        """
+        streams = [
+            pooled.stream(batches, self._shifted(source, batches, shifts_s))
+            for source, pooled in self._pooled.items()
+        ]
         for windows in zip(*streams, strict=True):
             pooled = dict(zip(self._pooled, windows, strict=True))
             image = join_views(pooled, self._config, self.constants)
             yield image.contiguous(memory_format=torch.channels_last)
 
+    def _shifted(
+        self, source: str, batches: Sequence[Rows], shifts_s: Sequence[Shifts] | None
+    ) -> list[Rows] | None:
+        if shifts_s is None:
+            return None
+        windows = self._data.sources[source]
+        return [windows.shifted(*batch) for batch in zip(batches, shifts_s, strict=True)]
+
     def of_training(self, batches: Sequence[Batch]) -> Iterator[Tensor]:
         """(b, 1, H, W) images of one rank's own rows, CutMix applied."""
-        made = self.of([batch.needed for batch in batches])
+        shifts = [batch.shifts_s for batch in batches if batch.shifts_s is not None]
+        made = self.of([batch.needed for batch in batches], shifts or None)
         for batch, image in zip(batches, made, strict=True):
             if batch.cutmix is None:
                 yield image

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-Purpose = Literal["model", "order", "cutmix", "dropout"]
+Purpose = Literal["model", "order", "cutmix", "shift", "dropout"]
 
 
 def seed_sequence(

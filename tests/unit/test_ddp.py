@@ -44,6 +44,19 @@ EQUAL: dict[str, Experiment] = {
         batch_size=9,
         augment=AugmentConfig(cutmix=CutMixConfig(probability=1.0)),
     ),
+    "shifted windows": example_experiment(
+        "test_vit",
+        {
+            "views": ("panels", "eeg panels"),
+            "pool": (2, 2),
+            "size": (32, 64),
+            "normalisation": "global",
+            "eeg": {"margin_s": 40},
+        },
+        precision="float64",
+        batch_size=9,
+        augment=AugmentConfig(window_shift_s=40, cutmix=CutMixConfig(probability=1.0)),
+    ),
     "stages": example_experiment(
         "test_convnext",
         {"views": ("statistics",), "size": (64, 64), "pool": (1, 2)},
