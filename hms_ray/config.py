@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from hms_ray.config_augment import AugmentConfig, CutMixConfig
-from hms_ray.config_input import InputConfig, canonical_input
+from hms_ray.config_input import InputConfig, canonical_input, margin_fault
 from hms_ray.config_recipes import Count, EegRecipe, Frozen, Gaps, Positive, RawRecipe
 
 __all__ = ["AugmentConfig", "CutMixConfig", "EegRecipe", "Gaps", "InputConfig", "RawRecipe"]
@@ -36,6 +36,9 @@ class DataConfig(Frozen):
     """Patient-grouped folds."""
     fold_seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
     """Seed of the shuffled StratifiedGroupKFold."""
+    n_patients: Count | None = None
+    """Only so many patients, drawn at random with ``fold_seed``; all where absent or
+    where there are fewer."""
     unusable: Literal["error", "keep", "drop"] = "error"
     """Rows without any usable signal in some source that the study uses: stop with an
     ``error``, ``keep`` them as zeros, or ``drop`` them after folds were drawn from all
@@ -158,6 +161,14 @@ class Experiment(Frozen):
     input: InputConfig = InputConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
+
+    @model_validator(mode="after")
+    def _margins_hold_shifts(self) -> Self:
+        stages = self.training.resolved_stages()
+        largest = max(stage.augment.window_shift_s for stage in stages)
+        if fault := margin_fault(self.input, largest):
+            raise ValueError(fault)
+        return self
 
 
 class Parameter(Frozen):

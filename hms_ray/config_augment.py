@@ -95,3 +95,7 @@ class AugmentConfig(Frozen):
     channel_drop: Fraction = 0.0
     """Share of rows that lose one of the four chains, drawn evenly, in all sources; it
     becomes "not recorded" (used by high-ranking teams)."""
+    window_shift_s: Annotated[float, Field(ge=0)] = 0.0
+    """Largest shift of a training row's window, seconds, earlier or later: drawn evenly
+    for each row and epoch, the same for all sources, as far as recordings go. Sources made
+    from EEGs need as large a ``margin_s``."""

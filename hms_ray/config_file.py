@@ -269,7 +269,7 @@ def _fault(model: type[BaseModel], error: Mapping[str, Any]) -> str:
     message = message[:1].lower() + message[1:]
     received = error["input"]
     if isinstance(received, (dict, BaseModel)):
-        return f"{place}: {message}"
+        return f"{place}: {message}" if place else message
     return f"{place}: {message}, got {received!r}"
 
 

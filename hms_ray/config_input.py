@@ -142,6 +142,17 @@ def used_sources(config: InputConfig) -> dict[str, Recipe]:
     return {view.source: recipes[view.source] for view in config.parsed_views}
 
 
+def margin_fault(config: InputConfig, shift_s: float) -> str | None:
+    """What is wrong with the margins of an input's sources for shifts of up to ``shift_s``."""
+    for source, recipe in used_sources(config).items():
+        if recipe is not None and recipe.margin_s < shift_s:
+            return (
+                f"input.{source}.margin_s must be at least the largest augment.window_shift_s, "
+                f"{shift_s:g} s, got {recipe.margin_s:g} s"
+            )
+    return None
+
+
 def _only(kind: type[Kind], config: Kind) -> Kind:
     """A copy of a configuration that holds a base class's fields and no others."""
     return kind.model_validate(config.model_dump(include=set(kind.model_fields)))

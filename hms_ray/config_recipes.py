@@ -19,6 +19,7 @@ def _rising_band(band: tuple[float, float] | None) -> tuple[float, float] | None
 
 BandHz = Annotated[tuple[Positive, Positive] | None, AfterValidator(_rising_band)]
 Gaps = Literal["mean", "interpolate", "zero"]
+MarginS = Annotated[float, Field(ge=0, le=50)]
 
 _EEG_RATE_HZ: Final = 200
 _MEL_FRAMES: Final = 256
@@ -56,6 +57,14 @@ class EegRecipe(Frozen):
     """Bipolar signals are clipped to +- this, after the band (high-ranking teams: 1024)."""
     gaps: Gaps = "mean"
     """NaN of a bipolar signal become its mean (published), straight lines, or 0."""
+    margin_s: MarginS = 0.0
+    """Seconds before and after each window that are packed besides, for
+    ``augment.window_shift_s``."""
+
+    @property
+    def margin(self) -> int:
+        """Frames of ``margin_s``."""
+        return round(self.margin_s * _EEG_RATE_HZ / self.frame_hop)
 
     @property
     def used_samples(self) -> int:
@@ -120,6 +129,19 @@ class RawRecipe(Frozen):
     """The pairs Fz-Cz and Cz-Pz after the sixteen of the chains."""
     gaps: Gaps = "mean"
     """NaN of a signal become its mean, straight lines, or 0."""
+    margin_s: MarginS = 0.0
+    """Seconds before and after each window that are packed besides, for
+    ``augment.window_shift_s``."""
+
+    @property
+    def margin(self) -> int:
+        """Samples of ``margin_s`` at ``rate_hz``."""
+        return round(self.margin_s * self.rate_hz)
+
+    @property
+    def used_samples(self) -> int:
+        """Samples of ``centre_s`` at 200 Hz."""
+        return round(self.centre_s * _EEG_RATE_HZ)
 
     @property
     def n_samples(self) -> int:

@@ -156,8 +156,8 @@ def _fold_data(task: FoldTask, rows: pd.DataFrame) -> FoldData:
     sources = {}
     for name, ref in task.prepared.packs_of(task.experiment.input).items():
         pack = open_prepared(ref)
-        recordings, starts = (rows[column].to_numpy() for column in ROW_COLUMNS[name])
-        sources[name] = SourceRows(pack, pack.locate(recordings, starts))
+        windows = [rows[column].to_numpy() for column in ROW_COLUMNS[name]]
+        sources[name] = SourceRows(pack, pack.locate(*windows), pack.room(*windows))
     fold = rows["fold"].to_numpy()
     return FoldData(
         sources=sources,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hms_ray.competition.read import read_labels
-from hms_ray.competition.rows import make_rows
+from hms_ray.competition.rows import rows_of
 from hms_ray.config import Space
 from hms_ray.config_file import load_space
 from hms_ray.errors import ConfigError
@@ -70,8 +70,7 @@ def pack_folder(
     for name, recipe in sources_for(space):
         source = pack_source(name, recipe)
         if source.kind == "windows" and windows is None:
-            data = space.experiment.data
-            windows = windows_of(make_rows(read_labels(folder), data.unit, data.window))
+            windows = windows_of(rows_of(read_labels(folder), space.experiment.data))
         with bar(f"packing {source_key(name, recipe)}", source.kind) as progress:
             pack = build_pack(
                 folder,

@@ -11,7 +11,7 @@ import pandas as pd
 
 from hms_ray.competition.check import require_sound
 from hms_ray.competition.read import read_labels
-from hms_ray.competition.rows import make_rows, row_fingerprint
+from hms_ray.competition.rows import row_fingerprint, rows_of
 from hms_ray.config import DataConfig, Experiment, digest
 from hms_ray.config_input import InputConfig, used_sources
 from hms_ray.errors import DataError, HmsRayError
@@ -131,7 +131,7 @@ def prepare(
     packed = _is_packed(data_dir, pack_dir, experiment.data, forms)
     tolerated = () if experiment.data.unusable == "error" else ("no_numbers",)
     require_sound(data_dir, signals=not packed, cache_dir=pack_dir, tolerated=tolerated)
-    rows = make_rows(read_labels(data_dir), experiment.data.unit, experiment.data.window)
+    rows = rows_of(read_labels(data_dir), experiment.data)
     packs = {}
     for key, form in forms.items():
         with bars(f"packing {key}", form.kind) if bars else nullcontext() as progress:
@@ -177,7 +177,12 @@ def _table(
         check_folds(folds, kept, config.n_folds)
     else:
         if "row_id" in given:
-            given = given[~given["row_id"].astype(str).isin(rows["row_id"][~staying])]
+            ids = given["row_id"].astype(str)
+            foreign = ids.isin(rows["row_id"][~staying])
+            if config.n_patients is not None:
+                # A table of all patients serves some of them.
+                foreign |= ~ids.isin(rows["row_id"])
+            given = given[~foreign]
         folds = fit_folds(given, kept)
     fold_of = kept["row_id"].map(folds.set_index("row_id")["fold"]).astype("int64")
     table = pd.concat([kept.assign(fold=fold_of), missing_shares(kept, packs)], axis=1)
@@ -192,7 +197,7 @@ def _is_packed(
     data_dir: Path, pack_dir: Path, config: DataConfig, forms: dict[str, PackSource]
 ) -> bool:
     try:
-        rows = make_rows(read_labels(data_dir), config.unit, config.window)
+        rows = rows_of(read_labels(data_dir), config)
         return all(
             find_pack(data_dir, pack_dir, form, _windows(form, rows)) is not None
             for form in forms.values()

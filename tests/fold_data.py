@@ -20,6 +20,10 @@ class ExamplePack:
     window: int
     n_frequencies: int
     panels: tuple[str, ...] = PANELS
+    step_s: float = 2.0
+
+    def moved(self, first: Any, by: Any) -> Any:
+        return first + by
 
 
 def example_pack(
@@ -34,7 +38,10 @@ def example_pack(
 
 
 def example_fold(n_train: int = 45, n_valid: int = 13, gaps: bool = True, **pack: int) -> FoldData:
-    """Rows whose class shows as power in one of six bands of frequency."""
+    """Rows whose class shows as power in one of six bands of frequency.
+
+    Each has a recording of its own, twice as long as a window.
+    """
     rng = np.random.default_rng(7)
     n = n_train + n_valid
     made = example_pack(n * 2 * pack.get("window", 64), **pack)
@@ -55,8 +62,10 @@ def example_fold(n_train: int = 45, n_valid: int = 13, gaps: bool = True, **pack
         made.values[starts[0] : starts[0] + 7, :20] = np.nan
         made.values[starts[-1] + 3, :] = np.nan
     order = rng.permutation(n).astype(np.int64)
+    before = starts % (2 * made.window)
+    room = np.stack([before, made.window - before], axis=1)
     return FoldData(
-        sources={"kaggle": SourceRows(made, starts)},  # type: ignore[arg-type]
+        sources={"kaggle": SourceRows(made, starts, room)},  # type: ignore[arg-type]
         targets=votes / total_votes[:, None],
         total_votes=total_votes,
         train=np.sort(order[:n_train]),
@@ -70,7 +79,7 @@ def two_sources(data: FoldData | None = None) -> FoldData:
     n = len(data.targets)
     pack = example_pack(20 * n, window=20, n_frequencies=10)
     starts = 20 * np.random.default_rng(8).permutation(n).astype(np.int64)
-    eeg = SourceRows(pack, starts)  # type: ignore[arg-type]
+    eeg = SourceRows(pack, starts, np.zeros((n, 2), np.int64))  # type: ignore[arg-type]
     return replace(data, sources={**data.sources, "eeg": eeg})
 
 
@@ -79,9 +88,11 @@ def three_sources(data: FoldData | None = None) -> FoldData:
     data = two_sources(data)
     n = len(data.targets)
     eeg = data.sources["eeg"]
-    named = SourceRows(replace(eeg.pack, panels=MEL_PANELS), eeg.starts)  # type: ignore[type-var]
+    panels = replace(eeg.pack, panels=MEL_PANELS)  # type: ignore[type-var]
+    named = SourceRows(panels, eeg.starts, eeg.room)
     pack = example_pack(40 * n, 40, 1, layout_of(RawRecipe()).panels)
-    raw = SourceRows(pack, 40 * np.arange(n, dtype=np.int64))  # type: ignore[arg-type]
+    starts = 40 * np.arange(n, dtype=np.int64)
+    raw = SourceRows(pack, starts, np.zeros((n, 2), np.int64))  # type: ignore[arg-type]
     return replace(data, sources={**data.sources, "eeg": named, "raw": raw})
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,9 @@ from hms_ray.competition.schema import (
     VOTE_COLUMNS,
 )
 from hms_ray.errors import DataError
+
+if TYPE_CHECKING:
+    from hms_ray.config import DataConfig
 
 Unit = Literal["eeg_votes", "eeg", "label"]
 Window = Literal["middle", "nearest"]
@@ -91,6 +94,23 @@ def make_rows(
         rows[target] = targets[:, k]
     rows["expert_consensus"] = rows["expert_consensus"].astype(str)
     return rows[list(ROW_COLUMNS)]
+
+
+def rows_of(labels: pd.DataFrame, config: DataConfig) -> pd.DataFrame:
+    """Training rows as a configuration asks for them: ``make_rows`` of its patients.
+
+    The patients of a smaller ``n_patients`` are among those of a larger one.
+
+    Raises:
+        DataError: as of ``make_rows``.
+    """
+    rows = make_rows(labels, config.unit, config.window)
+    if config.n_patients is None:
+        return rows
+    # Sorted, so that neither the order of the labels nor the row unit changes the draw.
+    patients = np.unique(rows["patient_id"].to_numpy())
+    drawn = np.random.default_rng(config.fold_seed).permutation(patients)[: config.n_patients]
+    return rows[rows["patient_id"].isin(drawn)].reset_index(drop=True)
 
 
 def row_fingerprint(rows: pd.DataFrame) -> str:

@@ -52,12 +52,14 @@ class ShardRecord:
         missing_sha256: (hex) of its missing counts; empty where there are none.
         n_missing: of each item, see ``MadeShard``.
         usable: of each item.
+        room: of each window, see ``MadeShard``; None where there is no margin.
     """
 
     sha256: str
     missing_sha256: str
     n_missing: list[int]
     usable: list[bool]
+    room: list[list[int]] | None = None
 
 
 class Draft:
@@ -177,6 +179,7 @@ class Draft:
                 missing_sha256=made.missing_sha256,
                 n_missing=made.n_missing.tolist(),
                 usable=made.usable.tolist(),
+                room=None if made.room is None else made.room.tolist(),
             )
             write_whole(self._record(shard.number), json.dumps(asdict(record)))
         return record

@@ -8,9 +8,11 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from hms_ray.config import EegRecipe, RawRecipe
 from hms_ray.signal.recipes import make_windows
+from hms_ray.signal.strip import make_strip
 
 
 def make_values(recipe: EegRecipe | RawRecipe, eeg: NDArray[np.float32]) -> NDArray[np.float16]:
@@ -24,9 +26,37 @@ def make_values(recipe: EegRecipe | RawRecipe, eeg: NDArray[np.float32]) -> NDAr
         float16 (B, T, P * F), panel-major.
     """
     with _one_thread(), torch.inference_mode():
-        made = make_windows(torch.from_numpy(eeg), recipe)
-        # Position by position, so that a window is one span of the pack.
-        positions = made.permute(0, 3, 1, 2).to(torch.float16).contiguous()
+        return _stored(make_windows(torch.from_numpy(eeg), recipe))
+
+
+def make_strip_values(
+    recipe: EegRecipe | RawRecipe, eeg: NDArray[np.float32], start: int
+) -> tuple[NDArray[np.float16], int, int]:
+    """What a pack stores of a window's surroundings, computed by one thread.
+
+    Args:
+        recipe: what is made of a window; with a margin.
+        eeg: float32 (n, 20), the whole EEG, microvolts at 200 Hz, NaN where missing.
+        start: first sample of the window.
+
+    Returns:
+        float16 (T + 2 margin, P * F), panel-major, NaN beyond the ends of the EEG; and the
+        positions, at most the margin, by which the window can be moved within the EEG to
+        earlier and to later times.
+    """
+    with _one_thread(), torch.inference_mode():
+        strip = make_strip(torch.from_numpy(eeg), start, recipe)
+        (made,) = _stored(strip.values[None])
+    skipped = recipe.margin - strip.before
+    n_positions = len(made) + skipped + recipe.margin - strip.after
+    values = np.full((n_positions, made.shape[1]), np.nan, np.float16)
+    values[skipped : skipped + len(made)] = made
+    return values, strip.before, strip.after
+
+
+def _stored(made: Tensor) -> NDArray[np.float16]:
+    """Arrays (B, P, F, T) as (B, T, P * F), so that a window is one span of the pack."""
+    positions = made.permute(0, 3, 1, 2).to(torch.float16).contiguous()
     values: NDArray[np.float16] = positions.flatten(2).numpy()
     return values
 

@@ -11,6 +11,10 @@ A pack holds one source, made by one recipe, as one array::
 An item is a whole recording or one window of an EEG. A training row is
 (recording, start), so every row unit and every shift of a window shares one pack
 of recordings; a pack of windows holds those that it was made for.
+
+With a margin of m positions, a window of T positions is followed by its strip, T + 2 m
+positions: what its EEG has from m positions before the window to m after it, NaN beyond
+the ends of the EEG. A window moved by k positions begins at T + m + k of its item.
 """
 
 from __future__ import annotations

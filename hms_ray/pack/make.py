@@ -37,6 +37,8 @@ class MadeShard:
         usable: bool (items,), whether there is any signal.
         sha256: (hex) of ``values``.
         missing_sha256: (hex) of ``missing``; empty where there is none.
+        room: int64 (items, 2), positions by which each window can be moved to an
+            earlier and to a later time; None where there is no margin.
     """
 
     number: int
@@ -46,6 +48,7 @@ class MadeShard:
     usable: NDArray[np.bool_]
     sha256: str
     missing_sha256: str
+    room: NDArray[np.int64] | None = None
 
 
 def make_shard(source: PackSource, shard: Shard) -> MadeShard:
@@ -93,17 +96,23 @@ def _make_windows(source: PackSource, shard: Shard) -> MadeShard:
     if make is None:
         raise ValueError(f"{source.name} cannot make windows")
     n = len(shard.items)
-    values = np.empty((n, source.window, source.n_values), "<f2")
+    values = np.empty((n, source.item_length, source.n_values), "<f2")
     n_missing, usable = np.zeros(n, np.int64), np.zeros(n, np.bool_)
+    room = np.zeros((n, 2), np.int64)
     batch = np.empty((min(n, _AT_ONCE), EEG_WINDOW_SAMPLES, len(ELECTRODES)), np.float32)
-    for k, window in enumerate(_eeg_windows(shard)):
+    for k, (eeg, item) in enumerate(_eegs(shard)):
+        window = _window(eeg, item)
         n_missing[k], usable[k] = signal_facts(window[slice(*source.used)], source.pairs)
         batch[k % _AT_ONCE] = window
         held = k % _AT_ONCE + 1
         if held == _AT_ONCE or k == n - 1:
-            values[k + 1 - held : k + 1] = make(batch[:held])
-    # Whatever a recipe makes of a flat line, a row without signal is zeros.
+            values[k + 1 - held : k + 1, : source.window] = make(batch[:held])
+        if source.strip is not None:
+            strip = source.strip(eeg, item.start)
+            values[k, source.window :], room[k] = strip.values, (strip.before, strip.after)
+    # Whatever a recipe makes of a flat line, a row without signal is zeros, moved or not.
     values[~usable] = 0
+    room[~usable] = 0
     return MadeShard(
         number=shard.number,
         values=values.reshape(-1, source.n_values),
@@ -112,11 +121,12 @@ def _make_windows(source: PackSource, shard: Shard) -> MadeShard:
         usable=usable,
         sha256=_sha256(values),
         missing_sha256="",
+        room=room if source.strip is not None else None,
     )
 
 
-def _eeg_windows(shard: Shard) -> Iterator[NDArray[np.float32]]:
-    """(10000, 20) microvolts of each window, NaN where not finite."""
+def _eegs(shard: Shard) -> Iterator[tuple[NDArray[np.float32], Item]]:
+    """The EEG of each window, (n, 20) microvolts, NaN where not finite."""
     for file, items in groupby(shard.items, key=lambda item: item.file):
         eeg = read_eeg(file.path)
         file.require_unchanged()
@@ -124,7 +134,7 @@ def _eeg_windows(shard: Shard) -> Iterator[NDArray[np.float32]]:
         if not finite.all():
             eeg[~finite] = np.nan
         for item in items:
-            yield _window(eeg, item)
+            yield eeg, item
 
 
 def _window(eeg: NDArray[np.float32], item: Item) -> NDArray[np.float32]:

@@ -112,7 +112,7 @@ def plan_pack(
     if windows is not None:
         of = {file.number: file for file in files}
         pairs = zip(windows.eeg_ids.tolist(), windows.starts.tolist(), strict=True)
-        items = [Item(of[number], start, source.window) for number, start in pairs]
+        items = [Item(of[number], start, source.item_length) for number, start in pairs]
     else:
         length = source.length
         if length is None:

@@ -17,7 +17,6 @@ from hms_ray.competition.read import (
     signal_rows,
 )
 from hms_ray.competition.schema import (
-    EEG_RATE_HZ,
     EEG_WINDOW_SAMPLES,
     N_FREQUENCIES,
     PANELS,
@@ -36,6 +35,22 @@ Kind = Literal["recordings", "windows"]
 
 SOURCES: Final = ("kaggle", "eeg", "raw")
 """Names of sources; ``eeg`` and ``raw`` are packed by any recipe of theirs."""
+
+
+@dataclass(frozen=True)
+class StripValues:
+    """A window's surroundings as a pack stores them.
+
+    Attributes:
+        values: float16 (T + 2 margin, P * F), NaN beyond the ends of the EEG.
+        before: positions, at most margin, by which the window can be moved to an earlier
+            time without leaving the EEG.
+        after: the same towards later times.
+    """
+
+    values: NDArray[np.float16]
+    before: int
+    after: int
 
 
 @dataclass(frozen=True)
@@ -63,6 +78,9 @@ class PackSource:
         used: (kind ``windows``) first and last + 1 sample of the 10,000 that
             the recipe looks at.
         pairs: (kind ``windows``) columns of anode and cathode of its signals.
+        margin: (kind ``windows``) positions by which a window may be moved either way.
+        strip: (kind ``windows`` with a margin) a whole EEG, float32 (n, 20) microvolts,
+            NaN where missing, and a window's first sample -> what ``StripValues`` says.
     """
 
     name: str
@@ -78,6 +96,13 @@ class PackSource:
     make: Callable[[NDArray[np.float32]], NDArray[np.float16]] | None = None
     used: tuple[int, int] = (0, EEG_WINDOW_SAMPLES)
     pairs: tuple[tuple[int, int], ...] = ()
+    margin: int = 0
+    strip: Callable[[NDArray[np.float32], int], StripValues] | None = None
+
+    @property
+    def item_length(self) -> int:
+        """Positions of a window as it is stored: with a margin its strip follows it."""
+        return self.window if self.strip is None else 2 * (self.window + self.margin)
 
     @property
     def n_values(self) -> int:
@@ -144,8 +169,9 @@ def kaggle_source() -> PackSource:
 def eeg_source(name: str, recipe: EegRecipe | RawRecipe) -> PackSource:
     """Values made from the 50 s windows of training rows.
 
-    A window is stored without a margin around it; a source with one would store
-    longer windows and let ``Pack.locate`` accept starts within the margin.
+    A recipe with a margin stores each window twice: first exactly as without a margin,
+    then as a strip, one longer window made of what the EEG has around it. So nothing that
+    is not shifted depends on the margin, whatever filters and frames see of it.
 
     Args:
         name: ``eeg`` or ``raw``.
@@ -155,8 +181,7 @@ def eeg_source(name: str, recipe: EegRecipe | RawRecipe) -> PackSource:
         ConfigError: a recipe that cannot be followed.
     """
     layout = layout_of(recipe)
-    n_used = min(EEG_WINDOW_SAMPLES, round(recipe.centre_s * EEG_RATE_HZ))
-    first = (EEG_WINDOW_SAMPLES - n_used) // 2
+    first = (EEG_WINDOW_SAMPLES - recipe.used_samples) // 2
     return PackSource(
         name=name,
         kind="windows",
@@ -167,8 +192,10 @@ def eeg_source(name: str, recipe: EegRecipe | RawRecipe) -> PackSource:
         window=layout.n_times,
         step_s=layout.step_s,
         make=partial(_make_values, recipe),
-        used=(first, first + n_used),
+        used=(first, first + recipe.used_samples),
         pairs=tuple(zip(*columns_of(pairs_used(recipe)), strict=True)),
+        margin=recipe.margin,
+        strip=partial(_make_strip, recipe) if recipe.margin else None,
     )
 
 
@@ -200,3 +227,9 @@ def _make_values(recipe: EegRecipe | RawRecipe, eeg: NDArray[np.float32]) -> NDA
     from hms_ray.pack.eeg import make_values
 
     return make_values(recipe, eeg)
+
+
+def _make_strip(recipe: EegRecipe | RawRecipe, eeg: NDArray[np.float32], start: int) -> StripValues:
+    from hms_ray.pack.eeg import make_strip_values
+
+    return StripValues(*make_strip_values(recipe, eeg, start))

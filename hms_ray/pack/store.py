@@ -45,11 +45,15 @@ class Pack:
             EEG's id, sorted by (id, ``start``), and there are two columns more:
             ``start`` (int64, first sample of the 10,000) and ``usable`` (bool);
             ``n_missing`` counts samples of the scalp channels, before gaps were
-            filled.
+            filled; all three are about the window where it was asked for. With a
+            margin there are ``before`` and ``after`` (int64): positions by which
+            the window can be moved within its EEG.
         values: float16 (n_positions, P * F), panel-major, NaN possible. Mapped
             copy-on-write: pages are shared between processes.
         missing: (recordings) uint16 (n_positions,), NaN values of each
             position, mapped; None for windows.
+        margin: (windows) largest number of positions by which a window can be
+            moved either way.
     """
 
     path: Path
@@ -65,6 +69,7 @@ class Pack:
     recordings: pd.DataFrame
     values: NDArray[np.float16]
     missing: NDArray[np.uint16] | None
+    margin: int = 0
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A worker gets the path, never a copy of the array.
@@ -101,6 +106,43 @@ class Pack:
                 fix="See what is wrong with: hms-ray check DIR",
             )
         return np.asarray(offsets[lines] + first, np.int64)
+
+    def room(self, recording_ids: ArrayLike, starts: ArrayLike) -> NDArray[np.int64]:
+        """How far windows can be moved without leaving their recordings or the pack.
+
+        Args:
+            recording_ids: (N,) as of ``locate``.
+            starts: (N,) as of ``locate``.
+
+        Returns:
+            int64 (N, 2), positions to an earlier and to a later time.
+
+        Raises:
+            PackError: as of ``locate``.
+        """
+        ids, first = _pairs(recording_ids, starts)
+        if self.kind == "recordings":
+            lengths = self.recordings["length"].to_numpy()[self._recording_lines(ids)]
+            return np.stack([first, lengths - first - self.window], axis=1)
+        lines = self._window_lines(ids, first)
+        if self.margin == 0:
+            return np.zeros((len(ids), 2), np.int64)
+        return self.recordings[["before", "after"]].to_numpy(np.int64)[lines]
+
+    def moved(self, first: NDArray[np.int64], by: NDArray[np.int64]) -> NDArray[np.int64]:
+        """First positions of moved windows in ``values``.
+
+        Args:
+            first: (N,) as ``locate`` gives them.
+            by: (N,) positions towards later times, within ``room``.
+
+        Returns:
+            int64 (N,), ``first`` itself where a window is not moved.
+        """
+        if self.kind == "recordings":
+            return first + by
+        # A window's strip follows it and begins the margin before it.
+        return np.where(by == 0, first, first + self.window + self.margin + by)
 
     def missing_share(self, recording_ids: ArrayLike, starts: ArrayLike) -> NDArray[np.float64]:
         """How much of each row's window is missing, from 0 to 1.
@@ -237,6 +279,7 @@ def open_pack(path: str | Path) -> Pack:
         recordings=recordings,
         values=values,
         missing=missing,
+        margin=manifest.get("margin", 0),
     )
 
 

@@ -56,6 +56,7 @@ def write_tables(folder: Path, plan: Plan, records: Sequence[ShardRecord]) -> No
         "panels": source.panels,
         "n_frequencies": source.n_frequencies,
         "window": source.window,
+        **({"margin": source.margin} if source.margin else {}),
         "step_s": source.step_s,
         "n_samples": source.used[1] - source.used[0] if source.kind == "windows" else 0,
         "n_items": plan.n_items,
@@ -81,6 +82,9 @@ def _recordings(plan: Plan, records: Sequence[ShardRecord]) -> pd.DataFrame:
         start = np.array([item.start for item in items], np.int64)
         usable = np.concatenate([record.usable for record in records]).astype(np.bool_)
         table = {"start": start, **table, "usable": usable}
+    if plan.source.margin:
+        room = np.concatenate([np.array(record.room, np.int64) for record in records])
+        table |= {"before": room[:, 0], "after": room[:, 1]}
     ids = pd.Index([item.file.number for item in items], dtype="int64", name="recording_id")
     return pd.DataFrame(table, index=ids)
 

@@ -35,27 +35,39 @@ from hms_ray.signal.recipes import (
 )
 
 
-def mel_images(signals: Tensor, recipe: EegRecipe) -> Tensor:
+def mel_images(
+    signals: Tensor, recipe: EegRecipe, n_frames: int, largest: Tensor | None = None
+) -> Tensor:
     """The mean over each chain's four signals of their mel spectrograms in dB.
 
     Args:
         signals: float32 (B, 4 P, n), microvolts, four signals a panel.
         recipe: of kind ``mel`` or ``mel_fixed``.
+        n_frames: T, at most 1 + n // hop.
+        largest: float32 (B, 4 P, 1, 1), the power that is 0 dB of ``mel``; the image's own
+            largest where absent.
 
     Returns:
-        float32 (B, P, 128, T), lowest frequency first: ``mel`` -1 to 1, ``mel_fixed`` -6
-        upwards.
+        float32 (B, P, 128, T), lowest frequency first: ``mel`` -1 to 1 (above 1 where power
+        is above ``largest``), ``mel_fixed`` -6 upwards.
     """
     batch, n_signals, _ = signals.shape
-    power = mel_power(signals, recipe.frame_samples, recipe.frame_hop, recipe.n_frames)
-    image = _below_maximum(power) if recipe.kind == "mel" else _above_fixed(power, recipe)
+    power = mel_power(signals, recipe.frame_samples, recipe.frame_hop, n_frames)
+    if recipe.kind == "mel":
+        image = _below_maximum(power, largest_power(power) if largest is None else largest)
+    else:
+        image = _above_fixed(power, recipe)
     shape = (batch, n_signals // PAIRS_PER_CHAIN, PAIRS_PER_CHAIN, *image.shape[-2:])
     return image.view(shape).mean(2)
 
 
-def _below_maximum(power: Tensor) -> Tensor:
-    """(dB + 40) / 40, dB below the largest power of each (..., F, T)."""
-    largest = power.amax((-1, -2), keepdim=True)
+def largest_power(power: Tensor) -> Tensor:
+    """(..., 1, 1), the largest power of each (..., F, T)."""
+    return power.amax((-1, -2), keepdim=True)
+
+
+def _below_maximum(power: Tensor, largest: Tensor) -> Tensor:
+    """(dB + 40) / 40, dB below a power, at least ``MEL_TOP_DB`` below it."""
     floor = (largest * 10 ** (-MEL_TOP_DB / 10)).clamp(min=MEL_AMIN)
     reference = largest.clamp(min=MEL_AMIN).log10_()
     image = torch.maximum(power, floor).log10_().sub_(reference)

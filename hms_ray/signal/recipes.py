@@ -16,6 +16,8 @@ policy over the whole 50 s, band-pass, clip; then the middle ``centre_s``.
 - ``stft``: one Hann taper in the place of three Slepian ones, each frame
   without its mean; the same frequencies, unit and clip.
 - raw: the signals themselves.
+
+Around a window there may be more of its recording: see ``strip``.
 """
 
 from __future__ import annotations
@@ -116,6 +118,8 @@ def described(recipe: EegRecipe | RawRecipe) -> dict[str, Any]:
     if recipe.band_hz is not None:
         band = {"low_hz": recipe.band_hz[0], "high_hz": recipe.band_hz[1], "order": FILTER_ORDER}
     own = _raw_numbers(recipe) if isinstance(recipe, RawRecipe) else _frame_numbers(recipe)
+    if recipe.margin:
+        own["margin"] = recipe.margin
     return {
         "recipe": kind,
         "version": _VERSIONS[kind],

@@ -29,19 +29,20 @@ from hms_ray.signal.spectrogram import (
 )
 
 
-def log_density_images(signals: Tensor, recipe: EegRecipe) -> Tensor:
+def log_density_images(signals: Tensor, recipe: EegRecipe, n_frames: int) -> Tensor:
     """Natural log of the mean power density over tapers and each chain's four signals.
 
     Args:
         signals: float32 (B, 4 P, n), microvolts, four signals a panel.
         recipe: of kind ``multitaper`` or ``stft``; what its frames leave of n is cut
             from both ends alike.
+        n_frames: T, as many as fit.
 
     Returns:
         float32 (B, P, 100, T), lowest frequency first, -4 to 8.
     """
     batch, n_signals, n = signals.shape
-    window, hop, n_frames = recipe.frame_samples, recipe.frame_hop, recipe.n_frames
+    window, hop = recipe.frame_samples, recipe.frame_hop
     basis = _basis(recipe.kind, window, str(signals.device))
     first = (n - window - (n_frames - 1) * hop) // 2
     flat = signals.reshape(-1, n)[:, first:]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hms_ray.competition.schema import EEG_RATE_HZ, EEG_WINDOW_SAMPLES, ELECTRODES
+from hms_ray.competition.schema import EEG_WINDOW_SAMPLES, ELECTRODES
 from hms_ray.config import EegRecipe, RawRecipe
 from hms_ray.errors import DataError
 from hms_ray.signal.filters import band_pass, high_pass
@@ -42,7 +42,7 @@ def windows_of(eeg: Tensor, recipe: EegRecipe | RawRecipe) -> Tensor:
     with torch.autocast(eeg.device.type, enabled=False):
         for start in range(0, len(eeg), at_once):
             part = slice(start, start + at_once)
-            made[part] = _made(bipolar_signals(eeg[part], recipe), recipe)
+            made[part] = _made(ready_signals(eeg[part], recipe), recipe)
     return made
 
 
@@ -56,11 +56,11 @@ def bipolar_signals(eeg: Tensor, recipe: EegRecipe | RawRecipe) -> Tensor:
     """Differences of a recipe's pairs without gaps, band-passed and clipped.
 
     Args:
-        eeg: floating point (B, 10000, 20), microvolts.
+        eeg: floating point (B, n, 20), microvolts.
         recipe: names pairs, gap policy, band and clip.
 
     Returns:
-        float32 (B, pairs, 10000), contiguous, microvolts.
+        float32 (B, pairs, n), contiguous, microvolts.
     """
     anodes, cathodes = columns_of(pairs_used(recipe))
     channels = eeg.float().transpose(1, 2).contiguous()
@@ -72,17 +72,21 @@ def bipolar_signals(eeg: Tensor, recipe: EegRecipe | RawRecipe) -> Tensor:
     return signals
 
 
+def ready_signals(eeg: Tensor, recipe: EegRecipe | RawRecipe) -> Tensor:
+    """``bipolar_signals`` after every filter, so that edge effects stay out of a zoomed centre."""
+    signals = bipolar_signals(eeg, recipe)
+    if isinstance(recipe, EegRecipe) and recipe.kind == "multitaper":
+        signals = high_pass(signals, HIGHPASS_HZ, HIGHPASS_ORDER)
+    return signals
+
+
 def _made(signals: Tensor, recipe: EegRecipe | RawRecipe) -> Tensor:
-    """Signals (B, N, 10000) to arrays (B, P, F, T)."""
+    """Ready signals (B, N, 10000) to arrays (B, P, F, T)."""
+    first = (signals.shape[-1] - recipe.used_samples) // 2
     if isinstance(recipe, RawRecipe):
-        first = (signals.shape[-1] - round(recipe.centre_s * EEG_RATE_HZ)) // 2
         at_rate = resample(signals, first, recipe.rate_hz, recipe.n_samples)
         return (at_rate / recipe.scale_uv).unsqueeze(2)
-    if recipe.kind == "multitaper":
-        # Over all 50 s, so that the filter's edge effects stay out of a zoomed centre.
-        signals = high_pass(signals, HIGHPASS_HZ, HIGHPASS_ORDER)
-    first = (signals.shape[-1] - recipe.used_samples) // 2
     used = signals[..., first : first + recipe.used_samples]
     if recipe.kind in ("mel", "mel_fixed"):
-        return mel_images(used, recipe)
-    return log_density_images(used, recipe)
+        return mel_images(used, recipe, recipe.n_frames)
+    return log_density_images(used, recipe, recipe.n_frames)

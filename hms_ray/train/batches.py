@@ -37,15 +37,35 @@ class SourceRows:
     Attributes:
         pack: packed source of the windows.
         starts: (N,) int64, first pack position of each row's window.
+        room: (N, 2) int64, positions by which each may be moved, as ``Pack.room`` gives
+            them; needed where windows are shifted.
     """
 
     pack: Pack
     starts: Rows
+    room: Rows | None = None
 
     @property
     def shape(self) -> Shape:
         """Panels, frequencies and times of a window."""
         return len(self.pack.panels), self.pack.n_frequencies, self.pack.window
+
+    def shifted(self, rows: Rows, shifts_s: NDArray[np.float64]) -> Rows:
+        """First pack positions of windows that are moved in time.
+
+        Args:
+            rows: (n,) rows whose windows they are.
+            shifts_s: (n,) seconds towards later times; rounded to whole positions, and no
+                further than recordings go.
+
+        Raises:
+            TrainingError: where it is not known how far they go.
+        """
+        if self.room is None:
+            raise TrainingError("shifted windows need the room that their recordings leave")
+        by = np.rint(shifts_s / self.pack.step_s).astype(np.int64)
+        before, after = self.room[rows].T
+        return self.pack.moved(self.starts[rows], by.clip(-before, after))
 
     def check(self, n_rows: int, source: str) -> None:
         """Refuses other than ``n_rows`` windows, and windows that leave the pack."""
@@ -115,6 +135,8 @@ class Batch:
         weights: (b,) weights of own images in the loss.
         plan: augmentation, in terms of positions in ``needed``.
         n_global: rows of the whole batch.
+        shifts_s: (n,) seconds by which the windows of ``needed`` are moved; None where
+            none is.
     """
 
     rows: Rows
@@ -123,6 +145,7 @@ class Batch:
     weights: NDArray[np.float64]
     plan: Plan
     n_global: int
+    shifts_s: NDArray[np.float64] | None = None
 
 
 def split_epoch(n_rows: int, batch_size: int, generator: np.random.Generator) -> list[Rows]:
@@ -167,7 +190,10 @@ def plan_epoch(
         TrainingError: where a batch has fewer rows than there are ranks.
         ConfigError: where mosaics are asked for of images that are too narrow.
     """
-    order = np.random.default_rng(seed_sequence(training.seed, *address, "order"))
+    order, moves = (
+        np.random.default_rng(seed_sequence(training.seed, *address, purpose))
+        for purpose in ("order", "shift")
+    )
     draws = {
         kind: np.random.default_rng(seed_sequence(training.seed, *address, kind)) for kind in KINDS
     }
@@ -186,6 +212,9 @@ def plan_epoch(
         if training.normalise_weights:
             weights = weights / weights.mean()
         plan = draw_plan(stage.augment, targets, image, address[2], draws)
+        shifts = None
+        if largest := stage.augment.window_shift_s:
+            shifts = moves.uniform(-largest, largest, len(batch))
         own = process.share(np.arange(len(batch)))
         needed, part = plan.part(own)
         batches.append(
@@ -196,6 +225,7 @@ def plan_epoch(
                 weights=plan.weights(weights)[own],
                 plan=part,
                 n_global=len(batch),
+                shifts_s=None if shifts is None else shifts[needed],
             )
         )
     return batches

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hms_ray.augment.mosaic import mosaic_spans
@@ -21,6 +22,8 @@ from hms_ray.train.pooled import PooledWindows
 from hms_ray.train.process import Process
 from hms_ray.train.windows import WindowSource
 from hms_ray.views import image_size, join_views, view_widths
+
+Shifts = NDArray[np.float64]
 
 
 class Images:
@@ -108,17 +111,32 @@ class Images:
         """(B, 1, H, W) images of one batch of rows after another."""
         return self._made(batches, [None] * len(batches))
 
+    def _shifted(
+        self, source: str, batches: Sequence[Rows], shifts_s: Sequence[Shifts] | None
+    ) -> list[Rows] | None:
+        if shifts_s is None:
+            return None
+        windows = self._data.sources[source]
+        return [windows.shifted(*batch) for batch in zip(batches, shifts_s, strict=True)]
+
     def of_training(self, batches: Sequence[Batch]) -> Iterator[Tensor]:
         """(b, 1, H, W) augmented images of one rank's own rows."""
         plans = [batch.plan.windows for batch in batches]
-        made = self._made([batch.needed for batch in batches], plans)
+        shifts = [batch.shifts_s for batch in batches if batch.shifts_s is not None]
+        made = self._made([batch.needed for batch in batches], plans, shifts or None)
         for batch, image in zip(batches, made, strict=True):
             yield augment_images(image, batch.plan, len(batch.rows))
 
     def _made(
-        self, batches: Sequence[Rows], plans: Sequence[WindowPlan | None]
+        self,
+        batches: Sequence[Rows],
+        plans: Sequence[WindowPlan | None],
+        shifts_s: Sequence[Shifts] | None = None,
     ) -> Iterator[Tensor]:
-        streams = [pooled.stream(batches) for pooled in self._pooled.values()]
+        streams = [
+            pooled.stream(batches, self._shifted(source, batches, shifts_s))
+            for source, pooled in self._pooled.items()
+        ]
         for plan, windows in zip(plans, zip(*streams, strict=True), strict=True):
             pooled = dict(zip(self._pooled, windows, strict=True))
             if plan is not None:

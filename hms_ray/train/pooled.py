@@ -76,12 +76,22 @@ class PooledWindows:
         self._kept: Tensor | None = None
         self.n_kept = 0
 
-    def stream(self, batches: Sequence[Rows]) -> Iterator[Tensor]:
-        """(B, P, F / pool[0], T / pool[1]) of one batch of rows after another."""
-        if self._capacity:
+    def stream(
+        self, batches: Sequence[Rows], starts: Sequence[Rows] | None = None
+    ) -> Iterator[Tensor]:
+        """(B, P, F / pool[0], T / pool[1]) of one batch of rows after another.
+
+        Args:
+            batches: rows.
+            starts: first pack positions of their windows where those are moved; such
+                windows are not kept, for they hardly come twice.
+        """
+        if starts is None and self._capacity:
             yield from map(self._remembered, batches)
             return
-        for windows in self._source.stream([self._starts[rows] for rows in batches]):
+        if starts is None:
+            starts = [self._starts[rows] for rows in batches]
+        for windows in self._source.stream(starts):
             yield pool_blocks(windows, self._pool, self._dtype)
 
     def _remembered(self, rows: Rows) -> Tensor:

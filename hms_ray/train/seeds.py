@@ -12,7 +12,7 @@ import torch
 
 from hms_ray.augment.draws import Kind
 
-Purpose = Literal["model", "order", "dropout"] | Kind
+Purpose = Literal["model", "order", "shift", "dropout"] | Kind
 
 
 def seed_sequence(

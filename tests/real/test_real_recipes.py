@@ -15,6 +15,7 @@ from hms_ray.signal.spectrogram import (
     LOG_LOW,
     recording_spectrogram,
 )
+from hms_ray.signal.strip import make_strip
 from tests.librosa_recipe import librosa_image
 from tests.real.test_competition_spectrogram import MEDIAN_RESIDUAL, SMALLEST, pairs
 
@@ -39,6 +40,23 @@ def test_mel_is_librosas_at_every_point(real_data: Path, centre_s: int) -> None:
         for image, window in zip(made, eegs, strict=True):
             expected = librosa_image(window[first : 10_000 - first])
             assert np.abs(image - expected).max() <= 1e-4, file.name
+
+
+@pytest.mark.parametrize("kind", ["mel_fixed", "stft"])
+def test_a_shifted_window_is_the_window_cut_there(real_data: Path, kind: str) -> None:
+    recipe = EegRecipe.model_validate({"kind": kind, "margin_s": 3})
+    n_moved = 0
+    for file in sorted((real_data / "competition").glob("train_eegs/*.parquet")):
+        eeg = torch.from_numpy(read_eeg(file))
+        for start in window_starts(len(eeg)):
+            strip = make_strip(eeg, start, recipe)
+            for by in {-strip.before, strip.after} - {0}:
+                first = start + by * recipe.frame_hop
+                (cut,) = make_windows(eeg[None, first : first + 10_000], recipe)
+                moved = strip.values[..., strip.before + by :][..., 2 : recipe.n_frames - 2]
+                torch.testing.assert_close(moved, cut[..., 2:-2], rtol=0, atol=1e-4)
+                n_moved += 1
+    assert n_moved >= 4
 
 
 def test_multitaper_is_the_competitions_file(real_data: Path) -> None:

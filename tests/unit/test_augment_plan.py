@@ -201,7 +201,7 @@ def test_every_augmentation_has_a_purpose_of_its_own() -> None:
     purposes = [name for part in get_args(Purpose) for name in get_args(part) or (part,)]
     assert set(KINDS) < set(purposes)
     seeds = {derive_seed(0, 0, 0, 0, purpose) for purpose in purposes}
-    assert len(seeds) == len(purposes) == len(KINDS) + 3
+    assert len(seeds) == len(purposes) == len(KINDS) + 4
 
 
 def test_golden_seeds() -> None:

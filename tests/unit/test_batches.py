@@ -106,7 +106,7 @@ def test_golden_seeds() -> None:
 def test_purposes_and_ranks_draw_independently() -> None:
     seeds = [
         derive_seed(0, 0, 0, 0, purpose, rank)
-        for purpose in ("model", "order", "cutmix", "dropout")
+        for purpose in ("model", "order", "cutmix", "shift", "dropout")
         for rank in range(4)
     ]
     assert len(set(seeds)) == len(seeds)

@@ -45,6 +45,19 @@ EQUAL: dict[str, Experiment] = {
         batch_size=9,
         augment=AugmentConfig(cutmix=CutMixConfig(probability=1.0)),
     ),
+    "shifted windows": example_experiment(
+        "test_vit",
+        {
+            "views": ("panels", "eeg panels"),
+            "pool": (2, 2),
+            "size": (32, 64),
+            "normalisation": "global",
+            "eeg": {"margin_s": 40},
+        },
+        precision="float64",
+        batch_size=9,
+        augment=AugmentConfig(window_shift_s=40, cutmix=CutMixConfig(probability=1.0)),
+    ),
     "stages": example_experiment(
         "test_convnext",
         {"views": ("statistics",), "size": (64, 64), "pool": (1, 2)},
@@ -59,13 +72,14 @@ EQUAL: dict[str, Experiment] = {
             "views": ("panels", "eeg percentiles", "raw signals"),
             "pool": (2, 2),
             "size": (32, 48),
-            "raw": {"normalisation": "per_image", "rows": 2},
+            "eeg": {"margin_s": 40},
+            "raw": {"normalisation": "per_image", "rows": 2, "margin_s": 40},
         },
         epochs=2,
         precision="float64",
         batch_size=7,
         loss="kl_capped_votes",
-        augment=TOGETHER,
+        augment=TOGETHER.model_copy(update={"window_shift_s": 40.0}),
     ),
 }
 BATCH_STATISTICS = example_experiment("test_efficientnet", epochs=2)

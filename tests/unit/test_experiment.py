@@ -103,10 +103,12 @@ def test_stored_predictions_with_gaps_are_refused(prepared: Prepared, tmp_path: 
     [
         ("name", "other", True),
         ("data.fold_seed", 1, True),  # the fold table itself is in the key
+        ("data.n_patients", 9, True),  # so are the rows
         ("training.stage_threshold", 9, True),  # no stage asks for it
         ("training.precision", "float32", True),  # what auto means on this placement
         ("training.seed", 1, False),
         ("training.precision", "float64", False),
+        ("training.augment.window_shift_s", 2, False),
         ("input.normalisation", "global", False),
         ("model.dropout", 0.2, False),
     ],
@@ -125,10 +127,15 @@ AUGMENT = {
     "mixup": {"probability": 0.5, "alpha": 0.2},
     "time_mask": {"probability": 0.5, "largest": 0.2, "n_masks": 1},
     "frequency_mask": {"probability": 0.5, "largest": 0.2, "n_masks": 1},
+    "window_shift_s": 4,
 }
 EVERYTHING = Experiment.model_validate(
     {
-        "input": {"views": ["kaggle panels", "eeg panels", "raw signals"]},
+        "input": {
+            "views": ["kaggle panels", "eeg panels", "raw signals"],
+            "eeg": {"margin_s": 4},
+            "raw": {"margin_s": 4},
+        },
         "training": {
             "augment": AUGMENT,
             "unanimous_from": 4,
@@ -255,6 +262,26 @@ def test_the_same_seed_gives_the_same_predictions_bit_for_bit(
     pd.testing.assert_frame_equal(first.oof, second.oof, check_exact=True)
     assert first.scores == second.scores
     assert first.keys == second.keys
+
+
+def test_windows_of_packs_are_shifted_in_training(data_dir: Path, tmp_path: Path) -> None:
+    """From the configuration through packs with a margin to the fold store, twice."""
+    inputs = {
+        "views": ["panels", "eeg panels"],
+        "pool": [4, 4],
+        "eeg": {"kind": "stft", "centre_s": 20, "margin_s": 6, "pool": [4, 1]},
+        "height": 100,
+    }
+    still = replace_values(TINY, {"input": inputs})
+    moving = replace_values(still, {"training.augment.window_shift_s": 6})
+    prepared = prepare(data_dir, still, tmp_path, pack_dir=tmp_path / "packs")
+    found = []
+    for experiment, results in ((still, "0"), (moving, "1"), (moving, "2")):
+        runner = InProcessRunner(device="cpu")
+        found.append(run_experiment(experiment, prepared, tmp_path / results, runner, folds=[1]))
+    pd.testing.assert_frame_equal(found[1].oof, found[2].oof, check_exact=True)
+    assert found[1].keys == found[2].keys != found[0].keys
+    assert not found[0].oof.equals(found[1].oof)
 
 
 def test_an_in_process_runner_trains_where_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

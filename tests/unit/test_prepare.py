@@ -218,6 +218,37 @@ def test_what_was_packed_for_a_space_is_what_a_study_of_it_reads(
     assert len(list((tmp_path / "packs").glob("*-*/manifest.json"))) == 2
 
 
+def test_only_some_patients_are_folded_and_packed(data_dir: Path, tmp_path: Path) -> None:
+    whole = ready(data_dir, tmp_path)
+    space = make_space()
+    data = space.experiment.data.model_copy(update={"n_patients": 4})
+    experiment = space.experiment.model_copy(update={"data": data})
+    space = space.model_copy(update={"experiment": experiment})
+    made = pack_folder(data_dir, space, tmp_path / "packs", workers=1)
+    some = prepare(data_dir, experiment, tmp_path, pack_dir=tmp_path / "packs")
+    assert [pack.fingerprint for pack in some.packs.values()] == [p.fingerprint for p in made]
+    rows, everyone = some.rows(), whole.rows()
+    assert rows["patient_id"].nunique() == 4
+    assert sorted(rows["fold"].unique()) == [0, 1, 2]
+    kept = everyone["patient_id"].isin(rows["patient_id"])
+    expected = everyone[kept].reset_index(drop=True).drop(columns="fold")
+    pd.testing.assert_frame_equal(rows.drop(columns="fold"), expected)
+    # Windows of these patients alone; spectrograms are packed whole, and all of them.
+    eeg = open_pack(list(some.packs.values())[1].path).recordings
+    windows = rows[["eeg_id", "eeg_start"]].drop_duplicates().to_numpy()
+    assert eeg.reset_index()[["recording_id", "start"]].to_numpy().tolist() == sorted(
+        windows.tolist()
+    )
+    assert some.packs["kaggle"].fingerprint == whole.packs["kaggle"].fingerprint
+    assert some.rows_fingerprint != whole.rows_fingerprint
+    # A fold table of all patients serves some of them.
+    table = everyone[["row_id", "patient_id", "fold"]]
+    given = prepare(data_dir, experiment, tmp_path, pack_dir=tmp_path / "packs", folds=table)
+    assert given.rows()["fold"].tolist() == everyone["fold"][kept].tolist()
+    with pytest.raises(DataError, match="must hold no other rows"):
+        ready(data_dir, tmp_path, folds=pd.concat([table, table[:1].assign(row_id="x")]))
+
+
 def test_dropping_must_leave_rows_in_every_fold(data_dir: Path, tmp_path: Path) -> None:
     folder = tmp_path / "data"
     shutil.copytree(data_dir, folder)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from hms_ray.competition.rows import ROW_COLUMNS, make_rows, row_fingerprint
+from hms_ray.competition.rows import ROW_COLUMNS, make_rows, row_fingerprint, rows_of
 from hms_ray.competition.schema import CLASSES, LABEL_COLUMNS, TARGET_COLUMNS, VOTE_COLUMNS
+from hms_ray.config import DataConfig
 from hms_ray.errors import DataError
 from tests.competition_folder import make_labels
 
@@ -159,6 +162,36 @@ def test_fingerprint_follows_content() -> None:
     ):
         assert row_fingerprint(changed) != row_fingerprint(rows)
     assert row_fingerprint(rows) == GOLDEN
+
+
+def test_some_patients_are_drawn_with_all_their_rows_whatever_the_order_of_the_table() -> None:
+    labels = make_labels(np.random.default_rng(2), n_patients=20)
+    everyone = make_rows(labels)
+
+    def drawn(n: int | None, table: pd.DataFrame = labels, **options: Any) -> pd.DataFrame:
+        return rows_of(table, DataConfig(n_patients=n, **options))
+
+    pd.testing.assert_frame_equal(drawn(None), everyone)
+    seven = drawn(7)
+    patients = set(seven["patient_id"])
+    assert len(patients) == 7
+    expected = everyone[everyone["patient_id"].isin(patients)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(seven, expected)
+    pd.testing.assert_frame_equal(drawn(7, labels.sample(frac=1, random_state=3)), seven)
+    assert set(drawn(7, unit="label", window="nearest")["patient_id"]) == patients
+    assert set(drawn(4)["patient_id"]) < patients < set(drawn(12)["patient_id"])
+    assert set(drawn(7, fold_seed=1)["patient_id"]) != patients
+    # Not the first ones: ids rise with the order of patients.
+    assert patients != set(everyone["patient_id"].unique()[:7])
+    for many in (20, 21, 1000):
+        pd.testing.assert_frame_equal(drawn(many), everyone)
+
+
+def test_golden_patients() -> None:
+    """Any change here is a change of every subset."""
+    labels = make_labels(np.random.default_rng(2), n_patients=20)
+    found = rows_of(labels, DataConfig(n_patients=3))["patient_id"].unique()
+    assert found.tolist() == [1027, 1042, 1045]
 
 
 def test_labels_are_left_as_they_are() -> None:
