@@ -40,7 +40,8 @@ class FoldResult:
         probabilities: (n, 6) float64 of these rows, by the weights kept.
         history: one record an evaluation (see ``train_fold``).
         weights: the model's state on the CPU.
-        normalisation: source -> ``mode`` and, where fitted, ``mean`` and ``std``.
+        normalisation: source -> ``mode`` and, where fitted, ``mean`` and ``std``; in
+            ``per_frequency`` these are lists.
         timing: seconds ``total_s``, of which ``prepare_s``, ``train_s`` and
             ``evaluate_s``, and ``images_per_s`` of all ranks in training.
         precision: what was used: ``float32``, ``bfloat16`` or ``float64``.

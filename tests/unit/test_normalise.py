@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from hms_ray.errors import TrainingError
-from hms_ray.normalise import EPSILON, Constants, fit_global, normalise
+from hms_ray.fit import fit_global
+from hms_ray.normalise import EPSILON, Constants, normalise
 
 
 @pytest.fixture
@@ -72,20 +73,20 @@ def test_input_is_left_as_it_is_and_the_dtype_kept(x: torch.Tensor, mode: str) -
 
 
 def test_global_constants_pool_all_finite_pixels(x: torch.Tensor) -> None:
-    fitted = fit_global(iter([x[:2], x[2:3], x[3:]]))
+    fitted = fit_global(lambda: [x[:2], x[2:3], x[3:]])
     assert fitted.mean == pytest.approx(np.nanmean(x.numpy()), rel=1e-12)
     assert fitted.std == pytest.approx(np.nanstd(x.numpy()), rel=1e-12)
-    assert fit_global([x[:2], x[2:3], x[3:]]) == fitted
+    assert fit_global(lambda: iter([x[:2], x[2:3], x[3:]])) == fitted
 
 
 def test_global_constants_of_half_precision_are_summed_in_double() -> None:
     values = np.full(3_000_000, 7.0, dtype=np.float16)
     values[::2] = 7.5
-    fitted = fit_global([torch.from_numpy(values)])
+    fitted = fit_global(lambda: [torch.from_numpy(values)])
     assert fitted.mean == pytest.approx(7.25, abs=1e-12)
     assert fitted.std == pytest.approx(0.25, abs=1e-7)
 
 
 def test_rows_without_recorded_power_are_refused() -> None:
     with pytest.raises(TrainingError, match="recorded power, got no finite pixel"):
-        fit_global([torch.full((2, 4, 3, 3), float("nan"))])
+        fit_global(lambda: [torch.full((2, 4, 3, 3), float("nan"))])
