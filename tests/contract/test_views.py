@@ -21,10 +21,9 @@ def test_every_source_has_windows_here() -> None:
 
 
 def made(
-    source: str, config: InputConfig, x: torch.Tensor, dtype: torch.dtype, fit_on: torch.Tensor
+    source: str, config: InputConfig, x: torch.Tensor, dtype: torch.dtype = torch.float64
 ) -> torch.Tensor:
-    mode, pool = config.treatment(source)
-    constants = constants_of(fit_on, mode, pool)
+    constants = constants_of(source, *config.treatment(source))
     return make_image({source: x}, config, {source: constants} if constants else {}, dtype)
 
 
@@ -38,7 +37,7 @@ def test_images(
     config = config_of(source, picture, mode, POOLS[source] if pooled else (1, 1))
     x = windows(source)
     before = x.clone()
-    image = made(source, config, x, dtype, x)
+    image = made(source, config, x, dtype)
     assert image.shape == (N_ROWS, 1, *image_size(config, SHAPES))
     assert view_widths(config, SHAPES) == (image.shape[3],)
     assert image.dtype == dtype
@@ -46,7 +45,7 @@ def test_images(
     assert torch.isfinite(image).all()
     assert image.std() > 0
     torch.testing.assert_close(x, before, rtol=0, atol=0, equal_nan=True)
-    assert torch.equal(image, made(source, config, x, dtype, x))
+    assert torch.equal(image, made(source, config, x, dtype))
     assert not image[1].any(), "what was never recorded is 0"
 
 
@@ -58,11 +57,11 @@ def test_rows_do_not_know_of_each_other(
 ) -> None:
     config = config_of(source, picture, mode, POOLS[source] if pooled else (1, 1))
     x = windows(source)
-    together = made(source, config, x, torch.float64, x)
-    backwards = made(source, config, x.flip(0), torch.float64, x).flip(0)
+    together = made(source, config, x)
+    backwards = made(source, config, x.flip(0)).flip(0)
     torch.testing.assert_close(backwards, together, rtol=1e-12, atol=1e-12)
     for row in range(N_ROWS):
-        alone = made(source, config, x[row : row + 1], torch.float64, x)
+        alone = made(source, config, x[row : row + 1])
         torch.testing.assert_close(alone[0], together[row], rtol=1e-12, atol=1e-12)
 
 
@@ -72,7 +71,7 @@ def test_rows_do_not_know_of_each_other(
 def test_precisions_agree(source: str, picture: str, mode: Normalisation, pooled: bool) -> None:
     config = config_of(source, picture, mode, POOLS[source] if pooled else (1, 1))
     x = windows(source)
-    single, double = (made(source, config, x, t, x) for t in (torch.float32, torch.float64))
+    single, double = (made(source, config, x, t) for t in (torch.float32, torch.float64))
     torch.testing.assert_close(single.double(), double, rtol=1e-4, atol=1e-4)
 
 
@@ -82,7 +81,7 @@ def test_precisions_agree(source: str, picture: str, mode: Normalisation, pooled
 def test_gradients_are_finite(source: str, picture: str, mode: Normalisation, pooled: bool) -> None:
     pool = POOLS[source] if pooled else (1, 1)
     config = config_of(source, picture, mode, pool)
-    constants = constants_of(windows(source), mode, pool)
+    constants = constants_of(source, mode, pool)
     x = pool_blocks(windows(source), pool, torch.float64).requires_grad_()
     image = join_views({source: x}, config, {source: constants} if constants else {})
     weights = torch.linspace(0.5, 2.0, image.numel(), dtype=torch.float64).view_as(image)
@@ -107,7 +106,7 @@ def test_all_views_side_by_side(mode: Normalisation, size: tuple[int, int] | Non
         }
     )
     x = {source: windows(source) for source in PICTURES}
-    found = {source: constants_of(x[source], mode, (1, 1)) for source in x}
+    found = {source: constants_of(source, mode, (1, 1)) for source in x}
     constants = {source: values for source, values in found.items() if values}
     image = make_image(x, config, constants)
     assert tuple(image.shape[2:]) == image_size(config, SHAPES)

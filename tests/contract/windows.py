@@ -1,5 +1,7 @@
 """Windows of every source as a pack gives them, and constants of every normalisation."""
 
+from functools import cache
+
 import numpy as np
 import torch
 
@@ -35,6 +37,7 @@ def config_of(source: str, picture: str, mode: Normalisation, pool: tuple[int, i
     return InputConfig.model_validate({"views": (f"{source} {picture}",), **inputs})
 
 
-def constants_of(x: torch.Tensor, mode: Normalisation, pool: tuple[int, int]) -> Constants | None:
-    """Fitted on these windows, None where the mode fits nothing."""
-    return FITS[mode](lambda: [pool_blocks(x, pool)]) if mode in FITS else None
+@cache
+def constants_of(source: str, mode: Normalisation, pool: tuple[int, int]) -> Constants | None:
+    """Fitted on the windows with gaps, None where the mode fits nothing."""
+    return FITS[mode](lambda: [pool_blocks(windows(source), pool)]) if mode in FITS else None

@@ -155,29 +155,6 @@ def test_streamed_and_resident_packs_train_the_same_bits() -> None:
     assert np.array_equal(resident.probabilities, streamed.probabilities)
 
 
-@pytest.mark.parametrize("normalisation", ["none", "per_image", "global"])
-def test_validation_rows_change_nothing_that_is_learnt(normalisation: str) -> None:
-    experiment = example_experiment(inputs={"normalisation": normalisation})
-    before = train_fold(experiment, DATA, 0, Process())
-    values = KAGGLE.pack.values.copy()
-    for start in KAGGLE.starts[DATA.valid]:
-        values[start : start + 64] += 3.0
-    targets, votes = DATA.targets.copy(), DATA.total_votes.copy()
-    targets[DATA.valid], votes[DATA.valid] = 1 / 6, 3
-    pack: Any = replace(KAGGLE.pack, values=values)  # type: ignore[type-var]
-    changed = replace(
-        DATA,
-        sources={"kaggle": replace(KAGGLE, pack=pack)},
-        targets=targets,
-        total_votes=votes,
-    )
-    after = train_fold(experiment, changed, 0, Process())
-    assert before.normalisation == after.normalisation
-    assert all(torch.equal(before.weights[name], after.weights[name]) for name in before.weights)
-    if normalisation != "per_image":
-        assert not np.array_equal(before.probabilities, after.probabilities)
-
-
 def test_global_constants_are_those_of_all_training_rows_whatever_the_stage() -> None:
     windows = np.stack([KAGGLE.pack.values[s : s + 64] for s in KAGGLE.starts[DATA.train]])
     windows = windows.astype(np.float64)
