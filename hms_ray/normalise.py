@@ -79,20 +79,31 @@ def normalise(
 def _by_own(x: Tensor, dims: tuple[int, ...]) -> Tensor:
     """``x`` by its own mean and deviation over ``dims``."""
     count = _n_recorded(x, dims)
-    centred = (x - x.nansum(dims, keepdim=True) / count).nan_to_num_(nan=0.0)
+    centred = x - x.nansum(dims, keepdim=True) / count
+    if isinstance(count, Tensor):
+        centred.nan_to_num_(nan=0.0)
     std = torch.linalg.vector_norm(centred, dim=dims, keepdim=True) / count**0.5
     # The gradient of a norm needs what it was taken of.
     return centred / (std + EPSILON) if centred.requires_grad else centred.div_(std + EPSILON)
 
 
 def _n_recorded(x: Tensor, dims: tuple[int, ...]) -> Tensor | int:
-    """How many values are not NaN, at least 1, for division, in the precision of ``x``."""
-    if not x.is_cuda and not x.sum(dims).isnan().any():
-        # Looking for NaN one by one takes longer than all the rest on a CPU; asking
-        # first would make a GPU wait.
-        return math.prod(x.shape[dim] for dim in dims)
-    # The root of a whole number would be float32, whatever x is.
-    return (~x.isnan()).sum(dims, keepdim=True).clamp_(min=1).to(x.dtype)
+    """How many values are not NaN, at least 1, for division, in the precision of ``x``.
+
+    A number where no value is NaN, as far as can be known at once.
+    """
+    if x.is_cuda:
+        # Asking whether there is any NaN would make the device wait.
+        # The root of a whole number would be float32, whatever x is.
+        return (~x.isnan()).sum(dims, keepdim=True).clamp_(min=1).to(x.dtype)
+    n_values = math.prod(x.shape[dim] for dim in dims)
+    gaps = ~x.detach().sum(dims).isfinite()
+    if not gaps.any():
+        return n_values
+    # Counting takes longer than all the rest, so only where something is missing.
+    count = x.new_full(gaps.shape, n_values)
+    count[gaps] = (~x[gaps].isnan()).flatten(1).sum(1).clamp_(min=1).to(x.dtype)
+    return count.reshape(*gaps.shape, *(1 for _ in dims))
 
 
 def _operands(
