@@ -136,10 +136,12 @@ def apply_cutmix(images: Tensor, plan: CutMixPlan, n_rows: int | None = None) ->
     Returns:
         (n_rows, 1, H, W), a new tensor.
     """
-    cut, axis = images[:n_rows].clone(), 3 if plan.axis == "time" else 2
+    cut = images[:n_rows].clone()
     for swap in plan.swaps:
         for first, stop in swap.bands:
-            band, into = (x.narrow(axis, first, stop - first) for x in (images, cut))
+            columns = slice(first, stop) if plan.axis == "time" else slice(None)
+            lines = slice(None) if plan.axis == "time" else slice(first, stop)
+            band, into = (x[:, :, lines, columns] for x in (images, cut))
             if images.is_cuda:
                 donors = torch.from_numpy(swap.donors).to(images.device)
                 into[torch.from_numpy(swap.rows).to(images.device)] = band[donors]
