@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 from hms_ray.config_recipes import Count, EegRecipe, Frozen, RawRecipe
 
 Source = Literal["kaggle", "eeg", "raw"]
-Normalisation = Literal["none", "per_image", "global"]
+Normalisation = Literal["none", "per_image", "per_panel", "global", "per_frequency", "robust"]
 
 PICTURES: Final[dict[str, tuple[str, ...]]] = {
     "kaggle": ("panels", "statistics", "percentiles"),
@@ -33,7 +33,8 @@ class RawConfig(RawRecipe):
     """The raw source as an input: its recipe and what is done to its windows."""
 
     normalisation: Normalisation = "none"
-    """As of ``input``; ``per_image`` measures each signal alone."""
+    """As of ``input``. ``per_image`` and ``per_panel`` both measure each signal alone; a
+    signal has one frequency, so ``per_frequency`` is ``global``."""
     pool: tuple[Count, Count] = (1, 1)
     """Blocks (1, samples) that are averaged before all else."""
     rows: Count = 1
@@ -96,7 +97,12 @@ class InputConfig(Frozen):
     kaggle, the competition's own ten-minute spectrograms. Several are joined side by
     side."""
     normalisation: Normalisation = "per_image"
-    """Of kaggle. ``global`` is fitted once a fold and source, on all training rows."""
+    """Of kaggle. ``per_image`` measures what a view shows: each of the ``panels`` alone,
+    all four together for ``statistics`` and ``percentiles`` (published). ``per_panel``
+    measures each panel alone in every view, which erases left against right. The others
+    are fitted once a fold and source, on all training rows: ``global`` one mean and
+    deviation; ``per_frequency`` one of each frequency, which flattens the 1/f slope and
+    keeps amplitude; ``robust`` the median and interquartile range / 1.349."""
     pool: tuple[Count, Count] = (1, 1)
     """Of kaggle: blocks (frequency, time) over which log power is averaged first."""
     eeg: EegConfig = EegConfig()

@@ -1,4 +1,4 @@
-"""Log power to numbers of mean 0 and deviation 1; fitted on training rows only.
+"""Log power to numbers of mean 0 and deviation 1.
 
 Axes: B batch, P panel, F frequency, T time. NaN marks power that was not
 recorded: it enters no statistic and is 0, the mean, afterwards.
@@ -7,8 +7,8 @@ recorded: it enters no statistic and is 0, the mean, afterwards.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Literal
 
 import torch
@@ -21,47 +21,29 @@ Scope = Literal["panel", "image"]
 
 EPSILON: Final = 1e-6
 """Added to every deviation (published); an even image becomes 0."""
+OWN: Final[tuple[Normalisation, ...]] = ("per_image", "per_panel")
+"""What measures each image itself; all else but ``none`` is fitted."""
 
 
 @dataclass(frozen=True)
 class Constants:
-    """One mean and one deviation for all images of a fold, in log power."""
+    """A mean and a deviation for all images of a fold, in log power.
 
-    mean: float
-    std: float
-
-
-def fit_global(batches: Iterable[Tensor]) -> Constants:
-    """Pools mean and population deviation over all finite pixels.
-
-    Args:
-        batches: tensors of log power of any shape, NaN where nothing was recorded;
-            the same images in the same batches give the same bits.
-
-    Returns:
-        float64 statistics. A pixel counts as often as rows hold it.
-
-    Raises:
-        TrainingError: where no pixel is finite.
+    Attributes:
+        mean: one for all pixels, or one a frequency; in ``robust`` it is estimated by
+            the median.
+        std: as many; in ``robust`` it is estimated by the interquartile range.
     """
-    count, total, squares = 0, 0.0, 0.0
-    for batch in batches:
-        # One pass over sums of squares is safe here: log power is within [-4, 8],
-        # so float64 loses nothing that matters to cancellation.
-        values = batch.to(torch.float64, copy=True)
-        missing = values.isnan()
-        values.masked_fill_(missing, 0.0)
-        count += values.numel() - int(missing.sum())
-        total += float(values.sum())
-        squares += float(values.square_().sum())
-    if count == 0:
-        raise TrainingError(
-            "global normalisation needs training rows with recorded power",
-            got="no finite pixel",
-            fix="Check the recordings with: hms-ray check DIR",
-        )
-    mean = total / count
-    return Constants(mean=mean, std=math.sqrt(max(squares / count - mean * mean, 0.0)))
+
+    mean: float | tuple[float, ...]
+    std: float | tuple[float, ...]
+
+    def plain(self) -> dict[str, float | list[float]]:
+        """``mean`` and ``std`` as JSON holds them."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in (("mean", self.mean), ("std", self.std))
+        }
 
 
 def normalise(
@@ -71,38 +53,77 @@ def normalise(
 
     Args:
         x: (B, P, F, T) float32 or float64, NaN allowed.
-        mode: ``none``; ``per_image`` (own mean and population deviation);
-            ``global`` (the fold's constants).
+        mode: ``none``; ``per_image`` and ``per_panel`` (own mean and population
+            deviation); others by the fold's constants.
         scope: what of an image is measured together in ``per_image``: each
             ``panel`` alone or the whole ``image``.
-        constants: the fold's, for ``global``.
+        constants: the fold's, for modes that are fitted.
 
     Returns:
         (B, P, F, T), ``(x - mean) / (std + EPSILON)``, without NaN. An image or
         panel that is NaN throughout is 0.
 
     Raises:
-        TrainingError: where ``global`` is asked for without constants.
+        TrainingError: where a mode that is fitted has no constants.
     """
     if mode == "none":
         return x.nan_to_num(nan=0.0)
-    if mode == "global":
-        if constants is None:
-            raise TrainingError("global normalisation must be fitted before it is used")
-        scaled = (x - constants.mean) / (constants.std + EPSILON)
-        return scaled.nan_to_num_(nan=0.0)
-    dims = (2, 3) if scope == "panel" else (1, 2, 3)
+    if mode in OWN:
+        return _by_own(x, (2, 3) if scope == "panel" or mode == "per_panel" else (1, 2, 3))
+    if constants is None:
+        raise TrainingError(f"{mode} normalisation must be fitted before it is used")
+    mean, divisor = _operands(constants, x.dtype, x.device)
+    return (x - mean).div_(divisor).nan_to_num_(nan=0.0)
+
+
+def _by_own(x: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """``x`` by its own mean and deviation over ``dims``."""
     count = _n_recorded(x, dims)
-    centred = (x - x.nansum(dims, keepdim=True) / count).nan_to_num_(nan=0.0)
+    centred = x - x.nansum(dims, keepdim=True) / count
+    if isinstance(count, Tensor):
+        centred.nan_to_num_(nan=0.0)
     std = torch.linalg.vector_norm(centred, dim=dims, keepdim=True) / count**0.5
-    return centred.div_(std + EPSILON)
+    # The gradient of a norm needs what it was taken of.
+    return centred / (std + EPSILON) if centred.requires_grad else centred.div_(std + EPSILON)
 
 
 def _n_recorded(x: Tensor, dims: tuple[int, ...]) -> Tensor | int:
-    """How many values are not NaN, at least 1, for division, in the precision of ``x``."""
-    if not x.is_cuda and not x.sum(dims).isnan().any():
-        # Looking for NaN one by one takes longer than all the rest on a CPU; asking
-        # first would make a GPU wait.
-        return math.prod(x.shape[dim] for dim in dims)
-    # The root of a whole number would be float32, whatever x is.
-    return (~x.isnan()).sum(dims, keepdim=True).clamp_(min=1).to(x.dtype)
+    """How many values are not NaN, at least 1, for division, in the precision of ``x``.
+
+    A number where no value is NaN, as far as can be known at once.
+    """
+    if x.is_cuda:
+        # Asking whether there is any NaN would make the device wait.
+        # The root of a whole number would be float32, whatever x is.
+        return (~x.isnan()).sum(dims, keepdim=True).clamp_(min=1).to(x.dtype)
+    n_values = math.prod(x.shape[dim] for dim in dims)
+    gaps = ~x.detach().sum(dims).isfinite()
+    if not gaps.any():
+        return n_values
+    # Counting takes longer than all the rest, so only where something is missing.
+    count = x.new_full(gaps.shape, n_values)
+    count[gaps] = (~x[gaps].isnan()).flatten(1).sum(1).clamp_(min=1).to(x.dtype)
+    return count.reshape(*gaps.shape, *(1 for _ in dims))
+
+
+def _operands(
+    constants: Constants, dtype: torch.dtype, device: torch.device
+) -> tuple[float | Tensor, float | Tensor]:
+    """What is subtracted and what is divided by: numbers, or (F, 1) tensors."""
+    if isinstance(constants.mean, float) and isinstance(constants.std, float):
+        return constants.mean, constants.std + EPSILON
+    return _columns(constants, dtype, device)
+
+
+# A copy to a GPU for every batch would make the host wait for the device.
+@lru_cache(maxsize=16)
+def _columns(
+    constants: Constants, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    # What is made while scoring must serve in training too.
+    with torch.inference_mode(False):
+        mean, std = (
+            torch.tensor(values, dtype=torch.float64).unsqueeze(-1)
+            for values in (constants.mean, constants.std)
+        )
+        return mean.to(device, dtype), (std + EPSILON).to(device, dtype)

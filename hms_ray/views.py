@@ -39,7 +39,7 @@ def make_image(
     Args:
         windows: source -> (B, P, F, T) of any float dtype and any strides.
         config: views, normalisation, pool and size.
-        constants: the fold's by source, for global normalisation.
+        constants: the fold's by source, for normalisation that is fitted.
         dtype: of the images.
 
     Returns:
@@ -103,7 +103,7 @@ def join_views(
     Args:
         pooled: source -> (B, P, F, T), float32 or float64, NaN allowed.
         config: views, normalisation and size.
-        constants: the fold's by source, for global normalisation.
+        constants: the fold's by source, for normalisation that is fitted.
 
     Returns:
         (B, 1, H, W) contiguous, without NaN.
@@ -112,7 +112,7 @@ def join_views(
     pictures: list[Tensor] = []
     for view in config.parsed_views:
         mode = config.treatment(view.source).normalisation
-        # Where nothing is measured on the image, scopes agree.
+        # All other modes do the same to every view.
         scope = _scope(view) if mode == "per_image" else "panel"
         key = view.source, scope
         if key not in scaled:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,8 @@ from hms_ray.augment.plan import augment_images
 from hms_ray.augment.windows import WindowPlan, augment_windows, check_panels
 from hms_ray.config_augment import AugmentConfig
 from hms_ray.config_input import InputConfig
-from hms_ray.normalise import Constants, fit_global
+from hms_ray.fit import FITS
+from hms_ray.normalise import Constants
 from hms_ray.train.batches import Batch, FoldData, Rows, chunks
 from hms_ray.train.pooled import PooledWindows
 from hms_ray.train.process import Process
@@ -69,29 +70,27 @@ class Images:
             )
 
     def fit(self, rows: Rows, batch_size: int, process: Process) -> None:
-        """Fits global normalisation on all of these rows, for sources that ask for it.
+        """Fits constants on all of these rows, for sources whose normalisation has any.
 
         Rank 0 fits and tells the others, so that all hold the same bits and the
         world size changes nothing.
         """
         for source, pooled in self._pooled.items():
-            if self._config.treatment(source).normalisation != "global":
+            mode, pool = self._config.treatment(source)
+            if mode not in FITS:
                 continue
-            mean_std = torch.zeros(2, dtype=torch.float64, device=process.device)
-            if process.rank == 0:
-                starts = self._data.sources[source].starts[rows]
-                in_file_order = rows[np.argsort(starts, kind="stable")]
-                fitted = fit_global(pooled.stream(chunks(in_file_order, batch_size)))
-                mean_std.copy_(torch.tensor([fitted.mean, fitted.std], dtype=torch.float64))
-            mean, std = process.from_first(mean_std).tolist()
-            self.constants[source] = Constants(mean=mean, std=std)
+            starts = self._data.sources[source].starts[rows]
+            in_file_order = rows[np.argsort(starts, kind="stable")]
+            windows = partial(pooled.stream, chunks(in_file_order, batch_size))
+            n_most = self._data.sources[source].shape[1] // pool[0]
+            self.constants[source] = _of_first(process, partial(FITS[mode], windows), n_most)
 
     def normalisation(self) -> dict[str, dict[str, Any]]:
-        """Source -> ``mode`` and, where fitted, ``mean`` and ``std``; plain data."""
+        """Source -> ``mode`` and, where fitted, ``mean`` and ``std``: numbers or lists."""
         return {
             source: {
                 "mode": self._config.treatment(source).normalisation,
-                **(asdict(self.constants[source]) if source in self.constants else {}),
+                **(self.constants[source].plain() if source in self.constants else {}),
             }
             for source in self._pooled
         }
@@ -146,3 +145,16 @@ class Images:
                 }
             image = join_views(pooled, self._config, self.constants)
             yield image.contiguous(memory_format=torch.channels_last)
+
+
+def _of_first(process: Process, fit: Callable[[], Constants], n_most: int) -> Constants:
+    """Rank 0's constants on every rank; it alone reads rows for them."""
+    # The others do not know how many there are: places left over are NaN.
+    sent = torch.full((2, n_most), torch.nan, dtype=torch.float64, device=process.device)
+    if process.rank == 0:
+        fitted = fit()
+        for row, values in zip(sent, (fitted.mean, fitted.std), strict=True):
+            found = torch.tensor(values, dtype=torch.float64).reshape(-1)
+            row[: len(found)] = found
+    mean, std = (row[~row.isnan()].tolist() for row in process.from_first(sent).cpu())
+    return Constants(*(tuple(row) if len(row) > 1 else row[0] for row in (mean, std)))

@@ -27,7 +27,8 @@ class FoldResult:
         weights: the model's state on the CPU, as kept.
         last_weights: the state after the last step; the very same object as
             ``weights`` where that is what was kept.
-        normalisation: source -> ``mode`` and, where fitted, ``mean`` and ``std``.
+        normalisation: source -> ``mode`` and, where fitted, ``mean`` and ``std``; in
+            ``per_frequency`` these are lists.
         timing: seconds ``total_s``, of which ``prepare_s``, ``train_s`` and
             ``evaluate_s`` (and ``keep_s`` between stages), and ``images_per_s`` of all
             ranks in training; what was spent here, without stages trained before.

@@ -1,7 +1,7 @@
 """What only a CUDA device can show: NCCL, bfloat16, resident and streamed packs."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -9,9 +9,10 @@ import torch
 import torch.distributed as dist
 
 from hms_ray.config import AugmentConfig, CutMixConfig, InputConfig, ModelConfig, Space
+from hms_ray.config_input import Normalisation
+from hms_ray.fit import FITS
 from hms_ray.fold_store import RECORD_FILE, FoldStore
 from hms_ray.local import train_locally
-from hms_ray.normalise import Constants
 from hms_ray.pool import pool_blocks
 from hms_ray.train import windows as windows_module
 from hms_ray.train.loop import Process, resolve_precision, train_fold
@@ -65,7 +66,7 @@ def test_a_pack_is_streamed_where_it_would_fill_the_device(
     assert not open_windows(pack, device).resident
 
 
-@pytest.mark.parametrize("mode", ["none", "per_image", "global"])
+@pytest.mark.parametrize("mode", get_args(Normalisation))
 @pytest.mark.parametrize("pool", [(1, 1), (4, 4)])
 def test_images_are_those_of_the_cpu(
     mode: Any, pool: tuple[int, int], device: torch.device
@@ -73,17 +74,19 @@ def test_images_are_those_of_the_cpu(
     pack: Any = example_pack(3000, window=300, n_frequencies=100)
     pack.values[100:140, 50:300] = np.nan
     config = InputConfig(views=("panels", "statistics"), normalisation=mode, pool=pool)
-    starts, constants = np.array([0, 90, 1500]), {"kaggle": Constants(1.0, 2.0)}
-    on_cpu, on_gpu = (
-        make_image({"kaggle": open_windows(pack, place).windows(starts)}, config, constants)
-        for place in (torch.device("cpu"), device)
-    )
+    starts, images = np.array([0, 90, 1500]), []
+    for place in (torch.device("cpu"), device):
+        windows = open_windows(pack, place).windows(starts)
+        pooled = pool_blocks(windows, pool)
+        constants = {"kaggle": FITS[mode](lambda x=pooled: [x])} if mode in FITS else {}  # type: ignore[misc]
+        images.append(make_image({"kaggle": windows}, config, constants))
+    on_cpu, on_gpu = images
     torch.testing.assert_close(on_gpu.cpu(), on_cpu, rtol=1e-4, atol=1e-4)
-    pooled = [
+    means = [
         pool_blocks(open_windows(pack, place).windows(starts), (4, 4)).cpu()
         for place in (torch.device("cpu"), device)
     ]
-    torch.testing.assert_close(pooled[1], pooled[0], equal_nan=True)
+    torch.testing.assert_close(means[1], means[0], equal_nan=True)
 
 
 @pytest.mark.parametrize("windows", ["resident", "streamed"])

@@ -20,7 +20,7 @@ LAYERS = [
     {"evaluate"},
     {"simulate"},
     {"augment", "normalise", "pool", "model"},
-    {"views"},
+    {"fit", "views"},
     {"train"},
     {"fold_store"},
     {"study_sources"},

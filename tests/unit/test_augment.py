@@ -188,3 +188,10 @@ def test_golden_plan_of_equal_widths_is_as_it_was_and_unequal_ones_are_scaled() 
     assert [swap.donors.tolist() for swap in unequal.swaps] == [
         swap.donors.tolist() for swap in plan("time", (400, 300), (300,), seed=42).swaps
     ]
+
+
+@pytest.mark.parametrize("axis", ["time", "frequency"])
+def test_a_band_that_rounds_to_nothing_cuts_nothing(axis: str) -> None:
+    images = torch.randn(2, 1, 4, 4)
+    swap = Swap(np.array([0, 1]), np.array([1, 0]), ((3, 2), (2, 2)))
+    assert torch.equal(apply_cutmix(images, CutMixPlan(axis, (swap,))), images)

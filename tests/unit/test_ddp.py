@@ -58,6 +58,18 @@ EQUAL: dict[str, Experiment] = {
         batch_size=9,
         augment=AugmentConfig(window_shift_s=40, cutmix=CutMixConfig(probability=1.0)),
     ),
+    "fitted": example_experiment(
+        "test_vit",
+        {
+            "views": ("panels", "eeg panels"),
+            "normalisation": "per_frequency",
+            "pool": (2, 2),
+            "size": (32, 64),
+            "eeg": {"normalisation": "robust"},
+        },
+        precision="float64",
+        batch_size=9,
+    ),
     "stages": example_experiment(
         "test_convnext",
         {"views": ("statistics",), "size": (64, 64), "pool": (1, 2)},

@@ -1,5 +1,6 @@
 """Images of several sources, and pooled windows that are kept or made again."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +10,8 @@ import torch
 
 from hms_ray.config import AugmentConfig, CutMixConfig
 from hms_ray.config_input import InputConfig
+from hms_ray.normalise import Constants
+from hms_ray.pool import pool_blocks
 from hms_ray.train import pooled as pooled_module
 from hms_ray.train.images import Images
 from hms_ray.train.loop import train_fold
@@ -137,6 +140,44 @@ def test_constants_are_fitted_for_each_source_that_asks_for_them() -> None:
     assert set(maker.constants) == {"eeg"}
     assert maker.constants["eeg"].mean == pytest.approx(means.mean(), rel=1e-6)
     assert maker.constants["eeg"].std == pytest.approx(means.std(), rel=1e-6)
+
+
+def test_each_source_may_be_normalised_in_its_own_way() -> None:
+    config = InputConfig.model_validate(
+        {
+            "views": ("panels", "eeg percentiles"),
+            "normalisation": "per_frequency",
+            "pool": (2, 4),
+            "eeg": {"normalisation": "robust"},
+        }
+    )
+    maker = images(config, 10**6)
+    maker.fit(BOTH.train, 12, Process())
+    source = BOTH.sources["kaggle"]
+    rows = np.stack([source.pack.values[s : s + 64] for s in source.starts[BOTH.train]])
+    windows = torch.from_numpy(rows.reshape(-1, 64, 4, 16)).permute(0, 2, 3, 1)
+    means = pool_blocks(windows, (2, 4)).double().numpy()
+    kaggle = maker.constants["kaggle"]
+    np.testing.assert_allclose(kaggle.mean, np.nanmean(means, axis=(0, 1, 3)), rtol=1e-6)
+    np.testing.assert_allclose(kaggle.std, np.nanstd(means, axis=(0, 1, 3)), rtol=1e-6)
+    source = BOTH.sources["eeg"]
+    values = np.stack([source.pack.values[s : s + 20] for s in source.starts[BOTH.train]])
+    assert maker.constants["eeg"].mean == pytest.approx(np.median(values), abs=1e-3)
+    record = json.loads(json.dumps(maker.normalisation()))
+    assert record == maker.normalisation()
+    assert record["kaggle"]["mode"] == "per_frequency"
+    assert record["kaggle"]["mean"] == list(kaggle.mean)  # type: ignore[arg-type]
+    assert set(record["eeg"]) == {"mode", "mean", "std"}
+    (image,) = maker.of([BOTH.valid])
+    again = images(config)
+    again.constants = {
+        name: Constants(
+            *(tuple(v) if isinstance(v, list) else v for v in (part["mean"], part["std"]))
+        )
+        for name, part in record.items()
+    }
+    (same,) = again.of([BOTH.valid])
+    assert torch.equal(image, same)
 
 
 def test_a_source_that_no_view_shows_changes_nothing() -> None:

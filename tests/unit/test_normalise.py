@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from hms_ray.errors import TrainingError
-from hms_ray.normalise import EPSILON, Constants, fit_global, normalise
+from hms_ray.normalise import EPSILON, Constants, normalise
 
 
 @pytest.fixture
@@ -32,6 +31,28 @@ def test_per_image(x: torch.Tensor, scope: str, axes: tuple[int, ...]) -> None:
     assert not out[2].any()
 
 
+def test_per_panel_measures_each_panel_alone_whatever_the_scope(x: torch.Tensor) -> None:
+    expected = normalise(x, "per_image", "panel")
+    for scope in ("panel", "image"):
+        assert torch.equal(normalise(x, "per_panel", scope), expected)
+    assert not torch.allclose(normalise(x, "per_image", "image"), expected)
+
+
+def test_per_panel_erases_how_much_stronger_one_side_is() -> None:
+    x = torch.from_numpy(np.random.default_rng(3).normal(size=(3, 4, 6, 9)))
+    louder = x.clone()
+    louder[:, 1] = 2 * louder[:, 1] + 5
+    torch.testing.assert_close(
+        normalise(louder, "per_panel", "image"),
+        normalise(x, "per_panel", "image"),
+        rtol=1e-5,
+        atol=1e-5,
+    )
+    assert (
+        normalise(louder, "per_image", "image") - normalise(x, "per_image", "image")
+    ).std() > 0.5
+
+
 @pytest.mark.parametrize("scope", ["panel", "image"])
 def test_gaps_of_other_rows_change_nothing_in_a_row(x: torch.Tensor, scope: str) -> None:
     beside = normalise(x, "per_image", scope)
@@ -52,40 +73,33 @@ def test_none_only_fills_gaps(x: torch.Tensor) -> None:
     np.testing.assert_array_equal(normalise(x, "none", "panel"), np.nan_to_num(x.numpy(), nan=0.0))
 
 
-def test_global_uses_the_constants_whatever_the_scope(x: torch.Tensor) -> None:
+@pytest.mark.parametrize("mode", ["global", "robust"])
+def test_one_pair_of_constants_serves_all_pixels_whatever_the_scope(
+    x: torch.Tensor, mode: str
+) -> None:
     constants = Constants(mean=0.7, std=1.9)
     expected = np.nan_to_num((x.numpy() - 0.7) / (1.9 + EPSILON), nan=0.0)
     for scope in ("panel", "image"):
-        out = normalise(x, "global", scope, constants)
+        out = normalise(x, mode, scope, constants)
         np.testing.assert_allclose(out, expected, rtol=1e-12)
-    with pytest.raises(TrainingError, match="global normalisation must be fitted"):
-        normalise(x, "global", "panel")
 
 
-@pytest.mark.parametrize("mode", ["none", "per_image", "global"])
+def test_constants_of_frequencies_are_applied_each_to_its_own(x: torch.Tensor) -> None:
+    mean, std = np.linspace(-1, 2, 6), np.linspace(0.5, 3, 6)
+    constants = Constants(tuple(mean.tolist()), tuple(std.tolist()))
+    expected = (x.numpy() - mean[:, None]) / (std[:, None] + EPSILON)
+    expected = np.nan_to_num(expected, nan=0.0)
+    for scope in ("panel", "image"):
+        out = normalise(x, "per_frequency", scope, constants)
+        np.testing.assert_allclose(out, expected, rtol=1e-12)
+        single = normalise(x.float(), "per_frequency", scope, constants)
+        np.testing.assert_allclose(single, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["none", "per_image", "per_panel", "global", "robust"])
 def test_input_is_left_as_it_is_and_the_dtype_kept(x: torch.Tensor, mode: str) -> None:
     for values in (x, x.float()):
         before = values.clone()
         out = normalise(values, mode, "panel", Constants(0.0, 1.0))
         assert out.dtype == values.dtype
         torch.testing.assert_close(values, before, equal_nan=True)
-
-
-def test_global_constants_pool_all_finite_pixels(x: torch.Tensor) -> None:
-    fitted = fit_global(iter([x[:2], x[2:3], x[3:]]))
-    assert fitted.mean == pytest.approx(np.nanmean(x.numpy()), rel=1e-12)
-    assert fitted.std == pytest.approx(np.nanstd(x.numpy()), rel=1e-12)
-    assert fit_global([x[:2], x[2:3], x[3:]]) == fitted
-
-
-def test_global_constants_of_half_precision_are_summed_in_double() -> None:
-    values = np.full(3_000_000, 7.0, dtype=np.float16)
-    values[::2] = 7.5
-    fitted = fit_global([torch.from_numpy(values)])
-    assert fitted.mean == pytest.approx(7.25, abs=1e-12)
-    assert fitted.std == pytest.approx(0.25, abs=1e-7)
-
-
-def test_rows_without_recorded_power_are_refused() -> None:
-    with pytest.raises(TrainingError, match="recorded power, got no finite pixel"):
-        fit_global([torch.full((2, 4, 3, 3), float("nan"))])

@@ -1,0 +1,149 @@
+"""Constants of a fold against plain numpy, NaN included."""
+
+import numpy as np
+import pytest
+import torch
+
+from hms_ray.fit import N_BINS, NORMAL_IQR, fit_global, fit_per_frequency, fit_robust
+from hms_ray.normalise import Constants, normalise
+from hms_ray.pool import pool_blocks
+
+
+@pytest.fixture
+def x() -> torch.Tensor:
+    """(5, 4, 6, 9), steeper towards low frequencies."""
+    values = np.random.default_rng(0).normal(1.0, 2.0, size=(5, 4, 6, 9))
+    values += np.linspace(3, 0, 6)[:, None]
+    values[0, 1, :3] = np.nan
+    values[1, 2] = np.nan
+    values[2] = np.nan
+    values[3, :, 5] = np.nan
+    return torch.from_numpy(values)
+
+
+def parts(x: torch.Tensor) -> list[torch.Tensor]:
+    return [x[:2], x[2:3], x[3:]]
+
+
+def test_global_constants_pool_all_finite_pixels(x: torch.Tensor) -> None:
+    fitted = fit_global(lambda: parts(x))
+    assert fitted.mean == pytest.approx(np.nanmean(x.numpy()), rel=1e-12)
+    assert fitted.std == pytest.approx(np.nanstd(x.numpy()), rel=1e-12)
+    assert fit_global(lambda: iter(parts(x))) == fitted
+
+
+def test_global_constants_of_half_precision_are_summed_in_double() -> None:
+    values = np.full(3_000_000, 7.0, dtype=np.float16)
+    values[::2] = 7.5
+    fitted = fit_global(lambda: [torch.from_numpy(values)])
+    assert fitted.mean == pytest.approx(7.25, abs=1e-12)
+    assert fitted.std == pytest.approx(0.25, abs=1e-7)
+
+
+def test_constants_of_a_frequency_pool_its_panels_and_times(x: torch.Tensor) -> None:
+    fitted = fit_per_frequency(lambda: parts(x))
+    np.testing.assert_allclose(fitted.mean, np.nanmean(x.numpy(), axis=(0, 1, 3)), rtol=1e-12)
+    np.testing.assert_allclose(fitted.std, np.nanstd(x.numpy(), axis=(0, 1, 3)), rtol=1e-12)
+
+
+def test_normalising_by_frequency_flattens_the_slope_and_keeps_amplitude(x: torch.Tensor) -> None:
+    z = normalise(x, "per_frequency", "panel", fit_per_frequency(lambda: parts(x))).numpy()
+    z[np.isnan(x.numpy())] = np.nan
+    np.testing.assert_allclose(np.nanmean(z, axis=(0, 1, 3)), 0, atol=1e-12)
+    np.testing.assert_allclose(np.nanstd(z, axis=(0, 1, 3)), 1, rtol=1e-5)
+    louder = normalise(x + 2.0, "per_frequency", "panel", fit_per_frequency(lambda: parts(x)))
+    assert (louder.numpy() - z)[~np.isnan(z)].min() > 0.5
+
+
+def test_a_frequency_that_never_changes_or_never_was_takes_the_others_constants(
+    x: torch.Tensor,
+) -> None:
+    x[:, :, 1] = 0.7 + 0 * x[:, :, 1]
+    x[:, :, 4] = torch.nan
+    fitted = fit_per_frequency(lambda: parts(x))
+    values = x.numpy()
+    assert isinstance(fitted.mean, tuple)
+    assert isinstance(fitted.std, tuple)
+    assert fitted.mean[1] == pytest.approx(0.7, rel=1e-14)
+    assert fitted.mean[4] == pytest.approx(np.nanmean(values), rel=1e-12)
+    for frequency in (1, 4):
+        assert fitted.std[frequency] == pytest.approx(np.nanstd(values), rel=1e-12)
+    np.testing.assert_allclose(fitted.std[0], np.nanstd(values[:, :, 0]), rtol=1e-12)
+    z = normalise(torch.full((1, 4, 6, 9), 2.0), "per_frequency", "panel", fitted)
+    assert z.abs().max() < 10
+
+
+def test_where_nothing_ever_changes_nothing_blows_up() -> None:
+    even = torch.full((3, 4, 2, 5), 0.1)
+    for fitted in (fit_per_frequency(lambda: [even, even]), fit_robust(lambda: [even, even])):
+        np.testing.assert_allclose(fitted.mean, np.float32(0.1), rtol=1e-14)
+        np.testing.assert_array_equal(fitted.std, np.ones_like(fitted.std))
+
+
+def test_a_signal_has_one_frequency_which_is_all_there_is(x: torch.Tensor) -> None:
+    signals = x.reshape(5, 4, 1, 54)
+    together, alone = (fit(lambda: [signals]) for fit in (fit_global, fit_per_frequency))
+    np.testing.assert_allclose(alone.mean, [together.mean], rtol=1e-12)
+    np.testing.assert_allclose(alone.std, [together.std], rtol=1e-12)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 10, 1001])
+def test_quartiles_are_those_between_ranks(n: int) -> None:
+    values = np.random.default_rng(n).gamma(2.0, 3.0, size=n)
+    batch = torch.from_numpy(np.append(values, [np.nan, np.nan])).reshape(1, 1, 1, -1)
+    fitted = fit_robust(lambda: [batch])
+    step = np.ptp(values) / N_BINS
+    first, median, third = np.percentile(values, [25, 50, 75])
+    assert fitted.mean == pytest.approx(median, abs=0.5001 * step)
+    expected = (third - first) / NORMAL_IQR if n > 1 else 1.0
+    assert fitted.std == pytest.approx(expected, abs=1.0001 * step / NORMAL_IQR)
+
+
+def test_robust_constants_of_a_normal_sample_are_its_mean_and_deviation() -> None:
+    values = torch.from_numpy(np.random.default_rng(1).normal(1.5, 2.5, (20, 4, 10, 100)))
+    fitted = fit_robust(lambda: values.split(7))
+    assert fitted.mean == pytest.approx(1.5, abs=0.03)
+    assert fitted.std == pytest.approx(2.5, abs=0.03)
+
+
+def test_outliers_move_the_deviation_and_hardly_the_quartiles() -> None:
+    values = np.random.default_rng(1).normal(1.5, 2.5, (20, 4, 10, 100))
+    values[0, :, :, :20] = 60.0
+    x = torch.from_numpy(values)
+    robust, usual = fit_robust(lambda: [x]), fit_global(lambda: [x])
+    assert robust.std == pytest.approx(2.5, abs=0.1)
+    assert usual.std > 6.0  # type: ignore[operator]
+
+
+def test_robust_constants_do_not_depend_on_batches_at_all(x: torch.Tensor) -> None:
+    once = fit_robust(lambda: [x])
+    for batches in (x.split(1), x.split(2), x.flip(0).split(3)):
+        assert fit_robust(lambda parts=batches: parts) == once  # type: ignore[misc]
+
+
+def test_where_most_pixels_are_one_value_their_deviation_stands_in() -> None:
+    values = torch.full((2, 4, 5, 10), -4.0, dtype=torch.float64)
+    values[0, 0] = 3.0
+    fitted = fit_robust(lambda: [values])
+    assert fitted.mean == pytest.approx(-4.0, abs=7 / N_BINS)
+    assert fitted.std == pytest.approx(values.numpy().std(), rel=1e-12)
+
+
+@pytest.mark.parametrize("pool", [(1, 1), (2, 3), (6, 9)])
+def test_pooled_windows_are_what_is_fitted(x: torch.Tensor, pool: tuple[int, int]) -> None:
+    blocks = x.numpy().reshape(5, 4, 6 // pool[0], pool[0], 9 // pool[1], pool[1])
+    recorded = ~np.isnan(blocks)
+    with np.errstate(invalid="ignore"):
+        means = np.nansum(blocks, axis=(3, 5)) / recorded.sum(axis=(3, 5))
+    pooled = pool_blocks(x, pool, torch.float64)
+    by_frequency = fit_per_frequency(lambda: [pooled])
+    np.testing.assert_allclose(by_frequency.mean, np.nanmean(means, axis=(0, 1, 3)), rtol=1e-12)
+    np.testing.assert_allclose(by_frequency.std, np.nanstd(means, axis=(0, 1, 3)), rtol=1e-10)
+    step = np.nanmax(means) - np.nanmin(means)
+    step /= N_BINS
+    assert fit_robust(lambda: [pooled]).mean == pytest.approx(np.nanmedian(means), abs=step)
+
+
+def test_constants_as_json_holds_them() -> None:
+    assert Constants(1.0, 2.0).plain() == {"mean": 1.0, "std": 2.0}
+    assert Constants((1.0, 3.0), (2.0, 4.0)).plain() == {"mean": [1.0, 3.0], "std": [2.0, 4.0]}
