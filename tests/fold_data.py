@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from hms_ray.config import Experiment, InputConfig, ModelConfig, StageConfig, TrainingConfig
+from hms_ray.signal.recipes import MEL_PANELS, RawRecipe, layout_of
 from hms_ray.train.batches import FoldData, SourceRows
 
 PANELS = ("LL", "RL", "LP", "RP")
@@ -21,9 +22,15 @@ class ExamplePack:
     panels: tuple[str, ...] = PANELS
 
 
-def example_pack(n_positions: int, window: int = 64, n_frequencies: int = 16) -> ExamplePack:
-    values = np.random.default_rng(5).normal(1.0, 2.0, size=(n_positions, 4 * n_frequencies))
-    return ExamplePack(values.astype(np.float16), window, n_frequencies)
+def example_pack(
+    n_positions: int,
+    window: int = 64,
+    n_frequencies: int = 16,
+    panels: tuple[str, ...] = PANELS,
+) -> ExamplePack:
+    size = (n_positions, len(panels) * n_frequencies)
+    values = np.random.default_rng(5).normal(1.0, 2.0, size=size)
+    return ExamplePack(values.astype(np.float16), window, n_frequencies, panels)
 
 
 def example_fold(n_train: int = 45, n_valid: int = 13, gaps: bool = True, **pack: int) -> FoldData:
@@ -65,6 +72,17 @@ def two_sources(data: FoldData | None = None) -> FoldData:
     starts = 20 * np.random.default_rng(8).permutation(n).astype(np.int64)
     eeg = SourceRows(pack, starts)  # type: ignore[arg-type]
     return replace(data, sources={**data.sources, "eeg": eeg})
+
+
+def three_sources(data: FoldData | None = None) -> FoldData:
+    """``two_sources`` with panels in mel order, and signals beside, windows of 18 x 1 x 40."""
+    data = two_sources(data)
+    n = len(data.targets)
+    eeg = data.sources["eeg"]
+    named = SourceRows(replace(eeg.pack, panels=MEL_PANELS), eeg.starts)  # type: ignore[type-var]
+    pack = example_pack(40 * n, 40, 1, layout_of(RawRecipe()).panels)
+    raw = SourceRows(pack, 40 * np.arange(n, dtype=np.int64))  # type: ignore[arg-type]
+    return replace(data, sources={**data.sources, "eeg": named, "raw": raw})
 
 
 def example_experiment(

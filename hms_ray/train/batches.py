@@ -1,8 +1,8 @@
 """What a fold is trained on, and in which batches.
 
-The batches of an epoch are drawn for the whole group, CutMix partners included,
-before each rank takes its slice: so the same images are trained whatever the
-number of ranks, and a restart repeats the same draws.
+The batches of an epoch are drawn for the whole group, augmentation included, before
+each rank takes its slice: so the same images are trained whatever the number of ranks,
+and a restart repeats the same draws.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from hms_ray.augment import CutMixPlan, plan_cutmix
+from hms_ray.augment.draws import KINDS
+from hms_ray.augment.plan import Plan, draw_plan
 from hms_ray.competition.schema import N_CLASSES
 from hms_ray.config import ResolvedStage, TrainingConfig
 from hms_ray.errors import TrainingError
@@ -108,16 +109,19 @@ class Batch:
 
     Attributes:
         rows: (b,) own rows, positions into the study's rows.
-        needed: ``rows`` and after them the further rows that give CutMix bands.
-        weights: (b,) weights of own rows in the loss.
-        cutmix: in terms of positions in ``needed``.
+        needed: rows whose windows own images are made of: ``rows`` and after them those
+            that give CutMix bands or are mixed in, or the members of mosaics.
+        targets: (b, 6) targets of own images.
+        weights: (b,) weights of own images in the loss.
+        plan: augmentation, in terms of positions in ``needed``.
         n_global: rows of the whole batch.
     """
 
     rows: Rows
     needed: Rows
+    targets: NDArray[np.float64]
     weights: NDArray[np.float64]
-    cutmix: CutMixPlan | None
+    plan: Plan
     n_global: int
 
 
@@ -154,19 +158,20 @@ def plan_epoch(
         data: the fold.
         rows: the stage's rows.
         training: batch size, seed and whether weights are normalised.
-        stage: loss and CutMix.
+        stage: loss and augmentation.
         image: (height, width) of the images and the widths of their views.
         address: (fold, number of the stage, number of the epoch).
         process: rank and world size.
 
     Raises:
         TrainingError: where a batch has fewer rows than there are ranks.
+        ConfigError: where mosaics are asked for of images that are too narrow.
     """
-    order, cuts = (
-        np.random.default_rng(seed_sequence(training.seed, *address, purpose))
-        for purpose in ("order", "cutmix")
-    )
-    weights = row_weights(stage.loss, data.total_votes)
+    order = np.random.default_rng(seed_sequence(training.seed, *address, "order"))
+    draws = {
+        kind: np.random.default_rng(seed_sequence(training.seed, *address, kind)) for kind in KINDS
+    }
+    all_weights = row_weights(stage.loss, data.total_votes)
     batches = []
     for places in split_epoch(len(rows), training.batch_size, order):
         batch = rows[places]
@@ -177,20 +182,19 @@ def plan_epoch(
                 where=f"stage {stage.name}",
                 fix="Use fewer workers, a larger training.batch_size or more rows.",
             )
-        plan = None
-        if stage.augment.cutmix is not None:
-            plan = plan_cutmix(data.targets[batch], *image, stage.augment.cutmix, cuts)
-        scale = weights[batch].mean() if training.normalise_weights else 1.0
+        targets, weights = data.targets[batch], all_weights[batch]
+        if training.normalise_weights:
+            weights = weights / weights.mean()
+        plan = draw_plan(stage.augment, targets, image, address[2], draws)
         own = process.share(np.arange(len(batch)))
-        needed = own
-        if plan is not None:
-            needed, plan = plan.part(own)
+        needed, part = plan.part(own)
         batches.append(
             Batch(
                 rows=batch[own],
                 needed=batch[needed],
-                weights=weights[batch[own]] / scale,
-                cutmix=plan,
+                targets=plan.targets(targets)[own],
+                weights=plan.weights(weights)[own],
+                plan=part,
                 n_global=len(batch),
             )
         )

@@ -10,7 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hms_ray.augment import apply_cutmix
+from hms_ray.augment.mosaic import mosaic_spans
+from hms_ray.augment.plan import augment_images
+from hms_ray.augment.windows import WindowPlan, augment_windows, check_panels
+from hms_ray.config_augment import AugmentConfig
 from hms_ray.config_input import InputConfig
 from hms_ray.normalise import Constants, fit_global
 from hms_ray.train.batches import Batch, FoldData, Rows, chunks
@@ -46,6 +49,9 @@ class Images:
         self.constants: dict[str, Constants] = {}
         self._config, self._data = config, data
         self._used = tuple(dict.fromkeys(view.source for view in config.parsed_views))
+        self._panels: dict[str, tuple[str, ...]] = {
+            source: data.sources[source].pack.panels for source in self._used
+        }
         self._pooled = {}
         for source in self._used:
             pool = config.treatment(source).pool
@@ -87,19 +93,38 @@ class Images:
             for source in self._pooled
         }
 
+    def check_augment(self, config: AugmentConfig) -> None:
+        """Refuses an augmentation that these images do not allow.
+
+        Raises:
+            ConfigError: where panels have no counterpart, a chain has no panel or a view
+                has too few columns for a mosaic.
+        """
+        check_panels(config, self._panels)
+        if config.mosaic is not None:
+            mosaic_spans(self.size[1], self.widths)
+
     def of(self, batches: Sequence[Rows]) -> Iterator[Tensor]:
         """(B, 1, H, W) images of one batch of rows after another."""
-        streams = [pooled.stream(batches) for pooled in self._pooled.values()]
-        for windows in zip(*streams, strict=True):
-            pooled = dict(zip(self._pooled, windows, strict=True))
-            image = join_views(pooled, self._config, self.constants)
-            yield image.contiguous(memory_format=torch.channels_last)
+        return self._made(batches, [None] * len(batches))
 
     def of_training(self, batches: Sequence[Batch]) -> Iterator[Tensor]:
-        """(b, 1, H, W) images of one rank's own rows, CutMix applied."""
-        made = self.of([batch.needed for batch in batches])
+        """(b, 1, H, W) augmented images of one rank's own rows."""
+        plans = [batch.plan.windows for batch in batches]
+        made = self._made([batch.needed for batch in batches], plans)
         for batch, image in zip(batches, made, strict=True):
-            if batch.cutmix is None:
-                yield image
-            else:
-                yield apply_cutmix(image, batch.cutmix, len(batch.rows))
+            yield augment_images(image, batch.plan, len(batch.rows))
+
+    def _made(
+        self, batches: Sequence[Rows], plans: Sequence[WindowPlan | None]
+    ) -> Iterator[Tensor]:
+        streams = [pooled.stream(batches) for pooled in self._pooled.values()]
+        for plan, windows in zip(plans, zip(*streams, strict=True), strict=True):
+            pooled = dict(zip(self._pooled, windows, strict=True))
+            if plan is not None:
+                pooled = {
+                    source: augment_windows(values, plan, self._panels[source], source)
+                    for source, values in pooled.items()
+                }
+            image = join_views(pooled, self._config, self.constants)
+            yield image.contiguous(memory_format=torch.channels_last)

@@ -84,7 +84,8 @@ def train_fold(experiment: Experiment, data: FoldData, fold: int, process: Proce
     Raises:
         TrainingError: where a stage has no rows, a batch fewer rows than there are
             ranks, or a loss or a prediction is not finite (on all ranks at once).
-        ConfigError: where a pool does not divide its pack's windows.
+        ConfigError: where a pool does not divide its pack's windows, or its panels or
+            the images do not allow an augmentation.
         ModelError: where the model or its weights cannot be made.
     """
     training, device = experiment.training, process.device
@@ -100,6 +101,8 @@ def train_fold(experiment: Experiment, data: FoldData, fold: int, process: Proce
     packs = {source: data.sources[source].pack for source in used_sources(experiment.input)}
     windows = open_sources(packs, device, process.windows)
     images = Images(data, windows, experiment.input, storage_dtype(precision), kept_bytes(device))
+    for stage, _ in stages:
+        images.check_augment(stage.augment)
     n_total = sum(stage.epochs * -(-len(rows) // training.batch_size) for stage, rows in stages)
     done = 0
     with own_torch_generator(device):
@@ -115,7 +118,7 @@ def train_fold(experiment: Experiment, data: FoldData, fold: int, process: Proce
             n_batches = -(-len(rows) // training.batch_size)
             optimiser = make_optimiser(model, training, stage)
             schedule = make_schedule(optimiser, training, stage, stage.epochs * n_batches)
-            step = Step(network, data, process, precision, optimiser, schedule)
+            step = Step(network, process, precision, optimiser, schedule)
             for epoch in range(stage.epochs):
                 batches = plan_epoch(
                     data,

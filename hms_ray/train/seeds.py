@@ -10,7 +10,9 @@ from typing import Literal
 import numpy as np
 import torch
 
-Purpose = Literal["model", "order", "cutmix", "dropout"]
+from hms_ray.augment.draws import Kind
+
+Purpose = Literal["model", "order", "dropout"] | Kind
 
 
 def seed_sequence(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from hms_ray.train.batches import Batch, FoldData
+from hms_ray.train.batches import Batch
 from hms_ray.train.losses import weighted_kl
 from hms_ray.train.process import Process
 from hms_ray.train.score import Precision, autocast, storage_dtype
@@ -16,7 +16,6 @@ class Step:
 
     Args:
         network: the model as it is trained, wrapped where there are several ranks.
-        data: the fold.
         process: this rank.
         precision: of the forward pass.
         optimiser: stepped once a batch.
@@ -26,13 +25,12 @@ class Step:
     def __init__(
         self,
         network: nn.Module,
-        data: FoldData,
         process: Process,
         precision: Precision,
         optimiser: torch.optim.Optimizer,
         schedule: torch.optim.lr_scheduler.LRScheduler,
     ) -> None:
-        self.network, self.data, self.process = network, data, process
+        self.network, self.process = network, process
         self.precision, self.optimiser, self.schedule = precision, optimiser, schedule
         self.learning_rate = float("nan")
         self.dtype = storage_dtype(precision)
@@ -41,7 +39,7 @@ class Step:
         """Trains on own rows.
 
         Args:
-            batch: this rank's part of the global batch.
+            batch: this rank's part of the global batch, targets and weights included.
             image: (b, 1, H, W) of its own rows.
 
         Returns:
@@ -49,7 +47,7 @@ class Step:
             the shares of all ranks add up to it.
         """
         device = self.process.device
-        targets = torch.from_numpy(self.data.targets[batch.rows]).to(device, self.dtype)
+        targets = torch.from_numpy(batch.targets).to(device, self.dtype)
         weights = torch.from_numpy(batch.weights).to(device, self.dtype)
         with autocast(self.precision, device):
             logits = self.network(image)

@@ -9,7 +9,7 @@ import time
 import numpy as np
 import torch
 
-from hms_ray.augment import apply_cutmix, plan_cutmix
+from hms_ray.augment.cutmix import apply_cutmix, plan_cutmix
 from hms_ray.config import CutMixConfig, InputConfig
 from hms_ray.normalise import Constants
 from hms_ray.train.windows import open_windows

@@ -84,7 +84,7 @@ class Race:
         self.model = self.model.to(memory_format=torch.channels_last)
         self.optimiser = make_optimiser(self.model, training, self.stage)
         schedule = make_schedule(self.optimiser, training, self.stage, 10**6)
-        self.step = Step(self.model, data, self.process, "float32", self.optimiser, schedule)
+        self.step = Step(self.model, self.process, "float32", self.optimiser, schedule)
         self.fixed = next(iter(self.images.of([data.train[:BATCH]])))
         self.targets = torch.from_numpy(data.targets[:BATCH]).float()
         self.epoch = 0

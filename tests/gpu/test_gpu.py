@@ -18,6 +18,7 @@ from hms_ray.train.loop import Process, resolve_precision, train_fold
 from hms_ray.train.score import has_bfloat16
 from hms_ray.train.windows import Resident, Streamed, open_windows
 from hms_ray.views import make_image
+from tests.augmentations import TOGETHER
 from tests.competition_folder import write_competition_folder
 from tests.fold_data import example_experiment, example_fold, example_pack
 
@@ -107,13 +108,11 @@ def test_a_fold_in_bfloat16(windows: Any, device: torch.device) -> None:
     )
 
 
-def test_float64_on_the_gpu_is_float64_on_the_cpu(device: torch.device) -> None:
-    experiment = example_experiment(
-        "test_vit",
-        precision="float64",
-        epochs=2,
-        augment=AugmentConfig(cutmix=CutMixConfig(probability=1.0)),
-    )
+@pytest.mark.parametrize("augment", [AugmentConfig(cutmix=CutMixConfig(probability=1.0)), TOGETHER])
+def test_float64_on_the_gpu_is_float64_on_the_cpu(
+    augment: AugmentConfig, device: torch.device
+) -> None:
+    experiment = example_experiment("test_vit", precision="float64", epochs=2, augment=augment)
     cpu = train_fold(experiment, DATA, 0, Process())
     gpu = train_fold(experiment, DATA, 0, Process(device=device))
     np.testing.assert_allclose(gpu.probabilities, cpu.probabilities, rtol=0, atol=1e-6)

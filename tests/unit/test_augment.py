@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hms_ray.augment import CutMixPlan, Swap, apply_cutmix, plan_cutmix
+from hms_ray.augment.cutmix import CutMixPlan, Swap, apply_cutmix, plan_cutmix
 from hms_ray.config import CutMixConfig
 
 ALWAYS = {axis: CutMixConfig(probability=1.0, axis=axis) for axis in ("time", "frequency")}

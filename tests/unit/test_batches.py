@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hms_ray.augment import apply_cutmix, plan_cutmix
+from hms_ray.augment.cutmix import apply_cutmix, plan_cutmix
 from hms_ray.config import AugmentConfig, CutMixConfig, InputConfig, TrainingConfig
 from hms_ray.errors import TrainingError
 from hms_ray.train.batches import Batch, FoldData, plan_epoch, split_epoch

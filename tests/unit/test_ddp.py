@@ -12,10 +12,11 @@ import torch.multiprocessing as mp
 from hms_ray.config import AugmentConfig, CutMixConfig, Experiment, StageConfig
 from hms_ray.errors import TrainingError
 from hms_ray.train.loop import Process, train_fold
-from tests.fold_data import example_experiment, example_fold, two_sources
+from tests.augmentations import TOGETHER
+from tests.fold_data import example_experiment, example_fold, three_sources
 
 # Odd numbers of rows everywhere, so that slices are unequal.
-DATA = two_sources(example_fold(n_train=41, n_valid=13))
+DATA = three_sources(example_fold(n_train=41, n_valid=13))
 
 STAGES = (
     StageConfig(name="noisy", rows="below_threshold", epochs=1),
@@ -51,6 +52,20 @@ EQUAL: dict[str, Experiment] = {
         stages=STAGES,
         stage_threshold=8,
         augment=AugmentConfig(cutmix=CutMixConfig(probability=1.0, axis="frequency")),
+    ),
+    "augmented": example_experiment(
+        "test_vit",
+        {
+            "views": ("panels", "eeg percentiles", "raw signals"),
+            "pool": (2, 2),
+            "size": (32, 48),
+            "raw": {"normalisation": "per_image", "rows": 2},
+        },
+        epochs=2,
+        precision="float64",
+        batch_size=7,
+        loss="kl_capped_votes",
+        augment=TOGETHER,
     ),
 }
 BATCH_STATISTICS = example_experiment("test_efficientnet", epochs=2)

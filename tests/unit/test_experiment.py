@@ -119,19 +119,25 @@ def test_keys_depend_on_what_changes_results(
     assert (before == after) is same
 
 
-CUTMIX = {"probability": 0.4, "axis": "time"}
+AUGMENT = {
+    "cutmix": {"probability": 0.4, "axis": "time"},
+    "mosaic": {"probability": 1.0, "epochs": 3},
+    "mixup": {"probability": 0.5, "alpha": 0.2},
+    "time_mask": {"probability": 0.5, "largest": 0.2, "n_masks": 1},
+    "frequency_mask": {"probability": 0.5, "largest": 0.2, "n_masks": 1},
+}
 EVERYTHING = Experiment.model_validate(
     {
         "input": {"views": ["kaggle panels", "eeg panels", "raw signals"]},
         "training": {
-            "augment": {"cutmix": CUTMIX},
+            "augment": AUGMENT,
             "unanimous_from": 4,
             "stages": [
                 {
                     "rows": "below_threshold",
                     "loss": "kl_log_votes",
                     "learning_rate": 0.01,
-                    "augment": {"cutmix": CUTMIX},
+                    "augment": AUGMENT,
                 },
                 {},
             ],

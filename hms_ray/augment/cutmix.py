@@ -1,8 +1,4 @@
-"""Augmentations as pure functions: a plan is drawn first, then applied.
-
-A plan speaks of places in the global batch, so that every rank of a group can
-draw the same plan and apply its own part of it.
-"""
+"""CutMix among rows that share a class."""
 
 from __future__ import annotations
 
@@ -15,11 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hms_ray.augment.places import Band, Places, own_first, positions, scaled_inwards
 from hms_ray.config_augment import CutMixConfig
-
-Places = NDArray[np.int64]
-Band = tuple[int, int]
-"""First and one past the last image row or column."""
 
 CLASS_SHARE: Final = 0.5
 """Target share from which a row belongs to a class (published)."""
@@ -70,16 +63,13 @@ class CutMixPlan:
             after them, and the plan in terms of positions in that list.
         """
         donors = [swap.donors[np.isin(swap.rows, own)] for swap in self.swaps]
-        further = np.setdiff1d(np.concatenate([own[:0], *donors]), own)
-        needed = np.concatenate([own, further])
-        position = {int(place): index for index, place in enumerate(needed)}
+        needed = own_first(own, np.concatenate([own[:0], *donors]))
         swaps = []
         for swap in self.swaps:
             mine = np.isin(swap.rows, own)
             if mine.any():
-                rows = np.array([position[int(row)] for row in swap.rows[mine]], dtype=np.int64)
-                taken = np.array([position[int(row)] for row in swap.donors[mine]], dtype=np.int64)
-                swaps.append(Swap(rows, taken, swap.bands))
+                rows = positions(swap.rows[mine], needed)
+                swaps.append(Swap(rows, positions(swap.donors[mine], needed), swap.bands))
         return needed, CutMixPlan(self.axis, tuple(swaps))
 
 
@@ -157,17 +147,12 @@ def _bands(
         full = VIEW_WIDTH * sum(widths)
         before = [VIEW_WIDTH * sum(widths[:view]) for view in range(len(widths))]
         return tuple(
-            _scaled(left + start * width, left + stop * width, size[1], full)
+            scaled_inwards(left + start * width, left + stop * width, size[1], full)
             for left, width in zip(before, widths, strict=True)
         )
     bands = [(start, stop)]
     if len(widths) > 1:
         bands.append((SECOND_VIEW_ROW + start, min(SECOND_VIEW_ROW + stop, IMAGE_HEIGHT)))
     return tuple(
-        _scaled(first, last, size[0], IMAGE_HEIGHT) for first, last in bands if first < last
+        scaled_inwards(first, last, size[0], IMAGE_HEIGHT) for first, last in bands if first < last
     )
-
-
-def _scaled(first: int, stop: int, length: int, full: int) -> Band:
-    # Whole numbers, rounded inwards: a band that ends before the centre still does.
-    return -(-first * length // full), stop * length // full

@@ -1,0 +1,33 @@
+"""Every augmentation alone, as strong as it gets, and all of them together."""
+
+from hms_ray.config_augment import (
+    AugmentConfig,
+    CutMixConfig,
+    MaskConfig,
+    MixupConfig,
+    MosaicConfig,
+)
+
+MASK = MaskConfig(probability=1.0, largest=0.45, n_masks=2)
+EACH = {
+    "cutmix": AugmentConfig(cutmix=CutMixConfig(probability=1.0)),
+    "mosaic": AugmentConfig(mosaic=MosaicConfig()),
+    "mixup": AugmentConfig(mixup=MixupConfig(alpha=1.0)),
+    "time_mask": AugmentConfig(time_mask=MASK),
+    "frequency_mask": AugmentConfig(frequency_mask=MASK),
+    "hemisphere_flip": AugmentConfig(hemisphere_flip=1.0),
+    "time_flip": AugmentConfig(time_flip=1.0),
+    "channel_drop": AugmentConfig(channel_drop=1.0),
+}
+"""By field of the configuration."""
+TOGETHER = AugmentConfig(
+    cutmix=CutMixConfig(probability=0.7),
+    mosaic=MosaicConfig(probability=0.5, epochs=1),
+    mixup=MixupConfig(probability=0.7, alpha=0.4),
+    time_mask=MaskConfig(),
+    frequency_mask=MaskConfig(n_masks=2),
+    hemisphere_flip=0.5,
+    time_flip=0.5,
+    channel_drop=0.3,
+)
+"""Mosaics and other batches in the first epoch, no mosaics later."""

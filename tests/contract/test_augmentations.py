@@ -1,0 +1,142 @@
+"""What every augmentation keeps: shapes, dtypes, draws, gradients, distributions."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from hms_ray.augment.draws import KINDS
+from hms_ray.augment.plan import augment_images, draw_plan
+from hms_ray.augment.windows import augment_windows
+from hms_ray.config import TrainingConfig
+from hms_ray.config_augment import AugmentConfig
+from hms_ray.config_input import InputConfig
+from hms_ray.train.batches import Batch, plan_epoch
+from hms_ray.train.images import Images
+from hms_ray.train.losses import weighted_kl
+from hms_ray.train.process import Process
+from hms_ray.train.windows import open_sources
+from hms_ray.views import join_views
+from tests.augmentations import EACH, TOGETHER
+from tests.fold_data import three_sources
+
+DATA = three_sources()
+CASES = {**EACH, "together": TOGETHER}
+ELSEWHERE = {"window_shift_s"}
+"""Moves where a window starts, before there is one: nothing that these tests see."""
+INPUTS = {
+    "one view": InputConfig(),
+    "three sources": InputConfig.model_validate(
+        {"views": ("panels", "eeg percentiles", "raw signals"), "pool": (2, 2), "size": (40, 75)}
+    ),
+}
+every_case = pytest.mark.parametrize("name", list(CASES))
+every_input = pytest.mark.parametrize("inputs", list(INPUTS))
+
+
+def maker(inputs: str, dtype: torch.dtype = torch.float32) -> Images:
+    packs = {name: rows.pack for name, rows in DATA.sources.items()}
+    windows = open_sources(packs, torch.device("cpu"))
+    return Images(DATA, windows, INPUTS[inputs], dtype)
+
+
+def planned(images: Images, name: str, seed: int = 0, epoch: int = 0) -> list[Batch]:
+    training = TrainingConfig(batch_size=15, seed=seed, augment=CASES[name], loss="kl_log_votes")
+    (stage,) = training.resolved_stages()
+    shape, address = (images.size, images.widths), (0, 0, epoch)
+    return plan_epoch(DATA, DATA.train, training, stage, shape, address, Process())
+
+
+def test_every_augmentation_is_here() -> None:
+    assert set(EACH) == set(AugmentConfig.model_fields) - ELSEWHERE
+    assert set(EACH) == set(KINDS)
+
+
+@every_case
+@every_input
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_shapes_dtypes_and_numbers(name: str, inputs: str, dtype: torch.dtype) -> None:
+    images = maker(inputs, dtype)
+    batches = planned(images, name)
+    for batch, image in zip(batches, images.of_training(batches), strict=True):
+        assert image.shape == (len(batch.rows), 1, *images.size)
+        assert image.dtype == dtype
+        assert image.isfinite().all()
+        assert image.is_contiguous()
+
+
+@every_case
+def test_targets_stay_distributions_and_weights_positive(name: str) -> None:
+    for epoch in range(2):
+        for batch in planned(maker("one view"), name, epoch=epoch):
+            assert batch.targets.shape == (len(batch.rows), 6)
+            assert batch.targets.dtype == np.float64
+            assert (batch.targets >= 0).all()
+            np.testing.assert_allclose(batch.targets.sum(1), 1.0, rtol=0, atol=1e-12)
+            assert batch.weights.shape == (len(batch.rows),)
+            assert (batch.weights > 0).all()
+
+
+@every_case
+@every_input
+def test_the_generator_decides_everything(name: str, inputs: str) -> None:
+    images = maker(inputs)
+    torch.manual_seed(1)
+    first = list(images.of_training(planned(images, name)))
+    torch.manual_seed(2)
+    again = list(images.of_training(planned(images, name)))
+    assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
+    plain = list(images.of([batch.rows for batch in planned(images, name)]))
+    assert any(not torch.equal(one, other) for one, other in zip(first, plain, strict=True))
+
+
+@every_case
+@every_input
+def test_rows_themselves_are_not_changed(name: str, inputs: str) -> None:
+    """What is evaluated after training on augmented rows is what it was before."""
+    images = maker(inputs)
+    values = {source: rows.pack.values.copy() for source, rows in DATA.sources.items()}
+    before = [image.clone() for image in images.of([DATA.train, DATA.valid])]
+    list(images.of_training(planned(images, name)))
+    after = images.of([DATA.train, DATA.valid])
+    assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
+    for source, rows in DATA.sources.items():
+        np.testing.assert_array_equal(rows.pack.values, values[source])
+
+
+@every_case
+@every_input
+def test_gradients_of_a_model_are_finite(name: str, inputs: str) -> None:
+    images = maker(inputs)
+    batches = planned(images, name)
+    torch.manual_seed(0)
+    model = nn.Linear(images.size[0] * images.size[1], 6)
+    for batch, image in zip(batches, images.of_training(batches), strict=True):
+        targets = torch.from_numpy(batch.targets).float()
+        weights = torch.from_numpy(batch.weights).float()
+        weighted_kl(model(image.flatten(1)), targets, weights).mean().backward()
+    gradients: list[Any] = [parameter.grad for parameter in model.parameters()]
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    assert gradients[0].abs().sum() > 0
+
+
+@every_case
+def test_gradients_through_it_are_finite(name: str) -> None:
+    """From the image back to the windows, gaps included, which have a gradient of 0."""
+    config = InputConfig(normalisation="none")
+    windows = torch.randn(12, 4, 10, 40, dtype=torch.float64)
+    windows[2, 1, 3, 4:9] = float("nan")
+    windows.requires_grad_()
+    draws = {kind: np.random.default_rng([1, number]) for number, kind in enumerate(KINDS)}
+    plan = draw_plan(CASES[name], DATA.targets[:12], ((40, 40), (40,)), 0, draws)
+    changed = windows
+    if plan.windows is not None:
+        panels = DATA.sources["kaggle"].pack.panels
+        changed = augment_windows(windows, plan.windows, panels, "kaggle")
+    image = augment_images(join_views({"kaggle": changed}, config), plan, 12)
+    image.pow(3).sum().backward()
+    assert windows.grad is not None
+    assert windows.grad.isfinite().all()
+    assert windows.grad.abs().sum() > 0

@@ -1,0 +1,269 @@
+"""All augmentations of a batch: their order, their draws, and parts of the whole."""
+
+from dataclasses import replace
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+import torch
+
+from hms_ray.augment.cutmix import apply_cutmix
+from hms_ray.augment.draws import KINDS
+from hms_ray.augment.mixup import apply_mixup
+from hms_ray.augment.mosaic import apply_mosaic
+from hms_ray.augment.plan import Plan, augment_images, draw_plan
+from hms_ray.augment.windows import augment_windows
+from hms_ray.config import StageConfig, TrainingConfig
+from hms_ray.config_augment import AugmentConfig, MixupConfig, MosaicConfig
+from hms_ray.config_input import InputConfig
+from hms_ray.errors import ConfigError
+from hms_ray.pool import pool_blocks
+from hms_ray.train import loop, pooled
+from hms_ray.train.batches import Batch, plan_epoch, split_epoch
+from hms_ray.train.images import Images
+from hms_ray.train.loop import train_fold
+from hms_ray.train.losses import row_weights
+from hms_ray.train.process import Process
+from hms_ray.train.seeds import Purpose, derive_seed, seed_sequence
+from hms_ray.train.windows import open_sources
+from hms_ray.views import join_views
+from tests.augmentations import EACH, TOGETHER
+from tests.fold_data import example_experiment, three_sources
+
+DATA = three_sources()
+INPUTS = InputConfig.model_validate(
+    {
+        "views": ("panels", "eeg percentiles", "raw signals"),
+        "pool": (2, 2),
+        "raw": {"normalisation": "per_image", "rows": 2},
+        "size": (40, 78),
+    }
+)
+
+
+def images() -> Images:
+    packs = {name: rows.pack for name, rows in DATA.sources.items()}
+    return Images(DATA, open_sources(packs, torch.device("cpu")), INPUTS, torch.float64)
+
+
+MAKER = images()
+SHAPE = (MAKER.size, MAKER.widths)
+
+
+def draw(config: AugmentConfig, epoch: int = 0, batches: int = 4) -> list[Plan]:
+    targets = DATA.targets[DATA.train[:12]]
+    draws = {kind: np.random.default_rng([number]) for number, kind in enumerate(KINDS)}
+    return [draw_plan(config, targets, SHAPE, epoch, draws) for _ in range(batches)]
+
+
+def planned(process: Process, config: AugmentConfig, epoch: int = 0, **options: Any) -> list[Batch]:
+    training = TrainingConfig(
+        batch_size=12, loss="kl_capped_votes", augment=config, seed=3, **options
+    )
+    (stage,) = training.resolved_stages()
+    return plan_epoch(DATA, DATA.train, training, stage, SHAPE, (0, 0, epoch), process)
+
+
+def whole_batches(config: AugmentConfig, epoch: int) -> list[tuple[torch.Tensor, Any, Any]]:
+    """Images, targets and weights of an epoch's global batches, step by step."""
+    order = np.random.default_rng(seed_sequence(3, 0, 0, epoch, "order"))
+    draws = {kind: np.random.default_rng(seed_sequence(3, 0, 0, epoch, kind)) for kind in KINDS}
+    made = []
+    for places in split_epoch(len(DATA.train), 12, order):
+        rows = DATA.train[places]
+        plan = draw_plan(config, DATA.targets[rows], SHAPE, epoch, draws)
+        kept = {}
+        for name, source in DATA.sources.items():
+            panels, frequencies, times = source.shape
+            cut = [source.pack.values[s : s + times] for s in source.starts[rows]]
+            shaped = np.stack(cut).reshape(len(rows), times, panels, frequencies)
+            windows = torch.from_numpy(shaped).permute(0, 2, 3, 1)
+            pool = INPUTS.treatment(name).pool
+            kept[name] = pool_blocks(windows, pool, torch.float64)
+            if plan.windows is not None:
+                panel_names = source.pack.panels
+                kept[name] = augment_windows(kept[name], plan.windows, panel_names, name)
+        image = join_views(kept, INPUTS)
+        targets, weights = (
+            DATA.targets[rows],
+            row_weights("kl_capped_votes", DATA.total_votes[rows]),
+        )
+        if plan.mosaic is not None:
+            four = plan.mosaic.members.T
+            image = apply_mosaic(image, plan.mosaic)
+            targets, weights = sum(targets[k] for k in four) / 4, np.ones(len(rows))
+        elif plan.cutmix is not None:
+            image = apply_cutmix(image, plan.cutmix)
+        if plan.mixup is not None:
+            share, partners = plan.mixup.share, plan.mixup.partners
+            image = apply_mixup(image, plan.mixup)
+            targets = share * targets + (1 - share) * targets[partners]
+            weights = share * weights + (1 - share) * weights[partners]
+        made.append((image, targets, weights))
+    return made
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_ranks_make_the_images_targets_and_weights_of_the_whole(
+    world_size: int, epoch: int
+) -> None:
+    plans = [planned(Process(rank, world_size), TOGETHER, epoch) for rank in range(world_size)]
+    made = [list(MAKER.of_training(batches)) for batches in plans]
+    kinds = set()
+    for number, (image, targets, weights) in enumerate(whole_batches(TOGETHER, epoch)):
+        parts = [batches[number] for batches in plans]
+        own = torch.cat([rank[number] for rank in made])
+        torch.testing.assert_close(own, image, rtol=0, atol=1e-12)
+        for got, expected in (
+            (np.concatenate([part.targets for part in parts]), targets),
+            (np.concatenate([part.weights for part in parts]), weights),
+        ):
+            np.testing.assert_allclose(got, expected, rtol=1e-12)
+        plan = parts[0].plan
+        kinds |= {name for name in ("cutmix", "mosaic", "mixup") if getattr(plan, name)}
+    assert kinds == ({"cutmix", "mosaic", "mixup"} if epoch == 0 else {"cutmix", "mixup"})
+
+
+def test_a_batch_of_mosaics_is_neither_cut_nor_mixed_and_weighs_one() -> None:
+    config = AugmentConfig(
+        mosaic=MosaicConfig(epochs=2), mixup=MixupConfig(), cutmix=EACH["cutmix"].cutmix
+    )
+    for normalise in (False, True):
+        (first, *_), (later, *_) = (
+            planned(Process(), config, epoch, normalise_weights=normalise) for epoch in (1, 2)
+        )
+        assert first.plan.mosaic is not None
+        assert first.plan.cutmix is None
+        assert first.plan.mixup is None
+        np.testing.assert_array_equal(first.weights, np.ones(len(first.rows)))
+        assert later.plan.mosaic is None
+        assert later.plan.cutmix is not None
+        assert later.plan.mixup is not None
+        mean = np.minimum(DATA.total_votes[later.rows], 10).mean() if not normalise else 1
+        assert later.weights.mean() == pytest.approx(mean, rel=1e-12)
+
+
+def test_images_are_cut_before_they_are_mixed() -> None:
+    config = AugmentConfig(cutmix=EACH["cutmix"].cutmix, mixup=MixupConfig(alpha=5.0))
+    (plan,) = draw(config, batches=1)
+    rows = torch.randn(12, 1, 40, 78)
+    assert plan.cutmix is not None
+    assert plan.mixup is not None
+    expected = apply_mixup(apply_cutmix(rows, plan.cutmix), plan.mixup)
+    assert torch.equal(augment_images(rows, plan, 12), expected)
+    own = np.array([1, 4, 6])
+    needed, part = plan.part(own)
+    assert np.array_equal(needed[:3], own)
+    made = augment_images(rows[torch.from_numpy(needed)], part, 3)
+    assert torch.equal(made, expected[torch.from_numpy(own)])
+
+
+def test_nothing_asked_for_copies_nothing() -> None:
+    (plan,) = draw(AugmentConfig(), batches=1)
+    assert plan == Plan()
+    rows = torch.randn(12, 1, 4, 8)
+    assert augment_images(rows, plan, 12) is rows
+    (batch, *_) = planned(Process(), AugmentConfig())
+    assert np.array_equal(batch.needed, batch.rows)
+    np.testing.assert_array_equal(batch.targets, DATA.targets[batch.rows])
+
+
+def drawn_by(plan: Plan, kind: str) -> Any:
+    if kind in ("cutmix", "mosaic", "mixup"):
+        return getattr(plan, kind)
+    names = {
+        "hemisphere_flip": "mirrored",
+        "time_flip": "reversed_",
+        "channel_drop": "dropped",
+        "time_mask": "time_masks",
+        "frequency_mask": "frequency_masks",
+    }
+    return getattr(plan.windows, names[kind])
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_switching_one_on_disturbs_no_other(kind: str) -> None:
+    """Over several batches, and in an epoch without mosaics, which would replace others."""
+    together = AugmentConfig(**{**dict(TOGETHER), "mosaic": MosaicConfig(probability=0.5)})
+    if kind != "mosaic":
+        together = AugmentConfig(**{**dict(together), "mosaic": None})
+    alone = AugmentConfig(**{kind: getattr(together, kind)})
+    seen = set()
+    for one, both in zip(draw(alone, 1, 8), draw(together, 1, 8), strict=True):
+        drawn = repr(drawn_by(one, kind))
+        assert drawn == repr(drawn_by(both, kind))
+        seen.add(drawn)
+    assert len(seen) > 1, "nothing was drawn"
+
+
+def test_every_augmentation_has_a_purpose_of_its_own() -> None:
+    purposes = [name for part in get_args(Purpose) for name in get_args(part) or (part,)]
+    assert set(KINDS) < set(purposes)
+    seeds = {derive_seed(0, 0, 0, 0, purpose) for purpose in purposes}
+    assert len(seeds) == len(purposes) == len(KINDS) + 3
+
+
+def test_golden_seeds() -> None:
+    """Any change here is a change of every stored result."""
+    seeds = {kind: derive_seed(0, 0, 0, 0, kind) for kind in KINDS}
+    assert seeds == {
+        "hemisphere_flip": 4966885325456218337,
+        "time_flip": 4424587847845589322,
+        "channel_drop": 2637435602147486967,
+        "time_mask": 8881440238372333426,
+        "frequency_mask": 4248315450129780074,
+        "cutmix": 423754965713666790,
+        "mosaic": 1263210428115903871,
+        "mixup": 2610767975997714119,
+    }
+
+
+def test_training_with_all_of_them_is_finite_and_repeats_bit_for_bit() -> None:
+    torch.set_num_threads(1)
+    experiment = example_experiment(
+        epochs=2, augment=TOGETHER, inputs=INPUTS.model_dump(), loss="kl_log_votes"
+    )
+    first, second = (train_fold(experiment, DATA, 0, Process()) for _ in range(2))
+    assert np.array_equal(first.probabilities, second.probabilities)
+    assert all(torch.equal(first.weights[name], second.weights[name]) for name in first.weights)
+    assert np.isfinite([record["train_loss"] for record in first.history]).all()
+    plain = train_fold(
+        example_experiment(epochs=2, inputs=INPUTS.model_dump(), loss="kl_log_votes"),
+        DATA,
+        0,
+        Process(),
+    )
+    assert not np.array_equal(first.probabilities, plain.probabilities)
+
+
+def test_streamed_resident_and_kept_windows_train_the_same_bits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    experiment = example_experiment(augment=TOGETHER, inputs=INPUTS.model_dump())
+    results = [train_fold(experiment, DATA, 0, Process(windows="streamed"))]
+    for budget in (0, 2**30):
+        monkeypatch.setattr(pooled, "KEPT_BYTES", budget)
+        results.append(train_fold(experiment, DATA, 0, Process(windows="resident")))
+    for result in results[1:]:
+        assert np.array_equal(result.probabilities, results[0].probabilities)
+
+
+@pytest.mark.parametrize(
+    ("config", "inputs", "rule"),
+    [
+        (EACH["mosaic"], {"size": (32, 3)}, "at least 4 columns of each view, got 3"),
+        (EACH["hemisphere_flip"], {"views": ("eeg panels",)}, "panels of both sides.*of eeg"),
+        (EACH["channel_drop"], {"views": ("eeg panels",)}, "panels of every chain.*of eeg"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_is_trained(
+    config: AugmentConfig, inputs: dict[str, Any], rule: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "build_model", lambda *arguments: pytest.fail("a model was made"))
+    eeg = DATA.sources["eeg"]
+    narrow: Any = replace(eeg.pack, panels=("LL", "LP", "RL", "A"))  # type: ignore[type-var]
+    data = replace(DATA, sources={**DATA.sources, "eeg": replace(eeg, pack=narrow)})
+    stages = (StageConfig(), StageConfig(augment=config))
+    with pytest.raises(ConfigError, match=rule):
+        train_fold(example_experiment(stages=stages, inputs=inputs), data, 0, Process())

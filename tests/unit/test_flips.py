@@ -1,0 +1,111 @@
+"""Flips of windows, panel by panel."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+
+from hms_ray.augment.flips import MIRRORED, mirror_order
+from hms_ray.augment.windows import augment_windows, check_panels, plan_windows
+from hms_ray.competition.schema import ELECTRODES
+from hms_ray.config_augment import AugmentConfig
+from hms_ray.config_recipes import EegRecipe, RawRecipe
+from hms_ray.errors import ConfigError
+from hms_ray.signal.recipes import layout_of
+from tests.fold_data import PANELS
+
+LEFT = ("Fp1", "F7", "F3", "T3", "C3", "T5", "P3", "O1")
+RIGHT = ("Fp2", "F8", "F4", "T4", "C4", "T6", "P4", "O2")
+PANELS_OF = {
+    "kaggle": PANELS,
+    "eeg": layout_of(EegRecipe()).panels,
+    "raw": layout_of(RawRecipe()).panels,
+    "raw without midline": layout_of(RawRecipe(midline=False)).panels,
+}
+
+
+def flipped(windows: torch.Tensor, panels: Sequence[str], **config: float) -> torch.Tensor:
+    generators = {name: np.random.default_rng(0) for name in AugmentConfig.model_fields}
+    plan = plan_windows(len(windows), AugmentConfig(**config), generators)  # type: ignore[arg-type]
+    assert plan is not None
+    return augment_windows(windows, plan, panels, "x")
+
+
+def on_left(panel: str) -> bool:
+    return panel in ("LL", "LP") or panel.split("-")[0] in LEFT
+
+
+def on_right(panel: str) -> bool:
+    return panel in ("RL", "RP") or panel.split("-")[0] in RIGHT
+
+
+def test_every_electrode_of_a_chain_has_its_place_on_the_other_side() -> None:
+    for left, right in zip(LEFT, RIGHT, strict=True):
+        assert MIRRORED[left] == right
+        assert MIRRORED[right] == left
+    assert {name for name in MIRRORED if MIRRORED[name] == name} == {"Fz", "Cz", "Pz"}
+    assert set(ELECTRODES) - set(MIRRORED) == {"EKG"}
+
+
+def test_orders_of_panels() -> None:
+    assert mirror_order(PANELS, "kaggle") == [1, 0, 3, 2]
+    assert PANELS_OF["eeg"] == ("LL", "LP", "RL", "RP")
+    assert mirror_order(PANELS_OF["eeg"], "eeg") == [2, 3, 0, 1]
+    raw = PANELS_OF["raw"]
+    assert [raw[k] for k in mirror_order(raw, "raw")] == [
+        *("Fp2-F8", "F8-T4", "T4-T6", "T6-O2", "Fp1-F7", "F7-T3", "T3-T5", "T5-O1"),
+        *("Fp2-F4", "F4-C4", "C4-P4", "P4-O2", "Fp1-F3", "F3-C3", "C3-P3", "P3-O1"),
+        *("Fz-Cz", "Cz-Pz"),
+    ]
+
+
+@pytest.mark.parametrize("source", list(PANELS_OF))
+def test_what_is_on_the_left_moves_to_the_right_and_twice_is_the_identity(source: str) -> None:
+    panels = PANELS_OF[source]
+    rng = np.random.default_rng(3)
+    values = rng.normal(size=(5, len(panels), 3, 8))
+    values[:, [not on_left(panel) for panel in panels]] = 0
+    values[2, :, 1, 4] = np.nan
+    windows = torch.from_numpy(values)
+    before = windows.clone()
+    once = flipped(windows, panels, hemisphere_flip=1.0)
+    for number, panel in enumerate(panels):
+        there = panels.index("-".join(MIRRORED.get(part, "") for part in panel.split("-")))
+        np.testing.assert_array_equal(once[:, there], values[:, number])
+        assert (once[0, number] != 0).any() == on_right(panel)
+    torch.testing.assert_close(windows, before, rtol=0, atol=0, equal_nan=True)
+    twice = flipped(once, panels, hemisphere_flip=1.0)
+    np.testing.assert_array_equal(twice, values)
+
+
+def test_time_runs_backwards_and_twice_is_the_identity() -> None:
+    values = np.random.default_rng(4).normal(size=(3, 4, 2, 7))
+    values[0, 1, 0, 2] = np.nan
+    once = flipped(torch.from_numpy(values), PANELS, time_flip=1.0)
+    for time in range(7):
+        np.testing.assert_array_equal(once[..., time], values[..., 6 - time])
+    np.testing.assert_array_equal(flipped(once, PANELS, time_flip=1.0), values)
+
+
+def test_only_some_rows_are_flipped_each_by_itself() -> None:
+    values = torch.arange(4.0).view(1, 4, 1, 1) + torch.arange(2.0).view(1, 1, 1, 2) / 2
+    windows = values.expand(4000, 4, 1, 2).contiguous()
+    mirrored = flipped(windows, PANELS, hemisphere_flip=0.3)[:, 0, 0, 0] == 1
+    reversed_ = flipped(windows, PANELS, time_flip=0.6)[:, 0, 0, 0] == 0.5
+    assert mirrored.double().mean() == pytest.approx(0.3, abs=0.03)
+    assert reversed_.double().mean() == pytest.approx(0.6, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    "panels", [("LL", "LP"), ("LL", "RL", "LP"), ("Fz-Cz", "Cz-Pz"), ("Fp1-F7", "A", "Fp2-F8")]
+)
+def test_panels_without_counterparts_are_refused(panels: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError) as error:
+        check_panels(AugmentConfig(hemisphere_flip=0.5), {"eeg": panels})
+    assert str(error.value) == (
+        "a flip of hemispheres needs panels of both sides, each with its counterpart, "
+        f"got {' '.join(panels)}, in the pack of eeg. "
+        "Switch training.augment.hemisphere_flip off."
+    )
+    check_panels(AugmentConfig(time_flip=0.5), {"eeg": panels})
