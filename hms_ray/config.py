@@ -220,6 +220,9 @@ class ResourcesConfig(Frozen):
     """GPUs a worker: a whole number or a share of one; 0 trains on the CPU."""
     group: Literal["fold", "trial"] = "fold"
     """One worker group a fold, or one kept for all folds of a trial."""
+    share_stages: bool = True
+    """Take a fold's first stages from the store where an experiment that agrees so far has
+    trained them, and keep finished stages there for others."""
     max_concurrent_trials: Count | None = None
     """Upper bound; the cluster's size bounds it too."""
     max_failures: Annotated[int, Field(ge=0)] = 2

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
-import numpy as np
 import pandas as pd
 
 from hms_ray.competition.schema import TARGET_COLUMNS
@@ -17,18 +15,15 @@ from hms_ray.config import Experiment, canonical, digest
 from hms_ray.config_file import replace_values
 from hms_ray.errors import ConfigError
 from hms_ray.evaluate.metric import kl_report
-from hms_ray.evaluate.oof import join_oof, make_oof, probabilities_of
+from hms_ray.evaluate.oof import join_oof, probabilities_of
 from hms_ray.fold_store import FoldStore
-from hms_ray.prepare import Prepared, open_prepared
-from hms_ray.study_sources import ROW_COLUMNS
+from hms_ray.fold_task import FoldTask, Report, ReusedStages, labelled, run_task
+from hms_ray.prepare import Prepared
 
-if TYPE_CHECKING:
-    from hms_ray.train.loop import FoldResult, Process
+__all__ = ["FoldTask", "Report", "ReusedStages", "run_task"]
 
 NUMERICS_VERSION = 1
 """Raised by hand whenever a change of code changes what a fold comes out as."""
-
-Report = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -53,27 +48,6 @@ class Placement:
         return "bfloat16" if self.device_class == "cuda" and self.bfloat16 else "float32"
 
 
-@dataclass(frozen=True)
-class FoldTask:
-    """One fold to train; holds paths, no arrays, so that it travels cheaply.
-
-    Attributes:
-        experiment: with its precision resolved.
-        fold: number of the validation fold.
-        key: address of the result.
-        prepared: rows and packs.
-        results: folder whose store takes the result.
-        made_from: plain data that the key is the hash of.
-    """
-
-    experiment: Experiment
-    fold: int
-    key: str
-    prepared: Prepared
-    results: Path
-    made_from: dict[str, Any]
-
-
 class FoldRunner(Protocol):
     """Trains folds; afterwards their results are in the store."""
 
@@ -82,7 +56,12 @@ class FoldRunner(Protocol):
         """Where this runner trains."""
 
     def run(self, tasks: Sequence[FoldTask], report: Report) -> None:
-        """Trains every task; ``report`` gets progress records (see ``train_fold``)."""
+        """Trains every task, whatever experiments they belong to.
+
+        A task is left out where its result is in the store by its turn, such as that of
+        an experiment which another one of these began with. ``report`` gets what
+        ``train_fold`` reports, by ``labelled``.
+        """
 
 
 @dataclass(frozen=True)
@@ -95,7 +74,12 @@ class ExperimentResult:
         keys: address of every fold in the store.
         reused: folds that were in the store already.
         optimistic: whether checkpoints were chosen on the scored rows.
-        fold_minutes: training time of all folds, whenever they were trained.
+        fold_minutes: training time of all folds, whenever they were trained, stages
+            taken from the store included: what the experiment costs by itself.
+        saved_minutes: how much of that was not spent for this experiment, because first
+            stages were in the store when its folds were trained. Minutes of stages that
+            it trained itself, also in a run that was stopped since, count as saved too.
+        reused_stages: fold -> the stages that it did not train.
     """
 
     scores: dict[str, float | None]
@@ -104,6 +88,8 @@ class ExperimentResult:
     reused: tuple[int, ...]
     optimistic: bool
     fold_minutes: float
+    saved_minutes: float = 0.0
+    reused_stages: Mapping[int, ReusedStages] = field(default_factory=dict)
 
 
 def experiment_key(experiment: Experiment) -> str:
@@ -222,66 +208,21 @@ def collect(tasks: Sequence[FoldTask], trained: Sequence[int]) -> ExperimentResu
         probabilities_of(oof),
         rows["total_votes"].to_numpy(),
     )
+    # Folds stored before stages were shared say nothing of them.
+    saved_s = sum(fold.record.get("saved_s", 0.0) for fold in stored)
+    reused = {
+        task.fold: ReusedStages.of(fold.record) for task, fold in zip(tasks, stored, strict=True)
+    }
     return ExperimentResult(
         scores=scores,
         oof=oof,
         keys={task.fold: task.key for task in tasks},
         reused=tuple(task.fold for task in tasks if task.fold not in set(trained)),
         optimistic=any(fold.record["optimistic"] for fold in stored),
-        fold_minutes=sum(fold.record["seconds"] for fold in stored) / 60,
+        fold_minutes=(sum(fold.record["seconds"] for fold in stored) + saved_s) / 60,
+        saved_minutes=saved_s / 60,
+        reused_stages={fold: stages for fold, stages in reused.items() if stages is not None},
     )
-
-
-def run_task(task: FoldTask, process: Process) -> None:
-    """Trains one fold in this process; rank 0 puts the result into the store.
-
-    Called by every rank of a worker group, or by the one process there is.
-    """
-    from hms_ray.train.batches import FoldData, SourceRows
-    from hms_ray.train.loop import train_fold
-
-    started, started_s = time.perf_counter(), time.time()
-    rows = task.prepared.rows()
-    sources = {}
-    for name, ref in task.prepared.packs_of(task.experiment.input).items():
-        pack = open_prepared(ref)
-        recordings, starts = (rows[column].to_numpy() for column in ROW_COLUMNS[name])
-        sources[name] = SourceRows(pack, pack.locate(recordings, starts))
-    fold = rows["fold"].to_numpy()
-    data = FoldData(
-        sources=sources,
-        targets=rows[list(TARGET_COLUMNS)].to_numpy(),
-        total_votes=rows["total_votes"].to_numpy(),
-        train=np.flatnonzero(fold != task.fold),
-        valid=np.flatnonzero(fold == task.fold),
-    )
-    result = train_fold(task.experiment, data, task.fold, process)
-    if process.rank == 0:
-        seconds = time.perf_counter() - started
-        _store(task, rows, result, {"started_s": started_s, "seconds": seconds})
-
-
-def _store(task: FoldTask, rows: pd.DataFrame, result: FoldResult, times: dict[str, float]) -> None:
-    from hms_ray.train.checkpoint import save_weights
-
-    oof = make_oof(rows.iloc[result.valid], task.fold, result.probabilities)
-    record = {
-        "made_from": task.made_from,
-        "resolved": task.experiment.model_dump(mode="json"),
-        "history": result.history,
-        "normalisation": result.normalisation,
-        "timing": result.timing,
-        "precision": result.precision,
-        "optimistic": result.optimistic,
-        **times,
-    }
-    FoldStore(task.results).write(
-        task.key, oof, record, lambda path: save_weights(path, result.weights)
-    )
-
-
-def _with_fold(report: Report, fold: int, record: dict[str, Any]) -> None:
-    report({**record, "fold": fold})
 
 
 class InProcessRunner:
@@ -290,12 +231,15 @@ class InProcessRunner:
     Args:
         threads: torch threads, at least 1.
         device: ``cpu`` or ``cuda``; the GPU where absent, if there is one, else the CPU.
+        share_stages: see ``ResourcesConfig``.
 
     Raises:
         ConfigError: for less than one thread.
     """
 
-    def __init__(self, threads: int = 1, device: str | None = None) -> None:
+    def __init__(
+        self, threads: int = 1, device: str | None = None, *, share_stages: bool = True
+    ) -> None:
         if threads < 1:
             raise ConfigError("threads must be at least 1", got=threads)
         import torch
@@ -307,6 +251,7 @@ class InProcessRunner:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(device)
         self._bfloat16 = has_bfloat16(self.device)
+        self._share_stages = share_stages
 
     @property
     def placement(self) -> Placement:
@@ -315,14 +260,11 @@ class InProcessRunner:
         return Placement(world_size=1, device_class=kind, bfloat16=self._bfloat16)
 
     def run(self, tasks: Sequence[FoldTask], report: Report) -> None:
-        """Trains every task here, so that a breakpoint anywhere in it works."""
+        """Trains the tasks here, so that a breakpoint anywhere in it works."""
         from hms_ray.train.loop import Process
 
         for task in tasks:
-            process = Process(
-                rank=0,
-                world_size=1,
-                device=self.device,
-                report=partial(_with_fold, report, task.fold),
-            )
-            run_task(task, process)
+            if FoldStore(task.results).has(task.key):
+                continue
+            process = Process(device=self.device, report=partial(labelled, report, task))
+            run_task(replace(task, share_stages=self._share_stages), process)

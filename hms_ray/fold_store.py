@@ -23,6 +23,7 @@ from hms_ray.errors import StudyError
 
 STORE_NAME = ".store"
 OOF_FILE, RECORD_FILE, WEIGHTS_FILE = "oof.parquet", "record.json", "weights.pt"
+LAST_FILE = "last.pt"
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,15 @@ class StoredFold:
         oof: the fold's validation rows: ids, patient, fold and six probabilities.
         record: plain data: what made the result, history, timings, scores.
         weights: file with the model's weights.
+        last: file with the weights after the last step, from which training can go on;
+            None where no others than ``weights`` were stored.
     """
 
     key: str
     oof: pd.DataFrame
     record: dict[str, Any]
     weights: Path
+    last: Path | None = None
 
 
 class FoldStore:
@@ -71,8 +75,10 @@ class FoldStore:
         for name, expected in record["checksums"].items():
             file = folder / name
             if not file.is_file() or _sha256(file) != expected:
-                raise _damaged(folder, f"{name} does not match its checksum")
-        return StoredFold(key, pd.read_parquet(folder / OOF_FILE), record, folder / WEIGHTS_FILE)
+                raise damaged_fold(folder, f"{name} does not match its checksum")
+        last = folder / LAST_FILE if LAST_FILE in record["checksums"] else None
+        oof = pd.read_parquet(folder / OOF_FILE)
+        return StoredFold(key, oof, record, folder / WEIGHTS_FILE, last)
 
     def record(self, key: str) -> dict[str, Any]:
         """What is written beside a result, without reading the result itself."""
@@ -87,9 +93,9 @@ class FoldStore:
         try:
             record = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            raise _damaged(folder, f"{RECORD_FILE} is not readable JSON") from None
+            raise damaged_fold(folder, f"{RECORD_FILE} is not readable JSON") from None
         if not isinstance(record, dict) or "checksums" not in record:
-            raise _damaged(folder, f"{RECORD_FILE} has no checksums")
+            raise damaged_fold(folder, f"{RECORD_FILE} has no checksums")
         return record
 
     def write(
@@ -98,6 +104,7 @@ class FoldStore:
         oof: pd.DataFrame,
         record: Mapping[str, Any],
         save_weights: Callable[[Path], None],
+        save_last: Callable[[Path], None] | None = None,
     ) -> None:
         """Stores a result, all of it or nothing; a key that is there stays as it is.
 
@@ -106,6 +113,7 @@ class FoldStore:
             oof: validation rows with their probabilities.
             record: plain data; NaN is refused.
             save_weights: writes the model's weights to the path it is given.
+            save_last: writes the weights after the last step, where they are others.
         """
         if self.has(key):
             return
@@ -115,7 +123,9 @@ class FoldStore:
         try:
             oof.to_parquet(draft / OOF_FILE, index=False)
             save_weights(draft / WEIGHTS_FILE)
-            checksums = {name: _sha256(draft / name) for name in (OOF_FILE, WEIGHTS_FILE)}
+            if save_last is not None:
+                save_last(draft / LAST_FILE)
+            checksums = {path.name: _sha256(path) for path in sorted(draft.iterdir())}
             text = json.dumps({**record, "checksums": checksums}, indent=1, allow_nan=False)
             (draft / RECORD_FILE).write_text(text + "\n", encoding="utf-8")
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -134,7 +144,8 @@ def _sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _damaged(folder: Path, reason: str) -> StudyError:
+def damaged_fold(folder: Path, reason: str) -> StudyError:
+    """What is said of a fold's folder that does not hold what was stored."""
     return StudyError(
         "a stored fold must be whole",
         got=reason,

@@ -57,7 +57,7 @@ def train_locally(
     if space.search:
         print(f"not searched here: {', '.join(space.search)} (the experiment's own values)")
     preflight(space.alone(), prepared)
-    runner = InProcessRunner(threads)
+    runner = InProcessRunner(threads, share_stages=space.resources.share_stages)
     print(_heading(experiment.name, prepared.rows(), runner.placement))
     with _Bars() as bars:
         result = run_experiment(
@@ -85,18 +85,22 @@ class _Bars:
             self.bar.close()
 
     def show(self, record: dict[str, Any]) -> None:
+        done = round(100 * record["progress"])
         if self.bar is None or record["fold"] != self.fold:
             self.__exit__()
             self.fold = record["fold"]
+            # What the store gave took no time, so the time left shall not count on it.
+            reused = record["event"] == "stages_reused"
             self.bar = tqdm(
                 total=100,
+                initial=done if reused else 0,
                 desc=f"fold {self.fold}",
                 unit="%",
                 ncols=79,
                 file=sys.stderr,
                 bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
             )
-        self.bar.update(round(100 * record["progress"]) - self.bar.n)
+        self.bar.update(done - self.bar.n)
         if record.get("kl_all") is not None:
             self.bar.set_postfix_str(
                 f"{record['stage']} {record['epoch']:g} KL {record['kl_all']:.4f}"
@@ -126,8 +130,24 @@ def _summary(result: ExperimentResult) -> str:
     )
     mark = "\nOptimistic: checkpoints were chosen on the scored rows." if result.optimistic else ""
     reused = ", ".join(map(str, result.reused))
+    stages = "".join(f"\n{line}" for line in _stage_lines(result))
     return (
         f"KL of {len(result.oof):,} out-of-fold rows: {scores}{mark}\n"
         f"{result.fold_minutes:.1f} minutes of training"
         + (f"; taken from the store: fold {reused}" if reused else "")
+        + stages
     )
+
+
+def _stage_lines(result: ExperimentResult) -> list[str]:
+    """What the folds trained now did not have to train; a line for each set of stages."""
+    folds: dict[tuple[str, ...], list[int]] = {}
+    for fold, stages in result.reused_stages.items():
+        if fold not in result.reused:
+            folds.setdefault(stages.names, []).append(fold)
+    return [
+        f"stage{'s' if len(names) > 1 else ''} {', '.join(names)} taken from the store: "
+        f"fold {', '.join(map(str, of))} "
+        f"({sum(result.reused_stages[fold].saved_s for fold in of):.0f} s saved)"
+        for names, of in folds.items()
+    ]

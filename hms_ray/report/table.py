@@ -32,7 +32,7 @@ __all__ = ["leaderboard", "render", "render_blend", "write_csv"]
 COMPLETE: Final = "complete"
 _FIXED: Final = (
     *("rank", "trial", "state", "optimistic", "tied"),
-    *("n_folds", "reused_folds", "fold_minutes", *OBJECTIVES),
+    *("n_folds", "reused_folds", "fold_minutes", "saved_minutes", *OBJECTIVES),
 )
 _LONGEST_CELL: Final = 20
 _LONGEST_WORD, _SHORTEST_WORD = 12, 6
@@ -48,8 +48,9 @@ def leaderboard(
         records: one mapping a trial with ``trial`` (text), ``state``, ``kl_all``,
             ``kl_4``, ``kl_10`` (None without rows), ``optimistic``, ``values``
             (dotted path -> value or label), ``fold_minutes``, ``reused_folds``
-            (their number), ``n_folds``, and, where it is known, ``tied`` (no better
-            and no worse than the best trial).
+            (their number), ``n_folds``, and, where they are known, ``tied`` (no better
+            and no worse than the best trial) and ``saved_minutes`` (the part of
+            ``fold_minutes`` that stages taken from the store did not cost again).
         objective: the score that orders complete trials; others come after them, in
             their own order.
 
@@ -57,7 +58,7 @@ def leaderboard(
         A row a trial: ``rank`` (equal scores share one; missing where incomplete),
         ``trial``, ``state``, ``optimistic``, ``tied`` where given, the three scores
         with the objective first, ``n_folds``, ``reused_folds``, ``fold_minutes``,
-        then every value under its dotted path.
+        ``saved_minutes`` where given, then every value under its dotted path.
     """
     trials = list(records)
     scores = [objective, *(name for name in OBJECTIVES if name != objective)]
@@ -65,6 +66,7 @@ def leaderboard(
     ties = ["tied"] if any("tied" in trial for trial in trials) else []
     names = ["trial", "state", "optimistic", *ties, *scores]
     names += ["n_folds", "reused_folds", "fold_minutes"]
+    names += ["saved_minutes"] if any("saved_minutes" in trial for trial in trials) else []
     rows = [
         {
             **{name: trial.get(name) for name in names},
@@ -129,9 +131,17 @@ def _leaderboard_columns(frame: pd.DataFrame) -> list[Column]:
         for total, reused in zip(frame["n_folds"], frame["reused_folds"], strict=True)
     ]
     columns.append(Column("folds", folds, right=False, worth=-2))
-    minutes = ["-" if pd.isna(value) else f"{value:.1f}" for value in frame["fold_minutes"]]
-    columns.append(Column("minutes", minutes, worth=-1))
+    saved = frame.get("saved_minutes", pd.Series(0.0, index=frame.index))
+    minutes = [_minutes(*pair) for pair in zip(frame["fold_minutes"], saved, strict=True)]
+    noted = any(cell.endswith(")") for cell in minutes)
+    columns.append(Column("minutes", minutes, right=not noted, worth=-1))
     return columns
+
+
+def _minutes(total: float, saved: float) -> str:
+    if pd.isna(total):
+        return "-"
+    return f"{total:.1f}" + (f" ({saved:.1f} saved)" if saved >= 0.05 else "")
 
 
 def _objective_cells(frame: pd.DataFrame, objective: str) -> list[str]:

@@ -201,6 +201,7 @@ class StudyFolder:
             "reused": list(result.reused),
             "optimistic": result.optimistic,
             "fold_minutes": result.fold_minutes,
+            "saved_minutes": result.saved_minutes,
             "reason": None,
         }
         with trial_draft(self.trial_path(number), experiment, data) as draft:
@@ -226,6 +227,7 @@ class StudyFolder:
             "reused": [],
             "optimistic": False,
             "fold_minutes": 0.0,
+            "saved_minutes": 0.0,
             "reason": reason,
         }
         done = self.trial(number)
@@ -246,6 +248,7 @@ class StudyFolder:
                 "tied": trial.number in tied,
                 "values": trial.point,
                 "fold_minutes": trial.fold_minutes if trial.finished else None,
+                "saved_minutes": trial.saved_minutes if trial.finished else None,
                 "reused_folds": len(trial.reused),
                 "n_folds": len(trial.keys),
                 **trial.scores,

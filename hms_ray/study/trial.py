@@ -34,7 +34,9 @@ class StoredTrial:
         keys: fold -> address in the fold store.
         reused: folds that were in the store before the trial ran.
         optimistic: whether checkpoints were chosen on the scored rows.
-        fold_minutes: training time of its folds, whenever they were trained.
+        fold_minutes: training time of its folds, whenever they were trained, stages
+            taken from the store included.
+        saved_minutes: how much of that such stages were.
         reason: why it failed; None where it finished.
         path: its folder.
     """
@@ -46,6 +48,7 @@ class StoredTrial:
     reused: tuple[int, ...]
     optimistic: bool
     fold_minutes: float
+    saved_minutes: float
     reason: str | None
     path: Path
 
@@ -95,6 +98,8 @@ def read_trial(path: Path) -> StoredTrial | None:
             reused=tuple(data["reused"]),
             optimistic=data["optimistic"],
             fold_minutes=data["fold_minutes"],
+            # Trials written before stages were shared have none.
+            saved_minutes=data.get("saved_minutes", 0.0),
             reason=data["reason"],
             path=path,
         )

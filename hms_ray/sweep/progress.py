@@ -51,6 +51,7 @@ class ProgressLines:
         self._start = self._last_line = clock()
         self._trained = 0.0
         self._partial: dict[tuple[int, int], float] = {}
+        self._given: dict[tuple[int, int], float] = {}
         self._left_of: dict[int, int] = {}
         self._places: dict[int, int] = {}
 
@@ -61,8 +62,8 @@ class ProgressLines:
             event: ``event`` names it, ``trial`` its trial's number. ``trial_started``
                 has ``text`` and ``reused`` (folds), ``trial_ended`` ``scores`` and
                 ``minutes``, ``trial_failed`` ``reason``; ``fold_started``,
-                ``fold_ended`` and ``evaluation`` have ``fold``, the last one also a
-                record of ``train_fold``; ``said`` has ``text``.
+                ``fold_ended``, ``stages_reused`` and ``evaluation`` have ``fold``, the
+                last two also a record of ``train_fold``; ``said`` has ``text``.
         """
         make = getattr(self, f"_{event['event']}")
         lines: list[str] = make(event)
@@ -84,6 +85,13 @@ class ProgressLines:
     def _fold_started(self, event: dict[str, Any]) -> list[str]:
         return []
 
+    def _stages_reused(self, event: dict[str, Any]) -> list[str]:
+        place = event["trial"], event["fold"]
+        self._partial[place] = self._given[place] = float(event["progress"])
+        names = ", ".join(event["stages"])
+        stages = f"stages {names}" if len(event["stages"]) > 1 else f"stage {names}"
+        return [f"{self._fold(event)} {stages} from the store, {event['saved_s']:.0f} s saved"]
+
     def _evaluation(self, event: dict[str, Any]) -> list[str]:
         self._partial[event["trial"], event["fold"]] = float(event["progress"])
         if self._clock() - self._last_line < EPOCH_LINE_S:
@@ -94,8 +102,9 @@ class ProgressLines:
         return [f"{self._fold(event)} {stage} {event['epoch']:g} {text}{self._tail()}"]
 
     def _fold_ended(self, event: dict[str, Any]) -> list[str]:
-        self._partial.pop((event["trial"], event["fold"]), None)
-        self._trained += 1
+        place = event["trial"], event["fold"]
+        self._partial.pop(place, None)
+        self._trained += 1 - self._given.pop(place, 0.0)
         if event["trial"] in self._left_of:
             self._left_of[event["trial"]] -= 1
         return [f"{self._fold(event)} done{self._tail()}"]
@@ -124,6 +133,7 @@ class ProgressLines:
         self._left_of.pop(trial, None)
         for key in [key for key in self._partial if key[0] == trial]:
             del self._partial[key]
+            self._given.pop(key, None)
 
     def _name(self, trial: int) -> str:
         place = self._places.get(trial, self._n_finished + 1)
@@ -139,7 +149,7 @@ class ProgressLines:
 
     def seconds_left(self) -> float | None:
         """Estimate from the folds trained in this run; None before there is any."""
-        done = self._trained + sum(self._partial.values())
+        done = self._trained + sum(self._partial.values()) - sum(self._given.values())
         if done < 0.1:
             return None
         waiting = max(0, self._n_trials - self._n_finished - len(self._left_of))

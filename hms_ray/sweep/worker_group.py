@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,8 +23,9 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from hms_ray.config import ResourcesConfig
 from hms_ray.errors import HmsRayError, TrainingError
-from hms_ray.experiment import FoldTask, Placement, Report, run_task
+from hms_ray.experiment import Placement
 from hms_ray.fold_store import FoldStore
+from hms_ray.fold_task import FoldTask, Report, labelled, run_task
 
 if TYPE_CHECKING:
     from hms_ray.train.process import Process
@@ -74,20 +76,28 @@ class WorkerGroupRunner:
         """Trains every task.
 
         Args:
-            tasks: folds to train.
-            report: called in the worker of rank 0, hence picklable; gets the records
-                of ``train_fold`` with ``fold``, and before and after each fold
-                ``{"event": "fold_started" | "fold_ended", "fold": ...}``.
+            tasks: folds to train, of one experiment or of several.
+            report: called in the worker of rank 0, hence picklable; gets what
+                ``train_fold`` reports, and before and after each fold the events
+                ``fold_started`` and ``fold_ended``, all with the task's ``fold``,
+                ``key`` and ``experiment``.
 
         Raises:
             HmsRayError: the error that a worker raised on purpose.
             TrainingError: where a worker failed otherwise, once too often.
         """
+        share = self._resources.share_stages
+        tasks = [replace(task, share_stages=share) for task in tasks]
         if self._resources.group == "trial":
             self._fit(tasks, self._name, report)
             return
         for task in tasks:
-            self._fit([task], f"{self._name}-fold-{task.fold}", report)
+            if FoldStore(task.results).has(task.key):
+                # Another task of this call began with it, so no group is needed.
+                continue
+            # The key tells folds of several experiments apart: Ray goes on with a run
+            # whose name is there already.
+            self._fit([task], f"{self._name}-fold-{task.fold}-{task.key[:8]}", report)
 
     def _fit(self, tasks: Sequence[FoldTask], name: str, report: Report) -> None:
         resources = self._resources
@@ -200,36 +210,25 @@ def _work(tasks: Sequence[FoldTask], report: Report, threads: int, train: Train)
     import ray.train
     import ray.train.torch
     import torch
-    from ray.train.collective import broadcast_from_rank_zero
 
     from hms_ray.train.process import Process
 
     torch.set_num_threads(threads)
     context = ray.train.get_context()
     rank = int(context.get_world_rank())
-    stored = [
-        number
-        for number, task in enumerate(tasks)
-        if rank == 0 and FoldStore(task.results).has(task.key)
-    ]
-    # A group that is started again leaves out what its predecessor finished. Rank 0
-    # decides for all: ranks that see the store differently would wait for each other.
-    stored = broadcast_from_rank_zero(stored)
-    for number, task in enumerate(tasks):
-        if number in stored:
-            continue
+    for task in tasks:
         process = Process(
             rank=rank,
             world_size=int(context.get_world_size()),
             device=ray.train.torch.get_device(),
-            report=partial(_report_fold, report, task.fold),
+            report=partial(labelled, report, task),
         )
+        # A group that is started again leaves out what its predecessor finished, and a
+        # task what another one began with and has left in the store.
+        if process.decided_by_first(partial(FoldStore(task.results).has, task.key)):
+            continue
         if rank == 0:
-            report({"event": "fold_started", "fold": task.fold})
+            labelled(report, task, {"event": "fold_started"})
         train(task, process)
         if rank == 0:
-            report({"event": "fold_ended", "fold": task.fold})
-
-
-def _report_fold(report: Report, fold: int, record: dict[str, Any]) -> None:
-    report({**record, "event": "evaluation", "fold": fold})
+            labelled(report, task, {"event": "fold_ended"})

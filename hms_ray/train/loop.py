@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from hms_ray.config import Experiment
+from hms_ray.config import Experiment, ModelConfig
 from hms_ray.config_input import used_sources
 from hms_ray.errors import TrainingError
 from hms_ray.evaluate.metric import kl_report
 from hms_ray.model import build_model
 from hms_ray.train.batches import Batch, FoldData, plan_epoch
-from hms_ray.train.checkpoint import cpu_weights
 from hms_ray.train.images import Images
 from hms_ray.train.pooled import kept_bytes
 from hms_ray.train.process import Process
+from hms_ray.train.result import FoldResult, Kept
 from hms_ray.train.score import check_finite, predict_rows, resolve_precision, storage_dtype
 from hms_ray.train.seeds import derive_seed, own_torch_generator
 from hms_ray.train.stages import make_optimiser, make_schedule, stage_rows
@@ -30,34 +28,17 @@ from hms_ray.train.windows import open_sources
 
 __all__ = ["FoldResult", "Process", "resolve_precision", "train_fold"]
 
-
-@dataclass(frozen=True)
-class FoldResult:
-    """What training a fold came to; the same on every rank.
-
-    Attributes:
-        valid: (n,) int64 rows predicted, as in the fold's data.
-        probabilities: (n, 6) float64 of these rows, by the weights kept.
-        history: one record an evaluation (see ``train_fold``).
-        weights: the model's state on the CPU.
-        normalisation: source -> ``mode`` and, where fitted, ``mean`` and ``std``.
-        timing: seconds ``total_s``, of which ``prepare_s``, ``train_s`` and
-            ``evaluate_s``, and ``images_per_s`` of all ranks in training.
-        precision: what was used: ``float32``, ``bfloat16`` or ``float64``.
-        optimistic: whether the weights kept were chosen by their score on ``valid``.
-    """
-
-    valid: NDArray[np.int64]
-    probabilities: NDArray[np.float64]
-    history: list[dict[str, Any]]
-    weights: dict[str, Tensor]
-    normalisation: dict[str, Any]
-    timing: dict[str, float]
-    precision: str
-    optimistic: bool
+Keep = Callable[[FoldResult], None]
 
 
-def train_fold(experiment: Experiment, data: FoldData, fold: int, process: Process) -> FoldResult:
+def train_fold(
+    experiment: Experiment,
+    data: FoldData,
+    fold: int,
+    process: Process,
+    known: FoldResult | None = None,
+    keep: Keep = lambda result: None,
+) -> FoldResult:
     """Trains one fold and predicts its validation rows.
 
     Each stage has a fresh AdamW and a OneCycle schedule over its steps. Every
@@ -70,8 +51,13 @@ def train_fold(experiment: Experiment, data: FoldData, fold: int, process: Proce
     (epochs done in this stage, such as 1.5), ``step`` (optimiser steps done in all
     stages), ``kl_all``, ``kl_4`` and ``kl_10`` (None without such rows),
     ``train_loss`` (mean over the steps since the record before), ``learning_rate``
-    (of the last step) and ``seconds`` since the start. ``process.report`` gets it on
+    (of the last step) and ``seconds`` since the start (known stages included, as they
+    were). ``process.report`` gets it on
     rank 0 with ``progress``, the share of all steps that is done.
+
+    Where the first stages are known, training goes on after them and all but times
+    comes out as if they had been trained here. They are reported first, as
+    ``{"event": "stages_reused", "stages": names, "saved_s": ..., "progress": ...}``.
 
     torch's global generators are seeded within and given back as they were.
 
@@ -80,6 +66,8 @@ def train_fold(experiment: Experiment, data: FoldData, fold: int, process: Proce
         data: rows and packs.
         fold: number of the validation fold; part of every seed.
         process: this rank of the group.
+        known: what this fold of the experiment cut after some stage came to.
+        keep: gets on every rank what each stage but the last one ends with.
 
     Raises:
         TrainingError: where a stage has no rows, a batch fewer rows than there are
@@ -90,7 +78,10 @@ def train_fold(experiment: Experiment, data: FoldData, fold: int, process: Proce
     """
     training, device = experiment.training, process.device
     precision = resolve_precision(training.precision, device)
-    clock, history, kept = _Clock(), list[dict[str, Any]](), _Kept(training.checkpoint == "best")
+    clock, kept = _Clock(), Kept(training.checkpoint == "best", known)
+    history, done, n_known = list[dict[str, Any]](), 0, 0
+    if known is not None:
+        history, done, n_known = list(known.history), known.n_steps, known.n_stages
     stages = [
         (
             stage,
@@ -104,17 +95,37 @@ def train_fold(experiment: Experiment, data: FoldData, fold: int, process: Proce
     for stage, _ in stages:
         images.check_augment(stage.augment)
     n_total = sum(stage.epochs * -(-len(rows) // training.batch_size) for stage, rows in stages)
-    done = 0
+
+    def result() -> FoldResult:
+        return FoldResult(
+            valid=data.valid,
+            probabilities=kept.table,
+            history=list(history),
+            weights=kept.weights,
+            last_weights=kept.last_weights(model),
+            normalisation=images.normalisation(),
+            timing=clock.timing(),
+            saved_s=known.stages_s if known else 0.0,
+            precision=precision,
+            optimistic=kept.best,
+        )
+
     with own_torch_generator(device):
         torch.manual_seed(derive_seed(training.seed, fold, 0, 0, "model"))
-        model = build_model(experiment.model, images.size)
+        model = build_model(_without_weights(experiment.model, known), images.size)
         # After the model: one that cannot be made shall not cost a pass over all rows.
         images.fit(data.train, training.batch_size, process)
         # Half as fast again on a CPU as the default layout (EfficientNets, measured).
         model = model.to(device, storage_dtype(precision)).to(memory_format=torch.channels_last)
-        network = process.wrap(model)
         clock.lap("prepare_s")
-        for index, (stage, rows) in enumerate(stages):
+        if known is not None:
+            model.load_state_dict(known.last_weights)
+            clock.earlier = known.history[-1]["seconds"] - clock.total()
+            _report_known(known, done / n_total, process)
+        for index, (stage, rows) in list(enumerate(stages))[n_known:]:
+            # Anew each stage: a wrapper orders its sums over the ranks by the steps it has
+            # seen, and a stage must not depend on where the one before it was trained.
+            network = process.wrap(model)
             n_batches = -(-len(rows) // training.batch_size)
             optimiser = make_optimiser(model, training, stage)
             schedule = make_schedule(optimiser, training, stage, stage.epochs * n_batches)
@@ -148,7 +159,7 @@ def train_fold(experiment: Experiment, data: FoldData, fold: int, process: Proce
                     scores = kl_report(
                         data.targets[data.valid], table, data.total_votes[data.valid]
                     )
-                    kept.offer(scores["kl_all"], table, model, last=done == n_total)
+                    kept.offer(scores["kl_all"], table, model, epoch + half == stage.epochs)
                     clock.lap("evaluate_s")
                     record = {
                         "stage": stage.name,
@@ -158,21 +169,35 @@ def train_fold(experiment: Experiment, data: FoldData, fold: int, process: Proce
                         **scores,
                         "train_loss": train_loss,
                         "learning_rate": step.learning_rate,
-                        "seconds": clock.total(),
+                        "seconds": clock.earlier + clock.total(),
                     }
                     history.append(record)
                     if process.rank == 0:
                         process.report({**record, "progress": done / n_total})
-    return FoldResult(
-        valid=data.valid,
-        probabilities=kept.table,
-        history=history,
-        weights=kept.weights,
-        normalisation=images.normalisation(),
-        timing=clock.timing(),
-        precision=precision,
-        optimistic=kept.best,
-    )
+            if index < len(stages) - 1:
+                keep(result())
+                clock.lap("keep_s")
+        return result()
+
+
+def _without_weights(config: ModelConfig, known: FoldResult | None) -> ModelConfig:
+    """The model as it is to be built: pretrained weights only where they stay in it."""
+    if known is None:
+        return config
+    return config.model_copy(update={"pretrained": False, "weights_file": None})
+
+
+def _report_known(known: FoldResult, progress: float, process: Process) -> None:
+    if process.rank == 0:
+        names = dict.fromkeys((record["stage_index"], record["stage"]) for record in known.history)
+        process.report(
+            {
+                "event": "stages_reused",
+                "stages": [name for _, name in names],
+                "saved_s": known.stages_s,
+                "progress": progress,
+            }
+        )
 
 
 def _halves(batches: list[Batch]) -> list[tuple[float, list[Batch]]]:
@@ -202,25 +227,6 @@ def _checked_mean(losses: Iterable[Tensor], process: Process, where: str, before
     return float(values.mean())
 
 
-class _Kept:
-    """The predictions and weights that the fold ends with."""
-
-    def __init__(self, best: bool) -> None:
-        self.best = best
-        self.score = float("inf")
-        self.table: NDArray[np.float64]
-        self.weights: dict[str, Tensor]
-
-    def offer(
-        self, score: float | None, table: NDArray[np.float64], model: nn.Module, last: bool
-    ) -> None:
-        better = score is not None and score < self.score
-        if better:
-            self.score = float(score or 0.0)
-        if better if self.best else last:
-            self.table, self.weights = table, cpu_weights(model)
-
-
 @dataclass
 class _Clock:
     """Where the time went."""
@@ -228,6 +234,8 @@ class _Clock:
     started: float = field(default_factory=time.perf_counter)
     seconds: dict[str, float] = field(default_factory=dict)
     images: int = 0
+    earlier: float = 0.0
+    """Seconds up to the start of the first stage that is trained here, if not those here."""
 
     def __post_init__(self) -> None:
         self.before = self.started

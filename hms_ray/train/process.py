@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +13,10 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+
+from hms_ray.errors import HmsRayError
+
+T = TypeVar("T")
 
 
 def ignore(record: dict[str, Any]) -> None:
@@ -30,7 +34,8 @@ class Process:
         rank: from 0.
         world_size: processes that train the fold together.
         device: of model and data.
-        report: called on rank 0 after every evaluation (see ``train_fold``).
+        report: called on rank 0 after every evaluation, and where training goes on from
+            stages that are known (see ``train_fold``).
         windows: ``resident`` holds the pack on the device, ``streamed`` copies each
             batch to it, ``auto`` decides by the device's free memory.
     """
@@ -61,6 +66,34 @@ class Process:
         if self.grouped:
             dist.broadcast(values, 0)
         return values
+
+    def decided_by_first(self, decide: Callable[[], T]) -> T:
+        """What ``decide`` gives on rank 0, on every rank; it is called there alone.
+
+        Ranks that looked for themselves might see a shared folder differently, and then
+        wait for each other.
+
+        Args:
+            decide: returns what can be pickled.
+
+        Raises:
+            HmsRayError: on every rank, where ``decide`` raises one.
+        """
+        if not self.grouped:
+            return decide()
+        outcome: list[Any] = [None]
+        if self.rank == 0:
+            try:
+                outcome = [decide()]
+            except HmsRayError as error:
+                outcome = [error]
+        # NCCL carries nothing but what lies on the GPU.
+        device = self.device if dist.get_backend() == "nccl" else torch.device("cpu")
+        dist.broadcast_object_list(outcome, 0, device=device)
+        if isinstance(outcome[0], HmsRayError):
+            raise outcome[0]
+        decided: T = outcome[0]
+        return decided
 
     def share_buffers(self, model: nn.Module) -> None:
         """Gives every rank rank 0's buffers: batch statistics drift apart in training.

@@ -12,7 +12,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from hms_ray.config import Space
-from hms_ray.config_file import validate_space
+from hms_ray.config_file import replace_values, validate_space
 from hms_ray.errors import ResourceError, StudyError
 from hms_ray.prepare import Prepared, prepare
 from hms_ray.study.folder import StudyFolder
@@ -210,6 +210,32 @@ def test_a_study_of_which_every_trial_fails_is_an_error(prepared: Prepared, base
         run_study(space, prepared, base / "results", "broken", stream=printed)
     assert "no_such_model" in str(caught.value)
     assert "the search ends with 0 of 1 finished: every experiment" in printed.getvalue()
+
+
+def test_a_trial_takes_its_first_stage_from_the_one_before_and_says_so(
+    prepared: Prepared, base: Path
+) -> None:
+    path = "training.stages.1.learning_rate"
+    space = make_space({path: {"choices": [1e-3, 1e-2]}}, n_trials=2, max_concurrent_trials=1)
+    stages = [
+        {"name": "noisy", "rows": "below_threshold", "epochs": 1},
+        {"name": "good", "rows": "at_least_threshold", "epochs": 1},
+    ]
+    experiment = replace_values(space.experiment, {"training.stages": stages})
+    start = [{path: 1e-3}, {path: 1e-2}]
+    space = space.model_copy(update={"experiment": experiment, "start": start})
+    printed = io.StringIO()
+    result = run_study(space, prepared, base / "results", "shared", stream=printed)
+    assert (result.n_trained, result.n_reused) == (4, 0)
+    told = [line for line in printed.getvalue().splitlines() if "saved" in line]
+    assert [line[8:56] for line in told] == [
+        f"trial 0001 fold {fold}/2 stage noisy from the store, " for fold in (1, 2)
+    ]
+    assert max(map(len, printed.getvalue().splitlines())) <= 80
+    first, second = result.folder.trials()
+    assert first.saved_minutes == 0 < second.saved_minutes < second.fold_minutes
+    board = result.folder.leaderboard().set_index("trial")["saved_minutes"]
+    assert board["0001"] == second.saved_minutes
 
 
 def test_a_study_uses_what_another_has_trained(

@@ -1,3 +1,4 @@
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -166,7 +167,8 @@ def test_what_workers_report_has_its_fold(prepared: Prepared, tmp_path: Path) ->
     runner = make_runner(tmp_path, workers=1, group="trial", train=pretend)
     file = tmp_path / "events"
     runner.run(plan(prepared, tmp_path, runner), WriteDown(file))
-    assert file.read_text().splitlines() == [
+    events = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [f"{event['event']} {event['fold']}" for event in events] == [
         "fold_started 0",
         "evaluation 0",
         "fold_ended 0",
@@ -174,6 +176,9 @@ def test_what_workers_report_has_its_fold(prepared: Prepared, tmp_path: Path) ->
         "evaluation 1",
         "fold_ended 1",
     ]
+    keys = {task.fold: task.key for task in plan(prepared, tmp_path, runner)}
+    assert all(event["key"] == keys[event["fold"]] for event in events)
+    assert {event["experiment"] for event in events} == {"experiment"}
 
 
 def pretend(task, process) -> None:
@@ -186,7 +191,45 @@ class WriteDown:
 
     def __call__(self, record: dict) -> None:
         with self.file.open("a") as stream:
-            print(record["event"], record["fold"], file=stream)
+            print(json.dumps(record), file=stream)
+
+
+def test_experiments_of_one_group_are_told_apart_and_share_their_stages(
+    prepared: Prepared, tmp_path: Path
+) -> None:
+    stages = EXPERIMENT.training.stages
+    cuts = {"both": stages, "first": stages[:1], "other": (stages[0], stages[0])}
+    runner = make_runner(tmp_path, workers=2, group="trial")
+    tasks = []
+    for name, some in cuts.items():
+        training = EXPERIMENT.training.model_copy(update={"stages": some})
+        experiment = EXPERIMENT.model_copy(update={"name": name, "training": training})
+        tasks += plan_folds(experiment, prepared, tmp_path, runner.placement, [1])
+    file = tmp_path / "events"
+    runner.run(tasks, WriteDown(file))
+    store = FoldStore(tmp_path)
+    assert all(store.has(task.key) for task in tasks)
+    events = [json.loads(line) for line in file.read_text().splitlines()]
+    both, first, other = tasks
+    assert {(e["experiment"], e["key"]) for e in events} == {
+        ("both", both.key),
+        ("other", other.key),
+    }
+    ends = [(e["event"], e["experiment"]) for e in events if e["event"] != "evaluation"]
+    assert ends == [
+        ("fold_started", "both"),
+        ("fold_ended", "both"),
+        ("fold_started", "other"),
+        ("stages_reused", "other"),
+        ("fold_ended", "other"),
+    ]
+    assert store.record(other.key)["reused_stages"] == {"names": ["noisy"], "key": first.key}
+    shared = store.read(both.key).oof
+    off = make_runner(tmp_path / "off", workers=2, group="fold", share_stages=False)
+    (alone,) = plan_folds(EXPERIMENT, prepared, tmp_path / "off", off.placement, [1])
+    off.run([alone], lambda record: None)
+    pd.testing.assert_frame_equal(shared, FoldStore(tmp_path / "off").read(alone.key).oof)
+    assert not FoldStore(tmp_path / "off").has(first.key)
 
 
 def test_the_environment_stays_as_it_was(

@@ -26,6 +26,7 @@ LAYERS = [
     {"study_sources"},
     {"unusable"},
     {"prepare"},
+    {"fold_task"},
     {"experiment"},
     {"preflight", "report"},
     {"study"},

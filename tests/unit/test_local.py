@@ -1,6 +1,8 @@
 """The whole way in one process: a folder, two sources, packs, a model, the store."""
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +11,8 @@ from hms_ray.config_file import validate_space
 from hms_ray.fold_store import FoldStore
 from hms_ray.local import train_locally
 from hms_ray.simulate.folder import simulate_folder
+from tests.competition_folder import write_competition_folder
+from tests.stage_sharing import GOOD, NOISY, staged
 
 SPACE = validate_space(
     {
@@ -58,3 +62,27 @@ def test_an_experiment_of_two_sources_is_trained_and_then_taken_from_the_store(
         assert set(record["made_from"]["sources"]) == {"kaggle", "eeg"}
         assert record["normalisation"]["kaggle"] == {"mode": "per_image"}
         assert set(record["normalisation"]["eeg"]) == {"mode", "mean", "std"}
+
+
+def test_the_summary_and_the_bar_say_which_stages_were_taken_from_the_store(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr("hms_ray.pack.build.default_workers", lambda: 1)
+    data = write_competition_folder(tmp_path / "data", 12)
+
+    def train(last: dict[str, Any], share: bool = True) -> tuple[str, str]:
+        experiment = staged(NOISY, last).model_dump(mode="json")
+        resources = {"share_stages": share}
+        space = validate_space({"experiment": experiment, "resources": resources}, "test")
+        assert train_locally(space, data, tmp_path / "results", folds=[0, 2]) == 0
+        return capsys.readouterr()
+
+    assert "from the store" not in train(GOOD).out
+    printed = train({**GOOD, "epochs": 1})
+    (line,) = (text for text in printed.out.splitlines() if text.startswith("stage"))
+    assert re.fullmatch(r"stage noisy taken from the store: fold 0, 2 \(\d s saved\)", line)
+    shown = [text for text in printed.err.split("\r") if text.startswith("fold 0")]
+    assert not shown[0].startswith("fold 0   0%")
+    assert "from the store" not in train({**GOOD, "epochs": 3}, share=False).out
+    assert "taken from the store: fold 0, 2" in train({**GOOD, "epochs": 1}).out

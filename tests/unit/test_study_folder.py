@@ -55,6 +55,7 @@ def make_result(kl_10: float, optimistic: bool = False) -> ExperimentResult:
         reused=(1,),
         optimistic=optimistic,
         fold_minutes=1.5,
+        saved_minutes=0.5,
     )
 
 
@@ -67,11 +68,27 @@ def test_a_trial_is_read_as_it_was_written(tmp_path: Path, prepared: Prepared) -
     assert trial is not None
     assert trial.finished
     assert (trial.number, trial.point, trial.scores) == (3, {RATE: 0.001}, result.scores)
-    assert (trial.keys, trial.reused, trial.fold_minutes) == (result.keys, (1,), 1.5)
+    assert (trial.keys, trial.reused) == (result.keys, (1,))
+    assert (trial.fold_minutes, trial.saved_minutes) == (1.5, 0.5)
     assert trial.experiment == experiment
     pd.testing.assert_frame_equal(trial.oof(folder.rows()), result.oof)
     assert folder.trial(4) is None
     assert [path.name for path in (folder.path / "trials").iterdir()] == ["0003"]
+
+
+def test_a_trial_written_before_stages_were_shared_is_read(
+    tmp_path: Path, prepared: Prepared
+) -> None:
+    folder = StudyFolder.create(tmp_path / "results", "one", make_space(), prepared)
+    folder.write_trial(0, {}, make_space().experiment, make_result(0.5))
+    file = folder.trial_path(0) / "result.json"
+    old = json.loads(file.read_text())
+    del old["saved_minutes"]
+    file.write_text(json.dumps(old))
+    trial = folder.trial(0)
+    assert trial is not None
+    assert (trial.fold_minutes, trial.saved_minutes) == (1.5, 0)
+    assert folder.leaderboard()["saved_minutes"].tolist() == [0]
 
 
 def test_predictions_of_other_rows_are_refused(tmp_path: Path, prepared: Prepared) -> None:

@@ -105,6 +105,42 @@ def test_time_left_comes_from_the_folds_trained_here(clock: Clock) -> None:
     assert lines.seconds_left() == pytest.approx(3 * 60)
 
 
+def reused(stages: list[str], progress: float, fold: int = 0) -> dict:
+    event = {"event": "stages_reused", "trial": 3, "fold": fold, "saved_s": 34.4}
+    return {**event, "stages": stages, "progress": progress}
+
+
+def test_stages_from_the_store_are_told_with_the_time_they_saved(clock: Clock) -> None:
+    lines = make_lines(clock)
+    lines.lines({"event": "trial_started", "trial": 3, "text": "", "reused": []})
+    assert lines.lines(reused(["noisy"], 0.4)) == [
+        "   0:00 trial 0003 fold 1/3 stage noisy from the store, 34 s saved"
+    ]
+    told = lines.lines(reused(["noisy", "a stage with a rather long name of its own"], 0.4))
+    assert max(map(len, told)) <= 80
+    assert " ".join(line.strip() for line in told).endswith(
+        "stages noisy, a stage with a rather long name of its own from the store, 34 s saved"
+    )
+
+
+def test_time_left_does_not_take_what_the_store_gave_for_work_done_here(clock: Clock) -> None:
+    lines = make_lines(clock, n_finished=3)
+    lines.lines({"event": "trial_started", "trial": 3, "text": "", "reused": [2]})
+    lines.lines(reused(["noisy"], 0.4))
+    assert lines.seconds_left() is None
+    clock.now += 30
+    lines.lines(evaluation(3, 0, 0.7))
+    # 0.3 of a fold in 30 s; 0.3 of this one and a whole one are left.
+    assert lines.seconds_left() == pytest.approx(1.3 * 100)
+    clock.now += 30
+    lines.lines({"event": "fold_ended", "trial": 3, "fold": 0})
+    assert lines.seconds_left() == pytest.approx(100)
+    lines.lines(reused(["noisy"], 0.4, fold=1))
+    assert lines.seconds_left() == pytest.approx(60)
+    lines.lines({"event": "trial_failed", "trial": 3, "reason": "lost"})
+    assert lines.seconds_left() == pytest.approx(300)  # another trial's three folds
+
+
 def test_a_failure_is_told_in_full(clock: Clock) -> None:
     lines = make_lines(clock)
     lines.lines({"event": "trial_started", "trial": 0, "text": "", "reused": []})

@@ -92,6 +92,22 @@ def test_wide_text_shows_folds_and_minutes() -> None:
     assert "1.2" in text
 
 
+def test_minutes_say_what_stages_from_the_store_saved() -> None:
+    records = [
+        record("0000", 0.5, saved_minutes=0.5),
+        record("0001", 0.6, saved_minutes=0.0),
+        record("0002", None, state="failed", fold_minutes=None, saved_minutes=None),
+    ]
+    frame = leaderboard(records)
+    assert frame["saved_minutes"].tolist()[:2] == [0.5, 0.0]
+    lines = render(frame, width=140).splitlines()
+    assert lines[-3].endswith("  1.2 (0.5 saved)")
+    assert lines[-2].endswith("  1.2")
+    assert lines[-1].endswith("  -")
+    assert "saved_minutes" not in render(frame, width=140)
+    assert "saved" not in render(leaderboard(RECORDS), width=140)
+
+
 @pytest.mark.parametrize("width", [30, 50, 60, 80])
 def test_narrow_text_keeps_the_objective(width: int) -> None:
     text = render(leaderboard(RECORDS), width=width)

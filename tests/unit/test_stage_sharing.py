@@ -1,0 +1,353 @@
+"""Stages taken from the store: the same comes out, less is trained, and it is said."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hms_ray.config import Experiment
+from hms_ray.config_file import replace_values
+from hms_ray.errors import StudyError
+from hms_ray.experiment import InProcessRunner, Placement, plan_folds, run_experiment
+from hms_ray.fold_store import FoldStore, StoredFold
+from hms_ray.fold_task import FoldTask, ReusedStages
+from hms_ray.prepare import PackRef, Prepared, prepare
+from hms_ray.train import loop
+from tests.competition_folder import write_competition_folder
+from tests.stage_sharing import (
+    GOOD,
+    NOISY,
+    assert_equal_folds,
+    counted_steps,
+    staged,
+    stored_keys,
+)
+
+TWO = staged(NOISY, GOOD)
+ONE = staged(NOISY)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    base = tmp_path_factory.mktemp("data")
+    return prepare(write_competition_folder(base / "hms", 12), TWO, base)
+
+
+@pytest.fixture(scope="module")
+def alone(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> StoredFold:
+    """Fold 0 of two stages, trained without sharing."""
+    return train(TWO, prepared, tmp_path_factory.mktemp("alone"), share=False)
+
+
+def task_of(experiment: Experiment, prepared: Prepared, results: Path) -> FoldTask:
+    return plan_folds(experiment, prepared, results, Placement(), [0])[0]
+
+
+def train(
+    experiment: Experiment,
+    prepared: Prepared,
+    results: Path,
+    share: bool = True,
+    report: Callable[[dict[str, Any]], None] = lambda record: None,
+) -> StoredFold:
+    task = task_of(experiment, prepared, results)
+    InProcessRunner(device="cpu", share_stages=share).run([task], report)
+    return FoldStore(results).read(task.key)
+
+
+def test_without_sharing_a_fold_leaves_nothing_but_its_result(alone: StoredFold) -> None:
+    assert stored_keys(alone.weights.parents[3]) == {alone.key}
+    assert alone.record["reused_stages"] is None
+    assert alone.record["saved_s"] == 0
+
+
+def test_finished_stages_are_kept_as_the_results_of_shorter_experiments(
+    prepared: Prepared, tmp_path: Path, alone: StoredFold, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    write = FoldStore.write
+
+    def noting(self: FoldStore, key: str, *rest: Any) -> None:
+        written.append(key)
+        write(self, key, *rest)
+
+    monkeypatch.setattr(FoldStore, "write", noting)
+    two = train(TWO, prepared, tmp_path / "two")
+    assert written == [task_of(ONE, prepared, tmp_path).key, two.key]
+    assert_equal_folds(two, alone)
+    one = train(ONE, prepared, tmp_path / "one", share=False)
+    assert_equal_folds(FoldStore(tmp_path / "two").read(one.key), one)
+
+
+def test_a_one_stage_experiment_is_the_first_stage_of_another(
+    prepared: Prepared, tmp_path: Path, alone: StoredFold
+) -> None:
+    # Names change no result; the history has the names of its own experiment.
+    renamed = staged({**NOISY, "name": "warmup"}).model_copy(update={"name": "other"})
+    with counted_steps() as first:
+        one = train(renamed, prepared, tmp_path)
+    events: list[dict[str, Any]] = []
+    with counted_steps() as second:
+        two = train(TWO, prepared, tmp_path, report=events.append)
+    assert_equal_folds(two, alone)
+    n_steps = two.record["history"][-1]["step"]
+    assert first[0] == one.record["history"][-1]["step"] > 0
+    assert second[0] == n_steps - first[0]
+    took = one.record["timing"]["train_s"] + one.record["timing"]["evaluate_s"]
+    assert two.record["reused_stages"] == {"names": ["noisy"], "key": one.key}
+    assert two.record["saved_s"] == took
+    address = {"fold": 0, "key": two.key, "experiment": "experiment"}
+    assert events[0] == {
+        "event": "stages_reused",
+        "stages": ["noisy"],
+        "saved_s": took,
+        "progress": first[0] / n_steps,
+        **address,
+    }
+    assert len(events) == 5
+    assert all(event.items() >= address.items() for event in events)
+    assert all(event["event"] == "evaluation" for event in events[1:])
+    progress = [event["progress"] for event in events]
+    assert progress == sorted(progress)
+    assert progress[-1] == 1
+    seconds = [line["seconds"] for line in two.record["history"]]
+    assert seconds == sorted(seconds)
+
+
+def test_experiments_that_differ_in_the_second_stage_train_the_first_one_once(
+    prepared: Prepared, tmp_path: Path
+) -> None:
+    other = staged(NOISY, {**GOOD, "loss": "kl", "augment": {}, "epochs": 1})
+    with counted_steps() as first:
+        train(TWO, prepared, tmp_path / "shared")
+    with counted_steps() as second:
+        shared = train(other, prepared, tmp_path / "shared")
+    n_noisy = sum(line["stage"] == "noisy" for line in shared.record["history"])
+    noisy = shared.record["history"][n_noisy - 1]["step"]
+    assert second[0] == shared.record["history"][-1]["step"] - noisy
+    assert first[0] == noisy + 2 * second[0]
+    assert_equal_folds(shared, train(other, prepared, tmp_path / "alone", share=False))
+
+
+def test_the_longest_beginning_is_taken_and_savings_add_up(
+    prepared: Prepared, tmp_path: Path
+) -> None:
+    last = {"name": "all", "rows": "all", "epochs": 1}
+    three = staged(NOISY, GOOD, last)
+    one, two = train(ONE, prepared, tmp_path), train(TWO, prepared, tmp_path)
+    result = run_experiment(three, prepared, tmp_path, InProcessRunner(device="cpu"), folds=[0])
+    spent = [r["timing"]["train_s"] + r["timing"]["evaluate_s"] for r in (one.record, two.record)]
+    assert result.reused_stages == {
+        0: ReusedStages(("noisy", "good"), two.key, pytest.approx(sum(spent)))
+    }
+    record = FoldStore(tmp_path).record(result.keys[0])
+    assert result.saved_minutes == pytest.approx(sum(spent) / 60)
+    assert result.fold_minutes == pytest.approx((record["seconds"] + sum(spent)) / 60)
+    assert result.reused == ()
+    off = train(three, prepared, tmp_path / "off", share=False)
+    assert_equal_folds(FoldStore(tmp_path).read(off.key), off)
+    again = run_experiment(three, prepared, tmp_path, InProcessRunner(device="cpu"), folds=[0])
+    assert again.reused == (0,)
+    assert (again.fold_minutes, again.saved_minutes) == (result.fold_minutes, result.saved_minutes)
+
+
+def test_a_fold_stopped_between_stages_goes_on_after_the_first(
+    prepared: Prepared, tmp_path: Path, alone: StoredFold
+) -> None:
+    history = alone.record["history"]
+    noisy = max(line["step"] for line in history if line["stage"] == "noisy")
+    with counted_steps(stop_after=noisy + 1), pytest.raises(KeyboardInterrupt):
+        train(TWO, prepared, tmp_path)
+    assert not FoldStore(tmp_path).has(alone.key)
+    with counted_steps() as steps:
+        assert_equal_folds(train(TWO, prepared, tmp_path), alone)
+    assert steps[0] == history[-1]["step"] - noisy
+
+
+@pytest.mark.parametrize("normalisation", ["none", "per_image"])
+def test_best_checkpoints_are_shared_too(
+    normalisation: Any, prepared: Prepared, tmp_path: Path
+) -> None:
+    two = staged(NOISY, GOOD, normalisation=normalisation, checkpoint="best")
+    one = staged(NOISY, normalisation=normalisation, checkpoint="best")
+    off = train(two, prepared, tmp_path / "off", share=False)
+    assert_equal_folds(train(two, prepared, tmp_path / "in one go"), off)
+    train(one, prepared, tmp_path / "in two")
+    assert_equal_folds(train(two, prepared, tmp_path / "in two"), off)
+
+
+FIRST = [0.9, 0.5, 0.7, 0.8]
+LONGER = {**NOISY, "epochs": 2}
+SHORTER = {**GOOD, "epochs": 1}
+
+
+def scored(monkeypatch: pytest.MonkeyPatch, scores: list[float]) -> None:
+    """Lets the evaluations to come score so."""
+    coming = iter(scores)
+
+    def report(targets: Any, table: Any, votes: Any) -> dict[str, Any]:
+        return {"kl_all": next(coming), "kl_4": None, "kl_10": None}
+
+    monkeypatch.setattr(loop, "kl_report", report)
+
+
+@pytest.mark.parametrize("then", [[0.6, 0.7], [0.6, 0.4], [0.6, 0.5]])
+def test_training_goes_on_from_the_last_step_and_compares_with_the_best(
+    then: list[float], prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two, one = (staged(LONGER, *more, checkpoint="best") for more in ([SHORTER], []))
+    scored(monkeypatch, FIRST + then)
+    off = train(two, prepared, tmp_path / "off", share=False)
+    scored(monkeypatch, FIRST)
+    first = train(one, prepared, tmp_path)
+    assert first.last is not None
+    assert first.last.name == "last.pt"
+    scored(monkeypatch, then)
+    shared = train(two, prepared, tmp_path)
+    assert_equal_folds(shared, off)
+    assert (shared.last is None) == (then == [0.6, 0.4])
+    best_of_all = shared.weights.read_bytes() == first.weights.read_bytes()
+    assert best_of_all == (then != [0.6, 0.4])
+
+
+def test_a_best_fold_stored_without_its_last_weights_is_no_beginning(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two, one = (staged(LONGER, *more, checkpoint="best") for more in ([SHORTER], []))
+    for scores, stays in ((FIRST, False), ([0.9, 0.8, 0.7, 0.6], True)):
+        results = tmp_path / str(stays)
+        scored(monkeypatch, scores)
+        first = train(one, prepared, results)
+        as_of_old(first)
+        scored(monkeypatch, ([] if stays else scores) + [0.6, 0.7])
+        record = train(two, prepared, results).record
+        assert (record["reused_stages"] is not None) is stays
+
+
+def as_of_old(fold: StoredFold) -> None:
+    """Makes a stored fold what it was before stages were shared."""
+    record = dict(fold.record)
+    del record["saved_s"], record["reused_stages"]
+    record["checksums"] = {k: v for k, v in record["checksums"].items() if k != "last.pt"}
+    (fold.weights.parent / "last.pt").unlink(missing_ok=True)
+    (fold.weights.parent / "record.json").write_text(json.dumps(record), encoding="utf-8")
+
+
+def test_folds_stored_before_stages_were_shared_are_read_and_gone_on_from(
+    prepared: Prepared, tmp_path: Path, alone: StoredFold
+) -> None:
+    as_of_old(train(ONE, prepared, tmp_path))
+    runner = InProcessRunner(device="cpu")
+    result = run_experiment(ONE, prepared, tmp_path, runner, folds=[0])
+    assert (result.saved_minutes, dict(result.reused_stages)) == (0, {})
+    with counted_steps() as steps:
+        assert_equal_folds(train(TWO, prepared, tmp_path), alone)
+    assert steps[0] < alone.record["history"][-1]["step"]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("weights.pt", "weights.pt does not match its checksum"),
+        ("oof.parquet", "oof.parquet does not match its checksum"),
+        ("record.json", "record.json lacks what training goes on from"),
+    ],
+)
+def test_a_damaged_beginning_stops_the_fold_and_names_the_folder(
+    name: str, reason: str, prepared: Prepared, tmp_path: Path
+) -> None:
+    folder = train(ONE, prepared, tmp_path).weights.parent
+    if name == "record.json":
+        record = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps({**record, "history": None}))
+    else:
+        (folder / name).write_bytes((folder / name).read_bytes()[:-1])
+    with counted_steps() as steps, pytest.raises(StudyError) as caught:
+        train(TWO, prepared, tmp_path)
+    assert str(caught.value) == (
+        f"a stored fold must be whole, got {reason}, in {folder}. "
+        "Move that folder away to have the fold trained again."
+    )
+    assert steps[0] == 0
+    assert stored_keys(tmp_path) == {folder.name}
+
+
+AS_GOOD: list[tuple[str, Any]] = [
+    ("name", "other"),
+    ("training.stages.0.name", "other"),
+    ("training.stages.1.name", "other"),
+    ("training.stages.1.rows", "all"),
+    ("training.stages.1.epochs", 5),
+    ("training.stages.1.learning_rate", 0.5),
+    ("training.stages.1.loss", "kl"),
+    ("training.stages.1.augment", {}),
+    ("training.learning_rate", 0.5),  # the first stage has its own
+]
+OTHER: list[tuple[str, Any]] = [
+    ("training.seed", 1),
+    ("training.batch_size", 9),
+    ("training.stage_threshold", 5),
+    ("training.unanimous_from", 4),
+    ("training.weight_decay", 0.5),
+    ("training.schedule", "constant"),
+    ("training.checkpoint", "best"),
+    ("training.precision", "float64"),
+    ("training.loss", "kl_capped_votes"),  # what the first stage inherits
+    ("training.augment", {"cutmix": {}}),
+    ("training.stages.0.rows", "all"),
+    ("training.stages.0.epochs", 2),
+    ("training.stages.0.loss", "kl_log_votes"),
+    ("training.stages.0.learning_rate", 0.02),
+    ("training.stages.0.augment", {"cutmix": {}}),
+    ("input.normalisation", "per_image"),
+    ("model.dropout", 0.1),
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "shared"), [(*p, True) for p in AS_GOOD] + [(*p, False) for p in OTHER]
+)
+def test_what_agrees_up_to_a_stage_shares_it_and_nothing_else_does(
+    path: str, value: Any, shared: bool, prepared: Prepared, tmp_path: Path
+) -> None:
+    first = task_of(TWO, prepared, tmp_path).cut(1)
+    other = task_of(replace_values(TWO, {path: value}), prepared, tmp_path).cut(1)
+    assert (first.key == other.key) is shared
+    assert other.key == task_of(other.experiment, prepared, tmp_path).key
+
+
+def test_other_rows_folds_packs_placements_and_folds_share_no_stage(
+    prepared: Prepared, tmp_path: Path
+) -> None:
+    def keys(data: Prepared = prepared, **placement: Any) -> set[str]:
+        tasks = plan_folds(TWO, data, tmp_path, Placement(**placement))
+        return {task.cut(1).key for task in tasks}
+
+    assert len(keys()) == 3
+    for other in (
+        keys(replace(prepared, rows_fingerprint="x")),
+        keys(replace(prepared, folds_fingerprint="x")),
+        keys(replace(prepared, packs={"kaggle": PackRef(tmp_path, "x")})),
+        keys(world_size=2),
+        keys(device_class="cuda"),
+    ):
+        assert not keys() & other
+
+
+def test_a_task_cut_nowhere_is_itself(prepared: Prepared, tmp_path: Path) -> None:
+    task = task_of(TWO, prepared, tmp_path)
+    assert task.cut(2) == task
+    assert [stage.name for stage in task.cut(1).experiment.training.stages] == ["noisy"]
+
+
+def test_experiments_run_together_leave_out_what_another_began_with(
+    prepared: Prepared, tmp_path: Path
+) -> None:
+    tasks = [task_of(experiment, prepared, tmp_path) for experiment in (TWO, ONE)]
+    events: list[dict[str, Any]] = []
+    InProcessRunner(device="cpu").run(tasks, events.append)
+    assert {event["key"] for event in events} == {tasks[0].key}
+    assert all(FoldStore(tmp_path).has(task.key) for task in tasks)
