@@ -64,6 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
         studies.add_blend,
         studies.add_leaderboard,
         ladders.add_ladder,
+        ladders.add_forest,
     ):
         command = add(commands)
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")

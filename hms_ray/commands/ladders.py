@@ -1,4 +1,4 @@
-"""The command on ladders of experiments."""
+"""Commands on ladders of experiments: ladder, forest."""
 
 from __future__ import annotations
 
@@ -119,7 +119,31 @@ def _trainer(
     if words.local:
         from hms_ray.ladder.local import LocalTrainer
 
-        return nullcontext(LocalTrainer(words.threads))
+        return nullcontext(LocalTrainer(words.threads, share_stages=resources.share_stages))
     from hms_ray.sweep.ladder import RayTrainer
 
     return RayTrainer(resources, scratch, words.results, address=words.address)
+
+
+def add_forest(commands: Commands) -> argparse.ArgumentParser:
+    """Adds ``forest``."""
+    command = commands.add_parser(
+        "forest", help="pool ladders of several seeds and plot what each step brings"
+    )
+    command.add_argument("ladders", metavar="NAME", nargs="+", help="ladder, or its folder's path")
+    command.add_argument(
+        "--control", metavar="NAME", nargs="+", default=[], help="ladders of a negative control"
+    )
+    command.add_argument(
+        "--out", metavar="DIR", type=Path, help="folder to write to (RESULTS/forest)"
+    )
+    add_results_option(command)
+    command.set_defaults(call=_run_forest)
+    return command
+
+
+def _run_forest(words: argparse.Namespace) -> int:
+    from hms_ray.ladder.pool import forest
+
+    print(forest(words.ladders, words.control, words.results, words.out))
+    return 0

@@ -30,6 +30,11 @@ from hms_ray.evaluate.recalibration import nested_recalibration
 POWER: Final = 0.8
 """Chance to find a difference of the smallest detectable size."""
 
+RESOLUTION: Final = 0.00005
+"""Nats; a smaller difference is 0 in four decimals, as scores are told, and a tie. Without
+it, two predictions that differ in temperature alone would not be one after recalibration:
+what the fits leave of their difference is below 1e-7 and may have a sign."""
+
 STAGE_2: Final = "kl_stage_2"
 STAGE_2_VOTES: Final = 5
 STAGE_2_UNANIMOUS_VOTES: Final = 4
@@ -61,23 +66,34 @@ RowScores = Mapping[str, GroupRows | None]
 
 
 @dataclass(frozen=True)
-class StepDifference:
-    """A step minus the one before; below 0 it is better.
+class StepDifference(Difference):
+    """A step minus the one before; below 0 it is better."""
 
-    Attributes:
-        difference: paired, with its patient-clustered interval and its verdict.
-        detectable: the smallest difference that such rows show with a chance of 80%,
-            ``(t_{G-1, 0.975} + t_{G-1, 0.8}) SE``, nats; infinite with one patient.
-    """
+    @property
+    def tie(self) -> bool:
+        """Whether the interval contains 0, or the mean is below ``RESOLUTION``."""
+        return super().tie or abs(self.mean) < RESOLUTION
 
-    difference: Difference
-    detectable: float
+    @property
+    def detectable(self) -> float:
+        """The smallest difference that such rows show with a chance of 80%, nats.
+
+        ``(t_{G-1, 0.975} + t_{G-1, 0.8}) SE`` with G patients, SE from the interval's
+        half width (the usual sample-size formula, solved for the difference); infinite
+        where the interval is.
+        """
+        degrees = self.n_patients - 1
+        if degrees < 1:
+            return float(np.inf)
+        of_interval = float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees))
+        error = (self.high - self.low) / 2 / of_interval
+        return (of_interval + float(stats.t.ppf(POWER, degrees))) * error
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; None for what is infinite."""
         return {
-            **interval_json(self.difference),
-            "verdict": self.difference.verdict,
+            **interval_json(self),
+            "verdict": self.verdict,
             "detectable": _finite(self.detectable),
         }
 
@@ -258,25 +274,7 @@ def _difference(
 ) -> StepDifference | None:
     if before is None:
         return None
-    difference = paired_difference(rows[number], rows[before], patients)
-    return StepDifference(difference, smallest_detectable(difference))
-
-
-def smallest_detectable(difference: Interval) -> float:
-    """The difference that an interval of this width tells from 0 with a chance of 80%.
-
-    ``(t_{G-1, 0.975} + t_{G-1, 0.8}) SE`` with G patients, SE from the interval's
-    half width (the usual sample-size formula, solved for the difference).
-
-    Returns:
-        Nats; infinite where the interval is.
-    """
-    degrees = difference.n_patients - 1
-    if degrees < 1:
-        return float(np.inf)
-    of_interval = float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees))
-    error = (difference.high - difference.low) / 2 / of_interval
-    return (of_interval + float(stats.t.ppf(POWER, degrees))) * error
+    return StepDifference(**vars(paired_difference(rows[number], rows[before], patients)))
 
 
 def interval_json(interval: Interval) -> dict[str, float | None]:

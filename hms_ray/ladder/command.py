@@ -17,9 +17,11 @@ from hms_ray.ladder.ablation import load_ablation
 from hms_ray.ladder.about import Floors, about_run
 from hms_ray.ladder.folder import read_ladder, write_ladder
 from hms_ray.ladder.plan import sources_of
+from hms_ray.ladder.report import make_report, write_report
 from hms_ray.ladder.run import LadderRun, Trainer, run_ladder
 from hms_ray.ladder.steps import Ladder, load_ladder
 from hms_ray.prepare import Prepared, prepare
+from hms_ray.report.ladder_table import render_ladder
 from hms_ray.report.progress import bar, clock_text
 from hms_ray.study.new import STUDY_FILE, checked_name, locked
 
@@ -127,7 +129,9 @@ def run_command(
         seconds = time.monotonic() - started
         told |= {"failed": run.failed, "minutes": seconds / 60}
         write_ladder(folder, rows, run.results, told)
-    print(f"\n{_summary(run, seconds)}\n\nladder: {folder}")
+        report = make_report(rows, run.results, told)
+        write_report(folder, report)
+    print(f"\n{render_ladder(report)}\n\n{_summary(run, seconds)}\n\nladder: {folder}")
     return 0
 
 

@@ -31,6 +31,7 @@ class LadderLines:
     ) -> None:
         self._costs, self._n_folds, self._clock = dict(costs), n_folds, clock
         self._partial: dict[str, float] = {}
+        self._given: dict[str, float] = {}
         self._done: set[str] = set()
         self._start = self._last_line = clock()
 
@@ -40,8 +41,10 @@ class LadderLines:
         Args:
             event: ``event`` is ``said`` (with ``text``), ``fold_started``,
                 ``evaluation`` (with ``progress``, ``stage``, ``epoch`` and ``kl_all``),
-                ``fold_ended`` or ``step_failed`` (with ``reason``); all but the first have
-                ``step`` and, but for ``step_failed``, ``fold`` and ``key``.
+                ``stages_reused`` (with ``progress``, ``stages`` and ``saved_s``),
+                ``fold_ended`` or ``step_failed`` (with ``reason`` and the ``keys`` that it
+                leaves undone); all but the first have ``experiment``, the step's name, and
+                but for ``step_failed`` ``fold`` and ``key``.
         """
         make = getattr(self, f"_{event['event']}")
         return [text for line in make(event) for text in self._stamped(line)]
@@ -54,12 +57,21 @@ class LadderLines:
         return []
 
     def _evaluation(self, event: dict[str, Any]) -> list[str]:
-        self._partial[event["key"]] = float(event["progress"])
+        given = self._given.get(event["key"], 0.0)
+        self._partial[event["key"]] = (float(event["progress"]) - given) / max(1 - given, 1e-9)
         if self._clock() - self._last_line < EVALUATION_LINE_S:
             return []
         score = event.get("kl_all")
         text = f"KL {score:.4f}" if score is not None else ""
         return [f"{self._fold(event)} {event['stage']} {event['epoch']:g} {text}{self._tail()}"]
+
+    def _stages_reused(self, event: dict[str, Any]) -> list[str]:
+        key, given = event["key"], float(event["progress"])
+        # Work that nobody does again is none, for the estimate.
+        self._costs[key] = self._costs.get(key, 0.0) * (1 - given)
+        self._given[key] = given
+        stages = f"stage{'s' if len(event['stages']) > 1 else ''} {', '.join(event['stages'])}"
+        return [f"{self._fold(event)} {stages} from the store, {event['saved_s']:.0f} s saved"]
 
     def _fold_ended(self, event: dict[str, Any]) -> list[str]:
         self._partial.pop(event["key"], None)
@@ -71,12 +83,12 @@ class LadderLines:
         for key in event.get("keys", ()):
             self._partial.pop(key, None)
             self._costs.pop(key, None)
-        return [f"{event['step']} failed: {event['reason']}"]
+        return [f"{event['experiment']} failed: {event['reason']}"]
 
     def _fold(self, event: dict[str, Any]) -> str:
         width = len(str(len(self._costs)))
         place = f"{len(self._done):>{width}}/{len(self._costs)}"
-        return f"{place} {event['step']} fold {event['fold'] + 1}/{self._n_folds}"
+        return f"{place} {event['experiment']} fold {event['fold'] + 1}/{self._n_folds}"
 
     def _tail(self) -> str:
         left = self.seconds_left()

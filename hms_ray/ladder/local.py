@@ -7,7 +7,8 @@ from functools import partial
 from typing import Any, TextIO
 
 from hms_ray.errors import HmsRayError
-from hms_ray.experiment import FoldRunner, FoldTask, InProcessRunner, Placement
+from hms_ray.experiment import FoldRunner, InProcessRunner, Placement
+from hms_ray.fold_task import FoldTask, labelled
 from hms_ray.ladder.lines import LadderLines
 from hms_ray.ladder.plan import LadderPlan
 
@@ -19,12 +20,18 @@ class LocalTrainer:
         threads: torch threads.
         runner: trains a fold; this process where absent.
         stream: where progress goes; standard output where absent.
+        share_stages: see ``ResourcesConfig``; for this process alone.
     """
 
     def __init__(
-        self, threads: int = 1, runner: FoldRunner | None = None, stream: TextIO | None = None
+        self,
+        threads: int = 1,
+        runner: FoldRunner | None = None,
+        stream: TextIO | None = None,
+        *,
+        share_stages: bool = True,
     ) -> None:
-        self._runner = InProcessRunner(threads) if runner is None else runner
+        self._runner = runner or InProcessRunner(threads, share_stages=share_stages)
         self._stream = stream or sys.stdout
 
     @property
@@ -39,27 +46,27 @@ class LocalTrainer:
             for task in unit:
                 if task.experiment.name in failed:
                     continue
-                show = partial(self._show, lines, task)
+                show = partial(self._show, lines)
                 try:
-                    show({"event": "fold_started"})
+                    labelled(show, task, {"event": "fold_started"})
                     self._runner.run([task], show)
-                    show({"event": "fold_ended"})
+                    labelled(show, task, {"event": "fold_ended"})
                 except Exception as error:
-                    reason = one_line(error)
-                    failed[task.experiment.name] = reason
-                    show({"event": "step_failed", "reason": reason, "keys": keys_of(plan, task)})
+                    failed[task.experiment.name] = one_line(error)
+                    show(step_failed(plan, task, one_line(error)))
         return failed
 
-    def _show(self, lines: LadderLines, task: FoldTask, record: dict[str, Any]) -> None:
-        about = {"step": task.experiment.name, "fold": task.fold, "key": task.key}
-        for line in lines.lines({"event": "evaluation", **record, **about}):
+    def _show(self, lines: LadderLines, event: dict[str, Any]) -> None:
+        for line in lines.lines(event):
             print(line, file=self._stream, flush=True)
 
 
-def keys_of(plan: LadderPlan, failed: FoldTask) -> list[str]:
-    """Keys of all missing folds of a failed task's experiment."""
-    name = failed.experiment.name
-    return [task.key for unit in plan.missing for task in unit if task.experiment.name == name]
+def step_failed(plan: LadderPlan, task: FoldTask, reason: str) -> dict[str, Any]:
+    """The event of a fold that failed, and with it all missing folds of its experiment."""
+    name = task.experiment.name
+    tasks = [task for unit in plan.missing for task in unit if task.experiment.name == name]
+    keys = [task.key for task in tasks]
+    return {"event": "step_failed", "experiment": name, "reason": reason, "keys": keys}
 
 
 def one_line(error: Exception) -> str:

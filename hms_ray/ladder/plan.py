@@ -13,8 +13,9 @@ from hms_ray.competition.schema import TARGET_COLUMNS
 from hms_ray.config import Experiment, Space, canonical, digest
 from hms_ray.config_input import used_sources
 from hms_ray.errors import HmsRayError
-from hms_ray.experiment import FoldTask, Placement, plan_folds
+from hms_ray.experiment import Placement, plan_folds
 from hms_ray.fold_store import FoldStore
+from hms_ray.fold_task import FoldTask
 from hms_ray.ladder.steps import Ladder
 from hms_ray.preflight import image_size_of, preflight
 from hms_ray.prepare import Prepared

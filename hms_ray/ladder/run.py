@@ -143,9 +143,8 @@ class _Steps:
             if task.key in self._missing:
                 return self._missing[task.key]
         result = collect(tasks, trained=[])
-        return self._result(
-            step, "experiment", result.oof, result.optimistic, None, (result.fold_minutes, 0.0)
-        )
+        minutes = result.fold_minutes, result.saved_minutes
+        return self._result(step, "experiment", result.oof, result.optimistic, None, minutes)
 
     def _blend(self, step: Step, blend: Blend) -> StepResult | str:
         members = {name: self.outcome(name) for name in blend.members}

@@ -7,16 +7,16 @@ import shutil
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from typing import Any, Protocol, TextIO
 
 from hms_ray.config import ResourcesConfig
-from hms_ray.experiment import FoldTask, Placement, Report, run_task
+from hms_ray.experiment import Placement
 from hms_ray.fold_store import FoldStore
+from hms_ray.fold_task import FoldTask, Report, run_task
 from hms_ray.ladder.lines import LadderLines
-from hms_ray.ladder.local import keys_of, one_line
+from hms_ray.ladder.local import one_line, step_failed
 from hms_ray.ladder.plan import LadderPlan, shares
 from hms_ray.sweep.cluster import (
     Cluster,
@@ -33,9 +33,6 @@ from hms_ray.sweep.worker_group import (
     placement,
     train_environment,
 )
-
-if TYPE_CHECKING:
-    from hms_ray.train.process import Process
 
 POLL_S = 0.5
 
@@ -119,11 +116,12 @@ class RayTrainer:
                 self._resources,
                 scratch=self._scratch,
                 bfloat16=bfloat16,
-                train=partial(_train_and_tell, printer.events, self._train),
+                train=self._train,
             )
+            report = partial(_tell, printer.events)
             # Once for all threads: each would put back what it found.
             with environment(train_environment(self._resources)):
-                return run_shares(plan, dealt, n_groups, make, printer.show)
+                return run_shares(plan, dealt, n_groups, make, report, printer.show)
 
 
 def _files(plan: LadderPlan) -> list[Path]:
@@ -132,21 +130,9 @@ def _files(plan: LadderPlan) -> list[Path]:
     return [prepared.rows_file, *(pack.path for pack in prepared.packs.values())]
 
 
-def _train_and_tell(events: Any, train: Train, task: FoldTask, process: Process) -> None:
-    """Trains a fold in a worker and tells of it by the step's name; never waits."""
-    about = {"step": task.experiment.name, "fold": task.fold, "key": task.key}
-
-    def tell(record: dict[str, Any]) -> None:
-        if process.rank == 0:
-            events.put.remote({"event": "evaluation", **record, **about})
-
-    tell({"event": "fold_started"})
-    train(task, replace(process, report=tell))
-    tell({"event": "fold_ended"})
-
-
-def _no_report(record: dict[str, Any]) -> None:
-    """Groups tell folds apart by number alone; ``_train_and_tell`` knows the step too."""
+def _tell(events: Any, event: dict[str, Any]) -> None:
+    """Called in a worker; never waits."""
+    events.put.remote(event)
 
 
 def run_shares(
@@ -154,7 +140,8 @@ def run_shares(
     dealt: Sequence[list[FoldTask]],
     n_groups: int,
     make: Callable[..., ShareRunner],
-    show: Callable[[dict[str, Any]], None],
+    report: Report,
+    show: Report,
 ) -> dict[str, str]:
     """Runs shares of folds from as many threads as there are groups.
 
@@ -167,6 +154,7 @@ def run_shares(
         dealt: shares, taken in turn.
         n_groups: shares that run at once.
         make: makes a runner, called with a ``name`` of its own each time.
+        report: called in the workers, hence picklable; gets what folds report.
         show: gets ``step_failed`` events.
 
     Returns:
@@ -182,7 +170,7 @@ def run_shares(
         try:
             while not errors:
                 number, share = waiting.get_nowait()
-                _run_share(plan, number, share, make, show, failed)
+                _run_share(plan, number, share, (make, report, show), failed)
         except queue.Empty:
             return
         except BaseException as error:
@@ -205,25 +193,22 @@ def _run_share(
     plan: LadderPlan,
     number: int,
     share: list[FoldTask],
-    make: Callable[..., ShareRunner],
-    show: Callable[[dict[str, Any]], None],
+    calls: tuple[Callable[..., ShareRunner], Report, Report],
     failed: dict[str, str],
 ) -> None:
+    make, report, show = calls
     store = FoldStore(share[0].results)
     left, attempt = share, 0
     while left := [
         task for task in left if task.experiment.name not in failed and not store.has(task.key)
     ]:
         try:
-            make(name=f"share-{number:03d}-{attempt:02d}").run(left, _no_report)
+            make(name=f"share-{number:03d}-{attempt:02d}").run(left, report)
             return
         except Exception as error:
             lost = next((task for task in left if not store.has(task.key)), None)
             if lost is None:
                 return
-            reason = one_line(error)
-            failed[lost.experiment.name] = reason
-            keys = keys_of(plan, lost)
-            step = lost.experiment.name
-            show({"event": "step_failed", "step": step, "reason": reason, "keys": keys})
+            failed[lost.experiment.name] = one_line(error)
+            show(step_failed(plan, lost, one_line(error)))
         attempt += 1

@@ -1,0 +1,78 @@
+"""From a ladder's predictions to its report, and the report's files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+
+from hms_ray.competition.schema import TARGET_COLUMNS
+from hms_ray.evaluate.ladder_scores import GroupRows, row_scores, score_steps
+from hms_ray.evaluate.oof import probabilities_of
+from hms_ray.ladder.folder import check_ladder
+from hms_ray.ladder.result import StepResult
+from hms_ray.report.ladder_page import ladder_page, ladder_table
+from hms_ray.report.ladder_report import LadderReport, StepLine
+from hms_ray.report.table import write_csv
+from hms_ray.study.files import json_text, write_text
+
+PAGE_FILE: Final = "README.md"
+TABLE_FILE: Final = "ladder.csv"
+REPORT_FILE: Final = "report.json"
+
+_TOLD: Final = (
+    *("name", "chain", "change", "before", "kind", "optimistic", "weights"),
+    *("fold_minutes", "saved_minutes", "published_cv", "published_lb"),
+)
+_SEED: Final = 0
+"""Of the splits that recalibrate and of the bootstrap: a ladder's scores do not depend on
+the seed of its training by way of them."""
+
+
+def make_report(
+    rows: pd.DataFrame, results: Sequence[StepResult], about: Mapping[str, Any]
+) -> LadderReport:
+    """Scores every step on every group of rows.
+
+    Args:
+        rows: (n rows) ``ladder.folder.ROW_COLUMNS``.
+        results: the steps, with predictions of these rows in their order.
+        about: keys of ``ladder.folder.ABOUT_KEYS``.
+
+    Raises:
+        StudyError, PredictionError: as ``ladder.folder.check_ladder``.
+    """
+    check_ladder(rows, results)
+    scores = score_steps(ladder_rows(rows, results), steps_before(results), _SEED)
+    lines = tuple(
+        StepLine(**{name: getattr(result, name) for name in _TOLD}, scores=step)
+        for result, step in zip(results, scores, strict=True)
+    )
+    return LadderReport(lines, dict(about))
+
+
+def ladder_rows(rows: pd.DataFrame, results: Sequence[StepResult]) -> dict[str, GroupRows | None]:
+    """KL of every row under every step, by group; see ``row_scores``."""
+    return row_scores(
+        rows[list(TARGET_COLUMNS)].to_numpy(float),
+        rows["total_votes"].to_numpy(),
+        rows["patient_id"].to_numpy(),
+        [probabilities_of(result.oof) for result in results],
+        _SEED,
+    )
+
+
+def steps_before(results: Sequence[StepResult]) -> list[int | None]:
+    """Position of the step before each; None for a first one."""
+    position = {result.name: number for number, result in enumerate(results)}
+    return [None if result.before is None else position[result.before] for result in results]
+
+
+def write_report(folder: str | Path, report: LadderReport) -> None:
+    """Writes the page, the table and the report as JSON, each as a whole."""
+    folder = Path(folder)
+    write_text(folder / PAGE_FILE, ladder_page(report))
+    write_csv(ladder_table(report), folder / TABLE_FILE)
+    write_text(folder / REPORT_FILE, json_text(report.to_json()))

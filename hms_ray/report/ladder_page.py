@@ -1,0 +1,95 @@
+"""A ladder's page in Markdown, and all of it as a table of one line a step."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from hms_ray.evaluate.ladder_scores import GROUPS, GroupScore
+from hms_ray.evaluate.metric import OBJECTIVES
+from hms_ray.report.ladder_report import FLOORS, LadderReport, StepLine
+from hms_ray.report.ladder_table import heading, ladder_sheets
+from hms_ray.report.sheet import markdown_text
+
+
+def ladder_page(report: LadderReport) -> str:
+    """The page, Markdown."""
+    lines = ["# The ladder" + (": simulated data" if report.simulated else ""), ""]
+    lines += [markdown_text(heading(report)), "", *origin(report.about)]
+    for sheet in ladder_sheets(report, "markdown"):
+        lines += ["", *sheet.to_markdown()]
+    return "\n".join(lines) + "\n"
+
+
+def origin(about: Mapping[str, Any]) -> list[str]:
+    """Where a ladder's figures come from: data, command, seed, machine, date."""
+    data = f"`{about['data']}`"
+    if about["simulated"]:
+        data += ", simulated: no figure here is of recorded EEGs"
+        if about["simulator"]:
+            data += f" ({_pairs(about['simulator'])})"
+    return [
+        f"- Data: {data}",
+        f"- Command: `{about['command']}`",
+        f"- Scale: {markdown_text(str(about['scale']))}",
+        f"- Seed: {markdown_text(str(about['seed']))}",
+        f"- Machine: {_pairs(about['machine'])}",
+        f"- Date: {markdown_text(str(about['date']))}",
+    ]
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    return markdown_text(", ".join(f"{name} {_plain(value)}" for name, value in values.items()))
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return " and ".join(map(str, value)) or "none"
+    return str(value)
+
+
+def ladder_table(report: LadderReport) -> pd.DataFrame:
+    """One line a step with everything that is known of it."""
+    return pd.DataFrame([_line(report, step) for step in report.steps])
+
+
+def _line(report: LadderReport, step: StepLine) -> dict[str, Any]:
+    line = {name: value for name, value in vars(step).items() if name != "scores"}
+    line["weights"] = None if step.weights is None else json.dumps(step.weights)
+    line["published_group"] = step.published_group
+    for group in GROUPS:
+        score = step.scores[group]
+        line |= {f"{group}{name}": value for name, value in _group_line(score).items()}
+    for floor in FLOORS:
+        for group in OBJECTIVES:
+            distance = report.floor_distance(step, floor, group)
+            for name in ("above", "share"):
+                line[f"{group}_{name}_{floor}"] = distance and getattr(distance, name)
+    return line
+
+
+def _group_line(score: GroupScore | None) -> dict[str, Any]:
+    """Column suffix -> value, the same columns whether there are rows or not."""
+    plain: dict[str, Any] = {} if score is None else score.to_json()
+    line: dict[str, Any] = {name: plain.get(key) for name, key in _COUNTS.items()}
+    for prefix, key in _INTERVALS.items():
+        values = plain.get(key) or {}
+        line |= {f"{prefix}{end}": values.get(name) for end, name in _ENDS.items()}
+        if "difference" in prefix:
+            for name in ("verdict", "detectable"):
+                line[f"{prefix}_{name}"] = values.get(name)
+    return line
+
+
+_COUNTS = {"_rows": "rows", "_patients": "patients"}
+_ENDS = {"": "mean", "_low": "low", "_high": "high"}
+_INTERVALS = {
+    "": "kl",
+    "_bootstrap": "bootstrap",
+    "_recalibrated": "recalibrated",
+    "_difference": "difference",
+    "_recalibrated_difference": "recalibrated_difference",
+}

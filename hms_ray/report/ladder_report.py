@@ -1,0 +1,153 @@
+"""All that is told of a ladder, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from hms_ray.evaluate.ladder_scores import GROUPS, STAGE_2, StepScores
+from hms_ray.evaluate.metric import OBJECTIVES
+
+PUBLISHED_ON_STAGE_2: Final = frozenset({0.4142, 0.4240, 0.4608})
+"""Published out-of-fold figures of two-stage models. Their notebooks score the rows of
+the second stage alone, so they stand beside ours on those rows."""
+
+FLOORS: Final[Mapping[str, str]] = {
+    "perfect": "the perfect model, which knows the odds of every vote",
+    "tier_unknown": "a model that knows all but who voted",
+}
+"""Key in ``about["floors"]`` -> whose KL it is."""
+
+START: Final = "class_mean"
+"""The way to a floor begins at the KL of the class means."""
+
+
+def published_group(published_cv: float | None) -> str | None:
+    """The group of rows that a published figure is on; None without one."""
+    if published_cv is None:
+        return None
+    return STAGE_2 if round(published_cv, 4) in PUBLISHED_ON_STAGE_2 else "kl_all"
+
+
+@dataclass(frozen=True)
+class StepLine:
+    """One step: what it is (see ``ladder.result.StepResult``) and what it scores."""
+
+    name: str
+    chain: str
+    change: str
+    before: str | None
+    kind: str
+    optimistic: bool
+    weights: dict[str, float] | None
+    fold_minutes: float
+    saved_minutes: float
+    published_cv: float | None
+    published_lb: float | None
+    scores: StepScores
+
+    @property
+    def published_group(self) -> str | None:
+        """The group of rows that the published figure is on; None without one."""
+        return published_group(self.published_cv)
+
+    def kl(self, group: str) -> float | None:
+        """Mean KL on a group of rows; None without rows."""
+        score = self.scores[group]
+        return None if score is None else score.kl.mean
+
+
+@dataclass(frozen=True)
+class FloorDistance:
+    """How far a score is from a floor.
+
+    Attributes:
+        above: KL minus the floor, nats.
+        share: of the way from the class means, 1 at the floor; None where the class
+            means are no farther than the floor.
+    """
+
+    above: float
+    share: float | None
+
+
+@dataclass(frozen=True)
+class LadderReport:
+    """A ladder's steps with their scores, and what is told of the run.
+
+    Attributes:
+        steps: in the ladder's order.
+        about: keys of ``ladder.folder.ABOUT_KEYS``.
+    """
+
+    steps: tuple[StepLine, ...]
+    about: dict[str, Any]
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the data are simulated."""
+        return bool(self.about["simulated"])
+
+    def number(self, name: str) -> int:
+        """Position of a step from 1."""
+        return [step.name for step in self.steps].index(name) + 1
+
+    def n_rows(self, group: str) -> int:
+        """Rows of a group."""
+        score = self.steps[0].scores[group]
+        return 0 if score is None else score.kl.n_rows
+
+    def n_patients(self) -> int:
+        """Patients of all rows."""
+        score = self.steps[0].scores["kl_all"]
+        return 0 if score is None else score.kl.n_patients
+
+    def trained_minutes(self) -> tuple[float, float]:
+        """Fold-minutes of all experiments, each once, and what sharing stages saved."""
+        experiments = [step for step in self.steps if step.kind == "experiment"]
+        return (
+            sum(step.fold_minutes for step in experiments),
+            sum(step.saved_minutes for step in experiments),
+        )
+
+    def floor_distance(self, step: StepLine, floor: str, group: str) -> FloorDistance | None:
+        """Distance of a step to a floor on a group of rows; None where unknown."""
+        floors = self.about["floors"] or {}
+        lowest = floors.get(floor, {}).get(group)
+        score = step.kl(group)
+        if lowest is None or score is None:
+            return None
+        start = floors.get(START, {}).get(group)
+        share = None
+        if start is not None and start > lowest:
+            share = (start - score) / (start - lowest)
+        return FloorDistance(score - lowest, share)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data without NaN and infinity."""
+        return {
+            "about": self.about,
+            "rows": {group: self.n_rows(group) for group in GROUPS},
+            "patients": self.n_patients(),
+            "steps": [self._step_json(step) for step in self.steps],
+        }
+
+    def _step_json(self, step: StepLine) -> dict[str, Any]:
+        plain = {name: value for name, value in vars(step).items() if name != "scores"}
+        return {
+            **plain,
+            "published_group": step.published_group,
+            "scores": {
+                group: None if score is None else score.to_json()
+                for group, score in step.scores.items()
+            },
+            "floors": {
+                floor: {
+                    group: None if distance is None else vars(distance)
+                    for group in OBJECTIVES
+                    for distance in [self.floor_distance(step, floor, group)]
+                }
+                for floor in FLOORS
+            },
+        }

@@ -1,0 +1,164 @@
+"""Steps of several ladders pooled, beside the published differences and a control."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from hms_ray.evaluate.ladder_scores import GROUPS, STAGE_2, StepDifference, StepScores
+from hms_ray.evaluate.metric import OBJECTIVES
+
+Outcome = Literal["reproduces", "opposite", "tie", "no published figure", "not comparable"]
+
+COMPARED: Final[Mapping[str, tuple[str, ...]]] = {"kl_all": tuple(OBJECTIVES), STAGE_2: (STAGE_2,)}
+"""Rows of a published difference -> groups on which its sign is looked for."""
+
+
+@dataclass(frozen=True)
+class PooledStep:
+    """One step against the one before, over all pooled ladders.
+
+    Attributes:
+        name: of the step.
+        number: its position in the ladder, from 1.
+        before: the step that it is compared with.
+        before_number: that one's position.
+        change: what it changes.
+        optimistic: whether checkpoints were chosen on the scored rows, in any ladder.
+        published: published out-of-fold KL minus that of the step before; None where
+            either is missing or the two are of different rows.
+        published_group: group of rows of the published difference; None without one.
+        other_rows: whether both figures were published, but of different rows.
+        ours: scores over the pooled ladders.
+        control: scores over the pooled ladders of the negative control; None without.
+        by_ladder: group -> mean difference in each ladder (None without rows).
+    """
+
+    name: str
+    number: int
+    before: str
+    before_number: int
+    change: str
+    optimistic: bool
+    published: float | None
+    published_group: str | None
+    other_rows: bool
+    ours: StepScores
+    control: StepScores | None
+    by_ladder: Mapping[str, tuple[float | None, ...]]
+
+    def difference(
+        self, group: str, *, recalibrated: bool = False, control: bool = False
+    ) -> StepDifference | None:
+        """Ours or the control's difference on a group of rows; None without rows."""
+        scores = self.control if control else self.ours
+        score = None if scores is None else scores[group]
+        if score is None:
+            return None
+        return score.recalibrated_difference if recalibrated else score.difference
+
+    def outcome(
+        self, group: str, *, recalibrated: bool = False, control: bool = False
+    ) -> Outcome | None:
+        """What became of the published sign on a group of rows; None without rows.
+
+        It reproduces only where the interval excludes 0 on the published side; a tie is
+        neither sign.
+        """
+        found = self.difference(group, recalibrated=recalibrated, control=control)
+        if found is None:
+            return None
+        if self.other_rows:
+            return "not comparable"
+        if self.published is None or self.published_group is None:
+            return "no published figure"
+        if group not in COMPARED[self.published_group]:
+            return "not comparable"
+        if found.tie:
+            return "tie"
+        same = (found.mean < 0) == (self.published < 0)
+        return "reproduces" if same else "opposite"
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Plain data, a mapping for each group of rows, raw and recalibrated."""
+        return [
+            {
+                "step": self.name,
+                "before": self.before,
+                "change": self.change,
+                "optimistic": self.optimistic,
+                "group": group,
+                "recalibrated": recalibrated,
+                "published": self.published,
+                "published_group": self.published_group,
+                "outcome": self.outcome(group, recalibrated=recalibrated),
+                **self._difference_line("", group, recalibrated, control=False),
+                "control_outcome": self.outcome(group, recalibrated=recalibrated, control=True),
+                **self._difference_line("control_", group, recalibrated, control=True),
+            }
+            for group in GROUPS
+            for recalibrated in (False, True)
+        ]
+
+    def _difference_line(
+        self, prefix: str, group: str, recalibrated: bool, control: bool
+    ) -> dict[str, Any]:
+        scores = self.control if control else self.ours
+        score = None if scores is None else scores[group]
+        found = self.difference(group, recalibrated=recalibrated, control=control)
+        plain = {} if found is None else found.to_json()
+        line = {
+            prefix + ("difference" if name == "mean" else name): plain.get(name)
+            for name in ("mean", "low", "high", "verdict", "detectable")
+        }
+        line[f"{prefix}rows"] = 0 if score is None else score.kl.n_rows
+        line[f"{prefix}patients"] = 0 if score is None else score.kl.n_patients
+        return line
+
+
+@dataclass(frozen=True)
+class PooledReport:
+    """Several ladders with the same steps as one.
+
+    Attributes:
+        steps: those that have a step before, in the ladder's order.
+        ladders: name of a ladder -> what is told of its run.
+        controls: the same of the negative control's; empty without one.
+        n_rows: rows of each group over the pooled ladders.
+        n_patients: patients of all pooled rows; those of different ladders differ.
+    """
+
+    steps: tuple[PooledStep, ...]
+    ladders: Mapping[str, dict[str, Any]]
+    controls: Mapping[str, dict[str, Any]]
+    n_rows: Mapping[str, int]
+    n_patients: int
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the pooled ladders are of simulated data (never mixed)."""
+        return all(about["simulated"] for about in self.ladders.values())
+
+    def counts(self, group: str, *, recalibrated: bool = False) -> dict[Outcome, int]:
+        """How many steps have each outcome on a group of rows."""
+        counts: dict[Outcome, int] = {}
+        for step in self.steps:
+            outcome = step.outcome(group, recalibrated=recalibrated)
+            if outcome is not None:
+                counts[outcome] = counts.get(outcome, 0) + 1
+        return counts
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data without NaN and infinity."""
+        return {
+            "ladders": dict(self.ladders),
+            "controls": dict(self.controls),
+            "rows": dict(self.n_rows),
+            "patients": self.n_patients,
+            "steps": [line for step in self.steps for line in step.lines()],
+            "by_ladder": {
+                step.name: {group: list(means) for group, means in step.by_ladder.items()}
+                for step in self.steps
+            },
+        }
