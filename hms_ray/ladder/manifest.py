@@ -151,6 +151,6 @@ def _check_cycle(
             raise ConfigError(
                 "blends must not hold each other",
                 got=" > ".join((*walked, member)),
-                where=f"{path}, step {entry.name}",
+                where=f"{path}, step {walked[0]}",
             )
         _check_cycle(entries[member], entries, walked, path)

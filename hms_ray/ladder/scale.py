@@ -29,6 +29,8 @@ class Scale(Frozen):
     """Of the learning rate of training, and of each stage that has its own."""
     size: tuple[Count, Count] | None = None
     """In place of ``input.size`` where a file has one."""
+    height: Count | None = None
+    """In place of ``input.height`` where a file has one."""
     values: dict[str, Any] = Field(default_factory=dict)
     """Dotted path into the experiment -> value, in every experiment."""
     resources: ResourcesConfig | None = None
@@ -70,6 +72,8 @@ def scaled(space: Space, scale: Scale, where: object) -> Space:
     values |= _learning_rates(experiment, scale.learning_rate_factor)
     if scale.size is not None and experiment.input.size is not None:
         values["input.size"] = list(scale.size)
+    if scale.height is not None and experiment.input.height is not None:
+        values["input.height"] = scale.height
     changed = replace_values(experiment, values, f"the overlay on {where}")
     return space.model_copy(
         update={"experiment": changed, "resources": scale.resources or space.resources}
