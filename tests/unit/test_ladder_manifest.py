@@ -81,7 +81,7 @@ def test_steps_are_chosen_with_what_their_blends_are_made_of(tmp_path: Path) -> 
     assert [step.name for step in load_ladder(manifest, only=["x"]).steps] == ["a", "b", "x"]
     (alone,) = load_ladder(manifest, only=["b"]).steps
     assert (alone.name, alone.before) == ("b", None)
-    with pytest.raises(ConfigError, match="--steps must name steps of the ladder, got z.*a, b, x"):
+    with pytest.raises(ConfigError, match=r"--steps must name steps of the ladder, got z.*a, b, x"):
         load_ladder(manifest, only=["z"])
 
 
