@@ -79,17 +79,15 @@ def add_ladder(commands: Commands) -> argparse.ArgumentParser:
 def _run_ladder(words: argparse.Namespace) -> int:
     from functools import partial
 
-    from hms_ray.ladder.command import asked_ladder, run_command
+    from hms_ray.ladder.command import LadderCall, asked_ladder, run_command
     from hms_ray.simulate.ladder import floors_of, simulation_of
 
     ladder, name = asked_ladder(words.file, words.ablate, words.scale, words.set, words.steps)
     data = words.data or _own_data(words.results)
-    return run_command(
-        ladder,
-        data,
-        words.results,
-        words.study or name,
-        partial(_trainer, words, ladder.resources),
+    call = LadderCall(
+        data_dir=data,
+        results=words.results,
+        name=words.study or name,
         simulator=simulation_of(data),
         floors=partial(floors_of, data),
         scale=words.scale or "full",
@@ -97,6 +95,7 @@ def _run_ladder(words: argparse.Namespace) -> int:
         fold_table=words.folds,
         pack_dir=words.pack_dir,
     )
+    return run_command(ladder, call, partial(_trainer, words, ladder.resources))
 
 
 def _own_data(results: Path) -> Path:

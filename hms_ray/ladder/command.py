@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -79,53 +80,57 @@ def ladder_folder(results: Path, name: str) -> Path:
     return folder
 
 
-def run_command(
-    ladder: Ladder,
-    data_dir: Path,
-    results: Path,
-    name: str,
-    trainer: Callable[[Path], AbstractContextManager[Trainer]],
-    *,
-    simulator: Mapping[str, Any] | None,
-    floors: FloorsOf,
-    scale: str,
-    words: list[str],
-    fold_table: Path | None = None,
-    pack_dir: Path | None = None,
-) -> int:
-    """Runs a ladder and prints what each step brings.
+@dataclass(frozen=True)
+class LadderCall:
+    """What a command says of a run, beside the steps.
 
-    Args:
-        ladder: the steps.
+    Attributes:
         data_dir: competition folder.
         results: folder of all studies.
         name: of the ladder's folder.
-        trainer: makes what trains, given a folder for its own files.
         simulator: how the folder was simulated; None for others.
         floors: KL that the simulated votes leave.
         scale: name of the overlay, or ``full``.
         words: the command line's, without the program.
         fold_table: file with folds to use.
-        pack_dir: where packs are kept.
+        pack_dir: where packs are kept; beside the data where absent.
+    """
+
+    data_dir: Path
+    results: Path
+    name: str
+    simulator: Mapping[str, Any] | None
+    floors: FloorsOf
+    scale: str
+    words: list[str]
+    fold_table: Path | None = None
+    pack_dir: Path | None = None
+
+
+def run_command(
+    ladder: Ladder, call: LadderCall, trainer: Callable[[Path], AbstractContextManager[Trainer]]
+) -> int:
+    """Runs a ladder, writes its folder and prints what each step brings.
+
+    Args:
+        ladder: the steps.
+        call: data, folders and what is told of the run.
+        trainer: makes what trains, given a folder for its own files.
 
     Returns:
         Exit status 0.
     """
     started = time.monotonic()
-    folder = ladder_folder(results, name)
+    folder = ladder_folder(call.results, call.name)
     with locked(folder):
-        prepared = _prepared(ladder, data_dir, results, folder, fold_table, pack_dir)
+        prepared = _prepared(ladder, call, folder)
         for note in prepared.notes:
             print(note)
         rows = prepared.rows()
-        data = next(iter(ladder.experiments().values())).data
-        told = about_run(
-            ladder, data_dir, simulator, floors(data.unit, data.window, rows),
-            scale=scale, words=words,
-        )  # fmt: skip
-        print(_heading(name, ladder, rows, simulated=simulator is not None))
+        told = _told(ladder, call, rows)
+        print(_heading(call.name, ladder, rows, simulated=call.simulator is not None))
         with trainer(folder / SCRATCH) as made:
-            run = run_ladder(ladder, prepared, results, made)
+            run = run_ladder(ladder, prepared, call.results, made)
         seconds = time.monotonic() - started
         told |= {"failed": run.failed, "minutes": seconds / 60}
         write_ladder(folder, rows, run.results, told)
@@ -135,35 +140,34 @@ def run_command(
     return 0
 
 
-def _prepared(
-    ladder: Ladder,
-    data_dir: Path,
-    results: Path,
-    folder: Path,
-    fold_table: Path | None,
-    pack_dir: Path | None,
-) -> Prepared:
+def _told(ladder: Ladder, call: LadderCall, rows: pd.DataFrame) -> dict[str, Any]:
+    data = next(iter(ladder.experiments().values())).data
+    floors = call.floors(data.unit, data.window, rows)
+    return about_run(
+        ladder, call.data_dir, call.simulator, floors, scale=call.scale, words=call.words
+    )
+
+
+def _prepared(ladder: Ladder, call: LadderCall, folder: Path) -> Prepared:
     """Data of all steps; with the folds of the ladder's last run, where they are for it."""
     experiment = next(iter(ladder.experiments().values()))
     ready = partial(
         prepare,
-        data_dir,
+        call.data_dir,
         experiment,
-        results,
+        call.results,
         sources=sources_of(ladder),
-        pack_dir=pack_dir,
+        pack_dir=call.pack_dir,
         bars=bar,
     )
-    if fold_table is not None:
-        return ready(folds=read_folds(fold_table))
+    if call.fold_table is not None:
+        return ready(folds=read_folds(call.fold_table))
     # Libraries change, and other versions draw other folds.
-    try:
+    with suppress(HmsRayError):
+        # Without a ladder yet, with a damaged one or other data, folds are drawn.
         stored = read_ladder(folder)
         if stored.about.get("rows") == experiment.data.model_dump(mode="json"):
             return ready(folds=stored.rows[["row_id", "patient_id", "fold"]])
-    except HmsRayError:
-        # No ladder yet, a damaged one, or other data: a new one is drawn.
-        pass
     return ready()
 
 
