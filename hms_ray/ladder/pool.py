@@ -59,12 +59,9 @@ def forest(
         out: folder to write to; ``results/forest`` where absent.
 
     Raises:
-        StudyError: as ``pool_ladders``.
+        StudyError: where a name is no ladder or comes twice, and as ``pool_ladders``.
     """
-    report = pool_ladders(
-        {name: ladder_place(name, results) for name in names},
-        {name: ladder_place(name, results) for name in controls},
-    )
+    report = pool_ladders(_places(names, results), _places(controls, results))
     folder = out or results / "forest"
     for file, recalibrated in ((PLOT_FILE, False), (RECALIBRATED_PLOT_FILE, True)):
         write_text(folder / file, forest_svg(pooled_plot(report, recalibrated=recalibrated)))
@@ -74,6 +71,16 @@ def forest(
     plots = {"As predicted": PLOT_FILE, "Recalibrated": RECALIBRATED_PLOT_FILE}
     write_text(folder / PAGE_FILE, pooled_page(report, plots))
     return f"{render_pooled(report)}\n\nwritten: {folder}"
+
+
+def _places(names: Sequence[str], results: Path) -> dict[str, Path]:
+    """Folders by their own names, or, where two have the same, as they were named."""
+    places = [ladder_place(name, results) for name in names]
+    twice = sorted({str(place) for place in places if places.count(place) > 1})
+    if twice:
+        raise StudyError("a ladder must be named once", got=", ".join(twice))
+    short = [place.resolve().name for place in places]
+    return dict(zip(names if len(set(short)) < len(short) else short, places, strict=True))
 
 
 def pool_ladders(places: Mapping[str, Path], controls: Mapping[str, Path]) -> PooledReport:

@@ -162,6 +162,7 @@ def test_the_command_writes_everything(
     assert main([*words, "--out", str(tmp_path / "out")]) == 0
     text = capsys.readouterr().out
     assert f"written: {tmp_path / 'out'}" in text
+    assert "2 ladders pooled (a, b)" in " ".join(text.split()), "folders by name, not by path"
     assert {file.name for file in (tmp_path / "out").iterdir()} == {
         *("README.md", "forest.csv", "forest.svg", "forest_recalibrated.svg", "report.json")
     }
@@ -184,6 +185,8 @@ def test_the_command_writes_everything(
 def test_a_name_that_is_no_ladder_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["forest", "a", "elsewhere", "--results", str(folder)]) == 2
     assert "got elsewhere" in capsys.readouterr().err
+    assert main(["forest", "a", "b", "a", "--results", str(folder)]) == 2
+    assert f"must be named once, got {folder / 'a'}" in capsys.readouterr().err
 
 
 def test_other_steps_are_refused_by_name(folder: Path, tmp_path: Path) -> None:
