@@ -1,6 +1,6 @@
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import optuna
@@ -12,7 +12,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from hms_ray.config import Space
-from hms_ray.config_file import replace_values, validate_space
+from hms_ray.config_file import validate_space
 from hms_ray.errors import ResourceError, StudyError
 from hms_ray.prepare import Prepared, prepare
 from hms_ray.study.folder import StudyFolder
@@ -24,14 +24,19 @@ from tests.competition_folder import write_competition_folder
 pytestmark = pytest.mark.ray
 
 
-def make_space(search: dict, *, n_trials: int, **resources: object) -> Space:
+ONE_STAGE = ({"rows": "all", "epochs": 1},)
+
+
+def make_space(
+    search: dict, *, n_trials: int, stages: Sequence[dict] = ONE_STAGE, **resources: object
+) -> Space:
     return validate_space(
         {
             "experiment": {
                 "data": {"n_folds": 2},
                 "input": {"pool": [10, 10]},
                 "model": {"name": "test_efficientnet", "pretrained": False},
-                "training": {"batch_size": 16, "stages": [{"rows": "all", "epochs": 1}]},
+                "training": {"batch_size": 16, "stages": list(stages)},
             },
             "search": search,
             "study": {"n_trials": n_trials, "startup_trials": 2},
@@ -216,14 +221,15 @@ def test_a_trial_takes_its_first_stage_from_the_one_before_and_says_so(
     prepared: Prepared, base: Path
 ) -> None:
     path = "training.stages.1.learning_rate"
-    space = make_space({path: {"choices": [1e-3, 1e-2]}}, n_trials=2, max_concurrent_trials=1)
-    stages = [
-        {"name": "noisy", "rows": "below_threshold", "epochs": 1},
-        {"name": "good", "rows": "at_least_threshold", "epochs": 1},
-    ]
-    experiment = replace_values(space.experiment, {"training.stages": stages})
-    start = [{path: 1e-3}, {path: 1e-2}]
-    space = space.model_copy(update={"experiment": experiment, "start": start})
+    space = make_space(
+        {path: {"choices": [1e-3, 1e-2]}},
+        n_trials=2,
+        stages=[
+            {"name": "noisy", "rows": "below_threshold", "epochs": 1},
+            {"name": "good", "rows": "at_least_threshold", "epochs": 1},
+        ],
+        max_concurrent_trials=1,
+    ).model_copy(update={"start": [{path: 1e-3}, {path: 1e-2}]})
     printed = io.StringIO()
     result = run_study(space, prepared, base / "results", "shared", stream=printed)
     assert (result.n_trained, result.n_reused) == (4, 0)
