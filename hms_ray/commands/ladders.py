@@ -56,7 +56,10 @@ def add_ladder(commands: Commands) -> argparse.ArgumentParser:
         "--set", metavar="A.B=C", action="append", default=[], help="change a value of every step"
     )
     command.add_argument(
-        "--study", metavar="NAME", help="name below the results folder (ladder; ablation-FILE)"
+        "--study",
+        metavar="NAME",
+        help="name below the results folder (ladder; with --steps ladder-steps; with --ablate "
+        "ablation-FILE)",
     )
     add_results_option(command)
     command.add_argument(

@@ -58,7 +58,9 @@ def asked_ladder(
             "--scale must name an overlay beside the manifest", got=scale, where=overlay
         )
     if ablate is None:
-        return load_ladder(manifest, overlay, settings, only), "ladder"
+        # Some steps must not take the place of the whole ladder's page.
+        name = "ladder-steps" if only else "ladder"
+        return load_ladder(manifest, overlay, settings, only), name
     return load_ablation(ablate, overlay, settings, only), f"ablation-{ablate.stem}"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hms_ray.config import Experiment, canonical
+from hms_ray.config import Experiment, ModelConfig, canonical
 from hms_ray.config_file import load_space, replace_values
 from hms_ray.errors import ConfigError
 from hms_ray.experiment import experiment_key
@@ -205,6 +205,19 @@ def test_small_models_can_be_built(small: Ladder) -> None:
             build_model(*key)
             built.add(key)
     assert len(built) < 10
+
+
+def test_full_size_models_can_be_built_without_their_weights(full: Ladder) -> None:
+    sizes: dict[str, tuple[int, int]] = {}
+    for experiment in full.experiments().values():
+        size = image_size_of(experiment.input)
+        sizes[experiment.model.name] = min(size, sizes.get(experiment.model.name, size))
+    assert sorted(sizes) == [
+        *("tf_efficientnet_b0", "tf_efficientnet_b2", "tf_efficientnet_b4"),
+        "vit_small_patch16_224",
+    ]
+    for name, size in sizes.items():
+        build_model(ModelConfig(name=name, pretrained=False), size)
 
 
 def test_the_overlay_leaves_what_makes_the_steps(full: Ladder, small: Ladder) -> None:

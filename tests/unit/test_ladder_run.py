@@ -17,6 +17,7 @@ from hms_ray.evaluate.oof import probabilities_of
 from hms_ray.experiment import Placement
 from hms_ray.fold_store import FoldStore
 from hms_ray.fold_task import FoldTask, Report
+from hms_ray.ladder.command import asked_ladder
 from hms_ray.ladder.local import LocalTrainer
 from hms_ray.ladder.plan import plan_ladder, shares, sources_of
 from hms_ray.ladder.run import LadderRun, run_ladder
@@ -279,3 +280,10 @@ def test_an_overlay_that_is_not_there_is_refused(
     assert main(["ladder", "--file", str(base / "ladder.yaml"), "--scale", "tiny"]) == 2
     said = capsys.readouterr().err
     assert "--scale must name an overlay beside the manifest, got tiny" in said
+
+
+def test_folders_are_named_after_what_was_asked_for(base: Path) -> None:
+    manifest, one = base / "ladder.yaml", base / "c.yaml"
+    assert asked_ladder(manifest, None, None, [], [])[1] == "ladder"
+    assert asked_ladder(manifest, None, None, [], ["a"])[1] == "ladder-steps"
+    assert asked_ladder(manifest, one, None, [], [])[1] == "ablation-c"
