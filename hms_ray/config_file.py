@@ -79,6 +79,18 @@ def load_space(path: str | Path, settings: Sequence[str] = ()) -> Space:
     Raises:
         ConfigError: naming every fault of the file at once.
     """
+    data = read_mapping(path)
+    for setting in settings:
+        apply_setting(data, setting)
+    return validate_space(data, where=path)
+
+
+def read_mapping(path: str | Path) -> dict[Any, Any]:
+    """A YAML file's mapping as plain data; an empty file is an empty one.
+
+    Raises:
+        ConfigError: where the file cannot be read, or is no YAML or no mapping.
+    """
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -92,14 +104,12 @@ def load_space(path: str | Path, settings: Sequence[str] = ()) -> Space:
         raise ConfigError(
             "a configuration file must be a mapping", got=type(data).__name__, where=path
         )
-    for setting in settings:
-        apply_setting(data, setting)
-    return validate_space(data, where=path)
+    return data
 
 
 def validate_space(data: Mapping[str, Any], where: object) -> Space:
     """A checked space from plain data, its search paths and start points included."""
-    space = _validated(Space, data, where)
+    space = validated(Space, data, where)
     faults = [fault for path in space.search for fault in _search_faults(space, path)]
     for number, point in enumerate(space.start):
         faults += _start_faults(space, point, f"start.{number}")
@@ -123,7 +133,7 @@ def replace_values(
         if not path.startswith(absent):
             # A copy, since a value within it may be set next.
             set_path(data, path, deepcopy(values[path]))
-    return _validated(Experiment, data, where)
+    return validated(Experiment, data, where)
 
 
 def apply_setting(data: dict[str, Any], setting: str) -> None:
@@ -176,7 +186,12 @@ def _index(values: list[Any], name: str, walked: str) -> int:
     return int(name)
 
 
-def _validated(model: type[Model], data: Mapping[str, Any], where: object) -> Model:
+def validated(model: type[Model], data: Mapping[str, Any], where: object) -> Model:
+    """A checked model from plain data.
+
+    Raises:
+        ConfigError: naming every fault at once.
+    """
     try:
         return model.model_validate(data)
     except ValidationError as error:

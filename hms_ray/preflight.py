@@ -37,7 +37,7 @@ def preflight(space: Space, prepared: Prepared) -> None:
     built = set()
     staged = set()
     for experiment in _variants(space):
-        size = image_size(experiment.input, _shapes(experiment.input))
+        size = image_size_of(experiment.input)
         if (experiment.model, size) not in built:
             build_model(experiment.model, size)
             built.add((experiment.model, size))
@@ -47,6 +47,15 @@ def preflight(space: Space, prepared: Prepared) -> None:
                 for fold in range(prepared.n_folds):
                     stage_rows(stage, votes[folds != fold], targets[folds != fold])
                 staged.add(rule)
+
+
+def image_size_of(config: InputConfig) -> tuple[int, int]:
+    """Height and width of an input's images, before any pack is made.
+
+    Raises:
+        ConfigError: as ``image_size``.
+    """
+    return image_size(config, _shapes(config))
 
 
 def _shapes(config: InputConfig) -> dict[str, Shape]:

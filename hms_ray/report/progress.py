@@ -45,3 +45,12 @@ def bar(name: str, unit: str) -> Iterator[Callable[[int, int], None]]:
     finally:
         if line is not None:
             line.close()
+
+
+def clock_text(seconds: float) -> str:
+    """A duration as ``m:ss`` or ``h:mm:ss``, in days from a hundred hours on."""
+    if seconds >= 100 * 3600:
+        return f"{seconds / 86400:.0f} days"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

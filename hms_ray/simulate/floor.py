@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final, Literal
@@ -164,7 +164,10 @@ def _number(value: float | None) -> str:
 
 
 def floor(
-    folder: str | os.PathLike[str], unit: Unit = "eeg_votes", window: Window = "middle"
+    folder: str | os.PathLike[str],
+    unit: Unit = "eeg_votes",
+    window: Window = "middle",
+    row_ids: Sequence[str] | None = None,
 ) -> FloorReport:
     """Score the truth, and the class means, against the votes of a simulated folder.
 
@@ -179,9 +182,12 @@ def floor(
             or of ``labels.csv`` where it holds labels only.
         unit: how label rows become rows, see ``make_rows``.
         window: see ``make_rows``; it does not change the result.
+        row_ids: the rows to score, in this order; all if absent. What class means and the
+            tiers' shares are, these rows alone tell.
 
     Raises:
-        DataError: the folder holds no truth, or one that does not fit its labels.
+        DataError: the folder holds no truth, or one that does not fit its labels, or not
+            all of the rows.
     """
     folder = Path(folder)
     truth = read_truth(folder)
@@ -189,6 +195,8 @@ def floor(
     table = LABEL_TABLE_FILE if only_labels else LABEL_FILE
     labels = read_labels(folder, table)
     rows = make_rows(labels, unit, window)
+    if row_ids is not None:
+        rows = _chosen(rows, row_ids, folder)
     odds = true_odds(labels, rows, truth, unit, where=folder / TRUTH_FILE)
     targets = rows[list(TARGET_COLUMNS)].to_numpy(np.float64)
     means = np.broadcast_to(targets.mean(axis=0), targets.shape)
@@ -214,6 +222,18 @@ def floor(
         tuple(rows["row_id"]),
         tuple(votes.tolist()),
     )
+
+
+def _chosen(rows: pd.DataFrame, row_ids: Sequence[str], folder: Path) -> pd.DataFrame:
+    """Some rows, in the order asked for."""
+    position = pd.Index(rows["row_id"]).get_indexer(pd.Index(row_ids))
+    if (position < 0).any() or not len(position):
+        unknown = row_ids[int(np.argmin(position))] if len(position) else "none"
+        raise DataError(
+            "a floor needs rows of the simulated folder", got=f"{unknown}", where=folder
+        )
+    chosen: pd.DataFrame = rows.iloc[position].reset_index(drop=True)
+    return chosen
 
 
 def _line(

@@ -7,11 +7,12 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 import ray
 
 from hms_ray.config import Objective
+from hms_ray.report.progress import clock_text
 
 WIDTH = 80
 EPOCH_LINE_S = 5.0
@@ -170,15 +171,6 @@ class ProgressLines:
         )
 
 
-def clock_text(seconds: float) -> str:
-    """A duration as ``m:ss`` or ``h:mm:ss``, in days from a hundred hours on."""
-    if seconds >= 100 * 3600:
-        return f"{seconds / 86400:.0f} days"
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
-
-
 class _Events:
     """An actor that collects events of all processes for the study's process."""
 
@@ -211,6 +203,13 @@ class TrialReport:
         self._events.put.remote({**event, "trial": self._trial})
 
 
+class Lines(Protocol):
+    """Turns events into lines to be printed."""
+
+    def lines(self, event: dict[str, Any]) -> list[str]:
+        """Lines for one event, none for most."""
+
+
 class ProgressPrinter:
     """Prints events as they come, from a thread, while a block runs.
 
@@ -219,7 +218,7 @@ class ProgressPrinter:
         stream: where they go; standard output where absent.
     """
 
-    def __init__(self, lines: ProgressLines, stream: TextIO | None = None) -> None:
+    def __init__(self, lines: Lines, stream: TextIO | None = None) -> None:
         self._lines = lines
         self._stream = stream or sys.stdout
         self._stopping = threading.Event()

@@ -117,7 +117,7 @@ class WorkerGroupRunner:
                 callbacks=[_StopAtOurErrors()],
             ),
         )
-        with environment(_train_environment(resources)):
+        with environment(train_environment(resources)):
             try:
                 trainer.fit()
             except (WorkerGroupError, ControllerError, RayError) as error:
@@ -179,7 +179,8 @@ def _backend(resources: ResourcesConfig) -> str | None:
     return "gloo" if shared else None
 
 
-def _train_environment(resources: ResourcesConfig) -> dict[str, str]:
+def train_environment(resources: ResourcesConfig) -> dict[str, str]:
+    """What Ray Train reads from the environment of the process that starts a group."""
     return {
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": str(resources.health_check_interval_s),
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(resources.start_timeout_s),

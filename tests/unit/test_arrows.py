@@ -32,6 +32,7 @@ LAYERS = [
     {"study"},
     {"ladder"},
     {"sweep", "local", "packing"},
+    {"commands"},
     {"cli"},
     {"__main__"},
 ]
@@ -55,6 +56,7 @@ WITHOUT_TORCH = {
     "unusable",
     "prepare",
     "study",
+    "ladder",
 }
 WITH_TORCH = {"pack/eeg.py"}
 """Modules that compute with torch in rooms that are otherwise without; imported late."""
@@ -100,7 +102,7 @@ def test_heavy_packages_stay_in_their_rooms(file: Path) -> None:
         assert not roots & {"torch", "timm"}
     if room == "train":
         assert not [name for name in imports(file) if name.startswith("hms_ray.competition.read")]
-    if room != "cli":
+    if room != "commands":
         assert not [name for name in imports(file) if name.startswith("hms_ray.simulate")] or (
             room == "simulate"
         )

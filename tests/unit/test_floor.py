@@ -12,9 +12,11 @@ from hms_ray.competition.schema import CLASSES, LABEL_COLUMNS, VOTE_COLUMNS
 from hms_ray.errors import DataError
 from hms_ray.simulate.floor import floor
 from hms_ray.simulate.folder import simulate_folder
+from hms_ray.simulate.ladder import floors_of, own_folder, simulation_of
 from hms_ray.simulate.tables import (
     TIER_TRUTH_COLUMNS,
     TRUTH_COLUMNS,
+    TRUTH_FILE,
     Cohort,
     simulate_labels,
 )
@@ -246,3 +248,62 @@ def test_on_simulated_data_the_perfect_model_beats_the_class_means(tmp_path: Pat
     assert line.perfect is not None
     assert line.class_mean is not None
     assert 0 < line.perfect < line.class_mean
+
+
+def test_a_floor_of_some_rows_is_that_of_their_own_folder(folder: Path) -> None:
+    whole = floor(folder)
+    chosen = [whole.row_ids[2], whole.row_ids[0]]
+    part = floor(folder, row_ids=chosen)
+    assert list(part.row_ids) == chosen
+    assert part.total_votes == (whole.total_votes[2], whole.total_votes[0])
+    assert part.cumulative[0].n_rows == 2
+    assert floor(folder, row_ids=list(whole.row_ids)) == whole
+    for name in ("perfect", "class_mean"):
+        each = [getattr(floor(folder, row_ids=[row]).cumulative[0], name) for row in chosen]
+        if name == "perfect":
+            assert part.cumulative[0].perfect == pytest.approx(np.mean(each), rel=1e-12)
+        else:
+            assert each == pytest.approx([0.0, 0.0], abs=1e-12)
+
+
+@pytest.mark.parametrize(("rows", "got"), [([], "none"), (["7-7"], "7-7")])
+def test_rows_of_another_folder_have_no_floor(folder: Path, rows: list[str], got: str) -> None:
+    with pytest.raises(DataError, match=f"a floor needs rows of the simulated folder, got {got}"):
+        floor(folder, row_ids=rows)
+
+
+def test_a_ladder_is_told_floors_as_plain_numbers(folder: Path) -> None:
+    whole = floor(folder)
+    rows = pd.DataFrame({"row_id": whole.row_ids, "total_votes": whole.total_votes})
+    told = floors_of(folder, "eeg_votes", "middle", rows)
+    assert told is not None
+    assert list(told) == ["perfect", "tier_unknown", "class_mean"]
+    assert told["perfect"]["kl_10"] == whole.cumulative[2].perfect
+    with pytest.raises(DataError, match="the floor of their own rows only"):
+        floors_of(folder, "eeg_votes", "middle", rows.assign(total_votes=99))
+    (folder / TRUTH_FILE).unlink()
+    assert floors_of(folder, "eeg_votes", "middle", rows) is None
+
+
+def test_how_a_folder_was_simulated_is_read_where_it_says_so(tmp_path: Path) -> None:
+    assert simulation_of(tmp_path) is None
+    (tmp_path / "simulation.json").write_text('{"seed": 4}', encoding="utf-8")
+    assert simulation_of(tmp_path) == {"seed": 4}
+    (tmp_path / "simulation.json").write_text("no", encoding="utf-8")
+    assert simulation_of(tmp_path) is None
+
+
+def test_a_ladders_own_folder_is_simulated_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[int, int]] = []
+
+    def simulate(folder: Path, n_patients: int, seed: int, *rest: object) -> None:
+        calls.append((n_patients, seed))
+        folder.mkdir()
+        (folder / "train.csv").touch()
+
+    monkeypatch.setattr("hms_ray.simulate.ladder.simulate_folder", simulate)
+    for _ in range(2):
+        assert own_folder(tmp_path / "results", 1) == tmp_path / "results" / ".ladder-data"
+    assert calls == [(100, 0)]

@@ -1,0 +1,1 @@
+"""The commands, a module for each group: words to calls, and no logic."""

@@ -1,0 +1,211 @@
+"""What each switch of an experiment is worth: every one off alone, against all of them on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from hms_ray.config import AugmentConfig, Experiment, canonical
+from hms_ray.config_file import load_space, replace_values
+from hms_ray.errors import ConfigError
+from hms_ray.ladder.scale import read_scale, scaled, with_settings
+from hms_ray.ladder.steps import Ladder, Step, chosen
+
+WHOLE: Final = "whole"
+"""Name of the step with every switch on."""
+
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Switch:
+    """Something that can be turned off.
+
+    Attributes:
+        name: of its step, after ``without_``.
+        change: in a few words.
+        off: experiment -> values by dotted path that turn it off; none where it is off.
+    """
+
+    name: str
+    change: str
+    off: Callable[[Experiment], Values]
+
+
+NEUTRAL: Final[dict[str, Any]] = {
+    "model.drop_path": 0.0,
+    "model.dropout": 0.0,
+    "input.eeg.normalisation": "none",
+    "input.eeg.centre_s": 50.0,
+    "input.eeg.band_hz": None,
+    "input.eeg.clip_uv": None,
+    "input.raw.normalisation": "none",
+    "input.raw.centre_s": 50.0,
+    "input.raw.band_hz": None,
+    "input.raw.midline": False,
+    "training.schedule": "constant",
+    "training.weight_decay": 0.0,
+    "training.warmup": 0.0,
+    "training.normalise_weights": False,
+    "training.unanimous_from": None,
+    "training.checkpoint": "last",
+}
+"""Dotted path -> the value that is the switch off."""
+
+SPECIAL: Final = (
+    "model.pretrained",
+    "model.weights_file",
+    "input.views",
+    "input.normalisation",
+    "training.loss",
+    "training.augment",
+    "training.stages",
+)
+"""Paths whose switches are made by functions of their own."""
+
+NO_SWITCH: Final = (
+    "name",
+    "data",
+    "input.pool",
+    "input.height",
+    "input.size",
+    *(f"input.eeg.{name}" for name in ("kind", "window_samples", "hop_samples", "gaps", "pool")),
+    *(f"input.raw.{name}" for name in ("rate_hz", "clip_uv", "scale_uv", "gaps", "pool", "rows")),
+    "model.name",
+    *(f"training.{name}" for name in ("seed", "batch_size", "learning_rate", "precision")),
+    *(f"training.{name}" for name in ("div_factor", "final_div_factor", "stage_threshold")),
+)
+"""Paths that have values, but none that means off."""
+
+
+def switches(experiment: Experiment) -> list[Switch]:
+    """The switches that are on in an experiment: off, they change its results.
+
+    Args:
+        experiment: any experiment.
+    """
+    made = [
+        *_views(experiment),
+        Switch("normalisation", "normalisation off", _normalisation_off),
+        Switch("loss", "loss: kl", _loss_off),
+        *(
+            Switch(name, f"{name.replace('_', ' ')} off", _augmentation_off(name))
+            for name in AugmentConfig.model_fields
+        ),
+        Switch("stages", "one stage of all rows, as many epochs", _stages_off),
+        *(
+            Switch(path.split(".", 1)[1], f"{path.split('.', 1)[1]}: {_told(value)}", _set(path))
+            for path, value in NEUTRAL.items()
+        ),
+        Switch("pretrained", "pretraining off", _pretraining_off),
+    ]
+    whole = canonical(experiment)
+    found = []
+    for switch in made:
+        values = switch.off(experiment)
+        if not values:
+            continue
+        try:
+            changed = replace_values(experiment, values)
+        except ConfigError:
+            # Off alone it makes no sense beside what is on.
+            continue
+        if canonical(changed) != whole:
+            found.append(switch)
+    return found
+
+
+def load_ablation(
+    file: str | Path,
+    scale: str | Path | None = None,
+    settings: Sequence[str] = (),
+    only: Sequence[str] = (),
+) -> Ladder:
+    """An experiment and, as steps compared with it, each of its switches off alone.
+
+    Args:
+        file: the experiment; what it searches is left at the experiment's own values.
+        scale: file of an overlay that is put over it first.
+        settings: texts ``a.b=value``, after the overlay.
+        only: names of steps; all where absent.
+
+    Raises:
+        ConfigError: as ``load_space`` and ``scaled``; a name in ``only`` that is no step;
+            an experiment of which nothing can be turned off.
+    """
+    space = load_space(file).alone()
+    if scale is not None:
+        space = scaled(space, read_scale(scale), file)
+    space = with_settings(space, settings, file)
+    whole = space.experiment.model_copy(update={"name": WHOLE})
+    steps = [Step(WHOLE, "ablation", "the whole experiment", None, whole)]
+    for switch in switches(whole):
+        name = f"without_{switch.name}"
+        changed = replace_values(whole, {**switch.off(whole), "name": name})
+        steps.append(Step(name, "ablation", switch.change, WHOLE, changed))
+    if len(steps) == 1:
+        raise ConfigError(
+            "an ablation needs an experiment with something to turn off", got="nothing", where=file
+        )
+    return chosen(Ladder(tuple(steps), space.resources), only, file)
+
+
+def _views(experiment: Experiment) -> list[Switch]:
+    views = [str(view) for view in experiment.input.parsed_views]
+
+    def without(number: int) -> Callable[[Experiment], Values]:
+        return lambda _: {"input.views": [*views[:number], *views[number + 1 :]]}
+
+    return [
+        Switch(
+            f"view_{views[number].replace(' ', '_')}", f"without {views[number]}", without(number)
+        )
+        for number in range(1, len(views))
+    ]
+
+
+def _normalisation_off(experiment: Experiment) -> Values:
+    # What every image is measured by itself is what the others are compared with.
+    alone = experiment.input.normalisation == "per_image"
+    return {"input.normalisation": "none" if alone else "per_image"}
+
+
+def _loss_off(experiment: Experiment) -> Values:
+    stages = enumerate(experiment.training.stages)
+    own = {f"training.stages.{n}.loss": "kl" for n, stage in stages if stage.loss is not None}
+    return {"training.loss": "kl", **own}
+
+
+def _augmentation_off(name: str) -> Callable[[Experiment], Values]:
+    neutral = AugmentConfig().model_dump(mode="json")[name]
+
+    def off(experiment: Experiment) -> Values:
+        stages = enumerate(experiment.training.stages)
+        own = {
+            f"training.stages.{n}.augment.{name}": neutral
+            for n, stage in stages
+            if stage.augment is not None
+        }
+        return {f"training.augment.{name}": neutral, **own}
+
+    return off
+
+
+def _stages_off(experiment: Experiment) -> Values:
+    stages = [stage.model_dump(mode="json") for stage in experiment.training.stages]
+    epochs = sum(stage["epochs"] for stage in stages)
+    return {"training.stages": [{**stages[0], "rows": "all", "epochs": epochs}]}
+
+
+def _pretraining_off(experiment: Experiment) -> Values:
+    return {"model.pretrained": False, "model.weights_file": None}
+
+
+def _set(path: str) -> Callable[[Experiment], Values]:
+    return lambda _: {path: NEUTRAL[path]}
+
+
+def _told(value: Any) -> str:
+    return "none" if value is None else str(value)

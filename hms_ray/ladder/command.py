@@ -1,0 +1,190 @@
+"""A ladder from the command line: data made ready, steps run, table printed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+
+from hms_ray.errors import ConfigError, HmsRayError, StudyError
+from hms_ray.folds import read_folds
+from hms_ray.ladder.ablation import load_ablation
+from hms_ray.ladder.about import Floors, about_run
+from hms_ray.ladder.folder import read_ladder, write_ladder
+from hms_ray.ladder.plan import sources_of
+from hms_ray.ladder.report import make_report, write_report
+from hms_ray.ladder.run import LadderRun, Trainer, run_ladder
+from hms_ray.ladder.steps import Ladder, load_ladder
+from hms_ray.prepare import Prepared, prepare
+from hms_ray.report.ladder_table import render_ladder
+from hms_ray.report.progress import bar, clock_text
+from hms_ray.study.new import STUDY_FILE, checked_name, locked
+
+SCRATCH: Final = ".ray"
+"""Folder for Ray's own files within a ladder's; may be deleted between runs."""
+
+FloorsOf = Callable[[str, str, pd.DataFrame], Floors | None]
+"""(row unit, window, rows) -> what the simulated votes leave; None where not known."""
+
+
+def asked_ladder(
+    manifest: Path,
+    ablate: Path | None,
+    scale: str | None,
+    settings: Sequence[str],
+    only: Sequence[str],
+) -> tuple[Ladder, str]:
+    """The ladder that a command asks for and the usual name of its folder.
+
+    Args:
+        manifest: file of a ladder; overlays stand beside it.
+        ablate: file of an experiment to take apart instead.
+        scale: name of an overlay.
+        settings: texts ``a.b=value`` for every experiment.
+        only: names of steps; all where empty.
+
+    Raises:
+        ConfigError: as ``load_ladder``, and where there is no such overlay.
+    """
+    overlay = None if scale is None else manifest.parent / f"{scale}.yaml"
+    if overlay is not None and not overlay.is_file():
+        raise ConfigError(
+            "--scale must name an overlay beside the manifest", got=scale, where=overlay
+        )
+    if ablate is None:
+        # Some steps must not take the place of the whole ladder's page.
+        name = "ladder-steps" if only else "ladder"
+        return load_ladder(manifest, overlay, settings, only), name
+    return load_ablation(ablate, overlay, settings, only), f"ablation-{ablate.stem}"
+
+
+def ladder_folder(results: Path, name: str) -> Path:
+    """The folder of a ladder, made where absent.
+
+    Raises:
+        StudyError: where the name is no folder's name, or a study has that folder.
+    """
+    folder = results / checked_name(name)
+    if (folder / STUDY_FILE).exists():
+        raise StudyError(
+            "a ladder needs a folder of its own",
+            got="a study",
+            where=folder,
+            fix="Give another name with --study.",
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@dataclass(frozen=True)
+class LadderCall:
+    """What a command says of a run, beside the steps.
+
+    Attributes:
+        data_dir: competition folder.
+        results: folder of all studies.
+        name: of the ladder's folder.
+        simulator: how the folder was simulated; None for others.
+        floors: KL that the simulated votes leave.
+        scale: name of the overlay, or ``full``.
+        words: the command line's, without the program.
+        fold_table: file with folds to use.
+        pack_dir: where packs are kept; beside the data where absent.
+    """
+
+    data_dir: Path
+    results: Path
+    name: str
+    simulator: Mapping[str, Any] | None
+    floors: FloorsOf
+    scale: str
+    words: list[str]
+    fold_table: Path | None = None
+    pack_dir: Path | None = None
+
+
+def run_command(
+    ladder: Ladder, call: LadderCall, trainer: Callable[[Path], AbstractContextManager[Trainer]]
+) -> int:
+    """Runs a ladder, writes its folder and prints what each step brings.
+
+    Args:
+        ladder: the steps.
+        call: data, folders and what is told of the run.
+        trainer: makes what trains, given a folder for its own files.
+
+    Returns:
+        Exit status 0.
+    """
+    started = time.monotonic()
+    folder = ladder_folder(call.results, call.name)
+    with locked(folder):
+        prepared = _prepared(ladder, call, folder)
+        for note in prepared.notes:
+            print(note)
+        rows = prepared.rows()
+        told = _told(ladder, call, rows)
+        print(_heading(call.name, ladder, rows, simulated=call.simulator is not None))
+        with trainer(folder / SCRATCH) as made:
+            run = run_ladder(ladder, prepared, call.results, made)
+        seconds = time.monotonic() - started
+        told |= {"failed": run.failed, "minutes": seconds / 60}
+        write_ladder(folder, rows, run.results, told)
+        report = make_report(rows, run.results, told)
+        write_report(folder, report)
+    print(f"\n{render_ladder(report)}\n\n{_summary(run, seconds)}\n\nladder: {folder}")
+    return 0
+
+
+def _told(ladder: Ladder, call: LadderCall, rows: pd.DataFrame) -> dict[str, Any]:
+    data = next(iter(ladder.experiments().values())).data
+    floors = call.floors(data.unit, data.window, rows)
+    return about_run(
+        ladder, call.data_dir, call.simulator, floors, scale=call.scale, words=call.words
+    )
+
+
+def _prepared(ladder: Ladder, call: LadderCall, folder: Path) -> Prepared:
+    """Data of all steps; with the folds of the ladder's last run, where they are for it."""
+    experiment = next(iter(ladder.experiments().values()))
+    ready = partial(
+        prepare,
+        call.data_dir,
+        experiment,
+        call.results,
+        sources=sources_of(ladder),
+        pack_dir=call.pack_dir,
+        bars=bar,
+    )
+    if call.fold_table is not None:
+        return ready(folds=read_folds(call.fold_table))
+    # Libraries change, and other versions draw other folds.
+    with suppress(HmsRayError):
+        # Without a ladder yet, with a damaged one or other data, folds are drawn.
+        stored = read_ladder(folder)
+        if stored.about.get("rows") == experiment.data.model_dump(mode="json"):
+            return ready(folds=stored.rows[["row_id", "patient_id", "fold"]])
+    return ready()
+
+
+def _heading(name: str, ladder: Ladder, rows: pd.DataFrame, *, simulated: bool) -> str:
+    data = f"{len(rows):,} rows of {rows['patient_id'].nunique():,} patients"
+    return (
+        f"{name}: {len(ladder.steps)} steps, {len(ladder.experiments())} of them trained, on\n"
+        f"{data}{' (simulated data)' if simulated else ''}, {rows['fold'].nunique()} folds"
+    )
+
+
+def _summary(run: LadderRun, seconds: float) -> str:
+    lines = [f"step {name} failed: {reason}" for name, reason in run.failed.items()]
+    lines.append(
+        f"{run.n_trained} folds trained, {run.n_reused} taken from the store, "
+        f"{clock_text(seconds)} in all"
+    )
+    return "\n".join(lines)

@@ -1,0 +1,156 @@
+"""A ladder's manifest: its steps by name, in order, as the file has them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from hms_ray.config_file import read_mapping, validated
+from hms_ray.config_recipes import Frozen
+from hms_ray.errors import ConfigError
+
+_SUM_TOLERANCE = 1e-9
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.+-]*$", max_length=40)]
+
+
+class Blend(Frozen):
+    """A step that is a weighted mean of other steps' predictions."""
+
+    kind: Literal["fixed", "optimised"]
+    """``fixed`` weights, or ``optimised`` ones: nested by patient for the score."""
+    members: Annotated[tuple[Name, ...], Field(min_length=2)]
+    """Names of other steps."""
+    weights: tuple[Annotated[float, Field(ge=0)], ...] | None = None
+    """Of ``fixed``, in the order of the members; equal where absent."""
+
+    @model_validator(mode="after")
+    def _weights_fit(self) -> Self:
+        if len(set(self.members)) < len(self.members):
+            raise ValueError("members must differ")
+        if self.weights is None:
+            return self
+        if self.kind == "optimised":
+            raise ValueError("weights belong to kind: fixed")
+        if len(self.weights) != len(self.members):
+            raise ValueError(f"weights must number as many as members, {len(self.members)}")
+        if abs(sum(self.weights) - 1) > _SUM_TOLERANCE:
+            raise ValueError(f"weights must sum to 1, they sum to {sum(self.weights):g}")
+        return self
+
+    @property
+    def fixed_weights(self) -> tuple[float, ...]:
+        """The weights given, or equal ones."""
+        return self.weights or (1 / len(self.members),) * len(self.members)
+
+
+class Published(Frozen):
+    """What the publication reports of a step, in nats."""
+
+    cv: float | None = None
+    """Out-of-fold KL; none where it has none."""
+    lb: float | None = None
+    """Public leaderboard KL."""
+
+
+class StepEntry(Frozen):
+    """One step: an experiment's file or a blend, and what it is compared with."""
+
+    name: Name
+    """Short and unique within the ladder."""
+    file: str | None = None
+    """Experiment, relative to the manifest."""
+    blend: Blend | None = None
+    """Blend of other steps."""
+    chain: str = "published"
+    """Which chain of steps it belongs to."""
+    change: str = ""
+    """What it changes against the step before, in a few words."""
+    before: str | None = None
+    """Name of the earlier step that it is compared with; none for a first one."""
+    published: Published = Published()
+
+    @model_validator(mode="after")
+    def _file_or_blend(self) -> Self:
+        if (self.file is None) == (self.blend is None):
+            raise ValueError(f"step {self.name} needs exactly one of file and blend")
+        return self
+
+
+class Manifest(Frozen):
+    """Steps in the order of the table."""
+
+    steps: Annotated[tuple[StepEntry, ...], Field(min_length=1)]
+
+
+def read_manifest(path: str | Path) -> Manifest:
+    """Reads and checks a manifest.
+
+    Raises:
+        ConfigError: where the file cannot be read or breaks a rule: double names, unknown
+            members, a step before that does not come before, blends that hold each
+            other, an optimised blend of an optimised one, or an absent experiment file.
+    """
+    path = Path(path)
+    manifest = validated(Manifest, read_mapping(path), path)
+    entries = {entry.name: entry for entry in manifest.steps}
+    (twice,) = Counter(entry.name for entry in manifest.steps).most_common(1)
+    if twice[1] > 1:
+        raise ConfigError("a step's name must stand once", got=twice[0], where=path)
+    earlier: list[str] = []
+    for entry in manifest.steps:
+        _check_before(entry, earlier, path)
+        _check_members(entry, entries, path)
+        if entry.file is not None and not (path.parent / entry.file).is_file():
+            raise ConfigError(
+                "a step's file must exist", got=entry.file, where=f"{path}, step {entry.name}"
+            )
+        earlier.append(entry.name)
+    for entry in manifest.steps:
+        _check_cycle(entry, entries, (), path)
+    return manifest
+
+
+def _check_before(entry: StepEntry, earlier: Sequence[str], path: Path) -> None:
+    if entry.before is not None and entry.before not in earlier:
+        raise ConfigError(
+            "before must name an earlier step",
+            got=entry.before,
+            where=f"{path}, step {entry.name}",
+            fix=f"Earlier steps: {', '.join(earlier) or 'none'}.",
+        )
+
+
+def _check_members(entry: StepEntry, entries: dict[str, StepEntry], path: Path) -> None:
+    for member in entry.blend.members if entry.blend else ():
+        where = f"{path}, step {entry.name}"
+        if member not in entries:
+            raise ConfigError(
+                "a blend's members must be steps of the ladder", got=member, where=where
+            )
+        inner = entries[member].blend
+        if entry.blend and entry.blend.kind == "optimised" and inner and inner.kind == "optimised":
+            # Inner weights of the other patients' rows have seen this patient's rows.
+            raise ConfigError(
+                "an optimised blend's members must not be optimised blends",
+                got=member,
+                where=where,
+                fix="Name the members of that blend.",
+            )
+
+
+def _check_cycle(
+    entry: StepEntry, entries: dict[str, StepEntry], walked: tuple[str, ...], path: Path
+) -> None:
+    walked = (*walked, entry.name)
+    for member in entry.blend.members if entry.blend else ():
+        if member in walked:
+            raise ConfigError(
+                "blends must not hold each other",
+                got=" > ".join((*walked, member)),
+                where=f"{path}, step {walked[0]}",
+            )
+        _check_cycle(entries[member], entries, walked, path)

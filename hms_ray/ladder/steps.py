@@ -1,0 +1,193 @@
+"""A ladder ready to be run: every step with its experiment or its blend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from hms_ray.config import Experiment, ResourcesConfig, Space
+from hms_ray.config_file import load_space
+from hms_ray.errors import ConfigError
+from hms_ray.ladder.manifest import Blend, Published, StepEntry, read_manifest
+from hms_ray.ladder.scale import read_scale, scaled, with_settings
+
+NOT_PUBLISHED: Final = Published()
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: an experiment of its own or a blend of other steps.
+
+    Attributes:
+        name: unique within its ladder.
+        chain: which chain it belongs to.
+        change: against the step before, in a few words.
+        before: name of the step that it is compared with, if any.
+        experiment: what is trained; None for a blend. Its name is the step's.
+        blend: of other steps; None for an experiment.
+        published: the publication's figures.
+    """
+
+    name: str
+    chain: str
+    change: str
+    before: str | None
+    experiment: Experiment | None = None
+    blend: Blend | None = None
+    published: Published = NOT_PUBLISHED
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """Steps that share rows, folds and worker groups.
+
+    Attributes:
+        steps: in the order of the table.
+        resources: of the worker groups.
+    """
+
+    steps: tuple[Step, ...]
+    resources: ResourcesConfig
+
+    def experiments(self) -> dict[str, Experiment]:
+        """Name of a step -> its experiment, in the order of the steps."""
+        return {step.name: step.experiment for step in self.steps if step.experiment is not None}
+
+    def step(self, name: str) -> Step:
+        """The step of a name, which must exist."""
+        return next(step for step in self.steps if step.name == name)
+
+    def members(self, name: str) -> tuple[str, ...]:
+        """The experiments that a step's predictions are made of, each once."""
+        step = self.step(name)
+        if step.blend is None:
+            return (name,)
+        inner = [below for member in step.blend.members for below in self.members(member)]
+        return tuple(dict.fromkeys(inner))
+
+
+def load_ladder(
+    file: str | Path,
+    scale: str | Path | None = None,
+    settings: Sequence[str] = (),
+    only: Sequence[str] = (),
+) -> Ladder:
+    """Reads a manifest and its experiments.
+
+    Args:
+        file: the manifest.
+        scale: file of an overlay that is put over every experiment.
+        settings: texts ``a.b=value`` for every experiment, after the overlay.
+        only: names of steps; those that their blends are made of come along. All where
+            absent.
+
+    Raises:
+        ConfigError: as ``read_manifest``, ``load_space`` and ``scaled``; a name in
+            ``only`` that is no step; experiments that do not share rows, folds or
+            resources, or that search something.
+    """
+    file = Path(file)
+    manifest = read_manifest(file)
+    overlay = None if scale is None else read_scale(scale)
+    wanted = _wanted(manifest.steps, only, file)
+    spaces: dict[str, tuple[Path, Space]] = {}
+    steps = []
+    for entry in (entry for entry in manifest.steps if entry.name in wanted):
+        experiment = None
+        if entry.file is not None:
+            place = file.parent / entry.file
+            space = load_space(place)
+            if overlay is not None:
+                space = scaled(space, overlay, place)
+            space = with_settings(space, settings, place)
+            spaces[entry.name] = place, space
+            experiment = space.experiment.model_copy(update={"name": entry.name})
+        steps.append(_step(entry, experiment, wanted))
+    return Ladder(tuple(steps), _shared(spaces))
+
+
+def _step(entry: StepEntry, experiment: Experiment | None, wanted: set[str]) -> Step:
+    return Step(
+        name=entry.name,
+        chain=entry.chain,
+        change=entry.change,
+        before=entry.before if entry.before in wanted else None,
+        experiment=experiment,
+        blend=entry.blend,
+        published=entry.published,
+    )
+
+
+def _wanted(entries: Sequence[StepEntry], only: Sequence[str], file: Path) -> set[str]:
+    """Names asked for and all that their blends are made of."""
+    known = {entry.name: entry for entry in entries}
+    unknown = [name for name in only if name not in known]
+    if unknown:
+        raise ConfigError(
+            "--steps must name steps of the ladder",
+            got=unknown[0],
+            where=file,
+            fix=f"There are: {', '.join(known)}.",
+        )
+    wanted: set[str] = set()
+    waiting = list(only or known)
+    while waiting:
+        name = waiting.pop()
+        wanted.add(name)
+        blend = known[name].blend
+        waiting += [] if blend is None else [m for m in blend.members if m not in wanted]
+    return wanted
+
+
+def _shared(spaces: dict[str, tuple[Path, Space]]) -> ResourcesConfig:
+    """Resources of all experiments, after a look at what they must share."""
+    first_name, (_, first) = next(iter(spaces.items()))
+    for name, (place, space) in spaces.items():
+        if space.search:
+            raise ConfigError(
+                "a step's experiment must leave nothing to be searched",
+                got=", ".join(space.search),
+                where=f"{place}, step {name}",
+            )
+        for what, mine, theirs in (
+            ("data", space.experiment.data, first.experiment.data),
+            ("resources", space.resources, first.resources),
+        ):
+            if mine != theirs:
+                changed = [key for key, value in theirs if value != getattr(mine, key)]
+                got = ", ".join(f"{what}.{key}: {getattr(mine, key)!r}" for key in changed)
+                raise ConfigError(
+                    f"all steps of a ladder must have the same {what}",
+                    got=f"{got} other than step {first_name}",
+                    where=f"{place}, step {name}",
+                    fix="What --set says goes for all of them.",
+                )
+    return first.resources
+
+
+def chosen(ladder: Ladder, only: Sequence[str], where: object) -> Ladder:
+    """Some steps of a ladder of experiments, in its order.
+
+    Raises:
+        ConfigError: a name that is no step.
+    """
+    if not only:
+        return ladder
+    names = [step.name for step in ladder.steps]
+    unknown = [name for name in only if name not in names]
+    if unknown:
+        raise ConfigError(
+            "--steps must name steps of the ladder",
+            got=unknown[0],
+            where=where,
+            fix=f"There are: {', '.join(names)}.",
+        )
+    steps = [step for step in ladder.steps if step.name in only]
+    return replace(
+        ladder,
+        steps=tuple(
+            replace(step, before=step.before if step.before in only else None) for step in steps
+        ),
+    )

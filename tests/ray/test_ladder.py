@@ -1,0 +1,52 @@
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from hms_ray.config_file import replace_values
+from hms_ray.ladder.plan import sources_of
+from hms_ray.ladder.run import run_ladder
+from hms_ray.ladder.steps import Ladder, Step, load_ladder
+from hms_ray.prepare import prepare
+from hms_ray.sweep.cluster import session
+from hms_ray.sweep.ladder import RayTrainer
+from tests.competition_folder import write_competition_folder
+from tests.unit.test_ladder_run import write_files
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture(scope="module", autouse=True)
+def connected() -> Iterator[None]:
+    with session():
+        yield
+
+
+def test_a_ladder_trains_in_groups_that_are_kept(tmp_path: Path) -> None:
+    write_competition_folder(tmp_path / "data")
+    whole = load_ladder(write_files(tmp_path), only=["a", "b"])
+    broken = replace_values(whole.experiments()["b"], {"training.learning_rate": 1e30})
+    ladder = Ladder(
+        (*whole.steps, Step("broken", "test", "", None, broken.model_copy(update={"name": "x"}))),
+        whole.resources,
+    )
+    results = tmp_path / "results"
+    first = ladder.experiments()["a"]
+    prepared = prepare(tmp_path / "data", first, results, sources=sources_of(ladder))
+    printed = io.StringIO()
+    with RayTrainer(ladder.resources, tmp_path / "ray", results, stream=printed) as trainer:
+        run = run_ladder(ladder, prepared, results, trainer)
+    assert [result.name for result in run.results] == ["a", "b"]
+    assert list(run.failed) == ["broken"]
+    assert "must be finite" in run.failed["broken"]
+    assert run.n_trained == 6
+    for result in run.results:
+        pd.testing.assert_series_equal(result.oof["row_id"], prepared.rows()["row_id"])
+    lines = printed.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any("worker groups at once" in line for line in lines)
+    assert len([line for line in lines if " done" in line]) == 6
+    groups = sorted(path.name for path in (tmp_path / "ray").glob("share-*"))
+    assert len(groups) < 6

@@ -1,0 +1,289 @@
+"""Running ladders with a stand-in for training."""
+
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hms_ray.cli import main
+from hms_ray.competition.schema import PROBABILITY_COLUMNS, TARGET_COLUMNS
+from hms_ray.errors import StudyError, TrainingError
+from hms_ray.evaluate.blend import blend_probabilities, simplex_weights
+from hms_ray.evaluate.honest import nested_blend
+from hms_ray.evaluate.oof import probabilities_of
+from hms_ray.experiment import Placement
+from hms_ray.fold_store import FoldStore
+from hms_ray.fold_task import FoldTask, Report
+from hms_ray.ladder.command import asked_ladder
+from hms_ray.ladder.local import LocalTrainer
+from hms_ray.ladder.plan import plan_ladder, shares, sources_of
+from hms_ray.ladder.run import LadderRun, run_ladder
+from hms_ray.ladder.steps import Ladder, load_ladder
+from hms_ray.prepare import Prepared, prepare
+from tests.competition_folder import write_competition_folder
+
+BASE = """
+experiment:
+  data: {{n_folds: 3}}
+  input: {{pool: [10, 10], views: [{views}]}}
+  model: {{name: test_resnet, pretrained: false, drop_path: 0.0}}
+  training:
+    seed: {seed}
+    stages: {stages}
+resources: {{group: trial, health_check_interval_s: 0.2}}
+"""
+ONE, TWO = "[{epochs: 1}]", "[{epochs: 1}, {epochs: 2}]"
+MANIFEST = """
+steps:
+  - {name: a, file: a.yaml, published: {cv: 0.7, lb: 0.4}}
+  - {name: b, file: b.yaml, before: a, change: another seed}
+  - {name: again, file: a.yaml, before: b}
+  - {name: fixed, blend: {kind: fixed, members: [a, b], weights: [0.25, 0.75]}, before: a}
+  - {name: optimised, blend: {kind: optimised, members: [a, b]}, before: fixed}
+  - {name: of_blends, blend: {kind: fixed, members: [fixed, optimised]}, before: optimised}
+"""
+
+
+def write_files(folder: Path) -> Path:
+    for name, seed, views, stages in (
+        ("a", 0, "panels", ONE),
+        ("b", 1, "statistics", ONE),
+        ("c", 0, "panels", TWO),
+    ):
+        text = BASE.format(seed=seed, views=views, stages=stages)
+        (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+    manifest = folder / "ladder.yaml"
+    manifest.write_text(MANIFEST, encoding="utf-8")
+    return manifest
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ladder")
+    write_competition_folder(folder / "data")
+    write_files(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ladder(base: Path) -> Ladder:
+    return load_ladder(base / "ladder.yaml")
+
+
+@pytest.fixture(scope="module")
+def prepared(base: Path, ladder: Ladder) -> Prepared:
+    first = ladder.experiments()["a"]
+    return prepare(base / "data", first, base / "prepared", sources=sources_of(ladder))
+
+
+class NoisyRunner:
+    """Stores targets mixed with noise of the experiment's seed; fails where told."""
+
+    placement = Placement()
+
+    def __init__(self, failing: Sequence[tuple[str, int]] = ()) -> None:
+        self.trained: list[tuple[str, int]] = []
+        self.failing = failing
+
+    def run(self, tasks: Sequence[FoldTask], report: Report) -> None:
+        for task in tasks:
+            name = (task.experiment.name, task.fold)
+            if name in self.failing:
+                raise TrainingError("the training loss must be finite", got="nan")
+            self.trained.append(name)
+            rows = task.prepared.rows()
+            rows = rows[rows["fold"] == task.fold].reset_index(drop=True)
+            generator = np.random.default_rng([task.experiment.training.seed, task.fold])
+            noise = generator.dirichlet(np.ones(6), size=len(rows))
+            oof = rows[["row_id", "eeg_id", "patient_id", "fold"]].copy()
+            oof[list(PROBABILITY_COLUMNS)] = 0.5 * rows[list(TARGET_COLUMNS)].to_numpy() + (
+                0.5 * noise
+            )
+            record = {"optimistic": False, "seconds": 60.0, "history": []}
+            FoldStore(task.results).write(task.key, oof, record, lambda path: path.touch())
+
+
+def run(
+    ladder: Ladder, prepared: Prepared, results: Path, runner: NoisyRunner
+) -> tuple[LadderRun, str]:
+    printed = io.StringIO()
+    trainer = LocalTrainer(runner=runner, stream=printed)
+    return run_ladder(ladder, prepared, results, trainer), printed.getvalue()
+
+
+def test_every_step_has_a_result_and_equal_experiments_are_trained_once(
+    ladder: Ladder, prepared: Prepared, tmp_path: Path
+) -> None:
+    runner = NoisyRunner()
+    made, printed = run(ladder, prepared, tmp_path, runner)
+    assert runner.trained == [(name, fold) for name in "ab" for fold in range(3)]
+    assert (made.n_trained, made.n_reused, made.failed) == (6, 0, {})
+    results = {result.name: result for result in made.results}
+    assert list(results) == ["a", "b", "again", "fixed", "optimised", "of_blends"]
+    assert [result.kind for result in made.results] == [
+        *3 * ["experiment"],
+        *("fixed_blend", "optimised_blend", "fixed_blend"),
+    ]
+    rows = prepared.rows()
+    for result in made.results:
+        assert list(result.oof["row_id"]) == list(rows["row_id"])
+    assert results["a"].published_cv == 0.7
+    assert results["a"].published_lb == 0.4
+    assert results["b"].change == "another seed"
+    assert (results["a"].fold_minutes, results["of_blends"].fold_minutes) == (3.0, 6.0)
+    assert results["again"].oof.equals(results["a"].oof)
+    lines = printed.splitlines()
+    assert len([line for line in lines if " done" in line]) == 6
+    assert max(map(len, lines)) <= 80
+
+
+def test_blends_have_the_weights_asked_for_or_those_of_other_patients(
+    ladder: Ladder, prepared: Prepared, tmp_path: Path
+) -> None:
+    made, _ = run(ladder, prepared, tmp_path, NoisyRunner())
+    results = {result.name: result for result in made.results}
+    stack = np.stack([probabilities_of(results[name].oof) for name in "ab"])
+    rows = prepared.rows()
+    targets, patients = rows[list(TARGET_COLUMNS)].to_numpy(), rows["patient_id"].to_numpy()
+    fixed = probabilities_of(results["fixed"].oof)
+    np.testing.assert_allclose(fixed, 0.25 * stack[0] + 0.75 * stack[1], rtol=1e-12)
+    assert results["fixed"].weights == {"a": 0.25, "b": 0.75}
+    nested = nested_blend(targets, stack, patients).probabilities
+    optimised = probabilities_of(results["optimised"].oof)
+    np.testing.assert_array_equal(optimised, nested)
+    weights = simplex_weights(targets, stack).weights
+    assert results["optimised"].weights == dict(zip("ab", weights.tolist(), strict=True))
+    assert not np.allclose(optimised, blend_probabilities(stack, weights), atol=1e-12)
+    both = probabilities_of(results["of_blends"].oof)
+    np.testing.assert_allclose(both, (fixed + optimised) / 2, rtol=1e-12)
+
+
+def test_a_ladder_run_again_takes_all_from_the_store(
+    ladder: Ladder, prepared: Prepared, tmp_path: Path
+) -> None:
+    first, _ = run(ladder, prepared, tmp_path, NoisyRunner())
+    runner = NoisyRunner()
+    again, printed = run(ladder, prepared, tmp_path, runner)
+    assert runner.trained == []
+    assert printed == ""
+    assert (again.n_trained, again.n_reused) == (0, 6)
+    for before, after in zip(first.results, again.results, strict=True):
+        assert before.oof.equals(after.oof)
+
+
+def test_a_failed_experiment_is_reported_and_the_others_go_on(
+    ladder: Ladder, prepared: Prepared, tmp_path: Path
+) -> None:
+    runner = NoisyRunner(failing=[("b", 1)])
+    made, printed = run(ladder, prepared, tmp_path, runner)
+    assert runner.trained == [("a", 0), ("a", 1), ("a", 2), ("b", 0)]
+    assert [result.name for result in made.results] == ["a", "again"]
+    assert made.results[1].before is None
+    reason = "the training loss must be finite, got nan"
+    assert made.failed["b"] == reason
+    assert made.failed["fixed"] == made.failed["optimised"] == f"its member b failed: {reason}"
+    assert made.failed["of_blends"].startswith("its member fixed failed: its member b failed")
+    assert "b failed: the training loss must be finite" in printed
+    assert made.n_trained == 4
+    mended, _ = run(ladder, prepared, tmp_path, NoisyRunner())
+    assert mended.failed == {}
+    assert (mended.n_trained, mended.n_reused) == (2, 4)
+
+
+def test_an_experiment_that_cannot_be_planned_fails_alone(
+    base: Path, prepared: Prepared, tmp_path: Path
+) -> None:
+    manifest = write_files(tmp_path)
+    text = BASE.format(seed=1, views="statistics", stages=ONE).replace("test_resnet", "no_such")
+    (tmp_path / "b.yaml").write_text(text, encoding="utf-8")
+    made, _ = run(load_ladder(manifest), prepared, tmp_path, NoisyRunner())
+    assert made.failed["b"].startswith("model.name must be a model that timm knows, got no_such")
+    assert [result.name for result in made.results] == ["a", "again"]
+
+
+def test_a_ladder_of_which_every_step_fails_is_an_error(
+    ladder: Ladder, prepared: Prepared, tmp_path: Path
+) -> None:
+    runner = NoisyRunner(failing=[("a", 0), ("b", 0)])
+    with pytest.raises(StudyError, match="must have a step with a result, got 6 failed") as caught:
+        run(ladder, prepared, tmp_path, runner)
+    assert "the first one, a, with: the training loss must be finite" in str(caught.value)
+
+
+def test_experiments_that_begin_alike_stay_together(
+    base: Path, prepared: Prepared, tmp_path: Path
+) -> None:
+    manifest = write_files(tmp_path)
+    manifest.write_text(
+        "steps:\n" + "".join(f"  - {{name: {name}, file: {name}.yaml}}\n" for name in "abc"),
+        encoding="utf-8",
+    )
+    plan = plan_ladder(load_ladder(manifest), prepared, tmp_path, Placement())
+    units = [[(task.experiment.name, task.fold) for task in unit] for unit in plan.missing]
+    together = [[("a", fold), ("c", fold)] for fold in range(3)]
+    assert units == [*together, *([("b", fold)] for fold in range(3))]
+    # Three epochs of the same images cost three times one.
+    costs = {task.experiment.name: plan.costs[task.key] for unit in plan.missing for task in unit}
+    assert costs["c"] == pytest.approx(3 * costs["a"])
+
+
+@pytest.mark.parametrize("n_groups", [1, 2, 3, 9])
+def test_shares_hold_every_unit_once_and_are_even(
+    ladder: Ladder, prepared: Prepared, tmp_path: Path, n_groups: int
+) -> None:
+    plan = plan_ladder(ladder, prepared, tmp_path, Placement())
+    dealt = shares(plan.missing, plan.costs, n_groups)
+    assert len(dealt) == min(n_groups, 6)
+    keys = [task.key for share in dealt for task in share]
+    assert sorted(keys) == sorted(task.key for unit in plan.missing for task in unit)
+    loads = [sum(plan.costs[task.key] for task in share) for share in dealt]
+    assert max(loads) - min(loads) <= max(plan.costs.values())
+
+
+def test_the_command_writes_prints_and_goes_on(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runner = NoisyRunner()
+    monkeypatch.setattr("hms_ray.ladder.local.InProcessRunner", lambda *_, **__: runner)
+    words = ["ladder", "--local", "--data", str(base / "data"), "--results", str(tmp_path)]
+    words += ["--file", str(base / "ladder.yaml"), "--study", "mine", "--set", "training.seed=3"]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "mine: 6 steps, 3 of them trained, on" in said
+    # The views still tell a from b where --set gives all of them one seed.
+    assert "6 folds trained, 0 taken from the store" in said
+    assert max(map(len, said.splitlines())) <= 80 + len(str(tmp_path))
+    about = json.loads((tmp_path / "mine" / "steps.json").read_text(encoding="utf-8"))["about"]
+    assert about["simulated"] is False
+    assert (about["seed"], about["scale"], about["floors"]) == (3, "full", None)
+    assert about["command"].startswith("hms-ray ladder --local --data ")
+    trained = list(runner.trained)
+    assert main(words) == 0
+    assert runner.trained == trained
+    assert "0 folds trained" in capsys.readouterr().out
+
+
+def test_a_study_keeps_its_folder(base: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "study.json").touch()
+    words = ["ladder", "--local", "--data", str(base / "data"), "--results", str(tmp_path)]
+    with pytest.raises(StudyError, match="a ladder needs a folder of its own, got a study"):
+        main([*words, "--file", str(base / "ladder.yaml"), "--study", "mine", "--debug"])
+
+
+def test_an_overlay_that_is_not_there_is_refused(
+    base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["ladder", "--file", str(base / "ladder.yaml"), "--scale", "tiny"]) == 2
+    said = capsys.readouterr().err
+    assert "--scale must name an overlay beside the manifest, got tiny" in said
+
+
+def test_folders_are_named_after_what_was_asked_for(base: Path) -> None:
+    manifest, one = base / "ladder.yaml", base / "c.yaml"
+    assert asked_ladder(manifest, None, None, [], [])[1] == "ladder"
+    assert asked_ladder(manifest, None, None, [], ["a"])[1] == "ladder-steps"
+    assert asked_ladder(manifest, one, None, [], [])[1] == "ablation-c"

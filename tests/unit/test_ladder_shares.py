@@ -1,0 +1,112 @@
+"""Shares of folds run from threads, without Ray."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from hms_ray.config import Experiment
+from hms_ray.errors import TrainingError
+from hms_ray.fold_store import FoldStore
+from hms_ray.fold_task import FoldTask, Report
+from hms_ray.ladder.plan import LadderPlan
+from hms_ray.prepare import Prepared
+from hms_ray.sweep.ladder import run_shares
+
+
+def task(results: Path, name: str, fold: int) -> FoldTask:
+    prepared = Prepared(results / "rows.parquet", {}, "", "", 3)
+    key = f"{name}{fold}" * 20
+    return FoldTask(Experiment(name=name), fold, key, prepared, results, {})
+
+
+def silent(record: dict[str, Any]) -> None:
+    pass
+
+
+@dataclass
+class Runner:
+    """Stores what it is given, up to the first fold that is to fail."""
+
+    failing: Sequence[tuple[str, int]]
+    calls: list[tuple[str, list[tuple[str, int]]]] = field(default_factory=list)
+    error: Callable[[], BaseException] = lambda: TrainingError("a loss must be finite")
+
+    def __call__(self, name: str) -> "Runner":
+        self.calls.append((name, []))
+        return self
+
+    def run(self, tasks: Sequence[FoldTask], report: Report) -> None:
+        self.calls[-1][1].extend((task.experiment.name, task.fold) for task in tasks)
+        for one in tasks:
+            if (one.experiment.name, one.fold) in self.failing:
+                raise self.error()
+            FoldStore(one.results).write(one.key, pd.DataFrame({"a": [1]}), {}, Path.touch)
+
+
+def plan_of(units: list[list[FoldTask]]) -> LadderPlan:
+    return LadderPlan({}, units, {}, {})
+
+
+def test_a_share_goes_on_without_an_experiment_that_failed(tmp_path: Path) -> None:
+    share = [task(tmp_path, name, fold) for name in "abc" for fold in range(2)]
+    runner, events = Runner([("b", 0)]), list[dict[str, Any]]()
+    failed = run_shares(plan_of([share]), [share], 1, runner, silent, events.append)
+    assert failed == {"b": "a loss must be finite"}
+    assert runner.calls == [
+        ("share-000-00", [(name, fold) for name in "abc" for fold in range(2)]),
+        ("share-000-01", [("c", 0), ("c", 1)]),
+    ]
+    (event,) = events
+    assert (event["event"], event["experiment"]) == ("step_failed", "b")
+    assert event["keys"] == [one.key for one in share if one.experiment.name == "b"]
+    stored = [one for one in share if FoldStore(tmp_path).has(one.key)]
+    assert {one.experiment.name for one in stored} == {"a", "c"}
+
+
+def test_a_failed_experiment_is_left_out_of_later_shares(tmp_path: Path) -> None:
+    units = [[task(tmp_path, "a", 0)], [task(tmp_path, "a", 1)], [task(tmp_path, "b", 0)]]
+    runner = Runner([("a", 0)])
+    failed = run_shares(plan_of(units), units, 1, runner, silent, silent)
+    assert list(failed) == ["a"]
+    assert [names for _, names in runner.calls] == [[("a", 0)], [("b", 0)]]
+
+
+def test_an_error_after_the_last_fold_fails_nothing(tmp_path: Path) -> None:
+    share = [task(tmp_path, "a", 0)]
+
+    class Late(Runner):
+        def run(self, tasks: Sequence[FoldTask], report: Report) -> None:
+            super().run(tasks, report)
+            raise RuntimeError("a node left")
+
+    assert run_shares(plan_of([share]), [share], 1, Late([]), silent, silent) == {}
+
+
+def test_as_many_shares_run_at_once_as_there_are_groups(tmp_path: Path) -> None:
+    units = [[task(tmp_path, name, 0)] for name in "abcd"]
+    meeting = threading.Barrier(2, timeout=20)
+
+    class Meeting:
+        def __init__(self, name: str) -> None:
+            pass
+
+        def run(self, tasks: Sequence[FoldTask], report: Report) -> None:
+            meeting.wait()
+            for one in tasks:
+                FoldStore(one.results).write(one.key, pd.DataFrame({"a": [1]}), {}, Path.touch)
+
+    assert run_shares(plan_of(units), units, 2, Meeting, silent, silent) == {}
+    assert all(FoldStore(tmp_path).has(one.key) for unit in units for one in unit)
+
+
+def test_an_error_that_is_of_no_fold_ends_the_command(tmp_path: Path) -> None:
+    units = [[task(tmp_path, name, 0)] for name in "ab"]
+    runner = Runner([("a", 0)], error=SystemExit)
+    with pytest.raises(SystemExit):
+        run_shares(plan_of(units), units, 1, runner, silent, silent)
+    assert not FoldStore(tmp_path).has(units[1][0].key)
