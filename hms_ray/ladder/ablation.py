@@ -73,6 +73,8 @@ NO_SWITCH: Final = (
     "input.size",
     *(f"input.eeg.{name}" for name in ("kind", "window_samples", "hop_samples", "gaps", "pool")),
     *(f"input.raw.{name}" for name in ("rate_hz", "clip_uv", "scale_uv", "gaps", "pool", "rows")),
+    # Without a shift, what lies around a window is stored and never seen.
+    *(f"input.{source}.margin_s" for source in ("eeg", "raw")),
     "model.name",
     *(f"training.{name}" for name in ("seed", "batch_size", "learning_rate", "precision")),
     *(f"training.{name}" for name in ("div_factor", "final_div_factor", "stage_threshold")),
