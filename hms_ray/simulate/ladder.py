@@ -14,12 +14,13 @@ from hms_ray.competition.rows import Unit, Window
 from hms_ray.evaluate.metric import OBJECTIVES
 from hms_ray.simulate.floor import FLOORS, floor
 from hms_ray.simulate.folder import MANIFEST_FILE, simulate_folder
-from hms_ray.simulate.options import asked_numbers
 from hms_ray.simulate.tables import TRUTH_FILE
 
 FOLDER_NAME: Final = ".ladder-data"
 """Of the folder that is simulated where no data are given, below the results."""
 SEED: Final = 0
+N_PATIENTS: Final = 300
+"""As many as the small ladder takes of any folder: fewer leave most differences ties."""
 
 
 def own_folder(
@@ -34,9 +35,8 @@ def own_folder(
     """
     folder = results / FOLDER_NAME
     if not (folder / LABEL_FILE).is_file():
-        n_patients, _ = asked_numbers("small", None, None)
         results.mkdir(parents=True, exist_ok=True)
-        simulate_folder(folder, n_patients, SEED, processes, progress)
+        simulate_folder(folder, N_PATIENTS, SEED, processes, progress)
     return folder
 
 

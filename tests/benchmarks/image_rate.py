@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hms_ray.augment import CutMixPlan, apply_cutmix, plan_cutmix
+from hms_ray.augment.cutmix import CutMixPlan, apply_cutmix, plan_cutmix
 from hms_ray.config import CutMixConfig, InputConfig
 from hms_ray.config_input import PICTURES, Normalisation
 from hms_ray.fit import FITS
