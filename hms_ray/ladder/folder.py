@@ -24,7 +24,7 @@ from hms_ray.errors import PredictionError, StudyError
 from hms_ray.evaluate.metric import check_distributions
 from hms_ray.evaluate.oof import OOF_COLUMNS, check_oof, read_oof, write_oof
 from hms_ray.files import replacing
-from hms_ray.ladder.result import Kind, StepResult
+from hms_ray.ladder.result import Kind, PublishedRows, StepResult
 from hms_ray.study.files import json_text, read_json, write_text
 
 FORMAT: Final = 1
@@ -53,7 +53,10 @@ _STEP_TYPES: Final[Mapping[str, tuple[type, ...]]] = {
     "saved_minutes": (float, int),
     "published_cv": (float, int, type(None)),
     "published_lb": (float, int, type(None)),
+    "published_rows": (str,),
 }
+_STAGE_2_FIGURES: Final = frozenset({0.4142, 0.4240, 0.4608})
+"""Published two-stage figures, for ladders written before manifests named a figure's rows."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,7 @@ def read_ladder(folder: str | Path) -> StoredLadder:
             where=folder,
             fix="Name the folder of a ladder that ran to its end: hms-ray ladder",
         )
-    content = read_json(file, dict, _FIX)
+    content = _with_published_rows(read_json(file, dict, _FIX))
     _check_content(content, file)
     rows = _read_rows(folder / ROWS_FILE, content["rows"])
     results = []
@@ -205,6 +208,12 @@ def _check_step(result: StepResult, names: Sequence[str]) -> None:
         raise StudyError(
             "a blend must have weights and an experiment none", got=result.weights, where=where
         )
+    if result.published_rows not in get_args(PublishedRows):
+        raise StudyError(
+            f"the rows of a published figure must be one of {', '.join(get_args(PublishedRows))}",
+            got=result.published_rows,
+            where=where,
+        )
     for name in ("fold_minutes", "saved_minutes"):
         value = getattr(result, name)
         if not (math.isfinite(value) and value >= 0):
@@ -220,6 +229,26 @@ def _check_about(about: Any, where: Path) -> None:
             where=where,
             fix=_FIX,
         )
+
+
+def _with_published_rows(content: dict[str, Any]) -> dict[str, Any]:
+    """The same, and of older ladders the rows that their steps' published figures are on."""
+    if not isinstance(content.get("steps"), list):
+        return content
+    return {
+        **content,
+        "steps": [
+            {
+                "published_rows": "stage_2"
+                if step.get("published_cv") in _STAGE_2_FIGURES
+                else "all",
+                **step,
+            }
+            if isinstance(step, dict)
+            else step
+            for step in content["steps"]
+        ],
+    }
 
 
 def _check_content(content: Mapping[str, Any], file: Path) -> None:

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from hms_ray.config_file import read_mapping, validated
 from hms_ray.config_recipes import Frozen
 from hms_ray.errors import ConfigError
+from hms_ray.ladder.result import PublishedRows
 
 _SUM_TOLERANCE = 1e-9
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.+-]*$", max_length=40)]
@@ -52,8 +53,16 @@ class Published(Frozen):
 
     cv: float | None = None
     """Out-of-fold KL; none where it has none."""
+    rows: PublishedRows = "all"
+    """Rows that ``cv`` is on; ``stage_2``: 5 or more votes, and unanimous rows of 4."""
     lb: float | None = None
     """Public leaderboard KL."""
+
+    @model_validator(mode="after")
+    def _rows_of_a_figure(self) -> Self:
+        if self.cv is None and self.rows != "all":
+            raise ValueError(f"rows: {self.rows} needs the cv that is on these rows")
+        return self
 
 
 class StepEntry(Frozen):

@@ -34,7 +34,7 @@ TABLE_FILE: Final = "forest.csv"
 REPORT_FILE: Final = "report.json"
 PAGE_FILE: Final = "README.md"
 
-_SAME: Final = ("before", "kind", "chain", "published_cv")
+_SAME: Final = ("before", "kind", "chain", "published_cv", "published_rows")
 """What a step must have in common with its namesakes to be pooled with them."""
 
 
@@ -241,7 +241,7 @@ def published_difference(
     Figures of a two-stage model are on the rows of the second stage alone and those of
     others on all rows, so a difference between the two says nothing.
     """
-    groups = [published_group(one.published_cv) for one in (step, before)]
+    groups = [published_group(one.published_cv, one.published_rows) for one in (step, before)]
     if step.published_cv is None or before.published_cv is None:
         return None, None, False
     if groups[0] != groups[1]:

@@ -24,7 +24,7 @@ REPORT_FILE: Final = "report.json"
 
 _TOLD: Final = (
     *("name", "chain", "change", "before", "kind", "optimistic", "weights"),
-    *("fold_minutes", "saved_minutes", "published_cv", "published_lb"),
+    *("fold_minutes", "saved_minutes", "published_cv", "published_lb", "published_rows"),
 )
 _SEED: Final = 0
 """Of the splits that recalibrate and of the bootstrap: a ladder's scores do not depend on

@@ -8,6 +8,8 @@ from typing import Literal
 import pandas as pd
 
 Kind = Literal["experiment", "fixed_blend", "optimised_blend"]
+PublishedRows = Literal["all", "stage_2"]
+"""Rows that a published figure is on: all, or those of the published second stage."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class StepResult:
         saved_minutes: how much of that was not spent, stages taken from the store.
         published_cv: the publication's out-of-fold KL, None where it has none.
         published_lb: its public leaderboard KL, None where it has none.
+        published_rows: the rows that ``published_cv`` is on.
     """
 
     name: str
@@ -43,3 +46,4 @@ class StepResult:
     saved_minutes: float
     published_cv: float | None
     published_lb: float | None
+    published_rows: PublishedRows = "all"

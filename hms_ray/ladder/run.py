@@ -185,4 +185,5 @@ class _Steps:
             saved_minutes=minutes[1],
             published_cv=step.published.cv,
             published_lb=step.published.lb,
+            published_rows=step.published.rows,
         )

@@ -9,10 +9,6 @@ from typing import Any, Final
 from hms_ray.evaluate.ladder_scores import GROUPS, STAGE_2, StepScores
 from hms_ray.evaluate.metric import OBJECTIVES
 
-PUBLISHED_ON_STAGE_2: Final = frozenset({0.4142, 0.4240, 0.4608})
-"""Published out-of-fold figures of two-stage models. Their notebooks score the rows of
-the second stage alone, so they stand beside ours on those rows."""
-
 FLOORS: Final[Mapping[str, str]] = {
     "perfect": "the perfect model, which knows the odds of every vote",
     "tier_unknown": "a model that knows all but who voted",
@@ -23,11 +19,17 @@ START: Final = "class_mean"
 """The way to a floor begins at the KL of the class means."""
 
 
-def published_group(published_cv: float | None) -> str | None:
-    """The group of rows that a published figure is on; None without one."""
+def published_group(published_cv: float | None, published_rows: str) -> str | None:
+    """The group of rows that a published figure is on; None without one.
+
+    Args:
+        published_cv: the figure, nats.
+        published_rows: ``stage_2`` where it is on the rows of the second stage alone, as
+            the notebooks of two-stage models score them; it stands beside ours on these.
+    """
     if published_cv is None:
         return None
-    return STAGE_2 if round(published_cv, 4) in PUBLISHED_ON_STAGE_2 else "kl_all"
+    return STAGE_2 if published_rows == "stage_2" else "kl_all"
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,13 @@ class StepLine:
     saved_minutes: float
     published_cv: float | None
     published_lb: float | None
+    published_rows: str
     scores: StepScores
 
     @property
     def published_group(self) -> str | None:
         """The group of rows that the published figure is on; None without one."""
-        return published_group(self.published_cv)
+        return published_group(self.published_cv, self.published_rows)
 
     def kl(self, group: str) -> float | None:
         """Mean KL on a group of rows; None without rows."""

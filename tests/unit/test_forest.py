@@ -84,20 +84,27 @@ def test_published_differences_are_of_equal_rows_only() -> None:
     rows, results = ladder()
     p = probabilities(results[0])
 
-    def published(cv: float | None, before: float | None) -> object:
-        one = step("one", rows, p, None, published_cv=cv)
-        return published_difference(one, step("other", rows, p, None, published_cv=before))
+    def published(cv: float | None, before: float, *on: str) -> object:
+        cvs = (cv, before)
+        one, other = (
+            step(rule, rows, p, None, published_cv=figure, published_rows=rule)
+            for figure, rule in zip(cvs, on, strict=True)
+        )
+        return published_difference(one, other)
 
-    assert published(0.6290, 0.6355) == (pytest.approx(-0.0065), "kl_all", False)
-    assert published(0.4142, 0.6290) == (None, None, True)
-    assert published(0.4240, 0.4142) == (pytest.approx(0.0098), "kl_stage_2", False)
-    assert published(None, 0.4142) == (None, None, False)
+    assert published(0.6290, 0.6355, "all", "all") == (pytest.approx(-0.0065), "kl_all", False)
+    # The rows are what the manifest says, whatever the figure.
+    assert published(0.4142, 0.6290, "all", "all") == (pytest.approx(-0.2148), "kl_all", False)
+    assert published(0.4, 0.6290, "stage_2", "all") == (None, None, True)
+    on_stage_2 = ("stage_2", "stage_2")
+    assert published(0.5, 0.4, *on_stage_2) == (pytest.approx(0.1), "kl_stage_2", False)
+    assert published(None, 0.4142, "all", "stage_2") == (None, None, False)
 
 
 def test_two_stage_figures_are_compared_on_the_rows_of_the_second_stage(tmp_path: Path) -> None:
     rows, results = ladder()
-    better = replace(results[2], published_cv=0.4142)
-    first = replace(results[0], published_cv=0.4240)
+    better = replace(results[2], published_cv=0.41, published_rows="stage_2")
+    first = replace(results[0], published_cv=0.42, published_rows="stage_2")
     write_ladder(tmp_path / "two", rows, [first, better], ABOUT)
     report = pool_ladders({"two": tmp_path / "two"}, {})
     (only,) = report.steps

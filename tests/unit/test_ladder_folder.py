@@ -37,6 +37,17 @@ def test_what_is_written_is_read(stored: Path) -> None:
     assert not list(stored.rglob(".draft-*"))
 
 
+def test_older_ladders_are_read_with_the_rows_of_their_published_figures(stored: Path) -> None:
+    file = stored / "steps.json"
+    content = json.loads(file.read_text())
+    assert [one.pop("published_rows") for one in content["steps"]].count("stage_2") == 1
+    file.write_text(json.dumps(content))
+    assert [result.published_rows for result in read_ladder(stored).results] == [
+        *4 * ["all"],
+        *("stage_2", "all"),
+    ]
+
+
 def test_further_columns_of_the_rows_are_left_out(tmp_path: Path) -> None:
     rows, results = ladder()
     write_ladder(tmp_path, rows.assign(expert_consensus="Other"), results, ABOUT)
@@ -124,6 +135,7 @@ def test_steps_that_are_none_are_refused(
         ({"weights": {"panels": 1.0}}, r"experiment none, got \{'panels': 1\.0\}, in step copy"),
         ({"fold_minutes": float("nan")}, r"fold_minutes must be at least 0, got nan"),
         ({"saved_minutes": -1.0}, r"saved_minutes must be at least 0"),
+        ({"published_rows": "some"}, r"must be one of all, stage_2, got some, in step copy"),
     ],
 )
 def test_results_that_are_no_ladder_are_refused(

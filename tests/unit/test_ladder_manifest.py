@@ -58,6 +58,14 @@ def blend(name: str, members: str, kind: str = "fixed", more: str = "") -> str:
             A + B + blend("x", "a, b", "optimised", ", weights: [0.5, 0.5]"),
             "weights belong to kind: fixed",
         ),
+        (
+            "  - {name: a, file: a.yaml, published: {lb: 0.4, rows: stage_2}}\n",
+            "rows: stage_2 needs the cv that is on these rows",
+        ),
+        (
+            "  - {name: a, file: a.yaml, published: {cv: 0.4, rows: stage_3}}\n",
+            "steps.0.published.rows: input should be 'all' or 'stage_2'",
+        ),
         ("  - {name: a}\n", "step a needs exactly one of file and blend"),
         ("  - {name: a b, file: a.yaml}\n", "steps.0.name: string should match pattern"),
         ("  - {name: a, fil: a.yaml}\n", r"unknown key steps.0.fil \(did you mean file\?\)"),

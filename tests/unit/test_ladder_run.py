@@ -38,7 +38,7 @@ resources: {{group: trial, health_check_interval_s: 0.2}}
 ONE, TWO = "[{epochs: 1}]", "[{epochs: 1}, {epochs: 2}]"
 MANIFEST = """
 steps:
-  - {name: a, file: a.yaml, published: {cv: 0.7, lb: 0.4}}
+  - {name: a, file: a.yaml, published: {cv: 0.7, rows: stage_2, lb: 0.4}}
   - {name: b, file: b.yaml, before: a, change: another seed}
   - {name: again, file: a.yaml, before: b}
   - {name: fixed, blend: {kind: fixed, members: [a, b], weights: [0.25, 0.75]}, before: a}
@@ -132,6 +132,7 @@ def test_every_step_has_a_result_and_equal_experiments_are_trained_once(
         assert list(result.oof["row_id"]) == list(rows["row_id"])
     assert results["a"].published_cv == 0.7
     assert results["a"].published_lb == 0.4
+    assert (results["a"].published_rows, results["b"].published_rows) == ("stage_2", "all")
     assert results["b"].change == "another seed"
     assert (results["a"].fold_minutes, results["of_blends"].fold_minutes) == (3.0, 6.0)
     assert results["again"].oof.equals(results["a"].oof)
