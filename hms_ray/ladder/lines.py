@@ -42,8 +42,8 @@ class LadderLines:
             event: ``event`` is ``said`` (with ``text``), ``fold_started``,
                 ``evaluation`` (with ``progress``, ``stage``, ``epoch`` and ``kl_all``),
                 ``stages_reused`` (with ``progress``, ``stages`` and ``saved_s``),
-                ``fold_ended`` or ``step_failed`` (with ``reason`` and the ``keys`` that it
-                leaves undone); all but the first have ``experiment``, the step's name, and
+                ``fold_ended`` or ``step_failed`` (with ``reason`` and the ``keys`` of its
+                folds that were missing); all but the first have ``experiment``, the step's name, and
                 but for ``step_failed`` ``fold`` and ``key``.
         """
         make = getattr(self, f"_{event['event']}")
@@ -79,15 +79,16 @@ class LadderLines:
         return [f"{self._fold(event)} done{self._tail()}"]
 
     def _step_failed(self, event: dict[str, Any]) -> list[str]:
-        # What it leaves undone is no work that waits.
-        for key in event.get("keys", ()):
+        # What it leaves undone is no work that waits; what it has done stays done.
+        for key in set(event.get("keys", ())) - self._done:
             self._partial.pop(key, None)
             self._costs.pop(key, None)
         return [f"{event['experiment']} failed: {event['reason']}"]
 
     def _fold(self, event: dict[str, Any]) -> str:
-        width = len(str(len(self._costs)))
-        place = f"{len(self._done):>{width}}/{len(self._costs)}"
+        # Another group may end a fold of a step that has failed meanwhile.
+        total = len(self._costs.keys() | self._done)
+        place = f"{len(self._done):>{len(str(total))}}/{total}"
         return f"{place} {event['experiment']} fold {event['fold'] + 1}/{self._n_folds}"
 
     def _tail(self) -> str:

@@ -58,3 +58,19 @@ def test_what_a_failure_leaves_undone_does_not_wait() -> None:
     assert max(map(len, told)) <= 80
     clock.now = 7.0
     assert lines.lines(event("fold_ended"))[0].endswith("1/2 1_panels fold 2/3 done, 0:07 left")
+
+
+def test_what_a_failed_step_has_done_stays_counted() -> None:
+    clock = Clock()
+    lines = LadderLines({"x": 1.0, "y": 1.0, "z": 1.0, "w": 2.0}, 3, clock)
+    clock.now = 1.0
+    lines.lines(event("fold_ended", "x"))
+    failed = {"event": "step_failed", "experiment": "1_panels", "reason": "r", "keys": ["x", "y"]}
+    lines.lines(failed)
+    clock.now = 2.0
+    # One of four units of work is done, three wait: y is given up.
+    assert lines.seconds_left() == 6.0
+    assert " 2/3 " in lines.lines(event("fold_ended", "z"))[0]
+    # Another group was at y when its step failed.
+    assert " 3/4 " in lines.lines(event("fold_ended", "y"))[0]
+    assert " 4/4 " in lines.lines(event("fold_ended", "w"))[0]
