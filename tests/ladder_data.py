@@ -78,20 +78,22 @@ def step(
 
 
 def ladder(n_patients: int = 40, seed: int = 0) -> tuple[pd.DataFrame, list[StepResult]]:
-    """Six steps: a first one, a copy (a tie), a gain, a loss, two stages, and a blend.
+    """Six steps: a first one, almost a copy (a tie), a gain, a loss, two stages, a blend.
 
-    ``sharp`` differs from ``panels`` in its temperature alone, so recalibration undoes it.
+    ``sharp`` differs from ``panels`` in its temperature alone, so recalibration undoes it;
+    ``two_stages`` predicts exactly what ``averaged`` does.
     """
     rows, logits = ladder_rows(n_patients, seed)
     generator = np.random.default_rng([seed, 1])
     views = [logits + generator.normal(size=logits.shape) for _ in range(3)]
     panels = softmax(views[0])
+    almost = softmax(views[0] + 0.02 * generator.normal(size=logits.shape))
     better = softmax((views[0] + views[1] + views[2]) / 3)
     sharp = softmax(2.5 * views[0])
     blend = (panels + better) / 2
     return rows, [
         step("panels", rows, panels, None, published_cv=0.7287, published_lb=0.45),
-        step("copy", rows, panels, "panels", published_cv=0.7324, published_lb=0.46),
+        step("copy", rows, almost, "panels", published_cv=0.7324, published_lb=0.46),
         step("averaged", rows, better, "panels", published_cv=0.6290, saved_minutes=0.5),
         step("sharp", rows, sharp, "panels", optimistic=True, published_cv=0.6767),
         step(

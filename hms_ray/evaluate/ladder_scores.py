@@ -75,6 +75,11 @@ class StepDifference(Difference):
         return super().tie or abs(self.mean) < RESOLUTION
 
     @property
+    def same(self) -> bool:
+        """Whether rows score exactly the same under both, so that nothing was compared."""
+        return self.low == self.high == 0
+
+    @property
     def detectable(self) -> float:
         """The smallest difference that such rows show with a chance of 80%, nats.
 
@@ -93,7 +98,7 @@ class StepDifference(Difference):
         """Plain data; None for what is infinite."""
         return {
             **interval_json(self),
-            "verdict": self.verdict,
+            "verdict": "same" if self.same else self.verdict,
             "detectable": _finite(self.detectable),
         }
 

@@ -43,8 +43,8 @@ class LadderLines:
                 ``evaluation`` (with ``progress``, ``stage``, ``epoch`` and ``kl_all``),
                 ``stages_reused`` (with ``progress``, ``stages`` and ``saved_s``),
                 ``fold_ended`` or ``step_failed`` (with ``reason`` and the ``keys`` of its
-                folds that were missing); all but the first have ``experiment``, the step's name, and
-                but for ``step_failed`` ``fold`` and ``key``.
+                folds that were missing); all but the first have ``experiment``, the step's
+                name, and but for ``step_failed`` ``fold`` and ``key``.
         """
         make = getattr(self, f"_{event['event']}")
         return [text for line in make(event) for text in self._stamped(line)]

@@ -47,10 +47,22 @@ def make_report(
     check_ladder(rows, results)
     scores = score_steps(ladder_rows(rows, results), steps_before(results), _SEED)
     lines = tuple(
-        StepLine(**{name: getattr(result, name) for name in _TOLD}, scores=step)
-        for result, step in zip(results, scores, strict=True)
+        StepLine(**{name: getattr(result, name) for name in _TOLD}, same_as=same, scores=step)
+        for result, same, step in zip(results, _same_as(results), scores, strict=True)
     )
     return LadderReport(lines, dict(about))
+
+
+def _same_as(results: Sequence[StepResult]) -> list[str | None]:
+    """Of each experiment the first one with exactly its predictions; None for that itself."""
+    first: dict[bytes, str] = {}
+    found = []
+    for result in results:
+        name = result.name
+        if result.kind == "experiment":
+            name = first.setdefault(probabilities_of(result.oof).tobytes(), name)
+        found.append(None if name == result.name else name)
+    return found
 
 
 def ladder_rows(rows: pd.DataFrame, results: Sequence[StepResult]) -> dict[str, GroupRows | None]:

@@ -18,7 +18,7 @@ from hms_ray.report.sheet import markdown_text
 def ladder_page(report: LadderReport) -> str:
     """The page, Markdown."""
     lines = ["# The ladder" + (": simulated data" if report.simulated else ""), ""]
-    lines += [markdown_text(heading(report)), "", *origin(report.about)]
+    lines += [markdown_text(heading(report)), "", *origin(report.about), *_failures(report)]
     for sheet in ladder_sheets(report, "markdown"):
         lines += ["", *sheet.to_markdown()]
     return "\n".join(lines) + "\n"
@@ -39,6 +39,15 @@ def origin(about: Mapping[str, Any]) -> list[str]:
         f"- Machine: {_pairs(about['machine'])}",
         f"- Date: {markdown_text(str(about['date']))}",
     ]
+
+
+def _failures(report: LadderReport) -> list[str]:
+    """The steps that are missing from the tables, and why."""
+    if not report.failed:
+        return []
+    reasons = [f"- {markdown_text(f'{name}: {reason}')}" for name, reason in report.failed.items()]
+    note = "They are in no table, and steps that are compared with one of them have no difference."
+    return ["", "## Steps that failed", "", *reasons, "", note]
 
 
 def _pairs(values: Mapping[str, Any]) -> str:

@@ -34,7 +34,11 @@ def published_group(published_cv: float | None, published_rows: str) -> str | No
 
 @dataclass(frozen=True)
 class StepLine:
-    """One step: what it is (see ``ladder.result.StepResult``) and what it scores."""
+    """One step: what it is (see ``ladder.result.StepResult``) and what it scores.
+
+    ``same_as`` is an earlier experiment with exactly the same predictions: under an
+    overlay, experiments that differ at full size may be one.
+    """
 
     name: str
     chain: str
@@ -48,6 +52,7 @@ class StepLine:
     published_cv: float | None
     published_lb: float | None
     published_rows: str
+    same_as: str | None
     scores: StepScores
 
     @property
@@ -108,11 +113,26 @@ class LadderReport:
 
     def trained_minutes(self) -> tuple[float, float]:
         """Fold-minutes of all experiments, each once, and what sharing stages saved."""
-        experiments = [step for step in self.steps if step.kind == "experiment"]
+        experiments = [
+            step for step in self.steps if step.kind == "experiment" and step.same_as is None
+        ]
         return (
             sum(step.fold_minutes for step in experiments),
             sum(step.saved_minutes for step in experiments),
         )
+
+    def same_experiments(self) -> list[list[str]]:
+        """Names of steps that are one experiment, for each such experiment."""
+        names: dict[str, list[str]] = {}
+        for step in self.steps:
+            if step.same_as is not None:
+                names.setdefault(step.same_as, [step.same_as]).append(step.name)
+        return list(names.values())
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Steps without a result, and why."""
+        return dict(self.about.get("failed") or {})
 
     def floor_distance(self, step: StepLine, floor: str, group: str) -> FloorDistance | None:
         """Distance of a step to a floor on a group of rows; None where unknown."""

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from hms_ray.evaluate.honest import Difference, Interval
-from hms_ray.evaluate.ladder_scores import STAGE_2, GroupScore
+from hms_ray.evaluate.honest import Interval
+from hms_ray.evaluate.ladder_scores import STAGE_2, GroupScore, StepDifference
 from hms_ray.report.blend_table import difference_text
 from hms_ray.report.ladder_report import FLOORS, LadderReport, StepLine
 from hms_ray.report.sheet import Sheet, Style
@@ -26,6 +26,10 @@ SIMULATED: Final = "simulated data"
 TIE_LEGEND: Final = (
     "A tie: the paired 95% interval, clustered by patient, contains 0, so the rows do not "
     "say which is better; so is what is 0 in four decimals."
+)
+SAME_NOTE: Final = (
+    "same: both predict exactly the same, for at this scale they are one experiment. That says "
+    "nothing of the change."
 )
 DETECTABLE_NOTE: Final = (
     "The true difference that these rows would show with a chance of 80%; a tie says nothing "
@@ -132,7 +136,11 @@ def _steps(report: LadderReport, style: Style) -> Sheet:
         Column("chain", [step.chain for step in report.steps], right=False),
         Column("what it changes", [step.change for step in report.steps], right=False),
     ]
-    return Sheet("Steps", tuple(columns), _marks(report), ("what it changes", "step"))
+    notes = _marks(report)
+    if alike := report.same_experiments():
+        names = "; ".join(", ".join(group) for group in alike)
+        notes += (f"One experiment by several names at this scale, trained once: {names}.",)
+    return Sheet("Steps", tuple(columns), notes, ("what it changes", "step"))
 
 
 def _scores(report: LadderReport, style: Style) -> Sheet:
@@ -184,6 +192,12 @@ def _differences(report: LadderReport, style: Style, *, recalibrated: bool) -> S
     if recalibrated:
         title += ", both recalibrated"
         notes[1] = RECALIBRATED_NOTE
+    if any(
+        score is not None and score.difference is not None and score.difference.same
+        for step in report.steps
+        for score in step.scores.values()
+    ):
+        notes.append(SAME_NOTE)
     head = (*_head(report, style), _against(report, style))
     return Sheet(title, (*head, *_by_objective(report, cell)), tuple(notes))
 
@@ -295,8 +309,10 @@ def interval_text(interval: Interval, style: Style) -> str:
     return f"{interval.mean:.4f} ({interval.low:.4f} to {interval.high:.4f})"
 
 
-def difference_cell(difference: Difference | None, style: Style) -> str:
+def difference_cell(difference: StepDifference | None, style: Style) -> str:
     """A difference with its interval and what it says; ``-`` where there is none."""
+    if difference is not None and difference.same:
+        return "same"
     if style == "text" or difference is None:
         return difference_text(difference)
     ends = "?"
@@ -310,5 +326,6 @@ def detectable_cell(found: GroupScore | None, recalibrated: bool) -> str:
     if found is None:
         return "-"
     chosen = found.recalibrated_difference if recalibrated else found.difference
-    known = chosen is not None and math.isfinite(chosen.detectable)
-    return score(chosen.detectable) if chosen is not None and known else "-"
+    if chosen is None or chosen.same or not math.isfinite(chosen.detectable):
+        return "-"
+    return score(chosen.detectable)

@@ -13,8 +13,10 @@ from hms_ray.report.ladder_table import (
     DETECTABLE_NOTE,
     PUBLISHED_NOTE,
     RECALIBRATED_NOTE,
+    SAME_NOTE,
     SIMULATED,
     TIE_LEGEND,
+    detectable_cell,
     difference_cell,
 )
 from hms_ray.report.pooled_report import Outcome, PooledReport, PooledStep
@@ -24,7 +26,6 @@ from hms_ray.report.text_table import (
     TITLES,
     WIDTH,
     Column,
-    score,
     wrapped,
 )
 
@@ -145,6 +146,9 @@ def _heading(report: PooledReport) -> str:
 
 def _notes(report: PooledReport) -> list[str]:
     notes = [OUTCOME_NOTE, TIE_LEGEND]
+    differences = [step.difference("kl_all") for step in report.steps]
+    if any(difference is not None and difference.same for difference in differences):
+        notes.append(SAME_NOTE)
     if any(step.other_rows for step in report.steps):
         notes.append(OTHER_ROWS_NOTE)
     notes += [PUBLISHED_NOTE, SEEDS_NOTE]
@@ -231,10 +235,11 @@ def _detectable(report: PooledReport, style: Style) -> Sheet:
     columns = _head(report, style)
     for control in (False, True) if report.controls else (False,):
         for group in OBJECTIVES:
-            found = [step.difference(group, control=control) for step in report.steps]
-            values = [None if one is None else one.to_json()["detectable"] for one in found]
+            scores = [step.control if control else step.ours for step in report.steps]
+            found = [None if one is None else one[group] for one in scores]
+            cells = [detectable_cell(one, recalibrated=False) for one in found]
             title = TITLES[group] + (" control" if control else "")
-            columns.append(Column(title, [score(value) for value in values]))
+            columns.append(Column(title, cells))
     title = "Smallest detectable difference"
     return Sheet(title, tuple(columns), (DETECTABLE_NOTE,))
 

@@ -119,6 +119,8 @@ def test_the_text_says_what_became_of_each_step(pooled: PooledReport) -> None:
     table = next(part for part in text.split("\n\n") if part.startswith("Difference to the step"))
     lines = {line.split()[1]: line for line in table.splitlines() if re.match(r"\d", line)}
     assert lines["copy"].endswith(" t  tie")
+    assert " same " in lines["two_stages"]
+    assert text.count("same: both predict exactly the same") == 1
     assert lines["averaged"].endswith("reproduces")
     assert lines["averaged"].count(" t ") == 1, "the control's alone"
     assert lines["sharp"].startswith("4*")
