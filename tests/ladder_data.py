@@ -30,6 +30,12 @@ ABOUT: dict[str, Any] = {
 }
 
 
+CONTROL: dict[str, Any] = {
+    **ABOUT,
+    "simulator": {**ABOUT["simulator"], "controls": ["independent_raters"]},
+}
+
+
 def ladder_rows(n_patients: int = 40, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray]:
     """Rows with drawn votes, and the logits (n, 6) that they were drawn from."""
     generator = np.random.default_rng(seed)

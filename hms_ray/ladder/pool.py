@@ -94,8 +94,9 @@ def pool_ladders(places: Mapping[str, Path], controls: Mapping[str, Path]) -> Po
         controls: the same of the negative control, none or more.
 
     Raises:
-        StudyError: where ladders have different steps, are the same rows twice, are
-            partly simulated, or no step has one before it.
+        StudyError: where ladders have different steps or scales, are the same rows twice,
+            are partly simulated, a control is simulated as none, or no step has one
+            before it.
     """
     stored = [
         {name: read_ladder(place) for name, place in given.items()} for given in (places, controls)
@@ -103,6 +104,7 @@ def pool_ladders(places: Mapping[str, Path], controls: Mapping[str, Path]) -> Po
     first = next(iter(stored[0].items()))
     for ladders in stored:
         _check_pool(first, ladders)
+    _check_controls(stored[1])
     results = first[1].results
     if all(result.before is None for result in results):
         raise StudyError(
@@ -161,6 +163,19 @@ def _check_pool(first: tuple[str, StoredLadder], ladders: Mapping[str, StoredLad
             )
 
 
+def _check_controls(ladders: Mapping[str, StoredLadder]) -> None:
+    """Refuses as a control what was simulated with every cause in place."""
+    for name, ladder in ladders.items():
+        simulator = ladder.about["simulator"]
+        if simulator is not None and not simulator.get("controls"):
+            raise StudyError(
+                "a negative control's data must be simulated with a cause taken away",
+                got="none",
+                where=name,
+                fix="Simulate them: hms-ray simulate --control NAME",
+            )
+
+
 def _check_same(first: tuple[str, StoredLadder], other: tuple[str, StoredLadder]) -> None:
     """Refuses ladders with different steps, naming the first that differs."""
     names = [[result.name for result in ladder.results] for _, ladder in (first, other)]
@@ -192,6 +207,16 @@ def _check_same(first: tuple[str, StoredLadder], other: tuple[str, StoredLadder]
                     where=where,
                     fix=fix,
                 )
+    # Of another scale, or on other rows, a step of the same name is another experiment.
+    for key, what in (("scale", "scale"), ("rows", "kind of rows and folds")):
+        told = [ladder.about.get(key) for _, ladder in (first, other)]
+        if told[0] != told[1]:
+            raise StudyError(
+                f"pooled ladders must have the same {what}",
+                got=f"{told[0]} and {told[1]}",
+                where=where,
+                fix=fix,
+            )
     if first[1].about["simulated"] != other[1].about["simulated"]:
         raise StudyError(
             "simulated and recorded data must not be pooled",

@@ -175,7 +175,7 @@ def _floors(report: LadderReport, style: Style) -> list[Sheet]:
             share = "-" if distance.share is None else f"{distance.share:.0%}"
             return f"{distance.above:+.4f} {share:>4}"
 
-        note = "KL above the floor, and how much of the way from the class means is gone."
+        note = "KL above the floor, and how much of the way to it from the class means is covered."
         columns = (*_head(report, style), *_by_objective(report, cell))
         sheets.append(Sheet(f"Distance to {whose}", columns, (note,)))
     return sheets

@@ -18,7 +18,7 @@ from hms_ray.ladder.result import StepResult
 from hms_ray.report.forest import PANEL_WIDTH, ForestPlot, ForestRow, Mark, forest_svg
 from hms_ray.report.pooled_report import PooledReport
 from hms_ray.report.pooled_table import pooled_page, pooled_plot, render_pooled
-from tests.ladder_data import ABOUT, ladder, probabilities, step
+from tests.ladder_data import ABOUT, CONTROL, ladder, probabilities, step
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -34,9 +34,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("results")
     for name, seed in (("a", 0), ("b", 1), ("c", 2)):
         rows, results = ladder(seed=seed)
+        about = ABOUT
         if name == "c":
-            results = as_control(results)
-        write_ladder(place / name, rows, results, {**ABOUT, "seed": seed})
+            results, about = as_control(results), CONTROL
+        write_ladder(place / name, rows, results, {**about, "seed": seed})
     return place
 
 
@@ -144,7 +145,7 @@ def test_long_names_and_many_ladders_stay_within_80_columns(tmp_path: Path) -> N
         ]
         long = [replace(one, weights=None, kind="experiment") for one in long]
         places[f"a long name of ladder {seed}"] = tmp_path / str(seed)
-        write_ladder(tmp_path / str(seed), rows, long, ABOUT)
+        write_ladder(tmp_path / str(seed), rows, long, ABOUT if seed < 3 else CONTROL)
     controls = dict(list(places.items())[3:])
     text = render_pooled(pool_ladders(dict(list(places.items())[:3]), controls))
     assert max(map(len, text.splitlines())) <= 80
@@ -202,7 +203,7 @@ def test_other_steps_are_refused_by_name(folder: Path, tmp_path: Path) -> None:
     rows, results = ladder(seed=5)
 
     def refused(changed: list[StepResult], message: str) -> None:
-        write_ladder(tmp_path / "x", rows, changed, ABOUT)
+        write_ladder(tmp_path / "x", rows, changed, CONTROL)
         with pytest.raises(StudyError, match=message):
             pool_ladders({"a": folder / "a", "x": tmp_path / "x"}, {})
         with pytest.raises(StudyError, match=message):
@@ -223,9 +224,18 @@ def test_rows_twice_and_mixed_data_are_refused(folder: Path, tmp_path: Path) -> 
     write_ladder(tmp_path, rows, results, {**ABOUT, "simulated": False, "simulator": None})
     with pytest.raises(StudyError, match=r"simulated and recorded data must not be pooled"):
         pool_ladders({"a": folder / "a", "real": tmp_path}, {})
+    for key, value, what in (("scale", "full", "scale"), ("rows", {"unit": "eeg"}, "kind of rows")):
+        write_ladder(tmp_path, rows, results, {**ABOUT, key: value})
+        with pytest.raises(StudyError, match=rf"the same {what}.*, got .*, in a and other"):
+            pool_ladders({"a": folder / "a", "other": tmp_path}, {})
     write_ladder(tmp_path, rows, results[:1], ABOUT)
     with pytest.raises(StudyError, match=r"needs steps that have a step before them"):
         pool_ladders({"one": tmp_path}, {})
+
+
+def test_a_control_that_is_simulated_as_none_is_refused(folder: Path) -> None:
+    with pytest.raises(StudyError, match=r"with a cause taken away, got none, in b\. Simulate"):
+        pool_ladders({"a": folder / "a"}, {"b": folder / "b"})
 
 
 def plot(rows: list[ForestRow], panels: tuple[str, ...] = ("all rows",)) -> ET.Element:
