@@ -31,10 +31,13 @@ def origin(about: Mapping[str, Any]) -> list[str]:
         data += ", simulated: no figure here is of recorded EEGs"
         if about["simulator"]:
             data += f" ({_pairs(about['simulator'])})"
+    scale = markdown_text(str(about["scale"]))
+    if scale != "full":
+        scale += f", the overlay `{about['scale']}.yaml` over every experiment"
     return [
         f"- Data: {data}",
         f"- Command: `{about['command']}`",
-        f"- Scale: {markdown_text(str(about['scale']))}",
+        f"- Scale: {scale}",
         f"- Seed: {markdown_text(str(about['seed']))}",
         f"- Machine: {_pairs(about['machine'])}",
         f"- Date: {markdown_text(str(about['date']))}",

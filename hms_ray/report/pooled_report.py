@@ -140,11 +140,13 @@ class PooledReport:
         """Whether the pooled ladders are of simulated data (never mixed)."""
         return all(about["simulated"] for about in self.ladders.values())
 
-    def counts(self, group: str, *, recalibrated: bool = False) -> dict[Outcome, int]:
-        """How many steps have each outcome on a group of rows."""
+    def counts(
+        self, group: str, *, recalibrated: bool = False, control: bool = False
+    ) -> dict[Outcome, int]:
+        """How many steps have each outcome on a group of rows, here or in the control."""
         counts: dict[Outcome, int] = {}
         for step in self.steps:
-            outcome = step.outcome(group, recalibrated=recalibrated)
+            outcome = step.outcome(group, recalibrated=recalibrated, control=control)
             if outcome is not None:
                 counts[outcome] = counts.get(outcome, 0) + 1
         return counts

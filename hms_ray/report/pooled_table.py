@@ -100,7 +100,7 @@ def pooled_plot(report: PooledReport, *, recalibrated: bool) -> ForestPlot:
     return ForestPlot(
         title=title + (", both recalibrated" if recalibrated else ""),
         subtitle=(
-            f"{len(report.ladders)} ladders pooled, {report.n_patients:,} patients; 95% intervals "
+            f"{_how_many(report)}, {report.n_patients:,} patients; 95% intervals "
             "paired and clustered by patient. Published: real competition, all rows."
         ),
         series=(ours, "negative control", "published"),
@@ -117,7 +117,7 @@ def pooled_plot(report: PooledReport, *, recalibrated: bool) -> ForestPlot:
 def _plot_row(step: PooledStep, groups: tuple[str, ...], recalibrated: bool) -> ForestRow:
     def mark(group: str, control: bool) -> Mark | None:
         found = step.difference(group, recalibrated=recalibrated, control=control)
-        if found is None:
+        if found is None or found.same:
             return None
         return Mark(found.mean, found.low, found.high, found.tie)
 
@@ -132,10 +132,15 @@ def _plot_row(step: PooledStep, groups: tuple[str, ...], recalibrated: bool) -> 
     )
 
 
+def _how_many(report: PooledReport) -> str:
+    number = len(report.ladders)
+    return f"{number} ladders pooled" if number > 1 else "1 ladder"
+
+
 def _heading(report: PooledReport) -> str:
     data = SIMULATED if report.simulated else "recorded data"
     text = (
-        f"{len(report.ladders)} ladders pooled ({', '.join(report.ladders)}), {data}: "
+        f"{_how_many(report)} ({', '.join(report.ladders)}), {data}: "
         f"{report.n_rows['kl_all']:,} rows of {report.n_patients:,} patients, "
         f"{report.n_rows['kl_4']:,} rows of >= 4 and {report.n_rows['kl_10']:,} of >= 10 votes."
     )
@@ -221,14 +226,24 @@ def _differences(report: PooledReport, style: Style, group: str, recalibrated: b
     if report.controls:
         columns.append(Column("control", differences(True)))
     columns.append(Column("published sign", shown, right=False))
-    counts = report.counts(group, recalibrated=recalibrated)
-    told = ", ".join(f"{outcome} {number}" for outcome, number in counts.items())
-    notes = [f"Steps by what became of the published sign: {told}."] if told else []
+    notes = _outcomes(report, group, recalibrated)
     title = f"Difference to the step before, {_GROUP_TEXTS[group]} ({report.n_rows[group]:,})"
     if recalibrated:
         title += ", both recalibrated"
         notes.append(RECALIBRATED_NOTE)
     return Sheet(title, tuple(columns), tuple(notes))
+
+
+def _outcomes(report: PooledReport, group: str, recalibrated: bool) -> list[str]:
+    """How many steps have each outcome, in the negative control too."""
+    notes = []
+    subjects = ("Steps by what became of the published sign", "The same in the negative control")
+    for subject, control in zip(subjects, (False, True), strict=True):
+        counts = report.counts(group, recalibrated=recalibrated, control=control)
+        if counts:
+            told = ", ".join(f"{outcome} {number}" for outcome, number in counts.items())
+            notes.append(f"{subject}: {told}.")
+    return notes
 
 
 def _detectable(report: PooledReport, style: Style) -> Sheet:

@@ -111,7 +111,10 @@ def test_two_stage_figures_are_compared_on_the_rows_of_the_second_stage(tmp_path
     (only,) = report.steps
     assert only.outcome("kl_stage_2") == "reproduces"
     assert only.outcome("kl_all") == "not comparable"
-    assert "rows of the second stage (119)" in render_pooled(report)
+    text = render_pooled(report)
+    assert "rows of the second stage (119)" in text
+    assert text.startswith("1 ladder (two), simulated data: 258 rows")
+    assert "negative control" not in text
 
 
 def test_the_text_says_what_became_of_each_step(pooled: PooledReport) -> None:
@@ -130,6 +133,9 @@ def test_the_text_says_what_became_of_each_step(pooled: PooledReport) -> None:
     flat = " ".join(text.split())
     assert "2 ladders pooled (a, b), simulated data" in flat
     assert "Negative control: c." in flat
+    told = "Steps by what became of the published sign: tie 1, reproduces 1, opposite 1,"
+    assert told in flat
+    assert "The same in the negative control: tie 2, opposite 1," in flat
     assert "says nothing and is not compared" in flat
     assert "those of the step before were" in flat
 
@@ -316,6 +322,8 @@ def test_the_plot_of_a_pool(pooled: PooledReport) -> None:
     assert averaged.published == (pytest.approx(-0.0997), None, None)
     assert drawn.rows[3].published == (None, None, None)
     assert sharp.label == "sharp *"
+    assert drawn.rows[3].ours == (None, None, None), "the same predictions are no tie"
+    assert drawn.subtitle.startswith("2 ladders pooled, 80 patients;")
     assert drawn.footnote.startswith("* optimistic")
     assert averaged.control[0] is not None
     assert averaged.control[0].tie

@@ -134,11 +134,14 @@ def test_the_page_says_where_its_figures_come_from(report: LadderReport) -> None
     page = ladder_page(report)
     for line in (
         "- Command: `hms-ray ladder --data simulated --scale small`",
+        "- Scale: small, the overlay `small.yaml` over every experiment",
         "- Seed: 42",
         "- Machine: cpu two cores, memory\\_gb 8",
         "- Date: 2026-11-25",
     ):
         assert f"\n{line}\n" in page
+    full = ladder_page(make_report(*ladder(), {**ABOUT, "scale": "full"}))
+    assert "\n- Scale: full\n" in full
 
 
 def test_one_experiment_by_two_names_is_no_tie(report: LadderReport) -> None:
