@@ -4,6 +4,7 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,9 +85,14 @@ class NoisyRunner:
 
     placement = Placement()
 
-    def __init__(self, failing: Sequence[tuple[str, int]] = ()) -> None:
+    def __init__(
+        self,
+        failing: Sequence[tuple[str, int]] = (),
+        optimistic: Sequence[str] = (),
+        saved_s: float = 0.0,
+    ) -> None:
         self.trained: list[tuple[str, int]] = []
-        self.failing = failing
+        self.failing, self.optimistic, self.saved_s = failing, optimistic, saved_s
 
     def run(self, tasks: Sequence[FoldTask], report: Report) -> None:
         for task in tasks:
@@ -102,7 +108,9 @@ class NoisyRunner:
             oof[list(PROBABILITY_COLUMNS)] = 0.5 * rows[list(TARGET_COLUMNS)].to_numpy() + (
                 0.5 * noise
             )
-            record = {"optimistic": False, "seconds": 60.0, "history": []}
+            optimistic = task.experiment.name in self.optimistic
+            record: dict[str, Any] = {"optimistic": optimistic, "seconds": 60.0, "history": []}
+            record["saved_s"] = self.saved_s
             FoldStore(task.results).write(task.key, oof, record, lambda path: path.touch())
 
 
@@ -160,6 +168,16 @@ def test_blends_have_the_weights_asked_for_or_those_of_other_patients(
     assert not np.allclose(optimised, blend_probabilities(stack, weights), atol=1e-12)
     both = probabilities_of(results["of_blends"].oof)
     np.testing.assert_allclose(both, (fixed + optimised) / 2, rtol=1e-12)
+
+
+def test_a_blend_is_as_optimistic_and_as_dear_as_its_members(
+    ladder: Ladder, prepared: Prepared, tmp_path: Path
+) -> None:
+    made, _ = run(ladder, prepared, tmp_path, NoisyRunner(optimistic=["b"], saved_s=30.0))
+    costs = [(result.fold_minutes, result.saved_minutes) for result in made.results]
+    assert costs == 3 * [(4.5, 1.5)] + 3 * [(9.0, 3.0)]
+    marked = [result.name for result in made.results if result.optimistic]
+    assert marked == ["b", "fixed", "optimised", "of_blends"]
 
 
 def test_a_ladder_run_again_takes_all_from_the_store(
