@@ -18,7 +18,9 @@ from hms_ray.evaluate.oof import probabilities_of
 from hms_ray.experiment import Placement
 from hms_ray.fold_store import FoldStore
 from hms_ray.fold_task import FoldTask, Report
+from hms_ray.folds import make_folds
 from hms_ray.ladder.command import asked_ladder
+from hms_ray.ladder.folder import read_ladder
 from hms_ray.ladder.local import LocalTrainer
 from hms_ray.ladder.plan import plan_ladder, shares, sources_of
 from hms_ray.ladder.run import LadderRun, run_ladder
@@ -283,6 +285,27 @@ def test_the_command_writes_prints_and_goes_on(
     assert main(words) == 0
     assert runner.trained == trained
     assert "0 folds trained" in capsys.readouterr().out
+
+
+def test_a_ladder_keeps_its_folds_until_others_are_asked_for(
+    base: Path, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = NoisyRunner()
+    monkeypatch.setattr("hms_ray.ladder.local.InProcessRunner", lambda *_, **__: runner)
+    given = prepared.rows()[["row_id", "patient_id", "fold"]]
+    given = given.assign(fold=(given["fold"] + 1) % 3)
+    given.to_csv(tmp_path / "folds.csv", index=False)
+    words = ["ladder", "--local", "--data", str(base / "data"), "--results", str(tmp_path)]
+    words += ["--file", str(base / "ladder.yaml"), "--steps", "a"]
+    assert main([*words, "--folds", str(tmp_path / "folds.csv")]) == 0
+    for more, folds in (
+        ([], given["fold"]),
+        (["--set", "data.fold_seed=43"], make_folds(prepared.rows(), 3, 43)["fold"]),
+    ):
+        assert main([*words, *more]) == 0
+        stored = read_ladder(tmp_path / "ladder-steps").rows
+        assert stored["fold"].tolist() == folds.tolist()
+    assert len(runner.trained) == 6, "kept folds are not trained again"
 
 
 def test_a_study_keeps_its_folder(base: Path, tmp_path: Path) -> None:
