@@ -287,6 +287,17 @@ def test_the_command_writes_prints_and_goes_on(
     assert "0 folds trained" in capsys.readouterr().out
 
 
+def test_the_page_of_a_ladder_names_what_failed(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = NoisyRunner(failing=[("b", 0)])
+    monkeypatch.setattr("hms_ray.ladder.local.InProcessRunner", lambda *_, **__: runner)
+    words = ["ladder", "--local", "--data", str(base / "data"), "--results", str(tmp_path)]
+    assert main([*words, "--file", str(base / "ladder.yaml")]) == 0
+    page = (tmp_path / "ladder" / "README.md").read_text(encoding="utf-8")
+    assert "## Steps that failed\n\n- b: the training loss must be finite, got nan\n" in page
+
+
 def test_a_ladder_keeps_its_folds_until_others_are_asked_for(
     base: Path, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
