@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from hms_ray.config import Objective
+from hms_ray.errors import PredictionError
 from hms_ray.evaluate.choice_result import Choice, ChoiceEstimate, Rated
 from hms_ray.evaluate.honest import (
     CONFIDENCE,
@@ -156,7 +157,13 @@ def nested_choice_estimate(
     entries = checked_candidates(candidates, reference)
     scored = scored_rows(data, objective)
     owners = data.patients[scored]
-    n_splits = min(n_splits, len(np.unique(owners)))
+    n_patients = len(np.unique(owners))
+    if n_patients < 3:
+        raise PredictionError(
+            "a nested estimate of choosing needs rows of at least three patients",
+            got=f"rows of {n_patients}",
+        )
+    n_splits = min(n_splits, n_patients)
     named = {entry.name: entry for entry in entries}
     split = patient_groups(data.patients, n_splits, seed, tier_weights(data.votes, objective))
     rows, taken = np.empty((2, len(split))), []

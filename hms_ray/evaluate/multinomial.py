@@ -124,7 +124,9 @@ class Problem:
         untied = n_features - n_tied
         self._place = np.empty((N_CLASSES, n_features), dtype=np.int64)
         self._place[:, ridge.tied] = np.arange(n_tied)
-        self._place[:, ~ridge.tied] = n_tied + np.arange(N_CLASSES * untied).reshape(-1, untied)
+        self._place[:, ~ridge.tied] = n_tied + np.arange(N_CLASSES * untied).reshape(
+            N_CLASSES, untied
+        )
         self.n_free = n_tied + N_CLASSES * untied
         self.start, self.strength = np.empty(self.n_free), np.empty(self.n_free)
         self.start[self._place] = ridge.prior
