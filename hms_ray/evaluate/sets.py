@@ -258,15 +258,9 @@ class ModelSets:
 
     def _nested_rows(self, members: Members) -> Array:
         models = self.rows.models[list(members)]
-        nested = nested_blend(
-            self.rows.targets,
-            models,
-            self._owners,
-            self.n_splits,
-            self.seed,
-            self.rows.weights,
-        )
-        return row_sums(self.rows.targets, nested.probabilities)
+        rows, splits = self.rows, (self.n_splits, self.seed)
+        nested = nested_blend(rows.targets, models, self._owners, *splits, rows.weights)
+        return row_sums(rows.targets, nested.probabilities)
 
     @property
     def _owners(self) -> NDArray[Any]:
