@@ -128,7 +128,7 @@ def test_equal_weights_are_chosen_where_models_are_the_same() -> None:
 
 
 def test_the_nested_estimate_of_choosing_is_a_plain_loop() -> None:
-    data = pool_data(3, n_patients=25)
+    data = pool_data(3, n_patients=14)
     found = estimate(data, POOLS[:3], seed=4, objective="kl_4")
     counted = data.votes >= 4
     split = patient_groups(data.patients, 5, 4, counted)

@@ -18,13 +18,19 @@ from hms_ray.errors import PredictionError
 from hms_ray.evaluate.blend import (
     TOLERANCE,
     blend_probabilities,
+    check_weights,
     mixture_problem,
     simplex_weights,
 )
 from hms_ray.evaluate.constrained import Cap, constrained_weights
 from hms_ray.evaluate.metric import CLIP, Array
 from hms_ray.evaluate.mixture import solve_mixture
-from hms_ray.evaluate.pools.interface import Rows, checked_models, checked_rows
+from hms_ray.evaluate.pools.interface import (
+    Rows,
+    checked_models,
+    checked_rows,
+    described_array,
+)
 
 _MAX_STEPS: Final = 200
 
@@ -52,7 +58,8 @@ class FittedMean:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> FittedMean:
         """The pool that ``to_json`` described."""
-        return cls(np.array(data["weights"], np.float64), dict(data["facts"]))
+        weights = described_array(data, "weights", None)
+        return cls(check_weights(weights, len(weights)), dict(data["facts"]))
 
 
 @dataclass(frozen=True)
@@ -174,7 +181,7 @@ class FittedClassMean:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> FittedClassMean:
         """The pool that ``to_json`` described."""
-        return cls(np.array(data["weights"], np.float64), data["gap"])
+        return cls(described_array(data, "weights", N_CLASSES, None), float(data["gap"]))
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
+from hms_ray.competition.schema import N_CLASSES
 from hms_ray.errors import PredictionError
+from hms_ray.evaluate.blend import check_weights
 from hms_ray.evaluate.pools.arithmetic import (
     Equal,
     FittedClassMean,
@@ -25,7 +25,7 @@ from hms_ray.evaluate.pools.combined import (
     Stacked,
 )
 from hms_ray.evaluate.pools.greedy import Greedy
-from hms_ray.evaluate.pools.interface import FittedPool, Pool
+from hms_ray.evaluate.pools.interface import FittedPool, Pool, described_array
 from hms_ray.evaluate.pools.loglinear import FittedLogLinear, LogLinear
 from hms_ray.evaluate.recalibration import Recalibration
 
@@ -105,12 +105,12 @@ def _fitted(data: dict[str, Any]) -> FittedPool:
         case "log_linear":
             return FittedLogLinear.from_json(data)
         case "recalibrated":
-            biases = np.array(data["biases"], np.float64)
+            biases = described_array(data, "biases", N_CLASSES)
             correction = Recalibration(biases, float(data["temperature"]))
             return FittedRecalibrated(fitted_from_json(data["member"]), correction)
         case "average":
             members = tuple(fitted_from_json(member) for member in data["members"])
-            return FittedAverage(members, np.array(data["weights"], np.float64))
+            return FittedAverage(members, check_weights(data["weights"], len(members)))
         case form:
             raise PredictionError(
                 "a fitted pool's form must be one of mean, class_mean, log_linear, "

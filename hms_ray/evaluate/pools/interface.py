@@ -7,6 +7,7 @@ the weights of ``tier_weights``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -137,6 +138,26 @@ def checked_models(probabilities: ArrayLike, n_models: int) -> NDArray[np.floati
             f"this pool combines predictions of shape ({n_models}, rows, 6)", got=str(stack.shape)
         )
     return check_models(stack, stack.shape[1])
+
+
+def described_array(data: Mapping[str, Any], name: str, *shape: int | None) -> Array:
+    """An array of a fitted pool's description; None stands for any size.
+
+    Raises:
+        PredictionError: for another shape and for numbers that are not finite.
+        KeyError: where it is not there.
+        TypeError: where it is not made of numbers; ``ValueError`` likewise.
+    """
+    array = np.array(data[name], dtype=np.float64)
+    sizes = zip(array.shape, shape, strict=False)
+    fits = array.ndim == len(shape) and all(want in (None, size) for size, want in sizes)
+    if not fits or not np.isfinite(array).all():
+        told = ", ".join("models" if size is None else str(size) for size in shape)
+        raise PredictionError(
+            f"{name} of a fitted pool must be finite numbers of shape ({told})",
+            got=str(array.shape) if not fits else "a number that is not finite",
+        )
+    return array
 
 
 def tier_weights(total_votes: ArrayLike, objective: Objective) -> Array:

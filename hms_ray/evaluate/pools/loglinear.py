@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from hms_ray.competition.schema import N_CLASSES
 from hms_ray.evaluate.metric import Array
 from hms_ray.evaluate.multinomial import Ridge, fit_multinomial, softmax_scores
-from hms_ray.evaluate.pools.interface import checked_models, checked_rows
+from hms_ray.evaluate.pools.interface import checked_models, checked_rows, described_array
 
 Kind = Literal["shared", "per_class", "context"]
 
@@ -88,10 +88,14 @@ class FittedLogLinear:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> FittedLogLinear:
         """The pool that ``to_json`` described."""
-        arrays = {
-            name: np.array(data[name], np.float64) for name in ("weights", "biases", "context")
-        }
-        return cls(kind=data["kind"], floor=data["floor"], gap=data["gap"], **arrays)
+        return cls(
+            kind=data["kind"],
+            weights=described_array(data, "weights", N_CLASSES, None),
+            biases=described_array(data, "biases", N_CLASSES),
+            context=described_array(data, "context", N_CLASSES, _CONTEXT),
+            floor=float(data["floor"]),
+            gap=float(data["gap"]),
+        )
 
 
 @dataclass(frozen=True)
