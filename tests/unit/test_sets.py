@@ -110,6 +110,17 @@ def test_no_smaller_set_is_within_the_tolerance(data: PoolData, tolerance: float
         assert min(optimum(data, members) for members in smaller) > most - 1e-8
 
 
+def test_trying_all_sets_mends_a_search_that_stopped_early(
+    data: PoolData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = sets_of(data).minimal(0.02)
+    monkeypatch.setattr(sets, "backward_sets", lambda *_: [])
+    monkeypatch.setattr(sets, "forward_sets", lambda *_: [(0, 1, 2, 3, 4)])
+    found = sets_of(data).minimal(0.02)
+    assert found.proven
+    assert len(found.members) == len(expected.members) < 4
+
+
 def test_what_cannot_be_tried_is_not_called_proven(
     data: PoolData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
