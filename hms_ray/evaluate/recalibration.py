@@ -140,53 +140,67 @@ def nested_recalibration(
     return corrected
 
 
+def wanted_part(logs: Array, targets: Array, row_weights: Array) -> Array:
+    """What of the loss's gradient does not depend on the parameters, (7,) nats.
+
+    Args:
+        logs: (6, n) logarithms of clipped predictions.
+        targets: (6, n) vote shares.
+        row_weights: (n,) weights that sum to 1.
+    """
+    weighted = row_weights * targets
+    return np.append(weighted.sum(axis=1), np.vdot(weighted, logs))
+
+
 def penalised_loss(
-    parameters: Array, logs: Array, targets: Array, row_weights: Array
+    parameters: Array, logs: Array, row_weights: Array, wanted: Array
 ) -> tuple[float, Array, Array]:
     """What a fit minimises, up to a constant, with its exact derivatives.
 
     Args:
         parameters: (7,) the biases, then s = 1/T.
         logs: (6, n) logarithms of clipped predictions.
-        targets: (6, n) vote shares.
         row_weights: (n,) weights that sum to 1.
+        wanted: (7,) of ``wanted_part``.
 
     Returns:
         ``sum_i w_i (ln sum_k exp(b_k + s l_ki) - sum_k t_ki (b_k + s l_ki))`` plus
         the ridge, its gradient (7,) and its Hessian (7, 7); nats.
     """
     change = parameters - _unchanged()
-    loss = 0.5 * RIDGE * float(change @ change)
-    gradient, hessian = RIDGE * change, RIDGE * np.eye(N_CLASSES + 1)
+    loss = 0.5 * RIDGE * float(change @ change) - float(wanted @ parameters)
+    gradient, hessian = RIDGE * change - wanted, RIDGE * np.eye(N_CLASSES + 1)
     for first in range(0, len(row_weights), _BLOCK):
         block = slice(first, first + _BLOCK)
-        parts = _block_loss(parameters, logs[:, block], targets[:, block], row_weights[block])
-        loss += parts[0]
-        gradient += parts[1]
-        hessian += parts[2]
+        loss += _add_block(parameters, logs[:, block], row_weights[block], gradient, hessian)
     return loss, gradient, hessian
 
 
-def _block_loss(
-    parameters: Array, logs: Array, targets: Array, row_weights: Array
-) -> tuple[float, Array, Array]:
-    """Some rows' part of the loss and of its derivatives, without the ridge."""
-    scores = parameters[:-1, None] + parameters[-1] * logs
+def _add_block(
+    parameters: Array, logs: Array, row_weights: Array, gradient: Array, hessian: Array
+) -> float:
+    """Adds some rows' part to the derivatives, and returns that of the loss."""
+    scores = parameters[-1] * logs
+    scores += parameters[:-1, None]
     highest = scores.max(axis=0)
-    odds = np.exp(scores - highest)
-    sums = odds.sum(axis=0)
-    predicted = odds / sums
-    weighted = row_weights * predicted
-    wanted = row_weights * targets
-    residuals = weighted - wanted
-    loss = row_weights @ (np.log(sums) + highest) - np.vdot(wanted, scores)
-    gradient = np.append(residuals.sum(axis=1), np.vdot(residuals, logs))
-    hessian = np.empty((N_CLASSES + 1, N_CLASSES + 1))
-    hessian[:-1, :-1] = np.diag(weighted.sum(axis=1)) - weighted @ predicted.T
-    spread = weighted * (logs - (predicted * logs).sum(axis=0))
-    hessian[-1, :-1] = hessian[:-1, -1] = spread.sum(axis=1)
-    hessian[-1, -1] = np.vdot(spread, logs)
-    return float(loss), gradient, hessian
+    scores -= highest
+    predicted = np.exp(scores, out=scores)
+    sums = predicted.sum(axis=0)
+    predicted /= sums
+    weighted = predicted * row_weights
+    shares = weighted.sum(axis=1)
+    parts = predicted * logs
+    means = parts.sum(axis=0)
+    of_classes = parts @ row_weights
+    gradient[:-1] += shares
+    gradient[-1] += of_classes.sum()
+    hessian[:-1, :-1] += np.diag(shares) - weighted @ predicted.T
+    mixed = of_classes - weighted @ means
+    hessian[-1, :-1] += mixed
+    hessian[:-1, -1] += mixed
+    parts *= logs - means
+    hessian[-1, -1] += float((parts @ row_weights).sum())
+    return float(row_weights @ (np.log(sums) + highest))
 
 
 def _fit(logs: Array, targets: Array, row_weights: Array) -> Array:
@@ -204,8 +218,8 @@ def _fit(logs: Array, targets: Array, row_weights: Array) -> Array:
 def _newton(logs: Array, targets: Array, row_weights: Array, start: Array) -> Array:
     """Newton's method with halved steps; s stays within its bounds."""
     weights = row_weights / row_weights.sum()
-    parameters = start
-    loss, gradient, hessian = penalised_loss(parameters, logs, targets, weights)
+    parameters, wanted = start, wanted_part(logs, targets, weights)
+    loss, gradient, hessian = penalised_loss(parameters, logs, weights, wanted)
     for _ in range(_MAX_STEPS):
         direction = _direction(parameters, gradient, hessian)
         promised = -float(gradient @ direction)
@@ -215,7 +229,7 @@ def _newton(logs: Array, targets: Array, row_weights: Array, start: Array) -> Ar
         while True:
             moved = parameters + size * direction
             moved[-1] = np.clip(moved[-1], *SHARPNESS)
-            found = penalised_loss(moved, logs, targets, weights)
+            found = penalised_loss(moved, logs, weights, wanted)
             if found[0] <= loss - 1e-4 * size * promised or size < _TOLERANCE:
                 break
             size /= 2

@@ -59,12 +59,9 @@ def forest(
         out: folder to write to; ``results/forest`` where absent.
 
     Raises:
-        StudyError: as ``pool_ladders``.
+        StudyError: where a name is no ladder or comes twice, and as ``pool_ladders``.
     """
-    report = pool_ladders(
-        {name: ladder_place(name, results) for name in names},
-        {name: ladder_place(name, results) for name in controls},
-    )
+    report = pool_ladders(_places(names, results), _places(controls, results))
     folder = out or results / "forest"
     for file, recalibrated in ((PLOT_FILE, False), (RECALIBRATED_PLOT_FILE, True)):
         write_text(folder / file, forest_svg(pooled_plot(report, recalibrated=recalibrated)))
@@ -74,6 +71,16 @@ def forest(
     plots = {"As predicted": PLOT_FILE, "Recalibrated": RECALIBRATED_PLOT_FILE}
     write_text(folder / PAGE_FILE, pooled_page(report, plots))
     return f"{render_pooled(report)}\n\nwritten: {folder}"
+
+
+def _places(names: Sequence[str], results: Path) -> dict[str, Path]:
+    """Folders by their own names, or, where two have the same, as they were named."""
+    places = [ladder_place(name, results) for name in names]
+    twice = sorted({str(place) for place in places if places.count(place) > 1})
+    if twice:
+        raise StudyError("a ladder must be named once", got=", ".join(twice))
+    short = [place.resolve().name for place in places]
+    return dict(zip(names if len(set(short)) < len(short) else short, places, strict=True))
 
 
 def pool_ladders(places: Mapping[str, Path], controls: Mapping[str, Path]) -> PooledReport:
@@ -90,19 +97,18 @@ def pool_ladders(places: Mapping[str, Path], controls: Mapping[str, Path]) -> Po
         StudyError: where ladders have different steps, are the same rows twice, are
             partly simulated, or no step has one before it.
     """
-    ours = _pooled({name: read_ladder(place) for name, place in places.items()})
-    known = next(iter(ours.ladders.items()))
-    control = None
-    if controls:
-        stored = {name: read_ladder(place) for name, place in controls.items()}
-        for name, ladder in stored.items():
-            _check_same(known, (name, ladder))
-        control = _pooled(stored)
-    results = known[1].results
+    stored = [
+        {name: read_ladder(place) for name, place in given.items()} for given in (places, controls)
+    ]
+    first = next(iter(stored[0].items()))
+    for ladders in stored:
+        _check_pool(first, ladders)
+    results = first[1].results
     if all(result.before is None for result in results):
         raise StudyError(
-            "a forest plot needs steps that have a step before them", got="none", where=known[0]
+            "a forest plot needs steps that have a step before them", got="none", where=first[0]
         )
+    ours, control = _pooled(stored[0]), _pooled(stored[1]) if controls else None
     every = _means_by_ladder(ours, results)
     steps = tuple(
         _step(number, ours, control, every) for number, r in enumerate(results) if r.before
@@ -110,10 +116,8 @@ def pool_ladders(places: Mapping[str, Path], controls: Mapping[str, Path]) -> Po
     whole = {group: score.kl for group, score in ours.scores[0].items() if score is not None}
     return PooledReport(
         steps=steps,
-        ladders={name: ladder.about for name, ladder in ours.ladders.items()},
-        controls={}
-        if control is None
-        else {name: ladder.about for name, ladder in control.ladders.items()},
+        ladders={name: ladder.about for name, ladder in stored[0].items()},
+        controls={name: ladder.about for name, ladder in stored[1].items()},
         n_rows={group: whole[group].n_rows if group in whole else 0 for group in GROUPS},
         n_patients=whole["kl_all"].n_patients,
     )
@@ -138,7 +142,13 @@ def _means_by_ladder(
 
 
 def _pooled(ladders: dict[str, StoredLadder]) -> _Pool:
-    first = next(iter(ladders.items()))
+    rows = [ladder_rows(ladder.rows, ladder.results) for ladder in ladders.values()]
+    before = steps_before(next(iter(ladders.values())).results)
+    return _Pool(ladders, list(rows), score_steps(pool_rows(rows), before))
+
+
+def _check_pool(first: tuple[str, StoredLadder], ladders: Mapping[str, StoredLadder]) -> None:
+    """Refuses ladders that differ from the first one, and rows that come twice."""
     seen: dict[str, str] = {}
     for name, ladder in ladders.items():
         _check_same(first, (name, ladder))
@@ -149,9 +159,6 @@ def _pooled(ladders: dict[str, StoredLadder]) -> _Pool:
                 got=f"{twin} and {name} with the same rows",
                 fix="Pool ladders of different simulator seeds.",
             )
-    rows = [ladder_rows(ladder.rows, ladder.results) for ladder in ladders.values()]
-    scores = score_steps(pool_rows(rows), steps_before(first[1].results))
-    return _Pool(ladders, list(rows), scores)
 
 
 def _check_same(first: tuple[str, StoredLadder], other: tuple[str, StoredLadder]) -> None:

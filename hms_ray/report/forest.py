@@ -11,11 +11,12 @@ from typing import Final
 from hms_ray.report.text_table import shortened
 
 LABEL_WIDTH, PANEL_WIDTH, GAP, MARGIN = 270, 250, 26, 20
-ROW_HEIGHT, TOP, BOTTOM = 34, 118, 58
+ROW_HEIGHT, TOP, BOTTOM = 34, 118, 76
 """Pixels of the drawing's own scale; it is shown as wide as its page."""
 _LABEL_LENGTH: Final = 34
 _MOST_TICKS: Final = 5
-_LANE: Final = 7
+_LANE: Final = 10
+"""Pixels between ours, the published difference below it, and the control's below that."""
 _STYLE: Final = """
   .card { fill: #ffffff; } .stripe { fill: #f3f4f6; }
   text { font-family: Helvetica, Arial, sans-serif; font-size: 13px; fill: #1f2328; }
@@ -85,6 +86,7 @@ class ForestPlot:
         panels: titles of the panels, which share one scale.
         rows: from above to below.
         axis: what the horizontal axis shows.
+        footnote: a line at the bottom; may be empty.
     """
 
     title: str
@@ -93,6 +95,7 @@ class ForestPlot:
     panels: tuple[str, ...]
     rows: tuple[ForestRow, ...]
     axis: str
+    footnote: str = ""
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,7 @@ def forest_svg(plot: ForestPlot) -> str:
         parts += _axis(plot, scale, left, title)
         for line, row in enumerate(plot.rows):
             parts += _marks(row, number, scale, left, TOP + (line + 0.5) * ROW_HEIGHT)
+    parts.append(_text(MARGIN, height - 12, plot.footnote, "soft"))
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
@@ -191,10 +195,12 @@ def _axis(plot: ForestPlot, scale: _Scale, left: int, title: str) -> Iterator[st
 
 def _marks(row: ForestRow, panel: int, scale: _Scale, left: int, y: float) -> Iterator[str]:
     published, ours, control = row.published[panel], row.ours[panel], row.control[panel]
+    # Lanes, so that equal differences do not hide each other.
+    n_below = 2 if control is not None else int(published is not None)
+    first = y - _LANE * n_below / 2
     if published is not None:
-        yield _cross(left + scale.at(published), y)
-    lane = _LANE if control is not None else 0
-    for mark, kind, place in ((ours, "ours", y - lane), (control, "control", y + lane)):
+        yield _cross(left + scale.at(published), first + _LANE)
+    for mark, kind, place in ((ours, "ours", first), (control, "control", first + 2 * _LANE)):
         if mark is None:
             continue
         low, high = left + scale.at(mark.low), left + scale.at(mark.high)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from hms_ray.evaluate.honest import Difference, Interval
@@ -17,9 +17,11 @@ from hms_ray.report.text_table import (
     WIDTH,
     Column,
     score,
+    shortened,
     wrapped,
 )
 
+_MEMBERS_A_LINE: Final = 3
 SIMULATED: Final = "simulated data"
 TIE_LEGEND: Final = (
     "A tie: the paired 95% interval, clustered by patient, contains 0, so the rows do not "
@@ -248,27 +250,39 @@ def _weights(report: LadderReport, style: Style) -> list[Sheet]:
     blends = [step for step in report.steps if step.weights is not None]
     if not blends:
         return []
-
-    def member(name: str) -> str:
-        known = [step.name for step in report.steps]
-        return f"#{known.index(name) + 1}" if style == "text" and name in known else name
-
-    cells = [
-        " + ".join(f"{weight:.2f} {member(name)}" for name, weight in (step.weights or {}).items())
-        for step in blends
-    ]
+    numbers, names, kinds, members = [], [], [], []
+    for step in blends:
+        lines = _members(report, step.weights or {}, style)
+        further = [""] * (len(lines) - 1)
+        numbers += [str(report.number(step.name)), *further]
+        names += [step.name, *further]
+        kinds += [step.kind.removesuffix("_blend"), *further]
+        members += lines
     columns = (
-        Column("#", [str(report.number(step.name)) for step in blends]),
-        Column("step", [step.name for step in blends], right=False),
-        Column("weights", [step.kind.removesuffix("_blend") for step in blends], right=False),
-        Column("members", cells, right=False),
+        Column("#", numbers),
+        Column("step", names, right=False),
+        Column("weights", kinds, right=False),
+        Column("members", members, right=False),
     )
     note = (
         "Optimised weights are those of all patients; the blend is scored with weights fitted "
         "on other patients."
     )
     notes = (note,) if any(step.kind == "optimised_blend" for step in blends) else ()
-    return [Sheet("Weights of blends", columns, notes, ("step", "members"))]
+    return [Sheet("Weights of blends", columns, notes)]
+
+
+def _members(report: LadderReport, weights: Mapping[str, float], style: Style) -> list[str]:
+    """A blend's members; in text by number, a few a line."""
+    known = [step.name for step in report.steps]
+    if style == "markdown":
+        return [" + ".join(f"{weight:.3f} {name}" for name, weight in weights.items()) or "-"]
+    texts = [
+        f"{weight:.3f} " + (f"#{known.index(name) + 1}" if name in known else shortened(name, 9))
+        for name, weight in weights.items()
+    ]
+    lines = range(0, len(texts), _MEMBERS_A_LINE)
+    return [" + ".join(texts[first : first + _MEMBERS_A_LINE]) for first in lines] or ["-"]
 
 
 def interval_text(interval: Interval, style: Style) -> str:

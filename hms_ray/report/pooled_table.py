@@ -109,6 +109,7 @@ def pooled_plot(report: PooledReport, *, recalibrated: bool) -> ForestPlot:
         ),
         rows=tuple(_plot_row(step, groups, recalibrated) for step in report.steps),
         axis="KL difference, nats; below 0 better",
+        footnote=OPTIMISTIC_LEGEND if any(step.optimistic for step in report.steps) else "",
     )
 
 

@@ -15,6 +15,7 @@ from hms_ray.evaluate.recalibration import (
     fit_recalibration,
     nested_recalibration,
     penalised_loss,
+    wanted_part,
 )
 from tests.ladder_data import softmax
 
@@ -70,7 +71,8 @@ def test_never_worse_in_sample(seed: int) -> None:
 def pieces(n: int = 200) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     targets, predicted = problem(n)
     weights = np.random.default_rng(1).random(n)
-    return np.log(predicted).T, targets.T, weights / weights.sum()
+    logs, weights = np.log(predicted).T, weights / weights.sum()
+    return logs, weights, wanted_part(logs, targets.T, weights)
 
 
 def test_derivatives_are_those_of_finite_differences() -> None:
@@ -86,26 +88,27 @@ def test_derivatives_are_those_of_finite_differences() -> None:
 
 def test_the_loss_is_the_kl_up_to_a_constant() -> None:
     targets, predicted = problem(200)
-    logs, shares, weights = pieces()
+    logs, weights, wanted = pieces()
     unchanged, other = np.append(np.zeros(6), 1.0), np.append(BIASES, 0.8)
-    change = penalised_loss(other, logs, shares, weights)[0]
-    change -= penalised_loss(unchanged, logs, shares, weights)[0]
+    change = penalised_loss(other, logs, weights, wanted)[0]
+    change -= penalised_loss(unchanged, logs, weights, wanted)[0]
     kl = [kl_rows(targets, p) for p in (Recalibration(BIASES, 1.25).apply(predicted), predicted)]
     ridge = 0.5 * RIDGE * (BIASES @ BIASES + 0.2**2)
     assert change == pytest.approx(weights @ (kl[0] - kl[1]) + ridge, abs=1e-12)
 
 
 def test_the_search_ends_where_a_general_one_does() -> None:
-    logs, shares, weights = pieces()
+    logs, weights, wanted = pieces()
+    targets, predicted = problem(200)
     reference = minimize(
-        lambda x: penalised_loss(x, logs, shares, weights)[:2],
+        lambda x: penalised_loss(x, logs, weights, wanted)[:2],
         np.append(np.zeros(6), 1.0),
         jac=True,
         method="L-BFGS-B",
         bounds=[(None, None)] * 6 + [SHARPNESS],
         options={"ftol": 1e-15, "gtol": 1e-9},
     )
-    found = fit_recalibration(shares.T, np.exp(logs.T), weights)
+    found = fit_recalibration(targets, predicted, weights)
     np.testing.assert_allclose(found.biases, reference.x[:6] - reference.x[:6].mean(), atol=1e-4)
     assert 1 / found.temperature == pytest.approx(reference.x[6], abs=1e-4)
 

@@ -1,0 +1,303 @@
+from __future__ import annotations
+
+import csv
+import json
+import re
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hms_ray.cli import main
+from hms_ray.errors import StudyError
+from hms_ray.ladder.folder import write_ladder
+from hms_ray.ladder.pool import pool_ladders, published_difference
+from hms_ray.ladder.report import make_report
+from hms_ray.ladder.result import StepResult
+from hms_ray.report.forest import PANEL_WIDTH, ForestPlot, ForestRow, Mark, forest_svg
+from hms_ray.report.pooled_report import PooledReport
+from hms_ray.report.pooled_table import pooled_page, pooled_plot, render_pooled
+from tests.ladder_data import ABOUT, ladder, probabilities, step
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def as_control(results: list[StepResult]) -> list[StepResult]:
+    """The same ladder where averaging brings nothing."""
+    return [*results[:2], replace(results[2], oof=results[1].oof), *results[3:]]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two ladders, ``a`` and ``b``, and a negative control, ``c``."""
+    place = tmp_path_factory.mktemp("results")
+    for name, seed in (("a", 0), ("b", 1), ("c", 2)):
+        rows, results = ladder(seed=seed)
+        if name == "c":
+            results = as_control(results)
+        write_ladder(place / name, rows, results, {**ABOUT, "seed": seed})
+    return place
+
+
+@pytest.fixture(scope="module")
+def pooled(folder: Path) -> PooledReport:
+    return pool_ladders({"a": folder / "a", "b": folder / "b"}, {"c": folder / "c"})
+
+
+def test_pooled_means_are_those_of_all_rows(pooled: PooledReport) -> None:
+    alone = [make_report(*ladder(seed=seed), ABOUT) for seed in (0, 1)]
+    for group in ("kl_all", "kl_10"):
+        scores = [report.steps[2].scores[group] for report in alone]
+        sums = [s.difference.mean * s.kl.n_rows for s in scores]  # type: ignore[union-attr]
+        sizes = [s.kl.n_rows for s in scores]  # type: ignore[union-attr]
+        found = pooled.steps[1].difference(group)
+        assert found is not None
+        assert found.mean == pytest.approx(sum(sums) / sum(sizes))
+        assert found.n_patients == 80 if group == "kl_all" else found.n_patients > 40
+        means = [s.difference.mean for s in scores]  # type: ignore[union-attr]
+        assert pooled.steps[1].by_ladder[group] == pytest.approx(means)
+    assert [step.name for step in pooled.steps] == [
+        *("copy", "averaged", "sharp", "two_stages", "blend")
+    ]
+
+
+def test_outcomes(pooled: PooledReport) -> None:
+    outcomes = {step.name: step.outcome("kl_all") for step in pooled.steps}
+    assert outcomes == {
+        "copy": "tie",
+        "averaged": "reproduces",
+        "sharp": "opposite",
+        "two_stages": "not comparable",
+        "blend": "no published figure",
+    }
+    by_name = {step.name: step for step in pooled.steps}
+    assert by_name["sharp"].outcome("kl_all", recalibrated=True) == "tie"
+    assert by_name["averaged"].outcome("kl_10", control=True) == "tie"
+    assert by_name["averaged"].outcome("kl_stage_2") == "not comparable"
+    assert by_name["averaged"].published == pytest.approx(0.6290 - 0.7287)
+    assert by_name["two_stages"].published is None
+    assert pooled.counts("kl_4") == dict.fromkeys(outcomes.values(), 1)
+
+
+def test_published_differences_are_of_equal_rows_only() -> None:
+    rows, results = ladder()
+    p = probabilities(results[0])
+
+    def published(cv: float | None, before: float | None) -> object:
+        one = step("one", rows, p, None, published_cv=cv)
+        return published_difference(one, step("other", rows, p, None, published_cv=before))
+
+    assert published(0.6290, 0.6355) == (pytest.approx(-0.0065), "kl_all", False)
+    assert published(0.4142, 0.6290) == (None, None, True)
+    assert published(0.4240, 0.4142) == (pytest.approx(0.0098), "kl_stage_2", False)
+    assert published(None, 0.4142) == (None, None, False)
+
+
+def test_two_stage_figures_are_compared_on_the_rows_of_the_second_stage(tmp_path: Path) -> None:
+    rows, results = ladder()
+    better = replace(results[2], published_cv=0.4142)
+    first = replace(results[0], published_cv=0.4240)
+    write_ladder(tmp_path / "two", rows, [first, better], ABOUT)
+    report = pool_ladders({"two": tmp_path / "two"}, {})
+    (only,) = report.steps
+    assert only.outcome("kl_stage_2") == "reproduces"
+    assert only.outcome("kl_all") == "not comparable"
+    assert "rows of the second stage (119)" in render_pooled(report)
+
+
+def test_the_text_says_what_became_of_each_step(pooled: PooledReport) -> None:
+    text = render_pooled(pooled)
+    assert max(map(len, text.splitlines())) <= 80
+    table = next(part for part in text.split("\n\n") if part.startswith("Difference to the step"))
+    lines = {line.split()[1]: line for line in table.splitlines() if re.match(r"\d", line)}
+    assert lines["copy"].endswith(" t  tie")
+    assert lines["averaged"].endswith("reproduces")
+    assert lines["averaged"].count(" t ") == 1, "the control's alone"
+    assert lines["sharp"].startswith("4*")
+    assert lines["sharp"].endswith("opposite")
+    assert lines["two_stages"].endswith("other rows")
+    flat = " ".join(text.split())
+    assert "2 ladders pooled (a, b), simulated data" in flat
+    assert "Negative control: c." in flat
+    assert "says nothing and is not compared" in flat
+    assert "those of the step before were" in flat
+
+
+def test_long_names_and_many_ladders_stay_within_80_columns(tmp_path: Path) -> None:
+    places = {}
+    for seed in range(6):
+        rows, results = ladder(n_patients=8, seed=seed)
+        names = {result.name: f"a long name of the step {result.name}" for result in results}
+        long = [
+            replace(result, name=names[result.name], before=names.get(result.before or ""))
+            for result in results
+        ]
+        long = [replace(one, weights=None, kind="experiment") for one in long]
+        places[f"a long name of ladder {seed}"] = tmp_path / str(seed)
+        write_ladder(tmp_path / str(seed), rows, long, ABOUT)
+    controls = dict(list(places.items())[3:])
+    text = render_pooled(pool_ladders(dict(list(places.items())[:3]), controls))
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_the_page(pooled: PooledReport) -> None:
+    page = pooled_page(pooled, {"As predicted": "forest.svg"})
+    assert page.startswith("# Pooled ladders: simulated data\n")
+    assert "![As predicted: difference to the step before](forest.svg)" in page
+    assert "| averaged | panels | -0.0997 |" in page
+    assert "not comparable" in page
+    assert "## Negative control c" in page
+    tables = re.findall(r"(?:^\|.*\n)+", page, flags=re.M)
+    assert len(tables) == 8
+    for table in tables:
+        widths = {len(re.split(r"(?<!\\)\|", line)) for line in table.splitlines()}
+        assert len(widths) == 1
+
+
+def test_the_command_writes_everything(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["forest", "a", str(folder / "b"), "--control", "c", "--results", str(folder)]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 0
+    text = capsys.readouterr().out
+    assert f"written: {tmp_path / 'out'}" in text
+    assert "2 ladders pooled (a, b)" in " ".join(text.split()), "folders by name, not by path"
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {
+        *("README.md", "forest.csv", "forest.svg", "forest_recalibrated.svg", "report.json")
+    }
+    with (tmp_path / "out" / "forest.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 5 * 4 * 2
+    (line,) = [
+        line
+        for line in lines
+        if (line["step"], line["group"], line["recalibrated"]) == ("averaged", "kl_10", "False")
+    ]
+    assert line["outcome"] == "reproduces"
+    assert line["control_outcome"] == "tie"
+    assert float(line["low"]) < float(line["difference"]) < float(line["high"]) < 0
+    assert float(line["detectable"]) > 0
+    content = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert len(content["by_ladder"]["averaged"]["kl_all"]) == 2
+
+
+def test_a_name_that_is_no_ladder_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["forest", "a", "elsewhere", "--results", str(folder)]) == 2
+    assert "got elsewhere" in capsys.readouterr().err
+    assert main(["forest", "a", "b", "a", "--results", str(folder)]) == 2
+    assert f"must be named once, got {folder / 'a'}" in capsys.readouterr().err
+
+
+def test_other_steps_are_refused_by_name(folder: Path, tmp_path: Path) -> None:
+    rows, results = ladder(seed=5)
+
+    def refused(changed: list[StepResult], message: str) -> None:
+        write_ladder(tmp_path / "x", rows, changed, ABOUT)
+        with pytest.raises(StudyError, match=message):
+            pool_ladders({"a": folder / "a", "x": tmp_path / "x"}, {})
+        with pytest.raises(StudyError, match=message):
+            pool_ladders({"a": folder / "a"}, {"x": tmp_path / "x"})
+
+    refused(results[:-1], r"the same steps, got blend in a only, in a and x\. Run the same")
+    more = [*results, replace(results[0], name="more")]
+    refused(more, r"the same steps, got more in x only")
+    refused([results[1], results[0], *results[2:]], r"same order, got another order")
+    other = [*results[:4], replace(results[4], before="panels"), results[5]]
+    refused(other, r"got step two_stages with before averaged and panels")
+
+
+def test_rows_twice_and_mixed_data_are_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"patients would count twice, got a and again with"):
+        pool_ladders({"a": folder / "a", "again": folder / "a"}, {})
+    rows, results = ladder(seed=5)
+    write_ladder(tmp_path, rows, results, {**ABOUT, "simulated": False, "simulator": None})
+    with pytest.raises(StudyError, match=r"simulated and recorded data must not be pooled"):
+        pool_ladders({"a": folder / "a", "real": tmp_path}, {})
+    write_ladder(tmp_path, rows, results[:1], ABOUT)
+    with pytest.raises(StudyError, match=r"needs steps that have a step before them"):
+        pool_ladders({"one": tmp_path}, {})
+
+
+def plot(rows: list[ForestRow], panels: tuple[str, ...] = ("all rows",)) -> ET.Element:
+    drawn = ForestPlot(
+        "simulated <data>", "sub & title", ("ours", "control", "published"), panels, tuple(rows),
+        axis="nats", footnote="a note",
+    )  # fmt: skip
+    return ET.fromstring(forest_svg(drawn))
+
+
+def xs(drawing: ET.Element, tag: str, kind: str, name: str) -> list[float]:
+    found = [one for one in drawing.iter(SVG + tag) if one.get("class", "").split()[:1] == [kind]]
+    return [float(one.get(name, "nan")) for one in found]
+
+
+def test_marks_lie_where_their_values_are() -> None:
+    row = ForestRow(
+        "a", "minus b", (Mark(-0.1, -0.2, 0.05, tie=True),), (Mark(0.1, 0.05, 0.2, False),), (-0.2,)
+    )
+    drawing = plot([row])
+    (zero,) = xs(drawing, "line", "zero", "x1")
+    # The first line and the first point of a kind are the legend's.
+    low, high = (xs(drawing, "line", "ours", end)[-1] for end in ("x1", "x2"))
+    circles = xs(drawing, "circle", "ours", "cx")
+    mean = circles[-1]
+    scale = (zero - low) / 0.2
+    assert (high - zero) / 0.05 == pytest.approx(scale, rel=0.02)
+    assert (zero - mean) / 0.1 == pytest.approx(scale, rel=0.02)
+    assert 0.8 * PANEL_WIDTH < scale * 0.4 <= PANEL_WIDTH
+    control = xs(drawing, "line", "control", "x2")[-1]
+    assert (control - zero) / 0.2 == pytest.approx(scale, rel=0.02)
+    crosses = [one.get("d", "") for one in drawing.iter(SVG + "path")]
+    assert float(crosses[-1][1:].split()[0]) + 5 == pytest.approx(zero - 0.2 * scale, abs=0.2)
+
+
+def test_kinds_differ_in_shape_and_ties_are_hollow() -> None:
+    tie, clear = Mark(0.0, -1, 1, tie=True), Mark(1.0, 0.5, 1.5, tie=False)
+    drawing = plot([ForestRow("a", "b", (tie,), (clear,), (None,))])
+    circles = [one.get("class") for one in drawing.iter(SVG + "circle")]
+    diamonds = [one.get("class") for one in drawing.iter(SVG + "polygon")]
+    assert circles[-1] == "ours tie"
+    assert diamonds[-1] == "control"
+    assert "published" not in [text.text for text in drawing.iter(SVG + "text")]
+
+
+def test_all_is_within_the_drawing_and_named() -> None:
+    wide = Mark(0.01, float("-inf"), float("inf"), tie=True)
+    rows = [
+        ForestRow(f"step {n}", "minus x", (wide, None), (None, wide), (0.3, None)) for n in "ab"
+    ]
+    drawing = plot(rows, ("all", "many votes"))
+    _, _, width, height = map(float, drawing.get("viewBox", "").split())
+    for one in drawing.iter():
+        for name, value in one.attrib.items():
+            if name in ("x", "x1", "x2", "cx"):
+                assert 0 <= float(value) <= width
+            if name in ("y", "y1", "y2", "cy"):
+                assert 0 <= float(value) <= height
+    texts = [text.text for text in drawing.iter(SVG + "text")]
+    for text in ("simulated <data>", "sub & title", "step a", "minus x", "many votes", "a note"):
+        assert text in texts
+    assert {"0", "+0.1", "+0.2", "+0.3"} <= set(texts)
+    assert "inf" not in ET.tostring(drawing, encoding="unicode").replace("info", "")
+    assert drawing.get("width") == "100%"
+
+
+def test_ladders_without_any_difference_have_a_plot() -> None:
+    nothing = Mark(0.0, 0.0, 0.0, tie=True)
+    drawing = plot([ForestRow("a", "b", (nothing,), (None,), (None,))])
+    assert xs(drawing, "line", "zero", "x1")
+
+
+def test_the_plot_of_a_pool(pooled: PooledReport) -> None:
+    drawn = pooled_plot(pooled, recalibrated=False)
+    assert drawn.title == "Difference to the step before, simulated data"
+    assert "both recalibrated" in pooled_plot(pooled, recalibrated=True).title
+    averaged, sharp = drawn.rows[1], drawn.rows[2]
+    assert averaged.published == (pytest.approx(-0.0997), None, None)
+    assert drawn.rows[3].published == (None, None, None)
+    assert sharp.label == "sharp *"
+    assert drawn.footnote.startswith("* optimistic")
+    assert averaged.control[0] is not None
+    assert averaged.control[0].tie
+    assert drawn.panels[1].startswith("rows of \u2265 4 votes (")

@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from hms_ray.competition.schema import TARGET_COLUMNS
+from hms_ray.errors import PredictionError
+from hms_ray.evaluate.bootstrap import patient_bootstraps
+from hms_ray.evaluate.honest import clustered_interval, paired_difference, patient_bootstrap
+from hms_ray.evaluate.ladder_scores import (
+    GROUPS,
+    RESOLUTION,
+    STAGE_2,
+    GroupRows,
+    StepDifference,
+    pool_rows,
+    row_groups,
+    row_scores,
+    score_steps,
+)
+from hms_ray.evaluate.metric import kl_report, kl_rows
+from hms_ray.evaluate.recalibration import nested_recalibration
+from tests.ladder_data import ladder, probabilities
+
+BEFORE = [None, 0, 0, 0, 2, 2]
+PANELS, COPY, AVERAGED, SHARP = range(4)
+
+
+def parts() -> tuple[np.ndarray, np.ndarray, np.ndarray, list[np.ndarray]]:
+    rows, results = ladder()
+    return (
+        rows[list(TARGET_COLUMNS)].to_numpy(),
+        rows["total_votes"].to_numpy(),
+        rows["patient_id"].to_numpy(),
+        [probabilities(result) for result in results],
+    )
+
+
+def test_groups_are_all_rows_two_tiers_and_the_second_stage() -> None:
+    targets = np.eye(6)[[0, 0, 0, 0, 0]]
+    targets[1] = [0.75, 0.25, 0, 0, 0, 0]
+    groups = row_groups(targets, np.array([4, 4, 3, 5, 10]))
+    assert groups["kl_all"].tolist() == [True] * 5
+    assert groups["kl_4"].tolist() == [True, True, False, True, True]
+    assert groups["kl_10"].tolist() == [False] * 4 + [True]
+    assert groups[STAGE_2].tolist() == [True, False, False, True, True]
+
+
+def test_scores_are_those_of_the_metric_and_the_intervals_of_honest() -> None:
+    targets, votes, patients, predictions = parts()
+    scores = score_steps(row_scores(targets, votes, patients, predictions), BEFORE, seed=3)
+    for step, predicted in zip(scores, predictions, strict=True):
+        for group, kl in kl_report(targets, predicted, votes).items():
+            found = step[group]
+            assert found is not None
+            assert found.kl.mean == pytest.approx(kl, rel=1e-12)
+    rows = kl_rows(targets, predictions[AVERAGED]), kl_rows(targets, predictions[PANELS])
+    chosen = votes >= 10
+    found = scores[AVERAGED]["kl_10"]
+    assert found is not None
+    assert found.kl == clustered_interval(rows[0][chosen], patients[chosen])
+    expected = paired_difference(rows[0][chosen], rows[1][chosen], patients[chosen])
+    assert vars(found.difference) == vars(expected)
+    assert found.difference is not None
+    assert found.difference.verdict == "better"
+
+
+def test_bootstraps_are_those_of_one_at_a_time() -> None:
+    generator = np.random.default_rng(0)
+    rows, patients = generator.normal(size=(3, 200)), generator.integers(0, 30, size=200)
+    found = patient_bootstraps(rows, patients, np.random.default_rng(5), n=500)
+    for scores, interval in zip(rows, found, strict=True):
+        expected = patient_bootstrap(scores, patients, np.random.default_rng(5), n=500)
+        assert interval.low == pytest.approx(expected.low, rel=1e-9)
+        assert interval.high == pytest.approx(expected.high, rel=1e-9)
+        assert (interval.n_rows, interval.n_patients) == (200, expected.n_patients)
+    alone = patient_bootstraps(rows, np.zeros(200), np.random.default_rng(5))
+    assert {interval.high for interval in alone} == {np.inf}
+
+
+def test_bootstraps_need_rows_that_fit_and_are_finite() -> None:
+    generator = np.random.default_rng(0)
+    with pytest.raises(PredictionError, match=r"one patient a row, got \(2, 3\) and \(4,\)"):
+        patient_bootstraps(np.ones((2, 3)), np.arange(4), generator)
+    with pytest.raises(PredictionError, match=r"must be finite"):
+        patient_bootstraps(np.full((2, 3), np.nan), np.arange(3), generator)
+
+
+def test_recalibration_is_fitted_on_the_rows_of_the_group() -> None:
+    targets, votes, patients, predictions = parts()
+    rows = row_scores(targets, votes, patients, predictions, seed=2)
+    for group, chosen in row_groups(targets, votes).items():
+        corrected = nested_recalibration(
+            targets[chosen], predictions[AVERAGED][chosen], patients[chosen], seed=2
+        )
+        found = rows[group]
+        assert found is not None
+        assert found.recalibrated is not None
+        expected = kl_rows(targets[chosen], corrected)
+        np.testing.assert_allclose(found.recalibrated[AVERAGED], expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_step_that_is_but_sharper_is_a_tie_after_recalibration(seed: int) -> None:
+    rows, results = ladder(seed=seed)
+    targets = rows[list(TARGET_COLUMNS)].to_numpy()
+    predictions = [probabilities(results[number]) for number in (PANELS, SHARP)]
+    scores = score_steps(
+        row_scores(targets, rows["total_votes"], rows["patient_id"], predictions), [None, 0]
+    )
+    for group in GROUPS:
+        found = scores[1][group]
+        assert found is not None
+        assert found.difference is not None
+        assert found.recalibrated_difference is not None
+        assert found.difference.verdict == "worse"
+        assert found.recalibrated_difference.verdict == "tie"
+
+
+def test_what_is_zero_in_four_decimals_is_a_tie() -> None:
+    tiny = StepDifference(-0.9 * RESOLUTION, -RESOLUTION, -0.8 * RESOLUTION, 10, 5)
+    assert tiny.verdict == "tie"
+    assert StepDifference(-2 * RESOLUTION, -3e-4, -RESOLUTION, 10, 5).verdict == "better"
+    assert StepDifference(2e-4, -3e-4, 1e-3, 10, 5).verdict == "tie"
+
+
+def test_the_smallest_detectable_difference_is_found_in_four_of_five_trials() -> None:
+    generator = np.random.default_rng(0)
+    n, sd = 25, 0.3
+    truth = (stats.t.ppf(0.975, n - 1) + stats.t.ppf(0.8, n - 1)) * sd / np.sqrt(n)
+    found, sizes = 0, []
+    for _ in range(2000):
+        rows = generator.normal(truth, sd, size=n)
+        difference = StepDifference(**vars(paired_difference(rows, np.zeros(n), np.arange(n))))
+        found += difference.verdict == "worse"
+        sizes.append(difference.detectable)
+    assert np.mean(sizes) == pytest.approx(truth, rel=0.02)
+    assert found / 2000 == pytest.approx(0.8, abs=0.03)
+
+
+def test_a_first_step_and_a_group_without_rows_have_none() -> None:
+    targets, votes, patients, predictions = parts()
+    scores = score_steps(row_scores(targets, np.minimum(votes, 9), patients, predictions), BEFORE)
+    assert scores[PANELS]["kl_10"] is None
+    first = scores[PANELS]["kl_all"]
+    assert first is not None
+    assert first.difference is None
+    assert first.recalibrated_difference is None
+
+
+def test_one_patient_has_no_interval_and_no_recalibration() -> None:
+    targets, votes, patients, predictions = parts()
+    one = np.zeros_like(patients)
+    scores = score_steps(row_scores(targets, votes, one, predictions), BEFORE)
+    found = scores[COPY]["kl_all"]
+    assert found is not None
+    assert found.recalibrated is None
+    plain = found.to_json()
+    json.dumps(plain, allow_nan=False)
+    assert plain["difference"]["detectable"] is None
+    assert plain["difference"]["verdict"] == "tie"
+    assert plain["kl"]["low"] is None
+
+
+def test_pooling_keeps_patients_of_different_ladders_apart() -> None:
+    targets, votes, patients, predictions = parts()
+    one = row_scores(targets, votes, patients, predictions)
+    pooled = pool_rows([one, one, one])
+    rows, alone = pooled["kl_all"], one["kl_all"]
+    assert rows is not None
+    assert alone is not None
+    assert len(np.unique(rows.patients)) == 3 * len(np.unique(patients))
+    np.testing.assert_array_equal(rows.raw, np.tile(alone.raw, 3))
+    once, thrice = (score_steps(part, BEFORE)[AVERAGED]["kl_all"] for part in (one, pooled))
+    assert once is not None
+    assert thrice is not None
+    assert thrice.kl.mean == pytest.approx(once.kl.mean)
+    ratio = (thrice.kl.high - thrice.kl.low) / (once.kl.high - once.kl.low)
+    assert ratio == pytest.approx(1 / np.sqrt(3), rel=0.05)
+
+
+def test_pooling_goes_on_without_a_group_that_one_ladder_lacks() -> None:
+    targets, votes, patients, predictions = parts()
+    full = row_scores(targets, votes, patients, predictions)
+    few = row_scores(targets, np.minimum(votes, 9), patients, predictions)
+    pooled = pool_rows([few, full])
+    assert pooled["kl_10"] is not None
+    assert full["kl_10"] is not None
+    np.testing.assert_array_equal(pooled["kl_10"].raw, full["kl_10"].raw)
+    assert pool_rows([few])["kl_10"] is None
+    alone = {name: GroupRows(np.ones((6, 2)), None, np.zeros(2)) for name in GROUPS}
+    assert pool_rows([alone, full])["kl_all"].recalibrated is None  # type: ignore[union-attr]
+
+
+def test_what_is_no_ladder_is_refused() -> None:
+    targets, votes, patients, predictions = parts()
+    with pytest.raises(PredictionError, match=r"must have steps, got none"):
+        row_scores(targets, votes, patients, [])
+    rows = row_scores(targets, votes, patients, predictions[:2])
+    with pytest.raises(PredictionError, match=r"which one is before it, got 6 for 2 steps"):
+        score_steps(rows, BEFORE)
