@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hms_ray.config import Experiment
+from hms_ray.config import Experiment, ModelConfig
 from hms_ray.config_file import replace_values
 from hms_ray.errors import StudyError
 from hms_ray.experiment import InProcessRunner, Placement, plan_folds, run_experiment
@@ -16,6 +16,7 @@ from hms_ray.fold_store import FoldStore, StoredFold
 from hms_ray.fold_task import FoldTask, ReusedStages
 from hms_ray.prepare import PackRef, Prepared, prepare
 from hms_ray.train import loop
+from hms_ray.train.process import Process
 from tests.competition_folder import write_competition_folder
 from tests.stage_sharing import (
     GOOD,
@@ -341,6 +342,34 @@ def test_a_task_cut_nowhere_is_itself(prepared: Prepared, tmp_path: Path) -> Non
     task = task_of(TWO, prepared, tmp_path)
     assert task.cut(2) == task
     assert [stage.name for stage in task.cut(1).experiment.training.stages] == ["noisy"]
+
+
+def test_a_stage_is_wrapped_anew_and_known_ones_load_no_pretrained_weights(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrapped, built = [], []
+    wrap, build = Process.wrap, loop.build_model
+
+    def noting(self: Process, model: Any) -> Any:
+        wrapped.append(model)
+        return wrap(self, model)
+
+    def building(config: ModelConfig, size: Any) -> Any:
+        built.append(config)
+        return build(config.model_copy(update={"pretrained": False, "weights_file": None}), size)
+
+    monkeypatch.setattr(Process, "wrap", noting)
+    monkeypatch.setattr(loop, "build_model", building)
+    (tmp_path / "w.pt").write_bytes(b"weights")
+    model = {"model.pretrained": True, "model.weights_file": str(tmp_path / "w.pt")}
+    one, two = (replace_values(experiment, model) for experiment in (ONE, TWO))
+    train(one, prepared, tmp_path / "in two")
+    train(two, prepared, tmp_path / "in two")
+    train(two, prepared, tmp_path / "in one go")
+    assert len(wrapped) == 1 + 1 + 2
+    assert wrapped[-1] is wrapped[-2]
+    assert [config.weights_file is not None for config in built] == [True, False, True]
+    assert [config.pretrained for config in built] == [True, False, True]
 
 
 def test_experiments_run_together_leave_out_what_another_began_with(
