@@ -250,20 +250,21 @@ def test_folds_stored_before_stages_were_shared_are_read_and_gone_on_from(
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"),
+    ("name", "reason", "lost"),
     [
-        ("weights.pt", "weights.pt does not match its checksum"),
-        ("oof.parquet", "oof.parquet does not match its checksum"),
-        ("record.json", "record.json lacks what training goes on from"),
+        ("weights.pt", "weights.pt does not match its checksum", {}),
+        ("oof.parquet", "oof.parquet does not match its checksum", {}),
+        ("record.json", "record.json lacks what training goes on from", {"history": None}),
+        ("record.json", "record.json lacks what training goes on from", {"timing": {}}),
     ],
 )
 def test_a_damaged_beginning_stops_the_fold_and_names_the_folder(
-    name: str, reason: str, prepared: Prepared, tmp_path: Path
+    name: str, reason: str, lost: dict[str, Any], prepared: Prepared, tmp_path: Path
 ) -> None:
     folder = train(ONE, prepared, tmp_path).weights.parent
     if name == "record.json":
         record = json.loads((folder / name).read_text())
-        (folder / name).write_text(json.dumps({**record, "history": None}))
+        (folder / name).write_text(json.dumps({**record, **lost}))
     else:
         (folder / name).write_bytes((folder / name).read_bytes()[:-1])
     with counted_steps() as steps, pytest.raises(StudyError) as caught:
