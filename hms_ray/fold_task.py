@@ -218,12 +218,13 @@ def _known_stages(
         stored = store.read(part.key)
         try:
             result = _as_result(stored, part, valid)
+            saved_s = 0.0 if result is None else result.stages_s
         except (KeyError, TypeError, IndexError):
             reason = f"{RECORD_FILE} lacks what training goes on from"
             raise damaged_fold(store.path(part.key), reason) from None
         if result is not None:
             names = tuple(stage.name for stage in part.experiment.training.stages)
-            return result, ReusedStages(names, part.key, result.stages_s)
+            return result, ReusedStages(names, part.key, saved_s)
     return None, None
 
 

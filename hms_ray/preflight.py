@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hms_ray.augment.mosaic import mosaic_spans
 from hms_ray.competition.schema import TARGET_COLUMNS
 from hms_ray.config import Experiment, InputConfig, Space
 from hms_ray.config_file import parameter_values, replace_values
@@ -13,7 +14,7 @@ from hms_ray.model import build_model
 from hms_ray.prepare import Prepared
 from hms_ray.study_sources import pack_source
 from hms_ray.train.stages import stage_rows
-from hms_ray.views import Shape, image_size
+from hms_ray.views import Shape, image_size, view_widths
 
 
 def preflight(space: Space, prepared: Prepared) -> None:
@@ -28,7 +29,8 @@ def preflight(space: Space, prepared: Prepared) -> None:
 
     Raises:
         ModelError: a model or its weights cannot be had.
-        ConfigError: the blocks of a pool do not divide the images.
+        ConfigError: the blocks of a pool do not divide the images, or a view has too few
+            columns for a mosaic.
         TrainingError: a stage would have no rows in some fold.
     """
     rows = prepared.rows()
@@ -42,6 +44,8 @@ def preflight(space: Space, prepared: Prepared) -> None:
             build_model(experiment.model, size)
             built.add((experiment.model, size))
         for stage in experiment.training.resolved_stages():
+            if stage.augment.mosaic is not None:
+                mosaic_spans(size[1], view_widths(experiment.input, _shapes(experiment.input)))
             rule = (stage.rows, stage.threshold, stage.unanimous_from)
             if rule not in staged:
                 for fold in range(prepared.n_folds):

@@ -25,18 +25,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from hms_ray.errors import PredictionError
 from hms_ray.evaluate.metric import CLIP, Array, check_distributions
-from hms_ray.evaluate.quadratic import minimise_quadratic
+from hms_ray.evaluate.mixture import solve_mixture
 
 TOLERANCE: Final = 1e-10
 """Duality gap, in nats, at which the search stops; scores differ in the 4th decimal."""
 
-_ENTERING: Final = 32
-"""Models that may join a step at least; the doubling of the support is the other bound."""
-_LARGEST_FALL: Final = 0.9
-_DUST: Final = 1e-7
-_ROUNDING: Final = 1e-15
-_IDLE_STEPS: Final = 10
-"""Steps that promise less than rounding and halve no gap, before the search ends."""
+_WEIGHT_SUM_TOLERANCE: Final = 1e-6
+"""Weights may have been written down with seven decimals."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +58,7 @@ def simplex_weights(
     *,
     tolerance: float = TOLERANCE,
     max_iterations: int = 200,
+    start: ArrayLike | None = None,
 ) -> SimplexFit:
     """The weights on the simplex whose blend has the lowest KL divergence.
 
@@ -76,17 +72,20 @@ def simplex_weights(
             booleans picks rows. All rows count the same where absent.
         tolerance: duality gap at which the search stops, in nats.
         max_iterations: bound on Newton steps; the result carries the gap reached.
+        start: (M,) weights to start from, at least 0 and sum 1, such as those of a
+            similar problem; they change the steps taken, not what is reached.
 
     Raises:
         PredictionError: where a side is no distribution (naming the model), the
-            shapes differ, or the row weights are invalid.
+            shapes differ, or the row weights or the start are invalid.
     """
     checked = check_distributions(targets, "targets")
     models = check_models(probabilities, len(checked))
-    shares, columns, entropy = _problem(
+    shares, columns, entropy = mixture_problem(
         checked, models, check_row_weights(row_weights, len(checked))
     )
-    weights, gap, iterations = _solve(columns, shares, tolerance, max_iterations)
+    begin = None if start is None else check_weights(start, len(models), "the start")
+    weights, gap, iterations = solve_mixture(columns, shares, tolerance, max_iterations, begin)
     loss = -float(shares @ np.log(weights @ columns[:-1]))
     return SimplexFit(weights, loss - entropy, gap, iterations)
 
@@ -152,12 +151,40 @@ def check_row_weights(row_weights: ArrayLike | None, n_rows: int) -> Array:
     return weights
 
 
-def _problem(
+def check_weights(weights: ArrayLike, n_models: int, name: str = "weights") -> Array:
+    """The (M,) weights as float64, after checking that they lie on the simplex.
+
+    Raises:
+        PredictionError: for another shape, a negative or missing weight, or a sum
+            further than 1e-6 from 1.
+    """
+    checked = np.asarray(weights, dtype=np.float64)
+    if checked.shape != (n_models,):
+        raise PredictionError(
+            f"{name} must be one number for each of {n_models} models", got=str(checked.shape)
+        )
+    # NaN fails both comparisons.
+    if not (checked.min() >= 0 and abs(checked.sum() - 1) <= _WEIGHT_SUM_TOLERANCE):
+        raise PredictionError(
+            f"{name} must be at least 0 and sum to 1",
+            got=f"values from {checked.min():g} to {checked.max():g} of sum {checked.sum():g}",
+        )
+    return checked
+
+
+def mixture_problem(
     targets: Array, models: NDArray[np.floating], row_weights: Array
 ) -> tuple[Array, Array, float]:
-    """Shares y (R,), columns (M + 1, R), and sum y ln t, over the entries that count.
+    """What ``solve_mixture`` takes; nothing is checked.
 
-    The last column is the mean of the others.
+    Args:
+        targets: (n, 6) float64 vote shares.
+        models: (M, n, 6) predictions.
+        row_weights: (n,) float64.
+
+    Returns:
+        Shares y (R,), columns (M + 1, R) of which the last is the mean of the others,
+        and sum y ln t, over the R entries that count.
     """
     chosen = np.flatnonzero(((targets > 0) & (row_weights > 0)[:, None]).ravel())
     shares = (targets * row_weights[:, None]).ravel()[chosen]
@@ -170,97 +197,3 @@ def _problem(
     np.clip(columns[:-1], CLIP, 1 - CLIP, out=columns[:-1])
     columns[-1] = columns[:-1].mean(axis=0)
     return shares, columns, -float(shares @ np.log(targets.ravel()[chosen]))
-
-
-def _solve(
-    columns: Array, shares: Array, tolerance: float, max_iterations: int
-) -> tuple[Array, float, int]:
-    """Weights (M,) without the equal blend, their gap, and the steps taken."""
-    weights = np.zeros(len(columns))
-    weights[-1] = 1.0
-    best, best_gap, promised, idle, step = weights, np.inf, np.inf, 0, 0
-    while True:
-        mixture = weights @ columns
-        gradient = columns @ (shares / mixture)
-        gap = float(gradient.max()) - 1
-        idle = idle + 1 if promised < _ROUNDING and gap > 0.5 * best_gap else 0
-        if gap < best_gap:
-            best, best_gap = weights, gap
-        if best_gap <= tolerance or step >= max_iterations or idle >= _IDLE_STEPS:
-            break
-        weights, promised = _newton_step(columns, shares, weights, mixture, gradient)
-        step += 1
-    spread = best[:-1] + best[-1] / (len(best) - 1)
-    weights, gap = _without_dust(columns[:-1], shares, spread / spread.sum(), tolerance)
-    return weights, gap, step
-
-
-def _without_dust(
-    columns: Array, shares: Array, weights: Array, tolerance: float
-) -> tuple[Array, float]:
-    """Sets the smallest weights to 0 where the certificate allows it; weights and gap."""
-    gap = _gap(columns, shares, weights)
-    lean = np.where(weights < _DUST * weights.max(), 0.0, weights)
-    lean /= lean.sum()
-    lean_gap = _gap(columns, shares, lean)
-    return (lean, lean_gap) if lean_gap <= max(gap, tolerance) else (weights, gap)
-
-
-def _gap(columns: Array, shares: Array, weights: Array) -> float:
-    # Rounding may take the largest gradient a little below 1; a gap is never negative.
-    return max(float((columns @ (shares / (weights @ columns))).max()) - 1, 0.0)
-
-
-def _newton_step(
-    columns: Array, shares: Array, weights: Array, mixture: Array, gradient: Array
-) -> tuple[Array, float]:
-    """One quadratic subproblem on the models that matter, and a line search.
-
-    Returns:
-        New weights, and the decrease that the subproblem promised.
-    """
-    working = _working_set(weights, gradient)
-    roots = np.sqrt(shares)
-    scaled = columns[working]
-    scaled *= roots / mixture
-    # The directions sum to 0, so 1 can be taken from the gradient: near the optimum
-    # that leaves the digits that matter.
-    excess = gradient[working] - 1
-    target = minimise_quadratic(scaled @ scaled.T, excess, weights[working])
-    direction = target - weights[working]
-    slope = float(excess @ direction)
-    size = _step_size(shares, (direction @ scaled) / roots, slope)
-    moved = weights.copy()
-    # A full step keeps the exact zeros of the subproblem.
-    moved[working] = target if size == 1 else weights[working] + size * direction
-    np.maximum(moved, 0.0, out=moved)
-    stepped: Array = moved / moved.sum()
-    return stepped, slope
-
-
-def _working_set(weights: Array, gradient: Array) -> NDArray[np.intp]:
-    """Models with weight, and of those without the ones that promise most."""
-    support = np.flatnonzero(weights)
-    outside = np.flatnonzero((weights == 0) & (gradient > 1))
-    entering = max(_ENTERING, len(support))
-    if len(outside) > entering:
-        outside = outside[np.argpartition(-gradient[outside], entering)[:entering]]
-    return np.sort(np.concatenate([support, outside]))
-
-
-def _step_size(shares: Array, change: Array, slope: float) -> float:
-    """A step with enough decrease, at most 1; ``change`` = P d / P w.
-
-    No entry of the mixture falls below a tenth at once: one that a bad early step
-    takes to the clip would need fifty doublings to come back, since far below its
-    optimum a Newton step only doubles it.
-    """
-    lowest = float(change.min())
-    size = 1.0 if lowest >= -_LARGEST_FALL else -_LARGEST_FALL / lowest
-    while size > 1e-12:
-        # -log1p is exact where the decrease is far below the objective's rounding.
-        rise = -float(shares @ np.log1p(size * change))
-        if rise <= -1e-4 * size * slope + _ROUNDING:
-            return size
-        size /= 2
-    return size

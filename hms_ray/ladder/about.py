@@ -47,7 +47,7 @@ def about_run(
         "seed": experiment.training.seed,
         "machine": {
             "cpus": os.cpu_count(),
-            "platform": platform.platform(),
+            "platform": f"{platform.system()} {platform.machine()}",
             "python": platform.python_version(),
             "hms_ray": __version__,
             **{name: version(name) for name in ("torch", "timm")},

@@ -110,8 +110,10 @@ class PooledWindows:
     def _keep(self, rows: Rows, made: Tensor) -> Tensor:
         """Keeps as many of these rows as there is room for; returns all that is kept."""
         if self._kept is None:
-            # Pages that no row has come to yet take no memory.
-            self._kept = torch.empty((self._capacity, *made.shape[1:]), dtype=self._dtype)
+            # Pages that no row has come to yet take no memory. Where scoring asks first, as
+            # after a stage whose windows are shifted, training must be able to add to it.
+            with torch.inference_mode(False):
+                self._kept = torch.empty((self._capacity, *made.shape[1:]), dtype=self._dtype)
         n_new = min(len(rows), self._capacity - self.n_kept)
         self._kept[self.n_kept : self.n_kept + n_new] = made[:n_new]
         self._slots[rows[:n_new]] = np.arange(self.n_kept, self.n_kept + n_new)

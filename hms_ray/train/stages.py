@@ -42,14 +42,22 @@ def stage_rows(
         chosen = good if stage.rows == "at_least_threshold" else ~good
     rows = np.flatnonzero(chosen).astype(np.int64)
     if len(rows) == 0:
-        span = f"{total_votes.min()}-{total_votes.max()} votes" if len(total_votes) else "no rows"
-        raise TrainingError(
-            f"a stage needs training rows ({stage.rows} {stage.threshold or ''}".rstrip() + ")",
-            got=f"none among {len(total_votes)} rows of {span}" if len(total_votes) else span,
-            where=f"stage {stage.name}",
-            fix="Change training.stage_threshold or the stage's rows.",
-        )
+        raise _no_rows(stage, total_votes)
     return rows
+
+
+def _no_rows(stage: ResolvedStage, total_votes: NDArray[np.int64]) -> TrainingError:
+    rule, knobs = f"{stage.rows} {stage.threshold or ''}".rstrip(), "training.stage_threshold"
+    if stage.unanimous_from is not None:
+        rule += f", unanimous ones from {stage.unanimous_from}"
+        knobs += ", training.unanimous_from"
+    span = f"{total_votes.min()}-{total_votes.max()} votes" if len(total_votes) else "no rows"
+    return TrainingError(
+        f"a stage needs training rows ({rule})",
+        got=f"none among {len(total_votes)} rows of {span}" if len(total_votes) else span,
+        where=f"stage {stage.name}",
+        fix=f"Change {knobs} or the stage's rows.",
+    )
 
 
 def make_optimiser(

@@ -8,31 +8,20 @@ models in the sample give other figures, so those are asked for with twelve only
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from hms_ray.competition.schema import VOTE_COLUMNS
 from hms_ray.config import Objective
 from hms_ray.evaluate.blend_report import BlendReport, blend_report
 from hms_ray.evaluate.honest import paired_difference, patient_bootstrap
 from hms_ray.evaluate.metric import kl_rows
 from hms_ray.report.table import render_blend
+from tests.oof_sample import Sample, oof_sample
 
 pytestmark = pytest.mark.real
 
-KEYS = ["eeg_id", "eeg_sub_id"]
 N_MODELS = 12
-
-
-class Sample(NamedTuple):
-    targets: np.ndarray
-    models: np.ndarray
-    names: list[str]
-    patients: np.ndarray
-    votes: np.ndarray
 
 
 @pytest.fixture(scope="module")
@@ -40,22 +29,7 @@ def sample(real_data: Path) -> Sample:
     folder = real_data / "oof"
     if not folder.is_dir():
         pytest.skip(f"{folder} is not there")
-    table = pd.read_parquet(folder / "targets.parquet")
-    files = sorted(path for path in folder.glob("*.parquet") if path.stem != "targets")
-    models = []
-    for file in files:
-        joined = table[KEYS].merge(
-            pd.read_parquet(file), on=KEYS, how="left", validate="one_to_one"
-        )
-        models.append(joined.drop(columns=KEYS).to_numpy(np.float32))
-    return Sample(
-        targets=table[list(VOTE_COLUMNS)].to_numpy(np.float64),
-        models=np.stack(models),
-        names=[file.stem for file in files],
-        patients=table["patient_id"].to_numpy(np.int64),
-        # Rows of unknown totals count as rows of few votes.
-        votes=table["total_votes"].fillna(0).to_numpy(np.int64),
-    )
+    return oof_sample(folder)
 
 
 @pytest.fixture(scope="module")

@@ -143,6 +143,41 @@ def test_the_certificate_bounds_the_true_gap() -> None:
     assert simplex_weights(targets, models, max_iterations=0).gap > 0.01
 
 
+@pytest.mark.parametrize("n_models", [12, 50])
+def test_a_start_saves_steps_and_changes_nothing_else(n_models: int) -> None:
+    targets, models, generator = problem(n_models)
+    fit = simplex_weights(targets, models)
+    again = simplex_weights(targets, models, start=fit.weights)
+    assert again.iterations == 0
+    np.testing.assert_allclose(again.weights, fit.weights, atol=1e-12)
+    most = simplex_weights(targets[:350], models[:, :350])
+    near = simplex_weights(targets, models, start=most.weights)
+    assert near.iterations < fit.iterations
+    for start in (most.weights, np.eye(n_models)[2], generator.dirichlet(np.ones(n_models))):
+        found = simplex_weights(targets, models, start=start)
+        assert found.gap <= MOST_GAP
+        assert found.objective == pytest.approx(fit.objective, abs=1e-9)
+
+
+def test_a_start_of_a_model_with_zeros_is_left_soon() -> None:
+    targets, models, _ = problem(20)
+    cut = with_zeros(models)
+    found = simplex_weights(targets, cut, start=np.eye(20)[0])
+    assert found.gap <= MOST_GAP
+    assert found.iterations <= 2 * simplex_weights(targets, cut).iterations + 10
+
+
+def test_a_start_off_the_simplex_is_refused() -> None:
+    targets, models, _ = problem(3)
+    with pytest.raises(PredictionError, match=r"the start must be one number for each of 3 models"):
+        simplex_weights(targets, models, start=[0.5, 0.5])
+    message = r"the start must be at least 0 and sum to 1, got values from -0\.5 to 1 of sum 1"
+    with pytest.raises(PredictionError, match=message):
+        simplex_weights(targets, models, start=[-0.5, 1, 0.5])
+    with pytest.raises(PredictionError, match=r"to 0\.5 of sum 1\.5"):
+        simplex_weights(targets, models, start=[0.5, 0.5, 0.5])
+
+
 def test_equal_weights_are_where_the_search_starts() -> None:
     targets, models, _ = problem(7)
     start = simplex_weights(targets, models, max_iterations=0)

@@ -105,6 +105,7 @@ def test_stored_predictions_with_gaps_are_refused(prepared: Prepared, tmp_path: 
         ("data.fold_seed", 1, True),  # the fold table itself is in the key
         ("data.n_patients", 9, True),  # so are the rows
         ("training.stage_threshold", 9, True),  # no stage asks for it
+        ("training.unanimous_from", 3, True),  # nor for this
         ("training.precision", "float32", True),  # what auto means on this placement
         ("training.seed", 1, False),
         ("training.precision", "float64", False),

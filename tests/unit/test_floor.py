@@ -306,4 +306,4 @@ def test_a_ladders_own_folder_is_simulated_once(
     monkeypatch.setattr("hms_ray.simulate.ladder.simulate_folder", simulate)
     for _ in range(2):
         assert own_folder(tmp_path / "results", 1) == tmp_path / "results" / ".ladder-data"
-    assert calls == [(100, 0)]
+    assert calls == [(300, 0)]

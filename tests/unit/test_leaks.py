@@ -13,6 +13,7 @@ from hms_ray.config_input import Normalisation
 from hms_ray.fit import FITS
 from hms_ray.train.batches import FoldData
 from hms_ray.train.loop import FoldResult, Process, train_fold
+from tests.augmentations import TOGETHER
 from tests.fold_data import example_experiment, example_fold, two_sources
 
 DATA = two_sources(example_fold())
@@ -96,6 +97,17 @@ def test_values_votes_and_targets_of_validation_rows_change_nothing_in_training(
     assert losses[0] == losses[1]
     assert not np.array_equal(after.probabilities, before.probabilities), "they are predicted"
     assert after.history[-1]["kl_all"] != before.history[-1]["kl_all"], "and scored"
+
+
+def test_augmentation_draws_nothing_from_validation_rows() -> None:
+    augment = TOGETHER.model_copy(update={"window_shift_s": 20.0})
+    staged = experiment("global", "two stages")
+    training = staged.training.model_copy(update={"augment": augment})
+    augmented = staged.model_copy(update={"training": training})
+    changed = with_other_labels(with_other_values(DATA, DATA.valid), DATA.valid)
+    before, after = (train_fold(augmented, data, 0, Process()) for data in (DATA, changed))
+    assert same_weights(before, after)
+    assert not same_weights(before, trained("global", "two stages"))
 
 
 @every_fit

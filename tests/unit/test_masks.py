@@ -62,6 +62,24 @@ def test_every_point(shape: tuple[int, int, int]) -> None:
     assert not np.isnan(expected).all(axis=(1, 2, 3)).any()
 
 
+def test_windows_are_flipped_before_anything_is_hidden() -> None:
+    values = np.random.default_rng(2).normal(size=(1, 4, 5, 8))
+    drawn = plan(
+        1,
+        mirrored=np.array([True]),
+        reversed_=np.array([True]),
+        dropped=np.array([0]),
+        time_masks=np.array([[[0.0, 0.25]]]),
+        frequency_masks=np.array([[[0.8, 1.0]]]),
+    )
+    expected = values[:, [1, 0, 3, 2], :, ::-1].copy()
+    expected[:, PANELS.index("LL")] = np.nan
+    expected[..., :2] = np.nan
+    expected[:, :, 4] = np.nan
+    out = augment_windows(torch.from_numpy(values), drawn, PANELS, "kaggle")
+    np.testing.assert_array_equal(out, expected)
+
+
 def test_shares_widths_and_starts() -> None:
     drawn = masks(4000, MaskConfig(probability=0.4, largest=0.3, n_masks=2))
     masked = (drawn[..., 1] > 0).all(axis=1)

@@ -13,7 +13,14 @@ import pytest
 import torch
 
 from hms_ray.augment.cutmix import apply_cutmix
-from hms_ray.config import AugmentConfig, CutMixConfig, Experiment, InputConfig, TrainingConfig
+from hms_ray.config import (
+    AugmentConfig,
+    CutMixConfig,
+    Experiment,
+    InputConfig,
+    StageConfig,
+    TrainingConfig,
+)
 from hms_ray.config_file import replace_values, validate_space
 from hms_ray.errors import ConfigError, TrainingError
 from hms_ray.pack.store import Pack
@@ -237,6 +244,22 @@ def test_shifted_windows_are_not_kept() -> None:
     assert keeping.n_kept == 9
     assert torch.equal(moved, moved[:1].expand_as(moved))
     assert not torch.equal(moved, kept)
+
+
+def test_a_stage_without_shifts_may_follow_one_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scoring is then the first to keep windows, and training adds its own."""
+    torch.set_num_threads(1)
+    stages = (
+        StageConfig(epochs=1, augment=AugmentConfig(window_shift_s=SHIFT_S)),
+        StageConfig(epochs=1, augment=AugmentConfig()),
+    )
+    inputs = {**INPUTS, "pool": (2, 4), "eeg": {**INPUTS["eeg"], "pool": (5, 2)}}
+    results = []
+    for budget in (0, 2**30):
+        monkeypatch.setattr("hms_ray.train.pooled.KEPT_BYTES", budget)
+        staged = example_experiment(inputs=inputs, stages=stages)
+        results.append(train_fold(staged, DATA, 0, Process()))
+    assert np.array_equal(results[0].probabilities, results[1].probabilities)
 
 
 def test_a_source_whose_room_is_not_known_is_not_shifted_in_silence() -> None:

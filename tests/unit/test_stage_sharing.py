@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hms_ray.config import Experiment
+from hms_ray.config import Experiment, ModelConfig
 from hms_ray.config_file import replace_values
 from hms_ray.errors import StudyError
 from hms_ray.experiment import InProcessRunner, Placement, plan_folds, run_experiment
@@ -16,6 +16,7 @@ from hms_ray.fold_store import FoldStore, StoredFold
 from hms_ray.fold_task import FoldTask, ReusedStages
 from hms_ray.prepare import PackRef, Prepared, prepare
 from hms_ray.train import loop
+from hms_ray.train.process import Process
 from tests.competition_folder import write_competition_folder
 from tests.stage_sharing import (
     GOOD,
@@ -249,20 +250,21 @@ def test_folds_stored_before_stages_were_shared_are_read_and_gone_on_from(
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"),
+    ("name", "reason", "lost"),
     [
-        ("weights.pt", "weights.pt does not match its checksum"),
-        ("oof.parquet", "oof.parquet does not match its checksum"),
-        ("record.json", "record.json lacks what training goes on from"),
+        ("weights.pt", "weights.pt does not match its checksum", {}),
+        ("oof.parquet", "oof.parquet does not match its checksum", {}),
+        ("record.json", "record.json lacks what training goes on from", {"history": None}),
+        ("record.json", "record.json lacks what training goes on from", {"timing": {}}),
     ],
 )
 def test_a_damaged_beginning_stops_the_fold_and_names_the_folder(
-    name: str, reason: str, prepared: Prepared, tmp_path: Path
+    name: str, reason: str, lost: dict[str, Any], prepared: Prepared, tmp_path: Path
 ) -> None:
     folder = train(ONE, prepared, tmp_path).weights.parent
     if name == "record.json":
         record = json.loads((folder / name).read_text())
-        (folder / name).write_text(json.dumps({**record, "history": None}))
+        (folder / name).write_text(json.dumps({**record, **lost}))
     else:
         (folder / name).write_bytes((folder / name).read_bytes()[:-1])
     with counted_steps() as steps, pytest.raises(StudyError) as caught:
@@ -341,6 +343,34 @@ def test_a_task_cut_nowhere_is_itself(prepared: Prepared, tmp_path: Path) -> Non
     task = task_of(TWO, prepared, tmp_path)
     assert task.cut(2) == task
     assert [stage.name for stage in task.cut(1).experiment.training.stages] == ["noisy"]
+
+
+def test_a_stage_is_wrapped_anew_and_known_ones_load_no_pretrained_weights(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrapped, built = [], []
+    wrap, build = Process.wrap, loop.build_model
+
+    def noting(self: Process, model: Any) -> Any:
+        wrapped.append(model)
+        return wrap(self, model)
+
+    def building(config: ModelConfig, size: Any) -> Any:
+        built.append(config)
+        return build(config.model_copy(update={"pretrained": False, "weights_file": None}), size)
+
+    monkeypatch.setattr(Process, "wrap", noting)
+    monkeypatch.setattr(loop, "build_model", building)
+    (tmp_path / "w.pt").write_bytes(b"weights")
+    model = {"model.pretrained": True, "model.weights_file": str(tmp_path / "w.pt")}
+    one, two = (replace_values(experiment, model) for experiment in (ONE, TWO))
+    train(one, prepared, tmp_path / "in two")
+    train(two, prepared, tmp_path / "in two")
+    train(two, prepared, tmp_path / "in one go")
+    assert len(wrapped) == 1 + 1 + 2
+    assert wrapped[-1] is wrapped[-2]
+    assert [config.weights_file is not None for config in built] == [True, False, True]
+    assert [config.pretrained for config in built] == [True, False, True]
 
 
 def test_experiments_run_together_leave_out_what_another_began_with(

@@ -72,6 +72,17 @@ def test_a_stage_without_rows_is_refused(rows: str, threshold: int) -> None:
     )
 
 
+def test_what_unanimous_rows_leave_empty_is_said() -> None:
+    given = stage("below_threshold").model_copy(update={"unanimous_from": 1})
+    with pytest.raises(TrainingError) as error:
+        stage_rows(given, VOTES, np.eye(6)[[0, 0, 0, 1, 2, 3]])
+    assert str(error.value) == (
+        "a stage needs training rows (below_threshold 5, unanimous ones from 1), got none among "
+        "6 rows of 1-12 votes, in stage first. Change training.stage_threshold, "
+        "training.unanimous_from or the stage's rows."
+    )
+
+
 def test_a_constant_rate_keeps_beta1_where_the_published_code_left_it() -> None:
     learning, beta = rates(7, schedule="constant")
     assert learning == [1e-3] * 7

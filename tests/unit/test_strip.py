@@ -120,6 +120,21 @@ def test_with_a_filter_the_middle_is_the_window_but_near_its_ends(
         assert float((middle - window).abs().max()) > 0.02
 
 
+@pytest.mark.parametrize("recipe", [*PLAIN, *FILTERED, EegRecipe(margin_s=4)], ids=str)
+def test_a_strip_sees_the_recording_from_margin_to_margin_and_no_further(
+    recipe: EegRecipe | RawRecipe,
+) -> None:
+    strip = make_strip(RECORDING, START, recipe)
+    reach = int(np.ceil(recipe.margin * layout_of(recipe).step_s * 200 - 1e-9))
+    outside = RECORDING.clone()
+    outside[: START - reach] = 0
+    outside[START + 10_000 + reach :] = 0
+    assert torch.equal(make_strip(outside, START, recipe).values, strip.values)
+    if recipe.band_hz is not None and recipe.centre_s == 50:
+        outside[START - reach : START - reach + 100] = 0
+        assert not torch.equal(make_strip(outside, START, recipe).values, strip.values)
+
+
 @pytest.mark.parametrize(("rate", "by"), [(100, -8), (100, 8), (64, -3), (64, 5), (200, 1)])
 def test_raw_strips_are_filtered_once_and_resampled_on_the_windows_grid(rate: int, by: int) -> None:
     recipe = RawRecipe(margin_s=4, rate_hz=rate, scale_uv=10, midline=False)

@@ -1,0 +1,242 @@
+"""Which pool to take: nested KL by patient, and the simplest of those that tie.
+
+Every candidate is fitted on other patients than it is scored on, in several splits by
+patient. A row's score is its mean over the splits. The best candidate has the lowest
+mean; chosen is the first, in the given order of simplicity, whose paired difference to
+the best one is within one patient-clustered standard error of that difference: the
+one-standard-error rule (Breiman, Friedman, Olshen and Stone, "Classification and
+Regression Trees", 1984, section 3.4.3) with pairs of rows instead of single losses.
+
+The choice is made on the rows that it is scored on, so the chosen one's own nested KL
+is optimistic by what choosing gains; ``nested_choice_estimate`` is free of that.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from hms_ray.config import Objective
+from hms_ray.errors import PredictionError
+from hms_ray.evaluate.choice_result import Choice, ChoiceEstimate, Rated
+from hms_ray.evaluate.honest import (
+    CONFIDENCE,
+    Difference,
+    Interval,
+    clustered_interval,
+    paired_difference,
+    patient_groups,
+)
+from hms_ray.evaluate.metric import Array, mean_by_objective, row_sums
+from hms_ray.evaluate.nested_pools import (
+    Candidate,
+    Data,
+    checked_candidates,
+    checked_data,
+    fit_candidate,
+    nested_rows,
+    scored_rows,
+)
+from hms_ray.evaluate.pools.interface import Pool, tier_weights
+
+SEEDS: Final = (0, 1, 2, 3, 4)
+N_SPLITS: Final = 5
+
+
+def choose_pool(
+    targets: ArrayLike,
+    probabilities: ArrayLike,
+    patients: ArrayLike,
+    total_votes: ArrayLike,
+    candidates: Sequence[Candidate | Pool],
+    objective: Objective = "kl_all",
+    *,
+    reference: str | None = None,
+    seeds: Sequence[int] = SEEDS,
+    n_splits: int = N_SPLITS,
+) -> Choice:
+    """Rates candidates by nested KL and takes the simplest of those that tie.
+
+    Args:
+        targets: (n, 6) vote shares.
+        probabilities: (M, n, 6) predictions of M models on the same rows.
+        patients: (n,) patient of each row.
+        total_votes: (n,) votes of each row.
+        candidates: from the simplest to the most elaborate, of different names.
+        objective: whose rows are scored, and fitted on unless a candidate says else.
+        reference: name of a candidate that all are compared with too.
+        seeds: of the splits by patient, one nested estimate each.
+        n_splits: splits; as many as there are patients with scored rows, if fewer.
+
+    Raises:
+        PredictionError: where inputs do not fit or are no distributions, names are
+            doubled or unknown, or fewer than two patients have scored rows.
+    """
+    data = checked_data(targets, probabilities, patients, total_votes)
+    entries = checked_candidates(candidates, reference)
+    scored = scored_rows(data, objective)
+    owners = data.patients[scored]
+    n_splits = min(n_splits, len(np.unique(owners)))
+    nested = _nested(data, entries, objective, seeds, n_splits)
+    means = nested.mean(axis=1)
+    best, chosen, differences = simplest_within(means[:, scored], owners)
+    names = [entry.name for entry in entries]
+    against = None if reference is None else means[names.index(reference), scored]
+    rated = []
+    for number, entry in enumerate(entries):
+        inside, seconds = _in_sample(data, entry, objective)
+        scores = means[number, scored]
+        rated.append(
+            Rated(
+                name=entry.name,
+                nested=float(scores.mean()),
+                by_seed=tuple(nested[number][:, scored].mean(axis=1).tolist()),
+                in_sample=float(inside[scored].mean()),
+                by_objective=mean_by_objective(means[number], data.votes),
+                to_best=differences[number],
+                standard_error=standard_error(differences[number]),
+                to_reference=None
+                if against is None
+                else paired_difference(scores, against, owners),
+                seconds=seconds,
+            )
+        )
+    return Choice(
+        objective=objective,
+        rated=tuple(rated),
+        best=best,
+        chosen=chosen,
+        reference=reference,
+        n_rows=int(scored.sum()),
+        n_patients=len(np.unique(owners)),
+        seeds=tuple(seeds),
+        n_splits=n_splits,
+    )
+
+
+def nested_choice_estimate(
+    targets: ArrayLike,
+    probabilities: ArrayLike,
+    patients: ArrayLike,
+    total_votes: ArrayLike,
+    candidates: Sequence[Candidate | Pool],
+    reference: str,
+    objective: Objective = "kl_all",
+    *,
+    seed: int = 0,
+    inner_seeds: Sequence[int] = (0,),
+    n_splits: int = N_SPLITS,
+) -> ChoiceEstimate:
+    """The worth of choosing: for every split, other patients alone choose and fit.
+
+    Costs ``n_splits * len(inner_seeds)`` fits of every candidate in each of the
+    ``n_splits`` outer splits.
+
+    Args:
+        targets: (n, 6) vote shares.
+        probabilities: (M, n, 6) predictions of M models on the same rows.
+        patients: (n,) patient of each row.
+        total_votes: (n,) votes of each row.
+        candidates: as ``choose_pool``.
+        reference: name of the candidate to compare with.
+        objective: as ``choose_pool``.
+        seed: of the outer splits.
+        inner_seeds: seeds of each choice.
+        n_splits: outer and inner splits; fewer where there are fewer patients.
+
+    Raises:
+        PredictionError: as ``choose_pool``; three patients with scored rows are needed.
+    """
+    data = checked_data(targets, probabilities, patients, total_votes)
+    entries = checked_candidates(candidates, reference)
+    scored = scored_rows(data, objective)
+    owners = data.patients[scored]
+    n_patients = len(np.unique(owners))
+    if n_patients < 3:
+        raise PredictionError(
+            "a nested estimate of choosing needs rows of at least three patients",
+            got=f"rows of {n_patients}",
+        )
+    n_splits = min(n_splits, n_patients)
+    named = {entry.name: entry for entry in entries}
+    split = patient_groups(data.patients, n_splits, seed, tier_weights(data.votes, objective))
+    rows, taken = np.empty((2, len(split))), []
+    for number in range(n_splits):
+        inside = np.flatnonzero(split == number)
+        training = data.part(np.flatnonzero(split != number))
+        found = named[_chosen(training, entries, objective, inner_seeds, n_splits)]
+        taken.append(found.name)
+        for row, candidate in enumerate((found, named[reference])):
+            blended = fit_candidate(training, candidate, objective).predict(data.models[:, inside])
+            rows[row, inside] = row_sums(data.targets[inside], blended)
+    return ChoiceEstimate(
+        clustered_interval(rows[0, scored], owners),
+        paired_difference(rows[0, scored], rows[1, scored], owners),
+        dict(Counter(taken).most_common()),
+    )
+
+
+def simplest_within(
+    scores: Array, patients: NDArray[Any]
+) -> tuple[int, int, tuple[Difference, ...]]:
+    """The rule alone: the best, the chosen, and each one's difference to the best.
+
+    Args:
+        scores: (C, n) KL of each candidate and row, the simplest candidate first.
+        patients: (n,) patient of each row.
+    """
+    best = int(np.argmin(scores.mean(axis=1)))
+    differences = tuple(paired_difference(row, scores[best], patients) for row in scores)
+    chosen = next(
+        number
+        for number, difference in enumerate(differences)
+        if difference.mean <= standard_error(difference)
+    )
+    return best, chosen, differences
+
+
+def standard_error(interval: Interval) -> float:
+    """The patient-clustered standard error behind an interval, at least two patients."""
+    quantile = stats.t.ppf((1 + CONFIDENCE) / 2, interval.n_patients - 1)
+    return (interval.high - interval.mean) / float(quantile)
+
+
+def _chosen(
+    data: Data,
+    entries: Sequence[Candidate],
+    objective: Objective,
+    seeds: Sequence[int],
+    n_splits: int,
+) -> str:
+    scored = scored_rows(data, objective)
+    owners = data.patients[scored]
+    nested = _nested(data, entries, objective, seeds, min(n_splits, len(np.unique(owners))))
+    _, chosen, _ = simplest_within(nested.mean(axis=1)[:, scored], owners)
+    return entries[chosen].name
+
+
+def _nested(
+    data: Data,
+    entries: Sequence[Candidate],
+    objective: Objective,
+    seeds: Sequence[int],
+    n_splits: int,
+) -> Array:
+    """KL of each candidate, seed and row: (C, S, n)."""
+    return np.stack(
+        [nested_rows(data, entries, objective, seed, n_splits) for seed in seeds], axis=1
+    )
+
+
+def _in_sample(data: Data, entry: Candidate, objective: Objective) -> tuple[Array, float]:
+    """KL of each row (n,) of a fit on all patients, and the seconds of that fit."""
+    started = time.perf_counter()
+    fitted = fit_candidate(data, entry, objective)
+    seconds = time.perf_counter() - started
+    return row_sums(data.targets, fitted.predict(data.models)), seconds

@@ -1,0 +1,140 @@
+"""Pools fitted on some patients and scored on others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hms_ray.config import Objective
+from hms_ray.errors import PredictionError
+from hms_ray.evaluate.blend import check_models
+from hms_ray.evaluate.honest import patient_groups
+from hms_ray.evaluate.metric import OBJECTIVES, Array, check_distributions, row_sums
+from hms_ray.evaluate.pools.interface import FittedPool, Pool, tier_weights
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A pool and the rows that it is fitted on.
+
+    Attributes:
+        pool: the method.
+        rows: objective whose rows count in the fit; those that are scored where None.
+    """
+
+    pool: Pool
+    rows: Objective | None = None
+
+    @property
+    def name(self) -> str:
+        """The pool's name, and the rows where they are not those that are scored."""
+        return self.pool.name if self.rows is None else f"{self.pool.name} on {self.rows}"
+
+
+@dataclass(frozen=True)
+class Data:
+    """Checked rows for a choice.
+
+    Attributes:
+        targets: (n, 6) float64.
+        models: (M, n, 6).
+        patients: (n,).
+        votes: (n,) float64.
+    """
+
+    targets: Array
+    models: NDArray[np.floating]
+    patients: NDArray[Any]
+    votes: Array
+
+    def part(self, rows: NDArray[np.intp]) -> Data:
+        """Some of the rows."""
+        return Data(self.targets[rows], self.models[:, rows], self.patients[rows], self.votes[rows])
+
+
+def checked_data(
+    targets: ArrayLike, probabilities: ArrayLike, patients: ArrayLike, total_votes: ArrayLike
+) -> Data:
+    """The rows, after checking them.
+
+    Raises:
+        PredictionError: where a side is no distribution or something does not fit.
+    """
+    checked = check_distributions(targets, "targets")
+    models = check_models(probabilities, len(checked))
+    owners, votes = np.asarray(patients), np.asarray(total_votes, np.float64)
+    if owners.shape != (len(checked),) or votes.shape != (len(checked),):
+        raise PredictionError(
+            f"there must be one patient and one number of votes for each of {len(checked)} rows",
+            got=f"{owners.shape} and {votes.shape}",
+        )
+    return Data(checked, models, owners, votes)
+
+
+def scored_rows(data: Data, objective: Objective) -> NDArray[np.bool_]:
+    """The (n,) rows that an objective scores.
+
+    Raises:
+        PredictionError: where they are not of two patients at least.
+    """
+    scored: NDArray[np.bool_] = data.votes >= OBJECTIVES[objective]
+    if len(np.unique(data.patients[scored])) < 2:
+        raise PredictionError(
+            f"a choice for {objective} needs rows of at least two patients with at least "
+            f"{OBJECTIVES[objective]} votes",
+            got=f"{scored.sum()} row(s) of {len(np.unique(data.patients[scored]))} patient(s)",
+            fix="Use more data or the rows of another objective.",
+        )
+    return scored
+
+
+def checked_candidates(
+    candidates: Sequence[Candidate | Pool], reference: str | None
+) -> list[Candidate]:
+    """Candidates of different names, of which the reference is one.
+
+    Raises:
+        PredictionError: where there are none, a name is doubled, or the reference is
+            not among them.
+    """
+    entries = [
+        candidate if isinstance(candidate, Candidate) else Candidate(candidate)
+        for candidate in candidates
+    ]
+    names = [entry.name for entry in entries]
+    if not names or len(set(names)) < len(names):
+        raise PredictionError(
+            "candidates must be at least one, of different names",
+            got=", ".join(names) or "none",
+        )
+    if reference is not None and reference not in names:
+        raise PredictionError(
+            f"the reference must be one of the candidates {', '.join(names)}", got=reference
+        )
+    return entries
+
+
+def fit_candidate(data: Data, candidate: Candidate, objective: Objective) -> FittedPool:
+    """Fits a candidate on the rows of an objective, or on its own."""
+    weights = tier_weights(data.votes, candidate.rows or objective)
+    return candidate.pool.fit(data.targets, data.models, weights, data.patients)
+
+
+def nested_rows(
+    data: Data, candidates: Sequence[Candidate], objective: Objective, seed: int, n_splits: int
+) -> Array:
+    """KL of each candidate and row, (C, n), fitted on other patients; nothing is checked."""
+    weights = tier_weights(data.votes, objective)
+    split = patient_groups(data.patients, n_splits, seed, weights)
+    scores = np.empty((len(candidates), len(split)))
+    for number in range(n_splits):
+        inside, outside = np.flatnonzero(split == number), np.flatnonzero(split != number)
+        training = data.part(outside)
+        for position, candidate in enumerate(candidates):
+            blended = fit_candidate(training, candidate, objective).predict(data.models[:, inside])
+            scores[position, inside] = row_sums(data.targets[inside], blended)
+    return scores

@@ -1,0 +1,248 @@
+"""Arithmetic pools: weighted means of probabilities, one weight a model or model and class.
+
+The linear opinion pool (Genest and Zidek, "Combining Probability Distributions: A
+Critique and an Annotated Bibliography", Statistical Science 1, 1986, section 2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from hms_ray.competition.schema import N_CLASSES
+from hms_ray.errors import PredictionError
+from hms_ray.evaluate.blend import (
+    TOLERANCE,
+    blend_probabilities,
+    check_weights,
+    mixture_problem,
+    simplex_weights,
+)
+from hms_ray.evaluate.constrained import Cap, constrained_weights
+from hms_ray.evaluate.metric import CLIP, Array
+from hms_ray.evaluate.mixture import solve_mixture
+from hms_ray.evaluate.pools.interface import (
+    Rows,
+    checked_models,
+    checked_rows,
+    described_array,
+)
+
+_MAX_STEPS: Final = 200
+
+
+@dataclass(frozen=True)
+class FittedMean:
+    """A weighted mean.
+
+    Attributes:
+        weights: (M,) float64, at least 0, sum 1.
+        facts: numbers of the fit, such as the duality ``gap`` in nats.
+    """
+
+    weights: Array
+    facts: dict[str, float] = field(default_factory=dict)
+
+    def predict(self, probabilities: ArrayLike) -> Array:
+        """As ``FittedPool.predict``; each model is clipped as the metric clips it."""
+        return blend_probabilities(checked_models(probabilities, len(self.weights)), self.weights)
+
+    def to_json(self) -> dict[str, Any]:
+        """As ``FittedPool.to_json``."""
+        return {"form": "mean", "weights": self.weights.tolist(), "facts": self.facts}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> FittedMean:
+        """The pool that ``to_json`` described."""
+        weights = described_array(data, "weights", None)
+        return cls(check_weights(weights, len(weights)), dict(data["facts"]))
+
+
+@dataclass(frozen=True)
+class Equal:
+    """Every model counts the same; nothing is fitted."""
+
+    name: str = "equal"
+
+    def fit(
+        self,
+        targets: ArrayLike,
+        probabilities: ArrayLike,
+        row_weights: ArrayLike | None = None,
+        patients: ArrayLike | None = None,
+    ) -> FittedMean:
+        """As ``Pool.fit``."""
+        rows = checked_rows(targets, probabilities, row_weights, patients)
+        return FittedMean(np.full(len(rows.models), 1 / len(rows.models)))
+
+
+@dataclass(frozen=True)
+class Simplex:
+    """The exact best weighted mean, with its certificate.
+
+    Attributes:
+        caps: the most that groups of models may weigh.
+        fixed: (position of a model, its weight) pairs.
+    """
+
+    caps: Sequence[Cap] = ()
+    fixed: Sequence[tuple[int, float]] = ()
+    name: str = "simplex"
+
+    def fit(
+        self,
+        targets: ArrayLike,
+        probabilities: ArrayLike,
+        row_weights: ArrayLike | None = None,
+        patients: ArrayLike | None = None,
+    ) -> FittedMean:
+        """As ``Pool.fit``; errors of ``constrained_weights`` where constrained."""
+        rows = checked_rows(targets, probabilities, row_weights, patients)
+        arguments = (rows.targets, rows.models, rows.weights)
+        fit = (
+            constrained_weights(*arguments, caps=self.caps, fixed=dict(self.fixed))
+            if self.caps or self.fixed
+            else simplex_weights(*arguments)
+        )
+        facts = {"objective": fit.objective, "gap": fit.gap, "iterations": fit.iterations}
+        return FittedMean(fit.weights, facts)
+
+
+@dataclass(frozen=True)
+class TwoLevel:
+    """Simplex weights within each family of models, then across the families' blends.
+
+    Attributes:
+        families: (M,) label of each model's family.
+    """
+
+    families: Sequence[str]
+    name: str = "two_level"
+
+    def fit(
+        self,
+        targets: ArrayLike,
+        probabilities: ArrayLike,
+        row_weights: ArrayLike | None = None,
+        patients: ArrayLike | None = None,
+    ) -> FittedMean:
+        """As ``Pool.fit``, and an error where the labels do not fit the models."""
+        rows = checked_rows(targets, probabilities, row_weights, patients)
+        if len(self.families) != len(rows.models):
+            raise PredictionError(
+                "there must be one family a model",
+                got=f"{len(self.families)} families for {len(rows.models)} models",
+            )
+        labels = np.asarray(self.families)
+        inside = np.zeros((len(set(self.families)), len(labels)))
+        blends = []
+        for number, family in enumerate(dict.fromkeys(self.families)):
+            members = np.flatnonzero(labels == family)
+            models = rows.models[members]
+            inside[number, members] = simplex_weights(rows.targets, models, rows.weights).weights
+            blends.append(blend_probabilities(models, inside[number, members]))
+        across = simplex_weights(rows.targets, np.stack(blends), rows.weights)
+        weights = across.weights @ inside
+        facts = {"objective": across.objective, "gap_across": across.gap}
+        return FittedMean(weights / weights.sum(), facts)
+
+
+@dataclass(frozen=True)
+class FittedClassMean:
+    """A weighted mean by class, brought back to sum 1.
+
+    Attributes:
+        weights: (6, M) float64, at least 0.
+        gap: the largest duality gap of the six fits.
+    """
+
+    weights: Array
+    gap: float
+
+    def predict(self, probabilities: ArrayLike) -> Array:
+        """As ``FittedPool.predict``."""
+        models = checked_models(probabilities, self.weights.shape[1])
+        mixed = np.zeros(models.shape[1:])
+        for model, weights in zip(models, self.weights.T, strict=True):
+            mixed += weights * np.clip(model, CLIP, 1 - CLIP)
+        # A class that nothing was given to would leave rows without any sum.
+        mixed = np.maximum(mixed, CLIP)
+        normalised: Array = mixed / mixed.sum(axis=1, keepdims=True)
+        return normalised
+
+    def to_json(self) -> dict[str, Any]:
+        """As ``FittedPool.to_json``."""
+        return {"form": "class_mean", "weights": self.weights.tolist(), "gap": self.gap}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> FittedClassMean:
+        """The pool that ``to_json`` described."""
+        return cls(described_array(data, "weights", N_CLASSES, None), float(data["gap"]))
+
+
+@dataclass(frozen=True)
+class SimplexPerClass:
+    """Weights at least 0 for each class, fitted by the generalised KL divergence.
+
+    With the sum of a row free, the I-divergence (Csiszar, Annals of Statistics 19,
+    1991) ``sum_ik t_ik ln(t_ik / q_ik) - t_ik + q_ik`` splits into one convex problem a
+    class. At its optimum the predicted mass of a class is the voted one, so with each
+    model's share of that mass as the unknown it is the mixture problem of ``blend``,
+    solved exactly. Predictions are divided by their sums afterwards.
+    """
+
+    name: str = "simplex_per_class"
+
+    def fit(
+        self,
+        targets: ArrayLike,
+        probabilities: ArrayLike,
+        row_weights: ArrayLike | None = None,
+        patients: ArrayLike | None = None,
+    ) -> FittedClassMean:
+        """As ``Pool.fit``."""
+        rows = checked_rows(targets, probabilities, row_weights, patients)
+        weights, gaps = np.zeros((N_CLASSES, len(rows.models))), [0.0]
+        for number in range(N_CLASSES):
+            shares = rows.weights * rows.targets[:, number]
+            voted = shares.sum()
+            if not voted:
+                continue
+            columns = np.empty((len(rows.models) + 1, len(shares)))
+            np.clip(rows.models[:, :, number], CLIP, 1 - CLIP, out=columns[:-1])
+            mass = columns[:-1] @ rows.weights
+            columns[:-1] /= mass[:, None]
+            columns[-1] = columns[:-1].mean(axis=0)
+            used = np.flatnonzero(shares)
+            found, gap, _ = solve_mixture(
+                columns[:, used], shares[used] / voted, TOLERANCE, _MAX_STEPS
+            )
+            weights[number] = found * voted / mass
+            gaps.append(gap)
+        return FittedClassMean(weights, max(gaps))
+
+
+def penalised_weights(rows: Rows, strength: float) -> Array:
+    """The (M,) weights of lowest KL plus ``-strength * mean_m ln w_m``.
+
+    The penalty is the logarithm of a symmetric Dirichlet prior, so weights are drawn
+    towards equal ones and none is 0. It has the form of the loss itself: M more entries
+    of share ``strength / M``, each of which one model alone explains; so the exact
+    search finds its optimum.
+
+    Args:
+        rows: to fit on.
+        strength: in nats, at least 0.
+    """
+    shares, columns, _ = mixture_problem(rows.targets, rows.models, rows.weights)
+    n_models = len(rows.models)
+    if strength:
+        alone = np.concatenate([np.eye(n_models), np.full((1, n_models), 1 / n_models)])
+        columns = np.concatenate([columns, alone], axis=1)
+        shares = np.concatenate([shares, np.full(n_models, strength / n_models)])
+    weights, _, _ = solve_mixture(columns, shares / shares.sum(), TOLERANCE, _MAX_STEPS)
+    return weights

@@ -1,0 +1,246 @@
+"""Pools made of pools: averages, stacks, a recalibrated mean, and shrunk weights.
+
+What is chosen inside a fit (the weights of a stack, the strength of a shrinkage) is
+chosen by validation on other patients than the parts were fitted on, within the rows
+that the fit was given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hms_ray.errors import PredictionError
+from hms_ray.evaluate.blend import simplex_weights
+from hms_ray.evaluate.honest import patient_groups
+from hms_ray.evaluate.metric import Array, row_sums
+from hms_ray.evaluate.pools.arithmetic import FittedMean, penalised_weights
+from hms_ray.evaluate.pools.interface import FittedPool, Pool, Rows, checked_rows
+from hms_ray.evaluate.recalibration import Recalibration, fit_recalibration
+
+STRENGTHS: Final = (0.0, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0)
+"""Shrinkages tried, in nats; 10 is equal weights to about two decimals."""
+
+_SPLITS: Final = 5
+
+
+@dataclass(frozen=True)
+class FittedRecalibrated:
+    """A pool whose class shares and confidence are corrected.
+
+    Attributes:
+        member: the pool.
+        recalibration: its correction.
+    """
+
+    member: FittedPool
+    recalibration: Recalibration
+
+    def predict(self, probabilities: ArrayLike) -> Array:
+        """As ``FittedPool.predict``."""
+        return self.recalibration.apply(self.member.predict(probabilities))
+
+    def to_json(self) -> dict[str, Any]:
+        """As ``FittedPool.to_json``."""
+        return {
+            "form": "recalibrated",
+            "member": self.member.to_json(),
+            "biases": self.recalibration.biases.tolist(),
+            "temperature": self.recalibration.temperature,
+        }
+
+
+@dataclass(frozen=True)
+class Recalibrated:
+    """A pool, then class biases and a temperature fitted on its own blend."""
+
+    member: Pool
+
+    @property
+    def name(self) -> str:
+        """The member's name and ``recalibrated``."""
+        return f"{self.member.name}_recalibrated"
+
+    def fit(
+        self,
+        targets: ArrayLike,
+        probabilities: ArrayLike,
+        row_weights: ArrayLike | None = None,
+        patients: ArrayLike | None = None,
+    ) -> FittedRecalibrated:
+        """As ``Pool.fit``."""
+        rows = checked_rows(targets, probabilities, row_weights, patients)
+        member = self.member.fit(rows.targets, rows.models, rows.weights, rows.patients)
+        blended = member.predict(rows.models)
+        return FittedRecalibrated(member, fit_recalibration(rows.targets, blended, rows.weights))
+
+
+@dataclass(frozen=True)
+class FittedAverage:
+    """A weighted mean of what pools predict.
+
+    Attributes:
+        members: the pools.
+        weights: (K,) float64, at least 0, sum 1; pools of weight 0 are not asked.
+    """
+
+    members: tuple[FittedPool, ...]
+    weights: Array
+
+    def predict(self, probabilities: ArrayLike) -> Array:
+        """As ``FittedPool.predict``."""
+        blended: Array = np.sum(
+            [
+                weight * member.predict(probabilities)
+                for member, weight in zip(self.members, self.weights, strict=True)
+                if weight
+            ],
+            axis=0,
+            dtype=np.float64,
+        )
+        return blended
+
+    def to_json(self) -> dict[str, Any]:
+        """As ``FittedPool.to_json``."""
+        return {
+            "form": "average",
+            "members": [member.to_json() for member in self.members],
+            "weights": self.weights.tolist(),
+        }
+
+
+@dataclass(frozen=True)
+class Average:
+    """The mean of what several pools predict, each fitted on the same rows.
+
+    KL is convex, so it is at most the mean of the pools' own KL.
+    """
+
+    name: str
+    members: Sequence[Pool]
+
+    def fit(
+        self,
+        targets: ArrayLike,
+        probabilities: ArrayLike,
+        row_weights: ArrayLike | None = None,
+        patients: ArrayLike | None = None,
+    ) -> FittedAverage:
+        """As ``Pool.fit``."""
+        rows = checked_rows(targets, probabilities, row_weights, patients)
+        members = _fit_all(self.members, rows)
+        return FittedAverage(members, np.full(len(members), 1 / len(members)))
+
+
+@dataclass(frozen=True)
+class Stacked:
+    """Pools weighted by what they predict for patients that they were not fitted on.
+
+    The super learner (van der Laan, Polley and Hubbard, Statistical Applications in
+    Genetics and Molecular Biology 6, 2007): simplex weights of the members' validated
+    predictions; then every member is fitted on all rows. Costs six fits a member.
+
+    Attributes:
+        name: what tables call it.
+        members: the pools.
+        n_splits: validation splits by patient; as many as there are patients, if fewer.
+        seed: of the splits.
+    """
+
+    name: str
+    members: Sequence[Pool]
+    n_splits: int = _SPLITS
+    seed: int = 0
+
+    def fit(
+        self,
+        targets: ArrayLike,
+        probabilities: ArrayLike,
+        row_weights: ArrayLike | None = None,
+        patients: ArrayLike | None = None,
+    ) -> FittedAverage:
+        """As ``Pool.fit``; patients are needed."""
+        rows = checked_rows(targets, probabilities, row_weights, patients)
+        validated = np.empty((len(self.members), *rows.targets.shape))
+
+        def predict(
+            training: Rows, models: NDArray[np.floating], inside: NDArray[np.int64]
+        ) -> None:
+            for number, member in enumerate(_fit_all(self.members, training)):
+                validated[number, inside] = member.predict(models)
+
+        _validate(rows, self.name, self.n_splits, self.seed, predict)
+        weights = simplex_weights(rows.targets, validated, rows.weights).weights
+        return FittedAverage(_fit_all(self.members, rows), weights)
+
+
+@dataclass(frozen=True)
+class Shrunk:
+    """Simplex weights drawn towards equal ones; validation chooses how strongly.
+
+    Attributes:
+        strengths: tried, in nats, at least 0; the first of equally good ones is taken.
+        n_splits: validation splits by patient; as many as there are patients, if fewer.
+        seed: of the splits.
+    """
+
+    strengths: Sequence[float] = STRENGTHS
+    n_splits: int = _SPLITS
+    seed: int = 0
+    name: str = "simplex_shrunk"
+
+    def fit(
+        self,
+        targets: ArrayLike,
+        probabilities: ArrayLike,
+        row_weights: ArrayLike | None = None,
+        patients: ArrayLike | None = None,
+    ) -> FittedMean:
+        """As ``Pool.fit``; patients are needed."""
+        rows = checked_rows(targets, probabilities, row_weights, patients)
+        if not self.strengths or min(self.strengths) < 0:
+            raise PredictionError(
+                "shrinkage strengths must be at least 0 and at least one",
+                got=", ".join(f"{strength:g}" for strength in self.strengths) or "none",
+            )
+        scores = np.empty((len(self.strengths), len(rows.targets)))
+
+        def score(training: Rows, models: NDArray[np.floating], inside: NDArray[np.int64]) -> None:
+            for number, strength in enumerate(self.strengths):
+                blended = FittedMean(penalised_weights(training, strength)).predict(models)
+                scores[number, inside] = row_sums(rows.targets[inside], blended)
+
+        _validate(rows, self.name, self.n_splits, self.seed, score)
+        strength = self.strengths[int(np.argmin(scores @ rows.weights))]
+        return FittedMean(penalised_weights(rows, strength), {"strength": strength})
+
+
+def _fit_all(members: Sequence[Pool], rows: Rows) -> tuple[FittedPool, ...]:
+    arguments = (rows.targets, rows.models, rows.weights, rows.patients)
+    return tuple(member.fit(*arguments) for member in members)
+
+
+def _validate(
+    rows: Rows,
+    name: str,
+    n_splits: int,
+    seed: int,
+    use: Callable[[Rows, NDArray[np.floating], NDArray[np.int64]], None],
+) -> None:
+    """Hands ``use`` the rows of other patients, the models' rows inside, and their places."""
+    owners = rows.owners(name)
+    n_splits = min(n_splits, len(np.unique(owners)))
+    split = patient_groups(owners, n_splits, seed, rows.weights)
+    for number in range(n_splits):
+        inside, outside = np.flatnonzero(split == number), np.flatnonzero(split != number)
+        training = Rows(
+            rows.targets[outside],
+            rows.models[:, outside],
+            rows.weights[outside],
+            owners[outside],
+        )
+        use(training, rows.models[:, inside], inside)

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import optimize
+
+from hms_ray.errors import PredictionError
+from hms_ray.evaluate.blend import SimplexFit, simplex_weights
+from hms_ray.evaluate.constrained import Cap, constrained_weights
+from hms_ray.evaluate.metric import kl_divergence
+from tests.pool_data import PoolData, pool_data
+
+CAPS = [Cap([0, 1], 0.2), Cap([1, 2, 3], 0.5)]
+FIXED = {4: 0.1, 5: 0.0}
+
+
+def slsqp(data: PoolData, caps: list[Cap], fixed: dict[int, float]) -> float:
+    """Lowest mean KL that SciPy's SLSQP finds; knows nothing of this project."""
+    models = data.models
+    bounds = [(fixed.get(m, 0.0), fixed.get(m, 1.0)) for m in range(len(models))]
+    rules: list[dict[str, object]] = [{"type": "eq", "fun": lambda w: w.sum() - 1}]
+    rules += [
+        {"type": "ineq", "fun": lambda w, cap=cap: cap.most - w[list(cap.models)].sum()}
+        for cap in caps
+    ]
+    present = data.targets > 0
+
+    def loss(w: np.ndarray) -> float:
+        mixed = np.einsum("m,mnc->nc", w, models)
+        return -float((data.targets[present] * np.log(mixed[present])).sum() / len(models[0]))
+
+    start = np.array([(low + high) / 2 for low, high in bounds])
+    found = optimize.minimize(
+        loss,
+        start / start.sum(),
+        bounds=bounds,
+        constraints=rules,
+        method="SLSQP",
+        options={"ftol": 1e-13, "maxiter": 500},
+    )
+    entropy = (data.targets[present] * np.log(data.targets[present])).sum() / len(models[0])
+    return float(found.fun + entropy)
+
+
+def check_allowed(fit: SimplexFit, caps: list[Cap], fixed: dict[int, float]) -> None:
+    assert fit.weights.sum() == pytest.approx(1, abs=1e-12)
+    assert fit.weights.min() >= 0
+    for cap in caps:
+        assert fit.weights[list(cap.models)].sum() <= cap.most + 1e-12
+    for model, weight in fixed.items():
+        assert fit.weights[model] == pytest.approx(weight, abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("caps", "fixed"), [(CAPS, {}), ([], FIXED), (CAPS, FIXED), ([Cap([2, 3], 0.05)], {0: 0.7})]
+)
+def test_no_other_solver_finds_lower(seed: int, caps: list[Cap], fixed: dict[int, float]) -> None:
+    data = pool_data(8, seed=seed)
+    fit = constrained_weights(data.targets, data.models, caps=caps, fixed=fixed)
+    check_allowed(fit, caps, fixed)
+    assert fit.gap <= 1e-9
+    other = slsqp(data, caps, fixed)
+    assert fit.objective <= other + 1e-9
+    assert fit.objective == pytest.approx(other, abs=1e-6)
+    blended = np.einsum("m,mnc->nc", fit.weights, data.models)
+    assert fit.objective == pytest.approx(kl_divergence(data.targets, blended), abs=1e-9)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    n_models=st.integers(2, 12),
+    most=st.floats(0.05, 1.0),
+    fixed=st.floats(0.0, 0.6),
+    seed=st.integers(0, 10**6),
+)
+def test_any_problem_gets_its_certificate(
+    n_models: int, most: float, fixed: float, seed: int
+) -> None:
+    data = pool_data(n_models, n_patients=6, seed=seed)
+    caps = [Cap(range(1, 1 + n_models // 2), most)]
+    if fixed + most < 1 and n_models // 2 + 1 >= n_models:
+        caps = []
+    pinned = {0: fixed}
+    fit = constrained_weights(data.targets, data.models, caps=caps, fixed=pinned)
+    check_allowed(fit, caps, pinned)
+    assert fit.gap <= 1e-9
+    free = simplex_weights(data.targets, data.models).objective
+    assert fit.objective >= free - 1e-9
+
+
+def test_without_constraints_that_bind_it_is_the_simplex_optimum() -> None:
+    data = pool_data(6)
+    free = simplex_weights(data.targets, data.models)
+    fit = constrained_weights(data.targets, data.models, caps=[Cap([0, 1], 1.0)])
+    np.testing.assert_allclose(fit.weights, free.weights, atol=1e-6)
+    assert fit.objective == pytest.approx(free.objective, abs=1e-10)
+
+
+def test_the_certificate_bounds_the_true_gap() -> None:
+    data = pool_data(8)
+    best = constrained_weights(data.targets, data.models, caps=CAPS, fixed=FIXED).objective
+    for tolerance in (0.1, 0.01, 1e-4):
+        early = constrained_weights(
+            data.targets, data.models, caps=CAPS, fixed=FIXED, tolerance=tolerance
+        )
+        assert -1e-12 <= early.objective - best <= early.gap + 1e-12
+        assert early.gap <= tolerance
+    assert constrained_weights(data.targets, data.models, caps=CAPS, tolerance=1.0).gap > 1e-3
+
+
+def test_all_weights_fixed_leave_nothing_to_search() -> None:
+    data = pool_data(3)
+    fixed = {0: 0.5, 1: 0.25, 2: 0.25}
+    fit = constrained_weights(data.targets, data.models, fixed=fixed)
+    np.testing.assert_allclose(fit.weights, [0.5, 0.25, 0.25], atol=1e-12)
+    assert fit.gap <= 1e-12
+
+
+def test_row_weights_choose_rows() -> None:
+    data = pool_data(5)
+    good = data.votes >= 10
+    masked = constrained_weights(data.targets, data.models, good, fixed={0: 0.3})
+    alone = constrained_weights(data.targets[good], data.models[:, good], fixed={0: 0.3})
+    np.testing.assert_allclose(masked.weights, alone.weights, atol=1e-7)
+
+
+def test_what_cannot_be_met_is_refused() -> None:
+    data = pool_data(3)
+    arguments = (data.targets, data.models)
+    message = r"must meet all caps and fixed weights, got 1 cap\(s\) and fixed weights of sum 0, "
+    with pytest.raises(PredictionError, match=message + "which no weights of sum 1 meet. Raise"):
+        constrained_weights(*arguments, caps=[Cap([0, 1, 2], 0.9)])
+    with pytest.raises(PredictionError, match=r"0 cap\(s\) and fixed weights of sum 1\.2"):
+        constrained_weights(*arguments, fixed={0: 0.6, 1: 0.6})
+    with pytest.raises(PredictionError, match="a cap must name models from 0 to 2, got model 3"):
+        constrained_weights(*arguments, caps=[Cap([0, 3], 0.9)])
+    with pytest.raises(PredictionError, match=r"a fixed weight must lie between 0 and 1, got 1\.5"):
+        constrained_weights(*arguments, fixed={0: 1.5})
+    with pytest.raises(PredictionError, match="a cap must lie between 0 and 1, got nan"):
+        constrained_weights(*arguments, caps=[Cap([0], float("nan"))])

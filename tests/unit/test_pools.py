@@ -1,0 +1,373 @@
+from __future__ import annotations
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+from scipy import optimize
+
+from hms_ray.errors import PredictionError
+from hms_ray.evaluate.blend import blend_probabilities, simplex_weights
+from hms_ray.evaluate.constrained import Cap
+from hms_ray.evaluate.honest import patient_groups
+from hms_ray.evaluate.metric import kl_divergence, kl_rows
+from hms_ray.evaluate.pools.arithmetic import (
+    Equal,
+    FittedMean,
+    Simplex,
+    SimplexPerClass,
+    TwoLevel,
+    penalised_weights,
+)
+from hms_ray.evaluate.pools.catalogue import all_pools, fitted_from_json, named_pools
+from hms_ray.evaluate.pools.combined import Average, FittedAverage, Shrunk, Stacked
+from hms_ray.evaluate.pools.greedy import Greedy, selected
+from hms_ray.evaluate.pools.interface import Pool, checked_rows, tier_weights
+from hms_ray.evaluate.pools.loglinear import FLOOR, FittedLogLinear, LogLinear
+from hms_ray.evaluate.recalibration import fit_recalibration
+from tests.pool_data import PoolData, pool_data, softmax
+
+FAMILIES = ["a", "b", "a", "b", "c"]
+POOLS = all_pools(FAMILIES)
+
+
+@pytest.fixture(scope="module")
+def data() -> PoolData:
+    return pool_data(5)
+
+
+def fitted_kl(pool: Pool, data: PoolData) -> float:
+    fitted = pool.fit(data.targets, data.models, None, data.patients)
+    return kl_divergence(data.targets, fitted.predict(data.models))
+
+
+@pytest.mark.parametrize("name", POOLS)
+def test_every_pool_keeps_the_contract(name: str, data: PoolData) -> None:
+    pool = POOLS[name]
+    assert pool.name == name
+    fitted = pool.fit(data.targets, data.models, None, data.patients)
+    predicted = fitted.predict(data.models)
+    assert predicted.shape == data.targets.shape
+    assert predicted.min() >= 0
+    np.testing.assert_allclose(predicted.sum(axis=1), 1, atol=1e-12)
+    # Rows do not see each other, and nothing but the models is needed.
+    np.testing.assert_allclose(fitted.predict(data.models[:, 7:9]), predicted[7:9], atol=1e-12)
+    again = fitted_from_json(json.loads(json.dumps(fitted.to_json(), allow_nan=False)))
+    np.testing.assert_array_equal(again.predict(data.models), predicted)
+    message = r"combines predictions of shape \(5, rows, 6\), got \(4, "
+    with pytest.raises(PredictionError, match=message):
+        fitted.predict(data.models[:4])
+
+
+@pytest.mark.parametrize("name", POOLS)
+def test_only_rows_that_count_are_seen(name: str, data: PoolData) -> None:
+    good = data.votes >= 10
+    np.testing.assert_array_equal(tier_weights(data.votes, "kl_10"), good.astype(float))
+    changed = data.targets.copy()
+    changed[~good] = 1 / 6
+    pool = POOLS[name]
+    first = pool.fit(data.targets, data.models, tier_weights(data.votes, "kl_10"), data.patients)
+    second = pool.fit(changed, data.models, good, data.patients)
+    alone = pool.fit(data.targets[good], data.models[:, good], None, data.patients[good])
+    expected = first.predict(data.models)
+    np.testing.assert_array_equal(second.predict(data.models), expected)
+    np.testing.assert_allclose(alone.predict(data.models), expected, atol=1e-9)
+    everyone = pool.fit(data.targets, data.models, None, data.patients)
+    if name != "equal":
+        assert np.abs(everyone.predict(data.models) - expected).max() > 1e-4
+
+
+@pytest.mark.parametrize("name", POOLS)
+def test_every_pool_takes_one_model_zeros_and_classes_without_votes(name: str) -> None:
+    data = pool_data(1, n_patients=12)
+    targets = data.targets.copy()
+    targets[:, 5] = 0
+    targets[targets.sum(axis=1) == 0, 0] = 1
+    targets /= targets.sum(axis=1, keepdims=True)
+    cut = np.where(data.models < 0.05, 0.0, data.models)
+    cut /= cut.sum(axis=2, keepdims=True)
+    pool = all_pools(["a"])[name]
+    for models in (data.models, cut, np.eye(6)[cut.argmax(axis=2)]):
+        fitted = pool.fit(targets, models.astype(np.float32), None, data.patients)
+        predicted = fitted.predict(models)
+        assert np.isfinite(predicted).all()
+        np.testing.assert_allclose(predicted.sum(axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name in POOLS if name != "greedy"])
+def test_the_order_of_models_does_not_matter(name: str, data: PoolData) -> None:
+    order = np.array([3, 0, 4, 1, 2])
+    pool = POOLS[name]
+    other = all_pools([FAMILIES[model] for model in order])[name]
+    first = pool.fit(data.targets, data.models, None, data.patients)
+    second = other.fit(data.targets, data.models[order], None, data.patients)
+    np.testing.assert_allclose(
+        second.predict(data.models[order]), first.predict(data.models), atol=1e-5
+    )
+
+
+def test_richer_pools_fit_no_worse_in_sample(data: PoolData) -> None:
+    kl = {name: fitted_kl(pool, data) for name, pool in POOLS.items()}
+    assert kl["simplex"] <= min(kl["equal"], kl["greedy"], kl["two_level"]) + 1e-9
+    assert kl["simplex"] <= kl["simplex_shrunk"] + 1e-9
+    assert kl["simplex_recalibrated"] <= kl["simplex"] + 1e-9
+    averages = {
+        "simplex_and_per_class": "log_linear_per_class",
+        "simplex_and_context": "log_linear_context",
+    }
+    for average, member in averages.items():
+        assert kl[average] <= (kl["simplex"] + kl[member]) / 2 + 1e-12
+
+
+def test_simplex_is_the_exact_solver_and_takes_constraints(data: PoolData) -> None:
+    fitted = Simplex().fit(data.targets, data.models)
+    expected = simplex_weights(data.targets, data.models)
+    np.testing.assert_array_equal(fitted.weights, expected.weights)
+    assert fitted.facts["gap"] == expected.gap <= 1e-9
+    assert fitted.facts["objective"] == expected.objective
+    capped = Simplex(caps=[Cap([0, 1], 0.1)], fixed=[(2, 0.25)]).fit(data.targets, data.models)
+    assert capped.weights[:2].sum() <= 0.1 + 1e-12
+    assert capped.weights[2] == pytest.approx(0.25)
+    assert capped.facts["gap"] <= 1e-9
+
+
+def test_greedy_takes_the_best_next_model_each_time(data: PoolData) -> None:
+    fitted = Greedy(steps=4, bags=1).fit(data.targets, data.models)
+    path: list[int] = []
+    best: tuple[float, list[int]] = (np.inf, [])
+    for _ in range(4):
+        scores = [
+            kl_divergence(data.targets, data.models[[*path, model]].mean(axis=0))
+            for model in range(5)
+        ]
+        path.append(int(np.argmin(scores)))
+        best = min(best, (min(scores), list(path)))
+    expected = np.bincount(best[1], minlength=5) / len(best[1])
+    np.testing.assert_allclose(fitted.weights, expected, atol=1e-12)
+    assert fitted.facts["objective"] == pytest.approx(best[0], abs=1e-9)
+
+
+def test_greedy_bags_draw_half_of_the_models(data: PoolData) -> None:
+    fitted = Greedy(steps=10, bags=3, seed=1).fit(data.targets, data.models)
+    assert fitted.weights.sum() == pytest.approx(1)
+    other = Greedy(steps=10, bags=3, seed=2).fit(data.targets, data.models)
+    assert np.abs(fitted.weights - other.weights).max() > 0
+    columns = np.array([[0.5, 0.1], [0.1, 0.5]])
+    # The third addition can only unbalance the mean, so the second one's is kept.
+    np.testing.assert_allclose(selected(columns, np.array([0.5, 0.5]), 3), [0.5, 0.5])
+
+
+def test_two_levels_are_blends_of_the_families_blends(data: PoolData) -> None:
+    fitted = TwoLevel(FAMILIES).fit(data.targets, data.models)
+    blends = []
+    for family in "abc":
+        members = [number for number, label in enumerate(FAMILIES) if label == family]
+        inside = simplex_weights(data.targets, data.models[members]).weights
+        part = fitted.weights[members]
+        np.testing.assert_allclose(part / part.sum(), inside, atol=1e-9)
+        blends.append(blend_probabilities(data.models[members], inside))
+    across = simplex_weights(data.targets, np.stack(blends)).weights
+    np.testing.assert_allclose(fitted.weights[[0, 2]].sum(), across[0], atol=1e-9)
+    with pytest.raises(PredictionError, match=r"one family a model, got 2 families for 5 models"):
+        TwoLevel(["a", "b"]).fit(data.targets, data.models)
+
+
+def test_weights_by_class_minimise_the_generalised_divergence(data: PoolData) -> None:
+    fitted = SimplexPerClass().fit(data.targets, data.models)
+    assert fitted.gap <= 1e-9
+    for k in range(6):
+        columns, votes = data.models[:, :, k], data.targets[:, k]
+        used = votes > 0
+
+        def divergence(
+            w: np.ndarray, c: np.ndarray = columns, t: np.ndarray = votes, u: np.ndarray = used
+        ) -> tuple[float, np.ndarray]:
+            mixed = w @ c
+            slope = c.sum(axis=1) - c[:, u] @ (t[u] / mixed[u])
+            return float(mixed.sum() - (t[u] * np.log(mixed[u])).sum()), slope
+
+        found = optimize.minimize(
+            divergence,
+            np.full(5, 0.2),
+            jac=True,
+            bounds=[(1e-9, None)] * 5,
+            method="L-BFGS-B",
+            options={"ftol": 1e-15, "gtol": 1e-9},
+        )
+        assert divergence(fitted.weights[k])[0] == pytest.approx(found.fun, abs=1e-5)
+        assert (fitted.weights[k] @ columns).sum() == pytest.approx(votes.sum(), rel=1e-8)
+
+
+def test_penalised_weights_minimise_what_they_say(data: PoolData) -> None:
+    rows = checked_rows(data.targets, data.models, None, None)
+
+    def loss(weights: np.ndarray, strength: float) -> float:
+        blended = np.einsum("m,mnc->nc", weights, data.models)
+        kl = kl_rows(data.targets, blended / blended.sum(axis=1, keepdims=True)).mean()
+        return float(kl - strength * np.log(weights).mean())
+
+    for strength in (0.01, 1.0):
+        weights = penalised_weights(rows, strength)
+        here = loss(weights, strength)
+        for up, down in itertools.permutations(range(5), 2):
+            moved = weights.copy()
+            moved[up] += 1e-4 * weights[down]
+            moved[down] -= 1e-4 * weights[down]
+            assert loss(moved, strength) >= here - 1e-12
+    exact = simplex_weights(data.targets, data.models).weights
+    np.testing.assert_allclose(penalised_weights(rows, 0.0), exact, atol=1e-7)
+    np.testing.assert_allclose(penalised_weights(rows, 1e4), np.full(5, 0.2), atol=1e-3)
+
+
+def test_shrinkage_takes_the_strength_that_validates_best(data: PoolData) -> None:
+    strengths = (0.0, 0.05, 5.0)
+    fitted = Shrunk(strengths, seed=3).fit(data.targets, data.models, None, data.patients)
+    split = patient_groups(data.patients, 5, 3)
+    scores = dict.fromkeys(strengths, 0.0)
+    for number, strength in itertools.product(range(5), strengths):
+        outside, inside = split != number, split == number
+        rows = checked_rows(data.targets[outside], data.models[:, outside], None, None)
+        blended = blend_probabilities(data.models[:, inside], penalised_weights(rows, strength))
+        scores[strength] += kl_rows(data.targets[inside], blended).sum()
+    assert fitted.facts["strength"] == min(scores, key=scores.__getitem__)
+    with pytest.raises(PredictionError, match="at least 0 and at least one, got none"):
+        Shrunk(()).fit(data.targets, data.models, None, data.patients)
+    with pytest.raises(PredictionError, match="at least 0 and at least one, got 1, -1"):
+        Shrunk((1.0, -1.0)).fit(data.targets, data.models, None, data.patients)
+
+
+def test_shrinkage_helps_where_rows_are_few_and_models_alike() -> None:
+    generator = np.random.default_rng(0)
+    truth = softmax(2 * generator.normal(size=(60, 6)))
+    models = softmax(np.log(truth) + 0.7 * generator.normal(size=(30, 60, 6)))
+    labels = np.eye(6)[[generator.choice(6, p=row) for row in truth]]
+    fitted = Shrunk().fit(labels, models, None, np.arange(60))
+    assert fitted.facts["strength"] > 0
+    free = simplex_weights(labels, models).weights
+    assert np.abs(fitted.weights - 1 / 30).max() < np.abs(free - 1 / 30).max()
+
+
+@pytest.mark.parametrize("kind", ["shared", "per_class", "context"])
+def test_log_linear_pools_meet_their_optimality_conditions(kind: str, data: PoolData) -> None:
+    pool = LogLinear(kind)  # type: ignore[arg-type]
+    fitted = pool.fit(data.targets, data.models)
+    assert fitted.gap <= 1e-9
+
+    def loss(weights: np.ndarray, biases: np.ndarray, context: np.ndarray) -> float:
+        changed = FittedLogLinear(pool.kind, weights, biases, context, FLOOR, 0.0)
+        kl = kl_divergence(data.targets, changed.predict(data.models))
+        counted = weights[:1] if kind == "shared" else weights
+        ridge = ((counted - 0.2) ** 2).sum() + (context**2).sum()
+        return float(kl + 0.5 * pool.ridge * ridge + 0.5e-4 * (biases**2).sum())
+
+    here = loss(fitted.weights, fitted.biases, fitted.context)
+    generator = np.random.default_rng(0)
+    for _ in range(40):
+        step = 1e-3 * generator.normal(size=(6, 5))
+        step = np.broadcast_to(step[:1], (6, 5)) if kind == "shared" else step
+        bias = 1e-3 * generator.normal(size=6)
+        context = 1e-3 * generator.normal(size=(6, 7)) * (kind == "context")
+        changed = loss(fitted.weights + step, fitted.biases + bias, fitted.context + context)
+        assert changed >= here - 1e-12
+
+
+def test_a_log_linear_pool_is_a_geometric_mean_with_temperature_and_biases(data: PoolData) -> None:
+    weights = np.tile([0.5, 0.25, 0.0, 0.0, 0.75], (6, 1))
+    biases = np.array([0.1, -0.1, 0.2, -0.2, 0.0, 0.0])
+    pool = FittedLogLinear("shared", weights, biases, np.zeros((6, 7)), FLOOR, 0.0)
+    floored = np.maximum(data.models, FLOOR)
+    raw = floored[0] ** 0.5 * floored[1] ** 0.25 * floored[4] ** 0.75 * np.exp(biases)
+    expected = raw / raw.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(pool.predict(data.models), expected, atol=1e-12)
+    assert pool.temperature == pytest.approx(1 / 1.5)
+
+
+def test_temperature_and_biases_are_found_again() -> None:
+    data = pool_data(1, n_patients=300, sharpness=1.0)
+    sure = softmax(2.0 * np.log(data.models) + np.array([0.5, 0, 0, 0, 0, -0.5]))
+    first = LogLinear(ridge=1e-6, floor=1e-12).fit(data.targets, data.models)
+    second = LogLinear(ridge=1e-6, floor=1e-12).fit(data.targets, sure)
+    assert second.temperature == pytest.approx(2 * first.temperature, rel=0.02)
+    moved = first.biases - second.biases
+    assert moved[0] - moved[5] == pytest.approx(0.5 * first.weights.sum() / 6, abs=0.05)
+
+
+def test_a_recalibrated_pool_is_corrected_on_its_own_blend(data: PoolData) -> None:
+    fitted = POOLS["simplex_recalibrated"].fit(data.targets, data.models)
+    blended = Simplex().fit(data.targets, data.models).predict(data.models)
+    expected = fit_recalibration(data.targets, blended).apply(blended)
+    np.testing.assert_allclose(fitted.predict(data.models), expected, atol=1e-12)
+
+
+def test_averages_and_stacks(data: PoolData) -> None:
+    members = [Equal(), LogLinear("per_class")]
+    parts = [member.fit(data.targets, data.models).predict(data.models) for member in members]
+    average = Average("both", members).fit(data.targets, data.models)
+    np.testing.assert_allclose(average.predict(data.models), np.mean(parts, axis=0), atol=1e-12)
+    stack = Stacked("stack", members, seed=2).fit(data.targets, data.models, None, data.patients)
+    split = patient_groups(data.patients, 5, 2)
+    validated = np.empty((2, *data.targets.shape))
+    for number, (position, member) in itertools.product(range(5), enumerate(members)):
+        outside, inside = split != number, split == number
+        fitted = member.fit(data.targets[outside], data.models[:, outside])
+        validated[position, inside] = fitted.predict(data.models[:, inside])
+    expected = simplex_weights(data.targets, validated).weights
+    np.testing.assert_allclose(stack.weights, expected, atol=1e-6)
+    np.testing.assert_allclose(
+        stack.predict(data.models), np.einsum("m,mnc->nc", stack.weights, parts), atol=1e-12
+    )
+    alone = FittedAverage((average, FittedMean(np.ones(5) / 5)), np.array([0.0, 1.0]))
+    np.testing.assert_allclose(alone.predict(data.models), parts[0], atol=1e-12)
+
+
+def test_names_are_looked_up_in_the_order_of_simplicity() -> None:
+    names = ["log_linear", "equal", "simplex"]
+    assert [pool.name for pool in named_pools(names)] == ["equal", "simplex", "log_linear"]
+    assert list(POOLS)[:5] == ["equal", "greedy", "simplex", "simplex_shrunk", "two_level"]
+    assert "two_level" not in all_pools()
+    with pytest.raises(PredictionError, match=r"one of equal, greedy, .*stacked, got best$"):
+        named_pools(["best"])
+    with pytest.raises(PredictionError, match="two_level needs the family of each model"):
+        named_pools(["two_level"])
+
+
+def test_what_does_not_fit_is_refused(data: PoolData) -> None:
+    for name in ("simplex_shrunk", "stacked"):
+        message = f"{name} needs the patient of each row: it validates inside the fit, got none"
+        with pytest.raises(PredictionError, match=message):
+            POOLS[name].fit(data.targets, data.models)
+        with pytest.raises(PredictionError, match=f"{name} needs rows of at least two patients"):
+            POOLS[name].fit(data.targets, data.models, None, np.zeros(len(data.targets)))
+    with pytest.raises(PredictionError, match=r"one patient for each of \d+ rows, got \(3,\)"):
+        Equal().fit(data.targets, data.models, None, [1, 2, 3])
+    with pytest.raises(PredictionError, match="each row of predictions of model 1 must sum to 1"):
+        Equal().fit(data.targets, data.models * np.array([1, 2, 1, 1, 1])[:, None, None])
+    with pytest.raises(PredictionError, match="each row of predictions of model 2 must sum to 1"):
+        LogLinear().fit(data.targets, data.models).predict(
+            data.models * np.array([1, 1, 2, 1, 1])[:, None, None]
+        )
+
+
+def test_broken_descriptions_are_refused() -> None:
+    with pytest.raises(PredictionError, match=r"form must be one of mean, .*, got tree"):
+        fitted_from_json({"form": "tree"})
+    with pytest.raises(PredictionError, match="must have all its parts, got no 'weights', in form"):
+        fitted_from_json({"form": "mean", "facts": {}})
+    with pytest.raises(PredictionError, match="made of numbers, got could not convert string"):
+        fitted_from_json({"form": "class_mean", "weights": ["much"], "gap": 0})
+    with pytest.raises(PredictionError, match=r"weights of a fitted pool must be finite numbers "):
+        fitted_from_json({"form": "class_mean", "weights": [[1, 2]], "gap": 0})
+    with pytest.raises(PredictionError, match=r"of shape \(models\), got a number that is not"):
+        fitted_from_json({"form": "mean", "weights": [np.nan], "facts": {}})
+    with pytest.raises(
+        PredictionError, match=r"at least 0 and sum to 1, got values .* of sum 0\.9"
+    ):
+        fitted_from_json({"form": "mean", "weights": [0.5, 0.4], "facts": {}})
+    equal = {"form": "mean", "weights": [0.5, 0.5], "facts": {}}
+    with pytest.raises(PredictionError, match="one number for each of 1 models"):
+        fitted_from_json({"form": "average", "members": [equal], "weights": [0.5, 0.5]})
+    with pytest.raises(PredictionError, match=r"biases .* of shape \(6\), got \(2,\)"):
+        fitted_from_json(
+            {"form": "recalibrated", "member": equal, "biases": [0, 0], "temperature": 1}
+        )
