@@ -32,13 +32,19 @@ def add_predict(commands: Commands) -> argparse.ArgumentParser:
         action="store_true",
         help="predict the rows of train.csv instead, by row_id",
     )
+    command.add_argument(
+        "--out",
+        metavar="FILE",
+        type=Path,
+        help="file to write, .csv or .parquet (submission.csv; with --train-rows predictions.csv)",
+    )
     _add_place_options(command)
     command.set_defaults(call=_run_predict)
     return command
 
 
 def add_apply_options(command: argparse.ArgumentParser) -> None:
-    """Adds ``--apply`` and what it needs to ``blend``."""
+    """Adds ``--apply`` and what it needs, but for ``--out``, to ``blend``."""
     command.add_argument(
         "--apply",
         metavar="FILE",
@@ -60,9 +66,6 @@ def add_apply_options(command: argparse.ArgumentParser) -> None:
 
 
 def _add_place_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--out", metavar="FILE", type=Path, help="file to write, .csv or .parquet (submission.csv)"
-    )
     command.add_argument(
         "--pack-dir", metavar="DIR", type=Path, help="folder of packs (DATA/packed)"
     )
@@ -86,17 +89,21 @@ def _run_predict(words: argparse.Namespace) -> int:
     return 0
 
 
-def run_apply(words: argparse.Namespace) -> int:
+def run_apply(words: argparse.Namespace, named: object) -> int:
     """Runs ``blend --apply``.
 
+    Args:
+        words: with what ``add_apply_options`` adds, ``--out`` and ``--results``.
+        named: what else is to be blended, which must be nothing.
+
     Raises:
-        ConfigError: where a study is named too, or no data.
+        ConfigError: where anything is, or no data are named.
     """
     from hms_ray.errors import ConfigError
     from hms_ray.predict.command import apply_to_file
 
-    if words.study is not None:
-        raise ConfigError("--apply takes the place of a study", got=words.study)
+    if named:
+        raise ConfigError("--apply takes the place of what is blended", got=str(named))
     if words.data is None:
         raise ConfigError("--apply needs recordings", fix="Name a folder with --data DIR.")
     print(apply_to_file(words.apply, _place(words), words.out, words.predictions))

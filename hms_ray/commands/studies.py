@@ -131,6 +131,9 @@ def add_blend(commands: Commands) -> argparse.ArgumentParser:
     command.add_argument(
         "--seed", metavar="S", type=int, default=0, help="seed of the groups and the bootstrap (0)"
     )
+    command.add_argument(
+        "--out", metavar="FILE", type=Path, help="file to write (with --apply; submission.csv)"
+    )
     add_apply_options(command)
     command.set_defaults(call=_run_blend)
     return command
@@ -138,7 +141,7 @@ def add_blend(commands: Commands) -> argparse.ArgumentParser:
 
 def _run_blend(words: argparse.Namespace) -> int:
     if words.apply is not None:
-        return run_apply(words)
+        return run_apply(words, words.study)
     if words.study is None:
         from hms_ray.errors import ConfigError
 

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hms_ray.competition.schema import N_CLASSES
 from hms_ray.errors import ConfigError, PredictionError
 from hms_ray.evaluate.metric import Array
+from hms_ray.evaluate.pools.arithmetic import FittedClassMean, FittedMean
 from hms_ray.evaluate.pools.catalogue import fitted_from_json
 from hms_ray.evaluate.pools.interface import FittedPool
 from hms_ray.predict.files import read_predictions
@@ -30,8 +32,8 @@ class Member:
 
     Attributes:
         name: unlike all others'.
-        keys: fold -> address in the store; None where its predictions were brought from
-            elsewhere.
+        keys: fold -> address in the store; None where they are not known, as of
+            predictions that were brought from elsewhere.
     """
 
     name: str
@@ -51,6 +53,13 @@ class StoredBlend:
     method: str
     pool: FittedPool
     members: tuple[Member, ...]
+
+    def needed(self) -> tuple[Member, ...]:
+        """The members that the pool looks at: a mean leaves out models of weight 0."""
+        if not isinstance(self.pool, (FittedMean, FittedClassMean)):
+            return self.members
+        counts = np.atleast_2d(self.pool.weights).max(axis=0) > 0
+        return tuple(m for m, count in zip(self.members, counts, strict=True) if count)
 
 
 @dataclass(frozen=True)
@@ -73,7 +82,8 @@ def read_blend(file: Path) -> StoredBlend:
 
     Raises:
         StudyError: where the file is damaged or lacks what must be in it.
-        PredictionError: for a pool that is broken or of an unknown form.
+        PredictionError: for a pool that is broken, of an unknown form or of another
+            number of members.
     """
     if not file.is_file():
         raise PredictionError("a blend must exist to be applied", got="none", where=file, fix=_FIX)
@@ -90,14 +100,15 @@ def read_blend(file: Path) -> StoredBlend:
             got=", ".join(names) or "no member",
             where=file,
         )
-    return StoredBlend(method, fitted_from_json(pool), members)
+    fitted = fitted_from_json(pool)
+    # A pool of other members must be found out before any model runs.
+    fitted.predict(_even(len(members), 1))
+    return StoredBlend(method, fitted, members)
 
 
 def _member(told: Mapping[str, Any]) -> Member:
     keys = told.get("keys")
     if keys is None:
-        # It has no model: say so now, not when it is asked for predictions.
-        told["file"]
         return Member(str(told["name"]), None)
     return Member(str(told["name"]), {int(fold): str(key) for fold, key in keys.items()})
 
@@ -116,7 +127,8 @@ def apply_blend(
     """Blends the members' predictions of the recordings of ``test.csv``.
 
     A member's models are taken from the store by their keys; its study need not be there.
-    Where all members' predictions are given, torch is not imported.
+    Members of weight 0 are not predicted. Where all others' predictions are given, torch
+    is not imported.
 
     Args:
         file: ``blend.json``.
@@ -147,18 +159,20 @@ def apply_blend(
     parts = {name: _given(path, eeg_ids) for name, path in given.items()}
     models = [
         read_models(member.name, member.keys, results)
-        for member in blend.members
+        for member in blend.needed()
         if member.name not in given and member.keys is not None
     ]
-    notes: tuple[str, ...] = ()
+    notes = _unneeded_note(blend)
     if models:
         inputs = [trial.experiment.input for trial in models]
         recordings = recordings_of_test(data_dir, inputs, pack_dir=pack_dir, bars=bars)
-        predicted, notes = predict_all(models, recordings, device, threads, bars)
+        predicted, said = predict_all(models, recordings, device, threads, bars)
+        notes += said
         found = recordings.rows["eeg_id"]
         for name, table in predicted.items():
             parts[name] = probabilities_in(make_submission(eeg_ids, found, table))
-    stack = np.stack([parts[member.name] for member in blend.members])
+    (unneeded,) = _even(1, len(eeg_ids))
+    stack = np.stack([parts.get(member.name, unneeded) for member in blend.members])
     submission = make_submission(eeg_ids, eeg_ids, blend.pool.predict(stack))
     return Applied(submission, eeg_ids, notes)
 
@@ -210,13 +224,26 @@ def _check_given(blend: StoredBlend, given: Mapping[str, Path]) -> None:
                 got=name,
                 fix=f"Members: {', '.join(names)}.",
             )
-    lacking = [m.name for m in blend.members if m.keys is None and m.name not in given]
+    lacking = [m.name for m in blend.needed() if m.keys is None and m.name not in given]
     if lacking:
         raise PredictionError(
-            "a member that was brought from elsewhere needs predictions of the new rows",
+            "a member whose fold models are not known needs predictions of the new rows",
             got=f"none for {', '.join(lacking)}",
             fix=f"Give them: --predictions {lacking[0]}=FILE (eeg_id and six probabilities).",
         )
+
+
+def _unneeded_note(blend: StoredBlend) -> tuple[str, ...]:
+    n_all = len(blend.members)
+    n_unneeded = n_all - len(blend.needed())
+    if not n_unneeded:
+        return ()
+    return (f"{n_unneeded} of {n_all} members have weight 0 and are not predicted",)
+
+
+def _even(n_models: int, n_rows: int) -> Array:
+    """Equal shares, in the place of what a pool does not look at."""
+    return np.full((n_models, n_rows, N_CLASSES), 1 / N_CLASSES)
 
 
 def _given(path: Path, eeg_ids: list[int]) -> Array:

@@ -88,13 +88,8 @@ def _write(file: Path, suffix: str, table: pd.DataFrame) -> None:
 
 def _read(file: Path, suffix: str) -> pd.DataFrame:
     try:
-        return pd.read_parquet(file) if suffix == ".parquet" else _read_csv(file)
+        return pd.read_parquet(file) if suffix == ".parquet" else pd.read_csv(file)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise PredictionError(
             "a submission must be readable as it was written", got=type(error).__name__
         ) from None
-
-
-def _read_csv(file: Path) -> pd.DataFrame:
-    # The faster parser may be one digit off.
-    return pd.read_csv(file, float_precision="round_trip")
