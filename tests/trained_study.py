@@ -66,11 +66,21 @@ class TrainedStudy:
         return StudyFolder.open(self.name, self.results)
 
 
-def train_study(place: Path, inputs: str = "kaggle", **experiment: Any) -> TrainedStudy:
-    """Trains one epoch over two folds of six patients, and writes it as trial 0."""
-    data = place / "data"
-    if not data.exists():
-        write_competition_folder(data, n_patients=6)
+def train_study(
+    place: Path, inputs: str = "kaggle", data: Path | None = None, pack_dir: Path | None = None
+) -> TrainedStudy:
+    """Trains one epoch over two folds and writes it as trial 0 of a study.
+
+    Args:
+        place: folder of data and results.
+        inputs: name of the input, and of the study.
+        data: competition folder; one of six patients is written where absent.
+        pack_dir: where packs are kept; beside the data where absent.
+    """
+    if data is None:
+        data = place / "data"
+        if not data.exists():
+            write_competition_folder(data, n_patients=6)
     space = validate_space(
         {
             "experiment": {
@@ -79,12 +89,11 @@ def train_study(place: Path, inputs: str = "kaggle", **experiment: Any) -> Train
                 "input": INPUTS[inputs],
                 "model": {"name": "test_efficientnet", "pretrained": False},
                 "training": {"batch_size": 8, "stages": [{"epochs": 1, "learning_rate": 0.01}]},
-                **experiment,
             }
         },
         "test",
     )
-    prepared = prepare(data, space.experiment, place / "results")
+    prepared = prepare(data, space.experiment, place / "results", pack_dir=pack_dir)
     runner = InProcessRunner(device="cpu")
     result = run_experiment(space.experiment, prepared, place / "results", runner)
     study = StudyFolder.create(place / "results", inputs, space, prepared)

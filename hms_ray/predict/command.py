@@ -93,8 +93,9 @@ def predict_study(
         probabilities, notes = _predicted(models, recordings, place)
         table = make_submission(eeg_ids, recordings.rows["eeg_id"], probabilities)
         write_submission(out, table, eeg_ids)
-    folds = f"{len(models.folds)} fold{'s' if len(models.folds) > 1 else ''} of {models.name}"
-    return "\n".join([*notes, f"{out}: {len(recordings.rows):,} rows, mean of {folds}"])
+    folds = _counted(len(models.folds), "fold")
+    n_rows = _counted(len(recordings.rows), "row")
+    return "\n".join([*notes, f"{out}: {n_rows}, mean of {folds} of {models.name}"])
 
 
 def apply_to_file(
@@ -128,7 +129,12 @@ def apply_to_file(
         bars=bar,
     )
     write_submission(out, applied.submission, applied.eeg_ids)
-    return "\n".join([*applied.notes, f"{out}: {len(applied.eeg_ids):,} rows, blend of {file}"])
+    n_rows = _counted(len(applied.eeg_ids), "row")
+    return "\n".join([*applied.notes, f"{out}: {n_rows}, blend of {file}"])
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
 def named_files(texts: Sequence[str]) -> Mapping[str, Path]:
