@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from hms_ray import __version__
-from hms_ray.commands import folders, ladders, studies
+from hms_ray.commands import folders, ladders, predictions, studies
 from hms_ray.errors import HmsRayError
 
 
@@ -63,6 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
         studies.add_sweep,
         studies.add_blend,
         studies.add_leaderboard,
+        predictions.add_predict,
         ladders.add_ladder,
         ladders.add_forest,
     ):

@@ -27,7 +27,8 @@ from hms_ray.prepare import Prepared, open_prepared
 from hms_ray.study_sources import ROW_COLUMNS
 
 if TYPE_CHECKING:
-    from hms_ray.train.batches import FoldData
+    from hms_ray.pack.store import Pack
+    from hms_ray.train.batches import FoldData, SourceRows
     from hms_ray.train.loop import FoldResult, Process
 
 Report = Callable[[dict[str, Any]], None]
@@ -150,17 +151,32 @@ def run_task(task: FoldTask, process: Process) -> None:
         keep(train_fold(task.experiment, data, task.fold, process))
 
 
-def _fold_data(task: FoldTask, rows: pd.DataFrame) -> FoldData:
-    from hms_ray.train.batches import FoldData, SourceRows
+def located(packs: Mapping[str, Pack], rows: pd.DataFrame) -> dict[str, SourceRows]:
+    """Where the windows of rows are in packs.
+
+    Args:
+        packs: source -> its pack.
+        rows: ids and starts of each row's windows (``ROW_COLUMNS``).
+
+    Raises:
+        PackError: where a window is not in its pack.
+    """
+    from hms_ray.train.batches import SourceRows
 
     sources = {}
-    for name, ref in task.prepared.packs_of(task.experiment.input).items():
-        pack = open_prepared(ref)
+    for name, pack in packs.items():
         windows = [rows[column].to_numpy() for column in ROW_COLUMNS[name]]
         sources[name] = SourceRows(pack, pack.locate(*windows), pack.room(*windows))
+    return sources
+
+
+def _fold_data(task: FoldTask, rows: pd.DataFrame) -> FoldData:
+    from hms_ray.train.batches import FoldData
+
+    packs = task.prepared.packs_of(task.experiment.input)
     fold = rows["fold"].to_numpy()
     return FoldData(
-        sources=sources,
+        sources=located({name: open_prepared(ref) for name, ref in packs.items()}, rows),
         targets=rows[list(TARGET_COLUMNS)].to_numpy(),
         total_votes=rows["total_votes"].to_numpy(),
         train=np.flatnonzero(fold != task.fold),

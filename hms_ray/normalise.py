@@ -7,9 +7,10 @@ recorded: it enters no statistic and is 0, the mean, afterwards.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import torch
 from torch import Tensor
@@ -44,6 +45,20 @@ class Constants:
             name: list(value) if isinstance(value, tuple) else value
             for name, value in (("mean", self.mean), ("std", self.std))
         }
+
+    @classmethod
+    def from_plain(cls, data: Mapping[str, Any]) -> Constants:
+        """What ``plain`` gave, bit for bit.
+
+        Raises:
+            KeyError: where one is not there.
+            TypeError: where one is not made of numbers; ``ValueError`` likewise.
+        """
+        mean, std = (
+            tuple(map(float, data[name])) if isinstance(data[name], list) else float(data[name])
+            for name in ("mean", "std")
+        )
+        return cls(mean, std)
 
 
 def normalise(

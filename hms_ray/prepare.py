@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,12 +132,7 @@ def prepare(
     tolerated = () if experiment.data.unusable == "error" else ("no_numbers",)
     require_sound(data_dir, signals=not packed, cache_dir=pack_dir, tolerated=tolerated)
     rows = rows_of(read_labels(data_dir), experiment.data)
-    packs = {}
-    for key, form in forms.items():
-        with bars(f"packing {key}", form.kind) if bars else nullcontext() as progress:
-            windows = _windows(form, rows)
-            packs[key] = build_pack(data_dir, pack_dir, form, windows, progress=progress)
-        require_verified(packs[key].path)
+    packs = build_packs(data_dir, pack_dir, forms, rows, bars)
     table, folds, notes = _table(rows, packs, experiment.data, folds)
     rows_print = row_fingerprint(table[list(rows.columns)])
     folds_print = folds_fingerprint(folds)
@@ -156,6 +151,35 @@ def prepare(
         n_folds=int(table["fold"].max()) + 1,
         notes=notes,
     )
+
+
+def build_packs(
+    data_dir: Path,
+    pack_dir: Path,
+    forms: Mapping[str, PackSource],
+    rows: pd.DataFrame,
+    bars: Bars | None = None,
+) -> dict[str, Pack]:
+    """Makes or opens the packs that hold rows' windows, with their content verified.
+
+    Args:
+        data_dir: competition folder.
+        pack_dir: where packs are kept.
+        forms: ``source_key`` -> what is packed.
+        rows: ids and starts of the windows.
+        bars: makes the progress bar of each pack.
+
+    Raises:
+        DataError: as of ``build_pack``.
+        PackError: as of ``build_pack``, or where content is not what was written.
+    """
+    packs = {}
+    for key, form in forms.items():
+        with bars(f"packing {key}", form.kind) if bars else nullcontext() as progress:
+            windows = _windows(form, rows)
+            packs[key] = build_pack(data_dir, pack_dir, form, windows, progress=progress)
+        require_verified(packs[key].path)
+    return packs
 
 
 def _table(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hms_ray.commands.options import Commands, add_results_option, add_study_options
+from hms_ray.commands.predictions import add_apply_options, run_apply
 
 if TYPE_CHECKING:
     from hms_ray.config import Space
@@ -111,7 +112,10 @@ def _sweep_as_told(space: Space, name: str, words: argparse.Namespace) -> int:
 def add_blend(commands: Commands) -> argparse.ArgumentParser:
     """Adds ``blend``."""
     command = commands.add_parser("blend", help="best weights for a study's trials")
-    add_study_options(command)
+    command.add_argument(
+        "study", metavar="STUDY", nargs="?", help="study name, or the path of its folder"
+    )
+    add_results_option(command)
     command.add_argument(
         "--rows",
         choices=("kl_all", "kl_4", "kl_10"),
@@ -127,11 +131,21 @@ def add_blend(commands: Commands) -> argparse.ArgumentParser:
     command.add_argument(
         "--seed", metavar="S", type=int, default=0, help="seed of the groups and the bootstrap (0)"
     )
+    command.add_argument(
+        "--out", metavar="FILE", type=Path, help="file to write (with --apply; submission.csv)"
+    )
+    add_apply_options(command)
     command.set_defaults(call=_run_blend)
     return command
 
 
 def _run_blend(words: argparse.Namespace) -> int:
+    if words.apply is not None:
+        return run_apply(words, words.study)
+    if words.study is None:
+        from hms_ray.errors import ConfigError
+
+        raise ConfigError("blend needs a study", fix="Name STUDY, or --apply FILE.")
     from hms_ray.study.blend import blend_study
 
     print(blend_study(words.study, words.results, words.rows, words.splits, words.seed))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -16,9 +16,10 @@ from hms_ray.augment.plan import augment_images
 from hms_ray.augment.windows import WindowPlan, augment_windows, check_panels
 from hms_ray.config_augment import AugmentConfig
 from hms_ray.config_input import InputConfig
+from hms_ray.errors import TrainingError
 from hms_ray.fit import FITS
 from hms_ray.normalise import Constants
-from hms_ray.train.batches import Batch, FoldData, Rows, chunks
+from hms_ray.train.batches import Batch, Rows, SourceRows, chunks
 from hms_ray.train.pooled import PooledWindows
 from hms_ray.train.process import Process
 from hms_ray.train.windows import WindowSource
@@ -27,11 +28,19 @@ from hms_ray.views import image_size, join_views, view_widths
 Shifts = NDArray[np.float64]
 
 
+class Located(Protocol):
+    """Rows whose windows are known: a fold's data, or recordings to predict."""
+
+    @property
+    def sources(self) -> Mapping[str, SourceRows]:
+        """Name of each source in use -> its windows."""
+
+
 class Images:
     """Images of rows, made on the device.
 
     Args:
-        data: the fold.
+        data: the fold, or rows that are only predicted.
         windows: source -> its windows, for every source of the views.
         config: views, normalisation, pool and size.
         dtype: of the images: float32 or float64.
@@ -41,7 +50,7 @@ class Images:
 
     def __init__(
         self,
-        data: FoldData,
+        data: Located,
         windows: Mapping[str, WindowSource],
         config: InputConfig,
         dtype: torch.dtype,
@@ -95,6 +104,38 @@ class Images:
             for source in self._pooled
         }
 
+    def take_normalisation(self, stored: Mapping[str, Mapping[str, Any]]) -> None:
+        """Takes the constants of a fold that was trained, in place of fitting any.
+
+        Args:
+            stored: what ``normalisation`` gave there.
+
+        Raises:
+            TrainingError: where it is not of these sources and their modes, or lacks
+                constants.
+        """
+        modes: dict[str, str] = {
+            source: self._config.treatment(source).normalisation for source in self._pooled
+        }
+        found = {source: str(told.get("mode")) for source, told in stored.items()}
+        if found != modes:
+            raise TrainingError(
+                "a fold's normalisation must be that of its inputs",
+                got=_listed(found),
+                where=f"inputs of {_listed(modes)}",
+            )
+        try:
+            self.constants = {
+                source: Constants.from_plain(told)
+                for source, told in stored.items()
+                if self._config.treatment(source).normalisation in FITS
+            }
+        except (KeyError, TypeError, ValueError):
+            raise TrainingError(
+                "a fold's normalisation must hold the constants that were fitted",
+                got=_listed({source: ", ".join(told) for source, told in stored.items()}),
+            ) from None
+
     def check_augment(self, config: AugmentConfig) -> None:
         """Refuses an augmentation that these images do not allow.
 
@@ -145,6 +186,10 @@ class Images:
                 }
             image = join_views(pooled, self._config, self.constants)
             yield image.contiguous(memory_format=torch.channels_last)
+
+
+def _listed(texts: Mapping[str, str]) -> str:
+    return "; ".join(f"{name}: {text}" for name, text in texts.items()) or "nothing"
 
 
 def _of_first(process: Process, fit: Callable[[], Constants], n_most: int) -> Constants:

@@ -30,7 +30,7 @@ LAYERS = [
     {"experiment"},
     {"preflight", "report"},
     {"study"},
-    {"ladder"},
+    {"ladder", "predict"},
     {"sweep", "local", "packing"},
     {"commands"},
     {"cli"},
@@ -57,8 +57,9 @@ WITHOUT_TORCH = {
     "prepare",
     "study",
     "ladder",
+    "predict",
 }
-WITH_TORCH = {"pack/eeg.py"}
+WITH_TORCH = {"pack/eeg.py", "predict/models.py"}
 """Modules that compute with torch in rooms that are otherwise without; imported late."""
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -1,0 +1,1 @@
+"""From fold models to predictions of recordings, and to a submission."""

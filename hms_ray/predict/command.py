@@ -1,0 +1,173 @@
+"""``hms-ray predict`` and ``hms-ray blend --apply``: a file, and what to say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from hms_ray.competition.schema import PROBABILITY_COLUMNS
+from hms_ray.errors import ConfigError
+from hms_ray.evaluate.metric import Array
+from hms_ray.predict.blend import apply_blend, predict_all
+from hms_ray.predict.files import require_suffix, write_predictions, write_submission
+from hms_ray.predict.recordings import Recordings, recordings_of_rows, recordings_of_test
+from hms_ray.predict.submission import make_submission, submission_ids
+from hms_ray.predict.trial import TrialModels, chosen_trial, read_models
+from hms_ray.report.progress import bar
+from hms_ray.study.folder import StudyFolder
+
+SUBMISSION = Path("submission.csv")
+PREDICTIONS = Path("predictions.csv")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where models, recordings and packs are, and where models run.
+
+    Attributes:
+        data_dir: competition folder.
+        results: folder of all studies and their store.
+        pack_dir: where packs are kept; beside the data where absent.
+        device: ``cpu`` or ``cuda``; the GPU where absent, if there is one.
+        threads: torch threads.
+    """
+
+    data_dir: Path
+    results: Path = Path("results")
+    pack_dir: Path | None = None
+    device: str | None = None
+    threads: int = 1
+
+
+def predict_study(
+    study: str | Path,
+    number: int | None,
+    place: Place,
+    out: Path | None = None,
+    *,
+    train_rows: bool = False,
+) -> str:
+    """Writes what a trial's fold models, averaged, say of new recordings.
+
+    Args:
+        study: name or folder of the study.
+        number: of the trial; the best finished one where absent.
+        place: data, models and device.
+        out: ``.csv`` or ``.parquet``; ``submission.csv`` or, of training rows,
+            ``predictions.csv`` where absent.
+        train_rows: predict the rows of ``train.csv``, of the study's row unit, in place of
+            the recordings of ``test.csv``. The table has ``row_id``, ``eeg_id``,
+            ``patient_id`` and six probabilities, and is no submission.
+
+    Returns:
+        Lines to print.
+
+    Raises:
+        ConfigError: for a file of another ending.
+        StudyError: for a study, trial or fold that is not there, or is damaged.
+        DataError: as of ``recordings_of_test`` and ``recordings_of_rows``.
+    """
+    out = out or (PREDICTIONS if train_rows else SUBMISSION)
+    require_suffix(out)
+    folder = StudyFolder.open(study, place.results)
+    trial = chosen_trial(folder, number)
+    models = read_models(f"{folder.name} {trial.number:04d}", trial.keys, place.results)
+    if train_rows:
+        # Rows are what the study says they are; a store's fold may come from another one.
+        data = trial.experiment.data
+        recordings = recordings_of_rows(
+            place.data_dir,
+            [models.experiment.input],
+            data.unit,
+            data.window,
+            pack_dir=place.pack_dir,
+            bars=bar,
+        )
+        probabilities, notes = _predicted(models, recordings, place)
+        write_predictions(out, _row_table(recordings.rows, probabilities))
+    else:
+        recordings, eeg_ids = _test_set(models, place)
+        probabilities, notes = _predicted(models, recordings, place)
+        table = make_submission(eeg_ids, recordings.rows["eeg_id"], probabilities)
+        write_submission(out, table, eeg_ids)
+    folds = _counted(len(models.folds), "fold")
+    n_rows = _counted(len(recordings.rows), "row")
+    return "\n".join([*notes, f"{out}: {n_rows}, mean of {folds} of {models.name}"])
+
+
+def apply_to_file(
+    file: Path, place: Place, out: Path | None = None, predictions: Sequence[str] = ()
+) -> str:
+    """Writes the submission of a blend.
+
+    Args:
+        file: ``blend.json``.
+        place: data, models and device.
+        out: ``.csv`` or ``.parquet``; ``submission.csv`` where absent.
+        predictions: ``NAME=FILE`` each, predictions of a member brought from elsewhere.
+
+    Returns:
+        Lines to print.
+
+    Raises:
+        ConfigError: for a file of another ending, or predictions that are not named.
+        HmsRayError: as of ``apply_blend``.
+    """
+    out = out or SUBMISSION
+    require_suffix(out)
+    applied = apply_blend(
+        file,
+        place.data_dir,
+        results=place.results,
+        given=named_files(predictions),
+        pack_dir=place.pack_dir,
+        device=place.device,
+        threads=place.threads,
+        bars=bar,
+    )
+    write_submission(out, applied.submission, applied.eeg_ids)
+    n_rows = _counted(len(applied.eeg_ids), "row")
+    return "\n".join([*applied.notes, f"{out}: {n_rows}, blend of {file}"])
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
+
+
+def named_files(texts: Sequence[str]) -> Mapping[str, Path]:
+    """Name -> file, of texts ``NAME=FILE``.
+
+    Raises:
+        ConfigError: where one has no name or no file, or a name comes twice.
+    """
+    files: dict[str, Path] = {}
+    for text in texts:
+        name, _, file = text.rpartition("=")
+        if not name or not file:
+            raise ConfigError("predictions must be given as NAME=FILE", got=text)
+        if name in files:
+            raise ConfigError("a member's predictions must be given once", got=name)
+        files[name] = Path(file)
+    return files
+
+
+def _test_set(models: TrialModels, place: Place) -> tuple[Recordings, list[int]]:
+    inputs = [models.experiment.input]
+    recordings = recordings_of_test(place.data_dir, inputs, pack_dir=place.pack_dir, bars=bar)
+    return recordings, submission_ids(place.data_dir, recordings.rows["eeg_id"].tolist())
+
+
+def _predicted(
+    models: TrialModels, recordings: Recordings, place: Place
+) -> tuple[Array, tuple[str, ...]]:
+    predicted, notes = predict_all([models], recordings, place.device, place.threads, bar)
+    return predicted[models.name], notes
+
+
+def _row_table(rows: pd.DataFrame, probabilities: Array) -> pd.DataFrame:
+    table = rows[["row_id", "eeg_id", "patient_id"]].reset_index(drop=True)
+    table[list(PROBABILITY_COLUMNS)] = probabilities
+    return table

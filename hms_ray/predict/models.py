@@ -1,0 +1,185 @@
+"""Fold models at work; the one module of predicting that runs torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hms_ray.config import Experiment
+from hms_ray.errors import ConfigError, ModelError, TrainingError
+from hms_ray.evaluate.metric import Array
+from hms_ray.fold_store import RECORD_FILE, StoredFold, damaged_fold
+from hms_ray.fold_task import located
+from hms_ray.model import build_model
+from hms_ray.predict.recordings import Recordings
+from hms_ray.predict.trial import TrialModels
+from hms_ray.train.checkpoint import load_weights
+from hms_ray.train.images import Images
+from hms_ray.train.pooled import kept_bytes
+from hms_ray.train.process import Process
+from hms_ray.train.score import (
+    Precision,
+    check_finite,
+    has_bfloat16,
+    predict_rows,
+    storage_dtype,
+)
+from hms_ray.train.seeds import own_torch_generator
+from hms_ray.train.windows import open_sources
+
+DEVICES: Final = ("cpu", "cuda")
+
+Progress = Callable[[int, int], None]
+
+
+def open_device(name: str | None = None, threads: int = 1) -> torch.device:
+    """The device that predicts.
+
+    Args:
+        name: ``cpu`` or ``cuda``; the GPU where absent, if there is one, else the CPU.
+        threads: torch threads of this process, at least 1.
+
+    Raises:
+        ConfigError: for another name, a GPU that is not there, or less than one thread.
+    """
+    if threads < 1:
+        raise ConfigError("threads must be at least 1", got=threads)
+    if name is not None and name not in DEVICES:
+        raise ConfigError(f"a device must be one of {', '.join(DEVICES)}", got=name)
+    there = torch.cuda.is_available()
+    if name == "cuda" and not there:
+        raise ConfigError("a device must be there", got="cuda, and no GPU", fix="Use cpu.")
+    torch.set_num_threads(threads)
+    return torch.device(name or ("cuda" if there else "cpu"))
+
+
+class Predictor:
+    """Predicts rows with fold models of one experiment.
+
+    Windows are opened, and pooled ones kept, once for all folds; everything from windows
+    to probabilities is the code that scored the folds' own validation rows.
+
+    Args:
+        experiment: what the folds were trained as.
+        recordings: rows and packs.
+        device: of windows and models.
+    """
+
+    def __init__(
+        self, experiment: Experiment, recordings: Recordings, device: torch.device
+    ) -> None:
+        packs = recordings.packs_of(experiment.input)
+        self.sources = located(packs, recordings.rows)
+        self._experiment, self._n_rows = experiment, len(recordings.rows)
+        self._process = Process(device=device)
+        self._windows = open_sources(packs, device)
+        self._images: dict[torch.dtype, Images] = {}
+
+    def predict(self, fold: StoredFold, rows: NDArray[np.int64] | None = None) -> Array:
+        """Class probabilities by one fold's model.
+
+        Args:
+            fold: of this experiment.
+            rows: (n,) positions in the recordings' rows; all where absent.
+
+        Returns:
+            (n, 6) float64. Of a fold's own validation rows these are its stored
+            out-of-fold predictions, bit for bit on one machine.
+
+        Raises:
+            StudyError: where weights or normalisation are not of this experiment.
+            TrainingError: where a prediction is not finite.
+        """
+        if rows is None:
+            rows = np.arange(self._n_rows, dtype=np.int64)
+        precision = precision_on(fold.record["precision"], self._process.device)
+        images, device = self._images_in(storage_dtype(precision)), self._process.device
+        folder = fold.weights.parent
+        try:
+            images.take_normalisation(fold.record["normalisation"])
+        except TrainingError as error:
+            raise damaged_fold(folder, f"{RECORD_FILE}: {error}") from None
+        # Its weights are all in the store: neither a hub nor a file is asked for any.
+        own = {"pretrained": False, "weights_file": None}
+        with own_torch_generator(device):
+            model = build_model(self._experiment.model.model_copy(update=own), images.size)
+        try:
+            model.load_state_dict(load_weights(fold.weights))
+        except (ModelError, RuntimeError):
+            raise damaged_fold(folder, f"{fold.weights.name} is not of its experiment") from None
+        model = model.to(device, storage_dtype(precision)).to(memory_format=torch.channels_last)
+        size = self._experiment.training.batch_size
+        table = predict_rows(model, images, rows, size, precision, self._process)
+        check_finite(table, f"the fold stored in {folder}")
+        return table
+
+    def _images_in(self, dtype: torch.dtype) -> Images:
+        if dtype not in self._images:
+            device = self._process.device
+            self._images[dtype] = Images(
+                self, self._windows, self._experiment.input, dtype, kept_bytes(device)
+            )
+        return self._images[dtype]
+
+
+def precision_on(stored: Precision, device: torch.device) -> Precision:
+    """The precision in which a fold's model predicts on a device.
+
+    Args:
+        stored: that of training.
+        device: where it predicts.
+
+    Returns:
+        The same, but float32 in place of bfloat16 where the device has none of its own:
+        emulated it would be slower and no closer to the truth.
+    """
+    if stored == "bfloat16" and not has_bfloat16(device):
+        return "float32"
+    return stored
+
+
+def predict_trial(
+    models: TrialModels,
+    recordings: Recordings,
+    device: torch.device,
+    progress: Progress | None = None,
+) -> tuple[Array, tuple[str, ...]]:
+    """Probabilities of recordings, averaged over a trial's folds.
+
+    Args:
+        models: the folds.
+        recordings: rows and packs.
+        device: where the models run.
+        progress: called with (folds done, in all).
+
+    Returns:
+        (n, 6) float64, the arithmetic mean over the folds; and lines to say.
+
+    Raises:
+        StudyError: where a fold is damaged.
+        PackError: where a window is not in its pack.
+        TrainingError: where a prediction is not finite.
+    """
+    predictor = Predictor(models.experiment, recordings, device)
+    total = np.zeros((len(recordings.rows), 6))
+    for done, fold in enumerate(models.folds.values()):
+        if progress is not None:
+            progress(done, len(models.folds))
+        total += predictor.predict(fold)
+    if progress is not None:
+        progress(len(models.folds), len(models.folds))
+    return total / len(models.folds), (*models.notes(), *_precision_notes(models, device))
+
+
+def _precision_notes(models: TrialModels, device: torch.device) -> tuple[str, ...]:
+    trained = {fold.record["precision"] for fold in models.folds.values()}
+    return tuple(
+        f"{models.name}: trained in {precision}, predicted in float32, for {device.type} has "
+        "no bfloat16 of its own"
+        for precision in sorted(trained)
+        if precision_on(precision, device) != precision
+    )

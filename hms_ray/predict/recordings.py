@@ -1,0 +1,201 @@
+"""What is predicted: the recordings of ``test.csv``, or the rows of a ``train.csv``.
+
+Both become rows and packs by the packers of training, so a window is the same numbers
+whichever it comes from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from hms_ray.competition.check import require_sound
+from hms_ray.competition.read import (
+    EEG_FORMAT,
+    SPECTROGRAM_FORMAT,
+    TEST_FILE,
+    SignalFormat,
+    Split,
+    eeg_path,
+    read_labels,
+    read_test_table,
+    signal_rows,
+    spectrogram_path,
+)
+from hms_ray.competition.rows import Unit, Window, make_rows
+from hms_ray.competition.schema import EEG_WINDOW_SAMPLES, SPECTROGRAM_WINDOW_ROWS
+from hms_ray.config_input import InputConfig, used_sources
+from hms_ray.errors import DataError
+from hms_ray.pack.build import default_pack_dir
+from hms_ray.pack.sources import PackSource
+from hms_ray.pack.store import Pack
+from hms_ray.pack.windows import first_of
+from hms_ray.prepare import Bars, build_packs
+from hms_ray.study_sources import ROW_COLUMNS, pack_source, source_key
+from hms_ray.unusable import sort_out
+
+TEST_PACKS: Final = "test"
+"""Folder, among the packs, of those of test recordings: one recipe has packs of both."""
+
+
+class _Length(NamedTuple):
+    """How long a test recording is, and where its length is read."""
+
+    name: str
+    form: SignalFormat
+    path: Callable[[Path, int, Split], Path]
+    n_rows: int
+
+
+_LENGTHS: Final = {
+    "eeg_id": _Length("EEG must have 10,000 samples", EEG_FORMAT, eeg_path, EEG_WINDOW_SAMPLES),
+    "spectrogram_id": _Length(
+        "spectrogram must have 300 rows",
+        SPECTROGRAM_FORMAT,
+        spectrogram_path,
+        SPECTROGRAM_WINDOW_ROWS,
+    ),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Recordings:
+    """Rows to predict, with the packs that hold their windows.
+
+    Attributes:
+        rows: (n) with ``row_id`` (text), ``eeg_id``, ``spectrogram_id``, ``patient_id``,
+            ``eeg_start`` (first sample) and ``spectrogram_start`` (first row), int64.
+        packs: ``source_key`` -> pack, of every source that may be asked for.
+        notes: a line for each pack that has rows without a usable signal.
+    """
+
+    rows: pd.DataFrame
+    packs: Mapping[str, Pack]
+    notes: tuple[str, ...] = ()
+
+    def packs_of(self, config: InputConfig) -> dict[str, Pack]:
+        """Source -> pack, for the sources that an input uses."""
+        return {
+            name: self.packs[source_key(name, recipe)]
+            for name, recipe in used_sources(config).items()
+        }
+
+
+def recordings_of_test(
+    data_dir: str | Path,
+    inputs: Sequence[InputConfig],
+    *,
+    pack_dir: str | Path | None = None,
+    bars: Bars | None = None,
+) -> Recordings:
+    """The recordings of ``test.csv``, in its order.
+
+    A test EEG is one window of 50 s and a test spectrogram one of ten minutes, cut around
+    the same moment. Others are refused: which part of them is meant is not known. Only
+    files that some input uses are looked at. Signals that are missing are zeros, as with
+    ``data.unusable: keep``, so that every recording is predicted.
+
+    Args:
+        data_dir: competition folder with ``test.csv``, ``test_eegs/`` and
+            ``test_spectrograms/``.
+        inputs: of all models that will predict.
+        pack_dir: where packs are kept, those of the test in its folder ``test``; beside
+            the data where absent.
+        bars: makes the progress bar of each pack.
+
+    Raises:
+        DataError: a table or a file that is missing, damaged or malformed, an EEG that is
+            listed twice, or a recording of another length.
+        PackError: as of ``build_packs``.
+    """
+    data_dir = Path(data_dir)
+    rows = read_test_rows(data_dir)
+    forms = {key: _of_test(form) for key, form in _forms(inputs).items()}
+    for column in {ROW_COLUMNS[form.name][0] for form in forms.values()}:
+        _check_lengths(data_dir, rows[column].tolist(), _LENGTHS[column])
+    place = Path(pack_dir or default_pack_dir(data_dir)) / TEST_PACKS
+    return _packed(rows, build_packs(data_dir, place, forms, rows, bars))
+
+
+def recordings_of_rows(
+    data_dir: str | Path,
+    inputs: Sequence[InputConfig],
+    unit: Unit,
+    window: Window,
+    *,
+    pack_dir: str | Path | None = None,
+    bars: Bars | None = None,
+) -> Recordings:
+    """The training rows of a folder, of all its patients; its votes are not looked at.
+
+    Args:
+        data_dir: competition folder with ``train.csv``.
+        inputs: of all models that will predict.
+        unit: of rows, as of ``make_rows``.
+        window: as of ``make_rows``.
+        pack_dir: where packs are kept; beside the data where absent.
+        bars: makes the progress bar of each pack.
+
+    Raises:
+        FaultyDataError: where the folder has faults.
+        DataError: as of ``make_rows`` and ``build_packs``.
+        PackError: as of ``build_packs``.
+    """
+    data_dir = Path(data_dir)
+    place = Path(pack_dir or default_pack_dir(data_dir))
+    require_sound(data_dir, cache_dir=place, tolerated=("no_numbers",))
+    rows = make_rows(read_labels(data_dir), unit, window)
+    return _packed(rows, build_packs(data_dir, place, _forms(inputs), rows, bars))
+
+
+def read_test_rows(data_dir: Path) -> pd.DataFrame:
+    """The recordings of ``test.csv`` as rows whose windows begin at 0.
+
+    Raises:
+        DataError: as of ``read_test_table``, or an EEG that is listed twice.
+    """
+    table = read_test_table(data_dir)
+    twice = table["eeg_id"][table["eeg_id"].duplicated()].unique()
+    if len(twice):
+        raise DataError(
+            f"an EEG must be listed once in {TEST_FILE}",
+            got=f"{first_of(twice)} several times",
+            where=data_dir / TEST_FILE,
+        )
+    row_ids = table["eeg_id"].astype(str)
+    return table.assign(row_id=row_ids, eeg_start=np.int64(0), spectrogram_start=np.int64(0))
+
+
+def _forms(inputs: Sequence[InputConfig]) -> dict[str, PackSource]:
+    return {
+        source_key(name, recipe): pack_source(name, recipe)
+        for config in inputs
+        for name, recipe in used_sources(config).items()
+    }
+
+
+def _of_test(form: PackSource) -> PackSource:
+    return replace(form, directory=f"test_{form.directory.removeprefix('train_')}")
+
+
+def _packed(rows: pd.DataFrame, packs: dict[str, Pack]) -> Recordings:
+    _, notes = sort_out(rows, packs, "keep")
+    return Recordings(rows, packs, notes)
+
+
+def _check_lengths(data_dir: Path, numbers: Sequence[int], length: _Length) -> None:
+    for number in numbers:
+        path = length.path(data_dir, number, "test")
+        n_rows = signal_rows(path, length.form)
+        if n_rows != length.n_rows:
+            raise DataError(
+                f"a test {length.name}",
+                got=f"{n_rows:,}",
+                where=path,
+                fix="Which part of another recording is meant is not known: cut it out.",
+            )

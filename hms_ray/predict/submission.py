@@ -1,0 +1,205 @@
+"""The file that the competition takes: made, checked, written and read back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from hms_ray.competition.read import TEST_FILE
+from hms_ray.competition.schema import PROBABILITY_COLUMNS
+from hms_ray.competition.tables import read_table, whole_numbers, written
+from hms_ray.errors import DataError, PredictionError
+from hms_ray.evaluate.metric import Array, check_distributions, name_rows
+
+Ids = NDArray[np.int64]
+
+SUBMISSION_COLUMNS: Final = ("eeg_id", *PROBABILITY_COLUMNS)
+SAMPLE_FILE: Final = "sample_submission.csv"
+SUM_LIMIT: Final = 1e-6
+"""How far a row's sum may be from 1 in a submission."""
+
+
+def submission_ids(data_dir: Path, test_ids: Sequence[int]) -> list[int]:
+    """The EEGs of a submission, in its order.
+
+    Args:
+        data_dir: competition folder.
+        test_ids: the EEGs of ``test.csv``.
+
+    Returns:
+        Those of ``sample_submission.csv`` in its order; ``test_ids`` where there is none.
+
+    Raises:
+        DataError: where the sample cannot be read, or lists an EEG twice, or others than
+            ``test.csv``.
+    """
+    file = data_dir / SAMPLE_FILE
+    if not file.is_file():
+        return list(test_ids)
+    column = read_table(file, ("eeg_id",))["eeg_id"]
+    numbers, broken = whole_numbers(column)
+    if broken.any():
+        raise DataError(
+            f"{SAMPLE_FILE}'s column eeg_id must hold whole numbers",
+            got=written(column[broken].iloc[0]),
+            where=file,
+        )
+    ids: list[int] = numbers.tolist()
+    if sorted(ids) != sorted(test_ids):
+        other = sorted(set(ids) ^ set(test_ids)) or [k for k in set(ids) if ids.count(k) > 1]
+        raise DataError(
+            f"{SAMPLE_FILE} must list every EEG of {TEST_FILE} once, and no other",
+            got=f"{len(ids)} rows, and {len(test_ids)} in {TEST_FILE}",
+            where=f"{file}, {name_rows(other)}",
+        )
+    return ids
+
+
+def make_submission(
+    eeg_ids: Sequence[int],
+    predicted_ids: ArrayLike,
+    probabilities: ArrayLike,
+    where: object = None,
+) -> pd.DataFrame:
+    """A submission of predictions.
+
+    Args:
+        eeg_ids: (n,) EEGs in the order of the submission.
+        predicted_ids: (n,) the same EEGs in the order of the predictions.
+        probabilities: (n, 6).
+        where: the predictions' file, for messages.
+
+    Returns:
+        Columns ``SUBMISSION_COLUMNS``: int64 and six float64 that sum to 1, made so in
+        float64 whatever the models' own precision left over.
+
+    Raises:
+        PredictionError: where an EEG is not predicted exactly once, or a row is no
+            distribution.
+    """
+    ids = np.asarray(predicted_ids, np.int64)
+    _check_ids(ids, eeg_ids, where)
+    try:
+        checked = check_distributions(probabilities, "predictions", ids)
+    except PredictionError as error:
+        rows = _place(str(error.where), where)
+        raise PredictionError(error.rule, got=error.got, where=rows) from None
+    if len(checked) != len(ids):
+        raise PredictionError(
+            "there must be one prediction an EEG",
+            got=f"{len(checked)} for {len(ids)} EEGs",
+            where=where,
+        )
+    place = pd.Index(ids).get_indexer(pd.Index(eeg_ids))
+    shares = checked[place] / checked[place].sum(axis=1, keepdims=True)
+    table = pd.DataFrame({"eeg_id": np.asarray(eeg_ids, np.int64)})
+    table[list(PROBABILITY_COLUMNS)] = shares
+    return table
+
+
+def check_submission(
+    table: pd.DataFrame, eeg_ids: Sequence[int], where: object = None
+) -> pd.DataFrame:
+    """Refuses what the competition would refuse, and more.
+
+    Args:
+        table: a submission.
+        eeg_ids: (n,) EEGs that it must list, in this order.
+        where: its file, for messages.
+
+    Returns:
+        The table itself.
+
+    Raises:
+        PredictionError: for other columns, EEGs that are missing, foreign, listed twice
+            or in another order, and for probabilities that are missing, outside 0 to 1 or
+            do not sum to 1 within ``SUM_LIMIT``.
+    """
+    if tuple(table.columns) != SUBMISSION_COLUMNS:
+        raise PredictionError(
+            f"a submission must have the columns {', '.join(SUBMISSION_COLUMNS)}, in this order",
+            got=", ".join(map(str, table.columns)),
+            where=where,
+        )
+    ids = whole_ids(table["eeg_id"], where)
+    _check_ids(ids, eeg_ids, where)
+    moved = np.flatnonzero(ids != np.asarray(eeg_ids, np.int64))
+    if len(moved):
+        raise PredictionError(
+            "EEGs must be in the order of the sample submission, or else of test.csv",
+            got=f"{ids[moved[0]]} and not {eeg_ids[moved[0]]} in row {moved[0] + 1}",
+            where=where,
+        )
+    _check_values(probabilities_in(table, where), ids, where)
+    return table
+
+
+def probabilities_in(table: pd.DataFrame, where: object = None) -> Array:
+    """The six columns as (n, 6) float64, NaN where empty.
+
+    Raises:
+        PredictionError: where one does not hold numbers.
+    """
+    for name in PROBABILITY_COLUMNS:
+        if table[name].dtype.kind not in "iuf":
+            raise PredictionError(
+                f"{name} must hold numbers", got=str(table[name].dtype), where=where
+            )
+    return table[list(PROBABILITY_COLUMNS)].to_numpy(np.float64)
+
+
+def whole_ids(column: pd.Series[Any], where: object = None) -> Ids:
+    """A column of EEG ids as int64 (n,).
+
+    Raises:
+        PredictionError: where a cell is no whole number.
+    """
+    ids, broken = whole_numbers(column)
+    if broken.any():
+        raise PredictionError(
+            "eeg_id must be whole numbers", got=written(column[broken].iloc[0]), where=where
+        )
+    return ids
+
+
+def _check_ids(ids: Ids, expected: Sequence[int], where: object) -> None:
+    """Makes sure that EEGs are the expected ones, each once, in any order."""
+    found, wanted = pd.Index(ids), pd.Index(expected)
+    twice = found[found.duplicated()].unique()
+    missing = wanted.difference(found, sort=False)
+    foreign = found.difference(wanted, sort=False)
+    for rule, got, wrong in (
+        ("an EEG must be predicted once", "several rows", twice),
+        ("every test EEG must be predicted", "no row", missing),
+        ("only test EEGs may be predicted", "a row", foreign),
+    ):
+        if len(wrong):
+            raise PredictionError(
+                rule,
+                got=f"{got} for {len(wrong)}",
+                where=_place(f"EEG {name_rows(wrong.to_numpy())}", where),
+            )
+
+
+def _check_values(values: Array, ids: Ids, where: object) -> None:
+    sums = values.sum(axis=1)
+    for rule, wrong in (
+        ("probabilities must not be missing", np.isnan(values).any(axis=1)),
+        ("probabilities must be from 0 to 1", ((values < 0) | (values > 1)).any(axis=1)),
+        (f"probabilities must sum to 1 within {SUM_LIMIT:g}", np.abs(sums - 1) > SUM_LIMIT),
+    ):
+        if wrong.any():
+            first = int(np.argmax(wrong))
+            got = f"{sums[first]:.8g}" if "sum" in rule else str(values[first].tolist())
+            raise PredictionError(
+                rule, got=got, where=_place(f"EEG {name_rows(ids[wrong])}", where)
+            )
+
+
+def _place(rows: str, where: object) -> str:
+    return rows if where is None else f"{where}, {rows}"

@@ -1,0 +1,34 @@
+"""The real test recording, predicted by models that real recordings were trained on."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hms_ray.competition.schema import PROBABILITY_COLUMNS
+from hms_ray.predict.command import Place, predict_study
+from hms_ray.predict.files import read_predictions
+from hms_ray.predict.submission import check_submission
+from tests.trained_study import train_study
+
+pytestmark = pytest.mark.real
+
+
+def test_the_real_test_set_and_the_real_rows_are_predicted(real_data: Path, tmp_path: Path) -> None:
+    data, packs = real_data / "competition", tmp_path / "packs"
+    study = train_study(tmp_path, "joined", data, packs)
+    place = Place(data, study.results, packs, "cpu")
+    said = predict_study(study.name, None, place, tmp_path / "submission.csv")
+    sample = pd.read_csv(data / "sample_submission.csv")
+    table = read_predictions(tmp_path / "submission.csv")
+    check_submission(table, sample["eeg_id"].tolist())
+    assert list(table.columns) == list(sample.columns)
+    assert said.splitlines()[-1].endswith("1 row, mean of 2 folds of joined 0000")
+    predict_study(study.name, 0, place, tmp_path / "rows.parquet", train_rows=True)
+    rows, oof = pd.read_parquet(tmp_path / "rows.parquet"), study.result.oof
+    assert rows["row_id"].tolist() == oof["row_id"].tolist()
+    # Half of the mean of two folds is the prediction that was stored.
+    values = rows[list(PROBABILITY_COLUMNS)].to_numpy()
+    assert (values >= oof[list(PROBABILITY_COLUMNS)].to_numpy() / 2 - 1e-6).all()
+    assert np.isfinite(values).all()

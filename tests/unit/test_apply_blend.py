@@ -1,0 +1,365 @@
+"""A stored blend on test recordings: by fold models, by given predictions, by both."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from hms_ray.cli import main
+from hms_ray.competition.schema import PROBABILITY_COLUMNS
+from hms_ray.errors import ConfigError, DataError, HmsRayError, PredictionError, StudyError
+from hms_ray.evaluate.pools.catalogue import named_pools
+from hms_ray.predict.blend import apply_blend, read_blend
+from hms_ray.predict.command import Place, apply_to_file, named_files
+from hms_ray.predict.files import write_predictions
+from hms_ray.predict.models import predict_trial
+from hms_ray.predict.recordings import recordings_of_test
+from hms_ray.predict.submission import make_submission
+from hms_ray.predict.trial import chosen_trial, read_models
+from tests.trained_study import TEST_EEGS, TrainedStudy, train_study, write_test_set
+
+CPU = torch.device("cpu")
+ORDER = np.argsort(TEST_EEGS)
+"""Of the sample submission, among the rows of test.csv."""
+METHODS = ("simplex", "log_linear_per_class", "simplex_and_context")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_process() -> Iterator[None]:
+    """Starting a process takes longer than these packs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hms_ray.pack.build.default_workers", lambda: 1)
+        yield
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory: pytest.TempPathFactory) -> list[TrainedStudy]:
+    """Two studies of one results folder, of different sources."""
+    place = tmp_path_factory.mktemp("studies")
+    return [train_study(place, name) for name in ("kaggle", "eeg")]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_test_set(tmp_path_factory.mktemp("data") / "data")
+
+
+def shares(seed: int, n: int = 3) -> np.ndarray:
+    return np.random.default_rng(seed).dirichlet(np.ones(6), size=n)
+
+
+def fitted(method: str, n_models: int) -> Any:
+    """A pool fitted on made-up rows."""
+    (pool,) = named_pools([method])
+    models = np.stack([shares(seed, 60) for seed in range(n_models)])
+    targets = 0.5 * models[0] + 0.5 * models.mean(axis=0)
+    return pool.fit(targets, models, patients=np.arange(60) // 5)
+
+
+def of_study(study: TrainedStudy) -> dict[str, Any]:
+    keys = {str(fold): key for fold, key in chosen_trial(study.folder).keys.items()}
+    return {"name": f"{study.name} 0000", "study": study.name, "trial": 0, "keys": keys}
+
+
+def write_blend(
+    file: Path, members: list[dict[str, Any]], method: str = "simplex", **others: Any
+) -> Any:
+    pool = fitted(method, len(members))
+    described = {
+        "method": method,
+        "pool": pool.to_json(),
+        "members": members,
+        "rows_fingerprint": "0" * 64,
+        **others,
+    }
+    file.write_text(json.dumps(described))
+    return pool
+
+
+def write_given(file: Path, seed: int) -> np.ndarray:
+    """Predictions of the test recordings, in an order of their own; returned sorted by EEG."""
+    table = make_submission(sorted(TEST_EEGS), sorted(TEST_EEGS), shares(seed))
+    write_predictions(file, table.iloc[[1, 2, 0]])
+    return table[list(PROBABILITY_COLUMNS)].to_numpy()
+
+
+def by_models(study: TrainedStudy, data: Path) -> np.ndarray:
+    models = read_models("x", chosen_trial(study.folder).keys, study.results)
+    recordings = recordings_of_test(data, [models.experiment.input])
+    return predict_trial(models, recordings, CPU)[0][ORDER]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_members_are_blended_by_the_stored_pool(
+    studies: list[TrainedStudy], data: Path, tmp_path: Path, method: str
+) -> None:
+    brought = write_given(tmp_path / "brought.parquet", 9)
+    members = [of_study(studies[0]), {"name": "brought", "file": "oof.csv"}, of_study(studies[1])]
+    pool = write_blend(tmp_path / "blend.json", members, method)
+    applied = apply_blend(
+        tmp_path / "blend.json",
+        data,
+        results=studies[0].results,
+        given={"brought": tmp_path / "brought.parquet"},
+        device="cpu",
+    )
+    stack = np.stack([by_models(studies[0], data), brought, by_models(studies[1], data)])
+    assert applied.eeg_ids == sorted(TEST_EEGS)
+    found = applied.submission[list(PROBABILITY_COLUMNS)].to_numpy()
+    np.testing.assert_allclose(found, pool.predict(stack), atol=1e-12)
+    assert np.abs(found - pool.predict(stack[::-1])).max() > 1e-3  # the order of models counts
+    assert applied.notes == ()
+
+
+def test_the_command_writes_a_submission(
+    studies: list[TrainedStudy],
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_blend(tmp_path / "blend.json", [of_study(study) for study in studies])
+    out = tmp_path / "submission.csv"
+    words = ["blend", "--apply", str(tmp_path / "blend.json"), "--data", str(data)]
+    words += ["--results", str(studies[0].results), "--out", str(out), "--device", "cpu"]
+    assert main(words) == 0
+    assert capsys.readouterr().out == f"{out}: 3 rows, blend of {tmp_path / 'blend.json'}\n"
+    table = pd.read_csv(out)
+    assert table["eeg_id"].tolist() == sorted(TEST_EEGS)
+    expected = apply_blend(tmp_path / "blend.json", data, results=studies[0].results, device="cpu")
+    pd.testing.assert_frame_equal(table, expected.submission, rtol=1e-15)
+
+
+def test_given_predictions_take_the_place_of_models(
+    studies: list[TrainedStudy], data: Path, tmp_path: Path
+) -> None:
+    parts = [write_given(tmp_path / f"{seed}.csv", seed) for seed in (4, 5)]
+    members = [of_study(study) for study in studies]
+    pool = write_blend(tmp_path / "blend.json", members)
+    given = [f"kaggle 0000={tmp_path / '4.csv'}", f"eeg 0000={tmp_path / '5.csv'}"]
+    out = tmp_path / "o.parquet"
+    apply_to_file(tmp_path / "blend.json", Place(data, tmp_path / "none"), out, given)
+    found = pd.read_parquet(out)[list(PROBABILITY_COLUMNS)]
+    np.testing.assert_allclose(found, pool.predict(np.stack(parts)), atol=1e-12)
+
+
+@pytest.mark.parametrize("method", ["simplex", "simplex_per_class"])
+def test_members_of_weight_0_are_not_predicted(data: Path, tmp_path: Path, method: str) -> None:
+    """Nor are they missed: neither models nor predictions of theirs are there."""
+    members = [
+        {"name": "gone", "study": "s", "trial": 3, "keys": {"0": "ab" * 32}},
+        {"name": "brought", "file": "oof.csv"},
+        {"name": "step", "ladder": "ladder", "step": "32_one_eeg"},
+    ]
+    weights = [0.0, 1.0, 0.0]
+    pool = {"form": "mean", "weights": weights, "facts": {}}
+    if method == "simplex_per_class":
+        pool = {"form": "class_mean", "weights": [weights] * 6, "gap": 0.0}
+    write_blend(tmp_path / "blend.json", members, pool=pool)
+    brought = write_given(tmp_path / "brought.csv", 3)
+    given = {"brought": tmp_path / "brought.csv"}
+    applied = apply_blend(tmp_path / "blend.json", data, results=tmp_path, given=given)
+    assert applied.notes == ("2 of 3 members have weight 0 and are not predicted",)
+    found = applied.submission[list(PROBABILITY_COLUMNS)]
+    np.testing.assert_allclose(found, brought, atol=1e-12)
+
+
+BROUGHT = [{"name": "a", "file": "a.csv"}, {"name": "b", "file": "b.csv"}]
+
+
+@pytest.fixture
+def brought(tmp_path: Path) -> dict[str, Path]:
+    """Predictions of two members, and ``blend.json`` of them beside."""
+    write_blend(tmp_path / "blend.json", BROUGHT)
+    given = {}
+    for seed, name in enumerate("ab"):
+        given[name] = tmp_path / f"{name}.csv"
+        write_given(given[name], seed)
+    return given
+
+
+def test_members_and_predictions_must_fit_each_other(
+    data: Path, tmp_path: Path, brought: dict[str, Path]
+) -> None:
+    file = tmp_path / "blend.json"
+    apply_blend(file, data, given=brought)
+    message = (
+        r"^a member whose fold models are not known needs predictions of the new rows, got none "
+        r"for b\. Give them: --predictions b=FILE \(eeg_id and six probabilities\)\.$"
+    )
+    with pytest.raises(PredictionError, match=message):
+        apply_blend(file, data, given={"a": brought["a"]})
+    message = r"must be of a member of the blend, got c\. Members: a, b\.$"
+    with pytest.raises(ConfigError, match=message):
+        apply_blend(file, data, given={**brought, "c": brought["a"]})
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda t: t[:2], PredictionError, r"every test EEG must be predicted, got no row for 1"),
+        (lambda t: pd.concat([t, t]), PredictionError, r"an EEG must be predicted once"),
+        (
+            lambda t: pd.concat([t, t[:1].assign(eeg_id=1)]),
+            PredictionError,
+            r"only test EEGs may be predicted, got a row for 1, in .*a\.csv, EEG 1$",
+        ),
+        (
+            lambda t: t.assign(gpd_vote=2.0),
+            PredictionError,
+            r"each row of predictions must sum to 1 within 1e-05, .*, in .*a\.csv, 3 row\(s\)",
+        ),
+        (lambda t: t.drop(columns="lpd_vote"), DataError, r"a\.csv must hold its 7 columns"),
+    ],
+)
+def test_given_predictions_with_faults_are_refused(
+    data: Path,
+    tmp_path: Path,
+    brought: dict[str, Path],
+    change: Callable[[pd.DataFrame], pd.DataFrame],
+    error: type[HmsRayError],
+    message: str,
+) -> None:
+    change(pd.read_csv(brought["a"])).to_csv(brought["a"], index=False)
+    with pytest.raises(error, match=message):
+        apply_blend(tmp_path / "blend.json", data, given=brought)
+
+
+def without(name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    return lambda data: {key: value for key, value in data.items() if key != name}
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (without("members"), StudyError, r"blend\.json must be readable, got KeyError: 'members'"),
+        (without("pool"), StudyError, r"must be readable, got KeyError: 'pool', .*hms-ray blend"),
+        (
+            lambda data: {**data, "members": [{"file": "a.csv"}, BROUGHT[1]]},
+            StudyError,
+            r"blend\.json must be readable, got KeyError: 'name'",
+        ),
+        (
+            lambda data: {**data, "members": [{"name": "a", "keys": {"x": "0"}}]},
+            StudyError,
+            r"blend\.json must be readable, got ValueError: invalid literal",
+        ),
+        (
+            lambda data: {**data, "members": [BROUGHT[0], BROUGHT[0]]},
+            PredictionError,
+            r"the members of a blend must have names of their own, got a, a, in .*blend\.json",
+        ),
+        (
+            lambda data: {**data, "members": []},
+            PredictionError,
+            r"must have names of their own, got no member",
+        ),
+        (
+            lambda data: {**data, "pool": {"form": "median"}},
+            PredictionError,
+            r"a fitted pool's form must be one of mean, .*, got median",
+        ),
+        (
+            lambda data: {**data, "members": BROUGHT[:1]},
+            PredictionError,
+            r"this pool combines predictions of shape \(2, rows, 6\), got \(1, 1, 6\)",
+        ),
+    ],
+)
+def test_a_broken_blend_is_refused(
+    data: Path,
+    tmp_path: Path,
+    brought: dict[str, Path],
+    change: Callable[[dict[str, Any]], dict[str, Any]],
+    error: type[HmsRayError],
+    message: str,
+) -> None:
+    file = tmp_path / "blend.json"
+    told = change(json.loads(file.read_text()))
+    file.write_text(json.dumps(told))
+    names = [member.get("name", "a") for member in told.get("members", [])]
+    with pytest.raises(error, match=message):
+        apply_blend(file, data, given={name: brought[name] for name in names})
+
+
+def test_a_blend_that_is_not_there_is_told(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(PredictionError, match=r"a blend must exist to be applied, got none, in"):
+        read_blend(tmp_path / "blend.json")
+    file = tmp_path / "blend.json"
+    write_blend(file, [{"name": "x", "study": "s", "trial": 0, "keys": {"0": "ab" * 32}}])
+    with pytest.raises(StudyError, match=r"a fold must be in the store before it is read, got no"):
+        apply_blend(file, data, results=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["a"], "predictions must be given as NAME=FILE, got a"),
+        (["=a.csv"], "predictions must be given as NAME=FILE, got =a.csv"),
+        (["a="], "predictions must be given as NAME=FILE, got a="),
+        (["a=1.csv", "a=2.csv"], "a member's predictions must be given once, got a"),
+    ],
+)
+def test_predictions_are_named(texts: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{message}$"):
+        named_files(texts)
+    assert named_files(["a b=c.csv", "x=y=d.csv"]) == {"a b": Path("c.csv"), "x=y": Path("d.csv")}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["one", "--apply", "b.json", "--data", "d"],
+            "--apply takes the place of what is blended, got one",
+        ),
+        (["--apply", "b.json"], "--apply needs recordings. Name a folder with --data DIR."),
+        (["--apply", "b.json", "--data", "d"], "a blend must exist to be applied, got none"),
+        (["--apply", "b.json", "--data", "d", "--out", "o"], "must end in .csv or .parquet"),
+        ([], "blend needs a study. Name STUDY, or --apply FILE."),
+    ],
+)
+def test_words_that_do_not_fit_are_refused(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["blend", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+PROBE = """
+import sys
+from hms_ray.cli import main
+if __name__ == "__main__":
+    for words in {calls}:
+        assert main(words) == 0
+        print("imported:", *sorted({{"ray", "optuna", "torch"}} & set(sys.modules)))
+"""
+
+
+def test_ray_is_never_imported_and_torch_only_for_models(
+    studies: list[TrainedStudy], data: Path, tmp_path: Path, brought: dict[str, Path]
+) -> None:
+    apply = ["blend", "--data", str(data), "--out", str(tmp_path / "o.csv"), "--apply"]
+    given = [word for name, file in brought.items() for word in ("--predictions", f"{name}={file}")]
+    write_blend(tmp_path / "models.json", [of_study(study) for study in studies])
+    place = ["--results", str(studies[0].results), "--data", str(data), "--device", "cpu"]
+    calls = [
+        [*apply, str(tmp_path / "blend.json"), *given],
+        ["predict", "kaggle", *place, "--out", str(tmp_path / "p.csv")],
+        [*apply, str(tmp_path / "models.json"), *place],
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE.format(calls=calls)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+    )
+    imported = [line for line in done.stdout.splitlines() if line.startswith("imported:")]
+    assert imported == ["imported:", "imported: torch", "imported: torch"]

@@ -1,0 +1,431 @@
+"""Fold models on rows that they have been scored on, and on test recordings."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from hms_ray.cli import main
+from hms_ray.competition.read import read_spectrogram, spectrogram_path
+from hms_ray.competition.schema import PROBABILITY_COLUMNS
+from hms_ray.config_input import InputConfig
+from hms_ray.errors import (
+    ConfigError,
+    DataError,
+    FaultyDataError,
+    HmsRayError,
+    StudyError,
+    TrainingError,
+)
+from hms_ray.fold_store import FoldStore, StoredFold
+from hms_ray.normalise import Constants
+from hms_ray.pack.sources import log_power
+from hms_ray.predict.command import Place, predict_study
+from hms_ray.predict.models import Predictor, open_device, precision_on, predict_trial
+from hms_ray.predict.recordings import Recordings, recordings_of_rows, recordings_of_test
+from hms_ray.predict.submission import SUBMISSION_COLUMNS
+from hms_ray.predict.trial import TrialModels, chosen_trial, read_models
+from hms_ray.train.checkpoint import load_weights, save_weights
+from tests.trained_study import (
+    INPUTS,
+    TEST_EEGS,
+    TrainedStudy,
+    train_study,
+    write_sample,
+    write_test_set,
+)
+
+CPU = torch.device("cpu")
+KAGGLE = [InputConfig.model_validate(INPUTS["kaggle"])]
+JOINED = [InputConfig.model_validate(INPUTS["joined"])]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_process() -> Iterator[None]:
+    """Starting a process takes longer than these packs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hms_ray.pack.build.default_workers", lambda: 1)
+        yield
+
+
+@pytest.fixture(scope="module", params=list(INPUTS))
+def each(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TrainedStudy:
+    return train_study(tmp_path_factory.mktemp(request.param), request.param)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> TrainedStudy:
+    return train_study(tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture
+def own(study: TrainedStudy, tmp_path: Path) -> TrainedStudy:
+    """The study with a results folder that a test may damage."""
+    shutil.copytree(study.results, tmp_path / "results")
+    return replace(study, results=tmp_path / "results")
+
+
+def models_of(study: TrainedStudy) -> TrialModels:
+    return read_models("one", chosen_trial(study.folder).keys, study.results)
+
+
+def rows_of(study: TrainedStudy) -> Recordings:
+    config = study.folder.space().experiment
+    return recordings_of_rows(study.data, [config.input], config.data.unit, config.data.window)
+
+
+def stored(fold: StoredFold) -> np.ndarray:
+    return fold.oof[list(PROBABILITY_COLUMNS)].to_numpy()
+
+
+def test_a_folds_own_validation_rows_come_out_as_they_are_stored(each: TrainedStudy) -> None:
+    recordings, models = rows_of(each), models_of(each)
+    predictor = Predictor(models.experiment, recordings, CPU)
+    rows = each.prepared.rows()
+    assert recordings.rows["row_id"].tolist() == rows["row_id"].tolist()
+    for number, fold in models.folds.items():
+        valid = np.flatnonzero(rows["fold"].to_numpy() == number)
+        found = predictor.predict(fold, valid)
+        np.testing.assert_array_equal(found, stored(fold))
+        assert found.std(axis=0).max() > 1e-3  # rows that are all alike would prove little
+
+
+def test_the_other_folds_model_says_something_else(each: TrainedStudy) -> None:
+    """So that equality above is not equality of whatever model."""
+    models, rows = models_of(each), each.prepared.rows()
+    predictor = Predictor(models.experiment, rows_of(each), CPU)
+    valid = np.flatnonzero(rows["fold"].to_numpy() == 0)
+    other = predictor.predict(models.folds[1], valid)
+    assert np.abs(other - stored(models.folds[0])).max() > 1e-4
+
+
+def test_folds_are_averaged(each: TrainedStudy, tmp_path: Path) -> None:
+    folder = write_test_set(tmp_path / "test")
+    models = models_of(each)
+    recordings = recordings_of_test(folder, [models.experiment.input])
+    single = [
+        Predictor(models.experiment, recordings, CPU).predict(fold)
+        for fold in models.folds.values()
+    ]
+    seen: list[tuple[int, int]] = []
+    mean, notes = predict_trial(models, recordings, CPU, lambda *done: seen.append(done))
+    np.testing.assert_array_equal(mean, (single[0] + single[1]) / 2)
+    assert np.abs(single[0] - single[1]).max() > 1e-4
+    assert seen == [(0, 2), (1, 2), (2, 2)]
+    assert notes == ()
+    assert recordings.rows["eeg_id"].tolist() == list(TEST_EEGS)
+
+
+def test_the_best_trials_submission_is_written(
+    each: TrainedStudy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_test_set(tmp_path / "test")
+    out = tmp_path / "submission.csv"
+    words = ["predict", each.name, "--data", str(folder), "--out", str(out), "--device", "cpu"]
+    assert main([*words, "--results", str(each.results)]) == 0
+    assert capsys.readouterr().out == f"{out}: 3 rows, mean of 2 folds of {each.name} 0000\n"
+    table = pd.read_csv(out)
+    assert tuple(table.columns) == SUBMISSION_COLUMNS
+    assert table["eeg_id"].tolist() == sorted(TEST_EEGS)  # as the sample has them
+    recordings = recordings_of_test(folder, [models_of(each).experiment.input])
+    mean, _ = predict_trial(models_of(each), recordings, CPU)
+    order = np.argsort(TEST_EEGS)
+    np.testing.assert_allclose(table[list(PROBABILITY_COLUMNS)], mean[order], atol=1e-12)
+    np.testing.assert_allclose(table[list(PROBABILITY_COLUMNS)].sum(axis=1), 1, atol=1e-12)
+
+
+def test_training_rows_of_a_folder_are_predicted_by_row(
+    study: TrainedStudy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "rows.parquet"
+    words = ["predict", study.name, "0", "--data", str(study.data), "--train-rows"]
+    assert main([*words, "--out", str(out), "--results", str(study.results)]) == 0
+    rows, table = study.prepared.rows(), pd.read_parquet(out)
+    assert capsys.readouterr().out.startswith(f"{out}: {len(rows)} rows")
+    assert list(table.columns) == ["row_id", "eeg_id", "patient_id", *PROBABILITY_COLUMNS]
+    for name in ("row_id", "eeg_id", "patient_id"):
+        assert table[name].tolist() == rows[name].tolist()
+    mean, _ = predict_trial(models_of(study), rows_of(study), CPU)
+    np.testing.assert_array_equal(table[list(PROBABILITY_COLUMNS)], mean)
+
+
+def test_training_rows_of_a_faulty_folder_are_refused(study: TrainedStudy, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(study.data, folder, ignore=shutil.ignore_patterns("packed"))
+    next((folder / "train_spectrograms").iterdir()).unlink()
+    with pytest.raises(FaultyDataError, match=r"free of faults, 1 found: train_spectrograms/"):
+        recordings_of_rows(folder, KAGGLE, "eeg_votes", "middle")
+
+
+def test_a_pack_of_the_test_stands_beside_that_of_training(
+    study: TrainedStudy, tmp_path: Path
+) -> None:
+    """The recipe is one, so their names would be too."""
+    write_test_set(tmp_path / "data")
+    shutil.copytree(study.data / "train_spectrograms", tmp_path / "data" / "train_spectrograms")
+    (pack,) = recordings_of_test(tmp_path / "data", KAGGLE).packs.values()
+    assert pack.path.parent == tmp_path / "data" / "packed" / "test"
+    assert sorted(pack.recordings.index) == sorted(eeg + 100_000 for eeg in TEST_EEGS)
+    (other,) = recordings_of_test(
+        tmp_path / "data", KAGGLE, pack_dir=tmp_path / "packs"
+    ).packs.values()
+    assert other.path.parent == tmp_path / "packs" / "test"
+    assert other.fingerprint == pack.fingerprint
+
+
+def test_a_test_window_holds_what_its_file_holds(tmp_path: Path) -> None:
+    folder = write_test_set(tmp_path / "data")
+    recordings = recordings_of_test(folder, KAGGLE)
+    (pack,) = recordings.packs.values()
+    starts = pack.locate(recordings.rows["spectrogram_id"], recordings.rows["spectrogram_start"])
+    for start, number in zip(starts, recordings.rows["spectrogram_id"], strict=True):
+        power = read_spectrogram(spectrogram_path(folder, number, "test"))
+        np.testing.assert_array_equal(pack.values[start : start + 300], log_power(power))
+    assert np.isnan(pack.values[starts[0] : starts[0] + 300]).any()  # the gap
+
+
+def test_recordings_without_signal_are_predicted_and_told(
+    each: TrainedStudy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_test_set(tmp_path / "test", silent=True)
+    place = Place(folder, each.results, device="cpu")
+    said = predict_study(each.name, None, place, tmp_path / "out.parquet").splitlines()
+    capsys.readouterr()
+    sources = {view.split()[0] for view in INPUTS[each.name]["views"]} - {"panels"}
+    told = sorted(line.split(": ")[1:] for line in said[:-1])
+    n_sources = len(sources) if sources else 1
+    assert told == [["1 row without a usable signal, kept as zeros", "700002"]] * n_sources
+    table = pd.read_parquet(tmp_path / "out.parquet")
+    assert table["eeg_id"].tolist() == sorted(TEST_EEGS)
+    assert np.isfinite(table[list(PROBABILITY_COLUMNS)]).all(axis=None)
+
+
+@pytest.mark.parametrize("n", [10_001, 9_999, 20_000])
+def test_an_eeg_of_another_length_is_refused(tmp_path: Path, n: int) -> None:
+    folder = write_test_set(tmp_path / "test", n_samples=n)
+    message = (
+        rf"a test EEG must have 10,000 samples, got {n:,}, in .*test_eegs/700001\.parquet\. Which"
+    )
+    with pytest.raises(DataError, match=message):
+        recordings_of_test(folder, JOINED)
+    assert len(recordings_of_test(folder, KAGGLE).rows) == 3  # which reads no EEG
+
+
+@pytest.mark.parametrize("n", [299, 301, 600])
+def test_a_spectrogram_of_another_length_is_refused(tmp_path: Path, n: int) -> None:
+    folder = write_test_set(tmp_path / "test", n_rows=n)
+    message = rf"a test spectrogram must have 300 rows, got {n}, in .*/800001\.parquet"
+    with pytest.raises(DataError, match=message):
+        recordings_of_test(folder, KAGGLE)
+
+
+def test_a_test_recording_that_is_not_there_is_told(tmp_path: Path) -> None:
+    folder = write_test_set(tmp_path / "test", eegs=False)
+    assert len(recordings_of_test(folder, KAGGLE).rows) == 3
+    with pytest.raises(DataError, match=r"an EEG file must exist, in .*test_eegs/700003\.parquet"):
+        recordings_of_test(folder, JOINED)
+
+
+def test_an_eeg_that_is_listed_twice_is_refused(tmp_path: Path) -> None:
+    folder = write_test_set(tmp_path / "test")
+    table = pd.read_csv(folder / "test.csv")
+    pd.concat([table, table[1:]]).to_csv(folder / "test.csv", index=False)
+    message = r"an EEG must be listed once in test\.csv, got 700001, 700002 several times"
+    with pytest.raises(DataError, match=message):
+        recordings_of_test(folder, KAGGLE)
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ([700_001, 700_002], r"got 2 rows, and 3 in test\.csv, in .*submission\.csv, 700003$"),
+        ([700_001, 700_002, 700_009], r"got 3 rows, .*, 700003, 700009$"),
+        ([700_001, 700_002, 700_002, 700_003], r"got 4 rows, .*, 700002$"),
+    ],
+)
+def test_a_sample_submission_of_other_eegs_is_refused(
+    study: TrainedStudy, tmp_path: Path, ids: list[int], message: str
+) -> None:
+    folder = write_test_set(tmp_path / "test")
+    write_sample(folder, ids)
+    place = Place(folder, study.results, device="cpu")
+    with pytest.raises(DataError, match="must list every EEG of test.csv once, .*" + message):
+        predict_study(study.name, None, place, tmp_path / "out.csv")
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_without_a_sample_the_order_is_that_of_the_table(
+    study: TrainedStudy, tmp_path: Path
+) -> None:
+    folder = write_test_set(tmp_path / "test")
+    (folder / "sample_submission.csv").unlink()
+    predict_study(study.name, 0, Place(folder, study.results, device="cpu"), tmp_path / "o.csv")
+    assert pd.read_csv(tmp_path / "o.csv")["eeg_id"].tolist() == list(TEST_EEGS)
+
+
+def test_trials_that_cannot_predict_are_told(own: TrainedStudy) -> None:
+    folder = own.folder
+    folder.write_failure(1, {}, folder.space().experiment, "no memory")
+    assert chosen_trial(folder, 0).number == chosen_trial(folder).number == 0
+    for number, text in ((1, "1, which failed"), (7, "7, which there is not")):
+        message = rf"a trial must have finished to predict, got {text}, in .*best first: 0\.$"
+        with pytest.raises(StudyError, match=message):
+            chosen_trial(folder, number)
+    shutil.rmtree(folder.trial_path(0))
+    with pytest.raises(StudyError, match=r"predicting needs a finished trial, got none, in "):
+        chosen_trial(folder)
+
+
+def test_a_damaged_or_missing_fold_gives_the_stores_error(own: TrainedStudy) -> None:
+    keys = chosen_trial(own.folder).keys
+    folder = FoldStore(own.results).path(keys[1])
+    weights = folder / "weights.pt"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    message = r"a stored fold must be whole, got weights\.pt does not match its checksum"
+    with pytest.raises(StudyError, match=message):
+        models_of(own)
+    shutil.rmtree(folder)
+    message = rf"a fold must be in the store before it is read, got nothing under {keys[1]}"
+    with pytest.raises(StudyError, match=message):
+        models_of(own)
+    with pytest.raises(StudyError, match=r"predicting needs the model of a fold, got none, in x"):
+        read_models("x", {}, own.results)
+
+
+def change_record(study: TrainedStudy, fold: int, **changes: Any) -> None:
+    """Alters what a fold's record says; only other files have checksums."""
+    keys = chosen_trial(study.folder).keys
+    file = FoldStore(study.results).path(keys[fold]) / "record.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+@pytest.mark.parametrize("name", ["resolved", "made_from", "normalisation", "precision"])
+def test_a_record_that_lacks_what_predicting_needs_is_damaged(own: TrainedStudy, name: str) -> None:
+    change_record(own, 0, **{name: None})
+    with pytest.raises(StudyError, match=r"got record\.json lacks what predicting needs, in "):
+        models_of(own)
+
+
+def test_folds_of_two_experiments_are_not_averaged(own: TrainedStudy) -> None:
+    made_from = models_of(own).folds[0].record["made_from"]
+    other = {**made_from, "experiment": {**made_from["experiment"], "x": 1}}
+    change_record(own, 0, made_from=other)
+    message = r"must be of one experiment, got 2 experiments, in one$"
+    with pytest.raises(StudyError, match=message):
+        models_of(own)
+
+
+def test_another_version_of_the_numerics_is_told(own: TrainedStudy, tmp_path: Path) -> None:
+    made_from = models_of(own).folds[0].record["made_from"]
+    change_record(own, 0, made_from={**made_from, "numerics": 0})
+    place = Place(write_test_set(tmp_path / "test"), own.results, device="cpu")
+    first = predict_study(own.name, None, place, tmp_path / "out.csv").splitlines()[0]
+    assert first == (
+        "kaggle 0000: trained with numerics version 0, predicted with 1: predictions may differ "
+        "from its out-of-fold ones"
+    )
+
+
+def test_a_fold_of_another_normalisation_or_model_is_damaged(own: TrainedStudy) -> None:
+    predictor = Predictor(models_of(own).experiment, rows_of(own), CPU)
+    change_record(own, 0, normalisation={"kaggle": {"mode": "global", "mean": 0.0, "std": 1.0}})
+    message = r"whole, got record\.json: a fold's normalisation must be that of its inputs, got kag"
+    with pytest.raises(StudyError, match=message):
+        predictor.predict(models_of(own).folds[0])
+    fold = models_of(own).folds[1]
+    torch.save({"a": torch.zeros(1)}, fold.weights)
+    with pytest.raises(StudyError, match=r"got weights\.pt is not of its experiment"):
+        predictor.predict(fold)
+
+
+def test_predictions_that_are_not_finite_are_refused(own: TrainedStudy) -> None:
+    fold = models_of(own).folds[0]
+    predictor = Predictor(models_of(own).experiment, rows_of(own), CPU)
+    weights = load_weights(fold.weights)
+    save_weights(fold.weights, {**weights, "classifier.bias": torch.full((6,), torch.nan)})
+    n = len(own.prepared.rows())
+    message = rf"predictions must be finite, got {n} of {n} rows that are not, in the fold stored"
+    with pytest.raises(TrainingError, match=message):
+        predictor.predict(fold)
+
+
+def test_pretrained_weights_are_not_asked_for(own: TrainedStudy) -> None:
+    """Models come from the store alone, wherever they began."""
+    for fold in (0, 1):
+        resolved = models_of(own).folds[fold].record["resolved"]
+        model = {**resolved["model"], "pretrained": True, "weights_file": "gone.safetensors"}
+        change_record(own, fold, resolved={**resolved, "model": model})
+    models, rows = models_of(own), own.prepared.rows()
+    assert models.experiment.model.weights_file == "gone.safetensors"
+    predictor = Predictor(models.experiment, rows_of(own), CPU)
+    valid = np.flatnonzero(rows["fold"].to_numpy() == 1)
+    state = torch.random.get_rng_state()
+    found = predictor.predict(models.folds[1], valid)
+    np.testing.assert_array_equal(found, stored(models.folds[1]))
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_bfloat16_becomes_float32_where_there_is_none(own: TrainedStudy, tmp_path: Path) -> None:
+    assert precision_on("bfloat16", CPU) == "float32"
+    assert precision_on("float64", CPU) == "float64"
+    change_record(own, 1, precision="bfloat16")
+    models, rows = models_of(own), own.prepared.rows()
+    valid = np.flatnonzero(rows["fold"].to_numpy() == 1)
+    found = Predictor(models.experiment, rows_of(own), CPU).predict(models.folds[1], valid)
+    np.testing.assert_array_equal(found, stored(models.folds[1]))
+    recordings = recordings_of_test(write_test_set(tmp_path / "test"), [models.experiment.input])
+    _, notes = predict_trial(models, recordings, CPU)
+    assert notes == (
+        "one: trained in bfloat16, predicted in float32, for cpu has no bfloat16 of its own",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "threads", "message"),
+    [
+        (None, 0, "threads must be at least 1, got 0"),
+        ("tpu", 1, "a device must be one of cpu, cuda, got tpu"),
+        ("cuda", 1, "a device must be there, got cuda, and no GPU. Use cpu."),
+    ],
+)
+def test_devices_that_are_not_there_are_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str | None, threads: int, message: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        open_device(name, threads)
+    assert open_device(None).type == "cpu"
+
+
+@pytest.mark.parametrize("value", [0.25, (0.5, -1.25, 1 / 3)])
+def test_constants_come_back_from_a_record_bit_for_bit(value: float | tuple[float, ...]) -> None:
+    constants = Constants(value, value)
+    assert Constants.from_plain(json.loads(json.dumps(constants.plain()))) == constants
+
+
+def test_errors_of_use_are_said_before_models_run(
+    study: TrainedStudy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["predict", study.name, "--results", str(study.results), "--data", str(tmp_path)]
+    assert main([*words, "--out", "submission.txt"]) == 2
+    message = "a file of predictions must end in .csv or .parquet"
+    assert message in capsys.readouterr().err
+    assert main(words) == 2
+    assert "test.csv must exist" in capsys.readouterr().err
+    assert main(["predict", "other", "--data", "x", "--results", str(study.results)]) == 2
+    assert "There are: kaggle." in capsys.readouterr().err
+    with pytest.raises(HmsRayError, match="the file to write must not be a folder"):
+        predict_study(study.name, 0, Place(tmp_path, study.results), make_folder(tmp_path))
+
+
+def make_folder(place: Path) -> Path:
+    (place / "a.csv").mkdir()
+    return place / "a.csv"
