@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from hms_ray import __version__
-from hms_ray.commands import folders, ladders, studies
+from hms_ray.commands import blends, folders, ladders, studies
 from hms_ray.errors import HmsRayError
 
 
@@ -61,7 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
         folders.add_spectrogram,
         studies.add_train,
         studies.add_sweep,
-        studies.add_blend,
+        blends.add_blend,
         studies.add_leaderboard,
         ladders.add_ladder,
         ladders.add_forest,

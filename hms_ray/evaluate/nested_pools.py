@@ -144,9 +144,7 @@ def nested_rows(
     """KL of each candidate and row, (C, n), fitted on other patients; nothing is checked."""
     return np.stack(
         [
-            row_sums(
-                data.targets, nested_predictions(data, candidate, objective, seed, n_splits)
-            )
+            row_sums(data.targets, nested_predictions(data, candidate, objective, seed, n_splits))
             for candidate in candidates
         ]
     )

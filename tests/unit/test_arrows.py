@@ -31,6 +31,7 @@ LAYERS = [
     {"preflight", "report"},
     {"study"},
     {"ladder"},
+    {"blending"},
     {"sweep", "local", "packing"},
     {"commands"},
     {"cli"},
@@ -57,6 +58,7 @@ WITHOUT_TORCH = {
     "prepare",
     "study",
     "ladder",
+    "blending",
 }
 WITH_TORCH = {"pack/eeg.py"}
 """Modules that compute with torch in rooms that are otherwise without; imported late."""
