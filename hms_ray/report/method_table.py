@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hms_ray.evaluate.honest import Difference
-from hms_ray.evaluate.method_report import BEST_SINGLE, EQUAL, MethodReport
+from hms_ray.evaluate.method_report import BEST_SINGLE, EQUAL, REFERENCE, MethodReport
 from hms_ray.evaluate.metric import OBJECTIVES
-from hms_ray.report.text_table import WIDTH, Column, score, text_table, wrapped
+from hms_ray.report.text_table import TITLES, WIDTH, Column, score, text_table, wrapped
 
 
 def render_methods(report: MethodReport, names: Sequence[str], width: int = WIDTH) -> str:
@@ -18,10 +18,29 @@ def render_methods(report: MethodReport, names: Sequence[str], width: int = WIDT
         names: (M,) the models'.
         width: characters a line.
     """
-    choice, chosen = report.choice, report.worth is not None
-    rated = choice.rated
+    lines = [
+        *wrapped(_heading(report, names), width),
+        "",
+        *_scores(report),
+        "",
+        *_differences(report),
+        *wrapped(
+            "(mean +- half of its paired 95% interval, clustered by patient; t: a tie. The "
+            "best single model is the one that is best in sample.)",
+            width,
+        ),
+        "",
+        *wrapped(_used(report), width),
+    ]
+    return "\n".join(lines)
+
+
+def _scores(report: MethodReport) -> list[str]:
+    """In sample, nested and optimism on the fitted rows, and nested on the others."""
+    rated = report.choice.rated
     marks = [
-        ("*" if entry.name == report.method else "") + ("=" if chosen and entry.within else "")
+        ("*" if entry.name == report.method else "")
+        + ("=" if report.worth is not None and entry.within else "")
         for entry in rated
     ]
     columns = [
@@ -30,29 +49,36 @@ def render_methods(report: MethodReport, names: Sequence[str], width: int = WIDT
         Column("in sample", [score(entry.in_sample) for entry in rated]),
         Column("nested", [score(entry.nested) for entry in rated]),
         Column("opti- mism", [f"{entry.optimism:.4f}" for entry in rated]),
-        *(
-            Column(f"minus {title}", [short_difference(entry.to_others[other]) for entry in rated])
-            for other, title in ((BEST_SINGLE, "best single"), (EQUAL, "equal weights"))
-        ),
     ]
-    lines = [
-        *wrapped(_heading(report, names), width),
-        "",
-        *text_table(columns),
-        *wrapped(
-            "(nested, minus: mean +- half of the paired 95% interval, clustered by patient; "
-            "t: a tie. Minus the best single model is minus the one that is best in sample.)",
-            width,
-        ),
-        *wrapped(_used(report), width),
-    ]
-    return "\n".join(lines)
+    for objective, title in TITLES.items():
+        if objective != report.choice.objective:
+            cells = [score(entry.by_objective[objective]) for entry in rated]
+            columns.append(Column(f"nested {title}", cells))
+    return text_table([*columns, Column("fit, s", [f"{entry.seconds:.2f}" for entry in rated])])
 
 
-def short_difference(difference: Difference) -> str:
+def _differences(report: MethodReport) -> list[str]:
+    rated = report.choice.rated
+    columns = [Column("nested, minus", [entry.name for entry in rated], right=False)]
+    for other in (BEST_SINGLE, EQUAL, REFERENCE):
+        cells = []
+        for entry in rated:
+            difference = entry.to_reference if other == REFERENCE else entry.to_others[other]
+            itself = difference is None or entry.name == other
+            cells.append("-" if itself else short_difference(difference))
+        title = other if other == BEST_SINGLE else f"{other} weights"
+        columns.append(Column(title, cells))
+    return text_table(columns)
+
+
+def short_difference(difference: Difference | None) -> str:
     """Mean and half width of the interval, and ``t`` for a tie; 0.0001 nats."""
+    if difference is None:
+        return "-"
     half = (difference.high - difference.low) / 2
-    return f"{difference.mean:+.4f}+-{half:.4f}{' t' if difference.tie else '  '}"
+    # Adding 0 turns the -0.0 of rounding into 0.
+    mean = round(difference.mean, 4) + 0.0
+    return f"{mean:+.4f}+-{half:.4f} {'t' if difference.tie else ' '}"
 
 
 def _heading(report: MethodReport, names: Sequence[str]) -> str:

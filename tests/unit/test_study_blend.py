@@ -1,5 +1,4 @@
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,64 +8,22 @@ import pytest
 from hms_ray.blending.command import blend
 from hms_ray.blending.settings import Settings
 from hms_ray.cli import main
-from hms_ray.competition.schema import PROBABILITY_COLUMNS, TARGET_COLUMNS
-from hms_ray.config_file import validate_space
+from hms_ray.competition.schema import PROBABILITY_COLUMNS
 from hms_ray.errors import PredictionError, StudyError
 from hms_ray.evaluate.blend import blend_probabilities
 from hms_ray.evaluate.blend_report import BlendReport, blend_report
 from hms_ray.evaluate.honest import nested_blend
-from hms_ray.evaluate.metric import kl_report
-from hms_ray.evaluate.oof import make_oof, read_oof
-from hms_ray.experiment import ExperimentResult
-from hms_ray.prepare import PackRef, Prepared
+from hms_ray.evaluate.oof import read_oof
 from hms_ray.study.blend import best_scores
 from hms_ray.study.folder import StudyFolder
+from tests.blend_data import add_trials, make_study, targets
 
-N_ROWS = 60
 NAMES = ("0000", "0001", "0002")
-
-
-def targets(rows: pd.DataFrame) -> np.ndarray:
-    return rows[list(TARGET_COLUMNS)].to_numpy()
 
 
 @pytest.fixture
 def study(tmp_path: Path) -> StudyFolder:
-    """A study without trials, on 60 rows of 12 patients."""
-    generator = np.random.default_rng(0)
-    number = np.arange(N_ROWS)
-    rows = pd.DataFrame(
-        {
-            "row_id": [f"{n}-0" for n in number],
-            "eeg_id": number,
-            "patient_id": number // 5,
-            "total_votes": generator.choice([2, 5, 12], size=N_ROWS),
-            "fold": number // 5 % 3,
-        }
-    )
-    rows[list(TARGET_COLUMNS)] = generator.dirichlet(np.ones(6), size=N_ROWS)
-    rows.to_parquet(tmp_path / "rows.parquet")
-    prepared = Prepared(
-        tmp_path / "rows.parquet", {"kaggle": PackRef(tmp_path / "pack", "p")}, "r", "f", 3
-    )
-    space = validate_space({"study": {"objective": "kl_4"}}, "test")
-    return StudyFolder.create(tmp_path / "results", "one", space, prepared)
-
-
-def add_trials(study: StudyFolder, numbers: Sequence[int], optimistic: Sequence[int] = ()) -> None:
-    rows = study.rows()
-    for number in numbers:
-        generator = np.random.default_rng(number)
-        mixed = 0.5 * targets(rows) + 0.5 * generator.dirichlet(np.ones(6), size=N_ROWS)
-        result = ExperimentResult(
-            scores=kl_report(targets(rows), mixed, rows["total_votes"]),
-            oof=make_oof(rows, rows["fold"], mixed).sample(frac=1, random_state=number),
-            keys={0: "a"},
-            reused=(),
-            optimistic=number in optimistic,
-            fold_minutes=1.0,
-        )
-        study.write_trial(number, {}, study.space().experiment, result)
+    return make_study(tmp_path, "one")
 
 
 def models(study: StudyFolder) -> np.ndarray:
