@@ -129,7 +129,7 @@ def _read(word: str, results: Path, columns: Columns) -> list[Member]:
             raise StudyError(
                 "a blend needs at least one finished trial", got="none", where=study.path
             )
-        return _trials(study, trials)
+        return _trials(study, trials, results)
     study = _study(path.parent, results) if path.name.isdigit() else None
     if study is not None:
         trial = study.trial(int(path.name))
@@ -140,7 +140,7 @@ def _read(word: str, results: Path, columns: Columns) -> list[Member]:
                 + ("is not there" if trial is None else f"failed: {trial.reason}"),
                 where=study.path,
             )
-        return _trials(study, [trial])
+        return _trials(study, [trial], results)
     return _steps(path, results)
 
 
@@ -157,8 +157,9 @@ def _targets(study: StudyFolder) -> Targets:
     return as_targets(study.rows(), keys, study.name, space.study.objective)
 
 
-def _trials(study: StudyFolder, trials: Sequence[StoredTrial]) -> list[Member]:
+def _trials(study: StudyFolder, trials: Sequence[StoredTrial], results: Path) -> list[Member]:
     targets, rows = _targets(study), study.rows()
+    below = (results / study.name).resolve() == study.path.resolve()
     return [
         Member(
             name=f"{study.name}/{trial.number:04d}",
@@ -166,7 +167,7 @@ def _trials(study: StudyFolder, trials: Sequence[StoredTrial]) -> list[Member]:
             keys=targets.keys,
             probabilities=probabilities_of(trial.oof(rows)),
             origin={
-                "study": study.name,
+                "study": study.name if below else str(study.path),
                 "trial": trial.number,
                 "keys": {str(fold): key for fold, key in sorted(trial.keys.items())},
             },

@@ -125,7 +125,10 @@ def printed(cases: list[dict]) -> None:
         )
     titles = ["models", "rows", "exact s", "s a million", "gap", "steps", "memory"]
     titles += ["SLSQP s", "SLSQP gap", "times faster"]
-    columns = [Column(title, list(cell)) for title, cell in zip(titles, zip(*cells, strict=True), strict=True)]
+    columns = [
+        Column(title, list(cell))
+        for title, cell in zip(titles, zip(*cells, strict=True), strict=True)
+    ]
     print("\n".join(text_table(columns)))
 
 

@@ -233,6 +233,8 @@ def test_studies_and_trials_are_models(results: Path) -> None:
     assert [member.name for member in both] == ["two/0004", "one/0001", "one/0002"]
     assert both[1].origin == {"study": "one", "trial": 1, "keys": {"0": "a"}}
     assert [member.family for member in both] == ["two", "one", "one"]
+    (elsewhere,) = read_members([results / "two" / "0004"], results / "nowhere")
+    assert elsewhere.origin["study"] == str(results / "two")
     assert both[0].minutes == 1.0
     (number,) = [n for n, member in enumerate(alone) if member.name == "0001"]
     np.testing.assert_array_equal(alone[number].probabilities, both[1].probabilities)
