@@ -18,8 +18,12 @@ from hms_ray.evaluate.metric import Array
 from hms_ray.evaluate.pools.interface import tier_weights
 from hms_ray.evaluate.sets import ModelSets
 from hms_ray.report.sets_table import render_path, render_sets, render_worths
+from hms_ray.report.text_table import WIDTH, shortened
 
 AUTO = "auto"
+
+_MOST_NAMES = 50
+"""Characters of all names that a table of sets has room for; longer ones are numbered."""
 
 
 def describe_sets(
@@ -42,8 +46,13 @@ def describe_sets(
         n_splits=settings.n_splits,
         seed=settings.seed,
     )
-    texts: list[str] = []
     told: dict[str, Any] = {}
+    texts: list[str] = []
+    labels = names
+    if len(" + ".join(names)) > _MOST_NAMES:
+        labels = [str(number + 1) for number in range(len(names))]
+        lines = [f"{label} = {name}" for label, name in zip(labels, names, strict=True)]
+        texts = ["\n".join(["In sets of models:", *(shortened(line, WIDTH) for line in lines)])]
     if settings.sets:
         worths, path = asked.leave_one_out(), asked.forward_path()
         smallest = asked.minimal(settings.tolerance)
@@ -54,7 +63,7 @@ def describe_sets(
             render_sets(
                 f"Within {settings.tolerance:g} nats of all models, in sample: {size}.",
                 [smallest],
-                names,
+                labels,
                 costs=False,
             ),
         ]
@@ -67,7 +76,7 @@ def describe_sets(
         front = asked.cost_front(costs)
         unit = "minutes of training" if settings.cost == AUTO else f"as {settings.cost} has it"
         title = f"KL against cost ({unit}): no set is both cheaper and better."
-        texts.append(render_sets(title, front, names, costs=True))
+        texts.append(render_sets(title, front, labels, costs=True))
         told["cost_front"] = [step.to_json() for step in front]
     return texts, {"models": names, **told}
 

@@ -23,7 +23,7 @@ from hms_ray.evaluate.pools.arithmetic import FittedMean
 from hms_ray.evaluate.pools.interface import FittedPool
 from hms_ray.report.blend_table import render_blend
 from hms_ray.report.method_table import render_methods
-from hms_ray.report.text_table import OPTIMISTIC_LEGEND, WIDTH, Column, shortened, text_table
+from hms_ray.report.text_table import WIDTH, Column, shortened, text_table, wrapped
 from hms_ray.study.files import json_text, write_text
 
 BLEND_FILE: Final = "blend.json"
@@ -91,7 +91,12 @@ def method_outcome(report: BlendReport, methods: MethodReport) -> Outcome:
     if isinstance(fitted, FittedMean):
         parts.append(_weights(fitted.weights, report))
     if any(report.optimistic):
-        parts.append(OPTIMISTIC_LEGEND.replace("* optimistic:", "optimistic models:"))
+        said = (
+            f"Optimistic: the checkpoints of {sum(report.optimistic)} of {len(report.names)} "
+            "models were chosen on the rows that are scored here, which flatters every figure "
+            "above."
+        )
+        parts.append("\n".join(wrapped(said, WIDTH)))
     return Outcome(
         methods.method, fitted, methods.nested, methods.in_sample, told, "\n\n".join(parts)
     )

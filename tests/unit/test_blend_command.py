@@ -112,7 +112,7 @@ def test_a_method_is_rated_kept_and_found_again(results: Path, file: Path, metho
     assert set(found["simplex"]) >= {"weights", "gap", "nested_blend_minus"}
     if method in ("simplex_shrunk", "two_level"):
         assert sum(found["weights"].values()) == pytest.approx(1)
-    assert "optimistic models: its checkpoints" in text
+    assert "Optimistic: the checkpoints of 1 of 4 models were chosen on the rows" in text
 
 
 def test_auto_tells_what_choosing_is_worth(results: Path) -> None:
@@ -278,6 +278,22 @@ def test_sets_of_models_are_told(results: Path, file: Path) -> None:
         "KL against cost (as",
     ):
         assert said in text
+
+
+def test_long_names_of_sets_are_numbered(results: Path, file: Path) -> None:
+    long = file.with_name("a_model_of_a_name_that_would_not_fit_beside_others.csv")
+    long.write_text(file.read_text())
+    costs = file.parent / "costs.csv"
+    costs.write_text(f"model,cost\n{long.stem},5\n" + "".join(f"one/000{n},1\n" for n in range(3)))
+    settings = Settings(sets=True, cost=str(costs), tolerance=0.0)
+    text = blend(["one", str(long)], results, settings)
+    legend = [line for line in text.splitlines() if line.startswith("4 = ")]
+    assert legend == [f"4 = {long.stem}"]
+    sets = told(results / "blend")["sets"]
+    members = " + ".join(str(n + 1) for n in sets["minimal"]["members"])
+    lines = text.split("Within 0 nats")[1].splitlines()
+    assert any(line.endswith(f"  {members}") for line in lines)
+    assert max(map(len, text.splitlines()[:-1])) <= 80
 
 
 def test_costs_come_from_training_or_a_file(results: Path, file: Path) -> None:
