@@ -91,7 +91,7 @@ def row_keys(table: pd.DataFrame, columns: Columns, where: Path) -> tuple[pd.Ind
             "rows must be named by row_id, by eeg_id and eeg_sub_id, or by eeg_id",
             got=f"the columns {', '.join(map(str, table.columns))}",
             where=where,
-            fix="Name the column with --columns row_id=THEIRS.",
+            fix="Name the column with --columns (of targets --target-columns) row_id=THEIRS.",
         )
     if absent.any():
         raise PredictionError(
@@ -144,7 +144,7 @@ def class_columns(
             "a file must have a column for each of the six classes",
             got=f"none for {', '.join(missing)}",
             where=where,
-            fix=f"Name them with --columns {missing[0]}=THEIRS,...",
+            fix=f"Name them with --columns (of targets --target-columns) {missing[0]}=THEIRS,...",
         )
     return pd.DataFrame(found)
 

@@ -50,7 +50,7 @@ def blend(
     words = [str(word) for word in inputs]
     members = with_families(read_members(words, results, settings.columns), settings.families)
     planned = plan(settings, members, manifest)
-    targets = targets_of(members, settings.targets, results, settings.columns)
+    targets = targets_of(members, settings.targets, results, settings.target_columns)
     data = align(members, targets, settings.rows)
     fit_on = settings.fit_on or targets.objective or "kl_all"
     report = _report(members, data, settings, fit_on)

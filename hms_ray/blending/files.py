@@ -83,7 +83,7 @@ def read_targets(path: str | Path, columns: Columns) -> Targets:
             "targets that are shares need the total_votes of each row",
             got="no such column",
             where=path,
-            fix="Name it with --columns total_votes=THEIRS.",
+            fix="Name it with --target-columns total_votes=THEIRS.",
         )
     sums = votes.sum(axis=1, keepdims=True)
     shares = votes / np.where(sums > 0, sums, 1.0) if counted else votes
@@ -136,7 +136,7 @@ def _whole(
             f"targets need the {name} of each row",
             got="no such column",
             where=where,
-            fix=f"Name it with --columns {name}=THEIRS.",
+            fix=f"Name it with --target-columns {name}=THEIRS.",
         )
     if not pd.api.types.is_integer_dtype(values) or values.isna().any():
         raise PredictionError(

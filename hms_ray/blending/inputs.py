@@ -74,7 +74,7 @@ def targets_of(
         members: at least one.
         word: a study, a ladder, or a CSV or parquet file.
         results: as ``read_members``.
-        columns: of files, our name -> theirs.
+        columns: of a file of targets, our name -> theirs.
 
     Raises:
         PredictionError: where none are named and no member knows them.

@@ -40,7 +40,8 @@ class Settings:
         tolerance: nats that a smallest set may lose.
         cost: ``auto`` (training minutes) or a file with the columns model and cost.
         targets: study or file; the first study's if None.
-        columns: of files, our name -> theirs.
+        columns: of files of predictions, our name -> theirs.
+        target_columns: of a file of targets, likewise.
         out: folder to write to; by the inputs if None.
     """
 
@@ -58,6 +59,7 @@ class Settings:
     cost: str | None = None
     targets: str | None = None
     columns: dict[str, str] = field(default_factory=dict)
+    target_columns: dict[str, str] = field(default_factory=dict)
     out: Path | None = None
 
 

@@ -52,7 +52,14 @@ def _add_input_options(command: argparse.ArgumentParser) -> None:
         metavar="OURS=THEIRS,...",
         action="append",
         default=[],
-        help="columns of files: row_id, eeg_id, patient_id, total_votes, seizure, lpd, ...",
+        help="columns of predictions: row_id, eeg_id, eeg_sub_id, seizure, lpd, gpd, ...",
+    )
+    command.add_argument(
+        "--target-columns",
+        metavar="OURS=THEIRS,...",
+        action="append",
+        default=[],
+        help="columns of a file of targets: these and patient_id, total_votes, fold",
     )
     command.add_argument(
         "--rows",
@@ -131,6 +138,7 @@ def _run_blend(words: argparse.Namespace) -> int:
         cost=words.cost,
         targets=words.targets,
         columns=parse_columns(words.columns),
+        target_columns=parse_columns(words.target_columns),
         out=words.out,
     )
     manifest = None if words.recipe is None else read_manifest(MANIFEST)

@@ -317,9 +317,12 @@ def test_common_rows_and_unknown_totals_are_told(results: Path, file: Path) -> N
     known["total_votes"] = known["total_votes"].astype("Int64")
     known.loc[50:, "total_votes"] = pd.NA
     known.to_parquet(file.parent / "known.parquet")
+    theirs = known.rename(columns={"total_votes": "n"})
+    theirs.to_parquet(file.parent / "theirs.parquet")
     words = ["blend", str(file), str(file.parent / "same.csv"), "--out", str(results / "c")]
     table.to_csv(file.parent / "same.csv", index=False)
-    words += ["--results", str(results), "--targets", str(file.parent / "known.parquet")]
+    words += ["--results", str(results), "--targets", str(file.parent / "theirs.parquet")]
+    words += ["--target-columns", "total_votes=n"]
     assert main([*words, "--rows", "same"]) == 2
     assert main([*words, "--rows", "common"]) == 0
     found = told(results / "c")

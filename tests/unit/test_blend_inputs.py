@@ -102,15 +102,15 @@ def negative() -> pd.DataFrame:
             (
                 r"rows must be named by row_id, by eeg_id and eeg_sub_id,"
                 r" or by eeg_id, got the columns seizure_vote, .*, in .*x\.csv\. Name the column "
-                r"with --columns row_id=THEIRS\.$"
+                r"with --columns \(of targets --target-columns\) row_id=THEIRS\.$"
             ),
         ),
         (
             table().drop(columns=["gpd_vote", "other_vote"]),
             (
                 r"a file must have a column for each of "
-                r"the six classes, got none for gpd, other, in .*x\.csv\. Name them with --columns "
-                r"gpd=THEIRS,\.\.\.$"
+                r"the six classes, got none for gpd, other, in .*x\.csv\. Name them with "
+                r"--columns \(of targets --target-columns\) gpd=THEIRS,\.\.\.$"
             ),
         ),
         (
@@ -178,7 +178,8 @@ def test_targets_are_votes_or_shares(tmp_path: Path) -> None:
             table(patient_id=1),
             (
                 r"targets that are shares need the total_votes of each row, got no "
-                r"such column, in .*x\.parquet\. Name it with --columns total_votes=THEIRS\.$"
+                r"such column, in .*x\.parquet\. Name it with --target-columns "
+                r"total_votes=THEIRS\.$"
             ),
         ),
         (table(total_votes=3), r"targets need the patient_id of each row, got no such column, in "),
