@@ -46,39 +46,46 @@ def describe_sets(
         n_splits=settings.n_splits,
         seed=settings.seed,
     )
-    told: dict[str, Any] = {}
-    texts: list[str] = []
-    labels = names
-    if len(" + ".join(names)) > _MOST_NAMES:
-        labels = [str(number + 1) for number in range(len(names))]
-        lines = [f"{label} = {name}" for label, name in zip(labels, names, strict=True)]
-        texts = ["\n".join(["In sets of models:", *(shortened(line, WIDTH) for line in lines)])]
+    labels, texts = _labels(names)
+    told: dict[str, Any] = {"models": names}
     if settings.sets:
-        worths, path = asked.leave_one_out(), asked.forward_path()
-        smallest = asked.minimal(settings.tolerance)
-        size = "a smallest set" if smallest.proven else "the smallest set found"
-        texts += [
-            render_worths(worths, names),
-            render_path(path, names),
-            render_sets(
-                f"Within {settings.tolerance:g} nats of all models, in sample: {size}.",
-                [smallest],
-                labels,
-                costs=False,
-            ),
-        ]
-        told = {
-            "leave_one_out": [worth.to_json() for worth in worths],
-            "forward_path": [step.to_json() for step in path],
-            "minimal": {"tolerance": settings.tolerance, **smallest.to_json()},
-        }
+        more, plain = _needed(asked, settings.tolerance, names, labels)
+        texts, told = texts + more, told | plain
     if costs is not None:
         front = asked.cost_front(costs)
         unit = "minutes of training" if settings.cost == AUTO else f"as {settings.cost} has it"
         title = f"KL against cost ({unit}): no set is both cheaper and better."
         texts.append(render_sets(title, front, labels, costs=True))
         told["cost_front"] = [step.to_json() for step in front]
-    return texts, {"models": names, **told}
+    return texts, told
+
+
+def _labels(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What models are called in sets, and a text that explains numbers."""
+    if len(" + ".join(names)) <= _MOST_NAMES:
+        return list(names), []
+    labels = [str(number + 1) for number in range(len(names))]
+    lines = [f"{label} = {name}" for label, name in zip(labels, names, strict=True)]
+    return labels, ["\n".join(["In sets of models:", *(shortened(line, WIDTH) for line in lines)])]
+
+
+def _needed(
+    asked: ModelSets, tolerance: float, names: Sequence[str], labels: Sequence[str]
+) -> tuple[list[str], dict[str, Any]]:
+    """Each model's worth, the forward path and a smallest set."""
+    worths, path, smallest = asked.leave_one_out(), asked.forward_path(), asked.minimal(tolerance)
+    size = "a smallest set" if smallest.proven else "the smallest set found"
+    title = f"Within {tolerance:g} nats of all models, in sample: {size}."
+    texts = [
+        render_worths(worths, names),
+        render_path(path, names),
+        render_sets(title, [smallest], labels, costs=False),
+    ]
+    return texts, {
+        "leave_one_out": [worth.to_json() for worth in worths],
+        "forward_path": [step.to_json() for step in path],
+        "minimal": {"tolerance": tolerance, **smallest.to_json()},
+    }
 
 
 def costs_of(members: Sequence[Member], cost: str) -> Array:
