@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from hms_ray import __version__
-from hms_ray.commands import folders, ladders, predictions, studies
+from hms_ray.commands import blends, folders, ladders, predictions, studies
 from hms_ray.errors import HmsRayError
 
 
@@ -61,7 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
         folders.add_spectrogram,
         studies.add_train,
         studies.add_sweep,
-        studies.add_blend,
+        blends.add_blend,
         studies.add_leaderboard,
         predictions.add_predict,
         ladders.add_ladder,

@@ -1,4 +1,4 @@
-"""Commands on studies: train, sweep, blend, leaderboard."""
+"""Commands on studies: train, sweep, leaderboard."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hms_ray.commands.options import Commands, add_results_option, add_study_options
-from hms_ray.commands.predictions import add_apply_options, run_apply
 
 if TYPE_CHECKING:
     from hms_ray.config import Space
@@ -107,49 +106,6 @@ def _sweep_as_told(space: Space, name: str, words: argparse.Namespace) -> int:
         pack_dir=words.pack_dir,
         address=words.address,
     )
-
-
-def add_blend(commands: Commands) -> argparse.ArgumentParser:
-    """Adds ``blend``."""
-    command = commands.add_parser("blend", help="best weights for a study's trials")
-    command.add_argument(
-        "study", metavar="STUDY", nargs="?", help="study name, or the path of its folder"
-    )
-    add_results_option(command)
-    command.add_argument(
-        "--rows",
-        choices=("kl_all", "kl_4", "kl_10"),
-        help="rows that weights are fitted on (the study's objective)",
-    )
-    command.add_argument(
-        "--splits",
-        metavar="N",
-        type=int,
-        default=5,
-        help="groups of patients for the nested estimate (5)",
-    )
-    command.add_argument(
-        "--seed", metavar="S", type=int, default=0, help="seed of the groups and the bootstrap (0)"
-    )
-    command.add_argument(
-        "--out", metavar="FILE", type=Path, help="file to write (with --apply; submission.csv)"
-    )
-    add_apply_options(command)
-    command.set_defaults(call=_run_blend)
-    return command
-
-
-def _run_blend(words: argparse.Namespace) -> int:
-    if words.apply is not None:
-        return run_apply(words, words.study)
-    if words.study is None:
-        from hms_ray.errors import ConfigError
-
-        raise ConfigError("blend needs a study", fix="Name STUDY, or --apply FILE.")
-    from hms_ray.study.blend import blend_study
-
-    print(blend_study(words.study, words.results, words.rows, words.splits, words.seed))
-    return 0
 
 
 def add_leaderboard(commands: Commands) -> argparse.ArgumentParser:

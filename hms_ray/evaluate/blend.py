@@ -13,6 +13,35 @@ The method here is their idea, sequential quadratic programming with an active s
 with two changes: each step looks only at the models that carry weight or that the
 certificate says should, and the equal blend stands among the models as one more
 column, so that the first step starts from it without a dense Hessian.
+
+Arrays are all that it needs. Three models that see the truth through noise, the third
+one hardly; what their blend is worth on other patients; and which pool to take:
+
+>>> import numpy as np
+>>> from hms_ray.evaluate.blend import blend_probabilities, simplex_weights
+>>> from hms_ray.evaluate.choice import choose_pool
+>>> from hms_ray.evaluate.honest import nested_blend, paired_difference
+>>> from hms_ray.evaluate.metric import kl_divergence, kl_rows
+>>> from hms_ray.evaluate.pools.catalogue import named_pools
+>>> generator = np.random.default_rng(0)
+>>> targets = generator.dirichlet(np.ones(6), size=600)  # (rows, 6) vote shares
+>>> noise = generator.dirichlet(np.ones(6), size=(3, 600))
+>>> seen = np.array([0.5, 0.4, 0.1])[:, None, None]
+>>> models = seen * targets + (1 - seen) * noise  # (models, rows, 6) probabilities
+>>> patients = np.arange(600) // 4  # (rows,)
+>>> fit = simplex_weights(targets, models)
+>>> fit.weights.round(1).tolist(), fit.gap <= 1e-10
+([0.7, 0.3, 0.0], True)
+>>> blended = blend_probabilities(models, fit.weights)  # (rows, 6)
+>>> bool(abs(kl_divergence(targets, blended) - fit.objective) < 1e-12)
+True
+>>> nested = nested_blend(targets, models, patients).probabilities
+>>> paired_difference(kl_rows(targets, nested), kl_rows(targets, models[0]), patients).verdict
+'better'
+>>> pools = named_pools(["equal", "simplex", "log_linear"])
+>>> choice = choose_pool(targets, models, patients, np.full(600, 12), pools, seeds=[0])
+>>> [rated.name for rated in choice.rated], choice.name in ("equal", "simplex", "log_linear")
+(['equal', 'simplex', 'log_linear'], True)
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -58,6 +58,7 @@ def choose_pool(
     objective: Objective = "kl_all",
     *,
     reference: str | None = None,
+    alternatives: Mapping[str, Array] | None = None,
     seeds: Sequence[int] = SEEDS,
     n_splits: int = N_SPLITS,
 ) -> Choice:
@@ -71,6 +72,8 @@ def choose_pool(
         candidates: from the simplest to the most elaborate, of different names.
         objective: whose rows are scored, and fitted on unless a candidate says else.
         reference: name of a candidate that all are compared with too.
+        alternatives: name -> (n,) KL of each row under something that is no candidate,
+            which all are compared with too.
         seeds: of the splits by patient, one nested estimate each.
         n_splits: splits; as many as there are patients with scored rows, if fewer.
 
@@ -105,6 +108,10 @@ def choose_pool(
                 if against is None
                 else paired_difference(scores, against, owners),
                 seconds=seconds,
+                to_others={
+                    name: paired_difference(scores, other[scored], owners)
+                    for name, other in (alternatives or {}).items()
+                },
             )
         )
     return Choice(
@@ -166,19 +173,21 @@ def nested_choice_estimate(
     n_splits = min(n_splits, n_patients)
     named = {entry.name: entry for entry in entries}
     split = patient_groups(data.patients, n_splits, seed, tier_weights(data.votes, objective))
-    rows, taken = np.empty((2, len(split))), []
+    blended, taken = np.empty((2, *data.targets.shape)), []
     for number in range(n_splits):
         inside = np.flatnonzero(split == number)
         training = data.part(np.flatnonzero(split != number))
         found = named[_chosen(training, entries, objective, inner_seeds, n_splits)]
         taken.append(found.name)
         for row, candidate in enumerate((found, named[reference])):
-            blended = fit_candidate(training, candidate, objective).predict(data.models[:, inside])
-            rows[row, inside] = row_sums(data.targets[inside], blended)
+            fitted = fit_candidate(training, candidate, objective)
+            blended[row, inside] = fitted.predict(data.models[:, inside])
+    rows = row_sums(data.targets, blended)
     return ChoiceEstimate(
         clustered_interval(rows[0, scored], owners),
         paired_difference(rows[0, scored], rows[1, scored], owners),
         dict(Counter(taken).most_common()),
+        blended[0],
     )
 
 

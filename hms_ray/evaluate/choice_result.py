@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hms_ray.config import Objective
 from hms_ray.evaluate.honest import Difference, Interval
+from hms_ray.evaluate.metric import Array
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Rated:
         standard_error: of ``to_best``.
         to_reference: nested, this one minus the reference; None without a reference.
         seconds: of one fit on all patients.
+        to_others: alternative -> nested, this one minus the alternative.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Rated:
     standard_error: float
     to_reference: Difference | None
     seconds: float
+    to_others: dict[str, Difference] = field(default_factory=dict)
 
     @property
     def optimism(self) -> float:
@@ -59,6 +62,9 @@ class Rated:
             "standard_error": self.standard_error,
             "within_one_standard_error": self.within,
             "minus_reference": None if reference is None else interval_json(reference),
+            "minus_others": {
+                name: interval_json(difference) for name, difference in self.to_others.items()
+            },
             "seconds": self.seconds,
         }
 
@@ -118,11 +124,13 @@ class ChoiceEstimate:
         nested: mean KL of what was chosen and fitted on other patients, in nats.
         to_reference: the same minus the reference, fitted on the same patients.
         taken: name -> how many of the choices took it.
+        probabilities: (n, 6) what was chosen and fitted on other patients predicts.
     """
 
     nested: Interval
     to_reference: Difference
     taken: dict[str, int]
+    probabilities: Array
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""

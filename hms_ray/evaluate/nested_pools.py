@@ -124,17 +124,27 @@ def fit_candidate(data: Data, candidate: Candidate, objective: Objective) -> Fit
     return candidate.pool.fit(data.targets, data.models, weights, data.patients)
 
 
+def nested_predictions(
+    data: Data, candidate: Candidate, objective: Objective, seed: int, n_splits: int
+) -> Array:
+    """What a candidate predicts, (n, 6), fitted on other patients; nothing is checked."""
+    weights = tier_weights(data.votes, objective)
+    split = patient_groups(data.patients, n_splits, seed, weights)
+    blended = np.empty(data.targets.shape)
+    for number in range(n_splits):
+        inside, outside = np.flatnonzero(split == number), np.flatnonzero(split != number)
+        fitted = fit_candidate(data.part(outside), candidate, objective)
+        blended[inside] = fitted.predict(data.models[:, inside])
+    return blended
+
+
 def nested_rows(
     data: Data, candidates: Sequence[Candidate], objective: Objective, seed: int, n_splits: int
 ) -> Array:
     """KL of each candidate and row, (C, n), fitted on other patients; nothing is checked."""
-    weights = tier_weights(data.votes, objective)
-    split = patient_groups(data.patients, n_splits, seed, weights)
-    scores = np.empty((len(candidates), len(split)))
-    for number in range(n_splits):
-        inside, outside = np.flatnonzero(split == number), np.flatnonzero(split != number)
-        training = data.part(outside)
-        for position, candidate in enumerate(candidates):
-            blended = fit_candidate(training, candidate, objective).predict(data.models[:, inside])
-            scores[position, inside] = row_sums(data.targets[inside], blended)
-    return scores
+    return np.stack(
+        [
+            row_sums(data.targets, nested_predictions(data, candidate, objective, seed, n_splits))
+            for candidate in candidates
+        ]
+    )

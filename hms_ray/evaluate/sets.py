@@ -212,7 +212,15 @@ class ModelSets:
             met |= set(backward_sets(self.optima, everyone, regard))
         met |= {(model,) for model in everyone}
         used = {tuple(np.flatnonzero(self.optima.weights(members)).tolist()) for members in met}
-        ordered = sorted(used, key=lambda members: (prices[list(members)].sum(), members))
+        # Of sets of one cost the best comes first; sums may differ in their last digits.
+        ordered = sorted(
+            used,
+            key=lambda members: (
+                float(f"{prices[list(members)].sum():.12g}"),
+                self.optima.kl(members),
+                members,
+            ),
+        )
         front, lowest = [], math.inf
         for members in ordered:
             if self.optima.kl(members) < lowest - 1e-9:

@@ -1,15 +1,24 @@
-"""Exact simplex weights against SciPy's SLSQP with exact gradients.
+"""Exact simplex weights against SciPy's SLSQP with exact gradients, and their memory.
 
-``python -m tests.benchmarks.blend_speed [--models 20 50 200] [--rows 17089]`` prints
-seconds and duality gap of both on the same simulated predictions; both get the same
-problem and start from equal weights. Measured on one busy core (seconds, gap; then
-SLSQP's): 20 models 0.03, 4e-16; 0.03, 3e-8. 50 models 0.14, 4e-16; 0.56, 2e-8. 200
-models 0.68, 7e-16; 4.2, 2e-8.
+``python -m tests.benchmarks.blend_speed [--models 20 50 200 500 1000] [--rows 17089]``
+prints seconds and duality gap of both on the same simulated predictions; both get the
+same problem and start from equal weights. SLSQP is left out above ``--most`` models.
+``--scaling 10000 100000 1000000`` takes 100 models on so many rows and prints seconds a
+million rows, which are even where the cost is linear. Every case is a process of its own,
+so that ``memory``, the peak above what was there before the call, is that of the call
+alone; it is a multiple of the predictions' size, float32 in ``--scaling``.
+
+Measured on one busy core (seconds, gap; then SLSQP's): 20 models 0.03, 4e-16; 0.03, 3e-8.
+50 models 0.14, 4e-16; 0.56, 2e-8. 200 models 0.68, 7e-16; 4.2, 2e-8.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import resource
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -19,18 +28,20 @@ from hms_ray.evaluate.blend import simplex_weights
 from hms_ray.report.text_table import Column, text_table
 
 
-def simulated(n_models: int, n_rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def simulated(
+    n_models: int, n_rows: int, seed: int = 0, dtype: str = "float64"
+) -> tuple[np.ndarray, np.ndarray]:
     """Targets (n, 6) voted from a truth and models (M, n, 6) that see it with noise."""
     generator = np.random.default_rng(seed)
     truth = 2 * generator.normal(size=(n_rows, 6))
     chances = np.exp(truth) / np.exp(truth).sum(axis=1, keepdims=True)
     totals = generator.choice([1, 3, 3, 12], size=n_rows)
     votes = generator.multinomial(totals, chances)
-    models = np.empty((n_models, n_rows, 6))
-    for model in models:
+    models = np.empty((n_models, n_rows, 6), dtype)
+    for number in range(n_models):
         noise = generator.uniform(0.6, 1.5) * generator.normal(size=(n_rows, 6))
-        np.exp(generator.uniform(0.3, 1.3) * truth + noise, out=model)
-        model /= model.sum(axis=1, keepdims=True)
+        model = np.exp(generator.uniform(0.3, 1.3) * truth + noise)
+        models[number] = model / model.sum(axis=1, keepdims=True)
     return votes / votes.sum(axis=1, keepdims=True), models
 
 
@@ -54,41 +65,93 @@ def slsqp(targets: np.ndarray, models: np.ndarray) -> tuple[float, float]:
     return seconds, float((columns @ (shares / (weights @ columns))).max() - 1)
 
 
-def main() -> None:
-    """Prints one line a number of models."""
-    words = argparse.ArgumentParser(description=__doc__)
-    words.add_argument("--models", type=int, nargs="+", default=[20, 50, 200])
-    words.add_argument("--rows", type=int, default=17_089)
-    words.add_argument("--repeats", type=int, default=3, help="the fastest of so many counts")
-    given = words.parse_args()
-    cells: list[list[str]] = []
-    for n_models in given.models:
-        targets, models = simulated(n_models, given.rows)
-        seconds = other_seconds = float("inf")
-        for _ in range(given.repeats):
-            started = time.perf_counter()
-            fit = simplex_weights(targets, models)
-            seconds = min(seconds, time.perf_counter() - started)
+def peak() -> int:
+    """Largest memory of this process so far, in bytes (Linux counts in KiB)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def measured(n_models: int, n_rows: int, repeats: int, dtype: str, other: bool) -> dict:
+    """One case: the fastest of the repeats, in this process."""
+    targets, models = simulated(n_models, n_rows, dtype=dtype)
+    before = peak()
+    seconds = other_seconds = float("inf")
+    memory, other_gap = 0.0, float("nan")
+    for _ in range(repeats):
+        started = time.perf_counter()
+        fit = simplex_weights(targets, models)
+        seconds = min(seconds, time.perf_counter() - started)
+        # SLSQP's own arrays must not count.
+        memory = memory or (peak() - before) / models.nbytes
+        if other:
             taken, other_gap = slsqp(targets, models)
             other_seconds = min(other_seconds, taken)
+    return {
+        "models": n_models,
+        "rows": n_rows,
+        "seconds": seconds,
+        "gap": fit.gap,
+        "steps": fit.iterations,
+        "memory": memory,
+        "other_seconds": other_seconds if other else None,
+        "other_gap": other_gap if other else None,
+    }
+
+
+def alone(*words: object) -> dict:
+    """``measured`` in a fresh process."""
+    command = [sys.executable, "-m", "tests.benchmarks.blend_speed", "--case", *map(str, words)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    found: dict = json.loads(done.stdout)
+    return found
+
+
+def printed(cases: list[dict]) -> None:
+    cells = []
+    for case in cases:
+        other = case["other_seconds"]
         cells.append(
             [
-                str(n_models),
-                f"{seconds:.2f}",
-                f"{fit.gap:.1e}",
-                str(fit.iterations),
-                f"{other_seconds:.2f}",
-                f"{other_gap:.1e}",
-                f"{other_seconds / seconds:.1f}",
+                str(case["models"]),
+                f"{case['rows']:,}",
+                f"{case['seconds']:.2f}",
+                f"{case['seconds'] / case['rows'] * 1e6:.1f}",
+                f"{case['gap']:.1e}",
+                str(case["steps"]),
+                f"{case['memory']:.2f}",
+                "-" if other is None else f"{other:.2f}",
+                "-" if other is None else f"{case['other_gap']:.1e}",
+                "-" if other is None else f"{other / case['seconds']:.1f}",
             ]
         )
-    titles = ["models", "exact s", "gap", "steps", "SLSQP s", "SLSQP gap", "times faster"]
+    titles = ["models", "rows", "exact s", "s a million", "gap", "steps", "memory"]
+    titles += ["SLSQP s", "SLSQP gap", "times faster"]
     columns = [
-        Column(title, column)
-        for title, column in zip(titles, zip(*cells, strict=True), strict=True)
+        Column(title, list(cell))
+        for title, cell in zip(titles, zip(*cells, strict=True), strict=True)
     ]
-    print(f"{given.rows:,} x 6 rows")
     print("\n".join(text_table(columns)))
+
+
+def main() -> None:
+    """Prints one line a case."""
+    words = argparse.ArgumentParser(description=__doc__)
+    words.add_argument("--models", type=int, nargs="*", default=[20, 50, 200, 500, 1000])
+    words.add_argument("--rows", type=int, default=17_089)
+    words.add_argument("--repeats", type=int, default=3, help="the fastest of so many counts")
+    words.add_argument("--most", type=int, default=500, help="SLSQP's largest number of models")
+    words.add_argument("--scaling", type=int, nargs="*", default=[], help="rows of 100 models")
+    words.add_argument("--case", nargs=5, help=argparse.SUPPRESS)
+    given = words.parse_args()
+    if given.case:
+        models, rows, repeats, dtype, other = given.case
+        print(json.dumps(measured(int(models), int(rows), int(repeats), dtype, other == "True")))
+        return
+    cases = [
+        alone(models, given.rows, given.repeats, "float64", models <= given.most)
+        for models in given.models
+    ]
+    cases += [alone(100, rows, 1, "float32", False) for rows in given.scaling]
+    printed(cases)
 
 
 if __name__ == "__main__":

@@ -7,11 +7,14 @@ models in the sample give other figures, so those are asked for with twelve only
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from hms_ray.blending.command import blend
+from hms_ray.blending.settings import Settings
 from hms_ray.config import Objective
 from hms_ray.evaluate.blend_report import BlendReport, blend_report
 from hms_ray.evaluate.honest import paired_difference, patient_bootstrap
@@ -96,3 +99,16 @@ def test_the_bootstrap_agrees_with_the_formula_on_real_rows(sample: Sample) -> N
     width = formula.high - formula.low
     assert abs(drawn.low - formula.low) < 0.1 * width
     assert abs(drawn.high - formula.high) < 0.1 * width
+
+
+def test_files_are_blended_as_arrays_are(
+    sample: Sample, reports: dict[str, BlendReport], real_data: Path, tmp_path: Path
+) -> None:
+    files = [real_data / "oof" / f"{name}.parquet" for name in sample.names]
+    targets = str(real_data / "oof" / "targets.parquet")
+    text = blend(files, tmp_path, Settings(fit_on="kl_10", targets=targets))
+    told = json.loads((tmp_path / "blend" / "blend.json").read_text())
+    report = reports["kl_10"]
+    assert told["nested"] == pytest.approx(report.methods[2].nested, abs=1e-6)
+    assert list(told["weights"].values()) == pytest.approx(report.fit.weights.tolist(), abs=1e-4)
+    assert "rows have no known total of votes and count as rows of few." in text

@@ -322,7 +322,7 @@ def test_predictions_are_named(texts: list[str], message: str) -> None:
         (["--apply", "b.json"], "--apply needs recordings. Name a folder with --data DIR."),
         (["--apply", "b.json", "--data", "d"], "a blend must exist to be applied, got none"),
         (["--apply", "b.json", "--data", "d", "--out", "o"], "must end in .csv or .parquet"),
-        ([], "blend needs a study. Name STUDY, or --apply FILE."),
+        ([], "blend needs something to blend. Name INPUT, or --apply FILE."),
     ],
 )
 def test_words_that_do_not_fit_are_refused(

@@ -31,6 +31,7 @@ LAYERS = [
     {"preflight", "report"},
     {"study"},
     {"ladder", "predict"},
+    {"blending"},
     {"sweep", "local", "packing"},
     {"commands"},
     {"cli"},
@@ -58,6 +59,7 @@ WITHOUT_TORCH = {
     "study",
     "ladder",
     "predict",
+    "blending",
 }
 WITH_TORCH = {"pack/eeg.py", "predict/models.py"}
 """Modules that compute with torch in rooms that are otherwise without; imported late."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import doctest
 import itertools
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import optimize
 
 from hms_ray.errors import PredictionError
+from hms_ray.evaluate import blend
 from hms_ray.evaluate.blend import blend_probabilities, simplex_weights
 from hms_ray.evaluate.metric import kl_divergence, kl_rows
 from hms_ray.evaluate.quadratic import minimise_quadratic
@@ -309,3 +311,8 @@ def test_quadratic_programs_meet_their_optimality_conditions(seed: int) -> None:
     multiplier = ascent[found > 0].mean()
     np.testing.assert_allclose(ascent[found > 0], multiplier, atol=1e-8)
     assert (ascent[found == 0] <= multiplier + 1e-8).all()
+
+
+def test_the_example_of_the_module_is_true() -> None:
+    found = doctest.testmod(blend, raise_on_error=True)
+    assert found.attempted > 15

@@ -145,6 +145,15 @@ def test_the_cost_front_is_cheap_to_dear_and_bad_to_good(data: PoolData) -> None
     assert front[0].members == (alone,)
 
 
+def test_of_sets_of_one_cost_the_best_is_on_the_front(data: PoolData) -> None:
+    front = sets_of(data).cost_front(np.full(5, 0.1))
+    for cheaper, dearer in itertools.pairwise(front):
+        assert cheaper.cost < dearer.cost - 0.05
+        assert cheaper.kl > dearer.kl
+    best = min(range(5), key=lambda model: optimum(data, (model,)))
+    assert front[0].members == (best,)
+
+
 def test_rows_that_do_not_count_change_nothing(data: PoolData) -> None:
     good = data.votes >= 10
     part = PoolData(data.targets[good], data.models[:, good], data.patients[good], data.votes[good])

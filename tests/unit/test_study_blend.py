@@ -1,69 +1,29 @@
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from hms_ray.blending.command import blend
+from hms_ray.blending.settings import Settings
 from hms_ray.cli import main
-from hms_ray.competition.schema import PROBABILITY_COLUMNS, TARGET_COLUMNS
-from hms_ray.config_file import validate_space
+from hms_ray.competition.schema import PROBABILITY_COLUMNS
 from hms_ray.errors import PredictionError, StudyError
 from hms_ray.evaluate.blend import blend_probabilities
 from hms_ray.evaluate.blend_report import BlendReport, blend_report
-from hms_ray.evaluate.metric import kl_report
-from hms_ray.evaluate.oof import make_oof, read_oof
-from hms_ray.experiment import ExperimentResult
-from hms_ray.prepare import PackRef, Prepared
-from hms_ray.study.blend import best_scores, blend_study
+from hms_ray.evaluate.honest import nested_blend
+from hms_ray.evaluate.oof import read_oof
+from hms_ray.study.blend import best_scores
 from hms_ray.study.folder import StudyFolder
+from tests.blend_data import add_trials, make_study, targets
 
-N_ROWS = 60
 NAMES = ("0000", "0001", "0002")
-
-
-def targets(rows: pd.DataFrame) -> np.ndarray:
-    return rows[list(TARGET_COLUMNS)].to_numpy()
 
 
 @pytest.fixture
 def study(tmp_path: Path) -> StudyFolder:
-    """A study without trials, on 60 rows of 12 patients."""
-    generator = np.random.default_rng(0)
-    number = np.arange(N_ROWS)
-    rows = pd.DataFrame(
-        {
-            "row_id": [f"{n}-0" for n in number],
-            "eeg_id": number,
-            "patient_id": number // 5,
-            "total_votes": generator.choice([2, 5, 12], size=N_ROWS),
-            "fold": number // 5 % 3,
-        }
-    )
-    rows[list(TARGET_COLUMNS)] = generator.dirichlet(np.ones(6), size=N_ROWS)
-    rows.to_parquet(tmp_path / "rows.parquet")
-    prepared = Prepared(
-        tmp_path / "rows.parquet", {"kaggle": PackRef(tmp_path / "pack", "p")}, "r", "f", 3
-    )
-    space = validate_space({"study": {"objective": "kl_4"}}, "test")
-    return StudyFolder.create(tmp_path / "results", "one", space, prepared)
-
-
-def add_trials(study: StudyFolder, numbers: Sequence[int], optimistic: Sequence[int] = ()) -> None:
-    rows = study.rows()
-    for number in numbers:
-        generator = np.random.default_rng(number)
-        mixed = 0.5 * targets(rows) + 0.5 * generator.dirichlet(np.ones(6), size=N_ROWS)
-        result = ExperimentResult(
-            scores=kl_report(targets(rows), mixed, rows["total_votes"]),
-            oof=make_oof(rows, rows["fold"], mixed).sample(frac=1, random_state=number),
-            keys={0: "a"},
-            reused=(),
-            optimistic=number in optimistic,
-            fold_minutes=1.0,
-        )
-        study.write_trial(number, {}, study.space().experiment, result)
+    return make_study(tmp_path, "one")
 
 
 def models(study: StudyFolder) -> np.ndarray:
@@ -89,40 +49,75 @@ def expected(study: StudyFolder, fit_rows: str, n_splits: int = 5, seed: int = 0
     )
 
 
+def reported(study: StudyFolder, report: BlendReport) -> dict:
+    """What the report says, of what the file says."""
+    expected = json.loads(json.dumps({"study": "one", **report.to_json()}))
+    found = told(study)
+    assert {name: found[name] for name in expected} == expected
+    return found
+
+
 def told(study: StudyFolder) -> dict:
     return json.loads((study.path / "blend" / "blend.json").read_text())
 
 
 def test_a_blend_is_printed_and_kept(study: StudyFolder) -> None:
     add_trials(study, range(3), optimistic=[1])
-    text = blend_study("one", study.path.parent)
+    text = blend(["one"], study.path.parent)
     report = expected(study, "kl_4")
-    assert told(study) == json.loads(json.dumps({"study": "one", **report.to_json()}))
+    found = reported(study, report)
+    assert found["method"] == "simplex"
+    assert found["pool"]["form"] == "mean"
+    assert found["pool"]["weights"] == list(found["weights"].values())
+    assert found["nested"] == found["methods"]["simplex weights"]["nested"]
+    assert found["in_sample"] == pytest.approx(found["methods"]["simplex weights"]["in_sample"])
+    best = study.finished_trials()
+    assert found["members"] == [
+        {
+            "name": f"{trial.number:04d}",
+            "study": "one",
+            "trial": trial.number,
+            "keys": {"0": "a"},
+        }
+        for trial in best
+    ]
     assert told(study)["optimistic"] == ["0001"]
     assert set(told(study)["weights"]) == set(NAMES)
     assert max(map(len, text.splitlines()[:-1])) <= 80
     assert text.startswith("Blend of 3 models on 60 rows of 12 patients; weights fitted on rows of")
     assert text.endswith(f"written to {study.path / 'blend'}")
     rows = study.rows()
-    oof = read_oof(study.path / "blend" / "oof.parquet", rows)
+    oof = read_oof(study.path / "blend" / "oof_in_sample.parquet", rows)
     assert oof["row_id"].tolist() == rows["row_id"].tolist()
     assert oof["fold"].tolist() == rows["fold"].tolist()
     blended = blend_probabilities(models(study), report.fit.weights)
     np.testing.assert_allclose(oof[list(PROBABILITY_COLUMNS)].to_numpy(), blended, atol=1e-12)
     assert sorted(file.name for file in (study.path / "blend").iterdir()) == [
         "blend.json",
-        "oof.parquet",
+        "oof_in_sample.parquet",
+        "oof_nested.parquet",
     ]
+    nested = nested_blend(
+        targets(rows),
+        models(study),
+        rows["patient_id"],
+        row_weights=rows["total_votes"] >= 4,
+    )
+    oof = read_oof(study.path / "blend" / "oof_nested.parquet", rows)
+    np.testing.assert_allclose(
+        oof[list(PROBABILITY_COLUMNS)].to_numpy(), nested.probabilities, atol=1e-12
+    )
 
 
+@pytest.mark.parametrize("spelling", ["--fit-on", "--rows"])
 def test_rows_splits_and_seed_are_those_of_the_command(
-    study: StudyFolder, capsys: pytest.CaptureFixture[str]
+    study: StudyFolder, spelling: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     add_trials(study, range(3))
     words = ["blend", "one", "--results", str(study.path.parent)]
-    assert main([*words, "--rows", "kl_all", "--splits", "3", "--seed", "5"]) == 0
+    assert main([*words, spelling, "kl_all", "--splits", "3", "--seed", "5"]) == 0
     report = expected(study, "kl_all", n_splits=3, seed=5)
-    assert told(study) == json.loads(json.dumps({"study": "one", **report.to_json()}))
+    reported(study, report)
     assert report.to_json() != expected(study, "kl_all", n_splits=3).to_json()
     assert "weights fitted on all rows (60)" in " ".join(capsys.readouterr().out.split())
 
@@ -131,15 +126,15 @@ def test_a_blend_needs_finished_trials_and_groups(study: StudyFolder) -> None:
     results = study.path.parent
     study.write_failure(0, {}, study.space().experiment, "lost")
     with pytest.raises(StudyError, match="a blend needs at least one finished trial, got none"):
-        blend_study("one", results)
+        blend(["one"], results)
     with pytest.raises(StudyError, match="the study needs a finished trial, got none"):
         best_scores(study)
     with pytest.raises(StudyError, match="at least two groups of patients, got 1"):
-        blend_study("one", results, n_splits=1)
+        blend(["one"], results, Settings(n_splits=1))
     add_trials(study, [1])
     (study.trial_path(1) / "oof.parquet").write_bytes(b"half")
     with pytest.raises(StudyError, match=r"readable parquet.*Move that trial's folder away"):
-        blend_study("one", results)
+        blend(["one"], results)
     assert not (study.path / "blend").exists()
 
 
@@ -150,7 +145,7 @@ def test_a_blend_of_one_patients_rows_is_refused(study: StudyFolder) -> None:
         file = study.trial_path(number) / "oof.parquet"
         pd.read_parquet(file).assign(patient_id=3).to_parquet(file)
     with pytest.raises(PredictionError, match="needs rows of at least two patients, got one"):
-        blend_study("one", study.path.parent)
+        blend(["one"], study.path.parent)
 
 
 def test_the_best_scores_are_those_of_the_best_trial_and_the_nested_blend(
@@ -159,11 +154,21 @@ def test_the_best_scores_are_those_of_the_best_trial_and_the_nested_blend(
     add_trials(study, range(3))
     best = study.finished_trials()[0]
     assert best_scores(study) == {f"best trial {best.number:04d}": best.scores}
-    blend_study("one", study.path.parent)
+    blend(["one"], study.path.parent)
     assert best_scores(study) == {
         f"best trial {best.number:04d}": best.scores,
         "blend, nested by patient": expected(study, "kl_4").methods[2].nested,
     }
+
+
+def test_a_blend_of_an_earlier_release_is_still_read(study: StudyFolder) -> None:
+    add_trials(study, range(3))
+    report = expected(study, "kl_4")
+    place = study.path / "blend"
+    place.mkdir()
+    text = json.dumps({"study": "one", **report.to_json()})
+    (place / "blend.json").write_text(text)
+    assert best_scores(study)["blend, nested by patient"] == report.methods[2].nested
 
 
 @pytest.mark.parametrize(
@@ -181,7 +186,7 @@ def test_a_stale_or_optimistic_blend_is_told(
     study: StudyFolder, added: list[int], gone: list[int], optimistic: list[int], title: str
 ) -> None:
     add_trials(study, range(3), optimistic)
-    blend_study("one", study.path.parent)
+    blend(["one"], study.path.parent)
     add_trials(study, added)
     for number in gone:
         study.trial_path(number).rename(study.path / "moved")
@@ -195,7 +200,7 @@ def test_a_stale_or_optimistic_blend_is_told(
 )
 def test_a_damaged_blend_is_told(study: StudyFolder, content: str) -> None:
     add_trials(study, range(2))
-    blend_study("one", study.path.parent)
+    blend(["one"], study.path.parent)
     (study.path / "blend" / "blend.json").write_text(content)
     message = r"blend\.json must .*Blend the study again: hms-ray blend one"
     with pytest.raises(StudyError, match=message):

@@ -81,6 +81,29 @@ class Equal:
 
 
 @dataclass(frozen=True)
+class Fixed:
+    """Weights that are given, such as a published ensemble's; nothing is fitted.
+
+    Attributes:
+        weights: (M,) at least 0, of sum 1.
+    """
+
+    weights: Sequence[float]
+    name: str = "fixed"
+
+    def fit(
+        self,
+        targets: ArrayLike,
+        probabilities: ArrayLike,
+        row_weights: ArrayLike | None = None,
+        patients: ArrayLike | None = None,
+    ) -> FittedMean:
+        """As ``Pool.fit``; errors of ``check_weights``."""
+        rows = checked_rows(targets, probabilities, row_weights, patients)
+        return FittedMean(check_weights(self.weights, len(rows.models)))
+
+
+@dataclass(frozen=True)
 class Simplex:
     """The exact best weighted mean, with its certificate.
 

@@ -1,0 +1,1 @@
+"""Any out-of-fold predictions to one blend: inputs, alignment, method, result."""

@@ -1,0 +1,253 @@
+"""What a blend is made of: studies, trials, ladders, folds of the store, files."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Final
+
+import pandas as pd
+
+from hms_ray.blending.alignment import Member, as_targets
+from hms_ray.blending.columns import FILE_SUFFIXES, Columns, Keys
+from hms_ray.blending.files import Targets, read_predictions, read_targets
+from hms_ray.errors import PredictionError, StudyError
+from hms_ray.evaluate.oof import probabilities_of
+from hms_ray.fold_store import FoldStore
+from hms_ray.ladder.folder import STEPS_FILE, read_ladder
+from hms_ray.study.folder import StudyFolder
+from hms_ray.study.trial import StoredTrial
+
+_KEYS: Final = re.compile(r"[0-9a-f]{64}(,[0-9a-f]{64})*")
+_KINDS: Final = "STUDY, STUDY/TRIAL, LADDER, LADDER/STEP, fold keys KEY,KEY,... or a file"
+
+
+def read_members(
+    words: Sequence[str], results: str | Path = "results", columns: Columns | None = None
+) -> list[Member]:
+    """The models that the words name, in their order; a study's trials best first.
+
+    A study alone has its trials called by their numbers, a ladder alone its steps by
+    their names; with other inputs beside them the study's or ladder's name comes first.
+
+    Args:
+        words: a study's name or path (its finished trials); ``STUDY/0003``; a ladder's
+            name or path (its steps that are no blends); ``LADDER/STEP``; keys of the
+            fold store, those of one model joined by commas; a CSV or parquet file.
+        results: folder of studies, ladders and the store.
+        columns: of files, our name -> theirs.
+
+    Raises:
+        StudyError: where a word names nothing, or what it names is damaged.
+        PredictionError: for files that are no predictions, and doubled models.
+    """
+    found = [member for word in words for member in _read(str(word), Path(results), columns or {})]
+    if len(words) == 1 and "file" not in found[0].origin:
+        found = [replace(member, name=member.name.rpartition("/")[2]) for member in found]
+    stems = Counter(member.name for member in found)
+    # Files of the same name in two folders are told apart by their folders.
+    found = [
+        replace(member, name=member.origin["file"])
+        if stems[member.name] > 1 and "file" in member.origin
+        else member
+        for member in found
+    ]
+    twice = [name for name, n in Counter(member.name for member in found).items() if n > 1]
+    if twice:
+        raise PredictionError("a model must be given once", got=f"{', '.join(twice)} twice")
+    return found
+
+
+def targets_of(
+    members: Sequence[Member],
+    word: str | None = None,
+    results: str | Path = "results",
+    columns: Columns | None = None,
+) -> Targets:
+    """The targets that are named, or those of the first member that knows them.
+
+    Args:
+        members: at least one.
+        word: a study, a ladder, or a CSV or parquet file.
+        results: as ``read_members``.
+        columns: of a file of targets, our name -> theirs.
+
+    Raises:
+        PredictionError: where none are named and no member knows them.
+    """
+    if word is not None:
+        if Path(word).suffix in FILE_SUFFIXES:
+            return read_targets(word, columns or {})
+        study = _study(Path(word), Path(results))
+        return _ladder_targets(word, Path(results)) if study is None else _targets(study)
+    for member in members:
+        if member.targets is not None:
+            return member.targets
+    raise PredictionError(
+        "files and fold keys need targets",
+        got="none",
+        fix="Name a study or a file of targets with --targets.",
+    )
+
+
+def with_families(members: Sequence[Member], words: Sequence[str]) -> list[Member]:
+    """Members with families as words such as ``raw=raw_eeg_*`` say; others keep theirs.
+
+    Raises:
+        PredictionError: for a word without ``=``, and a pattern that fits no model.
+    """
+    changed = list(members)
+    for word in words:
+        family, equals, pattern = word.partition("=")
+        fits = [n for n, member in enumerate(members) if fnmatchcase(member.name, pattern)]
+        if not equals or not family or not fits:
+            raise PredictionError(
+                "a family is given as FAMILY=PATTERN, the pattern fitting at least one model",
+                got=word,
+                fix=f"The models are {', '.join(member.name for member in members)}.",
+            )
+        for number in fits:
+            changed[number] = replace(changed[number], family=family)
+    return changed
+
+
+def _read(word: str, results: Path, columns: Columns) -> list[Member]:
+    path = Path(word)
+    if path.suffix in FILE_SUFFIXES:
+        ids, keys, probabilities = read_predictions(path, columns)
+        return [Member(path.stem, ids, keys, probabilities, {"file": word}, "files")]
+    if _KEYS.fullmatch(word):
+        return [_stored(word.split(","), FoldStore(results))]
+    study = _study(path, results)
+    if study is not None:
+        trials = study.finished_trials()
+        if not trials:
+            raise StudyError(
+                "a blend needs at least one finished trial", got="none", where=study.path
+            )
+        return _trials(study, trials, results)
+    study = _study(path.parent, results) if path.name.isdigit() else None
+    if study is not None:
+        trial = study.trial(int(path.name))
+        if trial is None or not trial.finished:
+            raise StudyError(
+                "a trial must have finished before it is blended",
+                got=f"trial {int(path.name):04d} "
+                + ("is not there" if trial is None else f"failed: {trial.reason}"),
+                where=study.path,
+            )
+        return _trials(study, [trial], results)
+    return _steps(path, results)
+
+
+def _study(path: Path, results: Path) -> StudyFolder | None:
+    for place in (results / path, path):
+        if (place / "study.json").is_file():
+            return StudyFolder(place)
+    return None
+
+
+def _targets(study: StudyFolder) -> Targets:
+    space = study.space()
+    keys: Keys = "label" if space.experiment.data.unit == "label" else "row_id"
+    return as_targets(study.rows(), keys, study.name, space.study.objective)
+
+
+def _trials(study: StudyFolder, trials: Sequence[StoredTrial], results: Path) -> list[Member]:
+    targets, rows = _targets(study), study.rows()
+    below = (results / study.name).resolve() == study.path.resolve()
+    return [
+        Member(
+            name=f"{study.name}/{trial.number:04d}",
+            ids=pd.Index(rows["row_id"].astype(str)),
+            keys=targets.keys,
+            probabilities=probabilities_of(trial.oof(rows)),
+            origin={
+                "study": study.name if below else str(study.path),
+                "trial": trial.number,
+                "keys": {str(fold): key for fold, key in sorted(trial.keys.items())},
+            },
+            family=study.name,
+            optimistic=trial.optimistic,
+            minutes=trial.fold_minutes,
+            targets=targets,
+        )
+        for trial in trials
+    ]
+
+
+def _stored(keys: Sequence[str], store: FoldStore) -> Member:
+    """One model from its folds; its rows are those that its folds predict."""
+    folds = [store.read(key) for key in keys]
+    table = pd.concat([fold.oof for fold in folds], ignore_index=True)
+    ids = pd.Index(table["row_id"].astype(str))
+    if ids.has_duplicates:
+        raise PredictionError(
+            "folds of one model must not share rows",
+            got=f"{int(ids.duplicated().sum())} row(s) predicted twice",
+            where=f"{keys[0][:12]} and {len(keys) - 1} more",
+            fix="Join by commas the keys of one model's folds only.",
+        )
+    origin = {str(int(fold.oof["fold"].iloc[0])): fold.key for fold in folds}
+    kind: Keys = "row_id"
+    name = f"folds {keys[0][:12]}"
+    return Member(name, ids, kind, probabilities_of(table), {"keys": origin}, "folds")
+
+
+def _steps(path: Path, results: Path) -> list[Member]:
+    """A ladder's steps that are no blends, or one step of it of any kind."""
+    for ladder, step in ((path, None), (path.parent, path.name)):
+        for place in (results / ladder, ladder):
+            if (place / STEPS_FILE).is_file():
+                return _steps_of(place, step)
+    known = sorted(
+        file.parent.name
+        for name in ("study.json", STEPS_FILE)
+        for file in results.glob(f"*/{name}")
+    )
+    raise StudyError(
+        f"an input of a blend must be {_KINDS}",
+        got=str(path),
+        where=results,
+        fix=f"There are: {', '.join(known)}." if known else "There is none yet: hms-ray sweep.",
+    )
+
+
+def _steps_of(place: Path, step: str | None) -> list[Member]:
+    stored, name = read_ladder(place), place.resolve().name
+    targets = as_targets(stored.rows, "row_id", name)
+    results = [
+        result
+        for result in stored.results
+        if (result.kind == "experiment" if step is None else result.name == step)
+    ]
+    if not results:
+        raise StudyError(
+            "a step must be one of the ladder's",
+            got=f"{step}, and not one of {', '.join(found.name for found in stored.results)}",
+            where=place,
+        )
+    return [
+        Member(
+            name=f"{name}/{result.name}",
+            ids=pd.Index(result.oof["row_id"].astype(str)),
+            keys="row_id",
+            probabilities=probabilities_of(result.oof),
+            origin={"ladder": name, "step": result.name},
+            family=name,
+            optimistic=result.optimistic,
+            minutes=result.fold_minutes,
+            targets=targets,
+        )
+        for result in results
+    ]
+
+
+def _ladder_targets(word: str, results: Path) -> Targets:
+    target = _steps(Path(word), results)[0].targets
+    assert target is not None
+    return target

@@ -1,0 +1,118 @@
+"""Which models the blend needs, where that was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hms_ray.blending.alignment import Aligned, Member
+from hms_ray.blending.columns import read_table
+from hms_ray.blending.settings import Settings
+from hms_ray.config import Objective
+from hms_ray.errors import PredictionError
+from hms_ray.evaluate.metric import Array
+from hms_ray.evaluate.pools.interface import tier_weights
+from hms_ray.evaluate.sets import ModelSets
+from hms_ray.report.sets_table import render_path, render_sets, render_worths
+from hms_ray.report.text_table import WIDTH, shortened
+
+AUTO = "auto"
+
+_MOST_NAMES = 50
+"""Characters of all names that a table of sets has room for; longer ones are numbered."""
+
+
+def describe_sets(
+    members: Sequence[Member], data: Aligned, fit_on: Objective, settings: Settings
+) -> tuple[list[str], dict[str, Any] | None]:
+    """Texts and plain data of what was asked for; neither where nothing was.
+
+    Raises:
+        PredictionError: where costs are not there or are none, or one model is alone.
+    """
+    if not settings.sets and settings.cost is None:
+        return [], None
+    names = [member.name for member in members]
+    costs = None if settings.cost is None else costs_of(members, settings.cost)
+    asked = ModelSets.of(
+        data.targets,
+        data.probabilities,
+        data.patients,
+        tier_weights(data.votes, fit_on),
+        n_splits=settings.n_splits,
+        seed=settings.seed,
+    )
+    labels, texts = _labels(names)
+    told: dict[str, Any] = {"models": names}
+    if settings.sets:
+        more, plain = _needed(asked, settings.tolerance, names, labels)
+        texts, told = texts + more, told | plain
+    if costs is not None:
+        front = asked.cost_front(costs)
+        unit = "minutes of training" if settings.cost == AUTO else f"as {settings.cost} has it"
+        title = f"KL against cost ({unit}): no set is both cheaper and better."
+        texts.append(render_sets(title, front, labels, costs=True))
+        told["cost_front"] = [step.to_json() for step in front]
+    return texts, told
+
+
+def _labels(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What models are called in sets, and a text that explains numbers."""
+    if len(" + ".join(names)) <= _MOST_NAMES:
+        return list(names), []
+    labels = [str(number + 1) for number in range(len(names))]
+    lines = [f"{label} = {name}" for label, name in zip(labels, names, strict=True)]
+    return labels, ["\n".join(["In sets of models:", *(shortened(line, WIDTH) for line in lines)])]
+
+
+def _needed(
+    asked: ModelSets, tolerance: float, names: Sequence[str], labels: Sequence[str]
+) -> tuple[list[str], dict[str, Any]]:
+    """Each model's worth, the forward path and a smallest set."""
+    worths, path, smallest = asked.leave_one_out(), asked.forward_path(), asked.minimal(tolerance)
+    size = "a smallest set" if smallest.proven else "the smallest set found"
+    title = f"Within {tolerance:g} nats of all models, in sample: {size}."
+    texts = [
+        render_worths(worths, names),
+        render_path(path, names),
+        render_sets(title, [smallest], labels, costs=False),
+    ]
+    return texts, {
+        "leave_one_out": [worth.to_json() for worth in worths],
+        "forward_path": [step.to_json() for step in path],
+        "minimal": {"tolerance": tolerance, **smallest.to_json()},
+    }
+
+
+def costs_of(members: Sequence[Member], cost: str) -> Array:
+    """The (M,) costs: training minutes of the folds, or a file's column ``cost``.
+
+    Raises:
+        PredictionError: naming the models that have no cost, and for a file without
+            the columns ``model`` and ``cost``.
+    """
+    if cost == AUTO:
+        known = {member.name: member.minutes for member in members}
+        fix = "Give a CSV file with the columns model and cost instead of auto."
+    else:
+        table = read_table(cost, {})
+        if not {"model", "cost"} <= set(table):
+            raise PredictionError(
+                "a file of costs must have the columns model and cost",
+                got=", ".join(map(str, table.columns)),
+                where=cost,
+            )
+        values = pd.to_numeric(table["cost"], errors="coerce")
+        known = dict(zip(table["model"].astype(str), values, strict=True))
+        fix = f"Add them to {Path(cost).name}."
+    costs = np.array([known.get(member.name) for member in members], np.float64)
+    missing = [members[number].name for number in np.flatnonzero(np.isnan(costs)).tolist()]
+    if missing:
+        raise PredictionError(
+            "every model needs a cost", got=f"none for {', '.join(missing)}", fix=fix
+        )
+    return costs

@@ -1,0 +1,65 @@
+"""Studies with finished trials, without any training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from hms_ray.competition.schema import TARGET_COLUMNS
+from hms_ray.config_file import validate_space
+from hms_ray.evaluate.metric import kl_report
+from hms_ray.evaluate.oof import make_oof
+from hms_ray.experiment import ExperimentResult
+from hms_ray.prepare import PackRef, Prepared
+from hms_ray.study.folder import StudyFolder
+
+N_ROWS = 60
+
+
+def targets(rows: pd.DataFrame) -> np.ndarray:
+    return rows[list(TARGET_COLUMNS)].to_numpy()
+
+
+def make_rows() -> pd.DataFrame:
+    """60 rows of 12 patients in 3 folds."""
+    generator = np.random.default_rng(0)
+    number = np.arange(N_ROWS)
+    rows = pd.DataFrame(
+        {
+            "row_id": [f"{n}-0" for n in number],
+            "eeg_id": number,
+            "patient_id": number // 5,
+            "total_votes": generator.choice([2, 5, 12], size=N_ROWS),
+            "fold": number // 5 % 3,
+        }
+    )
+    rows[list(TARGET_COLUMNS)] = generator.dirichlet(np.ones(6), size=N_ROWS)
+    return rows
+
+
+def make_study(folder: Path, name: str, rows: pd.DataFrame | None = None) -> StudyFolder:
+    """A study without trials in ``results``."""
+    file = folder / f"{name}.parquet"
+    (make_rows() if rows is None else rows).to_parquet(file)
+    prepared = Prepared(file, {"kaggle": PackRef(folder / "pack", "p")}, "r", "f", 3)
+    space = validate_space({"study": {"objective": "kl_4"}}, "test")
+    return StudyFolder.create(folder / "results", name, space, prepared)
+
+
+def add_trials(study: StudyFolder, numbers: Sequence[int], optimistic: Sequence[int] = ()) -> None:
+    rows = study.rows()
+    for number in numbers:
+        generator = np.random.default_rng(number)
+        mixed = 0.5 * targets(rows) + 0.5 * generator.dirichlet(np.ones(6), size=N_ROWS)
+        result = ExperimentResult(
+            scores=kl_report(targets(rows), mixed, rows["total_votes"]),
+            oof=make_oof(rows, rows["fold"], mixed).sample(frac=1, random_state=number),
+            keys={0: "a"},
+            reused=(),
+            optimistic=number in optimistic,
+            fold_minutes=1.0,
+        )
+        study.write_trial(number, {}, study.space().experiment, result)

@@ -1,0 +1,345 @@
+"""``hms-ray blend`` with several inputs, methods, constraints, recipes and sets."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hms_ray.blending.alignment import Member
+from hms_ray.blending.command import blend
+from hms_ray.blending.settings import Settings, plan, recipe_weights
+from hms_ray.cli import main
+from hms_ray.competition.schema import PROBABILITY_COLUMNS, VOTE_COLUMNS
+from hms_ray.errors import PredictionError, StudyError
+from hms_ray.evaluate.method_report import method_report
+from hms_ray.evaluate.oof import read_oof
+from hms_ray.evaluate.pools.catalogue import fitted_from_json, named_pools
+from hms_ray.evaluate.sets import ModelSets
+from hms_ray.ladder.manifest import Manifest, StepEntry, read_manifest
+from tests.blend_data import add_trials, make_rows, make_study, targets
+
+MANIFEST = Path(__file__).parents[2] / "search_spaces" / "ladder" / "ladder.yaml"
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """Study one of three trials and study two of one, on the same rows."""
+    add_trials(make_study(tmp_path, "one"), range(3), optimistic=[1])
+    add_trials(make_study(tmp_path, "two"), [4])
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Predictions of the same rows that come from elsewhere."""
+    rows = make_rows()
+    frame = rows[["row_id"]].copy()
+    generator = np.random.default_rng(9)
+    noise = generator.dirichlet(np.ones(6), size=len(rows))
+    frame[list(VOTE_COLUMNS)] = 0.6 * targets(rows) + 0.4 * noise
+    frame.to_csv(tmp_path / "mine.csv", index=False)
+    return tmp_path / "mine.csv"
+
+
+def told(place: Path) -> dict:
+    return json.loads((place / "blend.json").read_text())
+
+
+def blended(place: Path, name: str) -> np.ndarray:
+    table = read_oof(place / f"oof_{name}.parquet", make_rows())
+    return table[list(PROBABILITY_COLUMNS)].to_numpy()
+
+
+def stack(results: Path, place: Path) -> np.ndarray:
+    """Predictions of the members that a blend names, found again by what it says of them."""
+    models = []
+    for member in told(place)["members"]:
+        if "file" in member:
+            models.append(pd.read_csv(member["file"])[list(VOTE_COLUMNS)].to_numpy())
+            continue
+        path = results / member["study"] / "trials" / f"{member['trial']:04d}" / "oof.parquet"
+        models.append(read_oof(path, make_rows())[list(PROBABILITY_COLUMNS)].to_numpy())
+    return np.stack(models)
+
+
+def test_several_inputs_are_blended_beside_the_studies(
+    results: Path, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["blend", "one", "two/0004", str(file), "--results", str(results)]) == 0
+    place = results / "blend"
+    text = capsys.readouterr().out
+    assert text.startswith("Blend of 5 models on 60 rows of 12 patients; weights fitted on rows of")
+    assert text.endswith(f"written to {place}\n")
+    found = told(place)
+    assert "study" not in found
+    names = [member["name"] for member in found["members"]]
+    assert sorted(names[:3]) == ["one/0000", "one/0001", "one/0002"]
+    assert names[3:] == ["two/0004", "mine"]
+    assert found["members"][4] == {"name": "mine", "file": str(file)}
+    assert found["optimistic"] == ["one/0001"]
+    pool = fitted_from_json(found["pool"])
+    np.testing.assert_allclose(
+        pool.predict(stack(results, place)), blended(place, "in_sample"), atol=1e-12
+    )
+    assert not np.allclose(blended(place, "nested"), blended(place, "in_sample"))
+    assert found["oof"] == {"nested": "oof_nested.parquet", "in_sample": "oof_in_sample.parquet"}
+
+
+@pytest.mark.parametrize("method", ["log_linear_context", "simplex_shrunk", "equal", "two_level"])
+def test_a_method_is_rated_kept_and_found_again(results: Path, file: Path, method: str) -> None:
+    settings = Settings(method=method, fit_on="kl_all", out=results / "here", n_splits=3)
+    text = blend(["one", str(file)], results, settings)
+    found = told(results / "here")
+    assert max(map(len, text.splitlines()[:-1])) <= 80
+    assert f"* {method}: the method that was asked for." in text
+    assert found["method"] == method
+    models = stack(results, results / "here")
+    again = fitted_from_json(found["pool"]).predict(models)
+    np.testing.assert_allclose(again, blended(results / "here", "in_sample"), atol=1e-12)
+    rows, families = make_rows(), ["one", "one", "one", "files"]
+    expected = method_report(
+        targets(rows), models, rows["patient_id"], rows["total_votes"],
+        named_pools(["equal", "simplex", method], families), method, n_splits=3,
+    )  # fmt: skip
+    np.testing.assert_allclose(blended(results / "here", "nested"), expected.nested, atol=1e-9)
+    assert found["nested"] == pytest.approx(expected.nested_scores, abs=1e-9)
+    assert found["in_sample"]["kl_all"] == pytest.approx(
+        next(row["in_sample"] for row in found["rated"]["candidates"] if row["name"] == method)
+    )
+    assert (found["weights"] is None) == (method == "log_linear_context")
+    assert set(found["simplex"]) >= {"weights", "gap", "nested_blend_minus"}
+    if method in ("simplex_shrunk", "two_level"):
+        assert sum(found["weights"].values()) == pytest.approx(1)
+    assert "Optimistic: the checkpoints of 1 of 4 models were chosen on the rows" in text
+
+
+def test_auto_tells_what_choosing_is_worth(results: Path) -> None:
+    settings = Settings(method="auto", fit_on="kl_all", n_splits=2)
+    text = blend(["one"], results, settings)
+    found = told(results / "one" / "blend")
+    assert found["chosen_by_nested_kl"] is True
+    assert found["method"] == found["rated"]["chosen"]
+    assert found["nested"]["kl_all"] == pytest.approx(found["choosing"]["nested"]["mean"])
+    assert f"* {found['method']}: chosen on the scored rows" in " ".join(text.split())
+    assert max(map(len, text.splitlines()[:-1])) <= 80
+    assert len(found["rated"]["candidates"]) == 12
+
+
+def test_caps_and_fixed_weights_hold(results: Path, file: Path) -> None:
+    words = ["blend", "one", "two", str(file), "--results", str(results), "--fit-on", "kl_all"]
+    words += ["--family", "late=*/0004", "--family", "late=mine"]
+    assert main([*words, "--cap", "late=0.25", "--fix", "one/0001=0.3"]) == 0
+    found = told(results / "blend")
+    weights = found["weights"]
+    assert found["method"] == "simplex_constrained"
+    assert weights["two/0004"] + weights["mine"] <= 0.25 + 1e-9
+    assert weights["one/0001"] == pytest.approx(0.3)
+    free = found["simplex"]["weights"]
+    assert free["two/0004"] + free["mine"] > 0.3
+    assert found["gap"] <= 1e-9
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            Settings(caps=["x=0.5"]),
+            (
+                r"--cap FAMILY=W needs one of one, two and a number from 0 to 1,"
+                r" got x=0\.5$"
+            ),
+        ),
+        (Settings(caps=["one=2"]), r"--cap FAMILY=W needs .*, got one=2$"),
+        (
+            Settings(fixed=["one/0001"]),
+            (
+                r"--fix MODEL=W needs one of one/000\d, .*, two/0004 and a "
+                r"number from 0 to 1, got one/0001$"
+            ),
+        ),
+        (Settings(method="best"), r"a method must be one of equal, greedy, simplex, .*, got best$"),
+        (
+            Settings(method="auto", caps=["one=0.5"]),
+            (
+                r"a blend is made in one way: caps and fixed "
+                r"weights are those of the simplex, and a recipe has its own, got --method auto "
+                r"with --cap or --fix$"
+            ),
+        ),
+        (
+            Settings(fixed=["one/0001=0.7", "one/0002=0.7"]),
+            (
+                r"some weights must meet all caps and "
+                r"fixed weights, got 0 cap\(s\) and fixed weights of sum 1\.4,"
+            ),
+        ),
+        (
+            Settings(recipe="none"),
+            (
+                r"a recipe must be a published ensemble of fixed weights, got "
+                r"none\. There is no manifest\.$"
+            ),
+        ),
+        (Settings(cost="auto", tolerance=-1, sets=True), "a tolerance must be at least 0, got -1"),
+    ],
+)
+def test_settings_that_do_not_fit_are_told(results: Path, settings: Settings, message: str) -> None:
+    with pytest.raises(PredictionError, match=message):
+        blend(["one", "two"], results, settings)
+    assert not (results / "blend").exists()
+
+
+def test_two_levels_need_families(results: Path) -> None:
+    with pytest.raises(PredictionError, match="two_level needs the family of each model"):
+        blend(["one"], results, Settings(method="two_level"))
+    with pytest.raises(StudyError, match="a seed must be at least 0, got -1"):
+        blend(["one"], results, Settings(seed=-1))
+
+
+def member(name: str) -> Member:
+    return Member(name, pd.Index(["a"]), "row_id", np.full((1, 6), 1 / 6), {}, "x")
+
+
+def test_published_ensembles_are_recipes() -> None:
+    manifest = read_manifest(MANIFEST)
+    halves = [member("small/2_statistics"), member("1_panels"), member("other")]
+    assert recipe_weights("3_ensemble_fixed", halves, manifest) == [0.5, 0.5, 0.0]
+    for entry in manifest.steps:
+        if entry.blend is None or entry.blend.kind != "fixed":
+            continue
+        members = [member(step.name) for step in manifest.steps if step.blend is None]
+        weights = recipe_weights(entry.name, members, manifest)
+        assert sum(weights) == pytest.approx(1)
+        assert sum(weight > 0 for weight in weights) >= 2
+    four = [member(name) for name in
+            ("1_panels", "2_statistics", "4_eeg_panels", "4_eeg_statistics")]  # fmt: skip
+    assert recipe_weights("5_ensemble_fixed", four, manifest) == [0.25] * 4
+    assert plan(Settings(recipe="5_ensemble_fixed"), four, manifest).method == "recipe"
+    message = r"the recipe 5_ensemble_fixed needs the models .*, each once, got not so 1_panels, "
+    with pytest.raises(PredictionError, match=message):
+        recipe_weights("5_ensemble_fixed", four[2:], manifest)
+    message = r"fixed weights, got 3_ensemble_optimised\. There are: 3_ensemble_fixed, "
+    with pytest.raises(PredictionError, match=message):
+        recipe_weights("3_ensemble_optimised", four, manifest)
+
+
+def test_a_recipe_of_optimised_weights_is_refused() -> None:
+    steps = [
+        {"name": "a", "file": "a.yaml"},
+        {"name": "b", "file": "b.yaml"},
+        {"name": "inner", "blend": {"kind": "optimised", "members": ["a", "b"]}},
+        {"name": "outer", "blend": {"kind": "fixed", "members": ["inner", "a"]}},
+    ]
+    manifest = Manifest(steps=tuple(StepEntry.model_validate(step) for step in steps))
+    with pytest.raises(PredictionError, match="models must have fixed weights, got inner in outer"):
+        recipe_weights("outer", [member("a"), member("b")], manifest)
+
+
+def test_a_recipe_is_blended(results: Path, file: Path) -> None:
+    rows = file.read_text()
+    for name in ("1_panels", "2_statistics"):
+        (file.parent / f"{name}.csv").write_text(rows)
+    files = [str(file.parent / f"{name}.csv") for name in ("1_panels", "2_statistics")]
+    settings = Settings(recipe="3_ensemble_fixed", targets="one", out=results / "r")
+    blend(files, results, settings, read_manifest(MANIFEST))
+    found = told(results / "r")
+    assert (found["method"], found["weights"]) == ("recipe", {"1_panels": 0.5, "2_statistics": 0.5})
+    assert found["nested"]["kl_all"] == pytest.approx(found["in_sample"]["kl_all"], abs=1e-12)
+
+
+def test_sets_of_models_are_told(results: Path, file: Path) -> None:
+    costs = file.parent / "costs.csv"
+    costs.write_text("model,cost\nmine,5\n0000,1\n0001,1\n0002,2\n")
+    settings = Settings(sets=True, cost=str(costs), fit_on="kl_all", tolerance=0.01)
+    with pytest.raises(
+        PredictionError, match=r"every model needs a cost, got none for one/000\d, "
+    ):
+        blend(["one", str(file)], results, settings)
+    text = blend(["one"], results, settings)
+    sets = told(results / "one" / "blend")["sets"]
+    assert sets["models"] == list(told(results / "one" / "blend")["weights"])
+    rows = make_rows()
+    asked = ModelSets.of(
+        targets(rows), stack(results, results / "one" / "blend"), rows["patient_id"]
+    )
+    assert sets["leave_one_out"] == [worth.to_json() for worth in asked.leave_one_out()]
+    assert sets["forward_path"] == [step.to_json() for step in asked.forward_path()]
+    assert sets["minimal"] == {"tolerance": 0.01, **asked.minimal(0.01).to_json()}
+    by_name = {"0000": 1.0, "0001": 1.0, "0002": 2.0}
+    front = asked.cost_front([by_name[name] for name in sets["models"]])
+    assert sets["cost_front"] == [step.to_json() for step in front]
+    assert max(map(len, text.splitlines()[:-1])) <= 80
+    for said in (
+        "Without each model: rise of the KL of simplex weights",
+        "Forward path: with each line the model joins that adds most.",
+        "Within 0.01 nats of all models, in sample: a smallest set.",
+        "KL against cost (as",
+    ):
+        assert said in text
+
+
+def test_long_names_of_sets_are_numbered(results: Path, file: Path) -> None:
+    long = file.with_name("a_model_of_a_name_that_would_not_fit_beside_others.csv")
+    long.write_text(file.read_text())
+    costs = file.parent / "costs.csv"
+    costs.write_text(f"model,cost\n{long.stem},5\n" + "".join(f"one/000{n},1\n" for n in range(3)))
+    settings = Settings(sets=True, cost=str(costs), tolerance=0.0)
+    text = blend(["one", str(long)], results, settings)
+    legend = [line for line in text.splitlines() if line.startswith("4 = ")]
+    assert legend == [f"4 = {long.stem}"]
+    sets = told(results / "blend")["sets"]
+    members = " + ".join(str(n + 1) for n in sets["minimal"]["members"])
+    lines = text.split("Within 0 nats")[1].splitlines()
+    assert any(line.endswith(f"  {members}") for line in lines)
+    assert max(map(len, text.splitlines()[:-1])) <= 80
+
+
+def test_costs_come_from_training_or_a_file(results: Path, file: Path) -> None:
+    text = blend(["one"], results, Settings(cost="auto"))
+    assert "KL against cost (minutes of training): no set is both cheaper and better." in text
+    assert "Without each model" not in text
+    message = r"got none for mine\. Give a CSV file with the columns model and cost instead of auto"
+    with pytest.raises(PredictionError, match=message):
+        blend(["one", str(file)], results, Settings(cost="auto"))
+    (file.parent / "c.csv").write_text("name,cost\na,1\n")
+    message = r"a file of costs must have the columns model and cost, got name, cost, in .*c\.csv"
+    with pytest.raises(PredictionError, match=message):
+        blend(["one"], results, Settings(cost=str(file.parent / "c.csv")))
+
+
+def test_common_rows_and_unknown_totals_are_told(results: Path, file: Path) -> None:
+    table = pd.read_csv(file)
+    table[4:].to_csv(file, index=False)
+    rows = make_rows()
+    known = rows.drop(columns=["row_id"]).assign(row_id=rows["row_id"], eeg_id=rows["eeg_id"])
+    known["total_votes"] = known["total_votes"].astype("Int64")
+    known.loc[50:, "total_votes"] = pd.NA
+    known.to_parquet(file.parent / "known.parquet")
+    theirs = known.rename(columns={"total_votes": "n"})
+    theirs.to_parquet(file.parent / "theirs.parquet")
+    words = ["blend", str(file), str(file.parent / "same.csv"), "--out", str(results / "c")]
+    table.to_csv(file.parent / "same.csv", index=False)
+    words += ["--results", str(results), "--targets", str(file.parent / "theirs.parquet")]
+    words += ["--target-columns", "total_votes=n"]
+    assert main([*words, "--rows", "same"]) == 2
+    assert main([*words, "--rows", "common"]) == 0
+    found = told(results / "c")
+    assert found["rows"]["kl_all"] == 56
+    assert found["fit_rows"] == "kl_all"
+    settings = Settings(rows="common", targets=str(file.parent / "known.parquet"))
+    text = " ".join(blend([file], results, settings).split())
+    assert "Left out: 4 rows of" in text
+    assert "10 rows have no known total of votes and count as rows of few." in text
+
+
+def test_the_fingerprint_is_that_of_the_rows(results: Path, file: Path) -> None:
+    blend(["one"], results)
+    blend(["one/0001", "two"], results)
+    one, both = told(results / "one" / "blend"), told(results / "blend")
+    assert one["rows_fingerprint"] == both["rows_fingerprint"]
+    table = pd.read_csv(file)
+    table[1:].to_csv(file, index=False)
+    blend(["one", file], results, Settings(rows="common"))
+    assert told(results / "blend")["rows_fingerprint"] != one["rows_fingerprint"]
