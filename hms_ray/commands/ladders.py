@@ -134,7 +134,12 @@ def add_forest(commands: Commands) -> argparse.ArgumentParser:
     )
     command.add_argument("ladders", metavar="NAME", nargs="+", help="ladder, or its folder's path")
     command.add_argument(
-        "--control", metavar="NAME", nargs="+", default=[], help="ladders of a negative control"
+        "--control",
+        metavar="NAME",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="ladders of a negative control",
     )
     command.add_argument(
         "--out", metavar="DIR", type=Path, help="folder to write to (RESULTS/forest)"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hms_ray.cli import main
+from hms_ray.cli import build_parser, main
 from hms_ray.errors import StudyError
 from hms_ray.ladder.folder import write_ladder
 from hms_ray.ladder.pool import pool_ladders, published_difference
@@ -170,6 +170,11 @@ def test_the_page(pooled: PooledReport) -> None:
     for table in tables:
         widths = {len(re.split(r"(?<!\\)\|", line)) for line in table.splitlines()}
         assert len(widths) == 1
+
+
+def test_controls_may_be_named_together_or_one_by_one() -> None:
+    words = ["forest", "a", "--control", "c", "--control", "d", "e"]
+    assert build_parser().parse_args(words).control == ["c", "d", "e"]
 
 
 def test_the_command_writes_everything(
