@@ -8,8 +8,10 @@ million rows, which are even where the cost is linear. Every case is a process o
 so that ``memory``, the peak above what was there before the call, is that of the call
 alone; it is a multiple of the predictions' size, float32 in ``--scaling``.
 
-Measured on one busy core (seconds, gap; then SLSQP's): 20 models 0.03, 4e-16; 0.03, 3e-8.
-50 models 0.14, 4e-16; 0.56, 2e-8. 200 models 0.68, 7e-16; 4.2, 2e-8.
+Measured on one core (seconds, gap; then SLSQP's): 20 models 0.02, 2e-16; 0.02, 3e-8.
+50 models 0.04, 2e-16; 0.09, 2e-8. 200 models 0.17, 7e-16; 0.99, 2e-8. 500 models 0.39,
+7e-12; 6.3, 1e-8. 1,000 models 0.74, 2e-14. 100 models: 6.4, 5.4 and 12.5 s a million rows
+at 10,000, 100,000 and 1,000,000 rows. Memory 0.4 to 1.1 times the predictions.
 """
 
 from __future__ import annotations
