@@ -322,6 +322,11 @@ def test_predictions_are_named(texts: list[str], message: str) -> None:
         (["--apply", "b.json"], "--apply needs recordings. Name a folder with --data DIR."),
         (["--apply", "b.json", "--data", "d"], "a blend must exist to be applied, got none"),
         (["--apply", "b.json", "--data", "d", "--out", "o"], "must end in .csv or .parquet"),
+        (
+            ["first", "--data", "d"],
+            "--data and --predictions belong to --apply. Name the blend: --apply FILE.",
+        ),
+        (["first", "--predictions", "a=b.csv"], "--predictions belong to --apply. Name"),
         ([], "blend needs something to blend. Name INPUT, or --apply FILE."),
     ],
 )
