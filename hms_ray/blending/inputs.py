@@ -192,7 +192,16 @@ def _stored(keys: Sequence[str], store: FoldStore) -> Member:
             where=f"{keys[0][:12]} and {len(keys) - 1} more",
             fix="Join by commas the keys of one model's folds only.",
         )
-    origin = {str(int(fold.oof["fold"].iloc[0])): fold.key for fold in folds}
+    numbers = [int(fold.oof["fold"].iloc[0]) for fold in folds]
+    if len(set(numbers)) < len(numbers):
+        # The blend's file finds models by their folds' numbers, and would lose some.
+        raise PredictionError(
+            "folds of one model must have different numbers",
+            got=", ".join(map(str, numbers)),
+            where=f"{keys[0][:12]} and {len(keys) - 1} more",
+            fix="Join by commas the keys of one model's folds only.",
+        )
+    origin = {str(number): fold.key for number, fold in zip(numbers, folds, strict=True)}
     kind: Keys = "row_id"
     name = f"folds {keys[0][:12]}"
     return Member(name, ids, kind, probabilities_of(table), {"keys": origin}, "folds")

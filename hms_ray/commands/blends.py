@@ -126,9 +126,13 @@ def _add_method_options(command: argparse.ArgumentParser) -> None:
 def _run_blend(words: argparse.Namespace) -> int:
     if words.apply is not None:
         return run_apply(words, ", ".join(words.inputs))
-    if not words.inputs:
-        from hms_ray.errors import ConfigError
+    from hms_ray.errors import ConfigError
 
+    if words.data is not None or words.predictions:
+        raise ConfigError(
+            "--data and --predictions belong to --apply", fix="Name the blend: --apply FILE."
+        )
+    if not words.inputs:
         raise ConfigError("blend needs something to blend", fix="Name INPUT, or --apply FILE.")
     from hms_ray.blending.columns import parse_columns
     from hms_ray.blending.command import blend

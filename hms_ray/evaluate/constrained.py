@@ -36,6 +36,8 @@ from hms_ray.evaluate.mixture import solve_mixture
 
 _MAX_CORNERS: Final = 2000
 """Linear programs solved at most; twelve models with two caps take about ten."""
+_LEAST_TOLERANCE: Final = 1e-10
+"""HiGHS takes no smaller one; its usual 1e-7 would hide gaps of as much."""
 _NO_CORNER: Final = 1e-9
 """A promise so close to that of known corners is rounding of the linear program."""
 
@@ -107,14 +109,24 @@ class _Corners:
 
     def best(self, promise: Array) -> Array:
         """The (M,) corner v with the largest ``promise @ v``."""
+        # The solver's tolerance is absolute, and the weights' sum is known, so neither the
+        # promises' common part nor their scale may cover what tells corners apart.
+        excess = promise - promise.mean()
+        scale = min(float(np.abs(excess).max()), 1.0)
+        lowest, highest = self._bounds.T
+        # Fixed weights are taken out: the solver would lose those below its tolerance.
         found = optimize.linprog(
-            -promise,
+            -excess / scale if scale else -excess,
             A_ub=self._groups if len(self._groups) else None,
-            b_ub=self._most if len(self._groups) else None,
+            b_ub=self._most - self._groups @ lowest if len(self._groups) else None,
             A_eq=np.ones((1, self._n_models)),
-            b_eq=[1.0],
-            bounds=self._bounds,
+            b_eq=[1.0 - lowest.sum()],
+            bounds=np.column_stack([np.zeros(self._n_models), highest - lowest]),
             method="highs-ds",
+            options={
+                "primal_feasibility_tolerance": _LEAST_TOLERANCE,
+                "dual_feasibility_tolerance": _LEAST_TOLERANCE,
+            },
         )
         if found.x is None:
             raise PredictionError(
@@ -123,7 +135,10 @@ class _Corners:
                 f"{self._bounds[:, 0].sum():g}, which no weights of sum 1 meet",
                 fix="Raise a cap or fix less.",
             )
-        corner: Array = np.clip(found.x, self._bounds[:, 0], self._bounds[:, 1])
+        corner: Array = np.clip(lowest + found.x, lowest, highest)
+        # What is within the solver's tolerance would leave the sum off 1 by as much.
+        largest = np.argmax(np.where(highest > lowest, found.x, -1.0))
+        corner[largest] += 1.0 - corner.sum()
         return corner
 
 

@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from hms_ray.competition.schema import N_CLASSES
 from hms_ray.errors import ConfigError, PredictionError
 from hms_ray.evaluate.metric import Array
 from hms_ray.evaluate.pools.arithmetic import FittedClassMean, FittedMean
 from hms_ray.evaluate.pools.catalogue import fitted_from_json
+from hms_ray.evaluate.pools.combined import FittedAverage, FittedRecalibrated
 from hms_ray.evaluate.pools.interface import FittedPool
 from hms_ray.predict.files import read_predictions
 from hms_ray.predict.recordings import Recordings, read_test_rows, recordings_of_test
@@ -56,9 +58,7 @@ class StoredBlend:
 
     def needed(self) -> tuple[Member, ...]:
         """The members that the pool looks at: a mean leaves out models of weight 0."""
-        if not isinstance(self.pool, (FittedMean, FittedClassMean)):
-            return self.members
-        counts = np.atleast_2d(self.pool.weights).max(axis=0) > 0
+        counts = _looked_at(self.pool, len(self.members))
         return tuple(m for m, count in zip(self.members, counts, strict=True) if count)
 
 
@@ -75,6 +75,20 @@ class Applied:
     submission: pd.DataFrame
     eeg_ids: list[int]
     notes: tuple[str, ...]
+
+
+def _looked_at(pool: FittedPool, n_members: int) -> NDArray[np.bool_]:
+    """Whether each of the (M,) members can change what a pool predicts."""
+    counts: NDArray[np.bool_] = np.ones(n_members, dtype=np.bool_)
+    match pool:
+        case FittedMean() | FittedClassMean():
+            counts = np.atleast_2d(pool.weights).max(axis=0) > 0
+        case FittedRecalibrated():
+            counts = _looked_at(pool.member, n_members)
+        case FittedAverage():
+            used = [part for part, weight in zip(pool.members, pool.weights, strict=True) if weight]
+            counts = np.any([_looked_at(part, n_members) for part in used], axis=0)
+    return counts
 
 
 def read_blend(file: Path) -> StoredBlend:

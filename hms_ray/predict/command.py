@@ -17,6 +17,7 @@ from hms_ray.predict.recordings import Recordings, recordings_of_rows, recording
 from hms_ray.predict.submission import make_submission, submission_ids
 from hms_ray.predict.trial import TrialModels, chosen_trial, read_models
 from hms_ray.report.progress import bar
+from hms_ray.report.text_table import WIDTH, wrapped
 from hms_ray.study.folder import StudyFolder
 
 SUBMISSION = Path("submission.csv")
@@ -63,7 +64,7 @@ def predict_study(
             ``patient_id`` and six probabilities, and is no submission.
 
     Returns:
-        Lines to print.
+        Lines to print, at most 80 columns wide but for the last line.
 
     Raises:
         ConfigError: for a file of another ending.
@@ -88,6 +89,7 @@ def predict_study(
         )
         probabilities, notes = _predicted(models, recordings, place)
         write_predictions(out, _row_table(recordings.rows, probabilities))
+        notes += _seen_note(recordings.rows, folder.rows())
     else:
         recordings, eeg_ids = _test_set(models, place)
         probabilities, notes = _predicted(models, recordings, place)
@@ -95,7 +97,7 @@ def predict_study(
         write_submission(out, table, eeg_ids)
     folds = _counted(len(models.folds), "fold")
     n_rows = _counted(len(recordings.rows), "row")
-    return "\n".join([*notes, f"{out}: {n_rows}, mean of {folds} of {models.name}"])
+    return _told(notes, f"{out}: {n_rows}, mean of {folds} of {models.name}")
 
 
 def apply_to_file(
@@ -110,7 +112,7 @@ def apply_to_file(
         predictions: ``NAME=FILE`` each, predictions of a member brought from elsewhere.
 
     Returns:
-        Lines to print.
+        Lines to print, at most 80 columns wide but for the last line.
 
     Raises:
         ConfigError: for a file of another ending, or predictions that are not named.
@@ -130,7 +132,24 @@ def apply_to_file(
     )
     write_submission(out, applied.submission, applied.eeg_ids)
     n_rows = _counted(len(applied.eeg_ids), "row")
-    return "\n".join([*applied.notes, f"{out}: {n_rows}, blend of {file}"])
+    return _told(applied.notes, f"{out}: {n_rows}, blend of {file}")
+
+
+def _told(notes: Sequence[str], result: str) -> str:
+    """Notes, at most 80 columns wide, and the result in one line."""
+    return "\n".join([*(line for note in notes for line in wrapped(note, WIDTH)), result])
+
+
+def _seen_note(rows: pd.DataFrame, known: pd.DataFrame) -> tuple[str, ...]:
+    """What to say of rows of the study's own patients."""
+    n_seen = int(rows["patient_id"].isin(known["patient_id"]).sum())
+    if not n_seen:
+        return ()
+    note = (
+        f"{n_seen:,} of {_counted(len(rows), 'row')} of patients that the study has: models "
+        "trained on them predict them too, so these are no out-of-fold predictions"
+    )
+    return (note,)
 
 
 def _counted(n: int, what: str) -> str:

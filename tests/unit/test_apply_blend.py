@@ -149,7 +149,9 @@ def test_given_predictions_take_the_place_of_models(
     np.testing.assert_allclose(found, pool.predict(np.stack(parts)), atol=1e-12)
 
 
-@pytest.mark.parametrize("method", ["simplex", "simplex_per_class"])
+@pytest.mark.parametrize(
+    "method", ["simplex", "simplex_per_class", "simplex_recalibrated", "average"]
+)
 def test_members_of_weight_0_are_not_predicted(data: Path, tmp_path: Path, method: str) -> None:
     """Nor are they missed: neither models nor predictions of theirs are there."""
     members = [
@@ -161,6 +163,11 @@ def test_members_of_weight_0_are_not_predicted(data: Path, tmp_path: Path, metho
     pool = {"form": "mean", "weights": weights, "facts": {}}
     if method == "simplex_per_class":
         pool = {"form": "class_mean", "weights": [weights] * 6, "gap": 0.0}
+    elif method == "simplex_recalibrated":
+        pool = {"form": "recalibrated", "member": pool, "biases": [0.0] * 6, "temperature": 1.0}
+    elif method == "average":
+        other = {**pool, "weights": [1.0, 0.0, 0.0]}
+        pool = {"form": "average", "members": [pool, other, pool], "weights": [0.5, 0.0, 0.5]}
     write_blend(tmp_path / "blend.json", members, pool=pool)
     brought = write_given(tmp_path / "brought.csv", 3)
     given = {"brought": tmp_path / "brought.csv"}
@@ -168,6 +175,19 @@ def test_members_of_weight_0_are_not_predicted(data: Path, tmp_path: Path, metho
     assert applied.notes == ("2 of 3 members have weight 0 and are not predicted",)
     found = applied.submission[list(PROBABILITY_COLUMNS)]
     np.testing.assert_allclose(found, brought, atol=1e-12)
+
+
+def test_a_pool_that_looks_at_all_members_needs_them_all(tmp_path: Path) -> None:
+    members = [{"name": name, "file": "oof.csv"} for name in "abc"]
+    for method in METHODS[1:]:
+        write_blend(tmp_path / "blend.json", members, method)
+        assert len(read_blend(tmp_path / "blend.json").needed()) == 3
+    first = {"form": "mean", "weights": [1.0, 0.0, 0.0], "facts": {}}
+    second = {**first, "weights": [0.0, 0.0, 1.0]}
+    pool = {"form": "average", "members": [first, second], "weights": [0.5, 0.5]}
+    write_blend(tmp_path / "blend.json", members, pool=pool)
+    needed = read_blend(tmp_path / "blend.json").needed()
+    assert [member.name for member in needed] == ["a", "c"]
 
 
 BROUGHT = [{"name": "a", "file": "a.csv"}, {"name": "b", "file": "b.csv"}]
@@ -322,6 +342,11 @@ def test_predictions_are_named(texts: list[str], message: str) -> None:
         (["--apply", "b.json"], "--apply needs recordings. Name a folder with --data DIR."),
         (["--apply", "b.json", "--data", "d"], "a blend must exist to be applied, got none"),
         (["--apply", "b.json", "--data", "d", "--out", "o"], "must end in .csv or .parquet"),
+        (
+            ["first", "--data", "d"],
+            "--data and --predictions belong to --apply. Name the blend: --apply FILE.",
+        ),
+        (["first", "--predictions", "a=b.csv"], "--predictions belong to --apply. Name"),
         ([], "blend needs something to blend. Name INPUT, or --apply FILE."),
     ],
 )

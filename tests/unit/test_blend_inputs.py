@@ -288,6 +288,14 @@ def test_keys_of_folds_are_one_model(results: Path) -> None:
         PredictionError, match=r"folds of one model must not share rows, got 20 row"
     ):
         read_members([f"{keys[0]},{keys[0]}"], results)
+    inside = (rows["fold"] == 1).to_numpy()
+    oof = make_oof(rows[inside], 0, values[inside])
+    store.write("3" * 64, oof, {}, lambda path: path.write_bytes(b"w"))
+    with pytest.raises(
+        PredictionError,
+        match=r"folds of one model must have different numbers, got 0, 0, in 0{12} and 1 more",
+    ):
+        read_members([f"{keys[0]},{'3' * 64}"], results)
     (part,) = read_members([keys[1]], results)
     message = r"must predict the rows of one, got folds 1{12} lacks 40 of 60 \(0-0, 1-0, "
     with pytest.raises(PredictionError, match=message):

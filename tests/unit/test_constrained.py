@@ -111,6 +111,43 @@ def test_the_certificate_bounds_the_true_gap() -> None:
     assert constrained_weights(data.targets, data.models, caps=CAPS, tolerance=1.0).gap > 1e-3
 
 
+def best_under_a_cap(gains: np.ndarray, capped: np.ndarray, most: float) -> float:
+    """The largest ``gains @ w`` where the capped models weigh ``most`` at most, by hand."""
+    inside, outside = gains[capped].max(), gains[~capped].max()
+    return float(outside + most * max(inside - outside, 0.0))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2, 3, 4])
+@pytest.mark.parametrize("apart", [1e-5, 1e-6, 1e-7])
+def test_models_that_are_almost_one_have_a_true_certificate(apart: float, seed: int) -> None:
+    """A linear program's usual tolerance, 1e-7, would take any of their corners as best."""
+    generator = np.random.default_rng(seed)
+    targets = generator.dirichlet(np.ones(6), size=200)
+    one = (generator.dirichlet(np.full(6, 4.0), size=200) + targets) / 2
+    models = one * (1 + apart * generator.standard_normal((12, 200, 6)))
+    models /= models.sum(axis=2, keepdims=True)
+    capped = np.arange(12) % 2 == 0
+    cap = Cap(np.flatnonzero(capped).tolist(), 0.3)
+    fit = constrained_weights(targets, models, caps=[cap])
+    blended = np.einsum("m,mnc->nc", fit.weights, models)
+    gains = (targets * (models - blended) / blended).sum(axis=2).mean(axis=1)
+    assert best_under_a_cap(gains, capped, 0.3) <= fit.gap + 1e-12
+    assert fit.gap <= 1e-10
+
+
+@pytest.mark.parametrize("tiny", [1e-7, 1e-8, 1e-9, 1e-10, 1e-11])
+def test_constraints_below_the_solvers_tolerance_are_kept(tiny: float) -> None:
+    data = pool_data(3, n_patients=6)
+    for caps, fixed in (
+        ([Cap([1], 1.0)], {0: tiny}),
+        ([Cap([1, 2], tiny)], {}),
+        ([Cap([1], 1 - tiny)], {0: tiny}),
+    ):
+        fit = constrained_weights(data.targets, data.models, caps=caps, fixed=fixed)
+        check_allowed(fit, caps, fixed)
+        assert fit.gap <= 1e-9
+
+
 def test_all_weights_fixed_leave_nothing_to_search() -> None:
     data = pool_data(3)
     fixed = {0: 0.5, 1: 0.25, 2: 0.25}

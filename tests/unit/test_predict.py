@@ -28,7 +28,7 @@ from hms_ray.errors import (
 from hms_ray.fold_store import FoldStore, StoredFold
 from hms_ray.normalise import Constants
 from hms_ray.pack.sources import log_power
-from hms_ray.predict.command import Place, predict_study
+from hms_ray.predict.command import Place, _seen_note, predict_study
 from hms_ray.predict.models import Predictor, open_device, precision_on, predict_trial
 from hms_ray.predict.recordings import Recordings, recordings_of_rows, recordings_of_test
 from hms_ray.predict.submission import SUBMISSION_COLUMNS
@@ -149,12 +149,23 @@ def test_training_rows_of_a_folder_are_predicted_by_row(
     words = ["predict", study.name, "0", "--data", str(study.data), "--train-rows"]
     assert main([*words, "--out", str(out), "--results", str(study.results)]) == 0
     rows, table = study.prepared.rows(), pd.read_parquet(out)
-    assert capsys.readouterr().out.startswith(f"{out}: {len(rows)} rows")
+    n = len(rows)
+    assert capsys.readouterr().out.splitlines() == [
+        f"{n} of {n} rows of patients that the study has: models trained on them predict",
+        "them too, so these are no out-of-fold predictions",
+        f"{out}: {len(rows)} rows, mean of 2 folds of kaggle 0000",
+    ]
     assert list(table.columns) == ["row_id", "eeg_id", "patient_id", *PROBABILITY_COLUMNS]
     for name in ("row_id", "eeg_id", "patient_id"):
         assert table[name].tolist() == rows[name].tolist()
     mean, _ = predict_trial(models_of(study), rows_of(study), CPU)
     np.testing.assert_array_equal(table[list(PROBABILITY_COLUMNS)], mean)
+
+
+def test_rows_of_other_patients_are_not_called_seen() -> None:
+    rows, known = pd.DataFrame({"patient_id": [1, 2]}), pd.DataFrame({"patient_id": [2, 3]})
+    assert _seen_note(rows[:1], known) == ()
+    assert _seen_note(rows, known)[0].startswith("1 of 2 rows of patients that the study has")
 
 
 def test_training_rows_of_a_faulty_folder_are_refused(study: TrainedStudy, tmp_path: Path) -> None:
@@ -327,11 +338,11 @@ def test_another_version_of_the_numerics_is_told(own: TrainedStudy, tmp_path: Pa
     made_from = models_of(own).folds[0].record["made_from"]
     change_record(own, 0, made_from={**made_from, "numerics": 0})
     place = Place(write_test_set(tmp_path / "test"), own.results, device="cpu")
-    first = predict_study(own.name, None, place, tmp_path / "out.csv").splitlines()[0]
-    assert first == (
-        "kaggle 0000: trained with numerics version 0, predicted with 1: predictions may differ "
-        "from its out-of-fold ones"
-    )
+    said = predict_study(own.name, None, place, tmp_path / "out.csv").splitlines()
+    assert said[:2] == [
+        "kaggle 0000: trained with numerics version 0, predicted with 1: predictions may",
+        "differ from its out-of-fold ones",
+    ]
 
 
 def test_a_fold_of_another_normalisation_or_model_is_damaged(own: TrainedStudy) -> None:
