@@ -26,9 +26,9 @@ from hms_ray.evaluate.constrained import Cap, constrained_weights
 from hms_ray.evaluate.metric import CLIP, Array
 from hms_ray.evaluate.mixture import solve_mixture
 from hms_ray.evaluate.pools.interface import (
+    CheckedPool,
     Rows,
     checked_models,
-    checked_rows,
     described_array,
 )
 
@@ -63,25 +63,18 @@ class FittedMean:
 
 
 @dataclass(frozen=True)
-class Equal:
+class Equal(CheckedPool[FittedMean]):
     """Every model counts the same; nothing is fitted."""
 
     name: str = "equal"
 
-    def fit(
-        self,
-        targets: ArrayLike,
-        probabilities: ArrayLike,
-        row_weights: ArrayLike | None = None,
-        patients: ArrayLike | None = None,
-    ) -> FittedMean:
-        """As ``Pool.fit``."""
-        rows = checked_rows(targets, probabilities, row_weights, patients)
+    def fit_rows(self, rows: Rows) -> FittedMean:
+        """As ``CheckedPool.fit_rows``."""
         return FittedMean(np.full(len(rows.models), 1 / len(rows.models)))
 
 
 @dataclass(frozen=True)
-class Fixed:
+class Fixed(CheckedPool[FittedMean]):
     """Weights that are given, such as a published ensemble's; nothing is fitted.
 
     Attributes:
@@ -91,20 +84,13 @@ class Fixed:
     weights: Sequence[float]
     name: str = "fixed"
 
-    def fit(
-        self,
-        targets: ArrayLike,
-        probabilities: ArrayLike,
-        row_weights: ArrayLike | None = None,
-        patients: ArrayLike | None = None,
-    ) -> FittedMean:
-        """As ``Pool.fit``; errors of ``check_weights``."""
-        rows = checked_rows(targets, probabilities, row_weights, patients)
+    def fit_rows(self, rows: Rows) -> FittedMean:
+        """As ``CheckedPool.fit_rows``; errors of ``check_weights``."""
         return FittedMean(check_weights(self.weights, len(rows.models)))
 
 
 @dataclass(frozen=True)
-class Simplex:
+class Simplex(CheckedPool[FittedMean]):
     """The exact best weighted mean, with its certificate.
 
     Attributes:
@@ -116,15 +102,8 @@ class Simplex:
     fixed: Sequence[tuple[int, float]] = ()
     name: str = "simplex"
 
-    def fit(
-        self,
-        targets: ArrayLike,
-        probabilities: ArrayLike,
-        row_weights: ArrayLike | None = None,
-        patients: ArrayLike | None = None,
-    ) -> FittedMean:
-        """As ``Pool.fit``; errors of ``constrained_weights`` where constrained."""
-        rows = checked_rows(targets, probabilities, row_weights, patients)
+    def fit_rows(self, rows: Rows) -> FittedMean:
+        """As ``CheckedPool.fit_rows``; errors of ``constrained_weights`` where constrained."""
         arguments = (rows.targets, rows.models, rows.weights)
         fit = (
             constrained_weights(*arguments, caps=self.caps, fixed=dict(self.fixed))
@@ -136,7 +115,7 @@ class Simplex:
 
 
 @dataclass(frozen=True)
-class TwoLevel:
+class TwoLevel(CheckedPool[FittedMean]):
     """Simplex weights within each family of models, then across the families' blends.
 
     Attributes:
@@ -146,15 +125,8 @@ class TwoLevel:
     families: Sequence[str]
     name: str = "two_level"
 
-    def fit(
-        self,
-        targets: ArrayLike,
-        probabilities: ArrayLike,
-        row_weights: ArrayLike | None = None,
-        patients: ArrayLike | None = None,
-    ) -> FittedMean:
-        """As ``Pool.fit``, and an error where the labels do not fit the models."""
-        rows = checked_rows(targets, probabilities, row_weights, patients)
+    def fit_rows(self, rows: Rows) -> FittedMean:
+        """As ``CheckedPool.fit_rows``, and an error where the labels do not fit the models."""
         if len(self.families) != len(rows.models):
             raise PredictionError(
                 "there must be one family a model",
@@ -208,7 +180,7 @@ class FittedClassMean:
 
 
 @dataclass(frozen=True)
-class SimplexPerClass:
+class SimplexPerClass(CheckedPool[FittedClassMean]):
     """Weights at least 0 for each class, fitted by the generalised KL divergence.
 
     With the sum of a row free, the I-divergence (Csiszar, Annals of Statistics 19,
@@ -220,15 +192,8 @@ class SimplexPerClass:
 
     name: str = "simplex_per_class"
 
-    def fit(
-        self,
-        targets: ArrayLike,
-        probabilities: ArrayLike,
-        row_weights: ArrayLike | None = None,
-        patients: ArrayLike | None = None,
-    ) -> FittedClassMean:
-        """As ``Pool.fit``."""
-        rows = checked_rows(targets, probabilities, row_weights, patients)
+    def fit_rows(self, rows: Rows) -> FittedClassMean:
+        """As ``CheckedPool.fit_rows``."""
         weights, gaps = np.zeros((N_CLASSES, len(rows.models))), [0.0]
         for number in range(N_CLASSES):
             shares = rows.weights * rows.targets[:, number]

@@ -19,7 +19,12 @@ from hms_ray.evaluate.blend import simplex_weights
 from hms_ray.evaluate.honest import patient_groups
 from hms_ray.evaluate.metric import Array, row_sums
 from hms_ray.evaluate.pools.arithmetic import FittedMean, penalised_weights
-from hms_ray.evaluate.pools.interface import FittedPool, Pool, Rows, checked_rows
+from hms_ray.evaluate.pools.interface import (
+    CheckedPool,
+    FittedPool,
+    Pool,
+    Rows,
+)
 from hms_ray.evaluate.recalibration import Recalibration, fit_recalibration
 
 STRENGTHS: Final = (0.0, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0)
@@ -55,7 +60,7 @@ class FittedRecalibrated:
 
 
 @dataclass(frozen=True)
-class Recalibrated:
+class Recalibrated(CheckedPool[FittedRecalibrated]):
     """A pool, then class biases and a temperature fitted on its own blend."""
 
     member: Pool
@@ -65,15 +70,8 @@ class Recalibrated:
         """The member's name and ``recalibrated``."""
         return f"{self.member.name}_recalibrated"
 
-    def fit(
-        self,
-        targets: ArrayLike,
-        probabilities: ArrayLike,
-        row_weights: ArrayLike | None = None,
-        patients: ArrayLike | None = None,
-    ) -> FittedRecalibrated:
-        """As ``Pool.fit``."""
-        rows = checked_rows(targets, probabilities, row_weights, patients)
+    def fit_rows(self, rows: Rows) -> FittedRecalibrated:
+        """As ``CheckedPool.fit_rows``."""
         member = self.member.fit(rows.targets, rows.models, rows.weights, rows.patients)
         blended = member.predict(rows.models)
         return FittedRecalibrated(member, fit_recalibration(rows.targets, blended, rows.weights))
@@ -114,7 +112,7 @@ class FittedAverage:
 
 
 @dataclass(frozen=True)
-class Average:
+class Average(CheckedPool[FittedAverage]):
     """The mean of what several pools predict, each fitted on the same rows.
 
     KL is convex, so it is at most the mean of the pools' own KL.
@@ -123,21 +121,14 @@ class Average:
     name: str
     members: Sequence[Pool]
 
-    def fit(
-        self,
-        targets: ArrayLike,
-        probabilities: ArrayLike,
-        row_weights: ArrayLike | None = None,
-        patients: ArrayLike | None = None,
-    ) -> FittedAverage:
-        """As ``Pool.fit``."""
-        rows = checked_rows(targets, probabilities, row_weights, patients)
+    def fit_rows(self, rows: Rows) -> FittedAverage:
+        """As ``CheckedPool.fit_rows``."""
         members = _fit_all(self.members, rows)
         return FittedAverage(members, np.full(len(members), 1 / len(members)))
 
 
 @dataclass(frozen=True)
-class Stacked:
+class Stacked(CheckedPool[FittedAverage]):
     """Pools weighted by what they predict for patients that they were not fitted on.
 
     The super learner (van der Laan, Polley and Hubbard, Statistical Applications in
@@ -156,15 +147,8 @@ class Stacked:
     n_splits: int = _SPLITS
     seed: int = 0
 
-    def fit(
-        self,
-        targets: ArrayLike,
-        probabilities: ArrayLike,
-        row_weights: ArrayLike | None = None,
-        patients: ArrayLike | None = None,
-    ) -> FittedAverage:
-        """As ``Pool.fit``; patients are needed."""
-        rows = checked_rows(targets, probabilities, row_weights, patients)
+    def fit_rows(self, rows: Rows) -> FittedAverage:
+        """As ``CheckedPool.fit_rows``; patients are needed."""
         validated = np.empty((len(self.members), *rows.targets.shape))
 
         def predict(
@@ -179,7 +163,7 @@ class Stacked:
 
 
 @dataclass(frozen=True)
-class Shrunk:
+class Shrunk(CheckedPool[FittedMean]):
     """Simplex weights drawn towards equal ones; validation chooses how strongly.
 
     Attributes:
@@ -193,15 +177,8 @@ class Shrunk:
     seed: int = 0
     name: str = "simplex_shrunk"
 
-    def fit(
-        self,
-        targets: ArrayLike,
-        probabilities: ArrayLike,
-        row_weights: ArrayLike | None = None,
-        patients: ArrayLike | None = None,
-    ) -> FittedMean:
-        """As ``Pool.fit``; patients are needed."""
-        rows = checked_rows(targets, probabilities, row_weights, patients)
+    def fit_rows(self, rows: Rows) -> FittedMean:
+        """As ``CheckedPool.fit_rows``; patients are needed."""
         if not self.strengths or min(self.strengths) < 0:
             raise PredictionError(
                 "shrinkage strengths must be at least 0 and at least one",

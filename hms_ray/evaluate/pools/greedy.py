@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from hms_ray.evaluate.blend import mixture_problem
 from hms_ray.evaluate.metric import Array
 from hms_ray.evaluate.pools.arithmetic import FittedMean
-from hms_ray.evaluate.pools.interface import checked_rows
+from hms_ray.evaluate.pools.interface import (
+    CheckedPool,
+    Rows,
+)
 
 _STEPS: Final = 30
 _BAGS: Final = 10
@@ -27,7 +29,7 @@ _SHARE: Final = 0.5
 
 
 @dataclass(frozen=True)
-class Greedy:
+class Greedy(CheckedPool[FittedMean]):
     """Greedy selection; its weights are counts of additions.
 
     Attributes:
@@ -41,15 +43,8 @@ class Greedy:
     seed: int = 0
     name: str = "greedy"
 
-    def fit(
-        self,
-        targets: ArrayLike,
-        probabilities: ArrayLike,
-        row_weights: ArrayLike | None = None,
-        patients: ArrayLike | None = None,
-    ) -> FittedMean:
-        """As ``Pool.fit``."""
-        rows = checked_rows(targets, probabilities, row_weights, patients)
+    def fit_rows(self, rows: Rows) -> FittedMean:
+        """As ``CheckedPool.fit_rows``."""
         shares, columns, entropy = mixture_problem(rows.targets, rows.models, rows.weights)
         columns = columns[:-1]
         generator = np.random.default_rng(self.seed)

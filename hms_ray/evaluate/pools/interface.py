@@ -7,9 +7,10 @@ the weights of ``tier_weights``.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -106,6 +107,31 @@ class Rows:
                 f"{name} needs rows of at least two patients", got="rows of one patient only"
             )
         return self.patients
+
+
+Fitted = TypeVar("Fitted", bound=FittedPool, covariant=True)
+
+
+class CheckedPool(ABC, Generic[Fitted]):
+    """A pool that is given rows only after they were checked."""
+
+    @abstractmethod
+    def fit_rows(self, rows: Rows) -> Fitted:
+        """Fits the combination on rows that were checked before.
+
+        Raises:
+            PredictionError: where patients are needed and are not there.
+        """
+
+    def fit(
+        self,
+        targets: ArrayLike,
+        probabilities: ArrayLike,
+        row_weights: ArrayLike | None = None,
+        patients: ArrayLike | None = None,
+    ) -> Fitted:
+        """As ``Pool.fit``."""
+        return self.fit_rows(checked_rows(targets, probabilities, row_weights, patients))
 
 
 def checked_rows(

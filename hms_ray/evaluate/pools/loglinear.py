@@ -20,7 +20,12 @@ from numpy.typing import ArrayLike, NDArray
 from hms_ray.competition.schema import N_CLASSES
 from hms_ray.evaluate.metric import Array
 from hms_ray.evaluate.multinomial import Ridge, fit_multinomial, softmax_scores
-from hms_ray.evaluate.pools.interface import checked_models, checked_rows, described_array
+from hms_ray.evaluate.pools.interface import (
+    CheckedPool,
+    Rows,
+    checked_models,
+    described_array,
+)
 
 Kind = Literal["shared", "per_class", "context"]
 
@@ -100,7 +105,7 @@ class FittedLogLinear:
 
 
 @dataclass(frozen=True)
-class LogLinear:
+class LogLinear(CheckedPool[FittedLogLinear]):
     """A log-linear pool.
 
     Attributes:
@@ -119,15 +124,8 @@ class LogLinear:
         """``log_linear``, ``log_linear_per_class`` or ``log_linear_context``."""
         return "log_linear" if self.kind == "shared" else f"log_linear_{self.kind}"
 
-    def fit(
-        self,
-        targets: ArrayLike,
-        probabilities: ArrayLike,
-        row_weights: ArrayLike | None = None,
-        patients: ArrayLike | None = None,
-    ) -> FittedLogLinear:
-        """As ``Pool.fit``."""
-        rows = checked_rows(targets, probabilities, row_weights, patients)
+    def fit_rows(self, rows: Rows) -> FittedLogLinear:
+        """As ``CheckedPool.fit_rows``."""
         n_models, with_context = len(rows.models), self.kind == "context"
         n_context = _CONTEXT if with_context else 0
         sizes = [n_models, 1, n_context]
