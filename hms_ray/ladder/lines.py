@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import textwrap
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from hms_ray.report.progress import clock_text
+from hms_ray.report.progress import clock_text, stamped
 
-WIDTH: Final = 80
 EVALUATION_LINE_S: Final = 30.0
 """A fold that takes longer says how it goes, at most so often."""
 
@@ -106,11 +104,4 @@ class LadderLines:
 
     def _stamped(self, line: str) -> list[str]:
         self._last_line = self._clock()
-        clock = f"{clock_text(self._last_line - self._start):>7} "
-        return textwrap.wrap(
-            clock + line.rstrip(),
-            WIDTH,
-            subsequent_indent=" " * (len(clock) + 2),
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
+        return stamped(line, self._last_line - self._start)

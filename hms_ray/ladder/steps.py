@@ -120,17 +120,21 @@ def _step(entry: StepEntry, experiment: Experiment | None, wanted: set[str]) -> 
     )
 
 
-def _wanted(entries: Sequence[StepEntry], only: Sequence[str], file: Path) -> set[str]:
-    """Names asked for and all that their blends are made of."""
-    known = {entry.name: entry for entry in entries}
-    unknown = [name for name in only if name not in known]
+def _require_known(only: Sequence[str], names: Sequence[str], where: object) -> None:
+    unknown = [name for name in only if name not in names]
     if unknown:
         raise ConfigError(
             "--steps must name steps of the ladder",
             got=unknown[0],
-            where=file,
-            fix=f"There are: {', '.join(known)}.",
+            where=where,
+            fix=f"There are: {', '.join(names)}.",
         )
+
+
+def _wanted(entries: Sequence[StepEntry], only: Sequence[str], file: Path) -> set[str]:
+    """Names asked for and all that their blends are made of."""
+    known = {entry.name: entry for entry in entries}
+    _require_known(only, list(known), file)
     wanted: set[str] = set()
     waiting = list(only or known)
     while waiting:
@@ -175,15 +179,7 @@ def chosen(ladder: Ladder, only: Sequence[str], where: object) -> Ladder:
     """
     if not only:
         return ladder
-    names = [step.name for step in ladder.steps]
-    unknown = [name for name in only if name not in names]
-    if unknown:
-        raise ConfigError(
-            "--steps must name steps of the ladder",
-            got=unknown[0],
-            where=where,
-            fix=f"There are: {', '.join(names)}.",
-        )
+    _require_known(only, [step.name for step in ladder.steps], where)
     steps = [step for step in ladder.steps if step.name in only]
     return replace(
         ladder,

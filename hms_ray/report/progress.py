@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
 from tqdm import tqdm
+
+from hms_ray.report.text_table import WIDTH
 
 
 @contextmanager
@@ -45,6 +48,24 @@ def bar(name: str, unit: str) -> Iterator[Callable[[int, int], None]]:
     finally:
         if line is not None:
             line.close()
+
+
+def stamped(line: str, seconds: float) -> list[str]:
+    """A line of progress with the time since the start before it, in lines of 80 columns.
+
+    Args:
+        line: what happened; broken at spaces, and what goes on stands below the text,
+            not below the clock.
+        seconds: since the start.
+    """
+    clock = f"{clock_text(seconds):>7} "
+    return textwrap.wrap(
+        clock + line.rstrip(),
+        WIDTH,
+        subsequent_indent=" " * (len(clock) + 2),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def clock_text(seconds: float) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import textwrap
 import threading
 import time
 from collections.abc import Callable
@@ -12,9 +11,8 @@ from typing import Any, Protocol, TextIO
 import ray
 
 from hms_ray.config import Objective
-from hms_ray.report.progress import clock_text
+from hms_ray.report.progress import clock_text, stamped
 
-WIDTH = 80
 EPOCH_LINE_S = 5.0
 """At most one line on epochs in so many seconds; folds and trials always get theirs."""
 
@@ -160,15 +158,7 @@ class ProgressLines:
 
     def _stamped(self, line: str) -> list[str]:
         self._last_line = self._clock()
-        clock = f"{clock_text(self._last_line - self._start):>7} "
-        # Broken at spaces; what goes on stands below the text, not below the clock.
-        return textwrap.wrap(
-            clock + line.rstrip(),
-            WIDTH,
-            subsequent_indent=" " * (len(clock) + 2),
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
+        return stamped(line, self._last_line - self._start)
 
 
 class _Events:
