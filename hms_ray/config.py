@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from hms_ray.config_augment import AugmentConfig, CutMixConfig
+from hms_ray.config_augment import AugmentConfig, CutMixConfig, with_augment
 from hms_ray.config_input import InputConfig, canonical_input, margin_fault
 from hms_ray.config_recipes import Count, EegRecipe, Frozen, Gaps, Positive, RawRecipe
 
@@ -83,6 +83,11 @@ class StageConfig(Frozen):
     augment: AugmentConfig | None = None
     """Augmentation of this stage, ``{}`` for none; ``training.augment`` where absent."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _older_cutmix(cls, data: Any) -> Any:
+        return with_augment(data)
+
 
 class ResolvedStage(Frozen):
     """A stage with nothing left to inherit."""
@@ -134,6 +139,11 @@ class TrainingConfig(Frozen):
     """``best`` keeps the best evaluation on the scored rows: its score is optimistic."""
     precision: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
     """``auto``: bfloat16 autocast on a GPU that has it, float32 elsewhere."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _older_cutmix(cls, data: Any) -> Any:
+        return with_augment(data)
 
     def resolved_stages(self) -> tuple[ResolvedStage, ...]:
         """Stages with inherited values filled in and unused thresholds dropped."""

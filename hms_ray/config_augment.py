@@ -5,7 +5,7 @@ Only training augments; evaluation and everything fitted see rows as they are.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -99,3 +99,29 @@ class AugmentConfig(Frozen):
     """Largest shift of a training row's window, seconds, earlier or later: drawn evenly
     for each row and epoch, the same for all sources, as far as recordings go. Sources made
     from EEGs need as large a ``margin_s``."""
+
+
+def with_augment(data: Any) -> Any:
+    """Plain data of a stage or of training, an older ``cutmix`` beside ``augment`` moved in.
+
+    Studies that were written before there were other augmentations stay readable so.
+
+    Args:
+        data: as it was read; ``cutmix`` is a mapping, ``off`` (of a stage) or nothing.
+
+    Raises:
+        ValueError: where CutMix is asked for in both places.
+    """
+    if not isinstance(data, dict) or "cutmix" not in data:
+        return data
+    moved = {name: value for name, value in data.items() if name != "cutmix"}
+    older, augment = data["cutmix"], moved.get("augment")
+    if older is None:
+        return moved
+    if older == "off":
+        return {**moved, "augment": augment or {}}
+    if isinstance(augment, AugmentConfig):
+        augment = augment.model_dump(mode="json")
+    if augment and augment.get("cutmix") is not None:
+        raise ValueError("cutmix belongs into augment, which has one already")
+    return {**moved, "augment": {**(augment or {}), "cutmix": older}}

@@ -64,6 +64,24 @@ def test_stages_inherit_and_can_switch_augmentation_off() -> None:
     assert (first.loss, second.loss) == ("kl", "kl_capped_votes")
 
 
+def test_an_older_cutmix_is_read_as_augmentation() -> None:
+    cutmix = {"probability": 0.7, "axis": "frequency"}
+    older = TrainingConfig.model_validate(
+        {
+            "cutmix": cutmix,
+            "stages": [{"cutmix": None}, {"cutmix": "off"}, {"cutmix": {"probability": 0.1}}],
+        }
+    )
+    assert older.augment == AugmentConfig(cutmix=CutMixConfig(probability=0.7, axis="frequency"))
+    first, second, third = older.stages
+    assert first.augment is None
+    assert second.augment == AugmentConfig()
+    assert third.augment == AugmentConfig(cutmix=CutMixConfig(probability=0.1))
+    assert TrainingConfig.model_validate({"cutmix": None}) == TrainingConfig()
+    with pytest.raises(ValueError, match="cutmix belongs into augment, which has one already"):
+        TrainingConfig.model_validate({"cutmix": cutmix, "augment": {"cutmix": cutmix}})
+
+
 def test_a_path_of_weights_is_not_part_of_the_canonical_form() -> None:
     models = [ModelConfig(weights_file=name) for name in ("a.pt", "b.pt")]
     first, second = (canonical(Experiment(model=model)) for model in models)
