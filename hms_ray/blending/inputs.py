@@ -246,7 +246,8 @@ def _steps_of(place: Path, step: str | None) -> list[Member]:
             ids=pd.Index(result.oof["row_id"].astype(str)),
             keys="row_id",
             probabilities=probabilities_of(result.oof),
-            origin={"ladder": name, "step": result.name},
+            origin={"ladder": name, "step": result.name}
+            | ({} if result.keys is None else {"keys": dict(sorted(result.keys.items()))}),
             family=name,
             optimistic=result.optimistic,
             minutes=result.fold_minutes,

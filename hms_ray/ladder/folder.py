@@ -54,6 +54,7 @@ _STEP_TYPES: Final[Mapping[str, tuple[type, ...]]] = {
     "published_cv": (float, int, type(None)),
     "published_lb": (float, int, type(None)),
     "published_rows": (str,),
+    "keys": (dict, type(None)),
 }
 _STAGE_2_FIGURES: Final = frozenset({0.4142, 0.4240, 0.4608})
 """Published two-stage figures, for ladders written before manifests named a figure's rows."""
@@ -136,7 +137,7 @@ def read_ladder(folder: str | Path) -> StoredLadder:
             where=folder,
             fix="Name the folder of a ladder that ran to its end: hms-ray ladder",
         )
-    content = _with_published_rows(read_json(file, dict, _FIX))
+    content = _with_newer_facts(read_json(file, dict, _FIX))
     _check_content(content, file)
     rows = _read_rows(folder / ROWS_FILE, content["rows"])
     results = []
@@ -231,8 +232,8 @@ def _check_about(about: Any, where: Path) -> None:
         )
 
 
-def _with_published_rows(content: dict[str, Any]) -> dict[str, Any]:
-    """The same, and of older ladders the rows that their steps' published figures are on."""
+def _with_newer_facts(content: dict[str, Any]) -> dict[str, Any]:
+    """The same, and of older ladders the rows of published figures and no addresses."""
     if not isinstance(content.get("steps"), list):
         return content
     return {
@@ -242,6 +243,7 @@ def _with_published_rows(content: dict[str, Any]) -> dict[str, Any]:
                 "published_rows": "stage_2"
                 if step.get("published_cv") in _STAGE_2_FIGURES
                 else "all",
+                "keys": None,
                 **step,
             }
             if isinstance(step, dict)

@@ -32,6 +32,8 @@ class StepResult:
         published_cv: the publication's out-of-fold KL, None where it has none.
         published_lb: its public leaderboard KL, None where it has none.
         published_rows: the rows that ``published_cv`` is on.
+        keys: fold -> address of its models in the fold store; None of blends, and of
+            ladders that were written before addresses were.
     """
 
     name: str
@@ -47,3 +49,4 @@ class StepResult:
     published_cv: float | None
     published_lb: float | None
     published_rows: PublishedRows = "all"
+    keys: dict[str, str] | None = None

@@ -144,7 +144,8 @@ class _Steps:
                 return self._missing[task.key]
         result = collect(tasks, trained=[])
         minutes = result.fold_minutes, result.saved_minutes
-        return self._result(step, "experiment", result.oof, result.optimistic, None, minutes)
+        made = self._result(step, "experiment", result.oof, result.optimistic, None, minutes)
+        return replace(made, keys={str(fold): key for fold, key in result.keys.items()})
 
     def _blend(self, step: Step, blend: Blend) -> StepResult | str:
         members = {name: self.outcome(name) for name in blend.members}

@@ -1,5 +1,6 @@
 """Studies, trials, ladders, fold keys and files as models on the same rows."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -311,6 +312,14 @@ def test_a_ladder_and_its_steps_are_models(tmp_path: Path) -> None:
     members = read_members(["rungs"], tmp_path)
     assert [member.name for member in members] == trained
     blended = next(step.name for step in steps if step.kind != "experiment")
+    assert members[0].origin == {"ladder": "rungs", "step": trained[0]}, "an older ladder"
+    addressed = [
+        replace(one, keys={"1": f"{one.name}-b", "0": f"{one.name}-a"} if not one.weights else None)
+        for one in steps
+    ]
+    write_ladder(tmp_path / "addressed", rows, addressed, ABOUT)
+    (first,) = read_members([tmp_path / "addressed" / trained[0]], "nowhere")
+    assert first.origin["keys"] == {"0": f"{trained[0]}-a", "1": f"{trained[0]}-b"}
     (member,) = read_members([tmp_path / "rungs" / blended], "nowhere")
     assert (member.name, member.origin) == (blended, {"ladder": "rungs", "step": blended})
     aligned = align(members, targets_of(members, "rungs", tmp_path))

@@ -41,6 +41,7 @@ def test_older_ladders_are_read_with_the_rows_of_their_published_figures(stored:
     file = stored / "steps.json"
     content = json.loads(file.read_text())
     assert [one.pop("published_rows") for one in content["steps"]].count("stage_2") == 1
+    assert {one.pop("keys") for one in content["steps"]} == {None}
     file.write_text(json.dumps(content))
     assert [result.published_rows for result in read_ladder(stored).results] == [
         *4 * ["all"],

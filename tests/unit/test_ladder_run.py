@@ -146,6 +146,11 @@ def test_every_step_has_a_result_and_equal_experiments_are_trained_once(
     assert results["b"].change == "another seed"
     assert (results["a"].fold_minutes, results["of_blends"].fold_minutes) == (3.0, 6.0)
     assert results["again"].oof.equals(results["a"].oof)
+    assert results["a"].keys is not None
+    assert list(results["a"].keys) == ["0", "1", "2"]
+    assert all(FoldStore(tmp_path).has(key) for key in results["a"].keys.values())
+    assert results["again"].keys == results["a"].keys != results["b"].keys
+    assert [results[name].keys for name in ("fixed", "optimised", "of_blends")] == 3 * [None]
     lines = printed.splitlines()
     assert len([line for line in lines if " done" in line]) == 6
     assert max(map(len, lines)) <= 80
