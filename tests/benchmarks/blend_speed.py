@@ -24,10 +24,10 @@ import sys
 import time
 
 import numpy as np
-from scipy import optimize
 
 from hms_ray.evaluate.blend import simplex_weights
 from hms_ray.report.text_table import Column, text_table
+from tests.slsqp import slsqp_weights
 
 
 def simulated(
@@ -53,17 +53,8 @@ def slsqp(targets: np.ndarray, models: np.ndarray) -> tuple[float, float]:
     entries = np.flatnonzero(targets.ravel())
     shares = targets.ravel()[entries] / len(targets)
     columns = np.clip(models, 1e-15, 1 - 1e-15).reshape(len(models), -1)[:, entries]
-    found = optimize.minimize(
-        lambda w: -float(shares @ np.log(w @ columns)),
-        np.full(len(models), 1 / len(models)),
-        jac=lambda w: -columns @ (shares / (w @ columns)),
-        bounds=[(0, 1)] * len(models),
-        constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": np.ones_like},
-        method="SLSQP",
-        options={"ftol": 1e-14, "maxiter": 1000},
-    )
+    weights = slsqp_weights(shares, columns, 1e-14)
     seconds = time.perf_counter() - started
-    weights = np.maximum(found.x, 0) / np.maximum(found.x, 0).sum()
     return seconds, float((columns @ (shares / (weights @ columns))).max() - 1)
 
 

@@ -7,25 +7,15 @@ from collections.abc import Callable
 import cvxpy
 import numpy as np
 import pytest
-from scipy import optimize
 
 from hms_ray.evaluate.blend import simplex_weights
+from tests.slsqp import slsqp_weights
 
 MOST_APART = 1e-6
 
 
 def by_slsqp(shares: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    found = optimize.minimize(
-        lambda w: -float(shares @ np.log(w @ columns)),
-        np.full(len(columns), 1 / len(columns)),
-        jac=lambda w: -columns @ (shares / (w @ columns)),
-        bounds=[(0, 1)] * len(columns),
-        constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": np.ones_like},
-        method="SLSQP",
-        options={"ftol": 1e-15, "maxiter": 1000},
-    )
-    weights: np.ndarray = found.x
-    return weights
+    return slsqp_weights(shares, columns, 1e-15)
 
 
 def by_clarabel(shares: np.ndarray, columns: np.ndarray) -> np.ndarray:
