@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from hms_ray.blending.alignment import Aligned, Member, align
+from hms_ray.blending.alignment import Aligned, align
 from hms_ray.blending.files import Targets
 from hms_ray.blending.inputs import read_members, targets_of, with_families
 from hms_ray.blending.model_sets import describe_sets
-from hms_ray.blending.result import method_outcome, simplex_outcome, write_outcome
-from hms_ray.blending.settings import SIMPLEX, Settings, plan
-from hms_ray.config import Objective
+from hms_ray.blending.result import write_blend
+from hms_ray.blending.settings import Settings, plan
 from hms_ray.errors import StudyError
-from hms_ray.evaluate.blend_report import BlendReport, blend_report
-from hms_ray.evaluate.method_report import method_report
+from hms_ray.evaluate.blend_report import blend_report
 from hms_ray.ladder.manifest import Manifest
+from hms_ray.report.blend_table import render_blend
 from hms_ray.report.text_table import WIDTH, wrapped
 from hms_ray.study.folder import StudyFolder
 
@@ -52,26 +51,23 @@ def blend(
     planned = plan(settings, members, manifest)
     targets = targets_of(members, settings.targets, results, settings.target_columns)
     data = align(members, targets, settings.rows)
-    fit_on = settings.fit_on or targets.objective or "kl_all"
-    report = _report(members, data, settings, fit_on)
-    outcome = simplex_outcome(report, data, settings.seed)
-    if planned.method != SIMPLEX:
-        methods = method_report(
-            data.targets,
-            data.probabilities,
-            data.patients,
-            data.votes,
-            planned.pools,
-            planned.method,
-            fit_on,
-            n_splits=settings.n_splits,
-            seed=settings.seed,
-        )
-        outcome = method_outcome(report, methods)
+    report = blend_report(
+        data.targets,
+        data.probabilities,
+        [member.name for member in members],
+        data.patients,
+        data.votes,
+        candidates=planned.candidates,
+        method=planned.method,
+        objective=settings.fit_on or targets.objective or "kl_all",
+        optimistic=[member.optimistic for member in members],
+        n_splits=settings.n_splits,
+        seed=settings.seed,
+    )
     place = settings.out or _place(words, results)
-    sets_text, sets = describe_sets(members, data, fit_on, settings)
-    write_outcome(place, outcome, members, data, sets)
-    parts = [outcome.text, *_notes(targets, data), *sets_text, f"written to {place}"]
+    sets_text, sets = describe_sets(members, data, report.choice.objective, settings)
+    write_blend(place, report, members, data, sets)
+    parts = [render_blend(report), *_notes(targets, data), *sets_text, f"written to {place}"]
     return "\n\n".join(parts)
 
 
@@ -82,22 +78,6 @@ def _check(settings: Settings) -> None:
         )
     if settings.seed < 0:
         raise StudyError("a seed must be at least 0", got=settings.seed)
-
-
-def _report(
-    members: Sequence[Member], data: Aligned, settings: Settings, fit_on: Objective
-) -> BlendReport:
-    return blend_report(
-        data.targets,
-        data.probabilities,
-        [member.name for member in members],
-        data.patients,
-        data.votes,
-        fit_rows=fit_on,
-        optimistic=[member.optimistic for member in members],
-        n_splits=settings.n_splits,
-        seed=settings.seed,
-    )
 
 
 def _place(words: Sequence[str], results: str | Path) -> Path:

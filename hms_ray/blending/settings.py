@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, cast, get_args
 
 from hms_ray.blending.alignment import Member, RowChoice
 from hms_ray.config import Objective
 from hms_ray.errors import PredictionError
+from hms_ray.evaluate.blend_result import SIMPLEX, YARDSTICKS
 from hms_ray.evaluate.constrained import Cap
-from hms_ray.evaluate.pools.arithmetic import Equal, Fixed, Simplex
+from hms_ray.evaluate.nested_pools import Candidate
+from hms_ray.evaluate.pools.arithmetic import Fixed, Simplex
 from hms_ray.evaluate.pools.catalogue import all_pools, named_pools
 from hms_ray.evaluate.pools.interface import Pool
 from hms_ray.ladder.manifest import Manifest
 
 AUTO: Final = "auto"
-SIMPLEX: Final = "simplex"
 CONSTRAINED: Final = "simplex_constrained"
 RECIPE: Final = "recipe"
 
@@ -27,8 +28,9 @@ class Settings:
     """What the words of the command say.
 
     Attributes:
-        method: name of a pool, or ``auto``: chosen by nested KL.
-        fit_on: objective whose rows weights are fitted on; the first study's if None.
+        method: name of a pool, with ``@kl_10`` to fit it on other rows than those that
+            are scored; or ``auto``: chosen by nested KL.
+        fit_on: objective whose rows are fitted on and scored; the first study's if None.
         rows: ``same`` or ``common``, as ``align``.
         n_splits: groups of patients of nested estimates.
         seed: of the first estimate's groups and of the bootstrap.
@@ -65,20 +67,20 @@ class Settings:
 
 @dataclass(frozen=True)
 class Plan:
-    """The pools to rate.
+    """The ways to combine that are rated.
 
     Attributes:
-        pools: from the simplest to the most elaborate; equal weights and the simplex
-            are among them, for comparison.
+        candidates: from the simplest to the most elaborate, the yardsticks of a report
+            among them.
         method: name of the one to be used; None where it is chosen.
     """
 
-    pools: tuple[Pool, ...]
+    candidates: tuple[Candidate | Pool, ...]
     method: str | None
 
 
 def plan(settings: Settings, members: Sequence[Member], manifest: Manifest | None = None) -> Plan:
-    """The pools that the settings mean for these models.
+    """The candidates that the settings mean for these models.
 
     Args:
         settings: of the command.
@@ -89,9 +91,28 @@ def plan(settings: Settings, members: Sequence[Member], manifest: Manifest | Non
         PredictionError: for a method, family, model or recipe that is not there, numbers
             that are none, and options that exclude each other.
     """
+    _refuse_two_ways(settings)
     labels = [member.family for member in members]
     families = labels if len(set(labels)) > 1 else None
-    simplex = Simplex()
+    if settings.recipe is not None:
+        recipe = Fixed(tuple(recipe_weights(settings.recipe, members, manifest)), RECIPE)
+        equal, *others = YARDSTICKS
+        return Plan((equal, recipe, *others), RECIPE)
+    if settings.caps or settings.fixed:
+        return Plan((*YARDSTICKS, _constrained(settings, members)), CONSTRAINED)
+    if settings.method == AUTO:
+        return Plan(tuple(all_pools(families).values()), None)
+    name, at, rows = settings.method.partition("@")
+    yardsticks = [pool.name for pool in YARDSTICKS]
+    pools = named_pools([*yardsticks, name], families)
+    if not at:
+        return Plan(tuple(pools), name)
+    own = Candidate(next(pool for pool in pools if pool.name == name), _objective(rows))
+    kept = [pool for pool in pools if pool.name in yardsticks]
+    return Plan((*kept, own), own.name)
+
+
+def _refuse_two_ways(settings: Settings) -> None:
     asked = [
         option
         for option, given in (
@@ -107,15 +128,16 @@ def plan(settings: Settings, members: Sequence[Member], manifest: Manifest | Non
             "and a recipe has its own",
             got=" with ".join(asked),
         )
-    if settings.recipe is not None:
-        recipe = Fixed(tuple(recipe_weights(settings.recipe, members, manifest)), RECIPE)
-        return Plan((Equal(), recipe, simplex), RECIPE)
-    if settings.caps or settings.fixed:
-        return Plan((Equal(), simplex, _constrained(settings, members)), CONSTRAINED)
-    if settings.method == AUTO:
-        return Plan(tuple(all_pools(families).values()), None)
-    names = [Equal().name, simplex.name, settings.method]
-    return Plan(tuple(named_pools(names, families)), settings.method)
+
+
+def _objective(rows: str) -> Objective:
+    for objective in get_args(Objective):
+        if objective == rows:
+            return cast("Objective", objective)
+    raise PredictionError(
+        f"the rows after @ in --method must be one of {', '.join(get_args(Objective))}",
+        got=rows or "none",
+    )
 
 
 def recipe_weights(name: str, members: Sequence[Member], manifest: Manifest | None) -> list[float]:

@@ -23,7 +23,6 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from hms_ray.config import Objective
-from hms_ray.errors import PredictionError
 from hms_ray.evaluate.choice_result import Choice, ChoiceEstimate, Rated
 from hms_ray.evaluate.honest import (
     CONFIDENCE,
@@ -41,6 +40,7 @@ from hms_ray.evaluate.nested_pools import (
     checked_data,
     fit_candidate,
     nested_rows,
+    require_patients,
     scored_rows,
 )
 from hms_ray.evaluate.pools.interface import Pool, tier_weights
@@ -79,20 +79,70 @@ def choose_pool(
 
     Raises:
         PredictionError: where inputs do not fit or are no distributions, names are
-            doubled or unknown, or fewer than two patients have scored rows.
+            doubled or unknown, or fewer patients have scored rows than the candidates
+            need, two at least.
     """
     data = checked_data(targets, probabilities, patients, total_votes)
     entries = checked_candidates(candidates, reference)
+    n_splits = splits_for(data, entries, objective, n_splits)
+    nested = _nested(data, entries, objective, seeds, n_splits)
+    return rate(
+        data,
+        entries,
+        nested,
+        objective,
+        reference=reference,
+        alternatives=alternatives or {},
+        seeds=seeds,
+        n_splits=n_splits,
+    )
+
+
+def splits_for(
+    data: Data, candidates: Sequence[Candidate], objective: Objective, n_splits: int
+) -> int:
+    """The splits to use: as many as there are patients with scored rows, if fewer.
+
+    Raises:
+        PredictionError: where fewer than two patients have scored rows, or fewer than
+            a candidate needs.
+    """
+    n_patients = len(np.unique(data.patients[scored_rows(data, objective)]))
+    require_patients(candidates, n_patients, objective, 1)
+    return min(n_splits, n_patients)
+
+
+def rate(
+    data: Data,
+    candidates: Sequence[Candidate],
+    nested: Array,
+    objective: Objective,
+    *,
+    reference: str | None,
+    alternatives: Mapping[str, Array],
+    seeds: Sequence[int],
+    n_splits: int,
+) -> Choice:
+    """Compares candidates by their nested scores and takes the simplest of those that tie.
+
+    Args:
+        data: checked rows.
+        candidates: from the simplest to the most elaborate.
+        nested: (C, S, n) KL of each candidate, seed and row.
+        objective: whose rows are scored.
+        reference: as ``choose_pool``.
+        alternatives: as ``choose_pool``.
+        seeds: (S,) of the splits.
+        n_splits: of each seed.
+    """
     scored = scored_rows(data, objective)
     owners = data.patients[scored]
-    n_splits = min(n_splits, len(np.unique(owners)))
-    nested = _nested(data, entries, objective, seeds, n_splits)
     means = nested.mean(axis=1)
     best, chosen, differences = simplest_within(means[:, scored], owners)
-    names = [entry.name for entry in entries]
+    names = [entry.name for entry in candidates]
     against = None if reference is None else means[names.index(reference), scored]
     rated = []
-    for number, entry in enumerate(entries):
+    for number, entry in enumerate(candidates):
         inside, seconds = _in_sample(data, entry, objective)
         scores = means[number, scored]
         rated.append(
@@ -110,7 +160,7 @@ def choose_pool(
                 seconds=seconds,
                 to_others={
                     name: paired_difference(scores, other[scored], owners)
-                    for name, other in (alternatives or {}).items()
+                    for name, other in alternatives.items()
                 },
             )
         )
@@ -158,18 +208,14 @@ def nested_choice_estimate(
         n_splits: outer and inner splits; fewer where there are fewer patients.
 
     Raises:
-        PredictionError: as ``choose_pool``; three patients with scored rows are needed.
+        PredictionError: as ``choose_pool``; one patient more with scored rows is needed.
     """
     data = checked_data(targets, probabilities, patients, total_votes)
     entries = checked_candidates(candidates, reference)
     scored = scored_rows(data, objective)
     owners = data.patients[scored]
     n_patients = len(np.unique(owners))
-    if n_patients < 3:
-        raise PredictionError(
-            "a nested estimate of choosing needs rows of at least three patients",
-            got=f"rows of {n_patients}",
-        )
+    require_patients(entries, n_patients, objective, 2)
     n_splits = min(n_splits, n_patients)
     named = {entry.name: entry for entry in entries}
     split = patient_groups(data.patients, n_splits, seed, tier_weights(data.votes, objective))
@@ -184,10 +230,11 @@ def nested_choice_estimate(
             blended[row, inside] = fitted.predict(data.models[:, inside])
     rows = row_sums(data.targets, blended)
     return ChoiceEstimate(
-        clustered_interval(rows[0, scored], owners),
-        paired_difference(rows[0, scored], rows[1, scored], owners),
-        dict(Counter(taken).most_common()),
-        blended[0],
+        nested=clustered_interval(rows[0, scored], owners),
+        to_reference=paired_difference(rows[0, scored], rows[1, scored], owners),
+        taken=dict(Counter(taken).most_common()),
+        n_inner=len(inner_seeds),
+        probabilities=blended[0],
     )
 
 

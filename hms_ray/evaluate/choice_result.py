@@ -123,13 +123,16 @@ class ChoiceEstimate:
     Attributes:
         nested: mean KL of what was chosen and fitted on other patients, in nats.
         to_reference: the same minus the reference, fitted on the same patients.
-        taken: name -> how many of the choices took it.
+        taken: name -> how many of the choices took it; one choice a split.
+        n_inner: splits by patient that each choice was made by; the fewer, the less
+            steady is what is chosen.
         probabilities: (n, 6) what was chosen and fitted on other patients predicts.
     """
 
     nested: Interval
     to_reference: Difference
     taken: dict[str, int]
+    n_inner: int
     probabilities: Array
 
     def to_json(self) -> dict[str, Any]:
@@ -138,6 +141,8 @@ class ChoiceEstimate:
             "nested": interval_json(self.nested),
             "minus_reference": interval_json(self.to_reference),
             "taken": self.taken,
+            "choices": sum(self.taken.values()),
+            "splittings_a_choice": self.n_inner,
         }
 
 

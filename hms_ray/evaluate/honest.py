@@ -251,24 +251,6 @@ def nested_blend(
     return NestedBlend(blended, fitted, split)
 
 
-def nested_choice(scores: Array, split: NDArray[np.int64], row_weights: Array) -> NDArray[np.int64]:
-    """For each split, the model with the lowest mean score on the other splits.
-
-    Args:
-        scores: (M, n) KL of each model and row.
-        split: (n,) split of each row, from 0.
-        row_weights: (n,) weights of the rows.
-
-    Returns:
-        (S,) int64 positions of models.
-    """
-    n_splits = int(split.max()) + 1
-    return np.array(
-        [int(np.argmin(scores @ (row_weights * (split != number)))) for number in range(n_splits)],
-        dtype=np.int64,
-    )
-
-
 def model_scores(targets: Array, models: NDArray[np.floating]) -> Array:
     """KL of each model and row, (M, n) float64; nothing is checked."""
     return np.stack([row_sums(targets, model.astype(np.float64)) for model in models])

@@ -14,7 +14,7 @@ from hms_ray.errors import PredictionError
 from hms_ray.evaluate.blend import check_models
 from hms_ray.evaluate.honest import patient_groups
 from hms_ray.evaluate.metric import OBJECTIVES, Array, check_distributions, row_sums
-from hms_ray.evaluate.pools.interface import FittedPool, Pool, tier_weights
+from hms_ray.evaluate.pools.interface import FittedPool, Pool, least_patients, tier_weights
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        """The pool's name, and the rows where they are not those that are scored."""
-        return self.pool.name if self.rows is None else f"{self.pool.name} on {self.rows}"
+        """The pool's name, with ``@`` and the rows where they are not those that are scored."""
+        return self.pool.name if self.rows is None else f"{self.pool.name}@{self.rows}"
 
 
 @dataclass(frozen=True)
@@ -84,10 +84,11 @@ def scored_rows(data: Data, objective: Objective) -> NDArray[np.bool_]:
     scored: NDArray[np.bool_] = data.votes >= OBJECTIVES[objective]
     if len(np.unique(data.patients[scored])) < 2:
         raise PredictionError(
-            f"a choice for {objective} needs rows of at least two patients with at least "
-            f"{OBJECTIVES[objective]} votes",
+            f"a nested estimate for {objective} needs rows of at least two patients with at "
+            f"least {OBJECTIVES[objective]} votes",
             got=f"{scored.sum()} row(s) of {len(np.unique(data.patients[scored]))} patient(s)",
-            fix="Use more data or the rows of another objective.",
+            fix="What one patient's rows choose must be scored on another's: use more data or "
+            "the rows of another objective.",
         )
     return scored
 
@@ -118,24 +119,73 @@ def checked_candidates(
     return entries
 
 
+def require_patients(
+    candidates: Sequence[Candidate], n_patients: int, objective: Objective, n_held_out: int
+) -> None:
+    """Refuses fewer patients than every candidate needs after some were held out.
+
+    Args:
+        candidates: to be fitted.
+        n_patients: with rows that the objective scores.
+        objective: for the message.
+        n_held_out: patients held out at least: one by a nested estimate, two by the
+            nested estimate of a choice that is itself made by nested estimates.
+
+    Raises:
+        PredictionError: naming the most demanding candidate.
+    """
+    demanding = max(candidates, key=lambda entry: least_patients(entry.pool))
+    needed = least_patients(demanding.pool) + n_held_out
+    if n_patients >= needed:
+        return
+    votes = OBJECTIVES[objective]
+    rows = f"rows of at least {votes} votes" if votes else "rows"
+    what = f"a nested estimate of {demanding.name}"
+    if n_held_out > 1:
+        what = f"a nested estimate of choosing among methods, {demanding.name} one of them,"
+    raise PredictionError(
+        f"{what} needs {rows} of at least {needed} patients",
+        got=f"{n_patients}",
+        fix="Use a simpler method, more data or the rows of another objective.",
+    )
+
+
 def fit_candidate(data: Data, candidate: Candidate, objective: Objective) -> FittedPool:
-    """Fits a candidate on the rows of an objective, or on its own."""
+    """Fits a candidate on the rows of an objective, or on its own.
+
+    Raises:
+        PredictionError: where none of the rows is one of the candidate's own.
+    """
     weights = tier_weights(data.votes, candidate.rows or objective)
+    if candidate.rows is not None and not weights.any():
+        raise PredictionError(
+            f"{candidate.name} needs rows of at least {OBJECTIVES[candidate.rows]} votes of "
+            "those patients that it is fitted on",
+            got="none",
+            fix="Fit on the rows of another objective.",
+        )
     return candidate.pool.fit(data.targets, data.models, weights, data.patients)
+
+
+def nested_fits(
+    data: Data, candidate: Candidate, objective: Objective, seed: int, n_splits: int
+) -> tuple[Array, list[FittedPool]]:
+    """What a candidate predicts, (n, 6), fitted on other patients, and its fits by split."""
+    weights = tier_weights(data.votes, objective)
+    split = patient_groups(data.patients, n_splits, seed, weights)
+    blended, fits = np.empty(data.targets.shape), []
+    for number in range(n_splits):
+        inside, outside = np.flatnonzero(split == number), np.flatnonzero(split != number)
+        fits.append(fit_candidate(data.part(outside), candidate, objective))
+        blended[inside] = fits[-1].predict(data.models[:, inside])
+    return blended, fits
 
 
 def nested_predictions(
     data: Data, candidate: Candidate, objective: Objective, seed: int, n_splits: int
 ) -> Array:
     """What a candidate predicts, (n, 6), fitted on other patients; nothing is checked."""
-    weights = tier_weights(data.votes, objective)
-    split = patient_groups(data.patients, n_splits, seed, weights)
-    blended = np.empty(data.targets.shape)
-    for number in range(n_splits):
-        inside, outside = np.flatnonzero(split == number), np.flatnonzero(split != number)
-        fitted = fit_candidate(data.part(outside), candidate, objective)
-        blended[inside] = fitted.predict(data.models[:, inside])
-    return blended
+    return nested_fits(data, candidate, objective, seed, n_splits)[0]
 
 
 def nested_rows(

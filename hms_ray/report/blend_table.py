@@ -1,12 +1,19 @@
-"""A blend's report as text: weights, certificate, estimates, comparisons."""
+"""A blend's report as text: weights, certificate, methods, comparisons, what to expect."""
 
 from __future__ import annotations
 
 import math
 
-from hms_ray.evaluate.blend_report import BEST_SINGLE, BEST_TRIAL, BlendReport
-from hms_ray.evaluate.comparison import Comparison
-from hms_ray.evaluate.honest import Difference
+import numpy as np
+
+from hms_ray.evaluate.blend_result import (
+    BEST_IN_SAMPLE,
+    BEST_SINGLE,
+    EQUAL,
+    SIMPLEX,
+    BlendReport,
+)
+from hms_ray.evaluate.honest import Difference, Interval
 from hms_ray.evaluate.metric import OBJECTIVES
 from hms_ray.report.text_table import (
     OPTIMISTIC_LEGEND,
@@ -22,6 +29,20 @@ from hms_ray.report.text_table import (
 SMALLEST_SHOWN = 0.00005
 """Weights below this print as 0.0000, so they are counted and not listed."""
 
+_CALLED = {
+    BEST_IN_SAMPLE: "the best single model, chosen in sample",
+    BEST_SINGLE: "the best single model, chosen on other patients",
+    EQUAL: "equal weights",
+    SIMPLEX: "simplex weights",
+}
+_SHORT = {
+    BEST_IN_SAMPLE: "best single, in sample",
+    BEST_SINGLE: "best single, nested",
+    EQUAL: "equal weights",
+    SIMPLEX: "simplex weights",
+}
+_DIFFERENCES = "(mean +- half of its paired 95% interval, clustered by patient; t: a tie)"
+
 
 def render_blend(report: BlendReport, width: int = WIDTH) -> str:
     """Text of a blend's report.
@@ -33,41 +54,66 @@ def render_blend(report: BlendReport, width: int = WIDTH) -> str:
     parts = [
         _heading(report, width),
         _weights(report, width),
-        _methods(report),
+        _methods(report, width),
+        _candidates(report) if report.worth is not None else [],
         _comparisons(report),
         _verdict(report, width),
     ]
-    return "\n\n".join("\n".join(part) for part in parts)
+    return "\n\n".join("\n".join(part) for part in parts if part)
+
+
+def difference_text(difference: Difference | None) -> str:
+    """Mean, half width of the interval, and ``t`` for a tie; 0.0001 nats."""
+    if difference is None:
+        return "-"
+    half = (difference.high - difference.low) / 2
+    width = f"{half:.4f}" if math.isfinite(half) else "?"
+    # Adding 0 turns the -0.0 of rounding into 0.
+    mean = round(difference.mean, 4) + 0.0
+    return f"{mean:+.4f}+-{width} {'t' if difference.tie else ' '}"
+
+
+def rows_text(objective: str) -> str:
+    """The rows of an objective, in words."""
+    fewest = OBJECTIVES[objective]
+    return f"rows of >= {fewest} votes" if fewest else "all rows"
 
 
 def _heading(report: BlendReport, width: int) -> list[str]:
-    rows = report.n_rows["kl_all"]
-    fitted = report.n_rows[report.fit_rows]
+    objective = report.choice.objective
+    chosen = "" if report.worth is None else ", chosen by nested KL"
+    # A method with rows of its own, simplex@kl_4, says so in its name.
+    used = "scored" if "@" in report.method else "fitted and scored"
     text = (
-        f"Blend of {len(report.names)} models on {rows:,} rows of {report.n_patients:,} patients; "
-        f"weights fitted on {_tier(report.fit_rows)} ({fitted:,})."
+        f"Blend of {len(report.names)} models on {report.n_rows['kl_all']:,} rows of "
+        f"{report.n_patients:,} patients; {used} on {rows_text(objective)} "
+        f"({report.n_rows[objective]:,}). Method: {report.method}{chosen}."
     )
-    certificate = (
-        f"Certificate: at most {report.fit.gap:.1e} above the lowest KL that any weights "
-        f"reach ({report.fit.iterations} Newton steps)."
+    return [*wrapped(text, width), *wrapped(_certificate(report), width)]
+
+
+def _certificate(report: BlendReport) -> str:
+    if report.gap is None:
+        return ""
+    steps = getattr(report.fitted, "facts", {}).get("iterations")
+    if steps is None:
+        return f"Certificate: at most {report.gap:.1e} above the lowest loss of its kind."
+    return (
+        f"Certificate: at most {report.gap:.1e} above the lowest KL that any weights "
+        f"reach ({steps:.0f} Newton steps)."
     )
-    return [*wrapped(text, width), *wrapped(certificate, width)]
 
 
 def _weights(report: BlendReport, width: int) -> list[str]:
-    weights = report.fit.weights
-    shown = sorted(
-        (number for number in range(len(weights)) if weights[number] >= SMALLEST_SHOWN),
-        key=lambda number: (-weights[number], number),
-    )
-    nested = report.nested_weights
-    columns = [
-        Column("weight", [f"{weights[number]:.4f}" for number in shown]),
-        Column(
-            "nested range",
-            [f"{nested[:, n].min():.2f}-{nested[:, n].max():.2f}" for n in shown],
-        ),
-    ]
+    weights, nested = report.weights, report.nested.weights
+    if weights is None:
+        return []
+    order = np.argsort(-weights, kind="stable").tolist()
+    shown = [number for number in order if weights[number] >= SMALLEST_SHOWN]
+    columns = [Column("weight", [f"{weights[number]:.4f}" for number in shown])]
+    if nested is not None:
+        ranges = [f"{nested[:, n].min():.2f}-{nested[:, n].max():.2f}" for n in shown]
+        columns.append(Column("nested range", ranges))
     room = width - sum(column.width + 2 for column in columns)
     names = [
         shortened(report.names[number], room - 2) + (" *" if report.optimistic[number] else "")
@@ -81,87 +127,112 @@ def _weights(report: BlendReport, width: int) -> list[str]:
     return lines
 
 
-def _methods(report: BlendReport) -> list[str]:
-    names, estimates = [], []
-    for method in report.methods:
-        names += [method.name, ""]
-        estimates += ["in sample", "nested by patient"]
-    columns = [Column("", names, right=False), Column("", estimates, right=False)]
-    for objective, title in TITLES.items():
+def _methods(report: BlendReport, width: int) -> list[str]:
+    """In sample, nested and optimism on the fitted rows, and nested on the others."""
+    rated, objective = report.choice.rated, report.choice.objective
+    marks = [
+        (">" if entry.name == report.method else "")
+        + ("=" if report.worth is not None and entry.within else "")
+        for entry in rated
+    ]
+    columns = [
+        Column("in sample", [score(entry.in_sample) for entry in rated]),
+        Column("nested", [score(entry.nested) for entry in rated]),
+        Column("opti- mism", [f"{entry.optimism:.4f}" for entry in rated]),
+        *(
+            Column(f"nested {title}", [score(entry.by_objective[name]) for entry in rated])
+            for name, title in TITLES.items()
+            if name != objective
+        ),
+        Column("fit, s", [f"{entry.seconds:.2f}" for entry in rated]),
+    ]
+    mark = Column("", marks, right=False)
+    room = width - sum(column.width + 2 for column in (mark, *columns))
+    names = [shortened(entry.name, room) for entry in rated]
+    lines = text_table([mark, Column("method", names, right=False), *columns])
+    legend = (
+        f"(on {rows_text(objective)}, and nested on others; nested: fitted or chosen on other "
+        f"patients, {report.choice.n_splits} splits, mean of {len(report.choice.seeds)}; "
+        "> is used)"
+    )
+    return [*lines, *wrapped(legend, width)]
+
+
+def _candidates(report: BlendReport) -> list[str]:
+    """Each method against what a person would use instead, on the fitted rows."""
+    rated = report.choice.rated
+    columns = [Column("nested, minus", [entry.name for entry in rated], right=False)]
+    for other in (BEST_SINGLE, EQUAL, SIMPLEX):
         cells = [
-            score(scores[objective])
-            for method in report.methods
-            for scores in (method.in_sample, method.nested)
+            "-" if entry.name == other else difference_text(entry.to_others[other])
+            for entry in rated
         ]
-        columns.append(Column(title, cells))
-    return text_table(columns)
+        columns.append(Column(_SHORT[other], cells))
+    return [*text_table(columns), _DIFFERENCES]
 
 
 def _comparisons(report: BlendReport) -> list[str]:
-    alternatives = [_alternative(comparison) for comparison in report.comparisons]
-    columns = [Column("nested blend minus", alternatives, right=False)]
+    used = "choosing, nested," if report.worth is not None else "the blend, nested,"
+    comparisons = report.nested.comparisons
+    alternatives = [_SHORT[one.against] for one in comparisons]
+    columns = [Column(f"{used} minus", alternatives, right=False)]
     for objective in OBJECTIVES:
-        cells = [
-            difference_text(comparison.differences[objective]) for comparison in report.comparisons
-        ]
+        cells = [difference_text(one.differences[objective]) for one in comparisons]
         columns.append(Column(TITLES[objective], cells))
-    return [
-        *text_table(columns),
-        "(mean +- half of its paired 95% interval, clustered by patient; t: a tie)",
-    ]
-
-
-def difference_text(difference: Difference | None) -> str:
-    """Mean, half width of the interval, and ``t`` for a tie; 0.0001 nats."""
-    if difference is None:
-        return "-"
-    half = (difference.high - difference.low) / 2
-    width = f"{half:.4f}" if math.isfinite(half) else "?"
-    return f"{difference.mean:+.4f}+-{width} {'t' if difference.tie else ' '}"
+    return [*text_table(columns), _DIFFERENCES]
 
 
 def _verdict(report: BlendReport, width: int) -> list[str]:
-    lines = []
-    for comparison in report.comparisons:
+    paragraphs = [*_chosen(report), _expected(report)]
+    for comparison in report.nested.comparisons:
         if comparison.against == BEST_SINGLE:
             continue
-        difference, bootstrap = comparison.fitted, comparison.bootstrap
-        other = comparison.against
-        if other == BEST_TRIAL:
-            other += f", in sample ({report.names[report.best]})"
-        verdict = {
-            "tie": "a tie with",
-            "better": "better than",
-            "worse": "worse than",
-        }[comparison.verdict]
-        text = (
-            f"On {_tier(report.fit_rows)} the blend is {verdict} {other}: "
-            f"{difference.mean:+.4f}, "
-            f"95% interval {difference.low:+.4f} to {difference.high:+.4f} "
-            f"(bootstrap {bootstrap.low:+.4f} to {bootstrap.high:+.4f})."
+        verdict = "a tie with" if comparison.verdict == "tie" else f"{comparison.verdict} than"
+        alternative = _CALLED[comparison.against]
+        if comparison.against == BEST_IN_SAMPLE:
+            alternative += f" ({report.names[report.best]})"
+        paragraphs.append(
+            f"It is {verdict} {alternative}: {comparison.fitted.mean:+.4f}, "
+            f"{_interval(comparison.fitted, comparison.bootstrap, '+')}."
         )
-        lines += wrapped(text, width)
-    text = (
-        f"Nested: fitted or chosen on other patients, {report.n_splits} splits, "
-        f"mean of {report.n_repeats}."
-    )
-    lines += wrapped(text, width)
     n_optimistic = sum(report.optimistic)
     if n_optimistic:
-        text = (
+        paragraphs.append(
             f"Optimistic: the checkpoints of {n_optimistic} of {len(report.names)} models were "
             "chosen on the rows that are scored here, which flatters every figure above."
         )
-        lines += wrapped(text, width)
-    return lines
+    return [line for paragraph in paragraphs for line in wrapped(paragraph, width)]
 
 
-def _alternative(comparison: Comparison) -> str:
-    """The alternative, and on which rows it was chosen; short, for three columns follow."""
-    short = {BEST_TRIAL: f"{BEST_SINGLE}, in sample", BEST_SINGLE: f"{BEST_SINGLE}, nested"}
-    return short.get(comparison.against, comparison.against)
+def _chosen(report: BlendReport) -> list[str]:
+    choice, worth = report.choice, report.worth
+    if worth is None:
+        return []
+    taken = ", ".join(f"{name} {count}" for name, count in worth.taken.items())
+    n_choices, n_inner = sum(worth.taken.values()), worth.n_inner
+    used = (
+        f"{report.method}: chosen on the scored rows, the simplest within one standard error "
+        f"(=) of the best one, {choice.rated[choice.best].name}; its own nested figure is "
+        "optimistic by what choosing gains."
+    )
+    choosing = (
+        f"Choosing itself was tried on other patients: {n_choices} choices, each by {n_inner} "
+        f"splitting{'' if n_inner == 1 else 's'} of the others, took {taken}; every figure "
+        "below the table is of choosing."
+    )
+    return [used, choosing]
 
 
-def _tier(objective: str) -> str:
-    fewest = OBJECTIVES[objective]
-    return f"rows of >= {fewest} votes" if fewest else "all rows"
+def _expected(report: BlendReport) -> str:
+    found = report.nested.interval
+    return (
+        f"To expect on {rows_text(report.choice.objective)} of new patients: "
+        f"{found.mean:.4f}, {_interval(found, report.nested.bootstrap)}."
+    )
+
+
+def _interval(interval: Interval, bootstrap: Interval, sign: str = "") -> str:
+    return (
+        f"95% interval {interval.low:{sign}.4f} to {interval.high:{sign}.4f} "
+        f"(bootstrap {bootstrap.low:{sign}.4f} to {bootstrap.high:{sign}.4f})"
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hms_ray.evaluate.sets import ModelSet, Worth
-from hms_ray.report.method_table import short_difference
+from hms_ray.report.blend_table import difference_text
 from hms_ray.report.text_table import WIDTH, Column, score, shortened, text_table, wrapped
 
 
@@ -21,7 +21,7 @@ def render_worths(worths: Sequence[Worth], names: Sequence[str], width: int = WI
     columns = [
         Column("weight", [f"{worth.weight:.4f}" for worth in ordered]),
         Column("rise in sample", [f"{worth.rise:+.4f}" for worth in ordered]),
-        Column("rise nested", [short_difference(worth.nested) for worth in ordered]),
+        Column("rise nested", [difference_text(worth.nested) for worth in ordered]),
     ]
     room = width - sum(column.width + 2 for column in columns)
     labels = [shortened(names[worth.model], room) for worth in ordered]

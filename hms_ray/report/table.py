@@ -14,7 +14,6 @@ import pandas as pd
 from hms_ray.config import Objective
 from hms_ray.evaluate.metric import OBJECTIVES
 from hms_ray.files import replacing
-from hms_ray.report.blend_table import render_blend
 from hms_ray.report.text_table import (
     OPTIMISTIC_LEGEND,
     TIED_LEGEND,
@@ -27,7 +26,7 @@ from hms_ray.report.text_table import (
     wrapped,
 )
 
-__all__ = ["leaderboard", "render", "render_blend", "write_csv"]
+__all__ = ["leaderboard", "render", "write_csv"]
 
 COMPLETE: Final = "complete"
 _FIXED: Final = (

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from hms_ray.errors import StudyError
-from hms_ray.evaluate.blend_report import SIMPLEX
 from hms_ray.evaluate.metric import OBJECTIVES
 from hms_ray.study.files import damaged, read_json
 from hms_ray.study.folder import StudyFolder
+
+_EARLIER = "simplex weights"
+"""The method of blends of earlier releases."""
 
 
 def best_scores(folder: StudyFolder) -> dict[str, dict[str, float | None]]:
@@ -33,7 +35,7 @@ def best_scores(folder: StudyFolder) -> dict[str, dict[str, float | None]]:
         # Blends of earlier releases are of simplex weights, and name their models there.
         members = blend.get("members")
         names = blend["weights"] if members is None else [member["name"] for member in members]
-        nested = blend["nested"] if "nested" in blend else blend["methods"][SIMPLEX]["nested"]
+        nested = blend["nested"] if "nested" in blend else blend["methods"][_EARLIER]["nested"]
         title = _title(set(names), {f"{trial.number:04d}" for trial in finished})
         title += _mark(bool(blend["optimistic"]))
         scores[title] = {name: nested[name] for name in OBJECTIVES}

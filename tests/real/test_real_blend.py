@@ -16,10 +16,12 @@ import pytest
 from hms_ray.blending.command import blend
 from hms_ray.blending.settings import Settings
 from hms_ray.config import Objective
-from hms_ray.evaluate.blend_report import BlendReport, blend_report
+from hms_ray.evaluate.blend_report import blend_report
+from hms_ray.evaluate.blend_result import BlendReport
 from hms_ray.evaluate.honest import paired_difference, patient_bootstrap
 from hms_ray.evaluate.metric import kl_rows
-from hms_ray.report.table import render_blend
+from hms_ray.evaluate.pools.arithmetic import FittedMean
+from hms_ray.report.blend_table import render_blend
 from tests.oof_sample import Sample, oof_sample
 
 pytestmark = pytest.mark.real
@@ -45,7 +47,7 @@ def reports(sample: Sample) -> dict[str, BlendReport]:
             sample.names,
             sample.patients,
             sample.votes,
-            fit_rows=objective,
+            objective=objective,
         )
         for objective in objectives
     }
@@ -64,15 +66,14 @@ def test_the_certificate_and_the_order_of_methods(
 ) -> None:
     report = reports[objective]
     print(f"\n{render_blend(report)}")
-    single, equal, simplex = report.methods
-    assert report.fit.gap <= 1e-9
-    assert report.fit.weights.sum() == pytest.approx(1)
-    scores = [method.nested[objective] for method in (simplex, equal, single)]
-    assert None not in scores
-    inside = simplex.in_sample[objective]
-    assert inside == pytest.approx(report.fit.objective, abs=1e-8)
-    assert inside < scores[0] < min(scores[1:])
-    assert {comparison.verdict for comparison in report.comparisons} == {"better"}
+    equal, single, simplex = report.choice.rated
+    fitted = report.fitted
+    assert isinstance(fitted, FittedMean)
+    assert fitted.facts["gap"] <= 1e-9
+    assert fitted.weights.sum() == pytest.approx(1)
+    assert simplex.in_sample == pytest.approx(fitted.facts["objective"], abs=1e-8)
+    assert simplex.in_sample < simplex.nested < min(equal.nested, single.nested)
+    assert {comparison.verdict for comparison in report.nested.comparisons} == {"better"}
 
 
 @pytest.mark.parametrize("objective", EXPECTED)
@@ -82,12 +83,12 @@ def test_published_figures_of_the_twelve_models(
     report = reports[objective]
     if len(report.names) != N_MODELS:
         pytest.skip(f"the figures are those of {N_MODELS} models, the sample has others")
-    _, equal, simplex = report.methods
+    equal, _, simplex = report.choice.rated
     expected_equal, expected_nested, expected_inside = EXPECTED[objective]
-    assert equal.nested[objective] == pytest.approx(expected_equal, abs=5e-5)
-    assert simplex.in_sample[objective] == pytest.approx(expected_inside, abs=2e-4)
+    assert equal.nested == pytest.approx(expected_equal, abs=5e-5)
+    assert simplex.in_sample == pytest.approx(expected_inside, abs=2e-4)
     # The mean of five splits; other splits of patients move it by about 0.0005.
-    assert simplex.nested[objective] == pytest.approx(expected_nested, abs=1e-3)
+    assert simplex.nested == pytest.approx(expected_nested, abs=1e-3)
 
 
 def test_the_bootstrap_agrees_with_the_formula_on_real_rows(sample: Sample) -> None:
@@ -109,6 +110,7 @@ def test_files_are_blended_as_arrays_are(
     text = blend(files, tmp_path, Settings(fit_on="kl_10", targets=targets))
     told = json.loads((tmp_path / "blend" / "blend.json").read_text())
     report = reports["kl_10"]
-    assert told["nested"] == pytest.approx(report.methods[2].nested, abs=1e-6)
-    assert list(told["weights"].values()) == pytest.approx(report.fit.weights.tolist(), abs=1e-4)
+    assert told["nested"] == pytest.approx(report.nested.scores, abs=1e-6)
+    assert report.weights is not None
+    assert list(told["weights"].values()) == pytest.approx(report.weights.tolist(), abs=1e-4)
     assert "rows have no known total of votes and count as rows of few." in text

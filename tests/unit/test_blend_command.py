@@ -13,7 +13,7 @@ from hms_ray.blending.settings import Settings, plan, recipe_weights
 from hms_ray.cli import main
 from hms_ray.competition.schema import PROBABILITY_COLUMNS, VOTE_COLUMNS
 from hms_ray.errors import PredictionError, StudyError
-from hms_ray.evaluate.method_report import method_report
+from hms_ray.evaluate.blend_report import blend_report
 from hms_ray.evaluate.oof import read_oof
 from hms_ray.evaluate.pools.catalogue import fitted_from_json, named_pools
 from hms_ray.evaluate.sets import ModelSets
@@ -70,7 +70,7 @@ def test_several_inputs_are_blended_beside_the_studies(
     assert main(["blend", "one", "two/0004", str(file), "--results", str(results)]) == 0
     place = results / "blend"
     text = capsys.readouterr().out
-    assert text.startswith("Blend of 5 models on 60 rows of 12 patients; weights fitted on rows of")
+    assert text.startswith("Blend of 5 models on 60 rows of 12 patients; fitted and scored on rows")
     assert text.endswith(f"written to {place}\n")
     found = told(place)
     assert "study" not in found
@@ -93,26 +93,43 @@ def test_a_method_is_rated_kept_and_found_again(results: Path, file: Path, metho
     text = blend(["one", str(file)], results, settings)
     found = told(results / "here")
     assert max(map(len, text.splitlines()[:-1])) <= 80
-    assert f"* {method}: the method that was asked for." in text
+    assert f"Method: {method}." in " ".join(text.split())
     assert found["method"] == method
     models = stack(results, results / "here")
     again = fitted_from_json(found["pool"]).predict(models)
     np.testing.assert_allclose(again, blended(results / "here", "in_sample"), atol=1e-12)
     rows, families = make_rows(), ["one", "one", "one", "files"]
-    expected = method_report(
-        targets(rows), models, rows["patient_id"], rows["total_votes"],
-        named_pools(["equal", "simplex", method], families), method, n_splits=3,
+    expected = blend_report(
+        targets(rows), models, [member["name"] for member in found["members"]],
+        rows["patient_id"], rows["total_votes"], n_splits=3, method=method, objective="kl_all",
+        candidates=named_pools(["equal", "best_single", "simplex", method], families),
     )  # fmt: skip
-    np.testing.assert_allclose(blended(results / "here", "nested"), expected.nested, atol=1e-9)
-    assert found["nested"] == pytest.approx(expected.nested_scores, abs=1e-9)
+    np.testing.assert_allclose(
+        blended(results / "here", "nested"), expected.nested.probabilities, atol=1e-9
+    )
+    assert found["nested"] == pytest.approx(expected.nested.scores, abs=1e-9)
     assert found["in_sample"]["kl_all"] == pytest.approx(
-        next(row["in_sample"] for row in found["rated"]["candidates"] if row["name"] == method)
+        next(row["in_sample"] for row in found["methods"]["candidates"] if row["name"] == method)
     )
     assert (found["weights"] is None) == (method == "log_linear_context")
-    assert set(found["simplex"]) >= {"weights", "gap", "nested_blend_minus"}
+    assert set(found["nested_minus"]) == {
+        "best_single_in_sample", "best_single", "simplex", *(["equal"] if method != "equal" else [])
+    }  # fmt: skip
     if method in ("simplex_shrunk", "two_level"):
         assert sum(found["weights"].values()) == pytest.approx(1)
     assert "Optimistic: the checkpoints of 1 of 4 models were chosen on the rows" in text
+
+
+def test_a_method_may_have_rows_of_its_own(results: Path) -> None:
+    text = blend(["one"], results, Settings(method="simplex@kl_all", fit_on="kl_4"))
+    found = told(results / "one" / "blend")
+    assert "scored on rows of >= 4 votes (" in text
+    assert (found["method"], found["fit_rows"]) == ("simplex@kl_all", "kl_4")
+    own = found["weights"]
+    blend(["one"], results, Settings(fit_on="kl_all"))
+    assert told(results / "one" / "blend")["weights"] == pytest.approx(own)
+    blend(["one"], results, Settings(fit_on="kl_4"))
+    assert told(results / "one" / "blend")["weights"] != pytest.approx(own)
 
 
 def test_auto_tells_what_choosing_is_worth(results: Path) -> None:
@@ -120,11 +137,11 @@ def test_auto_tells_what_choosing_is_worth(results: Path) -> None:
     text = blend(["one"], results, settings)
     found = told(results / "one" / "blend")
     assert found["chosen_by_nested_kl"] is True
-    assert found["method"] == found["rated"]["chosen"]
+    assert found["method"] == found["methods"]["chosen"]
     assert found["nested"]["kl_all"] == pytest.approx(found["choosing"]["nested"]["mean"])
-    assert f"* {found['method']}: chosen on the scored rows" in " ".join(text.split())
+    assert f" {found['method']}: chosen on the scored rows" in " ".join(text.split())
     assert max(map(len, text.splitlines()[:-1])) <= 80
-    assert len(found["rated"]["candidates"]) == 12
+    assert len(found["methods"]["candidates"]) == 13
 
 
 def test_caps_and_fixed_weights_hold(results: Path, file: Path) -> None:
@@ -136,8 +153,8 @@ def test_caps_and_fixed_weights_hold(results: Path, file: Path) -> None:
     assert found["method"] == "simplex_constrained"
     assert weights["two/0004"] + weights["mine"] <= 0.25 + 1e-9
     assert weights["one/0001"] == pytest.approx(0.3)
-    free = found["simplex"]["weights"]
-    assert free["two/0004"] + free["mine"] > 0.3
+    assert weights["two/0004"] + weights["mine"] > 0.25 - 1e-6
+    assert found["nested_minus"]["simplex"]["verdict"] in ("tie", "worse")
     assert found["gap"] <= 1e-9
 
 
@@ -159,7 +176,14 @@ def test_caps_and_fixed_weights_hold(results: Path, file: Path) -> None:
                 r"number from 0 to 1, got one/0001$"
             ),
         ),
-        (Settings(method="best"), r"a method must be one of equal, greedy, simplex, .*, got best$"),
+        (
+            Settings(method="best"),
+            r"a method must be one of equal, best_single, greedy, .*, got best$",
+        ),
+        (
+            Settings(method="simplex@kl_3"),
+            r"the rows after @ in --method must be one of kl_all, kl_4, kl_10, got kl_3$",
+        ),
         (
             Settings(method="auto", caps=["one=0.5"]),
             (

@@ -173,8 +173,8 @@ def test_nothing_of_held_out_patients_reaches_a_fit() -> None:
 def test_candidates_may_be_fitted_on_rows_of_their_own() -> None:
     data = pool_data(4)
     pools = [Simplex(), Candidate(Simplex(), "kl_10")]
-    choice = choose(data, pools, objective="kl_all", reference="simplex on kl_10")
-    assert [rated.name for rated in choice.rated] == ["simplex", "simplex on kl_10"]
+    choice = choose(data, pools, objective="kl_all", reference="simplex@kl_10")
+    assert [rated.name for rated in choice.rated] == ["simplex", "simplex@kl_10"]
     fitted = Simplex().fit(data.targets, data.models, data.votes >= 10)
     inside = kl_rows(data.targets, fitted.predict(data.models)).mean()
     assert choice.rated[1].in_sample == pytest.approx(inside, abs=1e-9)
@@ -189,7 +189,8 @@ def test_a_choice_is_plain_json() -> None:
     assert set(told["candidates"][0]["by_objective"]) == {"kl_all", "kl_4", "kl_10"}
     assert choose(data).to_json()["candidates"][0]["minus_reference"] is None
     told = json.loads(json.dumps(estimate(data).to_json(), allow_nan=False))
-    assert set(told) == {"nested", "minus_reference", "taken"}
+    assert set(told) == {"nested", "minus_reference", "taken", "choices", "splittings_a_choice"}
+    assert (told["choices"], told["splittings_a_choice"]) == (5, 1)
 
 
 def test_few_patients_make_fewer_splits() -> None:
@@ -207,13 +208,13 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(PredictionError, match="one of the candidates equal, simplex, got best"):
         choose(data, POOLS[:2], reference="best")
     message = (
-        r"a choice for kl_10 needs rows of at least two patients with at least 10 votes, "
-        r"got 0 row\(s\) of 0 patient\(s\)\. Use more data"
+        r"a nested estimate for kl_10 needs rows of at least two patients with at least 10 "
+        r"votes, got 0 row\(s\) of 0 patient\(s\)\. What one patient's rows choose must be "
     )
     with pytest.raises(PredictionError, match=message):
         choose(data._replace(votes=np.minimum(data.votes, 5)), objective="kl_10")
     with pytest.raises(PredictionError, match=r"one patient and one number of votes for each of"):
         choose(data._replace(votes=data.votes[1:]))
-    message = "nested estimate of choosing needs rows of at least three patients"
+    message = "among methods, equal one of them, needs rows of at least 3 patients, got 2"
     with pytest.raises(PredictionError, match=message):
         estimate(pool_data(2, n_patients=2), POOLS[:2])

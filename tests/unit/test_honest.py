@@ -1,24 +1,18 @@
 from __future__ import annotations
 
-import json
-from typing import Any
-
 import numpy as np
 import pytest
 from scipy import stats
 
 from hms_ray.errors import PredictionError
 from hms_ray.evaluate.blend import blend_probabilities, simplex_weights
-from hms_ray.evaluate.blend_report import BEST_SINGLE, BEST_TRIAL, EQUAL, BlendReport, blend_report
 from hms_ray.evaluate.honest import (
     clustered_interval,
     nested_blend,
-    nested_choice,
     paired_difference,
     patient_bootstrap,
     patient_groups,
 )
-from hms_ray.evaluate.metric import OBJECTIVES, kl_rows
 
 
 def problem(n_models: int = 4, n_patients: int = 30, seed: int = 0) -> dict[str, np.ndarray]:
@@ -39,18 +33,6 @@ def problem(n_models: int = 4, n_patients: int = 30, seed: int = 0) -> dict[str,
         "patients": patients,
         "votes": votes,
     }
-
-
-def report_of(data: dict[str, np.ndarray], **changes: Any) -> BlendReport:
-    names = [f"trial {number}" for number in range(len(data["models"]))]
-    arguments: dict[str, Any] = {"names": names, "n_repeats": 2, **changes}
-    return blend_report(
-        data["targets"],
-        data["models"],
-        patients=data["patients"],
-        total_votes=data["votes"],
-        **arguments,
-    )
 
 
 def test_one_row_a_patient_gives_the_textbook_interval() -> None:
@@ -243,196 +225,3 @@ def test_a_nested_blend_must_fit_its_rows() -> None:
         )
     with pytest.raises(PredictionError, match="one number for each of 4 rows, got"):
         patient_groups([1, 2, 3, 3], 2, 0, row_weights=[1.0])
-
-
-def test_nested_choices_are_made_on_other_splits() -> None:
-    scores = np.array([[0.0, 0.0, 9.0, 9.0], [1.0, 1.0, 1.0, 1.0]])
-    split = np.array([0, 0, 1, 1])
-    assert nested_choice(scores, split, np.ones(4)).tolist() == [1, 0]
-    assert nested_choice(scores, split, np.array([1.0, 1, 0, 0])).tolist() == [0, 0]
-
-
-def tiered(seed: int = 3) -> dict[str, np.ndarray]:
-    """Models of which each vote tier has its own best, and few patients to choose by."""
-    data = problem(n_patients=12, seed=seed)
-    good = data["votes"] >= 10
-    for number, rows in ((0, good), (1, ~good), (2, ~good)):
-        data["models"][number, rows] = 0.6 * data["models"][number, rows] + 0.4 / 6
-    return data
-
-
-def by_hand(
-    data: dict[str, np.ndarray], chosen: np.ndarray, seeds: tuple[int, ...]
-) -> tuple[np.ndarray, np.ndarray, list[int]]:
-    """Row scores of the nested blend and the nested best single, and the choices."""
-    targets, models = data["targets"], data["models"]
-    scores = [kl_rows(targets, model) for model in models]
-    blends, singles, picks = [], [], []
-    for seed in seeds:
-        split = patient_groups(data["patients"], 5, seed, chosen)
-        blend, single = np.empty(len(targets)), np.empty(len(targets))
-        for number in range(5):
-            inside = split == number
-            others = chosen & ~inside
-            picks.append(int(np.argmin([score[others].mean() for score in scores])))
-            single[inside] = scores[picks[-1]][inside]
-            weights = simplex_weights(targets[others], models[:, others]).weights
-            mixed = np.einsum("m,mnk->nk", weights, models[:, inside])
-            blend[inside] = kl_rows(targets[inside], mixed)
-        blends.append(blend)
-        singles.append(single)
-    return np.mean(blends, axis=0), np.mean(singles, axis=0), picks
-
-
-@pytest.mark.parametrize(("fit_rows", "fewest"), [("kl_all", 0), ("kl_10", 10)])
-def test_the_report_scores_every_method(fit_rows: str, fewest: int) -> None:
-    data = tiered()
-    report = report_of(data, fit_rows=fit_rows, seed=4)
-    chosen = data["votes"] >= fewest
-    scores = np.stack([kl_rows(data["targets"], model) for model in data["models"]])
-    best = int(np.argmin(scores[:, chosen].mean(axis=1)))
-    equal = kl_rows(data["targets"], data["models"].mean(axis=0))
-    blend, single, picks = by_hand(data, chosen, seeds=(4, 5))
-    # Otherwise a choice made in sample, or on other rows, would not show.
-    assert len(set(picks)) > 1
-    assert fewest == 0 or best != int(np.argmin(scores.mean(axis=1)))
-    assert report.best == best
-    assert report.nested_best == {n: picks.count(n) / len(picks) for n in sorted(set(picks))}
-    fit = simplex_weights(data["targets"][chosen], data["models"][:, chosen])
-    np.testing.assert_allclose(report.fit.weights, fit.weights, atol=1e-6)
-    assert report.nested_weights.shape == (10, 4)
-    inside = kl_rows(data["targets"], blend_probabilities(data["models"], fit.weights))
-    expected = {
-        "best single": (scores[best], single),
-        "equal weights": (equal, equal),
-        "simplex weights": (inside, blend),
-    }
-    assert [method.name for method in report.methods] == list(expected)
-    for objective, least in OBJECTIVES.items():
-        rows = data["votes"] >= least
-        assert report.n_rows[objective] == rows.sum()
-        for method in report.methods:
-            in_sample, nested = expected[method.name]
-            assert method.in_sample[objective] == pytest.approx(in_sample[rows].mean(), abs=1e-7)
-            assert method.nested[objective] == pytest.approx(nested[rows].mean(), abs=1e-7)
-
-
-@pytest.mark.parametrize(("fit_rows", "fewest"), [("kl_all", 0), ("kl_10", 10)])
-def test_the_report_compares_the_nested_blend(fit_rows: str, fewest: int) -> None:
-    data = tiered()
-    report = report_of(data, fit_rows=fit_rows, seed=4)
-    chosen, patients = data["votes"] >= fewest, data["patients"]
-    blend, single, _ = by_hand(data, chosen, seeds=(4, 5))
-    alternatives = {
-        BEST_TRIAL: kl_rows(data["targets"], data["models"][report.best]),
-        BEST_SINGLE: single,
-        EQUAL: kl_rows(data["targets"], data["models"].mean(axis=0)),
-    }
-    assert [comparison.against for comparison in report.comparisons] == list(alternatives)
-    for comparison in report.comparisons:
-        other = alternatives[comparison.against]
-        for objective, least in OBJECTIVES.items():
-            rows = data["votes"] >= least
-            expected = paired_difference(blend[rows], other[rows], patients[rows])
-            found = comparison.differences[objective]
-            assert found is not None
-            assert found.mean == pytest.approx(expected.mean, abs=1e-7)
-            assert found.low == pytest.approx(expected.low, abs=1e-7)
-            assert (found.n_rows, found.n_patients) == (rows.sum(), expected.n_patients)
-        assert comparison.fitted == comparison.differences[fit_rows]
-        assert comparison.verdict == comparison.fitted.verdict
-        drawn = patient_bootstrap(
-            (blend - other)[chosen], patients[chosen], np.random.default_rng(4)
-        )
-        assert comparison.bootstrap.low == pytest.approx(drawn.low, abs=1e-7)
-        assert comparison.bootstrap.high == pytest.approx(drawn.high, abs=1e-7)
-
-
-def test_a_verdict_is_that_of_the_rows_that_are_fitted_on() -> None:
-    data = problem()
-    good = data["votes"] >= 10
-    # Equal models on the rows of many votes: only those of few tell them apart.
-    data["models"][:, good] = data["models"][0, good]
-    against = report_of(data, fit_rows="kl_10").comparisons[0]
-    everywhere = against.differences["kl_all"]
-    assert everywhere is not None
-    assert (everywhere.verdict, against.verdict) == ("better", "tie")
-
-
-def test_the_nested_blend_is_told_by_tier_and_class() -> None:
-    data = problem()
-    report = report_of(data, fit_rows="kl_all")
-    nested = report.methods[2].nested["kl_all"]
-    assert sum(report.by_class.values()) == pytest.approx(nested)
-    blend, _, _ = by_hand(data, np.ones(len(data["votes"]), bool), seeds=(0, 1))
-    for name, fewest, most in (("1-3", 1, 3), ("4-9", 4, 9), (">=10", 10, 99)):
-        rows = (data["votes"] >= fewest) & (data["votes"] <= most)
-        assert report.by_tier[name] == pytest.approx(blend[rows].mean(), abs=1e-7)
-    told = report.to_json()["nested_blend"]
-    assert told == {"by_tier": report.by_tier, "by_class": report.by_class}
-
-
-def test_marks_may_be_an_array() -> None:
-    report = report_of(problem(), optimistic=np.array([False, True, False, False]))
-    assert report.optimistic == (False, True, False, False)
-    assert report_of(problem()).optimistic == (False,) * 4
-
-
-def test_rows_of_one_patient_are_no_blend() -> None:
-    data = problem()
-    data["patients"] = np.zeros_like(data["patients"])
-    message = r"kl_4 needs rows of at least two patients, got one patient\. What one"
-    with pytest.raises(PredictionError, match=message):
-        report_of(data, fit_rows="kl_4")
-    data = problem()
-    data["votes"] = np.where(data["patients"] == 3, 12, 3)
-    with pytest.raises(PredictionError, match="kl_10 needs rows of at least two patients"):
-        report_of(data, fit_rows="kl_10")
-    # The tier of one patient has no interval, but the blend for all rows stands.
-    told = report_of(data, fit_rows="kl_all")
-    alone = told.comparisons[0].to_json()["kl_10"]
-    assert (alone["low"], alone["high"], alone["verdict"]) == (None, None, "tie")
-
-
-def test_the_report_is_plain_json() -> None:
-    text = json.dumps(report_of(problem(), optimistic=[True] * 4).to_json(), allow_nan=False)
-    told = json.loads(text)
-    assert sum(told["weights"].values()) == pytest.approx(1)
-    assert told["optimistic"] == [f"trial {number}" for number in range(4)]
-    assert told["gap"] <= 1e-9
-    against = told["nested_blend_minus"][EQUAL]
-    assert set(against) == {"verdict", "kl_all", "kl_4", "kl_10", "bootstrap"}
-    assert against["bootstrap"]["low"] < against["kl_10"]["mean"] < against["bootstrap"]["high"]
-
-
-def test_equal_models_are_a_tie() -> None:
-    data = problem()
-    data["models"] = np.repeat(data["models"][:1], 3, axis=0)
-    report = report_of(data)
-    assert [comparison.verdict for comparison in report.comparisons] == ["tie"] * 3
-
-
-def test_tiers_without_rows_are_none() -> None:
-    data = problem()
-    data["votes"] = np.minimum(data["votes"], 5)
-    report = report_of(data, fit_rows="kl_4")
-    assert report.methods[2].nested["kl_10"] is None
-    assert report.comparisons[0].differences["kl_10"] is None
-    with pytest.raises(PredictionError, match="kl_10 needs rows of at least 10 votes, got none"):
-        report_of(data, fit_rows="kl_10")
-
-
-def test_few_patients_make_fewer_splits() -> None:
-    report = report_of(problem(n_patients=3))
-    assert report.n_splits == 3
-
-
-def test_report_inputs_must_fit() -> None:
-    data = problem()
-    with pytest.raises(PredictionError, match="2 names and 4 marks for 4 models"):
-        report_of(data, names=["a", "b"])
-    with pytest.raises(PredictionError, match="different names, got a, a, b, c"):
-        report_of(data, names=["a", "a", "b", "c"])
-    data["votes"] = data["votes"][1:]
-    with pytest.raises(PredictionError, match="one patient and one number of votes"):
-        report_of(data)

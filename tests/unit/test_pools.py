@@ -25,6 +25,7 @@ from hms_ray.evaluate.pools.combined import Average, FittedAverage, Shrunk, Stac
 from hms_ray.evaluate.pools.greedy import Greedy, selected
 from hms_ray.evaluate.pools.interface import Pool, checked_rows, tier_weights
 from hms_ray.evaluate.pools.loglinear import FLOOR, FittedLogLinear, LogLinear
+from hms_ray.evaluate.pools.single import BestSingle
 from hms_ray.evaluate.recalibration import fit_recalibration
 from tests.pool_data import PoolData, pool_data, softmax
 
@@ -74,7 +75,7 @@ def test_only_rows_that_count_are_seen(name: str, data: PoolData) -> None:
     np.testing.assert_array_equal(second.predict(data.models), expected)
     np.testing.assert_allclose(alone.predict(data.models), expected, atol=1e-9)
     everyone = pool.fit(data.targets, data.models, None, data.patients)
-    if name != "equal":
+    if name not in ("equal", "best_single"):  # the same model is the best of both
         assert np.abs(everyone.predict(data.models) - expected).max() > 1e-4
 
 
@@ -130,6 +131,22 @@ def test_simplex_is_the_exact_solver_and_takes_constraints(data: PoolData) -> No
     assert capped.weights[:2].sum() <= 0.1 + 1e-12
     assert capped.weights[2] == pytest.approx(0.25)
     assert capped.facts["gap"] <= 1e-9
+
+
+def test_the_best_single_model_is_that_of_the_rows_that_count(data: PoolData) -> None:
+    good = data.votes >= 10
+    models = data.models[:3].copy()
+    # On rows of many votes the last one is the best, on all rows the first one.
+    models[2, good] = 0.5 * (data.targets + models[2])[good]
+    models[0, ~good] = 0.5 * (data.targets + models[0])[~good]
+    everyone = BestSingle().fit(data.targets, models)
+    some = BestSingle().fit(data.targets, models, good)
+    assert (everyone.weights.tolist(), some.weights.tolist()) == ([1, 0, 0], [0, 0, 1])
+    expected = kl_rows(data.targets[good], models[2, good]).mean()
+    assert some.facts["objective"] == pytest.approx(expected)
+    np.testing.assert_allclose(some.predict(models), models[2], atol=1e-12)
+    # Of equally good ones it is the first.
+    assert BestSingle().fit(data.targets, models[[2, 2]], good).weights.tolist() == [1, 0]
 
 
 def test_greedy_takes_the_best_next_model_each_time(data: PoolData) -> None:
@@ -324,9 +341,11 @@ def test_averages_and_stacks(data: PoolData) -> None:
 def test_names_are_looked_up_in_the_order_of_simplicity() -> None:
     names = ["log_linear", "equal", "simplex"]
     assert [pool.name for pool in named_pools(names)] == ["equal", "simplex", "log_linear"]
-    assert list(POOLS)[:5] == ["equal", "greedy", "simplex", "simplex_shrunk", "two_level"]
+    assert list(POOLS)[:5] == [
+        "equal", "best_single", "greedy", "simplex", "simplex_shrunk",
+    ]  # fmt: skip
     assert "two_level" not in all_pools()
-    with pytest.raises(PredictionError, match=r"one of equal, greedy, .*stacked, got best$"):
+    with pytest.raises(PredictionError, match=r"one of equal, best_single, .*stacked, got best$"):
         named_pools(["best"])
     with pytest.raises(PredictionError, match="two_level needs the family of each model"):
         named_pools(["two_level"])

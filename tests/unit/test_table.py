@@ -1,18 +1,12 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 
-from hms_ray.evaluate.blend import SimplexFit
-from hms_ray.evaluate.blend_report import BlendReport, MethodScores
-from hms_ray.evaluate.comparison import Comparison
-from hms_ray.evaluate.honest import Difference, Interval
-from hms_ray.report.table import leaderboard, render, render_blend, write_csv
+from hms_ray.report.table import leaderboard, render, write_csv
 from hms_ray.report.text_table import Column, text_table, wrapped
 
 
@@ -203,104 +197,3 @@ def test_headings_break_where_cells_are_narrow() -> None:
 
 def test_text_is_wrapped_at_spaces() -> None:
     assert wrapped("one two three", 7) == ["one two", "three"]
-
-
-def difference(mean: float, width: float) -> Difference:
-    return Difference(mean, mean - width, mean + width, 100, 20)
-
-
-@pytest.fixture
-def report() -> BlendReport:
-    scores = {"kl_all": 0.9, "kl_4": 0.8, "kl_10": None}
-    differences = {
-        "kl_all": difference(-0.02, 0.005),
-        "kl_4": difference(-0.01, 0.05),
-        "kl_10": None,
-    }
-    return BlendReport(
-        names=("0000", "0001", "0002"),
-        optimistic=(False, True, False),
-        fit_rows="kl_4",
-        n_rows={"kl_all": 12345, "kl_4": 678, "kl_10": 0},
-        n_patients=90,
-        n_splits=5,
-        n_repeats=3,
-        fit=SimplexFit(np.array([0.25, 0.75, 0.0]), 0.8, 3e-12, 6),
-        nested_weights=np.array([[0.2, 0.8, 0.0], [0.3, 0.7, 0.0]]),
-        best=1,
-        nested_best={1: 1.0},
-        methods=(
-            MethodScores("best single", scores, scores),
-            MethodScores("equal weights", scores, scores),
-            MethodScores("simplex weights", scores, scores),
-        ),
-        by_tier={"1-3": 1.0, "4-9": 0.8, ">=10": None},
-        by_class={"seizure": 0.9},
-        comparisons=tuple(
-            Comparison(
-                against,
-                differences,
-                fitted=difference(-0.01, 0.05),
-                bootstrap=Interval(-0.01, -0.0613, 0.0389, 100, 20),
-            )
-            for against in ("best single trial", "best single", "equal weights")
-        ),
-    )
-
-
-def test_a_blend_is_told(report: BlendReport) -> None:
-    text = render_blend(report)
-    assert max(map(len, text.splitlines())) <= 80
-    joined = " ".join(text.split())
-    assert "Blend of 3 models on 12,345 rows of 90 patients" in joined
-    assert "weights fitted on rows of >= 4 votes (678)." in joined
-    assert "at most 3.0e-12 above the lowest KL that any weights reach (6 Newton steps)" in joined
-    assert "0.7500 0.70-0.80 0001 *" in joined
-    assert joined.index("0.7500") < joined.index("0.2500")
-    assert "weight 0: 1 other model(s)" in joined
-    assert "* optimistic" in joined
-    assert "-0.0200+-0.0050 -0.0100+-0.0500 t -" in joined
-    expected = (
-        "On rows of >= 4 votes the blend is a tie with best single trial, in sample (0001): "
-        "-0.0100, 95% interval -0.0600 to +0.0400 (bootstrap -0.0613 to +0.0389)."
-    )
-    assert expected in joined
-    assert joined.count("the blend is a tie with") == 2
-    assert "best single, in sample -0.0200+-0.0050" in joined
-    assert "best single, nested -0.0200+-0.0050" in joined
-    assert "5 splits, mean of 3" in joined
-
-
-def test_a_tier_of_one_patient_has_no_interval(report: BlendReport) -> None:
-    first = report.comparisons[0]
-    alone = {**first.differences, "kl_10": Difference(-0.01, -np.inf, np.inf, 9, 1)}
-    told = replace(report, comparisons=(replace(first, differences=alone),))
-    assert "-0.0100+-? t" in " ".join(render_blend(told).split())
-
-
-@pytest.mark.parametrize(
-    ("marks", "sentence", "legend"),
-    [
-        ((False, True, False), "the checkpoints of 1 of 3 models were chosen on the rows", True),
-        # The optimistic one has no weight: nothing in the table is starred.
-        ((False, False, True), "the checkpoints of 1 of 3 models were chosen on the rows", False),
-        ((False, False, False), None, False),
-    ],
-)
-def test_optimistic_models_are_told(
-    report: BlendReport, marks: tuple[bool, ...], sentence: str | None, legend: bool
-) -> None:
-    text = render_blend(replace(report, optimistic=marks))
-    joined = " ".join(text.split())
-    assert ("Optimistic: " in joined) == (sentence is not None)
-    assert sentence is None or sentence in joined
-    assert ("* optimistic: its checkpoints" in joined) == legend
-    assert any(line.endswith(" *") for line in text.splitlines()) == legend
-
-
-def test_long_names_are_cut(report: BlendReport) -> None:
-    told = replace(report, names=tuple(f"{n}-" + "x" * 120 for n in range(3)))
-    lines = render_blend(told).splitlines()
-    table = [line for line in lines if "0-x" in line or "1-x" in line][:2]
-    assert all(len(line) <= 80 and "..." in line for line in table)
-    assert table[0].endswith("... *")

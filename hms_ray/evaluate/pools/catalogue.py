@@ -27,6 +27,7 @@ from hms_ray.evaluate.pools.combined import (
 from hms_ray.evaluate.pools.greedy import Greedy
 from hms_ray.evaluate.pools.interface import FittedPool, Pool, described_array
 from hms_ray.evaluate.pools.loglinear import FittedLogLinear, LogLinear
+from hms_ray.evaluate.pools.single import BestSingle
 from hms_ray.evaluate.recalibration import Recalibration
 
 
@@ -34,17 +35,18 @@ def all_pools(families: Sequence[str] | None = None) -> dict[str, Pool]:
     """Name -> pool, in the order of simplicity that a choice between ties goes by.
 
     Simpler is: fewer fitted numbers, then fewer pools inside. Nothing fitted (equal);
-    one weight a model (greedy, simplex, shrunk, two levels); and a correction of class
-    shares and confidence (recalibrated, log-linear); one weight a model and class;
-    these and the mean opinion as context; averages of two; averages whose proportions
-    are validated (stacked). More members made no better stack on real predictions.
+    one model (best single); one weight a model (greedy, simplex, shrunk, two levels);
+    and a correction of class shares and confidence (recalibrated, log-linear); one
+    weight a model and class; these and the mean opinion as context; averages of two;
+    averages whose proportions are validated (stacked). More members made no better
+    stack on real predictions.
 
     Args:
         families: (M,) label of each model's family, for the pool of two levels, which
             is left out where absent.
     """
     simplex, per_class, context = Simplex(), LogLinear("per_class"), LogLinear("context")
-    pools: list[Pool] = [Equal(), Greedy(), simplex, Shrunk()]
+    pools: list[Pool] = [Equal(), BestSingle(), Greedy(), simplex, Shrunk()]
     if families is not None:
         pools.append(TwoLevel(families))
     pools += [

@@ -24,6 +24,7 @@ from hms_ray.evaluate.pools.interface import (
     FittedPool,
     Pool,
     Rows,
+    least_patients,
 )
 from hms_ray.evaluate.recalibration import Recalibration, fit_recalibration
 
@@ -69,6 +70,11 @@ class Recalibrated(CheckedPool[FittedRecalibrated]):
     def name(self) -> str:
         """The member's name and ``recalibrated``."""
         return f"{self.member.name}_recalibrated"
+
+    @property
+    def least_patients(self) -> int:
+        """As the member's."""
+        return least_patients(self.member)
 
     def fit_rows(self, rows: Rows) -> FittedRecalibrated:
         """As ``CheckedPool.fit_rows``."""
@@ -121,6 +127,11 @@ class Average(CheckedPool[FittedAverage]):
     name: str
     members: Sequence[Pool]
 
+    @property
+    def least_patients(self) -> int:
+        """As the members'."""
+        return max(map(least_patients, self.members))
+
     def fit_rows(self, rows: Rows) -> FittedAverage:
         """As ``CheckedPool.fit_rows``."""
         members = _fit_all(self.members, rows)
@@ -146,6 +157,11 @@ class Stacked(CheckedPool[FittedAverage]):
     members: Sequence[Pool]
     n_splits: int = _SPLITS
     seed: int = 0
+
+    @property
+    def least_patients(self) -> int:
+        """One more than the members', which are validated on others."""
+        return 1 + max(map(least_patients, self.members))
 
     def fit_rows(self, rows: Rows) -> FittedAverage:
         """As ``CheckedPool.fit_rows``; patients are needed."""
@@ -176,6 +192,11 @@ class Shrunk(CheckedPool[FittedMean]):
     n_splits: int = _SPLITS
     seed: int = 0
     name: str = "simplex_shrunk"
+
+    @property
+    def least_patients(self) -> int:
+        """Two: strengths are validated on others."""
+        return 2
 
     def fit_rows(self, rows: Rows) -> FittedMean:
         """As ``CheckedPool.fit_rows``; patients are needed."""

@@ -115,6 +115,11 @@ Fitted = TypeVar("Fitted", bound=FittedPool, covariant=True)
 class CheckedPool(ABC, Generic[Fitted]):
     """A pool that is given rows only after they were checked."""
 
+    @property
+    def least_patients(self) -> int:
+        """Patients whose rows a fit needs; two and more where it validates inside."""
+        return 1
+
     @abstractmethod
     def fit_rows(self, rows: Rows) -> Fitted:
         """Fits the combination on rows that were checked before.
@@ -132,6 +137,11 @@ class CheckedPool(ABC, Generic[Fitted]):
     ) -> Fitted:
         """As ``Pool.fit``."""
         return self.fit_rows(checked_rows(targets, probabilities, row_weights, patients))
+
+
+def least_patients(pool: Pool) -> int:
+    """Patients whose rows a fit of any pool needs; 1 where it does not say."""
+    return pool.least_patients if isinstance(pool, CheckedPool) else 1
 
 
 def checked_rows(

@@ -1,0 +1,206 @@
+"""The text of a blend's report, 80 columns wide."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hms_ray.evaluate.blend_report import blend_report
+from hms_ray.evaluate.blend_result import BlendReport
+from hms_ray.evaluate.honest import Difference
+from hms_ray.evaluate.pools.arithmetic import FittedMean, Fixed
+from hms_ray.evaluate.pools.catalogue import all_pools, named_pools
+from hms_ray.report.blend_table import render_blend
+from tests.pool_data import PoolData, pool_data
+
+NAMES = ("0000", "0001", "0002")
+DATA = pool_data(3, alike=True)
+
+
+def report_of(data: PoolData = DATA, **changes: Any) -> BlendReport:
+    arguments: dict[str, Any] = {"names": NAMES, "n_repeats": 2, "objective": "kl_4", **changes}
+    return blend_report(
+        data.targets,
+        data.models,
+        patients=data.patients,
+        total_votes=data.votes,
+        **arguments,
+    )
+
+
+@pytest.fixture(scope="module")
+def report() -> BlendReport:
+    return report_of(optimistic=[False, True, False])
+
+
+@pytest.fixture(scope="module")
+def chosen() -> BlendReport:
+    pools = named_pools(["equal", "best_single", "simplex", "log_linear"])
+    return report_of(candidates=pools, method=None, objective="kl_all")
+
+
+def words(report: BlendReport) -> str:
+    text = render_blend(report)
+    assert max(map(len, text.splitlines())) <= 80
+    return " ".join(text.split())
+
+
+def test_a_blend_is_told(report: BlendReport) -> None:
+    told = words(report)
+    n_rows, n_good = len(DATA.votes), int((DATA.votes >= 4).sum())
+    assert told.startswith(
+        f"Blend of 3 models on {n_rows} rows of 40 patients; fitted and scored on rows of >= 4 "
+        f"votes ({n_good}). Method: simplex. Certificate: at most "
+    )
+    fit = report.fitted
+    assert isinstance(fit, FittedMean)
+    steps = int(fit.facts["iterations"])
+    assert (
+        f"Certificate: at most {fit.facts['gap']:.1e} above the lowest KL that any weights "
+        f"reach ({steps} Newton steps)." in told
+    )
+    for entry in report.choice.rated:
+        figures = f"{entry.in_sample:.4f} {entry.nested:.4f} {entry.optimism:.4f}"
+        line = next(
+            line for line in render_blend(report).splitlines() if f" {entry.name}  " in line
+        )
+        assert figures in " ".join(line.split())
+        assert line.startswith(">") == (entry.name == "simplex")
+    assert "2 splits" not in told
+    assert "5 splits, mean of 2" in told
+    assert "Choosing" not in told
+
+
+def test_weights_come_with_their_nested_range(report: BlendReport) -> None:
+    told, weights, nested = words(report), report.weights, report.nested.weights
+    assert weights is not None
+    assert nested is not None
+    lines = [
+        f"{weights[n]:.4f} {nested[:, n].min():.2f}-{nested[:, n].max():.2f} {NAMES[n]}"
+        for n in np.argsort(-weights)
+    ]
+    places = [told.index(line) for line in lines]
+    assert places == sorted(places)
+    assert "0001 *" in told
+    assert "weight 0" not in told
+    alone = replace(report, fitted=FittedMean(np.array([0.25, 0.75, 0.0])))
+    assert "weight 0: 1 other model(s)" in words(alone)
+    assert "Certificate" not in words(alone)
+
+
+def test_comparisons_and_what_to_expect_are_told(report: BlendReport) -> None:
+    told = words(report)
+    in_sample, nested, equal = report.nested.comparisons
+    found, drawn = in_sample.fitted, in_sample.bootstrap
+    verdict = "a tie with" if found.tie else f"{in_sample.verdict} than"
+    assert (
+        f"It is {verdict} the best single model, chosen in sample (000{report.best}): "
+        f"{found.mean:+.4f}, 95% interval {found.low:+.4f} to {found.high:+.4f} "
+        f"(bootstrap {drawn.low:+.4f} to {drawn.high:+.4f})." in told
+    )
+    assert told.count(" equal weights: ") == 1
+    assert "chosen on other patients:" not in told
+    for title, comparison in (
+        ("best single, in sample", in_sample),
+        ("best single, nested", nested),
+        ("equal weights", equal),
+    ):
+        cells = [title]
+        for difference in comparison.differences.values():
+            assert difference is not None
+            half = (difference.high - difference.low) / 2
+            cells.append(f"{difference.mean:+.4f}+-{half:.4f}" + " t" * difference.tie)
+        assert " ".join(cells) in told
+    expected = report.nested.interval
+    assert (
+        f"To expect on rows of >= 4 votes of new patients: {expected.mean:.4f}, 95% interval "
+        f"{expected.low:.4f} to {expected.high:.4f} (bootstrap " in told
+    )
+
+
+def test_a_tier_of_one_patient_or_none_has_no_interval(report: BlendReport) -> None:
+    nested = report.nested
+    first = nested.comparisons[0]
+    alone = {**first.differences, "kl_10": Difference(-0.01, -np.inf, np.inf, 9, 1)}
+    told = replace(report, nested=replace(nested, comparisons=(replace(first, differences=alone),)))
+    assert "-0.0100+-? t" in words(told)
+    none = {**first.differences, "kl_10": None}
+    told = replace(report, nested=replace(nested, comparisons=(replace(first, differences=none),)))
+    line = next(
+        line for line in render_blend(told).splitlines() if line.startswith("best single, in")
+    )
+    assert line.split()[-1] == "-"
+
+
+@pytest.mark.parametrize(
+    ("marks", "sentence", "legend"),
+    [
+        ((False, True, False), "the checkpoints of 1 of 3 models were chosen on the rows", True),
+        # The optimistic one has no weight: nothing in the table is starred.
+        ((False, False, True), "the checkpoints of 1 of 3 models were chosen on the rows", False),
+        ((False, False, False), None, False),
+    ],
+)
+def test_optimistic_models_are_told(
+    report: BlendReport, marks: tuple[bool, ...], sentence: str | None, legend: bool
+) -> None:
+    fitted = FittedMean(np.array([0.25, 0.75, 0.0]))
+    marked = replace(report, optimistic=marks, fitted=fitted)
+    told = words(marked)
+    assert ("Optimistic: " in told) == (sentence is not None)
+    assert sentence is None or sentence in told
+    assert ("* optimistic: its checkpoints" in told) == legend
+    assert any(line.endswith(" *") for line in render_blend(marked).splitlines()) == legend
+
+
+def test_long_names_are_cut(report: BlendReport) -> None:
+    told = replace(report, names=tuple(f"{n}-" + "x" * 120 for n in range(3)))
+    lines = render_blend(told).splitlines()
+    table = [line for line in lines if "-xx" in line and "..." in line]
+    assert len(table) == 3
+    assert all(len(line) <= 80 for line in table)
+    assert sum(line.endswith("... *") for line in table) == 1
+
+
+def test_a_choice_is_told_with_what_it_is_worth(chosen: BlendReport) -> None:
+    told, worth = words(chosen), chosen.worth
+    assert worth is not None
+    assert f"Method: {chosen.method}, chosen by nested KL." in told
+    best = chosen.choice.rated[chosen.choice.best].name
+    assert (
+        f"{chosen.method}: chosen on the scored rows, the simplest within one standard error (=) "
+        f"of the best one, {best}; its own nested figure is optimistic by what choosing gains."
+    ) in told
+    taken = ", ".join(f"{name} {count}" for name, count in worth.taken.items())
+    assert (
+        f"Choosing itself was tried on other patients: 5 choices, each by 1 splitting of the "
+        f"others, took {taken}; every figure below the table is of choosing." in told
+    )
+    assert f"To expect on all rows of new patients: {worth.nested.mean:.4f}," in told
+    lines = render_blend(chosen).splitlines()
+    used = next(line for line in lines if line.startswith(">"))
+    assert used.split()[:2] == [">=", chosen.method]
+    simplex = next(entry for entry in chosen.choice.rated if entry.name == "simplex")
+    against = simplex.to_others["equal"]
+    half = (against.high - against.low) / 2
+    assert f"{against.mean:+.4f}+-{half:.4f}" in told
+    assert told.count("simplex weights") >= 3
+
+
+def test_ties_are_called_ties() -> None:
+    same = DATA._replace(models=DATA.models[[0, 0]])
+    told = words(report_of(same, names=["a", "b"]))
+    assert told.count("It is a tie with") == 2
+    assert "equal weights +0.0000+-0.0000 t +0.0000+-0.0000 t +0.0000+-0.0000 t" in told
+
+
+def test_all_names_of_methods_fit_80_columns() -> None:
+    names = all_pools(["a", "b", "c"])
+    kept = {pool.name: pool for pool in named_pools(["equal", "best_single", "simplex"])}
+    pools = [kept.get(name) or Fixed([0.2, 0.3, 0.5], name) for name in names]
+    text = render_blend(report_of(candidates=pools, method=None, n_repeats=1))
+    assert max(map(len, text.splitlines())) <= 80
+    assert all(f" {name} " in text for name in names)
