@@ -89,7 +89,8 @@ def _heading(report: BlendReport, width: int) -> list[str]:
         f"{report.n_patients:,} patients; {used} on {rows_text(objective)} "
         f"({report.n_rows[objective]:,}). Method: {report.method}{chosen}."
     )
-    return [*wrapped(text, width), *wrapped(_certificate(report), width)]
+    certificate = _certificate(report)
+    return wrapped(text, width) + (wrapped(certificate, width) if certificate else [])
 
 
 def _certificate(report: BlendReport) -> str:
@@ -210,15 +211,17 @@ def _chosen(report: BlendReport) -> list[str]:
         return []
     taken = ", ".join(f"{name} {count}" for name, count in worth.taken.items())
     n_choices, n_inner = sum(worth.taken.values()), worth.n_inner
+    best = choice.rated[choice.best].name
+    itself = " itself" if best == report.method else f", {best}"
     used = (
         f"{report.method}: chosen on the scored rows, the simplest within one standard error "
-        f"(=) of the best one, {choice.rated[choice.best].name}; its own nested figure is "
-        "optimistic by what choosing gains."
+        f"(=) of the best one{itself}; its own nested figure is optimistic by what choosing "
+        "gains."
     )
     choosing = (
         f"Choosing itself was tried on other patients: {n_choices} choices, each by {n_inner} "
-        f"splitting{'' if n_inner == 1 else 's'} of the others, took {taken}; every figure "
-        "below the table is of choosing."
+        f"splitting{'' if n_inner == 1 else 's'} of the others, took {taken}; the "
+        "last table and the figures below are of choosing."
     )
     return [used, choosing]
 
