@@ -16,8 +16,8 @@ from hms_ray.config import Objective
 from hms_ray.errors import PredictionError
 from hms_ray.evaluate.metric import Array
 from hms_ray.evaluate.pools.interface import tier_weights
-from hms_ray.evaluate.sets import ModelSets
-from hms_ray.report.sets_table import render_path, render_sets, render_worths
+from hms_ray.evaluate.sets import ModelSets, residual_correlation
+from hms_ray.report.sets_table import render_correlation, render_path, render_sets, render_worths
 from hms_ray.report.text_table import WIDTH, shortened
 
 AUTO = "auto"
@@ -74,15 +74,19 @@ def _needed(
 ) -> tuple[list[str], dict[str, Any]]:
     """Each model's worth, the forward path and a smallest set."""
     worths, path, smallest = asked.leave_one_out(), asked.forward_path(), asked.minimal(tolerance)
+    rows = asked.rows
+    correlation = residual_correlation(rows.targets, rows.models, rows.weights)
     size = "a smallest set" if smallest.proven else "the smallest set found"
     title = f"Within {tolerance:g} nats of all models, in sample: {size}."
     texts = [
         render_worths(worths, names),
+        render_correlation(correlation, names, labels),
         render_path(path, names),
         render_sets(title, [smallest], labels, costs=False),
     ]
     return texts, {
         "leave_one_out": [worth.to_json() for worth in worths],
+        "residual_correlation": correlation.tolist(),
         "forward_path": [step.to_json() for step in path],
         "minimal": {"tolerance": tolerance, **smallest.to_json()},
     }

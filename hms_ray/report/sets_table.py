@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
+from hms_ray.evaluate.metric import Array
 from hms_ray.evaluate.sets import ModelSet, Worth
 from hms_ray.report.blend_table import difference_text
 from hms_ray.report.text_table import WIDTH, Column, score, shortened, text_table, wrapped
@@ -34,6 +37,32 @@ def render_worths(worths: Sequence[Worth], names: Sequence[str], width: int = WI
         *text_table([*columns, Column("model", labels, right=False)]),
     ]
     return "\n".join(lines)
+
+
+def render_correlation(
+    correlation: Array, names: Sequence[str], labels: Sequence[str], width: int = WIDTH
+) -> str:
+    """How alike the models' errors are: for each the model that is most like it.
+
+    Args:
+        correlation: (M, M) of the errors, at least two models.
+        names: (M,) the models'.
+        labels: (M,) what sets call them.
+        width: characters a line.
+    """
+    others = correlation - 2 * np.eye(len(correlation))
+    nearest = others.argmax(axis=1).tolist()
+    means = (correlation.sum(axis=1) - 1) / (len(correlation) - 1)
+    order = np.argsort(means, kind="stable").tolist()
+    columns = [
+        Column("mean with others", [f"{means[model]:.3f}" for model in order]),
+        Column("highest", [f"{others[model].max():.3f}" for model in order]),
+        Column("with", [labels[nearest[model]] for model in order], right=False),
+    ]
+    room = width - sum(column.width + 2 for column in columns)
+    named = [shortened(names[model], room) for model in order]
+    title = "Correlation of errors (a blend gains where it is low):"
+    return "\n".join([title, *text_table([*columns, Column("model", named, right=False)])])
 
 
 def render_sets(

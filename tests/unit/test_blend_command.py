@@ -16,7 +16,7 @@ from hms_ray.errors import PredictionError, StudyError
 from hms_ray.evaluate.blend_report import blend_report
 from hms_ray.evaluate.oof import read_oof
 from hms_ray.evaluate.pools.catalogue import fitted_from_json, named_pools
-from hms_ray.evaluate.sets import ModelSets
+from hms_ray.evaluate.sets import ModelSets, residual_correlation
 from hms_ray.ladder.manifest import Manifest, StepEntry, read_manifest
 from tests.blend_data import add_trials, make_rows, make_study, targets
 
@@ -289,6 +289,17 @@ def test_sets_of_models_are_told(results: Path, file: Path) -> None:
         targets(rows), stack(results, results / "one" / "blend"), rows["patient_id"]
     )
     assert sets["leave_one_out"] == [worth.to_json() for worth in asked.leave_one_out()]
+    rows_alike = residual_correlation(targets(rows), stack(results, results / "one" / "blend"))
+    np.testing.assert_allclose(sets["residual_correlation"], rows_alike, atol=1e-12)
+    first = int(np.argmin(rows_alike.sum(axis=1)))
+    nearest = int(np.argmax(rows_alike[first] - 2 * np.eye(3)[first]))
+    table = text.split("Correlation of errors (a blend gains where it is low):")[1]
+    assert next(line for line in table.splitlines() if "0." in line).split() == [
+        f"{(rows_alike[first].sum() - 1) / 2:.3f}",
+        f"{rows_alike[first, nearest]:.3f}",
+        sets["models"][nearest],
+        sets["models"][first],
+    ]
     assert sets["forward_path"] == [step.to_json() for step in asked.forward_path()]
     assert sets["minimal"] == {"tolerance": 0.01, **asked.minimal(0.01).to_json()}
     by_name = {"0000": 1.0, "0001": 1.0, "0002": 2.0}
