@@ -332,31 +332,6 @@ def test_predictions_are_named(texts: list[str], message: str) -> None:
     assert named_files(["a b=c.csv", "x=y=d.csv"]) == {"a b": Path("c.csv"), "x=y": Path("d.csv")}
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (
-            ["one", "--apply", "b.json", "--data", "d"],
-            "--apply takes the place of what is blended, got one",
-        ),
-        (["--apply", "b.json"], "--apply needs recordings. Name a folder with --data DIR."),
-        (["--apply", "b.json", "--data", "d"], "a blend must exist to be applied, got none"),
-        (["--apply", "b.json", "--data", "d", "--out", "o"], "must end in .csv or .parquet"),
-        (
-            ["first", "--data", "d"],
-            "--data and --predictions belong to --apply. Name the blend: --apply FILE.",
-        ),
-        (["first", "--predictions", "a=b.csv"], "--predictions belong to --apply. Name"),
-        ([], "blend needs something to blend. Name INPUT, or --apply FILE."),
-    ],
-)
-def test_words_that_do_not_fit_are_refused(
-    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["blend", *words]) == 2
-    assert message in capsys.readouterr().err
-
-
 PROBE = """
 import sys
 from hms_ray.cli import main

@@ -329,7 +329,10 @@ def test_folds_of_two_experiments_are_not_averaged(own: TrainedStudy) -> None:
     made_from = models_of(own).folds[0].record["made_from"]
     other = {**made_from, "experiment": {**made_from["experiment"], "x": 1}}
     change_record(own, 0, made_from=other)
-    message = r"must be of one experiment, got 2 experiments, in one$"
+    message = (
+        r"must be of one experiment, got another in fold \w{12} than in \w{12}: x was 1, is "
+        r"absent, in one$"
+    )
     with pytest.raises(StudyError, match=message):
         models_of(own)
 
