@@ -16,14 +16,12 @@ from hms_ray.competition.schema import CLASSES
 from hms_ray.competition.tables import some, whole_numbers, written
 from hms_ray.errors import PredictionError
 from hms_ray.evaluate.metric import name_rows
+from hms_ray.predict.files import ROW_UNIT
 
 FILE_SUFFIXES: Final = (".csv", ".parquet")
 KEY_NAMES: Final = ("row_id", "eeg_id", "eeg_sub_id")
 OTHER_NAMES: Final = ("patient_id", "total_votes", "fold")
 CLASS_NAMES: Final = tuple(name.lower() for name in CLASSES)
-
-ROW_UNIT: Final = "row_unit"
-"""What row ids are of, beside the names of columns and in files that this package wrote."""
 
 Keys = Literal["eeg_votes", "eeg", "label", "row_id", "eeg_id"]
 """How rows are called: by the row ids of a unit, by row ids of a unit that is not known

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hms_ray.competition.schema import N_CLASSES
-from hms_ray.errors import ConfigError, PredictionError
+from hms_ray.errors import ConfigError, PredictionError, StudyError
 from hms_ray.evaluate.metric import Array
 from hms_ray.evaluate.pools.arithmetic import FittedClassMean, FittedMean
 from hms_ray.evaluate.pools.catalogue import fitted_from_json
@@ -23,7 +23,7 @@ from hms_ray.predict.recordings import Recordings, read_test_rows, recordings_of
 from hms_ray.predict.submission import make_submission, probabilities_in, submission_ids
 from hms_ray.predict.trial import TrialModels, read_models
 from hms_ray.prepare import Bars
-from hms_ray.study.files import damaged, read_json
+from hms_ray.study.files import read_json
 
 _FIX = "Blend again: hms-ray blend STUDY"
 
@@ -97,27 +97,44 @@ def read_blend(file: Path) -> StoredBlend:
     Raises:
         StudyError: where the file is damaged or lacks what must be in it.
         PredictionError: for a pool that is broken, of an unknown form or of another
-            number of members.
+            number of members; it names the file.
     """
     if not file.is_file():
         raise PredictionError("a blend must exist to be applied", got="none", where=file, fix=_FIX)
     data = read_json(file, dict, _FIX)
+    absent = [name for name in ("method", "pool", "members") if name not in data]
+    if absent:
+        raise StudyError(
+            "a blend's file must have its method, pool and members",
+            got=f"no {', no '.join(absent)}",
+            where=file,
+            fix=_FIX,
+        )
     try:
         members = tuple(_member(told) for told in data["members"])
-        method, pool = str(data["method"]), dict(data["pool"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise damaged(file, error, _FIX) from None
+        raise StudyError(
+            "each member of a blend must have its name, and keys by the numbers of folds or none",
+            got=f"{type(error).__name__}: {error}",
+            where=file,
+            fix=_FIX,
+        ) from None
     names = [member.name for member in members]
     if len(set(names)) < len(names) or not names:
         raise PredictionError(
             "the members of a blend must have names of their own",
             got=", ".join(names) or "no member",
             where=file,
+            fix=_FIX,
         )
-    fitted = fitted_from_json(pool)
-    # A pool of other members must be found out before any model runs.
-    fitted.predict(_even(len(members), 1))
-    return StoredBlend(method, fitted, members)
+    try:
+        fitted = fitted_from_json(data["pool"])
+        # A pool of other members must be found out before any model runs.
+        fitted.predict(_even(len(members), 1))
+    except PredictionError as error:
+        place = file if error.where is None else f"{file}, {error.where}"
+        raise PredictionError(error.rule, got=error.got, where=place, fix=_FIX) from None
+    return StoredBlend(str(data["method"]), fitted, members)
 
 
 def _member(told: Mapping[str, Any]) -> Member:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from hms_ray.competition.rows import Unit
 from hms_ray.competition.schema import PROBABILITY_COLUMNS
 from hms_ray.errors import ConfigError
 from hms_ray.evaluate.metric import Array
 from hms_ray.predict.blend import apply_blend, predict_all
-from hms_ray.predict.files import require_suffix, write_predictions, write_submission
+from hms_ray.predict.files import ROW_UNIT, require_suffix, write_predictions, write_submission
 from hms_ray.predict.recordings import Recordings, recordings_of_rows, recordings_of_test
 from hms_ray.predict.submission import make_submission, submission_ids
 from hms_ray.predict.trial import TrialModels, chosen_trial, read_models
@@ -88,7 +89,7 @@ def predict_study(
             bars=bar,
         )
         probabilities, notes = _predicted(models, recordings, place)
-        write_predictions(out, _row_table(recordings.rows, probabilities))
+        write_predictions(out, _row_table(recordings.rows, probabilities, data.unit))
         notes += _seen_note(recordings.rows, folder.rows())
     else:
         recordings, eeg_ids = _test_set(models, place)
@@ -186,7 +187,8 @@ def _predicted(
     return predicted[models.name], notes
 
 
-def _row_table(rows: pd.DataFrame, probabilities: Array) -> pd.DataFrame:
+def _row_table(rows: pd.DataFrame, probabilities: Array, unit: Unit) -> pd.DataFrame:
     table = rows[["row_id", "eeg_id", "patient_id"]].reset_index(drop=True)
+    table.attrs = {ROW_UNIT: unit}
     table[list(PROBABILITY_COLUMNS)] = probabilities
     return table

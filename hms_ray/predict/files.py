@@ -20,6 +20,8 @@ from hms_ray.predict.submission import (
 )
 
 SUFFIXES: Final = (".csv", ".parquet")
+ROW_UNIT: Final = "row_unit"
+"""Attribute of a table, and so of its parquet file, that names the unit of its row ids."""
 
 
 def require_suffix(path: Path) -> None:
@@ -37,7 +39,8 @@ def require_suffix(path: Path) -> None:
 def write_predictions(path: Path, table: pd.DataFrame) -> None:
     """Writes a table, whole or not at all, as the ending of its name says.
 
-    Text has as many digits as give the same float64 back.
+    Text has as many digits as give the same float64 back; parquet also keeps the table's
+    attributes.
 
     Raises:
         ConfigError: as of ``require_suffix``.

@@ -258,18 +258,27 @@ def without(name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        (without("members"), StudyError, r"blend\.json must be readable, got KeyError: 'members'"),
-        (without("pool"), StudyError, r"must be readable, got KeyError: 'pool', .*hms-ray blend"),
+        (
+            without("members"),
+            StudyError,
+            r"a blend's file must have its method, pool and members, got no members, in ",
+        ),
+        (
+            without("pool"),
+            StudyError,
+            r"got no pool, in .*blend\.json\. Blend again: hms-ray blend",
+        ),
         (
             lambda data: {**data, "members": [{"file": "a.csv"}, BROUGHT[1]]},
             StudyError,
-            r"blend\.json must be readable, got KeyError: 'name'",
+            r"each member of a blend must have its name, .*, got KeyError: 'name', in ",
         ),
         (
             lambda data: {**data, "members": [{"name": "a", "keys": {"x": "0"}}]},
             StudyError,
-            r"blend\.json must be readable, got ValueError: invalid literal",
+            r"and keys by the numbers of folds or none, got ValueError: invalid literal",
         ),
+        (lambda data: {**data, "members": 3}, StudyError, r"members? of a blend must.*TypeError"),
         (
             lambda data: {**data, "members": [BROUGHT[0], BROUGHT[0]]},
             PredictionError,
@@ -283,12 +292,22 @@ def without(name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
         (
             lambda data: {**data, "pool": {"form": "median"}},
             PredictionError,
-            r"a fitted pool's form must be one of mean, .*, got median",
+            r"a fitted pool's form must be one of mean, .*, got median, in .*json, form median",
+        ),
+        (
+            lambda data: {**data, "pool": [1]},
+            PredictionError,
+            r"a fitted pool must be a mapping, got list, in .*blend\.json\. Blend again",
+        ),
+        (
+            lambda data: {**data, "pool": {**data["pool"], "weights": [0.9, 0.2]}},
+            PredictionError,
+            r"must be at least 0 and sum to 1, got .* sum 1\.1, in .*json, form mean\. Blend",
         ),
         (
             lambda data: {**data, "members": BROUGHT[:1]},
             PredictionError,
-            r"this pool combines predictions of shape \(2, rows, 6\), got \(1, 1, 6\)",
+            r"predictions of shape \(2, rows, 6\), got \(1, 1, 6\), in .*blend\.json\. Blend again",
         ),
     ],
 )
@@ -303,9 +322,8 @@ def test_a_broken_blend_is_refused(
     file = tmp_path / "blend.json"
     told = change(json.loads(file.read_text()))
     file.write_text(json.dumps(told))
-    names = [member.get("name", "a") for member in told.get("members", [])]
     with pytest.raises(error, match=message):
-        apply_blend(file, data, given={name: brought[name] for name in names})
+        apply_blend(file, data, given=brought)
 
 
 def test_a_blend_that_is_not_there_is_told(data: Path, tmp_path: Path) -> None:
