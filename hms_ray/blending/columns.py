@@ -60,12 +60,15 @@ def parse_columns(words: Sequence[str], row_unit: str | None = None) -> dict[str
     return columns if row_unit is None else {**columns, ROW_UNIT: row_unit}
 
 
-def read_table(path: str | Path, columns: Columns) -> pd.DataFrame:
-    """Reads a CSV or parquet file; row ids of a CSV stay the text that they are.
+def read_table(path: str | Path, names: str) -> pd.DataFrame:
+    """Reads a CSV or parquet file.
+
+    Args:
+        path: the file.
+        names: column of a CSV whose cells stay the text that they are; it may be absent.
 
     Raises:
-        PredictionError: where it is missing, of another kind, unreadable, or without
-            a column that was named.
+        PredictionError: where it is missing, of another kind, unreadable or empty.
     """
     path = Path(path)
     if path.suffix not in FILE_SUFFIXES:
@@ -74,15 +77,13 @@ def read_table(path: str | Path, columns: Columns) -> pd.DataFrame:
         )
     if not path.is_file():
         raise PredictionError(
-            f"a file that ends in {path.suffix} must exist",
+            "a file must exist to be read",
             got="a folder" if path.is_dir() else "none",
             where=path,
         )
     try:
         if path.suffix == ".csv":
-            table = pd.read_csv(
-                path, dtype={columns.get("row_id", "row_id"): str}, low_memory=False
-            )
+            table = pd.read_csv(path, dtype={names: str}, low_memory=False)
         else:
             table = pd.read_parquet(path)
     except (OSError, ValueError, pa.ArrowException) as error:

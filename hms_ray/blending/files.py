@@ -56,7 +56,7 @@ def read_predictions(path: str | Path, columns: Columns) -> tuple[pd.Index[str],
             and ``class_columns``; for doubled rows, and rows that are no distribution.
     """
     path = Path(path)
-    table = read_table(path, columns)
+    table = read_table(path, columns.get("row_id", "row_id"))
     ids, keys = row_keys(table, columns, path)
     _refuse_doubled(ids, "a row must be predicted once", "several predictions", path)
     values = _numbers(class_columns(table, columns, ["_vote"], path), "predictions", ids, path)
@@ -76,7 +76,7 @@ def read_targets(path: str | Path, columns: Columns) -> Targets:
             missing patients, and totals that are missing, invalid or above the votes.
     """
     path = Path(path)
-    table = read_table(path, columns)
+    table = read_table(path, columns.get("row_id", "row_id"))
     ids, keys = row_keys(table, columns, path)
     _refuse_doubled(ids, "a row must have one target", "several", path)
     votes = _numbers(class_columns(table, columns, ["_target", "_vote"], path), "votes", ids, path)

@@ -19,7 +19,7 @@ from hms_ray.errors import PredictionError, StudyError
 from hms_ray.evaluate.oof import probabilities_of
 from hms_ray.fold_store import FoldStore
 from hms_ray.ladder.folder import STEPS_FILE, StoredLadder, read_ladder
-from hms_ray.predict.trial import one_experiment
+from hms_ray.predict.trial import one_experiment, rows_of_study
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.trial import StoredTrial
 
@@ -143,6 +143,9 @@ def _read(word: str, results: Path, columns: Columns) -> list[Member]:
                 got=f"trial {int(path.name):04d} "
                 + ("is not there" if trial is None else f"failed: {trial.reason}"),
                 where=study.path,
+                fix="Finished, best first: "
+                + (", ".join(f"{one.number:04d}" for one in study.finished_trials()) or "none")
+                + ".",
             )
         return _trials(study, [trial], results)
     return _steps(path, results)
@@ -157,11 +160,13 @@ def _study(path: Path, results: Path) -> StudyFolder | None:
 
 def _targets(study: StudyFolder) -> Targets:
     space = study.space()
-    return as_targets(study.rows(), space.experiment.data.unit, study.name, space.study.objective)
+    return as_targets(
+        rows_of_study(study), space.experiment.data.unit, study.name, space.study.objective
+    )
 
 
 def _trials(study: StudyFolder, trials: Sequence[StoredTrial], results: Path) -> list[Member]:
-    targets, rows = _targets(study), study.rows()
+    targets, rows = _targets(study), rows_of_study(study)
     below = (results / study.name).resolve() == study.path.resolve()
     return [
         Member(

@@ -164,6 +164,8 @@ def _run_blend(
         )
     if not words.inputs:
         raise ConfigError("blend needs something to blend", fix="Name INPUT, or --apply FILE.")
+    if words.out is not None and words.out.is_file():
+        raise ConfigError("--out must be a folder where a blend is fitted", got=f"{words.out}")
     _require_company(words, given)
     return _fit(words)
 

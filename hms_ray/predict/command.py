@@ -12,11 +12,11 @@ from hms_ray.competition.rows import Unit
 from hms_ray.competition.schema import PROBABILITY_COLUMNS
 from hms_ray.errors import ConfigError
 from hms_ray.evaluate.metric import Array
-from hms_ray.predict.blend import apply_blend, predict_all
-from hms_ray.predict.files import ROW_UNIT, require_suffix, write_predictions, write_submission
+from hms_ray.predict.blend import apply_blend, predict_all, require_device
+from hms_ray.predict.files import ROW_UNIT, require_place, write_predictions, write_submission
 from hms_ray.predict.recordings import Recordings, recordings_of_rows, recordings_of_test
 from hms_ray.predict.submission import make_submission, submission_ids
-from hms_ray.predict.trial import TrialModels, chosen_trial, read_models
+from hms_ray.predict.trial import TrialModels, chosen_trial, read_models, rows_of_study
 from hms_ray.report.progress import bar
 from hms_ray.report.text_table import WIDTH, wrapped
 from hms_ray.study.folder import StudyFolder
@@ -73,10 +73,12 @@ def predict_study(
         DataError: as of ``recordings_of_test`` and ``recordings_of_rows``.
     """
     out = out or (PREDICTIONS if train_rows else SUBMISSION)
-    require_suffix(out)
+    require_place(out)
     folder = StudyFolder.open(study, place.results)
     trial = chosen_trial(folder, number)
+    known = rows_of_study(folder)
     models = read_models(f"{folder.name} {trial.number:04d}", trial.keys, place.results)
+    require_device(place.device, place.threads)
     if train_rows:
         # Rows are what the study says they are; a store's fold may come from another one.
         data = trial.experiment.data
@@ -90,7 +92,7 @@ def predict_study(
         )
         probabilities, notes = _predicted(models, recordings, place)
         write_predictions(out, _row_table(recordings.rows, probabilities, data.unit))
-        notes += _seen_note(recordings.rows, folder.rows())
+        notes += _seen_note(recordings.rows, known)
     else:
         recordings, eeg_ids = _test_set(models, place)
         probabilities, notes = _predicted(models, recordings, place)
@@ -120,7 +122,7 @@ def apply_to_file(
         HmsRayError: as of ``apply_blend``.
     """
     out = out or SUBMISSION
-    require_suffix(out)
+    require_place(out)
     applied = apply_blend(
         file,
         place.data_dir,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import pandas as pd
 from pydantic import ValidationError
 
 from hms_ray.config import Experiment, digest
@@ -15,6 +16,7 @@ from hms_ray.experiment import NUMERICS_VERSION
 from hms_ray.fold_store import RECORD_FILE, FoldStore, StoredFold, damaged_fold
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.identity import differences
+from hms_ray.study.new import ROWS_FILE
 from hms_ray.study.trial import StoredTrial
 
 _SHOWN: Final = 3
@@ -70,6 +72,24 @@ def chosen_trial(folder: StudyFolder, number: int | None = None) -> StoredTrial:
         where=folder.path,
         fix=f"Finished, best first: {', '.join(str(trial.number) for trial in finished)}.",
     )
+
+
+def rows_of_study(folder: StudyFolder) -> pd.DataFrame:
+    """The study's rows.
+
+    Raises:
+        StudyError: where their file is missing or damaged.
+    """
+    try:
+        return folder.rows()
+    except (OSError, ValueError) as error:
+        reason = "none" if isinstance(error, FileNotFoundError) else str(error).splitlines()[0]
+        raise StudyError(
+            f"a study's {ROWS_FILE} must be there and readable",
+            got=reason,
+            where=folder.path,
+            fix="Start the study again under another name: its folds stay in the store.",
+        ) from None
 
 
 def read_models(name: str, keys: Mapping[int, str], results: str | Path) -> TrialModels:

@@ -16,11 +16,12 @@ from hms_ray.cli import main
 from hms_ray.competition.schema import PROBABILITY_COLUMNS
 from hms_ray.errors import ConfigError, DataError, HmsRayError, PredictionError, StudyError
 from hms_ray.evaluate.pools.catalogue import named_pools
-from hms_ray.predict.blend import apply_blend, read_blend
+from hms_ray.predict.blend import apply_blend
 from hms_ray.predict.command import Place, apply_to_file, named_files
 from hms_ray.predict.files import write_predictions
 from hms_ray.predict.models import predict_trial
 from hms_ray.predict.recordings import recordings_of_test
+from hms_ray.predict.stored_blend import read_blend
 from hms_ray.predict.submission import make_submission
 from hms_ray.predict.trial import chosen_trial, read_models
 from tests.trained_study import TEST_EEGS, TrainedStudy, train_study, write_test_set
@@ -307,7 +308,10 @@ def without(name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
         (
             lambda data: {**data, "members": BROUGHT[:1]},
             PredictionError,
-            r"predictions of shape \(2, rows, 6\), got \(1, 1, 6\), in .*blend\.json\. Blend again",
+            (
+                r"the pool of a blend must combine its 1 member\(s\), got another one: this pool "
+                r"combines predictions of shape \(2, rows, 6\), in .*blend\.json\. Blend again"
+            ),
         ),
     ],
 )
@@ -331,8 +335,22 @@ def test_a_blend_that_is_not_there_is_told(data: Path, tmp_path: Path) -> None:
         read_blend(tmp_path / "blend.json")
     file = tmp_path / "blend.json"
     write_blend(file, [{"name": "x", "study": "s", "trial": 0, "keys": {"0": "ab" * 32}}])
-    with pytest.raises(StudyError, match=r"a fold must be in the store before it is read, got no"):
+    message = (
+        r"a fold must be in the store before it is read, got nothing under (ab){32}, in .*\.store, "
+        r"member x\. Train it first\. Or give its predictions: --predictions x=FILE\.$"
+    )
+    with pytest.raises(StudyError, match=message):
         apply_blend(file, data, results=tmp_path)
+    write_blend(file, [{"name": "x", "study": "s", "trial": 0, "keys": {}}])
+    message = (
+        r"predicting needs the model of a fold, got none, in member x\. Give its predictions: "
+        r"--predictions x=FILE\.$"
+    )
+    with pytest.raises(StudyError, match=message):
+        apply_blend(file, data, results=tmp_path)
+    message = r"a blend to apply must be a file, got a folder, in .*\. Name its blend\.json\.$"
+    with pytest.raises(PredictionError, match=message):
+        read_blend(tmp_path)
 
 
 @pytest.mark.parametrize(

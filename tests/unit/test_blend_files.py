@@ -133,13 +133,13 @@ def test_a_faulty_file_is_refused_by_name_and_row(
 
 
 def test_files_that_cannot_be_read_are_told(tmp_path: Path) -> None:
-    with pytest.raises(PredictionError, match=r"must exist, got none, in .*none\.csv"):
+    with pytest.raises(PredictionError, match=r"must exist to be read, got none, in .*none\.csv"):
         read_predictions(tmp_path / "none.csv", {})
     with pytest.raises(PredictionError, match=r"that ends in \.csv or \.parquet, got .*x\.txt$"):
         read_predictions(tmp_path / "x.txt", {})
     (tmp_path / "y.csv").mkdir()
     with pytest.raises(
-        PredictionError, match=r"ends in \.csv must exist, got a folder, in .*y\.csv"
+        PredictionError, match=r"a file must exist to be read, got a folder, in .*y\.csv"
     ):
         read_predictions(tmp_path / "y.csv", {})
     (tmp_path / "z.csv").write_bytes(b"\xff\xfe\x00")

@@ -59,10 +59,10 @@ def test_studies_and_trials_are_models(results: Path) -> None:
             ["one/0009"],
             (
                 "a trial must have finished before it is blended, got trial 0009 is not "
-                "there, in .*one$"
+                r"there, in .*one\. Finished, best first: 000\d, 000\d, 000\d\.$"
             ),
         ),
-        (["one/0007"], "a trial must have finished .*, got trial 0007 failed: lost, in .*one$"),
+        (["one/0007"], r"a trial must have finished .*, got trial 0007 failed: lost, in .*one\. F"),
         (["one", "one/0001"], "a model must be given once, got one/0001 twice$"),
         (["0" * 64], "a fold must be in the store before it is read, got nothing under 0{64}, in"),
     ],

@@ -78,7 +78,10 @@ def named_pools(names: Sequence[str], families: Sequence[str] | None = None) -> 
             raise PredictionError(
                 f"a method must be one of {', '.join(pools)}",
                 got=name,
-                fix="two_level needs the family of each model." if name == "two_level" else None,
+                fix="two_level needs the family of each model, of two at least: --family "
+                "FAMILY=PATTERN."
+                if name == "two_level"
+                else None,
             )
     return [pool for name, pool in pools.items() if name in names]
 
