@@ -76,10 +76,10 @@ def predict_study(
     require_place(out)
     folder = StudyFolder.open(study, place.results)
     trial = chosen_trial(folder, number)
-    known = rows_of_study(folder)
     models = read_models(f"{folder.name} {trial.number:04d}", trial.keys, place.results)
     require_device(place.device, place.threads)
     if train_rows:
+        known = rows_of_study(folder)
         # Rows are what the study says they are; a store's fold may come from another one.
         data = trial.experiment.data
         recordings = recordings_of_rows(

@@ -264,11 +264,7 @@ def without(name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
             StudyError,
             r"a blend's file must have its method, pool and members, got no members, in ",
         ),
-        (
-            without("pool"),
-            StudyError,
-            r"got no pool, in .*blend\.json\. Blend again: hms-ray blend",
-        ),
+        (without("pool"), StudyError, r"got no pool, in .*blend\.json\. Blend again: hms-ray"),
         (
             lambda data: {**data, "members": [{"file": "a.csv"}, BROUGHT[1]]},
             StudyError,

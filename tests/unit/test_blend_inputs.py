@@ -232,6 +232,20 @@ def test_studies_must_agree_on_their_rows(results: Path, tmp_path: Path) -> None
         align(members, targets_of(members))
 
 
+def test_a_study_without_its_rows_is_told(results: Path) -> None:
+    file = results / "one" / "rows.parquet"
+    file.write_bytes(b"no")
+    message = (
+        r"a study's rows\.parquet must be there and readable, got .*, in .*one\. Start the study "
+        r"again under another name: its folds stay in the store\.$"
+    )
+    with pytest.raises(StudyError, match=message):
+        read_members(["one"], results)
+    file.unlink()
+    with pytest.raises(StudyError, match=r"readable, got none, in .*one\. Start"):
+        targets_of([], "one", results)
+
+
 def test_families_are_given_by_patterns(results: Path) -> None:
     members = read_members(["one", "two"], results)
     found = with_families(members, ["odd=*1", "odd=two/*"])

@@ -132,6 +132,10 @@ def test_only_what_is_given_counts() -> None:
             "options of applying a blend need one, got --data, --threads without --apply. Name",
         ),
         ([], "blend needs something to blend. Name INPUT, or --apply FILE."),
+        (
+            ["one", "--out", "there.csv"],
+            "--out must be a folder where a blend is fitted, got",
+        ),
         (["one", "--tolerance", "0.001"], "--tolerance needs --sets, got none"),
         (
             ["one", "--columns", "row_id=a", "--targets", "t.csv"],
@@ -156,5 +160,6 @@ def test_words_that_do_not_fit_are_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "there.csv").touch()
     assert main(["blend", *words]) == 2
     assert re.match(re.escape(f"hms-ray blend: {message}"), capsys.readouterr().err)

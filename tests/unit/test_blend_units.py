@@ -9,10 +9,12 @@ import pytest
 
 from hms_ray.blending.alignment import Aligned, align
 from hms_ray.blending.columns import parse_columns
+from hms_ray.blending.command import blend
 from hms_ray.blending.inputs import read_members, targets_of
+from hms_ray.blending.settings import Settings
 from hms_ray.commands.blends import ROW_UNITS
 from hms_ray.competition.rows import Unit, make_rows
-from hms_ray.competition.schema import PROBABILITY_COLUMNS, VOTE_COLUMNS
+from hms_ray.competition.schema import VOTE_COLUMNS
 from hms_ray.config_file import validate_space
 from hms_ray.errors import PredictionError
 from hms_ray.evaluate.oof import make_oof, write_oof
@@ -175,18 +177,16 @@ def test_rows_that_are_left_out_for_a_reason_are_common(tmp_path: Path, results:
 
 def test_a_file_of_this_package_carries_its_unit(results: Path, tmp_path: Path) -> None:
     rows = rows_of("label")
-    found = aligned(results, ["label"])
-    oof = found.rows[["row_id", "eeg_id", "patient_id", "fold"]].copy()
-    oof[list(PROBABILITY_COLUMNS)] = 1 / 6
-    write_oof(tmp_path / "oof.parquet", oof)
-    (member,) = read_members([tmp_path / "oof.parquet"])
-    assert member.keys == "label"
+    blend(["label"], results, Settings(fit_on="kl_all", n_splits=2, out=tmp_path))
+    for name in ("oof_nested", "oof_in_sample"):
+        (member,) = read_members([tmp_path / f"{name}.parquet"])
+        assert member.keys == "label"
     message = (
         r"^--row-unit must be what a file says of its own row ids, got eeg_votes for row ids of "
-        r"label, in .*oof\.parquet\. Leave it out, or say --row-unit label\.$"
+        r"label, in .*oof_nested\.parquet\. Leave it out, or say --row-unit label\.$"
     )
     with pytest.raises(PredictionError, match=message):
-        read_members([tmp_path / "oof.parquet"], columns=parse_columns([], "eeg_votes"))
+        read_members([tmp_path / "oof_nested.parquet"], columns=parse_columns([], "eeg_votes"))
     unknown = make_oof(rows, 0, np.full((len(rows), 6), 1 / 6))
     unknown.attrs["row_unit"] = "anything"
     write_oof(tmp_path / "oof.parquet", unknown)
