@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hms_ray.competition.schema import TARGET_COLUMNS
+from hms_ray.competition.schema import TARGET_COLUMNS, VOTE_COLUMNS
 from hms_ray.config_file import validate_space
 from hms_ray.evaluate.metric import kl_report
 from hms_ray.evaluate.oof import make_oof
@@ -53,7 +53,7 @@ def add_trials(study: StudyFolder, numbers: Sequence[int], optimistic: Sequence[
     rows = study.rows()
     for number in numbers:
         generator = np.random.default_rng(number)
-        mixed = 0.5 * targets(rows) + 0.5 * generator.dirichlet(np.ones(6), size=N_ROWS)
+        mixed = 0.5 * targets(rows) + 0.5 * generator.dirichlet(np.ones(6), size=len(rows))
         result = ExperimentResult(
             scores=kl_report(targets(rows), mixed, rows["total_votes"]),
             oof=make_oof(rows, rows["fold"], mixed).sample(frac=1, random_state=number),
@@ -63,3 +63,21 @@ def add_trials(study: StudyFolder, numbers: Sequence[int], optimistic: Sequence[
             fold_minutes=1.0,
         )
         study.write_trial(number, {}, study.space().experiment, result)
+
+
+def written(path: Path, frame: pd.DataFrame) -> Path:
+    """Writes a table as the ending of its name says."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".csv":
+        frame.to_csv(path, index=False)
+    else:
+        frame.to_parquet(path)
+    return path
+
+
+def predictions(path: Path, rows: pd.DataFrame, seed: int = 0) -> Path:
+    """Writes random predictions of rows under their row ids."""
+    frame = rows[["row_id"]].copy()
+    values = np.random.default_rng(seed).dirichlet(np.ones(6), size=len(rows))
+    frame[list(VOTE_COLUMNS)] = values
+    return written(path, frame)

@@ -16,6 +16,7 @@ from hms_ray.competition.schema import TARGET_COLUMNS
 from hms_ray.config import Objective
 from hms_ray.errors import PredictionError
 from hms_ray.evaluate.metric import Array, name_rows
+from hms_ray.predict.files import ROW_UNIT
 
 RowChoice = Literal["same", "common"]
 
@@ -57,7 +58,8 @@ class Aligned:
     """Rows with targets, and every model's predictions of them.
 
     Attributes:
-        rows: columns of ``Targets.rows``, in its order.
+        rows: columns of ``Targets.rows``, in its order; files of them carry the unit of
+            the row ids, where it is known, as an attribute.
         probabilities: (M, n, 6) float64.
         n_dropped: rows of the targets that not all models predict.
     """
@@ -93,8 +95,9 @@ def align(members: Sequence[Member], targets: Targets, choice: RowChoice = "same
 
     Raises:
         PredictionError: naming models and rows, where rows differ, none are common,
-            keys cannot be matched, or targets disagree.
+            keys are of different units or may be, or targets disagree.
     """
+    unit = _one_unit(members, targets)
     known = pd.Index(targets.rows["row_id"])
     found = {member.name: _ids(member, targets) for member in members}
     if choice == "same":
@@ -108,7 +111,10 @@ def align(members: Sequence[Member], targets: Targets, choice: RowChoice = "same
             got="none",
             where=f"{len(members)} model(s) and {targets.name}",
         )
+    if unit is not None:
+        _require_whole_eegs(members, targets, found, unit)
     rows = targets.rows[common].reset_index(drop=True)
+    rows.attrs = {} if unit is None else {ROW_UNIT: unit}
     kept = pd.Index(rows["row_id"])
     for member in members:
         _require_same_targets(member, rows, targets.name)
@@ -116,15 +122,63 @@ def align(members: Sequence[Member], targets: Targets, choice: RowChoice = "same
     return Aligned(rows, np.stack(stack), int((~common).sum()))
 
 
+def _one_unit(members: Sequence[Member], targets: Targets) -> Keys | None:
+    """The unit of all row ids whose unit is known; None where none is.
+
+    Raises:
+        PredictionError: where they are of two.
+    """
+    # Targets that are named by their EEGs have the row ids of the unit eeg.
+    units: dict[Keys, str] = {"eeg" if targets.keys == "eeg_id" else targets.keys: targets.name}
+    for member in members:
+        units.setdefault(member.keys, member.name)
+    known = {unit: name for unit, name in units.items() if unit not in ("row_id", "eeg_id")}
+    if len(known) > 1:
+        raise PredictionError(
+            "rows must be of one unit: the same row id is another row in another unit",
+            got=" and ".join(f"{unit} in {name}" for unit, name in known.items()),
+            fix="Blend predictions and targets whose experiments have one data.unit.",
+        )
+    return next(iter(known), None)
+
+
+def _require_whole_eegs(
+    members: Sequence[Member], targets: Targets, found: dict[str, pd.Index[str]], unit: Keys
+) -> None:
+    """Refuses rows of unknown unit that part of an EEG's rows do not fit.
+
+    Row ids of label rows and of vote groups overlap, so that a file of the other unit
+    would have rows in common. What differs then are rows of EEGs that both sides have.
+    """
+    known = pd.Index(targets.rows["row_id"])
+    for member in members:
+        if "row_id" not in (member.keys, targets.keys) or member.keys == "eeg_id":
+            continue
+        ids = found[member.name]
+        shared = set(_eegs(ids)) & set(_eegs(known))
+        lacks, more = (
+            rows[_eegs(rows).isin(shared)]
+            for rows in (known.difference(ids, sort=False), ids.difference(known, sort=False))
+        )
+        if len(lacks) or len(more):
+            complaint = _complaint(member.name, lacks, more, len(known))
+            unsure = member.name if member.keys == "row_id" else targets.name
+            raise PredictionError(
+                "row ids of an unknown unit must have all rows of an EEG or none",
+                got=f"EEGs of {targets.name} of which {complaint}",
+                fix=f"Other rows are of {unit}. Say what the row ids of {unsure} are: "
+                "--row-unit eeg_votes, label or eeg.",
+            )
+
+
+def _eegs(ids: pd.Index[str]) -> pd.Index[str]:
+    """The EEG that a row id begins with; the row id itself where it is an EEG."""
+    return ids.str.replace(r"-[^-]*$", "", regex=True)
+
+
 def _ids(member: Member, targets: Targets) -> pd.Index[str]:
     """The member's rows as the targets call them; a foreign row keeps its own key."""
-    if member.keys == "label" and targets.keys != "label":
-        raise PredictionError(
-            "predictions named by eeg_id and eeg_sub_id need targets of label rows",
-            got=f"{member.name} with the targets of {targets.name}",
-            fix="Name the rows by the row_id of those targets.",
-        )
-    if member.keys != "eeg_id" or targets.keys == "eeg_id":
+    if member.keys != "eeg_id" or targets.keys in ("eeg_id", "eeg"):
         return member.ids
     eegs = pd.Index(targets.rows["eeg_id"].astype(str))
     if eegs.has_duplicates:
@@ -140,16 +194,22 @@ def _ids(member: Member, targets: Targets) -> pd.Index[str]:
     return found
 
 
+def _complaint(model: str, lacks: pd.Index[str], more: pd.Index[str], n: int) -> str:
+    """Which rows a model lacks and has beyond n; empty where neither."""
+    parts = []
+    if len(lacks):
+        parts.append(f"{model} lacks {len(lacks)} of {n} ({name_rows(lacks.to_numpy())})")
+    if len(more):
+        parts.append(f"{model} has {len(more)} more ({name_rows(more.to_numpy())})")
+    return "; ".join(parts)
+
+
 def _require_same(found: dict[str, pd.Index[str]], known: pd.Index[str], name: str) -> None:
     complaints = []
     for model, ids in found.items():
         lacks, more = known.difference(ids, sort=False), ids.difference(known, sort=False)
-        if len(lacks):
-            complaints.append(
-                f"{model} lacks {len(lacks)} of {len(known)} ({name_rows(lacks.to_numpy())})"
-            )
-        if len(more):
-            complaints.append(f"{model} has {len(more)} more ({name_rows(more.to_numpy())})")
+        if complaint := _complaint(model, lacks, more, len(known)):
+            complaints.append(complaint)
     if complaints:
         hidden = len(complaints) - _SHOWN
         raise PredictionError(
@@ -162,15 +222,20 @@ def _require_same(found: dict[str, pd.Index[str]], known: pd.Index[str], name: s
 def _require_same_targets(member: Member, rows: pd.DataFrame, name: str) -> None:
     if member.targets is None:
         return
-    own = member.targets.rows.set_index("row_id").reindex(rows["row_id"])
     columns = ["patient_id", "total_votes", *TARGET_COLUMNS]
-    apart = np.abs(own[columns].to_numpy(np.float64) - rows[columns].to_numpy(np.float64))
+    own = member.targets.rows.set_index("row_id").reindex(rows["row_id"])[columns]
+    mine, named = own.to_numpy(np.float64), rows[columns].to_numpy(np.float64)
     # Rows that the study itself lacks are NaN and compare as equal.
-    wrong = np.flatnonzero((apart > _SAME).any(axis=1))
+    apart = np.abs(mine - named) > _SAME
+    # A total that a file does not know contradicts none.
+    apart[:, 1] &= (mine[:, 1] > 0) & (named[:, 1] > 0)
+    wrong = np.flatnonzero(apart.any(axis=1))
     if len(wrong):
+        row, column = wrong[0], int(np.argmax(apart[wrong[0]]))
         raise PredictionError(
             "targets, patients and total votes of a row must be the same everywhere",
-            got=f"others in {member.targets.name} than in {name}",
+            got=f"{columns[column]} {mine[row, column]:.7g} in {member.targets.name} and "
+            f"{named[row, column]:.7g} in {name}",
             where=f"{len(wrong)} row(s): {name_rows(rows['row_id'].to_numpy()[wrong])}",
         )
 

@@ -13,17 +13,21 @@ from typing import Final
 import pandas as pd
 
 from hms_ray.blending.alignment import Member, as_targets
-from hms_ray.blending.columns import FILE_SUFFIXES, Columns, Keys
+from hms_ray.blending.columns import FILE_SUFFIXES, Columns, as_keys
 from hms_ray.blending.files import Targets, read_predictions, read_targets
 from hms_ray.errors import PredictionError, StudyError
 from hms_ray.evaluate.oof import probabilities_of
 from hms_ray.fold_store import FoldStore
-from hms_ray.ladder.folder import STEPS_FILE, read_ladder
+from hms_ray.ladder.folder import STEPS_FILE, StoredLadder, read_ladder
+from hms_ray.predict.trial import one_experiment, rows_of_study
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.trial import StoredTrial
 
 _KEYS: Final = re.compile(r"[0-9a-f]{64}(,[0-9a-f]{64})*")
-_KINDS: Final = "STUDY, STUDY/TRIAL, LADDER, LADDER/STEP, fold keys KEY,KEY,... or a file"
+_ONE_MODEL: Final = "Join by commas the keys of one model's folds only."
+_KINDS: Final = (
+    "STUDY, STUDY/TRIAL, LADDER, LADDER/STEP, fold keys KEY,KEY,... or a .csv or .parquet file"
+)
 
 
 def read_members(
@@ -83,7 +87,7 @@ def targets_of(
         if Path(word).suffix in FILE_SUFFIXES:
             return read_targets(word, columns or {})
         study = _study(Path(word), Path(results))
-        return _ladder_targets(word, Path(results)) if study is None else _targets(study)
+        return _ladder_targets(Path(word), Path(results)) if study is None else _targets(study)
     for member in members:
         if member.targets is not None:
             return member.targets
@@ -139,6 +143,9 @@ def _read(word: str, results: Path, columns: Columns) -> list[Member]:
                 got=f"trial {int(path.name):04d} "
                 + ("is not there" if trial is None else f"failed: {trial.reason}"),
                 where=study.path,
+                fix="Finished, best first: "
+                + (", ".join(f"{one.number:04d}" for one in study.finished_trials()) or "none")
+                + ".",
             )
         return _trials(study, [trial], results)
     return _steps(path, results)
@@ -153,12 +160,13 @@ def _study(path: Path, results: Path) -> StudyFolder | None:
 
 def _targets(study: StudyFolder) -> Targets:
     space = study.space()
-    keys: Keys = "label" if space.experiment.data.unit == "label" else "row_id"
-    return as_targets(study.rows(), keys, study.name, space.study.objective)
+    return as_targets(
+        rows_of_study(study), space.experiment.data.unit, study.name, space.study.objective
+    )
 
 
 def _trials(study: StudyFolder, trials: Sequence[StoredTrial], results: Path) -> list[Member]:
-    targets, rows = _targets(study), study.rows()
+    targets, rows = _targets(study), rows_of_study(study)
     below = (results / study.name).resolve() == study.path.resolve()
     return [
         Member(
@@ -190,7 +198,7 @@ def _stored(keys: Sequence[str], store: FoldStore) -> Member:
             "folds of one model must not share rows",
             got=f"{int(ids.duplicated().sum())} row(s) predicted twice",
             where=f"{keys[0][:12]} and {len(keys) - 1} more",
-            fix="Join by commas the keys of one model's folds only.",
+            fix=_ONE_MODEL,
         )
     numbers = [int(fold.oof["fold"].iloc[0]) for fold in folds]
     if len(set(numbers)) < len(numbers):
@@ -199,36 +207,50 @@ def _stored(keys: Sequence[str], store: FoldStore) -> Member:
             "folds of one model must have different numbers",
             got=", ".join(map(str, numbers)),
             where=f"{keys[0][:12]} and {len(keys) - 1} more",
-            fix="Join by commas the keys of one model's folds only.",
+            fix=_ONE_MODEL,
         )
-    origin = {str(number): fold.key for number, fold in zip(numbers, folds, strict=True)}
-    kind: Keys = "row_id"
     name = f"folds {keys[0][:12]}"
-    return Member(name, ids, kind, probabilities_of(table), {"keys": origin}, "folds")
+    experiment = one_experiment(folds, name, _ONE_MODEL)
+    origin = {str(number): fold.key for number, fold in zip(numbers, folds, strict=True)}
+    return Member(
+        name, ids, experiment.data.unit, probabilities_of(table), {"keys": origin}, "folds"
+    )
 
 
 def _steps(path: Path, results: Path) -> list[Member]:
     """A ladder's steps that are no blends, or one step of it of any kind."""
+    found = _ladder(path, results)
+    if found is None:
+        raise StudyError(
+            f"an input of a blend must be {_KINDS}",
+            got=str(path),
+            where=results,
+            fix=_there_are(results),
+        )
+    return _steps_of(*found)
+
+
+def _ladder(path: Path, results: Path) -> tuple[Path, str | None] | None:
+    """A ladder's folder, and the step of it that is meant or None for all."""
     for ladder, step in ((path, None), (path.parent, path.name)):
         for place in (results / ladder, ladder):
             if (place / STEPS_FILE).is_file():
-                return _steps_of(place, step)
+                return place, step
+    return None
+
+
+def _there_are(results: Path) -> str:
     known = sorted(
         file.parent.name
         for name in ("study.json", STEPS_FILE)
         for file in results.glob(f"*/{name}")
     )
-    raise StudyError(
-        f"an input of a blend must be {_KINDS}",
-        got=str(path),
-        where=results,
-        fix=f"There are: {', '.join(known)}." if known else "There is none yet: hms-ray sweep.",
-    )
+    return f"There are: {', '.join(known)}." if known else "There is none yet: hms-ray sweep."
 
 
 def _steps_of(place: Path, step: str | None) -> list[Member]:
     stored, name = read_ladder(place), place.resolve().name
-    targets = as_targets(stored.rows, "row_id", name)
+    targets = _targets_of_ladder(stored, name)
     results = [
         result
         for result in stored.results
@@ -244,7 +266,7 @@ def _steps_of(place: Path, step: str | None) -> list[Member]:
         Member(
             name=f"{name}/{result.name}",
             ids=pd.Index(result.oof["row_id"].astype(str)),
-            keys="row_id",
+            keys=targets.keys,
             probabilities=probabilities_of(result.oof),
             origin={"ladder": name, "step": result.name}
             | ({} if result.keys is None else {"keys": dict(sorted(result.keys.items()))}),
@@ -257,7 +279,21 @@ def _steps_of(place: Path, step: str | None) -> list[Member]:
     ]
 
 
-def _ladder_targets(word: str, results: Path) -> Targets:
-    target = _steps(Path(word), results)[0].targets
-    assert target is not None
-    return target
+def _targets_of_ladder(stored: StoredLadder, name: str) -> Targets:
+    """The rows of a ladder; their unit is told of its run, if by no older release's."""
+    told = stored.about.get("rows")
+    unit = told.get("unit") if isinstance(told, dict) else None
+    return as_targets(stored.rows, as_keys(unit), name)
+
+
+def _ladder_targets(path: Path, results: Path) -> Targets:
+    found = _ladder(path, results)
+    if found is None:
+        raise StudyError(
+            "targets must be those of a study, of a ladder, or of a .csv or .parquet file",
+            got=str(path),
+            where=results,
+            fix=_there_are(results),
+        )
+    place, _ = found
+    return _targets_of_ladder(read_ladder(place), place.resolve().name)

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from hms_ray.blending.alignment import Aligned, Member
-from hms_ray.blending.columns import read_table
+from hms_ray.blending.columns import FILE_SUFFIXES, read_table
 from hms_ray.blending.settings import Settings
+from hms_ray.competition.tables import numbers, written
 from hms_ray.config import Objective
 from hms_ray.errors import PredictionError
 from hms_ray.evaluate.metric import Array
@@ -96,22 +96,14 @@ def costs_of(members: Sequence[Member], cost: str) -> Array:
     """The (M,) costs: training minutes of the folds, or a file's column ``cost``.
 
     Raises:
-        PredictionError: naming the models that have no cost, and for a file without
-            the columns ``model`` and ``cost``.
+        PredictionError: naming the models that have no cost, and for a file that is none
+            of costs.
     """
     if cost == AUTO:
         known = {member.name: member.minutes for member in members}
         fix = "Give a CSV file with the columns model and cost instead of auto."
     else:
-        table = read_table(cost, {})
-        if not {"model", "cost"} <= set(table):
-            raise PredictionError(
-                "a file of costs must have the columns model and cost",
-                got=", ".join(map(str, table.columns)),
-                where=cost,
-            )
-        values = pd.to_numeric(table["cost"], errors="coerce")
-        known = dict(zip(table["model"].astype(str), values, strict=True))
+        known = _costs_in(cost)
         fix = f"Add them to {Path(cost).name}."
     costs = np.array([known.get(member.name) for member in members], np.float64)
     missing = [members[number].name for number in np.flatnonzero(np.isnan(costs)).tolist()]
@@ -120,3 +112,39 @@ def costs_of(members: Sequence[Member], cost: str) -> Array:
             "every model needs a cost", got=f"none for {', '.join(missing)}", fix=fix
         )
     return costs
+
+
+def _costs_in(file: str) -> dict[str, float | None]:
+    """Model -> cost of a file.
+
+    Raises:
+        PredictionError: where it is no such file, names a model twice, or has a cost that
+            is not above 0.
+    """
+    if Path(file).suffix not in FILE_SUFFIXES:
+        raise PredictionError(
+            f"--cost must be {AUTO} or a file that ends in {' or '.join(FILE_SUFFIXES)}", got=file
+        )
+    table = read_table(file, "model")
+    if not {"model", "cost"} <= set(table):
+        raise PredictionError(
+            "a file of costs must have the columns model and cost",
+            got=", ".join(map(str, table.columns)),
+            where=file,
+        )
+    names = table["model"].astype(str)
+    twice = names[names.duplicated()].unique()
+    if len(twice):
+        raise PredictionError(
+            "a model must have one cost", got=f"several for {', '.join(twice)}", where=file
+        )
+    costs, _ = numbers(table["cost"])
+    wrong = ~((costs > 0) & (costs < np.inf)) & table["cost"].notna().to_numpy(bool)
+    if wrong.any():
+        first = int(np.argmax(wrong))
+        raise PredictionError(
+            "costs must be finite numbers above 0",
+            got=f"{written(table['cost'].iloc[first])} for {names.iloc[first]}",
+            where=file,
+        )
+    return dict(zip(names, costs.tolist(), strict=True))

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 
+from hms_ray.commands.given_options import Options, given_options, options_of
 from hms_ray.commands.ladders import MANIFEST
 from hms_ray.commands.options import Commands, add_results_option
 from hms_ray.commands.predictions import add_apply_options, run_apply
+
+ROW_UNITS = ("eeg_votes", "eeg", "label")
+"""As ``data.unit`` has them."""
 
 _OBJECTIVES = ("kl_all", "kl_4", "kl_10")
 
@@ -28,8 +33,17 @@ def add_blend(commands: Commands) -> argparse.ArgumentParser:
         type=Path,
         help="folder to write to; with --apply the file (submission.csv)",
     )
-    _add_input_options(command)
-    _add_method_options(command)
+    fitting = command.add_argument_group("fitting")
+    _add_input_options(fitting)
+    _add_method_options(fitting)
+    _add_sets_options(fitting)
+    applying = command.add_argument_group("applying a blend that was fitted")
+    add_apply_options(applying)
+    command.set_defaults(call=partial(_run_blend, command, fitting, applying))
+    return command
+
+
+def _add_sets_options(command: Options) -> None:
     command.add_argument(
         "--sets", action="store_true", help="tell which models are needed and how few are enough"
     )
@@ -45,12 +59,9 @@ def add_blend(commands: Commands) -> argparse.ArgumentParser:
         metavar="FILE|auto",
         help="KL against cost: CSV with model and cost, or auto: minutes of training",
     )
-    add_apply_options(command)
-    command.set_defaults(call=_run_blend)
-    return command
 
 
-def _add_input_options(command: argparse.ArgumentParser) -> None:
+def _add_input_options(command: Options) -> None:
     command.add_argument(
         "--targets", metavar="STUDY|FILE", help="what was voted (the first study's)"
     )
@@ -69,6 +80,11 @@ def _add_input_options(command: argparse.ArgumentParser) -> None:
         help="columns of a file of targets: these and patient_id, total_votes, fold",
     )
     command.add_argument(
+        "--row-unit",
+        choices=ROW_UNITS,
+        help="data.unit whose row ids the files have; needed where it cannot be told",
+    )
+    command.add_argument(
         "--rows",
         choices=("same", "common", *_OBJECTIVES),
         default="same",
@@ -77,7 +93,7 @@ def _add_input_options(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_method_options(command: argparse.ArgumentParser) -> None:
+def _add_method_options(command: Options) -> None:
     command.add_argument(
         "--method",
         metavar="NAME|auto",
@@ -123,17 +139,65 @@ def _add_method_options(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _run_blend(words: argparse.Namespace) -> int:
-    if words.apply is not None:
-        return run_apply(words, ", ".join(words.inputs))
+def _run_blend(
+    command: argparse.ArgumentParser,
+    fitting: argparse._ArgumentGroup,
+    applying: argparse._ArgumentGroup,
+    words: argparse.Namespace,
+) -> int:
     from hms_ray.errors import ConfigError
 
-    if words.data is not None or words.predictions:
+    given = given_options(command, words.said[1:])
+    if words.apply is not None:
+        if foreign := options_of(fitting, given):
+            raise ConfigError(
+                "--apply takes a blend as it was fitted, without options of fitting",
+                got=", ".join(foreign),
+                fix="Leave them out, or fit another blend first, without --apply.",
+            )
+        return run_apply(words, ", ".join(words.inputs))
+    if foreign := options_of(applying, given):
         raise ConfigError(
-            "--data and --predictions belong to --apply", fix="Name the blend: --apply FILE."
+            "options of applying a blend need one",
+            got=f"{', '.join(foreign)} without --apply",
+            fix="Name the blend: --apply FILE.",
         )
     if not words.inputs:
         raise ConfigError("blend needs something to blend", fix="Name INPUT, or --apply FILE.")
+    if words.out is not None and words.out.is_file():
+        raise ConfigError("--out must be a folder where a blend is fitted", got=f"{words.out}")
+    _require_company(words, given)
+    return _fit(words)
+
+
+def _require_company(words: argparse.Namespace, given: dict[str, str]) -> None:
+    """Refuses options of fitting that say nothing without others.
+
+    Raises:
+        ConfigError: naming the option and what it belongs to.
+    """
+    from hms_ray.blending.columns import FILE_SUFFIXES
+    from hms_ray.errors import ConfigError
+
+    of_files = any(Path(word).suffix in FILE_SUFFIXES for word in words.inputs)
+    of_target_file = words.targets is not None and Path(words.targets).suffix in FILE_SUFFIXES
+    for name, there, company in (
+        ("tolerance", words.sets, "--sets"),
+        ("columns", of_files, "an INPUT that is a .csv or .parquet file"),
+        ("target_columns", of_target_file, "--targets FILE, a .csv or .parquet file"),
+        ("row_unit", of_files or of_target_file, "a .csv or .parquet file"),
+    ):
+        if name in given and not there:
+            raise ConfigError(f"{given[name]} needs {company}", got="none")
+    if words.rows in _OBJECTIVES and words.fit_on is not None:
+        raise ConfigError(
+            f"--rows {words.rows} is the older spelling of --fit-on",
+            got=f"--fit-on {words.fit_on} beside it",
+            fix="Give --fit-on alone.",
+        )
+
+
+def _fit(words: argparse.Namespace) -> int:
     from hms_ray.blending.columns import parse_columns
     from hms_ray.blending.command import blend
     from hms_ray.blending.settings import Settings
@@ -154,8 +218,8 @@ def _run_blend(words: argparse.Namespace) -> int:
         tolerance=words.tolerance,
         cost=words.cost,
         targets=words.targets,
-        columns=parse_columns(words.columns),
-        target_columns=parse_columns(words.target_columns),
+        columns=parse_columns(words.columns, words.row_unit),
+        target_columns=parse_columns(words.target_columns, words.row_unit),
         out=words.out,
     )
     manifest = None if words.recipe is None else read_manifest(MANIFEST)

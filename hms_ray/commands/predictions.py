@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hms_ray.commands.given_options import Options
 from hms_ray.commands.options import Commands, add_study_options
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ def add_predict(commands: Commands) -> argparse.ArgumentParser:
     return command
 
 
-def add_apply_options(command: argparse.ArgumentParser) -> None:
-    """Adds ``--apply`` and what it needs, but for ``--out``, to ``blend``."""
+def add_apply_options(command: Options) -> None:
+    """Adds ``--apply`` and what only it needs to ``blend``."""
     command.add_argument(
         "--apply",
         metavar="FILE",
@@ -52,7 +53,7 @@ def add_apply_options(command: argparse.ArgumentParser) -> None:
         help="instead of fitting: blend predictions of DIR/test.csv as this blend.json says",
     )
     command.add_argument(
-        "--data", metavar="DIR", type=Path, help="competition folder (with --apply)"
+        "--data", metavar="DIR", type=Path, help="competition folder with test.csv"
     )
     command.add_argument(
         "--predictions",
@@ -60,12 +61,12 @@ def add_apply_options(command: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         help="predictions of the test recordings by a member brought from elsewhere, CSV or "
-        "parquet (with --apply, repeatable)",
+        "parquet (repeatable)",
     )
     _add_place_options(command)
 
 
-def _add_place_options(command: argparse.ArgumentParser) -> None:
+def _add_place_options(command: Options) -> None:
     command.add_argument(
         "--pack-dir", metavar="DIR", type=Path, help="folder of packs (DATA/packed)"
     )

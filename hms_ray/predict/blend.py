@@ -5,61 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from hms_ray.competition.schema import N_CLASSES
-from hms_ray.errors import ConfigError, PredictionError
+from hms_ray.errors import ConfigError, PredictionError, StudyError
 from hms_ray.evaluate.metric import Array
-from hms_ray.evaluate.pools.arithmetic import FittedClassMean, FittedMean
-from hms_ray.evaluate.pools.catalogue import fitted_from_json
-from hms_ray.evaluate.pools.combined import FittedAverage, FittedRecalibrated
-from hms_ray.evaluate.pools.interface import FittedPool
 from hms_ray.predict.files import read_predictions
 from hms_ray.predict.recordings import Recordings, read_test_rows, recordings_of_test
+from hms_ray.predict.stored_blend import StoredBlend, even_shares, read_blend
 from hms_ray.predict.submission import make_submission, probabilities_in, submission_ids
 from hms_ray.predict.trial import TrialModels, read_models
 from hms_ray.prepare import Bars
-from hms_ray.study.files import damaged, read_json
-
-_FIX = "Blend again: hms-ray blend STUDY"
-
-
-@dataclass(frozen=True)
-class Member:
-    """One of the models that are blended.
-
-    Attributes:
-        name: unlike all others'.
-        keys: fold -> address in the store; None where they are not known, as of
-            predictions that were brought from elsewhere.
-    """
-
-    name: str
-    keys: Mapping[int, str] | None
-
-
-@dataclass(frozen=True)
-class StoredBlend:
-    """What ``blend.json`` says of a blend.
-
-    Attributes:
-        method: name of the pool's method.
-        pool: as it was fitted.
-        members: in the order of the fit.
-    """
-
-    method: str
-    pool: FittedPool
-    members: tuple[Member, ...]
-
-    def needed(self) -> tuple[Member, ...]:
-        """The members that the pool looks at: a mean leaves out models of weight 0."""
-        counts = _looked_at(self.pool, len(self.members))
-        return tuple(m for m, count in zip(self.members, counts, strict=True) if count)
 
 
 @dataclass(frozen=True)
@@ -75,56 +32,6 @@ class Applied:
     submission: pd.DataFrame
     eeg_ids: list[int]
     notes: tuple[str, ...]
-
-
-def _looked_at(pool: FittedPool, n_members: int) -> NDArray[np.bool_]:
-    """Whether each of the (M,) members can change what a pool predicts."""
-    counts: NDArray[np.bool_] = np.ones(n_members, dtype=np.bool_)
-    match pool:
-        case FittedMean() | FittedClassMean():
-            counts = np.atleast_2d(pool.weights).max(axis=0) > 0
-        case FittedRecalibrated():
-            counts = _looked_at(pool.member, n_members)
-        case FittedAverage():
-            used = [part for part, weight in zip(pool.members, pool.weights, strict=True) if weight]
-            counts = np.any([_looked_at(part, n_members) for part in used], axis=0)
-    return counts
-
-
-def read_blend(file: Path) -> StoredBlend:
-    """Reads a fitted blend.
-
-    Raises:
-        StudyError: where the file is damaged or lacks what must be in it.
-        PredictionError: for a pool that is broken, of an unknown form or of another
-            number of members.
-    """
-    if not file.is_file():
-        raise PredictionError("a blend must exist to be applied", got="none", where=file, fix=_FIX)
-    data = read_json(file, dict, _FIX)
-    try:
-        members = tuple(_member(told) for told in data["members"])
-        method, pool = str(data["method"]), dict(data["pool"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise damaged(file, error, _FIX) from None
-    names = [member.name for member in members]
-    if len(set(names)) < len(names) or not names:
-        raise PredictionError(
-            "the members of a blend must have names of their own",
-            got=", ".join(names) or "no member",
-            where=file,
-        )
-    fitted = fitted_from_json(pool)
-    # A pool of other members must be found out before any model runs.
-    fitted.predict(_even(len(members), 1))
-    return StoredBlend(method, fitted, members)
-
-
-def _member(told: Mapping[str, Any]) -> Member:
-    keys = told.get("keys")
-    if keys is None:
-        return Member(str(told["name"]), None)
-    return Member(str(told["name"]), {int(fold): str(key) for fold, key in keys.items()})
 
 
 def apply_blend(
@@ -172,12 +79,13 @@ def apply_blend(
     # Small things first: a file that does not fit must not cost an hour of models.
     parts = {name: _given(path, eeg_ids) for name, path in given.items()}
     models = [
-        read_models(member.name, member.keys, results)
+        _models(member.name, member.keys, results)
         for member in blend.needed()
         if member.name not in given and member.keys is not None
     ]
     notes = _unneeded_note(blend)
     if models:
+        require_device(device, threads)
         inputs = [trial.experiment.input for trial in models]
         recordings = recordings_of_test(data_dir, inputs, pack_dir=pack_dir, bars=bars)
         predicted, said = predict_all(models, recordings, device, threads, bars)
@@ -185,10 +93,31 @@ def apply_blend(
         found = recordings.rows["eeg_id"]
         for name, table in predicted.items():
             parts[name] = probabilities_in(make_submission(eeg_ids, found, table))
-    (unneeded,) = _even(1, len(eeg_ids))
+    (unneeded,) = even_shares(1, len(eeg_ids))
     stack = np.stack([parts.get(member.name, unneeded) for member in blend.members])
     submission = make_submission(eeg_ids, eeg_ids, blend.pool.predict(stack))
     return Applied(submission, eeg_ids, notes)
+
+
+def _models(name: str, keys: Mapping[int, str], results: str | Path) -> TrialModels:
+    """As ``read_models``; errors name the member and say what else can be done."""
+    try:
+        return read_models(name, keys, results)
+    except StudyError as error:
+        other = f"give its predictions: --predictions {name}=FILE."
+        raise StudyError(
+            error.rule,
+            got=error.got,
+            where=f"{error.where}, member {name}" if error.where != name else f"member {name}",
+            fix=f"G{other[1:]}" if error.fix is None else f"{error.fix} Or {other}",
+        ) from None
+
+
+def require_device(device: str | None, threads: int) -> None:
+    """Refuses a device that is not there before recordings are packed; as ``open_device``."""
+    from hms_ray.predict.models import open_device
+
+    open_device(device, threads)
 
 
 def predict_all(
@@ -253,11 +182,6 @@ def _unneeded_note(blend: StoredBlend) -> tuple[str, ...]:
     if not n_unneeded:
         return ()
     return (f"{n_unneeded} of {n_all} members have weight 0 and are not predicted",)
-
-
-def _even(n_models: int, n_rows: int) -> Array:
-    """Equal shares, in the place of what a pool does not look at."""
-    return np.full((n_models, n_rows, N_CLASSES), 1 / N_CLASSES)
 
 
 def _given(path: Path, eeg_ids: list[int]) -> Array:

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pandas as pd
 
+from hms_ray.competition.rows import Unit
 from hms_ray.competition.schema import PROBABILITY_COLUMNS
 from hms_ray.errors import ConfigError
 from hms_ray.evaluate.metric import Array
-from hms_ray.predict.blend import apply_blend, predict_all
-from hms_ray.predict.files import require_suffix, write_predictions, write_submission
+from hms_ray.predict.blend import apply_blend, predict_all, require_device
+from hms_ray.predict.files import ROW_UNIT, require_place, write_predictions, write_submission
 from hms_ray.predict.recordings import Recordings, recordings_of_rows, recordings_of_test
 from hms_ray.predict.submission import make_submission, submission_ids
-from hms_ray.predict.trial import TrialModels, chosen_trial, read_models
+from hms_ray.predict.trial import TrialModels, chosen_trial, read_models, rows_of_study
 from hms_ray.report.progress import bar
 from hms_ray.report.text_table import WIDTH, wrapped
 from hms_ray.study.folder import StudyFolder
@@ -72,11 +73,13 @@ def predict_study(
         DataError: as of ``recordings_of_test`` and ``recordings_of_rows``.
     """
     out = out or (PREDICTIONS if train_rows else SUBMISSION)
-    require_suffix(out)
+    require_place(out)
     folder = StudyFolder.open(study, place.results)
     trial = chosen_trial(folder, number)
     models = read_models(f"{folder.name} {trial.number:04d}", trial.keys, place.results)
+    require_device(place.device, place.threads)
     if train_rows:
+        known = rows_of_study(folder)
         # Rows are what the study says they are; a store's fold may come from another one.
         data = trial.experiment.data
         recordings = recordings_of_rows(
@@ -88,8 +91,8 @@ def predict_study(
             bars=bar,
         )
         probabilities, notes = _predicted(models, recordings, place)
-        write_predictions(out, _row_table(recordings.rows, probabilities))
-        notes += _seen_note(recordings.rows, folder.rows())
+        write_predictions(out, _row_table(recordings.rows, probabilities, data.unit))
+        notes += _seen_note(recordings.rows, known)
     else:
         recordings, eeg_ids = _test_set(models, place)
         probabilities, notes = _predicted(models, recordings, place)
@@ -119,7 +122,7 @@ def apply_to_file(
         HmsRayError: as of ``apply_blend``.
     """
     out = out or SUBMISSION
-    require_suffix(out)
+    require_place(out)
     applied = apply_blend(
         file,
         place.data_dir,
@@ -186,7 +189,8 @@ def _predicted(
     return predicted[models.name], notes
 
 
-def _row_table(rows: pd.DataFrame, probabilities: Array) -> pd.DataFrame:
+def _row_table(rows: pd.DataFrame, probabilities: Array, unit: Unit) -> pd.DataFrame:
     table = rows[["row_id", "eeg_id", "patient_id"]].reset_index(drop=True)
+    table.attrs = {ROW_UNIT: unit}
     table[list(PROBABILITY_COLUMNS)] = probabilities
     return table

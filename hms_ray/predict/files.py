@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -20,6 +21,26 @@ from hms_ray.predict.submission import (
 )
 
 SUFFIXES: Final = (".csv", ".parquet")
+ROW_UNIT: Final = "row_unit"
+"""Attribute of a table, and so of its parquet file, that names the unit of its row ids."""
+
+
+def require_place(path: Path) -> None:
+    """Refuses a file that cannot be written, before anything is computed for it.
+
+    Raises:
+        ConfigError: naming the endings that say how it is written, and where it is a
+            folder, or below a file or a folder that cannot be written to.
+    """
+    require_suffix(path)
+    if path.is_dir():
+        raise ConfigError("the file to write must not be a folder", got=str(path))
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise ConfigError(
+            "the file to write must be in a folder that can be written to",
+            got=f"{above}, which {'is read-only' if above.is_dir() else 'is a file'}",
+        )
 
 
 def require_suffix(path: Path) -> None:
@@ -29,15 +50,16 @@ def require_suffix(path: Path) -> None:
         ConfigError: naming the endings that say how it is written.
     """
     if path.suffix not in SUFFIXES:
-        raise ConfigError(f"a file of predictions must end in {' or '.join(SUFFIXES)}", got=path)
-    if path.is_dir():
-        raise ConfigError("the file to write must not be a folder", got=path)
+        raise ConfigError(
+            f"a file of predictions must end in {' or '.join(SUFFIXES)}", got=str(path)
+        )
 
 
 def write_predictions(path: Path, table: pd.DataFrame) -> None:
     """Writes a table, whole or not at all, as the ending of its name says.
 
-    Text has as many digits as give the same float64 back.
+    Text has as many digits as give the same float64 back; parquet also keeps the table's
+    attributes.
 
     Raises:
         ConfigError: as of ``require_suffix``.

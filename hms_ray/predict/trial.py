@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
+import pandas as pd
 from pydantic import ValidationError
 
 from hms_ray.config import Experiment, digest
@@ -13,7 +15,12 @@ from hms_ray.errors import StudyError
 from hms_ray.experiment import NUMERICS_VERSION
 from hms_ray.fold_store import RECORD_FILE, FoldStore, StoredFold, damaged_fold
 from hms_ray.study.folder import StudyFolder
+from hms_ray.study.identity import differences
+from hms_ray.study.new import ROWS_FILE
 from hms_ray.study.trial import StoredTrial
+
+_SHOWN: Final = 3
+"""Differences of two experiments that an error names."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,24 @@ def chosen_trial(folder: StudyFolder, number: int | None = None) -> StoredTrial:
     )
 
 
+def rows_of_study(folder: StudyFolder) -> pd.DataFrame:
+    """The study's rows.
+
+    Raises:
+        StudyError: where their file is missing or damaged.
+    """
+    try:
+        return folder.rows()
+    except (OSError, ValueError) as error:
+        reason = "none" if isinstance(error, FileNotFoundError) else str(error).splitlines()[0]
+        raise StudyError(
+            f"a study's {ROWS_FILE} must be there and readable",
+            got=reason,
+            where=folder.path,
+            fix="Start the study again under another name: its folds stay in the store.",
+        ) from None
+
+
 def read_models(name: str, keys: Mapping[int, str], results: str | Path) -> TrialModels:
     """The models of a trial's folds, compared with their checksums.
 
@@ -83,15 +108,34 @@ def read_models(name: str, keys: Mapping[int, str], results: str | Path) -> Tria
         raise StudyError("predicting needs the model of a fold", got="none", where=name)
     store = FoldStore(results)
     folds = {fold: store.read(key) for fold, key in sorted(keys.items())}
-    experiments = {fold: _experiment(stored) for fold, stored in folds.items()}
-    described = {digest(stored.record["made_from"]["experiment"]) for stored in folds.values()}
-    if len(described) > 1:
-        raise StudyError(
-            "folds that are averaged must be of one experiment",
-            got=f"{len(described)} experiments",
-            where=name,
-        )
-    return TrialModels(name, experiments[min(folds)], folds)
+    return TrialModels(name, one_experiment(list(folds.values()), name), folds)
+
+
+def one_experiment(folds: Sequence[StoredFold], name: str, fix: str | None = None) -> Experiment:
+    """What the folds of one model were trained as: the first one's, of the same experiment.
+
+    Args:
+        folds: at least one.
+        name: what messages call them.
+        fix: what the user can do about folds of several.
+
+    Raises:
+        StudyError: where they are not of one experiment, or a record is damaged.
+    """
+    experiments = [_experiment(stored) for stored in folds]
+    described = [stored.record["made_from"]["experiment"] for stored in folds]
+    for stored, other in zip(folds, described, strict=True):
+        if digest(other) != digest(described[0]):
+            changed = differences(described[0], other)
+            more = len(changed) - _SHOWN
+            raise StudyError(
+                "folds of one model must be of one experiment",
+                got=f"another in fold {stored.key[:12]} than in {folds[0].key[:12]}: "
+                f"{'; '.join(changed[:_SHOWN])}{f'; and {more} more' if more > 0 else ''}",
+                where=name,
+                fix=fix,
+            )
+    return experiments[0]
 
 
 def _experiment(stored: StoredFold) -> Experiment:

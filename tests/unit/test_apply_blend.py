@@ -16,11 +16,12 @@ from hms_ray.cli import main
 from hms_ray.competition.schema import PROBABILITY_COLUMNS
 from hms_ray.errors import ConfigError, DataError, HmsRayError, PredictionError, StudyError
 from hms_ray.evaluate.pools.catalogue import named_pools
-from hms_ray.predict.blend import apply_blend, read_blend
+from hms_ray.predict.blend import apply_blend
 from hms_ray.predict.command import Place, apply_to_file, named_files
 from hms_ray.predict.files import write_predictions
 from hms_ray.predict.models import predict_trial
 from hms_ray.predict.recordings import recordings_of_test
+from hms_ray.predict.stored_blend import read_blend
 from hms_ray.predict.submission import make_submission
 from hms_ray.predict.trial import chosen_trial, read_models
 from tests.trained_study import TEST_EEGS, TrainedStudy, train_study, write_test_set
@@ -258,18 +259,23 @@ def without(name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        (without("members"), StudyError, r"blend\.json must be readable, got KeyError: 'members'"),
-        (without("pool"), StudyError, r"must be readable, got KeyError: 'pool', .*hms-ray blend"),
+        (
+            without("members"),
+            StudyError,
+            r"a blend's file must have its method, pool and members, got no members, in ",
+        ),
+        (without("pool"), StudyError, r"got no pool, in .*blend\.json\. Blend again: hms-ray"),
         (
             lambda data: {**data, "members": [{"file": "a.csv"}, BROUGHT[1]]},
             StudyError,
-            r"blend\.json must be readable, got KeyError: 'name'",
+            r"each member of a blend must have its name, .*, got KeyError: 'name', in ",
         ),
         (
             lambda data: {**data, "members": [{"name": "a", "keys": {"x": "0"}}]},
             StudyError,
-            r"blend\.json must be readable, got ValueError: invalid literal",
+            r"and keys by the numbers of folds or none, got ValueError: invalid literal",
         ),
+        (lambda data: {**data, "members": 3}, StudyError, r"members? of a blend must.*TypeError"),
         (
             lambda data: {**data, "members": [BROUGHT[0], BROUGHT[0]]},
             PredictionError,
@@ -283,12 +289,25 @@ def without(name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
         (
             lambda data: {**data, "pool": {"form": "median"}},
             PredictionError,
-            r"a fitted pool's form must be one of mean, .*, got median",
+            r"a fitted pool's form must be one of mean, .*, got median, in .*json, form median",
+        ),
+        (
+            lambda data: {**data, "pool": [1]},
+            PredictionError,
+            r"a fitted pool must be a mapping, got list, in .*blend\.json\. Blend again",
+        ),
+        (
+            lambda data: {**data, "pool": {**data["pool"], "weights": [0.9, 0.2]}},
+            PredictionError,
+            r"must be at least 0 and sum to 1, got .* sum 1\.1, in .*json, form mean\. Blend",
         ),
         (
             lambda data: {**data, "members": BROUGHT[:1]},
             PredictionError,
-            r"this pool combines predictions of shape \(2, rows, 6\), got \(1, 1, 6\)",
+            (
+                r"the pool of a blend must combine its 1 member\(s\), got another one: this pool "
+                r"combines predictions of shape \(2, rows, 6\), in .*blend\.json\. Blend again"
+            ),
         ),
     ],
 )
@@ -303,9 +322,8 @@ def test_a_broken_blend_is_refused(
     file = tmp_path / "blend.json"
     told = change(json.loads(file.read_text()))
     file.write_text(json.dumps(told))
-    names = [member.get("name", "a") for member in told.get("members", [])]
     with pytest.raises(error, match=message):
-        apply_blend(file, data, given={name: brought[name] for name in names})
+        apply_blend(file, data, given=brought)
 
 
 def test_a_blend_that_is_not_there_is_told(data: Path, tmp_path: Path) -> None:
@@ -313,8 +331,22 @@ def test_a_blend_that_is_not_there_is_told(data: Path, tmp_path: Path) -> None:
         read_blend(tmp_path / "blend.json")
     file = tmp_path / "blend.json"
     write_blend(file, [{"name": "x", "study": "s", "trial": 0, "keys": {"0": "ab" * 32}}])
-    with pytest.raises(StudyError, match=r"a fold must be in the store before it is read, got no"):
+    message = (
+        r"a fold must be in the store before it is read, got nothing under (ab){32}, in .*\.store, "
+        r"member x\. Train it first\. Or give its predictions: --predictions x=FILE\.$"
+    )
+    with pytest.raises(StudyError, match=message):
         apply_blend(file, data, results=tmp_path)
+    write_blend(file, [{"name": "x", "study": "s", "trial": 0, "keys": {}}])
+    message = (
+        r"predicting needs the model of a fold, got none, in member x\. Give its predictions: "
+        r"--predictions x=FILE\.$"
+    )
+    with pytest.raises(StudyError, match=message):
+        apply_blend(file, data, results=tmp_path)
+    message = r"a blend to apply must be a file, got a folder, in .*\. Name its blend\.json\.$"
+    with pytest.raises(PredictionError, match=message):
+        read_blend(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -330,31 +362,6 @@ def test_predictions_are_named(texts: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=f"^{message}$"):
         named_files(texts)
     assert named_files(["a b=c.csv", "x=y=d.csv"]) == {"a b": Path("c.csv"), "x=y": Path("d.csv")}
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (
-            ["one", "--apply", "b.json", "--data", "d"],
-            "--apply takes the place of what is blended, got one",
-        ),
-        (["--apply", "b.json"], "--apply needs recordings. Name a folder with --data DIR."),
-        (["--apply", "b.json", "--data", "d"], "a blend must exist to be applied, got none"),
-        (["--apply", "b.json", "--data", "d", "--out", "o"], "must end in .csv or .parquet"),
-        (
-            ["first", "--data", "d"],
-            "--data and --predictions belong to --apply. Name the blend: --apply FILE.",
-        ),
-        (["first", "--predictions", "a=b.csv"], "--predictions belong to --apply. Name"),
-        ([], "blend needs something to blend. Name INPUT, or --apply FILE."),
-    ],
-)
-def test_words_that_do_not_fit_are_refused(
-    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["blend", *words]) == 2
-    assert message in capsys.readouterr().err
 
 
 PROBE = """

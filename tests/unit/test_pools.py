@@ -366,27 +366,3 @@ def test_what_does_not_fit_is_refused(data: PoolData) -> None:
         LogLinear().fit(data.targets, data.models).predict(
             data.models * np.array([1, 1, 2, 1, 1])[:, None, None]
         )
-
-
-def test_broken_descriptions_are_refused() -> None:
-    with pytest.raises(PredictionError, match=r"form must be one of mean, .*, got tree"):
-        fitted_from_json({"form": "tree"})
-    with pytest.raises(PredictionError, match="must have all its parts, got no 'weights', in form"):
-        fitted_from_json({"form": "mean", "facts": {}})
-    with pytest.raises(PredictionError, match="made of numbers, got could not convert string"):
-        fitted_from_json({"form": "class_mean", "weights": ["much"], "gap": 0})
-    with pytest.raises(PredictionError, match=r"weights of a fitted pool must be finite numbers "):
-        fitted_from_json({"form": "class_mean", "weights": [[1, 2]], "gap": 0})
-    with pytest.raises(PredictionError, match=r"of shape \(models\), got a number that is not"):
-        fitted_from_json({"form": "mean", "weights": [np.nan], "facts": {}})
-    with pytest.raises(
-        PredictionError, match=r"at least 0 and sum to 1, got values .* of sum 0\.9"
-    ):
-        fitted_from_json({"form": "mean", "weights": [0.5, 0.4], "facts": {}})
-    equal = {"form": "mean", "weights": [0.5, 0.5], "facts": {}}
-    with pytest.raises(PredictionError, match="one number for each of 1 models"):
-        fitted_from_json({"form": "average", "members": [equal], "weights": [0.5, 0.5]})
-    with pytest.raises(PredictionError, match=r"biases .* of shape \(6\), got \(2,\)"):
-        fitted_from_json(
-            {"form": "recalibrated", "member": equal, "biases": [0, 0], "temperature": 1}
-        )

@@ -14,21 +14,18 @@ import pytest
 import torch
 
 from hms_ray.cli import main
-from hms_ray.competition.read import read_spectrogram, spectrogram_path
 from hms_ray.competition.schema import PROBABILITY_COLUMNS
 from hms_ray.config_input import InputConfig
 from hms_ray.errors import (
     ConfigError,
-    DataError,
-    FaultyDataError,
     HmsRayError,
     StudyError,
     TrainingError,
 )
 from hms_ray.fold_store import FoldStore, StoredFold
 from hms_ray.normalise import Constants
-from hms_ray.pack.sources import log_power
 from hms_ray.predict.command import Place, _seen_note, predict_study
+from hms_ray.predict.files import require_place
 from hms_ray.predict.models import Predictor, open_device, precision_on, predict_trial
 from hms_ray.predict.recordings import Recordings, recordings_of_rows, recordings_of_test
 from hms_ray.predict.submission import SUBMISSION_COLUMNS
@@ -39,7 +36,6 @@ from tests.trained_study import (
     TEST_EEGS,
     TrainedStudy,
     train_study,
-    write_sample,
     write_test_set,
 )
 
@@ -156,6 +152,7 @@ def test_training_rows_of_a_folder_are_predicted_by_row(
         f"{out}: {len(rows)} rows, mean of 2 folds of kaggle 0000",
     ]
     assert list(table.columns) == ["row_id", "eeg_id", "patient_id", *PROBABILITY_COLUMNS]
+    assert table.attrs == {"row_unit": "eeg_votes"}
     for name in ("row_id", "eeg_id", "patient_id"):
         assert table[name].tolist() == rows[name].tolist()
     mean, _ = predict_trial(models_of(study), rows_of(study), CPU)
@@ -166,41 +163,6 @@ def test_rows_of_other_patients_are_not_called_seen() -> None:
     rows, known = pd.DataFrame({"patient_id": [1, 2]}), pd.DataFrame({"patient_id": [2, 3]})
     assert _seen_note(rows[:1], known) == ()
     assert _seen_note(rows, known)[0].startswith("1 of 2 rows of patients that the study has")
-
-
-def test_training_rows_of_a_faulty_folder_are_refused(study: TrainedStudy, tmp_path: Path) -> None:
-    folder = tmp_path / "data"
-    shutil.copytree(study.data, folder, ignore=shutil.ignore_patterns("packed"))
-    next((folder / "train_spectrograms").iterdir()).unlink()
-    with pytest.raises(FaultyDataError, match=r"free of faults, 1 found: train_spectrograms/"):
-        recordings_of_rows(folder, KAGGLE, "eeg_votes", "middle")
-
-
-def test_a_pack_of_the_test_stands_beside_that_of_training(
-    study: TrainedStudy, tmp_path: Path
-) -> None:
-    """The recipe is one, so their names would be too."""
-    write_test_set(tmp_path / "data")
-    shutil.copytree(study.data / "train_spectrograms", tmp_path / "data" / "train_spectrograms")
-    (pack,) = recordings_of_test(tmp_path / "data", KAGGLE).packs.values()
-    assert pack.path.parent == tmp_path / "data" / "packed" / "test"
-    assert sorted(pack.recordings.index) == sorted(eeg + 100_000 for eeg in TEST_EEGS)
-    (other,) = recordings_of_test(
-        tmp_path / "data", KAGGLE, pack_dir=tmp_path / "packs"
-    ).packs.values()
-    assert other.path.parent == tmp_path / "packs" / "test"
-    assert other.fingerprint == pack.fingerprint
-
-
-def test_a_test_window_holds_what_its_file_holds(tmp_path: Path) -> None:
-    folder = write_test_set(tmp_path / "data")
-    recordings = recordings_of_test(folder, KAGGLE)
-    (pack,) = recordings.packs.values()
-    starts = pack.locate(recordings.rows["spectrogram_id"], recordings.rows["spectrogram_start"])
-    for start, number in zip(starts, recordings.rows["spectrogram_id"], strict=True):
-        power = read_spectrogram(spectrogram_path(folder, number, "test"))
-        np.testing.assert_array_equal(pack.values[start : start + 300], log_power(power))
-    assert np.isnan(pack.values[starts[0] : starts[0] + 300]).any()  # the gap
 
 
 def test_recordings_without_signal_are_predicted_and_told(
@@ -217,69 +179,6 @@ def test_recordings_without_signal_are_predicted_and_told(
     table = pd.read_parquet(tmp_path / "out.parquet")
     assert table["eeg_id"].tolist() == sorted(TEST_EEGS)
     assert np.isfinite(table[list(PROBABILITY_COLUMNS)]).all(axis=None)
-
-
-@pytest.mark.parametrize("n", [10_001, 9_999, 20_000])
-def test_an_eeg_of_another_length_is_refused(tmp_path: Path, n: int) -> None:
-    folder = write_test_set(tmp_path / "test", n_samples=n)
-    message = (
-        rf"a test EEG must have 10,000 samples, got {n:,}, in .*test_eegs/700001\.parquet\. Which"
-    )
-    with pytest.raises(DataError, match=message):
-        recordings_of_test(folder, JOINED)
-    assert len(recordings_of_test(folder, KAGGLE).rows) == 3  # which reads no EEG
-
-
-@pytest.mark.parametrize("n", [299, 301, 600])
-def test_a_spectrogram_of_another_length_is_refused(tmp_path: Path, n: int) -> None:
-    folder = write_test_set(tmp_path / "test", n_rows=n)
-    message = rf"a test spectrogram must have 300 rows, got {n}, in .*/800001\.parquet"
-    with pytest.raises(DataError, match=message):
-        recordings_of_test(folder, KAGGLE)
-
-
-def test_a_test_recording_that_is_not_there_is_told(tmp_path: Path) -> None:
-    folder = write_test_set(tmp_path / "test", eegs=False)
-    assert len(recordings_of_test(folder, KAGGLE).rows) == 3
-    with pytest.raises(DataError, match=r"an EEG file must exist, in .*test_eegs/700003\.parquet"):
-        recordings_of_test(folder, JOINED)
-
-
-def test_an_eeg_that_is_listed_twice_is_refused(tmp_path: Path) -> None:
-    folder = write_test_set(tmp_path / "test")
-    table = pd.read_csv(folder / "test.csv")
-    pd.concat([table, table[1:]]).to_csv(folder / "test.csv", index=False)
-    message = r"an EEG must be listed once in test\.csv, got 700001, 700002 several times"
-    with pytest.raises(DataError, match=message):
-        recordings_of_test(folder, KAGGLE)
-
-
-@pytest.mark.parametrize(
-    ("ids", "message"),
-    [
-        ([700_001, 700_002], r"got 2 rows, and 3 in test\.csv, in .*submission\.csv, 700003$"),
-        ([700_001, 700_002, 700_009], r"got 3 rows, .*, 700003, 700009$"),
-        ([700_001, 700_002, 700_002, 700_003], r"got 4 rows, .*, 700002$"),
-    ],
-)
-def test_a_sample_submission_of_other_eegs_is_refused(
-    study: TrainedStudy, tmp_path: Path, ids: list[int], message: str
-) -> None:
-    folder = write_test_set(tmp_path / "test")
-    write_sample(folder, ids)
-    place = Place(folder, study.results, device="cpu")
-    with pytest.raises(DataError, match="must list every EEG of test.csv once, .*" + message):
-        predict_study(study.name, None, place, tmp_path / "out.csv")
-    assert not (tmp_path / "out.csv").exists()
-
-
-def test_without_a_sample_the_order_is_that_of_the_table(
-    study: TrainedStudy, tmp_path: Path
-) -> None:
-    folder = write_test_set(tmp_path / "test")
-    (folder / "sample_submission.csv").unlink()
-    predict_study(study.name, 0, Place(folder, study.results, device="cpu"), tmp_path / "o.csv")
-    assert pd.read_csv(tmp_path / "o.csv")["eeg_id"].tolist() == list(TEST_EEGS)
 
 
 def test_trials_that_cannot_predict_are_told(own: TrainedStudy) -> None:
@@ -329,7 +228,10 @@ def test_folds_of_two_experiments_are_not_averaged(own: TrainedStudy) -> None:
     made_from = models_of(own).folds[0].record["made_from"]
     other = {**made_from, "experiment": {**made_from["experiment"], "x": 1}}
     change_record(own, 0, made_from=other)
-    message = r"must be of one experiment, got 2 experiments, in one$"
+    message = (
+        r"must be of one experiment, got another in fold \w{12} than in \w{12}: x was 1, is "
+        r"absent, in one$"
+    )
     with pytest.raises(StudyError, match=message):
         models_of(own)
 
@@ -440,3 +342,24 @@ def test_errors_of_use_are_said_before_models_run(
 def make_folder(place: Path) -> Path:
     (place / "a.csv").mkdir()
     return place / "a.csv"
+
+
+def test_a_place_that_cannot_be_written_is_told_before_models_run(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    message = "must be in a folder that can be written to, got .*file, which is a file$"
+    with pytest.raises(ConfigError, match=message):
+        require_place(tmp_path / "file" / "deep" / "a.csv")
+    require_place(tmp_path / "new" / "deep" / "a.csv")
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(ConfigError, match=r"must end in \.csv or \.parquet, got a\.txt$"):
+        require_place(Path("a.txt"))
+
+
+def test_a_device_is_asked_for_before_recordings_are_packed(
+    study: TrainedStudy, tmp_path: Path
+) -> None:
+    folder = write_test_set(tmp_path / "test")
+    place = Place(folder, study.results, threads=0)
+    with pytest.raises(ConfigError, match="threads must be at least 1, got 0"):
+        predict_study(study.name, 0, place, tmp_path / "o.csv")
+    assert not (folder / "packed").exists()

@@ -25,11 +25,15 @@ from hms_ray.evaluate.blend import (
 from hms_ray.evaluate.constrained import Cap, constrained_weights
 from hms_ray.evaluate.metric import CLIP, Array
 from hms_ray.evaluate.mixture import solve_mixture
+from hms_ray.evaluate.pools.description import (
+    described_facts,
+    described_number,
+    described_weights,
+)
 from hms_ray.evaluate.pools.interface import (
     CheckedPool,
     Rows,
     checked_models,
-    described_array,
 )
 
 _MAX_STEPS: Final = 200
@@ -58,8 +62,8 @@ class FittedMean:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> FittedMean:
         """The pool that ``to_json`` described."""
-        weights = described_array(data, "weights", None)
-        return cls(check_weights(weights, len(weights)), dict(data["facts"]))
+        weights = described_weights(data, None)
+        return cls(check_weights(weights, len(weights)), described_facts(data))
 
 
 @dataclass(frozen=True)
@@ -176,7 +180,7 @@ class FittedClassMean:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> FittedClassMean:
         """The pool that ``to_json`` described."""
-        return cls(described_array(data, "weights", N_CLASSES, None), float(data["gap"]))
+        return cls(described_weights(data, N_CLASSES, None), described_number(data, "gap"))
 
 
 @dataclass(frozen=True)

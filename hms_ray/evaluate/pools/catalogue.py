@@ -24,6 +24,12 @@ from hms_ray.evaluate.pools.combined import (
     Shrunk,
     Stacked,
 )
+from hms_ray.evaluate.pools.description import (
+    described,
+    described_members,
+    described_number,
+    described_weights,
+)
 from hms_ray.evaluate.pools.greedy import Greedy
 from hms_ray.evaluate.pools.interface import FittedPool, Pool, described_array
 from hms_ray.evaluate.pools.loglinear import FittedLogLinear, LogLinear
@@ -74,7 +80,10 @@ def named_pools(names: Sequence[str], families: Sequence[str] | None = None) -> 
             raise PredictionError(
                 f"a method must be one of {', '.join(pools)}",
                 got=name,
-                fix="two_level needs the family of each model." if name == "two_level" else None,
+                fix="two_level needs the family of each model, of two at least: --family "
+                "FAMILY=PATTERN."
+                if name == "two_level"
+                else None,
             )
     return [pool for name, pool in pools.items() if name in names]
 
@@ -83,18 +92,22 @@ def fitted_from_json(data: Mapping[str, Any]) -> FittedPool:
     """The fitted pool that ``to_json`` described; it predicts the same.
 
     Raises:
-        PredictionError: for a form that is not known, and for missing or broken parts.
+        PredictionError: for a form that is not known, and for missing or broken parts;
+            ``where`` names the form, and those of the pools around it.
     """
-    form = data.get("form")
+    form = f"form {data.get('form')}" if isinstance(data, Mapping) else None
     try:
-        return _fitted(dict(data))
+        return _fitted(described(data, "a fitted pool"))
+    except PredictionError as error:
+        place = " in ".join(str(part) for part in (error.where, form) if part is not None)
+        raise PredictionError(error.rule, got=error.got, where=place or None) from None
     except KeyError as error:
         raise PredictionError(
-            "a fitted pool must have all its parts", got=f"no {error}", where=f"form {form}"
+            "a fitted pool must have all its parts", got=f"no {error}", where=form
         ) from None
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise PredictionError(
-            "a fitted pool must be made of numbers", got=str(error), where=f"form {form}"
+            "a fitted pool must be made of numbers", got=str(error), where=form
         ) from None
 
 
@@ -108,11 +121,12 @@ def _fitted(data: dict[str, Any]) -> FittedPool:
             return FittedLogLinear.from_json(data)
         case "recalibrated":
             biases = described_array(data, "biases", N_CLASSES)
-            correction = Recalibration(biases, float(data["temperature"]))
+            correction = Recalibration(biases, described_number(data, "temperature", above=0))
             return FittedRecalibrated(fitted_from_json(data["member"]), correction)
         case "average":
-            members = tuple(fitted_from_json(member) for member in data["members"])
-            return FittedAverage(members, check_weights(data["weights"], len(members)))
+            members = tuple(fitted_from_json(member) for member in described_members(data))
+            weights = check_weights(described_weights(data, None), len(members))
+            return FittedAverage(members, weights)
         case form:
             raise PredictionError(
                 "a fitted pool's form must be one of mean, class_mean, log_linear, "

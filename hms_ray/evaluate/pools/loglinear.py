@@ -12,14 +12,16 @@ the class's own mean. All are convex and fitted with a ridge around equal weight
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hms_ray.competition.schema import N_CLASSES
+from hms_ray.errors import PredictionError
 from hms_ray.evaluate.metric import Array
 from hms_ray.evaluate.multinomial import Ridge, fit_multinomial, softmax_scores
+from hms_ray.evaluate.pools.description import described_number
 from hms_ray.evaluate.pools.interface import (
     CheckedPool,
     Rows,
@@ -94,13 +96,18 @@ class FittedLogLinear:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> FittedLogLinear:
         """The pool that ``to_json`` described."""
+        if data["kind"] not in get_args(Kind):
+            raise PredictionError(
+                f"kind of a log-linear pool must be one of {', '.join(get_args(Kind))}",
+                got=data["kind"],
+            )
         return cls(
             kind=data["kind"],
             weights=described_array(data, "weights", N_CLASSES, None),
             biases=described_array(data, "biases", N_CLASSES),
             context=described_array(data, "context", N_CLASSES, _CONTEXT),
-            floor=float(data["floor"]),
-            gap=float(data["gap"]),
+            floor=described_number(data, "floor", above=0, below=1),
+            gap=described_number(data, "gap"),
         )
 
 
