@@ -9,8 +9,28 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from hms_ray.errors import ConfigError
+
 DRAFT_PREFIX: Final = ".draft-"
 """How the name of a draft begins, which a kill may leave behind."""
+
+
+def require_writable(path: str | Path) -> None:
+    """Refuses a file that could not be written, before anything is computed for it.
+
+    Raises:
+        ConfigError: where the path is a folder, or below a file or a folder that cannot
+            be written to.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ConfigError("the file to write must not be a folder", got=str(path))
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise ConfigError(
+            "the file to write must be in a folder that can be written to",
+            got=f"{above}, which {'is read-only' if above.is_dir() else 'is a file'}",
+        )
 
 
 @contextmanager

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from hms_ray.blending.columns import Keys
 from hms_ray.blending.files import ROW_COLUMNS, Targets
+from hms_ray.competition.rows import ROW_UNIT
 from hms_ray.competition.schema import TARGET_COLUMNS
 from hms_ray.config import Objective
 from hms_ray.errors import PredictionError
 from hms_ray.evaluate.metric import Array, name_rows
-from hms_ray.predict.files import ROW_UNIT
 
 RowChoice = Literal["same", "common"]
 

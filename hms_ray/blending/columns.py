@@ -11,12 +11,11 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from hms_ray.competition.rows import Unit
+from hms_ray.competition.rows import ROW_UNIT, Unit
 from hms_ray.competition.schema import CLASSES
 from hms_ray.competition.tables import some, whole_numbers, written
 from hms_ray.errors import PredictionError
 from hms_ray.evaluate.metric import name_rows
-from hms_ray.predict.files import ROW_UNIT
 
 FILE_SUFFIXES: Final = (".csv", ".parquet")
 KEY_NAMES: Final = ("row_id", "eeg_id", "eeg_sub_id")
@@ -28,15 +27,14 @@ Keys = Literal["eeg_votes", "eeg", "label", "row_id", "eeg_id"]
 (those of ``label`` and of ``eeg_votes`` look alike), or by EEG alone."""
 
 Columns = Mapping[str, str]
-"""Our name -> the file's name of a column; under ``ROW_UNIT`` the unit of bare row ids."""
+"""Our name -> the file's name of a column."""
 
 
-def parse_columns(words: Sequence[str], row_unit: str | None = None) -> dict[str, str]:
+def parse_columns(words: Sequence[str]) -> dict[str, str]:
     """Our name -> the files' name, from words such as ``row_id=key,seizure=p_seizure``.
 
     Args:
         words: pairs joined by commas.
-        row_unit: unit of the row ids of files that do not say it themselves.
 
     Raises:
         PredictionError: for a word without ``=``, a name that is none of ours, and one
@@ -57,7 +55,7 @@ def parse_columns(words: Sequence[str], row_unit: str | None = None) -> dict[str
                 got=f"{columns[name]} and {theirs} for {name}",
             )
         columns[name] = theirs
-    return columns if row_unit is None else {**columns, ROW_UNIT: row_unit}
+    return columns
 
 
 def read_table(path: str | Path, names: str) -> pd.DataFrame:
@@ -96,10 +94,18 @@ def read_table(path: str | Path, names: str) -> pd.DataFrame:
     return table
 
 
-def row_keys(table: pd.DataFrame, columns: Columns, where: Path) -> tuple[pd.Index[str], Keys]:
+def row_keys(
+    table: pd.DataFrame, columns: Columns, where: Path, row_unit: Unit | None = None
+) -> tuple[pd.Index[str], Keys]:
     """What the rows of a table are called, as text.
 
     A label row is called ``<eeg_id>-<eeg_sub_id>``, as ``make_rows`` calls it.
+
+    Args:
+        table: of a file.
+        columns: named columns.
+        where: the file.
+        row_unit: unit of its row ids, where it does not say so itself.
 
     Raises:
         PredictionError: without keys, where one is missing or no whole number, and where
@@ -122,7 +128,7 @@ def row_keys(table: pd.DataFrame, columns: Columns, where: Path) -> tuple[pd.Ind
                 where=f"{where}, {lines_of(absent)}",
             )
         ids = pd.Index(row_id.astype(str))
-        return ids, _unit_of(ids, table, columns, where)
+        return ids, _unit_of(ids, table, columns, where, row_unit)
     assert eeg is not None
     names = _key_numbers(eeg, "eeg_id", where)
     if sub is None:
@@ -137,12 +143,13 @@ def as_keys(unit: object) -> Keys:
     return found
 
 
-def _unit_of(ids: pd.Index[str], table: pd.DataFrame, columns: Columns, where: Path) -> Keys:
+def _unit_of(
+    ids: pd.Index[str], table: pd.DataFrame, columns: Columns, where: Path, named: Unit | None
+) -> Keys:
     """The unit of row ids: the file's own, else the one that was named, else unknown."""
     own = table.attrs.get(ROW_UNIT)
     if own not in get_args(Unit):
         own = "label" if _are_labels(ids, table, columns, where) else None
-    named = columns.get(ROW_UNIT)
     if None not in (own, named) and own != named:
         raise PredictionError(
             "--row-unit must be what a file says of its own row ids",

@@ -9,10 +9,11 @@ from hms_ray.blending.alignment import Aligned, align
 from hms_ray.blending.files import Targets
 from hms_ray.blending.inputs import read_members, targets_of, with_families
 from hms_ray.blending.model_sets import describe_sets
-from hms_ray.blending.result import write_blend
+from hms_ray.blending.result import BLEND_FILE, write_blend
 from hms_ray.blending.settings import Settings, plan
 from hms_ray.errors import StudyError
 from hms_ray.evaluate.blend_report import blend_report
+from hms_ray.files import require_writable
 from hms_ray.ladder.manifest import Manifest
 from hms_ray.report.blend_table import render_blend
 from hms_ray.report.text_table import WIDTH, wrapped
@@ -41,15 +42,22 @@ def blend(
         The text to print, at most 80 columns wide but for the last line.
 
     Raises:
+        ConfigError: where the folder could not be written to.
         StudyError: where a number is out of range, or an input is absent or damaged.
         PredictionError: where predictions, targets and settings do not fit.
     """
     settings = settings or Settings()
     _check(settings)
     words = [str(word) for word in inputs]
-    members = with_families(read_members(words, results, settings.columns), settings.families)
+    place = settings.out or _place(words, results)
+    require_writable(place / BLEND_FILE)
+    members = with_families(
+        read_members(words, results, settings.columns, settings.row_unit), settings.families
+    )
     planned = plan(settings, members, manifest)
-    targets = targets_of(members, settings.targets, results, settings.target_columns)
+    targets = targets_of(
+        members, settings.targets, results, settings.target_columns, settings.row_unit
+    )
     data = align(members, targets, settings.rows)
     report = blend_report(
         data.targets,
@@ -64,7 +72,6 @@ def blend(
         n_splits=settings.n_splits,
         seed=settings.seed,
     )
-    place = settings.out or _place(words, results)
     sets_text, sets = describe_sets(members, data, report.choice.objective, settings)
     write_blend(place, report, members, data, sets)
     parts = [render_blend(report), *_notes(targets, data), *sets_text, f"written to {place}"]

@@ -17,6 +17,7 @@ from hms_ray.blending.columns import (
     read_table,
     row_keys,
 )
+from hms_ray.competition.rows import Unit
 from hms_ray.competition.schema import TARGET_COLUMNS
 from hms_ray.competition.tables import numbers, whole_numbers, written
 from hms_ray.config import Objective
@@ -48,7 +49,9 @@ class Targets:
     objective: Objective | None = None
 
 
-def read_predictions(path: str | Path, columns: Columns) -> tuple[pd.Index[str], Keys, Array]:
+def read_predictions(
+    path: str | Path, columns: Columns, row_unit: Unit | None = None
+) -> tuple[pd.Index[str], Keys, Array]:
     """Row keys, how rows are called, and (n, 6) probabilities of a file.
 
     Raises:
@@ -57,13 +60,13 @@ def read_predictions(path: str | Path, columns: Columns) -> tuple[pd.Index[str],
     """
     path = Path(path)
     table = read_table(path, columns.get("row_id", "row_id"))
-    ids, keys = row_keys(table, columns, path)
+    ids, keys = row_keys(table, columns, path, row_unit)
     _refuse_doubled(ids, "a row must be predicted once", "several predictions", path)
     values = _numbers(class_columns(table, columns, ["_vote"], path), "predictions", ids, path)
     return ids, keys, _distributions(values, "predictions", ids, path)
 
 
-def read_targets(path: str | Path, columns: Columns) -> Targets:
+def read_targets(path: str | Path, columns: Columns, row_unit: Unit | None = None) -> Targets:
     """Votes or shares, patients and totals of a file.
 
     Six whole numbers are votes, whose sum is the total where no ``total_votes`` is
@@ -77,7 +80,7 @@ def read_targets(path: str | Path, columns: Columns) -> Targets:
     """
     path = Path(path)
     table = read_table(path, columns.get("row_id", "row_id"))
-    ids, keys = row_keys(table, columns, path)
+    ids, keys = row_keys(table, columns, path, row_unit)
     _refuse_doubled(ids, "a row must have one target", "several", path)
     votes = _numbers(class_columns(table, columns, ["_target", "_vote"], path), "votes", ids, path)
     infinite = np.asarray(~np.isfinite(votes).all(axis=1))

@@ -15,6 +15,7 @@ import pandas as pd
 from hms_ray.blending.alignment import Member, as_targets
 from hms_ray.blending.columns import FILE_SUFFIXES, Columns, as_keys
 from hms_ray.blending.files import Targets, read_predictions, read_targets
+from hms_ray.competition.rows import Unit
 from hms_ray.errors import PredictionError, StudyError
 from hms_ray.evaluate.oof import probabilities_of
 from hms_ray.fold_store import FoldStore
@@ -31,7 +32,10 @@ _KINDS: Final = (
 
 
 def read_members(
-    words: Sequence[str], results: str | Path = "results", columns: Columns | None = None
+    words: Sequence[str],
+    results: str | Path = "results",
+    columns: Columns | None = None,
+    row_unit: Unit | None = None,
 ) -> list[Member]:
     """The models that the words name, in their order; a study's trials best first.
 
@@ -44,12 +48,14 @@ def read_members(
             fold store, those of one model joined by commas; a CSV or parquet file.
         results: folder of studies, ladders and the store.
         columns: of files, our name -> theirs.
+        row_unit: unit of the row ids of files that do not say it themselves.
 
     Raises:
         StudyError: where a word names nothing, or what it names is damaged.
         PredictionError: for files that are no predictions, and doubled models.
     """
-    found = [member for word in words for member in _read(str(word), Path(results), columns or {})]
+    place, names = Path(results), columns or {}
+    found = [member for word in words for member in _read(str(word), place, names, row_unit)]
     if len(words) == 1 and "file" not in found[0].origin:
         found = [replace(member, name=member.name.rpartition("/")[2]) for member in found]
     stems = Counter(member.name for member in found)
@@ -71,6 +77,7 @@ def targets_of(
     word: str | None = None,
     results: str | Path = "results",
     columns: Columns | None = None,
+    row_unit: Unit | None = None,
 ) -> Targets:
     """The targets that are named, or those of the first member that knows them.
 
@@ -79,13 +86,14 @@ def targets_of(
         word: a study, a ladder, or a CSV or parquet file.
         results: as ``read_members``.
         columns: of a file of targets, our name -> theirs.
+        row_unit: as ``read_members``.
 
     Raises:
         PredictionError: where none are named and no member knows them.
     """
     if word is not None:
         if Path(word).suffix in FILE_SUFFIXES:
-            return read_targets(word, columns or {})
+            return read_targets(word, columns or {}, row_unit)
         study = _study(Path(word), Path(results))
         return _ladder_targets(Path(word), Path(results)) if study is None else _targets(study)
     for member in members:
@@ -119,10 +127,10 @@ def with_families(members: Sequence[Member], words: Sequence[str]) -> list[Membe
     return changed
 
 
-def _read(word: str, results: Path, columns: Columns) -> list[Member]:
+def _read(word: str, results: Path, columns: Columns, row_unit: Unit | None) -> list[Member]:
     path = Path(word)
     if path.suffix in FILE_SUFFIXES:
-        ids, keys, probabilities = read_predictions(path, columns)
+        ids, keys, probabilities = read_predictions(path, columns, row_unit)
         return [Member(path.stem, ids, keys, probabilities, {"file": word}, "files")]
     if _KEYS.fullmatch(word):
         return [_stored(word.split(","), FoldStore(results))]

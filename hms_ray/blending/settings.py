@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final, cast, get_args
 
 from hms_ray.blending.alignment import Member, RowChoice
+from hms_ray.competition.rows import Unit
 from hms_ray.config import Objective
 from hms_ray.errors import PredictionError
 from hms_ray.evaluate.blend_result import SIMPLEX, YARDSTICKS
@@ -21,6 +22,7 @@ from hms_ray.ladder.manifest import Manifest
 AUTO: Final = "auto"
 CONSTRAINED: Final = "simplex_constrained"
 RECIPE: Final = "recipe"
+TWO_LEVEL: Final = "two_level"
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Settings:
         targets: study or file; the first study's if None.
         columns: of files of predictions, our name -> theirs.
         target_columns: of a file of targets, likewise.
+        row_unit: unit of the row ids of files that do not say it themselves.
         out: folder to write to; by the inputs if None.
     """
 
@@ -62,6 +65,7 @@ class Settings:
     targets: str | None = None
     columns: dict[str, str] = field(default_factory=dict)
     target_columns: dict[str, str] = field(default_factory=dict)
+    row_unit: Unit | None = None
     out: Path | None = None
 
 
@@ -94,6 +98,11 @@ def plan(settings: Settings, members: Sequence[Member], manifest: Manifest | Non
     _refuse_two_ways(settings)
     labels = [member.family for member in members]
     families = labels if len(set(labels)) > 1 else None
+    if settings.families and not (settings.caps or settings.method in (AUTO, TWO_LEVEL)):
+        raise PredictionError(
+            f"families are those of --cap, --method {AUTO} and --method {TWO_LEVEL}",
+            got=f"--family {settings.families[0]} without them",
+        )
     if settings.recipe is not None:
         recipe = Fixed(tuple(recipe_weights(settings.recipe, members, manifest)), RECIPE)
         equal, *others = YARDSTICKS

@@ -218,8 +218,9 @@ def _fit(words: argparse.Namespace) -> int:
         tolerance=words.tolerance,
         cost=words.cost,
         targets=words.targets,
-        columns=parse_columns(words.columns, words.row_unit),
-        target_columns=parse_columns(words.target_columns, words.row_unit),
+        columns=parse_columns(words.columns),
+        target_columns=parse_columns(words.target_columns),
+        row_unit=words.row_unit,
         out=words.out,
     )
     manifest = None if words.recipe is None else read_manifest(MANIFEST)

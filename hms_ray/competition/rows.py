@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from hms_ray.config import DataConfig
 
 Unit = Literal["eeg_votes", "eeg", "label"]
+
+ROW_UNIT: Final = "row_unit"
+"""Under this name a table's ``attrs``, and so its parquet file, say of which unit its row
+ids are: the same id is another row in another unit."""
+
 Window = Literal["middle", "nearest"]
 
 ROW_COLUMNS: Final = (

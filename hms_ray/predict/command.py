@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from hms_ray.competition.rows import Unit
+from hms_ray.competition.rows import ROW_UNIT, Unit
 from hms_ray.competition.schema import PROBABILITY_COLUMNS
 from hms_ray.errors import ConfigError
 from hms_ray.evaluate.metric import Array
 from hms_ray.predict.blend import apply_blend, predict_all, require_device
-from hms_ray.predict.files import ROW_UNIT, require_place, write_predictions, write_submission
+from hms_ray.predict.files import require_place, write_predictions, write_submission
 from hms_ray.predict.recordings import Recordings, recordings_of_rows, recordings_of_test
 from hms_ray.predict.submission import make_submission, submission_ids
 from hms_ray.predict.trial import TrialModels, chosen_trial, read_models, rows_of_study

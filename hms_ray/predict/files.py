@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -12,7 +11,7 @@ import pyarrow as pa
 
 from hms_ray.competition.tables import read_table
 from hms_ray.errors import ConfigError, PredictionError
-from hms_ray.files import replacing
+from hms_ray.files import replacing, require_writable
 from hms_ray.predict.submission import (
     SUBMISSION_COLUMNS,
     check_submission,
@@ -21,26 +20,17 @@ from hms_ray.predict.submission import (
 )
 
 SUFFIXES: Final = (".csv", ".parquet")
-ROW_UNIT: Final = "row_unit"
-"""Attribute of a table, and so of its parquet file, that names the unit of its row ids."""
 
 
 def require_place(path: Path) -> None:
     """Refuses a file that cannot be written, before anything is computed for it.
 
     Raises:
-        ConfigError: naming the endings that say how it is written, and where it is a
-            folder, or below a file or a folder that cannot be written to.
+        ConfigError: naming the endings that say how it is written, and as
+            ``require_writable``.
     """
     require_suffix(path)
-    if path.is_dir():
-        raise ConfigError("the file to write must not be a folder", got=str(path))
-    above = next(folder for folder in path.absolute().parents if folder.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):
-        raise ConfigError(
-            "the file to write must be in a folder that can be written to",
-            got=f"{above}, which {'is read-only' if above.is_dir() else 'is a file'}",
-        )
+    require_writable(path)
 
 
 def require_suffix(path: Path) -> None:

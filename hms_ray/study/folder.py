@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from hms_ray.competition.rows import ROW_UNIT
 from hms_ray.config import Experiment, Space
 from hms_ray.config_file import load_space
 from hms_ray.errors import StudyError
@@ -205,7 +206,9 @@ class StudyFolder:
             "reason": None,
         }
         with trial_draft(self.trial_path(number), experiment, data) as draft:
-            write_oof(draft / "oof.parquet", result.oof)
+            oof = result.oof.copy()
+            oof.attrs = {ROW_UNIT: experiment.data.unit}
+            write_oof(draft / "oof.parquet", oof)
 
     def write_failure(
         self,

@@ -9,7 +9,8 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "hms_ray"
 # Low to high: a room imports itself and rooms of lower layers only.
 LAYERS = [
-    {"errors", "files"},
+    {"errors"},
+    {"files"},
     {"config_recipes"},
     {"config_augment", "config_input"},
     {"config"},

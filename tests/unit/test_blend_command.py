@@ -12,7 +12,7 @@ from hms_ray.blending.command import blend
 from hms_ray.blending.settings import Settings, plan, recipe_weights
 from hms_ray.cli import main
 from hms_ray.competition.schema import PROBABILITY_COLUMNS, VOTE_COLUMNS
-from hms_ray.errors import PredictionError, StudyError
+from hms_ray.errors import ConfigError, PredictionError, StudyError
 from hms_ray.evaluate.blend_report import blend_report
 from hms_ray.evaluate.oof import read_oof
 from hms_ray.evaluate.pools.catalogue import fitted_from_json, named_pools
@@ -181,6 +181,13 @@ def test_caps_and_fixed_weights_hold(results: Path, file: Path) -> None:
             r"a method must be one of equal, best_single, greedy, .*, got best$",
         ),
         (
+            Settings(families=["x=one*"]),
+            (
+                r"families are those of --cap, --method auto and --method two_level, got "
+                r"--family x=one\* without them$"
+            ),
+        ),
+        (
             Settings(method="simplex@kl_3"),
             r"the rows after @ in --method must be one of kl_all, kl_4, kl_10, got kl_3$",
         ),
@@ -213,6 +220,14 @@ def test_settings_that_do_not_fit_are_told(results: Path, settings: Settings, me
     with pytest.raises(PredictionError, match=message):
         blend(["one", "two"], results, settings)
     assert not (results / "blend").exists()
+
+
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_read(results: Path) -> None:
+    (results / "taken").write_text("")
+    with pytest.raises(
+        ConfigError, match=r"must be in a folder that can .*taken, which is a file$"
+    ):
+        blend(["no such study"], results, Settings(out=results / "taken" / "deep"))
 
 
 def test_two_levels_need_families(results: Path) -> None:

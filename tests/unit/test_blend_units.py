@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 
 from hms_ray.blending.alignment import Aligned, align
-from hms_ray.blending.columns import parse_columns
 from hms_ray.blending.command import blend
 from hms_ray.blending.inputs import read_members, targets_of
 from hms_ray.blending.settings import Settings
@@ -74,11 +73,10 @@ def results(tmp_path: Path) -> Path:
 
 
 def aligned(
-    results: Path, words: list[Any], targets: str | None = None, unit: str | None = None
+    results: Path, words: list[Any], targets: str | None = None, unit: Unit | None = None
 ) -> Aligned:
-    columns = parse_columns([], unit)
-    members = read_members(words, results, columns)
-    return align(members, targets_of(members, targets, results, columns), "common")
+    members = read_members(words, results, row_unit=unit)
+    return align(members, targets_of(members, targets, results, row_unit=unit), "common")
 
 
 def test_row_ids_of_two_units_look_alike() -> None:
@@ -178,15 +176,16 @@ def test_rows_that_are_left_out_for_a_reason_are_common(tmp_path: Path, results:
 def test_a_file_of_this_package_carries_its_unit(results: Path, tmp_path: Path) -> None:
     rows = rows_of("label")
     blend(["label"], results, Settings(fit_on="kl_all", n_splits=2, out=tmp_path))
-    for name in ("oof_nested", "oof_in_sample"):
-        (member,) = read_members([tmp_path / f"{name}.parquet"])
+    trial = StudyFolder(results / "label").trial_path(0)
+    for file in (tmp_path / "oof_nested", tmp_path / "oof_in_sample", trial / "oof"):
+        (member,) = read_members([file.with_suffix(".parquet")])
         assert member.keys == "label"
     message = (
         r"^--row-unit must be what a file says of its own row ids, got eeg_votes for row ids of "
         r"label, in .*oof_nested\.parquet\. Leave it out, or say --row-unit label\.$"
     )
     with pytest.raises(PredictionError, match=message):
-        read_members([tmp_path / "oof_nested.parquet"], columns=parse_columns([], "eeg_votes"))
+        read_members([tmp_path / "oof_nested.parquet"], row_unit="eeg_votes")
     unknown = make_oof(rows, 0, np.full((len(rows), 6), 1 / 6))
     unknown.attrs["row_unit"] = "anything"
     write_oof(tmp_path / "oof.parquet", unknown)
