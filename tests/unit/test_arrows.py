@@ -9,7 +9,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "hms_ray"
 # Low to high: a room imports itself and rooms of lower layers only.
 LAYERS = [
-    {"errors", "files"},
+    {"errors", "files", "wording"},
     {"config_recipes"},
     {"config_augment", "config_input"},
     {"config"},
@@ -47,6 +47,7 @@ WITHOUT_TORCH = {
     "config_file",
 } | {
     "files",
+    "wording",
     "competition",
     "folds",
     "pack",
