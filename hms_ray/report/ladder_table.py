@@ -17,11 +17,12 @@ from hms_ray.report.text_table import (
     WIDTH,
     Column,
     score,
-    shortened,
+    shortened_names,
     wrapped,
 )
 
 _MEMBERS_A_LINE: Final = 3
+_MEMBER_LENGTH: Final = 9
 SIMULATED: Final = "simulated data"
 TIE_LEGEND: Final = (
     "A tie: the paired 95% interval, clustered by patient, contains 0, so the rows do not "
@@ -97,7 +98,7 @@ def _head(report: LadderReport, style: Style) -> list[Column]:
     numbers = [f"{n}{'*' if step.optimistic else ' '}" for n, step in enumerate(steps, 1)]
     return [
         Column("#", numbers if style == "text" else [number.strip() for number in numbers]),
-        Column("step", [step.name for step in steps], right=False),
+        Column("step", [step.name for step in steps], right=False, names=True),
     ]
 
 
@@ -274,7 +275,7 @@ def _weights(report: LadderReport, style: Style) -> list[Sheet]:
         members += lines
     columns = (
         Column("#", numbers),
-        Column("step", names, right=False),
+        Column("step", names, right=False, names=True),
         Column("weights", kinds, right=False),
         Column("members", members, right=False),
     )
@@ -291,10 +292,10 @@ def _members(report: LadderReport, weights: Mapping[str, float], style: Style) -
     known = [step.name for step in report.steps]
     if style == "markdown":
         return [" + ".join(f"{weight:.3f} {name}" for name, weight in weights.items()) or "-"]
-    texts = [
-        f"{weight:.3f} " + (f"#{known.index(name) + 1}" if name in known else shortened(name, 9))
-        for name, weight in weights.items()
-    ]
+    others = [name for name in weights if name not in known]
+    places = {name: f"#{number}" for number, name in enumerate(known, 1)}
+    places |= dict(zip(others, shortened_names(others, _MEMBER_LENGTH), strict=True))
+    texts = [f"{weight:.3f} {places[name]}" for name, weight in weights.items()]
     lines = range(0, len(texts), _MEMBERS_A_LINE)
     return [" + ".join(texts[first : first + _MEMBERS_A_LINE]) for first in lines] or ["-"]
 

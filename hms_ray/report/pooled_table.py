@@ -188,7 +188,7 @@ def _head(report: PooledReport, style: Style) -> list[Column]:
     numbers = [f"{step.number}{mark}" for step, mark in zip(steps, marks, strict=True)]
     return [
         Column("#", numbers),
-        Column("step", [step.name for step in steps], right=False),
+        Column("step", [step.name for step in steps], right=False, names=True),
         Column("vs", [str(step.before_number) for step in steps]),
     ]
 
@@ -196,7 +196,7 @@ def _head(report: PooledReport, style: Style) -> list[Column]:
 def _steps(report: PooledReport) -> Sheet:
     columns = [
         *_head(report, "text"),
-        Column("called", [step.before for step in report.steps], right=False),
+        Column("called", [step.before for step in report.steps], right=False, names=True),
         Column("what it changes", [step.change for step in report.steps], right=False),
     ]
     return Sheet("Steps", tuple(columns), (), ("what it changes", "called", "step"))
