@@ -8,6 +8,7 @@ from typing import Final
 from hms_ray.evaluate.ladder_scores import GROUPS, RESOLUTION, STAGE_2
 from hms_ray.evaluate.metric import OBJECTIVES
 from hms_ray.report.forest import ForestPlot, ForestRow, Mark
+from hms_ray.report.ladder_cells import detectable_cell, difference_cell
 from hms_ray.report.ladder_page import origin
 from hms_ray.report.ladder_table import (
     DETECTABLE_NOTE,
@@ -16,8 +17,6 @@ from hms_ray.report.ladder_table import (
     SAME_NOTE,
     SIMULATED,
     TIE_LEGEND,
-    detectable_cell,
-    difference_cell,
 )
 from hms_ray.report.pooled_report import Outcome, PooledReport, PooledStep
 from hms_ray.report.sheet import Sheet, Style, markdown_text
