@@ -19,6 +19,7 @@ from hms_ray.report.text_table import (
     score,
     wrapped,
 )
+from hms_ray.wording import counted
 
 SIMULATED: Final = "simulated data"
 TIE_LEGEND: Final = (
@@ -71,8 +72,10 @@ def heading(report: LadderReport) -> str:
     """How many steps on how many rows of what data."""
     data = f"on {SIMULATED}" if report.simulated else "on recorded data"
     return (
-        f"Ladder of {len(report.steps)} steps {data}: {report.n_rows('kl_all'):,} rows of "
-        f"{report.n_patients():,} patients, {report.n_rows('kl_4'):,} rows of >= 4 and "
+        f"Ladder of {counted(len(report.steps), 'step')} {data}: "
+        f"{counted(report.n_rows('kl_all'), 'row')} of "
+        f"{counted(report.n_patients(), 'patient')}, "
+        f"{counted(report.n_rows('kl_4'), 'row')} of >= 4 and "
         f"{report.n_rows('kl_10'):,} of >= 10 votes; scale {report.about['scale']}, "
         f"seed {report.about['seed']}."
     )

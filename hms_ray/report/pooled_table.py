@@ -27,6 +27,7 @@ from hms_ray.report.text_table import (
     Column,
     wrapped,
 )
+from hms_ray.wording import counted
 
 _SHORT: Final[Mapping[Outcome, str]] = {
     "reproduces": "reproduces",
@@ -99,7 +100,7 @@ def pooled_plot(report: PooledReport, *, recalibrated: bool) -> ForestPlot:
     return ForestPlot(
         title=title + (", both recalibrated" if recalibrated else ""),
         subtitle=(
-            f"{_how_many(report)}, {report.n_patients:,} patients; 95% intervals "
+            f"{_how_many(report)}, {counted(report.n_patients, 'patient')}; 95% intervals "
             "paired and clustered by patient. Published: real competition, all rows."
         ),
         series=(ours, "negative control", "published"),
@@ -140,8 +141,9 @@ def _heading(report: PooledReport) -> str:
     data = SIMULATED if report.simulated else "recorded data"
     text = (
         f"{_how_many(report)} ({', '.join(report.ladders)}), {data}: "
-        f"{report.n_rows['kl_all']:,} rows of {report.n_patients:,} patients, "
-        f"{report.n_rows['kl_4']:,} rows of >= 4 and {report.n_rows['kl_10']:,} of >= 10 votes."
+        f"{counted(report.n_rows['kl_all'], 'row')} of {counted(report.n_patients, 'patient')}, "
+        f"{counted(report.n_rows['kl_4'], 'row')} of >= 4 and "
+        f"{report.n_rows['kl_10']:,} of >= 10 votes."
     )
     if report.controls:
         text += f" Negative control: {', '.join(report.controls)}."

@@ -40,6 +40,7 @@ from hms_ray.simulate.tables import (
     labels_of,
     truth_of,
 )
+from hms_ray.wording import counted
 
 MANIFEST_FILE: Final = "simulation.json"
 """How a folder was simulated; like the truth, nothing in training reads it."""
@@ -146,7 +147,7 @@ def _check_place(out: Path) -> None:
     if out.is_dir() and any(out.iterdir()):
         raise DataError(
             "simulated data must go to a new or empty folder",
-            got=f"a folder with {sum(1 for _ in out.iterdir())} entries",
+            got=f"a folder that holds {counted(sum(1 for _ in out.iterdir()), 'file')}",
             where=out,
             fix="Choose another --out, or delete that folder first.",
         )
