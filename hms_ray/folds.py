@@ -78,7 +78,7 @@ def scarce_classes(rows: pd.DataFrame, n_folds: int) -> tuple[str, ...]:
     if scarce.empty:
         return ()
     told = ", ".join(f"{name} {count}" for name, count in scarce.items())
-    return (f"too few rows for all {n_folds} folds: {told}",)
+    return (f"classes of too few rows for all {n_folds} folds: {told}",)
 
 
 def write_folds(path: str | Path, folds: pd.DataFrame) -> None:

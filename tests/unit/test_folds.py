@@ -219,5 +219,5 @@ def test_classes_of_fewer_rows_than_folds_are_told_instead_of_a_warning(
     assert make_folds(rows, 5)["fold"].nunique() == 5
     assert [str(warning.message) for warning in recwarn] == []
     (line,) = scarce_classes(rows, 5)
-    assert line == "too few rows for all 5 folds: GPD 4, Other 1"
+    assert line == "classes of too few rows for all 5 folds: GPD 4, Other 1"
     assert scarce_classes(rows[:10], 5) == ()

@@ -124,7 +124,7 @@ def test_unusable_rows_that_are_kept_are_told(data_dir: Path, tmp_path: Path) ->
     assert f": {len(silent)} rows without a usable signal, kept as zeros: " in note
     assert silent["row_id"].iloc[0] in note
     kaggle = make_space(views=["panels"]).experiment
-    assert scarce.startswith("too few rows for all 3 folds: ")
+    assert scarce.startswith("classes of too few rows for all 3 folds: ")
     assert prepare(data_dir, kaggle, tmp_path).notes == (scarce,)
 
 
