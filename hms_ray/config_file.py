@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import yaml
-from pydantic import BaseModel, ValidationError
 
 from hms_ray.config import Experiment, Parameter, Space
+from hms_ray.config_faults import closest, listed, one_a_line, validated
 from hms_ray.config_input import in_recipe
 from hms_ray.errors import ConfigError
-
-Model = TypeVar("Model", bound=BaseModel)
 
 _INSIDE: Final = 0.3819660
 """Where within a range of numbers a value is tried (golden section: no round share)."""
@@ -114,7 +111,7 @@ def validate_space(data: Mapping[str, Any], where: object) -> Space:
     for number, point in enumerate(space.start):
         faults += _start_faults(space, point, f"start.{number}")
     if faults:
-        raise _listed(faults, where)
+        raise listed(faults, where)
     return space
 
 
@@ -186,28 +183,6 @@ def _index(values: list[Any], name: str, walked: str) -> int:
     return int(name)
 
 
-def validated(model: type[Model], data: Mapping[str, Any], where: object) -> Model:
-    """A checked model from plain data.
-
-    Raises:
-        ConfigError: naming every fault at once.
-    """
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        errors: list[dict[str, Any]] = [dict(fault) for fault in error.errors()]
-        # A list whose items are faulty is also reported as too short: once will do.
-        inner = {tuple(fault["loc"][:-1]) for fault in errors} | {
-            tuple(fault["loc"][:-2]) for fault in errors
-        }
-        faults = [
-            _fault(model, fault)
-            for fault in errors
-            if not (fault["type"] == "too_short" and tuple(fault["loc"]) in inner)
-        ]
-        raise _listed(faults, where) from None
-
-
 def parameter_values(parameter: Parameter) -> dict[str, Any]:
     """The values a parameter is checked with: label -> value; bounds where it is a range."""
     if isinstance(parameter.choices, dict):
@@ -234,14 +209,14 @@ def _search_faults(space: Space, path: str) -> list[str]:
         try:
             replace_values(space.experiment, {path: value})
         except ConfigError as error:
-            faults += [f"search.{path} with {label}: {line}" for line in _lines(error)]
+            faults += [f"search.{path} with {label}: {line}" for line in one_a_line(error)]
     return list(dict.fromkeys(faults))
 
 
 def _start_faults(space: Space, point: Mapping[str, Any], where: str) -> list[str]:
     """A start point gives a value for every searched path, within its bounds."""
     faults = [
-        f"{where}: {path} is not searched{_closest(path, space.search)}"
+        f"{where}: {path} is not searched{closest(path, space.search)}"
         for path in point
         if path not in space.search
     ]
@@ -256,7 +231,7 @@ def _start_faults(space: Space, point: Mapping[str, Any], where: str) -> list[st
         chosen = {path: chosen_value(space.search[path], value) for path, value in point.items()}
         replace_values(space.experiment, chosen)
     except ConfigError as error:
-        faults = [f"{where}: {line}" for line in _lines(error)]
+        faults = [f"{where}: {line}" for line in one_a_line(error)]
     return faults
 
 
@@ -272,57 +247,3 @@ def _within(parameter: Parameter, value: Any) -> bool:
     low, high = parameter.int_ or parameter.float_ or (0, 0)
     number = isinstance(value, int) or (parameter.float_ and isinstance(value, float))
     return bool(number) and not isinstance(value, bool) and low <= value <= high
-
-
-def _fault(model: type[BaseModel], error: Mapping[str, Any]) -> str:
-    """One line for one of pydantic's errors: where, rule, value received."""
-    path = [str(part) for part in error["loc"]]
-    place = ".".join(path)
-    if error["type"] == "extra_forbidden":
-        return f"unknown key {place}{_closest(path[-1], _keys_at(model, error['loc'][:-1]))}"
-    message = error["msg"].removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:]
-    received = error["input"]
-    if isinstance(received, (dict, BaseModel)):
-        return f"{place}: {message}" if place else message
-    return f"{place}: {message}, got {received!r}"
-
-
-def _keys_at(model: type[BaseModel], path: Sequence[Any]) -> list[str]:
-    """The keys that pydantic would take at a path."""
-    kinds: list[Any] = [model]
-    for part in path:
-        below: list[Any] = []
-        for kind in kinds:
-            field = kind.model_fields.get(part) if isinstance(part, str) else None
-            below += _models(field.annotation) if field else []
-        # A position in a list, or a union's branch, leads to the same models.
-        kinds = below or kinds
-    return [field.alias or name for kind in kinds for name, field in kind.model_fields.items()]
-
-
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for part in getattr(annotation, "__args__", ()) for model in _models(part)]
-
-
-def _closest(name: str, known: Iterable[str]) -> str:
-    known = list(known)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    if near:
-        return f" (did you mean {near[0]}?)"
-    return f" (known: {', '.join(sorted(known))})" if known else ""
-
-
-def _listed(faults: Sequence[str], where: object) -> ConfigError:
-    """One error for all faults of a file, each on a line of its own."""
-    if len(faults) == 1:
-        return ConfigError(faults[0], where=where)
-    lines = "".join(f"\n  {fault}" for fault in faults)
-    return ConfigError(f"{where} has {len(faults)} faults:{lines}")
-
-
-def _lines(error: ConfigError) -> list[str]:
-    head, _, rest = error.rule.partition("\n")
-    return [line.strip() for line in rest.splitlines() if line.strip()] if rest else [head]

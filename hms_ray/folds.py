@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +13,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from hms_ray.competition.rows import table_fingerprint
 from hms_ray.errors import DataError
 from hms_ray.files import replacing
+from hms_ray.wording import counted
 
 FOLD_COLUMNS: Final = ("row_id", "patient_id", "fold")
 _FIX: Final = "Leave out --folds to make folds for these rows."
@@ -40,25 +42,43 @@ def make_folds(rows: pd.DataFrame, n_folds: int = 5, seed: int = 42) -> pd.DataF
     if not 2 <= n_folds <= n_patients:
         raise DataError(
             "folds must number from 2 to the number of patients",
-            got=f"{n_folds} folds for {n_patients} patients",
+            got=f"{counted(n_folds, 'fold')} for {counted(n_patients, 'patient')}",
             fix="Set data.n_folds, or use more patients.",
         )
     commonest = int(rows["expert_consensus"].value_counts().max())
     if commonest < n_folds:
         raise DataError(
             "the commonest class must have a row for each fold",
-            got=f"{commonest} rows for {n_folds} folds",
+            got=f"{counted(commonest, 'row')} for {n_folds} folds",
             fix="Set data.n_folds, or use more rows.",
         )
     splitter = StratifiedGroupKFold(n_splits=n_folds, shuffle=True, random_state=seed)
     fold = np.full(len(rows), -1, np.int64)
     parts = splitter.split(np.zeros(len(rows)), rows["expert_consensus"], rows["patient_id"])
-    for number, (_, valid) in enumerate(parts):
-        fold[valid] = number
+    with warnings.catch_warnings():
+        # It neither says which class nor what follows; ``scarce_classes`` does.
+        warnings.filterwarnings("ignore", "The least populated class in y", UserWarning)
+        for number, (_, valid) in enumerate(parts):
+            fold[valid] = number
     folds = rows[["row_id", "patient_id"]].reset_index(drop=True)
     folds["fold"] = fold
     check_folds(folds, rows, n_folds)
     return folds
+
+
+def scarce_classes(rows: pd.DataFrame, n_folds: int) -> tuple[str, ...]:
+    """A line about the classes that cannot be in every fold; none where all can.
+
+    Args:
+        rows: training rows, with ``expert_consensus``.
+        n_folds: how many folds they are dealt to.
+    """
+    counts = rows["expert_consensus"].value_counts()
+    scarce = counts[counts < n_folds].sort_index()
+    if scarce.empty:
+        return ()
+    told = ", ".join(f"{name} {count}" for name, count in scarce.items())
+    return (f"classes of too few rows for all {n_folds} folds: {told}",)
 
 
 def write_folds(path: str | Path, folds: pd.DataFrame) -> None:

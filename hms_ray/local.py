@@ -18,6 +18,7 @@ from hms_ray.preflight import preflight
 from hms_ray.prepare import prepare
 from hms_ray.report.board import write_fold
 from hms_ray.report.progress import bar
+from hms_ray.wording import counted
 
 
 def train_locally(
@@ -109,7 +110,8 @@ class _Bars:
 
 def _heading(name: str, rows: pd.DataFrame, placement: Placement) -> str:
     return (
-        f"{name}: {len(rows):,} rows of {rows['patient_id'].nunique():,} patients, "
+        f"{name}: {counted(len(rows), 'row')} of "
+        f"{counted(rows['patient_id'].nunique(), 'patient')}, "
         f"{rows['fold'].nunique()} folds, on {placement.device_class}"
     )
 

@@ -18,6 +18,7 @@ from hms_ray.pack.verify import verify_pack
 from hms_ray.pack.windows import Windows, windows_of
 from hms_ray.report.progress import bar
 from hms_ray.study_sources import pack_source, source_key, sources_for
+from hms_ray.wording import counted
 
 
 def space_to_pack(file: Path | None, settings: Sequence[str]) -> Space:
@@ -92,9 +93,10 @@ def pack_folder(
 def _told(pack: Pack) -> str:
     missing = read_manifest(pack.path)["missing"]
     size = pack.values.nbytes / 2**20
-    lines = [f"{pack.path}: {len(pack.recordings):,} {pack.kind}, {size:,.1f} MiB of float16"]
+    one = pack.kind.removesuffix("s")
+    lines = [f"{pack.path}: {counted(len(pack.recordings), one)}, {size:,.1f} MiB of float16"]
     if missing["n_with_gaps"] or missing["n_unusable"]:
-        gaps = f"{missing['n_with_gaps']:,} {pack.kind} have gaps"
-        lines.append(gaps + f", {missing['n_unusable']:,} have no signal")
+        gaps = f"{counted(missing['n_with_gaps'], one)} with gaps"
+        lines.append(gaps + f", {missing['n_unusable']:,} without any signal")
     lines.append(f"fingerprint {pack.fingerprint}")
     return "\n".join(lines)

@@ -17,7 +17,7 @@ from hms_ray.config_input import InputConfig, used_sources
 from hms_ray.errors import DataError, HmsRayError
 from hms_ray.files import replacing
 from hms_ray.fold_store import STORE_NAME
-from hms_ray.folds import check_folds, fit_folds, folds_fingerprint, make_folds
+from hms_ray.folds import check_folds, fit_folds, folds_fingerprint, make_folds, scarce_classes
 from hms_ray.pack.build import build_pack, default_pack_dir, find_pack
 from hms_ray.pack.sources import PackSource
 from hms_ray.pack.store import Pack, open_pack
@@ -55,7 +55,7 @@ class Prepared:
         rows_fingerprint: content hash of the rows: windows, votes, targets.
         folds_fingerprint: content hash of the fold table.
         n_folds: number of folds.
-        notes: lines about rows without a usable signal.
+        notes: lines about rows without a usable signal, and about classes of few rows.
     """
 
     rows_file: Path
@@ -210,7 +210,7 @@ def _table(
         folds = fit_folds(given, kept)
     fold_of = kept["row_id"].map(folds.set_index("row_id")["fold"]).astype("int64")
     table = pd.concat([kept.assign(fold=fold_of), missing_shares(kept, packs)], axis=1)
-    return table, folds, notes
+    return table, folds, (*notes, *scarce_classes(kept, int(table["fold"].max()) + 1))
 
 
 def _windows(form: PackSource, rows: pd.DataFrame) -> Windows | None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hms_ray.errors import DataError
 from hms_ray.pack.store import Pack
 from hms_ray.study_sources import ROW_COLUMNS
+from hms_ray.wording import counted
 
 Policy = Literal["keep", "drop", "error"]
 
@@ -68,8 +69,9 @@ def sort_out(
                 where=f"source {key}",
                 fix="See data.unusable: keep takes them as zeros, drop leaves them out.",
             )
-        count = f"{len(ids)} row{'s' if len(ids) > 1 else ''}"
-        lines.append(f"{key}: {count} without a usable signal, {_DONE[policy]}: {first}")
+        lines.append(
+            f"{key}: {counted(len(ids), 'row')} without a usable signal, {_DONE[policy]}: {first}"
+        )
         if policy == "drop":
             staying &= usable
     return staying, tuple(lines)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hms_ray.commands.options import Commands, add_results_option
+from hms_ray.wording import counted
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -118,12 +119,13 @@ def _run_simulate(words: argparse.Namespace) -> int:
             controls=words.control,
             n_signals=signals,
         )
+    whose = counted(patients, "patient")
     if signals == patients:
-        made = f"simulated data of {patients:,} patients"
+        made = f"simulated data of {whose}"
     elif signals:
-        made = f"simulated labels of {patients:,} patients, recordings of {signals:,}"
+        made = f"simulated labels of {whose}, recordings of {signals:,}"
     else:
-        made = f"simulated labels of {patients:,} patients, no recordings (see --signals)"
+        made = f"simulated labels of {whose}, no recordings (see --signals)"
     print(f"{made}: {words.out}")
     return 0
 
@@ -242,5 +244,5 @@ def _run_spectrogram(words: argparse.Namespace) -> int:
     require_place(out, replace=words.force)
     spectrogram = recording_spectrogram(read_eeg(words.file))
     write_spectrogram(out, spectrogram)
-    print(f"{out}: {len(spectrogram):,} rows, 2 s each, on the EEG's own time")
+    print(f"{out}: {counted(len(spectrogram), 'row')}, 2 s each, on the EEG's own time")
     return 0

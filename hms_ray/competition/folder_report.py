@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any, Final
 
 from hms_ray.errors import Fault
+from hms_ray.wording import counted
 
 TEXT_WIDTH: Final = 80
 FAULTS_SHOWN: Final = 5
@@ -171,7 +172,7 @@ class FolderReport:
             yield f"No faults: the {'table' if self.folder is None else 'folder'} is sound."
             return
         kinds = self.kinds()
-        yield f"{_number(len(self.faults), 'fault')} of {_number(len(kinds), 'kind')}:"
+        yield f"{counted(len(self.faults), 'fault')} of {counted(len(kinds), 'kind')}:"
         for kind, found in kinds.items():
             ids = ", ".join(found.first_ids) + (", ..." if found.count > IDS_SHOWN else "")
             yield from _wrapped(f"{kind:<26}{found.count:>9,}  {ids if found.first_ids else ''}", 2)
@@ -187,10 +188,6 @@ class FolderReport:
 
 def _plain(reports: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return {name: asdict(report) for name, report in reports.items()}
-
-
-def _number(n: int, what: str) -> str:
-    return f"{n:,} {what}" + ("" if n == 1 else "s")
 
 
 def _wrapped(text: str, indent: int) -> list[str]:

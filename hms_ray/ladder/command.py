@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
@@ -25,6 +26,7 @@ from hms_ray.prepare import Prepared, prepare
 from hms_ray.report.ladder_table import render_ladder
 from hms_ray.report.progress import bar, clock_text
 from hms_ray.study.new import STUDY_FILE, checked_name, locked
+from hms_ray.wording import counted
 
 SCRATCH: Final = ".ray"
 """Folder for Ray's own files within a ladder's; may be deleted between runs."""
@@ -120,7 +122,7 @@ def run_command(
         trainer: makes what trains, given a folder for its own files.
 
     Returns:
-        Exit status 0.
+        Exit status: 1 where a step has no result, which a line on standard error counts.
     """
     started = time.monotonic()
     folder = ladder_folder(call.results, call.name)
@@ -139,7 +141,11 @@ def run_command(
         report = make_report(rows, run.results, told)
         write_report(folder, report)
     print(f"\n{render_ladder(report)}\n\n{_summary(run, seconds)}\n\nladder: {folder}")
-    return 0
+    if not run.failed:
+        return 0
+    failed = f"{len(run.failed)} of {counted(len(ladder.steps), 'step')} failed"
+    print(f"hms-ray ladder: {failed}; the same command tries again", file=sys.stderr)
+    return 1
 
 
 def _told(ladder: Ladder, call: LadderCall, rows: pd.DataFrame) -> dict[str, Any]:
@@ -174,9 +180,10 @@ def _prepared(ladder: Ladder, call: LadderCall, folder: Path) -> Prepared:
 
 
 def _heading(name: str, ladder: Ladder, rows: pd.DataFrame, *, simulated: bool) -> str:
-    data = f"{len(rows):,} rows of {rows['patient_id'].nunique():,} patients"
+    data = f"{counted(len(rows), 'row')} of {counted(rows['patient_id'].nunique(), 'patient')}"
+    steps = counted(len(ladder.steps), "step")
     return (
-        f"{name}: {len(ladder.steps)} steps, {len(ladder.experiments())} of them trained, on\n"
+        f"{name}: {steps}, {len(ladder.experiments())} of them trained, on\n"
         f"{data}{' (simulated data)' if simulated else ''}, {rows['fold'].nunique()} folds"
     )
 
@@ -184,7 +191,7 @@ def _heading(name: str, ladder: Ladder, rows: pd.DataFrame, *, simulated: bool) 
 def _summary(run: LadderRun, seconds: float) -> str:
     lines = [f"step {name} failed: {reason}" for name, reason in run.failed.items()]
     lines.append(
-        f"{run.n_trained} folds trained, {run.n_reused} taken from the store, "
+        f"{counted(run.n_trained, 'fold')} trained, {run.n_reused} taken from the store, "
         f"{clock_text(seconds)} in all"
     )
     return "\n".join(lines)

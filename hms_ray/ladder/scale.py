@@ -9,12 +9,12 @@ from typing import Any
 from pydantic import Field
 
 from hms_ray.config import Experiment, ResourcesConfig, Space
+from hms_ray.config_faults import validated
 from hms_ray.config_file import (
     apply_setting,
     read_mapping,
     replace_values,
     validate_space,
-    validated,
 )
 from hms_ray.config_recipes import Count, Frozen, Positive
 from hms_ray.errors import ConfigError

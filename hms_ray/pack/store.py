@@ -220,20 +220,6 @@ class Pack:
         return lines
 
 
-def unusable_rows(pack: Pack, recording_ids: ArrayLike, starts: ArrayLike) -> NDArray[np.int64]:
-    """Rows without any signal, for whoever decides what becomes of them.
-
-    Args:
-        pack: an open pack.
-        recording_ids: (N,) as of ``Pack.locate``.
-        starts: (N,) as of ``Pack.locate``.
-
-    Returns:
-        int64, places among the N, increasing.
-    """
-    return np.flatnonzero(~pack.usable(recording_ids, starts)).astype(np.int64)
-
-
 def _pairs(
     recording_ids: ArrayLike, starts: ArrayLike
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -28,6 +28,7 @@ from hms_ray.pack.layout import (
 )
 from hms_ray.pack.store import Pack, open_pack
 from hms_ray.pack.windows import first_of
+from hms_ray.wording import counted
 
 
 def verify_pack(path: str | Path) -> Pack:
@@ -103,7 +104,7 @@ def _items(pack: Pack, shard: dict[str, Any]) -> str:
     held = pack.recordings[inside]
     if pack.kind == "recordings":
         return f"recordings {first_of(held.index)}"
-    return f"{len(held)} windows of EEGs {first_of(held.index.unique())}"
+    return f"{counted(len(held), 'window')} of EEGs {first_of(held.index.unique())}"
 
 
 def _compare(file: Path, found: str, expected: str, part: str = "") -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Final
 
-from hms_ray.report.text_table import shortened
+from hms_ray.report.text_table import shortened_names
 
 LABEL_WIDTH, PANEL_WIDTH, GAP, MARGIN = 270, 250, 26, 20
 ROW_HEIGHT, TOP, BOTTOM = 34, 118, 76
@@ -166,15 +166,17 @@ def _scale(plot: ForestPlot) -> _Scale:
 
 
 def _stripes(plot: ForestPlot, width: int) -> Iterator[str]:
-    for line, row in enumerate(plot.rows):
+    labels = shortened_names([row.label for row in plot.rows], _LABEL_LENGTH)
+    against = shortened_names([row.against for row in plot.rows], _LABEL_LENGTH + 4)
+    for line, texts in enumerate(zip(labels, against, strict=True)):
         top = TOP + line * ROW_HEIGHT
         if line % 2 == 0:
             yield (
                 f'<rect class="stripe" x="{MARGIN / 2:g}" y="{top}"'
                 f' width="{width - MARGIN}" height="{ROW_HEIGHT}"/>'
             )
-        yield _text(MARGIN, top + 15, shortened(row.label, _LABEL_LENGTH))
-        yield _text(MARGIN, top + 29, shortened(row.against, _LABEL_LENGTH + 4), "soft")
+        yield _text(MARGIN, top + 15, texts[0])
+        yield _text(MARGIN, top + 29, texts[1], "soft")
 
 
 def _axis(plot: ForestPlot, scale: _Scale, left: int, title: str) -> Iterator[str]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final
 
-from hms_ray.evaluate.honest import Interval
-from hms_ray.evaluate.ladder_scores import STAGE_2, GroupScore, StepDifference
-from hms_ray.report.blend_table import difference_text
+from hms_ray.evaluate.ladder_scores import STAGE_2, GroupScore
+from hms_ray.report.ladder_cells import detectable_cell, difference_cell, interval_text
 from hms_ray.report.ladder_report import FLOORS, LadderReport, StepLine
+from hms_ray.report.ladder_weights import weights_sheets
 from hms_ray.report.sheet import Sheet, Style
 from hms_ray.report.text_table import (
     OPTIMISTIC_LEGEND,
@@ -17,11 +17,10 @@ from hms_ray.report.text_table import (
     WIDTH,
     Column,
     score,
-    shortened,
     wrapped,
 )
+from hms_ray.wording import counted
 
-_MEMBERS_A_LINE: Final = 3
 SIMULATED: Final = "simulated data"
 TIE_LEGEND: Final = (
     "A tie: the paired 95% interval, clustered by patient, contains 0, so the rows do not "
@@ -73,8 +72,10 @@ def heading(report: LadderReport) -> str:
     """How many steps on how many rows of what data."""
     data = f"on {SIMULATED}" if report.simulated else "on recorded data"
     return (
-        f"Ladder of {len(report.steps)} steps {data}: {report.n_rows('kl_all'):,} rows of "
-        f"{report.n_patients():,} patients, {report.n_rows('kl_4'):,} rows of >= 4 and "
+        f"Ladder of {counted(len(report.steps), 'step')} {data}: "
+        f"{counted(report.n_rows('kl_all'), 'row')} of "
+        f"{counted(report.n_patients(), 'patient')}, "
+        f"{counted(report.n_rows('kl_4'), 'row')} of >= 4 and "
         f"{report.n_rows('kl_10'):,} of >= 10 votes; scale {report.about['scale']}, "
         f"seed {report.about['seed']}."
     )
@@ -87,7 +88,7 @@ def ladder_sheets(report: LadderReport, style: Style) -> list[Sheet]:
     sheets.append(_differences(report, style, recalibrated=False))
     sheets.append(_differences(report, style, recalibrated=True))
     sheets += [_detectable(report, style), _recalibrated(report, style)]
-    sheets += [_published(report, style), _cost(report, style), *_weights(report, style)]
+    sheets += [_published(report, style), _cost(report, style), *weights_sheets(report, style)]
     return sheets
 
 
@@ -97,7 +98,7 @@ def _head(report: LadderReport, style: Style) -> list[Column]:
     numbers = [f"{n}{'*' if step.optimistic else ' '}" for n, step in enumerate(steps, 1)]
     return [
         Column("#", numbers if style == "text" else [number.strip() for number in numbers]),
-        Column("step", [step.name for step in steps], right=False),
+        Column("step", [step.name for step in steps], right=False, names=True),
     ]
 
 
@@ -258,74 +259,3 @@ def _cost(report: LadderReport, style: Style) -> Sheet:
         + (f" ({saved / total:.0%})." if total else "."),
     )
     return Sheet("Cost", tuple(columns), notes)
-
-
-def _weights(report: LadderReport, style: Style) -> list[Sheet]:
-    blends = [step for step in report.steps if step.weights is not None]
-    if not blends:
-        return []
-    numbers, names, kinds, members = [], [], [], []
-    for step in blends:
-        lines = _members(report, step.weights or {}, style)
-        further = [""] * (len(lines) - 1)
-        numbers += [str(report.number(step.name)), *further]
-        names += [step.name, *further]
-        kinds += [step.kind.removesuffix("_blend"), *further]
-        members += lines
-    columns = (
-        Column("#", numbers),
-        Column("step", names, right=False),
-        Column("weights", kinds, right=False),
-        Column("members", members, right=False),
-    )
-    note = (
-        "Optimised weights are those of all patients; the blend is scored with weights fitted "
-        "on other patients."
-    )
-    notes = (note,) if any(step.kind == "optimised_blend" for step in blends) else ()
-    return [Sheet("Weights of blends", columns, notes)]
-
-
-def _members(report: LadderReport, weights: Mapping[str, float], style: Style) -> list[str]:
-    """A blend's members; in text by number, a few a line."""
-    known = [step.name for step in report.steps]
-    if style == "markdown":
-        return [" + ".join(f"{weight:.3f} {name}" for name, weight in weights.items()) or "-"]
-    texts = [
-        f"{weight:.3f} " + (f"#{known.index(name) + 1}" if name in known else shortened(name, 9))
-        for name, weight in weights.items()
-    ]
-    lines = range(0, len(texts), _MEMBERS_A_LINE)
-    return [" + ".join(texts[first : first + _MEMBERS_A_LINE]) for first in lines] or ["-"]
-
-
-def interval_text(interval: Interval, style: Style) -> str:
-    """A mean with its interval: half its width, or its ends."""
-    half = (interval.high - interval.low) / 2
-    if not math.isfinite(half):
-        return f"{interval.mean:.4f}+-?"
-    if style == "text":
-        return f"{interval.mean:.4f}+-{half:.4f}"
-    return f"{interval.mean:.4f} ({interval.low:.4f} to {interval.high:.4f})"
-
-
-def difference_cell(difference: StepDifference | None, style: Style) -> str:
-    """A difference with its interval and what it says; ``-`` where there is none."""
-    if difference is not None and difference.same:
-        return "same"
-    if style == "text" or difference is None:
-        return difference_text(difference)
-    ends = "?"
-    if math.isfinite(difference.high):
-        ends = f"{difference.low:+.4f} to {difference.high:+.4f}"
-    return f"{difference.mean:+.4f} ({ends}) {difference.verdict}"
-
-
-def detectable_cell(found: GroupScore | None, recalibrated: bool) -> str:
-    """The smallest detectable difference; ``-`` where there is none."""
-    if found is None:
-        return "-"
-    chosen = found.recalibrated_difference if recalibrated else found.difference
-    if chosen is None or chosen.same or not math.isfinite(chosen.detectable):
-        return "-"
-    return score(chosen.detectable)

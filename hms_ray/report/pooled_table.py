@@ -8,6 +8,7 @@ from typing import Final
 from hms_ray.evaluate.ladder_scores import GROUPS, RESOLUTION, STAGE_2
 from hms_ray.evaluate.metric import OBJECTIVES
 from hms_ray.report.forest import ForestPlot, ForestRow, Mark
+from hms_ray.report.ladder_cells import detectable_cell, difference_cell
 from hms_ray.report.ladder_page import origin
 from hms_ray.report.ladder_table import (
     DETECTABLE_NOTE,
@@ -16,8 +17,6 @@ from hms_ray.report.ladder_table import (
     SAME_NOTE,
     SIMULATED,
     TIE_LEGEND,
-    detectable_cell,
-    difference_cell,
 )
 from hms_ray.report.pooled_report import Outcome, PooledReport, PooledStep
 from hms_ray.report.sheet import Sheet, Style, markdown_text
@@ -28,6 +27,7 @@ from hms_ray.report.text_table import (
     Column,
     wrapped,
 )
+from hms_ray.wording import counted
 
 _SHORT: Final[Mapping[Outcome, str]] = {
     "reproduces": "reproduces",
@@ -100,7 +100,7 @@ def pooled_plot(report: PooledReport, *, recalibrated: bool) -> ForestPlot:
     return ForestPlot(
         title=title + (", both recalibrated" if recalibrated else ""),
         subtitle=(
-            f"{_how_many(report)}, {report.n_patients:,} patients; 95% intervals "
+            f"{_how_many(report)}, {counted(report.n_patients, 'patient')}; 95% intervals "
             "paired and clustered by patient. Published: real competition, all rows."
         ),
         series=(ours, "negative control", "published"),
@@ -141,8 +141,9 @@ def _heading(report: PooledReport) -> str:
     data = SIMULATED if report.simulated else "recorded data"
     text = (
         f"{_how_many(report)} ({', '.join(report.ladders)}), {data}: "
-        f"{report.n_rows['kl_all']:,} rows of {report.n_patients:,} patients, "
-        f"{report.n_rows['kl_4']:,} rows of >= 4 and {report.n_rows['kl_10']:,} of >= 10 votes."
+        f"{counted(report.n_rows['kl_all'], 'row')} of {counted(report.n_patients, 'patient')}, "
+        f"{counted(report.n_rows['kl_4'], 'row')} of >= 4 and "
+        f"{report.n_rows['kl_10']:,} of >= 10 votes."
     )
     if report.controls:
         text += f" Negative control: {', '.join(report.controls)}."
@@ -188,7 +189,7 @@ def _head(report: PooledReport, style: Style) -> list[Column]:
     numbers = [f"{step.number}{mark}" for step, mark in zip(steps, marks, strict=True)]
     return [
         Column("#", numbers),
-        Column("step", [step.name for step in steps], right=False),
+        Column("step", [step.name for step in steps], right=False, names=True),
         Column("vs", [str(step.before_number) for step in steps]),
     ]
 
@@ -196,7 +197,7 @@ def _head(report: PooledReport, style: Style) -> list[Column]:
 def _steps(report: PooledReport) -> Sheet:
     columns = [
         *_head(report, "text"),
-        Column("called", [step.before for step in report.steps], right=False),
+        Column("called", [step.before for step in report.steps], right=False, names=True),
         Column("what it changes", [step.change for step in report.steps], right=False),
     ]
     return Sheet("Steps", tuple(columns), (), ("what it changes", "called", "step"))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Literal
 
-from hms_ray.report.text_table import WIDTH, Column, shortened, text_table, wrapped
+from hms_ray.report.text_table import WIDTH, Column, text_table, wrapped
 
 Style = Literal["text", "markdown"]
 _NARROWEST: Final = 8
@@ -37,8 +37,7 @@ class Sheet:
             position = [column.title for column in columns].index(title)
             if excess > 0:
                 room = max(columns[position].width - excess, _NARROWEST)
-                cells = [shortened(cell, room) for cell in columns[position].cells]
-                columns[position] = replace(columns[position], cells=cells)
+                columns[position] = columns[position].cut(room)
         lines = [*wrapped(self.title, width), *text_table(columns)]
         return lines + [line for note in self.notes for line in wrapped(note, width)]
 

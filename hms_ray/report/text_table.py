@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 WIDTH: Final = 80
@@ -28,6 +30,7 @@ class Column:
         worth: columns of least worth are left out first where width is short;
             None is never left out.
         longest_word: words of the heading longer than this are hyphenated.
+        names: cells are names, which must stay different where they are cut.
     """
 
     title: str
@@ -35,11 +38,18 @@ class Column:
     right: bool = True
     worth: int | None = None
     longest_word: int | None = None
+    names: bool = False
 
     @property
     def width(self) -> int:
         """Characters that the column takes."""
         return max(map(len, (*self.title_lines, *self.cells)), default=0)
+
+    def cut(self, width: int) -> Column:
+        """The column with cells of at most so many characters."""
+        if self.names:
+            return replace(self, cells=shortened_names(self.cells, width))
+        return replace(self, cells=[shortened(cell, width) for cell in self.cells])
 
     @property
     def title_lines(self) -> list[str]:
@@ -90,6 +100,37 @@ def _line(columns: Sequence[Column], cells: Sequence[str]) -> str:
 def shortened(text: str, width: int) -> str:
     """The text, or its beginning and three dots, in so many characters."""
     return text if len(text) <= width else text[: width - 3] + "..."
+
+
+def shortened_names(names: Sequence[str], width: int) -> list[str]:
+    """Names in so many characters each; different ones stay different.
+
+    The longest words of a name lose their ends, for it is often a number or the last word
+    that tells it from others: ``3_ensemble_fixed`` is ``3_ensem_fixed`` in 13 characters.
+    What comes out alike is numbered.
+
+    Args:
+        names: words parted by underscores or other marks; equal ones stay equal.
+        width: at least 8.
+    """
+    cut = {name: _abbreviated(name, width) for name in names}
+    taken = Counter(cut.values())
+    alike = [name for name, text in cut.items() if taken[text] > 1 and text != name]
+    for number, name in enumerate(alike, 1):
+        mark = f"~{number}"
+        cut[name] = cut[name][: width - len(mark)] + mark
+    return [cut[name] for name in names]
+
+
+def _abbreviated(name: str, width: int) -> str:
+    parts = re.split(r"([\W_])", name)
+    words = range(0, len(parts), 2)
+    while sum(map(len, parts)) > width:
+        longest = max(words, key=lambda word: len(parts[word]))
+        if len(parts[longest]) <= 1:
+            break
+        parts[longest] = parts[longest][:-1]
+    return "".join(parts)[:width]
 
 
 def wrapped(text: str, width: int) -> list[str]:

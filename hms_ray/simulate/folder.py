@@ -40,6 +40,7 @@ from hms_ray.simulate.tables import (
     labels_of,
     truth_of,
 )
+from hms_ray.wording import counted
 
 MANIFEST_FILE: Final = "simulation.json"
 """How a folder was simulated; like the truth, nothing in training reads it."""
@@ -91,36 +92,19 @@ def simulate_folder(
     """
     out = Path(out)
     n_signals = n_patients if n_signals is None else n_signals
-    names = sorted(controls)
+    names = frozenset(controls)
     _check_numbers(n_patients, n_signals, seed, processes)
-    _check_names(profile, names)
+    _check_names(profile, sorted(names))
     _check_place(out)
-    cohort = Cohort(seed, profile, frozenset(names))
+    cohort = Cohort(seed, profile, names)
     with _written_in_one_piece(out) as folder:
-        n_test = N_TEST if n_signals else 0
-        tasks = [(folder, cohort, "train", n, n < n_signals) for n in range(n_patients)]
-        tasks += [(folder, cohort, "test", n, True) for n in range(n_test)]
+        tasks = _tasks(folder, cohort, n_patients, n_signals)
         if n_signals:
             for split in SPLITS:
                 (folder / f"{split}_eegs").mkdir()
                 (folder / f"{split}_spectrograms").mkdir()
-        rows = _run(tasks, processes, progress)
-        train, test = rows[:n_patients], rows[n_patients:]
-        write_parquet(truth_of(_joined(train)), folder / TRUTH_FILE)
-        if n_signals:
-            labels_of(_joined(train[:n_signals])).to_csv(folder / "train.csv", index=False)
-            _write_test_tables(folder, labels_of(_joined(test)))
-        if n_signals < n_patients:
-            labels_of(_joined(train)).to_csv(folder / LABEL_TABLE_FILE, index=False)
-        manifest = {
-            "version": __version__,
-            "seed": seed,
-            "profile": profile,
-            "patients": n_patients,
-            "signals": n_signals,
-            "controls": names,
-        }
-        (folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2) + "\n", "utf-8")
+        _write_tables(folder, _run(tasks, processes, progress), n_patients, n_signals)
+        _write_manifest(folder, cohort, n_patients, n_signals)
     return out
 
 
@@ -163,7 +147,7 @@ def _check_place(out: Path) -> None:
     if out.is_dir() and any(out.iterdir()):
         raise DataError(
             "simulated data must go to a new or empty folder",
-            got=f"a folder with {sum(1 for _ in out.iterdir())} entries",
+            got=f"a folder that holds {counted(sum(1 for _ in out.iterdir()), 'file')}",
             where=out,
             fix="Choose another --out, or delete that folder first.",
         )
@@ -209,6 +193,14 @@ def _lives(pid: int) -> bool:
 
 
 Task = tuple[Path, Cohort, str, int, bool]
+"""Folder, cohort, split, number of the patient, whether it gets signals."""
+
+
+def _tasks(folder: Path, cohort: Cohort, n_patients: int, n_signals: int) -> list[Task]:
+    """The training patients, then those of the test set."""
+    tasks = [(folder, cohort, "train", n, n < n_signals) for n in range(n_patients)]
+    n_test = N_TEST if n_signals else 0
+    return tasks + [(folder, cohort, "test", n, True) for n in range(n_test)]
 
 
 def _run(tasks: list[Task], processes: int, progress: Progress | None) -> list[list[Rows]]:
@@ -274,8 +266,31 @@ def _write_recording(
         write_eeg(path, eeg[: EEG_WINDOW_SAMPLES if test else None])
 
 
+def _write_tables(folder: Path, rows: list[list[Rows]], n_patients: int, n_signals: int) -> None:
+    """Labels and truth of all patients: the training set's, then the test set's."""
+    train, test = rows[:n_patients], rows[n_patients:]
+    write_parquet(truth_of(_joined(train)), folder / TRUTH_FILE)
+    if n_signals:
+        labels_of(_joined(train[:n_signals])).to_csv(folder / "train.csv", index=False)
+        _write_test_tables(folder, labels_of(_joined(test)))
+    if n_signals < n_patients:
+        labels_of(_joined(train)).to_csv(folder / LABEL_TABLE_FILE, index=False)
+
+
 def _write_test_tables(folder: Path, labels: pd.DataFrame) -> None:
     test = labels[["spectrogram_id", "eeg_id", "patient_id"]]
     test.to_csv(folder / "test.csv", index=False)
     submission = test[["eeg_id"]].assign(**dict.fromkeys(PROBABILITY_COLUMNS, 1 / N_CLASSES))
     submission.to_csv(folder / "sample_submission.csv", index=False)
+
+
+def _write_manifest(folder: Path, cohort: Cohort, n_patients: int, n_signals: int) -> None:
+    manifest = {
+        "version": __version__,
+        "seed": cohort.seed,
+        "profile": cohort.profile,
+        "patients": n_patients,
+        "signals": n_signals,
+        "controls": sorted(cohort.controls),
+    }
+    (folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2) + "\n", "utf-8")

@@ -20,6 +20,7 @@ import hms_ray
 from hms_ray.config import ResourcesConfig
 from hms_ray.errors import ResourceError
 from hms_ray.sweep.worker_group import environment, worker_resources
+from hms_ray.wording import counted
 
 OBJECT_STORE_BYTES = 200 * 2**20
 """For an embedded Ray: workers get paths, not arrays, so next to nothing goes through it."""
@@ -90,8 +91,8 @@ class Cluster:
         return sum(node.gpus for node in self.nodes)
 
     def __str__(self) -> str:
-        where = "this machine" if self.embedded else f"{len(self.nodes)} nodes"
-        return f"{where}: {self.cpus:g} CPUs, {self.gpus:g} GPUs"
+        where = "this machine" if self.embedded else counted(len(self.nodes), "node")
+        return f"{where}: {counted(self.cpus, 'CPU')}, {counted(self.gpus, 'GPU')}"
 
 
 def n_groups(nodes: Sequence[Node], resources: ResourcesConfig) -> int:
@@ -126,8 +127,9 @@ def n_concurrent_trials(cluster: Cluster, resources: ResourcesConfig) -> int:
     """
     fitting = n_groups(cluster.nodes, resources)
     if fitting < 1:
-        asked = f"{resources.workers} workers with {resources.cpus_per_worker:g} CPUs and "
-        asked += f"{resources.gpus_per_worker:g} GPUs each"
+        asked = f"{counted(resources.workers, 'worker')} with "
+        asked += f"{counted(resources.cpus_per_worker, 'CPU')} and "
+        asked += f"{counted(resources.gpus_per_worker, 'GPU')} each"
         raise ResourceError(
             "a worker group must fit on the cluster",
             got=f"{asked} on {cluster}",

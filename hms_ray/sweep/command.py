@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from hms_ray.report.progress import bar
 from hms_ray.report.table import render
 from hms_ray.study.folder import StudyFolder
 from hms_ray.sweep.study import run_study
+from hms_ray.wording import counted
 
 
 def sweep(
@@ -39,7 +41,9 @@ def sweep(
         address: of a running Ray cluster.
 
     Returns:
-        Exit status 0.
+        Exit status: 1 where trials failed and fewer are finished than were asked for, which a
+        line on standard error tells. A failed trial in whose place another one was drawn and
+        finished leaves nothing undone.
     """
     given = None if fold_table is None else read_folds(fold_table)
     ready = partial(
@@ -55,10 +59,17 @@ def sweep(
     for note in prepared.notes:
         print(note)
     preflight(space, prepared)
-    run_study(space, prepared, results, name, address=address)
+    run = run_study(space, prepared, results, name, address=address)
     folder = StudyFolder.open(name, results)
     print(f"\n{render(folder.leaderboard())}\n\nstudy: {folder.path}")
-    return 0
+    if not run.n_failed or run.n_finished >= space.study.n_trials:
+        return 0
+    finished = f"{run.n_finished} of {counted(space.study.n_trials, 'trial')} finished"
+    print(
+        f"hms-ray sweep: {finished}, {run.n_failed} failed; the same command goes on",
+        file=sys.stderr,
+    )
+    return 1
 
 
 def _resumed(ready: Callable[..., Prepared], study: Path) -> Prepared:

@@ -33,6 +33,7 @@ from hms_ray.sweep.worker_group import (
     placement,
     train_environment,
 )
+from hms_ray.wording import counted
 
 POLL_S = 0.5
 
@@ -110,7 +111,7 @@ class RayTrainer:
         else:
             dealt = plan.missing
         with ProgressPrinter(lines, self._stream) as printer:
-            printer.say(f"on {cluster}; {n_groups} worker groups at once")
+            printer.say(f"on {cluster}; {counted(n_groups, 'worker group')} at once")
             make = partial(
                 WorkerGroupRunner,
                 self._resources,

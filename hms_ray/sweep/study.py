@@ -31,6 +31,7 @@ from hms_ray.sweep.proposals import Proposal, Proposals, Scores
 from hms_ray.sweep.search import StudySearch
 from hms_ray.sweep.trial import StudyJob, run_trial
 from hms_ray.sweep.worker_group import Train
+from hms_ray.wording import counted
 
 TRIAL_MEMORY_BYTES = 300 * 2**20
 """What a trial's own process asks of Ray. It asks for no CPU: its workers do the
@@ -219,8 +220,9 @@ class _Run:
 
     def _announce(self, cluster: Cluster, n_concurrent: int) -> None:
         resources = self._space.resources
+        trials = counted(self.n_missing, "trial")
         self._say(
-            f"{self._folder.name}: {self.n_missing} trials x {self._prepared.n_folds} folds, "
+            f"{self._folder.name}: {trials} x {self._prepared.n_folds} folds, "
             f"{n_concurrent} at once, by {TITLES[self._space.study.objective]}"
         )
         self._say(f"on {cluster}; a worker group ({resources.workers}) a {resources.group}")

@@ -23,6 +23,7 @@ from hms_ray.train.losses import row_weights
 from hms_ray.train.process import Process
 from hms_ray.train.seeds import seed_sequence
 from hms_ray.views import Shape
+from hms_ray.wording import counted
 
 if TYPE_CHECKING:
     from hms_ray.pack.store import Pack
@@ -204,7 +205,7 @@ def plan_epoch(
         if len(batch) < process.world_size:
             raise TrainingError(
                 f"a batch needs a row for each of {process.world_size} workers",
-                got=f"{len(batch)} rows",
+                got=counted(len(batch), "row"),
                 where=f"stage {stage.name}",
                 fix="Use fewer workers, a larger training.batch_size or more rows.",
             )

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hms_ray.config import Experiment, ModelConfig
 from hms_ray.config_input import used_sources
 from hms_ray.errors import TrainingError
 from hms_ray.evaluate.metric import kl_report
 from hms_ray.model import build_model
-from hms_ray.train.batches import Batch, FoldData, plan_epoch
+from hms_ray.train.batches import Batch, FoldData, Rows, plan_epoch
+from hms_ray.train.clock import Clock
 from hms_ray.train.images import Images
 from hms_ray.train.pooled import kept_bytes
 from hms_ray.train.process import Process
@@ -76,108 +75,152 @@ def train_fold(
             the images do not allow an augmentation.
         ModelError: where the model or its weights cannot be made.
     """
-    training, device = experiment.training, process.device
-    precision = resolve_precision(training.precision, device)
-    clock, kept = _Clock(), Kept(training.checkpoint == "best", known)
-    history, done, n_known = list[dict[str, Any]](), 0, 0
-    if known is not None:
-        history, done, n_known = list(known.history), known.n_steps, known.n_stages
-    stages = [
-        (
-            stage,
-            data.train[stage_rows(stage, data.total_votes[data.train], data.targets[data.train])],
-        )
-        for stage in training.resolved_stages()
-    ]
-    packs = {source: data.sources[source].pack for source in used_sources(experiment.input)}
-    windows = open_sources(packs, device, process.windows)
-    images = Images(data, windows, experiment.input, storage_dtype(precision), kept_bytes(device))
-    for stage, _ in stages:
-        images.check_augment(stage.augment)
-    n_total = sum(stage.epochs * -(-len(rows) // training.batch_size) for stage, rows in stages)
+    training = _Training(experiment, data, fold, process, known)
+    with own_torch_generator(process.device):
+        return training.run(keep)
 
-    def result() -> FoldResult:
-        return FoldResult(
-            valid=data.valid,
-            probabilities=kept.table,
-            history=list(history),
-            weights=kept.weights,
-            last_weights=kept.last_weights(model),
-            normalisation=images.normalisation(),
-            timing=clock.timing(),
-            saved_s=known.stages_s if known else 0.0,
-            precision=precision,
-            optimistic=kept.best,
-        )
 
-    with own_torch_generator(device):
-        torch.manual_seed(derive_seed(training.seed, fold, 0, 0, "model"))
-        model = build_model(_without_weights(experiment.model, known), images.size)
+class _Training:
+    """What the stages of a fold's training share; arguments as of ``train_fold``."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        data: FoldData,
+        fold: int,
+        process: Process,
+        known: FoldResult | None,
+    ) -> None:
+        training, votes = experiment.training, data.total_votes[data.train]
+        self.experiment, self.data, self.fold = experiment, data, fold
+        self.process, self.known = process, known
+        self.precision = resolve_precision(training.precision, process.device)
+        self.clock, self.kept = Clock(), Kept(training.checkpoint == "best", known)
+        self.history = [] if known is None else list(known.history)
+        self.n_done = 0 if known is None else known.n_steps
+        self.stages = [
+            (stage, data.train[stage_rows(stage, votes, data.targets[data.train])])
+            for stage in training.resolved_stages()
+        ]
+        self.n_steps = sum(stage.epochs * self._n_batches(rows) for stage, rows in self.stages)
+        packs = {source: data.sources[source].pack for source in used_sources(experiment.input)}
+        self.images = Images(
+            data,
+            open_sources(packs, process.device, process.windows),
+            experiment.input,
+            storage_dtype(self.precision),
+            kept_bytes(process.device),
+        )
+        for stage, _ in self.stages:
+            self.images.check_augment(stage.augment)
+
+    def run(self, keep: Keep) -> FoldResult:
+        """Trains the stages that are not known."""
+        model = self._model()
+        n_known = 0 if self.known is None else self.known.n_stages
+        for index in range(n_known, len(self.stages)):
+            self._train_stage(model, index)
+            if index < len(self.stages) - 1:
+                keep(self._result(model))
+                self.clock.lap("keep_s")
+        return self._result(model)
+
+    def _n_batches(self, rows: Rows) -> int:
+        return -(-len(rows) // self.experiment.training.batch_size)
+
+    def _model(self) -> nn.Module:
+        """The model on its device, as the first stage that is trained here finds it."""
+        training, known, device = self.experiment.training, self.known, self.process.device
+        torch.manual_seed(derive_seed(training.seed, self.fold, 0, 0, "model"))
+        model = build_model(_without_weights(self.experiment.model, known), self.images.size)
         # After the model: one that cannot be made shall not cost a pass over all rows.
-        images.fit(data.train, training.batch_size, process)
+        self.images.fit(self.data.train, training.batch_size, self.process)
         # Half as fast again on a CPU as the default layout (EfficientNets, measured).
-        model = model.to(device, storage_dtype(precision)).to(memory_format=torch.channels_last)
-        clock.lap("prepare_s")
+        model = model.to(device, storage_dtype(self.precision))
+        model = model.to(memory_format=torch.channels_last)
+        self.clock.lap("prepare_s")
         if known is not None:
             model.load_state_dict(known.last_weights)
-            clock.earlier = known.history[-1]["seconds"] - clock.total()
-            _report_known(known, done / n_total, process)
-        for index, (stage, rows) in list(enumerate(stages))[n_known:]:
-            # Anew each stage: a wrapper orders its sums over the ranks by the steps it has
-            # seen, and a stage must not depend on where the one before it was trained.
-            network = process.wrap(model)
-            n_batches = -(-len(rows) // training.batch_size)
-            optimiser = make_optimiser(model, training, stage)
-            schedule = make_schedule(optimiser, training, stage, stage.epochs * n_batches)
-            step = Step(network, process, precision, optimiser, schedule)
-            for epoch in range(stage.epochs):
-                batches = plan_epoch(
-                    data,
-                    rows,
-                    training,
-                    stage,
-                    (images.size, images.widths),
-                    (fold, index, epoch),
-                    process,
-                )
-                where = f"stage {stage.name}, epoch {epoch + 1}"
-                dropout = derive_seed(training.seed, fold, index, epoch, "dropout", process.rank)
-                torch.manual_seed(dropout)
-                for half, part in _halves(batches):
-                    losses = [
-                        step(batch, image)
-                        for batch, image in zip(part, images.of_training(part), strict=True)
-                    ]
-                    done += len(part)
-                    train_loss = _checked_mean(losses, process, where, done - len(part))
-                    clock.lap("train_s")
-                    clock.images += sum(batch.n_global for batch in part)
-                    table = predict_rows(
-                        model, images, data.valid, training.batch_size, precision, process
-                    )
-                    check_finite(table, f"{where}, step {done}")
-                    scores = kl_report(
-                        data.targets[data.valid], table, data.total_votes[data.valid]
-                    )
-                    kept.offer(scores["kl_all"], table, model, epoch + half == stage.epochs)
-                    clock.lap("evaluate_s")
-                    record = {
+            self.clock.earlier = known.history[-1]["seconds"] - self.clock.total()
+            _report_known(known, self.n_done / self.n_steps, self.process)
+        return model
+
+    def _train_stage(self, model: nn.Module, index: int) -> None:
+        """Trains a stage and scores the validation rows twice an epoch."""
+        training, (stage, rows) = self.experiment.training, self.stages[index]
+        # Anew each stage: a wrapper orders its sums over the ranks by the steps it has
+        # seen, and a stage must not depend on where the one before it was trained.
+        network = self.process.wrap(model)
+        optimiser = make_optimiser(model, training, stage)
+        n_steps = stage.epochs * self._n_batches(rows)
+        schedule = make_schedule(optimiser, training, stage, n_steps)
+        step = Step(network, self.process, self.precision, optimiser, schedule)
+        for epoch in range(stage.epochs):
+            address = self.fold, index, epoch
+            image = self.images.size, self.images.widths
+            batches = plan_epoch(self.data, rows, training, stage, image, address, self.process)
+            where = f"stage {stage.name}, epoch {epoch + 1}"
+            dropout = derive_seed(training.seed, *address, "dropout", self.process.rank)
+            torch.manual_seed(dropout)
+            for half, part in _halves(batches):
+                train_loss = self._train(step, part, where)
+                scores = self._scores(model, where, ends=epoch + half == stage.epochs)
+                self._record(
+                    {
                         "stage": stage.name,
                         "stage_index": index,
                         "epoch": epoch + half,
-                        "step": done,
+                        "step": self.n_done,
                         **scores,
                         "train_loss": train_loss,
                         "learning_rate": step.learning_rate,
-                        "seconds": clock.earlier + clock.total(),
+                        "seconds": self.clock.earlier + self.clock.total(),
                     }
-                    history.append(record)
-                    if process.rank == 0:
-                        process.report({**record, "progress": done / n_total})
-            if index < len(stages) - 1:
-                keep(result())
-                clock.lap("keep_s")
-        return result()
+                )
+
+    def _train(self, step: Step, batches: list[Batch], where: str) -> float:
+        """Takes a step a batch; returns the mean loss."""
+        losses = [
+            step(batch, image)
+            for batch, image in zip(batches, self.images.of_training(batches), strict=True)
+        ]
+        train_loss = _checked_mean(losses, self.process, where, self.n_done)
+        self.n_done += len(batches)
+        self.clock.lap("train_s")
+        self.clock.images += sum(batch.n_global for batch in batches)
+        return train_loss
+
+    def _scores(self, model: nn.Module, where: str, ends: bool) -> dict[str, float | None]:
+        """Scores of the validation rows, whose predictions and weights may be kept."""
+        data, batch_size = self.data, self.experiment.training.batch_size
+        table = predict_rows(
+            model, self.images, data.valid, batch_size, self.precision, self.process
+        )
+        check_finite(table, f"{where}, step {self.n_done}")
+        scores = kl_report(data.targets[data.valid], table, data.total_votes[data.valid])
+        self.kept.offer(scores["kl_all"], table, model, ends)
+        self.clock.lap("evaluate_s")
+        return scores
+
+    def _record(self, record: dict[str, Any]) -> None:
+        self.history.append(record)
+        if self.process.rank == 0:
+            self.process.report({**record, "progress": self.n_done / self.n_steps})
+
+    def _result(self, model: nn.Module) -> FoldResult:
+        """What the stages trained so far came to."""
+        return FoldResult(
+            valid=self.data.valid,
+            probabilities=self.kept.table,
+            history=list(self.history),
+            weights=self.kept.weights,
+            last_weights=self.kept.last_weights(model),
+            normalisation=self.images.normalisation(),
+            timing=self.clock.timing(),
+            saved_s=self.known.stages_s if self.known else 0.0,
+            precision=self.precision,
+            optimistic=self.kept.best,
+        )
 
 
 def _without_weights(config: ModelConfig, known: FoldResult | None) -> ModelConfig:
@@ -225,29 +268,3 @@ def _checked_mean(losses: Iterable[Tensor], process: Process, where: str, before
             fix="Try a smaller training.learning_rate.",
         )
     return float(values.mean())
-
-
-@dataclass
-class _Clock:
-    """Where the time went."""
-
-    started: float = field(default_factory=time.perf_counter)
-    seconds: dict[str, float] = field(default_factory=dict)
-    images: int = 0
-    earlier: float = 0.0
-    """Seconds up to the start of the first stage that is trained here, if not those here."""
-
-    def __post_init__(self) -> None:
-        self.before = self.started
-
-    def lap(self, name: str) -> None:
-        now = time.perf_counter()
-        self.seconds[name] = self.seconds.get(name, 0.0) + now - self.before
-        self.before = now
-
-    def total(self) -> float:
-        return time.perf_counter() - self.started
-
-    def timing(self) -> dict[str, float]:
-        rate = self.images / self.seconds["train_s"]
-        return {"total_s": self.total(), **self.seconds, "images_per_s": rate}

@@ -9,11 +9,13 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "hms_ray"
 # Low to high: a room imports itself and rooms of lower layers only.
 LAYERS = [
-    {"errors"},
+    {"errors", "wording"},
     {"files"},
     {"config_recipes"},
     {"config_augment", "config_input"},
+    {"config_training"},
     {"config"},
+    {"config_faults"},
     {"config_file"},
     {"competition"},
     {"signal"},
@@ -44,10 +46,13 @@ WITHOUT_TORCH = {
     "config_recipes",
     "config_augment",
     "config_input",
+    "config_training",
     "config",
+    "config_faults",
     "config_file",
 } | {
     "files",
+    "wording",
     "competition",
     "folds",
     "pack",

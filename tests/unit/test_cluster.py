@@ -62,7 +62,7 @@ def test_a_group_that_fits_nowhere_is_an_error_with_both_sides() -> None:
     cluster = Cluster((node(8), node(8)), embedded=False)
     with pytest.raises(ResourceError, match="a worker group must fit") as caught:
         n_concurrent_trials(cluster, ResourcesConfig(workers=2, gpus_per_worker=1))
-    assert "got 2 workers with 1 CPUs and 1 GPUs each on 2 nodes: 16 CPUs, 0 GPUs" in str(
+    assert "got 2 workers with 1 CPU and 1 GPU each on 2 nodes: 16 CPUs, 0 GPUs" in str(
         caught.value
     )
     assert "resources.gpus_per_worker=0" in str(caught.value)

@@ -18,6 +18,7 @@ from hms_ray.folds import (
     folds_fingerprint,
     make_folds,
     read_folds,
+    scarce_classes,
     write_folds,
 )
 
@@ -47,7 +48,6 @@ def refusal(folds: pd.DataFrame, rows: pd.DataFrame = ROWS, n_folds: int | None 
 
 @settings(max_examples=20, deadline=None)
 @given(n_patients=st.integers(20, 60), n_folds=st.integers(2, 5), seed=st.integers(0, 2**32 - 1))
-@pytest.mark.filterwarnings("ignore:The least populated class:UserWarning")
 def test_no_patient_crosses_folds(n_patients: int, n_folds: int, seed: int) -> None:
     rows = make_table(n_patients, seed)
     folds = make_folds(rows, n_folds, seed)
@@ -93,7 +93,7 @@ def test_too_many_folds() -> None:
     with pytest.raises(DataError) as caught:
         make_folds(few, 2)
     assert str(caught.value) == (
-        "the commonest class must have a row for each fold, got 1 rows for 2 folds. "
+        "the commonest class must have a row for each fold, got 1 row for 2 folds. "
         "Set data.n_folds, or use more rows."
     )
 
@@ -203,3 +203,21 @@ def test_patient_in_two_folds() -> None:
         fit_folds(crossing[["patient_id", "fold"]], ROWS)
     with pytest.raises(DataError, match="hold every patient, got none for patient 100"):
         fit_folds(FOLDS.loc[FOLDS["patient_id"] != 100, ["patient_id", "fold"]], ROWS)
+
+
+def test_classes_of_fewer_rows_than_folds_are_told_instead_of_a_warning(
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    classes = ["Seizure"] * 10 + ["GPD"] * 4 + ["LPD"] * 5 + ["Other"]
+    rows = pd.DataFrame(
+        {
+            "row_id": [f"{k}-0" for k in range(20)],
+            "patient_id": range(20),
+            "expert_consensus": classes,
+        }
+    )
+    assert make_folds(rows, 5)["fold"].nunique() == 5
+    assert [str(warning.message) for warning in recwarn] == []
+    (line,) = scarce_classes(rows, 5)
+    assert line == "classes of too few rows for all 5 folds: GPD 4, Other 1"
+    assert scarce_classes(rows[:10], 5) == ()

@@ -292,15 +292,25 @@ def test_the_command_writes_prints_and_goes_on(
     assert "0 folds trained" in capsys.readouterr().out
 
 
-def test_the_page_of_a_ladder_names_what_failed(
-    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_ladder_with_failed_steps_tells_and_keeps_the_others(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runner = NoisyRunner(failing=[("b", 0)])
     monkeypatch.setattr("hms_ray.ladder.local.InProcessRunner", lambda *_, **__: runner)
     words = ["ladder", "--local", "--data", str(base / "data"), "--results", str(tmp_path)]
-    assert main([*words, "--file", str(base / "ladder.yaml")]) == 0
+    assert main([*words, "--file", str(base / "ladder.yaml")]) == 1
+    said = capsys.readouterr()
+    assert said.err.splitlines()[-1] == (
+        "hms-ray ladder: 4 of 6 steps failed; the same command tries again"
+    )
+    assert "step b failed: the training loss must be finite, got nan\n" in said.out
+    assert "Ladder of 2 steps" in said.out, "the others are told of"
     page = (tmp_path / "ladder" / "README.md").read_text(encoding="utf-8")
     assert "## Steps that failed\n\n- b: the training loss must be finite, got nan\n" in page
+    assert [step.name for step in read_ladder(tmp_path / "ladder").results] == ["a", "again"]
+    runner.failing = ()
+    assert main([*words, "--file", str(base / "ladder.yaml")]) == 0
+    assert "must be finite" not in capsys.readouterr().out
 
 
 def test_a_ladder_keeps_its_folds_until_others_are_asked_for(

@@ -69,7 +69,7 @@ def test_the_summary_and_the_bar_say_which_stages_were_taken_from_the_store(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr("hms_ray.pack.build.default_workers", lambda: 1)
-    data = write_competition_folder(tmp_path / "data", 12)
+    data = write_competition_folder(tmp_path / "data", 6)
 
     def train(last: dict[str, Any], share: bool = True) -> tuple[str, str]:
         experiment = staged(NOISY, last).model_dump(mode="json")

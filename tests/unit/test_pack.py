@@ -1,8 +1,7 @@
-"""Packs: exact values, one fingerprint for equal content, reuse, damage, two builders."""
+"""Packs: exact values, one fingerprint for equal content, reuse, two builders."""
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import shutil
@@ -14,8 +13,6 @@ import pytest
 
 from hms_ray.competition.read import read_labels, read_spectrogram, spectrogram_path
 from hms_ray.competition.rows import make_rows
-from hms_ray.errors import DataError, PackError
-from hms_ray.pack import build
 from hms_ray.pack.build import build_pack, default_pack_dir, find_pack, pack_path
 from hms_ray.pack.sources import log_power
 from hms_ray.pack.store import Pack, open_pack
@@ -25,8 +22,7 @@ from tests.competition_folder import (
     write_competition_folder,
     write_spectrogram,
 )
-
-AGAIN = "Build it again with: hms-ray pack DIR [--for FILE] --rebuild"
+from tests.refusals import AGAIN, refusal
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +43,6 @@ def built(data: Path) -> Pack:
 def copy(data: Path, built: Pack, tmp_path: Path) -> Path:
     """A pack's folder that a test may damage."""
     return Path(shutil.copytree(built.path, tmp_path / built.path.name))
-
-
-def refusal(call: object, *arguments: object, **named: object) -> str:
-    with pytest.raises((PackError, DataError)) as caught:
-        call(*arguments, **named)  # type: ignore[operator]
-    return str(caught.value)
 
 
 def test_log_power_is_exact() -> None:
@@ -224,16 +214,6 @@ def test_a_folder_of_packs_serves_one_competition_folder(data: Path, tmp_path: P
     assert build_pack(tmp_path / "moved", tmp_path / "more").fingerprint == moved.fingerprint
 
 
-def test_a_damaged_pack_is_built_again(data: Path, tmp_path: Path) -> None:
-    pack = build_pack(data, tmp_path)
-    os.truncate(pack.path / "values.npy", 1_000)
-    assert find_pack(data, tmp_path) is None
-    assert build_pack(data, tmp_path).fingerprint == pack.fingerprint
-    (pack.path / "manifest.json").unlink()
-    assert build_pack(data, tmp_path).fingerprint == pack.fingerprint
-    verify_pack(pack.path)
-
-
 def test_two_builders_at_once(data: Path, built: Pack, tmp_path: Path) -> None:
     n = 3
     together = threading.Barrier(n)
@@ -299,32 +279,6 @@ def test_a_pack_that_cannot_be_replaced_stays(
     assert [path.name for path in tmp_path.iterdir()] == [built.path.name]
 
 
-def test_a_failed_build_leaves_nothing(data: Path, tmp_path: Path) -> None:
-    broken = tmp_path / "broken"
-    shutil.copytree(data / "train_spectrograms", broken / "train_spectrograms")
-    file = broken / "train_spectrograms" / "40003.parquet"
-    whole = file.read_bytes()
-    file.write_bytes(whole[:50] + b"\xff" * 100_000 + whole[100_050:])
-    for workers in (1, 2):
-        assert refusal(build_pack, broken, tmp_path / "packs", workers=workers) == (
-            "a spectrogram file must be whole parquet, got one that is cut or damaged, "
-            f"in {file}. Download it again."
-        )
-        assert list((tmp_path / "packs").iterdir()) == []
-
-
-def test_a_cut_recording_is_named_before_anything_is_written(data: Path, tmp_path: Path) -> None:
-    broken = tmp_path / "broken"
-    shutil.copytree(data / "train_spectrograms", broken / "train_spectrograms")
-    file = broken / "train_spectrograms" / "40003.parquet"
-    os.truncate(file, 10_000)
-    assert refusal(build_pack, broken, tmp_path / "packs") == (
-        "a spectrogram file must be whole parquet, got one that is cut or damaged, "
-        f"in {file}. Download it again."
-    )
-    assert not (tmp_path / "packs").exists()
-
-
 def test_drafts_of_killed_builders_are_removed(data: Path, built: Pack, tmp_path: Path) -> None:
     old = tmp_path / f".{built.path.name}.killed"
     young = tmp_path / f".{built.path.name}.working"
@@ -337,93 +291,3 @@ def test_drafts_of_killed_builders_are_removed(data: Path, built: Pack, tmp_path
     build_pack(data, tmp_path)
     assert not old.exists()
     assert young.exists()
-
-
-def test_no_pack(tmp_path: Path) -> None:
-    assert refusal(open_pack, tmp_path / "none") == (
-        f"a pack must have been built, in {tmp_path / 'none'}. "
-        "Build it with: hms-ray pack DIR [--for FILE]"
-    )
-
-
-def test_cut_and_missing_files(copy: Path) -> None:
-    values = copy / "values.npy"
-    size = values.stat().st_size
-    os.truncate(values, size - 2)
-    assert refusal(open_pack, copy) == (
-        f"a pack's file must have {size:,} bytes, got {size - 2:,}, in {values}. {AGAIN}"
-    )
-    values.unlink()
-    assert refusal(open_pack, copy) == f"a pack's file must exist, in {values}. {AGAIN}"
-
-
-def test_other_formats_and_damaged_manifests(copy: Path) -> None:
-    file = copy / "manifest.json"
-    manifest = json.loads(file.read_text())
-    file.write_text(json.dumps(manifest | {"format": 1}))
-    assert refusal(open_pack, copy) == f"a pack must be of format 2, got 1, in {file}. {AGAIN}"
-    file.write_text(json.dumps({"format": 2, **{k: manifest[k] for k in ("source", "recipe")}}))
-    assert refusal(open_pack, copy) == (
-        "a pack must be whole, got no kind, fingerprint, panels, n_frequencies, window, step_s, "
-        f"n_samples, files, shards, input_signature, in {file}. {AGAIN}"
-    )
-    file.write_text("{")
-    assert refusal(open_pack, copy).startswith("a pack must be whole, got ")
-
-
-def test_changed_values_are_found_by_verifying(copy: Path) -> None:
-    verify_pack(copy)
-    values = copy / "values.npy"
-    with values.open("r+b") as file:
-        file.seek(-2, os.SEEK_END)
-        file.write(b"\0\0")
-    open_pack(copy)
-    message = refusal(verify_pack, copy)
-    assert message.startswith("a pack's file must be as it was written, got SHA-256 ")
-    assert message.endswith(f", in {values}, shard 0: recordings 40002, 40003, 41000. {AGAIN}")
-
-
-def test_changed_fingerprint_is_found_by_verifying(copy: Path) -> None:
-    file = copy / "manifest.json"
-    manifest = json.loads(file.read_text())
-    file.write_text(json.dumps(manifest | {"fingerprint": "0" * 64}))
-    assert refusal(verify_pack, copy) == (
-        f"a pack must be whole, got a fingerprint of other content, in {copy}. {AGAIN}"
-    )
-
-
-def test_inputs_that_cannot_be_packed(data: Path, tmp_path: Path) -> None:
-    assert refusal(build_pack, tmp_path, tmp_path) == (
-        f"a competition folder must hold train_spectrograms/, in {tmp_path}"
-    )
-    directory = tmp_path / "train_spectrograms"
-    directory.mkdir()
-    assert refusal(build_pack, tmp_path, tmp_path) == (
-        f"a folder of recordings must hold files, got none, in {directory}"
-    )
-    (directory / "._1.parquet").touch()  # of a Mac: no recording
-    (directory / "first.parquet").touch()
-    assert refusal(build_pack, tmp_path, tmp_path) == (
-        f"a recording's file must be named by its id, got first.parquet, in {directory}"
-    )
-    assert refusal(build_pack, data, tmp_path, "ecg") == (
-        "a source must be one of kaggle, eeg, raw, got ecg"
-    )
-
-
-def test_a_folder_that_cannot_be_written(data: Path, tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    assert refusal(build_pack, data, tmp_path / "file" / "packs") == (
-        f"the folder of packs must be writable, got Not a directory, "
-        f"in {tmp_path / 'file' / 'packs'}. Name another folder with --pack-dir DIR."
-    )
-
-
-def test_a_full_disk(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(build.shutil, "disk_usage", lambda _: usage._replace(free=5_000))
-    assert refusal(build_pack, data, tmp_path) == (
-        "a pack of these files needs 0.00 GB of free space, got 0.00 GB, "
-        f"in {tmp_path}. Name another folder with --pack-dir DIR."
-    )
-    assert list(tmp_path.iterdir()) == []

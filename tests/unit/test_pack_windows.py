@@ -15,15 +15,15 @@ import pytest
 from hms_ray.competition.read import eeg_path, read_eeg, read_labels
 from hms_ray.competition.rows import make_rows
 from hms_ray.config import EegRecipe, RawRecipe
-from hms_ray.errors import DataError, PackError
 from hms_ray.pack import plan
 from hms_ray.pack.build import build_pack, find_pack, pack_path
 from hms_ray.pack.make import signal_facts
 from hms_ray.pack.sources import PackSource, eeg_source, kaggle_source, source_named
-from hms_ray.pack.store import Pack, open_pack, unusable_rows
+from hms_ray.pack.store import Pack, open_pack
 from hms_ray.pack.verify import verify_pack
 from hms_ray.pack.windows import Windows, windows_of
 from tests.competition_folder import eeg_values, write_competition_folder, write_eeg
+from tests.refusals import refusal
 
 MEL = eeg_source("eeg", EegRecipe())
 # The gap of this EEG's file: samples 1,000 to 1,199 of three channels.
@@ -51,12 +51,6 @@ WINDOWS = Windows(
 def built(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pack:
     """Five windows of three EEGs; only read."""
     return build_pack(data, tmp_path_factory.mktemp("packs"), MEL, WINDOWS, workers=1)
-
-
-def refusal(call: object, *arguments: object, **named: object) -> str:
-    with pytest.raises((PackError, DataError)) as caught:
-        call(*arguments, **named)  # type: ignore[operator]
-    return str(caught.value)
 
 
 def made_alone(source: PackSource, data: Path, number: int, start: int) -> np.ndarray:
@@ -149,7 +143,7 @@ def test_rows_without_signal_are_listed_and_stored_as_zeros(data: Path, tmp_path
     pack = build_pack(folder, tmp_path / "packs", source, WINDOWS, workers=1)
     ids, starts = WINDOWS.eeg_ids, WINDOWS.starts
     assert pack.usable(ids, starts).tolist() == [True, False, True, True, True]
-    assert unusable_rows(pack, ids[::-1], starts[::-1]).tolist() == [3]
+    assert np.flatnonzero(~pack.usable(ids[::-1], starts[::-1])).tolist() == [3]
     at = int(pack.locate([GAPPED], [0])[0])
     assert not pack.values[at : at + pack.window].any()
     assert pack.missing_share([GAPPED], [0])[0] == pytest.approx(1 / 19)

@@ -40,7 +40,7 @@ def test_the_spectrograms_are_packed_and_told(
     first, gaps, fingerprint = capsys.readouterr().out.splitlines()
     assert first.startswith(f"{tmp_path}/kaggle-")
     assert ": 3 recordings, " in first
-    assert gaps == "1 recordings have gaps, 0 have no signal"
+    assert gaps == "1 recording with gaps, 0 without any signal"
     assert fingerprint.endswith(", contents verified")
 
 
@@ -57,7 +57,7 @@ def test_every_source_of_an_experiment_is_packed(
     windows = rows[["eeg_id", "eeg_start"]].drop_duplicates()
     told = capsys.readouterr().out
     assert f": {len(windows)} windows, " in told
-    assert f", {(windows['eeg_id'] == 500_000).sum()} have no signal" in told
+    assert f", {(windows['eeg_id'] == 500_000).sum()} without any signal" in told
     assert sorted(path.name.split("-")[0] for path in (folder / "packed").iterdir()) == [
         *("eeg", "kaggle")
     ]

@@ -119,12 +119,13 @@ def test_unusable_rows_that_are_kept_are_told(data_dir: Path, tmp_path: Path) ->
     kept = ready(data_dir, tmp_path)
     eegs = sorted(kept.rows()["eeg_id"].unique())[2:4]
     silent = kept.rows()[kept.rows()["eeg_id"].isin(eegs)]
-    (note,) = kept.notes
+    note, scarce = kept.notes
     assert note.startswith("eeg-")
     assert f": {len(silent)} rows without a usable signal, kept as zeros: " in note
     assert silent["row_id"].iloc[0] in note
     kaggle = make_space(views=["panels"]).experiment
-    assert prepare(data_dir, kaggle, tmp_path).notes == ()
+    assert scarce.startswith("classes of too few rows for all 3 folds: ")
+    assert prepare(data_dir, kaggle, tmp_path).notes == (scarce,)
 
 
 def test_dropping_leaves_the_other_rows_folds_as_they_are(data_dir: Path, tmp_path: Path) -> None:

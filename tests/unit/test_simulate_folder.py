@@ -208,7 +208,9 @@ def test_more_patients_keep_the_first_ones_and_another_seed_changes_them(
 
 def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(DataError, match=r"new or empty folder, got a folder with 1 entries") as e:
+    with pytest.raises(
+        DataError, match=r"new or empty folder, got a folder that holds 1 file"
+    ) as e:
         simulate_folder(tmp_path, 1, seed=0)
     assert str(tmp_path) in str(e.value)
     assert "another --out" in str(e.value)

@@ -61,7 +61,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def prepared(folder: Path) -> Prepared:
-    return prepare(write_competition_folder(folder / "hms", 12), TWO, folder)
+    return prepare(write_competition_folder(folder / "hms", 6), TWO, folder)
 
 
 @pytest.fixture(scope="module")

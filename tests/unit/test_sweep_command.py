@@ -1,10 +1,13 @@
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 import pytest
 
+from hms_ray.config_file import validate_space
 from hms_ray.errors import DataError
+from hms_ray.sweep import command
 from hms_ray.sweep.command import _resumed
 
 
@@ -48,3 +51,31 @@ def test_folds_that_no_longer_fit_are_left_to_the_study_to_refuse(study: Path) -
     ready = Ready(misfit=True)
     assert _resumed(ready, study) == 2
     assert ready.asked[1] is None
+
+
+@pytest.mark.parametrize(
+    ("n_finished", "n_failed", "status"),
+    [(3, 0, 0), (3, 2, 0), (2, 0, 0), (2, 3, 1)],
+    ids=["all", "others instead", "a small space", "too many failed"],
+)
+def test_a_sweep_that_failures_cut_short_says_so(
+    n_finished: int,
+    n_failed: int,
+    status: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    run = SimpleNamespace(n_finished=n_finished, n_failed=n_failed)
+    folder = SimpleNamespace(leaderboard=pd.DataFrame, path=tmp_path)
+    prepared = SimpleNamespace(notes=())
+    monkeypatch.setattr(command, "prepare", lambda *_, **__: prepared)
+    monkeypatch.setattr(command, "preflight", lambda *_: None)
+    monkeypatch.setattr(command, "run_study", lambda *_, **__: run)
+    monkeypatch.setattr(command.StudyFolder, "open", lambda *_: folder)
+    space = validate_space(
+        {"search": {"training.seed": {"choices": [0, 1, 2]}}, "study": {"n_trials": 3}}, "test"
+    )
+    assert command.sweep(space, tmp_path, tmp_path, "first") == status
+    told = "hms-ray sweep: 2 of 3 trials finished, 3 failed; the same command goes on\n"
+    assert capsys.readouterr().err == (told if status else "")

@@ -1,0 +1,259 @@
+"""Which study a command goes on with, makes anew or refuses."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from hms_ray.config_file import validate_space
+from hms_ray.errors import ModelError, StudyError
+from hms_ray.prepare import PackRef, Prepared
+from hms_ray.study import folder as folder_module
+from hms_ray.study import new
+from hms_ray.study.folder import StudyFolder
+from tests.study_data import RATE, make_space, prepared_rows
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> Prepared:
+    return prepared_rows(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"study": {"n_trials": 50}},
+        {"resources": {"cpus_per_worker": 4, "group": "trial", "max_failures": 9}},
+        {"experiment": {"name": "other"}},
+    ],
+)
+def test_a_study_goes_on_with_what_changes_no_result(
+    tmp_path: Path, prepared: Prepared, changed: dict
+) -> None:
+    StudyFolder.create(tmp_path, "one", make_space(), prepared)
+    space = make_space(**changed)
+    folder = StudyFolder.create(tmp_path, "one", space, prepared)
+    with folder.lock():
+        folder.keep_space(space)
+    assert folder.space() == space
+
+
+def test_a_running_studys_space_is_left_alone(tmp_path: Path, prepared: Prepared) -> None:
+    running = StudyFolder.create(tmp_path, "one", make_space(), prepared)
+    assert running.space() == make_space()
+    with running.lock():
+        second = StudyFolder.create(tmp_path, "one", make_space(study={"n_trials": 50}), prepared)
+        with pytest.raises(StudyError, match="one command at a time"), second.lock():
+            pass
+        assert running.space() == make_space()
+
+
+def weights(file: Path, content: bytes) -> str:
+    file.write_bytes(content)
+    return str(file)
+
+
+def test_weights_are_told_by_their_content(tmp_path: Path, prepared: Prepared) -> None:
+    def create(content: bytes, name: str) -> StudyFolder:
+        model = {"weights_file": weights(tmp_path / name, content)}
+        return StudyFolder.create(
+            tmp_path / "results", "one", make_space(experiment={"model": model}), prepared
+        )
+
+    create(b"first", "a.pt").write_failure(0, {}, make_space().experiment, "lost")
+    create(b"first", "b.pt")
+    with pytest.raises(StudyError, match=r"weights\.experiment was a7937b64b8ca\.\.\."):
+        create(b"second", "a.pt")
+    with pytest.raises(StudyError, match=r"weights\.experiment was .*, is absent"):
+        StudyFolder.create(tmp_path / "results", "one", make_space(), prepared)
+
+
+@pytest.mark.parametrize(
+    ("path", "none", "value"),
+    [
+        ("model.weights_file", None, lambda file: file),
+        ("model", {}, lambda file: {"weights_file": file}),
+    ],
+)
+def test_searched_weights_are_told_by_their_content(
+    tmp_path: Path, prepared: Prepared, path: str, none: object, value: Callable[[str], object]
+) -> None:
+    file = tmp_path / "a.pt"
+    choices = {"none": none, "a": value(str(file))}
+
+    def create() -> StudyFolder:
+        search = {path: {"choices": choices}}
+        return StudyFolder.create(
+            tmp_path / "results", "one", validate_space({"search": search}, "test"), prepared
+        )
+
+    weights(file, b"first")
+    create().write_failure(0, {}, make_space().experiment, "lost")
+    create()
+    weights(file, b"second")
+    with pytest.raises(StudyError, match="goes on with the space") as caught:
+        create()
+    assert f"weights.{path}.a was " in str(caught.value)
+    file.unlink()
+    with pytest.raises(ModelError, match="must be a readable file"):
+        create()
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"study": {"objective": "kl_all"}}, "study.objective was kl_10, is kl_all"),
+        ({"study": {"seed": 1}}, "study.seed was 0, is 1"),
+        ({"resources": {"workers": 2}}, "resources.workers was 1, is 2"),
+        ({"resources": {"gpus_per_worker": 1}}, "resources.device was cpu, is cuda"),
+        ({"experiment": {"training": {"seed": 1}}}, "experiment.training.seed was 0, is 1"),
+        (
+            {"experiment": {"training": {"stages": [{"epochs": 7}]}}},
+            "experiment.training.stages.0.epochs was 6, is 7",
+        ),
+        ({"search": {}}, f"search.{RATE}.float was [0.0001, 0.01], is absent"),
+        ({"start": [{RATE: 0.001}]}, f"start.0.{RATE} was absent, is 0.001"),
+    ],
+)
+def test_another_study_is_refused_by_what_differs(
+    tmp_path: Path, prepared: Prepared, changed: dict, named: str
+) -> None:
+    folder = StudyFolder.create(tmp_path, "one", make_space(), prepared)
+    folder.write_failure(0, {}, make_space().experiment, "lost")
+    before = {file: file.read_bytes() for file in folder.path.rglob("*") if file.is_file()}
+    base = {"search": {RATE: {"float": [1e-4, 1e-2], "log": True}}}
+    with pytest.raises(StudyError, match="a study goes on with the space") as caught:
+        StudyFolder.create(tmp_path, "one", validate_space({**base, **changed}, "test"), prepared)
+    assert named in str(caught.value)
+    after = {file: file.read_bytes() for file in folder.path.rglob("*") if file.is_file()}
+    assert after == before
+
+
+def test_other_data_is_refused(tmp_path: Path, prepared: Prepared) -> None:
+    folder = StudyFolder.create(tmp_path, "one", make_space(), prepared)
+    folder.write_failure(0, {}, make_space().experiment, "lost")
+    other = replace(prepared, packs={"kaggle": PackRef(tmp_path / "pack", "q" * 64)})
+    with pytest.raises(StudyError, match=r"data\.packs\.kaggle was pppppppppppp\.\.\."):
+        StudyFolder.create(tmp_path, "one", make_space(), other)
+
+
+def test_a_study_without_trials_is_made_anew(tmp_path: Path, prepared: Prepared) -> None:
+    first = StudyFolder.create(tmp_path, "one", make_space(resources={"workers": 1000}), prepared)
+    first.journal.touch()
+    again = StudyFolder.create(tmp_path, "one", make_space(resources={"workers": 2}), prepared)
+    assert again.space().resources.workers == 2
+    assert not again.journal.exists()
+    with again.lock(), pytest.raises(StudyError, match="one command at a time"):
+        StudyFolder.create(tmp_path, "one", make_space(), prepared)
+
+
+def other_data(tmp_path: Path, prepared: Prepared) -> Prepared:
+    rows = prepared.rows().assign(fold=[1, 0])
+    rows.to_parquet(tmp_path / "other.parquet")
+    changed = {"rows_file": tmp_path / "other.parquet", "folds_fingerprint": "g" * 64}
+    return Prepared(**{**vars(prepared), **changed})
+
+
+@pytest.mark.parametrize("step", ["rows", "write_space", "write_text"])
+def test_a_remake_that_is_killed_leaves_no_other_rows(
+    tmp_path: Path, prepared: Prepared, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    results = tmp_path / "results"
+    first = StudyFolder.create(results, "one", make_space(), prepared)
+    first.record_run({"python": "3.11"})
+    first.scratch.mkdir()
+    first.write_leaderboard()
+    for name in ("optuna.journal", "optuna.journal.lock"):
+        (first.path / name).touch()
+    other = other_data(tmp_path, prepared)
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        if step == "rows":
+            patch.setattr(pd.DataFrame, "to_parquet", killed)
+        else:
+            patch.setattr(new, step, killed)
+        with pytest.raises(KeyboardInterrupt):
+            StudyFolder.create(results, "one", make_space(), other)
+    with pytest.raises(StudyError, match="a study must exist before it is read"):
+        StudyFolder.open("one", results)
+    again = StudyFolder.create(results, "one", make_space(), prepared)
+    pd.testing.assert_frame_equal(again.rows(), prepared.rows())
+    assert not again.journal.exists()
+
+
+def test_a_study_whose_first_trial_just_ended_is_not_remade(
+    tmp_path: Path, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = StudyFolder.create(tmp_path / "results", "one", make_space(), prepared)
+    locked = folder_module.locked
+
+    @contextmanager
+    def locked_late(path: Path) -> Iterator[None]:
+        # What another command does between the look and the lock.
+        folder.write_failure(0, {}, make_space().experiment, "lost")
+        with locked(path):
+            yield
+
+    monkeypatch.setattr(folder_module, "locked", locked_late)
+    with pytest.raises(StudyError, match="goes on with the space and the data"):
+        StudyFolder.create(
+            tmp_path / "results", "one", make_space(), other_data(tmp_path, prepared)
+        )
+    pd.testing.assert_frame_equal(folder.rows(), prepared.rows())
+    assert StudyFolder.open("one", tmp_path / "results").trial(0) is not None
+
+
+def test_only_one_command_makes_a_study(tmp_path: Path, prepared: Prepared) -> None:
+    (tmp_path / "one").mkdir()
+    with new.locked(tmp_path / "one"), pytest.raises(StudyError, match="one command at a time"):
+        StudyFolder.create(tmp_path, "one", make_space(), prepared)
+    assert not (tmp_path / "one" / "study.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("model.weights_file", lambda file: file),
+        ("model", lambda file: {"name": "test_efficientnet", "weights_file": file}),
+    ],
+)
+def test_labelled_weights_may_move(
+    tmp_path: Path, prepared: Prepared, path: str, value: Callable[[str], object]
+) -> None:
+    def create(file: str, **model: object) -> StudyFolder:
+        choices = {"none": None if path.endswith("file") else {}, "a": value(file)}
+        if model:
+            choices["a"] = {**choices["a"], **model}
+        plain = {"search": {path: {"choices": choices}}, "start": [{path: "a"}]}
+        return StudyFolder.create(
+            tmp_path / "results", "one", validate_space(plain, "test"), prepared
+        )
+
+    first = weights(tmp_path / "a.pt", b"first")
+    create(first).write_failure(0, {}, make_space().experiment, "lost")
+    moved = weights(tmp_path / "b.pt", b"first")
+    create(moved)
+    with pytest.raises(StudyError, match="goes on with the space") as caught:
+        create(weights(tmp_path / "b.pt", b"second"))
+    assert f"weights.{path}.a was " in str(caught.value)
+    if path == "model":
+        with pytest.raises(StudyError, match=r"search\.model\.choices\.a\.drop_path was absent"):
+            create(first, drop_path=0.5)
+
+
+def test_unlabelled_weights_may_not_move(tmp_path: Path, prepared: Prepared) -> None:
+    def create(file: str) -> StudyFolder:
+        search = {"model.weights_file": {"choices": [None, file]}}
+        return StudyFolder.create(
+            tmp_path / "results", "one", validate_space({"search": search}, "test"), prepared
+        )
+
+    create(weights(tmp_path / "a.pt", b"first")).write_failure(0, {}, make_space().experiment, "l")
+    with pytest.raises(StudyError, match=r"search\.model\.weights_file\.choices was "):
+        create(weights(tmp_path / "b.pt", b"first"))
