@@ -20,6 +20,7 @@ from hms_ray.predict.trial import TrialModels, chosen_trial, read_models, rows_o
 from hms_ray.report.progress import bar
 from hms_ray.report.text_table import WIDTH, wrapped
 from hms_ray.study.folder import StudyFolder
+from hms_ray.wording import counted
 
 SUBMISSION = Path("submission.csv")
 PREDICTIONS = Path("predictions.csv")
@@ -98,8 +99,8 @@ def predict_study(
         probabilities, notes = _predicted(models, recordings, place)
         table = make_submission(eeg_ids, recordings.rows["eeg_id"], probabilities)
         write_submission(out, table, eeg_ids)
-    folds = _counted(len(models.folds), "fold")
-    n_rows = _counted(len(recordings.rows), "row")
+    folds = counted(len(models.folds), "fold")
+    n_rows = counted(len(recordings.rows), "row")
     return _told(notes, f"{out}: {n_rows}, mean of {folds} of {models.name}")
 
 
@@ -134,7 +135,7 @@ def apply_to_file(
         bars=bar,
     )
     write_submission(out, applied.submission, applied.eeg_ids)
-    n_rows = _counted(len(applied.eeg_ids), "row")
+    n_rows = counted(len(applied.eeg_ids), "row")
     return _told(applied.notes, f"{out}: {n_rows}, blend of {file}")
 
 
@@ -149,14 +150,10 @@ def _seen_note(rows: pd.DataFrame, known: pd.DataFrame) -> tuple[str, ...]:
     if not n_seen:
         return ()
     note = (
-        f"{n_seen:,} of {_counted(len(rows), 'row')} of patients that the study has: models "
+        f"{n_seen:,} of {counted(len(rows), 'row')} of patients that the study has: models "
         "trained on them predict them too, so these are no out-of-fold predictions"
     )
     return (note,)
-
-
-def _counted(n: int, what: str) -> str:
-    return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
 def named_files(texts: Sequence[str]) -> Mapping[str, Path]:

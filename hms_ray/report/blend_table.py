@@ -21,7 +21,7 @@ from hms_ray.report.text_table import (
     WIDTH,
     Column,
     score,
-    shortened,
+    shortened_names,
     text_table,
     wrapped,
 )
@@ -116,9 +116,10 @@ def _weights(report: BlendReport, width: int) -> list[str]:
         ranges = [f"{nested[:, n].min():.2f}-{nested[:, n].max():.2f}" for n in shown]
         columns.append(Column("nested range", ranges))
     room = width - sum(column.width + 2 for column in columns)
+    cut = shortened_names([report.names[number] for number in shown], room - 2)
     names = [
-        shortened(report.names[number], room - 2) + (" *" if report.optimistic[number] else "")
-        for number in shown
+        name + (" *" if report.optimistic[number] else "")
+        for name, number in zip(cut, shown, strict=True)
     ]
     lines = text_table([*columns, Column("model", names, right=False)])
     if len(shown) < len(weights):
@@ -149,7 +150,7 @@ def _methods(report: BlendReport, width: int) -> list[str]:
     ]
     mark = Column("", marks, right=False)
     room = width - sum(column.width + 2 for column in (mark, *columns))
-    names = [shortened(entry.name, room) for entry in rated]
+    names = shortened_names([entry.name for entry in rated], room)
     lines = text_table([mark, Column("method", names, right=False), *columns])
     legend = (
         f"(on {rows_text(objective)}, and nested on others; nested: fitted or chosen on other "

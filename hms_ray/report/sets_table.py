@@ -9,7 +9,15 @@ import numpy as np
 from hms_ray.evaluate.metric import Array
 from hms_ray.evaluate.sets import ModelSet, Worth
 from hms_ray.report.blend_table import difference_text
-from hms_ray.report.text_table import WIDTH, Column, score, shortened, text_table, wrapped
+from hms_ray.report.text_table import (
+    WIDTH,
+    Column,
+    score,
+    shortened,
+    shortened_names,
+    text_table,
+    wrapped,
+)
 
 
 def render_worths(worths: Sequence[Worth], names: Sequence[str], width: int = WIDTH) -> str:
@@ -27,7 +35,7 @@ def render_worths(worths: Sequence[Worth], names: Sequence[str], width: int = WI
         Column("rise nested", [difference_text(worth.nested) for worth in ordered]),
     ]
     room = width - sum(column.width + 2 for column in columns)
-    labels = [shortened(names[worth.model], room) for worth in ordered]
+    labels = shortened_names([names[worth.model] for worth in ordered], room)
     lines = [
         *wrapped(
             "Without each model: rise of the KL of simplex weights (t: a tie, so nothing shows "
@@ -60,7 +68,7 @@ def render_correlation(
         Column("with", [labels[nearest[model]] for model in order], right=False),
     ]
     room = width - sum(column.width + 2 for column in columns)
-    named = [shortened(names[model], room) for model in order]
+    named = shortened_names([names[model] for model in order], room)
     title = "Correlation of errors (a blend gains where it is low):"
     return "\n".join([title, *text_table([*columns, Column("model", named, right=False)])])
 
@@ -102,7 +110,7 @@ def render_path(path: Sequence[ModelSet], names: Sequence[str], width: int = WID
         Column("nested", [score(found.nested) for found in path]),
     ]
     room = width - sum(column.width + 2 for column in columns)
-    labels = [shortened(names[found.members[-1]], room) for found in path]
+    labels = shortened_names([names[found.members[-1]] for found in path], room)
     return "\n".join(
         [
             *wrapped("Forward path: with each line the model joins that adds most.", width),
