@@ -148,7 +148,7 @@ def test_a_group_that_cannot_fit_is_refused(prepared: Prepared, base: Path) -> N
     space = make_space(RATES, n_trials=1, workers=1000)
     with pytest.raises(ResourceError, match="a worker group must fit on the cluster") as caught:
         run_study(space, prepared, base / "results", "too-large")
-    assert "got 1000 workers with 1 CPU and 0 GPUs each on this machine: " in str(caught.value)
+    assert "got 1,000 workers with 1 CPU and 0 GPUs each on this machine: " in str(caught.value)
 
 
 def test_an_objective_without_rows_is_refused(prepared: Prepared, base: Path) -> None:
