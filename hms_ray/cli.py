@@ -18,8 +18,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: words after the program's name; those of the process if absent.
 
     Returns:
-        Exit status: 0 done, 1 not all is well or done (faults in a
-        folder, steps or trials that failed), 2 an error of use.
+        Exit status: 0 done; 1 the command's own "no" (faults in a folder, steps of a ladder
+        that failed, a sweep that failures left short); 2 an error, told on one line.
     """
     words = build_parser().parse_args(arguments)
     words.said = list(sys.argv[1:] if arguments is None else arguments)

@@ -19,7 +19,8 @@ from hms_ray.competition.rows import Unit
 from hms_ray.errors import PredictionError, StudyError
 from hms_ray.evaluate.oof import probabilities_of
 from hms_ray.fold_store import FoldStore
-from hms_ray.ladder.folder import STEPS_FILE, StoredLadder, read_ladder
+from hms_ray.ladder.folder import StoredLadder, read_ladder
+from hms_ray.ladder.steps_file import STEPS_FILE
 from hms_ray.predict.trial import one_experiment, rows_of_study
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.trial import StoredTrial

@@ -117,7 +117,7 @@ def add_leaderboard(commands: Commands) -> argparse.ArgumentParser:
 
 
 def _run_leaderboard(words: argparse.Namespace) -> int:
-    from hms_ray.study.folder import print_leaderboard
+    from hms_ray.study.leaderboard import print_leaderboard
 
     print_leaderboard(words.study, words.results)
     return 0

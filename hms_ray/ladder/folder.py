@@ -25,39 +25,20 @@ from hms_ray.evaluate.metric import check_distributions
 from hms_ray.evaluate.oof import OOF_COLUMNS, check_oof, read_oof, write_oof
 from hms_ray.files import replacing
 from hms_ray.ladder.result import Kind, PublishedRows, StepResult
+from hms_ray.ladder.steps_file import (
+    FIX,
+    FORMAT,
+    STEP_TYPES,
+    STEPS_FILE,
+    check_about,
+    check_content,
+    with_newer_facts,
+)
 from hms_ray.study.files import json_text, read_json, write_text
 
-FORMAT: Final = 1
 ROWS_FILE: Final = "rows.parquet"
-STEPS_FILE: Final = "steps.json"
 OOF_FOLDER: Final = "oof"
 ROW_COLUMNS: Final = ("row_id", "eeg_id", "patient_id", "fold", "total_votes", *TARGET_COLUMNS)
-ABOUT_KEYS: Final = (
-    *("data", "simulated", "simulator", "scale", "command"),
-    *("seed", "machine", "date", "floors"),
-)
-"""What is told of a ladder: where its data are, whether and how they were simulated, the
-scale, command and seed of the run, its machine and date, and the KL that simulated votes
-leave (floor -> score -> nats), None where that is not known."""
-
-_FIX: Final = "Run the ladder again: steps that are in the fold store are not trained again."
-_STEP_TYPES: Final[Mapping[str, tuple[type, ...]]] = {
-    "name": (str,),
-    "chain": (str,),
-    "change": (str,),
-    "before": (str, type(None)),
-    "kind": (str,),
-    "optimistic": (bool,),
-    "weights": (dict, type(None)),
-    "fold_minutes": (float, int),
-    "saved_minutes": (float, int),
-    "published_cv": (float, int, type(None)),
-    "published_lb": (float, int, type(None)),
-    "published_rows": (str,),
-    "keys": (dict, type(None)),
-}
-_STAGE_2_FIGURES: Final = frozenset({0.4142, 0.4240, 0.4608})
-"""Published two-stage figures, for ladders written before manifests named a figure's rows."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +48,7 @@ class StoredLadder:
     Attributes:
         rows: the rows scored, columns ``ROW_COLUMNS``.
         results: the steps, in the ladder's order.
-        about: what is told of the run, keys ``ABOUT_KEYS``.
+        about: what is told of the run, keys ``steps_file.ABOUT_KEYS``.
     """
 
     rows: pd.DataFrame
@@ -87,14 +68,14 @@ def write_ladder(
         folder: made where absent.
         rows: (n rows) at least ``ROW_COLUMNS``; targets sum to 1.
         results: steps whose predictions are of these rows, in their order.
-        about: ``ABOUT_KEYS`` with plain values.
+        about: ``steps_file.ABOUT_KEYS`` with plain values.
 
     Raises:
         StudyError: where steps or ``about`` are not what a ladder holds.
         PredictionError: where predictions do not fit the rows.
     """
     folder = Path(folder)
-    _check_about(about, folder / STEPS_FILE)
+    check_about(about, folder / STEPS_FILE)
     check_ladder(rows, results)
     kept = rows[list(ROW_COLUMNS)].reset_index(drop=True)
     tables = [result.oof[list(OOF_COLUMNS)] for result in results]
@@ -104,7 +85,7 @@ def write_ladder(
             "about": dict(about),
             "rows": table_fingerprint(kept),
             "steps": [
-                {name: getattr(result, name) for name in _STEP_TYPES}
+                {name: getattr(result, name) for name in STEP_TYPES}
                 | {"oof": table_fingerprint(table)}
                 for result, table in zip(results, tables, strict=True)
             ],
@@ -137,19 +118,19 @@ def read_ladder(folder: str | Path) -> StoredLadder:
             where=folder,
             fix="Name the folder of a ladder that ran to its end: hms-ray ladder",
         )
-    content = _with_newer_facts(read_json(file, dict, _FIX))
-    _check_content(content, file)
+    content = with_newer_facts(read_json(file, dict, FIX))
+    check_content(content, file)
     rows = _read_rows(folder / ROWS_FILE, content["rows"])
     results = []
     for number, step in enumerate(content["steps"]):
         place = _oof_file(folder, number)
         oof = read_oof(place, rows)
         _check_fingerprint(oof, step["oof"], place)
-        results.append(StepResult(oof=oof, **{name: step[name] for name in _STEP_TYPES}))
+        results.append(StepResult(oof=oof, **{name: step[name] for name in STEP_TYPES}))
     try:
         check_ladder(rows, results)
     except StudyError as error:
-        raise StudyError(error.rule, got=error.got, where=file, fix=_FIX) from None
+        raise StudyError(error.rule, got=error.got, where=file, fix=FIX) from None
     return StoredLadder(rows, tuple(results), content["about"])
 
 
@@ -221,71 +202,13 @@ def _check_step(result: StepResult, names: Sequence[str]) -> None:
             raise StudyError(f"{name} must be at least 0", got=value, where=where)
 
 
-def _check_about(about: Any, where: Path) -> None:
-    missing = [name for name in ABOUT_KEYS if name not in about] if about else list(ABOUT_KEYS)
-    if missing or not isinstance(about["simulated"], bool):
-        raise StudyError(
-            f"a ladder must be told about by {', '.join(ABOUT_KEYS)}, simulated true or false",
-            got=f"nothing about {', '.join(missing)}" if missing else about["simulated"],
-            where=where,
-            fix=_FIX,
-        )
-
-
-def _with_newer_facts(content: dict[str, Any]) -> dict[str, Any]:
-    """The same, and of older ladders the rows of published figures and no addresses."""
-    if not isinstance(content.get("steps"), list):
-        return content
-    return {
-        **content,
-        "steps": [
-            {
-                "published_rows": "stage_2"
-                if step.get("published_cv") in _STAGE_2_FIGURES
-                else "all",
-                "keys": None,
-                **step,
-            }
-            if isinstance(step, dict)
-            else step
-            for step in content["steps"]
-        ],
-    }
-
-
-def _check_content(content: Mapping[str, Any], file: Path) -> None:
-    """What can be wrong with a readable ``steps.json``."""
-    if content.get("format") != FORMAT:
-        raise StudyError(
-            f"the format of {STEPS_FILE} must be {FORMAT}",
-            got=content.get("format", "none"),
-            where=file,
-            fix="It is another release's: run the ladder again with this one.",
-        )
-    for name, kind in (("about", dict), ("rows", str), ("steps", list)):
-        if not isinstance(content.get(name), kind):
-            raise StudyError(
-                f"{STEPS_FILE} must have {name}", got=content.get(name), where=file, fix=_FIX
-            )
-    _check_about(content["about"], file)
-    for number, step in enumerate(content["steps"]):
-        for name, kinds in {**_STEP_TYPES, "oof": (str,)}.items():
-            if not (isinstance(step, dict) and name in step and isinstance(step[name], kinds)):
-                raise StudyError(
-                    f"step {number} must have {name}",
-                    got=step.get(name, "none") if isinstance(step, dict) else step,
-                    where=file,
-                    fix=_FIX,
-                )
-
-
 def _read_rows(file: Path, fingerprint: str) -> pd.DataFrame:
     try:
         rows = pd.read_parquet(file)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise StudyError(
-            f"a ladder's {ROWS_FILE} must be readable parquet", got=reason, where=file, fix=_FIX
+            f"a ladder's {ROWS_FILE} must be readable parquet", got=reason, where=file, fix=FIX
         ) from None
     _check_fingerprint(rows, fingerprint, file)
     return rows
@@ -297,7 +220,7 @@ def _check_fingerprint(table: pd.DataFrame, expected: str, file: Path) -> None:
             f"{file.name} must be the one that {STEPS_FILE} was written with",
             got="other content",
             where=file,
-            fix=_FIX,
+            fix=FIX,
         )
 
 

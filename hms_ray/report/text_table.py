@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Final
 
 WIDTH: Final = 80
@@ -116,9 +117,10 @@ def shortened_names(names: Sequence[str], width: int) -> list[str]:
     cut = {name: _abbreviated(name, width) for name in names}
     taken = Counter(cut.values())
     alike = [name for name, text in cut.items() if taken[text] > 1 and text != name]
-    for number, name in enumerate(alike, 1):
-        mark = f"~{number}"
-        cut[name] = cut[name][: width - len(mark)] + mark
+    marks = (f"~{number}" for number in count(1))
+    for name in alike:
+        marked = (cut[name][: width - len(mark)] + mark for mark in marks)
+        cut[name] = next(text for text in marked if text not in taken)
     return [cut[name] for name in names]
 
 

@@ -16,7 +16,7 @@ from hms_ray.errors import StudyError
 from hms_ray.evaluate.oof import write_oof
 from hms_ray.experiment import ExperimentResult
 from hms_ray.prepare import Prepared
-from hms_ray.report.table import leaderboard, render, write_csv
+from hms_ray.report.table import leaderboard, write_csv
 from hms_ray.study.files import json_text, read_json, write_text
 from hms_ray.study.identity import differences, study_identity
 from hms_ray.study.new import (
@@ -243,21 +243,7 @@ class StudyFolder:
         """All trials with a result, best first (see ``report.table.leaderboard``)."""
         finished, objective = self.finished_trials(), self.space().study.objective
         tied = tied_with_best(finished, self.rows(), objective)
-        records = [
-            {
-                "trial": f"{trial.number:04d}",
-                "state": trial.state,
-                "optimistic": trial.optimistic,
-                "tied": trial.number in tied,
-                "values": trial.point,
-                "fold_minutes": trial.fold_minutes if trial.finished else None,
-                "saved_minutes": trial.saved_minutes if trial.finished else None,
-                "reused_folds": len(trial.reused),
-                "n_folds": len(trial.keys),
-                **trial.scores,
-            }
-            for trial in self.trials()
-        ]
+        records = [trial.leaderboard_record(trial.number in tied) for trial in self.trials()]
         return leaderboard(records, objective)
 
     def write_leaderboard(self) -> None:
@@ -304,16 +290,3 @@ def _is_to_be_made(path: Path, identity: Mapping[str, Any]) -> bool:
             fix="Give another name with --study.",
         )
     return True
-
-
-def print_leaderboard(study: str | Path, results: str | Path) -> None:
-    """Prints a study's trials, best first, and why others failed.
-
-    Raises:
-        StudyError: where there is no such study.
-    """
-    folder = StudyFolder.open(study, results)
-    print(render(folder.leaderboard()))
-    for trial in folder.trials():
-        if not trial.finished:
-            print(f"trial {trial.number:04d} failed: {trial.reason}")

@@ -67,6 +67,25 @@ class StoredTrial:
         """What was trained."""
         return load_space(self.path / "experiment.yaml").experiment
 
+    def leaderboard_record(self, tied: bool) -> dict[str, Any]:
+        """What ``report.table.leaderboard`` takes of a trial.
+
+        Args:
+            tied: whether it is a tie with the best one.
+        """
+        return {
+            "trial": f"{self.number:04d}",
+            "state": self.state,
+            "optimistic": self.optimistic,
+            "tied": tied,
+            "values": self.point,
+            "fold_minutes": self.fold_minutes if self.finished else None,
+            "saved_minutes": self.saved_minutes if self.finished else None,
+            "reused_folds": len(self.reused),
+            "n_folds": len(self.keys),
+            **self.scores,
+        }
+
     def oof(self, rows: pd.DataFrame | None = None) -> pd.DataFrame:
         """Out-of-fold predictions, in the order of ``rows`` and checked where given.
 

@@ -20,11 +20,10 @@ from hms_ray.ladder.local import one_line, step_failed
 from hms_ray.ladder.plan import LadderPlan, shares
 from hms_ray.sweep.cluster import (
     Cluster,
-    check_nodes,
-    has_bfloat16,
     n_concurrent_trials,
     session,
 )
+from hms_ray.sweep.nodes import check_nodes, has_bfloat16
 from hms_ray.sweep.progress import ProgressPrinter
 from hms_ray.sweep.worker_group import (
     Train,

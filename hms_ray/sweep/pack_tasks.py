@@ -19,7 +19,8 @@ from hms_ray.errors import HmsRayError, PackError, ResourceError
 from hms_ray.pack.make import MadeShard
 from hms_ray.pack.parallel import SHARDS_A_WORKER, Make, Mapper
 from hms_ray.pack.plan import Shard
-from hms_ray.sweep.cluster import Cluster, check_nodes, session
+from hms_ray.sweep.cluster import Cluster, session
+from hms_ray.sweep.nodes import check_nodes
 
 _SILENCE_S: Final = 60.0
 _WAITING: Final = "no shard for a minute: `ray status` tells whether the cluster's CPUs are taken"

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from hms_ray.config import Experiment, Space
-from hms_ray.errors import ConfigError, StudyError
+from hms_ray.errors import ConfigError
+from hms_ray.sweep.journal import Journal, Scores, scores_of
 from hms_ray.sweep.space import (
     Point,
     distributions,
@@ -27,16 +25,12 @@ from hms_ray.sweep.space import (
     trial_key,
 )
 
-STUDY_NAME = "study"
-"""Name inside the journal, which holds one study."""
-
 MOST_DUPLICATES = 20
 """Draws in a row that may come to nothing new before other means are taken."""
 
 MOST_POINTS = 2_000
 """Largest space that is listed point by point; each takes about a millisecond."""
 
-Scores = Mapping[str, float | None]
 Recover = Callable[[int], Scores | None]
 
 
@@ -108,8 +102,8 @@ class Proposals:
     ) -> None:
         self._space = space
         self._on_duplicate = on_duplicate
-        self._distributions = distributions(space)
-        self._study, self._storage = _open_study(journal)
+        self._objective = space.study.objective
+        self._journal = Journal(journal, distributions(space))
         self._finished: dict[str, tuple[int, Scores]] = {}
         self._failed: dict[str, int] = {}
         self._running: dict[str, int] = {}
@@ -122,18 +116,15 @@ class Proposals:
         self._load(recover)
 
     def _load(self, recover: Recover) -> None:
-        for _ in self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            # A kill between enqueueing and asking; asking makes it RUNNING.
-            self._study.ask(self._distributions)
-        trials = self._study.get_trials(deepcopy=False)
+        trials = self._journal.trials()
         self._draws = sum(trial.user_attrs.get("origin") == "sampler" for trial in trials)
         stale: dict[str, tuple[Point, list[int]]] = {}
         settled = [trial.params for trial in trials if trial.state != TrialState.FAIL]
         for trial in trials:
-            if trial.params.keys() != self._distributions.keys():
+            if not self._journal.drawn_whole(trial):
                 if trial.state == TrialState.RUNNING:
                     # A kill while it was being drawn: the same draw comes again.
-                    self._tell_failed(trial.number, f"{STOPPED} while drawing")
+                    self._journal.tell_failed(trial.number, f"{STOPPED} while drawing")
                 continue
             try:
                 key = trial_key(resolve(self._space, trial.params))
@@ -141,17 +132,17 @@ class Proposals:
                 # It will fit in no later run either.
                 settled.append(trial.params)
                 if trial.state == TrialState.RUNNING:
-                    self._tell_failed(trial.number, str(error))
+                    self._journal.tell_failed(trial.number, str(error))
                 continue
             if trial.state == TrialState.RUNNING:
                 scores = recover(trial.number)
                 if scores is None:
                     stale.setdefault(key, (trial.params, []))[1].append(trial.number)
                 else:
-                    self._tell_complete(trial.number, scores)
+                    self._journal.tell_complete(trial.number, scores, self._objective)
                     self._finished.setdefault(key, (trial.number, scores))
             elif trial.state == TrialState.COMPLETE and "duplicate_of" not in trial.user_attrs:
-                self._finished.setdefault(key, (trial.number, _scores(trial)))
+                self._finished.setdefault(key, (trial.number, scores_of(trial)))
         for point, numbers in stale.values():
             self._queue.append((point, "rerun", numbers))
         failed = [
@@ -191,7 +182,7 @@ class Proposals:
         for _ in range(MOST_DUPLICATES):
             if self._circling or not self._untried():
                 return self._nothing_left()
-            found = self._settle(self._ask("sampler"))
+            found = self._settle(self._draw())
             if found is not None:
                 return found
         if self._keys is None:
@@ -199,7 +190,7 @@ class Proposals:
             return self._nothing_left()
         # The sampler keeps to its favourites: the rest is few and can be listed.
         point = next(point for point, key in self._keys if not self._tried(key))
-        return self._settle(self._ask("listed", point)) or "wait"
+        return self._settle(self._journal.ask_for("listed", point)) or "wait"
 
     def complete(self, number: int, scores: Scores) -> None:
         """Tells that a trial finished.
@@ -208,12 +199,12 @@ class Proposals:
             number: the proposal's.
             scores: ``kl_all``, ``kl_4``, ``kl_10``; the study's objective is the value.
         """
-        value = scores[self._space.study.objective]
+        value = scores[self._objective]
         if value is None or not math.isfinite(value):
-            self.fail(number, f"{self._space.study.objective} is {value}")
+            self.fail(number, f"{self._objective} is {value}")
             return
         self._finished[self._end(number)] = (number, scores)
-        self._tell_complete(number, scores)
+        self._journal.tell_complete(number, scores, self._objective)
         for follower in self._followers.pop(number, []):
             self._tell_duplicate(follower, number, scores)
 
@@ -221,7 +212,7 @@ class Proposals:
         """Tells that a trial failed; its experiment is not proposed again in this run."""
         self._failed[self._end(number)] = number
         for failed in (number, *self._followers.pop(number, [])):
-            self._tell_failed(failed, reason)
+            self._journal.tell_failed(failed, reason)
 
     def prune(self, number: int, values: Mapping[int, float]) -> None:
         """Tells that a trial was stopped early.
@@ -232,9 +223,7 @@ class Proposals:
         """
         self._failed[self._end(number)] = number
         for pruned in (number, *self._followers.pop(number, [])):
-            for step, value in values.items():
-                self._storage.set_trial_intermediate_value(self._id(pruned), step, value)
-            self._study.tell(pruned, state=TrialState.PRUNED)
+            self._journal.tell_pruned(pruned, values)
 
     def _end(self, number: int) -> str:
         key = next(key for key, running in self._running.items() if running == number)
@@ -247,7 +236,7 @@ class Proposals:
             experiment = resolve(self._space, trial.params)
         except ConfigError as error:
             self._misfit = str(error)
-            self._tell_failed(trial.number, self._misfit)
+            self._journal.tell_failed(trial.number, self._misfit)
             return None
         key = trial_key(experiment)
         if key in self._finished:
@@ -255,7 +244,7 @@ class Proposals:
         elif key in self._running:
             self._followers.setdefault(self._running[key], []).append(trial.number)
         elif key in self._failed:
-            self._tell_failed(trial.number, f"failed before as trial {self._failed[key]}")
+            self._journal.tell_failed(trial.number, f"failed before as trial {self._failed[key]}")
         else:
             self._running[key] = trial.number
             return Proposal(trial.number, dict(trial.params), experiment)
@@ -295,74 +284,16 @@ class Proposals:
 
     def _ask_queued(self) -> optuna.Trial:
         point, origin, replaced = self._queue.popleft()
-        trial = self._ask(origin, point)
+        trial = self._journal.ask_for(origin, point)
         for number in replaced:
-            self._tell_failed(number, f"{STOPPED}; again as trial {trial.number}")
+            self._journal.tell_failed(number, f"{STOPPED}; again as trial {trial.number}")
         return trial
 
-    def _ask(self, origin: str, point: Point | None = None) -> optuna.Trial:
-        if point is not None:
-            self._study.enqueue_trial(point)
-        else:
-            self._study.sampler = make_sampler(self._space, self._draws)
-            self._draws += 1
-        trial = self._study.ask(self._distributions)
-        trial.set_user_attr("origin", origin)
-        return trial
-
-    def _tell_complete(self, number: int, scores: Scores) -> None:
-        for name, score in scores.items():
-            self._set(number, name, score)
-        self._study.tell(number, scores[self._space.study.objective])
+    def _draw(self) -> optuna.Trial:
+        sampler = make_sampler(self._space, self._draws)
+        self._draws += 1
+        return self._journal.ask_sampler(sampler)
 
     def _tell_duplicate(self, number: int, original: int, scores: Scores) -> None:
-        self._set(number, "duplicate_of", original)
-        self._tell_complete(number, scores)
+        self._journal.tell_duplicate(number, original, scores, self._objective)
         self._on_duplicate(number, original)
-
-    def _tell_failed(self, number: int, reason: str) -> None:
-        self._set(number, "reason", reason)
-        self._study.tell(number, state=TrialState.FAIL)
-
-    def _set(self, number: int, name: str, value: Any) -> None:
-        self._storage.set_trial_user_attr(self._id(number), name, value)
-
-    def _id(self, number: int) -> int:
-        study = self._storage.get_study_id_from_name(STUDY_NAME)
-        return self._storage.get_trial_id_from_study_id_trial_number(study, number)
-
-
-def _scores(trial: FrozenTrial) -> Scores:
-    return {name: trial.user_attrs.get(name) for name in ("kl_all", "kl_4", "kl_10")}
-
-
-def _drop_torn_line(journal: Path) -> None:
-    """Cuts off a last line that was not written whole, before another is joined to it.
-
-    A full disk or a lost machine leaves one; what it told is told again.
-    """
-    if not journal.is_file():
-        return
-    content = journal.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if 0 < whole < len(content):
-        os.truncate(journal, whole)
-
-
-def _open_study(journal: Path) -> tuple[optuna.Study, JournalStorage]:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    journal.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        _drop_torn_line(journal)
-        storage = JournalStorage(JournalFileBackend(str(journal)))
-        study = optuna.create_study(
-            storage=storage, study_name=STUDY_NAME, direction="minimize", load_if_exists=True
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise StudyError(
-            "Optuna's journal must be readable",
-            got=f"{type(error).__name__}: {error}",
-            where=journal,
-            fix="Move the journal away to search anew; finished folds stay in the store.",
-        ) from None
-    return study, storage

@@ -19,15 +19,15 @@ from hms_ray.study.folder import StudyFolder
 from hms_ray.study.trial import StoredTrial
 from hms_ray.sweep.cluster import (
     Cluster,
-    check_nodes,
-    has_bfloat16,
     n_concurrent_trials,
     session,
 )
+from hms_ray.sweep.journal import Scores
 from hms_ray.sweep.logs import declare_study, write_trial_logs
 from hms_ray.sweep.machine import environment_record
+from hms_ray.sweep.nodes import check_nodes, has_bfloat16
 from hms_ray.sweep.progress import TITLES, ProgressLines, ProgressPrinter
-from hms_ray.sweep.proposals import Proposal, Proposals, Scores
+from hms_ray.sweep.proposals import Proposal, Proposals
 from hms_ray.sweep.search import StudySearch
 from hms_ray.sweep.trial import StudyJob, run_trial
 from hms_ray.sweep.worker_group import Train

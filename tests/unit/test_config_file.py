@@ -75,6 +75,14 @@ search:
     assert "search.training.learning_rate with -1.0: training.learning_rate: input should" in text
 
 
+def test_one_fault_is_told_on_one_line_and_keys_as_files_write_them(tmp_path: Path) -> None:
+    file = write(tmp_path, "search: {training.seed: {integer: [0, 9]}}")
+    with pytest.raises(ConfigError) as caught:
+        load_space(file)
+    fault = "unknown key search.training.seed.integer (did you mean int?)"
+    assert str(caught.value) == f"{fault}, in {file}"
+
+
 def test_a_faulty_view_is_named_by_its_place(tmp_path: Path) -> None:
     file = write(tmp_path, "experiment: {input: {views: [panels, raw statistics]}}")
     with pytest.raises(ConfigError) as caught:

@@ -2,13 +2,16 @@
 
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import yaml
 
 from hms_ray.ladder.report import make_report
+from hms_ray.report.forest import ForestPlot, ForestRow, forest_svg
 from hms_ray.report.ladder_report import LadderReport
 from hms_ray.report.ladder_table import ladder_sheets
+from hms_ray.report.ladder_weights import weights_sheets
 from hms_ray.report.sheet import Sheet
 from hms_ray.report.text_table import Column, shortened_names
 from tests.ladder_data import ABOUT, ladder
@@ -47,6 +50,16 @@ def test_names_that_words_do_not_tell_apart_are_numbered() -> None:
     names = ["abcdefghij", "abcdefghik", "abcdefgh", "xyzxyzxyz1", "xyzxyzxyz2", "abcdefghij"]
     cut = shortened_names(names, 8)
     assert cut == ["abcdef~1", "abcdef~2", "abcdefgh", "xyzxyz~3", "xyzxyz~4", "abcdef~1"]
+
+
+def test_all_words_lose_letters_before_one_loses_its_last() -> None:
+    names = ["one_two_three_four_five", "one_two_three_four_six"]
+    assert shortened_names(names, 14) == ["on_tw_th_fo_fi", "on_tw_th_fo_si"]
+
+
+def test_a_number_that_a_name_has_already_is_passed_over() -> None:
+    names = ["abcdefghij", "abcdefghik", "abcdef~1"]
+    assert shortened_names(names, 8) == ["abcdef~2", "abcdef~3", "abcdef~1"]
 
 
 def test_more_words_than_characters_fit_too() -> None:
@@ -92,3 +105,26 @@ def test_no_table_of_a_ladder_cuts_two_steps_alike(report: LadderReport, width: 
         assert len(set(names)) == len(NAMES), sheet.title
         n_cut += not set(names) <= set(NAMES.values())
     assert n_cut > 3
+
+
+def test_members_that_are_no_steps_of_the_report_stay_different(report: LadderReport) -> None:
+    weights = {"eeg_statistics_1": 0.25, "eeg_statistics_2": 0.75}
+    steps = tuple(
+        replace(step, weights=weights) if step.weights is not None else step
+        for step in report.steps
+    )
+    (sheet,) = weights_sheets(replace(report, steps=steps), "text")
+    (told,) = [column.cells[0] for column in sheet.columns if column.title == "members"]
+    assert told == "0.250 eeg_sta_1 + 0.750 eeg_sta_2"
+
+
+def test_no_two_lines_of_a_plot_are_cut_alike() -> None:
+    labels = [f"statistics_of_all_eeg_panels_with_global_norms_{n}" for n in range(2)]
+    rows = tuple(
+        ForestRow(label, f"against_{label}", (None,), (None,), (None,)) for label in labels
+    )
+    plot = ForestPlot("title", "subtitle", ("ours", "control", "published"), ("all",), rows, "nats")
+    texts = [element.text or "" for element in ElementTree.fromstring(forest_svg(plot)).iter()]
+    cut = [text for text in texts if text.endswith(("_0", "_1"))]
+    assert len(set(cut)) == 4
+    assert max(map(len, cut)) <= 38

@@ -1,5 +1,6 @@
 """One fold, one loop: what is kept, what is reported, what repeats, what stops it."""
 
+import time
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ from torch import nn
 from hms_ray.config import AugmentConfig, CutMixConfig, Experiment, ModelConfig, StageConfig
 from hms_ray.errors import ConfigError, ModelError, TrainingError
 from hms_ray.evaluate.metric import kl_divergence
-from hms_ray.train import loop
+from hms_ray.train import clock, loop
 from hms_ray.train import windows as windows_module
 from hms_ray.train.images import Images
 from hms_ray.train.loop import Process, resolve_precision, train_fold
@@ -52,6 +53,8 @@ def test_a_fold_ends_with_predictions_of_every_validation_row() -> None:
     assert result.precision == "float32"
     assert result.normalisation == {"kaggle": {"mode": "per_image"}}
     assert {"total_s", "prepare_s", "train_s", "evaluate_s", "images_per_s"} == set(result.timing)
+    n_images = result.timing["images_per_s"] * result.timing["train_s"]
+    assert n_images == pytest.approx(2 * len(DATA.train))
 
 
 def test_the_weights_kept_give_the_predictions_kept() -> None:
@@ -301,8 +304,34 @@ def test_predictions_that_are_not_finite_stop_a_fold(monkeypatch: pytest.MonkeyP
             return logits if self.training else logits * float("nan")
 
     monkeypatch.setattr(loop, "build_model", lambda config, size: Broken())
-    with pytest.raises(TrainingError, match="predictions must be finite, got 13 of 13 rows"):
+    with pytest.raises(
+        TrainingError,
+        match=r"predictions must be finite, got 13 of 13 rows .*stage train, epoch 1, step 2",
+    ):
         train_fold(example_experiment(), DATA, 0, Process())
+
+
+def test_seconds_go_on_from_the_known_stages_whatever_it_took_to_prepare(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ahead, measured = [0.0], time.perf_counter
+
+    def slow_model(config: ModelConfig, size: tuple[int, int]) -> nn.Module:
+        ahead[0] = 100.0
+        return build_model(config, size)
+
+    build_model = loop.build_model
+    monkeypatch.setattr(clock.time, "perf_counter", lambda: measured() + ahead[0])
+    monkeypatch.setattr(loop, "build_model", slow_model)
+    stages = (StageConfig(name="one", epochs=1), StageConfig(name="two", epochs=1))
+    experiment = example_experiment(stages=stages)
+    after: list[loop.FoldResult] = []
+    train_fold(experiment, DATA, 0, Process(), keep=after.append)
+    ahead[0] = 0.0
+    result = train_fold(experiment, DATA, 0, Process(), known=after[0])
+    known, *further = [record["seconds"] for record in result.history][1:]
+    assert known == after[0].history[-1]["seconds"] > 100
+    assert known < further[0] < further[1] < known + 50
 
 
 def test_a_pool_that_does_not_divide_the_window_is_refused() -> None:
