@@ -8,7 +8,7 @@ from pathlib import Path
 from hms_ray.blending.alignment import Aligned, align
 from hms_ray.blending.files import Targets
 from hms_ray.blending.inputs import read_members, targets_of, with_families
-from hms_ray.blending.model_sets import describe_sets
+from hms_ray.blending.model_sets import asked_costs, describe_sets
 from hms_ray.blending.result import BLEND_FILE, write_blend
 from hms_ray.blending.settings import Settings, plan
 from hms_ray.errors import StudyError
@@ -55,6 +55,7 @@ def blend(
         read_members(words, results, settings.columns, settings.row_unit), settings.families
     )
     planned = plan(settings, members, manifest)
+    costs = asked_costs(members, settings)
     targets = targets_of(
         members, settings.targets, results, settings.target_columns, settings.row_unit
     )
@@ -72,7 +73,7 @@ def blend(
         n_splits=settings.n_splits,
         seed=settings.seed,
     )
-    sets_text, sets = describe_sets(members, data, report.choice.objective, settings)
+    sets_text, sets = describe_sets(members, data, report.choice.objective, settings, costs)
     write_blend(place, report, members, data, sets)
     parts = [render_blend(report), *_notes(targets, data), *sets_text, f"written to {place}"]
     return "\n\n".join(parts)

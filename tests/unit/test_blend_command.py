@@ -213,7 +213,12 @@ def test_caps_and_fixed_weights_hold(results: Path, file: Path) -> None:
                 r"none\. There is no manifest\.$"
             ),
         ),
-        (Settings(cost="auto", tolerance=-1, sets=True), "a tolerance must be at least 0, got -1"),
+        (
+            Settings(cost="auto", tolerance=-1, sets=True),
+            r"a tolerance must be a finite number of at least 0, got -1$",
+        ),
+        (Settings(tolerance=np.inf, sets=True), r"must be a finite number of at least 0, got inf$"),
+        (Settings(tolerance=np.nan, sets=True), r"must be a finite number of at least 0, got nan$"),
     ],
 )
 def test_settings_that_do_not_fit_are_told(results: Path, settings: Settings, message: str) -> None:
@@ -317,6 +322,11 @@ def test_sets_of_models_are_told(results: Path, file: Path) -> None:
     ]
     assert sets["forward_path"] == [step.to_json() for step in asked.forward_path()]
     assert sets["minimal"] == {"tolerance": 0.01, **asked.minimal(0.01).to_json()}
+    assert (sets["chosen_on_the_scored_rows"], sets["splits"], sets["seed"]) == (True, 5, 0)
+    assert (
+        "Sets are chosen on the rows that they are scored on, so their nested figures (weights "
+        "fitted on other patients, one splitting into 5) are optimistic by what choosing gains."
+    ) in " ".join(text.split())
     by_name = {"0000": 1.0, "0001": 1.0, "0002": 2.0}
     front = asked.cost_front([by_name[name] for name in sets["models"]])
     assert sets["cost_front"] == [step.to_json() for step in front]
@@ -344,6 +354,19 @@ def test_long_names_of_sets_are_numbered(results: Path, file: Path) -> None:
     lines = text.split("Within 0 nats")[1].splitlines()
     assert any(line.endswith(f"  {members}") for line in lines)
     assert max(map(len, text.splitlines()[:-1])) <= 80
+
+
+def test_what_sets_lack_is_told_before_anything_is_fitted(
+    results: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fitted(*_: object, **__: object) -> None:
+        raise AssertionError("a blend was fitted")
+
+    monkeypatch.setattr("hms_ray.blending.command.blend_report", fitted)
+    with pytest.raises(PredictionError, match=r"^--sets needs two models at least, got 0001$"):
+        blend(["one/0001"], results, Settings(sets=True))
+    with pytest.raises(PredictionError, match=r"^every model needs a cost, got none for mine\."):
+        blend(["one", str(file)], results, Settings(cost="auto"))
 
 
 def test_costs_come_from_training_or_a_file(results: Path, file: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -9,10 +10,13 @@ import numpy as np
 import pytest
 
 from hms_ray.evaluate.blend_report import blend_report
-from hms_ray.evaluate.blend_result import BlendReport
+from hms_ray.evaluate.blend_result import YARDSTICKS, BlendReport
+from hms_ray.evaluate.constrained import Cap
 from hms_ray.evaluate.honest import Difference
-from hms_ray.evaluate.pools.arithmetic import FittedMean, Fixed
+from hms_ray.evaluate.nested_pools import Candidate
+from hms_ray.evaluate.pools.arithmetic import FittedMean, Fixed, Simplex
 from hms_ray.evaluate.pools.catalogue import all_pools, named_pools
+from hms_ray.evaluate.pools.loglinear import LogLinear
 from hms_ray.report.blend_table import render_blend
 from tests.pool_data import PoolData, pool_data
 
@@ -74,6 +78,58 @@ def test_a_blend_is_told(report: BlendReport) -> None:
     assert "Choosing" not in told
 
 
+def test_a_certificate_says_of_which_weights_it_is(report: BlendReport) -> None:
+    bounded = Simplex(caps=[Cap([0], 0.2)], name="bounded")
+    told = words(report_of(candidates=[*YARDSTICKS, bounded], method="bounded", n_repeats=1))
+    assert re.search(
+        r"Certificate: at most \d\.\de-\d\d above the lowest KL that weights within the caps and "
+        r"fixed weights reach \([2-9] corners met\)\.",
+        told,
+    )
+    assert "Newton" not in told
+    facts = {"gap": 1e-12, "iterations": 1}
+    one = replace(report, fitted=FittedMean(np.array([0.2, 0.3, 0.5]), facts))
+    assert "that any weights reach (1 Newton step)." in words(one)
+    pools = named_pools(["equal", "best_single", "simplex", "log_linear"])
+    told = words(report_of(candidates=pools, method="log_linear", n_repeats=1))
+    assert "above the lowest loss of its kind." in told
+
+
+def test_rows_of_a_method_s_own_are_told() -> None:
+    own = Candidate(Simplex(), "kl_all")
+    told = words(report_of(candidates=[*YARDSTICKS, own], method=own.name, n_repeats=1))
+    n_good = int((DATA.votes >= 4).sum())
+    assert (
+        f"of 40 patients; fitted on all rows, scored on rows of >= 4 votes ({n_good}). "
+        "Method: simplex@kl_all. Certificate: at most " in told
+    )
+    assert "above the lowest KL that any weights reach on all rows (" in told
+    own = Candidate(LogLinear(), "kl_10")
+    told = words(report_of(candidates=[*YARDSTICKS, own], method=own.name, n_repeats=1))
+    assert "above the lowest loss of its kind on rows of >= 10 votes." in told
+    named = Fixed([0.2, 0.3, 0.5], "mine@home")
+    told = words(report_of(candidates=[*YARDSTICKS, named], method=named.name, n_repeats=1))
+    assert "patients; fitted and scored on rows of >= 4 votes" in told
+
+
+def test_one_model_is_told(report: BlendReport) -> None:
+    alone = report_of(DATA._replace(models=DATA.models[:1]), names=["a"], n_repeats=1)
+    assert words(alone).startswith("Blend of 1 model on ")
+
+
+def test_what_rounds_to_0_has_no_minus(report: BlendReport) -> None:
+    first = report.nested.comparisons[0]
+    nothing = Difference(-1e-7, -2e-7, 1e-7, 9, 3)
+    differences = dict.fromkeys(first.differences, nothing)
+    one = replace(first, differences=differences, fitted=nothing, bootstrap=nothing)
+    told = words(replace(report, nested=replace(report.nested, comparisons=(one,))))
+    assert "-0.0000" not in told.replace("+-0.0000", "")
+    assert (
+        f"(000{report.best}): +0.0000, 95% interval +0.0000 to +0.0000 (bootstrap +0.0000 to "
+        "+0.0000)." in told
+    )
+
+
 def test_weights_come_with_their_nested_range(report: BlendReport) -> None:
     told, weights, nested = words(report), report.weights, report.nested.weights
     assert weights is not None
@@ -87,7 +143,7 @@ def test_weights_come_with_their_nested_range(report: BlendReport) -> None:
     assert "0001 *" in told
     assert "weight 0" not in told
     alone = replace(report, fitted=FittedMean(np.array([0.25, 0.75, 0.0])))
-    assert "weight 0: 1 other model(s)" in words(alone)
+    assert "weight 0: 1 other model\n" in render_blend(alone)
     assert "Certificate" not in words(alone)
 
 

@@ -97,6 +97,9 @@ class Fixed(CheckedPool[FittedMean]):
 class Simplex(CheckedPool[FittedMean]):
     """The exact best weighted mean, with its certificate.
 
+    The facts of a fit have the ``gap`` to the best weights allowed, and the Newton steps
+    (``iterations``) or, where weights are constrained, the ``corners`` that were met.
+
     Attributes:
         caps: the most that groups of models may weigh.
         fixed: (position of a model, its weight) pairs.
@@ -109,12 +112,12 @@ class Simplex(CheckedPool[FittedMean]):
     def fit_rows(self, rows: Rows) -> FittedMean:
         """As ``CheckedPool.fit_rows``; errors of ``constrained_weights`` where constrained."""
         arguments = (rows.targets, rows.models, rows.weights)
-        fit = (
-            constrained_weights(*arguments, caps=self.caps, fixed=dict(self.fixed))
-            if self.caps or self.fixed
-            else simplex_weights(*arguments)
-        )
-        facts = {"objective": fit.objective, "gap": fit.gap, "iterations": fit.iterations}
+        if self.caps or self.fixed:
+            fit = constrained_weights(*arguments, caps=self.caps, fixed=dict(self.fixed))
+            steps = "corners"
+        else:
+            fit, steps = simplex_weights(*arguments), "iterations"
+        facts = {"objective": fit.objective, "gap": fit.gap, steps: fit.iterations}
         return FittedMean(fit.weights, facts)
 
 
