@@ -37,7 +37,7 @@ class Member:
         probabilities: (n, 6) float64.
         origin: plain data that finds the model again.
         family: of the model, for caps and for weights in two levels.
-        optimistic: whether its checkpoints were chosen on the scored rows.
+        optimistic: whether its checkpoints or weights were chosen on the scored rows.
         minutes: training time of its folds; None where it is not known.
         targets: of its own rows, where its study or ladder has them.
     """

@@ -130,8 +130,9 @@ def with_families(members: Sequence[Member], words: Sequence[str]) -> list[Membe
 def _read(word: str, results: Path, columns: Columns, row_unit: Unit | None) -> list[Member]:
     path = Path(word)
     if path.suffix in FILE_SUFFIXES:
-        ids, keys, probabilities = read_predictions(path, columns, row_unit)
-        return [Member(path.stem, ids, keys, probabilities, {"file": word}, "files")]
+        ids, keys, probabilities, optimistic = read_predictions(path, columns, row_unit)
+        origin = {"file": word}
+        return [Member(path.stem, ids, keys, probabilities, origin, "files", optimistic)]
     if _KEYS.fullmatch(word):
         return [_stored(word.split(","), FoldStore(results))]
     study = _study(path, results)

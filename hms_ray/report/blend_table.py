@@ -16,7 +16,6 @@ from hms_ray.evaluate.blend_result import (
 from hms_ray.evaluate.honest import Difference, Interval
 from hms_ray.evaluate.metric import OBJECTIVES
 from hms_ray.report.text_table import (
-    OPTIMISTIC_LEGEND,
     TITLES,
     WIDTH,
     Column,
@@ -42,6 +41,7 @@ _SHORT = {
     EQUAL: "equal weights",
     SIMPLEX: "simplex weights",
 }
+_OPTIMISTIC_LEGEND = "* optimistic: its checkpoints or weights were chosen on the scored rows"
 _DIFFERENCES = "(mean +- half of its paired 95% interval, clustered by patient; t: a tie)"
 
 
@@ -134,7 +134,7 @@ def _weights(report: BlendReport, width: int) -> list[str]:
     if len(shown) < len(weights):
         lines.append(f"weight 0: {counted(len(weights) - len(shown), 'other model')}")
     if any(report.optimistic[number] for number in shown):
-        lines.append(OPTIMISTIC_LEGEND)
+        lines.append(_OPTIMISTIC_LEGEND)
     return lines
 
 
@@ -209,8 +209,9 @@ def _verdict(report: BlendReport, width: int) -> list[str]:
     n_optimistic = sum(report.optimistic)
     if n_optimistic:
         paragraphs.append(
-            f"Optimistic: the checkpoints of {n_optimistic} of {len(report.names)} models were "
-            "chosen on the rows that are scored here, which flatters every figure."
+            f"Optimistic: checkpoints or weights of {n_optimistic} of "
+            f"{counted(len(report.names), 'model')} were chosen on the rows that are scored here, "
+            "which flatters every figure."
         )
     return [line for paragraph in paragraphs for line in wrapped(paragraph, width)]
 

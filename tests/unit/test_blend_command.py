@@ -117,7 +117,7 @@ def test_a_method_is_rated_kept_and_found_again(results: Path, file: Path, metho
     }  # fmt: skip
     if method in ("simplex_shrunk", "two_level"):
         assert sum(found["weights"].values()) == pytest.approx(1)
-    assert "Optimistic: the checkpoints of 1 of 4 models were chosen on the rows" in text
+    assert "Optimistic: checkpoints or weights of 1 of 4 models were chosen on the rows" in text
 
 
 def test_a_method_may_have_rows_of_its_own(results: Path) -> None:
@@ -142,6 +142,24 @@ def test_auto_tells_what_choosing_is_worth(results: Path) -> None:
     assert f" {found['method']}: chosen on the scored rows" in " ".join(text.split())
     assert max(map(len, text.splitlines()[:-1])) <= 80
     assert len(found["methods"]["candidates"]) == 13
+
+
+def test_what_was_chosen_on_the_rows_stays_marked(results: Path, file: Path) -> None:
+    """Also where it comes back as a file: a blend in sample, and an optimistic trial."""
+    settings = Settings(targets="two", out=results / "first")
+    blend([file, "two"], results, settings)
+    honest, fitted = (results / "first" / f"oof_{name}.parquet" for name in ("nested", "in_sample"))
+    blend([honest, fitted, file], results, Settings(targets="two", out=results / "again"))
+    assert told(results / "again")["optimistic"] == ["oof_in_sample"]
+    blend(["one"], results, Settings(out=results / "marked"))
+    trials = results / "one" / "trials"
+    files = [trials / "0000" / "oof.parquet", trials / "0001" / "oof.parquet"]
+    files.append(results / "marked" / "oof_nested.parquet")
+    text = blend(files, results, Settings(targets="one", out=results / "last"))
+    marked = [str(trials / "0001" / "oof.parquet"), "oof_nested"]
+    assert told(results / "last")["optimistic"] == marked
+    told_so = "Optimistic: checkpoints or weights of 2 of 3 models were chosen on the rows that"
+    assert told_so in " ".join(text.split())
 
 
 def test_caps_and_fixed_weights_hold(results: Path, file: Path) -> None:

@@ -194,9 +194,17 @@ def test_a_tier_of_one_patient_or_none_has_no_interval(report: BlendReport) -> N
 @pytest.mark.parametrize(
     ("marks", "sentence", "legend"),
     [
-        ((False, True, False), "the checkpoints of 1 of 3 models were chosen on the rows", True),
+        (
+            (False, True, False),
+            "checkpoints or weights of 1 of 3 models were chosen on the rows",
+            True,
+        ),
         # The optimistic one has no weight: nothing in the table is starred.
-        ((False, False, True), "the checkpoints of 1 of 3 models were chosen on the rows", False),
+        (
+            (False, False, True),
+            "checkpoints or weights of 1 of 3 models were chosen on the rows",
+            False,
+        ),
         ((False, False, False), None, False),
     ],
 )
@@ -208,7 +216,7 @@ def test_optimistic_models_are_told(
     told = words(marked)
     assert ("Optimistic: " in told) == (sentence is not None)
     assert sentence is None or sentence in told
-    assert ("* optimistic: its checkpoints" in told) == legend
+    assert ("* optimistic: its checkpoints or weights were" in told) == legend
     assert any(line.endswith(" *") for line in render_blend(marked).splitlines()) == legend
 
 
