@@ -43,7 +43,7 @@ class Settings:
         sets: whether to tell which models are needed.
         tolerance: nats that a smallest set may lose.
         cost: ``auto`` (training minutes) or a file with the columns model and cost.
-        targets: study or file; the first study's if None.
+        targets: study, ladder or file; those of the first model that has some if None.
         columns: of files of predictions, our name -> theirs.
         target_columns: of a file of targets, likewise.
         row_unit: unit of the row ids of files that do not say it themselves.

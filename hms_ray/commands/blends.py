@@ -63,7 +63,7 @@ def _add_sets_options(command: Options) -> None:
 
 def _add_input_options(command: Options) -> None:
     command.add_argument(
-        "--targets", metavar="STUDY|FILE", help="what was voted (the first study's)"
+        "--targets", metavar="STUDY|LADDER|FILE", help="what was voted (the first study's)"
     )
     command.add_argument(
         "--columns",

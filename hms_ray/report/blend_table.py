@@ -149,7 +149,7 @@ def _methods(report: BlendReport, width: int) -> list[str]:
     columns = [
         Column("in sample", [score(entry.in_sample) for entry in rated]),
         Column("nested", [score(entry.nested) for entry in rated]),
-        Column("opti- mism", [f"{entry.optimism:.4f}" for entry in rated]),
+        Column("opti- mism", [_signed(entry.optimism, "") for entry in rated]),
         *(
             Column(f"nested {title}", [score(entry.by_objective[name]) for entry in rated])
             for name, title in TITLES.items()

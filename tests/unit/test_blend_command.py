@@ -123,7 +123,7 @@ def test_a_method_is_rated_kept_and_found_again(results: Path, file: Path, metho
 def test_a_method_may_have_rows_of_its_own(results: Path) -> None:
     text = blend(["one"], results, Settings(method="simplex@kl_all", fit_on="kl_4"))
     found = told(results / "one" / "blend")
-    assert "scored on rows of >= 4 votes (" in text
+    assert "fitted on all rows, scored on rows of >= 4 votes (" in " ".join(text.split())
     assert (found["method"], found["fit_rows"]) == ("simplex@kl_all", "kl_4")
     own = found["weights"]
     blend(["one"], results, Settings(fit_on="kl_all"))

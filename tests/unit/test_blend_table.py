@@ -67,7 +67,9 @@ def test_a_blend_is_told(report: BlendReport) -> None:
         f"reach ({steps} Newton steps)." in told
     )
     for entry in report.choice.rated:
-        figures = f"{entry.in_sample:.4f} {entry.nested:.4f} {entry.optimism:.4f}"
+        others = [entry.by_objective[name] for name in ("kl_all", "kl_10")]
+        shown = (entry.in_sample, entry.nested, abs(entry.optimism), *others)
+        figures = " ".join(f"{figure:.4f}" for figure in shown)
         line = next(
             line for line in render_blend(report).splitlines() if f" {entry.name}  " in line
         )
@@ -76,6 +78,11 @@ def test_a_blend_is_told(report: BlendReport) -> None:
     assert "2 splits" not in told
     assert "5 splits, mean of 2" in told
     assert "Choosing" not in told
+    # The mark of methods within one standard error is of use where one is chosen.
+    assert not re.search(r"^(>=|=|>?  =)", render_blend(report), re.MULTILINE)
+    assert "the blend, nested, minus KL all" in told
+    # Methods are told side by side with all yardsticks where one of them is chosen.
+    assert told.count("(mean +- half of its paired 95% interval") == 1
 
 
 def test_a_certificate_says_of_which_weights_it_is(report: BlendReport) -> None:
@@ -122,7 +129,10 @@ def test_what_rounds_to_0_has_no_minus(report: BlendReport) -> None:
     nothing = Difference(-1e-7, -2e-7, 1e-7, 9, 3)
     differences = dict.fromkeys(first.differences, nothing)
     one = replace(first, differences=differences, fitted=nothing, bootstrap=nothing)
-    told = words(replace(report, nested=replace(report.nested, comparisons=(one,))))
+    rated = [replace(entry, nested=entry.in_sample - 1e-9) for entry in report.choice.rated]
+    choice = replace(report.choice, rated=tuple(rated))
+    nested = replace(report.nested, comparisons=(one,))
+    told = words(replace(report, choice=choice, nested=nested))
     assert "-0.0000" not in told.replace("+-0.0000", "")
     assert (
         f"(000{report.best}): +0.0000, 95% interval +0.0000 to +0.0000 (bootstrap +0.0000 to "
@@ -251,6 +261,13 @@ def test_a_choice_is_told_with_what_it_is_worth(chosen: BlendReport) -> None:
     lines = render_blend(chosen).splitlines()
     used = next(line for line in lines if line.startswith(">"))
     assert used.split()[:2] == [">=", chosen.method]
+    assert "choosing, nested, minus KL all" in told
+    assert told.count("(mean +- half of its paired 95% interval") == 2
+    parts = render_blend(chosen).split("\n\n")
+    beside = next(part for part in parts if "\nbest_single " in part).splitlines()
+    for name in ("equal", "best_single", "simplex"):
+        cells = next(line for line in beside if line.startswith(f"{name} ")).split()
+        assert cells.count("-") == 1
     simplex = next(entry for entry in chosen.choice.rated if entry.name == "simplex")
     against = simplex.to_others["equal"]
     half = (against.high - against.low) / 2
