@@ -232,6 +232,45 @@ def test_studies_must_agree_on_their_rows(results: Path, tmp_path: Path) -> None
         align(members, targets_of(members))
 
 
+@pytest.mark.parametrize(("moved", "same"), [(4e-7, True), (1e-5, False)])
+def test_shares_that_were_rounded_are_the_same(
+    results: Path, tmp_path: Path, moved: float, same: bool
+) -> None:
+    rows = make_rows()
+    rows.loc[3, "seizure_target"] += moved
+    rows.loc[3, "lpd_target"] -= moved
+    add_trials(make_study(tmp_path, "three", rows), [0])
+    members = read_members(["one", "three"], results)
+    if same:
+        assert align(members, targets_of(members)).n_dropped == 0
+        return
+    with pytest.raises(PredictionError, match=r"everywhere, got seizure_target .*row\(s\): 3-0$"):
+        align(members, targets_of(members))
+
+
+def test_a_total_that_is_not_known_contradicts_none(results: Path, tmp_path: Path) -> None:
+    rows = make_rows()
+    rows["total_votes"] = rows["total_votes"].astype("Int64")
+    rows.loc[3, "total_votes"] = pd.NA
+    file = written(tmp_path / "votes.parquet", rows)
+    members = read_members(["one"], results)
+    found = targets_of(members, str(file), results)
+    assert (found.n_unknown, found.rows.loc[3, "total_votes"]) == (1, 0)
+    aligned = align(members, found)
+    assert aligned.votes[3] == 0
+
+
+def test_three_models_on_other_rows_are_named(results: Path, tmp_path: Path) -> None:
+    rows = make_rows()
+    files = [predictions(tmp_path / f"short{n}.csv", rows[n:]) for n in range(1, 6)]
+    message = r"short1 lacks 1 .*; short2 lacks 2 .*; short3 lacks 3 .*\); and 2 more\. With --rows"
+    for n, told in ((5, message), (3, r"short3 lacks 3 of 60 \(0-0, 1-0, 2-0\)\. With --rows")):
+        members = read_members(files[:n], results)
+        with pytest.raises(PredictionError, match=told) as refused:
+            align(members, targets_of(members, "one", results))
+        assert "short4" not in str(refused.value)
+
+
 def test_a_study_without_its_rows_is_told(results: Path) -> None:
     file = results / "one" / "rows.parquet"
     file.write_bytes(b"no")
