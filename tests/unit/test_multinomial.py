@@ -13,7 +13,7 @@ def problem(
     n_rows: int = 120, tied: tuple[bool, ...] = (True, False, False), seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Ridge]:
     generator = np.random.default_rng(seed)
-    features = generator.normal(size=(6, n_rows, len(tied)))
+    features = generator.normal(size=(6, len(tied), n_rows))
     targets = generator.dirichlet(np.full(6, 0.5), size=n_rows)
     weights = generator.uniform(0.1, 2.0, size=n_rows)
     ridge = Ridge(
@@ -31,7 +31,7 @@ def penalised(
     features, targets, weights, ridge = parts
     total = 0.0
     for row in range(len(targets)):
-        scores = np.array([features[k, row] @ coefficients[k] for k in range(6)])
+        scores = np.array([features[k, :, row] @ coefficients[k] for k in range(6)])
         total += weights[row] * (np.log(np.exp(scores).sum()) - targets[row] @ scores)
     total /= weights.sum()
     for j, tied in enumerate(ridge.tied):
@@ -44,10 +44,11 @@ def test_loss_gradient_and_hessian_are_those_of_the_formula() -> None:
     parts = problem()
     features, targets, weights, ridge = parts
     made = Problem(features, targets, weights / weights.sum(), ridge)
-    here = made.start + np.random.default_rng(1).normal(size=made.n_free)
+    here = made.prior + np.random.default_rng(1).normal(size=made.n_free)
     loss, gradient = made.loss(here)
     assert made.n_free == 1 + 6 * 2
-    assert loss == pytest.approx(penalised(made.spread(here), parts), rel=1e-12)
+    change = penalised(made.spread(here), parts) - penalised(made.spread(made.prior), parts)
+    assert loss - made.loss(made.prior)[0] == pytest.approx(change, rel=1e-12)
     steps = 1e-6 * np.eye(made.n_free)
     slopes = [(made.loss(here + s)[0] - made.loss(here - s)[0]) / 2e-6 for s in steps]
     np.testing.assert_allclose(gradient, slopes, atol=1e-8)
@@ -61,8 +62,9 @@ def test_no_other_solver_finds_lower(tied: tuple[bool, ...]) -> None:
     features, targets, weights, ridge = parts
     fit = fit_multinomial(*parts)
     made = Problem(features, targets, weights / weights.sum(), ridge)
-    other = optimize.minimize(made.loss, made.start, jac=True, method="BFGS", tol=1e-9)
-    assert penalised(fit.coefficients, parts) == pytest.approx(other.fun, abs=1e-10)
+    other = optimize.minimize(made.loss, made.prior, jac=True, method="BFGS", tol=1e-9)
+    found = penalised(made.spread(other.x), parts)
+    assert penalised(fit.coefficients, parts) == pytest.approx(found, abs=1e-10)
     assert fit.gap <= 1e-10
     for j in np.flatnonzero(tied):
         assert np.ptp(fit.coefficients[:, j]) == 0
@@ -99,12 +101,12 @@ def test_it_is_the_logistic_regression_of_the_field() -> None:
     strength = 0.05
     ridge = Ridge(np.zeros(4), np.full(4, strength), np.zeros(4, bool))
     fit = fit_multinomial(
-        np.broadcast_to(plain, (6, 300, 4)).copy(), np.eye(6)[labels], np.ones(300), ridge
+        np.broadcast_to(plain.T, (6, 4, 300)).copy(), np.eye(6)[labels], np.ones(300), ridge
     )
     model = LogisticRegression(C=1 / (300 * strength), fit_intercept=False, tol=1e-10)
     other = model.fit(plain, labels)
     np.testing.assert_allclose(fit.coefficients, other.coef_, atol=1e-5)
-    features = np.broadcast_to(plain, (6, 300, 4))
+    features = np.broadcast_to(plain.T, (6, 4, 300))
     predicted = softmax_scores(features, fit.coefficients)
     np.testing.assert_allclose(predicted, other.predict_proba(plain), atol=1e-5)
 

@@ -207,8 +207,7 @@ def test_penalised_weights_minimise_what_they_say(data: PoolData) -> None:
         kl = kl_rows(data.targets, blended / blended.sum(axis=1, keepdims=True)).mean()
         return float(kl - strength * np.log(weights).mean())
 
-    for strength in (0.01, 1.0):
-        weights = penalised_weights(rows, strength)
+    for strength, weights in zip((0.01, 1.0), penalised_weights(rows, (0.01, 1.0)), strict=True):
         here = loss(weights, strength)
         for up, down in itertools.permutations(range(5), 2):
             moved = weights.copy()
@@ -216,8 +215,8 @@ def test_penalised_weights_minimise_what_they_say(data: PoolData) -> None:
             moved[down] -= 1e-4 * weights[down]
             assert loss(moved, strength) >= here - 1e-12
     exact = simplex_weights(data.targets, data.models).weights
-    np.testing.assert_allclose(penalised_weights(rows, 0.0), exact, atol=1e-7)
-    np.testing.assert_allclose(penalised_weights(rows, 1e4), np.full(5, 0.2), atol=1e-3)
+    np.testing.assert_allclose(penalised_weights(rows, [0.0])[0], exact, atol=1e-7)
+    np.testing.assert_allclose(penalised_weights(rows, [1e4])[0], np.full(5, 0.2), atol=1e-3)
 
 
 def test_shrinkage_takes_the_strength_that_validates_best(data: PoolData) -> None:
@@ -228,7 +227,8 @@ def test_shrinkage_takes_the_strength_that_validates_best(data: PoolData) -> Non
     for number, strength in itertools.product(range(5), strengths):
         outside, inside = split != number, split == number
         rows = checked_rows(data.targets[outside], data.models[:, outside], None, None)
-        blended = blend_probabilities(data.models[:, inside], penalised_weights(rows, strength))
+        weights = penalised_weights(rows, [strength])[0]
+        blended = blend_probabilities(data.models[:, inside], weights)
         scores[strength] += kl_rows(data.targets[inside], blended).sum()
     assert fitted.facts["strength"] == min(scores, key=scores.__getitem__)
     with pytest.raises(PredictionError, match="at least 0 and at least one, got none"):

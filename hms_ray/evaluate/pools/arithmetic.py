@@ -214,23 +214,29 @@ class SimplexPerClass(CheckedPool[FittedClassMean]):
         return FittedClassMean(weights, max(gaps))
 
 
-def penalised_weights(rows: Rows, strength: float) -> Array:
-    """The (M,) weights of lowest KL plus ``-strength * mean_m ln w_m``.
+def penalised_weights(rows: Rows, strengths: Sequence[float]) -> Array:
+    """The (S, M) weights of lowest KL plus ``-strength * mean_m ln w_m``.
 
     The penalty is the logarithm of a symmetric Dirichlet prior, so weights are drawn
     towards equal ones and none is 0. It has the form of the loss itself: M more entries
     of share ``strength / M``, each of which one model alone explains; so the exact
-    search finds its optimum.
+    search finds its optimum, from that of the next stronger penalty.
 
     Args:
         rows: to fit on.
-        strength: in nats, at least 0.
+        strengths: in nats, at least 0.
     """
     shares, columns, _ = mixture_problem(rows.targets, rows.models, rows.weights)
-    n_models = len(rows.models)
-    if strength:
-        alone = np.concatenate([np.eye(n_models), np.full((1, n_models), 1 / n_models)])
-        columns = np.concatenate([columns, alone], axis=1)
-        shares = np.concatenate([shares, np.full(n_models, strength / n_models)])
-    weights, _, _ = solve_mixture(columns, shares / shares.sum(), TOLERANCE, _MAX_STEPS)
+    n_models, n_entries = len(rows.models), len(shares)
+    alone = np.concatenate([np.eye(n_models), np.full((1, n_models), 1 / n_models)])
+    columns = np.concatenate([columns, alone], axis=1)
+    weights, start = np.empty((len(strengths), n_models)), None
+    for number in np.argsort(-np.asarray(strengths), kind="stable"):
+        penalty = np.full(n_models, strengths[number] / n_models)
+        entries = n_entries + (n_models if strengths[number] else 0)
+        counted = np.append(shares, penalty)[:entries]
+        start, _, _ = solve_mixture(
+            columns[:, :entries], counted / counted.sum(), TOLERANCE, _MAX_STEPS, start
+        )
+        weights[number] = start
     return weights

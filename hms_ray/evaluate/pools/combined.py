@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hms_ray.errors import PredictionError
-from hms_ray.evaluate.blend import simplex_weights
+from hms_ray.evaluate.blend import blend_probabilities, simplex_weights
 from hms_ray.evaluate.honest import patient_groups
 from hms_ray.evaluate.metric import Array, row_sums
 from hms_ray.evaluate.pools.arithmetic import FittedMean, penalised_weights
@@ -72,7 +72,7 @@ class Recalibrated(CheckedPool[FittedRecalibrated]):
 
     def fit_rows(self, rows: Rows) -> FittedRecalibrated:
         """As ``CheckedPool.fit_rows``."""
-        member = self.member.fit(rows.targets, rows.models, rows.weights, rows.patients)
+        member = rows.fitted(self.member)
         blended = member.predict(rows.models)
         return FittedRecalibrated(member, fit_recalibration(rows.targets, blended, rows.weights))
 
@@ -123,7 +123,7 @@ class Average(CheckedPool[FittedAverage]):
 
     def fit_rows(self, rows: Rows) -> FittedAverage:
         """As ``CheckedPool.fit_rows``."""
-        members = _fit_all(self.members, rows)
+        members = tuple(rows.fitted(member) for member in self.members)
         return FittedAverage(members, np.full(len(members), 1 / len(members)))
 
 
@@ -154,12 +154,12 @@ class Stacked(CheckedPool[FittedAverage]):
         def predict(
             training: Rows, models: NDArray[np.floating], inside: NDArray[np.int64]
         ) -> None:
-            for number, member in enumerate(_fit_all(self.members, training)):
-                validated[number, inside] = member.predict(models)
+            for number, member in enumerate(self.members):
+                validated[number, inside] = training.fitted(member).predict(models)
 
         _validate(rows, self.name, self.n_splits, self.seed, predict)
         weights = simplex_weights(rows.targets, validated, rows.weights).weights
-        return FittedAverage(_fit_all(self.members, rows), weights)
+        return FittedAverage(tuple(rows.fitted(member) for member in self.members), weights)
 
 
 @dataclass(frozen=True)
@@ -187,18 +187,13 @@ class Shrunk(CheckedPool[FittedMean]):
         scores = np.empty((len(self.strengths), len(rows.targets)))
 
         def score(training: Rows, models: NDArray[np.floating], inside: NDArray[np.int64]) -> None:
-            for number, strength in enumerate(self.strengths):
-                blended = FittedMean(penalised_weights(training, strength)).predict(models)
+            for number, weights in enumerate(penalised_weights(training, self.strengths)):
+                blended = blend_probabilities(models, weights)
                 scores[number, inside] = row_sums(rows.targets[inside], blended)
 
         _validate(rows, self.name, self.n_splits, self.seed, score)
         strength = self.strengths[int(np.argmin(scores @ rows.weights))]
-        return FittedMean(penalised_weights(rows, strength), {"strength": strength})
-
-
-def _fit_all(members: Sequence[Pool], rows: Rows) -> tuple[FittedPool, ...]:
-    arguments = (rows.targets, rows.models, rows.weights, rows.patients)
-    return tuple(member.fit(*arguments) for member in members)
+        return FittedMean(penalised_weights(rows, [strength])[0], {"strength": strength})
 
 
 def _validate(
@@ -214,10 +209,4 @@ def _validate(
     split = patient_groups(owners, n_splits, seed, rows.weights)
     for number in range(n_splits):
         inside, outside = np.flatnonzero(split == number), np.flatnonzero(split != number)
-        training = Rows(
-            rows.targets[outside],
-            rows.models[:, outside],
-            rows.weights[outside],
-            owners[outside],
-        )
-        use(training, rows.models[:, inside], inside)
+        use(rows.part(outside), rows.models[:, inside], inside)
