@@ -24,19 +24,17 @@ from hms_ray.competition.schema import N_CLASSES
 from hms_ray.evaluate.metric import Array
 
 _MOST_FOR_HESSIAN: Final = 900
-"""Coefficients up to which the exact Hessian is made; its cost grows with their square."""
+"""Coefficients up to which a Hessian is made; its cost grows with their square."""
 _GRADIENT_TOLERANCE: Final = 1e-8
-_NEAR: Final = 1e-3
-"""The gradient's length on few rows at which they have told enough."""
 _MAX_ITERATIONS: Final = 200
 _MAX_FIRST_ORDER: Final = 5000
-_FALL: Final = 0.25
-"""The Hessian is kept for the next step where the last one left less of the gradient;
-making it costs as much as six to fifteen steps."""
+_FALL: Final = 0.4
+"""A new Hessian is made where a step left more of the gradient's length."""
+_MANY_ROWS, _STRIDE = 2000, 4
+"""From so many rows on, every 4th makes the Hessian: one of all rows costs as much as six
+steps with 12 models and as fifteen with 50, and saves one or two."""
 _BLOCK: Final = 256
 """Rows whose part of the Hessian is made at once: their arrays stay in a core's cache."""
-_MANY_ROWS, _STRIDE = 2000, 4
-"""From so many rows on, every 4th row tells where to start."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +72,10 @@ def fit_multinomial(
 ) -> MultinomialFit:
     """The coefficients of the lowest penalised loss; nothing is checked.
 
-    SciPy's trust-region Newton method with the exact Hessian (Conn, Gould and Toint,
-    "Trust Region Methods", 2000, section 7.3); L-BFGS-B where that would be too large.
-    It is found on few rows first and then on all. Where a strictly convex search starts
-    does not change where it ends, only how soon; and it never starts from what other
-    rows gave, so that not even rounding goes from them to these.
+    SciPy's trust-region method with a dense Hessian (Conn, Gould and Toint, "Trust
+    Region Methods", 2000, section 7.3), that of ``Problem.curvature``; L-BFGS-B where it
+    would be too large. The search starts from the prior, never from what other rows
+    gave, so that not even rounding goes from them to these.
 
     Args:
         features: (6, J, n) float64, by class.
@@ -88,7 +85,14 @@ def fit_multinomial(
     """
     problem = Problem(features, targets, row_weights / row_weights.sum(), ridge)
     if problem.n_free <= _MOST_FOR_HESSIAN:
-        found = _newton(problem, _near(features, targets, row_weights, ridge, problem.prior))
+        found = optimize.minimize(
+            problem.loss,
+            problem.prior,
+            jac=True,
+            hess=problem.curvature,
+            method="trust-exact",
+            options={"gtol": _GRADIENT_TOLERANCE, "maxiter": _MAX_ITERATIONS},
+        )
     else:
         found = optimize.minimize(
             problem.loss,
@@ -139,7 +143,10 @@ class Problem:
         self.strength[self._place] = ridge.strength
         self._first_losses: Array | None = None
         self._here: _Point | None = None
-        self._kept: tuple[Array, float] | None = None
+        self._before: _Point | None = None
+        self._kept = np.empty((0, 0))
+        some = len(row_weights) >= _MANY_ROWS and bool(row_weights[::_STRIDE].any())
+        self._stride = _STRIDE if some else 1
 
     def spread(self, free: Array) -> Array:
         """The (6, J) coefficients of P free ones."""
@@ -150,22 +157,34 @@ class Problem:
         here = self._at(free)
         return here.loss, here.gradient
 
-    def curvature(self, free: Array, tolerance: float = _GRADIENT_TOLERANCE) -> Array:
-        """A Hessian (P, P) for the next step: the last one while the gradient falls fast.
+    def curvature(self, free: Array) -> Array:
+        """About the Hessian (P, P), for the next step; new where the gradient falls slowly.
 
-        Keeping it over some steps (Shamanskii, Ukrainian Mathematical Journal 19, 1967)
-        changes the way to the minimum only. Where the gradient is within the tolerance
-        no step follows, though SciPy asks for a Hessian there too.
+        A new one is that of some of the rows (Byrd, Chin, Neveitt and Nocedal, SIAM
+        Journal on Optimization 21, 2011). While the gradient falls fast, it is corrected
+        by what the last step showed: the BFGS update (Nocedal and Wright, "Numerical
+        Optimization", 2006, formula 6.19). Only the way to the minimum depends on it;
+        loss and gradient, and so the end, are those of all rows. Where the gradient is
+        within the tolerance no step follows, though SciPy asks for a Hessian there too.
         """
-        slope = float(np.linalg.norm(self._at(free).gradient))
-        if self._kept is None or slope > max(_FALL * self._kept[1], tolerance):
-            self._kept = (self.hessian(free), slope)
+        here, before = self._at(free), self._before
+        if before is None:
+            self._kept = self.hessian(free, self._stride)
+        elif here.length > max(_FALL * before.length, _GRADIENT_TOLERANCE):
+            # Where a step went too far, some rows did not stand for all.
+            grew = here.length > before.length
+            self._kept = self.hessian(free, 1 if grew else self._stride)
         else:
-            self._kept = (self._kept[0], slope)
-        return self._kept[0]
+            step, bend = here.free - before.free, here.gradient - before.gradient
+            expected = self._kept @ step
+            if step @ bend > 0:
+                self._kept = self._kept + np.outer(bend, bend / (step @ bend))
+                self._kept -= np.outer(expected, expected / (step @ expected))
+        self._before = here
+        return self._kept
 
-    def hessian(self, free: Array) -> Array:
-        """The (P, P) Hessian, positive definite.
+    def hessian(self, free: Array, stride: int = 1) -> Array:
+        """The (P, P) Hessian, positive definite; of every so many rows alone if asked for.
 
         With f_k the features of class k in the places of their coefficients, it is the
         mean of ``sum_k p_k f_k f_k' - (sum_k p_k f_k)(sum_k p_k f_k)'`` and the ridge.
@@ -174,11 +193,12 @@ class Problem:
         size = self._place.shape[1]
         within, between = np.zeros((N_CLASSES, size, size)), np.diag(self.strength)
         scaled = np.empty((N_CLASSES, size, _BLOCK))
-        for first in range(0, len(self._weights), _BLOCK):
-            block = slice(first, first + _BLOCK)
+        weights = self._weights / self._weights[::stride].sum()
+        for first in range(0, len(weights), _BLOCK * stride):
+            block = slice(first, first + _BLOCK * stride, stride)
             roots = np.sqrt(predicted[:, block])
             scaled = scaled[:, :, : roots.shape[1]]
-            weighted = roots * np.sqrt(self._weights[block])
+            weighted = roots * np.sqrt(weights[block])
             np.multiply(self._features[:, :, block], weighted[:, None], out=scaled)
             within += np.matmul(scaled, scaled.transpose(0, 2, 1))
             scaled *= roots[:, None]
@@ -216,8 +236,8 @@ class Problem:
         by_class = np.matmul(self._features, residuals[:, :, None])[:, :, 0]
         change = free - self.prior
         gradient = np.bincount(self._place.ravel(), weights=by_class.ravel(), minlength=self.n_free)
-        gradient += self.strength * change
-        return _Point(free, predicted, value + 0.5 * float(self.strength @ change**2), gradient)
+        slope = gradient + self.strength * change
+        return _Point(free, predicted, value + 0.5 * float(self.strength @ change**2), slope)
 
 
 @dataclass(frozen=True)
@@ -229,28 +249,10 @@ class _Point:
     loss: float
     gradient: Array
 
-
-def _near(features: Array, targets: Array, row_weights: Array, ridge: Ridge, prior: Array) -> Array:
-    """Where to start: the coefficients that few rows give, or the prior."""
-    few = slice(None, None, _STRIDE)
-    weights = row_weights[few]
-    if len(row_weights) < _MANY_ROWS or not weights.any():
-        return prior
-    part = np.ascontiguousarray(features[:, :, few])
-    return _newton(Problem(part, targets[few], weights / weights.sum(), ridge), prior, _NEAR).x
-
-
-def _newton(
-    problem: Problem, start: Array, tolerance: float = _GRADIENT_TOLERANCE
-) -> optimize.OptimizeResult:
-    return optimize.minimize(
-        problem.loss,
-        start,
-        jac=True,
-        hess=lambda free: problem.curvature(free, tolerance),
-        method="trust-exact",
-        options={"gtol": tolerance, "maxiter": _MAX_ITERATIONS},
-    )
+    @property
+    def length(self) -> float:
+        """Of the gradient."""
+        return float(np.linalg.norm(self.gradient))
 
 
 def _scores(features: Array, coefficients: Array) -> Array:

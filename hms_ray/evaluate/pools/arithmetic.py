@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,11 +16,12 @@ from numpy.typing import ArrayLike
 from hms_ray.competition.schema import N_CLASSES
 from hms_ray.errors import PredictionError
 from hms_ray.evaluate.blend import (
+    MAX_ITERATIONS,
     TOLERANCE,
     blend_probabilities,
     check_weights,
     mixture_problem,
-    simplex_weights,
+    solved_weights,
 )
 from hms_ray.evaluate.constrained import Cap, constrained_weights
 from hms_ray.evaluate.metric import CLIP, Array
@@ -31,8 +32,6 @@ from hms_ray.evaluate.pools.interface import (
     checked_models,
     described_array,
 )
-
-_MAX_STEPS: Final = 200
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,7 @@ class Simplex(CheckedPool[FittedMean]):
         fit = (
             constrained_weights(*arguments, caps=self.caps, fixed=dict(self.fixed))
             if self.caps or self.fixed
-            else simplex_weights(*arguments)
+            else solved_weights(*arguments)
         )
         facts = {"objective": fit.objective, "gap": fit.gap, "iterations": fit.iterations}
         return FittedMean(fit.weights, facts)
@@ -138,9 +137,9 @@ class TwoLevel(CheckedPool[FittedMean]):
         for number, family in enumerate(dict.fromkeys(self.families)):
             members = np.flatnonzero(labels == family)
             models = rows.models[members]
-            inside[number, members] = simplex_weights(rows.targets, models, rows.weights).weights
+            inside[number, members] = solved_weights(rows.targets, models, rows.weights).weights
             blends.append(blend_probabilities(models, inside[number, members]))
-        across = simplex_weights(rows.targets, np.stack(blends), rows.weights)
+        across = solved_weights(rows.targets, np.stack(blends), rows.weights)
         weights = across.weights @ inside
         facts = {"objective": across.objective, "gap_across": across.gap}
         return FittedMean(weights / weights.sum(), facts)
@@ -207,7 +206,7 @@ class SimplexPerClass(CheckedPool[FittedClassMean]):
             columns[-1] = columns[:-1].mean(axis=0)
             used = np.flatnonzero(shares)
             found, gap, _ = solve_mixture(
-                columns[:, used], shares[used] / voted, TOLERANCE, _MAX_STEPS
+                columns[:, used], shares[used] / voted, TOLERANCE, MAX_ITERATIONS
             )
             weights[number] = found * voted / mass
             gaps.append(gap)
@@ -236,7 +235,7 @@ def penalised_weights(rows: Rows, strengths: Sequence[float]) -> Array:
         entries = n_entries + (n_models if strengths[number] else 0)
         counted = np.append(shares, penalty)[:entries]
         start, _, _ = solve_mixture(
-            columns[:, :entries], counted / counted.sum(), TOLERANCE, _MAX_STEPS, start
+            columns[:, :entries], counted / counted.sum(), TOLERANCE, MAX_ITERATIONS, start
         )
         weights[number] = start
     return weights

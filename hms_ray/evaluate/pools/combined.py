@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hms_ray.errors import PredictionError
-from hms_ray.evaluate.blend import blend_probabilities, simplex_weights
+from hms_ray.evaluate.blend import blend_probabilities, solved_weights
 from hms_ray.evaluate.honest import patient_groups
 from hms_ray.evaluate.metric import Array, row_sums
 from hms_ray.evaluate.pools.arithmetic import FittedMean, penalised_weights
@@ -158,7 +158,7 @@ class Stacked(CheckedPool[FittedAverage]):
                 validated[number, inside] = training.fitted(member).predict(models)
 
         _validate(rows, self.name, self.n_splits, self.seed, predict)
-        weights = simplex_weights(rows.targets, validated, rows.weights).weights
+        weights = solved_weights(rows.targets, validated, rows.weights).weights
         return FittedAverage(tuple(rows.fitted(member) for member in self.members), weights)
 
 
