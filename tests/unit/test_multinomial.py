@@ -82,6 +82,58 @@ def test_the_gap_bounds_the_distance_to_the_minimum(monkeypatch: pytest.MonkeyPa
     assert gaps[0] > 1e-6
 
 
+@pytest.mark.parametrize("tied", [(True, False, False), (False, False)])
+def test_the_end_does_not_depend_on_the_way(
+    monkeypatch: pytest.MonkeyPatch, tied: tuple[bool, ...]
+) -> None:
+    parts = problem(400, tied)
+    with monkeypatch.context() as patched:
+        patched.setattr(Problem, "curvature", Problem.hessian)
+        exact = fit_multinomial(*parts)
+    made: list[int] = []
+    hessian = Problem.hessian
+
+    def counted(self: Problem, free: np.ndarray, stride: int = 1) -> np.ndarray:
+        made.append(stride)
+        return hessian(self, free, stride)
+
+    monkeypatch.setattr(Problem, "hessian", counted)
+    monkeypatch.setattr(multinomial, "_MANY_ROWS", 400)
+    found = fit_multinomial(*parts)
+    # The first Hessian is that of some rows; fewer are made than steps.
+    assert made[0] == 4
+    assert len(made) < found.iterations
+    assert found.gap <= 1e-10
+    np.testing.assert_allclose(found.coefficients, exact.coefficients, atol=1e-6)
+    assert penalised(found.coefficients, parts) == pytest.approx(
+        penalised(exact.coefficients, parts), abs=1e-13
+    )
+
+
+@pytest.mark.parametrize("small", [1e-3, 0.0])
+def test_rows_that_stand_for_few_others_only_slow_the_search(
+    monkeypatch: pytest.MonkeyPatch, small: float
+) -> None:
+    features, targets, weights, ridge = problem(400)
+    # Every 4th row says almost nothing, or does not count at all.
+    features[:, :, ::4] *= small
+    weights[::4] *= small
+    exact = fit_multinomial(features, targets, weights, ridge)
+    monkeypatch.setattr(multinomial, "_MANY_ROWS", 400)
+    found = fit_multinomial(features, targets, weights, ridge)
+    assert found.gap <= 1e-10
+    np.testing.assert_allclose(found.coefficients, exact.coefficients, atol=1e-6)
+
+
+def test_a_hessian_of_some_rows_is_that_of_a_fit_on_them() -> None:
+    features, targets, weights, ridge = problem()
+    whole = Problem(features, targets, weights / weights.sum(), ridge)
+    part = weights[::3] / weights[::3].sum()
+    alone = Problem(features[:, :, ::3].copy(), targets[::3], part, ridge)
+    here = whole.prior + np.random.default_rng(1).normal(size=whole.n_free)
+    np.testing.assert_allclose(whole.hessian(here, 3), alone.hessian(here), atol=1e-12)
+
+
 def test_many_coefficients_are_fitted_without_the_hessian(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -22,7 +22,7 @@ from hms_ray.evaluate.pools.arithmetic import (
 )
 from hms_ray.evaluate.pools.catalogue import all_pools, fitted_from_json, named_pools
 from hms_ray.evaluate.pools.combined import Average, FittedAverage, Shrunk, Stacked
-from hms_ray.evaluate.pools.greedy import Greedy, selected
+from hms_ray.evaluate.pools.greedy import Greedy, grouped, selected
 from hms_ray.evaluate.pools.interface import Pool, checked_rows, tier_weights
 from hms_ray.evaluate.pools.loglinear import FLOOR, FittedLogLinear, LogLinear
 from hms_ray.evaluate.recalibration import fit_recalibration
@@ -158,6 +158,22 @@ def test_greedy_bags_draw_half_of_the_models(data: PoolData) -> None:
     np.testing.assert_allclose(selected(columns, np.array([0.5, 0.5]), 3), [0.5, 0.5])
 
 
+def test_entries_of_equal_shares_are_taken_together() -> None:
+    generator = np.random.default_rng(0)
+    shares = generator.choice([0.25, 0.5, 1.0], size=203)
+    shares[7] = 0.125
+    order, n_grouped = grouped(shares)
+    assert sorted(order) == list(range(203))
+    # Of each of the three, and of the one of its own, fewer than eight are left over.
+    assert 203 - n_grouped < 4 * 8
+    together = shares[order[:n_grouped]].reshape(8, -1)
+    assert (together == together[0]).all()
+    columns = generator.uniform(1e-15, 1, size=(6, 203)) ** 4
+    plain = selected(columns, shares, 20)
+    np.testing.assert_array_equal(selected(columns[:, order], shares[order], 20, n_grouped), plain)
+    assert grouped(np.arange(5.0) + 1)[1] == 0
+
+
 def test_two_levels_are_blends_of_the_families_blends(data: PoolData) -> None:
     fitted = TwoLevel(FAMILIES).fit(data.targets, data.models)
     blends = []
@@ -217,6 +233,10 @@ def test_penalised_weights_minimise_what_they_say(data: PoolData) -> None:
     exact = simplex_weights(data.targets, data.models).weights
     np.testing.assert_allclose(penalised_weights(rows, [0.0])[0], exact, atol=1e-7)
     np.testing.assert_allclose(penalised_weights(rows, [1e4])[0], np.full(5, 0.2), atol=1e-3)
+    # The order in which strengths are asked for does not matter.
+    strengths = [0.1, 0.0, 10.0, 1e-3]
+    alone = np.concatenate([penalised_weights(rows, [strength]) for strength in strengths])
+    np.testing.assert_allclose(penalised_weights(rows, strengths), alone, atol=1e-6)
 
 
 def test_shrinkage_takes_the_strength_that_validates_best(data: PoolData) -> None:
