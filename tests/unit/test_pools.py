@@ -160,15 +160,15 @@ def test_greedy_bags_draw_half_of_the_models(data: PoolData) -> None:
 
 def test_entries_of_equal_shares_are_taken_together() -> None:
     generator = np.random.default_rng(0)
-    shares = generator.choice([0.25, 0.5, 1.0], size=203)
+    shares = generator.choice([0.25, 0.5, 1.0], size=403)
     shares[7] = 0.125
     order, n_grouped = grouped(shares)
-    assert sorted(order) == list(range(203))
-    # Of each of the three, and of the one of its own, fewer than eight are left over.
-    assert 203 - n_grouped < 4 * 8
-    together = shares[order[:n_grouped]].reshape(8, -1)
+    assert sorted(order) == list(range(403))
+    # Of each of the three, and of the one of its own, fewer than sixteen are left over.
+    assert 403 - n_grouped < 4 * 16
+    together = shares[order[:n_grouped]].reshape(16, -1)
     assert (together == together[0]).all()
-    columns = generator.uniform(1e-15, 1, size=(6, 203)) ** 4
+    columns = generator.uniform(1e-15, 1, size=(6, 403)) ** 4
     plain = selected(columns, shares, 20)
     np.testing.assert_array_equal(selected(columns[:, order], shares[order], 20, n_grouped), plain)
     assert grouped(np.arange(5.0) + 1)[1] == 0

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hms_ray.errors import PredictionError
-from hms_ray.evaluate.blend import blend_probabilities, solved_weights
+from hms_ray.evaluate.blend import mixture_problem, solved_weights
 from hms_ray.evaluate.honest import patient_groups
-from hms_ray.evaluate.metric import Array, row_sums
+from hms_ray.evaluate.metric import Array
 from hms_ray.evaluate.pools.arithmetic import FittedMean, penalised_weights
 from hms_ray.evaluate.pools.interface import (
     CheckedPool,
@@ -151,11 +151,9 @@ class Stacked(CheckedPool[FittedAverage]):
         """As ``CheckedPool.fit_rows``; patients are needed."""
         validated = np.empty((len(self.members), *rows.targets.shape))
 
-        def predict(
-            training: Rows, models: NDArray[np.floating], inside: NDArray[np.int64]
-        ) -> None:
+        def predict(training: Rows, held: Rows, inside: NDArray[np.intp]) -> None:
             for number, member in enumerate(self.members):
-                validated[number, inside] = training.fitted(member).predict(models)
+                validated[number, inside] = training.fitted(member).predict(held.models)
 
         _validate(rows, self.name, self.n_splits, self.seed, predict)
         weights = solved_weights(rows.targets, validated, rows.weights).weights
@@ -184,15 +182,16 @@ class Shrunk(CheckedPool[FittedMean]):
                 "shrinkage strengths must be at least 0 and at least one",
                 got=", ".join(f"{strength:g}" for strength in self.strengths) or "none",
             )
-        scores = np.empty((len(self.strengths), len(rows.targets)))
+        gains = np.zeros(len(self.strengths))
 
-        def score(training: Rows, models: NDArray[np.floating], inside: NDArray[np.int64]) -> None:
-            for number, weights in enumerate(penalised_weights(training, self.strengths)):
-                blended = blend_probabilities(models, weights)
-                scores[number, inside] = row_sums(rows.targets[inside], blended)
+        def add(training: Rows, held: Rows, inside: NDArray[np.intp]) -> None:
+            shares, columns, _ = mixture_problem(held.targets, held.models, held.weights)
+            blended = penalised_weights(training, self.strengths) @ columns[:-1]
+            # What the KL of all rows together has of these, its sign turned.
+            gains[:] += np.log(blended) @ shares * float(held.weights @ held.targets.sum(axis=1))
 
-        _validate(rows, self.name, self.n_splits, self.seed, score)
-        strength = self.strengths[int(np.argmin(scores @ rows.weights))]
+        _validate(rows, self.name, self.n_splits, self.seed, add)
+        strength = self.strengths[int(np.argmax(gains))]
         return FittedMean(penalised_weights(rows, [strength])[0], {"strength": strength})
 
 
@@ -201,12 +200,12 @@ def _validate(
     name: str,
     n_splits: int,
     seed: int,
-    use: Callable[[Rows, NDArray[np.floating], NDArray[np.int64]], None],
+    use: Callable[[Rows, Rows, NDArray[np.intp]], None],
 ) -> None:
-    """Hands ``use`` the rows of other patients, the models' rows inside, and their places."""
+    """Hands ``use`` the rows of other patients, the rows inside, and the places of these."""
     owners = rows.owners(name)
     n_splits = min(n_splits, len(np.unique(owners)))
     split = patient_groups(owners, n_splits, seed, rows.weights)
     for number in range(n_splits):
         inside, outside = np.flatnonzero(split == number), np.flatnonzero(split != number)
-        use(rows.part(outside), rows.models[:, inside], inside)
+        use(rows.part(outside), rows.part(inside), inside)

@@ -27,8 +27,8 @@ _STEPS: Final = 30
 _BAGS: Final = 10
 _SHARE: Final = 0.5
 """Share of the models in a bag, as in the paper's section 2.3."""
-_TOGETHER: Final = 8
-"""Entries whose product's logarithm is taken: eight times the clip is far above 0."""
+_TOGETHER: Final = 16
+"""Entries whose product's logarithm is taken: at 1e-15 each it is still a normal number."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def grouped(shares: Array) -> tuple[NDArray[np.intp], int]:
         shares: (R,).
 
     Returns:
-        (R,) order, and how many entries come first that, as an array (8, G), have one
+        (R,) order, and how many entries come first that, as an array (16, G), have one
         share in each column.
     """
     order = np.argsort(shares, kind="stable")
