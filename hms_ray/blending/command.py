@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from threadpoolctl import threadpool_limits
+
 from hms_ray.blending.alignment import Aligned, align
 from hms_ray.blending.files import Targets
 from hms_ray.blending.inputs import read_members, targets_of, with_families
@@ -60,20 +62,23 @@ def blend(
         members, settings.targets, results, settings.target_columns, settings.row_unit
     )
     data = align(members, targets, settings.rows)
-    report = blend_report(
-        data.targets,
-        data.probabilities,
-        [member.name for member in members],
-        data.patients,
-        data.votes,
-        candidates=planned.candidates,
-        method=planned.method,
-        objective=settings.fit_on or targets.objective or "kl_all",
-        optimistic=[member.optimistic for member in members],
-        n_splits=settings.n_splits,
-        seed=settings.seed,
-    )
-    sets_text, sets = describe_sets(members, data, report.choice.objective, settings, costs)
+    # Products are small here: threads gain little, and with busy cores cost several times
+    # the whole run.
+    with threadpool_limits(1):
+        report = blend_report(
+            data.targets,
+            data.probabilities,
+            [member.name for member in members],
+            data.patients,
+            data.votes,
+            candidates=planned.candidates,
+            method=planned.method,
+            objective=settings.fit_on or targets.objective or "kl_all",
+            optimistic=[member.optimistic for member in members],
+            n_splits=settings.n_splits,
+            seed=settings.seed,
+        )
+        sets_text, sets = describe_sets(members, data, report.choice.objective, settings, costs)
     write_blend(place, report, members, data, sets)
     parts = [render_blend(report), *_notes(targets, data), *sets_text, f"written to {place}"]
     return "\n\n".join(parts)

@@ -98,7 +98,7 @@ def _add_method_options(command: Options) -> None:
         "--method",
         metavar="NAME|auto",
         default="simplex",
-        help="how to combine (simplex); auto: chosen by nested KL, takes minutes",
+        help="how to combine (simplex); auto: chosen by nested KL, takes longer",
     )
     command.add_argument(
         "--fit-on", choices=_OBJECTIVES, help="rows to fit and choose on (the study's objective)"

@@ -45,7 +45,7 @@ from hms_ray.evaluate.nested_pools import (
     checked_candidates,
     checked_data,
     fit_candidate,
-    nested_fits,
+    nested_splits,
     scored_rows,
 )
 from hms_ray.evaluate.pools.arithmetic import FittedMean
@@ -206,13 +206,19 @@ def _nested(
     names = [entry.name for entry in entries]
     scores = np.empty((len(entries), len(seeds), len(data.targets)))
     predicted, fits = [], []
-    for number, entry in enumerate(entries):
-        for repeat, seed in enumerate(seeds):
-            blended, fitted = nested_fits(data, entry, objective, seed, n_splits)
-            scores[number, repeat] = row_sums(data.targets, blended)
-            if entry.name == method:
-                predicted.append(blended)
-                fits += fitted
+    for repeat, seed in enumerate(seeds):
+        blended = np.empty(data.targets.shape)
+        for inside, found in nested_splits(data, objective, seed, n_splits):
+            targets, models = data.targets[inside], data.models[:, inside]
+            for number, entry in enumerate(entries):
+                fitted = found.of(entry)
+                part = fitted.predict(models)
+                scores[number, repeat, inside] = row_sums(targets, part)
+                if entry.name == method:
+                    blended[inside] = part
+                    fits.append(fitted)
+        if method is not None:
+            predicted.append(blended)
     means = [fitted.weights for fitted in fits if isinstance(fitted, FittedMean)]
     weighted = bool(fits) and len(means) == len(fits)
     return _Nested(names, scores, predicted, np.stack(means) if weighted else None)

@@ -36,6 +36,7 @@ from hms_ray.evaluate.metric import Array, mean_by_objective, row_sums
 from hms_ray.evaluate.nested_pools import (
     Candidate,
     Data,
+    Fits,
     checked_candidates,
     checked_data,
     fit_candidate,
@@ -225,9 +226,9 @@ def nested_choice_estimate(
         training = data.part(np.flatnonzero(split != number))
         found = named[_chosen(training, entries, objective, inner_seeds, n_splits)]
         taken.append(found.name)
+        fits = Fits(training, objective, np.ones(len(training.votes), bool))
         for row, candidate in enumerate((found, named[reference])):
-            fitted = fit_candidate(training, candidate, objective)
-            blended[row, inside] = fitted.predict(data.models[:, inside])
+            blended[row, inside] = fits.of(candidate).predict(data.models[:, inside])
     rows = row_sums(data.targets, blended)
     return ChoiceEstimate(
         nested=clustered_interval(rows[0, scored], owners),

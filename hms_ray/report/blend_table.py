@@ -223,11 +223,12 @@ def _chosen(report: BlendReport) -> list[str]:
     taken = ", ".join(f"{name} {count}" for name, count in worth.taken.items())
     n_choices, n_inner = sum(worth.taken.values()), worth.n_inner
     best = choice.rated[choice.best].name
-    itself = " itself" if best == report.method else f", {best}"
+    why = f"the simplest within one standard error (=) of the best one, {best}"
+    if best == report.method:
+        why = "the best one, and no simpler one is within one standard error (=) of it"
     used = (
-        f"{report.method}: chosen on the scored rows, the simplest within one standard error "
-        f"(=) of the best one{itself}; its own nested figure is optimistic by what choosing "
-        "gains."
+        f"{report.method}: chosen on the scored rows, {why}; its own nested figure is "
+        "optimistic by what choosing gains."
     )
     choosing = (
         f"Choosing itself was tried on other patients: {n_choices} choices, each by {n_inner} "

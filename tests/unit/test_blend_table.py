@@ -246,11 +246,12 @@ def test_a_choice_is_told_with_what_it_is_worth(chosen: BlendReport) -> None:
     assert f"Method: {chosen.method}, chosen by nested KL." in told
     names = [entry.name for entry in chosen.choice.rated]
     for best in (names.index(chosen.method), names.index("equal")):
-        itself = " itself" if names[best] == chosen.method else ", equal"
+        why = "the simplest within one standard error (=) of the best one, equal"
+        if names[best] == chosen.method:
+            why = "the best one, and no simpler one is within one standard error (=) of it"
         assert (
-            f"{chosen.method}: chosen on the scored rows, the simplest within one standard error "
-            f"(=) of the best one{itself}; its own nested figure is optimistic by what choosing "
-            "gains."
+            f"{chosen.method}: chosen on the scored rows, {why}; its own nested figure is "
+            "optimistic by what choosing gains."
         ) in words(replace(chosen, choice=replace(chosen.choice, best=best)))
     taken = ", ".join(f"{name} {count}" for name, count in worth.taken.items())
     assert (
