@@ -187,6 +187,8 @@ def test_caps_and_fixed_weights_hold(results: Path, file: Path) -> None:
             ),
         ),
         (Settings(caps=["one=2"]), r"--cap FAMILY=W needs .*, got one=2$"),
+        (Settings(fixed=["two/0004=-0.1"]), r"a number from 0 to 1, got two/0004=-0\.1$"),
+        (Settings(fixed=["two/0004=nan"]), r"a number from 0 to 1, got two/0004=nan$"),
         (
             Settings(fixed=["one/0001"]),
             (
@@ -251,6 +253,27 @@ def test_a_place_that_cannot_be_written_is_told_before_anything_is_read(results:
         ConfigError, match=r"must be in a folder that can .*taken, which is a file$"
     ):
         blend(["no such study"], results, Settings(out=results / "taken" / "deep"))
+
+
+@pytest.mark.parametrize(
+    ("method", "names"),
+    [
+        ("greedy", ["equal", "best_single", "greedy", "simplex"]),
+        ("simplex", ["equal", "best_single", "simplex"]),
+        ("log_linear@kl_10", ["equal", "best_single", "simplex", "log_linear@kl_10"]),
+        ("equal@kl_4", ["equal", "best_single", "simplex", "equal@kl_4"]),
+    ],
+)
+def test_a_method_is_rated_beside_the_yardsticks_alone(method: str, names: list[str]) -> None:
+    planned = plan(Settings(method=method), [member("a"), member("b")])
+    assert [candidate.name for candidate in planned.candidates] == names
+    assert planned.method == method
+
+
+def test_two_levels_take_the_families_that_are_given(results: Path) -> None:
+    settings = Settings(method="two_level", families=["first=0000", "rest=000[12]"], out=results)
+    blend(["one"], results, settings)
+    assert told(results)["method"] == "two_level"
 
 
 def test_two_levels_need_families(results: Path) -> None:
