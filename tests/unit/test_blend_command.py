@@ -301,13 +301,30 @@ def test_published_ensembles_are_recipes() -> None:
     four = [member(name) for name in
             ("1_panels", "2_statistics", "4_eeg_panels", "4_eeg_statistics")]  # fmt: skip
     assert recipe_weights("5_ensemble_fixed", four, manifest) == [0.25] * 4
-    assert plan(Settings(recipe="5_ensemble_fixed"), four, manifest).method == "recipe"
+    planned = plan(Settings(recipe="5_ensemble_fixed"), four, manifest)
+    assert planned.method == "recipe"
+    names = [candidate.name for candidate in planned.candidates]
+    assert names == ["equal", "recipe", "best_single", "simplex"]
+    message = r"models .*, each once, got not so 1_panels\. Name the ladder, or files"
+    with pytest.raises(PredictionError, match=message):
+        recipe_weights("5_ensemble_fixed", [*four, member("second/1_panels")], manifest)
     message = r"the recipe 5_ensemble_fixed needs the models .*, each once, got not so 1_panels, "
     with pytest.raises(PredictionError, match=message):
         recipe_weights("5_ensemble_fixed", four[2:], manifest)
     message = r"fixed weights, got 3_ensemble_optimised\. There are: 3_ensemble_fixed, "
     with pytest.raises(PredictionError, match=message):
         recipe_weights("3_ensemble_optimised", four, manifest)
+
+
+def test_a_model_in_two_parts_of_a_recipe_weighs_what_both_give_it() -> None:
+    steps = [
+        {"name": "a", "file": "a.yaml"},
+        {"name": "b", "file": "b.yaml"},
+        {"name": "inner", "blend": {"kind": "fixed", "members": ["a", "b"]}},
+        {"name": "outer", "blend": {"kind": "fixed", "members": ["a", "inner"]}},
+    ]
+    manifest = Manifest(steps=tuple(StepEntry.model_validate(step) for step in steps))
+    assert recipe_weights("outer", [member("b"), member("a")], manifest) == [0.25, 0.75]
 
 
 def test_a_recipe_of_optimised_weights_is_refused() -> None:

@@ -147,6 +147,9 @@ def test_the_best_single_model_is_that_of_the_rows_that_count(data: PoolData) ->
     np.testing.assert_allclose(some.predict(models), models[2], atol=1e-12)
     # Of equally good ones it is the first.
     assert BestSingle().fit(data.targets, models[[2, 2]], good).weights.tolist() == [1, 0]
+    # Rows may also count by parts.
+    mostly = BestSingle().fit(data.targets, models, np.where(good, 1.0, 1e-6))
+    np.testing.assert_array_equal(mostly.weights, some.weights)
 
 
 def test_greedy_takes_the_best_next_model_each_time(data: PoolData) -> None:
