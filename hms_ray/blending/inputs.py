@@ -222,7 +222,13 @@ def _stored(keys: Sequence[str], store: FoldStore) -> Member:
     experiment = one_experiment(folds, name, _ONE_MODEL)
     origin = {str(number): fold.key for number, fold in zip(numbers, folds, strict=True)}
     return Member(
-        name, ids, experiment.data.unit, probabilities_of(table), {"keys": origin}, "folds"
+        name,
+        ids,
+        experiment.data.unit,
+        probabilities_of(table),
+        {"keys": origin},
+        "folds",
+        optimistic=any(fold.record.get("optimistic", False) for fold in folds),
     )
 
 

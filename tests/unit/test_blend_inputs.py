@@ -93,7 +93,11 @@ def test_keys_of_folds_are_of_one_experiment(tmp_path: Path) -> None:
         made = record({"training": {"seed": seed}, "data": {"unit": "label"}})
         store.write(str(fold) * 64, oof, made, lambda path: path.write_bytes(b"w"))
     (alone,) = read_members(["1" * 64], tmp_path)
-    assert alone.keys == "label"
+    assert (alone.keys, alone.optimistic) == ("label", False)
+    best = {**made, "optimistic": True}
+    store.write("4" * 64, oof, best, lambda path: path.write_bytes(b"w"))
+    (alone,) = read_members(["4" * 64], tmp_path)
+    assert alone.optimistic
     message = (
         r"^folds of one model must be of one experiment, got another in fold 1{12} than in "
         r"0{12}: training\.seed was 1, is 2, in folds 0{12}\. Join by commas the keys of "
