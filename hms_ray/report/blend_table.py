@@ -201,7 +201,8 @@ def _verdict(report: BlendReport, width: int) -> list[str]:
         verdict = "a tie with" if comparison.verdict == "tie" else f"{comparison.verdict} than"
         alternative = _CALLED[comparison.against]
         if comparison.against == BEST_IN_SAMPLE:
-            alternative += f" ({report.names[report.best]})"
+            # With its brackets and colon it must fit a line.
+            alternative += f" ({shortened_names(report.names, width - 3)[report.best]})"
         paragraphs.append(
             f"It is {verdict} {alternative}: {_signed(comparison.fitted.mean)}, "
             f"{_interval(comparison.fitted, comparison.bootstrap, '+')}."

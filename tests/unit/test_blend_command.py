@@ -351,6 +351,13 @@ def test_a_recipe_is_blended(results: Path, file: Path) -> None:
     assert found["nested"]["kl_all"] == pytest.approx(found["in_sample"]["kl_all"], abs=1e-12)
 
 
+def last_words(text: str, title: str) -> list[str]:
+    """The last column of the table that comes after a title."""
+    lines = text.split(title)[1].split("\n\n")[0].splitlines()
+    rule = next(number for number, line in enumerate(lines) if line.startswith("---"))
+    return [line.split()[-1] for line in lines[rule + 1 :]]
+
+
 def test_sets_of_models_are_told(results: Path, file: Path) -> None:
     costs = file.parent / "costs.csv"
     costs.write_text("model,cost\nmine,5\n0000,1\n0001,1\n0002,2\n")
@@ -378,7 +385,13 @@ def test_sets_of_models_are_told(results: Path, file: Path) -> None:
         sets["models"][nearest],
         sets["models"][first],
     ]
+    worths = sorted(asked.leave_one_out(), key=lambda worth: -worth.nested.mean)
+    names = [sets["models"][worth.model] for worth in worths]
+    assert last_words(text, "Without each model") == names
     assert sets["forward_path"] == [step.to_json() for step in asked.forward_path()]
+    names = [sets["models"][step.members[-1]] for step in asked.forward_path()]
+    assert last_words(text, "Forward path") == names
+    assert len(names) > 1
     assert sets["minimal"] == {"tolerance": 0.01, **asked.minimal(0.01).to_json()}
     assert (sets["chosen_on_the_scored_rows"], sets["splits"], sets["seed"]) == (True, 5, 0)
     assert (
@@ -407,6 +420,14 @@ def test_long_names_of_sets_are_numbered(results: Path, file: Path) -> None:
     text = blend(["one", str(long)], results, settings)
     legend = [line for line in text.splitlines() if line.startswith("4 = ")]
     assert legend == [f"4 = {long.stem}"]
+    longer = [file.with_name("x" * 90 + end).with_suffix(".csv") for end in ("_one", "_two")]
+    for path in longer:
+        path.write_text(file.read_text())
+    lines = blend(["two", *longer], results, Settings(sets=True)).splitlines()
+    legend = [line for line in lines if line.startswith(("2 = x", "3 = x"))]
+    assert [line[-4:] for line in legend] == ["_one", "_two"]
+    assert max(map(len, lines[:-1])) <= 80
+    blend(["one", str(long)], results, settings)
     sets = told(results / "blend")["sets"]
     members = " + ".join(str(n + 1) for n in sets["minimal"]["members"])
     lines = text.split("Within 0 nats")[1].splitlines()

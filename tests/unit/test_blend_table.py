@@ -233,6 +233,8 @@ def test_optimistic_models_are_told(
 def test_long_names_are_cut(report: BlendReport) -> None:
     told = replace(report, names=tuple("x" * 120 + f"_{n}" for n in range(3)))
     lines = render_blend(told).splitlines()
+    assert max(map(len, lines)) == 80
+    assert next(line for line in lines if line.startswith("(x")).endswith(f"x_{report.best}):")
     table = [line for line in lines if line.startswith("0.") and "xxx_" in line]
     assert len(table) == 3
     assert all(len(line) <= 80 for line in table)
