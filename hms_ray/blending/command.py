@@ -18,6 +18,7 @@ from hms_ray.evaluate.blend_report import blend_report
 from hms_ray.files import require_writable
 from hms_ray.ladder.manifest import Manifest
 from hms_ray.report.blend_table import render_blend
+from hms_ray.report.progress import bar
 from hms_ray.report.text_table import WIDTH, wrapped
 from hms_ray.study.folder import StudyFolder
 
@@ -64,7 +65,7 @@ def blend(
     data = align(members, targets, settings.rows)
     # Products are small here: threads gain little, and with busy cores cost several times
     # the whole run.
-    with threadpool_limits(1):
+    with threadpool_limits(1), bar("nested estimates", "splits", delay_s=3) as progress:
         report = blend_report(
             data.targets,
             data.probabilities,
@@ -77,6 +78,7 @@ def blend(
             optimistic=[member.optimistic for member in members],
             n_splits=settings.n_splits,
             seed=settings.seed,
+            progress=progress,
         )
         sets_text, sets = describe_sets(members, data, report.choice.objective, settings, costs)
     write_blend(place, report, members, data, sets)

@@ -14,9 +14,10 @@ from hms_ray.blending.settings import Settings
 from hms_ray.competition.tables import numbers, written
 from hms_ray.config import Objective
 from hms_ray.errors import PredictionError
+from hms_ray.evaluate.correlation import residual_correlation
 from hms_ray.evaluate.metric import Array
 from hms_ray.evaluate.pools.interface import tier_weights
-from hms_ray.evaluate.sets import ModelSets, residual_correlation
+from hms_ray.evaluate.sets import ModelSets
 from hms_ray.report.sets_table import render_correlation, render_path, render_sets, render_worths
 from hms_ray.report.text_table import WIDTH, shortened_names, wrapped
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -209,14 +209,23 @@ def nested_predictions(
 
 
 def nested_rows(
-    data: Data, candidates: Sequence[Candidate], objective: Objective, seed: int, n_splits: int
+    data: Data,
+    candidates: Sequence[Candidate],
+    objective: Objective,
+    seed: int,
+    n_splits: int,
+    step: Callable[[], None] = lambda: None,
 ) -> Array:
-    """KL of each candidate and row, (C, n), fitted on other patients; nothing is checked."""
+    """KL of each candidate and row, (C, n), fitted on other patients; nothing is checked.
+
+    ``step`` is called after each split.
+    """
     scores = np.empty((len(candidates), len(data.targets)))
     for inside, fits in nested_splits(data, objective, seed, n_splits):
         targets, models = data.targets[inside], data.models[:, inside]
         for number, candidate in enumerate(candidates):
             scores[number, inside] = row_sums(targets, fits.of(candidate).predict(models))
+        step()
     return scores
 
 

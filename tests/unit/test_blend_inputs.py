@@ -10,6 +10,7 @@ import pytest
 
 from hms_ray.blending.alignment import align
 from hms_ray.blending.inputs import read_members, targets_of, with_families
+from hms_ray.competition.schema import VOTE_COLUMNS
 from hms_ray.config_file import validate_space
 from hms_ray.errors import PredictionError, StudyError
 from hms_ray.evaluate.oof import make_oof
@@ -83,6 +84,8 @@ def record(changes: dict[str, Any] | None = None) -> dict[str, Any]:
         "resolved": described,
         "normalisation": {},
         "precision": "float32",
+        "seconds": 90.0,
+        "saved_s": 30.0,
     }
 
 
@@ -123,6 +126,7 @@ def test_keys_of_folds_are_one_model(results: Path) -> None:
     (member,) = read_members([",".join(reversed(keys))], results)
     assert member.origin == {"keys": dict(zip("210", reversed(keys), strict=True))}
     assert member.name == "folds 222222222222"
+    assert member.minutes == pytest.approx(3 * (90 + 30) / 60)
     targets = targets_of([member], "one", results)
     np.testing.assert_allclose(align([member], targets).probabilities[0], values)
     with pytest.raises(
@@ -308,3 +312,16 @@ def test_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
     assert [member.name for member in read_members(files)] == [str(file) for file in files]
     with pytest.raises(PredictionError, match=r"a model must be given once, got .*oof\.csv twice"):
         read_members([files[0], files[0]])
+
+
+def test_votes_are_no_model(results: Path, tmp_path: Path) -> None:
+    rows = make_rows()
+    votes = rows[["row_id"]].assign(**dict(zip(VOTE_COLUMNS, targets(rows).T, strict=True)))
+    votes.to_csv(tmp_path / "votes.csv", index=False)
+    members = read_members(["one", tmp_path / "votes.csv"], results)
+    message = (
+        r"^a model must predict, not repeat the votes, got the targets of one for every row, in "
+        r"votes\. Give the file of votes as --targets only\.$"
+    )
+    with pytest.raises(PredictionError, match=message):
+        align(members, targets_of(members, "one", results))

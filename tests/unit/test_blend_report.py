@@ -386,3 +386,12 @@ def test_inputs_must_fit() -> None:
         report_of(data, method="stacked")
     with pytest.raises(PredictionError, match="one patient and one number of votes"):
         report_of(data._replace(votes=data.votes[1:]))
+
+
+@pytest.mark.parametrize(("method", "total"), [("simplex", 10), (None, 10 + 5 * 5)])
+def test_progress_is_told_from_the_start_to_the_end(method: str | None, total: int) -> None:
+    told: list[tuple[int, int]] = []
+    report_of(
+        pool_data(2), method=method, progress=lambda done, in_all: told.append((done, in_all))
+    )
+    assert told == [(done, total) for done in range(total + 1)]
