@@ -208,8 +208,6 @@ def collect(tasks: Sequence[FoldTask], trained: Sequence[int]) -> ExperimentResu
         probabilities_of(oof),
         rows["total_votes"].to_numpy(),
     )
-    # Folds stored before stages were shared say nothing of them.
-    saved_s = sum(fold.record.get("saved_s", 0.0) for fold in stored)
     reused = {
         task.fold: ReusedStages.of(fold.record) for task, fold in zip(tasks, stored, strict=True)
     }
@@ -219,8 +217,8 @@ def collect(tasks: Sequence[FoldTask], trained: Sequence[int]) -> ExperimentResu
         keys={task.fold: task.key for task in tasks},
         reused=tuple(task.fold for task in tasks if task.fold not in set(trained)),
         optimistic=any(fold.record["optimistic"] for fold in stored),
-        fold_minutes=(sum(fold.record["seconds"] for fold in stored) + saved_s) / 60,
-        saved_minutes=saved_s / 60,
+        fold_minutes=sum(fold.minutes for fold in stored),
+        saved_minutes=sum(fold.saved_s for fold in stored) / 60,
         reused_stages={fold: stages for fold, stages in reused.items() if stages is not None},
     )
 

@@ -45,6 +45,16 @@ class StoredFold:
     weights: Path
     last: Path | None = None
 
+    @property
+    def saved_s(self) -> float:
+        """Seconds of stages taken from other folds; 0 where it was stored before that was."""
+        return float(self.record.get("saved_s", 0.0))
+
+    @property
+    def minutes(self) -> float:
+        """What the fold takes by itself, stages taken from others included."""
+        return (float(self.record["seconds"]) + self.saved_s) / 60
+
 
 class FoldStore:
     """Content-addressed results of folds; a result is either whole or absent.

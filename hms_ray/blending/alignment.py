@@ -37,7 +37,7 @@ class Member:
         probabilities: (n, 6) float64.
         origin: plain data that finds the model again.
         family: of the model, for caps and for weights in two levels.
-        optimistic: whether its checkpoints were chosen on the scored rows.
+        optimistic: whether its checkpoints or weights were chosen on the scored rows.
         minutes: training time of its folds; None where it is not known.
         targets: of its own rows, where its study or ladder has them.
     """
@@ -95,7 +95,8 @@ def align(members: Sequence[Member], targets: Targets, choice: RowChoice = "same
 
     Raises:
         PredictionError: naming models and rows, where rows differ, none are common,
-            keys are of different units or may be, or targets disagree.
+            keys are of different units or may be, targets disagree, or a model repeats
+            the targets.
     """
     unit = _one_unit(members, targets)
     known = pd.Index(targets.rows["row_id"])
@@ -119,7 +120,21 @@ def align(members: Sequence[Member], targets: Targets, choice: RowChoice = "same
     for member in members:
         _require_same_targets(member, rows, targets.name)
     stack = [member.probabilities[found[member.name].get_indexer(kept)] for member in members]
-    return Aligned(rows, np.stack(stack), int((~common).sum()))
+    aligned = Aligned(rows, np.stack(stack), int((~common).sum()))
+    _refuse_targets(members, aligned, targets.name)
+    return aligned
+
+
+def _refuse_targets(members: Sequence[Member], aligned: Aligned, name: str) -> None:
+    """Refuses votes that were given as a model: it would be a perfect one."""
+    for member, predicted in zip(members, aligned.probabilities, strict=True):
+        if np.allclose(predicted, aligned.targets, rtol=0, atol=_SAME):
+            raise PredictionError(
+                "a model must predict, not repeat the votes",
+                got=f"the targets of {name} for every row",
+                where=member.name,
+                fix="Give the file of votes as --targets only.",
+            )
 
 
 def _one_unit(members: Sequence[Member], targets: Targets) -> Keys | None:

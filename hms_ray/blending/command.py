@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from threadpoolctl import threadpool_limits
+
 from hms_ray.blending.alignment import Aligned, align
 from hms_ray.blending.files import Targets
 from hms_ray.blending.inputs import read_members, targets_of, with_families
-from hms_ray.blending.model_sets import describe_sets
+from hms_ray.blending.model_sets import asked_costs, describe_sets
 from hms_ray.blending.result import BLEND_FILE, write_blend
 from hms_ray.blending.settings import Settings, plan
 from hms_ray.errors import StudyError
@@ -16,6 +18,7 @@ from hms_ray.evaluate.blend_report import blend_report
 from hms_ray.files import require_writable
 from hms_ray.ladder.manifest import Manifest
 from hms_ray.report.blend_table import render_blend
+from hms_ray.report.progress import bar
 from hms_ray.report.text_table import WIDTH, wrapped
 from hms_ray.study.folder import StudyFolder
 
@@ -55,24 +58,29 @@ def blend(
         read_members(words, results, settings.columns, settings.row_unit), settings.families
     )
     planned = plan(settings, members, manifest)
+    costs = asked_costs(members, settings)
     targets = targets_of(
         members, settings.targets, results, settings.target_columns, settings.row_unit
     )
     data = align(members, targets, settings.rows)
-    report = blend_report(
-        data.targets,
-        data.probabilities,
-        [member.name for member in members],
-        data.patients,
-        data.votes,
-        candidates=planned.candidates,
-        method=planned.method,
-        objective=settings.fit_on or targets.objective or "kl_all",
-        optimistic=[member.optimistic for member in members],
-        n_splits=settings.n_splits,
-        seed=settings.seed,
-    )
-    sets_text, sets = describe_sets(members, data, report.choice.objective, settings)
+    # Products are small here: threads gain little, and with busy cores cost several times
+    # the whole run.
+    with threadpool_limits(1), bar("nested estimates", "splits", delay_s=3) as progress:
+        report = blend_report(
+            data.targets,
+            data.probabilities,
+            [member.name for member in members],
+            data.patients,
+            data.votes,
+            candidates=planned.candidates,
+            method=planned.method,
+            objective=settings.fit_on or targets.objective or "kl_all",
+            optimistic=[member.optimistic for member in members],
+            n_splits=settings.n_splits,
+            seed=settings.seed,
+            progress=progress,
+        )
+        sets_text, sets = describe_sets(members, data, report.choice.objective, settings, costs)
     write_blend(place, report, members, data, sets)
     parts = [render_blend(report), *_notes(targets, data), *sets_text, f"written to {place}"]
     return "\n\n".join(parts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,7 @@ from hms_ray.competition.tables import numbers, whole_numbers, written
 from hms_ray.config import Objective
 from hms_ray.errors import PredictionError
 from hms_ray.evaluate.metric import Array, check_distributions, name_rows
+from hms_ray.evaluate.oof import OPTIMISTIC
 
 UNKNOWN = -1
 """Stands for an EEG or a fold that is not known, where a table has whole numbers."""
@@ -49,10 +51,26 @@ class Targets:
     objective: Objective | None = None
 
 
+class Predictions(NamedTuple):
+    """What a file predicts.
+
+    Attributes:
+        ids: (n) keys of its rows, none twice.
+        keys: how its rows are called.
+        probabilities: (n, 6) float64.
+        optimistic: whether the file says that they were chosen on the very rows.
+    """
+
+    ids: pd.Index[str]
+    keys: Keys
+    probabilities: Array
+    optimistic: bool
+
+
 def read_predictions(
     path: str | Path, columns: Columns, row_unit: Unit | None = None
-) -> tuple[pd.Index[str], Keys, Array]:
-    """Row keys, how rows are called, and (n, 6) probabilities of a file.
+) -> Predictions:
+    """Predictions of a file.
 
     Raises:
         PredictionError: naming the file and the rows: as ``read_table``, ``row_keys``
@@ -63,7 +81,8 @@ def read_predictions(
     ids, keys = row_keys(table, columns, path, row_unit)
     _refuse_doubled(ids, "a row must be predicted once", "several predictions", path)
     values = _numbers(class_columns(table, columns, ["_vote"], path), "predictions", ids, path)
-    return ids, keys, _distributions(values, "predictions", ids, path)
+    probabilities = _distributions(values, "predictions", ids, path)
+    return Predictions(ids, keys, probabilities, table.attrs.get(OPTIMISTIC) is True)
 
 
 def read_targets(path: str | Path, columns: Columns, row_unit: Unit | None = None) -> Targets:

@@ -13,23 +13,19 @@ from typing import Final
 import pandas as pd
 
 from hms_ray.blending.alignment import Member, as_targets
-from hms_ray.blending.columns import FILE_SUFFIXES, Columns, as_keys
+from hms_ray.blending.columns import FILE_SUFFIXES, Columns
 from hms_ray.blending.files import Targets, read_predictions, read_targets
+from hms_ray.blending.ladders import steps_of, targets_of_ladder
 from hms_ray.competition.rows import Unit
 from hms_ray.errors import PredictionError, StudyError
 from hms_ray.evaluate.oof import probabilities_of
 from hms_ray.fold_store import FoldStore
-from hms_ray.ladder.folder import StoredLadder, read_ladder
-from hms_ray.ladder.steps_file import STEPS_FILE
 from hms_ray.predict.trial import one_experiment, rows_of_study
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.trial import StoredTrial
 
 _KEYS: Final = re.compile(r"[0-9a-f]{64}(,[0-9a-f]{64})*")
 _ONE_MODEL: Final = "Join by commas the keys of one model's folds only."
-_KINDS: Final = (
-    "STUDY, STUDY/TRIAL, LADDER, LADDER/STEP, fold keys KEY,KEY,... or a .csv or .parquet file"
-)
 
 
 def read_members(
@@ -96,7 +92,7 @@ def targets_of(
         if Path(word).suffix in FILE_SUFFIXES:
             return read_targets(word, columns or {}, row_unit)
         study = _study(Path(word), Path(results))
-        return _ladder_targets(Path(word), Path(results)) if study is None else _targets(study)
+        return targets_of_ladder(Path(word), Path(results)) if study is None else _targets(study)
     for member in members:
         if member.targets is not None:
             return member.targets
@@ -131,8 +127,9 @@ def with_families(members: Sequence[Member], words: Sequence[str]) -> list[Membe
 def _read(word: str, results: Path, columns: Columns, row_unit: Unit | None) -> list[Member]:
     path = Path(word)
     if path.suffix in FILE_SUFFIXES:
-        ids, keys, probabilities = read_predictions(path, columns, row_unit)
-        return [Member(path.stem, ids, keys, probabilities, {"file": word}, "files")]
+        ids, keys, probabilities, optimistic = read_predictions(path, columns, row_unit)
+        origin = {"file": word}
+        return [Member(path.stem, ids, keys, probabilities, origin, "files", optimistic)]
     if _KEYS.fullmatch(word):
         return [_stored(word.split(","), FoldStore(results))]
     study = _study(path, results)
@@ -157,7 +154,7 @@ def _read(word: str, results: Path, columns: Columns, row_unit: Unit | None) -> 
                 + ".",
             )
         return _trials(study, [trial], results)
-    return _steps(path, results)
+    return steps_of(path, results)
 
 
 def _study(path: Path, results: Path) -> StudyFolder | None:
@@ -222,87 +219,14 @@ def _stored(keys: Sequence[str], store: FoldStore) -> Member:
     experiment = one_experiment(folds, name, _ONE_MODEL)
     origin = {str(number): fold.key for number, fold in zip(numbers, folds, strict=True)}
     return Member(
-        name, ids, experiment.data.unit, probabilities_of(table), {"keys": origin}, "folds"
+        name,
+        ids,
+        experiment.data.unit,
+        probabilities_of(table),
+        {"keys": origin},
+        "folds",
+        optimistic=any(fold.record.get("optimistic", False) for fold in folds),
+        minutes=None
+        if any("seconds" not in fold.record for fold in folds)
+        else sum(fold.minutes for fold in folds),
     )
-
-
-def _steps(path: Path, results: Path) -> list[Member]:
-    """A ladder's steps that are no blends, or one step of it of any kind."""
-    found = _ladder(path, results)
-    if found is None:
-        raise StudyError(
-            f"an input of a blend must be {_KINDS}",
-            got=str(path),
-            where=results,
-            fix=_there_are(results),
-        )
-    return _steps_of(*found)
-
-
-def _ladder(path: Path, results: Path) -> tuple[Path, str | None] | None:
-    """A ladder's folder, and the step of it that is meant or None for all."""
-    for ladder, step in ((path, None), (path.parent, path.name)):
-        for place in (results / ladder, ladder):
-            if (place / STEPS_FILE).is_file():
-                return place, step
-    return None
-
-
-def _there_are(results: Path) -> str:
-    known = sorted(
-        file.parent.name
-        for name in ("study.json", STEPS_FILE)
-        for file in results.glob(f"*/{name}")
-    )
-    return f"There are: {', '.join(known)}." if known else "There is none yet: hms-ray sweep."
-
-
-def _steps_of(place: Path, step: str | None) -> list[Member]:
-    stored, name = read_ladder(place), place.resolve().name
-    targets = _targets_of_ladder(stored, name)
-    results = [
-        result
-        for result in stored.results
-        if (result.kind == "experiment" if step is None else result.name == step)
-    ]
-    if not results:
-        raise StudyError(
-            "a step must be one of the ladder's",
-            got=f"{step}, and not one of {', '.join(found.name for found in stored.results)}",
-            where=place,
-        )
-    return [
-        Member(
-            name=f"{name}/{result.name}",
-            ids=pd.Index(result.oof["row_id"].astype(str)),
-            keys=targets.keys,
-            probabilities=probabilities_of(result.oof),
-            origin={"ladder": name, "step": result.name}
-            | ({} if result.keys is None else {"keys": dict(sorted(result.keys.items()))}),
-            family=name,
-            optimistic=result.optimistic,
-            minutes=result.fold_minutes,
-            targets=targets,
-        )
-        for result in results
-    ]
-
-
-def _targets_of_ladder(stored: StoredLadder, name: str) -> Targets:
-    """The rows of a ladder; their unit is told of its run, if by no older release's."""
-    told = stored.about.get("rows")
-    unit = told.get("unit") if isinstance(told, dict) else None
-    return as_targets(stored.rows, as_keys(unit), name)
-
-
-def _ladder_targets(path: Path, results: Path) -> Targets:
-    found = _ladder(path, results)
-    if found is None:
-        raise StudyError(
-            "targets must be those of a study, of a ladder, or of a .csv or .parquet file",
-            got=str(path),
-            where=results,
-            fix=_there_are(results),
-        )
-    place, _ = found
-    return _targets_of_ladder(read_ladder(place), place.resolve().name)

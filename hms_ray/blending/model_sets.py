@@ -14,30 +14,62 @@ from hms_ray.blending.settings import Settings
 from hms_ray.competition.tables import numbers, written
 from hms_ray.config import Objective
 from hms_ray.errors import PredictionError
+from hms_ray.evaluate.correlation import residual_correlation
 from hms_ray.evaluate.metric import Array
 from hms_ray.evaluate.pools.interface import tier_weights
-from hms_ray.evaluate.sets import ModelSets, residual_correlation
+from hms_ray.evaluate.sets import ModelSets
 from hms_ray.report.sets_table import render_correlation, render_path, render_sets, render_worths
-from hms_ray.report.text_table import WIDTH, shortened
+from hms_ray.report.text_table import WIDTH, shortened_names, wrapped
 
 AUTO = "auto"
 
 _MOST_NAMES = 50
 """Characters of all names that a table of sets has room for; longer ones are numbered."""
 
+_CHOSEN = (
+    "Sets are chosen on the rows that they are scored on, so their nested figures (weights fitted "
+    "on other patients, one splitting into {}) are optimistic by what choosing gains."
+)
+
+
+def asked_costs(members: Sequence[Member], settings: Settings) -> Array | None:
+    """The (M,) costs that sets are to be weighed by, if any.
+
+    What sets need is looked at here, before anything is fitted.
+
+    Raises:
+        PredictionError: where costs are not there or are none, one model is alone, or the
+            tolerance is no number of at least 0.
+    """
+    if settings.sets:
+        if len(members) < 2:
+            raise PredictionError("--sets needs two models at least", got=members[0].name)
+        if not 0 <= settings.tolerance < np.inf:
+            raise PredictionError(
+                "a tolerance must be a finite number of at least 0", got=f"{settings.tolerance:g}"
+            )
+    return None if settings.cost is None else costs_of(members, settings.cost)
+
 
 def describe_sets(
-    members: Sequence[Member], data: Aligned, fit_on: Objective, settings: Settings
+    members: Sequence[Member],
+    data: Aligned,
+    fit_on: Objective,
+    settings: Settings,
+    costs: Array | None = None,
 ) -> tuple[list[str], dict[str, Any] | None]:
     """Texts and plain data of what was asked for; neither where nothing was.
 
-    Raises:
-        PredictionError: where costs are not there or are none, or one model is alone.
+    Args:
+        members: the models.
+        data: rows and predictions.
+        fit_on: objective whose rows count.
+        settings: of the command.
+        costs: as of ``asked_costs``.
     """
-    if not settings.sets and settings.cost is None:
+    if not settings.sets and costs is None:
         return [], None
     names = [member.name for member in members]
-    costs = None if settings.cost is None else costs_of(members, settings.cost)
     asked = ModelSets.of(
         data.targets,
         data.probabilities,
@@ -47,7 +79,13 @@ def describe_sets(
         seed=settings.seed,
     )
     labels, texts = _labels(names)
-    told: dict[str, Any] = {"models": names}
+    texts.append("\n".join(wrapped(_CHOSEN.format(asked.n_splits), WIDTH)))
+    told: dict[str, Any] = {
+        "models": names,
+        "chosen_on_the_scored_rows": True,
+        "splits": asked.n_splits,
+        "seed": asked.seed,
+    }
     if settings.sets:
         more, plain = _needed(asked, settings.tolerance, names, labels)
         texts, told = texts + more, told | plain
@@ -65,8 +103,9 @@ def _labels(names: Sequence[str]) -> tuple[list[str], list[str]]:
     if len(" + ".join(names)) <= _MOST_NAMES:
         return list(names), []
     labels = [str(number + 1) for number in range(len(names))]
-    lines = [f"{label} = {name}" for label, name in zip(labels, names, strict=True)]
-    return labels, ["\n".join(["In sets of models:", *(shortened(line, WIDTH) for line in lines)])]
+    cut = shortened_names(names, WIDTH - len(f"{labels[-1]} = "))
+    lines = [f"{label} = {name}" for label, name in zip(labels, cut, strict=True)]
+    return labels, ["\n".join(["In sets of models:", *lines])]
 
 
 def _needed(

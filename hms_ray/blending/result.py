@@ -12,7 +12,7 @@ from hms_ray.blending.alignment import Aligned, Member
 from hms_ray.competition.rows import table_fingerprint
 from hms_ray.evaluate.blend_result import BlendReport
 from hms_ray.evaluate.metric import Array
-from hms_ray.evaluate.oof import KEY_COLUMNS, OOF_COLUMNS, write_oof
+from hms_ray.evaluate.oof import KEY_COLUMNS, OOF_COLUMNS, OPTIMISTIC, write_oof
 from hms_ray.study.files import json_text, write_text
 
 BLEND_FILE: Final = "blend.json"
@@ -36,8 +36,9 @@ def write_blend(
         data: rows and predictions.
         sets: plain data of the sets of models, where they were asked for.
     """
-    write_oof(place / NESTED_FILE, _oof(data.rows, report.nested.probabilities))
-    write_oof(place / IN_SAMPLE_FILE, _oof(data.rows, report.in_sample))
+    nested = _oof(data.rows, report.nested.probabilities, any(report.optimistic))
+    write_oof(place / NESTED_FILE, nested)
+    write_oof(place / IN_SAMPLE_FILE, _oof(data.rows, report.in_sample, optimistic=True))
     studies = {member.origin.get("study") for member in members}
     content = {
         **({"study": studies.pop()} if len(studies) == 1 and None not in studies else {}),
@@ -52,8 +53,10 @@ def write_blend(
     write_text(place / BLEND_FILE, json_text(content))
 
 
-def _oof(rows: pd.DataFrame, blended: Array) -> pd.DataFrame:
+def _oof(rows: pd.DataFrame, blended: Array, optimistic: bool) -> pd.DataFrame:
+    """A table of blended predictions; whoever blends it again is told what it is."""
     oof = rows[list(KEY_COLUMNS)].copy()
+    oof.attrs = {**rows.attrs, **({OPTIMISTIC: True} if optimistic else {})}
     oof["row_id"] = oof["row_id"].astype(str)
     oof[list(OOF_COLUMNS[len(KEY_COLUMNS) :])] = blended
     return oof

@@ -18,6 +18,7 @@ from hms_ray.evaluate.pools.arithmetic import Fixed, Simplex
 from hms_ray.evaluate.pools.catalogue import all_pools, named_pools
 from hms_ray.evaluate.pools.interface import Pool
 from hms_ray.ladder.manifest import Manifest
+from hms_ray.wording import counted
 
 AUTO: Final = "auto"
 CONSTRAINED: Final = "simplex_constrained"
@@ -43,7 +44,7 @@ class Settings:
         sets: whether to tell which models are needed.
         tolerance: nats that a smallest set may lose.
         cost: ``auto`` (training minutes) or a file with the columns model and cost.
-        targets: study or file; the first study's if None.
+        targets: study, ladder or file; those of the first model that has some if None.
         columns: of files of predictions, our name -> theirs.
         target_columns: of a file of targets, likewise.
         row_unit: unit of the row ids of files that do not say it themselves.
@@ -186,10 +187,14 @@ def recipe_weights(name: str, members: Sequence[Member], manifest: Manifest | No
     if missing:
         raise PredictionError(
             f"the recipe {name} needs the models {', '.join(weights)}, each once",
-            got=f"not so {', '.join(missing)}",
+            got=", ".join(f"{step} {_times(found.count(step))}" for step in missing),
             fix="Name the ladder, or files that are called so.",
         )
     return [weights.get(step, 0.0) for step in found]
+
+
+def _times(n: int) -> str:
+    return "not at all" if n == 0 else counted(n, "time")
 
 
 def _constrained(settings: Settings, members: Sequence[Member]) -> Simplex:

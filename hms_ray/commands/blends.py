@@ -63,7 +63,7 @@ def _add_sets_options(command: Options) -> None:
 
 def _add_input_options(command: Options) -> None:
     command.add_argument(
-        "--targets", metavar="STUDY|FILE", help="what was voted (the first study's)"
+        "--targets", metavar="STUDY|LADDER|FILE", help="what was voted (the first study's)"
     )
     command.add_argument(
         "--columns",
@@ -98,7 +98,7 @@ def _add_method_options(command: Options) -> None:
         "--method",
         metavar="NAME|auto",
         default="simplex",
-        help="how to combine (simplex); auto: chosen by nested KL, takes minutes",
+        help="how to combine (simplex); auto: chosen by nested KL, takes longer",
     )
     command.add_argument(
         "--fit-on", choices=_OBJECTIVES, help="rows to fit and choose on (the study's objective)"

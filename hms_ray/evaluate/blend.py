@@ -58,6 +58,8 @@ from hms_ray.evaluate.mixture import solve_mixture
 
 TOLERANCE: Final = 1e-10
 """Duality gap, in nats, at which the search stops; scores differ in the 4th decimal."""
+MAX_ITERATIONS: Final = 200
+"""Bound on Newton steps; four to ten are usual."""
 
 _WEIGHT_SUM_TOLERANCE: Final = 1e-6
 """Weights may have been written down with seven decimals."""
@@ -86,7 +88,7 @@ def simplex_weights(
     row_weights: ArrayLike | None = None,
     *,
     tolerance: float = TOLERANCE,
-    max_iterations: int = 200,
+    max_iterations: int = MAX_ITERATIONS,
     start: ArrayLike | None = None,
 ) -> SimplexFit:
     """The weights on the simplex whose blend has the lowest KL divergence.
@@ -110,11 +112,22 @@ def simplex_weights(
     """
     checked = check_distributions(targets, "targets")
     models = check_models(probabilities, len(checked))
-    shares, columns, entropy = mixture_problem(
-        checked, models, check_row_weights(row_weights, len(checked))
-    )
+    counted = check_row_weights(row_weights, len(checked))
     begin = None if start is None else check_weights(start, len(models), "the start")
-    weights, gap, iterations = solve_mixture(columns, shares, tolerance, max_iterations, begin)
+    return solved_weights(checked, models, counted, tolerance, max_iterations, begin)
+
+
+def solved_weights(
+    targets: Array,
+    models: NDArray[np.floating],
+    row_weights: Array,
+    tolerance: float = TOLERANCE,
+    max_iterations: int = MAX_ITERATIONS,
+    start: Array | None = None,
+) -> SimplexFit:
+    """As ``simplex_weights``; nothing is checked."""
+    shares, columns, entropy = mixture_problem(targets, models, row_weights)
+    weights, gap, iterations = solve_mixture(columns, shares, tolerance, max_iterations, start)
     loss = -float(shares @ np.log(weights @ columns[:-1]))
     return SimplexFit(weights, loss - entropy, gap, iterations)
 

@@ -9,7 +9,8 @@ row by row with the best single model, with equal weights and with the simplex.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -45,7 +46,7 @@ from hms_ray.evaluate.nested_pools import (
     checked_candidates,
     checked_data,
     fit_candidate,
-    nested_fits,
+    nested_splits,
     scored_rows,
 )
 from hms_ray.evaluate.pools.arithmetic import FittedMean
@@ -70,6 +71,7 @@ def blend_report(
     n_splits: int = N_SPLITS,
     n_repeats: int = N_REPEATS,
     seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> BlendReport:
     """Fits a blend and estimates honestly what it is worth.
 
@@ -89,6 +91,7 @@ def blend_report(
         n_repeats: nested estimates with the seeds ``seed``, ``seed + 1``, ..., over
             whose row scores the mean is taken.
         seed: of the first estimate's splits and of the bootstrap.
+        progress: told the splits done and those in all, at the start and after each.
 
     Raises:
         PredictionError: where inputs do not fit or are no distributions, a yardstick or
@@ -101,7 +104,8 @@ def blend_report(
     _check_candidates(entries, method)
     n_splits = splits_for(data, entries, objective, n_splits)
     seeds = range(seed, seed + n_repeats)
-    nested = _nested(data, entries, method, objective, seeds, n_splits)
+    step = _steps(progress, n_splits * (n_repeats + (n_splits if method is None else 0)))
+    nested = _nested(data, entries, method, objective, seeds, n_splits, step)
     best, alone = _best_in_sample(data, objective)
     choice = rate(
         data,
@@ -121,6 +125,7 @@ def blend_report(
             seed=seed,
             inner_seeds=(seed,),
             n_splits=n_splits,
+            step=step,
         )
         predicted = [worth.probabilities]
     # One estimate is compared with those of the same splits, a mean with means.
@@ -202,20 +207,35 @@ def _nested(
     objective: Objective,
     seeds: Sequence[int],
     n_splits: int,
+    step: Callable[[], None],
 ) -> _Nested:
     names = [entry.name for entry in entries]
     scores = np.empty((len(entries), len(seeds), len(data.targets)))
     predicted, fits = [], []
-    for number, entry in enumerate(entries):
-        for repeat, seed in enumerate(seeds):
-            blended, fitted = nested_fits(data, entry, objective, seed, n_splits)
-            scores[number, repeat] = row_sums(data.targets, blended)
-            if entry.name == method:
-                predicted.append(blended)
-                fits += fitted
+    for repeat, seed in enumerate(seeds):
+        blended = np.empty(data.targets.shape)
+        for inside, found in nested_splits(data, objective, seed, n_splits):
+            targets, models = data.targets[inside], data.models[:, inside]
+            for number, entry in enumerate(entries):
+                fitted = found.of(entry)
+                part = fitted.predict(models)
+                scores[number, repeat, inside] = row_sums(targets, part)
+                if entry.name == method:
+                    blended[inside] = part
+                    fits.append(fitted)
+            step()
+        if method is not None:
+            predicted.append(blended)
     means = [fitted.weights for fitted in fits if isinstance(fitted, FittedMean)]
     weighted = bool(fits) and len(means) == len(fits)
     return _Nested(names, scores, predicted, np.stack(means) if weighted else None)
+
+
+def _steps(progress: Callable[[int, int], None], total: int) -> Callable[[], None]:
+    """Counts calls, and tells progress of them from 0 on."""
+    progress(0, total)
+    done = itertools.count(1)
+    return lambda: progress(next(done), total)
 
 
 def _best_in_sample(data: Data, objective: Objective) -> tuple[int, Array]:

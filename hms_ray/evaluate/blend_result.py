@@ -73,8 +73,8 @@ class BlendReport:
 
     Attributes:
         names: the models.
-        optimistic: (M) whether a model's checkpoints were chosen on the scored rows,
-            which makes every figure that it enters optimistic.
+        optimistic: (M) whether a model's checkpoints or weights were chosen on the scored
+            rows, which makes every figure that it enters optimistic.
         n_rows: rows of each objective.
         n_patients: of all rows.
         choice: all methods side by side, on the rows of one objective; which of them it

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -36,6 +36,7 @@ from hms_ray.evaluate.metric import Array, mean_by_objective, row_sums
 from hms_ray.evaluate.nested_pools import (
     Candidate,
     Data,
+    Fits,
     checked_candidates,
     checked_data,
     fit_candidate,
@@ -189,6 +190,7 @@ def nested_choice_estimate(
     seed: int = 0,
     inner_seeds: Sequence[int] = (0,),
     n_splits: int = N_SPLITS,
+    step: Callable[[], None] = lambda: None,
 ) -> ChoiceEstimate:
     """The worth of choosing: for every split, other patients alone choose and fit.
 
@@ -206,6 +208,7 @@ def nested_choice_estimate(
         seed: of the outer splits.
         inner_seeds: seeds of each choice.
         n_splits: outer and inner splits; fewer where there are fewer patients.
+        step: called after each inner split.
 
     Raises:
         PredictionError: as ``choose_pool``; one patient more with scored rows is needed.
@@ -223,11 +226,11 @@ def nested_choice_estimate(
     for number in range(n_splits):
         inside = np.flatnonzero(split == number)
         training = data.part(np.flatnonzero(split != number))
-        found = named[_chosen(training, entries, objective, inner_seeds, n_splits)]
+        found = named[_chosen(training, entries, objective, inner_seeds, n_splits, step)]
         taken.append(found.name)
+        fits = Fits(training, objective, np.ones(len(training.votes), bool))
         for row, candidate in enumerate((found, named[reference])):
-            fitted = fit_candidate(training, candidate, objective)
-            blended[row, inside] = fitted.predict(data.models[:, inside])
+            blended[row, inside] = fits.of(candidate).predict(data.models[:, inside])
     rows = row_sums(data.targets, blended)
     return ChoiceEstimate(
         nested=clustered_interval(rows[0, scored], owners),
@@ -269,10 +272,12 @@ def _chosen(
     objective: Objective,
     seeds: Sequence[int],
     n_splits: int,
+    step: Callable[[], None],
 ) -> str:
     scored = scored_rows(data, objective)
     owners = data.patients[scored]
-    nested = _nested(data, entries, objective, seeds, min(n_splits, len(np.unique(owners))))
+    n_splits = min(n_splits, len(np.unique(owners)))
+    nested = _nested(data, entries, objective, seeds, n_splits, step)
     _, chosen, _ = simplest_within(nested.mean(axis=1)[:, scored], owners)
     return entries[chosen].name
 
@@ -283,10 +288,11 @@ def _nested(
     objective: Objective,
     seeds: Sequence[int],
     n_splits: int,
+    step: Callable[[], None] = lambda: None,
 ) -> Array:
     """KL of each candidate, seed and row: (C, S, n)."""
     return np.stack(
-        [nested_rows(data, entries, objective, seed, n_splits) for seed in seeds], axis=1
+        [nested_rows(data, entries, objective, seed, n_splits, step) for seed in seeds], axis=1
     )
 
 

@@ -33,6 +33,7 @@ from hms_ray.evaluate.blend import (
 )
 from hms_ray.evaluate.metric import Array, check_distributions
 from hms_ray.evaluate.mixture import solve_mixture
+from hms_ray.wording import counted
 
 _MAX_CORNERS: Final = 2000
 """Linear programs solved at most; twelve models with two caps take about ten."""
@@ -107,6 +108,16 @@ class _Corners:
         self._most = np.array([cap.most for cap in caps])
         self._n_models = n_models
 
+    def told(self) -> str:
+        """The constraints in words."""
+        parts = []
+        if len(self._most):
+            caps = ", ".join(f"{most:g}" for most in self._most)
+            parts.append(f"{counted(len(self._most), 'cap')} of {caps}")
+        if self._bounds[:, 0].any():
+            parts.append(f"fixed weights of sum {self._bounds[:, 0].sum():g}")
+        return " and ".join(parts)
+
     def best(self, promise: Array) -> Array:
         """The (M,) corner v with the largest ``promise @ v``."""
         # The solver's tolerance is absolute, and the weights' sum is known, so neither the
@@ -131,8 +142,7 @@ class _Corners:
         if found.x is None:
             raise PredictionError(
                 "some weights must meet all caps and fixed weights",
-                got=f"{len(self._most)} cap(s) and fixed weights of sum "
-                f"{self._bounds[:, 0].sum():g}, which no weights of sum 1 meet",
+                got=f"{self.told()}, which no weights of sum 1 meet",
                 fix="Raise a cap or fix less.",
             )
         corner: Array = np.clip(lowest + found.x, lowest, highest)

@@ -1,6 +1,6 @@
 """Multinomial logistic regression with soft targets, class-wise features and a ridge.
 
-Row i scores class k with ``s_ik = sum_j W_kj F_kij``; the prediction is the softmax of
+Row i scores class k with ``s_ik = sum_j W_kj F_kji``; the prediction is the softmax of
 the scores. Minimised is the mean cross-entropy plus a ridge around a prior,
 
     ``sum_i w_i (ln sum_k exp s_ik - sum_k t_ik s_ik) + sum_kj c_kj (W_kj - W0_kj)^2 / 2``,
@@ -24,10 +24,17 @@ from hms_ray.competition.schema import N_CLASSES
 from hms_ray.evaluate.metric import Array
 
 _MOST_FOR_HESSIAN: Final = 900
-"""Coefficients up to which the exact Hessian is made; its cost grows with their square."""
+"""Coefficients up to which a Hessian is made; its cost grows with their square."""
 _GRADIENT_TOLERANCE: Final = 1e-8
 _MAX_ITERATIONS: Final = 200
 _MAX_FIRST_ORDER: Final = 5000
+_FALL: Final = 0.4
+"""A new Hessian is made where a step left more of the gradient's length."""
+_MANY_ROWS, _STRIDE = 2000, 4
+"""From so many rows on, every 4th makes the Hessian: one of all rows costs as much as six
+steps with 12 models and as fifteen with 50, and saves one or two."""
+_BLOCK: Final = 256
+"""Rows whose part of the Hessian is made at once: their arrays stay in a core's cache."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +72,13 @@ def fit_multinomial(
 ) -> MultinomialFit:
     """The coefficients of the lowest penalised loss; nothing is checked.
 
-    SciPy's trust-region Newton method with the exact Hessian (Conn, Gould and Toint,
-    "Trust Region Methods", 2000, section 7.3); L-BFGS-B where that would be too large.
+    SciPy's trust-region method with a dense Hessian (Conn, Gould and Toint, "Trust
+    Region Methods", 2000, section 7.3), that of ``Problem.curvature``; L-BFGS-B where it
+    would be too large. The search starts from the prior, never from what other rows
+    gave, so that not even rounding goes from them to these.
 
     Args:
-        features: (6, n, J) float64, by class.
+        features: (6, J, n) float64, by class.
         targets: (n, 6) float64 vote shares.
         row_weights: (n,) float64, at least 0; they are divided by their sum here.
         ridge: of the J features.
@@ -78,16 +87,16 @@ def fit_multinomial(
     if problem.n_free <= _MOST_FOR_HESSIAN:
         found = optimize.minimize(
             problem.loss,
-            problem.start,
+            problem.prior,
             jac=True,
-            hess=problem.hessian,
+            hess=problem.curvature,
             method="trust-exact",
             options={"gtol": _GRADIENT_TOLERANCE, "maxiter": _MAX_ITERATIONS},
         )
     else:
         found = optimize.minimize(
             problem.loss,
-            problem.start,
+            problem.prior,
             jac=True,
             method="L-BFGS-B",
             options={"ftol": 1e-15, "gtol": _GRADIENT_TOLERANCE, "maxiter": _MAX_FIRST_ORDER},
@@ -100,17 +109,17 @@ def softmax_scores(features: Array, coefficients: Array) -> Array:
     """The predictions, (n, 6) float64: softmax of the scores.
 
     Args:
-        features: (6, n, J).
+        features: (6, J, n).
         coefficients: (6, J).
     """
-    return _softmax(np.matmul(features, coefficients[:, :, None])[:, :, 0])[0].T
+    return _softmax(_scores(features, coefficients))[0].T
 
 
 class Problem:
     """The penalised loss with its exact derivatives, in free coefficients.
 
     Attributes:
-        start: (P,) the prior.
+        prior: (P,) what the coefficients are drawn to.
         strength: (P,) the ridge.
         n_free: P; a tied feature counts once.
     """
@@ -120,17 +129,24 @@ class Problem:
         # Sums within the metric's tolerance of 1 must not bend the loss.
         self._targets = np.ascontiguousarray((targets / targets.sum(axis=1, keepdims=True)).T)
         n_features = len(ridge.prior)
-        n_tied = int(ridge.tied.sum())
-        untied = n_features - n_tied
+        self._tied = np.flatnonzero(ridge.tied)
+        self._untied = np.flatnonzero(~ridge.tied)
+        n_tied, untied = len(self._tied), len(self._untied)
         self._place = np.empty((N_CLASSES, n_features), dtype=np.int64)
-        self._place[:, ridge.tied] = np.arange(n_tied)
-        self._place[:, ~ridge.tied] = n_tied + np.arange(N_CLASSES * untied).reshape(
+        self._place[:, self._tied] = np.arange(n_tied)
+        self._place[:, self._untied] = n_tied + np.arange(N_CLASSES * untied).reshape(
             N_CLASSES, untied
         )
         self.n_free = n_tied + N_CLASSES * untied
-        self.start, self.strength = np.empty(self.n_free), np.empty(self.n_free)
-        self.start[self._place] = ridge.prior
+        self.prior, self.strength = np.empty(self.n_free), np.empty(self.n_free)
+        self.prior[self._place] = ridge.prior
         self.strength[self._place] = ridge.strength
+        self._first_losses: Array | None = None
+        self._here: _Point | None = None
+        self._before: _Point | None = None
+        self._kept = np.empty((0, 0))
+        some = len(row_weights) >= _MANY_ROWS and bool(row_weights[::_STRIDE].any())
+        self._stride = _STRIDE if some else 1
 
     def spread(self, free: Array) -> Array:
         """The (6, J) coefficients of P free ones."""
@@ -138,31 +154,110 @@ class Problem:
 
     def loss(self, free: Array) -> tuple[float, Array]:
         """The penalised loss, up to a constant, and its gradient (P,); nats."""
-        scores = np.matmul(self._features, self.spread(free)[:, :, None])[:, :, 0]
-        predicted, logs = _softmax(scores)
-        residuals = self._weights * (predicted - self._targets)
-        value = self._weights @ (logs - (self._targets * scores).sum(axis=0))
-        by_class = np.matmul(residuals[:, None, :], self._features)[:, 0, :]
-        change = free - self.start
-        gradient = np.bincount(self._place.ravel(), weights=by_class.ravel(), minlength=self.n_free)
-        penalty = 0.5 * float(self.strength @ change**2)
-        return float(value) + penalty, gradient + self.strength * change
+        here = self._at(free)
+        return here.loss, here.gradient
 
-    def hessian(self, free: Array) -> Array:
-        """The (P, P) Hessian, positive definite."""
-        scores = np.matmul(self._features, self.spread(free)[:, :, None])[:, :, 0]
-        predicted, _ = _softmax(scores)
-        curvature = np.diag(self.strength)
-        for first in range(N_CLASSES):
-            for second in range(first, N_CLASSES):
-                rows = self._weights * predicted[first] * ((first == second) - predicted[second])
-                left = (self._features[first] * rows[:, None]).T
-                block = left @ self._features[second]
-                places = np.ix_(self._place[first], self._place[second])
-                np.add.at(curvature, places, block)
-                if first != second:
-                    np.add.at(curvature, (places[1].T, places[0].T), block.T)
-        return curvature
+    def curvature(self, free: Array) -> Array:
+        """About the Hessian (P, P), for the next step; new where the gradient falls slowly.
+
+        A new one is that of some of the rows (Byrd, Chin, Neveitt and Nocedal, SIAM
+        Journal on Optimization 21, 2011). While the gradient falls fast, it is corrected
+        by what the last step showed: the BFGS update (Nocedal and Wright, "Numerical
+        Optimization", 2006, formula 6.19). Only the way to the minimum depends on it;
+        loss and gradient, and so the end, are those of all rows. Where the gradient is
+        within the tolerance no step follows, though SciPy asks for a Hessian there too.
+        """
+        here, before = self._at(free), self._before
+        if before is None:
+            self._kept = self.hessian(free, self._stride)
+        elif here.length > max(_FALL * before.length, _GRADIENT_TOLERANCE):
+            # Where a step went too far, some rows did not stand for all.
+            grew = here.length > before.length
+            self._kept = self.hessian(free, 1 if grew else self._stride)
+        else:
+            step, bend = here.free - before.free, here.gradient - before.gradient
+            expected = self._kept @ step
+            if step @ bend > 0:
+                self._kept = self._kept + np.outer(bend, bend / (step @ bend))
+                self._kept -= np.outer(expected, expected / (step @ expected))
+        self._before = here
+        return self._kept
+
+    def hessian(self, free: Array, stride: int = 1) -> Array:
+        """The (P, P) Hessian, positive definite; of every so many rows alone if asked for.
+
+        With f_k the features of class k in the places of their coefficients, it is the
+        mean of ``sum_k p_k f_k f_k' - (sum_k p_k f_k)(sum_k p_k f_k)'`` and the ridge.
+        """
+        predicted = self._at(free).predicted
+        size = self._place.shape[1]
+        within, between = np.zeros((N_CLASSES, size, size)), np.diag(self.strength)
+        scaled = np.empty((N_CLASSES, size, _BLOCK))
+        weights = self._weights / self._weights[::stride].sum()
+        for first in range(0, len(weights), _BLOCK * stride):
+            block = slice(first, first + _BLOCK * stride, stride)
+            roots = np.sqrt(predicted[:, block])
+            scaled = scaled[:, :, : roots.shape[1]]
+            weighted = roots * np.sqrt(weights[block])
+            np.multiply(self._features[:, :, block], weighted[:, None], out=scaled)
+            within += np.matmul(scaled, scaled.transpose(0, 2, 1))
+            scaled *= roots[:, None]
+            means = self._gathered(scaled)
+            between -= means @ means.T
+        for place, part in zip(self._place, within, strict=True):
+            between[np.ix_(place, place)] += part
+        return between
+
+    def _gathered(self, by_class: Array) -> Array:
+        """(P, n) of (6, J, n): a tied feature's six rows are summed."""
+        n_rows = by_class.shape[2]
+        if not len(self._tied):
+            return by_class.reshape(self.n_free, n_rows)
+        untied = by_class[:, self._untied].reshape(self.n_free - len(self._tied), n_rows)
+        return np.concatenate([by_class[:, self._tied].sum(axis=0), untied])
+
+    def _at(self, free: Array) -> _Point:
+        """What a point has, made once for the loss and the Hessian that follows it."""
+        if self._here is None or not np.array_equal(self._here.free, free):
+            self._here = self._made(free.copy())
+        return self._here
+
+    def _made(self, free: Array) -> _Point:
+        scores = _scores(self._features, self.spread(free))
+        predicted, logs = _softmax(scores)
+        losses = logs - np.einsum("kn,kn->n", self._targets, scores)
+        # Row by row less the first point's losses: the last steps gain less than the
+        # rounding of a mean of whole losses.
+        if self._first_losses is None:
+            self._first_losses = losses
+        value = float(self._weights @ (losses - self._first_losses))
+        residuals = predicted - self._targets
+        residuals *= self._weights
+        by_class = np.matmul(self._features, residuals[:, :, None])[:, :, 0]
+        change = free - self.prior
+        gradient = np.bincount(self._place.ravel(), weights=by_class.ravel(), minlength=self.n_free)
+        slope = gradient + self.strength * change
+        return _Point(free, predicted, value + 0.5 * float(self.strength @ change**2), slope)
+
+
+@dataclass(frozen=True)
+class _Point:
+    """Predictions (6, n), loss and gradient (P,) at the coefficients (P,)."""
+
+    free: Array
+    predicted: Array
+    loss: float
+    gradient: Array
+
+    @property
+    def length(self) -> float:
+        """Of the gradient."""
+        return float(np.linalg.norm(self.gradient))
+
+
+def _scores(features: Array, coefficients: Array) -> Array:
+    """(6, n) scores of (6, J, n) features."""
+    return np.asarray(np.matmul(coefficients[:, None, :], features)[:, 0, :])
 
 
 def _softmax(scores: Array) -> tuple[Array, Array]:
@@ -170,4 +265,5 @@ def _softmax(scores: Array) -> tuple[Array, Array]:
     highest = scores.max(axis=0)
     odds = np.exp(scores - highest)
     sums = odds.sum(axis=0)
-    return odds / sums, np.log(sums) + highest
+    odds /= sums
+    return odds, np.log(sums) + highest

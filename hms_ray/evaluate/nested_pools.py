@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,13 @@ from hms_ray.errors import PredictionError
 from hms_ray.evaluate.blend import check_models
 from hms_ray.evaluate.honest import patient_groups
 from hms_ray.evaluate.metric import OBJECTIVES, Array, check_distributions, row_sums
-from hms_ray.evaluate.pools.interface import FittedPool, Pool, least_patients, tier_weights
+from hms_ray.evaluate.pools.interface import (
+    FittedPool,
+    Pool,
+    Rows,
+    least_patients,
+    tier_weights,
+)
 
 
 @dataclass(frozen=True)
@@ -156,7 +162,83 @@ def fit_candidate(data: Data, candidate: Candidate, objective: Objective) -> Fit
     Raises:
         PredictionError: where none of the rows is one of the candidate's own.
     """
+    weights = _counted(data, candidate, objective)
+    return candidate.pool.fit(data.targets, data.models, weights, data.patients)
+
+
+class Fits:
+    """Candidates fitted on some rows of data: what several have in common is made once."""
+
+    def __init__(self, data: Data, objective: Objective, rows: NDArray[np.bool_]) -> None:
+        self._data, self._objective, self._inside = data, objective, rows
+        self._rows: dict[Objective, Rows] = {}
+
+    def of(self, candidate: Candidate) -> FittedPool:
+        """As ``fit_candidate``; nothing else is checked."""
+        counted = candidate.rows or self._objective
+        if counted not in self._rows:
+            # Copied only when they are asked for, when the last split's are gone.
+            weights = _counted(self._data, candidate, self._objective, self._inside)
+            chosen = np.flatnonzero(weights)
+            self._rows[counted] = Rows(
+                self._data.targets[chosen],
+                self._data.models[:, chosen],
+                weights[chosen],
+                self._data.patients[chosen],
+            )
+        return self._rows[counted].fitted(candidate.pool)
+
+
+def nested_splits(
+    data: Data, objective: Objective, seed: int, n_splits: int
+) -> Iterator[tuple[NDArray[np.intp], Fits]]:
+    """The rows of some patients, and fits on those of all others; once for each split."""
+    split = patient_groups(data.patients, n_splits, seed, tier_weights(data.votes, objective))
+    for number in range(n_splits):
+        yield np.flatnonzero(split == number), Fits(data, objective, split != number)
+
+
+def nested_predictions(
+    data: Data, candidate: Candidate, objective: Objective, seed: int, n_splits: int
+) -> Array:
+    """What a candidate predicts, (n, 6), fitted on other patients; nothing is checked."""
+    blended = np.empty(data.targets.shape)
+    for inside, fits in nested_splits(data, objective, seed, n_splits):
+        blended[inside] = fits.of(candidate).predict(data.models[:, inside])
+    return blended
+
+
+def nested_rows(
+    data: Data,
+    candidates: Sequence[Candidate],
+    objective: Objective,
+    seed: int,
+    n_splits: int,
+    step: Callable[[], None] = lambda: None,
+) -> Array:
+    """KL of each candidate and row, (C, n), fitted on other patients; nothing is checked.
+
+    ``step`` is called after each split.
+    """
+    scores = np.empty((len(candidates), len(data.targets)))
+    for inside, fits in nested_splits(data, objective, seed, n_splits):
+        targets, models = data.targets[inside], data.models[:, inside]
+        for number, candidate in enumerate(candidates):
+            scores[number, inside] = row_sums(targets, fits.of(candidate).predict(models))
+        step()
+    return scores
+
+
+def _counted(
+    data: Data,
+    candidate: Candidate,
+    objective: Objective,
+    inside: NDArray[np.bool_] | None = None,
+) -> Array:
+    """(n,) weights of the rows that a candidate is fitted on; some must count."""
     weights = tier_weights(data.votes, candidate.rows or objective)
+    if inside is not None:
+        weights *= inside
     if candidate.rows is not None and not weights.any():
         raise PredictionError(
             f"{candidate.name} needs rows of at least {OBJECTIVES[candidate.rows]} votes of "
@@ -164,37 +246,4 @@ def fit_candidate(data: Data, candidate: Candidate, objective: Objective) -> Fit
             got="none",
             fix="Fit on the rows of another objective.",
         )
-    return candidate.pool.fit(data.targets, data.models, weights, data.patients)
-
-
-def nested_fits(
-    data: Data, candidate: Candidate, objective: Objective, seed: int, n_splits: int
-) -> tuple[Array, list[FittedPool]]:
-    """What a candidate predicts, (n, 6), fitted on other patients, and its fits by split."""
-    weights = tier_weights(data.votes, objective)
-    split = patient_groups(data.patients, n_splits, seed, weights)
-    blended, fits = np.empty(data.targets.shape), []
-    for number in range(n_splits):
-        inside, outside = np.flatnonzero(split == number), np.flatnonzero(split != number)
-        fits.append(fit_candidate(data.part(outside), candidate, objective))
-        blended[inside] = fits[-1].predict(data.models[:, inside])
-    return blended, fits
-
-
-def nested_predictions(
-    data: Data, candidate: Candidate, objective: Objective, seed: int, n_splits: int
-) -> Array:
-    """What a candidate predicts, (n, 6), fitted on other patients; nothing is checked."""
-    return nested_fits(data, candidate, objective, seed, n_splits)[0]
-
-
-def nested_rows(
-    data: Data, candidates: Sequence[Candidate], objective: Objective, seed: int, n_splits: int
-) -> Array:
-    """KL of each candidate and row, (C, n), fitted on other patients; nothing is checked."""
-    return np.stack(
-        [
-            row_sums(data.targets, nested_predictions(data, candidate, objective, seed, n_splits))
-            for candidate in candidates
-        ]
-    )
+    return weights

@@ -26,6 +26,10 @@ KEY_COLUMNS: Final = ("row_id", "eeg_id", "patient_id", "fold")
 OOF_COLUMNS: Final = (*KEY_COLUMNS, *PROBABILITY_COLUMNS)
 """Text, three int64, six float64."""
 
+OPTIMISTIC: Final = "optimistic"
+"""Under this name a table's ``attrs``, and so its parquet file, say where it is true that
+weights or checkpoints behind the predictions were chosen on the very rows."""
+
 _FIX: Final = "Make the predictions again from the study's own rows and folds."
 
 

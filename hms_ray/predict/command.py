@@ -12,6 +12,7 @@ from hms_ray.competition.rows import ROW_UNIT, Unit
 from hms_ray.competition.schema import PROBABILITY_COLUMNS
 from hms_ray.errors import ConfigError
 from hms_ray.evaluate.metric import Array
+from hms_ray.evaluate.oof import OPTIMISTIC
 from hms_ray.predict.blend import apply_blend, predict_all, require_device
 from hms_ray.predict.files import require_place, write_predictions, write_submission
 from hms_ray.predict.recordings import Recordings, recordings_of_rows, recordings_of_test
@@ -92,8 +93,10 @@ def predict_study(
             bars=bar,
         )
         probabilities, notes = _predicted(models, recordings, place)
-        write_predictions(out, _row_table(recordings.rows, probabilities, data.unit))
-        notes += _seen_note(recordings.rows, known)
+        seen = _seen_note(recordings.rows, known)
+        table = _row_table(recordings.rows, probabilities, data.unit, seen=bool(seen))
+        write_predictions(out, table)
+        notes += seen
     else:
         recordings, eeg_ids = _test_set(models, place)
         probabilities, notes = _predicted(models, recordings, place)
@@ -186,8 +189,9 @@ def _predicted(
     return predicted[models.name], notes
 
 
-def _row_table(rows: pd.DataFrame, probabilities: Array, unit: Unit) -> pd.DataFrame:
+def _row_table(rows: pd.DataFrame, probabilities: Array, unit: Unit, *, seen: bool) -> pd.DataFrame:
+    """Predictions by row; where models were trained on some, a blend is to know it."""
     table = rows[["row_id", "eeg_id", "patient_id"]].reset_index(drop=True)
-    table.attrs = {ROW_UNIT: unit}
+    table.attrs = {ROW_UNIT: unit, **({OPTIMISTIC: True} if seen else {})}
     table[list(PROBABILITY_COLUMNS)] = probabilities
     return table

@@ -16,7 +16,6 @@ from hms_ray.evaluate.blend_result import (
 from hms_ray.evaluate.honest import Difference, Interval
 from hms_ray.evaluate.metric import OBJECTIVES
 from hms_ray.report.text_table import (
-    OPTIMISTIC_LEGEND,
     TITLES,
     WIDTH,
     Column,
@@ -25,6 +24,7 @@ from hms_ray.report.text_table import (
     text_table,
     wrapped,
 )
+from hms_ray.wording import counted
 
 SMALLEST_SHOWN = 0.00005
 """Weights below this print as 0.0000, so they are counted and not listed."""
@@ -41,6 +41,7 @@ _SHORT = {
     EQUAL: "equal weights",
     SIMPLEX: "simplex weights",
 }
+_OPTIMISTIC_LEGEND = "* optimistic: its checkpoints or weights were chosen on the scored rows"
 _DIFFERENCES = "(mean +- half of its paired 95% interval, clustered by patient; t: a tie)"
 
 
@@ -68,9 +69,7 @@ def difference_text(difference: Difference | None) -> str:
         return "-"
     half = (difference.high - difference.low) / 2
     width = f"{half:.4f}" if math.isfinite(half) else "?"
-    # Adding 0 turns the -0.0 of rounding into 0.
-    mean = round(difference.mean, 4) + 0.0
-    return f"{mean:+.4f}+-{width} {'t' if difference.tie else ' '}"
+    return f"{_signed(difference.mean)}+-{width} {'t' if difference.tie else ' '}"
 
 
 def rows_text(objective: str) -> str:
@@ -82,10 +81,10 @@ def rows_text(objective: str) -> str:
 def _heading(report: BlendReport, width: int) -> list[str]:
     objective = report.choice.objective
     chosen = "" if report.worth is None else ", chosen by nested KL"
-    # A method with rows of its own, simplex@kl_4, says so in its name.
-    used = "scored" if "@" in report.method else "fitted and scored"
+    own = _own_rows(report)
+    used = f"fitted on {rows_text(own)}, scored" if own else "fitted and scored"
     text = (
-        f"Blend of {len(report.names)} models on {report.n_rows['kl_all']:,} rows of "
+        f"Blend of {counted(len(report.names), 'model')} on {report.n_rows['kl_all']:,} rows of "
         f"{report.n_patients:,} patients; {used} on {rows_text(objective)} "
         f"({report.n_rows[objective]:,}). Method: {report.method}{chosen}."
     )
@@ -93,16 +92,26 @@ def _heading(report: BlendReport, width: int) -> list[str]:
     return wrapped(text, width) + (wrapped(certificate, width) if certificate else [])
 
 
+def _own_rows(report: BlendReport) -> str | None:
+    """The objective of a method with rows of its own: its name, simplex@kl_4, says it."""
+    rows = report.method.partition("@")[2]
+    return rows if rows in OBJECTIVES else None
+
+
 def _certificate(report: BlendReport) -> str:
     if report.gap is None:
         return ""
-    steps = getattr(report.fitted, "facts", {}).get("iterations")
-    if steps is None:
-        return f"Certificate: at most {report.gap:.1e} above the lowest loss of its kind."
-    return (
-        f"Certificate: at most {report.gap:.1e} above the lowest KL that any weights "
-        f"reach ({steps:.0f} Newton steps)."
-    )
+    own = _own_rows(report)
+    there = f" on {rows_text(own)}" if own else ""
+    facts = getattr(report.fitted, "facts", {})
+    bound = f"Certificate: at most {report.gap:.1e} above the lowest"
+    if "iterations" in facts:
+        steps = counted(facts["iterations"], "Newton step")
+        return f"{bound} KL that any weights reach{there} ({steps})."
+    if "corners" in facts:
+        met = counted(facts["corners"], "corner")
+        return f"{bound} KL that weights within the caps and fixed weights reach ({met} met)."
+    return f"{bound} loss of its kind{there}."
 
 
 def _weights(report: BlendReport, width: int) -> list[str]:
@@ -123,9 +132,9 @@ def _weights(report: BlendReport, width: int) -> list[str]:
     ]
     lines = text_table([*columns, Column("model", names, right=False)])
     if len(shown) < len(weights):
-        lines.append(f"weight 0: {len(weights) - len(shown)} other model(s)")
+        lines.append(f"weight 0: {counted(len(weights) - len(shown), 'other model')}")
     if any(report.optimistic[number] for number in shown):
-        lines.append(OPTIMISTIC_LEGEND)
+        lines.append(_OPTIMISTIC_LEGEND)
     return lines
 
 
@@ -140,7 +149,7 @@ def _methods(report: BlendReport, width: int) -> list[str]:
     columns = [
         Column("in sample", [score(entry.in_sample) for entry in rated]),
         Column("nested", [score(entry.nested) for entry in rated]),
-        Column("opti- mism", [f"{entry.optimism:.4f}" for entry in rated]),
+        Column("opti- mism", [_signed(entry.optimism, "") for entry in rated]),
         *(
             Column(f"nested {title}", [score(entry.by_objective[name]) for entry in rated])
             for name, title in TITLES.items()
@@ -192,16 +201,18 @@ def _verdict(report: BlendReport, width: int) -> list[str]:
         verdict = "a tie with" if comparison.verdict == "tie" else f"{comparison.verdict} than"
         alternative = _CALLED[comparison.against]
         if comparison.against == BEST_IN_SAMPLE:
-            alternative += f" ({report.names[report.best]})"
+            # With its brackets and colon it must fit a line.
+            alternative += f" ({shortened_names(report.names, width - 3)[report.best]})"
         paragraphs.append(
-            f"It is {verdict} {alternative}: {comparison.fitted.mean:+.4f}, "
+            f"It is {verdict} {alternative}: {_signed(comparison.fitted.mean)}, "
             f"{_interval(comparison.fitted, comparison.bootstrap, '+')}."
         )
     n_optimistic = sum(report.optimistic)
     if n_optimistic:
         paragraphs.append(
-            f"Optimistic: the checkpoints of {n_optimistic} of {len(report.names)} models were "
-            "chosen on the rows that are scored here, which flatters every figure above."
+            f"Optimistic: checkpoints or weights of {n_optimistic} of "
+            f"{counted(len(report.names), 'model')} were chosen on the rows that are scored here, "
+            "which flatters every figure."
         )
     return [line for paragraph in paragraphs for line in wrapped(paragraph, width)]
 
@@ -213,11 +224,12 @@ def _chosen(report: BlendReport) -> list[str]:
     taken = ", ".join(f"{name} {count}" for name, count in worth.taken.items())
     n_choices, n_inner = sum(worth.taken.values()), worth.n_inner
     best = choice.rated[choice.best].name
-    itself = " itself" if best == report.method else f", {best}"
+    why = f"the simplest within one standard error (=) of the best one, {best}"
+    if best == report.method:
+        why = "the best one, and no simpler one is within one standard error (=) of it"
     used = (
-        f"{report.method}: chosen on the scored rows, the simplest within one standard error "
-        f"(=) of the best one{itself}; its own nested figure is optimistic by what choosing "
-        "gains."
+        f"{report.method}: chosen on the scored rows, {why}; its own nested figure is "
+        "optimistic by what choosing gains."
     )
     choosing = (
         f"Choosing itself was tried on other patients: {n_choices} choices, each by {n_inner} "
@@ -236,7 +248,12 @@ def _expected(report: BlendReport) -> str:
 
 
 def _interval(interval: Interval, bootstrap: Interval, sign: str = "") -> str:
-    return (
-        f"95% interval {interval.low:{sign}.4f} to {interval.high:{sign}.4f} "
-        f"(bootstrap {bootstrap.low:{sign}.4f} to {bootstrap.high:{sign}.4f})"
+    low, high, drawn_low, drawn_high = (
+        _signed(end, sign) for end in (interval.low, interval.high, bootstrap.low, bootstrap.high)
     )
+    return f"95% interval {low} to {high} (bootstrap {drawn_low} to {drawn_high})"
+
+
+def _signed(value: float, sign: str = "+") -> str:
+    # Adding 0 turns the -0.0 of rounding into 0.
+    return f"{round(value, 4) + 0.0:{sign}.4f}"

@@ -14,7 +14,7 @@ from hms_ray.report.text_table import WIDTH
 
 
 @contextmanager
-def bar(name: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+def bar(name: str, unit: str, delay_s: float = 0) -> Iterator[Callable[[int, int], None]]:
     """A progress bar with rate and time left, driven by (done, in all).
 
     It shows nothing until its first call, so work that needs no time leaves no
@@ -24,6 +24,7 @@ def bar(name: str, unit: str) -> Iterator[Callable[[int, int], None]]:
     Args:
         name: what is being done.
         unit: what is counted.
+        delay_s: seconds after which it shows; work that is done before leaves no trace.
     """
     terminal = sys.stderr.isatty()
     line: tqdm[NoReturn] | None = None
@@ -38,6 +39,7 @@ def bar(name: str, unit: str) -> Iterator[Callable[[int, int], None]]:
                 unit=f" {unit}",
                 ncols=79,
                 mininterval=0.2 if terminal else 10,
+                delay=delay_s,
                 file=sys.stderr,
             )
         line.total = total

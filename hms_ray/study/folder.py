@@ -13,7 +13,7 @@ from hms_ray.competition.rows import ROW_UNIT
 from hms_ray.config import Experiment, Space
 from hms_ray.config_file import load_space
 from hms_ray.errors import StudyError
-from hms_ray.evaluate.oof import write_oof
+from hms_ray.evaluate.oof import OPTIMISTIC, write_oof
 from hms_ray.experiment import ExperimentResult
 from hms_ray.prepare import Prepared
 from hms_ray.report.table import leaderboard, write_csv
@@ -208,6 +208,8 @@ class StudyFolder:
         with trial_draft(self.trial_path(number), experiment, data) as draft:
             oof = result.oof.copy()
             oof.attrs = {ROW_UNIT: experiment.data.unit}
+            if result.optimistic:
+                oof.attrs[OPTIMISTIC] = True
             write_oof(draft / "oof.parquet", oof)
 
     def write_failure(

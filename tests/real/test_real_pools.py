@@ -16,9 +16,10 @@ import pytest
 from hms_ray.config import Objective
 from hms_ray.evaluate.choice import choose_pool, nested_choice_estimate
 from hms_ray.evaluate.choice_result import Choice
+from hms_ray.evaluate.correlation import residual_correlation
 from hms_ray.evaluate.pools.catalogue import named_pools
 from hms_ray.evaluate.pools.interface import tier_weights
-from hms_ray.evaluate.sets import ModelSets, residual_correlation
+from hms_ray.evaluate.sets import ModelSets
 from tests.oof_sample import Sample, oof_sample
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]

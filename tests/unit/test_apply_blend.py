@@ -189,6 +189,12 @@ def test_a_pool_that_looks_at_all_members_needs_them_all(tmp_path: Path) -> None
     write_blend(tmp_path / "blend.json", members, pool=pool)
     needed = read_blend(tmp_path / "blend.json").needed()
     assert [member.name for member in needed] == ["a", "c"]
+    # One class is enough.
+    by_class = [[1.0, 0.0, 0.0]] * 5 + [[0.0, 0.0, 1.0]]
+    pool = {"form": "class_mean", "weights": by_class, "gap": 0.0}
+    write_blend(tmp_path / "blend.json", members, pool=pool)
+    needed = read_blend(tmp_path / "blend.json").needed()
+    assert [member.name for member in needed] == ["a", "c"]
 
 
 BROUGHT = [{"name": "a", "file": "a.csv"}, {"name": "b", "file": "b.csv"}]

@@ -14,9 +14,10 @@ from hms_ray.cli import main
 from hms_ray.competition.schema import PROBABILITY_COLUMNS, VOTE_COLUMNS
 from hms_ray.errors import ConfigError, PredictionError, StudyError
 from hms_ray.evaluate.blend_report import blend_report
+from hms_ray.evaluate.correlation import residual_correlation
 from hms_ray.evaluate.oof import read_oof
 from hms_ray.evaluate.pools.catalogue import fitted_from_json, named_pools
-from hms_ray.evaluate.sets import ModelSets, residual_correlation
+from hms_ray.evaluate.sets import ModelSets
 from hms_ray.ladder.manifest import Manifest, StepEntry, read_manifest
 from tests.blend_data import add_trials, make_rows, make_study, targets
 
@@ -117,13 +118,13 @@ def test_a_method_is_rated_kept_and_found_again(results: Path, file: Path, metho
     }  # fmt: skip
     if method in ("simplex_shrunk", "two_level"):
         assert sum(found["weights"].values()) == pytest.approx(1)
-    assert "Optimistic: the checkpoints of 1 of 4 models were chosen on the rows" in text
+    assert "Optimistic: checkpoints or weights of 1 of 4 models were chosen on the rows" in text
 
 
 def test_a_method_may_have_rows_of_its_own(results: Path) -> None:
     text = blend(["one"], results, Settings(method="simplex@kl_all", fit_on="kl_4"))
     found = told(results / "one" / "blend")
-    assert "scored on rows of >= 4 votes (" in text
+    assert "fitted on all rows, scored on rows of >= 4 votes (" in " ".join(text.split())
     assert (found["method"], found["fit_rows"]) == ("simplex@kl_all", "kl_4")
     own = found["weights"]
     blend(["one"], results, Settings(fit_on="kl_all"))
@@ -142,6 +143,24 @@ def test_auto_tells_what_choosing_is_worth(results: Path) -> None:
     assert f" {found['method']}: chosen on the scored rows" in " ".join(text.split())
     assert max(map(len, text.splitlines()[:-1])) <= 80
     assert len(found["methods"]["candidates"]) == 13
+
+
+def test_what_was_chosen_on_the_rows_stays_marked(results: Path, file: Path) -> None:
+    """Also where it comes back as a file: a blend in sample, and an optimistic trial."""
+    settings = Settings(targets="two", out=results / "first")
+    blend([file, "two"], results, settings)
+    honest, fitted = (results / "first" / f"oof_{name}.parquet" for name in ("nested", "in_sample"))
+    blend([honest, fitted, file], results, Settings(targets="two", out=results / "again"))
+    assert told(results / "again")["optimistic"] == ["oof_in_sample"]
+    blend(["one"], results, Settings(out=results / "marked"))
+    trials = results / "one" / "trials"
+    files = [trials / "0000" / "oof.parquet", trials / "0001" / "oof.parquet"]
+    files.append(results / "marked" / "oof_nested.parquet")
+    text = blend(files, results, Settings(targets="one", out=results / "last"))
+    marked = [str(trials / "0001" / "oof.parquet"), "oof_nested"]
+    assert told(results / "last")["optimistic"] == marked
+    told_so = "Optimistic: checkpoints or weights of 2 of 3 models were chosen on the rows that"
+    assert told_so in " ".join(text.split())
 
 
 def test_caps_and_fixed_weights_hold(results: Path, file: Path) -> None:
@@ -169,6 +188,8 @@ def test_caps_and_fixed_weights_hold(results: Path, file: Path) -> None:
             ),
         ),
         (Settings(caps=["one=2"]), r"--cap FAMILY=W needs .*, got one=2$"),
+        (Settings(fixed=["two/0004=-0.1"]), r"a number from 0 to 1, got two/0004=-0\.1$"),
+        (Settings(fixed=["two/0004=nan"]), r"a number from 0 to 1, got two/0004=nan$"),
         (
             Settings(fixed=["one/0001"]),
             (
@@ -203,7 +224,7 @@ def test_caps_and_fixed_weights_hold(results: Path, file: Path) -> None:
             Settings(fixed=["one/0001=0.7", "one/0002=0.7"]),
             (
                 r"some weights must meet all caps and "
-                r"fixed weights, got 0 cap\(s\) and fixed weights of sum 1\.4,"
+                r"fixed weights, got fixed weights of sum 1\.4,"
             ),
         ),
         (
@@ -213,7 +234,12 @@ def test_caps_and_fixed_weights_hold(results: Path, file: Path) -> None:
                 r"none\. There is no manifest\.$"
             ),
         ),
-        (Settings(cost="auto", tolerance=-1, sets=True), "a tolerance must be at least 0, got -1"),
+        (
+            Settings(cost="auto", tolerance=-1, sets=True),
+            r"a tolerance must be a finite number of at least 0, got -1$",
+        ),
+        (Settings(tolerance=np.inf, sets=True), r"must be a finite number of at least 0, got inf$"),
+        (Settings(tolerance=np.nan, sets=True), r"must be a finite number of at least 0, got nan$"),
     ],
 )
 def test_settings_that_do_not_fit_are_told(results: Path, settings: Settings, message: str) -> None:
@@ -228,6 +254,27 @@ def test_a_place_that_cannot_be_written_is_told_before_anything_is_read(results:
         ConfigError, match=r"must be in a folder that can .*taken, which is a file$"
     ):
         blend(["no such study"], results, Settings(out=results / "taken" / "deep"))
+
+
+@pytest.mark.parametrize(
+    ("method", "names"),
+    [
+        ("greedy", ["equal", "best_single", "greedy", "simplex"]),
+        ("simplex", ["equal", "best_single", "simplex"]),
+        ("log_linear@kl_10", ["equal", "best_single", "simplex", "log_linear@kl_10"]),
+        ("equal@kl_4", ["equal", "best_single", "simplex", "equal@kl_4"]),
+    ],
+)
+def test_a_method_is_rated_beside_the_yardsticks_alone(method: str, names: list[str]) -> None:
+    planned = plan(Settings(method=method), [member("a"), member("b")])
+    assert [candidate.name for candidate in planned.candidates] == names
+    assert planned.method == method
+
+
+def test_two_levels_take_the_families_that_are_given(results: Path) -> None:
+    settings = Settings(method="two_level", families=["first=0000", "rest=000[12]"], out=results)
+    blend(["one"], results, settings)
+    assert told(results)["method"] == "two_level"
 
 
 def test_two_levels_need_families(results: Path) -> None:
@@ -255,13 +302,30 @@ def test_published_ensembles_are_recipes() -> None:
     four = [member(name) for name in
             ("1_panels", "2_statistics", "4_eeg_panels", "4_eeg_statistics")]  # fmt: skip
     assert recipe_weights("5_ensemble_fixed", four, manifest) == [0.25] * 4
-    assert plan(Settings(recipe="5_ensemble_fixed"), four, manifest).method == "recipe"
-    message = r"the recipe 5_ensemble_fixed needs the models .*, each once, got not so 1_panels, "
+    planned = plan(Settings(recipe="5_ensemble_fixed"), four, manifest)
+    assert planned.method == "recipe"
+    names = [candidate.name for candidate in planned.candidates]
+    assert names == ["equal", "recipe", "best_single", "simplex"]
+    message = r"models .*, each once, got 1_panels 2 times\. Name the ladder, or files"
+    with pytest.raises(PredictionError, match=message):
+        recipe_weights("5_ensemble_fixed", [*four, member("second/1_panels")], manifest)
+    message = r"the recipe 5_ensemble_fixed needs the models .*, got 1_panels not at all, "
     with pytest.raises(PredictionError, match=message):
         recipe_weights("5_ensemble_fixed", four[2:], manifest)
     message = r"fixed weights, got 3_ensemble_optimised\. There are: 3_ensemble_fixed, "
     with pytest.raises(PredictionError, match=message):
         recipe_weights("3_ensemble_optimised", four, manifest)
+
+
+def test_a_model_in_two_parts_of_a_recipe_weighs_what_both_give_it() -> None:
+    steps = [
+        {"name": "a", "file": "a.yaml"},
+        {"name": "b", "file": "b.yaml"},
+        {"name": "inner", "blend": {"kind": "fixed", "members": ["a", "b"]}},
+        {"name": "outer", "blend": {"kind": "fixed", "members": ["a", "inner"]}},
+    ]
+    manifest = Manifest(steps=tuple(StepEntry.model_validate(step) for step in steps))
+    assert recipe_weights("outer", [member("b"), member("a")], manifest) == [0.25, 0.75]
 
 
 def test_a_recipe_of_optimised_weights_is_refused() -> None:
@@ -286,6 +350,13 @@ def test_a_recipe_is_blended(results: Path, file: Path) -> None:
     found = told(results / "r")
     assert (found["method"], found["weights"]) == ("recipe", {"1_panels": 0.5, "2_statistics": 0.5})
     assert found["nested"]["kl_all"] == pytest.approx(found["in_sample"]["kl_all"], abs=1e-12)
+
+
+def last_words(text: str, title: str) -> list[str]:
+    """The last column of the table that comes after a title."""
+    lines = text.split(title)[1].split("\n\n")[0].splitlines()
+    rule = next(number for number, line in enumerate(lines) if line.startswith("---"))
+    return [line.split()[-1] for line in lines[rule + 1 :]]
 
 
 def test_sets_of_models_are_told(results: Path, file: Path) -> None:
@@ -315,8 +386,19 @@ def test_sets_of_models_are_told(results: Path, file: Path) -> None:
         sets["models"][nearest],
         sets["models"][first],
     ]
+    worths = sorted(asked.leave_one_out(), key=lambda worth: -worth.nested.mean)
+    names = [sets["models"][worth.model] for worth in worths]
+    assert last_words(text, "Without each model") == names
     assert sets["forward_path"] == [step.to_json() for step in asked.forward_path()]
+    names = [sets["models"][step.members[-1]] for step in asked.forward_path()]
+    assert last_words(text, "Forward path") == names
+    assert len(names) > 1
     assert sets["minimal"] == {"tolerance": 0.01, **asked.minimal(0.01).to_json()}
+    assert (sets["chosen_on_the_scored_rows"], sets["splits"], sets["seed"]) == (True, 5, 0)
+    assert (
+        "Sets are chosen on the rows that they are scored on, so their nested figures (weights "
+        "fitted on other patients, one splitting into 5) are optimistic by what choosing gains."
+    ) in " ".join(text.split())
     by_name = {"0000": 1.0, "0001": 1.0, "0002": 2.0}
     front = asked.cost_front([by_name[name] for name in sets["models"]])
     assert sets["cost_front"] == [step.to_json() for step in front]
@@ -339,11 +421,32 @@ def test_long_names_of_sets_are_numbered(results: Path, file: Path) -> None:
     text = blend(["one", str(long)], results, settings)
     legend = [line for line in text.splitlines() if line.startswith("4 = ")]
     assert legend == [f"4 = {long.stem}"]
+    longer = [file.with_name("x" * 90 + end).with_suffix(".csv") for end in ("_one", "_two")]
+    for path in longer:
+        path.write_text(file.read_text())
+    lines = blend(["two", *longer], results, Settings(sets=True)).splitlines()
+    legend = [line for line in lines if line.startswith(("2 = x", "3 = x"))]
+    assert [line[-4:] for line in legend] == ["_one", "_two"]
+    assert max(map(len, lines[:-1])) <= 80
+    blend(["one", str(long)], results, settings)
     sets = told(results / "blend")["sets"]
     members = " + ".join(str(n + 1) for n in sets["minimal"]["members"])
     lines = text.split("Within 0 nats")[1].splitlines()
     assert any(line.endswith(f"  {members}") for line in lines)
     assert max(map(len, text.splitlines()[:-1])) <= 80
+
+
+def test_what_sets_lack_is_told_before_anything_is_fitted(
+    results: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fitted(*_: object, **__: object) -> None:
+        raise AssertionError("a blend was fitted")
+
+    monkeypatch.setattr("hms_ray.blending.command.blend_report", fitted)
+    with pytest.raises(PredictionError, match=r"^--sets needs two models at least, got 0001$"):
+        blend(["one/0001"], results, Settings(sets=True))
+    with pytest.raises(PredictionError, match=r"^every model needs a cost, got none for mine\."):
+        blend(["one", str(file)], results, Settings(cost="auto"))
 
 
 def test_costs_come_from_training_or_a_file(results: Path, file: Path) -> None:

@@ -30,7 +30,7 @@ def test_a_file_is_read_by_its_columns(tmp_path: Path, name: str) -> None:
     columns = parse_columns(
         ["row_id=key", ",".join(f"{c.lower()}=p{n}" for n, c in enumerate(CLASSES))]
     )
-    ids, keys, found = read_predictions(written(tmp_path / name, frame), columns)
+    ids, keys, found, _ = read_predictions(written(tmp_path / name, frame), columns)
     assert list(ids) == ["007", "8", "9"]
     assert keys == "row_id"
     np.testing.assert_allclose(found, values)
@@ -39,14 +39,14 @@ def test_a_file_is_read_by_its_columns(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("names", [PROBABILITY_COLUMNS, CLASSES, [c.lower() for c in CLASSES]])
 def test_usual_names_of_classes_are_known(tmp_path: Path, names: list[str]) -> None:
     frame = pd.DataFrame(np.eye(6)[:3], columns=list(names)).assign(eeg_id=[3, 4, 5])
-    ids, keys, found = read_predictions(written(tmp_path / "x.csv", frame), {})
+    ids, keys, found, _ = read_predictions(written(tmp_path / "x.csv", frame), {})
     assert (list(ids), keys) == (["3", "4", "5"], "eeg_id")
     np.testing.assert_array_equal(found, np.eye(6)[:3])
 
 
 def test_a_label_row_is_named_by_its_eeg_and_sub_id(tmp_path: Path) -> None:
     frame = table().drop(columns="row_id").assign(eeg_id=[7, 7, 8], eeg_sub_id=[0, 1, 0])
-    ids, keys, _ = read_predictions(written(tmp_path / "x.parquet", frame), {})
+    ids, keys, _, _ = read_predictions(written(tmp_path / "x.parquet", frame), {})
     assert (list(ids), keys) == (["7-0", "7-1", "8-0"], "label")
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from hms_ray.blending.alignment import align
 from hms_ray.blending.inputs import read_members, targets_of, with_families
+from hms_ray.competition.schema import VOTE_COLUMNS
 from hms_ray.config_file import validate_space
 from hms_ray.errors import PredictionError, StudyError
 from hms_ray.evaluate.oof import make_oof
@@ -83,6 +84,8 @@ def record(changes: dict[str, Any] | None = None) -> dict[str, Any]:
         "resolved": described,
         "normalisation": {},
         "precision": "float32",
+        "seconds": 90.0,
+        "saved_s": 30.0,
     }
 
 
@@ -93,7 +96,11 @@ def test_keys_of_folds_are_of_one_experiment(tmp_path: Path) -> None:
         made = record({"training": {"seed": seed}, "data": {"unit": "label"}})
         store.write(str(fold) * 64, oof, made, lambda path: path.write_bytes(b"w"))
     (alone,) = read_members(["1" * 64], tmp_path)
-    assert alone.keys == "label"
+    assert (alone.keys, alone.optimistic) == ("label", False)
+    best = {**made, "optimistic": True}
+    store.write("4" * 64, oof, best, lambda path: path.write_bytes(b"w"))
+    (alone,) = read_members(["4" * 64], tmp_path)
+    assert alone.optimistic
     message = (
         r"^folds of one model must be of one experiment, got another in fold 1{12} than in "
         r"0{12}: training\.seed was 1, is 2, in folds 0{12}\. Join by commas the keys of "
@@ -119,6 +126,7 @@ def test_keys_of_folds_are_one_model(results: Path) -> None:
     (member,) = read_members([",".join(reversed(keys))], results)
     assert member.origin == {"keys": dict(zip("210", reversed(keys), strict=True))}
     assert member.name == "folds 222222222222"
+    assert member.minutes == pytest.approx(3 * (90 + 30) / 60)
     targets = targets_of([member], "one", results)
     np.testing.assert_allclose(align([member], targets).probabilities[0], values)
     with pytest.raises(
@@ -232,6 +240,45 @@ def test_studies_must_agree_on_their_rows(results: Path, tmp_path: Path) -> None
         align(members, targets_of(members))
 
 
+@pytest.mark.parametrize(("moved", "same"), [(4e-7, True), (1e-5, False)])
+def test_shares_that_were_rounded_are_the_same(
+    results: Path, tmp_path: Path, moved: float, same: bool
+) -> None:
+    rows = make_rows()
+    rows.loc[3, "seizure_target"] += moved
+    rows.loc[3, "lpd_target"] -= moved
+    add_trials(make_study(tmp_path, "three", rows), [0])
+    members = read_members(["one", "three"], results)
+    if same:
+        assert align(members, targets_of(members)).n_dropped == 0
+        return
+    with pytest.raises(PredictionError, match=r"everywhere, got seizure_target .*row\(s\): 3-0$"):
+        align(members, targets_of(members))
+
+
+def test_a_total_that_is_not_known_contradicts_none(results: Path, tmp_path: Path) -> None:
+    rows = make_rows()
+    rows["total_votes"] = rows["total_votes"].astype("Int64")
+    rows.loc[3, "total_votes"] = pd.NA
+    file = written(tmp_path / "votes.parquet", rows)
+    members = read_members(["one"], results)
+    found = targets_of(members, str(file), results)
+    assert (found.n_unknown, found.rows.loc[3, "total_votes"]) == (1, 0)
+    aligned = align(members, found)
+    assert aligned.votes[3] == 0
+
+
+def test_three_models_on_other_rows_are_named(results: Path, tmp_path: Path) -> None:
+    rows = make_rows()
+    files = [predictions(tmp_path / f"short{n}.csv", rows[n:]) for n in range(1, 6)]
+    message = r"short1 lacks 1 .*; short2 lacks 2 .*; short3 lacks 3 .*\); and 2 more\. With --rows"
+    for n, told in ((5, message), (3, r"short3 lacks 3 of 60 \(0-0, 1-0, 2-0\)\. With --rows")):
+        members = read_members(files[:n], results)
+        with pytest.raises(PredictionError, match=told) as refused:
+            align(members, targets_of(members, "one", results))
+        assert "short4" not in str(refused.value)
+
+
 def test_a_study_without_its_rows_is_told(results: Path) -> None:
     file = results / "one" / "rows.parquet"
     file.write_bytes(b"no")
@@ -265,3 +312,16 @@ def test_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
     assert [member.name for member in read_members(files)] == [str(file) for file in files]
     with pytest.raises(PredictionError, match=r"a model must be given once, got .*oof\.csv twice"):
         read_members([files[0], files[0]])
+
+
+def test_votes_are_no_model(results: Path, tmp_path: Path) -> None:
+    rows = make_rows()
+    votes = rows[["row_id"]].assign(**dict(zip(VOTE_COLUMNS, targets(rows).T, strict=True)))
+    votes.to_csv(tmp_path / "votes.csv", index=False)
+    members = read_members(["one", tmp_path / "votes.csv"], results)
+    message = (
+        r"^a model must predict, not repeat the votes, got the targets of one for every row, in "
+        r"votes\. Give the file of votes as --targets only\.$"
+    )
+    with pytest.raises(PredictionError, match=message):
+        align(members, targets_of(members, "one", results))

@@ -352,6 +352,27 @@ def test_few_patients_are_told(n_patients: int, method: str | None, message: str
     assert np.isfinite(enough.nested.interval.mean)
 
 
+def test_too_few_patients_of_many_votes_are_told_of_these_rows() -> None:
+    data = pool_data(2, n_patients=8)
+    data = data._replace(votes=np.where(data.patients < 2, 12, 3))
+    pools = named_pools(["equal", "best_single", "simplex", "stacked"])
+    message = r"stacked needs rows of at least 10 votes of at least 3 patients, got 2\."
+    with pytest.raises(PredictionError, match=message):
+        report_of(data, candidates=pools, method="stacked", objective="kl_10")
+
+
+def test_a_method_need_not_be_the_last_candidate() -> None:
+    data = pool_data(3)
+    report = report_of(data, candidates=POOLS, method="equal")
+    assert report.weights is not None
+    np.testing.assert_allclose(report.weights, [1 / 3] * 3)
+    np.testing.assert_allclose(report.in_sample, data.models.mean(axis=0), atol=1e-12)
+    assert report.nested.weights is not None
+    np.testing.assert_allclose(report.nested.weights, 1 / 3)
+    against = [one.against for one in report.nested.comparisons]
+    assert against == [BEST_IN_SAMPLE, BEST_SINGLE, SIMPLEX]
+
+
 def test_inputs_must_fit() -> None:
     data = pool_data(4)
     with pytest.raises(PredictionError, match="2 names and 4 marks for 4 models"):
@@ -365,3 +386,12 @@ def test_inputs_must_fit() -> None:
         report_of(data, method="stacked")
     with pytest.raises(PredictionError, match="one patient and one number of votes"):
         report_of(data._replace(votes=data.votes[1:]))
+
+
+@pytest.mark.parametrize(("method", "total"), [("simplex", 10), (None, 10 + 5 * 5)])
+def test_progress_is_told_from_the_start_to_the_end(method: str | None, total: int) -> None:
+    told: list[tuple[int, int]] = []
+    report_of(
+        pool_data(2), method=method, progress=lambda done, in_all: told.append((done, in_all))
+    )
+    assert told == [(done, total) for done in range(total + 1)]

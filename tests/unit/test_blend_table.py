@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -9,10 +10,13 @@ import numpy as np
 import pytest
 
 from hms_ray.evaluate.blend_report import blend_report
-from hms_ray.evaluate.blend_result import BlendReport
+from hms_ray.evaluate.blend_result import YARDSTICKS, BlendReport
+from hms_ray.evaluate.constrained import Cap
 from hms_ray.evaluate.honest import Difference
-from hms_ray.evaluate.pools.arithmetic import FittedMean, Fixed
+from hms_ray.evaluate.nested_pools import Candidate
+from hms_ray.evaluate.pools.arithmetic import FittedMean, Fixed, Simplex
 from hms_ray.evaluate.pools.catalogue import all_pools, named_pools
+from hms_ray.evaluate.pools.loglinear import LogLinear
 from hms_ray.report.blend_table import render_blend
 from tests.pool_data import PoolData, pool_data
 
@@ -63,7 +67,9 @@ def test_a_blend_is_told(report: BlendReport) -> None:
         f"reach ({steps} Newton steps)." in told
     )
     for entry in report.choice.rated:
-        figures = f"{entry.in_sample:.4f} {entry.nested:.4f} {entry.optimism:.4f}"
+        others = [entry.by_objective[name] for name in ("kl_all", "kl_10")]
+        shown = (entry.in_sample, entry.nested, abs(entry.optimism), *others)
+        figures = " ".join(f"{figure:.4f}" for figure in shown)
         line = next(
             line for line in render_blend(report).splitlines() if f" {entry.name}  " in line
         )
@@ -72,6 +78,66 @@ def test_a_blend_is_told(report: BlendReport) -> None:
     assert "2 splits" not in told
     assert "5 splits, mean of 2" in told
     assert "Choosing" not in told
+    # The mark of methods within one standard error is of use where one is chosen.
+    assert not re.search(r"^(>=|=|>?  =)", render_blend(report), re.MULTILINE)
+    assert "the blend, nested, minus KL all" in told
+    # Methods are told side by side with all yardsticks where one of them is chosen.
+    assert told.count("(mean +- half of its paired 95% interval") == 1
+
+
+def test_a_certificate_says_of_which_weights_it_is(report: BlendReport) -> None:
+    bounded = Simplex(caps=[Cap([0], 0.2)], name="bounded")
+    told = words(report_of(candidates=[*YARDSTICKS, bounded], method="bounded", n_repeats=1))
+    assert re.search(
+        r"Certificate: at most \d\.\de-\d\d above the lowest KL that weights within the caps and "
+        r"fixed weights reach \([2-9] corners met\)\.",
+        told,
+    )
+    assert "Newton" not in told
+    facts = {"gap": 1e-12, "iterations": 1}
+    one = replace(report, fitted=FittedMean(np.array([0.2, 0.3, 0.5]), facts))
+    assert "that any weights reach (1 Newton step)." in words(one)
+    pools = named_pools(["equal", "best_single", "simplex", "log_linear"])
+    told = words(report_of(candidates=pools, method="log_linear", n_repeats=1))
+    assert "above the lowest loss of its kind." in told
+
+
+def test_rows_of_a_method_s_own_are_told() -> None:
+    own = Candidate(Simplex(), "kl_all")
+    told = words(report_of(candidates=[*YARDSTICKS, own], method=own.name, n_repeats=1))
+    n_good = int((DATA.votes >= 4).sum())
+    assert (
+        f"of 40 patients; fitted on all rows, scored on rows of >= 4 votes ({n_good}). "
+        "Method: simplex@kl_all. Certificate: at most " in told
+    )
+    assert "above the lowest KL that any weights reach on all rows (" in told
+    own = Candidate(LogLinear(), "kl_10")
+    told = words(report_of(candidates=[*YARDSTICKS, own], method=own.name, n_repeats=1))
+    assert "above the lowest loss of its kind on rows of >= 10 votes." in told
+    named = Fixed([0.2, 0.3, 0.5], "mine@home")
+    told = words(report_of(candidates=[*YARDSTICKS, named], method=named.name, n_repeats=1))
+    assert "patients; fitted and scored on rows of >= 4 votes" in told
+
+
+def test_one_model_is_told(report: BlendReport) -> None:
+    alone = report_of(DATA._replace(models=DATA.models[:1]), names=["a"], n_repeats=1)
+    assert words(alone).startswith("Blend of 1 model on ")
+
+
+def test_what_rounds_to_0_has_no_minus(report: BlendReport) -> None:
+    first = report.nested.comparisons[0]
+    nothing = Difference(-1e-7, -2e-7, 1e-7, 9, 3)
+    differences = dict.fromkeys(first.differences, nothing)
+    one = replace(first, differences=differences, fitted=nothing, bootstrap=nothing)
+    rated = [replace(entry, nested=entry.in_sample - 1e-9) for entry in report.choice.rated]
+    choice = replace(report.choice, rated=tuple(rated))
+    nested = replace(report.nested, comparisons=(one,))
+    told = words(replace(report, choice=choice, nested=nested))
+    assert "-0.0000" not in told.replace("+-0.0000", "")
+    assert (
+        f"(000{report.best}): +0.0000, 95% interval +0.0000 to +0.0000 (bootstrap +0.0000 to "
+        "+0.0000)." in told
+    )
 
 
 def test_weights_come_with_their_nested_range(report: BlendReport) -> None:
@@ -87,7 +153,7 @@ def test_weights_come_with_their_nested_range(report: BlendReport) -> None:
     assert "0001 *" in told
     assert "weight 0" not in told
     alone = replace(report, fitted=FittedMean(np.array([0.25, 0.75, 0.0])))
-    assert "weight 0: 1 other model(s)" in words(alone)
+    assert "weight 0: 1 other model\n" in render_blend(alone)
     assert "Certificate" not in words(alone)
 
 
@@ -138,9 +204,17 @@ def test_a_tier_of_one_patient_or_none_has_no_interval(report: BlendReport) -> N
 @pytest.mark.parametrize(
     ("marks", "sentence", "legend"),
     [
-        ((False, True, False), "the checkpoints of 1 of 3 models were chosen on the rows", True),
+        (
+            (False, True, False),
+            "checkpoints or weights of 1 of 3 models were chosen on the rows",
+            True,
+        ),
         # The optimistic one has no weight: nothing in the table is starred.
-        ((False, False, True), "the checkpoints of 1 of 3 models were chosen on the rows", False),
+        (
+            (False, False, True),
+            "checkpoints or weights of 1 of 3 models were chosen on the rows",
+            False,
+        ),
         ((False, False, False), None, False),
     ],
 )
@@ -152,13 +226,15 @@ def test_optimistic_models_are_told(
     told = words(marked)
     assert ("Optimistic: " in told) == (sentence is not None)
     assert sentence is None or sentence in told
-    assert ("* optimistic: its checkpoints" in told) == legend
+    assert ("* optimistic: its checkpoints or weights were" in told) == legend
     assert any(line.endswith(" *") for line in render_blend(marked).splitlines()) == legend
 
 
 def test_long_names_are_cut(report: BlendReport) -> None:
     told = replace(report, names=tuple("x" * 120 + f"_{n}" for n in range(3)))
     lines = render_blend(told).splitlines()
+    assert max(map(len, lines)) == 80
+    assert next(line for line in lines if line.startswith("(x")).endswith(f"x_{report.best}):")
     table = [line for line in lines if line.startswith("0.") and "xxx_" in line]
     assert len(table) == 3
     assert all(len(line) <= 80 for line in table)
@@ -172,11 +248,12 @@ def test_a_choice_is_told_with_what_it_is_worth(chosen: BlendReport) -> None:
     assert f"Method: {chosen.method}, chosen by nested KL." in told
     names = [entry.name for entry in chosen.choice.rated]
     for best in (names.index(chosen.method), names.index("equal")):
-        itself = " itself" if names[best] == chosen.method else ", equal"
+        why = "the simplest within one standard error (=) of the best one, equal"
+        if names[best] == chosen.method:
+            why = "the best one, and no simpler one is within one standard error (=) of it"
         assert (
-            f"{chosen.method}: chosen on the scored rows, the simplest within one standard error "
-            f"(=) of the best one{itself}; its own nested figure is optimistic by what choosing "
-            "gains."
+            f"{chosen.method}: chosen on the scored rows, {why}; its own nested figure is "
+            "optimistic by what choosing gains."
         ) in words(replace(chosen, choice=replace(chosen.choice, best=best)))
     taken = ", ".join(f"{name} {count}" for name, count in worth.taken.items())
     assert (
@@ -187,6 +264,13 @@ def test_a_choice_is_told_with_what_it_is_worth(chosen: BlendReport) -> None:
     lines = render_blend(chosen).splitlines()
     used = next(line for line in lines if line.startswith(">"))
     assert used.split()[:2] == [">=", chosen.method]
+    assert "choosing, nested, minus KL all" in told
+    assert told.count("(mean +- half of its paired 95% interval") == 2
+    parts = render_blend(chosen).split("\n\n")
+    beside = next(part for part in parts if "\nbest_single " in part).splitlines()
+    for name in ("equal", "best_single", "simplex"):
+        cells = next(line for line in beside if line.startswith(f"{name} ")).split()
+        assert cells.count("-") == 1
     simplex = next(entry for entry in chosen.choice.rated if entry.name == "simplex")
     against = simplex.to_others["equal"]
     half = (against.high - against.low) / 2

@@ -17,8 +17,10 @@ from hms_ray.evaluate.choice import (
 from hms_ray.evaluate.choice_result import Choice, ChoiceEstimate
 from hms_ray.evaluate.honest import clustered_interval, patient_groups
 from hms_ray.evaluate.metric import kl_rows
-from hms_ray.evaluate.nested_pools import Candidate
+from hms_ray.evaluate.nested_pools import Candidate, checked_data, nested_rows
 from hms_ray.evaluate.pools.arithmetic import Equal, Simplex
+from hms_ray.evaluate.pools.catalogue import all_pools
+from hms_ray.evaluate.pools.combined import Average, Recalibrated
 from hms_ray.evaluate.pools.interface import Pool
 from hms_ray.evaluate.pools.loglinear import LogLinear
 from tests.pool_data import PoolData, pool_data
@@ -52,6 +54,53 @@ def nested_by_hand(data: PoolData, pool: Pool, counted: np.ndarray, seed: int) -
         fitted = pool.fit(data.targets[outside], data.models[:, outside])
         rows[inside] = kl_rows(data.targets[inside], fitted.predict(data.models[:, inside]))
     return rows
+
+
+@pytest.mark.parametrize(("objective", "fewest"), [("kl_all", 0), ("kl_10", 10)])
+def test_sharing_fits_changes_no_score(objective: Any, fewest: int) -> None:
+    data = pool_data(4, n_patients=30)
+    counted = data.votes >= fewest
+    pools = list(all_pools(["a", "b", "a", "b"]).values())
+    checked = checked_data(data.targets, data.models, data.patients, data.votes)
+    shared = nested_rows(checked, [Candidate(pool) for pool in pools], objective, 3, 5)
+    split = patient_groups(data.patients, 5, 3, counted)
+    for pool, scores in zip(pools, shared, strict=True):
+        for number in range(5):
+            inside, outside = split == number, (split != number) & counted
+            fitted = pool.fit(
+                data.targets[outside], data.models[:, outside], None, data.patients[outside]
+            )
+            alone = kl_rows(data.targets[inside], fitted.predict(data.models[:, inside]))
+            np.testing.assert_allclose(scores[inside], alone, atol=1e-7, err_msg=pool.name)
+
+
+def test_members_are_fitted_once_a_split_and_objective() -> None:
+    data = pool_data(3, n_patients=20)
+    seen: list[int] = []
+
+    class Counted:
+        name = "counted"
+
+        def fit(self, targets: Any, *others: Any) -> Any:
+            seen.append(len(targets))
+            return Simplex().fit(targets, *others)
+
+    member = Counted()
+    pools: list[Pool | Candidate] = [
+        member,
+        Average("both", [member, Equal()]),
+        Recalibrated(member),
+        Candidate(member, "kl_10"),
+    ]
+    entries = [pool if isinstance(pool, Candidate) else Candidate(pool) for pool in pools]
+    checked = checked_data(data.targets, data.models, data.patients, data.votes)
+    nested_rows(checked, entries, "kl_all", 0, 5)
+    split = patient_groups(data.patients, 5, 0)
+    expected = [
+        [int((split != number).sum()), int(((split != number) & (data.votes >= 10)).sum())]
+        for number in range(5)
+    ]
+    assert seen == [size for sizes in expected for size in sizes]
 
 
 @pytest.mark.parametrize(("objective", "fewest"), [("kl_all", 0), ("kl_10", 10)])

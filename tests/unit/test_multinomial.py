@@ -13,7 +13,7 @@ def problem(
     n_rows: int = 120, tied: tuple[bool, ...] = (True, False, False), seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Ridge]:
     generator = np.random.default_rng(seed)
-    features = generator.normal(size=(6, n_rows, len(tied)))
+    features = generator.normal(size=(6, len(tied), n_rows))
     targets = generator.dirichlet(np.full(6, 0.5), size=n_rows)
     weights = generator.uniform(0.1, 2.0, size=n_rows)
     ridge = Ridge(
@@ -31,7 +31,7 @@ def penalised(
     features, targets, weights, ridge = parts
     total = 0.0
     for row in range(len(targets)):
-        scores = np.array([features[k, row] @ coefficients[k] for k in range(6)])
+        scores = np.array([features[k, :, row] @ coefficients[k] for k in range(6)])
         total += weights[row] * (np.log(np.exp(scores).sum()) - targets[row] @ scores)
     total /= weights.sum()
     for j, tied in enumerate(ridge.tied):
@@ -44,10 +44,11 @@ def test_loss_gradient_and_hessian_are_those_of_the_formula() -> None:
     parts = problem()
     features, targets, weights, ridge = parts
     made = Problem(features, targets, weights / weights.sum(), ridge)
-    here = made.start + np.random.default_rng(1).normal(size=made.n_free)
+    here = made.prior + np.random.default_rng(1).normal(size=made.n_free)
     loss, gradient = made.loss(here)
     assert made.n_free == 1 + 6 * 2
-    assert loss == pytest.approx(penalised(made.spread(here), parts), rel=1e-12)
+    change = penalised(made.spread(here), parts) - penalised(made.spread(made.prior), parts)
+    assert loss - made.loss(made.prior)[0] == pytest.approx(change, rel=1e-12)
     steps = 1e-6 * np.eye(made.n_free)
     slopes = [(made.loss(here + s)[0] - made.loss(here - s)[0]) / 2e-6 for s in steps]
     np.testing.assert_allclose(gradient, slopes, atol=1e-8)
@@ -61,8 +62,9 @@ def test_no_other_solver_finds_lower(tied: tuple[bool, ...]) -> None:
     features, targets, weights, ridge = parts
     fit = fit_multinomial(*parts)
     made = Problem(features, targets, weights / weights.sum(), ridge)
-    other = optimize.minimize(made.loss, made.start, jac=True, method="BFGS", tol=1e-9)
-    assert penalised(fit.coefficients, parts) == pytest.approx(other.fun, abs=1e-10)
+    other = optimize.minimize(made.loss, made.prior, jac=True, method="BFGS", tol=1e-9)
+    found = penalised(made.spread(other.x), parts)
+    assert penalised(fit.coefficients, parts) == pytest.approx(found, abs=1e-10)
     assert fit.gap <= 1e-10
     for j in np.flatnonzero(tied):
         assert np.ptp(fit.coefficients[:, j]) == 0
@@ -78,6 +80,58 @@ def test_the_gap_bounds_the_distance_to_the_minimum(monkeypatch: pytest.MonkeyPa
         assert -1e-12 <= penalised(early.coefficients, parts) - best <= early.gap + 1e-12
         gaps.append(early.gap)
     assert gaps[0] > 1e-6
+
+
+@pytest.mark.parametrize("tied", [(True, False, False), (False, False)])
+def test_the_end_does_not_depend_on_the_way(
+    monkeypatch: pytest.MonkeyPatch, tied: tuple[bool, ...]
+) -> None:
+    parts = problem(400, tied)
+    with monkeypatch.context() as patched:
+        patched.setattr(Problem, "curvature", Problem.hessian)
+        exact = fit_multinomial(*parts)
+    made: list[int] = []
+    hessian = Problem.hessian
+
+    def counted(self: Problem, free: np.ndarray, stride: int = 1) -> np.ndarray:
+        made.append(stride)
+        return hessian(self, free, stride)
+
+    monkeypatch.setattr(Problem, "hessian", counted)
+    monkeypatch.setattr(multinomial, "_MANY_ROWS", 400)
+    found = fit_multinomial(*parts)
+    # The first Hessian is that of some rows; fewer are made than steps.
+    assert made[0] == 4
+    assert len(made) < found.iterations
+    assert found.gap <= 1e-10
+    np.testing.assert_allclose(found.coefficients, exact.coefficients, atol=1e-6)
+    assert penalised(found.coefficients, parts) == pytest.approx(
+        penalised(exact.coefficients, parts), abs=1e-13
+    )
+
+
+@pytest.mark.parametrize("small", [1e-3, 0.0])
+def test_rows_that_stand_for_few_others_only_slow_the_search(
+    monkeypatch: pytest.MonkeyPatch, small: float
+) -> None:
+    features, targets, weights, ridge = problem(400)
+    # Every 4th row says almost nothing, or does not count at all.
+    features[:, :, ::4] *= small
+    weights[::4] *= small
+    exact = fit_multinomial(features, targets, weights, ridge)
+    monkeypatch.setattr(multinomial, "_MANY_ROWS", 400)
+    found = fit_multinomial(features, targets, weights, ridge)
+    assert found.gap <= 1e-10
+    np.testing.assert_allclose(found.coefficients, exact.coefficients, atol=1e-6)
+
+
+def test_a_hessian_of_some_rows_is_that_of_a_fit_on_them() -> None:
+    features, targets, weights, ridge = problem()
+    whole = Problem(features, targets, weights / weights.sum(), ridge)
+    part = weights[::3] / weights[::3].sum()
+    alone = Problem(features[:, :, ::3].copy(), targets[::3], part, ridge)
+    here = whole.prior + np.random.default_rng(1).normal(size=whole.n_free)
+    np.testing.assert_allclose(whole.hessian(here, 3), alone.hessian(here), atol=1e-12)
 
 
 def test_many_coefficients_are_fitted_without_the_hessian(
@@ -99,12 +153,12 @@ def test_it_is_the_logistic_regression_of_the_field() -> None:
     strength = 0.05
     ridge = Ridge(np.zeros(4), np.full(4, strength), np.zeros(4, bool))
     fit = fit_multinomial(
-        np.broadcast_to(plain, (6, 300, 4)).copy(), np.eye(6)[labels], np.ones(300), ridge
+        np.broadcast_to(plain.T, (6, 4, 300)).copy(), np.eye(6)[labels], np.ones(300), ridge
     )
     model = LogisticRegression(C=1 / (300 * strength), fit_intercept=False, tol=1e-10)
     other = model.fit(plain, labels)
     np.testing.assert_allclose(fit.coefficients, other.coef_, atol=1e-5)
-    features = np.broadcast_to(plain, (6, 300, 4))
+    features = np.broadcast_to(plain.T, (6, 4, 300))
     predicted = softmax_scores(features, fit.coefficients)
     np.testing.assert_allclose(predicted, other.predict_proba(plain), atol=1e-5)
 

@@ -22,7 +22,7 @@ from hms_ray.evaluate.pools.arithmetic import (
 )
 from hms_ray.evaluate.pools.catalogue import all_pools, fitted_from_json, named_pools
 from hms_ray.evaluate.pools.combined import Average, FittedAverage, Shrunk, Stacked
-from hms_ray.evaluate.pools.greedy import Greedy, selected
+from hms_ray.evaluate.pools.greedy import Greedy, grouped, selected
 from hms_ray.evaluate.pools.interface import Pool, checked_rows, tier_weights
 from hms_ray.evaluate.pools.loglinear import FLOOR, FittedLogLinear, LogLinear
 from hms_ray.evaluate.pools.single import BestSingle
@@ -147,6 +147,9 @@ def test_the_best_single_model_is_that_of_the_rows_that_count(data: PoolData) ->
     np.testing.assert_allclose(some.predict(models), models[2], atol=1e-12)
     # Of equally good ones it is the first.
     assert BestSingle().fit(data.targets, models[[2, 2]], good).weights.tolist() == [1, 0]
+    # Rows may also count by parts.
+    mostly = BestSingle().fit(data.targets, models, np.where(good, 1.0, 1e-6))
+    np.testing.assert_array_equal(mostly.weights, some.weights)
 
 
 def test_greedy_takes_the_best_next_model_each_time(data: PoolData) -> None:
@@ -173,6 +176,22 @@ def test_greedy_bags_draw_half_of_the_models(data: PoolData) -> None:
     columns = np.array([[0.5, 0.1], [0.1, 0.5]])
     # The third addition can only unbalance the mean, so the second one's is kept.
     np.testing.assert_allclose(selected(columns, np.array([0.5, 0.5]), 3), [0.5, 0.5])
+
+
+def test_entries_of_equal_shares_are_taken_together() -> None:
+    generator = np.random.default_rng(0)
+    shares = generator.choice([0.25, 0.5, 1.0], size=403)
+    shares[7] = 0.125
+    order, n_grouped = grouped(shares)
+    assert sorted(order) == list(range(403))
+    # Of each of the three, and of the one of its own, fewer than sixteen are left over.
+    assert 403 - n_grouped < 4 * 16
+    together = shares[order[:n_grouped]].reshape(16, -1)
+    assert (together == together[0]).all()
+    columns = generator.uniform(1e-15, 1, size=(6, 403)) ** 4
+    plain = selected(columns, shares, 20)
+    np.testing.assert_array_equal(selected(columns[:, order], shares[order], 20, n_grouped), plain)
+    assert grouped(np.arange(5.0) + 1)[1] == 0
 
 
 def test_two_levels_are_blends_of_the_families_blends(data: PoolData) -> None:
@@ -224,8 +243,7 @@ def test_penalised_weights_minimise_what_they_say(data: PoolData) -> None:
         kl = kl_rows(data.targets, blended / blended.sum(axis=1, keepdims=True)).mean()
         return float(kl - strength * np.log(weights).mean())
 
-    for strength in (0.01, 1.0):
-        weights = penalised_weights(rows, strength)
+    for strength, weights in zip((0.01, 1.0), penalised_weights(rows, (0.01, 1.0)), strict=True):
         here = loss(weights, strength)
         for up, down in itertools.permutations(range(5), 2):
             moved = weights.copy()
@@ -233,8 +251,12 @@ def test_penalised_weights_minimise_what_they_say(data: PoolData) -> None:
             moved[down] -= 1e-4 * weights[down]
             assert loss(moved, strength) >= here - 1e-12
     exact = simplex_weights(data.targets, data.models).weights
-    np.testing.assert_allclose(penalised_weights(rows, 0.0), exact, atol=1e-7)
-    np.testing.assert_allclose(penalised_weights(rows, 1e4), np.full(5, 0.2), atol=1e-3)
+    np.testing.assert_allclose(penalised_weights(rows, [0.0])[0], exact, atol=1e-7)
+    np.testing.assert_allclose(penalised_weights(rows, [1e4])[0], np.full(5, 0.2), atol=1e-3)
+    # The order in which strengths are asked for does not matter.
+    strengths = [0.1, 0.0, 10.0, 1e-3]
+    alone = np.concatenate([penalised_weights(rows, [strength]) for strength in strengths])
+    np.testing.assert_allclose(penalised_weights(rows, strengths), alone, atol=1e-6)
 
 
 def test_shrinkage_takes_the_strength_that_validates_best(data: PoolData) -> None:
@@ -245,7 +267,8 @@ def test_shrinkage_takes_the_strength_that_validates_best(data: PoolData) -> Non
     for number, strength in itertools.product(range(5), strengths):
         outside, inside = split != number, split == number
         rows = checked_rows(data.targets[outside], data.models[:, outside], None, None)
-        blended = blend_probabilities(data.models[:, inside], penalised_weights(rows, strength))
+        weights = penalised_weights(rows, [strength])[0]
+        blended = blend_probabilities(data.models[:, inside], weights)
         scores[strength] += kl_rows(data.targets[inside], blended).sum()
     assert fitted.facts["strength"] == min(scores, key=scores.__getitem__)
     with pytest.raises(PredictionError, match="at least 0 and at least one, got none"):

@@ -152,14 +152,21 @@ def test_training_rows_of_a_folder_are_predicted_by_row(
         f"{out}: {len(rows)} rows, mean of 2 folds of kaggle 0000",
     ]
     assert list(table.columns) == ["row_id", "eeg_id", "patient_id", *PROBABILITY_COLUMNS]
-    assert table.attrs == {"row_unit": "eeg_votes"}
+    assert table.attrs == {"row_unit": "eeg_votes", "optimistic": True}
     for name in ("row_id", "eeg_id", "patient_id"):
         assert table[name].tolist() == rows[name].tolist()
     mean, _ = predict_trial(models_of(study), rows_of(study), CPU)
     np.testing.assert_array_equal(table[list(PROBABILITY_COLUMNS)], mean)
 
 
-def test_rows_of_other_patients_are_not_called_seen() -> None:
+def test_rows_of_other_patients_are_not_called_seen(
+    study: TrainedStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = study.prepared.rows().assign(patient_id=lambda rows: rows["patient_id"] + 10_000)
+    monkeypatch.setattr("hms_ray.predict.command.rows_of_study", lambda _: others)
+    out, place = tmp_path / "rows.parquet", Place(study.data, study.results, device="cpu")
+    predict_study(study.name, 0, place, out, train_rows=True)
+    assert pd.read_parquet(out).attrs == {"row_unit": "eeg_votes"}
     rows, known = pd.DataFrame({"patient_id": [1, 2]}), pd.DataFrame({"patient_id": [2, 3]})
     assert _seen_note(rows[:1], known) == ()
     assert _seen_note(rows, known)[0].startswith("1 of 2 rows of patients that the study has")

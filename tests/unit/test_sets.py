@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from hms_ray.errors import PredictionError
 from hms_ray.evaluate import sets
 from hms_ray.evaluate.blend import simplex_weights
+from hms_ray.evaluate.correlation import residual_correlation
 from hms_ray.evaluate.honest import nested_blend, paired_difference
 from hms_ray.evaluate.metric import kl_divergence, kl_rows
 from hms_ray.evaluate.pools.interface import checked_rows
-from hms_ray.evaluate.sets import ModelSets, residual_correlation
+from hms_ray.evaluate.sets import ModelSets
 from hms_ray.evaluate.subsets import Optima, backward_sets, forward_sets
 from tests.pool_data import PoolData, pool_data
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,11 +16,12 @@ from numpy.typing import ArrayLike
 from hms_ray.competition.schema import N_CLASSES
 from hms_ray.errors import PredictionError
 from hms_ray.evaluate.blend import (
+    MAX_ITERATIONS,
     TOLERANCE,
     blend_probabilities,
     check_weights,
     mixture_problem,
-    simplex_weights,
+    solved_weights,
 )
 from hms_ray.evaluate.constrained import Cap, constrained_weights
 from hms_ray.evaluate.metric import CLIP, Array
@@ -35,8 +36,6 @@ from hms_ray.evaluate.pools.interface import (
     Rows,
     checked_models,
 )
-
-_MAX_STEPS: Final = 200
 
 
 @dataclass(frozen=True)
@@ -97,6 +96,9 @@ class Fixed(CheckedPool[FittedMean]):
 class Simplex(CheckedPool[FittedMean]):
     """The exact best weighted mean, with its certificate.
 
+    The facts of a fit have the ``gap`` to the best weights allowed, and the Newton steps
+    (``iterations``) or, where weights are constrained, the ``corners`` that were met.
+
     Attributes:
         caps: the most that groups of models may weigh.
         fixed: (position of a model, its weight) pairs.
@@ -109,12 +111,12 @@ class Simplex(CheckedPool[FittedMean]):
     def fit_rows(self, rows: Rows) -> FittedMean:
         """As ``CheckedPool.fit_rows``; errors of ``constrained_weights`` where constrained."""
         arguments = (rows.targets, rows.models, rows.weights)
-        fit = (
-            constrained_weights(*arguments, caps=self.caps, fixed=dict(self.fixed))
-            if self.caps or self.fixed
-            else simplex_weights(*arguments)
-        )
-        facts = {"objective": fit.objective, "gap": fit.gap, "iterations": fit.iterations}
+        if self.caps or self.fixed:
+            fit = constrained_weights(*arguments, caps=self.caps, fixed=dict(self.fixed))
+            steps = "corners"
+        else:
+            fit, steps = solved_weights(*arguments), "iterations"
+        facts = {"objective": fit.objective, "gap": fit.gap, steps: fit.iterations}
         return FittedMean(fit.weights, facts)
 
 
@@ -142,9 +144,9 @@ class TwoLevel(CheckedPool[FittedMean]):
         for number, family in enumerate(dict.fromkeys(self.families)):
             members = np.flatnonzero(labels == family)
             models = rows.models[members]
-            inside[number, members] = simplex_weights(rows.targets, models, rows.weights).weights
+            inside[number, members] = solved_weights(rows.targets, models, rows.weights).weights
             blends.append(blend_probabilities(models, inside[number, members]))
-        across = simplex_weights(rows.targets, np.stack(blends), rows.weights)
+        across = solved_weights(rows.targets, np.stack(blends), rows.weights)
         weights = across.weights @ inside
         facts = {"objective": across.objective, "gap_across": across.gap}
         return FittedMean(weights / weights.sum(), facts)
@@ -211,30 +213,36 @@ class SimplexPerClass(CheckedPool[FittedClassMean]):
             columns[-1] = columns[:-1].mean(axis=0)
             used = np.flatnonzero(shares)
             found, gap, _ = solve_mixture(
-                columns[:, used], shares[used] / voted, TOLERANCE, _MAX_STEPS
+                columns[:, used], shares[used] / voted, TOLERANCE, MAX_ITERATIONS
             )
             weights[number] = found * voted / mass
             gaps.append(gap)
         return FittedClassMean(weights, max(gaps))
 
 
-def penalised_weights(rows: Rows, strength: float) -> Array:
-    """The (M,) weights of lowest KL plus ``-strength * mean_m ln w_m``.
+def penalised_weights(rows: Rows, strengths: Sequence[float]) -> Array:
+    """The (S, M) weights of lowest KL plus ``-strength * mean_m ln w_m``.
 
     The penalty is the logarithm of a symmetric Dirichlet prior, so weights are drawn
     towards equal ones and none is 0. It has the form of the loss itself: M more entries
     of share ``strength / M``, each of which one model alone explains; so the exact
-    search finds its optimum.
+    search finds its optimum, from that of the next stronger penalty.
 
     Args:
         rows: to fit on.
-        strength: in nats, at least 0.
+        strengths: in nats, at least 0.
     """
     shares, columns, _ = mixture_problem(rows.targets, rows.models, rows.weights)
-    n_models = len(rows.models)
-    if strength:
-        alone = np.concatenate([np.eye(n_models), np.full((1, n_models), 1 / n_models)])
-        columns = np.concatenate([columns, alone], axis=1)
-        shares = np.concatenate([shares, np.full(n_models, strength / n_models)])
-    weights, _, _ = solve_mixture(columns, shares / shares.sum(), TOLERANCE, _MAX_STEPS)
+    n_models, n_entries = len(rows.models), len(shares)
+    alone = np.concatenate([np.eye(n_models), np.full((1, n_models), 1 / n_models)])
+    columns = np.concatenate([columns, alone], axis=1)
+    weights, start = np.empty((len(strengths), n_models)), None
+    for number in np.argsort(-np.asarray(strengths), kind="stable"):
+        penalty = np.full(n_models, strengths[number] / n_models)
+        entries = n_entries + (n_models if strengths[number] else 0)
+        counted = np.append(shares, penalty)[:entries]
+        start, _, _ = solve_mixture(
+            columns[:, :entries], counted / counted.sum(), TOLERANCE, MAX_ITERATIONS, start
+        )
+        weights[number] = start
     return weights

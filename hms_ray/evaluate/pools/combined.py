@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hms_ray.errors import PredictionError
-from hms_ray.evaluate.blend import simplex_weights
+from hms_ray.evaluate.blend import mixture_problem, solved_weights
 from hms_ray.evaluate.honest import patient_groups
-from hms_ray.evaluate.metric import Array, row_sums
+from hms_ray.evaluate.metric import Array
 from hms_ray.evaluate.pools.arithmetic import FittedMean, penalised_weights
 from hms_ray.evaluate.pools.interface import (
     CheckedPool,
@@ -78,7 +78,7 @@ class Recalibrated(CheckedPool[FittedRecalibrated]):
 
     def fit_rows(self, rows: Rows) -> FittedRecalibrated:
         """As ``CheckedPool.fit_rows``."""
-        member = self.member.fit(rows.targets, rows.models, rows.weights, rows.patients)
+        member = rows.fitted(self.member)
         blended = member.predict(rows.models)
         return FittedRecalibrated(member, fit_recalibration(rows.targets, blended, rows.weights))
 
@@ -134,7 +134,7 @@ class Average(CheckedPool[FittedAverage]):
 
     def fit_rows(self, rows: Rows) -> FittedAverage:
         """As ``CheckedPool.fit_rows``."""
-        members = _fit_all(self.members, rows)
+        members = tuple(rows.fitted(member) for member in self.members)
         return FittedAverage(members, np.full(len(members), 1 / len(members)))
 
 
@@ -167,15 +167,13 @@ class Stacked(CheckedPool[FittedAverage]):
         """As ``CheckedPool.fit_rows``; patients are needed."""
         validated = np.empty((len(self.members), *rows.targets.shape))
 
-        def predict(
-            training: Rows, models: NDArray[np.floating], inside: NDArray[np.int64]
-        ) -> None:
-            for number, member in enumerate(_fit_all(self.members, training)):
-                validated[number, inside] = member.predict(models)
+        def predict(training: Rows, held: Rows, inside: NDArray[np.intp]) -> None:
+            for number, member in enumerate(self.members):
+                validated[number, inside] = training.fitted(member).predict(held.models)
 
         _validate(rows, self.name, self.n_splits, self.seed, predict)
-        weights = simplex_weights(rows.targets, validated, rows.weights).weights
-        return FittedAverage(_fit_all(self.members, rows), weights)
+        weights = solved_weights(rows.targets, validated, rows.weights).weights
+        return FittedAverage(tuple(rows.fitted(member) for member in self.members), weights)
 
 
 @dataclass(frozen=True)
@@ -205,21 +203,17 @@ class Shrunk(CheckedPool[FittedMean]):
                 "shrinkage strengths must be at least 0 and at least one",
                 got=", ".join(f"{strength:g}" for strength in self.strengths) or "none",
             )
-        scores = np.empty((len(self.strengths), len(rows.targets)))
+        gains = np.zeros(len(self.strengths))
 
-        def score(training: Rows, models: NDArray[np.floating], inside: NDArray[np.int64]) -> None:
-            for number, strength in enumerate(self.strengths):
-                blended = FittedMean(penalised_weights(training, strength)).predict(models)
-                scores[number, inside] = row_sums(rows.targets[inside], blended)
+        def add(training: Rows, held: Rows, inside: NDArray[np.intp]) -> None:
+            shares, columns, _ = mixture_problem(held.targets, held.models, held.weights)
+            blended = penalised_weights(training, self.strengths) @ columns[:-1]
+            # What the KL of all rows together has of these, its sign turned.
+            gains[:] += np.log(blended) @ shares * float(held.weights @ held.targets.sum(axis=1))
 
-        _validate(rows, self.name, self.n_splits, self.seed, score)
-        strength = self.strengths[int(np.argmin(scores @ rows.weights))]
-        return FittedMean(penalised_weights(rows, strength), {"strength": strength})
-
-
-def _fit_all(members: Sequence[Pool], rows: Rows) -> tuple[FittedPool, ...]:
-    arguments = (rows.targets, rows.models, rows.weights, rows.patients)
-    return tuple(member.fit(*arguments) for member in members)
+        _validate(rows, self.name, self.n_splits, self.seed, add)
+        strength = self.strengths[int(np.argmax(gains))]
+        return FittedMean(penalised_weights(rows, [strength])[0], {"strength": strength})
 
 
 def _validate(
@@ -227,18 +221,12 @@ def _validate(
     name: str,
     n_splits: int,
     seed: int,
-    use: Callable[[Rows, NDArray[np.floating], NDArray[np.int64]], None],
+    use: Callable[[Rows, Rows, NDArray[np.intp]], None],
 ) -> None:
-    """Hands ``use`` the rows of other patients, the models' rows inside, and their places."""
+    """Hands ``use`` the rows of other patients, the rows inside, and the places of these."""
     owners = rows.owners(name)
     n_splits = min(n_splits, len(np.unique(owners)))
     split = patient_groups(owners, n_splits, seed, rows.weights)
     for number in range(n_splits):
         inside, outside = np.flatnonzero(split == number), np.flatnonzero(split != number)
-        training = Rows(
-            rows.targets[outside],
-            rows.models[:, outside],
-            rows.weights[outside],
-            owners[outside],
-        )
-        use(training, rows.models[:, inside], inside)
+        use(rows.part(outside), rows.part(inside), inside)

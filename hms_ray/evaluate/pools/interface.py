@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -78,7 +78,7 @@ class Pool(Protocol):
 
 @dataclass(frozen=True)
 class Rows:
-    """Checked rows that count in a fit.
+    """Checked rows that count in a fit, and what was fitted on them.
 
     Attributes:
         targets: (n, 6) float64.
@@ -91,6 +91,29 @@ class Rows:
     models: NDArray[np.floating]
     weights: Array
     patients: NDArray[Any] | None
+    _fits: dict[int, tuple[Pool, FittedPool]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def fitted(self, pool: Pool) -> FittedPool:
+        """A pool's fit on these rows, made once however many pools have it as a member.
+
+        Pools are told apart by identity: their settings may be lists or arrays.
+        """
+        if id(pool) not in self._fits:
+            made = (
+                pool.fit_rows(self)
+                if isinstance(pool, CheckedPool)
+                else pool.fit(self.targets, self.models, self.weights, self.patients)
+            )
+            # The pool is kept too, for another one may get the id of one that is gone.
+            self._fits[id(pool)] = (pool, made)
+        return self._fits[id(pool)][1]
+
+    def part(self, rows: NDArray[np.intp]) -> Rows:
+        """Some of the rows, with nothing fitted on them."""
+        owners = None if self.patients is None else self.patients[rows]
+        return Rows(self.targets[rows], self.models[:, rows], self.weights[rows], owners)
 
     def owners(self, name: str) -> NDArray[Any]:
         """The patients, of which there are two at least.

@@ -150,16 +150,17 @@ class LogLinear(CheckedPool[FittedLogLinear]):
 
 
 def _features(models: NDArray[np.floating], floor: float, context: bool) -> Array:
-    """(6, n, J): the models' log probabilities, 1, and with context seven more."""
+    """(6, J, n): the models' log probabilities, 1, and with context seven more."""
     n_models, n_rows, _ = models.shape
     size = n_models + 1 + (_CONTEXT if context else 0)
-    features = np.ones((N_CLASSES, n_rows, size))
+    features = np.empty((N_CLASSES, size, n_rows))
     for number, model in enumerate(models):
-        floored = np.maximum(model.T, floor, dtype=np.float64)
-        features[:, :, number] = np.log(floored)
+        np.maximum(model.T, floor, out=features[:, number])
     if context:
         # Floored as the logarithms are, so that both see the same opinions.
-        mean = np.mean([np.maximum(model, floor, dtype=np.float64) for model in models], axis=0)
-        features[:, :, n_models + 1] = np.log(mean.T)
-        features[:, :, n_models + 2 :] = mean
+        mean = features[:, :n_models].mean(axis=1)
+        features[:, n_models + 1] = np.log(mean)
+        features[:, n_models + 2 :] = mean
+    np.log(features[:, :n_models], out=features[:, :n_models])
+    features[:, n_models] = 1.0
     return features
