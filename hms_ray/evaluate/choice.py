@@ -16,18 +16,14 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from numpy.typing import ArrayLike
 
 from hms_ray.config import Objective
 from hms_ray.evaluate.choice_result import Choice, ChoiceEstimate, Rated
 from hms_ray.evaluate.honest import (
-    CONFIDENCE,
-    Difference,
-    Interval,
     clustered_interval,
     paired_difference,
     patient_groups,
@@ -45,6 +41,7 @@ from hms_ray.evaluate.nested_pools import (
     scored_rows,
 )
 from hms_ray.evaluate.pools.interface import Pool, tier_weights
+from hms_ray.evaluate.standard_error import simplest_within, standard_error
 
 SEEDS: Final = (0, 1, 2, 3, 4)
 N_SPLITS: Final = 5
@@ -239,31 +236,6 @@ def nested_choice_estimate(
         n_inner=len(inner_seeds),
         probabilities=blended[0],
     )
-
-
-def simplest_within(
-    scores: Array, patients: NDArray[Any]
-) -> tuple[int, int, tuple[Difference, ...]]:
-    """The rule alone: the best, the chosen, and each one's difference to the best.
-
-    Args:
-        scores: (C, n) KL of each candidate and row, the simplest candidate first.
-        patients: (n,) patient of each row.
-    """
-    best = int(np.argmin(scores.mean(axis=1)))
-    differences = tuple(paired_difference(row, scores[best], patients) for row in scores)
-    chosen = next(
-        number
-        for number, difference in enumerate(differences)
-        if difference.mean <= standard_error(difference)
-    )
-    return best, chosen, differences
-
-
-def standard_error(interval: Interval) -> float:
-    """The patient-clustered standard error behind an interval, at least two patients."""
-    quantile = stats.t.ppf((1 + CONFIDENCE) / 2, interval.n_patients - 1)
-    return (interval.high - interval.mean) / float(quantile)
 
 
 def _chosen(

@@ -11,8 +11,6 @@ from hms_ray.errors import PredictionError
 from hms_ray.evaluate.choice import (
     choose_pool,
     nested_choice_estimate,
-    simplest_within,
-    standard_error,
 )
 from hms_ray.evaluate.choice_result import Choice, ChoiceEstimate
 from hms_ray.evaluate.honest import clustered_interval, patient_groups
@@ -23,6 +21,7 @@ from hms_ray.evaluate.pools.catalogue import all_pools
 from hms_ray.evaluate.pools.combined import Average, Recalibrated
 from hms_ray.evaluate.pools.interface import Pool
 from hms_ray.evaluate.pools.loglinear import LogLinear
+from hms_ray.evaluate.standard_error import simplest_within, standard_error
 from tests.pool_data import PoolData, pool_data
 
 POOLS: list[Pool] = [Equal(), Simplex(), LogLinear(), LogLinear("per_class")]
