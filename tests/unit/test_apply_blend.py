@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +26,12 @@ from hms_ray.predict.submission import make_submission
 from hms_ray.predict.trial import chosen_trial, read_models
 from tests.trained_study import TEST_EEGS, TrainedStudy, train_study, write_test_set
 
+pytestmark = pytest.mark.usefixtures("one_process")
+
 CPU = torch.device("cpu")
 ORDER = np.argsort(TEST_EEGS)
 """Of the sample submission, among the rows of test.csv."""
 METHODS = ("simplex", "log_linear_per_class", "simplex_and_context")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_process() -> Iterator[None]:
-    """Starting a process takes longer than these packs."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hms_ray.pack.build.default_workers", lambda: 1)
-        yield
 
 
 @pytest.fixture(scope="module")

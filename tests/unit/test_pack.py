@@ -19,18 +19,14 @@ from hms_ray.pack.store import Pack, open_pack
 from hms_ray.pack.verify import verify_pack
 from tests.competition_folder import (
     spectrogram_values,
-    write_competition_folder,
     write_spectrogram,
 )
 from tests.refusals import AGAIN, refusal
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two patients, three spectrograms; only read."""
-    return write_competition_folder(
-        tmp_path_factory.mktemp("data") / "competition", n_patients=2, eegs=False
-    )
+def data(two_patients: Path) -> Path:
+    return two_patients
 
 
 @pytest.fixture(scope="module")

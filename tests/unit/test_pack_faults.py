@@ -13,16 +13,12 @@ from hms_ray.pack import build
 from hms_ray.pack.build import build_pack, default_pack_dir, find_pack
 from hms_ray.pack.store import Pack, open_pack
 from hms_ray.pack.verify import verify_pack
-from tests.competition_folder import write_competition_folder
 from tests.refusals import AGAIN, refusal
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two patients, three spectrograms; only read."""
-    return write_competition_folder(
-        tmp_path_factory.mktemp("data") / "competition", n_patients=2, eegs=False
-    )
+def data(two_patients: Path) -> Path:
+    return two_patients
 
 
 @pytest.fixture(scope="module")

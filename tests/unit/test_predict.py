@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,17 +38,11 @@ from tests.trained_study import (
     write_test_set,
 )
 
+pytestmark = pytest.mark.usefixtures("one_process")
+
 CPU = torch.device("cpu")
 KAGGLE = [InputConfig.model_validate(INPUTS["kaggle"])]
 JOINED = [InputConfig.model_validate(INPUTS["joined"])]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_process() -> Iterator[None]:
-    """Starting a process takes longer than these packs."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hms_ray.pack.build.default_workers", lambda: 1)
-        yield
 
 
 @pytest.fixture(scope="module", params=list(INPUTS))

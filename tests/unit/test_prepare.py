@@ -22,6 +22,8 @@ from hms_ray.prepare import Prepared, open_prepared, prepare
 from hms_ray.study_sources import source_key, sources_for
 from tests.competition_folder import write_competition_folder, write_eeg
 
+pytestmark = pytest.mark.usefixtures("one_process")
+
 # Short and coarse, so that packs are made in no time.
 EEG = {"kind": "mel", "centre_s": 10}
 VIEWS = ["panels", "eeg panels"]
@@ -41,12 +43,6 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         file = folder / "train_eegs" / f"{eeg_id}.parquet"
         write_eeg(file, np.zeros((pq.read_metadata(file).num_rows, 20), np.float32))
     return folder
-
-
-@pytest.fixture(autouse=True)
-def one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Starting a process takes longer than these windows.
-    monkeypatch.setattr("hms_ray.pack.build.default_workers", lambda: 1)
 
 
 def ready(data_dir: Path, results: Path, policy: str = "keep", **options: Any) -> Prepared:

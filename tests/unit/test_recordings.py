@@ -1,7 +1,6 @@
 """Recordings of a test set and rows of a folder, as fold models are given them."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,16 +22,10 @@ from tests.trained_study import (
     write_test_set,
 )
 
+pytestmark = pytest.mark.usefixtures("one_process")
+
 KAGGLE = [InputConfig.model_validate(INPUTS["kaggle"])]
 JOINED = [InputConfig.model_validate(INPUTS["joined"])]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_process() -> Iterator[None]:
-    """Starting a process takes longer than these packs."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hms_ray.pack.build.default_workers", lambda: 1)
-        yield
 
 
 @pytest.fixture(scope="module")

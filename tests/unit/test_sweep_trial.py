@@ -6,14 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hms_ray.competition.schema import PROBABILITY_COLUMNS, TARGET_COLUMNS
+from hms_ray.competition.schema import PROBABILITY_COLUMNS
 from hms_ray.config_file import validate_space
 from hms_ray.experiment import ExperimentResult
-from hms_ray.prepare import PackRef, Prepared
+from hms_ray.prepare import Prepared
 from hms_ray.study.folder import StudyFolder
 from hms_ray.sweep import study as sweep_study
 from hms_ray.sweep import trial as sweep_trial
 from hms_ray.sweep.trial import run_trial
+from tests.study_data import prepared_rows
 
 SPACE = validate_space({"study": {"objective": "kl_all"}}, "test")
 CONFIG = {"number": 0, "point": {}, "experiment": SPACE.experiment.model_dump(mode="json")}
@@ -21,20 +22,7 @@ CONFIG = {"number": 0, "point": {}, "experiment": SPACE.experiment.model_dump(mo
 
 @pytest.fixture
 def prepared(tmp_path: Path) -> Prepared:
-    rows = pd.DataFrame(
-        {
-            "row_id": ["1-0", "2-0"],
-            "eeg_id": [1, 2],
-            "patient_id": [10, 20],
-            "total_votes": [3, 12],
-            "fold": [0, 1],
-        }
-    )
-    rows[list(TARGET_COLUMNS)] = np.eye(6)[:2]
-    rows.to_parquet(tmp_path / "rows.parquet")
-    return Prepared(
-        tmp_path / "rows.parquet", {"kaggle": PackRef(tmp_path / "pack", "p")}, "r", "f", 2
-    )
+    return prepared_rows(tmp_path)
 
 
 @pytest.fixture
