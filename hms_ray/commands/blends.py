@@ -14,6 +14,13 @@ from hms_ray.commands.predictions import add_apply_options, run_apply
 ROW_UNITS = ("eeg_votes", "eeg", "label")
 """As ``data.unit`` has them."""
 
+METHODS = (
+    *("equal", "best_single", "greedy", "simplex", "simplex_shrunk", "two_level"),
+    *("simplex_recalibrated", "log_linear", "simplex_per_class", "log_linear_per_class"),
+    *("log_linear_context", "simplex_and_per_class", "simplex_and_context", "stacked"),
+)
+"""As the catalogue of pools has them, which brings more than a help text needs."""
+
 _OBJECTIVES = ("kl_all", "kl_4", "kl_10")
 
 
@@ -98,7 +105,8 @@ def _add_method_options(command: Options) -> None:
         "--method",
         metavar="NAME|auto",
         default="simplex",
-        help="how to combine (simplex); auto: chosen by nested KL, takes longer",
+        help=f"how to combine (simplex): {', '.join(METHODS)}; auto: chosen among them by "
+        "nested KL, takes longer; NAME@kl_4: fitted on other rows than are scored",
     )
     command.add_argument(
         "--fit-on", choices=_OBJECTIVES, help="rows to fit and choose on (the study's objective)"

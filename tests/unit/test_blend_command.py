@@ -11,12 +11,13 @@ from hms_ray.blending.alignment import Member
 from hms_ray.blending.command import blend
 from hms_ray.blending.settings import Settings, plan, recipe_weights
 from hms_ray.cli import main
+from hms_ray.commands.blends import METHODS
 from hms_ray.competition.schema import PROBABILITY_COLUMNS, VOTE_COLUMNS
 from hms_ray.errors import ConfigError, PredictionError, StudyError
 from hms_ray.evaluate.blend_report import blend_report
 from hms_ray.evaluate.correlation import residual_correlation
 from hms_ray.evaluate.oof import read_oof
-from hms_ray.evaluate.pools.catalogue import fitted_from_json, named_pools
+from hms_ray.evaluate.pools.catalogue import all_pools, fitted_from_json, named_pools
 from hms_ray.evaluate.sets import ModelSets
 from hms_ray.ladder.manifest import Manifest, StepEntry, read_manifest
 from tests.blend_data import add_trials, make_rows, make_study, targets
@@ -275,6 +276,10 @@ def test_two_levels_take_the_families_that_are_given(results: Path) -> None:
     settings = Settings(method="two_level", families=["first=0000", "rest=000[12]"], out=results)
     blend(["one"], results, settings)
     assert told(results)["method"] == "two_level"
+
+
+def test_the_help_names_all_methods() -> None:
+    assert list(all_pools(["a", "b"])) == list(METHODS)
 
 
 def test_two_levels_need_families(results: Path) -> None:
