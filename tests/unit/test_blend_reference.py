@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import cvxpy
@@ -21,7 +22,11 @@ def by_slsqp(shares: np.ndarray, columns: np.ndarray) -> np.ndarray:
 def by_clarabel(shares: np.ndarray, columns: np.ndarray) -> np.ndarray:
     weights = cvxpy.Variable(len(columns), nonneg=True)
     loss = -shares @ cvxpy.log(columns.T @ weights)
-    cvxpy.Problem(cvxpy.Minimize(loss), [cvxpy.sum(weights) == 1]).solve(solver=cvxpy.CLARABEL)
+    problem = cvxpy.Problem(cvxpy.Minimize(loss), [cvxpy.sum(weights) == 1])
+    with warnings.catch_warnings():
+        # How accurate it is, the comparison tells.
+        warnings.filterwarnings("ignore", "Solution may be inaccurate")
+        problem.solve(solver=cvxpy.CLARABEL)
     return np.asarray(weights.value)
 
 
