@@ -35,8 +35,10 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# Files of tests on two cores; those of Ray, which takes both, one after the other.
 test: $(INSTALLED)
-	$(BIN)/pytest -m "not slow and not gpu" --durations=10
+	$(BIN)/pytest -m "not ray and not slow and not gpu" -n 2 --dist loadfile --durations=10
+	$(BIN)/pytest -m "ray and not slow and not gpu" --durations=10
 
 # A sweep that was stopped goes on where it was: the data is simulated once, and
 # every finished fold is in the store below results/.
