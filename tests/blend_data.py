@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from hms_ray.competition.schema import TARGET_COLUMNS, VOTE_COLUMNS
+from hms_ray.blending.alignment import Member
+from hms_ray.competition.schema import PROBABILITY_COLUMNS, TARGET_COLUMNS, VOTE_COLUMNS
 from hms_ray.config_file import validate_space
 from hms_ray.evaluate.metric import kl_report
-from hms_ray.evaluate.oof import make_oof
+from hms_ray.evaluate.oof import make_oof, read_oof
 from hms_ray.experiment import ExperimentResult
 from hms_ray.prepare import PackRef, Prepared
 from hms_ray.study.folder import StudyFolder
@@ -81,3 +84,44 @@ def predictions(path: Path, rows: pd.DataFrame, seed: int = 0) -> Path:
     values = np.random.default_rng(seed).dirichlet(np.ones(6), size=len(rows))
     frame[list(VOTE_COLUMNS)] = values
     return written(path, frame)
+
+
+def make_results(folder: Path) -> Path:
+    """Study one of three trials and study two of one, on the same rows."""
+    add_trials(make_study(folder, "one"), range(3), optimistic=[1])
+    add_trials(make_study(folder, "two"), [4])
+    return folder / "results"
+
+
+def make_file(folder: Path) -> Path:
+    """Predictions of the same rows that come from elsewhere."""
+    rows = make_rows()
+    frame = rows[["row_id"]].copy()
+    generator = np.random.default_rng(9)
+    noise = generator.dirichlet(np.ones(6), size=len(rows))
+    frame[list(VOTE_COLUMNS)] = 0.6 * targets(rows) + 0.4 * noise
+    frame.to_csv(folder / "mine.csv", index=False)
+    return folder / "mine.csv"
+
+
+def told(place: Path) -> dict[str, Any]:
+    """What a blend's file says."""
+    content: dict[str, Any] = json.loads((place / "blend.json").read_text())
+    return content
+
+
+def stack(results: Path, place: Path) -> np.ndarray:
+    """Predictions of the members that a blend names, found again by what it says of them."""
+    models = []
+    for member in told(place)["members"]:
+        if "file" in member:
+            models.append(pd.read_csv(member["file"])[list(VOTE_COLUMNS)].to_numpy())
+            continue
+        path = results / member["study"] / "trials" / f"{member['trial']:04d}" / "oof.parquet"
+        models.append(read_oof(path, make_rows())[list(PROBABILITY_COLUMNS)].to_numpy())
+    return np.stack(models)
+
+
+def member(name: str) -> Member:
+    """A model of one row."""
+    return Member(name, pd.Index(["a"]), "row_id", np.full((1, 6), 1 / 6), {}, "x")

@@ -113,8 +113,7 @@ def blend_report(
         nested.scores,
         objective,
         reference=SIMPLEX,
-        alternatives={BEST_IN_SAMPLE: alone}
-        | {name: nested.of(name).mean(axis=0) for name in (BEST_SINGLE, EQUAL, SIMPLEX)},
+        alternatives={BEST_IN_SAMPLE: alone, **nested.yardsticks(n_repeats)},
         seeds=seeds,
         n_splits=n_splits,
     )
@@ -129,11 +128,8 @@ def blend_report(
         )
         predicted = [worth.probabilities]
     # One estimate is compared with those of the same splits, a mean with means.
-    others = {BEST_IN_SAMPLE: alone} | {
-        name: nested.of(name)[: len(predicted)].mean(axis=0)
-        for name in (BEST_SINGLE, EQUAL, SIMPLEX)
-        if name != method
-    }
+    others = {BEST_IN_SAMPLE: alone, **nested.yardsticks(len(predicted))}
+    others.pop(method or "", None)
     used = next(entry for entry in entries if entry.name == (method or choice.name))
     fitted = fit_candidate(data, used, objective)
     in_sample = fitted.predict(data.models)
@@ -194,10 +190,12 @@ class _Nested:
     predicted: list[Array]
     weights: Array | None
 
-    def of(self, name: str) -> Array:
-        """(R, n) KL of a candidate."""
-        rows: Array = self.scores[self.names.index(name)]
-        return rows
+    def yardsticks(self, n_repeats: int) -> dict[str, Array]:
+        """(n,) KL of each row under each yardstick, the mean of the first repeats."""
+        return {
+            name: self.scores[self.names.index(name), :n_repeats].mean(axis=0)
+            for name in (BEST_SINGLE, EQUAL, SIMPLEX)
+        }
 
 
 def _nested(

@@ -192,7 +192,7 @@ def _fill(draft: Draft, plan: Plan, mapper: Mapper, progress: Progress) -> list[
             done += len(shard.items)
         return record is not None
 
-    def todo() -> Iterator[Shard]:
+    def pending() -> Iterator[Shard]:
         later = []
         for shard in unfinished:
             if not draft.claim(shard):
@@ -208,7 +208,7 @@ def _fill(draft: Draft, plan: Plan, mapper: Mapper, progress: Progress) -> list[
 
     unfinished = [shard for shard in plan.shards if not adopt(shard)]
     progress(done, plan.n_items)
-    for made in mapper(partial(make_shard, plan.source), todo()):
+    for made in mapper(partial(make_shard, plan.source), pending()):
         shard = plan.shards[made.number]
         records[shard.number] = draft.commit(shard, made)
         done += len(shard.items)

@@ -86,11 +86,11 @@ class _Countdown:
 
 
 def _in_processes(
-    make: Make, there: Make, todo: _Countdown, helpers: int, alone_s: float
+    make: Make, there: Make, pending: _Countdown, helpers: int, alone_s: float
 ) -> Iterator[MadeShard]:
     began = time.monotonic()
     while time.monotonic() - began < alone_s:
-        shard = next(todo, None)
+        shard = next(pending, None)
         if shard is None:
             return
         yield make(shard)
@@ -98,7 +98,7 @@ def _in_processes(
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(helpers, mp_context=context, initializer=_begin_worker)
     try:
-        yield from _with_helpers(pool, make, there, todo, helpers)
+        yield from _with_helpers(pool, make, there, pending, helpers)
     except BrokenProcessPool as error:
         raise PackError(
             "a packing process must live until its work is done",
@@ -110,7 +110,7 @@ def _in_processes(
 
 
 def _with_helpers(
-    pool: Executor, make: Make, there: Make, todo: _Countdown, helpers: int
+    pool: Executor, make: Make, there: Make, pending: _Countdown, helpers: int
 ) -> Iterator[MadeShard]:
     """Shards made by a pool and, while nothing of the pool's is ready, by this process."""
     running: set[Future[MadeShard]] = set()
@@ -118,13 +118,13 @@ def _with_helpers(
         done = {future for future in running if future.done()}
         running -= done
         # Before a result is written, so that no helper waits for the disk.
-        each = SHARDS_A_WORKER if todo.left > SHARDS_A_WORKER * helpers else 1
+        each = SHARDS_A_WORKER if pending.left > SHARDS_A_WORKER * helpers else 1
         room = max(0, each * helpers - len(running))
-        running |= {pool.submit(there, shard) for shard in islice(todo, room)}
+        running |= {pool.submit(there, shard) for shard in islice(pending, room)}
         if done:
             while done:
                 yield done.pop().result()
-        elif (shard := next(todo, None)) is not None:
+        elif (shard := next(pending, None)) is not None:
             yield make(shard)
         elif running:
             wait(running, return_when=FIRST_COMPLETED)

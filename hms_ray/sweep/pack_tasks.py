@@ -65,11 +65,11 @@ def map_on_ray(
     at_once = SHARDS_A_WORKER * max(1, int(cluster.cpus))
     task = ray.remote(num_cpus=1, max_retries=_RETRIES)(_make_there)
     shared = ray.put(make)
-    todo = iter(shards)
+    pending = iter(shards)
     running: dict[Any, Shard] = {}
 
     def start(n: int) -> None:
-        for shard in islice(todo, n):
+        for shard in islice(pending, n):
             running[task.remote(str(folder), shared, _with_absolute_paths(shard))] = shard
 
     try:

@@ -1,69 +1,36 @@
-"""``hms-ray blend`` with several inputs, methods, constraints, recipes and sets."""
+"""``hms-ray blend`` with several inputs, methods and constraints."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from hms_ray.blending.alignment import Member
 from hms_ray.blending.command import blend
-from hms_ray.blending.settings import Settings, plan, recipe_weights
+from hms_ray.blending.settings import Settings, plan
 from hms_ray.cli import main
 from hms_ray.commands.blends import METHODS
-from hms_ray.competition.schema import PROBABILITY_COLUMNS, VOTE_COLUMNS
+from hms_ray.competition.schema import PROBABILITY_COLUMNS
 from hms_ray.errors import ConfigError, PredictionError, StudyError
 from hms_ray.evaluate.blend_report import blend_report
-from hms_ray.evaluate.correlation import residual_correlation
 from hms_ray.evaluate.oof import read_oof
 from hms_ray.evaluate.pools.catalogue import all_pools, fitted_from_json, named_pools
-from hms_ray.evaluate.sets import ModelSets
-from hms_ray.ladder.manifest import Manifest, StepEntry, read_manifest
-from tests.blend_data import add_trials, make_rows, make_study, targets
-
-MANIFEST = Path(__file__).parents[2] / "search_spaces" / "ladder" / "ladder.yaml"
+from tests.blend_data import make_file, make_results, make_rows, member, stack, targets, told
 
 
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
-    """Study one of three trials and study two of one, on the same rows."""
-    add_trials(make_study(tmp_path, "one"), range(3), optimistic=[1])
-    add_trials(make_study(tmp_path, "two"), [4])
-    return tmp_path / "results"
+    return make_results(tmp_path)
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Predictions of the same rows that come from elsewhere."""
-    rows = make_rows()
-    frame = rows[["row_id"]].copy()
-    generator = np.random.default_rng(9)
-    noise = generator.dirichlet(np.ones(6), size=len(rows))
-    frame[list(VOTE_COLUMNS)] = 0.6 * targets(rows) + 0.4 * noise
-    frame.to_csv(tmp_path / "mine.csv", index=False)
-    return tmp_path / "mine.csv"
-
-
-def told(place: Path) -> dict:
-    return json.loads((place / "blend.json").read_text())
+    return make_file(tmp_path)
 
 
 def blended(place: Path, name: str) -> np.ndarray:
     table = read_oof(place / f"oof_{name}.parquet", make_rows())
     return table[list(PROBABILITY_COLUMNS)].to_numpy()
-
-
-def stack(results: Path, place: Path) -> np.ndarray:
-    """Predictions of the members that a blend names, found again by what it says of them."""
-    models = []
-    for member in told(place)["members"]:
-        if "file" in member:
-            models.append(pd.read_csv(member["file"])[list(VOTE_COLUMNS)].to_numpy())
-            continue
-        path = results / member["study"] / "trials" / f"{member['trial']:04d}" / "oof.parquet"
-        models.append(read_oof(path, make_rows())[list(PROBABILITY_COLUMNS)].to_numpy())
-    return np.stack(models)
 
 
 def test_several_inputs_are_blended_beside_the_studies(
@@ -287,184 +254,6 @@ def test_two_levels_need_families(results: Path) -> None:
         blend(["one"], results, Settings(method="two_level"))
     with pytest.raises(StudyError, match="a seed must be at least 0, got -1"):
         blend(["one"], results, Settings(seed=-1))
-
-
-def member(name: str) -> Member:
-    return Member(name, pd.Index(["a"]), "row_id", np.full((1, 6), 1 / 6), {}, "x")
-
-
-def test_published_ensembles_are_recipes() -> None:
-    manifest = read_manifest(MANIFEST)
-    halves = [member("small/2_statistics"), member("1_panels"), member("other")]
-    assert recipe_weights("3_ensemble_fixed", halves, manifest) == [0.5, 0.5, 0.0]
-    for entry in manifest.steps:
-        if entry.blend is None or entry.blend.kind != "fixed":
-            continue
-        members = [member(step.name) for step in manifest.steps if step.blend is None]
-        weights = recipe_weights(entry.name, members, manifest)
-        assert sum(weights) == pytest.approx(1)
-        assert sum(weight > 0 for weight in weights) >= 2
-    four = [member(name) for name in
-            ("1_panels", "2_statistics", "4_eeg_panels", "4_eeg_statistics")]  # fmt: skip
-    assert recipe_weights("5_ensemble_fixed", four, manifest) == [0.25] * 4
-    planned = plan(Settings(recipe="5_ensemble_fixed"), four, manifest)
-    assert planned.method == "recipe"
-    names = [candidate.name for candidate in planned.candidates]
-    assert names == ["equal", "recipe", "best_single", "simplex"]
-    message = r"models .*, each once, got 1_panels 2 times\. Name the ladder, or files"
-    with pytest.raises(PredictionError, match=message):
-        recipe_weights("5_ensemble_fixed", [*four, member("second/1_panels")], manifest)
-    message = r"the recipe 5_ensemble_fixed needs the models .*, got 1_panels not at all, "
-    with pytest.raises(PredictionError, match=message):
-        recipe_weights("5_ensemble_fixed", four[2:], manifest)
-    message = r"fixed weights, got 3_ensemble_optimised\. There are: 3_ensemble_fixed, "
-    with pytest.raises(PredictionError, match=message):
-        recipe_weights("3_ensemble_optimised", four, manifest)
-
-
-def test_a_model_in_two_parts_of_a_recipe_weighs_what_both_give_it() -> None:
-    steps = [
-        {"name": "a", "file": "a.yaml"},
-        {"name": "b", "file": "b.yaml"},
-        {"name": "inner", "blend": {"kind": "fixed", "members": ["a", "b"]}},
-        {"name": "outer", "blend": {"kind": "fixed", "members": ["a", "inner"]}},
-    ]
-    manifest = Manifest(steps=tuple(StepEntry.model_validate(step) for step in steps))
-    assert recipe_weights("outer", [member("b"), member("a")], manifest) == [0.25, 0.75]
-
-
-def test_a_recipe_of_optimised_weights_is_refused() -> None:
-    steps = [
-        {"name": "a", "file": "a.yaml"},
-        {"name": "b", "file": "b.yaml"},
-        {"name": "inner", "blend": {"kind": "optimised", "members": ["a", "b"]}},
-        {"name": "outer", "blend": {"kind": "fixed", "members": ["inner", "a"]}},
-    ]
-    manifest = Manifest(steps=tuple(StepEntry.model_validate(step) for step in steps))
-    with pytest.raises(PredictionError, match="models must have fixed weights, got inner in outer"):
-        recipe_weights("outer", [member("a"), member("b")], manifest)
-
-
-def test_a_recipe_is_blended(results: Path, file: Path) -> None:
-    rows = file.read_text()
-    for name in ("1_panels", "2_statistics"):
-        (file.parent / f"{name}.csv").write_text(rows)
-    files = [str(file.parent / f"{name}.csv") for name in ("1_panels", "2_statistics")]
-    settings = Settings(recipe="3_ensemble_fixed", targets="one", out=results / "r")
-    blend(files, results, settings, read_manifest(MANIFEST))
-    found = told(results / "r")
-    assert (found["method"], found["weights"]) == ("recipe", {"1_panels": 0.5, "2_statistics": 0.5})
-    assert found["nested"]["kl_all"] == pytest.approx(found["in_sample"]["kl_all"], abs=1e-12)
-
-
-def last_words(text: str, title: str) -> list[str]:
-    """The last column of the table that comes after a title."""
-    lines = text.split(title)[1].split("\n\n")[0].splitlines()
-    rule = next(number for number, line in enumerate(lines) if line.startswith("---"))
-    return [line.split()[-1] for line in lines[rule + 1 :]]
-
-
-def test_sets_of_models_are_told(results: Path, file: Path) -> None:
-    costs = file.parent / "costs.csv"
-    costs.write_text("model,cost\nmine,5\n0000,1\n0001,1\n0002,2\n")
-    settings = Settings(sets=True, cost=str(costs), fit_on="kl_all", tolerance=0.01)
-    with pytest.raises(
-        PredictionError, match=r"every model needs a cost, got none for one/000\d, "
-    ):
-        blend(["one", str(file)], results, settings)
-    text = blend(["one"], results, settings)
-    sets = told(results / "one" / "blend")["sets"]
-    assert sets["models"] == list(told(results / "one" / "blend")["weights"])
-    rows = make_rows()
-    asked = ModelSets.of(
-        targets(rows), stack(results, results / "one" / "blend"), rows["patient_id"]
-    )
-    assert sets["leave_one_out"] == [worth.to_json() for worth in asked.leave_one_out()]
-    rows_alike = residual_correlation(targets(rows), stack(results, results / "one" / "blend"))
-    np.testing.assert_allclose(sets["residual_correlation"], rows_alike, atol=1e-12)
-    first = int(np.argmin(rows_alike.sum(axis=1)))
-    nearest = int(np.argmax(rows_alike[first] - 2 * np.eye(3)[first]))
-    table = text.split("Correlation of errors (a blend gains where it is low):")[1]
-    assert next(line for line in table.splitlines() if "0." in line).split() == [
-        f"{(rows_alike[first].sum() - 1) / 2:.3f}",
-        f"{rows_alike[first, nearest]:.3f}",
-        sets["models"][nearest],
-        sets["models"][first],
-    ]
-    worths = sorted(asked.leave_one_out(), key=lambda worth: -worth.nested.mean)
-    names = [sets["models"][worth.model] for worth in worths]
-    assert last_words(text, "Without each model") == names
-    assert sets["forward_path"] == [step.to_json() for step in asked.forward_path()]
-    names = [sets["models"][step.members[-1]] for step in asked.forward_path()]
-    assert last_words(text, "Forward path") == names
-    assert len(names) > 1
-    assert sets["minimal"] == {"tolerance": 0.01, **asked.minimal(0.01).to_json()}
-    assert (sets["chosen_on_the_scored_rows"], sets["splits"], sets["seed"]) == (True, 5, 0)
-    assert (
-        "Sets are chosen on the rows that they are scored on, so their nested figures (weights "
-        "fitted on other patients, one splitting into 5) are optimistic by what choosing gains."
-    ) in " ".join(text.split())
-    by_name = {"0000": 1.0, "0001": 1.0, "0002": 2.0}
-    front = asked.cost_front([by_name[name] for name in sets["models"]])
-    assert sets["cost_front"] == [step.to_json() for step in front]
-    assert max(map(len, text.splitlines()[:-1])) <= 80
-    for said in (
-        "Without each model: rise of the KL of simplex weights",
-        "Forward path: with each line the model joins that adds most.",
-        "Within 0.01 nats of all models, in sample: a smallest set.",
-        "KL against cost (as",
-    ):
-        assert said in text
-
-
-def test_long_names_of_sets_are_numbered(results: Path, file: Path) -> None:
-    long = file.with_name("a_model_of_a_name_that_would_not_fit_beside_others.csv")
-    long.write_text(file.read_text())
-    costs = file.parent / "costs.csv"
-    costs.write_text(f"model,cost\n{long.stem},5\n" + "".join(f"one/000{n},1\n" for n in range(3)))
-    settings = Settings(sets=True, cost=str(costs), tolerance=0.0)
-    text = blend(["one", str(long)], results, settings)
-    legend = [line for line in text.splitlines() if line.startswith("4 = ")]
-    assert legend == [f"4 = {long.stem}"]
-    longer = [file.with_name("x" * 90 + end).with_suffix(".csv") for end in ("_one", "_two")]
-    for path in longer:
-        path.write_text(file.read_text())
-    lines = blend(["two", *longer], results, Settings(sets=True)).splitlines()
-    legend = [line for line in lines if line.startswith(("2 = x", "3 = x"))]
-    assert [line[-4:] for line in legend] == ["_one", "_two"]
-    assert max(map(len, lines[:-1])) <= 80
-    blend(["one", str(long)], results, settings)
-    sets = told(results / "blend")["sets"]
-    members = " + ".join(str(n + 1) for n in sets["minimal"]["members"])
-    lines = text.split("Within 0 nats")[1].splitlines()
-    assert any(line.endswith(f"  {members}") for line in lines)
-    assert max(map(len, text.splitlines()[:-1])) <= 80
-
-
-def test_what_sets_lack_is_told_before_anything_is_fitted(
-    results: Path, file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fitted(*_: object, **__: object) -> None:
-        raise AssertionError("a blend was fitted")
-
-    monkeypatch.setattr("hms_ray.blending.command.blend_report", fitted)
-    with pytest.raises(PredictionError, match=r"^--sets needs two models at least, got 0001$"):
-        blend(["one/0001"], results, Settings(sets=True))
-    with pytest.raises(PredictionError, match=r"^every model needs a cost, got none for mine\."):
-        blend(["one", str(file)], results, Settings(cost="auto"))
-
-
-def test_costs_come_from_training_or_a_file(results: Path, file: Path) -> None:
-    text = blend(["one"], results, Settings(cost="auto"))
-    assert "KL against cost (minutes of training): no set is both cheaper and better." in text
-    assert "Without each model" not in text
-    message = r"got none for mine\. Give a CSV file with the columns model and cost instead of auto"
-    with pytest.raises(PredictionError, match=message):
-        blend(["one", str(file)], results, Settings(cost="auto"))
-    (file.parent / "c.csv").write_text("name,cost\na,1\n")
-    message = r"a file of costs must have the columns model and cost, got name, cost, in .*c\.csv"
-    with pytest.raises(PredictionError, match=message):
-        blend(["one"], results, Settings(cost=str(file.parent / "c.csv")))
 
 
 def test_common_rows_and_unknown_totals_are_told(results: Path, file: Path) -> None:

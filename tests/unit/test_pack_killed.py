@@ -281,8 +281,8 @@ def test_a_shard_is_taken_when_there_is_room_for_it() -> None:
 
     given = []
     with ThreadPoolExecutor(2) as pool:
-        todo = parallel._Countdown(shards(), 20)
-        for made in parallel._with_helpers(pool, make, make, todo, 2):
+        pending = parallel._Countdown(shards(), 20)
+        for made in parallel._with_helpers(pool, make, make, pending, 2):
             given.append(made)
             # Four of the pool's, and what was ready at once.
             assert len(taken) - len(given) <= 4 + 4

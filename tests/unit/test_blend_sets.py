@@ -1,0 +1,133 @@
+"""Sets of models and their costs, as ``hms-ray blend`` tells them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hms_ray.blending.command import blend
+from hms_ray.blending.settings import Settings
+from hms_ray.errors import PredictionError
+from hms_ray.evaluate.correlation import residual_correlation
+from hms_ray.evaluate.sets import ModelSets
+from tests.blend_data import make_file, make_results, make_rows, stack, targets, told
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    return make_results(tmp_path)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return make_file(tmp_path)
+
+
+def last_words(text: str, title: str) -> list[str]:
+    """The last column of the table that comes after a title."""
+    lines = text.split(title)[1].split("\n\n")[0].splitlines()
+    rule = next(number for number, line in enumerate(lines) if line.startswith("---"))
+    return [line.split()[-1] for line in lines[rule + 1 :]]
+
+
+def test_sets_of_models_are_told(results: Path, file: Path) -> None:
+    costs = file.parent / "costs.csv"
+    costs.write_text("model,cost\nmine,5\n0000,1\n0001,1\n0002,2\n")
+    settings = Settings(sets=True, cost=str(costs), fit_on="kl_all", tolerance=0.01)
+    with pytest.raises(
+        PredictionError, match=r"every model needs a cost, got none for one/000\d, "
+    ):
+        blend(["one", str(file)], results, settings)
+    text = blend(["one"], results, settings)
+    sets = told(results / "one" / "blend")["sets"]
+    assert sets["models"] == list(told(results / "one" / "blend")["weights"])
+    rows = make_rows()
+    asked = ModelSets.of(
+        targets(rows), stack(results, results / "one" / "blend"), rows["patient_id"]
+    )
+    assert sets["leave_one_out"] == [worth.to_json() for worth in asked.leave_one_out()]
+    rows_alike = residual_correlation(targets(rows), stack(results, results / "one" / "blend"))
+    np.testing.assert_allclose(sets["residual_correlation"], rows_alike, atol=1e-12)
+    first = int(np.argmin(rows_alike.sum(axis=1)))
+    nearest = int(np.argmax(rows_alike[first] - 2 * np.eye(3)[first]))
+    table = text.split("Correlation of errors (a blend gains where it is low):")[1]
+    assert next(line for line in table.splitlines() if "0." in line).split() == [
+        f"{(rows_alike[first].sum() - 1) / 2:.3f}",
+        f"{rows_alike[first, nearest]:.3f}",
+        sets["models"][nearest],
+        sets["models"][first],
+    ]
+    worths = sorted(asked.leave_one_out(), key=lambda worth: -worth.nested.mean)
+    names = [sets["models"][worth.model] for worth in worths]
+    assert last_words(text, "Without each model") == names
+    assert sets["forward_path"] == [step.to_json() for step in asked.forward_path()]
+    names = [sets["models"][step.members[-1]] for step in asked.forward_path()]
+    assert last_words(text, "Forward path") == names
+    assert len(names) > 1
+    assert sets["minimal"] == {"tolerance": 0.01, **asked.minimal(0.01).to_json()}
+    assert (sets["chosen_on_the_scored_rows"], sets["splits"], sets["seed"]) == (True, 5, 0)
+    assert (
+        "Sets are chosen on the rows that they are scored on, so their nested figures (weights "
+        "fitted on other patients, one splitting into 5) are optimistic by what choosing gains."
+    ) in " ".join(text.split())
+    by_name = {"0000": 1.0, "0001": 1.0, "0002": 2.0}
+    front = asked.cost_front([by_name[name] for name in sets["models"]])
+    assert sets["cost_front"] == [step.to_json() for step in front]
+    assert max(map(len, text.splitlines()[:-1])) <= 80
+    for said in (
+        "Without each model: rise of the KL of simplex weights",
+        "Forward path: with each line the model joins that adds most.",
+        "Within 0.01 nats of all models, in sample: a smallest set.",
+        "KL against cost (as",
+    ):
+        assert said in text
+
+
+def test_long_names_of_sets_are_numbered(results: Path, file: Path) -> None:
+    long = file.with_name("a_model_of_a_name_that_would_not_fit_beside_others.csv")
+    long.write_text(file.read_text())
+    costs = file.parent / "costs.csv"
+    costs.write_text(f"model,cost\n{long.stem},5\n" + "".join(f"one/000{n},1\n" for n in range(3)))
+    settings = Settings(sets=True, cost=str(costs), tolerance=0.0)
+    text = blend(["one", str(long)], results, settings)
+    legend = [line for line in text.splitlines() if line.startswith("4 = ")]
+    assert legend == [f"4 = {long.stem}"]
+    longer = [file.with_name("x" * 90 + end).with_suffix(".csv") for end in ("_one", "_two")]
+    for path in longer:
+        path.write_text(file.read_text())
+    lines = blend(["two", *longer], results, Settings(sets=True)).splitlines()
+    legend = [line for line in lines if line.startswith(("2 = x", "3 = x"))]
+    assert [line[-4:] for line in legend] == ["_one", "_two"]
+    assert max(map(len, lines[:-1])) <= 80
+    blend(["one", str(long)], results, settings)
+    sets = told(results / "blend")["sets"]
+    members = " + ".join(str(n + 1) for n in sets["minimal"]["members"])
+    lines = text.split("Within 0 nats")[1].splitlines()
+    assert any(line.endswith(f"  {members}") for line in lines)
+    assert max(map(len, text.splitlines()[:-1])) <= 80
+
+
+def test_what_sets_lack_is_told_before_anything_is_fitted(
+    results: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fitted(*_: object, **__: object) -> None:
+        raise AssertionError("a blend was fitted")
+
+    monkeypatch.setattr("hms_ray.blending.command.blend_report", fitted)
+    with pytest.raises(PredictionError, match=r"^--sets needs two models at least, got 0001$"):
+        blend(["one/0001"], results, Settings(sets=True))
+    with pytest.raises(PredictionError, match=r"^every model needs a cost, got none for mine\."):
+        blend(["one", str(file)], results, Settings(cost="auto"))
+
+
+def test_costs_come_from_training_or_a_file(results: Path, file: Path) -> None:
+    text = blend(["one"], results, Settings(cost="auto"))
+    assert "KL against cost (minutes of training): no set is both cheaper and better." in text
+    assert "Without each model" not in text
+    message = r"got none for mine\. Give a CSV file with the columns model and cost instead of auto"
+    with pytest.raises(PredictionError, match=message):
+        blend(["one", str(file)], results, Settings(cost="auto"))
+    (file.parent / "c.csv").write_text("name,cost\na,1\n")
+    message = r"a file of costs must have the columns model and cost, got name, cost, in .*c\.csv"
+    with pytest.raises(PredictionError, match=message):
+        blend(["one"], results, Settings(cost=str(file.parent / "c.csv")))
