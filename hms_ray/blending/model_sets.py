@@ -91,7 +91,11 @@ def describe_sets(
         texts, told = texts + more, told | plain
     if costs is not None:
         front = asked.cost_front(costs)
-        unit = "minutes of training" if settings.cost == AUTO else f"as {settings.cost} has it"
+        unit = (
+            "minutes of training"
+            if settings.cost == AUTO
+            else f"as {Path(settings.cost).name} has it"
+        )
         title = f"KL against cost ({unit}): no set is both cheaper and better."
         texts.append(render_sets(title, front, labels, costs=True))
         told["cost_front"] = [step.to_json() for step in front]

@@ -78,7 +78,7 @@ def test_sets_of_models_are_told(results: Path, file: Path) -> None:
         "Without each model: rise of the KL of simplex weights",
         "Forward path: with each line the model joins that adds most.",
         "Within 0.01 nats of all models, in sample: a smallest set.",
-        "KL against cost (as",
+        "KL against cost (as costs.csv has it)",
     ):
         assert said in text
 
