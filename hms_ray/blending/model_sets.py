@@ -94,7 +94,7 @@ def describe_sets(
         unit = (
             "minutes of training"
             if settings.cost == AUTO
-            else f"as {Path(settings.cost).name} has it"
+            else f"as {Path(str(settings.cost)).name} has it"
         )
         title = f"KL against cost ({unit}): no set is both cheaper and better."
         texts.append(render_sets(title, front, labels, costs=True))
