@@ -1,6 +1,6 @@
 """Every augmentation alone, as strong as it gets, and all of them together."""
 
-from hms_ray.config_augment import (
+from hms_ray.config.augmentation import (
     AugmentConfig,
     CutMixConfig,
     MaskConfig,

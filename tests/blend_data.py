@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hms_ray.blending.alignment import Member
+from hms_ray.blend.align import Member
 from hms_ray.competition.schema import PROBABILITY_COLUMNS, TARGET_COLUMNS, VOTE_COLUMNS
-from hms_ray.config_file import validate_space
+from hms_ray.config.loading import validate_space
+from hms_ray.dataset.prepare import PackRef, Prepared
 from hms_ray.evaluate.metric import kl_report
 from hms_ray.evaluate.oof import make_oof, read_oof
-from hms_ray.experiment import ExperimentResult
-from hms_ray.prepare import PackRef, Prepared
+from hms_ray.experiment.run import ExperimentResult
 from hms_ray.study.folder import StudyFolder
 
 N_ROWS = 60

@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from hms_ray.config import Experiment, InputConfig, ModelConfig, StageConfig, TrainingConfig
+from hms_ray.config.experiment import Experiment, ModelConfig
+from hms_ray.config.inputs import InputConfig
+from hms_ray.config.training import StageConfig, TrainingConfig
 from hms_ray.signal.recipes import MEL_PANELS, RawRecipe, layout_of
 from hms_ray.train.batches import FoldData, SourceRows
 

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 import torch
 
-from hms_ray.config import Experiment
-from hms_ray.fold_store import FoldStore, StoredFold
+from hms_ray.config.experiment import Experiment
+from hms_ray.storage.fold_store import FoldStore, StoredFold
 from hms_ray.train.checkpoint import load_weights
 from hms_ray.train.step import Step
 

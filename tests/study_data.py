@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 
 from hms_ray.competition.schema import PROBABILITY_COLUMNS, TARGET_COLUMNS
-from hms_ray.config import Space
-from hms_ray.config_file import validate_space
-from hms_ray.experiment import ExperimentResult
-from hms_ray.prepare import PackRef, Prepared
+from hms_ray.config.loading import validate_space
+from hms_ray.config.space import Space
+from hms_ray.dataset.prepare import PackRef, Prepared
+from hms_ray.experiment.run import ExperimentResult
 
 RATE = "training.learning_rate"
 

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 
 from hms_ray.competition.schema import PROBABILITY_COLUMNS
-from hms_ray.config_file import validate_space
-from hms_ray.experiment import ExperimentResult, InProcessRunner, run_experiment
-from hms_ray.prepare import Prepared, prepare
+from hms_ray.config.loading import validate_space
+from hms_ray.dataset.prepare import Prepared, prepare
+from hms_ray.experiment.in_process import InProcessRunner
+from hms_ray.experiment.run import ExperimentResult, run_experiment
 from hms_ray.study.folder import StudyFolder
 from tests.competition_folder import (
     eeg_values,

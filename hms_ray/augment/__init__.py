@@ -14,4 +14,7 @@ On the images, after the views are joined (``plan``): a mosaic, or else first Cu
 then mixup. A batch of mosaics is neither cut nor mixed: each of its images is four
 already. CutMix leaves targets as they are; a mosaic has the mean of its four and mixup
 the mixture of its two.
+
+May import ``config`` and rooms below. Drawn per batch by ``train.batches``; settings are in
+``config.augmentation``.
 """

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hms_ray.augment.places import Band, Places, own_first, positions, scaled_inwards
-from hms_ray.config_augment import CutMixConfig
+from hms_ray.config.augmentation import CutMixConfig
 
 CLASS_SHARE: Final = 0.5
 """Target share from which a row belongs to a class (published)."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hms_ray.augment.places import Places
 from hms_ray.competition.schema import PANELS
-from hms_ray.config_augment import MaskConfig
+from hms_ray.config.augmentation import MaskConfig
 from hms_ray.errors import ConfigError
 from hms_ray.signal.montage import CHAINS
 

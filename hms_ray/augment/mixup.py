@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hms_ray.augment.places import Places, own_first, positions
-from hms_ray.config_augment import MixupConfig
+from hms_ray.config.augmentation import MixupConfig
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hms_ray.augment.places import Band, Places, positions, view_spans
-from hms_ray.config_augment import MosaicConfig
+from hms_ray.config.augmentation import MosaicConfig
 from hms_ray.errors import ConfigError
 
 N_MEMBERS: Final = 4

@@ -15,7 +15,7 @@ from hms_ray.augment.mixup import MixupPlan, apply_mixup, plan_mixup
 from hms_ray.augment.mosaic import MosaicPlan, apply_mosaic, plan_mosaic
 from hms_ray.augment.places import Places
 from hms_ray.augment.windows import WindowPlan, plan_windows
-from hms_ray.config_augment import AugmentConfig
+from hms_ray.config.augmentation import AugmentConfig
 
 Values = NDArray[np.float64]
 

@@ -25,7 +25,7 @@ from hms_ray.augment.masks import (
     plan_masks,
 )
 from hms_ray.augment.places import Places
-from hms_ray.config_augment import AugmentConfig
+from hms_ray.config.augmentation import AugmentConfig
 
 
 @dataclass(frozen=True)

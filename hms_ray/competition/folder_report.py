@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any, Final
 
 from hms_ray.errors import Fault
-from hms_ray.wording import counted
+from hms_ray.text import counted
 
 TEXT_WIDTH: Final = 80
 FAULTS_SHOWN: Final = 5

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from hms_ray.competition.read import SignalFooter
-from hms_ray.config import digest
+from hms_ray.storage.hashing import digest
 
 FOOTER_FILE: Final = "footers.json"
 FOOTER_VERSION: Final = 1

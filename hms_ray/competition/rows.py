@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
@@ -17,9 +16,10 @@ from hms_ray.competition.schema import (
     VOTE_COLUMNS,
 )
 from hms_ray.errors import DataError
+from hms_ray.storage.hashing import table_fingerprint
 
 if TYPE_CHECKING:
-    from hms_ray.config import DataConfig
+    from hms_ray.config.experiment import DataConfig
 
 Unit = Literal["eeg_votes", "eeg", "label"]
 
@@ -121,22 +121,6 @@ def rows_of(labels: pd.DataFrame, config: DataConfig) -> pd.DataFrame:
 def row_fingerprint(rows: pd.DataFrame) -> str:
     """SHA-256 (hex) of a table's content: its columns' names, order and values."""
     return table_fingerprint(rows)
-
-
-def table_fingerprint(table: pd.DataFrame) -> str:
-    """SHA-256 (hex) of columns of text and numbers; the index does not count."""
-    content = hashlib.sha256()
-    for name in table.columns:
-        values: NDArray[Any] = table[name].to_numpy()
-        if values.dtype.kind in "iub":
-            data = b"int\0" + values.astype("<i8").tobytes()
-        elif values.dtype.kind == "f":
-            data = b"float\0" + values.astype("<f8").tobytes()
-        else:
-            data = b"text\0" + "\0".join(map(str, values)).encode()
-        content.update(f"{name}\0{len(data)}\0".encode())
-        content.update(data)
-    return content.hexdigest()
 
 
 def _check_arguments(labels: pd.DataFrame, unit: str, window: str) -> None:

@@ -229,3 +229,25 @@ def _votes(total_votes: ArrayLike, n_rows: int) -> Array:
             f"total votes must be one number for each of {n_rows} rows", got=str(votes.shape)
         )
     return votes
+
+
+def check_row_weights(row_weights: ArrayLike | None, n_rows: int) -> Array:
+    """The (n,) row weights as float64, ones where absent, after checking them.
+
+    Raises:
+        PredictionError: as ``simplex_weights``.
+    """
+    if row_weights is None:
+        return np.ones(n_rows)
+    weights = np.asarray(row_weights, dtype=np.float64)
+    if weights.shape != (n_rows,):
+        raise PredictionError(
+            f"row weights must be one number for each of {n_rows} rows", got=str(weights.shape)
+        )
+    if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
+        raise PredictionError(
+            "row weights must be finite, at least 0 and not all 0",
+            got=f"values from {weights.min():g} to {weights.max():g}",
+            fix="Fit on a tier that has rows.",
+        )
+    return weights

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 from hms_ray.competition.schema import PROBABILITY_COLUMNS
 from hms_ray.errors import PredictionError
 from hms_ray.evaluate.metric import Array, check_distributions, name_rows
-from hms_ray.files import replacing
+from hms_ray.storage.atomic import replacing
 
 KEY_COLUMNS: Final = ("row_id", "eeg_id", "patient_id", "fold")
 OOF_COLUMNS: Final = (*KEY_COLUMNS, *PROBABILITY_COLUMNS)

@@ -1,1 +1,6 @@
-"""A ladder of experiments: what each step brings, on the same rows."""
+"""The published series: its steps, their scores against each other, and several seeds pooled.
+
+May import ``study``, ``experiment``, ``report`` and rooms below. Ladders on Ray run in
+``distributed.ladder_trainer``; tables and plots are drawn in ``report``; the scores of steps
+are computed in ``evaluate.step_scores``.
+"""

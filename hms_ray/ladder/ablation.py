@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from hms_ray.config import AugmentConfig, Experiment, canonical
-from hms_ray.config_file import load_space, replace_values
+from hms_ray.config.augmentation import AugmentConfig
+from hms_ray.config.experiment import Experiment, canonical
+from hms_ray.config.loading import load_space, replace_values
 from hms_ray.errors import ConfigError
 from hms_ray.ladder.scale import read_scale, scaled, with_settings
 from hms_ray.ladder.steps import Ladder, Step, chosen

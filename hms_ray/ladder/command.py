@@ -13,20 +13,21 @@ from typing import Any, Final
 
 import pandas as pd
 
+from hms_ray.dataset.folds import read_folds
+from hms_ray.dataset.prepare import Prepared, prepare
 from hms_ray.errors import ConfigError, HmsRayError, StudyError
-from hms_ray.folds import read_folds
 from hms_ray.ladder.ablation import load_ablation
-from hms_ray.ladder.about import Floors, about_run
 from hms_ray.ladder.folder import read_ladder, write_ladder
 from hms_ray.ladder.plan import sources_of
 from hms_ray.ladder.report import make_report, write_report
 from hms_ray.ladder.run import LadderRun, Trainer, run_ladder
+from hms_ray.ladder.run_summary import Floors, about_run
 from hms_ray.ladder.steps import Ladder, load_ladder
-from hms_ray.prepare import Prepared, prepare
 from hms_ray.report.ladder_table import render_ladder
 from hms_ray.report.progress import bar, clock_text
-from hms_ray.study.new import STUDY_FILE, checked_name, locked
-from hms_ray.wording import counted
+from hms_ray.storage.locks import locked
+from hms_ray.study.new import STUDY_FILE, checked_name
+from hms_ray.text import counted
 
 SCRATCH: Final = ".ray"
 """Folder for Ray's own files within a ladder's; may be deleted between runs."""

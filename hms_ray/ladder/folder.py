@@ -18,12 +18,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hms_ray.competition.rows import table_fingerprint
 from hms_ray.competition.schema import TARGET_COLUMNS
 from hms_ray.errors import PredictionError, StudyError
 from hms_ray.evaluate.metric import check_distributions
 from hms_ray.evaluate.oof import OOF_COLUMNS, check_oof, read_oof, write_oof
-from hms_ray.files import replacing
 from hms_ray.ladder.result import Kind, PublishedRows, StepResult
 from hms_ray.ladder.steps_file import (
     FIX,
@@ -34,7 +32,9 @@ from hms_ray.ladder.steps_file import (
     check_content,
     with_newer_facts,
 )
-from hms_ray.study.files import json_text, read_json, write_text
+from hms_ray.storage.atomic import replacing
+from hms_ray.storage.hashing import table_fingerprint
+from hms_ray.storage.structured_files import json_text, read_json, write_text
 
 ROWS_FILE: Final = "rows.parquet"
 OOF_FOLDER: Final = "oof"

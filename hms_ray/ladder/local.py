@@ -7,10 +7,12 @@ from functools import partial
 from typing import Any, TextIO
 
 from hms_ray.errors import HmsRayError
-from hms_ray.experiment import FoldRunner, InProcessRunner, Placement
-from hms_ray.fold_task import FoldTask, labelled
-from hms_ray.ladder.lines import LadderLines
+from hms_ray.experiment.fold_task import FoldTask, labelled
+from hms_ray.experiment.in_process import InProcessRunner
+from hms_ray.experiment.placement import Placement
+from hms_ray.experiment.run import FoldRunner
 from hms_ray.ladder.plan import LadderPlan
+from hms_ray.ladder.progress import LadderLines
 
 
 class LocalTrainer:

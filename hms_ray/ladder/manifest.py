@@ -9,9 +9,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from hms_ray.config_faults import validated
-from hms_ray.config_file import read_mapping
-from hms_ray.config_recipes import Frozen
+from hms_ray.config.eeg_recipes import Frozen
+from hms_ray.config.loading import read_mapping
+from hms_ray.config.validation import validated
 from hms_ray.errors import ConfigError
 from hms_ray.ladder.result import PublishedRows
 

@@ -10,16 +10,19 @@ from pathlib import Path
 import numpy as np
 
 from hms_ray.competition.schema import TARGET_COLUMNS
-from hms_ray.config import Experiment, Space, canonical, digest
-from hms_ray.config_input import used_sources
+from hms_ray.config.experiment import Experiment, canonical
+from hms_ray.config.inputs import used_sources
+from hms_ray.config.space import Space
+from hms_ray.dataset.prepare import Prepared
+from hms_ray.dataset.sources import SourceRecipe, source_key
 from hms_ray.errors import HmsRayError
-from hms_ray.experiment import Placement, plan_folds
-from hms_ray.fold_store import FoldStore
-from hms_ray.fold_task import FoldTask
+from hms_ray.experiment.fold_task import FoldTask
+from hms_ray.experiment.placement import Placement
+from hms_ray.experiment.preflight import image_size_of, preflight
+from hms_ray.experiment.run import plan_folds
 from hms_ray.ladder.steps import Ladder
-from hms_ray.preflight import image_size_of, preflight
-from hms_ray.prepare import Prepared
-from hms_ray.study_sources import SourceRecipe, source_key
+from hms_ray.storage.fold_store import FoldStore
+from hms_ray.storage.hashing import digest
 
 _SCORED_PER_EPOCH = 2
 _SCORING_COST = 1 / 3

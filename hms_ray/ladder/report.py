@@ -9,14 +9,14 @@ from typing import Any, Final
 import pandas as pd
 
 from hms_ray.competition.schema import TARGET_COLUMNS
-from hms_ray.evaluate.ladder_scores import GroupRows, row_scores, score_steps
 from hms_ray.evaluate.oof import probabilities_of
+from hms_ray.evaluate.step_scores import GroupRows, row_scores, score_steps
 from hms_ray.ladder.folder import check_ladder
 from hms_ray.ladder.result import StepResult
 from hms_ray.report.ladder_page import ladder_page, ladder_table
 from hms_ray.report.ladder_report import LadderReport, StepLine
-from hms_ray.report.table import write_csv
-from hms_ray.study.files import json_text, write_text
+from hms_ray.report.leaderboard import write_csv
+from hms_ray.storage.structured_files import json_text, write_text
 
 PAGE_FILE: Final = "README.md"
 TABLE_FILE: Final = "ladder.csv"

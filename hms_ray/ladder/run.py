@@ -9,16 +9,17 @@ from typing import Protocol
 
 import pandas as pd
 
+from hms_ray.dataset.prepare import Prepared
 from hms_ray.errors import HmsRayError, StudyError
-from hms_ray.experiment import Placement, collect
-from hms_ray.fold_store import FoldStore
-from hms_ray.ladder.blends import blend_step
-from hms_ray.ladder.lines import LadderLines
+from hms_ray.experiment.placement import Placement
+from hms_ray.experiment.run import collect
+from hms_ray.ladder.ensemble_steps import blend_step
 from hms_ray.ladder.manifest import Blend
 from hms_ray.ladder.plan import LadderPlan, plan_ladder
+from hms_ray.ladder.progress import LadderLines
 from hms_ray.ladder.result import Kind, StepResult
 from hms_ray.ladder.steps import Ladder, Step
-from hms_ray.prepare import Prepared
+from hms_ray.storage.fold_store import FoldStore
 
 
 class Trainer(Protocol):

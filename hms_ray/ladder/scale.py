@@ -8,15 +8,16 @@ from typing import Any
 
 from pydantic import Field
 
-from hms_ray.config import Experiment, ResourcesConfig, Space
-from hms_ray.config_faults import validated
-from hms_ray.config_file import (
+from hms_ray.config.eeg_recipes import Count, Frozen, Positive
+from hms_ray.config.experiment import Experiment
+from hms_ray.config.loading import (
     apply_setting,
     read_mapping,
     replace_values,
     validate_space,
 )
-from hms_ray.config_recipes import Count, Frozen, Positive
+from hms_ray.config.space import ResourcesConfig, Space
+from hms_ray.config.validation import validated
 from hms_ray.errors import ConfigError
 
 

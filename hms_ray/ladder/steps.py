@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from hms_ray.config import Experiment, ResourcesConfig, Space
-from hms_ray.config_file import load_space
+from hms_ray.config.experiment import Experiment
+from hms_ray.config.loading import load_space
+from hms_ray.config.space import ResourcesConfig, Space
 from hms_ray.errors import ConfigError
 from hms_ray.ladder.manifest import Blend, Published, StepEntry, read_manifest
 from hms_ray.ladder.scale import read_scale, scaled, with_settings

@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from hms_ray.config import digest
 from hms_ray.errors import PackError
 from hms_ray.pack.draft import Draft, ShardRecord
 from hms_ray.pack.inputs import ChangedFileError, input_files, input_signature
@@ -25,6 +24,7 @@ from hms_ray.pack.store import Pack, open_pack
 from hms_ray.pack.windows import Windows as Windows
 from hms_ray.pack.windows import windows_of as windows_of
 from hms_ray.pack.write import write_tables
+from hms_ray.storage.hashing import digest
 
 Progress = Callable[[int, int], None]
 

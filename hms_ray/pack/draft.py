@@ -26,7 +26,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from hms_ray.config import digest
 from hms_ray.pack.layout import FORMAT, MISSING_FILE, VALUES_FILE
 from hms_ray.pack.make import MadeShard
 from hms_ray.pack.plan import Plan, Shard
@@ -38,6 +37,7 @@ from hms_ray.pack.shard_files import (
     held,
     record_file,
 )
+from hms_ray.storage.hashing import digest
 
 CLAIM_AGE_S: Final = 120.0
 """An older claim is a killed packer's: a shard takes seconds."""

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hms_ray.config import EegRecipe, RawRecipe
-from hms_ray.signal.recipes import make_windows
+from hms_ray.config.eeg_recipes import EegRecipe, RawRecipe
 from hms_ray.signal.strip import make_strip
+from hms_ray.signal.windows import make_windows
 
 
 def make_values(recipe: EegRecipe | RawRecipe, eeg: NDArray[np.float32]) -> NDArray[np.float16]:

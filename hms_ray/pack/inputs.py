@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hms_ray.competition.file_errors import EmptyFileError, MissingFileError
-from hms_ray.config import digest
 from hms_ray.errors import DataError
 from hms_ray.pack.windows import Windows
+from hms_ray.storage.hashing import digest
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,8 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from hms_ray.config import digest
 from hms_ray.errors import PackError
+from hms_ray.storage.hashing import digest
 
 FORMAT: Final = 2
 """Raised when the layout changes; packs of other formats are refused."""

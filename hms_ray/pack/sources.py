@@ -24,12 +24,13 @@ from hms_ray.competition.schema import (
     SPECTROGRAM_STEP_S,
     SPECTROGRAM_WINDOW_ROWS,
 )
-from hms_ray.config import EegRecipe, RawRecipe, digest
+from hms_ray.config.eeg_recipes import EegRecipe, RawRecipe
 from hms_ray.errors import PackError
 from hms_ray.pack.windows import Windows
 from hms_ray.signal.montage import columns_of
 from hms_ray.signal.recipes import described, layout_of, pairs_used
 from hms_ray.signal.spectrogram import LOG_HIGH, LOG_LOW
+from hms_ray.storage.hashing import digest
 
 Kind = Literal["recordings", "windows"]
 

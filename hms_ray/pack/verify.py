@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms_ray.errors import PackError
-from hms_ray.files import replacing
 from hms_ray.pack.layout import (
     BUILD_AGAIN,
     MANIFEST_FILE,
@@ -28,7 +27,8 @@ from hms_ray.pack.layout import (
 )
 from hms_ray.pack.store import Pack, open_pack
 from hms_ray.pack.windows import first_of
-from hms_ray.wording import counted
+from hms_ray.storage.atomic import replacing
+from hms_ray.text import counted
 
 
 def verify_pack(path: str | Path) -> Pack:

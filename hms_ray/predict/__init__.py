@@ -1,1 +1,5 @@
-"""From fold models to predictions of recordings, and to a submission."""
+"""Fold models applied to new recordings, and the checked submission file.
+
+May import ``study``, ``experiment``, ``train`` and rooms below; only ``models`` computes with
+torch. Applying a fitted blend is ``blend.apply``.
+"""

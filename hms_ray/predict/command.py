@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,18 +10,17 @@ import pandas as pd
 
 from hms_ray.competition.rows import ROW_UNIT, Unit
 from hms_ray.competition.schema import PROBABILITY_COLUMNS
-from hms_ray.errors import ConfigError
 from hms_ray.evaluate.metric import Array
 from hms_ray.evaluate.oof import OPTIMISTIC
-from hms_ray.predict.blend import apply_blend, predict_all, require_device
 from hms_ray.predict.files import require_place, write_predictions, write_submission
+from hms_ray.predict.inference import predict_all, require_device
 from hms_ray.predict.recordings import Recordings, recordings_of_rows, recordings_of_test
 from hms_ray.predict.submission import make_submission, submission_ids
 from hms_ray.predict.trial import TrialModels, chosen_trial, read_models, rows_of_study
 from hms_ray.report.progress import bar
 from hms_ray.report.text_table import WIDTH, wrapped
 from hms_ray.study.folder import StudyFolder
-from hms_ray.wording import counted
+from hms_ray.text import counted
 
 SUBMISSION = Path("submission.csv")
 PREDICTIONS = Path("predictions.csv")
@@ -104,45 +103,10 @@ def predict_study(
         write_submission(out, table, eeg_ids)
     folds = counted(len(models.folds), "fold")
     n_rows = counted(len(recordings.rows), "row")
-    return _told(notes, f"{out}: {n_rows}, mean of {folds} of {models.name}")
+    return lines_to_print(notes, f"{out}: {n_rows}, mean of {folds} of {models.name}")
 
 
-def apply_to_file(
-    file: Path, place: Place, out: Path | None = None, predictions: Sequence[str] = ()
-) -> str:
-    """Writes the submission of a blend.
-
-    Args:
-        file: ``blend.json``.
-        place: data, models and device.
-        out: ``.csv`` or ``.parquet``; ``submission.csv`` where absent.
-        predictions: ``NAME=FILE`` each, predictions of a member brought from elsewhere.
-
-    Returns:
-        Lines to print, at most 80 columns wide but for the last line.
-
-    Raises:
-        ConfigError: for a file of another ending, or predictions that are not named.
-        HmsRayError: as of ``apply_blend``.
-    """
-    out = out or SUBMISSION
-    require_place(out)
-    applied = apply_blend(
-        file,
-        place.data_dir,
-        results=place.results,
-        given=named_files(predictions),
-        pack_dir=place.pack_dir,
-        device=place.device,
-        threads=place.threads,
-        bars=bar,
-    )
-    write_submission(out, applied.submission, applied.eeg_ids)
-    n_rows = counted(len(applied.eeg_ids), "row")
-    return _told(applied.notes, f"{out}: {n_rows}, blend of {file}")
-
-
-def _told(notes: Sequence[str], result: str) -> str:
+def lines_to_print(notes: Sequence[str], result: str) -> str:
     """Notes, at most 80 columns wide, and the result in one line."""
     return "\n".join([*(line for note in notes for line in wrapped(note, WIDTH)), result])
 
@@ -157,23 +121,6 @@ def _seen_note(rows: pd.DataFrame, known: pd.DataFrame) -> tuple[str, ...]:
         "trained on them predict them too, so these are no out-of-fold predictions"
     )
     return (note,)
-
-
-def named_files(texts: Sequence[str]) -> Mapping[str, Path]:
-    """Name -> file, of texts ``NAME=FILE``.
-
-    Raises:
-        ConfigError: where one has no name or no file, or a name comes twice.
-    """
-    files: dict[str, Path] = {}
-    for text in texts:
-        name, _, file = text.rpartition("=")
-        if not name or not file:
-            raise ConfigError("predictions must be given as NAME=FILE", got=text)
-        if name in files:
-            raise ConfigError("a member's predictions must be given once", got=name)
-        files[name] = Path(file)
-    return files
 
 
 def _test_set(models: TrialModels, place: Place) -> tuple[Recordings, list[int]]:

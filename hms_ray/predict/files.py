@@ -11,13 +11,13 @@ import pyarrow as pa
 
 from hms_ray.competition.tables import read_table
 from hms_ray.errors import ConfigError, PredictionError
-from hms_ray.files import replacing, require_writable
 from hms_ray.predict.submission import (
     SUBMISSION_COLUMNS,
     check_submission,
     probabilities_in,
     whole_ids,
 )
+from hms_ray.storage.atomic import replacing, require_writable
 
 SUFFIXES: Final = (".csv", ".parquet")
 

@@ -9,16 +9,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hms_ray.config import Experiment
+from hms_ray.config.experiment import Experiment
 from hms_ray.errors import ConfigError, ModelError, TrainingError
 from hms_ray.evaluate.metric import Array
-from hms_ray.fold_store import RECORD_FILE, StoredFold, damaged_fold
-from hms_ray.fold_task import located
-from hms_ray.model import build_model
+from hms_ray.experiment.fold_task import located
 from hms_ray.predict.recordings import Recordings
 from hms_ray.predict.trial import TrialModels
+from hms_ray.storage.fold_store import RECORD_FILE, StoredFold, damaged_fold
 from hms_ray.train.checkpoint import load_weights
 from hms_ray.train.images import Images
+from hms_ray.train.model import build_model
 from hms_ray.train.pooled import kept_bytes
 from hms_ray.train.process import Process
 from hms_ray.train.score import (

@@ -29,15 +29,15 @@ from hms_ray.competition.read import (
 )
 from hms_ray.competition.rows import Unit, Window, make_rows
 from hms_ray.competition.schema import EEG_WINDOW_SAMPLES, SPECTROGRAM_WINDOW_ROWS
-from hms_ray.config_input import InputConfig, used_sources
+from hms_ray.config.inputs import InputConfig, used_sources
+from hms_ray.dataset.missing_signal import sort_out
+from hms_ray.dataset.prepare import Bars, build_packs
+from hms_ray.dataset.sources import ROW_COLUMNS, pack_source, source_key
 from hms_ray.errors import DataError
 from hms_ray.pack.build import default_pack_dir
 from hms_ray.pack.sources import PackSource
 from hms_ray.pack.store import Pack
 from hms_ray.pack.windows import first_of
-from hms_ray.prepare import Bars, build_packs
-from hms_ray.study_sources import ROW_COLUMNS, pack_source, source_key
-from hms_ray.unusable import sort_out
 
 TEST_PACKS: Final = "test"
 """Folder, among the packs, of those of test recordings: one recipe has packs of both."""

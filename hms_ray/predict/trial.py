@@ -10,10 +10,11 @@ from typing import Final
 import pandas as pd
 from pydantic import ValidationError
 
-from hms_ray.config import Experiment, digest
+from hms_ray.config.experiment import Experiment
 from hms_ray.errors import StudyError
-from hms_ray.experiment import NUMERICS_VERSION
-from hms_ray.fold_store import RECORD_FILE, FoldStore, StoredFold, damaged_fold
+from hms_ray.experiment.cache_key import NUMERICS_VERSION
+from hms_ray.storage.fold_store import RECORD_FILE, FoldStore, StoredFold, damaged_fold
+from hms_ray.storage.hashing import digest
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.identity import differences
 from hms_ray.study.new import ROWS_FILE

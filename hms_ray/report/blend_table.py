@@ -6,14 +6,14 @@ import math
 
 import numpy as np
 
-from hms_ray.evaluate.blend_result import (
+from hms_ray.ensemble.result import (
     BEST_IN_SAMPLE,
     BEST_SINGLE,
     EQUAL,
     SIMPLEX,
     BlendReport,
 )
-from hms_ray.evaluate.honest import Difference, Interval
+from hms_ray.evaluate.intervals import Difference, Interval
 from hms_ray.evaluate.metric import OBJECTIVES
 from hms_ray.report.text_table import (
     TITLES,
@@ -24,7 +24,7 @@ from hms_ray.report.text_table import (
     text_table,
     wrapped,
 )
-from hms_ray.wording import counted
+from hms_ray.text import counted
 
 SMALLEST_SHOWN = 0.00005
 """Weights below this print as 0.0000, so they are counted and not listed."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from hms_ray.evaluate.honest import Interval
-from hms_ray.evaluate.ladder_scores import GroupScore, StepDifference
+from hms_ray.evaluate.intervals import Interval
+from hms_ray.evaluate.step_scores import GroupScore, StepDifference
 from hms_ray.report.blend_table import difference_text
 from hms_ray.report.sheet import Style
 from hms_ray.report.text_table import score

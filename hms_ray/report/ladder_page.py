@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from hms_ray.evaluate.ladder_scores import GROUPS, GroupScore
 from hms_ray.evaluate.metric import OBJECTIVES
+from hms_ray.evaluate.step_scores import GROUPS, GroupScore
 from hms_ray.report.ladder_report import FLOORS, LadderReport, StepLine
 from hms_ray.report.ladder_table import heading, ladder_sheets
 from hms_ray.report.sheet import markdown_text

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from hms_ray.evaluate.ladder_scores import GROUPS, STAGE_2, StepScores
 from hms_ray.evaluate.metric import OBJECTIVES
+from hms_ray.evaluate.step_scores import GROUPS, STAGE_2, StepScores
 
 FLOORS: Final[Mapping[str, str]] = {
     "perfect": "the perfect model, which knows the odds of every vote",

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Final
 
-from hms_ray.evaluate.ladder_scores import STAGE_2, GroupScore
+from hms_ray.evaluate.step_scores import STAGE_2, GroupScore
 from hms_ray.report.ladder_cells import detectable_cell, difference_cell, interval_text
 from hms_ray.report.ladder_report import FLOORS, LadderReport, StepLine
 from hms_ray.report.ladder_weights import weights_sheets
@@ -19,7 +19,7 @@ from hms_ray.report.text_table import (
     score,
     wrapped,
 )
-from hms_ray.wording import counted
+from hms_ray.text import counted
 
 SIMULATED: Final = "simulated data"
 TIE_LEGEND: Final = (

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from hms_ray.evaluate.ladder_scores import GROUPS, STAGE_2, StepDifference, StepScores
 from hms_ray.evaluate.metric import OBJECTIVES
+from hms_ray.evaluate.step_scores import GROUPS, STAGE_2, StepDifference, StepScores
 
 Outcome = Literal["reproduces", "opposite", "tie", "no published figure", "not comparable"]
 

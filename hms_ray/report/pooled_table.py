@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from hms_ray.evaluate.ladder_scores import GROUPS, RESOLUTION, STAGE_2
 from hms_ray.evaluate.metric import OBJECTIVES
-from hms_ray.report.forest import ForestPlot, ForestRow, Mark
+from hms_ray.evaluate.step_scores import GROUPS, RESOLUTION, STAGE_2
+from hms_ray.report.forest_plot import ForestPlot, ForestRow, Mark
 from hms_ray.report.ladder_cells import detectable_cell, difference_cell
 from hms_ray.report.ladder_page import origin
 from hms_ray.report.ladder_table import (
@@ -27,7 +27,7 @@ from hms_ray.report.text_table import (
     Column,
     wrapped,
 )
-from hms_ray.wording import counted
+from hms_ray.text import counted
 
 _SHORT: Final[Mapping[Outcome, str]] = {
     "reproduces": "reproduces",

@@ -7,7 +7,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from hms_ray.config import Gaps
+from hms_ray.config.eeg_recipes import Gaps
 
 LARGEST_UV: Final = 1e12
 """Larger values are no measurement, and their power would overflow float32."""

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hms_ray.competition.schema import EEG_RATE_HZ
-from hms_ray.config import EegRecipe
+from hms_ray.config.eeg_recipes import EegRecipe
 from hms_ray.signal.montage import PAIRS_PER_CHAIN
 from hms_ray.signal.recipes import (
     FIXED_FLOOR_DB,

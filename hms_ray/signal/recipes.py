@@ -23,10 +23,10 @@ Around a window there may be more of its recording: see ``strip``.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from hms_ray.competition.schema import EEG_RATE_HZ, N_FREQUENCIES, PANELS
-from hms_ray.config import EegRecipe, RawRecipe
+from hms_ray.config.eeg_recipes import EegRecipe, RawRecipe
 from hms_ray.signal.montage import MIDLINE, pairs_of
 from hms_ray.signal.spectrogram import (
     DECIMALS,
@@ -39,9 +39,6 @@ from hms_ray.signal.spectrogram import (
     N_TAPERS,
     TIME_BANDWIDTH,
 )
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 MEL_PANELS: Final = ("LL", "LP", "RL", "RP")
 """The order of the widely copied recipe."""
@@ -169,25 +166,3 @@ _TAPERS: Final = {
     "highpass_order": HIGHPASS_ORDER,
     "decimals": DECIMALS,
 }
-
-
-def make_windows(eeg: Tensor, recipe: EegRecipe | RawRecipe) -> Tensor:
-    """The arrays of EEG windows.
-
-    A window's array does not depend on the other windows of the batch.
-
-    Args:
-        eeg: floating point (B, 10000, 20) at 200 Hz, microvolts, electrodes in
-            ``ELECTRODES`` order; NaN, infinite and absurd values are gaps.
-        recipe: what to make.
-
-    Returns:
-        float32 (B, P, F, T) on the device of ``eeg``, sizes as ``layout_of`` has
-        them, finite.
-
-    Raises:
-        DataError: ``eeg`` has another shape or is not floating point.
-    """
-    from hms_ray.signal.windows import windows_of
-
-    return windows_of(eeg, recipe)

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from hms_ray.competition.schema import EEG_RATE_HZ, EEG_WINDOW_SAMPLES
-from hms_ray.config import EegRecipe, RawRecipe
+from hms_ray.config.eeg_recipes import EegRecipe, RawRecipe
 from hms_ray.signal.mel import largest_power, mel_images, mel_power
 from hms_ray.signal.recipes import layout_of
 from hms_ray.signal.resample import resample

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from hms_ray.competition.schema import EEG_RATE_HZ, N_FREQUENCIES
-from hms_ray.config import EegRecipe
+from hms_ray.config.eeg_recipes import EegRecipe
 from hms_ray.signal.montage import PAIRS_PER_CHAIN
 from hms_ray.signal.spectrogram import (
     DECIMALS,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from hms_ray.competition.schema import EEG_WINDOW_SAMPLES, ELECTRODES
-from hms_ray.config import EegRecipe, RawRecipe
+from hms_ray.config.eeg_recipes import EegRecipe, RawRecipe
 from hms_ray.errors import DataError
 from hms_ray.signal.filters import band_pass, high_pass
 from hms_ray.signal.gaps import fill_gaps
@@ -25,8 +25,23 @@ _GPU_VALUES = 2**28
 
 
 @torch.no_grad()
-def windows_of(eeg: Tensor, recipe: EegRecipe | RawRecipe) -> Tensor:
-    """See ``recipes.make_windows``."""
+def make_windows(eeg: Tensor, recipe: EegRecipe | RawRecipe) -> Tensor:
+    """The arrays of EEG windows.
+
+    A window's array does not depend on the other windows of the batch.
+
+    Args:
+        eeg: floating point (B, 10000, 20) at 200 Hz, microvolts, electrodes in
+            ``ELECTRODES`` order; NaN, infinite and absurd values are gaps.
+        recipe: what to make.
+
+    Returns:
+        float32 (B, P, F, T) on the device of ``eeg``, sizes as ``layout_of`` has
+        them, finite.
+
+    Raises:
+        DataError: ``eeg`` has another shape or is not floating point.
+    """
     if eeg.ndim != 3 or eeg.shape[1:] != (EEG_WINDOW_SAMPLES, len(ELECTRODES)):
         raise DataError(
             f"EEG windows must have the shape (B, {EEG_WINDOW_SAMPLES}, {len(ELECTRODES)})",

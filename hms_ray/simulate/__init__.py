@@ -1,1 +1,5 @@
-"""Simulated competition folders with known truth."""
+"""A simulator that writes folders in the competition's format and knows their truth.
+
+Imported by the command line and tests alone. May import ``signal``, ``evaluate``,
+``competition`` and rooms below.
+"""

@@ -40,7 +40,7 @@ from hms_ray.simulate.tables import (
     labels_of,
     truth_of,
 )
-from hms_ray.wording import counted
+from hms_ray.text import counted
 
 MANIFEST_FILE: Final = "simulation.json"
 """How a folder was simulated; like the truth, nothing in training reads it."""

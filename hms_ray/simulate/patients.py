@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from hms_ray.simulate.annotations import Looks, lay_out
 from hms_ray.simulate.background import Background, draw_background
 from hms_ray.simulate.cohort import (
     Patient,
@@ -16,7 +17,6 @@ from hms_ray.simulate.cohort import (
     draw_states,
     draw_tiers,
 )
-from hms_ray.simulate.looks import Looks, lay_out
 from hms_ray.simulate.options import NO_CONTROLS, Controls
 from hms_ray.simulate.plan import Plan, Repertoire, plan_recording
 from hms_ray.simulate.profiles import MAX_LABELS, Profile, State

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from hms_ray.competition.schema import SPECTROGRAM_WINDOW_S
 from hms_ray.signal.spectrogram import FIRST_WINDOW_LEAD_S
+from hms_ray.simulate.annotations import Looks
 from hms_ray.simulate.background import BIPOLAR_SD_UV, RESTS, Background, Rest, at_rest
 from hms_ray.simulate.draws import pick
-from hms_ray.simulate.looks import Looks
 from hms_ray.simulate.noise import CONTROL_HZ
 from hms_ray.simulate.patterns import Episode, Kind, Pattern, draw_pattern
 from hms_ray.simulate.profiles import State

@@ -13,9 +13,9 @@ from hms_ray.signal.spectrogram import (
     FIRST_WINDOW_LEAD_S,
     competition_spectrogram,
 )
+from hms_ray.simulate.annotations import Looks
 from hms_ray.simulate.artefacts import add_artefacts, draw_gaps, heart
 from hms_ray.simulate.background import background_signal
-from hms_ray.simulate.looks import Looks
 from hms_ray.simulate.noise import CONTROL_HZ
 from hms_ray.simulate.patterns import add_episode
 from hms_ray.simulate.plan import Plan

@@ -1,1 +1,5 @@
-"""A study as its folder holds it; no Ray is needed to read one."""
+"""A study's folder: identity, trials, leaderboard. Reading one needs neither Ray nor Optuna.
+
+May import ``experiment``, ``report`` and rooms below. Running a study is in ``sweep``; the
+results of folds, shared by all studies, are in ``storage.fold_store``.
+"""

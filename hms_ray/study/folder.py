@@ -10,14 +10,16 @@ from typing import Any
 import pandas as pd
 
 from hms_ray.competition.rows import ROW_UNIT
-from hms_ray.config import Experiment, Space
-from hms_ray.config_file import load_space
+from hms_ray.config.experiment import Experiment
+from hms_ray.config.loading import load_space
+from hms_ray.config.space import Space
+from hms_ray.dataset.prepare import Prepared
 from hms_ray.errors import StudyError
 from hms_ray.evaluate.oof import OPTIMISTIC, write_oof
-from hms_ray.experiment import ExperimentResult
-from hms_ray.prepare import Prepared
-from hms_ray.report.table import leaderboard, write_csv
-from hms_ray.study.files import json_text, read_json, write_text
+from hms_ray.experiment.run import ExperimentResult
+from hms_ray.report.leaderboard import leaderboard, write_csv
+from hms_ray.storage.locks import locked
+from hms_ray.storage.structured_files import json_text, read_json, write_text
 from hms_ray.study.identity import differences, study_identity
 from hms_ray.study.new import (
     FORMAT,
@@ -27,7 +29,6 @@ from hms_ray.study.new import (
     STUDY_FILE,
     checked_name,
     is_vacant,
-    locked,
     write_new,
     write_space,
 )

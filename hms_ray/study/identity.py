@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from hms_ray.config import ModelConfig, Space
-from hms_ray.config_file import parameter_values
-from hms_ray.prepare import Prepared
+from hms_ray.config.experiment import ModelConfig
+from hms_ray.config.loading import parameter_values
+from hms_ray.config.space import Space
+from hms_ray.dataset.prepare import Prepared
 
 _WEIGHTS_PATHS: Final = ("model", "model.weights_file")
 """Searched paths whose values are, or hold, the path of a weights file."""
@@ -77,7 +78,7 @@ def _fingerprint(file: str | None) -> str | None:
     if file is None:
         return None
     # The room of models brings torch with it; most studies have no file to ask about.
-    from hms_ray.model import weights_fingerprint
+    from hms_ray.train.model import weights_fingerprint
 
     return weights_fingerprint(ModelConfig(weights_file=file))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hms_ray.report.table import render
+from hms_ray.report.leaderboard import render
 from hms_ray.study.folder import StudyFolder
 
 

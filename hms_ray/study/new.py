@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from hms_ray.config import Space
+from hms_ray.config.space import Space
+from hms_ray.dataset.prepare import Prepared
 from hms_ray.errors import StudyError
-from hms_ray.files import DRAFT_PREFIX, replacing
-from hms_ray.fold_store import STORE_NAME
-from hms_ray.prepare import Prepared
-from hms_ray.study.files import json_text, write_text, yaml_text
+from hms_ray.storage.atomic import DRAFT_PREFIX, replacing
+from hms_ray.storage.fold_store import STORE_NAME
+from hms_ray.storage.structured_files import json_text, write_text, yaml_text
 
 FORMAT: Final = 1
 STUDY_FILE: Final = "study.json"
@@ -39,26 +37,6 @@ def checked_name(name: str) -> str:
             fix=f"No slashes, no leading dot, and none of {', '.join(sorted(RESERVED))}.",
         )
     return name
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Held while a command makes or runs the study of a folder.
-
-    Raises:
-        StudyError: where another command holds it.
-    """
-    with (path / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StudyError(
-                "a study is run by one command at a time",
-                got="another one at work",
-                where=path,
-                fix="Wait for it, or stop it first.",
-            ) from None
-        yield
 
 
 def is_vacant(path: Path) -> bool:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import pandas as pd
 
 from hms_ray.competition.schema import TARGET_COLUMNS
-from hms_ray.config import Objective
-from hms_ray.evaluate.honest import paired_difference
+from hms_ray.config.space import Objective
+from hms_ray.evaluate.intervals import paired_difference
 from hms_ray.evaluate.metric import OBJECTIVES, Array, kl_rows
 from hms_ray.evaluate.oof import probabilities_of
 from hms_ray.study.trial import StoredTrial

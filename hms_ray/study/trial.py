@@ -13,11 +13,11 @@ from typing import Any, Final
 
 import pandas as pd
 
-from hms_ray.config import Experiment
-from hms_ray.config_file import load_space
+from hms_ray.config.experiment import Experiment
+from hms_ray.config.loading import load_space
 from hms_ray.errors import PredictionError, StudyError
 from hms_ray.evaluate.oof import read_oof
-from hms_ray.study.files import damaged, json_text, read_json, yaml_text
+from hms_ray.storage.structured_files import damaged, json_text, read_json, yaml_text
 
 _FIX: Final = "Move that trial's folder away; its folds stay in the store."
 

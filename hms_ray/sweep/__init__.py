@@ -1,8 +1,8 @@
-"""Search and training on Ray: the only package that imports ray."""
+"""A study on Ray Tune: the search loop, the trial actor, the logs that grow while trials end.
 
-import os
-import sys
+May import every room below ``cli``, and ray. Optuna's side of the search is in ``search``,
+Ray without a search (cluster, worker groups) in ``distributed``, a study's files in
+``study``.
+"""
 
-# Ray reads this once, when it is imported; afterwards it would contradict itself.
-if "ray" not in sys.modules:
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
+import hms_ray.distributed  # noqa: F401 - sets RAY_AUTH_MODE before ray is imported

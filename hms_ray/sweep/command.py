@@ -7,16 +7,16 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from hms_ray.config import Space
+from hms_ray.config.space import Space
+from hms_ray.dataset.folds import read_folds
+from hms_ray.dataset.prepare import Prepared, prepare, sources_for
 from hms_ray.errors import DataError
-from hms_ray.folds import read_folds
-from hms_ray.preflight import preflight
-from hms_ray.prepare import Prepared, prepare, sources_for
+from hms_ray.experiment.preflight import preflight
+from hms_ray.report.leaderboard import render
 from hms_ray.report.progress import bar
-from hms_ray.report.table import render
 from hms_ray.study.folder import StudyFolder
 from hms_ray.sweep.study import run_study
-from hms_ray.wording import counted
+from hms_ray.text import counted
 
 
 def sweep(

@@ -10,28 +10,28 @@ from typing import Any, TextIO
 
 from ray import tune
 
-from hms_ray.config import Space
-from hms_ray.errors import HmsRayError, StudyError
-from hms_ray.evaluate.metric import OBJECTIVES
-from hms_ray.experiment import run_task
-from hms_ray.prepare import Prepared
-from hms_ray.study.folder import StudyFolder
-from hms_ray.study.trial import StoredTrial
-from hms_ray.sweep.cluster import (
+from hms_ray.config.space import Space
+from hms_ray.dataset.prepare import Prepared
+from hms_ray.distributed.cluster import (
     Cluster,
     n_concurrent_trials,
     session,
 )
-from hms_ray.sweep.journal import Scores
-from hms_ray.sweep.logs import declare_study, write_trial_logs
-from hms_ray.sweep.machine import environment_record
-from hms_ray.sweep.nodes import check_nodes, has_bfloat16
-from hms_ray.sweep.progress import TITLES, ProgressLines, ProgressPrinter
-from hms_ray.sweep.proposals import Proposal, Proposals
-from hms_ray.sweep.search import StudySearch
-from hms_ray.sweep.trial import StudyJob, run_trial
-from hms_ray.sweep.worker_group import Train
-from hms_ray.wording import counted
+from hms_ray.distributed.environment_record import environment_record
+from hms_ray.distributed.nodes import check_nodes, has_bfloat16
+from hms_ray.distributed.progress import TITLES, ProgressLines, ProgressPrinter
+from hms_ray.distributed.worker_group import Train
+from hms_ray.errors import HmsRayError, StudyError
+from hms_ray.evaluate.metric import OBJECTIVES
+from hms_ray.experiment.run import run_task
+from hms_ray.search.journal import Scores
+from hms_ray.search.proposals import Proposal, Proposals
+from hms_ray.study.folder import StudyFolder
+from hms_ray.study.trial import StoredTrial
+from hms_ray.sweep.tensorboard import declare_study, write_trial_logs
+from hms_ray.sweep.trial_actor import StudyJob, run_trial
+from hms_ray.sweep.tune_searcher import StudySearch
+from hms_ray.text import counted
 
 TRIAL_MEMORY_BYTES = 300 * 2**20
 """What a trial's own process asks of Ray. It asks for no CPU: its workers do the

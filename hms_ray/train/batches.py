@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from hms_ray.augment.draws import KINDS
 from hms_ray.augment.plan import Plan, draw_plan
 from hms_ray.competition.schema import N_CLASSES
-from hms_ray.config import ResolvedStage, TrainingConfig
+from hms_ray.config.training import ResolvedStage, TrainingConfig
 from hms_ray.errors import TrainingError
+from hms_ray.text import counted
 from hms_ray.train.losses import row_weights
 from hms_ray.train.process import Process
 from hms_ray.train.seeds import seed_sequence
-from hms_ray.views import Shape
-from hms_ray.wording import counted
+from hms_ray.transforms.views import Shape
 
 if TYPE_CHECKING:
     from hms_ray.pack.store import Pack

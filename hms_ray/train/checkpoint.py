@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hms_ray.errors import ModelError
-from hms_ray.files import replacing
+from hms_ray.storage.atomic import replacing
 
 
 def cpu_weights(model: nn.Module) -> dict[str, Tensor]:

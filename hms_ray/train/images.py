@@ -14,16 +14,16 @@ from torch import Tensor
 from hms_ray.augment.mosaic import mosaic_spans
 from hms_ray.augment.plan import augment_images
 from hms_ray.augment.windows import WindowPlan, augment_windows, check_panels
-from hms_ray.config_augment import AugmentConfig
-from hms_ray.config_input import InputConfig
+from hms_ray.config.augmentation import AugmentConfig
+from hms_ray.config.inputs import InputConfig
 from hms_ray.errors import TrainingError
-from hms_ray.fit import FITS
-from hms_ray.normalise import Constants
 from hms_ray.train.batches import Batch, Rows, SourceRows, chunks
 from hms_ray.train.pooled import PooledWindows
 from hms_ray.train.process import Process
 from hms_ray.train.windows import WindowSource
-from hms_ray.views import image_size, join_views, view_widths
+from hms_ray.transforms.fit_statistics import FITS
+from hms_ray.transforms.normalise import Constants
+from hms_ray.transforms.views import image_size, join_views, view_widths
 
 Shifts = NDArray[np.float64]
 

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hms_ray.config import Experiment, ModelConfig
-from hms_ray.config_input import used_sources
+from hms_ray.config.experiment import Experiment, ModelConfig
+from hms_ray.config.inputs import used_sources
 from hms_ray.errors import TrainingError
 from hms_ray.evaluate.metric import kl_report
-from hms_ray.model import build_model
 from hms_ray.train.batches import Batch, FoldData, Rows, plan_epoch
 from hms_ray.train.clock import Clock
 from hms_ray.train.images import Images
+from hms_ray.train.model import build_model
 from hms_ray.train.pooled import kept_bytes
 from hms_ray.train.process import Process
 from hms_ray.train.result import FoldResult, Kept

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hms_ray.config import Loss
+from hms_ray.config.training import Loss
 
 Weights = NDArray[np.float64]
 

@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hms_ray.pool import pool_blocks
 from hms_ray.train.windows import WindowSource
+from hms_ray.transforms.downsample import pool_blocks
 
 Rows = NDArray[np.int64]
 

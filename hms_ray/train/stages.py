@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
-from hms_ray.config import ResolvedStage, TrainingConfig
+from hms_ray.config.training import ResolvedStage, TrainingConfig
 from hms_ray.errors import TrainingError
 
 _UNSTEPPED_BETA1: Final = 0.85

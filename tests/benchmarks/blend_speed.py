@@ -25,7 +25,7 @@ import time
 
 import numpy as np
 
-from hms_ray.evaluate.blend import simplex_weights
+from hms_ray.ensemble.simplex import simplex_weights
 from hms_ray.report.text_table import Column, text_table
 from tests.slsqp import slsqp_weights
 

@@ -30,7 +30,7 @@ from tests.competition_folder import write_eeg, write_spectrogram
 
 COMMAND = """
 import sys
-from hms_ray.cli import main
+from hms_ray.cli.main import main
 main(sys.argv[1:])
 status = open("/proc/self/status", encoding="ascii").read()
 print(status.split("VmHWM:")[1].split()[0], file=sys.stderr)

@@ -23,10 +23,7 @@ from unittest import mock
 
 import numpy as np
 
-from hms_ray.evaluate.honest import patient_groups
-from hms_ray.evaluate.metric import OBJECTIVES, kl_rows
-from hms_ray.evaluate.multinomial import Problem
-from hms_ray.evaluate.nested_pools import (
+from hms_ray.ensemble.cross_validation import (
     Candidate,
     Data,
     checked_data,
@@ -34,9 +31,12 @@ from hms_ray.evaluate.nested_pools import (
     nested_rows,
     scored_rows,
 )
-from hms_ray.evaluate.pools import greedy
-from hms_ray.evaluate.pools.catalogue import all_pools
-from hms_ray.evaluate.pools.interface import tier_weights
+from hms_ray.ensemble.methods import greedy
+from hms_ray.ensemble.methods.base import tier_weights
+from hms_ray.ensemble.methods.registry import all_pools
+from hms_ray.ensemble.solvers.multinomial import Problem
+from hms_ray.evaluate.intervals import patient_groups
+from hms_ray.evaluate.metric import OBJECTIVES, kl_rows
 from tests.benchmarks.blend_speed import simulated
 from tests.oof_sample import oof_sample
 

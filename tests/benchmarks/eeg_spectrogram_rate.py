@@ -14,10 +14,9 @@ from collections.abc import Callable
 
 import torch
 
-from hms_ray.config import EegRecipe, RawRecipe
+from hms_ray.config.eeg_recipes import EegRecipe, RawRecipe
 from hms_ray.signal.mel import mel_weights
-from hms_ray.signal.recipes import make_windows
-from hms_ray.signal.windows import bipolar_signals
+from hms_ray.signal.windows import bipolar_signals, make_windows
 from tests.eeg_windows import noise_windows, wave_window
 from tests.librosa_recipe import librosa_image
 

@@ -29,12 +29,12 @@ import torch
 from numpy.typing import NDArray
 
 from hms_ray.augment.cutmix import CutMixPlan, apply_cutmix, plan_cutmix
-from hms_ray.config import CutMixConfig, InputConfig
-from hms_ray.config_input import PICTURES, Normalisation
-from hms_ray.fit import FITS
-from hms_ray.normalise import EPSILON, OWN, Constants, normalise
-from hms_ray.pool import pool_blocks
-from hms_ray.views import PANEL_PICTURES, image_size, make_image
+from hms_ray.config.augmentation import CutMixConfig
+from hms_ray.config.inputs import PICTURES, InputConfig, Normalisation
+from hms_ray.transforms.downsample import pool_blocks
+from hms_ray.transforms.fit_statistics import FITS
+from hms_ray.transforms.normalise import EPSILON, OWN, Constants, normalise
+from hms_ray.transforms.views import PANEL_PICTURES, image_size, make_image
 
 BATCH, SHAPE = 32, (4, 100, 300)
 MODES = get_args(Normalisation)

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 
 from hms_ray.augment.cutmix import apply_cutmix, plan_cutmix
-from hms_ray.config import CutMixConfig, InputConfig
-from hms_ray.normalise import Constants
+from hms_ray.config.augmentation import CutMixConfig
+from hms_ray.config.inputs import InputConfig
 from hms_ray.train.windows import open_windows
-from hms_ray.views import image_size, make_image
+from hms_ray.transforms.normalise import Constants
+from hms_ray.transforms.views import image_size, make_image
 from tests.fold_data import example_pack
 
 BATCH = 32

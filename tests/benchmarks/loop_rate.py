@@ -21,17 +21,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from hms_ray.config import (
-    AugmentConfig,
-    CutMixConfig,
-    Experiment,
-    InputConfig,
-    ModelConfig,
-    TrainingConfig,
-)
-from hms_ray.model import build_model
+from hms_ray.config.augmentation import AugmentConfig, CutMixConfig
+from hms_ray.config.experiment import Experiment, ModelConfig
+from hms_ray.config.inputs import InputConfig
+from hms_ray.config.training import TrainingConfig
 from hms_ray.train.batches import FoldData, SourceRows, plan_epoch
 from hms_ray.train.images import Images
+from hms_ray.train.model import build_model
 from hms_ray.train.pooled import kept_bytes
 from hms_ray.train.process import Process
 from hms_ray.train.stages import make_optimiser, make_schedule

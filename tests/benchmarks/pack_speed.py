@@ -26,14 +26,14 @@ from hms_ray.competition.check import check_folder
 from hms_ray.competition.read import read_eeg, read_spectrogram
 from hms_ray.competition.rows import make_rows
 from hms_ray.competition.schema import CLASSES, ELECTRODES, SPECTROGRAM_COLUMNS, VOTE_COLUMNS
-from hms_ray.config import EegRecipe
-from hms_ray.folds import make_folds
+from hms_ray.config.eeg_recipes import EegRecipe
+from hms_ray.dataset.folds import make_folds
 from hms_ray.pack.build import build_pack
 from hms_ray.pack.sources import eeg_source, log_power
 from hms_ray.pack.store import open_pack
 from hms_ray.pack.verify import verify_pack
 from hms_ray.pack.windows import Windows
-from hms_ray.signal.recipes import make_windows
+from hms_ray.signal.windows import make_windows
 from tests.competition_folder import eeg_values, write_competition_folder, write_eeg
 
 
@@ -174,7 +174,7 @@ import sys, time
 if __name__ == "__main__":
     # Here, as the command has them: its helpers start without what they do not need.
     import numpy as np
-    from hms_ray.config import EegRecipe
+    from hms_ray.config.eeg_recipes import EegRecipe
     from hms_ray.pack.build import Windows, build_pack
     from hms_ray.pack.sources import eeg_source
     n, workers = int(sys.argv[3]), int(sys.argv[4])

@@ -10,11 +10,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from hms_ray.evaluate.choice import SEEDS, choose_pool, nested_choice_estimate
-from hms_ray.evaluate.choice_result import Choice
-from hms_ray.evaluate.honest import Interval
+from hms_ray.ensemble.methods.registry import all_pools, named_pools
+from hms_ray.ensemble.selection import SEEDS, choose_pool, nested_choice_estimate
+from hms_ray.ensemble.selection_result import Choice
+from hms_ray.evaluate.intervals import Interval
 from hms_ray.evaluate.metric import OBJECTIVES
-from hms_ray.evaluate.pools.catalogue import all_pools, named_pools
 from tests.oof_sample import oof_sample
 
 REFERENCE = "simplex"

@@ -10,15 +10,15 @@ from torch import nn
 from hms_ray.augment.draws import KINDS
 from hms_ray.augment.plan import augment_images, draw_plan
 from hms_ray.augment.windows import augment_windows
-from hms_ray.config import TrainingConfig
-from hms_ray.config_augment import AugmentConfig
-from hms_ray.config_input import InputConfig
+from hms_ray.config.augmentation import AugmentConfig
+from hms_ray.config.inputs import InputConfig
+from hms_ray.config.training import TrainingConfig
 from hms_ray.train.batches import Batch, plan_epoch
 from hms_ray.train.images import Images
 from hms_ray.train.losses import weighted_kl
 from hms_ray.train.process import Process
 from hms_ray.train.windows import open_sources
-from hms_ray.views import join_views
+from hms_ray.transforms.views import join_views
 from tests.augmentations import EACH, TOGETHER
 from tests.fold_data import three_sources
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from hms_ray.config import Loss
+from hms_ray.config.training import Loss
 from hms_ray.evaluate.metric import kl_rows
 from hms_ray.train.losses import LOSSES, row_weights, weighted_kl
 

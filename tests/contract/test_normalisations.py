@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from hms_ray.config_input import PICTURES, Normalisation
+from hms_ray.config.inputs import PICTURES, Normalisation
 from hms_ray.errors import TrainingError
-from hms_ray.fit import FITS
-from hms_ray.normalise import OWN, Constants, Scope, normalise
-from hms_ray.pool import pool_blocks
+from hms_ray.transforms.downsample import pool_blocks
+from hms_ray.transforms.fit_statistics import FITS
+from hms_ray.transforms.normalise import OWN, Constants, Scope, normalise
 from tests.contract.windows import SHAPES, constants_of, windows
 
 MODES = get_args(Normalisation)

@@ -5,9 +5,9 @@ from typing import get_args
 import pytest
 import torch
 
-from hms_ray.config_input import PICTURES, InputConfig, Normalisation, Source
-from hms_ray.pool import pool_blocks
-from hms_ray.views import image_size, join_views, make_image, view_widths
+from hms_ray.config.inputs import PICTURES, InputConfig, Normalisation, Source
+from hms_ray.transforms.downsample import pool_blocks
+from hms_ray.transforms.views import image_size, join_views, make_image, view_widths
 from tests.contract.windows import N_ROWS, POOLS, SHAPES, VIEWS, config_of, constants_of, windows
 
 MODES = get_args(Normalisation)

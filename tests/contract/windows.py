@@ -5,10 +5,10 @@ from functools import cache
 import numpy as np
 import torch
 
-from hms_ray.config_input import PICTURES, InputConfig, Normalisation
-from hms_ray.fit import FITS
-from hms_ray.normalise import Constants
-from hms_ray.pool import pool_blocks
+from hms_ray.config.inputs import PICTURES, InputConfig, Normalisation
+from hms_ray.transforms.downsample import pool_blocks
+from hms_ray.transforms.fit_statistics import FITS
+from hms_ray.transforms.normalise import Constants
 
 SHAPES = {"kaggle": (4, 8, 12), "eeg": (4, 6, 10), "raw": (5, 1, 12)}
 POOLS = {"kaggle": (2, 3), "eeg": (3, 5), "raw": (1, 4)}

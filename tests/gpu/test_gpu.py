@@ -8,17 +8,19 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from hms_ray.config import AugmentConfig, CutMixConfig, InputConfig, ModelConfig, Space
-from hms_ray.config_input import Normalisation
-from hms_ray.fit import FITS
-from hms_ray.fold_store import RECORD_FILE, FoldStore
-from hms_ray.local import train_locally
-from hms_ray.pool import pool_blocks
+from hms_ray.config.augmentation import AugmentConfig, CutMixConfig
+from hms_ray.config.experiment import ModelConfig
+from hms_ray.config.inputs import InputConfig, Normalisation
+from hms_ray.config.space import Space
+from hms_ray.experiment.local_command import train_locally
+from hms_ray.storage.fold_store import RECORD_FILE, FoldStore
 from hms_ray.train import windows as windows_module
 from hms_ray.train.loop import Process, resolve_precision, train_fold
 from hms_ray.train.score import has_bfloat16
 from hms_ray.train.windows import Resident, Streamed, open_windows
-from hms_ray.views import make_image
+from hms_ray.transforms.downsample import pool_blocks
+from hms_ray.transforms.fit_statistics import FITS
+from hms_ray.transforms.views import make_image
 from tests.augmentations import TOGETHER
 from tests.competition_folder import write_competition_folder
 from tests.fold_data import example_experiment, example_fold, example_pack

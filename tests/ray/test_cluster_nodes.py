@@ -5,10 +5,10 @@ import pytest
 from ray.cluster_utils import Cluster as RayCluster
 
 import hms_ray
-from hms_ray.config import ResourcesConfig
+from hms_ray.config.space import ResourcesConfig
+from hms_ray.distributed.cluster import n_concurrent_trials, session
+from hms_ray.distributed.nodes import check_nodes, has_bfloat16
 from hms_ray.errors import ResourceError
-from hms_ray.sweep.cluster import n_concurrent_trials, session
-from hms_ray.sweep.nodes import check_nodes, has_bfloat16
 
 pytestmark = pytest.mark.ray
 

@@ -5,13 +5,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from hms_ray.config_file import replace_values
+from hms_ray.config.loading import replace_values
+from hms_ray.dataset.prepare import prepare
+from hms_ray.distributed.cluster import session
+from hms_ray.distributed.ladder_trainer import RayTrainer
 from hms_ray.ladder.plan import sources_of
 from hms_ray.ladder.run import run_ladder
 from hms_ray.ladder.steps import Ladder, Step, load_ladder
-from hms_ray.prepare import prepare
-from hms_ray.sweep.cluster import session
-from hms_ray.sweep.ladder import RayTrainer
 from tests.competition_folder import write_competition_folder
 from tests.unit.test_ladder_run import write_files
 

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hms_ray.config import EegRecipe
+from hms_ray.config.eeg_recipes import EegRecipe
+from hms_ray.distributed.cluster import Cluster, session
+from hms_ray.distributed.pack_mapper import map_on_ray, ray_mapper
 from hms_ray.errors import DataError, PackError, ResourceError
 from hms_ray.pack import plan
 from hms_ray.pack.build import build_pack
@@ -17,8 +19,6 @@ from hms_ray.pack.make import MadeShard
 from hms_ray.pack.plan import Shard
 from hms_ray.pack.sources import eeg_source
 from hms_ray.pack.windows import Windows
-from hms_ray.sweep.cluster import Cluster, session
-from hms_ray.sweep.pack_tasks import map_on_ray, ray_mapper
 from tests.competition_folder import write_competition_folder
 
 pytestmark = pytest.mark.ray

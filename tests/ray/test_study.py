@@ -11,13 +11,13 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from hms_ray.config import Space
-from hms_ray.config_file import validate_space
+from hms_ray.config.loading import validate_space
+from hms_ray.config.space import Space
+from hms_ray.dataset.prepare import Prepared, prepare
+from hms_ray.distributed.cluster import session
 from hms_ray.errors import ResourceError, StudyError
-from hms_ray.prepare import Prepared, prepare
 from hms_ray.study.folder import StudyFolder
 from hms_ray.sweep import study as study_module
-from hms_ray.sweep.cluster import session
 from hms_ray.sweep.study import StudyResult, run_study
 from tests.competition_folder import write_competition_folder
 

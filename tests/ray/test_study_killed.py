@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hms_ray.fold_store import RECORD_FILE
+from hms_ray.storage.fold_store import RECORD_FILE
 from hms_ray.study.folder import StudyFolder
 from tests.competition_folder import write_competition_folder
 

@@ -6,14 +6,17 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from hms_ray.config import Experiment, ResourcesConfig
-from hms_ray.config_file import validate_space
+from hms_ray.config.experiment import Experiment
+from hms_ray.config.loading import validate_space
+from hms_ray.config.space import ResourcesConfig
+from hms_ray.dataset.prepare import Prepared, prepare
+from hms_ray.distributed.cluster import session
+from hms_ray.distributed.worker_group import WorkerGroupRunner
 from hms_ray.errors import TrainingError
-from hms_ray.experiment import InProcessRunner, Placement, plan_folds, run_experiment, run_task
-from hms_ray.fold_store import FoldStore
-from hms_ray.prepare import Prepared, prepare
-from hms_ray.sweep.cluster import session
-from hms_ray.sweep.worker_group import WorkerGroupRunner
+from hms_ray.experiment.in_process import InProcessRunner
+from hms_ray.experiment.placement import Placement
+from hms_ray.experiment.run import plan_folds, run_experiment, run_task
+from hms_ray.storage.fold_store import FoldStore
 from tests.competition_folder import write_competition_folder
 
 pytestmark = pytest.mark.ray
@@ -235,7 +238,7 @@ def test_experiments_of_one_group_are_told_apart_and_share_their_stages(
 def test_the_environment_stays_as_it_was(
     prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hms_ray.sweep.worker_group.TorchTrainer", FailingTrainer)
+    monkeypatch.setattr("hms_ray.distributed.worker_group.TorchTrainer", FailingTrainer)
     before = dict(os.environ)
     with pytest.raises(AssertionError, match=r"saw 0\.2"):
         run_folds(make_runner(tmp_path), prepared, tmp_path)

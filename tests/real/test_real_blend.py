@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hms_ray.blending.command import blend
-from hms_ray.blending.settings import Settings
-from hms_ray.config import Objective
-from hms_ray.evaluate.blend_report import blend_report
-from hms_ray.evaluate.blend_result import BlendReport
-from hms_ray.evaluate.honest import paired_difference, patient_bootstrap
+from hms_ray.blend.fit_command import blend
+from hms_ray.blend.settings import Settings
+from hms_ray.config.space import Objective
+from hms_ray.ensemble.methods.arithmetic import FittedMean
+from hms_ray.ensemble.report import blend_report
+from hms_ray.ensemble.result import BlendReport
+from hms_ray.evaluate.intervals import paired_difference, patient_bootstrap
 from hms_ray.evaluate.metric import kl_rows
-from hms_ray.evaluate.pools.arithmetic import FittedMean
 from hms_ray.report.blend_table import render_blend
 from tests.oof_sample import Sample, oof_sample
 

@@ -18,8 +18,8 @@ from hms_ray.competition.read import (
 )
 from hms_ray.competition.rows import make_rows
 from hms_ray.competition.schema import CLASSES, TARGET_COLUMNS, VOTE_COLUMNS
-from hms_ray.config import EegRecipe
-from hms_ray.folds import check_folds, folds_fingerprint, make_folds
+from hms_ray.config.eeg_recipes import EegRecipe
+from hms_ray.dataset.folds import check_folds, folds_fingerprint, make_folds
 from hms_ray.pack.build import build_pack
 from hms_ray.pack.sources import eeg_source
 from hms_ray.pack.verify import verify_pack

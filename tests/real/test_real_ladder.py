@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from hms_ray.competition.schema import TARGET_COLUMNS, VOTE_COLUMNS
-from hms_ray.evaluate.ladder_scores import StepDifference
+from hms_ray.evaluate.step_scores import StepDifference
 from hms_ray.ladder.report import make_report
 from hms_ray.ladder.result import StepResult
 from hms_ray.report.ladder_report import LadderReport

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hms_ray.config import Objective
-from hms_ray.evaluate.choice import choose_pool, nested_choice_estimate
-from hms_ray.evaluate.choice_result import Choice
-from hms_ray.evaluate.correlation import residual_correlation
-from hms_ray.evaluate.pools.catalogue import named_pools
-from hms_ray.evaluate.pools.interface import tier_weights
-from hms_ray.evaluate.sets import ModelSets
+from hms_ray.config.space import Objective
+from hms_ray.ensemble.error_correlation import residual_correlation
+from hms_ray.ensemble.methods.base import tier_weights
+from hms_ray.ensemble.methods.registry import named_pools
+from hms_ray.ensemble.model_subsets import ModelSets
+from hms_ray.ensemble.selection import choose_pool, nested_choice_estimate
+from hms_ray.ensemble.selection_result import Choice
 from tests.oof_sample import Sample, oof_sample
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]

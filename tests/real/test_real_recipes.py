@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from hms_ray.competition.read import read_eeg, read_spectrogram
-from hms_ray.config import EegRecipe
-from hms_ray.signal.recipes import make_windows
+from hms_ray.config.eeg_recipes import EegRecipe
 from hms_ray.signal.spectrogram import (
     EEG_START_IN_SPECTROGRAM_S,
     LOG_HIGH,
@@ -16,6 +15,7 @@ from hms_ray.signal.spectrogram import (
     recording_spectrogram,
 )
 from hms_ray.signal.strip import make_strip
+from hms_ray.signal.windows import make_windows
 from tests.librosa_recipe import librosa_image
 from tests.real.test_competition_spectrogram import MEDIAN_RESIDUAL, SMALLEST, pairs
 

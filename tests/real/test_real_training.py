@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hms_ray.config import Experiment
+from hms_ray.config.experiment import Experiment
+from hms_ray.dataset.prepare import prepare
 from hms_ray.evaluate.oof import probabilities_of
-from hms_ray.experiment import InProcessRunner, run_experiment
-from hms_ray.prepare import prepare
+from hms_ray.experiment.in_process import InProcessRunner
+from hms_ray.experiment.run import run_experiment
 
 pytestmark = pytest.mark.real
 

@@ -12,16 +12,17 @@ import pandas as pd
 import pytest
 import torch
 
-from hms_ray.cli import main
+from hms_ray.blend.apply import apply_blend
+from hms_ray.blend.apply_command import apply_to_file, named_files
+from hms_ray.blend.stored import read_blend
+from hms_ray.cli.main import main
 from hms_ray.competition.schema import PROBABILITY_COLUMNS
+from hms_ray.ensemble.methods.registry import named_pools
 from hms_ray.errors import ConfigError, DataError, HmsRayError, PredictionError, StudyError
-from hms_ray.evaluate.pools.catalogue import named_pools
-from hms_ray.predict.blend import apply_blend
-from hms_ray.predict.command import Place, apply_to_file, named_files
+from hms_ray.predict.command import Place
 from hms_ray.predict.files import write_predictions
 from hms_ray.predict.models import predict_trial
 from hms_ray.predict.recordings import recordings_of_test
-from hms_ray.predict.stored_blend import read_blend
 from hms_ray.predict.submission import make_submission
 from hms_ray.predict.trial import chosen_trial, read_models
 from tests.trained_study import TEST_EEGS, TrainedStudy, train_study, write_test_set
@@ -366,7 +367,7 @@ def test_predictions_are_named(texts: list[str], message: str) -> None:
 
 PROBE = """
 import sys
-from hms_ray.cli import main
+from hms_ray.cli.main import main
 if __name__ == "__main__":
     for words in {calls}:
         assert main(words) == 0

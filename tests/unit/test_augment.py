@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hms_ray.augment.cutmix import CutMixPlan, Swap, apply_cutmix, plan_cutmix
-from hms_ray.config import CutMixConfig
+from hms_ray.config.augmentation import CutMixConfig
 
 ALWAYS = {axis: CutMixConfig(probability=1.0, axis=axis) for axis in ("time", "frequency")}
 

@@ -13,11 +13,10 @@ from hms_ray.augment.mixup import apply_mixup
 from hms_ray.augment.mosaic import apply_mosaic
 from hms_ray.augment.plan import Plan, augment_images, draw_plan
 from hms_ray.augment.windows import augment_windows
-from hms_ray.config import StageConfig, TrainingConfig
-from hms_ray.config_augment import AugmentConfig, MixupConfig, MosaicConfig
-from hms_ray.config_input import InputConfig
+from hms_ray.config.augmentation import AugmentConfig, MixupConfig, MosaicConfig
+from hms_ray.config.inputs import InputConfig
+from hms_ray.config.training import StageConfig, TrainingConfig
 from hms_ray.errors import ConfigError
-from hms_ray.pool import pool_blocks
 from hms_ray.train import loop, pooled
 from hms_ray.train.batches import Batch, plan_epoch, split_epoch
 from hms_ray.train.images import Images
@@ -26,7 +25,8 @@ from hms_ray.train.losses import row_weights
 from hms_ray.train.process import Process
 from hms_ray.train.seeds import Purpose, derive_seed, seed_sequence
 from hms_ray.train.windows import open_sources
-from hms_ray.views import join_views
+from hms_ray.transforms.downsample import pool_blocks
+from hms_ray.transforms.views import join_views
 from tests.augmentations import EACH, TOGETHER
 from tests.fold_data import example_experiment, three_sources
 

@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hms_ray.augment.cutmix import apply_cutmix, plan_cutmix
-from hms_ray.config import AugmentConfig, CutMixConfig, InputConfig, TrainingConfig
+from hms_ray.config.augmentation import AugmentConfig, CutMixConfig
+from hms_ray.config.inputs import InputConfig
+from hms_ray.config.training import TrainingConfig
 from hms_ray.errors import TrainingError
 from hms_ray.train.batches import Batch, FoldData, plan_epoch, split_epoch
 from hms_ray.train.images import Images
@@ -20,7 +22,7 @@ from hms_ray.train.losses import row_weights
 from hms_ray.train.process import Process
 from hms_ray.train.seeds import derive_seed, seed_sequence
 from hms_ray.train.windows import Streamed, open_sources, open_windows
-from hms_ray.views import make_image
+from hms_ray.transforms.views import make_image
 from tests.fold_data import ExamplePack, example_fold, example_pack
 
 CPU = torch.device("cpu")

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize
 
+from hms_ray.ensemble import simplex as blend
+from hms_ray.ensemble.simplex import blend_probabilities, simplex_weights
+from hms_ray.ensemble.solvers.quadratic import minimise_quadratic
 from hms_ray.errors import PredictionError
-from hms_ray.evaluate import blend
-from hms_ray.evaluate.blend import blend_probabilities, simplex_weights
 from hms_ray.evaluate.metric import kl_divergence, kl_rows
-from hms_ray.evaluate.quadratic import minimise_quadratic
 
 MOST_GAP = 1e-9
 

@@ -6,15 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hms_ray.blending.command import blend
-from hms_ray.blending.settings import Settings, plan
-from hms_ray.cli import main
-from hms_ray.commands.blends import METHODS
+from hms_ray.blend.fit_command import blend
+from hms_ray.blend.settings import Settings, plan
+from hms_ray.cli.blend import METHODS
+from hms_ray.cli.main import main
 from hms_ray.competition.schema import PROBABILITY_COLUMNS
+from hms_ray.ensemble.methods.registry import all_pools, fitted_from_json, named_pools
+from hms_ray.ensemble.report import blend_report
 from hms_ray.errors import ConfigError, PredictionError, StudyError
-from hms_ray.evaluate.blend_report import blend_report
 from hms_ray.evaluate.oof import read_oof
-from hms_ray.evaluate.pools.catalogue import all_pools, fitted_from_json, named_pools
 from tests.blend_data import make_file, make_results, make_rows, member, stack, targets, told
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hms_ray.blending.columns import parse_columns
-from hms_ray.blending.files import read_predictions, read_targets
+from hms_ray.blend.column_names import parse_columns
+from hms_ray.blend.external_files import read_predictions, read_targets
 from hms_ray.competition.schema import CLASSES, PROBABILITY_COLUMNS, VOTE_COLUMNS
 from hms_ray.errors import PredictionError
 from tests.blend_data import targets, written

@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hms_ray.blending.alignment import align
-from hms_ray.blending.inputs import read_members, targets_of, with_families
+from hms_ray.blend.align import align
+from hms_ray.blend.members import read_members, targets_of, with_families
 from hms_ray.competition.schema import VOTE_COLUMNS
-from hms_ray.config_file import validate_space
+from hms_ray.config.loading import validate_space
 from hms_ray.errors import PredictionError, StudyError
 from hms_ray.evaluate.oof import make_oof
-from hms_ray.fold_store import FoldStore
 from hms_ray.ladder.folder import write_ladder
+from hms_ray.storage.fold_store import FoldStore
 from hms_ray.study.folder import StudyFolder
 from tests.blend_data import add_trials, make_rows, make_study, predictions, targets, written
 from tests.ladder_data import ABOUT, ladder

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from hms_ray.cli import build_parser, main
-from hms_ray.commands.given_options import given_options
+from hms_ray.cli.given_options import given_options
+from hms_ray.cli.main import build_parser, main
 
 FILE = "b.json"
 APPLY = ["--apply", FILE, "--data", "d"]
@@ -55,7 +55,7 @@ class Read(argparse.Namespace):
 
 def run(words: list[str], monkeypatch: pytest.MonkeyPatch) -> Read:
     """Runs blend on words, without any blend, and tells which of them were read."""
-    for name in ("hms_ray.predict.command.apply_to_file", "hms_ray.blending.command.blend"):
+    for name in ("hms_ray.blend.apply_command.apply_to_file", "hms_ray.blend.fit_command.blend"):
         monkeypatch.setattr(name, lambda *_: "")
     parsed = build_parser().parse_args(words)
     parsed.said = words

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from hms_ray.blending.command import blend
-from hms_ray.blending.settings import Settings, plan, recipe_weights
+from hms_ray.blend.fit_command import blend
+from hms_ray.blend.settings import Settings, plan, recipe_weights
 from hms_ray.errors import PredictionError
 from hms_ray.ladder.manifest import Manifest, StepEntry, read_manifest
 from tests.blend_data import make_file, make_results, member, told

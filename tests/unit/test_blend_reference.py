@@ -9,7 +9,7 @@ import cvxpy
 import numpy as np
 import pytest
 
-from hms_ray.evaluate.blend import simplex_weights
+from hms_ray.ensemble.simplex import simplex_weights
 from tests.slsqp import slsqp_weights
 
 MOST_APART = 1e-6

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hms_ray.errors import PredictionError
-from hms_ray.evaluate.blend import blend_probabilities, simplex_weights
-from hms_ray.evaluate.blend_report import blend_report
-from hms_ray.evaluate.blend_result import (
+from hms_ray.ensemble.cross_validation import Candidate, nested_blend
+from hms_ray.ensemble.methods.arithmetic import Fixed, Simplex
+from hms_ray.ensemble.methods.registry import named_pools
+from hms_ray.ensemble.report import blend_report
+from hms_ray.ensemble.result import (
     BEST_IN_SAMPLE,
     BEST_SINGLE,
     EQUAL,
@@ -19,19 +20,17 @@ from hms_ray.evaluate.blend_result import (
     YARDSTICKS,
     BlendReport,
 )
-from hms_ray.evaluate.choice import choose_pool, nested_choice_estimate
-from hms_ray.evaluate.choice_result import Rated
-from hms_ray.evaluate.honest import (
+from hms_ray.ensemble.selection import choose_pool, nested_choice_estimate
+from hms_ray.ensemble.selection_result import Rated
+from hms_ray.ensemble.simplex import blend_probabilities, simplex_weights
+from hms_ray.errors import PredictionError
+from hms_ray.evaluate.intervals import (
     clustered_interval,
-    nested_blend,
     paired_difference,
     patient_bootstrap,
     patient_groups,
 )
 from hms_ray.evaluate.metric import OBJECTIVES, kl_divergence, kl_rows
-from hms_ray.evaluate.nested_pools import Candidate
-from hms_ray.evaluate.pools.arithmetic import Fixed, Simplex
-from hms_ray.evaluate.pools.catalogue import named_pools
 from tests.pool_data import PoolData, pool_data
 
 POOLS = named_pools(["equal", "best_single", "simplex", "log_linear"])

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hms_ray.blending.command import blend
-from hms_ray.blending.settings import Settings
+from hms_ray.blend.fit_command import blend
+from hms_ray.blend.settings import Settings
+from hms_ray.ensemble.error_correlation import residual_correlation
+from hms_ray.ensemble.model_subsets import ModelSets
 from hms_ray.errors import PredictionError
-from hms_ray.evaluate.correlation import residual_correlation
-from hms_ray.evaluate.sets import ModelSets
 from tests.blend_data import make_file, make_results, make_rows, stack, targets, told
 
 
@@ -113,7 +113,7 @@ def test_what_sets_lack_is_told_before_anything_is_fitted(
     def fitted(*_: object, **__: object) -> None:
         raise AssertionError("a blend was fitted")
 
-    monkeypatch.setattr("hms_ray.blending.command.blend_report", fitted)
+    monkeypatch.setattr("hms_ray.blend.fit_command.blend_report", fitted)
     with pytest.raises(PredictionError, match=r"^--sets needs two models at least, got 0001$"):
         blend(["one/0001"], results, Settings(sets=True))
     with pytest.raises(PredictionError, match=r"^every model needs a cost, got none for mine\."):

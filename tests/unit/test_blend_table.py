@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hms_ray.evaluate.blend_report import blend_report
-from hms_ray.evaluate.blend_result import YARDSTICKS, BlendReport
-from hms_ray.evaluate.constrained import Cap
-from hms_ray.evaluate.honest import Difference
-from hms_ray.evaluate.nested_pools import Candidate
-from hms_ray.evaluate.pools.arithmetic import FittedMean, Fixed, Simplex
-from hms_ray.evaluate.pools.catalogue import all_pools, named_pools
-from hms_ray.evaluate.pools.loglinear import LogLinear
+from hms_ray.ensemble.constrained import Cap
+from hms_ray.ensemble.cross_validation import Candidate
+from hms_ray.ensemble.methods.arithmetic import FittedMean, Fixed, Simplex
+from hms_ray.ensemble.methods.log_linear import LogLinear
+from hms_ray.ensemble.methods.registry import all_pools, named_pools
+from hms_ray.ensemble.report import blend_report
+from hms_ray.ensemble.result import YARDSTICKS, BlendReport
+from hms_ray.evaluate.intervals import Difference
 from hms_ray.report.blend_table import render_blend
 from tests.pool_data import PoolData, pool_data
 

@@ -7,18 +7,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hms_ray.blending.alignment import Aligned, align
-from hms_ray.blending.command import blend
-from hms_ray.blending.inputs import read_members, targets_of
-from hms_ray.blending.settings import Settings
-from hms_ray.commands.blends import ROW_UNITS
+from hms_ray.blend.align import Aligned, align
+from hms_ray.blend.fit_command import blend
+from hms_ray.blend.members import read_members, targets_of
+from hms_ray.blend.settings import Settings
+from hms_ray.cli.blend import ROW_UNITS
 from hms_ray.competition.rows import Unit, make_rows
 from hms_ray.competition.schema import VOTE_COLUMNS
-from hms_ray.config_file import validate_space
+from hms_ray.config.loading import validate_space
+from hms_ray.dataset.prepare import PackRef, Prepared
 from hms_ray.errors import PredictionError
 from hms_ray.evaluate.oof import make_oof, write_oof
 from hms_ray.ladder.folder import write_ladder
-from hms_ray.prepare import PackRef, Prepared
 from hms_ray.study.folder import StudyFolder
 from tests.blend_data import add_trials, predictions, written
 from tests.ladder_data import ABOUT, ladder

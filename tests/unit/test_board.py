@@ -15,8 +15,8 @@ from tensorboard.plugins import base_plugin
 from tensorboard.plugins.hparams import api_pb2, backend_context, get_experiment
 from tensorboard.plugins.hparams import list_session_groups as session_groups
 
-from hms_ray.config import Parameter
-from hms_ray.report.board import declare_experiment, shown_value, write_fold
+from hms_ray.config.space import Parameter
+from hms_ray.report.tensorboard import declare_experiment, shown_value, write_fold
 
 PARAMETERS = {
     "training.loss": Parameter(choices=["kl", "kl_log_votes"]),
@@ -280,7 +280,7 @@ def test_a_fold_without_group_is_no_session(tmp_path: Path) -> None:
 
 def test_torch_is_not_imported() -> None:
     code = (
-        "import sys, tempfile, hms_ray.report.board as board\n"
+        "import sys, tempfile, hms_ray.report.tensorboard as board\n"
         "board.write_fold(tempfile.mkdtemp(), [], group='g', values={'a': 1})\n"
         "assert 'torch' not in sys.modules and 'tensorflow' not in sys.modules"
     )

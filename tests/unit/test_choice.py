@@ -7,21 +7,21 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hms_ray.errors import PredictionError
-from hms_ray.evaluate.choice import (
+from hms_ray.ensemble.cross_validation import Candidate, checked_data, nested_rows
+from hms_ray.ensemble.methods.arithmetic import Equal, Simplex
+from hms_ray.ensemble.methods.base import Pool
+from hms_ray.ensemble.methods.combined import Average, Recalibrated
+from hms_ray.ensemble.methods.log_linear import LogLinear
+from hms_ray.ensemble.methods.registry import all_pools
+from hms_ray.ensemble.one_standard_error import simplest_within, standard_error
+from hms_ray.ensemble.selection import (
     choose_pool,
     nested_choice_estimate,
 )
-from hms_ray.evaluate.choice_result import Choice, ChoiceEstimate
-from hms_ray.evaluate.honest import clustered_interval, patient_groups
+from hms_ray.ensemble.selection_result import Choice, ChoiceEstimate
+from hms_ray.errors import PredictionError
+from hms_ray.evaluate.intervals import clustered_interval, patient_groups
 from hms_ray.evaluate.metric import kl_rows
-from hms_ray.evaluate.nested_pools import Candidate, checked_data, nested_rows
-from hms_ray.evaluate.pools.arithmetic import Equal, Simplex
-from hms_ray.evaluate.pools.catalogue import all_pools
-from hms_ray.evaluate.pools.combined import Average, Recalibrated
-from hms_ray.evaluate.pools.interface import Pool
-from hms_ray.evaluate.pools.loglinear import LogLinear
-from hms_ray.evaluate.standard_error import simplest_within, standard_error
 from tests.pool_data import PoolData, pool_data
 
 POOLS: list[Pool] = [Equal(), Simplex(), LogLinear(), LogLinear("per_class")]

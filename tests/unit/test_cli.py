@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hms_ray.cli import main
+from hms_ray.cli.main import main
 from hms_ray.errors import ConfigError
 from tests.competition_folder import write_competition_folder
 
@@ -14,7 +14,7 @@ from tests.competition_folder import write_competition_folder
 PROBE = """
 import sys
 sys.argv = ["hms-ray", {words}]
-from hms_ray.cli import main
+from hms_ray.cli.main import main
 try:
     main()
 except SystemExit:
@@ -138,7 +138,7 @@ experiment:
     words += ["--results", str(tmp_path / "results")]
     program = f"""
 import sys
-from hms_ray.cli import main
+from hms_ray.cli.main import main
 status = main({words!r})
 print("ray imported" if "ray" in sys.modules else "ray not imported", status)
 """

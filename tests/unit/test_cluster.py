@@ -2,10 +2,10 @@ import os
 
 import pytest
 
-from hms_ray.config import ResourcesConfig
+from hms_ray.config.space import ResourcesConfig
+from hms_ray.distributed.cluster import Cluster, Node, n_concurrent_trials, n_groups
+from hms_ray.distributed.worker_group import environment, placement, worker_resources
 from hms_ray.errors import ResourceError
-from hms_ray.sweep.cluster import Cluster, Node, n_concurrent_trials, n_groups
-from hms_ray.sweep.worker_group import environment, placement, worker_resources
 
 
 def node(cpus: float, gpus: float = 0) -> Node:

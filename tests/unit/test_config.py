@@ -3,20 +3,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from hms_ray.config import (
-    AugmentConfig,
-    CutMixConfig,
-    Experiment,
-    ModelConfig,
-    Parameter,
-    Space,
-    StageConfig,
-    TrainingConfig,
-    canonical,
-    digest,
-)
-from hms_ray.config_input import InputConfig, RawConfig, used_sources
-from hms_ray.config_recipes import EegRecipe, RawRecipe
+from hms_ray.config.augmentation import AugmentConfig, CutMixConfig
+from hms_ray.config.eeg_recipes import EegRecipe, RawRecipe
+from hms_ray.config.experiment import Experiment, ModelConfig, canonical
+from hms_ray.config.inputs import InputConfig, RawConfig, used_sources
+from hms_ray.config.space import Parameter, Space
+from hms_ray.config.training import StageConfig, TrainingConfig
+from hms_ray.storage.hashing import digest
 
 
 def key(**training: object) -> str:

@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from hms_ray.config import Experiment
-from hms_ray.config_file import load_space, parse_yaml, replace_values, validate_space
+from hms_ray.config.experiment import Experiment
+from hms_ray.config.loading import load_space, parse_yaml, replace_values, validate_space
 from hms_ray.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize
 
+from hms_ray.ensemble.constrained import Cap, constrained_weights
+from hms_ray.ensemble.simplex import SimplexFit, simplex_weights
 from hms_ray.errors import PredictionError
-from hms_ray.evaluate.blend import SimplexFit, simplex_weights
-from hms_ray.evaluate.constrained import Cap, constrained_weights
 from hms_ray.evaluate.metric import kl_divergence
 from tests.pool_data import PoolData, pool_data
 

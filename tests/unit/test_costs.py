@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hms_ray.blending.alignment import Member
-from hms_ray.blending.model_sets import costs_of
+from hms_ray.blend.align import Member
+from hms_ray.blend.subset_report import costs_of
 from hms_ray.errors import PredictionError
 
 

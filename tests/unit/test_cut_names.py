@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from hms_ray.ladder.report import make_report
-from hms_ray.report.forest import ForestPlot, ForestRow, forest_svg
+from hms_ray.report.forest_plot import ForestPlot, ForestRow, forest_svg
 from hms_ray.report.ladder_report import LadderReport
 from hms_ray.report.ladder_table import ladder_sheets
 from hms_ray.report.ladder_weights import weights_sheets

@@ -9,7 +9,9 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from hms_ray.config import AugmentConfig, CutMixConfig, Experiment, StageConfig
+from hms_ray.config.augmentation import AugmentConfig, CutMixConfig
+from hms_ray.config.experiment import Experiment
+from hms_ray.config.training import StageConfig
 from hms_ray.errors import TrainingError
 from hms_ray.train.loop import Process, train_fold
 from tests.augmentations import TOGETHER

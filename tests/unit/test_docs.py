@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hms_ray.cli import build_parser
+from hms_ray.cli.main import build_parser
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "cluster" / "README.md"]

@@ -9,21 +9,15 @@ import pytest
 import torch
 
 from hms_ray.competition.schema import PROBABILITY_COLUMNS
-from hms_ray.config import Experiment, ModelConfig, canonical
-from hms_ray.config_file import replace_values
+from hms_ray.config.experiment import Experiment, ModelConfig, canonical
+from hms_ray.config.loading import replace_values
+from hms_ray.dataset.prepare import PackRef, Prepared, prepare
 from hms_ray.errors import ConfigError, PredictionError
-from hms_ray.experiment import (
-    FoldTask,
-    InProcessRunner,
-    Placement,
-    Report,
-    experiment_key,
-    fold_ingredients,
-    plan_folds,
-    run_experiment,
-)
-from hms_ray.fold_store import FoldStore
-from hms_ray.prepare import PackRef, Prepared, prepare
+from hms_ray.experiment.cache_key import experiment_key, fold_ingredients
+from hms_ray.experiment.in_process import InProcessRunner
+from hms_ray.experiment.placement import Placement
+from hms_ray.experiment.run import FoldTask, Report, plan_folds, run_experiment
+from hms_ray.storage.fold_store import FoldStore
 from tests.competition_folder import write_competition_folder
 
 TINY = Experiment.model_validate(

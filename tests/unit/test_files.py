@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from hms_ray.files import DRAFT_PREFIX, replacing
+from hms_ray.storage.atomic import DRAFT_PREFIX, replacing
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:

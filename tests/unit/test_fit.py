@@ -4,9 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from hms_ray.fit import N_BINS, NORMAL_IQR, fit_global, fit_per_frequency, fit_robust
-from hms_ray.normalise import Constants, normalise
-from hms_ray.pool import pool_blocks
+from hms_ray.transforms.downsample import pool_blocks
+from hms_ray.transforms.fit_statistics import (
+    N_BINS,
+    NORMAL_IQR,
+    fit_global,
+    fit_per_frequency,
+    fit_robust,
+)
+from hms_ray.transforms.normalise import Constants, normalise
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import torch
 from hms_ray.augment.flips import MIRRORED, mirror_order
 from hms_ray.augment.windows import augment_windows, check_panels, plan_windows
 from hms_ray.competition.schema import ELECTRODES
-from hms_ray.config_augment import AugmentConfig
-from hms_ray.config_recipes import EegRecipe, RawRecipe
+from hms_ray.config.augmentation import AugmentConfig
+from hms_ray.config.eeg_recipes import EegRecipe, RawRecipe
 from hms_ray.errors import ConfigError
 from hms_ray.signal.recipes import layout_of
 from tests.fold_data import PANELS

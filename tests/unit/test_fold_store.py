@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from hms_ray.errors import StudyError
-from hms_ray.fold_store import FoldStore
+from hms_ray.storage.fold_store import FoldStore
 
 KEY = "ab" + "0" * 62
 OOF = pd.DataFrame({"row_id": ["1-0", "2-0"], "seizure_vote": [0.25, 0.75]})

@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hms_ray.competition.schema import CLASSES
-from hms_ray.errors import DataError
-from hms_ray.folds import (
+from hms_ray.dataset.folds import (
     check_folds,
     fit_folds,
     folds_fingerprint,
@@ -21,6 +20,7 @@ from hms_ray.folds import (
     scarce_classes,
     write_folds,
 )
+from hms_ray.errors import DataError
 
 
 def make_table(n_patients: int = 30, seed: int = 0) -> pd.DataFrame:

@@ -21,9 +21,9 @@ from hms_ray.competition.footer_cache import (
     save_footers,
 )
 from hms_ray.competition.read import SignalFooter
-from hms_ray.config import Experiment
+from hms_ray.config.experiment import Experiment
+from hms_ray.dataset.prepare import prepare
 from hms_ray.errors import FaultyDataError
-from hms_ray.prepare import prepare
 from tests.competition_folder import write_competition_folder, write_eeg
 
 EEG = "train_eegs/500007.parquet"

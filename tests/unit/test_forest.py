@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from hms_ray.cli import build_parser, main
+from hms_ray.cli.main import build_parser, main
 from hms_ray.errors import StudyError
 from hms_ray.ladder.folder import write_ladder
-from hms_ray.ladder.pool import pool_ladders, published_difference
+from hms_ray.ladder.multi_seed import pool_ladders, published_difference
 from hms_ray.ladder.report import make_report
 from hms_ray.ladder.result import StepResult
-from hms_ray.report.forest import PANEL_WIDTH, ForestPlot, ForestRow, Mark, forest_svg
+from hms_ray.report.forest_plot import PANEL_WIDTH, ForestPlot, ForestRow, Mark, forest_svg
 from hms_ray.report.pooled_report import PooledReport
 from hms_ray.report.pooled_table import pooled_page, pooled_plot, render_pooled
 from tests.ladder_data import ABOUT, CONTROL, ladder, probabilities, step

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from hms_ray.config import Gaps
+from hms_ray.config.eeg_recipes import Gaps
 from hms_ray.signal.gaps import fill_gaps
 
 NAN = float("nan")

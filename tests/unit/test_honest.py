@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from hms_ray.ensemble.cross_validation import nested_blend
+from hms_ray.ensemble.simplex import blend_probabilities, simplex_weights
 from hms_ray.errors import PredictionError
-from hms_ray.evaluate.blend import blend_probabilities, simplex_weights
-from hms_ray.evaluate.honest import (
+from hms_ray.evaluate.intervals import (
     clustered_interval,
-    nested_blend,
     paired_difference,
     patient_bootstrap,
     patient_groups,

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from hms_ray.config import AugmentConfig, CutMixConfig
-from hms_ray.config_input import InputConfig
-from hms_ray.normalise import Constants
-from hms_ray.pool import pool_blocks
+from hms_ray.config.augmentation import AugmentConfig, CutMixConfig
+from hms_ray.config.inputs import InputConfig
 from hms_ray.train import pooled as pooled_module
 from hms_ray.train.images import Images
 from hms_ray.train.loop import train_fold
 from hms_ray.train.pooled import PooledWindows, kept_bytes
 from hms_ray.train.process import Process
 from hms_ray.train.windows import open_sources, open_windows
-from hms_ray.views import make_image
+from hms_ray.transforms.downsample import pool_blocks
+from hms_ray.transforms.normalise import Constants
+from hms_ray.transforms.views import make_image
 from tests.fold_data import example_experiment, example_fold, two_sources
 
 CPU = torch.device("cpu")

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from hms_ray.config import AugmentConfig, Experiment, canonical
-from hms_ray.config_file import load_space, replace_values
+from hms_ray.config.augmentation import AugmentConfig
+from hms_ray.config.experiment import Experiment, canonical
+from hms_ray.config.loading import load_space, replace_values
 from hms_ray.errors import ConfigError
 from hms_ray.ladder.ablation import NEUTRAL, NO_SWITCH, SPECIAL, load_ablation, switches
 

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from hms_ray.config import Experiment, ModelConfig, canonical
-from hms_ray.config_file import load_space, replace_values
+from hms_ray.config.experiment import Experiment, ModelConfig, canonical
+from hms_ray.config.loading import load_space, replace_values
 from hms_ray.errors import ConfigError
-from hms_ray.experiment import experiment_key
+from hms_ray.experiment.cache_key import experiment_key
+from hms_ray.experiment.preflight import image_size_of
 from hms_ray.ladder.manifest import read_manifest
 from hms_ray.ladder.plan import sources_of
 from hms_ray.ladder.scale import Scale, read_scale, scaled
 from hms_ray.ladder.steps import Ladder, load_ladder
-from hms_ray.model import build_model
-from hms_ray.preflight import image_size_of
+from hms_ray.train.model import build_model
 
 FOLDER = Path(__file__).parents[2] / "search_spaces" / "ladder"
 MANIFEST, SMALL = FOLDER / "ladder.yaml", FOLDER / "small.yaml"

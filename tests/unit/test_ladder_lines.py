@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hms_ray.ladder.lines import LadderLines
+from hms_ray.ladder.progress import LadderLines
 
 
 class Clock:

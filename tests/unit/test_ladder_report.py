@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hms_ray.errors import StudyError
-from hms_ray.evaluate.ladder_scores import GROUPS
+from hms_ray.evaluate.step_scores import GROUPS
 from hms_ray.ladder.report import make_report, write_report
 from hms_ray.ladder.result import StepResult
 from hms_ray.report.ladder_page import ladder_page, ladder_table

@@ -9,23 +9,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hms_ray.cli import main
+from hms_ray.cli.main import main
 from hms_ray.competition.schema import PROBABILITY_COLUMNS, TARGET_COLUMNS
+from hms_ray.dataset.folds import make_folds
+from hms_ray.dataset.prepare import Prepared, prepare
+from hms_ray.ensemble.cross_validation import nested_blend
+from hms_ray.ensemble.simplex import blend_probabilities, simplex_weights
 from hms_ray.errors import StudyError, TrainingError
-from hms_ray.evaluate.blend import blend_probabilities, simplex_weights
-from hms_ray.evaluate.honest import nested_blend
 from hms_ray.evaluate.oof import probabilities_of
-from hms_ray.experiment import Placement
-from hms_ray.fold_store import FoldStore
-from hms_ray.fold_task import FoldTask, Report
-from hms_ray.folds import make_folds
+from hms_ray.experiment.fold_task import FoldTask, Report
+from hms_ray.experiment.placement import Placement
 from hms_ray.ladder.command import asked_ladder
 from hms_ray.ladder.folder import read_ladder
 from hms_ray.ladder.local import LocalTrainer
 from hms_ray.ladder.plan import plan_ladder, shares, sources_of
 from hms_ray.ladder.run import LadderRun, run_ladder
 from hms_ray.ladder.steps import Ladder, load_ladder
-from hms_ray.prepare import Prepared, prepare
+from hms_ray.storage.fold_store import FoldStore
 from tests.competition_folder import write_competition_folder
 
 BASE = """

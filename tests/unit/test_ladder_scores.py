@@ -8,9 +8,15 @@ from scipy import stats
 
 from hms_ray.competition.schema import TARGET_COLUMNS
 from hms_ray.errors import PredictionError
-from hms_ray.evaluate.bootstrap import patient_bootstraps
-from hms_ray.evaluate.honest import clustered_interval, paired_difference, patient_bootstrap
-from hms_ray.evaluate.ladder_scores import (
+from hms_ray.evaluate.calibration import nested_recalibration
+from hms_ray.evaluate.intervals import (
+    clustered_interval,
+    paired_difference,
+    patient_bootstrap,
+    patient_bootstraps,
+)
+from hms_ray.evaluate.metric import kl_report, kl_rows
+from hms_ray.evaluate.step_scores import (
     GROUPS,
     RESOLUTION,
     STAGE_2,
@@ -21,8 +27,6 @@ from hms_ray.evaluate.ladder_scores import (
     row_scores,
     score_steps,
 )
-from hms_ray.evaluate.metric import kl_report, kl_rows
-from hms_ray.evaluate.recalibration import nested_recalibration
 from tests.ladder_data import ladder, probabilities
 
 BEFORE = [None, 0, 0, 0, 2, 2]

@@ -9,13 +9,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from hms_ray.config import Experiment
+from hms_ray.config.experiment import Experiment
+from hms_ray.dataset.prepare import Prepared
+from hms_ray.distributed.ladder_trainer import run_shares
 from hms_ray.errors import TrainingError
-from hms_ray.fold_store import FoldStore
-from hms_ray.fold_task import FoldTask, Report
+from hms_ray.experiment.fold_task import FoldTask, Report
 from hms_ray.ladder.plan import LadderPlan
-from hms_ray.prepare import Prepared
-from hms_ray.sweep.ladder import run_shares
+from hms_ray.storage.fold_store import FoldStore
 
 
 def task(results: Path, name: str, fold: int) -> FoldTask:

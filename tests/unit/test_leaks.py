@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from hms_ray.config import Experiment, StageConfig
-from hms_ray.config_input import Normalisation
-from hms_ray.fit import FITS
+from hms_ray.config.experiment import Experiment
+from hms_ray.config.inputs import Normalisation
+from hms_ray.config.training import StageConfig
 from hms_ray.train.batches import FoldData
 from hms_ray.train.loop import FoldResult, Process, train_fold
+from hms_ray.transforms.fit_statistics import FITS
 from tests.augmentations import TOGETHER
 from tests.fold_data import example_experiment, example_fold, two_sources
 

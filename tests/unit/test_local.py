@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from hms_ray.config_file import validate_space
-from hms_ray.fold_store import FoldStore
-from hms_ray.local import train_locally
+from hms_ray.config.loading import validate_space
+from hms_ray.experiment.local_command import train_locally
 from hms_ray.simulate.folder import simulate_folder
+from hms_ray.storage.fold_store import FoldStore
 from tests.competition_folder import write_competition_folder
 from tests.stage_sharing import GOOD, NOISY, staged
 

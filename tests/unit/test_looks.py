@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hms_ray.simulate.looks import lay_out
+from hms_ray.simulate.annotations import lay_out
 
 
 def rng(seed: int = 0) -> np.random.Generator:

@@ -10,7 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from hms_ray.config import AugmentConfig, CutMixConfig, Experiment, ModelConfig, StageConfig
+from hms_ray.config.augmentation import AugmentConfig, CutMixConfig
+from hms_ray.config.experiment import Experiment, ModelConfig
+from hms_ray.config.training import StageConfig
 from hms_ray.errors import ConfigError, ModelError, TrainingError
 from hms_ray.evaluate.metric import kl_divergence
 from hms_ray.train import clock, loop
@@ -58,7 +60,7 @@ def test_a_fold_ends_with_predictions_of_every_validation_row() -> None:
 
 
 def test_the_weights_kept_give_the_predictions_kept() -> None:
-    from hms_ray.model import build_model
+    from hms_ray.train.model import build_model
     from hms_ray.train.score import predict_rows
 
     experiment = example_experiment(checkpoint="best", epochs=3, learning_rate=0.01)

@@ -11,11 +11,11 @@ from pydantic import ValidationError
 
 from hms_ray.augment.masks import NONE, chain_numbers, masked_points, plan_drops, plan_masks
 from hms_ray.augment.windows import WindowPlan, augment_windows, check_panels
-from hms_ray.config_augment import AugmentConfig, MaskConfig
-from hms_ray.config_recipes import RawRecipe
+from hms_ray.config.augmentation import AugmentConfig, MaskConfig
+from hms_ray.config.eeg_recipes import RawRecipe
 from hms_ray.errors import ConfigError
-from hms_ray.normalise import Constants, normalise
 from hms_ray.signal.recipes import layout_of
+from hms_ray.transforms.normalise import Constants, normalise
 from tests.fold_data import PANELS
 
 RAW = layout_of(RawRecipe()).panels

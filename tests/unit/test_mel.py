@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from hms_ray.competition.schema import ELECTRODES
-from hms_ray.config import EegRecipe
+from hms_ray.config.eeg_recipes import EegRecipe
 from hms_ray.signal.mel import mel_power, mel_weights
 from hms_ray.signal.montage import CHAINS
-from hms_ray.signal.recipes import MEL_PANELS, make_windows
+from hms_ray.signal.recipes import MEL_PANELS
+from hms_ray.signal.windows import make_windows
 from tests.eeg_windows import noise_windows, wave_window
 from tests.librosa_recipe import librosa_image
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from hms_ray.augment.mixup import MixupPlan, apply_mixup, plan_mixup
-from hms_ray.config_augment import MixupConfig
+from hms_ray.config.augmentation import MixupConfig
 
 
 def plan(n_rows: int = 12, alpha: float = 1.0, seed: int = 0) -> MixupPlan:

@@ -8,10 +8,10 @@ import pytest
 import timm
 import torch
 
-from hms_ray import model as module
-from hms_ray.config import ModelConfig
+from hms_ray.config.experiment import ModelConfig
 from hms_ray.errors import ModelError
-from hms_ray.model import build_model, weights_fingerprint
+from hms_ray.train import model as module
+from hms_ray.train.model import build_model, weights_fingerprint
 
 TINY = "test_efficientnet"
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hms_ray.augment.mosaic import MosaicPlan, apply_mosaic, plan_mosaic
 from hms_ray.augment.places import view_spans
-from hms_ray.config_augment import MosaicConfig
+from hms_ray.config.augmentation import MosaicConfig
 from hms_ray.errors import ConfigError
 
 

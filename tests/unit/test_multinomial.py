@@ -5,8 +5,8 @@ import pytest
 from scipy import optimize
 from sklearn.linear_model import LogisticRegression
 
-from hms_ray.evaluate import multinomial
-from hms_ray.evaluate.multinomial import Problem, Ridge, fit_multinomial, softmax_scores
+from hms_ray.ensemble.solvers import multinomial
+from hms_ray.ensemble.solvers.multinomial import Problem, Ridge, fit_multinomial, softmax_scores
 
 
 def problem(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from hms_ray.normalise import EPSILON, Constants, normalise
+from hms_ray.transforms.normalise import EPSILON, Constants, normalise
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from hms_ray.competition.read import eeg_path, read_eeg, read_spectrogram
-from hms_ray.config import EegRecipe, RawRecipe
+from hms_ray.config.eeg_recipes import EegRecipe, RawRecipe
+from hms_ray.dataset.sources import source_key
 from hms_ray.pack import parallel, plan
 from hms_ray.pack.build import build_pack
 from hms_ray.pack.sources import eeg_source, log_power
@@ -22,7 +23,6 @@ from hms_ray.pack.store import Pack, open_pack
 from hms_ray.pack.verify import verify_pack
 from hms_ray.pack.windows import Windows
 from hms_ray.signal.strip import make_strip
-from hms_ray.study_sources import source_key
 from tests.competition_folder import eeg_values, write_competition_folder, write_eeg
 from tests.unit.test_pack_killed import BETWEEN_SHARDS, WITHIN_A_SHARD
 
@@ -197,7 +197,7 @@ def test_without_a_margin_a_manifest_says_what_it_said(
 PACK = """
 import os, sys, time
 import numpy as np
-from hms_ray.config import EegRecipe
+from hms_ray.config.eeg_recipes import EegRecipe
 from hms_ray.pack import plan
 from hms_ray.pack.build import build_pack
 from hms_ray.pack.sources import eeg_source

@@ -14,7 +14,7 @@ import pytest
 
 from hms_ray.competition.read import eeg_path, read_eeg, read_labels
 from hms_ray.competition.rows import make_rows
-from hms_ray.config import EegRecipe, RawRecipe
+from hms_ray.config.eeg_recipes import EegRecipe, RawRecipe
 from hms_ray.pack import plan
 from hms_ray.pack.build import build_pack, find_pack, pack_path
 from hms_ray.pack.make import signal_facts

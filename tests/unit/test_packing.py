@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hms_ray.cli import main
+from hms_ray.cli.main import main
 from hms_ray.competition.read import eeg_path, read_labels
 from hms_ray.competition.rows import make_rows
 from hms_ray.report import progress

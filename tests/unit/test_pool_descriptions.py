@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hms_ray.ensemble.methods.registry import fitted_from_json
 from hms_ray.errors import PredictionError
-from hms_ray.evaluate.pools.catalogue import fitted_from_json
 
 EQUAL = {"form": "mean", "weights": [0.5, 0.5], "facts": {}}
 BY_CLASS = {"form": "class_mean", "weights": [[0.5, 0.5]] * 6, "gap": 0}

@@ -7,12 +7,8 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from hms_ray.errors import PredictionError
-from hms_ray.evaluate.blend import blend_probabilities, simplex_weights
-from hms_ray.evaluate.constrained import Cap
-from hms_ray.evaluate.honest import patient_groups
-from hms_ray.evaluate.metric import kl_divergence, kl_rows
-from hms_ray.evaluate.pools.arithmetic import (
+from hms_ray.ensemble.constrained import Cap
+from hms_ray.ensemble.methods.arithmetic import (
     Equal,
     FittedMean,
     Simplex,
@@ -20,13 +16,17 @@ from hms_ray.evaluate.pools.arithmetic import (
     TwoLevel,
     penalised_weights,
 )
-from hms_ray.evaluate.pools.catalogue import all_pools, fitted_from_json, named_pools
-from hms_ray.evaluate.pools.combined import Average, FittedAverage, Shrunk, Stacked
-from hms_ray.evaluate.pools.greedy import Greedy, grouped, selected
-from hms_ray.evaluate.pools.interface import Pool, checked_rows, tier_weights
-from hms_ray.evaluate.pools.loglinear import FLOOR, FittedLogLinear, LogLinear
-from hms_ray.evaluate.pools.single import BestSingle
-from hms_ray.evaluate.recalibration import fit_recalibration
+from hms_ray.ensemble.methods.base import Pool, checked_rows, tier_weights
+from hms_ray.ensemble.methods.combined import Average, FittedAverage, Shrunk, Stacked
+from hms_ray.ensemble.methods.greedy import Greedy, grouped, selected
+from hms_ray.ensemble.methods.log_linear import FLOOR, FittedLogLinear, LogLinear
+from hms_ray.ensemble.methods.registry import all_pools, fitted_from_json, named_pools
+from hms_ray.ensemble.methods.single import BestSingle
+from hms_ray.ensemble.simplex import blend_probabilities, simplex_weights
+from hms_ray.errors import PredictionError
+from hms_ray.evaluate.calibration import fit_recalibration
+from hms_ray.evaluate.intervals import patient_groups
+from hms_ray.evaluate.metric import kl_divergence, kl_rows
 from tests.pool_data import PoolData, pool_data, softmax
 
 FAMILIES = ["a", "b", "a", "b", "c"]

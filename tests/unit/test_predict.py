@@ -12,24 +12,24 @@ import pandas as pd
 import pytest
 import torch
 
-from hms_ray.cli import main
+from hms_ray.cli.main import main
 from hms_ray.competition.schema import PROBABILITY_COLUMNS
-from hms_ray.config_input import InputConfig
+from hms_ray.config.inputs import InputConfig
 from hms_ray.errors import (
     ConfigError,
     HmsRayError,
     StudyError,
     TrainingError,
 )
-from hms_ray.fold_store import FoldStore, StoredFold
-from hms_ray.normalise import Constants
 from hms_ray.predict.command import Place, _seen_note, predict_study
 from hms_ray.predict.files import require_place
 from hms_ray.predict.models import Predictor, open_device, precision_on, predict_trial
 from hms_ray.predict.recordings import Recordings, recordings_of_rows, recordings_of_test
 from hms_ray.predict.submission import SUBMISSION_COLUMNS
 from hms_ray.predict.trial import TrialModels, chosen_trial, read_models
+from hms_ray.storage.fold_store import FoldStore, StoredFold
 from hms_ray.train.checkpoint import load_weights, save_weights
+from hms_ray.transforms.normalise import Constants
 from tests.trained_study import (
     INPUTS,
     TEST_EEGS,

@@ -2,11 +2,12 @@ from typing import Any
 
 import pytest
 
-from hms_ray.config import ModelConfig, Space
-from hms_ray.config_file import validate_space
+from hms_ray.config.experiment import ModelConfig
+from hms_ray.config.loading import validate_space
+from hms_ray.config.space import Space
+from hms_ray.dataset.prepare import Prepared, prepare
 from hms_ray.errors import ConfigError, ModelError, TrainingError
-from hms_ray.preflight import preflight
-from hms_ray.prepare import Prepared, prepare
+from hms_ray.experiment.preflight import preflight
 from tests.competition_folder import write_competition_folder
 
 
@@ -38,7 +39,7 @@ def test_a_space_that_can_be_trained_passes_and_builds_each_model_once(
     def build(config: ModelConfig, size: tuple[int, int]) -> None:
         built.append((config.name, size))
 
-    monkeypatch.setattr("hms_ray.preflight.build_model", build)
+    monkeypatch.setattr("hms_ray.experiment.preflight.build_model", build)
     search = {
         "training.stage_threshold": {"choices": [4, 10]},
         "model.name": {"choices": ["test_efficientnet", "test_resnet"]},
@@ -56,7 +57,9 @@ def test_models_are_built_for_images_of_recipes_that_are_not_packed(
     prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built: list[tuple[int, int]] = []
-    monkeypatch.setattr("hms_ray.preflight.build_model", lambda config, size: built.append(size))
+    monkeypatch.setattr(
+        "hms_ray.experiment.preflight.build_model", lambda config, size: built.append(size)
+    )
     search = {
         "input.views": {
             "choices": {"eeg": ["panels", "eeg panels"], "raw": ["raw signals", "panels"]}

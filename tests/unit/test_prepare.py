@@ -12,14 +12,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from hms_ray.competition.read import read_labels
-from hms_ray.config import DataConfig, Space
-from hms_ray.config_file import validate_space
+from hms_ray.config.experiment import DataConfig
+from hms_ray.config.loading import validate_space
+from hms_ray.config.space import Space
+from hms_ray.dataset.pack_command import pack_folder
+from hms_ray.dataset.prepare import Prepared, open_prepared, prepare
+from hms_ray.dataset.sources import source_key, sources_for
 from hms_ray.errors import DataError, FaultyDataError, PackError
-from hms_ray.experiment import Placement, fold_ingredients
+from hms_ray.experiment.cache_key import fold_ingredients
+from hms_ray.experiment.placement import Placement
 from hms_ray.pack.store import open_pack
-from hms_ray.packing import pack_folder
-from hms_ray.prepare import Prepared, open_prepared, prepare
-from hms_ray.study_sources import source_key, sources_for
 from tests.competition_folder import write_competition_folder, write_eeg
 
 pytestmark = pytest.mark.usefixtures("one_process")

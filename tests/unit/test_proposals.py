@@ -6,10 +6,10 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from hms_ray.config import Space
-from hms_ray.config_file import validate_space
+from hms_ray.config.loading import validate_space
+from hms_ray.config.space import Space
 from hms_ray.errors import StudyError
-from hms_ray.sweep.proposals import Exhausted, Proposal, Proposals
+from hms_ray.search.proposals import Exhausted, Proposal, Proposals
 
 LEARNING_RATE = {"training.learning_rate": {"float": [1e-4, 1e-2], "log": True}}
 LOSSES = {"training.loss": {"choices": ["kl", "kl_log_votes", "kl_capped_votes"]}}

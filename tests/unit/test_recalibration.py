@@ -7,8 +7,7 @@ import pytest
 from scipy.optimize import approx_fprime, minimize
 
 from hms_ray.errors import PredictionError
-from hms_ray.evaluate.metric import CLIP, kl_divergence, kl_rows
-from hms_ray.evaluate.recalibration import (
+from hms_ray.evaluate.calibration import (
     RIDGE,
     SHARPNESS,
     Recalibration,
@@ -17,6 +16,7 @@ from hms_ray.evaluate.recalibration import (
     penalised_loss,
     wanted_part,
 )
+from hms_ray.evaluate.metric import CLIP, kl_divergence, kl_rows
 from tests.ladder_data import softmax
 
 BIASES = np.array([0.5, -0.3, 0.2, -0.4, 0.1, -0.1])

@@ -11,10 +11,12 @@ from pydantic import ValidationError
 from scipy.signal import butter, resample_poly, sosfiltfilt
 
 from hms_ray.competition.schema import ELECTRODES
-from hms_ray.config import EegRecipe, RawRecipe, digest
+from hms_ray.config.eeg_recipes import EegRecipe, RawRecipe
 from hms_ray.errors import DataError
 from hms_ray.signal import windows
-from hms_ray.signal.recipes import Layout, described, layout_of, make_windows
+from hms_ray.signal.recipes import Layout, described, layout_of
+from hms_ray.signal.windows import make_windows
+from hms_ray.storage.hashing import digest
 from tests.eeg_windows import noise_windows, wave_window
 
 MEL_PANELS, PANELS = ("LL", "LP", "RL", "RP"), ("LL", "RL", "LP", "RP")
@@ -54,7 +56,8 @@ def test_layout_of_signals_names_their_pairs() -> None:
 
 def test_layouts_and_descriptions_need_no_torch() -> None:
     program = (
-        "import sys; from hms_ray.config import EegRecipe; from hms_ray.signal import recipes; "
+        "import sys; from hms_ray.config.eeg_recipes import EegRecipe; "
+        "from hms_ray.signal import recipes; "
         "recipes.layout_of(EegRecipe()); recipes.described(EegRecipe()); "
         "print('torch' in sys.modules)"
     )

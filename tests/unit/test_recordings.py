@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from hms_ray.competition.read import read_spectrogram, spectrogram_path
-from hms_ray.config_input import InputConfig
+from hms_ray.config.inputs import InputConfig
 from hms_ray.errors import DataError, FaultyDataError
 from hms_ray.pack.sources import log_power
 from hms_ray.predict.command import Place, predict_study

@@ -10,7 +10,7 @@ import pytest
 
 from hms_ray.competition.rows import ROW_COLUMNS, make_rows, row_fingerprint, rows_of
 from hms_ray.competition.schema import CLASSES, LABEL_COLUMNS, TARGET_COLUMNS, VOTE_COLUMNS
-from hms_ray.config import DataConfig
+from hms_ray.config.experiment import DataConfig
 from hms_ray.errors import DataError
 from tests.competition_folder import make_labels
 

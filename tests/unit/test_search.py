@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from ray.tune.search import Searcher
 
-from hms_ray.config_file import validate_space
-from hms_ray.sweep.proposals import Exhausted, Proposal
-from hms_ray.sweep.search import LOST, StudySearch
+from hms_ray.config.loading import validate_space
+from hms_ray.search.proposals import Exhausted, Proposal
+from hms_ray.sweep.tune_searcher import LOST, StudySearch
 
 SPACE = validate_space({"search": {"training.loss": {"choices": ["kl", "kl_log_votes"]}}}, "test")
 

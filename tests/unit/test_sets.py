@@ -8,15 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hms_ray.ensemble import model_subsets as sets
+from hms_ray.ensemble.cross_validation import nested_blend
+from hms_ray.ensemble.error_correlation import residual_correlation
+from hms_ray.ensemble.methods.base import checked_rows
+from hms_ray.ensemble.model_subsets import ModelSets
+from hms_ray.ensemble.simplex import simplex_weights
+from hms_ray.ensemble.subset_optima import Optima, backward_sets, forward_sets
 from hms_ray.errors import PredictionError
-from hms_ray.evaluate import sets
-from hms_ray.evaluate.blend import simplex_weights
-from hms_ray.evaluate.correlation import residual_correlation
-from hms_ray.evaluate.honest import nested_blend, paired_difference
+from hms_ray.evaluate.intervals import paired_difference
 from hms_ray.evaluate.metric import kl_divergence, kl_rows
-from hms_ray.evaluate.pools.interface import checked_rows
-from hms_ray.evaluate.sets import ModelSets
-from hms_ray.evaluate.subsets import Optima, backward_sets, forward_sets
 from tests.pool_data import PoolData, pool_data
 
 

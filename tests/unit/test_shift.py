@@ -13,15 +13,11 @@ import pytest
 import torch
 
 from hms_ray.augment.cutmix import apply_cutmix
-from hms_ray.config import (
-    AugmentConfig,
-    CutMixConfig,
-    Experiment,
-    InputConfig,
-    StageConfig,
-    TrainingConfig,
-)
-from hms_ray.config_file import replace_values, validate_space
+from hms_ray.config.augmentation import AugmentConfig, CutMixConfig
+from hms_ray.config.experiment import Experiment
+from hms_ray.config.inputs import InputConfig
+from hms_ray.config.loading import replace_values, validate_space
+from hms_ray.config.training import StageConfig, TrainingConfig
 from hms_ray.errors import ConfigError, TrainingError
 from hms_ray.pack.store import Pack
 from hms_ray.train.batches import Batch, FoldData, SourceRows, plan_epoch
@@ -31,7 +27,7 @@ from hms_ray.train.pooled import PooledWindows
 from hms_ray.train.process import Process
 from hms_ray.train.seeds import seed_sequence
 from hms_ray.train.windows import open_sources, open_windows
-from hms_ray.views import make_image
+from hms_ray.transforms.views import make_image
 from tests.fold_data import PANELS, example_experiment, example_fold
 
 CPU = torch.device("cpu")

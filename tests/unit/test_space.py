@@ -1,10 +1,10 @@
 import optuna
 import pytest
 
-from hms_ray.config import Space
-from hms_ray.config_file import validate_space
+from hms_ray.config.loading import validate_space
+from hms_ray.config.space import Space
 from hms_ray.errors import ConfigError
-from hms_ray.sweep.space import (
+from hms_ray.search.distributions import (
     describe,
     distributions,
     make_sampler,

@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from hms_ray.cli import main
+from hms_ray.cli.main import main
 from hms_ray.competition.read import read_eeg, read_spectrogram
 from hms_ray.competition.schema import ELECTRODES, SPECTROGRAM_COLUMNS
 from hms_ray.competition.write import write_eeg, write_spectrogram

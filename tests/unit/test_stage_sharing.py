@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 
-from hms_ray.config import Experiment, ModelConfig
-from hms_ray.config_file import replace_values
+from hms_ray.config.experiment import Experiment, ModelConfig
+from hms_ray.config.loading import replace_values
+from hms_ray.dataset.prepare import PackRef, Prepared, prepare
 from hms_ray.errors import StudyError
-from hms_ray.experiment import InProcessRunner, Placement, plan_folds, run_experiment
-from hms_ray.fold_store import FoldStore, StoredFold
-from hms_ray.fold_task import FoldTask, ReusedStages
-from hms_ray.prepare import PackRef, Prepared, prepare
+from hms_ray.experiment.fold_task import FoldTask, ReusedStages
+from hms_ray.experiment.in_process import InProcessRunner
+from hms_ray.experiment.placement import Placement
+from hms_ray.experiment.run import plan_folds, run_experiment
+from hms_ray.storage.fold_store import FoldStore, StoredFold
 from hms_ray.train import loop
 from hms_ray.train.process import Process
 from tests.competition_folder import write_competition_folder

@@ -9,11 +9,12 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from hms_ray.dataset.prepare import Prepared, prepare
 from hms_ray.errors import StudyError
-from hms_ray.experiment import Placement, plan_folds
-from hms_ray.fold_store import FoldStore, StoredFold
-from hms_ray.fold_task import FoldTask, run_task
-from hms_ray.prepare import Prepared, prepare
+from hms_ray.experiment.fold_task import FoldTask, run_task
+from hms_ray.experiment.placement import Placement
+from hms_ray.experiment.run import plan_folds
+from hms_ray.storage.fold_store import FoldStore, StoredFold
 from hms_ray.train.process import Process
 from tests.competition_folder import write_competition_folder
 from tests.stage_sharing import GOOD, NOISY, assert_equal_folds, counted_steps, staged

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from hms_ray.config import ResolvedStage, StageConfig, TrainingConfig
+from hms_ray.config.training import ResolvedStage, StageConfig, TrainingConfig
 from hms_ray.errors import TrainingError
 from hms_ray.train.stages import make_optimiser, make_schedule, stage_rows
 

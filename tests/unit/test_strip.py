@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from scipy.signal import butter, resample_poly, sosfiltfilt
 
 from hms_ray.competition.schema import ELECTRODES
-from hms_ray.config import EegRecipe, RawRecipe
+from hms_ray.config.eeg_recipes import EegRecipe, RawRecipe
 from hms_ray.signal.mel import mel_weights
-from hms_ray.signal.recipes import described, layout_of, make_windows, pairs_used
+from hms_ray.signal.recipes import described, layout_of, pairs_used
 from hms_ray.signal.strip import make_strip
+from hms_ray.signal.windows import make_windows
 from tests.eeg_windows import noise_windows
 
 START = 1_300

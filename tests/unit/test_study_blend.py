@@ -5,17 +5,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hms_ray.blending.command import blend
-from hms_ray.blending.settings import Settings
-from hms_ray.cli import main
+from hms_ray.blend.fit_command import blend
+from hms_ray.blend.settings import Settings
+from hms_ray.blend.study_scores import best_scores
+from hms_ray.cli.main import main
 from hms_ray.competition.schema import PROBABILITY_COLUMNS
+from hms_ray.ensemble.cross_validation import nested_blend
+from hms_ray.ensemble.report import blend_report
+from hms_ray.ensemble.result import BlendReport
+from hms_ray.ensemble.simplex import blend_probabilities
 from hms_ray.errors import PredictionError, StudyError
-from hms_ray.evaluate.blend import blend_probabilities
-from hms_ray.evaluate.blend_report import blend_report
-from hms_ray.evaluate.blend_result import BlendReport
-from hms_ray.evaluate.honest import nested_blend
 from hms_ray.evaluate.oof import read_oof
-from hms_ray.study.blend import best_scores
 from hms_ray.study.folder import StudyFolder
 from tests.blend_data import add_trials, make_study, targets
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from hms_ray.dataset.prepare import Prepared
 from hms_ray.errors import StudyError
-from hms_ray.prepare import Prepared
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.leaderboard import print_leaderboard
 from tests.study_data import RATE, make_result, make_space, prepared_rows

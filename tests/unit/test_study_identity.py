@@ -8,9 +8,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from hms_ray.config_file import validate_space
+from hms_ray.config.loading import validate_space
+from hms_ray.dataset.prepare import PackRef, Prepared
 from hms_ray.errors import ModelError, StudyError
-from hms_ray.prepare import PackRef, Prepared
+from hms_ray.storage.locks import locked
 from hms_ray.study import folder as folder_module
 from hms_ray.study import new
 from hms_ray.study.folder import StudyFolder
@@ -211,7 +212,7 @@ def test_a_study_whose_first_trial_just_ended_is_not_remade(
 
 def test_only_one_command_makes_a_study(tmp_path: Path, prepared: Prepared) -> None:
     (tmp_path / "one").mkdir()
-    with new.locked(tmp_path / "one"), pytest.raises(StudyError, match="one command at a time"):
+    with locked(tmp_path / "one"), pytest.raises(StudyError, match="one command at a time"):
         StudyFolder.create(tmp_path, "one", make_space(), prepared)
     assert not (tmp_path / "one" / "study.json").exists()
 

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from hms_ray.config_file import validate_space
+from hms_ray.config.loading import validate_space
 from hms_ray.errors import DataError
 from hms_ray.sweep import command
 from hms_ray.sweep.command import _resumed

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from ray.exceptions import GetTimeoutError
 
-from hms_ray.sweep import progress
-from hms_ray.sweep.progress import ProgressLines, ProgressPrinter, clock_text
+from hms_ray.distributed import progress
+from hms_ray.distributed.progress import ProgressLines, ProgressPrinter, clock_text
 
 
 class Clock:

@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 
 from hms_ray.competition.schema import PROBABILITY_COLUMNS
-from hms_ray.config_file import validate_space
-from hms_ray.experiment import ExperimentResult
-from hms_ray.prepare import Prepared
+from hms_ray.config.loading import validate_space
+from hms_ray.dataset.prepare import Prepared
+from hms_ray.experiment.run import ExperimentResult
 from hms_ray.study.folder import StudyFolder
 from hms_ray.sweep import study as sweep_study
-from hms_ray.sweep import trial as sweep_trial
-from hms_ray.sweep.trial import run_trial
+from hms_ray.sweep import trial_actor as sweep_trial
+from hms_ray.sweep.trial_actor import run_trial
 from tests.study_data import prepared_rows
 
 SPACE = validate_space({"study": {"objective": "kl_all"}}, "test")

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from hms_ray.report.table import leaderboard, render, write_csv
+from hms_ray.report.leaderboard import leaderboard, render, write_csv
 from hms_ray.report.text_table import Column, text_table, wrapped
 
 

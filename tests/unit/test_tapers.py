@@ -5,10 +5,10 @@ import pytest
 import torch
 from scipy.signal import spectrogram
 
-from hms_ray.config import EegRecipe
+from hms_ray.config.eeg_recipes import EegRecipe
 from hms_ray.pack import sources
 from hms_ray.signal.montage import bipolar
-from hms_ray.signal.recipes import layout_of, make_windows
+from hms_ray.signal.recipes import layout_of
 from hms_ray.signal.spectrogram import (
     LOG_HIGH,
     LOG_LOW,
@@ -16,6 +16,7 @@ from hms_ray.signal.spectrogram import (
     WINDOW_SAMPLES,
     competition_spectrogram,
 )
+from hms_ray.signal.windows import make_windows
 from tests.eeg_windows import noise_windows, wave_window
 
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from hms_ray.config_input import PICTURES, EegConfig, InputConfig, Normalisation, RawConfig
+from hms_ray.config.inputs import PICTURES, EegConfig, InputConfig, Normalisation, RawConfig
 from hms_ray.errors import ConfigError
-from hms_ray.fit import FITS
-from hms_ray.normalise import EPSILON, Constants
-from hms_ray.pool import pool_blocks
-from hms_ray.views import image_size, join_views, make_image, view_widths
+from hms_ray.transforms.downsample import pool_blocks
+from hms_ray.transforms.fit_statistics import FITS
+from hms_ray.transforms.normalise import EPSILON, Constants
+from hms_ray.transforms.views import image_size, join_views, make_image, view_widths
 
 
 def windows(n: int = 3, frequencies: int = 8, times: int = 12, gaps: bool = True) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hms_ray.wording import counted
+from hms_ray.text import counted
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,62 @@
+"""What is kept of a blend: its method and estimates, and two tables of predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+
+from hms_ray.blend.align import Aligned, Member
+from hms_ray.ensemble.result import BlendReport
+from hms_ray.evaluate.metric import Array
+from hms_ray.evaluate.oof import KEY_COLUMNS, OOF_COLUMNS, OPTIMISTIC, write_oof
+from hms_ray.storage.hashing import table_fingerprint
+from hms_ray.storage.structured_files import json_text, write_text
+
+BLEND_FILE: Final = "blend.json"
+NESTED_FILE: Final = "oof_nested.parquet"
+IN_SAMPLE_FILE: Final = "oof_in_sample.parquet"
+
+
+def write_blend(
+    place: Path,
+    report: BlendReport,
+    members: Sequence[Member],
+    data: Aligned,
+    sets: dict[str, Any] | None = None,
+) -> None:
+    """Writes ``blend.json`` and both tables of blended predictions.
+
+    Args:
+        place: folder, made where absent.
+        report: of the blend.
+        members: its models, in the order of the pool.
+        data: rows and predictions.
+        sets: plain data of the sets of models, where they were asked for.
+    """
+    nested = _oof(data.rows, report.nested.probabilities, any(report.optimistic))
+    write_oof(place / NESTED_FILE, nested)
+    write_oof(place / IN_SAMPLE_FILE, _oof(data.rows, report.in_sample, optimistic=True))
+    studies = {member.origin.get("study") for member in members}
+    content = {
+        **({"study": studies.pop()} if len(studies) == 1 and None not in studies else {}),
+        "method": report.method,
+        "pool": report.fitted.to_json(),
+        "members": [{"name": member.name, **member.origin} for member in members],
+        "rows_fingerprint": table_fingerprint(data.rows),
+        **report.to_json(),
+        "oof": {"nested": NESTED_FILE, "in_sample": IN_SAMPLE_FILE},
+        **({} if sets is None else {"sets": sets}),
+    }
+    write_text(place / BLEND_FILE, json_text(content))
+
+
+def _oof(rows: pd.DataFrame, blended: Array, optimistic: bool) -> pd.DataFrame:
+    """A table of blended predictions; whoever blends it again is told what it is."""
+    oof = rows[list(KEY_COLUMNS)].copy()
+    oof.attrs = {**rows.attrs, **({OPTIMISTIC: True} if optimistic else {})}
+    oof["row_id"] = oof["row_id"].astype(str)
+    oof[list(OOF_COLUMNS[len(KEY_COLUMNS) :])] = blended
+    return oof

@@ -1,1 +1,0 @@
-"""Any out-of-fold predictions to one blend: inputs, alignment, method, result."""

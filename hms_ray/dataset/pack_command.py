@@ -1,0 +1,102 @@
+"""``hms-ray pack``: every source that an experiment needs, and what was packed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hms_ray.competition.read import read_labels
+from hms_ray.competition.rows import rows_of
+from hms_ray.config.loading import load_space
+from hms_ray.config.space import Space
+from hms_ray.dataset.sources import pack_source, source_key, sources_for
+from hms_ray.errors import ConfigError
+from hms_ray.pack.build import build_pack, default_pack_dir
+from hms_ray.pack.layout import read_manifest
+from hms_ray.pack.parallel import Mapper
+from hms_ray.pack.store import Pack
+from hms_ray.pack.verify import verify_pack
+from hms_ray.pack.windows import Windows, windows_of
+from hms_ray.report.progress import bar
+from hms_ray.text import counted
+
+
+def space_to_pack(file: Path | None, settings: Sequence[str]) -> Space:
+    """The space whose sources are packed; the default one without a file.
+
+    Raises:
+        ConfigError: a file or setting that breaks a rule, or settings of no file.
+    """
+    if file is not None:
+        return load_space(file, settings)
+    if settings:
+        raise ConfigError(
+            "--set changes a value of an experiment",
+            got=settings[0],
+            fix="Name the experiment with --for FILE.",
+        )
+    return Space()
+
+
+def pack_folder(
+    folder: Path,
+    space: Space,
+    pack_dir: Path | None = None,
+    *,
+    workers: int | None = None,
+    mapper: Mapper | None = None,
+    rebuild: bool = False,
+    verify: bool = False,
+) -> list[Pack]:
+    """Packs every source that a space uses and prints what there is.
+
+    Args:
+        folder: competition folder.
+        space: names the sources, and the rows whose windows are packed.
+        pack_dir: where packs are kept; beside the data where absent.
+        workers: shards made at once on this machine.
+        mapper: makes shards elsewhere.
+        rebuild: make packs again, whatever is there.
+        verify: compare contents with checksums.
+
+    Raises:
+        ConfigError: fewer than one worker.
+        DataError: as of ``build_pack``.
+        PackError: as of ``build_pack`` and ``verify_pack``.
+    """
+    if workers is not None and workers < 1:
+        raise ConfigError("packing needs at least one worker", got=workers)
+    windows: Windows | None = None
+    packs = []
+    for name, recipe in sources_for(space):
+        source = pack_source(name, recipe)
+        if source.kind == "windows" and windows is None:
+            windows = windows_of(rows_of(read_labels(folder), space.experiment.data))
+        with bar(f"packing {source_key(name, recipe)}", source.kind) as progress:
+            pack = build_pack(
+                folder,
+                pack_dir or default_pack_dir(folder),
+                source,
+                windows if source.kind == "windows" else None,
+                progress=progress,
+                workers=workers,
+                mapper=mapper,
+                rebuild=rebuild,
+            )
+        if verify:
+            verify_pack(pack.path)
+        print(_told(pack) + (", contents verified" if verify else ""))
+        packs.append(pack)
+    return packs
+
+
+def _told(pack: Pack) -> str:
+    missing = read_manifest(pack.path)["missing"]
+    size = pack.values.nbytes / 2**20
+    one = pack.kind.removesuffix("s")
+    lines = [f"{pack.path}: {counted(len(pack.recordings), one)}, {size:,.1f} MiB of float16"]
+    if missing["n_with_gaps"] or missing["n_unusable"]:
+        gaps = f"{counted(missing['n_with_gaps'], one)} with gaps"
+        lines.append(gaps + f", {missing['n_unusable']:,} without any signal")
+    lines.append(f"fingerprint {pack.fingerprint}")
+    return "\n".join(lines)

@@ -1,0 +1,256 @@
+"""A competition folder to everything that training reads: rows, folds, packs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from hms_ray.competition.check import require_sound
+from hms_ray.competition.read import read_labels
+from hms_ray.competition.rows import row_fingerprint, rows_of
+from hms_ray.config.experiment import DataConfig, Experiment
+from hms_ray.config.inputs import InputConfig, used_sources
+from hms_ray.dataset.folds import (
+    check_folds,
+    fit_folds,
+    folds_fingerprint,
+    make_folds,
+    scarce_classes,
+)
+from hms_ray.dataset.missing_signal import missing_shares, sort_out
+from hms_ray.dataset.sources import SourceRecipe, pack_source, source_key, sources_for
+from hms_ray.errors import DataError, HmsRayError
+from hms_ray.pack.build import build_pack, default_pack_dir, find_pack
+from hms_ray.pack.sources import PackSource
+from hms_ray.pack.store import Pack, open_pack
+from hms_ray.pack.verify import require_verified
+from hms_ray.pack.windows import Windows, windows_of
+from hms_ray.storage.atomic import replacing
+from hms_ray.storage.fold_store import STORE_NAME
+from hms_ray.storage.hashing import digest
+
+__all__ = ["PackRef", "Prepared", "open_prepared", "prepare", "sources_for"]
+
+Bars = Callable[[str, str], AbstractContextManager[Callable[[int, int], None]]]
+"""(what is being done, what is counted) -> a progress bar (see ``report.progress.bar``)."""
+
+
+@dataclass(frozen=True)
+class PackRef:
+    """A pack, by place and content.
+
+    Attributes:
+        path: folder of the pack.
+        fingerprint: content hash of its values and recipe.
+    """
+
+    path: Path
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Data made ready, by reference: small enough to send to every worker.
+
+    Attributes:
+        rows_file: parquet file of the training rows with their folds.
+        packs: ``source_key`` -> pack, of every source that may be asked for.
+        rows_fingerprint: content hash of the rows: windows, votes, targets.
+        folds_fingerprint: content hash of the fold table.
+        n_folds: number of folds.
+        notes: lines about rows without a usable signal, and about classes of few rows.
+    """
+
+    rows_file: Path
+    packs: dict[str, PackRef]
+    rows_fingerprint: str
+    folds_fingerprint: str
+    n_folds: int
+    notes: tuple[str, ...] = ()
+
+    def rows(self) -> pd.DataFrame:
+        """Training rows as ``make_rows`` gives them.
+
+        Columns besides: ``fold``, and for each source in use ``missing_<source>``, the
+        share of the row's window that is missing.
+        """
+        return pd.read_parquet(self.rows_file)
+
+    def packs_of(self, config: InputConfig) -> dict[str, PackRef]:
+        """Source -> pack, for the sources that an input uses.
+
+        Raises:
+            DataError: a source that was not prepared.
+        """
+        found = {}
+        for name, recipe in used_sources(config).items():
+            key = source_key(name, recipe)
+            if key not in self.packs:
+                raise DataError(
+                    "a source must have been prepared",
+                    got=key,
+                    where=f"packs of {', '.join(self.packs)}",
+                )
+            found[name] = self.packs[key]
+        return found
+
+
+def prepare(
+    data_dir: str | Path,
+    experiment: Experiment,
+    results: str | Path,
+    *,
+    sources: Sequence[SourceRecipe] | None = None,
+    pack_dir: str | Path | None = None,
+    folds: pd.DataFrame | None = None,
+    bars: Bars | None = None,
+) -> Prepared:
+    """Checks a competition folder and makes rows, folds and packs.
+
+    Args:
+        data_dir: competition folder.
+        experiment: says the row unit, the folds and what becomes of unusable rows.
+        results: folder of all studies; the row table is kept in its store.
+        sources: what to pack, as ``sources_for`` has it; what the experiment uses where
+            absent.
+        pack_dir: where packs are kept; beside the data where absent.
+        folds: a fold table, as ``read_folds`` gives it, to use instead of drawing one.
+        bars: makes the progress bar of each pack.
+
+    Raises:
+        FaultyDataError: where the folder has faults.
+        DataError: where given folds do not fit the rows, or rows have no usable signal
+            and ``data.unusable`` is ``error``.
+        PackError: where a row's window leaves its recording, or a pack's content is not
+            what was written.
+    """
+    data_dir = Path(data_dir)
+    pack_dir = Path(pack_dir) if pack_dir is not None else default_pack_dir(data_dir)
+    if sources is None:
+        sources = list(used_sources(experiment.input).items())
+    forms = {source_key(name, recipe): pack_source(name, recipe) for name, recipe in sources}
+    # Every value was read when a pack was made; after that the tables and the
+    # files' sizes tell enough, and a sweep starts at once.
+    packed = _is_packed(data_dir, pack_dir, experiment.data, forms)
+    tolerated = () if experiment.data.unusable == "error" else ("no_numbers",)
+    require_sound(data_dir, signals=not packed, cache_dir=pack_dir, tolerated=tolerated)
+    rows = rows_of(read_labels(data_dir), experiment.data)
+    packs = build_packs(data_dir, pack_dir, forms, rows, bars)
+    table, folds, notes = _table(rows, packs, experiment.data, folds)
+    rows_print = row_fingerprint(table[list(rows.columns)])
+    folds_print = folds_fingerprint(folds)
+    made_from = [rows_print, folds_print, *sorted(pack.fingerprint for pack in packs.values())]
+    file = Path(results) / STORE_NAME / "rows" / f"{digest(made_from)}.parquet"
+    with replacing(file) as draft:
+        # Also where it is there: writing costs less than doubting what a lost machine left.
+        table.to_parquet(draft, index=False)
+    return Prepared(
+        rows_file=file.resolve(),
+        packs={
+            key: PackRef(Path(pack.path).resolve(), pack.fingerprint) for key, pack in packs.items()
+        },
+        rows_fingerprint=rows_print,
+        folds_fingerprint=folds_print,
+        n_folds=int(table["fold"].max()) + 1,
+        notes=notes,
+    )
+
+
+def build_packs(
+    data_dir: Path,
+    pack_dir: Path,
+    forms: Mapping[str, PackSource],
+    rows: pd.DataFrame,
+    bars: Bars | None = None,
+) -> dict[str, Pack]:
+    """Makes or opens the packs that hold rows' windows, with their content verified.
+
+    Args:
+        data_dir: competition folder.
+        pack_dir: where packs are kept.
+        forms: ``source_key`` -> what is packed.
+        rows: ids and starts of the windows.
+        bars: makes the progress bar of each pack.
+
+    Raises:
+        DataError: as of ``build_pack``.
+        PackError: as of ``build_pack``, or where content is not what was written.
+    """
+    packs = {}
+    for key, form in forms.items():
+        with bars(f"packing {key}", form.kind) if bars else nullcontext() as progress:
+            windows = _windows(form, rows)
+            packs[key] = build_pack(data_dir, pack_dir, form, windows, progress=progress)
+        require_verified(packs[key].path)
+    return packs
+
+
+def _table(
+    rows: pd.DataFrame, packs: dict[str, Pack], config: DataConfig, given: pd.DataFrame | None
+) -> tuple[pd.DataFrame, pd.DataFrame, tuple[str, ...]]:
+    """The rows that stay, with folds and missing shares; their folds; what to say."""
+    staying, notes = sort_out(rows, packs, config.unusable)
+    kept = rows[staying].reset_index(drop=True)
+    if kept.empty:
+        raise DataError(
+            "dropping rows without a usable signal must leave some",
+            got="none",
+            fix="Check the recordings, or take such rows as zeros with data.unusable: keep.",
+        )
+    if given is None:
+        # Drawn from all rows, so that studies of other sources have the same folds.
+        folds = make_folds(rows, config.n_folds, config.fold_seed)
+        folds = folds[folds["row_id"].isin(kept["row_id"])].reset_index(drop=True)
+        check_folds(folds, kept, config.n_folds)
+    else:
+        if "row_id" in given:
+            ids = given["row_id"].astype(str)
+            foreign = ids.isin(rows["row_id"][~staying])
+            if config.n_patients is not None:
+                # A table of all patients serves some of them.
+                foreign |= ~ids.isin(rows["row_id"])
+            given = given[~foreign]
+        folds = fit_folds(given, kept)
+    fold_of = kept["row_id"].map(folds.set_index("row_id")["fold"]).astype("int64")
+    table = pd.concat([kept.assign(fold=fold_of), missing_shares(kept, packs)], axis=1)
+    return table, folds, (*notes, *scarce_classes(kept, int(table["fold"].max()) + 1))
+
+
+def _windows(form: PackSource, rows: pd.DataFrame) -> Windows | None:
+    return windows_of(rows) if form.kind == "windows" else None
+
+
+def _is_packed(
+    data_dir: Path, pack_dir: Path, config: DataConfig, forms: dict[str, PackSource]
+) -> bool:
+    try:
+        rows = rows_of(read_labels(data_dir), config)
+        return all(
+            find_pack(data_dir, pack_dir, form, _windows(form, rows)) is not None
+            for form in forms.values()
+        )
+    except HmsRayError:
+        # What is wrong with the folder is told by its check, all of it at once.
+        return False
+
+
+def open_prepared(pack: PackRef) -> Pack:
+    """Opens a pack that is still the one that was prepared.
+
+    Raises:
+        DataError: where the pack was built again from other data.
+        PackError: as for ``open_pack``.
+    """
+    found = open_pack(pack.path)
+    if found.fingerprint != pack.fingerprint:
+        raise DataError(
+            "a pack must not change while it is in use",
+            got=f"fingerprint {found.fingerprint[:12]} instead of {pack.fingerprint[:12]}",
+            where=pack.path,
+            fix="Run the command again: results follow the data they were made from.",
+        )
+    return found

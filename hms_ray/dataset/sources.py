@@ -1,0 +1,57 @@
+"""Which sources, by which recipes, an experiment or a study reads."""
+
+from __future__ import annotations
+
+import itertools
+
+from hms_ray.config.inputs import Recipe, in_recipe, used_sources
+from hms_ray.config.loading import parameter_values, replace_values
+from hms_ray.config.space import Space
+from hms_ray.errors import ConfigError
+from hms_ray.pack.sources import PackSource, eeg_source, kaggle_source
+from hms_ray.signal.recipes import described
+from hms_ray.storage.hashing import digest
+
+SourceRecipe = tuple[str, Recipe]
+"""Name of a source and its recipe; None for kaggle, which has only one."""
+
+ROW_COLUMNS = {
+    "kaggle": ("spectrogram_id", "spectrogram_start"),
+    "eeg": ("eeg_id", "eeg_start"),
+    "raw": ("eeg_id", "eeg_start"),
+}
+"""Source -> columns of a row that name its window: recording and start."""
+
+
+def source_key(name: str, recipe: Recipe) -> str:
+    """A short name that tells recipes of a source apart, such as ``eeg-3f2a91c0d4e5``."""
+    return name if recipe is None else f"{name}-{digest(described(recipe))[:12]}"
+
+
+def pack_source(name: str, recipe: Recipe) -> PackSource:
+    """What a source's pack is made by."""
+    return kaggle_source() if recipe is None else eeg_source(name, recipe)
+
+
+def sources_for(space: Space) -> list[SourceRecipe]:
+    """Every source that some point of a space reads, each once.
+
+    Searched values of views and recipes are combined; combinations that do not fit
+    together are left out, as the search leaves them out.
+    """
+    searched = {path: space.search[path] for path in space.search if _decides_sources(path)}
+    found: dict[str, SourceRecipe] = {}
+    for values in itertools.product(*(parameter_values(p).values() for p in searched.values())):
+        try:
+            point = dict(zip(searched, values, strict=True))
+            experiment = replace_values(space.experiment, point)
+        except ConfigError:
+            continue
+        for name, recipe in used_sources(experiment.input).items():
+            found.setdefault(source_key(name, recipe), (name, recipe))
+    return list(found.values())
+
+
+def _decides_sources(path: str) -> bool:
+    whole = ("input", "input.eeg", "input.raw")
+    return in_recipe(path) or path in whole or path.startswith("input.views")

@@ -1,0 +1,221 @@
+"""A Ray to run on: started here or reached by address, and what fits on it."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import ray
+from ray.exceptions import AuthenticationError
+
+import hms_ray
+from hms_ray.config.space import ResourcesConfig
+from hms_ray.distributed.worker_group import environment, worker_resources
+from hms_ray.errors import ResourceError
+from hms_ray.text import counted
+
+OBJECT_STORE_BYTES = 200 * 2**20
+"""For an embedded Ray: workers get paths, not arrays, so next to nothing goes through it."""
+
+LISTENER_ANSWER_S = 5.0
+
+DRIVER_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Ray warns about its own coming changes; nothing here depends on them.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_WARN_THRESHOLD_S": "60",
+    # Tune's newer output prints a table and a heartbeat even where nothing is asked for.
+    "RAY_AIR_NEW_OUTPUT": "0",
+    # Ctrl-C ends the command at once: the fold store and Optuna's journal carry resumption.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+}
+
+EMBEDDED_ENVIRONMENT = {
+    # One process less for every worker group: nobody takes this machine away.
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+}
+
+
+@dataclass(frozen=True)
+class Node:
+    """One machine of a cluster.
+
+    Attributes:
+        id: Ray's id of the node.
+        host: its name.
+        cpus: logical CPUs that Ray hands out.
+        gpus: GPUs that Ray hands out.
+    """
+
+    id: str
+    host: str
+    cpus: float
+    gpus: float
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where a study runs.
+
+    Attributes:
+        nodes: machines alive at the start.
+        embedded: whether this process started Ray itself.
+        bfloat16: whether every GPU has it; False without GPUs.
+    """
+
+    nodes: tuple[Node, ...]
+    embedded: bool
+    bfloat16: bool = False
+
+    @property
+    def cpus(self) -> float:
+        """Logical CPUs of all nodes."""
+        return sum(node.cpus for node in self.nodes)
+
+    @property
+    def gpus(self) -> float:
+        """GPUs of all nodes."""
+        return sum(node.gpus for node in self.nodes)
+
+    def __str__(self) -> str:
+        where = "this machine" if self.embedded else counted(len(self.nodes), "node")
+        return f"{where}: {counted(self.cpus, 'CPU')}, {counted(self.gpus, 'GPU')}"
+
+
+def n_groups(nodes: Sequence[Node], resources: ResourcesConfig) -> int:
+    """How many worker groups fit at once; a worker does not spread over nodes.
+
+    Args:
+        nodes: machines.
+        resources: what a group asks for.
+    """
+    asked = worker_resources(resources)
+    workers = 0
+    for node in nodes:
+        has = {"CPU": node.cpus, "GPU": node.gpus}
+        workers += min(_n_shares(name, has[name], amount) for name, amount in asked.items())
+    return workers // resources.workers
+
+
+def _n_shares(name: str, has: float, amount: float) -> int:
+    """How often an amount of a resource can be handed out on one node."""
+    # Ray counts in ten-thousandths; a sum of such floats may end just below.
+    if name == "GPU" and amount < 1:
+        # A share of a GPU is a share of one device.
+        return math.floor(has + 1e-6) * math.floor(1 / amount + 1e-6)
+    return math.floor(has / amount + 1e-6)
+
+
+def n_concurrent_trials(cluster: Cluster, resources: ResourcesConfig) -> int:
+    """Trials that can run at once; every running trial has one group at a time.
+
+    Raises:
+        ResourceError: where not even one group fits.
+    """
+    fitting = n_groups(cluster.nodes, resources)
+    if fitting < 1:
+        asked = f"{counted(resources.workers, 'worker')} with "
+        asked += f"{counted(resources.cpus_per_worker, 'CPU')} and "
+        asked += f"{counted(resources.gpus_per_worker, 'GPU')} each"
+        raise ResourceError(
+            "a worker group must fit on the cluster",
+            got=f"{asked} on {cluster}",
+            fix="Ask for less with --set resources.workers=N, resources.cpus_per_worker=N "
+            "or resources.gpus_per_worker=0, or give a larger cluster with --address.",
+        )
+    return min(fitting, resources.max_concurrent_trials or fitting)
+
+
+@contextmanager
+def session(address: str | None = None) -> Iterator[Cluster]:
+    """A connected Ray; what was started here is shut down at the end.
+
+    Args:
+        address: ``host:port`` of a running cluster, or ``auto``; without one a Ray
+            that only this machine can reach is started. A process that is
+            connected already stays with what it has.
+
+    Raises:
+        ResourceError: where no cluster answers at the address.
+    """
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    with environment(DRIVER_ENVIRONMENT):
+        if ray.is_initialized():
+            yield Cluster(_alive_nodes(), embedded=address is None)
+            return
+        try:
+            _connect(address)
+            yield Cluster(_alive_nodes(), embedded=address is None)
+        finally:
+            ray.shutdown()
+
+
+def _connect(address: str | None) -> None:
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address is None:
+        package = str(Path(hms_ray.__file__).parents[1])
+        paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
+        with environment({**EMBEDDED_ENVIRONMENT, "PYTHONPATH": os.pathsep.join(paths)}):
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                **quiet,
+            )
+        return
+    if "://" in address:
+        raise ResourceError(
+            "the address of a cluster must be host:port or auto",
+            got=address,
+            fix="Run the command on a machine of the cluster, beside its shared folders.",
+        )
+    _require_listener(address)
+    try:
+        ray.init(address=address, **quiet)
+    except (ConnectionError, TimeoutError, ValueError, AuthenticationError, RuntimeError) as error:
+        raise _no_cluster(address, error) from error
+
+
+def _require_listener(address: str) -> None:
+    """Fails at once where Ray would try for minutes; ``auto`` is left to Ray."""
+    host, colon, port = address.rpartition(":")
+    if address == "auto":
+        return
+    if not (colon and host and port.isdigit()):
+        raise _no_cluster(address, ValueError("not host:port"))
+    try:
+        socket.create_connection((host, int(port)), timeout=LISTENER_ANSWER_S).close()
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(address, error) from None
+
+
+def _no_cluster(address: str, error: Exception) -> ResourceError:
+    reason = str(error).strip().splitlines() or [type(error).__name__]
+    return ResourceError(
+        "a Ray cluster must answer at the address",
+        got=f"{address}: {reason[0].rstrip('.')}",
+        fix="Start it with `ray start --head` or `ray up`, and see cluster/README.md about its "
+        "token (RAY_AUTH_MODE).",
+    )
+
+
+def _alive_nodes() -> tuple[Node, ...]:
+    return tuple(
+        Node(
+            id=node["NodeID"],
+            host=node["NodeManagerHostname"],
+            cpus=node["Resources"].get("CPU", 0.0),
+            gpus=node["Resources"].get("GPU", 0.0),
+        )
+        for node in ray.nodes()
+        if node["Alive"]
+    )

@@ -1,0 +1,45 @@
+"""What a run ran with: versions and machines, for ``environment.json``."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import hms_ray
+from hms_ray.distributed.cluster import Cluster
+
+PACKAGES = (
+    *("ray", "torch", "timm", "optuna", "numpy", "pandas", "pyarrow"),
+    *("scikit-learn", "scipy", "pydantic", "tensorboard"),
+)
+
+
+def environment_record(cluster: Cluster) -> dict[str, Any]:
+    """Versions, this machine and the cluster, as plain data.
+
+    Args:
+        cluster: where the study runs.
+    """
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "hms_ray": hms_ray.__version__,
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "command": sys.argv,
+        "cluster": asdict(cluster),
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,97 @@
+"""What the nodes of a cluster answer before a run: whether each can take part in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+import hms_ray
+from hms_ray.config.space import ResourcesConfig
+from hms_ray.distributed.cluster import Cluster, Node
+from hms_ray.errors import ResourceError
+
+NODE_ANSWER_S = 120.0
+"""How long a node may take to start a first process and answer."""
+
+
+def check_nodes(cluster: Cluster, paths: Sequence[Path]) -> None:
+    """Makes sure that every node has this version and sees the study's files.
+
+    Args:
+        cluster: an embedded one needs no check.
+        paths: files and folders that trials and workers will open.
+
+    Raises:
+        ResourceError: naming the nodes that cannot take part.
+    """
+    if cluster.embedded:
+        return
+    answers = _ask_nodes(cluster.nodes, _describe_node, [str(path) for path in paths])
+    faults = []
+    for node in cluster.nodes:
+        answer = answers[node.id]
+        if isinstance(answer, RayError):
+            faults.append(f"{node.host} cannot import it")
+        elif answer[0] != hms_ray.__version__:
+            faults.append(f"{node.host} has hms_ray {answer[0]}")
+        elif answer[1]:
+            faults.append(f"{node.host} does not see {answer[1][0]}")
+    if faults:
+        raise ResourceError(
+            f"every node must have hms_ray {hms_ray.__version__} and see the study's files",
+            got="; ".join(faults),
+            fix="Install the same version everywhere and keep data and results on a shared "
+            "file system, as cluster/README.md says.",
+        )
+
+
+def has_bfloat16(cluster: Cluster, resources: ResourcesConfig) -> bool:
+    """Whether every GPU that a study may get has bfloat16; False where it asks for none."""
+    if resources.gpus_per_worker == 0:
+        return False
+    with_gpus = [node for node in cluster.nodes if node.gpus > 0]
+    answers = _ask_nodes(with_gpus, _gpu_has_bfloat16, num_gpus=0.001)
+    return all(answer is True for answer in answers.values())
+
+
+def _ask_nodes(
+    nodes: Sequence[Node], question: Any, *arguments: Any, num_gpus: float = 0
+) -> Mapping[str, Any]:
+    """What every node answers to a function, by node id: its result or its error."""
+    ask = ray.remote(num_cpus=0, num_gpus=num_gpus, max_retries=1)(question)
+    references = {
+        node.id: ask.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False)
+        ).remote(*arguments)
+        for node in nodes
+    }
+    answers: dict[str, Any] = {}
+    for node in nodes:
+        try:
+            answers[node.id] = ray.get(references[node.id], timeout=NODE_ANSWER_S)
+        except GetTimeoutError:
+            raise ResourceError(
+                f"every node must answer within {NODE_ANSWER_S:g} s",
+                got=f"nothing from {node.host}",
+                fix="Its GPUs may be taken by another job; `ray status` tells.",
+            ) from None
+        except RayError as error:
+            answers[node.id] = error
+    return answers
+
+
+def _describe_node(paths: list[str]) -> tuple[str, list[str]]:
+    return hms_ray.__version__, [path for path in paths if not Path(path).exists()]
+
+
+def _gpu_has_bfloat16() -> bool:
+    import torch
+
+    from hms_ray.train import score
+
+    return score.has_bfloat16(torch.device("cuda"))

@@ -1,0 +1,234 @@
+"""The fold runner that trains in Ray Train worker groups."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ray.exceptions import RayError
+from ray.train import (
+    ControllerError,
+    FailureConfig,
+    RunConfig,
+    ScalingConfig,
+    UserCallback,
+    WorkerGroupError,
+)
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from hms_ray.config.space import ResourcesConfig
+from hms_ray.errors import HmsRayError, TrainingError
+from hms_ray.experiment.fold_task import FoldTask, Report, labelled, run_task
+from hms_ray.experiment.placement import Placement
+from hms_ray.storage.fold_store import FoldStore
+
+if TYPE_CHECKING:
+    from hms_ray.train.process import Process
+
+Train = Callable[[FoldTask, "Process"], None]
+
+
+class WorkerGroupRunner:
+    """Trains folds in groups of Ray Train workers, one process each.
+
+    ``resources.group`` decides how many groups there are: one a fold, so that a
+    lost node costs one fold's work at most, or one for all tasks of a call, which
+    saves starting workers again. What comes out is the same.
+
+    A group that loses a worker or a node is started again, up to
+    ``resources.max_failures`` times, and goes on with the folds that are not in
+    the store. An error of ``hms_ray`` is final at once: it would come again.
+
+    Args:
+        resources: workers, and CPUs and GPUs of each.
+        name: of the runs in Ray's folders, such as ``trial-0003``.
+        scratch: folder for Ray Train's own files; on several nodes a shared one.
+        bfloat16: whether every device has it; see ``Placement``.
+        train: trains one fold in a worker, called by all ranks.
+    """
+
+    def __init__(
+        self,
+        resources: ResourcesConfig,
+        *,
+        name: str,
+        scratch: Path,
+        bfloat16: bool = False,
+        train: Train = run_task,
+    ) -> None:
+        self._resources = resources
+        self._name = name
+        self._scratch = scratch
+        self._bfloat16 = bfloat16
+        self._train = train
+
+    @property
+    def placement(self) -> Placement:
+        """World size and device class of the groups."""
+        return placement(self._resources, self._bfloat16)
+
+    def run(self, tasks: Sequence[FoldTask], report: Report) -> None:
+        """Trains every task.
+
+        Args:
+            tasks: folds to train, of one experiment or of several.
+            report: called in the worker of rank 0, hence picklable; gets what
+                ``train_fold`` reports, and before and after each fold the events
+                ``fold_started`` and ``fold_ended``, all with the task's ``fold``,
+                ``key`` and ``experiment``.
+
+        Raises:
+            HmsRayError: the error that a worker raised on purpose.
+            TrainingError: where a worker failed otherwise, once too often.
+        """
+        share = self._resources.share_stages
+        tasks = [replace(task, share_stages=share) for task in tasks]
+        if self._resources.group == "trial":
+            self._fit(tasks, self._name, report)
+            return
+        for task in tasks:
+            if FoldStore(task.results).has(task.key):
+                # Another task of this call began with it, so no group is needed.
+                continue
+            # The key tells folds of several experiments apart: Ray goes on with a run
+            # whose name is there already.
+            self._fit([task], f"{self._name}-fold-{task.fold}-{task.key[:8]}", report)
+
+    def _fit(self, tasks: Sequence[FoldTask], name: str, report: Report) -> None:
+        resources = self._resources
+        threads = max(1, int(resources.cpus_per_worker))
+        trainer = TorchTrainer(
+            partial(_work, list(tasks), report, threads, self._train),
+            torch_config=TorchConfig(backend=_backend(resources)),
+            scaling_config=ScalingConfig(
+                num_workers=resources.workers,
+                use_gpu=resources.gpus_per_worker > 0,
+                resources_per_worker=worker_resources(resources),
+            ),
+            run_config=RunConfig(
+                name=name,
+                storage_path=str(self._scratch),
+                failure_config=FailureConfig(max_failures=resources.max_failures),
+                callbacks=[_StopAtOurErrors()],
+            ),
+        )
+        with environment(train_environment(resources)):
+            try:
+                trainer.fit()
+            except (WorkerGroupError, ControllerError, RayError) as error:
+                raise self._translated(error, name) from error
+
+    def _translated(self, error: Exception, name: str) -> HmsRayError:
+        """The error that a worker raised on purpose, or one line about the others."""
+        causes = _causes(error)
+        ours = next((cause for cause in causes if isinstance(cause, HmsRayError)), None)
+        if ours is not None:
+            return ours
+        first = str(causes[0]).strip().splitlines() or [""]
+        return TrainingError(
+            "a worker group must finish its folds",
+            got=f"{type(causes[0]).__name__}: {first[-1][:200]}",
+            where=name,
+            fix=f"It was started again {self._resources.max_failures} times, as "
+            "resources.max_failures says. Without Ray the same fold can be looked into with: "
+            "hms-ray train FILE --local --fold K",
+        )
+
+
+def placement(resources: ResourcesConfig, bfloat16: bool = False) -> Placement:
+    """What of a group's resources changes its numbers."""
+    return Placement(
+        world_size=resources.workers,
+        device_class="cuda" if resources.gpus_per_worker > 0 else "cpu",
+        bfloat16=bfloat16,
+    )
+
+
+def worker_resources(resources: ResourcesConfig) -> dict[str, float]:
+    """One worker's resources by Ray's names."""
+    asked = {"CPU": float(resources.cpus_per_worker), "GPU": float(resources.gpus_per_worker)}
+    return {name: amount for name, amount in asked.items() if amount > 0}
+
+
+class _StopAtOurErrors(UserCallback):  # type: ignore[misc, unused-ignore]
+    """Ends a run at the first error raised on purpose, instead of trying again."""
+
+    def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:
+        for error in worker_exceptions.values():
+            if isinstance(error, HmsRayError):
+                # Ray takes an error of a callback as final.
+                raise error
+
+
+def _causes(error: Exception) -> list[BaseException]:
+    if isinstance(error, WorkerGroupError) and error.worker_failures:
+        return list(error.worker_failures.values())
+    if isinstance(error, ControllerError):
+        return [error.controller_failure]
+    return [error]
+
+
+def _backend(resources: ResourcesConfig) -> str | None:
+    """Ray's choice (NCCL on GPUs, gloo on CPUs), but NCCL refuses to share a GPU."""
+    shared = 0 < resources.gpus_per_worker < 1 and resources.workers > 1
+    return "gloo" if shared else None
+
+
+def train_environment(resources: ResourcesConfig) -> dict[str, str]:
+    """What Ray Train reads from the environment of the process that starts a group."""
+    return {
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": str(resources.health_check_interval_s),
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(resources.start_timeout_s),
+        # Nobody reads these metrics, and a trial is not a folder to work in.
+        "RAY_TRAIN_METRICS_ENABLED": "0",
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    }
+
+
+@contextmanager
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables of this process while a block runs."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _work(tasks: Sequence[FoldTask], report: Report, threads: int, train: Train) -> None:
+    """What every worker of a group runs."""
+    import ray.train
+    import ray.train.torch
+    import torch
+
+    from hms_ray.train.process import Process
+
+    torch.set_num_threads(threads)
+    context = ray.train.get_context()
+    rank = int(context.get_world_rank())
+    for task in tasks:
+        process = Process(
+            rank=rank,
+            world_size=int(context.get_world_size()),
+            device=ray.train.torch.get_device(),
+            report=partial(labelled, report, task),
+        )
+        # A group that is started again leaves out what its predecessor finished, and a
+        # task what another one began with and has left in the store.
+        if process.decided_by_first(partial(FoldStore(task.results).has, task.key)):
+            continue
+        if rank == 0:
+            labelled(report, task, {"event": "fold_started"})
+        train(task, process)
+        if rank == 0:
+            labelled(report, task, {"event": "fold_ended"})

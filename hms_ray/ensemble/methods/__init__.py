@@ -1,0 +1,1 @@
+"""Ways to combine the predictions of models, behind one interface (``base.Method``)."""

@@ -1,0 +1,166 @@
+"""Log-linear pools: weighted geometric means with temperature and class biases.
+
+``q_k proportional to exp(b_k + sum_m w_m ln p_mk)``, the logarithmic opinion pool
+(Genest and Zidek, "Combining Probability Distributions: A Critique and an Annotated
+Bibliography", Statistical Science 1, 1986, section 3). The weights need not sum to 1:
+one over their sum is the temperature. With weights by class w_mk it is a multinomial
+regression on log probabilities that uses no model's opinion on another class; the
+context form adds, for every class, the mean probabilities of all six and the log of
+the class's own mean. All are convex and fitted with a ridge around equal weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hms_ray.competition.schema import N_CLASSES
+from hms_ray.ensemble.methods.base import (
+    CheckedPool,
+    Rows,
+    checked_models,
+    described_array,
+)
+from hms_ray.ensemble.methods.description import described_number
+from hms_ray.ensemble.solvers.multinomial import Ridge, fit_multinomial, softmax_scores
+from hms_ray.errors import PredictionError
+from hms_ray.evaluate.metric import Array
+
+Kind = Literal["shared", "per_class", "context"]
+
+FLOOR: Final = 1e-4
+"""Probabilities are raised to it before the logarithm, or a model that gives a class 0
+would decide alone. On real predictions 1e-3 and 1e-15 differed by 3e-4 nats from each
+other, so little depends on it."""
+
+RIDGE: Final = 1e-2
+"""Nats for half a squared unit of a weight. On real predictions 0.1 is 2e-3 nats worse
+on rows of many votes and 1e-3 as much worse on all rows."""
+
+BIAS_RIDGE: Final = 1e-4
+"""Keeps the bias of a class without votes finite; it moves others by less than 1e-3."""
+
+_CONTEXT: Final = 1 + N_CLASSES
+
+
+@dataclass(frozen=True)
+class FittedLogLinear:
+    """Fitted weights.
+
+    Attributes:
+        kind: ``shared``, ``per_class`` or ``context``.
+        weights: (6, M) float64 of the log probabilities; equal rows where shared.
+        biases: (6,) float64, sum 0.
+        context: (6, 7) float64 of the log of the mean and of the six mean
+            probabilities; zeros but for ``context``.
+        floor: of the probabilities.
+        gap: the penalised loss is at most so far above its minimum, in nats.
+    """
+
+    kind: Kind
+    weights: Array
+    biases: Array
+    context: Array
+    floor: float
+    gap: float
+
+    @property
+    def temperature(self) -> float:
+        """One over the sum of the weights, by class on average; above 1 it softens."""
+        return N_CLASSES / float(self.weights.sum())
+
+    def predict(self, probabilities: ArrayLike) -> Array:
+        """As ``FittedPool.predict``."""
+        models = checked_models(probabilities, self.weights.shape[1])
+        parts = [self.weights, self.biases[:, None]]
+        if self.kind == "context":
+            parts.append(self.context)
+        features = _features(models, self.floor, self.kind == "context")
+        return softmax_scores(features, np.concatenate(parts, axis=1))
+
+    def to_json(self) -> dict[str, Any]:
+        """As ``FittedPool.to_json``."""
+        return {
+            "form": "log_linear",
+            "kind": self.kind,
+            "weights": self.weights.tolist(),
+            "biases": self.biases.tolist(),
+            "context": self.context.tolist(),
+            "floor": self.floor,
+            "gap": self.gap,
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> FittedLogLinear:
+        """The pool that ``to_json`` described."""
+        if data["kind"] not in get_args(Kind):
+            raise PredictionError(
+                f"kind of a log-linear pool must be one of {', '.join(get_args(Kind))}",
+                got=data["kind"],
+            )
+        return cls(
+            kind=data["kind"],
+            weights=described_array(data, "weights", N_CLASSES, None),
+            biases=described_array(data, "biases", N_CLASSES),
+            context=described_array(data, "context", N_CLASSES, _CONTEXT),
+            floor=described_number(data, "floor", above=0, below=1),
+            gap=described_number(data, "gap"),
+        )
+
+
+@dataclass(frozen=True)
+class LogLinear(CheckedPool[FittedLogLinear]):
+    """A log-linear pool.
+
+    Attributes:
+        kind: ``shared``: one weight a model; ``per_class``: one a model and class;
+            ``context``: these and the mean probabilities of all classes.
+        ridge: strength of the ridge around equal weights (and 0 for the context).
+        floor: of the probabilities, above 0.
+    """
+
+    kind: Kind = "shared"
+    ridge: float = RIDGE
+    floor: float = FLOOR
+
+    @property
+    def name(self) -> str:
+        """``log_linear``, ``log_linear_per_class`` or ``log_linear_context``."""
+        return "log_linear" if self.kind == "shared" else f"log_linear_{self.kind}"
+
+    def fit_rows(self, rows: Rows) -> FittedLogLinear:
+        """As ``CheckedPool.fit_rows``."""
+        n_models, with_context = len(rows.models), self.kind == "context"
+        n_context = _CONTEXT if with_context else 0
+        sizes = [n_models, 1, n_context]
+        ridge = Ridge(
+            prior=np.repeat([1 / n_models, 0.0, 0.0], sizes),
+            strength=np.repeat([self.ridge, BIAS_RIDGE, self.ridge], sizes),
+            tied=np.repeat([self.kind == "shared", False, False], sizes),
+        )
+        features = _features(rows.models, self.floor, with_context)
+        fit = fit_multinomial(features, rows.targets, rows.weights, ridge)
+        weights, bias, context = np.split(fit.coefficients, np.cumsum(sizes)[:-1], axis=1)
+        biases = bias[:, 0] - bias.mean()
+        context = context if with_context else np.zeros((N_CLASSES, _CONTEXT))
+        return FittedLogLinear(self.kind, weights, biases, context, self.floor, fit.gap)
+
+
+def _features(models: NDArray[np.floating], floor: float, context: bool) -> Array:
+    """(6, J, n): the models' log probabilities, 1, and with context seven more."""
+    n_models, n_rows, _ = models.shape
+    size = n_models + 1 + (_CONTEXT if context else 0)
+    features = np.empty((N_CLASSES, size, n_rows))
+    for number, model in enumerate(models):
+        np.maximum(model.T, floor, out=features[:, number])
+    if context:
+        # Floored as the logarithms are, so that both see the same opinions.
+        mean = features[:, :n_models].mean(axis=1)
+        features[:, n_models + 1] = np.log(mean)
+        features[:, n_models + 2 :] = mean
+    np.log(features[:, :n_models], out=features[:, :n_models])
+    features[:, n_models] = 1.0
+    return features

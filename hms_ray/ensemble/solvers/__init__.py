@@ -1,0 +1,1 @@
+"""Numerical solvers of the methods: mixtures, quadratic programs, multinomial regression."""

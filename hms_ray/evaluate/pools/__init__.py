@@ -1,1 +1,0 @@
-"""Ways to combine the predictions of models, behind one interface."""

@@ -1,0 +1,295 @@
+"""What each step of a ladder scores, and what it brings against the step before.
+
+All steps are scored on the same rows, all intervals are clustered by patient, and
+every comparison is made twice: as predicted, and after a recalibration of both sides
+that was fitted on other patients' rows of the same group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from hms_ray.errors import PredictionError
+from hms_ray.evaluate.calibration import nested_recalibration
+from hms_ray.evaluate.intervals import (
+    CONFIDENCE,
+    Difference,
+    Interval,
+    clustered_interval,
+    paired_difference,
+    patient_bootstraps,
+)
+from hms_ray.evaluate.metric import OBJECTIVES, Array, kl_rows, row_sums
+
+POWER: Final = 0.8
+"""Chance to find a difference of the smallest detectable size."""
+
+RESOLUTION: Final = 0.00005
+"""Nats; a smaller difference is 0 in four decimals, as scores are told, and a tie. Without
+it, two predictions that differ in temperature alone would not be one after recalibration:
+what the fits leave of their difference is below 1e-7 and may have a sign."""
+
+STAGE_2: Final = "kl_stage_2"
+STAGE_2_VOTES: Final = 5
+STAGE_2_UNANIMOUS_VOTES: Final = 4
+"""The published second stage trains and scores rows of 5 or more votes, and unanimous
+rows of 4 (the notebooks of the published series)."""
+
+GROUPS: Final = (*OBJECTIVES, STAGE_2)
+"""Groups of rows that are scored, by the name of their mean KL."""
+
+
+@dataclass(frozen=True)
+class GroupRows:
+    """KL of one group's rows under each of S steps, nats.
+
+    Attributes:
+        raw: (S, n) float64, as predicted.
+        recalibrated: (S, n) float64, every row corrected by what was fitted on other
+            patients' rows of the group; None where all are one patient's.
+        patients: (n,) patient of each row.
+    """
+
+    raw: Array
+    recalibrated: Array | None
+    patients: NDArray[Any]
+
+
+RowScores = Mapping[str, GroupRows | None]
+"""Name of a group -> its rows; None where there are none."""
+
+
+@dataclass(frozen=True)
+class StepDifference(Difference):
+    """A step minus the one before; below 0 it is better."""
+
+    @property
+    def tie(self) -> bool:
+        """Whether the interval contains 0, or the mean is below ``RESOLUTION``."""
+        return super().tie or abs(self.mean) < RESOLUTION
+
+    @property
+    def same(self) -> bool:
+        """Whether rows score exactly the same under both, so that nothing was compared."""
+        return self.low == self.high == 0
+
+    @property
+    def detectable(self) -> float:
+        """The smallest difference that such rows show with a chance of 80%, nats.
+
+        ``(t_{G-1, 0.975} + t_{G-1, 0.8}) SE`` with G patients, SE from the interval's
+        half width (the usual sample-size formula, solved for the difference); infinite
+        where the interval is.
+        """
+        degrees = self.n_patients - 1
+        if degrees < 1:
+            return float(np.inf)
+        of_interval = float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees))
+        error = (self.high - self.low) / 2 / of_interval
+        return (of_interval + float(stats.t.ppf(POWER, degrees))) * error
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; None for what is infinite."""
+        return {
+            **interval_json(self),
+            "verdict": "same" if self.same else self.verdict,
+            "detectable": _finite(self.detectable),
+        }
+
+
+@dataclass(frozen=True)
+class GroupScore:
+    """A step on one group of rows, nats.
+
+    Attributes:
+        kl: mean KL with its patient-clustered interval.
+        bootstrap: the same with the interval of a bootstrap over patients.
+        recalibrated: mean KL after nested recalibration; None with one patient.
+        difference: against the step before; None for a first step.
+        recalibrated_difference: the same after nested recalibration of both.
+    """
+
+    kl: Interval
+    bootstrap: Interval
+    recalibrated: Interval | None
+    difference: StepDifference | None
+    recalibrated_difference: StepDifference | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; None for what is infinite or absent."""
+        differences = (self.difference, self.recalibrated_difference)
+        raw, corrected = (None if one is None else one.to_json() for one in differences)
+        return {
+            "rows": self.kl.n_rows,
+            "patients": self.kl.n_patients,
+            "kl": interval_json(self.kl),
+            "bootstrap": interval_json(self.bootstrap),
+            "recalibrated": self.recalibrated and interval_json(self.recalibrated),
+            "difference": raw,
+            "recalibrated_difference": corrected,
+        }
+
+
+StepScores = Mapping[str, GroupScore | None]
+"""Name of a group -> a step's score on it; None where it has no rows."""
+
+
+def row_groups(targets: Array, total_votes: ArrayLike) -> dict[str, NDArray[np.bool_]]:
+    """The (n,) rows of each group, by its name.
+
+    Args:
+        targets: (n, 6) vote shares.
+        total_votes: (n,) votes of each row.
+    """
+    votes = np.asarray(total_votes)
+    groups = {name: votes >= fewest for name, fewest in OBJECTIVES.items()}
+    unanimous = (votes >= STAGE_2_UNANIMOUS_VOTES) & (targets.max(axis=1) == 1)
+    groups[STAGE_2] = (votes >= STAGE_2_VOTES) | unanimous
+    return groups
+
+
+def row_scores(
+    targets: Array,
+    total_votes: ArrayLike,
+    patients: ArrayLike,
+    predictions: Sequence[Array],
+    seed: int = 0,
+) -> dict[str, GroupRows | None]:
+    """KL of every row under every step, as predicted and recalibrated.
+
+    A group is recalibrated on its own rows: what suits rows of many votes is not what
+    suits all rows, and a step must not gain by having hit upon the former.
+
+    Args:
+        targets: (n, 6) vote shares.
+        total_votes: (n,) votes of each row.
+        patients: (n,) patient of each row.
+        predictions: S times (n, 6), on the same rows.
+        seed: of the splits by patient.
+
+    Raises:
+        PredictionError: where a side is no distribution, shapes differ, or there are
+            no steps.
+    """
+    if not predictions:
+        raise PredictionError("a ladder must have steps", got="none")
+    owners = np.asarray(patients)
+    raw = np.stack([kl_rows(targets, predicted) for predicted in predictions])
+    scores: dict[str, GroupRows | None] = {}
+    for name, chosen in row_groups(targets, total_votes).items():
+        if not chosen.any():
+            scores[name] = None
+            continue
+        known, group = targets[chosen], owners[chosen]
+        recalibrated = None
+        if len(np.unique(group)) > 1:
+            corrected = (
+                nested_recalibration(known, predicted[chosen], group, seed=seed)
+                for predicted in predictions
+            )
+            recalibrated = np.stack([row_sums(known, rows) for rows in corrected])
+        scores[name] = GroupRows(raw[:, chosen], recalibrated, group)
+    return scores
+
+
+def pool_rows(parts: Sequence[RowScores]) -> dict[str, GroupRows | None]:
+    """Rows of several ladders with the same steps as if of one.
+
+    Patients of different ladders are different patients, whatever their numbers. A
+    group is recalibrated where it is in every ladder that has rows of it.
+
+    Args:
+        parts: at least one, from ``row_scores``.
+    """
+    pooled: dict[str, GroupRows | None] = {}
+    for name in GROUPS:
+        groups = [group for part in parts if (group := part[name]) is not None]
+        if not groups:
+            pooled[name] = None
+            continue
+        patients, n_known = [], 0
+        for group in groups:
+            known, number = np.unique(group.patients, return_inverse=True)
+            patients.append(n_known + number)
+            n_known += len(known)
+        recalibrated = [rows for group in groups if (rows := group.recalibrated) is not None]
+        pooled[name] = GroupRows(
+            np.concatenate([group.raw for group in groups], axis=1),
+            np.concatenate(recalibrated, axis=1) if len(recalibrated) == len(groups) else None,
+            np.concatenate(patients),
+        )
+    return pooled
+
+
+def score_steps(
+    rows: RowScores, before: Sequence[int | None], seed: int = 0
+) -> tuple[StepScores, ...]:
+    """Scores of every step on every group.
+
+    Args:
+        rows: from ``row_scores`` or ``pool_rows``.
+        before: (S) position of the step that each is compared with; None for a first.
+        seed: of the bootstrap's draws.
+
+    Raises:
+        PredictionError: where there is not one ``before`` a step.
+    """
+    scores: list[dict[str, GroupScore | None]] = [{} for _ in before]
+    for name, group in rows.items():
+        if group is None:
+            for step in scores:
+                step[name] = None
+            continue
+        if len(group.raw) != len(before):
+            raise PredictionError(
+                "each step must say which one is before it",
+                got=f"{len(before)} for {len(group.raw)} steps",
+            )
+        bootstraps = patient_bootstraps(group.raw, group.patients, np.random.default_rng(seed))
+        for number, step in enumerate(scores):
+            step[name] = _group_score(group, number, before[number], bootstraps[number])
+    return tuple(scores)
+
+
+def _group_score(
+    group: GroupRows, number: int, before: int | None, bootstrap: Interval
+) -> GroupScore:
+    corrected = group.recalibrated
+    return GroupScore(
+        kl=clustered_interval(group.raw[number], group.patients),
+        bootstrap=bootstrap,
+        recalibrated=None
+        if corrected is None
+        else clustered_interval(corrected[number], group.patients),
+        difference=_difference(group.raw, number, before, group.patients),
+        recalibrated_difference=None
+        if corrected is None
+        else _difference(corrected, number, before, group.patients),
+    )
+
+
+def _difference(
+    rows: Array, number: int, before: int | None, patients: NDArray[Any]
+) -> StepDifference | None:
+    if before is None:
+        return None
+    return StepDifference(**vars(paired_difference(rows[number], rows[before], patients)))
+
+
+def interval_json(interval: Interval) -> dict[str, float | None]:
+    """Mean and ends as plain data; None for infinity."""
+    return {
+        "mean": interval.mean,
+        "low": _finite(interval.low),
+        "high": _finite(interval.high),
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None

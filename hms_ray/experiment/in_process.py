@@ -1,0 +1,58 @@
+"""The fold runner of the local debug mode: one process, no Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Literal
+
+from hms_ray.errors import ConfigError
+from hms_ray.experiment.fold_task import FoldTask, Report, labelled, run_task
+from hms_ray.experiment.placement import Placement
+from hms_ray.storage.fold_store import FoldStore
+
+
+class InProcessRunner:
+    """Trains folds one after the other in this process: the local debug mode.
+
+    Args:
+        threads: torch threads, at least 1.
+        device: ``cpu`` or ``cuda``; the GPU where absent, if there is one, else the CPU.
+        share_stages: see ``ResourcesConfig``.
+
+    Raises:
+        ConfigError: for less than one thread.
+    """
+
+    def __init__(
+        self, threads: int = 1, device: str | None = None, *, share_stages: bool = True
+    ) -> None:
+        if threads < 1:
+            raise ConfigError("threads must be at least 1", got=threads)
+        import torch
+
+        from hms_ray.train.score import has_bfloat16
+
+        torch.set_num_threads(threads)
+        if device is None:
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = torch.device(device)
+        self._bfloat16 = has_bfloat16(self.device)
+        self._share_stages = share_stages
+
+    @property
+    def placement(self) -> Placement:
+        """One process on the device."""
+        kind: Literal["cpu", "cuda"] = "cuda" if self.device.type == "cuda" else "cpu"
+        return Placement(world_size=1, device_class=kind, bfloat16=self._bfloat16)
+
+    def run(self, tasks: Sequence[FoldTask], report: Report) -> None:
+        """Trains the tasks here, so that a breakpoint anywhere in it works."""
+        from hms_ray.train.loop import Process
+
+        for task in tasks:
+            if FoldStore(task.results).has(task.key):
+                continue
+            process = Process(device=self.device, report=partial(labelled, report, task))
+            run_task(replace(task, share_stages=self._share_stages), process)

@@ -1,0 +1,82 @@
+"""What would fail in every worker, found once before any of them is started."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hms_ray.augment.mosaic import mosaic_spans
+from hms_ray.competition.schema import TARGET_COLUMNS
+from hms_ray.config.experiment import Experiment
+from hms_ray.config.inputs import InputConfig, used_sources
+from hms_ray.config.loading import parameter_values, replace_values
+from hms_ray.config.space import Space
+from hms_ray.dataset.prepare import Prepared
+from hms_ray.dataset.sources import pack_source
+from hms_ray.errors import ConfigError
+from hms_ray.train.model import build_model
+from hms_ray.train.stages import stage_rows
+from hms_ray.transforms.views import Shape, image_size, view_widths
+
+
+def preflight(space: Space, prepared: Prepared) -> None:
+    """Builds the models of a space once and makes sure that every stage has rows.
+
+    Looked at are the experiment itself and every searched value on its own;
+    combinations of searched values are not.
+
+    Args:
+        space: what is going to be trained.
+        prepared: its rows.
+
+    Raises:
+        ModelError: a model or its weights cannot be had.
+        ConfigError: the blocks of a pool do not divide the images, or a view has too few
+            columns for a mosaic.
+        TrainingError: a stage would have no rows in some fold.
+    """
+    rows = prepared.rows()
+    votes, folds = rows["total_votes"].to_numpy(), rows["fold"].to_numpy()
+    targets = rows[list(TARGET_COLUMNS)].to_numpy()
+    built = set()
+    staged = set()
+    for experiment in _variants(space):
+        size = image_size_of(experiment.input)
+        if (experiment.model, size) not in built:
+            build_model(experiment.model, size)
+            built.add((experiment.model, size))
+        for stage in experiment.training.resolved_stages():
+            if stage.augment.mosaic is not None:
+                mosaic_spans(size[1], view_widths(experiment.input, _shapes(experiment.input)))
+            rule = (stage.rows, stage.threshold, stage.unanimous_from)
+            if rule not in staged:
+                for fold in range(prepared.n_folds):
+                    stage_rows(stage, votes[folds != fold], targets[folds != fold])
+                staged.add(rule)
+
+
+def image_size_of(config: InputConfig) -> tuple[int, int]:
+    """Height and width of an input's images, before any pack is made.
+
+    Raises:
+        ConfigError: as ``image_size``.
+    """
+    return image_size(config, _shapes(config))
+
+
+def _shapes(config: InputConfig) -> dict[str, Shape]:
+    """Shapes of windows by recipe: not every value that is looked at alone is packed."""
+    forms = {name: pack_source(name, recipe) for name, recipe in used_sources(config).items()}
+    return {
+        name: (len(form.panels), form.n_frequencies, form.window) for name, form in forms.items()
+    }
+
+
+def _variants(space: Space) -> Iterator[Experiment]:
+    yield space.experiment
+    for path, parameter in space.search.items():
+        for value in parameter_values(parameter).values():
+            try:
+                yield replace_values(space.experiment, {path: value})
+            except ConfigError:
+                # Only together with another searched value does it make sense.
+                continue

@@ -1,0 +1,160 @@
+"""All folds of one configuration through a fold runner, the store asked first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import pandas as pd
+
+from hms_ray.competition.schema import TARGET_COLUMNS
+from hms_ray.config.experiment import Experiment
+from hms_ray.config.loading import replace_values
+from hms_ray.dataset.prepare import Prepared
+from hms_ray.errors import ConfigError
+from hms_ray.evaluate.metric import kl_report
+from hms_ray.evaluate.oof import join_oof, probabilities_of
+from hms_ray.experiment.cache_key import fold_ingredients
+from hms_ray.experiment.fold_task import FoldTask, Report, ReusedStages, run_task
+from hms_ray.experiment.placement import Placement
+from hms_ray.storage.fold_store import FoldStore
+from hms_ray.storage.hashing import digest
+
+__all__ = ["FoldTask", "Report", "ReusedStages", "run_task"]
+
+
+class FoldRunner(Protocol):
+    """Trains folds; afterwards their results are in the store."""
+
+    @property
+    def placement(self) -> Placement:
+        """Where this runner trains."""
+
+    def run(self, tasks: Sequence[FoldTask], report: Report) -> None:
+        """Trains every task, whatever experiments they belong to.
+
+        A task is left out where its result is in the store by its turn, such as that of
+        an experiment which another one of these began with. ``report`` gets what
+        ``train_fold`` reports, by ``labelled``.
+        """
+
+
+@dataclass(frozen=True)
+class ExperimentResult:
+    """What an experiment came to.
+
+    Attributes:
+        scores: ``kl_all``, ``kl_4``, ``kl_10`` on out-of-fold rows; None without rows.
+        oof: out-of-fold predictions, one row a training row of the folds asked for.
+        keys: address of every fold in the store.
+        reused: folds that were in the store already.
+        optimistic: whether checkpoints were chosen on the scored rows.
+        fold_minutes: training time of all folds, whenever they were trained, stages
+            taken from the store included: what the experiment costs by itself.
+        saved_minutes: how much of that was not spent for this experiment, because first
+            stages were in the store when its folds were trained. Minutes of stages that
+            it trained itself, also in a run that was stopped since, count as saved too.
+        reused_stages: fold -> the stages that it did not train.
+    """
+
+    scores: dict[str, float | None]
+    oof: pd.DataFrame
+    keys: dict[int, str]
+    reused: tuple[int, ...]
+    optimistic: bool
+    fold_minutes: float
+    saved_minutes: float = 0.0
+    reused_stages: Mapping[int, ReusedStages] = field(default_factory=dict)
+
+
+def plan_folds(
+    experiment: Experiment,
+    prepared: Prepared,
+    results: str | Path,
+    placement: Placement,
+    folds: Sequence[int] | None = None,
+) -> list[FoldTask]:
+    """One task a fold, trained already or not.
+
+    Raises:
+        ConfigError: where a fold is asked for that does not exist.
+    """
+    # A fold asked for twice is trained once.
+    wanted = range(prepared.n_folds) if folds is None else dict.fromkeys(folds)
+    for fold in wanted:
+        if not 0 <= fold < prepared.n_folds:
+            raise ConfigError(f"a fold must be from 0 to {prepared.n_folds - 1}", got=fold)
+    weights = None
+    if experiment.model.weights_file is not None:
+        from hms_ray.train.model import weights_fingerprint
+
+        weights = weights_fingerprint(experiment.model)
+    resolved = replace_values(
+        experiment, {"training.precision": placement.precision(experiment)}, "experiment"
+    )
+    tasks = []
+    for fold in wanted:
+        made_from = fold_ingredients(experiment, prepared, fold, placement, weights)
+        tasks.append(
+            FoldTask(resolved, fold, digest(made_from), prepared, Path(results), made_from)
+        )
+    return tasks
+
+
+def run_experiment(
+    experiment: Experiment,
+    prepared: Prepared,
+    results: str | Path,
+    runner: FoldRunner,
+    *,
+    folds: Sequence[int] | None = None,
+    report: Report = lambda record: None,
+) -> ExperimentResult:
+    """Trains the folds that the store does not hold yet and scores all of them.
+
+    Args:
+        experiment: what to train.
+        prepared: rows, folds and packs.
+        results: folder of all studies and their store.
+        runner: trains what is missing.
+        folds: folds to run; all where absent.
+        report: gets progress records.
+
+    Raises:
+        PredictionError: where stored predictions have gaps or are no distributions.
+    """
+    store = FoldStore(results)
+    tasks = plan_folds(experiment, prepared, results, runner.placement, folds)
+    missing = [task for task in tasks if not store.has(task.key)]
+    if missing:
+        runner.run(missing, report)
+    return collect(tasks, trained=[task.fold for task in missing])
+
+
+def collect(tasks: Sequence[FoldTask], trained: Sequence[int]) -> ExperimentResult:
+    """Reads the folds of tasks from the store, checks and scores them together."""
+    store = FoldStore(tasks[0].results)
+    stored = [store.read(task.key) for task in tasks]
+    rows = tasks[0].prepared.rows()
+    rows = rows[rows["fold"].isin([task.fold for task in tasks])].reset_index(drop=True)
+    oof = join_oof([fold.oof for fold in stored], rows)
+    scores = kl_report(
+        rows[list(TARGET_COLUMNS)].to_numpy(),
+        probabilities_of(oof),
+        rows["total_votes"].to_numpy(),
+    )
+    reused = {
+        task.fold: ReusedStages.of(fold.record) for task, fold in zip(tasks, stored, strict=True)
+    }
+    return ExperimentResult(
+        scores=scores,
+        oof=oof,
+        keys={task.fold: task.key for task in tasks},
+        reused=tuple(task.fold for task in tasks if task.fold not in set(trained)),
+        optimistic=any(fold.record["optimistic"] for fold in stored),
+        fold_minutes=sum(fold.minutes for fold in stored),
+        saved_minutes=sum(fold.saved_s for fold in stored) / 60,
+        reused_stages={fold: stages for fold, stages in reused.items() if stages is not None},
+    )

@@ -1,0 +1,60 @@
+"""Steps that are blends of other steps, with fixed or with optimised weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from hms_ray.competition.schema import PROBABILITY_COLUMNS, TARGET_COLUMNS
+from hms_ray.ensemble.cross_validation import nested_blend
+from hms_ray.ensemble.simplex import blend_probabilities, simplex_weights
+from hms_ray.errors import PredictionError
+from hms_ray.evaluate.oof import probabilities_of
+from hms_ray.ladder.manifest import Blend
+
+N_SPLITS = 5
+"""Groups of patients of an optimised blend's nested predictions, or fewer patients."""
+
+Weights = dict[str, float]
+
+
+def blend_step(
+    blend: Blend, members: Sequence[pd.DataFrame], rows: pd.DataFrame, seed: int = 0
+) -> tuple[pd.DataFrame, Weights]:
+    """Out-of-fold predictions of a blend and its weights.
+
+    Args:
+        blend: names of the members, and how they are weighted.
+        members: their predictions of all rows, in the order of the names and the rows.
+        rows: the ladder's rows.
+        seed: of the patient groups of an optimised blend.
+
+    Returns:
+        Predictions as ``make_oof`` has them; of an optimised blend nested ones, each
+        patient's rows weighted by other patients'. Member -> weight; of an optimised
+        blend fitted on all rows, so not those that made the predictions.
+
+    Raises:
+        PredictionError: where an optimised blend's rows are of one patient.
+    """
+    stack = np.stack([probabilities_of(oof) for oof in members])
+    if blend.kind == "fixed":
+        weights: NDArray[np.float64] = np.array(blend.fixed_weights)
+        blended = blend_probabilities(stack, weights)
+    else:
+        targets, patients = rows[list(TARGET_COLUMNS)].to_numpy(), rows["patient_id"].to_numpy()
+        n_patients = len(np.unique(patients))
+        if n_patients < 2:
+            raise PredictionError(
+                "optimised weights need rows of at least two patients", got=n_patients
+            )
+        blended = nested_blend(
+            targets, stack, patients, min(N_SPLITS, n_patients), seed
+        ).probabilities
+        weights = simplex_weights(targets, stack).weights
+    oof = members[0].copy()
+    oof[list(PROBABILITY_COLUMNS)] = blended
+    return oof, dict(zip(blend.members, weights.tolist(), strict=True))

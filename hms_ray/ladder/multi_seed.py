@@ -1,0 +1,274 @@
+"""Ladders of several seeds as one, beside a negative control's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pandas as pd
+
+from hms_ray.errors import StudyError
+from hms_ray.evaluate.step_scores import (
+    GROUPS,
+    RowScores,
+    StepScores,
+    pool_rows,
+    score_steps,
+)
+from hms_ray.ladder.folder import StoredLadder, ladder_place, read_ladder
+from hms_ray.ladder.report import ladder_rows, steps_before
+from hms_ray.ladder.result import StepResult
+from hms_ray.report.forest_plot import forest_svg
+from hms_ray.report.ladder_report import published_group
+from hms_ray.report.leaderboard import write_csv
+from hms_ray.report.pooled_report import PooledReport, PooledStep
+from hms_ray.report.pooled_table import pooled_page, pooled_plot, render_pooled
+from hms_ray.storage.hashing import table_fingerprint
+from hms_ray.storage.structured_files import json_text, write_text
+
+PLOT_FILE: Final = "forest.svg"
+RECALIBRATED_PLOT_FILE: Final = "forest_recalibrated.svg"
+TABLE_FILE: Final = "forest.csv"
+REPORT_FILE: Final = "report.json"
+PAGE_FILE: Final = "README.md"
+
+_SAME: Final = ("before", "kind", "chain", "published_cv", "published_rows")
+"""What a step must have in common with its namesakes to be pooled with them."""
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """Ladders with the same steps: the rows of each one, and the scores of all."""
+
+    ladders: dict[str, StoredLadder]
+    rows: list[RowScores]
+    scores: tuple[StepScores, ...]
+
+
+def forest(
+    names: Sequence[str], controls: Sequence[str], results: Path, out: Path | None = None
+) -> str:
+    """Pools ladders, writes table, page and plots, and returns the table as text.
+
+    Args:
+        names: ladders, by name below ``results`` or path.
+        controls: ladders of the negative control, none or more.
+        results: folder of all ladders.
+        out: folder to write to; ``results/forest`` where absent.
+
+    Raises:
+        StudyError: where a name is no ladder or comes twice, and as ``pool_ladders``.
+    """
+    report = pool_ladders(_places(names, results), _places(controls, results))
+    folder = out or results / "forest"
+    for file, recalibrated in ((PLOT_FILE, False), (RECALIBRATED_PLOT_FILE, True)):
+        write_text(folder / file, forest_svg(pooled_plot(report, recalibrated=recalibrated)))
+    lines = pd.DataFrame([line for step in report.steps for line in step.lines()])
+    write_csv(lines, folder / TABLE_FILE)
+    write_text(folder / REPORT_FILE, json_text(report.to_json()))
+    plots = {"As predicted": PLOT_FILE, "Recalibrated": RECALIBRATED_PLOT_FILE}
+    write_text(folder / PAGE_FILE, pooled_page(report, plots))
+    return f"{render_pooled(report)}\n\nwritten: {folder}"
+
+
+def _places(names: Sequence[str], results: Path) -> dict[str, Path]:
+    """Folders by their own names, or, where two have the same, as they were named."""
+    places = [ladder_place(name, results) for name in names]
+    twice = sorted({str(place) for place in places if places.count(place) > 1})
+    if twice:
+        raise StudyError("a ladder must be named once", got=", ".join(twice))
+    short = [place.resolve().name for place in places]
+    return dict(zip(names if len(set(short)) < len(short) else short, places, strict=True))
+
+
+def pool_ladders(places: Mapping[str, Path], controls: Mapping[str, Path]) -> PooledReport:
+    """Scores the steps of several ladders over all of their rows.
+
+    Every ladder's models are recalibrated by themselves, for they are others; then rows
+    are pooled, and patients of different ladders count as different ones.
+
+    Args:
+        places: name of a ladder -> its folder; at least one.
+        controls: the same of the negative control, none or more.
+
+    Raises:
+        StudyError: where ladders have different steps or scales, are the same rows twice,
+            are partly simulated, a control is simulated as none, or no step has one
+            before it.
+    """
+    stored = [
+        {name: read_ladder(place) for name, place in given.items()} for given in (places, controls)
+    ]
+    first = next(iter(stored[0].items()))
+    for ladders in stored:
+        _check_pool(first, ladders)
+    _check_controls(stored[1])
+    results = first[1].results
+    if all(result.before is None for result in results):
+        raise StudyError(
+            "a forest plot needs steps that have a step before them", got="none", where=first[0]
+        )
+    ours, control = _pooled(stored[0]), _pooled(stored[1]) if controls else None
+    every = _means_by_ladder(ours, results)
+    steps = tuple(
+        _step(number, ours, control, every) for number, r in enumerate(results) if r.before
+    )
+    whole = {group: score.kl for group, score in ours.scores[0].items() if score is not None}
+    return PooledReport(
+        steps=steps,
+        ladders={name: ladder.about for name, ladder in stored[0].items()},
+        controls={name: ladder.about for name, ladder in stored[1].items()},
+        n_rows={group: whole[group].n_rows if group in whole else 0 for group in GROUPS},
+        n_patients=whole["kl_all"].n_patients,
+    )
+
+
+def _means_by_ladder(
+    pool: _Pool, results: Sequence[StepResult]
+) -> list[list[dict[str, float | None]]]:
+    """Mean difference of each ladder, step and group; None without rows or a step before."""
+    before = steps_before(results)
+
+    def mean(rows: RowScores, number: int, group: str) -> float | None:
+        found, first = rows[group], before[number]
+        if found is None or first is None:
+            return None
+        return float((found.raw[number] - found.raw[first]).mean())
+
+    return [
+        [{group: mean(rows, number, group) for group in GROUPS} for number in range(len(results))]
+        for rows in pool.rows
+    ]
+
+
+def _pooled(ladders: dict[str, StoredLadder]) -> _Pool:
+    rows = [ladder_rows(ladder.rows, ladder.results) for ladder in ladders.values()]
+    before = steps_before(next(iter(ladders.values())).results)
+    return _Pool(ladders, list(rows), score_steps(pool_rows(rows), before))
+
+
+def _check_pool(first: tuple[str, StoredLadder], ladders: Mapping[str, StoredLadder]) -> None:
+    """Refuses ladders that differ from the first one, and rows that come twice."""
+    seen: dict[str, str] = {}
+    for name, ladder in ladders.items():
+        _check_same(first, (name, ladder))
+        twin = seen.setdefault(table_fingerprint(ladder.rows), name)
+        if twin != name:
+            raise StudyError(
+                "pooled ladders must have different rows, or patients would count twice",
+                got=f"{twin} and {name} with the same rows",
+                fix="Pool ladders of different simulator seeds.",
+            )
+
+
+def _check_controls(ladders: Mapping[str, StoredLadder]) -> None:
+    """Refuses as a control what was simulated with every cause in place."""
+    for name, ladder in ladders.items():
+        simulator = ladder.about["simulator"]
+        if simulator is not None and not simulator.get("controls"):
+            raise StudyError(
+                "a negative control's data must be simulated with a cause taken away",
+                got="none",
+                where=name,
+                fix="Simulate them: hms-ray simulate --control NAME",
+            )
+
+
+def _check_same(first: tuple[str, StoredLadder], other: tuple[str, StoredLadder]) -> None:
+    """Refuses ladders with different steps, naming the first that differs."""
+    names = [[result.name for result in ladder.results] for _, ladder in (first, other)]
+    fix = "Run the same ladder on both folders."
+    where = f"{first[0]} and {other[0]}"
+    for here, there, owner in ((names[0], names[1], first[0]), (names[1], names[0], other[0])):
+        alone = [name for name in here if name not in there]
+        if alone:
+            raise StudyError(
+                "pooled ladders must have the same steps",
+                got=f"{', '.join(alone)} in {owner} only",
+                where=where,
+                fix=fix,
+            )
+    if names[0] != names[1]:
+        raise StudyError(
+            "pooled ladders must have the same steps in the same order",
+            got="another order",
+            where=where,
+            fix=fix,
+        )
+    for one, two in zip(first[1].results, other[1].results, strict=True):
+        for key in _SAME:
+            values = getattr(one, key), getattr(two, key)
+            if values[0] != values[1]:
+                raise StudyError(
+                    "pooled ladders must have the same steps",
+                    got=f"step {one.name} with {key} {values[0]} and {values[1]}",
+                    where=where,
+                    fix=fix,
+                )
+    # Of another scale, or on other rows, a step of the same name is another experiment.
+    for key, what in (("scale", "scale"), ("rows", "kind of rows and folds")):
+        told = [ladder.about.get(key) for _, ladder in (first, other)]
+        if told[0] != told[1]:
+            raise StudyError(
+                f"pooled ladders must have the same {what}",
+                got=f"{told[0]} and {told[1]}",
+                where=where,
+                fix=fix,
+            )
+    if first[1].about["simulated"] != other[1].about["simulated"]:
+        raise StudyError(
+            "simulated and recorded data must not be pooled",
+            got="one of each",
+            where=where,
+            fix="Pool ladders of one kind.",
+        )
+
+
+def _step(
+    number: int,
+    ours: _Pool,
+    control: _Pool | None,
+    every: Sequence[Sequence[Mapping[str, float | None]]],
+) -> PooledStep:
+    first = next(iter(ours.ladders.values()))
+    result = first.results[number]
+    position = steps_before(first.results)[number] or 0
+    before = first.results[position]
+    published, group, other_rows = published_difference(result, before)
+    return PooledStep(
+        name=result.name,
+        number=number + 1,
+        before=before.name,
+        before_number=position + 1,
+        change=result.change,
+        optimistic=any(
+            step.optimistic
+            for ladder in ours.ladders.values()
+            for step in ladder.results
+            if step.name in (result.name, before.name)
+        ),
+        published=published,
+        published_group=group,
+        other_rows=other_rows,
+        ours=ours.scores[number],
+        control=None if control is None else control.scores[number],
+        by_ladder={name: tuple(ladder[number][name] for ladder in every) for name in GROUPS},
+    )
+
+
+def published_difference(
+    step: StepResult, before: StepResult
+) -> tuple[float | None, str | None, bool]:
+    """Published KL of a step minus the one before, on which rows, and whether rows differ.
+
+    Figures of a two-stage model are on the rows of the second stage alone and those of
+    others on all rows, so a difference between the two says nothing.
+    """
+    groups = [published_group(one.published_cv, one.published_rows) for one in (step, before)]
+    if step.published_cv is None or before.published_cv is None:
+        return None, None, False
+    if groups[0] != groups[1]:
+        return None, None, True
+    return step.published_cv - before.published_cv, groups[0], False

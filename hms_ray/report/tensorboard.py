@@ -1,0 +1,297 @@
+"""TensorBoard logs: scalars by fold, and one HParams view over all trials.
+
+A study's logs lie in ``STUDY/trials/TRIAL/fold_K/``. Every fold is one TensorBoard
+run and one HParams session; the sessions of a trial share a group, over which
+TensorBoard averages. The experiment (what is searched, which scores there are) is
+declared once. Event files have fixed names and are replaced as a whole, so writing a
+fold again never doubles its curves.
+
+The records are written with TensorBoard's own messages and framing, because its
+plugin for ``torch`` writes a sub-run for every set of hyperparameters and names its
+files by time and process.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from hms_ray.config.loading import parameter_values
+from hms_ray.config.space import Parameter
+from hms_ray.evaluate.metric import OBJECTIVES
+from hms_ray.storage.atomic import replacing
+
+if TYPE_CHECKING:
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+HistoryRecord = Mapping[str, Any]
+
+FILE_NAME: Final = "events.out.tfevents.0000000000.hms_ray"
+"""TensorBoard takes a file for events by its middle part; the rest is free."""
+DECLARATION: Final = "hparams.json"
+"""Beside a declaration's events: what is declared, so that a later one can add to it."""
+
+CURVES: Final = (*OBJECTIVES, "train_loss", "learning_rate")
+"""Keys of a history record that become scalars over the global step."""
+KEPT: Final = "kept/"
+"""Prefix of the scores of the checkpoint that was kept; the HParams view shows these."""
+METRICS: Final = ("kl_10", "kl_4", "kl_all")
+_ANY_TEXT: Final[dict[str, Any]] = {"kind": "text", "values": []}
+"""Declared where studies search a path with values of different kinds."""
+
+
+def declare_experiment(
+    root: str | Path,
+    parameters: Mapping[str, Parameter],
+    metrics: Sequence[str] = METRICS,
+    created_s: float = 0.0,
+) -> None:
+    """Declares what is searched and which scores there are.
+
+    TensorBoard shows one declaration below its ``--logdir``, whichever it meets
+    first. So declare at the folder that ``--logdir`` names: what stands there already
+    is kept and added to, and several studies share one view.
+
+    Args:
+        root: folder for the declaration: all studies' results.
+        parameters: dotted path -> what is searched there.
+        metrics: scores, the most important one first.
+        created_s: Unix time of the declaration.
+    """
+    root = Path(root)
+    described = _declared(root)
+    for path, parameter in parameters.items():
+        known = described["parameters"].get(path)
+        described["parameters"][path] = _merged(known, _described(parameter))
+    described["metrics"] = list(dict.fromkeys([*metrics, *described["metrics"]]))
+    summary = _experiment_summary(described, created_s)
+    _write_events(root / FILE_NAME, [_event(created_s, 0, summary)])
+    with replacing(root / DECLARATION) as draft:
+        draft.write_text(json.dumps(described, indent=1), encoding="utf-8")
+
+
+def write_fold(
+    folder: str | Path,
+    history: Sequence[HistoryRecord],
+    *,
+    group: str | None = None,
+    values: Mapping[str, Any] | None = None,
+    parameters: Mapping[str, Parameter] | None = None,
+    scores: Mapping[str, float | None] | None = None,
+    started_s: float = 0.0,
+    finished: bool = True,
+) -> None:
+    """Writes the curves of one fold, and its HParams session where a group is given.
+
+    Args:
+        folder: ``STUDY/trials/TRIAL/fold_K``; events that are there are replaced.
+        history: records with ``step``, ``seconds`` since the start, ``kl_all``,
+            ``kl_4``, ``kl_10``, ``train_loss`` and ``learning_rate``; what is None or
+            absent is left out of its curve.
+        group: trial, unique below ``--logdir``, such as ``STUDY/TRIAL``.
+        values: dotted path -> value or label of the trial.
+        parameters: what is searched, so that values are written as declared.
+        scores: of the checkpoint that was kept; those of the last record where absent.
+        started_s: Unix time at which the fold started.
+        finished: whether the fold ended well.
+    """
+    events = [] if group is None else [_session_start(group, values, parameters, started_s)]
+    for record in history:
+        time_s = started_s + float(record.get("seconds") or 0.0)
+        scalars = {name: record.get(name) for name in CURVES}
+        events += _scalar_events(scalars, time_s, int(record["step"]))
+    last: HistoryRecord = history[-1] if history else {"step": 0}
+    ended_s = started_s + float(last.get("seconds") or 0.0)
+    kept = last if scores is None else scores
+    named = {KEPT + name: kept.get(name) for name in OBJECTIVES}
+    events += _scalar_events(named, ended_s, int(last["step"]))
+    if group is not None:
+        events.append(_session_end(ended_s, int(last["step"]), finished))
+    _write_events(Path(folder) / FILE_NAME, events)
+
+
+def _session_start(
+    group: str,
+    values: Mapping[str, Any] | None,
+    parameters: Mapping[str, Parameter] | None,
+    started_s: float,
+) -> Event:
+    from tensorboard.plugins.hparams import summary_v2
+
+    known = parameters or {}
+    shown = {
+        path: shown_value(value, known.get(path))
+        for path, value in (values or {}).items()
+        if value is not None or path in known
+    }
+    summary = summary_v2.hparams_pb(shown, trial_id=group, start_time_secs=started_s)
+    return _event(started_s, 0, summary)
+
+
+def _session_end(ended_s: float, step: int, finished: bool) -> Event:
+    from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
+
+    status = api_pb2.STATUS_SUCCESS if finished else api_pb2.STATUS_FAILURE
+    end = plugin_data_pb2.SessionEndInfo(status=status, end_time_secs=ended_s)
+    return _event(ended_s, step, _plugin_summary(metadata.SESSION_END_INFO_TAG, end))
+
+
+def shown_value(value: Any, parameter: Parameter | None = None) -> bool | float | str:
+    """A searched value as the HParams view can hold it.
+
+    Values of a parameter with labels are shown by label, those of mixed choices as
+    text, like the choices that are declared for them.
+
+    Args:
+        value: value or label.
+        parameter: what is searched; None for a value that is not.
+    """
+    if parameter is None or parameter.choices is None:
+        return value if isinstance(value, (bool, int, float, str)) else json.dumps(value)
+    kind = _kind(parameter)
+    if kind != "text":
+        return bool(value) if kind == "truth" else float(value)
+    if isinstance(value, str) and value in parameter.choices:
+        return value
+    for label, choice in parameter_values(parameter).items():
+        if choice == value:
+            return label
+    return str(value)
+
+
+def _kind(parameter: Parameter) -> str:
+    """``truth``, ``number`` or ``text``: TensorBoard's three kinds of values."""
+    if isinstance(parameter.choices, dict):
+        return "text"
+    choices = parameter.choices
+    if choices is None:
+        return "number"
+    if all(isinstance(choice, bool) for choice in choices):
+        return "truth"
+    numbers = all(
+        isinstance(choice, (int, float)) and not isinstance(choice, bool) for choice in choices
+    )
+    return "number" if numbers else "text"
+
+
+def _described(parameter: Parameter) -> dict[str, Any]:
+    """A parameter as plain data: its kind and its values or bounds."""
+    bounds = parameter.int_ or parameter.float_
+    if bounds is not None:
+        return {"kind": "number", "bounds": [float(bound) for bound in bounds]}
+    labels = parameter_values(parameter)
+    kind = _kind(parameter)
+    return {"kind": kind, "values": list(labels) if kind == "text" else list(labels.values())}
+
+
+def _merged(known: dict[str, Any] | None, new: dict[str, Any]) -> dict[str, Any]:
+    """What two studies search under one path; text where their kinds differ."""
+    if known is None or known == new:
+        return new
+    if known == _ANY_TEXT or known["kind"] != new["kind"]:
+        # Once kinds differed, no list of values holds what all studies show.
+        return _ANY_TEXT
+    if "values" in known and "values" in new:
+        return {**new, "values": list(dict.fromkeys([*known["values"], *new["values"]]))}
+    if new["kind"] != "number":
+        return new
+    ends = [*_ends(known), *_ends(new)]
+    return {"kind": "number", "bounds": [min(ends), max(ends)]}
+
+
+def _ends(described: dict[str, Any]) -> list[float]:
+    return [float(end) for end in described.get("bounds") or described["values"]]
+
+
+def _declared(root: Path) -> dict[str, Any]:
+    try:
+        described = json.loads((root / DECLARATION).read_text(encoding="utf-8"))
+        return {"parameters": dict(described["parameters"]), "metrics": list(described["metrics"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        # Absent or damaged: a view is made from what is declared from now on.
+        return {"parameters": {}, "metrics": []}
+
+
+def _experiment_summary(described: Mapping[str, Any], created_s: float) -> Summary:
+    from tensorboard.plugins.hparams import api_pb2, metadata, summary_v2
+
+    kinds = {"truth": bool, "number": float, "text": str}
+    infos = []
+    for path, parameter in described["parameters"].items():
+        # What is searched differs between trials; the page shows such columns first.
+        info = api_pb2.HParamInfo(name=path, differs=True)
+        if "bounds" in parameter:
+            summary_v2.RealInterval(*parameter["bounds"]).update_hparam_info(info)
+        elif parameter["values"]:
+            kind = kinds[parameter["kind"]]
+            values = [kind(value) for value in parameter["values"]]
+            summary_v2.Discrete(values, kind).update_hparam_info(info)
+        infos.append(info)
+    metrics = [
+        api_pb2.MetricInfo(name=api_pb2.MetricName(tag=KEPT + name), display_name=name)
+        for name in described["metrics"]
+    ]
+    experiment = api_pb2.Experiment(
+        hparam_infos=infos, metric_infos=metrics, time_created_secs=created_s
+    )
+    return _plugin_summary(metadata.EXPERIMENT_TAG, experiment)
+
+
+def _plugin_summary(tag: str, message: Any) -> Summary:
+    """A summary that carries a message of the HParams plugin.
+
+    The plugin's functions for this either import TensorFlow or leave ``differs`` out.
+    """
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.plugins.hparams import metadata, plugin_data_pb2
+
+    fields = {
+        metadata.EXPERIMENT_TAG: "experiment",
+        metadata.SESSION_END_INFO_TAG: "session_end_info",
+    }
+    data = plugin_data_pb2.HParamsPluginData(**{fields[tag]: message})
+    value = Summary.Value(
+        tag=tag, metadata=metadata.create_summary_metadata(data), tensor=metadata.NULL_TENSOR
+    )
+    return Summary(value=[value])
+
+
+def _scalar_events(scalars: Mapping[str, Any], time_s: float, step: int) -> list[Event]:
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    numbers = [
+        (name, float(value))
+        for name, value in scalars.items()
+        if value is not None and math.isfinite(value)
+    ]
+    return [
+        _event(time_s, step, Summary(value=[Summary.Value(tag=name, simple_value=number)]))
+        for name, number in numbers
+    ]
+
+
+def _event(time_s: float, step: int, summary: Summary) -> Event:
+    from tensorboard.compat.proto.event_pb2 import Event
+
+    return Event(wall_time=time_s, step=step, summary=summary)
+
+
+def _write_events(path: Path, events: Iterable[Event]) -> None:
+    """Writes an event file, in place of the one that is there."""
+    from io import BytesIO
+
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    buffer = BytesIO()
+    records = RecordWriter(buffer)
+    written = list(events)
+    first = Event(wall_time=written[0].wall_time if written else 0.0, file_version="brain.Event:2")
+    for event in (first, *written):
+        records.write(event.SerializeToString())
+    with replacing(path) as draft:
+        draft.write_bytes(buffer.getvalue())
