@@ -1,14 +1,32 @@
-"""Counts in words, as every command prints them."""
+"""Counts, shortened lists and nearest names, as every command prints them."""
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable, Sequence
 
-def counted(n: float, what: str) -> str:
+
+def counted(n: float, noun: str) -> str:
     """A count with its noun, such as ``1 row``, ``1,200 rows`` and ``0.5 GPUs``.
 
     Args:
-        n: how many.
-        what: the noun for one of them; its plural ends in s.
+        n: the count.
+        noun: singular; its plural ends in s.
     """
     number = f"{int(n):,}" if n == int(n) else f"{n:g}"
-    return f"{number} {what}" + ("" if n == 1 else "s")
+    return f"{number} {noun}" + ("" if n == 1 else "s")
+
+
+def shortened_list(items: Sequence[object], shown: int = 5, separator: str = ", ") -> str:
+    """The first items, and how many more there are: ``a, b and 3 more``."""
+    text = separator.join(map(str, items[:shown]))
+    return text + (f" and {len(items) - shown:,} more" if len(items) > shown else "")
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """`` (did you mean NAME?)`` for the nearest known name, or all known names if none is near."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if near:
+        return f" (did you mean {near[0]}?)"
+    return f" (known: {', '.join(sorted(known))})" if known else ""

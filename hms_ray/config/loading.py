@@ -13,8 +13,9 @@ import yaml
 from hms_ray.config.experiment import Experiment
 from hms_ray.config.inputs import in_recipe
 from hms_ray.config.space import Parameter, Space
-from hms_ray.config.validation import closest, listed, one_a_line, validated
+from hms_ray.config.validation import listed, one_a_line, validated
 from hms_ray.errors import ConfigError
+from hms_ray.text import closest
 
 _INSIDE: Final = 0.3819660
 """Where within a range of numbers a value is tried (golden section: no round share)."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from hms_ray.errors import ConfigError
+from hms_ray.text import closest
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -66,15 +66,6 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for part in getattr(annotation, "__args__", ()) for model in _models(part)]
-
-
-def closest(name: str, known: Iterable[str]) -> str:
-    """The known name that an unknown one may mean, or all of them, in brackets."""
-    known = list(known)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    if near:
-        return f" (did you mean {near[0]}?)"
-    return f" (known: {', '.join(sorted(known))})" if known else ""
 
 
 def listed(faults: Sequence[str], where: object) -> ConfigError:
