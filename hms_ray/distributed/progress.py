@@ -11,6 +11,7 @@ from typing import Any, Protocol, TextIO
 import ray
 
 from hms_ray.config.space import Objective
+from hms_ray.evaluate.metric import SCORE_NAMES
 from hms_ray.report.progress import clock_text, stamped
 
 EPOCH_LINE_S = 5.0
@@ -18,7 +19,6 @@ EPOCH_LINE_S = 5.0
 
 POLL_S = 0.5
 GOODBYE_S = 10.0
-TITLES = {"kl_all": "KL", "kl_4": "KL>=4", "kl_10": "KL>=10"}
 
 
 class ProgressLines:
@@ -115,7 +115,7 @@ class ProgressLines:
         if new_best:
             self._best = (trial, score)
         scores = "  ".join(
-            f"{TITLES[name]} {'-' if value is None else f'{value:.4f}'}"
+            f"{SCORE_NAMES[name]} {'-' if value is None else f'{value:.4f}'}"
             for name, value in event["scores"].items()
         )
         mark = "  best so far" if new_best else ""

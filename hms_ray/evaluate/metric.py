@@ -34,6 +34,9 @@ row at the limit moves its KL by no more than 1e-5.
 OBJECTIVES: Final[Mapping[str, int]] = {"kl_all": 0, "kl_4": 4, "kl_10": 10}
 """Name of a score -> smallest total votes of the rows that it averages."""
 
+SCORE_NAMES: Final[Mapping[str, str]] = {"kl_all": "KL all", "kl_4": "KL >=4", "kl_10": "KL >=10"}
+"""Name of a score -> what tables and lines call it."""
+
 SHOWN: Final = 5
 """How many offending rows an error message names."""
 

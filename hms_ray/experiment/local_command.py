@@ -13,6 +13,7 @@ from tqdm import tqdm
 from hms_ray.config.space import Space
 from hms_ray.dataset.folds import read_folds
 from hms_ray.dataset.prepare import prepare
+from hms_ray.evaluate.metric import SCORE_NAMES
 from hms_ray.experiment.in_process import InProcessRunner
 from hms_ray.experiment.placement import Placement
 from hms_ray.experiment.preflight import preflight
@@ -126,9 +127,8 @@ def _write_logs(result: ExperimentResult, results: Path, logs: Path) -> None:
 
 
 def _summary(result: ExperimentResult) -> str:
-    places = {"kl_all": "all rows", "kl_4": ">= 4 votes", "kl_10": ">= 10 votes"}
     scores = ", ".join(
-        f"{score:.4f} on {places[name]}"
+        f"{SCORE_NAMES[name]} {score:.4f}"
         for name, score in result.scores.items()
         if score is not None
     )
@@ -136,7 +136,7 @@ def _summary(result: ExperimentResult) -> str:
     reused = ", ".join(map(str, result.reused))
     stages = "".join(f"\n{line}" for line in _stage_lines(result))
     return (
-        f"KL of {len(result.oof):,} out-of-fold rows: {scores}{mark}\n"
+        f"{scores} ({len(result.oof):,} out-of-fold rows){mark}\n"
         f"{result.fold_minutes:.1f} minutes of training"
         + (f"; taken from the store: fold {reused}" if reused else "")
         + stages

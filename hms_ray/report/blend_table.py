@@ -14,9 +14,8 @@ from hms_ray.ensemble.result import (
     BlendReport,
 )
 from hms_ray.evaluate.intervals import Difference, Interval
-from hms_ray.evaluate.metric import OBJECTIVES
+from hms_ray.evaluate.metric import OBJECTIVES, SCORE_NAMES
 from hms_ray.report.text_table import (
-    TITLES,
     WIDTH,
     Column,
     score,
@@ -152,7 +151,7 @@ def _methods(report: BlendReport, width: int) -> list[str]:
         Column("opti- mism", [_signed(entry.optimism, "") for entry in rated]),
         *(
             Column(f"nested {title}", [score(entry.by_objective[name]) for entry in rated])
-            for name, title in TITLES.items()
+            for name, title in SCORE_NAMES.items()
             if name != objective
         ),
         Column("fit, s", [f"{entry.seconds:.2f}" for entry in rated]),
@@ -189,7 +188,7 @@ def _comparisons(report: BlendReport) -> list[str]:
     columns = [Column(f"{used} minus", alternatives, right=False)]
     for objective in OBJECTIVES:
         cells = [difference_text(one.differences[objective]) for one in comparisons]
-        columns.append(Column(TITLES[objective], cells))
+        columns.append(Column(SCORE_NAMES[objective], cells))
     return [*text_table(columns), _DIFFERENCES]
 
 

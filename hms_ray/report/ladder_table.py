@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Final
 
+from hms_ray.evaluate.metric import SCORE_NAMES
 from hms_ray.evaluate.step_scores import STAGE_2, GroupScore
 from hms_ray.report.ladder_cells import detectable_cell, difference_cell, interval_text
 from hms_ray.report.ladder_report import FLOORS, LadderReport, StepLine
@@ -13,7 +14,6 @@ from hms_ray.report.ladder_weights import weights_sheets
 from hms_ray.report.sheet import Sheet, Style
 from hms_ray.report.text_table import (
     OPTIMISTIC_LEGEND,
-    TITLES,
     WIDTH,
     Column,
     score,
@@ -121,7 +121,7 @@ def _by_objective(
 ) -> list[Column]:
     """A column for each objective, ``-`` where it has no rows."""
     columns = []
-    for group, title in TITLES.items():
+    for group, title in SCORE_NAMES.items():
         cells = [
             "-" if (found := step.scores[group]) is None else cell(step, found, group)
             for step in report.steps
@@ -206,7 +206,7 @@ def _differences(report: LadderReport, style: Style, *, recalibrated: bool) -> S
 def _detectable(report: LadderReport, style: Style) -> Sheet:
     columns = _head(report, style)
     for recalibrated in (False, True):
-        for group, title in TITLES.items():
+        for group, title in SCORE_NAMES.items():
             cells = [detectable_cell(step.scores[group], recalibrated) for step in report.steps]
             columns.append(Column(f"{title} recal." if recalibrated else title, cells))
     return Sheet("Smallest detectable difference", tuple(columns), (DETECTABLE_NOTE,))

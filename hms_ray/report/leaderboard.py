@@ -12,11 +12,10 @@ from typing import Any, Final
 import pandas as pd
 
 from hms_ray.config.space import Objective
-from hms_ray.evaluate.metric import OBJECTIVES
+from hms_ray.evaluate.metric import OBJECTIVES, SCORE_NAMES
 from hms_ray.report.text_table import (
     OPTIMISTIC_LEGEND,
     TIED_LEGEND,
-    TITLES,
     WIDTH,
     Column,
     score,
@@ -117,9 +116,11 @@ def _leaderboard_columns(frame: pd.DataFrame) -> list[Column]:
     trials = [shortened(str(trial), _LONGEST_CELL) for trial in frame["trial"]]
     columns = [Column("#", ranks), Column("trial", trials, right=False)]
     objective, *others = [name for name in frame.columns if name in OBJECTIVES]
-    columns.append(Column(TITLES[objective], _objective_cells(frame, objective)))
+    columns.append(Column(SCORE_NAMES[objective], _objective_cells(frame, objective)))
     for number, name in enumerate(others):
-        columns.append(Column(TITLES[name], [score(v) for v in frame[name]], worth=100 - number))
+        columns.append(
+            Column(SCORE_NAMES[name], [score(v) for v in frame[name]], worth=100 - number)
+        )
     varying = [path for path in frame.columns if path not in _FIXED and _varies(frame[path])]
     for number, (path, title) in enumerate(zip(varying, short_names(varying), strict=True)):
         cells = [shortened(_shown(value), _LONGEST_CELL) for value in frame[path]]

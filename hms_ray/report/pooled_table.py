@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from hms_ray.evaluate.metric import OBJECTIVES
+from hms_ray.evaluate.metric import OBJECTIVES, SCORE_NAMES
 from hms_ray.evaluate.step_scores import GROUPS, RESOLUTION, STAGE_2
 from hms_ray.report.forest_plot import ForestPlot, ForestRow, Mark
 from hms_ray.report.ladder_cells import detectable_cell, difference_cell
@@ -22,7 +22,6 @@ from hms_ray.report.pooled_report import Outcome, PooledReport, PooledStep
 from hms_ray.report.sheet import Sheet, Style, markdown_text
 from hms_ray.report.text_table import (
     OPTIMISTIC_LEGEND,
-    TITLES,
     WIDTH,
     Column,
     wrapped,
@@ -254,7 +253,7 @@ def _detectable(report: PooledReport, style: Style) -> Sheet:
             scores = [step.control if control else step.ours for step in report.steps]
             found = [None if one is None else one[group] for one in scores]
             cells = [detectable_cell(one, recalibrated=False) for one in found]
-            title = TITLES[group] + (" control" if control else "")
+            title = SCORE_NAMES[group] + (" control" if control else "")
             columns.append(Column(title, cells))
     title = "Smallest detectable difference"
     return Sheet(title, tuple(columns), (DETECTABLE_NOTE,))
@@ -262,7 +261,7 @@ def _detectable(report: PooledReport, style: Style) -> Sheet:
 
 def _by_ladder(report: PooledReport, style: Style) -> Sheet:
     columns = _head(report, style)
-    for group, title in TITLES.items():
+    for group, title in SCORE_NAMES.items():
         cells = [_ladder_cell(step.by_ladder[group], style) for step in report.steps]
         columns.append(Column(title, cells))
     note = f"In this order: {', '.join(report.ladders)}."

@@ -11,8 +11,6 @@ from itertools import count
 from typing import Final
 
 WIDTH: Final = 80
-TITLES: Final = {"kl_all": "KL all", "kl_4": "KL >=4", "kl_10": "KL >=10"}
-"""How scores are headed: KL over all rows, rows of >= 4 and of >= 10 votes."""
 
 OPTIMISTIC_LEGEND: Final = (
     "* optimistic: its checkpoints were chosen on the rows that it is scored on"

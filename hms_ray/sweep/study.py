@@ -19,10 +19,10 @@ from hms_ray.distributed.cluster import (
 )
 from hms_ray.distributed.environment_record import environment_record
 from hms_ray.distributed.nodes import check_nodes, has_bfloat16
-from hms_ray.distributed.progress import TITLES, ProgressLines, ProgressPrinter
+from hms_ray.distributed.progress import ProgressLines, ProgressPrinter
 from hms_ray.distributed.worker_group import Train
 from hms_ray.errors import HmsRayError, StudyError
-from hms_ray.evaluate.metric import OBJECTIVES
+from hms_ray.evaluate.metric import OBJECTIVES, SCORE_NAMES
 from hms_ray.experiment.run import run_task
 from hms_ray.search.journal import Scores
 from hms_ray.search.proposals import Proposal, Proposals
@@ -223,7 +223,7 @@ class _Run:
         trials = counted(self.n_missing, "trial")
         self._say(
             f"{self._folder.name}: {trials} x {self._prepared.n_folds} folds, "
-            f"{n_concurrent} at once, by {TITLES[self._space.study.objective]}"
+            f"{n_concurrent} at once, by {SCORE_NAMES[self._space.study.objective]}"
         )
         self._say(f"on {cluster}; a worker group ({resources.workers}) a {resources.group}")
         if self._proposals.n_finished:

@@ -107,13 +107,13 @@ def test_progress_names_trials_folds_and_the_best(first: tuple[StudyResult, str]
     result, printed = first
     lines = printed.splitlines()
     assert max(map(len, lines)) <= 80
-    assert any("first: 2 trials x 2 folds, 2 at once, by KL>=10" in line for line in lines)
+    assert any("first: 2 trials x 2 folds, 2 at once, by KL >=10" in line for line in lines)
     for number in (0, 1):
         for fold in (1, 2):
             assert any(f"trial {number:04d} fold {fold}/2 done" in line for line in lines)
     last = [line for line in lines if f"trial {result.best.number:04d} (" in line][-1]
     assert last.endswith("best so far")
-    assert f"KL>=10 {result.best.scores['kl_10']:.4f}" in last
+    assert f"KL >=10 {result.best.scores['kl_10']:.4f}" in last
 
 
 def test_a_finished_study_is_not_run_again(

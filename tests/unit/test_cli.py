@@ -145,7 +145,7 @@ print("ray imported" if "ray" in sys.modules else "ray not imported", status)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "ray not imported 0"
-    assert "KL of" in done.stdout
+    assert "KL all" in done.stdout
     assert (tmp_path / "results" / "local" / "x" / "fold_0").is_dir()
 
 

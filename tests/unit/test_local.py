@@ -48,7 +48,7 @@ def test_an_experiment_of_two_sources_is_trained_and_then_taken_from_the_store(
     assert "not searched here: input.eeg.kind" in said[0]
     assert "taken from the store" not in said[0]
     assert "taken from the store: fold 0, 1" in said[1]
-    kl = [next(line for line in text.splitlines() if line.startswith("KL of")) for text in said]
+    kl = [next(line for line in text.splitlines() if line.startswith("KL all")) for text in said]
     assert kl[0] == kl[1]
     packs = sorted(
         path.parent.name.split("-")[0]

@@ -82,8 +82,10 @@ def test_the_best_is_marked_and_kept(clock: Clock) -> None:
         (line,) = lines.lines({"event": "trial_ended", "trial": trial, "scores": scores})
         return line
 
-    assert end(0, 0.5).endswith("trial 0000 (1/4): KL 0.9000  KL>=4 -  KL>=10 0.5000  best so far")
-    assert end(1, 0.6).endswith("trial 0001 (2/4): KL 0.9000  KL>=4 -  KL>=10 0.6000")
+    assert end(0, 0.5).endswith(
+        "trial 0000 (1/4): KL all 0.9000  KL >=4 -  KL >=10 0.5000  best so far"
+    )
+    assert end(1, 0.6).endswith("trial 0001 (2/4): KL all 0.9000  KL >=4 -  KL >=10 0.6000")
     assert end(2, 0.4).endswith("best so far")
     lines.lines({"event": "trial_started", "trial": 3, "text": "", "reused": []})
     (line,) = lines.lines({"event": "fold_ended", "trial": 3, "fold": 0})
