@@ -28,7 +28,7 @@ def staged(*stages: dict[str, Any], normalisation: str = "global", **training: A
     return Experiment.model_validate(
         {
             "data": {"n_folds": 3},
-            "input": {"pool": [10, 10], "normalisation": normalisation},
+            "input": {"downsample": [10, 10], "normalisation": normalisation},
             "model": {"name": "test_efficientnet", "pretrained": False},
             "training": {"batch_size": 4, "stage_threshold": 8, "stages": stages, **training},
         }

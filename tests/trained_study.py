@@ -24,17 +24,22 @@ from tests.competition_folder import (
 )
 
 INPUTS: dict[str, dict[str, Any]] = {
-    "kaggle": {"views": ["panels"], "pool": [10, 10], "normalisation": "per_image"},
+    "kaggle": {"views": ["panels"], "downsample": [10, 10], "normalisation": "per_image"},
     "eeg": {
         "views": ["eeg panels"],
-        "eeg": {"kind": "mel", "centre_s": 10, "normalisation": "global", "pool": [4, 4]},
+        "eeg": {"kind": "mel", "centre_s": 10, "normalisation": "global", "downsample": [4, 4]},
     },
     "joined": {
         "views": ["kaggle panels", "eeg panels", "raw signals"],
-        "pool": [4, 10],
+        "downsample": [4, 10],
         "normalisation": "per_frequency",
-        "eeg": {"kind": "mel_fixed", "centre_s": 10, "normalisation": "robust", "pool": [4, 4]},
-        "raw": {"centre_s": 10, "normalisation": "global", "pool": [1, 8]},
+        "eeg": {
+            "kind": "mel_fixed",
+            "centre_s": 10,
+            "normalisation": "robust",
+            "downsample": [4, 4],
+        },
+        "raw": {"centre_s": 10, "normalisation": "global", "downsample": [1, 8]},
         "height": 64,
     },
 }

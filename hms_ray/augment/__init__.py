@@ -4,7 +4,7 @@ A plan speaks of places in the global batch, so that every rank of a group can d
 the same plan and apply its own part of it. Each augmentation draws from a generator
 of its own, so that switching one on disturbs no other.
 
-Order of work. On the pooled windows, before they are normalised (``windows``): the
+Order of work. On the downsampled windows, before they are normalised (``windows``): the
 hemispheres are flipped, time is flipped, a chain is dropped, stretches of time and then
 of frequency are masked. What is dropped or masked becomes NaN, "not recorded": it
 enters no statistic and is 0, the mean, once normalised. Targets stay, since no class

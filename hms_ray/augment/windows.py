@@ -1,4 +1,4 @@
-"""What is done to pooled windows before they are normalised.
+"""What is done to downsampled windows before they are normalised.
 
 One plan serves all sources of a row: its picture of the EEG is flipped where its
 spectrogram is, and both lose the same chain and the same stretches.
@@ -110,7 +110,7 @@ def augment_windows(
     """Does to windows what a plan says.
 
     Args:
-        windows: (B, P, F, T) pooled, not yet normalised, NaN allowed.
+        windows: (B, P, F, T) downsampled, not yet normalised, NaN allowed.
         plan: of these B rows.
         panels: P names of the panels.
         source: of the windows, for errors.

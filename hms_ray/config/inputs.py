@@ -25,7 +25,7 @@ class EegConfig(EegRecipe):
 
     normalisation: Normalisation = "none"
     """As of ``input``; published: none, for the recipe ``mel`` is one already."""
-    pool: tuple[Count, Count] = (1, 1)
+    downsample: tuple[Count, Count] = (1, 1)
     """Blocks (frequency, time) that are averaged before all else."""
 
 
@@ -35,7 +35,7 @@ class RawConfig(RawRecipe):
     normalisation: Normalisation = "none"
     """As of ``input``. ``per_image`` and ``per_panel`` both measure each signal alone; a
     signal has one frequency, so ``per_frequency`` is ``global``."""
-    pool: tuple[Count, Count] = (1, 1)
+    downsample: tuple[Count, Count] = (1, 1)
     """Blocks (1, samples) that are averaged before all else."""
     rows: Count = 1
     """Image rows a signal. With more than one, a column holds that many samples of
@@ -57,7 +57,7 @@ class Treatment(NamedTuple):
     """What is done to a source's windows before they become pictures."""
 
     normalisation: Normalisation
-    pool: tuple[int, int]
+    downsample: tuple[int, int]
 
 
 def parse_view(text: str) -> View:
@@ -103,7 +103,7 @@ class InputConfig(Frozen):
     are fitted once a fold and source, on all training rows: ``global`` one mean and
     deviation; ``per_frequency`` one of each frequency, which flattens the 1/f slope and
     keeps amplitude; ``robust`` the median and interquartile range / 1.349."""
-    pool: tuple[Count, Count] = (1, 1)
+    downsample: tuple[Count, Count] = (1, 1)
     """Of kaggle: blocks (frequency, time) over which log power is averaged first."""
     eeg: EegConfig = EegConfig()
     """Spectrograms made of the EEG; used where a view asks for them."""
@@ -121,11 +121,11 @@ class InputConfig(Frozen):
         return tuple(parse_view(text) for text in self.views)
 
     def treatment(self, source: str) -> Treatment:
-        """Normalisation and pool of a source."""
+        """Normalisation and block of a source."""
         if source == "kaggle":
-            return Treatment(self.normalisation, self.pool)
+            return Treatment(self.normalisation, self.downsample)
         config = self.eeg if source == "eeg" else self.raw
-        return Treatment(config.normalisation, config.pool)
+        return Treatment(config.normalisation, config.downsample)
 
 
 Kind = TypeVar("Kind", bound=Frozen)
@@ -173,7 +173,7 @@ def canonical_input(config: InputConfig) -> dict[str, Any]:
     data["views"] = [str(view) for view in config.parsed_views]
     used = {view.source for view in config.parsed_views}
     if "kaggle" not in used:
-        del data["normalisation"], data["pool"]
+        del data["normalisation"], data["downsample"]
     for source in {"eeg", "raw"} - used:
         del data[source]
     if "eeg" in used:

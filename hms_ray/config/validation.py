@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -11,6 +11,9 @@ from hms_ray.errors import ConfigError
 from hms_ray.text import closest
 
 Model = TypeVar("Model", bound=BaseModel)
+
+RENAMED: Final = {"pool": "downsample"}
+"""Former name of a key -> its name now."""
 
 
 def validated(model: type[Model], data: Mapping[str, Any], where: object) -> Model:
@@ -40,7 +43,10 @@ def _fault(model: type[BaseModel], error: Mapping[str, Any]) -> str:
     path = [str(part) for part in error["loc"]]
     place = ".".join(path)
     if error["type"] == "extra_forbidden":
-        return f"unknown key {place}{closest(path[-1], _keys_at(model, error['loc'][:-1]))}"
+        keys = _keys_at(model, error["loc"][:-1])
+        if RENAMED.get(path[-1]) in keys:
+            return f"{place} is now named {'.'.join([*path[:-1], RENAMED[path[-1]]])}"
+        return f"unknown key {place}{closest(path[-1], keys)}"
     message = error["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     received = error["input"]

@@ -225,7 +225,7 @@ def _work(tasks: Sequence[FoldTask], report: Report, threads: int, train: Train)
         )
         # A group that is started again leaves out what its predecessor finished, and a
         # task what another one began with and has left in the store.
-        if process.decided_by_first(partial(FoldStore(task.results).has, task.key)):
+        if process.call_on_rank0(partial(FoldStore(task.results).has, task.key)):
             continue
         if rank == 0:
             labelled(report, task, {"event": "fold_started"})

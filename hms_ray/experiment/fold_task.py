@@ -137,19 +137,20 @@ def run_task(task: FoldTask, process: Process) -> None:
     rows = task.prepared.rows()
     data = _fold_data(task, rows)
     valid = rows.iloc[data.valid]
-    known, reused = None, None
+    resume_from, reused = None, None
     if task.share_stages and task.n_stages > 1:
-        known, reused = process.decided_by_first(partial(_known_stages, task, valid))
+        resume_from, reused = process.call_on_rank0(partial(_known_stages, task, valid))
 
-    def keep(result: FoldResult) -> None:
+    def store_result(result: FoldResult) -> None:
         if process.rank == 0:
             seconds = time.perf_counter() - started
             _store(task.cut(result.n_stages), valid, result, reused, seconds)
 
     if task.share_stages:
-        keep(train_fold(task.experiment, data, task.fold, process, known, keep))
+        result = train_fold(task.experiment, data, task.fold, process, resume_from, store_result)
     else:
-        keep(train_fold(task.experiment, data, task.fold, process))
+        result = train_fold(task.experiment, data, task.fold, process)
+    store_result(result)
 
 
 def located(packs: Mapping[str, Pack], rows: pd.DataFrame) -> dict[str, SourceRows]:

@@ -30,7 +30,7 @@ def preflight(space: Space, prepared: Prepared) -> None:
 
     Raises:
         ModelError: a model or its weights cannot be had.
-        ConfigError: the blocks of a pool do not divide the images, or a view has too few
+        ConfigError: blocks do not divide the images, or a view has too few
             columns for a mosaic.
         TrainingError: a stage would have no rows in some fold.
     """

@@ -69,11 +69,17 @@ SPECIAL: Final = (
 NO_SWITCH: Final = (
     "name",
     "data",
-    "input.pool",
+    "input.downsample",
     "input.height",
     "input.size",
-    *(f"input.eeg.{name}" for name in ("kind", "window_samples", "hop_samples", "gaps", "pool")),
-    *(f"input.raw.{name}" for name in ("rate_hz", "clip_uv", "scale_uv", "gaps", "pool", "rows")),
+    *(
+        f"input.eeg.{name}"
+        for name in ("kind", "window_samples", "hop_samples", "gaps", "downsample")
+    ),
+    *(
+        f"input.raw.{name}"
+        for name in ("rate_hz", "clip_uv", "scale_uv", "gaps", "downsample", "rows")
+    ),
     # Without a shift, what lies around a window is stored and never seen.
     *(f"input.{source}.margin_s" for source in ("eeg", "raw")),
     "model.name",

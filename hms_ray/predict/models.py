@@ -17,9 +17,9 @@ from hms_ray.predict.recordings import Recordings
 from hms_ray.predict.trial import TrialModels
 from hms_ray.storage.fold_store import RECORD_FILE, StoredFold, damaged_fold
 from hms_ray.train.checkpoint import load_weights
+from hms_ray.train.downsampled import cache_budget
 from hms_ray.train.images import Images
 from hms_ray.train.model import build_model
-from hms_ray.train.pooled import kept_bytes
 from hms_ray.train.process import Process
 from hms_ray.train.score import (
     Precision,
@@ -60,7 +60,7 @@ def open_device(name: str | None = None, threads: int = 1) -> torch.device:
 class Predictor:
     """Predicts rows with fold models of one experiment.
 
-    Windows are opened, and pooled ones kept, once for all folds; everything from windows
+    Windows are opened, and downsampled ones kept, once for all folds; everything from windows
     to probabilities is the code that scored the folds' own validation rows.
 
     Args:
@@ -121,7 +121,7 @@ class Predictor:
         if dtype not in self._images:
             device = self._process.device
             self._images[dtype] = Images(
-                self, self._windows, self._experiment.input, dtype, kept_bytes(device)
+                self, self._windows, self._experiment.input, dtype, cache_budget(device)
             )
         return self._images[dtype]
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hms_ray.config.eeg_recipes import Gaps
 
-LARGEST_UV: Final = 1e12
+MAX_UV: Final = 1e12
 """Larger values are no measurement, and their power would overflow float32."""
 
 
@@ -18,7 +18,7 @@ def fill_gaps(signals: Tensor, policy: Gaps) -> Tensor:
 
     Args:
         signals: float32 (..., n); NaN, infinite values and values beyond
-            ``LARGEST_UV`` are gaps.
+            ``MAX_UV`` are gaps.
         policy: ``mean`` of the signal's other samples; ``interpolate``, straight
             lines between the neighbours of a gap and the nearest value at the
             ends; ``zero``. A signal of gaps alone becomes zeros.
@@ -26,7 +26,7 @@ def fill_gaps(signals: Tensor, policy: Gaps) -> Tensor:
     Returns:
         The same shape, finite; the input itself where it has no gap.
     """
-    known = signals.abs() <= LARGEST_UV
+    known = signals.abs() <= MAX_UV
     if bool(known.all()):
         return signals
     filled = torch.where(known, signals, 0.0)

@@ -216,7 +216,7 @@ def plan_epoch(
         shifts = None
         if largest := stage.augment.window_shift_s:
             shifts = moves.uniform(-largest, largest, len(batch))
-        own = process.share(np.arange(len(batch)))
+        own = process.shard_rows(np.arange(len(batch)))
         needed, part = plan.part(own)
         batches.append(
             Batch(

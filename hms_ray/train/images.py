@@ -18,7 +18,7 @@ from hms_ray.config.augmentation import AugmentConfig
 from hms_ray.config.inputs import InputConfig
 from hms_ray.errors import TrainingError
 from hms_ray.train.batches import Batch, Rows, SourceRows, chunks
-from hms_ray.train.pooled import PooledWindows
+from hms_ray.train.downsampled import DownsampledWindows
 from hms_ray.train.process import Process
 from hms_ray.train.windows import WindowSource
 from hms_ray.transforms.fit_statistics import FITS
@@ -42,9 +42,9 @@ class Images:
     Args:
         data: the fold, or rows that are only predicted.
         windows: source -> its windows, for every source of the views.
-        config: views, normalisation, pool and size.
+        config: views, normalisation, block and size.
         dtype: of the images: float32 or float64.
-        keep_bytes: memory for pooled windows (see ``PooledWindows``), shared by the
+        cache_bytes: memory for downsampled windows (see ``DownsampledWindows``), shared by the
             sources; none where absent.
     """
 
@@ -54,7 +54,7 @@ class Images:
         windows: Mapping[str, WindowSource],
         config: InputConfig,
         dtype: torch.dtype,
-        keep_bytes: int = 0,
+        cache_bytes: int = 0,
     ) -> None:
         shapes = {source: rows.shape for source, rows in data.sources.items()}
         self.size = image_size(config, shapes)
@@ -65,17 +65,17 @@ class Images:
         self._panels: dict[str, tuple[str, ...]] = {
             source: data.sources[source].pack.panels for source in self._used
         }
-        self._pooled = {}
+        self._downsampled = {}
         for source in self._used:
-            pool = config.treatment(source).pool
+            block = config.treatment(source).downsample
             panels, frequencies, times = shapes[source]
-            n_bytes = panels * frequencies * times // (pool[0] * pool[1]) * dtype.itemsize
-            self._pooled[source] = PooledWindows(
+            n_bytes = panels * frequencies * times // (block[0] * block[1]) * dtype.itemsize
+            self._downsampled[source] = DownsampledWindows(
                 windows[source],
                 data.sources[source].starts,
-                pool,
+                block,
                 dtype,
-                capacity=keep_bytes // len(self._used) // n_bytes,
+                capacity=cache_bytes // len(self._used) // n_bytes,
             )
 
     def fit(self, rows: Rows, batch_size: int, process: Process) -> None:
@@ -84,14 +84,14 @@ class Images:
         Rank 0 fits and tells the others, so that all hold the same bits and the
         world size changes nothing.
         """
-        for source, pooled in self._pooled.items():
-            mode, pool = self._config.treatment(source)
+        for source, downsampled in self._downsampled.items():
+            mode, block = self._config.treatment(source)
             if mode not in FITS:
                 continue
             starts = self._data.sources[source].starts[rows]
             in_file_order = rows[np.argsort(starts, kind="stable")]
-            windows = partial(pooled.stream, chunks(in_file_order, batch_size))
-            n_most = self._data.sources[source].shape[1] // pool[0]
+            windows = partial(downsampled.stream, chunks(in_file_order, batch_size))
+            n_most = self._data.sources[source].shape[1] // block[0]
             self.constants[source] = _of_first(process, partial(FITS[mode], windows), n_most)
 
     def normalisation(self) -> dict[str, dict[str, Any]]:
@@ -101,7 +101,7 @@ class Images:
                 "mode": self._config.treatment(source).normalisation,
                 **(self.constants[source].plain() if source in self.constants else {}),
             }
-            for source in self._pooled
+            for source in self._downsampled
         }
 
     def take_normalisation(self, stored: Mapping[str, Mapping[str, Any]]) -> None:
@@ -115,7 +115,7 @@ class Images:
                 constants.
         """
         modes: dict[str, str] = {
-            source: self._config.treatment(source).normalisation for source in self._pooled
+            source: self._config.treatment(source).normalisation for source in self._downsampled
         }
         found = {source: str(told.get("mode")) for source, told in stored.items()}
         if found != modes:
@@ -174,17 +174,17 @@ class Images:
         shifts_s: Sequence[Shifts] | None = None,
     ) -> Iterator[Tensor]:
         streams = [
-            pooled.stream(batches, self._shifted(source, batches, shifts_s))
-            for source, pooled in self._pooled.items()
+            downsampled.stream(batches, self._shifted(source, batches, shifts_s))
+            for source, downsampled in self._downsampled.items()
         ]
         for plan, windows in zip(plans, zip(*streams, strict=True), strict=True):
-            pooled = dict(zip(self._pooled, windows, strict=True))
+            downsampled = dict(zip(self._downsampled, windows, strict=True))
             if plan is not None:
-                pooled = {
+                downsampled = {
                     source: augment_windows(values, plan, self._panels[source], source)
-                    for source, values in pooled.items()
+                    for source, values in downsampled.items()
                 }
-            image = join_views(pooled, self._config, self.constants)
+            image = join_views(downsampled, self._config, self.constants)
             yield image.contiguous(memory_format=torch.channels_last)
 
 
@@ -201,5 +201,5 @@ def _of_first(process: Process, fit: Callable[[], Constants], n_most: int) -> Co
         for row, values in zip(sent, (fitted.mean, fitted.std), strict=True):
             found = torch.tensor(values, dtype=torch.float64).reshape(-1)
             row[: len(found)] = found
-    mean, std = (row[~row.isnan()].tolist() for row in process.from_first(sent).cpu())
+    mean, std = (row[~row.isnan()].tolist() for row in process.broadcast_from_rank0(sent).cpu())
     return Constants(*(tuple(row) if len(row) > 1 else row[0] for row in (mean, std)))

@@ -14,9 +14,9 @@ from hms_ray.errors import TrainingError
 from hms_ray.evaluate.metric import kl_report
 from hms_ray.train.batches import Batch, FoldData, Rows, plan_epoch
 from hms_ray.train.clock import Clock
+from hms_ray.train.downsampled import cache_budget
 from hms_ray.train.images import Images
 from hms_ray.train.model import build_model
-from hms_ray.train.pooled import kept_bytes
 from hms_ray.train.process import Process
 from hms_ray.train.result import FoldResult, Kept
 from hms_ray.train.score import check_finite, predict_rows, resolve_precision, storage_dtype
@@ -27,7 +27,7 @@ from hms_ray.train.windows import open_sources
 
 __all__ = ["FoldResult", "Process", "resolve_precision", "train_fold"]
 
-Keep = Callable[[FoldResult], None]
+OnStageEnd = Callable[[FoldResult], None]
 
 
 def train_fold(
@@ -35,8 +35,8 @@ def train_fold(
     data: FoldData,
     fold: int,
     process: Process,
-    known: FoldResult | None = None,
-    keep: Keep = lambda result: None,
+    resume_from: FoldResult | None = None,
+    on_stage_end: OnStageEnd = lambda result: None,
 ) -> FoldResult:
     """Trains one fold and predicts its validation rows.
 
@@ -65,19 +65,19 @@ def train_fold(
         data: rows and packs.
         fold: number of the validation fold; part of every seed.
         process: this rank of the group.
-        known: what this fold of the experiment cut after some stage came to.
-        keep: gets on every rank what each stage but the last one ends with.
+        resume_from: result of this fold after some of its first stages, to be continued.
+        on_stage_end: called on every rank with the result after each stage but the last.
 
     Raises:
         TrainingError: where a stage has no rows, a batch fewer rows than there are
             ranks, or a loss or a prediction is not finite (on all ranks at once).
-        ConfigError: where a pool does not divide its pack's windows, or its panels or
+        ConfigError: where a block does not divide its pack's windows, or its panels or
             the images do not allow an augmentation.
         ModelError: where the model or its weights cannot be made.
     """
-    training = _Training(experiment, data, fold, process, known)
+    training = _Training(experiment, data, fold, process, resume_from)
     with own_torch_generator(process.device):
-        return training.run(keep)
+        return training.run(on_stage_end)
 
 
 class _Training:
@@ -89,15 +89,15 @@ class _Training:
         data: FoldData,
         fold: int,
         process: Process,
-        known: FoldResult | None,
+        resume_from: FoldResult | None,
     ) -> None:
         training, votes = experiment.training, data.total_votes[data.train]
         self.experiment, self.data, self.fold = experiment, data, fold
-        self.process, self.known = process, known
+        self.process, self.resume_from = process, resume_from
         self.precision = resolve_precision(training.precision, process.device)
-        self.clock, self.kept = Clock(), Kept(training.checkpoint == "best", known)
-        self.history = [] if known is None else list(known.history)
-        self.n_done = 0 if known is None else known.n_steps
+        self.clock, self.kept = Clock(), Kept(training.checkpoint == "best", resume_from)
+        self.history = [] if resume_from is None else list(resume_from.history)
+        self.n_done = 0 if resume_from is None else resume_from.n_steps
         self.stages = [
             (stage, data.train[stage_rows(stage, votes, data.targets[data.train])])
             for stage in training.resolved_stages()
@@ -109,19 +109,19 @@ class _Training:
             open_sources(packs, process.device, process.windows),
             experiment.input,
             storage_dtype(self.precision),
-            kept_bytes(process.device),
+            cache_budget(process.device),
         )
         for stage, _ in self.stages:
             self.images.check_augment(stage.augment)
 
-    def run(self, keep: Keep) -> FoldResult:
-        """Trains the stages that are not known."""
+    def run(self, on_stage_end: OnStageEnd) -> FoldResult:
+        """Trains the stages that ``resume_from`` does not have."""
         model = self._model()
-        n_known = 0 if self.known is None else self.known.n_stages
+        n_known = 0 if self.resume_from is None else self.resume_from.n_stages
         for index in range(n_known, len(self.stages)):
             self._train_stage(model, index)
             if index < len(self.stages) - 1:
-                keep(self._result(model))
+                on_stage_end(self._result(model))
                 self.clock.lap("keep_s")
         return self._result(model)
 
@@ -130,19 +130,23 @@ class _Training:
 
     def _model(self) -> nn.Module:
         """The model on its device, as the first stage that is trained here finds it."""
-        training, known, device = self.experiment.training, self.known, self.process.device
+        training, resume_from, device = (
+            self.experiment.training,
+            self.resume_from,
+            self.process.device,
+        )
         torch.manual_seed(derive_seed(training.seed, self.fold, 0, 0, "model"))
-        model = build_model(_without_weights(self.experiment.model, known), self.images.size)
+        model = build_model(_without_weights(self.experiment.model, resume_from), self.images.size)
         # After the model: one that cannot be made shall not cost a pass over all rows.
         self.images.fit(self.data.train, training.batch_size, self.process)
         # Half as fast again on a CPU as the default layout (EfficientNets, measured).
         model = model.to(device, storage_dtype(self.precision))
         model = model.to(memory_format=torch.channels_last)
         self.clock.lap("prepare_s")
-        if known is not None:
-            model.load_state_dict(known.last_weights)
-            self.clock.earlier = known.history[-1]["seconds"] - self.clock.total()
-            _report_known(known, self.n_done / self.n_steps, self.process)
+        if resume_from is not None:
+            model.load_state_dict(resume_from.last_weights)
+            self.clock.earlier = resume_from.history[-1]["seconds"] - self.clock.total()
+            _report_resumed(resume_from, self.n_done / self.n_steps, self.process)
         return model
 
     def _train_stage(self, model: nn.Module, index: int) -> None:
@@ -217,27 +221,29 @@ class _Training:
             last_weights=self.kept.last_weights(model),
             normalisation=self.images.normalisation(),
             timing=self.clock.timing(),
-            saved_s=self.known.stages_s if self.known else 0.0,
+            saved_s=self.resume_from.stages_s if self.resume_from else 0.0,
             precision=self.precision,
             optimistic=self.kept.best,
         )
 
 
-def _without_weights(config: ModelConfig, known: FoldResult | None) -> ModelConfig:
+def _without_weights(config: ModelConfig, resume_from: FoldResult | None) -> ModelConfig:
     """The model as it is to be built: pretrained weights only where they stay in it."""
-    if known is None:
+    if resume_from is None:
         return config
     return config.model_copy(update={"pretrained": False, "weights_file": None})
 
 
-def _report_known(known: FoldResult, progress: float, process: Process) -> None:
+def _report_resumed(resume_from: FoldResult, progress: float, process: Process) -> None:
     if process.rank == 0:
-        names = dict.fromkeys((record["stage_index"], record["stage"]) for record in known.history)
+        names = dict.fromkeys(
+            (record["stage_index"], record["stage"]) for record in resume_from.history
+        )
         process.report(
             {
                 "event": "stages_reused",
                 "stages": [name for _, name in names],
-                "saved_s": known.stages_s,
+                "saved_s": resume_from.stages_s,
                 "progress": progress,
             }
         )
@@ -257,7 +263,7 @@ def _checked_mean(losses: Iterable[Tensor], process: Process, where: str, before
     Looked at once for half an epoch, so that a device never waits for the host, and
     after adding up, so that all ranks stop together.
     """
-    values = process.add_up(torch.stack(list(losses)).double()).cpu()
+    values = process.all_reduce_sum(torch.stack(list(losses)).double()).cpu()
     bad = (~values.isfinite()).nonzero()
     if len(bad):
         first = int(bad[0])

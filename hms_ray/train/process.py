@@ -51,23 +51,23 @@ class Process:
         """Whether there are other ranks to talk to."""
         return self.world_size > 1
 
-    def share(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    def shard_rows(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """This rank's slice of rows; slices are disjoint, in order and cover all."""
         return np.array_split(rows, self.world_size)[self.rank]
 
-    def add_up(self, values: Tensor) -> Tensor:
+    def all_reduce_sum(self, values: Tensor) -> Tensor:
         """The sum over all ranks, in place."""
         if self.grouped:
             dist.all_reduce(values)
         return values
 
-    def from_first(self, values: Tensor) -> Tensor:
+    def broadcast_from_rank0(self, values: Tensor) -> Tensor:
         """Rank 0's values, in place."""
         if self.grouped:
             dist.broadcast(values, 0)
         return values
 
-    def decided_by_first(self, decide: Callable[[], T]) -> T:
+    def call_on_rank0(self, decide: Callable[[], T]) -> T:
         """What ``decide`` gives on rank 0, on every rank; it is called there alone.
 
         Ranks that looked for themselves might see a shared folder differently, and then
@@ -95,19 +95,19 @@ class Process:
         decided: T = outcome[0]
         return decided
 
-    def share_buffers(self, model: nn.Module) -> None:
+    def broadcast_buffers_from_rank0(self, model: nn.Module) -> None:
         """Gives every rank rank 0's buffers: batch statistics drift apart in training.
 
         They are what rank 0 saves, so every rank must score with them.
         """
         for buffer in model.buffers():
-            self.from_first(buffer)
+            self.broadcast_from_rank0(buffer)
 
     def wrap(self, model: nn.Module) -> nn.Module:
         """The model as it is to be trained: its gradients are means over the ranks."""
         if not self.grouped:
             return model
-        # ``share_buffers`` does it before every evaluation, which is when it matters.
+        # Buffers are broadcast before every evaluation, which is when they matter.
         known = inspect.signature(DistributedDataParallel).parameters
         syncing = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
         options: dict[str, Any] = {syncing: False}

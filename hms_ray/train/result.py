@@ -69,18 +69,18 @@ class Kept:
 
     Args:
         best: keep those of the best evaluation instead of the last one's.
-        known: what came of the stages trained before.
+        resume_from: result of the stages trained before.
     """
 
-    def __init__(self, best: bool, known: FoldResult | None = None) -> None:
+    def __init__(self, best: bool, resume_from: FoldResult | None = None) -> None:
         self.best = best
         self.score = float("inf")
         self.table: NDArray[np.float64]
         self.weights: dict[str, Tensor]
         self.is_last = False
-        if known is not None:
-            self.table, self.weights = known.probabilities, known.weights
-            scores = [record["kl_all"] for record in known.history]
+        if resume_from is not None:
+            self.table, self.weights = resume_from.probabilities, resume_from.weights
+            scores = [record["kl_all"] for record in resume_from.history]
             self.score = min((s for s in scores if s is not None), default=self.score)
 
     def offer(

@@ -18,7 +18,7 @@ from hms_ray.train.process import Process
 
 Precision = Literal["float32", "bfloat16", "float64"]
 
-SMALLEST_BATCH: Final = 64
+MIN_SCORING_BATCH: Final = 64
 """Scoring keeps no activations, so its batches may be larger than training's."""
 
 
@@ -76,16 +76,16 @@ def predict_rows(
         model: not wrapped; left in training mode.
         images: makes the rows' images.
         rows: (n,) positions into the study's rows.
-        batch_size: of training; smaller ones are raised to ``SMALLEST_BATCH``.
+        batch_size: of training; smaller ones are raised to ``MIN_SCORING_BATCH``.
         precision: of the forward pass; the softmax is in float64.
         process: each rank predicts a slice, and all get the whole table.
 
     Returns:
         (n, 6) float64; not finite where the model's outputs are not.
     """
-    process.share_buffers(model)
-    places = process.share(np.arange(len(rows)))
-    own = chunks(places, max(batch_size, SMALLEST_BATCH))
+    process.broadcast_buffers_from_rank0(model)
+    places = process.shard_rows(np.arange(len(rows)))
+    own = chunks(places, max(batch_size, MIN_SCORING_BATCH))
     table = torch.zeros(len(rows), N_CLASSES, dtype=torch.float64, device=process.device)
     model.eval()
     with torch.inference_mode():
@@ -94,7 +94,7 @@ def predict_rows(
                 logits = model(image)
             table[part[0] : part[-1] + 1] = torch.softmax(logits.double(), dim=1)
     model.train()
-    result: NDArray[np.float64] = process.add_up(table).cpu().numpy()
+    result: NDArray[np.float64] = process.all_reduce_sum(table).cpu().numpy()
     return result
 
 

@@ -23,7 +23,7 @@ Starts = NDArray[np.int64]
 
 RESIDENT_SHARE: Final = 0.4
 """Largest share of a device's free memory that a resident pack may take."""
-AHEAD: Final = 2
+PREFETCH_BATCHES: Final = 2
 """Batches that a stream copies ahead of the one in use."""
 
 
@@ -143,13 +143,13 @@ class Streamed:
         return next(self.stream([starts]))
 
     def stream(self, batches: Sequence[Starts]) -> Iterator[Tensor]:
-        """``windows`` of one batch after another, ``AHEAD`` copied in advance."""
+        """``windows`` of one batch after another, ``PREFETCH_BATCHES`` copied in advance."""
         waiting: deque[Future[tuple[Tensor, torch.cuda.Event | None]]] = deque()
         with ThreadPoolExecutor(1, thread_name_prefix="hms-ray-windows") as copier:
             try:
                 for starts in batches:
                     waiting.append(copier.submit(self._copy, starts))
-                    if len(waiting) > AHEAD:
+                    if len(waiting) > PREFETCH_BATCHES:
                         yield self._received(waiting.popleft())
                 while waiting:
                     yield self._received(waiting.popleft())

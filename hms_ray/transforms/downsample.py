@@ -10,46 +10,46 @@ from torch import Tensor
 from hms_ray.errors import ConfigError
 
 CACHED_IMAGES: Final = 4
-"""Images pooled at a time on a CPU; 1 to 32 were measured."""
+"""Images downsampled at a time on a CPU; 1 to 32 were measured."""
 
 
-def pool_blocks(
-    windows: Tensor, pool: tuple[int, int], dtype: torch.dtype = torch.float32
+def downsample(
+    windows: Tensor, block: tuple[int, int], dtype: torch.dtype = torch.float32
 ) -> Tensor:
     """Averages blocks of log power over the values that are not NaN.
 
     Args:
         windows: (B, P, F, T) of any float dtype; fastest where it is a view of a
             contiguous (B, T, P, F), the order of a pack.
-        pool: block size over (frequency, time).
+        block: block size over (frequency, time).
         dtype: in which sums are made, and of the result.
 
     Returns:
-        (B, P, F / pool[0], T / pool[1]), contiguous; a block is NaN where all of it is.
+        (B, P, F / block[0], T / block[1]), contiguous; a block is NaN where all of it is.
 
     Raises:
         ConfigError: where a block size does not divide its axis.
     """
-    if pool == (1, 1):
+    if block == (1, 1):
         return windows.contiguous().to(dtype)
-    check_pool(pool, windows.shape[2], windows.shape[3])
+    check_blocks(block, windows.shape[2], windows.shape[3])
     rows = windows.permute(0, 3, 1, 2).contiguous()
     if rows.is_cuda:
         # Asking whether there is any NaN would make the device wait.
-        sums = _block_sums(rows.nan_to_num(nan=0.0), pool, dtype)
-        return (sums / _block_sums(~rows.isnan(), pool, dtype)).permute(0, 2, 3, 1).contiguous()
-    means = _block_sums(rows, pool, dtype).div_(pool[0] * pool[1])
-    _fill_gaps(means, rows, pool)
+        sums = _block_sums(rows.nan_to_num(nan=0.0), block, dtype)
+        return (sums / _block_sums(~rows.isnan(), block, dtype)).permute(0, 2, 3, 1).contiguous()
+    means = _block_sums(rows, block, dtype).div_(block[0] * block[1])
+    _fill_gaps(means, rows, block)
     return means.permute(0, 2, 3, 1).contiguous()
 
 
-def check_pool(
-    pool: tuple[int, int], n_frequencies: int, n_times: int, where: str = "input.pool"
+def check_blocks(
+    block: tuple[int, int], n_frequencies: int, n_times: int, where: str = "input.downsample"
 ) -> None:
     """Refuses blocks that do not divide a window.
 
     Args:
-        pool: block size over (frequency, time).
+        block: block size over (frequency, time).
         n_frequencies: of the window.
         n_times: of the window.
         where: path of the setting.
@@ -57,30 +57,30 @@ def check_pool(
     Raises:
         ConfigError: naming the path and the window.
     """
-    if n_frequencies % pool[0] or n_times % pool[1]:
+    if n_frequencies % block[0] or n_times % block[1]:
         raise ConfigError(
             f"{where} must divide a window of {n_frequencies} frequencies x {n_times} times",
-            got=list(pool),
+            got=list(block),
         )
 
 
-def _blocks(rows: Tensor, pool: tuple[int, int]) -> Tensor:
+def _blocks(rows: Tensor, block: tuple[int, int]) -> Tensor:
     """(B, T, P, F) as (B, T', block, P, F', block)."""
     batch, times, panels, frequencies = rows.shape
-    shape = (times // pool[1], pool[1], panels, frequencies // pool[0], pool[0])
+    shape = (times // block[1], block[1], panels, frequencies // block[0], block[0])
     return rows.view(batch, *shape)
 
 
-def _fill_gaps(means: Tensor, rows: Tensor, pool: tuple[int, int]) -> None:
+def _fill_gaps(means: Tensor, rows: Tensor, block: tuple[int, int]) -> None:
     """Gives blocks that hold a NaN the mean of what they hold besides, in place."""
     gaps = means.isnan()
     if not gaps.any():
         return
-    blocks = _blocks(rows, pool).permute(0, 1, 3, 4, 2, 5)[gaps].flatten(1).to(means.dtype)
+    blocks = _blocks(rows, block).permute(0, 1, 3, 4, 2, 5)[gaps].flatten(1).to(means.dtype)
     means[gaps] = blocks.nanmean(1)
 
 
-def _block_sums(rows: Tensor, pool: tuple[int, int], dtype: torch.dtype) -> Tensor:
+def _block_sums(rows: Tensor, block: tuple[int, int], dtype: torch.dtype) -> Tensor:
     """Block sums of (B, T, P, F) as (B, T', P, F').
 
     Adding strided slices of a few images at a time, which stay in a core's cache,
@@ -88,7 +88,7 @@ def _block_sums(rows: Tensor, pool: tuple[int, int], dtype: torch.dtype) -> Tens
     ``avg_pool2d`` (measured, 32 x 300 x 400 float16 to 75 x 100).
     """
     parts = [rows] if rows.is_cuda else torch.split(rows, CACHED_IMAGES)
-    return torch.cat([_added(_blocks(part.to(dtype), pool)) for part in parts])
+    return torch.cat([_added(_blocks(part.to(dtype), block)) for part in parts])
 
 
 def _added(blocks: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hms_ray.config.inputs import InputConfig, View
 from hms_ray.errors import ConfigError
-from hms_ray.transforms.downsample import check_pool, pool_blocks
+from hms_ray.transforms.downsample import check_blocks, downsample
 from hms_ray.transforms.normalise import Constants, Scope, normalise
 
 Shape = tuple[int, int, int]
@@ -34,29 +34,29 @@ def make_image(
     constants: Mapping[str, Constants] | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Images of windows: ``pool_blocks``, then ``join_views``.
+    """Images of windows: ``downsample``, then ``join_views``.
 
     Args:
         windows: source -> (B, P, F, T) of any float dtype and any strides.
-        config: views, normalisation, pool and size.
+        config: views, normalisation, block and size.
         constants: the fold's by source, for normalisation that is fitted.
         dtype: of the images.
 
     Returns:
         (B, 1, H, W) contiguous, without NaN; H and W as ``image_size`` gives them.
     """
-    pooled = {
-        source: pool_blocks(x, config.treatment(source).pool, dtype)
+    downsampled = {
+        source: downsample(x, config.treatment(source).downsample, dtype)
         for source, x in windows.items()
     }
-    return join_views(pooled, config, constants)
+    return join_views(downsampled, config, constants)
 
 
 def image_size(config: InputConfig, shapes: Shapes) -> tuple[int, int]:
     """Height and width of the images of windows.
 
     Raises:
-        ConfigError: where a pool does not divide its source's windows, or
+        ConfigError: where a block does not divide its source's windows, or
             ``input.raw.rows`` not its times.
     """
     pictures = _picture_sizes(config, shapes)
@@ -78,10 +78,10 @@ def _picture_sizes(config: InputConfig, shapes: Shapes) -> list[tuple[int, int]]
     sizes = []
     for source, picture in config.parsed_views:
         n_panels, n_frequencies, n_times = shapes[source]
-        pool = config.treatment(source).pool
-        where = "input.pool" if source == "kaggle" else f"input.{source}.pool"
-        check_pool(pool, n_frequencies, n_times, where)
-        n_frequencies, n_times = n_frequencies // pool[0], n_times // pool[1]
+        block = config.treatment(source).downsample
+        where = "input.downsample" if source == "kaggle" else f"input.{source}.downsample"
+        check_blocks(block, n_frequencies, n_times, where)
+        n_frequencies, n_times = n_frequencies // block[0], n_times // block[1]
         if picture == "signals":
             if n_times % config.raw.rows:
                 raise ConfigError(
@@ -94,14 +94,14 @@ def _picture_sizes(config: InputConfig, shapes: Shapes) -> list[tuple[int, int]]
 
 
 def join_views(
-    pooled: Mapping[str, Tensor],
+    downsampled: Mapping[str, Tensor],
     config: InputConfig,
     constants: Mapping[str, Constants] | None = None,
 ) -> Tensor:
     """Pictures of all views, side by side, at the size asked for.
 
     Args:
-        pooled: source -> (B, P, F, T), float32 or float64, NaN allowed.
+        downsampled: source -> (B, P, F, T), float32 or float64, NaN allowed.
         config: views, normalisation and size.
         constants: the fold's by source, for normalisation that is fitted.
 
@@ -117,7 +117,7 @@ def join_views(
         key = view.source, scope
         if key not in scaled:
             fitted = (constants or {}).get(view.source)
-            scaled[key] = normalise(pooled[view.source], mode, scope, fitted)
+            scaled[key] = normalise(downsampled[view.source], mode, scope, fitted)
         picture = _picture(view, scaled[key], config)
         height = config.height or (pictures[0] if pictures else picture).shape[1]
         pictures.append(_resized(picture.unsqueeze(1), (height, picture.shape[2])).squeeze(1))

@@ -28,7 +28,7 @@ CASES = {
 
 
 def measure(config: InputConfig, gaps: bool) -> tuple[float, float, float]:
-    """Median, least and upper quartile, ms an image, of gather, pool, views and CutMix."""
+    """Median, least and upper quartile, ms an image, of gather, block, views and CutMix."""
     pack = example_pack(60_000, window=300, n_frequencies=100)
     if gaps:
         pack.values[::997, 100:180] = np.nan
@@ -54,15 +54,15 @@ def measure(config: InputConfig, gaps: bool) -> tuple[float, float, float]:
 
 def main() -> None:
     torch.set_num_threads(1)
-    print(f"{'views':20} {'normalisation':13} {'pool':>6} {'NaN':>4} {'ms/image':>9}  least-upper")
-    for pool in ((4, 4), (1, 1)):
+    print(f"{'views':20} {'normalisation':13} {'block':>6} {'NaN':>4} {'ms/image':>9}  least-upper")
+    for block in ((4, 4), (1, 1)):
         for name, views in CASES.items():
             for mode in ("per_image", "global"):
                 for gaps in (False, True):
-                    config = InputConfig(normalisation=mode, pool=pool, **views)
+                    config = InputConfig(normalisation=mode, downsample=block, **views)
                     middle, low, high = measure(config, gaps)
                     print(
-                        f"{name:20} {mode:13} {pool[0]:>3}x{pool[1]:<2} "
+                        f"{name:20} {mode:13} {block[0]:>3}x{block[1]:<2} "
                         f"{'yes' if gaps else 'no':>4} {middle:9.3f}  {low:.3f}-{high:.3f}",
                         flush=True,
                     )

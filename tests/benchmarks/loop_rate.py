@@ -5,7 +5,7 @@ the loop also draws batches, gathers windows, makes images, cuts them, weighs
 the loss and steps the schedule. Sides alternate, so that a busy machine slows
 both; the ratio is of each pair. Goal: 0.95.
 
-Pooled windows are kept from the first epoch on, so the first epoch (over the same
+Downsampled windows are kept from the first epoch on, so the first epoch (over the same
 rows) and later ones are timed apart: `first` is the ratio of an epoch that makes all
 its windows, `later` that of the epochs after it, of which training has many.
 
@@ -26,9 +26,9 @@ from hms_ray.config.experiment import Experiment, ModelConfig
 from hms_ray.config.inputs import InputConfig
 from hms_ray.config.training import TrainingConfig
 from hms_ray.train.batches import FoldData, SourceRows, plan_epoch
+from hms_ray.train.downsampled import cache_budget
 from hms_ray.train.images import Images
 from hms_ray.train.model import build_model
-from hms_ray.train.pooled import kept_bytes
 from hms_ray.train.process import Process
 from hms_ray.train.stages import make_optimiser, make_schedule
 from hms_ray.train.step import Step
@@ -36,7 +36,7 @@ from hms_ray.train.windows import open_windows
 from tests.fold_data import example_pack
 
 BATCH = 32
-# Model, pool, steps a turn, pairs of turns.
+# Model, block, steps a turn, pairs of turns.
 CASES = (
     ("test_efficientnet", (4, 4), 8, 15),
     ("tf_efficientnet_b0", (4, 4), 1, 9),
@@ -60,9 +60,9 @@ def fold_data(n_rows: int = 3000) -> FoldData:
 class Race:
     """One model, trained by the loop's own parts or on one fixed batch."""
 
-    def __init__(self, model: str, pool: tuple[int, int], data: FoldData) -> None:
+    def __init__(self, model: str, block: tuple[int, int], data: FoldData) -> None:
         experiment = Experiment(
-            input=InputConfig(pool=pool),
+            input=InputConfig(downsample=block),
             model=ModelConfig(name=model, pretrained=False),
             training=TrainingConfig(batch_size=BATCH, augment=AugmentConfig(cutmix=CutMixConfig())),
         )
@@ -87,7 +87,7 @@ class Race:
 
     def fresh_images(self) -> Images:
         """Images of which no window is kept yet."""
-        keep = kept_bytes(self.process.device)
+        keep = cache_budget(self.process.device)
         return Images(self.data, self.windows, self.inputs, torch.float32, keep)
 
     def loop(self, n_steps: int) -> float:
@@ -136,10 +136,10 @@ def main() -> None:
     wanted = sys.argv[1:]
     data = fold_data()
     print(f"{'model':20} {'image':>9} {'epoch':>5} {'bare/s':>8} {'loop/s':>8} {'ratio':>6}  range")
-    for model, pool, n_steps, pairs in CASES:
-        if wanted and f"{model}:{pool[0]}x{pool[1]}" not in wanted:
+    for model, block, n_steps, pairs in CASES:
+        if wanted and f"{model}:{block[0]}x{block[1]}" not in wanted:
             continue
-        race = Race(model, pool, data)
+        race = Race(model, block, data)
         race.bare(1)
         race.loop(1)
         for epoch in ("first", "later"):

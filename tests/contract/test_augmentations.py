@@ -29,7 +29,11 @@ ELSEWHERE = {"window_shift_s"}
 INPUTS = {
     "one view": InputConfig(),
     "three sources": InputConfig.model_validate(
-        {"views": ("panels", "eeg percentiles", "raw signals"), "pool": (2, 2), "size": (40, 75)}
+        {
+            "views": ("panels", "eeg percentiles", "raw signals"),
+            "downsample": (2, 2),
+            "size": (40, 75),
+        }
     ),
 }
 every_case = pytest.mark.parametrize("name", list(CASES))

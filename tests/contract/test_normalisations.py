@@ -8,7 +8,7 @@ import torch
 
 from hms_ray.config.inputs import PICTURES, Normalisation
 from hms_ray.errors import TrainingError
-from hms_ray.transforms.downsample import pool_blocks
+from hms_ray.transforms.downsample import downsample
 from hms_ray.transforms.fit_statistics import FITS
 from hms_ray.transforms.normalise import OWN, Constants, Scope, normalise
 from tests.contract.windows import SHAPES, constants_of, windows
@@ -32,7 +32,7 @@ def test_a_normalisation_measures_the_image_or_is_fitted_or_does_nothing() -> No
 def test_numbers_that_are_finite_and_repeat(
     mode: Normalisation, scope: Scope, source: str, gaps: bool, dtype: torch.dtype
 ) -> None:
-    x = pool_blocks(windows(source, gaps), (1, 1), dtype)
+    x = downsample(windows(source, gaps), (1, 1), dtype)
     before, constants = x.clone(), constants_of(source, mode, (1, 1))
     z = normalise(x, mode, scope, constants)
     assert z.shape == x.shape
@@ -46,7 +46,7 @@ def test_numbers_that_are_finite_and_repeat(
 @every_mode
 @every_scope
 def test_order_within_a_panel_and_a_frequency_stays(mode: Normalisation, scope: Scope) -> None:
-    x = pool_blocks(windows("kaggle", gaps=False), (1, 1), torch.float64)
+    x = downsample(windows("kaggle", gaps=False), (1, 1), torch.float64)
     z = normalise(x, mode, scope, constants_of("kaggle", mode, (1, 1)))
     assert torch.equal(x.argsort(3), z.argsort(3))
 
@@ -55,7 +55,7 @@ def test_order_within_a_panel_and_a_frequency_stays(mode: Normalisation, scope: 
 @every_scope
 @every_source
 def test_gradients_are_finite(mode: Normalisation, scope: Scope, source: str) -> None:
-    x = pool_blocks(windows(source), (1, 1), torch.float64).requires_grad_()
+    x = downsample(windows(source), (1, 1), torch.float64).requires_grad_()
     z = normalise(x, mode, scope, constants_of(source, mode, (1, 1)))
     (z * torch.linspace(0.5, 2.0, z.numel(), dtype=z.dtype).view_as(z)).sum().backward()  # type: ignore[no-untyped-call]
     assert x.grad is not None

@@ -6,18 +6,18 @@ import pytest
 import torch
 
 from hms_ray.config.inputs import PICTURES, InputConfig, Normalisation, Source
-from hms_ray.transforms.downsample import pool_blocks
+from hms_ray.transforms.downsample import downsample
 from hms_ray.transforms.views import image_size, join_views, make_image, view_widths
-from tests.contract.windows import N_ROWS, POOLS, SHAPES, VIEWS, config_of, constants_of, windows
+from tests.contract.windows import BLOCKS, N_ROWS, SHAPES, VIEWS, config_of, constants_of, windows
 
 MODES = get_args(Normalisation)
 every_view = pytest.mark.parametrize(("source", "picture"), VIEWS)
 every_mode = pytest.mark.parametrize("mode", MODES)
-both_pools = pytest.mark.parametrize("pooled", [False, True])
+both_blocks = pytest.mark.parametrize("downsampled", [False, True])
 
 
 def test_every_source_has_windows_here() -> None:
-    assert set(PICTURES) == set(SHAPES) == set(POOLS) == set(get_args(Source))
+    assert set(PICTURES) == set(SHAPES) == set(BLOCKS) == set(get_args(Source))
 
 
 def made(
@@ -29,12 +29,12 @@ def made(
 
 @every_view
 @every_mode
-@both_pools
+@both_blocks
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_images(
-    source: str, picture: str, mode: Normalisation, pooled: bool, dtype: torch.dtype
+    source: str, picture: str, mode: Normalisation, downsampled: bool, dtype: torch.dtype
 ) -> None:
-    config = config_of(source, picture, mode, POOLS[source] if pooled else (1, 1))
+    config = config_of(source, picture, mode, BLOCKS[source] if downsampled else (1, 1))
     x = windows(source)
     before = x.clone()
     image = made(source, config, x, dtype)
@@ -51,11 +51,11 @@ def test_images(
 
 @every_view
 @every_mode
-@both_pools
+@both_blocks
 def test_rows_do_not_know_of_each_other(
-    source: str, picture: str, mode: Normalisation, pooled: bool
+    source: str, picture: str, mode: Normalisation, downsampled: bool
 ) -> None:
-    config = config_of(source, picture, mode, POOLS[source] if pooled else (1, 1))
+    config = config_of(source, picture, mode, BLOCKS[source] if downsampled else (1, 1))
     x = windows(source)
     together = made(source, config, x)
     backwards = made(source, config, x.flip(0)).flip(0)
@@ -67,9 +67,11 @@ def test_rows_do_not_know_of_each_other(
 
 @every_view
 @every_mode
-@both_pools
-def test_precisions_agree(source: str, picture: str, mode: Normalisation, pooled: bool) -> None:
-    config = config_of(source, picture, mode, POOLS[source] if pooled else (1, 1))
+@both_blocks
+def test_precisions_agree(
+    source: str, picture: str, mode: Normalisation, downsampled: bool
+) -> None:
+    config = config_of(source, picture, mode, BLOCKS[source] if downsampled else (1, 1))
     x = windows(source)
     single, double = (made(source, config, x, t) for t in (torch.float32, torch.float64))
     torch.testing.assert_close(single.double(), double, rtol=1e-4, atol=1e-4)
@@ -77,12 +79,14 @@ def test_precisions_agree(source: str, picture: str, mode: Normalisation, pooled
 
 @every_view
 @every_mode
-@both_pools
-def test_gradients_are_finite(source: str, picture: str, mode: Normalisation, pooled: bool) -> None:
-    pool = POOLS[source] if pooled else (1, 1)
-    config = config_of(source, picture, mode, pool)
-    constants = constants_of(source, mode, pool)
-    x = pool_blocks(windows(source), pool, torch.float64).requires_grad_()
+@both_blocks
+def test_gradients_are_finite(
+    source: str, picture: str, mode: Normalisation, downsampled: bool
+) -> None:
+    block = BLOCKS[source] if downsampled else (1, 1)
+    config = config_of(source, picture, mode, block)
+    constants = constants_of(source, mode, block)
+    x = downsample(windows(source), block, torch.float64).requires_grad_()
     image = join_views({source: x}, config, {source: constants} if constants else {})
     weights = torch.linspace(0.5, 2.0, image.numel(), dtype=torch.float64).view_as(image)
     (image * weights).sum().backward()  # type: ignore[no-untyped-call]

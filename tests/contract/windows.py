@@ -6,12 +6,12 @@ import numpy as np
 import torch
 
 from hms_ray.config.inputs import PICTURES, InputConfig, Normalisation
-from hms_ray.transforms.downsample import pool_blocks
+from hms_ray.transforms.downsample import downsample
 from hms_ray.transforms.fit_statistics import FITS
 from hms_ray.transforms.normalise import Constants
 
 SHAPES = {"kaggle": (4, 8, 12), "eeg": (4, 6, 10), "raw": (5, 1, 12)}
-POOLS = {"kaggle": (2, 3), "eeg": (3, 5), "raw": (1, 4)}
+BLOCKS = {"kaggle": (2, 3), "eeg": (3, 5), "raw": (1, 4)}
 N_ROWS = 7
 VIEWS = [(source, picture) for source, pictures in PICTURES.items() for picture in pictures]
 
@@ -31,13 +31,15 @@ def windows(source: str, gaps: bool = True) -> torch.Tensor:
     return torch.from_numpy(values.astype(np.float16)).permute(0, 2, 3, 1)
 
 
-def config_of(source: str, picture: str, mode: Normalisation, pool: tuple[int, int]) -> InputConfig:
-    treatment = {"normalisation": mode, "pool": pool}
+def config_of(
+    source: str, picture: str, mode: Normalisation, block: tuple[int, int]
+) -> InputConfig:
+    treatment = {"normalisation": mode, "downsample": block}
     inputs = treatment if source == "kaggle" else {source: treatment}
     return InputConfig.model_validate({"views": (f"{source} {picture}",), **inputs})
 
 
 @cache
-def constants_of(source: str, mode: Normalisation, pool: tuple[int, int]) -> Constants | None:
+def constants_of(source: str, mode: Normalisation, block: tuple[int, int]) -> Constants | None:
     """Fitted on the windows with gaps, None where the mode fits nothing."""
-    return FITS[mode](lambda: [pool_blocks(windows(source), pool)]) if mode in FITS else None
+    return FITS[mode](lambda: [downsample(windows(source), block)]) if mode in FITS else None

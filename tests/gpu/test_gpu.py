@@ -18,7 +18,7 @@ from hms_ray.train import windows as windows_module
 from hms_ray.train.loop import Process, resolve_precision, train_fold
 from hms_ray.train.score import has_bfloat16
 from hms_ray.train.windows import Resident, Streamed, open_windows
-from hms_ray.transforms.downsample import pool_blocks
+from hms_ray.transforms.downsample import downsample
 from hms_ray.transforms.fit_statistics import FITS
 from hms_ray.transforms.views import make_image
 from tests.augmentations import TOGETHER
@@ -69,23 +69,23 @@ def test_a_pack_is_streamed_where_it_would_fill_the_device(
 
 
 @pytest.mark.parametrize("mode", get_args(Normalisation))
-@pytest.mark.parametrize("pool", [(1, 1), (4, 4)])
+@pytest.mark.parametrize("block", [(1, 1), (4, 4)])
 def test_images_are_those_of_the_cpu(
-    mode: Any, pool: tuple[int, int], device: torch.device
+    mode: Any, block: tuple[int, int], device: torch.device
 ) -> None:
     pack: Any = example_pack(3000, window=300, n_frequencies=100)
     pack.values[100:140, 50:300] = np.nan
-    config = InputConfig(views=("panels", "statistics"), normalisation=mode, pool=pool)
+    config = InputConfig(views=("panels", "statistics"), normalisation=mode, downsample=block)
     starts, images = np.array([0, 90, 1500]), []
     for place in (torch.device("cpu"), device):
         windows = open_windows(pack, place).windows(starts)
-        pooled = pool_blocks(windows, pool)
-        constants = {"kaggle": FITS[mode](lambda x=pooled: [x])} if mode in FITS else {}  # type: ignore[misc]
+        downsampled = downsample(windows, block)
+        constants = {"kaggle": FITS[mode](lambda x=downsampled: [x])} if mode in FITS else {}  # type: ignore[misc]
         images.append(make_image({"kaggle": windows}, config, constants))
     on_cpu, on_gpu = images
     torch.testing.assert_close(on_gpu.cpu(), on_cpu, rtol=1e-4, atol=1e-4)
     means = [
-        pool_blocks(open_windows(pack, place).windows(starts), (4, 4)).cpu()
+        downsample(open_windows(pack, place).windows(starts), (4, 4)).cpu()
         for place in (torch.device("cpu"), device)
     ]
     torch.testing.assert_close(means[1], means[0], equal_nan=True)
@@ -156,7 +156,7 @@ def test_local_mode_trains_on_the_gpu(tmp_path: Path) -> None:
         {
             "experiment": {
                 "data": {"n_folds": 2},
-                "input": {"pool": [4, 4]},
+                "input": {"downsample": [4, 4]},
                 "model": {"name": "test_efficientnet", "pretrained": False, "drop_path": 0.0},
                 "training": {"batch_size": 8, "stages": [{"epochs": 1}]},
             }

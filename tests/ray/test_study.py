@@ -34,7 +34,7 @@ def make_space(
         {
             "experiment": {
                 "data": {"n_folds": 2},
-                "input": {"pool": [10, 10]},
+                "input": {"downsample": [10, 10]},
                 "model": {"name": "test_efficientnet", "pretrained": False},
                 "training": {"batch_size": 16, "stages": list(stages)},
             },

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 SPACE = {
     "experiment": {
         "data": {"n_folds": 3},
-        "input": {"pool": [10, 10]},
+        "input": {"downsample": [10, 10]},
         "model": {"name": "test_efficientnet", "pretrained": False},
         # Long enough to be killed in the middle of a trial.
         "training": {"batch_size": 4, "stages": [{"rows": "all", "epochs": 20}]},

@@ -25,7 +25,7 @@ EXPERIMENT = validate_space(
     {
         "experiment": {
             "data": {"n_folds": 2},
-            "input": {"pool": [10, 10], "normalisation": "global"},
+            "input": {"downsample": [10, 10], "normalisation": "global"},
             "model": {"name": "test_efficientnet", "pretrained": False},
             "training": {
                 "batch_size": 16,

@@ -17,7 +17,7 @@ from hms_ray.config.augmentation import AugmentConfig, MixupConfig, MosaicConfig
 from hms_ray.config.inputs import InputConfig
 from hms_ray.config.training import StageConfig, TrainingConfig
 from hms_ray.errors import ConfigError
-from hms_ray.train import loop, pooled
+from hms_ray.train import downsampled, loop
 from hms_ray.train.batches import Batch, plan_epoch, split_epoch
 from hms_ray.train.images import Images
 from hms_ray.train.loop import train_fold
@@ -25,7 +25,7 @@ from hms_ray.train.losses import row_weights
 from hms_ray.train.process import Process
 from hms_ray.train.seeds import Purpose, derive_seed, seed_sequence
 from hms_ray.train.windows import open_sources
-from hms_ray.transforms.downsample import pool_blocks
+from hms_ray.transforms.downsample import downsample
 from hms_ray.transforms.views import join_views
 from tests.augmentations import EACH, TOGETHER
 from tests.fold_data import example_experiment, three_sources
@@ -34,7 +34,7 @@ DATA = three_sources()
 INPUTS = InputConfig.model_validate(
     {
         "views": ("panels", "eeg percentiles", "raw signals"),
-        "pool": (2, 2),
+        "downsample": (2, 2),
         "raw": {"normalisation": "per_image", "rows": 2},
         "size": (40, 78),
     }
@@ -78,8 +78,8 @@ def whole_batches(config: AugmentConfig, epoch: int) -> list[tuple[torch.Tensor,
             cut = [source.pack.values[s : s + times] for s in source.starts[rows]]
             shaped = np.stack(cut).reshape(len(rows), times, panels, frequencies)
             windows = torch.from_numpy(shaped).permute(0, 2, 3, 1)
-            pool = INPUTS.treatment(name).pool
-            kept[name] = pool_blocks(windows, pool, torch.float64)
+            block = INPUTS.treatment(name).downsample
+            kept[name] = downsample(windows, block, torch.float64)
             if plan.windows is not None:
                 panel_names = source.pack.panels
                 kept[name] = augment_windows(kept[name], plan.windows, panel_names, name)
@@ -243,7 +243,7 @@ def test_streamed_resident_and_kept_windows_train_the_same_bits(
     experiment = example_experiment(augment=TOGETHER, inputs=INPUTS.model_dump())
     results = [train_fold(experiment, DATA, 0, Process(windows="streamed"))]
     for budget in (0, 2**30):
-        monkeypatch.setattr(pooled, "KEPT_BYTES", budget)
+        monkeypatch.setattr(downsampled, "MAX_CACHE_BYTES", budget)
         results.append(train_fold(experiment, DATA, 0, Process(windows="resident")))
     for result in results[1:]:
         assert np.array_equal(result.probabilities, results[0].probabilities)

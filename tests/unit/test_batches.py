@@ -191,7 +191,7 @@ def test_a_stream_that_is_left_early_or_fails_ends_its_thread(
 
 
 def test_only_training_rows_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = InputConfig(normalisation="global", pool=(2, 2))
+    config = InputConfig(normalisation="global", downsample=(2, 2))
     values = KAGGLE.pack.values.copy()
     for start in KAGGLE.starts[DATA.valid]:
         values[start : start + 64] = np.nan

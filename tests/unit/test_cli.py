@@ -128,7 +128,7 @@ def test_local_training_never_imports_ray(tmp_path: Path) -> None:
 experiment:
   name: tiny
   data: {n_folds: 2}
-  input: {pool: [4, 4]}
+  input: {downsample: [4, 4]}
   model: {name: test_efficientnet, pretrained: false, drop_path: 0.0}
   training: {stages: [{epochs: 1}]}
 """,

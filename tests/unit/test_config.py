@@ -125,18 +125,18 @@ def test_the_canonical_form_spells_sources_out_and_drops_those_that_no_view_show
     assert canonical_of(views=["panels"]) == {
         "views": ["kaggle panels"],
         "normalisation": "per_image",
-        "pool": [1, 1],
+        "downsample": [1, 1],
         "height": None,
         "size": None,
     }
     assert canonical_of(views=["panels"]) == canonical_of(
         views=["kaggle  panels"], eeg={"kind": "stft"}, raw={"rate_hz": 50}
     )
-    eeg = canonical_of(views=["eeg panels"], normalisation="global", pool=[4, 4])
+    eeg = canonical_of(views=["eeg panels"], normalisation="global", downsample=[4, 4])
     assert eeg == canonical_of(views=["eeg panels"])
     assert set(eeg) == {"views", "eeg", "height", "size"}
     both = canonical_of(views=["panels", "raw signals"], raw={"rate_hz": 50})
-    assert set(both) == {"views", "normalisation", "pool", "raw", "height", "size"}
+    assert set(both) == {"views", "normalisation", "downsample", "raw", "height", "size"}
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_the_canonical_form_spells_sources_out_and_drops_those_that_no_view_show
         {"height": 300},
         {"eeg": {"kind": "stft"}},
         {"eeg": {"normalisation": "global"}},
-        {"eeg": {"pool": [2, 2]}},
+        {"eeg": {"downsample": [2, 2]}},
         {"views": ["eeg panels", "panels"]},
     ],
 )
@@ -158,7 +158,7 @@ def test_used_sources_are_recipes_and_nothing_else_in_the_order_of_the_views() -
     config = InputConfig.model_validate(
         {
             "views": ["eeg panels", "statistics", "eeg percentiles"],
-            "eeg": {"kind": "stft", "pool": [2, 2], "normalisation": "global"},
+            "eeg": {"kind": "stft", "downsample": [2, 2], "normalisation": "global"},
         }
     )
     used = used_sources(config)

@@ -83,6 +83,13 @@ def test_one_fault_is_told_on_one_line_and_keys_as_files_write_them(tmp_path: Pa
     assert str(caught.value) == f"{fault}, in {file}"
 
 
+def test_renamed_key_is_refused_with_its_new_name(tmp_path: Path) -> None:
+    file = write(tmp_path, "experiment: {input: {eeg: {pool: [4, 4]}}}")
+    rule = r"experiment\.input\.eeg\.pool is now named experiment\.input\.eeg\.downsample"
+    with pytest.raises(ConfigError, match=rule):
+        load_space(file)
+
+
 def test_a_faulty_view_is_named_by_its_place(tmp_path: Path) -> None:
     file = write(tmp_path, "experiment: {input: {views: [panels, raw statistics]}}")
     with pytest.raises(ConfigError) as caught:
@@ -106,7 +113,7 @@ def test_a_recipe_is_searched_by_choices(tmp_path: Path, path: str, parameter: s
     with pytest.raises(ConfigError, match=rule):
         load_space(file)
     load_space(write(tmp_path, f"{base}\nsearch: {{{path}: {{choices: [10, 15]}}}}"))
-    load_space(write(tmp_path, f"{base}\nsearch: {{input.eeg.pool.0: {{int: [1, 4]}}}}"))
+    load_space(write(tmp_path, f"{base}\nsearch: {{input.eeg.downsample.0: {{int: [1, 4]}}}}"))
 
 
 @pytest.mark.parametrize(

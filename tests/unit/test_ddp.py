@@ -39,9 +39,9 @@ EQUAL: dict[str, Experiment] = {
         "test_vit",
         {
             "views": ("panels", "eeg panels", "eeg percentiles"),
-            "pool": (2, 2),
+            "downsample": (2, 2),
             "size": (32, 64),
-            "eeg": {"normalisation": "global", "pool": (1, 2)},
+            "eeg": {"normalisation": "global", "downsample": (1, 2)},
         },
         precision="float64",
         batch_size=9,
@@ -51,7 +51,7 @@ EQUAL: dict[str, Experiment] = {
         "test_vit",
         {
             "views": ("panels", "eeg panels"),
-            "pool": (2, 2),
+            "downsample": (2, 2),
             "size": (32, 64),
             "normalisation": "global",
             "eeg": {"margin_s": 40},
@@ -65,7 +65,7 @@ EQUAL: dict[str, Experiment] = {
         {
             "views": ("panels", "eeg panels"),
             "normalisation": "per_frequency",
-            "pool": (2, 2),
+            "downsample": (2, 2),
             "size": (32, 64),
             "eeg": {"normalisation": "robust"},
         },
@@ -74,7 +74,7 @@ EQUAL: dict[str, Experiment] = {
     ),
     "stages": example_experiment(
         "test_convnext",
-        {"views": ("statistics",), "size": (64, 64), "pool": (1, 2)},
+        {"views": ("statistics",), "size": (64, 64), "downsample": (1, 2)},
         precision="float64",
         stages=STAGES,
         stage_threshold=8,
@@ -84,7 +84,7 @@ EQUAL: dict[str, Experiment] = {
         "test_vit",
         {
             "views": ("panels", "eeg percentiles", "raw signals"),
-            "pool": (2, 2),
+            "downsample": (2, 2),
             "size": (32, 48),
             "eeg": {"margin_s": 40},
             "raw": {"normalisation": "per_image", "rows": 2, "margin_s": 40},

@@ -23,7 +23,7 @@ from tests.competition_folder import write_competition_folder
 TINY = Experiment.model_validate(
     {
         "data": {"n_folds": 3},
-        "input": {"pool": [4, 4]},
+        "input": {"downsample": [4, 4]},
         "model": {"name": "test_efficientnet", "pretrained": False, "drop_path": 0.0},
         "training": {"batch_size": 8, "stages": [{"epochs": 1}]},
     }
@@ -263,8 +263,8 @@ def test_windows_of_packs_are_shifted_in_training(data_dir: Path, tmp_path: Path
     """From the configuration through packs with a margin to the fold store, twice."""
     inputs = {
         "views": ["panels", "eeg panels"],
-        "pool": [4, 4],
-        "eeg": {"kind": "stft", "centre_s": 20, "margin_s": 6, "pool": [4, 1]},
+        "downsample": [4, 4],
+        "eeg": {"kind": "stft", "centre_s": 20, "margin_s": 6, "downsample": [4, 1]},
         "height": 100,
     }
     still = replace_values(TINY, {"input": inputs})

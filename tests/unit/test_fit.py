@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from hms_ray.transforms.downsample import pool_blocks
+from hms_ray.transforms.downsample import downsample
 from hms_ray.transforms.fit_statistics import (
     N_BINS,
     NORMAL_IQR,
@@ -135,19 +135,19 @@ def test_where_most_pixels_are_one_value_their_deviation_stands_in() -> None:
     assert fitted.std == pytest.approx(values.numpy().std(), rel=1e-12)
 
 
-@pytest.mark.parametrize("pool", [(1, 1), (2, 3), (6, 9)])
-def test_pooled_windows_are_what_is_fitted(x: torch.Tensor, pool: tuple[int, int]) -> None:
-    blocks = x.numpy().reshape(5, 4, 6 // pool[0], pool[0], 9 // pool[1], pool[1])
+@pytest.mark.parametrize("block", [(1, 1), (2, 3), (6, 9)])
+def test_pooled_windows_are_what_is_fitted(x: torch.Tensor, block: tuple[int, int]) -> None:
+    blocks = x.numpy().reshape(5, 4, 6 // block[0], block[0], 9 // block[1], block[1])
     recorded = ~np.isnan(blocks)
     with np.errstate(invalid="ignore"):
         means = np.nansum(blocks, axis=(3, 5)) / recorded.sum(axis=(3, 5))
-    pooled = pool_blocks(x, pool, torch.float64)
-    by_frequency = fit_per_frequency(lambda: [pooled])
+    downsampled = downsample(x, block, torch.float64)
+    by_frequency = fit_per_frequency(lambda: [downsampled])
     np.testing.assert_allclose(by_frequency.mean, np.nanmean(means, axis=(0, 1, 3)), rtol=1e-12)
     np.testing.assert_allclose(by_frequency.std, np.nanstd(means, axis=(0, 1, 3)), rtol=1e-10)
     step = np.nanmax(means) - np.nanmin(means)
     step /= N_BINS
-    assert fit_robust(lambda: [pooled]).mean == pytest.approx(np.nanmedian(means), abs=step)
+    assert fit_robust(lambda: [downsampled]).mean == pytest.approx(np.nanmedian(means), abs=step)
 
 
 def test_constants_as_json_holds_them() -> None:

@@ -1,4 +1,4 @@
-"""Images of several sources, and pooled windows that are kept or made again."""
+"""Images of several sources, and downsampled windows that are kept or made again."""
 
 import json
 from dataclasses import replace
@@ -10,13 +10,13 @@ import torch
 
 from hms_ray.config.augmentation import AugmentConfig, CutMixConfig
 from hms_ray.config.inputs import InputConfig
-from hms_ray.train import pooled as pooled_module
+from hms_ray.train import downsampled as downsampled_module
+from hms_ray.train.downsampled import DownsampledWindows, cache_budget
 from hms_ray.train.images import Images
 from hms_ray.train.loop import train_fold
-from hms_ray.train.pooled import PooledWindows, kept_bytes
 from hms_ray.train.process import Process
 from hms_ray.train.windows import open_sources, open_windows
-from hms_ray.transforms.downsample import pool_blocks
+from hms_ray.transforms.downsample import downsample
 from hms_ray.transforms.normalise import Constants
 from hms_ray.transforms.views import make_image
 from tests.fold_data import example_experiment, example_fold, two_sources
@@ -28,48 +28,48 @@ VIEWS = ("panels", "eeg panels", "eeg percentiles")
 N = len(DATA.targets)
 
 
-def images(config: InputConfig, keep_bytes: int = 0, kind: Any = "auto") -> Images:
+def images(config: InputConfig, cache_bytes: int = 0, kind: Any = "auto") -> Images:
     packs = {name: rows.pack for name, rows in BOTH.sources.items()}
     windows = open_sources(packs, CPU, kind)
-    return Images(BOTH, windows, config, torch.float32, keep_bytes)
+    return Images(BOTH, windows, config, torch.float32, cache_bytes)
 
 
-def pooled(capacity: int, kind: Any = "resident") -> PooledWindows:
+def downsampled(capacity: int, kind: Any = "resident") -> DownsampledWindows:
     rows = DATA.sources["kaggle"]
     windows = open_windows(rows.pack, CPU, kind)
-    return PooledWindows(windows, rows.starts, (4, 4), torch.float32, capacity)
+    return DownsampledWindows(windows, rows.starts, (4, 4), torch.float32, capacity)
 
 
 @pytest.mark.parametrize("capacity", [1, 7, N - 1, N, 10 * N])
 def test_kept_windows_are_those_made_again_bit_for_bit(capacity: int) -> None:
     rng = np.random.default_rng(0)
-    keeping, fresh = pooled(capacity), pooled(0)
+    keeping, fresh = downsampled(capacity), downsampled(0)
     for _ in range(3):
         batches = np.array_split(rng.permutation(N).astype(np.int64), 5)
         batches.append(batches[0][[0, 0, 1]])
         for kept, made in zip(keeping.stream(batches), fresh.stream(batches), strict=True):
             assert torch.equal(kept.nan_to_num(99.0), made.nan_to_num(99.0))
-    assert keeping.n_kept == min(capacity, N)
-    assert fresh.n_kept == 0
+    assert keeping.n_cached == min(capacity, N)
+    assert fresh.n_cached == 0
 
 
 def test_a_kept_window_is_not_made_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
-    pool_blocks = pooled_module.pool_blocks
+    downsample = downsampled_module.downsample
 
-    def counted(windows: torch.Tensor, pool: tuple[int, int], dtype: torch.dtype) -> torch.Tensor:
+    def counted(windows: torch.Tensor, block: tuple[int, int], dtype: torch.dtype) -> torch.Tensor:
         made.append(len(windows))
-        return pool_blocks(windows, pool, dtype)
+        return downsample(windows, block, dtype)
 
-    monkeypatch.setattr(pooled_module, "pool_blocks", counted)
-    keeping = pooled(N)
+    monkeypatch.setattr(downsampled_module, "downsample", counted)
+    keeping = downsampled(N)
     for _ in range(3):
         list(keeping.stream([np.arange(0, 30), np.arange(20, N)]))
     assert made == [30, N - 30]
 
 
 def test_what_is_handed_out_can_be_changed_without_changing_what_is_kept() -> None:
-    keeping, rows = pooled(N), [np.arange(9)]
+    keeping, rows = downsampled(N), [np.arange(9)]
     (first,) = keeping.stream(rows)
     before = first.clone()
     for _ in range(2):
@@ -79,30 +79,35 @@ def test_what_is_handed_out_can_be_changed_without_changing_what_is_kept() -> No
 
 
 def test_streamed_and_unpooled_windows_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    streamed = pooled(N, "streamed")
+    streamed = downsampled(N, "streamed")
     list(streamed.stream([np.arange(5)]))
-    assert streamed.n_kept == 0
+    assert streamed.n_cached == 0
     rows = DATA.sources["kaggle"]
-    whole = PooledWindows(open_windows(rows.pack, CPU), rows.starts, (1, 1), torch.float32, N)
+    whole = DownsampledWindows(open_windows(rows.pack, CPU), rows.starts, (1, 1), torch.float32, N)
     list(whole.stream([np.arange(5)]))
-    assert whole.n_kept == 0
-    assert kept_bytes(torch.device("cuda")) == 0
-    monkeypatch.setattr(pooled_module, "_free_bytes", lambda: 100)
-    assert kept_bytes(CPU) == 25
-    monkeypatch.setattr(pooled_module, "_free_bytes", lambda: 2**40)
-    assert kept_bytes(CPU) == 2**30
+    assert whole.n_cached == 0
+    assert cache_budget(torch.device("cuda")) == 0
+    monkeypatch.setattr(downsampled_module, "_free_bytes", lambda: 100)
+    assert cache_budget(CPU) == 25
+    monkeypatch.setattr(downsampled_module, "_free_bytes", lambda: 2**40)
+    assert cache_budget(CPU) == 2**30
 
 
 def test_training_with_and_without_kept_windows_gives_the_same_bits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    inputs = {"views": VIEWS, "pool": (2, 4), "eeg": {"pool": (5, 2)}, "normalisation": "global"}
+    inputs = {
+        "views": VIEWS,
+        "downsample": (2, 4),
+        "eeg": {"downsample": (5, 2)},
+        "normalisation": "global",
+    }
     experiment = example_experiment(
         inputs=inputs, augment=AugmentConfig(cutmix=CutMixConfig(probability=1.0)), epochs=2
     )
     results = []
     for budget in (0, 20_000, 2**30):
-        monkeypatch.setattr(pooled_module, "KEPT_BYTES", budget)
+        monkeypatch.setattr(downsampled_module, "MAX_CACHE_BYTES", budget)
         results.append(train_fold(experiment, BOTH, 0, Process()))
     for other in results[1:]:
         assert np.array_equal(other.probabilities, results[0].probabilities)
@@ -130,7 +135,7 @@ def test_images_are_made_from_each_source_at_the_same_row(kind: str) -> None:
 
 
 def test_constants_are_fitted_for_each_source_that_asks_for_them() -> None:
-    eeg = {"normalisation": "global", "pool": (2, 1)}
+    eeg = {"normalisation": "global", "downsample": (2, 1)}
     config = InputConfig.model_validate({"views": ("panels", "eeg panels"), "eeg": eeg})
     maker = images(config, 10**6)
     maker.fit(BOTH.train, 12, Process())
@@ -147,7 +152,7 @@ def test_each_source_may_be_normalised_in_its_own_way() -> None:
         {
             "views": ("panels", "eeg percentiles"),
             "normalisation": "per_frequency",
-            "pool": (2, 4),
+            "downsample": (2, 4),
             "eeg": {"normalisation": "robust"},
         }
     )
@@ -156,7 +161,7 @@ def test_each_source_may_be_normalised_in_its_own_way() -> None:
     source = BOTH.sources["kaggle"]
     rows = np.stack([source.pack.values[s : s + 64] for s in source.starts[BOTH.train]])
     windows = torch.from_numpy(rows.reshape(-1, 64, 4, 16)).permute(0, 2, 3, 1)
-    means = pool_blocks(windows, (2, 4)).double().numpy()
+    means = downsample(windows, (2, 4)).double().numpy()
     kaggle = maker.constants["kaggle"]
     np.testing.assert_allclose(kaggle.mean, np.nanmean(means, axis=(0, 1, 3)), rtol=1e-6)
     np.testing.assert_allclose(kaggle.std, np.nanstd(means, axis=(0, 1, 3)), rtol=1e-6)

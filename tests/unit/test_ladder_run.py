@@ -31,7 +31,7 @@ from tests.competition_folder import write_competition_folder
 BASE = """
 experiment:
   data: {{n_folds: 3}}
-  input: {{pool: [10, 10], views: [{views}]}}
+  input: {{downsample: [10, 10], views: [{views}]}}
   model: {{name: test_resnet, pretrained: false, drop_path: 0.0}}
   training:
     seed: {seed}

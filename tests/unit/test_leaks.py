@@ -40,7 +40,7 @@ def experiment(mode: Normalisation, schedule: str) -> Experiment:
     inputs = {
         "views": ("panels", "eeg percentiles"),
         "normalisation": mode,
-        "eeg": {"normalisation": mode, "pool": (2, 2)},
+        "eeg": {"normalisation": mode, "downsample": (2, 2)},
     }
     return example_experiment(
         inputs=inputs, stages=STAGES[schedule], stage_threshold=8, loss="kl_log_votes"

@@ -21,8 +21,8 @@ SPACE = validate_space(
             "data": {"n_folds": 2},
             "input": {
                 "views": ["kaggle panels", "eeg panels", "eeg percentiles"],
-                "pool": [4, 4],
-                "eeg": {"centre_s": 10, "normalisation": "global", "pool": [4, 4]},
+                "downsample": [4, 4],
+                "eeg": {"centre_s": 10, "normalisation": "global", "downsample": [4, 4]},
                 "height": 64,
             },
             "model": {"name": "test_efficientnet", "pretrained": False, "drop_path": 0.0},

@@ -172,9 +172,9 @@ def test_global_constants_are_those_of_all_training_rows_whatever_the_stage() ->
 
 
 @pytest.mark.parametrize("views", [("panels",), ("statistics",), ("panels", "statistics")])
-@pytest.mark.parametrize("pool", [(1, 1), (2, 2)])
-def test_every_view_trains(views: tuple[str, ...], pool: tuple[int, int]) -> None:
-    experiment = example_experiment(inputs={"views": views, "pool": pool, "size": (64, 64)})
+@pytest.mark.parametrize("block", [(1, 1), (2, 2)])
+def test_every_view_trains(views: tuple[str, ...], block: tuple[int, int]) -> None:
+    experiment = example_experiment(inputs={"views": views, "downsample": block, "size": (64, 64)})
     result = train_fold(experiment, DATA, 0, Process())
     assert np.isfinite(result.history[-1]["train_loss"])
 
@@ -328,17 +328,19 @@ def test_seconds_go_on_from_the_known_stages_whatever_it_took_to_prepare(
     stages = (StageConfig(name="one", epochs=1), StageConfig(name="two", epochs=1))
     experiment = example_experiment(stages=stages)
     after: list[loop.FoldResult] = []
-    train_fold(experiment, DATA, 0, Process(), keep=after.append)
+    train_fold(experiment, DATA, 0, Process(), on_stage_end=after.append)
     ahead[0] = 0.0
-    result = train_fold(experiment, DATA, 0, Process(), known=after[0])
+    result = train_fold(experiment, DATA, 0, Process(), resume_from=after[0])
     known, *further = [record["seconds"] for record in result.history][1:]
     assert known == after[0].history[-1]["seconds"] > 100
     assert known < further[0] < further[1] < known + 50
 
 
 def test_a_pool_that_does_not_divide_the_window_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"input.pool must divide .* 16 frequencies x 64 times"):
-        train_fold(example_experiment(inputs={"pool": (5, 4)}), DATA, 0, Process())
+    with pytest.raises(
+        ConfigError, match=r"input.downsample must divide .* 16 frequencies x 64 times"
+    ):
+        train_fold(example_experiment(inputs={"downsample": (5, 4)}), DATA, 0, Process())
 
 
 def test_a_model_that_cannot_be_made_fails_before_any_row_is_read(

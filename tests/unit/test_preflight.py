@@ -14,7 +14,7 @@ from tests.competition_folder import write_competition_folder
 def make_space(search: dict[str, Any], **training: Any) -> Space:
     experiment = {
         "data": {"n_folds": 3},
-        "input": {"pool": [4, 4]},
+        "input": {"downsample": [4, 4]},
         "model": {"name": "test_efficientnet", "pretrained": False, "drop_path": 0.0},
         "training": training,
     }
@@ -73,13 +73,13 @@ def test_models_are_built_for_images_of_recipes_that_are_not_packed(
     ("path", "choice", "error", "said"),
     [
         ("model.name", "test_eficientnet", ModelError, "test_efficientnet"),
-        ("input.pool", {"odd": [7, 7]}, ConfigError, "input.pool"),
+        ("input.downsample", {"odd": [7, 7]}, ConfigError, "input.downsample"),
         ("training.stage_threshold", 99, TrainingError, "99"),
         (
             "input",
-            {"eeg": {"views": ["eeg panels"], "eeg": {"pool": [7, 7]}}},
+            {"eeg": {"views": ["eeg panels"], "eeg": {"downsample": [7, 7]}}},
             ConfigError,
-            r"input\.eeg\.pool must divide a window of 128 frequencies x 256 times",
+            r"input\.eeg\.downsample must divide a window of 128 frequencies x 256 times",
         ),
     ],
 )

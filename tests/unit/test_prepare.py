@@ -65,7 +65,7 @@ def test_every_source_is_packed_once_and_found_by_its_recipe(
     assert len({pack.path for pack in prepared.packs.values()}) == 3
     used = []
     for seconds in (10, 5):
-        experiment = make_space(eeg={**EEG, "centre_s": seconds, "pool": [2, 1]}).experiment
+        experiment = make_space(eeg={**EEG, "centre_s": seconds, "downsample": [2, 1]}).experiment
         made_from = fold_ingredients(experiment, prepared, 0, Placement())["sources"]
         pack = open_pack(prepared.packs_of(experiment.input)["eeg"].path)
         assert pack.recipe["made"]["used_samples"] == 200 * seconds
@@ -92,7 +92,10 @@ def test_sources_are_those_that_some_point_of_a_space_reads() -> None:
     rates = {**views, "input.raw.rate_hz": {"choices": [50, 100]}}
     assert [key.split("-")[0] for key in keys(rates)] == ["kaggle", "raw", "raw"]
     # Neither pooling nor normalisation makes another pack.
-    treated = {"input.eeg.pool.0": {"int": [1, 4]}, "training.learning_rate": {"float": [1, 2]}}
+    treated = {
+        "input.eeg.downsample.0": {"int": [1, 4]},
+        "training.learning_rate": {"float": [1, 2]},
+    }
     assert keys(treated) == keys({})
     # The experiment's own kind is not among the choices: no point reads it.
     kinds = {"input.eeg.kind": {"choices": ["multitaper"]}}
@@ -208,7 +211,7 @@ def test_each_pack_has_a_progress_bar_of_its_own(data_dir: Path, tmp_path: Path)
 def test_what_was_packed_for_a_space_is_what_a_study_of_it_reads(
     data_dir: Path, tmp_path: Path
 ) -> None:
-    space = make_space({"input.eeg.pool.0": {"int": [1, 2]}})
+    space = make_space({"input.eeg.downsample.0": {"int": [1, 2]}})
     made = pack_folder(data_dir, space, tmp_path / "packs", workers=1)
     prepared = ready(data_dir, tmp_path, pack_dir=tmp_path / "packs")
     assert [pack.fingerprint for pack in made] == [

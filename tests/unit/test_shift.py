@@ -21,9 +21,9 @@ from hms_ray.config.training import StageConfig, TrainingConfig
 from hms_ray.errors import ConfigError, TrainingError
 from hms_ray.pack.store import Pack
 from hms_ray.train.batches import Batch, FoldData, SourceRows, plan_epoch
+from hms_ray.train.downsampled import DownsampledWindows
 from hms_ray.train.images import Images
 from hms_ray.train.loop import train_fold
-from hms_ray.train.pooled import PooledWindows
 from hms_ray.train.process import Process
 from hms_ray.train.seeds import seed_sequence
 from hms_ray.train.windows import open_sources, open_windows
@@ -88,9 +88,9 @@ def planned(
     )
 
 
-def images(kind: Any = "auto", keep_bytes: int = 0) -> Images:
+def images(kind: Any = "auto", cache_bytes: int = 0) -> Images:
     windows = open_sources({name: rows.pack for name, rows in DATA.sources.items()}, CPU, kind)
-    return Images(DATA, windows, InputConfig(**INPUTS), torch.float32, keep_bytes)
+    return Images(DATA, windows, InputConfig(**INPUTS), torch.float32, cache_bytes)
 
 
 def cut(source: str, row: int, shift_s: float) -> np.ndarray:
@@ -113,7 +113,7 @@ def test_every_source_of_a_row_is_moved_alike_whatever_the_number_of_ranks(
     world_size: int, kind: str
 ) -> None:
     cutmix = CutMixConfig(probability=0.7)
-    maker = images(kind, keep_bytes=10**6)
+    maker = images(kind, cache_bytes=10**6)
     plans = [
         planned(Process(rank, world_size), window_shift_s=SHIFT_S, cutmix=cutmix)
         for rank in range(world_size)
@@ -183,8 +183,8 @@ def test_shifting_changes_neither_the_order_of_rows_nor_cutmix() -> None:
 
 
 def experiment(**augment: Any) -> Experiment:
-    inputs = {**INPUTS, "pool": (2, 4), "normalisation": "global"}
-    inputs["eeg"] = {**INPUTS["eeg"], "pool": (5, 2), "normalisation": "global"}
+    inputs = {**INPUTS, "downsample": (2, 4), "normalisation": "global"}
+    inputs["eeg"] = {**INPUTS["eeg"], "downsample": (5, 2), "normalisation": "global"}
     return example_experiment(inputs=inputs, epochs=2, augment=AugmentConfig(**augment))
 
 
@@ -195,7 +195,7 @@ def test_training_with_shifts_repeats_bit_for_bit_and_kept_windows_change_no_bit
     options: dict[str, Any] = {"window_shift_s": SHIFT_S, "cutmix": CutMixConfig(probability=1.0)}
     results = []
     for budget in (0, 2**30, 2**30):
-        monkeypatch.setattr("hms_ray.train.pooled.KEPT_BYTES", budget)
+        monkeypatch.setattr("hms_ray.train.downsampled.MAX_CACHE_BYTES", budget)
         results.append(train_fold(experiment(**options), DATA, 0, Process()))
     for other in results[1:]:
         assert np.array_equal(other.probabilities, results[0].probabilities)
@@ -210,16 +210,16 @@ def test_rows_that_are_scored_or_measured_are_never_shifted(
 ) -> None:
     moved: list[int] = []
     stayed: list[int] = []
-    stream = PooledWindows.stream
+    stream = DownsampledWindows.stream
 
     def watched(
-        self: PooledWindows, batches: Sequence[Any], starts: Sequence[Any] | None = None
+        self: DownsampledWindows, batches: Sequence[Any], starts: Sequence[Any] | None = None
     ) -> Iterator[torch.Tensor]:
         rows = np.concatenate(batches).tolist()
         (stayed if starts is None else moved).extend(rows)
         return stream(self, batches, starts)
 
-    monkeypatch.setattr(PooledWindows, "stream", watched)
+    monkeypatch.setattr(DownsampledWindows, "stream", watched)
     train_fold(experiment(window_shift_s=SHIFT_S), DATA, 0, Process())
     # Two epochs of two sources; each row once for its constants, four evaluations.
     assert np.array_equal(np.sort(moved), np.sort(np.tile(DATA.train, 4)))
@@ -231,13 +231,13 @@ def test_shifted_windows_are_not_kept() -> None:
     rows = DATA.sources["kaggle"]
     n = len(DATA.targets)
     windows = open_windows(rows.pack, CPU)
-    keeping = PooledWindows(windows, rows.starts, (4, 4), torch.float32, n)
+    keeping = DownsampledWindows(windows, rows.starts, (4, 4), torch.float32, n)
     starts = np.full(9, 128 * 20 + 3)
     list(keeping.stream([np.arange(9)], [starts]))
-    assert keeping.n_kept == 0
+    assert keeping.n_cached == 0
     (kept,) = keeping.stream([np.arange(9)])
     (moved,) = keeping.stream([np.arange(9)], [starts])
-    assert keeping.n_kept == 9
+    assert keeping.n_cached == 9
     assert torch.equal(moved, moved[:1].expand_as(moved))
     assert not torch.equal(moved, kept)
 
@@ -249,10 +249,10 @@ def test_a_stage_without_shifts_may_follow_one_with_them(monkeypatch: pytest.Mon
         StageConfig(epochs=1, augment=AugmentConfig(window_shift_s=SHIFT_S)),
         StageConfig(epochs=1, augment=AugmentConfig()),
     )
-    inputs = {**INPUTS, "pool": (2, 4), "eeg": {**INPUTS["eeg"], "pool": (5, 2)}}
+    inputs = {**INPUTS, "downsample": (2, 4), "eeg": {**INPUTS["eeg"], "downsample": (5, 2)}}
     results = []
     for budget in (0, 2**30):
-        monkeypatch.setattr("hms_ray.train.pooled.KEPT_BYTES", budget)
+        monkeypatch.setattr("hms_ray.train.downsampled.MAX_CACHE_BYTES", budget)
         staged = example_experiment(inputs=inputs, stages=stages)
         results.append(train_fold(staged, DATA, 0, Process()))
     assert np.array_equal(results[0].probabilities, results[1].probabilities)

@@ -8,7 +8,7 @@ import torch
 
 from hms_ray.config.inputs import PICTURES, EegConfig, InputConfig, Normalisation, RawConfig
 from hms_ray.errors import ConfigError
-from hms_ray.transforms.downsample import pool_blocks
+from hms_ray.transforms.downsample import downsample
 from hms_ray.transforms.fit_statistics import FITS
 from hms_ray.transforms.normalise import EPSILON, Constants
 from hms_ray.transforms.views import image_size, join_views, make_image, view_widths
@@ -80,9 +80,9 @@ def test_percentiles_are_taken_point_by_point_of_the_image_normalised_together()
     np.testing.assert_allclose(image[:, 0], percentiles(x.double().numpy()), atol=1e-12)
 
 
-def pooled_in_numpy(x: np.ndarray, pool: tuple[int, int]) -> np.ndarray:
+def downsampled_in_numpy(x: np.ndarray, block: tuple[int, int]) -> np.ndarray:
     n, p, f, t = x.shape
-    blocks = x.reshape(n, p, f // pool[0], pool[0], t // pool[1], pool[1])
+    blocks = x.reshape(n, p, f // block[0], block[0], t // block[1], block[1])
     recorded = (~np.isnan(blocks)).sum(axis=(3, 5))
     return np.where(recorded > 0, np.nansum(blocks, axis=(3, 5)) / np.maximum(recorded, 1), np.nan)
 
@@ -113,26 +113,26 @@ def drawn_in_numpy(z: np.ndarray, picture: str) -> np.ndarray:
     return np.concatenate(rows, axis=1)
 
 
-@pytest.mark.parametrize("pool", [(1, 1), (2, 3)])
+@pytest.mark.parametrize("block", [(1, 1), (2, 3)])
 @pytest.mark.parametrize("mode", get_args(Normalisation))
 @pytest.mark.parametrize(
     "view", [f"{source} {picture}" for source in PICTURES for picture in PICTURES[source]]
 )
 def test_every_view_of_every_normalisation_point_by_point(
-    view: str, mode: str, pool: tuple[int, int]
+    view: str, mode: str, block: tuple[int, int]
 ) -> None:
     source, picture = view.split()
     if source == "raw":
-        x, pool = signals(), (1, pool[1])
+        x, block = signals(), (1, block[1])
     else:
         x = windows()
-    treatment = {"normalisation": mode, "pool": pool}
+    treatment = {"normalisation": mode, "downsample": block}
     inputs = treatment if source == "kaggle" else {source: treatment}
     config = InputConfig.model_validate({"views": (view,), **inputs})
-    pooled = pool_blocks(x, pool, torch.float64)
-    constants = {source: FITS[mode](lambda: [pooled])} if mode in FITS else {}
+    downsampled = downsample(x, block, torch.float64)
+    constants = {source: FITS[mode](lambda: [downsampled])} if mode in FITS else {}
     image = make_image({source: x}, config, constants, torch.float64)
-    y = pooled_in_numpy(x.double().numpy(), pool)
+    y = downsampled_in_numpy(x.double().numpy(), block)
     together = (2, 3) if picture in ("panels", "signals") else (1, 2, 3)
     expected = drawn_in_numpy(normalised_in_numpy(y, mode, together), picture)
     # Quartiles are looked up in a histogram of 65,536 steps of the range.
@@ -190,12 +190,14 @@ def test_a_height_of_its_own_and_a_size_at_the_end() -> None:
 
 def test_each_source_has_its_own_normalisation_pool_and_constants() -> None:
     x, y = windows(gaps=False), windows(frequencies=4, times=6, gaps=False)
-    eeg = EegConfig(normalisation="global", pool=(1, 2))
-    config = InputConfig(views=("panels", "eeg panels"), normalisation="none", eeg=eeg, pool=(2, 1))
+    eeg = EegConfig(normalisation="global", downsample=(1, 2))
+    config = InputConfig(
+        views=("panels", "eeg panels"), normalisation="none", eeg=eeg, downsample=(2, 1)
+    )
     constants = {"eeg": Constants(0.5, 2.0)}
     image = make_image({"kaggle": x, "eeg": y}, config, constants, torch.float64)[:, 0]
-    pooled = x.double().reshape(3, 4, 4, 2, 12).mean(3).reshape(3, 16, 12)
-    np.testing.assert_allclose(image[:, :, :12], pooled, rtol=1e-12)
+    downsampled = x.double().reshape(3, 4, 4, 2, 12).mean(3).reshape(3, 16, 12)
+    np.testing.assert_allclose(image[:, :, :12], downsampled, rtol=1e-12)
     scaled = (y.double().reshape(3, 4, 4, 3, 2).mean(4) - 0.5) / (2.0 + EPSILON)
     np.testing.assert_allclose(image[:, :, 12:], scaled.reshape(3, 16, 3), rtol=1e-12)
 
@@ -217,32 +219,32 @@ def test_global_views_share_the_constants() -> None:
     np.testing.assert_allclose(image[:, 8:16, 12:], z.max(1), rtol=1e-12)
 
 
-@pytest.mark.parametrize("pool", [(2, 3), (4, 1), (1, 4), (8, 12)])
-def test_blocks_are_means_of_what_was_recorded(pool: tuple[int, int]) -> None:
+@pytest.mark.parametrize("block", [(2, 3), (4, 1), (1, 4), (8, 12)])
+def test_blocks_are_means_of_what_was_recorded(block: tuple[int, int]) -> None:
     x = windows()
-    y = x.double().numpy().reshape(3, 4, 8 // pool[0], pool[0], 12 // pool[1], pool[1])
-    pooled = pool_blocks(x, pool, torch.float64)
+    y = x.double().numpy().reshape(3, 4, 8 // block[0], block[0], 12 // block[1], block[1])
+    downsampled = downsample(x, block, torch.float64)
     if np.isnan(y).all((3, 5)).any():
         with pytest.warns(RuntimeWarning):
             expected = np.nanmean(y, axis=(3, 5))
     else:
         expected = np.nanmean(y, axis=(3, 5))
-    np.testing.assert_allclose(pooled, expected, rtol=1e-12)
+    np.testing.assert_allclose(downsampled, expected, rtol=1e-12)
     torch.testing.assert_close(
-        pool_blocks(x, pool), torch.from_numpy(expected).float(), equal_nan=True
+        downsample(x, block), torch.from_numpy(expected).float(), equal_nan=True
     )
 
 
 def test_an_image_without_gaps_is_pooled_the_same_beside_one_with_gaps() -> None:
     x = windows()
-    assert torch.equal(pool_blocks(x, (2, 2))[1], pool_blocks(x[1:2], (2, 2))[0])
+    assert torch.equal(downsample(x, (2, 2))[1], downsample(x[1:2], (2, 2))[0])
 
 
 def test_sizes() -> None:
     both = ("panels", "statistics")
     assert image_size(InputConfig(), SHAPES) == (400, 300)
     assert image_size(InputConfig(views=both), SHAPES) == (400, 600)
-    assert image_size(InputConfig(views=both, pool=(4, 4)), SHAPES) == (100, 150)
+    assert image_size(InputConfig(views=both, downsample=(4, 4)), SHAPES) == (100, 150)
     assert image_size(InputConfig(size=(224, 192)), SHAPES) == (224, 192)
     three = ("panels", "eeg panels", "eeg percentiles")
     assert image_size(InputConfig(views=three), SHAPES) == (400, 812)
@@ -254,13 +256,16 @@ def test_sizes() -> None:
 @pytest.mark.parametrize(
     ("config", "rule"),
     [
-        ({"pool": (3, 4)}, r"input\.pool must divide a window of 100 .* 300 times, got \[3, 4\]"),
         (
-            {"views": ("eeg panels",), "eeg": {"pool": (3, 1)}},
-            r"input\.eeg\.pool must divide a window of 128 frequencies x 256 times",
+            {"downsample": (3, 4)},
+            r"input\.downsample must divide a window of 100 .* 300 times, got \[3, 4\]",
         ),
         (
-            {"views": ("raw signals",), "raw": {"rows": 3, "pool": (1, 2)}},
+            {"views": ("eeg panels",), "eeg": {"downsample": (3, 1)}},
+            r"input\.eeg\.downsample must divide a window of 128 frequencies x 256 times",
+        ),
+        (
+            {"views": ("raw signals",), "raw": {"rows": 3, "downsample": (1, 2)}},
             r"input\.raw\.rows must divide 2500 samples, got 3",
         ),
     ],
@@ -268,8 +273,8 @@ def test_sizes() -> None:
 def test_what_does_not_divide_a_window_is_refused(config: dict[str, object], rule: str) -> None:
     with pytest.raises(ConfigError, match=rule):
         image_size(InputConfig.model_validate(config), SHAPES)
-    with pytest.raises(ConfigError, match=r"input\.pool must divide"):
-        pool_blocks(windows(), (1, 5))
+    with pytest.raises(ConfigError, match=r"input\.downsample must divide"):
+        downsample(windows(), (1, 5))
 
 
 def test_resizing_keeps_the_mean_and_does_not_skip_pixels() -> None:

@@ -1,4 +1,4 @@
-"""Pooled windows of rows, kept in memory where pooling is what takes the time.
+"""Downsampled windows of rows, kept in memory where averaging is what takes the time.
 
 Gathering and averaging a window of 240 kB costs a CPU a tenth of a small model's
 step, and every epoch would do it again with the same result.
@@ -17,25 +17,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hms_ray.train.windows import WindowSource
-from hms_ray.transforms.downsample import pool_blocks
+from hms_ray.transforms.downsample import downsample
 
 Rows = NDArray[np.int64]
 
-KEPT_SHARE: Final = 0.25
+MAX_CACHE_SHARE: Final = 0.25
 """Largest share of the free memory that kept windows of a process may take."""
-KEPT_BYTES: Final = 2**30
+MAX_CACHE_BYTES: Final = 2**30
 """Most that they may take, whatever is free: other processes keep theirs."""
 
 
-def kept_bytes(device: torch.device) -> int:
-    """Bytes that a process may keep windows in; none where pooling costs little.
+def cache_budget(device: torch.device) -> int:
+    """Bytes that a process may keep windows in; none where averaging costs little.
 
     Args:
         device: only a CPU keeps windows.
     """
     if device.type != "cpu":
         return 0
-    return min(int(KEPT_SHARE * _free_bytes()), KEPT_BYTES)
+    return min(int(MAX_CACHE_SHARE * _free_bytes()), MAX_CACHE_BYTES)
 
 
 def _free_bytes() -> int:
@@ -48,7 +48,7 @@ def _free_bytes() -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-class PooledWindows:
+class DownsampledWindows:
     """Windows of rows with their blocks averaged, kept where that is worth it.
 
     A kept window was made as it would be made again, so keeping changes no bit.
@@ -56,8 +56,8 @@ class PooledWindows:
     Args:
         source: the windows; those of a resident source may be kept.
         starts: (N,) first pack position of each row's window.
-        pool: block size over (frequency, time).
-        dtype: of the pooled windows: float32 or float64.
+        block: block size over (frequency, time).
+        dtype: of the downsampled windows: float32 or float64.
         capacity: rows to keep, the first ones asked for.
     """
 
@@ -65,21 +65,21 @@ class PooledWindows:
         self,
         source: WindowSource,
         starts: Rows,
-        pool: tuple[int, int],
+        block: tuple[int, int],
         dtype: torch.dtype,
         capacity: int = 0,
     ) -> None:
-        self._source, self._starts, self._pool, self._dtype = source, starts, pool, dtype
-        keeping = pool != (1, 1) and source.resident
+        self._source, self._starts, self._block, self._dtype = source, starts, block, dtype
+        keeping = block != (1, 1) and source.resident
         self._capacity = min(capacity, len(starts)) if keeping else 0
         self._slots = np.full(len(starts), -1, dtype=np.int64)
         self._kept: Tensor | None = None
-        self.n_kept = 0
+        self.n_cached = 0
 
     def stream(
         self, batches: Sequence[Rows], starts: Sequence[Rows] | None = None
     ) -> Iterator[Tensor]:
-        """(B, P, F / pool[0], T / pool[1]) of one batch of rows after another.
+        """(B, P, F / block[0], T / block[1]) of one batch of rows after another.
 
         Args:
             batches: rows.
@@ -92,13 +92,13 @@ class PooledWindows:
         if starts is None:
             starts = [self._starts[rows] for rows in batches]
         for windows in self._source.stream(starts):
-            yield pool_blocks(windows, self._pool, self._dtype)
+            yield downsample(windows, self._block, self._dtype)
 
     def _remembered(self, rows: Rows) -> Tensor:
         new = np.unique(rows[self._slots[rows] < 0])
         if self._kept is not None and not len(new):
             return self._kept.index_select(0, torch.from_numpy(self._slots[rows]))
-        made = pool_blocks(self._source.windows(self._starts[new]), self._pool, self._dtype)
+        made = downsample(self._source.windows(self._starts[new]), self._block, self._dtype)
         kept = self._keep(new, made)
         slots = self._slots[rows]
         known = slots >= 0
@@ -114,8 +114,8 @@ class PooledWindows:
             # after a stage whose windows are shifted, training must be able to add to it.
             with torch.inference_mode(False):
                 self._kept = torch.empty((self._capacity, *made.shape[1:]), dtype=self._dtype)
-        n_new = min(len(rows), self._capacity - self.n_kept)
-        self._kept[self.n_kept : self.n_kept + n_new] = made[:n_new]
-        self._slots[rows[:n_new]] = np.arange(self.n_kept, self.n_kept + n_new)
-        self.n_kept += n_new
+        n_new = min(len(rows), self._capacity - self.n_cached)
+        self._kept[self.n_cached : self.n_cached + n_new] = made[:n_new]
+        self._slots[rows[:n_new]] = np.arange(self.n_cached, self.n_cached + n_new)
+        self.n_cached += n_new
         return self._kept
