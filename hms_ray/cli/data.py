@@ -149,10 +149,10 @@ def add_floor(commands: Commands) -> argparse.ArgumentParser:
 
 
 def _run_floor(words: argparse.Namespace) -> int:
-    from hms_ray.simulate.floor import floor
+    from hms_ray.simulate.oracle import oracle_report
 
     if words.study is None:
-        report = floor(words.folder)
+        report = oracle_report(words.folder)
         print(report.to_json() if words.json else report.to_text())
         return 0
     from hms_ray.blend.study_scores import best_scores
@@ -160,13 +160,13 @@ def _run_floor(words: argparse.Namespace) -> int:
 
     study = StudyFolder.open(words.study, words.results)
     data = study.space().experiment.data
-    report = floor(words.folder, data.unit, data.window)
+    report = oracle_report(words.folder, data.unit, data.window)
     report.require_rows(study.rows())
     scores = best_scores(study)
     if words.json:
-        print(report.distance_json(scores))
+        print(report.study_json(scores))
     else:
-        print(report.distance_text(scores))
+        print(report.study_text(scores))
     return 0
 
 

@@ -83,7 +83,7 @@ def _run_ladder(words: argparse.Namespace) -> int:
     from functools import partial
 
     from hms_ray.ladder.command import LadderCall, asked_ladder, run_command
-    from hms_ray.simulate.ladder import floors_of, simulation_of
+    from hms_ray.simulate.ladder import oracle_scores, simulation_of
 
     ladder, name = asked_ladder(words.file, words.ablate, words.scale, words.set, words.steps)
     data = words.data or _own_data(words.results)
@@ -92,7 +92,7 @@ def _run_ladder(words: argparse.Namespace) -> int:
         results=words.results,
         name=words.study or name,
         simulator=simulation_of(data),
-        floors=partial(floors_of, data),
+        floors=partial(oracle_scores, data),
         scale=words.scale or "full",
         words=words.said,
         fold_table=words.folds,
@@ -105,10 +105,10 @@ def _own_data(results: Path) -> Path:
     import os
 
     from hms_ray.report.progress import bar
-    from hms_ray.simulate.ladder import own_folder
+    from hms_ray.simulate.ladder import default_folder
 
     with bar("simulating", "patients") as progress:
-        folder = own_folder(results, os.cpu_count() or 1, progress)
+        folder = default_folder(results, os.cpu_count() or 1, progress)
     print(f"no --data: simulated data of the default profile, {folder}")
     return folder
 

@@ -17,7 +17,7 @@ from hms_ray.simulate.noise import CONTROL_HZ, band, coloured, frequencies, slow
 
 Rest = Literal["mixed", "awake", "slow", "sedated", "suppressed"]
 RESTS: Final[tuple[Rest, ...]] = ("mixed", "awake", "slow", "sedated", "suppressed")
-"""What a brain without a pattern looks like."""
+"""States of a brain without a pattern."""
 
 BIPOLAR_SD_UV: Final = 9.5
 """Deviation of a bipolar difference of the background at gain 1, 0.6-20 Hz, about.

@@ -118,7 +118,7 @@ def draw_n_groups(profile: Profile, patient: Patient, rng: np.random.Generator) 
 
 
 def draw_tiers(patient: Patient, states: Sequence[State], rng: np.random.Generator) -> list[int]:
-    """Who judges a patient's groups: positions in ``raters.GROUPS``.
+    """Who judges a patient's groups: positions in ``raters.EXPERT_TIERS``.
 
     Args:
         patient: whose.

@@ -1,4 +1,4 @@
-"""What a ladder is told of a simulated folder, as plain data, and the folder of its own."""
+"""Simulated data for a ladder: its default folder, how it was simulated, and its oracle KL."""
 
 from __future__ import annotations
 
@@ -12,26 +12,32 @@ import pandas as pd
 from hms_ray.competition.read import LABEL_FILE
 from hms_ray.competition.rows import Unit, Window
 from hms_ray.evaluate.metric import OBJECTIVES
-from hms_ray.simulate.floor import FLOORS, floor
 from hms_ray.simulate.folder import MANIFEST_FILE, simulate_folder
+from hms_ray.simulate.oracle import oracle_report
 from hms_ray.simulate.tables import TRUTH_FILE
 
 FOLDER_NAME: Final = ".ladder-data"
-"""Of the folder that is simulated where no data are given, below the results."""
+"""Folder below the results that a ladder without ``--data`` simulates and uses."""
 SEED: Final = 0
 N_PATIENTS: Final = 300
 """As many as the small ladder takes of any folder: fewer leave most differences ties."""
+_STORED_NAMES: Final = {
+    "perfect": "oracle",
+    "tier_unknown": "oracle_without_tier",
+    "class_mean": "class_mean",
+}
+"""Key in a stored ladder -> field of ``OracleScores``."""
 
 
-def own_folder(
+def default_folder(
     results: Path, processes: int, progress: Callable[[int, int], None] | None = None
 ) -> Path:
-    """The folder that a ladder without data runs on: the simulator's default profile.
+    """The default data of a ladder, simulated with the profile ``small`` if missing.
 
     Args:
         results: folder of all studies.
-        processes: processes to use, where it is not there yet.
-        progress: called with (patients done, patients in all).
+        processes: processes to simulate with.
+        progress: called with (patients done, number of patients).
     """
     folder = results / FOLDER_NAME
     if not (folder / LABEL_FILE).is_file():
@@ -41,18 +47,18 @@ def own_folder(
 
 
 def simulation_of(folder: Path) -> dict[str, Any] | None:
-    """How a folder was simulated; None where it was not, or nothing readable says so."""
+    """How a folder was simulated; None if it has no readable ``simulation.json``."""
     try:
-        told = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+        manifest = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return told if isinstance(told, dict) else None
+    return manifest if isinstance(manifest, dict) else None
 
 
-def floors_of(
+def oracle_scores(
     folder: Path, unit: Unit, window: Window, rows: pd.DataFrame
 ) -> dict[str, dict[str, float | None]] | None:
-    """KL that models which know the truth, and class means, have on some rows.
+    """Oracle KL and class means of some rows, as a ladder stores them.
 
     Args:
         folder: competition folder.
@@ -61,20 +67,20 @@ def floors_of(
         rows: with ``row_id`` and ``total_votes``.
 
     Returns:
-        ``perfect``, ``tier_unknown`` or ``class_mean`` -> score -> nats, None without rows;
-        None for a folder without truth.
+        ``perfect`` (oracle), ``tier_unknown`` (oracle without tier) or ``class_mean`` ->
+        score -> nats, None without rows; None for a folder without truth.
 
     Raises:
-        DataError: where the truth is damaged or the rows are not of this folder.
+        DataError: if the truth is damaged or the rows are not of this folder.
     """
     if not (folder / TRUTH_FILE).is_file():
         return None
-    report = floor(folder, unit, window, rows["row_id"].tolist())
+    report = oracle_report(folder, unit, window, rows["row_id"].tolist())
     report.require_rows(rows)
     return {
-        name: {
+        stored: {
             score: getattr(line, name)
             for score, line in zip(OBJECTIVES, report.cumulative, strict=True)
         }
-        for name in (*FLOORS, "class_mean")
+        for stored, name in _STORED_NAMES.items()
     }

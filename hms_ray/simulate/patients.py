@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from hms_ray.simulate.annotations import Looks, lay_out
+from hms_ray.simulate.annotations import AnnotationGroup, place_groups
 from hms_ray.simulate.background import Background, draw_background
 from hms_ray.simulate.cohort import (
     Patient,
@@ -20,7 +20,7 @@ from hms_ray.simulate.cohort import (
 from hms_ray.simulate.options import NO_CONTROLS, Controls
 from hms_ray.simulate.plan import Plan, Repertoire, plan_recording
 from hms_ray.simulate.profiles import MAX_LABELS, Profile, State
-from hms_ray.simulate.raters import GROUPS, N_FEATURES, draw_total, draw_votes, groups_of
+from hms_ray.simulate.raters import EXPERT_TIERS, N_FEATURES, draw_total, draw_votes, expert_tiers
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class JudgedPlan:
     Attributes:
         plan: what happens and what is seen.
         states: what goes on around each EEG.
-        tiers: (n_looks,) position in ``raters.GROUPS`` of who judged each moment.
+        tiers: (n_looks,) position in ``raters.EXPERT_TIERS`` of who judged each moment.
         votes: (n_looks, 6) int64.
     """
 
@@ -82,13 +82,17 @@ def plan_patient(
     if single:
         patient = replace(patient, eegs=(1,))
     background = _background(streams.background, controls)
-    lasting = streams.votes.standard_normal((len(GROUPS), N_FEATURES))
+    lasting = streams.votes.standard_normal((len(EXPERT_TIERS), N_FEATURES))
     repertoire = Repertoire(streams.plan)
     judged = []
     for shown in _draw_shown(profile, patient, controls, streams.plan, single=single):
-        looks = (Looks(0, (0,), 0),) if single else _looks(profile, shown, streams.plan)
+        groups = (
+            (AnnotationGroup(0, (0,), 0),)
+            if single
+            else _place_groups(profile, shown, streams.plan)
+        )
         plan = plan_recording(
-            looks,
+            groups,
             shown.states,
             background,
             repertoire,
@@ -136,8 +140,10 @@ def _draw_shown(
     ]
 
 
-def _looks(profile: Profile, shown: _Shown, rng: np.random.Generator) -> tuple[Looks, ...]:
-    """When experts looked at one recording."""
+def _place_groups(
+    profile: Profile, shown: _Shown, rng: np.random.Generator
+) -> tuple[AnnotationGroup, ...]:
+    """The annotation groups of one recording."""
     n_rows = []
     for state, tiers in zip(shown.states, shown.tiers, strict=True):
         counts: list[int] = []
@@ -145,7 +151,7 @@ def _looks(profile: Profile, shown: _Shown, rng: np.random.Generator) -> tuple[L
             room = MAX_LABELS - sum(counts) - (len(tiers) - 1 - position)
             counts.append(min(draw_n_rows(profile, tier, state, rng), room))
         n_rows.append(counts)
-    return lay_out(n_rows, profile.longest_s, profile.largest_gap_s, rng)
+    return place_groups(n_rows, profile.longest_s, profile.largest_gap_s, rng)
 
 
 def _votes(
@@ -155,11 +161,11 @@ def _votes(
     lasting: NDArray[np.float64],
     rng: np.random.Generator,
 ) -> NDArray[np.int64]:
-    groups = groups_of(controls)
+    experts = expert_tiers(controls)
     votes = []
-    for look, features, tier in zip(plan.looks, plan.features, tiers, strict=True):
-        # With permuted votes, the number of votes does not tell who voted.
-        counted = None if "permuted_votes" in controls else groups[tier]
-        total = draw_total(counted, len(look.offsets_s), rng)
-        votes.append(draw_votes(features, groups[tier], total, lasting[tier], rng))
+    for group, features, tier in zip(plan.groups, plan.features, tiers, strict=True):
+        # With permuted votes, the number of votes does not depend on who voted.
+        counted = None if "permuted_votes" in controls else experts[tier]
+        total = draw_total(counted, len(group.offsets_s), rng)
+        votes.append(draw_votes(features, experts[tier], total, lasting[tier], rng))
     return np.array(votes)

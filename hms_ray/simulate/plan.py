@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hms_ray.competition.schema import SPECTROGRAM_WINDOW_S
 from hms_ray.signal.spectrogram import FIRST_WINDOW_LEAD_S
-from hms_ray.simulate.annotations import Looks
+from hms_ray.simulate.annotations import AnnotationGroup
 from hms_ray.simulate.background import BIPOLAR_SD_UV, RESTS, Background, Rest, at_rest
 from hms_ray.simulate.draws import pick
 from hms_ray.simulate.noise import CONTROL_HZ
@@ -57,7 +57,7 @@ class Plan:
     Recording time starts one second before spectrogram time.
 
     Attributes:
-        looks: the judged moments, by EEG and offset.
+        groups: the judged moments, by EEG and offset.
         rest: what the brain is like without a pattern.
         ongoing: the patient's activity in that rest.
         envelope: factor on its amplitude at 5 Hz.
@@ -65,7 +65,7 @@ class Plan:
         features: (n_looks, 5) float64, what experts see, see ``raters.FEATURES``.
     """
 
-    looks: tuple[Looks, ...]
+    groups: tuple[AnnotationGroup, ...]
     rest: Rest
     ongoing: Background
     envelope: NDArray[np.float64]
@@ -94,7 +94,7 @@ class Repertoire:
 
 
 def plan_recording(
-    looks: tuple[Looks, ...],
+    groups: tuple[AnnotationGroup, ...],
     states: tuple[State, ...],
     background: Background,
     repertoire: Repertoire,
@@ -106,7 +106,7 @@ def plan_recording(
     """Plan one recording.
 
     Args:
-        looks: the judged moments, by EEG and offset.
+        groups: the judged moments, by EEG and offset.
         states: what goes on around each EEG.
         background: the patient's ongoing activity.
         repertoire: the patient's patterns.
@@ -114,26 +114,28 @@ def plan_recording(
         background_rng: source of what the kind of rest changes in the activity.
         stationary: what goes on around the first EEG goes on unchanged all the time.
     """
-    envelope = np.ones(_length_s(looks) * CONTROL_HZ)
+    envelope = np.ones(_length_s(groups) * CONTROL_HZ)
     rests = _RESTS_WITHOUT if states[0] is None else _RESTS_WITH_PATTERN
     rest = RESTS[pick(rests, rng)]
     ongoing = at_rest(background, rest, background_rng)
     if stationary:
-        rows = max(len(look.offsets_s) for look in looks)
+        rows = max(len(group.offsets_s) for group in groups)
         episodes = _unchanging(states[0], rows, len(envelope), repertoire, rng)
     else:
-        episodes = _episodes(looks, states, envelope, repertoire, rng)
-    features = np.array([_features(look.moment_s, episodes, ongoing, envelope) for look in looks])
-    return Plan(looks, rest, ongoing, envelope, tuple(episodes), features)
+        episodes = _episodes(groups, states, envelope, repertoire, rng)
+    features = np.array(
+        [_features(group.moment_s, episodes, ongoing, envelope) for group in groups]
+    )
+    return Plan(groups, rest, ongoing, envelope, tuple(episodes), features)
 
 
-def _length_s(looks: tuple[Looks, ...]) -> int:
-    last = max(look.spectrogram_start_s + look.offsets_s[-1] for look in looks)
+def _length_s(groups: tuple[AnnotationGroup, ...]) -> int:
+    last = max(group.spectrogram_start_s + group.offsets_s[-1] for group in groups)
     return last + SPECTROGRAM_WINDOW_S + 2 * FIRST_WINDOW_LEAD_S
 
 
 def _episodes(
-    looks: tuple[Looks, ...],
+    groups: tuple[AnnotationGroup, ...],
     states: tuple[State, ...],
     envelope: NDArray[np.float64],
     repertoire: Repertoire,
@@ -141,7 +143,7 @@ def _episodes(
 ) -> list[Episode]:
     """Patterns of all states; equal neighbouring states are one."""
     length_s = len(envelope) / CONTROL_HZ
-    shown = [[look.moment_s for look in looks if look.eeg == eeg] for eeg in range(len(states))]
+    shown = [[group.moment_s for group in groups if group.eeg == eeg] for eeg in range(len(states))]
     episodes: list[Episode] = []
     first = 0
     start = 0.0
@@ -151,7 +153,7 @@ def _episodes(
             continue
         end = length_s if last else (shown[eeg][-1] + shown[eeg + 1][0]) / 2
         moments = [moment for group in shown[first : eeg + 1] for moment in group]
-        rows = max(len(look.offsets_s) for look in looks if first <= look.eeg <= eeg)
+        rows = max(len(group.offsets_s) for group in groups if first <= group.eeg <= eeg)
         stretch = _shortened((start, end), moments, rng)
         episodes += _state_episodes(state, rows, stretch, moments, envelope, repertoire, rng)
         first, start = eeg + 1, end

@@ -37,7 +37,7 @@ _LAPSES: Final = np.array([0.05, 0.16, 0.15, 0.15, 0.22, 0.27])
 
 
 @dataclass(frozen=True)
-class Group:
+class ExpertTier:
     """Experts of one tier of vote totals.
 
     Attributes:
@@ -58,8 +58,8 @@ class Group:
     lapse: float
 
 
-GROUPS: Final = (
-    Group(
+EXPERT_TIERS: Final = (
+    ExpertTier(
         "1-3",
         error=(1.0, 0.42, 0.3, 0.43, 0.36),
         shared=(0.92, 0.99, 0.99, 0.87, 0.92),
@@ -67,7 +67,7 @@ GROUPS: Final = (
         bias=(1.25, 0.06, 0.0, 0.0, 0.0),
         lapse=0.01,
     ),
-    Group(
+    ExpertTier(
         "4-9",
         error=(0.9, 0.3, 0.2, 0.25, 0.25),
         shared=(0.32, 0.32, 0.32, 0.32, 0.32),
@@ -75,7 +75,7 @@ GROUPS: Final = (
         bias=(0.5, 0.11, 0.0, 0.0, 0.0),
         lapse=0.13,
     ),
-    Group(
+    ExpertTier(
         ">=10",
         error=(0.9, 0.27, 0.22, 0.22, 0.2),
         shared=(0.35, 0.3, 0.3, 0.3, 0.3),
@@ -123,18 +123,18 @@ VOTE_TOTALS: Final[dict[str, dict[int, tuple[int, int, int, int]]]] = {
 number among groups of 1, 2-5, 6-15 and more label rows (of the last, by label rows)."""
 
 
-def groups_of(controls: Controls) -> tuple[Group, ...]:
+def expert_tiers(controls: Controls) -> tuple[ExpertTier, ...]:
     """The experts of each tier, fewest votes first."""
     if "independent_raters" not in controls:
-        return GROUPS
+        return EXPERT_TIERS
     # One kind of expert: were errors or lapses those of tiers, the odds would still tell
     # who voted.
     none = (0.0,) * N_FEATURES
-    one = replace(GROUPS[-1], shared=none, bias=none)
-    return tuple(replace(one, name=group.name) for group in GROUPS)
+    one = replace(EXPERT_TIERS[-1], shared=none, bias=none)
+    return tuple(replace(one, name=group.name) for group in EXPERT_TIERS)
 
 
-def vote_odds(features: NDArray[np.float64], group: Group) -> NDArray[np.float64]:
+def vote_odds(features: NDArray[np.float64], group: ExpertTier) -> NDArray[np.float64]:
     """The true distribution of one vote.
 
     Args:
@@ -149,7 +149,7 @@ def vote_odds(features: NDArray[np.float64], group: Group) -> NDArray[np.float64
 
 def draw_votes(
     features: NDArray[np.float64],
-    group: Group,
+    group: ExpertTier,
     total: int,
     lasting: NDArray[np.float64],
     rng: np.random.Generator,
@@ -177,7 +177,7 @@ def draw_votes(
     return votes
 
 
-def draw_total(group: Group | None, n_rows: int, rng: np.random.Generator) -> int:
+def draw_total(group: ExpertTier | None, n_rows: int, rng: np.random.Generator) -> int:
     """A number of votes as frequent as among the competition's vote groups.
 
     Args:

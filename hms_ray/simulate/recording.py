@@ -13,7 +13,7 @@ from hms_ray.signal.spectrogram import (
     FIRST_WINDOW_LEAD_S,
     competition_spectrogram,
 )
-from hms_ray.simulate.annotations import Looks
+from hms_ray.simulate.annotations import AnnotationGroup
 from hms_ray.simulate.artefacts import add_artefacts, draw_gaps, heart
 from hms_ray.simulate.background import background_signal
 from hms_ray.simulate.noise import CONTROL_HZ
@@ -48,7 +48,7 @@ def render(plan: Plan, rng: np.random.Generator) -> Recording:
         add_episode(signal, episode, plan.ongoing.gain, rng)
     add_artefacts(signal, awake=plan.rest == "awake", rng=rng)
     eeg = _stored(signal, rng)
-    return Recording(competition_spectrogram(eeg), _cut(eeg, plan.looks))
+    return Recording(competition_spectrogram(eeg), _cut(eeg, plan.groups))
 
 
 def _stored(signal: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
@@ -63,11 +63,13 @@ def _stored(signal: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np
     return eeg
 
 
-def _cut(eeg: NDArray[np.float32], looks: tuple[Looks, ...]) -> tuple[NDArray[np.float32], ...]:
+def _cut(
+    eeg: NDArray[np.float32], groups: tuple[AnnotationGroup, ...]
+) -> tuple[NDArray[np.float32], ...]:
     """The part of the recording that each EEG file holds."""
     parts = []
-    for number in sorted({look.eeg for look in looks}):
-        own = [look for look in looks if look.eeg == number]
+    for number in sorted({group.eeg for group in groups}):
+        own = [group for group in groups if group.eeg == number]
         start_s = own[0].spectrogram_start_s + EEG_START_IN_SPECTROGRAM_S + FIRST_WINDOW_LEAD_S
         stop_s = start_s + own[-1].offsets_s[-1] + EEG_WINDOW_S
         parts.append(eeg[start_s * EEG_RATE_HZ : stop_s * EEG_RATE_HZ])

@@ -13,7 +13,7 @@ from hms_ray.competition.schema import CLASSES, LABEL_COLUMNS, VOTE_COLUMNS
 from hms_ray.simulate.options import NO_CONTROLS, Controls, ProfileName
 from hms_ray.simulate.patients import JudgedPlan, Streams, plan_patient
 from hms_ray.simulate.profiles import MAX_EEGS, MAX_LABELS, MAX_RECORDINGS, PROFILES
-from hms_ray.simulate.raters import FEATURES, GROUPS, groups_of, vote_odds
+from hms_ray.simulate.raters import EXPERT_TIERS, FEATURES, expert_tiers, vote_odds
 
 LABEL_TABLE_FILE: Final = "labels.csv"
 """The label rows of all patients, where only some have signals."""
@@ -22,7 +22,8 @@ TRUTH_FILE: Final = "truth.parquet"
 TRUTH_COLUMNS: Final = tuple(f"true_{name.lower()}" for name in CLASSES)
 """Odds of a vote for each class, for the experts who judged the row."""
 TIER_TRUTH_COLUMNS: Final = {
-    group.name: tuple(f"{column}_{group.name}" for column in TRUTH_COLUMNS) for group in GROUPS
+    group.name: tuple(f"{column}_{group.name}" for column in TRUTH_COLUMNS)
+    for group in EXPERT_TIERS
 }
 """The same, had the row been judged by experts of each tier of vote totals."""
 
@@ -90,7 +91,7 @@ class Cohort:
 
     def _recording_rows(self, judged: JudgedPlan, patient: int, recording: int) -> Rows:
         features = judged.plan.features
-        by_tier = np.stack([vote_odds(features, group) for group in groups_of(self.controls)])
+        by_tier = np.stack([vote_odds(features, group) for group in expert_tiers(self.controls)])
         recording_keys = {
             "spectrogram_id": identifier("spectrogram", recording, self.seed),
             "patient_id": identifier("patient", patient, self.seed),
@@ -98,22 +99,22 @@ class Cohort:
         labels: list[dict[str, Any]] = []
         truth: list[dict[str, Any]] = []
         sub_ids = [0] * MAX_EEGS
-        for position, look in enumerate(judged.plan.looks):
+        for position, group in enumerate(judged.plan.groups):
             votes = judged.votes[position]
             judgement = {
                 "expert_consensus": CLASSES[int(votes.argmax())],
                 **dict(zip(VOTE_COLUMNS, votes.tolist(), strict=True)),
             }
             true = _truth(int(judged.tiers[position]), by_tier[:, position], features[position])
-            eeg = recording * MAX_EEGS + look.eeg
+            eeg = recording * MAX_EEGS + group.eeg
             eeg_id = identifier("eeg", eeg, self.seed)
-            for offset in look.offsets_s:
-                sub_id = sub_ids[look.eeg]
-                sub_ids[look.eeg] += 1
+            for offset in group.offsets_s:
+                sub_id = sub_ids[group.eeg]
+                sub_ids[group.eeg] += 1
                 times = {
                     "eeg_label_offset_seconds": float(offset),
                     "spectrogram_sub_id": len(labels),
-                    "spectrogram_label_offset_seconds": float(look.spectrogram_start_s + offset),
+                    "spectrogram_label_offset_seconds": float(group.spectrogram_start_s + offset),
                     "label_id": identifier("label", eeg * MAX_LABELS + sub_id, self.seed),
                 }
                 keys = {"eeg_id": eeg_id, "eeg_sub_id": sub_id}
@@ -160,8 +161,8 @@ def truth_of(rows: list[Rows]) -> pd.DataFrame:
 def _truth(
     tier: int, by_tier: NDArray[np.float64], features: NDArray[np.float64]
 ) -> dict[str, Any]:
-    row: dict[str, Any] = {"tier": GROUPS[tier].name}
+    row: dict[str, Any] = {"tier": EXPERT_TIERS[tier].name}
     row |= dict(zip(TRUTH_COLUMNS, by_tier[tier].tolist(), strict=True))
-    for group, odds in zip(GROUPS, by_tier, strict=True):
+    for group, odds in zip(EXPERT_TIERS, by_tier, strict=True):
         row |= dict(zip(TIER_TRUTH_COLUMNS[group.name], odds.tolist(), strict=True))
     return row | dict(zip(FEATURES, features.tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""What only a simulator knows of a folder: who judged a row, and with which odds."""
+"""The truth of a simulated folder: which tier judged a row, and the odds of its votes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from hms_ray.competition.rows import Unit
 from hms_ray.competition.schema import N_CLASSES, VOTE_COLUMNS
 from hms_ray.errors import DataError
-from hms_ray.simulate.raters import GROUPS
+from hms_ray.simulate.raters import EXPERT_TIERS
 from hms_ray.simulate.tables import TIER_TRUTH_COLUMNS, TRUTH_COLUMNS, TRUTH_FILE
 
 _KEYS: Final = ["eeg_id", "eeg_sub_id"]
@@ -23,7 +23,7 @@ _ROW_KEYS: Final[dict[str, list[str]]] = {
     "eeg": ["eeg_id"],
     "label": list(_KEYS),
 }
-_BY_TIER: Final = [column for group in GROUPS for column in TIER_TRUTH_COLUMNS[group.name]]
+_BY_TIER: Final = [column for group in EXPERT_TIERS for column in TIER_TRUTH_COLUMNS[group.name]]
 
 
 @dataclass(frozen=True)
@@ -31,38 +31,38 @@ class TrueOdds:
     """The true odds of a vote for each row.
 
     Attributes:
-        own: (n_rows, 6) float64, of the experts who judged the row.
-        by_tier: (n_rows, tiers, 6) float64, had experts of each tier judged it.
-        tiers: (n_rows, tiers) float64, which tiers gave the row's votes, summing to 1.
+        own: (n_rows, 6) float64, for the experts who judged the row.
+        by_tier: (n_rows, n_tiers, 6) float64, for experts of each tier.
+        tiers: (n_rows, n_tiers) float64, share of each tier in the row's votes.
     """
 
     own: NDArray[np.float64]
     by_tier: NDArray[np.float64]
     tiers: NDArray[np.float64]
 
-    def tier_unknown(self, counted: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
-        """A prediction for each row without knowing who judged it.
+    def without_tier(self, counted: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+        """A prediction for each row that does not know which tier judged it.
 
-        It knows what the row shows, and so the odds of every tier, and how often each tier
-        judges rows of the same kind: those whose most likely class, for experts of the
-        last tier, is the same. The odds are mixed by these shares, which are all that it
-        makes of what a row shows: who could tell the tier from more would come nearer.
+        It knows the odds of every tier, and how often each tier judges rows with the same
+        most likely class (for experts of the last tier). The odds are averaged with these
+        shares as weights. A model that infers the tier from more than that class could
+        score lower.
 
         Args:
-            counted: (n_rows,) bool, the rows that shares are taken from, at least one, and
-                all if absent. Rows of a kind that none of them has get the shares of all
-                of them.
+            counted: (n_rows,) bool, at least one True: the rows that shares are computed
+                from; default: all. Rows of a class that none of them has get the shares
+                over all of them.
 
         Returns:
             (n_rows, 6) float64, each row summing to 1.
         """
-        kinds = self.by_tier[:, -1].argmax(axis=1)
+        classes = self.by_tier[:, -1].argmax(axis=1)
         if counted is None:
-            counted = np.ones(len(kinds), bool)
+            counted = np.ones(len(classes), bool)
         shares = np.tile(self.tiers[counted].mean(axis=0), (N_CLASSES, 1))
-        for kind in np.unique(kinds[counted]):
-            shares[kind] = self.tiers[counted & (kinds == kind)].mean(axis=0)
-        mixed: NDArray[np.float64] = np.einsum("nt,ntk->nk", shares[kinds], self.by_tier)
+        for number in np.unique(classes[counted]):
+            shares[number] = self.tiers[counted & (classes == number)].mean(axis=0)
+        mixed: NDArray[np.float64] = np.einsum("nt,ntk->nk", shares[classes], self.by_tier)
         return _normalised(mixed)
 
 
@@ -71,26 +71,26 @@ def true_odds(
 ) -> TrueOdds:
     """The true odds of a vote for each row.
 
-    Where label rows were merged, all are their mean, weighted by votes like the targets.
+    Merged label rows get the mean of their odds, weighted by votes like the targets.
 
     Args:
-        labels: label rows as of ``read_labels``.
-        rows: the rows made of them with ``unit``.
-        truth: as of ``read_truth``; label rows that are not in ``labels`` are left out.
+        labels: label rows, see ``read_labels``.
+        rows: rows made of ``labels`` with ``unit``.
+        truth: see ``read_truth``; its label rows that are not in ``labels`` are ignored.
         unit: how label rows became rows.
         where: the truth's file, for messages.
 
     Raises:
-        DataError: label rows without truth.
+        DataError: if a label row has no truth.
     """
-    tiers = [group.name for group in GROUPS]
+    tiers = [group.name for group in EXPERT_TIERS]
     columns = [*TRUTH_COLUMNS, *_BY_TIER, *tiers]
     merged = labels.merge(truth, on=_KEYS, how="left", validate="1:1")
     missing = merged.loc[merged[TRUTH_COLUMNS[0]].isna(), _KEYS]
     if len(missing):
         eeg_id, sub_id = missing.iloc[0].tolist()
         raise DataError(
-            "every label row must have its truth",
+            "every label row must have a truth",
             got=f"{len(missing)} without, first eeg_id {eeg_id}, eeg_sub_id {sub_id}",
             where=where,
             fix="Simulate the folder again.",
@@ -131,25 +131,25 @@ def read_truth(folder: Path) -> pd.DataFrame:
     """The truth of a simulated folder.
 
     Returns:
-        One line a label row: ``eeg_id``, ``eeg_sub_id``, ``tier``, the odds of the row's
+        One line per label row: ``eeg_id``, ``eeg_sub_id``, ``tier``, the odds of the row's
         own experts and those of every tier.
 
     Raises:
-        DataError: there is none, or it is damaged.
+        DataError: if the file is missing or damaged.
     """
     path = folder / TRUTH_FILE
     if not path.is_file():
         raise DataError(
-            "the floor is known only where the truth is",
+            "oracle KL needs a simulated folder with its truth",
             got=f"no {TRUTH_FILE}",
             where=folder,
-            fix="Give a folder written by: hms-ray simulate --out DIR",
+            fix="Give a folder written by: hms-ray simulate --out DIR.",
         )
     try:
         truth = pd.read_parquet(path, columns=[*_KEYS, "tier", *TRUTH_COLUMNS, *_BY_TIER])
     except (OSError, ValueError, KeyError) as error:
         raise DataError(
-            "the truth must be a parquet file with the tier and the true odds of every label row",
+            "the truth must be a parquet file with the tier and the odds of every label row",
             got=str(error).splitlines()[0],
             where=path,
             fix="Simulate the folder again.",
@@ -157,7 +157,7 @@ def read_truth(folder: Path) -> pd.DataFrame:
     if truth.duplicated(_KEYS).any():
         eeg_id, sub_id = truth.loc[truth.duplicated(_KEYS), _KEYS].iloc[0].tolist()
         raise DataError(
-            "the truth must name every label row once",
+            "the truth must have one line per label row",
             got=f"eeg_id {eeg_id}, eeg_sub_id {sub_id} twice",
             where=path,
             fix="Simulate the folder again.",

@@ -5,17 +5,17 @@ import pytest
 
 from hms_ray.competition.schema import CLASSES
 from hms_ray.simulate.raters import (
-    GROUPS,
+    EXPERT_TIERS,
     N_FEATURES,
     VOTE_TOTALS,
-    Group,
+    ExpertTier,
     draw_total,
-    groups_of,
+    expert_tiers,
     vote_odds,
 )
 from hms_ray.simulate.raters import draw_votes as draw_votes_of
 
-FEW, SOME, MANY = GROUPS
+FEW, SOME, MANY = EXPERT_TIERS
 # visibility, evolution, log rate, sharpness, asymmetry
 CLEAR = {
     "Seizure": (2.0, 0.95, np.log(5.0), 0.5, 0.8),
@@ -28,7 +28,7 @@ CLEAR = {
 
 
 def draw_votes(
-    features: np.ndarray, group: Group, total: int, rng: np.random.Generator
+    features: np.ndarray, group: ExpertTier, total: int, rng: np.random.Generator
 ) -> np.ndarray:
     """Votes on one of many patients."""
     return draw_votes_of(features, group, total, rng.standard_normal(N_FEATURES), rng)
@@ -40,7 +40,7 @@ def some_features(n: int, seed: int = 0) -> np.ndarray:
     return rng.uniform(low, high, (n, N_FEATURES))
 
 
-@pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.name)
+@pytest.mark.parametrize("group", EXPERT_TIERS, ids=lambda group: group.name)
 def test_odds_are_distributions_without_zeros(group) -> None:
     odds = vote_odds(some_features(500), group)
     assert odds.shape == (500, 6)
@@ -50,7 +50,7 @@ def test_odds_are_distributions_without_zeros(group) -> None:
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_a_clear_pattern_gets_most_votes_of_every_group(name: str) -> None:
-    for group in GROUPS:
+    for group in EXPERT_TIERS:
         odds = vote_odds(np.array(CLEAR[name]), group)
         assert CLASSES[int(odds.argmax())] == name
         assert odds.max() > (0.8 if group is MANY else 0.55)
@@ -64,7 +64,7 @@ def test_a_doubtful_feature_splits_the_votes_between_its_two_classes() -> None:
     assert odds["LPD"] + odds["GPD"] > 0.8
 
 
-@pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.name)
+@pytest.mark.parametrize("group", EXPERT_TIERS, ids=lambda group: group.name)
 def test_the_odds_are_the_frequencies_of_drawn_votes(group) -> None:
     rng = np.random.default_rng(1)
     features = some_features(5, seed=3)
@@ -161,8 +161,8 @@ def test_a_group_errs_on_all_of_a_patient_alike() -> None:
 
 
 def test_independent_raters_share_nothing_and_are_of_one_kind() -> None:
-    groups = groups_of(frozenset({"independent_raters"}))
-    assert [group.name for group in groups] == [group.name for group in GROUPS]
+    groups = expert_tiers(frozenset({"independent_raters"}))
+    assert [group.name for group in groups] == [group.name for group in EXPERT_TIERS]
     features = some_features(2_000, seed=5)
     odds = vote_odds(features, groups[-1])
     for group in groups:
@@ -174,10 +174,10 @@ def test_independent_raters_share_nothing_and_are_of_one_kind() -> None:
         # Three votes agree exactly as often as three independent draws do.
         assert np.mean(drawn) == pytest.approx(np.mean(odds**3 @ np.ones(6)), abs=0.03)
     assert groups[-1].error == MANY.error
-    assert groups_of(frozenset({"constant_gain"})) == GROUPS
+    assert expert_tiers(frozenset({"constant_gain"})) == EXPERT_TIERS
 
 
-@pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.name)
+@pytest.mark.parametrize("group", EXPERT_TIERS, ids=lambda group: group.name)
 def test_totals_stay_in_their_tier(group) -> None:
     low, high = {"1-3": (1, 3), "4-9": (4, 9), ">=10": (10, 28)}[group.name]
     assert all(low <= total <= high for total in VOTE_TOTALS[group.name])

@@ -110,7 +110,7 @@ def test_the_small_profile_is_short() -> None:
         judged = cohort.patient("train", index)
         assert len(judged) <= 4
         for one in judged:
-            assert one.plan.looks[-1].eeg < profile.most_eegs
+            assert one.plan.groups[-1].eeg < profile.most_eegs
             assert len(one.plan.envelope) / 5 <= 602 + 800
 
 
@@ -171,5 +171,5 @@ def test_a_stationary_context_does_not_change() -> None:
             for curve in (episode.strength, episode.frequency_hz, episode.asymmetry):
                 assert np.ptp(curve) == 0
         np.testing.assert_allclose(np.ptp(one.plan.features, axis=0), 0, atol=1e-9)
-    usual = [one for one in plans() if len(one.plan.looks) > 1]
+    usual = [one for one in plans() if len(one.plan.groups) > 1]
     assert np.mean([np.ptp(one.plan.features[:, 0]) > 0.1 for one in usual]) > 0.5
