@@ -23,7 +23,6 @@ from hms_ray.text import counted
 AUTO: Final = "auto"
 CONSTRAINED: Final = "simplex_constrained"
 RECIPE: Final = "recipe"
-TWO_LEVEL: Final = "two_level"
 
 
 @dataclass(frozen=True)
@@ -97,13 +96,8 @@ def plan(settings: Settings, members: Sequence[Member], manifest: Manifest | Non
             that are none, and options that exclude each other.
     """
     _refuse_two_ways(settings)
-    labels = [member.family for member in members]
-    families = labels if len(set(labels)) > 1 else None
-    if settings.families and not (settings.caps or settings.method in (AUTO, TWO_LEVEL)):
-        raise PredictionError(
-            f"families are those of --cap, --method {AUTO} and --method {TWO_LEVEL}",
-            got=f"--family {settings.families[0]} without them",
-        )
+    if settings.families and not settings.caps:
+        raise PredictionError("--family needs --cap", got=f"--family {settings.families[0]} alone")
     if settings.recipe is not None:
         recipe = Fixed(tuple(recipe_weights(settings.recipe, members, manifest)), RECIPE)
         equal, *others = YARDSTICKS
@@ -111,10 +105,10 @@ def plan(settings: Settings, members: Sequence[Member], manifest: Manifest | Non
     if settings.caps or settings.fixed:
         return Plan((*YARDSTICKS, _constrained(settings, members)), CONSTRAINED)
     if settings.method == AUTO:
-        return Plan(tuple(all_pools(families).values()), None)
+        return Plan(tuple(all_pools().values()), None)
     name, at, rows = settings.method.partition("@")
     yardsticks = [pool.name for pool in YARDSTICKS]
-    pools = named_pools([*yardsticks, name], families)
+    pools = named_pools([*yardsticks, name])
     if not at:
         return Plan(tuple(pools), name)
     own = Candidate(next(pool for pool in pools if pool.name == name), _objective(rows))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms_ray.competition.schema import N_CLASSES
-from hms_ray.ensemble.methods.arithmetic import FittedClassMean, FittedMean
+from hms_ray.ensemble.methods.arithmetic import FittedMean
 from hms_ray.ensemble.methods.base import FittedPool
 from hms_ray.ensemble.methods.combined import FittedAverage, FittedRecalibrated
 from hms_ray.ensemble.methods.registry import fitted_from_json
@@ -60,8 +60,8 @@ def _looked_at(pool: FittedPool, n_members: int) -> NDArray[np.bool_]:
     """Whether each of the (M,) members can change what a pool predicts."""
     counts: NDArray[np.bool_] = np.ones(n_members, dtype=np.bool_)
     match pool:
-        case FittedMean() | FittedClassMean():
-            counts = np.atleast_2d(pool.weights).max(axis=0) > 0
+        case FittedMean():
+            counts = pool.weights > 0
         case FittedRecalibrated():
             counts = _looked_at(pool.member, n_members)
         case FittedAverage():

@@ -80,16 +80,13 @@ def timed(make: Callable[[], np.ndarray]) -> tuple[np.ndarray, float]:
     return make(), time.process_time() - started
 
 
-def inputs(given: argparse.Namespace) -> tuple[Data, list[str]]:
-    """The rows and the family of each model."""
+def inputs(given: argparse.Namespace) -> Data:
     if given.folder:
         sample = oof_sample(given.folder)
-        data = checked_data(sample.targets, sample.models, sample.patients, sample.votes)
-        return data, [name.split("_")[0] for name in sample.names]
+        return checked_data(sample.targets, sample.models, sample.patients, sample.votes)
     targets, models = simulated(given.models, given.rows, dtype="float32")
     patients, votes = np.arange(given.rows) // 9, np.full(given.rows, 12)
-    families = [f"family {number % 3}" for number in range(given.models)]
-    return checked_data(targets, models, patients, votes), families
+    return checked_data(targets, models, patients, votes)
 
 
 def main() -> None:
@@ -101,8 +98,8 @@ def main() -> None:
     words.add_argument("--objective", choices=OBJECTIVES, default="kl_all")
     words.add_argument("--alone", action="store_true", help="leave the plain way out")
     given = words.parse_args()
-    data, families = inputs(given)
-    candidates = [Candidate(pool) for pool in all_pools(families).values()]
+    data = inputs(given)
+    candidates = [Candidate(pool) for pool in all_pools().values()]
     scored = scored_rows(data, given.objective)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     shared, seconds = timed(lambda: nested_rows(data, candidates, given.objective, 0, N_SPLITS))

@@ -49,8 +49,7 @@ def main() -> None:
     words.add_argument("--choosing", action="store_true")
     given = words.parse_args()
     sample = oof_sample(given.folder)
-    families = [name.split("_")[0] for name in sample.names]
-    pools = named_pools(given.methods or list(all_pools(families)), families)
+    pools = named_pools(given.methods or list(all_pools()))
     data = (sample.targets, sample.models, sample.patients, sample.votes, pools)
     print_choice(choose_pool(*data, given.objective, reference=REFERENCE, seeds=given.seeds))
     if given.choosing:

@@ -32,9 +32,7 @@ METHODS = [
     "simplex",
     "simplex_recalibrated",
     "log_linear",
-    "log_linear_per_class",
     "log_linear_context",
-    "simplex_and_per_class",
     "simplex_and_context",
 ]
 

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("one_process")
 CPU = torch.device("cpu")
 ORDER = np.argsort(TEST_EEGS)
 """Of the sample submission, among the rows of test.csv."""
-METHODS = ("simplex", "log_linear_per_class", "simplex_and_context")
+METHODS = ("simplex", "log_linear_context", "simplex_and_context")
 
 
 @pytest.fixture(scope="module")
@@ -145,9 +145,7 @@ def test_given_predictions_take_the_place_of_models(
     np.testing.assert_allclose(found, pool.predict(np.stack(parts)), atol=1e-12)
 
 
-@pytest.mark.parametrize(
-    "method", ["simplex", "simplex_per_class", "simplex_recalibrated", "average"]
-)
+@pytest.mark.parametrize("method", ["simplex", "simplex_recalibrated", "average"])
 def test_members_of_weight_0_are_not_predicted(data: Path, tmp_path: Path, method: str) -> None:
     """Nor are they missed: neither models nor predictions of theirs are there."""
     members = [
@@ -157,9 +155,7 @@ def test_members_of_weight_0_are_not_predicted(data: Path, tmp_path: Path, metho
     ]
     weights = [0.0, 1.0, 0.0]
     pool = {"form": "mean", "weights": weights, "facts": {}}
-    if method == "simplex_per_class":
-        pool = {"form": "class_mean", "weights": [weights] * 6, "gap": 0.0}
-    elif method == "simplex_recalibrated":
+    if method == "simplex_recalibrated":
         pool = {"form": "recalibrated", "member": pool, "biases": [0.0] * 6, "temperature": 1.0}
     elif method == "average":
         other = {**pool, "weights": [1.0, 0.0, 0.0]}
@@ -181,12 +177,6 @@ def test_a_pool_that_looks_at_all_members_needs_them_all(tmp_path: Path) -> None
     first = {"form": "mean", "weights": [1.0, 0.0, 0.0], "facts": {}}
     second = {**first, "weights": [0.0, 0.0, 1.0]}
     pool = {"form": "average", "members": [first, second], "weights": [0.5, 0.5]}
-    write_blend(tmp_path / "blend.json", members, pool=pool)
-    needed = read_blend(tmp_path / "blend.json").needed()
-    assert [member.name for member in needed] == ["a", "c"]
-    # One class is enough.
-    by_class = [[1.0, 0.0, 0.0]] * 5 + [[0.0, 0.0, 1.0]]
-    pool = {"form": "class_mean", "weights": by_class, "gap": 0.0}
     write_blend(tmp_path / "blend.json", members, pool=pool)
     needed = read_blend(tmp_path / "blend.json").needed()
     assert [member.name for member in needed] == ["a", "c"]

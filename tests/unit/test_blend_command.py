@@ -56,7 +56,7 @@ def test_several_inputs_are_blended_beside_the_studies(
     assert found["oof"] == {"nested": "oof_nested.parquet", "in_sample": "oof_in_sample.parquet"}
 
 
-@pytest.mark.parametrize("method", ["log_linear_context", "simplex_shrunk", "equal", "two_level"])
+@pytest.mark.parametrize("method", ["log_linear_context", "simplex", "equal", "greedy"])
 def test_a_method_is_rated_kept_and_found_again(results: Path, file: Path, method: str) -> None:
     settings = Settings(method=method, fit_on="kl_all", out=results / "here", n_splits=3)
     text = blend(["one", str(file)], results, settings)
@@ -67,11 +67,11 @@ def test_a_method_is_rated_kept_and_found_again(results: Path, file: Path, metho
     models = stack(results, results / "here")
     again = fitted_from_json(found["pool"]).predict(models)
     np.testing.assert_allclose(again, blended(results / "here", "in_sample"), atol=1e-12)
-    rows, families = make_rows(), ["one", "one", "one", "files"]
+    rows = make_rows()
     expected = blend_report(
         targets(rows), models, [member["name"] for member in found["members"]],
         rows["patient_id"], rows["total_votes"], n_splits=3, method=method, objective="kl_all",
-        candidates=named_pools(["equal", "best_single", "simplex", method], families),
+        candidates=named_pools(["equal", "best_single", "simplex", method]),
     )  # fmt: skip
     np.testing.assert_allclose(
         blended(results / "here", "nested"), expected.nested.probabilities, atol=1e-9
@@ -82,9 +82,9 @@ def test_a_method_is_rated_kept_and_found_again(results: Path, file: Path, metho
     )
     assert (found["weights"] is None) == (method == "log_linear_context")
     assert set(found["nested_minus"]) == {
-        "best_single_in_sample", "best_single", "simplex", *(["equal"] if method != "equal" else [])
+        *({"best_single_in_sample", "best_single", "simplex", "equal"} - {method})
     }  # fmt: skip
-    if method in ("simplex_shrunk", "two_level"):
+    if method != "log_linear_context":
         assert sum(found["weights"].values()) == pytest.approx(1)
     assert "Optimistic: checkpoints or weights of 1 of 4 models were chosen on the rows" in text
 
@@ -110,7 +110,7 @@ def test_auto_tells_what_choosing_is_worth(results: Path) -> None:
     assert found["nested"]["kl_all"] == pytest.approx(found["choosing"]["nested"]["mean"])
     assert f" {found['method']}: chosen on the scored rows" in " ".join(text.split())
     assert max(map(len, text.splitlines()[:-1])) <= 80
-    assert len(found["methods"]["candidates"]) == 13
+    assert len(found["methods"]["candidates"]) == 9
 
 
 def test_what_was_chosen_on_the_rows_stays_marked(results: Path, file: Path) -> None:
@@ -171,10 +171,7 @@ def test_caps_and_fixed_weights_hold(results: Path, file: Path) -> None:
         ),
         (
             Settings(families=["x=one*"]),
-            (
-                r"families are those of --cap, --method auto and --method two_level, got "
-                r"--family x=one\* without them$"
-            ),
+            r"--family needs --cap, got --family x=one\* alone$",
         ),
         (
             Settings(method="simplex@kl_3"),
@@ -239,19 +236,11 @@ def test_a_method_is_rated_beside_the_yardsticks_alone(method: str, names: list[
     assert planned.method == method
 
 
-def test_two_levels_take_the_families_that_are_given(results: Path) -> None:
-    settings = Settings(method="two_level", families=["first=0000", "rest=000[12]"], out=results)
-    blend(["one"], results, settings)
-    assert told(results)["method"] == "two_level"
-
-
 def test_the_help_names_all_methods() -> None:
-    assert list(all_pools(["a", "b"])) == list(METHODS)
+    assert list(all_pools()) == list(METHODS)
 
 
-def test_two_levels_need_families(results: Path) -> None:
-    with pytest.raises(PredictionError, match="two_level needs the family of each model"):
-        blend(["one"], results, Settings(method="two_level"))
+def test_negative_seed_is_refused(results: Path) -> None:
     with pytest.raises(StudyError, match="a seed must be at least 0, got -1"):
         blend(["one"], results, Settings(seed=-1))
 

@@ -286,7 +286,7 @@ def test_ties_are_called_ties() -> None:
 
 
 def test_all_names_of_methods_fit_80_columns() -> None:
-    names = all_pools(["a", "b", "c"])
+    names = all_pools()
     kept = {pool.name: pool for pool in named_pools(["equal", "best_single", "simplex"])}
     pools = [kept.get(name) or Fixed([0.2, 0.3, 0.5], name) for name in names]
     text = render_blend(report_of(candidates=pools, method=None, n_repeats=1))

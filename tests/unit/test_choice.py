@@ -24,7 +24,7 @@ from hms_ray.evaluate.intervals import clustered_interval, patient_groups
 from hms_ray.evaluate.metric import kl_rows
 from tests.pool_data import PoolData, pool_data
 
-POOLS: list[Pool] = [Equal(), Simplex(), LogLinear(), LogLinear("per_class")]
+POOLS: list[Pool] = [Equal(), Simplex(), LogLinear(), LogLinear("context")]
 
 
 def choose(data: PoolData, pools: Any = POOLS, **options: Any) -> Choice:
@@ -59,7 +59,7 @@ def nested_by_hand(data: PoolData, pool: Pool, counted: np.ndarray, seed: int) -
 def test_sharing_fits_changes_no_score(objective: Any, fewest: int) -> None:
     data = pool_data(4, n_patients=30)
     counted = data.votes >= fewest
-    pools = list(all_pools(["a", "b", "a", "b"]).values())
+    pools = list(all_pools().values())
     checked = checked_data(data.targets, data.models, data.patients, data.votes)
     shared = nested_rows(checked, [Candidate(pool) for pool in pools], objective, 3, 5)
     split = patient_groups(data.patients, 5, 3, counted)

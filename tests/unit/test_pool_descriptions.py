@@ -9,7 +9,6 @@ from hms_ray.ensemble.methods.registry import fitted_from_json
 from hms_ray.errors import PredictionError
 
 EQUAL = {"form": "mean", "weights": [0.5, 0.5], "facts": {}}
-BY_CLASS = {"form": "class_mean", "weights": [[0.5, 0.5]] * 6, "gap": 0}
 LOGS = {
     "form": "log_linear",
     "kind": "shared",
@@ -29,9 +28,9 @@ AVERAGE = {"form": "average", "members": [EQUAL, LOGS], "weights": [0.5, 0.5]}
         (None, "a fitted pool must be a mapping, got NoneType"),
         ({"form": "tree"}, "form must be one of mean, .*, got tree, in form tree"),
         ({"form": "mean", "facts": {}}, "must have all its parts, got no 'weights', in form mean"),
-        ({**BY_CLASS, "weights": ["much"]}, "made of numbers, got could not convert string"),
+        ({**EQUAL, "weights": ["much"]}, "made of numbers, got could not convert string"),
         (
-            {**BY_CLASS, "weights": [[1, 2]]},
+            {**LOGS, "weights": [[1, 2]]},
             r"weights of a fitted pool must be finite numbers of shape \(6, models\), got \(1, 2\)",
         ),
         (
@@ -49,16 +48,11 @@ AVERAGE = {"form": "average", "members": [EQUAL, LOGS], "weights": [0.5, 0.5]}
             {**EQUAL, "facts": {"gap": "x"}},
             "gap of a fitted pool must be a finite number, got x, in",
         ),
-        (
-            {**BY_CLASS, "weights": [[0.5, -0.1]] * 6},
-            "weights of a fitted pool must be at least 0, got -0.1, in form class_mean",
-        ),
-        ({**BY_CLASS, "weights": [[]] * 6}, "must have weights, got none, in form class_mean"),
-        ({**BY_CLASS, "gap": np.inf}, "gap of a fitted pool must be a finite number, got inf"),
-        ({**BY_CLASS, "gap": None}, "gap of a fitted pool must be a finite number, in form class"),
+        ({**LOGS, "gap": np.inf}, "gap of a fitted pool must be a finite number, got inf"),
+        ({**LOGS, "gap": None}, "gap of a fitted pool must be a finite number, in form log"),
         (
             {**LOGS, "kind": "all"},
-            "must be one of shared, per_class, context, got all, in form log",
+            "must be one of shared, context, got all, in form log",
         ),
         ({**LOGS, "floor": 0}, "floor .* must be a finite number and above 0 and below 1, got 0,"),
         ({**LOGS, "floor": 1.0}, "floor .* above 0 and below 1, got 1.0, in form log_linear"),
@@ -98,5 +92,5 @@ def test_broken_descriptions_are_refused(described: Any, message: str) -> None:
 
 def test_descriptions_that_are_broken_above_are_whole_themselves() -> None:
     models = np.full((2, 3, 6), 1 / 6)
-    for described in (EQUAL, BY_CLASS, LOGS, CORRECTED, AVERAGE):
+    for described in (EQUAL, LOGS, CORRECTED, AVERAGE):
         np.testing.assert_allclose(fitted_from_json(described).predict(models), models[0])

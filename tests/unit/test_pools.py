@@ -5,32 +5,27 @@ import json
 
 import numpy as np
 import pytest
-from scipy import optimize
 
 from hms_ray.ensemble.constrained import Cap
 from hms_ray.ensemble.methods.arithmetic import (
     Equal,
     FittedMean,
     Simplex,
-    SimplexPerClass,
-    TwoLevel,
-    penalised_weights,
 )
-from hms_ray.ensemble.methods.base import Pool, checked_rows, tier_weights
-from hms_ray.ensemble.methods.combined import Average, FittedAverage, Shrunk, Stacked
+from hms_ray.ensemble.methods.base import Pool, tier_weights
+from hms_ray.ensemble.methods.combined import Average, FittedAverage, Stacked
 from hms_ray.ensemble.methods.greedy import Greedy, grouped, selected
 from hms_ray.ensemble.methods.log_linear import FLOOR, FittedLogLinear, LogLinear
 from hms_ray.ensemble.methods.registry import all_pools, fitted_from_json, named_pools
 from hms_ray.ensemble.methods.single import BestSingle
-from hms_ray.ensemble.simplex import blend_probabilities, simplex_weights
+from hms_ray.ensemble.simplex import simplex_weights
 from hms_ray.errors import PredictionError
 from hms_ray.evaluate.calibration import fit_recalibration
 from hms_ray.evaluate.intervals import patient_groups
 from hms_ray.evaluate.metric import kl_divergence, kl_rows
 from tests.pool_data import PoolData, pool_data, softmax
 
-FAMILIES = ["a", "b", "a", "b", "c"]
-POOLS = all_pools(FAMILIES)
+POOLS = all_pools()
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +83,7 @@ def test_every_pool_takes_one_model_zeros_and_classes_without_votes(name: str) -
     targets /= targets.sum(axis=1, keepdims=True)
     cut = np.where(data.models < 0.05, 0.0, data.models)
     cut /= cut.sum(axis=2, keepdims=True)
-    pool = all_pools(["a"])[name]
+    pool = all_pools()[name]
     for models in (data.models, cut, np.eye(6)[cut.argmax(axis=2)]):
         fitted = pool.fit(targets, models.astype(np.float32), None, data.patients)
         predicted = fitted.predict(models)
@@ -100,9 +95,8 @@ def test_every_pool_takes_one_model_zeros_and_classes_without_votes(name: str) -
 def test_the_order_of_models_does_not_matter(name: str, data: PoolData) -> None:
     order = np.array([3, 0, 4, 1, 2])
     pool = POOLS[name]
-    other = all_pools([FAMILIES[model] for model in order])[name]
     first = pool.fit(data.targets, data.models, None, data.patients)
-    second = other.fit(data.targets, data.models[order], None, data.patients)
+    second = pool.fit(data.targets, data.models[order], None, data.patients)
     np.testing.assert_allclose(
         second.predict(data.models[order]), first.predict(data.models), atol=1e-5
     )
@@ -110,15 +104,10 @@ def test_the_order_of_models_does_not_matter(name: str, data: PoolData) -> None:
 
 def test_richer_pools_fit_no_worse_in_sample(data: PoolData) -> None:
     kl = {name: fitted_kl(pool, data) for name, pool in POOLS.items()}
-    assert kl["simplex"] <= min(kl["equal"], kl["greedy"], kl["two_level"]) + 1e-9
-    assert kl["simplex"] <= kl["simplex_shrunk"] + 1e-9
+    assert kl["simplex"] <= min(kl["equal"], kl["greedy"], kl["best_single"]) + 1e-9
     assert kl["simplex_recalibrated"] <= kl["simplex"] + 1e-9
-    averages = {
-        "simplex_and_per_class": "log_linear_per_class",
-        "simplex_and_context": "log_linear_context",
-    }
-    for average, member in averages.items():
-        assert kl[average] <= (kl["simplex"] + kl[member]) / 2 + 1e-12
+    members = (kl["simplex"] + kl["log_linear_context"]) / 2
+    assert kl["simplex_and_context"] <= members + 1e-12
 
 
 def test_simplex_is_the_exact_solver_and_takes_constraints(data: PoolData) -> None:
@@ -194,101 +183,7 @@ def test_entries_of_equal_shares_are_taken_together() -> None:
     assert grouped(np.arange(5.0) + 1)[1] == 0
 
 
-def test_two_levels_are_blends_of_the_families_blends(data: PoolData) -> None:
-    fitted = TwoLevel(FAMILIES).fit(data.targets, data.models)
-    blends = []
-    for family in "abc":
-        members = [number for number, label in enumerate(FAMILIES) if label == family]
-        inside = simplex_weights(data.targets, data.models[members]).weights
-        part = fitted.weights[members]
-        np.testing.assert_allclose(part / part.sum(), inside, atol=1e-9)
-        blends.append(blend_probabilities(data.models[members], inside))
-    across = simplex_weights(data.targets, np.stack(blends)).weights
-    np.testing.assert_allclose(fitted.weights[[0, 2]].sum(), across[0], atol=1e-9)
-    with pytest.raises(PredictionError, match=r"one family a model, got 2 families for 5 models"):
-        TwoLevel(["a", "b"]).fit(data.targets, data.models)
-
-
-def test_weights_by_class_minimise_the_generalised_divergence(data: PoolData) -> None:
-    fitted = SimplexPerClass().fit(data.targets, data.models)
-    assert fitted.gap <= 1e-9
-    for k in range(6):
-        columns, votes = data.models[:, :, k], data.targets[:, k]
-        used = votes > 0
-
-        def divergence(
-            w: np.ndarray, c: np.ndarray = columns, t: np.ndarray = votes, u: np.ndarray = used
-        ) -> tuple[float, np.ndarray]:
-            mixed = w @ c
-            slope = c.sum(axis=1) - c[:, u] @ (t[u] / mixed[u])
-            return float(mixed.sum() - (t[u] * np.log(mixed[u])).sum()), slope
-
-        found = optimize.minimize(
-            divergence,
-            np.full(5, 0.2),
-            jac=True,
-            bounds=[(1e-9, None)] * 5,
-            method="L-BFGS-B",
-            options={"ftol": 1e-15, "gtol": 1e-9},
-        )
-        assert divergence(fitted.weights[k])[0] == pytest.approx(found.fun, abs=1e-5)
-        assert (fitted.weights[k] @ columns).sum() == pytest.approx(votes.sum(), rel=1e-8)
-
-
-def test_penalised_weights_minimise_what_they_say(data: PoolData) -> None:
-    rows = checked_rows(data.targets, data.models, None, None)
-
-    def loss(weights: np.ndarray, strength: float) -> float:
-        blended = np.einsum("m,mnc->nc", weights, data.models)
-        kl = kl_rows(data.targets, blended / blended.sum(axis=1, keepdims=True)).mean()
-        return float(kl - strength * np.log(weights).mean())
-
-    for strength, weights in zip((0.01, 1.0), penalised_weights(rows, (0.01, 1.0)), strict=True):
-        here = loss(weights, strength)
-        for up, down in itertools.permutations(range(5), 2):
-            moved = weights.copy()
-            moved[up] += 1e-4 * weights[down]
-            moved[down] -= 1e-4 * weights[down]
-            assert loss(moved, strength) >= here - 1e-12
-    exact = simplex_weights(data.targets, data.models).weights
-    np.testing.assert_allclose(penalised_weights(rows, [0.0])[0], exact, atol=1e-7)
-    np.testing.assert_allclose(penalised_weights(rows, [1e4])[0], np.full(5, 0.2), atol=1e-3)
-    # The order in which strengths are asked for does not matter.
-    strengths = [0.1, 0.0, 10.0, 1e-3]
-    alone = np.concatenate([penalised_weights(rows, [strength]) for strength in strengths])
-    np.testing.assert_allclose(penalised_weights(rows, strengths), alone, atol=1e-6)
-
-
-def test_shrinkage_takes_the_strength_that_validates_best(data: PoolData) -> None:
-    strengths = (0.0, 0.05, 5.0)
-    fitted = Shrunk(strengths, seed=3).fit(data.targets, data.models, None, data.patients)
-    split = patient_groups(data.patients, 5, 3)
-    scores = dict.fromkeys(strengths, 0.0)
-    for number, strength in itertools.product(range(5), strengths):
-        outside, inside = split != number, split == number
-        rows = checked_rows(data.targets[outside], data.models[:, outside], None, None)
-        weights = penalised_weights(rows, [strength])[0]
-        blended = blend_probabilities(data.models[:, inside], weights)
-        scores[strength] += kl_rows(data.targets[inside], blended).sum()
-    assert fitted.facts["strength"] == min(scores, key=scores.__getitem__)
-    with pytest.raises(PredictionError, match="at least 0 and at least one, got none"):
-        Shrunk(()).fit(data.targets, data.models, None, data.patients)
-    with pytest.raises(PredictionError, match="at least 0 and at least one, got 1, -1"):
-        Shrunk((1.0, -1.0)).fit(data.targets, data.models, None, data.patients)
-
-
-def test_shrinkage_helps_where_rows_are_few_and_models_alike() -> None:
-    generator = np.random.default_rng(0)
-    truth = softmax(2 * generator.normal(size=(60, 6)))
-    models = softmax(np.log(truth) + 0.7 * generator.normal(size=(30, 60, 6)))
-    labels = np.eye(6)[[generator.choice(6, p=row) for row in truth]]
-    fitted = Shrunk().fit(labels, models, None, np.arange(60))
-    assert fitted.facts["strength"] > 0
-    free = simplex_weights(labels, models).weights
-    assert np.abs(fitted.weights - 1 / 30).max() < np.abs(free - 1 / 30).max()
-
-
-@pytest.mark.parametrize("kind", ["shared", "per_class", "context"])
+@pytest.mark.parametrize("kind", ["shared", "context"])
 def test_log_linear_pools_meet_their_optimality_conditions(kind: str, data: PoolData) -> None:
     pool = LogLinear(kind)  # type: ignore[arg-type]
     fitted = pool.fit(data.targets, data.models)
@@ -341,7 +236,7 @@ def test_a_recalibrated_pool_is_corrected_on_its_own_blend(data: PoolData) -> No
 
 
 def test_averages_and_stacks(data: PoolData) -> None:
-    members = [Equal(), LogLinear("per_class")]
+    members = [Equal(), LogLinear("context")]
     parts = [member.fit(data.targets, data.models).predict(data.models) for member in members]
     average = Average("both", members).fit(data.targets, data.models)
     np.testing.assert_allclose(average.predict(data.models), np.mean(parts, axis=0), atol=1e-12)
@@ -364,23 +259,16 @@ def test_averages_and_stacks(data: PoolData) -> None:
 def test_names_are_looked_up_in_the_order_of_simplicity() -> None:
     names = ["log_linear", "equal", "simplex"]
     assert [pool.name for pool in named_pools(names)] == ["equal", "simplex", "log_linear"]
-    assert list(POOLS)[:5] == [
-        "equal", "best_single", "greedy", "simplex", "simplex_shrunk",
-    ]  # fmt: skip
-    assert "two_level" not in all_pools()
+    assert list(POOLS)[:4] == ["equal", "best_single", "greedy", "simplex"]
     with pytest.raises(PredictionError, match=r"one of equal, best_single, .*stacked, got best$"):
         named_pools(["best"])
-    with pytest.raises(PredictionError, match="two_level needs the family of each model"):
-        named_pools(["two_level"])
 
 
 def test_what_does_not_fit_is_refused(data: PoolData) -> None:
-    for name in ("simplex_shrunk", "stacked"):
-        message = f"{name} needs the patient of each row: it validates inside the fit, got none"
-        with pytest.raises(PredictionError, match=message):
-            POOLS[name].fit(data.targets, data.models)
-        with pytest.raises(PredictionError, match=f"{name} needs rows of at least two patients"):
-            POOLS[name].fit(data.targets, data.models, None, np.zeros(len(data.targets)))
+    with pytest.raises(PredictionError, match="stacked needs the patient of each row"):
+        POOLS["stacked"].fit(data.targets, data.models)
+    with pytest.raises(PredictionError, match="stacked needs rows of at least two patients"):
+        POOLS["stacked"].fit(data.targets, data.models, None, np.zeros(len(data.targets)))
     with pytest.raises(PredictionError, match=r"one patient for each of \d+ rows, got \(3,\)"):
         Equal().fit(data.targets, data.models, None, [1, 2, 3])
     with pytest.raises(PredictionError, match="each row of predictions of model 1 must sum to 1"):

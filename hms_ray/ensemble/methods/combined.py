@@ -14,7 +14,6 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hms_ray.ensemble.methods.arithmetic import FittedMean, penalised_weights
 from hms_ray.ensemble.methods.base import (
     CheckedPool,
     FittedPool,
@@ -22,14 +21,10 @@ from hms_ray.ensemble.methods.base import (
     Rows,
     least_patients,
 )
-from hms_ray.ensemble.simplex import mixture_problem, solved_weights
-from hms_ray.errors import PredictionError
+from hms_ray.ensemble.simplex import solved_weights
 from hms_ray.evaluate.calibration import Recalibration, fit_recalibration
 from hms_ray.evaluate.intervals import patient_groups
 from hms_ray.evaluate.metric import Array
-
-STRENGTHS: Final = (0.0, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0)
-"""Shrinkages tried, in nats; 10 is equal weights to about two decimals."""
 
 _SPLITS: Final = 5
 
@@ -174,46 +169,6 @@ class Stacked(CheckedPool[FittedAverage]):
         _validate(rows, self.name, self.n_splits, self.seed, predict)
         weights = solved_weights(rows.targets, validated, rows.weights).weights
         return FittedAverage(tuple(rows.fitted(member) for member in self.members), weights)
-
-
-@dataclass(frozen=True)
-class Shrunk(CheckedPool[FittedMean]):
-    """Simplex weights drawn towards equal ones; validation chooses how strongly.
-
-    Attributes:
-        strengths: tried, in nats, at least 0; the first of equally good ones is taken.
-        n_splits: validation splits by patient; as many as there are patients, if fewer.
-        seed: of the splits.
-    """
-
-    strengths: Sequence[float] = STRENGTHS
-    n_splits: int = _SPLITS
-    seed: int = 0
-    name: str = "simplex_shrunk"
-
-    @property
-    def least_patients(self) -> int:
-        """Two: strengths are validated on others."""
-        return 2
-
-    def fit_rows(self, rows: Rows) -> FittedMean:
-        """As ``CheckedPool.fit_rows``; patients are needed."""
-        if not self.strengths or min(self.strengths) < 0:
-            raise PredictionError(
-                "shrinkage strengths must be at least 0 and at least one",
-                got=", ".join(f"{strength:g}" for strength in self.strengths) or "none",
-            )
-        gains = np.zeros(len(self.strengths))
-
-        def add(training: Rows, held: Rows, inside: NDArray[np.intp]) -> None:
-            shares, columns, _ = mixture_problem(held.targets, held.models, held.weights)
-            blended = penalised_weights(training, self.strengths) @ columns[:-1]
-            # What the KL of all rows together has of these, its sign turned.
-            gains[:] += np.log(blended) @ shares * float(held.weights @ held.targets.sum(axis=1))
-
-        _validate(rows, self.name, self.n_splits, self.seed, add)
-        strength = self.strengths[int(np.argmax(gains))]
-        return FittedMean(penalised_weights(rows, [strength])[0], {"strength": strength})
 
 
 def _validate(

@@ -3,10 +3,9 @@
 ``q_k proportional to exp(b_k + sum_m w_m ln p_mk)``, the logarithmic opinion pool
 (Genest and Zidek, "Combining Probability Distributions: A Critique and an Annotated
 Bibliography", Statistical Science 1, 1986, section 3). The weights need not sum to 1:
-one over their sum is the temperature. With weights by class w_mk it is a multinomial
-regression on log probabilities that uses no model's opinion on another class; the
-context form adds, for every class, the mean probabilities of all six and the log of
-the class's own mean. All are convex and fitted with a ridge around equal weights.
+one over their sum is the temperature. The context form has weights per class w_mk, and adds
+to every class's score the mean probabilities of all six classes and the log of its own
+mean. Both are convex and fitted with a ridge around equal weights.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from hms_ray.ensemble.solvers.multinomial import Ridge, fit_multinomial, softmax
 from hms_ray.errors import PredictionError
 from hms_ray.evaluate.metric import Array
 
-Kind = Literal["shared", "per_class", "context"]
+Kind = Literal["shared", "context"]
 
 FLOOR: Final = 1e-4
 """Probabilities are raised to it before the logarithm, or a model that gives a class 0
@@ -51,7 +50,7 @@ class FittedLogLinear:
     """Fitted weights.
 
     Attributes:
-        kind: ``shared``, ``per_class`` or ``context``.
+        kind: ``shared`` or ``context``.
         weights: (6, M) float64 of the log probabilities; equal rows where shared.
         biases: (6,) float64, sum 0.
         context: (6, 7) float64 of the log of the mean and of the six mean
@@ -116,8 +115,8 @@ class LogLinear(CheckedPool[FittedLogLinear]):
     """A log-linear pool.
 
     Attributes:
-        kind: ``shared``: one weight a model; ``per_class``: one a model and class;
-            ``context``: these and the mean probabilities of all classes.
+        kind: ``shared``: one weight per model; ``context``: one per model and class, and
+            the mean probabilities of all classes.
         ridge: strength of the ridge around equal weights (and 0 for the context).
         floor: of the probabilities, above 0.
     """
@@ -128,7 +127,7 @@ class LogLinear(CheckedPool[FittedLogLinear]):
 
     @property
     def name(self) -> str:
-        """``log_linear``, ``log_linear_per_class`` or ``log_linear_context``."""
+        """``log_linear`` or ``log_linear_context``."""
         return "log_linear" if self.kind == "shared" else f"log_linear_{self.kind}"
 
     def fit_rows(self, rows: Rows) -> FittedLogLinear:

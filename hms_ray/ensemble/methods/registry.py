@@ -8,11 +8,8 @@ from typing import Any
 from hms_ray.competition.schema import N_CLASSES
 from hms_ray.ensemble.methods.arithmetic import (
     Equal,
-    FittedClassMean,
     FittedMean,
     Simplex,
-    SimplexPerClass,
-    TwoLevel,
 )
 from hms_ray.ensemble.methods.base import FittedPool, Pool, described_array
 from hms_ray.ensemble.methods.combined import (
@@ -20,7 +17,6 @@ from hms_ray.ensemble.methods.combined import (
     FittedAverage,
     FittedRecalibrated,
     Recalibrated,
-    Shrunk,
     Stacked,
 )
 from hms_ray.ensemble.methods.description import (
@@ -37,54 +33,40 @@ from hms_ray.errors import PredictionError
 from hms_ray.evaluate.calibration import Recalibration
 
 
-def all_pools(families: Sequence[str] | None = None) -> dict[str, Pool]:
-    """Name -> pool, in the order of simplicity that a choice between ties goes by.
+def all_pools() -> dict[str, Pool]:
+    """Name -> pool, from the simplest on; a selection prefers the simplest of those that tie.
 
-    Simpler is: fewer fitted numbers, then fewer pools inside. Nothing fitted (equal);
-    one model (best single); one weight a model (greedy, simplex, shrunk, two levels);
-    and a correction of class shares and confidence (recalibrated, log-linear); one
-    weight a model and class; these and the mean opinion as context; averages of two;
-    averages whose proportions are validated (stacked). More members made no better
-    stack on real predictions.
-
-    Args:
-        families: (M,) label of each model's family, for the pool of two levels, which
-            is left out where absent.
+    Simpler is: fewer fitted numbers, then fewer methods inside. Nothing fitted (equal); one
+    model (best_single); one weight per model (greedy, simplex); and a correction of class
+    shares and confidence (simplex_recalibrated, log_linear); one weight per model and class
+    with the mean opinion as context; the average of two methods; their average in validated
+    proportions (stacked). More members made no better stack on real predictions.
     """
-    simplex, per_class, context = Simplex(), LogLinear("per_class"), LogLinear("context")
-    pools: list[Pool] = [Equal(), BestSingle(), Greedy(), simplex, Shrunk()]
-    if families is not None:
-        pools.append(TwoLevel(families))
-    pools += [
+    simplex, context = Simplex(), LogLinear("context")
+    pools: list[Pool] = [
+        Equal(),
+        BestSingle(),
+        Greedy(),
+        simplex,
         Recalibrated(simplex),
         LogLinear("shared"),
-        SimplexPerClass(),
-        per_class,
         context,
-        Average("simplex_and_per_class", [simplex, per_class]),
         Average("simplex_and_context", [simplex, context]),
         Stacked("stacked", [simplex, context]),
     ]
     return {pool.name: pool for pool in pools}
 
 
-def named_pools(names: Sequence[str], families: Sequence[str] | None = None) -> list[Pool]:
+def named_pools(names: Sequence[str]) -> list[Pool]:
     """Pools by name, in the order of simplicity.
 
     Raises:
-        PredictionError: for a name that there is no pool of.
+        PredictionError: for an unknown name.
     """
-    pools = all_pools(families)
+    pools = all_pools()
     for name in names:
         if name not in pools:
-            raise PredictionError(
-                f"a method must be one of {', '.join(pools)}",
-                got=name,
-                fix="two_level needs the family of each model, of two at least: --family "
-                "FAMILY=PATTERN."
-                if name == "two_level"
-                else None,
-            )
+            raise PredictionError(f"a method must be one of {', '.join(pools)}", got=name)
     return [pool for name, pool in pools.items() if name in names]
 
 
@@ -115,8 +97,6 @@ def _fitted(data: dict[str, Any]) -> FittedPool:
     match data.get("form"):
         case "mean":
             return FittedMean.from_json(data)
-        case "class_mean":
-            return FittedClassMean.from_json(data)
         case "log_linear":
             return FittedLogLinear.from_json(data)
         case "recalibrated":
@@ -129,7 +109,6 @@ def _fitted(data: dict[str, Any]) -> FittedPool:
             return FittedAverage(members, weights)
         case form:
             raise PredictionError(
-                "a fitted pool's form must be one of mean, class_mean, log_linear, "
-                "recalibrated, average",
+                "a fitted pool's form must be one of mean, log_linear, recalibrated, average",
                 got=str(form),
             )
