@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,24 +10,25 @@ import numpy as np
 import pandas as pd
 
 from hms_ray.blend.stored import StoredBlend, even_shares, read_blend
-from hms_ray.dataset.prepare import Bars
 from hms_ray.errors import ConfigError, PredictionError, StudyError
 from hms_ray.evaluate.metric import Array
 from hms_ray.predict.files import read_predictions
 from hms_ray.predict.inference import predict_all, require_device
 from hms_ray.predict.recordings import read_test_rows, recordings_of_test
 from hms_ray.predict.submission import make_submission, probabilities_in, submission_ids
+from hms_ray.predict.submit_trial import SubmitOptions
 from hms_ray.predict.trial import TrialModels, read_models
+from hms_ray.report.progress import bar
 
 
 @dataclass(frozen=True)
-class Applied:
+class AppliedBlend:
     """What a blend predicts of test recordings.
 
     Attributes:
         submission: columns ``SUBMISSION_COLUMNS``, in the order of ``eeg_ids``.
         eeg_ids: EEGs of the submission.
-        notes: lines to say.
+        notes: lines to print.
     """
 
     submission: pd.DataFrame
@@ -35,69 +36,56 @@ class Applied:
     notes: tuple[str, ...]
 
 
-def apply_blend(
-    file: str | Path,
-    data_dir: str | Path,
-    *,
-    results: str | Path = "results",
-    given: Mapping[str, Path] | None = None,
-    pack_dir: str | Path | None = None,
-    device: str | None = None,
-    threads: int = 1,
-    bars: Bars | None = None,
-) -> Applied:
+def apply_blend(file: Path, options: SubmitOptions) -> AppliedBlend:
     """Blends the members' predictions of the recordings of ``test.csv``.
 
-    A member's models are taken from the store by their keys; its study need not be there.
-    Members of weight 0 are not predicted. Where all others' predictions are given, torch
+    A member's models are read from the fold store by their cache keys; its study is not
+    needed. Members of weight 0 are skipped. If predictions of all others are given, torch
     is not imported.
 
     Args:
         file: ``blend.json``.
-        data_dir: competition folder with a test set.
-        results: folder whose store holds the members' folds.
-        given: member -> file of its predictions of the same recordings (``eeg_id`` and
-            six probabilities), for members brought from elsewhere; it also takes the place
-            of models.
-        pack_dir: where packs are kept; beside the data where absent.
-        device: ``cpu`` or ``cuda``; see ``open_device``.
-        threads: torch threads.
-        bars: makes progress bars.
+        options: of the command. ``predictions`` are files of the same recordings
+            (``eeg_id`` and six probabilities), for members from outside or in place of
+            their models.
 
     Returns:
-        The submission, checked but for its file, and what to say.
+        The submission, checked but for its file, and notes to print.
 
     Raises:
-        ConfigError: for predictions of what is no member, or a device that is not there.
-        PredictionError: for a member without model and predictions, and predictions with
-            gaps, duplicates, foreign EEGs or invalid distributions.
-        StudyError: for a damaged blend, or a fold that is absent or damaged.
-        DataError: as of ``recordings_of_test`` and ``submission_ids``.
+        ConfigError: if predictions are not of a member, or the device is not available.
+        PredictionError: if a member has neither models nor predictions, or predictions
+            have gaps, duplicates, foreign EEGs or invalid distributions.
+        StudyError: if the blend is damaged, or a fold is missing or damaged.
+        DataError: see ``recordings_of_test`` and ``submission_ids``.
     """
-    blend, given, data_dir = read_blend(Path(file)), given or {}, Path(data_dir)
+    blend, data_dir = read_blend(file), options.data_dir
+    given = named_files(options.predictions)
     _check_given(blend, given)
     eeg_ids = submission_ids(data_dir, read_test_rows(data_dir)["eeg_id"].tolist())
-    # Small things first: a file that does not fit must not cost an hour of models.
+    # Files first: an unfit one must be found before an hour of inference.
     parts = {name: _given(path, eeg_ids) for name, path in given.items()}
     models = [
-        _models(member.name, member.keys, results)
+        _models(member.name, member.keys, options.results)
         for member in blend.needed()
         if member.name not in given and member.keys is not None
     ]
-    notes = _unneeded_note(blend)
+    notes = _skipped_note(blend)
     if models:
-        require_device(device, threads)
+        require_device(options.device, options.threads)
         inputs = [trial.experiment.input for trial in models]
-        recordings = recordings_of_test(data_dir, inputs, pack_dir=pack_dir, bars=bars)
-        predicted, said = predict_all(models, recordings, device, threads, bars)
-        notes += said
-        found = recordings.rows["eeg_id"]
+        recordings = recordings_of_test(data_dir, inputs, pack_dir=options.pack_dir, bars=bar)
+        predicted, model_notes = predict_all(
+            models, recordings, options.device, options.threads, bar
+        )
+        notes += model_notes
+        predicted_ids = recordings.rows["eeg_id"]
         for name, table in predicted.items():
-            parts[name] = probabilities_in(make_submission(eeg_ids, found, table))
-    (unneeded,) = even_shares(1, len(eeg_ids))
-    stack = np.stack([parts.get(member.name, unneeded) for member in blend.members])
+            parts[name] = probabilities_in(make_submission(eeg_ids, predicted_ids, table))
+    (skipped,) = even_shares(1, len(eeg_ids))
+    stack = np.stack([parts.get(member.name, skipped) for member in blend.members])
     submission = make_submission(eeg_ids, eeg_ids, blend.pool.predict(stack))
-    return Applied(submission, eeg_ids, notes)
+    return AppliedBlend(submission, eeg_ids, notes)
 
 
 def _models(name: str, keys: Mapping[int, str], results: str | Path) -> TrialModels:
@@ -132,7 +120,7 @@ def _check_given(blend: StoredBlend, given: Mapping[str, Path]) -> None:
         )
 
 
-def _unneeded_note(blend: StoredBlend) -> tuple[str, ...]:
+def _skipped_note(blend: StoredBlend) -> tuple[str, ...]:
     n_all = len(blend.members)
     n_unneeded = n_all - len(blend.needed())
     if not n_unneeded:
@@ -145,3 +133,20 @@ def _given(path: Path, eeg_ids: list[int]) -> Array:
     table = read_predictions(path)
     ordered = make_submission(eeg_ids, table["eeg_id"], probabilities_in(table), path)
     return probabilities_in(ordered)
+
+
+def named_files(texts: Sequence[str]) -> Mapping[str, Path]:
+    """Name -> file, of texts ``NAME=FILE``.
+
+    Raises:
+        ConfigError: where one has no name or no file, or a name comes twice.
+    """
+    files: dict[str, Path] = {}
+    for text in texts:
+        name, _, file = text.rpartition("=")
+        if not name or not file:
+            raise ConfigError("predictions must be given as NAME=FILE", got=text)
+        if name in files:
+            raise ConfigError("a member's predictions must be given once", got=name)
+        files[name] = Path(file)
+    return files

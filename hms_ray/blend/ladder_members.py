@@ -30,7 +30,7 @@ def steps_of(path: Path, results: Path) -> list[Member]:
     Raises:
         StudyError: where there is no such ladder or step.
     """
-    found = _ladder(path, results)
+    found = find_ladder(path, results)
     if found is None:
         raise StudyError(
             f"an input of a blend must be {_KINDS}",
@@ -41,7 +41,7 @@ def steps_of(path: Path, results: Path) -> list[Member]:
     return _members(*found)
 
 
-def _ladder(path: Path, results: Path) -> tuple[Path, str | None] | None:
+def find_ladder(path: Path, results: Path) -> tuple[Path, str | None] | None:
     """A ladder's folder, and the step of it that is meant or None for all."""
     for ladder, step in ((path, None), (path.parent, path.name)):
         for place in (results / ladder, ladder):
@@ -107,7 +107,7 @@ def targets_of_ladder(path: Path, results: Path) -> Targets:
     Raises:
         StudyError: where there is none.
     """
-    found = _ladder(path, results)
+    found = find_ladder(path, results)
     if found is None:
         raise StudyError(
             "targets must be those of a study, of a ladder, or of a .csv or .parquet file",

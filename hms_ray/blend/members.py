@@ -91,7 +91,7 @@ def targets_of(
     if word is not None:
         if Path(word).suffix in FILE_SUFFIXES:
             return read_targets(word, columns or {}, row_unit)
-        study = _study(Path(word), Path(results))
+        study = StudyFolder.find(word, results)
         return targets_of_ladder(Path(word), Path(results)) if study is None else _targets(study)
     for member in members:
         if member.targets is not None:
@@ -132,7 +132,7 @@ def _read(word: str, results: Path, columns: Columns, row_unit: Unit | None) -> 
         return [Member(path.stem, ids, keys, probabilities, origin, "files", optimistic)]
     if _KEYS.fullmatch(word):
         return [_stored(word.split(","), FoldStore(results))]
-    study = _study(path, results)
+    study = StudyFolder.find(path, results)
     if study is not None:
         trials = study.finished_trials()
         if not trials:
@@ -140,7 +140,7 @@ def _read(word: str, results: Path, columns: Columns, row_unit: Unit | None) -> 
                 "a blend needs at least one finished trial", got="none", where=study.path
             )
         return _trials(study, trials, results)
-    study = _study(path.parent, results) if path.name.isdigit() else None
+    study = StudyFolder.find(path.parent, results) if path.name.isdigit() else None
     if study is not None:
         trial = study.trial(int(path.name))
         if trial is None or not trial.finished:
@@ -155,13 +155,6 @@ def _read(word: str, results: Path, columns: Columns, row_unit: Unit | None) -> 
             )
         return _trials(study, [trial], results)
     return steps_of(path, results)
-
-
-def _study(path: Path, results: Path) -> StudyFolder | None:
-    for place in (results / path, path):
-        if (place / "study.json").is_file():
-            return StudyFolder(place)
-    return None
 
 
 def _targets(study: StudyFolder) -> Targets:

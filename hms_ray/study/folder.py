@@ -34,9 +34,15 @@ from hms_ray.study.new import (
 )
 from hms_ray.study.ties import tied_with_best
 from hms_ray.study.trial import StoredTrial, read_trial, trial_draft
+from hms_ray.text import closest
 
 MOST_DIFFERENCES = 5
 TRIALS = "trials"
+
+
+def study_names(results: str | Path) -> list[str]:
+    """Names of all studies below a results folder, sorted."""
+    return sorted(file.parent.name for file in Path(results).glob(f"*/{STUDY_FILE}"))
 
 
 class StudyFolder:
@@ -68,22 +74,34 @@ class StudyFolder:
             raise StudyError(f"{STUDY_FILE} must say what was searched", got="nothing", where=file)
 
     @classmethod
-    def open(cls, study: str | Path, results: str | Path = "results") -> StudyFolder:
-        """The folder of a study by its name below ``results``, or by its path.
+    def find(cls, study: str | Path, results: str | Path = "results") -> StudyFolder | None:
+        """A study by its name below ``results`` or by its path; None if there is none.
 
         Raises:
-            StudyError: where there is none; names those that there are.
+            StudyError: if its ``study.json`` is damaged.
         """
         for path in (Path(results) / study, Path(study)):
-            if (path / "study.json").is_file():
+            if (path / STUDY_FILE).is_file():
                 return cls(path)
-        names = sorted(file.parent.name for file in Path(results).glob("*/study.json"))
-        raise StudyError(
-            "a study must exist before it is read",
-            got=str(study),
-            where=results,
-            fix=f"There are: {', '.join(names)}." if names else "There is none yet: hms-ray sweep.",
-        )
+        return None
+
+    @classmethod
+    def open(cls, study: str | Path, results: str | Path = "results") -> StudyFolder:
+        """A study by its name below ``results`` or by its path.
+
+        Raises:
+            StudyError: if there is none, naming the nearest, or it is damaged.
+        """
+        found = cls.find(study, results)
+        if found is None:
+            names = study_names(results)
+            raise StudyError(
+                "the study must exist",
+                got=f"{study}{closest(Path(study).name, names)}",
+                where=results,
+                fix=None if names else "Run one first: hms-ray sweep",
+            )
+        return found
 
     @classmethod
     def create(

@@ -1,15 +1,17 @@
 """The real test recording, predicted by models that real recordings were trained on."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from hms_ray.blend.submit import submit
 from hms_ray.competition.schema import PROBABILITY_COLUMNS
-from hms_ray.predict.command import Place, predict_study
 from hms_ray.predict.files import read_predictions
 from hms_ray.predict.submission import check_submission
+from hms_ray.predict.submit_trial import SubmitOptions
 from tests.trained_study import train_study
 
 pytestmark = pytest.mark.real
@@ -18,14 +20,20 @@ pytestmark = pytest.mark.real
 def test_the_real_test_set_and_the_real_rows_are_predicted(real_data: Path, tmp_path: Path) -> None:
     data, packs = real_data / "competition", tmp_path / "packs"
     study = train_study(tmp_path, "joined", data, packs)
-    place = Place(data, study.results, packs, "cpu")
-    said = predict_study(study.name, None, place, tmp_path / "submission.csv")
+    options = SubmitOptions(
+        data_dir=data,
+        results=study.results,
+        out=tmp_path / "submission.csv",
+        pack_dir=packs,
+        device="cpu",
+    )
+    text = submit(study.name, options)
     sample = pd.read_csv(data / "sample_submission.csv")
     table = read_predictions(tmp_path / "submission.csv")
     check_submission(table, sample["eeg_id"].tolist())
     assert list(table.columns) == list(sample.columns)
-    assert said.splitlines()[-1].endswith("1 row, mean of 2 folds of joined 0000")
-    predict_study(study.name, 0, place, tmp_path / "rows.parquet", train_rows=True)
+    assert text.splitlines()[-1].endswith("1 row, mean of 2 folds of joined 0000")
+    submit(f"{study.name}/0", replace(options, out=tmp_path / "rows.parquet", train_rows=True))
     rows, oof = pd.read_parquet(tmp_path / "rows.parquet"), study.result.oof
     assert rows["row_id"].tolist() == oof["row_id"].tolist()
     # Half of the mean of two folds is the prediction that was stored.

@@ -12,18 +12,17 @@ import pandas as pd
 import pytest
 import torch
 
-from hms_ray.blend.apply import apply_blend
-from hms_ray.blend.apply_command import apply_to_file, named_files
+from hms_ray.blend.apply import apply_blend, named_files
 from hms_ray.blend.stored import read_blend
-from hms_ray.cli.main import main
+from hms_ray.blend.submit import submit
 from hms_ray.competition.schema import PROBABILITY_COLUMNS
 from hms_ray.ensemble.methods.registry import named_pools
 from hms_ray.errors import ConfigError, DataError, HmsRayError, PredictionError, StudyError
-from hms_ray.predict.command import Place
 from hms_ray.predict.files import write_predictions
 from hms_ray.predict.models import predict_trial
 from hms_ray.predict.recordings import recordings_of_test
 from hms_ray.predict.submission import make_submission
+from hms_ray.predict.submit_trial import SubmitOptions
 from hms_ray.predict.trial import chosen_trial, read_models
 from tests.trained_study import TEST_EEGS, TrainedStudy, train_study, write_test_set
 
@@ -86,6 +85,11 @@ def write_given(file: Path, seed: int) -> np.ndarray:
     return table[list(PROBABILITY_COLUMNS)].to_numpy()
 
 
+def options(data: Path, given: dict[str, Path] | None = None, **others: Any) -> SubmitOptions:
+    predictions = [f"{name}={file}" for name, file in (given or {}).items()]
+    return SubmitOptions(data_dir=data, device="cpu", predictions=predictions, **others)
+
+
 def by_models(study: TrainedStudy, data: Path) -> np.ndarray:
     models = read_models("x", chosen_trial(study.folder).keys, study.results)
     recordings = recordings_of_test(data, [models.experiment.input])
@@ -99,13 +103,9 @@ def test_members_are_blended_by_the_stored_pool(
     brought = write_given(tmp_path / "brought.parquet", 9)
     members = [of_study(studies[0]), {"name": "brought", "file": "oof.csv"}, of_study(studies[1])]
     pool = write_blend(tmp_path / "blend.json", members, method)
-    applied = apply_blend(
-        tmp_path / "blend.json",
-        data,
-        results=studies[0].results,
-        given={"brought": tmp_path / "brought.parquet"},
-        device="cpu",
-    )
+    given = {"brought": tmp_path / "brought.parquet"}
+    call = options(data, given, results=studies[0].results)
+    applied = apply_blend(tmp_path / "blend.json", call)
     stack = np.stack([by_models(studies[0], data), brought, by_models(studies[1], data)])
     assert applied.eeg_ids == sorted(TEST_EEGS)
     found = applied.submission[list(PROBABILITY_COLUMNS)].to_numpy()
@@ -114,33 +114,28 @@ def test_members_are_blended_by_the_stored_pool(
     assert applied.notes == ()
 
 
-def test_the_command_writes_a_submission(
-    studies: list[TrainedStudy],
-    data: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+def test_submitting_a_blend_writes_its_submission(
+    studies: list[TrainedStudy], data: Path, tmp_path: Path
 ) -> None:
-    write_blend(tmp_path / "blend.json", [of_study(study) for study in studies])
-    out = tmp_path / "submission.csv"
-    words = ["blend", "--apply", str(tmp_path / "blend.json"), "--data", str(data)]
-    words += ["--results", str(studies[0].results), "--out", str(out), "--device", "cpu"]
-    assert main(words) == 0
-    assert capsys.readouterr().out == f"{out}: 3 rows, blend of {tmp_path / 'blend.json'}\n"
+    file, out = tmp_path / "blend.json", tmp_path / "submission.csv"
+    write_blend(file, [of_study(study) for study in studies])
+    call = options(data, results=studies[0].results, out=out)
+    assert submit(str(file), call) == f"{out}: 3 rows, blend of {file}"
     table = pd.read_csv(out)
     assert table["eeg_id"].tolist() == sorted(TEST_EEGS)
-    expected = apply_blend(tmp_path / "blend.json", data, results=studies[0].results, device="cpu")
-    pd.testing.assert_frame_equal(table, expected.submission, rtol=1e-15)
+    pd.testing.assert_frame_equal(table, apply_blend(file, call).submission, rtol=1e-15)
+    assert submit(str(tmp_path), call) == f"{out}: 3 rows, blend of {file}"
 
 
-def test_given_predictions_take_the_place_of_models(
+def test_predictions_replace_models(
     studies: list[TrainedStudy], data: Path, tmp_path: Path
 ) -> None:
     parts = [write_given(tmp_path / f"{seed}.csv", seed) for seed in (4, 5)]
-    members = [of_study(study) for study in studies]
-    pool = write_blend(tmp_path / "blend.json", members)
-    given = [f"kaggle 0000={tmp_path / '4.csv'}", f"eeg 0000={tmp_path / '5.csv'}"]
+    pool = write_blend(tmp_path / "blend.json", [of_study(study) for study in studies])
+    given = {"kaggle 0000": tmp_path / "4.csv", "eeg 0000": tmp_path / "5.csv"}
     out = tmp_path / "o.parquet"
-    apply_to_file(tmp_path / "blend.json", Place(data, tmp_path / "none"), out, given)
+    call = options(data, given, results=tmp_path / "none", out=out)
+    submit(str(tmp_path / "blend.json"), call)
     found = pd.read_parquet(out)[list(PROBABILITY_COLUMNS)]
     np.testing.assert_allclose(found, pool.predict(np.stack(parts)), atol=1e-12)
 
@@ -163,7 +158,7 @@ def test_members_of_weight_0_are_not_predicted(data: Path, tmp_path: Path, metho
     write_blend(tmp_path / "blend.json", members, pool=pool)
     brought = write_given(tmp_path / "brought.csv", 3)
     given = {"brought": tmp_path / "brought.csv"}
-    applied = apply_blend(tmp_path / "blend.json", data, results=tmp_path, given=given)
+    applied = apply_blend(tmp_path / "blend.json", options(data, given, results=tmp_path))
     assert applied.notes == ("2 of 3 members have weight 0 and are not predicted",)
     found = applied.submission[list(PROBABILITY_COLUMNS)]
     np.testing.assert_allclose(found, brought, atol=1e-12)
@@ -200,16 +195,16 @@ def test_members_and_predictions_must_fit_each_other(
     data: Path, tmp_path: Path, brought: dict[str, Path]
 ) -> None:
     file = tmp_path / "blend.json"
-    apply_blend(file, data, given=brought)
+    apply_blend(file, options(data, brought))
     message = (
         r"^a member whose fold models are not known needs predictions of the new rows, got none "
         r"for b\. Give them: --predictions b=FILE \(eeg_id and six probabilities\)\.$"
     )
     with pytest.raises(PredictionError, match=message):
-        apply_blend(file, data, given={"a": brought["a"]})
+        apply_blend(file, options(data, {"a": brought["a"]}))
     message = r"must be of a member of the blend, got c\. Members: a, b\.$"
     with pytest.raises(ConfigError, match=message):
-        apply_blend(file, data, given={**brought, "c": brought["a"]})
+        apply_blend(file, options(data, {**brought, "c": brought["a"]}))
 
 
 @pytest.mark.parametrize(
@@ -240,7 +235,7 @@ def test_given_predictions_with_faults_are_refused(
 ) -> None:
     change(pd.read_csv(brought["a"])).to_csv(brought["a"], index=False)
     with pytest.raises(error, match=message):
-        apply_blend(tmp_path / "blend.json", data, given=brought)
+        apply_blend(tmp_path / "blend.json", options(data, brought))
 
 
 def without(name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
@@ -314,7 +309,7 @@ def test_a_broken_blend_is_refused(
     told = change(json.loads(file.read_text()))
     file.write_text(json.dumps(told))
     with pytest.raises(error, match=message):
-        apply_blend(file, data, given=brought)
+        apply_blend(file, options(data, brought))
 
 
 def test_a_blend_that_is_not_there_is_told(data: Path, tmp_path: Path) -> None:
@@ -327,14 +322,14 @@ def test_a_blend_that_is_not_there_is_told(data: Path, tmp_path: Path) -> None:
         r"member x\. Train it first\. Or give its predictions: --predictions x=FILE\.$"
     )
     with pytest.raises(StudyError, match=message):
-        apply_blend(file, data, results=tmp_path)
+        apply_blend(file, options(data, results=tmp_path))
     write_blend(file, [{"name": "x", "study": "s", "trial": 0, "keys": {}}])
     message = (
         r"predicting needs the model of a fold, got none, in member x\. Give its predictions: "
         r"--predictions x=FILE\.$"
     )
     with pytest.raises(StudyError, match=message):
-        apply_blend(file, data, results=tmp_path)
+        apply_blend(file, options(data, results=tmp_path))
     message = r"a blend to apply must be a file, got a folder, in .*\. Name its blend\.json\.$"
     with pytest.raises(PredictionError, match=message):
         read_blend(tmp_path)
@@ -357,10 +352,12 @@ def test_predictions_are_named(texts: list[str], message: str) -> None:
 
 PROBE = """
 import sys
-from hms_ray.cli.main import main
+from pathlib import Path
+from hms_ray.blend.submit import submit
+from hms_ray.predict.submit_trial import SubmitOptions
 if __name__ == "__main__":
-    for words in {calls}:
-        assert main(words) == 0
+    for target, options in {calls}:
+        submit(target, SubmitOptions(**options))
         print("imported:", *sorted({{"ray", "optuna", "torch"}} & set(sys.modules)))
 """
 
@@ -368,17 +365,15 @@ if __name__ == "__main__":
 def test_ray_is_never_imported_and_torch_only_for_models(
     studies: list[TrainedStudy], data: Path, tmp_path: Path, brought: dict[str, Path]
 ) -> None:
-    apply = ["blend", "--data", str(data), "--out", str(tmp_path / "o.csv"), "--apply"]
-    given = [word for name, file in brought.items() for word in ("--predictions", f"{name}={file}")]
     write_blend(tmp_path / "models.json", [of_study(study) for study in studies])
-    place = ["--results", str(studies[0].results), "--data", str(data), "--device", "cpu"]
+    common = {"results": studies[0].results, "out": tmp_path / "o.csv"}
     calls = [
-        [*apply, str(tmp_path / "blend.json"), *given],
-        ["predict", "kaggle", *place, "--out", str(tmp_path / "p.csv")],
-        [*apply, str(tmp_path / "models.json"), *place],
+        (str(tmp_path / "blend.json"), vars(options(data, brought, **common))),
+        ("kaggle", vars(options(data, **common))),
+        (str(tmp_path / "models.json"), vars(options(data, **common))),
     ]
     done = subprocess.run(
-        [sys.executable, "-c", PROBE.format(calls=calls)],
+        [sys.executable, "-c", PROBE.format(calls=calls).replace("PosixPath", "Path")],
         capture_output=True,
         text=True,
         check=True,
@@ -386,3 +381,35 @@ def test_ray_is_never_imported_and_torch_only_for_models(
     )
     imported = [line for line in done.stdout.splitlines() if line.startswith("imported:")]
     assert imported == ["imported:", "imported: torch", "imported: torch"]
+
+
+@pytest.mark.parametrize(
+    ("target", "changes", "error", "rule", "got"),
+    [
+        ("kagle", {}, StudyError, "study, STUDY/TRIAL or a blend.json", "mean kaggle?"),
+        ("kagle/0", {}, StudyError, "study, STUDY/TRIAL or a blend.json", "mean kaggle?"),
+        ("gone/blend.json", {}, StudyError, "study, STUDY/TRIAL or a blend.json", "gone"),
+        ("kaggle/7", {}, StudyError, "must have finished", "7"),
+        ("kaggle", {"predictions": ["a=a.csv"]}, ConfigError, "--predictions", "kaggle"),
+        ("made", {"train_rows": True}, ConfigError, "--train-rows", "blend.json"),
+        ("steps", {}, StudyError, "a ladder cannot be submitted", "steps"),
+    ],
+)
+def test_targets_and_options_that_do_not_fit_are_refused(
+    studies: list[TrainedStudy],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    target: str,
+    changes: dict[str, Any],
+    error: type[HmsRayError],
+    rule: str,
+    got: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for file in ("made/blend.json", "steps/steps.json"):
+        (tmp_path / file).parent.mkdir()
+        (tmp_path / file).touch()
+    with pytest.raises(error) as caught:
+        submit(target, SubmitOptions(data_dir=tmp_path, results=studies[0].results, **changes))
+    assert rule in caught.value.rule
+    assert got in str(caught.value.got)

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from hms_ray.cli.main import main
+from hms_ray.blend.submit import submit
 from hms_ray.competition.schema import PROBABILITY_COLUMNS
 from hms_ray.config.inputs import InputConfig
 from hms_ray.errors import (
@@ -21,11 +21,11 @@ from hms_ray.errors import (
     StudyError,
     TrainingError,
 )
-from hms_ray.predict.command import Place, _seen_note, predict_study
 from hms_ray.predict.files import require_place
 from hms_ray.predict.models import Predictor, open_device, precision_on, predict_trial
 from hms_ray.predict.recordings import Recordings, recordings_of_rows, recordings_of_test
 from hms_ray.predict.submission import SUBMISSION_COLUMNS
+from hms_ray.predict.submit_trial import SubmitOptions, _training_patients_warning
 from hms_ray.predict.trial import TrialModels, chosen_trial, read_models
 from hms_ray.storage.fold_store import FoldStore, StoredFold
 from hms_ray.train.checkpoint import load_weights, save_weights
@@ -113,14 +113,13 @@ def test_folds_are_averaged(each: TrainedStudy, tmp_path: Path) -> None:
     assert recordings.rows["eeg_id"].tolist() == list(TEST_EEGS)
 
 
-def test_the_best_trials_submission_is_written(
-    each: TrainedStudy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_submitting_a_study_writes_the_predictions_of_its_best_trial(
+    each: TrainedStudy, tmp_path: Path
 ) -> None:
     folder = write_test_set(tmp_path / "test")
     out = tmp_path / "submission.csv"
-    words = ["predict", each.name, "--data", str(folder), "--out", str(out), "--device", "cpu"]
-    assert main([*words, "--results", str(each.results)]) == 0
-    assert capsys.readouterr().out == f"{out}: 3 rows, mean of 2 folds of {each.name} 0000\n"
+    options = SubmitOptions(data_dir=folder, results=each.results, out=out, device="cpu")
+    assert submit(each.name, options) == f"{out}: 3 rows, mean of 2 folds of {each.name} 0000"
     table = pd.read_csv(out)
     assert tuple(table.columns) == SUBMISSION_COLUMNS
     assert table["eeg_id"].tolist() == sorted(TEST_EEGS)  # as the sample has them
@@ -131,19 +130,22 @@ def test_the_best_trials_submission_is_written(
     np.testing.assert_allclose(table[list(PROBABILITY_COLUMNS)].sum(axis=1), 1, atol=1e-12)
 
 
-def test_training_rows_of_a_folder_are_predicted_by_row(
-    study: TrainedStudy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def train_rows_of(study: TrainedStudy, out: Path) -> SubmitOptions:
+    return SubmitOptions(
+        data_dir=study.data, results=study.results, out=out, train_rows=True, device="cpu"
+    )
+
+
+def test_train_rows_are_predicted_by_row_and_marked_optimistic(
+    study: TrainedStudy, tmp_path: Path
 ) -> None:
     out = tmp_path / "rows.parquet"
-    words = ["predict", study.name, "0", "--data", str(study.data), "--train-rows"]
-    assert main([*words, "--out", str(out), "--results", str(study.results)]) == 0
+    warning, result = submit(f"{study.name}/0", train_rows_of(study, out)).splitlines()
     rows, table = study.prepared.rows(), pd.read_parquet(out)
     n = len(rows)
-    assert capsys.readouterr().out.splitlines() == [
-        f"{n} of {n} rows of patients that the study has: models trained on them predict",
-        "them too, so these are no out-of-fold predictions",
-        f"{out}: {len(rows)} rows, mean of 2 folds of kaggle 0000",
-    ]
+    assert warning.startswith(f"{n} of {n} rows are of patients in the study")
+    assert warning.endswith("not out-of-fold predictions")
+    assert result == f"{out}: {n} rows, mean of 2 folds of kaggle 0000"
     assert list(table.columns) == ["row_id", "eeg_id", "patient_id", *PROBABILITY_COLUMNS]
     assert table.attrs == {"row_unit": "eeg_votes", "optimistic": True}
     for name in ("row_id", "eeg_id", "patient_id"):
@@ -152,30 +154,30 @@ def test_training_rows_of_a_folder_are_predicted_by_row(
     np.testing.assert_array_equal(table[list(PROBABILITY_COLUMNS)], mean)
 
 
-def test_rows_of_other_patients_are_not_called_seen(
+def test_train_rows_of_new_patients_are_not_optimistic(
     study: TrainedStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     others = study.prepared.rows().assign(patient_id=lambda rows: rows["patient_id"] + 10_000)
-    monkeypatch.setattr("hms_ray.predict.command.rows_of_study", lambda _: others)
-    out, place = tmp_path / "rows.parquet", Place(study.data, study.results, device="cpu")
-    predict_study(study.name, 0, place, out, train_rows=True)
+    monkeypatch.setattr("hms_ray.predict.submit_trial.rows_of_study", lambda _: others)
+    out = tmp_path / "rows.parquet"
+    submit(study.name, train_rows_of(study, out))
     assert pd.read_parquet(out).attrs == {"row_unit": "eeg_votes"}
     rows, known = pd.DataFrame({"patient_id": [1, 2]}), pd.DataFrame({"patient_id": [2, 3]})
-    assert _seen_note(rows[:1], known) == ()
-    assert _seen_note(rows, known)[0].startswith("1 of 2 rows of patients that the study has")
+    assert _training_patients_warning(rows[:1], known) == ()
+    assert _training_patients_warning(rows, known)[0].startswith("1 of 2 rows are of patients")
 
 
-def test_recordings_without_signal_are_predicted_and_told(
-    each: TrainedStudy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_recordings_without_signal_are_predicted_with_a_warning(
+    each: TrainedStudy, tmp_path: Path
 ) -> None:
     folder = write_test_set(tmp_path / "test", silent=True)
-    place = Place(folder, each.results, device="cpu")
-    said = predict_study(each.name, None, place, tmp_path / "out.parquet").splitlines()
-    capsys.readouterr()
+    out = tmp_path / "out.parquet"
+    options = SubmitOptions(data_dir=folder, results=each.results, out=out, device="cpu")
+    lines = submit(each.name, options).splitlines()
     sources = {view.split()[0] for view in INPUTS[each.name]["views"]} - {"panels"}
-    told = sorted(line.split(": ")[1:] for line in said[:-1])
+    warnings = sorted(line.split(": ")[1:] for line in lines[:-1])
     n_sources = len(sources) if sources else 1
-    assert told == [["1 row without a usable signal, kept as zeros", "700002"]] * n_sources
+    assert warnings == [["1 row without a usable signal, kept as zeros", "700002"]] * n_sources
     table = pd.read_parquet(tmp_path / "out.parquet")
     assert table["eeg_id"].tolist() == sorted(TEST_EEGS)
     assert np.isfinite(table[list(PROBABILITY_COLUMNS)]).all(axis=None)
@@ -239,12 +241,12 @@ def test_folds_of_two_experiments_are_not_averaged(own: TrainedStudy) -> None:
 def test_another_version_of_the_numerics_is_told(own: TrainedStudy, tmp_path: Path) -> None:
     made_from = models_of(own).folds[0].record["made_from"]
     change_record(own, 0, made_from={**made_from, "numerics": 0})
-    place = Place(write_test_set(tmp_path / "test"), own.results, device="cpu")
-    said = predict_study(own.name, None, place, tmp_path / "out.csv").splitlines()
-    assert said[:2] == [
-        "kaggle 0000: trained with numerics version 0, predicted with 1: predictions may",
-        "differ from its out-of-fold ones",
-    ]
+    data, out = write_test_set(tmp_path / "test"), tmp_path / "out.csv"
+    options = SubmitOptions(data_dir=data, results=own.results, out=out, device="cpu")
+    assert submit(own.name, options).splitlines()[0] == (
+        "kaggle 0000: trained with numerics version 0, predicted with 1: predictions may "
+        "differ from its out-of-fold ones"
+    )
 
 
 def test_a_fold_of_another_normalisation_or_model_is_damaged(own: TrainedStudy) -> None:
@@ -324,24 +326,21 @@ def test_constants_come_back_from_a_record_bit_for_bit(value: float | tuple[floa
     assert Constants.from_plain(json.loads(json.dumps(constants.plain()))) == constants
 
 
-def test_errors_of_use_are_said_before_models_run(
-    study: TrainedStudy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("submission.txt", r"must end in \.csv or \.parquet, got .*submission\.txt"),
+        ("folder.csv", "must not be a folder"),
+        ("a.csv", r"test\.csv must exist"),
+    ],
+)
+def test_faults_are_found_before_models_run(
+    study: TrainedStudy, tmp_path: Path, out: str, message: str
 ) -> None:
-    words = ["predict", study.name, "--results", str(study.results), "--data", str(tmp_path)]
-    assert main([*words, "--out", "submission.txt"]) == 2
-    message = "a file of predictions must end in .csv or .parquet"
-    assert message in capsys.readouterr().err
-    assert main(words) == 2
-    assert "test.csv must exist" in capsys.readouterr().err
-    assert main(["predict", "other", "--data", "x", "--results", str(study.results)]) == 2
-    assert "There are: kaggle." in capsys.readouterr().err
-    with pytest.raises(HmsRayError, match="the file to write must not be a folder"):
-        predict_study(study.name, 0, Place(tmp_path, study.results), make_folder(tmp_path))
-
-
-def make_folder(place: Path) -> Path:
-    (place / "a.csv").mkdir()
-    return place / "a.csv"
+    (tmp_path / "folder.csv").mkdir()
+    options = SubmitOptions(data_dir=tmp_path, results=study.results, out=tmp_path / out)
+    with pytest.raises(HmsRayError, match=message):
+        submit(study.name, options)
 
 
 def test_a_place_that_cannot_be_written_is_told_before_models_run(tmp_path: Path) -> None:
@@ -359,7 +358,7 @@ def test_a_device_is_asked_for_before_recordings_are_packed(
     study: TrainedStudy, tmp_path: Path
 ) -> None:
     folder = write_test_set(tmp_path / "test")
-    place = Place(folder, study.results, threads=0)
+    options = SubmitOptions(data_dir=folder, results=study.results, threads=0)
     with pytest.raises(ConfigError, match="threads must be at least 1, got 0"):
-        predict_study(study.name, 0, place, tmp_path / "o.csv")
+        submit(study.name, options)
     assert not (folder / "packed").exists()

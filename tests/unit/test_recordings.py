@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hms_ray.blend.submit import submit
 from hms_ray.competition.read import read_spectrogram, spectrogram_path
 from hms_ray.config.inputs import InputConfig
 from hms_ray.errors import DataError, FaultyDataError
 from hms_ray.pack.sources import log_power
-from hms_ray.predict.command import Place, predict_study
 from hms_ray.predict.recordings import recordings_of_rows, recordings_of_test
+from hms_ray.predict.submit_trial import SubmitOptions
 from tests.trained_study import (
     INPUTS,
     TEST_EEGS,
@@ -116,10 +117,11 @@ def test_a_sample_submission_of_other_eegs_is_refused(
 ) -> None:
     folder = write_test_set(tmp_path / "test")
     write_sample(folder, ids)
-    place = Place(folder, study.results, device="cpu")
+    out = tmp_path / "out.csv"
+    options = SubmitOptions(data_dir=folder, results=study.results, out=out, device="cpu")
     with pytest.raises(DataError, match="must list every EEG of test.csv once, .*" + message):
-        predict_study(study.name, None, place, tmp_path / "out.csv")
-    assert not (tmp_path / "out.csv").exists()
+        submit(study.name, options)
+    assert not out.exists()
 
 
 def test_without_a_sample_the_order_is_that_of_the_table(
@@ -127,5 +129,7 @@ def test_without_a_sample_the_order_is_that_of_the_table(
 ) -> None:
     folder = write_test_set(tmp_path / "test")
     (folder / "sample_submission.csv").unlink()
-    predict_study(study.name, 0, Place(folder, study.results, device="cpu"), tmp_path / "o.csv")
-    assert pd.read_csv(tmp_path / "o.csv")["eeg_id"].tolist() == list(TEST_EEGS)
+    out = tmp_path / "o.csv"
+    options = SubmitOptions(data_dir=folder, results=study.results, out=out, device="cpu")
+    submit(study.name, options)
+    assert pd.read_csv(out)["eeg_id"].tolist() == list(TEST_EEGS)

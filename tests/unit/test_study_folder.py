@@ -153,14 +153,12 @@ def test_a_name_that_is_no_folders_is_refused(
         StudyFolder.create(tmp_path / "results", name, make_space(), prepared)
 
 
-def test_a_study_that_there_is_not_names_those_that_there_are(
-    tmp_path: Path, prepared: Prepared
-) -> None:
-    with pytest.raises(StudyError, match="There is none yet"):
+def test_mistyped_study_names_its_nearest_relative(tmp_path: Path, prepared: Prepared) -> None:
+    with pytest.raises(StudyError, match="hms-ray sweep"):
         StudyFolder.open("one", tmp_path)
     StudyFolder.create(tmp_path, "one", make_space(), prepared)
-    with pytest.raises(StudyError, match="There are: one"):
-        StudyFolder.open("two", tmp_path)
+    with pytest.raises(StudyError, match=r"got oen \(did you mean one\?\)"):
+        StudyFolder.open("oen", tmp_path)
     assert StudyFolder.open(tmp_path / "one").name == "one"
 
 

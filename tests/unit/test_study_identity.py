@@ -181,7 +181,7 @@ def test_a_remake_that_is_killed_leaves_no_other_rows(
             patch.setattr(new, step, killed)
         with pytest.raises(KeyboardInterrupt):
             StudyFolder.create(results, "one", make_space(), other)
-    with pytest.raises(StudyError, match="a study must exist before it is read"):
+    with pytest.raises(StudyError, match="the study must exist"):
         StudyFolder.open("one", results)
     again = StudyFolder.create(results, "one", make_space(), prepared)
     pd.testing.assert_frame_equal(again.rows(), prepared.rows())
