@@ -8,14 +8,13 @@ absent, damaged or of another version, it is as good as empty.
 from __future__ import annotations
 
 import json
-import os
-import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from hms_ray.competition.read import SignalFooter
+from hms_ray.storage.atomic import whole_file
 from hms_ray.storage.hashing import digest
 
 FOOTER_FILE: Final = "footers.json"
@@ -60,11 +59,6 @@ def save_footers(cache_dir: str | Path, footers: Footers) -> None:
     rows = [[*key, footer.n_rows, footer.has_numbers] for key, footer in sorted(footers.items())]
     kept = {"version": FOOTER_VERSION, "digest": digest(rows), "footers": rows}
     target = Path(cache_dir) / FOOTER_FILE
-    draft = target.with_name(f".{FOOTER_FILE}.{uuid.uuid4().hex}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+    # A cache that is lost with the power is read again from the signal files.
+    with suppress(OSError), whole_file(target, fsync=False) as draft:
         draft.write_text(json.dumps(kept, separators=(",", ":")), encoding="utf-8")
-        os.replace(draft, target)
-    except OSError:
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from hms_ray.competition.schema import ELECTRODES, SPECTROGRAM_COLUMNS, SPECTROGRAM_STEP_S
 from hms_ray.errors import DataError
+from hms_ray.storage.atomic import whole_file
 
 
 def write_eeg(path: Path, eeg: NDArray[np.float32]) -> None:
@@ -41,12 +41,9 @@ def write_spectrogram(
 
 def write_parquet(table: pd.DataFrame, path: Path) -> None:
     """One row group, snappy, as the competition's files; whole or not there."""
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    try:
-        table.to_parquet(partial, engine="pyarrow", compression="snappy", row_group_size=len(table))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    # Thousands are written to a draft folder, which is flushed as a whole.
+    with whole_file(path, fsync=False) as draft:
+        table.to_parquet(draft, engine="pyarrow", compression="snappy", row_group_size=len(table))
 
 
 def require_place(path: Path, replace: bool) -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
 from hms_ray.errors import DataError
-from hms_ray.storage.atomic import replacing
+from hms_ray.storage.atomic import whole_file
 from hms_ray.storage.hashing import table_fingerprint
 from hms_ray.text import counted
 
@@ -90,7 +90,7 @@ def write_folds(path: str | Path, folds: pd.DataFrame) -> None:
     path = Path(path)
     _check_suffix(path)
     table = folds[list(FOLD_COLUMNS)]
-    with replacing(path) as draft:
+    with whole_file(path) as draft:
         if path.suffix == ".csv":
             table.to_csv(draft, index=False)
         else:

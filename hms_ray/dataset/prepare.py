@@ -29,7 +29,7 @@ from hms_ray.pack.sources import PackSource
 from hms_ray.pack.store import Pack, open_pack
 from hms_ray.pack.verify import require_verified
 from hms_ray.pack.windows import Windows, windows_of
-from hms_ray.storage.atomic import replacing
+from hms_ray.storage.atomic import whole_file
 from hms_ray.storage.fold_store import STORE_NAME
 from hms_ray.storage.hashing import digest
 
@@ -145,7 +145,7 @@ def prepare(
     folds_print = folds_fingerprint(folds)
     made_from = [rows_print, folds_print, *sorted(pack.fingerprint for pack in packs.values())]
     file = Path(results) / STORE_NAME / "rows" / f"{digest(made_from)}.parquet"
-    with replacing(file) as draft:
+    with whole_file(file) as draft:
         # Also where it is there: writing costs less than doubting what a lost machine left.
         table.to_parquet(draft, index=False)
     return Prepared(

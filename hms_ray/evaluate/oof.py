@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 from hms_ray.competition.schema import PROBABILITY_COLUMNS
 from hms_ray.errors import PredictionError
 from hms_ray.evaluate.metric import Array, check_distributions, name_rows
-from hms_ray.storage.atomic import replacing
+from hms_ray.storage.atomic import whole_file
 
 KEY_COLUMNS: Final = ("row_id", "eeg_id", "patient_id", "fold")
 OOF_COLUMNS: Final = (*KEY_COLUMNS, *PROBABILITY_COLUMNS)
@@ -150,7 +150,7 @@ def write_oof(path: str | Path, oof: pd.DataFrame) -> None:
     path = Path(path)
     _check_columns(oof, path)
     table = pa.Table.from_pandas(oof[list(OOF_COLUMNS)], preserve_index=False)
-    with replacing(path) as draft:
+    with whole_file(path) as draft:
         pq.write_table(table, draft)
 
 

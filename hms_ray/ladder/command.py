@@ -25,7 +25,7 @@ from hms_ray.ladder.run_summary import Floors, about_run
 from hms_ray.ladder.steps import Ladder, load_ladder
 from hms_ray.report.ladder_table import render_ladder
 from hms_ray.report.progress import bar, clock_text
-from hms_ray.storage.locks import locked
+from hms_ray.storage.locks import StudyLock
 from hms_ray.study.new import STUDY_FILE, checked_name
 from hms_ray.text import counted
 
@@ -127,7 +127,7 @@ def run_command(
     """
     started = time.monotonic()
     folder = ladder_folder(call.results, call.name)
-    with locked(folder):
+    with StudyLock(folder, "ladder"):
         prepared = _prepared(ladder, call, folder)
         for note in prepared.notes:
             print(note)

@@ -32,7 +32,7 @@ from hms_ray.ladder.steps_file import (
     check_content,
     with_newer_facts,
 )
-from hms_ray.storage.atomic import replacing
+from hms_ray.storage.atomic import whole_file
 from hms_ray.storage.hashing import table_fingerprint
 from hms_ray.storage.structured_files import json_text, read_json, write_text
 
@@ -92,7 +92,7 @@ def write_ladder(
         }
     )
     (folder / STEPS_FILE).unlink(missing_ok=True)
-    with replacing(folder / ROWS_FILE) as draft:
+    with whole_file(folder / ROWS_FILE) as draft:
         pq.write_table(pa.Table.from_pandas(kept, preserve_index=False), draft)
     for number, table in enumerate(tables):
         write_oof(_oof_file(folder, number), table)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -24,6 +23,7 @@ from hms_ray.pack.store import Pack, open_pack
 from hms_ray.pack.windows import Windows as Windows
 from hms_ray.pack.windows import windows_of as windows_of
 from hms_ray.pack.write import write_tables
+from hms_ray.storage.atomic import DRAFT_PREFIX, move_folder
 from hms_ray.storage.hashing import digest
 
 Progress = Callable[[int, int], None]
@@ -249,7 +249,8 @@ def _require_own(target: Path, folder: Path) -> None:
 
 
 def _drop_old_drafts(target: Path, own: Path) -> None:
-    for old in target.parent.glob(f".{target.name}.*"):
+    packs = target.parent
+    for old in (*packs.glob(f".{target.name}.*"), *packs.glob(f"{DRAFT_PREFIX}*")):
         # Files come and go in the draft of a living packer.
         with suppress(FileNotFoundError):
             newest = max(path.stat().st_mtime for path in (old, *old.rglob("*")))
@@ -270,20 +271,8 @@ def _check_space(draft: Draft, folder: Path) -> None:
 
 def _publish(draft: Draft, plan: Plan, records: list[ShardRecord], target: Path) -> Pack:
     """Moves a whole draft to its place."""
-    # A folder cannot be renamed onto a full one. Whoever has the old pack open
-    # keeps its mapped pages.
-    old = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     with draft.locked():
         write_tables(draft.pack, plan, records)
-        try:
-            if target.exists():
-                target.rename(old)
-            draft.pack.rename(target)
-        except OSError:
-            if old.exists() and not target.exists():
-                old.rename(target)
-            raise
-        finally:
-            shutil.rmtree(old, ignore_errors=True)
+        move_folder(draft.pack, target, "replace")
     draft.drop()
     return open_pack(target)

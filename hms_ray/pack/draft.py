@@ -19,7 +19,6 @@ import json
 import os
 import shutil
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -34,10 +33,11 @@ from hms_ray.pack.shard_files import (
     Column,
     DraftGone,
     ShardWriter,
-    held,
     record_file,
 )
+from hms_ray.storage.atomic import whole_file
 from hms_ray.storage.hashing import digest
+from hms_ray.storage.locks import short_lock
 
 CLAIM_AGE_S: Final = 120.0
 """An older claim is a killed packer's: a shard takes seconds."""
@@ -83,7 +83,6 @@ class Draft:
         try:
             for folder in (self.pack, self._shards, self._claims):
                 folder.mkdir(parents=True, exist_ok=True)
-            self._lock = self._open(self.path / LOCK_FILE)
             row = (plan.source.n_values,)
             self._values = self._column(VALUES_FILE, "<f2", row)
             self._missing: Column | None = None
@@ -181,7 +180,8 @@ class Draft:
                 usable=made.usable.tolist(),
                 room=None if made.room is None else made.room.tolist(),
             )
-            write_whole(self._record(shard.number), json.dumps(asdict(record)))
+            with whole_file(self._record(shard.number)) as draft:
+                draft.write_text(json.dumps(asdict(record)), encoding="utf-8")
         return record
 
     @contextmanager
@@ -191,14 +191,14 @@ class Draft:
         Raises:
             DraftGone: it was published or removed before.
         """
-        with held(self._lock):
-            try:
+        try:
+            with short_lock(self.path / LOCK_FILE):
                 here = os.stat(self.pack / VALUES_FILE).st_ino
                 if here != os.fstat(self._values.fd).st_ino:
                     raise DraftGone
                 yield
-            except FileNotFoundError as error:
-                raise DraftGone from error
+        except FileNotFoundError as error:
+            raise DraftGone from error
 
     def _column(self, name: str, dtype: str, row: tuple[int, ...]) -> Column:
         return Column(self._open(self.pack / name), self.pack / name, self._plan, dtype, row)
@@ -223,13 +223,3 @@ def draft_path(target: Path, plan: Plan) -> Path:
     lengths = [[item.start, item.length] for shard in plan.shards for item in shard.items]
     key = digest([FORMAT, plan.signature, len(plan.shards), lengths])
     return target.with_name(f".{target.name}.{key[:16]}")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file that is, whatever happens, whole or as it was."""
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    with draft.open("wb") as out:
-        out.write(text.encode())
-        out.flush()
-        os.fsync(out.fileno())
-    os.replace(draft, path)

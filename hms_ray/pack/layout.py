@@ -46,7 +46,6 @@ MANIFEST_KEYS: Final = (
     *("format", "source", "kind", "recipe", "fingerprint", "panels", "n_frequencies", "window"),
     *("step_s", "n_samples", "files", "shards", "input_signature"),
 )
-_CHUNK_BYTES: Final = 1 << 22
 
 
 def pack_fingerprint(
@@ -88,15 +87,6 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if missing:
         raise damaged(file, f"no {', '.join(missing)}")
     return dict(manifest)
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 (hex) of a file, read in pieces."""
-    content = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(_CHUNK_BYTES):
-            content.update(piece)
-    return content.hexdigest()
 
 
 def damaged(where: Path, got: str) -> PackError:

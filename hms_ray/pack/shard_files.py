@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from hms_ray.pack.layout import npy_header
 from hms_ray.pack.make import MadeShard
 from hms_ray.pack.plan import Plan, Shard
+from hms_ray.storage.locks import short_lock
 
 LOCK_FILE: Final = "lock"
 
@@ -91,19 +91,6 @@ def opened(path: Path) -> Iterator[int]:
         os.close(fd)
 
 
-@contextmanager
-def held(lock: int) -> Iterator[None]:
-    """The lock of a draft, for as long as a block runs."""
-    # Some network file systems have no locks. There packers rest on writing equal bytes.
-    with suppress(OSError):
-        fcntl.flock(lock, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            fcntl.flock(lock, fcntl.LOCK_UN)
-
-
 @dataclass(frozen=True)
 class ShardWriter:
     """Writes shards to a draft from any process of this machine. Pickles.
@@ -131,7 +118,8 @@ class ShardWriter:
             DraftGone: another packer has published meanwhile.
         """
         try:
-            with opened(self.draft / LOCK_FILE) as lock, held(lock):
+            # Without locks, packers rely on writing equal bytes.
+            with short_lock(self.draft / LOCK_FILE):
                 if record_file(self.draft, shard.number).exists():
                     return made
                 for place, part in ((self.values, made.values), (self.missing, made.missing)):

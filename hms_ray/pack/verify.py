@@ -20,14 +20,14 @@ from hms_ray.pack.layout import (
     VALUES_FILE,
     VERIFIED_FILE,
     damaged,
-    file_sha256,
     npy_header,
     pack_fingerprint,
     read_manifest,
 )
 from hms_ray.pack.store import Pack, open_pack
 from hms_ray.pack.windows import first_of
-from hms_ray.storage.atomic import replacing
+from hms_ray.storage.atomic import whole_file
+from hms_ray.storage.hashing import file_sha256
 from hms_ray.text import counted
 
 
@@ -71,7 +71,7 @@ def require_verified(path: str | Path) -> None:
             return
     verify_pack(path)
     # A shared pack may be read-only: it is verified again the next time.
-    with suppress(OSError), replacing(path / VERIFIED_FILE) as draft:
+    with suppress(OSError), whole_file(path / VERIFIED_FILE, fsync=False) as draft:
         draft.write_text(json.dumps(seen) + "\n", encoding="utf-8")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -11,17 +10,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hms_ray.pack.draft import ShardRecord, write_whole
+from hms_ray.pack.draft import ShardRecord
 from hms_ray.pack.layout import (
     FORMAT,
     MANIFEST_FILE,
     MISSING_FILE,
     RECORDINGS_FILE,
     VALUES_FILE,
-    file_sha256,
     pack_fingerprint,
 )
 from hms_ray.pack.plan import Plan
+from hms_ray.storage.hashing import file_sha256
+from hms_ray.storage.structured_files import json_text, write_text
 
 _SHOWN: Final = 10
 """Ids that a summary names."""
@@ -67,7 +67,7 @@ def write_tables(folder: Path, plan: Plan, records: Sequence[ShardRecord]) -> No
         "files": _files(folder),
         "shards": shards,
     }
-    write_whole(folder / MANIFEST_FILE, json.dumps(manifest, indent=1) + "\n")
+    write_text(folder / MANIFEST_FILE, json_text(manifest))
 
 
 def _recordings(plan: Plan, records: Sequence[ShardRecord]) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from hms_ray.predict.submission import (
     probabilities_in,
     whole_ids,
 )
-from hms_ray.storage.atomic import replacing, require_writable
+from hms_ray.storage.atomic import require_writable, whole_file
 
 SUFFIXES: Final = (".csv", ".parquet")
 
@@ -55,7 +55,7 @@ def write_predictions(path: Path, table: pd.DataFrame) -> None:
         ConfigError: as of ``require_suffix``.
     """
     require_suffix(path)
-    with replacing(path) as draft:
+    with whole_file(path) as draft:
         _write(draft, path.suffix, table)
 
 
@@ -73,7 +73,7 @@ def write_submission(path: Path, table: pd.DataFrame, eeg_ids: Sequence[int]) ->
     """
     require_suffix(path)
     check_submission(table, eeg_ids)
-    with replacing(path) as draft:
+    with whole_file(path) as draft:
         _write(draft, path.suffix, table)
         check_submission(_read(draft, path.suffix), eeg_ids, path)
 

@@ -23,7 +23,7 @@ from hms_ray.report.text_table import (
     text_table,
     wrapped,
 )
-from hms_ray.storage.atomic import replacing
+from hms_ray.storage.atomic import whole_file
 
 __all__ = ["leaderboard", "render", "write_csv"]
 
@@ -81,7 +81,7 @@ def leaderboard(
 
 def write_csv(frame: pd.DataFrame, path: str | Path) -> None:
     """Writes a leaderboard with every column, whole or not at all."""
-    with replacing(path) as draft:
+    with whole_file(path) as draft:
         frame.to_csv(draft, index=False, float_format="%.10g")
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from hms_ray.config.loading import parameter_values
 from hms_ray.config.space import Parameter
 from hms_ray.evaluate.metric import OBJECTIVES
-from hms_ray.storage.atomic import replacing
+from hms_ray.storage.atomic import whole_file
 
 if TYPE_CHECKING:
     from tensorboard.compat.proto.event_pb2 import Event
@@ -70,7 +70,7 @@ def declare_experiment(
     described["metrics"] = list(dict.fromkeys([*metrics, *described["metrics"]]))
     summary = _experiment_summary(described, created_s)
     _write_events(root / FILE_NAME, [_event(created_s, 0, summary)])
-    with replacing(root / DECLARATION) as draft:
+    with whole_file(root / DECLARATION) as draft:
         draft.write_text(json.dumps(described, indent=1), encoding="utf-8")
 
 
@@ -293,5 +293,5 @@ def _write_events(path: Path, events: Iterable[Event]) -> None:
     first = Event(wall_time=written[0].wall_time if written else 0.0, file_version="brain.Event:2")
     for event in (first, *written):
         records.write(event.SerializeToString())
-    with replacing(path) as draft:
+    with whole_file(path) as draft:
         draft.write_bytes(buffer.getvalue())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import multiprocessing
 import os
@@ -10,7 +11,6 @@ import socket
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,6 +40,7 @@ from hms_ray.simulate.tables import (
     labels_of,
     truth_of,
 )
+from hms_ray.storage.atomic import DRAFT_PREFIX, whole_folder
 from hms_ray.text import counted
 
 MANIFEST_FILE: Final = "simulation.json"
@@ -97,7 +98,10 @@ def simulate_folder(
     _check_names(profile, sorted(names))
     _check_place(out)
     cohort = Cohort(seed, profile, names)
-    with _written_in_one_piece(out) as folder:
+    # A folder cannot take the place of a link.
+    place = out.resolve()
+    _remove_leftovers(place)
+    with whole_folder(place, label=f"{_draft_label(place)}{os.getpid()}-") as folder:
         tasks = _tasks(folder, cohort, n_patients, n_signals)
         if n_signals:
             for split in SPLITS:
@@ -153,42 +157,28 @@ def _check_place(out: Path) -> None:
         )
 
 
-@contextmanager
-def _written_in_one_piece(out: Path) -> Iterator[Path]:
-    """A temporary folder beside ``out`` that takes its place when all went well.
-
-    Where ``out`` is a link, its target is meant: a folder cannot take a link's place.
-    """
-    out = out.resolve()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    # With the machine's name: another one may share the folder, and knows other processes.
-    start = f".{out.name}.partial-{socket.gethostname()}-"
-    _remove_leftovers(out.parent, start)
-    folder = out.parent / f"{start}{os.getpid()}"
-    folder.mkdir()
-    try:
-        yield folder
-        folder.replace(out)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+def _draft_label(out: Path) -> str:
+    """Names the host too: another one may share the folder, and has other processes."""
+    return f"{out.name}-{socket.gethostname()}-"
 
 
-def _remove_leftovers(parent: Path, start: str) -> None:
-    """Temporary folders of this machine's processes that were killed."""
-    for folder in list(parent.iterdir()):
-        pid = folder.name.removeprefix(start)
-        if folder.name != pid and pid.isdecimal() and not _lives(int(pid)):
+def _remove_leftovers(out: Path) -> None:
+    """Removes drafts of ``out`` that killed processes of this host left."""
+    start = f"{DRAFT_PREFIX}{_draft_label(out)}"
+    for folder in out.parent.glob(f"{glob.escape(start)}*"):
+        pid = folder.name.removeprefix(start).partition("-")[0]
+        if pid.isdecimal() and not _is_running(int(pid)):
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _lives(pid: int) -> bool:
-    """Whether another process has this id."""
+def _is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         return True
+    # This process has not begun to write.
     return pid != os.getpid()
 
 

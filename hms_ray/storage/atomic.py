@@ -1,26 +1,33 @@
-"""Files that are whole or absent, whoever writes or dies."""
+"""One writer for whole files and folders: a reader finds all of one, or none of it.
+
+Each is written as a draft beside its place, flushed to disk and then renamed, so that
+neither a killed process nor a power failure leaves a part of it.
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from hms_ray.errors import ConfigError
 
+IfExists = Literal["fail", "keep", "replace"]
+"""What happens to a folder with content that is there by the time a draft is finished."""
+
 DRAFT_PREFIX: Final = ".draft-"
-"""How the name of a draft begins, which a kill may leave behind."""
+"""First characters of a draft's name; a killed process may leave its draft behind."""
 
 
 def require_writable(path: str | Path) -> None:
-    """Refuses a file that could not be written, before anything is computed for it.
+    """Checks that a file can be written, before anything is computed for it.
 
     Raises:
-        ConfigError: where the path is a folder, or below a file or a folder that cannot
-            be written to.
+        ConfigError: if the path is a folder, or its folder is read-only or a file.
     """
     path = Path(path)
     if path.is_dir():
@@ -28,30 +35,114 @@ def require_writable(path: str | Path) -> None:
     above = next(folder for folder in path.absolute().parents if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
         raise ConfigError(
-            "the file to write must be in a folder that can be written to",
+            "the file to write must be in a writable folder",
             got=f"{above}, which {'is read-only' if above.is_dir() else 'is a file'}",
         )
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
-    """A draft to write in place of a file, which changes as a whole or not at all.
+def whole_file(path: str | Path, *, fsync: bool = True) -> Iterator[Path]:
+    """Writes or replaces a file as a whole; on an error the old file stays.
 
-    The draft's name is random: on shared storage, processes of two containers may
-    have the same number. It says nothing of the file's, so no reader that goes by
-    names (TensorBoard, a glob) takes a draft for the file.
+    Draft names are random, since processes of two containers on shared storage may have
+    equal numbers. They contain nothing of the file's name, so that no reader that looks
+    for names (TensorBoard, a glob) takes a draft for the file.
 
     Args:
-        path: the file; missing folders above it are made.
+        path: the file; missing parent folders are created.
+        fsync: flush to disk before the rename. False only for files that are made again
+            at no cost.
 
     Yields:
-        A path in the same folder, to be written once.
+        Path of the draft, in the same folder, to be written by the caller.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{DRAFT_PREFIX}{uuid.uuid4().hex}")
+    draft = _draft_beside(path)
     try:
         yield draft
+        if fsync:
+            _flush(draft)
         os.replace(draft, path)
+        if fsync:
+            _flush(path.parent)
     finally:
         draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(
+    path: str | Path, *, if_exists: IfExists = "fail", fsync: bool = True, label: str = ""
+) -> Iterator[Path]:
+    """Writes a folder as a whole; on an error the draft is removed.
+
+    Args:
+        path: the folder; missing parent folders are created.
+        if_exists: ``keep`` is for writers of equal content: the first one's folder stays.
+        fsync: flush every file to disk before the rename.
+        label: text in the draft's name, by which a later process can recognise it.
+
+    Yields:
+        Path of the empty draft folder, beside ``path``, to be filled by the caller.
+
+    Raises:
+        OSError: see ``move_folder``.
+    """
+    path = Path(path)
+    draft = _draft_beside(path, label)
+    draft.mkdir(parents=True)
+    try:
+        yield draft
+        if fsync:
+            for entry in (*draft.rglob("*"), draft):
+                _flush(entry)
+        move_folder(draft, path, if_exists)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def move_folder(draft: Path, path: Path, if_exists: IfExists) -> None:
+    """Renames a finished folder to its place, on the same file system.
+
+    Args:
+        draft: folder to move; it stays where it is if ``path`` is kept.
+        path: its place; an empty folder there is always replaced.
+        if_exists: what happens to a folder with content at ``path``.
+
+    Raises:
+        OSError: if the folder cannot be moved, or ``path`` has content and ``if_exists``
+            is ``fail``; what was at ``path`` stays.
+    """
+    try:
+        os.rename(draft, path)
+    except OSError:
+        # A folder cannot be renamed onto one that has content.
+        if if_exists == "fail" or not path.is_dir():
+            raise
+        if if_exists == "keep":
+            return
+        old = _draft_beside(path)
+        os.rename(path, old)
+        try:
+            os.rename(draft, path)
+        except OSError:
+            os.rename(old, path)
+            raise
+        # Whoever has files of the old folder open keeps them.
+        shutil.rmtree(old, ignore_errors=True)
+    _flush(path.parent)
+
+
+def _draft_beside(path: Path, label: str = "") -> Path:
+    return path.with_name(f"{DRAFT_PREFIX}{label}{uuid.uuid4().hex}")
+
+
+def _flush(path: Path) -> None:
+    """Flushes a file or a folder's entries to disk."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        # Some network file systems cannot flush a folder.
+        with suppress(OSError) if path.is_dir() else nullcontext():
+            os.fsync(fd)
+    finally:
+        os.close(fd)

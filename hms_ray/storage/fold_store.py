@@ -7,11 +7,7 @@ question to it: is this key there already?
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import shutil
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +16,9 @@ from typing import Any
 import pandas as pd
 
 from hms_ray.errors import StudyError
+from hms_ray.storage.atomic import whole_folder
+from hms_ray.storage.hashing import file_sha256
+from hms_ray.storage.structured_files import json_text
 
 STORE_NAME = ".store"
 OOF_FILE, RECORD_FILE, WEIGHTS_FILE = "oof.parquet", "record.json", "weights.pt"
@@ -84,7 +83,7 @@ class FoldStore:
         folder = self.path(key)
         for name, expected in record["checksums"].items():
             file = folder / name
-            if not file.is_file() or _sha256(file) != expected:
+            if not file.is_file() or file_sha256(file) != expected:
                 raise damaged_fold(folder, f"{name} does not match its checksum")
         last = folder / LAST_FILE if LAST_FILE in record["checksums"] else None
         oof = pd.read_parquet(folder / OOF_FILE)
@@ -128,30 +127,17 @@ class FoldStore:
         if self.has(key):
             return
         folder = self.path(key)
-        draft = self.root / f".draft-{key[:12]}-{uuid.uuid4().hex}"
-        draft.mkdir(parents=True)
-        try:
+        # A second writer of a key has equal content.
+        with whole_folder(folder, if_exists="keep") as draft:
             oof.to_parquet(draft / OOF_FILE, index=False)
             save_weights(draft / WEIGHTS_FILE)
             if save_last is not None:
                 save_last(draft / LAST_FILE)
-            checksums = {path.name: _sha256(path) for path in sorted(draft.iterdir())}
-            text = json.dumps({**record, "checksums": checksums}, indent=1, allow_nan=False)
-            (draft / RECORD_FILE).write_text(text + "\n", encoding="utf-8")
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                os.rename(draft, folder)
-            except OSError:
-                # A second writer came first: equal keys hold equal content.
-                if not self.has(key):
-                    raise
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+            checksums = {path.name: file_sha256(path) for path in sorted(draft.iterdir())}
+            content = json_text({**record, "checksums": checksums})
+            (draft / RECORD_FILE).write_text(content, encoding="utf-8")
+        if not self.has(key):
+            raise damaged_fold(folder, f"no {RECORD_FILE}")
 
 
 def damaged_fold(folder: Path, reason: str) -> StudyError:

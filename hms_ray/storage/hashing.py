@@ -1,9 +1,10 @@
-"""Digests of plain data and of tables."""
+"""Digests of plain data, tables and files."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -18,6 +19,12 @@ def digest(data: Any) -> str:
     """
     text = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_sha256(path: str | Path) -> str:
+    """SHA-256 (hex) of a file, read in pieces."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def table_fingerprint(table: pd.DataFrame) -> str:

@@ -1,30 +1,118 @@
-"""Locks between commands."""
+"""Locks between processes: of a study for as long as it runs, of a draft for a moment."""
 
 from __future__ import annotations
 
-import fcntl
+import errno
+import os
+import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, Final, Self
 
-from hms_ray.errors import StudyError
+from filelock import FileLock, Timeout
+
+from hms_ray.errors import HmsRayError, StudyError
+from hms_ray.storage.atomic import whole_file
+from hms_ray.storage.structured_files import json_text, read_json
+
+LOCK_FILE: Final = ".lock"
+OWNER_FILE: Final = ".lock-owner.json"
+
+_NO_LOCKS: Final = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL})
+"""What flock reports on a file system that has no locks."""
+_POLL_S: Final = 0.01
+
+
+class StudyLock:
+    """The right to write to a study's folder, held by one process at a time.
+
+    The operating system releases the lock of a process that ends, however it ends. While
+    the lock is held, an owner record (host, process, time) stands beside it.
+
+    Args:
+        folder: must exist.
+        noun: what is locked, for messages.
+    """
+
+    def __init__(self, folder: Path, noun: str = "study") -> None:
+        self._folder, self._noun = folder, noun
+        self._lock = FileLock(folder / LOCK_FILE, timeout=0, fallback_to_soft=False)
+
+    def acquire(self) -> None:
+        """Takes the lock, without waiting for it.
+
+        Raises:
+            StudyError: if another process holds it, or the file system has no locks.
+        """
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise StudyError(
+                f"{self._noun} is locked by another process{self._owner()}",
+                where=self._folder,
+                fix="Wait for it to end, or stop it.",
+            ) from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            raise StudyError(
+                f"the file system of a {self._noun} must support file locks",
+                got=error.strerror,
+                where=self._folder,
+                fix="Use another results folder.",
+            ) from None
+        owner = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "since": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        with whole_file(self._folder / OWNER_FILE, fsync=False) as draft:
+            draft.write_text(json_text(owner), encoding="utf-8")
+
+    def release(self) -> None:
+        """Gives the lock back."""
+        (self._folder / OWNER_FILE).unlink(missing_ok=True)
+        self._lock.release()
+
+    def __enter__(self) -> Self:
+        self.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def _owner(self) -> str:
+        # The record is written after the lock is taken, so it may be missing.
+        with suppress(HmsRayError, KeyError):
+            owner: dict[str, Any] = read_json(self._folder / OWNER_FILE, dict)
+            return f" (host {owner['host']}, pid {owner['pid']}, since {owner['since']})"
+        return ""
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Held while a command makes or runs the study of a folder.
+def short_lock(path: Path) -> Iterator[None]:
+    """Keeps other processes out of a short section; waits for them to leave it.
+
+    A file system without locks keeps nobody out: the section must be safe without.
+
+    Args:
+        path: lock file, made if missing; its folder must exist.
 
     Raises:
-        StudyError: where another command holds it.
+        FileNotFoundError: if the folder is gone.
     """
-    with (path / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StudyError(
-                "a study is run by one command at a time",
-                got="another one at work",
-                where=path,
-                fix="Wait for it, or stop it first.",
-            ) from None
+    lock = FileLock(path, poll_interval=_POLL_S, fallback_to_soft=False)
+    # FileLock would make the folder.
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path.parent))
+    try:
+        lock.acquire()
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+    try:
         yield
+    finally:
+        lock.release()

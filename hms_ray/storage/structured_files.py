@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import yaml
 
 from hms_ray.errors import StudyError
-from hms_ray.storage.atomic import replacing
+from hms_ray.storage.atomic import whole_file
 
 Kind = TypeVar("Kind", dict[str, Any], list[Any])
 
@@ -64,5 +64,5 @@ def write_text(file: Path, text: str) -> None:
     content = text.encode()
     if file.is_file() and file.read_bytes() == content:
         return
-    with replacing(file) as draft:
+    with whole_file(file) as draft:
         draft.write_bytes(content)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from hms_ray.errors import StudyError
 from hms_ray.evaluate.oof import OPTIMISTIC, write_oof
 from hms_ray.experiment.run import ExperimentResult
 from hms_ray.report.leaderboard import leaderboard, write_csv
-from hms_ray.storage.locks import locked
+from hms_ray.storage.locks import StudyLock
 from hms_ray.storage.structured_files import json_text, read_json, write_text
 from hms_ray.study.identity import differences, study_identity
 from hms_ray.study.new import (
@@ -123,7 +122,7 @@ class StudyFolder:
         identity = study_identity(space, prepared)
         if _is_to_be_made(path, identity):
             path.mkdir(parents=True, exist_ok=True)
-            with locked(path):
+            with StudyLock(path):
                 # Another command may have made it just now, or ended a trial of it.
                 if _is_to_be_made(path, identity):
                     write_new(path, identity, space, prepared)
@@ -281,15 +280,9 @@ class StudyFolder:
         runs = read_json(file, list, "Move that file away.") if file.is_file() else []
         write_text(file, json_text([*runs, dict(environment)]))
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Held while a command runs the study.
-
-        Raises:
-            StudyError: where another command holds it.
-        """
-        with locked(self.path):
-            yield
+    def lock(self) -> StudyLock:
+        """The lock that a command holds while it runs the study."""
+        return StudyLock(self.path)
 
 
 def _is_to_be_made(path: Path, identity: Mapping[str, Any]) -> bool:

@@ -9,8 +9,9 @@ from typing import Any, Final
 from hms_ray.config.space import Space
 from hms_ray.dataset.prepare import Prepared
 from hms_ray.errors import StudyError
-from hms_ray.storage.atomic import DRAFT_PREFIX, replacing
+from hms_ray.storage.atomic import DRAFT_PREFIX, whole_file
 from hms_ray.storage.fold_store import STORE_NAME
+from hms_ray.storage.locks import LOCK_FILE, OWNER_FILE
 from hms_ray.storage.structured_files import json_text, write_text, yaml_text
 
 FORMAT: Final = 1
@@ -18,6 +19,7 @@ STUDY_FILE: Final = "study.json"
 ROWS_FILE, SPACE_FILE, JOURNAL = "rows.parquet", "space.yaml", "optuna.journal"
 RESERVED: Final = frozenset({STORE_NAME, "local"})
 
+_LOCK_FILES: Final = frozenset({LOCK_FILE, OWNER_FILE})
 _LEFT_BY_A_RUN: Final = frozenset(
     {ROWS_FILE, SPACE_FILE, ".ray", "environment.json", "leaderboard.csv"}
 )
@@ -46,9 +48,9 @@ def is_vacant(path: Path) -> bool:
     names = {file.name for file in path.iterdir() if not file.name.startswith(DRAFT_PREFIX)}
     if ROWS_FILE not in names:
         # Without the rows, which are written first, a space.yaml is the user's own.
-        return names <= {".lock"}
+        return names <= _LOCK_FILES
     others = {name for name in names if not name.startswith(JOURNAL)}
-    return others <= _LEFT_BY_A_RUN | {".lock"}
+    return others <= _LEFT_BY_A_RUN | _LOCK_FILES
 
 
 def write_new(path: Path, identity: Mapping[str, Any], space: Space, prepared: Prepared) -> None:
@@ -64,7 +66,7 @@ def write_new(path: Path, identity: Mapping[str, Any], space: Space, prepared: P
     # that it tells of.
     (path / STUDY_FILE).unlink(missing_ok=True)
     (path / JOURNAL).unlink(missing_ok=True)
-    with replacing(path / ROWS_FILE) as draft:
+    with whole_file(path / ROWS_FILE) as draft:
         prepared.rows().to_parquet(draft, index=False)
     write_space(path, space)
     write_text(path / STUDY_FILE, json_text({"format": FORMAT, "identity": identity}))

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +14,7 @@ from hms_ray.config.experiment import Experiment
 from hms_ray.config.loading import load_space
 from hms_ray.errors import PredictionError, StudyError
 from hms_ray.evaluate.oof import read_oof
+from hms_ray.storage.atomic import whole_folder
 from hms_ray.storage.structured_files import damaged, json_text, read_json, yaml_text
 
 _FIX: Final = "Move that trial's folder away; its folds stay in the store."
@@ -135,16 +133,9 @@ def trial_draft(path: Path, experiment: Experiment, result: Mapping[str, Any]) -
         experiment: what was trained.
         result: content of ``result.json``, written last.
     """
-    draft = path.with_name(f".draft-{path.name}-{uuid.uuid4().hex}")
-    draft.mkdir(parents=True)
-    try:
+    # A trial that is there was written by a process lost since: it is the same one.
+    with whole_folder(path, if_exists="replace") as draft:
         described = {"experiment": experiment.model_dump(mode="json")}
         (draft / "experiment.yaml").write_text(yaml_text(described), encoding="utf-8")
         yield draft
         (draft / "result.json").write_text(json_text(result), encoding="utf-8")
-        if path.exists():
-            # A process that was lost after it had written: the same trial again.
-            shutil.rmtree(path)
-        os.rename(draft, path)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)

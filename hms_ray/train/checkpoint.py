@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hms_ray.errors import ModelError
-from hms_ray.storage.atomic import replacing
+from hms_ray.storage.atomic import whole_file
 
 
 def cpu_weights(model: nn.Module) -> dict[str, Tensor]:
@@ -23,10 +22,9 @@ def cpu_weights(model: nn.Module) -> dict[str, Tensor]:
 
 def save_weights(path: str | Path, weights: Mapping[str, Tensor]) -> None:
     """Writes weights beside their final place, then moves them there at once."""
-    with replacing(path) as draft, draft.open("wb") as file:
+    # As a stream: torch refuses names like a draft's.
+    with whole_file(path) as draft, draft.open("wb") as file:
         torch.save(dict(weights), file)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def load_weights(path: str | Path) -> dict[str, Tensor]:

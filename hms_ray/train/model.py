@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import os
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import nn
 from hms_ray.competition.schema import N_CLASSES
 from hms_ray.config.experiment import ModelConfig
 from hms_ray.errors import ModelError
+from hms_ray.storage.hashing import file_sha256
 
 HUB_TIMEOUT_S: Final = 5.0
 """How long the hub may take to answer at all; its client alone retries for 50 s."""
@@ -77,16 +77,15 @@ def weights_fingerprint(config: ModelConfig) -> str | None:
         return None
     try:
         status = os.stat(config.weights_file)
-        return _file_sha256(config.weights_file, status.st_size, status.st_mtime_ns)
+        return _kept_sha256(config.weights_file, status.st_size, status.st_mtime_ns)
     except OSError as error:
         raise _unreadable(config.weights_file, error.strerror) from None
 
 
 @lru_cache(maxsize=64)
-def _file_sha256(path: str, size: int, mtime_ns: int) -> str:
-    """Kept while size and time stay: a search asks for it at every point of its space."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _kept_sha256(path: str, size: int, mtime_ns: int) -> str:
+    """Kept while size and time stay: a search needs it at every point of its space."""
+    return file_sha256(path)
 
 
 def _described(name: str) -> Any:

@@ -249,16 +249,17 @@ def test_a_pack_that_cannot_be_replaced_stays(
 ) -> None:
     before = build_pack(data, tmp_path).path / "values.npy"
     inode = before.stat().st_ino
-    rename = Path.rename
+    rename = os.rename
     targets: list[Path] = []
 
-    def refuse_second(path: Path, target: Path) -> Path:
+    def refuse_third(path: Path, target: Path) -> None:
+        # The first attempt fails by itself, the second moves the old pack aside.
         targets.append(target)
-        if len(targets) == 2:
+        if len(targets) == 3:
             raise OSError(5, "Input/output error")
-        return rename(path, target)
+        rename(path, target)
 
-    monkeypatch.setattr(Path, "rename", refuse_second)
+    monkeypatch.setattr(os, "rename", refuse_third)
     assert refusal(build_pack, data, tmp_path, rebuild=True) == (
         f"a pack must be written whole, got Input/output error, in {before.parent}. "
         "Name another folder with --pack-dir DIR."

@@ -350,9 +350,9 @@ def test_a_mount_point_is_refused_before_any_work(
 def test_what_killed_runs_left_is_removed(tmp_path: Path) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    start = f".data.partial-{socket.gethostname()}-"
-    (tmp_path / f"{start}{ended.pid}" / "train_eegs").mkdir(parents=True)
-    kept = [f"{start}{os.getppid()}", f"{start}mine", f".data.partial-another-{ended.pid}"]
+    start = f".draft-data-{socket.gethostname()}-"
+    (tmp_path / f"{start}{ended.pid}-0a" / "train_eegs").mkdir(parents=True)
+    kept = [f"{start}{os.getppid()}-0a", f"{start}mine", f".draft-data-another-{ended.pid}-0a"]
     for name in kept:
         (tmp_path / name).mkdir()
     simulate_folder(tmp_path / "data", 1, seed=0, n_signals=0)

@@ -204,7 +204,7 @@ def test_damaged_texts_are_told(
 
 def test_one_command_at_a_time(tmp_path: Path, prepared: Prepared) -> None:
     folder = StudyFolder.create(tmp_path, "one", make_space(), prepared)
-    with folder.lock(), pytest.raises(StudyError, match="one command at a time"), folder.lock():
+    with folder.lock(), pytest.raises(StudyError, match="locked by another process"), folder.lock():
         pass
     with folder.lock():
         pass

@@ -1,7 +1,6 @@
 """Which study a command goes on with, makes anew or refuses."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 from hms_ray.config.loading import validate_space
 from hms_ray.dataset.prepare import PackRef, Prepared
 from hms_ray.errors import ModelError, StudyError
-from hms_ray.storage.locks import locked
+from hms_ray.storage.locks import StudyLock
 from hms_ray.study import folder as folder_module
 from hms_ray.study import new
 from hms_ray.study.folder import StudyFolder
@@ -47,7 +46,7 @@ def test_a_running_studys_space_is_left_alone(tmp_path: Path, prepared: Prepared
     assert running.space() == make_space()
     with running.lock():
         second = StudyFolder.create(tmp_path, "one", make_space(study={"n_trials": 50}), prepared)
-        with pytest.raises(StudyError, match="one command at a time"), second.lock():
+        with pytest.raises(StudyError, match="locked by another process"), second.lock():
             pass
         assert running.space() == make_space()
 
@@ -147,7 +146,7 @@ def test_a_study_without_trials_is_made_anew(tmp_path: Path, prepared: Prepared)
     again = StudyFolder.create(tmp_path, "one", make_space(resources={"workers": 2}), prepared)
     assert again.space().resources.workers == 2
     assert not again.journal.exists()
-    with again.lock(), pytest.raises(StudyError, match="one command at a time"):
+    with again.lock(), pytest.raises(StudyError, match="locked by another process"):
         StudyFolder.create(tmp_path, "one", make_space(), prepared)
 
 
@@ -192,16 +191,13 @@ def test_a_study_whose_first_trial_just_ended_is_not_remade(
     tmp_path: Path, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = StudyFolder.create(tmp_path / "results", "one", make_space(), prepared)
-    locked = folder_module.locked
 
-    @contextmanager
-    def locked_late(path: Path) -> Iterator[None]:
+    def locked_late(path: Path) -> StudyLock:
         # What another command does between the look and the lock.
         folder.write_failure(0, {}, make_space().experiment, "lost")
-        with locked(path):
-            yield
+        return StudyLock(path)
 
-    monkeypatch.setattr(folder_module, "locked", locked_late)
+    monkeypatch.setattr(folder_module, "StudyLock", locked_late)
     with pytest.raises(StudyError, match="goes on with the space and the data"):
         StudyFolder.create(
             tmp_path / "results", "one", make_space(), other_data(tmp_path, prepared)
@@ -212,7 +208,7 @@ def test_a_study_whose_first_trial_just_ended_is_not_remade(
 
 def test_only_one_command_makes_a_study(tmp_path: Path, prepared: Prepared) -> None:
     (tmp_path / "one").mkdir()
-    with locked(tmp_path / "one"), pytest.raises(StudyError, match="one command at a time"):
+    with StudyLock(tmp_path / "one"), pytest.raises(StudyError, match="locked by another process"):
         StudyFolder.create(tmp_path, "one", make_space(), prepared)
     assert not (tmp_path / "one" / "study.json").exists()
 
