@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hms_ray.text import shortened_list
+
 
 class HmsRayError(Exception):
     """Base of all errors that hms_ray raises on purpose.
@@ -101,19 +103,17 @@ class Fault:
 
 
 class FaultyDataError(DataError):
-    """A folder with faults; all of them are carried, the first ones are shown."""
+    """A folder with faults: the error carries all of them and shows the first ones."""
 
     SHOWN = 5
 
     def __init__(self, faults: Sequence[Fault], *, where: object) -> None:
         self.faults = tuple(faults)
-        shown = "; ".join(str(fault) for fault in self.faults[: self.SHOWN])
-        more = len(self.faults) - self.SHOWN
+        shown = shortened_list(self.faults, self.SHOWN, separator="; ")
         super().__init__(
-            f"a competition folder must be free of faults, {len(self.faults)} found: {shown}"
-            + (f"; and {more} more" if more > 0 else ""),
+            f"a competition folder must have no faults, {len(self.faults)} found: {shown}",
             where=where,
-            fix="See them all with: hms-ray check DIR",
+            fix="List all of them with: hms-ray check DIR.",
         )
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -1,5 +1,6 @@
 """Settings of all tests, and what several of them start from."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,3 +28,15 @@ def two_patients(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_competition_folder(
         tmp_path_factory.mktemp("data") / "competition", n_patients=2, eegs=False
     )
+
+
+@pytest.fixture(scope="session")
+def two_patients_with_eegs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two patients; EEGs 500000-500021, spectrograms 41000 (of two EEGs), 40002 and 40003."""
+    return write_competition_folder(tmp_path_factory.mktemp("data") / "original", n_patients=2)
+
+
+@pytest.fixture
+def folder(two_patients_with_eegs: Path, tmp_path: Path) -> Path:
+    """A copy of ``two_patients_with_eegs`` that a test may damage."""
+    return Path(shutil.copytree(two_patients_with_eegs, tmp_path / "competition"))

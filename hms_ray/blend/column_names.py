@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from hms_ray.competition.rows import ROW_UNIT, Unit
 from hms_ray.competition.schema import CLASSES
-from hms_ray.competition.tables import some, whole_numbers, written
+from hms_ray.competition.tables import whole_numbers, written
 from hms_ray.errors import PredictionError
 from hms_ray.evaluate.metric import name_rows
+from hms_ray.text import shortened_list
 
 FILE_SUFFIXES: Final = (".csv", ".parquet")
 KEY_NAMES: Final = ("row_id", "eeg_id", "eeg_sub_id")
@@ -115,7 +116,7 @@ def row_keys(
     if row_id is None and eeg is None:
         raise PredictionError(
             "rows must be named by row_id, by eeg_id and eeg_sub_id, or by eeg_id",
-            got=f"the columns {some(list(table.columns))}",
+            got=f"the columns {shortened_list(list(table.columns))}",
             where=where,
             fix="Name the column with --columns (of targets --target-columns) row_id=THEIRS.",
         )
@@ -204,7 +205,7 @@ def column(
     if named not in table:
         raise PredictionError(
             f"the column named for {names[-1]} must be in the file",
-            got=f"no {named} among {some(list(table.columns))}",
+            got=f"no {named} among {shortened_list(list(table.columns))}",
             where=where,
         )
     return table[named]

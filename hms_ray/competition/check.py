@@ -1,4 +1,4 @@
-"""Everything that can be wrong with a folder, found before any training."""
+"""Check a competition folder or a label table, and report all faults at once."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 
 from hms_ray.competition.file_errors import fault_of
+from hms_ray.competition.file_faults import SignalFiles, check_files, listed_files
 from hms_ray.competition.folder_report import FolderReport, TierReport
 from hms_ray.competition.footer_cache import FooterKey, load_footers, save_footers
 from hms_ray.competition.label_table import LabelTable, read_label_table, unknown_label_ids
 from hms_ray.competition.read import LABEL_FILE, SignalFooter
-from hms_ray.competition.recording_faults import Recordings, check_files, recordings_of
 from hms_ray.competition.rows import UNIT_KEYS
 from hms_ray.competition.schema import CLASSES, VOTE_COLUMNS, VOTE_TIERS
 from hms_ray.competition.table_faults import table_faults
@@ -28,61 +28,60 @@ def check_folder(
     signals: bool = True,
     cache_dir: str | Path | None = None,
 ) -> FolderReport:
-    """Checks a competition folder in one pass.
+    """Check a competition folder in one pass.
 
-    Table, file footers (rows, columns, types) and lengths are always checked,
-    and a recording without a single number is always found: where a footer's
-    statistics show none, the values are read.
+    The label table, the footers of all files (rows, columns, types) and their lengths are
+    always checked. A recording without a single number is always found: if the statistics
+    in a footer show none, the values are read.
 
     Args:
-        folder: holds ``train.csv``, ``train_eegs/``, ``train_spectrograms/``.
+        folder: contains ``train.csv``, ``train_eegs/``, ``train_spectrograms/``.
         labels: a label table to use instead of ``train.csv``, text or ``.parquet``.
-        signals: read every file's values too, so that damage outside of the
-            footers is found (minutes on the full competition data).
-        cache_dir: where to keep what footers said, so that the next check
-            without signals opens only new and changed files.
+        signals: also read the values of every file, which finds damage outside of the
+            footers (minutes on the full competition data).
+        cache_dir: folder to cache footers in, so that the next check without signals
+            opens only new and changed files.
 
     Returns:
-        Counts and all faults. Where the label table itself cannot be used, that
-        is the only one.
+        Counts and all faults. If the label table itself is unusable, that is the only fault.
 
     Raises:
-        DataError: there is no such folder.
+        DataError: if the folder does not exist.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError("a competition folder must exist", where=folder)
     if not any(folder.iterdir()):
-        message = "a competition folder must hold train.csv, train_eegs/ and train_spectrograms/"
+        message = "a competition folder must contain train.csv, train_eegs/ and train_spectrograms/"
         return FolderReport(
-            str(folder), faults=(Fault("empty_folder", f"{message}, this one is empty"),)
+            str(folder), faults=(Fault("empty_folder", f"{message}, got an empty folder"),)
         )
     path = Path(labels) if labels is not None else folder / LABEL_FILE
-    named = None if labels is None else str(path)
+    other_table = None if labels is None else str(path)
     try:
         table = read_label_table(path)
     except DataError as error:
-        return FolderReport(str(folder), named, faults=(fault_of(error, path.name),))
+        return FolderReport(str(folder), other_table, faults=(fault_of(error, path.name),))
     report = _table_report(table)
-    counts, faults = _check_all_files(recordings_of(folder, table.keyed()), signals, cache_dir)
+    counts, faults = _check_all_files(listed_files(folder, table.keyed()), signals, cache_dir)
     return replace(
         report,
         folder=str(folder),
-        table=named,
+        table=other_table,
         counts={**report.counts, **counts},
         faults=(*report.faults, *faults),
     )
 
 
 def _check_all_files(
-    kinds: Sequence[Recordings], signals: bool, cache_dir: str | Path | None
+    folders: Sequence[SignalFiles], signals: bool, cache_dir: str | Path | None
 ) -> tuple[dict[str, int], list[Fault]]:
     known = load_footers(cache_dir) if cache_dir is not None else {}
     counts: dict[str, int] = {}
     footers: dict[FooterKey, SignalFooter] = {}
     faults: list[Fault] = []
-    for name, kind in zip(("eeg", "spectrogram"), kinds, strict=True):
-        found = check_files(kind, signals, known)
+    for name, files in zip(("eeg", "spectrogram"), folders, strict=True):
+        found = check_files(files, signals, known)
         counts[f"missing_{name}_files"] = found.n_missing
         counts[f"unlisted_{name}_files"] = found.n_unlisted
         footers |= found.footers
@@ -93,13 +92,13 @@ def _check_all_files(
 
 
 def check_table(file: str | Path) -> FolderReport:
-    """Checks a label table by itself, without any file of signals.
+    """Check a label table alone, without signal files.
 
     Args:
         file: ``train.csv``, or a table with its columns; ``.parquet`` or text.
 
     Returns:
-        Counts and all faults, without those of files.
+        Counts and all faults of the table.
     """
     file = Path(file)
     try:
@@ -116,17 +115,17 @@ def require_sound(
     cache_dir: str | Path | None = None,
     tolerated: Collection[str] = (),
 ) -> FolderReport:
-    """As ``check_folder``, by default without reading every value; faults are an error.
+    """``check_folder``, by default without reading every value; faults are an error.
 
     Args:
-        folder: as of ``check_folder``.
-        signals: as of ``check_folder``.
-        cache_dir: as of ``check_folder``.
-        tolerated: kinds of faults that are none here, and are left out of the report.
+        folder: see ``check_folder``.
+        signals: see ``check_folder``.
+        cache_dir: see ``check_folder``.
+        tolerated: kinds of faults to ignore and to leave out of the report.
 
     Raises:
-        FaultyDataError: the folder has faults; it carries all of them.
-        DataError: there is no such folder.
+        FaultyDataError: if the folder has faults; it carries all of them.
+        DataError: if the folder does not exist.
     """
     report = check_folder(folder, signals=signals, cache_dir=cache_dir)
     faults = tuple(fault for fault in report.faults if fault.kind not in tolerated)
@@ -165,11 +164,11 @@ def _tiers(labels: pd.DataFrame) -> dict[str, TierReport]:
     tiers = {}
     for name, low, high in VOTE_TIERS:
         rows = (total >= low) & (total <= (high or np.inf))
-        there = bool(rows.any())
+        any_rows = bool(rows.any())
         tiers[name] = TierReport(
             label_rows=int(rows.sum()),
             rows=int((rows & first).sum()),
-            entropy=float(entropy[rows].mean()) if there else None,
-            unanimous=float((shares[rows].max(axis=1) == 1).mean()) if there else None,
+            entropy=float(entropy[rows].mean()) if any_rows else None,
+            unanimous=float((shares[rows].max(axis=1) == 1).mean()) if any_rows else None,
         )
     return tiers

@@ -1,4 +1,4 @@
-"""Errors of single files, each with the name that reports give its kind."""
+"""Errors of single files, each with the kind that a report shows."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from hms_ray.errors import DataError, Fault
 
 
 class MissingFileError(DataError):
-    """A file that is named or needed, and is not there."""
+    """A required file that does not exist."""
 
     kind: ClassVar[str] = "missing_file"
 
 
 class UnreadableFileError(DataError):
-    """A file that is cut, damaged, of another format or not permitted."""
+    """A file that is truncated, damaged, of another format or not readable for this user."""
 
     kind: ClassVar[str] = "unreadable_file"
 
@@ -26,22 +26,22 @@ class WrongColumnsError(DataError):
 
 
 class WrongTypeError(DataError):
-    """A column whose values are of another type."""
+    """A column with values of the wrong type."""
 
     kind: ClassVar[str] = "wrong_type"
 
 
 class EmptyFileError(DataError):
-    """A file or table without a row."""
+    """A file or table without rows."""
 
     kind: ClassVar[str] = "empty_file"
 
 
 def fault_of(error: DataError, file: str, number: int | None = None) -> Fault:
-    """The fault of a report that an error stands for.
+    """An error of a file as a fault for a report.
 
     Args:
-        error: one of this module's, or any other of a file.
+        error: one of this module, or any other error of a file.
         file: path relative to the competition folder.
         number: id of the recording.
     """

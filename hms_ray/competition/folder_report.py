@@ -1,4 +1,4 @@
-"""What a check found in a competition folder, as text and as JSON."""
+"""The result of a check, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hms_ray.text import counted
 
 TEXT_WIDTH: Final = 80
 FAULTS_SHOWN: Final = 5
-"""Faults of one kind that the text lists; JSON has them all."""
+"""Faults per kind that the text shows; JSON has all of them."""
 IDS_SHOWN: Final = 3
 
 COUNT_NAMES: Final = {
@@ -28,7 +28,7 @@ COUNT_NAMES: Final = {
     "unlisted_eeg_files": "EEG files not in train.csv",
     "unlisted_spectrogram_files": "spectrogram files not in train.csv",
 }
-"""Counts in the order shown; those after the patients only where they are not 0."""
+"""Counts in display order; those after the patients are shown only if not 0."""
 _ALWAYS_SHOWN: Final = tuple(COUNT_NAMES)[:4]
 
 
@@ -37,10 +37,10 @@ class TierReport:
     """Label rows whose total votes lie in one tier.
 
     Attributes:
-        label_rows: how many.
-        rows: training rows of the unit ``eeg_votes``.
+        label_rows: number of label rows.
+        rows: number of training rows of the unit ``eeg_votes``.
         entropy: mean entropy of the vote shares in nats; None without rows.
-        unanimous: share of rows whose votes are all for one class; None without rows.
+        unanimous: share of label rows whose votes are all for one class; None without rows.
     """
 
     label_rows: int
@@ -54,8 +54,8 @@ class KindReport:
     """Faults of one kind.
 
     Attributes:
-        count: how many.
-        first_ids: ids of the first ones that have one.
+        count: number of faults.
+        first_ids: ids of the first faults that have an id.
     """
 
     count: int
@@ -64,17 +64,17 @@ class KindReport:
 
 @dataclass(frozen=True)
 class FolderReport:
-    """What ``check_folder`` or ``check_table`` found.
+    """The result of ``check_folder`` or ``check_table``.
 
     Attributes:
-        folder: the folder checked; None where only a table was.
+        folder: the checked folder; None if only a table was checked.
         table: the label table, if it is not the folder's own.
-        counts: ``COUNT_NAMES`` -> number, those of files only with a folder;
-            empty where the label table is unusable.
+        counts: ``COUNT_NAMES`` -> number, counts of files only with a folder; empty if
+            the label table is unusable.
         units: row unit -> number of training rows.
         classes: class -> label rows with that expert consensus.
         tiers: name of a vote tier -> its rows.
-        faults: everything wrong, the table's first, then by file.
+        faults: all faults, those of the table first, then by file.
     """
 
     folder: str | None
@@ -87,11 +87,11 @@ class FolderReport:
 
     @property
     def ok(self) -> bool:
-        """Whether the folder is free of faults."""
+        """Whether there are no faults."""
         return not self.faults
 
     def kinds(self) -> dict[str, KindReport]:
-        """Kind -> its faults' number and first ids, in the order of the faults."""
+        """Kind -> number and first ids of its faults, in the order of the faults."""
         ids: dict[str, list[str]] = {}
         counts: dict[str, int] = {}
         for fault in self.faults:
@@ -102,10 +102,10 @@ class FolderReport:
         return {kind: KindReport(n, tuple(ids[kind])) for kind, n in counts.items()}
 
     def to_json(self) -> str:
-        """Everything, as a JSON object.
+        """The whole report as a JSON object.
 
-        Its keys are ``ok``, the attributes' names and ``kinds``, as of the
-        method. ``faults`` are all of them, however many, one a line.
+        Its keys are ``ok``, the names of the attributes, and ``kinds`` (see the method).
+        ``faults`` has one line per fault, however many there are.
         """
         head: dict[str, Any] = {"ok": self.ok}
         head |= {name: getattr(self, name) for name in ("folder", "table", "counts", "units")}
@@ -119,7 +119,7 @@ class FolderReport:
         return f'{json.dumps(head, indent=2)[:-2]},\n  "faults": {faults}\n}}'
 
     def to_text(self) -> str:
-        """A report of at most 80 columns, but for names that are longer themselves."""
+        """The report as text, wrapped to 80 columns."""
         return "\n".join(self._lines())
 
     def _lines(self) -> Iterator[str]:
@@ -138,14 +138,14 @@ class FolderReport:
         yield from self._fault_lines()
 
     def _count_lines(self) -> Iterator[str]:
-        for name, words in COUNT_NAMES.items():
+        for name, title in COUNT_NAMES.items():
             if self.counts.get(name) or name in _ALWAYS_SHOWN:
-                yield f"  {words:<36}{self.counts[name]:>9,}"
+                yield f"  {title:<36}{self.counts[name]:>9,}"
         missing = [self.counts.get(name) for name in COUNT_NAMES if name.startswith("missing_")]
         if missing == [0, 0]:
             yield f"  {'files missing':<36}{'none':>9}"
         for unit, n_rows in self.units.items():
-            yield f"  {f'training rows of the unit {unit}':<36}{n_rows:>9,}"
+            yield f"  {f'training rows (unit {unit})':<36}{n_rows:>9,}"
 
     def _tier_lines(self) -> Iterator[str]:
         yield (
@@ -169,7 +169,7 @@ class FolderReport:
 
     def _fault_lines(self) -> Iterator[str]:
         if self.ok:
-            yield f"No faults: the {'table' if self.folder is None else 'folder'} is sound."
+            yield f"No faults in the {'table' if self.folder is None else 'folder'}."
             return
         kinds = self.kinds()
         yield f"{counted(len(self.faults), 'fault')} of {counted(len(kinds), 'kind')}:"
@@ -183,7 +183,7 @@ class FolderReport:
             for fault in first:
                 yield from _wrapped(str(fault), 2)
             if found.count > FAULTS_SHOWN:
-                yield f"  and {found.count - FAULTS_SHOWN:,} more; see them all with --json"
+                yield f"  and {found.count - FAULTS_SHOWN:,} more; --json lists all of them"
 
 
 def _plain(reports: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -1,8 +1,8 @@
-"""What the footers of signal files said, kept in a file between checks.
+"""Cache of the footers of signal files between checks.
 
-Opening every file of the full competition data takes most of a minute; asking
-for their sizes and times takes a second. The cache is a help and never needed:
-absent, damaged or of another version, it is as good as empty.
+Opening every file of the full competition data takes most of a minute; reading sizes and
+modification times takes a second. A cache that is missing, damaged or of another version
+counts as empty.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from hms_ray.storage.hashing import digest
 
 FOOTER_FILE: Final = "footers.json"
 FOOTER_VERSION: Final = 1
-"""To be raised when a footer is judged otherwise: what was known is then forgotten."""
+"""Raise it when the rules for footers change; older caches are then ignored."""
 
 
 class FooterKey(NamedTuple):
-    """A file as it was when its footer was read.
+    """Identity of a file at the time its footer was read.
 
     Attributes:
         file: path relative to the competition folder.
         n_bytes: its size.
-        mtime_ns: when it was changed last, nanoseconds.
+        mtime_ns: time of its last modification, in nanoseconds.
     """
 
     file: str
@@ -37,11 +37,11 @@ class FooterKey(NamedTuple):
 
 
 Footers = Mapping[FooterKey, SignalFooter]
-"""Footers of well-formed files; those of others are always read again."""
+"""Footers of well-formed files; malformed files are read again at every check."""
 
 
 def load_footers(cache_dir: str | Path) -> dict[FooterKey, SignalFooter]:
-    """The footers kept in a folder; none where there is no whole cache of this version."""
+    """The cached footers in a folder; empty if there is no valid cache of this version."""
     try:
         kept = json.loads((Path(cache_dir) / FOOTER_FILE).read_bytes())
         if kept["version"] != FOOTER_VERSION or kept["digest"] != digest(kept["footers"]):

@@ -1,4 +1,4 @@
-"""A label table with its bad cells marked, so that one of them does not hide the rest."""
+"""A label table with its bad cells marked, so that all of them can be reported at once."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _KEY_COLUMNS: Final = tuple(name for name in ID_COLUMNS if name != "label_id")
 
 @dataclass(frozen=True)
 class LabelTable:
-    """Label rows and where their cells hold no value.
+    """Label rows and their bad cells.
 
     Attributes:
         name: of the file.
-        labels: all rows as ``read_labels`` gives them, RangeIndex; a bad cell
-            of votes and ids is 0, of ``label_id`` ``NO_LABEL_ID``, of offsets NaN.
-        bad: column -> bool (n_rows,), its bad cells; columns without any are absent.
-        cells: the rows as they are written.
+        labels: all rows as from ``read_labels``, RangeIndex; bad cells are 0 for votes and
+            ids, ``NO_LABEL_ID`` for ``label_id``, and NaN for offsets.
+        bad: column -> bool (n_rows,), its bad cells; only columns that have any.
+        cells: the unconverted rows.
     """
 
     name: str
@@ -39,7 +39,7 @@ class LabelTable:
     cells: pd.DataFrame
 
     def any_bad(self, columns: Iterable[str]) -> NDArray[np.bool_]:
-        """Rows with a bad cell in one of some columns: bool (n_rows,)."""
+        """Rows with a bad cell in any of the columns: bool (n_rows,)."""
         found = np.zeros(len(self.labels), bool)
         for name in columns:
             if name in self.bad:
@@ -47,15 +47,15 @@ class LabelTable:
         return found
 
     def keyed(self) -> pd.DataFrame:
-        """Rows whose EEG, spectrogram and patient are known, with their index."""
+        """Rows without a bad id (``label_id`` aside), with their original index."""
         return self.labels[~self.any_bad(_KEY_COLUMNS)]
 
     def voted(self) -> pd.DataFrame:
-        """Those of ``keyed`` whose votes are whole numbers, with their index."""
+        """Rows of ``keyed`` whose votes are whole numbers, with their original index."""
         return self.labels[~self.any_bad((*_KEY_COLUMNS, *VOTE_COLUMNS))]
 
     def written(self, column: str) -> dict[int, str]:
-        """Row -> its bad cell in a column, as messages show it."""
+        """Row -> its bad cell in a column, as error messages show it."""
         rows = np.flatnonzero(self.any_bad([column]))
         return dict(
             zip(rows.tolist(), map(written, self.cells[column].iloc[rows].tolist()), strict=True)
@@ -63,18 +63,18 @@ class LabelTable:
 
 
 def read_label_table(path: str | Path) -> LabelTable:
-    """A label table, whatever its cells hold.
+    """Read a label table, accepting any values in its cells.
 
     Args:
         path: ``train.csv``, or a table with its columns; ``.parquet`` or text.
 
     Returns:
-        The rows. Bad are: ids that are no whole numbers from 0 (but an empty
-        ``label_id``, which stands for an unknown one), votes that are no whole
-        numbers, offsets that are no numbers from 0.
+        The rows. Bad cells: ids that are not whole numbers of at least 0 (an empty
+        ``label_id`` is allowed and means unknown), votes that are not whole numbers,
+        offsets that are not numbers of at least 0.
 
     Raises:
-        DataError: no such file, not a table, missing columns, no rows.
+        DataError: if the file is missing, is not a table, lacks columns or has no rows.
     """
     path = Path(path)
     cells = read_table(path, LABEL_COLUMNS)
@@ -108,5 +108,5 @@ def _ids(column: pd.Series[Any]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
 
 
 def unknown_label_ids(table: LabelTable) -> int:
-    """Rows whose ``label_id`` is empty."""
+    """Number of rows with an empty ``label_id``."""
     return int(table.cells["label_id"].isna().sum())

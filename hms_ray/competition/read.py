@@ -1,4 +1,4 @@
-"""Tables and parquet files of the competition to checked frames and arrays."""
+"""Read tables and parquet files of the competition into checked frames and arrays."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ _LABEL_INTEGERS: Final = tuple(
     name for name in LABEL_COLUMNS if name not in (*OFFSET_COLUMNS, "label_id", "expert_consensus")
 )
 NO_LABEL_ID: Final = -1
-"""Stands for an empty ``label_id``: nothing is keyed by it."""
+"""Stands for an empty ``label_id``, which nothing uses as a key."""
 _NO_SIGNAL: Final = ("time", "EKG")
-"""Columns with numbers even where a recording of the brain has none."""
+"""Columns that have numbers even if no electrode on the head recorded any."""
 
 
 @dataclass(frozen=True)
 class SignalFormat:
-    """What a signal file must hold.
+    """What a signal file must contain.
 
     Attributes:
-        name: with its article, as error messages say it.
+        name: name in error messages, with its article.
         columns: floating-point columns, in the order of the arrays made of them.
         others: columns that must exist and are not read.
     """
@@ -62,18 +62,23 @@ class SignalFormat:
     columns: tuple[str, ...]
     others: tuple[str, ...] = ()
 
+    @property
+    def n_brain_channels(self) -> int:
+        """Leading columns that record the brain: all but the EKG, the last of an EEG's."""
+        return sum(name not in _NO_SIGNAL for name in self.columns)
+
 
 EEG_FORMAT: Final = SignalFormat("an EEG file", ELECTRODES)
 SPECTROGRAM_FORMAT: Final = SignalFormat("a spectrogram file", SPECTROGRAM_COLUMNS, ("time",))
 
 
 def eeg_path(folder: str | Path, eeg_id: int, split: Split = "train") -> Path:
-    """Where an EEG's file is; it need not exist."""
+    """Path of an EEG file, which need not exist."""
     return Path(folder) / f"{split}_eegs" / f"{eeg_id}.parquet"
 
 
 def spectrogram_path(folder: str | Path, spectrogram_id: int, split: Split = "train") -> Path:
-    """Where a spectrogram's file is; it need not exist."""
+    """Path of a spectrogram file, which need not exist."""
     return Path(folder) / f"{split}_spectrograms" / f"{spectrogram_id}.parquet"
 
 
@@ -81,14 +86,13 @@ def read_labels(folder: str | Path, file: str = LABEL_FILE) -> pd.DataFrame:
     """The label rows of ``train.csv``, or of another file in the folder.
 
     Returns:
-        One line a label row, in file order, columns ``LABEL_COLUMNS``: ids and
-        votes int64 (``label_id`` ``NO_LABEL_ID`` where empty), offsets float64
-        in seconds (NaN where empty), consensus text (empty where absent).
-        Values are not judged here: see ``check``.
+        One line per label row, in file order, columns ``LABEL_COLUMNS``: ids and votes
+        int64 (``NO_LABEL_ID`` for an empty ``label_id``), offsets float64 in seconds (NaN
+        if empty), consensus text (empty if missing). Ranges are checked by ``check``.
 
     Raises:
-        DataError: no such file, not a table, missing columns, text or
-            fractions where whole numbers belong, no rows.
+        DataError: if the file is missing, is not a table, or has missing columns, no rows,
+            or text or fractions in a column of whole numbers.
     """
     path = Path(folder) / file
     table = read_table(path, LABEL_COLUMNS)
@@ -102,7 +106,7 @@ def read_labels(folder: str | Path, file: str = LABEL_FILE) -> pd.DataFrame:
 
 
 def fill_label_ids(column: pd.Series[Any]) -> pd.Series[Any]:
-    """The column ``label_id`` as it is written, ``NO_LABEL_ID`` in its empty cells."""
+    """The column ``label_id`` with ``NO_LABEL_ID`` in its empty cells."""
     empty = column.isna()
     return column.astype(object).mask(empty, NO_LABEL_ID) if empty.any() else column
 
@@ -111,7 +115,7 @@ def read_test_table(folder: str | Path) -> pd.DataFrame:
     """The recordings of ``test.csv``: int64 columns ``TEST_COLUMNS``, in file order.
 
     Raises:
-        DataError: as for ``read_labels``.
+        DataError: see ``read_labels``.
     """
     path = Path(folder) / TEST_FILE
     table = read_table(path, TEST_COLUMNS)
@@ -127,47 +131,36 @@ def read_eeg(path: str | Path) -> NDArray[np.float32]:
         float32 (n_samples, 20) at 200 Hz in the order of ``ELECTRODES``; NaN kept.
 
     Raises:
-        DataError: naming the file, where it is missing, cut or damaged, lacks
-            columns, holds other types than floats, or is empty.
+        DataError: if the file is missing, truncated, damaged or empty, lacks columns, or
+            has columns of another type than float.
     """
-    return _read_signal(Path(path), EEG_FORMAT)
+    return read_signal(Path(path), EEG_FORMAT)
 
 
 def read_spectrogram(path: str | Path) -> NDArray[np.float32]:
     """A spectrogram's power.
 
     Returns:
-        float32 (n_rows, 400), a row each 2 s, in the order of
+        float32 (n_rows, 400), one row per 2 s, in the order of
         ``SPECTROGRAM_COLUMNS``; NaN kept.
 
     Raises:
-        DataError: as for ``read_eeg``.
+        DataError: see ``read_eeg``.
     """
-    return _read_signal(Path(path), SPECTROGRAM_FORMAT)
-
-
-def parquet_shape(path: str | Path) -> tuple[int, tuple[str, ...]]:
-    """Rows and columns of a parquet file, from its footer alone.
-
-    Raises:
-        DataError: the file is missing, cut or damaged.
-    """
-    path = Path(path)
-    with _open_parquet(path, "a parquet file") as file:
-        return file.metadata.num_rows, tuple(file.schema_arrow.names)
+    return read_signal(Path(path), SPECTROGRAM_FORMAT)
 
 
 def signal_rows(path: str | Path, form: SignalFormat) -> int:
-    """Rows of a signal file, as its footer says; columns and values are not judged.
+    """Number of rows in a signal file's footer; columns and values are not checked.
 
     Raises:
-        DataError: the file is missing, cut or damaged.
+        DataError: if the file is missing, truncated or damaged.
     """
     path = Path(path)
     if not path.is_file():
         raise MissingFileError(f"{form.name} must exist", where=path)
     try:
-        # Half the time of opening the file to read it, which has 401 columns to resolve.
+        # Takes half as long as ParquetFile, which resolves 401 columns.
         return int(pq.read_metadata(path).num_rows)
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(path, form.name, error) from error
@@ -175,12 +168,12 @@ def signal_rows(path: str | Path, form: SignalFormat) -> int:
 
 @dataclass(frozen=True)
 class SignalFooter:
-    """What a signal file's footer says.
+    """What is known of a signal file from its footer.
 
     Attributes:
         n_rows: samples of an EEG, rows of a spectrogram.
-        has_numbers: statistics show a number that is not NaN in a column other
-            than ``time`` and ``EKG``. Where false, only the values can tell.
+        has_numbers: whether the statistics show a number other than NaN in a column
+            other than ``time`` and ``EKG``. If False, the values must be read to know.
     """
 
     n_rows: int
@@ -188,10 +181,10 @@ class SignalFooter:
 
 
 def read_signal_footer(path: str | Path, form: SignalFormat) -> SignalFooter:
-    """Checks a signal file's rows, columns and types without reading its values.
+    """Check a signal file's rows, columns and types without reading its values.
 
     Raises:
-        DataError: as for ``read_eeg``; damage outside of the footer is not seen.
+        DataError: see ``read_eeg``; damage outside of the footer is not found.
     """
     path = Path(path)
     with _open_parquet(path, form.name) as file:
@@ -225,8 +218,8 @@ def _unreadable(path: Path, name: str, error: Exception) -> UnreadableFileError:
     if isinstance(error, PermissionError):
         return UnreadableFileError(f"{name} must be readable", got=error.strerror, where=path)
     return UnreadableFileError(
-        f"{name} must be whole parquet",
-        got="one that is cut or damaged",
+        f"{name} must be a complete parquet file",
+        got="a truncated or damaged one",
         where=path,
         fix="Download it again.",
     )
@@ -234,38 +227,43 @@ def _unreadable(path: Path, name: str, error: Exception) -> UnreadableFileError:
 
 def _check_schema(file: Any, form: SignalFormat, path: Path) -> None:
     schema = file.schema_arrow
-    names = schema.names  # Arrow makes the list anew each time
+    names = schema.names  # Arrow builds a new list on each access
     kinds = dict(zip(names, schema.types, strict=True))
     check_columns(kinds, (*form.others, *form.columns), form.name, path)
     if len(kinds) < len(names):
         twice = next((name for name in form.columns if names.count(name) > 1), None)
         if twice is not None:
             raise WrongColumnsError(
-                f"the columns of {form.name} must differ",
+                f"the columns of {form.name} must have different names",
                 got=f"{twice} {names.count(twice)} times",
                 where=path,
             )
     for name in form.columns:
         if not (pa.types.is_float32(kinds[name]) or pa.types.is_float64(kinds[name])):
             raise WrongTypeError(
-                f"the columns of {form.name} must be floating-point numbers of 32 or 64 bits",
+                f"the columns of {form.name} must be of type float32 or float64",
                 got=f"{name} of type {kinds[name]}",
                 where=path,
             )
     if file.metadata.num_rows == 0:
-        raise EmptyFileError(f"{form.name} must hold rows", got="none", where=path)
+        raise EmptyFileError(f"{form.name} must have rows", got="none", where=path)
 
 
-def _read_signal(path: Path, form: SignalFormat) -> NDArray[np.float32]:
+def read_signal(path: Path, form: SignalFormat) -> NDArray[np.float32]:
+    """The values of a signal file: float32 (n_rows, n_columns), NaN kept.
+
+    Raises:
+        DataError: see ``read_eeg``.
+    """
     with _open_parquet(path, form.name) as file:
         _check_schema(file, form, path)
         try:
-            # Threads inside of one small file cost more than they bring, and
-            # whoever reads many files reads several at once.
+            # Threads within one small file cost more than they gain, and callers that
+            # read many files read several at once.
             table = file.read(columns=list(form.columns), use_threads=False)
         except (pa.ArrowException, OSError) as error:
             raise _unreadable(path, form.name, error) from error
-    # One transposing copy in C++: a tenth of the time of 400 columns in Python.
+    # One transposing copy in C++ takes a tenth of the time of 400 columns in Python.
     (batch,) = table.select(list(form.columns)).combine_chunks().to_batches()
     values = batch.to_tensor(null_to_nan=True, row_major=True).to_numpy()
     return np.ascontiguousarray(values, np.float32)
@@ -280,7 +278,7 @@ def _integers(column: pd.Series[Any], path: Path) -> NDArray[np.int64]:
 
 
 def _refuse_text(column: pd.Series[Any], path: Path) -> NDArray[Any]:
-    """A column's numbers; the first cell with anything else is an error."""
+    """A column's numbers; any other value is an error."""
     values, text = numbers(column)
     if text.any():
         raise _wrong_cell(column, text, "numbers", path)
@@ -292,7 +290,7 @@ def _wrong_cell(
 ) -> WrongTypeError:
     first = int(np.argmax(wrong))
     return WrongTypeError(
-        f"{path.name}'s column {column.name} must hold {what}",
+        f"column {column.name} of {path.name} must contain {what}",
         got=f"{written(column.iloc[first])} in line {first + 2}",
         where=path,
     )

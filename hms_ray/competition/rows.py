@@ -1,4 +1,4 @@
-"""Votes to training rows: unit, targets, total votes and window."""
+"""Training rows from label rows: unit, targets, total votes and window."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 Unit = Literal["eeg_votes", "eeg", "label"]
 
 ROW_UNIT: Final = "row_unit"
-"""Under this name a table's ``attrs``, and so its parquet file, say of which unit its row
-ids are: the same id is another row in another unit."""
+"""Key in a table's ``attrs``, and so in its parquet file, for the unit of its row ids: the
+same id means different rows in different units."""
 
 Window = Literal["middle", "nearest"]
 
@@ -40,7 +40,7 @@ UNIT_KEYS: Final[dict[str, list[str]]] = {
     "eeg": ["eeg_id"],
     "label": ["eeg_id", "eeg_sub_id"],
 }
-"""Label rows that agree in these columns are one training row."""
+"""Label rows that agree in these columns form one training row."""
 _EEG_OFFSET: Final = "eeg_label_offset_seconds"
 _SPECTROGRAM_OFFSET: Final = "spectrogram_label_offset_seconds"
 
@@ -48,34 +48,33 @@ _SPECTROGRAM_OFFSET: Final = "spectrogram_label_offset_seconds"
 def make_rows(
     labels: pd.DataFrame, unit: Unit = "eeg_votes", window: Window = "middle"
 ) -> pd.DataFrame:
-    """Merges label rows to training rows.
+    """Merge label rows into training rows.
 
     Args:
-        labels: label rows as of ``read_labels``, in any order; ``label_id`` and
+        labels: label rows, see ``read_labels``, in any order; ``label_id`` and
             ``expert_consensus`` are not used.
-        unit: ``eeg_votes``: a row for each distinct (EEG, six votes); ``eeg``:
-            a row for each EEG, its votes summed; ``label``: every label row.
-        window: where a row's window lies. ``middle``: in the middle of the
-            smallest and the largest offset of its label rows; ``nearest``: at
-            the label row nearest to that middle (of two, the one with the
-            smaller ``eeg_sub_id``).
+        unit: ``eeg_votes``: one row per distinct (EEG, six votes); ``eeg``: one row per
+            EEG, its votes summed; ``label``: one row per label row.
+        window: position of a row's window. ``middle``: midway between the smallest and
+            the largest offset of its label rows; ``nearest``: at the label row nearest to
+            that point (of two, the one with the smaller ``eeg_sub_id``).
 
     Returns:
-        Columns ``ROW_COLUMNS``, RangeIndex, sorted by (EEG, votes), for
-        ``label`` by (EEG, sub id):
-        ``row_id`` text: ``<eeg_id>-<rank of the votes in the EEG>``,
-        ``<eeg_id>``, or ``<eeg_id>-<eeg_sub_id>``, by unit; the ids int64;
-        ``expert_consensus`` the first largest vote; ``total_votes`` int64, the
-        sum of the votes, but for ``eeg`` the largest single label row's;
-        ``n_labels`` int64, the label rows merged; ``eeg_start`` int64, first
-        sample of the 10,000; ``spectrogram_start`` int64, first row of the 300;
+        Columns ``ROW_COLUMNS``, RangeIndex, sorted by (EEG, votes), or by (EEG, sub id)
+        for ``label``:
+        ``row_id`` text: ``<eeg_id>-<rank of the votes in the EEG>``, ``<eeg_id>``, or
+        ``<eeg_id>-<eeg_sub_id>``, by unit; the ids int64;
+        ``expert_consensus`` the first class with the most votes; ``total_votes`` int64, the
+        sum of the votes, but for ``eeg`` the largest sum of a label row;
+        ``n_labels`` int64, number of merged label rows; ``eeg_start`` int64, first of the
+        10,000 samples; ``spectrogram_start`` int64, first of the 300 rows;
         votes int64; targets float64, votes divided by their sum.
 
     Raises:
-        DataError: no label rows, or one without votes or offsets.
+        DataError: if there are no label rows, or one has no votes or no offsets.
     """
     _check_arguments(labels, unit, window)
-    # The order of a file must not decide which of two rows is the first.
+    # The result must not depend on the order of the file.
     labels = labels.sort_values(["eeg_id", "eeg_sub_id"], kind="stable", ignore_index=True)
     labels["total_votes"] = labels[list(VOTE_COLUMNS)].sum(axis=1)
     groups = labels.groupby(UNIT_KEYS[unit], sort=True)
@@ -102,12 +101,12 @@ def make_rows(
 
 
 def rows_of(labels: pd.DataFrame, config: DataConfig) -> pd.DataFrame:
-    """Training rows as a configuration asks for them: ``make_rows`` of its patients.
+    """The training rows of a configuration: ``make_rows``, then a draw of patients.
 
-    The patients of a smaller ``n_patients`` are among those of a larger one.
+    The patients drawn for a smaller ``n_patients`` are among those for a larger one.
 
     Raises:
-        DataError: as of ``make_rows``.
+        DataError: see ``make_rows``.
     """
     rows = make_rows(labels, config.unit, config.window)
     if config.n_patients is None:
@@ -130,24 +129,24 @@ def _check_arguments(labels: pd.DataFrame, unit: str, window: str) -> None:
                 f"a row's {name} must be one of {', '.join(get_args(known))}", got=value
             )
     if labels.empty:
-        raise DataError("training rows need label rows", got="none")
+        raise DataError("the label table must have rows", got="none")
     totals = labels[list(VOTE_COLUMNS)].sum(axis=1).to_numpy()
     if (totals <= 0).any():
         first = labels.iloc[int(np.argmax(totals <= 0))]
         raise DataError(
             "a label row must have votes",
-            got=f"{totals.min()} in all",
+            got=f"a total of {totals.min()}",
             where=f"label row {first['eeg_id']}-{first['eeg_sub_id']}",
-            fix="See all such rows with: hms-ray check DIR",
+            fix="List all such rows with: hms-ray check DIR.",
         )
     offsets = labels[[_EEG_OFFSET, _SPECTROGRAM_OFFSET]].to_numpy(np.float64)
     if not np.isfinite(offsets).all():
         first = labels.iloc[int(np.argmax(~np.isfinite(offsets).all(axis=1)))]
         raise DataError(
-            "a label row must have its two offsets",
-            got="a value that is not finite",
+            "both offsets of a label row must be finite",
+            got="another value",
             where=f"label row {first['eeg_id']}-{first['eeg_sub_id']}",
-            fix="See all such rows with: hms-ray check DIR",
+            fix="List all such rows with: hms-ray check DIR.",
         )
 
 

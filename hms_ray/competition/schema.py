@@ -1,7 +1,7 @@
 """Names, orders and rates of the competition's files.
 
 Source: the data page of the Kaggle competition "HMS - Harmful Brain Activity
-Classification" and its files; every order below is the files' own.
+Classification" and its files; every order below is that of the files.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ CLASSES: Final = ("Seizure", "LPD", "GPD", "LRDA", "GRDA", "Other")
 VOTE_COLUMNS: Final = tuple(f"{name.lower()}_vote" for name in CLASSES)
 TARGET_COLUMNS: Final = tuple(f"{name.lower()}_target" for name in CLASSES)
 PROBABILITY_COLUMNS: Final = VOTE_COLUMNS
-"""The submission file names its probabilities like the vote counts."""
+"""Columns of probabilities in a submission; they have the names of the vote columns."""
 N_CLASSES: Final = len(CLASSES)
 
 LABEL_COLUMNS: Final = (
@@ -53,4 +53,4 @@ SPECTROGRAM_COLUMNS: Final = tuple(
 )
 
 VOTE_TIERS: Final = (("1-3", 1, 3), ("4-9", 4, 9), (">=10", 10, None))
-"""Disjoint tiers of total votes: name, smallest, largest (None: no upper end)."""
+"""Disjoint tiers of total votes: name, smallest, largest (None: no limit)."""

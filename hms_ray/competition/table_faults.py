@@ -1,4 +1,4 @@
-"""What can be wrong within ``train.csv``."""
+"""Faults of a label table."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import pandas as pd
 from hms_ray.competition.label_table import ID_COLUMNS, LabelTable
 from hms_ray.competition.read import NO_LABEL_ID, OFFSET_COLUMNS
 from hms_ray.competition.schema import CLASSES, VOTE_COLUMNS
-from hms_ray.competition.tables import some
 from hms_ray.errors import Fault
+from hms_ray.text import shortened_list
 
 
 def table_faults(table: LabelTable) -> Iterator[Fault]:
     """All faults of the label rows, by kind, then in the order of rows or ids.
 
     Args:
-        table: as of ``read_label_table``. A row without its ids is judged no
-            further, and one without its votes is not judged by them.
+        table: see ``read_label_table``. Rows with a bad id are not checked further; rows
+            with bad votes are not checked for their votes.
 
     Returns:
-        Faults of the table; the id of a label row is ``<eeg_id>-<eeg_sub_id>``.
+        The faults; the id of a label row is ``<eeg_id>-<eeg_sub_id>``.
     """
     keyed, voted = table.keyed(), table.voted()
     found = chain(
@@ -43,14 +43,14 @@ def table_faults(table: LabelTable) -> Iterator[Fault]:
 
 
 Found = Iterator[tuple[str, str, str | None]]
-"""Kind, message and id of faults."""
+"""Kind, message and id of each fault."""
 
 
 def _id_faults(table: LabelTable) -> Found:
     keyed = np.zeros(len(table.labels), bool)
     keyed[table.keyed().index] = True
     for name in ID_COLUMNS:
-        rule = f"{name} must be a whole number from 0"
+        rule = f"{name} must be a whole number of at least 0"
         if name == "label_id":
             rule += " or empty"
         got = table.written(name)
@@ -64,12 +64,12 @@ def _duplicate_faults(labels: pd.DataFrame) -> Found:
     for keys, rows in ((["eeg_id", "eeg_sub_id"], labels), (["label_id"], known)):
         name = f"({', '.join(keys)})" if len(keys) > 1 else keys[0]
         for key, n_rows in _repeated(rows, keys):
-            yield "duplicate_key", f"{name} must be of one row, got {n_rows} rows", key
+            yield "duplicate_key", f"{name} must be unique, got {n_rows} rows with it", key
     once = labels.drop_duplicates(["eeg_id", "eeg_sub_id"])
     offset = OFFSET_COLUMNS[0]
     for key, n_rows in _repeated(once[once[offset].notna()], ["eeg_id", offset]):
         eeg_id, _, seconds = key.partition("-")
-        message = f"label rows of an EEG must differ in {offset}, got {n_rows} rows at {seconds} s"
+        message = f"{offset} must be unique within an EEG, got {n_rows} rows at {seconds} s"
         yield "duplicate_offset", message, eeg_id
 
 
@@ -88,7 +88,7 @@ def _relation_faults(
     numbers, others = pairs[key].to_numpy(), pairs[other].to_numpy()
     first = np.flatnonzero(np.diff(numbers, prepend=-1))
     for start, end in pairwise([*first.tolist(), len(numbers)]):
-        got = some(others[start:end].tolist())
+        got = shortened_list(others[start:end].tolist())
         yield (
             f"several_{other_name}s",
             f"{name} must have one {other_name}, got {got}",
@@ -100,12 +100,12 @@ def _offset_faults(table: LabelTable, keyed: pd.DataFrame) -> Found:
     for name in OFFSET_COLUMNS:
         got = table.written(name)
         for row in _marked(keyed, keyed[name].isna()):
-            message = f"{name} must be a number of seconds from 0, got {got[row.Index]}"
+            message = f"{name} must be a number of seconds, at least 0, got {got[row.Index]}"
             yield "bad_offset", message, _label_key(row)
 
 
 def _distance_faults(labels: pd.DataFrame) -> Found:
-    # Of the real table's EEGs every one lies at one place of its spectrogram.
+    # In the real table every EEG has one position within its spectrogram.
     eeg, spectrogram = OFFSET_COLUMNS
     distance = (labels[spectrogram] - labels[eeg]).round(3)
     groups = distance.groupby([labels["eeg_id"], labels["spectrogram_id"]])
@@ -133,7 +133,7 @@ def _vote_faults(labels: pd.DataFrame) -> Found:
         got = f"{getattr(row, name)} in {name}"
         yield "negative_votes", f"votes must not be negative, got {got}", _label_key(row)
     for row in _marked(labels, (votes == 0).all(axis=1)):
-        yield "zero_votes", "a label row must have votes, got 0 in all", _label_key(row)
+        yield "zero_votes", "a label row must have votes, got a total of 0", _label_key(row)
 
 
 def _consensus_faults(labels: pd.DataFrame) -> Found:
@@ -146,7 +146,7 @@ def _consensus_faults(labels: pd.DataFrame) -> Found:
         yield "unknown_class", message, _label_key(row)
     votes = labels[list(VOTE_COLUMNS)].to_numpy()
     number = consensus.map({name: k for k, name in enumerate(CLASSES)}).fillna(0).to_numpy(int)
-    # Of the real table's 5,244 ties every one went to the first class.
+    # In the real table all 5,244 ties went to the first class.
     wrong = known.to_numpy() & (number != votes.argmax(axis=1)) & (votes > 0).any(axis=1)
     for row in _marked(labels, wrong):
         counts = [getattr(row, name) for name in VOTE_COLUMNS]
@@ -157,12 +157,12 @@ def _consensus_message(counts: Sequence[int], consensus: str) -> str:
     best, own = int(np.argmax(counts)), CLASSES.index(consensus)
     if counts[own] < counts[best]:
         return (
-            f"expert_consensus must have the most votes, got {consensus} with {counts[own]} "
-            f"where {CLASSES[best]} has {counts[best]}"
+            f"expert_consensus must be the class with the most votes, got {consensus} with "
+            f"{counts[own]}, while {CLASSES[best]} has {counts[best]}"
         )
     return (
-        "expert_consensus must be the first class of those with the most votes, "
-        f"got {consensus} where {CLASSES[best]} has {counts[best]} too"
+        "expert_consensus must be the first class with the most votes, "
+        f"got {consensus}, while {CLASSES[best]} has {counts[best]} too"
     )
 
 

@@ -1,4 +1,4 @@
-"""Table files to frames, and their cells to numbers."""
+"""Read table files into frames, and their cells as numbers."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from hms_ray.competition.file_errors import (
     UnreadableFileError,
     WrongColumnsError,
 )
+from hms_ray.text import shortened_list
 
-_NAMES_SHOWN: Final = 5
 _LARGEST_EXACT: Final = 2.0**53
-"""Whole numbers beyond it are not all float64 values."""
+"""Larger whole numbers are not all exact in float64."""
 
 
 def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """A table's columns as they are written, in the order asked for.
+    """Columns of a table, unconverted and in the given order.
 
     Args:
-        path: a ``.parquet`` file, or comma-separated text under any other name.
-        columns: names that must be there; others are left out.
+        path: a ``.parquet`` file, or comma-separated text with any other suffix.
+        columns: required columns; others are ignored.
 
     Raises:
-        DataError: no such file, not a table, missing columns, no rows.
+        DataError: if the file is missing, is not a table, lacks columns or has no rows.
     """
     if not path.is_file():
         raise MissingFileError(f"{path.name} must exist", where=path)
     table = _read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
     check_columns(table.columns, columns, path.name, path)
     if table.empty:
-        raise EmptyFileError(f"{path.name} must hold rows", got="none", where=path)
+        raise EmptyFileError(f"{path.name} must have rows", got="none", where=path)
     return table[list(columns)].reset_index(drop=True)
 
 
@@ -47,19 +47,19 @@ def _read_csv(path: Path) -> pd.DataFrame:
     try:
         return pd.read_csv(path, low_memory=False)
     except pd.errors.EmptyDataError:
-        raise EmptyFileError(f"{path.name} must hold rows", got="none", where=path) from None
+        raise EmptyFileError(f"{path.name} must have rows", got="none", where=path) from None
     except (pd.errors.ParserError, UnicodeDecodeError, OSError) as error:
         raise _unreadable(path, "a comma-separated table", error) from None
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
     try:
-        # pandas' own notes in a file could turn columns into an index.
+        # pandas metadata in the file could turn columns into an index.
         with pq.ParquetFile(path) as file:
             table: pd.DataFrame = file.read().to_pandas(ignore_metadata=True)
             return table
     except (pa.ArrowException, OSError) as error:
-        raise _unreadable(path, "whole parquet", error) from None
+        raise _unreadable(path, "a complete parquet file", error) from None
 
 
 def _unreadable(path: Path, what: str, error: Exception) -> UnreadableFileError:
@@ -68,40 +68,36 @@ def _unreadable(path: Path, what: str, error: Exception) -> UnreadableFileError:
 
 
 def check_columns(found: Iterable[str], expected: Sequence[str], name: str, path: Path) -> None:
-    """Makes sure that a file holds columns.
+    """Check that a file has all expected columns.
 
     Args:
         found: its columns.
-        expected: those that must be among them.
-        name: what the message calls the file.
-        path: where it is.
+        expected: columns that must be among them.
+        name: name of the file in messages.
+        path: the file.
 
     Raises:
-        WrongColumnsError: naming those that are missing.
+        WrongColumnsError: if columns are missing; it names them.
     """
-    there, wanted = dict.fromkeys(found), set(expected)
-    missing = [column for column in expected if column not in there]
-    unknown = [column for column in there if column not in wanted]
+    present = dict.fromkeys(found)
+    missing = [column for column in expected if column not in present]
     if missing:
-        got = f"no {some(missing)}" + (f" but {some(unknown)}" if unknown else "")
-        rule = f"{name} must hold its {len(expected)} columns"
+        wanted = set(expected)
+        unknown = [column for column in present if column not in wanted]
+        got = f"no {shortened_list(missing)}" + (
+            f" but {shortened_list(unknown)}" if unknown else ""
+        )
+        rule = f"{name} must have its {len(expected)} columns"
         raise WrongColumnsError(rule, got=got, where=path)
 
 
-def some(names: Sequence[object]) -> str:
-    """The first names of a list, and how many more there are."""
-    more = len(names) - _NAMES_SHOWN
-    first = ", ".join(map(str, names[:_NAMES_SHOWN]))
-    return first + (f" and {more} more" if more > 0 else "")
-
-
 def numbers(column: pd.Series[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """A column's numbers, whatever else stands between them.
+    """A column's numbers and a mask of the cells with anything else.
 
     Returns:
-        int64 (n,) where all cells are whole numbers of a numeric column, else
-        float64 (n,) with NaN for empty cells and text; and bool (n,), the
-        cells that are neither empty nor a number.
+        int64 (n,) for a column of whole numbers without empty cells, else float64 (n,) with
+        NaN for empty cells and text; and bool (n,), True for cells that are neither empty
+        nor a number.
     """
     empty = column.isna().to_numpy(bool)
     if column.dtype.kind == "i" and not empty.any():
@@ -117,8 +113,8 @@ def whole_numbers(column: pd.Series[Any]) -> tuple[NDArray[np.int64], NDArray[np
     """A column's whole numbers.
 
     Returns:
-        int64 (n,), 0 where a cell holds none, and bool (n,), those cells:
-        empty ones, text, fractions, infinity, numbers beyond 2^53 among floats.
+        int64 (n,) with 0 for cells without one; and bool (n,), True for these cells: empty,
+        text, fractions, infinity, and floats beyond 2^53.
     """
     values, _ = numbers(column)
     if values.dtype.kind == "i":
@@ -128,12 +124,12 @@ def whole_numbers(column: pd.Series[Any]) -> tuple[NDArray[np.int64], NDArray[np
 
 
 def texts(column: pd.Series[Any]) -> pd.Series[str]:
-    """A column's cells as text, empty where they are."""
+    """A column's cells as text; empty cells become empty text."""
     return column.astype(object).mask(column.isna(), "").astype(str)
 
 
 def written(value: object) -> str:
-    """A cell as messages show it."""
+    """A cell as error messages show it."""
     if value is None or value is pd.NA or value != value:  # NaN differs from itself
         return "an empty value"
     try:

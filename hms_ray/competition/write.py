@@ -1,4 +1,4 @@
-"""Arrays to parquet files in the competition's format."""
+"""Write arrays as parquet files in the competition's format."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hms_ray.storage.atomic import whole_file
 
 
 def write_eeg(path: Path, eeg: NDArray[np.float32]) -> None:
-    """An EEG file: one column an electrode.
+    """Write an EEG file: one column per electrode.
 
     Args:
         path: file to write or replace.
@@ -26,7 +26,7 @@ def write_eeg(path: Path, eeg: NDArray[np.float32]) -> None:
 def write_spectrogram(
     path: Path, spectrogram: NDArray[np.float32], time_dtype: DTypeLike = np.int64
 ) -> None:
-    """A spectrogram file: ``time`` 1, 3, 5, ... seconds, then one column a frequency.
+    """Write a spectrogram file: ``time`` 1, 3, 5, ... s, then one column per panel and frequency.
 
     Args:
         path: file to write or replace.
@@ -47,21 +47,21 @@ def write_parquet(table: pd.DataFrame, path: Path) -> None:
 
 
 def require_place(path: Path, replace: bool) -> None:
-    """Refuse to write where something is.
+    """Check that a file may be written.
 
     Args:
         path: file to write.
-        replace: a file may be there.
+        replace: whether an existing file may be replaced.
 
     Raises:
-        DataError: there is a folder, or a file that must not be replaced.
+        DataError: if the path is a folder, or an existing file that must not be replaced.
     """
     if path.is_dir():
-        raise DataError("the file to write must not be a folder", got="one", where=path)
+        raise DataError("the file to write must not be a folder", got="a folder", where=path)
     if path.exists() and not replace:
         raise DataError(
-            "the file to write must not exist yet",
-            got="one that does",
+            "the file to write must not exist",
+            got="an existing file",
             where=path,
             fix="Choose another --out, or replace it with --force.",
         )

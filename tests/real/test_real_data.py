@@ -45,7 +45,7 @@ def rows(labels: pd.DataFrame) -> pd.DataFrame:
 
 def test_the_real_folder_is_sound(folder: Path) -> None:
     report = check_folder(folder, signals=True)
-    assert report.to_text().endswith("No faults: the folder is sound.")
+    assert report.to_text().endswith("No faults in the folder.")
     assert report.counts["label_rows"] == 23
     assert (report.counts["eegs"], report.counts["spectrograms"]) == (3, 3)
     assert report.units == {"eeg_votes": 4, "eeg": 3, "label": 23}

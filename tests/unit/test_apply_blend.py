@@ -222,7 +222,7 @@ def test_members_and_predictions_must_fit_each_other(
             PredictionError,
             r"each row of predictions must sum to 1 within 1e-05, .*, in .*a\.csv, 3 row\(s\)",
         ),
-        (lambda t: t.drop(columns="lpd_vote"), DataError, r"a\.csv must hold its 7 columns"),
+        (lambda t: t.drop(columns="lpd_vote"), DataError, r"a\.csv must have its 7 columns"),
     ],
 )
 def test_given_predictions_with_faults_are_refused(

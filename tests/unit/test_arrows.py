@@ -10,7 +10,8 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "hms_ray"
 # Low to high: a room imports itself and rooms of lower layers only.
 LAYERS = [
-    {"errors", "text"},
+    {"text"},
+    {"errors"},
     {"storage"},
     {"config"},
     {"competition"},

@@ -1,8 +1,7 @@
-"""A folder checked as a whole: its counts, its table and what training asks of it."""
+"""A folder checked as a whole: its counts, its table and what training requires."""
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,23 +10,10 @@ import pytest
 
 from hms_ray.competition.check import check_folder, require_sound
 from hms_ray.competition.schema import CLASSES, VOTE_COLUMNS
-from hms_ray.errors import DataError, Fault, FaultyDataError
-from tests.competition_folder import write_competition_folder
-from tests.damage import change_labels, set_label
+from hms_ray.errors import DataError, FaultyDataError
+from tests.damage import assert_faults, change_labels, set_label
 
 EEG = "train_eegs/500007.parquet"
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two patients; EEGs 500000-500021, spectrograms 41000 (of two EEGs), 40002 and 40003."""
-    return write_competition_folder(tmp_path_factory.mktemp("data") / "original", n_patients=2)
-
-
-@pytest.fixture
-def folder(original: Path, tmp_path: Path) -> Path:
-    """A copy that a test may break."""
-    return Path(shutil.copytree(original, tmp_path / "competition"))
 
 
 @pytest.mark.parametrize("signals", [True, False])
@@ -77,26 +63,19 @@ def test_vote_tiers(folder: Path) -> None:
 
 
 def test_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match=r"folder must exist.*nowhere"):
         check_folder(tmp_path / "nowhere")
-    assert str(caught.value) == f"a competition folder must exist, in {tmp_path / 'nowhere'}"
 
 
 def test_empty_folder(tmp_path: Path) -> None:
-    assert check_folder(tmp_path).faults == (
-        Fault(
-            "empty_folder",
-            "a competition folder must hold train.csv, train_eegs/ and train_spectrograms/, "
-            "this one is empty",
-        ),
-    )
+    assert_faults(check_folder(tmp_path).faults, ("empty_folder", None, "train_eegs/"))
 
 
 def test_unusable_table_is_the_only_fault(folder: Path) -> None:
     (folder / EEG).unlink()
     (folder / "train.csv").unlink()
     report = check_folder(folder)
-    assert report.faults == (Fault("missing_file", "train.csv must exist", "train.csv"),)
+    assert_faults(report.faults, ("missing_file", "train.csv", "train.csv must exist"))
     assert report.counts == {}
 
 
@@ -126,9 +105,5 @@ def test_require_sound_carries_all_faults(folder: Path) -> None:
     with pytest.raises(FaultyDataError) as caught:
         require_sound(folder)
     assert [fault.id for fault in caught.value.faults] == [key, "500007"]
-    assert str(caught.value) == (
-        f"a competition folder must be free of faults, 2 found: train.csv [{key}]: "
-        "expert_consensus must be one of Seizure, LPD, GPD, LRDA, GRDA, Other, got 'PLED'; "
-        f"{EEG} [500007]: an EEG file must exist, in {folder}. "
-        "See them all with: hms-ray check DIR"
-    )
+    for part in ("2 found", f"train.csv [{key}]", "got 'PLED'", f"{EEG} [500007]", str(folder)):
+        assert part in str(caught.value)

@@ -1,4 +1,4 @@
-"""What a check found, as text of 80 columns and as JSON."""
+"""The result of a check, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hms_ray.errors import Fault
 from tests.competition_folder import make_labels
 from tests.damage import set_label
 
-ZERO_VOTES = "a label row must have votes, got 0 in all"
+ZERO_VOTES = "a label row must have votes, got a total of 0"
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def as_folder(file: Path, **counts: int) -> FolderReport:
-    """A report of a folder ``data``, its files counted as told."""
+    """A report on the folder ``data`` with the given counts of files."""
     report = check_table(file)
     return FolderReport(
         "data", None, report.counts | counts, report.units, report.classes, report.tiers
@@ -34,40 +34,35 @@ def as_folder(file: Path, **counts: int) -> FolderReport:
 
 def test_text_of_a_sound_folder(file: Path) -> None:
     report = as_folder(file, missing_eeg_files=0, missing_spectrogram_files=0)
-    lines = report.to_text().splitlines()
-    assert lines[0] == "Competition folder data"
-    assert lines[2:7] == [
-        f"  label rows                          {report.counts['label_rows']:>9}",
-        "  EEGs                                        4",
-        "  spectrograms                                3",
-        "  patients                                    2",
-        "  files missing                            none",
-    ]
-    assert lines[-1] == "No faults: the folder is sound."
-    assert max(map(len, lines)) <= 80
+    lines = [line.split() for line in report.to_text().splitlines()]
+    assert lines[0] == ["Competition", "folder", "data"]
+    assert ["label", "rows", f"{report.counts['label_rows']:,}"] in lines
+    assert ["files", "missing", "none"] in lines
+    assert lines[-1] == ["No", "faults", "in", "the", "folder."]
 
 
 def test_text_counts_missing_files(file: Path) -> None:
-    lines = as_folder(file, missing_eeg_files=2, missing_spectrogram_files=0).to_text().splitlines()
-    assert "  EEG files missing                           2" in lines
-    assert not [line for line in lines if "none" in line or "spectrogram files" in line]
+    text = as_folder(file, missing_eeg_files=2, missing_spectrogram_files=0).to_text()
+    assert ["EEG", "files", "missing", "2"] in [line.split() for line in text.splitlines()]
+    assert "none" not in text
+    assert "spectrogram files" not in text
 
 
 def test_text_of_a_sound_table(file: Path) -> None:
     lines = check_table(file).to_text().splitlines()
     assert lines[0] == f"Label table {file}"
-    assert lines[-1] == "No faults: the table is sound."
+    assert lines[-1] == "No faults in the table."
     assert not [line for line in lines if "files" in line]
 
 
-def test_text_names_a_folder_and_its_other_table() -> None:
+def test_text_names_the_folder_and_the_other_table() -> None:
     assert FolderReport("data", "labels.csv").to_text().splitlines()[:2] == [
         "Competition folder data",
         "Label table labels.csv",
     ]
 
 
-def test_text_groups_faults_and_says_how_many_more() -> None:
+def test_text_groups_faults_by_kind_and_counts_the_rest() -> None:
     faults = tuple(
         Fault("missing_file", "an EEG file must exist", f"train_eegs/{k}.parquet", str(k))
         for k in range(FAULTS_SHOWN + 1_002)
@@ -84,7 +79,7 @@ def test_text_groups_faults_and_says_how_many_more() -> None:
         "",
         "missing_file:",
         *(f"  train_eegs/{k}.parquet [{k}]: an EEG file must exist" for k in range(FAULTS_SHOWN)),
-        "  and 1,002 more; see them all with --json",
+        "  and 1,002 more; --json lists all of them",
         "",
         "zero_votes:",
         f"  train.csv [7-1]: {ZERO_VOTES}",
@@ -101,14 +96,6 @@ def test_text_of_faults_without_an_id() -> None:
         "2 faults of 1 kind:",
         "  empty_folder                      2",
     ]
-
-
-def test_long_faults_are_wrapped(file: Path) -> None:
-    set_label(file, 4, expert_consensus="PLED")
-    lines = check_table(file).to_text().splitlines()
-    assert lines[-2].startswith("  train.csv [500000-4]: expert_consensus must be one of ")
-    assert lines[-1].startswith("      ")
-    assert max(map(len, lines[1:])) <= 80
 
 
 def test_json_has_every_fault_and_their_kinds(file: Path) -> None:

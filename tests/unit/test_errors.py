@@ -33,4 +33,4 @@ def test_faults_are_all_carried_and_the_first_ones_shown() -> None:
     error = FaultyDataError(faults, where="data")
     assert error.faults == tuple(faults)
     assert "7 found: 0.parquet: is missing" in str(error)
-    assert "and 2 more, in data. See them all with: hms-ray check DIR" in str(error)
+    assert "and 2 more, in data. List all of them with: hms-ray check DIR" in str(error)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,19 +29,9 @@ EEG = "train_eegs/500007.parquet"
 N_FILES = 7
 
 
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_competition_folder(tmp_path_factory.mktemp("data") / "original", n_patients=2)
-
-
-@pytest.fixture
-def folder(original: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(original, tmp_path / "competition"))
-
-
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:
-    """A folder that is not there yet."""
+    """A folder that does not exist yet."""
     return tmp_path / "packed" / "here"
 
 
@@ -69,7 +58,7 @@ def test_second_check_opens_nothing(folder: Path, cache: Path, opened: list[str]
     assert [file.name for file in cache.iterdir()] == [FOOTER_FILE]
 
 
-def test_check_of_all_values_fills_the_cache_and_reads_all_the_same(
+def test_check_with_values_fills_the_cache_and_still_reads_all_files(
     folder: Path, cache: Path, opened: list[str]
 ) -> None:
     require_sound(folder, signals=True, cache_dir=cache)
@@ -80,7 +69,7 @@ def test_check_of_all_values_fills_the_cache_and_reads_all_the_same(
     assert len(opened) == N_FILES
 
 
-def test_without_a_cache_nothing_is_kept(folder: Path, opened: list[str]) -> None:
+def test_no_cache_folder_no_cache(folder: Path, opened: list[str]) -> None:
     before = sorted(folder.rglob("*"))
     require_sound(folder)
     require_sound(folder)
@@ -117,16 +106,16 @@ def test_faults_are_the_same_from_the_cache(folder: Path, cache: Path, opened: l
     )
     (folder / "train_eegs" / "500021.parquet").unlink()
     (folder / "train_eegs" / "3.parquet").touch()
-    told = check_folder(folder, signals=False).faults
-    assert [fault.kind for fault in told] == [
+    expected = check_folder(folder, signals=False).faults
+    assert [fault.kind for fault in expected] == [
         *("unreadable_file", "no_numbers", "too_short", "missing_file"),
     ]
     for _ in range(2):
         opened.clear()
         with pytest.raises(FaultyDataError) as caught:
             require_sound(folder, cache_dir=cache)
-        assert caught.value.faults == told
-    # What is in doubt is looked for every time: cut, without numbers, missing.
+        assert caught.value.faults == expected
+    # Files without a sound footer are opened at every check: truncated, without numbers, missing.
     assert sorted(opened) == ["3.parquet", "500007.parquet", "500021.parquet"]
 
 
@@ -140,7 +129,7 @@ def test_numbers_found_by_reading_are_remembered(
     assert opened == []
 
 
-def test_files_that_are_gone_are_forgotten(folder: Path, cache: Path) -> None:
+def test_deleted_files_leave_the_cache(folder: Path, cache: Path) -> None:
     require_sound(folder, cache_dir=cache)
     (folder / EEG).unlink()
     check_folder(folder, signals=False, cache_dir=cache)
@@ -194,7 +183,7 @@ def test_cache_of_another_version_is_ignored(
     assert load_footers(tmp_path) == {}
 
 
-def test_cache_that_cannot_be_written_is_done_without(folder: Path, tmp_path: Path) -> None:
+def test_unwritable_cache_is_skipped(folder: Path, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
     assert require_sound(folder, cache_dir=file / "below").ok

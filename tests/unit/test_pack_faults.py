@@ -50,10 +50,8 @@ def test_a_failed_build_leaves_nothing(data: Path, tmp_path: Path) -> None:
     whole = file.read_bytes()
     file.write_bytes(whole[:50] + b"\xff" * 100_000 + whole[100_050:])
     for workers in (1, 2):
-        assert refusal(build_pack, broken, tmp_path / "packs", workers=workers) == (
-            "a spectrogram file must be whole parquet, got one that is cut or damaged, "
-            f"in {file}. Download it again."
-        )
+        message = refusal(build_pack, broken, tmp_path / "packs", workers=workers)
+        assert f"got a truncated or damaged one, in {file}" in message
         assert list((tmp_path / "packs").iterdir()) == []
 
 
@@ -62,10 +60,8 @@ def test_a_cut_recording_is_named_before_anything_is_written(data: Path, tmp_pat
     shutil.copytree(data / "train_spectrograms", broken / "train_spectrograms")
     file = broken / "train_spectrograms" / "40003.parquet"
     os.truncate(file, 10_000)
-    assert refusal(build_pack, broken, tmp_path / "packs") == (
-        "a spectrogram file must be whole parquet, got one that is cut or damaged, "
-        f"in {file}. Download it again."
-    )
+    message = refusal(build_pack, broken, tmp_path / "packs")
+    assert f"got a truncated or damaged one, in {file}" in message
     assert not (tmp_path / "packs").exists()
 
 

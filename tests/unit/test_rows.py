@@ -202,24 +202,13 @@ def test_labels_are_left_as_they_are() -> None:
 
 def test_refusals() -> None:
     zero = label_rows((1, 0, 0.0, 0.0, A), (5, 3, 0.0, 0.0, (0,) * 6))
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match=r"votes, got a total of 0, in label row 5-3.*check DIR"):
         make_rows(zero)
-    assert str(caught.value) == (
-        "a label row must have votes, got 0 in all, in label row 5-3. "
-        "See all such rows with: hms-ray check DIR"
-    )
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match=r"offsets .* finite.*, in label row 5-3.*check DIR"):
         make_rows(label_rows((1, 0, 0.0, 0.0, A), (5, 3, float("nan"), 0.0, A)))
-    assert str(caught.value) == (
-        "a label row must have its two offsets, got a value that is not finite, "
-        "in label row 5-3. See all such rows with: hms-ray check DIR"
-    )
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match="label table must have rows"):
         make_rows(LABELS[:0])
-    assert str(caught.value) == "training rows need label rows, got none"
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match="one of eeg_votes, eeg, label, got patient"):
         make_rows(LABELS, "patient")  # type: ignore[arg-type]
-    assert str(caught.value) == "a row's unit must be one of eeg_votes, eeg, label, got patient"
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match="one of middle, nearest, got last"):
         make_rows(LABELS, window="last")  # type: ignore[arg-type]
-    assert str(caught.value) == "a row's window must be one of middle, nearest, got last"

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hms_ray.competition.tables import numbers, some, texts, whole_numbers, written
+from hms_ray.competition.tables import numbers, texts, whole_numbers, written
 
 NA = pd.NA
 
@@ -73,8 +73,3 @@ def test_written(value: object, text: str) -> None:
 )
 def test_texts(column: pd.Series, expected: list[str]) -> None:
     assert texts(column).tolist() == expected
-
-
-def test_some() -> None:
-    assert some(["a", "b"]) == "a, b"
-    assert some(range(7)) == "0, 1, 2, 3, 4 and 2 more"
