@@ -7,7 +7,7 @@ from typing import Final, Literal, get_args
 
 import numpy as np
 
-Kind = Literal[
+Augmentation = Literal[
     "hemisphere_flip",
     "time_flip",
     "channel_drop",
@@ -17,7 +17,7 @@ Kind = Literal[
     "mosaic",
     "mixup",
 ]
-KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+AUGMENTATIONS: Final[tuple[Augmentation, ...]] = get_args(Augmentation)
 """By their fields in ``AugmentConfig``."""
-Generators = Mapping[Kind, np.random.Generator]
+Generators = Mapping[Augmentation, np.random.Generator]
 """Each is used alike whatever the others come to."""

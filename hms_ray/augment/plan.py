@@ -21,7 +21,7 @@ Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Plan:
+class AugmentationPlan:
     """What is done to a batch; None where nothing of a kind is.
 
     Attributes:
@@ -36,7 +36,7 @@ class Plan:
     mosaic: MosaicPlan | None = None
     mixup: MixupPlan | None = None
 
-    def part(self, own: Places) -> tuple[Places, Plan]:
+    def part(self, own: Places) -> tuple[Places, AugmentationPlan]:
         """The plan of some of the batch's rows.
 
         Args:
@@ -56,7 +56,7 @@ class Plan:
             # Partners are mixed in as they are themselves: cut.
             made, cutmix = cutmix.part(made)
         windows = None if self.windows is None else self.windows.of(made)
-        return made, Plan(windows, cutmix, mosaic, mixup)
+        return made, AugmentationPlan(windows, cutmix, mosaic, mixup)
 
     def targets(self, targets: Values) -> Values:
         """Targets of the batch's images from those of its rows, (B, 6) both."""
@@ -80,7 +80,7 @@ def draw_plan(
     image: tuple[tuple[int, int], Sequence[int]],
     epoch: int,
     generators: Generators,
-) -> Plan:
+) -> AugmentationPlan:
     """Draws all that is done to a batch.
 
     Args:
@@ -89,7 +89,7 @@ def draw_plan(
         image: (height, width) of the images and the widths of their views, before the
             images were resized.
         epoch: of the stage, from 0.
-        generators: one for each of ``KINDS``.
+        generators: one for each of ``AUGMENTATIONS``.
 
     Raises:
         ConfigError: where mosaics are asked for of views with fewer than four columns.
@@ -104,11 +104,11 @@ def draw_plan(
     if config.mosaic is not None:
         mosaic = plan_mosaic(n_rows, size[1], widths, config.mosaic, epoch, generators["mosaic"])
     if mosaic is not None:
-        return Plan(windows, mosaic=mosaic)
-    return Plan(windows, cutmix=cutmix, mixup=mixup)
+        return AugmentationPlan(windows, mosaic=mosaic)
+    return AugmentationPlan(windows, cutmix=cutmix, mixup=mixup)
 
 
-def augment_images(images: Tensor, plan: Plan, n_rows: int) -> Tensor:
+def augment_images(images: Tensor, plan: AugmentationPlan, n_rows: int) -> Tensor:
     """Does to images what a plan says.
 
     Args:

@@ -64,7 +64,7 @@ def plan_windows(n_rows: int, config: AugmentConfig, generators: Generators) -> 
     Args:
         n_rows: of the whole global batch.
         config: what is asked for.
-        generators: one for each of ``KINDS``.
+        generators: one for each of ``AUGMENTATIONS``.
 
     Returns:
         The plan, or None where nothing of this kind is asked for.

@@ -12,11 +12,11 @@ from hms_ray.config.space import Space
 from hms_ray.dataset.sources import pack_source, source_key, sources_for
 from hms_ray.errors import ConfigError
 from hms_ray.pack.build import build_pack, default_pack_dir
-from hms_ray.pack.layout import read_manifest
+from hms_ray.pack.layout import read_pack_manifest
 from hms_ray.pack.parallel import Mapper
 from hms_ray.pack.store import Pack
 from hms_ray.pack.verify import verify_pack
-from hms_ray.pack.windows import Windows, windows_of
+from hms_ray.pack.windows import Windows, distinct_windows
 from hms_ray.report.progress import bar
 from hms_ray.text import counted
 
@@ -71,7 +71,7 @@ def pack_folder(
     for name, recipe in sources_for(space):
         source = pack_source(name, recipe)
         if source.kind == "windows" and windows is None:
-            windows = windows_of(rows_of(read_labels(folder), space.experiment.data))
+            windows = distinct_windows(rows_of(read_labels(folder), space.experiment.data))
         with bar(f"packing {source_key(name, recipe)}", source.kind) as progress:
             pack = build_pack(
                 folder,
@@ -91,7 +91,7 @@ def pack_folder(
 
 
 def _told(pack: Pack) -> str:
-    missing = read_manifest(pack.path)["missing"]
+    missing = read_pack_manifest(pack.path)["missing"]
     size = pack.values.nbytes / 2**20
     one = pack.kind.removesuffix("s")
     lines = [f"{pack.path}: {counted(len(pack.recordings), one)}, {size:,.1f} MiB of float16"]

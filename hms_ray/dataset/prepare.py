@@ -28,7 +28,7 @@ from hms_ray.pack.build import build_pack, default_pack_dir, find_pack
 from hms_ray.pack.sources import PackSource
 from hms_ray.pack.store import Pack, open_pack
 from hms_ray.pack.verify import require_verified
-from hms_ray.pack.windows import Windows, windows_of
+from hms_ray.pack.windows import Windows, distinct_windows
 from hms_ray.storage.atomic import whole_file
 from hms_ray.storage.fold_store import STORE_NAME
 from hms_ray.storage.hashing import digest
@@ -221,7 +221,7 @@ def _table(
 
 
 def _windows(form: PackSource, rows: pd.DataFrame) -> Windows | None:
-    return windows_of(rows) if form.kind == "windows" else None
+    return distinct_windows(rows) if form.kind == "windows" else None
 
 
 def _is_packed(

@@ -9,7 +9,7 @@ from hms_ray.config.loading import parameter_values, replace_values
 from hms_ray.config.space import Space
 from hms_ray.errors import ConfigError
 from hms_ray.pack.sources import PackSource, eeg_source, kaggle_source
-from hms_ray.signal.recipes import described
+from hms_ray.signal.recipes import recipe_description
 from hms_ray.storage.hashing import digest
 
 SourceRecipe = tuple[str, Recipe]
@@ -25,7 +25,7 @@ ROW_COLUMNS = {
 
 def source_key(name: str, recipe: Recipe) -> str:
     """A short name that tells recipes of a source apart, such as ``eeg-3f2a91c0d4e5``."""
-    return name if recipe is None else f"{name}-{digest(described(recipe))[:12]}"
+    return name if recipe is None else f"{name}-{digest(recipe_description(recipe))[:12]}"
 
 
 def pack_source(name: str, recipe: Recipe) -> PackSource:

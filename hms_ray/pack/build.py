@@ -13,15 +13,15 @@ from typing import Final
 from hms_ray.errors import PackError
 from hms_ray.pack.draft import Draft, ShardRecord
 from hms_ray.pack.inputs import ChangedFileError, input_files, input_signature
-from hms_ray.pack.layout import read_manifest
+from hms_ray.pack.layout import read_pack_manifest
 from hms_ray.pack.make import make_shard
 from hms_ray.pack.parallel import Mapper, default_workers, in_process
-from hms_ray.pack.plan import Plan, Shard, plan_pack
+from hms_ray.pack.plan import PackPlan, Shard, plan_pack
 from hms_ray.pack.shard_files import DraftGone
 from hms_ray.pack.sources import PackSource, source_named
 from hms_ray.pack.store import Pack, open_pack
 from hms_ray.pack.windows import Windows as Windows
-from hms_ray.pack.windows import windows_of as windows_of
+from hms_ray.pack.windows import distinct_windows as distinct_windows
 from hms_ray.pack.write import write_tables
 from hms_ray.storage.atomic import DRAFT_PREFIX, move_folder
 from hms_ray.storage.hashing import digest
@@ -142,7 +142,7 @@ def build_pack(
 
 
 def _build(
-    target: Path, plan: Plan, makers: Mapper | int, progress: Progress | None, rebuild: bool
+    target: Path, plan: PackPlan, makers: Mapper | int, progress: Progress | None, rebuild: bool
 ) -> Pack:
     try:
         draft = Draft(target, plan)
@@ -179,7 +179,7 @@ def _build(
                 draft.drop()
 
 
-def _fill(draft: Draft, plan: Plan, mapper: Mapper, progress: Progress) -> list[ShardRecord]:
+def _fill(draft: Draft, plan: PackPlan, mapper: Mapper, progress: Progress) -> list[ShardRecord]:
     """Has every shard made that is not there yet; returns the records of all."""
     records: dict[int, ShardRecord] = {}
     done = 0
@@ -218,11 +218,11 @@ def _fill(draft: Draft, plan: Plan, mapper: Mapper, progress: Progress) -> list[
 
 def _current(target: Path, signature: str) -> Pack | None:
     try:
-        if read_manifest(target)["input_signature"] != signature:
+        if read_pack_manifest(target)["input_signature"] != signature:
             return None
         return open_pack(target)
     except PackError:
-        # Absent, of another format or damaged: it is built (again).
+        # Absent, of another format or damaged: it is (re)built.
         return None
 
 
@@ -235,7 +235,7 @@ def _require_own(target: Path, folder: Path) -> None:
     if target.resolve().is_relative_to(own):
         return  # perhaps copied along with the folder
     try:
-        owner = read_manifest(target).get("folder")
+        owner = read_pack_manifest(target).get("folder")
     except PackError:
         return
     if owner is None or Path(owner) == own or not Path(owner).is_dir():
@@ -269,7 +269,7 @@ def _check_space(draft: Draft, folder: Path) -> None:
         )
 
 
-def _publish(draft: Draft, plan: Plan, records: list[ShardRecord], target: Path) -> Pack:
+def _publish(draft: Draft, plan: PackPlan, records: list[ShardRecord], target: Path) -> Pack:
     """Moves a whole draft to its place."""
     with draft.locked():
         write_tables(draft.pack, plan, records)

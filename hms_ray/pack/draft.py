@@ -27,7 +27,7 @@ from typing import Final, Self
 
 from hms_ray.pack.layout import FORMAT, MISSING_FILE, VALUES_FILE
 from hms_ray.pack.make import MadeShard
-from hms_ray.pack.plan import Plan, Shard
+from hms_ray.pack.plan import PackPlan, Shard
 from hms_ray.pack.shard_files import (
     LOCK_FILE,
     Column,
@@ -74,7 +74,7 @@ class Draft:
         DraftGone: another packer removed it in that moment.
     """
 
-    def __init__(self, target: Path, plan: Plan) -> None:
+    def __init__(self, target: Path, plan: PackPlan) -> None:
         self.path = draft_path(target, plan)
         self.pack = self.path / "pack"
         self._plan = plan
@@ -218,7 +218,7 @@ class Draft:
             return None
 
 
-def draft_path(target: Path, plan: Plan) -> Path:
+def draft_path(target: Path, plan: PackPlan) -> Path:
     """The folder in which every packer of this content works."""
     lengths = [[item.start, item.length] for shard in plan.shards for item in shard.items]
     key = digest([FORMAT, plan.signature, len(plan.shards), lengths])

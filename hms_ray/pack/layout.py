@@ -65,7 +65,7 @@ def pack_fingerprint(
     return digest({"recipe": recipe, "recordings": index.hexdigest(), "shards": list(shards)})
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
+def read_pack_manifest(path: Path) -> dict[str, Any]:
     """A pack's manifest.
 
     Raises:
@@ -77,7 +77,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise PackError("a pack must have been built", where=path, fix=BUILD) from None
     except (OSError, ValueError) as error:
-        raise damaged(file, str(error)) from error
+        raise damaged_pack(file, str(error)) from error
     found = manifest.get("format") if isinstance(manifest, dict) else None
     if found != FORMAT:
         raise PackError(
@@ -85,11 +85,11 @@ def read_manifest(path: Path) -> dict[str, Any]:
         )
     missing = [key for key in MANIFEST_KEYS if key not in manifest]
     if missing:
-        raise damaged(file, f"no {', '.join(missing)}")
+        raise damaged_pack(file, f"no {', '.join(missing)}")
     return dict(manifest)
 
 
-def damaged(where: Path, got: str) -> PackError:
+def damaged_pack(where: Path, got: str) -> PackError:
     """The error of a pack that is not what a packer wrote."""
     return PackError("a pack must be whole", got=got, where=where, fix=BUILD_AGAIN)
 

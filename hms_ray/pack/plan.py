@@ -61,7 +61,7 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PackPlan:
     """Everything that a pack will hold.
 
     Attributes:
@@ -96,7 +96,7 @@ def plan_pack(
     windows: Windows | None,
     signature: str,
     threads: int,
-) -> Plan:
+) -> PackPlan:
     """Says which shard holds what.
 
     Args:
@@ -107,7 +107,7 @@ def plan_pack(
         threads: footers read at once.
 
     Raises:
-        DataError: a recording whose file is cut or damaged.
+        DataError: a recording whose file is truncated or damaged.
     """
     if windows is not None:
         of = {file.number: file for file in files}
@@ -120,7 +120,7 @@ def plan_pack(
         with ThreadPoolExecutor(threads) as pool:
             lengths = pool.map(length, [file.path for file in files])
             items = [Item(file, 0, n) for file, n in zip(files, lengths, strict=True)]
-    return Plan(source, tuple(_cut(items, source.n_values * _BYTES)), signature)
+    return PackPlan(source, tuple(_cut(items, source.n_values * _BYTES)), signature)
 
 
 def _cut(items: Iterable[Item], position_bytes: int) -> Iterable[Shard]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hms_ray.pack.layout import npy_header
 from hms_ray.pack.make import MadeShard
-from hms_ray.pack.plan import Plan, Shard
+from hms_ray.pack.plan import PackPlan, Shard
 from hms_ray.storage.locks import short_lock
 
 LOCK_FILE: Final = "lock"
@@ -61,7 +61,9 @@ class Column:
         row: shape of a row.
     """
 
-    def __init__(self, fd: int, path: Path, plan: Plan, dtype: str, row: tuple[int, ...]) -> None:
+    def __init__(
+        self, fd: int, path: Path, plan: PackPlan, dtype: str, row: tuple[int, ...]
+    ) -> None:
         header = npy_header(dtype, (plan.n_positions, *row))
         row_bytes = np.dtype(dtype).itemsize * int(np.prod(row, dtype=np.int64))
         self.fd, self.place = fd, Place(path, len(header), row_bytes)

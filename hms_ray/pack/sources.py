@@ -28,11 +28,11 @@ from hms_ray.config.eeg_recipes import EegRecipe, RawRecipe
 from hms_ray.errors import PackError
 from hms_ray.pack.windows import Windows
 from hms_ray.signal.montage import columns_of
-from hms_ray.signal.recipes import described, layout_of, pairs_used
+from hms_ray.signal.recipes import layout_of, pairs_used, recipe_description
 from hms_ray.signal.spectrogram import LOG_HIGH, LOG_LOW
 from hms_ray.storage.hashing import digest
 
-Kind = Literal["recordings", "windows"]
+PackKind = Literal["recordings", "windows"]
 
 SOURCES: Final = ("kaggle", "eeg", "raw")
 """Names of sources; ``eeg`` and ``raw`` are packed by any recipe of theirs."""
@@ -85,7 +85,7 @@ class PackSource:
     """
 
     name: str
-    kind: Kind
+    kind: PackKind
     recipe: dict[str, Any]
     directory: str
     panels: tuple[str, ...]
@@ -186,7 +186,12 @@ def eeg_source(name: str, recipe: EegRecipe | RawRecipe) -> PackSource:
     return PackSource(
         name=name,
         kind="windows",
-        recipe={"source": name, "version": 1, "dtype": "float16", "made": described(recipe)},
+        recipe={
+            "source": name,
+            "version": 1,
+            "dtype": "float16",
+            "made": recipe_description(recipe),
+        },
         directory="train_eegs",
         panels=tuple(layout.panels),
         n_frequencies=layout.n_frequencies,

@@ -17,8 +17,8 @@ from hms_ray.pack.layout import (
     MISSING_FILE,
     RECORDINGS_FILE,
     VALUES_FILE,
-    damaged,
-    read_manifest,
+    damaged_pack,
+    read_pack_manifest,
 )
 from hms_ray.pack.windows import N_SCALP
 
@@ -237,7 +237,7 @@ def open_pack(path: str | Path) -> Pack:
             missing or of another size than its manifest says.
     """
     path = Path(path)
-    manifest = read_manifest(path)
+    manifest = read_pack_manifest(path)
     for name, file in manifest["files"].items():
         _check_size(path / name, file["bytes"])
     try:
@@ -247,10 +247,10 @@ def open_pack(path: str | Path) -> Pack:
         if manifest["kind"] == "recordings":
             missing = np.load(path / MISSING_FILE, mmap_mode="r")
     except (ValueError, KeyError, OSError, pa.ArrowException) as error:
-        raise damaged(path, str(error)) from error
+        raise damaged_pack(path, str(error)) from error
     shape = (int(recordings["length"].sum()), len(manifest["panels"]) * manifest["n_frequencies"])
     if values.shape != shape or values.dtype != np.float16:
-        raise damaged(path, f"{values.dtype} {values.shape} where float16 {shape} belongs")
+        raise damaged_pack(path, f"{values.dtype} {values.shape} where float16 {shape} belongs")
     return Pack(
         path=path,
         source=manifest["source"],

@@ -19,10 +19,10 @@ from hms_ray.pack.layout import (
     RECORDINGS_FILE,
     VALUES_FILE,
     VERIFIED_FILE,
-    damaged,
+    damaged_pack,
     npy_header,
     pack_fingerprint,
-    read_manifest,
+    read_pack_manifest,
 )
 from hms_ray.pack.store import Pack, open_pack
 from hms_ray.pack.windows import first_of
@@ -41,14 +41,14 @@ def verify_pack(path: str | Path) -> Pack:
     """
     path = Path(path)
     pack = open_pack(path)
-    manifest = read_manifest(path)
+    manifest = read_pack_manifest(path)
     table = path / RECORDINGS_FILE
     _compare(table, file_sha256(table), manifest["files"][RECORDINGS_FILE]["sha256"])
     _verify_array(pack, VALUES_FILE, pack.values, manifest["shards"], "sha256")
     if pack.missing is not None:
         _verify_array(pack, MISSING_FILE, pack.missing, manifest["shards"], "missing_sha256")
     if pack_fingerprint(pack.recipe, pack.recordings, manifest["shards"]) != pack.fingerprint:
-        raise damaged(path, "a fingerprint of other content")
+        raise damaged_pack(path, "a fingerprint of other content")
     return pack
 
 
@@ -76,7 +76,7 @@ def require_verified(path: str | Path) -> None:
 
 
 def _file_states(path: Path) -> dict[str, list[int]]:
-    files = (MANIFEST_FILE, *read_manifest(path)["files"])
+    files = (MANIFEST_FILE, *read_pack_manifest(path)["files"])
     states = {name: (path / name).stat() for name in files if (path / name).exists()}
     return {name: [state.st_size, state.st_mtime_ns] for name, state in states.items()}
 
@@ -88,13 +88,13 @@ def _verify_array(
     expected = npy_header(values.dtype.newbyteorder("<").str, values.shape)
     with file.open("rb") as stream:
         if stream.read(len(expected)) != expected:
-            raise damaged(file, "another header")
+            raise damaged_pack(file, "another header")
     for number, shard in enumerate(shards):
         part = values[shard["first"] : shard["first"] + shard["n"]]
         found = hashlib.sha256(np.ascontiguousarray(part).data).hexdigest()
         _compare(file, found, shard[key], f", shard {number}: {_items(pack, shard)}")
     if sum(shard["n"] for shard in shards) != len(values):
-        raise damaged(pack.path, "shards of another length")
+        raise damaged_pack(pack.path, "shards of another length")
 
 
 def _items(pack: Pack, shard: dict[str, Any]) -> str:

@@ -60,7 +60,7 @@ class Windows:
         return content.hexdigest()
 
 
-def windows_of(rows: pd.DataFrame) -> Windows:
+def distinct_windows(rows: pd.DataFrame) -> Windows:
     """The distinct windows of training rows.
 
     Args:

@@ -19,7 +19,7 @@ from hms_ray.pack.layout import (
     VALUES_FILE,
     pack_fingerprint,
 )
-from hms_ray.pack.plan import Plan
+from hms_ray.pack.plan import PackPlan
 from hms_ray.storage.hashing import file_sha256
 from hms_ray.storage.structured_files import json_text, write_text
 
@@ -27,7 +27,7 @@ _SHOWN: Final = 10
 """Ids that a summary names."""
 
 
-def write_tables(folder: Path, plan: Plan, records: Sequence[ShardRecord]) -> None:
+def write_tables(folder: Path, plan: PackPlan, records: Sequence[ShardRecord]) -> None:
     """Writes ``recordings.parquet`` and, last, ``manifest.json``.
 
     Args:
@@ -70,7 +70,7 @@ def write_tables(folder: Path, plan: Plan, records: Sequence[ShardRecord]) -> No
     write_text(folder / MANIFEST_FILE, json_text(manifest))
 
 
-def _recordings(plan: Plan, records: Sequence[ShardRecord]) -> pd.DataFrame:
+def _recordings(plan: PackPlan, records: Sequence[ShardRecord]) -> pd.DataFrame:
     items = [item for shard in plan.shards for item in shard.items]
     length = np.array([item.length for item in items], np.int64)
     table: dict[str, NDArray[Any]] = {

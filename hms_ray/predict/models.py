@@ -100,7 +100,7 @@ class Predictor:
         images, device = self._images_in(storage_dtype(precision)), self._process.device
         folder = fold.weights.parent
         try:
-            images.take_normalisation(fold.record["normalisation"])
+            images.load_normalisation(fold.record["normalisation"])
         except TrainingError as error:
             raise damaged_fold(folder, f"{RECORD_FILE}: {error}") from None
         # Its weights are all in the store: neither a hub nor a file is asked for any.

@@ -1,7 +1,7 @@
 """Named recipes that turn EEG windows of 50 s into arrays, and what they promise.
 
 Importing this module costs no torch: whoever only plans or describes arrays
-asks ``layout_of`` and ``described``; whoever makes them calls ``make_windows``.
+asks ``layout_of`` and ``recipe_description``; whoever makes them calls ``make_windows``.
 
 Every recipe begins alike: bipolar differences, gaps filled by the recipe's
 policy over the whole 50 s, band-pass, clip; then the middle ``centre_s``.
@@ -104,7 +104,7 @@ def pairs_used(recipe: EegRecipe | RawRecipe) -> tuple[tuple[str, str], ...]:
     return pairs_of(MEL_PANELS if recipe.kind in ("mel", "mel_fixed") else PANELS)
 
 
-def described(recipe: EegRecipe | RawRecipe) -> dict[str, Any]:
+def recipe_description(recipe: EegRecipe | RawRecipe) -> dict[str, Any]:
     """Everything that decides the values of a recipe, as plain data.
 
     Defaults are resolved, so two ways of writing one recipe are equal; a pack's

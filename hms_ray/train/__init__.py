@@ -1,5 +1,6 @@
-"""Training of one fold: model, batches, losses, stages, scoring. Arrays in, result out.
+"""Training of one fold: model, batches, losses, stages, scoring.
 
-May import ``augment``, ``transforms``, ``pack`` and rooms below, but never reads files of the
-competition. What a fold consists of is decided in ``experiment``.
+Input is packed arrays, output a ``FoldResult``; files of the competition are never read here.
+May import ``augment``, ``transforms``, ``pack`` and rooms below. ``experiment`` decides what
+a fold consists of and stores its result.
 """

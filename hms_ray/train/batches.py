@@ -1,8 +1,8 @@
-"""What a fold is trained on, and in which batches.
+"""The data of a fold, and the batches of an epoch.
 
-The batches of an epoch are drawn for the whole group, augmentation included, before
-each rank takes its slice: so the same images are trained whatever the number of ranks,
-and a restart repeats the same draws.
+The global batches of an epoch are drawn, augmentation included, before each rank takes its
+slice. So the same images are trained for any number of ranks, and a restart repeats the same
+draws.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from hms_ray.augment.draws import KINDS
-from hms_ray.augment.plan import Plan, draw_plan
+from hms_ray.augment.draws import AUGMENTATIONS
+from hms_ray.augment.plan import AugmentationPlan, draw_plan
 from hms_ray.competition.schema import N_CLASSES
 from hms_ray.config.training import ResolvedStage, TrainingConfig
 from hms_ray.errors import TrainingError
@@ -28,51 +28,52 @@ from hms_ray.transforms.views import Shape
 if TYPE_CHECKING:
     from hms_ray.pack.store import Pack
 
-Rows = NDArray[np.int64]
+RowIndices = NDArray[np.int64]
+"""Positions in a study's rows."""
 
 
 @dataclass(frozen=True)
 class SourceRows:
-    """Where the windows of a study's rows are in one source.
+    """The windows of a study's rows in one source.
 
     Attributes:
         pack: packed source of the windows.
         starts: (N,) int64, first pack position of each row's window.
-        room: (N, 2) int64, positions by which each may be moved, as ``Pack.room`` gives
-            them; needed where windows are shifted.
+        room: (N, 2) int64, positions by which each window can be moved to an earlier and to
+            a later time (``Pack.room``); required for shifted windows.
     """
 
     pack: Pack
-    starts: Rows
-    room: Rows | None = None
+    starts: RowIndices
+    room: RowIndices | None = None
 
     @property
     def shape(self) -> Shape:
-        """Panels, frequencies and times of a window."""
+        """Number of panels, frequencies and times of a window."""
         return len(self.pack.panels), self.pack.n_frequencies, self.pack.window
 
-    def shifted(self, rows: Rows, shifts_s: NDArray[np.float64]) -> Rows:
-        """First pack positions of windows that are moved in time.
+    def shifted(self, rows: RowIndices, shifts_s: NDArray[np.float64]) -> RowIndices:
+        """First pack positions of windows shifted in time.
 
         Args:
-            rows: (n,) rows whose windows they are.
-            shifts_s: (n,) seconds towards later times; rounded to whole positions, and no
-                further than recordings go.
+            rows: (n,) rows of the windows.
+            shifts_s: (n,) seconds towards later times; rounded to whole positions and
+                clipped to ``room``.
 
         Raises:
-            TrainingError: where it is not known how far they go.
+            TrainingError: if ``room`` is not set.
         """
         if self.room is None:
-            raise TrainingError("shifted windows need the room that their recordings leave")
+            raise TrainingError("shifted windows need the room around them (Pack.room)")
         by = np.rint(shifts_s / self.pack.step_s).astype(np.int64)
         before, after = self.room[rows].T
         return self.pack.moved(self.starts[rows], by.clip(-before, after))
 
     def check(self, n_rows: int, source: str) -> None:
-        """Refuses other than ``n_rows`` windows, and windows that leave the pack."""
+        """Checks that there are ``n_rows`` windows, all within the pack."""
         if self.starts.shape != (n_rows,):
             raise TrainingError(
-                f"{n_rows} rows need as many windows of the source {source}",
+                f"{n_rows} rows need {n_rows} windows of the source {source}",
                 got=f"{self.starts.shape}",
             )
         last = len(self.pack.values) - self.pack.window
@@ -86,21 +87,21 @@ class SourceRows:
 
 @dataclass(frozen=True)
 class FoldData:
-    """All rows of a study, divided for one fold.
+    """All rows of a study, split for one fold.
 
     Attributes:
         sources: name of each source in use -> its windows.
-        targets: (N, 6) float64, shares that sum to 1.
+        targets: (N, 6) float64, shares of votes, sum 1.
         total_votes: (N,) int64.
-        train: rows to train on, positions into the above.
-        valid: rows to predict, none of them among ``train``.
+        train: training rows, positions in the arrays above.
+        valid: validation rows; disjoint from ``train``.
     """
 
     sources: Mapping[str, SourceRows]
     targets: NDArray[np.float64]
-    total_votes: Rows
-    train: Rows
-    valid: Rows
+    total_votes: RowIndices
+    train: RowIndices
+    valid: RowIndices
 
     def __post_init__(self) -> None:
         n = len(self.targets)
@@ -119,8 +120,8 @@ class FoldData:
         shared = np.intersect1d(self.train, self.valid)
         if len(shared):
             raise TrainingError(
-                "a row must not be trained on and predicted in one fold",
-                got=f"{len(shared)} such rows, the first at position {shared[0]}",
+                "training and validation rows must be disjoint",
+                got=f"{counted(len(shared), 'shared row')}, the first at position {shared[0]}",
             )
 
 
@@ -129,39 +130,38 @@ class Batch:
     """One rank's part of one global batch.
 
     Attributes:
-        rows: (b,) own rows, positions into the study's rows.
-        needed: rows whose windows own images are made of: ``rows`` and after them those
-            that give CutMix bands or are mixed in, or the members of mosaics.
-        targets: (b, 6) targets of own images.
-        weights: (b,) weights of own images in the loss.
-        plan: augmentation, in terms of positions in ``needed``.
-        n_global: rows of the whole batch.
-        shifts_s: (n,) seconds by which the windows of ``needed`` are moved; None where
-            none is.
+        rows: (b,) this rank's rows, positions in the study's rows.
+        needed: (n,) rows whose windows the images need: ``rows``, then CutMix donors and
+            mixup partners; or the members of mosaics.
+        targets: (b, 6) targets of the images.
+        weights: (b,) weights of the images in the loss.
+        plan: augmentation, in positions in ``needed``.
+        n_global: rows of the global batch.
+        shifts_s: (n,) seconds by which the windows of ``needed`` are shifted, or None.
     """
 
-    rows: Rows
-    needed: Rows
+    rows: RowIndices
+    needed: RowIndices
     targets: NDArray[np.float64]
     weights: NDArray[np.float64]
-    plan: Plan
+    plan: AugmentationPlan
     n_global: int
     shifts_s: NDArray[np.float64] | None = None
 
 
-def split_epoch(n_rows: int, batch_size: int, generator: np.random.Generator) -> list[Rows]:
-    """A random order of rows in nearly equal batches.
+def split_epoch(n_rows: int, batch_size: int, generator: np.random.Generator) -> list[RowIndices]:
+    """Splits a random order of rows into nearly equal batches.
 
-    Every row comes once; sizes differ by at most one, so that no small last batch
-    weighs or measures differently.
+    Sizes differ by at most one, so that no small last batch has another weight per row or
+    other batch statistics.
 
     Args:
         n_rows: at least 1.
-        batch_size: largest batch.
+        batch_size: size of the largest batch allowed.
         generator: draws the order.
 
     Returns:
-        ceil(n_rows / batch_size) arrays of positions.
+        ceil(n_rows / batch_size) arrays of positions; together each row once.
     """
     order = generator.permutation(n_rows).astype(np.int64)
     return np.array_split(order, -(-n_rows // batch_size))
@@ -169,14 +169,14 @@ def split_epoch(n_rows: int, batch_size: int, generator: np.random.Generator) ->
 
 def plan_epoch(
     data: FoldData,
-    rows: Rows,
+    rows: RowIndices,
     training: TrainingConfig,
     stage: ResolvedStage,
     image: tuple[tuple[int, int], Sequence[int]],
-    address: tuple[int, int, int],
+    seed_path: tuple[int, int, int],
     process: Process,
 ) -> list[Batch]:
-    """This rank's part of every batch of an epoch.
+    """Draws all global batches of an epoch and returns this rank's part of each.
 
     Args:
         data: the fold.
@@ -184,19 +184,20 @@ def plan_epoch(
         training: batch size, seed and whether weights are normalised.
         stage: loss and augmentation.
         image: (height, width) of the images and the widths of their views.
-        address: (fold, number of the stage, number of the epoch).
+        seed_path: (fold, index of the stage, index of the epoch), from 0.
         process: rank and world size.
 
     Raises:
-        TrainingError: where a batch has fewer rows than there are ranks.
-        ConfigError: where mosaics are asked for of images that are too narrow.
+        TrainingError: if a batch has fewer rows than there are ranks.
+        ConfigError: if images are too narrow for the mosaics of the configuration.
     """
     order, moves = (
-        np.random.default_rng(seed_sequence(training.seed, *address, purpose))
+        np.random.default_rng(seed_sequence(training.seed, *seed_path, purpose))
         for purpose in ("order", "shift")
     )
     draws = {
-        kind: np.random.default_rng(seed_sequence(training.seed, *address, kind)) for kind in KINDS
+        kind: np.random.default_rng(seed_sequence(training.seed, *seed_path, kind))
+        for kind in AUGMENTATIONS
     }
     all_weights = row_weights(stage.loss, data.total_votes)
     batches = []
@@ -204,7 +205,7 @@ def plan_epoch(
         batch = rows[places]
         if len(batch) < process.world_size:
             raise TrainingError(
-                f"a batch needs a row for each of {process.world_size} workers",
+                f"a batch must have at least one row per worker ({process.world_size})",
                 got=counted(len(batch), "row"),
                 where=f"stage {stage.name}",
                 fix="Use fewer workers, a larger training.batch_size or more rows.",
@@ -212,7 +213,7 @@ def plan_epoch(
         targets, weights = data.targets[batch], all_weights[batch]
         if training.normalise_weights:
             weights = weights / weights.mean()
-        plan = draw_plan(stage.augment, targets, image, address[2], draws)
+        plan = draw_plan(stage.augment, targets, image, seed_path[2], draws)
         shifts = None
         if largest := stage.augment.window_shift_s:
             shifts = moves.uniform(-largest, largest, len(batch))
@@ -232,6 +233,6 @@ def plan_epoch(
     return batches
 
 
-def chunks(rows: Rows, size: int) -> list[Rows]:
-    """Rows in consecutive chunks of at most ``size``."""
+def chunks(rows: RowIndices, size: int) -> list[RowIndices]:
+    """Splits rows into consecutive chunks of at most ``size``."""
     return [rows[first : first + size] for first in range(0, len(rows), size)]

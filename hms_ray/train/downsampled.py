@@ -1,7 +1,7 @@
-"""Downsampled windows of rows, kept in memory where averaging is what takes the time.
+"""Downsampled windows of rows, with a cache in main memory for training on a CPU.
 
-Gathering and averaging a window of 240 kB costs a CPU a tenth of a small model's
-step, and every epoch would do it again with the same result.
+Gathering and averaging a window of 240 kB takes a CPU a tenth of a small model's step, and
+every epoch would do it again with the same result.
 """
 
 from __future__ import annotations
@@ -13,35 +13,29 @@ from typing import Final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from hms_ray.train.batches import RowIndices
 from hms_ray.train.windows import WindowSource
 from hms_ray.transforms.downsample import downsample
 
-Rows = NDArray[np.int64]
-
 MAX_CACHE_SHARE: Final = 0.25
-"""Largest share of the free memory that kept windows of a process may take."""
+"""Largest share of the free memory that the cache of a process may take."""
 MAX_CACHE_BYTES: Final = 2**30
-"""Most that they may take, whatever is free: other processes keep theirs."""
+"""Upper limit for any amount of free memory: other processes have caches too."""
 
 
 def cache_budget(device: torch.device) -> int:
-    """Bytes that a process may keep windows in; none where averaging costs little.
-
-    Args:
-        device: only a CPU keeps windows.
-    """
+    """Bytes that a process may use for its cache; 0 on a GPU, where averaging costs little."""
     if device.type != "cpu":
         return 0
     return min(int(MAX_CACHE_SHARE * _free_bytes()), MAX_CACHE_BYTES)
 
 
 def _free_bytes() -> int:
-    """Memory that is free or can be freed at once."""
+    """Memory that is free or can be freed immediately."""
     try:
-        # The pages of a pack that was just read count as free here, unlike in sysconf.
+        # Unlike sysconf, MemAvailable counts cached pages, such as those of a pack.
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvail"))
     except (OSError, StopIteration):
@@ -49,73 +43,76 @@ def _free_bytes() -> int:
 
 
 class DownsampledWindows:
-    """Windows of rows with their blocks averaged, kept where that is worth it.
+    """Downsampled windows of rows, with a cache.
 
-    A kept window was made as it would be made again, so keeping changes no bit.
+    A cached window has the bits of one that is computed again.
 
     Args:
-        source: the windows; those of a resident source may be kept.
+        source: the windows; only those of a resident source are cached.
         starts: (N,) first pack position of each row's window.
-        block: block size over (frequency, time).
+        block: block size over (frequency, time); for (1, 1) nothing is cached.
         dtype: of the downsampled windows: float32 or float64.
-        capacity: rows to keep, the first ones asked for.
+        capacity: number of rows to cache, the first ones requested.
+
+    Attributes:
+        n_cached: number of rows in the cache.
     """
 
     def __init__(
         self,
         source: WindowSource,
-        starts: Rows,
+        starts: RowIndices,
         block: tuple[int, int],
         dtype: torch.dtype,
         capacity: int = 0,
     ) -> None:
         self._source, self._starts, self._block, self._dtype = source, starts, block, dtype
-        keeping = block != (1, 1) and source.resident
-        self._capacity = min(capacity, len(starts)) if keeping else 0
+        caching = block != (1, 1) and source.resident
+        self._capacity = min(capacity, len(starts)) if caching else 0
         self._slots = np.full(len(starts), -1, dtype=np.int64)
-        self._kept: Tensor | None = None
+        self._cache: Tensor | None = None
         self.n_cached = 0
 
     def stream(
-        self, batches: Sequence[Rows], starts: Sequence[Rows] | None = None
+        self, batches: Sequence[RowIndices], starts: Sequence[RowIndices] | None = None
     ) -> Iterator[Tensor]:
-        """(B, P, F / block[0], T / block[1]) of one batch of rows after another.
+        """Yields (B, P, F / block[0], T / block[1]) for each batch of rows.
 
         Args:
             batches: rows.
-            starts: first pack positions of their windows where those are moved; such
-                windows are not kept, for they hardly come twice.
+            starts: first pack positions of shifted windows; these are not cached, because
+                the same shift rarely comes twice. Default: the rows' own windows.
         """
         if starts is None and self._capacity:
-            yield from map(self._remembered, batches)
+            yield from map(self._through_cache, batches)
             return
         if starts is None:
             starts = [self._starts[rows] for rows in batches]
         for windows in self._source.stream(starts):
             yield downsample(windows, self._block, self._dtype)
 
-    def _remembered(self, rows: Rows) -> Tensor:
+    def _through_cache(self, rows: RowIndices) -> Tensor:
         new = np.unique(rows[self._slots[rows] < 0])
-        if self._kept is not None and not len(new):
-            return self._kept.index_select(0, torch.from_numpy(self._slots[rows]))
-        made = downsample(self._source.windows(self._starts[new]), self._block, self._dtype)
-        kept = self._keep(new, made)
+        if self._cache is not None and not len(new):
+            return self._cache.index_select(0, torch.from_numpy(self._slots[rows]))
+        computed = downsample(self._source.windows(self._starts[new]), self._block, self._dtype)
+        cache = self._add_to_cache(new, computed)
         slots = self._slots[rows]
-        known = slots >= 0
-        batch = torch.empty((len(rows), *made.shape[1:]), dtype=self._dtype)
-        batch[known] = kept[torch.from_numpy(slots[known])]
-        batch[~known] = made[torch.from_numpy(np.searchsorted(new, rows[~known]))]
+        cached = slots >= 0
+        batch = torch.empty((len(rows), *computed.shape[1:]), dtype=self._dtype)
+        batch[cached] = cache[torch.from_numpy(slots[cached])]
+        batch[~cached] = computed[torch.from_numpy(np.searchsorted(new, rows[~cached]))]
         return batch
 
-    def _keep(self, rows: Rows, made: Tensor) -> Tensor:
-        """Keeps as many of these rows as there is room for; returns all that is kept."""
-        if self._kept is None:
-            # Pages that no row has come to yet take no memory. Where scoring asks first, as
-            # after a stage whose windows are shifted, training must be able to add to it.
+    def _add_to_cache(self, rows: RowIndices, computed: Tensor) -> Tensor:
+        """Caches as many of these rows as fit and returns the cache."""
+        if self._cache is None:
+            # Untouched pages take no memory. If scoring is first, as after a stage with
+            # shifted windows, training must still be able to write to this tensor.
             with torch.inference_mode(False):
-                self._kept = torch.empty((self._capacity, *made.shape[1:]), dtype=self._dtype)
+                self._cache = torch.empty((self._capacity, *computed.shape[1:]), dtype=self._dtype)
         n_new = min(len(rows), self._capacity - self.n_cached)
-        self._kept[self.n_cached : self.n_cached + n_new] = made[:n_new]
+        self._cache[self.n_cached : self.n_cached + n_new] = computed[:n_new]
         self._slots[rows[:n_new]] = np.arange(self.n_cached, self.n_cached + n_new)
         self.n_cached += n_new
-        return self._kept
+        return self._cache

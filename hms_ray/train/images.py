@@ -1,4 +1,4 @@
-"""Images of rows, made on the device from the windows of one or more sources."""
+"""Images of rows, computed on the device from the windows of one or more sources."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hms_ray.augment.windows import WindowPlan, augment_windows, check_panels
 from hms_ray.config.augmentation import AugmentConfig
 from hms_ray.config.inputs import InputConfig
 from hms_ray.errors import TrainingError
-from hms_ray.train.batches import Batch, Rows, SourceRows, chunks
+from hms_ray.train.batches import Batch, RowIndices, SourceRows, chunks
 from hms_ray.train.downsampled import DownsampledWindows
 from hms_ray.train.process import Process
 from hms_ray.train.windows import WindowSource
@@ -28,8 +28,8 @@ from hms_ray.transforms.views import image_size, join_views, view_widths
 Shifts = NDArray[np.float64]
 
 
-class Located(Protocol):
-    """Rows whose windows are known: a fold's data, or recordings to predict."""
+class HasSourceRows(Protocol):
+    """Rows with located windows: a fold's data, or recordings to predict."""
 
     @property
     def sources(self) -> Mapping[str, SourceRows]:
@@ -37,20 +37,25 @@ class Located(Protocol):
 
 
 class Images:
-    """Images of rows, made on the device.
+    """Makes images of rows on the device.
 
     Args:
-        data: the fold, or rows that are only predicted.
+        data: a fold's data, or rows that are only predicted.
         windows: source -> its windows, for every source of the views.
-        config: views, normalisation, block and size.
+        config: views, normalisation, downsampling and size.
         dtype: of the images: float32 or float64.
-        cache_bytes: memory for downsampled windows (see ``DownsampledWindows``), shared by the
-            sources; none where absent.
+        cache_bytes: memory for the cache of downsampled windows (see ``DownsampledWindows``),
+            divided among the sources; default: no cache.
+
+    Attributes:
+        size: height and width of the images.
+        widths: widths of the views in a joined image, before it is resized to ``size``.
+        constants: source -> fitted constants of its normalisation, if it has any.
     """
 
     def __init__(
         self,
-        data: Located,
+        data: HasSourceRows,
         windows: Mapping[str, WindowSource],
         config: InputConfig,
         dtype: torch.dtype,
@@ -78,11 +83,15 @@ class Images:
                 capacity=cache_bytes // len(self._used) // n_bytes,
             )
 
-    def fit(self, rows: Rows, batch_size: int, process: Process) -> None:
-        """Fits constants on all of these rows, for sources whose normalisation has any.
+    def fit(self, rows: RowIndices, batch_size: int, process: Process) -> None:
+        """Fits the constants of all normalisations that have any.
 
-        Rank 0 fits and tells the others, so that all hold the same bits and the
-        world size changes nothing.
+        Rank 0 fits and broadcasts, so that all ranks have the same bits for any world size.
+
+        Args:
+            rows: training rows of the fold.
+            batch_size: windows in memory at once.
+            process: this rank.
         """
         for source, downsampled in self._downsampled.items():
             mode, block = self._config.treatment(source)
@@ -91,11 +100,12 @@ class Images:
             starts = self._data.sources[source].starts[rows]
             in_file_order = rows[np.argsort(starts, kind="stable")]
             windows = partial(downsampled.stream, chunks(in_file_order, batch_size))
-            n_most = self._data.sources[source].shape[1] // block[0]
-            self.constants[source] = _of_first(process, partial(FITS[mode], windows), n_most)
+            n_max = self._data.sources[source].shape[1] // block[0]
+            fit = partial(FITS[mode], windows)
+            self.constants[source] = _fit_on_rank0(process, fit, n_max)
 
     def normalisation(self) -> dict[str, dict[str, Any]]:
-        """Source -> ``mode`` and, where fitted, ``mean`` and ``std``: numbers or lists."""
+        """Source -> ``mode`` and, if fitted, ``mean`` and ``std``: numbers or lists."""
         return {
             source: {
                 "mode": self._config.treatment(source).normalisation,
@@ -104,72 +114,72 @@ class Images:
             for source in self._downsampled
         }
 
-    def take_normalisation(self, stored: Mapping[str, Mapping[str, Any]]) -> None:
-        """Takes the constants of a fold that was trained, in place of fitting any.
+    def load_normalisation(self, stored: Mapping[str, Mapping[str, Any]]) -> None:
+        """Sets the constants to those of a trained fold, instead of fitting them.
 
         Args:
-            stored: what ``normalisation`` gave there.
+            stored: the fold's ``normalisation()``.
 
         Raises:
-            TrainingError: where it is not of these sources and their modes, or lacks
-                constants.
+            TrainingError: if its sources or modes differ from those here, or constants are
+                missing.
         """
         modes: dict[str, str] = {
             source: self._config.treatment(source).normalisation for source in self._downsampled
         }
-        found = {source: str(told.get("mode")) for source, told in stored.items()}
+        found = {source: str(entry.get("mode")) for source, entry in stored.items()}
         if found != modes:
             raise TrainingError(
-                "a fold's normalisation must be that of its inputs",
+                "a fold's normalisation must match its inputs",
                 got=_listed(found),
                 where=f"inputs of {_listed(modes)}",
             )
         try:
             self.constants = {
-                source: Constants.from_plain(told)
-                for source, told in stored.items()
+                source: Constants.from_plain(entry)
+                for source, entry in stored.items()
                 if self._config.treatment(source).normalisation in FITS
             }
         except (KeyError, TypeError, ValueError):
             raise TrainingError(
-                "a fold's normalisation must hold the constants that were fitted",
-                got=_listed({source: ", ".join(told) for source, told in stored.items()}),
+                "a fold's normalisation must contain the fitted mean and std",
+                got=_listed({source: ", ".join(entry) for source, entry in stored.items()}),
             ) from None
 
     def check_augment(self, config: AugmentConfig) -> None:
-        """Refuses an augmentation that these images do not allow.
+        """Checks that these images allow an augmentation.
 
         Raises:
-            ConfigError: where panels have no counterpart, a chain has no panel or a view
-                has too few columns for a mosaic.
+            ConfigError: if a panel has no counterpart on the other side, a chain has no
+                panel, or a view has too few columns for a mosaic.
         """
         check_panels(config, self._panels)
         if config.mosaic is not None:
             mosaic_spans(self.size[1], self.widths)
 
-    def of(self, batches: Sequence[Rows]) -> Iterator[Tensor]:
-        """(B, 1, H, W) images of one batch of rows after another."""
-        return self._made(batches, [None] * len(batches))
+    def for_rows(self, batches: Sequence[RowIndices]) -> Iterator[Tensor]:
+        """Yields the (B, 1, H, W) images of each batch of rows, without augmentation."""
+        return self._make(batches, [None] * len(batches))
 
     def _shifted(
-        self, source: str, batches: Sequence[Rows], shifts_s: Sequence[Shifts] | None
-    ) -> list[Rows] | None:
+        self, source: str, batches: Sequence[RowIndices], shifts_s: Sequence[Shifts] | None
+    ) -> list[RowIndices] | None:
         if shifts_s is None:
             return None
         windows = self._data.sources[source]
         return [windows.shifted(*batch) for batch in zip(batches, shifts_s, strict=True)]
 
-    def of_training(self, batches: Sequence[Batch]) -> Iterator[Tensor]:
-        """(b, 1, H, W) augmented images of one rank's own rows."""
+    def for_training(self, batches: Sequence[Batch]) -> Iterator[Tensor]:
+        """Yields the (b, 1, H, W) augmented images of this rank's part of each batch."""
         plans = [batch.plan.windows for batch in batches]
         shifts = [batch.shifts_s for batch in batches if batch.shifts_s is not None]
-        made = self._made([batch.needed for batch in batches], plans, shifts or None)
-        for batch, image in zip(batches, made, strict=True):
+        images = self._make([batch.needed for batch in batches], plans, shifts or None)
+        for batch, image in zip(batches, images, strict=True):
             yield augment_images(image, batch.plan, len(batch.rows))
 
-    def _made(
+    def _make(
         self,
-        batches: Sequence[Rows],
+        batches: Sequence[RowIndices],
         plans: Sequence[WindowPlan | None],
         shifts_s: Sequence[Shifts] | None = None,
     ) -> Iterator[Tensor]:
@@ -192,10 +202,10 @@ def _listed(texts: Mapping[str, str]) -> str:
     return "; ".join(f"{name}: {text}" for name, text in texts.items()) or "nothing"
 
 
-def _of_first(process: Process, fit: Callable[[], Constants], n_most: int) -> Constants:
-    """Rank 0's constants on every rank; it alone reads rows for them."""
-    # The others do not know how many there are: places left over are NaN.
-    sent = torch.full((2, n_most), torch.nan, dtype=torch.float64, device=process.device)
+def _fit_on_rank0(process: Process, fit: Callable[[], Constants], n_max: int) -> Constants:
+    """Calls ``fit`` on rank 0 and returns its constants on every rank."""
+    # The other ranks do not know how many constants there are; unused places are NaN.
+    sent = torch.full((2, n_max), torch.nan, dtype=torch.float64, device=process.device)
     if process.rank == 0:
         fitted = fit()
         for row, values in zip(sent, (fitted.mean, fitted.std), strict=True):

@@ -1,4 +1,4 @@
-"""One fold, one loop: the same code in one process and on every rank of a group."""
+"""Trains one fold: the same code in one process and on every rank of a worker group."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from hms_ray.config.experiment import Experiment, ModelConfig
 from hms_ray.config.inputs import used_sources
 from hms_ray.errors import TrainingError
 from hms_ray.evaluate.metric import kl_report
-from hms_ray.train.batches import Batch, FoldData, Rows, plan_epoch
+from hms_ray.train.batches import Batch, FoldData, RowIndices, plan_epoch
 from hms_ray.train.clock import Clock
 from hms_ray.train.downsampled import cache_budget
 from hms_ray.train.images import Images
 from hms_ray.train.model import build_model
 from hms_ray.train.process import Process
-from hms_ray.train.result import FoldResult, Kept
+from hms_ray.train.result import CheckpointSelection, FoldResult
 from hms_ray.train.score import check_finite, predict_rows, resolve_precision, storage_dtype
 from hms_ray.train.seeds import derive_seed, own_torch_generator
 from hms_ray.train.stages import make_optimiser, make_schedule, stage_rows
@@ -40,48 +40,47 @@ def train_fold(
 ) -> FoldResult:
     """Trains one fold and predicts its validation rows.
 
-    Each stage has a fresh AdamW and a OneCycle schedule over its steps. Every
-    validation row is scored twice an epoch, after the first half of the batches
-    and at the end (once where an epoch is one batch). The weights kept are the last
-    ones or, with ``checkpoint: best``, those of the smallest ``kl_all`` at any of
-    these evaluations, the first of equal ones.
+    Each stage has a new AdamW and a OneCycle schedule over its steps. All validation rows
+    are scored twice per epoch: after the first half of its batches and at its end (only at
+    its end if the epoch is one batch). The returned weights are the last ones or, with
+    ``checkpoint: best``, those of the evaluation with the smallest ``kl_all``, the earliest
+    of equal ones.
 
-    A record of the history holds ``stage`` (its name), ``stage_index``, ``epoch``
-    (epochs done in this stage, such as 1.5), ``step`` (optimiser steps done in all
-    stages), ``kl_all``, ``kl_4`` and ``kl_10`` (None without such rows),
-    ``train_loss`` (mean over the steps since the record before), ``learning_rate``
-    (of the last step) and ``seconds`` since the start (known stages included, as they
-    were). ``process.report`` gets it on
-    rank 0 with ``progress``, the share of all steps that is done.
+    Each evaluation adds a record to the history: ``stage`` (name), ``stage_index``, ``epoch``
+    (epochs of this stage that are done, such as 1.5), ``step`` (optimiser steps of all stages
+    that are done), ``kl_all``, ``kl_4`` and ``kl_10`` (None without such rows), ``train_loss``
+    (mean over the steps since the previous record), ``learning_rate`` (of the last step) and
+    ``seconds`` (since the start, resumed stages included). On rank 0 ``process.report``
+    receives the record with ``progress``, the share of all steps that is done.
 
-    Where the first stages are known, training goes on after them and all but times
-    comes out as if they had been trained here. They are reported first, as
+    With ``resume_from`` training starts after the stages of that result. Everything except
+    times is then equal to training all stages here. These stages are reported first, as
     ``{"event": "stages_reused", "stages": names, "saved_s": ..., "progress": ...}``.
 
-    torch's global generators are seeded within and given back as they were.
+    torch's global generators are seeded during the call and restored afterwards.
 
     Args:
         experiment: model, inputs and schedule.
         data: rows and packs.
         fold: number of the validation fold; part of every seed.
-        process: this rank of the group.
-        resume_from: result of this fold after some of its first stages, to be continued.
+        process: this rank of the worker group.
+        resume_from: result of the same fold after some of its first stages.
         on_stage_end: called on every rank with the result after each stage but the last.
 
     Raises:
-        TrainingError: where a stage has no rows, a batch fewer rows than there are
-            ranks, or a loss or a prediction is not finite (on all ranks at once).
-        ConfigError: where a block does not divide its pack's windows, or its panels or
-            the images do not allow an augmentation.
-        ModelError: where the model or its weights cannot be made.
+        TrainingError: if a stage has no rows, a batch has fewer rows than there are ranks, or
+            a loss or prediction is not finite (raised on all ranks together).
+        ConfigError: if ``downsample`` does not divide a source's windows, or the panels or
+            the image size do not allow an augmentation.
+        ModelError: if the model or its weights cannot be created.
     """
-    training = _Training(experiment, data, fold, process, resume_from)
+    training = _FoldTraining(experiment, data, fold, process, resume_from)
     with own_torch_generator(process.device):
         return training.run(on_stage_end)
 
 
-class _Training:
-    """What the stages of a fold's training share; arguments as of ``train_fold``."""
+class _FoldTraining:
+    """The state that the stages of a fold share; for arguments see ``train_fold``."""
 
     def __init__(
         self,
@@ -95,7 +94,8 @@ class _Training:
         self.experiment, self.data, self.fold = experiment, data, fold
         self.process, self.resume_from = process, resume_from
         self.precision = resolve_precision(training.precision, process.device)
-        self.clock, self.kept = Clock(), Kept(training.checkpoint == "best", resume_from)
+        self.clock = Clock()
+        self.selection = CheckpointSelection(training.checkpoint == "best", resume_from)
         self.history = [] if resume_from is None else list(resume_from.history)
         self.n_done = 0 if resume_from is None else resume_from.n_steps
         self.stages = [
@@ -116,59 +116,56 @@ class _Training:
 
     def run(self, on_stage_end: OnStageEnd) -> FoldResult:
         """Trains the stages that ``resume_from`` does not have."""
-        model = self._model()
-        n_known = 0 if self.resume_from is None else self.resume_from.n_stages
-        for index in range(n_known, len(self.stages)):
+        model = self._make_model()
+        first = 0 if self.resume_from is None else self.resume_from.n_stages
+        for index in range(first, len(self.stages)):
             self._train_stage(model, index)
             if index < len(self.stages) - 1:
                 on_stage_end(self._result(model))
                 self.clock.lap("keep_s")
         return self._result(model)
 
-    def _n_batches(self, rows: Rows) -> int:
+    def _n_batches(self, rows: RowIndices) -> int:
         return -(-len(rows) // self.experiment.training.batch_size)
 
-    def _model(self) -> nn.Module:
-        """The model on its device, as the first stage that is trained here finds it."""
-        training, resume_from, device = (
-            self.experiment.training,
-            self.resume_from,
-            self.process.device,
-        )
+    def _make_model(self) -> nn.Module:
+        """The model on its device, in its state before the first stage that is trained here."""
+        training, device = self.experiment.training, self.process.device
         torch.manual_seed(derive_seed(training.seed, self.fold, 0, 0, "model"))
-        model = build_model(_without_weights(self.experiment.model, resume_from), self.images.size)
-        # After the model: one that cannot be made shall not cost a pass over all rows.
+        config = _without_weights(self.experiment.model, self.resume_from)
+        model = build_model(config, self.images.size)
+        # After the model, so that one that cannot be created fails before a pass over all rows.
         self.images.fit(self.data.train, training.batch_size, self.process)
-        # Half as fast again on a CPU as the default layout (EfficientNets, measured).
+        # On a CPU 1.5 times as fast as the default layout (EfficientNets, measured).
         model = model.to(device, storage_dtype(self.precision))
         model = model.to(memory_format=torch.channels_last)
         self.clock.lap("prepare_s")
-        if resume_from is not None:
-            model.load_state_dict(resume_from.last_weights)
-            self.clock.earlier = resume_from.history[-1]["seconds"] - self.clock.total()
-            _report_resumed(resume_from, self.n_done / self.n_steps, self.process)
+        if self.resume_from is not None:
+            model.load_state_dict(self.resume_from.last_weights)
+            self.clock.offset_s = self.resume_from.history[-1]["seconds"] - self.clock.total()
+            _report_reused_stages(self.resume_from, self.n_done / self.n_steps, self.process)
         return model
 
     def _train_stage(self, model: nn.Module, index: int) -> None:
-        """Trains a stage and scores the validation rows twice an epoch."""
+        """Trains one stage and scores the validation rows twice per epoch."""
         training, (stage, rows) = self.experiment.training, self.stages[index]
-        # Anew each stage: a wrapper orders its sums over the ranks by the steps it has
-        # seen, and a stage must not depend on where the one before it was trained.
+        # Wrapped anew for each stage: DDP orders its all-reduces by the steps that it has
+        # seen, and a stage must not depend on where the previous one was trained.
         network = self.process.wrap(model)
         optimiser = make_optimiser(model, training, stage)
         n_steps = stage.epochs * self._n_batches(rows)
         schedule = make_schedule(optimiser, training, stage, n_steps)
         step = Step(network, self.process, self.precision, optimiser, schedule)
         for epoch in range(stage.epochs):
-            address = self.fold, index, epoch
+            seed_path = self.fold, index, epoch
             image = self.images.size, self.images.widths
-            batches = plan_epoch(self.data, rows, training, stage, image, address, self.process)
+            batches = plan_epoch(self.data, rows, training, stage, image, seed_path, self.process)
             where = f"stage {stage.name}, epoch {epoch + 1}"
-            dropout = derive_seed(training.seed, *address, "dropout", self.process.rank)
+            dropout = derive_seed(training.seed, *seed_path, "dropout", self.process.rank)
             torch.manual_seed(dropout)
             for half, part in _halves(batches):
                 train_loss = self._train(step, part, where)
-                scores = self._scores(model, where, ends=epoch + half == stage.epochs)
+                scores = self._evaluate(model, where, ends=epoch + half == stage.epochs)
                 self._record(
                     {
                         "stage": stage.name,
@@ -178,15 +175,15 @@ class _Training:
                         **scores,
                         "train_loss": train_loss,
                         "learning_rate": step.learning_rate,
-                        "seconds": self.clock.earlier + self.clock.total(),
+                        "seconds": self.clock.offset_s + self.clock.total(),
                     }
                 )
 
     def _train(self, step: Step, batches: list[Batch], where: str) -> float:
-        """Takes a step a batch; returns the mean loss."""
+        """Takes one step per batch and returns the mean loss."""
         losses = [
             step(batch, image)
-            for batch, image in zip(batches, self.images.of_training(batches), strict=True)
+            for batch, image in zip(batches, self.images.for_training(batches), strict=True)
         ]
         train_loss = _checked_mean(losses, self.process, where, self.n_done)
         self.n_done += len(batches)
@@ -194,15 +191,15 @@ class _Training:
         self.clock.images += sum(batch.n_global for batch in batches)
         return train_loss
 
-    def _scores(self, model: nn.Module, where: str, ends: bool) -> dict[str, float | None]:
-        """Scores of the validation rows, whose predictions and weights may be kept."""
+    def _evaluate(self, model: nn.Module, where: str, ends: bool) -> dict[str, float | None]:
+        """Scores the validation rows and offers predictions and weights for selection."""
         data, batch_size = self.data, self.experiment.training.batch_size
         table = predict_rows(
             model, self.images, data.valid, batch_size, self.precision, self.process
         )
         check_finite(table, f"{where}, step {self.n_done}")
         scores = kl_report(data.targets[data.valid], table, data.total_votes[data.valid])
-        self.kept.offer(scores["kl_all"], table, model, ends)
+        self.selection.update(scores["kl_all"], table, model, ends)
         self.clock.lap("evaluate_s")
         return scores
 
@@ -212,45 +209,43 @@ class _Training:
             self.process.report({**record, "progress": self.n_done / self.n_steps})
 
     def _result(self, model: nn.Module) -> FoldResult:
-        """What the stages trained so far came to."""
+        """The result of the stages that are trained so far."""
         return FoldResult(
             valid=self.data.valid,
-            probabilities=self.kept.table,
+            probabilities=self.selection.table,
             history=list(self.history),
-            weights=self.kept.weights,
-            last_weights=self.kept.last_weights(model),
+            weights=self.selection.weights,
+            last_weights=self.selection.last_weights(model),
             normalisation=self.images.normalisation(),
             timing=self.clock.timing(),
             saved_s=self.resume_from.stages_s if self.resume_from else 0.0,
             precision=self.precision,
-            optimistic=self.kept.best,
+            optimistic=self.selection.best,
         )
 
 
 def _without_weights(config: ModelConfig, resume_from: FoldResult | None) -> ModelConfig:
-    """The model as it is to be built: pretrained weights only where they stay in it."""
+    """The model's configuration; without pretrained weights if they would be replaced."""
     if resume_from is None:
         return config
     return config.model_copy(update={"pretrained": False, "weights_file": None})
 
 
-def _report_resumed(resume_from: FoldResult, progress: float, process: Process) -> None:
+def _report_reused_stages(reused: FoldResult, progress: float, process: Process) -> None:
     if process.rank == 0:
-        names = dict.fromkeys(
-            (record["stage_index"], record["stage"]) for record in resume_from.history
-        )
+        names = dict.fromkeys((record["stage_index"], record["stage"]) for record in reused.history)
         process.report(
             {
                 "event": "stages_reused",
                 "stages": [name for _, name in names],
-                "saved_s": resume_from.stages_s,
+                "saved_s": reused.stages_s,
                 "progress": progress,
             }
         )
 
 
 def _halves(batches: list[Batch]) -> list[tuple[float, list[Batch]]]:
-    """The batches up to each evaluation, with the share of the epoch done by then."""
+    """The batches before each evaluation, with the share of the epoch that is then done."""
     middle = -(-len(batches) // 2)
     if len(batches) == 1:
         return [(1.0, batches)]
@@ -260,8 +255,8 @@ def _halves(batches: list[Batch]) -> list[tuple[float, list[Batch]]]:
 def _checked_mean(losses: Iterable[Tensor], process: Process, where: str, before: int) -> float:
     """Mean loss of some steps over all ranks.
 
-    Looked at once for half an epoch, so that a device never waits for the host, and
-    after adding up, so that all ranks stop together.
+    Checked once per half epoch, so that the device never waits for the host, and after the
+    all-reduce, so that all ranks stop together.
     """
     values = process.all_reduce_sum(torch.stack(list(losses)).double()).cpu()
     bad = (~values.isfinite()).nonzero()

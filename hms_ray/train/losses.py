@@ -15,7 +15,7 @@ from hms_ray.config.training import Loss
 Weights = NDArray[np.float64]
 
 VOTE_LIMIT: Final = 10.0
-"""Where ``kl_capped_votes`` and ``kl_floored_votes`` bend (published)."""
+"""Votes at which ``kl_capped_votes`` and ``kl_floored_votes`` change slope (published)."""
 
 LOSSES: Final[dict[Loss, Callable[[Weights], Weights]]] = {
     "kl": np.ones_like,
@@ -23,10 +23,10 @@ LOSSES: Final[dict[Loss, Callable[[Weights], Weights]]] = {
     "kl_capped_votes": lambda votes: np.minimum(votes, VOTE_LIMIT),
     "kl_floored_votes": lambda votes: np.maximum(votes, VOTE_LIMIT),
 }
-"""Loss -> weight of a row by its total votes.
+"""Loss -> weights of rows by their total votes.
 
-``kl_capped_votes`` is what the published code runs as "xloss";
-``kl_floored_votes`` is what its README prints, read literally.
+``kl_capped_votes`` is the "xloss" of the published code; ``kl_floored_votes`` is the formula
+in its README.
 """
 
 
@@ -48,12 +48,12 @@ def weighted_kl(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     """Weighted KL(target || softmax(logits)) of each row, in nats.
 
     Args:
-        logits: (B, 6); float32 at least, as half precision would lose the tails.
+        logits: (B, 6), float32 or float64; half precision would lose the tails.
         targets: (B, 6) shares, same dtype; terms with target 0 are 0.
         weights: (B,) same dtype.
 
     Returns:
-        (B,) ``weights * sum_k t_k (ln t_k - ln p_k)``; the batch's mean is the loss.
+        (B,) ``weights * sum_k t_k (ln t_k - ln p_k)``; the mean over the batch is the loss.
     """
     divergence = F.kl_div(F.log_softmax(logits, dim=1), targets, reduction="none").sum(1)
     return divergence * weights

@@ -1,4 +1,4 @@
-"""timm models for one-channel images and six classes, and how weights are loaded."""
+"""timm models for one-channel images and six classes, and their pretrained weights."""
 
 from __future__ import annotations
 
@@ -18,88 +18,88 @@ from hms_ray.errors import ModelError
 from hms_ray.storage.hashing import file_sha256
 
 HUB_TIMEOUT_S: Final = 5.0
-"""How long the hub may take to answer at all; its client alone retries for 50 s."""
+"""Time that the hub has to answer a first request; its client would retry for 50 s."""
 
 HUB_FILES: Final = ("model.safetensors", "pytorch_model.bin")
-"""Names under which timm's hub keeps weights."""
+"""Names of weights files in timm's hub."""
 
 OFFLINE_FIX: Final = (
-    "Pass a local file as model.weights_file (a timm checkpoint of this model, fetched where "
-    "the hub can be reached), or set model.pretrained: false."
+    "Set model.weights_file to a local timm checkpoint of this model (download it on a machine "
+    "that reaches the hub), or set model.pretrained: false."
 )
 
 
 def build_model(config: ModelConfig, image_size: tuple[int, int]) -> nn.Module:
-    """A timm model, ready to be trained.
+    """Builds a timm model for training.
 
-    Weights that are not pretrained come from torch's global generator. Pretrained
-    first layers are summed over their three input channels by timm.
+    Initial weights are drawn from torch's global generator. timm sums the first layer of
+    pretrained weights over its three input channels.
 
     Args:
         config: name, weights and dropout.
-        image_size: height and width of the images; models of a fixed input size
-            are built for it.
+        image_size: height and width of the images; models of a fixed input size are built
+            for it.
 
     Returns:
         A module from (B, 1, H, W) to (B, 6) logits, float32, on the CPU.
 
     Raises:
-        ModelError: for an unknown name, a model without stochastic depth where
-            ``drop_path`` is set, a size that the model cannot take, weights that
-            cannot be had or do not fit.
+        ModelError: if the name is unknown, ``drop_path`` is set for a model without
+            stochastic depth, the model does not accept the image size, or pretrained weights
+            are not available or do not fit.
     """
-    described = _described(config.name)
+    pretrained = _pretrained_config(config.name)
     options: dict[str, Any] = {"in_chans": 1, "drop_rate": config.dropout}
     if config.drop_path:
         options["drop_path_rate"] = config.drop_path
-    if described.fixed_input_size:
+    if pretrained.fixed_input_size:
         options["img_size"] = image_size
     if config.weights_file is not None:
-        overlay = _overlay(config, described, Path(config.weights_file))
-        # Built once with the file's own classes: only then does timm insist that
-        # every weight of the model is found in the file.
+        overlay = _overlay(config, pretrained, Path(config.weights_file))
+        # Built once with the file's number of classes: only then does timm require that the
+        # file has every weight of the model.
         _create(config, {**options, "pretrained_cfg_overlay": overlay}, overlay["num_classes"])
         options["pretrained_cfg_overlay"] = overlay
     elif config.pretrained:
-        _require_hub(config.name, described)
+        _require_hub(config.name, pretrained)
     model = _create(config, options, N_CLASSES)
     _check_forward(model, config.name, image_size)
     return model
 
 
 def weights_fingerprint(config: ModelConfig) -> str | None:
-    """SHA-256 (hex) of the local file of pretrained weights; None without one.
+    """SHA-256 (hex) of ``weights_file``; None if it is not set.
 
     Raises:
-        ModelError: where the file cannot be read.
+        ModelError: if the file cannot be read.
     """
     if config.weights_file is None:
         return None
     try:
         status = os.stat(config.weights_file)
-        return _kept_sha256(config.weights_file, status.st_size, status.st_mtime_ns)
+        return _cached_sha256(config.weights_file, status.st_size, status.st_mtime_ns)
     except OSError as error:
         raise _unreadable(config.weights_file, error.strerror) from None
 
 
 @lru_cache(maxsize=64)
-def _kept_sha256(path: str, size: int, mtime_ns: int) -> str:
-    """Kept while size and time stay: a search needs it at every point of its space."""
+def _cached_sha256(path: str, size: int, mtime_ns: int) -> str:
+    """Cached while size and time stay: a search needs it at every point of its space."""
     return file_sha256(path)
 
 
-def _described(name: str) -> Any:
-    """Timm's description of a model: input size, classes, where weights are."""
+def _pretrained_config(name: str) -> Any:
+    """Timm's ``PretrainedCfg`` of a model: input size, classes, location of weights."""
     architecture = name.split(".")[0]
     if not timm.is_model(architecture):
         close = difflib.get_close_matches(architecture, timm.list_models(), n=3)
         raise ModelError(
-            "model.name must be a model that timm knows",
+            "model.name must be a timm model",
             got=name,
             fix=f"Did you mean {', '.join(close)}?" if close else "See timm.list_models().",
         )
     try:
-        described = timm.get_pretrained_cfg(name)
+        pretrained = timm.get_pretrained_cfg(name)
     except RuntimeError as error:
         tags = [
             tag
@@ -107,11 +107,11 @@ def _described(name: str) -> Any:
             if tag.split(".")[0] == architecture
         ]
         raise ModelError(
-            f"model.name must carry a tag that timm knows ({error})".replace(".)", ")"),
+            f"model.name must have a tag of timm ({error})".replace(".)", ")"),
             got=name,
-            fix=f"Known: {', '.join(tags) or 'no pretrained weights at all'}.",
+            fix=f"Use one of: {', '.join(tags)}." if tags else "Use the name without a tag.",
         ) from None
-    return described or timm.models.PretrainedCfg()
+    return pretrained or timm.models.PretrainedCfg()
 
 
 def _create(config: ModelConfig, options: dict[str, Any], n_classes: int) -> nn.Module:
@@ -140,12 +140,12 @@ def _create(config: ModelConfig, options: dict[str, Any], n_classes: int) -> nn.
     return model
 
 
-def _overlay(config: ModelConfig, described: Any, file: Path) -> dict[str, Any]:
-    """What timm must know about a local file: where it is and how many classes it has."""
+def _overlay(config: ModelConfig, pretrained: Any, file: Path) -> dict[str, Any]:
+    """Overrides of timm's ``PretrainedCfg`` for a local file: its path and classes."""
     if not file.is_file():
         raise _unreadable(file, "no such file")
-    if described.custom_load:
-        return {"file": str(file), "num_classes": described.num_classes}
+    if pretrained.custom_load:
+        return {"file": str(file), "num_classes": pretrained.num_classes}
     try:
         state = timm.models.load_state_dict(str(file), device="cpu")
     except Exception as error:
@@ -154,27 +154,27 @@ def _overlay(config: ModelConfig, described: Any, file: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or not all(
         isinstance(value, torch.Tensor) for value in state.values()
     ):
-        raise _unfit(config, "a file that holds no state dict")
-    layer = described.classifier
+        raise _unfit(config, "a file without a state dict")
+    layer = pretrained.classifier
     layer = layer[0] if isinstance(layer, (list, tuple)) else layer
     weight = state.get(f"{layer}.weight")
     return {"file": str(file), "num_classes": 0 if weight is None else weight.shape[0]}
 
 
-def _require_hub(name: str, described: Any) -> None:
-    """Fails within seconds where weights are neither in the cache nor reachable."""
-    if described.hf_hub_id is None:
+def _require_hub(name: str, pretrained: Any) -> None:
+    """Fails within seconds if weights are neither cached nor available online."""
+    if pretrained.hf_hub_id is None:
         return
     from huggingface_hub import constants, try_to_load_from_cache
     from huggingface_hub.utils import get_session  # type: ignore[attr-defined]
 
-    files = [described.hf_hub_filename] if described.hf_hub_filename else HUB_FILES
-    if any(isinstance(try_to_load_from_cache(described.hf_hub_id, file), str) for file in files):
+    files = [pretrained.hf_hub_filename] if pretrained.hf_hub_filename else HUB_FILES
+    if any(isinstance(try_to_load_from_cache(pretrained.hf_hub_id, file), str) for file in files):
         return
     try:
         get_session().head(constants.ENDPOINT, timeout=HUB_TIMEOUT_S)
     except Exception as error:
-        # The exceptions' classes depend on the client's version.
+        # The classes of exceptions depend on the client's version.
         reason = f"no answer from {constants.ENDPOINT} ({_first_line(error)})"
         raise _hub_failed(name, reason) from None
 
@@ -188,23 +188,26 @@ def _check_forward(model: nn.Module, name: str, image_size: tuple[int, int]) -> 
         raise _wrong_size(name, image_size, error) from None
     if shape != (1, N_CLASSES):
         raise ModelError(
-            f"a model must give {N_CLASSES} logits an image", got=str(shape), where=name
+            f"a model must return {N_CLASSES} logits per image", got=str(shape), where=name
         )
     model.train()
 
 
 def _wrong_size(name: str, size: tuple[int, int] | None, error: BaseException) -> ModelError:
     return ModelError(
-        f"a model must take images of {size[0]} x {size[1]}" if size else "a model must be built",
+        f"the model must accept images of {size[0]} x {size[1]}" if size else "timm must build it",
         got=_first_line(error),
         where=name,
-        fix="Set input.size to one that the model takes.",
+        fix="Set input.size to a size that the model accepts.",
     )
 
 
 def _hub_failed(name: str, reason: str) -> ModelError:
     return ModelError(
-        "pretrained weights must be had from timm's hub", got=reason, where=name, fix=OFFLINE_FIX
+        "pretrained weights must be available from timm's hub",
+        got=reason,
+        where=name,
+        fix=OFFLINE_FIX,
     )
 
 
@@ -214,7 +217,7 @@ def _unreadable(file: object, reason: str | None) -> ModelError:
 
 def _unfit(config: ModelConfig, reason: str) -> ModelError:
     return ModelError(
-        f"model.weights_file must hold weights of {config.name}",
+        f"model.weights_file must contain weights of {config.name}",
         got=reason,
         where=config.weights_file,
     )

@@ -1,4 +1,4 @@
-"""Where a fold is trained: one process, or one rank of a group."""
+"""The process that trains a fold: alone, or one rank of a worker group."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ T = TypeVar("T")
 
 
 def ignore(record: dict[str, Any]) -> None:
-    """Takes a report and does nothing with it."""
+    """Discards a report."""
 
 
 @dataclass(frozen=True)
 class Process:
-    """One process that trains.
+    """One training process.
 
-    Where ``world_size`` is above 1, the caller has initialised torch's process
-    group (NCCL for CUDA, gloo for CPUs) with these ranks.
+    If ``world_size`` is above 1, the caller must have initialised torch's process group
+    (NCCL for CUDA, gloo for CPUs).
 
     Attributes:
         rank: from 0.
-        world_size: processes that train the fold together.
+        world_size: number of processes that train the fold together.
         device: of model and data.
-        report: called on rank 0 after every evaluation, and where training goes on from
-            stages that are known (see ``train_fold``).
-        windows: ``resident`` holds the pack on the device, ``streamed`` copies each
-            batch to it, ``auto`` decides by the device's free memory.
+        report: called on rank 0 after every evaluation, and once if stages are reused (see
+            ``train_fold``).
+        windows: ``resident`` keeps whole packs on the device, ``streamed`` copies each batch
+            to it, ``auto`` decides by the device's free memory.
     """
 
     rank: int = 0
@@ -48,11 +48,11 @@ class Process:
 
     @property
     def grouped(self) -> bool:
-        """Whether there are other ranks to talk to."""
+        """Whether there are other ranks."""
         return self.world_size > 1
 
     def shard_rows(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """This rank's slice of rows; slices are disjoint, in order and cover all."""
+        """This rank's slice of rows; the ranks' slices are disjoint, in order and cover all."""
         return np.array_split(rows, self.world_size)[self.rank]
 
     def all_reduce_sum(self, values: Tensor) -> Tensor:
@@ -67,44 +67,45 @@ class Process:
             dist.broadcast(values, 0)
         return values
 
-    def call_on_rank0(self, decide: Callable[[], T]) -> T:
-        """What ``decide`` gives on rank 0, on every rank; it is called there alone.
+    def call_on_rank0(self, function: Callable[[], T]) -> T:
+        """Calls a function on rank 0 alone and returns its result on every rank.
 
-        Ranks that looked for themselves might see a shared folder differently, and then
-        wait for each other.
+        Used for decisions that depend on a shared folder: ranks that see it differently
+        would wait for each other forever.
 
         Args:
-            decide: returns what can be pickled.
+            function: its result must be picklable.
 
         Raises:
-            HmsRayError: on every rank, where ``decide`` raises one.
+            HmsRayError: on every rank, if ``function`` raises one.
         """
         if not self.grouped:
-            return decide()
+            return function()
         outcome: list[Any] = [None]
         if self.rank == 0:
             try:
-                outcome = [decide()]
+                outcome = [function()]
             except HmsRayError as error:
                 outcome = [error]
-        # NCCL carries nothing but what lies on the GPU.
+        # NCCL transfers GPU memory only.
         device = self.device if dist.get_backend() == "nccl" else torch.device("cpu")
         dist.broadcast_object_list(outcome, 0, device=device)
         if isinstance(outcome[0], HmsRayError):
             raise outcome[0]
-        decided: T = outcome[0]
-        return decided
+        result: T = outcome[0]
+        return result
 
-    def broadcast_buffers_from_rank0(self, model: nn.Module) -> None:
-        """Gives every rank rank 0's buffers: batch statistics drift apart in training.
+    def broadcast_buffers(self, model: nn.Module) -> None:
+        """Copies rank 0's buffers to every rank.
 
-        They are what rank 0 saves, so every rank must score with them.
+        Batch statistics differ between ranks after training steps. Rank 0 saves its own, so
+        every rank must score with them.
         """
         for buffer in model.buffers():
             self.broadcast_from_rank0(buffer)
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """The model as it is to be trained: its gradients are means over the ranks."""
+        """The model to train: with several ranks, its gradients are means over them."""
         if not self.grouped:
             return model
         # Buffers are broadcast before every evaluation, which is when they matter.

@@ -1,4 +1,4 @@
-"""What training a fold came to, at its end or after any of its stages."""
+"""The result of training a fold, after its last stage or any earlier one."""
 
 from __future__ import annotations
 
@@ -14,27 +14,26 @@ from hms_ray.train.checkpoint import cpu_weights
 
 @dataclass(frozen=True)
 class FoldResult:
-    """What training a fold came to; the same on every rank.
+    """The result of training a fold; the same on every rank.
 
-    Since each stage has a fresh optimiser, schedule and seeds, this is all that the
-    stage after it needs: the result of an experiment's first stages is what the whole
-    experiment can go on from.
+    Each stage has a new optimiser, schedule and seeds, so this is all that the next stage
+    needs: training of the whole experiment can resume from the result of its first stages.
 
     Attributes:
-        valid: (n,) int64 rows predicted, as in the fold's data.
-        probabilities: (n, 6) float64 of these rows, by the weights kept.
-        history: one record an evaluation (see ``train_fold``).
-        weights: the model's state on the CPU, as kept.
-        last_weights: the state after the last step; the very same object as
-            ``weights`` where that is what was kept.
-        normalisation: source -> ``mode`` and, where fitted, ``mean`` and ``std``; in
-            ``per_frequency`` these are lists.
-        timing: seconds ``total_s``, of which ``prepare_s``, ``train_s`` and
-            ``evaluate_s`` (and ``keep_s`` between stages), and ``images_per_s`` of all
-            ranks in training; what was spent here, without stages trained before.
-        saved_s: seconds of training and evaluation that those stages took.
-        precision: what was used: ``float32``, ``bfloat16`` or ``float64``.
-        optimistic: whether the weights kept were chosen by their score on ``valid``.
+        valid: (n,) int64 predicted rows, as in the fold's data.
+        probabilities: (n, 6) float64 of these rows, by ``weights``.
+        history: one record per evaluation (see ``train_fold``).
+        weights: the selected state of the model, on the CPU.
+        last_weights: the state after the last step; the same object as ``weights`` if that
+            state was selected.
+        normalisation: source -> ``mode`` and, if fitted, ``mean`` and ``std``; lists for
+            ``per_frequency``.
+        timing: ``total_s`` and its parts ``prepare_s``, ``train_s``, ``evaluate_s`` (and
+            ``keep_s`` between stages), and ``images_per_s`` in training, over all ranks.
+            Resumed stages do not count.
+        saved_s: seconds of training and evaluation that the resumed stages took.
+        precision: ``float32``, ``bfloat16`` or ``float64``.
+        optimistic: whether ``weights`` were selected by their score on ``valid``.
     """
 
     valid: NDArray[np.int64]
@@ -50,26 +49,26 @@ class FoldResult:
 
     @property
     def n_stages(self) -> int:
-        """Stages that are trained."""
+        """Number of trained stages."""
         return int(self.history[-1]["stage_index"]) + 1
 
     @property
     def n_steps(self) -> int:
-        """Optimiser steps of these stages."""
+        """Optimiser steps of all trained stages."""
         return int(self.history[-1]["step"])
 
     @property
     def stages_s(self) -> float:
-        """Seconds that these stages take to train and to evaluate, whoever did it."""
+        """Seconds of training and evaluation of all stages, resumed ones included."""
         return self.timing["train_s"] + self.timing["evaluate_s"] + self.saved_s
 
 
-class Kept:
-    """The predictions and weights that a fold ends with.
+class CheckpointSelection:
+    """Selects the predictions and weights of one evaluation.
 
     Args:
-        best: keep those of the best evaluation instead of the last one's.
-        resume_from: result of the stages trained before.
+        best: select the evaluation with the smallest score, not the last one.
+        resume_from: result of earlier stages.
     """
 
     def __init__(self, best: bool, resume_from: FoldResult | None = None) -> None:
@@ -83,16 +82,16 @@ class Kept:
             scores = [record["kl_all"] for record in resume_from.history]
             self.score = min((s for s in scores if s is not None), default=self.score)
 
-    def offer(
+    def update(
         self, score: float | None, table: NDArray[np.float64], model: nn.Module, ends: bool
     ) -> None:
-        """Takes an evaluation, or not.
+        """Selects an evaluation if it is the best so far or, without ``best``, the last.
 
         Args:
             score: its ``kl_all``.
             table: (n, 6) probabilities.
-            model: as it was evaluated.
-            ends: whether a stage ends with it.
+            model: the evaluated model.
+            ends: whether it is the last evaluation of a stage.
         """
         better = score is not None and score < self.score
         if better:
@@ -102,5 +101,5 @@ class Kept:
             self.table, self.weights = table, cpu_weights(model)
 
     def last_weights(self, model: nn.Module) -> dict[str, Tensor]:
-        """The weights of the evaluation offered last."""
+        """The weights of the last evaluation."""
         return self.weights if self.is_last else cpu_weights(model)

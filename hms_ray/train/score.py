@@ -1,4 +1,4 @@
-"""Predictions of validation rows: each exactly once, whatever the world size."""
+"""Predictions of validation rows, each exactly once for any world size."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from torch import nn
 
 from hms_ray.competition.schema import N_CLASSES
 from hms_ray.errors import TrainingError
-from hms_ray.train.batches import Rows, chunks
+from hms_ray.train.batches import RowIndices, chunks
 from hms_ray.train.images import Images
 from hms_ray.train.process import Process
 
 Precision = Literal["float32", "bfloat16", "float64"]
 
 MIN_SCORING_BATCH: Final = 64
-"""Scoring keeps no activations, so its batches may be larger than training's."""
+"""Scoring stores no activations, so its batches can be larger than those of training."""
 
 
 def resolve_precision(precision: str, device: torch.device) -> Precision:
-    """What a configured precision means on a device.
+    """The precision that a configured one means on a device.
 
     Args:
         precision: ``training.precision``.
-        device: where the fold is trained.
+        device: device of the training.
 
     Returns:
-        ``auto`` becomes bfloat16 autocast on a GPU that has it and float32
-        elsewhere; others stay. float64 trains the whole model in float64.
+        For ``auto`` bfloat16 (autocast) on a GPU that supports it, otherwise float32; any
+        other precision unchanged. float64 trains the whole model in float64.
     """
     if precision != "auto":
         return cast("Precision", precision)
@@ -39,10 +39,9 @@ def resolve_precision(precision: str, device: torch.device) -> Precision:
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether a device computes in bfloat16 itself; emulation is slower than float32.
+    """Whether a GPU computes in bfloat16 natively; emulation is slower than float32.
 
-    Args:
-        device: a CPU never counts, nor does a GPU that is not there.
+    False for a CPU or if CUDA is not available.
     """
     if device.type != "cuda" or not torch.cuda.is_available():
         return False
@@ -51,12 +50,12 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 def storage_dtype(precision: Precision) -> torch.dtype:
-    """The dtype of images, weights and losses; bfloat16 lives in autocast only."""
+    """The dtype of images, weights and losses; bfloat16 is used in autocast only."""
     return torch.float64 if precision == "float64" else torch.float32
 
 
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
-    """The context in which the model's forward pass runs."""
+    """The context manager for the model's forward pass."""
     if precision != "bfloat16":
         return nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)
@@ -65,31 +64,31 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
 def predict_rows(
     model: nn.Module,
     images: Images,
-    rows: Rows,
+    rows: RowIndices,
     batch_size: int,
     precision: Precision,
     process: Process,
 ) -> NDArray[np.float64]:
-    """Class probabilities of rows; the work is divided among the ranks.
+    """Class probabilities of rows, computed by all ranks together.
 
     Args:
-        model: not wrapped; left in training mode.
+        model: not wrapped; in training mode afterwards.
         images: makes the rows' images.
-        rows: (n,) positions into the study's rows.
-        batch_size: of training; smaller ones are raised to ``MIN_SCORING_BATCH``.
-        precision: of the forward pass; the softmax is in float64.
-        process: each rank predicts a slice, and all get the whole table.
+        rows: (n,) positions in the study's rows.
+        batch_size: of training; at least ``MIN_SCORING_BATCH`` is used.
+        precision: of the forward pass; the softmax is computed in float64.
+        process: each rank predicts its shard and receives the whole table.
 
     Returns:
-        (n, 6) float64; not finite where the model's outputs are not.
+        (n, 6) float64; not finite if the model's outputs are not.
     """
-    process.broadcast_buffers_from_rank0(model)
+    process.broadcast_buffers(model)
     places = process.shard_rows(np.arange(len(rows)))
     own = chunks(places, max(batch_size, MIN_SCORING_BATCH))
     table = torch.zeros(len(rows), N_CLASSES, dtype=torch.float64, device=process.device)
     model.eval()
     with torch.inference_mode():
-        for part, image in zip(own, images.of([rows[part] for part in own]), strict=True):
+        for part, image in zip(own, images.for_rows([rows[part] for part in own]), strict=True):
             with autocast(precision, process.device):
                 logits = model(image)
             table[part[0] : part[-1] + 1] = torch.softmax(logits.double(), dim=1)
@@ -99,10 +98,10 @@ def predict_rows(
 
 
 def check_finite(table: NDArray[np.float64], where: str) -> None:
-    """Refuses predictions that are not finite.
+    """Checks that all predictions are finite.
 
     Raises:
-        TrainingError: naming how many rows, and where in training.
+        TrainingError: with the number of faulty rows and ``where``.
     """
     bad = int((~np.isfinite(table)).any(axis=1).sum())
     if bad:

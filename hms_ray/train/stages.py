@@ -1,4 +1,4 @@
-"""A schedule is data: which rows a stage trains on, and its learning rate."""
+"""Rows, optimiser and learning rate schedule of a stage."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ def stage_rows(
 ) -> NDArray[np.int64]:
     """Positions of the rows that a stage trains on, ascending.
 
-    A row is a good one from ``threshold`` total votes on and, where ``unanimous_from``
-    is given, from that many on if all of them are for one class.
+    A row is *good* if it has at least ``threshold`` votes or, with ``unanimous_from``, at
+    least that many and all for one class.
 
     Args:
-        stage: ``all`` rows, the good ones (``at_least_threshold``) or the others
+        stage: trains on ``all`` rows, the good ones (``at_least_threshold``) or the others
             (``below_threshold``).
         total_votes: (n,) votes of the fold's training rows.
-        targets: (n, 6) their shares.
+        targets: (n, 6) shares of votes, sum 1.
 
     Raises:
-        TrainingError: where there are none.
+        TrainingError: if no row is left.
     """
     if stage.rows == "all":
         chosen = np.ones(len(total_votes), dtype=bool)
@@ -63,8 +63,8 @@ def _no_rows(stage: ResolvedStage, total_votes: NDArray[np.int64]) -> TrainingEr
 def make_optimiser(
     model: nn.Module, training: TrainingConfig, stage: ResolvedStage
 ) -> torch.optim.AdamW:
-    """A fresh AdamW for one stage, decay on all parameters as published."""
-    # Fused: three to four times faster a step than the default on a CPU (measured).
+    """A new AdamW for one stage, with weight decay on all parameters (published)."""
+    # Fused: a step on a CPU is three to four times as fast as by default (measured).
     return torch.optim.AdamW(
         model.parameters(), lr=stage.learning_rate, weight_decay=training.weight_decay, fused=True
     )
@@ -78,12 +78,12 @@ def make_schedule(
 ) -> LRScheduler:
     """OneCycle over a stage, or a constant rate; to be stepped after every optimiser step.
 
-    The rate rises from ``learning_rate / div_factor`` over the share ``warmup``
-    of the steps and falls on a cosine to ``learning_rate / div_factor /
-    final_div_factor`` at the last step. Without warmup step k of n (from 0) has
-    the rate at (k + 1) / n of the cosine. AdamW's beta1 runs against the rate,
-    0.95 -> 0.85 -> 0.95: PyTorch's default, which the published code asked for. A
-    ``constant`` rate comes with a constant beta1 of 0.85, where that code was left.
+    OneCycle: the rate rises from ``learning_rate / div_factor`` over the share ``warmup`` of
+    the steps, then falls on a cosine to ``learning_rate / div_factor / final_div_factor`` at
+    the last step. Without warmup, step k of n (from 0) has the rate at (k + 1) / n of the
+    cosine. AdamW's beta1 runs opposite to the rate, 0.95 -> 0.85 -> 0.95 (PyTorch's default,
+    used by the published code). ``constant``: the rate and a beta1 of 0.85, the value at
+    which the published code left it.
     """
     if training.schedule == "constant":
         for group in optimiser.param_groups:
@@ -91,7 +91,7 @@ def make_schedule(
         return LambdaLR(optimiser, lambda step: 1.0)
     warmup = float(training.warmup)
     while warmup * n_steps == 1.0:
-        # PyTorch divides by zero where the rise takes exactly one step.
+        # PyTorch divides by zero if the rise takes exactly one step.
         warmup = float(np.nextafter(warmup, 1.0))
     return OneCycleLR(
         optimiser,

@@ -15,11 +15,11 @@ class Step:
     """One optimiser step on one batch.
 
     Args:
-        network: the model as it is trained, wrapped where there are several ranks.
+        network: the model to train, wrapped if there are several ranks.
         process: this rank.
         precision: of the forward pass.
-        optimiser: stepped once a batch.
-        schedule: stepped after it.
+        optimiser: stepped once per batch.
+        schedule: stepped after the optimiser.
     """
 
     def __init__(
@@ -36,15 +36,15 @@ class Step:
         self.dtype = storage_dtype(precision)
 
     def __call__(self, batch: Batch, image: Tensor) -> Tensor:
-        """Trains on own rows.
+        """Trains on this rank's rows.
 
         Args:
-            batch: this rank's part of the global batch, targets and weights included.
-            image: (b, 1, H, W) of its own rows.
+            batch: this rank's part of the global batch.
+            image: (b, 1, H, W) images of its rows.
 
         Returns:
-            This rank's share of the global batch's mean loss, a scalar on the device;
-            the shares of all ranks add up to it.
+            This rank's share of the global batch's mean loss, a scalar on the device; the
+            shares of all ranks sum to the mean loss.
         """
         device = self.process.device
         targets = torch.from_numpy(batch.targets).to(device, self.dtype)
@@ -53,8 +53,8 @@ class Step:
             logits = self.network(image)
         share = weighted_kl(logits.to(self.dtype), targets, weights).sum() / batch.n_global
         self.optimiser.zero_grad(set_to_none=True)
-        # DDP averages gradients over ranks, which may hold unequal slices; scaled so,
-        # the average is the gradient of the global batch's mean.
+        # DDP averages gradients over ranks, whose shards may have unequal sizes. Scaled like
+        # this, the average is the gradient of the global batch's mean loss.
         (share * self.process.world_size).backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         self.learning_rate = float(self.schedule.get_last_lr()[0])

@@ -1,7 +1,7 @@
 """Windows of a pack on the training device, resident or streamed.
 
-Both kinds give the same tensors: (B, P, F, T) float16 views of contiguous
-(B, T, P, F), the order of the pack.
+Both return the same tensors: (B, P, F, T) float16 views of contiguous (B, T, P, F), the
+memory order of the pack.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 Starts = NDArray[np.int64]
 
 RESIDENT_SHARE: Final = 0.4
-"""Largest share of a device's free memory that a resident pack may take."""
+"""Largest share of a device's free memory that resident packs may take."""
 PREFETCH_BATCHES: Final = 2
-"""Batches that a stream copies ahead of the one in use."""
+"""Batches that are copied ahead of the one in use."""
 
 
 class WindowSource(Protocol):
-    """Gives windows of a pack by their first positions."""
+    """Windows of a pack, selected by their first positions."""
 
     @property
     def resident(self) -> bool:
@@ -38,24 +38,7 @@ class WindowSource(Protocol):
         """(B, P, F, T) float16 on the device; ``starts`` is (B,) pack positions."""
 
     def stream(self, batches: Sequence[Starts]) -> Iterator[Tensor]:
-        """``windows`` of one batch after another."""
-
-
-def open_windows(
-    pack: Pack, device: torch.device, kind: Literal["auto", "resident", "streamed"] = "auto"
-) -> WindowSource:
-    """Puts a pack at a device's disposal.
-
-    On a CPU the memory map itself is the resident store: it is never copied, and
-    processes of one machine share its pages.
-
-    Args:
-        pack: packed source.
-        device: where windows are needed.
-        kind: ``auto`` streams to a device where the pack would take more than
-            ``RESIDENT_SHARE`` of its free memory.
-    """
-    return open_sources({"": pack}, device, kind)[""]
+        """Yields ``windows`` of each batch."""
 
 
 def open_sources(
@@ -63,7 +46,17 @@ def open_sources(
     device: torch.device,
     kind: Literal["auto", "resident", "streamed"] = "auto",
 ) -> dict[str, WindowSource]:
-    """``open_windows`` of several packs; ``auto`` looks at what they take together."""
+    """Opens packs for a device.
+
+    On a CPU the memory map itself is the resident store: it is never copied, and the
+    processes of a machine share its pages.
+
+    Args:
+        packs: source -> pack.
+        device: device of the windows.
+        kind: ``auto`` streams to a GPU if the packs together would take more than
+            ``RESIDENT_SHARE`` of its free memory.
+    """
     if kind == "auto":
         size = sum(pack.values.nbytes for pack in packs.values())
         crowded = device.type == "cuda" and size > RESIDENT_SHARE * _free_bytes(device)
@@ -73,14 +66,14 @@ def open_sources(
 
 
 def _free_bytes(device: torch.device) -> int:
-    """Memory that this process can still get on a GPU."""
+    """Memory that this process can still allocate on a GPU."""
     free, _ = torch.cuda.mem_get_info(device)
-    # What torch keeps of earlier folds looks taken to the driver, yet is used again.
+    # Memory that torch caches from earlier folds is in use for the driver, but available.
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
 class _Gather:
-    """Batched copies of windows out of an array of positions."""
+    """Copies batches of windows out of a pack's array."""
 
     def __init__(self, pack: Pack, device: torch.device) -> None:
         self.values = torch.from_numpy(pack.values).to(device)
@@ -100,15 +93,15 @@ class _Gather:
             pin_memory=pinned,
         )
         if len(starts):
-            # One memory copy a window: 1.4 times as fast as index_select, three
-            # times as fast as advanced indexing (measured, 32 x 240 kB).
+            # One memory copy per window: 1.4 times as fast as index_select, three times as
+            # fast as advanced indexing (measured, 32 x 240 kB).
             spans = [self.values[start : start + self.shape[0]] for start in starts.tolist()]
             torch.stack(spans, out=batch)
         return batch.view(shape)
 
 
 class Resident:
-    """The whole pack on the device; a batch is an index select."""
+    """The whole pack is on the device; a batch is an index select."""
 
     resident = True
 
@@ -120,15 +113,15 @@ class Resident:
         return self._gather(starts).permute(0, 2, 3, 1)
 
     def stream(self, batches: Sequence[Starts]) -> Iterator[Tensor]:
-        """``windows`` of one batch after another."""
+        """Yields ``windows`` of each batch."""
         return map(self.windows, batches)
 
 
 class Streamed:
-    """The pack stays in its memory map; one thread copies batches ahead.
+    """The pack stays in its memory map; one thread prefetches batches.
 
-    On a CUDA device a batch goes through pinned memory on a stream of its own, so
-    that copies run beside the training of earlier batches.
+    For a CUDA device, batches are copied through pinned memory on a separate stream, while
+    earlier batches are trained.
     """
 
     resident = False
@@ -143,7 +136,7 @@ class Streamed:
         return next(self.stream([starts]))
 
     def stream(self, batches: Sequence[Starts]) -> Iterator[Tensor]:
-        """``windows`` of one batch after another, ``PREFETCH_BATCHES`` copied in advance."""
+        """Yields ``windows`` of each batch, with ``PREFETCH_BATCHES`` prefetched."""
         waiting: deque[Future[tuple[Tensor, torch.cuda.Event | None]]] = deque()
         with ThreadPoolExecutor(1, thread_name_prefix="hms-ray-windows") as copier:
             try:
@@ -162,7 +155,7 @@ class Streamed:
         if self._side is None:
             return batch, None
         with torch.cuda.stream(self._side):
-            # torch keeps the pinned block from being used again before the copy ends.
+            # torch does not reuse the pinned block before the copy ends.
             moved = batch.to(self._device, non_blocking=True)
             done = torch.cuda.Event()  # type: ignore[no-untyped-call]
             done.record(self._side)

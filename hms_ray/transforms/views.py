@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hms_ray.config.inputs import InputConfig, View
 from hms_ray.errors import ConfigError
-from hms_ray.transforms.downsample import check_blocks, downsample
+from hms_ray.transforms.downsample import check_blocks
 from hms_ray.transforms.normalise import Constants, Scope, normalise
 
 Shape = tuple[int, int, int]
@@ -26,30 +26,6 @@ Shapes = Mapping[str, Shape]
 
 PERCENTILES: Final = (20, 40, 60, 80)
 """Over the panels, point by point (published)."""
-
-
-def make_image(
-    windows: Mapping[str, Tensor],
-    config: InputConfig,
-    constants: Mapping[str, Constants] | None = None,
-    dtype: torch.dtype = torch.float32,
-) -> Tensor:
-    """Images of windows: ``downsample``, then ``join_views``.
-
-    Args:
-        windows: source -> (B, P, F, T) of any float dtype and any strides.
-        config: views, normalisation, block and size.
-        constants: the fold's by source, for normalisation that is fitted.
-        dtype: of the images.
-
-    Returns:
-        (B, 1, H, W) contiguous, without NaN; H and W as ``image_size`` gives them.
-    """
-    downsampled = {
-        source: downsample(x, config.treatment(source).downsample, dtype)
-        for source, x in windows.items()
-    }
-    return join_views(downsampled, config, constants)
 
 
 def image_size(config: InputConfig, shapes: Shapes) -> tuple[int, int]:

@@ -34,7 +34,8 @@ from hms_ray.config.inputs import PICTURES, InputConfig, Normalisation
 from hms_ray.transforms.downsample import downsample
 from hms_ray.transforms.fit_statistics import FITS
 from hms_ray.transforms.normalise import EPSILON, OWN, Constants, normalise
-from hms_ray.transforms.views import PANEL_PICTURES, image_size, make_image
+from hms_ray.transforms.views import PANEL_PICTURES, image_size
+from tests.view_images import make_image
 
 BATCH, SHAPE = 32, (4, 100, 300)
 MODES = get_args(Normalisation)

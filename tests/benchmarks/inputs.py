@@ -12,10 +12,11 @@ import torch
 from hms_ray.augment.cutmix import apply_cutmix, plan_cutmix
 from hms_ray.config.augmentation import CutMixConfig
 from hms_ray.config.inputs import InputConfig
-from hms_ray.train.windows import open_windows
+from hms_ray.train.windows import Resident
 from hms_ray.transforms.normalise import Constants
-from hms_ray.transforms.views import image_size, make_image
+from hms_ray.transforms.views import image_size
 from tests.fold_data import example_pack
+from tests.view_images import make_image
 
 BATCH = 32
 REPEATS = 40
@@ -32,7 +33,7 @@ def measure(config: InputConfig, gaps: bool) -> tuple[float, float, float]:
     pack = example_pack(60_000, window=300, n_frequencies=100)
     if gaps:
         pack.values[::997, 100:180] = np.nan
-    source = open_windows(pack, torch.device("cpu"))  # type: ignore[arg-type]
+    source = Resident(pack, torch.device("cpu"))  # type: ignore[arg-type]
     rng = np.random.default_rng(0)
     targets = np.eye(6)[rng.integers(0, 6, BATCH)]
     size = image_size(config, {"kaggle": (4, 100, 300)})

@@ -32,7 +32,7 @@ from hms_ray.train.model import build_model
 from hms_ray.train.process import Process
 from hms_ray.train.stages import make_optimiser, make_schedule
 from hms_ray.train.step import Step
-from hms_ray.train.windows import open_windows
+from hms_ray.train.windows import Resident
 from tests.fold_data import example_pack
 
 BATCH = 32
@@ -70,8 +70,7 @@ class Race:
         (self.stage,) = training.resolved_stages()
         self.data, self.training = data, training
         self.windows = {
-            name: open_windows(rows.pack, self.process.device)
-            for name, rows in data.sources.items()
+            name: Resident(rows.pack, self.process.device) for name, rows in data.sources.items()
         }
         self.inputs = experiment.input
         self.images = self.fresh_images()
@@ -81,7 +80,7 @@ class Race:
         self.optimiser = make_optimiser(self.model, training, self.stage)
         schedule = make_schedule(self.optimiser, training, self.stage, 10**6)
         self.step = Step(self.model, self.process, "float32", self.optimiser, schedule)
-        self.fixed = next(iter(self.images.of([data.train[:BATCH]])))
+        self.fixed = next(iter(self.images.for_rows([data.train[:BATCH]])))
         self.targets = torch.from_numpy(data.targets[:BATCH]).float()
         self.epoch = 0
 
@@ -102,7 +101,7 @@ class Race:
             (0, 0, self.epoch),
             self.process,
         )
-        for batch, image in zip(batches, self.images.of_training(batches), strict=True):
+        for batch, image in zip(batches, self.images.for_training(batches), strict=True):
             self.step(batch, image)
         self.epoch += 1
         return time.perf_counter() - began

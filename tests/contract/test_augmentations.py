@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from hms_ray.augment.draws import KINDS
+from hms_ray.augment.draws import AUGMENTATIONS
 from hms_ray.augment.plan import augment_images, draw_plan
 from hms_ray.augment.windows import augment_windows
 from hms_ray.config.augmentation import AugmentConfig
@@ -55,7 +55,7 @@ def planned(images: Images, name: str, seed: int = 0, epoch: int = 0) -> list[Ba
 
 def test_every_augmentation_is_here() -> None:
     assert set(EACH) == set(AugmentConfig.model_fields) - ELSEWHERE
-    assert set(EACH) == set(KINDS)
+    assert set(EACH) == set(AUGMENTATIONS)
 
 
 @every_case
@@ -64,7 +64,7 @@ def test_every_augmentation_is_here() -> None:
 def test_shapes_dtypes_and_numbers(name: str, inputs: str, dtype: torch.dtype) -> None:
     images = maker(inputs, dtype)
     batches = planned(images, name)
-    for batch, image in zip(batches, images.of_training(batches), strict=True):
+    for batch, image in zip(batches, images.for_training(batches), strict=True):
         assert image.shape == (len(batch.rows), 1, *images.size)
         assert image.dtype == dtype
         assert image.isfinite().all()
@@ -88,11 +88,11 @@ def test_targets_stay_distributions_and_weights_positive(name: str) -> None:
 def test_the_generator_decides_everything(name: str, inputs: str) -> None:
     images = maker(inputs)
     torch.manual_seed(1)
-    first = list(images.of_training(planned(images, name)))
+    first = list(images.for_training(planned(images, name)))
     torch.manual_seed(2)
-    again = list(images.of_training(planned(images, name)))
+    again = list(images.for_training(planned(images, name)))
     assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
-    plain = list(images.of([batch.rows for batch in planned(images, name)]))
+    plain = list(images.for_rows([batch.rows for batch in planned(images, name)]))
     assert any(not torch.equal(one, other) for one, other in zip(first, plain, strict=True))
 
 
@@ -102,9 +102,9 @@ def test_rows_themselves_are_not_changed(name: str, inputs: str) -> None:
     """What is evaluated after training on augmented rows is what it was before."""
     images = maker(inputs)
     values = {source: rows.pack.values.copy() for source, rows in DATA.sources.items()}
-    before = [image.clone() for image in images.of([DATA.train, DATA.valid])]
-    list(images.of_training(planned(images, name)))
-    after = images.of([DATA.train, DATA.valid])
+    before = [image.clone() for image in images.for_rows([DATA.train, DATA.valid])]
+    list(images.for_training(planned(images, name)))
+    after = images.for_rows([DATA.train, DATA.valid])
     assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
     for source, rows in DATA.sources.items():
         np.testing.assert_array_equal(rows.pack.values, values[source])
@@ -117,7 +117,7 @@ def test_gradients_of_a_model_are_finite(name: str, inputs: str) -> None:
     batches = planned(images, name)
     torch.manual_seed(0)
     model = nn.Linear(images.size[0] * images.size[1], 6)
-    for batch, image in zip(batches, images.of_training(batches), strict=True):
+    for batch, image in zip(batches, images.for_training(batches), strict=True):
         targets = torch.from_numpy(batch.targets).float()
         weights = torch.from_numpy(batch.weights).float()
         weighted_kl(model(image.flatten(1)), targets, weights).mean().backward()
@@ -133,7 +133,7 @@ def test_gradients_through_it_are_finite(name: str) -> None:
     windows = torch.randn(12, 4, 10, 40, dtype=torch.float64)
     windows[2, 1, 3, 4:9] = float("nan")
     windows.requires_grad_()
-    draws = {kind: np.random.default_rng([1, number]) for number, kind in enumerate(KINDS)}
+    draws = {kind: np.random.default_rng([1, number]) for number, kind in enumerate(AUGMENTATIONS)}
     plan = draw_plan(CASES[name], DATA.targets[:12], ((40, 40), (40,)), 0, draws)
     changed = windows
     if plan.windows is not None:

@@ -7,8 +7,9 @@ import torch
 
 from hms_ray.config.inputs import PICTURES, InputConfig, Normalisation, Source
 from hms_ray.transforms.downsample import downsample
-from hms_ray.transforms.views import image_size, join_views, make_image, view_widths
+from hms_ray.transforms.views import image_size, join_views, view_widths
 from tests.contract.windows import BLOCKS, N_ROWS, SHAPES, VIEWS, config_of, constants_of, windows
+from tests.view_images import make_image
 
 MODES = get_args(Normalisation)
 every_view = pytest.mark.parametrize(("source", "picture"), VIEWS)

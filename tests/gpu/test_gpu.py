@@ -17,13 +17,13 @@ from hms_ray.storage.fold_store import RECORD_FILE, FoldStore
 from hms_ray.train import windows as windows_module
 from hms_ray.train.loop import Process, resolve_precision, train_fold
 from hms_ray.train.score import has_bfloat16
-from hms_ray.train.windows import Resident, Streamed, open_windows
+from hms_ray.train.windows import Resident, Streamed, open_sources
 from hms_ray.transforms.downsample import downsample
 from hms_ray.transforms.fit_statistics import FITS
-from hms_ray.transforms.views import make_image
 from tests.augmentations import TOGETHER
 from tests.competition_folder import write_competition_folder
 from tests.fold_data import example_experiment, example_fold, example_pack
+from tests.view_images import make_image
 
 pytestmark = [
     pytest.mark.gpu,
@@ -48,7 +48,7 @@ class OneOfOne(Process):
 def test_streamed_and_resident_windows_are_those_of_the_cpu(device: torch.device) -> None:
     pack: Any = example_pack(4000, window=300, n_frequencies=100)
     starts = [np.random.default_rng(k).integers(0, 3700, 32) for k in range(20)]
-    cpu = list(open_windows(pack, torch.device("cpu")).stream(starts))
+    cpu = list(Resident(pack, torch.device("cpu")).stream(starts))
     for source in (Resident(pack, device), Streamed(pack, device)):
         made = []
         for windows in source.stream(starts):
@@ -63,9 +63,9 @@ def test_a_pack_is_streamed_where_it_would_fill_the_device(
     device: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pack: Any = example_pack(1000)
-    assert open_windows(pack, device).resident
+    assert open_sources({"": pack}, device)[""].resident
     monkeypatch.setattr(windows_module, "RESIDENT_SHARE", 0.0)
-    assert not open_windows(pack, device).resident
+    assert not open_sources({"": pack}, device)[""].resident
 
 
 @pytest.mark.parametrize("mode", get_args(Normalisation))
@@ -78,14 +78,14 @@ def test_images_are_those_of_the_cpu(
     config = InputConfig(views=("panels", "statistics"), normalisation=mode, downsample=block)
     starts, images = np.array([0, 90, 1500]), []
     for place in (torch.device("cpu"), device):
-        windows = open_windows(pack, place).windows(starts)
+        windows = Resident(pack, place).windows(starts)
         downsampled = downsample(windows, block)
         constants = {"kaggle": FITS[mode](lambda x=downsampled: [x])} if mode in FITS else {}  # type: ignore[misc]
         images.append(make_image({"kaggle": windows}, config, constants))
     on_cpu, on_gpu = images
     torch.testing.assert_close(on_gpu.cpu(), on_cpu, rtol=1e-4, atol=1e-4)
     means = [
-        downsample(open_windows(pack, place).windows(starts), (4, 4)).cpu()
+        downsample(Resident(pack, place).windows(starts), (4, 4)).cpu()
         for place in (torch.device("cpu"), device)
     ]
     torch.testing.assert_close(means[1], means[0], equal_nan=True)

@@ -23,7 +23,7 @@ from hms_ray.dataset.folds import check_folds, folds_fingerprint, make_folds
 from hms_ray.pack.build import build_pack
 from hms_ray.pack.sources import eeg_source
 from hms_ray.pack.verify import verify_pack
-from hms_ray.pack.windows import windows_of
+from hms_ray.pack.windows import distinct_windows
 
 pytestmark = pytest.mark.real
 
@@ -110,7 +110,7 @@ def test_pack(folder: Path, tmp_path: Path) -> None:
 def test_pack_of_windows(folder: Path, tmp_path: Path) -> None:
     rows = make_rows(read_labels(folder), "label")
     source = eeg_source("eeg", EegRecipe())
-    pack = build_pack(folder, tmp_path, source, windows_of(rows), workers=1)
+    pack = build_pack(folder, tmp_path, source, distinct_windows(rows), workers=1)
     assert verify_pack(pack.path).fingerprint == pack.fingerprint
     ids, starts = rows["eeg_id"], rows["eeg_start"]
     assert pack.usable(ids, starts).all()

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from hms_ray.augment.cutmix import apply_cutmix
-from hms_ray.augment.draws import KINDS
+from hms_ray.augment.draws import AUGMENTATIONS
 from hms_ray.augment.mixup import apply_mixup
 from hms_ray.augment.mosaic import apply_mosaic
-from hms_ray.augment.plan import Plan, augment_images, draw_plan
+from hms_ray.augment.plan import AugmentationPlan, augment_images, draw_plan
 from hms_ray.augment.windows import augment_windows
 from hms_ray.config.augmentation import AugmentConfig, MixupConfig, MosaicConfig
 from hms_ray.config.inputs import InputConfig
@@ -50,9 +50,9 @@ MAKER = images()
 SHAPE = (MAKER.size, MAKER.widths)
 
 
-def draw(config: AugmentConfig, epoch: int = 0, batches: int = 4) -> list[Plan]:
+def draw(config: AugmentConfig, epoch: int = 0, batches: int = 4) -> list[AugmentationPlan]:
     targets = DATA.targets[DATA.train[:12]]
-    draws = {kind: np.random.default_rng([number]) for number, kind in enumerate(KINDS)}
+    draws = {kind: np.random.default_rng([number]) for number, kind in enumerate(AUGMENTATIONS)}
     return [draw_plan(config, targets, SHAPE, epoch, draws) for _ in range(batches)]
 
 
@@ -67,7 +67,9 @@ def planned(process: Process, config: AugmentConfig, epoch: int = 0, **options: 
 def whole_batches(config: AugmentConfig, epoch: int) -> list[tuple[torch.Tensor, Any, Any]]:
     """Images, targets and weights of an epoch's global batches, step by step."""
     order = np.random.default_rng(seed_sequence(3, 0, 0, epoch, "order"))
-    draws = {kind: np.random.default_rng(seed_sequence(3, 0, 0, epoch, kind)) for kind in KINDS}
+    draws = {
+        kind: np.random.default_rng(seed_sequence(3, 0, 0, epoch, kind)) for kind in AUGMENTATIONS
+    }
     made = []
     for places in split_epoch(len(DATA.train), 12, order):
         rows = DATA.train[places]
@@ -109,7 +111,7 @@ def test_ranks_make_the_images_targets_and_weights_of_the_whole(
     world_size: int, epoch: int
 ) -> None:
     plans = [planned(Process(rank, world_size), TOGETHER, epoch) for rank in range(world_size)]
-    made = [list(MAKER.of_training(batches)) for batches in plans]
+    made = [list(MAKER.for_training(batches)) for batches in plans]
     kinds = set()
     for number, (image, targets, weights) in enumerate(whole_batches(TOGETHER, epoch)):
         parts = [batches[number] for batches in plans]
@@ -161,7 +163,7 @@ def test_images_are_cut_before_they_are_mixed() -> None:
 
 def test_nothing_asked_for_copies_nothing() -> None:
     (plan,) = draw(AugmentConfig(), batches=1)
-    assert plan == Plan()
+    assert plan == AugmentationPlan()
     rows = torch.randn(12, 1, 4, 8)
     assert augment_images(rows, plan, 12) is rows
     (batch, *_) = planned(Process(), AugmentConfig())
@@ -169,7 +171,7 @@ def test_nothing_asked_for_copies_nothing() -> None:
     np.testing.assert_array_equal(batch.targets, DATA.targets[batch.rows])
 
 
-def drawn_by(plan: Plan, kind: str) -> Any:
+def drawn_by(plan: AugmentationPlan, kind: str) -> Any:
     if kind in ("cutmix", "mosaic", "mixup"):
         return getattr(plan, kind)
     names = {
@@ -182,7 +184,7 @@ def drawn_by(plan: Plan, kind: str) -> Any:
     return getattr(plan.windows, names[kind])
 
 
-@pytest.mark.parametrize("kind", list(KINDS))
+@pytest.mark.parametrize("kind", list(AUGMENTATIONS))
 def test_switching_one_on_disturbs_no_other(kind: str) -> None:
     """Over several batches, and in an epoch without mosaics, which would replace others."""
     together = AugmentConfig(**{**dict(TOGETHER), "mosaic": MosaicConfig(probability=0.5)})
@@ -199,14 +201,14 @@ def test_switching_one_on_disturbs_no_other(kind: str) -> None:
 
 def test_every_augmentation_has_a_purpose_of_its_own() -> None:
     purposes = [name for part in get_args(Purpose) for name in get_args(part) or (part,)]
-    assert set(KINDS) < set(purposes)
+    assert set(AUGMENTATIONS) < set(purposes)
     seeds = {derive_seed(0, 0, 0, 0, purpose) for purpose in purposes}
-    assert len(seeds) == len(purposes) == len(KINDS) + 4
+    assert len(seeds) == len(purposes) == len(AUGMENTATIONS) + 4
 
 
 def test_golden_seeds() -> None:
     """Any change here is a change of every stored result."""
-    seeds = {kind: derive_seed(0, 0, 0, 0, kind) for kind in KINDS}
+    seeds = {kind: derive_seed(0, 0, 0, 0, kind) for kind in AUGMENTATIONS}
     assert seeds == {
         "hemisphere_flip": 4966885325456218337,
         "time_flip": 4424587847845589322,

@@ -21,9 +21,9 @@ from hms_ray.train.images import Images
 from hms_ray.train.losses import row_weights
 from hms_ray.train.process import Process
 from hms_ray.train.seeds import derive_seed, seed_sequence
-from hms_ray.train.windows import Streamed, open_sources, open_windows
-from hms_ray.transforms.views import make_image
+from hms_ray.train.windows import Resident, Streamed, open_sources
 from tests.fold_data import ExamplePack, example_fold, example_pack
+from tests.view_images import make_image
 
 CPU = torch.device("cpu")
 DATA = example_fold()
@@ -64,7 +64,7 @@ def test_the_same_images_are_trained_whatever_the_number_of_ranks(
     maker = images()
     ranks = [Process(rank, world_size) for rank in range(world_size)]
     plans = [plan(process, augment=AugmentConfig(cutmix=cutmix)) for process in ranks]
-    made = [list(maker.of_training(batches)) for batches in plans]
+    made = [list(maker.for_training(batches)) for batches in plans]
     order = np.random.default_rng(seed_sequence(0, 0, 0, 0, "order"))
     cuts = np.random.default_rng(seed_sequence(0, 0, 0, 0, "cutmix"))
     n_cut = 0
@@ -131,7 +131,7 @@ def test_weights_are_divided_by_the_mean_of_the_global_batch(world_size: int) ->
 
 
 def test_a_batch_smaller_than_the_group_is_refused() -> None:
-    with pytest.raises(TrainingError, match=r"row for each of 12 workers, got 11 rows, in stage"):
+    with pytest.raises(TrainingError, match=r"per worker \(12\), got 11 rows, in stage"):
         plan(Process(0, 12))
 
 
@@ -141,18 +141,18 @@ def test_a_fold_is_checked_when_it_is_made() -> None:
     moved = replace(KAGGLE, starts=KAGGLE.starts - 1 - KAGGLE.starts[0])
     with pytest.raises(TrainingError, match=r"from 0 to 7360 of its pack of kaggle, got -1 for"):
         replace(DATA, sources={"kaggle": moved})
-    with pytest.raises(TrainingError, match=r"58 rows need as many windows .* eeg, got \(57,\)"):
+    with pytest.raises(TrainingError, match=r"58 windows .* eeg, got \(57,\)"):
         replace(DATA, sources={"kaggle": KAGGLE, "eeg": replace(KAGGLE, starts=KAGGLE.starts[1:])})
     with pytest.raises(TrainingError, match="needs training and validation rows, got 45 and 0"):
         replace(DATA, valid=DATA.valid[:0])
-    with pytest.raises(TrainingError, match="trained on and predicted in one fold, got 1 such"):
+    with pytest.raises(TrainingError, match="must be disjoint, got 1 shared row"):
         replace(DATA, valid=np.append(DATA.valid, DATA.train[4]))
 
 
 @pytest.mark.parametrize("kind", ["resident", "streamed"])
 def test_windows_are_those_of_the_pack(kind: Any) -> None:
     pack = example_pack(500, window=20, n_frequencies=5)
-    source = open_windows(pack, CPU, kind)  # type: ignore[arg-type]
+    source = open_sources({"": pack}, CPU, kind)[""]  # type: ignore[arg-type]
     assert source.resident == (kind == "resident")
     batches = [np.array([0, 480, 7]), np.array([480]), np.array([], dtype=np.int64)]
     batches += [np.arange(n, dtype=np.int64) for n in (3, 9, 1)]
@@ -171,7 +171,7 @@ def test_on_a_cpu_the_memory_map_is_never_copied(tmp_path: Path) -> None:
     values = example_pack(300).values
     np.save(tmp_path / "values.npy", values)
     mapped = np.load(tmp_path / "values.npy", mmap_mode="c")
-    source: Any = open_windows(ExamplePack(mapped, 64, 16), CPU)  # type: ignore[arg-type]
+    source: Any = Resident(ExamplePack(mapped, 64, 16), CPU)  # type: ignore[arg-type]
     assert source.resident
     assert source._gather.values.data_ptr() == mapped.ctypes.data
 

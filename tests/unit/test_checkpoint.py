@@ -43,12 +43,12 @@ def test_a_failed_write_leaves_the_old_file(
 
 def test_missing_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "weights.pt"
-    with pytest.raises(ModelError, match=r"weights must exist, in .*weights\.pt"):
+    with pytest.raises(ModelError, match=r"must exist, in .*weights\.pt"):
         load_weights(file)
     save_weights(file, {"a": torch.ones(20_000)})
     file.write_bytes(file.read_bytes()[:4000])
-    with pytest.raises(ModelError, match=r"weights must be whole, got .*, in .*weights\.pt"):
+    with pytest.raises(ModelError, match=r"must be readable, got .*, in .*weights\.pt"):
         load_weights(file)
     torch.save({"a": 3}, file)
-    with pytest.raises(ModelError, match="must hold named tensors, got dict"):
+    with pytest.raises(ModelError, match="named tensors, got dict"):
         load_weights(file)

@@ -15,11 +15,11 @@ from hms_ray.train.downsampled import DownsampledWindows, cache_budget
 from hms_ray.train.images import Images
 from hms_ray.train.loop import train_fold
 from hms_ray.train.process import Process
-from hms_ray.train.windows import open_sources, open_windows
+from hms_ray.train.windows import Resident, open_sources
 from hms_ray.transforms.downsample import downsample
 from hms_ray.transforms.normalise import Constants
-from hms_ray.transforms.views import make_image
 from tests.fold_data import example_experiment, example_fold, two_sources
+from tests.view_images import make_image
 
 CPU = torch.device("cpu")
 DATA = example_fold()
@@ -36,7 +36,7 @@ def images(config: InputConfig, cache_bytes: int = 0, kind: Any = "auto") -> Ima
 
 def downsampled(capacity: int, kind: Any = "resident") -> DownsampledWindows:
     rows = DATA.sources["kaggle"]
-    windows = open_windows(rows.pack, CPU, kind)
+    windows = open_sources({"": rows.pack}, CPU, kind)[""]
     return DownsampledWindows(windows, rows.starts, (4, 4), torch.float32, capacity)
 
 
@@ -83,7 +83,7 @@ def test_streamed_and_unpooled_windows_are_not_kept(monkeypatch: pytest.MonkeyPa
     list(streamed.stream([np.arange(5)]))
     assert streamed.n_cached == 0
     rows = DATA.sources["kaggle"]
-    whole = DownsampledWindows(open_windows(rows.pack, CPU), rows.starts, (1, 1), torch.float32, N)
+    whole = DownsampledWindows(Resident(rows.pack, CPU), rows.starts, (1, 1), torch.float32, N)
     list(whole.stream([np.arange(5)]))
     assert whole.n_cached == 0
     assert cache_budget(torch.device("cuda")) == 0
@@ -121,7 +121,7 @@ def test_images_are_made_from_each_source_at_the_same_row(kind: str) -> None:
     config = InputConfig(views=VIEWS)
     maker = images(config, kind=kind)
     rows = np.array([4, 0, 57])
-    (image,) = maker.of([rows])
+    (image,) = maker.for_rows([rows])
     windows = {}
     for name, source in BOTH.sources.items():
         panels, frequencies, times = source.shape
@@ -173,7 +173,7 @@ def test_each_source_may_be_normalised_in_its_own_way() -> None:
     assert record["kaggle"]["mode"] == "per_frequency"
     assert record["kaggle"]["mean"] == list(kaggle.mean)  # type: ignore[arg-type]
     assert set(record["eeg"]) == {"mode", "mean", "std"}
-    (image,) = maker.of([BOTH.valid])
+    (image,) = maker.for_rows([BOTH.valid])
     again = images(config)
     again.constants = {
         name: Constants(
@@ -181,7 +181,7 @@ def test_each_source_may_be_normalised_in_its_own_way() -> None:
         )
         for name, part in record.items()
     }
-    (same,) = again.of([BOTH.valid])
+    (same,) = again.for_rows([BOTH.valid])
     assert torch.equal(image, same)
 
 

@@ -226,7 +226,7 @@ def test_an_experiment_that_cannot_be_planned_fails_alone(
     text = BASE.format(seed=1, views="statistics", stages=ONE).replace("test_resnet", "no_such")
     (tmp_path / "b.yaml").write_text(text, encoding="utf-8")
     made, _ = run(load_ladder(manifest), prepared, tmp_path, NoisyRunner())
-    assert made.failed["b"].startswith("model.name must be a model that timm knows, got no_such")
+    assert made.failed["b"].startswith("model.name must be a timm model, got no_such")
     assert [result.name for result in made.results] == ["a", "again"]
 
 

@@ -1,4 +1,4 @@
-"""One fold, one loop: what is kept, what is reported, what repeats, what stops it."""
+"""Training of one fold: selection, reports, reproducibility and errors."""
 
 import time
 from contextlib import nullcontext
@@ -20,7 +20,7 @@ from hms_ray.train import windows as windows_module
 from hms_ray.train.images import Images
 from hms_ray.train.loop import Process, resolve_precision, train_fold
 from hms_ray.train.score import has_bfloat16
-from hms_ray.train.windows import open_sources, open_windows
+from hms_ray.train.windows import Resident, open_sources
 from tests.fold_data import example_experiment, example_fold, example_pack
 
 DATA = example_fold()
@@ -67,7 +67,7 @@ def test_the_weights_kept_give_the_predictions_kept() -> None:
     result = train_fold(experiment, DATA, 0, Process())
     model = build_model(experiment.model, (64, 64))
     model.load_state_dict(result.weights)
-    windows = {"kaggle": open_windows(KAGGLE.pack, torch.device("cpu"))}
+    windows = {"kaggle": Resident(KAGGLE.pack, torch.device("cpu"))}
     images = Images(DATA, windows, experiment.input, torch.float32)
     again = predict_rows(model, images, DATA.valid, 12, "float32", Process())
     np.testing.assert_allclose(again, result.probabilities, rtol=1e-4, atol=1e-6)
@@ -331,9 +331,9 @@ def test_seconds_go_on_from_the_known_stages_whatever_it_took_to_prepare(
     train_fold(experiment, DATA, 0, Process(), on_stage_end=after.append)
     ahead[0] = 0.0
     result = train_fold(experiment, DATA, 0, Process(), resume_from=after[0])
-    known, *further = [record["seconds"] for record in result.history][1:]
-    assert known == after[0].history[-1]["seconds"] > 100
-    assert known < further[0] < further[1] < known + 50
+    resumed, *further = [record["seconds"] for record in result.history][1:]
+    assert resumed == after[0].history[-1]["seconds"] > 100
+    assert resumed < further[0] < further[1] < resumed + 50
 
 
 def test_a_pool_that_does_not_divide_the_window_is_refused() -> None:
@@ -348,7 +348,7 @@ def test_a_model_that_cannot_be_made_fails_before_any_row_is_read(
 ) -> None:
     fitted: list[Any] = []
     monkeypatch.setattr(Images, "fit", lambda *arguments: fitted.append(arguments))
-    with pytest.raises(ModelError, match="model that timm knows"):
+    with pytest.raises(ModelError, match="no_such_model"):
         train_fold(
             example_experiment("no_such_model", {"normalisation": "global"}), DATA, 0, Process()
         )
@@ -384,7 +384,7 @@ def test_memory_that_torch_keeps_counts_as_free(
     monkeypatch.setattr(windows_module, "Resident", lambda pack, device: "resident")
     monkeypatch.setattr(windows_module, "Streamed", lambda pack, device: "streamed")
     gpu = torch.device("cuda", 0)
-    assert open_windows(pack, gpu) == kind
+    assert open_sources({"": pack}, gpu)[""] == kind
     half = replace(pack, values=pack.values[:500])
     assert open_sources({"a": half, "b": half}, gpu) == {"a": kind, "b": kind}
     # Of 1 MB free, 400 kB hold six halves of 64 kB, but not seven.

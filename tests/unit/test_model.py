@@ -1,4 +1,4 @@
-"""Models by name, their weights from a file, and what is said where that fails."""
+"""Models by name, weights from a file, and their errors."""
 
 import hashlib
 from pathlib import Path
@@ -55,9 +55,9 @@ def test_rates_reach_the_model() -> None:
 
 
 def test_an_unknown_name_gets_the_closest_ones() -> None:
-    with pytest.raises(ModelError, match=r"timm knows, got tf_eficientnet_b0\. Did you mean tf_e"):
+    with pytest.raises(ModelError, match=r"tf_eficientnet_b0.* mean tf_efficientnet_b0\b"):
         build_model(untrained("tf_eficientnet_b0"), (64, 64))
-    with pytest.raises(ModelError, match=r"Known: .*test_resnet\.r160_in1k"):
+    with pytest.raises(ModelError, match=r"test_resnet\.bogus.*test_resnet\.r160_in1k"):
         build_model(untrained("test_resnet.bogus"), (64, 64))
 
 
@@ -106,7 +106,7 @@ def test_a_backbone_without_a_head_fits(tmp_path: Path) -> None:
 def test_weights_of_another_model_are_refused(tmp_path: Path, other: str) -> None:
     file = tmp_path / "other.pth"
     torch.save(timm.create_model(other).state_dict(), file)
-    with pytest.raises(ModelError, match=rf"must hold weights of {TINY}, got .*other\.pth"):
+    with pytest.raises(ModelError, match=rf"weights of {TINY}, got .*other\.pth"):
         build_model(ModelConfig(name=TINY, weights_file=str(file)), (64, 64))
 
 
@@ -147,10 +147,10 @@ def test_a_large_file_is_hashed_once_while_it_stays(
     file = tmp_path / "kept.pt"
     file.write_bytes(weights_file.read_bytes())
     config = ModelConfig(name=TINY, weights_file=str(file))
-    known = weights_fingerprint(config)
+    fingerprint = weights_fingerprint(config)
     with monkeypatch.context() as patched:
         patched.setattr(hashlib, "file_digest", lambda *arguments: pytest.fail("read again"))
-        assert weights_fingerprint(config) == known
+        assert weights_fingerprint(config) == fingerprint
     file.write_bytes(b"other")
     assert weights_fingerprint(config) == hashlib.sha256(b"other").hexdigest()
 
@@ -159,25 +159,25 @@ def test_a_hub_out_of_reach_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> 
     import huggingface_hub
     import huggingface_hub.utils
 
-    asked: list[float] = []
+    timeouts: list[float] = []
 
     class Offline:
         def head(self, url: str, timeout: float) -> None:
-            asked.append(timeout)
+            timeouts.append(timeout)
             raise ConnectionError("Name or service not known")
 
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *names: None)
     monkeypatch.setattr(huggingface_hub.utils, "get_session", Offline)
     with pytest.raises(ModelError, match=r"timm's hub, got no answer .*not known.*weights_file"):
         build_model(ModelConfig(name=TINY), (64, 64))
-    assert asked == [module.HUB_TIMEOUT_S]
+    assert timeouts == [module.HUB_TIMEOUT_S]
 
 
 def test_a_hub_that_fails_later_says_how_to_pass_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: object, **options: object) -> None:
         raise OSError("connection reset")
 
-    monkeypatch.setattr(module, "_require_hub", lambda name, described: None)
+    monkeypatch.setattr(module, "_require_hub", lambda name, pretrained: None)
     monkeypatch.setattr(timm, "create_model", fail)
     with pytest.raises(
         ModelError, match=r"got connection reset, in test_eff.* model\.weights_file"

@@ -1,4 +1,4 @@
-"""Packs that are damaged, and what cannot be packed."""
+"""Packs that are damaged_pack, and what cannot be packed."""
 
 from __future__ import annotations
 

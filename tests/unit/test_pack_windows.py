@@ -21,7 +21,7 @@ from hms_ray.pack.make import signal_facts
 from hms_ray.pack.sources import PackSource, eeg_source, kaggle_source, source_named
 from hms_ray.pack.store import Pack, open_pack
 from hms_ray.pack.verify import verify_pack
-from hms_ray.pack.windows import Windows, windows_of
+from hms_ray.pack.windows import Windows, distinct_windows
 from tests.competition_folder import eeg_values, write_competition_folder, write_eeg
 from tests.refusals import refusal
 
@@ -61,7 +61,7 @@ def made_alone(source: PackSource, data: Path, number: int, start: int) -> np.nd
 
 def test_windows_of_rows_are_distinct_and_sorted(data: Path) -> None:
     rows = make_rows(read_labels(data), "label")
-    windows = windows_of(pd.concat([rows, rows]).sample(frac=1, random_state=1))
+    windows = distinct_windows(pd.concat([rows, rows]).sample(frac=1, random_state=1))
     pairs = list(zip(windows.eeg_ids.tolist(), windows.starts.tolist(), strict=True))
     assert pairs == sorted(set(zip(rows["eeg_id"], rows["eeg_start"], strict=True)))
     assert windows.digest != WINDOWS.digest

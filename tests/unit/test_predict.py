@@ -252,7 +252,7 @@ def test_another_version_of_the_numerics_is_told(own: TrainedStudy, tmp_path: Pa
 def test_a_fold_of_another_normalisation_or_model_is_damaged(own: TrainedStudy) -> None:
     predictor = Predictor(models_of(own).experiment, rows_of(own), CPU)
     change_record(own, 0, normalisation={"kaggle": {"mode": "global", "mean": 0.0, "std": 1.0}})
-    message = r"whole, got record\.json: a fold's normalisation must be that of its inputs, got kag"
+    message = r"whole, got record\.json: a fold's normalisation .*, got kag"
     with pytest.raises(StudyError, match=message):
         predictor.predict(models_of(own).folds[0])
     fold = models_of(own).folds[1]

@@ -14,7 +14,7 @@ from hms_ray.competition.schema import ELECTRODES
 from hms_ray.config.eeg_recipes import EegRecipe, RawRecipe
 from hms_ray.errors import DataError
 from hms_ray.signal import windows
-from hms_ray.signal.recipes import Layout, described, layout_of
+from hms_ray.signal.recipes import Layout, layout_of, recipe_description
 from hms_ray.signal.windows import make_windows
 from hms_ray.storage.hashing import digest
 from tests.eeg_windows import noise_windows, wave_window
@@ -58,7 +58,7 @@ def test_layouts_and_descriptions_need_no_torch() -> None:
     program = (
         "import sys; from hms_ray.config.eeg_recipes import EegRecipe; "
         "from hms_ray.signal import recipes; "
-        "recipes.layout_of(EegRecipe()); recipes.described(EegRecipe()); "
+        "recipes.layout_of(EegRecipe()); recipes.recipe_description(EegRecipe()); "
         "print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
@@ -197,8 +197,8 @@ def test_golden_values(recipe: EegRecipe | RawRecipe, values: list[float]) -> No
 def test_two_ways_of_writing_a_recipe_have_one_description(
     one: EegRecipe | RawRecipe, other: EegRecipe | RawRecipe
 ) -> None:
-    assert described(one) == described(other)
-    assert described(one)["version"] == 1
+    assert recipe_description(one) == recipe_description(other)
+    assert recipe_description(one)["version"] == 1
 
 
 FRAMES = {"used_samples": 10_000, "gaps": "mean", "band": None, "clip_uv": None, "version": 1}
@@ -251,7 +251,7 @@ DENSITY = {"n_fft": 1024, "first_bin": 3, "n_frequencies": 100, "log_low": -4.0,
 def test_descriptions_hold_these_numbers(
     recipe: EegRecipe | RawRecipe, numbers: dict[str, object]
 ) -> None:
-    found = described(recipe)
+    found = recipe_description(recipe)
     pairs = found.pop("pairs")
     assert found.pop("recipe") == getattr(recipe, "kind", "raw")
     assert found == numbers
@@ -276,9 +276,9 @@ def test_every_value_of_a_recipe_is_described() -> None:
         RawRecipe(gaps="zero"),
         RawRecipe(band_hz=None),
     ]
-    assert len({digest(described(recipe)) for recipe in recipes}) == len(recipes)
+    assert len({digest(recipe_description(recipe)) for recipe in recipes}) == len(recipes)
     for recipe in recipes:
-        assert json.loads(json.dumps(described(recipe))) == described(recipe)
+        assert json.loads(json.dumps(recipe_description(recipe))) == recipe_description(recipe)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from scipy.signal import butter, resample_poly, sosfiltfilt
 from hms_ray.competition.schema import ELECTRODES
 from hms_ray.config.eeg_recipes import EegRecipe, RawRecipe
 from hms_ray.signal.mel import mel_weights
-from hms_ray.signal.recipes import described, layout_of, pairs_used
+from hms_ray.signal.recipes import layout_of, pairs_used, recipe_description
 from hms_ray.signal.strip import make_strip
 from hms_ray.signal.windows import make_windows
 from tests.eeg_windows import noise_windows
@@ -202,7 +202,7 @@ def test_margins_are_whole_positions_and_part_of_what_is_described(
     recipe: EegRecipe | RawRecipe, margin: int
 ) -> None:
     assert recipe.margin == margin
-    found = described(recipe)
+    found = recipe_description(recipe)
     assert found.pop("margin", 0) == margin
     without: Any = recipe.model_copy(update={"margin_s": 0.0})
-    assert found == described(without)
+    assert found == recipe_description(without)

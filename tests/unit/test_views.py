@@ -11,7 +11,8 @@ from hms_ray.errors import ConfigError
 from hms_ray.transforms.downsample import downsample
 from hms_ray.transforms.fit_statistics import FITS
 from hms_ray.transforms.normalise import EPSILON, Constants
-from hms_ray.transforms.views import image_size, join_views, make_image, view_widths
+from hms_ray.transforms.views import image_size, join_views, view_widths
+from tests.view_images import make_image
 
 
 def windows(n: int = 3, frequencies: int = 8, times: int = 12, gaps: bool = True) -> torch.Tensor:
