@@ -44,10 +44,10 @@ test: $(INSTALLED)
 # every finished fold is in the store below results/.
 demo: $(INSTALLED) $(DEMO)/train.csv
 	$(BIN)/hms-ray check $(DEMO)
-	$(BIN)/hms-ray floor $(DEMO)
+	$(BIN)/hms-ray oracle $(DEMO)
 	$(BIN)/hms-ray sweep search_spaces/demo.yaml --data $(DEMO) --study demo
 	$(BIN)/hms-ray blend demo
-	$(BIN)/hms-ray floor $(DEMO) --study demo
+	$(BIN)/hms-ray oracle $(DEMO) --study demo
 	@echo "Look at it: $(BIN)/tensorboard --logdir results"
 
 $(DEMO)/train.csv: | $(INSTALLED)

@@ -4,7 +4,7 @@ import pytest
 
 from hms_ray.errors import DataError, PackError
 
-AGAIN = "Build it again with: hms-ray pack DIR [--for FILE] --rebuild"
+AGAIN = "Build it again with: hms-ray pack DIR [--space FILE] --rebuild"
 
 
 def refusal(call: object, *arguments: object, **named: object) -> str:

@@ -97,7 +97,9 @@ def plan(settings: Settings, members: Sequence[Member], manifest: Manifest | Non
     """
     _refuse_two_ways(settings)
     if settings.families and not settings.caps:
-        raise PredictionError("--family needs --cap", got=f"--family {settings.families[0]} alone")
+        raise PredictionError(
+            "--family needs --max-family-weight", got=f"--family {settings.families[0]} alone"
+        )
     if settings.recipe is not None:
         recipe = Fixed(tuple(recipe_weights(settings.recipe, members, manifest)), RECIPE)
         equal, *others = YARDSTICKS
@@ -121,8 +123,8 @@ def _refuse_two_ways(settings: Settings) -> None:
         option
         for option, given in (
             (f"--method {settings.method}", settings.method != SIMPLEX),
-            ("--cap or --fix", bool(settings.caps or settings.fixed)),
-            ("--recipe", settings.recipe is not None),
+            ("--max-family-weight or --fixed-weight", bool(settings.caps or settings.fixed)),
+            ("--published", settings.recipe is not None),
         )
         if given
     ]
@@ -196,11 +198,11 @@ def _constrained(settings: Settings, members: Sequence[Member]) -> Simplex:
     labels = [member.family for member in members]
     caps = []
     for word in settings.caps:
-        family, most = _share(word, "--cap FAMILY=W", labels)
+        family, most = _share(word, "--max-family-weight FAMILY=W", labels)
         caps.append(Cap([n for n, label in enumerate(labels) if label == family], most))
     fixed = []
     for word in settings.fixed:
-        model, weight = _share(word, "--fix MODEL=W", names)
+        model, weight = _share(word, "--fixed-weight MODEL=W", names)
         fixed.append((names.index(model), weight))
     return Simplex(tuple(caps), tuple(fixed), CONSTRAINED)
 

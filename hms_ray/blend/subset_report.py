@@ -43,7 +43,7 @@ def asked_costs(members: Sequence[Member], settings: Settings) -> Array | None:
     """
     if settings.sets:
         if len(members) < 2:
-            raise PredictionError("--sets needs two models at least", got=members[0].name)
+            raise PredictionError("--subsets needs two models at least", got=members[0].name)
         if not 0 <= settings.tolerance < np.inf:
             raise PredictionError(
                 "a tolerance must be a finite number of at least 0", got=f"{settings.tolerance:g}"

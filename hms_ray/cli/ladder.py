@@ -1,12 +1,26 @@
-"""Commands on ladders of experiments: ladder, forest."""
+"""Commands on ladders of experiments: ladder, ladder pool."""
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from hms_ray.cli.options import Commands, add_results_option
+import typer
+
+from hms_ray.cli.command_names import Commands
+from hms_ray.cli.options import (
+    RESULTS,
+    Address,
+    Debug,
+    FoldTable,
+    Local,
+    LocalThreads,
+    PackDir,
+    Results,
+    Settings,
+    given_options,
+    with_default,
+)
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -14,91 +28,116 @@ if TYPE_CHECKING:
     from hms_ray.config.space import ResourcesConfig
     from hms_ray.ladder.run import Trainer
 
-MANIFEST = Path("search_spaces/ladder/ladder.yaml")
+app = typer.Typer(cls=Commands)
 
 
-def add_ladder(commands: Commands) -> argparse.ArgumentParser:
-    """Adds ``ladder``."""
-    command = commands.add_parser(
-        "ladder",
-        help="run the published ladder and tell what each step brings",
-        description="Runs every step of a ladder that the fold store does not hold yet, all on "
-        "the same rows and folds, and tells what each one brings.",
-    )
-    command.add_argument(
-        "--data",
-        metavar="DIR",
-        type=Path,
-        help="competition folder (a simulated one, made in RESULTS/.ladder-data)",
-    )
-    command.add_argument(
-        "--scale",
-        metavar="NAME",
-        help="put the overlay NAME.yaml beside the manifest over all: small",
-    )
-    command.add_argument(
-        "--file", metavar="MANIFEST", type=Path, default=MANIFEST, help=f"steps ({MANIFEST})"
-    )
-    command.add_argument(
-        "--ablate",
-        metavar="FILE",
-        type=Path,
-        help="instead of a ladder: this experiment, and each of its switches off alone",
-    )
-    command.add_argument(
-        "--steps",
-        metavar="NAME",
-        action="append",
-        default=[],
-        help="only this step and what its blend is made of (repeatable)",
-    )
-    command.add_argument(
-        "--set", metavar="A.B=C", action="append", default=[], help="change a value of every step"
-    )
-    command.add_argument(
-        "--study",
-        metavar="NAME",
-        help="name below the results folder (ladder; with --steps ladder-steps; with --ablate "
-        "ablation-FILE)",
-    )
-    add_results_option(command)
-    command.add_argument(
-        "--pack-dir", metavar="DIR", type=Path, help="folder of packs (DATA/packed)"
-    )
-    command.add_argument(
-        "--folds", metavar="FILE", type=Path, help="fold table to use: row_id, patient_id, fold"
-    )
-    command.add_argument("--address", metavar="ADDR", help="running Ray cluster (starts its own)")
-    command.add_argument(
-        "--local", action="store_true", help="in this process, without Ray: breakpoints work"
-    )
-    command.add_argument(
-        "--threads", metavar="N", type=int, default=1, help="torch threads (with --local; 1)"
-    )
-    command.set_defaults(call=_run_ladder)
-    return command
+@app.callback(invoke_without_command=True)
+def ladder(
+    context: typer.Context,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help=with_default(
+                "Competition folder.", "simulated data of 300 patients, in RESULTS/.ladder-data"
+            ),
+        ),
+    ] = None,
+    scale: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help=with_default(
+                "Overlay beside the manifest that changes all steps, such as small.", "none"
+            ),
+        ),
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="MANIFEST",
+            help=with_default("YAML file that lists the steps.", "the published ladder"),
+        ),
+    ] = None,
+    ablate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Instead of a ladder: train this experiment, and again with each of its "
+            "techniques switched off.",
+        ),
+    ] = None,
+    steps: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help=with_default(
+                "Only this step and the members of its blend; can be repeated.", "all"
+            ),
+        ),
+    ] = None,
+    settings: Settings = None,
+    study: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help=with_default(
+                "Name of the ladder's folder.",
+                "ladder; with --steps ladder-steps; with --ablate ablation-FILE",
+            ),
+        ),
+    ] = None,
+    results: Results = RESULTS,
+    pack_dir: PackDir = None,
+    folds: FoldTable = None,
+    address: Address = None,
+    local: Local = False,
+    threads: LocalThreads = 1,
+    debug: Debug = False,
+) -> int:
+    """Run the published ladder of experiments and print what each step gains.
 
-
-def _run_ladder(words: argparse.Namespace) -> int:
+    All steps use the same rows and folds. The same command resumes a ladder
+    that was stopped: finished folds are reused from the fold store.
+    """
     from functools import partial
 
+    from hms_ray.config.shipped import LADDER, find_space
     from hms_ray.ladder.command import LadderCall, asked_ladder, run_command
     from hms_ray.simulate.ladder import oracle_scores, simulation_of
 
-    ladder, name = asked_ladder(words.file, words.ablate, words.scale, words.set, words.steps)
-    data = words.data or _own_data(words.results)
+    if context.invoked_subcommand is not None:
+        _require_no_options(context)
+        return 0
+    experiment = None if ablate is None else find_space(ablate)
+    chosen, name = asked_ladder(file or LADDER, experiment, scale, settings or [], steps or [])
+    folder = data or _own_data(results)
     call = LadderCall(
-        data_dir=data,
-        results=words.results,
-        name=words.study or name,
-        simulator=simulation_of(data),
-        floors=partial(oracle_scores, data),
-        scale=words.scale or "full",
-        words=words.said,
-        fold_table=words.folds,
-        pack_dir=words.pack_dir,
+        data_dir=folder,
+        results=results,
+        name=study or name,
+        simulator=simulation_of(folder),
+        floors=partial(oracle_scores, folder),
+        scale=scale or "full",
+        words=context.obj,
+        fold_table=folds,
+        pack_dir=pack_dir,
     )
-    return run_command(ladder, call, partial(_trainer, words, ladder.resources))
+
+    def trainer(scratch: Path) -> AbstractContextManager[Trainer]:
+        return _trainer(
+            chosen.resources, scratch, results, address, threads=threads if local else None
+        )
+
+    return run_command(chosen, call, trainer)
+
+
+def _require_no_options(context: typer.Context) -> None:
+    given = given_options(context)
+    if given:
+        from hms_ray.errors import ConfigError
+
+        raise ConfigError("ladder pool takes no options of ladder", got=", ".join(given))
 
 
 def _own_data(results: Path) -> Path:
@@ -114,43 +153,41 @@ def _own_data(results: Path) -> Path:
 
 
 def _trainer(
-    words: argparse.Namespace, resources: ResourcesConfig, scratch: Path
+    resources: ResourcesConfig,
+    scratch: Path,
+    results: Path,
+    address: str | None,
+    threads: int | None,
 ) -> AbstractContextManager[Trainer]:
+    """What trains a ladder: this process if it is given threads, else Ray."""
     from contextlib import nullcontext
 
-    if words.local:
+    if threads is not None:
         from hms_ray.ladder.local import LocalTrainer
 
-        return nullcontext(LocalTrainer(words.threads, share_stages=resources.share_stages))
+        return nullcontext(LocalTrainer(threads, share_stages=resources.share_stages))
     from hms_ray.distributed.ladder_trainer import RayTrainer
 
-    return RayTrainer(resources, scratch, words.results, address=words.address)
+    return RayTrainer(resources, scratch, results, address=address)
 
 
-def add_forest(commands: Commands) -> argparse.ArgumentParser:
-    """Adds ``forest``."""
-    command = commands.add_parser(
-        "forest", help="pool ladders of several seeds and plot what each step brings"
-    )
-    command.add_argument("ladders", metavar="NAME", nargs="+", help="ladder, or its folder's path")
-    command.add_argument(
-        "--control",
-        metavar="NAME",
-        nargs="+",
-        action="extend",
-        default=[],
-        help="ladders of a negative control",
-    )
-    command.add_argument(
-        "--out", metavar="DIR", type=Path, help="folder to write to (RESULTS/forest)"
-    )
-    add_results_option(command)
-    command.set_defaults(call=_run_forest)
-    return command
-
-
-def _run_forest(words: argparse.Namespace) -> int:
+@app.command()
+def pool(
+    ladders: Annotated[
+        list[str], typer.Argument(metavar="NAME", help="Ladders, or paths of their folders.")
+    ],
+    control: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Ladder of a negative control; can be repeated."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help=with_default("Folder to write to.", "RESULTS/forest")),
+    ] = None,
+    results: Results = RESULTS,
+    debug: Debug = False,
+) -> None:
+    """Combine ladders of several seeds and draw a forest plot of what each step gains."""
     from hms_ray.ladder.multi_seed import forest
 
-    print(forest(words.ladders, words.control, words.results, words.out))
-    return 0
+    print(forest(ladders, control or [], results, out))

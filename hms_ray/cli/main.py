@@ -1,77 +1,121 @@
-"""Words to calls: no logic, and no heavy import before a command is known."""
+"""The program ``hms-ray``: its commands, and how a command ends."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
+from typing import Annotated, Any, Final
+
+import typer
 
 from hms_ray import __version__
-from hms_ray.cli import blend as blends
-from hms_ray.cli import data as folders
-from hms_ray.cli import ladder as ladders
-from hms_ray.cli import predict as predictions
-from hms_ray.cli import study as studies
+from hms_ray.cli import blend, data, ladder, look, study, submit
+from hms_ray.cli.command_names import Commands, refuse_old_name
+from hms_ray.cli.options import COMMAND, DEBUG, TRAIN, Debug
 from hms_ray.errors import HmsRayError
+
+_AFTER_CTRL_C: Final = {
+    **dict.fromkeys(("pack", "train", "sweep", "ladder"), "; the same command resumes"),
+    "simulate": "; the same command starts over",
+}
+
+
+app = typer.Typer(cls=Commands, add_completion=False, rich_markup_mode="rich")
+app.add_typer(data.app)
+app.add_typer(study.app)
+app.add_typer(ladder.app, name="ladder", rich_help_panel=TRAIN)
+app.add_typer(look.app)
+app.add_typer(blend.app)
+app.add_typer(submit.app)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"hms-ray {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _program(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            metavar="",
+            callback=_print_version,
+            is_eager=True,
+            help="Print the version.",
+        ),
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Experiment sweeps on Ray for HMS - Harmful Brain Activity Classification.
+
+    Options of a command: hms-ray COMMAND --help
+    """
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), nl=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Args:
-        arguments: words after the program's name; those of the process if absent.
+        arguments: the command line without the program's name; default: that of the process.
 
     Returns:
-        Exit status: 0 done; 1 the command's own "no" (faults in a folder, steps of a ladder
-        that failed, a sweep that failures left short); 2 an error, told on one line.
+        Exit status: 0 done; 1 the command's own "no" (faults in a folder, failed steps of a
+        ladder, a sweep that failures left short); 2 an error, described on standard error;
+        130 stopped by Ctrl-C.
     """
-    words = build_parser().parse_args(arguments)
-    words.said = list(sys.argv[1:] if arguments is None else arguments)
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    command = typer.main.get_command(app)
+    meta: dict[str, Any] = {}
     try:
-        return int(words.call(words))
+        with command.make_context("hms-ray", list(arguments), obj=arguments) as context:
+            meta = context.meta
+            return int(command.invoke(context) or 0)
+    except typer.Exit as end:
+        return end.exit_code
+    except typer.TyperException as error:
+        return _report(*_usage_error(error, meta.get(COMMAND, "hms-ray")))
     except HmsRayError as error:
-        if words.debug:
+        if meta.get(DEBUG):
             raise
-        print(f"hms-ray {words.command}: {error}", file=sys.stderr)
-        return 2
+        return _report(meta.get(COMMAND), str(error))
     except KeyboardInterrupt:
-        print(f"\nhms-ray {words.command}: stopped; the same command goes on.", file=sys.stderr)
+        name = str(meta.get(COMMAND)).removeprefix("hms-ray ")
+        print(f"\nhms-ray {name}: stopped{_AFTER_CTRL_C.get(name, '')}.", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader of a pipe such as `| head` has seen enough.
         sys.stderr.close()
         return 0
     except OSError as error:
-        if words.debug:
+        if meta.get(DEBUG):
             raise
         where = f": {error.filename}" if error.filename else ""
-        print(f"hms-ray {words.command}: {error.strerror or error}{where}", file=sys.stderr)
-        return 2
+        return _report(meta.get(COMMAND), f"{error.strerror or error}{where}")
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The whole command line."""
-    parser = argparse.ArgumentParser(
-        prog="hms-ray",
-        description="Experiment sweeps on Ray for HMS - Harmful Brain Activity Classification.",
-        epilog="A command's own options: hms-ray COMMAND --help",
-    )
-    parser.add_argument("--version", action="version", version=f"hms-ray {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (
-        folders.add_check,
-        folders.add_simulate,
-        folders.add_floor,
-        folders.add_pack,
-        folders.add_spectrogram,
-        studies.add_train,
-        studies.add_sweep,
-        blends.add_blend,
-        studies.add_leaderboard,
-        predictions.add_predict,
-        ladders.add_ladder,
-        ladders.add_forest,
-    ):
-        command = add(commands)
-        command.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    return parser
+def _usage_error(error: typer.TyperException, path: str) -> tuple[str, str]:
+    """Command and message of a command line that cannot be parsed."""
+    context = getattr(error, "ctx", None)
+    path = path if context is None else context.command_path
+    option = getattr(error, "option_name", None)
+    message = error.format_message().replace("Value error, ", "")
+    if option is not None:
+        try:
+            refuse_old_name(f"{path.removeprefix('hms-ray ')} {option}")
+        except HmsRayError as renamed:
+            return path, str(renamed)
+        if near := getattr(error, "possibilities", None):
+            message = f"No such option: {option}. Did you mean {near[0]}?"
+    end = "" if message.endswith(("?", ".")) else "."
+    return path, f"{message}{end} See: {path} --help"
+
+
+def _report(command: str | None, message: str) -> int:
+    print(f"{command or 'hms-ray'}: {message}", file=sys.stderr)
+    return 2

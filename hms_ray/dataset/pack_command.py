@@ -33,7 +33,7 @@ def space_to_pack(file: Path | None, settings: Sequence[str]) -> Space:
         raise ConfigError(
             "--set changes a value of an experiment",
             got=settings[0],
-            fix="Name the experiment with --for FILE.",
+            fix="Name the experiment with --space FILE.",
         )
     return Space()
 

@@ -40,8 +40,8 @@ RECORDINGS_FILE: Final = "recordings.parquet"
 MANIFEST_FILE: Final = "manifest.json"
 VERIFIED_FILE: Final = "verified.json"
 """Sizes and times of files when their content was last compared; no part of the pack."""
-BUILD: Final = "Build it with: hms-ray pack DIR [--for FILE]"
-BUILD_AGAIN: Final = "Build it again with: hms-ray pack DIR [--for FILE] --rebuild"
+BUILD: Final = "Build it with: hms-ray pack DIR [--space FILE]"
+BUILD_AGAIN: Final = "Build it again with: hms-ray pack DIR [--space FILE] --rebuild"
 MANIFEST_KEYS: Final = (
     *("format", "source", "kind", "recipe", "fingerprint", "panels", "n_frequencies", "window"),
     *("step_s", "n_samples", "files", "shards", "input_signature"),

@@ -120,7 +120,7 @@ class PackSource:
             raise PackError(
                 f"packing {self.name} needs the windows of training rows",
                 got="none",
-                fix="Name an experiment with --for FILE.",
+                fix="Name an experiment with --space FILE.",
             )
         if self.kind == "recordings" and windows is not None:
             raise ValueError(f"{self.name} packs whole recordings, not windows")

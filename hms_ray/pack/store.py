@@ -215,7 +215,7 @@ class Pack:
                 f"a row's window must be in the pack of {self.source}",
                 got=f"EEG {ids[k]} from sample {starts[k]}" + _and_more(int((lines < 0).sum()) - 1),
                 where=self.path,
-                fix="Pack the rows of an experiment with: hms-ray pack DIR --for FILE",
+                fix="Pack the rows of an experiment with: hms-ray pack DIR --space FILE",
             )
         return lines
 

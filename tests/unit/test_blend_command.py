@@ -1,6 +1,7 @@
 """``hms-ray blend`` with several inputs, methods and constraints."""
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -8,9 +9,11 @@ import pytest
 
 from hms_ray.blend.fit_command import blend
 from hms_ray.blend.settings import Settings, plan
-from hms_ray.cli.blend import METHODS
+from hms_ray.cli import blend as command
 from hms_ray.cli.main import main
+from hms_ray.competition.rows import Unit
 from hms_ray.competition.schema import PROBABILITY_COLUMNS
+from hms_ray.config.space import Objective
 from hms_ray.ensemble.methods.registry import all_pools, fitted_from_json, named_pools
 from hms_ray.ensemble.report import blend_report
 from hms_ray.errors import ConfigError, PredictionError, StudyError
@@ -134,7 +137,7 @@ def test_what_was_chosen_on_the_rows_stays_marked(results: Path, file: Path) -> 
 def test_caps_and_fixed_weights_hold(results: Path, file: Path) -> None:
     words = ["blend", "one", "two", str(file), "--results", str(results), "--fit-on", "kl_all"]
     words += ["--family", "late=*/0004", "--family", "late=mine"]
-    assert main([*words, "--cap", "late=0.25", "--fix", "one/0001=0.3"]) == 0
+    assert main([*words, "--max-family-weight", "late=0.25", "--fixed-weight", "one/0001=0.3"]) == 0
     found = told(results / "blend")
     weights = found["weights"]
     assert found["method"] == "simplex_constrained"
@@ -151,17 +154,17 @@ def test_caps_and_fixed_weights_hold(results: Path, file: Path) -> None:
         (
             Settings(caps=["x=0.5"]),
             (
-                r"--cap FAMILY=W needs one of one, two and a number from 0 to 1,"
+                r"--max-family-weight FAMILY=W needs one of one, two and a number from 0 to 1,"
                 r" got x=0\.5$"
             ),
         ),
-        (Settings(caps=["one=2"]), r"--cap FAMILY=W needs .*, got one=2$"),
+        (Settings(caps=["one=2"]), r"--max-family-weight FAMILY=W needs .*, got one=2$"),
         (Settings(fixed=["two/0004=-0.1"]), r"a number from 0 to 1, got two/0004=-0\.1$"),
         (Settings(fixed=["two/0004=nan"]), r"a number from 0 to 1, got two/0004=nan$"),
         (
             Settings(fixed=["one/0001"]),
             (
-                r"--fix MODEL=W needs one of one/000\d, .*, two/0004 and a "
+                r"--fixed-weight MODEL=W needs one of one/000\d, .*, two/0004 and a "
                 r"number from 0 to 1, got one/0001$"
             ),
         ),
@@ -171,7 +174,7 @@ def test_caps_and_fixed_weights_hold(results: Path, file: Path) -> None:
         ),
         (
             Settings(families=["x=one*"]),
-            r"--family needs --cap, got --family x=one\* alone$",
+            r"--family needs --max-family-weight, got --family x=one\* alone$",
         ),
         (
             Settings(method="simplex@kl_3"),
@@ -182,7 +185,7 @@ def test_caps_and_fixed_weights_hold(results: Path, file: Path) -> None:
             (
                 r"a blend is made in one way: caps and fixed "
                 r"weights are those of the simplex, and a recipe has its own, got --method auto "
-                r"with --cap or --fix$"
+                r"with --max-family-weight or --fixed-weight$"
             ),
         ),
         (
@@ -236,8 +239,10 @@ def test_a_method_is_rated_beside_the_yardsticks_alone(method: str, names: list[
     assert planned.method == method
 
 
-def test_the_help_names_all_methods() -> None:
-    assert list(all_pools()) == list(METHODS)
+def test_choices_in_the_help_are_those_of_the_package() -> None:
+    assert list(all_pools()) == list(command.METHODS)
+    assert get_args(Unit) == get_args(command.RowUnit)
+    assert get_args(Objective) == get_args(command.Objective)
 
 
 def test_negative_seed_is_refused(results: Path) -> None:

@@ -114,7 +114,7 @@ def test_what_sets_lack_is_told_before_anything_is_fitted(
         raise AssertionError("a blend was fitted")
 
     monkeypatch.setattr("hms_ray.blend.fit_command.blend_report", fitted)
-    with pytest.raises(PredictionError, match=r"^--sets needs two models at least, got 0001$"):
+    with pytest.raises(PredictionError, match=r"^--subsets needs two models at least, got 0001$"):
         blend(["one/0001"], results, Settings(sets=True))
     with pytest.raises(PredictionError, match=r"^every model needs a cost, got none for mine\."):
         blend(["one", str(file)], results, Settings(cost="auto"))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hms_ray import __version__
 from hms_ray.cli.main import main
 from hms_ray.errors import ConfigError
 from tests.competition_folder import write_competition_folder
@@ -14,17 +15,15 @@ from tests.competition_folder import write_competition_folder
 PROBE = """
 import sys
 sys.argv = ["hms-ray", {words}]
+from hms_ray import __version__
 from hms_ray.cli.main import main
-try:
-    main()
-except SystemExit:
-    pass
+assert main() == 0
 print(sorted({{name.split(".")[0] for name in sys.modules}} & {{
-    "numpy", "pandas", "torch", "ray", "optuna", "pydantic", "pyarrow", "sklearn", "timm"}}))
+    "numpy", "pandas", "torch", "ray", "optuna", "pyarrow", "sklearn", "timm"}}))
 """
 
 
-@pytest.mark.parametrize("words", ["'--help'", "'sweep', '--help'"])
+@pytest.mark.parametrize("words", ["", "'--help'", "'sweep', '--help'", "'blend', '--help'"])
 def test_help_imports_nothing_heavy(words: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", PROBE.format(words=words)],
@@ -33,7 +32,7 @@ def test_help_imports_nothing_heavy(words: str) -> None:
         check=True,
         cwd=Path(__file__).parents[2],
     )
-    assert done.stdout.startswith("usage: hms-ray")
+    assert "Usage: hms-ray" in done.stdout
     assert done.stdout.splitlines()[-1] == "[]"
 
 
@@ -72,11 +71,23 @@ def test_check_of_a_label_table_alone(tmp_path: Path, capsys: pytest.CaptureFixt
         (["check", "--table-only"], "check needs a folder or a table"),
         (["check", "nowhere"], "hms-ray check: a competition folder must exist, in nowhere"),
         (["pack", "nowhere"], "hms-ray pack: "),
-        (["train", "none.yaml", "--data", "x"], "a configuration file must be readable"),
-        (["sweep", "none.yaml", "--data", "x"], "a configuration file must be readable"),
+        (["train", "none.yaml", "--data", "x"], "a configuration file must exist, or be shipped"),
+        (["sweep", "none.yaml", "--data", "x"], "a configuration file must exist, or be shipped"),
         (["blend", "no-such-study"], "no-such-study"),
         (["leaderboard", "no-such-study"], "no-such-study"),
-        (["floor", "nowhere"], "nowhere"),
+        (["oracle", "nowhere"], "nowhere"),
+        (["swep", "a.yaml"], "hms-ray: No such command 'swep'. Did you mean 'sweep'?"),
+        (["sweep", "a.yaml"], "hms-ray sweep: Missing option '--data'. See: hms-ray sweep --help"),
+        (["sweep", "a", "--dat", "x"], "No such option: --dat. Did you mean --data?"),
+        (["sweep", "a", "--data"], "hms-ray sweep: Option '--data' requires an argument."),
+        (["check", "--jsno"], "Did you mean --json?"),
+        (["simulate", "--out", "a", "--patients", "x"], "--patients"),
+        (["ladder", "poll"], "hms-ray ladder: No such command 'poll'. Did you mean 'pool'?"),
+        (["ladder", "--scale", "small", "pool", "a"], "no options of ladder, got --scale"),
+        (["floor", "nowhere"], "hms-ray: floor was renamed. Use hms-ray oracle."),
+        (["forest", "a"], "hms-ray: forest was renamed. Use hms-ray ladder pool."),
+        (["predict", "a"], "hms-ray: predict was renamed. Use hms-ray submit."),
+        (["pack", "nowhere", "--for", "x"], "hms-ray pack: --for was renamed. Use --space."),
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(
@@ -107,17 +118,44 @@ def test_what_the_system_refuses_is_one_line_too(
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError):
-        main(["train", str(tmp_path / "none.yaml"), "--data", "x", "--debug"])
+    words = ["train", str(tmp_path / "none.yaml"), "--data", "x"]
+    for debug in ([*words, "--debug"], ["--debug", *words]):
+        with pytest.raises(ConfigError):
+            main(debug)
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["swep"], ["sweep", "a.yaml"], ["blend", "a", "--rows", "x"]]
+    ("words", "end"),
+    [
+        (["sweep", "a.yaml", "--data", "x"], "hms-ray sweep: stopped; the same command resumes."),
+        (["pack", "x"], "hms-ray pack: stopped; the same command resumes."),
+        (["simulate", "--out", "x"], "hms-ray simulate: stopped; the same command starts over."),
+        (["check", "x"], "hms-ray check: stopped."),
+        (["ladder", "pool", "x"], "hms-ray ladder pool: stopped."),
+    ],
 )
-def test_unknown_words_are_status_2(words: list[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main(words)
-    assert caught.value.code == 2
+def test_ctrl_c_promises_to_resume_only_if_that_is_true(
+    words: list[str],
+    end: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    for name in (
+        *("config.shipped.find_space", "dataset.pack_command.pack_folder"),
+        *("simulate.folder.simulate_folder", "competition.check.check_folder"),
+        "ladder.multi_seed.forest",
+    ):
+        monkeypatch.setattr(f"hms_ray.{name}", stop)
+    assert main(words) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == end
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"hms-ray {__version__}\n"
 
 
 def test_local_training_never_imports_ray(tmp_path: Path) -> None:
@@ -138,6 +176,7 @@ experiment:
     words += ["--results", str(tmp_path / "results")]
     program = f"""
 import sys
+from hms_ray import __version__
 from hms_ray.cli.main import main
 status = main({words!r})
 print("ray imported" if "ray" in sys.modules else "ray not imported", status)
@@ -160,8 +199,8 @@ def test_a_label_table_is_simulated_as_told(
     manifest = json.loads((out / "simulation.json").read_text(encoding="utf-8"))
     assert manifest["profile"] == "competition"
     assert manifest["controls"] == ["permuted_votes"]
-    assert main(["floor", str(out)]) == 0
-    assert "drawn votes of labels.csv" in capsys.readouterr().out
+    assert main(["oracle", str(out)]) == 0
+    assert "votes of labels.csv" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,14 @@
 """What the pages say exists, and what exists is on the pages."""
 
-import argparse
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
-from hms_ray.cli.main import build_parser
+from hms_ray.cli.main import app
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "cluster" / "README.md"]
@@ -16,27 +17,46 @@ BLOCKS = "\n".join(re.findall(r"^```\w*\n(.*?)^```", TEXT, flags=re.M | re.S)).r
 COMMANDS = re.findall(r"^(?:\.venv/bin/)?hms-ray (.*?)(?:\s+#.*)?$", BLOCKS, flags=re.M)
 
 
-def subparsers() -> dict[str, argparse.ArgumentParser]:
-    for action in build_parser()._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            return dict(action.choices)
-    raise AssertionError("the parser has no commands")
+def commands(group: Any = None, before: str = "") -> dict[str, Any]:
+    """Name -> command, those of groups such as ``ladder pool`` included."""
+    found: dict[str, Any] = {}
+    for name, command in (group or typer.main.get_command(app)).commands.items():
+        found[before + name] = command
+        if hasattr(command, "commands"):
+            found |= commands(command, f"{before}{name} ")
+    return found
 
 
-@pytest.mark.parametrize("name", subparsers())
+def parse(words: list[str]) -> None:
+    """Parses a command line without running it."""
+    program: Any = typer.main.get_command(app)
+    for command in commands(program).values():
+        command.callback = None
+    program.invoke(program.make_context("hms-ray", words))
+
+
+@pytest.mark.parametrize("name", commands())
 def test_every_command_is_documented(name: str) -> None:
     assert f"`hms-ray {name}" in TEXT
 
 
-@pytest.mark.parametrize("name", subparsers())
-def test_every_option_has_a_help_text(name: str) -> None:
-    for action in subparsers()[name]._actions:
-        assert action.help, f"{name} {action.option_strings or action.dest}"
+@pytest.mark.parametrize("name", commands())
+def test_every_command_and_option_has_a_help_text(name: str) -> None:
+    command = commands()[name]
+    assert command.help
+    for parameter in command.params:
+        assert parameter.help, f"{name} {parameter.name}"
 
 
 @pytest.mark.parametrize("words", sorted(set(COMMANDS)))
 def test_every_command_of_the_pages_is_understood(words: str) -> None:
-    assert build_parser().parse_args(shlex.split(words)).call
+    parse(shlex.split(words))
+
+
+def test_a_command_that_does_not_exist_is_not_understood() -> None:
+    for words in (["ladder", "poll", "a"], ["sweep", "demo", "--dat", "x"], ["blend"]):
+        with pytest.raises(typer.TyperException):
+            parse(words)
 
 
 def test_the_pages_have_commands() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hms_ray.cli.main import build_parser, main
+from hms_ray.cli.main import main
 from hms_ray.errors import StudyError
 from hms_ray.ladder.folder import write_ladder
 from hms_ray.ladder.multi_seed import pool_ladders, published_difference
@@ -172,15 +172,10 @@ def test_the_page(pooled: PooledReport) -> None:
         assert len(widths) == 1
 
 
-def test_controls_may_be_named_together_or_one_by_one() -> None:
-    words = ["forest", "a", "--control", "c", "--control", "d", "e"]
-    assert build_parser().parse_args(words).control == ["c", "d", "e"]
-
-
 def test_the_command_writes_everything(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["forest", "a", str(folder / "b"), "--control", "c", "--results", str(folder)]
+    words = ["ladder", "pool", "a", str(folder / "b"), "--control", "c", "--results", str(folder)]
     assert main([*words, "--out", str(tmp_path / "out")]) == 0
     text = capsys.readouterr().out
     assert f"written: {tmp_path / 'out'}" in text
@@ -205,9 +200,9 @@ def test_the_command_writes_everything(
 
 
 def test_a_name_that_is_no_ladder_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["forest", "a", "elsewhere", "--results", str(folder)]) == 2
+    assert main(["ladder", "pool", "a", "elsewhere", "--results", str(folder)]) == 2
     assert "got elsewhere" in capsys.readouterr().err
-    assert main(["forest", "a", "b", "a", "--results", str(folder)]) == 2
+    assert main(["ladder", "pool", "a", "b", "a", "--results", str(folder)]) == 2
     assert f"must be named once, got {folder / 'a'}" in capsys.readouterr().err
 
 

@@ -68,7 +68,7 @@ def test_a_cut_recording_is_named_before_anything_is_written(data: Path, tmp_pat
 def test_no_pack(tmp_path: Path) -> None:
     assert refusal(open_pack, tmp_path / "none") == (
         f"a pack must have been built, in {tmp_path / 'none'}. "
-        "Build it with: hms-ray pack DIR [--for FILE]"
+        "Build it with: hms-ray pack DIR [--space FILE]"
     )
 
 

@@ -175,7 +175,7 @@ def test_facts_of_a_window() -> None:
 
 
 def test_windows_that_are_not_packed(built: Pack) -> None:
-    fix = "Pack the rows of an experiment with: hms-ray pack DIR --for FILE"
+    fix = "Pack the rows of an experiment with: hms-ray pack DIR --space FILE"
     for call in (built.locate, built.missing_share, built.usable):
         assert refusal(call, [500_000, GAPPED, 9], [0, 1_101, 0]) == (
             f"a row's window must be in the pack of eeg, got EEG {GAPPED} from sample 1101 and "
@@ -242,7 +242,7 @@ def test_damage_is_told_by_shard_and_windows(
     assert message.startswith("a pack's file must be as it was written, got SHA-256 ")
     assert message.endswith(
         f", in {file}, shard 1: 2 windows of EEGs {GAPPED}. "
-        "Build it again with: hms-ray pack DIR [--for FILE] --rebuild"
+        "Build it again with: hms-ray pack DIR [--space FILE] --rebuild"
     )
 
 
@@ -279,7 +279,7 @@ def test_a_file_that_changes_while_it_is_packed(
 def test_windows_belong_to_sources_of_windows(data: Path, tmp_path: Path) -> None:
     assert refusal(build_pack, data, tmp_path, "eeg") == (
         "packing eeg needs the windows of training rows, got none. "
-        "Name an experiment with --for FILE."
+        "Name an experiment with --space FILE."
     )
     with pytest.raises(ValueError, match="whole recordings"):
         build_pack(data, tmp_path, "kaggle", WINDOWS)

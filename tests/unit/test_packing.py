@@ -51,7 +51,7 @@ def test_every_source_of_an_experiment_is_packed(
     write_eeg(eeg_path(folder, 500_000), np.zeros((60 * 200, 20), np.float32))
     file = tmp_path / "experiment.yaml"
     file.write_text(EXPERIMENT)
-    words = ["pack", str(folder), "--for", str(file), "--set", "data.window=nearest"]
+    words = ["pack", str(folder), "--space", str(file), "--set", "data.window=nearest"]
     assert main([*words, "--workers", "1"]) == 0
     rows = make_rows(read_labels(folder), "label", "nearest")
     windows = rows[["eeg_id", "eeg_start"]].drop_duplicates()

@@ -112,13 +112,12 @@ def test_a_blend_is_printed_and_kept(study: StudyFolder) -> None:
     )
 
 
-@pytest.mark.parametrize("spelling", ["--fit-on", "--rows"])
 def test_rows_splits_and_seed_are_those_of_the_command(
-    study: StudyFolder, spelling: str, capsys: pytest.CaptureFixture[str]
+    study: StudyFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     add_trials(study, range(3))
     words = ["blend", "one", "--results", str(study.path.parent)]
-    assert main([*words, spelling, "kl_all", "--splits", "3", "--seed", "5"]) == 0
+    assert main([*words, "--fit-on", "kl_all", "--splits", "3", "--seed", "5"]) == 0
     report = expected(study, "kl_all", n_splits=3, seed=5)
     reported(study, report)
     assert report.to_json() != expected(study, "kl_all", n_splits=3).to_json()

@@ -1,0 +1,52 @@
+"""Search spaces that come with the package, found by name from any folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import hms_ray
+from hms_ray.config.loading import read_mapping
+from hms_ray.errors import ConfigError
+from hms_ray.text import closest
+
+_PACKAGE: Final = Path(hms_ray.__file__).parent
+_PLACES: Final = (_PACKAGE / "search_spaces", _PACKAGE.parent / "search_spaces")
+FOLDER: Final = _PLACES[0] if _PLACES[0].is_dir() else _PLACES[1]
+"""Inside an installed package, beside the package in a checkout."""
+LADDER: Final = FOLDER / "ladder" / "ladder.yaml"
+"""Manifest of the published ladder."""
+
+
+def find_space(name: str | Path) -> Path:
+    """The file of an experiment or search space.
+
+    Args:
+        name: path of a local file, with or without ``.yaml``; or, if there is no such file,
+            the name of a shipped one: ``demo``, ``ladder/09_panels_4``, or a step of the
+            published ladder, ``ladder/9_panels_4``.
+
+    Raises:
+        ConfigError: if there is neither.
+    """
+    for file in (Path(name), Path(f"{name}.yaml")):
+        if file.is_file():
+            return file
+    shipped = _shipped()
+    wanted = str(name).removesuffix(".yaml").removeprefix("search_spaces/")
+    if wanted not in shipped:
+        raise ConfigError(
+            "a configuration file must exist, or be shipped with hms_ray",
+            got=f"{name}{closest(wanted, shipped)}",
+        )
+    return shipped[wanted]
+
+
+def _shipped() -> dict[str, Path]:
+    """Name -> file of every shipped experiment and search space."""
+    files = [*FOLDER.glob("*.yaml"), *FOLDER.glob("ladder/[0-9]*.yaml")]
+    found = {str(file.relative_to(FOLDER).with_suffix("")): file for file in files}
+    for step in read_mapping(LADDER)["steps"]:
+        if "file" in step:
+            found[f"ladder/{step['name']}"] = LADDER.parent / step["file"]
+    return found
