@@ -81,6 +81,14 @@ class ResourceError(HmsRayError):
     """A machine or cluster that cannot hold what is asked of it."""
 
 
+def one_line(error: BaseException) -> str:
+    """An error in one line: an ``HmsRayError`` in full, another by its type and last line."""
+    if isinstance(error, HmsRayError):
+        return str(error)
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[-1][:300]}" if lines else type(error).__name__
+
+
 @dataclass(frozen=True)
 class Fault:
     """One fault of a competition folder.

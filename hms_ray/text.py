@@ -1,4 +1,4 @@
-"""Counts, shortened lists and nearest names, as every command prints them."""
+"""Counts, durations, shortened lists and nearest names, as every command prints them."""
 
 from __future__ import annotations
 
@@ -30,3 +30,12 @@ def closest(name: str, known: Iterable[str]) -> str:
     if near:
         return f" (did you mean {near[0]}?)"
     return f" (known: {', '.join(sorted(known))})" if known else ""
+
+
+def clock_text(seconds: float) -> str:
+    """A duration as ``m:ss`` or ``h:mm:ss``, and in days from 100 hours on."""
+    if seconds >= 100 * 3600:
+        return f"{seconds / 86400:.0f} days"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

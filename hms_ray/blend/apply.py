@@ -18,7 +18,7 @@ from hms_ray.predict.recordings import read_test_rows, recordings_of_test
 from hms_ray.predict.submission import make_submission, probabilities_in, submission_ids
 from hms_ray.predict.submit_trial import SubmitOptions
 from hms_ray.predict.trial import TrialModels, read_models
-from hms_ray.report.progress import bar
+from hms_ray.report.live import bar
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from hms_ray.ensemble.report import blend_report
 from hms_ray.errors import StudyError
 from hms_ray.ladder.manifest import Manifest
 from hms_ray.report.blend_table import render_blend
-from hms_ray.report.progress import bar
+from hms_ray.report.live import bar
 from hms_ray.report.text_table import WIDTH, wrapped
 from hms_ray.storage.atomic import require_writable
 from hms_ray.study.folder import StudyFolder

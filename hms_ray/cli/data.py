@@ -120,7 +120,7 @@ def simulate(
     """Write a simulated competition folder, whose true probabilities are known."""
     import os
 
-    from hms_ray.report.progress import bar
+    from hms_ray.report.live import bar
     from hms_ray.simulate.folder import simulate_folder
     from hms_ray.simulate.options import asked_numbers
 

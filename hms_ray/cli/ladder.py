@@ -143,7 +143,7 @@ def _require_no_options(context: typer.Context) -> None:
 def _own_data(results: Path) -> Path:
     import os
 
-    from hms_ray.report.progress import bar
+    from hms_ray.report.live import bar
     from hms_ray.simulate.ladder import default_folder
 
     with bar("simulating", "patients") as progress:

@@ -17,7 +17,7 @@ from hms_ray.pack.parallel import Mapper
 from hms_ray.pack.store import Pack
 from hms_ray.pack.verify import verify_pack
 from hms_ray.pack.windows import Windows, distinct_windows
-from hms_ray.report.progress import bar
+from hms_ray.report.live import bar
 from hms_ray.text import counted
 
 

@@ -36,7 +36,7 @@ from hms_ray.storage.hashing import digest
 __all__ = ["PackRef", "Prepared", "open_prepared", "prepare", "sources_for"]
 
 Bars = Callable[[str, str], AbstractContextManager[Callable[[int, int], None]]]
-"""(what is being done, what is counted) -> a progress bar (see ``report.progress.bar``)."""
+"""(what is being done, what is counted) -> a progress bar (see ``report.live.bar``)."""
 
 
 @dataclass(frozen=True)

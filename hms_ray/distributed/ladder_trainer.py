@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Protocol, TextIO
 
 from hms_ray.config.space import ResourcesConfig
 from hms_ray.distributed.cluster import (
@@ -18,7 +18,7 @@ from hms_ray.distributed.cluster import (
     session,
 )
 from hms_ray.distributed.nodes import check_nodes, has_bfloat16
-from hms_ray.distributed.progress import ProgressPrinter
+from hms_ray.distributed.progress import EventPump
 from hms_ray.distributed.worker_group import (
     Train,
     WorkerGroupRunner,
@@ -26,12 +26,15 @@ from hms_ray.distributed.worker_group import (
     placement,
     train_environment,
 )
+from hms_ray.errors import one_line
 from hms_ray.experiment.fold_task import FoldTask, Report, run_task
 from hms_ray.experiment.placement import Placement
-from hms_ray.ladder.local import one_line, step_failed
+from hms_ray.ladder.local import step_failed
 from hms_ray.ladder.plan import LadderPlan, shares
-from hms_ray.ladder.progress import LadderLines
+from hms_ray.report.live import ProgressView
+from hms_ray.report.progress import Progress
 from hms_ray.storage.fold_store import FoldStore
+from hms_ray.storage.run_log import WorkerLogs
 from hms_ray.text import counted
 
 POLL_S = 0.5
@@ -52,11 +55,12 @@ class RayTrainer:
 
     Args:
         resources: of a group.
-        scratch: folder for Ray Train's own files; on several nodes a shared one.
+        scratch: folder for Ray Train's own files; on several nodes a shared one. Workers
+            log beside it, in ``logs/``.
         results: folder of the store.
-        address: of a running Ray cluster; without one an embedded Ray is started.
+        address: of a running Ray cluster; default: an embedded Ray is started.
         train: trains one fold in a worker.
-        stream: where progress goes; standard output where absent.
+        stream: where progress is shown; default: standard output.
     """
 
     def __init__(
@@ -93,7 +97,7 @@ class RayTrainer:
             self._cluster = self._stack.enter_context(session(self._address))
         return self._cluster
 
-    def train(self, plan: LadderPlan, lines: LadderLines) -> dict[str, str]:
+    def train(self, plan: LadderPlan, progress: Progress) -> dict[str, str]:
         """Trains the missing folds of a plan; see ``ladder.run.Trainer``.
 
         Raises:
@@ -109,19 +113,19 @@ class RayTrainer:
             dealt = shares(plan.missing, plan.costs, n_groups)
         else:
             dealt = plan.missing
-        with ProgressPrinter(lines, self._stream) as printer:
-            printer.say(f"on {cluster}; {counted(n_groups, 'worker group')} at once")
-            make = partial(
+        with ProgressView(progress, self._stream) as view, EventPump(view) as pump:
+            pump.message(f"on {cluster}; {counted(n_groups, 'worker group')} at once")
+            make_runner = partial(
                 WorkerGroupRunner,
                 self._resources,
                 scratch=self._scratch,
                 bfloat16=bfloat16,
                 train=self._train,
+                logs=WorkerLogs.as_here(self._scratch.parent),
             )
-            report = partial(_tell, printer.events)
-            # Once for all threads: each would put back what it found.
+            # Once for all threads: each would restore what it found.
             with environment(train_environment(self._resources)):
-                return run_shares(plan, dealt, n_groups, make, report, printer.show)
+                return run_shares(dealt, n_groups, make_runner, pump.send)
 
 
 def _files(plan: LadderPlan) -> list[Path]:
@@ -130,32 +134,24 @@ def _files(plan: LadderPlan) -> list[Path]:
     return [prepared.rows_file, *(pack.path for pack in prepared.packs.values())]
 
 
-def _tell(events: Any, event: dict[str, Any]) -> None:
-    """Called in a worker; never waits."""
-    events.put.remote(event)
-
-
 def run_shares(
-    plan: LadderPlan,
     dealt: Sequence[list[FoldTask]],
     n_groups: int,
-    make: Callable[..., ShareRunner],
+    make_runner: Callable[..., ShareRunner],
     report: Report,
-    show: Report,
 ) -> dict[str, str]:
     """Runs shares of folds from as many threads as there are groups.
 
-    Where a share ends with an error, its first fold that is not in the store is the one
-    that failed: folds are trained in turn. Its experiment is left out from then on, in
-    all shares, and the share goes on with the others.
+    If a share ends with an error, its first fold that is not in the store is the one that
+    failed: folds are trained in order. All shares skip its experiment from then on, and
+    the share continues with the others.
 
     Args:
-        plan: whose folds they are.
-        dealt: shares, taken in turn.
+        dealt: shares, taken in order.
         n_groups: shares that run at once.
-        make: makes a runner, called with a ``name`` of its own each time.
-        report: called in the workers, hence picklable; gets what folds report.
-        show: gets ``step_failed`` events.
+        make_runner: called with a ``name`` of its own each time.
+        report: called in the workers too, hence picklable; gets their events and those of
+            steps that failed.
 
     Returns:
         Name of a failed experiment -> why, one line.
@@ -170,14 +166,14 @@ def run_shares(
         try:
             while not errors:
                 number, share = waiting.get_nowait()
-                _run_share(plan, number, share, (make, report, show), failed)
+                _run_share(number, share, make_runner, report, failed)
         except queue.Empty:
             return
         except BaseException as error:
-            # Not of a fold: the command must end with it, not the thread alone.
+            # No fold's error: it must end the command, not this thread alone.
             errors.append(error)
 
-    # Daemons, so that Ctrl-C ends the command at once; the store has what is finished.
+    # Daemons, so that Ctrl-C ends the command at once; finished folds are in the store.
     threads = [threading.Thread(target=work, daemon=True) for _ in range(n_groups)]
     for thread in threads:
         thread.start()
@@ -190,25 +186,24 @@ def run_shares(
 
 
 def _run_share(
-    plan: LadderPlan,
     number: int,
     share: list[FoldTask],
-    calls: tuple[Callable[..., ShareRunner], Report, Report],
+    make_runner: Callable[..., ShareRunner],
+    report: Report,
     failed: dict[str, str],
 ) -> None:
-    make, report, show = calls
     store = FoldStore(share[0].results)
     left, attempt = share, 0
     while left := [
         task for task in left if task.experiment.name not in failed and not store.has(task.key)
     ]:
         try:
-            make(name=f"share-{number:03d}-{attempt:02d}").run(left, report)
+            make_runner(name=f"share-{number:03d}-{attempt:02d}").run(left, report)
             return
         except Exception as error:
             lost = next((task for task in left if not store.has(task.key)), None)
             if lost is None:
                 return
             failed[lost.experiment.name] = one_line(error)
-            show(step_failed(plan, lost, one_line(error)))
+            report(step_failed(lost, error))
         attempt += 1

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,13 +23,16 @@ from ray.train import (
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from hms_ray.config.space import ResourcesConfig
-from hms_ray.errors import HmsRayError, TrainingError
+from hms_ray.errors import HmsRayError, TrainingError, one_line
 from hms_ray.experiment.fold_task import FoldTask, Report, labelled, run_task
 from hms_ray.experiment.placement import Placement
 from hms_ray.storage.fold_store import FoldStore
+from hms_ray.storage.run_log import WorkerLogs, log_fields
 
 if TYPE_CHECKING:
     from hms_ray.train.process import Process
+
+logger = logging.getLogger(__name__)
 
 Train = Callable[[FoldTask, "Process"], None]
 
@@ -36,13 +40,13 @@ Train = Callable[[FoldTask, "Process"], None]
 class WorkerGroupRunner:
     """Trains folds in groups of Ray Train workers, one process each.
 
-    ``resources.group`` decides how many groups there are: one a fold, so that a
-    lost node costs one fold's work at most, or one for all tasks of a call, which
-    saves starting workers again. What comes out is the same.
+    ``resources.group`` sets how many groups there are: one per fold, so that a lost node
+    costs the work of one fold at most, or one for all tasks of a call, which saves
+    starting workers again. The results are the same.
 
-    A group that loses a worker or a node is started again, up to
-    ``resources.max_failures`` times, and goes on with the folds that are not in
-    the store. An error of ``hms_ray`` is final at once: it would come again.
+    A group that loses a worker or a node is restarted, up to ``resources.max_failures``
+    times, and trains the folds that are not in the store. An ``HmsRayError`` is final at
+    once, since a restart would raise it again.
 
     Args:
         resources: workers, and CPUs and GPUs of each.
@@ -50,6 +54,7 @@ class WorkerGroupRunner:
         scratch: folder for Ray Train's own files; on several nodes a shared one.
         bfloat16: whether every device has it; see ``Placement``.
         train: trains one fold in a worker, called by all ranks.
+        logs: where workers log; default: nowhere.
     """
 
     def __init__(
@@ -60,12 +65,14 @@ class WorkerGroupRunner:
         scratch: Path,
         bfloat16: bool = False,
         train: Train = run_task,
+        logs: WorkerLogs | None = None,
     ) -> None:
         self._resources = resources
         self._name = name
         self._scratch = scratch
         self._bfloat16 = bfloat16
         self._train = train
+        self._logs = logs
 
     @property
     def placement(self) -> Placement:
@@ -83,8 +90,8 @@ class WorkerGroupRunner:
                 ``key`` and ``experiment``.
 
         Raises:
-            HmsRayError: the error that a worker raised on purpose.
-            TrainingError: where a worker failed otherwise, once too often.
+            HmsRayError: the one that a worker raised.
+            TrainingError: if workers failed otherwise, more often than restarts are allowed.
         """
         share = self._resources.share_stages
         tasks = [replace(task, share_stages=share) for task in tasks]
@@ -93,17 +100,16 @@ class WorkerGroupRunner:
             return
         for task in tasks:
             if FoldStore(task.results).has(task.key):
-                # Another task of this call began with it, so no group is needed.
+                # Left there by another task of this call, as its first stages.
                 continue
-            # The key tells folds of several experiments apart: Ray goes on with a run
-            # whose name is there already.
+            # The key makes the name unique: Ray would continue a run of the same name.
             self._fit([task], f"{self._name}-fold-{task.fold}-{task.key[:8]}", report)
 
     def _fit(self, tasks: Sequence[FoldTask], name: str, report: Report) -> None:
         resources = self._resources
         threads = max(1, int(resources.cpus_per_worker))
         trainer = TorchTrainer(
-            partial(_work, list(tasks), report, threads, self._train),
+            partial(_work, list(tasks), report, threads, self._train, self._logs),
             torch_config=TorchConfig(backend=_backend(resources)),
             scaling_config=ScalingConfig(
                 num_workers=resources.workers,
@@ -114,7 +120,7 @@ class WorkerGroupRunner:
                 name=name,
                 storage_path=str(self._scratch),
                 failure_config=FailureConfig(max_failures=resources.max_failures),
-                callbacks=[_StopAtOurErrors()],
+                callbacks=[_StopAtHmsRayError()],
             ),
         )
         with environment(train_environment(resources)):
@@ -124,24 +130,22 @@ class WorkerGroupRunner:
                 raise self._translated(error, name) from error
 
     def _translated(self, error: Exception, name: str) -> HmsRayError:
-        """The error that a worker raised on purpose, or one line about the others."""
+        """The ``HmsRayError`` that a worker raised, or one with the first other error."""
         causes = _causes(error)
         ours = next((cause for cause in causes if isinstance(cause, HmsRayError)), None)
         if ours is not None:
             return ours
-        first = str(causes[0]).strip().splitlines() or [""]
         return TrainingError(
             "a worker group must finish its folds",
-            got=f"{type(causes[0]).__name__}: {first[-1][:200]}",
+            got=one_line(causes[0]),
             where=name,
-            fix=f"It was started again {self._resources.max_failures} times, as "
-            "resources.max_failures says. Without Ray the same fold can be looked into with: "
-            "hms-ray train FILE --local --fold K",
+            fix=f"Restarts allowed: {self._resources.max_failures} (resources.max_failures). "
+            "Debug the fold without Ray: hms-ray train FILE --local --fold K",
         )
 
 
 def placement(resources: ResourcesConfig, bfloat16: bool = False) -> Placement:
-    """What of a group's resources changes its numbers."""
+    """The part of a group's resources that affects its numbers."""
     return Placement(
         world_size=resources.workers,
         device_class="cuda" if resources.gpus_per_worker > 0 else "cpu",
@@ -151,17 +155,17 @@ def placement(resources: ResourcesConfig, bfloat16: bool = False) -> Placement:
 
 def worker_resources(resources: ResourcesConfig) -> dict[str, float]:
     """One worker's resources by Ray's names."""
-    asked = {"CPU": float(resources.cpus_per_worker), "GPU": float(resources.gpus_per_worker)}
-    return {name: amount for name, amount in asked.items() if amount > 0}
+    needed = {"CPU": float(resources.cpus_per_worker), "GPU": float(resources.gpus_per_worker)}
+    return {name: amount for name, amount in needed.items() if amount > 0}
 
 
-class _StopAtOurErrors(UserCallback):  # type: ignore[misc, unused-ignore]
-    """Ends a run at the first error raised on purpose, instead of trying again."""
+class _StopAtHmsRayError(UserCallback):  # type: ignore[misc, unused-ignore]
+    """Ends a run at the first ``HmsRayError`` instead of restarting its workers."""
 
     def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:
         for error in worker_exceptions.values():
             if isinstance(error, HmsRayError):
-                # Ray takes an error of a callback as final.
+                # For Ray, an error in a callback is final.
                 raise error
 
 
@@ -174,13 +178,16 @@ def _causes(error: Exception) -> list[BaseException]:
 
 
 def _backend(resources: ResourcesConfig) -> str | None:
-    """Ray's choice (NCCL on GPUs, gloo on CPUs), but NCCL refuses to share a GPU."""
+    """Ray's choice (NCCL on GPUs, gloo on CPUs), but gloo for workers that share a GPU.
+
+    NCCL refuses to share one.
+    """
     shared = 0 < resources.gpus_per_worker < 1 and resources.workers > 1
     return "gloo" if shared else None
 
 
 def train_environment(resources: ResourcesConfig) -> dict[str, str]:
-    """What Ray Train reads from the environment of the process that starts a group."""
+    """Ray Train's settings in the environment of the process that starts a group."""
     return {
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": str(resources.health_check_interval_s),
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(resources.start_timeout_s),
@@ -205,7 +212,9 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _work(tasks: Sequence[FoldTask], report: Report, threads: int, train: Train) -> None:
+def _work(
+    tasks: Sequence[FoldTask], report: Report, threads: int, train: Train, logs: WorkerLogs | None
+) -> None:
     """What every worker of a group runs."""
     import ray.train
     import ray.train.torch
@@ -216,19 +225,34 @@ def _work(tasks: Sequence[FoldTask], report: Report, threads: int, train: Train)
     torch.set_num_threads(threads)
     context = ray.train.get_context()
     rank = int(context.get_world_rank())
-    for task in tasks:
-        process = Process(
-            rank=rank,
-            world_size=int(context.get_world_size()),
-            device=ray.train.torch.get_device(),
-            report=partial(labelled, report, task),
-        )
-        # A group that is started again leaves out what its predecessor finished, and a
-        # task what another one began with and has left in the store.
-        if process.call_on_rank0(partial(FoldStore(task.results).has, task.key)):
-            continue
-        if rank == 0:
-            labelled(report, task, {"event": "fold_started"})
+    with nullcontext() if logs is None else logs.opened():
+        for task in tasks:
+            process = Process(
+                rank=rank,
+                world_size=int(context.get_world_size()),
+                device=ray.train.torch.get_device(),
+                report=partial(labelled, report, task),
+            )
+            trial = logs.fields if logs is not None else {}
+            owner = trial or {"experiment": task.experiment.name}
+            with log_fields({**owner, "fold": task.fold, "rank": rank}):
+                _train_task(task, process, train)
+
+
+def _train_task(task: FoldTask, process: Process, train: Train) -> None:
+    # A restarted group skips folds that its predecessor finished; and a fold may be in the
+    # store as the first stages of another one.
+    if process.call_on_rank0(partial(FoldStore(task.results).has, task.key)):
+        logger.info("fold is in the store already (cache key %s)", task.key)
+        return
+    logger.info("fold started on %s (cache key %s)", process.device, task.key)
+    if process.rank == 0:
+        process.report({"event": "fold_started"})
+    try:
         train(task, process)
-        if rank == 0:
-            labelled(report, task, {"event": "fold_ended"})
+    except Exception:
+        logger.exception("fold failed")
+        raise
+    logger.info("fold ended")
+    if process.rank == 0:
+        process.report({"event": "fold_ended"})

@@ -11,6 +11,7 @@ from hms_ray.errors import ConfigError
 from hms_ray.experiment.fold_task import FoldTask, Report, labelled, run_task
 from hms_ray.experiment.placement import Placement
 from hms_ray.storage.fold_store import FoldStore
+from hms_ray.storage.run_log import log_fields
 
 
 class InProcessRunner:
@@ -54,5 +55,9 @@ class InProcessRunner:
         for task in tasks:
             if FoldStore(task.results).has(task.key):
                 continue
-            process = Process(device=self.device, report=partial(labelled, report, task))
-            run_task(replace(task, share_stages=self._share_stages), process)
+            report_fold = partial(labelled, report, task)
+            report_fold({"event": "fold_started"})
+            process = Process(device=self.device, report=report_fold)
+            with log_fields({"fold": task.fold, "rank": 0}):
+                run_task(replace(task, share_stages=self._share_stages), process)
+            report_fold({"event": "fold_ended"})

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
 
 import pandas as pd
-from tqdm import tqdm
 
 from hms_ray.config.space import Space
 from hms_ray.dataset.folds import read_folds
@@ -18,10 +16,14 @@ from hms_ray.experiment.in_process import InProcessRunner
 from hms_ray.experiment.placement import Placement
 from hms_ray.experiment.preflight import preflight
 from hms_ray.experiment.run import ExperimentResult, run_experiment
-from hms_ray.report.progress import bar
+from hms_ray.report.live import ProgressView, bar
+from hms_ray.report.progress import TrainingProgress
 from hms_ray.report.tensorboard import write_fold
 from hms_ray.storage.fold_store import FoldStore
+from hms_ray.storage.run_log import LOG_FILE, run_log
 from hms_ray.text import counted
+
+logger = logging.getLogger(__name__)
 
 
 def train_locally(
@@ -34,81 +36,66 @@ def train_locally(
     fold_table: Path | None = None,
     pack_dir: Path | None = None,
     threads: int = 1,
+    log_level: str = "INFO",
 ) -> int:
     """Trains the experiment of a space in this process and prints its scores.
 
-    What a space searches is left at its experiment's own values. Results go to
-    the fold store like any others; TensorBoard logs to ``results/local/NAME``.
+    Searched parameters keep the experiment's own values. Results go to the fold store as
+    always; the log and TensorBoard's logs to ``results/local/NAME``.
 
     Args:
         space: its experiment is trained.
         data_dir: competition folder.
         results: folder of all studies.
-        name: folder of the logs; the experiment's name where absent.
-        folds: folds to train; all where absent.
+        name: folder of the logs; default: the experiment's name.
+        folds: folds to train; default: all.
         fold_table: file with folds to use.
-        pack_dir: where packs are kept.
+        pack_dir: folder of packs; default: beside the data.
         threads: torch threads.
+        log_level: least level of records in the log.
 
     Returns:
         Exit status 0.
     """
+    logs = results / "local" / (name or space.experiment.name)
+    with run_log(logs / LOG_FILE, log_level):
+        result = _train(space, data_dir, results, folds, fold_table, pack_dir, threads)
+        _write_logs(result, results, logs)
+        summary = _summary(result)
+        logger.info("%s", summary)
+    print(f"{summary}\nTensorBoard: tensorboard --logdir {logs}")
+    return 0
+
+
+def _train(
+    space: Space,
+    data_dir: Path,
+    results: Path,
+    folds: Sequence[int] | None,
+    fold_table: Path | None,
+    pack_dir: Path | None,
+    threads: int,
+) -> ExperimentResult:
     experiment = space.experiment
     table = None if fold_table is None else read_folds(fold_table)
     prepared = prepare(data_dir, experiment, results, pack_dir=pack_dir, folds=table, bars=bar)
     for note in prepared.notes:
         print(note)
     if space.search:
-        print(f"not searched here: {', '.join(space.search)} (the experiment's own values)")
+        print(f"not searched with --local: {', '.join(space.search)} (experiment's own values)")
     preflight(space.alone(), prepared)
     runner = InProcessRunner(threads, share_stages=space.resources.share_stages)
     print(_heading(experiment.name, prepared.rows(), runner.placement))
-    with _Bars() as bars:
-        result = run_experiment(
-            experiment, prepared, results, runner, folds=folds, report=bars.show
+    wanted = range(prepared.n_folds) if folds is None else folds
+    progress = TrainingProgress(
+        prepared.n_folds,
+        objective=space.study.objective,
+        work={(experiment.name, fold): 1.0 for fold in wanted},
+    )
+    with ProgressView(progress, threaded=False) as view:
+        return run_experiment(
+            experiment, prepared, results, runner, folds=folds, report=view.handle
         )
-    logs = results / "local" / (name or experiment.name)
-    _write_logs(result, results, logs)
-    print(_summary(result))
-    print(f"TensorBoard: tensorboard --logdir {logs}")
-    return 0
-
-
-class _Bars:
-    """One progress bar a fold, in percent of its steps."""
-
-    def __init__(self) -> None:
-        self.bar: tqdm[NoReturn] | None = None
-        self.fold: int | None = None
-
-    def __enter__(self) -> _Bars:
-        return self
-
-    def __exit__(self, *reason: object) -> None:
-        if self.bar is not None:
-            self.bar.close()
-
-    def show(self, record: dict[str, Any]) -> None:
-        done = round(100 * record["progress"])
-        if self.bar is None or record["fold"] != self.fold:
-            self.__exit__()
-            self.fold = record["fold"]
-            # What the store gave took no time, so the time left shall not count on it.
-            reused = record["event"] == "stages_reused"
-            self.bar = tqdm(
-                total=100,
-                initial=done if reused else 0,
-                desc=f"fold {self.fold}",
-                unit="%",
-                ncols=79,
-                file=sys.stderr,
-                bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
-            )
-        self.bar.update(done - self.bar.n)
-        if record.get("kl_all") is not None:
-            self.bar.set_postfix_str(
-                f"{record['stage']} {record['epoch']:g} KL {record['kl_all']:.4f}"
-            )
 
 
 def _heading(name: str, rows: pd.DataFrame, placement: Placement) -> str:
@@ -132,25 +119,25 @@ def _summary(result: ExperimentResult) -> str:
         for name, score in result.scores.items()
         if score is not None
     )
-    mark = "\nOptimistic: checkpoints were chosen on the scored rows." if result.optimistic else ""
+    mark = "\noptimistic: checkpoints were chosen on the scored rows" if result.optimistic else ""
     reused = ", ".join(map(str, result.reused))
     stages = "".join(f"\n{line}" for line in _stage_lines(result))
     return (
         f"{scores} ({len(result.oof):,} out-of-fold rows){mark}\n"
         f"{result.fold_minutes:.1f} minutes of training"
-        + (f"; taken from the store: fold {reused}" if reused else "")
+        + (f"; reused from the fold store: fold {reused}" if reused else "")
         + stages
     )
 
 
 def _stage_lines(result: ExperimentResult) -> list[str]:
-    """What the folds trained now did not have to train; a line for each set of stages."""
+    """Stages that the folds trained now reused; one line per set of stages."""
     folds: dict[tuple[str, ...], list[int]] = {}
     for fold, stages in result.reused_stages.items():
         if fold not in result.reused:
             folds.setdefault(stages.names, []).append(fold)
     return [
-        f"stage{'s' if len(names) > 1 else ''} {', '.join(names)} taken from the store: "
+        f"stage{'s' if len(names) > 1 else ''} {', '.join(names)} reused from the fold store: "
         f"fold {', '.join(map(str, of))} "
         f"({sum(result.reused_stages[fold].saved_s for fold in of):.0f} s saved)"
         for names, of in folds.items()

@@ -128,6 +128,9 @@ def run_experiment(
     store = FoldStore(results)
     tasks = plan_folds(experiment, prepared, results, runner.placement, folds)
     missing = [task for task in tasks if not store.has(task.key)]
+    reused = {task.fold: task.key for task in tasks if task not in missing}
+    if reused:
+        report({"event": "folds_reused", "experiment": experiment.name, "keys": reused})
     if missing:
         runner.run(missing, report)
     return collect(tasks, trained=[task.fold for task in missing])

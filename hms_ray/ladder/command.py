@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,10 +25,13 @@ from hms_ray.ladder.run import LadderRun, Trainer, run_ladder
 from hms_ray.ladder.run_summary import Floors, about_run
 from hms_ray.ladder.steps import Ladder, load_ladder
 from hms_ray.report.ladder_table import render_ladder
-from hms_ray.report.progress import bar, clock_text
+from hms_ray.report.live import bar
 from hms_ray.storage.locks import StudyLock
+from hms_ray.storage.run_log import LOG_FILE, run_log
 from hms_ray.study.new import STUDY_FILE, checked_name
-from hms_ray.text import counted
+from hms_ray.text import clock_text, counted
+
+logger = logging.getLogger(__name__)
 
 SCRATCH: Final = ".ray"
 """Folder for Ray's own files within a ladder's; may be deleted between runs."""
@@ -99,6 +103,7 @@ class LadderCall:
         words: the command line's, without the program.
         fold_table: file with folds to use.
         pack_dir: where packs are kept; beside the data where absent.
+        log_level: least level of records in the ladder's logs.
     """
 
     data_dir: Path
@@ -110,6 +115,7 @@ class LadderCall:
     words: list[str]
     fold_table: Path | None = None
     pack_dir: Path | None = None
+    log_level: str = "INFO"
 
 
 def run_command(
@@ -127,7 +133,7 @@ def run_command(
     """
     started = time.monotonic()
     folder = ladder_folder(call.results, call.name)
-    with StudyLock(folder, "ladder"):
+    with StudyLock(folder, "ladder"), run_log(folder / LOG_FILE, call.log_level):
         prepared = _prepared(ladder, call, folder)
         for note in prepared.notes:
             print(note)
@@ -141,6 +147,7 @@ def run_command(
         write_ladder(folder, rows, run.results, told)
         report = make_report(rows, run.results, told)
         write_report(folder, report)
+        logger.info("%s", _summary(run, seconds))
     print(f"\n{render_ladder(report)}\n\n{_summary(run, seconds)}\n\nladder: {folder}")
     if not run.failed:
         return 0

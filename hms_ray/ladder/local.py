@@ -1,28 +1,28 @@
-"""A ladder in this process, without Ray: fold after fold, breakpoints work."""
+"""A ladder in this process, without Ray: fold after fold, so that breakpoints work."""
 
 from __future__ import annotations
 
-import sys
-from functools import partial
+import traceback
 from typing import Any, TextIO
 
-from hms_ray.errors import HmsRayError
-from hms_ray.experiment.fold_task import FoldTask, labelled
+from hms_ray.errors import one_line
+from hms_ray.experiment.fold_task import FoldTask
 from hms_ray.experiment.in_process import InProcessRunner
 from hms_ray.experiment.placement import Placement
 from hms_ray.experiment.run import FoldRunner
 from hms_ray.ladder.plan import LadderPlan
-from hms_ray.ladder.progress import LadderLines
+from hms_ray.report.live import ProgressView
+from hms_ray.report.progress import Progress
 
 
 class LocalTrainer:
-    """Trains missing folds in turn.
+    """Trains missing folds one after the other.
 
     Args:
         threads: torch threads.
-        runner: trains a fold; this process where absent.
-        stream: where progress goes; standard output where absent.
-        share_stages: see ``ResourcesConfig``; for this process alone.
+        runner: trains a fold; default: this process.
+        stream: where progress is shown; default: standard output.
+        share_stages: see ``ResourcesConfig``; used without ``runner`` alone.
     """
 
     def __init__(
@@ -34,46 +34,33 @@ class LocalTrainer:
         share_stages: bool = True,
     ) -> None:
         self._runner = runner or InProcessRunner(threads, share_stages=share_stages)
-        self._stream = stream or sys.stdout
+        self._stream = stream
 
     @property
     def placement(self) -> Placement:
         """Of this process."""
         return self._runner.placement
 
-    def train(self, plan: LadderPlan, lines: LadderLines) -> dict[str, str]:
+    def train(self, plan: LadderPlan, progress: Progress) -> dict[str, str]:
         """Trains the missing folds of a plan; see ``run.Trainer``."""
         failed: dict[str, str] = {}
-        for unit in plan.missing:
-            for task in unit:
+        with ProgressView(progress, self._stream, threaded=False) as view:
+            for task in (task for unit in plan.missing for task in unit):
                 if task.experiment.name in failed:
                     continue
-                show = partial(self._show, lines)
                 try:
-                    labelled(show, task, {"event": "fold_started"})
-                    self._runner.run([task], show)
-                    labelled(show, task, {"event": "fold_ended"})
+                    self._runner.run([task], view.handle)
                 except Exception as error:
                     failed[task.experiment.name] = one_line(error)
-                    show(step_failed(plan, task, one_line(error)))
+                    view.handle(step_failed(task, error))
         return failed
 
-    def _show(self, lines: LadderLines, event: dict[str, Any]) -> None:
-        for line in lines.lines(event):
-            print(line, file=self._stream, flush=True)
 
-
-def step_failed(plan: LadderPlan, task: FoldTask, reason: str) -> dict[str, Any]:
-    """The event of a fold that failed, and with it all missing folds of its experiment."""
-    name = task.experiment.name
-    tasks = [task for unit in plan.missing for task in unit if task.experiment.name == name]
-    keys = [task.key for task in tasks]
-    return {"event": "step_failed", "experiment": name, "reason": reason, "keys": keys}
-
-
-def one_line(error: Exception) -> str:
-    """What is told of an error that ends an experiment."""
-    if isinstance(error, HmsRayError):
-        return str(error)
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[-1][:300]}" if lines else type(error).__name__
+def step_failed(task: FoldTask, error: Exception) -> dict[str, Any]:
+    """The event of a fold that failed; no fold of its experiment is trained any more."""
+    return {
+        "event": "step_failed",
+        "experiment": task.experiment.name,
+        "reason": one_line(error),
+        "traceback": "".join(traceback.format_exception(error)),
+    }

@@ -16,9 +16,9 @@ from hms_ray.experiment.run import collect
 from hms_ray.ladder.ensemble_steps import blend_step
 from hms_ray.ladder.manifest import Blend
 from hms_ray.ladder.plan import LadderPlan, plan_ladder
-from hms_ray.ladder.progress import LadderLines
 from hms_ray.ladder.result import Kind, StepResult
 from hms_ray.ladder.steps import Ladder, Step
+from hms_ray.report.progress import Progress, TrainingProgress
 from hms_ray.storage.fold_store import FoldStore
 
 
@@ -29,14 +29,14 @@ class Trainer(Protocol):
     def placement(self) -> Placement:
         """Where it trains."""
 
-    def train(self, plan: LadderPlan, lines: LadderLines) -> dict[str, str]:
+    def train(self, plan: LadderPlan, progress: Progress) -> dict[str, str]:
         """Trains the missing folds of a plan.
 
         An experiment that fails is left; the others go on.
 
         Args:
             plan: says what is missing.
-            lines: makes the lines that are printed.
+            progress: the model of what is shown.
 
         Returns:
             Name of a failed experiment (of the task) -> why, one line.
@@ -76,8 +76,15 @@ def run_ladder(
         StudyError: where no step at all has a result.
     """
     plan = plan_ladder(ladder, prepared, results, trainer.placement)
-    lines = LadderLines(plan.costs, prepared.n_folds)
-    reasons = trainer.train(plan, lines) if plan.n_missing else {}
+    progress = TrainingProgress(
+        prepared.n_folds,
+        work={
+            (task.experiment.name, task.fold): plan.costs[task.key]
+            for unit in plan.missing
+            for task in unit
+        },
+    )
+    reasons = trainer.train(plan, progress) if plan.n_missing else {}
     steps = _Steps(ladder, plan, prepared.rows(), reasons, seed)
     outcomes = {step.name: steps.outcome(step.name) for step in ladder.steps}
     found = {name: made for name, made in outcomes.items() if isinstance(made, StepResult)}

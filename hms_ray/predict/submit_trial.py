@@ -18,7 +18,7 @@ from hms_ray.predict.inference import predict_all, require_device
 from hms_ray.predict.recordings import Recordings, recordings_of_rows, recordings_of_test
 from hms_ray.predict.submission import make_submission, submission_ids
 from hms_ray.predict.trial import TrialModels, chosen_trial, read_models, rows_of_study
-from hms_ray.report.progress import bar
+from hms_ray.report.live import bar
 from hms_ray.study.folder import StudyFolder
 from hms_ray.text import counted
 

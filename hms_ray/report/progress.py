@@ -1,79 +1,365 @@
-"""Progress of long loops in the terminal."""
+"""Progress of a run: its events become state, and state becomes short texts.
+
+A run reports events, plain dictionaries, to one model: ``TrainingProgress`` for sweeps,
+ladders and local training, ``LoopProgress`` for counted loops such as packing.
+``report.live`` shows a model in a terminal or a pipe.
+"""
 
 from __future__ import annotations
 
-import sys
-import textwrap
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import NoReturn
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal, Protocol
 
-from tqdm import tqdm
+from hms_ray.config.space import Objective
+from hms_ray.evaluate.metric import SCORE_NAMES
+from hms_ray.text import clock_text, counted
 
-from hms_ray.report.text_table import WIDTH
+Clock = Callable[[], float]
+Event = Mapping[str, Any]
+FoldId = tuple[str, int]
+"""(name of the trial or experiment, number of the fold)."""
+
+TRUSTED_SHARE: Final = 0.25
+"""Share of the work after which the time left is shown, however few folds are whole."""
+TRUSTED_FOLDS: Final = 2
+"""Whole folds after which it is shown; at least as many as are trained at once."""
+TRUSTED_LOOP: Final = (0.05, 3.0)
+"""Share of the work and seconds after which a counted loop shows its time left."""
 
 
-@contextmanager
-def bar(name: str, unit: str, delay_s: float = 0) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar with rate and time left, driven by (done, in all).
+@dataclass(frozen=True)
+class Notice:
+    """The text of an event.
 
-    It shows nothing until its first call, so work that needs no time leaves no
-    trace. What that call says is done took no time of this run, so the rate leaves
-    it out. Where standard error is no terminal it writes a line every 10 s.
+    Attributes:
+        text: one line of any length, to be logged.
+        shown: whether it is printed ``always``, ``sometimes`` (in a pipe that has been
+            quiet) or ``never``.
+        level: of its record in the log.
+    """
+
+    text: str
+    shown: Literal["always", "sometimes", "never"] = "always"
+    level: int = logging.INFO
+
+
+class Progress(Protocol):
+    """State of a run, updated by events."""
+
+    def update(self, event: Event) -> list[Notice]:
+        """Takes an event; returns what it is worth printing or logging."""
+
+    def table(self) -> list[tuple[str, ...]]:
+        """What runs now: headings, then one row per fold; empty if nothing runs."""
+
+    def summary(self) -> str:
+        """What is done and left, in one line."""
+
+
+class TimeLeft:
+    """Time left, estimated from the work done in this run.
+
+    The clock starts with the first work, so the start-up of workers does not count.
+    Between updates the estimate counts down.
 
     Args:
-        name: what is being done.
-        unit: what is counted.
-        delay_s: seconds after which it shows; work that is done before leaves no trace.
+        clock: seconds, monotonic.
     """
-    terminal = sys.stderr.isatty()
-    line: tqdm[NoReturn] | None = None
 
-    def show(done: int, total: int) -> None:
-        nonlocal line
-        if line is None:
-            line = tqdm(
-                total=total,
-                initial=done,
-                desc=name,
-                unit=f" {unit}",
-                ncols=79,
-                mininterval=0.2 if terminal else 10,
-                delay=delay_s,
-                file=sys.stderr,
-            )
-        line.total = total
-        line.update(done - line.n)
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._started: float | None = None
+        self._end: float | None = None
 
-    try:
-        yield show
-    finally:
-        if line is not None:
-            line.close()
+    def start(self) -> None:
+        """Marks the beginning of work; later calls change nothing."""
+        if self._started is None:
+            self._started = self._clock()
+
+    @property
+    def worked_s(self) -> float:
+        """Seconds since work began."""
+        return 0.0 if self._started is None else self._clock() - self._started
+
+    def update(self, done: float, left: float, *, trusted: bool) -> None:
+        """Estimates anew.
+
+        Args:
+            done: work done in this run.
+            left: work left, in the same unit.
+            trusted: whether enough is done for an estimate.
+        """
+        known = trusted and done > 0 and left > 0
+        self._end = self._clock() + left * self.worked_s / done if known else None
+
+    def seconds(self) -> float | None:
+        """Seconds left; None until the estimate can be trusted."""
+        return None if self._end is None else max(0.0, self._end - self._clock())
+
+    def text(self) -> str:
+        """Such as ``, 4:05 left``; empty until the estimate can be trusted."""
+        seconds = self.seconds()
+        return "" if seconds is None else f", {clock_text(seconds)} left"
 
 
-def stamped(line: str, seconds: float) -> list[str]:
-    """A line of progress with the time since the start before it, in lines of 80 columns.
+@dataclass
+class RunningFold:
+    """A fold in training.
+
+    Attributes:
+        stage: name of the stage; empty before the first evaluation.
+        epoch: epochs done in the stage.
+        score: latest score with its name.
+        progress: share of the fold's steps that is done.
+        reused: share of its steps that the fold store gave.
+    """
+
+    stage: str = ""
+    epoch: float = 0.0
+    score: str = ""
+    progress: float = 0.0
+    reused: float = 0.0
+
+    @property
+    def trained(self) -> float:
+        """Share of the steps to be trained here that is done."""
+        return (self.progress - self.reused) / max(1 - self.reused, 1e-9)
+
+
+class TrainingProgress:
+    """Progress of trials or experiments that are trained fold by fold.
+
+    Events are named by ``event``. Those of a trial have its number, ``trial``; others the
+    name of their ``experiment``:
+
+    - ``message``: ``text``.
+    - ``trial_started``: ``text``, the trial's point. ``trial_ended``: ``scores``.
+    - ``trial_failed``, ``step_failed``: ``reason``, and ``traceback``, which is logged.
+    - ``folds_reused``: ``keys``, fold -> cache key.
+    - ``fold_started``, ``fold_ended``: ``fold``.
+    - ``stages_reused``, ``evaluation``: ``fold``, and a record of ``train_fold``.
 
     Args:
-        line: what happened; broken at spaces, and what goes on stands below the text,
-            not below the clock.
-        seconds: since the start.
+        n_folds: folds of a trial.
+        n_trials: finished trials that the study ends with; 0 if there are no trials.
+        n_finished: how many of them earlier runs finished.
+        objective: the score shown.
+        best: number and score of the best trial so far.
+        work: work of each fold to be trained, in any unit, if known from the start.
+        clock: seconds, monotonic.
     """
-    clock = f"{clock_text(seconds):>7} "
-    return textwrap.wrap(
-        clock + line.rstrip(),
-        WIDTH,
-        subsequent_indent=" " * (len(clock) + 2),
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+
+    def __init__(
+        self,
+        n_folds: int,
+        *,
+        n_trials: int = 0,
+        n_finished: int = 0,
+        objective: Objective = "kl_all",
+        best: tuple[int, float] | None = None,
+        work: Mapping[FoldId, float] | None = None,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self._n_folds, self._n_trials, self._n_finished = n_folds, n_trials, n_finished
+        self._objective, self._best = objective, best
+        self._waiting = dict(work or {})
+        self._running: dict[FoldId, RunningFold] = {}
+        self._started: set[str] = set()
+        self._n_failed = self._n_trained = self._n_at_once = 0
+        self._done = 0.0
+        self.time_left = TimeLeft(clock)
+
+    def update(self, event: Event) -> list[Notice]:
+        """Takes an event; see the class for its fields."""
+        notices: list[Notice] = getattr(self, f"_{event['event']}")(event)
+        return notices
+
+    def table(self) -> list[tuple[str, ...]]:
+        """One row per running fold, and one per trial that waits for its workers."""
+        rows = [
+            (name, str(fold), run.stage or "starting", f"{run.epoch:g}", run.score)
+            for (name, fold), run in self._running.items()
+        ]
+        busy = {name for name, _ in self._running}
+        rows += [(name, "-", "starting", "0", "") for name in sorted(self._started - busy)]
+        return [("running", "fold", "stage", "epoch", "score"), *rows] if rows else []
+
+    def summary(self) -> str:
+        """Finished and failed, the best trial, and the time left once it can be trusted."""
+        if self._n_trials:
+            text = f"{self._n_finished} of {counted(self._n_trials, 'trial')} finished"
+        else:
+            text = f"{self._n_trained} of {counted(self._n_known, 'fold')} trained"
+        text += f", {self._n_failed} failed" if self._n_failed else ""
+        if self._best is not None:
+            number, score = self._best
+            text += f", best {self._score(score)} (trial {number:04d})"
+        return text + self.time_left.text()
+
+    @property
+    def _n_known(self) -> int:
+        return self._n_trained + len(self._waiting)
+
+    def _message(self, event: Event) -> list[Notice]:
+        return [Notice(str(event["text"]))]
+
+    def _trial_started(self, event: Event) -> list[Notice]:
+        name = _name(event)
+        self._started.add(name)
+        place = self._n_finished + len(self._started)
+        self._waiting.update({(name, fold): 1.0 for fold in range(self._n_folds)})
+        return [Notice(f"{name} ({place} of {self._n_trials}): {event['text']}")]
+
+    def _folds_reused(self, event: Event) -> list[Notice]:
+        name, keys = _name(event), event["keys"]
+        for fold in keys:
+            self._waiting.pop((name, fold), None)
+        folds = ", ".join(map(str, keys))
+        text = ", ".join(f"fold {fold} {key}" for fold, key in keys.items())
+        return [
+            Notice(f"{name}: reused from the fold store: fold {folds}"),
+            Notice(f"{name}: cache keys reused: {text}", "never"),
+        ]
+
+    def _fold_started(self, event: Event) -> list[Notice]:
+        self._fold(event)
+        return [Notice(f"{_place(event)} started", "sometimes")]
+
+    def _stages_reused(self, event: Event) -> list[Notice]:
+        place, fold = (_name(event), event["fold"]), self._fold(event)
+        fold.progress = fold.reused = float(event["progress"])
+        # Reused stages are no work of this run.
+        if place in self._waiting:
+            self._waiting[place] *= 1 - fold.reused
+        stages = f"stage{'s' if len(event['stages']) > 1 else ''} {', '.join(event['stages'])}"
+        saved = f"{event['saved_s']:.0f} s saved"
+        return [Notice(f"{_place(event)}: {stages} reused from the fold store, {saved}")]
+
+    def _evaluation(self, event: Event) -> list[Notice]:
+        fold = self._fold(event)
+        fold.progress = float(event["progress"])
+        fold.stage, fold.epoch = str(event["stage"]), float(event["epoch"])
+        # A fold may have no row that counts for the objective.
+        shown = self._objective if event.get(self._objective) is not None else "kl_all"
+        value = event.get(shown)
+        fold.score = "" if value is None else f"{SCORE_NAMES[shown]} {value:.4f}"
+        self._estimate()
+        text = f"{_place(event)} stage {fold.stage} epoch {fold.epoch:g}: {fold.score}"
+        text = text.rstrip(": ") + self.time_left.text()
+        return [Notice(text, "sometimes", logging.DEBUG)]
+
+    def _fold_ended(self, event: Event) -> list[Notice]:
+        place = _name(event), event["fold"]
+        fold = self._running.pop(place, RunningFold())
+        self._done += self._waiting.pop(place, 0.0)
+        self._n_trained += 1
+        self._estimate()
+        score = f", last evaluation {fold.score}" if fold.score else ""
+        count = "" if self._n_trials else f" ({self._n_trained} of {self._n_known})"
+        return [Notice(f"{_place(event)} done{count}{score}{self.time_left.text()}")]
+
+    def _trial_ended(self, event: Event) -> list[Notice]:
+        name, number, scores = _name(event), event["trial"], event["scores"]
+        self._leave(name)
+        self._n_finished += 1
+        mark = ""
+        if self._best is None or scores[self._objective] < self._best[1]:
+            self._best, mark = (number, scores[self._objective]), ", best so far"
+        texts = [
+            f"{SCORE_NAMES[score]} {value:.4f}"
+            for score, value in scores.items()
+            if value is not None
+        ]
+        return [Notice(f"{name}: {', '.join(texts)}{mark}")]
+
+    def _trial_failed(self, event: Event) -> list[Notice]:
+        name = _name(event)
+        self._leave(name)
+        self._n_failed += 1
+        notices = [Notice(f"{name} failed: {event['reason']}", level=logging.ERROR)]
+        if "traceback" in event:
+            text = f"{name}: {event['traceback']}"
+            notices.append(Notice(text, "never", logging.ERROR))
+        return notices
+
+    _step_failed = _trial_failed
+
+    def _leave(self, name: str) -> None:
+        """Forgets the folds of a trial or experiment that has ended."""
+        self._started.discard(name)
+        self._waiting = {fold: work for fold, work in self._waiting.items() if fold[0] != name}
+        self._running = {fold: run for fold, run in self._running.items() if fold[0] != name}
+
+    def _fold(self, event: Event) -> RunningFold:
+        self.time_left.start()
+        fold = self._running.setdefault((_name(event), event["fold"]), RunningFold())
+        self._n_at_once = max(self._n_at_once, len(self._running))
+        return fold
+
+    def _estimate(self) -> None:
+        parts = {
+            place: self._waiting.get(place, 0.0) * fold.trained
+            for place, fold in self._running.items()
+        }
+        done = self._done + sum(parts.values())
+        n_waiting = max(0, self._n_trials - self._n_finished - len(self._started))
+        left = n_waiting * self._n_folds + sum(self._waiting.values()) - sum(parts.values())
+        enough = self._n_trained >= max(TRUSTED_FOLDS, self._n_at_once)
+        self.time_left.update(done, left, trusted=enough or done >= TRUSTED_SHARE * (done + left))
+
+    def _score(self, value: float) -> str:
+        return f"{SCORE_NAMES[self._objective]} {value:.4f}"
 
 
-def clock_text(seconds: float) -> str:
-    """A duration as ``m:ss`` or ``h:mm:ss``, in days from a hundred hours on."""
-    if seconds >= 100 * 3600:
-        return f"{seconds / 86400:.0f} days"
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+def _name(event: Event) -> str:
+    """Name of the trial or experiment that an event is about."""
+    return f"trial {event['trial']:04d}" if "trial" in event else str(event["experiment"])
+
+
+def _place(event: Event) -> str:
+    return f"{_name(event)} fold {event['fold']}"
+
+
+class LoopProgress:
+    """Progress of a counted loop.
+
+    Its events are ``counted``, with ``done`` and ``total``, and ``ended``. What the first
+    one counts as done was done before this run.
+
+    Args:
+        name: of the work, such as ``packing eeg``.
+        unit: what is counted, in the plural.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, name: str, unit: str, clock: Clock = time.monotonic) -> None:
+        self._name, self._unit = name, unit
+        self._before: int | None = None
+        self._done = self._total = 0
+        self.time_left = TimeLeft(clock)
+
+    def update(self, event: Event) -> list[Notice]:
+        """Takes an event; see the class."""
+        if event["event"] == "ended":
+            return [Notice(f"{self._name}: {self._done:,} {self._unit} done")]
+        self._done, self._total = event["done"], event["total"]
+        if self._before is None:
+            self._before = self._done
+            self.time_left.start()
+        done, left = self._done - self._before, self._total - self._done
+        share, seconds = TRUSTED_LOOP
+        trusted = done >= share * (done + left) and self.time_left.worked_s >= seconds
+        self.time_left.update(done, left, trusted=trusted)
+        return [Notice(self.summary(), "sometimes", logging.DEBUG)]
+
+    def table(self) -> list[tuple[str, ...]]:
+        """Nothing: the summary is all there is."""
+        return []
+
+    def summary(self) -> str:
+        """Such as ``packing eeg: 120 of 300 windows, 1:05 left``."""
+        count = f"{self._done:,} of {self._total:,} {self._unit}"
+        return f"{self._name}: {count}{self.time_left.text()}"

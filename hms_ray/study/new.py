@@ -12,6 +12,7 @@ from hms_ray.errors import StudyError
 from hms_ray.storage.atomic import DRAFT_PREFIX, whole_file
 from hms_ray.storage.fold_store import STORE_NAME
 from hms_ray.storage.locks import LOCK_FILE, OWNER_FILE
+from hms_ray.storage.run_log import LOG_FILE, WORKER_LOGS
 from hms_ray.storage.structured_files import json_text, write_text, yaml_text
 
 FORMAT: Final = 1
@@ -21,7 +22,7 @@ RESERVED: Final = frozenset({STORE_NAME, "local"})
 
 _LOCK_FILES: Final = frozenset({LOCK_FILE, OWNER_FILE})
 _LEFT_BY_A_RUN: Final = frozenset(
-    {ROWS_FILE, SPACE_FILE, ".ray", "environment.json", "leaderboard.csv"}
+    {ROWS_FILE, SPACE_FILE, LOG_FILE, WORKER_LOGS, ".ray", "environment.json", "leaderboard.csv"}
 )
 """What a study can hold of which no trial has ended, beside its lock and journal."""
 

@@ -1,4 +1,4 @@
-"""A sweep from the command line: data made ready, study run, leaderboard printed."""
+"""A sweep from the command line: prepare data, run the study, print the leaderboard."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hms_ray.dataset.prepare import Prepared, prepare, sources_for
 from hms_ray.errors import DataError
 from hms_ray.experiment.preflight import preflight
 from hms_ray.report.leaderboard import render
-from hms_ray.report.progress import bar
+from hms_ray.report.live import bar
 from hms_ray.study.folder import StudyFolder
 from hms_ray.sweep.study import run_study
 from hms_ray.text import counted
@@ -28,8 +28,9 @@ def sweep(
     fold_table: Path | None = None,
     pack_dir: Path | None = None,
     address: str | None = None,
+    log_level: str = "INFO",
 ) -> int:
-    """Searches a space and prints what was found.
+    """Searches a space and prints the leaderboard.
 
     Args:
         space: what to search.
@@ -37,13 +38,13 @@ def sweep(
         results: folder of all studies.
         name: of the study.
         fold_table: file with folds to use.
-        pack_dir: where packs are kept.
+        pack_dir: folder of packs; default: beside the data.
         address: of a running Ray cluster.
+        log_level: least level of records in the study's logs.
 
     Returns:
-        Exit status: 1 where trials failed and fewer are finished than were asked for, which a
-        line on standard error tells. A failed trial in whose place another one was drawn and
-        finished leaves nothing undone.
+        Exit status: 1 if trials failed and fewer are finished than requested, with a line on
+        standard error. Failed trials that others replaced do not count.
     """
     given = None if fold_table is None else read_folds(fold_table)
     ready = partial(
@@ -59,25 +60,25 @@ def sweep(
     for note in prepared.notes:
         print(note)
     preflight(space, prepared)
-    run = run_study(space, prepared, results, name, address=address)
+    run = run_study(space, prepared, results, name, address=address, log_level=log_level)
     folder = StudyFolder.open(name, results)
     print(f"\n{render(folder.leaderboard())}\n\nstudy: {folder.path}")
     if not run.n_failed or run.n_finished >= space.study.n_trials:
         return 0
     finished = f"{run.n_finished} of {counted(space.study.n_trials, 'trial')} finished"
     print(
-        f"hms-ray sweep: {finished}, {run.n_failed} failed; the same command goes on",
+        f"hms-ray sweep: {finished}, {run.n_failed} failed; run the same command to continue",
         file=sys.stderr,
     )
     return 1
 
 
 def _resumed(ready: Callable[..., Prepared], study: Path) -> Prepared:
-    """Data with the folds that a study was made with, for libraries change.
+    """Data with the stored folds of a study, since other library versions draw others.
 
-    Only a study of which a trial has ended is gone on with; any other is made anew, with
-    the folds asked for now. Where kept folds no longer fit the rows the data has changed;
-    the study says so better.
+    Only a study with an ended trial is resumed; any other is made anew, with newly drawn
+    folds. If stored folds do not fit the rows, the data has changed, which the study
+    reports with more detail.
     """
     kept = study / "rows.parquet"
     if not kept.is_file() or not (study / "trials").is_dir():

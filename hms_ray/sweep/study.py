@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -19,13 +21,16 @@ from hms_ray.distributed.cluster import (
 )
 from hms_ray.distributed.environment_record import environment_record
 from hms_ray.distributed.nodes import check_nodes, has_bfloat16
-from hms_ray.distributed.progress import ProgressLines, ProgressPrinter
+from hms_ray.distributed.progress import EventPump
 from hms_ray.distributed.worker_group import Train
 from hms_ray.errors import HmsRayError, StudyError
 from hms_ray.evaluate.metric import OBJECTIVES, SCORE_NAMES
 from hms_ray.experiment.run import run_task
+from hms_ray.report.live import ProgressView
+from hms_ray.report.progress import TrainingProgress
 from hms_ray.search.journal import Scores
 from hms_ray.search.proposals import Proposal, Proposals
+from hms_ray.storage.run_log import LOG_FILE, WorkerLogs, run_log
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.trial import StoredTrial
 from hms_ray.sweep.tensorboard import declare_study, write_trial_logs
@@ -33,14 +38,16 @@ from hms_ray.sweep.trial_actor import StudyJob, run_trial
 from hms_ray.sweep.tune_searcher import StudySearch
 from hms_ray.text import counted
 
+logger = logging.getLogger(__name__)
+
 TRIAL_MEMORY_BYTES = 300 * 2**20
-"""What a trial's own process asks of Ray. It asks for no CPU: its workers do the
-work, and on a small machine a sliver of a CPU here leaves no room for theirs."""
+"""Memory that a trial's own process requests. It requests no CPU: its workers do the work,
+and on a small machine even a fraction of a CPU here would leave too little for them."""
 
 
 @dataclass(frozen=True)
 class StudyResult:
-    """What a run of a study came to.
+    """Result of one run of a study.
 
     Attributes:
         folder: the study's folder.
@@ -48,7 +55,7 @@ class StudyResult:
         n_finished: finished trials, of all runs.
         n_failed: failed trials of this run.
         n_trained: folds trained in this run.
-        n_reused: folds of this run's trials that the store held already.
+        n_reused: folds of this run's trials that were in the store already.
         seconds: wall time of this run.
     """
 
@@ -70,53 +77,55 @@ def run_study(
     address: str | None = None,
     train: Train = run_task,
     stream: TextIO | None = None,
+    log_level: str = "INFO",
 ) -> StudyResult:
     """Runs a study until ``space.study.n_trials`` trials are finished.
 
-    A study that is there already is gone on with: finished trials count, those that
-    were stopped are tried again first, and finished folds come from the store.
+    An existing study is resumed: finished trials count, interrupted ones are run again
+    first, and finished folds are reused from the fold store.
 
     Args:
         space: what to search.
         prepared: rows, folds and packs.
         results: folder of all studies.
         name: of the study's folder.
-        address: of a running Ray cluster; without one an embedded Ray is started.
+        address: of a running Ray cluster; default: an embedded Ray is started.
         train: trains one fold in a worker.
-        stream: where progress goes; standard output where absent.
+        stream: where progress is shown; default: standard output.
+        log_level: least level of records in the logs of the study and its workers.
 
     Raises:
-        StudyError: where the folder holds another study, another command runs it,
-            no row counts for the objective, or no trial at all finished.
-        ResourceError: where no worker group fits on the cluster.
-        ModelError: where a weights file cannot be read.
+        StudyError: if the folder holds another study, another command runs it, no row
+            counts for the objective, or no trial finished.
+        ResourceError: if no worker group fits on the cluster.
+        ModelError: if a weights file cannot be read.
     """
     _require_objective_rows(space, prepared)
     results = Path(results).resolve()
     folder = StudyFolder.create(results, name, space, prepared)
-    with folder.lock():
+    with folder.lock(), run_log(folder.path / LOG_FILE, log_level):
         folder.keep_space(space)
         run = _Run(space, prepared, results, folder, train, stream)
         if run.n_missing > 0:
             with session(address) as cluster:
-                run.go(cluster)
+                run.search(cluster)
         return run.result()
 
 
 def _require_objective_rows(space: Space, prepared: Prepared) -> None:
     objective = space.study.objective
-    least = OBJECTIVES[objective]
-    if not (prepared.rows()["total_votes"] >= least).any():
+    min_votes = OBJECTIVES[objective]
+    if not (prepared.rows()["total_votes"] >= min_votes).any():
         raise StudyError(
-            f"the objective {objective} needs rows of {least} votes or more",
+            f"the objective {objective} needs rows with at least {min_votes} votes",
             got="none",
             where=prepared.rows_file,
-            fix="Choose another one: --set study.objective=kl_all.",
+            fix="Use another objective: --set study.objective=kl_all",
         )
 
 
 class _Run:
-    """One run of a study: the callbacks between search, folder and terminal."""
+    """One run of a study: connects the search, the study's folder and the terminal."""
 
     def __init__(
         self,
@@ -132,26 +141,26 @@ class _Run:
         self._start = time.monotonic()
         self._started: dict[int, Proposal] = {}
         self._ended: list[StoredTrial] = []
-        self._printer: ProgressPrinter | None = None
+        self._pump: EventPump | None = None
         self._proposals = Proposals(
             space,
             folder.journal,
             recover=self._stored_scores,
-            on_duplicate=lambda number, original: self._say(
+            on_duplicate=lambda number, original: self._message(
                 f"trial {number:04d} repeats trial {original:04d}: not trained again"
             ),
         )
 
     @property
     def n_missing(self) -> int:
-        """Trials that are still to be finished."""
+        """Trials still to be finished."""
         return self._space.study.n_trials - self._proposals.n_finished
 
     def _stored_scores(self, number: int) -> Scores | None:
         trial = self._folder.trial(number)
         return trial.scores if trial is not None and trial.finished else None
 
-    def go(self, cluster: Cluster) -> None:
+    def search(self, cluster: Cluster) -> None:
         """Searches on a connected Ray."""
         resources = self._space.resources
         n_concurrent = n_concurrent_trials(cluster, resources)
@@ -161,9 +170,11 @@ class _Run:
         shutil.rmtree(self._folder.scratch, ignore_errors=True)
         self._folder.scratch.mkdir()
         self._folder.record_run(environment_record(cluster))
-        declare_study(self._folder, self._results)
-        with ProgressPrinter(self._lines(), self._stream) as printer:
-            self._printer = printer
+        logger.info("space: %s", self._space.model_dump_json(exclude_defaults=True))
+        logger.info("cluster: %s; resources: %s", cluster, resources.model_dump_json())
+        _write_board(declare_study, self._folder, self._results)
+        with ProgressView(self._progress(), self._stream) as view, EventPump(view) as pump:
+            self._pump = pump
             self._announce(cluster, n_concurrent)
             job = StudyJob(
                 study=self._folder.path.resolve(),
@@ -171,11 +182,12 @@ class _Run:
                 prepared=self._prepared,
                 resources=resources,
                 bfloat16=bfloat16,
-                events=printer.events,
+                events=pump.events,
+                logs=WorkerLogs.as_here(self._folder.path.resolve()),
                 train=self._train,
             )
             self._tune(job, n_concurrent)
-        self._printer = None
+        self._pump = None
 
     def _tune(self, job: StudyJob, n_concurrent: int) -> None:
         trainable = tune.with_resources(
@@ -206,42 +218,45 @@ class _Run:
             ),
         ).fit()
 
-    def _lines(self) -> ProgressLines:
-        finished = self._folder.finished_trials()
+    def _progress(self) -> TrainingProgress:
         objective = self._space.study.objective
-        best = [(trial.number, trial.scores[objective]) for trial in finished[:1]]
-        return ProgressLines(
-            self._space.study.n_trials,
-            self._proposals.n_finished,
+        best = None
+        for trial in self._folder.finished_trials()[:1]:
+            score = trial.scores[objective]
+            best = None if score is None else (trial.number, score)
+        return TrainingProgress(
             self._prepared.n_folds,
-            objective,
-            next(((number, score) for number, score in best if score is not None), None),
+            n_trials=self._space.study.n_trials,
+            n_finished=self._proposals.n_finished,
+            objective=objective,
+            best=best,
         )
 
     def _announce(self, cluster: Cluster, n_concurrent: int) -> None:
         resources = self._space.resources
         trials = counted(self.n_missing, "trial")
-        self._say(
+        self._message(
             f"{self._folder.name}: {trials} x {self._prepared.n_folds} folds, "
-            f"{n_concurrent} at once, by {SCORE_NAMES[self._space.study.objective]}"
+            f"{n_concurrent} at once, objective {SCORE_NAMES[self._space.study.objective]}"
         )
-        self._say(f"on {cluster}; a worker group ({resources.workers}) a {resources.group}")
+        workers = counted(resources.workers, "worker")
+        self._message(f"on {cluster}; one group of {workers} per {resources.group}")
         if self._proposals.n_finished:
-            self._say(f"finished before: {self._proposals.n_finished}")
+            self._message(f"finished in earlier runs: {self._proposals.n_finished}")
         if self._proposals.n_interrupted:
-            self._say(f"stopped before, tried again first: {self._proposals.n_interrupted}")
+            self._message(f"interrupted, to be run again first: {self._proposals.n_interrupted}")
 
     def _ends_early(self, reason: str) -> None:
         n_finished, n_trials = self._proposals.n_finished, self._space.study.n_trials
-        self._say(f"the search ends with {n_finished} of {n_trials} finished: {reason}")
+        self._message(f"the search ends with {n_finished} of {n_trials} finished: {reason}")
 
-    def _say(self, text: str) -> None:
-        if self._printer is not None:
-            self._printer.say(text)
+    def _message(self, text: str) -> None:
+        if self._pump is not None:
+            self._pump.message(text)
 
-    def _show(self, event: dict[str, Any]) -> None:
-        if self._printer is not None:
-            self._printer.show(event)
+    def _report(self, event: dict[str, Any]) -> None:
+        if self._pump is not None:
+            self._pump.send(event)
 
     def _trial_started(self, proposal: Proposal) -> None:
         self._started[proposal.number] = proposal
@@ -258,33 +273,42 @@ class _Run:
             return
         self._ended.append(trial)
         if trial.finished:
-            self._show({"event": "trial_ended", "trial": number, "scores": trial.scores})
-            write_trial_logs(self._folder, trial, self._results)
+            self._report({"event": "trial_ended", "trial": number, "scores": trial.scores})
+            _write_board(write_trial_logs, self._folder, trial, self._results)
         else:
-            self._show({"event": "trial_failed", "trial": number, "reason": trial.reason})
+            details = (trial.path / "error.txt").read_text(encoding="utf-8")
+            failed = {"event": "trial_failed", "trial": number, "reason": trial.reason}
+            self._report({**failed, "traceback": details})
         try:
             self._folder.write_leaderboard()
         except HmsRayError as error:
-            # A damaged trial of the past must not end the search; the end will tell.
-            self._say(str(error))
+            # A damaged trial of an earlier run must not end the search; ``result`` raises it.
+            logger.warning("leaderboard not written: %s", error)
 
     def result(self) -> StudyResult:
-        """Sums up; a study without a finished trial is an error."""
+        """The result of the run.
+
+        Raises:
+            StudyError: if no trial is finished.
+        """
         self._folder.write_leaderboard()
         finished = self._folder.finished_trials()
         failed = [trial for trial in self._ended if not trial.finished]
         if not finished:
-            first = failed[0] if failed else None
             raise StudyError(
                 "a study must have a finished trial",
-                got=f"{len(failed)} failed, the first one with: {first.reason}"
-                if first
+                got=f"{len(failed)} failed, the first with: {failed[0].reason}"
+                if failed
                 else "none",
                 where=self._folder.path,
-                fix="Each trial's error.txt has the details." if first else None,
+                fix="Read the traceback in each trial's error.txt." if failed else None,
             )
         done = [trial for trial in self._ended if trial.finished]
         n_reused = sum(len(trial.reused) for trial in done)
+        logger.info(
+            "%d trials finished in all, %d failed in this run; best: trial %04d, %s",
+            *(len(finished), len(failed), finished[0].number, finished[0].scores),
+        )
         return StudyResult(
             folder=self._folder,
             best=finished[0],
@@ -294,6 +318,14 @@ class _Run:
             n_reused=n_reused,
             seconds=time.monotonic() - self._start,
         )
+
+
+def _write_board(write: Callable[..., None], *arguments: object) -> None:
+    """Writes TensorBoard logs; without them the search is still whole."""
+    try:
+        write(*arguments)
+    except Exception:
+        logger.exception("TensorBoard logs were not written")
 
 
 def _trial_folder_name(trial: Any) -> str:

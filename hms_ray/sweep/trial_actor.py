@@ -1,28 +1,27 @@
-"""One trial of a study: what Tune's trial actor runs."""
+"""One trial of a study, as Tune's trial actor runs it."""
 
 from __future__ import annotations
 
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from hms_ray.config.experiment import Experiment
 from hms_ray.config.space import ResourcesConfig
 from hms_ray.dataset.prepare import Prepared
-from hms_ray.distributed.progress import TrialReport
+from hms_ray.distributed.progress import EventSender
 from hms_ray.distributed.worker_group import Train, WorkerGroupRunner
-from hms_ray.errors import HmsRayError
-from hms_ray.experiment.placement import Placement
-from hms_ray.experiment.run import ExperimentResult, FoldTask, plan_folds, run_experiment, run_task
+from hms_ray.errors import one_line
+from hms_ray.experiment.run import ExperimentResult, run_experiment, run_task
 from hms_ray.search.distributions import describe
-from hms_ray.storage.fold_store import FoldStore
+from hms_ray.storage.run_log import WorkerLogs
 from hms_ray.study.folder import StudyFolder
 
 
 @dataclass(frozen=True)
 class StudyJob:
-    """What all trials of a study share; paths and handles, no arrays.
+    """Settings that all trials of a study share: paths and handles, no arrays.
 
     Attributes:
         study: folder of the study, absolute.
@@ -30,7 +29,8 @@ class StudyJob:
         prepared: rows, folds and packs.
         resources: of a worker group.
         bfloat16: whether every device has it.
-        events: handle of the actor that collects progress.
+        events: handle of the actor that collects progress events.
+        logs: where workers log.
         train: trains one fold in a worker.
     """
 
@@ -40,19 +40,20 @@ class StudyJob:
     resources: ResourcesConfig
     bfloat16: bool
     events: Any
+    logs: WorkerLogs
     train: Train = run_task
 
 
 def run_trial(config: dict[str, Any], job: StudyJob) -> dict[str, Any]:
     """Trains a trial's missing folds, scores it and writes its folder.
 
-    An error becomes a result too: Tune then keeps the process for the next trial,
-    and repeats a trial only where its process was lost. One that was lost after it
-    had written its result is not run again.
+    An error is returned as a result, so that Tune keeps the process for the next trial and
+    repeats a trial only if its process was lost. A trial whose process was lost after it
+    wrote its result is not run again.
 
     Args:
         config: ``number``, ``point`` and ``experiment`` of a proposal.
-        job: what all trials share.
+        job: settings that all trials share.
 
     Returns:
         The three scores, or ``error``.
@@ -68,7 +69,7 @@ def run_trial(config: dict[str, Any], job: StudyJob) -> dict[str, Any]:
         folder.write_trial(number, point, experiment, result)
         return dict(result.scores)
     except Exception as error:
-        reason = str(error) if isinstance(error, HmsRayError) else _one_line(error)
+        reason = one_line(error)
         folder.write_failure(number, point, experiment, reason, traceback.format_exc())
         return {"error": reason}
 
@@ -76,34 +77,14 @@ def run_trial(config: dict[str, Any], job: StudyJob) -> dict[str, Any]:
 def _train(
     number: int, point: dict[str, Any], experiment: Experiment, job: StudyJob
 ) -> ExperimentResult:
-    report = TrialReport(job.events, number)
+    report = EventSender(job.events, trial=number)
     runner = WorkerGroupRunner(
         job.resources,
         name=f"trial-{number:04d}",
         scratch=StudyFolder(job.study).scratch / "train",
         bfloat16=job.bfloat16,
         train=job.train,
+        logs=replace(job.logs, fields={"trial": f"{number:04d}"}),
     )
-    stored = stored_folds(experiment, job.prepared, job.results, runner.placement)
-    report(
-        {
-            "event": "trial_started",
-            "text": describe(point) or experiment.name,
-            "reused": [task.fold for task in stored],
-        }
-    )
+    report({"event": "trial_started", "text": describe(point) or experiment.name})
     return run_experiment(experiment, job.prepared, job.results, runner, report=report)
-
-
-def stored_folds(
-    experiment: Experiment, prepared: Prepared, results: Path, placement: Placement
-) -> list[FoldTask]:
-    """The folds of an experiment that the store holds already."""
-    store = FoldStore(results)
-    tasks = plan_folds(experiment, prepared, results, placement)
-    return [task for task in tasks if store.has(task.key)]
-
-
-def _one_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[-1][:300]}" if lines else type(error).__name__

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import logging
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from hms_ray.config.experiment import Experiment, ModelConfig
 from hms_ray.config.inputs import used_sources
 from hms_ray.errors import TrainingError
-from hms_ray.evaluate.metric import kl_report
+from hms_ray.evaluate.metric import SCORE_NAMES, kl_report
 from hms_ray.train.batches import Batch, FoldData, RowIndices, plan_epoch
 from hms_ray.train.clock import Clock
 from hms_ray.train.downsampled import cache_budget
@@ -26,6 +27,8 @@ from hms_ray.train.step import Step
 from hms_ray.train.windows import open_sources
 
 __all__ = ["FoldResult", "Process", "resolve_precision", "train_fold"]
+
+logger = logging.getLogger(__name__)
 
 OnStageEnd = Callable[[FoldResult], None]
 
@@ -152,6 +155,7 @@ class _FoldTraining:
         # Wrapped anew for each stage: DDP orders its all-reduces by the steps that it has
         # seen, and a stage must not depend on where the previous one was trained.
         network = self.process.wrap(model)
+        logger.info("stage %s started: %d rows, %d epochs", stage.name, len(rows), stage.epochs)
         optimiser = make_optimiser(model, training, stage)
         n_steps = stage.epochs * self._n_batches(rows)
         schedule = make_schedule(optimiser, training, stage, n_steps)
@@ -205,6 +209,10 @@ class _FoldTraining:
 
     def _record(self, record: dict[str, Any]) -> None:
         self.history.append(record)
+        logger.info(
+            "stage %s epoch %g: %s, train loss %.4f",
+            *(record["stage"], record["epoch"], _scores_text(record), record["train_loss"]),
+        )
         if self.process.rank == 0:
             self.process.report({**record, "progress": self.n_done / self.n_steps})
 
@@ -222,6 +230,11 @@ class _FoldTraining:
             precision=self.precision,
             optimistic=self.selection.best,
         )
+
+
+def _scores_text(record: Mapping[str, Any]) -> str:
+    scores = {title: record[name] for name, title in SCORE_NAMES.items()}
+    return ", ".join(f"{title} {kl:.4f}" for title, kl in scores.items() if kl is not None)
 
 
 def _without_weights(config: ModelConfig, resume_from: FoldResult | None) -> ModelConfig:

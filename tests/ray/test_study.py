@@ -103,15 +103,30 @@ def test_a_study_leaves_all_its_results(first: tuple[StudyResult, str], prepared
     assert run["cluster"]["embedded"] is True
 
 
+def test_logs_of_study_and_workers_name_trials_folds_and_ranks(
+    first: tuple[StudyResult, str],
+) -> None:
+    folder = first[0].folder
+    log = (folder.path / "log.txt").read_text()
+    for text in ("start: ", "cluster: ", "trial 0001 fold 1 started", "2 trials finished in all"):
+        assert text in log
+    assert log.endswith("hms_ray: end\n")
+    workers = [file.read_text() for file in (folder.path / "logs").iterdir()]
+    assert len(workers) == 2
+    for fold in (0, 1):
+        mark = f"[trial 0001 fold {fold} rank 0] "
+        assert any(f"{mark}stage train epoch 1: KL all" in text for text in workers)
+
+
 def test_progress_names_trials_folds_and_the_best(first: tuple[StudyResult, str]) -> None:
     result, printed = first
     lines = printed.splitlines()
     assert max(map(len, lines)) <= 80
-    assert any("first: 2 trials x 2 folds, 2 at once, by KL >=10" in line for line in lines)
+    assert any("first: 2 trials x 2 folds, 2 at once, objective KL >=10" in line for line in lines)
     for number in (0, 1):
-        for fold in (1, 2):
-            assert any(f"trial {number:04d} fold {fold}/2 done" in line for line in lines)
-    last = [line for line in lines if f"trial {result.best.number:04d} (" in line][-1]
+        for fold in (0, 1):
+            assert any(f"trial {number:04d} fold {fold} done" in line for line in lines)
+    last = [line for line in lines if f"trial {result.best.number:04d}: KL all" in line][-1]
     assert last.endswith("best so far")
     assert f"KL >=10 {result.best.scores['kl_10']:.4f}" in last
 
@@ -198,9 +213,9 @@ def test_a_study_is_extended_beside_failures_and_duplicates(prepared: Prepared, 
     assert trials[2].value == trials[1].value
     assert not result.folder.trial_path(2).exists()
     text = printed.getvalue()
-    assert "trial 0000 (1/1) failed: " in text
+    assert "trial 0000 failed: " in text
     assert "trial 0002 repeats trial 0001: not trained again" in text
-    assert "finished before: 1" in text
+    assert "finished in earlier runs: 1" in text
     board = pd.read_csv(result.folder.path / "leaderboard.csv", dtype={"trial": str})
     assert sorted(board["trial"]) == ["0000", "0001", "0003"]
     assert board["state"].tolist() == ["complete", "complete", "failed"]
@@ -233,9 +248,9 @@ def test_a_trial_takes_its_first_stage_from_the_one_before_and_says_so(
     printed = io.StringIO()
     result = run_study(space, prepared, base / "results", "shared", stream=printed)
     assert (result.n_trained, result.n_reused) == (4, 0)
-    told = [line for line in printed.getvalue().splitlines() if "saved" in line]
-    assert [line[8:56] for line in told] == [
-        f"trial 0001 fold {fold}/2 stage noisy from the store, " for fold in (1, 2)
+    reused = [line for line in printed.getvalue().splitlines() if "saved" in line]
+    assert [line[8:65] for line in reused] == [
+        f"trial 0001 fold {fold}: stage noisy reused from the fold store" for fold in (0, 1)
     ]
     assert max(map(len, printed.getvalue().splitlines())) <= 80
     first, second = result.folder.trials()
@@ -253,4 +268,4 @@ def test_a_study_uses_what_another_has_trained(
     result = run_study(space, prepared, base / "results", "second", stream=printed)
     assert (result.n_trained, result.n_reused) == (0, 2)
     assert result.best.scores == first[0].best.scores
-    assert "reused from the store: fold 0, 1" in printed.getvalue()
+    assert "reused from the fold store: fold 0, 1" in printed.getvalue()

@@ -27,7 +27,7 @@ SPACE = {
     "study": {"n_trials": 1},
     "resources": {"workers": 2, "group": "trial", "health_check_interval_s": 0.2},
 }
-FOLD_DONE = re.compile(r"trial \d+ fold \d/3 done")
+FOLD_DONE = re.compile(r"trial \d+ fold \d done")
 
 
 def start_sweep(base: Path) -> subprocess.Popen[str]:
@@ -86,8 +86,8 @@ def test_a_killed_sweep_goes_on_without_training_a_finished_fold_again(tmp_path:
     (trial,) = folder.finished_trials()
     assert trial.number == 1, "the stopped trial is tried again under a number of its own"
     assert {trial.keys[fold] for fold in trial.reused} == {path.name for path in before}
-    assert "stopped before, tried again first: 1" in printed
-    assert f"reused from the store: fold {', '.join(map(str, trial.reused))}" in printed
+    assert "interrupted, to be run again first: 1" in printed
+    assert f"reused from the fold store: fold {', '.join(map(str, trial.reused))}" in printed
     assert len(FOLD_DONE.findall(printed)) == 3 - len(before)
     after = stored(tmp_path)
     assert len(after) == 3

@@ -251,7 +251,8 @@ def test_the_same_seed_gives_the_same_predictions_bit_for_bit(
             TINY, prepared, tmp_path / name, InProcessRunner(device="cpu"), report=records.append
         )
         assert {record["fold"] for record in records} == {0, 1, 2}
-        assert records[-1]["progress"] == 1
+        assert records[-1]["event"] == "fold_ended"
+        assert records[-2]["progress"] == 1
         results.append(result)
     first, second = results
     pd.testing.assert_frame_equal(first.oof, second.oof, check_exact=True)

@@ -34,22 +34,25 @@ SPACE = validate_space(
 )
 
 
-def test_an_experiment_of_two_sources_is_trained_and_then_taken_from_the_store(
+def test_experiment_of_two_sources_is_trained_then_reused_from_the_fold_store(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     # Starting a process takes longer than these windows.
     monkeypatch.setattr("hms_ray.pack.build.default_workers", lambda: 1)
     simulate_folder(tmp_path / "data", n_patients=3, seed=3, processes=1)
-    said = []
+    printed = []
     for _ in range(2):
         assert train_locally(SPACE, tmp_path / "data", tmp_path / "results") == 0
-        said.append(capsys.readouterr().out)
-    assert "not searched here: input.eeg.kind" in said[0]
-    assert "taken from the store" not in said[0]
-    assert "taken from the store: fold 0, 1" in said[1]
-    kl = [next(line for line in text.splitlines() if line.startswith("KL all")) for text in said]
-    assert kl[0] == kl[1]
+        printed.append(capsys.readouterr().out)
+    assert "not searched with --local: input.eeg.kind" in printed[0]
+    assert "reused from" not in printed[0]
+    assert "reused from the fold store: fold 0, 1" in printed[1]
+    scores = [re.findall(r"KL all .*out-of-fold rows", text) for text in printed]
+    assert scores[0] == scores[1] != []
+    log = (tmp_path / "results" / "local" / "both" / "log.txt").read_text()
+    assert log.count("[fold 1 rank 0] stage train epoch") == 1
+    assert "both: cache keys reused: fold 0 " in log
     packs = sorted(
         path.parent.name.split("-")[0]
         for path in (tmp_path / "data" / "packed").glob("*/manifest.json")
@@ -64,25 +67,24 @@ def test_an_experiment_of_two_sources_is_trained_and_then_taken_from_the_store(
         assert set(record["normalisation"]["eeg"]) == {"mode", "mean", "std"}
 
 
-def test_the_summary_and_the_bar_say_which_stages_were_taken_from_the_store(
+def test_progress_and_summary_name_the_reused_stages(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr("hms_ray.pack.build.default_workers", lambda: 1)
     data = write_competition_folder(tmp_path / "data", 6)
 
-    def train(last: dict[str, Any], share: bool = True) -> tuple[str, str]:
+    def train(last: dict[str, Any], share: bool = True) -> str:
         experiment = staged(NOISY, last).model_dump(mode="json")
         resources = {"share_stages": share}
         space = validate_space({"experiment": experiment, "resources": resources}, "test")
         assert train_locally(space, data, tmp_path / "results", folds=[0, 2]) == 0
-        return capsys.readouterr()
+        return capsys.readouterr().out
 
-    assert "from the store" not in train(GOOD).out
+    assert "from the fold store" not in train(GOOD)
     printed = train({**GOOD, "epochs": 1})
-    (line,) = (text for text in printed.out.splitlines() if text.startswith("stage"))
-    assert re.fullmatch(r"stage noisy taken from the store: fold 0, 2 \(\d s saved\)", line)
-    shown = [text for text in printed.err.split("\r") if text.startswith("fold 0")]
-    assert not shown[0].startswith("fold 0   0%")
-    assert "from the store" not in train({**GOOD, "epochs": 3}, share=False).out
-    assert "taken from the store: fold 0, 2" in train({**GOOD, "epochs": 1}).out
+    (line,) = (text for text in printed.splitlines() if text.startswith("stage"))
+    assert re.fullmatch(r"stage noisy reused from the fold store: fold 0, 2 \(\d s saved\)", line)
+    assert "fold 0: stage noisy reused from the fold store" in printed
+    assert "from the fold store" not in train({**GOOD, "epochs": 3}, share=False)
+    assert "reused from the fold store: fold 0, 2" in train({**GOOD, "epochs": 1})

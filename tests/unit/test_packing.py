@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ import pytest
 from hms_ray.cli.main import main
 from hms_ray.competition.read import eeg_path, read_labels
 from hms_ray.competition.rows import make_rows
-from hms_ray.report import progress
 from tests.competition_folder import write_competition_folder, write_eeg
 
 EXPERIMENT = """
@@ -83,27 +81,3 @@ def test_mistakes_are_one_line(
     told = capsys.readouterr().err
     assert told.startswith(f"hms-ray pack: {said}")
     assert told.count("\n") == 1
-
-
-def test_a_bar_leaves_what_was_done_before_out_of_its_rate(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    made: list[FakeBar] = []
-    monkeypatch.setattr(progress, "tqdm", lambda **named: made.append(FakeBar(named)) or made[0])
-    with progress.bar("packing", "windows") as show:
-        assert made == []
-        show(90, 100)
-        show(95, 100)
-    (line,) = made
-    assert (line.named["initial"], line.named["total"], line.n) == (90, 100, 95)
-
-
-class FakeBar:
-    def __init__(self, named: dict[str, Any]) -> None:
-        self.named, self.n, self.total = named, named["initial"], 0
-
-    def update(self, n: int) -> None:
-        self.n += n
-
-    def close(self) -> None:
-        pass

@@ -103,6 +103,8 @@ def test_a_one_stage_experiment_is_the_first_stage_of_another(
     assert two.record["reused_stages"] == {"names": ["noisy"], "key": one.key}
     assert two.record["saved_s"] == took
     address = {"fold": 0, "key": two.key, "experiment": "experiment"}
+    started, *events, ended = events
+    assert (started["event"], ended["event"]) == ("fold_started", "fold_ended")
     assert events[0] == {
         "event": "stages_reused",
         "stages": ["noisy"],

@@ -75,22 +75,44 @@ def test_a_trial_that_failed_is_run_again(
 
 
 def test_a_damaged_trial_of_the_past_does_not_end_the_search(
-    tmp_path: Path, study: StudyFolder, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    study: StudyFolder,
+    prepared: Prepared,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     for number in range(2):
         study.write_trial(number, {}, SPACE.experiment, result_of(0.5 + number))
     (study.trial_path(0) / "oof.parquet").unlink()
     monkeypatch.setattr(sweep_study, "write_trial_logs", lambda *_: None)
     run = sweep_study._Run(SPACE, prepared, tmp_path / "results", study, None, None)
-    said, shown = [], []
-    run._printer = SimpleNamespace(say=said.append, show=shown.append)
+    events = []
+    run._pump = SimpleNamespace(send=events.append)
     run._trial_ended(1, None)
-    assert [event["event"] for event in shown] == ["trial_ended"]
-    (text,) = said
-    assert "0000/oof.parquet. Move that trial's folder away" in text
+    assert [event["event"] for event in events] == ["trial_ended"]
+    assert "0000/oof.parquet" in caplog.text
     assert not (study.path / "leaderboard.csv").exists()
     study.trial_path(0).rename(tmp_path / "moved")
     run._trial_ended(1, None)
     board = pd.read_csv(study.path / "leaderboard.csv", dtype={"trial": str})
     assert board["trial"].tolist() == ["0001"]
     assert json.loads((study.trial_path(1) / "result.json").read_text())["reason"] is None
+
+
+def test_a_failure_to_write_tensorboard_logs_does_not_end_the_search(
+    tmp_path: Path,
+    study: StudyFolder,
+    prepared: Prepared,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    study.write_trial(0, {}, SPACE.experiment, result_of(0.5))
+
+    def fail(*_: object) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(sweep_study, "write_trial_logs", fail)
+    run = sweep_study._Run(SPACE, prepared, tmp_path / "results", study, None, None)
+    run._trial_ended(0, None)
+    assert "the disk is full" in caplog.text
+    assert (study.path / "leaderboard.csv").exists()

@@ -1,0 +1,145 @@
+"""Log files of a run; the only place where logging is set up, and taken back afterwards."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from hms_ray.errors import ConfigError
+
+LOG_FILE: Final = "log.txt"
+WORKER_LOGS: Final = "logs"
+"""Folder of the workers' logs, beside the run's own."""
+LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+_PACKAGE = logging.getLogger("hms_ray")
+_fields: dict[str, object] = {}
+"""What every record of this process is marked with, such as its trial, fold and rank."""
+
+
+@contextmanager
+def attached(handler: logging.Handler) -> Iterator[None]:
+    """Gives records of ``hms_ray`` to a handler while a block runs."""
+    _PACKAGE.addHandler(handler)
+    try:
+        yield
+    finally:
+        _PACKAGE.removeHandler(handler)
+        handler.close()
+
+
+@contextmanager
+def run_log(file: Path, level: str = "INFO") -> Iterator[None]:
+    """Appends records of ``hms_ray`` to a file while a block runs.
+
+    It begins with the command and ends with the traceback of the error that ended the
+    block, if one did.
+
+    Args:
+        file: the log; folders above it are made.
+        level: least level of a record: DEBUG, INFO, WARNING or ERROR.
+
+    Raises:
+        ConfigError: if there is no such level.
+    """
+    with file_log(file, level):
+        _PACKAGE.info("start: %s (pid %d on %s)", sys.argv, os.getpid(), socket.gethostname())
+        try:
+            yield
+        except KeyboardInterrupt:
+            _PACKAGE.warning("interrupted")
+            raise
+        except BaseException:
+            _PACKAGE.exception("ended by an error")
+            raise
+        _PACKAGE.info("end")
+
+
+@contextmanager
+def file_log(file: Path, level: str = "INFO") -> Iterator[None]:
+    """As ``run_log``, but records of the block alone."""
+    if level not in LEVELS:
+        raise ConfigError(
+            f"a log level must be one of {', '.join(LEVELS)}",
+            got=level,
+            fix="Use --log-level INFO.",
+        )
+    file.parent.mkdir(parents=True, exist_ok=True)
+    # Each record is flushed, so that a run that hangs or dies can be read.
+    handler = logging.FileHandler(file, encoding="utf-8")
+    handler.setFormatter(_Formatter())
+    level_before = _PACKAGE.level
+    _PACKAGE.setLevel(level)
+    try:
+        with attached(handler):
+            yield
+    finally:
+        _PACKAGE.setLevel(level_before)
+
+
+@contextmanager
+def log_fields(fields: Mapping[str, object]) -> Iterator[None]:
+    """Marks every record of this process, such as with its trial, while a block runs.
+
+    Args:
+        fields: name -> value; added to those of blocks around it.
+    """
+    before = dict(_fields)
+    _fields.update(fields)
+    try:
+        yield
+    finally:
+        _fields.clear()
+        _fields.update(before)
+
+
+@dataclass(frozen=True)
+class WorkerLogs:
+    """Where the workers of a run log, each process in a file of its own.
+
+    Attributes:
+        folder: the run's folder; the files are in ``logs/`` below it.
+        level: least level of a record.
+        fields: what all records of a worker are marked with.
+    """
+
+    folder: Path
+    level: str = "INFO"
+    fields: Mapping[str, object] = field(default_factory=dict)
+
+    @classmethod
+    def as_here(cls, folder: Path) -> WorkerLogs:
+        """With the level that this process logs at."""
+        return cls(folder, logging.getLevelName(_PACKAGE.getEffectiveLevel()))
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Logs this process's records while a block runs; the file's name has host and pid."""
+        file = self.folder / WORKER_LOGS / f"{socket.gethostname()}-{os.getpid()}.txt"
+        with file_log(file, self.level), log_fields(self.fields):
+            yield
+
+
+class _Formatter(logging.Formatter):
+    """UTC time, level, module, fields, text; then the traceback, if there is one."""
+
+    converter = staticmethod(time.gmtime)
+
+    def __init__(self) -> None:
+        super().__init__(
+            "%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S"
+        )
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        marks = " ".join(f"{name} {value}" for name, value in _fields.items())
+        if marks:
+            record.message = f"[{marks}] {record.message}"
+        return super().formatMessage(record)

@@ -1,0 +1,66 @@
+"""Log files of runs and workers."""
+
+import logging
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from hms_ray.errors import ConfigError
+from hms_ray.storage.run_log import WorkerLogs, log_fields, run_log
+
+logger = logging.getLogger("hms_ray.train.loop")
+RECORD = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (INFO|WARNING|ERROR) [\w.]+: .*")
+
+
+def texts(file: Path) -> list[str]:
+    return [line.split(": ", 1)[1] for line in file.read_text().splitlines() if ": " in line]
+
+
+def test_two_runs_of_one_process_log_each_line_once(tmp_path: Path) -> None:
+    for name in ("first", "second", "second"):
+        with run_log(tmp_path / name / "log.txt"):
+            logger.info("trained %d folds", 3)
+    logger.info("between runs")
+    assert texts(tmp_path / "first" / "log.txt")[1:] == ["trained 3 folds", "end"]
+    second = tmp_path / "second" / "log.txt"
+    assert texts(second).count("trained 3 folds") == 2  # a resumed run is appended
+    assert all(RECORD.fullmatch(line) for line in second.read_text().splitlines())
+    package = logging.getLogger("hms_ray")
+    assert (package.handlers, package.level) == ([], logging.NOTSET)
+
+
+def test_an_error_that_ends_a_run_is_logged_with_its_traceback(tmp_path: Path) -> None:
+    file = tmp_path / "log.txt"
+
+    def fail() -> None:
+        logger.info("before")
+        assert "before" in file.read_text(), "each record must be on disk at once"
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), run_log(file):
+        fail()
+    text = file.read_text()
+    assert "ended by an error\nTraceback" in text
+    assert "ZeroDivisionError" in text
+
+
+def test_the_level_decides_what_is_logged(tmp_path: Path) -> None:
+    with run_log(tmp_path / "log.txt", "WARNING"):
+        logger.info("quiet")
+        logger.warning("loud")
+    assert texts(tmp_path / "log.txt") == ["loud"]
+    with pytest.raises(ConfigError, match="DEBUG, INFO, WARNING, ERROR") as caught:
+        run_log(tmp_path / "log.txt", "LOUD").__enter__()
+    assert caught.value.got == "LOUD"
+
+
+def test_records_of_a_worker_carry_trial_fold_and_rank(tmp_path: Path) -> None:
+    logs = WorkerLogs(tmp_path, fields={"trial": "0003"})
+    with logs.opened(), log_fields({"fold": 2, "rank": 1}):
+        logger.info("stage good epoch 1: KL all 0.9000")
+    logger.info("after the end")
+    (file,) = (tmp_path / "logs").iterdir()
+    assert file.name.endswith(f"-{os.getpid()}.txt")
+    assert texts(file) == ["[trial 0003 fold 2 rank 1] stage good epoch 1: KL all 0.9000"]
