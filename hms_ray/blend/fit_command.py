@@ -18,7 +18,7 @@ from hms_ray.errors import StudyError
 from hms_ray.ladder.manifest import Manifest
 from hms_ray.report.blend_table import render_blend
 from hms_ray.report.live import bar
-from hms_ray.report.text_table import WIDTH, wrapped
+from hms_ray.report.tables import to_text
 from hms_ray.storage.atomic import require_writable
 from hms_ray.study.folder import StudyFolder
 
@@ -42,7 +42,7 @@ def blend(
         manifest: of the ladder whose blends are recipes.
 
     Returns:
-        The text to print, at most 80 columns wide but for the last line.
+        The text to print.
 
     Raises:
         ConfigError: where the folder could not be written to.
@@ -82,8 +82,8 @@ def blend(
         )
         sets_text, sets = describe_sets(members, data, report.choice.objective, settings, costs)
     write_blend(place, report, members, data, sets)
-    parts = [render_blend(report), *_notes(targets, data), *sets_text, f"written to {place}"]
-    return "\n\n".join(parts)
+    parts = [render_blend(report), to_text(*_notes(targets, data), *sets_text)]
+    return "\n\n".join([*filter(None, parts), f"written to {place}"])
 
 
 def _check(settings: Settings) -> None:
@@ -114,4 +114,4 @@ def _notes(targets: Targets, data: Aligned) -> list[str]:
         notes.append(
             f"{targets.n_unknown:,} rows have no known total of votes and count as rows of few."
         )
-    return ["\n".join(wrapped(" ".join(notes), WIDTH))] if notes else []
+    return [" ".join(notes)] if notes else []

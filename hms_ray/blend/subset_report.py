@@ -18,8 +18,8 @@ from hms_ray.ensemble.methods.base import tier_weights
 from hms_ray.ensemble.model_subsets import ModelSets
 from hms_ray.errors import PredictionError
 from hms_ray.evaluate.metric import Array
-from hms_ray.report.subset_table import render_correlation, render_path, render_sets, render_worths
-from hms_ray.report.text_table import WIDTH, shortened_names, wrapped
+from hms_ray.report.subset_table import correlation_table, path_table, sets_table, worth_table
+from hms_ray.report.tables import Table
 
 AUTO = "auto"
 
@@ -57,7 +57,7 @@ def describe_sets(
     fit_on: Objective,
     settings: Settings,
     costs: Array | None = None,
-) -> tuple[list[str], dict[str, Any] | None]:
+) -> tuple[list[str | Table], dict[str, Any] | None]:
     """Texts and plain data of what was asked for; neither where nothing was.
 
     Args:
@@ -79,7 +79,7 @@ def describe_sets(
         seed=settings.seed,
     )
     labels, texts = _labels(names)
-    texts.append("\n".join(wrapped(_CHOSEN.format(asked.n_splits), WIDTH)))
+    texts.append(_CHOSEN.format(asked.n_splits))
     told: dict[str, Any] = {
         "models": names,
         "chosen_on_the_scored_rows": True,
@@ -97,35 +97,34 @@ def describe_sets(
             else f"as {Path(str(settings.cost)).name} has it"
         )
         title = f"KL against cost ({unit}): no set is both cheaper and better."
-        texts.append(render_sets(title, front, labels, costs=True))
+        texts.append(sets_table(title, front, labels, costs=True))
         told["cost_front"] = [step.to_json() for step in front]
     return texts, told
 
 
-def _labels(names: Sequence[str]) -> tuple[list[str], list[str]]:
+def _labels(names: Sequence[str]) -> tuple[list[str], list[str | Table]]:
     """What models are called in sets, and a text that explains numbers."""
     if len(" + ".join(names)) <= _MOST_NAMES:
         return list(names), []
     labels = [str(number + 1) for number in range(len(names))]
-    cut = shortened_names(names, WIDTH - len(f"{labels[-1]} = "))
-    lines = [f"{label} = {name}" for label, name in zip(labels, cut, strict=True)]
+    lines = [f"{label} = {name}" for label, name in zip(labels, names, strict=True)]
     return labels, ["\n".join(["In sets of models:", *lines])]
 
 
 def _needed(
     asked: ModelSets, tolerance: float, names: Sequence[str], labels: Sequence[str]
-) -> tuple[list[str], dict[str, Any]]:
+) -> tuple[list[str | Table], dict[str, Any]]:
     """Each model's worth, the forward path and a smallest set."""
     worths, path, smallest = asked.leave_one_out(), asked.forward_path(), asked.minimal(tolerance)
     rows = asked.rows
     correlation = residual_correlation(rows.targets, rows.models, rows.weights)
     size = "a smallest set" if smallest.proven else "the smallest set found"
     title = f"Within {tolerance:g} nats of all models, in sample: {size}."
-    texts = [
-        render_worths(worths, names),
-        render_correlation(correlation, names, labels),
-        render_path(path, names),
-        render_sets(title, [smallest], labels, costs=False),
+    texts: list[str | Table] = [
+        worth_table(worths, names),
+        correlation_table(correlation, names, labels),
+        path_table(path, names),
+        sets_table(title, [smallest], labels, costs=False),
     ]
     return texts, {
         "leave_one_out": [worth.to_json() for worth in worths],

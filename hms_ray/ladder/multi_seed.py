@@ -239,9 +239,7 @@ def _step(
     published, group, other_rows = published_difference(result, before)
     return PooledStep(
         name=result.name,
-        number=number + 1,
         before=before.name,
-        before_number=position + 1,
         change=result.change,
         optimistic=any(
             step.optimistic

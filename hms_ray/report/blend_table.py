@@ -1,8 +1,6 @@
-"""A blend's report as text: weights, certificate, methods, comparisons, what to expect."""
+"""A blend's report as text: verdict, weights, methods, comparisons."""
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 
@@ -13,88 +11,118 @@ from hms_ray.ensemble.result import (
     SIMPLEX,
     BlendReport,
 )
-from hms_ray.evaluate.intervals import Difference, Interval
 from hms_ray.evaluate.metric import OBJECTIVES, SCORE_NAMES
-from hms_ray.report.text_table import (
-    WIDTH,
-    Column,
-    score,
-    shortened_names,
-    text_table,
-    wrapped,
+from hms_ray.report.cells import (
+    difference_text,
+    ends_text,
+    interval_text,
+    rows_text,
+    score_text,
+    signed,
 )
+from hms_ray.report.tables import Column, Table, to_text
 from hms_ray.text import counted
 
 SMALLEST_SHOWN = 0.00005
 """Weights below this print as 0.0000, so they are counted and not listed."""
 
-_CALLED = {
-    BEST_IN_SAMPLE: "the best single model, chosen in sample",
-    BEST_SINGLE: "the best single model, chosen on other patients",
+_NAMES = {
+    BEST_IN_SAMPLE: "best single model, chosen in sample",
+    BEST_SINGLE: "best single model, nested",
     EQUAL: "equal weights",
     SIMPLEX: "simplex weights",
 }
-_SHORT = {
-    BEST_IN_SAMPLE: "best single, in sample",
-    BEST_SINGLE: "best single, nested",
-    EQUAL: "equal weights",
-    SIMPLEX: "simplex weights",
-}
-_OPTIMISTIC_LEGEND = "* optimistic: its checkpoints or weights were chosen on the scored rows"
-_DIFFERENCES = "(mean +- half of its paired 95% interval, clustered by patient; t: a tie)"
+_OPTIMISTIC_LEGEND = "* optimistic: its checkpoints or weights were chosen on the scored rows."
+_DIFFERENCES = (
+    "Nested KL minus that of the alternative, with the paired 95% interval, clustered by "
+    "patient; below 0 is better; tie: the interval contains 0."
+)
 
 
-def render_blend(report: BlendReport, width: int = WIDTH) -> str:
-    """Text of a blend's report.
+def render_blend(report: BlendReport, width: int | None = None) -> str:
+    """A blend's report: data, verdict, then the tables.
 
     Args:
-        report: what to tell.
-        width: characters a line.
+        report: of the blend.
+        width: characters per line; default: as ``to_text``.
     """
-    parts = [
-        _heading(report, width),
-        _weights(report, width),
-        _methods(report, width),
-        _candidates(report) if report.worth is not None else [],
-        _comparisons(report),
-        _verdict(report, width),
-    ]
-    return "\n\n".join("\n".join(part) for part in parts if part)
+    tables = [*_weights(report), _methods(report)]
+    if report.worth is not None:
+        tables.append(_candidates(report))
+    return to_text(_heading(report), *_verdict(report), *tables, _comparisons(report), width=width)
 
 
-def difference_text(difference: Difference | None) -> str:
-    """Mean, half width of the interval, and ``t`` for a tie; 0.0001 nats."""
-    if difference is None:
-        return "-"
-    half = (difference.high - difference.low) / 2
-    width = f"{half:.4f}" if math.isfinite(half) else "?"
-    return f"{_signed(difference.mean)}+-{width} {'t' if difference.tie else ' '}"
-
-
-def rows_text(objective: str) -> str:
-    """The rows of an objective, in words."""
-    fewest = OBJECTIVES[objective]
-    return f"rows of >= {fewest} votes" if fewest else "all rows"
-
-
-def _heading(report: BlendReport, width: int) -> list[str]:
-    objective = report.choice.objective
-    chosen = "" if report.worth is None else ", chosen by nested KL"
-    own = _own_rows(report)
+def _heading(report: BlendReport) -> str:
+    objective, own = report.choice.objective, _own_rows(report)
     used = f"fitted on {rows_text(own)}, scored" if own else "fitted and scored"
-    text = (
-        f"Blend of {counted(len(report.names), 'model')} on {report.n_rows['kl_all']:,} rows of "
-        f"{report.n_patients:,} patients; {used} on {rows_text(objective)} "
-        f"({report.n_rows[objective]:,}). Method: {report.method}{chosen}."
+    return (
+        f"Blend of {counted(len(report.names), 'model')}: {report.n_rows['kl_all']:,} rows of "
+        f"{report.n_patients:,} patients, {used} on {rows_text(objective)} "
+        f"({report.n_rows[objective]:,})."
     )
-    certificate = _certificate(report)
-    return wrapped(text, width) + (wrapped(certificate, width) if certificate else [])
 
 
 def _own_rows(report: BlendReport) -> str | None:
-    """The objective of a method with rows of its own: its name, simplex@kl_4, says it."""
+    """The objective of a method with rows of its own, as in its name, simplex@kl_4."""
     rows = report.method.partition("@")[2]
     return rows if rows in OBJECTIVES else None
+
+
+def _verdict(report: BlendReport) -> list[str]:
+    found = report.nested
+    chosen = "" if report.worth is None else ", chosen by nested KL"
+    best = report.names[report.best]
+    names = {BEST_IN_SAMPLE: f"the best single model, {best}", EQUAL: "equal weights"}
+    compared = [
+        f"{'A tie with' if one.verdict == 'tie' else f'{one.verdict.capitalize()} than'} "
+        f"{names[one.against]}: {signed(one.fitted.mean)} {ends_text(one.fitted, '+')}."
+        for one in found.comparisons
+        if one.against in names
+    ]
+    estimate = (
+        f"Method {report.method}{chosen}: estimated out-of-sample "
+        f"{SCORE_NAMES[report.choice.objective]} {interval_text(found.interval)}."
+    )
+    parts = [" ".join([estimate, *compared, _advice(report)]), _how_chosen(report)]
+    n_optimistic = sum(report.optimistic)
+    if n_optimistic:
+        parts.append(
+            f"Optimistic: the checkpoints or weights of {n_optimistic} of "
+            f"{counted(len(report.names), 'model')} were chosen on the scored rows, so every "
+            "score here is lower than on new patients."
+        )
+    return parts
+
+
+def _advice(report: BlendReport) -> str:
+    verdicts = {one.against: one.verdict for one in report.nested.comparisons}
+    best, single = report.names[report.best], verdicts.get(BEST_IN_SAMPLE)
+    if single == "worse":
+        return f"Use {best} alone."
+    # That model was chosen on the scored rows, which favours it.
+    if single == "tie" and verdicts.get(BEST_SINGLE) != "better":
+        return f"Use {best} alone: it is simpler, and these rows do not show that it is worse."
+    if verdicts.get(EQUAL) == "worse":
+        return "Use equal weights (--method equal)."
+    if verdicts.get(EQUAL) == "tie":
+        return "Equal weights (--method equal) are simpler and not shown to be worse."
+    return "Use this blend."
+
+
+def _how_chosen(report: BlendReport) -> str:
+    choice, worth = report.choice, report.worth
+    if worth is None:
+        return ""
+    best = choice.rated[choice.best].name
+    why = f"the simplest method within one standard error of the best, {best}"
+    if best == report.method:
+        why = "the best method, and no simpler one is within one standard error of it"
+    taken = ", ".join(f"{name} {count}" for name, count in worth.taken.items())
+    return (
+        f"{report.method} is {why}. It was chosen on the scored rows, so its own nested KL is "
+        "optimistic. The estimate and the comparisons above repeat the choice on other "
+        f"patients, {counted(sum(worth.taken.values()), 'time')}: {taken}."
+    )
 
 
 def _certificate(report: BlendReport) -> str:
@@ -106,153 +134,103 @@ def _certificate(report: BlendReport) -> str:
     bound = f"Certificate: at most {report.gap:.1e} above the lowest"
     if "iterations" in facts:
         steps = counted(facts["iterations"], "Newton step")
-        return f"{bound} KL that any weights reach{there} ({steps})."
+        return f"{bound} KL of any weights{there} ({steps})."
     if "corners" in facts:
         met = counted(facts["corners"], "corner")
-        return f"{bound} KL that weights within the caps and fixed weights reach ({met} met)."
-    return f"{bound} loss of its kind{there}."
+        return f"{bound} KL of weights that meet the caps and fixed weights ({met})."
+    return f"{bound} value of the method's loss{there}."
 
 
-def _weights(report: BlendReport, width: int) -> list[str]:
+def _weights(report: BlendReport) -> list[Table | str]:
     weights, nested = report.weights, report.nested.weights
+    certificate = _certificate(report)
     if weights is None:
-        return []
+        return [certificate]
     order = np.argsort(-weights, kind="stable").tolist()
     shown = [number for number in order if weights[number] >= SMALLEST_SHOWN]
-    columns = [Column("weight", [f"{weights[number]:.4f}" for number in shown])]
-    if nested is not None:
-        ranges = [f"{nested[:, n].min():.2f}-{nested[:, n].max():.2f}" for n in shown]
-        columns.append(Column("nested range", ranges))
-    room = width - sum(column.width + 2 for column in columns)
-    cut = shortened_names([report.names[number] for number in shown], room - 2)
-    names = [
-        name + (" *" if report.optimistic[number] else "")
-        for name, number in zip(cut, shown, strict=True)
+    columns = [
+        Column(
+            "model",
+            [report.names[n] + (" *" if report.optimistic[n] else "") for n in shown],
+            right=False,
+        ),
+        Column("weight", [f"{weights[number]:.4f}" for number in shown]),
     ]
-    lines = text_table([*columns, Column("model", names, right=False)])
+    if nested is not None:
+        ranges = [f"{nested[:, n].min():.2f} to {nested[:, n].max():.2f}" for n in shown]
+        columns.append(Column("nested range", ranges))
+    notes = [certificate] if certificate else []
     if len(shown) < len(weights):
-        lines.append(f"weight 0: {counted(len(weights) - len(shown), 'other model')}")
+        notes.insert(0, f"{counted(len(weights) - len(shown), 'other model')}: weight 0.")
     if any(report.optimistic[number] for number in shown):
-        lines.append(_OPTIMISTIC_LEGEND)
-    return lines
+        notes.append(_OPTIMISTIC_LEGEND)
+    return [Table("Weights", tuple(columns), tuple(notes))]
 
 
-def _methods(report: BlendReport, width: int) -> list[str]:
-    """In sample, nested and optimism on the fitted rows, and nested on the others."""
+def _methods(report: BlendReport) -> Table:
+    """In-sample KL, nested KL and optimism on the fitted rows, nested KL on the others."""
     rated, objective = report.choice.rated, report.choice.objective
-    marks = [
-        (">" if entry.name == report.method else "")
-        + ("=" if report.worth is not None and entry.within else "")
+    states = [
+        "used"
+        if entry.name == report.method
+        else "within 1 SE"
+        if report.worth is not None and entry.within
+        else ""
         for entry in rated
     ]
     columns = [
-        Column("in sample", [score(entry.in_sample) for entry in rated]),
-        Column("nested", [score(entry.nested) for entry in rated]),
-        Column("opti- mism", [_signed(entry.optimism, "") for entry in rated]),
+        Column("method", [entry.name for entry in rated], right=False),
+        Column("state", states, right=False),
+        Column("in-sample", [score_text(entry.in_sample) for entry in rated]),
+        Column("nested", [score_text(entry.nested) for entry in rated]),
+        Column("optimism", [signed(entry.optimism, "") for entry in rated]),
         *(
-            Column(f"nested {title}", [score(entry.by_objective[name]) for entry in rated])
+            Column(
+                f"nested {title}",
+                [score_text(entry.by_objective[name]) for entry in rated],
+                optional=True,
+            )
             for name, title in SCORE_NAMES.items()
             if name != objective
         ),
-        Column("fit, s", [f"{entry.seconds:.2f}" for entry in rated]),
+        Column("fit, s", [f"{entry.seconds:.2f}" for entry in rated], optional=True),
     ]
-    mark = Column("", marks, right=False)
-    room = width - sum(column.width + 2 for column in (mark, *columns))
-    names = shortened_names([entry.name for entry in rated], room)
-    lines = text_table([mark, Column("method", names, right=False), *columns])
-    legend = (
-        f"(on {rows_text(objective)}, and nested on others; nested: fitted or chosen on other "
-        f"patients, {report.choice.n_splits} splits, mean of {len(report.choice.seeds)}; "
-        "> is used)"
+    note = (
+        f"Nested: fitted on other patients, {report.choice.n_splits} splits, mean of "
+        f"{counted(len(report.choice.seeds), 'repeat')}. Optimism: nested minus in-sample KL."
     )
-    return [*lines, *wrapped(legend, width)]
+    if report.worth is not None:
+        note += " SE: standard error of the difference to the best method."
+    return Table(f"Methods, {SCORE_NAMES[objective]}", tuple(columns), (note,))
 
 
-def _candidates(report: BlendReport) -> list[str]:
-    """Each method against what a person would use instead, on the fitted rows."""
+def _candidates(report: BlendReport) -> Table:
+    """Each method against the alternatives, on the fitted rows."""
     rated = report.choice.rated
-    columns = [Column("nested, minus", [entry.name for entry in rated], right=False)]
+    columns = [Column("method", [entry.name for entry in rated], right=False)]
     for other in (BEST_SINGLE, EQUAL, SIMPLEX):
         cells = [
             "-" if entry.name == other else difference_text(entry.to_others[other])
             for entry in rated
         ]
-        columns.append(Column(_SHORT[other], cells))
-    return [*text_table(columns), _DIFFERENCES]
+        columns.append(Column(f"against {_NAMES[other]}", cells))
+    title = f"Methods against alternatives, {SCORE_NAMES[report.choice.objective]}"
+    return Table(title, tuple(columns), (_DIFFERENCES,))
 
 
-def _comparisons(report: BlendReport) -> list[str]:
-    used = "choosing, nested," if report.worth is not None else "the blend, nested,"
-    comparisons = report.nested.comparisons
-    alternatives = [_SHORT[one.against] for one in comparisons]
-    columns = [Column(f"{used} minus", alternatives, right=False)]
-    for objective in OBJECTIVES:
-        cells = [difference_text(one.differences[objective]) for one in comparisons]
-        columns.append(Column(SCORE_NAMES[objective], cells))
-    return [*text_table(columns), _DIFFERENCES]
-
-
-def _verdict(report: BlendReport, width: int) -> list[str]:
-    paragraphs = [*_chosen(report), _expected(report)]
-    for comparison in report.nested.comparisons:
-        if comparison.against == BEST_SINGLE:
-            continue
-        verdict = "a tie with" if comparison.verdict == "tie" else f"{comparison.verdict} than"
-        alternative = _CALLED[comparison.against]
-        if comparison.against == BEST_IN_SAMPLE:
-            # With its brackets and colon it must fit a line.
-            alternative += f" ({shortened_names(report.names, width - 3)[report.best]})"
-        paragraphs.append(
-            f"It is {verdict} {alternative}: {_signed(comparison.fitted.mean)}, "
-            f"{_interval(comparison.fitted, comparison.bootstrap, '+')}."
-        )
-    n_optimistic = sum(report.optimistic)
-    if n_optimistic:
-        paragraphs.append(
-            f"Optimistic: checkpoints or weights of {n_optimistic} of "
-            f"{counted(len(report.names), 'model')} were chosen on the rows that are scored here, "
-            "which flatters every figure."
-        )
-    return [line for paragraph in paragraphs for line in wrapped(paragraph, width)]
-
-
-def _chosen(report: BlendReport) -> list[str]:
-    choice, worth = report.choice, report.worth
-    if worth is None:
-        return []
-    taken = ", ".join(f"{name} {count}" for name, count in worth.taken.items())
-    n_choices, n_inner = sum(worth.taken.values()), worth.n_inner
-    best = choice.rated[choice.best].name
-    why = f"the simplest within one standard error (=) of the best one, {best}"
-    if best == report.method:
-        why = "the best one, and no simpler one is within one standard error (=) of it"
-    used = (
-        f"{report.method}: chosen on the scored rows, {why}; its own nested figure is "
-        "optimistic by what choosing gains."
+def _comparisons(report: BlendReport) -> Table:
+    found = report.nested
+    columns = [
+        Column("alternative", [_NAMES[one.against] for one in found.comparisons], right=False)
+    ]
+    for objective, title in SCORE_NAMES.items():
+        cells = [difference_text(one.differences[objective]) for one in found.comparisons]
+        columns.append(Column(title, cells))
+    drawn = [ends_text(one.bootstrap, "+") for one in found.comparisons]
+    columns.append(Column("bootstrap", drawn, optional=True))
+    note = (
+        f"bootstrap: 95% interval of {SCORE_NAMES[report.choice.objective]} by resampling "
+        f"patients, a check; of the estimate itself: {ends_text(found.bootstrap)}."
     )
-    choosing = (
-        f"Choosing itself was tried on other patients: {n_choices} choices, each by {n_inner} "
-        f"splitting{'' if n_inner == 1 else 's'} of the others, took {taken}; the "
-        "last table and the figures below are of choosing."
-    )
-    return [used, choosing]
-
-
-def _expected(report: BlendReport) -> str:
-    found = report.nested.interval
-    return (
-        f"To expect on {rows_text(report.choice.objective)} of new patients: "
-        f"{found.mean:.4f}, {_interval(found, report.nested.bootstrap)}."
-    )
-
-
-def _interval(interval: Interval, bootstrap: Interval, sign: str = "") -> str:
-    low, high, drawn_low, drawn_high = (
-        _signed(end, sign) for end in (interval.low, interval.high, bootstrap.low, bootstrap.high)
-    )
-    return f"95% interval {low} to {high} (bootstrap {drawn_low} to {drawn_high})"
-
-
-def _signed(value: float, sign: str = "+") -> str:
-    # Adding 0 turns the -0.0 of rounding into 0.
-    return f"{round(value, 4) + 0.0:{sign}.4f}"
+    used = report.method if report.worth is None else "The chosen method"
+    return Table(f"{used} against alternatives", tuple(columns), (_DIFFERENCES, note))

@@ -8,12 +8,9 @@ from dataclasses import dataclass
 from html import escape
 from typing import Final
 
-from hms_ray.report.text_table import shortened_names
-
-LABEL_WIDTH, PANEL_WIDTH, GAP, MARGIN = 270, 250, 26, 20
+LABEL_WIDTH, PANEL_WIDTH, GAP, MARGIN = 320, 250, 26, 20
 ROW_HEIGHT, TOP, BOTTOM = 34, 118, 76
 """Pixels of the drawing's own scale; it is shown as wide as its page."""
-_LABEL_LENGTH: Final = 34
 _MOST_TICKS: Final = 5
 _LANE: Final = 10
 """Pixels between ours, the published difference below it, and the control's below that."""
@@ -58,11 +55,11 @@ class Mark:
 
 @dataclass(frozen=True)
 class ForestRow:
-    """One line of the plot; every tuple has one entry a panel, None where nothing is drawn.
+    """One line of the plot; every tuple has one entry per panel, None if nothing is drawn.
 
     Attributes:
-        label: what is compared.
-        against: with what, in small print.
+        label: the step.
+        against: its baseline, in small print.
         ours: differences.
         control: those of the negative control.
         published: published differences.
@@ -77,14 +74,14 @@ class ForestRow:
 
 @dataclass(frozen=True)
 class ForestPlot:
-    """What is drawn.
+    """Content of a forest plot.
 
     Attributes:
-        title: says what is shown and whether it is simulated.
+        title: what is shown, and whether it is simulated.
         subtitle: a line below it.
-        series: name of ours, of the control's and of the published differences.
+        series: names of our, the control's and the published differences.
         panels: titles of the panels, which share one scale.
-        rows: from above to below.
+        rows: from top to bottom.
         axis: what the horizontal axis shows.
         footnote: a line at the bottom; may be empty.
     """
@@ -114,8 +111,7 @@ class _Scale:
 def forest_svg(plot: ForestPlot) -> str:
     """The drawing as text of an SVG file.
 
-    Ends outside the scale (infinite ones) are drawn to a panel's edge. A series that no
-    row has is not in the legend.
+    Infinite ends are drawn to a panel's edge. A series without data is not in the legend.
     """
     width = LABEL_WIDTH + len(plot.panels) * (PANEL_WIDTH + GAP) + MARGIN
     height = TOP + len(plot.rows) * ROW_HEIGHT + BOTTOM
@@ -166,17 +162,15 @@ def _scale(plot: ForestPlot) -> _Scale:
 
 
 def _stripes(plot: ForestPlot, width: int) -> Iterator[str]:
-    labels = shortened_names([row.label for row in plot.rows], _LABEL_LENGTH)
-    against = shortened_names([row.against for row in plot.rows], _LABEL_LENGTH + 4)
-    for line, texts in enumerate(zip(labels, against, strict=True)):
+    for line, row in enumerate(plot.rows):
         top = TOP + line * ROW_HEIGHT
         if line % 2 == 0:
             yield (
                 f'<rect class="stripe" x="{MARGIN / 2:g}" y="{top}"'
                 f' width="{width - MARGIN}" height="{ROW_HEIGHT}"/>'
             )
-        yield _text(MARGIN, top + 15, texts[0])
-        yield _text(MARGIN, top + 29, texts[1], "soft")
+        yield _text(MARGIN, top + 15, row.label)
+        yield _text(MARGIN, top + 29, row.against, "soft")
 
 
 def _axis(plot: ForestPlot, scale: _Scale, left: int, title: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""A ladder's page in Markdown, and all of it as a table of one line a step."""
+"""A ladder's page in Markdown, and its data frame with one row per step."""
 
 from __future__ import annotations
 
@@ -10,30 +10,31 @@ import pandas as pd
 
 from hms_ray.evaluate.metric import OBJECTIVES
 from hms_ray.evaluate.step_scores import GROUPS, GroupScore
-from hms_ray.report.ladder_report import FLOORS, LadderReport, StepLine
-from hms_ray.report.ladder_table import heading, ladder_sheets
-from hms_ray.report.sheet import markdown_text
+from hms_ray.report.ladder_report import ORACLES, LadderReport, StepLine
+from hms_ray.report.ladder_table import heading, ladder_tables, verdict
+from hms_ray.report.tables import markdown_text, to_markdown
 
 
 def ladder_page(report: LadderReport) -> str:
     """The page, Markdown."""
     lines = ["# The ladder" + (": simulated data" if report.simulated else ""), ""]
-    lines += [markdown_text(heading(report)), "", *origin(report.about), *_failures(report)]
-    for sheet in ladder_sheets(report, "markdown"):
-        lines += ["", *sheet.to_markdown()]
+    lines += [markdown_text(heading(report)), "", markdown_text(verdict(report)), ""]
+    lines += [*origin(report.about), *_failures(report)]
+    for table in ladder_tables(report):
+        lines += ["", *to_markdown(table)]
     return "\n".join(lines) + "\n"
 
 
 def origin(about: Mapping[str, Any]) -> list[str]:
-    """Where a ladder's figures come from: data, command, seed, machine, date."""
+    """Data, command, seed, machine and date of a ladder's run."""
     data = f"`{about['data']}`"
     if about["simulated"]:
-        data += ", simulated: no figure here is of recorded EEGs"
+        data += ", simulated: no figure here comes from recorded EEGs"
         if about["simulator"]:
             data += f" ({_pairs(about['simulator'])})"
     scale = markdown_text(str(about["scale"]))
     if scale != "full":
-        scale += f", the overlay `{about['scale']}.yaml` over every experiment"
+        scale += f", every experiment with the overlay `{about['scale']}.yaml`"
     return [
         f"- Data: {data}",
         f"- Command: `{about['command']}`",
@@ -45,11 +46,11 @@ def origin(about: Mapping[str, Any]) -> list[str]:
 
 
 def _failures(report: LadderReport) -> list[str]:
-    """The steps that are missing from the tables, and why."""
+    """The steps that are missing from the tables, with reasons."""
     if not report.failed:
         return []
     reasons = [f"- {markdown_text(f'{name}: {reason}')}" for name, reason in report.failed.items()]
-    note = "They are in no table, and steps that are compared with one of them have no difference."
+    note = "They are in no table; steps with one of them as baseline have no difference."
     return ["", "## Steps that failed", "", *reasons, "", note]
 
 
@@ -64,7 +65,7 @@ def _plain(value: Any) -> str:
 
 
 def ladder_table(report: LadderReport) -> pd.DataFrame:
-    """One line a step with everything that is known of it."""
+    """One row per step with all of its scores."""
     return pd.DataFrame([_line(report, step) for step in report.steps])
 
 
@@ -75,16 +76,16 @@ def _line(report: LadderReport, step: StepLine) -> dict[str, Any]:
     for group in GROUPS:
         score = step.scores[group]
         line |= {f"{group}{name}": value for name, value in _group_line(score).items()}
-    for floor in FLOORS:
+    for oracle in ORACLES:
         for group in OBJECTIVES:
-            distance = report.floor_distance(step, floor, group)
+            distance = report.oracle_distance(step, oracle, group)
             for name in ("above", "share"):
-                line[f"{group}_{name}_{floor}"] = distance and getattr(distance, name)
+                line[f"{group}_{name}_{oracle}"] = distance and getattr(distance, name)
     return line
 
 
 def _group_line(score: GroupScore | None) -> dict[str, Any]:
-    """Column suffix -> value, the same columns whether there are rows or not."""
+    """Column suffix -> value; the columns do not depend on whether there are rows."""
     plain: dict[str, Any] = {} if score is None else score.to_json()
     line: dict[str, Any] = {name: plain.get(key) for name, key in _COUNTS.items()}
     for prefix, key in _INTERVALS.items():

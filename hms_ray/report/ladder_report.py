@@ -1,4 +1,4 @@
-"""All that is told of a ladder, as plain data."""
+"""A ladder's report as plain data."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from hms_ray.evaluate.intervals import Interval
 from hms_ray.evaluate.metric import OBJECTIVES
 from hms_ray.evaluate.step_scores import GROUPS, STAGE_2, StepScores
 
-FLOORS: Final[Mapping[str, str]] = {
-    "perfect": "the perfect model, which knows the odds of every vote",
-    "tier_unknown": "a model that knows all but who voted",
+ORACLES: Final[Mapping[str, str]] = {
+    "perfect": "the perfect model, which knows the probability of every vote",
+    "tier_unknown": "a model that knows everything but who voted",
 }
-"""Key in ``about["floors"]`` -> whose KL it is."""
+"""Key in ``about["floors"]`` -> the oracle with that KL."""
 
 START: Final = "class_mean"
-"""The way to a floor begins at the KL of the class means."""
+"""Progress towards an oracle starts at the KL of the class means."""
 
 
 def published_group(published_cv: float | None, published_rows: str) -> str | None:
@@ -24,8 +25,8 @@ def published_group(published_cv: float | None, published_rows: str) -> str | No
 
     Args:
         published_cv: the figure, nats.
-        published_rows: ``stage_2`` where it is on the rows of the second stage alone, as
-            the notebooks of two-stage models score them; it stands beside ours on these.
+        published_rows: ``stage_2`` if it is on the rows of the second stage alone, as
+            the notebooks of two-stage models score them.
     """
     if published_cv is None:
         return None
@@ -34,7 +35,7 @@ def published_group(published_cv: float | None, published_rows: str) -> str | No
 
 @dataclass(frozen=True)
 class StepLine:
-    """One step: what it is (see ``ladder.result.StepResult``) and what it scores.
+    """One step (see ``ladder.result.StepResult``) and its scores.
 
     ``same_as`` is an earlier experiment with exactly the same predictions: under an
     overlay, experiments that differ at full size may be one.
@@ -60,20 +61,25 @@ class StepLine:
         """The group of rows that the published figure is on; None without one."""
         return published_group(self.published_cv, self.published_rows)
 
+    def interval(self, group: str) -> Interval | None:
+        """Mean KL on a group of rows with its interval; None without rows."""
+        score = self.scores[group]
+        return None if score is None else score.kl
+
     def kl(self, group: str) -> float | None:
         """Mean KL on a group of rows; None without rows."""
-        score = self.scores[group]
-        return None if score is None else score.kl.mean
+        interval = self.interval(group)
+        return None if interval is None else interval.mean
 
 
 @dataclass(frozen=True)
-class FloorDistance:
-    """How far a score is from a floor.
+class OracleDistance:
+    """How far a score is from that of an oracle.
 
     Attributes:
-        above: KL minus the floor, nats.
-        share: of the way from the class means, 1 at the floor; None where the class
-            means are no farther than the floor.
+        above: KL minus that of the oracle, nats.
+        share: of the way from the class means, 1 at the oracle; None if the class means
+            are not above the oracle.
     """
 
     above: float
@@ -82,7 +88,7 @@ class FloorDistance:
 
 @dataclass(frozen=True)
 class LadderReport:
-    """A ladder's steps with their scores, and what is told of the run.
+    """A ladder's steps with their scores, and facts of the run.
 
     Attributes:
         steps: in the ladder's order.
@@ -97,10 +103,6 @@ class LadderReport:
         """Whether the data are simulated."""
         return bool(self.about["simulated"])
 
-    def number(self, name: str) -> int:
-        """Position of a step from 1."""
-        return [step.name for step in self.steps].index(name) + 1
-
     def n_rows(self, group: str) -> int:
         """Rows of a group."""
         score = self.steps[0].scores[group]
@@ -112,7 +114,7 @@ class LadderReport:
         return 0 if score is None else score.kl.n_patients
 
     def trained_minutes(self) -> tuple[float, float]:
-        """Fold-minutes of all experiments, each once, and what sharing stages saved."""
+        """Fold-minutes of all experiments, each counted once, and minutes that sharing saved."""
         experiments = [
             step for step in self.steps if step.kind == "experiment" and step.same_as is None
         ]
@@ -122,7 +124,7 @@ class LadderReport:
         )
 
     def same_experiments(self) -> list[list[str]]:
-        """Names of steps that are one experiment, for each such experiment."""
+        """Names of the steps that share one experiment, for each such experiment."""
         names: dict[str, list[str]] = {}
         for step in self.steps:
             if step.same_as is not None:
@@ -134,18 +136,18 @@ class LadderReport:
         """Steps without a result, and why."""
         return dict(self.about.get("failed") or {})
 
-    def floor_distance(self, step: StepLine, floor: str, group: str) -> FloorDistance | None:
-        """Distance of a step to a floor on a group of rows; None where unknown."""
-        floors = self.about["floors"] or {}
-        lowest = floors.get(floor, {}).get(group)
+    def oracle_distance(self, step: StepLine, oracle: str, group: str) -> OracleDistance | None:
+        """Distance of a step to an oracle on a group of rows; None if unknown."""
+        oracles = self.about["floors"] or {}
+        lowest = oracles.get(oracle, {}).get(group)
         score = step.kl(group)
         if lowest is None or score is None:
             return None
-        start = floors.get(START, {}).get(group)
+        start = oracles.get(START, {}).get(group)
         share = None
         if start is not None and start > lowest:
             share = (start - score) / (start - lowest)
-        return FloorDistance(score - lowest, share)
+        return OracleDistance(score - lowest, share)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data without NaN and infinity."""
@@ -166,11 +168,11 @@ class LadderReport:
                 for group, score in step.scores.items()
             },
             "floors": {
-                floor: {
+                oracle: {
                     group: None if distance is None else vars(distance)
                     for group in OBJECTIVES
-                    for distance in [self.floor_distance(step, floor, group)]
+                    for distance in [self.oracle_distance(step, oracle, group)]
                 }
-                for floor in FLOORS
+                for oracle in ORACLES
             },
         }

@@ -1,11 +1,10 @@
-"""The leaderboard as a table, as text and as CSV; the blend's text beside it."""
+"""A study's leaderboard: as a data frame, as text and as CSV."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,17 +12,10 @@ import pandas as pd
 
 from hms_ray.config.space import Objective
 from hms_ray.evaluate.metric import OBJECTIVES, SCORE_NAMES
-from hms_ray.report.text_table import (
-    OPTIMISTIC_LEGEND,
-    TIED_LEGEND,
-    WIDTH,
-    Column,
-    score,
-    shortened,
-    text_table,
-    wrapped,
-)
+from hms_ray.report.cells import OPTIMISTIC_LEGEND, TIE_LEGEND, score_text
+from hms_ray.report.tables import Column, Table, to_text
 from hms_ray.storage.atomic import whole_file
+from hms_ray.text import counted, shortened_list
 
 __all__ = ["leaderboard", "render", "write_csv"]
 
@@ -32,9 +24,6 @@ _FIXED: Final = (
     *("rank", "trial", "state", "optimistic", "tied"),
     *("n_folds", "reused_folds", "fold_minutes", "saved_minutes", *OBJECTIVES),
 )
-_LONGEST_CELL: Final = 20
-_LONGEST_WORD, _SHORTEST_WORD = 12, 6
-_LONGEST_CUT_CELL: Final = 12
 
 
 def leaderboard(
@@ -43,20 +32,20 @@ def leaderboard(
     """Trials from best to worst.
 
     Args:
-        records: one mapping a trial with ``trial`` (text), ``state``, ``kl_all``,
+        records: one mapping per trial with ``trial`` (text), ``state``, ``kl_all``,
             ``kl_4``, ``kl_10`` (None without rows), ``optimistic``, ``values``
             (dotted path -> value or label), ``fold_minutes``, ``reused_folds``
-            (their number), ``n_folds``, and, where they are known, ``tied`` (no better
-            and no worse than the best trial) and ``saved_minutes`` (the part of
-            ``fold_minutes`` that stages taken from the store did not cost again).
-        objective: the score that orders complete trials; others come after them, in
-            their own order.
+            (their number), ``n_folds``, and, if known, ``tied`` (whether the trial ties
+            with the best one) and ``saved_minutes`` (minutes of ``fold_minutes`` that
+            stages reused from the fold store saved).
+        objective: the score that orders complete trials; others follow in their own
+            order.
 
     Returns:
-        A row a trial: ``rank`` (equal scores share one; missing where incomplete),
-        ``trial``, ``state``, ``optimistic``, ``tied`` where given, the three scores
-        with the objective first, ``n_folds``, ``reused_folds``, ``fold_minutes``,
-        ``saved_minutes`` where given, then every value under its dotted path.
+        One row per trial: ``rank`` (equal scores share one; missing if incomplete),
+        ``trial``, ``state``, ``optimistic``, ``tied`` if known, the three scores with
+        the objective first, ``n_folds``, ``reused_folds``, ``fold_minutes``,
+        ``saved_minutes`` if known, then every value under its dotted path.
     """
     trials = list(records)
     scores = [objective, *(name for name in OBJECTIVES if name != objective)]
@@ -85,56 +74,74 @@ def write_csv(frame: pd.DataFrame, path: str | Path) -> None:
         frame.to_csv(draft, index=False, float_format="%.10g")
 
 
-def render(frame: pd.DataFrame, width: int = WIDTH) -> str:
-    """A leaderboard as text; values that all trials share are left out.
+def render(frame: pd.DataFrame, width: int | None = None) -> str:
+    """The best trial and its ties in sentences, then the leaderboard as a table.
 
-    A trial that is not complete shows its state in place of the objective. Where the
-    width does not hold all columns, those of least worth (folds and minutes, then
-    values from the right, then scores other than the objective) are named below the
-    table instead.
+    Values that all trials share have no column.
 
     Args:
-        frame: as of ``leaderboard``.
-        width: characters a line.
+        frame: from ``leaderboard``.
+        width: characters per line; default: as ``to_text``.
     """
     if frame.empty:
         return "no trials yet"
-    columns, hidden = _fitting(_leaderboard_columns(frame), width)
-    notes = []
-    if _any(frame, "optimistic"):
-        notes.append(OPTIMISTIC_LEGEND)
-    if _any(frame, "tied"):
-        notes.append(TIED_LEGEND)
-    if hidden:
-        notes.append(f"not shown: {', '.join(hidden)}")
-    lines = [shortened(line, width) for line in text_table(columns)]
-    return "\n".join([*lines, *(line for note in notes for line in wrapped(note, width))])
+    states = _states(frame)
+    notes = [TIE_LEGEND] if "tie" in states else []
+    if any("optimistic" in state for state in states):
+        notes.append(OPTIMISTIC_LEGEND.removeprefix("* "))
+    table = Table("", tuple(_columns(frame, states)), tuple(notes))
+    return to_text(_verdict(frame), table, width=width)
 
 
-def _leaderboard_columns(frame: pd.DataFrame) -> list[Column]:
-    ranks = ["-" if pd.isna(rank) else str(rank) for rank in frame["rank"]]
-    trials = [shortened(str(trial), _LONGEST_CELL) for trial in frame["trial"]]
-    columns = [Column("#", ranks), Column("trial", trials, right=False)]
-    objective, *others = [name for name in frame.columns if name in OBJECTIVES]
-    columns.append(Column(SCORE_NAMES[objective], _objective_cells(frame, objective)))
-    for number, name in enumerate(others):
-        columns.append(
-            Column(SCORE_NAMES[name], [score(v) for v in frame[name]], worth=100 - number)
-        )
+def _verdict(frame: pd.DataFrame) -> str:
+    finished = frame[frame["rank"].notna()]
+    if finished.empty:
+        return "No trial has finished yet."
+    objective, best = _objective(frame), finished.iloc[0]
+    text = (
+        f"Best trial: {best['trial']}, {SCORE_NAMES[objective]} {score_text(best[objective])}, "
+        f"of {counted(len(finished), 'finished trial')}."
+    )
+    if "tied" not in frame or len(finished) == 1:
+        return text
+    ties = finished["trial"][finished["tied"].eq(True)].tolist()
+    if ties:
+        return f"{text} Ties with it: {shortened_list(ties)}."
+    return f"{text} It is better than every other one."
+
+
+def _objective(frame: pd.DataFrame) -> str:
+    return next(name for name in frame.columns if name in OBJECTIVES)
+
+
+def _columns(frame: pd.DataFrame, states: Sequence[str]) -> list[Column]:
+    objective = _objective(frame)
+    scores = {
+        name: [score_text(value) for value in frame[name]]
+        for name in frame.columns
+        if name in OBJECTIVES
+    }
+    columns = [
+        Column("#", ["-" if pd.isna(rank) else str(rank) for rank in frame["rank"]]),
+        Column("trial", [str(trial) for trial in frame["trial"]], right=False),
+        Column(SCORE_NAMES[objective], scores.pop(objective)),
+    ]
+    if any(states):
+        columns.append(Column("state", states, right=False))
+    columns += [Column(SCORE_NAMES[name], cells, optional=True) for name, cells in scores.items()]
     varying = [path for path in frame.columns if path not in _FIXED and _varies(frame[path])]
-    for number, (path, title) in enumerate(zip(varying, short_names(varying), strict=True)):
-        cells = [shortened(_shown(value), _LONGEST_CELL) for value in frame[path]]
+    for path, title in zip(varying, short_names(varying), strict=True):
         numeric = pd.api.types.is_numeric_dtype(frame[path])
-        columns.append(Column(title, cells, right=numeric, worth=50 - number))
+        cells = [_shown(value) for value in frame[path]]
+        columns.append(Column(title, cells, right=numeric, optional=True))
     folds = [
         f"{_count(total)}" + (f" ({_count(reused)} reused)" if reused else "")
         for total, reused in zip(frame["n_folds"], frame["reused_folds"], strict=True)
     ]
-    columns.append(Column("folds", folds, right=False, worth=-2))
     saved = frame.get("saved_minutes", pd.Series(0.0, index=frame.index))
     minutes = [_minutes(*pair) for pair in zip(frame["fold_minutes"], saved, strict=True)]
-    noted = any(cell.endswith(")") for cell in minutes)
-    columns.append(Column("minutes", minutes, right=not noted, worth=-1))
+    columns.append(Column("folds", folds, right=False, optional=True))
+    columns.append(Column("minutes", minutes, right=False, optional=True))
     return columns
 
 
@@ -144,61 +151,25 @@ def _minutes(total: float, saved: float) -> str:
     return f"{total:.1f}" + (f" ({saved:.1f} saved)" if saved >= 0.05 else "")
 
 
-def _objective_cells(frame: pd.DataFrame, objective: str) -> list[str]:
-    """The score with its marks; the state instead, where a trial is not complete."""
-    rows = frame.to_dict("records")
-    marks = [_marks(row) for row in rows]
-    longest = max(map(len, marks))
-    return [
-        score(row[objective]) + mark.ljust(longest)
-        if str(row["state"]).lower() == COMPLETE
-        else str(row["state"]).lower()
-        for row, mark in zip(rows, marks, strict=True)
-    ]
-
-
-def _fitting(columns: Sequence[Column], width: int) -> tuple[list[Column], list[str]]:
-    """The columns that a line holds, and the titles of those left out.
-
-    First bookkeeping goes, then headings are hyphenated, then long texts cut, then
-    columns dropped.
-    """
-    kept, hidden = _dropping(columns, width, below=0)
-    for longest in range(_LONGEST_WORD, _SHORTEST_WORD - 1, -1):
-        if _width(kept) > width:
-            kept = [replace(column, longest_word=longest) for column in kept]
-    if _width(kept) > width:
-        kept = [
-            replace(column, cells=[shortened(cell, _LONGEST_CUT_CELL) for cell in column.cells])
-            for column in kept
-        ]
-    kept, more = _dropping(kept, width, below=math.inf)
-    return kept, more + hidden
-
-
-def _dropping(
-    columns: Sequence[Column], width: int, below: float
-) -> tuple[list[Column], list[str]]:
-    """Drops columns worth less than a bound until the rest fits."""
-    kept, hidden = list(columns), []
-    while _width(kept) > width:
-        optional = [
-            (column.worth, number)
-            for number, column in enumerate(kept)
-            if column.worth is not None and column.worth < below
-        ]
-        if not optional:
-            break
-        hidden.append(kept.pop(min(optional)[1]).title)
-    return kept, hidden[::-1]
-
-
-def _width(columns: Sequence[Column]) -> int:
-    return sum(column.width + 2 for column in columns) - 2
+def _states(frame: pd.DataFrame) -> list[str]:
+    """In words: the best trial, a tie with it, optimistic; what a trial that failed is."""
+    states = []
+    for position, row in enumerate(frame.to_dict("records")):
+        words = []
+        if str(row["state"]).lower() != COMPLETE:
+            words.append(str(row["state"]).lower())
+        elif row.get("tied") is True:
+            words.append("tie")
+        elif position == 0:
+            words.append("best")
+        if row["optimistic"] is True:
+            words.append("optimistic")
+        states.append(", ".join(words))
+    return states
 
 
 def short_names(paths: Sequence[str]) -> list[str]:
-    """Each dotted path's last part, or as many parts as tell it from the others."""
+    """The last part of each dotted path, or as many parts as make it unique."""
     names = []
     for path in paths:
         parts = path.split(".")
@@ -208,15 +179,6 @@ def short_names(paths: Sequence[str]) -> list[str]:
                 break
         names.append(name)
     return names
-
-
-def _marks(row: Mapping[Any, Any]) -> str:
-    optimistic, tied = row["optimistic"], row.get("tied")
-    return ("*" if optimistic is True else "") + ("=" if tied is True else "")
-
-
-def _any(frame: pd.DataFrame, mark: str) -> bool:
-    return mark in frame and any(value is True for value in frame[mark].tolist())
 
 
 def _varies(values: pd.Series[Any]) -> bool:

@@ -1,4 +1,4 @@
-"""Steps of several ladders pooled, beside the published differences and a control."""
+"""Steps of ladders combined over seeds, with published differences and a control, as plain data."""
 
 from __future__ import annotations
 
@@ -17,28 +17,24 @@ COMPARED: Final[Mapping[str, tuple[str, ...]]] = {"kl_all": tuple(OBJECTIVES), S
 
 @dataclass(frozen=True)
 class PooledStep:
-    """One step against the one before, over all pooled ladders.
+    """One step against its baseline, over all ladders.
 
     Attributes:
         name: of the step.
-        number: its position in the ladder, from 1.
-        before: the step that it is compared with.
-        before_number: that one's position.
+        before: its baseline, an earlier step.
         change: what it changes.
         optimistic: whether checkpoints were chosen on the scored rows, in any ladder.
-        published: published out-of-fold KL minus that of the step before; None where
-            either is missing or the two are of different rows.
+        published: published out-of-fold KL minus that of the baseline; None if either is
+            missing or the two are on different rows.
         published_group: group of rows of the published difference; None without one.
-        other_rows: whether both figures were published, but of different rows.
-        ours: scores over the pooled ladders.
-        control: scores over the pooled ladders of the negative control; None without.
+        other_rows: whether both figures were published, but on different rows.
+        ours: scores over all ladders.
+        control: scores over all ladders of the negative control; None without one.
         by_ladder: group -> mean difference in each ladder (None without rows).
     """
 
     name: str
-    number: int
     before: str
-    before_number: int
     change: str
     optimistic: bool
     published: float | None
@@ -61,10 +57,9 @@ class PooledStep:
     def outcome(
         self, group: str, *, recalibrated: bool = False, control: bool = False
     ) -> Outcome | None:
-        """What became of the published sign on a group of rows; None without rows.
+        """Whether the published sign reproduces on a group of rows; None without rows.
 
-        It reproduces only where the interval excludes 0 on the published side; a tie is
-        neither sign.
+        It reproduces if the interval excludes 0 on the published side; a tie has no sign.
         """
         found = self.difference(group, recalibrated=recalibrated, control=control)
         if found is None:
@@ -81,7 +76,7 @@ class PooledStep:
         return "reproduces" if same else "opposite"
 
     def lines(self) -> list[dict[str, Any]]:
-        """Plain data, a mapping for each group of rows, raw and recalibrated."""
+        """Plain data: one mapping per group of rows, as predicted and recalibrated."""
         return [
             {
                 "step": self.name,
@@ -122,11 +117,11 @@ class PooledReport:
     """Several ladders with the same steps as one.
 
     Attributes:
-        steps: those that have a step before, in the ladder's order.
-        ladders: name of a ladder -> what is told of its run.
-        controls: the same of the negative control's; empty without one.
-        n_rows: rows of each group over the pooled ladders.
-        n_patients: patients of all pooled rows; those of different ladders differ.
+        steps: those that have a baseline, in the ladder's order.
+        ladders: name of a ladder -> facts of its run.
+        controls: the same of the negative control; empty without one.
+        n_rows: rows of each group over all ladders.
+        n_patients: patients of all rows; those of different ladders differ.
     """
 
     steps: tuple[PooledStep, ...]
@@ -137,7 +132,7 @@ class PooledReport:
 
     @property
     def simulated(self) -> bool:
-        """Whether the pooled ladders are of simulated data (never mixed)."""
+        """Whether the ladders are on simulated data (never mixed)."""
         return all(about["simulated"] for about in self.ladders.values())
 
     def counts(

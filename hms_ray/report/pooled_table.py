@@ -1,14 +1,14 @@
-"""Pooled ladders as text, as a page, and as what a forest plot draws."""
+"""Ladders combined over seeds: as text, as a page, and as a forest plot."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 from hms_ray.evaluate.metric import OBJECTIVES, SCORE_NAMES
-from hms_ray.evaluate.step_scores import GROUPS, RESOLUTION, STAGE_2
+from hms_ray.evaluate.step_scores import GROUPS, STAGE_2
+from hms_ray.report.cells import OPTIMISTIC_LEGEND, TIE_LEGEND, difference_text
 from hms_ray.report.forest_plot import ForestPlot, ForestRow, Mark
-from hms_ray.report.ladder_cells import detectable_cell, difference_cell
 from hms_ray.report.ladder_page import origin
 from hms_ray.report.ladder_table import (
     DETECTABLE_NOTE,
@@ -16,72 +16,58 @@ from hms_ray.report.ladder_table import (
     RECALIBRATED_NOTE,
     SAME_NOTE,
     SIMULATED,
-    TIE_LEGEND,
+    detectable_text,
 )
-from hms_ray.report.pooled_report import Outcome, PooledReport, PooledStep
-from hms_ray.report.sheet import Sheet, Style, markdown_text
-from hms_ray.report.text_table import (
-    OPTIMISTIC_LEGEND,
-    WIDTH,
-    Column,
-    wrapped,
-)
+from hms_ray.report.pooled_report import PooledReport, PooledStep
+from hms_ray.report.tables import Column, Table, markdown_text, to_markdown, to_text
 from hms_ray.text import counted
 
-_SHORT: Final[Mapping[Outcome, str]] = {
-    "reproduces": "reproduces",
-    "opposite": "opposite",
-    "tie": "tie",
-    "no published figure": "-",
-    "not comparable": "other rows",
-}
 _GROUP_TEXTS: Final = {
     "kl_all": "all rows",
-    "kl_4": "rows of >= 4 votes",
-    "kl_10": "rows of >= 10 votes",
+    "kl_4": "rows with >= 4 votes",
+    "kl_10": "rows with >= 10 votes",
     STAGE_2: "rows of the second stage",
 }
 OUTCOME_NOTE: Final = (
-    "A published difference reproduces only where the interval excludes 0 on its side; it is "
-    "opposite where the interval excludes 0 on the other. Published figures are of all rows, so "
-    "on rows of many votes only their sign is looked for."
+    "A published difference reproduces if the interval excludes 0 on the same side, and is "
+    "opposite if the interval excludes 0 on the other side. Published figures are on all rows; "
+    "on other rows only the sign is compared."
 )
 OTHER_ROWS_NOTE: Final = (
-    "Two-stage models were published on the rows of the second stage alone and the others on all "
-    "rows: the difference of the two is of other rows, says nothing and is not compared."
+    "Two-stage models were published on the rows of the second stage and the others on all rows: "
+    "a difference between the two is not comparable."
 )
 SEEDS_NOTE: Final = (
-    "Intervals are for patients, those of different ladders being different ones; what another "
-    "training seed changes is in them only as far as the pooled ladders differ in it."
+    "Intervals are clustered by patient; patients of different ladders count as different. They "
+    "include the effect of the training seed only as far as the ladders differ in it."
 )
 
 
-def render_pooled(report: PooledReport, width: int = WIDTH) -> str:
-    """The tables as text.
+def render_pooled(report: PooledReport, width: int | None = None) -> str:
+    """Summary, tables and notes as text.
 
     Args:
-        report: what to tell.
-        width: characters a line.
+        report: of the ladders.
+        width: characters per line; default: as ``to_text``.
     """
-    parts = [wrapped(_heading(report), width)]
-    parts += [sheet.to_text(width) for sheet in _sheets(report, "text")]
-    parts.append([line for note in _notes(report) for line in wrapped(note, width)])
-    return "\n\n".join("\n".join(part) for part in parts)
+    return to_text(
+        _heading(report), _verdict(report), *_tables(report), "\n".join(_notes(report)), width=width
+    )
 
 
 def pooled_page(report: PooledReport, plots: Mapping[str, str]) -> str:
     """The page, Markdown.
 
     Args:
-        report: what to tell.
-        plots: title -> file of a picture beside the page.
+        report: of the ladders.
+        plots: title -> file of a picture in the folder of the page.
     """
-    title = "Pooled ladders" + (f": {SIMULATED}" if report.simulated else "")
-    lines = [f"# {title}", "", markdown_text(_heading(report))]
+    title = "Ladders combined over seeds" + (f": {SIMULATED}" if report.simulated else "")
+    lines = [f"# {title}", "", markdown_text(_heading(report)), "", markdown_text(_verdict(report))]
     for name, file in plots.items():
-        lines += ["", f"![{name}: difference to the step before]({file})"]
-    for sheet in _sheets(report, "markdown"):
-        lines += ["", *sheet.to_markdown()]
+        lines += ["", f"![{name}: difference to the baseline]({file})"]
+    for table in _tables(report):
+        lines += ["", *to_markdown(table)]
     lines += ["", "## How to read it"]
     lines += [part for note in _notes(report) for part in ("", markdown_text(note))]
     for kind, ladders in (("Ladder", report.ladders), ("Negative control", report.controls)):
@@ -91,15 +77,15 @@ def pooled_page(report: PooledReport, plots: Mapping[str, str]) -> str:
 
 
 def pooled_plot(report: PooledReport, *, recalibrated: bool) -> ForestPlot:
-    """What the forest plot draws: a panel for each objective."""
+    """The forest plot of the differences, one panel per objective."""
     groups = tuple(OBJECTIVES)
     data = SIMULATED if report.simulated else "recorded data"
-    title = f"Difference to the step before, {data}"
+    title = f"Difference to the baseline, {data}"
     ours = "simulated" if report.simulated else "ours"
     return ForestPlot(
         title=title + (", both recalibrated" if recalibrated else ""),
         subtitle=(
-            f"{_how_many(report)}, {counted(report.n_patients, 'patient')}; 95% intervals "
+            f"{_n_ladders(report)}, {counted(report.n_patients, 'patient')}; 95% intervals "
             "paired and clustered by patient. Published: real competition, all rows."
         ),
         series=(ours, "negative control", "published"),
@@ -108,7 +94,7 @@ def pooled_plot(report: PooledReport, *, recalibrated: bool) -> ForestPlot:
             for group in groups
         ),
         rows=tuple(_plot_row(step, groups, recalibrated) for step in report.steps),
-        axis="KL difference, nats; below 0 better",
+        axis="KL difference, nats; below 0 is better",
         footnote=OPTIMISTIC_LEGEND if any(step.optimistic for step in report.steps) else "",
     )
 
@@ -131,22 +117,37 @@ def _plot_row(step: PooledStep, groups: tuple[str, ...], recalibrated: bool) -> 
     )
 
 
-def _how_many(report: PooledReport) -> str:
+def _n_ladders(report: PooledReport) -> str:
     number = len(report.ladders)
-    return f"{number} ladders pooled" if number > 1 else "1 ladder"
+    return f"{number} ladders combined" if number > 1 else "1 ladder"
 
 
 def _heading(report: PooledReport) -> str:
     data = SIMULATED if report.simulated else "recorded data"
     text = (
-        f"{_how_many(report)} ({', '.join(report.ladders)}), {data}: "
+        f"{_n_ladders(report)} ({', '.join(report.ladders)}), {data}: "
         f"{counted(report.n_rows['kl_all'], 'row')} of {counted(report.n_patients, 'patient')}, "
-        f"{counted(report.n_rows['kl_4'], 'row')} of >= 4 and "
-        f"{report.n_rows['kl_10']:,} of >= 10 votes."
+        f"{counted(report.n_rows['kl_4'], 'row')} with >= 4 and "
+        f"{report.n_rows['kl_10']:,} with >= 10 votes."
     )
     if report.controls:
         text += f" Negative control: {', '.join(report.controls)}."
     return text
+
+
+def _verdict(report: PooledReport) -> str:
+    return " ".join(_outcomes(report, "kl_all", recalibrated=False))
+
+
+def _outcomes(report: PooledReport, group: str, *, recalibrated: bool) -> list[str]:
+    """How many steps have each outcome, in the negative control too."""
+    sentences = []
+    for control, where in ((False, ""), (True, " in the negative control")):
+        counts = report.counts(group, recalibrated=recalibrated, control=control)
+        if counts:
+            found = ", ".join(f"{outcome} {number}" for outcome, number in counts.items())
+            sentences.append(f"Published differences{where}, {_GROUP_TEXTS[group]}: {found}.")
+    return sentences
 
 
 def _notes(report: PooledReport) -> list[str]:
@@ -158,124 +159,78 @@ def _notes(report: PooledReport) -> list[str]:
         notes.append(OTHER_ROWS_NOTE)
     notes += [PUBLISHED_NOTE, SEEDS_NOTE]
     if any(step.optimistic for step in report.steps):
-        notes.append(OPTIMISTIC_LEGEND + ", or those of the step before were")
+        notes.append(OPTIMISTIC_LEGEND.removesuffix(".") + ", or those of its baseline were.")
     return notes
 
 
-def _sheets(report: PooledReport, style: Style) -> list[Sheet]:
-    sheets = [_steps(report)] if style == "text" else []
-    sheets += [
-        _differences(report, style, group, recalibrated)
+def _tables(report: PooledReport) -> list[Table]:
+    on_stage_2 = any(step.published_group == STAGE_2 for step in report.steps)
+    differences = [
+        _differences(report, group, recalibrated=recalibrated)
         for recalibrated in (False, True)
         for group in GROUPS
-        if group in OBJECTIVES or _on_stage_2(report)
+        if group in OBJECTIVES or on_stage_2
     ]
-    return [*sheets, _detectable(report, style), _by_ladder(report, style)]
+    changes = Column("change", [step.change for step in report.steps], right=False)
+    steps = Table("Steps", (*_names(report), changes))
+    return [*differences, _detectable(report), _by_ladder(report), steps]
 
 
-def _on_stage_2(report: PooledReport) -> bool:
-    return any(step.published_group == STAGE_2 for step in report.steps)
+def _names(report: PooledReport) -> tuple[Column, Column]:
+    names = [step.name + (" *" if step.optimistic else "") for step in report.steps]
+    baselines = [step.before for step in report.steps]
+    return (
+        Column("step", names, right=False),
+        Column("baseline", baselines, right=False, optional=True),
+    )
 
 
-def _head(report: PooledReport, style: Style) -> list[Column]:
-    """Which step against which; text has numbers, for it cuts names."""
-    steps = report.steps
-    names = [step.name + (" *" if step.optimistic else "") for step in steps]
-    if style == "markdown":
-        against = [step.before for step in steps]
-        return [Column("step", names, right=False), Column("minus", against, right=False)]
-    marks = ["*" if step.optimistic else " " for step in steps]
-    numbers = [f"{step.number}{mark}" for step, mark in zip(steps, marks, strict=True)]
-    return [
-        Column("#", numbers),
-        Column("step", [step.name for step in steps], right=False, names=True),
-        Column("vs", [str(step.before_number) for step in steps]),
-    ]
-
-
-def _steps(report: PooledReport) -> Sheet:
-    columns = [
-        *_head(report, "text"),
-        Column("called", [step.before for step in report.steps], right=False, names=True),
-        Column("what it changes", [step.change for step in report.steps], right=False),
-    ]
-    return Sheet("Steps", tuple(columns), (), ("what it changes", "called", "step"))
-
-
-def _differences(report: PooledReport, style: Style, group: str, recalibrated: bool) -> Sheet:
+def _differences(report: PooledReport, group: str, *, recalibrated: bool) -> Table:
     def differences(control: bool) -> list[str]:
         found = [
             step.difference(group, recalibrated=recalibrated, control=control)
             for step in report.steps
         ]
-        return [difference_cell(one, style) for one in found]
+        return [difference_text(one) for one in found]
 
-    outcomes = [step.outcome(group, recalibrated=recalibrated) for step in report.steps]
+    outcomes = [step.outcome(group, recalibrated=recalibrated) or "-" for step in report.steps]
     published = [
         "-" if step.published is None else f"{step.published:+.4f}" for step in report.steps
     ]
-    shown = [
-        "-" if outcome is None else _SHORT[outcome] if style == "text" else outcome
-        for outcome in outcomes
-    ]
     columns = [
-        *_head(report, style),
+        *_names(report),
         Column("published", published),
         Column("simulated" if report.simulated else "ours", differences(False)),
     ]
     if report.controls:
         columns.append(Column("control", differences(True)))
-    columns.append(Column("published sign", shown, right=False))
-    notes = _outcomes(report, group, recalibrated)
-    title = f"Difference to the step before, {_GROUP_TEXTS[group]} ({report.n_rows[group]:,})"
+    columns.append(Column("published sign", outcomes, right=False))
+    notes = _outcomes(report, group, recalibrated=recalibrated)
+    title = f"Difference to the baseline, {_GROUP_TEXTS[group]} ({report.n_rows[group]:,})"
     if recalibrated:
         title += ", both recalibrated"
         notes.append(RECALIBRATED_NOTE)
-    return Sheet(title, tuple(columns), tuple(notes))
+    return Table(title, tuple(columns), tuple(notes))
 
 
-def _outcomes(report: PooledReport, group: str, recalibrated: bool) -> list[str]:
-    """How many steps have each outcome, in the negative control too."""
-    notes = []
-    subjects = ("Steps by what became of the published sign", "The same in the negative control")
-    for subject, control in zip(subjects, (False, True), strict=True):
-        counts = report.counts(group, recalibrated=recalibrated, control=control)
-        if counts:
-            told = ", ".join(f"{outcome} {number}" for outcome, number in counts.items())
-            notes.append(f"{subject}: {told}.")
-    return notes
-
-
-def _detectable(report: PooledReport, style: Style) -> Sheet:
-    columns = _head(report, style)
+def _detectable(report: PooledReport) -> Table:
+    columns = list(_names(report))
     for control in (False, True) if report.controls else (False,):
-        for group in OBJECTIVES:
+        for group, title in SCORE_NAMES.items():
             scores = [step.control if control else step.ours for step in report.steps]
             found = [None if one is None else one[group] for one in scores]
-            cells = [detectable_cell(one, recalibrated=False) for one in found]
-            title = SCORE_NAMES[group] + (" control" if control else "")
-            columns.append(Column(title, cells))
-    title = "Smallest detectable difference"
-    return Sheet(title, tuple(columns), (DETECTABLE_NOTE,))
+            cells = [detectable_text(one, recalibrated=False) for one in found]
+            columns.append(Column(title + (" control" if control else ""), cells))
+    return Table("Smallest detectable difference", tuple(columns), (DETECTABLE_NOTE,))
 
 
-def _by_ladder(report: PooledReport, style: Style) -> Sheet:
-    columns = _head(report, style)
+def _by_ladder(report: PooledReport) -> Table:
+    columns = list(_names(report))
     for group, title in SCORE_NAMES.items():
-        cells = [_ladder_cell(step.by_ladder[group], style) for step in report.steps]
+        cells = [
+            " ".join("-" if mean is None else f"{mean:+.4f}" for mean in step.by_ladder[group])
+            for step in report.steps
+        ]
         columns.append(Column(title, cells))
     note = f"In this order: {', '.join(report.ladders)}."
-    if style == "text":
-        note = "Lowest and highest, and in how many of the ladders it is below 0."
-    return Sheet("Difference in each ladder", tuple(columns), (note,))
-
-
-def _ladder_cell(means: Sequence[float | None], style: Style) -> str:
-    """Every ladder's difference; text has room for the range alone."""
-    if style == "markdown":
-        return " ".join("-" if mean is None else f"{mean:+.4f}" for mean in means)
-    known = [mean for mean in means if mean is not None]
-    if not known:
-        return "-"
-    below = sum(mean <= -RESOLUTION for mean in known)
-    return f"{min(known):+.3f}..{max(known):+.3f} {below}/{len(known)}"
+    return Table("Difference in each ladder", tuple(columns), (note,))

@@ -1,4 +1,4 @@
-"""Which models a blend needs, as text of 80 columns."""
+"""Which models a blend needs, as tables."""
 
 from __future__ import annotations
 
@@ -8,112 +8,80 @@ import numpy as np
 
 from hms_ray.ensemble.model_subsets import ModelSet, Worth
 from hms_ray.evaluate.metric import Array
-from hms_ray.report.blend_table import difference_text
-from hms_ray.report.text_table import (
-    WIDTH,
-    Column,
-    score,
-    shortened,
-    shortened_names,
-    text_table,
-    wrapped,
-)
+from hms_ray.report.cells import TIE_LEGEND, difference_text, score_text, signed
+from hms_ray.report.tables import Column, Table
 
 
-def render_worths(worths: Sequence[Worth], names: Sequence[str], width: int = WIDTH) -> str:
-    """What simplex weights lose without each model.
+def worth_table(worths: Sequence[Worth], names: Sequence[str]) -> Table:
+    """How much the KL of simplex weights rises without each model.
 
     Args:
-        worths: a model each.
-        names: (M,) the models'.
-        width: characters a line.
+        worths: one per model.
+        names: (M,) of the models.
     """
     ordered = sorted(worths, key=lambda worth: -worth.nested.mean)
-    columns = [
+    columns = (
+        Column("model", [names[worth.model] for worth in ordered], right=False),
         Column("weight", [f"{worth.weight:.4f}" for worth in ordered]),
-        Column("rise in sample", [f"{worth.rise:+.4f}" for worth in ordered]),
+        Column("rise in sample", [signed(worth.rise) for worth in ordered]),
         Column("rise nested", [difference_text(worth.nested) for worth in ordered]),
-    ]
-    room = width - sum(column.width + 2 for column in columns)
-    labels = shortened_names([names[worth.model] for worth in ordered], room)
-    lines = [
-        *wrapped(
-            "Without each model: rise of the KL of simplex weights (t: a tie, so nothing shows "
-            "that it is missed).",
-            width,
-        ),
-        *text_table([*columns, Column("model", labels, right=False)]),
-    ]
-    return "\n".join(lines)
+    )
+    note = "worse: the blend is worse without the model. " + TIE_LEGEND
+    return Table("Simplex weights without each model: rise of the KL", columns, (note,))
 
 
-def render_correlation(
-    correlation: Array, names: Sequence[str], labels: Sequence[str], width: int = WIDTH
-) -> str:
-    """How alike the models' errors are: for each the model that is most like it.
+def correlation_table(correlation: Array, names: Sequence[str], labels: Sequence[str]) -> Table:
+    """How similar the models' errors are, and the most similar model of each.
 
     Args:
         correlation: (M, M) of the errors, at least two models.
-        names: (M,) the models'.
-        labels: (M,) what sets call them.
-        width: characters a line.
+        names: (M,) of the models.
+        labels: (M,) short names of the models in tables of sets.
     """
     others = correlation - 2 * np.eye(len(correlation))
     nearest = others.argmax(axis=1).tolist()
     means = (correlation.sum(axis=1) - 1) / (len(correlation) - 1)
     order = np.argsort(means, kind="stable").tolist()
-    columns = [
+    columns = (
+        Column("model", [names[model] for model in order], right=False),
         Column("mean with others", [f"{means[model]:.3f}" for model in order]),
         Column("highest", [f"{others[model].max():.3f}" for model in order]),
         Column("with", [labels[nearest[model]] for model in order], right=False),
-    ]
-    room = width - sum(column.width + 2 for column in columns)
-    named = shortened_names([names[model] for model in order], room)
-    title = "Correlation of errors (a blend gains where it is low):"
-    return "\n".join([title, *text_table([*columns, Column("model", named, right=False)])])
+    )
+    return Table("Correlation of errors (low correlation helps a blend)", columns)
 
 
-def render_sets(
-    title: str, sets: Sequence[ModelSet], names: Sequence[str], costs: bool, width: int = WIDTH
-) -> str:
-    """Sets of models, each with its KL in sample and nested.
+def sets_table(title: str, sets: Sequence[ModelSet], names: Sequence[str], costs: bool) -> Table:
+    """Sets of models with their in-sample and nested KL.
 
     Args:
-        title: a sentence above the table.
+        title: of the table.
         sets: at least one.
-        names: (M,) the models'.
-        costs: whether costs were given; numbers of models are shown where not.
-        width: characters a line.
+        names: (M,) of the models.
+        costs: whether costs were given; if not, the number of models is shown.
     """
-    columns = [
-        Column(
-            "cost" if costs else "models",
-            [f"{found.cost:g}" if costs else str(len(found.members)) for found in sets],
-        ),
-        Column("in sample", [score(found.kl) for found in sets]),
-        Column("nested", [score(found.nested) for found in sets]),
-    ]
-    room = width - sum(column.width + 2 for column in columns)
-    labels = [
-        shortened(" + ".join(names[model] for model in found.members), room) for found in sets
-    ]
-    return "\n".join(
-        [*wrapped(title, width), *text_table([*columns, Column("set", labels, right=False)])]
+    sizes = [f"{found.cost:g}" if costs else str(len(found.members)) for found in sets]
+    members = [" + ".join(names[model] for model in found.members) for found in sets]
+    columns = (
+        Column("cost" if costs else "models", sizes),
+        *_scores(sets),
+        Column("set", members, right=False),
     )
+    return Table(title, columns)
 
 
-def render_path(path: Sequence[ModelSet], names: Sequence[str], width: int = WIDTH) -> str:
+def path_table(path: Sequence[ModelSet], names: Sequence[str]) -> Table:
     """A forward path: each line adds the model that lowers the KL most."""
-    columns = [
+    columns = (
         Column("models", [str(len(found.members)) for found in path]),
-        Column("in sample", [score(found.kl) for found in path]),
-        Column("nested", [score(found.nested) for found in path]),
-    ]
-    room = width - sum(column.width + 2 for column in columns)
-    labels = shortened_names([names[found.members[-1]] for found in path], room)
-    return "\n".join(
-        [
-            *wrapped("Forward path: with each line the model joins that adds most.", width),
-            *text_table([*columns, Column("joins", labels, right=False)]),
-        ]
+        *_scores(path),
+        Column("added", [names[found.members[-1]] for found in path], right=False),
+    )
+    return Table("Forward path: each line adds the model that lowers the KL most", columns)
+
+
+def _scores(sets: Sequence[ModelSet]) -> tuple[Column, Column]:
+    return (
+        Column("in-sample", [score_text(found.kl) for found in sets]),
+        Column("nested", [score_text(found.nested) for found in sets]),
     )

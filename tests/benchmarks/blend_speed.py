@@ -26,7 +26,7 @@ import time
 import numpy as np
 
 from hms_ray.ensemble.simplex import simplex_weights
-from hms_ray.report.text_table import Column, text_table
+from hms_ray.report.tables import Column, Table, to_text
 from tests.slsqp import slsqp_weights
 
 
@@ -122,7 +122,7 @@ def printed(cases: list[dict]) -> None:
         Column(title, list(cell))
         for title, cell in zip(titles, zip(*cells, strict=True), strict=True)
     ]
-    print("\n".join(text_table(columns)))
+    print(to_text(Table("", tuple(columns))))
 
 
 def main() -> None:

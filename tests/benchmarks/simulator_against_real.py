@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hms_ray.report.text_table import Column, text_table
+from hms_ray.report.tables import Column, Table, to_text
 from hms_ray.simulate.tables import Cohort, simulate_labels
 from tests.benchmarks.simulator_labels import Line, label_lines
 from tests.benchmarks.simulator_signals import signal_table, simulated_lines
@@ -79,7 +79,7 @@ def report(by_seed: list[list[Line]]) -> tuple[list[str], bool]:
             zip(titles, zip(*cells, strict=True), strict=True)
         )
     ]
-    return text_table(columns), ok
+    return to_text(Table("", tuple(columns))).splitlines(), ok
 
 
 def main() -> int:

@@ -118,55 +118,43 @@ def test_two_stage_figures_are_compared_on_the_rows_of_the_second_stage(tmp_path
     assert "negative control" not in text
 
 
-def test_the_text_says_what_became_of_each_step(pooled: PooledReport) -> None:
-    text = render_pooled(pooled)
-    assert max(map(len, text.splitlines())) <= 80
-    table = next(part for part in text.split("\n\n") if part.startswith("Difference to the step"))
-    lines = {line.split()[1]: line for line in table.splitlines() if re.match(r"\d", line)}
-    assert lines["copy"].endswith(" t  tie")
+def test_text_has_the_outcome_of_each_step(pooled: PooledReport) -> None:
+    text = render_pooled(pooled, 160)
+    table = next(part for part in text.split("\n\n") if part.startswith("Difference to the base"))
+    lines = {line.split()[0]: line for line in table.splitlines()[3:8]}
+    assert lines["copy"].endswith(" tie")
     assert " same " in lines["two_stages"]
     assert text.count("same: both predict exactly the same") == 1
     assert lines["averaged"].endswith("reproduces")
-    assert lines["averaged"].count(" t ") == 1, "the control's alone"
-    assert lines["sharp"].startswith("4*")
+    assert lines["averaged"].count(" tie ") == 1, "only the control"
+    assert lines["sharp"].startswith("sharp *")
     assert lines["sharp"].endswith("opposite")
-    assert lines["two_stages"].endswith("other rows")
+    assert lines["two_stages"].endswith("not comparable")
+    verdict = "Published differences, all rows: tie 1, reproduces 1, opposite 1,"
+    heading, summary = (" ".join(part.split()) for part in text.split("\n\n")[:2])
+    assert heading.startswith("2 ladders combined (a, b), simulated data")
+    assert heading.endswith("Negative control: c.")
+    assert summary.startswith(verdict)
+    assert "Published differences in the negative control, all rows: tie 2, opposite 1," in summary
     flat = " ".join(text.split())
-    assert "2 ladders pooled (a, b), simulated data" in flat
-    assert "Negative control: c." in flat
-    told = "Steps by what became of the published sign: tie 1, reproduces 1, opposite 1,"
-    assert told in flat
-    assert "The same in the negative control: tie 2, opposite 1," in flat
-    assert "says nothing and is not compared" in flat
-    assert "those of the step before were" in flat
+    assert "a difference between the two is not comparable" in flat
+    assert "those of its baseline were." in flat
 
 
-def test_long_names_and_many_ladders_stay_within_80_columns(tmp_path: Path) -> None:
-    places = {}
-    for seed in range(6):
-        rows, results = ladder(n_patients=8, seed=seed)
-        names = {result.name: f"a long name of the step {result.name}" for result in results}
-        long = [
-            replace(result, name=names[result.name], before=names.get(result.before or ""))
-            for result in results
-        ]
-        long = [replace(one, weights=None, kind="experiment") for one in long]
-        places[f"a long name of ladder {seed}"] = tmp_path / str(seed)
-        write_ladder(tmp_path / str(seed), rows, long, ABOUT if seed < 3 else CONTROL)
-    controls = dict(list(places.items())[3:])
-    text = render_pooled(pool_ladders(dict(list(places.items())[:3]), controls))
-    assert max(map(len, text.splitlines())) <= 80
+@pytest.mark.parametrize("width", [80, 120])
+def test_no_line_is_longer_than_the_terminal(pooled: PooledReport, width: int) -> None:
+    assert max(map(len, render_pooled(pooled, width).splitlines())) <= width
 
 
-def test_the_page(pooled: PooledReport) -> None:
+def test_page(pooled: PooledReport) -> None:
     page = pooled_page(pooled, {"As predicted": "forest.svg"})
-    assert page.startswith("# Pooled ladders: simulated data\n")
-    assert "![As predicted: difference to the step before](forest.svg)" in page
+    assert page.startswith("# Ladders combined over seeds: simulated data\n")
+    assert "![As predicted: difference to the baseline](forest.svg)" in page
     assert "| averaged | panels | -0.0997 |" in page
     assert "not comparable" in page
     assert "## Negative control c" in page
     tables = re.findall(r"(?:^\|.*\n)+", page, flags=re.M)
-    assert len(tables) == 8
+    assert len(tables) == 9
     for table in tables:
         widths = {len(re.split(r"(?<!\\)\|", line)) for line in table.splitlines()}
         assert len(widths) == 1
@@ -179,7 +167,7 @@ def test_the_command_writes_everything(
     assert main([*words, "--out", str(tmp_path / "out")]) == 0
     text = capsys.readouterr().out
     assert f"written: {tmp_path / 'out'}" in text
-    assert "2 ladders pooled (a, b)" in " ".join(text.split()), "folders by name, not by path"
+    assert "2 ladders combined (a, b)" in " ".join(text.split()), "folders by name, not by path"
     assert {file.name for file in (tmp_path / "out").iterdir()} == {
         *("README.md", "forest.csv", "forest.svg", "forest_recalibrated.svg", "report.json")
     }
@@ -315,9 +303,9 @@ def test_ladders_without_any_difference_have_a_plot() -> None:
     assert xs(drawing, "line", "zero", "x1")
 
 
-def test_the_plot_of_a_pool(pooled: PooledReport) -> None:
+def test_plot_of_combined_ladders(pooled: PooledReport) -> None:
     drawn = pooled_plot(pooled, recalibrated=False)
-    assert drawn.title == "Difference to the step before, simulated data"
+    assert drawn.title == "Difference to the baseline, simulated data"
     assert "both recalibrated" in pooled_plot(pooled, recalibrated=True).title
     averaged, sharp = drawn.rows[1], drawn.rows[2]
     assert averaged.published == (pytest.approx(-0.0997), None, None)

@@ -16,9 +16,8 @@ from hms_ray.ladder.report import make_report, write_report
 from hms_ray.ladder.result import StepResult
 from hms_ray.report.ladder_page import ladder_page, ladder_table
 from hms_ray.report.ladder_report import LadderReport
-from hms_ray.report.ladder_table import ladder_sheets, render_ladder
-from hms_ray.report.sheet import Sheet, markdown_table, markdown_text
-from hms_ray.report.text_table import Column
+from hms_ray.report.ladder_table import ladder_tables, render_ladder
+from hms_ray.report.tables import to_text
 from tests.ladder_data import ABOUT, FLOORS, ladder, probabilities, step
 
 
@@ -27,14 +26,12 @@ def report() -> LadderReport:
     return make_report(*ladder(), ABOUT)
 
 
-def section(text: str, title: str) -> str:
-    """A table of the text, from its title to the next empty line."""
-    return next(part for part in text.split("\n\n") if part.split("\n")[0] == title)
-
-
-def line_of(table: str, name: str) -> str:
-    (line,) = [line for line in table.splitlines() if f" {name} " in line]
-    return line
+def cells_of(report: LadderReport, title: str, step: str) -> dict[str, str]:
+    """Column -> cell of one step."""
+    table = next(table for table in ladder_tables(report) if table.title == title)
+    names = [name.removesuffix(" *") for name in table.columns[0].cells]
+    place = names.index(step)
+    return {column.title: column.cells[place].replace("\xa0", " ") for column in table.columns}
 
 
 def markdown_rows(page: str, title: str) -> list[dict[str, str]]:
@@ -47,94 +44,100 @@ def markdown_rows(page: str, title: str) -> list[dict[str, str]]:
     return [dict(zip(cells[0], row, strict=True)) for row in cells[2:]]
 
 
-def test_ties_are_called_ties(report: LadderReport) -> None:
-    table = section(render_ladder(report), "Difference to the step before")
-    assert line_of(table, "copy").count(" t") == 3
-    assert re.findall(r" t\b", line_of(table, "averaged")) == []
-    assert "A tie: the paired 95% interval" in " ".join(table.split())
-    rows = markdown_rows(ladder_page(report), "Difference to the step before")
-    assert rows[1]["KL all"].endswith(" tie")
-    assert rows[2]["KL all"].endswith(" better")
-    assert rows[3]["KL all"].endswith(" worse")
-    assert rows[0]["KL all"] == "-"
-    assert rows[2]["against"] == "1 panels"
+def test_differences_have_interval_and_verdict(report: LadderReport) -> None:
+    title = "Difference to the baseline"
+    assert cells_of(report, title, "copy")["KL all"].endswith(" tie")
+    averaged = cells_of(report, title, "averaged")
+    assert re.fullmatch(r"-0\.\d{4} \[-0\.\d{4}, -0\.\d{4}\] better", averaged["KL all"])
+    assert averaged["baseline"] == "panels"
+    assert cells_of(report, title, "sharp")["KL >=10"].endswith(" worse")
+    assert cells_of(report, title, "panels")["KL all"] == "-"
+    rows = markdown_rows(ladder_page(report), title)
+    assert rows[2]["KL all"].replace("\\", "") == averaged["KL all"]
+    assert "tie: the paired 95% interval" in ladder_page(report)
 
 
-def test_a_gain_of_confidence_alone_is_a_tie_after_recalibration(report: LadderReport) -> None:
-    title = "Difference to the step before, both recalibrated"
-    assert line_of(section(render_ladder(report), title), "sharp").count(" t") == 3
-    assert markdown_rows(ladder_page(report), title)[3]["KL \\>=10"].endswith(" tie")
+def test_verdict_comes_first(report: LadderReport) -> None:
+    score = report.steps[2].kl("kl_all")
+    verdict = " ".join(render_ladder(report, 120).split("\n\n")[1].split())
+    assert verdict.startswith(f"Lowest KL all: {score:.4f} [")
+    assert "step averaged. Steps against their baselines by KL all: better 1, tie 1," in verdict
+    first = make_report(*(part[:1] if isinstance(part, list) else part for part in ladder()), ABOUT)
+    assert "baselines" not in render_ladder(first).split("\n\n")[1]
 
 
-def test_two_stage_figures_stand_beside_the_rows_of_the_second_stage(report: LadderReport) -> None:
-    rows = {
-        row["step"]: row
-        for row in markdown_rows(ladder_page(report), "Published figures beside ours")
-    }
-    two, one = rows["two\\_stages"], rows["averaged"]
-    assert (two["published all"], two["published stage-2"]) == ("-", "0.4142")
-    assert (one["published all"], one["published stage-2"]) == ("0.6290", "-")
-    assert two["our KL stage-2"] == f"{report.steps[4].kl('kl_stage_2'):.4f}"
-    assert two["our KL stage-2"] != two["our KL all"]
-    assert (two["published board"], one["published board"]) == ("0.34", "-")
-    assert "Two-stage figures were published on the rows of the second stage alone" in (
-        ladder_page(report)
-    )
+def test_gain_of_confidence_alone_is_a_tie_after_recalibration(report: LadderReport) -> None:
+    cells = cells_of(report, "Difference to the baseline, both recalibrated", "sharp")
+    assert [cells[name][-4:] for name in ("KL all", "KL >=4", "KL >=10")] == 3 * [" tie"]
 
 
-def test_distance_to_the_floors(report: LadderReport) -> None:
+def test_two_stage_figures_are_shown_on_rows_of_the_second_stage(report: LadderReport) -> None:
+    title, cv = "Our scores and published figures", "published KL "
+    two, one = (cells_of(report, title, name) for name in ("two_stages", "averaged"))
+    assert (two[cv + "all"], two[cv + "stage 2"]) == ("-", "0.4142")
+    assert (one[cv + "all"], one[cv + "stage 2"]) == ("0.6290", "-")
+    assert two["our KL stage 2"] == f"{report.steps[4].kl('kl_stage_2'):.4f}"
+    assert two["our KL stage 2"] != two["our KL all"]
+    assert (two["published leaderboard"], one["published leaderboard"]) == ("0.34", "-")
+    assert "published on the rows of the second stage alone" in ladder_page(report)
+
+
+def test_distance_to_the_oracles(report: LadderReport) -> None:
     averaged = report.steps[2]
     kl = averaged.kl("kl_10")
     assert kl is not None
-    found = report.floor_distance(averaged, "tier_unknown", "kl_10")
+    found = report.oracle_distance(averaged, "tier_unknown", "kl_10")
     assert found is not None
     assert found.above == pytest.approx(kl - 0.12)
     assert found.share == pytest.approx((0.90 - kl) / (0.90 - 0.12))
-    table = section(render_ladder(report), "Distance to a model that knows all but who voted")
-    assert f"{kl - 0.12:+.4f}  {found.share:.0%}" in line_of(table, "averaged")
+    title = "Distance to a model that knows everything but who voted"
+    cells = cells_of(report, title, "averaged")
+    assert cells["KL >=10"] == f"{kl - 0.12:+.4f}  {found.share:.0%}"
 
 
 @pytest.mark.parametrize(
     "floors",
     [None, {}, {"perfect": FLOORS["perfect"]}, {**FLOORS, "class_mean": {"kl_all": 0.1}}],
 )
-def test_unknown_floors_are_left_out(floors: Any) -> None:
+def test_unknown_oracles_have_no_table(floors: Any) -> None:
     report = make_report(*ladder(), {**ABOUT, "floors": floors})
     text = render_ladder(report)
     assert ("Distance to the perfect model" in text) == bool(floors)
-    distance = report.floor_distance(report.steps[0], "perfect", "kl_all")
+    distance = report.oracle_distance(report.steps[0], "perfect", "kl_all")
     assert (distance is None) == (not floors)
     assert distance is None or distance.share is None
     json.dumps(report.to_json(), allow_nan=False)
 
 
 def test_optimistic_scores_are_marked(report: LadderReport) -> None:
-    text = section(render_ladder(report), "Scores")
-    assert line_of(text, "sharp").startswith("4*")
-    assert line_of(text, "panels").startswith("1 ")
+    text = render_ladder(report, 120)
+    assert "sharp *" in text
+    assert "panels *" not in text
     assert "* optimistic: its checkpoints were chosen on the rows" in text
     rows, results = ladder()
     clean = make_report(rows, [replace(result, optimistic=False) for result in results], ABOUT)
     assert "optimistic:" not in render_ladder(clean)
-    assert "4\\*" in ladder_page(report)
-    assert "4\\*" not in ladder_page(clean)
+    assert "sharp \\*" in ladder_page(report)
+    assert "sharp \\*" not in ladder_page(clean)
 
 
-def test_simulated_data_are_called_simulated(report: LadderReport) -> None:
+def test_simulated_data_are_named(report: LadderReport) -> None:
     page = ladder_page(report)
     assert page.startswith("# The ladder: simulated data\n")
-    assert "no figure here is of recorded EEGs (profile small, seed 0, patients 40" in page
-    assert "Ladder of 6 steps on simulated data: 258 rows of 40 patients" in render_ladder(report)
+    assert "no figure here comes from recorded EEGs (profile small, seed 0, patients 40" in page
+    assert "Ladder of 6 steps on simulated data: 258 rows of 40 patients" in (
+        render_ladder(report, 120)
+    )
     recorded = make_report(*ladder(), {**ABOUT, "simulated": False, "simulator": None})
     assert "imulated" not in render_ladder(recorded)
     assert "# The ladder\n" in ladder_page(recorded)
 
 
-def test_the_page_says_where_its_figures_come_from(report: LadderReport) -> None:
+def test_page_has_data_command_and_machine(report: LadderReport) -> None:
     page = ladder_page(report)
     for line in (
         "- Command: `hms-ray ladder --data simulated --scale small`",
-        "- Scale: small, the overlay `small.yaml` over every experiment",
+        "- Scale: small, every experiment with the overlay `small.yaml`",
         "- Seed: 42",
         "- Machine: cpu two cores, memory\\_gb 8",
         "- Date: 2026-11-25",
@@ -144,22 +147,25 @@ def test_the_page_says_where_its_figures_come_from(report: LadderReport) -> None
     assert "\n- Scale: full\n" in full
 
 
-def test_one_experiment_by_two_names_is_no_tie(report: LadderReport) -> None:
-    text = render_ladder(report)
+def test_one_experiment_under_two_names_is_no_tie(report: LadderReport) -> None:
+    text = " ".join(render_ladder(report, 120).split())
     assert report.same_experiments() == [["averaged", "two_stages"]]
-    assert "trained once: averaged, two_stages." in " ".join(section(text, "Steps").split())
-    for title in ("Difference to the step before", "Difference to the step before, both recal"):
-        table = next(part for part in text.split("\n\n") if part.startswith(title))
-        assert line_of(table, "two_stages").split()[-3:] == 3 * ["same"]
-        assert "same: both predict exactly the same" in table
-    detectable = section(text, "Smallest detectable difference")
-    assert line_of(detectable, "two_stages").split()[-6:] == 6 * ["-"]
+    assert "trained once: averaged, two_stages." in text
+    assert "same: both predict exactly the same" in text
+    names = ("KL all", "KL >=4", "KL >=10")
+    for title, cell in (
+        ("Difference to the baseline", "same"),
+        ("Difference to the baseline, both recalibrated", "same"),
+        ("Smallest detectable difference", "-"),
+    ):
+        cells = cells_of(report, title, "two_stages")
+        assert [cells[name] for name in names] == 3 * [cell]
     score = report.steps[4].scores["kl_all"]
     assert score is not None
     assert score.to_json()["difference"]["verdict"] == "same"
     rows, results = ladder()
     others = render_ladder(make_report(rows, results[:4], ABOUT))
-    assert "same" not in others.replace("the same", "")
+    assert "same:" not in others
     assert "trained once" not in others
 
 
@@ -173,16 +179,15 @@ def test_failed_steps_are_on_the_page(report: LadderReport) -> None:
 def test_cost_counts_an_experiment_once(report: LadderReport) -> None:
     # Two of the five are one experiment, and a blend costs nothing.
     assert report.trained_minutes() == (8.0, 0.5)
-    table = section(render_ladder(report), "Cost")
-    assert "8.0 fold-minutes by themselves" in table
-    assert "saved 0.5 (6%)" in " ".join(table.split())
-    assert line_of(table, "averaged").split()[-3:] == ["2.0", "0.5", "1.5"]
+    text = " ".join(render_ladder(report, 120).split())
+    assert "8.0 fold-minutes; stages reused from the fold store saved 0.5 (6%)." in text
+    assert list(cells_of(report, "Cost", "averaged").values())[1:] == ["2.0", "0.5", "1.5"]
 
 
 def test_weights_of_blends(report: LadderReport) -> None:
-    assert "fixed    0.500 #1 + 0.500 #3" in section(render_ladder(report), "Weights of blends")
-    (row,) = markdown_rows(ladder_page(report), "Weights of blends")
-    assert row["members"] == "0.500 panels + 0.500 averaged"
+    cells = cells_of(report, "Weights of blends", "blend")
+    assert cells["members"] == "0.500 panels + 0.500 averaged"
+    assert cells["weights"] == "fixed"
 
 
 def many_steps() -> tuple[Any, list[StepResult]]:
@@ -208,38 +213,31 @@ def many_steps() -> tuple[Any, list[StepResult]]:
     return rows, [*steps, blend]
 
 
-@pytest.fixture(scope="module")
-def long_report() -> LadderReport:
-    return make_report(*many_steps(), ABOUT)
-
-
-def test_no_line_is_longer_than_80_columns(report: LadderReport, long_report: LadderReport) -> None:
-    for text in (render_ladder(report), render_ladder(long_report)):
-        assert max(map(len, text.splitlines())) <= 80
-        assert "\n\n\n" not in text
-
-
-def test_long_ladders_name_every_member_of_a_blend(long_report: LadderReport) -> None:
-    table = section(render_ladder(long_report), "Weights of blends")
-    assert len(re.findall(r"0\.026 #\d+", table)) == 39
-    rows = markdown_rows(ladder_page(long_report), "Steps")
+def test_long_names_stay_whole_at_any_width() -> None:
+    report = make_report(*many_steps(), ABOUT)
+    for width in (80, 120, 200):
+        text = render_ladder(report, width)
+        assert max(map(len, text.splitlines())) <= width
+    weights = next(t for t in ladder_tables(report) if t.title == "Weights of blends")
+    assert " ".join(to_text(weights, width=80).split()).count("0.026 kaggle") == 39
+    rows = markdown_rows(ladder_page(report), "Steps")
     assert rows[3]["step"] == "kaggle and eeg percentiles with global norm \\| 3"
 
 
-def test_every_table_of_the_page_is_one(report: LadderReport) -> None:
+def test_page_has_every_table(report: LadderReport) -> None:
     page = ladder_page(report)
-    sheets = ladder_sheets(report, "markdown")
-    assert len(sheets) == 12
-    for sheet in sheets:
-        n_lines = 1 if sheet.title == "Weights of blends" else 6
-        assert len(markdown_rows(page, sheet.title)) == n_lines
+    tables = ladder_tables(report)
+    assert len(tables) == 12
+    for table in tables:
+        n_lines = 1 if table.title == "Weights of blends" else 6
+        assert len(markdown_rows(page, table.title)) == n_lines
 
 
-def test_rows_without_many_votes_leave_gaps_and_no_nan(tmp_path: Path) -> None:
+def test_group_without_rows_has_no_scores_and_no_nan(tmp_path: Path) -> None:
     rows, results = ladder()
     few = rows.assign(total_votes=np.minimum(rows["total_votes"], 9))
     report = make_report(few, results, ABOUT)
-    assert line_of(section(render_ladder(report), "Scores"), "panels").endswith("  -")
+    assert cells_of(report, "Scores", "panels")["KL >=10"] == "-"
     write_report(tmp_path, report)
     content = json.loads((tmp_path / "report.json").read_text())
     assert content["steps"][1]["scores"]["kl_10"] is None
@@ -247,21 +245,19 @@ def test_rows_without_many_votes_leave_gaps_and_no_nan(tmp_path: Path) -> None:
     assert not re.search(r"\bnan\b", (tmp_path / "README.md").read_text().lower())
 
 
-def test_one_patient_has_no_interval_to_show() -> None:
+def test_one_patient_has_no_interval() -> None:
     rows, results = ladder()
     one = rows.assign(patient_id=1)
     alone = [replace(result, oof=result.oof.assign(patient_id=1)) for result in results]
     report = make_report(one, alone, ABOUT)
     text = render_ladder(report)
-    assert "+-?" in line_of(section(text, "Scores"), "panels")
+    assert cells_of(report, "Scores", "panels")["KL all"].endswith(" [no interval]")
     assert "inf" not in text
     assert "inf" not in ladder_page(report)
     json.dumps(report.to_json(), allow_nan=False)
 
 
-def test_the_table_file_has_a_line_a_step_with_everything(
-    report: LadderReport, tmp_path: Path
-) -> None:
+def test_table_file_has_one_row_per_step(report: LadderReport, tmp_path: Path) -> None:
     write_report(tmp_path, report)
     with (tmp_path / "ladder.csv").open() as file:
         lines = list(csv.DictReader(file))
@@ -282,26 +278,7 @@ def test_the_table_file_has_a_line_a_step_with_everything(
     assert list(ladder_table(report)) == list(lines[0])
 
 
-def test_a_report_is_made_of_a_ladder_only() -> None:
+def test_repeated_step_is_refused() -> None:
     rows, results = ladder()
     with pytest.raises(StudyError, match=r"different names, got panels"):
         make_report(rows, [results[0], results[0]], ABOUT)
-
-
-def test_markdown_has_no_markup_of_its_own() -> None:
-    columns = [Column("a|b", ["x_y"], right=False), Column("n", ["1*"])]
-    assert markdown_table(columns) == ["| a\\|b | n |", "| --- | ---: |", "| x\\_y | 1\\* |"]
-    assert markdown_text("a\nb `c` [d]") == "a b \\`c\\` \\[d\\]"
-
-
-def test_an_elastic_column_is_cut_before_a_line_is_too_long() -> None:
-    columns = (
-        Column("step", ["a name of some length"], right=False),
-        Column("note", ["a note of some length"], right=False),
-        Column("value", ["0.1234"]),
-    )
-    lines = Sheet("title", columns, ("some words below",), ("note", "step")).to_text(40)
-    assert lines[-2] == "a name of some length  a note...  0.1234"
-    assert lines[-1] == "some words below"
-    lines = Sheet("title", columns, (), ("note", "step")).to_text(30)
-    assert lines[-1] == "a name of...  a not...  0.1234"
