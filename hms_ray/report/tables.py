@@ -107,7 +107,8 @@ def output_width() -> int:
 
 def _print(console: Console, part: str | Table, width: int) -> None:
     def paragraph(text: str) -> None:
-        console.print(Text(text, overflow="fold"), width=min(width, _TEXT_WIDTH))
+        shown = Text(text.replace(NO_BREAK, _UNBROKEN), overflow="fold")
+        console.print(shown, width=min(width, _TEXT_WIDTH))
 
     if isinstance(part, str):
         paragraph(part)

@@ -312,8 +312,8 @@ def test_plot_of_combined_ladders(pooled: PooledReport) -> None:
     assert drawn.rows[3].published == (None, None, None)
     assert sharp.label == "sharp *"
     assert drawn.rows[3].ours == (None, None, None), "the same predictions are no tie"
-    assert drawn.subtitle.startswith("2 ladders pooled, 80 patients;")
+    assert drawn.subtitle.startswith("2 ladders combined, 80 patients;")
     assert drawn.footnote.startswith("* optimistic")
     assert averaged.control[0] is not None
     assert averaged.control[0].tie
-    assert drawn.panels[1].startswith("rows of \u2265 4 votes (")
+    assert drawn.panels[1].startswith("rows with \u2265 4 votes (")
