@@ -283,15 +283,6 @@ def test_equal_models_are_ties() -> None:
     assert "equal weights" + 3 * " +0.0000 [+0.0000, +0.0000] tie" in text
 
 
-<<<<<<< HEAD
-def test_all_names_of_methods_fit_80_columns() -> None:
-    names = all_pools()
-    kept = {pool.name: pool for pool in named_pools(["equal", "best_single", "simplex"])}
-    pools = [kept.get(name) or Fixed([0.2, 0.3, 0.5], name) for name in names]
-    text = render_blend(report_of(candidates=pools, method=None, n_repeats=1))
-    assert max(map(len, text.splitlines())) <= 80
-    assert all(f" {name} " in text for name in names)
-=======
 @pytest.mark.parametrize("width", [80, 120])
 def test_long_names_are_wrapped_and_not_cut(report: BlendReport, width: int) -> None:
     names = tuple("x" * 120 + f"_{n}" for n in range(3))
@@ -300,4 +291,3 @@ def test_long_names_are_wrapped_and_not_cut(report: BlendReport, width: int) -> 
     weights = text[text.index("Weights\n") :].split("\n\nMethods")[0]
     folded = "".join(re.findall(r"^[x_\d]+", weights, re.MULTILINE))
     assert all(name in folded for name in names)
->>>>>>> 96a3a53 (Tables are plain data that rich lays out in the terminal's width; verdicts come first, ties are a word)
