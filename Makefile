@@ -54,4 +54,4 @@ $(DEMO)/train.csv: | $(INSTALLED)
 	$(BIN)/hms-ray simulate --out $(DEMO) --patients 150 --seed 0
 
 clean:
-	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -221,9 +221,7 @@ def test_settings_that_do_not_fit_are_told(results: Path, settings: Settings, me
 
 def test_a_place_that_cannot_be_written_is_told_before_anything_is_read(results: Path) -> None:
     (results / "taken").write_text("")
-    with pytest.raises(
-        ConfigError, match=r"must be in a folder that can .*taken, which is a file$"
-    ):
+    with pytest.raises(ConfigError, match=r"writable folder, got .*taken, which is a file$"):
         blend(["no such study"], results, Settings(out=results / "taken" / "deep"))
 
 
