@@ -1,20 +1,19 @@
 """Augmentations as pure functions: a plan is drawn first, then applied.
 
-A plan speaks of places in the global batch, so that every rank of a group can draw
-the same plan and apply its own part of it. Each augmentation draws from a generator
-of its own, so that switching one on disturbs no other.
+A plan refers to positions in the global batch, so that every rank draws the same plan and
+applies its own part. Each augmentation has its own generator, so that switching one on does
+not change the others.
 
-Order of work. On the downsampled windows, before they are normalised (``windows``): the
-hemispheres are flipped, time is flipped, a chain is dropped, stretches of time and then
-of frequency are masked. What is dropped or masked becomes NaN, "not recorded": it
-enters no statistic and is 0, the mean, once normalised. Targets stay, since no class
-names a side of the head or a direction of time.
+Order on downsampled windows, before normalisation (``windows``): swap hemispheres, reverse
+time, drop a chain, mask stretches of time, mask stretches of frequency. Dropped and masked
+values become NaN ("not recorded"): statistics ignore them, and normalisation makes them 0,
+the mean. Targets do not change, because no class depends on the side or the direction of
+time.
 
-On the images, after the views are joined (``plan``): a mosaic, or else first CutMix and
-then mixup. A batch of mosaics is neither cut nor mixed: each of its images is four
-already. CutMix leaves targets as they are; a mosaic has the mean of its four and mixup
-the mixture of its two.
+Order on images, after views are joined (``plan``): either a mosaic, or CutMix and then mixup.
+Batches of mosaics get neither: each image already combines four. CutMix does not change
+targets; a mosaic has the mean of its four targets, a mixup image the mixture of its two.
 
-May import ``config`` and rooms below. Drawn per batch by ``train.batches``; settings are in
+May import ``config`` and rooms below. ``train.batches`` draws plans; settings are in
 ``config.augmentation``.
 """

@@ -1,4 +1,8 @@
-"""CutMix among rows that share a class."""
+"""CutMix between rows of the same class.
+
+After Yun et al.: "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable
+Features", ICCV 2019; here a full-width or full-height band is swapped and targets stay.
+"""
 
 from __future__ import annotations
 
@@ -11,56 +15,56 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hms_ray.augment.places import Band, Places, own_first, positions, scaled_inwards
+from hms_ray.augment.positions import Band, Positions, own_first, positions_in, scaled_inwards
 from hms_ray.config.augmentation import CutMixConfig
 
 CLASS_SHARE: Final = 0.5
-"""Target share from which a row belongs to a class (published)."""
+"""A row belongs to a class from this target share on (published)."""
 BAND_WIDTHS: Final = (25, 75)
 BAND_STARTS: Final = ((0, 50), (175, 225))
-"""Both ends belong to the ranges (published), on the published image of 400 x 300."""
+"""Inclusive ranges in pixels of the published image of 400 x 300."""
 IMAGE_HEIGHT: Final = 400
 VIEW_WIDTH: Final = 300
 SECOND_VIEW_ROW: Final = 300
-"""The published code cuts rows 300 + start too where two views stand side by side."""
+"""With two views side by side, the published code also cuts rows from 300 + start on."""
 
 
 @dataclass(frozen=True)
 class Swap:
-    """One class's share of a plan: these rows take these bands from their donors.
+    """The part of a plan for one class: rows take bands from donors.
 
     Attributes:
-        rows: (m,) places in the batch.
-        donors: (m,) places in the batch, a permutation of ``rows`` in the global plan.
-        bands: image rows or columns that are taken over.
+        rows: (m,) positions in the batch.
+        donors: (m,) positions in the batch; in the global plan a permutation of ``rows``.
+        bands: image rows or columns taken from the donors.
     """
 
-    rows: Places
-    donors: Places
+    rows: Positions
+    donors: Positions
     bands: tuple[Band, ...]
 
 
 @dataclass(frozen=True)
 class CutMixPlan:
-    """What same-class CutMix does to one batch; targets stay as they are.
+    """Same-class CutMix of one batch; targets do not change.
 
     Attributes:
         axis: ``time`` swaps image columns, ``frequency`` image rows.
-        swaps: one a class that has two rows or more, in class order.
+        swaps: one per class with at least two rows, in class order.
     """
 
     axis: Literal["time", "frequency"]
     swaps: tuple[Swap, ...]
 
-    def part(self, own: Places) -> tuple[Places, CutMixPlan]:
-        """The plan of some of the batch's rows.
+    def part(self, own: Positions) -> tuple[Positions, CutMixPlan]:
+        """The plan for some of the batch's images.
 
         Args:
-            own: places of the rows to be made.
+            own: positions of the images to make.
 
         Returns:
-            The places of all images needed, ``own`` first and further donors
-            after them, and the plan in terms of positions in that list.
+            Positions of all images needed, ``own`` first and further donors after them; and
+            the plan in terms of positions in that list.
         """
         donors = [swap.donors[np.isin(swap.rows, own)] for swap in self.swaps]
         needed = own_first(own, np.concatenate([own[:0], *donors]))
@@ -68,8 +72,8 @@ class CutMixPlan:
         for swap in self.swaps:
             mine = np.isin(swap.rows, own)
             if mine.any():
-                rows = positions(swap.rows[mine], needed)
-                swaps.append(Swap(rows, positions(swap.donors[mine], needed), swap.bands))
+                rows = positions_in(swap.rows[mine], needed)
+                swaps.append(Swap(rows, positions_in(swap.donors[mine], needed), swap.bands))
         return needed, CutMixPlan(self.axis, tuple(swaps))
 
 
@@ -82,22 +86,20 @@ def plan_cutmix(
 ) -> CutMixPlan | None:
     """Draws same-class CutMix for a batch.
 
-    For each class, the rows whose target share is at least ``CLASS_SHARE`` are
-    permuted among themselves and one band is drawn, as wide and placed as the
-    publication has it, scaled to the image. With ``time`` the band is the same
-    share of the time of every view, and the middle sixth of each (125-175 of 300) is
-    never cut; with ``frequency`` it is cut over the full width.
+    For each class, the rows whose target share is at least ``CLASS_SHARE`` are permuted, and
+    one band is drawn with the published distribution, scaled to the image. With ``time`` the
+    band is the same share of the time of every view and never touches its middle sixth
+    (125-175 of 300); with ``frequency`` it spans the full width.
 
     Args:
-        targets: (B, 6) shares of the whole global batch.
+        targets: (B, 6) shares of votes of the global batch.
         size: height and width of the images.
-        widths: of the views that stand side by side in an image, before it was
-            resized to ``size``.
+        widths: of the views in an image, before it was resized to ``size``.
         config: probability and axis.
-        generator: source of all draws; equal targets and state give an equal plan.
+        generator: source of all draws.
 
     Returns:
-        The plan, or None for a batch that stays uncut.
+        The plan, or None if the batch is not cut.
     """
     if generator.random() >= config.probability:
         return None
@@ -115,13 +117,13 @@ def plan_cutmix(
 
 
 def apply_cutmix(images: Tensor, plan: CutMixPlan, n_rows: int | None = None) -> Tensor:
-    """Cuts images by a plan.
+    """Applies CutMix to images.
 
     Args:
-        images: (N, 1, H, W) uncut; donors are always taken from here.
+        images: (N, 1, H, W); bands are always copied from these.
         plan: in terms of positions in ``images``.
-        n_rows: how many of the images, from the first, are asked for; the
-            others only give bands. All where absent.
+        n_rows: number of images to make, the first ones; the others only donate bands.
+            Default: all.
 
     Returns:
         (n_rows, 1, H, W), a new tensor.
@@ -136,7 +138,7 @@ def apply_cutmix(images: Tensor, plan: CutMixPlan, n_rows: int | None = None) ->
                 donors = torch.from_numpy(swap.donors).to(images.device)
                 into[torch.from_numpy(swap.rows).to(images.device)] = band[donors]
             else:
-                # Twice as fast as by index, with the copy above (measured, 32 x 400 x 300).
+                # With the copy above twice as fast as by index (measured, 32 x 400 x 300).
                 for row, donor in zip(swap.rows.tolist(), swap.donors.tolist(), strict=True):
                     into[row] = band[donor]
     return cut
@@ -145,9 +147,9 @@ def apply_cutmix(images: Tensor, plan: CutMixPlan, n_rows: int | None = None) ->
 def _bands(
     start: int, stop: int, size: tuple[int, int], widths: Sequence[int], axis: str
 ) -> tuple[Band, ...]:
-    """Published positions scaled to an image, never reaching further than they do."""
+    """Published positions scaled to an image, rounded inwards."""
     if axis == "time":
-        # Positions in 300ths of a pixel of the joined views: whole numbers.
+        # In 300ths of a pixel of the joined views, so that all positions are integers.
         full = VIEW_WIDTH * sum(widths)
         before = [VIEW_WIDTH * sum(widths[:view]) for view in range(len(widths))]
         return tuple(

@@ -1,4 +1,4 @@
-"""Which augmentations there are; each has a generator of its own."""
+"""The names of the augmentations; each has its own generator."""
 
 from __future__ import annotations
 
@@ -18,6 +18,6 @@ Augmentation = Literal[
     "mixup",
 ]
 AUGMENTATIONS: Final[tuple[Augmentation, ...]] = get_args(Augmentation)
-"""By their fields in ``AugmentConfig``."""
+"""Names as in ``AugmentConfig``."""
 Generators = Mapping[Augmentation, np.random.Generator]
-"""Each is used alike whatever the others come to."""
+"""Draws of one generator never depend on draws of another."""

@@ -1,4 +1,4 @@
-"""Flips of windows: left and right hemisphere, and time."""
+"""Flips of windows: hemispheres swapped, time reversed."""
 
 from __future__ import annotations
 
@@ -26,40 +26,41 @@ MIRRORED: Final[dict[str, str]] = {
         for name, other in ((here, there), (there, here))
     },
 }
-"""Chain or electrode -> the one in its place on the other side; the midline's stay."""
+"""Chain or electrode -> its counterpart on the other side; midline electrodes map to
+themselves."""
 
 
 def mirror_order(panels: Sequence[str], source: str) -> list[int]:
-    """Where each panel of a flipped window comes from.
+    """The order of panels that swaps the hemispheres.
 
     Args:
         panels: names of a pack's panels: chains (``LL``) or bipolar pairs (``Fp1-F7``).
         source: of the pack, for the error.
 
     Returns:
-        P positions in ``panels``; panels of the midline keep theirs.
+        P positions in ``panels``; midline panels keep theirs.
 
     Raises:
-        ConfigError: where a panel's counterpart is missing or no panel has a side.
+        ConfigError: if a panel's counterpart is missing or no panel has a side.
     """
     mirrored = ["-".join(MIRRORED.get(name, "?") for name in panel.split("-")) for panel in panels]
     if sorted(mirrored) != sorted(panels) or mirrored == list(panels):
         raise ConfigError(
-            "a flip of hemispheres needs panels of both sides, each with its counterpart",
+            "hemisphere_flip needs panels of both sides, each with its counterpart",
             got=" ".join(panels),
             where=f"the pack of {source}",
-            fix="Switch training.augment.hemisphere_flip off.",
+            fix="Set training.augment.hemisphere_flip: 0.",
         )
     return [panels.index(name) for name in mirrored]
 
 
 def mirrored(windows: Tensor, rows: NDArray[np.bool_], order: Sequence[int]) -> Tensor:
-    """Windows of which some have their sides swapped.
+    """Swaps the hemispheres of some windows.
 
     Args:
         windows: (B, P, F, T).
-        rows: (B,) which ones.
-        order: as ``mirror_order`` gives it.
+        rows: (B,) bool, windows to swap.
+        order: of the panels, from ``mirror_order``.
 
     Returns:
         (B, P, F, T), a new tensor.
@@ -67,23 +68,23 @@ def mirrored(windows: Tensor, rows: NDArray[np.bool_], order: Sequence[int]) -> 
     batch, n_panels = windows.shape[:2]
     panels = np.where(rows[:, None], np.asarray(order), np.arange(n_panels))
     places = torch.from_numpy((panels + n_panels * np.arange(batch)[:, None]).ravel())
-    # One pass over whole panels: as fast as a copy, which it is.
+    # One pass over whole panels, as fast as a plain copy.
     return windows.flatten(0, 1).index_select(0, places.to(windows.device)).view_as(windows)
 
 
 def reverse_(windows: Tensor, rows: NDArray[np.bool_]) -> None:
-    """Reverses the time of some windows, in place.
+    """Reverses the time axis of some windows, in place.
 
     Args:
         windows: (B, P, F, T).
-        rows: (B,) which ones.
+        rows: (B,) bool, windows to reverse.
     """
     places = np.flatnonzero(rows)
     if windows.is_cuda:
         on_device = torch.from_numpy(places).to(windows.device)
         windows[on_device] = windows[on_device].flip(3)
         return
-    # One at a time stays in a core's cache: three times as fast as all at once (measured,
+    # One at a time stays in a core's cache: three times as fast as all together (measured,
     # 32 x 4 x 100 x 300).
     for place in places.tolist():
         windows[place] = windows[place].flip(2)

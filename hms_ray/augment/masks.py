@@ -1,7 +1,7 @@
-"""Parts of windows made "not recorded": stretches of an axis, and chains.
+"""Masks: stretches of time or frequency, and chains, become missing values.
 
-Masks are those of Park et al.: "SpecAugment", Interspeech 2019: a width drawn evenly up
-to the largest one, then a start drawn evenly among those that fit.
+Stretches follow Park et al.: "SpecAugment", Interspeech 2019: a width uniform up to a largest
+one, then a start uniform among those that fit.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from hms_ray.augment.places import Places
+from hms_ray.augment.positions import Positions
 from hms_ray.competition.schema import PANELS
 from hms_ray.config.augmentation import MaskConfig
 from hms_ray.errors import ConfigError
@@ -21,27 +21,27 @@ from hms_ray.signal.montage import CHAINS
 Shares = NDArray[np.float64]
 
 NONE: Final = -1
-"""In place of a chain's number: no chain."""
+"""Index for "no chain"."""
 
 _CHAIN_OF: Final[dict[str, int]] = {
     name: number
     for number, panel in enumerate(PANELS)
     for name in (panel, *("-".join(pair) for pair in CHAINS[panel]))
 }
-"""Name of a panel -> number of its chain, in ``PANELS`` order."""
+"""Name of a panel -> index of its chain in ``PANELS``."""
 
 
 def plan_masks(n_rows: int, config: MaskConfig | None, generator: np.random.Generator) -> Shares:
     """Draws masks of one axis.
 
     Args:
-        n_rows: of the whole global batch.
-        config: probability, largest width and number; no masks where absent.
-        generator: source of all draws; takes as many whatever is drawn.
+        n_rows: of the global batch.
+        config: probability, largest width and number of masks; None: no masks.
+        generator: source of all draws; their number does not depend on the outcome.
 
     Returns:
-        (n_rows, n_masks, 2) starts and stops as shares of the axis, from 0 to 1; both
-        are 0 where a row is not masked.
+        (n_rows, n_masks, 2) starts and stops as shares of the axis, 0 to 1; both are 0 for
+        rows that are not masked.
     """
     if config is None:
         return np.zeros((n_rows, 0, 2))
@@ -53,18 +53,17 @@ def plan_masks(n_rows: int, config: MaskConfig | None, generator: np.random.Gene
 
 
 def masked_points(stretches: Shares, n_points: int) -> NDArray[np.bool_]:
-    """The points of an axis that stretches cover.
+    """The points of an axis that lie entirely within a stretch.
 
-    Only points that lie wholly within a stretch are covered. So masks that are together
-    narrower than the axis leave something of it, however few points it has, and an axis
-    of one point, such as the frequency of signals, is never masked.
+    So masks narrower in sum than the axis leave at least a part of it, and an axis of one
+    point, such as the frequency of signals, is never masked.
 
     Args:
-        stretches: (n, m, 2) as ``plan_masks`` gives them.
+        stretches: (n, m, 2) shares from ``plan_masks``.
         n_points: length of the axis.
 
     Returns:
-        (n, n_points), True where masked.
+        (n, n_points) bool, True for masked points.
     """
     edges = stretches * n_points
     first, stop = np.ceil(edges[..., :1]), np.floor(edges[..., 1:])
@@ -73,40 +72,40 @@ def masked_points(stretches: Shares, n_points: int) -> NDArray[np.bool_]:
     return covered
 
 
-def plan_drops(n_rows: int, probability: float, generator: np.random.Generator) -> Places:
-    """Draws which chain each row loses.
+def plan_drops(n_rows: int, probability: float, generator: np.random.Generator) -> Positions:
+    """Draws the chain that each row loses.
 
     Args:
-        n_rows: of the whole global batch.
-        probability: of a row to lose one.
-        generator: source of all draws; takes as many whatever is drawn.
+        n_rows: of the global batch.
+        probability: that a row loses a chain.
+        generator: source of all draws; their number does not depend on the outcome.
 
     Returns:
-        (n_rows,) numbers of chains in ``PANELS`` order, drawn evenly, or ``NONE``.
+        (n_rows,) indices of chains in ``PANELS``, uniform, or ``NONE``.
     """
     chances = generator.random(n_rows)
     return np.where(chances < probability, generator.integers(len(PANELS), size=n_rows), NONE)
 
 
-def chain_numbers(panels: Sequence[str], source: str) -> Places:
-    """To which chain each panel belongs.
+def chain_numbers(panels: Sequence[str], source: str) -> Positions:
+    """The chain of each panel.
 
     Args:
         panels: names of a pack's panels: chains (``LL``) or bipolar pairs (``Fp1-F7``).
         source: of the pack, for the error.
 
     Returns:
-        (P,) numbers in ``PANELS`` order; ``len(PANELS)`` for those of the midline.
+        (P,) indices in ``PANELS``; ``len(PANELS)`` for midline panels.
 
     Raises:
-        ConfigError: where a chain has no panel: a row could lose all that it has.
+        ConfigError: if a chain has no panel, so that a row could lose all its panels.
     """
     numbers = [_CHAIN_OF.get(panel, len(PANELS)) for panel in panels]
     if not set(range(len(PANELS))) <= set(numbers):
         raise ConfigError(
-            "to drop a channel needs panels of every chain",
+            "channel_drop needs panels of every chain",
             got=" ".join(panels),
             where=f"the pack of {source}",
-            fix="Switch training.augment.channel_drop off.",
+            fix="Set training.augment.channel_drop: 0.",
         )
     return np.array(numbers, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Mixup: each image of a batch mixed with another, and so are their targets.
+"""Mixup: each image of a batch is mixed with another one, and so are their targets.
 
 Zhang, Cisse, Dauphin, Lopez-Paz: "mixup: Beyond Empirical Risk Minimization", ICLR 2018.
 """
@@ -12,39 +12,39 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hms_ray.augment.places import Places, own_first, positions
+from hms_ray.augment.positions import Positions, own_first, positions_in
 from hms_ray.config.augmentation import MixupConfig
 
 
 @dataclass(frozen=True)
 class MixupPlan:
-    """With what the images of a batch are mixed.
+    """Mixup of one batch.
 
     Attributes:
-        partners: (n,) places in the batch; in the global plan a permutation of all.
-        share: of each image in its mixture, from 0 to 1; its partner has the rest.
+        partners: (n,) positions in the batch; in the global plan a permutation of all.
+        share: weight of each image in its mixture, 0 to 1; its partner has the rest.
     """
 
-    partners: Places
+    partners: Positions
     share: float
 
     @property
     def n_images(self) -> int:
-        """How many images, from the first, are mixed or mixed in."""
+        """Number of images, the first ones, that are mixed or are partners."""
         return max(len(self.partners), int(self.partners.max(initial=-1)) + 1)
 
-    def part(self, own: Places) -> tuple[Places, MixupPlan]:
-        """The plan of some of the batch's images.
+    def part(self, own: Positions) -> tuple[Positions, MixupPlan]:
+        """The plan for some of the batch's images.
 
         Args:
-            own: places of the images to be made.
+            own: positions of the images to make.
 
         Returns:
-            The places of all images needed, ``own`` first and further partners after
-            them, and the plan in terms of positions in that list.
+            Positions of all images needed, ``own`` first and further partners after them;
+            and the plan in terms of positions in that list.
         """
         needed = own_first(own, self.partners[own])
-        return needed, replace(self, partners=positions(self.partners[own], needed))
+        return needed, replace(self, partners=positions_in(self.partners[own], needed))
 
     def mixed(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """(n, ...) mixtures of (B, ...) values, such as targets or weights."""
@@ -59,12 +59,12 @@ def plan_mixup(
     """Draws mixup for a batch.
 
     Args:
-        n_rows: of the whole global batch.
-        config: probability and shape of the distribution of shares.
+        n_rows: of the global batch.
+        config: probability, and alpha of the Beta(alpha, alpha) distribution of the share.
         generator: source of all draws.
 
     Returns:
-        The plan, or None for a batch that stays unmixed.
+        The plan, or None if the batch is not mixed.
     """
     if generator.random() >= config.probability:
         return None
@@ -73,7 +73,7 @@ def plan_mixup(
 
 
 def apply_mixup(images: Tensor, plan: MixupPlan) -> Tensor:
-    """Mixes images by a plan.
+    """Applies mixup to images.
 
     Args:
         images: (N, 1, H, W).

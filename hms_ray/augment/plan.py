@@ -1,4 +1,4 @@
-"""All that is done to one batch: drawn for the whole, applied by parts."""
+"""The augmentation of one batch: drawn for the global batch, applied to a part of it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hms_ray.augment.cutmix import CutMixPlan, apply_cutmix, plan_cutmix
 from hms_ray.augment.draws import Generators
 from hms_ray.augment.mixup import MixupPlan, apply_mixup, plan_mixup
 from hms_ray.augment.mosaic import MosaicPlan, apply_mosaic, plan_mosaic
-from hms_ray.augment.places import Places
+from hms_ray.augment.positions import Positions
 from hms_ray.augment.windows import WindowPlan, plan_windows
 from hms_ray.config.augmentation import AugmentConfig
 
@@ -22,13 +22,13 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class AugmentationPlan:
-    """What is done to a batch; None where nothing of a kind is.
+    """The augmentations of a batch; None for those that are not applied.
 
     Attributes:
-        windows: before they are normalised.
-        cutmix: of the images.
-        mosaic: of the images; where it is, there is no CutMix and no mixup.
-        mixup: of the images, after CutMix.
+        windows: of windows, before normalisation.
+        cutmix: of images.
+        mosaic: of images; excludes CutMix and mixup.
+        mixup: of images, after CutMix.
     """
 
     windows: WindowPlan | None = None
@@ -36,16 +36,15 @@ class AugmentationPlan:
     mosaic: MosaicPlan | None = None
     mixup: MixupPlan | None = None
 
-    def part(self, own: Places) -> tuple[Places, AugmentationPlan]:
-        """The plan of some of the batch's rows.
+    def part(self, own: Positions) -> tuple[Positions, AugmentationPlan]:
+        """The plan for some of the batch's rows.
 
         Args:
-            own: places of the rows to be made.
+            own: positions of the images to make.
 
         Returns:
-            The places of all rows whose windows are needed, and the plan in terms of
-            positions in that list. ``own`` stand first in it, unless the batch becomes
-            mosaics.
+            Positions of all rows whose windows are needed, and the plan in terms of
+            positions in that list. ``own`` come first, except in a batch of mosaics.
         """
         made, cutmix, mosaic, mixup = own, self.cutmix, self.mosaic, self.mixup
         if mosaic is not None:
@@ -53,21 +52,21 @@ class AugmentationPlan:
         if mixup is not None:
             made, mixup = mixup.part(own)
         if cutmix is not None:
-            # Partners are mixed in as they are themselves: cut.
+            # Mixup is after CutMix, so partners are cut too.
             made, cutmix = cutmix.part(made)
         windows = None if self.windows is None else self.windows.of(made)
         return made, AugmentationPlan(windows, cutmix, mosaic, mixup)
 
     def targets(self, targets: Values) -> Values:
-        """Targets of the batch's images from those of its rows, (B, 6) both."""
+        """(B, 6) targets of the batch's images from those of its rows."""
         mixing = self.mosaic or self.mixup
         return targets if mixing is None else mixing.mixed(targets)
 
     def weights(self, weights: Values) -> Values:
-        """Weights of the batch's images in the loss from those of its rows, (B,) both.
+        """(B,) weights in the loss of the batch's images from those of its rows.
 
-        A mosaic counts once, whatever the loss (published); a mixture has the mixed
-        weights of its two.
+        A mosaic has the weight 1 with any loss (published); a mixup image has the mixture of
+        its two weights.
         """
         if self.mosaic is not None:
             return np.ones_like(weights)
@@ -81,18 +80,18 @@ def draw_plan(
     epoch: int,
     generators: Generators,
 ) -> AugmentationPlan:
-    """Draws all that is done to a batch.
+    """Draws the augmentations of a batch.
 
     Args:
-        config: what is asked for.
-        targets: (B, 6) shares of the whole global batch.
-        image: (height, width) of the images and the widths of their views, before the
-            images were resized.
+        config: augmentations and their probabilities.
+        targets: (B, 6) shares of votes of the global batch.
+        image: (height, width) of the images, and widths of their views before the images
+            were resized.
         epoch: of the stage, from 0.
         generators: one for each of ``AUGMENTATIONS``.
 
     Raises:
-        ConfigError: where mosaics are asked for of views with fewer than four columns.
+        ConfigError: if a view is too narrow for the configured mosaics.
     """
     n_rows, (size, widths) = len(targets), image
     windows = plan_windows(n_rows, config, generators)
@@ -109,16 +108,15 @@ def draw_plan(
 
 
 def augment_images(images: Tensor, plan: AugmentationPlan, n_rows: int) -> Tensor:
-    """Does to images what a plan says.
+    """Applies a plan to images.
 
     Args:
-        images: (N, 1, H, W), views joined.
+        images: (N, 1, H, W) with joined views.
         plan: in terms of positions in ``images``.
-        n_rows: images asked for.
+        n_rows: number of images to make.
 
     Returns:
-        (n_rows, 1, H, W); ``images`` themselves where nothing is asked for, else a new
-        tensor.
+        (n_rows, 1, H, W); ``images`` itself if the plan is empty, otherwise a new tensor.
     """
     if plan.mosaic is not None:
         return apply_mosaic(images, plan.mosaic)

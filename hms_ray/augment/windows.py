@@ -1,7 +1,7 @@
-"""What is done to downsampled windows before they are normalised.
+"""Augmentation of downsampled windows, before they are normalised.
 
-One plan serves all sources of a row: its picture of the EEG is flipped where its
-spectrogram is, and both lose the same chain and the same stretches.
+One plan applies to all sources of a row: if its spectrogram is flipped, so is its EEG, and
+both lose the same chain and the same stretches.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ from hms_ray.augment.masks import (
     plan_drops,
     plan_masks,
 )
-from hms_ray.augment.places import Places
+from hms_ray.augment.positions import Positions
 from hms_ray.config.augmentation import AugmentConfig
 
 
 @dataclass(frozen=True)
 class WindowPlan:
-    """What is done to the windows of n rows, whatever their source.
+    """The augmentation of the windows of n rows, for any source.
 
     Attributes:
         mirrored: (n,) bool, whether the hemispheres are swapped.
-        reversed_: (n,) bool, whether time runs backwards.
-        dropped: (n,) number of the chain that is dropped, in ``PANELS`` order and as
-            it stands after the flip, or ``masks.NONE``.
-        time_masks: (n, m, 2) starts and stops as shares of each source's own window.
-        frequency_masks: (n, k, 2) as shares of each source's own frequencies.
+        reversed_: (n,) bool, whether time is reversed.
+        dropped: (n,) index in ``PANELS`` of the dropped chain (after the swap), or
+            ``masks.NONE``.
+        time_masks: (n, m, 2) starts and stops as shares of each source's window.
+        frequency_masks: (n, k, 2) starts and stops as shares of each source's frequencies.
     """
 
     mirrored: NDArray[np.bool_]
     reversed_: NDArray[np.bool_]
-    dropped: Places
+    dropped: Positions
     time_masks: Shares
     frequency_masks: Shares
 
-    def of(self, places: Places) -> WindowPlan:
-        """The plan of the rows at some places."""
+    def of(self, places: Positions) -> WindowPlan:
+        """The plan for the rows at some positions."""
         return WindowPlan(
             self.mirrored[places],
             self.reversed_[places],
@@ -59,15 +59,15 @@ class WindowPlan:
 
 
 def plan_windows(n_rows: int, config: AugmentConfig, generators: Generators) -> WindowPlan | None:
-    """Draws what is done to the windows of a batch.
+    """Draws the augmentation of the windows of a batch.
 
     Args:
-        n_rows: of the whole global batch.
-        config: what is asked for.
+        n_rows: of the global batch.
+        config: augmentations and their probabilities.
         generators: one for each of ``AUGMENTATIONS``.
 
     Returns:
-        The plan, or None where nothing of this kind is asked for.
+        The plan, or None if ``config`` has no augmentation of windows.
     """
     if not changes_windows(config):
         return None
@@ -81,21 +81,21 @@ def plan_windows(n_rows: int, config: AugmentConfig, generators: Generators) -> 
 
 
 def changes_windows(config: AugmentConfig) -> bool:
-    """Whether a configuration asks for anything that is done to windows."""
+    """Whether a configuration has any augmentation of windows."""
     shares = (config.hemisphere_flip, config.time_flip, config.channel_drop)
     masks = (config.time_mask, config.frequency_mask)
     return any(shares) or any(mask is not None for mask in masks)
 
 
 def check_panels(config: AugmentConfig, panels: Mapping[str, Sequence[str]]) -> None:
-    """Refuses packs whose panels do not allow what is asked for.
+    """Checks that the panels of packs allow the configured augmentations.
 
     Args:
-        config: what is asked for.
+        config: augmentations and their probabilities.
         panels: source -> names of its panels.
 
     Raises:
-        ConfigError: where there is no counterpart for a flip, or a chain without a panel.
+        ConfigError: if a flip lacks a counterpart, or a chain has no panel.
     """
     for source, names in panels.items():
         if config.hemisphere_flip:
@@ -107,19 +107,19 @@ def check_panels(config: AugmentConfig, panels: Mapping[str, Sequence[str]]) -> 
 def augment_windows(
     windows: Tensor, plan: WindowPlan, panels: Sequence[str], source: str
 ) -> Tensor:
-    """Does to windows what a plan says.
+    """Applies a plan to windows.
 
     Args:
         windows: (B, P, F, T) downsampled, not yet normalised, NaN allowed.
-        plan: of these B rows.
+        plan: for these B rows.
         panels: P names of the panels.
         source: of the windows, for errors.
 
     Returns:
-        (B, P, F, T), a new tensor, NaN where something was dropped or masked.
+        (B, P, F, T), a new tensor; dropped and masked values are NaN.
 
     Raises:
-        ConfigError: as ``check_panels``.
+        ConfigError: see ``check_panels``.
     """
     if plan.mirrored.any():
         changed = mirrored(windows, plan.mirrored, mirror_order(panels, source))

@@ -1,5 +1,5 @@
 """EEG windows to spectrograms and raw signals, batched in torch.
 
-May import ``competition``, ``config`` and rooms below. Normalisation and views of the
-resulting windows are in ``transforms``.
+May import ``competition``, ``config`` and rooms below. ``transforms`` normalises the results
+and makes images of them; ``pack`` stores them.
 """

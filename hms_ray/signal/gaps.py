@@ -10,21 +10,21 @@ from torch import Tensor
 from hms_ray.config.eeg_recipes import Gaps
 
 MAX_UV: Final = 1e12
-"""Larger values are no measurement, and their power would overflow float32."""
+"""Larger absolute values are artefacts, and their power would overflow float32."""
 
 
 def fill_gaps(signals: Tensor, policy: Gaps) -> Tensor:
-    """Signals with a number for every sample.
+    """Fills the gaps of signals.
 
     Args:
-        signals: float32 (..., n); NaN, infinite values and values beyond
+        signals: float32 (..., n), microvolts; NaN, infinite values and absolute values above
             ``MAX_UV`` are gaps.
-        policy: ``mean`` of the signal's other samples; ``interpolate``, straight
-            lines between the neighbours of a gap and the nearest value at the
-            ends; ``zero``. A signal of gaps alone becomes zeros.
+        policy: ``mean`` of the signal's other samples; ``interpolate`` linearly between the
+            neighbours of a gap, with the nearest value at the ends; ``zero``. A signal
+            without any value becomes zeros.
 
     Returns:
-        The same shape, finite; the input itself where it has no gap.
+        float32, same shape, finite; the input itself if it has no gap.
     """
     known = signals.abs() <= MAX_UV
     if bool(known.all()):
@@ -36,15 +36,15 @@ def fill_gaps(signals: Tensor, policy: Gaps) -> Tensor:
         count = known.sum(-1, keepdim=True).clamp(min=1)
         mean = filled.sum(-1, keepdim=True, dtype=torch.float64) / count
         return torch.where(known, signals, mean.to(signals.dtype))
-    return _bridged(filled, known)
+    return _interpolate(filled, known)
 
 
-def _bridged(filled: Tensor, known: Tensor) -> Tensor:
+def _interpolate(filled: Tensor, known: Tensor) -> Tensor:
     n = filled.shape[-1]
     place = torch.arange(n, device=filled.device).expand(filled.shape)
     before = torch.where(known, place, -1).cummax(-1).values
     after = torch.where(known, place, n).flip(-1).cummin(-1).values.flip(-1)
-    # At the ends both neighbours are the one that exists.
+    # Before the first and after the last value, both neighbours are that value.
     left = torch.where(before < 0, after, before).clamp(max=n - 1)
     right = torch.where(after == n, before, after).clamp(min=0)
     share = (place - left) / (right - left).clamp(min=1)

@@ -1,12 +1,12 @@
 """Mel spectrograms of the widely copied recipe, without a full Fourier transform.
 
-Equal to ``librosa.feature.melspectrogram`` (1,024-point transform, periodic Hann
-window zero-padded and centred, frames centred on multiples of the hop, zeros
-beyond the ends, 128 Slaney mels from 0 to 20 Hz) and ``librosa.power_to_db``. Only
-the coefficients that some mel uses are computed, as matrix products over frames as
-long as the window. With time counted from a frame's centre the window is even, so
-cosines see only the even part of a frame and sines only its odd part: half the
-products. The shift of time changes phases, not magnitudes.
+Equal to ``librosa.feature.melspectrogram`` (1,024-point transform, periodic Hann window,
+zero-padded and centred, frames centred on multiples of the hop, zeros beyond the ends, 128
+Slaney mels from 0 to 20 Hz) followed by ``librosa.power_to_db``. Only the coefficients that a
+mel band uses are computed, as matrix products over frames of the window's length. With time
+counted from a frame's centre the window is even, so cosines need only the even part of a
+frame and sines only its odd part: half the products. The time shift changes phases, not
+magnitudes.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ from hms_ray.signal.recipes import (
 def mel_images(
     signals: Tensor, recipe: EegRecipe, n_frames: int, largest: Tensor | None = None
 ) -> Tensor:
-    """The mean over each chain's four signals of their mel spectrograms in dB.
+    """Mel spectrograms in dB, averaged over the four signals of each chain.
 
     Args:
-        signals: float32 (B, 4 P, n), microvolts, four signals a panel.
+        signals: float32 (B, 4 P, n), microvolts, four signals per panel.
         recipe: of kind ``mel`` or ``mel_fixed``.
         n_frames: T, at most 1 + n // hop.
-        largest: float32 (B, 4 P, 1, 1), the power that is 0 dB of ``mel``; the image's own
-            largest where absent.
+        largest: float32 (B, 4 P, 1, 1), power at 0 dB for ``mel``. Default: the largest
+            power of each signal.
 
     Returns:
-        float32 (B, P, 128, T), lowest frequency first: ``mel`` -1 to 1 (above 1 where power
-        is above ``largest``), ``mel_fixed`` -6 upwards.
+        float32 (B, P, 128, T), lowest frequency first. ``mel``: -1 to 1, more if power
+        exceeds ``largest``; ``mel_fixed``: at least -6.
     """
     batch, n_signals, _ = signals.shape
     power = mel_power(signals, recipe.frame_samples, recipe.frame_hop, n_frames)
@@ -62,12 +62,12 @@ def mel_images(
 
 
 def largest_power(power: Tensor) -> Tensor:
-    """(..., 1, 1), the largest power of each (..., F, T)."""
+    """The (..., 1, 1) largest power of (..., F, T)."""
     return power.amax((-1, -2), keepdim=True)
 
 
 def _below_maximum(power: Tensor, largest: Tensor) -> Tensor:
-    """(dB + 40) / 40, dB below a power, at least ``MEL_TOP_DB`` below it."""
+    """(dB + 40) / 40, with dB relative to ``largest`` and clipped at -``MEL_TOP_DB``."""
     floor = (largest * 10 ** (-MEL_TOP_DB / 10)).clamp(min=MEL_AMIN)
     reference = largest.clamp(min=MEL_AMIN).log10_()
     image = torch.maximum(power, floor).log10_().sub_(reference)
@@ -75,9 +75,9 @@ def _below_maximum(power: Tensor, largest: Tensor) -> Tensor:
 
 
 def _above_fixed(power: Tensor, recipe: EegRecipe) -> Tensor:
-    """DB / 10 above the mel power of noise of 1 microvolt squared per hertz."""
-    # |X|^2 of such noise is rate x sum(window^2), 3/8 of the samples for Hann; a mel of
-    # unit area adds up a bin for each rate / n_fft hertz.
+    """DB / 10, relative to the mel power of white noise of 1 microvolt squared per hertz."""
+    # |X|^2 of such noise is rate x sum(window^2), 3/8 of the samples for Hann; a mel band of
+    # unit area sums one bin per rate / n_fft hertz.
     unit = EEG_RATE_HZ * recipe.frame_samples * 3 / 8 * (MEL_N_FFT / EEG_RATE_HZ)
     floor = unit * 10 ** (FIXED_FLOOR_DB / 10)
     image = power.clamp(min=floor).log10_().sub_(math.log10(unit))
@@ -89,12 +89,12 @@ def mel_power(signals: Tensor, window: int, hop: int, n_frames: int) -> Tensor:
 
     Args:
         signals: float32 (B, N, n), microvolts.
-        window: samples a frame.
-        hop: samples from the centre of one frame to the next; the first is at 0.
+        window: samples per frame.
+        hop: samples between the centres of frames; the first centre is at sample 0.
         n_frames: T, at most 1 + n // hop.
 
     Returns:
-        float32 (B, N, 128, T), microvolts squared as librosa scales them.
+        float32 (B, N, 128, T), microvolts squared, scaled as in librosa.
     """
     bank = _bank(window, str(signals.device))
     batch, n_signals, n = signals.shape
@@ -117,15 +117,15 @@ def mel_power(signals: Tensor, window: int, hop: int, n_frames: int) -> Tensor:
 
 @dataclass(frozen=True)
 class _Bank:
-    """Constants of a window length on a device.
+    """Constants for a window length, on a device.
 
     Attributes:
         before: samples of a frame before its centre.
-        cosines: (bins, 1 + (window - 1) // 2), windowed; the first is of the centre, 0 if
-            that lies between two samples, then those after it.
-        sines: (bins, (window - 1) // 2), windowed, of the samples after the centre.
-        low_bin: (128,) first row of the bins that a mel uses; it uses at most two.
-        high_bin: (128,) the other one.
+        cosines: (bins, 1 + (window - 1) // 2), windowed; first the centre sample (0 if the
+            centre lies between two samples), then the samples after it.
+        sines: (bins, (window - 1) // 2), windowed, for the samples after the centre.
+        low_bin: (128,) first of the at most two rows of bins that a mel band uses.
+        high_bin: (128,) second of them.
         low_weight: (128, 1).
         high_weight: (128, 1).
     """
@@ -149,7 +149,7 @@ def _bank(window: int, device: str) -> _Bank:
     hann = 0.5 + 0.5 * np.cos(2 * np.pi * time / window)
     hann[0] = 1 - window % 2
     angle = 2 * np.pi * np.outer(bins, time) / MEL_N_FFT
-    # Mels lie closer together than bins, so a triangle covers one bin or two neighbours.
+    # Mel bands are narrower than bins, so a triangle covers one bin or two neighbours.
     low = np.array([np.flatnonzero(row)[0] for row in weights[:, bins]])
     high = np.minimum(low + 1, len(bins) - 1)
     mels = np.arange(N_MELS)
@@ -171,14 +171,13 @@ def _bank(window: int, device: str) -> _Bank:
 
 
 def mel_weights() -> NDArray[np.float64]:
-    """Triangles of the mel bands over the bins of the transform.
+    """Triangular weights of the mel bands over the bins of the transform.
 
-    Slaney's mel scale (Auditory Toolbox, 1998) is linear below 1,000 Hz, so the
-    corners of the triangles stand at equal distances; each triangle has unit area
-    over frequency.
+    Slaney's mel scale (Auditory Toolbox, 1998) is linear below 1,000 Hz, so the corners of the
+    triangles are equidistant; each triangle has unit area over frequency.
 
     Returns:
-        Shape (128, 513), 1 / Hz.
+        float64 (128, 513), 1 / Hz.
     """
     corners = np.linspace(0.0, MEL_HIGHEST_HZ, N_MELS + 2)
     frequencies = np.arange(MEL_N_FFT // 2 + 1) * EEG_RATE_HZ / MEL_N_FFT

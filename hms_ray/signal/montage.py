@@ -1,8 +1,8 @@
 """The bipolar chains of the longitudinal ("double banana") montage.
 
-This module holds the only list of electrode pairs in the package. The chains are
-those of the competition's spectrogram panels: each panel of a spectrogram file is
-the mean over the four neighbouring pairs of one chain.
+This module has the only list of electrode pairs in the package. The chains are those of the
+competition's spectrogram panels: each panel of a spectrogram file is the mean over the four
+neighbouring pairs of one chain.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CHAINS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
 """Panel -> its four (anode, cathode) pairs."""
 
 MIDLINE: Final = (("Fz", "Cz"), ("Cz", "Pz"))
-"""The pairs between the two sides, which belong to no panel."""
+"""Pairs on the midline, which belong to no panel."""
 
 PAIRS_PER_CHAIN: Final = 4
 
@@ -40,14 +40,15 @@ def bipolar(eeg: NDArray[np.floating]) -> NDArray[np.floating]:
     """Differences anode - cathode of all sixteen pairs.
 
     Args:
-        eeg: shape (n_samples, 20), float, microvolts, columns in ``ELECTRODES`` order; NaN stays.
+        eeg: floating point (n_samples, 20), microvolts, columns in ``ELECTRODES`` order; NaN
+            is kept.
 
     Returns:
-        Shape (4, 4, n_samples): panel in ``PANELS`` order, pair from front to back, sample;
-        contiguous, the dtype of ``eeg``, microvolts.
+        (4, 4, n_samples), dtype of ``eeg``, microvolts, contiguous: panel in ``PANELS``
+        order, pair from front to back, sample.
 
     Raises:
-        DataError: ``eeg`` is not a table of twenty floating point columns.
+        DataError: if ``eeg`` has another shape or is not floating point.
     """
     check_eeg(eeg)
     channels = np.ascontiguousarray(eeg.T)
@@ -57,16 +58,16 @@ def bipolar(eeg: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 def check_eeg(eeg: NDArray[np.floating]) -> None:
-    """Refuse anything but a floating point table of one row a sample.
+    """Checks the shape and dtype of an EEG.
 
     Raises:
-        DataError: the shape is not (n_samples, 20) or the dtype is not floating point.
+        DataError: if the shape is not (n_samples, 20) or the dtype is not floating point.
     """
     if eeg.ndim != 2 or eeg.shape[1] != len(ELECTRODES) or eeg.dtype.kind != "f":
         raise DataError(
             f"an EEG must be a floating point array of shape (n_samples, {len(ELECTRODES)})",
             got=f"shape {eeg.shape} of {eeg.dtype}",
-            fix=f"Give one column an electrode, in the order {' '.join(ELECTRODES)}.",
+            fix=f"Pass one column per electrode, in the order {' '.join(ELECTRODES)}.",
         )
 
 
@@ -76,6 +77,6 @@ def pairs_of(panels: Sequence[str]) -> tuple[tuple[str, str], ...]:
 
 
 def columns_of(pairs: Sequence[tuple[str, str]]) -> tuple[list[int], list[int]]:
-    """The columns of an EEG that are the anodes and the cathodes of ``pairs``."""
+    """Columns of an EEG with the anodes, and those with the cathodes, of ``pairs``."""
     anodes = [ELECTRODES.index(anode) for anode, _ in pairs]
     return anodes, [ELECTRODES.index(cathode) for _, cathode in pairs]

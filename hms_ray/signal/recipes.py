@@ -1,23 +1,22 @@
-"""Named recipes that turn EEG windows of 50 s into arrays, and what they promise.
+"""Layouts and descriptions of the recipes that turn EEG windows of 50 s into arrays.
 
-Importing this module costs no torch: whoever only plans or describes arrays
-asks ``layout_of`` and ``recipe_description``; whoever makes them calls ``make_windows``.
+``windows.make_windows`` computes the arrays; this module needs no torch.
 
-Every recipe begins alike: bipolar differences, gaps filled by the recipe's
-policy over the whole 50 s, band-pass, clip; then the middle ``centre_s``.
+Every recipe starts with bipolar differences, gaps filled by the recipe's policy over the
+whole 50 s, band-pass and clip, then the middle ``centre_s`` seconds. Then:
 
-- ``mel``: the widely copied recipe, ``librosa.feature.melspectrogram`` and
-  ``power_to_db``: mel power in dB below the largest of the signal's image, at
-  least -80, as (dB + 40) / 40; the mean of a chain's four signals.
-- ``mel_fixed``: the same power in dB above 1 microvolt squared per hertz, at least
-  -60, as dB / 10; the mean of a chain's four signals.
-- ``multitaper``: the competition's own recipe, natural log clipped as in packs
-  of the competition's files.
-- ``stft``: one Hann taper in the place of three Slepian ones, each frame
-  without its mean; the same frequencies, unit and clip.
+- ``mel``: the widely copied recipe, ``librosa.feature.melspectrogram`` and ``power_to_db``:
+  mel power in dB relative to the largest of the signal, at least -80, as (dB + 40) / 40;
+  mean over a chain's four signals.
+- ``mel_fixed``: the same power in dB relative to 1 microvolt squared per hertz, at least -60,
+  as dB / 10; mean over a chain's four signals.
+- ``multitaper``: the competition's own recipe; natural log, clipped as in packs of the
+  competition's files.
+- ``stft``: one Hann taper instead of three Slepian tapers, each frame without its mean; same
+  frequencies, unit and clip.
 - raw: the signals themselves.
 
-Around a window there may be more of its recording: see ``strip``.
+With a margin, ``strip`` adds what the recording has around a window.
 """
 
 from __future__ import annotations
@@ -41,36 +40,36 @@ from hms_ray.signal.spectrogram import (
 )
 
 MEL_PANELS: Final = ("LL", "LP", "RL", "RP")
-"""The order of the widely copied recipe."""
+"""Panels in the order of the widely copied recipe."""
 N_MELS: Final = 128
 MEL_N_FFT: Final = 1024
-"""Points of the transform, also the longest window."""
+"""Points of the transform, and the longest window."""
 MEL_HIGHEST_HZ: Final = 20.0
 MEL_AMIN: Final = 1e-10
-"""Smallest power told apart (librosa's ``amin``)."""
+"""Smallest power (librosa's ``amin``)."""
 MEL_TOP_DB: Final = 80.0
-"""Depth of an image below its largest power."""
+"""``mel``: range of an image below its largest power."""
 FIXED_SCALE_DB: Final = 10.0
-"""``mel_fixed``: decibels above 1 microvolt squared per hertz that become 1. So scaled, the
-windows of the real sample have mean 0.0 and deviation 1.1."""
+"""``mel_fixed``: decibels per unit. With 10 the windows of the real sample have mean 0.0 and
+standard deviation 1.1."""
 FIXED_FLOOR_DB: Final = -60.0
-"""``mel_fixed``: smallest value, a thousandth of an amplifier's noise; what is flat has it."""
+"""``mel_fixed``: smallest value, a thousandth of amplifier noise; the value of flat signals."""
 FILTER_ORDER: Final = 4
-"""Of the Butterworth band-pass, before it is run both ways."""
+"""Order of the Butterworth band-pass in one of its two runs."""
 
 _VERSIONS: Final = {"mel": 1, "mel_fixed": 1, "multitaper": 1, "stft": 1, "raw": 1}
-"""Raised by hand when code changes the values of a recipe."""
+"""Incremented by hand when code changes the values of a recipe."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What the array of one window looks like.
+    """Layout (P, F, T) of the array of one window.
 
     Attributes:
         panels: names of the P panels.
-        n_frequencies: F, 1 for signals.
+        n_frequencies: F; 1 for signals.
         n_times: T.
-        step_s: seconds from one time to the next.
+        step_s: seconds between times.
     """
 
     panels: tuple[str, ...]
@@ -80,10 +79,7 @@ class Layout:
 
 
 def layout_of(recipe: EegRecipe | RawRecipe) -> Layout:
-    """The panels, sizes and time step of a recipe's arrays.
-
-    Mel panels stand in the order LL, LP, RL, RP, all others in that of ``PANELS``.
-    """
+    """The layout of a recipe's arrays; panels in ``MEL_PANELS`` or ``PANELS`` order."""
     if isinstance(recipe, RawRecipe):
         names = tuple(f"{anode}-{cathode}" for anode, cathode in pairs_used(recipe))
         return Layout(names, 1, recipe.n_samples, 1 / recipe.rate_hz)
@@ -96,7 +92,7 @@ def layout_of(recipe: EegRecipe | RawRecipe) -> Layout:
 def pairs_used(recipe: EegRecipe | RawRecipe) -> tuple[tuple[str, str], ...]:
     """The (anode, cathode) pairs of a recipe, in its order.
 
-    Four a panel; of a raw recipe one a panel: those of the chains in ``PANELS``
+    Four per panel. For a raw recipe one per panel: the pairs of the chains in ``PANELS``
     order from front to back, then Fz-Cz and Cz-Pz if ``midline``.
     """
     if isinstance(recipe, RawRecipe):
@@ -107,8 +103,8 @@ def pairs_used(recipe: EegRecipe | RawRecipe) -> tuple[tuple[str, str], ...]:
 def recipe_description(recipe: EegRecipe | RawRecipe) -> dict[str, Any]:
     """Everything that decides the values of a recipe, as plain data.
 
-    Defaults are resolved, so two ways of writing one recipe are equal; a pack's
-    fingerprint holds it.
+    Defaults are resolved, so that two ways of writing one recipe are equal. Part of a pack's
+    fingerprint.
     """
     kind = "raw" if isinstance(recipe, RawRecipe) else recipe.kind
     band = None

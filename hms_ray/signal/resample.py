@@ -1,4 +1,4 @@
-"""A lower rate for signals, batched."""
+"""Resampling of signals to a lower rate, batched."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from hms_ray.competition.schema import EEG_RATE_HZ
 
 _HALF_LENGTH: Final = 10
 _KAISER_BETA: Final = 5.0
-"""The anti-aliasing filter of ``scipy.signal.resample_poly``: its length and window."""
+"""Length and window of the anti-aliasing filter of ``scipy.signal.resample_poly``."""
 _BLOCK: Final = 32
-"""Results a matrix product makes at least of one frame; their inputs overlap."""
+"""Minimum number of results per frame; the input frames overlap."""
 
 
 def resample(signals: Tensor, first: int, rate_hz: int, n_out: int) -> Tensor:
-    """Signals at a lower rate, without what it cannot hold.
+    """Resamples signals to a lower rate, with an anti-aliasing filter.
 
     Args:
         signals: float32 (..., n) at 200 Hz.
-        first: sample at which the first result stands.
-        rate_hz: 10 to 200.
-        n_out: results; the last one stands within the signals.
+        first: sample of the first result.
+        rate_hz: new rate, 10 to 200.
+        n_out: number of results; the last one must lie within the signals.
 
     Returns:
-        float32 (..., n_out): as ``scipy.signal.resample_poly``, but beyond their
-        ends signals go on as their point reflection.
+        float32 (..., n_out): the result of ``scipy.signal.resample_poly``, except that
+        signals are extended by point reflection at both ends.
     """
     if rate_hz == EEG_RATE_HZ:
         return signals[..., first : first + n_out]
@@ -47,7 +47,7 @@ def resample(signals: Tensor, first: int, rate_hz: int, n_out: int) -> Tensor:
 
 
 def _extended(signals: Tensor, start: int, stop: int) -> Tensor:
-    """Samples ``start`` to ``stop`` of signals (N, n); point-reflected where there are none."""
+    """Samples ``start`` to ``stop`` of signals (N, n), point-reflected beyond the ends."""
     n = signals.shape[-1]
     parts = [signals[:, max(0, start) : min(n, stop)]]
     if start < 0:
@@ -59,12 +59,12 @@ def _extended(signals: Tensor, start: int, stop: int) -> Tensor:
 
 @lru_cache(maxsize=16)
 def _weights(up: int, down: int, together: int, device: str) -> Tensor:
-    """Inputs of a frame -> its results, float32 (width, up x together).
+    """The float32 (width, up x together) matrix from the samples of a frame to its results.
 
-    Result p stands p x down / up samples after the frame's sample ``reach``.
+    Result p lies p x down / up samples after sample ``reach`` of the frame.
     """
     half = _HALF_LENGTH * max(up, down)
-    # Late, since it takes most of a second and other recipes do without it.
+    # Imported late: it takes most of a second, and other recipes do not need it.
     from scipy.signal import firwin
 
     taps = firwin(2 * half + 1, 1 / max(up, down), window=("kaiser", _KAISER_BETA)) * up

@@ -1,12 +1,12 @@
-"""Spectrograms made as the competition's own files were made.
+"""Spectrograms by the recipe of the competition's own files.
 
-The recipe was recovered from real pairs of EEG and spectrogram files: against them
-the natural-log residual has a median absolute value of about 0.005.
+The recipe was recovered from real pairs of EEG and spectrogram files; the median absolute
+residual of the natural log is about 0.005.
 
-For each chain of the montage and each of its four differences: a zero-phase Butterworth
-high-pass (order 4, 0.5 Hz), windows of 800 samples every 400, three unit-energy DPSS
-tapers (NW = 2), a 1,024-point Fourier transform of which bins 3-102 are kept, squared
-magnitude / sampling rate (not doubled), the mean over tapers and pairs, rounded to 0.01.
+For each chain of the montage and each of its four differences: zero-phase Butterworth
+high-pass (order 4, 0.5 Hz), windows of 800 samples every 400, three unit-energy DPSS tapers
+(NW = 2), bins 3-102 of a 1,024-point Fourier transform, squared magnitude / sampling rate
+(not doubled), mean over tapers and pairs, rounded to 0.01.
 Multitaper estimate: Thomson, Proc. IEEE 70 (1982), 1055.
 """
 
@@ -30,12 +30,12 @@ from hms_ray.signal.montage import PAIRS_PER_CHAIN, bipolar, check_eeg
 WINDOW_SAMPLES: Final = 4 * EEG_RATE_HZ
 STEP_SAMPLES: Final = SPECTROGRAM_STEP_S * EEG_RATE_HZ
 EEG_START_IN_SPECTROGRAM_S: Final = 275
-"""Spectrogram time of an EEG window's second 0, counted from the label's 600 s window.
+"""Start of the EEG window (50 s) in the label's spectrogram window (600 s).
 
-Both windows share their centre: 600 / 2 = 275 + 50 / 2.
+Both have the same centre: 600 / 2 = 275 + 50 / 2.
 """
 FIRST_WINDOW_LEAD_S: Final = 1
-"""Row 0 is centred at 1 s, so its 4 s window starts this long before spectrogram time 0."""
+"""Row 0 is centred at 1 s, so its window of 4 s starts 1 s before spectrogram time 0."""
 
 N_FFT: Final = 1024
 FIRST_BIN: Final = 3
@@ -47,29 +47,29 @@ DECIMALS: Final = 2
 
 LOG_LOW: Final = -4.0
 LOG_HIGH: Final = 8.0
-"""Natural logs of the smallest and largest power kept (published: clip to [e^-4, e^8])."""
+"""Natural logs of the limits to which power is clipped, [e^-4, e^8] (published)."""
 
 
 def competition_spectrogram(eeg: NDArray[np.floating]) -> NDArray[np.float32]:
-    """The spectrogram that the competition's makers would have stored for an EEG.
+    """The spectrogram of an EEG by the competition's recipe.
 
-    Row j comes from samples 400 j to 400 j + 800, so it is centred at 2 j + 2 seconds of
-    ``eeg``. A spectrogram file's row i is centred at 2 i + 1 seconds of its own time: to
-    make a whole file, ``eeg`` starts one second before the file's time 0 and ends one
-    second after its end. Rows within about 5 s of either end of ``eeg`` carry the filter's
-    edge effect.
+    Row j is computed from samples 400 j to 400 j + 800, so it is centred at 2 j + 2 seconds
+    of ``eeg``. Row i of a spectrogram file is centred at 2 i + 1 seconds of the file's time:
+    for a whole file, ``eeg`` must start one second before the file's time 0 and end one
+    second after its end. Rows within about 5 s of either end of ``eeg`` have edge effects of
+    the filter.
 
     Args:
-        eeg: shape (n_samples, 20), float, 200 Hz, microvolts, columns in ``ELECTRODES``
-            order, at least 800 samples. NaN gaps are bridged before filtering; every row
-            and panel whose window holds a gap in one of its electrodes is NaN.
+        eeg: floating point (n_samples, 20), 200 Hz, microvolts, columns in ``ELECTRODES``
+            order, at least 800 samples. NaN is interpolated before filtering; rows and
+            panels whose window has NaN in one of their electrodes are NaN.
 
     Returns:
-        Shape (n_samples // 400 - 1, 400), float32, microvolts squared per hertz (one-sided,
-        not doubled), at least 0, columns in ``SPECTROGRAM_COLUMNS`` order.
+        float32 (n_samples // 400 - 1, 400), microvolts squared per hertz (one-sided, not
+        doubled), at least 0, columns in ``SPECTROGRAM_COLUMNS`` order.
 
     Raises:
-        DataError: ``eeg`` has the wrong shape or dtype, or is shorter than one window.
+        DataError: if ``eeg`` has another shape or dtype, or is shorter than one window.
     """
     differences = bipolar(eeg)
     n_samples = differences.shape[-1]
@@ -78,8 +78,8 @@ def competition_spectrogram(eeg: NDArray[np.floating]) -> NDArray[np.float32]:
     gaps = ~np.isfinite(signals)
     has_gaps = bool(gaps.any())
     if has_gaps:
-        _bridge(signals, gaps)
-    # Late, since it takes most of a second and the other recipes do without it.
+        _interpolate(signals, gaps)
+    # Imported late: it takes most of a second, and other recipes do not need it.
     from scipy.signal import sosfiltfilt
 
     filtered = sosfiltfilt(_highpass(), signals, axis=-1).astype(np.float32)
@@ -94,20 +94,19 @@ def competition_spectrogram(eeg: NDArray[np.floating]) -> NDArray[np.float32]:
 
 
 def recording_spectrogram(eeg: NDArray[np.floating]) -> NDArray[np.float32]:
-    """A spectrogram file's rows for a whole recording, on the EEG's own time.
+    """The rows of a spectrogram file for a whole recording.
 
-    Row i is centred at 2 i + 1 seconds of ``eeg``, as the competition's files are on
-    theirs. The first and the last row reach up to one second beyond the recording,
-    which is mirrored there.
+    Row i is centred at 2 i + 1 seconds of ``eeg``, as in the competition's files. The first
+    and the last window extend up to one second beyond the recording, which is mirrored.
 
     Args:
-        eeg: shape (n_samples, 20), as ``competition_spectrogram`` takes it.
+        eeg: floating point (n_samples, 20), see ``competition_spectrogram``.
 
     Returns:
-        Shape (n_samples // 400, 400), as ``competition_spectrogram`` gives it.
+        float32 (n_samples // 400, 400), see ``competition_spectrogram``.
 
     Raises:
-        DataError: as ``competition_spectrogram``.
+        DataError: see ``competition_spectrogram``.
     """
     check_eeg(eeg)
     n_samples = eeg.shape[0]
@@ -126,8 +125,8 @@ def _require_a_window(n_samples: int) -> None:
         )
 
 
-def _bridge(signals: NDArray[np.float64], gaps: NDArray[np.bool_]) -> None:
-    """Replace NaN by straight lines between the neighbours, in place."""
+def _interpolate(signals: NDArray[np.float64], gaps: NDArray[np.bool_]) -> None:
+    """Interpolates NaN linearly between its neighbours, in place."""
     for signal, gap in zip(signals, gaps, strict=True):
         if gap.all():
             signal[:] = 0.0
@@ -156,13 +155,13 @@ def _highpass() -> NDArray[np.float64]:
 def _basis() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Tapered cosines and sines for the even and the odd part of a window.
 
-    With time counted from the window's centre, tapers 0 and 2 are even and taper 1 is odd,
-    so that each tapered cosine or sine sees only one part of the window: half the products
-    of a full transform. The shift of time changes phases, not magnitudes.
+    With time counted from the window's centre, tapers 0 and 2 are even and taper 1 is odd, so
+    each tapered cosine or sine needs only one part of the window: half the products of a full
+    transform. The time shift changes phases, not magnitudes.
 
     Returns:
-        Two arrays (400, 300), one row a sample of the window's second half; the columns of
-        the two arrays at one index are the real and the imaginary part of one coefficient.
+        Two arrays (400, 300), one row per sample of the window's second half; column k of
+        both arrays gives real and imaginary part of one coefficient.
     """
     from scipy.signal.windows import dpss
 

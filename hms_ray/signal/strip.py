@@ -1,15 +1,13 @@
-"""A window with what its recording holds around it, for windows that are shifted.
+"""Strips: a window and its surroundings, from which shifted windows are cut.
 
-A strip is one longer window: frames or samples stand at the distances that a window's
-stand at, and go on before and after it. Filters and gap policies look at the recording
-from the margin before the 50 s to the margin after it, frames at what they cover. So a
-strip's middle is the window but for what lies near the window's ends: there mel frames
-see the recording in place of zeros and filters have no edge, and a gap's mean is taken
-over a longer time. ``stft`` without a band and gaps has no such difference.
+A strip is one longer window with the same distance between frames or samples. Filters and gap
+policies use the recording from the margin before the 50 s to the margin after it. So the
+middle of a strip equals the window except near the window's ends, where mel frames cover the
+recording instead of zeros and filters have no edge effect, and except for gaps, whose mean is
+over a longer time. For ``stft`` without band and gaps there is no difference.
 
-``mel`` measures an image against its own largest power. All of a strip is measured
-against that of the window in its middle, so a shifted image is not measured anew: its
-largest value may be below 1, or above it.
+``mel`` is relative to the largest power of an image. A whole strip is relative to that of its
+middle window, so the largest value of a shifted image may be below or above 1.
 """
 
 from __future__ import annotations
@@ -27,10 +25,10 @@ from hms_ray.signal.mel import largest_power, mel_images, mel_power
 from hms_ray.signal.recipes import layout_of
 from hms_ray.signal.resample import resample
 from hms_ray.signal.tapers import log_density_images
-from hms_ray.signal.windows import ready_signals
+from hms_ray.signal.windows import filtered_signals
 
 _ROUNDING: Final = 1e-9
-"""Positions that products of whole numbers and a step may lack."""
+"""Tolerance, in positions, for rounding of integer multiples of a step."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +38,7 @@ class Strip:
     Attributes:
         values: float32 (P, F, before + T + after), finite.
         before: positions before the window, at most the recipe's margin.
-        after: positions after it.
+        after: positions after the window, at most the recipe's margin.
     """
 
     values: Tensor
@@ -50,17 +48,17 @@ class Strip:
 
 @torch.no_grad()
 def make_strip(eeg: Tensor, start: int, recipe: EegRecipe | RawRecipe) -> Strip:
-    """A window's strip, as far as the recording goes.
+    """Computes the strip of a window, within its recording.
 
     Args:
-        eeg: floating point (n, 20), a whole recording at 200 Hz, microvolts, as of
+        eeg: floating point (n, 20), a whole recording at 200 Hz, microvolts, see
             ``make_windows``.
-        start: first sample of the window; 10,000 samples from there on exist.
-        recipe: what to make; its ``margin`` bounds the strip.
+        start: first sample of the window, at most n - 10,000.
+        recipe: recipe of the values; its ``margin`` limits the strip.
 
     Returns:
-        The strip. It ends where the samples that the recipe uses would leave the
-        recording if the window were moved further.
+        The strip. It contains all shifts for which the samples that the recipe uses stay
+        within the recording.
     """
     step = layout_of(recipe).step_s * EEG_RATE_HZ
     first = start + (EEG_WINDOW_SAMPLES - recipe.used_samples) // 2
@@ -69,7 +67,7 @@ def make_strip(eeg: Tensor, start: int, recipe: EegRecipe | RawRecipe) -> Strip:
     after = min(recipe.margin, int(left / step + _ROUNDING))
     reach = math.ceil(recipe.margin * step - _ROUNDING)
     seen_from = max(0, start - reach)
-    signals = ready_signals(eeg[None, seen_from : start + EEG_WINDOW_SAMPLES + reach], recipe)
+    signals = filtered_signals(eeg[None, seen_from : start + EEG_WINDOW_SAMPLES + reach], recipe)
     at = first - seen_from
     if isinstance(recipe, RawRecipe):
         values = _samples(signals, recipe, at, before, after)
@@ -87,10 +85,10 @@ def make_strip(eeg: Tensor, start: int, recipe: EegRecipe | RawRecipe) -> Strip:
 
 
 def _samples(signals: Tensor, recipe: RawRecipe, at: int, before: int, after: int) -> Tensor:
-    """(1, P, 1, before + T + after) of signals whose sample ``at`` is the window's first."""
+    """(1, P, 1, before + T + after) from signals; the window starts at sample ``at``."""
     divisor = math.gcd(recipe.rate_hz, EEG_RATE_HZ)
     up, down = recipe.rate_hz // divisor, EEG_RATE_HZ // divisor
-    # Begun where a result stands on a sample; what is too much is left out again.
+    # Starts where a result coincides with a sample; surplus results are cut off.
     earlier = math.ceil(before / up) * up
     n_out = earlier + recipe.n_samples + after
     at_rate = resample(signals, at - earlier // up * down, recipe.rate_hz, n_out)
@@ -98,8 +96,8 @@ def _samples(signals: Tensor, recipe: RawRecipe, at: int, before: int, after: in
 
 
 def _largest(window: Tensor, recipe: EegRecipe) -> Tensor:
-    """The largest power of a window's own mel spectrograms."""
-    signals = ready_signals(window, recipe)
+    """The largest power in each mel spectrogram of a window."""
+    signals = filtered_signals(window, recipe)
     first = (EEG_WINDOW_SAMPLES - recipe.used_samples) // 2
     used = signals[..., first : first + recipe.used_samples]
     return largest_power(mel_power(used, recipe.frame_samples, recipe.frame_hop, recipe.n_frames))

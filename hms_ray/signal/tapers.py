@@ -1,10 +1,10 @@
 """Log power density of tapered frames: the recipes ``multitaper`` and ``stft``.
 
-Both use the frequencies of the competition's files (bins 3-102 of 1,024 points),
-their unit (microvolts squared per hertz, one-sided and not doubled) and the clip of
-the packed files. ``multitaper`` is ``spectrogram.competition_spectrogram`` for any
-window: three Slepian tapers after a high-pass, rounded to 0.01. ``stft`` has one Hann
-taper, each frame without its mean, as ``scipy.signal.spectrogram`` has them.
+Both use the frequencies of the competition's files (bins 3-102 of 1,024 points), their unit
+(microvolts squared per hertz, one-sided and not doubled) and the clip of packed files.
+``multitaper`` is ``spectrogram.competition_spectrogram`` for any window length: three Slepian
+tapers after a high-pass, rounded to 0.01. ``stft`` has one Hann taper and subtracts the mean
+of each frame, as ``scipy.signal.spectrogram`` does.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from hms_ray.signal.spectrogram import (
 
 
 def log_density_images(signals: Tensor, recipe: EegRecipe, n_frames: int) -> Tensor:
-    """Natural log of the mean power density over tapers and each chain's four signals.
+    """Natural log of the mean power density over tapers and the four signals of each chain.
 
     Args:
-        signals: float32 (B, 4 P, n), microvolts, four signals a panel.
-        recipe: of kind ``multitaper`` or ``stft``; what its frames leave of n is cut
-            from both ends alike.
-        n_frames: T, as many as fit.
+        signals: float32 (B, 4 P, n), microvolts, four signals per panel.
+        recipe: of kind ``multitaper`` or ``stft``; samples not covered by frames are cut
+            equally from both ends.
+        n_frames: T, at most the number of frames that fit in n.
 
     Returns:
         float32 (B, P, 100, T), lowest frequency first, -4 to 8.
@@ -59,12 +59,11 @@ def log_density_images(signals: Tensor, recipe: EegRecipe, n_frames: int) -> Ten
 
 @lru_cache(maxsize=16)
 def _basis(kind: str, window: int, device: str) -> Tensor:
-    """Float32 (2 x tapers x 100, window), whose squared products add up to a density.
+    """Float32 (2 x tapers x 100, window); squared products with a frame sum to its density.
 
-    Rows are tapered cosines and sines of a frequency, the frequencies of one taper and
-    function together.
+    Rows are tapered cosines and sines, ordered by taper, function and frequency.
     """
-    # Late, since it takes most of a second and other recipes do without it.
+    # Imported late: it takes most of a second, and other recipes do not need it.
     from scipy.signal.windows import dpss, hann
 
     if kind == "multitaper":
@@ -77,7 +76,7 @@ def _basis(kind: str, window: int, device: str) -> Tensor:
     waves = np.stack([np.cos(angle), np.sin(angle)])
     basis = (tapers[:, None, None] * waves).reshape(-1, window)
     if kind == "stft":
-        # Products with rows that have no mean are products with frames that have none.
+        # Products with zero-mean rows equal products with zero-mean frames.
         basis -= basis.mean(axis=1, keepdims=True)
     basis /= np.sqrt(EEG_RATE_HZ * len(tapers))
     return torch.from_numpy(basis.astype(np.float32)).to(device)

@@ -1,4 +1,4 @@
-"""Batches of EEG windows through a recipe."""
+"""Computes the arrays of EEG windows by a recipe."""
 
 from __future__ import annotations
 
@@ -18,29 +18,28 @@ from hms_ray.signal.spectrogram import HIGHPASS_HZ, HIGHPASS_ORDER
 from hms_ray.signal.tapers import log_density_images
 
 _CPU_WINDOWS = 1
-"""One window's frames stay in the cache of a core; two make it slower."""
+"""The frames of one window stay in a core's cache; two at once are slower."""
 _GPU_WINDOWS = 64
 _GPU_VALUES = 2**28
-"""Largest number of overlapping frames' samples at once: 1 GiB."""
+"""Maximum number of float32 samples in overlapping frames at once: 1 GiB."""
 
 
 @torch.no_grad()
 def make_windows(eeg: Tensor, recipe: EegRecipe | RawRecipe) -> Tensor:
-    """The arrays of EEG windows.
+    """Computes the arrays of EEG windows.
 
-    A window's array does not depend on the other windows of the batch.
+    The array of a window does not depend on the other windows of the batch.
 
     Args:
         eeg: floating point (B, 10000, 20) at 200 Hz, microvolts, electrodes in
-            ``ELECTRODES`` order; NaN, infinite and absurd values are gaps.
-        recipe: what to make.
+            ``ELECTRODES`` order; gaps as in ``fill_gaps``.
+        recipe: recipe of the arrays.
 
     Returns:
-        float32 (B, P, F, T) on the device of ``eeg``, sizes as ``layout_of`` has
-        them, finite.
+        float32 (B, P, F, T) on the device of ``eeg``, sizes as in ``layout_of``, finite.
 
     Raises:
-        DataError: ``eeg`` has another shape or is not floating point.
+        DataError: if ``eeg`` has another shape or is not floating point.
     """
     if eeg.ndim != 3 or eeg.shape[1:] != (EEG_WINDOW_SAMPLES, len(ELECTRODES)):
         raise DataError(
@@ -57,7 +56,7 @@ def make_windows(eeg: Tensor, recipe: EegRecipe | RawRecipe) -> Tensor:
     with torch.autocast(eeg.device.type, enabled=False):
         for start in range(0, len(eeg), at_once):
             part = slice(start, start + at_once)
-            made[part] = _made(ready_signals(eeg[part], recipe), recipe)
+            made[part] = _arrays(filtered_signals(eeg[part], recipe), recipe)
     return made
 
 
@@ -68,7 +67,7 @@ def _gpu_windows(recipe: EegRecipe | RawRecipe) -> int:
 
 
 def bipolar_signals(eeg: Tensor, recipe: EegRecipe | RawRecipe) -> Tensor:
-    """Differences of a recipe's pairs without gaps, band-passed and clipped.
+    """Differences of a recipe's pairs: gaps filled, band-passed and clipped.
 
     Args:
         eeg: floating point (B, n, 20), microvolts.
@@ -87,16 +86,19 @@ def bipolar_signals(eeg: Tensor, recipe: EegRecipe | RawRecipe) -> Tensor:
     return signals
 
 
-def ready_signals(eeg: Tensor, recipe: EegRecipe | RawRecipe) -> Tensor:
-    """``bipolar_signals`` after every filter, so that edge effects stay out of a zoomed centre."""
+def filtered_signals(eeg: Tensor, recipe: EegRecipe | RawRecipe) -> Tensor:
+    """``bipolar_signals`` after all filters of a recipe.
+
+    Filters run over the whole window, so that ``centre_s`` is free of their edge effects.
+    """
     signals = bipolar_signals(eeg, recipe)
     if isinstance(recipe, EegRecipe) and recipe.kind == "multitaper":
         signals = high_pass(signals, HIGHPASS_HZ, HIGHPASS_ORDER)
     return signals
 
 
-def _made(signals: Tensor, recipe: EegRecipe | RawRecipe) -> Tensor:
-    """Ready signals (B, N, 10000) to arrays (B, P, F, T)."""
+def _arrays(signals: Tensor, recipe: EegRecipe | RawRecipe) -> Tensor:
+    """Filtered signals (B, N, 10000) to arrays (B, P, F, T)."""
     first = (signals.shape[-1] - recipe.used_samples) // 2
     if isinstance(recipe, RawRecipe):
         at_rate = resample(signals, first, recipe.rate_hz, recipe.n_samples)

@@ -1,7 +1,7 @@
-"""Constants of a fold, fitted on training rows only.
+"""Normalisation constants of a fold, fitted on its training rows only.
 
-Axes: B batch, P panel, F frequency, T time. NaN enters no statistic. The same
-windows in the same batches give the same bits.
+Axes: B batch, P panel, F frequency, T time. NaN values are ignored. Equal windows in equal
+batches give equal bits.
 """
 
 from __future__ import annotations
@@ -20,76 +20,73 @@ from hms_ray.errors import TrainingError
 from hms_ray.transforms.normalise import EPSILON, Constants
 
 Stream = Callable[[], Iterable[Tensor]]
-"""Gives the (B, P, F, T) windows of all training rows from the start, at every call."""
+"""Called once per pass: iterates over the (B, P, F, T) windows of all training rows."""
 
 N_BINS: Final = 2**16
-"""Of the histogram in which quartiles are looked up. The 12 that log power spans in a pack
-are steps of 0.0002, a fifth of what float16 tells apart at 1; signals, 64 by default,
-steps of 0.001."""
+"""Bins of the histogram for quartiles. Log power in a pack spans 12, so a bin is 0.0002, a
+fifth of the float16 resolution at 1; signals span 64 by default, so a bin is 0.001."""
 NORMAL_IQR: Final = 1.349
-"""Interquartile range of a normal distribution of deviation 1."""
+"""Interquartile range of a normal distribution with standard deviation 1."""
 
 
 def fit_global(windows: Stream) -> Constants:
-    """Pools mean and population deviation over all finite pixels.
+    """Mean and population standard deviation of all pixels.
 
     Args:
-        windows: of training rows; any shape will do.
+        windows: of training rows, of any shape. Overlapping windows count each.
 
     Returns:
-        float64 statistics. A pixel counts as often as rows hold it.
+        float64 constants.
 
     Raises:
-        TrainingError: where no pixel is finite.
+        TrainingError: if all pixels are NaN.
     """
     return Constants(*_mean_and_std(windows))
 
 
 def fit_per_frequency(windows: Stream) -> Constants:
-    """Pools mean and population deviation of each frequency over panels and times.
+    """Mean and population standard deviation of each frequency over panels and times.
 
-    A frequency that is constant takes the deviation of all pixels, and one that was
-    never recorded their mean too, so that neither blows up in rows that differ.
+    A constant frequency gets the standard deviation of all pixels, and one without any value
+    also their mean, so that no division explodes for rows that differ.
 
     Args:
-        windows: of training rows.
+        windows: of training rows. Overlapping windows count each.
 
     Returns:
-        float64 statistics, F of each. A pixel counts as often as rows hold it.
+        float64 constants, F means and F deviations.
 
     Raises:
-        TrainingError: where no pixel is finite.
+        TrainingError: if all pixels are NaN.
     """
     parts = [_moments(batch) for batch in windows()]
-    count, mean, squares = _pooled(*(torch.stack(column) for column in zip(*parts, strict=True)))
-    all_count, all_mean, all_squares = _pooled(count, mean, squares)
+    count, mean, squares = _combine(*(torch.stack(column) for column in zip(*parts, strict=True)))
+    all_count, all_mean, all_squares = _combine(count, mean, squares)
     if not all_count:
         raise _nothing_recorded("per_frequency")
     std, all_std = (squares / count.clamp(min=1)).sqrt(), (all_squares / all_count).sqrt()
-    # Rounding leaves a constant frequency a deviation of about 1e-16.
+    # Rounding gives a constant frequency a deviation of about 1e-16.
     std = torch.where(std > EPSILON, std, all_std if all_std > EPSILON else 1.0)
     mean = torch.where(count > 0, mean, all_mean)
     return Constants(mean=tuple(mean.tolist()), std=tuple(std.tolist()))
 
 
 def fit_robust(windows: Stream) -> Constants:
-    """Median and interquartile range / ``NORMAL_IQR`` of all finite pixels.
+    """Median and interquartile range / ``NORMAL_IQR`` of all pixels.
 
-    Two passes: the range of the values, then how many there are in each of ``N_BINS``
-    equal steps of it. Counts are whole, so neither the order nor the size of batches
-    changes a bit. A quantile is within half a step of the one between ranks
-    (``numpy.percentile``).
+    Two passes: the range of the values, then their histogram with ``N_BINS`` equal bins.
+    Counts are integers, so order and size of batches change no bit. A quantile differs from
+    that of ``numpy.percentile`` by at most half a bin.
 
     Args:
-        windows: of training rows; any shape will do.
+        windows: of training rows, of any shape.
 
     Returns:
-        float64 statistics. Where the middle half of all pixels lies in one step, so that
-        the quartiles cannot be told apart, the deviation of all pixels stands in; where all
-        are equal, 1.
+        float64 constants. If the middle half of all pixels lies in one bin, the population
+        standard deviation replaces the interquartile range; if all are equal, 1.
 
     Raises:
-        TrainingError: where no pixel is finite.
+        TrainingError: if all pixels are NaN.
     """
     low, high = _range(windows)
     step = (high - low) / N_BINS
@@ -110,14 +107,14 @@ FITS: Final[dict[Normalisation, Callable[[Stream], Constants]]] = {
     "per_frequency": fit_per_frequency,
     "robust": fit_robust,
 }
-"""Normalisation -> how its constants are found."""
+"""Normalisation -> function that fits its constants."""
 
 
 def _mean_and_std(windows: Stream) -> tuple[float, float]:
     count, total, squares = 0, 0.0, 0.0
     for batch in windows():
-        # One pass over sums of squares is safe here: log power is within [-4, 8] and
-        # signals within a few tens, so float64 loses nothing that matters to cancellation.
+        # One pass over sums of squares is safe: log power lies in [-4, 8] and signals within
+        # a few tens, so cancellation in float64 is negligible.
         values = batch.to(torch.float64, copy=True)
         missing = values.isnan()
         values.masked_fill_(missing, 0.0)
@@ -131,7 +128,7 @@ def _mean_and_std(windows: Stream) -> tuple[float, float]:
 
 
 def _moments(batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Count, mean and sum of squared differences from it of each frequency."""
+    """Count, mean and sum of squared deviations of each frequency."""
     values = batch.to(torch.float64, copy=True)
     missing = values.isnan()
     count = (~missing).sum((0, 1, 3))
@@ -140,11 +137,11 @@ def _moments(batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return count, mean, values.square_().sum((0, 1, 3))
 
 
-def _pooled(count: Tensor, mean: Tensor, squares: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Moments of all parts, along the first axis, taken together.
+def _combine(count: Tensor, mean: Tensor, squares: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Combines moments of parts along the first axis, without cancellation.
 
     Chan, Golub, LeVeque, "Algorithms for computing the sample variance", The American
-    Statistician 37 (1983): nothing is lost to cancellation.
+    Statistician 37 (1983).
     """
     total = count.sum(0)
     centre = (count * mean).sum(0) / total.clamp(min=1)
@@ -163,15 +160,15 @@ def _range(windows: Stream) -> tuple[float, float]:
 
 
 def _histogram(batch: Tensor, low: float, step: float) -> Tensor:
-    """(N_BINS,) how many pixels lie in each step from ``low`` on."""
-    # The largest value of all belongs to the last step; NaN go to one of their own.
+    """(N_BINS,) number of pixels in each bin from ``low`` on."""
+    # The largest value belongs to the last bin; NaN are counted in an extra one.
     place = ((batch.to(torch.float64) - low) / step).clamp_(max=N_BINS - 1)
     places = place.nan_to_num_(nan=N_BINS).to(torch.int64).flatten()
     return torch.bincount(places, minlength=N_BINS + 1)[:N_BINS]
 
 
 def _quantile(up_to: NDArray[np.int64], share: float) -> float:
-    """A quantile in steps, linear between ranks; ``up_to`` counts to each step's end."""
+    """A quantile in units of bins, linear between ranks; ``up_to`` is the cumulative count."""
     rank = share * (int(up_to[-1]) - 1)
     below = math.floor(rank)
     lower, upper = np.searchsorted(up_to, [below, math.ceil(rank)], side="right") + 0.5
@@ -180,7 +177,7 @@ def _quantile(up_to: NDArray[np.int64], share: float) -> float:
 
 def _nothing_recorded(mode: Normalisation) -> TrainingError:
     return TrainingError(
-        f"{mode} normalisation needs training rows with recorded power",
-        got="no finite pixel",
+        f"{mode} normalisation needs training rows with recorded values",
+        got="NaN only",
         fix="Check the recordings with: hms-ray check DIR",
     )

@@ -1,8 +1,8 @@
-"""Windows of one or more sources (B,P,F,T) to images (B,1,H,W).
+"""Windows of one or more sources (B, P, F, T) to images (B, 1, H, W).
 
-Order of work: blocks are averaged, each view normalises in its own scope and makes
-its picture, the pictures are resized to a common height and joined side by side, the
-result is resized. Everything is batched tensor code on the windows' own device.
+Order: windows are downsampled; each view normalises in its own scope and makes its picture;
+pictures are resized to a common height and joined side by side; the result is resized. All
+of it is batched tensor code on the device of the windows.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from hms_ray.transforms.downsample import check_blocks
 from hms_ray.transforms.normalise import Constants, Scope, normalise
 
 Shape = tuple[int, int, int]
-"""Panels (or signals), frequencies and times of a source's windows."""
+"""Number of panels (or signals), frequencies and times of a source's windows."""
 Shapes = Mapping[str, Shape]
-"""Source -> shape of its windows, before blocks are averaged."""
+"""Source -> shape of its windows, before downsampling."""
 
 PERCENTILES: Final = (20, 40, 60, 80)
-"""Over the panels, point by point (published)."""
+"""Percentiles over the panels, point by point (published)."""
 
 
 def image_size(config: InputConfig, shapes: Shapes) -> tuple[int, int]:
     """Height and width of the images of windows.
 
     Raises:
-        ConfigError: where a block does not divide its source's windows, or
-            ``input.raw.rows`` not its times.
+        ConfigError: if a block does not divide its source's windows, or ``input.raw.rows``
+            does not divide the samples of signals.
     """
     pictures = _picture_sizes(config, shapes)
     if config.size is not None:
@@ -74,21 +74,21 @@ def join_views(
     config: InputConfig,
     constants: Mapping[str, Constants] | None = None,
 ) -> Tensor:
-    """Pictures of all views, side by side, at the size asked for.
+    """Joins the pictures of all views side by side and resizes the result.
 
     Args:
         downsampled: source -> (B, P, F, T), float32 or float64, NaN allowed.
         config: views, normalisation and size.
-        constants: the fold's by source, for normalisation that is fitted.
+        constants: source -> constants of the fold, for fitted normalisations.
 
     Returns:
-        (B, 1, H, W) contiguous, without NaN.
+        (B, 1, H, W) contiguous, without NaN; H and W as given by ``image_size``.
     """
     scaled: dict[tuple[str, Scope], Tensor] = {}
     pictures: list[Tensor] = []
     for view in config.parsed_views:
         mode = config.treatment(view.source).normalisation
-        # All other modes do the same to every view.
+        # Other modes do not depend on the view.
         scope = _scope(view) if mode == "per_image" else "panel"
         key = view.source, scope
         if key not in scaled:
@@ -105,19 +105,19 @@ def join_views(
 def _resized(image: Tensor, size: tuple[int, int]) -> Tensor:
     if size == tuple(image.shape[2:]):
         return image
-    # Without antialiasing a reduction by more than two would skip pixels.
+    # Without antialiasing, a reduction by more than two would skip pixels.
     return F.interpolate(image, size, mode="bilinear", antialias=True)
 
 
 def _picture(view: View, x: Tensor, config: InputConfig) -> Tensor:
-    """(B, P, F, T) to (B, h, w)."""
+    """The (B, h, w) picture of (B, P, F, T)."""
     if view.picture == "signals":
         return _signals(x, config.raw.rows)
     return PANEL_PICTURES[view.picture](x)
 
 
 def _scope(view: View) -> Scope:
-    """What per-image normalisation measures together."""
+    """Scope of the statistics of per-image normalisation."""
     return "panel" if view.picture in ("panels", "signals") else "image"
 
 
@@ -132,8 +132,8 @@ def _statistics(x: Tensor) -> Tensor:
 
 def _percentiles(x: Tensor) -> Tensor:
     ranked = list(x.unbind(1))
-    # Odd-even transposition gives the bits of torch.sort, for four panels seven times as
-    # fast (measured, 32 x 4 x 128 x 256 on one core).
+    # Odd-even transposition sort: the bits of torch.sort, for four panels seven times as fast
+    # (measured, 32 x 4 x 128 x 256 on one core).
     for turn in range(len(ranked)):
         for first in range(turn % 2, len(ranked) - 1, 2):
             low, high = ranked[first], ranked[first + 1]
@@ -147,7 +147,7 @@ def _percentiles(x: Tensor) -> Tensor:
 
 
 def _signals(x: Tensor, rows: int) -> Tensor:
-    """(B, P, 1, T) as (B, P * rows, T / rows): a column holds ``rows`` samples in turn."""
+    """(B, P, 1, T) as (B, P * rows, T / rows): a column has ``rows`` consecutive samples."""
     batch, n_signals, _, n_times = x.shape
     folded = x.reshape(batch, n_signals, n_times // rows, rows)
     return folded.transpose(2, 3).reshape(batch, n_signals * rows, n_times // rows)
@@ -158,9 +158,9 @@ PANEL_PICTURES: Final[dict[str, Callable[[Tensor], Tensor]]] = {
     "statistics": _statistics,
     "percentiles": _percentiles,
 }
-"""Picture of panels: (B, P, F, T) to (B, H, T).
+"""Name of a picture -> function from (B, P, F, T) to (B, H, T).
 
 ``panels`` stacks the panels along frequency in the pack's order (LL, RL, LP, RP for
-kaggle); ``statistics`` stacks the minimum, maximum, mean and maximum - minimum over the
-panels, point by point; ``percentiles`` the four ``PERCENTILES``, linear between ranks.
+kaggle); ``statistics`` stacks minimum, maximum, mean and maximum - minimum over the panels,
+point by point; ``percentiles`` stacks the four ``PERCENTILES``, linear between ranks.
 """

@@ -116,7 +116,7 @@ def test_constants_follow_what_was_recorded_and_nothing_else(mode: Normalisation
 @every_fit
 def test_rows_without_recorded_power_are_refused(mode: Normalisation) -> None:
     nothing = torch.full((2, 4, 3, 3), torch.nan)
-    rule = f"{mode} normalisation needs training rows with recorded power, got no finite pixel"
+    rule = f"{mode} normalisation needs training rows with recorded values, got NaN only"
     with pytest.raises(TrainingError, match=rule):
         FITS[mode](lambda: [nothing])
 

@@ -254,7 +254,7 @@ def test_streamed_resident_and_kept_windows_train_the_same_bits(
 @pytest.mark.parametrize(
     ("config", "inputs", "rule"),
     [
-        (EACH["mosaic"], {"size": (32, 3)}, "at least 4 columns of each view, got 3"),
+        (EACH["mosaic"], {"size": (32, 3)}, "at least 4 columns in each view, got 3"),
         (EACH["hemisphere_flip"], {"views": ("eeg panels",)}, "panels of both sides.*of eeg"),
         (EACH["channel_drop"], {"views": ("eeg panels",)}, "panels of every chain.*of eeg"),
     ],

@@ -154,10 +154,10 @@ def test_chains_are_drawn_evenly() -> None:
 def test_a_pack_without_some_chain_is_refused() -> None:
     with pytest.raises(ConfigError) as error:
         check_panels(AugmentConfig(channel_drop=0.5), {"kaggle": ("LL", "RL", "LP")})
-    assert str(error.value) == (
-        "to drop a channel needs panels of every chain, got LL RL LP, in the pack of kaggle. "
-        "Switch training.augment.channel_drop off."
-    )
+    fault = error.value
+    assert fault.rule == "channel_drop needs panels of every chain"
+    assert (fault.got, fault.where) == ("LL RL LP", "the pack of kaggle")
+    assert "channel_drop: 0" in (fault.fix or "")
 
 
 @pytest.mark.parametrize("mode", ["per_image", "global"])

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hms_ray.augment.mosaic import MosaicPlan, apply_mosaic, plan_mosaic
-from hms_ray.augment.places import view_spans
+from hms_ray.augment.positions import view_spans
 from hms_ray.config.augmentation import MosaicConfig
 from hms_ray.errors import ConfigError
 
@@ -131,7 +131,7 @@ def test_the_first_epochs_and_the_share_of_batches() -> None:
 
 
 def test_views_of_fewer_than_four_columns_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"at least 4 columns of each view, got 3.*mosaic"):
+    with pytest.raises(ConfigError, match=r"at least 4 columns in each view, got 3.*mosaic"):
         plan(4, 20, (300, 53))
 
 

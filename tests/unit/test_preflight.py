@@ -95,6 +95,6 @@ def test_a_searched_value_that_must_fail_is_found(
 def test_images_too_narrow_for_a_stages_mosaics_are_found(prepared: Prepared) -> None:
     stages = [STAGES[0], {**STAGES[1], "augment": {"mosaic": {}}}]
     search = {"input.size": {"choices": {"wide": [32, 8], "narrow": [32, 3]}}}
-    with pytest.raises(ConfigError, match="a mosaic needs at least 4 columns of each view, got 3"):
+    with pytest.raises(ConfigError, match="a mosaic needs at least 4 columns in each view, got 3"):
         preflight(make_space(search, stages=stages), prepared)
     preflight(make_space(search, stages=STAGES), prepared)
