@@ -1,4 +1,4 @@
-"""A Ray to run on: started here or reached by address, and what fits on it."""
+"""Connection to Ray, started here or at an address, and the worker groups that fit on it."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from hms_ray.errors import ResourceError
 from hms_ray.text import counted
 
 OBJECT_STORE_BYTES = 200 * 2**20
-"""For an embedded Ray: workers get paths, not arrays, so next to nothing goes through it."""
+"""For an embedded Ray: workers get paths, not arrays, so the object store holds little."""
 
-LISTENER_ANSWER_S = 5.0
+CONNECT_TIMEOUT_S = 5.0
 
 DRIVER_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    # Ray warns about its own coming changes; nothing here depends on them.
+    # Otherwise Ray warns about changes of its own that do not matter here.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_WARN_THRESHOLD_S": "60",
-    # Tune's newer output prints a table and a heartbeat even where nothing is asked for.
+    # Tune's newer output prints a table and a heartbeat even at verbosity 0.
     "RAY_AIR_NEW_OUTPUT": "0",
-    # Ctrl-C ends the command at once: the fold store and Optuna's journal carry resumption.
+    # Ctrl-C ends the command at once; the fold store and Optuna's journal allow resuming.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
 }
 
 EMBEDDED_ENVIRONMENT = {
-    # One process less for every worker group: nobody takes this machine away.
+    # Saves one process per worker group: this machine is not preempted.
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
 }
 
@@ -51,8 +51,8 @@ class Node:
     Attributes:
         id: Ray's id of the node.
         host: its name.
-        cpus: logical CPUs that Ray hands out.
-        gpus: GPUs that Ray hands out.
+        cpus: logical CPUs that Ray assigns.
+        gpus: GPUs that Ray assigns.
     """
 
     id: str
@@ -63,17 +63,15 @@ class Node:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where a study runs.
+    """The machines that a run uses.
 
     Attributes:
         nodes: machines alive at the start.
         embedded: whether this process started Ray itself.
-        bfloat16: whether every GPU has it; False without GPUs.
     """
 
     nodes: tuple[Node, ...]
     embedded: bool
-    bfloat16: bool = False
 
     @property
     def cpus(self) -> float:
@@ -91,60 +89,60 @@ class Cluster:
 
 
 def n_groups(nodes: Sequence[Node], resources: ResourcesConfig) -> int:
-    """How many worker groups fit at once; a worker does not spread over nodes.
+    """How many worker groups fit at once; each worker must fit on one node.
 
     Args:
         nodes: machines.
-        resources: what a group asks for.
+        resources: of a group.
     """
-    asked = worker_resources(resources)
+    needed = worker_resources(resources)
     workers = 0
     for node in nodes:
-        has = {"CPU": node.cpus, "GPU": node.gpus}
-        workers += min(_n_shares(name, has[name], amount) for name, amount in asked.items())
+        available = {"CPU": node.cpus, "GPU": node.gpus}
+        workers += min(_n_shares(name, available[name], needed[name]) for name in needed)
     return workers // resources.workers
 
 
-def _n_shares(name: str, has: float, amount: float) -> int:
-    """How often an amount of a resource can be handed out on one node."""
-    # Ray counts in ten-thousandths; a sum of such floats may end just below.
+def _n_shares(name: str, available: float, amount: float) -> int:
+    """How many times an amount of a resource fits on one node."""
+    # Ray counts in ten-thousandths; a sum of such floats may be slightly too small.
     if name == "GPU" and amount < 1:
-        # A share of a GPU is a share of one device.
-        return math.floor(has + 1e-6) * math.floor(1 / amount + 1e-6)
-    return math.floor(has / amount + 1e-6)
+        # A fraction of a GPU must fit on one device.
+        return math.floor(available + 1e-6) * math.floor(1 / amount + 1e-6)
+    return math.floor(available / amount + 1e-6)
 
 
 def n_concurrent_trials(cluster: Cluster, resources: ResourcesConfig) -> int:
-    """Trials that can run at once; every running trial has one group at a time.
+    """Trials that can run at once; a running trial has one worker group at a time.
 
     Raises:
-        ResourceError: where not even one group fits.
+        ResourceError: if no group fits.
     """
     fitting = n_groups(cluster.nodes, resources)
     if fitting < 1:
-        asked = f"{counted(resources.workers, 'worker')} with "
-        asked += f"{counted(resources.cpus_per_worker, 'CPU')} and "
-        asked += f"{counted(resources.gpus_per_worker, 'GPU')} each"
+        group = f"{counted(resources.workers, 'worker')} with "
+        group += f"{counted(resources.cpus_per_worker, 'CPU')} and "
+        group += f"{counted(resources.gpus_per_worker, 'GPU')} each"
         raise ResourceError(
             "a worker group must fit on the cluster",
-            got=f"{asked} on {cluster}",
-            fix="Ask for less with --set resources.workers=N, resources.cpus_per_worker=N "
-            "or resources.gpus_per_worker=0, or give a larger cluster with --address.",
+            got=f"{group} on {cluster}",
+            fix="Request less with --set resources.workers=N, resources.cpus_per_worker=N or "
+            "resources.gpus_per_worker=0, or use a larger cluster with --address.",
         )
     return min(fitting, resources.max_concurrent_trials or fitting)
 
 
 @contextmanager
 def session(address: str | None = None) -> Iterator[Cluster]:
-    """A connected Ray; what was started here is shut down at the end.
+    """A connection to Ray; a Ray started here is shut down at the end.
 
     Args:
-        address: ``host:port`` of a running cluster, or ``auto``; without one a Ray
-            that only this machine can reach is started. A process that is
-            connected already stays with what it has.
+        address: ``host:port`` of a running cluster, or ``auto``; default: a Ray is started
+            that only this machine can reach. An existing connection of this process is
+            used as it is.
 
     Raises:
-        ResourceError: where no cluster answers at the address.
+        ResourceError: if no cluster answers at the address.
     """
     logging.getLogger("ray").setLevel(logging.ERROR)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
@@ -176,7 +174,7 @@ def _connect(address: str | None) -> None:
         raise ResourceError(
             "the address of a cluster must be host:port or auto",
             got=address,
-            fix="Run the command on a machine of the cluster, beside its shared folders.",
+            fix="Run the command on a machine of the cluster, which sees its shared folders.",
         )
     _require_listener(address)
     try:
@@ -186,14 +184,14 @@ def _connect(address: str | None) -> None:
 
 
 def _require_listener(address: str) -> None:
-    """Fails at once where Ray would try for minutes; ``auto`` is left to Ray."""
+    """Fails at once, where Ray would try for minutes; ``auto`` is left to Ray."""
     host, colon, port = address.rpartition(":")
     if address == "auto":
         return
     if not (colon and host and port.isdigit()):
         raise _no_cluster(address, ValueError("not host:port"))
     try:
-        socket.create_connection((host, int(port)), timeout=LISTENER_ANSWER_S).close()
+        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
     except (OSError, OverflowError) as error:
         raise _no_cluster(address, error) from None
 
@@ -203,7 +201,7 @@ def _no_cluster(address: str, error: Exception) -> ResourceError:
     return ResourceError(
         "a Ray cluster must answer at the address",
         got=f"{address}: {reason[0].rstrip('.')}",
-        fix="Start it with `ray start --head` or `ray up`, and see cluster/README.md about its "
+        fix="Start one with `ray start --head` or `ray up`; cluster/README.md explains its "
         "token (RAY_AUTH_MODE).",
     )
 

@@ -1,4 +1,4 @@
-"""What a run ran with: versions and machines, for ``environment.json``."""
+"""Versions and machines of a run, for ``environment.json``."""
 
 from __future__ import annotations
 

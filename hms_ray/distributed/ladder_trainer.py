@@ -41,17 +41,17 @@ POLL_S = 0.5
 
 
 class ShareRunner(Protocol):
-    """Trains a share of the folds in one go (see ``WorkerGroupRunner``)."""
+    """Trains a share of the folds (see ``WorkerGroupRunner``)."""
 
     def run(self, tasks: Sequence[FoldTask], report: Report) -> None:
-        """Trains every task, or raises; what is finished is in the store."""
+        """Trains every task or raises; finished folds are in the store."""
 
 
 class RayTrainer:
-    """Trains missing folds in worker groups; a Ray is there while a block runs.
+    """Trains missing folds in worker groups; a context manager that holds the Ray.
 
-    With ``resources.group: trial`` every group gets its share of all folds at once and
-    is started once; with ``fold`` groups take the next folds as they finish.
+    With ``resources.group: trial`` every group is started once and gets its share of all
+    folds; with ``fold`` a new group is started for each unit of folds.
 
     Args:
         resources: of a group.
@@ -86,7 +86,7 @@ class RayTrainer:
 
     @property
     def placement(self) -> Placement:
-        """Of the groups. Only GPUs must be asked what they can, so only they start Ray."""
+        """Of the groups; Ray is started for it only if they use GPUs."""
         gpus = self._resources.gpus_per_worker > 0
         return placement(
             self._resources, has_bfloat16(self._connected(), self._resources) if gpus else False
@@ -101,7 +101,7 @@ class RayTrainer:
         """Trains the missing folds of a plan; see ``ladder.run.Trainer``.
 
         Raises:
-            ResourceError: where no worker group fits, or a node cannot take part.
+            ResourceError: if no worker group fits, or a node fails its check.
         """
         cluster = self._connected()
         n_groups = min(n_concurrent_trials(cluster, self._resources), len(plan.missing))

@@ -1,4 +1,4 @@
-"""What the nodes of a cluster answer before a run: whether each can take part in it."""
+"""Checks of a cluster's nodes before a run: version, visible files, bfloat16."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from hms_ray.config.space import ResourcesConfig
 from hms_ray.distributed.cluster import Cluster, Node
 from hms_ray.errors import ResourceError
 
-NODE_ANSWER_S = 120.0
-"""How long a node may take to start a first process and answer."""
+NODE_TIMEOUT_S = 120.0
+"""A node must start a first process and answer within this time."""
 
 
 def check_nodes(cluster: Cluster, paths: Sequence[Path]) -> None:
-    """Makes sure that every node has this version and sees the study's files.
+    """Checks that every node has this version and sees the files of the run.
 
     Args:
         cluster: an embedded one needs no check.
-        paths: files and folders that trials and workers will open.
+        paths: files and folders that trials and workers open.
 
     Raises:
-        ResourceError: naming the nodes that cannot take part.
+        ResourceError: with the nodes that fail the check.
     """
     if cluster.embedded:
         return
-    answers = _ask_nodes(cluster.nodes, _describe_node, [str(path) for path in paths])
+    answers = _call_on_nodes(cluster.nodes, _describe_node, [str(path) for path in paths])
     faults = []
     for node in cluster.nodes:
         answer = answers[node.id]
@@ -45,27 +45,27 @@ def check_nodes(cluster: Cluster, paths: Sequence[Path]) -> None:
         raise ResourceError(
             f"every node must have hms_ray {hms_ray.__version__} and see the study's files",
             got="; ".join(faults),
-            fix="Install the same version everywhere and keep data and results on a shared "
-            "file system, as cluster/README.md says.",
+            fix="Install the same version on all nodes, and keep data and results on a shared "
+            "file system (see cluster/README.md).",
         )
 
 
 def has_bfloat16(cluster: Cluster, resources: ResourcesConfig) -> bool:
-    """Whether every GPU that a study may get has bfloat16; False where it asks for none."""
+    """Whether every GPU that a run may use has bfloat16; False if it uses none."""
     if resources.gpus_per_worker == 0:
         return False
     with_gpus = [node for node in cluster.nodes if node.gpus > 0]
-    answers = _ask_nodes(with_gpus, _gpu_has_bfloat16, num_gpus=0.001)
+    answers = _call_on_nodes(with_gpus, _gpu_has_bfloat16, num_gpus=0.001)
     return all(answer is True for answer in answers.values())
 
 
-def _ask_nodes(
-    nodes: Sequence[Node], question: Any, *arguments: Any, num_gpus: float = 0
+def _call_on_nodes(
+    nodes: Sequence[Node], function: Any, *arguments: Any, num_gpus: float = 0
 ) -> Mapping[str, Any]:
-    """What every node answers to a function, by node id: its result or its error."""
-    ask = ray.remote(num_cpus=0, num_gpus=num_gpus, max_retries=1)(question)
+    """Calls a function on every node: node id -> its result or its error."""
+    remote = ray.remote(num_cpus=0, num_gpus=num_gpus, max_retries=1)(function)
     references = {
-        node.id: ask.options(
+        node.id: remote.options(
             scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False)
         ).remote(*arguments)
         for node in nodes
@@ -73,12 +73,12 @@ def _ask_nodes(
     answers: dict[str, Any] = {}
     for node in nodes:
         try:
-            answers[node.id] = ray.get(references[node.id], timeout=NODE_ANSWER_S)
+            answers[node.id] = ray.get(references[node.id], timeout=NODE_TIMEOUT_S)
         except GetTimeoutError:
             raise ResourceError(
-                f"every node must answer within {NODE_ANSWER_S:g} s",
+                f"every node must answer within {NODE_TIMEOUT_S:g} s",
                 got=f"nothing from {node.host}",
-                fix="Its GPUs may be taken by another job; `ray status` tells.",
+                fix="Check with `ray status` whether another job uses its GPUs.",
             ) from None
         except RayError as error:
             answers[node.id] = error

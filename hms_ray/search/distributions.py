@@ -1,4 +1,4 @@
-"""A search space as Optuna sees it, and its points as experiments."""
+"""A search space as Optuna's distributions, and its points as experiments."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from hms_ray.experiment.cache_key import experiment_key
 from hms_ray.storage.hashing import digest
 
 Point = dict[str, Any]
-"""Dotted path -> value, or label of a value; what Optuna calls params."""
+"""Dotted path -> value or label of a value; Optuna's params."""
 
 
 def distributions(space: Space) -> dict[str, BaseDistribution]:
     """Optuna's distribution of every searched path, in the order of the file.
 
-    Choices given as a mapping are searched by their labels.
+    For choices given as a mapping, the labels are searched.
     """
     return {path: _distribution(parameter) for path, parameter in space.search.items()}
 
@@ -49,21 +49,21 @@ def resolve(space: Space, point: Mapping[str, Any]) -> Experiment:
         point: value or label of every searched path.
 
     Raises:
-        ConfigError: where values that fit alone do not fit together.
+        ConfigError: if values that are valid alone are invalid together.
     """
     values = {path: chosen_value(space.search[path], chosen) for path, chosen in point.items()}
     experiment = replace_values(space.experiment, values, describe(point) or "experiment")
     weights = experiment.model.weights_file
     if weights is None:
         return experiment
-    # Workers run in folders of their own, where a relative path leads nowhere.
+    # Workers run in other folders, where a relative path would point elsewhere.
     return replace_values(experiment, {"model.weights_file": str(Path(weights).absolute())})
 
 
 def trial_key(experiment: Experiment) -> str:
-    """Digest that two experiments share when one would repeat the other's training.
+    """Digest that is equal for two experiments if one would repeat the other's training.
 
-    Unlike ``experiment_key`` it tells files of pretrained weights apart, by content.
+    Unlike ``experiment_key`` it includes the content of a file of pretrained weights.
     """
     if experiment.model.weights_file is None:
         return experiment_key(experiment)
@@ -73,7 +73,7 @@ def trial_key(experiment: Experiment) -> str:
 
 
 def describe(point: Mapping[str, Any]) -> str:
-    """A point in words, such as ``loss=kl learning_rate=0.00131``."""
+    """A point as text, such as ``loss=kl learning_rate=0.00131``."""
     return " ".join(f"{path.rsplit('.', 1)[-1]}={_short(value)}" for path, value in point.items())
 
 
@@ -82,7 +82,7 @@ def _short(value: Any) -> str:
 
 
 def n_points(space: Space) -> int | None:
-    """How many points a space has; None where a range makes them countless."""
+    """Number of points of a space; None if it has a real-valued range."""
     count = 1
     for distribution in distributions(space).values():
         if isinstance(distribution, CategoricalDistribution):
@@ -95,7 +95,7 @@ def n_points(space: Space) -> int | None:
 
 
 def points(space: Space) -> Iterator[Point]:
-    """Every point of a space that has no real-valued range, in a fixed order."""
+    """Every point of a space without real-valued ranges, in a fixed order."""
     axes = [
         list(distribution.choices)
         if isinstance(distribution, CategoricalDistribution)
@@ -114,13 +114,13 @@ def _whole_numbers(distribution: IntDistribution) -> range:
 def make_sampler(space: Space, draw: int) -> optuna.samplers.BaseSampler:
     """The sampler of one draw.
 
-    Optuna's storage does not keep a sampler's random state, so every draw gets
-    a fresh generator from (seed, number of the draw): a study that was stopped
-    and run again draws what it would have drawn.
+    Optuna's storage does not keep a sampler's random state, so every draw gets a new
+    generator from (seed, number of the draw): a resumed study draws the same points as an
+    uninterrupted one.
 
     Args:
-        space: its study says which sampler, seed and number of startup trials.
-        draw: how many draws came before.
+        space: has the sampler, its seed and the number of startup trials.
+        draw: number of draws before this one.
     """
     seed = int(digest([space.study.seed, draw])[:8], 16)
     if space.study.sampler == "random":

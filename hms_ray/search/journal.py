@@ -1,4 +1,4 @@
-"""Optuna's study in a journal file: what is asked of it, and what it is told."""
+"""Optuna's study in a journal file: new trials and their results."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from hms_ray.errors import StudyError
+from hms_ray.evaluate.metric import SCORE_NAMES
 from hms_ray.search.distributions import Point
 
 STUDY_NAME = "study"
-"""Name inside the journal, which holds one study."""
+"""Name within the journal, which holds one study."""
 
 Scores = Mapping[str, float | None]
 
@@ -27,35 +28,40 @@ class Journal:
     """An Optuna study that lives in a file.
 
     Args:
-        file: made where absent.
+        file: made if missing.
         distributions: of every searched path.
 
     Raises:
-        StudyError: where the file cannot be read.
+        StudyError: if the file cannot be read.
     """
 
     def __init__(self, file: Path, distributions: Mapping[str, BaseDistribution]) -> None:
         self._distributions = dict(distributions)
         self._study, self._storage = _open_study(file)
         for _ in self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            # A kill between enqueueing and asking; asking makes it RUNNING.
+            # Left by a kill between enqueueing and asking, which makes a trial RUNNING.
             self._study.ask(self._distributions)
 
     def trials(self) -> Sequence[FrozenTrial]:
         """All trials, by number."""
         return self._study.get_trials(deepcopy=False)
 
-    def drawn_whole(self, trial: FrozenTrial) -> bool:
+    def has_point(self, trial: FrozenTrial) -> bool:
         """Whether a trial has a value for every searched path."""
         return trial.params.keys() == self._distributions.keys()
 
-    def ask_for(self, origin: str, point: Point) -> optuna.Trial:
-        """A trial of a given point."""
+    def add_point(self, origin: str, point: Point) -> optuna.Trial:
+        """A new trial of a given point.
+
+        Args:
+            origin: of the point, such as ``start``; kept as an attribute.
+            point: value or label of every searched path.
+        """
         self._study.enqueue_trial(point)
         return self._ask(origin)
 
-    def ask_sampler(self, sampler: BaseSampler) -> optuna.Trial:
-        """A trial of a point that a sampler draws."""
+    def add_sampled(self, sampler: BaseSampler) -> optuna.Trial:
+        """A new trial of a point that a sampler draws."""
         self._study.sampler = sampler
         return self._ask("sampler")
 
@@ -64,24 +70,26 @@ class Journal:
         trial.set_user_attr("origin", origin)
         return trial
 
-    def tell_complete(self, number: int, scores: Scores, objective: str) -> None:
-        """Tells a trial's scores; that of the objective is its value."""
+    def complete(self, number: int, scores: Scores, objective: str) -> None:
+        """Records a trial as COMPLETE; its value is the score of the objective."""
         for name, score in scores.items():
             self._set(number, name, score)
         self._study.tell(number, scores[objective])
 
-    def tell_duplicate(self, number: int, original: int, scores: Scores, objective: str) -> None:
-        """Tells that a trial repeats another one, whose scores are known."""
+    def complete_duplicate(
+        self, number: int, original: int, scores: Scores, objective: str
+    ) -> None:
+        """Records a trial as COMPLETE with the scores of the trial that it repeats."""
         self._set(number, "duplicate_of", original)
-        self.tell_complete(number, scores, objective)
+        self.complete(number, scores, objective)
 
-    def tell_failed(self, number: int, reason: str) -> None:
-        """Tells that a trial failed."""
+    def fail(self, number: int, reason: str) -> None:
+        """Records a trial as FAIL."""
         self._set(number, "reason", reason)
         self._study.tell(number, state=TrialState.FAIL)
 
-    def tell_pruned(self, number: int, values: Mapping[int, float]) -> None:
-        """Tells that a trial was stopped early, after its values by step."""
+    def prune(self, number: int, values: Mapping[int, float]) -> None:
+        """Records a trial as PRUNED, with its intermediate values by step."""
         for step, value in values.items():
             self._storage.set_trial_intermediate_value(self._id(number), step, value)
         self._study.tell(number, state=TrialState.PRUNED)
@@ -95,14 +103,14 @@ class Journal:
 
 
 def scores_of(trial: FrozenTrial) -> Scores:
-    """The scores that a finished trial was told with."""
-    return {name: trial.user_attrs.get(name) for name in ("kl_all", "kl_4", "kl_10")}
+    """The scores of a finished trial."""
+    return {name: trial.user_attrs.get(name) for name in SCORE_NAMES}
 
 
 def _drop_torn_line(journal: Path) -> None:
-    """Cuts off a last line that was not written whole, before another is joined to it.
+    """Cuts off an incomplete last line, before another is appended to it.
 
-    A full disk or a lost machine leaves one; what it told is told again.
+    A full disk or a lost machine leaves one; its record is written again.
     """
     if not journal.is_file():
         return
@@ -126,6 +134,6 @@ def _open_study(journal: Path) -> tuple[optuna.Study, JournalStorage]:
             "Optuna's journal must be readable",
             got=f"{type(error).__name__}: {error}",
             where=journal,
-            fix="Move the journal away to search anew; finished folds stay in the store.",
+            fix="Move the journal away to start the search again; finished folds are reused.",
         ) from None
     return study, storage

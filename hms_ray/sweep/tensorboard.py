@@ -1,4 +1,4 @@
-"""TensorBoard logs of a study, written as its trials end."""
+"""TensorBoard logs of a study, written when its trials end."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from hms_ray.study.trial import StoredTrial
 
 
 def declare_study(folder: StudyFolder, results: Path) -> None:
-    """Tells TensorBoard what the study searches, its objective first."""
+    """Declares the study's parameters and scores for TensorBoard, its objective first."""
     space = folder.space()
     metrics = [space.study.objective, *METRICS]
     declare_experiment(results, space.search, list(dict.fromkeys(metrics)), time.time())
 
 
 def write_trial_logs(folder: StudyFolder, trial: StoredTrial, results: Path) -> None:
-    """Writes the curves of a finished trial's folds, one HParams session each.
+    """Writes the curves of a finished trial, with one HParams session per fold.
 
     Args:
         folder: the study's folder.

@@ -3,35 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from ray.tune.search import Searcher
 
+from hms_ray.evaluate.metric import SCORE_NAMES
 from hms_ray.search.proposals import Exhausted, Proposal, Proposals
 
-SCORES = ("kl_all", "kl_4", "kl_10")
-FEWEST_FAILURES = 3
-"""A run does not end for fewer failed trials, however few are wanted."""
-LOST = "the trial's process was lost; its log is in Ray's session folder"
+MIN_FAILURES: Final = 3
+"""Failed trials that end a run, even if fewer trials are missing."""
+LOST: Final = "the trial's process was lost; see the logs in Ray's session folder"
 
 
 class StudySearch(Searcher):
-    """Suggests the study's proposals to Tune and hands results back to Optuna.
+    """Suggests the study's proposals to Tune and records their results.
 
-    A trial's last result holds either its scores or ``error``, a text; trials
-    that Tune itself reports as failed lost their process.
+    A trial's last result holds either its scores or ``error``, a text; trials that Tune
+    itself reports as failed lost their process.
 
-    The search ends when as many trials are finished as are wanted, when as many of
-    this run have failed as were missing at its start (at least ``FEWEST_FAILURES``), or
-    when nothing is left to try.
+    The search ends when ``n_trials`` are finished, when as many trials of this run have
+    failed as were missing at its start (at least ``MIN_FAILURES``), or when no point is left.
 
     Args:
-        proposals: ask and tell.
-        n_trials: finished trials, of earlier runs too, to end with.
+        proposals: source of points, and record of results.
+        n_trials: finished trials to end with, those of earlier runs included.
         on_start: called with a proposal before its trial starts.
-        on_end: called with (trial number, reason of failure or None) once Optuna
-            knows the result.
-        on_exhausted: called once, with the reason, when it ends before ``n_trials``.
+        on_end: called with (trial number, reason of failure or None) after the result is
+            recorded.
+        on_exhausted: called once with the reason if the search ends before ``n_trials``.
     """
 
     def __init__(
@@ -46,18 +45,18 @@ class StudySearch(Searcher):
         super().__init__()
         self._proposals = proposals
         self._n_trials = n_trials
-        self._most_failures = max(FEWEST_FAILURES, n_trials - proposals.n_finished)
+        self._max_failures = max(MIN_FAILURES, n_trials - proposals.n_finished)
         self._n_failed = 0
         self._ended = False
         self._numbers: dict[str, int] = {}
         self._on_start, self._on_end, self._on_exhausted = on_start, on_end, on_exhausted
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """Config of the next trial; ``FINISHED`` at the end, None while one must wait."""
+        """Config of the next trial; ``FINISHED`` at the end, None to be called again."""
         n_running = self._proposals.n_running
         if self._proposals.n_finished + n_running >= self._n_trials:
             return None if n_running else str(Searcher.FINISHED)
-        if self._n_failed >= self._most_failures:
+        if self._n_failed >= self._max_failures:
             if not n_running:
                 self._end(f"{self._n_failed} trials failed in this run")
             return None if n_running else str(Searcher.FINISHED)
@@ -78,25 +77,25 @@ class StudySearch(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Tells Optuna what became of a trial."""
+        """Records the result of a trial."""
         number = self._numbers.pop(trial_id)
         reason = LOST if error or result is None else result.get("error")
         if result is None or reason is not None:
             self._n_failed += 1
             self._proposals.fail(number, reason or LOST)
         else:
-            self._proposals.complete(number, {name: result[name] for name in SCORES})
+            self._proposals.complete(number, {name: result[name] for name in SCORE_NAMES})
         self._on_end(number, reason)
 
     def _end(self, reason: str) -> None:
-        # Tune asks again after the end.
+        # Tune calls ``suggest`` after the end too.
         if not self._ended:
             self._ended = True
             self._on_exhausted(reason)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Tune pickles its searcher to restore it one day; this one's state is the
-        # journal, and open files and callbacks do not travel.
+        # Tune pickles its searcher to restore it later. The state of this one is in the
+        # journal, and open files and callbacks cannot be pickled.
         return {"_metric": self._metric, "_mode": self._mode}
 
     def save(self, checkpoint_path: str) -> None:

@@ -22,7 +22,7 @@ def address() -> Iterator[str]:
     cluster.shutdown()
 
 
-def test_a_running_cluster_is_joined_and_asked(address: str, tmp_path: Path) -> None:
+def test_running_cluster_is_joined_and_its_nodes_checked(address: str, tmp_path: Path) -> None:
     with session(address) as cluster:
         assert not cluster.embedded
         assert [node.cpus for node in cluster.nodes] == [1, 1]
@@ -38,7 +38,7 @@ def test_a_running_cluster_is_joined_and_asked(address: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1", "localhost:99999"])
-def test_an_address_where_nothing_answers_is_an_error(address: str) -> None:
+def test_address_without_a_cluster_is_an_error(address: str) -> None:
     with (
         pytest.raises(ResourceError, match=f"must answer at the address, got {address}: "),
         session(address),
@@ -46,6 +46,6 @@ def test_an_address_where_nothing_answers_is_an_error(address: str) -> None:
         pass
 
 
-def test_a_client_address_is_an_error() -> None:
+def test_client_address_is_an_error() -> None:
     with pytest.raises(ResourceError, match="must be host:port or auto"), session("ray://a:1"):
         pass

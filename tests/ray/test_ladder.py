@@ -24,7 +24,7 @@ def connected() -> Iterator[None]:
         yield
 
 
-def test_a_ladder_trains_in_groups_that_are_kept(tmp_path: Path) -> None:
+def test_ladder_keeps_worker_groups_for_many_folds(tmp_path: Path) -> None:
     write_competition_folder(tmp_path / "data")
     whole = load_ladder(write_files(tmp_path), only=["a", "b"])
     broken = replace_values(whole.experiments()["b"], {"training.learning_rate": 1e30})

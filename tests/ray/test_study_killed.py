@@ -61,7 +61,7 @@ def stored(base: Path) -> dict[Path, int]:
 
 
 @pytest.mark.timeout(600)
-def test_a_killed_sweep_goes_on_without_training_a_finished_fold_again(tmp_path: Path) -> None:
+def test_killed_sweep_resumes_without_training_finished_folds_again(tmp_path: Path) -> None:
     write_competition_folder(tmp_path / "data", 12)
     (tmp_path / "space.yaml").write_text(yaml.safe_dump(SPACE))
     killed = start_sweep(tmp_path)

@@ -70,7 +70,7 @@ def oof_of(runner: WorkerGroupRunner | InProcessRunner, prepared: Prepared, resu
     return result.oof
 
 
-def test_a_group_a_fold_and_a_group_a_trial_predict_the_same(
+def test_group_per_fold_and_group_per_trial_predict_the_same(
     prepared: Prepared, tmp_path: Path
 ) -> None:
     fold = make_runner(tmp_path, workers=2, group="fold")
@@ -121,9 +121,7 @@ def plan(prepared: Prepared, results: Path, runner: WorkerGroupRunner):
     return plan_folds(EXPERIMENT, prepared, results, runner.placement)
 
 
-def test_an_error_raised_on_purpose_is_final_and_comes_as_it_was(
-    prepared: Prepared, tmp_path: Path
-) -> None:
+def test_hms_ray_error_is_final_and_unchanged(prepared: Prepared, tmp_path: Path) -> None:
     runner = make_runner(tmp_path, workers=2, max_failures=2, train=refuse_on_rank_one)
     with pytest.raises(TrainingError) as caught:
         run_folds(runner, prepared, tmp_path)
@@ -138,7 +136,7 @@ def die_once_in_the_second_fold(task, process) -> None:
     run_task(task, process)
 
 
-def test_a_group_that_lost_a_worker_goes_on_where_it_was(
+def test_group_that_lost_a_worker_resumes_at_the_lost_fold(
     prepared: Prepared, tmp_path: Path
 ) -> None:
     runner = make_runner(
@@ -156,7 +154,7 @@ def run_out_of_memory(task, process) -> None:
     raise RuntimeError("first line\nCUDA out of memory")
 
 
-def test_any_other_error_is_tried_again_and_told_in_one_line(
+def test_other_errors_restart_the_group_and_are_one_line(
     prepared: Prepared, tmp_path: Path
 ) -> None:
     runner = make_runner(tmp_path, workers=1, max_failures=1, train=run_out_of_memory)
@@ -197,9 +195,7 @@ class WriteDown:
             print(json.dumps(record), file=stream)
 
 
-def test_experiments_of_one_group_are_told_apart_and_share_their_stages(
-    prepared: Prepared, tmp_path: Path
-) -> None:
+def test_experiments_of_one_group_share_their_stages(prepared: Prepared, tmp_path: Path) -> None:
     stages = EXPERIMENT.training.stages
     cuts = {"both": stages, "first": stages[:1], "other": (stages[0], stages[0])}
     runner = make_runner(tmp_path, workers=2, group="trial")
@@ -235,7 +231,7 @@ def test_experiments_of_one_group_are_told_apart_and_share_their_stages(
     assert not FoldStore(tmp_path / "off").has(first.key)
 
 
-def test_the_environment_stays_as_it_was(
+def test_environment_is_restored_after_a_run(
     prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hms_ray.distributed.worker_group.TorchTrainer", FailingTrainer)
@@ -253,7 +249,7 @@ class FailingTrainer:
         raise AssertionError(f"saw {os.environ['RAY_TRAIN_HEALTH_CHECK_INTERVAL_S']}")
 
 
-def test_the_experiment_of_these_tests_uses_chance() -> None:
+def test_experiment_of_these_tests_uses_randomness() -> None:
     # Equal predictions would prove little without dropout, drop path and CutMix.
     assert isinstance(EXPERIMENT, Experiment)
     assert EXPERIMENT.model.dropout > 0

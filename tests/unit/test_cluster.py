@@ -32,11 +32,11 @@ def node(cpus: float, gpus: float = 0) -> Node:
         ([node(8), node(8, 2)], {"gpus_per_worker": 1}, 2),
     ],
 )
-def test_groups_that_fit(nodes: list[Node], resources: dict, groups: int) -> None:
+def test_number_of_groups_that_fit(nodes: list[Node], resources: dict, groups: int) -> None:
     assert n_groups(nodes, ResourcesConfig(**resources)) == groups
 
 
-def test_trials_at_once_are_bounded_by_both_cluster_and_file() -> None:
+def test_concurrent_trials_are_limited_by_cluster_and_configuration() -> None:
     cluster = Cluster((node(8),), embedded=True)
     assert n_concurrent_trials(cluster, ResourcesConfig(workers=2)) == 4
     assert n_concurrent_trials(cluster, ResourcesConfig(workers=2, max_concurrent_trials=3)) == 3
@@ -47,18 +47,18 @@ def test_trials_at_once_are_bounded_by_both_cluster_and_file() -> None:
     ("gpus", "share", "workers"),
     [(2, 0.6, 2), (4, 0.6, 4), (2, 0.5, 4), (1, 1 / 3, 3), (0.5, 1, 0)],
 )
-def test_a_share_of_a_gpu_lies_on_one_device(gpus: float, share: float, workers: int) -> None:
+def test_fraction_of_a_gpu_fits_on_one_device(gpus: float, share: float, workers: int) -> None:
     asked = ResourcesConfig(gpus_per_worker=share)
     assert n_groups([node(64, gpus)], asked) == workers
 
 
-def test_gpus_are_whole_or_a_share() -> None:
+def test_gpus_are_a_whole_number_or_a_fraction_below_one() -> None:
     with pytest.raises(ValueError, match=r"a whole number or a share of one GPU, got 1\.5"):
         ResourcesConfig(gpus_per_worker=1.5)
     assert ResourcesConfig(gpus_per_worker=2).gpus_per_worker == 2
 
 
-def test_a_group_that_fits_nowhere_is_an_error_with_both_sides() -> None:
+def test_group_that_fits_nowhere_is_an_error_with_request_and_cluster() -> None:
     cluster = Cluster((node(8), node(8)), embedded=False)
     with pytest.raises(ResourceError, match="a worker group must fit") as caught:
         n_concurrent_trials(cluster, ResourcesConfig(workers=2, gpus_per_worker=1))
@@ -68,18 +68,18 @@ def test_a_group_that_fits_nowhere_is_an_error_with_both_sides() -> None:
     assert "resources.gpus_per_worker=0" in str(caught.value)
 
 
-def test_a_worker_asks_for_no_gpu_where_it_needs_none() -> None:
+def test_worker_without_gpu_requests_none() -> None:
     assert worker_resources(ResourcesConfig(cpus_per_worker=2)) == {"CPU": 2.0}
     assert worker_resources(ResourcesConfig(gpus_per_worker=0.5)) == {"CPU": 1.0, "GPU": 0.5}
 
 
-def test_the_placement_follows_the_resources() -> None:
+def test_placement_follows_the_resources() -> None:
     assert placement(ResourcesConfig(workers=2)).device_class == "cpu"
     on_gpu = placement(ResourcesConfig(workers=2, gpus_per_worker=1), bfloat16=True)
     assert (on_gpu.world_size, on_gpu.device_class, on_gpu.bfloat16) == (2, "cuda", True)
 
 
-def test_an_environment_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HMS_TEST_KEPT", "before")
     monkeypatch.delenv("HMS_TEST_NEW", raising=False)
     with environment({"HMS_TEST_KEPT": "during", "HMS_TEST_NEW": "during"}):

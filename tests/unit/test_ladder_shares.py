@@ -29,7 +29,7 @@ def silent(record: dict[str, Any]) -> None:
 
 @dataclass
 class Runner:
-    """Stores what it is given, up to the first fold that is to fail."""
+    """Stores its tasks, up to the first fold that must fail."""
 
     failing: Sequence[tuple[str, int]]
     calls: list[tuple[str, list[tuple[str, int]]]] = field(default_factory=list)
@@ -47,7 +47,7 @@ class Runner:
             FoldStore(one.results).write(one.key, pd.DataFrame({"a": [1]}), {}, Path.touch)
 
 
-def test_a_share_goes_on_without_an_experiment_that_failed(tmp_path: Path) -> None:
+def test_share_continues_without_a_failed_experiment(tmp_path: Path) -> None:
     share = [task(tmp_path, name, fold) for name in "abc" for fold in range(2)]
     runner, events = Runner([("b", 0)]), list[dict[str, Any]]()
     failed = run_shares([share], 1, runner, events.append)
@@ -63,7 +63,7 @@ def test_a_share_goes_on_without_an_experiment_that_failed(tmp_path: Path) -> No
     assert {one.experiment.name for one in stored} == {"a", "c"}
 
 
-def test_a_failed_experiment_is_left_out_of_later_shares(tmp_path: Path) -> None:
+def test_failed_experiment_is_skipped_in_later_shares(tmp_path: Path) -> None:
     units = [[task(tmp_path, "a", 0)], [task(tmp_path, "a", 1)], [task(tmp_path, "b", 0)]]
     runner = Runner([("a", 0)])
     failed = run_shares(units, 1, runner, silent)
@@ -71,7 +71,7 @@ def test_a_failed_experiment_is_left_out_of_later_shares(tmp_path: Path) -> None
     assert [names for _, names in runner.calls] == [[("a", 0)], [("b", 0)]]
 
 
-def test_an_error_after_the_last_fold_fails_nothing(tmp_path: Path) -> None:
+def test_error_after_the_last_fold_fails_no_experiment(tmp_path: Path) -> None:
     share = [task(tmp_path, "a", 0)]
 
     class Late(Runner):
@@ -99,7 +99,7 @@ def test_as_many_shares_run_at_once_as_there_are_groups(tmp_path: Path) -> None:
     assert all(FoldStore(tmp_path).has(one.key) for unit in units for one in unit)
 
 
-def test_an_error_that_is_of_no_fold_ends_the_command(tmp_path: Path) -> None:
+def test_error_that_belongs_to_no_fold_ends_the_command(tmp_path: Path) -> None:
     units = [[task(tmp_path, name, 0)] for name in "ab"]
     runner = Runner([("a", 0)], error=SystemExit)
     with pytest.raises(SystemExit):

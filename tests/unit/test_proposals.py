@@ -23,7 +23,7 @@ def scores(value: float) -> dict[str, float | None]:
     return {"kl_all": value + 0.2, "kl_4": None, "kl_10": value}
 
 
-def told(journal: Path) -> list[FrozenTrial]:
+def recorded_trials(journal: Path) -> list[FrozenTrial]:
     storage = JournalStorage(JournalFileBackend(str(journal)))
     return optuna.load_study(study_name="study", storage=storage).trials
 
@@ -47,14 +47,14 @@ def run(proposals: Proposals, n_trials: int) -> list[Proposal]:
     return done
 
 
-def test_results_are_told_truly(tmp_path: Path) -> None:
+def test_results_are_recorded_with_their_state(tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     proposals = Proposals(make_space(LEARNING_RATE), journal)
     done, failed, pruned = proposed(proposals), proposed(proposals), proposed(proposals)
     proposals.complete(done.number, scores(0.5))
     proposals.fail(failed.number, "a model must be known")
     proposals.prune(pruned.number, {1: 0.9, 2: 0.8})
-    trials = told(journal)
+    trials = recorded_trials(journal)
     assert [trial.state for trial in trials] == [
         TrialState.COMPLETE,
         TrialState.FAIL,
@@ -68,17 +68,17 @@ def test_results_are_told_truly(tmp_path: Path) -> None:
     assert proposals.n_finished == 1
 
 
-def test_the_value_is_the_objective(tmp_path: Path) -> None:
+def test_value_is_the_objective(tmp_path: Path) -> None:
     space = make_space(LEARNING_RATE, study={"objective": "kl_all"})
     proposals = Proposals(space, tmp_path / "journal")
     proposals.complete(proposed(proposals).number, scores(0.5))
-    assert told(tmp_path / "journal")[0].value == 0.7
+    assert recorded_trials(tmp_path / "journal")[0].value == 0.7
 
 
-def test_a_value_that_is_no_number_is_a_failure(tmp_path: Path) -> None:
+def test_non_finite_value_is_a_failure(tmp_path: Path) -> None:
     proposals = Proposals(make_space(LEARNING_RATE), tmp_path / "journal")
     proposals.complete(proposed(proposals).number, scores(float("nan")))
-    assert told(tmp_path / "journal")[0].state == TrialState.FAIL
+    assert recorded_trials(tmp_path / "journal")[0].state == TrialState.FAIL
     assert proposals.n_finished == 0
 
 
@@ -91,7 +91,7 @@ def test_start_points_come_first(tmp_path: Path) -> None:
     assert done[1].experiment.training.learning_rate == 0.002
 
 
-def test_a_study_that_was_stopped_draws_what_it_would_have_drawn(tmp_path: Path) -> None:
+def test_resumed_study_draws_the_points_of_an_uninterrupted_one(tmp_path: Path) -> None:
     space = make_space({**LEARNING_RATE, **LOSSES}, study={"startup_trials": 3})
     whole = [proposal.point for proposal in run(Proposals(space, tmp_path / "whole"), 8)]
     stopped = tmp_path / "stopped"
@@ -102,12 +102,12 @@ def test_a_study_that_was_stopped_draws_what_it_would_have_drawn(tmp_path: Path)
     rest = run(again, 4)
     assert [p.point for p in (*first, *rest)] == whole
     assert rest[0].point == interrupted.point
-    assert [trial.state for trial in told(stopped)].count(TrialState.RUNNING) == 0
-    assert told(stopped)[interrupted.number].state == TrialState.FAIL
-    assert "again as trial 5" in told(stopped)[interrupted.number].user_attrs["reason"]
+    assert [trial.state for trial in recorded_trials(stopped)].count(TrialState.RUNNING) == 0
+    assert recorded_trials(stopped)[interrupted.number].state == TrialState.FAIL
+    assert "again as trial 5" in recorded_trials(stopped)[interrupted.number].user_attrs["reason"]
 
 
-def test_a_study_killed_twice_loses_no_point(tmp_path: Path) -> None:
+def test_study_killed_twice_loses_no_point(tmp_path: Path) -> None:
     space, journal = make_space(LEARNING_RATE), tmp_path / "journal"
     proposals = Proposals(space, journal)
     first, second = proposed(proposals), proposed(proposals)
@@ -122,15 +122,15 @@ def test_a_study_killed_twice_loses_no_point(tmp_path: Path) -> None:
     assert third_run.n_finished == 2
 
 
-def test_a_stored_result_that_optuna_never_heard_of_counts(tmp_path: Path) -> None:
+def test_stored_result_missing_in_the_journal_counts(tmp_path: Path) -> None:
     space, journal = make_space(LEARNING_RATE), tmp_path / "journal"
     number = proposed(Proposals(space, journal)).number
     again = Proposals(space, journal, recover={number: scores(0.4)}.get)
     assert (again.n_finished, again.n_interrupted) == (1, 0)
-    assert told(journal)[number].value == 0.4
+    assert recorded_trials(journal)[number].value == 0.4
 
 
-def test_a_point_left_waiting_by_a_kill_is_proposed_again(tmp_path: Path) -> None:
+def test_point_left_waiting_by_a_kill_is_proposed(tmp_path: Path) -> None:
     space, journal = make_space(LEARNING_RATE), tmp_path / "journal"
     Proposals(space, journal)
     storage = JournalStorage(JournalFileBackend(str(journal)))
@@ -141,7 +141,7 @@ def test_a_point_left_waiting_by_a_kill_is_proposed_again(tmp_path: Path) -> Non
     assert proposed(proposals).point != {"training.learning_rate": 0.005}
 
 
-def test_a_draw_cut_short_by_a_kill_is_drawn_again(tmp_path: Path) -> None:
+def test_draw_interrupted_by_a_kill_is_repeated(tmp_path: Path) -> None:
     space, journal = make_space(LEARNING_RATE), tmp_path / "journal"
     expected = proposed(Proposals(space, tmp_path / "other")).point
     Proposals(space, journal)
@@ -150,10 +150,10 @@ def test_a_draw_cut_short_by_a_kill_is_drawn_again(tmp_path: Path) -> None:
     proposals = Proposals(space, journal)
     assert proposals.n_interrupted == 0
     assert proposed(proposals).point == expected
-    assert told(journal)[0].state == TrialState.FAIL
+    assert recorded_trials(journal)[0].state == TrialState.FAIL
 
 
-def test_duplicates_are_told_and_not_proposed(tmp_path: Path) -> None:
+def test_duplicates_are_recorded_and_not_proposed(tmp_path: Path) -> None:
     # No stage uses the threshold: all six points are three experiments.
     search = {**LOSSES, "training.stage_threshold": {"choices": [4, 10]}}
     journal, duplicates = tmp_path / "journal", []
@@ -173,29 +173,29 @@ def test_duplicates_are_told_and_not_proposed(tmp_path: Path) -> None:
     assert ending == Exhausted("every experiment of the space was tried")
     assert proposals.n_finished == 3
     for number, original in duplicates:
-        trial = told(journal)[number]
+        trial = recorded_trials(journal)[number]
         assert trial.state == TrialState.COMPLETE
         assert trial.user_attrs["duplicate_of"] == original
         assert trial.value == numbers[original]
     assert Proposals(make_space(search), journal).n_finished == 3
 
 
-def test_a_duplicate_of_a_running_trial_waits_for_it(tmp_path: Path) -> None:
+def test_duplicate_of_a_running_trial_waits_for_it(tmp_path: Path) -> None:
     search = {"training.stage_threshold": {"choices": [4, 6, 10]}}
     start = [{"training.stage_threshold": votes} for votes in (4, 6)]
     journal = tmp_path / "journal"
     proposals = Proposals(make_space(search, start=start), journal)
     first = proposed(proposals)
     assert proposals.next() == "wait"
-    n_told = len(told(journal))
+    n_recorded = len(recorded_trials(journal))
     assert proposals.next() == "wait"
-    assert len(told(journal)) == n_told, "waiting must not fill the journal"
+    assert len(recorded_trials(journal)) == n_recorded, "waiting must not fill the journal"
     proposals.complete(first.number, scores(0.3))
-    assert [trial.value for trial in told(journal)] == [0.3, 0.3]
+    assert [trial.value for trial in recorded_trials(journal)] == [0.3, 0.3]
     assert isinstance(proposals.next(), Exhausted)
 
 
-def test_a_failed_experiment_is_tried_again_in_the_next_run_only(tmp_path: Path) -> None:
+def test_failed_experiment_is_retried_in_the_next_run_only(tmp_path: Path) -> None:
     space, journal = make_space(LOSSES), tmp_path / "journal"
     proposals = Proposals(space, journal)
     failed = proposed(proposals)
@@ -211,11 +211,11 @@ SECOND_STAGE = {"training.stages.1.epochs": {"choices": [2, 3]}}
 TWO_STAGES = {"training": {"stages": [{}, {}]}}
 
 
-def misfits(journal: Path) -> list[FrozenTrial]:
-    return [trial for trial in told(journal) if trial.params["training.stages"] == "one"]
+def invalid_trials(journal: Path) -> list[FrozenTrial]:
+    return [trial for trial in recorded_trials(journal) if trial.params["training.stages"] == "one"]
 
 
-def test_points_that_do_not_fit_together_are_told_and_left_out(tmp_path: Path) -> None:
+def test_invalid_points_are_recorded_and_skipped(tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     start = [{"training.stages": "one", "training.stages.1.epochs": 2}]
     space = make_space({**STAGES, **SECOND_STAGE}, experiment=TWO_STAGES)
@@ -226,17 +226,19 @@ def test_points_that_do_not_fit_together_are_told_and_left_out(tmp_path: Path) -
     assert sorted(p.experiment.training.stages[1].epochs for p in done) == [2, 3]
     ending = proposals.next()
     assert isinstance(ending, Exhausted)
-    assert "every experiment of the space was tried; a point that does not fit" in ending.reason
-    assert misfits(journal)[0].number == 0
-    for trial in misfits(journal):
+    assert "every experiment of the space was tried; an invalid point: " in ending.reason
+    assert invalid_trials(journal)[0].number == 0
+    for trial in invalid_trials(journal):
         assert trial.state == TrialState.FAIL
         assert "a list is entered by a position from 0 to 0" in trial.user_attrs["reason"]
-    n_told = len(told(journal))
+    n_recorded = len(recorded_trials(journal))
     assert isinstance(Proposals(space, journal).next(), Exhausted)
-    assert len(told(journal)) == n_told, "a start point that cannot fit must not come again"
+    assert len(recorded_trials(journal)) == n_recorded, (
+        "a start point that cannot fit must not come again"
+    )
 
 
-def test_a_countless_space_without_a_fitting_point_ends(tmp_path: Path) -> None:
+def test_continuous_space_without_a_valid_point_ends(tmp_path: Path) -> None:
     stages = {"training.stages": {"choices": {"one": [{}]}}}
     space = make_space({**stages, **SECOND_STAGE, **LEARNING_RATE}, experiment=TWO_STAGES)
     proposals = Proposals(space, tmp_path / "journal")
@@ -244,10 +246,12 @@ def test_a_countless_space_without_a_fitting_point_ends(tmp_path: Path) -> None:
     assert isinstance(ending, Exhausted)
     assert "20 draws in a row" in ending.reason
     assert "a position from 0 to 0" in ending.reason
-    assert [trial.state for trial in told(tmp_path / "journal")] == [TrialState.FAIL] * 20
+    assert [trial.state for trial in recorded_trials(tmp_path / "journal")] == [
+        TrialState.FAIL
+    ] * 20
 
 
-def test_a_study_killed_at_a_point_that_does_not_fit_goes_on(tmp_path: Path) -> None:
+def test_study_killed_at_an_invalid_point_resumes(tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     space = make_space({**STAGES, **SECOND_STAGE}, experiment=TWO_STAGES)
     Proposals(space, journal)
@@ -256,12 +260,12 @@ def test_a_study_killed_at_a_point_that_does_not_fit_goes_on(tmp_path: Path) -> 
     study.enqueue_trial({"training.stages": "one", "training.stages.1.epochs": 3})
     again = Proposals(space, journal)
     assert again.n_interrupted == 0
-    assert told(journal)[0].state == TrialState.FAIL
-    assert "a position from 0 to 0" in told(journal)[0].user_attrs["reason"]
+    assert recorded_trials(journal)[0].state == TrialState.FAIL
+    assert "a position from 0 to 0" in recorded_trials(journal)[0].user_attrs["reason"]
     assert len(proposed(again).experiment.training.stages) == 2
 
 
-def test_a_start_point_that_failed_is_tried_again_in_the_next_run(tmp_path: Path) -> None:
+def test_failed_start_point_is_retried_in_the_next_run(tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     start = [{"training.learning_rate": rate} for rate in (0.001, 0.002, 0.003)]
     space = make_space(LEARNING_RATE, start=start)
@@ -277,7 +281,7 @@ def test_a_start_point_that_failed_is_tried_again_in_the_next_run(tmp_path: Path
     assert run(Proposals(space, journal), 1)[0].point not in start
 
 
-def test_a_start_point_that_always_fails_blocks_no_other(tmp_path: Path) -> None:
+def test_start_point_that_always_fails_does_not_block_others(tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     start = [{"training.learning_rate": rate} for rate in (0.001, 0.002)]
     space = make_space(LEARNING_RATE, start=start)
@@ -294,29 +298,29 @@ def test_a_start_point_that_always_fails_blocks_no_other(tmp_path: Path) -> None
     assert proposed_first[3] not in start
 
 
-def test_a_searcher_that_goes_in_circles_ends(tmp_path: Path) -> None:
+def test_sampler_that_repeats_itself_ends_the_search(tmp_path: Path) -> None:
     # Every stage sets its own rate, so the searched one changes nothing.
     stages = [{"rows": "all", "learning_rate": 1e-3}]
     space = make_space(LEARNING_RATE, experiment={"training": {"stages": stages}})
     proposals = Proposals(space, tmp_path / "journal")
     first = proposed(proposals)
     assert proposals.next() == "wait"
-    n_told = len(told(tmp_path / "journal"))
+    n_recorded = len(recorded_trials(tmp_path / "journal"))
     assert proposals.next() == "wait"
-    assert len(told(tmp_path / "journal")) == n_told
+    assert len(recorded_trials(tmp_path / "journal")) == n_recorded
     proposals.complete(first.number, scores(0.3))
     ending = proposals.next()
     assert isinstance(ending, Exhausted)
     assert "20 draws in a row" in ending.reason
 
 
-def test_an_experiment_with_nothing_searched_is_one_trial(tmp_path: Path) -> None:
+def test_space_without_searched_paths_is_one_trial(tmp_path: Path) -> None:
     proposals = Proposals(make_space({}), tmp_path / "journal")
     assert run(proposals, 1)[0].point == {}
     assert isinstance(proposals.next(), Exhausted)
 
 
-def test_a_journal_that_ends_within_a_line_is_gone_on_with(tmp_path: Path) -> None:
+def test_journal_with_an_incomplete_last_line_is_resumed(tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     first = Proposals(make_space(LOSSES), journal)
     number = proposed(first).number
@@ -330,7 +334,7 @@ def test_a_journal_that_ends_within_a_line_is_gone_on_with(tmp_path: Path) -> No
     assert journal.read_bytes().endswith(b"\n")
 
 
-def test_a_damaged_journal_is_an_error(tmp_path: Path) -> None:
+def test_damaged_journal_is_an_error(tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     Proposals(make_space(LOSSES), journal)
     journal.write_text("not a journal\n" * 3)

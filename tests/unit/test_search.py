@@ -16,7 +16,7 @@ class FakeProposals:
     def __init__(self, answers: list[Any], n_finished: int = 0) -> None:
         self.answers = answers
         self.n_finished, self.n_running = n_finished, 0
-        self.told: list[tuple[Any, ...]] = []
+        self.recorded: list[tuple[Any, ...]] = []
 
     def next(self) -> Any:
         answer = self.answers.pop(0)
@@ -26,18 +26,18 @@ class FakeProposals:
     def complete(self, number: int, scores: dict[str, float | None]) -> None:
         self.n_running -= 1
         self.n_finished += 1
-        self.told.append((number, "complete", scores))
+        self.recorded.append((number, "complete", scores))
 
     def fail(self, number: int, reason: str) -> None:
         self.n_running -= 1
-        self.told.append((number, "fail", reason))
+        self.recorded.append((number, "fail", reason))
 
 
 def proposal(number: int) -> Proposal:
     return Proposal(number, {"training.loss": "kl"}, SPACE.experiment)
 
 
-def test_a_proposal_becomes_a_config() -> None:
+def test_proposal_becomes_a_config() -> None:
     started = []
     search = StudySearch(FakeProposals([proposal(7)]), 1, on_start=started.append)
     config = search.suggest("a")
@@ -49,7 +49,7 @@ def test_a_proposal_becomes_a_config() -> None:
     assert [found.number for found in started] == [7]
 
 
-def test_waiting_and_the_end_are_told_to_tune() -> None:
+def test_tune_gets_waiting_and_the_end() -> None:
     reasons = []
     search = StudySearch(
         FakeProposals(["wait", *2 * [Exhausted("every experiment was tried")]]),
@@ -75,7 +75,7 @@ def test_waiting_and_the_end_are_told_to_tune() -> None:
         ({"kl_all": 0.7, "kl_4": None, "kl_10": 0.5}, True, ("fail", LOST)),
     ],
 )
-def test_results_go_back_to_their_trial(
+def test_results_are_recorded_for_their_trial(
     result: dict[str, Any] | None, error: bool, expected: tuple[Any, ...]
 ) -> None:
     ended = []
@@ -84,14 +84,14 @@ def test_results_go_back_to_their_trial(
     search.suggest("a")
     search.suggest("b")
     search.on_trial_complete("b", result=result, error=error)
-    assert proposals.told == [(4, *expected)]
+    assert proposals.recorded == [(4, *expected)]
     assert ended == [(4, None if expected[0] == "complete" else expected[1])]
 
 
 SCORES = {"kl_all": 0.7, "kl_4": None, "kl_10": 0.5}
 
 
-def test_failed_trials_are_made_up_for() -> None:
+def test_failed_trials_are_replaced() -> None:
     proposals = FakeProposals([proposal(number) for number in range(9)], n_finished=4)
     reasons: list[str] = []
     search = StudySearch(proposals, 6, on_exhausted=reasons.append)
@@ -108,7 +108,7 @@ def test_failed_trials_are_made_up_for() -> None:
     assert reasons == []
 
 
-def test_a_run_in_which_all_fails_ends() -> None:
+def test_run_with_failures_only_ends() -> None:
     proposals = FakeProposals([proposal(number) for number in range(20)])
     reasons: list[str] = []
     search = StudySearch(proposals, 4, on_exhausted=reasons.append)

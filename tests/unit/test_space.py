@@ -24,7 +24,7 @@ def make_space(search: dict, **others: object) -> Space:
     return validate_space({"search": search, **others}, "test")
 
 
-def test_every_kind_of_parameter_becomes_its_distribution() -> None:
+def test_each_parameter_type_has_its_distribution() -> None:
     space = make_space(
         {
             "training.loss": {"choices": ["kl", "kl_log_votes"]},
@@ -42,7 +42,7 @@ def test_every_kind_of_parameter_becomes_its_distribution() -> None:
     assert list(distributions(space)) == list(space.search)
 
 
-def test_a_point_replaces_values_and_labels() -> None:
+def test_point_replaces_values_and_labels() -> None:
     space = make_space(
         {
             "training.stages": {"choices": {"one": [{"rows": "all"}], "two": NOISY_THEN_GOOD}},
@@ -58,7 +58,7 @@ def test_a_point_replaces_values_and_labels() -> None:
     assert experiment.input == space.experiment.input
 
 
-def test_values_that_do_not_fit_together_are_named() -> None:
+def test_values_that_are_invalid_together_are_named() -> None:
     space = make_space(
         {
             "model.pretrained": {"choices": [True, False]},
@@ -71,7 +71,7 @@ def test_values_that_do_not_fit_together_are_named() -> None:
     assert "pretrained=False weights_file=given" in str(caught.value)
 
 
-def test_the_path_of_weights_is_made_absolute(
+def test_path_of_weights_is_made_absolute(
     tmp_path: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -79,7 +79,7 @@ def test_the_path_of_weights_is_made_absolute(
     assert resolve(space, {}).model.weights_file == str(tmp_path / "b0.pt")
 
 
-def test_experiments_that_train_alike_share_a_key() -> None:
+def test_experiments_with_equal_training_share_a_key() -> None:
     # One stage over all rows uses no threshold, so its value changes nothing.
     space = make_space({"training.stage_threshold": {"choices": [4, 10]}})
     first, second = (resolve(space, point) for point in points(space))
@@ -106,13 +106,13 @@ def test_points_are_counted_and_listed() -> None:
     assert n_points(make_space({"training.learning_rate": {"float": [1e-4, 1e-2]}})) is None
 
 
-def test_a_point_in_words() -> None:
+def test_point_as_text() -> None:
     point = {"training.loss": "kl", "training.learning_rate": 0.00131313}
     assert describe(point) == "loss=kl learning_rate=0.00131"
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
-def test_a_draw_depends_on_seed_and_number_only(sampler: str) -> None:
+def test_draw_depends_on_seed_and_number_only(sampler: str) -> None:
     def draw(seed: int, number: int) -> dict:
         space = make_space(
             {"training.learning_rate": {"float": [1e-4, 1e-2]}},

@@ -39,7 +39,7 @@ def result_of(score: float) -> ExperimentResult:
     return ExperimentResult(scores, oof, {0: "a" * 64}, (), False, 1.0)
 
 
-def test_a_trial_that_has_its_result_is_not_run_again(
+def test_trial_with_a_result_is_not_run_again(
     study: StudyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = []
@@ -60,9 +60,7 @@ def test_a_trial_that_has_its_result_is_not_run_again(
     assert trial.finished
 
 
-def test_a_trial_that_failed_is_run_again(
-    study: StudyFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_trial_is_run_again(study: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     job = SimpleNamespace(study=study.path)
 
     def train(*_: object) -> ExperimentResult:
@@ -74,7 +72,7 @@ def test_a_trial_that_failed_is_run_again(
     assert run_trial(CONFIG, job)["kl_all"] == 0.5
 
 
-def test_a_damaged_trial_of_the_past_does_not_end_the_search(
+def test_damaged_trial_of_an_earlier_run_does_not_end_the_search(
     tmp_path: Path,
     study: StudyFolder,
     prepared: Prepared,
@@ -99,7 +97,7 @@ def test_a_damaged_trial_of_the_past_does_not_end_the_search(
     assert json.loads((study.trial_path(1) / "result.json").read_text())["reason"] is None
 
 
-def test_a_failure_to_write_tensorboard_logs_does_not_end_the_search(
+def test_error_in_tensorboard_logs_does_not_end_the_search(
     tmp_path: Path,
     study: StudyFolder,
     prepared: Prepared,
