@@ -15,6 +15,7 @@ from hms_ray.cli.options import (
     FoldTable,
     Local,
     LocalThreads,
+    LogLevel,
     PackDir,
     Results,
     Settings,
@@ -93,6 +94,7 @@ def ladder(
     address: Address = None,
     local: Local = False,
     threads: LocalThreads = 1,
+    log_level: LogLevel = "INFO",
     debug: Debug = False,
 ) -> int:
     """Run the published ladder of experiments and print what each step gains.
@@ -122,6 +124,7 @@ def ladder(
         words=context.obj,
         fold_table=folds,
         pack_dir=pack_dir,
+        log_level=log_level,
     )
 
     def trainer(scratch: Path) -> AbstractContextManager[Trainer]:

@@ -57,6 +57,15 @@ FoldTable: TypeAlias = Annotated[
         ),
     ),
 ]
+LogLevel: TypeAlias = Annotated[
+    Literal["DEBUG", "INFO", "WARNING", "ERROR"],
+    typer.Option(
+        "--log-level",
+        metavar="LEVEL",
+        case_sensitive=False,
+        help="Least level of records in log files: DEBUG, INFO, WARNING or ERROR.",
+    ),
+]
 Address: TypeAlias = Annotated[
     str | None,
     typer.Option(

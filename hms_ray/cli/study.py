@@ -16,6 +16,7 @@ from hms_ray.cli.options import (
     FoldTable,
     Local,
     LocalThreads,
+    LogLevel,
     PackDir,
     Results,
     Settings,
@@ -58,6 +59,7 @@ def train(
         typer.Option(metavar="K", help="Train only this fold, with --local; can be repeated."),
     ] = None,
     threads: LocalThreads = 1,
+    log_level: LogLevel = "INFO",
     debug: Debug = False,
 ) -> int:
     """Train one experiment, on Ray or in this process."""
@@ -71,7 +73,7 @@ def train(
 
             raise ConfigError("--fold needs --local", fix="A study on Ray trains all folds.")
         name = study or space.experiment.name
-        return _sweep(space.alone(), name, data, results, pack_dir, folds, address)
+        return _sweep(space.alone(), name, data, results, pack_dir, folds, address, log_level)
     from hms_ray.experiment.local_command import train_locally
 
     return train_locally(
@@ -83,6 +85,7 @@ def train(
         fold_table=folds,
         pack_dir=pack_dir,
         threads=threads,
+        log_level=log_level,
     )
 
 
@@ -106,6 +109,7 @@ def sweep(
         typer.Option(metavar="NAME", help=with_default("Name of the study.", "FILE without .yaml")),
     ] = None,
     address: Address = None,
+    log_level: LogLevel = "INFO",
     debug: Debug = False,
 ) -> int:
     """Search a space on Ray; the same command resumes a study that was stopped."""
@@ -115,7 +119,7 @@ def sweep(
     n_trials = [] if trials is None else [f"study.n_trials={trials}"]
     path = find_space(file)
     space = load_space(path, [*(settings or []), *n_trials])
-    return _sweep(space, study or path.stem, data, results, pack_dir, folds, address)
+    return _sweep(space, study or path.stem, data, results, pack_dir, folds, address, log_level)
 
 
 def _sweep(
@@ -126,7 +130,17 @@ def _sweep(
     pack_dir: Path | None,
     folds: Path | None,
     address: str | None,
+    log_level: str,
 ) -> int:
     from hms_ray.sweep.command import sweep
 
-    return sweep(space, data, results, name, fold_table=folds, pack_dir=pack_dir, address=address)
+    return sweep(
+        space,
+        data,
+        results,
+        name,
+        fold_table=folds,
+        pack_dir=pack_dir,
+        address=address,
+        log_level=log_level,
+    )
