@@ -1,8 +1,8 @@
-# People and CI use the same commands. Each of them builds .venv first if needed.
+# The same commands for people and CI. Each builds .venv first if needed.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-# One thread a process: two torch threads beside any other load collapse.
+# One thread per process: two torch threads become very slow beside any other load.
 export OMP_NUM_THREADS := 1
 export RAY_AUTH_MODE ?= token
 DEMO := results/.demo
@@ -11,10 +11,10 @@ DEMO := results/.demo
 
 help:
 	@echo "make demo    simulate data, search, train on Ray, blend (minutes)"
-	@echo "make test    all tests but the slow and the gpu tier"
+	@echo "make test    all tests except the tiers slow and gpu"
 	@echo "make check   format, lint, types, import arrows, documentation"
-	@echo "make format  put the format right"
-	@echo "make clean   remove what make made, studies excepted"
+	@echo "make format  fix the format"
+	@echo "make clean   remove everything that make created, except studies"
 
 install: $(INSTALLED)
 
@@ -35,20 +35,20 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Files of tests on two cores; those of Ray, which takes both, one after the other.
+# Test files run two at a time; tests of Ray, which uses both cores, one after the other.
 test: $(INSTALLED)
 	$(BIN)/pytest -m "not ray and not slow and not gpu" -n 2 --dist loadfile --durations=10
 	$(BIN)/pytest -m "ray and not slow and not gpu" --durations=10
 
-# A sweep that was stopped goes on where it was: the data is simulated once, and
-# every finished fold is in the store below results/.
+# A stopped demo resumes: the data is simulated once, and every finished fold is in the
+# fold store below results/.
 demo: $(INSTALLED) $(DEMO)/train.csv
 	$(BIN)/hms-ray check $(DEMO)
 	$(BIN)/hms-ray oracle $(DEMO)
-	$(BIN)/hms-ray sweep search_spaces/demo.yaml --data $(DEMO) --study demo
+	$(BIN)/hms-ray sweep demo --data $(DEMO) --study demo
 	$(BIN)/hms-ray blend demo
 	$(BIN)/hms-ray oracle $(DEMO) --study demo
-	@echo "Look at it: $(BIN)/tensorboard --logdir results"
+	@echo "See the curves: $(BIN)/tensorboard --logdir results"
 
 $(DEMO)/train.csv: | $(INSTALLED)
 	$(BIN)/hms-ray simulate --out $(DEMO) --patients 150 --seed 0
