@@ -122,9 +122,9 @@ def simulate(
 
     from hms_ray.report.live import bar
     from hms_ray.simulate.folder import simulate_folder
-    from hms_ray.simulate.options import asked_numbers
+    from hms_ray.simulate.options import patient_numbers
 
-    n_patients, n_signals = asked_numbers(profile, patients, signals)
+    n_patients, n_signals = patient_numbers(profile, patients, signals)
     with bar("simulating", "patients") as progress:
         simulate_folder(
             out,

@@ -1,7 +1,7 @@
-"""What a scalp recording holds besides the brain: eyes, muscle, electrodes, mains, heart.
+"""Artefacts of a scalp recording: eyes, muscle, electrodes, mains, heart.
 
 Sizes: blinks 100-300 uV at the forehead, muscle 20-100 Hz, strongest at the temples; the
-shares of bad electrodes and of recordings with mains are judged from a few real recordings.
+shares of bad electrodes and of recordings with mains are estimated from a few real recordings.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from hms_ray.competition.schema import EEG_RATE_HZ
 from hms_ray.simulate.head import N_SCALP, SCALP, field
 from hms_ray.simulate.noise import CONTROL_HZ, coloured, frequencies, slow_curve, to_samples
 
-# In the real recordings the multiples of 60 Hz do not fold back: the amplifiers filtered
-# them out, so the line itself is all that 200 samples a second hold of the mains.
+# The real recordings have no aliased multiples of 60 Hz: the amplifiers filtered them out,
+# so only the line itself is simulated.
 _MAINS_HZ: Final = 60.0
 _MAINS_SHARE: Final = 0.65
 """Share of recordings stored without a notch filter."""
@@ -26,9 +26,9 @@ _MUSCLE: Final = {
     "forehead": {"Fp1": 1.0, "Fp2": 1.0, "F7": 0.3, "F8": 0.3},
     "neck": {"O1": 0.7, "O2": 0.7, "T5": 0.5, "T6": 0.5},
 }
-"""Muscles, and how much each electrode near one shows of it."""
+"""Muscle -> electrode near it -> share of the muscle's amplitude there."""
 _BAD_SHARE: Final = 0.3
-"""Share of recordings with an electrode that is loose for a while."""
+"""Share of recordings with a temporarily loose electrode."""
 _GAP_SHARE: Final = 0.06
 _HEART_LEAK: Final = 0.003
 
@@ -58,7 +58,7 @@ def add_artefacts(signal: NDArray[np.float32], awake: bool, rng: np.random.Gener
 
 
 def heart(signal: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """The EKG channel; a trace of it leaks into the scalp channels, in place.
+    """Draw the EKG channel and add a small part of it to the scalp channels, in place.
 
     Returns:
         (n_samples,) float32, microvolts.
@@ -80,9 +80,9 @@ def heart(signal: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.f
 
 
 def draw_gaps(n_samples: int, rng: np.random.Generator) -> list[slice]:
-    """Stretches of 1-20 s in which the amplifier stored nothing; mostly none.
+    """Draw the gaps of 1-20 s in which nothing was recorded; most recordings have none.
 
-    They keep clear of the first and the last 20 s.
+    None is in the first or the last 20 s.
     """
     if rng.random() > _GAP_SHARE:
         return []
@@ -97,7 +97,7 @@ def draw_gaps(n_samples: int, rng: np.random.Generator) -> list[slice]:
 def _starts(
     n_samples: int, length: int, rate_hz: float, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """When events of ``length`` samples begin that happen at random."""
+    """Random starts of events of ``length`` samples."""
     n_events = rng.poisson(rate_hz * n_samples / EEG_RATE_HZ)
     starts: NDArray[np.int64] = rng.integers(0, n_samples - length, n_events)
     return starts
@@ -113,7 +113,7 @@ def _blinks(n_samples: int, rate_hz: float, rng: np.random.Generator) -> NDArray
 
 
 def _glances(n_samples: int, rate_hz: float, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Steps of the eyes to a side, which the amplifier lets decay."""
+    """Eye movements to a side: steps that decay because of the amplifier's high-pass."""
     trace = np.zeros(n_samples, np.float32)
     length = 2 * EEG_RATE_HZ
     decay = np.exp(-np.arange(length) / (0.7 * EEG_RATE_HZ)).astype(np.float32)
@@ -123,14 +123,14 @@ def _glances(n_samples: int, rate_hz: float, rng: np.random.Generator) -> NDArra
 
 
 def _mains(n_samples: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """The mains at amplitude 1."""
+    """The mains with amplitude 1."""
     phase = rng.random() + _MAINS_HZ / EEG_RATE_HZ * np.arange(n_samples)
     hum: NDArray[np.float32] = np.sin((2 * np.pi * (phase % 1)).astype(np.float32))
     return hum
 
 
 def _add_muscle(signal: NDArray[np.float32], strength: float, rng: np.random.Generator) -> None:
-    """Each muscle tenses on its own, for seconds within minutes."""
+    """Add muscle activity; each muscle tenses independently, for seconds within minutes."""
     n_samples = signal.shape[1]
     rise = (frequencies(n_samples) / 22) ** 3
     density = strength**2 / 100 * rise / (1 + rise) * np.exp(-frequencies(n_samples) / 60)
@@ -144,7 +144,7 @@ def _add_muscle(signal: NDArray[np.float32], strength: float, rng: np.random.Gen
 
 
 def _add_contact_noise(signal: NDArray[np.float32], rng: np.random.Generator) -> None:
-    """White noise of skin and amplifier, of another strength at every electrode."""
+    """Add white noise of skin and amplifier, with its own strength at each electrode."""
     n_samples = signal.shape[1]
     noise = _twice(rng.standard_normal((n_samples,), dtype=np.float32))
     level = rng.lognormal(np.log(1.7), 0.35)
@@ -162,7 +162,7 @@ def _add_later(
     noise: NDArray[np.float32],
     rng: np.random.Generator,
 ) -> None:
-    """Add noise that starts at another of its moments: one noise serves many electrodes."""
+    """Add noise from a random start on, so that one noise serves many electrodes."""
     start = int(rng.integers(len(noise) - len(channel)))
     channel += strength * noise[start : start + len(channel)]
 
@@ -170,7 +170,7 @@ def _add_later(
 def _add_movements(
     signal: NDArray[np.float32], per_minute: float, rng: np.random.Generator
 ) -> None:
-    """Bursts of seconds, broad in frequency and different at every electrode."""
+    """Add bursts of seconds with a broad spectrum, different at each electrode."""
     n_samples = signal.shape[1]
     for _ in range(rng.poisson(per_minute * n_samples / (60 * EEG_RATE_HZ))):
         length = int(min(20.0, rng.lognormal(np.log(3), 0.7)) * EEG_RATE_HZ)
@@ -183,7 +183,7 @@ def _add_movements(
 
 
 def _add_pops(signal: NDArray[np.float32], rng: np.random.Generator) -> None:
-    """Steps of one electrode that decay within a second."""
+    """Add electrode pops: steps of one electrode that decay within a second."""
     n_samples = signal.shape[1]
     length = EEG_RATE_HZ
     for start in rng.integers(0, n_samples - length, rng.poisson(rng.gamma(0.7, 12.0))):
@@ -195,7 +195,7 @@ def _add_pops(signal: NDArray[np.float32], rng: np.random.Generator) -> None:
 def _add_bad_electrode(
     signal: NDArray[np.float32], hum: NDArray[np.float32], rng: np.random.Generator
 ) -> None:
-    """One loose electrode: it takes up the mains, and its level wanders."""
+    """Make one electrode loose for a while: it picks up the mains and its level drifts."""
     n_samples = signal.shape[1]
     n_points = n_samples * CONTROL_HZ // EEG_RATE_HZ + 2
     length = int(rng.uniform(0.1, 1.0) * n_points)

@@ -1,4 +1,4 @@
-"""The EEG that goes on under every pattern: 1/f activity, alpha, slow waves, beta, drift.
+"""The background EEG: 1/f activity, alpha, slow waves, beta, drift.
 
 Amplitudes and slopes are those measured on the competition's recordings (density falling
 with slope -1.2 to -1.8 from 2 to 20 Hz) or common clinical values.
@@ -20,17 +20,17 @@ RESTS: Final[tuple[Rest, ...]] = ("mixed", "awake", "slow", "sedated", "suppress
 """States of a brain without a pattern."""
 
 BIPOLAR_SD_UV: Final = 9.5
-"""Deviation of a bipolar difference of the background at gain 1, 0.6-20 Hz, about.
+"""Approximate deviation of a bipolar difference of the background at gain 1, 0.6-20 Hz.
 
-Nominal microvolts, as those of a pattern's amplitude: see ``SCALP_SCALE``.
+In nominal microvolts, like a pattern's amplitude: see ``SCALP_SCALE``.
 """
 
 # Referential density at 1 Hz of gain 1, uV^2 / Hz.
 _DENSITY_AT_1_HZ: Final = 40.0
 _CORNER_HZ: Final = 0.5
 _SLOW_HZ: Final = 20
-"""Samples a second that suffice for slow waves, which are made at this rate."""
-# Where slow waves, alpha and beta come from; one source a hemisphere and place.
+"""Rate at which slow waves are generated."""
+# Places of slow waves, alpha and beta; one source per hemisphere and place.
 _SLOW_PLACES: Final = ((0.6, 0.5), (0.6, -0.4))
 _ALPHA_PLACE: Final = (0.4, -0.8)
 _BETA_PLACE: Final = (0.4, 0.6)
@@ -39,18 +39,18 @@ _SOURCE_WIDTH: Final = 0.45
 
 @dataclass(frozen=True)
 class Background:
-    """A brain's ongoing activity.
+    """A patient's background activity.
 
     Attributes:
-        gain: factor on everything that the scalp shows.
-        slope: exponent of the fall of the power density.
+        gain: factor on the whole scalp signal.
+        slope: exponent of the decrease of the power density.
         alpha_hz: frequency of the posterior rhythm.
-        alpha_uv: its deviation in microvolts, referential.
+        alpha_uv: deviation of the posterior rhythm in microvolts, referential.
         slow_uv: deviation of polymorphic delta and theta.
         beta_uv: deviation of frontal beta.
         asymmetry: log of the right to left ratio of the amplitudes.
         suppression: depth of burst suppression, 0 (none) to 1 (flat between bursts).
-        drift_uv: deviation of each electrode's own drift, nearly all of it below 1 Hz.
+        drift_uv: deviation of each electrode's own drift, mostly below 1 Hz.
     """
 
     gain: float
@@ -65,7 +65,7 @@ class Background:
 
 
 def draw_background(rng: np.random.Generator) -> Background:
-    """A patient's ongoing activity."""
+    """Draw a patient's background activity."""
     return Background(
         gain=float(rng.lognormal(0, 0.4)),
         slope=float(rng.uniform(1.15, 1.75)),
@@ -79,7 +79,7 @@ def draw_background(rng: np.random.Generator) -> Background:
 
 
 def at_rest(background: Background, rest: Rest, rng: np.random.Generator) -> Background:
-    """The patient's activity in one kind of rest."""
+    """Draw the patient's activity in one state of rest."""
     if rest == "awake":
         alpha = background.alpha_uv + float(rng.uniform(6, 14))
         return replace(background, alpha_uv=alpha, slow_uv=0.5 * background.slow_uv)
@@ -95,11 +95,12 @@ def at_rest(background: Background, rest: Rest, rng: np.random.Generator) -> Bac
 def background_signal(
     background: Background, envelope: NDArray[np.float64], n_samples: int, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Draw the ongoing activity of one recording.
+    """Draw the background signal of one recording.
 
     Args:
-        background: what it is made of.
-        envelope: factor on the amplitude at 5 Hz, such as the quiet after a seizure.
+        background: its parameters.
+        envelope: factor on the amplitude, sampled at 5 Hz; such as the suppression after a
+            seizure.
         n_samples: length at 200 Hz.
         rng: source of randomness.
 
@@ -110,7 +111,7 @@ def background_signal(
     n_points = len(envelope)
     fall = _DENSITY_AT_1_HZ / (_CORNER_HZ**2 + hertz**2) ** (background.slope / 2)
     fields, traces = _rhythms(background, hertz, n_samples, n_points, rng)
-    # One product of matrices for all sources: white ones at every electrode, rhythms at places.
+    # One matrix product for all sources: noise at every electrode and the placed rhythms.
     sources = np.concatenate([coloured(rng, N_SCALP, n_samples, fall), traces])
     sides = side_factors(background.asymmetry)[:, None]
     signal: NDArray[np.float32] = (sides * np.hstack([mixing(), fields])) @ sources
@@ -133,7 +134,7 @@ def _rhythms(
     n_points: int,
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Slow waves, posterior alpha and frontal beta, which wax and wane.
+    """Draw slow waves, posterior alpha and frontal beta, which wax and wane.
 
     Returns:
         (19, 8) fields and (8, n_samples) traces.
@@ -171,13 +172,13 @@ def _waxing(
 
 
 def _drift(deviation_uv: float, n_points: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Sweat, sway and polarisation: what every electrode does on its own, at 5 Hz."""
+    """Electrode drift by sweat, movement and polarisation, at 5 Hz."""
     hertz = frequencies(n_points, CONTROL_HZ)
     density = 1 / (0.15**2 + hertz**2) ** 1.5
     density *= deviation_uv**2 / (2 * density.sum() * (hertz[1] - hertz[0]))
     drift = coloured(rng, N_SCALP, n_points, density, CONTROL_HZ)
     contact = rng.lognormal(-0.25, 0.5, N_SCALP).astype(np.float32)
-    # Neighbours share a part of it.
+    # Neighbouring electrodes share a part of it.
     shared: NDArray[np.float32] = mixing() @ drift
     return shared + 0.55 * contact[:, None] * coloured(rng, N_SCALP, n_points, density, CONTROL_HZ)
 
@@ -185,7 +186,7 @@ def _drift(deviation_uv: float, n_points: int, rng: np.random.Generator) -> NDAr
 def _burst_suppression(
     depth: float, n_points: int, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Bursts of 1-4 s between flat spells of 2-10 s, at 5 Hz."""
+    """Bursts of 1-4 s between suppressions of 2-10 s, at 5 Hz."""
     envelope = np.full(n_points, 1 - depth)
     at = int(rng.integers(0, 10 * CONTROL_HZ))
     while at < n_points:

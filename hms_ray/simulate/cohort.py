@@ -1,6 +1,6 @@
-"""What is drawn of a patient before any signal: recordings, states, who judges them.
+"""Draws of a patient before any signal: recordings, states, and the tiers that judge them.
 
-"Of the table": see ``hms_ray.simulate.profiles``.
+"From the table": see ``hms_ray.simulate.profiles``.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from hms_ray.simulate.profiles import BOTH, ONLY_FEW, ONLY_MANY, STATES, Profile
 
 _FEW, _SOME, _MANY = range(3)
 _PATIENT_EEGS: Final = 0.4
-"""Deviation between patients of the logarithm of an EEG's companions."""
+"""Deviation between patients of the log number of further EEGs in a recording."""
 _MANY_CONCENTRATION: Final = 3.0
-"""Of the Beta distribution of a patient's share of groups of ten votes or more."""
+"""Concentration of the Beta distribution of a patient's share of groups with >= 10 votes."""
 _FAITHFUL: Final = 0.96
-"""Chance that a recording shows the patient's leading state."""
+"""Probability that a recording shows the patient's leading state."""
 _SAME_STATE: Final = 0.75
-"""Chance that a later EEG of a recording shows what the one before it showed."""
-# Groups of 4-9 votes of all under 10, of the table, and how much more often than usual a
-# state is judged by ten or more, fitted to it. Patients who are judged by few experts only
-# have 4-9 votes on seizures alone.
+"""Probability that an EEG shows the same state as the EEG before it."""
+# From the table: share of groups with 4-9 votes among groups with fewer than 10. Fitted to
+# it: how much more often than average a state gets ten votes or more. Patients who are
+# judged by few experts only have groups with 4-9 votes on seizures alone.
 _SOME_SHARE: Final = dict(zip(STATES, (0.28, 0.24, 0.16, 0.1, 0.05, 0.08), strict=True))
 _SOME_SEIZURES: Final = 0.33
 _MANY_STATES: Final[dict[State, float]] = {
@@ -36,7 +36,8 @@ _MANY_STATES: Final[dict[State, float]] = {
     "GRDA": 1.0,
     None: 0.8,
 }
-# Groups of an EEG by kind of patient, of the table; above 3 they fall off by half.
+# From the table: number of groups of an EEG by kind of patient; above 3 each further group
+# is about half as likely.
 _GROUPS_OF_EEG: Final = (
     (0.885, 0.081, 0.014, 0.02),
     (0.846, 0.148, 0.005, 0.001),
@@ -46,13 +47,13 @@ _GROUPS_OF_EEG: Final = (
 
 @dataclass(frozen=True)
 class Patient:
-    """What is drawn of a patient before any signal.
+    """The draws of a patient before any signal.
 
     Attributes:
-        eegs: the number of EEGs of each recording.
+        eegs: number of EEGs of each recording.
         kind: ``BOTH``, ``ONLY_FEW`` or ``ONLY_MANY``.
-        many: share of groups of ten votes or more, where the kind is ``BOTH``.
-        leading: what most recordings show.
+        many: share of groups with ten votes or more, if the kind is ``BOTH``.
+        leading: the state that most recordings show.
     """
 
     eegs: tuple[int, ...]
@@ -62,7 +63,7 @@ class Patient:
 
 
 def draw_patient(profile: Profile, rng: np.random.Generator) -> Patient:
-    """A patient of a profile."""
+    """Draw a patient of a profile."""
     size = profile.sizes[pick([size.share for size in profile.sizes], rng)]
     low, high = size.recordings
     if size.scale is None:
@@ -78,7 +79,7 @@ def draw_patient(profile: Profile, rng: np.random.Generator) -> Patient:
         states[0] *= _MANY_STATES["Seizure"]
     a = size.many * _MANY_CONCENTRATION
     return Patient(
-        tuple(np.minimum(1 + more, profile.most_eegs).tolist()),
+        tuple(np.minimum(1 + more, profile.max_eegs).tolist()),
         kind,
         float(rng.beta(a, _MANY_CONCENTRATION - a)),
         STATES[pick(states, rng)],
@@ -88,7 +89,7 @@ def draw_patient(profile: Profile, rng: np.random.Generator) -> Patient:
 def draw_states(
     profile: Profile, patient: Patient, n_eegs: int, rng: np.random.Generator
 ) -> tuple[State, ...]:
-    """What goes on around each EEG of one recording."""
+    """Draw the state around each EEG of one recording."""
     shares = profile.sizes[_size_of(profile, len(patient.eegs))].states
     states: list[State] = []
     for eeg in range(n_eegs):
@@ -110,19 +111,19 @@ def _size_of(profile: Profile, n_recordings: int) -> int:
 
 
 def draw_n_groups(profile: Profile, patient: Patient, rng: np.random.Generator) -> int:
-    """How many groups of label rows an EEG has."""
+    """Draw the number of annotation groups of an EEG."""
     n_groups = 1 + pick(_GROUPS_OF_EEG[patient.kind], rng)
     if n_groups == len(_GROUPS_OF_EEG[patient.kind]):
         n_groups += int(rng.geometric(0.4)) - 1
-    return min(n_groups, profile.most_groups)
+    return min(n_groups, profile.max_groups)
 
 
 def draw_tiers(patient: Patient, states: Sequence[State], rng: np.random.Generator) -> list[int]:
-    """Who judges a patient's groups: positions in ``raters.EXPERT_TIERS``.
+    """Draw the tiers that judge a patient's groups, as positions in ``raters.EXPERT_TIERS``.
 
     Args:
-        patient: whose.
-        states: what each group of label rows shows.
+        patient: the patient.
+        states: the state that each annotation group shows.
         rng: source of randomness.
     """
     tiers = [_draw_tier(patient, state, rng) for state in states]
@@ -146,8 +147,8 @@ def _draw_tier(patient: Patient, state: State, rng: np.random.Generator) -> int:
     return _SOME if rng.random() < _SOME_SHARE[state] else _FEW
 
 
-# By tier and state: share of groups of one label row, middle and spread of the logarithm
-# of the further ones; of the table.
+# From the table, by tier and state: share of groups with one label row; mean and deviation
+# of the log number of further label rows.
 _Length = tuple[float, float, float]
 _N_ROWS: Final[tuple[dict[State, _Length], ...]] = (
     {
@@ -178,9 +179,9 @@ _N_ROWS: Final[tuple[dict[State, _Length], ...]] = (
 
 
 def draw_n_rows(profile: Profile, tier: int, state: State, rng: np.random.Generator) -> int:
-    """How many label rows share the votes of a group."""
+    """Draw the number of label rows of a group."""
     single, middle, spread = _N_ROWS[tier][state]
     if rng.random() < single:
         return 1
     further = round(float(np.exp(middle + spread * rng.standard_normal())))
-    return min(1 + max(1, further), profile.most_rows)
+    return min(1 + max(1, further), profile.max_rows)

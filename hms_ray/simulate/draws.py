@@ -1,4 +1,4 @@
-"""Draws of positions and counts that labels are made of."""
+"""A fast draw from a few categories."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def pick(shares: Sequence[float], rng: np.random.Generator) -> int:
-    """A position drawn with the given shares, which need not sum to 1.
+    """Draw a position with the given shares, which need not sum to 1.
 
     ``Generator.choice`` takes twenty times as long for so few positions.
     """

@@ -1,4 +1,4 @@
-"""Writing simulated patients as a competition folder."""
+"""Write simulated patients as a competition folder."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,7 +37,7 @@ from hms_ray.simulate.tables import (
     SPLITS,
     TRUTH_FILE,
     Cohort,
-    Rows,
+    RecordingRows,
     labels_of,
     truth_of,
 )
@@ -44,7 +45,7 @@ from hms_ray.storage.atomic import DRAFT_PREFIX, whole_folder
 from hms_ray.text import counted
 
 MANIFEST_FILE: Final = "simulation.json"
-"""How a folder was simulated; like the truth, nothing in training reads it."""
+"""How the folder was simulated; nothing in training reads it."""
 
 Progress = Callable[[int, int], None]
 
@@ -60,36 +61,36 @@ def simulate_folder(
     controls: Iterable[Control] = (),
     n_signals: int | None = None,
 ) -> Path:
-    """Write a folder in the competition's format, and the truth beside it.
+    """Write a folder in the competition's format, with its truth.
 
-    Patient i of a seed is the same whatever ``n_patients``, ``n_signals`` and
-    ``processes`` are. The folder appears in one piece: it is written under another name
-    and then renamed.
+    Patient i of a seed does not depend on ``n_patients``, ``n_signals`` and ``processes``.
+    The folder is written under another name and then renamed.
 
     Args:
-        out: folder to write; it must not exist yet or be empty.
+        out: folder to write; it must be new or empty.
         n_patients: training patients, 1 to 60,000; four more make the test set.
         seed: at least 0.
-        processes: processes to use; one BLAS thread each.
-        progress: called with (patients done, patients in all).
-        profile: the structure: ``small`` has few and short recordings a patient,
-            ``competition`` as many and as long ones as the competition's.
-        controls: causes to take away, see ``CONTROLS``.
-        n_signals: the first so many patients get recordings, and all if absent.
+        processes: number of processes; each uses one BLAS thread.
+        progress: called with (patients done, number of patients).
+        profile: ``small`` has few and short recordings per patient, ``competition`` as many
+            and as long ones as the competition.
+        controls: negative controls, see ``CONTROLS``.
+        n_signals: number of patients with recordings, the first ones; default: all.
 
     Returns:
         The folder, which holds ``train.csv``, ``train_eegs/``, ``train_spectrograms/``,
         ``test.csv``, ``test_eegs/``, ``test_spectrograms/``, ``sample_submission.csv``,
-        ``truth.parquet``: by (``eeg_id``, ``eeg_sub_id``) the six true odds of a vote, for
-        the row's own tier and for every tier, and the features that experts judged; and
-        ``simulation.json``: how it was made. Where fewer patients have signals,
-        ``train.csv`` lists theirs only and ``labels.csv`` all; without signals there are
-        ``labels.csv``, ``truth.parquet`` and ``simulation.json`` alone.
+        ``truth.parquet`` (by ``eeg_id`` and ``eeg_sub_id``: the six true odds of a vote for
+        the row's own tier and for every tier, and the features that experts judged) and
+        ``simulation.json`` (how it was simulated). If not all patients have signals,
+        ``train.csv`` lists only the label rows of those who have, and ``labels.csv`` lists
+        all. Without signals there are only ``labels.csv``, ``truth.parquet`` and
+        ``simulation.json``.
 
     Raises:
-        DataError: a number is out of range, a name unknown, or ``out`` is not an empty or
-            new folder, or is a mount point.
-        ResourceError: a process ended early.
+        DataError: if a number is out of range, a name is unknown, or ``out`` is neither new
+            nor an empty folder, or is a mount point.
+        ResourceError: if a process ended early.
     """
     out = Path(out)
     n_signals = n_patients if n_signals is None else n_signals
@@ -112,17 +113,12 @@ def simulate_folder(
     return out
 
 
-def _joined(patients: list[list[Rows]]) -> list[Rows]:
-    return [recording for patient in patients for recording in patient]
-
-
 def _check_numbers(n_patients: int, n_signals: int, seed: int, processes: int) -> None:
     if not 1 <= n_patients <= MAX_PATIENTS:
         raise DataError(f"the number of patients must be 1 to {MAX_PATIENTS}", got=n_patients)
     if not 0 <= n_signals <= n_patients:
         raise DataError(
-            f"patients with signals must be 0 to the number of patients, {n_patients}",
-            got=n_signals,
+            f"the number of patients with recordings must be 0 to {n_patients}", got=n_signals
         )
     if seed < 0:
         raise DataError("the seed must be at least 0", got=seed)
@@ -140,20 +136,19 @@ def _check_names(profile: str, controls: list[Control]) -> None:
 
 def _check_place(out: Path) -> None:
     if out.exists() and not out.is_dir():
-        raise DataError("simulated data needs a folder", got="a file", where=out)
+        raise DataError("the output must be a folder", got="a file", where=out)
     if out.resolve().is_mount():
         raise DataError(
-            "simulated data needs a folder that is no mount point",
-            got="one",
+            "the output folder must not be a mount point",
             where=out,
-            fix="Name a folder below it.",
+            fix="Give a folder below it.",
         )
     if out.is_dir() and any(out.iterdir()):
         raise DataError(
-            "simulated data must go to a new or empty folder",
-            got=f"a folder that holds {counted(sum(1 for _ in out.iterdir()), 'file')}",
+            "the output folder must be new or empty",
+            got=f"a folder with {counted(sum(1 for _ in out.iterdir()), 'file')}",
             where=out,
-            fix="Choose another --out, or delete that folder first.",
+            fix="Choose another --out, or delete this folder first.",
         )
 
 
@@ -183,7 +178,7 @@ def _is_running(pid: int) -> bool:
 
 
 Task = tuple[Path, Cohort, str, int, bool]
-"""Folder, cohort, split, number of the patient, whether it gets signals."""
+"""Folder, cohort, split, number of the patient, whether it has signals."""
 
 
 def _tasks(folder: Path, cohort: Cohort, n_patients: int, n_signals: int) -> list[Task]:
@@ -193,9 +188,9 @@ def _tasks(folder: Path, cohort: Cohort, n_patients: int, n_signals: int) -> lis
     return tasks + [(folder, cohort, "test", n, True) for n in range(n_test)]
 
 
-def _run(tasks: list[Task], processes: int, progress: Progress | None) -> list[list[Rows]]:
+def _run(tasks: list[Task], processes: int, progress: Progress | None) -> list[list[RecordingRows]]:
     """The rows of all patients, in the order of ``tasks``."""
-    tables: list[list[Rows]] = [[] for _ in tasks]
+    tables: list[list[RecordingRows]] = [[] for _ in tasks]
     for done, (position, rows) in enumerate(_completed(tasks, processes), start=1):
         tables[position] = rows
         if progress is not None:
@@ -203,11 +198,11 @@ def _run(tasks: list[Task], processes: int, progress: Progress | None) -> list[l
     return tables
 
 
-def _completed(tasks: list[Task], processes: int) -> Iterator[tuple[int, list[Rows]]]:
+def _completed(tasks: list[Task], processes: int) -> Iterator[tuple[int, list[RecordingRows]]]:
     if processes == 1:
         yield from ((position, _write_patient(task)) for position, task in enumerate(tasks))
         return
-    # A forked child would inherit threads' locks; spawned ones start clean on every system.
+    # A forked child would inherit the locks of threads; a spawned one does not.
     context = multiprocessing.get_context("spawn")
     workers = min(processes, len(tasks))
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
@@ -217,16 +212,16 @@ def _completed(tasks: list[Task], processes: int) -> Iterator[tuple[int, list[Ro
                 yield futures[future], future.result()
         except BrokenProcessPool as error:
             raise ResourceError(
-                "a simulating process must live until its work is done",
-                got="one that ended early",
-                fix="It may lack memory: give fewer --processes.",
+                "a process of the simulation must not end early",
+                got="one that did",
+                fix="It may lack memory. Use fewer --processes.",
             ) from error
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
 
 
-def _write_patient(task: Task) -> list[Rows]:
+def _write_patient(task: Task) -> list[RecordingRows]:
     """Simulate one patient, write its files and return its rows by recording."""
     folder, cohort, split, index, with_signals = task
     with threadpool_limits(1):
@@ -256,15 +251,17 @@ def _write_recording(
         write_eeg(path, eeg[: EEG_WINDOW_SAMPLES if test else None])
 
 
-def _write_tables(folder: Path, rows: list[list[Rows]], n_patients: int, n_signals: int) -> None:
+def _write_tables(
+    folder: Path, rows: list[list[RecordingRows]], n_patients: int, n_signals: int
+) -> None:
     """Labels and truth of all patients: the training set's, then the test set's."""
     train, test = rows[:n_patients], rows[n_patients:]
-    write_parquet(truth_of(_joined(train)), folder / TRUTH_FILE)
+    write_parquet(truth_of(chain.from_iterable(train)), folder / TRUTH_FILE)
     if n_signals:
-        labels_of(_joined(train[:n_signals])).to_csv(folder / "train.csv", index=False)
-        _write_test_tables(folder, labels_of(_joined(test)))
+        labels_of(chain.from_iterable(train[:n_signals])).to_csv(folder / "train.csv", index=False)
+        _write_test_tables(folder, labels_of(chain.from_iterable(test)))
     if n_signals < n_patients:
-        labels_of(_joined(train)).to_csv(folder / LABEL_TABLE_FILE, index=False)
+        labels_of(chain.from_iterable(train)).to_csv(folder / LABEL_TABLE_FILE, index=False)
 
 
 def _write_test_tables(folder: Path, labels: pd.DataFrame) -> None:

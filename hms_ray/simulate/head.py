@@ -1,4 +1,4 @@
-"""Where electrodes lie on the head, and the fields that sources make there.
+"""Positions of electrodes on the head, and the fields of sources.
 
 Positions follow the international 10-20 system (Jasper 1958), flattened to a disc of
 radius 1: x to the right, y to the front.
@@ -49,13 +49,13 @@ POSITIONS: Final[NDArray[np.float64]] = np.array([_POSITIONS[name] for name in S
 """(19, 2) positions in ``SCALP`` order."""
 
 SCALP_SCALE: Final = 0.87
-"""Microvolts on the scalp for a nominal one of the background and of the patterns.
+"""Microvolts on the scalp per nominal microvolt of the background and of the patterns.
 
-With it the logarithm of the spectrograms has the real mean. What experts see is a ratio of
-nominal microvolts, so their votes do not depend on it.
+Chosen so that the logarithm of the spectrograms has the real mean. Experts judge ratios of
+nominal microvolts, so votes do not depend on it.
 """
 
-# With this length neighbours (0.5 apart) correlate by 0.83, inside of the 0.6-0.98
+# With this length neighbours (0.5 apart) have a correlation of 0.83, within the 0.6-0.98
 # measured on the competition's recordings.
 _CORRELATION_LENGTH: Final = 2.7
 
@@ -84,8 +84,8 @@ def hemisphere_field(centre: tuple[float, float], width: float, side: int) -> ND
         side: -1 left, 1 right; midline electrodes take half.
 
     Returns:
-        (19,) field whose largest bipolar difference is 1, so that a waveform's amplitude
-        is the one that a reader measures in the longitudinal bipolar montage.
+        (19,) field whose largest bipolar difference is 1, so that a waveform has the
+        amplitude that is measured in the longitudinal bipolar montage.
     """
     weight = np.where(POSITIONS[:, 0] * side > 0, 1.0, 0.0)
     weight[POSITIONS[:, 0] == 0] = 0.5
@@ -97,6 +97,6 @@ def hemisphere_field(centre: tuple[float, float], width: float, side: int) -> ND
 
 
 def side_factors(asymmetry: float) -> NDArray[np.float32]:
-    """(19,) factors with the right to left ratio exp(``asymmetry``); the midline keeps 1."""
+    """(19,) factors with the right-to-left ratio exp(``asymmetry``); 1 on the midline."""
     factors: NDArray[np.float64] = np.exp(0.5 * asymmetry * np.sign(POSITIONS[:, 0]))
     return factors.astype(np.float32)

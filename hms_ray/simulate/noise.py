@@ -13,11 +13,11 @@ from hms_ray.competition.schema import EEG_RATE_HZ
 CONTROL_HZ: Final = 5
 """Rate of the slow curves (envelopes, frequencies) that shape a signal."""
 
-_NOTHING: Final = 1e-6
+_NEGLIGIBLE: Final = 1e-6
 
 
 def frequencies(n_samples: int, rate_hz: int = EEG_RATE_HZ) -> NDArray[np.float64]:
-    """Frequencies, in Hz, at which ``coloured`` wants its amplitudes for ``n_samples``."""
+    """Frequencies, in Hz, at which ``coloured`` needs the density for ``n_samples``."""
     grid: NDArray[np.float64] = rfftfreq(next_fast_len(n_samples, real=True), 1 / rate_hz)
     return grid
 
@@ -36,16 +36,16 @@ def coloured(
         n_signals: independent signals to draw.
         n_samples: length of each.
         density: power density in uV^2 / Hz at ``frequencies(n_samples, rate_hz)``.
-        rate_hz: samples a second.
+        rate_hz: samples per second.
 
     Returns:
         (n_signals, n_samples) float32, microvolts.
     """
     n_fft = next_fast_len(n_samples, real=True)
-    # E|X_k|^2 = n * rate * density, shared evenly by the real and the imaginary part.
+    # E|X_k|^2 = n * rate * density, half in the real and half in the imaginary part.
     scale = np.sqrt(n_fft * rate_hz * density / 2).astype(np.float32)
-    # Nothing is drawn above the frequency from which on there is no power to speak of.
-    scale = scale[: np.flatnonzero(scale >= _NOTHING * scale.max())[-1] + 1]
+    # Nothing is drawn above the last frequency with relevant power.
+    scale = scale[: np.flatnonzero(scale >= _NEGLIGIBLE * scale.max())[-1] + 1]
     parts = rng.standard_normal((n_signals, 2 * len(scale)), dtype=np.float32)
     parts *= np.repeat(scale, 2)
     spectrum = parts.view(np.complex64)
@@ -65,7 +65,7 @@ def band(
 def slow_curve(
     rng: np.random.Generator, n_points: int, correlation_s: float, rate_hz: float = CONTROL_HZ
 ) -> NDArray[np.float64]:
-    """A smooth standard normal curve: independent knots ``correlation_s`` apart, joined.
+    """A standard normal curve that changes slowly: linear between knots ``correlation_s`` apart.
 
     Returns:
         (n_points,) float64, standard deviation near 1.
@@ -74,7 +74,7 @@ def slow_curve(
     n_knots = int(n_points / spacing) + 3
     knots = rng.standard_normal(n_knots)
     at = np.arange(n_points) / spacing + rng.random()
-    # Straight lines between knots lose a third of the variance.
+    # Linear interpolation loses a third of the variance.
     curve: NDArray[np.float64] = np.interp(at, np.arange(n_knots), knots) * np.sqrt(1.5)
     return curve
 
@@ -82,10 +82,10 @@ def slow_curve(
 def to_samples(
     control: NDArray[np.floating], n_samples: int, rate_hz: int = CONTROL_HZ
 ) -> NDArray[np.float32]:
-    """Curves at a low rate, drawn out to 200 Hz by straight lines.
+    """Interpolate curves linearly from a low rate to 200 Hz.
 
     Args:
-        control: (..., n_points) at ``rate_hz``; past its end it stays what it last was.
+        control: (..., n_points) at ``rate_hz``; its last value continues past its end.
         n_samples: length at 200 Hz.
         rate_hz: a divisor of 200.
 

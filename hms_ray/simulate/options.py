@@ -1,7 +1,7 @@
-"""What one can ask of the simulator: profiles and negative controls.
+"""Options of the simulator: profiles and negative controls.
 
-A negative control is simulated data from which one cause has been taken away: what a
-technique gains must vanish where the cause of its gain is gone.
+A negative control is simulated data without one cause: a technique's gain must vanish if its
+cause is removed.
 """
 
 from __future__ import annotations
@@ -12,42 +12,42 @@ ProfileName = Literal["small", "competition"]
 Control = Literal["permuted_votes", "independent_raters", "constant_gain", "stationary_context"]
 
 PROFILE_NAMES: Final[dict[ProfileName, str]] = {
-    "small": "few and short recordings a patient",
-    "competition": "as many and as long ones as the competition's, some of hours",
+    "small": "few and short recordings per patient",
+    "competition": "as many and as long recordings as in the competition, some of hours",
 }
-"""Names and what they stand for."""
+"""Profile -> description."""
 
-_USUAL_NUMBERS: Final[dict[ProfileName, tuple[int, int]]] = {
+_DEFAULT_NUMBERS: Final[dict[ProfileName, tuple[int, int]]] = {
     "small": (100, 100),
     "competition": (1_950, 0),
 }
-"""Patients, and of these with recordings, where nothing is asked for."""
+"""Profile -> default numbers of patients, and of patients with recordings."""
 
 CONTROLS: Final[dict[Control, str]] = {
-    "permuted_votes": "how many experts vote has nothing to do with who they are",
-    "independent_raters": "experts are of one kind and share neither an error nor a bias",
+    "permuted_votes": "the number of votes does not depend on who votes",
+    "independent_raters": "all experts are of one kind and share no error and no bias",
     "constant_gain": "all patients have the same gain",
-    "stationary_context": "what goes on does not change in the whole recording",
+    "stationary_context": "the state does not change within a recording",
 }
-"""Names and what each takes away."""
+"""Negative control -> what it changes."""
 
 Controls = frozenset[Control]
 NO_CONTROLS: Final[Controls] = frozenset()
 
 
-def asked_numbers(
+def patient_numbers(
     profile: ProfileName, n_patients: int | None, n_signals: int | None
 ) -> tuple[int, int]:
-    """Numbers of patients, and of patients with recordings.
+    """Number of patients, and of patients with recordings.
 
     Args:
-        profile: decides what is not asked for: ``small`` has recordings of all patients,
-            ``competition`` the label table of the competition's patients alone.
-        n_patients: asked for, or None.
-        n_signals: asked for, or None.
+        profile: sets the defaults: ``small`` has 100 patients, all with recordings;
+            ``competition`` has as many patients as the competition, and only labels.
+        n_patients: default: by profile.
+        n_signals: default: by profile.
     """
-    usual_patients, usual_signals = _USUAL_NUMBERS[profile]
-    patients = usual_patients if n_patients is None else n_patients
+    default_patients, default_signals = _DEFAULT_NUMBERS[profile]
+    patients = default_patients if n_patients is None else n_patients
     if n_signals is not None:
         return patients, n_signals
-    return patients, patients if usual_signals else 0
+    return patients, patients if default_signals else 0

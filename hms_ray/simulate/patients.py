@@ -1,4 +1,4 @@
-"""Simulated patients: their recordings, what these show, who judges them and when."""
+"""Simulated patients: their recordings, what these show, and who judges them when."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from hms_ray.simulate.cohort import (
     draw_tiers,
 )
 from hms_ray.simulate.options import NO_CONTROLS, Controls
-from hms_ray.simulate.plan import Plan, Repertoire, plan_recording
+from hms_ray.simulate.plan import RecordingPlan, Repertoire, plan_recording
 from hms_ray.simulate.profiles import MAX_LABELS, Profile, State
 from hms_ray.simulate.raters import EXPERT_TIERS, N_FEATURES, draw_total, draw_votes, expert_tiers
 
 
 @dataclass(frozen=True)
-class JudgedPlan:
+class JudgedRecording:
     """One recording without its signals, and its votes.
 
     Attributes:
-        plan: what happens and what is seen.
-        states: what goes on around each EEG.
-        tiers: (n_looks,) position in ``raters.EXPERT_TIERS`` of who judged each moment.
-        votes: (n_looks, 6) int64.
+        plan: what happens and what experts see.
+        states: the state around each EEG.
+        tiers: (n_groups,) position in ``raters.EXPERT_TIERS`` of the experts of each group.
+        votes: (n_groups, 6) int64.
     """
 
-    plan: Plan
+    plan: RecordingPlan
     states: tuple[State, ...]
     tiers: NDArray[np.int64]
     votes: NDArray[np.int64]
@@ -42,12 +42,12 @@ class JudgedPlan:
 
 @dataclass(frozen=True)
 class Streams:
-    """A patient's own sources of randomness, one for each thing that may change alone.
+    """A patient's own random generators, one per part that may change alone.
 
     Attributes:
-        plan: how many recordings, what they show and when it is looked at.
-        background: the ongoing activity.
-        votes: totals and votes.
+        plan: the recordings, what they show, and the annotation groups.
+        background: the background activity.
+        votes: numbers of votes, and votes.
     """
 
     plan: np.random.Generator
@@ -57,7 +57,7 @@ class Streams:
 
 @dataclass(frozen=True)
 class _Shown:
-    """What one recording shows, by EEG, and who judges it, by EEG and group."""
+    """The states of one recording by EEG, and its tiers by EEG and group."""
 
     states: tuple[State, ...]
     tiers: tuple[tuple[int, ...], ...]
@@ -69,13 +69,13 @@ def plan_patient(
     controls: Controls = NO_CONTROLS,
     *,
     single: bool = False,
-) -> list[JudgedPlan]:
-    """All recordings of one patient, without signals.
+) -> list[JudgedRecording]:
+    """Plan all recordings of one patient, without signals.
 
     Args:
         streams: the patient's own generators.
         profile: the structure of the folder.
-        controls: what is taken away.
+        controls: negative controls.
         single: one recording with one EEG and one label row, as in the test set.
     """
     patient = draw_patient(profile, streams.plan)
@@ -102,7 +102,7 @@ def plan_patient(
         )
         tiers = [tier for eeg in shown.tiers for tier in eeg]
         votes = _votes(plan, tiers, controls, lasting, streams.votes)
-        judged.append(JudgedPlan(plan, shown.states, np.array(tiers), votes))
+        judged.append(JudgedRecording(plan, shown.states, np.array(tiers), votes))
     return judged
 
 
@@ -119,7 +119,7 @@ def _draw_shown(
     *,
     single: bool,
 ) -> list[_Shown]:
-    """What each recording shows and who judges it."""
+    """Draw the states and tiers of each recording."""
     states = [draw_states(profile, patient, n_eegs, rng) for n_eegs in patient.eegs]
     if "stationary_context" in controls:
         states = [recording[:1] * len(recording) for recording in states]
@@ -143,7 +143,7 @@ def _draw_shown(
 def _place_groups(
     profile: Profile, shown: _Shown, rng: np.random.Generator
 ) -> tuple[AnnotationGroup, ...]:
-    """The annotation groups of one recording."""
+    """Draw the annotation groups of one recording."""
     n_rows = []
     for state, tiers in zip(shown.states, shown.tiers, strict=True):
         counts: list[int] = []
@@ -155,7 +155,7 @@ def _place_groups(
 
 
 def _votes(
-    plan: Plan,
+    plan: RecordingPlan,
     tiers: list[int],
     controls: Controls,
     lasting: NDArray[np.float64],

@@ -1,9 +1,9 @@
-"""Patterns as points of one continuum, and the waveforms that such points make.
+"""Patterns as points of one continuum, and their waveforms.
 
 Definitions and limits: American Clinical Neurophysiology Society, Standardized Critical
 Care EEG Terminology, 2021 version (Hirsch et al., J Clin Neurophysiol 38 (2021), 1).
 A pattern has no class here: it has a frequency, a sharpness, an asymmetry, an evolution,
-a regularity and a strength, and experts (``hms_ray.simulate.raters``) judge these.
+a regularity and a strength, which experts (``hms_ray.simulate.raters``) judge.
 """
 
 from __future__ import annotations
@@ -25,47 +25,48 @@ from hms_ray.simulate.noise import (
     to_samples,
 )
 
-Kind = Literal["Seizure", "LPD", "GPD", "LRDA", "GRDA", "mimic"]
-"""Regions of the continuum to draw points from; neighbouring regions overlap."""
+PatternKind = Literal["Seizure", "LPD", "GPD", "LRDA", "GRDA", "mimic"]
+"""Regions of the continuum from which points are drawn; neighbouring regions overlap."""
 
 _TEMPLATE_POINTS: Final = 1024
-_UNEVEN: Final = 0.2
-"""Deviation of the logarithm of single periods' amplitudes."""
-_EARLY_OR_LATE: Final = 0.04
-"""Deviation of single periods from the rhythm, in periods; it does not add up."""
-_FIRST: Final = 0.8
-_SECOND: Final = 0.3
-"""Amplitudes of a pattern's source and of a softer one nearby that follows it."""
-_SOFTER: Final = 0.7
+_PERIOD_LOG_AMPLITUDE_SD: Final = 0.2
+"""Deviation of the log amplitude of single periods."""
+_PERIOD_TIMING_SD: Final = 0.04
+"""Deviation of single periods from the rhythm, in periods; it does not accumulate."""
+_MAIN_AMPLITUDE: Final = 0.8
+_SECOND_AMPLITUDE: Final = 0.3
+"""Amplitudes of a pattern's main source and of a less sharp one nearby that follows it."""
+_SECOND_SHARPNESS: Final = 0.7
+"""Sharpness of the second source as a share of that of the main source."""
 _SECOND_LAG_S: Final = (0.02, 0.06)
-_EVOLVING: Final = 0.25
-"""Evolution from which on fast activity goes with a pattern, as seizures bring it."""
-_FAST: Final = 0.08
-"""Its deviation as a share of the amplitude."""
+_MIN_FAST_EVOLUTION: Final = 0.25
+"""Patterns of more evolution have fast activity, as seizures do."""
+_FAST_SD: Final = 0.08
+"""Deviation of the fast activity as a share of the amplitude."""
 _FAST_HZ: Final = (10.0, 6.0)
-"""Centre and width of its band."""
+"""Centre and width of the band of the fast activity."""
 _DOUBTFUL_SHARE: Final = 0.08
-"""Share of the points of which one feature lies between two classes."""
+"""Probability, for each of several features, that it lies between two classes."""
 
 
 @dataclass(frozen=True)
 class Pattern:
-    """One point of the continuum and where on the head it shows.
+    """One point of the continuum, and its place on the head.
 
     Attributes:
         frequency_hz: repetition rate; of a seizure, the rate at its end.
         start_hz: of a seizure, the rate at its start; else equal to ``frequency_hz``.
         sharpness: 0 (a sinusoid) to 1 (a discharge of 100-300 ms).
-        asymmetry: 1 - amplitude of the lesser side / that of the greater side.
-        side: greater side, -1 left or 1 right.
+        asymmetry: 1 - amplitude of the weaker side / amplitude of the stronger side.
+        side: stronger side, -1 left or 1 right.
         evolution: 0 (steady) to 1 (a full course of frequency, amplitude and field).
         amplitude_uv: peak to peak in the longitudinal bipolar montage at gain 1, in nominal
-            microvolts: the scalp shows ``SCALP_SCALE`` of them.
+            microvolts; on the scalp it is multiplied by ``SCALP_SCALE``.
         jitter: relative deviation of single periods.
-        duty: share of the time in which bouts show the pattern, 0 to 1.
+        duty: share of the time with the pattern, 0 to 1.
         centre: (distance from the midline, front) of its maximum.
         width: spread of its field on a head of radius 1.
-        lag_s: delay of the lesser side behind the greater.
+        lag_s: delay of the weaker side.
     """
 
     frequency_hz: float
@@ -82,7 +83,7 @@ class Pattern:
     lag_s: float
 
 
-_FREQUENCY_HZ: Final[dict[Kind, tuple[float, float]]] = {
+_FREQUENCY_HZ: Final[dict[PatternKind, tuple[float, float]]] = {
     "Seizure": (1.5, 4.0),
     "LPD": (0.5, 2.0),
     "GPD": (0.5, 2.5),
@@ -90,7 +91,7 @@ _FREQUENCY_HZ: Final[dict[Kind, tuple[float, float]]] = {
     "GRDA": (1.0, 3.0),
     "mimic": (1.0, 4.0),
 }
-_AMPLITUDE_UV: Final[dict[Kind, tuple[float, float]]] = {
+_AMPLITUDE_UV: Final[dict[PatternKind, tuple[float, float]]] = {
     # Median and deviation of the logarithm.
     "Seizure": (150.0, 0.3),
     "LPD": (135.0, 0.3),
@@ -106,8 +107,8 @@ _CENTRES: Final = {
 }
 
 
-def draw_pattern(kind: Kind, rng: np.random.Generator) -> Pattern:
-    """A point from a region of the continuum, sometimes near or over its border."""
+def draw_pattern(kind: PatternKind, rng: np.random.Generator) -> Pattern:
+    """Draw a point from a region of the continuum, sometimes near or over its border."""
     low, high = _FREQUENCY_HZ[kind]
     frequency = float(rng.uniform(low, high))
     median, deviation = _AMPLITUDE_UV[kind]
@@ -167,8 +168,8 @@ def _duty(periodic: bool, seizure: bool, rng: np.random.Generator) -> float:
 def template(pattern: Pattern, frequency_hz: float) -> NDArray[np.float32]:
     """One period of the waveform, peak to peak 1, mean 0.
 
-    A discharge is a sharp phase of about 100 ms with a slow wave after it, whatever the
-    rate, so it fills more of a shorter period; a rhythm is a sinusoid.
+    A discharge is a sharp phase of about 100 ms and a slow wave after it at every rate, so it
+    fills more of a shorter period; a rhythm is a sinusoid.
 
     Returns:
         (1024,) float32.
@@ -198,11 +199,11 @@ def _unit(wave: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Episode:
-    """A stretch of a recording in which one pattern goes on.
+    """A part of a recording with one pattern.
 
     Attributes:
         pattern: the point of the continuum.
-        start: first control point (5 Hz) of the stretch.
+        start: first control point (5 Hz).
         frequency_hz: rate at each control point.
         strength: factor on the amplitude at each control point; 0 between bouts.
         asymmetry: asymmetry at each control point.
@@ -227,7 +228,7 @@ def add_episode(
 
     Args:
         signal: (19, n_samples) float32, microvolts, in ``SCALP`` order.
-        episode: what to add; what lies outside of the recording is cut off.
+        episode: the episode; parts outside the recording are cut off.
         gain: the patient's gain.
         rng: source of randomness (the periods' jitter).
     """
@@ -246,14 +247,14 @@ def add_episode(
     )
     fields, traces = [], []
     for wave, centre, size, delay in _draw_sources(pattern, mean_hz, rng):
-        uneven = size * np.exp(_UNEVEN * _each_period(episode, rng))
+        uneven = size * np.exp(_PERIOD_LOG_AMPLITUDE_SD * _each_period(episode, rng))
         for side, course, lag in sides:
             fields.append(hemisphere_field(centre, pattern.width, side))
             late = round((delay + lag) * mean_hz * _TEMPLATE_POINTS)
             shape = wave[(points - late) % _TEMPLATE_POINTS]
             traces.append(shape * to_samples(course * uneven, n_samples))
-    if pattern.evolution > _EVOLVING:
-        fast = coloured(rng, 2, n_samples, band(frequencies(n_samples), *_FAST_HZ, _FAST))
+    if pattern.evolution > _MIN_FAST_EVOLUTION:
+        fast = coloured(rng, 2, n_samples, band(frequencies(n_samples), *_FAST_HZ, _FAST_SD))
         for noise, (side, course, _) in zip(fast, sides, strict=True):
             fields.append(hemisphere_field(pattern.centre, pattern.width, side))
             traces.append(noise * to_samples(pattern.evolution * course, n_samples))
@@ -263,16 +264,16 @@ def add_episode(
 def _template_points(
     episode: Episode, n_samples: int, rng: np.random.Generator
 ) -> NDArray[np.int32]:
-    """Where in its period the pattern is, as points of the template."""
+    """The pattern's phase at each sample, as points of the template."""
     wobble = np.clip(1 + episode.pattern.jitter * _each_period(episode, rng), 0.2, None)
     speed = to_samples(episode.frequency_hz * wobble, n_samples)
     phase: NDArray[np.float64] = np.cumsum(speed, dtype=np.float64) / EEG_RATE_HZ + rng.random()
-    phase += to_samples(_EARLY_OR_LATE * _each_period(episode, rng), n_samples)
+    phase += to_samples(_PERIOD_TIMING_SD * _each_period(episode, rng), n_samples)
     return (phase % 1 * _TEMPLATE_POINTS).astype(np.int32)
 
 
 def _each_period(episode: Episode, rng: np.random.Generator) -> NDArray[np.float64]:
-    """A standard normal curve, cut at 2: knots one period apart make single periods vary."""
+    """A standard normal curve, clipped at 2, that varies from period to period."""
     period_s = 1 / float(episode.frequency_hz.mean())
     return np.clip(slow_curve(rng, len(episode.frequency_hz), period_s), -2, 2)
 
@@ -280,16 +281,16 @@ def _each_period(episode: Episode, rng: np.random.Generator) -> NDArray[np.float
 def _draw_sources(
     pattern: Pattern, mean_hz: float, rng: np.random.Generator
 ) -> tuple[tuple[NDArray[np.float32], tuple[float, float], float, float], ...]:
-    """The pattern's source and a softer one beside it: waveform, centre, amplitude, delay."""
-    softer = replace(pattern, sharpness=_SOFTER * pattern.sharpness)
+    """The main and the second source: waveform, centre, amplitude, delay."""
+    second = replace(pattern, sharpness=_SECOND_SHARPNESS * pattern.sharpness)
     beside = _beside(pattern.centre, rng)
     return (
-        (template(pattern, mean_hz), pattern.centre, _FIRST, 0.0),
-        (template(softer, mean_hz), beside, _SECOND, float(rng.uniform(*_SECOND_LAG_S))),
+        (template(pattern, mean_hz), pattern.centre, _MAIN_AMPLITUDE, 0.0),
+        (template(second, mean_hz), beside, _SECOND_AMPLITUDE, float(rng.uniform(*_SECOND_LAG_S))),
     )
 
 
 def _beside(centre: tuple[float, float], rng: np.random.Generator) -> tuple[float, float]:
-    """A place near another, on the same side."""
+    """A random place nearby, on the same side."""
     distance, front = centre
     return max(0.2, distance + float(rng.normal(0, 0.25))), front + float(rng.normal(0, 0.3))

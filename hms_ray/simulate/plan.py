@@ -1,4 +1,4 @@
-"""What happens in one recording and what experts see there: all but the signals."""
+"""The plan of one recording: what happens, and what experts see. No signals."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hms_ray.simulate.annotations import AnnotationGroup
 from hms_ray.simulate.background import BIPOLAR_SD_UV, RESTS, Background, Rest, at_rest
 from hms_ray.simulate.draws import pick
 from hms_ray.simulate.noise import CONTROL_HZ
-from hms_ray.simulate.patterns import Episode, Kind, Pattern, draw_pattern
+from hms_ray.simulate.patterns import Episode, Pattern, PatternKind, draw_pattern
 from hms_ray.simulate.profiles import State
 from hms_ray.simulate.timeline import (
     Stretch,
@@ -26,43 +26,43 @@ from hms_ray.simulate.timeline import (
 _RESTS_WITH_PATTERN: Final = (0.7, 0.05, 0.2, 0.05, 0.0)
 _RESTS_WITHOUT: Final = (0.2, 0.3, 0.25, 0.15, 0.1)
 _CHANGE_SHARE: Final = 0.15
-"""Share of the states that begin or end within the ten minutes of a label."""
+"""Share of states that begin or end within the ten minutes of a label."""
 _MIMIC_SHARE: Final = 0.2
 _WEAK_SHARE: Final = 0.4
-"""Shares of the stretches without a state that have a weak pattern after all."""
-_WEAK_KINDS: Final[tuple[Kind, ...]] = ("LPD", "GPD", "LRDA", "GRDA")
-_WEAKER: Final = (0.15, 0.7)
+"""Shares of the parts without a state that have a mimic or a weak pattern."""
+_WEAK_KINDS: Final[tuple[PatternKind, ...]] = ("LPD", "GPD", "LRDA", "GRDA")
+_WEAK_FACTOR: Final = (0.15, 0.7)
 """Range of the factor on the amplitude of a weak pattern."""
-_USUAL_ROWS: Final = 5
-_CLEARER: Final = 0.32
-_CLEARER_RANGE: Final = (0.62, 2.4)
-"""Long groups of label rows were made where a pattern was clear: exponent, and range of
-the factor on its amplitude."""
+_TYPICAL_ROWS: Final = 5
+_CLARITY_EXPONENT: Final = 0.32
+_CLARITY_RANGE: Final = (0.62, 2.4)
+"""Range of the factor on a pattern's amplitude: long groups of label rows were made for
+clear patterns."""
 _OWN_PATTERN: Final = 0.7
-"""Chance that a pattern is the one that the patient had before."""
-_UNSEEN: Final = -2.2
-"""Visibility where there is no pattern."""
-# Experts' sense of a pattern: visible where it is as high as the background's peak to peak,
-# less so where it is small, fills little of the ten seconds, is irregular or plain.
+"""Probability that the patient's earlier pattern recurs."""
+_NO_PATTERN: Final = -2.2
+"""Visibility without a pattern."""
+# A pattern is visible if it is as high as the background is peak to peak; less so if it is
+# small, short within the ten seconds, irregular or sinusoidal.
 _PEAKS_PER_SD: Final = 4.0
 _REFERENCE_UV: Final = 80.0
-_PLAIN: Final = 1.9
-"""How much less visible a sinusoid without evolution is than a discharge."""
+_SINUSOID_PENALTY: Final = 1.9
+"""Decrease in visibility of a sinusoid without evolution, compared with a discharge."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class RecordingPlan:
     """One recording without its signals.
 
     Recording time starts one second before spectrogram time.
 
     Attributes:
-        groups: the judged moments, by EEG and offset.
-        rest: what the brain is like without a pattern.
-        ongoing: the patient's activity in that rest.
-        envelope: factor on its amplitude at 5 Hz.
+        groups: the annotation groups, by EEG and offset.
+        rest: the brain's state without a pattern.
+        ongoing: the patient's background activity in that state.
+        envelope: factor on the background's amplitude, at 5 Hz.
         episodes: the patterns.
-        features: (n_looks, 5) float64, what experts see, see ``raters.FEATURES``.
+        features: (n_groups, 5) float64, what experts see; columns ``raters.FEATURES``.
     """
 
     groups: tuple[AnnotationGroup, ...]
@@ -74,7 +74,7 @@ class Plan:
 
 
 class Repertoire:
-    """The patterns of one patient: mostly the same ones come back.
+    """The patterns of one patient, most of which recur.
 
     Args:
         rng: source of randomness.
@@ -82,10 +82,10 @@ class Repertoire:
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng = rng
-        self._own: dict[Kind, Pattern] = {}
+        self._own: dict[PatternKind, Pattern] = {}
 
-    def draw(self, kind: Kind) -> Pattern:
-        """The patient's own point of the region at a new amplitude, or another point."""
+    def draw(self, kind: PatternKind) -> Pattern:
+        """Draw the patient's own point of the region with a new amplitude, or a new point."""
         drawn = draw_pattern(kind, self._rng)
         own = self._own.setdefault(kind, drawn)
         if self._rng.random() < _OWN_PATTERN:
@@ -102,17 +102,17 @@ def plan_recording(
     background_rng: np.random.Generator,
     *,
     stationary: bool = False,
-) -> Plan:
+) -> RecordingPlan:
     """Plan one recording.
 
     Args:
-        groups: the judged moments, by EEG and offset.
-        states: what goes on around each EEG.
-        background: the patient's ongoing activity.
+        groups: the annotation groups, by EEG and offset.
+        states: the state around each EEG.
+        background: the patient's background activity.
         repertoire: the patient's patterns.
         rng: source of randomness.
-        background_rng: source of what the kind of rest changes in the activity.
-        stationary: what goes on around the first EEG goes on unchanged all the time.
+        background_rng: source of randomness of the background's state of rest.
+        stationary: the state of the first EEG continues unchanged in the whole recording.
     """
     envelope = np.ones(_length_s(groups) * CONTROL_HZ)
     rests = _RESTS_WITHOUT if states[0] is None else _RESTS_WITH_PATTERN
@@ -126,7 +126,7 @@ def plan_recording(
     features = np.array(
         [_features(group.moment_s, episodes, ongoing, envelope) for group in groups]
     )
-    return Plan(groups, rest, ongoing, envelope, tuple(episodes), features)
+    return RecordingPlan(groups, rest, ongoing, envelope, tuple(episodes), features)
 
 
 def _length_s(groups: tuple[AnnotationGroup, ...]) -> int:
@@ -141,7 +141,7 @@ def _episodes(
     repertoire: Repertoire,
     rng: np.random.Generator,
 ) -> list[Episode]:
-    """Patterns of all states; equal neighbouring states are one."""
+    """Patterns of all states; equal consecutive states are merged."""
     length_s = len(envelope) / CONTROL_HZ
     shown = [[group.moment_s for group in groups if group.eeg == eeg] for eeg in range(len(states))]
     episodes: list[Episode] = []
@@ -167,7 +167,7 @@ def _unchanging(
     repertoire: Repertoire,
     rng: np.random.Generator,
 ) -> list[Episode]:
-    """One pattern all the time, with one strength, rate and field."""
+    """One pattern in the whole recording, of constant strength, rate and field."""
     kind = state or _faint_kind(rng)
     if kind is None:
         return []
@@ -179,7 +179,7 @@ def _unchanging(
 
 
 def _shortened(stretch: Stretch, moments: list[float], rng: np.random.Generator) -> Stretch:
-    """A state that begins or ends minutes or less from the moments shown."""
+    """Sometimes shorten a state, so that it begins or ends near the judged moments."""
     start, end = stretch
     if rng.random() < _CHANGE_SHARE:
         if rng.random() < 0.5:
@@ -211,24 +211,24 @@ def _state_episodes(
 
 
 def _clearer(pattern: Pattern, rows: int) -> Pattern:
-    """The pattern as clear as it must be for so many label rows to be made of it."""
-    low, high = _CLEARER_RANGE
-    factor = float(np.clip((rows / _USUAL_ROWS) ** _CLEARER, low, high))
+    """Scale a pattern's amplitude by its number of label rows."""
+    low, high = _CLARITY_RANGE
+    factor = float(np.clip((rows / _TYPICAL_ROWS) ** _CLARITY_EXPONENT, low, high))
     return replace(pattern, amplitude_uv=pattern.amplitude_uv * factor)
 
 
-def _faint_kind(rng: np.random.Generator) -> Kind | None:
-    """What there may be where no pattern is the state: movement, or a weak pattern."""
+def _faint_kind(rng: np.random.Generator) -> PatternKind | None:
+    """Draw what a part without a state shows: a mimic, a weak pattern, or nothing."""
     position = pick((_MIMIC_SHARE, _WEAK_SHARE, 1 - _MIMIC_SHARE - _WEAK_SHARE), rng)
     if position == 2:
         return None
     return "mimic" if position == 0 else _WEAK_KINDS[int(rng.integers(len(_WEAK_KINDS)))]
 
 
-def _faint(pattern: Pattern, kind: Kind, rng: np.random.Generator) -> Pattern:
+def _faint(pattern: Pattern, kind: PatternKind, rng: np.random.Generator) -> Pattern:
     if kind == "mimic":
         return pattern
-    return replace(pattern, amplitude_uv=pattern.amplitude_uv * float(rng.uniform(*_WEAKER)))
+    return replace(pattern, amplitude_uv=pattern.amplitude_uv * float(rng.uniform(*_WEAK_FACTOR)))
 
 
 def _features(
@@ -237,10 +237,10 @@ def _features(
     background: Background,
     envelope: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """What experts see in the ten seconds around a moment, in ``raters.FEATURES`` order."""
+    """What experts see in the ten seconds around a moment; columns ``raters.FEATURES``."""
     judged = judged_points(moment_s, len(envelope))
     noise_sd = BIPOLAR_SD_UV * float(envelope[judged].mean())
-    best = np.array([_UNSEEN, 0.0, 0.0, 0.0, 0.0])
+    best = np.array([_NO_PATTERN, 0.0, 0.0, 0.0, 0.0])
     for episode in episodes:
         begin, end = max(judged.start, episode.start), min(judged.stop, episode.stop)
         if begin >= end:
@@ -266,11 +266,11 @@ def _features(
 def _visibility(
     amplitude: float, scalp_uv: float, noise_sd: float, prevalence: float, pattern: Pattern
 ) -> float:
-    """How clearly a pattern stands out; 0 is where half of the experts see it."""
+    """How clearly a pattern stands out; at 0, half of the experts see it."""
     stands_out = np.log(amplitude / (_PEAKS_PER_SD * noise_sd))
     size = 0.3 * np.log(scalp_uv / _REFERENCE_UV)
     fills = 0.7 * np.log(prevalence + 0.15)
     irregular = 10.0 * max(0.0, pattern.jitter - 0.2)
-    # Rhythmic waves are like slow background; what is sharp or evolves is not.
-    plain = _PLAIN * (1 - max(pattern.sharpness, pattern.evolution))
-    return float(max(_UNSEEN, stands_out + size + fills - irregular - plain))
+    # Sinusoidal waves resemble slow background; sharp or evolving patterns do not.
+    sinusoidal = _SINUSOID_PENALTY * (1 - max(pattern.sharpness, pattern.evolution))
+    return float(max(_NO_PATTERN, stands_out + size + fills - irregular - sinusoidal))

@@ -1,8 +1,7 @@
-"""The structure of simulated folders: how many recordings patients have and what they show.
+"""The structure of simulated folders: numbers of recordings and what they show.
 
-Shares named "of the table" were counted in the competition's ``train.csv``, on its vote
-groups (distinct EEG and votes); where a number depends on what a recording shows, the
-table can only tell it by the class with most votes.
+Shares "from the table" were counted in the competition's ``train.csv``, on its vote groups
+(distinct EEG and votes); shares that depend on the state use the class with the most votes.
 """
 
 from __future__ import annotations
@@ -11,36 +10,37 @@ from dataclasses import dataclass
 from typing import Final
 
 from hms_ray.simulate.options import ProfileName
-from hms_ray.simulate.patterns import Kind
+from hms_ray.simulate.patterns import PatternKind
 
-State = Kind | None
-"""The kind of pattern that goes on; None: nothing but the background."""
+State = PatternKind | None
+"""The kind of pattern in a part of a recording; None: background only."""
 
 STATES: Final[tuple[State, ...]] = ("Seizure", "LPD", "GPD", "LRDA", "GRDA", None)
 
 MAX_RECORDINGS: Final = 128
-"""Recordings of one patient."""
+"""Largest number of recordings of a patient."""
 MAX_EEGS: Final = 128
-"""EEGs of one recording, and so of one spectrogram."""
+"""Largest number of EEGs of a recording, and so of a spectrogram."""
 MAX_LABELS: Final = 1024
-"""Label rows of one EEG."""
+"""Largest number of label rows of an EEG."""
 
 BOTH, ONLY_FEW, ONLY_MANY = range(3)
-"""Kinds of patients: judged by few and by many experts, by few only, by many only."""
+"""Kinds of patients: judged by few and by many experts, only by few, only by many."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """Patients of one range of numbers of recordings.
+    """Patients with a number of recordings in one range.
 
     Attributes:
-        share: of the patients.
+        share: share of patients.
         recordings: smallest and largest number of recordings.
-        scale: mean of the number above the smallest, falling exponentially; None: even.
-        more_eegs: middle and spread of the logarithm of an EEG's companions in its
-            recording, rounded down.
+        scale: mean of the exponential distribution of the number above the smallest; None:
+            uniform.
+        more_eegs: mean and deviation of the log number of further EEGs in a recording,
+            rounded down.
         kinds: shares of ``BOTH``, ``ONLY_FEW``, ``ONLY_MANY``.
-        many: mean share of groups of ten votes or more where there are both.
+        many: mean share of groups with ten votes or more, for the kind ``BOTH``.
         states: shares of the leading state, in ``STATES`` order.
     """
 
@@ -58,20 +58,20 @@ class Profile:
     """The structure of a simulated folder.
 
     Attributes:
-        name: as the command names it.
-        sizes: what kinds of patients there are.
-        most_eegs: largest number of EEGs of a recording.
-        most_rows: largest number of label rows of a group.
-        most_groups: largest number of groups of an EEG.
-        longest_s: largest spectrogram offset that is aimed at.
-        largest_gap_s: between EEGs of a recording.
+        name: name on the command line.
+        sizes: patients by number of recordings.
+        max_eegs: largest number of EEGs of a recording.
+        max_rows: largest number of label rows of a group.
+        max_groups: largest number of groups of an EEG.
+        longest_s: largest spectrogram offset to aim for.
+        largest_gap_s: largest gap between EEGs of a recording.
     """
 
     name: ProfileName
     sizes: tuple[Size, ...]
-    most_eegs: int
-    most_rows: int
-    most_groups: int
+    max_eegs: int
+    max_rows: int
+    max_groups: int
     longest_s: int
     largest_gap_s: int
 
@@ -87,13 +87,13 @@ PROFILES: Final[dict[ProfileName, Profile]] = {
             Size(0.4, (2, 2), None, (-0.6, 1.0), _SMALL_KINDS, 0.5, _SMALL_STATES),
             Size(0.3, (3, 4), None, (-0.6, 1.0), _SMALL_KINDS, 0.5, _SMALL_STATES),
         ),
-        most_eegs=3,
-        most_rows=10,
-        most_groups=3,
+        max_eegs=3,
+        max_rows=10,
+        max_groups=3,
         longest_s=500,
         largest_gap_s=180,
     ),
-    # Shares, numbers and kinds of the table; the states are fitted to its votes.
+    # Shares, numbers and kinds are from the table; the states are fitted to its votes.
     "competition": Profile(
         "competition",
         (
@@ -126,9 +126,9 @@ PROFILES: Final[dict[ProfileName, Profile]] = {
                 (0.05, 0.26, 0.13, 0.06, 0.09, 0.41),
             ),
         ),
-        most_eegs=107,
-        most_rows=743,
-        most_groups=20,
+        max_eegs=107,
+        max_rows=743,
+        max_groups=20,
         longest_s=14_400,
         largest_gap_s=588,
     ),

@@ -1,18 +1,18 @@
-"""Experts: how features of ten seconds of EEG become votes, and with which odds.
+"""Experts: how features of ten seconds of EEG become votes, and the odds of these votes.
 
-An expert perceives five features of a pattern with error and puts a threshold to each:
+An expert perceives five features of a pattern with errors and compares each with a threshold:
 
 1. visibility below its threshold: Other;
-2. evolution or rate above theirs: Seizure;
+2. evolution or rate above its threshold: Seizure;
 3. sharpness above its threshold: periodic, else rhythmic;
 4. asymmetry above its threshold: lateralised, else generalised.
 
 Errors are normal and independent between features, so the odds of a vote are products of
-normal distribution functions: the truth needs no sampling. Part of each error's variance
-is shared by the group that judges a recording, most of that over all recordings of a
-patient, which leaves the odds of a single vote as they are but makes a group agree with
-itself, in what is wrong too. Experts of few votes share nearly all of it and see patterns
-sooner: their votes look sure, and are noisy and biased.
+normal distribution functions: the truth needs no sampling. The experts who judge a recording
+share a part of each error's variance, most of it over all recordings of a patient. This does
+not change the odds of a single vote, but makes the experts agree, also when they are wrong.
+Experts of the tier with few votes share nearly all of their error and see patterns more
+readily: their votes look certain, but are noisy and biased.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ N_FEATURES: Final = len(FEATURES)
 
 _THRESHOLDS: Final = np.array([0.0, 0.5, np.log(3.6), 0.5, 0.45])
 _LAPSES: Final = np.array([0.05, 0.16, 0.15, 0.15, 0.22, 0.27])
-"""Votes of an expert who does not attend, by class."""
+"""Votes of an inattentive expert, by class."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,12 @@ class ExpertTier:
 
     Attributes:
         name: the tier, as in ``VOTE_TIERS``.
-        error: deviation of the error on each feature, in ``FEATURES`` order.
-        shared: share of each error's variance that the group has in common.
-        lasting: share of the common variance that is the same for all of a patient's
-            recordings, because the same experts judged them.
-        bias: what the group adds to each feature.
-        lapse: share of votes given without attending.
+        error: deviation of the error of each feature, in ``FEATURES`` order.
+        shared: share of each error's variance that the experts have in common.
+        lasting: share of the common variance that is the same in all recordings of a
+            patient, because the same experts judged them.
+        bias: offset that the experts add to each feature.
+        lapse: share of inattentive votes.
     """
 
     name: str
@@ -84,12 +84,12 @@ EXPERT_TIERS: Final = (
         lapse=0.12,
     ),
 )
-"""Experts by tier, fewest votes first. Fitted, with the states of the profile
+"""Experts by tier, fewest votes first. Fitted, together with the states of the profile
 ``competition``, to the competition's ``train.csv``: entropy, unanimity and class shares by
-number of votes, as ``tests/benchmarks/simulator_against_real.py`` prints them."""
+number of votes; ``tests/benchmarks/simulator_against_real.py`` prints the comparison."""
 
 _LONG_GROUPS: Final = (2, 6, 16)
-"""Label rows from which on a group counts as longer."""
+"""Numbers of label rows at which the next longer class of groups begins."""
 VOTE_TOTALS: Final[dict[str, dict[int, tuple[int, int, int, int]]]] = {
     "1-3": {1: (3143, 258, 31, 9), 2: (1981, 85, 6, 2), 3: (855, 2643, 2111, 639)},
     "4-9": {
@@ -119,80 +119,80 @@ VOTE_TOTALS: Final[dict[str, dict[int, tuple[int, int, int, int]]]] = {
         28: (0, 0, 1, 0),
     },
 }
-"""Vote totals of the competition's vote groups (distinct EEG and votes), by tier: their
-number among groups of 1, 2-5, 6-15 and more label rows (of the last, by label rows)."""
+"""Tier -> total votes -> number of the competition's vote groups (distinct EEG and votes) with
+1, 2-5, 6-15 and more label rows; the last column weights groups by their label rows."""
 
 
 def expert_tiers(controls: Controls) -> tuple[ExpertTier, ...]:
     """The experts of each tier, fewest votes first."""
     if "independent_raters" not in controls:
         return EXPERT_TIERS
-    # One kind of expert: were errors or lapses those of tiers, the odds would still tell
-    # who voted.
+    # One kind of expert: with errors or lapses by tier, the odds would still reveal who voted.
     none = (0.0,) * N_FEATURES
     one = replace(EXPERT_TIERS[-1], shared=none, bias=none)
-    return tuple(replace(one, name=group.name) for group in EXPERT_TIERS)
+    return tuple(replace(one, name=tier.name) for tier in EXPERT_TIERS)
 
 
-def vote_odds(features: NDArray[np.float64], group: ExpertTier) -> NDArray[np.float64]:
+def vote_odds(features: NDArray[np.float64], tier: ExpertTier) -> NDArray[np.float64]:
     """The true distribution of one vote.
 
     Args:
         features: (..., 5) in ``FEATURES`` order.
-        group: who votes.
+        tier: the experts who vote.
 
     Returns:
         (..., 6) float64 in ``CLASSES`` order, each row summing to 1.
     """
-    return _odds(features + np.array(group.bias), np.array(group.error), group.lapse)
+    return _odds(features + np.array(tier.bias), np.array(tier.error), tier.lapse)
 
 
 def draw_votes(
     features: NDArray[np.float64],
-    group: ExpertTier,
+    tier: ExpertTier,
     total: int,
     lasting: NDArray[np.float64],
     rng: np.random.Generator,
 ) -> NDArray[np.int64]:
-    """The votes of one group of experts on one recording.
+    """Draw the votes of the experts of one tier on one annotation group.
 
     Args:
         features: (5,) in ``FEATURES`` order.
-        group: who votes.
+        tier: the experts who vote.
         total: number of votes, at least 1.
-        lasting: (5,) standard normal, what the group's errors on this patient have in
-            common.
+        lasting: (5,) standard normal, the common part of the tier's errors on this patient.
         rng: source of randomness.
 
     Returns:
         (6,) counts in ``CLASSES`` order that sum to ``total``.
     """
-    error = np.array(group.error)
-    shared = np.array(group.shared)
+    error = np.array(tier.error)
+    shared = np.array(tier.shared)
     passing = rng.standard_normal(N_FEATURES)
-    common = np.sqrt(group.lasting) * lasting + np.sqrt(1 - group.lasting) * passing
-    seen = features + np.array(group.bias) + common * error * np.sqrt(shared)
-    odds = _odds(seen, error * np.sqrt(1 - shared), group.lapse)
+    common = np.sqrt(tier.lasting) * lasting + np.sqrt(1 - tier.lasting) * passing
+    seen = features + np.array(tier.bias) + common * error * np.sqrt(shared)
+    odds = _odds(seen, error * np.sqrt(1 - shared), tier.lapse)
     votes: NDArray[np.int64] = rng.multinomial(total, odds / odds.sum())
     return votes
 
 
-def draw_total(group: ExpertTier | None, n_rows: int, rng: np.random.Generator) -> int:
-    """A number of votes as frequent as among the competition's vote groups.
+def draw_total(tier: ExpertTier | None, n_rows: int, rng: np.random.Generator) -> int:
+    """Draw a number of votes with the frequencies of the competition's vote groups.
 
     Args:
-        group: who votes; None: whoever, as often as the tiers are there.
-        n_rows: label rows that share the votes: longer groups have more votes. Without a
-            group it does not count, because it depends on who votes and on what is seen.
+        tier: the experts who vote; None: any tier, by frequency.
+        n_rows: label rows that share the votes: longer groups have more votes. Ignored
+            without a tier, because it depends on who votes and on what they see.
         rng: source of randomness.
     """
-    if group is None:
+    if tier is None:
         counts = {
-            total: sum(numbers) for tier in VOTE_TOTALS.values() for total, numbers in tier.items()
+            total: sum(numbers)
+            for group in VOTE_TOTALS.values()
+            for total, numbers in group.items()
         }
     else:
         length = sum(n_rows >= first for first in _LONG_GROUPS)
-        counts = {total: numbers[length] for total, numbers in VOTE_TOTALS[group.name].items()}
+        counts = {total: numbers[length] for total, numbers in VOTE_TOTALS[tier.name].items()}
     return list(counts)[pick(list(counts.values()), rng)]
 
 

@@ -18,7 +18,7 @@ from hms_ray.simulate.artefacts import add_artefacts, draw_gaps, heart
 from hms_ray.simulate.background import background_signal
 from hms_ray.simulate.noise import CONTROL_HZ
 from hms_ray.simulate.patterns import add_episode
-from hms_ray.simulate.plan import Plan
+from hms_ray.simulate.plan import RecordingPlan
 
 
 @dataclass(frozen=True)
@@ -26,21 +26,20 @@ class Recording:
     """The signals of one recording.
 
     Attributes:
-        spectrogram: (n_rows, 400) float32, as a spectrogram file holds it.
-        eegs: one (n_samples, 20) float32 array an EEG file, microvolts.
+        spectrogram: (n_rows, 400) float32, content of the spectrogram file.
+        eegs: one (n_samples, 20) float32 array per EEG file, microvolts.
     """
 
     spectrogram: NDArray[np.float32]
     eegs: tuple[NDArray[np.float32], ...]
 
 
-def render(plan: Plan, rng: np.random.Generator) -> Recording:
-    """The signals of a planned recording.
+def render(plan: RecordingPlan, rng: np.random.Generator) -> Recording:
+    """Draw the signals of a planned recording.
 
     Args:
-        plan: what happens in it.
-        rng: source of randomness, of the signals alone: the plan and the votes stay as
-            they are, whatever is drawn here.
+        plan: the plan of the recording.
+        rng: source of randomness of the signals; plan and votes do not depend on it.
     """
     n_samples = len(plan.envelope) // CONTROL_HZ * EEG_RATE_HZ
     signal = background_signal(plan.ongoing, plan.envelope, n_samples, rng)
@@ -52,7 +51,7 @@ def render(plan: Plan, rng: np.random.Generator) -> Recording:
 
 
 def _stored(signal: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """All twenty channels as a file holds them: sample by sample, to 0.01 microvolts."""
+    """All twenty channels as stored: (n_samples, 20), rounded to 0.01 microvolts."""
     order = list(ELECTRODES)
     eeg = np.empty((signal.shape[1], len(order)), np.float32)
     eeg[:, order.index("EKG")] = heart(signal, rng)
@@ -66,7 +65,7 @@ def _stored(signal: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np
 def _cut(
     eeg: NDArray[np.float32], groups: tuple[AnnotationGroup, ...]
 ) -> tuple[NDArray[np.float32], ...]:
-    """The part of the recording that each EEG file holds."""
+    """The part of the recording in each EEG file."""
     parts = []
     for number in sorted({group.eeg for group in groups}):
         own = [group for group in groups if group.eeg == number]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,27 +12,27 @@ from numpy.typing import NDArray
 
 from hms_ray.competition.schema import CLASSES, LABEL_COLUMNS, VOTE_COLUMNS
 from hms_ray.simulate.options import NO_CONTROLS, Controls, ProfileName
-from hms_ray.simulate.patients import JudgedPlan, Streams, plan_patient
+from hms_ray.simulate.patients import JudgedRecording, Streams, plan_patient
 from hms_ray.simulate.profiles import MAX_EEGS, MAX_LABELS, MAX_RECORDINGS, PROFILES
 from hms_ray.simulate.raters import EXPERT_TIERS, FEATURES, expert_tiers, vote_odds
 
 LABEL_TABLE_FILE: Final = "labels.csv"
-"""The label rows of all patients, where only some have signals."""
+"""Label rows of all patients, if not all of them have signals."""
 TRUTH_FILE: Final = "truth.parquet"
-"""What only a simulator knows; nothing in training reads it."""
+"""The truth of each label row; nothing in training reads it."""
 TRUTH_COLUMNS: Final = tuple(f"true_{name.lower()}" for name in CLASSES)
-"""Odds of a vote for each class, for the experts who judged the row."""
+"""Odds of a vote for each class, for the tier that judged the row."""
 TIER_TRUTH_COLUMNS: Final = {
     group.name: tuple(f"{column}_{group.name}" for column in TRUTH_COLUMNS)
     for group in EXPERT_TIERS
 }
-"""The same, had the row been judged by experts of each tier of vote totals."""
+"""The same for every tier of vote totals: tier -> columns."""
 
 MAX_PATIENTS: Final = 60_000
 N_TEST: Final = 4
 SPLITS: Final = ("train", "test")
-# x -> a x + b modulo a prime never repeats. Primes near the largest ids of the real files,
-# but for label ids, of which so many patients can need more.
+# x -> a x + b modulo a prime never repeats. The primes are near the largest ids of the real
+# files; label ids need a larger one, because there can be more label rows.
 _PRIMES: Final = {
     "patient": 65_521,
     "spectrogram": 2_147_483_647,
@@ -44,28 +45,28 @@ _MULTIPLIERS: Final = {
     "eeg": 2_654_435_761,
     "label": 679_891_637_639,
 }
-# Last part of the keys of a patient's streams.
+# Last part of the spawn keys of a patient's random streams.
 _PLAN, _BACKGROUND, _VOTES, _SIGNALS = range(4)
 
-Rows = tuple[list[dict[str, Any]], list[dict[str, Any]]]
+RecordingRows = tuple[list[dict[str, Any]], list[dict[str, Any]]]
 """Label rows and truth rows, in the same order."""
 
 
 @dataclass(frozen=True)
 class Cohort:
-    """What all patients of a folder are drawn from.
+    """The distribution that all patients of a folder are drawn from.
 
     Attributes:
         seed: at least 0.
         profile: the structure of the folder.
-        controls: what is taken away.
+        controls: negative controls.
     """
 
     seed: int
     profile: ProfileName = "small"
     controls: Controls = NO_CONTROLS
 
-    def patient(self, split: str, index: int) -> list[JudgedPlan]:
+    def patient(self, split: str, index: int) -> list[JudgedRecording]:
         """The recordings of one patient of a split, without signals."""
         streams = Streams(
             *(self._stream(split, index, part) for part in (_PLAN, _BACKGROUND, _VOTES))
@@ -77,7 +78,7 @@ class Cohort:
         """The source of randomness of one recording's signals."""
         return self._stream(split, index, _SIGNALS, recording)
 
-    def rows(self, split: str, index: int, judged: list[JudgedPlan]) -> list[Rows]:
+    def rows(self, split: str, index: int, judged: list[JudgedRecording]) -> list[RecordingRows]:
         """Label rows and truth rows of each recording of one patient."""
         patient = MAX_PATIENTS + index if split == "test" else index
         return [
@@ -89,7 +90,9 @@ class Cohort:
         spawn_key = (SPLITS.index(split), *key)
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=spawn_key))
 
-    def _recording_rows(self, judged: JudgedPlan, patient: int, recording: int) -> Rows:
+    def _recording_rows(
+        self, judged: JudgedRecording, patient: int, recording: int
+    ) -> RecordingRows:
         features = judged.plan.features
         by_tier = np.stack([vote_odds(features, group) for group in expert_tiers(self.controls)])
         recording_keys = {
@@ -124,7 +127,7 @@ class Cohort:
 
 
 def identifier(kind: str, number: int, seed: int) -> int:
-    """An id that no other number of this kind has, scattered like the real ones."""
+    """A unique id for each number of a kind, scattered like the real ids."""
     scattered = _MULTIPLIERS[kind] * (number + 1) + 7_919 * (seed + 1)
     return scattered % _PRIMES[kind]
 
@@ -134,10 +137,10 @@ def simulate_labels(n_patients: int, cohort: Cohort) -> tuple[pd.DataFrame, pd.D
 
     Args:
         n_patients: at least 1.
-        cohort: what they are drawn from.
+        cohort: the distribution of the patients.
 
     Returns:
-        Label rows with ``LABEL_COLUMNS``, and the truth row of each in the same order.
+        Label rows with ``LABEL_COLUMNS``, and their truth rows in the same order.
     """
     rows = [
         recording
@@ -147,13 +150,13 @@ def simulate_labels(n_patients: int, cohort: Cohort) -> tuple[pd.DataFrame, pd.D
     return labels_of(rows), truth_of(rows)
 
 
-def labels_of(rows: list[Rows]) -> pd.DataFrame:
+def labels_of(rows: Iterable[RecordingRows]) -> pd.DataFrame:
     """The label rows of recordings as a table in the competition's format."""
     labels = [label for recording, _ in rows for label in recording]
     return pd.DataFrame(labels, columns=list(LABEL_COLUMNS))
 
 
-def truth_of(rows: list[Rows]) -> pd.DataFrame:
+def truth_of(rows: Iterable[RecordingRows]) -> pd.DataFrame:
     """The truth of recordings as a table."""
     return pd.DataFrame([true for _, recording in rows for true in recording])
 

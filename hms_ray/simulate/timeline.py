@@ -1,4 +1,4 @@
-"""What happens when in a recording: bouts, seizures, the quiet after them."""
+"""The times of events in a recording: bouts, seizures, suppression after seizures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hms_ray.simulate.noise import CONTROL_HZ, slow_curve
 from hms_ray.simulate.patterns import Episode, Pattern
 
 _JUDGED_S: Final = 10
-"""Experts judge the central ten seconds of the fifty that they see."""
+"""Experts judge the central ten of the fifty seconds that they see."""
 
 Stretch = tuple[float, float]
 """Start and end in seconds of spectrogram time."""
@@ -24,9 +24,9 @@ def steady_episode(
 
     Args:
         pattern: the point of the continuum.
-        stretch: when the state lasts.
-        shown: moments, in seconds, that mostly fall into a bout, because recordings are
-            shown to experts where something goes on.
+        stretch: time of the state.
+        shown: judged moments, in seconds; most are within a bout, because experts were shown
+            parts of recordings with a pattern.
         rng: source of randomness.
     """
     start, n_points = _control(stretch)
@@ -37,7 +37,7 @@ def steady_episode(
             half = int(rng.uniform(5, 15) * CONTROL_HZ)
             bouts[max(0, middle - half) : max(0, middle + half)] = 1.0
     strength = _ramped(bouts) * np.exp(0.2 * slow_curve(rng, n_points, 20.0))
-    # What evolves without being a seizure: its rate wanders by up to a factor of 2.
+    # A pattern that evolves but is not a seizure: its rate varies by up to a factor of 2.
     wander = pattern.evolution * 0.7 * np.clip(slow_curve(rng, n_points, 25.0), -1.5, 1.5)
     return Episode(
         pattern,
@@ -55,12 +55,12 @@ def seizure_episodes(
     envelope: NDArray[np.float64],
     rng: np.random.Generator,
 ) -> list[Episode]:
-    """Seizures of 20-180 s at the moments shown and, in most recordings, before and after.
+    """Seizures of 20-180 s at the judged moments and, in most recordings, before and after.
 
     Args:
         pattern: the point of the continuum.
-        stretch: when the state lasts.
-        shown: moments, in seconds, that fall into a seizure.
+        stretch: time of the state.
+        shown: judged moments, in seconds, all within a seizure.
         envelope: background amplitude at 5 Hz; halved after each seizure, in place.
         rng: source of randomness.
     """
@@ -81,7 +81,7 @@ def seizure_episodes(
 
 
 def _quieten(envelope: NDArray[np.float64], start: int, length_s: float) -> None:
-    """Halve the background from ``start`` on; it comes back in the last third."""
+    """Halve the background from ``start`` on; it recovers in the last third."""
     n_points = int(length_s * CONTROL_HZ)
     recovery = np.clip(np.linspace(-2, 1, n_points), 0, 1)
     part = envelope[start : start + n_points]
@@ -91,7 +91,7 @@ def _quieten(envelope: NDArray[np.float64], start: int, length_s: float) -> None
 def _seizure_moments(
     stretch: Stretch, shown: list[float], length: float, rng: np.random.Generator
 ) -> list[float]:
-    """The shown moments that need a seizure of their own, and recurrences between them."""
+    """Judged moments that need a seizure of their own, and moments of further seizures."""
     moments: list[float] = []
     for moment in sorted(shown):
         if not moments or moment - moments[-1] > length:

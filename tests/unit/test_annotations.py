@@ -1,4 +1,4 @@
-"""When experts looked: offsets of label rows."""
+"""Annotation groups: offsets of label rows."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def ends_and_starts(groups) -> list[tuple[int, int]]:
     return [(ends[eeg], starts[eeg + 1]) for eeg in range(len(starts) - 1)]
 
 
-def test_eegs_lie_as_far_apart_as_in_the_real_table() -> None:
+def test_distances_of_eegs_match_the_real_table() -> None:
     groups = place_groups([[1]] * 2_000, 10**9, 588, rng())
     gaps = [start - end for end, start in ends_and_starts(groups)]
     assert min(gaps) >= 50
@@ -41,7 +41,7 @@ def test_eegs_lie_as_far_apart_as_in_the_real_table() -> None:
     assert np.quantile(gaps, 0.9) == pytest.approx(482, rel=0.1)
 
 
-def test_gaps_shrink_where_a_recording_would_be_too_long() -> None:
+def test_gaps_shrink_if_a_recording_would_be_too_long() -> None:
     groups = place_groups([[1]] * 40, 4_000, 588, rng())
     assert groups[-1].spectrogram_start_s <= 4_000
     assert all(start - end >= 50 for end, start in ends_and_starts(groups))
@@ -51,6 +51,6 @@ def test_gaps_shrink_where_a_recording_would_be_too_long() -> None:
     assert {start - end for end, start in ends_and_starts(groups)} == {50}
 
 
-def test_the_moment_is_the_middle_of_what_was_judged() -> None:
+def test_moment_is_the_middle_of_the_judged_windows() -> None:
     (group,) = place_groups([[2]], 1_000, 588, rng())
     assert group.moment_s == 300 + 1 + group.offsets_s[1] / 2

@@ -66,13 +66,13 @@ def drawn(pattern: Pattern) -> np.ndarray:
 
 @pytest.mark.parametrize("sharpness", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("frequency_hz", [0.5, 1.5, 4.0, 12.0])
-def test_a_period_has_unit_height_and_no_mean(sharpness: float, frequency_hz: float) -> None:
+def test_template_has_unit_height_and_zero_mean(sharpness: float, frequency_hz: float) -> None:
     wave = template(replace(STEADY, sharpness=sharpness), frequency_hz)
     assert np.ptp(wave) == pytest.approx(1, rel=1e-5)
     assert wave.mean() == pytest.approx(0, abs=1e-6)
 
 
-def test_a_rhythm_is_a_narrow_band_at_its_frequency() -> None:
+def test_rhythm_is_a_narrow_band_at_its_frequency() -> None:
     power = drawn(STEADY).mean(axis=(0, 1))
     assert HERTZ[power.argmax()] == pytest.approx(2.0, abs=0.25)
     assert power[(HERTZ > 1.2) & (HERTZ < 2.8)].sum() > 0.9 * power.sum()
@@ -109,13 +109,13 @@ def test_amplitude_is_measured_in_the_bipolar_montage() -> None:
     ("kind", "lowest", "highest"),
     [("LPD", 0.5, 2.5), ("GPD", 0.5, 2.5), ("LRDA", 0.5, 4.0), ("GRDA", 0.5, 4.0)],
 )
-def test_rates_stay_inside_of_the_definitions(kind, lowest: float, highest: float) -> None:
+def test_rates_are_within_the_definitions(kind, lowest: float, highest: float) -> None:
     generator = rng()
     rates = [draw_pattern(kind, generator).frequency_hz for _ in range(300)]
     assert lowest <= min(rates) < max(rates) <= highest
 
 
-def test_kinds_differ_in_what_defines_them_and_overlap() -> None:
+def test_kinds_differ_in_their_defining_features_and_overlap() -> None:
     generator = rng()
     points = {
         kind: [draw_pattern(kind, generator) for _ in range(300)]
@@ -132,7 +132,7 @@ def test_kinds_differ_in_what_defines_them_and_overlap() -> None:
     assert max(point.asymmetry for point in points["GPD"]) > 0.45
 
 
-def test_a_seizure_falls_in_frequency_and_quietens_what_follows() -> None:
+def test_seizure_slows_down_and_suppresses_the_background_after_it() -> None:
     envelope = np.ones(600 * 5)
     pattern = replace(STEADY, frequency_hz=2.0, start_hz=10.0, evolution=1.0, sharpness=0.5)
     made = seizure_episodes(pattern, (0.0, 600.0), [300.0], envelope, rng(1))
@@ -152,7 +152,7 @@ def test_seizures_do_not_overlap_and_cover_the_moment(seed: int) -> None:
     assert any(e.start <= 301 * 5 < e.stop for e in made)
 
 
-def test_bouts_fill_their_share_and_show_at_the_moment() -> None:
+def test_bouts_have_their_share_of_time_and_include_the_judged_moment() -> None:
     generator = rng()
     shares, shown = [], []
     for _ in range(40):
@@ -164,7 +164,7 @@ def test_bouts_fill_their_share_and_show_at_the_moment() -> None:
 
 
 @pytest.mark.parametrize("sharpness", [0.0, 1.0])
-def test_a_pattern_has_its_height_in_the_bipolar_montage(sharpness: float) -> None:
+def test_pattern_has_its_amplitude_in_the_bipolar_montage(sharpness: float) -> None:
     heights = []
     for seed in range(8):
         signal = np.zeros((N_SCALP, SECONDS * 200), np.float32)
@@ -184,20 +184,20 @@ def test_single_periods_differ_in_height() -> None:
     assert 0.1 < heights.std() / heights.mean() < 0.4
 
 
-def test_fast_activity_goes_with_what_evolves() -> None:
+def test_evolving_patterns_have_fast_activity() -> None:
     steady, evolving = (drawn(replace(STEADY, evolution=e)).mean(axis=(0, 1)) for e in (0.1, 1.0))
     fast = (HERTZ > 12) & (HERTZ < 18)
     assert evolving[fast].mean() > 5 * steady[fast].mean()
 
 
-def test_an_episode_past_the_end_is_cut_off() -> None:
+def test_episode_beyond_the_end_is_cut_off() -> None:
     signal = np.zeros((N_SCALP, 30 * 200), np.float32)
     add_episode(signal, episode(STEADY), 1.0, rng())
     assert np.abs(signal[:, -200:]).max() > 10
     add_episode(signal, replace(episode(STEADY), start=30 * 5), 1.0, rng())
 
 
-def test_noise_has_the_density_asked_for() -> None:
+def test_noise_has_the_given_density() -> None:
     n_samples = 40_000
     hertz = frequencies(n_samples)
     signal = coloured(rng(), 4, n_samples, np.where((hertz > 5) & (hertz < 15), 2.0, 0.0))
@@ -213,7 +213,7 @@ def test_noise_is_drawn_only_where_there_is_power() -> None:
     np.testing.assert_array_equal(coloured(rng(), 2, 4_000, 0 * density), 0)
 
 
-def test_curves_are_drawn_out_by_straight_lines() -> None:
+def test_curves_are_interpolated_linearly() -> None:
     curves = np.array([[0.0, 1.0, 4.0], [2.0, 2.0, 0.0]])
     out = to_samples(curves, 100)
     assert out.dtype == np.float32
@@ -225,14 +225,14 @@ def test_curves_are_drawn_out_by_straight_lines() -> None:
     )
 
 
-def test_a_slow_curve_is_standard_normal_and_slow() -> None:
+def test_slow_curve_is_standard_normal_and_slow() -> None:
     curve = slow_curve(rng(), 200_000, 10.0)
     assert curve.std() == pytest.approx(1, abs=0.05)
     assert np.corrcoef(curve[:-10], curve[10:])[0, 1] > 0.9
     assert abs(np.corrcoef(curve[:-150], curve[150:])[0, 1]) < 0.1
 
 
-def test_the_background_is_like_scalp_eeg() -> None:
+def test_background_resembles_scalp_eeg() -> None:
     signal = background_signal(QUIET, np.ones(SECONDS * 5), SECONDS * 200, rng())
     assert signal.dtype == np.float32
     near = np.corrcoef(signal[SCALP.index("F3")], signal[SCALP.index("C3")])[0, 1]
@@ -245,7 +245,7 @@ def test_the_background_is_like_scalp_eeg() -> None:
     assert -2.2 < slope < -1.1
 
 
-def test_the_background_has_the_deviation_that_experts_judge_against() -> None:
+def test_background_has_the_deviation_that_visibility_uses() -> None:
     generator = rng()
     total = 0.0
     for _ in range(6):
@@ -256,7 +256,7 @@ def test_the_background_has_the_deviation_that_experts_judge_against() -> None:
     assert np.sqrt(total / 6) == pytest.approx(SCALP_SCALE * BIPOLAR_SD_UV, rel=0.2)
 
 
-def test_rest_changes_what_it_names() -> None:
+def test_states_of_rest_change_their_rhythm() -> None:
     awake = at_rest(QUIET, "awake", rng())
     assert awake.alpha_uv > QUIET.alpha_uv
     power = panels(background_signal(awake, np.ones(SECONDS * 5), SECONDS * 200, rng()))
@@ -272,14 +272,14 @@ def test_rest_changes_what_it_names() -> None:
     assert spells > 1.5 * course
 
 
-def test_the_sides_have_their_ratio() -> None:
+def test_sides_have_the_given_ratio() -> None:
     lopsided = replace(QUIET, asymmetry=0.6, drift_uv=0.0)
     signal = background_signal(lopsided, np.ones(SECONDS * 5), SECONDS * 200, rng())
     power = panels(signal).mean(axis=(0, 2))
     assert power[[1, 3]].sum() / power[[0, 2]].sum() == pytest.approx(np.exp(2 * 0.6), rel=0.25)
 
 
-def test_electrodes_drift_below_one_hertz_each_on_its_own() -> None:
+def test_electrodes_drift_independently_below_one_hertz() -> None:
     still = replace(QUIET, drift_uv=0.0)
     calm, drifting = (
         background_signal(background, np.ones(600), 24_000, rng()) for background in (still, QUIET)
@@ -298,7 +298,7 @@ def test_gain_is_a_factor() -> None:
     np.testing.assert_allclose(twice, 2 * once, rtol=1e-4, atol=1e-3)
 
 
-def test_artefacts_stand_where_they_belong() -> None:
+def test_artefacts_are_at_their_electrodes() -> None:
     signal = np.zeros((N_SCALP, 60_000), np.float32)
     add_artefacts(signal, awake=True, rng=rng())
     assert np.isfinite(signal).all()
@@ -310,7 +310,7 @@ def test_artefacts_stand_where_they_belong() -> None:
     assert 0.8 < beats.sum() / 300 < 2.2
 
 
-def test_gaps_are_rare_and_inside() -> None:
+def test_gaps_are_rare_and_not_at_the_ends() -> None:
     generator = rng()
     gaps = [draw_gaps(120_400, generator) for _ in range(500)]
     assert 0.02 < np.mean([bool(found) for found in gaps]) < 0.12

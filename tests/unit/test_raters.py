@@ -49,14 +49,14 @@ def test_odds_are_distributions_without_zeros(group) -> None:
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_a_clear_pattern_gets_most_votes_of_every_group(name: str) -> None:
+def test_clear_pattern_gets_most_votes_of_every_tier(name: str) -> None:
     for group in EXPERT_TIERS:
         odds = vote_odds(np.array(CLEAR[name]), group)
         assert CLASSES[int(odds.argmax())] == name
         assert odds.max() > (0.8 if group is MANY else 0.55)
 
 
-def test_a_doubtful_feature_splits_the_votes_between_its_two_classes() -> None:
+def test_doubtful_feature_splits_the_votes_between_two_classes() -> None:
     between = np.array(CLEAR["LPD"])
     between[4] = 0.45
     odds = dict(zip(CLASSES, vote_odds(between, MANY), strict=True))
@@ -65,7 +65,7 @@ def test_a_doubtful_feature_splits_the_votes_between_its_two_classes() -> None:
 
 
 @pytest.mark.parametrize("group", EXPERT_TIERS, ids=lambda group: group.name)
-def test_the_odds_are_the_frequencies_of_drawn_votes(group) -> None:
+def test_odds_are_the_frequencies_of_drawn_votes(group) -> None:
     rng = np.random.default_rng(1)
     features = some_features(5, seed=3)
     for row, odds in zip(features, vote_odds(features, group), strict=True):
@@ -123,7 +123,7 @@ def test_no_other_prediction_beats_the_odds() -> None:
 
 
 @pytest.mark.parametrize(("n_rows", "length"), [(1, 0), (2, 1), (5, 1), (6, 2), (15, 2), (16, 3)])
-def test_totals_are_as_frequent_as_in_the_real_votes(n_rows: int, length: int) -> None:
+def test_totals_have_the_real_frequencies(n_rows: int, length: int) -> None:
     rng = np.random.default_rng(0)
     drawn = np.array([draw_total(FEW, n_rows, rng) for _ in range(4_000)])
     counts = {total: numbers[length] for total, numbers in VOTE_TOTALS["1-3"].items()}
@@ -133,7 +133,7 @@ def test_totals_are_as_frequent_as_in_the_real_votes(n_rows: int, length: int) -
 
 
 @pytest.mark.parametrize("n_rows", [1, 3, 40])
-def test_without_a_group_totals_come_from_all_tiers_and_lengths(n_rows: int) -> None:
+def test_totals_without_a_tier_come_from_all_tiers_and_lengths(n_rows: int) -> None:
     rng = np.random.default_rng(0)
     drawn = np.array([draw_total(None, n_rows, rng) for _ in range(4_000)])
     few = sum(sum(numbers) for numbers in VOTE_TOTALS["1-3"].values())
@@ -141,7 +141,7 @@ def test_without_a_group_totals_come_from_all_tiers_and_lengths(n_rows: int) -> 
     assert (drawn <= 3).mean() == pytest.approx(few / everyone, abs=0.03)
 
 
-def test_a_group_errs_on_all_of_a_patient_alike() -> None:
+def test_experts_have_the_same_error_on_all_recordings_of_a_patient() -> None:
     """What is lasting makes two recordings of a patient agree, also in what is wrong."""
     features = np.array([0.0, 0.5, np.log(3.6), 0.5, 0.45])
 
@@ -160,7 +160,7 @@ def test_a_group_errs_on_all_of_a_patient_alike() -> None:
     assert agreement(same=True) > agreement(same=False) + 0.1
 
 
-def test_independent_raters_share_nothing_and_are_of_one_kind() -> None:
+def test_independent_raters_are_of_one_kind_and_share_no_error() -> None:
     groups = expert_tiers(frozenset({"independent_raters"}))
     assert [group.name for group in groups] == [group.name for group in EXPERT_TIERS]
     features = some_features(2_000, seed=5)

@@ -45,7 +45,7 @@ LABELS = label_rows(
 )
 
 
-def test_one_row_a_distinct_eeg_and_votes() -> None:
+def test_one_row_per_distinct_eeg_and_votes() -> None:
     rows = make_rows(LABELS)
     assert tuple(rows.columns) == ROW_COLUMNS
     assert rows["row_id"].tolist() == ["2-0", "7-0", "7-1"]
@@ -77,7 +77,7 @@ def test_nearest_of_two_equally_near_is_the_first_sub_id() -> None:
     assert make_rows(labels[::-1], window="nearest")["eeg_start"].tolist() == [2000]
 
 
-def test_one_row_an_eeg() -> None:
+def test_one_row_per_eeg() -> None:
     rows = make_rows(LABELS, "eeg")
     assert rows["row_id"].tolist() == ["2", "7"]
     assert rows.loc[1, list(VOTE_COLUMNS)].tolist() == [2, 9, 3, 0, 0, 2]
@@ -92,7 +92,7 @@ def test_one_row_an_eeg() -> None:
 
 
 @pytest.mark.parametrize("window", ["middle", "nearest"])
-def test_every_label_row(window: str) -> None:
+def test_one_row_per_label_row(window: str) -> None:
     rows = make_rows(LABELS, "label", window)  # type: ignore[arg-type]
     assert rows["row_id"].tolist() == ["2-0", "7-0", "7-1", "7-2", "7-3"]
     assert rows["eeg_start"].tolist() == [800, 0, 1200, 3200, 3600]
@@ -100,7 +100,7 @@ def test_every_label_row(window: str) -> None:
     assert rows["n_labels"].tolist() == [1] * 5
 
 
-def test_odd_offsets_stay_inside_of_the_recording() -> None:
+def test_odd_offsets_stay_within_the_recording() -> None:
     rows = make_rows(label_rows((1, 0, 0.0, 1.0, A), (1, 1, 1.0, 2.0, A)))
     assert rows["eeg_start"].tolist() == [100]
     assert rows["spectrogram_start"].tolist() == [0]
@@ -164,7 +164,7 @@ def test_fingerprint_follows_content() -> None:
     assert row_fingerprint(rows) == GOLDEN
 
 
-def test_some_patients_are_drawn_with_all_their_rows_whatever_the_order_of_the_table() -> None:
+def test_drawn_patients_keep_all_rows_and_ignore_table_order() -> None:
     labels = make_labels(np.random.default_rng(2), n_patients=20)
     everyone = make_rows(labels)
 
@@ -194,7 +194,7 @@ def test_golden_patients() -> None:
     assert found.tolist() == [1027, 1042, 1045]
 
 
-def test_labels_are_left_as_they_are() -> None:
+def test_labels_are_not_changed() -> None:
     before = LABELS.copy()
     make_rows(LABELS)
     pd.testing.assert_frame_equal(LABELS, before)

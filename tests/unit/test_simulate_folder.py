@@ -65,19 +65,19 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
-def test_our_own_check_finds_no_fault(made: Path) -> None:
+def test_check_finds_no_fault(made: Path) -> None:
     report = check_folder(made)
     assert report.ok, report.to_text()
 
 
-def test_it_holds_what_the_competition_holds_and_the_truth(made: Path) -> None:
+def test_folder_has_the_competition_files_and_the_truth(made: Path) -> None:
     assert {path.name for path in made.iterdir()} == {
         *("train.csv", "test.csv", "sample_submission.csv", "truth.parquet", "simulation.json"),
         *("train_eegs", "train_spectrograms", "test_eegs", "test_spectrograms"),
     }
 
 
-def test_labels_are_in_the_format(made: Path) -> None:
+def test_labels_have_the_format(made: Path) -> None:
     raw = pd.read_csv(made / "train.csv")
     assert tuple(raw.columns) == LABEL_COLUMNS
     assert raw["patient_id"].nunique() == N_PATIENTS
@@ -95,7 +95,7 @@ def test_labels_are_in_the_format(made: Path) -> None:
 
 
 @pytest.mark.parametrize(("split", "time"), [("train", "int64"), ("test", "int16")])
-def test_spectrogram_files_are_in_the_format(made: Path, split: str, time: str) -> None:
+def test_spectrogram_files_have_the_format(made: Path, split: str, time: str) -> None:
     for path in parquet_files(made, f"{split}_spectrograms/*.parquet"):
         file = pq.ParquetFile(path)
         assert file.metadata.num_row_groups == 1
@@ -108,7 +108,7 @@ def test_spectrogram_files_are_in_the_format(made: Path, split: str, time: str) 
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_eeg_files_are_in_the_format(made: Path, split: str) -> None:
+def test_eeg_files_have_the_format(made: Path, split: str) -> None:
     for path in parquet_files(made, f"{split}_eegs/*.parquet"):
         file = pq.ParquetFile(path)
         assert file.metadata.num_row_groups == 1
@@ -117,7 +117,7 @@ def test_eeg_files_are_in_the_format(made: Path, split: str) -> None:
         assert {str(field.type) for field in file.schema_arrow} == {"float"}
 
 
-def test_lengths_follow_from_the_offsets(made: Path) -> None:
+def test_recordings_are_as_long_as_their_offsets_require(made: Path) -> None:
     labels = read_labels(made)
     for eeg_id, last in labels.groupby("eeg_id")["eeg_label_offset_seconds"].max().items():
         assert len(read_eeg(made / f"train_eegs/{eeg_id}.parquet")) == (last + 50) * 200
@@ -127,7 +127,7 @@ def test_lengths_follow_from_the_offsets(made: Path) -> None:
         assert len(read_spectrogram(path)) * 2 == last + 600
 
 
-def test_the_eeg_file_is_its_part_of_the_spectrogram(made: Path) -> None:
+def test_eeg_file_matches_its_part_of_the_spectrogram(made: Path) -> None:
     labels = read_labels(made)
     for eeg_id, rows in labels.groupby("eeg_id"):
         first = rows.iloc[0]
@@ -143,7 +143,7 @@ def test_the_eeg_file_is_its_part_of_the_spectrogram(made: Path) -> None:
         assert np.median(residual) < 0.005
 
 
-def test_the_test_set_is_in_the_format(made: Path) -> None:
+def test_test_set_has_the_format(made: Path) -> None:
     test = pd.read_csv(made / "test.csv")
     submission = pd.read_csv(made / "sample_submission.csv")
     assert list(test.columns) == ["spectrogram_id", "eeg_id", "patient_id"]
@@ -159,7 +159,7 @@ def test_the_test_set_is_in_the_format(made: Path) -> None:
     assert not set(test["patient_id"]) & set(pd.read_csv(made / "train.csv")["patient_id"])
 
 
-def test_the_truth_names_every_label_row_once(made: Path) -> None:
+def test_truth_has_one_line_per_label_row(made: Path) -> None:
     truth = pd.read_parquet(made / "truth.parquet")
     labels = read_labels(made)
     keys = ["eeg_id", "eeg_sub_id"]
@@ -175,7 +175,7 @@ def test_the_truth_names_every_label_row_once(made: Path) -> None:
     assert names.tolist() == both["tier"].tolist()
 
 
-def test_the_spectrograms_have_the_real_ones_scale(made: Path) -> None:
+def test_spectrograms_have_the_real_scale(made: Path) -> None:
     files = parquet_files(made, "train_spectrograms/*.parquet")
     logs = [np.log(np.clip(read_spectrogram(f), np.exp(-4), np.exp(8))) for f in files]
     values = np.concatenate([log.ravel() for log in logs])
@@ -194,7 +194,7 @@ def test_two_processes_write_the_same_bytes(made: Path, tmp_path: Path) -> None:
     assert calls == [(done, total) for done in range(1, total + 1)]
 
 
-def test_more_patients_keep_the_first_ones_and_another_seed_changes_them(
+def test_first_patients_depend_on_the_seed_but_not_on_their_number(
     made: Path, tmp_path: Path
 ) -> None:
     one = contents(simulate_folder(tmp_path / "one", 1, seed=SEED))
@@ -206,20 +206,18 @@ def test_more_patients_keep_the_first_ones_and_another_seed_changes_them(
     assert not set(other.values()) & set(one.values())
 
 
-def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
+def test_folder_with_content_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(
-        DataError, match=r"new or empty folder, got a folder that holds 1 file"
-    ) as e:
+    with pytest.raises(DataError, match=r"new or empty, got a folder with 1 file") as caught:
         simulate_folder(tmp_path, 1, seed=0)
-    assert str(tmp_path) in str(e.value)
-    assert "another --out" in str(e.value)
+    assert caught.value.where == tmp_path
+    assert "another --out" in str(caught.value.fix)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_a_file_is_no_folder(tmp_path: Path) -> None:
+def test_file_as_output_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(DataError, match="needs a folder, got a file"):
+    with pytest.raises(DataError, match="must be a folder, got a file"):
         simulate_folder(tmp_path / "file", 1, seed=0)
 
 
@@ -240,7 +238,7 @@ def test_numbers_out_of_range_are_refused(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_simulation_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError("no space left")
 
@@ -256,7 +254,7 @@ def test_labels_are_the_same_with_and_without_signals(made: Path) -> None:
     pd.testing.assert_frame_equal(truth, pd.read_parquet(made / "truth.parquet"))
 
 
-def test_the_manifest_says_how_it_was_made(made: Path) -> None:
+def test_manifest_describes_the_simulation(made: Path) -> None:
     assert json.loads((made / "simulation.json").read_text()) == {
         "version": __version__,
         "seed": SEED,
@@ -267,7 +265,7 @@ def test_the_manifest_says_how_it_was_made(made: Path) -> None:
     }
 
 
-def test_nothing_in_training_knows_of_truth_and_manifest() -> None:
+def test_training_does_not_read_truth_and_manifest() -> None:
     package = Path(module.__file__).parents[1]
     files = [file for file in package.rglob("*.py") if file.parent.name != "simulate"]
     assert len(files) > 50
@@ -289,7 +287,7 @@ def test_fewer_signals_than_patients(made: Path, tmp_path: Path) -> None:
         assert path.read_bytes() == (made / "train_eegs" / path.name).read_bytes()
 
 
-def test_a_label_table_alone(tmp_path: Path) -> None:
+def test_labels_without_signals(tmp_path: Path) -> None:
     folder = simulate_folder(
         tmp_path / "data", 3, 0, profile="competition", controls=["constant_gain"], n_signals=0
     )
@@ -304,8 +302,8 @@ def test_a_label_table_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"n_signals": 3}, "0 to the number of patients, 2, got 3"),
-        ({"n_signals": -1}, "0 to the number of patients, 2, got -1"),
+        ({"n_signals": 3}, "recordings must be 0 to 2, got 3"),
+        ({"n_signals": -1}, "recordings must be 0 to 2, got -1"),
         ({"profile": "large"}, "one of small, competition, got large"),
         ({"controls": ["gain"]}, "one of permuted_votes, .*, stationary_context, got gain"),
     ],
@@ -316,18 +314,18 @@ def test_unknown_options_are_refused(tmp_path: Path, given: dict, message: str) 
     assert not list(tmp_path.iterdir())
 
 
-def test_profiles_and_controls_are_what_the_types_name() -> None:
+def test_profiles_and_controls_match_their_types() -> None:
     assert tuple(PROFILE_NAMES) == get_args(options.ProfileName) == tuple(PROFILES)
     assert tuple(CONTROLS) == get_args(options.Control)
 
 
-def test_an_empty_folder_is_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_empty_folder_is_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_write_recording", lambda *_: None)
     assert simulate_folder(tmp_path, 1, seed=0) == tmp_path
     assert (tmp_path / "train.csv").is_file()
 
 
-def test_a_link_to_an_empty_folder_is_followed(tmp_path: Path) -> None:
+def test_link_to_an_empty_folder_is_followed(tmp_path: Path) -> None:
     (tmp_path / "elsewhere" / "data").mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere" / "data")
     assert simulate_folder(tmp_path / "link", 1, seed=0, n_signals=0) == tmp_path / "link"
@@ -337,17 +335,17 @@ def test_a_link_to_an_empty_folder_is_followed(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["data"]
 
 
-def test_a_mount_point_is_refused_before_any_work(
+def test_mount_point_is_refused_before_any_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Path, "is_mount", lambda path: path == tmp_path)
-    with pytest.raises(DataError, match=r"is no mount point, got one, in .*Name a folder below it"):
+    with pytest.raises(DataError, match=r"must not be a mount point, in .*folder below it"):
         simulate_folder(tmp_path, 1, seed=0, n_signals=0)
     assert not list(tmp_path.iterdir())
     assert simulate_folder(tmp_path / "below", 1, seed=0, n_signals=0).is_dir()
 
 
-def test_what_killed_runs_left_is_removed(tmp_path: Path) -> None:
+def test_leftovers_of_killed_runs_are_removed(tmp_path: Path) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     start = f".draft-data-{socket.gethostname()}-"
@@ -359,7 +357,7 @@ def test_what_killed_runs_left_is_removed(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"data", *kept}
 
 
-def test_a_process_that_dies_is_told_in_one_line(
+def test_killed_process_is_reported_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object) -> None:
@@ -367,13 +365,13 @@ def test_a_process_that_dies_is_told_in_one_line(
 
     monkeypatch.setattr(module, "as_completed", broken)
     monkeypatch.setattr(module, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
-    with pytest.raises(ResourceError, match=r"must live until .* ended early.* fewer --processes"):
+    with pytest.raises(ResourceError, match=r"must not end early.* fewer --processes"):
         simulate_folder(tmp_path / "data", 1, seed=0, processes=2, n_signals=0)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("kind", ["patient", "spectrogram", "eeg", "label"])
-def test_ids_never_repeat_and_are_not_negative(kind: str) -> None:
+def test_ids_are_unique_and_not_negative(kind: str) -> None:
     count = MAX_PATIENTS + N_TEST
     ids = {identifier(kind, number, seed=3) for number in range(count)}
     assert len(ids) == count

@@ -15,7 +15,7 @@ import pytest
 from hms_ray.competition.schema import CLASSES, VOTE_COLUMNS
 from hms_ray.simulate.cohort import Patient, draw_tiers
 from hms_ray.simulate.options import Control
-from hms_ray.simulate.patients import JudgedPlan
+from hms_ray.simulate.patients import JudgedRecording
 from hms_ray.simulate.profiles import BOTH, ONLY_FEW, ONLY_MANY, PROFILES
 from hms_ray.simulate.tables import Cohort, simulate_labels
 from tests.benchmarks.simulator_labels import Table, entropy, of_total, shares, unanimous
@@ -31,7 +31,7 @@ def tables(control: Control | None = None) -> tuple[Table, pd.DataFrame]:
 
 
 @cache
-def plans(control: Control | None = None, n: int = 40) -> list[JudgedPlan]:
+def plans(control: Control | None = None, n: int = 40) -> list[JudgedRecording]:
     controls = frozenset() if control is None else frozenset({control})
     cohort = Cohort(2, "competition", controls)
     return [judged for index in range(n) for judged in cohort.patient("train", index)]
@@ -41,7 +41,7 @@ def plans(control: Control | None = None, n: int = 40) -> list[JudgedPlan]:
     ("low", "high", "mean_entropy", "of_one_opinion"),
     [(1, 3, 0.148, 0.783), (4, 28, 0.682, 0.107), (10, 28, 0.703, 0.088)],
 )
-def test_few_votes_agree_and_many_do_not(
+def test_few_votes_agree_more_often_than_many(
     low: int, high: int, mean_entropy: float, of_one_opinion: float
 ) -> None:
     rows = of_total(tables()[0].rows, low, high)
@@ -56,12 +56,12 @@ def test_few_votes_agree_and_many_do_not(
         (10, 28, (0.052, 0.189, 0.123, 0.083, 0.088, 0.465)),
     ],
 )
-def test_classes_are_as_frequent_as_in_the_real_table(low: int, high: int, real) -> None:
+def test_class_frequencies_match_the_real_table(low: int, high: int, real) -> None:
     found = shares(of_total(tables()[0].groups, low, high)).mean(axis=0)
     np.testing.assert_allclose(found, real, rtol=0, atol=0.12)
 
 
-def test_structure_is_that_of_the_real_table() -> None:
+def test_structure_matches_the_real_table() -> None:
     table = tables()[0]
     eegs = table.rows.groupby("eeg_id").size()
     assert eegs.median() == pytest.approx(3, abs=1)
@@ -74,7 +74,7 @@ def test_structure_is_that_of_the_real_table() -> None:
     assert (~by_patient["many"]).mean() == pytest.approx(0.46, abs=0.1)
 
 
-def test_few_voters_are_wrong_together() -> None:
+def test_few_voters_share_their_errors() -> None:
     """Three votes of few agree far more often than independent votes of these odds would."""
     table, truth = tables()
     odds = truth[[f"true_{name.lower()}" for name in CLASSES]].to_numpy()
@@ -83,7 +83,7 @@ def test_few_voters_are_wrong_together() -> None:
     assert unanimous(table.rows[three]) > alone + 0.15
 
 
-def test_a_patient_is_the_same_however_many_there_are() -> None:
+def test_patient_does_not_depend_on_number_of_patients() -> None:
     few, many = (simulate_labels(n, Cohort(3, "competition"))[0] for n in (2, 4))
     pd.testing.assert_frame_equal(few, many.iloc[: len(few)])
 
@@ -91,7 +91,7 @@ def test_a_patient_is_the_same_however_many_there_are() -> None:
 @pytest.mark.parametrize(
     ("kind", "some", "none"), [(ONLY_FEW, {0, 1}, {2}), (ONLY_MANY, {2}, {0, 1}), (BOTH, {2}, {})]
 )
-def test_kinds_of_patients_are_judged_by_their_tiers(kind: int, some: set, none: set) -> None:
+def test_kind_of_patient_decides_its_tiers(kind: int, some: set, none: set) -> None:
     rng = np.random.default_rng(0)
     for many in (0.01, 0.5, 0.99):
         patient = Patient((1, 1, 1), kind, many, None)
@@ -103,18 +103,18 @@ def test_kinds_of_patients_are_judged_by_their_tiers(kind: int, some: set, none:
                 assert tiers & {0, 1}
 
 
-def test_the_small_profile_is_short() -> None:
+def test_small_profile_is_short() -> None:
     profile = PROFILES["small"]
     cohort = Cohort(0)
     for index in range(60):
         judged = cohort.patient("train", index)
         assert len(judged) <= 4
         for one in judged:
-            assert one.plan.groups[-1].eeg < profile.most_eegs
+            assert one.plan.groups[-1].eeg < profile.max_eegs
             assert len(one.plan.envelope) / 5 <= 602 + 800
 
 
-def test_permuted_votes_tell_nothing_about_who_voted() -> None:
+def test_permuted_votes_do_not_depend_on_who_voted() -> None:
     usual, permuted = (
         truth["tier"].to_numpy()[~table.rows.duplicated(["eeg_id", *VOTE_COLUMNS])] + " "
         for table, truth in (tables(), tables("permuted_votes"))
@@ -131,7 +131,7 @@ def test_permuted_votes_tell_nothing_about_who_voted() -> None:
     assert some == pytest.approx(most, abs=0.1)
 
 
-def test_independent_raters_agree_as_often_as_chance() -> None:
+def test_independent_raters_agree_by_chance_only() -> None:
     table, truth = tables("independent_raters")
     odds = truth[[f"true_{name.lower()}" for name in CLASSES]].to_numpy()
     first = ~table.rows.duplicated(["eeg_id", *VOTE_COLUMNS]).to_numpy()
@@ -146,7 +146,7 @@ def test_independent_raters_see_the_same_recordings() -> None:
         np.testing.assert_array_equal(usual.tiers, independent.tiers)
 
 
-def test_constant_gain_is_one_gain_and_leaves_the_rest() -> None:
+def test_constant_gain_changes_only_the_gain() -> None:
     gains = {one.plan.ongoing.gain for one in plans("constant_gain")}
     assert gains == {1.0}
     assert len({one.plan.ongoing.gain for one in plans()}) > 20
@@ -160,7 +160,7 @@ def test_constant_gain_is_one_gain_and_leaves_the_rest() -> None:
         )
 
 
-def test_a_stationary_context_does_not_change() -> None:
+def test_stationary_context_is_constant() -> None:
     for one in plans("stationary_context"):
         assert len(set(one.states)) == 1
         assert (one.plan.envelope == 1).all()
