@@ -1,10 +1,10 @@
-"""Seconds and peak memory of checking label tables of the real size; what the cache saves.
+"""Time and peak memory of checking label tables of the real size; time saved by the cache.
 
 HMS_REAL_DATA=DIR python -m tests.benchmarks.check_speed [FILES]
 
-The table of HMS_REAL_DATA is checked by the command itself, as it is and with
-faults in two of three rows; the memory is that of the whole process. Then a
-folder of FILES (2,000) tiny files is checked twice with a cache of footers.
+The command checks the table of HMS_REAL_DATA unchanged and with faults in two of three rows;
+the memory is that of the whole process. Then a folder of FILES (2,000) tiny files is checked
+twice with a cache of footers.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ main(sys.argv[1:])
 status = open("/proc/self/status", encoding="ascii").read()
 print(status.split("VmHWM:")[1].split()[0], file=sys.stderr)
 """
-"""The command, and its peak memory in KiB. Only VmHWM is its own: what the
-system's rusage calls the peak of a process counts from its parent's."""
+"""Runs the command and prints its peak memory in KiB. VmHWM is its own peak; that of rusage
+includes its parent's."""
 
 
 def cpu_seconds() -> float:
-    """Of all processes that ran so far: on a busy machine they say more than the clock."""
+    """CPU seconds of all finished child processes, which a busy machine does not distort."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
 
 def measure(name: str, table: Path, *options: str) -> None:
-    """Runs the command and prints a line of the table."""
-    words = [sys.executable, "-c", COMMAND, "check", "--labels", str(table), *options]
+    """Runs the command and prints one line of the table."""
+    command = [sys.executable, "-c", COMMAND, "check", "--labels", str(table), *options]
     start, busy = time.perf_counter(), cpu_seconds()
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     taken, busy = time.perf_counter() - start, cpu_seconds() - busy
     n_faults = f"{len(json.loads(done.stdout)['faults']):,}" if options else "-"
     print(
@@ -80,17 +80,17 @@ def with_faults(labels: pd.DataFrame) -> pd.DataFrame:
 
 
 def real_labels() -> pd.DataFrame:
-    """The real table; one of its size with drawn numbers where there is none."""
+    """The real table, or a random one of its size."""
     place = os.environ.get("HMS_REAL_DATA")
     if place:
         return pd.read_parquet(Path(place) / "train_labels.parquet")
-    print("HMS_REAL_DATA is not set: the table is drawn, in the real size")
+    print("HMS_REAL_DATA is not set: using a random table of the real size")
     labels = real_sized_labels()
     return labels.assign(spectrogram_sub_id=0, label_id=range(len(labels)))
 
 
 def write_tiny_files(folder: Path, n_files: int) -> None:
-    """Half EEGs, half spectrograms, of two rows each: unlisted but for the first."""
+    """Writes EEGs and spectrograms of two rows each; only the first of each is listed."""
     eeg, spectrogram = np.ones((2, 20), np.float32), np.ones((2, 400), np.float32)
     for name, write, values in (
         ("train_eegs", write_eeg, eeg),
@@ -121,7 +121,7 @@ def main(n_files: int) -> None:
     """Prints the table."""
     with tempfile.TemporaryDirectory() as place:
         labels = real_labels()
-        tables = {"as it is": labels, "damaged": with_faults(labels)}
+        tables = {"unchanged": labels, "damaged": with_faults(labels)}
         for name, table in tables.items():
             file = Path(place) / "train.csv"
             table.to_csv(file, index=False)
@@ -129,7 +129,7 @@ def main(n_files: int) -> None:
                 measure(f"{len(table):,} rows, {name}", file, *options)
         folder, cache = Path(place) / "folder", Path(place) / "cache"
         write_tiny_files(folder, n_files)
-        check_folder(folder, signals=False)  # the files are in memory from here on
+        check_folder(folder, signals=False)  # puts the files into the page cache
         first = timed(
             f"check of {n_files:,} files, empty cache",
             lambda: check_folder(folder, signals=False, cache_dir=cache),

@@ -1,6 +1,6 @@
-"""Label tables, simulated against real: every figure that the design measures.
+"""Figures of label tables, simulated compared with real.
 
-The real table is ``train_labels.parquet`` (or ``train.csv``) of a folder; the simulated one
+The real table is ``train_labels.parquet`` or ``train.csv`` of a folder; the simulated one
 comes from ``simulate_labels`` with the profile ``competition``.
 """
 
@@ -22,31 +22,48 @@ _TIERS: Final = (("1-3", 1, 3), ("4-7", 4, 7), (">=10", 10, 99))
 
 @dataclass(frozen=True)
 class Line:
-    """One figure of both tables.
+    """One figure of the real and of the simulated data.
 
     Attributes:
-        name: what it is.
-        real: of the real table.
-        simulated: of the simulated one.
-        within: largest allowed difference; None: a check without a limit.
+        name: name of the figure.
+        real: its real value.
+        simulated: its simulated value.
+        low: smallest allowed simulated value; None: no limits.
+        high: largest allowed simulated value; None: no upper limit.
     """
 
     name: str
     real: float
     simulated: float
-    within: float | None = None
+    low: float | None = None
+    high: float | None = None
 
     @property
     def verdict(self) -> str:
-        """``ok``, ``OFF`` or ``check``."""
-        if self.within is None:
+        """``ok``, ``OFF`` or ``check`` (without limits)."""
+        if self.low is None:
             return "check"
-        return "ok" if abs(self.simulated - self.real) <= self.within else "OFF"
+        high = np.inf if self.high is None else self.high
+        return "ok" if self.low <= self.simulated <= high else "OFF"
+
+    @property
+    def target(self) -> str:
+        """The limits as text."""
+        if self.low is None:
+            return ""
+        return f"{self.low:.3g}.." + ("" if self.high is None else f"{self.high:.3g}")
+
+
+def near(name: str, real: float, simulated: float, within: float | None = None) -> Line:
+    """A line whose simulated value may differ from the real one by ``within``."""
+    if within is None:
+        return Line(name, real, simulated)
+    return Line(name, real, simulated, real - within, real + within)
 
 
 @dataclass(frozen=True)
 class Table:
-    """A label table with what its figures are made of.
+    """A label table and its vote groups.
 
     Attributes:
         rows: label rows; ``total``: their votes.
@@ -79,7 +96,7 @@ def shares(table: pd.DataFrame) -> NDArray[np.float64]:
 
 
 def of_total(table: pd.DataFrame, low: int, high: int) -> pd.DataFrame:
-    """Rows of so many votes."""
+    """Rows with ``low`` to ``high`` votes."""
     return table[table["total"].between(low, high)]
 
 
@@ -90,12 +107,12 @@ def entropy(table: pd.DataFrame) -> float:
 
 
 def unanimous(table: pd.DataFrame) -> float:
-    """Share of rows of one opinion."""
+    """Share of unanimous rows."""
     return float((shares(table).max(axis=1) == 1).mean())
 
 
 def unanimous_of_three(groups: pd.DataFrame) -> float:
-    """How often three votes of a group, drawn without putting back, are of one opinion."""
+    """Probability that three votes of a group, drawn without replacement, are equal."""
     votes = groups[list(VOTE_COLUMNS)].to_numpy(np.float64)
     totals = votes.sum(axis=1)
     equal = (votes * (votes - 1) * (votes - 2)).sum(axis=1)
@@ -133,7 +150,7 @@ def patient_correlation(groups: pd.DataFrame) -> NDArray[np.float64]:
 
 
 def _tier_sides(groups: pd.DataFrame, key: str) -> pd.DataFrame:
-    """Whether there are few (under ten) and many votes, by ``key``."""
+    """Whether there are groups with fewer than ten votes (few) and others (many), by ``key``."""
     return (
         groups.assign(few=groups["total"] < 10, many=groups["total"] >= 10)
         .groupby(key)[["few", "many"]]
@@ -156,11 +173,11 @@ def label_lines(real_labels: pd.DataFrame, simulated_labels: pd.DataFrame) -> li
     real, simulated = Table.of(real_labels), Table.of(simulated_labels)
 
     def line(name: str, figure: Callable[[Table], float], within: float | None = None) -> Line:
-        return Line(name, figure(real), figure(simulated), within)
+        return near(name, figure(real), figure(simulated), within)
 
     distance = total_variation(real.rows, simulated.rows)
     return [
-        Line("vote totals by row, total variation", 0.0, distance, 0.05),
+        near("vote totals by row, total variation", 0.0, distance, 0.05),
         *_agreement_lines(line),
         *_class_lines(real, simulated),
         *_second_vote_lines(real, simulated),
@@ -200,7 +217,7 @@ def _agreement_lines(line: LineOf) -> Iterator[Line]:
 
 
 def _class_lines(real: Table, simulated: Table) -> Iterator[Line]:
-    """Shares of vote groups, which the design gives, within 0.05; of label rows as checks."""
+    """Class shares of vote groups, with a limit of 0.05, and of label rows, without one."""
     for unit, within in (("groups", 0.05), ("rows", None)):
         for tier, low, high in _TIERS:
             both = [
@@ -208,7 +225,7 @@ def _class_lines(real: Table, simulated: Table) -> Iterator[Line]:
                 for t in (real, simulated)
             ]
             for name, *values in zip(CLASSES, *both, strict=True):
-                yield Line(f"share of {name}, {unit} of {tier} votes", *values, within)
+                yield near(f"share of {name}, {unit} of {tier} votes", *values, within)
 
 
 def _second_vote_lines(real: Table, simulated: Table) -> Iterator[Line]:
@@ -216,11 +233,11 @@ def _second_vote_lines(real: Table, simulated: Table) -> Iterator[Line]:
     for first in range(N_CLASSES):
         for second in range(N_CLASSES):
             values = (float(table[first, second]) for table in tables)
-            yield Line(f"second vote {SHORT[second]} after {SHORT[first]}", *values, 0.10)
+            yield near(f"second vote {SHORT[second]} after {SHORT[first]}", *values, 0.10)
 
 
 def _structure_lines(line: LineOf) -> Iterator[Line]:
-    """How many of what; where the design gives medians, largest values and counts."""
+    """Numbers of rows, EEGs, spectrograms and patients, and their relations."""
 
     def sizes(t: Table, key: str) -> pd.Series:
         return t.rows.groupby(key).size()
@@ -231,14 +248,16 @@ def _structure_lines(line: LineOf) -> Iterator[Line]:
     yield line("label rows", lambda t: len(t.rows))
     for name in ("eeg_id", "spectrogram_id", "patient_id"):
         yield line(f"{name}s", lambda t, name=name: t.rows[name].nunique())
-    yield line("label rows an EEG, median", lambda t: sizes(t, "eeg_id").median())
-    yield line("label rows an EEG, mean", lambda t: sizes(t, "eeg_id").mean())
-    yield line("label rows an EEG, largest", lambda t: sizes(t, "eeg_id").max())
+    yield line("label rows per EEG, median", lambda t: sizes(t, "eeg_id").median())
+    yield line("label rows per EEG, mean", lambda t: sizes(t, "eeg_id").mean())
+    yield line("label rows per EEG, largest", lambda t: sizes(t, "eeg_id").max())
     yield line("EEGs of one label row", lambda t: (sizes(t, "eeg_id") == 1).sum())
-    yield line("EEGs a patient, median", lambda t: numbers(t, "patient_id", "eeg_id").median())
-    yield line("EEGs a patient, mean", lambda t: numbers(t, "patient_id", "eeg_id").mean())
-    yield line("EEGs a patient, largest", lambda t: numbers(t, "patient_id", "eeg_id").max())
-    yield line("EEGs a spectrogram, mean", lambda t: numbers(t, "spectrogram_id", "eeg_id").mean())
+    yield line("EEGs per patient, median", lambda t: numbers(t, "patient_id", "eeg_id").median())
+    yield line("EEGs per patient, mean", lambda t: numbers(t, "patient_id", "eeg_id").mean())
+    yield line("EEGs per patient, largest", lambda t: numbers(t, "patient_id", "eeg_id").max())
+    yield line(
+        "EEGs per spectrogram, mean", lambda t: numbers(t, "spectrogram_id", "eeg_id").mean()
+    )
     yield line(
         "spectrograms of one EEG", lambda t: (numbers(t, "spectrogram_id", "eeg_id") == 1).mean()
     )

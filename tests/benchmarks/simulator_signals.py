@@ -1,15 +1,15 @@
-"""Recordings, simulated against real: spectrograms' logarithm, EEG amplitude and power.
+"""Figures of recordings, simulated compared with real: log power, EEG amplitude, density.
 
 ``python -m tests.benchmarks.simulator_signals REAL [SIMULATED] [--patients 40] [--seed 1]``
-prints a line a figure: real, simulated, their difference, the target. REAL is a competition
-folder with a few real recordings, or the folder above it. Without SIMULATED, patients are
-simulated (in ``--processes``; with 2 their rate has a target too) into a folder that is
-deleted afterwards. The exit status is 1 where a target is missed.
+prints one line per figure: real, simulated, their difference, the target. REAL is a competition
+folder with a few real recordings, or its parent. Without SIMULATED, patients are simulated
+(with ``--processes``; with 2 their rate has a target too) into a temporary folder. The exit
+status is 1 if a target is missed.
 
-The mean and the deviation are those of the published constants: of each training row's image
-(four panels of 100 frequencies, 300 rows), then averaged over the rows. Their targets are the
-full set's; the few real recordings here are louder and steadier than it. All other targets
-are wide bounds around four real EEGs or the ranges that were measured on them.
+Mean and deviation are computed like the published constants: per image of a training row (four
+panels of 100 frequencies, 300 rows), then averaged over the rows. Their targets are those of the
+full data, because the few real recordings are louder and steadier. All other targets are wide
+bounds around four real EEGs, or the ranges measured on them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -39,20 +38,21 @@ from hms_ray.competition.schema import (
 )
 from hms_ray.signal.montage import CHAINS, bipolar
 from hms_ray.simulate.folder import simulate_folder
+from tests.benchmarks.simulator_labels import Line
 
 LOG_FLOOR: Final = -4.0
 LOG_CEILING: Final = 8.0
 PERCENTILES: Final = (5, 25, 50, 75, 95, 99)
-LEAST_RATE: Final = 20.0
-"""Patients' signals that two processes must write in a minute."""
+MIN_RATE: Final = 20.0
+"""Patients per minute that two processes must write."""
 EEG_HZ: Final = (1, 2, 4, 8, 12, 20, 40)
 LOG_HZ: Final = (0.6, 1, 2, 4, 8, 12, 16, 19.9)
 SLOPE_HZ: Final = (2.0, 20.0)
 HERTZ: Final = np.array(FREQUENCIES_HZ)
 
 Bounds = tuple[str, float, float]
-"""``range`` with the least and the greatest value; ``near`` with a middle (NaN: the real
-value) and the distance allowed; ``factor`` with NaN and the factor allowed to the real value."""
+"""``range`` with the smallest and largest value; ``near`` with a centre (NaN: the real value) and
+the allowed distance; ``factor`` with NaN and the allowed ratio to the real value."""
 NAN: Final = float("nan")
 TARGETS: Final[dict[str, Bounds]] = {
     "log power of an image: mean": ("near", -0.083, 0.3),
@@ -71,40 +71,6 @@ TARGETS: Final[dict[str, Bounds]] = {
     "log ratio of the sides' power, deviation": ("factor", NAN, 3.0),
     "60 Hz above its surroundings, EEGs' share": ("range", 0.3, 0.9),
 }
-
-
-@dataclass(frozen=True)
-class Line:
-    """One figure of both folders.
-
-    Attributes:
-        name: what it is.
-        real: of the real recordings.
-        simulated: of the simulated ones.
-        low: least value allowed of the simulated; None: a check without a limit.
-        high: greatest value allowed; None: any.
-    """
-
-    name: str
-    real: float
-    simulated: float
-    low: float | None = None
-    high: float | None = None
-
-    @property
-    def verdict(self) -> str:
-        """``ok``, ``OFF`` or ``check``."""
-        if self.low is None:
-            return "check"
-        high = np.inf if self.high is None else self.high
-        return "ok" if self.low <= self.simulated <= high else "OFF"
-
-    @property
-    def target(self) -> str:
-        """The bounds as text."""
-        if self.low is None:
-            return ""
-        return f"{self.low:.3g}.." + ("" if self.high is None else f"{self.high:.3g}")
 
 
 def signal_lines(real: Path, simulated: Path) -> list[Line]:
@@ -129,7 +95,7 @@ def _limits(name: str, real: float) -> tuple[float | None, float | None]:
 
 
 def measure(folder: Path) -> dict[str, float]:
-    """Figure by figure, of all training rows' spectrograms and of all EEGs of a folder."""
+    """Name -> figure, over the spectrograms of all training rows and all EEGs of a folder."""
     return _spectrogram_figures(folder) | _eeg_figures(folder)
 
 
@@ -177,13 +143,13 @@ def _spectrogram_figures(folder: Path) -> dict[str, float]:
 
 
 def _slope(hertz: NDArray[np.float64], density: NDArray[np.float64]) -> float:
-    """Exponent of the fall, by least squares on both logarithms."""
+    """Exponent of the decrease, by least squares on both logarithms."""
     band = (hertz >= SLOPE_HZ[0]) & (hertz <= SLOPE_HZ[1])
     return float(np.polyfit(np.log(hertz[band]), np.log(density[band]), 1)[0])
 
 
 def _eeg_figures(folder: Path) -> dict[str, float]:
-    """Medians over EEGs of what each one shows."""
+    """Medians over EEGs of the figures of each EEG."""
     found = [
         figures
         for split in ("train", "test")
@@ -202,7 +168,7 @@ def _eeg_figures(folder: Path) -> dict[str, float]:
 
 
 def _of_eeg(eeg: NDArray[np.float32]) -> dict[str, float]:
-    """Figures of one EEG without its gaps; nothing where too little of it is left."""
+    """Figures of one EEG without its gaps; empty if less than 20 s remain."""
     whole = eeg[~np.isnan(eeg).any(axis=1)]
     if len(whole) < 20 * EEG_RATE_HZ:
         return {}
@@ -212,8 +178,8 @@ def _of_eeg(eeg: NDArray[np.float32]) -> dict[str, float]:
     density = np.median(by_pair, axis=0)
     at = dict(zip(hertz.tolist(), density.tolist(), strict=True))
     left, right = (by_pair[rows][:, hertz > 0.5].sum(axis=1).mean() for rows in _sides())
-    asked = (*PERCENTILES, 100)
-    percentiles = zip(asked, np.percentile(size, asked), strict=True)
+    quantiles = (*PERCENTILES, 100)
+    percentiles = zip(quantiles, np.percentile(size, quantiles), strict=True)
     return {
         **{f"|bipolar| uV, {q}th percentile": float(value) for q, value in percentiles},
         **{f"power density at {hz} Hz, uV^2/Hz": at[hz] for hz in EEG_HZ},
@@ -225,14 +191,14 @@ def _of_eeg(eeg: NDArray[np.float32]) -> dict[str, float]:
 
 
 def _sides() -> tuple[list[int], list[int]]:
-    """Rows of the sixteen differences that lie left, and right."""
+    """Rows of the sixteen differences on the left, and on the right."""
     rows = [panel for panel in PANELS for _ in CHAINS[panel]]
     left = [row for row, panel in enumerate(rows) if panel[0] == "L"]
     return left, [row for row in range(len(rows)) if row not in left]
 
 
 def _correlation(eeg: NDArray[np.float32]) -> float:
-    """Median over the montage's pairs of the correlation of both electrodes."""
+    """Median correlation of the pairs of electrodes in the montage."""
     table = np.corrcoef(eeg.T)
     pairs = [
         table[ELECTRODES.index(a), ELECTRODES.index(c)]
@@ -252,14 +218,14 @@ def signal_table(lines: list[Line]) -> list[str]:
 
 
 def competition_folder(given: Path) -> Path:
-    """The folder itself, or the one named ``competition`` in it."""
+    """The folder itself, or its subfolder ``competition`` if it exists."""
     return given / "competition" if (given / "competition").is_dir() else given
 
 
 def simulated_lines(real: Path, n_patients: int, seed: int, processes: int) -> list[Line]:
-    """Lines of a folder that is simulated and deleted afterwards, and of its rate.
+    """Lines of a temporary simulated folder, and of the rate of simulation.
 
-    The rate counts training patients, though the test set's are made in the same time.
+    The rate counts training patients only, although the time includes the test set.
     """
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "data"
@@ -271,21 +237,20 @@ def simulated_lines(real: Path, n_patients: int, seed: int, processes: int) -> l
 
 
 def rate_line(n_patients: int, seconds: float, processes: int) -> Line:
-    """The rate, with its limit where as many processes as the design counts on wrote."""
+    """The rate; it has a limit only with two processes."""
     rate = 60 * n_patients / seconds
-    least = LEAST_RATE if processes == 2 else None
-    return Line("patients' signals a minute", LEAST_RATE, rate, least)
+    return Line("patients per minute", MIN_RATE, rate, MIN_RATE if processes == 2 else None)
 
 
 def main() -> int:
     """Prints the table."""
-    words = argparse.ArgumentParser(description=__doc__)
-    words.add_argument("real", type=Path)
-    words.add_argument("simulated", type=Path, nargs="?")
-    words.add_argument("--patients", type=int, default=40)
-    words.add_argument("--seed", type=int, default=1)
-    words.add_argument("--processes", type=int, default=1)
-    given = words.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("real", type=Path)
+    parser.add_argument("simulated", type=Path, nargs="?")
+    parser.add_argument("--patients", type=int, default=40)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--processes", type=int, default=1)
+    given = parser.parse_args()
     if given.simulated is None:
         lines = simulated_lines(given.real, given.patients, given.seed, given.processes)
     else:

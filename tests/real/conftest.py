@@ -1,4 +1,4 @@
-"""Where the real sample is."""
+"""The real sample."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder named by HMS_REAL_DATA; the test is skipped where it is not set."""
+    """The folder named by HMS_REAL_DATA; tests are skipped if it is not set."""
     folder = os.environ.get("HMS_REAL_DATA")
     if not folder:
-        pytest.skip("HMS_REAL_DATA is not set: it names the folder with the real sample")
+        pytest.skip("set HMS_REAL_DATA to the folder of the real sample")
     return Path(folder).resolve()

@@ -14,8 +14,8 @@ from hms_ray.simulate.folder import simulate_folder
 pytestmark = pytest.mark.real
 
 MEDIAN_RESIDUAL = 0.02
-# The real files were filtered in recordings of ten minutes or more, so the ends of our short
-# EEGs differ; values near 0 are steps of 0.01 whose logarithm says nothing.
+# The real files were filtered in recordings of ten minutes or more, so the ends of short EEGs
+# differ. Values near 0 are rounded to 0.01, so their logarithm is meaningless.
 EDGE_ROWS = 1
 SMALLEST = 0.1
 
@@ -42,7 +42,7 @@ def pairs(folder: Path) -> list[tuple[Path, Path, float]]:
     return found
 
 
-def test_the_recipe_gives_the_real_spectrograms(real_data: Path) -> None:
+def test_recipe_reproduces_the_real_spectrograms(real_data: Path) -> None:
     found = pairs(real_data / "competition")
     assert len(found) >= 4
     for eeg_file, spectrogram_file, lead in found:
@@ -50,24 +50,24 @@ def test_the_recipe_gives_the_real_spectrograms(real_data: Path) -> None:
         start = int((lead + EEG_START_IN_SPECTROGRAM_S + 1) // 2)
         stored = read_spectrogram(spectrogram_file)[start : start + len(made)]
         made, stored = made[EDGE_ROWS:-EDGE_ROWS], stored[EDGE_ROWS:-EDGE_ROWS]
-        told = (made > SMALLEST) & (stored > SMALLEST)
-        assert told.mean() > 0.75, eeg_file.name
-        residual = np.log(made[told].astype(float)) - np.log(stored[told].astype(float))
+        mask = (made > SMALLEST) & (stored > SMALLEST)
+        assert mask.mean() > 0.75, eeg_file.name
+        residual = np.log(made[mask].astype(float)) - np.log(stored[mask].astype(float))
         assert np.median(np.abs(residual)) <= MEDIAN_RESIDUAL, eeg_file.name
         assert np.quantile(np.abs(residual), 0.9) <= 0.2, eeg_file.name
 
 
-def test_another_row_does_not_fit(real_data: Path) -> None:
+def test_shifted_row_does_not_match(real_data: Path) -> None:
     eeg_file, spectrogram_file, lead = pairs(real_data / "competition")[0]
     made = competition_spectrogram(read_eeg(eeg_file))
     start = int((lead + EEG_START_IN_SPECTROGRAM_S + 1) // 2) + 1
     stored = read_spectrogram(spectrogram_file)[start : start + len(made)]
-    told = (made > SMALLEST) & (stored > SMALLEST)
-    residual = np.abs(np.log(made[told]) - np.log(stored[told]))
+    mask = (made > SMALLEST) & (stored > SMALLEST)
+    residual = np.abs(np.log(made[mask]) - np.log(stored[mask]))
     assert np.median(residual) > 5 * MEDIAN_RESIDUAL
 
 
-def test_simulated_files_have_the_real_ones_schema(real_data: Path, tmp_path: Path) -> None:
+def test_simulated_files_have_the_real_schema(real_data: Path, tmp_path: Path) -> None:
     made = simulate_folder(tmp_path / "data", 1, seed=0)
     real = real_data / "competition"
     for kind in ("train_eegs", "train_spectrograms", "test_eegs", "test_spectrograms"):

@@ -61,9 +61,7 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize("objective", EXPECTED)
-def test_the_certificate_and_the_order_of_methods(
-    reports: dict[str, BlendReport], objective: str
-) -> None:
+def test_certificate_and_order_of_methods(reports: dict[str, BlendReport], objective: str) -> None:
     report = reports[objective]
     print(f"\n{render_blend(report)}")
     equal, single, simplex = report.choice.rated
@@ -91,7 +89,7 @@ def test_published_figures_of_the_twelve_models(
     assert simplex.nested == pytest.approx(expected_nested, abs=1e-3)
 
 
-def test_the_bootstrap_agrees_with_the_formula_on_real_rows(sample: Sample) -> None:
+def test_bootstrap_agrees_with_the_formula(sample: Sample) -> None:
     good = sample.votes >= 10
     first, second = (kl_rows(sample.targets, model)[good] for model in sample.models[:2])
     patients = sample.patients[good]
@@ -102,7 +100,7 @@ def test_the_bootstrap_agrees_with_the_formula_on_real_rows(sample: Sample) -> N
     assert abs(drawn.high - formula.high) < 0.1 * width
 
 
-def test_files_are_blended_as_arrays_are(
+def test_files_and_arrays_give_the_same_blend(
     sample: Sample, reports: dict[str, BlendReport], real_data: Path, tmp_path: Path
 ) -> None:
     files = [real_data / "oof" / f"{name}.parquet" for name in sample.names]

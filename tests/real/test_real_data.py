@@ -43,7 +43,7 @@ def rows(labels: pd.DataFrame) -> pd.DataFrame:
     return make_rows(labels)
 
 
-def test_the_real_folder_is_sound(folder: Path) -> None:
+def test_real_folder_has_no_faults(folder: Path) -> None:
     report = check_folder(folder, signals=True)
     assert report.to_text().endswith("No faults in the folder.")
     assert report.counts["label_rows"] == 23
@@ -52,7 +52,7 @@ def test_the_real_folder_is_sound(folder: Path) -> None:
     assert require_sound(folder).ok
 
 
-def test_the_real_table_is_sound(real_data: Path) -> None:
+def test_real_table_has_no_faults(real_data: Path) -> None:
     report = check_table(real_data / "train_labels.parquet")
     assert report.faults == ()
     assert report.counts == {
@@ -65,8 +65,8 @@ def test_the_real_table_is_sound(real_data: Path) -> None:
     assert report.units == {"eeg_votes": 20_125, "eeg": 17_039, "label": 106_624}
 
 
-def test_the_real_table_holds_the_rules_that_the_check_took_from_it(labels: pd.DataFrame) -> None:
-    """Ties and odd offsets occur, so the rules about them are more than empty words."""
+def test_real_table_follows_the_rules_of_the_check(labels: pd.DataFrame) -> None:
+    """Ties and odd offsets occur, so the rules about them are needed."""
     votes = labels[list(VOTE_COLUMNS)].to_numpy()
     assert ((votes == votes.max(axis=1, keepdims=True)).sum(axis=1) > 1).sum() == 5_244
     offsets = labels["spectrogram_label_offset_seconds"]
@@ -76,7 +76,7 @@ def test_the_real_table_holds_the_rules_that_the_check_took_from_it(labels: pd.D
     assert (distance.groupby(labels["eeg_id"]).nunique() == 1).all()
 
 
-def test_lengths_are_as_the_format_says(folder: Path) -> None:
+def test_recordings_are_as_long_as_the_format_requires(folder: Path) -> None:
     labels = read_labels(folder)
     for eeg_id, offset in labels.groupby("eeg_id")["eeg_label_offset_seconds"].max().items():
         eeg = read_eeg(folder / "train_eegs" / f"{eeg_id}.parquet")
@@ -87,7 +87,7 @@ def test_lengths_are_as_the_format_says(folder: Path) -> None:
         assert spectrogram.shape == ((offset + 600) / 2, 400)
 
 
-def test_the_test_recording(folder: Path) -> None:
+def test_test_recording(folder: Path) -> None:
     (row,) = read_test_table(folder).itertuples()
     assert read_eeg(folder / "test_eegs" / f"{row.eeg_id}.parquet").shape == (10_000, 20)
     file = spectrogram_path(folder, row.spectrogram_id, "test")
@@ -134,7 +134,7 @@ def test_rows_of_the_real_table(labels: pd.DataFrame, rows: pd.DataFrame) -> Non
     np.testing.assert_allclose(rows[list(TARGET_COLUMNS)].sum(axis=1), 1, rtol=0, atol=1e-12)
 
 
-def test_the_consensus_is_the_first_largest_vote(labels: pd.DataFrame) -> None:
+def test_consensus_is_the_first_class_with_most_votes(labels: pd.DataFrame) -> None:
     rows = make_rows(labels, "label")
     keys = labels["eeg_id"].astype(str) + "-" + labels["eeg_sub_id"].astype(str)
     given = pd.Series(labels["expert_consensus"].to_numpy(), index=keys)
@@ -149,7 +149,7 @@ def test_totals_of_eegs_are_single_label_rows(labels: pd.DataFrame) -> None:
 
 
 def test_windows_near_their_label_rows(labels: pd.DataFrame, rows: pd.DataFrame) -> None:
-    """Recipes: 4.5% of the midpoints lie more than 10 s from any label row with those votes."""
+    """4.5% of the midpoints are more than 10 s from any label row with the same votes."""
     nearest = make_rows(labels, window="nearest")
     distance = (rows["eeg_start"] - nearest["eeg_start"]).abs() / 200
     assert 0.04 < (distance > 10).mean() < 0.05

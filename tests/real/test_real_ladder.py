@@ -57,7 +57,7 @@ def differences(report: LadderReport, group: str) -> tuple[StepDifference, StepD
     return score.difference, score.recalibrated_difference
 
 
-def test_tuning_on_many_votes_gains_there_and_loses_elsewhere(report: LadderReport) -> None:
+def test_tuning_on_many_votes_helps_there_and_hurts_elsewhere(report: LadderReport) -> None:
     many, every = differences(report, "kl_10")[0], differences(report, "kl_all")[0]
     assert many.verdict == "better"
     assert many.mean < -0.1
@@ -65,7 +65,7 @@ def test_tuning_on_many_votes_gains_there_and_loses_elsewhere(report: LadderRepo
     assert every.mean > 0.1
 
 
-def test_most_of_it_is_class_shares_and_confidence(report: LadderReport) -> None:
+def test_most_of_the_gain_is_class_shares_and_confidence(report: LadderReport) -> None:
     every, corrected = differences(report, "kl_all")
     assert abs(corrected.mean) < 0.05 < every.mean
     many, corrected = differences(report, "kl_10")
@@ -73,6 +73,6 @@ def test_most_of_it_is_class_shares_and_confidence(report: LadderReport) -> None
     assert many.mean < 2 * corrected.mean
 
 
-def test_the_second_stage_has_the_rows_that_were_counted(report: LadderReport) -> None:
+def test_second_stage_has_the_expected_rows(report: LadderReport) -> None:
     assert report.n_rows("kl_all") == 21_490
     assert 7_000 < report.n_rows("kl_stage_2") < 9_000

@@ -49,7 +49,7 @@ def sample(real_data: Path) -> Sample:
 
 
 @pytest.mark.parametrize("objective", GOAL)
-def test_the_choice_reaches_the_goal(sample: Sample, objective: Objective) -> None:
+def test_choice_reaches_the_goal(sample: Sample, objective: Objective) -> None:
     choice = choose_pool(
         sample.targets,
         sample.models,
@@ -82,9 +82,7 @@ def chosen_minus_simplex(choice: Choice) -> float:
 
 
 @pytest.mark.parametrize("objective", GOAL)
-def test_choosing_itself_reaches_the_goal_on_other_patients(
-    sample: Sample, objective: Objective
-) -> None:
+def test_choice_reaches_the_goal_on_other_patients(sample: Sample, objective: Objective) -> None:
     found = nested_choice_estimate(
         sample.targets,
         sample.models,

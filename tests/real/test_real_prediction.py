@@ -17,7 +17,7 @@ from tests.trained_study import train_study
 pytestmark = pytest.mark.real
 
 
-def test_the_real_test_set_and_the_real_rows_are_predicted(real_data: Path, tmp_path: Path) -> None:
+def test_predict_real_test_set_and_real_rows(real_data: Path, tmp_path: Path) -> None:
     data, packs = real_data / "competition", tmp_path / "packs"
     study = train_study(tmp_path, "joined", data, packs)
     options = SubmitOptions(

@@ -29,7 +29,7 @@ def window_starts(n_samples: int) -> list[int]:
 
 
 @pytest.mark.parametrize("centre_s", [50, 10])
-def test_mel_is_librosas_at_every_point(real_data: Path, centre_s: int) -> None:
+def test_mel_equals_librosa_at_every_point(real_data: Path, centre_s: int) -> None:
     files = sorted((real_data / "competition").glob("*_eegs/*.parquet"))
     assert len(files) >= 4
     first = (10_000 - 200 * centre_s) // 2
@@ -43,7 +43,7 @@ def test_mel_is_librosas_at_every_point(real_data: Path, centre_s: int) -> None:
 
 
 @pytest.mark.parametrize("kind", ["mel_fixed", "stft"])
-def test_a_shifted_window_is_the_window_cut_there(real_data: Path, kind: str) -> None:
+def test_shifted_window_equals_the_window_cut_there(real_data: Path, kind: str) -> None:
     recipe = EegRecipe.model_validate({"kind": kind, "margin_s": 3})
     n_moved = 0
     for file in sorted((real_data / "competition").glob("train_eegs/*.parquet")):
@@ -59,7 +59,7 @@ def test_a_shifted_window_is_the_window_cut_there(real_data: Path, kind: str) ->
     assert n_moved >= 4
 
 
-def test_multitaper_is_the_competitions_file(real_data: Path) -> None:
+def test_multitaper_reproduces_the_competition_file(real_data: Path) -> None:
     for eeg_file, spectrogram_file, lead in pairs(real_data / "competition"):
         eeg = read_eeg(eeg_file)
         # A window on an odd second of the spectrogram's time, so that frames meet rows.
@@ -79,7 +79,7 @@ def test_multitaper_is_the_competitions_file(real_data: Path) -> None:
         assert np.quantile(residual, 0.9) <= 0.2, eeg_file.name
 
 
-def test_a_recordings_own_spectrogram_meets_the_stored_one(real_data: Path) -> None:
+def test_spectrogram_of_a_recording_matches_the_stored_one(real_data: Path) -> None:
     for eeg_file, spectrogram_file, lead in pairs(real_data / "competition"):
         begin_s = int(lead) + EEG_START_IN_SPECTROGRAM_S
         skip_s = begin_s % 2  # where rows of the two would lie a second apart

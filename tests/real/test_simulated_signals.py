@@ -1,4 +1,4 @@
-"""Simulated recordings against the real ones, by the lines of the benchmark."""
+"""Simulated recordings compared with real ones, by the figures of the benchmark."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from tests.benchmarks.simulator_signals import competition_folder, signal_lines
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
-# Sixteen patients' mean strays too far for these; the benchmark with more patients holds them.
+# The mean of sixteen patients varies too much for these; the benchmark checks them on more.
 NEED_MANY_PATIENTS = ("image: mean", "share")
 
 
@@ -21,9 +21,9 @@ def test_simulated_recordings_resemble_the_real_ones(real_data: Path, tmp_path: 
     assert not [line for line in off if not line.name.endswith(NEED_MANY_PATIENTS)]
 
 
-def test_the_real_ones_keep_their_own_bounds(real_data: Path) -> None:
+def test_real_recordings_are_within_their_own_bounds(real_data: Path) -> None:
     real = competition_folder(real_data)
     for line in signal_lines(real, real):
-        # Its own recordings are within all bounds but those of the full set.
+        # Except for the bounds that come from the full data.
         assert line.simulated == line.real
         assert line.verdict != "OFF" or line.name == "log power of an image: mean"
