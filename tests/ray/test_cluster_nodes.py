@@ -2,6 +2,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import ray
 from ray.cluster_utils import Cluster as RayCluster
 
 import hms_ray
@@ -16,6 +17,7 @@ pytestmark = pytest.mark.ray
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """Two nodes of one CPU each, on this machine."""
+    assert not ray.is_initialized(), "these tests need a Ray of their own: run them first"
     cluster = RayCluster(initialize_head=True, head_node_args={"num_cpus": 1})
     cluster.add_node(num_cpus=1)
     yield cluster.address

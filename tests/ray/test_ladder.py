@@ -1,5 +1,4 @@
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -7,7 +6,6 @@ import pytest
 
 from hms_ray.config.loading import replace_values
 from hms_ray.dataset.prepare import prepare
-from hms_ray.distributed.cluster import session
 from hms_ray.distributed.ladder_trainer import RayTrainer
 from hms_ray.ladder.plan import sources_of
 from hms_ray.ladder.run import run_ladder
@@ -15,13 +13,7 @@ from hms_ray.ladder.steps import Ladder, Step, load_ladder
 from tests.competition_folder import write_competition_folder
 from tests.unit.test_ladder_run import write_files
 
-pytestmark = pytest.mark.ray
-
-
-@pytest.fixture(scope="module", autouse=True)
-def connected() -> Iterator[None]:
-    with session():
-        yield
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("connected")]
 
 
 def test_ladder_keeps_worker_groups_for_many_folds(tmp_path: Path) -> None:

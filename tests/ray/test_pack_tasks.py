@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from hms_ray.config.eeg_recipes import EegRecipe
-from hms_ray.distributed.cluster import Cluster, session
+from hms_ray.distributed.cluster import Cluster
 from hms_ray.distributed.pack_mapper import map_on_ray, ray_mapper
 from hms_ray.errors import DataError, PackError, ResourceError
 from hms_ray.pack import plan
@@ -21,7 +20,7 @@ from hms_ray.pack.sources import eeg_source
 from hms_ray.pack.windows import Windows
 from tests.competition_folder import write_competition_folder
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("connected")]
 
 WINDOWS = Windows(np.array([500_000, 500_000, 500_007, 500_014]), np.array([0, 200, 0, 0]))
 
@@ -29,12 +28,6 @@ WINDOWS = Windows(np.array([500_000, 500_000, 500_007, 500_014]), np.array([0, 2
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_competition_folder(tmp_path_factory.mktemp("data") / "data", 4)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def connected() -> Iterator[Cluster]:
-    with session() as cluster:
-        yield cluster
 
 
 @pytest.fixture(autouse=True)

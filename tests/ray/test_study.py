@@ -1,6 +1,6 @@
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import optuna
@@ -14,14 +14,13 @@ from optuna.trial import TrialState
 from hms_ray.config.loading import validate_space
 from hms_ray.config.space import Space
 from hms_ray.dataset.prepare import Prepared, prepare
-from hms_ray.distributed.cluster import session
 from hms_ray.errors import ResourceError, StudyError
 from hms_ray.study.folder import StudyFolder
 from hms_ray.sweep import study as study_module
 from hms_ray.sweep.study import StudyResult, run_study
 from tests.competition_folder import write_competition_folder
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("connected")]
 
 
 ONE_STAGE = ({"rows": "all", "epochs": 1},)
@@ -57,12 +56,6 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def prepared(base: Path) -> Prepared:
     space = make_space({}, n_trials=1)
     return prepare(base / "data", space.experiment, base / "results")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def connected() -> Iterator[None]:
-    with session():
-        yield
 
 
 RATES = {"training.learning_rate": {"float": [1e-4, 1e-2], "log": True}}

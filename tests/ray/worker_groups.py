@@ -1,0 +1,59 @@
+"""An experiment of two folds, a worker group that trains it, and a file for its events."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from hms_ray.config.loading import validate_space
+from hms_ray.config.space import ResourcesConfig
+from hms_ray.distributed.worker_group import WorkerGroupRunner
+from hms_ray.experiment.run import run_task
+
+# Equal predictions would prove little without dropout, drop path and CutMix.
+EXPERIMENT = validate_space(
+    {
+        "experiment": {
+            "data": {"n_folds": 2},
+            "input": {"downsample": [10, 10], "normalisation": "global"},
+            "model": {
+                "name": "test_efficientnet",
+                "pretrained": False,
+                "dropout": 0.2,
+                "drop_path": 0.2,
+            },
+            "training": {
+                "batch_size": 16,
+                "augment": {"cutmix": {"probability": 1.0}},
+                "stages": [
+                    {"name": "noisy", "rows": "below_threshold", "epochs": 1},
+                    {"name": "good", "rows": "at_least_threshold", "epochs": 2},
+                ],
+            },
+        }
+    },
+    "test",
+).experiment
+
+
+def make_runner(scratch: Path, **resources: Any) -> WorkerGroupRunner:
+    train = resources.pop("train", run_task)
+    return WorkerGroupRunner(
+        ResourcesConfig(health_check_interval_s=0.2, **resources),
+        name="test",
+        scratch=scratch / "scratch",
+        train=train,
+    )
+
+
+class EventFile:
+    """Writes events to a file, from any process."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __call__(self, record: dict[str, Any]) -> None:
+        with self.file.open("a") as stream:
+            print(json.dumps(record), file=stream)
+
+    def events(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.file.read_text().splitlines()]
