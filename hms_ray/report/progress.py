@@ -50,7 +50,7 @@ class Progress(Protocol):
     """State of a run, updated by events."""
 
     def update(self, event: Event) -> list[Notice]:
-        """Takes an event; returns what it is worth printing or logging."""
+        """Takes an event and returns its texts."""
 
     def table(self) -> list[tuple[str, ...]]:
         """What runs now: headings, then one row per fold; empty if nothing runs."""

@@ -1,14 +1,12 @@
 """TensorBoard logs: scalars by fold, and one HParams view over all trials.
 
-A study's logs lie in ``STUDY/trials/TRIAL/fold_K/``. Every fold is one TensorBoard
-run and one HParams session; the sessions of a trial share a group, over which
-TensorBoard averages. The experiment (what is searched, which scores there are) is
-declared once. Event files have fixed names and are replaced as a whole, so writing a
-fold again never doubles its curves.
+A study's logs are in ``STUDY/trials/TRIAL/fold_K/``. Each fold is one TensorBoard run and
+one HParams session; the sessions of a trial share a group, over which TensorBoard averages.
+The experiment (searched parameters and scores) is declared once. Event files have fixed
+names and are replaced as a whole, so that writing a fold again never doubles its curves.
 
-The records are written with TensorBoard's own messages and framing, because its
-plugin for ``torch`` writes a sub-run for every set of hyperparameters and names its
-files by time and process.
+The records use TensorBoard's own messages and framing, because torch's ``SummaryWriter``
+writes a sub-run for every set of hyperparameters and names its files by time and process.
 """
 
 from __future__ import annotations
@@ -31,17 +29,17 @@ if TYPE_CHECKING:
 HistoryRecord = Mapping[str, Any]
 
 FILE_NAME: Final = "events.out.tfevents.0000000000.hms_ray"
-"""TensorBoard takes a file for events by its middle part; the rest is free."""
+"""TensorBoard recognises an event file by its middle part; the rest is free."""
 DECLARATION: Final = "hparams.json"
-"""Beside a declaration's events: what is declared, so that a later one can add to it."""
+"""The declaration as JSON beside its events, so that later studies can add to it."""
 
 CURVES: Final = (*OBJECTIVES, "train_loss", "learning_rate")
-"""Keys of a history record that become scalars over the global step."""
+"""Keys of a history record that become scalars by global step."""
 KEPT: Final = "kept/"
-"""Prefix of the scores of the checkpoint that was kept; the HParams view shows these."""
+"""Prefix of the kept checkpoint's scores, which the HParams view shows."""
 METRICS: Final = ("kl_10", "kl_4", "kl_all")
 _ANY_TEXT: Final[dict[str, Any]] = {"kind": "text", "values": []}
-"""Declared where studies search a path with values of different kinds."""
+"""Declared for a path that studies search with values of different types."""
 
 
 def declare_experiment(
@@ -50,15 +48,15 @@ def declare_experiment(
     metrics: Sequence[str] = METRICS,
     created_s: float = 0.0,
 ) -> None:
-    """Declares what is searched and which scores there are.
+    """Declares the searched parameters and the scores.
 
-    TensorBoard shows one declaration below its ``--logdir``, whichever it meets
-    first. So declare at the folder that ``--logdir`` names: what stands there already
-    is kept and added to, and several studies share one view.
+    TensorBoard shows only the first declaration that it finds below its ``--logdir``. So
+    the declaration belongs in the folder that ``--logdir`` names: an existing one is
+    extended, and several studies share one view.
 
     Args:
-        root: folder for the declaration: all studies' results.
-        parameters: dotted path -> what is searched there.
+        root: folder for the declaration: the results of all studies.
+        parameters: dotted path -> searched parameter.
         metrics: scores, the most important one first.
         created_s: Unix time of the declaration.
     """
@@ -85,19 +83,19 @@ def write_fold(
     started_s: float = 0.0,
     finished: bool = True,
 ) -> None:
-    """Writes the curves of one fold, and its HParams session where a group is given.
+    """Writes the curves of one fold, and its HParams session if a group is given.
 
     Args:
-        folder: ``STUDY/trials/TRIAL/fold_K``; events that are there are replaced.
+        folder: ``STUDY/trials/TRIAL/fold_K``; existing events are replaced.
         history: records with ``step``, ``seconds`` since the start, ``kl_all``,
-            ``kl_4``, ``kl_10``, ``train_loss`` and ``learning_rate``; what is None or
-            absent is left out of its curve.
+            ``kl_4``, ``kl_10``, ``train_loss`` and ``learning_rate``; missing values and
+            None are skipped.
         group: trial, unique below ``--logdir``, such as ``STUDY/TRIAL``.
         values: dotted path -> value or label of the trial.
-        parameters: what is searched, so that values are written as declared.
-        scores: of the checkpoint that was kept; those of the last record where absent.
+        parameters: searched parameters, so that values are written as declared.
+        scores: of the kept checkpoint; default: those of the last record.
         started_s: Unix time at which the fold started.
-        finished: whether the fold ended well.
+        finished: whether the fold succeeded.
     """
     events = [] if group is None else [_session_start(group, values, parameters, started_s)]
     for record in history:
@@ -141,20 +139,20 @@ def _session_end(ended_s: float, step: int, finished: bool) -> Event:
 
 
 def shown_value(value: Any, parameter: Parameter | None = None) -> bool | float | str:
-    """A searched value as the HParams view can hold it.
+    """A searched value in a type that the HParams view can show.
 
-    Values of a parameter with labels are shown by label, those of mixed choices as
-    text, like the choices that are declared for them.
+    Values of a parameter with labels are shown by label, those of mixed choices as text,
+    like the declared choices.
 
     Args:
         value: value or label.
-        parameter: what is searched; None for a value that is not.
+        parameter: the searched parameter; None for a value that is not searched.
     """
     if parameter is None or parameter.choices is None:
         return value if isinstance(value, (bool, int, float, str)) else json.dumps(value)
-    kind = _kind(parameter)
-    if kind != "text":
-        return bool(value) if kind == "truth" else float(value)
+    hparam_type = _hparam_type(parameter)
+    if hparam_type != "text":
+        return bool(value) if hparam_type == "truth" else float(value)
     if isinstance(value, str) and value in parameter.choices:
         return value
     for label, choice in parameter_values(parameter).items():
@@ -163,8 +161,8 @@ def shown_value(value: Any, parameter: Parameter | None = None) -> bool | float 
     return str(value)
 
 
-def _kind(parameter: Parameter) -> str:
-    """``truth``, ``number`` or ``text``: TensorBoard's three kinds of values."""
+def _hparam_type(parameter: Parameter) -> str:
+    """``truth``, ``number`` or ``text``: TensorBoard's three types of values."""
     if isinstance(parameter.choices, dict):
         return "text"
     choices = parameter.choices
@@ -179,21 +177,21 @@ def _kind(parameter: Parameter) -> str:
 
 
 def _described(parameter: Parameter) -> dict[str, Any]:
-    """A parameter as plain data: its kind and its values or bounds."""
+    """A parameter as plain data: its type (``kind``) and its values or bounds."""
     bounds = parameter.int_ or parameter.float_
     if bounds is not None:
         return {"kind": "number", "bounds": [float(bound) for bound in bounds]}
     labels = parameter_values(parameter)
-    kind = _kind(parameter)
+    kind = _hparam_type(parameter)
     return {"kind": kind, "values": list(labels) if kind == "text" else list(labels.values())}
 
 
 def _merged(known: dict[str, Any] | None, new: dict[str, Any]) -> dict[str, Any]:
-    """What two studies search under one path; text where their kinds differ."""
+    """The declaration of a path that two studies search; text if their types differ."""
     if known is None or known == new:
         return new
     if known == _ANY_TEXT or known["kind"] != new["kind"]:
-        # Once kinds differed, no list of values holds what all studies show.
+        # With different types, no list of values covers all studies.
         return _ANY_TEXT
     if "values" in known and "values" in new:
         return {**new, "values": list(dict.fromkeys([*known["values"], *new["values"]]))}
@@ -212,7 +210,7 @@ def _declared(root: Path) -> dict[str, Any]:
         described = json.loads((root / DECLARATION).read_text(encoding="utf-8"))
         return {"parameters": dict(described["parameters"]), "metrics": list(described["metrics"])}
     except (OSError, ValueError, KeyError, TypeError):
-        # Absent or damaged: a view is made from what is declared from now on.
+        # Missing or damaged: the view starts with the present declaration.
         return {"parameters": {}, "metrics": []}
 
 
@@ -222,7 +220,7 @@ def _experiment_summary(described: Mapping[str, Any], created_s: float) -> Summa
     kinds = {"truth": bool, "number": float, "text": str}
     infos = []
     for path, parameter in described["parameters"].items():
-        # What is searched differs between trials; the page shows such columns first.
+        # Searched values differ between trials; the page shows such columns first.
         info = api_pb2.HParamInfo(name=path, differs=True)
         if "bounds" in parameter:
             summary_v2.RealInterval(*parameter["bounds"]).update_hparam_info(info)
@@ -244,7 +242,7 @@ def _experiment_summary(described: Mapping[str, Any], created_s: float) -> Summa
 def _plugin_summary(tag: str, message: Any) -> Summary:
     """A summary that carries a message of the HParams plugin.
 
-    The plugin's functions for this either import TensorFlow or leave ``differs`` out.
+    The plugin's functions for this either import TensorFlow or omit ``differs``.
     """
     from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.plugins.hparams import metadata, plugin_data_pb2
@@ -281,7 +279,7 @@ def _event(time_s: float, step: int, summary: Summary) -> Event:
 
 
 def _write_events(path: Path, events: Iterable[Event]) -> None:
-    """Writes an event file, in place of the one that is there."""
+    """Writes an event file; an existing one is replaced."""
     from io import BytesIO
 
     from tensorboard.compat.proto.event_pb2 import Event

@@ -48,8 +48,8 @@ def test_concurrent_trials_are_limited_by_cluster_and_configuration() -> None:
     [(2, 0.6, 2), (4, 0.6, 4), (2, 0.5, 4), (1, 1 / 3, 3), (0.5, 1, 0)],
 )
 def test_fraction_of_a_gpu_fits_on_one_device(gpus: float, share: float, workers: int) -> None:
-    asked = ResourcesConfig(gpus_per_worker=share)
-    assert n_groups([node(64, gpus)], asked) == workers
+    resources = ResourcesConfig(gpus_per_worker=share)
+    assert n_groups([node(64, gpus)], resources) == workers
 
 
 def test_gpus_are_a_whole_number_or_a_fraction_below_one() -> None:

@@ -111,7 +111,7 @@ def test_study_killed_twice_loses_no_point(tmp_path: Path) -> None:
     space, journal = make_space(LEARNING_RATE), tmp_path / "journal"
     proposals = Proposals(space, journal)
     first, second = proposed(proposals), proposed(proposals)
-    # The second run is killed after it has asked for the first point again only.
+    # The second run is killed after it has proposed only the first point again.
     assert proposed(Proposals(space, journal)).point == first.point
     third_run = Proposals(space, journal)
     assert third_run.n_interrupted == 2
@@ -327,7 +327,7 @@ def test_journal_with_an_incomplete_last_line_is_resumed(tmp_path: Path) -> None
     first.complete(number, scores(0.4))
     whole = journal.read_bytes()
     journal.write_bytes(whole[:-15])
-    # What the lost line told, the study's folder tells again.
+    # The study's folder has the result of the lost line.
     again = Proposals(make_space(LOSSES), journal, recover=lambda number: scores(0.4))
     assert again.n_finished == 1
     assert proposed(again).number == number + 1
