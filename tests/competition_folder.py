@@ -1,7 +1,6 @@
-"""A tiny competition folder in the real format, with arbitrary numbers.
+"""A tiny competition folder in the real format, with random signals.
 
-Its signals mean nothing beyond a weak mark of the row's class in the
-spectrogram, enough for a test that a model's loss falls.
+Spectrograms have a weak mark of the row's class, enough to test that a model's loss falls.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from hms_ray.competition.schema import (
 )
 
 TOTAL_VOTES = (3, 14, 2, 5, 1, 11, 7, 16)
-"""Totals dealt in turn: every tier of votes occurs."""
+"""Numbers of votes, used in turn, so that every tier occurs."""
 
 
 def write_competition_folder(
@@ -42,21 +41,22 @@ def write_competition_folder(
     eegs: bool = True,
     nan_gaps: bool = True,
 ) -> Path:
-    """Writes a folder and returns its path.
+    """Write a folder and return its path.
 
     Every patient has ``eegs_per_patient`` EEGs of different classes, each with
     one to five label rows in one or two distinct vote tuples. Even patients
-    have one spectrogram for all their EEGs, odd ones a spectrogram an EEG. Of 12
-    patients with 2 EEGs each, every class has four. Recordings are exactly as
-    long as the format says.
+    have one spectrogram for all their EEGs, odd ones one per EEG. With 12
+    patients of 2 EEGs each, every class has four EEGs. Recordings have exactly
+    the length that the format requires.
 
     Args:
-        path: folder to make; parents are made too.
-        n_patients: patients, their ids increasing from 1,000.
-        seed: of all numbers drawn.
+        path: folder to create, with its parents.
+        n_patients: number of patients; their ids increase from 1,000.
+        seed: of all random numbers.
         eegs_per_patient: EEGs of each patient.
-        eegs: write ``train_eegs/`` (0.8 MB each); tests of training do not need them.
-        nan_gaps: put a NaN gap into some EEGs and spectrograms.
+        eegs: whether to write ``train_eegs/`` (0.8 MB per file); tests of training do not
+            need them.
+        nan_gaps: whether some EEGs and spectrograms have a gap of NaN.
     """
     rng = np.random.default_rng(seed)
     path = Path(path)
@@ -149,7 +149,7 @@ def spectrogram_values(rng: np.random.Generator, n_rows: int, *, gap: bool = Fal
 
 
 def _mark_class(values: np.ndarray, class_number: int, row: object) -> None:
-    """Raises one sixth of the frequencies, in all panels, around the labelled ten seconds."""
+    """Increase one sixth of the frequencies, in all panels, around the labelled ten seconds."""
     offset = int(row.spectrogram_label_offset_seconds)  # type: ignore[attr-defined]
     centre = (offset + SPECTROGRAM_WINDOW_S // 2) // SPECTROGRAM_STEP_S
     band = N_FREQUENCIES // N_CLASSES
@@ -158,20 +158,20 @@ def _mark_class(values: np.ndarray, class_number: int, row: object) -> None:
 
 
 def write_eeg(file: Path, values: np.ndarray) -> None:
-    """Writes an EEG file: 20 float columns in the order of the electrodes."""
+    """Write an EEG file: 20 float columns in the order of the electrodes."""
     columns = [np.ascontiguousarray(column) for column in values.T]
     pq.write_table(pa.table(columns, names=list(ELECTRODES)), file)
 
 
 def write_spectrogram(file: Path, values: np.ndarray, time_type: str = "int64") -> None:
-    """Writes a spectrogram file: ``time`` (1, 3, 5, ... s) and 400 float columns."""
+    """Write a spectrogram file: ``time`` (1, 3, 5, ... s) and 400 float columns."""
     time = np.arange(1, 2 * len(values), SPECTROGRAM_STEP_S, dtype=time_type)
     columns = [time, *(np.ascontiguousarray(column) for column in values.T)]
     pq.write_table(pa.table(columns, names=["time", *SPECTROGRAM_COLUMNS]), file)
 
 
 def _write_test_part(path: Path, rng: np.random.Generator) -> None:
-    """One test recording: ``test.csv``, its files and the sample submission."""
+    """Write one test recording: ``test.csv``, its files and the sample submission."""
     eeg_id, spectrogram_id = 700_001, 800_001
     pd.DataFrame(
         {"spectrogram_id": [spectrogram_id], "eeg_id": [eeg_id], "patient_id": [6_000]}

@@ -55,7 +55,7 @@ def load_footers(cache_dir: str | Path) -> dict[FooterKey, SignalFooter]:
 
 
 def save_footers(cache_dir: str | Path, footers: Footers) -> None:
-    """Keeps footers in a folder, made where absent; one that cannot be written stays as it is."""
+    """Cache footers in a folder, which is created if missing; write errors are ignored."""
     rows = [[*key, footer.n_rows, footer.has_numbers] for key, footer in sorted(footers.items())]
     kept = {"version": FOOTER_VERSION, "digest": digest(rows), "footers": rows}
     target = Path(cache_dir) / FOOTER_FILE

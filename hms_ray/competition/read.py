@@ -64,7 +64,7 @@ class SignalFormat:
 
     @property
     def n_brain_channels(self) -> int:
-        """Leading columns that record the brain: all but the EKG, the last of an EEG's."""
+        """Number of leading columns that record the brain; the EKG is the last column of an EEG."""
         return sum(name not in _NO_SIGNAL for name in self.columns)
 
 
@@ -194,7 +194,7 @@ def read_signal_footer(path: str | Path, form: SignalFormat) -> SignalFooter:
 
 def _has_numbers(metadata: Any) -> bool:
     # Writers leave NaN out of a column's minimum and maximum, so a column with
-    # statistics holds a number.
+    # statistics has a number.
     for group in map(metadata.row_group, range(metadata.num_row_groups)):
         for chunk in map(group.column, range(metadata.num_columns)):
             statistics = chunk.statistics

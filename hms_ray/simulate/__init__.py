@@ -1,5 +1,5 @@
 """A simulator that writes folders in the competition's format and knows their truth.
 
-Imported by the command line and tests alone. May import ``signal``, ``evaluate``,
+Only the command line and tests import it. It may import ``signal``, ``evaluate``,
 ``competition`` and rooms below.
 """

@@ -78,7 +78,7 @@ def simulate_folder(
         n_signals: number of patients with recordings, the first ones; default: all.
 
     Returns:
-        The folder, which holds ``train.csv``, ``train_eegs/``, ``train_spectrograms/``,
+        The folder, which contains ``train.csv``, ``train_eegs/``, ``train_spectrograms/``,
         ``test.csv``, ``test_eegs/``, ``test_spectrograms/``, ``sample_submission.csv``,
         ``truth.parquet`` (by ``eeg_id`` and ``eeg_sub_id``: the six true odds of a vote for
         the row's own tier and for every tier, and the features that experts judged) and

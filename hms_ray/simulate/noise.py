@@ -56,7 +56,7 @@ def coloured(
 def band(
     hertz: NDArray[np.float64], centre: float, width: float, deviation_uv: float
 ) -> NDArray[np.float64]:
-    """Two-sided density of a Gaussian band that holds ``deviation_uv`` squared."""
+    """Two-sided density of a Gaussian band with the variance ``deviation_uv`` squared."""
     shape = np.exp(-((hertz - centre) ** 2) / (2 * width**2))
     density: NDArray[np.float64] = shape * deviation_uv**2 / (2 * width * np.sqrt(2 * np.pi))
     return density

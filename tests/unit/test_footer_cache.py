@@ -1,4 +1,4 @@
-"""A check with a cache opens what is new or changed, and says what one without says."""
+"""A check with a cache opens only new and changed files and finds the same faults."""
 
 from __future__ import annotations
 

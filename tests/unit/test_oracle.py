@@ -22,7 +22,7 @@ from hms_ray.simulate.tables import (
 )
 from hms_ray.simulate.truth import TrueOdds
 
-# What experts of the other tiers would vote, whatever the row.
+# Odds of the experts of the other tiers, the same for every row.
 OTHERS = (0.5, 0.1, 0.1, 0.1, 0.1, 0.1)
 # (eeg, votes, truth): EEG 7 has two label rows of equal votes and one of others.
 VOTES = [
@@ -118,7 +118,7 @@ def test_report_has_kl_of_class_means(folder: Path) -> None:
 def test_oracle_without_tier_mixes_tier_odds_by_frequency(folder: Path) -> None:
     report = oracle_report(folder)
     # For experts of many votes the rows of 3 and of 5 votes are most likely seizures, so of
-    # that kind half is judged by either tier; the row of 12 votes is alone.
+    # that kind half is judged by either tier; the row of 12 votes is the only one of its class.
     own = [np.array([0.7, *(0.06,) * 5]), np.array(VOTES[3][2])]
     few, some = ((odds + np.array(OTHERS)) / 2 for odds in own)
     twelve = kl(np.array([0, 0.5, 0, 0, 0, 0.5]), np.array(VOTES[2][2]))

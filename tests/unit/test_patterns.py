@@ -266,7 +266,7 @@ def test_states_of_rest_change_their_rhythm() -> None:
     )
     suppressed = at_rest(QUIET, "suppressed", rng())
     flat = panels(background_signal(suppressed, np.ones(SECONDS * 5), SECONDS * 200, rng()))
-    # Electrodes drift below 3 Hz whatever the brain does.
+    # Electrode drift below 3 Hz does not depend on the state.
     brain = HERTZ > 3
     spells, course = (np.log(p[..., brain].mean(axis=(1, 2))).std() for p in (flat, power))
     assert spells > 1.5 * course

@@ -98,7 +98,7 @@ def test_few_votes_are_noisier_than_many() -> None:
     features = some_features(1_000, seed=7)
 
     def excess(group, total: int) -> float:
-        """Distance of the vote shares from what experts without error would say."""
+        """Distance of the vote shares from those of experts without error."""
         rng = np.random.default_rng(4)
         sharp = vote_odds(features, MANY)
         shares = np.array([draw_votes(row, group, total, rng) / total for row in features])

@@ -1,8 +1,8 @@
-"""Label tables: near to the real one, repeatable, and without what a control takes away.
+"""Simulated label tables: close to the real one, repeatable, and as their control requires.
 
-The real figures are those of the competition's ``train.csv``; the benchmark
-``tests/benchmarks/simulator_against_real.py`` holds the whole table against it. Here a few
-hundred patients must come near.
+The real figures come from the competition's ``train.csv``. The benchmark
+``tests/benchmarks/simulator_against_real.py`` compares all figures; these tests compare some
+on a few hundred patients.
 """
 
 from dataclasses import replace
@@ -79,8 +79,8 @@ def test_few_voters_share_their_errors() -> None:
     table, truth = tables()
     odds = truth[[f"true_{name.lower()}" for name in CLASSES]].to_numpy()
     three = (table.rows["total"] == 3).to_numpy()
-    alone = (odds[three] ** 3).sum(axis=1).mean()
-    assert unanimous(table.rows[three]) > alone + 0.15
+    expected = (odds[three] ** 3).sum(axis=1).mean()
+    assert unanimous(table.rows[three]) > expected + 0.15
 
 
 def test_patient_does_not_depend_on_number_of_patients() -> None:
@@ -115,7 +115,7 @@ def test_small_profile_is_short() -> None:
 
 
 def test_permuted_votes_do_not_depend_on_who_voted() -> None:
-    usual, permuted = (
+    plain, permuted = (
         truth["tier"].to_numpy()[~table.rows.duplicated(["eeg_id", *VOTE_COLUMNS])] + " "
         for table, truth in (tables(), tables("permuted_votes"))
     )
@@ -125,7 +125,7 @@ def test_permuted_votes_do_not_depend_on_who_voted() -> None:
         """Share of ten votes or more by who voted."""
         return [float((total[tiers == f"{name} "] >= 10).mean()) for name in ("1-3", "4-9", ">=10")]
 
-    assert many(usual, totals[0]) == [0, 0, 1]
+    assert many(plain, totals[0]) == [0, 0, 1]
     few, some, most = many(permuted, totals[1])
     assert few == pytest.approx(most, abs=0.04)
     assert some == pytest.approx(most, abs=0.1)
@@ -136,27 +136,27 @@ def test_independent_raters_agree_by_chance_only() -> None:
     odds = truth[[f"true_{name.lower()}" for name in CLASSES]].to_numpy()
     first = ~table.rows.duplicated(["eeg_id", *VOTE_COLUMNS]).to_numpy()
     three = first & (table.rows["total"] == 3).to_numpy()
-    alone = (odds[three] ** 3).sum(axis=1).mean()
-    assert unanimous(table.rows[three]) == pytest.approx(alone, abs=0.04)
+    expected = (odds[three] ** 3).sum(axis=1).mean()
+    assert unanimous(table.rows[three]) == pytest.approx(expected, abs=0.04)
 
 
 def test_independent_raters_see_the_same_recordings() -> None:
-    for usual, independent in zip(plans(), plans("independent_raters"), strict=True):
-        np.testing.assert_array_equal(usual.plan.features, independent.plan.features)
-        np.testing.assert_array_equal(usual.tiers, independent.tiers)
+    for plain, independent in zip(plans(), plans("independent_raters"), strict=True):
+        np.testing.assert_array_equal(plain.plan.features, independent.plan.features)
+        np.testing.assert_array_equal(plain.tiers, independent.tiers)
 
 
 def test_constant_gain_changes_only_the_gain() -> None:
     gains = {one.plan.ongoing.gain for one in plans("constant_gain")}
     assert gains == {1.0}
     assert len({one.plan.ongoing.gain for one in plans()}) > 20
-    for usual, constant in zip(plans(), plans("constant_gain"), strict=True):
-        assert replace(usual.plan.ongoing, gain=1.0) == constant.plan.ongoing
+    for plain, constant in zip(plans(), plans("constant_gain"), strict=True):
+        assert replace(plain.plan.ongoing, gain=1.0) == constant.plan.ongoing
         # Of what is seen only visibility depends on the gain.
-        seen = usual.plan.features[:, 0] > -2.2
+        seen = plain.plan.features[:, 0] > -2.2
         both = seen & (constant.plan.features[:, 0] > -2.2)
         np.testing.assert_array_equal(
-            usual.plan.features[both, 1:], constant.plan.features[both, 1:]
+            plain.plan.features[both, 1:], constant.plan.features[both, 1:]
         )
 
 
@@ -171,5 +171,5 @@ def test_stationary_context_is_constant() -> None:
             for curve in (episode.strength, episode.frequency_hz, episode.asymmetry):
                 assert np.ptp(curve) == 0
         np.testing.assert_allclose(np.ptp(one.plan.features, axis=0), 0, atol=1e-9)
-    usual = [one for one in plans() if len(one.plan.groups) > 1]
-    assert np.mean([np.ptp(one.plan.features[:, 0]) > 0.1 for one in usual]) > 0.5
+    plain = [one for one in plans() if len(one.plan.groups) > 1]
+    assert np.mean([np.ptp(one.plan.features[:, 0]) > 0.1 for one in plain]) > 0.5
