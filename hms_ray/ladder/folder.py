@@ -35,6 +35,7 @@ from hms_ray.ladder.steps_file import (
 from hms_ray.storage.atomic import whole_file
 from hms_ray.storage.hashing import table_fingerprint
 from hms_ray.storage.structured_files import json_text, read_json, write_text
+from hms_ray.text import closest
 
 ROWS_FILE: Final = "rows.parquet"
 OOF_FOLDER: Final = "oof"
@@ -241,9 +242,15 @@ def ladder_place(name: str | Path, results: Path) -> Path:
     for place in (results / name, Path(name)):
         if (place / STEPS_FILE).is_file():
             return place
+    known = ladder_names(results)
     raise StudyError(
         f"a ladder must be a folder that holds {STEPS_FILE}",
-        got=str(name),
+        got=f"{name}{closest(Path(name).name, known)}",
         where=results,
-        fix="Run it first (hms-ray ladder), or name its folder.",
+        fix=None if known else "Run one first: hms-ray ladder",
     )
+
+
+def ladder_names(results: Path) -> list[str]:
+    """Names of all ladders below a results folder, sorted."""
+    return sorted(file.parent.name for file in results.glob(f"*/{STEPS_FILE}"))

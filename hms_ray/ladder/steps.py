@@ -13,6 +13,7 @@ from hms_ray.config.space import ResourcesConfig, Space
 from hms_ray.errors import ConfigError
 from hms_ray.ladder.manifest import Blend, Published, StepEntry, read_manifest
 from hms_ray.ladder.scale import read_scale, scaled, with_settings
+from hms_ray.text import closest
 
 NOT_PUBLISHED: Final = Published()
 
@@ -126,9 +127,8 @@ def _require_known(only: Sequence[str], names: Sequence[str], where: object) -> 
     if unknown:
         raise ConfigError(
             "--steps must name steps of the ladder",
-            got=unknown[0],
+            got=f"{unknown[0]}{closest(unknown[0], names)}",
             where=where,
-            fix=f"There are: {', '.join(names)}.",
         )
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import pandas as pd
 
 from hms_ray.competition.rows import ROW_UNIT
 from hms_ray.config.experiment import Experiment
-from hms_ray.config.loading import load_space
-from hms_ray.config.space import Space
+from hms_ray.config.loading import load_space, read_mapping
+from hms_ray.config.space import Objective, Space
+from hms_ray.config.validation import one_a_line
 from hms_ray.dataset.prepare import Prepared
-from hms_ray.errors import StudyError
+from hms_ray.errors import ConfigError, StudyError
 from hms_ray.evaluate.oof import OPTIMISTIC, write_oof
 from hms_ray.experiment.run import ExperimentResult
 from hms_ray.report.leaderboard import leaderboard, write_csv
@@ -161,8 +162,35 @@ class StudyFolder:
         return self.path / ".ray"
 
     def space(self) -> Space:
-        """The resolved search space."""
-        return load_space(self.path / SPACE_FILE)
+        """The resolved search space.
+
+        Raises:
+            StudyError: if it was written by a version whose fields had other names.
+        """
+        try:
+            return load_space(self.path / SPACE_FILE)
+        except ConfigError as error:
+            raise StudyError(
+                "this version of hms_ray cannot read the study's search space",
+                got=one_a_line(error)[0],
+                where=self.path / SPACE_FILE,
+                fix="Look at it with show and leaderboard, or sweep again under another name.",
+            ) from None
+
+    @property
+    def objective(self) -> Objective:
+        """The score that orders the trials, also of a study of an earlier version.
+
+        Raises:
+            StudyError: if the search space names none.
+        """
+        file = self.path / SPACE_FILE
+        study = read_mapping(file).get("study")
+        found = study.get("objective") if isinstance(study, dict) else None
+        for objective in get_args(Objective):
+            if objective == found:
+                return cast("Objective", objective)
+        raise StudyError("a study's search space must name its objective", got=found, where=file)
 
     def keep_space(self, space: Space) -> None:
         """Stores the space of the command that runs the study, which must hold the lock.
@@ -196,7 +224,7 @@ class StudyFolder:
 
     def finished_trials(self) -> list[StoredTrial]:
         """Finished trials, best objective first; equal ones by number."""
-        objective = self.space().study.objective
+        objective = self.objective
 
         def rank(trial: StoredTrial) -> tuple[float, int]:
             score = trial.scores[objective]
@@ -261,7 +289,7 @@ class StudyFolder:
 
     def leaderboard(self) -> pd.DataFrame:
         """All trials with a result, best first (see ``report.table.leaderboard``)."""
-        finished, objective = self.finished_trials(), self.space().study.objective
+        finished, objective = self.finished_trials(), self.objective
         tied = tied_with_best(finished, self.rows(), objective)
         records = [trial.leaderboard_record(trial.number in tied) for trial in self.trials()]
         return leaderboard(records, objective)

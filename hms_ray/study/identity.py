@@ -85,12 +85,20 @@ def _fingerprint(file: str | None) -> str | None:
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """One text for each place at which two identities differ."""
-    first, second = _flat(before), _flat(now)
     return [
-        f"{place} was {_shown(first.get(place))}, is {_shown(second.get(place))}"
+        f"{place} was {_shown(first)}, is {_shown(second)}"
+        for place, (first, second) in changed_values(before, now).items()
+    ]
+
+
+def changed_values(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Dotted place -> both values, where two nested mappings differ; None if absent."""
+    first, second = _flat(before), _flat(now)
+    return {
+        place: (first.get(place), second.get(place))
         for place in sorted(first.keys() | second.keys())
         if first.get(place) != second.get(place)
-    ]
+    }
 
 
 def _flat(data: Any, place: str = "") -> dict[str, Any]:

@@ -1,21 +1,29 @@
-"""A study's leaderboard on the terminal."""
+"""A study's leaderboard as text and as JSON."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import json
 
 from hms_ray.report.leaderboard import render
 from hms_ray.study.folder import StudyFolder
 
 
-def print_leaderboard(study: str | Path, results: str | Path) -> None:
-    """Prints a study's trials, best first, and why others failed.
+def leaderboard_text(folder: StudyFolder) -> str:
+    """The trials of a study, best first, and why others failed."""
+    failed = [
+        f"trial {trial.number:04d} failed: {trial.reason}"
+        for trial in folder.trials()
+        if not trial.finished
+    ]
+    return "\n".join([render(folder.leaderboard()), *failed])
 
-    Raises:
-        StudyError: where there is no such study.
-    """
-    folder = StudyFolder.open(study, results)
-    print(render(folder.leaderboard()))
-    for trial in folder.trials():
-        if not trial.finished:
-            print(f"trial {trial.number:04d} failed: {trial.reason}")
+
+def leaderboard_json(folder: StudyFolder) -> str:
+    """The same as JSON: one record per trial with every value, and the reason of a failure."""
+    table = folder.leaderboard()
+    reasons = {f"{trial.number:04d}": trial.reason for trial in folder.trials()}
+    table["reason"] = table["trial"].map(reasons)
+    records = json.loads(table.to_json(orient="records", double_precision=15))
+    return json.dumps(
+        {"study": folder.name, "objective": folder.objective, "trials": records}, indent=1
+    )

@@ -174,5 +174,5 @@ def test_what_is_told_of_a_ladder_has_no_gaps(tmp_path: Path) -> None:
 def test_a_ladder_is_named_by_name_or_path(stored: Path) -> None:
     assert ladder_place("ladder", stored.parent) == stored
     assert ladder_place(stored, Path("elsewhere")) == stored
-    with pytest.raises(StudyError, match=r"holds steps\.json, got other, in .*hms-ray ladder"):
+    with pytest.raises(StudyError, match=r"holds steps\.json, got other \(known: ladder\)"):
         ladder_place("other", stored.parent)

@@ -9,7 +9,7 @@ import pytest
 from hms_ray.dataset.prepare import Prepared
 from hms_ray.errors import StudyError
 from hms_ray.study.folder import StudyFolder
-from hms_ray.study.leaderboard import print_leaderboard
+from hms_ray.study.leaderboard import leaderboard_text
 from tests.study_data import RATE, make_result, make_space, prepared_rows
 
 
@@ -84,9 +84,7 @@ def test_a_trial_appears_as_a_whole_or_not_at_all(tmp_path: Path, prepared: Prep
     assert len(folder.trials()) == 1
 
 
-def test_the_best_trial_is_first_and_failures_are_told(
-    tmp_path: Path, prepared: Prepared, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_best_trial_is_first_and_failures_are_told(tmp_path: Path, prepared: Prepared) -> None:
     folder = StudyFolder.create(tmp_path / "results", "one", make_space(), prepared)
     for number, score in enumerate([0.6, 0.4, 0.5]):
         folder.write_trial(
@@ -100,8 +98,7 @@ def test_the_best_trial_is_first_and_failures_are_told(
     board = pd.read_csv(folder.path / "leaderboard.csv", dtype={"trial": str})
     assert board["trial"].tolist() == ["0001", "0002", "0000", "0003"]
     assert board[RATE].tolist() == [0.001, 0.001, 0.001, 0.002]
-    print_leaderboard("one", tmp_path / "results")
-    printed = capsys.readouterr().out
+    printed = leaderboard_text(folder)
     assert "optimistic" in printed
     assert "trial 0003 failed: a model must be known" in printed
 

@@ -1,0 +1,284 @@
+"""What ``hms-ray studies`` and ``hms-ray show`` print: plain data, and its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hms_ray.evaluate.metric import OBJECTIVES, SCORE_NAMES
+from hms_ray.report.cells import OPTIMISTIC_LEGEND, score_text
+from hms_ray.report.tables import Column, Table, to_text
+from hms_ray.text import counted
+
+
+@dataclass(frozen=True)
+class FolderSummary:
+    """A study or a ladder in a list.
+
+    Attributes:
+        name: of its folder.
+        kind: ``study`` or ``ladder``.
+        finished: number of finished trials, or of steps with a result.
+        failed: number of failed trials or steps.
+        objective: score that orders the trials; None for a ladder.
+        best_trial: number of the best trial; None without one.
+        best_score: its score, in nats.
+        written: when a result was last written, ISO 8601 in UTC.
+        path: its folder.
+        problem: why it cannot be read; None if it can.
+    """
+
+    name: str
+    kind: str
+    finished: int
+    failed: int
+    objective: str | None
+    best_trial: int | None
+    best_score: float | None
+    written: str
+    path: str
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class StudyOverview:
+    """One study.
+
+    Attributes:
+        summary: as in a list.
+        planned: number of finished trials that the study ends with.
+        rows, patients, folds: what it trains on; None if its rows cannot be read.
+        unit: row unit.
+        searched: dotted path -> the values searched, as text.
+        best_values: dotted path -> value of the best trial.
+        minutes: training time of all finished trials.
+        runs: when each run of the study started, ISO 8601, oldest first.
+        command: command line of the last run; None if unknown.
+        hosts: machines of the last run.
+    """
+
+    summary: FolderSummary
+    planned: int | None
+    rows: int | None
+    patients: int | None
+    folds: int | None
+    unit: str | None
+    searched: Mapping[str, str]
+    best_values: Mapping[str, Any]
+    minutes: float
+    runs: Sequence[str]
+    command: str | None
+    hosts: Sequence[str]
+
+
+@dataclass(frozen=True)
+class FoldOverview:
+    """One fold of a trial.
+
+    Attributes:
+        fold: counted from 0.
+        scores: ``kl_all``, ``kl_4``, ``kl_10`` on the fold's rows; None without such rows.
+        minutes: training time; None if the fold store does not have the fold.
+        reused: whether it was in the fold store before the trial ran.
+        cache_key: in the fold store.
+    """
+
+    fold: int
+    scores: Mapping[str, float | None]
+    minutes: float | None
+    reused: bool
+    cache_key: str
+
+
+@dataclass(frozen=True)
+class TrialOverview:
+    """One trial.
+
+    Attributes:
+        study: name of its study.
+        number: of the trial.
+        state: ``complete`` or ``failed``.
+        rank: 1 is the best finished trial; None if it failed.
+        objective: score that orders the trials.
+        scores: ``kl_all``, ``kl_4``, ``kl_10``; empty if it failed.
+        optimistic: whether checkpoints were chosen on the scored rows.
+        values: dotted path -> value, as searched.
+        best_trial: number of the best trial; None without one.
+        differences: dotted path -> value of the best trial and of this one, where they differ.
+        folds: of a finished trial.
+        minutes: training time of all folds.
+        saved_minutes: part of it that stages reused from the fold store saved.
+        reason: why it failed.
+        error_file: file with the traceback.
+        path: its folder.
+    """
+
+    study: str
+    number: int
+    state: str
+    rank: int | None
+    objective: str
+    scores: Mapping[str, float | None]
+    optimistic: bool
+    values: Mapping[str, Any]
+    best_trial: int | None
+    differences: Mapping[str, tuple[Any, Any]]
+    folds: Sequence[FoldOverview]
+    minutes: float
+    saved_minutes: float
+    reason: str | None
+    error_file: str | None
+    path: str
+
+
+def render_folders(folders: Sequence[FolderSummary], results: object) -> str:
+    """A list of studies and ladders, last written first."""
+    if not folders:
+        return f"no studies in {results} yet"
+    columns = (
+        Column("name", [folder.name for folder in folders], right=False),
+        Column("kind", [folder.kind for folder in folders], right=False),
+        Column("finished", [_finished(folder) for folder in folders]),
+        Column("failed", [str(folder.failed) for folder in folders]),
+        Column("best trial", [_number(folder.best_trial) for folder in folders]),
+        Column("best score", [_best(folder) for folder in folders]),
+        Column("last written (UTC)", [_time(folder.written) for folder in folders], right=False),
+    )
+    problems = tuple(
+        f"{folder.name} cannot be read: {folder.problem}" for folder in folders if folder.problem
+    )
+    return to_text(Table("", columns, problems))
+
+
+def render_study(study: StudyOverview) -> str:
+    """A study's facts, its best trial and what was searched."""
+    summary = study.summary
+    facts = {
+        "study": summary.name,
+        "folder": summary.path,
+        "objective": SCORE_NAMES.get(summary.objective or "", summary.objective),
+        "data": _data(study),
+        "trials": f"{summary.finished:,} finished"
+        + ("" if study.planned is None else f" of {study.planned:,}")
+        + f", {summary.failed:,} failed",
+        "training": f"{study.minutes:.1f} minutes of finished trials",
+        "last written": f"{_time(summary.written)} UTC",
+        "runs": ", ".join(f"{_time(run)} UTC" for run in study.runs) or None,
+        "machines": ", ".join(study.hosts) or None,
+        "last command": study.command,
+    }
+    best = "No trial has finished yet."
+    if summary.best_trial is not None:
+        best = f"Best trial: {_number(summary.best_trial)}, {_best(summary)}."
+    searched = Table(
+        "Searched",
+        (
+            Column("value", list(study.searched), right=False),
+            Column("searched", list(study.searched.values()), right=False),
+            Column(
+                "best trial",
+                [_value(study.best_values.get(path)) for path in study.searched],
+                right=False,
+            ),
+        ),
+    )
+    return to_text(_facts(facts), best, searched if study.searched else "Nothing was searched.")
+
+
+def render_trial(trial: TrialOverview) -> str:
+    """A trial's scores, cost, folds, and differences to the best trial, or why it failed."""
+    title = f"Trial {trial.number:04d} of {trial.study}: {trial.state}"
+    if trial.reason is not None:
+        failure = {"reason": trial.reason, "traceback": trial.error_file, "folder": trial.path}
+        return to_text(f"{title}.", _facts(failure), _differences(trial))
+    scores = ", ".join(
+        f"{SCORE_NAMES[name]} {score_text(trial.scores[name])}" for name in trial.scores
+    )
+    saved = f", {trial.saved_minutes:.1f} of them saved" if trial.saved_minutes >= 0.05 else ""
+    reused = [str(fold.fold) for fold in trial.folds if fold.reused]
+    facts = {
+        "rank": f"{trial.rank} by {SCORE_NAMES[trial.objective]}",
+        "scores": scores,
+        "cost": f"{trial.minutes:.1f} minutes of training{saved}",
+        "reused": f"fold {', '.join(reused)} from the fold store" if reused else None,
+        "folder": trial.path,
+    }
+    note = OPTIMISTIC_LEGEND.removeprefix("* ") if trial.optimistic else ""
+    return to_text(f"{title}.", _facts(facts), note, _folds(trial), _differences(trial))
+
+
+def _facts(facts: Mapping[str, str | None]) -> str:
+    width = max(map(len, facts))
+    return "\n".join(f"{name:{width}}  {text}" for name, text in facts.items() if text is not None)
+
+
+def _data(study: StudyOverview) -> str | None:
+    if study.rows is None:
+        return None
+    return (
+        f"{counted(study.rows, 'row')} ({study.unit}) of "
+        f"{counted(study.patients or 0, 'patient')}, {counted(study.folds or 0, 'fold')}"
+    )
+
+
+def _folds(trial: TrialOverview) -> str | Table:
+    if not trial.folds:
+        return ""
+    scores = [
+        Column(SCORE_NAMES[name], [score_text(fold.scores.get(name)) for fold in trial.folds])
+        for name in OBJECTIVES
+    ]
+    minutes = ["-" if fold.minutes is None else f"{fold.minutes:.1f}" for fold in trial.folds]
+    columns = (
+        Column("fold", [str(fold.fold) for fold in trial.folds]),
+        *scores,
+        Column("minutes", minutes),
+        Column("reused", ["yes" if fold.reused else "no" for fold in trial.folds], right=False),
+        Column("cache key", [fold.cache_key[:12] for fold in trial.folds], right=False),
+    )
+    return Table("Folds", columns)
+
+
+def _differences(trial: TrialOverview) -> str | Table:
+    if trial.best_trial is None:
+        return ""
+    best = f"trial {trial.best_trial:04d}"
+    if trial.best_trial == trial.number:
+        return "It is the best trial."
+    if not trial.differences:
+        return f"Its configuration is that of the best one, {best}."
+    columns = (
+        Column("value", list(trial.differences), right=False),
+        Column(best, [_value(before) for before, _ in trial.differences.values()], right=False),
+        Column(
+            f"trial {trial.number:04d}",
+            [_value(now) for _, now in trial.differences.values()],
+            right=False,
+        ),
+    )
+    return Table("Differences to the best trial", columns)
+
+
+def _finished(folder: FolderSummary) -> str:
+    return counted(folder.finished, "trial" if folder.kind == "study" else "step")
+
+
+def _number(trial: int | None) -> str:
+    return "-" if trial is None else f"{trial:04d}"
+
+
+def _best(folder: FolderSummary) -> str:
+    if folder.best_score is None:
+        return "-"
+    return f"{SCORE_NAMES.get(str(folder.objective), '')} {score_text(folder.best_score)}"
+
+
+def _time(text: str) -> str:
+    return text[:16].replace("T", " ")
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "-" if value is None else str(value)

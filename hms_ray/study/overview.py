@@ -1,0 +1,193 @@
+"""What a study, a trial and a folder of studies contain, in short.
+
+Configurations are read as plain data, so that studies of earlier versions can be shown.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from hms_ray.competition.schema import TARGET_COLUMNS
+from hms_ray.config.loading import read_mapping
+from hms_ray.errors import HmsRayError, StudyError
+from hms_ray.evaluate.metric import kl_rows, mean_by_objective
+from hms_ray.evaluate.oof import probabilities_of
+from hms_ray.report.overview import FolderSummary, FoldOverview, StudyOverview, TrialOverview
+from hms_ray.storage.fold_store import FoldStore
+from hms_ray.storage.structured_files import read_json
+from hms_ray.study.folder import StudyFolder, study_names
+from hms_ray.study.identity import changed_values
+from hms_ray.study.new import SPACE_FILE
+from hms_ray.study.trial import StoredTrial
+from hms_ray.text import closest
+
+
+def summarise_studies(results: Path) -> list[FolderSummary]:
+    """All studies of a results folder; those that cannot be read say why.
+
+    Raises:
+        StudyError: if there is no such folder.
+    """
+    if not results.is_dir():
+        raise StudyError("the results folder must exist", got=str(results))
+    return [_summary_or_problem(results / name) for name in study_names(results)]
+
+
+def _summary_or_problem(path: Path) -> FolderSummary:
+    try:
+        return _summarise(StudyFolder(path))
+    except HmsRayError as error:
+        return FolderSummary(
+            path.name, "study", 0, 0, None, None, None, last_written(path), str(path), str(error)
+        )
+
+
+def _summarise(folder: StudyFolder) -> FolderSummary:
+    trials, finished = folder.trials(), folder.finished_trials()
+    best = finished[0] if finished else None
+    return FolderSummary(
+        name=folder.name,
+        kind="study",
+        finished=len(finished),
+        failed=len(trials) - len(finished),
+        objective=folder.objective,
+        best_trial=None if best is None else best.number,
+        best_score=None if best is None else best.scores[folder.objective],
+        written=last_written(folder.path),
+        path=str(folder.path),
+    )
+
+
+def last_written(folder: Path) -> str:
+    """When a file of a study or ladder, or a trial, was last written; ISO 8601, UTC."""
+    files = [folder, *folder.iterdir(), *(folder / "trials").glob("*")]
+    seconds = max(file.stat().st_mtime for file in files if not file.name.startswith("."))
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def study_overview(folder: StudyFolder) -> StudyOverview:
+    """One study.
+
+    Raises:
+        StudyError: if it is damaged.
+    """
+    space = read_mapping(folder.path / SPACE_FILE)
+    finished, rows = folder.finished_trials(), folder.rows()
+    file = folder.path / "environment.json"
+    runs = read_json(file, list) if file.is_file() else []
+    last: Mapping[str, Any] = runs[-1] if runs else {}
+    nodes = last.get("cluster", {}).get("nodes", [])
+    return StudyOverview(
+        summary=_summarise(folder),
+        planned=space.get("study", {}).get("n_trials"),
+        rows=len(rows),
+        patients=int(rows["patient_id"].nunique()),
+        folds=int(rows["fold"].nunique()),
+        unit=space.get("experiment", {}).get("data", {}).get("unit"),
+        searched={path: _searched(values) for path, values in space.get("search", {}).items()},
+        best_values=finished[0].point if finished else {},
+        minutes=sum(trial.fold_minutes for trial in finished),
+        runs=[run["started"] for run in runs if "started" in run],
+        command=_command(last.get("command")),
+        hosts=sorted({str(node.get("host")) for node in nodes}),
+    )
+
+
+def _searched(parameter: Mapping[str, Any]) -> str:
+    """The values of a searched path: choices, or a range."""
+    choices = parameter.get("choices")
+    if choices is not None:
+        return ", ".join(map(str, choices))
+    low, high = parameter.get("int") or parameter.get("float") or (None, None)
+    return f"{low} to {high}" + (", log" if parameter.get("log") else "")
+
+
+def _command(words: Any) -> str | None:
+    return shlex.join(["hms-ray", *map(str, words[1:])]) if words else None
+
+
+def find_trial(target: str, results: Path) -> tuple[StudyFolder, int | None]:
+    """The study of ``STUDY`` or ``STUDY/TRIAL``, and the trial's number if there is one.
+
+    Raises:
+        StudyError: if there is no such study; names the nearest.
+    """
+    path = Path(target)
+    if path.name.isdigit() and StudyFolder.find(path, results) is None:
+        return StudyFolder.open(path.parent, results), int(path.name)
+    return StudyFolder.open(path, results), None
+
+
+def trial_overview(folder: StudyFolder, number: int) -> TrialOverview:
+    """One trial.
+
+    Raises:
+        StudyError: if there is no such trial; names the nearest.
+    """
+    finished = folder.finished_trials()
+    trial = folder.trial(number)
+    if trial is None:
+        known = [f"{other.number:04d}" for other in folder.trials()]
+        raise StudyError(
+            "the trial must exist and have ended",
+            got=f"{number:04d}{closest(f'{number:04d}', known)}",
+            where=folder.path,
+        )
+    best = finished[0] if finished else None
+    order = [other.number for other in finished]
+    error_file = trial.path / "error.txt"
+    return TrialOverview(
+        study=folder.name,
+        number=number,
+        state=trial.state,
+        rank=order.index(number) + 1 if number in order else None,
+        objective=folder.objective,
+        scores=trial.scores,
+        optimistic=trial.optimistic,
+        values=trial.point,
+        best_trial=None if best is None else best.number,
+        differences={} if best is None else changed_values(_experiment(best), _experiment(trial)),
+        folds=_folds(folder, trial),
+        minutes=trial.fold_minutes,
+        saved_minutes=trial.saved_minutes,
+        reason=trial.reason,
+        error_file=str(error_file) if error_file.is_file() else None,
+        path=str(trial.path),
+    )
+
+
+def _experiment(trial: StoredTrial) -> dict[str, Any]:
+    content = read_mapping(trial.path / "experiment.yaml").get("experiment")
+    return content if isinstance(content, dict) else {}
+
+
+def _folds(folder: StudyFolder, trial: StoredTrial) -> list[FoldOverview]:
+    """Scores are those of the trial's out-of-fold predictions, by fold."""
+    if not trial.finished:
+        return []
+    rows, store = folder.rows(), FoldStore(folder.path.parent)
+    oof = trial.oof(rows)
+    scores = kl_rows(rows[list(TARGET_COLUMNS)].to_numpy(), probabilities_of(oof))
+    folds, votes = oof["fold"].to_numpy(), rows["total_votes"].to_numpy()
+    return [
+        FoldOverview(
+            fold=fold,
+            scores=mean_by_objective(scores[folds == fold], votes[folds == fold]),
+            minutes=_minutes(store, key),
+            reused=fold in trial.reused,
+            cache_key=key,
+        )
+        for fold, key in sorted(trial.keys.items())
+    ]
+
+
+def _minutes(store: FoldStore, key: str) -> float | None:
+    try:
+        record = store.record(key)
+        return (float(record["seconds"]) + float(record.get("saved_s", 0.0))) / 60
+    except (StudyError, KeyError, TypeError, ValueError):
+        return None

@@ -1,0 +1,162 @@
+"""``studies``, ``show`` and ``leaderboard``: what is printed, and the same as JSON."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hms_ray.cli.main import main
+from hms_ray.ladder.folder import write_ladder
+from hms_ray.study.folder import StudyFolder
+from tests.ladder_data import ABOUT, ladder
+from tests.study_data import RATE, make_result, make_space, prepared_rows
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """A study of two finished trials and a failed one, and a ladder."""
+    results, space = tmp_path / "results", make_space()
+    folder = StudyFolder.create(results, "first", space, prepared_rows(tmp_path))
+    training = space.experiment.training
+    for number, rate in enumerate([0.001, 0.002]):
+        changed = training.model_copy(update={"learning_rate": rate})
+        experiment = space.experiment.model_copy(update={"training": changed})
+        folder.write_trial(number, {RATE: rate}, experiment, make_result(0.6 - number / 10))
+    folder.write_failure(2, {RATE: 0.01}, space.experiment, "the loss must be finite", "Traceback")
+    command = ["/bin/hms-ray", "sweep", "my space.yaml"]
+    folder.record_run({"started": "2026-01-02T03:04:05+00:00", "command": command})
+    write_ladder(results / "rungs", *ladder(), {**ABOUT, "failed": {"x": "y"}})
+    return results
+
+
+@pytest.fixture
+def as_json(results: Path, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Runs a command with ``--json`` and reads its whole output."""
+
+    def call(*words: str) -> Any:
+        assert main([*words, "--results", str(results), "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    return call
+
+
+def output(results: Path, capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    assert main([*words, "--results", str(results)]) == 0
+    return capsys.readouterr().out
+
+
+def test_studies_and_ladders_are_listed(
+    results: Path, as_json: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = {entry["name"]: entry for entry in as_json("studies")}
+    first, rungs = found["first"], found["rungs"]
+    assert (first["kind"], first["finished"], first["failed"]) == ("study", 2, 1)
+    assert (first["objective"], first["best_trial"], first["best_score"]) == ("kl_10", 1, 0.5)
+    assert (rungs["kind"], rungs["finished"], rungs["failed"]) == ("ladder", len(ladder()[1]), 1)
+    text = output(results, capsys, "studies")
+    assert "KL >=10 0.5000" in text
+    assert first["written"][:16].replace("T", " ") in text
+
+
+def test_a_study_that_cannot_be_read_is_listed_with_its_fault(
+    results: Path, as_json: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (results / "first" / "trials" / "0001" / "result.json").write_text("{", encoding="utf-8")
+    (results / "rungs" / "steps.json").write_text("{}", encoding="utf-8")
+    problems = {entry["name"]: entry["problem"] for entry in as_json("studies")}
+    assert "result.json" in problems["first"]
+    assert "no steps" in problems["rungs"]
+    assert "first cannot be read" in output(results, capsys, "studies")
+
+
+def test_a_results_folder_without_studies(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["studies", "--results", str(tmp_path)]) == 0
+    assert "no studies" in capsys.readouterr().out
+    assert main(["studies", "--results", str(tmp_path / "none")]) == 2
+    assert "results folder must exist" in capsys.readouterr().err
+
+
+def test_a_study_is_shown(results: Path, as_json: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    study = as_json("show", "first")
+    assert (study["rows"], study["patients"], study["folds"]) == (2, 2, 2)
+    assert study["searched"] == {RATE: "0.0001 to 0.01, log"}
+    assert study["best_values"] == {RATE: 0.002}
+    assert study["minutes"] == 3.0
+    assert study["command"] == "hms-ray sweep 'my space.yaml'"
+    text = output(results, capsys, "show", "first")
+    for part in ("2 finished of 20, 1 failed", "Best trial: 0001, KL >=10 0.5000", "0.0001 to"):
+        assert part in text
+
+
+def test_a_trial_is_shown_with_its_folds_and_differences(
+    results: Path, as_json: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trial = as_json("show", "first/0")
+    assert (trial["rank"], trial["best_trial"], trial["scores"]["kl_10"]) == (2, 1, 0.6)
+    assert trial["differences"] == {RATE: [0.002, 0.001]}
+    scores = [fold["scores"] for fold in trial["folds"]]
+    assert scores[0] == {"kl_all": pytest.approx(math.log(6)), "kl_4": None, "kl_10": None}
+    assert scores[1]["kl_10"] == pytest.approx(math.log(6))
+    assert [fold["reused"] for fold in trial["folds"]] == [False, True]
+    assert [fold["minutes"] for fold in trial["folds"]] == [None, None], "not in the fold store"
+    text = output(results, capsys, "show", str(results / "first" / "0000"))
+    for part in ("2 by KL >=10", "1.5 minutes of training, 0.5 of them saved", "fold 1 from"):
+        assert part in text
+    assert "It is the best trial." in output(results, capsys, "show", "first/1")
+
+
+def test_a_failed_trial_shows_why(
+    results: Path, as_json: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trial = as_json("show", "first/2")
+    assert (trial["state"], trial["rank"], trial["scores"]) == ("failed", None, {})
+    assert trial["reason"] == "the loss must be finite"
+    assert Path(trial["error_file"]).read_text(encoding="utf-8") == "Traceback"
+    assert trial["error_file"] in output(results, capsys, "show", "first/2").replace("\n", "")
+
+
+def test_the_leaderboard_has_json(results: Path, as_json: Any) -> None:
+    board = as_json("leaderboard", "first")
+    assert (board["study"], board["objective"]) == ("first", "kl_10")
+    assert [trial["trial"] for trial in board["trials"]] == ["0001", "0000", "0002"]
+    assert board["trials"][0][RATE] == 0.002
+    assert board["trials"][2]["reason"] == "the loss must be finite"
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["show", "frist"], ["frist", "did you mean first?"]),
+        (["show", "frist/1"], ["frist", "did you mean first?"]),
+        (["show", "first/3"], ["0003", "did you mean 0002?"]),
+        (["leaderboard", "fist"], ["fist", "did you mean first?"]),
+        (["show", "rungs"], ["a ladder", "README.md"]),
+        (["ladder", "pool", "rings"], ["rings", "did you mean rungs?"]),
+    ],
+)
+def test_a_mistyped_name_names_its_nearest(
+    words: list[str], parts: list[str], results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, "--results", str(results)]) == 2
+    text = capsys.readouterr().err
+    assert all(part in text for part in parts), text
+    assert text.count("\n") == 1
+
+
+def test_a_study_of_an_earlier_version_is_shown_and_not_blended(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for file in (results / "first").rglob("*.yaml"):
+        text = file.read_text(encoding="utf-8")
+        assert "downsample:" in text
+        file.write_text(text.replace("downsample:", "pool:"), encoding="utf-8")
+    for words in (["studies"], ["show", "first"], ["show", "first/0"], ["leaderboard", "first"]):
+        assert "first" in output(results, capsys, *words) or words[0] == "leaderboard"
+    assert main(["blend", "first", "--results", str(results)]) == 2
+    error = capsys.readouterr().err
+    assert "pool is now named" in error
+    assert error.count("\n") == 1
