@@ -18,7 +18,12 @@ from hms_ray.ensemble.methods.base import tier_weights
 from hms_ray.ensemble.model_subsets import ModelSets
 from hms_ray.errors import PredictionError
 from hms_ray.evaluate.metric import Array
-from hms_ray.report.subset_table import correlation_table, path_table, sets_table, worth_table
+from hms_ray.report.subset_table import (
+    correlation_table,
+    leave_one_out_table,
+    path_table,
+    sets_table,
+)
 from hms_ray.report.tables import Table
 
 AUTO = "auto"
@@ -121,7 +126,7 @@ def _needed(
     size = "a smallest set" if smallest.proven else "the smallest set found"
     title = f"Within {tolerance:g} nats of all models, in sample: {size}."
     texts: list[str | Table] = [
-        worth_table(worths, names),
+        leave_one_out_table(worths, names),
         correlation_table(correlation, names, labels),
         path_table(path, names),
         sets_table(title, [smallest], labels, costs=False),

@@ -105,23 +105,23 @@ def ladder(
     from functools import partial
 
     from hms_ray.config.shipped import LADDER, find_space
-    from hms_ray.ladder.command import LadderCall, asked_ladder, run_command
+    from hms_ray.ladder.command import LadderCall, run_command, select_ladder
     from hms_ray.simulate.ladder import oracle_scores, simulation_of
 
     if context.invoked_subcommand is not None:
         _require_no_options(context)
         return 0
     experiment = None if ablate is None else find_space(ablate)
-    chosen, name = asked_ladder(file or LADDER, experiment, scale, settings or [], steps or [])
+    chosen, name = select_ladder(file or LADDER, experiment, scale, settings or [], steps or [])
     folder = data or _own_data(results)
     call = LadderCall(
         data_dir=folder,
         results=results,
         name=study or name,
         simulator=simulation_of(folder),
-        floors=partial(oracle_scores, folder),
+        oracle_scores=partial(oracle_scores, folder),
         scale=scale or "full",
-        words=context.obj,
+        argv=context.obj,
         fold_table=folds,
         pack_dir=pack_dir,
         log_level=log_level,
@@ -191,6 +191,6 @@ def pool(
     debug: Debug = False,
 ) -> None:
     """Combine ladders of several seeds and draw a forest plot of what each step gains."""
-    from hms_ray.ladder.multi_seed import forest
+    from hms_ray.ladder.multi_seed import combine
 
-    print(forest(ladders, control or [], results, out))
+    print(combine(ladders, control or [], results, out))

@@ -1,8 +1,8 @@
-"""What each step of a ladder scores, and what it brings against the step before.
+"""Scores of a ladder's steps, and their differences to their baselines.
 
 All steps are scored on the same rows, all intervals are clustered by patient, and
-every comparison is made twice: as predicted, and after a recalibration of both sides
-that was fitted on other patients' rows of the same group.
+every comparison is made twice: as predicted, and after recalibrating both sides with a
+fit on other patients' rows of the same group.
 """
 
 from __future__ import annotations
@@ -28,21 +28,20 @@ from hms_ray.evaluate.intervals import (
 from hms_ray.evaluate.metric import OBJECTIVES, Array, kl_rows, row_sums
 
 POWER: Final = 0.8
-"""Chance to find a difference of the smallest detectable size."""
+"""Probability of finding a difference of the smallest detectable size."""
 
 RESOLUTION: Final = 0.00005
-"""Nats; a smaller difference is 0 in four decimals, as scores are told, and a tie. Without
-it, two predictions that differ in temperature alone would not be one after recalibration:
-what the fits leave of their difference is below 1e-7 and may have a sign."""
+"""Nats; a smaller difference prints as 0 and is a tie. Without it, predictions that differ
+in temperature alone would differ after recalibration, where the fits leave less than 1e-7."""
 
 STAGE_2: Final = "kl_stage_2"
 STAGE_2_VOTES: Final = 5
 STAGE_2_UNANIMOUS_VOTES: Final = 4
-"""The published second stage trains and scores rows of 5 or more votes, and unanimous
-rows of 4 (the notebooks of the published series)."""
+"""The published second stage uses rows with 5 or more votes, and unanimous rows with 4
+(notebooks of the published series)."""
 
 GROUPS: Final = (*OBJECTIVES, STAGE_2)
-"""Groups of rows that are scored, by the name of their mean KL."""
+"""Groups of scored rows, by the name of their mean KL."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +50,8 @@ class GroupRows:
 
     Attributes:
         raw: (S, n) float64, as predicted.
-        recalibrated: (S, n) float64, every row corrected by what was fitted on other
-            patients' rows of the group; None where all are one patient's.
+        recalibrated: (S, n) float64, every row corrected by a fit on other patients' rows
+            of the group; None with one patient.
         patients: (n,) patient of each row.
     """
 
@@ -62,12 +61,12 @@ class GroupRows:
 
 
 RowScores = Mapping[str, GroupRows | None]
-"""Name of a group -> its rows; None where there are none."""
+"""Name of a group -> its rows; None without rows."""
 
 
 @dataclass(frozen=True)
 class StepDifference(Difference):
-    """A step minus the one before; below 0 it is better."""
+    """A step minus its baseline; below 0 it is better."""
 
     @property
     def tie(self) -> bool:
@@ -76,16 +75,16 @@ class StepDifference(Difference):
 
     @property
     def same(self) -> bool:
-        """Whether rows score exactly the same under both, so that nothing was compared."""
+        """Whether all rows score exactly the same, so that nothing was compared."""
         return self.low == self.high == 0
 
     @property
     def detectable(self) -> float:
-        """The smallest difference that such rows show with a chance of 80%, nats.
+        """The smallest difference that such rows show with a probability of 80%, nats.
 
         ``(t_{G-1, 0.975} + t_{G-1, 0.8}) SE`` with G patients, SE from the interval's
         half width (the usual sample-size formula, solved for the difference); infinite
-        where the interval is.
+        if the interval is.
         """
         degrees = self.n_patients - 1
         if degrees < 1:
@@ -95,7 +94,7 @@ class StepDifference(Difference):
         return (of_interval + float(stats.t.ppf(POWER, degrees))) * error
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data; None for what is infinite."""
+        """Plain data; None for infinity."""
         return {
             **interval_json(self),
             "verdict": "same" if self.same else self.verdict,
@@ -111,7 +110,7 @@ class GroupScore:
         kl: mean KL with its patient-clustered interval.
         bootstrap: the same with the interval of a bootstrap over patients.
         recalibrated: mean KL after nested recalibration; None with one patient.
-        difference: against the step before; None for a first step.
+        difference: to the baseline; None for a first step.
         recalibrated_difference: the same after nested recalibration of both.
     """
 
@@ -122,7 +121,7 @@ class GroupScore:
     recalibrated_difference: StepDifference | None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data; None for what is infinite or absent."""
+        """Plain data; None for infinity and missing values."""
         differences = (self.difference, self.recalibrated_difference)
         raw, corrected = (None if one is None else one.to_json() for one in differences)
         return {
@@ -137,7 +136,7 @@ class GroupScore:
 
 
 StepScores = Mapping[str, GroupScore | None]
-"""Name of a group -> a step's score on it; None where it has no rows."""
+"""Name of a group -> a step's score; None without rows."""
 
 
 def row_groups(targets: Array, total_votes: ArrayLike) -> dict[str, NDArray[np.bool_]]:
@@ -163,8 +162,8 @@ def row_scores(
 ) -> dict[str, GroupRows | None]:
     """KL of every row under every step, as predicted and recalibrated.
 
-    A group is recalibrated on its own rows: what suits rows of many votes is not what
-    suits all rows, and a step must not gain by having hit upon the former.
+    Each group is recalibrated on its own rows, since a calibration for rows with many
+    votes does not suit all rows.
 
     Args:
         targets: (n, 6) vote shares.
@@ -174,8 +173,8 @@ def row_scores(
         seed: of the splits by patient.
 
     Raises:
-        PredictionError: where a side is no distribution, shapes differ, or there are
-            no steps.
+        PredictionError: if targets or predictions are no distributions, shapes differ,
+            or there are no steps.
     """
     if not predictions:
         raise PredictionError("a ladder must have steps", got="none")
@@ -198,11 +197,11 @@ def row_scores(
     return scores
 
 
-def pool_rows(parts: Sequence[RowScores]) -> dict[str, GroupRows | None]:
-    """Rows of several ladders with the same steps as if of one.
+def combine_rows(parts: Sequence[RowScores]) -> dict[str, GroupRows | None]:
+    """Rows of several ladders with the same steps, as one ladder.
 
-    Patients of different ladders are different patients, whatever their numbers. A
-    group is recalibrated where it is in every ladder that has rows of it.
+    Patients of different ladders count as different, whatever their ids. A group is
+    recalibrated if it is in every ladder with rows of it.
 
     Args:
         parts: at least one, from ``row_scores``.
@@ -228,37 +227,37 @@ def pool_rows(parts: Sequence[RowScores]) -> dict[str, GroupRows | None]:
 
 
 def score_steps(
-    rows: RowScores, before: Sequence[int | None], seed: int = 0
+    rows: RowScores, baselines: Sequence[int | None], seed: int = 0
 ) -> tuple[StepScores, ...]:
     """Scores of every step on every group.
 
     Args:
-        rows: from ``row_scores`` or ``pool_rows``.
-        before: (S) position of the step that each is compared with; None for a first.
-        seed: of the bootstrap's draws.
+        rows: from ``row_scores`` or ``combine_rows``.
+        baselines: (S) position of each step's baseline; None for a first step.
+        seed: of the bootstrap.
 
     Raises:
-        PredictionError: where there is not one ``before`` a step.
+        PredictionError: if there is not one baseline per step.
     """
-    scores: list[dict[str, GroupScore | None]] = [{} for _ in before]
+    scores: list[dict[str, GroupScore | None]] = [{} for _ in baselines]
     for name, group in rows.items():
         if group is None:
             for step in scores:
                 step[name] = None
             continue
-        if len(group.raw) != len(before):
+        if len(group.raw) != len(baselines):
             raise PredictionError(
-                "each step must say which one is before it",
-                got=f"{len(before)} for {len(group.raw)} steps",
+                "there must be one baseline, or None, per step",
+                got=f"{len(baselines)} for {len(group.raw)} steps",
             )
         bootstraps = patient_bootstraps(group.raw, group.patients, np.random.default_rng(seed))
         for number, step in enumerate(scores):
-            step[name] = _group_score(group, number, before[number], bootstraps[number])
+            step[name] = _group_score(group, number, baselines[number], bootstraps[number])
     return tuple(scores)
 
 
 def _group_score(
-    group: GroupRows, number: int, before: int | None, bootstrap: Interval
+    group: GroupRows, number: int, baseline: int | None, bootstrap: Interval
 ) -> GroupScore:
     corrected = group.recalibrated
     return GroupScore(
@@ -267,19 +266,19 @@ def _group_score(
         recalibrated=None
         if corrected is None
         else clustered_interval(corrected[number], group.patients),
-        difference=_difference(group.raw, number, before, group.patients),
+        difference=_difference(group.raw, number, baseline, group.patients),
         recalibrated_difference=None
         if corrected is None
-        else _difference(corrected, number, before, group.patients),
+        else _difference(corrected, number, baseline, group.patients),
     )
 
 
 def _difference(
-    rows: Array, number: int, before: int | None, patients: NDArray[Any]
+    rows: Array, number: int, baseline: int | None, patients: NDArray[Any]
 ) -> StepDifference | None:
-    if before is None:
+    if baseline is None:
         return None
-    return StepDifference(**vars(paired_difference(rows[number], rows[before], patients)))
+    return StepDifference(**vars(paired_difference(rows[number], rows[baseline], patients)))
 
 
 def interval_json(interval: Interval) -> dict[str, float | None]:

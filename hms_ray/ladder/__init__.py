@@ -1,4 +1,4 @@
-"""The published series: its steps, their scores against each other, and several seeds pooled.
+"""The published series: its steps, their scores, and ladders combined over seeds.
 
 May import ``study``, ``experiment``, ``report`` and rooms below. Ladders on Ray run in
 ``distributed.ladder_trainer``; tables and plots are drawn in ``report``; the scores of steps

@@ -1,4 +1,4 @@
-"""What each switch of an experiment is worth: every one off alone, against all of them on."""
+"""Ablation: each switch of an experiment off alone, against all of them on."""
 
 from __future__ import annotations
 
@@ -12,27 +12,25 @@ from hms_ray.config.experiment import Experiment, canonical
 from hms_ray.config.loading import load_space, replace_values
 from hms_ray.errors import ConfigError
 from hms_ray.ladder.scale import read_scale, scaled, with_settings
-from hms_ray.ladder.steps import Ladder, Step, chosen
+from hms_ray.ladder.steps import Ladder, LadderStep, select_steps
 
 WHOLE: Final = "whole"
 """Name of the step with every switch on."""
 
-Values = dict[str, Any]
-
 
 @dataclass(frozen=True)
 class Switch:
-    """Something that can be turned off.
+    """A technique that can be switched off.
 
     Attributes:
-        name: of its step, after ``without_``.
+        name: its step is ``without_NAME``.
         change: in a few words.
-        off: experiment -> values by dotted path that turn it off; none where it is off.
+        off: experiment -> values by dotted path that switch it off; empty if it is off.
     """
 
     name: str
     change: str
-    off: Callable[[Experiment], Values]
+    off: Callable[[Experiment], dict[str, Any]]
 
 
 NEUTRAL: Final[dict[str, Any]] = {
@@ -53,7 +51,7 @@ NEUTRAL: Final[dict[str, Any]] = {
     "training.unanimous_from": None,
     "training.checkpoint": "last",
 }
-"""Dotted path -> the value that is the switch off."""
+"""Dotted path -> value that switches it off."""
 
 SPECIAL: Final = (
     "model.pretrained",
@@ -64,7 +62,7 @@ SPECIAL: Final = (
     "training.augment",
     "training.stages",
 )
-"""Paths whose switches are made by functions of their own."""
+"""Paths with switches of their own."""
 
 NO_SWITCH: Final = (
     "name",
@@ -80,17 +78,17 @@ NO_SWITCH: Final = (
         f"input.raw.{name}"
         for name in ("rate_hz", "clip_uv", "scale_uv", "gaps", "downsample", "rows")
     ),
-    # Without a shift, what lies around a window is stored and never seen.
+    # Without a shift, the margin around a window is stored and never used.
     *(f"input.{source}.margin_s" for source in ("eeg", "raw")),
     "model.name",
     *(f"training.{name}" for name in ("seed", "batch_size", "learning_rate", "precision")),
     *(f"training.{name}" for name in ("div_factor", "final_div_factor", "stage_threshold")),
 )
-"""Paths that have values, but none that means off."""
+"""Paths without a value that means off."""
 
 
 def switches(experiment: Experiment) -> list[Switch]:
-    """The switches that are on in an experiment: off, they change its results.
+    """The switches that are on in an experiment.
 
     Args:
         experiment: any experiment.
@@ -105,7 +103,9 @@ def switches(experiment: Experiment) -> list[Switch]:
         ),
         Switch("stages", "one stage of all rows, as many epochs", _stages_off),
         *(
-            Switch(path.split(".", 1)[1], f"{path.split('.', 1)[1]}: {_told(value)}", _set(path))
+            Switch(
+                path.split(".", 1)[1], f"{path.split('.', 1)[1]}: {_value_text(value)}", _set(path)
+            )
             for path, value in NEUTRAL.items()
         ),
         Switch("pretrained", "pretraining off", _pretraining_off),
@@ -119,7 +119,7 @@ def switches(experiment: Experiment) -> list[Switch]:
         try:
             changed = replace_values(experiment, values)
         except ConfigError:
-            # Off alone it makes no sense beside what is on.
+            # Off alone, it does not fit the other values.
             continue
         if canonical(changed) != whole:
             found.append(switch)
@@ -132,39 +132,41 @@ def load_ablation(
     settings: Sequence[str] = (),
     only: Sequence[str] = (),
 ) -> Ladder:
-    """An experiment and, as steps compared with it, each of its switches off alone.
+    """A ladder of an experiment and, against it, each of its switches off alone.
 
     Args:
-        file: the experiment; what it searches is left at the experiment's own values.
-        scale: file of an overlay that is put over it first.
-        settings: texts ``a.b=value``, after the overlay.
-        only: names of steps; all where absent.
+        file: the experiment; searched values keep their defaults.
+        scale: file of an overlay, applied first.
+        settings: texts ``a.b=value``, applied after the overlay.
+        only: names of steps. Default: all.
 
     Raises:
-        ConfigError: as ``load_space`` and ``scaled``; a name in ``only`` that is no step;
-            an experiment of which nothing can be turned off.
+        ConfigError: see ``load_space`` and ``scaled``; also for an unknown name in
+            ``only``, and if nothing can be switched off.
     """
     space = load_space(file).alone()
     if scale is not None:
         space = scaled(space, read_scale(scale), file)
     space = with_settings(space, settings, file)
     whole = space.experiment.model_copy(update={"name": WHOLE})
-    steps = [Step(WHOLE, "ablation", "the whole experiment", None, whole)]
+    steps = [LadderStep(WHOLE, "ablation", "the whole experiment", None, whole)]
     for switch in switches(whole):
         name = f"without_{switch.name}"
         changed = replace_values(whole, {**switch.off(whole), "name": name})
-        steps.append(Step(name, "ablation", switch.change, WHOLE, changed))
+        steps.append(LadderStep(name, "ablation", switch.change, WHOLE, changed))
     if len(steps) == 1:
         raise ConfigError(
-            "an ablation needs an experiment with something to turn off", got="nothing", where=file
+            "an ablation needs an experiment with a technique to switch off",
+            got="nothing",
+            where=file,
         )
-    return chosen(Ladder(tuple(steps), space.resources), only, file)
+    return select_steps(Ladder(tuple(steps), space.resources), only, file)
 
 
 def _views(experiment: Experiment) -> list[Switch]:
     views = [str(view) for view in experiment.input.parsed_views]
 
-    def without(number: int) -> Callable[[Experiment], Values]:
+    def without(number: int) -> Callable[[Experiment], dict[str, Any]]:
         return lambda _: {"input.views": [*views[:number], *views[number + 1 :]]}
 
     return [
@@ -175,22 +177,22 @@ def _views(experiment: Experiment) -> list[Switch]:
     ]
 
 
-def _normalisation_off(experiment: Experiment) -> Values:
-    # What every image is measured by itself is what the others are compared with.
+def _normalisation_off(experiment: Experiment) -> dict[str, Any]:
+    # Per image is the baseline of all other normalisations.
     alone = experiment.input.normalisation == "per_image"
     return {"input.normalisation": "none" if alone else "per_image"}
 
 
-def _loss_off(experiment: Experiment) -> Values:
+def _loss_off(experiment: Experiment) -> dict[str, Any]:
     stages = enumerate(experiment.training.stages)
     own = {f"training.stages.{n}.loss": "kl" for n, stage in stages if stage.loss is not None}
     return {"training.loss": "kl", **own}
 
 
-def _augmentation_off(name: str) -> Callable[[Experiment], Values]:
+def _augmentation_off(name: str) -> Callable[[Experiment], dict[str, Any]]:
     neutral = AugmentConfig().model_dump(mode="json")[name]
 
-    def off(experiment: Experiment) -> Values:
+    def off(experiment: Experiment) -> dict[str, Any]:
         stages = enumerate(experiment.training.stages)
         own = {
             f"training.stages.{n}.augment.{name}": neutral
@@ -202,19 +204,19 @@ def _augmentation_off(name: str) -> Callable[[Experiment], Values]:
     return off
 
 
-def _stages_off(experiment: Experiment) -> Values:
+def _stages_off(experiment: Experiment) -> dict[str, Any]:
     stages = [stage.model_dump(mode="json") for stage in experiment.training.stages]
     epochs = sum(stage["epochs"] for stage in stages)
     return {"training.stages": [{**stages[0], "rows": "all", "epochs": epochs}]}
 
 
-def _pretraining_off(experiment: Experiment) -> Values:
+def _pretraining_off(experiment: Experiment) -> dict[str, Any]:
     return {"model.pretrained": False, "model.weights_file": None}
 
 
-def _set(path: str) -> Callable[[Experiment], Values]:
+def _set(path: str) -> Callable[[Experiment], dict[str, Any]]:
     return lambda _: {path: NEUTRAL[path]}
 
 
-def _told(value: Any) -> str:
+def _value_text(value: Any) -> str:
     return "none" if value is None else str(value)

@@ -1,4 +1,4 @@
-"""A ladder from the command line: data made ready, steps run, table printed."""
+"""The command ``ladder``: prepares data, runs the steps, prints and writes the tables."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from hms_ray.ladder.folder import read_ladder, write_ladder
 from hms_ray.ladder.plan import sources_of
 from hms_ray.ladder.report import make_report, write_report
 from hms_ray.ladder.run import LadderRun, Trainer, run_ladder
-from hms_ray.ladder.run_summary import Floors, about_run
+from hms_ray.ladder.run_summary import OracleScores, run_facts
 from hms_ray.ladder.steps import Ladder, load_ladder
 from hms_ray.report.ladder_table import render_ladder
 from hms_ray.report.live import bar
@@ -36,46 +36,46 @@ logger = logging.getLogger(__name__)
 SCRATCH: Final = ".ray"
 """Folder for Ray's own files within a ladder's; may be deleted between runs."""
 
-FloorsOf = Callable[[str, str, pd.DataFrame], Floors | None]
-"""(row unit, window, rows) -> what the simulated votes leave; None where not known."""
+OracleScorer = Callable[[str, str, pd.DataFrame], OracleScores | None]
+"""(row unit, window, rows) -> KL of the oracles; None if unknown."""
 
 
-def asked_ladder(
+def select_ladder(
     manifest: Path,
     ablate: Path | None,
     scale: str | None,
     settings: Sequence[str],
     only: Sequence[str],
 ) -> tuple[Ladder, str]:
-    """The ladder that a command asks for and the usual name of its folder.
+    """The requested ladder and the default name of its folder.
 
     Args:
-        manifest: file of a ladder; overlays stand beside it.
-        ablate: file of an experiment to take apart instead.
+        manifest: file of a ladder; overlays are in its folder.
+        ablate: file of an experiment to ablate instead.
         scale: name of an overlay.
         settings: texts ``a.b=value`` for every experiment.
-        only: names of steps; all where empty.
+        only: names of steps; all if empty.
 
     Raises:
-        ConfigError: as ``load_ladder``, and where there is no such overlay.
+        ConfigError: see ``load_ladder``; also if the overlay does not exist.
     """
     overlay = None if scale is None else manifest.parent / f"{scale}.yaml"
     if overlay is not None and not overlay.is_file():
         raise ConfigError(
-            "--scale must name an overlay beside the manifest", got=scale, where=overlay
+            "--scale must name an overlay in the folder of the manifest", got=scale, where=overlay
         )
     if ablate is None:
-        # Some steps must not take the place of the whole ladder's page.
+        # Single steps must not replace the page of the whole ladder.
         name = "ladder-steps" if only else "ladder"
         return load_ladder(manifest, overlay, settings, only), name
     return load_ablation(ablate, overlay, settings, only), f"ablation-{ablate.stem}"
 
 
 def ladder_folder(results: Path, name: str) -> Path:
-    """The folder of a ladder, made where absent.
+    """The folder of a ladder; created if missing.
 
     Raises:
-        StudyError: where the name is no folder's name, or a study has that folder.
+        StudyError: if the name is no valid folder name, or a study has that folder.
     """
     folder = results / checked_name(name)
     if (folder / STUDY_FILE).exists():
@@ -91,18 +91,18 @@ def ladder_folder(results: Path, name: str) -> Path:
 
 @dataclass(frozen=True)
 class LadderCall:
-    """What a command says of a run, beside the steps.
+    """Options of a run.
 
     Attributes:
         data_dir: competition folder.
         results: folder of all studies.
         name: of the ladder's folder.
         simulator: how the folder was simulated; None for others.
-        floors: KL that the simulated votes leave.
+        oracle_scores: computes the KL of the oracles on simulated votes.
         scale: name of the overlay, or ``full``.
-        words: the command line's, without the program.
+        argv: command line without the program.
         fold_table: file with folds to use.
-        pack_dir: where packs are kept; beside the data where absent.
+        pack_dir: folder of packs; default: in the data folder.
         log_level: least level of records in the ladder's logs.
     """
 
@@ -110,9 +110,9 @@ class LadderCall:
     results: Path
     name: str
     simulator: Mapping[str, Any] | None
-    floors: FloorsOf
+    oracle_scores: OracleScorer
     scale: str
-    words: list[str]
+    argv: list[str]
     fold_table: Path | None = None
     pack_dir: Path | None = None
     log_level: str = "INFO"
@@ -121,15 +121,15 @@ class LadderCall:
 def run_command(
     ladder: Ladder, call: LadderCall, trainer: Callable[[Path], AbstractContextManager[Trainer]]
 ) -> int:
-    """Runs a ladder, writes its folder and prints what each step brings.
+    """Runs a ladder, writes its folder and prints the effect of each step.
 
     Args:
         ladder: the steps.
-        call: data, folders and what is told of the run.
-        trainer: makes what trains, given a folder for its own files.
+        call: options.
+        trainer: opens a trainer, given a folder for its own files.
 
     Returns:
-        Exit status: 1 where a step has no result, which a line on standard error counts.
+        Exit status: 1 if a step has no result; a line on standard error counts them.
     """
     started = time.monotonic()
     folder = ladder_folder(call.results, call.name)
@@ -138,34 +138,34 @@ def run_command(
         for note in prepared.notes:
             print(note)
         rows = prepared.rows()
-        told = _told(ladder, call, rows)
+        about = _about(ladder, call, rows)
         print(_heading(call.name, ladder, rows, simulated=call.simulator is not None))
         with trainer(folder / SCRATCH) as made:
             run = run_ladder(ladder, prepared, call.results, made)
         seconds = time.monotonic() - started
-        told |= {"failed": run.failed, "minutes": seconds / 60}
-        write_ladder(folder, rows, run.results, told)
-        report = make_report(rows, run.results, told)
+        about |= {"failed": run.failed, "minutes": seconds / 60}
+        write_ladder(folder, rows, run.results, about)
+        report = make_report(rows, run.results, about)
         write_report(folder, report)
         logger.info("%s", _summary(run, seconds))
     print(f"\n{render_ladder(report)}\n\n{_summary(run, seconds)}\n\nladder: {folder}")
     if not run.failed:
         return 0
     failed = f"{len(run.failed)} of {counted(len(ladder.steps), 'step')} failed"
-    print(f"hms-ray ladder: {failed}; the same command tries again", file=sys.stderr)
+    print(f"hms-ray ladder: {failed}; run the same command again to retry", file=sys.stderr)
     return 1
 
 
-def _told(ladder: Ladder, call: LadderCall, rows: pd.DataFrame) -> dict[str, Any]:
+def _about(ladder: Ladder, call: LadderCall, rows: pd.DataFrame) -> dict[str, Any]:
     data = next(iter(ladder.experiments().values())).data
-    floors = call.floors(data.unit, data.window, rows)
-    return about_run(
-        ladder, call.data_dir, call.simulator, floors, scale=call.scale, words=call.words
+    oracles = call.oracle_scores(data.unit, data.window, rows)
+    return run_facts(
+        ladder, call.data_dir, call.simulator, oracles, scale=call.scale, argv=call.argv
     )
 
 
 def _prepared(ladder: Ladder, call: LadderCall, folder: Path) -> Prepared:
-    """Data of all steps; with the folds of the ladder's last run, where they are for it."""
+    """Data of all steps, with the folds of the ladder's last run if they fit."""
     experiment = next(iter(ladder.experiments().values()))
     ready = partial(
         prepare,
@@ -178,9 +178,9 @@ def _prepared(ladder: Ladder, call: LadderCall, folder: Path) -> Prepared:
     )
     if call.fold_table is not None:
         return ready(folds=read_folds(call.fold_table))
-    # Libraries change, and other versions draw other folds.
+    # Another version of a library may draw other folds.
     with suppress(HmsRayError):
-        # Without a ladder yet, with a damaged one or other data, folds are drawn.
+        # Folds are drawn if there is no ladder yet, or a damaged one, or one on other data.
         stored = read_ladder(folder)
         if stored.about.get("rows") == experiment.data.model_dump(mode="json"):
             return ready(folds=stored.rows[["row_id", "patient_id", "fold"]])
@@ -191,7 +191,7 @@ def _heading(name: str, ladder: Ladder, rows: pd.DataFrame, *, simulated: bool) 
     data = f"{counted(len(rows), 'row')} of {counted(rows['patient_id'].nunique(), 'patient')}"
     steps = counted(len(ladder.steps), "step")
     return (
-        f"{name}: {steps}, {len(ladder.experiments())} of them trained, on\n"
+        f"{name}: {steps}, {len(ladder.experiments())} of them experiments, on "
         f"{data}{' (simulated data)' if simulated else ''}, {rows['fold'].nunique()} folds"
     )
 
@@ -199,7 +199,7 @@ def _heading(name: str, ladder: Ladder, rows: pd.DataFrame, *, simulated: bool) 
 def _summary(run: LadderRun, seconds: float) -> str:
     lines = [f"step {name} failed: {reason}" for name, reason in run.failed.items()]
     lines.append(
-        f"{counted(run.n_trained, 'fold')} trained, {run.n_reused} taken from the store, "
-        f"{clock_text(seconds)} in all"
+        f"{counted(run.n_trained, 'fold')} trained, {run.n_reused} reused from the fold store, "
+        f"{clock_text(seconds)} in total"
     )
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Steps that are blends of other steps, with fixed or with optimised weights."""
+"""Steps that blend other steps, with fixed or optimised weights."""
 
 from __future__ import annotations
 
@@ -16,29 +16,27 @@ from hms_ray.evaluate.oof import probabilities_of
 from hms_ray.ladder.manifest import Blend
 
 N_SPLITS = 5
-"""Groups of patients of an optimised blend's nested predictions, or fewer patients."""
-
-Weights = dict[str, float]
+"""Patient groups of an optimised blend's nested predictions; fewer if there are fewer patients."""
 
 
 def blend_step(
     blend: Blend, members: Sequence[pd.DataFrame], rows: pd.DataFrame, seed: int = 0
-) -> tuple[pd.DataFrame, Weights]:
+) -> tuple[pd.DataFrame, dict[str, float]]:
     """Out-of-fold predictions of a blend and its weights.
 
     Args:
-        blend: names of the members, and how they are weighted.
+        blend: members and kind of weights.
         members: their predictions of all rows, in the order of the names and the rows.
         rows: the ladder's rows.
         seed: of the patient groups of an optimised blend.
 
     Returns:
-        Predictions as ``make_oof`` has them; of an optimised blend nested ones, each
-        patient's rows weighted by other patients'. Member -> weight; of an optimised
-        blend fitted on all rows, so not those that made the predictions.
+        Predictions as from ``make_oof``; of an optimised blend with weights fitted on
+        other patients. Member -> weight; of an optimised blend fitted on all rows, so not
+        those of the predictions.
 
     Raises:
-        PredictionError: where an optimised blend's rows are of one patient.
+        PredictionError: if the rows of an optimised blend are of one patient.
     """
     stack = np.stack([probabilities_of(oof) for oof in members])
     if blend.kind == "fixed":

@@ -2,8 +2,8 @@
 
 ``rows.parquet`` holds the rows that every step is scored on, ``oof/NN.parquet`` the
 predictions of step NN (counted from 0, in the ladder's order) and ``steps.json``
-everything else. ``steps.json`` names the content of the other files and is taken away
-first and written last: while it is there, the folder is whole.
+everything else. ``steps.json`` has the fingerprints of the other files; it is removed first
+and written last, so a folder that has it is complete.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from hms_ray.competition.schema import TARGET_COLUMNS
 from hms_ray.errors import PredictionError, StudyError
 from hms_ray.evaluate.metric import check_distributions
 from hms_ray.evaluate.oof import OOF_COLUMNS, check_oof, read_oof, write_oof
-from hms_ray.ladder.result import Kind, PublishedRows, StepResult
+from hms_ray.ladder.result import PublishedRows, StepKind, StepResult
 from hms_ray.ladder.steps_file import (
     FIX,
     FORMAT,
@@ -30,7 +30,6 @@ from hms_ray.ladder.steps_file import (
     STEPS_FILE,
     check_about,
     check_content,
-    with_newer_facts,
 )
 from hms_ray.storage.atomic import whole_file
 from hms_ray.storage.hashing import table_fingerprint
@@ -39,17 +38,17 @@ from hms_ray.text import closest
 
 ROWS_FILE: Final = "rows.parquet"
 OOF_FOLDER: Final = "oof"
-ROW_COLUMNS: Final = ("row_id", "eeg_id", "patient_id", "fold", "total_votes", *TARGET_COLUMNS)
+LADDER_COLUMNS: Final = ("row_id", "eeg_id", "patient_id", "fold", "total_votes", *TARGET_COLUMNS)
 
 
 @dataclass(frozen=True)
 class StoredLadder:
-    """What a ladder's folder holds.
+    """Content of a ladder's folder.
 
     Attributes:
-        rows: the rows scored, columns ``ROW_COLUMNS``.
+        rows: the scored rows, columns ``LADDER_COLUMNS``.
         results: the steps, in the ladder's order.
-        about: what is told of the run, keys ``steps_file.ABOUT_KEYS``.
+        about: facts of the run, keys ``steps_file.ABOUT_KEYS``.
     """
 
     rows: pd.DataFrame
@@ -66,19 +65,19 @@ def write_ladder(
     """Writes a ladder's folder; other files in it stay.
 
     Args:
-        folder: made where absent.
-        rows: (n rows) at least ``ROW_COLUMNS``; targets sum to 1.
-        results: steps whose predictions are of these rows, in their order.
+        folder: created if missing.
+        rows: (n rows) at least ``LADDER_COLUMNS``; targets sum to 1.
+        results: steps with predictions of these rows, in their order.
         about: ``steps_file.ABOUT_KEYS`` with plain values.
 
     Raises:
-        StudyError: where steps or ``about`` are not what a ladder holds.
-        PredictionError: where predictions do not fit the rows.
+        StudyError: if steps or ``about`` break a rule.
+        PredictionError: if predictions do not fit the rows.
     """
     folder = Path(folder)
     check_about(about, folder / STEPS_FILE)
     check_ladder(rows, results)
-    kept = rows[list(ROW_COLUMNS)].reset_index(drop=True)
+    kept = rows[list(LADDER_COLUMNS)].reset_index(drop=True)
     tables = [result.oof[list(OOF_COLUMNS)] for result in results]
     text = json_text(
         {
@@ -107,8 +106,8 @@ def read_ladder(folder: str | Path) -> StoredLadder:
     """Reads and checks a folder that ``write_ladder`` wrote.
 
     Raises:
-        StudyError: where a file is missing, cannot be read, or is not of this ladder.
-        PredictionError: where predictions are missing or do not fit the rows.
+        StudyError: if a file is missing, cannot be read, or belongs to another run.
+        PredictionError: if predictions are missing or do not fit the rows.
     """
     folder = Path(folder)
     file = folder / STEPS_FILE
@@ -117,9 +116,9 @@ def read_ladder(folder: str | Path) -> StoredLadder:
             f"a ladder's folder must hold {STEPS_FILE}",
             got="none",
             where=folder,
-            fix="Name the folder of a ladder that ran to its end: hms-ray ladder",
+            fix="Name the folder of a finished ladder, or run it: hms-ray ladder",
         )
-    content = with_newer_facts(read_json(file, dict, FIX))
+    content = read_json(file, dict, FIX)
     check_content(content, file)
     rows = _read_rows(folder / ROWS_FILE, content["rows"])
     results = []
@@ -136,24 +135,23 @@ def read_ladder(folder: str | Path) -> StoredLadder:
 
 
 def check_ladder(rows: pd.DataFrame, results: Sequence[StepResult]) -> None:
-    """Refuses steps that are not a ladder on these rows.
+    """Checks that steps are a ladder on these rows.
 
     Args:
-        rows: at least ``ROW_COLUMNS``.
+        rows: at least ``LADDER_COLUMNS``.
         results: the steps.
 
     Raises:
-        StudyError: without steps, for names that repeat, a step before that is not
-            there, a kind that is none, weights of an experiment or none of a blend,
-            and minutes that are no times.
-        PredictionError: where rows lack columns, targets are no distributions, or
-            predictions do not fit the rows or are in another order.
+        StudyError: for no steps, repeated names, an unknown baseline or kind, weights of
+            an experiment or none of a blend, and invalid minutes.
+        PredictionError: if rows lack columns, targets are no distributions, or
+            predictions do not fit the rows or their order.
     """
-    missing = [name for name in ROW_COLUMNS if name not in rows]
+    missing = [name for name in LADDER_COLUMNS if name not in rows]
     if missing:
         raise PredictionError(
-            f"a ladder's rows must have the columns {', '.join(ROW_COLUMNS)}",
-            got=f"none called {', '.join(missing)}",
+            f"a ladder's rows must have the columns {', '.join(LADDER_COLUMNS)}",
+            got=f"no {', '.join(missing)}",
         )
     check_distributions(rows[list(TARGET_COLUMNS)], "targets", rows["row_id"].to_numpy())
     if not results:
@@ -179,17 +177,17 @@ def _check_step(result: StepResult, names: Sequence[str]) -> None:
     where = f"step {result.name}"
     if result.before is not None and (result.before not in names or result.before == result.name):
         raise StudyError(
-            "the step before must be another step of the ladder", got=result.before, where=where
+            "a baseline must be another step of the ladder", got=result.before, where=where
         )
-    if result.kind not in get_args(Kind):
+    if result.kind not in get_args(StepKind):
         raise StudyError(
-            f"a step's kind must be one of {', '.join(get_args(Kind))}",
+            f"a step's kind must be one of {', '.join(get_args(StepKind))}",
             got=result.kind,
             where=where,
         )
     if (result.weights is None) != (result.kind == "experiment"):
         raise StudyError(
-            "a blend must have weights and an experiment none", got=result.weights, where=where
+            "a blend must have weights and an experiment must not", got=result.weights, where=where
         )
     if result.published_rows not in get_args(PublishedRows):
         raise StudyError(
@@ -218,7 +216,7 @@ def _read_rows(file: Path, fingerprint: str) -> pd.DataFrame:
 def _check_fingerprint(table: pd.DataFrame, expected: str, file: Path) -> None:
     if table_fingerprint(table) != expected:
         raise StudyError(
-            f"{file.name} must be the one that {STEPS_FILE} was written with",
+            f"{file.name} must be the file that {STEPS_FILE} was written with",
             got="other content",
             where=file,
             fix=FIX,
@@ -229,22 +227,22 @@ def _oof_file(folder: Path, number: int) -> Path:
     return folder / OOF_FOLDER / f"{number:02d}.parquet"
 
 
-def ladder_place(name: str | Path, results: Path) -> Path:
-    """The folder that a ladder's name or path means.
+def find_ladder(name: str | Path, results: Path) -> Path:
+    """The folder of a ladder, by name or path.
 
     Args:
         name: a name below the results folder, or the path of a ladder's folder.
         results: folder of all ladders and studies.
 
     Raises:
-        StudyError: where neither holds a ladder.
+        StudyError: if neither is a ladder; it names the nearest ladder.
     """
     for place in (results / name, Path(name)):
         if (place / STEPS_FILE).is_file():
             return place
     known = ladder_names(results)
     raise StudyError(
-        f"a ladder must be a folder that holds {STEPS_FILE}",
+        f"a ladder must be a folder with {STEPS_FILE}",
         got=f"{name}{closest(Path(name).name, known)}",
         where=results,
         fix=None if known else "Run one first: hms-ray ladder",

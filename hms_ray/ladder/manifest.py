@@ -1,4 +1,4 @@
-"""A ladder's manifest: its steps by name, in order, as the file has them."""
+"""A ladder's manifest: a YAML file with its steps in order."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from hms_ray.config.loading import read_mapping
 from hms_ray.config.validation import validated
 from hms_ray.errors import ConfigError
 from hms_ray.ladder.result import PublishedRows
+from hms_ray.text import closest
 
 _SUM_TOLERANCE = 1e-9
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.+-]*$", max_length=40)]
@@ -27,7 +28,7 @@ class Blend(Frozen):
     members: Annotated[tuple[Name, ...], Field(min_length=2)]
     """Names of other steps."""
     weights: tuple[Annotated[float, Field(ge=0)], ...] | None = None
-    """Of ``fixed``, in the order of the members; equal where absent."""
+    """Of ``fixed``, in the order of the members. Default: equal weights."""
 
     @model_validator(mode="after")
     def _weights_fit(self) -> Self:
@@ -38,36 +39,36 @@ class Blend(Frozen):
         if self.kind == "optimised":
             raise ValueError("weights belong to kind: fixed")
         if len(self.weights) != len(self.members):
-            raise ValueError(f"weights must number as many as members, {len(self.members)}")
+            raise ValueError(f"there must be one weight per member, {len(self.members)}")
         if abs(sum(self.weights) - 1) > _SUM_TOLERANCE:
             raise ValueError(f"weights must sum to 1, they sum to {sum(self.weights):g}")
         return self
 
     @property
     def fixed_weights(self) -> tuple[float, ...]:
-        """The weights given, or equal ones."""
+        """The given weights, or equal weights."""
         return self.weights or (1 / len(self.members),) * len(self.members)
 
 
 class Published(Frozen):
-    """What the publication reports of a step, in nats."""
+    """Published scores of a step, in nats."""
 
     cv: float | None = None
-    """Out-of-fold KL; none where it has none."""
+    """Out-of-fold KL. Default: unpublished."""
     rows: PublishedRows = "all"
-    """Rows that ``cv`` is on; ``stage_2``: 5 or more votes, and unanimous rows of 4."""
+    """Rows of ``cv``; ``stage_2``: rows with 5 or more votes, and unanimous rows with 4."""
     lb: float | None = None
     """Public leaderboard KL."""
 
     @model_validator(mode="after")
     def _rows_of_a_figure(self) -> Self:
         if self.cv is None and self.rows != "all":
-            raise ValueError(f"rows: {self.rows} needs the cv that is on these rows")
+            raise ValueError(f"rows: {self.rows} needs a cv on these rows")
         return self
 
 
 class StepEntry(Frozen):
-    """One step: an experiment's file or a blend, and what it is compared with."""
+    """One step: an experiment's file or a blend, and its baseline."""
 
     name: Name
     """Short and unique within the ladder."""
@@ -78,9 +79,9 @@ class StepEntry(Frozen):
     chain: str = "published"
     """Which chain of steps it belongs to."""
     change: str = ""
-    """What it changes against the step before, in a few words."""
+    """What it changes against its baseline, in a few words."""
     before: str | None = None
-    """Name of the earlier step that it is compared with; none for a first one."""
+    """Its baseline, the name of an earlier step. Default: none."""
     published: Published = Published()
 
     @model_validator(mode="after")
@@ -100,16 +101,16 @@ def read_manifest(path: str | Path) -> Manifest:
     """Reads and checks a manifest.
 
     Raises:
-        ConfigError: where the file cannot be read or breaks a rule: double names, unknown
-            members, a step before that does not come before, blends that hold each
-            other, an optimised blend of an optimised one, or an absent experiment file.
+        ConfigError: if the file cannot be read or breaks a rule: repeated names, unknown
+            members, a baseline that is no earlier step, blends that contain each other,
+            an optimised blend of an optimised one, or a missing experiment file.
     """
     path = Path(path)
     manifest = validated(Manifest, read_mapping(path), path)
     entries = {entry.name: entry for entry in manifest.steps}
     (twice,) = Counter(entry.name for entry in manifest.steps).most_common(1)
     if twice[1] > 1:
-        raise ConfigError("a step's name must stand once", got=twice[0], where=path)
+        raise ConfigError("step names must be unique", got=twice[0], where=path)
     earlier: list[str] = []
     for entry in manifest.steps:
         _check_before(entry, earlier, path)
@@ -128,9 +129,8 @@ def _check_before(entry: StepEntry, earlier: Sequence[str], path: Path) -> None:
     if entry.before is not None and entry.before not in earlier:
         raise ConfigError(
             "before must name an earlier step",
-            got=entry.before,
+            got=f"{entry.before}{closest(entry.before, earlier)}",
             where=f"{path}, step {entry.name}",
-            fix=f"Earlier steps: {', '.join(earlier) or 'none'}.",
         )
 
 
@@ -139,11 +139,13 @@ def _check_members(entry: StepEntry, entries: dict[str, StepEntry], path: Path) 
         where = f"{path}, step {entry.name}"
         if member not in entries:
             raise ConfigError(
-                "a blend's members must be steps of the ladder", got=member, where=where
+                "a blend's members must be steps of the ladder",
+                got=f"{member}{closest(member, entries)}",
+                where=where,
             )
         inner = entries[member].blend
         if entry.blend and entry.blend.kind == "optimised" and inner and inner.kind == "optimised":
-            # Inner weights of the other patients' rows have seen this patient's rows.
+            # The inner weights for the other patients were fitted on this patient's rows.
             raise ConfigError(
                 "an optimised blend's members must not be optimised blends",
                 got=member,
@@ -159,7 +161,7 @@ def _check_cycle(
     for member in entry.blend.members if entry.blend else ():
         if member in walked:
             raise ConfigError(
-                "blends must not hold each other",
+                "blends must not contain each other",
                 got=" > ".join((*walked, member)),
                 where=f"{path}, step {walked[0]}",
             )

@@ -1,4 +1,4 @@
-"""Ladders of several seeds as one, beside a negative control's."""
+"""Combines ladders over seeds, with a negative control."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from hms_ray.evaluate.step_scores import (
     GROUPS,
     RowScores,
     StepScores,
-    pool_rows,
+    combine_rows,
     score_steps,
 )
-from hms_ray.ladder.folder import StoredLadder, ladder_place, read_ladder
-from hms_ray.ladder.report import ladder_rows, steps_before
+from hms_ray.ladder.folder import StoredLadder, find_ladder, read_ladder
+from hms_ray.ladder.report import baseline_positions, ladder_rows
 from hms_ray.ladder.result import StepResult
+from hms_ray.report.combined_report import CombinedReport, CombinedStep
+from hms_ray.report.combined_table import combined_page, combined_plot, render_combined
 from hms_ray.report.forest_plot import forest_svg
 from hms_ray.report.ladder_report import published_group
 from hms_ray.report.leaderboard import write_csv
-from hms_ray.report.pooled_report import PooledReport, PooledStep
-from hms_ray.report.pooled_table import pooled_page, pooled_plot, render_pooled
 from hms_ray.storage.hashing import table_fingerprint
 from hms_ray.storage.structured_files import json_text, write_text
 
@@ -35,47 +35,47 @@ REPORT_FILE: Final = "report.json"
 PAGE_FILE: Final = "README.md"
 
 _SAME: Final = ("before", "kind", "chain", "published_cv", "published_rows")
-"""What a step must have in common with its namesakes to be pooled with them."""
+"""Fields of a step that must be equal in all ladders."""
 
 
 @dataclass(frozen=True)
-class _Pool:
-    """Ladders with the same steps: the rows of each one, and the scores of all."""
+class _Combined:
+    """Ladders with the same steps: rows of each, scores over all."""
 
     ladders: dict[str, StoredLadder]
     rows: list[RowScores]
     scores: tuple[StepScores, ...]
 
 
-def forest(
+def combine(
     names: Sequence[str], controls: Sequence[str], results: Path, out: Path | None = None
 ) -> str:
-    """Pools ladders, writes table, page and plots, and returns the table as text.
+    """Combines ladders, writes table, page and plots, and returns the text to print.
 
     Args:
         names: ladders, by name below ``results`` or path.
-        controls: ladders of the negative control, none or more.
+        controls: ladders of the negative control; may be empty.
         results: folder of all ladders.
-        out: folder to write to; ``results/forest`` where absent.
+        out: folder to write to; default: ``results/forest``.
 
     Raises:
-        StudyError: where a name is no ladder or comes twice, and as ``pool_ladders``.
+        StudyError: if a name is no ladder or is repeated; see also ``combine_ladders``.
     """
-    report = pool_ladders(_places(names, results), _places(controls, results))
+    report = combine_ladders(_places(names, results), _places(controls, results))
     folder = out or results / "forest"
     for file, recalibrated in ((PLOT_FILE, False), (RECALIBRATED_PLOT_FILE, True)):
-        write_text(folder / file, forest_svg(pooled_plot(report, recalibrated=recalibrated)))
+        write_text(folder / file, forest_svg(combined_plot(report, recalibrated=recalibrated)))
     lines = pd.DataFrame([line for step in report.steps for line in step.lines()])
     write_csv(lines, folder / TABLE_FILE)
     write_text(folder / REPORT_FILE, json_text(report.to_json()))
     plots = {"As predicted": PLOT_FILE, "Recalibrated": RECALIBRATED_PLOT_FILE}
-    write_text(folder / PAGE_FILE, pooled_page(report, plots))
-    return f"{render_pooled(report)}\n\nwritten: {folder}"
+    write_text(folder / PAGE_FILE, combined_page(report, plots))
+    return f"{render_combined(report)}\n\nwritten: {folder}"
 
 
 def _places(names: Sequence[str], results: Path) -> dict[str, Path]:
-    """Folders by their own names, or, where two have the same, as they were named."""
-    places = [ladder_place(name, results) for name in names]
+    """Folder of each ladder by its name, or by the given path if two names are equal."""
+    places = [find_ladder(name, results) for name in names]
     twice = sorted({str(place) for place in places if places.count(place) > 1})
     if twice:
         raise StudyError("a ladder must be named once", got=", ".join(twice))
@@ -83,40 +83,38 @@ def _places(names: Sequence[str], results: Path) -> dict[str, Path]:
     return dict(zip(names if len(set(short)) < len(short) else short, places, strict=True))
 
 
-def pool_ladders(places: Mapping[str, Path], controls: Mapping[str, Path]) -> PooledReport:
+def combine_ladders(places: Mapping[str, Path], controls: Mapping[str, Path]) -> CombinedReport:
     """Scores the steps of several ladders over all of their rows.
 
-    Every ladder's models are recalibrated by themselves, for they are others; then rows
-    are pooled, and patients of different ladders count as different ones.
+    Each ladder is recalibrated separately, since its models are different; patients of
+    different ladders count as different.
 
     Args:
         places: name of a ladder -> its folder; at least one.
-        controls: the same of the negative control, none or more.
+        controls: the same of the negative control; may be empty.
 
     Raises:
-        StudyError: where ladders have different steps or scales, are the same rows twice,
-            are partly simulated, a control is simulated as none, or no step has one
-            before it.
+        StudyError: if ladders differ in steps or scale, share rows, or mix simulated and
+            recorded data; if a control was not simulated as one, or no step has a
+            baseline.
     """
     stored = [
         {name: read_ladder(place) for name, place in given.items()} for given in (places, controls)
     ]
     first = next(iter(stored[0].items()))
     for ladders in stored:
-        _check_pool(first, ladders)
+        _check_ladders(first, ladders)
     _check_controls(stored[1])
     results = first[1].results
     if all(result.before is None for result in results):
-        raise StudyError(
-            "a forest plot needs steps that have a step before them", got="none", where=first[0]
-        )
-    ours, control = _pooled(stored[0]), _pooled(stored[1]) if controls else None
+        raise StudyError("a forest plot needs steps with a baseline", got="none", where=first[0])
+    ours, control = _combined(stored[0]), _combined(stored[1]) if controls else None
     every = _means_by_ladder(ours, results)
     steps = tuple(
         _step(number, ours, control, every) for number, r in enumerate(results) if r.before
     )
     whole = {group: score.kl for group, score in ours.scores[0].items() if score is not None}
-    return PooledReport(
+    return CombinedReport(
         steps=steps,
         ladders={name: ladder.about for name, ladder in stored[0].items()},
         controls={name: ladder.about for name, ladder in stored[1].items()},
@@ -126,10 +124,10 @@ def pool_ladders(places: Mapping[str, Path], controls: Mapping[str, Path]) -> Po
 
 
 def _means_by_ladder(
-    pool: _Pool, results: Sequence[StepResult]
+    pool: _Combined, results: Sequence[StepResult]
 ) -> list[list[dict[str, float | None]]]:
-    """Mean difference of each ladder, step and group; None without rows or a step before."""
-    before = steps_before(results)
+    """Mean difference of each ladder, step and group; None without rows or baseline."""
+    before = baseline_positions(results)
 
     def mean(rows: RowScores, number: int, group: str) -> float | None:
         found, first = rows[group], before[number]
@@ -143,33 +141,33 @@ def _means_by_ladder(
     ]
 
 
-def _pooled(ladders: dict[str, StoredLadder]) -> _Pool:
+def _combined(ladders: dict[str, StoredLadder]) -> _Combined:
     rows = [ladder_rows(ladder.rows, ladder.results) for ladder in ladders.values()]
-    before = steps_before(next(iter(ladders.values())).results)
-    return _Pool(ladders, list(rows), score_steps(pool_rows(rows), before))
+    before = baseline_positions(next(iter(ladders.values())).results)
+    return _Combined(ladders, list(rows), score_steps(combine_rows(rows), before))
 
 
-def _check_pool(first: tuple[str, StoredLadder], ladders: Mapping[str, StoredLadder]) -> None:
-    """Refuses ladders that differ from the first one, and rows that come twice."""
+def _check_ladders(first: tuple[str, StoredLadder], ladders: Mapping[str, StoredLadder]) -> None:
+    """Checks that ladders match the first one and have different rows."""
     seen: dict[str, str] = {}
     for name, ladder in ladders.items():
         _check_same(first, (name, ladder))
         twin = seen.setdefault(table_fingerprint(ladder.rows), name)
         if twin != name:
             raise StudyError(
-                "pooled ladders must have different rows, or patients would count twice",
+                "combined ladders must have different rows, or patients would count twice",
                 got=f"{twin} and {name} with the same rows",
-                fix="Pool ladders of different simulator seeds.",
+                fix="Combine ladders of different simulator seeds.",
             )
 
 
 def _check_controls(ladders: Mapping[str, StoredLadder]) -> None:
-    """Refuses as a control what was simulated with every cause in place."""
+    """Checks that controls were simulated with a cause removed."""
     for name, ladder in ladders.items():
         simulator = ladder.about["simulator"]
         if simulator is not None and not simulator.get("controls"):
             raise StudyError(
-                "a negative control's data must be simulated with a cause taken away",
+                "the data of a negative control must be simulated with a cause removed",
                 got="none",
                 where=name,
                 fix="Simulate them: hms-ray simulate --control NAME",
@@ -177,7 +175,7 @@ def _check_controls(ladders: Mapping[str, StoredLadder]) -> None:
 
 
 def _check_same(first: tuple[str, StoredLadder], other: tuple[str, StoredLadder]) -> None:
-    """Refuses ladders with different steps, naming the first that differs."""
+    """Checks that two ladders have the same steps, scale and kind of data."""
     names = [[result.name for result in ladder.results] for _, ladder in (first, other)]
     fix = "Run the same ladder on both folders."
     where = f"{first[0]} and {other[0]}"
@@ -185,59 +183,59 @@ def _check_same(first: tuple[str, StoredLadder], other: tuple[str, StoredLadder]
         alone = [name for name in here if name not in there]
         if alone:
             raise StudyError(
-                "pooled ladders must have the same steps",
+                "combined ladders must have the same steps",
                 got=f"{', '.join(alone)} in {owner} only",
                 where=where,
                 fix=fix,
             )
     if names[0] != names[1]:
         raise StudyError(
-            "pooled ladders must have the same steps in the same order",
+            "combined ladders must have the same steps in the same order",
             got="another order",
             where=where,
             fix=fix,
         )
     for one, two in zip(first[1].results, other[1].results, strict=True):
         for key in _SAME:
-            values = getattr(one, key), getattr(two, key)
-            if values[0] != values[1]:
+            first_value, second_value = getattr(one, key), getattr(two, key)
+            if first_value != second_value:
                 raise StudyError(
-                    "pooled ladders must have the same steps",
-                    got=f"step {one.name} with {key} {values[0]} and {values[1]}",
+                    "combined ladders must have the same steps",
+                    got=f"step {one.name} with {key} {first_value} and {second_value}",
                     where=where,
                     fix=fix,
                 )
-    # Of another scale, or on other rows, a step of the same name is another experiment.
+    # With another scale or other rows, a step of the same name is another experiment.
     for key, what in (("scale", "scale"), ("rows", "kind of rows and folds")):
-        told = [ladder.about.get(key) for _, ladder in (first, other)]
-        if told[0] != told[1]:
+        values = [ladder.about.get(key) for _, ladder in (first, other)]
+        if values[0] != values[1]:
             raise StudyError(
-                f"pooled ladders must have the same {what}",
-                got=f"{told[0]} and {told[1]}",
+                f"combined ladders must have the same {what}",
+                got=f"{values[0]} and {values[1]}",
                 where=where,
                 fix=fix,
             )
     if first[1].about["simulated"] != other[1].about["simulated"]:
         raise StudyError(
-            "simulated and recorded data must not be pooled",
+            "simulated and recorded data must not be combined",
             got="one of each",
             where=where,
-            fix="Pool ladders of one kind.",
+            fix="Combine ladders of one kind.",
         )
 
 
 def _step(
     number: int,
-    ours: _Pool,
-    control: _Pool | None,
+    ours: _Combined,
+    control: _Combined | None,
     every: Sequence[Sequence[Mapping[str, float | None]]],
-) -> PooledStep:
+) -> CombinedStep:
     first = next(iter(ours.ladders.values()))
     result = first.results[number]
-    position = steps_before(first.results)[number] or 0
+    position = baseline_positions(first.results)[number] or 0
     before = first.results[position]
     published, group, other_rows = published_difference(result, before)
-    return PooledStep(
+    return CombinedStep(
         name=result.name,
         before=before.name,
         change=result.change,
@@ -259,10 +257,10 @@ def _step(
 def published_difference(
     step: StepResult, before: StepResult
 ) -> tuple[float | None, str | None, bool]:
-    """Published KL of a step minus the one before, on which rows, and whether rows differ.
+    """Published KL of a step minus its baseline, the group of rows, and whether rows differ.
 
-    Figures of a two-stage model are on the rows of the second stage alone and those of
-    others on all rows, so a difference between the two says nothing.
+    Figures of two-stage models are on the rows of the second stage and those of others on
+    all rows, so a difference between the two is not comparable.
     """
     groups = [published_group(one.published_cv, one.published_rows) for one in (step, before)]
     if step.published_cv is None or before.published_cv is None:

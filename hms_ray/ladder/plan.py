@@ -1,4 +1,4 @@
-"""What of a ladder is to be trained, each fold once, and how it is shared out."""
+"""Which folds of a ladder to train, each once, and how to divide them over worker groups."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from hms_ray.storage.hashing import digest
 
 _SCORED_PER_EPOCH = 2
 _SCORING_COST = 1 / 3
-"""Of training on an image: a forward pass against a forward and a backward one."""
+"""Scoring costs a forward pass, training a forward and a backward pass."""
 
 
 @dataclass(frozen=True)
 class LadderPlan:
-    """Every fold of a ladder, and those that are still to be trained.
+    """All folds of a ladder, and the missing ones.
 
     Attributes:
-        tasks: step -> its folds; equal experiments have folds of equal keys.
-        missing: folds that the store does not hold, each once, under the first step
-            that has it; in units that one worker group trains in turn, because they
-            begin with the same stage of the same fold.
-        costs: key of a missing fold -> its share of the work, as good as it is known.
+        tasks: step -> its folds; equal experiments have folds with equal cache keys.
+        missing: folds that the fold store does not have, each once, under its first
+            step; in units of folds that share their first stage, so that one worker
+            group trains them in turn.
+        costs: cache key of a missing fold -> estimated work.
         failed: step -> why it cannot be trained.
     """
 
@@ -49,12 +49,12 @@ class LadderPlan:
 
     @property
     def n_missing(self) -> int:
-        """Folds to be trained."""
+        """Number of missing folds."""
         return sum(len(unit) for unit in self.missing)
 
     @property
     def n_stored(self) -> int:
-        """Different folds that are in the store already."""
+        """Different folds that the fold store has."""
         keys = {task.key for tasks in self.tasks.values() for task in tasks}
         return len(keys) - self.n_missing
 
@@ -67,7 +67,7 @@ def plan_ladder(
     Args:
         ladder: its experiments.
         prepared: rows, folds and packs of all of them.
-        results: folder whose store is asked.
+        results: folder of the fold store.
         placement: where folds are trained.
     """
     store = FoldStore(results)
@@ -88,13 +88,13 @@ def plan_ladder(
         cost = _cost(experiment, prepared) if new else 0.0
         for task in new:
             plan.costs[task.key] = cost
-            units.setdefault(f"{_beginning(experiment)}-{task.fold}", []).append(task)
+            units.setdefault(f"{_first_stage_key(experiment)}-{task.fold}", []).append(task)
     plan.missing.extend(units.values())
     return plan
 
 
-def _beginning(experiment: Experiment) -> str:
-    """Digest of what of an experiment decides its first stage."""
+def _first_stage_key(experiment: Experiment) -> str:
+    """Digest of the part of an experiment that its first stage depends on."""
     described = canonical(experiment)
     del described["training"]["checkpoint"]
     described["training"]["stages"] = described["training"]["stages"][:1]
@@ -120,14 +120,14 @@ def _cost(experiment: Experiment, prepared: Prepared) -> float:
 def shares(
     units: Sequence[list[FoldTask]], costs: Mapping[str, float], n_groups: int
 ) -> list[list[FoldTask]]:
-    """Units dealt to groups so that all end at about the same time.
+    """Divides units over worker groups so that all finish at about the same time.
 
-    The dearest unit first, each to the group with the least to do; a group trains what
-    it got in the order of the units.
+    The most expensive unit comes first, and each goes to the group with the least work.
+    A group trains its units in their order.
 
     Args:
         units: folds that stay together.
-        costs: of each fold, by key.
+        costs: of each fold, by cache key.
         n_groups: at least 1.
 
     Returns:
@@ -148,7 +148,7 @@ def shares(
 
 
 def sources_of(ladder: Ladder) -> list[SourceRecipe]:
-    """Every source that some experiment of a ladder reads, each once."""
+    """Every source that an experiment of a ladder reads, each once."""
     found: dict[str, SourceRecipe] = {}
     for experiment in ladder.experiments().values():
         for name, recipe in used_sources(experiment.input).items():

@@ -1,4 +1,4 @@
-"""From a ladder's predictions to its report, and the report's files."""
+"""A ladder's report: scored from its predictions, and written to files."""
 
 from __future__ import annotations
 
@@ -22,13 +22,12 @@ PAGE_FILE: Final = "README.md"
 TABLE_FILE: Final = "ladder.csv"
 REPORT_FILE: Final = "report.json"
 
-_TOLD: Final = (
+_STEP_FIELDS: Final = (
     *("name", "chain", "change", "before", "kind", "optimistic", "weights"),
     *("fold_minutes", "saved_minutes", "published_cv", "published_lb", "published_rows"),
 )
 _SEED: Final = 0
-"""Of the splits that recalibrate and of the bootstrap: a ladder's scores do not depend on
-the seed of its training by way of them."""
+"""Of the recalibration splits and the bootstrap, independent of the training seed."""
 
 
 def make_report(
@@ -37,24 +36,26 @@ def make_report(
     """Scores every step on every group of rows.
 
     Args:
-        rows: (n rows) ``ladder.folder.ROW_COLUMNS``.
+        rows: (n rows) ``ladder.folder.LADDER_COLUMNS``.
         results: the steps, with predictions of these rows in their order.
         about: keys of ``ladder.folder.ABOUT_KEYS``.
 
     Raises:
-        StudyError, PredictionError: as ``ladder.folder.check_ladder``.
+        StudyError, PredictionError: see ``ladder.folder.check_ladder``.
     """
     check_ladder(rows, results)
-    scores = score_steps(ladder_rows(rows, results), steps_before(results), _SEED)
+    scores = score_steps(ladder_rows(rows, results), baseline_positions(results), _SEED)
     lines = tuple(
-        StepLine(**{name: getattr(result, name) for name in _TOLD}, same_as=same, scores=step)
+        StepLine(
+            **{name: getattr(result, name) for name in _STEP_FIELDS}, same_as=same, scores=step
+        )
         for result, same, step in zip(results, _same_as(results), scores, strict=True)
     )
     return LadderReport(lines, dict(about))
 
 
 def _same_as(results: Sequence[StepResult]) -> list[str | None]:
-    """Of each experiment the first one with exactly its predictions; None for that itself."""
+    """For each step an earlier experiment with exactly the same predictions, or None."""
     first: dict[bytes, str] = {}
     found = []
     for result in results:
@@ -76,14 +77,14 @@ def ladder_rows(rows: pd.DataFrame, results: Sequence[StepResult]) -> dict[str, 
     )
 
 
-def steps_before(results: Sequence[StepResult]) -> list[int | None]:
-    """Position of the step before each; None for a first one."""
+def baseline_positions(results: Sequence[StepResult]) -> list[int | None]:
+    """Position of each step's baseline; None for a first step."""
     position = {result.name: number for number, result in enumerate(results)}
     return [None if result.before is None else position[result.before] for result in results]
 
 
 def write_report(folder: str | Path, report: LadderReport) -> None:
-    """Writes the page, the table and the report as JSON, each as a whole."""
+    """Writes the page, the table and the report as JSON."""
     folder = Path(folder)
     write_text(folder / PAGE_FILE, ladder_page(report))
     write_csv(ladder_table(report), folder / TABLE_FILE)

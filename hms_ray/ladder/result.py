@@ -1,4 +1,4 @@
-"""What the steps of a ladder came to; all that its tables and pictures need."""
+"""Results of a ladder's steps."""
 
 from __future__ import annotations
 
@@ -7,40 +7,39 @@ from typing import Literal
 
 import pandas as pd
 
-Kind = Literal["experiment", "fixed_blend", "optimised_blend"]
+StepKind = Literal["experiment", "fixed_blend", "optimised_blend"]
 PublishedRows = Literal["all", "stage_2"]
 """Rows that a published figure is on: all, or those of the published second stage."""
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """One step of a ladder, run.
+    """Result of one step.
 
     Attributes:
-        name: of the step, short and unique within its ladder.
+        name: short and unique within its ladder.
         chain: which chain it belongs to, such as ``published`` or ``one_factor``.
-        change: what the step changes against the one before, in a few words.
-        before: name of the step that it is compared with; None for a first one.
-        kind: an experiment of its own, or a blend of others.
+        change: what the step changes against its baseline, in a few words.
+        before: its baseline, the name of another step; None for a first step.
+        kind: an experiment, or a blend of other steps.
         oof: out-of-fold predictions of all rows (``evaluate.oof.OOF_COLUMNS``), in the
-            order of the ladder's rows; of an optimised blend the nested ones: weights
+            order of the ladder's rows; of an optimised blend with weights
             fitted on other patients.
-        optimistic: whether checkpoints were chosen on the scored rows, of any member.
-        weights: of a blend, member -> weight (fitted on all patients where optimised).
-        fold_minutes: what all its folds take by themselves, members of blends included.
-        saved_minutes: how much of that was not spent, stages taken from the store.
-        published_cv: the publication's out-of-fold KL, None where it has none.
-        published_lb: its public leaderboard KL, None where it has none.
+        optimistic: whether checkpoints of any member were chosen on the scored rows.
+        weights: of a blend, member -> weight (fitted on all patients if optimised).
+        fold_minutes: training minutes of all its folds, or of those of a blend's members.
+        saved_minutes: minutes of these that stages reused from the fold store saved.
+        published_cv: published out-of-fold KL; None if unpublished.
+        published_lb: published public leaderboard KL; None if unpublished.
         published_rows: the rows that ``published_cv`` is on.
-        keys: fold -> address of its models in the fold store; None of blends, and of
-            ladders that were written before addresses were.
+        keys: fold -> cache key of its models in the fold store; None for a blend.
     """
 
     name: str
     chain: str
     change: str
     before: str | None
-    kind: Kind
+    kind: StepKind
     oof: pd.DataFrame
     optimistic: bool
     weights: dict[str, float] | None

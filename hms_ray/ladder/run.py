@@ -1,4 +1,4 @@
-"""A ladder run: what is missing is trained, and every step is read from the store."""
+"""Runs a ladder: trains missing folds and reads every step from the fold store."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from hms_ray.experiment.run import collect
 from hms_ray.ladder.ensemble_steps import blend_step
 from hms_ray.ladder.manifest import Blend
 from hms_ray.ladder.plan import LadderPlan, plan_ladder
-from hms_ray.ladder.result import Kind, StepResult
-from hms_ray.ladder.steps import Ladder, Step
+from hms_ray.ladder.result import StepKind, StepResult
+from hms_ray.ladder.steps import Ladder, LadderStep
 from hms_ray.report.progress import Progress, TrainingProgress
 from hms_ray.storage.fold_store import FoldStore
 
 
 class Trainer(Protocol):
-    """Trains folds of many experiments; what is finished is in the store afterwards."""
+    """Trains folds of many experiments into the fold store."""
 
     @property
     def placement(self) -> Placement:
@@ -32,26 +32,26 @@ class Trainer(Protocol):
     def train(self, plan: LadderPlan, progress: Progress) -> dict[str, str]:
         """Trains the missing folds of a plan.
 
-        An experiment that fails is left; the others go on.
+        An experiment that fails is skipped; the others continue.
 
         Args:
-            plan: says what is missing.
-            progress: the model of what is shown.
+            plan: the missing folds.
+            progress: shown while training.
 
         Returns:
-            Name of a failed experiment (of the task) -> why, one line.
+            Name of a failed experiment (of the task) -> reason, one line.
         """
 
 
 @dataclass(frozen=True)
 class LadderRun:
-    """What running a ladder came to.
+    """Outcome of a run.
 
     Attributes:
-        results: of the steps that ended well, in the ladder's order.
-        failed: step -> why it has no result, in the ladder's order.
+        results: of the steps that succeeded, in the ladder's order.
+        failed: step -> reason, in the ladder's order.
         n_trained: folds trained in this run.
-        n_reused: different folds that the store held already.
+        n_reused: different folds reused from the fold store.
     """
 
     results: tuple[StepResult, ...]
@@ -63,17 +63,17 @@ class LadderRun:
 def run_ladder(
     ladder: Ladder, prepared: Prepared, results: str | Path, trainer: Trainer, seed: int = 0
 ) -> LadderRun:
-    """Trains what the store does not hold yet and works out every step.
+    """Trains the folds that are not in the fold store, and computes every step.
 
     Args:
         ladder: the steps.
         prepared: rows, folds and packs of all of them.
         results: folder of all studies and the store.
-        trainer: trains what is missing.
+        trainer: trains missing folds.
         seed: of the patient groups of optimised blends.
 
     Raises:
-        StudyError: where no step at all has a result.
+        StudyError: if no step has a result.
     """
     plan = plan_ladder(ladder, prepared, results, trainer.placement)
     progress = TrainingProgress(
@@ -92,8 +92,8 @@ def run_ladder(
     if not found:
         name, reason = next(iter(failed.items()))
         raise StudyError(
-            "a ladder must have a step with a result",
-            got=f"{len(failed)} failed, the first one, {name}, with: {reason}",
+            "at least one step must have a result",
+            got=f"{len(failed)} failed, the first, {name}, with: {reason}",
         )
     return LadderRun(
         results=tuple(
@@ -107,7 +107,7 @@ def run_ladder(
 
 
 class _Steps:
-    """Works out steps from what the store holds, each once."""
+    """Computes the steps from the fold store, each once."""
 
     def __init__(
         self,
@@ -128,22 +128,22 @@ class _Steps:
 
     @property
     def n_missing(self) -> int:
-        """Folds that were to be trained and are not there."""
+        """Folds that were to be trained and are still missing."""
         return len(self._missing)
 
     def outcome(self, name: str) -> StepResult | str:
-        """A step's result, or why it has none."""
+        """A step's result, or the reason why it has none."""
         if name not in self._made:
             try:
-                self._made[name] = self._work_out(self._ladder.step(name))
+                self._made[name] = self._compute(self._ladder.step(name))
             except HmsRayError as error:
                 self._made[name] = str(error)
         return self._made[name]
 
-    def _work_out(self, step: Step) -> StepResult | str:
+    def _compute(self, step: LadderStep) -> StepResult | str:
         return self._experiment(step) if step.blend is None else self._blend(step, step.blend)
 
-    def _experiment(self, step: Step) -> StepResult | str:
+    def _experiment(self, step: LadderStep) -> StepResult | str:
         if step.name in self._plan.failed:
             return self._plan.failed[step.name]
         tasks = self._plan.tasks[step.name]
@@ -155,7 +155,7 @@ class _Steps:
         made = self._result(step, "experiment", result.oof, result.optimistic, None, minutes)
         return replace(made, keys={str(fold): key for fold, key in result.keys.items()})
 
-    def _blend(self, step: Step, blend: Blend) -> StepResult | str:
+    def _blend(self, step: LadderStep, blend: Blend) -> StepResult | str:
         members = {name: self.outcome(name) for name in blend.members}
         for name, made in members.items():
             if isinstance(made, str):
@@ -168,14 +168,14 @@ class _Steps:
             sum(made.fold_minutes for made in leaves),
             sum(made.saved_minutes for made in leaves),
         )
-        kind: Kind = "fixed_blend" if blend.kind == "fixed" else "optimised_blend"
+        kind: StepKind = "fixed_blend" if blend.kind == "fixed" else "optimised_blend"
         optimistic = any(made.optimistic for made in leaves)
         return self._result(step, kind, oof, optimistic, weights, minutes)
 
     def _result(
         self,
-        step: Step,
-        kind: Kind,
+        step: LadderStep,
+        kind: StepKind,
         oof: pd.DataFrame,
         optimistic: bool,
         weights: dict[str, float] | None,

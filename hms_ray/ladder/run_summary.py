@@ -1,4 +1,4 @@
-"""What is told of a ladder's run beside its figures."""
+"""Facts of a ladder's run: data, command, seed, machine, date."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from typing import Any
 from hms_ray import __version__
 from hms_ray.ladder.steps import Ladder
 
-Floors = Mapping[str, Mapping[str, float | None]]
-"""Floor -> score (``kl_all``, ``kl_4``, ``kl_10``) -> nats."""
+OracleScores = Mapping[str, Mapping[str, float | None]]
+"""Oracle -> score (``kl_all``, ``kl_4``, ``kl_10``) -> nats."""
 
 
-def about_run(
+def run_facts(
     ladder: Ladder,
     data_dir: Path,
     simulator: Mapping[str, Any] | None,
-    floors: Floors | None,
+    oracles: OracleScores | None,
     *,
     scale: str,
-    words: list[str],
+    argv: list[str],
 ) -> dict[str, Any]:
-    """Plain data on where, how and when a ladder was run.
+    """Plain data on where, how and when a ladder was run (``steps_file.ABOUT_KEYS``).
 
     Args:
         ladder: the steps.
         data_dir: competition folder.
         simulator: how the folder was simulated; None for others.
-        floors: KL that the simulated votes leave; None where not known.
+        oracles: KL of the oracles; None if unknown.
         scale: name of the overlay, or ``full``.
-        words: the command line's, without the program.
+        argv: command line without the program.
     """
     experiment = next(iter(ladder.experiments().values()))
     return {
@@ -43,7 +43,7 @@ def about_run(
         "simulated": simulator is not None,
         "simulator": None if simulator is None else dict(simulator),
         "scale": scale,
-        "command": shlex.join(["hms-ray", *words]),
+        "command": shlex.join(["hms-ray", *argv]),
         "seed": experiment.training.seed,
         "machine": {
             "cpus": os.cpu_count(),
@@ -53,6 +53,6 @@ def about_run(
             **{name: version(name) for name in ("torch", "timm")},
         },
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "floors": None if floors is None else {name: dict(of) for name, of in floors.items()},
+        "floors": None if oracles is None else {name: dict(of) for name, of in oracles.items()},
         "rows": experiment.data.model_dump(mode="json"),
     }

@@ -1,4 +1,4 @@
-"""One overlay that makes every experiment of a ladder smaller (or larger) the same way."""
+"""An overlay that scales every experiment of a ladder in the same way."""
 
 from __future__ import annotations
 
@@ -22,52 +22,52 @@ from hms_ray.errors import ConfigError
 
 
 class Scale(Frozen):
-    """What an overlay changes; everything else stays as an experiment's file has it."""
+    """Changes of an overlay to every experiment."""
 
     models: dict[str, str] = Field(default_factory=dict)
-    """Model of a file -> model in its place; where given, every file's must be here."""
+    """Model -> its replacement; if given, every model of the ladder must be a key."""
     learning_rate_factor: Positive = 1.0
-    """Of the learning rate of training, and of each stage that has its own."""
+    """Factor on the learning rate of training, and on that of each stage."""
     size: tuple[Count, Count] | None = None
-    """In place of ``input.size`` where a file has one."""
+    """Replaces ``input.size`` if an experiment has one."""
     height: Count | None = None
-    """In place of ``input.height`` where a file has one."""
+    """Replaces ``input.height`` if an experiment has one."""
     values: dict[str, Any] = Field(default_factory=dict)
     """Dotted path into the experiment -> value, in every experiment."""
     resources: ResourcesConfig | None = None
-    """Of a worker group; the files' own where absent."""
+    """Of a worker group. Default: as in the experiment."""
 
 
 def read_scale(path: str | Path) -> Scale:
     """Reads an overlay.
 
     Raises:
-        ConfigError: where the file cannot be read or breaks a rule.
+        ConfigError: if the file cannot be read or breaks a rule.
     """
     return validated(Scale, read_mapping(path), path)
 
 
 def scaled(space: Space, scale: Scale, where: object) -> Space:
-    """An experiment's space with an overlay put over it.
+    """An experiment's space with an overlay applied.
 
     Args:
-        space: as its file has it.
+        space: of the experiment.
         scale: the overlay.
         where: the file, for messages.
 
     Raises:
-        ConfigError: a model that the overlay does not know, a path or value that the
-            experiment does not take.
+        ConfigError: for a model that the overlay does not have, or a path or value that
+            the experiment does not accept.
     """
     experiment = space.experiment
     values = dict(scale.values)
     if scale.models:
         if experiment.model.name not in scale.models:
             raise ConfigError(
-                "the overlay must name a model for every model of the ladder",
+                "the overlay must have every model of the ladder",
                 got=experiment.model.name,
                 where=where,
-                fix=f"It has {', '.join(scale.models)}: add the model under models.",
+                fix="Add it under models.",
             )
         values["model.name"] = scale.models[experiment.model.name]
     values |= _learning_rates(experiment, scale.learning_rate_factor)
@@ -91,10 +91,10 @@ def _learning_rates(experiment: Experiment, factor: float) -> dict[str, float]:
 
 
 def with_settings(space: Space, settings: Sequence[str], where: object) -> Space:
-    """A space with ``--set`` applied, after whatever an overlay did.
+    """A space with ``--set`` applied, after an overlay.
 
     Raises:
-        ConfigError: as ``load_space``.
+        ConfigError: see ``load_space``.
     """
     if not settings:
         return space

@@ -1,4 +1,4 @@
-"""A ladder ready to be run: every step with its experiment or its blend."""
+"""A ladder ready to run: every step with its experiment or blend."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ NOT_PUBLISHED: Final = Published()
 
 
 @dataclass(frozen=True)
-class Step:
-    """One step: an experiment of its own or a blend of other steps.
+class LadderStep:
+    """One step: an experiment or a blend of other steps.
 
     Attributes:
         name: unique within its ladder.
         chain: which chain it belongs to.
-        change: against the step before, in a few words.
-        before: name of the step that it is compared with, if any.
-        experiment: what is trained; None for a blend. Its name is the step's.
+        change: against its baseline, in a few words.
+        before: its baseline, the name of another step, if any.
+        experiment: with the name of the step; None for a blend.
         blend: of other steps; None for an experiment.
-        published: the publication's figures.
+        published: published scores.
     """
 
     name: str
@@ -50,19 +50,19 @@ class Ladder:
         resources: of the worker groups.
     """
 
-    steps: tuple[Step, ...]
+    steps: tuple[LadderStep, ...]
     resources: ResourcesConfig
 
     def experiments(self) -> dict[str, Experiment]:
         """Name of a step -> its experiment, in the order of the steps."""
         return {step.name: step.experiment for step in self.steps if step.experiment is not None}
 
-    def step(self, name: str) -> Step:
+    def step(self, name: str) -> LadderStep:
         """The step of a name, which must exist."""
         return next(step for step in self.steps if step.name == name)
 
     def members(self, name: str) -> tuple[str, ...]:
-        """The experiments that a step's predictions are made of, each once."""
+        """The experiments that a step's predictions come from, each once."""
         step = self.step(name)
         if step.blend is None:
             return (name,)
@@ -82,13 +82,12 @@ def load_ladder(
         file: the manifest.
         scale: file of an overlay that is put over every experiment.
         settings: texts ``a.b=value`` for every experiment, after the overlay.
-        only: names of steps; those that their blends are made of come along. All where
-            absent.
+        only: names of steps, to which the members of their blends are added. Default: all.
 
     Raises:
-        ConfigError: as ``read_manifest``, ``load_space`` and ``scaled``; a name in
-            ``only`` that is no step; experiments that do not share rows, folds or
-            resources, or that search something.
+        ConfigError: see ``read_manifest``, ``load_space`` and ``scaled``; also for an
+            unknown name in ``only``, and for experiments that differ in rows, folds or
+            resources or that search something.
     """
     file = Path(file)
     manifest = read_manifest(file)
@@ -110,8 +109,8 @@ def load_ladder(
     return Ladder(tuple(steps), _shared(spaces))
 
 
-def _step(entry: StepEntry, experiment: Experiment | None, wanted: set[str]) -> Step:
-    return Step(
+def _step(entry: StepEntry, experiment: Experiment | None, wanted: set[str]) -> LadderStep:
+    return LadderStep(
         name=entry.name,
         chain=entry.chain,
         change=entry.change,
@@ -133,7 +132,7 @@ def _require_known(only: Sequence[str], names: Sequence[str], where: object) -> 
 
 
 def _wanted(entries: Sequence[StepEntry], only: Sequence[str], file: Path) -> set[str]:
-    """Names asked for and all that their blends are made of."""
+    """The requested steps and all members of their blends."""
     known = {entry.name: entry for entry in entries}
     _require_known(only, list(known), file)
     wanted: set[str] = set()
@@ -147,12 +146,12 @@ def _wanted(entries: Sequence[StepEntry], only: Sequence[str], file: Path) -> se
 
 
 def _shared(spaces: dict[str, tuple[Path, Space]]) -> ResourcesConfig:
-    """Resources of all experiments, after a look at what they must share."""
+    """Resources of all experiments, after checking what they must share."""
     first_name, (_, first) = next(iter(spaces.items()))
     for name, (place, space) in spaces.items():
         if space.search:
             raise ConfigError(
-                "a step's experiment must leave nothing to be searched",
+                "the experiment of a step must not search anything",
                 got=", ".join(space.search),
                 where=f"{place}, step {name}",
             )
@@ -165,18 +164,18 @@ def _shared(spaces: dict[str, tuple[Path, Space]]) -> ResourcesConfig:
                 got = ", ".join(f"{what}.{key}: {getattr(mine, key)!r}" for key in changed)
                 raise ConfigError(
                     f"all steps of a ladder must have the same {what}",
-                    got=f"{got} other than step {first_name}",
+                    got=f"{got}, which differs from step {first_name}",
                     where=f"{place}, step {name}",
-                    fix="What --set says goes for all of them.",
+                    fix="Set it for all steps with --set.",
                 )
     return first.resources
 
 
-def chosen(ladder: Ladder, only: Sequence[str], where: object) -> Ladder:
+def select_steps(ladder: Ladder, only: Sequence[str], where: object) -> Ladder:
     """Some steps of a ladder of experiments, in its order.
 
     Raises:
-        ConfigError: a name that is no step.
+        ConfigError: for an unknown name.
     """
     if not only:
         return ladder

@@ -1,4 +1,4 @@
-"""``steps.json`` of a ladder's folder: what it must hold, and what older ones lack."""
+"""``steps.json`` of a ladder's folder: its keys and their checks."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ ABOUT_KEYS: Final = (
     *("data", "simulated", "simulator", "scale", "command"),
     *("seed", "machine", "date", "floors"),
 )
-"""What is told of a ladder: where its data are, whether and how they were simulated, the
-scale, command and seed of the run, its machine and date, and the KL that simulated votes
-leave (floor -> score -> nats), None where that is not known."""
+"""Facts of a ladder's run: its data, whether and how they were simulated, scale, command and
+seed, machine and date, and the KL of the oracles (oracle -> score -> nats; None if unknown)."""
 
-FIX: Final = "Run the ladder again: steps that are in the fold store are not trained again."
-"""What to do about a ladder's folder that is damaged."""
+FIX: Final = "Run the ladder again: folds in the fold store are not trained again."
+"""Remedy for a damaged folder of a ladder."""
 
 STEP_TYPES: Final[Mapping[str, tuple[type, ...]]] = {
     "name": (str,),
@@ -37,61 +36,37 @@ STEP_TYPES: Final[Mapping[str, tuple[type, ...]]] = {
     "published_rows": (str,),
     "keys": (dict, type(None)),
 }
-"""What ``steps.json`` says of a step, by name."""
-
-_STAGE_2_FIGURES: Final = frozenset({0.4142, 0.4240, 0.4608})
-"""Published two-stage figures, for ladders written before manifests named a figure's rows."""
+"""Field of a step in ``steps.json`` -> its types."""
 
 
 def check_about(about: Any, where: Path) -> None:
-    """Refuses what does not tell of a run by ``ABOUT_KEYS``.
+    """Checks the facts of a run against ``ABOUT_KEYS``.
 
     Raises:
-        StudyError: naming the keys that are missing.
+        StudyError: names the missing keys.
     """
     missing = [name for name in ABOUT_KEYS if name not in about] if about else list(ABOUT_KEYS)
     if missing or not isinstance(about["simulated"], bool):
         raise StudyError(
-            f"a ladder must be told about by {', '.join(ABOUT_KEYS)}, simulated true or false",
-            got=f"nothing about {', '.join(missing)}" if missing else about["simulated"],
+            f"about must have {', '.join(ABOUT_KEYS)}, with simulated true or false",
+            got=f"no {', '.join(missing)}" if missing else about["simulated"],
             where=where,
             fix=FIX,
         )
 
 
-def with_newer_facts(content: dict[str, Any]) -> dict[str, Any]:
-    """The same, and of older ladders the rows of published figures and no addresses."""
-    if not isinstance(content.get("steps"), list):
-        return content
-    return {
-        **content,
-        "steps": [
-            {
-                "published_rows": "stage_2"
-                if step.get("published_cv") in _STAGE_2_FIGURES
-                else "all",
-                "keys": None,
-                **step,
-            }
-            if isinstance(step, dict)
-            else step
-            for step in content["steps"]
-        ],
-    }
-
-
 def check_content(content: Mapping[str, Any], file: Path) -> None:
-    """Refuses a readable ``steps.json`` that is not one.
+    """Checks the content of a ``steps.json``.
 
     Raises:
-        StudyError: where its format is another one, or a key is missing or no such value.
+        StudyError: for another format, a missing key or a value of another type.
     """
     if content.get("format") != FORMAT:
         raise StudyError(
             f"the format of {STEPS_FILE} must be {FORMAT}",
             got=content.get("format", "none"),
             where=file,
-            fix="It is another release's: run the ladder again with this one.",
+            fix="Another release wrote it: run the ladder again with this one.",
         )
     for name, kind in (("about", dict), ("rows", str), ("steps", list)):
         if not isinstance(content.get(name), kind):

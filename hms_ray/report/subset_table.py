@@ -12,7 +12,7 @@ from hms_ray.report.cells import TIE_LEGEND, difference_text, score_text, signed
 from hms_ray.report.tables import Column, Table
 
 
-def worth_table(worths: Sequence[Worth], names: Sequence[str]) -> Table:
+def leave_one_out_table(worths: Sequence[Worth], names: Sequence[str]) -> Table:
     """How much the KL of simplex weights rises without each model.
 
     Args:

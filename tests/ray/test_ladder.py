@@ -9,7 +9,7 @@ from hms_ray.dataset.prepare import prepare
 from hms_ray.distributed.ladder_trainer import RayTrainer
 from hms_ray.ladder.plan import sources_of
 from hms_ray.ladder.run import run_ladder
-from hms_ray.ladder.steps import Ladder, Step, load_ladder
+from hms_ray.ladder.steps import Ladder, LadderStep, load_ladder
 from tests.competition_folder import write_competition_folder
 from tests.unit.test_ladder_run import write_files
 
@@ -21,7 +21,10 @@ def test_ladder_keeps_worker_groups_for_many_folds(tmp_path: Path) -> None:
     whole = load_ladder(write_files(tmp_path), only=["a", "b"])
     broken = replace_values(whole.experiments()["b"], {"training.learning_rate": 1e30})
     ladder = Ladder(
-        (*whole.steps, Step("broken", "test", "", None, broken.model_copy(update={"name": "x"}))),
+        (
+            *whole.steps,
+            LadderStep("broken", "test", "", None, broken.model_copy(update={"name": "x"})),
+        ),
         whole.resources,
     )
     results = tmp_path / "results"

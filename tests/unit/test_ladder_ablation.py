@@ -28,14 +28,14 @@ def fields(model: type[BaseModel], path: str = "") -> Iterator[str]:
             yield place
 
 
-def test_every_value_of_an_experiment_is_a_switch_or_none_on_purpose() -> None:
+def test_every_field_of_an_experiment_is_classified() -> None:
     """A new field belongs into one of the lists of ``ladder.ablation``."""
     known = [*NEUTRAL, *SPECIAL, *NO_SWITCH]
     assert len(set(known)) == len(known)
     assert sorted(known) == sorted(fields(Experiment))
 
 
-def test_the_switches_of_the_last_step_are_told_by_name() -> None:
+def test_switches_of_the_last_step() -> None:
     ladder = load_ablation(LAST)
     names = [step.name.removeprefix("without_") for step in ladder.steps]
     assert names == [
@@ -75,27 +75,27 @@ def test_every_augmentation_has_a_switch(name: str) -> None:
     assert off(name, experiment).training.augment == AugmentConfig()
 
 
-def test_stages_off_is_one_stage_of_all_rows_as_long() -> None:
+def test_stages_off_is_one_stage_of_equal_length() -> None:
     experiment = load_space(FOLDER / "09_panels_4.yaml").experiment
     (stage,) = off("stages", experiment).training.resolved_stages()
     assert (stage.rows, stage.epochs) == ("all", 12)
     assert stage.augment == experiment.training.stages[0].augment
 
 
-def test_normalisation_off_is_each_images_own_or_none() -> None:
+def test_normalisation_off_is_per_image_or_none() -> None:
     experiment = load_space(FOLDER / "07_panels.yaml").experiment
     alone = off("normalisation", experiment)
     assert alone.input.normalisation == "per_image"
     assert off("normalisation", alone).input.normalisation == "none"
 
 
-def test_the_loss_of_a_stage_is_off_too() -> None:
+def test_loss_off_includes_stages() -> None:
     stages = [{"loss": "kl_log_votes"}, {}]
     experiment = replace_values(Experiment(), {"training.stages": stages})
     assert {stage.loss for stage in off("loss", experiment).training.resolved_stages()} == {"kl"}
 
 
-def test_an_ablation_takes_overlay_settings_and_names() -> None:
+def test_ablation_accepts_overlay_settings_and_names() -> None:
     small = FOLDER / "small.yaml"
     ladder = load_ablation(LAST, small, ["training.seed=4"], ["whole", "without_loss"])
     assert [step.name for step in ladder.steps] == ["whole", "without_loss"]
@@ -109,7 +109,7 @@ def test_an_ablation_takes_overlay_settings_and_names() -> None:
         load_ablation(LAST, only=["without_x"])
 
 
-def test_an_experiment_without_switches_is_refused(tmp_path: Path) -> None:
+def test_experiment_without_switches_is_refused(tmp_path: Path) -> None:
     bare = {"normalisation": "none"}
     file = tmp_path / "bare.yaml"
     file.write_text(
@@ -118,5 +118,5 @@ def test_an_experiment_without_switches_is_refused(tmp_path: Path) -> None:
         "  training: {schedule: constant, weight_decay: 0.0}\n",
         encoding="utf-8",
     )
-    with pytest.raises(ConfigError, match=r"something to turn off, got nothing, in .*bare.yaml"):
+    with pytest.raises(ConfigError, match=r"technique to switch off, got nothing, in .*bare.yaml"):
         load_ablation(file)

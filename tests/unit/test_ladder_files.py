@@ -1,4 +1,4 @@
-"""The files of the published ladder: what they say, at full size and small."""
+"""The files of the published ladder, at full size and small."""
 
 import re
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ def small() -> Ladder:
     return load_ladder(MANIFEST, SMALL)
 
 
-def test_every_file_is_a_step_and_says_what_it_is() -> None:
+def test_every_file_is_a_step_with_a_description() -> None:
     named = [entry.file for entry in read_manifest(MANIFEST).steps if entry.file]
     assert sorted(named) == [file.name for file in FILES]
     for file in FILES:
@@ -69,7 +69,7 @@ TABLE = {
 }
 
 
-def test_published_figures_stand_where_the_publication_has_them(full: Ladder) -> None:
+def test_published_figures_match_the_publication(full: Ladder) -> None:
     figures = {step.name: (step.published.cv, step.published.lb) for step in full.steps}
     assert {name: of for name, of in figures.items() if of != (None, None)} == TABLE
     # The notebooks of two stages score the rows of the second stage alone.
@@ -145,7 +145,7 @@ ONE_FACTOR = {
 
 @pytest.mark.parametrize("step", ONE_FACTOR)
 @pytest.mark.parametrize("size", ["full", "small"])
-def test_the_one_factor_chain_changes_one_thing_a_step(
+def test_one_factor_chain_changes_one_thing_per_step(
     step: str, size: str, request: pytest.FixtureRequest
 ) -> None:
     ladder: Ladder = request.getfixturevalue(size)
@@ -192,7 +192,7 @@ def test_two_stages_train_as_long_as_one(full: Ladder) -> None:
     assert sum(stage.epochs for stage in one.stages) == sum(stage.epochs for stage in two.stages)
 
 
-def test_the_readme_and_the_notebooks_rule_differ_in_the_rule_alone(full: Ladder) -> None:
+def test_rules_of_readme_and_notebooks_differ_only_in_the_rule(full: Ladder) -> None:
     for view in ("panels", "statistics", "eeg_panels", "eeg_statistics"):
         first, second = (full.experiments()[f"9_{view}_{rule}"] for rule in ("4", "5u"))
         rule = {"training.stage_threshold": 5, "training.unanimous_from": 4, "name": second.name}
@@ -227,7 +227,7 @@ def test_full_size_models_can_be_built_without_their_weights(full: Ladder) -> No
         build_model(ModelConfig(name=name, pretrained=False), size)
 
 
-def test_the_overlay_leaves_what_makes_the_steps(full: Ladder, small: Ladder) -> None:
+def test_overlay_keeps_what_distinguishes_the_steps(full: Ladder, small: Ladder) -> None:
     for name, experiment in full.experiments().items():
         training = small.experiments()[name].training
         assert training.stages == experiment.training.stages
@@ -255,18 +255,18 @@ def test_an_overlay_scales_learning_rates_and_sizes() -> None:
     assert (sized.input.size, sized.input.height) == ((8, 9), 7)
 
 
-def test_a_model_that_the_overlay_does_not_know_is_refused() -> None:
+def test_model_missing_from_the_overlay_is_refused() -> None:
     scale = read_scale(SMALL)
-    with pytest.raises(ConfigError, match="must name a model for every model") as caught:
+    with pytest.raises(ConfigError, match="must have every model") as caught:
         scaled(space_of(**{"model.name": "resnet50"}), scale, "a.yaml")
     assert re.search(r"got resnet50, in a\.yaml", str(caught.value))
 
 
-def test_a_value_that_an_experiment_does_not_take_is_refused() -> None:
+def test_unknown_path_in_an_overlay_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"unknown key input\.pol .*the overlay on a\.yaml"):
         scaled(space_of(), Scale(values={"input.pol": [2, 2]}), "a.yaml")
 
 
-def test_the_experiments_are_valid_on_their_own(full: Ladder) -> None:
+def test_experiments_are_valid_and_different(full: Ladder) -> None:
     assert all(isinstance(made, Experiment) for made in full.experiments().values())
     assert len({experiment_key(made) for made in full.experiments().values()}) == len(FILES)

@@ -13,7 +13,7 @@ import pytest
 from hms_ray.errors import PredictionError, StudyError
 from hms_ray.evaluate.oof import write_oof
 from hms_ray.ladder import folder as ladder_folder
-from hms_ray.ladder.folder import ladder_place, read_ladder, write_ladder
+from hms_ray.ladder.folder import find_ladder, read_ladder, write_ladder
 from hms_ray.ladder.result import StepResult
 from tests.ladder_data import ABOUT, ladder, probabilities
 
@@ -25,7 +25,7 @@ def stored(tmp_path: Path) -> Path:
     return tmp_path / "ladder"
 
 
-def test_what_is_written_is_read(stored: Path) -> None:
+def test_written_ladder_is_read_unchanged(stored: Path) -> None:
     rows, results = ladder()
     found = read_ladder(stored)
     pd.testing.assert_frame_equal(found.rows, rows, check_dtype=False)
@@ -37,25 +37,13 @@ def test_what_is_written_is_read(stored: Path) -> None:
     assert not list(stored.rglob(".draft-*"))
 
 
-def test_older_ladders_are_read_with_the_rows_of_their_published_figures(stored: Path) -> None:
-    file = stored / "steps.json"
-    content = json.loads(file.read_text())
-    assert [one.pop("published_rows") for one in content["steps"]].count("stage_2") == 1
-    assert {one.pop("keys") for one in content["steps"]} == {None}
-    file.write_text(json.dumps(content))
-    assert [result.published_rows for result in read_ladder(stored).results] == [
-        *4 * ["all"],
-        *("stage_2", "all"),
-    ]
-
-
-def test_further_columns_of_the_rows_are_left_out(tmp_path: Path) -> None:
+def test_other_columns_of_the_rows_are_dropped(tmp_path: Path) -> None:
     rows, results = ladder()
     write_ladder(tmp_path, rows.assign(expert_consensus="Other"), results, ABOUT)
     assert list(read_ladder(tmp_path).rows) == list(rows)
 
 
-def test_a_shorter_ladder_leaves_nothing_of_the_longer_one(stored: Path) -> None:
+def test_shorter_ladder_replaces_a_longer_one_entirely(stored: Path) -> None:
     rows, results = ladder()
     write_ladder(stored, rows, results[:2], ABOUT)
     assert [file.name for file in sorted((stored / "oof").iterdir())] == [
@@ -65,7 +53,7 @@ def test_a_shorter_ladder_leaves_nothing_of_the_longer_one(stored: Path) -> None
     assert len(read_ladder(stored).results) == 2
 
 
-def test_a_folder_is_whole_or_no_ladder(stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_write_leaves_no_ladder(stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows, results = ladder()
 
     def stopped(path: Path, oof: pd.DataFrame) -> None:
@@ -81,14 +69,14 @@ def test_a_folder_is_whole_or_no_ladder(stored: Path, monkeypatch: pytest.Monkey
 def test_predictions_of_another_run_are_refused(stored: Path) -> None:
     rows, results = ladder()
     write_oof(stored / "oof" / "01.parquet", results[2].oof)
-    with pytest.raises(StudyError, match=r"01\.parquet must be the one .*got other content.*again"):
+    with pytest.raises(StudyError, match=r"01\.parquet must be the file .*other content.*again"):
         read_ladder(stored)
     rows.iloc[::-1].to_parquet(stored / "rows.parquet", index=False)
-    with pytest.raises(StudyError, match=r"rows\.parquet must be the one"):
+    with pytest.raises(StudyError, match=r"rows\.parquet must be the file"):
         read_ladder(stored)
 
 
-def test_missing_files_are_named(stored: Path) -> None:
+def test_missing_and_damaged_files_are_named(stored: Path) -> None:
     (stored / "oof" / "02.parquet").unlink()
     with pytest.raises(PredictionError, match=r"must exist, got none, in .*02\.parquet"):
         read_ladder(stored)
@@ -106,15 +94,15 @@ def without(name: str) -> Callable[[dict[str, Any]], None]:
     [
         (lambda content: content.update(format=9), r"format of steps\.json must be 1, got 9"),
         (lambda content: content.pop("rows"), r"must have rows"),
-        (lambda content: content["about"].pop("machine"), r"got nothing about machine"),
+        (lambda content: content["about"].pop("machine"), r"got no machine"),
         (lambda content: content["about"].update(simulated="yes"), r"simulated true or false"),
         (without("weights"), r"step 1 must have weights, got none"),
         (without("oof"), r"step 1 must have oof"),
-        (lambda content: content["steps"][1].update(before="none"), r"before must be another"),
+        (lambda content: content["steps"][1].update(before="none"), r"baseline must be another"),
         (lambda content: content["steps"].clear(), r"must have steps"),
     ],
 )
-def test_steps_that_are_none_are_refused(
+def test_damaged_steps_file_is_refused(
     stored: Path, damage: Callable[[dict[str, Any]], Any], message: str
 ) -> None:
     file = stored / "steps.json"
@@ -133,15 +121,16 @@ def test_steps_that_are_none_are_refused(
         ({"before": "copy"}, r"another step of the ladder, got copy, in step copy"),
         ({"kind": "guess"}, r"one of experiment, fixed_blend, optimised_blend, got guess"),
         ({"kind": "fixed_blend"}, r"blend must have weights"),
-        ({"weights": {"panels": 1.0}}, r"experiment none, got \{'panels': 1\.0\}, in step copy"),
+        (
+            {"weights": {"panels": 1.0}},
+            r"must not, got \{'panels': 1\.0\}, in step copy",
+        ),
         ({"fold_minutes": float("nan")}, r"fold_minutes must be at least 0, got nan"),
         ({"saved_minutes": -1.0}, r"saved_minutes must be at least 0"),
         ({"published_rows": "some"}, r"must be one of all, stage_2, got some, in step copy"),
     ],
 )
-def test_results_that_are_no_ladder_are_refused(
-    tmp_path: Path, changes: dict[str, Any], message: str
-) -> None:
+def test_invalid_results_are_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     rows, results = ladder()
     wrong = [results[0], replace(results[1], **changes)]
     with pytest.raises(StudyError, match=message):
@@ -160,19 +149,20 @@ def test_predictions_must_be_of_the_rows_in_their_order(tmp_path: Path) -> None:
         write_ladder(tmp_path, rows, written(oof.iloc[::-1]), ABOUT)
     with pytest.raises(PredictionError, match=r"every training row must be predicted"):
         write_ladder(tmp_path, rows, written(oof.iloc[1:]), ABOUT)
-    with pytest.raises(PredictionError, match=r"got none called total_votes"):
+    with pytest.raises(PredictionError, match=r"got no total_votes"):
         write_ladder(tmp_path, rows.drop(columns="total_votes"), results, ABOUT)
 
 
-def test_what_is_told_of_a_ladder_has_no_gaps(tmp_path: Path) -> None:
+def test_missing_facts_of_a_run_are_refused(tmp_path: Path) -> None:
     rows, results = ladder()
     told = {key: value for key, value in ABOUT.items() if key not in ("floors", "date")}
-    with pytest.raises(StudyError, match=r"got nothing about date, floors"):
+    with pytest.raises(StudyError, match=r"got no date, floors"):
         write_ladder(tmp_path, rows, results, told)
 
 
-def test_a_ladder_is_named_by_name_or_path(stored: Path) -> None:
-    assert ladder_place("ladder", stored.parent) == stored
-    assert ladder_place(stored, Path("elsewhere")) == stored
-    with pytest.raises(StudyError, match=r"holds steps\.json, got other \(known: ladder\)"):
-        ladder_place("other", stored.parent)
+def test_ladder_is_found_by_name_or_path(stored: Path) -> None:
+    assert find_ladder("ladder", stored.parent) == stored
+    assert find_ladder(stored, Path("elsewhere")) == stored
+    with pytest.raises(StudyError, match=r"steps\.json, got other \(known: ladder\)"):
+        find_ladder("other", stored.parent)
+

@@ -19,7 +19,7 @@ from hms_ray.errors import StudyError, TrainingError
 from hms_ray.evaluate.oof import probabilities_of
 from hms_ray.experiment.fold_task import FoldTask, Report, labelled
 from hms_ray.experiment.placement import Placement
-from hms_ray.ladder.command import asked_ladder
+from hms_ray.ladder.command import select_ladder
 from hms_ray.ladder.folder import read_ladder
 from hms_ray.ladder.local import LocalTrainer
 from hms_ray.ladder.plan import plan_ladder, shares, sources_of
@@ -83,7 +83,7 @@ def prepared(base: Path, ladder: Ladder) -> Prepared:
 
 
 class NoisyRunner:
-    """Stores targets mixed with noise of the experiment's seed; fails where told."""
+    """Stores targets mixed with noise of the experiment's seed; fails on chosen folds."""
 
     placement = Placement()
 
@@ -157,7 +157,7 @@ def test_every_step_has_a_result_and_equal_experiments_are_trained_once(
     assert max(map(len, lines)) <= 80
 
 
-def test_blends_have_the_weights_asked_for_or_those_of_other_patients(
+def test_blends_have_fixed_weights_or_those_of_other_patients(
     ladder: Ladder, prepared: Prepared, tmp_path: Path
 ) -> None:
     made, _ = run(ladder, prepared, tmp_path, NoisyRunner())
@@ -178,7 +178,7 @@ def test_blends_have_the_weights_asked_for_or_those_of_other_patients(
     np.testing.assert_allclose(both, (fixed + optimised) / 2, rtol=1e-12)
 
 
-def test_a_blend_is_as_optimistic_and_as_dear_as_its_members(
+def test_blend_has_the_optimism_and_cost_of_its_members(
     ladder: Ladder, prepared: Prepared, tmp_path: Path
 ) -> None:
     made, _ = run(ladder, prepared, tmp_path, NoisyRunner(optimistic=["b"], saved_s=30.0))
@@ -188,9 +188,7 @@ def test_a_blend_is_as_optimistic_and_as_dear_as_its_members(
     assert marked == ["b", "fixed", "optimised", "of_blends"]
 
 
-def test_a_ladder_run_again_takes_all_from_the_store(
-    ladder: Ladder, prepared: Prepared, tmp_path: Path
-) -> None:
+def test_second_run_reuses_every_fold(ladder: Ladder, prepared: Prepared, tmp_path: Path) -> None:
     first, _ = run(ladder, prepared, tmp_path, NoisyRunner())
     runner = NoisyRunner()
     again, printed = run(ladder, prepared, tmp_path, runner)
@@ -201,7 +199,7 @@ def test_a_ladder_run_again_takes_all_from_the_store(
         assert before.oof.equals(after.oof)
 
 
-def test_a_failed_experiment_is_reported_and_the_others_go_on(
+def test_other_experiments_continue_after_a_failure(
     ladder: Ladder, prepared: Prepared, tmp_path: Path
 ) -> None:
     runner = NoisyRunner(failing=[("b", 1)])
@@ -220,7 +218,7 @@ def test_a_failed_experiment_is_reported_and_the_others_go_on(
     assert (mended.n_trained, mended.n_reused) == (2, 4)
 
 
-def test_an_experiment_that_cannot_be_planned_fails_alone(
+def test_experiment_that_cannot_be_planned_fails_alone(
     base: Path, prepared: Prepared, tmp_path: Path
 ) -> None:
     manifest = write_files(tmp_path)
@@ -231,16 +229,16 @@ def test_an_experiment_that_cannot_be_planned_fails_alone(
     assert [result.name for result in made.results] == ["a", "again"]
 
 
-def test_a_ladder_of_which_every_step_fails_is_an_error(
+def test_ladder_without_any_result_is_an_error(
     ladder: Ladder, prepared: Prepared, tmp_path: Path
 ) -> None:
     runner = NoisyRunner(failing=[("a", 0), ("b", 0)])
-    with pytest.raises(StudyError, match="must have a step with a result, got 6 failed") as caught:
+    with pytest.raises(StudyError, match="one step must have a result, got 6 failed") as caught:
         run(ladder, prepared, tmp_path, runner)
-    assert "the first one, a, with: the training loss must be finite" in str(caught.value)
+    assert "the first, a, with: the training loss must be finite" in str(caught.value)
 
 
-def test_experiments_that_begin_alike_stay_together(
+def test_experiments_with_the_same_first_stage_stay_together(
     base: Path, prepared: Prepared, tmp_path: Path
 ) -> None:
     manifest = write_files(tmp_path)
@@ -258,7 +256,7 @@ def test_experiments_that_begin_alike_stay_together(
 
 
 @pytest.mark.parametrize("n_groups", [1, 2, 3, 9])
-def test_shares_hold_every_unit_once_and_are_even(
+def test_shares_have_every_unit_once_and_are_balanced(
     ladder: Ladder, prepared: Prepared, tmp_path: Path, n_groups: int
 ) -> None:
     plan = plan_ladder(ladder, prepared, tmp_path, Placement())
@@ -270,7 +268,7 @@ def test_shares_hold_every_unit_once_and_are_even(
     assert max(loads) - min(loads) <= max(plan.costs.values())
 
 
-def test_the_command_writes_prints_and_goes_on(
+def test_command_writes_prints_and_resumes(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runner = NoisyRunner()
@@ -279,9 +277,9 @@ def test_the_command_writes_prints_and_goes_on(
     words += ["--file", str(base / "ladder.yaml"), "--study", "mine", "--set", "training.seed=3"]
     assert main(words) == 0
     said = capsys.readouterr().out
-    assert "mine: 6 steps, 3 of them trained, on" in said
+    assert "mine: 6 steps, 3 of them experiments, on" in said
     # The views still tell a from b where --set gives all of them one seed.
-    assert "6 folds trained, 0 taken from the store" in said
+    assert "6 folds trained, 0 reused from the fold store" in said
     assert max(map(len, said.splitlines())) <= 80 + len(str(tmp_path))
     about = json.loads((tmp_path / "mine" / "steps.json").read_text(encoding="utf-8"))["about"]
     assert about["simulated"] is False
@@ -293,7 +291,7 @@ def test_the_command_writes_prints_and_goes_on(
     assert "0 folds trained" in capsys.readouterr().out
 
 
-def test_a_ladder_with_failed_steps_tells_and_keeps_the_others(
+def test_ladder_with_failed_steps_keeps_the_others(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runner = NoisyRunner(failing=[("b", 0)])
@@ -302,10 +300,10 @@ def test_a_ladder_with_failed_steps_tells_and_keeps_the_others(
     assert main([*words, "--file", str(base / "ladder.yaml")]) == 1
     said = capsys.readouterr()
     assert said.err.splitlines()[-1] == (
-        "hms-ray ladder: 4 of 6 steps failed; the same command tries again"
+        "hms-ray ladder: 4 of 6 steps failed; run the same command again to retry"
     )
     assert "step b failed: the training loss must be finite, got nan\n" in said.out
-    assert "Ladder of 2 steps" in said.out, "the others are told of"
+    assert "Ladder of 2 steps" in said.out, "the other steps are printed"
     page = (tmp_path / "ladder" / "README.md").read_text(encoding="utf-8")
     assert "## Steps that failed\n\n- b: the training loss must be finite, got nan\n" in page
     assert [step.name for step in read_ladder(tmp_path / "ladder").results] == ["a", "again"]
@@ -314,7 +312,7 @@ def test_a_ladder_with_failed_steps_tells_and_keeps_the_others(
     assert "must be finite" not in capsys.readouterr().out
 
 
-def test_a_ladder_keeps_its_folds_until_others_are_asked_for(
+def test_ladder_keeps_its_folds_until_others_are_requested(
     base: Path, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runner = NoisyRunner()
@@ -335,7 +333,7 @@ def test_a_ladder_keeps_its_folds_until_others_are_asked_for(
     assert len(runner.trained) == 6, "kept folds are not trained again"
 
 
-def test_a_study_keeps_its_folder(base: Path, tmp_path: Path) -> None:
+def test_ladder_does_not_overwrite_a_study(base: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "study.json").touch()
     words = ["ladder", "--local", "--data", str(base / "data"), "--results", str(tmp_path)]
@@ -343,16 +341,14 @@ def test_a_study_keeps_its_folder(base: Path, tmp_path: Path) -> None:
         main([*words, "--file", str(base / "ladder.yaml"), "--study", "mine", "--debug"])
 
 
-def test_an_overlay_that_is_not_there_is_refused(
-    base: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_missing_overlay_is_refused(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ladder", "--file", str(base / "ladder.yaml"), "--scale", "tiny"]) == 2
     said = capsys.readouterr().err
-    assert "--scale must name an overlay beside the manifest, got tiny" in said
+    assert "--scale must name an overlay in the folder of the manifest, got tiny" in said
 
 
-def test_folders_are_named_after_what_was_asked_for(base: Path) -> None:
+def test_default_folders_differ_by_selection(base: Path) -> None:
     manifest, one = base / "ladder.yaml", base / "c.yaml"
-    assert asked_ladder(manifest, None, None, [], [])[1] == "ladder"
-    assert asked_ladder(manifest, None, None, [], ["a"])[1] == "ladder-steps"
-    assert asked_ladder(manifest, one, None, [], [])[1] == "ablation-c"
+    assert select_ladder(manifest, None, None, [], [])[1] == "ladder"
+    assert select_ladder(manifest, None, None, [], ["a"])[1] == "ladder-steps"
+    assert select_ladder(manifest, one, None, [], [])[1] == "ablation-c"

@@ -22,14 +22,14 @@ from hms_ray.evaluate.step_scores import (
     STAGE_2,
     GroupRows,
     StepDifference,
-    pool_rows,
+    combine_rows,
     row_groups,
     row_scores,
     score_steps,
 )
 from tests.ladder_data import ladder, probabilities
 
-BEFORE = [None, 0, 0, 0, 2, 2]
+BASELINES = [None, 0, 0, 0, 2, 2]
 PANELS, COPY, AVERAGED, SHARP = range(4)
 
 
@@ -53,9 +53,9 @@ def test_groups_are_all_rows_two_tiers_and_the_second_stage() -> None:
     assert groups[STAGE_2].tolist() == [True, False, False, True, True]
 
 
-def test_scores_are_those_of_the_metric_and_the_intervals_of_honest() -> None:
+def test_scores_and_intervals_match_metric_and_intervals() -> None:
     targets, votes, patients, predictions = parts()
-    scores = score_steps(row_scores(targets, votes, patients, predictions), BEFORE, seed=3)
+    scores = score_steps(row_scores(targets, votes, patients, predictions), BASELINES, seed=3)
     for step, predicted in zip(scores, predictions, strict=True):
         for group, kl in kl_report(targets, predicted, votes).items():
             found = step[group]
@@ -72,7 +72,7 @@ def test_scores_are_those_of_the_metric_and_the_intervals_of_honest() -> None:
     assert found.difference.verdict == "better"
 
 
-def test_bootstraps_are_those_of_one_at_a_time() -> None:
+def test_bootstraps_match_one_at_a_time() -> None:
     generator = np.random.default_rng(0)
     rows, patients = generator.normal(size=(3, 200)), generator.integers(0, 30, size=200)
     found = patient_bootstraps(rows, patients, np.random.default_rng(5), n=500)
@@ -85,7 +85,7 @@ def test_bootstraps_are_those_of_one_at_a_time() -> None:
     assert {interval.high for interval in alone} == {np.inf}
 
 
-def test_bootstraps_need_rows_that_fit_and_are_finite() -> None:
+def test_bootstraps_need_matching_finite_rows() -> None:
     generator = np.random.default_rng(0)
     with pytest.raises(PredictionError, match=r"one patient a row, got \(2, 3\) and \(4,\)"):
         patient_bootstraps(np.ones((2, 3)), np.arange(4), generator)
@@ -108,7 +108,7 @@ def test_recalibration_is_fitted_on_the_rows_of_the_group() -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_step_that_is_but_sharper_is_a_tie_after_recalibration(seed: int) -> None:
+def test_sharper_step_is_a_tie_after_recalibration(seed: int) -> None:
     rows, results = ladder(seed=seed)
     targets = rows[list(TARGET_COLUMNS)].to_numpy()
     predictions = [probabilities(results[number]) for number in (PANELS, SHARP)]
@@ -124,14 +124,14 @@ def test_a_step_that_is_but_sharper_is_a_tie_after_recalibration(seed: int) -> N
         assert found.recalibrated_difference.verdict == "tie"
 
 
-def test_what_is_zero_in_four_decimals_is_a_tie() -> None:
+def test_difference_that_prints_as_zero_is_a_tie() -> None:
     tiny = StepDifference(-0.9 * RESOLUTION, -RESOLUTION, -0.8 * RESOLUTION, 10, 5)
     assert tiny.verdict == "tie"
     assert StepDifference(-2 * RESOLUTION, -3e-4, -RESOLUTION, 10, 5).verdict == "better"
     assert StepDifference(2e-4, -3e-4, 1e-3, 10, 5).verdict == "tie"
 
 
-def test_the_smallest_detectable_difference_is_found_in_four_of_five_trials() -> None:
+def test_smallest_detectable_difference_is_found_in_four_of_five_trials() -> None:
     generator = np.random.default_rng(0)
     n, sd = 25, 0.3
     truth = (stats.t.ppf(0.975, n - 1) + stats.t.ppf(0.8, n - 1)) * sd / np.sqrt(n)
@@ -145,9 +145,11 @@ def test_the_smallest_detectable_difference_is_found_in_four_of_five_trials() ->
     assert found / 2000 == pytest.approx(0.8, abs=0.03)
 
 
-def test_a_first_step_and_a_group_without_rows_have_none() -> None:
+def test_first_step_and_group_without_rows_have_no_difference() -> None:
     targets, votes, patients, predictions = parts()
-    scores = score_steps(row_scores(targets, np.minimum(votes, 9), patients, predictions), BEFORE)
+    scores = score_steps(
+        row_scores(targets, np.minimum(votes, 9), patients, predictions), BASELINES
+    )
     assert scores[PANELS]["kl_10"] is None
     first = scores[PANELS]["kl_all"]
     assert first is not None
@@ -158,7 +160,7 @@ def test_a_first_step_and_a_group_without_rows_have_none() -> None:
 def test_one_patient_has_no_interval_and_no_recalibration() -> None:
     targets, votes, patients, predictions = parts()
     one = np.zeros_like(patients)
-    scores = score_steps(row_scores(targets, votes, one, predictions), BEFORE)
+    scores = score_steps(row_scores(targets, votes, one, predictions), BASELINES)
     found = scores[COPY]["kl_all"]
     assert found is not None
     assert found.recalibrated is None
@@ -169,16 +171,16 @@ def test_one_patient_has_no_interval_and_no_recalibration() -> None:
     assert plain["kl"]["low"] is None
 
 
-def test_pooling_keeps_patients_of_different_ladders_apart() -> None:
+def test_combined_ladders_keep_their_patients_apart() -> None:
     targets, votes, patients, predictions = parts()
     one = row_scores(targets, votes, patients, predictions)
-    pooled = pool_rows([one, one, one])
+    pooled = combine_rows([one, one, one])
     rows, alone = pooled["kl_all"], one["kl_all"]
     assert rows is not None
     assert alone is not None
     assert len(np.unique(rows.patients)) == 3 * len(np.unique(patients))
     np.testing.assert_array_equal(rows.raw, np.tile(alone.raw, 3))
-    once, thrice = (score_steps(part, BEFORE)[AVERAGED]["kl_all"] for part in (one, pooled))
+    once, thrice = (score_steps(part, BASELINES)[AVERAGED]["kl_all"] for part in (one, pooled))
     assert once is not None
     assert thrice is not None
     assert thrice.kl.mean == pytest.approx(once.kl.mean)
@@ -186,23 +188,23 @@ def test_pooling_keeps_patients_of_different_ladders_apart() -> None:
     assert ratio == pytest.approx(1 / np.sqrt(3), rel=0.05)
 
 
-def test_pooling_goes_on_without_a_group_that_one_ladder_lacks() -> None:
+def test_group_that_one_ladder_lacks_is_combined_from_the_others() -> None:
     targets, votes, patients, predictions = parts()
     full = row_scores(targets, votes, patients, predictions)
     few = row_scores(targets, np.minimum(votes, 9), patients, predictions)
-    pooled = pool_rows([few, full])
+    pooled = combine_rows([few, full])
     assert pooled["kl_10"] is not None
     assert full["kl_10"] is not None
     np.testing.assert_array_equal(pooled["kl_10"].raw, full["kl_10"].raw)
-    assert pool_rows([few])["kl_10"] is None
+    assert combine_rows([few])["kl_10"] is None
     alone = {name: GroupRows(np.ones((6, 2)), None, np.zeros(2)) for name in GROUPS}
-    assert pool_rows([alone, full])["kl_all"].recalibrated is None  # type: ignore[union-attr]
+    assert combine_rows([alone, full])["kl_all"].recalibrated is None  # type: ignore[union-attr]
 
 
-def test_what_is_no_ladder_is_refused() -> None:
+def test_missing_steps_and_baselines_are_refused() -> None:
     targets, votes, patients, predictions = parts()
     with pytest.raises(PredictionError, match=r"must have steps, got none"):
         row_scores(targets, votes, patients, [])
     rows = row_scores(targets, votes, patients, predictions[:2])
-    with pytest.raises(PredictionError, match=r"which one is before it, got 6 for 2 steps"):
-        score_steps(rows, BEFORE)
+    with pytest.raises(PredictionError, match=r"one baseline, or None, per step, got 6 for 2"):
+        score_steps(rows, BASELINES)

@@ -8,6 +8,7 @@ from typing import Final
 from hms_ray.evaluate.metric import OBJECTIVES, SCORE_NAMES
 from hms_ray.evaluate.step_scores import GROUPS, STAGE_2
 from hms_ray.report.cells import OPTIMISTIC_LEGEND, TIE_LEGEND, difference_text
+from hms_ray.report.combined_report import CombinedReport, CombinedStep
 from hms_ray.report.forest_plot import ForestPlot, ForestRow, Mark
 from hms_ray.report.ladder_page import origin
 from hms_ray.report.ladder_table import (
@@ -18,7 +19,6 @@ from hms_ray.report.ladder_table import (
     SIMULATED,
     detectable_text,
 )
-from hms_ray.report.pooled_report import PooledReport, PooledStep
 from hms_ray.report.tables import Column, Table, markdown_text, to_markdown, to_text
 from hms_ray.text import counted
 
@@ -43,7 +43,7 @@ SEEDS_NOTE: Final = (
 )
 
 
-def render_pooled(report: PooledReport, width: int | None = None) -> str:
+def render_combined(report: CombinedReport, width: int | None = None) -> str:
     """Summary, tables and notes as text.
 
     Args:
@@ -55,7 +55,7 @@ def render_pooled(report: PooledReport, width: int | None = None) -> str:
     )
 
 
-def pooled_page(report: PooledReport, plots: Mapping[str, str]) -> str:
+def combined_page(report: CombinedReport, plots: Mapping[str, str]) -> str:
     """The page, Markdown.
 
     Args:
@@ -76,7 +76,7 @@ def pooled_page(report: PooledReport, plots: Mapping[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def pooled_plot(report: PooledReport, *, recalibrated: bool) -> ForestPlot:
+def combined_plot(report: CombinedReport, *, recalibrated: bool) -> ForestPlot:
     """The forest plot of the differences, one panel per objective."""
     groups = tuple(OBJECTIVES)
     data = SIMULATED if report.simulated else "recorded data"
@@ -99,7 +99,7 @@ def pooled_plot(report: PooledReport, *, recalibrated: bool) -> ForestPlot:
     )
 
 
-def _plot_row(step: PooledStep, groups: tuple[str, ...], recalibrated: bool) -> ForestRow:
+def _plot_row(step: CombinedStep, groups: tuple[str, ...], recalibrated: bool) -> ForestRow:
     def mark(group: str, control: bool) -> Mark | None:
         found = step.difference(group, recalibrated=recalibrated, control=control)
         if found is None or found.same:
@@ -117,12 +117,12 @@ def _plot_row(step: PooledStep, groups: tuple[str, ...], recalibrated: bool) -> 
     )
 
 
-def _n_ladders(report: PooledReport) -> str:
+def _n_ladders(report: CombinedReport) -> str:
     number = len(report.ladders)
     return f"{number} ladders combined" if number > 1 else "1 ladder"
 
 
-def _heading(report: PooledReport) -> str:
+def _heading(report: CombinedReport) -> str:
     data = SIMULATED if report.simulated else "recorded data"
     text = (
         f"{_n_ladders(report)} ({', '.join(report.ladders)}), {data}: "
@@ -135,11 +135,11 @@ def _heading(report: PooledReport) -> str:
     return text
 
 
-def _verdict(report: PooledReport) -> str:
+def _verdict(report: CombinedReport) -> str:
     return " ".join(_outcomes(report, "kl_all", recalibrated=False))
 
 
-def _outcomes(report: PooledReport, group: str, *, recalibrated: bool) -> list[str]:
+def _outcomes(report: CombinedReport, group: str, *, recalibrated: bool) -> list[str]:
     """How many steps have each outcome, in the negative control too."""
     sentences = []
     for control, where in ((False, ""), (True, " in the negative control")):
@@ -150,7 +150,7 @@ def _outcomes(report: PooledReport, group: str, *, recalibrated: bool) -> list[s
     return sentences
 
 
-def _notes(report: PooledReport) -> list[str]:
+def _notes(report: CombinedReport) -> list[str]:
     notes = [OUTCOME_NOTE, TIE_LEGEND]
     differences = [step.difference("kl_all") for step in report.steps]
     if any(difference is not None and difference.same for difference in differences):
@@ -163,7 +163,7 @@ def _notes(report: PooledReport) -> list[str]:
     return notes
 
 
-def _tables(report: PooledReport) -> list[Table]:
+def _tables(report: CombinedReport) -> list[Table]:
     on_stage_2 = any(step.published_group == STAGE_2 for step in report.steps)
     differences = [
         _differences(report, group, recalibrated=recalibrated)
@@ -176,7 +176,7 @@ def _tables(report: PooledReport) -> list[Table]:
     return [*differences, _detectable(report), _by_ladder(report), steps]
 
 
-def _names(report: PooledReport) -> tuple[Column, Column]:
+def _names(report: CombinedReport) -> tuple[Column, Column]:
     names = [step.name + (" *" if step.optimistic else "") for step in report.steps]
     baselines = [step.before for step in report.steps]
     return (
@@ -185,7 +185,7 @@ def _names(report: PooledReport) -> tuple[Column, Column]:
     )
 
 
-def _differences(report: PooledReport, group: str, *, recalibrated: bool) -> Table:
+def _differences(report: CombinedReport, group: str, *, recalibrated: bool) -> Table:
     def differences(control: bool) -> list[str]:
         found = [
             step.difference(group, recalibrated=recalibrated, control=control)
@@ -213,7 +213,7 @@ def _differences(report: PooledReport, group: str, *, recalibrated: bool) -> Tab
     return Table(title, tuple(columns), tuple(notes))
 
 
-def _detectable(report: PooledReport) -> Table:
+def _detectable(report: CombinedReport) -> Table:
     columns = list(_names(report))
     for control in (False, True) if report.controls else (False,):
         for group, title in SCORE_NAMES.items():
@@ -224,7 +224,7 @@ def _detectable(report: PooledReport) -> Table:
     return Table("Smallest detectable difference", tuple(columns), (DETECTABLE_NOTE,))
 
 
-def _by_ladder(report: PooledReport) -> Table:
+def _by_ladder(report: CombinedReport) -> Table:
     columns = list(_names(report))
     for group, title in SCORE_NAMES.items():
         cells = [

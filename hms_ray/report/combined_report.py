@@ -1,4 +1,4 @@
-"""Steps of ladders combined over seeds, with published differences and a control, as plain data."""
+"""Ladders combined over seeds, with published differences and a control, as plain data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COMPARED: Final[Mapping[str, tuple[str, ...]]] = {"kl_all": tuple(OBJECTIVES), S
 
 
 @dataclass(frozen=True)
-class PooledStep:
+class CombinedStep:
     """One step against its baseline, over all ladders.
 
     Attributes:
@@ -113,7 +113,7 @@ class PooledStep:
 
 
 @dataclass(frozen=True)
-class PooledReport:
+class CombinedReport:
     """Several ladders with the same steps as one.
 
     Attributes:
@@ -124,7 +124,7 @@ class PooledReport:
         n_patients: patients of all rows; those of different ladders differ.
     """
 
-    steps: tuple[PooledStep, ...]
+    steps: tuple[CombinedStep, ...]
     ladders: Mapping[str, dict[str, Any]]
     controls: Mapping[str, dict[str, Any]]
     n_rows: Mapping[str, int]

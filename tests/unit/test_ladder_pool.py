@@ -12,19 +12,19 @@ import pytest
 from hms_ray.cli.main import main
 from hms_ray.errors import StudyError
 from hms_ray.ladder.folder import write_ladder
-from hms_ray.ladder.multi_seed import pool_ladders, published_difference
+from hms_ray.ladder.multi_seed import combine_ladders, published_difference
 from hms_ray.ladder.report import make_report
 from hms_ray.ladder.result import StepResult
+from hms_ray.report.combined_report import CombinedReport
+from hms_ray.report.combined_table import combined_page, combined_plot, render_combined
 from hms_ray.report.forest_plot import PANEL_WIDTH, ForestPlot, ForestRow, Mark, forest_svg
-from hms_ray.report.pooled_report import PooledReport
-from hms_ray.report.pooled_table import pooled_page, pooled_plot, render_pooled
 from tests.ladder_data import ABOUT, CONTROL, ladder, probabilities, step
 
 SVG = "{http://www.w3.org/2000/svg}"
 
 
 def as_control(results: list[StepResult]) -> list[StepResult]:
-    """The same ladder where averaging brings nothing."""
+    """The same ladder, in which averaging has no effect."""
     return [*results[:2], replace(results[2], oof=results[1].oof), *results[3:]]
 
 
@@ -42,11 +42,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pooled(folder: Path) -> PooledReport:
-    return pool_ladders({"a": folder / "a", "b": folder / "b"}, {"c": folder / "c"})
+def pooled(folder: Path) -> CombinedReport:
+    return combine_ladders({"a": folder / "a", "b": folder / "b"}, {"c": folder / "c"})
 
 
-def test_pooled_means_are_those_of_all_rows(pooled: PooledReport) -> None:
+def test_combined_means_are_over_all_rows(pooled: CombinedReport) -> None:
     alone = [make_report(*ladder(seed=seed), ABOUT) for seed in (0, 1)]
     for group in ("kl_all", "kl_10"):
         scores = [report.steps[2].scores[group] for report in alone]
@@ -63,7 +63,7 @@ def test_pooled_means_are_those_of_all_rows(pooled: PooledReport) -> None:
     ]
 
 
-def test_outcomes(pooled: PooledReport) -> None:
+def test_outcomes(pooled: CombinedReport) -> None:
     outcomes = {step.name: step.outcome("kl_all") for step in pooled.steps}
     assert outcomes == {
         "copy": "tie",
@@ -81,7 +81,7 @@ def test_outcomes(pooled: PooledReport) -> None:
     assert pooled.counts("kl_4") == dict.fromkeys(outcomes.values(), 1)
 
 
-def test_published_differences_are_of_equal_rows_only() -> None:
+def test_published_differences_need_the_same_rows() -> None:
     rows, results = ladder()
     p = probabilities(results[0])
 
@@ -94,7 +94,7 @@ def test_published_differences_are_of_equal_rows_only() -> None:
         return published_difference(one, other)
 
     assert published(0.6290, 0.6355, "all", "all") == (pytest.approx(-0.0065), "kl_all", False)
-    # The rows are what the manifest says, whatever the figure.
+    # The manifest decides the rows, whatever the figure.
     assert published(0.4142, 0.6290, "all", "all") == (pytest.approx(-0.2148), "kl_all", False)
     assert published(0.4, 0.6290, "stage_2", "all") == (None, None, True)
     on_stage_2 = ("stage_2", "stage_2")
@@ -102,24 +102,24 @@ def test_published_differences_are_of_equal_rows_only() -> None:
     assert published(None, 0.4142, "all", "stage_2") == (None, None, False)
 
 
-def test_two_stage_figures_are_compared_on_the_rows_of_the_second_stage(tmp_path: Path) -> None:
+def test_two_stage_figures_are_compared_on_rows_of_the_second_stage(tmp_path: Path) -> None:
     rows, results = ladder()
     better = replace(results[2], published_cv=0.41, published_rows="stage_2")
     first = replace(results[0], published_cv=0.42, published_rows="stage_2", optimistic=True)
     write_ladder(tmp_path / "two", rows, [first, better], ABOUT)
-    report = pool_ladders({"two": tmp_path / "two"}, {})
+    report = combine_ladders({"two": tmp_path / "two"}, {})
     (only,) = report.steps
     assert only.optimistic, "the step before is"
     assert only.outcome("kl_stage_2") == "reproduces"
     assert only.outcome("kl_all") == "not comparable"
-    text = render_pooled(report)
+    text = render_combined(report)
     assert "rows of the second stage (119)" in text
     assert text.startswith("1 ladder (two), simulated data: 258 rows")
     assert "negative control" not in text
 
 
-def test_text_has_the_outcome_of_each_step(pooled: PooledReport) -> None:
-    text = render_pooled(pooled, 160)
+def test_text_has_the_outcome_of_each_step(pooled: CombinedReport) -> None:
+    text = render_combined(pooled, 160)
     table = next(part for part in text.split("\n\n") if part.startswith("Difference to the base"))
     lines = {line.split()[0]: line for line in table.splitlines()[3:8]}
     assert lines["copy"].endswith(" tie")
@@ -142,12 +142,12 @@ def test_text_has_the_outcome_of_each_step(pooled: PooledReport) -> None:
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_no_line_is_longer_than_the_terminal(pooled: PooledReport, width: int) -> None:
-    assert max(map(len, render_pooled(pooled, width).splitlines())) <= width
+def test_no_line_is_longer_than_the_terminal(pooled: CombinedReport, width: int) -> None:
+    assert max(map(len, render_combined(pooled, width).splitlines())) <= width
 
 
-def test_page(pooled: PooledReport) -> None:
-    page = pooled_page(pooled, {"As predicted": "forest.svg"})
+def test_page(pooled: CombinedReport) -> None:
+    page = combined_page(pooled, {"As predicted": "forest.svg"})
     assert page.startswith("# Ladders combined over seeds: simulated data\n")
     assert "![As predicted: difference to the baseline](forest.svg)" in page
     assert "| averaged | panels | -0.0997 |" in page
@@ -160,7 +160,7 @@ def test_page(pooled: PooledReport) -> None:
         assert len(widths) == 1
 
 
-def test_the_command_writes_everything(
+def test_command_writes_text_plots_and_tables(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["ladder", "pool", "a", str(folder / "b"), "--control", "c", "--results", str(folder)]
@@ -187,22 +187,24 @@ def test_the_command_writes_everything(
     assert len(content["by_ladder"]["averaged"]["kl_all"]) == 2
 
 
-def test_a_name_that_is_no_ladder_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_and_repeated_ladders_are_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["ladder", "pool", "a", "elsewhere", "--results", str(folder)]) == 2
     assert "got elsewhere" in capsys.readouterr().err
     assert main(["ladder", "pool", "a", "b", "a", "--results", str(folder)]) == 2
     assert f"must be named once, got {folder / 'a'}" in capsys.readouterr().err
 
 
-def test_other_steps_are_refused_by_name(folder: Path, tmp_path: Path) -> None:
+def test_different_steps_are_refused_by_name(folder: Path, tmp_path: Path) -> None:
     rows, results = ladder(seed=5)
 
     def refused(changed: list[StepResult], message: str) -> None:
         write_ladder(tmp_path / "x", rows, changed, CONTROL)
         with pytest.raises(StudyError, match=message):
-            pool_ladders({"a": folder / "a", "x": tmp_path / "x"}, {})
+            combine_ladders({"a": folder / "a", "x": tmp_path / "x"}, {})
         with pytest.raises(StudyError, match=message):
-            pool_ladders({"a": folder / "a"}, {"x": tmp_path / "x"})
+            combine_ladders({"a": folder / "a"}, {"x": tmp_path / "x"})
 
     refused(results[:-1], r"the same steps, got blend in a only, in a and x\. Run the same")
     more = [*results, replace(results[0], name="more")]
@@ -212,25 +214,25 @@ def test_other_steps_are_refused_by_name(folder: Path, tmp_path: Path) -> None:
     refused(other, r"got step two_stages with before averaged and panels")
 
 
-def test_rows_twice_and_mixed_data_are_refused(folder: Path, tmp_path: Path) -> None:
+def test_shared_rows_and_mixed_data_are_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"patients would count twice, got a and again with"):
-        pool_ladders({"a": folder / "a", "again": folder / "a"}, {})
+        combine_ladders({"a": folder / "a", "again": folder / "a"}, {})
     rows, results = ladder(seed=5)
     write_ladder(tmp_path, rows, results, {**ABOUT, "simulated": False, "simulator": None})
-    with pytest.raises(StudyError, match=r"simulated and recorded data must not be pooled"):
-        pool_ladders({"a": folder / "a", "real": tmp_path}, {})
+    with pytest.raises(StudyError, match=r"simulated and recorded data must not be combined"):
+        combine_ladders({"a": folder / "a", "real": tmp_path}, {})
     for key, value, what in (("scale", "full", "scale"), ("rows", {"unit": "eeg"}, "kind of rows")):
         write_ladder(tmp_path, rows, results, {**ABOUT, key: value})
         with pytest.raises(StudyError, match=rf"the same {what}.*, got .*, in a and other"):
-            pool_ladders({"a": folder / "a", "other": tmp_path}, {})
+            combine_ladders({"a": folder / "a", "other": tmp_path}, {})
     write_ladder(tmp_path, rows, results[:1], ABOUT)
-    with pytest.raises(StudyError, match=r"needs steps that have a step before them"):
-        pool_ladders({"one": tmp_path}, {})
+    with pytest.raises(StudyError, match=r"needs steps with a baseline"):
+        combine_ladders({"one": tmp_path}, {})
 
 
-def test_a_control_that_is_simulated_as_none_is_refused(folder: Path) -> None:
-    with pytest.raises(StudyError, match=r"with a cause taken away, got none, in b\. Simulate"):
-        pool_ladders({"a": folder / "a"}, {"b": folder / "b"})
+def test_control_that_was_not_simulated_as_one_is_refused(folder: Path) -> None:
+    with pytest.raises(StudyError, match=r"with a cause removed, got none, in b\. Simulate"):
+        combine_ladders({"a": folder / "a"}, {"b": folder / "b"})
 
 
 def plot(rows: list[ForestRow], panels: tuple[str, ...] = ("all rows",)) -> ET.Element:
@@ -246,7 +248,7 @@ def xs(drawing: ET.Element, tag: str, kind: str, name: str) -> list[float]:
     return [float(one.get(name, "nan")) for one in found]
 
 
-def test_marks_lie_where_their_values_are() -> None:
+def test_positions_of_marks_are_proportional_to_values() -> None:
     row = ForestRow(
         "a", "minus b", (Mark(-0.1, -0.2, 0.05, tie=True),), (Mark(0.1, 0.05, 0.2, False),), (-0.2,)
     )
@@ -266,7 +268,7 @@ def test_marks_lie_where_their_values_are() -> None:
     assert float(crosses[-1][1:].split()[0]) + 5 == pytest.approx(zero - 0.2 * scale, abs=0.2)
 
 
-def test_kinds_differ_in_shape_and_ties_are_hollow() -> None:
+def test_series_differ_in_shape_and_ties_are_hollow() -> None:
     tie, clear = Mark(0.0, -1, 1, tie=True), Mark(1.0, 0.5, 1.5, tie=False)
     drawing = plot([ForestRow("a", "b", (tie,), (clear,), (None,))])
     circles = [one.get("class") for one in drawing.iter(SVG + "circle")]
@@ -276,7 +278,7 @@ def test_kinds_differ_in_shape_and_ties_are_hollow() -> None:
     assert "published" not in [text.text for text in drawing.iter(SVG + "text")]
 
 
-def test_all_is_within_the_drawing_and_named() -> None:
+def test_drawing_contains_all_marks_and_names() -> None:
     wide = Mark(0.01, float("-inf"), float("inf"), tie=True)
     rows = [
         ForestRow(f"step {n}", "minus x", (wide, None), (None, wide), (0.3, None)) for n in "ab"
@@ -297,16 +299,16 @@ def test_all_is_within_the_drawing_and_named() -> None:
     assert drawing.get("width") == "100%"
 
 
-def test_ladders_without_any_difference_have_a_plot() -> None:
+def test_ladders_without_differences_have_a_plot() -> None:
     nothing = Mark(0.0, 0.0, 0.0, tie=True)
     drawing = plot([ForestRow("a", "b", (nothing,), (None,), (None,))])
     assert xs(drawing, "line", "zero", "x1")
 
 
-def test_plot_of_combined_ladders(pooled: PooledReport) -> None:
-    drawn = pooled_plot(pooled, recalibrated=False)
+def test_plot_of_combined_ladders(pooled: CombinedReport) -> None:
+    drawn = combined_plot(pooled, recalibrated=False)
     assert drawn.title == "Difference to the baseline, simulated data"
-    assert "both recalibrated" in pooled_plot(pooled, recalibrated=True).title
+    assert "both recalibrated" in combined_plot(pooled, recalibrated=True).title
     averaged, sharp = drawn.rows[1], drawn.rows[2]
     assert averaged.published == (pytest.approx(-0.0997), None, None)
     assert drawn.rows[3].published == (None, None, None)
