@@ -146,7 +146,7 @@ def test_ctrl_c_promises_to_resume_only_if_that_is_true(
     for name in (
         *("config.shipped.find_space", "dataset.pack_command.pack_folder"),
         *("simulate.folder.simulate_folder", "competition.check.check_folder"),
-        "ladder.multi_seed.forest",
+        "ladder.multi_seed.combine",
     ):
         monkeypatch.setattr(f"hms_ray.{name}", stop)
     assert main(words) == 130

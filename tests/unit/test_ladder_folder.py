@@ -165,4 +165,3 @@ def test_ladder_is_found_by_name_or_path(stored: Path) -> None:
     assert find_ladder(stored, Path("elsewhere")) == stored
     with pytest.raises(StudyError, match=r"steps\.json, got other \(known: ladder\)"):
         find_ladder("other", stored.parent)
-
