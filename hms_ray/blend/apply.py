@@ -84,7 +84,7 @@ def apply_blend(file: Path, options: SubmitOptions) -> AppliedBlend:
             parts[name] = probabilities_in(make_submission(eeg_ids, predicted_ids, table))
     (skipped,) = even_shares(1, len(eeg_ids))
     stack = np.stack([parts.get(member.name, skipped) for member in blend.members])
-    submission = make_submission(eeg_ids, eeg_ids, blend.pool.predict(stack))
+    submission = make_submission(eeg_ids, eeg_ids, blend.fitted.predict(stack))
     return AppliedBlend(submission, eeg_ids, notes)
 
 

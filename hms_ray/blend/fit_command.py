@@ -80,7 +80,7 @@ def blend(
             seed=settings.seed,
             progress=progress,
         )
-        sets_text, sets = describe_sets(members, data, report.choice.objective, settings, costs)
+        sets_text, sets = describe_sets(members, data, report.selection.objective, settings, costs)
     write_blend(place, report, members, data, sets)
     parts = [render_blend(report), to_text(*_notes(targets, data), *sets_text)]
     return "\n\n".join([*filter(None, parts), f"written to {place}"])

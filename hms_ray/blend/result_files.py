@@ -32,7 +32,7 @@ def write_blend(
     Args:
         place: folder, made where absent.
         report: of the blend.
-        members: its models, in the order of the pool.
+        members: its models, in the order of the fit.
         data: rows and predictions.
         sets: plain data of the sets of models, where they were asked for.
     """
@@ -43,7 +43,7 @@ def write_blend(
     content = {
         **({"study": studies.pop()} if len(studies) == 1 and None not in studies else {}),
         "method": report.method,
-        "pool": report.fitted.to_json(),
+        "fitted": report.fitted.to_json(),
         "members": [{"name": member.name, **member.origin} for member in members],
         "rows_fingerprint": table_fingerprint(data.rows),
         **report.to_json(),

@@ -1,4 +1,4 @@
-"""How models are to be blended, and the pools that this means."""
+"""Settings of a blend, and the candidate methods that they stand for."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from hms_ray.config.space import Objective
 from hms_ray.ensemble.constrained import Cap
 from hms_ray.ensemble.cross_validation import Candidate
 from hms_ray.ensemble.methods.arithmetic import Fixed, Simplex
-from hms_ray.ensemble.methods.base import Pool
-from hms_ray.ensemble.methods.registry import all_pools, named_pools
-from hms_ray.ensemble.result import SIMPLEX, YARDSTICKS
+from hms_ray.ensemble.methods.base import Method
+from hms_ray.ensemble.methods.registry import all_methods, named_methods
+from hms_ray.ensemble.result import BASELINES, SIMPLEX
 from hms_ray.errors import PredictionError
 from hms_ray.ladder.manifest import Manifest
 from hms_ray.text import counted
@@ -30,7 +30,7 @@ class Settings:
     """What the words of the command say.
 
     Attributes:
-        method: name of a pool, with ``@kl_10`` to fit it on other rows than those that
+        method: name of a method, with ``@kl_10`` to fit it on other rows than those that
             are scored; or ``auto``: chosen by nested KL.
         fit_on: objective whose rows are fitted on and scored; the first study's if None.
         rows: ``same`` or ``common``, as ``align``.
@@ -74,12 +74,12 @@ class Plan:
     """The ways to combine that are rated.
 
     Attributes:
-        candidates: from the simplest to the most elaborate, the yardsticks of a report
+        candidates: from the simplest to the most elaborate, the baselines of a report
             among them.
         method: name of the one to be used; None where it is chosen.
     """
 
-    candidates: tuple[Candidate | Pool, ...]
+    candidates: tuple[Candidate | Method, ...]
     method: str | None
 
 
@@ -102,19 +102,19 @@ def plan(settings: Settings, members: Sequence[Member], manifest: Manifest | Non
         )
     if settings.recipe is not None:
         recipe = Fixed(tuple(recipe_weights(settings.recipe, members, manifest)), RECIPE)
-        equal, *others = YARDSTICKS
+        equal, *others = BASELINES
         return Plan((equal, recipe, *others), RECIPE)
     if settings.caps or settings.fixed:
-        return Plan((*YARDSTICKS, _constrained(settings, members)), CONSTRAINED)
+        return Plan((*BASELINES, _constrained(settings, members)), CONSTRAINED)
     if settings.method == AUTO:
-        return Plan(tuple(all_pools().values()), None)
+        return Plan(tuple(all_methods().values()), None)
     name, at, rows = settings.method.partition("@")
-    yardsticks = [pool.name for pool in YARDSTICKS]
-    pools = named_pools([*yardsticks, name])
+    baselines = [method.name for method in BASELINES]
+    methods = named_methods([*baselines, name])
     if not at:
-        return Plan(tuple(pools), name)
-    own = Candidate(next(pool for pool in pools if pool.name == name), _objective(rows))
-    kept = [pool for pool in pools if pool.name in yardsticks]
+        return Plan(tuple(methods), name)
+    own = Candidate(next(method for method in methods if method.name == name), _objective(rows))
+    kept = [method for method in methods if method.name in baselines]
     return Plan((*kept, own), own.name)
 
 

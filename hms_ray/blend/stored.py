@@ -1,4 +1,4 @@
-"""What ``blend.json`` says of a blend: its members and its fitted pool."""
+"""A blend read from ``blend.json``: its members and its fitted method."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from hms_ray.competition.schema import N_CLASSES
 from hms_ray.ensemble.methods.arithmetic import FittedMean
-from hms_ray.ensemble.methods.base import FittedPool
+from hms_ray.ensemble.methods.base import FittedMethod
 from hms_ray.ensemble.methods.combined import FittedAverage, FittedRecalibrated
 from hms_ray.ensemble.methods.registry import fitted_from_json
 from hms_ray.errors import PredictionError, StudyError
 from hms_ray.evaluate.metric import Array
 from hms_ray.storage.structured_files import read_json
 
-_FIX = "Blend again: hms-ray blend STUDY"
+_FIX = "Run hms-ray blend again."
 
 
 @dataclass(frozen=True)
@@ -38,35 +38,36 @@ class Member:
 
 @dataclass(frozen=True)
 class StoredBlend:
-    """What ``blend.json`` says of a blend.
+    """A fitted blend.
 
     Attributes:
-        method: name of the pool's method.
-        pool: as it was fitted.
+        method: name of the method.
+        fitted: the fitted method.
         members: in the order of the fit.
     """
 
     method: str
-    pool: FittedPool
+    fitted: FittedMethod
     members: tuple[Member, ...]
 
     def needed(self) -> tuple[Member, ...]:
-        """The members that the pool looks at: a mean leaves out models of weight 0."""
-        counts = _looked_at(self.pool, len(self.members))
+        """The members that can change the predictions: a mean ignores models of weight 0."""
+        counts = _has_weight(self.fitted, len(self.members))
         return tuple(m for m, count in zip(self.members, counts, strict=True) if count)
 
 
-def _looked_at(pool: FittedPool, n_members: int) -> NDArray[np.bool_]:
-    """Whether each of the (M,) members can change what a pool predicts."""
+def _has_weight(fitted: FittedMethod, n_members: int) -> NDArray[np.bool_]:
+    """Mask (M,) of the members that can change the predictions."""
     counts: NDArray[np.bool_] = np.ones(n_members, dtype=np.bool_)
-    match pool:
+    match fitted:
         case FittedMean():
-            counts = pool.weights > 0
+            counts = fitted.weights > 0
         case FittedRecalibrated():
-            counts = _looked_at(pool.member, n_members)
+            counts = _has_weight(fitted.member, n_members)
         case FittedAverage():
-            used = [part for part, weight in zip(pool.members, pool.weights, strict=True) if weight]
-            counts = np.any([_looked_at(part, n_members) for part in used], axis=0)
+            parts = zip(fitted.members, fitted.weights, strict=True)
+            used = [part for part, weight in parts if weight]
+            counts = np.any([_has_weight(part, n_members) for part in used], axis=0)
     return counts
 
 
@@ -74,9 +75,9 @@ def read_blend(file: Path) -> StoredBlend:
     """Reads a fitted blend.
 
     Raises:
-        StudyError: where the file is damaged or lacks what must be in it.
-        PredictionError: for a pool that is broken, of an unknown form or of another
-            number of members; it names the file.
+        StudyError: the file is damaged, lacks fields, or is of an earlier version.
+        PredictionError: the fitted method is invalid, or combines another number of
+            members; names the file.
     """
     if file.is_dir():
         raise PredictionError(
@@ -88,10 +89,17 @@ def read_blend(file: Path) -> StoredBlend:
     if not file.is_file():
         raise PredictionError("a blend must exist to be applied", got="none", where=file, fix=_FIX)
     data = read_json(file, dict, _FIX)
-    absent = [name for name in ("method", "pool", "members") if name not in data]
+    if "pool" in data:
+        raise StudyError(
+            "a blend must be of this version of hms-ray",
+            got="one of an earlier version",
+            where=file,
+            fix=_FIX,
+        )
+    absent = [name for name in ("method", "fitted", "members") if name not in data]
     if absent:
         raise StudyError(
-            "a blend's file must have its method, pool and members",
+            "a blend file must have the fields method, fitted and members",
             got=f"no {', no '.join(absent)}",
             where=file,
             fix=_FIX,
@@ -113,23 +121,23 @@ def read_blend(file: Path) -> StoredBlend:
             where=file,
             fix=_FIX,
         )
-    return StoredBlend(str(data["method"]), _pool(data["pool"], len(members), file), members)
+    return StoredBlend(str(data["method"]), _fitted(data["fitted"], len(members), file), members)
 
 
-def _pool(described: Any, n_members: int, file: Path) -> FittedPool:
-    """A fitted pool of so many members; errors as of ``read_blend``."""
+def _fitted(stored: Any, n_members: int, file: Path) -> FittedMethod:
+    """The fitted method of a number of members; errors as ``read_blend``."""
     try:
-        fitted = fitted_from_json(described)
+        fitted = fitted_from_json(stored)
     except PredictionError as error:
         place = file if error.where is None else f"{file}, {error.where}"
         raise PredictionError(error.rule, got=error.got, where=place, fix=_FIX) from None
     try:
-        # A pool of other members must be found out before any model runs.
+        # A wrong number of members must be found before any model runs.
         fitted.predict(even_shares(n_members, 1))
     except PredictionError as error:
         raise PredictionError(
-            f"the pool of a blend must combine its {n_members} member(s)",
-            got=f"another one: {error.rule}",
+            f"the fitted method of a blend must combine its {n_members} member(s)",
+            got=f"another number: {error.rule}",
             where=file,
             fix=_FIX,
         ) from None
@@ -144,5 +152,5 @@ def _member(told: Mapping[str, Any]) -> Member:
 
 
 def even_shares(n_models: int, n_rows: int) -> Array:
-    """Equal shares, in the place of what a pool does not look at."""
+    """Equal shares, in place of predictions that do not matter."""
     return np.full((n_models, n_rows, N_CLASSES), 1 / N_CLASSES)

@@ -15,7 +15,7 @@ from hms_ray.competition.tables import numbers, written
 from hms_ray.config.space import Objective
 from hms_ray.ensemble.error_correlation import residual_correlation
 from hms_ray.ensemble.methods.base import tier_weights
-from hms_ray.ensemble.model_subsets import ModelSets
+from hms_ray.ensemble.model_subsets import SubsetSearch
 from hms_ray.errors import PredictionError
 from hms_ray.evaluate.metric import Array
 from hms_ray.report.subset_table import (
@@ -75,7 +75,7 @@ def describe_sets(
     if not settings.sets and costs is None:
         return [], None
     names = [member.name for member in members]
-    asked = ModelSets.of(
+    asked = SubsetSearch.from_arrays(
         data.targets,
         data.probabilities,
         data.patients,
@@ -117,22 +117,22 @@ def _labels(names: Sequence[str]) -> tuple[list[str], list[str | Table]]:
 
 
 def _needed(
-    asked: ModelSets, tolerance: float, names: Sequence[str], labels: Sequence[str]
+    asked: SubsetSearch, tolerance: float, names: Sequence[str], labels: Sequence[str]
 ) -> tuple[list[str | Table], dict[str, Any]]:
-    """Each model's worth, the forward path and a smallest set."""
-    worths, path, smallest = asked.leave_one_out(), asked.forward_path(), asked.minimal(tolerance)
+    """Leave-one-out, the forward path and a smallest subset."""
+    results, path, smallest = asked.leave_one_out(), asked.forward_path(), asked.minimal(tolerance)
     rows = asked.rows
     correlation = residual_correlation(rows.targets, rows.models, rows.weights)
     size = "a smallest set" if smallest.proven else "the smallest set found"
     title = f"Within {tolerance:g} nats of all models, in sample: {size}."
     texts: list[str | Table] = [
-        leave_one_out_table(worths, names),
+        leave_one_out_table(results, names),
         correlation_table(correlation, names, labels),
         path_table(path, names),
         sets_table(title, [smallest], labels, costs=False),
     ]
     return texts, {
-        "leave_one_out": [worth.to_json() for worth in worths],
+        "leave_one_out": [result.to_json() for result in results],
         "residual_correlation": correlation.tolist(),
         "forward_path": [step.to_json() for step in path],
         "minimal": {"tolerance": tolerance, **smallest.to_json()},

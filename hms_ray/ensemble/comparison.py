@@ -1,4 +1,4 @@
-"""A prediction against an alternative, on every objective's rows."""
+"""Nested predictions compared with an alternative on the rows of every objective."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Comparison:
     """The nested blend against an alternative.
 
     Attributes:
-        against: the alternative.
+        against: name of the alternative.
         differences: objective -> nested blend minus alternative (None without rows).
-        fitted: the one on the rows that the blend's weights are fitted on.
-        bootstrap: ``fitted`` with the interval of a bootstrap over patients, a check.
+        fitted: the difference on the rows that the blend is fitted on.
+        bootstrap: ``fitted`` with a bootstrap interval over patients, as a check.
     """
 
     against: str
@@ -37,20 +37,18 @@ class Comparison:
 
     @property
     def verdict(self) -> Verdict:
-        """Of the blend, on the rows that its weights are fitted on."""
+        """Whether the blend is better, on the rows that it is fitted on."""
         return self.fitted.verdict
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data: verdict, intervals by objective, bootstrap; None for infinity."""
+        """JSON data: verdict, differences by objective, bootstrap; None for infinity."""
         return {
             "verdict": self.verdict,
             **{
-                name: None
-                if difference is None
-                else {**_interval_json(difference), "verdict": difference.verdict}
+                name: None if difference is None else difference.to_json()
                 for name, difference in self.differences.items()
             },
-            "bootstrap": _interval_json(self.bootstrap),
+            "bootstrap": self.bootstrap.to_json(),
         }
 
 
@@ -66,12 +64,12 @@ def compare(
     """Compares two predictions by their row scores.
 
     Args:
-        against: name of the second one.
-        blend: (n,) KL of each row under the first one.
-        other: (n,) KL of each row under the second one.
+        against: name of the second prediction.
+        blend: (n,) KL of each row under the first prediction.
+        other: (n,) KL of each row under the second prediction.
         patients: (n,) patient of each row.
         votes: (n,) votes of each row.
-        fit_rows: objective that the verdict is on; it must have rows.
+        fit_rows: objective of the verdict; it must have rows.
         seed: of the bootstrap.
     """
     differences: dict[str, Difference | None] = {}
@@ -84,15 +82,5 @@ def compare(
         )
     scored = votes >= OBJECTIVES[fit_rows]
     first, second, owners = blend[scored], other[scored], patients[scored]
-    return Comparison(
-        against,
-        differences,
-        paired_difference(first, second, owners),
-        patient_bootstrap(first - second, owners, np.random.default_rng(seed)),
-    )
-
-
-def _interval_json(interval: Interval) -> dict[str, float | str | None]:
-    ends = (interval.low, interval.high)
-    low, high = (end if np.isfinite(end) else None for end in ends)
-    return {"mean": interval.mean, "low": low, "high": high}
+    (bootstrap,) = patient_bootstrap([first - second], owners, np.random.default_rng(seed))
+    return Comparison(against, differences, paired_difference(first, second, owners), bootstrap)

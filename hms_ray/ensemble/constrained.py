@@ -1,16 +1,16 @@
-"""Exact simplex weights under caps of groups and with weights that are fixed.
+"""Exact simplex weights under caps on groups of models and with fixed weights.
 
-The allowed weights C are the simplex cut by linear constraints, so every allowed blend
-is a mixture of blends at C's corners. Simplicial decomposition (von Hohenbalken,
-"Simplicial decomposition in nonlinear programming algorithms", Mathematical
-Programming 13, 1977) uses that: the exact search finds the best mixture of the corners
-met so far, a linear program finds the corner v that the gradient g promises most, and
-v joins them. With ``g`` as in ``blend`` and ``g'w = 1``, convexity gives
+The allowed weights C are the simplex cut by linear constraints, so every allowed blend is a
+mixture of blends at C's corners. Simplicial decomposition (von Hohenbalken, "Simplicial
+decomposition in nonlinear programming algorithms", Mathematical Programming 13, 1977) uses
+that: the exact solver finds the best mixture of the corners visited so far, a linear program
+finds the corner v with the largest ``g'v``, and v joins them. With the gradient ``g`` as in
+``simplex`` and ``g'w = 1``, convexity gives
 
     ``f(w) - min_C f <= max_{v in C} g'v - 1``,
 
-the duality gap of the constrained problem (Jaggi, "Revisiting Frank-Wolfe", 2013,
-section 2), at which the search stops.
+the duality gap of the constrained problem (Jaggi, "Revisiting Frank-Wolfe", 2013, section 2),
+which is the stopping criterion.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ from hms_ray.evaluate.metric import Array, check_distributions, check_row_weight
 from hms_ray.text import counted
 
 _MAX_CORNERS: Final = 2000
-"""Linear programs solved at most; twelve models with two caps take about ten."""
-_LEAST_TOLERANCE: Final = 1e-10
-"""HiGHS takes no smaller one; its usual 1e-7 would hide gaps of as much."""
-_NO_CORNER: Final = 1e-9
-"""A promise so close to that of known corners is rounding of the linear program."""
+"""Maximum number of linear programs; 12 models with two caps need about 10."""
+_LP_TOLERANCE: Final = 1e-10
+"""The smallest that HiGHS accepts; its default of 1e-7 would hide gaps of that size."""
+_SAME_CORNER: Final = 1e-9
+"""Corners closer than this differ by rounding of the linear program only."""
 
 
 @dataclass(frozen=True)
 class Cap:
-    """The models of a group weigh at most so much together.
+    """An upper bound of the summed weight of a group of models.
 
     Attributes:
         models: positions of the group's models; groups may overlap.
-        most: from 0 to 1.
+        max_weight: from 0 to 1.
     """
 
     models: Sequence[int]
-    most: float
+    max_weight: float
 
 
 def constrained_weights(
@@ -64,17 +64,17 @@ def constrained_weights(
     Args:
         targets: (n, 6) vote shares.
         probabilities: (M, n, 6) predictions of M models on the same rows.
-        row_weights: (n,) as in ``simplex_weights``.
-        caps: groups and the most that each may weigh.
+        row_weights: (n,); see ``simplex_weights``.
+        caps: upper bounds of groups of models.
         fixed: position of a model -> its weight, from 0 to 1.
-        tolerance: duality gap at which the search stops, in nats.
+        tolerance: duality gap in nats at which the solver stops.
 
     Returns:
-        ``gap`` is that of the constrained problem; ``iterations`` counts corners.
+        The fit; ``gap`` is that of the constrained problem, ``iterations`` counts corners.
 
     Raises:
-        PredictionError: as ``simplex_weights``, for a model that is not there, a cap
-            or weight outside 0-1, and where no weights meet all constraints.
+        PredictionError: as ``simplex_weights``; an unknown model, a cap or weight outside of
+            0-1, or infeasible constraints.
     """
     checked = check_distributions(targets, "targets")
     models = check_models(probabilities, len(checked))
@@ -82,13 +82,13 @@ def constrained_weights(
     shares, columns, entropy = mixture_problem(
         checked, models, check_row_weights(row_weights, len(checked))
     )
-    weights, gap, met = _decompose(columns[:-1], shares, corners, tolerance)
+    weights, gap, visited = _decompose(columns[:-1], shares, corners, tolerance)
     loss = -float(shares @ np.log(weights @ columns[:-1]))
-    return SimplexFit(weights, loss - entropy, gap, met)
+    return SimplexFit(weights, loss - entropy, gap, visited)
 
 
 class _Corners:
-    """The linear program over the allowed weights, checked once."""
+    """The linear program over the allowed weights."""
 
     def __init__(self, n_models: int, caps: Sequence[Cap], fixed: Mapping[int, float]) -> None:
         self._bounds = np.tile([0.0, 1.0], (n_models, 1))
@@ -97,13 +97,13 @@ class _Corners:
             self._bounds[model] = weight
         self._groups = np.zeros((len(caps), n_models))
         for number, cap in enumerate(caps):
-            _check(n_models, cap.models, cap.most, "a cap")
+            _check(n_models, cap.models, cap.max_weight, "a cap")
             self._groups[number, list(cap.models)] = 1.0
-        self._most = np.array([cap.most for cap in caps])
+        self._most = np.array([cap.max_weight for cap in caps])
         self._n_models = n_models
 
-    def told(self) -> str:
-        """The constraints in words."""
+    def describe(self) -> str:
+        """The constraints, for error messages."""
         parts = []
         if len(self._most):
             caps = ", ".join(f"{most:g}" for most in self._most)
@@ -112,14 +112,14 @@ class _Corners:
             parts.append(f"fixed weights of sum {self._bounds[:, 0].sum():g}")
         return " and ".join(parts)
 
-    def best(self, promise: Array) -> Array:
-        """The (M,) corner v with the largest ``promise @ v``."""
-        # The solver's tolerance is absolute, and the weights' sum is known, so neither the
-        # promises' common part nor their scale may cover what tells corners apart.
-        excess = promise - promise.mean()
+    def best(self, gradient: Array) -> Array:
+        """The corner v (M,) with the largest ``gradient @ v``."""
+        # HiGHS's tolerance is absolute: centring and scaling keep small differences between
+        # corners above it (the weights' sum is fixed, so the mean does not matter).
+        excess = gradient - gradient.mean()
         scale = min(float(np.abs(excess).max()), 1.0)
         lowest, highest = self._bounds.T
-        # Fixed weights are taken out: the solver would lose those below its tolerance.
+        # Fixed weights are subtracted: the solver would lose those below its tolerance.
         found = optimize.linprog(
             -excess / scale if scale else -excess,
             A_ub=self._groups if len(self._groups) else None,
@@ -129,18 +129,18 @@ class _Corners:
             bounds=np.column_stack([np.zeros(self._n_models), highest - lowest]),
             method="highs-ds",
             options={
-                "primal_feasibility_tolerance": _LEAST_TOLERANCE,
-                "dual_feasibility_tolerance": _LEAST_TOLERANCE,
+                "primal_feasibility_tolerance": _LP_TOLERANCE,
+                "dual_feasibility_tolerance": _LP_TOLERANCE,
             },
         )
         if found.x is None:
             raise PredictionError(
-                "some weights must meet all caps and fixed weights",
-                got=f"{self.told()}, which no weights of sum 1 meet",
-                fix="Raise a cap or fix less.",
+                "infeasible constraints: no weights satisfy these caps and fixed weights",
+                got=self.describe(),
+                fix="Raise a cap, or fix fewer or smaller weights.",
             )
         corner: Array = np.clip(lowest + found.x, lowest, highest)
-        # What is within the solver's tolerance would leave the sum off 1 by as much.
+        # Errors within the solver's tolerance would leave the sum off 1 by as much.
         largest = np.argmax(np.where(highest > lowest, found.x, -1.0))
         corner[largest] += 1.0 - corner.sum()
         return corner
@@ -149,27 +149,27 @@ class _Corners:
 def _decompose(
     columns: Array, shares: Array, corners: _Corners, tolerance: float
 ) -> tuple[Array, float, int]:
-    """Weights (M,), their gap, and the corners met."""
-    met = [corners.best(columns @ shares)]
+    """Weights (M,), their gap, and the number of corners visited."""
+    visited = [corners.best(columns @ shares)]
     proportions = np.ones(1)
     while True:
-        known = np.stack(met)
-        blends = np.empty((len(met) + 1, len(shares)))
+        known = np.stack(visited)
+        blends = np.empty((len(visited) + 1, len(shares)))
         np.matmul(known, columns, out=blends[:-1])
         blends[-1] = blends[:-1].mean(axis=0)
         proportions, _, _ = solve_mixture(blends, shares, tolerance / 2, 200, proportions)
         weights = proportions @ known
-        promise = columns @ (shares / (weights @ columns))
-        corner = corners.best(promise)
-        gap = max(float(promise @ (corner - weights)), 0.0)
-        if gap <= tolerance or len(met) >= _MAX_CORNERS or _is_known(corner, known):
-            return weights, gap, len(met)
-        met.append(corner)
+        gradient = columns @ (shares / (weights @ columns))
+        corner = corners.best(gradient)
+        gap = max(float(gradient @ (corner - weights)), 0.0)
+        if gap <= tolerance or len(visited) >= _MAX_CORNERS or _is_known(corner, known):
+            return weights, gap, len(visited)
+        visited.append(corner)
         proportions = np.append(proportions, 0.0)
 
 
 def _is_known(corner: Array, known: Array) -> bool:
-    return bool((np.abs(known - corner).max(axis=1) <= _NO_CORNER).any())
+    return bool((np.abs(known - corner).max(axis=1) <= _SAME_CORNER).any())
 
 
 def _check(

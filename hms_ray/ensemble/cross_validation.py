@@ -1,55 +1,43 @@
-"""Pools fitted on some patients and scored on others."""
+"""Nested cross-validation by patient: candidates fitted on some patients, scored on others."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hms_ray.config.space import Objective
-from hms_ray.ensemble.methods.base import (
-    FittedPool,
-    Pool,
-    Rows,
-    least_patients,
-    tier_weights,
-)
-from hms_ray.ensemble.simplex import blend_probabilities, check_models, simplex_weights
+from hms_ray.ensemble.methods.arithmetic import FittedMean
+from hms_ray.ensemble.methods.base import FitRows, FittedMethod, Method, tier_weights
+from hms_ray.ensemble.simplex import check_models
 from hms_ray.errors import PredictionError
 from hms_ray.evaluate.intervals import patient_groups
-from hms_ray.evaluate.metric import (
-    OBJECTIVES,
-    Array,
-    check_distributions,
-    check_row_weights,
-    row_sums,
-)
+from hms_ray.evaluate.metric import OBJECTIVES, Array, check_distributions, row_sums
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A pool and the rows that it is fitted on.
+    """A method and the rows that it is fitted on.
 
     Attributes:
-        pool: the method.
-        rows: objective whose rows count in the fit; those that are scored where None.
+        method: the method.
+        fit_on: objective whose rows the fit uses; None for the rows that are scored.
     """
 
-    pool: Pool
-    rows: Objective | None = None
+    method: Method
+    fit_on: Objective | None = None
 
     @property
     def name(self) -> str:
-        """The pool's name, with ``@`` and the rows where they are not those that are scored."""
-        return self.pool.name if self.rows is None else f"{self.pool.name}@{self.rows}"
+        """The method's name, followed by ``@`` and ``fit_on`` if that is set."""
+        return self.method.name if self.fit_on is None else f"{self.method.name}@{self.fit_on}"
 
 
 @dataclass(frozen=True)
-class Data:
-    """Checked rows for a choice.
+class EnsembleData:
+    """Checked rows.
 
     Attributes:
         targets: (n, 6) float64.
@@ -60,21 +48,23 @@ class Data:
 
     targets: Array
     models: NDArray[np.floating]
-    patients: NDArray[Any]
+    patients: NDArray[np.generic]
     votes: Array
 
-    def part(self, rows: NDArray[np.intp]) -> Data:
-        """Some of the rows."""
-        return Data(self.targets[rows], self.models[:, rows], self.patients[rows], self.votes[rows])
+    def take(self, rows: NDArray[np.intp]) -> EnsembleData:
+        """A subset of the rows."""
+        return EnsembleData(
+            self.targets[rows], self.models[:, rows], self.patients[rows], self.votes[rows]
+        )
 
 
 def checked_data(
     targets: ArrayLike, probabilities: ArrayLike, patients: ArrayLike, total_votes: ArrayLike
-) -> Data:
+) -> EnsembleData:
     """The rows, after checking them.
 
     Raises:
-        PredictionError: where a side is no distribution or something does not fit.
+        PredictionError: targets or predictions are not distributions, or shapes differ.
     """
     checked = check_distributions(targets, "targets")
     models = check_models(probabilities, len(checked))
@@ -84,35 +74,32 @@ def checked_data(
             f"there must be one patient and one number of votes for each of {len(checked)} rows",
             got=f"{owners.shape} and {votes.shape}",
         )
-    return Data(checked, models, owners, votes)
+    return EnsembleData(checked, models, owners, votes)
 
 
-def scored_rows(data: Data, objective: Objective) -> NDArray[np.bool_]:
-    """The (n,) rows that an objective scores.
+def scored_rows(data: EnsembleData, objective: Objective) -> NDArray[np.bool_]:
+    """Mask (n,) of the rows that an objective scores.
 
     Raises:
-        PredictionError: where they are not of two patients at least.
+        PredictionError: they belong to fewer than two patients.
     """
     scored: NDArray[np.bool_] = data.votes >= OBJECTIVES[objective]
-    if len(np.unique(data.patients[scored])) < 2:
+    n_patients = len(np.unique(data.patients[scored]))
+    if n_patients < 2:
         raise PredictionError(
-            f"a nested estimate for {objective} needs rows of at least two patients with at "
-            f"least {OBJECTIVES[objective]} votes",
-            got=f"{scored.sum()} row(s) of {len(np.unique(data.patients[scored]))} patient(s)",
-            fix="What one patient's rows choose must be scored on another's: use more data or "
-            "the rows of another objective.",
+            f"nested cross-validation for {objective} needs rows of at least two patients with "
+            f"at least {OBJECTIVES[objective]} votes",
+            got=f"{scored.sum()} row(s) of {n_patients} patient(s)",
+            fix="Use more data or the rows of another objective.",
         )
     return scored
 
 
-def checked_candidates(
-    candidates: Sequence[Candidate | Pool], reference: str | None
-) -> list[Candidate]:
-    """Candidates of different names, of which the reference is one.
+def checked_candidates(candidates: Sequence[Candidate | Method]) -> list[Candidate]:
+    """Candidates with unique names.
 
     Raises:
-        PredictionError: where there are none, a name is doubled, or the reference is
-            not among them.
+        PredictionError: no candidates, or a repeated name.
     """
     entries = [
         candidate if isinstance(candidate, Candidate) else Candidate(candidate)
@@ -121,12 +108,8 @@ def checked_candidates(
     names = [entry.name for entry in entries]
     if not names or len(set(names)) < len(names):
         raise PredictionError(
-            "candidates must be at least one, of different names",
+            "there must be at least one candidate, and names must be unique",
             got=", ".join(names) or "none",
-        )
-    if reference is not None and reference not in names:
-        raise PredictionError(
-            f"the reference must be one of the candidates {', '.join(names)}", got=reference
         )
     return entries
 
@@ -134,185 +117,136 @@ def checked_candidates(
 def require_patients(
     candidates: Sequence[Candidate], n_patients: int, objective: Objective, n_held_out: int
 ) -> None:
-    """Refuses fewer patients than every candidate needs after some were held out.
+    """Checks that every candidate has enough patients after some were held out.
 
     Args:
         candidates: to be fitted.
-        n_patients: with rows that the objective scores.
+        n_patients: patients with rows that the objective scores.
         objective: for the message.
-        n_held_out: patients held out at least: one by a nested estimate, two by the
-            nested estimate of a choice that is itself made by nested estimates.
+        n_held_out: patients held out at least: 1 in nested cross-validation, 2 if a nested
+            selection is cross-validated once more.
 
     Raises:
-        PredictionError: naming the most demanding candidate.
+        PredictionError: too few patients; names the most demanding candidate.
     """
-    demanding = max(candidates, key=lambda entry: least_patients(entry.pool))
-    needed = least_patients(demanding.pool) + n_held_out
+    demanding = max(candidates, key=lambda entry: entry.method.min_patients)
+    needed = demanding.method.min_patients + n_held_out
     if n_patients >= needed:
         return
     votes = OBJECTIVES[objective]
     rows = f"rows of at least {votes} votes" if votes else "rows"
-    what = f"a nested estimate of {demanding.name}"
-    if n_held_out > 1:
-        what = f"a nested estimate of choosing among methods, {demanding.name} one of them,"
+    what = "nested cross-validation" if n_held_out == 1 else "nested selection among methods"
     raise PredictionError(
-        f"{what} needs {rows} of at least {needed} patients",
+        f"{what} with {demanding.name} needs {rows} of at least {needed} patients",
         got=f"{n_patients}",
         fix="Use a simpler method, more data or the rows of another objective.",
     )
 
 
-def fit_candidate(data: Data, candidate: Candidate, objective: Objective) -> FittedPool:
-    """Fits a candidate on the rows of an objective, or on its own.
+def splits_for(
+    data: EnsembleData, candidates: Sequence[Candidate], objective: Objective, n_splits: int
+) -> int:
+    """The number of splits: at most the number of patients with scored rows.
 
     Raises:
-        PredictionError: where none of the rows is one of the candidate's own.
+        PredictionError: fewer than two patients have scored rows, or fewer than a
+            candidate needs.
     """
-    weights = _counted(data, candidate, objective)
-    return candidate.pool.fit(data.targets, data.models, weights, data.patients)
+    n_patients = len(np.unique(data.patients[scored_rows(data, objective)]))
+    require_patients(candidates, n_patients, objective, 1)
+    return min(n_splits, n_patients)
 
 
-class Fits:
-    """Candidates fitted on some rows of data: what several have in common is made once."""
+class FitCache:
+    """Candidates fitted on some rows of the data; fits that candidates share are made once."""
 
-    def __init__(self, data: Data, objective: Objective, rows: NDArray[np.bool_]) -> None:
+    def __init__(
+        self, data: EnsembleData, objective: Objective, rows: NDArray[np.bool_] | None = None
+    ) -> None:
+        """``rows``: (n,) mask of the rows to fit on (default: all)."""
         self._data, self._objective, self._inside = data, objective, rows
-        self._rows: dict[Objective, Rows] = {}
+        self._rows: dict[Objective, FitRows] = {}
 
-    def of(self, candidate: Candidate) -> FittedPool:
-        """As ``fit_candidate``; nothing else is checked."""
-        counted = candidate.rows or self._objective
-        if counted not in self._rows:
-            # Copied only when they are asked for, when the last split's are gone.
-            weights = _counted(self._data, candidate, self._objective, self._inside)
-            chosen = np.flatnonzero(weights)
-            self._rows[counted] = Rows(
-                self._data.targets[chosen],
-                self._data.models[:, chosen],
-                weights[chosen],
-                self._data.patients[chosen],
+    def fit(self, candidate: Candidate) -> FittedMethod:
+        """Fits a candidate on the objective's rows, or on those of its own ``fit_on``.
+
+        Raises:
+            PredictionError: there are no such rows.
+        """
+        objective = candidate.fit_on or self._objective
+        if objective not in self._rows:
+            # Rows are copied on first use, after the previous split's copy was freed.
+            self._rows[objective] = self._select(candidate, objective)
+        return self._rows[objective].fit(candidate.method)
+
+    def _select(self, candidate: Candidate, objective: Objective) -> FitRows:
+        data, weights = self._data, tier_weights(self._data.votes, objective)
+        if self._inside is not None:
+            weights *= self._inside
+        if not weights.any():
+            raise PredictionError(
+                f"{candidate.name} needs rows of at least {OBJECTIVES[objective]} votes of the "
+                "patients that it is fitted on",
+                got="none",
+                fix="Fit on the rows of another objective.",
             )
-        return self._rows[counted].fitted(candidate.pool)
-
-
-def nested_splits(
-    data: Data, objective: Objective, seed: int, n_splits: int
-) -> Iterator[tuple[NDArray[np.intp], Fits]]:
-    """The rows of some patients, and fits on those of all others; once for each split."""
-    split = patient_groups(data.patients, n_splits, seed, tier_weights(data.votes, objective))
-    for number in range(n_splits):
-        yield np.flatnonzero(split == number), Fits(data, objective, split != number)
-
-
-def nested_predictions(
-    data: Data, candidate: Candidate, objective: Objective, seed: int, n_splits: int
-) -> Array:
-    """What a candidate predicts, (n, 6), fitted on other patients; nothing is checked."""
-    blended = np.empty(data.targets.shape)
-    for inside, fits in nested_splits(data, objective, seed, n_splits):
-        blended[inside] = fits.of(candidate).predict(data.models[:, inside])
-    return blended
-
-
-def nested_rows(
-    data: Data,
-    candidates: Sequence[Candidate],
-    objective: Objective,
-    seed: int,
-    n_splits: int,
-    step: Callable[[], None] = lambda: None,
-) -> Array:
-    """KL of each candidate and row, (C, n), fitted on other patients; nothing is checked.
-
-    ``step`` is called after each split.
-    """
-    scores = np.empty((len(candidates), len(data.targets)))
-    for inside, fits in nested_splits(data, objective, seed, n_splits):
-        targets, models = data.targets[inside], data.models[:, inside]
-        for number, candidate in enumerate(candidates):
-            scores[number, inside] = row_sums(targets, fits.of(candidate).predict(models))
-        step()
-    return scores
-
-
-def _counted(
-    data: Data,
-    candidate: Candidate,
-    objective: Objective,
-    inside: NDArray[np.bool_] | None = None,
-) -> Array:
-    """(n,) weights of the rows that a candidate is fitted on; some must count."""
-    weights = tier_weights(data.votes, candidate.rows or objective)
-    if inside is not None:
-        weights *= inside
-    if candidate.rows is not None and not weights.any():
-        raise PredictionError(
-            f"{candidate.name} needs rows of at least {OBJECTIVES[candidate.rows]} votes of "
-            "those patients that it is fitted on",
-            got="none",
-            fix="Fit on the rows of another objective.",
-        )
-    return weights
+        rows = np.flatnonzero(weights)
+        return FitRows(data.targets[rows], data.models[:, rows], weights[rows], data.patients[rows])
 
 
 @dataclass(frozen=True)
-class NestedBlend:
-    """A blend whose every row was weighted by other patients' rows.
+class CrossValidation:
+    """Nested scores of all candidates, and predictions of one of them.
 
     Attributes:
-        probabilities: (n, 6) float64.
-        weights: (S, M) float64, the weights used on each split's rows.
-        split: (n,) int64, the split of each row, from 0.
+        scores: (C, S, n) KL of each candidate, seed and row, fitted on other patients.
+        predictions: (S, n, 6) nested predictions of the kept candidate; None without one.
+        weights: (S * splits, M) weights of its fits if it is a weighted mean; else None.
     """
 
-    probabilities: Array
-    weights: Array
-    split: NDArray[np.int64]
+    scores: Array
+    predictions: Array | None
+    weights: Array | None
 
 
-def nested_blend(
-    targets: ArrayLike,
-    probabilities: ArrayLike,
-    patients: ArrayLike,
-    n_splits: int = 5,
-    seed: int = 0,
-    row_weights: ArrayLike | None = None,
-) -> NestedBlend:
-    """Blends every patient's rows with weights fitted on other patients.
+def cross_validate(
+    data: EnsembleData,
+    candidates: Sequence[Candidate],
+    objective: Objective,
+    seeds: Sequence[int],
+    n_splits: int,
+    *,
+    keep: str | None = None,
+    step: Callable[[], None] = lambda: None,
+) -> CrossValidation:
+    """Fits every candidate on all patients but those of each split; inputs are not checked.
 
     Args:
-        targets: (n, 6) vote shares.
-        probabilities: (M, n, 6) predictions of M models on the same rows.
-        patients: (n,) patient of each row.
+        data: checked rows; all are predicted, those of the objective are fitted on.
+        candidates: C candidates.
+        objective: whose rows the fits use.
+        seeds: S seeds; each gives one partition of the patients into splits.
         n_splits: splits by patient.
-        seed: of the splits.
-        row_weights: (n,) weights of the rows in the fits; rows of weight 0 are
-            blended all the same.
-
-    Raises:
-        PredictionError: as ``simplex_weights`` and ``patient_groups``, and where
-            patients are not one a row, or the rows with weight all belong to one.
+        keep: name of the candidate whose predictions are returned.
+        step: called after each split.
     """
-    checked = check_distributions(targets, "targets")
-    models = check_models(probabilities, len(checked))
-    weights = check_row_weights(row_weights, len(checked))
-    owners = np.asarray(patients)
-    if owners.shape != (len(checked),):
-        raise PredictionError(
-            f"there must be one patient for each of {len(checked)} rows", got=str(owners.shape)
-        )
-    split = patient_groups(owners, n_splits, seed, weights)
-    fitted = np.empty((n_splits, len(models)))
-    blended = np.empty(checked.shape)
-    for number in range(n_splits):
-        inside, outside = split == number, split != number
-        if not weights[outside].any():
-            raise PredictionError(
-                "weights for a patient must be fitted on other patients' rows",
-                got="rows of one patient only",
-                fix="Fit on a tier that more patients have rows of.",
-            )
-        fit = simplex_weights(checked[outside], models[:, outside], weights[outside])
-        fitted[number] = fit.weights
-        blended[inside] = blend_probabilities(models[:, inside], fit.weights)
-    return NestedBlend(blended, fitted, split)
+    scores = np.empty((len(candidates), len(seeds), len(data.targets)))
+    kept = None if keep is None else np.empty((len(seeds), *data.targets.shape))
+    fits: list[FittedMethod] = []
+    for repeat, seed in enumerate(seeds):
+        split = patient_groups(data.patients, n_splits, seed, tier_weights(data.votes, objective))
+        for number in range(n_splits):
+            held_out = np.flatnonzero(split == number)
+            targets, models = data.targets[held_out], data.models[:, held_out]
+            cache = FitCache(data, objective, split != number)
+            for position, candidate in enumerate(candidates):
+                fitted = cache.fit(candidate)
+                predicted = fitted.predict(models)
+                scores[position, repeat, held_out] = row_sums(targets, predicted)
+                if kept is not None and candidate.name == keep:
+                    kept[repeat, held_out] = predicted
+                    fits.append(fitted)
+            step()
+    means = [fitted.weights for fitted in fits if isinstance(fitted, FittedMean)]
+    weighted = bool(fits) and len(means) == len(fits)
+    return CrossValidation(scores, kept, np.stack(means) if weighted else None)

@@ -1,4 +1,4 @@
-"""How alike the errors of models are."""
+"""Correlation of the errors of models."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hms_ray.evaluate.metric import Array
 def residual_correlation(
     targets: ArrayLike, probabilities: ArrayLike, row_weights: ArrayLike | None = None
 ) -> Array:
-    """Correlation of the models' errors: a blend gains where it is low.
+    """Correlation of the models' errors; the lower it is, the more a blend gains.
 
     Pearson's correlation of the residuals ``p - t`` over rows and classes (their sum
     over the classes is 0, so their mean is 0 already).
@@ -20,13 +20,13 @@ def residual_correlation(
     Args:
         targets: (n, 6) vote shares.
         probabilities: (M, n, 6) predictions of M models on the same rows.
-        row_weights: (n,) as in ``simplex_weights``.
+        row_weights: (n,); see ``Method.fit``.
 
     Returns:
-        (M, M) float64, 1 on the diagonal; 0 beside it for a model without any error.
+        (M, M) float64, 1 on the diagonal; 0 elsewhere for a model without errors.
 
     Raises:
-        PredictionError: as ``Pool.fit``.
+        PredictionError: as ``Method.fit``.
     """
     rows = checked_rows(targets, probabilities, row_weights, None)
     scale = np.sqrt(rows.weights / rows.weights.sum())[:, None]

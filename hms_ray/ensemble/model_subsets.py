@@ -1,40 +1,41 @@
-"""Which models a blend needs: what each adds, in which order, and how few are enough.
+"""Which models a blend needs: leave-one-out, the forward path, and the smallest subset.
 
-All of it is about the exact simplex weights of ``blend``. Sets are chosen on the rows
-given; ``nested`` figures fit the weights on other patients, not the choice of the set.
+All blends have exact simplex weights. Subsets are chosen on the given rows; ``nested``
+scores fit the weights on other patients, but not the choice of the subset.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from hms_ray.ensemble.cross_validation import nested_blend
-from hms_ray.ensemble.methods.base import Rows, checked_rows
-from hms_ray.ensemble.subset_optima import Members, Optima, backward_sets, forward_sets
+from hms_ray.ensemble.methods.arithmetic import Simplex
+from hms_ray.ensemble.methods.base import FitRows, checked_rows, nested_predictions
+from hms_ray.ensemble.subset_optima import Subset, SubsetOptima, backward_subsets, forward_subsets
 from hms_ray.errors import PredictionError
 from hms_ray.evaluate.intervals import Difference, paired_difference
 from hms_ray.evaluate.metric import Array, row_sums
 
 N_SPLITS: Final = 5
-_MOST_SUBSETS: Final = 1000
-"""Subsets tried at most to prove that no smaller set is enough."""
+_MAX_SUBSETS: Final = 1000
+"""Subsets tried at most to prove that no smaller subset is enough."""
+_NEEDED_BY: Final = "a comparison of subsets"
 
 
 @dataclass(frozen=True)
-class Worth:
-    """What a blend loses without one model.
+class LeaveOneOut:
+    """The KL increase of a blend without one model.
 
     Attributes:
         model: its position.
         weight: in the blend of all models.
-        rise: in-sample KL without it minus KL with it, in nats, at least 0.
-        nested: the same, weights fitted on other patients; above 0 it is missed.
+        rise: in-sample KL without the model minus KL with it, in nats, at least 0.
+        nested: the same for nested KL; above 0 the model is useful.
     """
 
     model: int
@@ -44,35 +45,34 @@ class Worth:
 
     @property
     def adds(self) -> bool:
-        """Whether other patients' blends are worse without it, beyond a tie."""
+        """Whether the nested KL is worse without the model, and not a tie."""
         return self.nested.verdict == "worse"
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        ends = {"mean": self.nested.mean, "low": self.nested.low, "high": self.nested.high}
+        """JSON data."""
         return {
             "model": self.model,
             "weight": self.weight,
             "rise": self.rise,
-            "nested_rise": ends,
+            "nested_rise": self.nested.to_json(),
             "adds": self.adds,
         }
 
 
 @dataclass(frozen=True)
-class ModelSet:
-    """A set of models and its best blend.
+class ModelSubset:
+    """A subset of the models and its best blend.
 
     Attributes:
-        members: positions; in the order of joining on a forward path, else ascending.
-        weights: (M,) float64, 0 outside of the members.
+        members: positions; in the order of addition on a forward path, else ascending.
+        weights: (M,) float64, 0 outside of the subset.
         kl: in-sample KL of the best blend, in nats.
-        nested: KL with weights fitted on other patients, in nats.
-        cost: summed cost of the members; their number where no costs are given.
-        proven: whether no smaller set is within the tolerance, where one was asked for.
+        nested: nested KL, in nats.
+        cost: summed cost of the models (default: their number).
+        proven: whether it is proven that no smaller subset is within the tolerance.
     """
 
-    members: Members
+    members: Subset
     weights: Array
     kl: float
     nested: float
@@ -80,7 +80,7 @@ class ModelSet:
     proven: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """JSON data."""
         return {
             "members": list(self.members),
             "weights": self.weights.tolist(),
@@ -92,23 +92,23 @@ class ModelSet:
 
 
 @dataclass(frozen=True)
-class ModelSets:
-    """The questions about sets, for one array of predictions; made by ``of``.
+class SubsetSearch:
+    """Searches subsets of the models of one array of predictions; see ``from_arrays``.
 
     Attributes:
-        rows: that count.
+        rows: the rows that count.
         optima: exact optima of subsets.
-        n_splits: splits by patient of nested figures.
+        n_splits: splits by patient of nested scores.
         seed: of the splits.
     """
 
-    rows: Rows
-    optima: Optima
+    rows: FitRows
+    optima: SubsetOptima
     n_splits: int
     seed: int
 
     @classmethod
-    def of(
+    def from_arrays(
         cls,
         targets: ArrayLike,
         probabilities: ArrayLike,
@@ -117,65 +117,65 @@ class ModelSets:
         *,
         n_splits: int = N_SPLITS,
         seed: int = 0,
-    ) -> ModelSets:
-        """Prepares the questions.
+    ) -> SubsetSearch:
+        """Checks the rows.
 
         Args:
             targets: (n, 6) vote shares.
             probabilities: (M, n, 6) predictions of M models on the same rows.
             patients: (n,) patient of each row.
-            row_weights: (n,) as in ``simplex_weights``.
-            n_splits: splits by patient; as many as there are patients, if fewer.
+            row_weights: (n,); see ``Method.fit``.
+            n_splits: splits by patient, at most as many as there are patients.
             seed: of the splits.
 
         Raises:
-            PredictionError: as ``Pool.fit``; two patients at least must have rows that
-                count.
+            PredictionError: as ``Method.fit``, or fewer than two patients have rows of
+                positive weight.
         """
         rows = checked_rows(targets, probabilities, row_weights, patients)
-        owners = rows.owners("a comparison of sets")
-        return cls(rows, Optima(rows), min(n_splits, len(np.unique(owners))), seed)
+        n_patients = len(np.unique(rows.patients_for(_NEEDED_BY)))
+        return cls(rows, SubsetOptima(rows), min(n_splits, n_patients), seed)
 
-    def leave_one_out(self) -> tuple[Worth, ...]:
-        """The worth of every model, in their order; at least two models are needed."""
+    def leave_one_out(self) -> tuple[LeaveOneOut, ...]:
+        """One result per model, in their order; requires at least two models."""
         everyone = tuple(range(self.optima.n_models))
         if len(everyone) < 2:
-            raise PredictionError("a model's worth needs another model", got="one model")
+            raise PredictionError("leave-one-out needs at least two models", got="one")
         with_all = self._nested_rows(everyone)
         weights = self.optima.weights(everyone)
-        worths = []
+        results = []
         for model in everyone:
             rest = tuple(other for other in everyone if other != model)
-            # A model of weight 0 changes nothing in sample, and the optimum is known.
+            # Without a model of weight 0 the in-sample optimum stays the same.
             rise = self.optima.kl(rest) - self.optima.kl(everyone) if weights[model] else 0.0
             without = self._nested_rows(rest)
-            nested = paired_difference(without, with_all, self._owners)
-            worths.append(Worth(model, float(weights[model]), max(rise, 0.0), nested))
-        return tuple(worths)
+            nested = paired_difference(without, with_all, self.rows.patients_for(_NEEDED_BY))
+            results.append(LeaveOneOut(model, float(weights[model]), max(rise, 0.0), nested))
+        return tuple(results)
 
-    def forward_path(self) -> tuple[ModelSet, ...]:
-        """The best single model, then each time with the model that lowers the KL most."""
-        return tuple(self.describe(members) for members in forward_sets(self.optima))
+    def forward_path(self) -> tuple[ModelSubset, ...]:
+        """The best single model, then one more model each time: the one that lowers the KL most."""
+        return tuple(self.describe(members) for members in forward_subsets(self.optima))
 
-    def minimal(self, tolerance: float) -> ModelSet:
-        """A smallest set whose KL is at most ``tolerance`` above that of all models.
+    def minimal(self, tolerance: float) -> ModelSubset:
+        """A smallest subset whose KL is at most ``tolerance`` above that of all models.
 
-        The smaller of what the forward path and backward elimination find; it is made
-        smaller, or proven to be smallest, by trying all smaller sets where they are few.
+        The smaller result of the forward path and of backward elimination; if there are few
+        smaller subsets, all are tried, which finds a smaller one or proves it smallest.
 
         Args:
             tolerance: in nats, at least 0.
 
         Raises:
-            PredictionError: for a negative tolerance.
+            PredictionError: a negative tolerance.
         """
         if not tolerance >= 0:
             raise PredictionError("a tolerance must be at least 0", got=f"{tolerance:g}")
         everyone = tuple(range(self.optima.n_models))
-        # The optimum is known to 1e-10 only, and tolerance 0 must find the support.
+        # Optima are exact to 1e-10, and tolerance 0 must find the models with weight.
         most = self.optima.kl(everyone) + tolerance + 1e-9
         support = np.flatnonzero(self.optima.weights(everyone)).tolist()
-        met = [*forward_sets(self.optima), *backward_sets(self.optima, support)]
+        met = [*forward_subsets(self.optima), *backward_subsets(self.optima, support)]
         found = min(
             (members for members in met if self.optima.kl(members) <= most),
             key=lambda members: (len(members), self.optima.kl(members)),
@@ -183,17 +183,17 @@ class ModelSets:
         found, proven = self._shrink(found, most)
         return self.describe(tuple(sorted(found)), proven=proven)
 
-    def cost_front(self, costs: ArrayLike) -> tuple[ModelSet, ...]:
-        """Sets of which none is both dearer and worse than another one, cheapest first.
+    def cost_front(self, costs: ArrayLike) -> tuple[ModelSubset, ...]:
+        """The Pareto front of KL against cost, cheapest subset first.
 
-        Among the sets met by forward and backward search, with and without regard to
-        cost, and the single models; a model of weight 0 costs nothing, for it is left out.
+        Candidates are the subsets of forward and backward search, with and without costs,
+        and the single models. Models of weight 0 are dropped and cost nothing.
 
         Args:
-            costs: (M,) above 0, such as milliseconds a recording.
+            costs: (M,) above 0, such as milliseconds per recording.
 
         Raises:
-            PredictionError: for another shape, or a cost that is not above 0.
+            PredictionError: another shape, or a cost that is not above 0.
         """
         prices = np.asarray(costs, np.float64)
         if prices.shape != (self.optima.n_models,):
@@ -207,13 +207,13 @@ class ModelSets:
                 got=f"values from {prices.min():g} to {prices.max():g}",
             )
         everyone = range(self.optima.n_models)
-        met: set[Members] = set()
+        met: set[Subset] = set()
         for regard in (None, prices):
-            met |= set(forward_sets(self.optima, regard))
-            met |= set(backward_sets(self.optima, everyone, regard))
+            met |= set(forward_subsets(self.optima, regard))
+            met |= set(backward_subsets(self.optima, everyone, regard))
         met |= {(model,) for model in everyone}
         used = {tuple(np.flatnonzero(self.optima.weights(members)).tolist()) for members in met}
-        # Of sets of one cost the best comes first; sums may differ in their last digits.
+        # At equal cost the best subset comes first; sums may differ in their last digits.
         ordered = sorted(
             used,
             key=lambda members: (
@@ -230,10 +230,10 @@ class ModelSets:
         return tuple(front)
 
     def describe(
-        self, members: Members, costs: Array | None = None, *, proven: bool = False
-    ) -> ModelSet:
-        """A set with its weights and figures."""
-        return ModelSet(
+        self, members: Subset, costs: Array | None = None, *, proven: bool = False
+    ) -> ModelSubset:
+        """A subset with its weights and scores."""
+        return ModelSubset(
             members=members,
             weights=self.optima.weights(members),
             kl=self.optima.kl(members),
@@ -242,12 +242,12 @@ class ModelSets:
             proven=proven,
         )
 
-    def _shrink(self, found: Members, most: float) -> tuple[Members, bool]:
-        """A smallest set within ``most`` where the sets to be tried are few enough."""
+    def _shrink(self, found: Subset, most: float) -> tuple[Subset, bool]:
+        """A smallest subset with a KL of at most ``most``, and whether that is proven."""
         if len(found) == 1:
             return found, True
         everyone = range(self.optima.n_models)
-        # A model that all others together cannot replace is in every set within it.
+        # A model that all others together cannot replace is in every such subset.
         needed = {
             model
             for model in found
@@ -256,7 +256,7 @@ class ModelSets:
         free = [model for model in everyone if model not in needed]
         while len(found) > max(len(needed), 1):
             more = len(found) - 1 - len(needed)
-            if math.comb(len(free), more) > _MOST_SUBSETS:
+            if math.comb(len(free), more) > _MAX_SUBSETS:
                 return found, False
             tried = [(*needed, *added) for added in itertools.combinations(free, more)]
             best = min(tried, key=self.optima.kl)
@@ -265,12 +265,8 @@ class ModelSets:
             found = best
         return found, True
 
-    def _nested_rows(self, members: Members) -> Array:
-        models = self.rows.models[list(members)]
-        rows, splits = self.rows, (self.n_splits, self.seed)
-        nested = nested_blend(rows.targets, models, self._owners, *splits, rows.weights)
-        return row_sums(rows.targets, nested.probabilities)
-
-    @property
-    def _owners(self) -> NDArray[Any]:
-        return self.rows.owners("a comparison of sets")
+    def _nested_rows(self, members: Subset) -> Array:
+        """Nested KL (n,) of each row under the subset's blend."""
+        rows = replace(self.rows, models=self.rows.models[list(members)])
+        (predicted,) = nested_predictions([Simplex()], rows, self.n_splits, self.seed, _NEEDED_BY)
+        return row_sums(rows.targets, predicted)

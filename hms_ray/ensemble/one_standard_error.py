@@ -1,7 +1,7 @@
-"""The simplest of candidates that tie: the one-standard-error rule, alone.
+"""The one-standard-error rule: the simplest candidate that is not clearly worse than the best.
 
 Breiman, Friedman, Olshen and Stone, "Classification and Regression Trees", 1984, section
-3.4.3, with pairs of rows instead of single losses.
+3.4.3, with the standard error of the paired difference instead of that of one loss.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from hms_ray.evaluate.intervals import CONFIDENCE, Difference, Interval, paired_
 from hms_ray.evaluate.metric import Array
 
 
-def simplest_within(
+def simplest_within_one_se(
     scores: Array, patients: NDArray[Any]
 ) -> tuple[int, int, tuple[Difference, ...]]:
-    """The rule alone: the best, the chosen, and each one's difference to the best.
+    """Positions of the best and of the chosen candidate, and all differences to the best.
 
     Args:
-        scores: (C, n) KL of each candidate and row, the simplest candidate first.
+        scores: (C, n) KL of each candidate and row, simplest candidate first.
         patients: (n,) patient of each row.
     """
     best = int(np.argmin(scores.mean(axis=1)))
@@ -36,6 +36,6 @@ def simplest_within(
 
 
 def standard_error(interval: Interval) -> float:
-    """The patient-clustered standard error behind an interval, at least two patients."""
+    """The patient-clustered standard error behind an interval of at least two patients."""
     quantile = stats.t.ppf((1 + CONFIDENCE) / 2, interval.n_patients - 1)
     return (interval.high - interval.mean) / float(quantile)

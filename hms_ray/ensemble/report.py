@@ -1,17 +1,15 @@
-"""What a blend of given models is worth, beside what a person would use instead.
+"""Estimated out-of-sample KL of a blend, next to its baselines.
 
-Every way of combining them is fitted on all patients (in sample) and on other patients
-than it is scored on (nested), several times over. The one that is used is given by its
-name, or chosen by nested KL, the simplest of those that tie (``choice``); then the
-nested predictions are those of the whole procedure, choosing included. It is compared
-row by row with the best single model, with equal weights and with the simplex.
+Every candidate method is fitted on all patients (in-sample) and by nested cross-validation,
+repeated with several seeds. The method is given by name or selected by nested KL
+(``selection``); then the nested predictions include the selection. They are compared row
+by row with the best single model, equal weights and simplex weights.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -21,27 +19,25 @@ from hms_ray.config.space import Objective
 from hms_ray.ensemble.comparison import compare
 from hms_ray.ensemble.cross_validation import (
     Candidate,
-    Data,
+    EnsembleData,
+    FitCache,
     checked_candidates,
     checked_data,
-    fit_candidate,
-    nested_splits,
+    cross_validate,
     scored_rows,
+    splits_for,
 )
-from hms_ray.ensemble.methods.arithmetic import FittedMean
-from hms_ray.ensemble.methods.base import Pool, tier_weights
+from hms_ray.ensemble.methods.base import Method, checked_rows, tier_weights
 from hms_ray.ensemble.methods.single import BestSingle
 from hms_ray.ensemble.result import (
+    BASELINES,
     BEST_IN_SAMPLE,
-    BEST_SINGLE,
-    EQUAL,
     SIMPLEX,
-    YARDSTICKS,
     BlendReport,
     NestedEstimate,
     Scores,
 )
-from hms_ray.ensemble.selection import nested_choice_estimate, rate, splits_for
+from hms_ray.ensemble.selection import estimate_selection, score_candidates
 from hms_ray.errors import PredictionError
 from hms_ray.evaluate.intervals import clustered_interval, patient_bootstrap
 from hms_ray.evaluate.metric import (
@@ -64,7 +60,7 @@ def blend_report(
     patients: ArrayLike,
     total_votes: ArrayLike,
     *,
-    candidates: Sequence[Candidate | Pool] = YARDSTICKS,
+    candidates: Sequence[Candidate | Method] = BASELINES,
     method: str | None = SIMPLEX,
     objective: Objective = "kl_10",
     optimistic: Sequence[bool] | None = None,
@@ -73,102 +69,105 @@ def blend_report(
     seed: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> BlendReport:
-    """Fits a blend and estimates honestly what it is worth.
+    """Fits a blend and estimates its out-of-sample KL.
 
     Args:
         targets: (n, 6) vote shares.
         probabilities: (M, n, 6) out-of-fold predictions on the same rows.
-        names: (M,) different names.
+        names: (M,) unique names.
         patients: (n,) patient of each row.
         total_votes: (n,) votes of each row.
-        candidates: ways to combine, from the simplest to the most elaborate, the
-            ``YARDSTICKS`` among them.
-        method: name of the candidate to use; chosen by nested KL where None.
-        objective: whose rows are fitted on and scored; the others are scored too.
-        optimistic: (M,) models to be marked; none where absent.
-        n_splits: splits by patient; as many as there are patients with scored rows, if
-            fewer.
-        n_repeats: nested estimates with the seeds ``seed``, ``seed + 1``, ..., over
-            whose row scores the mean is taken.
-        seed: of the first estimate's splits and of the bootstrap.
-        progress: told the splits done and those in all, at the start and after each.
+        candidates: methods, simplest first, the ``BASELINES`` among them.
+        method: name of the candidate to use; None selects one by nested KL.
+        objective: whose rows are fitted on and scored; scores of the others are reported.
+        optimistic: (M,) models to mark (default: none).
+        n_splits: splits by patient, at most as many as patients with scored rows.
+        n_repeats: repeats of the nested cross-validation with the seeds ``seed``,
+            ``seed + 1``, ...; row scores are averaged over them.
+        seed: of the first repeat and of the bootstrap.
+        progress: called with the splits done and the total, at the start and after each.
 
     Raises:
-        PredictionError: where inputs do not fit or are no distributions, a yardstick or
-            the method is not among the candidates, or too few patients have scored rows.
+        PredictionError: inputs do not fit or are not distributions, a baseline or the
+            method is not among the candidates, or too few patients have scored rows.
     """
     data = checked_data(targets, probabilities, patients, total_votes)
     marks = tuple(map(bool, [False] * len(data.models) if optimistic is None else optimistic))
     _check_names(names, marks, len(data.models))
-    entries = checked_candidates(candidates, None)
+    entries = checked_candidates(candidates)
     _check_candidates(entries, method)
     n_splits = splits_for(data, entries, objective, n_splits)
     seeds = range(seed, seed + n_repeats)
-    step = _steps(progress, n_splits * (n_repeats + (n_splits if method is None else 0)))
-    nested = _nested(data, entries, method, objective, seeds, n_splits, step)
-    best, alone = _best_in_sample(data, objective)
-    choice = rate(
+    step = _counter(progress, n_splits * (n_repeats + (n_splits if method is None else 0)))
+    found = cross_validate(data, entries, objective, seeds, n_splits, keep=method, step=step)
+    baselines = _baseline_rows(entries, found.scores)
+    best, best_rows = _best_in_sample(data, objective)
+    selection = score_candidates(
         data,
         entries,
-        nested.scores,
+        found.scores,
         objective,
         reference=SIMPLEX,
-        alternatives={BEST_IN_SAMPLE: alone, **nested.yardsticks(n_repeats)},
+        alternatives={BEST_IN_SAMPLE: best_rows, **baselines},
         seeds=seeds,
         n_splits=n_splits,
     )
-    worth, predicted = None, nested.predicted
-    if method is None:
-        worth = nested_choice_estimate(
-            *(data.targets, data.models, data.patients, data.votes, entries, SIMPLEX, objective),
+    estimate = None
+    if found.predictions is None:
+        estimate = estimate_selection(
+            *(data, entries, SIMPLEX, objective),
             seed=seed,
             inner_seeds=(seed,),
             n_splits=n_splits,
             step=step,
         )
-        predicted = [worth.probabilities]
-    # One estimate is compared with those of the same splits, a mean with means.
-    others = {BEST_IN_SAMPLE: alone, **nested.yardsticks(len(predicted))}
+        predictions = estimate.probabilities[None]
+        # The estimate has the splits of the first seed only, so baselines must have too.
+        baselines = _baseline_rows(entries, found.scores[:, :1])
+    else:
+        predictions = found.predictions
+    others = {BEST_IN_SAMPLE: best_rows, **baselines}
     others.pop(method or "", None)
-    used = next(entry for entry in entries if entry.name == (method or choice.name))
-    fitted = fit_candidate(data, used, objective)
+    used = next(entry for entry in entries if entry.name == (method or selection.name))
+    fitted = FitCache(data, objective).fit(used)
     in_sample = fitted.predict(data.models)
     return BlendReport(
         names=tuple(names),
         optimistic=marks,
         n_rows={tier: int((data.votes >= fewest).sum()) for tier, fewest in OBJECTIVES.items()},
         n_patients=len(np.unique(data.patients)),
-        choice=choice,
+        selection=selection,
         method=used.name,
-        worth=worth,
+        selection_estimate=estimate,
         fitted=fitted,
         in_sample=in_sample,
         in_sample_scores=mean_by_objective(row_sums(data.targets, in_sample), data.votes),
-        nested=_estimate(data, predicted, nested.weights, others, objective, seed),
+        nested=_estimate(data, predictions, found.weights, others, objective, seed),
         best=best,
     )
 
 
 def _estimate(
-    data: Data,
-    predicted: Sequence[Array],
+    data: EnsembleData,
+    predictions: Array,
     weights: Array | None,
     others: Mapping[str, Array],
     objective: Objective,
     seed: int,
 ) -> NestedEstimate:
-    """What (n, 6) nested predictions, a repeat each, tell beside the others' row scores."""
-    rows = np.mean([row_sums(data.targets, one) for one in predicted], axis=0)
+    """Scores of (S, n, 6) nested predictions, compared with the (n,) row scores of others."""
+    rows = np.mean([row_sums(data.targets, one) for one in predictions], axis=0)
     scored = scored_rows(data, objective)
-    owners = data.patients[scored]
+    patients = data.patients[scored]
+    (bootstrap,) = patient_bootstrap([rows[scored]], patients, np.random.default_rng(seed))
     return NestedEstimate(
-        probabilities=predicted[0],
+        probabilities=predictions[0],
         weights=weights,
         scores=mean_by_objective(rows, data.votes),
-        interval=clustered_interval(rows[scored], owners),
-        bootstrap=patient_bootstrap(rows[scored], owners, np.random.default_rng(seed)),
-        by_tier=_mean_of([kl_by_tier(data.targets, one, data.votes) for one in predicted]),
-        by_class=_mean_of([kl_by_class(data.targets, one) for one in predicted]),
+        interval=clustered_interval(rows[scored], patients),
+        bootstrap=bootstrap,
+        by_tier=_mean_of([kl_by_tier(data.targets, one, data.votes) for one in predictions]),
+        by_class=_mean_of([kl_by_class(data.targets, one) for one in predictions]),
         comparisons=tuple(
             compare(against, rows, other, data.patients, data.votes, objective, seed)
             for against, other in others.items()
@@ -176,75 +175,29 @@ def _estimate(
     )
 
 
-@dataclass(frozen=True)
-class _Nested:
-    """Nested estimates: scores of all candidates, and what the given one did.
-
-    ``scores`` are (C, R, n) KL of each candidate, repeat and row; ``predicted`` has the
-    (n, 6) predictions of the given method, a repeat each, and ``weights`` the weights of
-    its fits where it has some.
-    """
-
-    names: list[str]
-    scores: Array
-    predicted: list[Array]
-    weights: Array | None
-
-    def yardsticks(self, n_repeats: int) -> dict[str, Array]:
-        """(n,) KL of each row under each yardstick, the mean of the first repeats."""
-        return {
-            name: self.scores[self.names.index(name), :n_repeats].mean(axis=0)
-            for name in (BEST_SINGLE, EQUAL, SIMPLEX)
-        }
+def _baseline_rows(candidates: Sequence[Candidate], scores: Array) -> dict[str, Array]:
+    """KL (n,) of each row under each baseline, from (C, S, n) scores; best single first."""
+    names = [entry.name for entry in candidates]
+    equal, single, simplex = (baseline.name for baseline in BASELINES)
+    return {name: scores[names.index(name)].mean(axis=0) for name in (single, equal, simplex)}
 
 
-def _nested(
-    data: Data,
-    entries: Sequence[Candidate],
-    method: str | None,
-    objective: Objective,
-    seeds: Sequence[int],
-    n_splits: int,
-    step: Callable[[], None],
-) -> _Nested:
-    names = [entry.name for entry in entries]
-    scores = np.empty((len(entries), len(seeds), len(data.targets)))
-    predicted, fits = [], []
-    for repeat, seed in enumerate(seeds):
-        blended = np.empty(data.targets.shape)
-        for inside, found in nested_splits(data, objective, seed, n_splits):
-            targets, models = data.targets[inside], data.models[:, inside]
-            for number, entry in enumerate(entries):
-                fitted = found.of(entry)
-                part = fitted.predict(models)
-                scores[number, repeat, inside] = row_sums(targets, part)
-                if entry.name == method:
-                    blended[inside] = part
-                    fits.append(fitted)
-            step()
-        if method is not None:
-            predicted.append(blended)
-    means = [fitted.weights for fitted in fits if isinstance(fitted, FittedMean)]
-    weighted = bool(fits) and len(means) == len(fits)
-    return _Nested(names, scores, predicted, np.stack(means) if weighted else None)
-
-
-def _steps(progress: Callable[[int, int], None], total: int) -> Callable[[], None]:
-    """Counts calls, and tells progress of them from 0 on."""
+def _counter(progress: Callable[[int, int], None], total: int) -> Callable[[], None]:
+    """Reports 0 now, and one more with each call."""
     progress(0, total)
     done = itertools.count(1)
     return lambda: progress(next(done), total)
 
 
-def _best_in_sample(data: Data, objective: Objective) -> tuple[int, Array]:
+def _best_in_sample(data: EnsembleData, objective: Objective) -> tuple[int, Array]:
     """The model of the lowest KL on the objective's rows, and its KL of each row."""
-    weights = tier_weights(data.votes, objective)
-    best = int(np.argmax(BestSingle().fit(data.targets, data.models, weights).weights))
+    rows = checked_rows(data.targets, data.models, tier_weights(data.votes, objective), None)
+    best = int(np.argmax(BestSingle().fit_rows(rows).weights))
     return best, row_sums(data.targets, data.models[best].astype(np.float64))
 
 
 def _mean_of(repeats: Sequence[Mapping[str, float | None]]) -> Scores:
-    """Means by name; what is None is so in every repeat, for their rows are the same."""
+    """Means by name; a None is None in all repeats, because their rows are the same."""
     means: Scores = {}
     for name in repeats[0]:
         known = [value for scores in repeats if (value := scores[name]) is not None]
@@ -255,19 +208,19 @@ def _mean_of(repeats: Sequence[Mapping[str, float | None]]) -> Scores:
 def _check_names(names: Sequence[str], marks: Sequence[bool], n_models: int) -> None:
     if len(names) != n_models or len(marks) != n_models:
         raise PredictionError(
-            "there must be one name and one mark a model",
+            "there must be one name and one mark for each model",
             got=f"{len(names)} names and {len(marks)} marks for {n_models} models",
         )
     if len(set(names)) != n_models:
-        raise PredictionError("models must have different names", got=", ".join(names))
+        raise PredictionError("model names must be unique", got=", ".join(names))
 
 
-def _check_candidates(entries: Sequence[Candidate], method: str | None) -> None:
-    known = [entry.name for entry in entries]
-    needed = [EQUAL, BEST_SINGLE, SIMPLEX, *([] if method is None else [method])]
+def _check_candidates(candidates: Sequence[Candidate], method: str | None) -> None:
+    known = [entry.name for entry in candidates]
+    needed = [*(baseline.name for baseline in BASELINES), *([] if method is None else [method])]
     missing = [name for name in needed if name not in known]
     if missing:
         raise PredictionError(
-            f"the candidates must have {', '.join(dict.fromkeys(needed))} among them",
+            f"the candidates must include {', '.join(dict.fromkeys(needed))}",
             got=f"no {', '.join(missing)} among {', '.join(known)}",
         )

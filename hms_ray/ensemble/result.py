@@ -1,4 +1,4 @@
-"""What is told about a blend: its method, weights, scores, comparisons."""
+"""The result of a blend: its method, weights, scores and comparisons."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from hms_ray.ensemble.comparison import Comparison
 from hms_ray.ensemble.methods.arithmetic import Equal, FittedMean, Simplex
-from hms_ray.ensemble.methods.base import FittedPool, Pool
+from hms_ray.ensemble.methods.base import FittedMethod, Method
 from hms_ray.ensemble.methods.single import BestSingle
-from hms_ray.ensemble.selection_result import Choice, ChoiceEstimate, interval_json
+from hms_ray.ensemble.selection_result import Selection, SelectionEstimate
 from hms_ray.evaluate.intervals import Interval
 from hms_ray.evaluate.metric import Array
 
@@ -18,30 +18,30 @@ EQUAL: Final = Equal().name
 BEST_SINGLE: Final = BestSingle().name
 SIMPLEX: Final = Simplex().name
 BEST_IN_SAMPLE: Final = "best_single_in_sample"
-"""The model that a person would pick from the leaderboard: chosen on the scored rows."""
+"""The model that tops the leaderboard: chosen on the scored rows."""
 
-YARDSTICKS: Final[tuple[Pool, ...]] = (Equal(), BestSingle(), Simplex())
-"""What every method is compared with, from the simplest on."""
+BASELINES: Final[tuple[Method, ...]] = (Equal(), BestSingle(), Simplex())
+"""Methods that every method is compared with, simplest first."""
 
 Scores = dict[str, float | None]
 
 
 @dataclass(frozen=True)
 class NestedEstimate:
-    """What a method is worth on patients that it was not fitted on, in nats.
+    """Estimated out-of-sample KL of a method, in nats.
 
     Attributes:
-        probabilities: (n, 6) float64, fitted, and chosen where it was, on other patients;
-            of a given method the first estimate's.
-        weights: (repeats * splits, M) weights of the fits, where a given method is a mean
-            with weights; None of others.
-        scores: mean KL by objective (None without rows), over all estimates.
+        probabilities: (n, 6) float64, predictions fitted on other patients (and selected
+            there, if the method was selected); those of the first seed for a given method.
+        weights: (repeats * splits, M) weights of the fits if a given method is a weighted
+            mean; else None.
+        scores: mean KL by objective (None without rows), over all repeats.
         interval: mean KL of the scored rows with its clustered interval.
-        bootstrap: the same with the interval of a bootstrap over patients, a check.
+        bootstrap: the same with a bootstrap interval over patients, as a check.
         by_tier: mean KL by vote tier (None without rows).
         by_class: each class's part of the KL of all rows.
-        comparisons: with the best single model in sample and nested, equal weights, and
-            the simplex where it is not the method.
+        comparisons: with the best single model (in-sample and nested), equal weights, and
+            simplex weights unless they are the method.
     """
 
     probabilities: Array
@@ -54,11 +54,11 @@ class NestedEstimate:
     comparisons: tuple[Comparison, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data; predictions and weights are left to the caller."""
+        """JSON data without predictions and weights."""
         return {
             "nested": self.scores,
-            "nested_interval": interval_json(self.interval),
-            "nested_bootstrap": interval_json(self.bootstrap),
+            "nested_interval": self.interval.to_json(),
+            "nested_bootstrap": self.bootstrap.to_json(),
             "nested_by_tier": self.by_tier,
             "nested_by_class": self.by_class,
             "nested_minus": {
@@ -69,33 +69,33 @@ class NestedEstimate:
 
 @dataclass(frozen=True)
 class BlendReport:
-    """Everything that is told about a blend of M models on n rows.
+    """A blend of M models on n rows, with all its estimates.
 
     Attributes:
         names: the models.
         optimistic: (M) whether a model's checkpoints or weights were chosen on the scored
-            rows, which makes every figure that it enters optimistic.
+            rows, which makes every score that it enters optimistic.
         n_rows: rows of each objective.
         n_patients: of all rows.
-        choice: all methods side by side, on the rows of one objective; which of them it
-            would choose is of use only where ``worth`` is there.
-        method: name of the one that is used.
-        worth: what choosing is worth on other patients; None where the method was given.
+        selection: all methods side by side on the rows of one objective; its chosen method
+            is used only if ``selection_estimate`` is set.
+        method: name of the method that is used.
+        selection_estimate: nested estimate of the selection; None for a given method.
         fitted: the method, fitted on all patients.
-        in_sample: (n, 6) float64, what it predicts of the rows that it was fitted on.
+        in_sample: (n, 6) float64, its predictions of the rows that it was fitted on.
         in_sample_scores: mean KL of ``in_sample`` by objective (None without rows).
-        nested: what it is worth on other patients, choosing included.
-        best: position of the best single model on the scored rows, in sample.
+        nested: estimated out-of-sample KL, selection included.
+        best: position of the model with the lowest in-sample KL on the scored rows.
     """
 
     names: tuple[str, ...]
     optimistic: tuple[bool, ...]
     n_rows: dict[str, int]
     n_patients: int
-    choice: Choice
+    selection: Selection
     method: str
-    worth: ChoiceEstimate | None
-    fitted: FittedPool
+    selection_estimate: SelectionEstimate | None
+    fitted: FittedMethod
     in_sample: Array
     in_sample_scores: Scores
     nested: NestedEstimate
@@ -103,24 +103,25 @@ class BlendReport:
 
     @property
     def weights(self) -> Array | None:
-        """(M,) weights of the models, where the method is a mean with weights."""
+        """(M,) weights of the models if the method is a weighted mean."""
         return self.fitted.weights if isinstance(self.fitted, FittedMean) else None
 
     @property
     def gap(self) -> float | None:
-        """Nats that the fit can be above its optimum, where the method certifies it."""
+        """Duality gap of the fit in nats, if the method has one."""
         if isinstance(self.fitted, FittedMean):
             return self.fitted.facts.get("gap")
         return getattr(self.fitted, "gap", None)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data of the estimates; predictions and the pool are left to the caller."""
+        """JSON data of the estimates, without predictions and the fitted method."""
+        estimate = self.selection_estimate
         return {
-            "fit_rows": self.choice.objective,
+            "fit_rows": self.selection.objective,
             "rows": self.n_rows,
             "patients": self.n_patients,
-            "splits": self.choice.n_splits,
-            "repeats": len(self.choice.seeds),
+            "splits": self.selection.n_splits,
+            "repeats": len(self.selection.seeds),
             "weights": None if self.weights is None else self._by_name(self.weights.tolist()),
             "nested_weights": None
             if self.nested.weights is None
@@ -132,9 +133,9 @@ class BlendReport:
             ],
             "in_sample": self.in_sample_scores,
             **self.nested.to_json(),
-            "methods": self.choice.to_json(),
-            "chosen_by_nested_kl": self.worth is not None,
-            "choosing": None if self.worth is None else self.worth.to_json(),
+            "methods": self.selection.to_json(),
+            "chosen_by_nested_kl": estimate is not None,
+            "selection": None if estimate is None else estimate.to_json(),
         }
 
     def _by_name(self, values: Sequence[Any]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""What a choice of a pool tells: a row a candidate, the choice, its worth elsewhere."""
+"""The result of a selection: one score per candidate, the chosen one, the nested estimate."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from hms_ray.config.space import Objective
@@ -11,20 +11,20 @@ from hms_ray.evaluate.metric import Array
 
 
 @dataclass(frozen=True)
-class Rated:
-    """What a candidate is worth on the scored rows, in nats.
+class CandidateScore:
+    """Scores of one candidate on the scored rows, in nats.
 
     Attributes:
         name: of the candidate.
-        nested: mean KL, fitted on other patients, over the splits of all seeds.
-        by_seed: (S) the same for the splits of each seed.
+        nested: mean nested KL over the splits of all seeds.
+        by_seed: (S) the same for each seed.
         in_sample: mean KL of a fit on all patients.
-        by_objective: nested mean KL on the rows of each objective (None without rows).
-        to_best: nested, this one minus the best one, clustered by patient.
-        standard_error: of ``to_best``.
-        to_reference: nested, this one minus the reference; None without a reference.
-        seconds: of one fit on all patients.
-        to_others: alternative -> nested, this one minus the alternative.
+        by_objective: mean nested KL on the rows of each objective (None without rows).
+        minus_best: nested KL minus that of the best candidate, clustered by patient.
+        standard_error: of ``minus_best``.
+        minus_reference: nested KL minus that of the reference.
+        minus_others: alternative -> nested KL minus that of the alternative.
+        fit_seconds: duration of one fit on all patients.
     """
 
     name: str
@@ -32,25 +32,24 @@ class Rated:
     by_seed: tuple[float, ...]
     in_sample: float
     by_objective: dict[str, float | None]
-    to_best: Difference
+    minus_best: Difference
     standard_error: float
-    to_reference: Difference | None
-    seconds: float
-    to_others: dict[str, Difference] = field(default_factory=dict)
+    minus_reference: Difference
+    minus_others: dict[str, Difference]
+    fit_seconds: float
 
     @property
     def optimism(self) -> float:
-        """Nested minus in-sample KL: what fitting on the scored rows would hide."""
+        """Nested minus in-sample KL."""
         return self.nested - self.in_sample
 
     @property
-    def within(self) -> bool:
-        """Whether the best one is at most one standard error better."""
-        return self.to_best.mean <= self.standard_error
+    def within_one_se(self) -> bool:
+        """Whether the best candidate is at most one standard error better."""
+        return self.minus_best.mean <= self.standard_error
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        reference = self.to_reference
+        """JSON data."""
         return {
             "name": self.name,
             "nested": self.nested,
@@ -58,38 +57,38 @@ class Rated:
             "in_sample": self.in_sample,
             "optimism": self.optimism,
             "by_objective": self.by_objective,
-            "minus_best": interval_json(self.to_best),
+            "minus_best": self.minus_best.to_json(),
             "standard_error": self.standard_error,
-            "within_one_standard_error": self.within,
-            "minus_reference": None if reference is None else interval_json(reference),
+            "within_one_standard_error": self.within_one_se,
+            "minus_reference": self.minus_reference.to_json(),
             "minus_others": {
-                name: interval_json(difference) for name, difference in self.to_others.items()
+                name: difference.to_json() for name, difference in self.minus_others.items()
             },
-            "seconds": self.seconds,
+            "fit_seconds": self.fit_seconds,
         }
 
 
 @dataclass(frozen=True)
-class Choice:
-    """The choice and everything that it was made by.
+class Selection:
+    """All candidates and the chosen one.
 
     Attributes:
         objective: whose rows are scored.
-        rated: the candidates in the order of simplicity.
-        best: position of the one with the lowest nested KL.
-        chosen: position of the simplest one within one standard error of it.
-        reference: name that ``to_reference`` compares with, or None.
+        candidates: simplest first.
+        best: position of the candidate with the lowest nested KL.
+        chosen: position of the simplest one within one standard error of the best.
+        reference: name of the candidate behind ``minus_reference``.
         n_rows: rows scored.
         n_patients: of the scored rows.
         seeds: of the splits.
-        n_splits: by patient.
+        n_splits: by patient, for each seed.
     """
 
     objective: Objective
-    rated: tuple[Rated, ...]
+    candidates: tuple[CandidateScore, ...]
     best: int
     chosen: int
-    reference: str | None
+    reference: str
     n_rows: int
     n_patients: int
     seeds: tuple[int, ...]
@@ -97,60 +96,49 @@ class Choice:
 
     @property
     def name(self) -> str:
-        """Of the chosen candidate."""
-        return self.rated[self.chosen].name
+        """Name of the chosen candidate."""
+        return self.candidates[self.chosen].name
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data; it says that the choice saw the scored rows."""
+        """JSON data."""
         return {
             "objective": self.objective,
             "chosen": self.name,
-            "best": self.rated[self.best].name,
+            "best": self.candidates[self.best].name,
             "reference": self.reference,
             "chosen_on_the_scored_rows": True,
             "rows": self.n_rows,
             "patients": self.n_patients,
             "seeds": list(self.seeds),
             "splits": self.n_splits,
-            "candidates": [rated.to_json() for rated in self.rated],
+            "candidates": [candidate.to_json() for candidate in self.candidates],
         }
 
 
 @dataclass(frozen=True)
-class ChoiceEstimate:
-    """What choosing is worth on patients that had no part in the choice.
+class SelectionEstimate:
+    """Estimated out-of-sample KL of selecting a method, on patients without part in it.
 
     Attributes:
-        nested: mean KL of what was chosen and fitted on other patients, in nats.
-        to_reference: the same minus the reference, fitted on the same patients.
-        taken: name -> how many of the choices took it; one choice a split.
-        n_inner: splits by patient that each choice was made by; the fewer, the less
-            steady is what is chosen.
-        probabilities: (n, 6) what was chosen and fitted on other patients predicts.
+        nested: mean KL of what other patients selected and fitted, in nats.
+        minus_reference: the same minus the reference, fitted on the same patients.
+        times_chosen: name -> number of outer splits that selected it.
+        inner_repeats: partitions of the patients behind each selection; with few, the
+            selected method varies more.
+        probabilities: (n, 6) predictions of what other patients selected and fitted.
     """
 
     nested: Interval
-    to_reference: Difference
-    taken: dict[str, int]
-    n_inner: int
+    minus_reference: Difference
+    times_chosen: dict[str, int]
+    inner_repeats: int
     probabilities: Array
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """JSON data."""
         return {
-            "nested": interval_json(self.nested),
-            "minus_reference": interval_json(self.to_reference),
-            "taken": self.taken,
-            "choices": sum(self.taken.values()),
-            "splittings_a_choice": self.n_inner,
+            "nested": self.nested.to_json(),
+            "minus_reference": self.minus_reference.to_json(),
+            "times_chosen": self.times_chosen,
+            "inner_repeats": self.inner_repeats,
         }
-
-
-def interval_json(interval: Interval) -> dict[str, float | str]:
-    """Plain data of a finite interval; a difference tells its verdict too."""
-    told: dict[str, float | str] = {
-        "mean": interval.mean,
-        "low": interval.low,
-        "high": interval.high,
-    }
-    return {**told, "verdict": interval.verdict} if isinstance(interval, Difference) else told

@@ -1,48 +1,45 @@
-"""The exact best blend: simplex weights with a certificate.
+"""Exact simplex weights of a blend, with a duality gap that bounds their distance to the best.
 
 With y_i the target shares divided by the sum of row weights and p_im the models'
 probabilities (i runs over rows and classes), the blend's loss
 ``f(w) = -sum_i y_i ln(sum_m w_m p_im)`` is convex over the simplex. With
 ``g_m = sum_i y_i p_im / (P w)_i``, convexity and ``sum_m w_m g_m = sum_i y_i = 1``
-give ``f(w) - min f <= max_m g_m - 1``: any weights carry a certificate of how far
-they can be from the best. Background: maximum-likelihood mixture proportions, Kim,
-Carbonetto, Stephens and Anitescu, "A Fast Algorithm for Maximum Likelihood
-Estimation of Mixture Proportions Using Sequential Quadratic Programming" (2020).
+give ``f(w) - min f <= max_m g_m - 1``, the duality gap. Background: maximum-likelihood
+mixture proportions (Kim, Carbonetto, Stephens and Anitescu, "A Fast Algorithm for Maximum
+Likelihood Estimation of Mixture Proportions Using Sequential Quadratic Programming", 2020).
 
-The method here is their idea, sequential quadratic programming with an active set,
-with two changes: each step looks only at the models that carry weight or that the
-certificate says should, and the equal blend stands among the models as one more
-column, so that the first step starts from it without a dense Hessian.
+The solver follows their sequential quadratic programming with an active set, with two
+changes: each step uses only models that have weight or a positive gap, and the equal blend
+is one more column, so that the first step starts from it without a dense Hessian.
 
-Arrays are all that it needs. Three models that see the truth through noise, the third
-one hardly; what their blend is worth on other patients; and which pool to take:
+Three models that see the truth with noise, the third hardly at all; their exact weights;
+and the estimated out-of-sample KL of the blend:
 
 >>> import numpy as np
+>>> from hms_ray.ensemble.methods.registry import named_methods
+>>> from hms_ray.ensemble.report import blend_report
 >>> from hms_ray.ensemble.simplex import blend_probabilities, simplex_weights
->>> from hms_ray.ensemble.selection import choose_pool
->>> from hms_ray.ensemble.cross_validation import nested_blend
->>> from hms_ray.evaluate.intervals import paired_difference
->>> from hms_ray.evaluate.metric import kl_divergence, kl_rows
->>> from hms_ray.ensemble.methods.registry import named_pools
+>>> from hms_ray.evaluate.metric import kl_divergence
 >>> generator = np.random.default_rng(0)
 >>> targets = generator.dirichlet(np.ones(6), size=600)  # (rows, 6) vote shares
 >>> noise = generator.dirichlet(np.ones(6), size=(3, 600))
 >>> seen = np.array([0.5, 0.4, 0.1])[:, None, None]
 >>> models = seen * targets + (1 - seen) * noise  # (models, rows, 6) probabilities
->>> patients = np.arange(600) // 4  # (rows,)
 >>> fit = simplex_weights(targets, models)
 >>> fit.weights.round(1).tolist(), fit.gap <= 1e-10
 ([0.7, 0.3, 0.0], True)
 >>> blended = blend_probabilities(models, fit.weights)  # (rows, 6)
 >>> bool(abs(kl_divergence(targets, blended) - fit.objective) < 1e-12)
 True
->>> nested = nested_blend(targets, models, patients).probabilities
->>> paired_difference(kl_rows(targets, nested), kl_rows(targets, models[0]), patients).verdict
-'better'
->>> pools = named_pools(["equal", "simplex", "log_linear"])
->>> choice = choose_pool(targets, models, patients, np.full(600, 12), pools, seeds=[0])
->>> [rated.name for rated in choice.rated], choice.name in ("equal", "simplex", "log_linear")
-(['equal', 'simplex', 'log_linear'], True)
+>>> patients, votes = np.arange(600) // 4, np.full(600, 12)  # (rows,)
+>>> methods = named_methods(["equal", "best_single", "simplex", "log_linear"])
+>>> report = blend_report(
+...     targets, models, ["a", "b", "c"], patients, votes, candidates=methods, n_repeats=1
+... )
+>>> report.method, report.nested.comparisons[0].verdict
+('simplex', 'better')
+>>> report.in_sample_scores["kl_10"] < report.nested.scores["kl_10"]
+True
 """
 
 from __future__ import annotations
@@ -58,22 +55,22 @@ from hms_ray.errors import PredictionError
 from hms_ray.evaluate.metric import CLIP, Array, check_distributions, check_row_weights
 
 TOLERANCE: Final = 1e-10
-"""Duality gap, in nats, at which the search stops; scores differ in the 4th decimal."""
+"""Duality gap in nats at which the solver stops; scores differ in the 4th decimal."""
 MAX_ITERATIONS: Final = 200
-"""Bound on Newton steps; four to ten are usual."""
+"""Maximum number of Newton steps; 4 to 10 are typical."""
 
 _WEIGHT_SUM_TOLERANCE: Final = 1e-6
-"""Weights may have been written down with seven decimals."""
+"""Allows for weights that were written with seven decimals."""
 
 
 @dataclass(frozen=True)
 class SimplexFit:
-    """Blend weights and how good they are.
+    """Blend weights and their duality gap.
 
     Attributes:
-        weights: (M,) float64, at least 0, sum 1; a model without worth has exactly 0.
+        weights: (M,) float64, at least 0, sum 1; exactly 0 for models that do not help.
         objective: mean KL of the blend over the weighted rows, in nats.
-        gap: ``max_m g_m - 1``: the objective is at most this far above the optimum.
+        gap: ``max_m g_m - 1``; the objective is at most this far above the optimum.
         iterations: Newton steps taken.
     """
 
@@ -94,22 +91,22 @@ def simplex_weights(
 ) -> SimplexFit:
     """The weights on the simplex whose blend has the lowest KL divergence.
 
-    Probabilities are clipped as the metric clips them, so a model that gives 0 to a
-    class that has votes costs what the metric says and not infinity.
+    Probabilities are clipped as in the metric, so a probability of 0 for a class with votes
+    has a finite cost.
 
     Args:
         targets: (n, 6) vote shares.
         probabilities: (M, n, 6) predictions of M models on the same rows.
-        row_weights: (n,) weights of the rows, at least 0 and not all 0; a mask of
-            booleans picks rows. All rows count the same where absent.
-        tolerance: duality gap at which the search stops, in nats.
-        max_iterations: bound on Newton steps; the result carries the gap reached.
-        start: (M,) weights to start from, at least 0 and sum 1, such as those of a
-            similar problem; they change the steps taken, not what is reached.
+        row_weights: (n,) at least 0, not all 0; a boolean mask selects rows (default:
+            equal weights).
+        tolerance: duality gap in nats at which the solver stops.
+        max_iterations: maximum number of Newton steps; the result has the gap reached.
+        start: (M,) initial weights, at least 0, sum 1, such as those of a similar problem;
+            they affect the number of steps only.
 
     Raises:
-        PredictionError: where a side is no distribution (naming the model), the
-            shapes differ, or the row weights or the start are invalid.
+        PredictionError: targets or predictions are not distributions (names the model),
+            shapes differ, or row weights or the start are invalid.
     """
     checked = check_distributions(targets, "targets")
     models = check_models(probabilities, len(checked))
@@ -126,7 +123,7 @@ def solved_weights(
     max_iterations: int = MAX_ITERATIONS,
     start: Array | None = None,
 ) -> SimplexFit:
-    """As ``simplex_weights``; nothing is checked."""
+    """``simplex_weights`` without checks."""
     shares, columns, entropy = mixture_problem(targets, models, row_weights)
     weights, gap, iterations = solve_mixture(columns, shares, tolerance, max_iterations, start)
     loss = -float(shares @ np.log(weights @ columns[:-1]))
@@ -136,8 +133,8 @@ def solved_weights(
 def blend_probabilities(probabilities: ArrayLike, weights: ArrayLike) -> Array:
     """The weighted mean of predictions, each clipped as the metric clips it.
 
-    Clipping before mixing makes the score of the blend exactly what ``simplex_weights``
-    minimises, also where models give almost 0 to a class; the sums stay 1 to 1e-14.
+    Clipping before mixing makes the blend's score exactly the objective of
+    ``simplex_weights``, even if a model gives a class almost 0; sums stay 1 within 1e-14.
 
     Args:
         probabilities: (M, n, 6).
@@ -146,7 +143,7 @@ def blend_probabilities(probabilities: ArrayLike, weights: ArrayLike) -> Array:
     Returns:
         (n, 6) float64.
     """
-    # Model by model: the weights are sparse, and no float64 copy of all is made.
+    # Model by model: weights are sparse, and this avoids a float64 copy of all models.
     stack = np.asarray(probabilities)
     blended = np.zeros(stack.shape[1:], dtype=np.float64)
     for model, weight in zip(stack, np.asarray(weights, np.float64), strict=True):
@@ -159,7 +156,7 @@ def check_models(probabilities: ArrayLike, n_rows: int) -> NDArray[np.floating]:
     """The (M, n, 6) predictions, after checking every model's distributions.
 
     Raises:
-        PredictionError: naming the model (its position) and the rows.
+        PredictionError: names the model (its position) and the rows.
     """
     models = np.asarray(probabilities)
     if models.ndim != 3 or models.shape[1] != n_rows or not len(models):
@@ -176,8 +173,8 @@ def check_weights(weights: ArrayLike, n_models: int, name: str = "weights") -> A
     """The (M,) weights as float64, after checking that they lie on the simplex.
 
     Raises:
-        PredictionError: for another shape, a negative or missing weight, or a sum
-            further than 1e-6 from 1.
+        PredictionError: another shape, a negative or missing weight, or a sum further than
+            1e-6 from 1.
     """
     checked = np.asarray(weights, dtype=np.float64)
     if checked.shape != (n_models,):
@@ -196,7 +193,7 @@ def check_weights(weights: ArrayLike, n_models: int, name: str = "weights") -> A
 def mixture_problem(
     targets: Array, models: NDArray[np.floating], row_weights: Array
 ) -> tuple[Array, Array, float]:
-    """What ``solve_mixture`` takes; nothing is checked.
+    """The arguments of ``solve_mixture``; inputs are not checked.
 
     Args:
         targets: (n, 6) float64 vote shares.
@@ -204,12 +201,12 @@ def mixture_problem(
         row_weights: (n,) float64.
 
     Returns:
-        Shares y (R,), columns (M + 1, R) of which the last is the mean of the others,
-        and sum y ln t, over the R entries that count.
+        Shares y (R,), columns (M + 1, R) whose last one is the mean of the others, and
+        ``sum y ln t``, over the R entries of positive target and row weight.
     """
     chosen = np.flatnonzero(((targets > 0) & (row_weights > 0)[:, None]).ravel())
     shares = (targets * row_weights[:, None]).ravel()[chosen]
-    # Sums within the metric's tolerance of 1 must not blur the certificate.
+    # Sums may differ from 1 within the metric's tolerance, which would blur the gap.
     scale = shares.sum()
     shares = shares / scale
     columns = np.empty((len(models) + 1, len(chosen)))

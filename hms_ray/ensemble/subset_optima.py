@@ -1,9 +1,9 @@
-"""Exact optima of simplex weights over subsets of models, and paths through them.
+"""Exact optima of simplex weights over subsets of models, and paths through subsets.
 
-``f(S)`` is the lowest KL of a blend of the models in S. A larger set is never worse.
-At S's optimum the gradient of a model j outside bounds what it can add,
-``f(S) - f(S + j) <= max(g_j, 1) - 1`` (the certificate of ``blend`` on S + j), so a
-forward step solves only the problems that can still win and is exact all the same.
+``f(S)`` is the lowest KL of a blend of the models in S. A larger subset is never worse.
+At S's optimum the gradient of a model j outside of S bounds its gain,
+``f(S) - f(S + j) <= max(g_j, 1) - 1`` (the duality gap of ``simplex`` on S + j), so an
+exact forward step solves only the problems that can still win.
 """
 
 from __future__ import annotations
@@ -13,46 +13,46 @@ from typing import Final
 
 import numpy as np
 
-from hms_ray.ensemble.methods.base import Rows
+from hms_ray.ensemble.methods.base import FitRows
 from hms_ray.ensemble.simplex import TOLERANCE, mixture_problem
 from hms_ray.ensemble.solvers.mixture import solve_mixture
 from hms_ray.evaluate.metric import Array
 
-Members = tuple[int, ...]
+Subset = tuple[int, ...]
 
 _MAX_STEPS: Final = 200
 
 
-class Optima:
-    """Optima of subsets of models on the same rows, each solved once.
+class SubsetOptima:
+    """SubsetOptima of subsets of models on the same rows, each solved once.
 
     Attributes:
         n_models: M.
     """
 
-    def __init__(self, rows: Rows) -> None:
+    def __init__(self, rows: FitRows) -> None:
         self._shares, columns, self._entropy = mixture_problem(
             rows.targets, rows.models, rows.weights
         )
         self._columns = columns[:-1]
-        self._known: dict[Members, tuple[Array, float]] = {}
+        self._known: dict[Subset, tuple[Array, float]] = {}
         self.n_models = len(rows.models)
 
-    def weights(self, members: Members) -> Array:
-        """The (M,) best weights with 0 outside of the members."""
+    def weights(self, members: Subset) -> Array:
+        """The best weights (M,), 0 outside of the subset."""
         return self._solved(members)[0]
 
-    def kl(self, members: Members) -> float:
-        """The lowest KL of a blend of the members, in nats."""
+    def kl(self, members: Subset) -> float:
+        """The lowest KL of a blend of the subset, in nats."""
         return self._solved(members)[1]
 
-    def promises(self, members: Members) -> Array:
-        """(M,) bounds of what each further model can take from the KL."""
+    def gain_bounds(self, members: Subset) -> Array:
+        """Upper bounds (M,) of the KL decrease by adding each model, in nats."""
         mixture = self.weights(members) @ self._columns
         gradient = self._columns @ (self._shares / mixture)
         return np.maximum(gradient - 1, 0.0)
 
-    def _solved(self, members: Members) -> tuple[Array, float]:
+    def _solved(self, members: Subset) -> tuple[Array, float]:
         members = tuple(sorted(members))
         if members not in self._known:
             chosen = self._columns[list(members)]
@@ -65,16 +65,16 @@ class Optima:
         return self._known[members]
 
 
-def forward_sets(optima: Optima, costs: Array | None = None) -> list[Members]:
-    """Sets of 1, 2, ..., M models, each with the model more that lowers the KL most.
+def forward_subsets(optima: SubsetOptima, costs: Array | None = None) -> list[Subset]:
+    """Subsets of 1, 2, ..., M models; each adds the model that lowers the KL most.
 
     Args:
         optima: of the models.
-        costs: (M,) above 0; with them the KL that is taken off counts per cost.
+        costs: (M,) above 0; if given, the KL decrease is divided by the model's cost.
     """
     prices = np.ones(optima.n_models) if costs is None else costs
     alone = [optima.kl((model,)) for model in range(optima.n_models)]
-    members: Members = (int(np.argmin(alone)),)
+    members: Subset = (int(np.argmin(alone)),)
     path = [members]
     while len(members) < optima.n_models:
         members = (*members, _addition(optima, members, prices))
@@ -82,13 +82,13 @@ def forward_sets(optima: Optima, costs: Array | None = None) -> list[Members]:
     return path
 
 
-def _addition(optima: Optima, members: Members, prices: Array) -> int:
-    promised = optima.promises(members) / prices
-    order: list[int] = np.argsort(-promised).tolist()
+def _addition(optima: SubsetOptima, members: Subset, prices: Array) -> int:
+    bounds = optima.gain_bounds(members) / prices
+    order: list[int] = np.argsort(-bounds).tolist()
     outside = [model for model in order if model not in members]
     best, best_gain = outside[0], -np.inf
     for model in outside:
-        if best_gain >= promised[model]:
+        if best_gain >= bounds[model]:
             break
         gain = (optima.kl(members) - optima.kl((*members, model))) / prices[model]
         if gain > best_gain:
@@ -96,18 +96,18 @@ def _addition(optima: Optima, members: Members, prices: Array) -> int:
     return best
 
 
-def backward_sets(
-    optima: Optima, start: Sequence[int], costs: Array | None = None
-) -> list[Members]:
-    """Sets from ``start`` down to one model, each without the one that is missed least.
+def backward_subsets(
+    optima: SubsetOptima, start: Sequence[int], costs: Array | None = None
+) -> list[Subset]:
+    """Subsets from ``start`` down to one model; each drops the model that raises the KL least.
 
     Args:
         optima: of the models.
-        start: members of the first set.
-        costs: (M,) above 0; with them the rise of the KL counts per cost saved.
+        start: the first subset.
+        costs: (M,) above 0; if given, the KL increase is divided by the model's cost.
     """
     prices = np.ones(optima.n_models) if costs is None else costs
-    members: Members = tuple(sorted(start))
+    members: Subset = tuple(sorted(start))
     path = [members]
     while len(members) > 1:
         smaller = [tuple(kept for kept in members if kept != model) for model in members]

@@ -1,30 +1,25 @@
-"""Honest estimates: nested by patient, with patient-clustered intervals.
+"""Patient-clustered confidence intervals, and splits by patient.
 
-Rows of one patient resemble each other, so whatever is fitted is scored on other
-patients than it was fitted on, and every interval treats patients, not rows, as the
-independent draws.
+Rows of one patient are correlated, so intervals treat patients, not rows, as independent
+draws, and splits keep the rows of a patient together.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from hms_ray.errors import PredictionError
-from hms_ray.evaluate.metric import (
-    Array,
-    check_row_weights,
-    name_rows,
-    row_sums,
-)
+from hms_ray.evaluate.metric import Array, check_row_weights
+from hms_ray.text import shortened_list
 
 CONFIDENCE: Final = 0.95
 SMALLEST_DIFFERENCE: Final = 1e-9
-"""Nats; equal predictions differ by rounding, fitted ones by the certificate's gap."""
+"""Nats; below it is a tie: equal predictions differ by rounding, fits by their duality gap."""
 
 Verdict = Literal["better", "worse", "tie"]
 
@@ -35,7 +30,7 @@ class Interval:
 
     Attributes:
         mean: mean over rows.
-        low: lower end; minus infinity where there is one patient only.
+        low: lower end; minus infinity if there is only one patient.
         high: upper end.
         n_rows: rows averaged.
         n_patients: independent draws.
@@ -47,6 +42,14 @@ class Interval:
     n_rows: int
     n_patients: int
 
+    def to_json(self) -> dict[str, Any]:
+        """Mean and ends; None for infinity."""
+        ends = {"low": self.low, "high": self.high}
+        return {
+            "mean": self.mean,
+            **{name: end if np.isfinite(end) else None for name, end in ends.items()},
+        }
+
 
 @dataclass(frozen=True)
 class Difference(Interval):
@@ -54,15 +57,19 @@ class Difference(Interval):
 
     @property
     def tie(self) -> bool:
-        """Whether the interval contains 0, or the mean cannot be told from it."""
+        """Whether the interval contains 0, or the mean is below ``SMALLEST_DIFFERENCE``."""
         return self.low <= 0 <= self.high or abs(self.mean) < SMALLEST_DIFFERENCE
 
     @property
     def verdict(self) -> Verdict:
-        """What the first one is, compared with the second."""
+        """Whether the first one is better or worse than the second, or a tie."""
         if self.tie:
             return "tie"
         return "better" if self.high < 0 else "worse"
+
+    def to_json(self) -> dict[str, Any]:
+        """As ``Interval.to_json``, and the verdict."""
+        return {**super().to_json(), "verdict": self.verdict}
 
 
 def clustered_interval(rows: ArrayLike, patients: ArrayLike) -> Interval:
@@ -79,10 +86,10 @@ def clustered_interval(rows: ArrayLike, patients: ArrayLike) -> Interval:
         patients: (n,) patient of each row.
 
     Raises:
-        PredictionError: without rows, where the two do not fit, or a score is not
-            finite.
+        PredictionError: there are no rows, lengths differ, or a score is not finite.
     """
-    scores, sums, sizes = _by_patient(rows, patients)
+    scores = np.asarray(rows, np.float64)
+    (sums,), sizes = _by_patient(scores[None], patients)
     mean, n_rows, n_patients = float(scores.mean()), len(scores), len(sizes)
     if n_patients < 2:
         return Interval(mean, -np.inf, np.inf, n_rows, n_patients)
@@ -118,60 +125,66 @@ def paired_difference(first: ArrayLike, second: ArrayLike, patients: ArrayLike) 
 
 def patient_bootstrap(
     rows: ArrayLike, patients: ArrayLike, generator: np.random.Generator, n: int = 2000
-) -> Interval:
-    """Mean of row scores with the percentile interval of a bootstrap over patients.
+) -> list[Interval]:
+    """Means of row scores with percentile intervals of a bootstrap over patients.
 
-    Patients are drawn with replacement; a resample's mean is the ratio of its summed
-    scores to its summed rows. No assumption of normality, so it is the check on
-    ``clustered_interval`` where patients are few or very unequal.
+    Patients are drawn with replacement; a resample's mean is its summed scores divided by
+    its number of rows. It assumes no normal distribution and so checks ``clustered_interval``
+    if patients are few or very unequal. All S predictions share the resamples.
 
     Args:
-        rows: (n,) score of each row, or difference of two.
+        rows: (S, n) scores of n rows under S predictions, or differences of scores.
         patients: (n,) patient of each row.
         generator: source of the draws.
-        n: resamples.
+        n: number of resamples.
+
+    Returns:
+        One interval per prediction; from minus to plus infinity if there is one patient.
 
     Raises:
         PredictionError: as ``clustered_interval``.
     """
-    scores, sums, sizes = _by_patient(rows, patients)
-    mean, n_rows, n_patients = float(scores.mean()), len(scores), len(sizes)
+    scores = np.asarray(rows, np.float64)
+    sums, sizes = _by_patient(scores, patients)
+    means, n_rows, n_patients = scores.mean(axis=1), scores.shape[1], len(sizes)
     if n_patients < 2:
-        return Interval(mean, -np.inf, np.inf, n_rows, n_patients)
-    counts = generator.multinomial(n_patients, np.full(n_patients, 1 / n_patients), size=n)
-    means = (counts @ sums) / (counts @ sizes)
+        return [Interval(float(mean), -np.inf, np.inf, n_rows, 1) for mean in means]
+    shares = np.full(n_patients, 1 / n_patients)
+    counts = generator.multinomial(n_patients, shares, size=n).astype(np.float64)
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return Interval(mean, float(low), float(high), n_rows, n_patients)
+    resampled = (counts @ sums.T) / (counts @ sizes)[:, None]
+    low, high = np.quantile(resampled, [tail, 1 - tail], axis=0)
+    return [
+        Interval(float(mean), float(below), float(above), n_rows, n_patients)
+        for mean, below, above in zip(means, low, high, strict=True)
+    ]
 
 
 def patient_groups(
     patients: ArrayLike, n_splits: int, seed: int, row_weights: ArrayLike | None = None
 ) -> NDArray[np.int64]:
-    """Deals patients into splits of about the same row weight, at random.
+    """Assigns patients to splits of about equal row weight, at random.
 
-    Patients come in a random order, each to the split with the smallest row weight
-    so far, the number of rows deciding between equals. So with two patients that have
-    any weight, every split's complement has some; but where few rows have weight,
-    splits of the same weight can differ much in their rows.
+    In a random order, each patient joins the split with the smallest row weight so far,
+    then with the fewest rows. If at least two patients have weight, the complement of every
+    split has some. If few rows have weight, splits may differ much in their rows.
 
     Args:
         patients: (n,) patient of each row.
         n_splits: at least 2 and at most the number of patients.
         seed: of the order.
-        row_weights: (n,) what is spread first; rows where absent.
+        row_weights: (n,) weights to balance (default: number of rows).
 
     Returns:
         (n,) int64, the split of each row, from 0.
 
     Raises:
-        PredictionError: where there are fewer patients than splits, or the row
-            weights do not fit.
+        PredictionError: more splits than patients, or invalid row weights.
     """
     known, number = np.unique(np.asarray(patients), return_inverse=True)
     if not 2 <= n_splits <= len(known):
         raise PredictionError(
-            "splits by patient must number from 2 to the number of patients",
+            "the number of splits must be from 2 to the number of patients",
             got=f"{n_splits} splits for {len(known)} patients",
         )
     weights = check_row_weights(row_weights, len(number))
@@ -187,72 +200,24 @@ def patient_groups(
     return split[number]
 
 
-def model_scores(targets: Array, models: NDArray[np.floating]) -> Array:
-    """KL of each model and row, (M, n) float64; nothing is checked."""
-    return np.stack([row_sums(targets, model.astype(np.float64)) for model in models])
-
-
-def _by_patient(rows: ArrayLike, patients: ArrayLike) -> tuple[Array, Array, Array]:
-    """Scores (n,), and for each patient the sum of scores and the number of rows."""
-    scores = np.asarray(rows, np.float64)
+def _by_patient(scores: Array, patients: ArrayLike) -> tuple[Array, Array]:
+    """Summed scores (S, G) and rows (G,) of each of G patients, of (S, n) scores."""
     owners = np.asarray(patients)
-    if scores.ndim != 1 or scores.shape != owners.shape:
+    if scores.ndim != 2 or scores.shape[1:] != owners.shape:
         raise PredictionError(
-            "there must be one score and one patient a row",
-            got=f"{scores.shape} and {owners.shape}",
+            "there must be one score and one patient for each row",
+            got=f"{scores.shape[1:]} and {owners.shape}",
         )
-    if not len(scores):
+    if not owners.size:
         raise PredictionError("an interval needs rows", got="none")
-    broken = np.flatnonzero(~np.isfinite(scores))
+    broken = np.flatnonzero(~np.isfinite(scores).all(axis=0))
     if len(broken):
+        first = scores[:, broken[0]]
         raise PredictionError(
             "row scores must be finite numbers",
-            got=str(scores[broken[0]]),
-            where=f"{len(broken)} row(s): {name_rows(broken.tolist())}",
+            got=str(first[~np.isfinite(first)][0]),
+            where=f"{len(broken)} row(s): {shortened_list(broken.tolist())}",
         )
     _, number = np.unique(owners, return_inverse=True)
-    sums = np.bincount(number, weights=scores).astype(np.float64)
-    return scores, sums, np.bincount(number).astype(np.float64)
-
-
-def patient_bootstraps(
-    rows: Array, patients: ArrayLike, generator: np.random.Generator, n: int = 2000
-) -> list[Interval]:
-    """What ``patient_bootstrap`` gives for each, from one set of resamples.
-
-    Drawing takes most of the time, and the same draws for all make their intervals
-    comparable.
-
-    Args:
-        rows: (S, n) scores of n rows under each of S predictions.
-        patients: (n,) patient of each row.
-        generator: source of the draws.
-        n: resamples.
-
-    Raises:
-        PredictionError: without rows, where the two do not fit, or a score is not
-            finite.
-    """
-    owners = np.asarray(patients)
-    if rows.ndim != 2 or rows.shape[1:] != owners.shape or not owners.size:
-        raise PredictionError(
-            "a bootstrap needs one score and one patient a row",
-            got=f"{rows.shape} and {owners.shape}",
-        )
-    if not np.isfinite(rows).all():
-        raise PredictionError("row scores must be finite numbers", got="others")
-    _, number = np.unique(owners, return_inverse=True)
-    sizes = np.bincount(number).astype(np.float64)
-    means, n_patients = rows.mean(axis=1), len(sizes)
-    if n_patients < 2:
-        return [Interval(float(mean), -np.inf, np.inf, len(owners), 1) for mean in means]
-    sums = np.stack([np.bincount(number, weights=scores) for scores in rows], axis=1)
-    shares = np.full(n_patients, 1 / n_patients)
-    counts = generator.multinomial(n_patients, shares, size=n).astype(np.float64)
-    tail = (1 - CONFIDENCE) / 2
-    resampled = (counts @ sums) / (counts @ sizes)[:, None]
-    low, high = np.quantile(resampled, [tail, 1 - tail], axis=0)
-    return [
-        Interval(float(mean), float(below), float(above), len(owners), n_patients)
-        for mean, below, above in zip(means, low, high, strict=True)
-    ]
+    sums = np.stack([np.bincount(number, weights=one) for one in scores])
+    return sums.astype(np.float64), np.bincount(number).astype(np.float64)

@@ -23,7 +23,7 @@ from hms_ray.evaluate.intervals import (
     Interval,
     clustered_interval,
     paired_difference,
-    patient_bootstraps,
+    patient_bootstrap,
 )
 from hms_ray.evaluate.metric import OBJECTIVES, Array, kl_rows, row_sums
 
@@ -96,7 +96,7 @@ class StepDifference(Difference):
     def to_json(self) -> dict[str, Any]:
         """Plain data; None for infinity."""
         return {
-            **interval_json(self),
+            **super().to_json(),
             "verdict": "same" if self.same else self.verdict,
             "detectable": _finite(self.detectable),
         }
@@ -127,9 +127,9 @@ class GroupScore:
         return {
             "rows": self.kl.n_rows,
             "patients": self.kl.n_patients,
-            "kl": interval_json(self.kl),
-            "bootstrap": interval_json(self.bootstrap),
-            "recalibrated": self.recalibrated and interval_json(self.recalibrated),
+            "kl": self.kl.to_json(),
+            "bootstrap": self.bootstrap.to_json(),
+            "recalibrated": self.recalibrated and self.recalibrated.to_json(),
             "difference": raw,
             "recalibrated_difference": corrected,
         }
@@ -250,7 +250,7 @@ def score_steps(
                 "there must be one baseline, or None, per step",
                 got=f"{len(baselines)} for {len(group.raw)} steps",
             )
-        bootstraps = patient_bootstraps(group.raw, group.patients, np.random.default_rng(seed))
+        bootstraps = patient_bootstrap(group.raw, group.patients, np.random.default_rng(seed))
         for number, step in enumerate(scores):
             step[name] = _group_score(group, number, baselines[number], bootstraps[number])
     return tuple(scores)
@@ -279,15 +279,6 @@ def _difference(
     if baseline is None:
         return None
     return StepDifference(**vars(paired_difference(rows[number], rows[baseline], patients)))
-
-
-def interval_json(interval: Interval) -> dict[str, float | None]:
-    """Mean and ends as plain data; None for infinity."""
-    return {
-        "mean": interval.mean,
-        "low": _finite(interval.low),
-        "high": _finite(interval.high),
-    }
 
 
 def _finite(value: float) -> float | None:

@@ -9,8 +9,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hms_ray.competition.schema import PROBABILITY_COLUMNS, TARGET_COLUMNS
-from hms_ray.ensemble.cross_validation import nested_blend
-from hms_ray.ensemble.simplex import blend_probabilities, simplex_weights
+from hms_ray.ensemble.methods.arithmetic import Simplex
+from hms_ray.ensemble.methods.base import checked_rows, nested_predictions
+from hms_ray.ensemble.simplex import blend_probabilities
 from hms_ray.errors import PredictionError
 from hms_ray.evaluate.oof import probabilities_of
 from hms_ray.ladder.manifest import Blend
@@ -49,10 +50,9 @@ def blend_step(
             raise PredictionError(
                 "optimised weights need rows of at least two patients", got=n_patients
             )
-        blended = nested_blend(
-            targets, stack, patients, min(N_SPLITS, n_patients), seed
-        ).probabilities
-        weights = simplex_weights(targets, stack).weights
+        checked = checked_rows(targets, stack, None, patients)
+        (blended,) = nested_predictions([Simplex()], checked, N_SPLITS, seed, "a blend")
+        weights = Simplex().fit_rows(checked).weights
     oof = members[0].copy()
     oof[list(PROBABILITY_COLUMNS)] = blended
     return oof, dict(zip(blend.members, weights.tolist(), strict=True))

@@ -47,13 +47,13 @@ def render_blend(report: BlendReport, width: int | None = None) -> str:
         width: characters per line; default: as ``to_text``.
     """
     tables = [*_weights(report), _methods(report)]
-    if report.worth is not None:
+    if report.selection_estimate is not None:
         tables.append(_candidates(report))
     return to_text(_heading(report), *_verdict(report), *tables, _comparisons(report), width=width)
 
 
 def _heading(report: BlendReport) -> str:
-    objective, own = report.choice.objective, _own_rows(report)
+    objective, own = report.selection.objective, _own_rows(report)
     used = f"fitted on {rows_text(own)}, scored" if own else "fitted and scored"
     return (
         f"Blend of {counted(len(report.names), 'model')}: {report.n_rows['kl_all']:,} rows of "
@@ -70,7 +70,7 @@ def _own_rows(report: BlendReport) -> str | None:
 
 def _verdict(report: BlendReport) -> list[str]:
     found = report.nested
-    chosen = "" if report.worth is None else ", chosen by nested KL"
+    chosen = "" if report.selection_estimate is None else ", chosen by nested KL"
     best = report.names[report.best]
     names = {BEST_IN_SAMPLE: f"the best single model, {best}", EQUAL: "equal weights"}
     compared = [
@@ -81,7 +81,7 @@ def _verdict(report: BlendReport) -> list[str]:
     ]
     estimate = (
         f"Method {report.method}{chosen}: estimated out-of-sample "
-        f"{SCORE_NAMES[report.choice.objective]} {interval_text(found.interval)}."
+        f"{SCORE_NAMES[report.selection.objective]} {interval_text(found.interval)}."
     )
     parts = [" ".join([estimate, *compared, _advice(report)]), _how_chosen(report)]
     n_optimistic = sum(report.optimistic)
@@ -110,18 +110,18 @@ def _advice(report: BlendReport) -> str:
 
 
 def _how_chosen(report: BlendReport) -> str:
-    choice, worth = report.choice, report.worth
-    if worth is None:
+    selection, estimate = report.selection, report.selection_estimate
+    if estimate is None:
         return ""
-    best = choice.rated[choice.best].name
+    best = selection.candidates[selection.best].name
     why = f"the simplest method within one standard error of the best, {best}"
     if best == report.method:
         why = "the best method, and no simpler one is within one standard error of it"
-    taken = ", ".join(f"{name} {count}" for name, count in worth.taken.items())
+    taken = ", ".join(f"{name} {count}" for name, count in estimate.times_chosen.items())
     return (
         f"{report.method} is {why}. It was chosen on the scored rows, so its own nested KL is "
         "optimistic. The estimate and the comparisons above repeat the choice on other "
-        f"patients, {counted(sum(worth.taken.values()), 'time')}: {taken}."
+        f"patients, {counted(sum(estimate.times_chosen.values()), 'time')}: {taken}."
     )
 
 
@@ -169,12 +169,12 @@ def _weights(report: BlendReport) -> list[Table | str]:
 
 def _methods(report: BlendReport) -> Table:
     """In-sample KL, nested KL and optimism on the fitted rows, nested KL on the others."""
-    rated, objective = report.choice.rated, report.choice.objective
+    rated, objective = report.selection.candidates, report.selection.objective
     states = [
         "used"
         if entry.name == report.method
         else "within 1 SE"
-        if report.worth is not None and entry.within
+        if report.selection_estimate is not None and entry.within_one_se
         else ""
         for entry in rated
     ]
@@ -193,28 +193,28 @@ def _methods(report: BlendReport) -> Table:
             for name, title in SCORE_NAMES.items()
             if name != objective
         ),
-        Column("fit, s", [f"{entry.seconds:.2f}" for entry in rated], optional=True),
+        Column("fit, s", [f"{entry.fit_seconds:.2f}" for entry in rated], optional=True),
     ]
     note = (
-        f"Nested: fitted on other patients, {report.choice.n_splits} splits, mean of "
-        f"{counted(len(report.choice.seeds), 'repeat')}. Optimism: nested minus in-sample KL."
+        f"Nested: fitted on other patients, {report.selection.n_splits} splits, mean of "
+        f"{counted(len(report.selection.seeds), 'repeat')}. Optimism: nested minus in-sample KL."
     )
-    if report.worth is not None:
+    if report.selection_estimate is not None:
         note += " SE: standard error of the difference to the best method."
     return Table(f"Methods, {SCORE_NAMES[objective]}", tuple(columns), (note,))
 
 
 def _candidates(report: BlendReport) -> Table:
     """Each method against the alternatives, on the fitted rows."""
-    rated = report.choice.rated
+    rated = report.selection.candidates
     columns = [Column("method", [entry.name for entry in rated], right=False)]
     for other in (BEST_SINGLE, EQUAL, SIMPLEX):
         cells = [
-            "-" if entry.name == other else difference_text(entry.to_others[other])
+            "-" if entry.name == other else difference_text(entry.minus_others[other])
             for entry in rated
         ]
         columns.append(Column(f"against {_NAMES[other]}", cells))
-    title = f"Methods against alternatives, {SCORE_NAMES[report.choice.objective]}"
+    title = f"Methods against alternatives, {SCORE_NAMES[report.selection.objective]}"
     return Table(title, tuple(columns), (_DIFFERENCES,))
 
 
@@ -229,8 +229,8 @@ def _comparisons(report: BlendReport) -> Table:
     drawn = [ends_text(one.bootstrap, "+") for one in found.comparisons]
     columns.append(Column("bootstrap", drawn, optional=True))
     note = (
-        f"bootstrap: 95% interval of {SCORE_NAMES[report.choice.objective]} by resampling "
+        f"bootstrap: 95% interval of {SCORE_NAMES[report.selection.objective]} by resampling "
         f"patients, a check; of the estimate itself: {ends_text(found.bootstrap)}."
     )
-    used = report.method if report.worth is None else "The chosen method"
+    used = report.method if report.selection_estimate is None else "The chosen method"
     return Table(f"{used} against alternatives", tuple(columns), (_DIFFERENCES, note))

@@ -6,25 +6,25 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hms_ray.ensemble.model_subsets import ModelSet, Worth
+from hms_ray.ensemble.model_subsets import LeaveOneOut, ModelSubset
 from hms_ray.evaluate.metric import Array
 from hms_ray.report.cells import TIE_LEGEND, difference_text, score_text, signed
 from hms_ray.report.tables import Column, Table
 
 
-def leave_one_out_table(worths: Sequence[Worth], names: Sequence[str]) -> Table:
+def leave_one_out_table(results: Sequence[LeaveOneOut], names: Sequence[str]) -> Table:
     """How much the KL of simplex weights rises without each model.
 
     Args:
-        worths: one per model.
+        results: one per model.
         names: (M,) of the models.
     """
-    ordered = sorted(worths, key=lambda worth: -worth.nested.mean)
+    ordered = sorted(results, key=lambda result: -result.nested.mean)
     columns = (
-        Column("model", [names[worth.model] for worth in ordered], right=False),
-        Column("weight", [f"{worth.weight:.4f}" for worth in ordered]),
-        Column("rise in sample", [signed(worth.rise) for worth in ordered]),
-        Column("rise nested", [difference_text(worth.nested) for worth in ordered]),
+        Column("model", [names[result.model] for result in ordered], right=False),
+        Column("weight", [f"{result.weight:.4f}" for result in ordered]),
+        Column("rise in sample", [signed(result.rise) for result in ordered]),
+        Column("rise nested", [difference_text(result.nested) for result in ordered]),
     )
     note = "worse: the blend is worse without the model. " + TIE_LEGEND
     return Table("Simplex weights without each model: rise of the KL", columns, (note,))
@@ -51,7 +51,7 @@ def correlation_table(correlation: Array, names: Sequence[str], labels: Sequence
     return Table("Correlation of errors (low correlation helps a blend)", columns)
 
 
-def sets_table(title: str, sets: Sequence[ModelSet], names: Sequence[str], costs: bool) -> Table:
+def sets_table(title: str, sets: Sequence[ModelSubset], names: Sequence[str], costs: bool) -> Table:
     """Sets of models with their in-sample and nested KL.
 
     Args:
@@ -70,7 +70,7 @@ def sets_table(title: str, sets: Sequence[ModelSet], names: Sequence[str], costs
     return Table(title, columns)
 
 
-def path_table(path: Sequence[ModelSet], names: Sequence[str]) -> Table:
+def path_table(path: Sequence[ModelSubset], names: Sequence[str]) -> Table:
     """A forward path: each line adds the model that lowers the KL most."""
     columns = (
         Column("models", [str(len(found.members)) for found in path]),
@@ -80,7 +80,7 @@ def path_table(path: Sequence[ModelSet], names: Sequence[str]) -> Table:
     return Table("Forward path: each line adds the model that lowers the KL most", columns)
 
 
-def _scores(sets: Sequence[ModelSet]) -> tuple[Column, Column]:
+def _scores(sets: Sequence[ModelSubset]) -> tuple[Column, Column]:
     return (
         Column("in-sample", [score_text(found.kl) for found in sets]),
         Column("nested", [score_text(found.nested) for found in sets]),

@@ -64,7 +64,7 @@ EXPECTED = {
 def test_certificate_and_order_of_methods(reports: dict[str, BlendReport], objective: str) -> None:
     report = reports[objective]
     print(f"\n{render_blend(report)}")
-    equal, single, simplex = report.choice.rated
+    equal, single, simplex = report.selection.candidates
     fitted = report.fitted
     assert isinstance(fitted, FittedMean)
     assert fitted.facts["gap"] <= 1e-9
@@ -81,7 +81,7 @@ def test_published_figures_of_the_twelve_models(
     report = reports[objective]
     if len(report.names) != N_MODELS:
         pytest.skip(f"the figures are those of {N_MODELS} models, the sample has others")
-    equal, _, simplex = report.choice.rated
+    equal, _, simplex = report.selection.candidates
     expected_equal, expected_nested, expected_inside = EXPECTED[objective]
     assert equal.nested == pytest.approx(expected_equal, abs=5e-5)
     assert simplex.in_sample == pytest.approx(expected_inside, abs=2e-4)
@@ -94,7 +94,7 @@ def test_bootstrap_agrees_with_the_formula(sample: Sample) -> None:
     first, second = (kl_rows(sample.targets, model)[good] for model in sample.models[:2])
     patients = sample.patients[good]
     formula = paired_difference(first, second, patients)
-    drawn = patient_bootstrap(first - second, patients, np.random.default_rng(0))
+    (drawn,) = patient_bootstrap([first - second], patients, np.random.default_rng(0))
     width = formula.high - formula.low
     assert abs(drawn.low - formula.low) < 0.1 * width
     assert abs(drawn.high - formula.high) < 0.1 * width

@@ -16,7 +16,7 @@ from hms_ray.blend.apply import apply_blend, named_files
 from hms_ray.blend.stored import read_blend
 from hms_ray.blend.submit import submit
 from hms_ray.competition.schema import PROBABILITY_COLUMNS
-from hms_ray.ensemble.methods.registry import named_pools
+from hms_ray.ensemble.methods.registry import named_methods
 from hms_ray.errors import ConfigError, DataError, HmsRayError, PredictionError, StudyError
 from hms_ray.predict.files import write_predictions
 from hms_ray.predict.models import predict_trial
@@ -51,11 +51,11 @@ def shares(seed: int, n: int = 3) -> np.ndarray:
 
 
 def fitted(method: str, n_models: int) -> Any:
-    """A pool fitted on made-up rows."""
-    (pool,) = named_pools([method])
+    """A fitted_method fitted on made-up rows."""
+    (chosen,) = named_methods([method])
     models = np.stack([shares(seed, 60) for seed in range(n_models)])
     targets = 0.5 * models[0] + 0.5 * models.mean(axis=0)
-    return pool.fit(targets, models, patients=np.arange(60) // 5)
+    return chosen.fit(targets, models, patients=np.arange(60) // 5)
 
 
 def of_study(study: TrainedStudy) -> dict[str, Any]:
@@ -66,16 +66,16 @@ def of_study(study: TrainedStudy) -> dict[str, Any]:
 def write_blend(
     file: Path, members: list[dict[str, Any]], method: str = "simplex", **others: Any
 ) -> Any:
-    pool = fitted(method, len(members))
+    fitted_method = fitted(method, len(members))
     described = {
         "method": method,
-        "pool": pool.to_json(),
+        "fitted": fitted_method.to_json(),
         "members": members,
         "rows_fingerprint": "0" * 64,
         **others,
     }
     file.write_text(json.dumps(described))
-    return pool
+    return fitted_method
 
 
 def write_given(file: Path, seed: int) -> np.ndarray:
@@ -97,20 +97,22 @@ def by_models(study: TrainedStudy, data: Path) -> np.ndarray:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_members_are_blended_by_the_stored_pool(
+def test_members_are_blended_by_the_stored_method(
     studies: list[TrainedStudy], data: Path, tmp_path: Path, method: str
 ) -> None:
     brought = write_given(tmp_path / "brought.parquet", 9)
     members = [of_study(studies[0]), {"name": "brought", "file": "oof.csv"}, of_study(studies[1])]
-    pool = write_blend(tmp_path / "blend.json", members, method)
+    fitted_method = write_blend(tmp_path / "blend.json", members, method)
     given = {"brought": tmp_path / "brought.parquet"}
     call = options(data, given, results=studies[0].results)
     applied = apply_blend(tmp_path / "blend.json", call)
     stack = np.stack([by_models(studies[0], data), brought, by_models(studies[1], data)])
     assert applied.eeg_ids == sorted(TEST_EEGS)
     found = applied.submission[list(PROBABILITY_COLUMNS)].to_numpy()
-    np.testing.assert_allclose(found, pool.predict(stack), atol=1e-12)
-    assert np.abs(found - pool.predict(stack[::-1])).max() > 1e-3  # the order of models counts
+    np.testing.assert_allclose(found, fitted_method.predict(stack), atol=1e-12)
+    assert (
+        np.abs(found - fitted_method.predict(stack[::-1])).max() > 1e-3
+    )  # the order of models counts
     assert applied.notes == ()
 
 
@@ -131,13 +133,13 @@ def test_predictions_replace_models(
     studies: list[TrainedStudy], data: Path, tmp_path: Path
 ) -> None:
     parts = [write_given(tmp_path / f"{seed}.csv", seed) for seed in (4, 5)]
-    pool = write_blend(tmp_path / "blend.json", [of_study(study) for study in studies])
+    fitted_method = write_blend(tmp_path / "blend.json", [of_study(study) for study in studies])
     given = {"kaggle 0000": tmp_path / "4.csv", "eeg 0000": tmp_path / "5.csv"}
     out = tmp_path / "o.parquet"
     call = options(data, given, results=tmp_path / "none", out=out)
     submit(str(tmp_path / "blend.json"), call)
     found = pd.read_parquet(out)[list(PROBABILITY_COLUMNS)]
-    np.testing.assert_allclose(found, pool.predict(np.stack(parts)), atol=1e-12)
+    np.testing.assert_allclose(found, fitted_method.predict(np.stack(parts)), atol=1e-12)
 
 
 @pytest.mark.parametrize("method", ["simplex", "simplex_recalibrated", "average"])
@@ -149,13 +151,13 @@ def test_members_of_weight_0_are_not_predicted(data: Path, tmp_path: Path, metho
         {"name": "step", "ladder": "ladder", "step": "32_one_eeg"},
     ]
     weights = [0.0, 1.0, 0.0]
-    pool = {"form": "mean", "weights": weights, "facts": {}}
+    stored = {"form": "mean", "weights": weights, "facts": {}}
     if method == "simplex_recalibrated":
-        pool = {"form": "recalibrated", "member": pool, "biases": [0.0] * 6, "temperature": 1.0}
+        stored = {"form": "recalibrated", "member": stored, "biases": [0.0] * 6, "temperature": 1.0}
     elif method == "average":
-        other = {**pool, "weights": [1.0, 0.0, 0.0]}
-        pool = {"form": "average", "members": [pool, other, pool], "weights": [0.5, 0.0, 0.5]}
-    write_blend(tmp_path / "blend.json", members, pool=pool)
+        other = {**stored, "weights": [1.0, 0.0, 0.0]}
+        stored = {"form": "average", "members": [stored, other, stored], "weights": [0.5, 0.0, 0.5]}
+    write_blend(tmp_path / "blend.json", members, fitted=stored)
     brought = write_given(tmp_path / "brought.csv", 3)
     given = {"brought": tmp_path / "brought.csv"}
     applied = apply_blend(tmp_path / "blend.json", options(data, given, results=tmp_path))
@@ -164,15 +166,15 @@ def test_members_of_weight_0_are_not_predicted(data: Path, tmp_path: Path, metho
     np.testing.assert_allclose(found, brought, atol=1e-12)
 
 
-def test_a_pool_that_looks_at_all_members_needs_them_all(tmp_path: Path) -> None:
+def test_methods_without_zero_weights_need_all_members(tmp_path: Path) -> None:
     members = [{"name": name, "file": "oof.csv"} for name in "abc"]
     for method in METHODS[1:]:
         write_blend(tmp_path / "blend.json", members, method)
         assert len(read_blend(tmp_path / "blend.json").needed()) == 3
     first = {"form": "mean", "weights": [1.0, 0.0, 0.0], "facts": {}}
     second = {**first, "weights": [0.0, 0.0, 1.0]}
-    pool = {"form": "average", "members": [first, second], "weights": [0.5, 0.5]}
-    write_blend(tmp_path / "blend.json", members, pool=pool)
+    stored = {"form": "average", "members": [first, second], "weights": [0.5, 0.5]}
+    write_blend(tmp_path / "blend.json", members, fitted=stored)
     needed = read_blend(tmp_path / "blend.json").needed()
     assert [member.name for member in needed] == ["a", "c"]
 
@@ -248,9 +250,14 @@ def without(name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
         (
             without("members"),
             StudyError,
-            r"a blend's file must have its method, pool and members, got no members, in ",
+            r"a blend file must have the fields method, fitted and members, got no members, in ",
         ),
-        (without("pool"), StudyError, r"got no pool, in .*blend\.json\. Blend again: hms-ray"),
+        (without("fitted"), StudyError, r"got no fitted, in .*blend\.json\. Run hms-ray blend"),
+        (
+            lambda data: {**without("fitted")(data), "pool": data["fitted"]},
+            StudyError,
+            r"got one of an earlier version, in .*blend\.json\. Run hms-ray blend again\.$",
+        ),
         (
             lambda data: {**data, "members": [{"file": "a.csv"}, BROUGHT[1]]},
             StudyError,
@@ -273,26 +280,26 @@ def without(name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
             r"must have names of their own, got no member",
         ),
         (
-            lambda data: {**data, "pool": {"form": "median"}},
+            lambda data: {**data, "fitted": {"form": "median"}},
             PredictionError,
-            r"a fitted pool's form must be one of mean, .*, got median, in .*json, form median",
+            r"a fitted method's form must be one of mean, .*, got median, in .*json, form median",
         ),
         (
-            lambda data: {**data, "pool": [1]},
+            lambda data: {**data, "fitted": [1]},
             PredictionError,
-            r"a fitted pool must be a mapping, got list, in .*blend\.json\. Blend again",
+            r"a fitted method must be a mapping, got list, in .*blend\.json\. Run hms",
         ),
         (
-            lambda data: {**data, "pool": {**data["pool"], "weights": [0.9, 0.2]}},
+            lambda data: {**data, "fitted": {**data["fitted"], "weights": [0.9, 0.2]}},
             PredictionError,
-            r"must be at least 0 and sum to 1, got .* sum 1\.1, in .*json, form mean\. Blend",
+            r"must be at least 0 and sum to 1, got .* sum 1\.1, in .*json, form mean\. Run hms",
         ),
         (
             lambda data: {**data, "members": BROUGHT[:1]},
             PredictionError,
             (
-                r"the pool of a blend must combine its 1 member\(s\), got another one: this pool "
-                r"combines predictions of shape \(2, rows, 6\), in .*blend\.json\. Blend again"
+                r"the fitted method of a blend must combine its 1 member\(s\), got another number: "
+                r"predictions must have the shape \(2, rows, 6\), .*, in .*blend\.json\. Run hms"
             ),
         ),
     ],

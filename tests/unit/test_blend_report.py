@@ -8,20 +8,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hms_ray.ensemble.cross_validation import Candidate, nested_blend
+from hms_ray.ensemble.cross_validation import Candidate
 from hms_ray.ensemble.methods.arithmetic import Fixed, Simplex
-from hms_ray.ensemble.methods.registry import named_pools
+from hms_ray.ensemble.methods.registry import named_methods
 from hms_ray.ensemble.report import blend_report
 from hms_ray.ensemble.result import (
+    BASELINES,
     BEST_IN_SAMPLE,
     BEST_SINGLE,
     EQUAL,
     SIMPLEX,
-    YARDSTICKS,
     BlendReport,
 )
-from hms_ray.ensemble.selection import choose_pool, nested_choice_estimate
-from hms_ray.ensemble.selection_result import Rated
+from hms_ray.ensemble.selection import estimate_selection
+from hms_ray.ensemble.selection_result import CandidateScore
 from hms_ray.ensemble.simplex import blend_probabilities, simplex_weights
 from hms_ray.errors import PredictionError
 from hms_ray.evaluate.intervals import (
@@ -31,12 +31,12 @@ from hms_ray.evaluate.intervals import (
     patient_groups,
 )
 from hms_ray.evaluate.metric import OBJECTIVES, kl_divergence, kl_rows
-from tests.pool_data import PoolData, pool_data
+from tests.ensemble_data import EnsembleSample, ensemble_sample, nested_simplex, select
 
-POOLS = named_pools(["equal", "best_single", "simplex", "log_linear"])
+METHODS = named_methods(["equal", "best_single", "simplex", "log_linear"])
 
 
-def report_of(data: PoolData, **changes: Any) -> BlendReport:
+def report_of(data: EnsembleSample, **changes: Any) -> BlendReport:
     names = [f"trial {number}" for number in range(len(data.models))]
     arguments: dict[str, Any] = {"names": names, "n_repeats": 2, **changes}
     return blend_report(
@@ -48,13 +48,13 @@ def report_of(data: PoolData, **changes: Any) -> BlendReport:
     )
 
 
-def rated(report: BlendReport, name: str) -> Rated:
-    return next(entry for entry in report.choice.rated if entry.name == name)
+def rated(report: BlendReport, name: str) -> CandidateScore:
+    return next(entry for entry in report.selection.candidates if entry.name == name)
 
 
-def tiered() -> PoolData:
+def tiered() -> EnsembleSample:
     """Models of which each vote tier has its own best, and few patients to choose by."""
-    data = pool_data(4, n_patients=14, seed=3, alike=True)
+    data = ensemble_sample(4, n_patients=14, seed=3, alike=True)
     good = data.votes >= 10
     for number, rows in ((0, good), (1, ~good), (2, ~good)):
         data.models[number, rows] = 0.6 * data.models[number, rows] + 0.4 / 6
@@ -62,7 +62,7 @@ def tiered() -> PoolData:
 
 
 def by_hand(
-    data: PoolData, chosen: np.ndarray, seeds: tuple[int, ...]
+    data: EnsembleSample, chosen: np.ndarray, seeds: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray, list[int]]:
     """Row scores of the nested blend and the nested best single, and the choices."""
     scores = [kl_rows(data.targets, model) for model in data.models]
@@ -107,7 +107,7 @@ def test_every_yardstick_is_scored(objective: str, fewest: int) -> None:
         "best_single": (scores[best], single),
         "simplex": (inside, blend),
     }
-    assert [entry.name for entry in report.choice.rated] == list(expected)
+    assert [entry.name for entry in report.selection.candidates] == list(expected)
     for name, (in_sample, nested) in expected.items():
         found = rated(report, name)
         assert found.in_sample == pytest.approx(in_sample[chosen].mean(), abs=1e-7)
@@ -144,23 +144,23 @@ def test_the_nested_blend_is_compared_row_by_row(objective: str, fewest: int) ->
             assert (found.n_rows, found.n_patients) == (rows.sum(), expected.n_patients)
         assert comparison.fitted == comparison.differences[objective]
         assert comparison.verdict == comparison.fitted.verdict
-        drawn = patient_bootstrap(
-            (blend - other)[chosen], patients[chosen], np.random.default_rng(4)
+        (drawn,) = patient_bootstrap(
+            [(blend - other)[chosen]], patients[chosen], np.random.default_rng(4)
         )
         assert comparison.bootstrap.low == pytest.approx(drawn.low, abs=1e-7)
         assert comparison.bootstrap.high == pytest.approx(drawn.high, abs=1e-7)
-        to_other = rated(report, "simplex").to_others[comparison.against]
+        to_other = rated(report, "simplex").minus_others[comparison.against]
         assert to_other == comparison.differences[objective]
     expected = clustered_interval(blend[chosen], patients[chosen])
     assert (report.nested.interval.low, report.nested.interval.high) == pytest.approx(
         (expected.low, expected.high), abs=1e-7
     )
-    drawn = patient_bootstrap(blend[chosen], patients[chosen], np.random.default_rng(4))
+    (drawn,) = patient_bootstrap([blend[chosen]], patients[chosen], np.random.default_rng(4))
     assert report.nested.bootstrap.high == pytest.approx(drawn.high, abs=1e-7)
 
 
 def test_a_verdict_is_that_of_the_rows_that_are_fitted_on() -> None:
-    data = pool_data(4)
+    data = ensemble_sample(4)
     good = data.votes >= 10
     # Equal models on the rows of many votes: only those of few tell them apart.
     data.models[:, good] = data.models[0, good]
@@ -171,7 +171,7 @@ def test_a_verdict_is_that_of_the_rows_that_are_fitted_on() -> None:
 
 
 def test_the_nested_blend_is_told_by_tier_and_class() -> None:
-    data = pool_data(4)
+    data = ensemble_sample(4)
     report = report_of(data, objective="kl_all")
     by_class = [part for part in report.nested.by_class.values() if part is not None]
     assert sum(by_class) == pytest.approx(report.nested.scores["kl_all"])
@@ -182,67 +182,68 @@ def test_the_nested_blend_is_told_by_tier_and_class() -> None:
 
 
 def test_a_given_method_stands_beside_the_yardsticks() -> None:
-    data = pool_data(3)
-    report = report_of(data, candidates=POOLS, method="log_linear", objective="kl_4", seed=3)
-    assert (report.method, report.worth, report.weights) == ("log_linear", None, None)
+    data = ensemble_sample(3)
+    report = report_of(data, candidates=METHODS, method="log_linear", objective="kl_4", seed=3)
+    assert (report.method, report.selection_estimate, report.weights) == ("log_linear", None, None)
     assert report.nested.weights is None
     assert report.gap is not None
     assert 0 <= report.gap < 1e-9
-    chosen = choose_pool(*data, POOLS, "kl_4", reference="simplex", seeds=(3, 4))
-    for found, expected in zip(report.choice.rated, chosen.rated, strict=True):
+    chosen = select(data, METHODS, "kl_4", seeds=(3, 4))
+    for found, expected in zip(report.selection.candidates, chosen.candidates, strict=True):
         assert (found.nested, found.in_sample) == (
             expected.nested,
             expected.in_sample,
         )
-        assert found.to_reference == expected.to_reference
+        assert found.minus_reference == expected.minus_reference
     assert [one.against for one in report.nested.comparisons] == [
         BEST_IN_SAMPLE, BEST_SINGLE, EQUAL, SIMPLEX,
     ]  # fmt: skip
     good = data.votes >= 4
-    fitted = POOLS[3].fit(data.targets, data.models, good)
+    fitted = METHODS[3].fit(data.targets, data.models, good)
     np.testing.assert_allclose(report.in_sample, fitted.predict(data.models), atol=1e-9)
-    assert report.nested.comparisons[-1].fitted == rated(report, "log_linear").to_reference
+    assert report.nested.comparisons[-1].fitted == rated(report, "log_linear").minus_reference
     told = report.to_json()
-    assert (told["choosing"], told["chosen_by_nested_kl"]) == (None, False)
+    assert (told["selection"], told["chosen_by_nested_kl"]) == (None, False)
     assert (told["weights"], told["nested_weights"]) == (None, None)
 
 
 def test_the_nested_predictions_are_the_first_estimates() -> None:
-    data = pool_data(4)
+    data = ensemble_sample(4)
     report = report_of(data, objective="kl_all", seed=3)
-    nested = [nested_blend(*data[:3], seed=seed).probabilities for seed in (3, 4)]
+    nested = [nested_simplex(*data[:3], seed=seed) for seed in (3, 4)]
     np.testing.assert_allclose(report.nested.probabilities, nested[0], atol=1e-12)
     mean = np.mean([kl_divergence(data.targets, one) for one in nested])
     assert report.nested.scores["kl_all"] == pytest.approx(mean)
 
 
 def test_a_method_may_be_fitted_on_other_rows_than_are_scored() -> None:
-    data = pool_data(4)
+    data = ensemble_sample(4)
     own = Candidate(Simplex(), "kl_all")
-    report = report_of(data, candidates=[*YARDSTICKS, own], method="simplex@kl_all")
+    report = report_of(data, candidates=[*BASELINES, own], method="simplex@kl_all")
     assert report.method == "simplex@kl_all"
-    assert report.choice.objective == "kl_10"
+    assert report.selection.objective == "kl_10"
     fit = simplex_weights(data.targets, data.models)
     assert report.weights is not None
     np.testing.assert_allclose(report.weights, fit.weights, atol=1e-6)
     data = data._replace(votes=np.where(data.patients == 0, 12, 3))
-    message = r"simplex@kl_10 needs rows of at least 10 votes of those patients .*, got none"
+    message = r"simplex@kl_10 needs rows of at least 10 votes of the patients .*, got none"
     with pytest.raises(PredictionError, match=message):
         report_of(
             data,
-            candidates=[*YARDSTICKS, Candidate(Simplex(), "kl_10")],
+            candidates=[*BASELINES, Candidate(Simplex(), "kl_10")],
             method="simplex@kl_10",
             objective="kl_all",
         )
 
 
 def test_a_chosen_method_is_worth_what_choosing_is_worth() -> None:
-    data = pool_data(3)
-    report = report_of(data, candidates=POOLS, method=None, objective="kl_all")
-    assert report.method == report.choice.name
-    expected = nested_choice_estimate(*data, POOLS, "simplex")
+    data = ensemble_sample(3)
+    report = report_of(data, candidates=METHODS, method=None, objective="kl_all")
+    assert report.method == report.selection.name
+    candidates = [Candidate(method) for method in METHODS]
+    expected = estimate_selection(data.data(), candidates, "simplex", "kl_all")
     np.testing.assert_array_equal(report.nested.probabilities, expected.probabilities)
-    assert report.worth is not None
+    assert report.selection_estimate is not None
     assert report.nested.interval == expected.nested
     rows = kl_rows(data.targets, report.nested.probabilities)
     assert report.nested.scores["kl_all"] == pytest.approx(rows.mean())
@@ -251,35 +252,35 @@ def test_a_chosen_method_is_worth_what_choosing_is_worth() -> None:
     by_hand = paired_difference(rows, single, data.patients)
     assert against[BEST_IN_SAMPLE].fitted.high == pytest.approx(by_hand.high)
     # The simplex of the same splits is the one that the estimate itself compares with.
-    assert against[SIMPLEX].fitted.mean == pytest.approx(expected.to_reference.mean, abs=1e-9)
+    assert against[SIMPLEX].fitted.mean == pytest.approx(expected.minus_reference.mean, abs=1e-9)
     told = report.to_json()
     assert told["chosen_by_nested_kl"] is True
-    assert told["choosing"]["taken"] == expected.taken
+    assert told["selection"]["times_chosen"] == expected.times_chosen
     assert told["methods"]["chosen_on_the_scored_rows"] is True
 
 
 def test_given_weights_are_used_as_they_are() -> None:
-    data = pool_data(3)
-    pools = [*YARDSTICKS, Fixed([0.5, 0.5, 0.0], "halves")]
-    report = report_of(data, candidates=pools, method="halves", n_repeats=1)
+    data = ensemble_sample(3)
+    methods = [*BASELINES, Fixed([0.5, 0.5, 0.0], "halves")]
+    report = report_of(data, candidates=methods, method="halves", n_repeats=1)
     np.testing.assert_allclose(report.nested.probabilities, report.in_sample, atol=1e-15)
     np.testing.assert_allclose(report.nested.probabilities, data.models[:2].mean(axis=0))
     assert rated(report, "halves").optimism == pytest.approx(0, abs=1e-12)
-    wrong = [*YARDSTICKS, Fixed([0.5, 0.6, 0.0], "halves")]
+    wrong = [*BASELINES, Fixed([0.5, 0.6, 0.0], "halves")]
     with pytest.raises(PredictionError, match="weights must be at least 0 and sum to 1"):
         report_of(data, candidates=wrong, method="halves", n_repeats=1)
 
 
 def test_marks_may_be_an_array() -> None:
-    report = report_of(pool_data(4), optimistic=np.array([False, True, False, False]))
+    report = report_of(ensemble_sample(4), optimistic=np.array([False, True, False, False]))
     assert report.optimistic == (False, True, False, False)
-    assert report_of(pool_data(4)).optimistic == (False,) * 4
+    assert report_of(ensemble_sample(4)).optimistic == (False,) * 4
 
 
 def test_rows_of_one_patient_are_no_blend() -> None:
-    data = pool_data(4)
+    data = ensemble_sample(4)
     alone = data._replace(patients=np.zeros_like(data.patients))
-    message = r"for kl_4 needs rows of at least two patients .* of 1 patient\(s\)\. What one"
+    message = r"for kl_4 needs rows of at least two patients .* of 1 patient\(s\)\."
     with pytest.raises(PredictionError, match=message):
         report_of(alone, objective="kl_4")
     few = data._replace(votes=np.where(data.patients == 3, 12, 3))
@@ -293,7 +294,7 @@ def test_rows_of_one_patient_are_no_blend() -> None:
 
 
 def test_the_report_is_plain_json() -> None:
-    report = report_of(pool_data(4), optimistic=[True] * 4)
+    report = report_of(ensemble_sample(4), optimistic=[True] * 4)
     told = json.loads(json.dumps(report.to_json(), allow_nan=False))
     assert sum(told["weights"].values()) == pytest.approx(1)
     assert told["optimistic"] == [f"trial {number}" for number in range(4)]
@@ -307,14 +308,14 @@ def test_the_report_is_plain_json() -> None:
 
 
 def test_equal_models_are_a_tie() -> None:
-    data = pool_data(4)
+    data = ensemble_sample(4)
     data = data._replace(models=np.repeat(data.models[:1], 3, axis=0))
     report = report_of(data)
     assert [comparison.verdict for comparison in report.nested.comparisons] == ["tie"] * 3
 
 
 def test_tiers_without_rows_are_none() -> None:
-    data = pool_data(4)
+    data = ensemble_sample(4)
     data = data._replace(votes=np.minimum(data.votes, 5))
     report = report_of(data, objective="kl_4")
     assert report.nested.scores["kl_10"] is None
@@ -324,45 +325,46 @@ def test_tiers_without_rows_are_none() -> None:
 
 
 def test_few_patients_make_fewer_splits() -> None:
-    assert report_of(pool_data(4, n_patients=3), objective="kl_all").choice.n_splits == 3
+    assert report_of(ensemble_sample(4, n_patients=3), objective="kl_all").selection.n_splits == 3
 
 
 @pytest.mark.parametrize(
     ("n_patients", "method", "message"),
     [
-        (2, "stacked", r"a nested estimate of stacked needs rows of at least 3 patients, got 2\."),
+        (
+            2,
+            "stacked",
+            "nested cross-validation with stacked needs rows of at least 3 patients, got 2",
+        ),
         (
             3,
             None,
-            (
-                r"a nested estimate of choosing among methods, stacked one of them, needs rows of "
-                r"at least 4 patients, got 3\. Use a simpler method, more data or the rows of "
-            ),
+            "nested selection among methods with stacked .* at least 4 patients, got 3",
         ),
     ],
 )
 def test_few_patients_are_told(n_patients: int, method: str | None, message: str) -> None:
-    pools = named_pools(["equal", "best_single", "simplex", "stacked"])
-    data = pool_data(2, n_patients=n_patients)
-    arguments = {"candidates": pools, "method": method, "objective": "kl_all"}
+    methods = named_methods(["equal", "best_single", "simplex", "stacked"])
+    data = ensemble_sample(2, n_patients=n_patients)
+    arguments = {"candidates": methods, "method": method, "objective": "kl_all"}
     with pytest.raises(PredictionError, match=message):
         report_of(data, **arguments)
-    enough = report_of(pool_data(2, n_patients=n_patients + 1), **arguments, n_repeats=1)
+    enough = report_of(ensemble_sample(2, n_patients=n_patients + 1), **arguments, n_repeats=1)
     assert np.isfinite(enough.nested.interval.mean)
 
 
 def test_too_few_patients_of_many_votes_are_told_of_these_rows() -> None:
-    data = pool_data(2, n_patients=8)
+    data = ensemble_sample(2, n_patients=8)
     data = data._replace(votes=np.where(data.patients < 2, 12, 3))
-    pools = named_pools(["equal", "best_single", "simplex", "stacked"])
-    message = r"stacked needs rows of at least 10 votes of at least 3 patients, got 2\."
+    methods = named_methods(["equal", "best_single", "simplex", "stacked"])
+    message = "stacked needs rows of at least 10 votes of at least 3 patients, got 2"
     with pytest.raises(PredictionError, match=message):
-        report_of(data, candidates=pools, method="stacked", objective="kl_10")
+        report_of(data, candidates=methods, method="stacked", objective="kl_10")
 
 
 def test_a_method_need_not_be_the_last_candidate() -> None:
-    data = pool_data(3)
-    report = report_of(data, candidates=POOLS, method="equal")
+    data = ensemble_sample(3)
+    report = report_of(data, candidates=METHODS, method="equal")
     assert report.weights is not None
     np.testing.assert_allclose(report.weights, [1 / 3] * 3)
     np.testing.assert_allclose(report.in_sample, data.models.mean(axis=0), atol=1e-12)
@@ -373,14 +375,14 @@ def test_a_method_need_not_be_the_last_candidate() -> None:
 
 
 def test_inputs_must_fit() -> None:
-    data = pool_data(4)
+    data = ensemble_sample(4)
     with pytest.raises(PredictionError, match="2 names and 4 marks for 4 models"):
         report_of(data, names=["a", "b"])
-    with pytest.raises(PredictionError, match="different names, got a, a, b, c"):
+    with pytest.raises(PredictionError, match="unique, got a, a, b, c"):
         report_of(data, names=["a", "a", "b", "c"])
-    message = "must have equal, best_single, simplex among them, got no best_single among equal, s"
+    message = "must include equal, best_single, simplex, got no best_single among equal, s"
     with pytest.raises(PredictionError, match=message):
-        report_of(data, candidates=named_pools(["equal", "simplex"]))
+        report_of(data, candidates=named_methods(["equal", "simplex"]))
     with pytest.raises(PredictionError, match="got no stacked among equal, best_single, simplex"):
         report_of(data, method="stacked")
     with pytest.raises(PredictionError, match="one patient and one number of votes"):
@@ -391,6 +393,6 @@ def test_inputs_must_fit() -> None:
 def test_progress_is_told_from_the_start_to_the_end(method: str | None, total: int) -> None:
     told: list[tuple[int, int]] = []
     report_of(
-        pool_data(2), method=method, progress=lambda done, in_all: told.append((done, in_all))
+        ensemble_sample(2), method=method, progress=lambda done, in_all: told.append((done, in_all))
     )
     assert told == [(done, total) for done in range(total + 1)]

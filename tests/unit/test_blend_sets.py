@@ -8,7 +8,7 @@ import pytest
 from hms_ray.blend.fit_command import blend
 from hms_ray.blend.settings import Settings
 from hms_ray.ensemble.error_correlation import residual_correlation
-from hms_ray.ensemble.model_subsets import ModelSets
+from hms_ray.ensemble.model_subsets import SubsetSearch
 from hms_ray.errors import PredictionError
 from tests.blend_data import make_file, make_results, make_rows, stack, targets, told
 
@@ -42,7 +42,7 @@ def test_sets_of_models_are_told(results: Path, file: Path) -> None:
     sets = told(results / "one" / "blend")["sets"]
     assert sets["models"] == list(told(results / "one" / "blend")["weights"])
     rows = make_rows()
-    asked = ModelSets.of(
+    asked = SubsetSearch.from_arrays(
         targets(rows), stack(results, results / "one" / "blend"), rows["patient_id"]
     )
     assert sets["leave_one_out"] == [worth.to_json() for worth in asked.leave_one_out()]

@@ -13,18 +13,18 @@ from hms_ray.ensemble.constrained import Cap
 from hms_ray.ensemble.cross_validation import Candidate
 from hms_ray.ensemble.methods.arithmetic import FittedMean, Fixed, Simplex
 from hms_ray.ensemble.methods.log_linear import LogLinear
-from hms_ray.ensemble.methods.registry import named_pools
+from hms_ray.ensemble.methods.registry import named_methods
 from hms_ray.ensemble.report import blend_report
-from hms_ray.ensemble.result import YARDSTICKS, BlendReport
+from hms_ray.ensemble.result import BASELINES, BlendReport
 from hms_ray.evaluate.intervals import Difference
 from hms_ray.report.blend_table import render_blend
-from tests.pool_data import PoolData, pool_data
+from tests.ensemble_data import EnsembleSample, ensemble_sample
 
 NAMES = ("0000", "0001", "0002")
-DATA = pool_data(3, alike=True)
+DATA = ensemble_sample(3, alike=True)
 
 
-def report_of(data: PoolData = DATA, **changes: Any) -> BlendReport:
+def report_of(data: EnsembleSample = DATA, **changes: Any) -> BlendReport:
     arguments: dict[str, Any] = {"names": NAMES, "n_repeats": 2, "objective": "kl_4", **changes}
     return blend_report(
         data.targets,
@@ -42,7 +42,7 @@ def report() -> BlendReport:
 
 @pytest.fixture(scope="module")
 def chosen() -> BlendReport:
-    pools = named_pools(["equal", "best_single", "simplex", "log_linear"])
+    pools = named_methods(["equal", "best_single", "simplex", "log_linear"])
     return report_of(candidates=pools, method=None, objective="kl_all")
 
 
@@ -76,7 +76,7 @@ def test_heading_and_methods(report: BlendReport) -> None:
         f"Certificate: at most {fit.facts['gap']:.1e} above the lowest KL of any weights "
         f"({int(fit.facts['iterations'])} Newton steps)." in text
     )
-    for entry in report.choice.rated:
+    for entry in report.selection.candidates:
         others = [entry.by_objective[name] for name in ("kl_all", "kl_10")]
         shown = (entry.in_sample, entry.nested, abs(entry.optimism), *others)
         cells = row_of(report, "Methods, KL >=4", entry.name)
@@ -92,7 +92,7 @@ def test_heading_and_methods(report: BlendReport) -> None:
 
 def test_certificate_names_the_weights_that_it_covers(report: BlendReport) -> None:
     bounded = Simplex(caps=[Cap([0], 0.2)], name="bounded")
-    text = text_of(report_of(candidates=[*YARDSTICKS, bounded], method="bounded", n_repeats=1))
+    text = text_of(report_of(candidates=[*BASELINES, bounded], method="bounded", n_repeats=1))
     assert re.search(
         r"at most \d\.\de-\d\d above the lowest KL of weights that meet the caps and fixed weights "
         r"\([2-9] corners\)\.",
@@ -102,23 +102,23 @@ def test_certificate_names_the_weights_that_it_covers(report: BlendReport) -> No
     facts = {"gap": 1e-12, "iterations": 1}
     one = replace(report, fitted=FittedMean(np.array([0.2, 0.3, 0.5]), facts))
     assert "of any weights (1 Newton step)." in text_of(one)
-    pools = named_pools(["equal", "best_single", "simplex", "log_linear"])
+    pools = named_methods(["equal", "best_single", "simplex", "log_linear"])
     text = text_of(report_of(candidates=pools, method="log_linear", n_repeats=1))
     assert "above the lowest value of the method's loss." in text
 
 
 def test_rows_of_the_method_itself_are_named() -> None:
     own = Candidate(Simplex(), "kl_all")
-    text = text_of(report_of(candidates=[*YARDSTICKS, own], method=own.name, n_repeats=1))
+    text = text_of(report_of(candidates=[*BASELINES, own], method=own.name, n_repeats=1))
     n_good = int((DATA.votes >= 4).sum())
     assert f"40 patients, fitted on all rows, scored on rows with >= 4 votes ({n_good})." in text
     assert "Method simplex@kl_all: " in text
     assert "above the lowest KL of any weights on all rows (" in text
     own = Candidate(LogLinear(), "kl_10")
-    text = text_of(report_of(candidates=[*YARDSTICKS, own], method=own.name, n_repeats=1))
+    text = text_of(report_of(candidates=[*BASELINES, own], method=own.name, n_repeats=1))
     assert "value of the method's loss on rows with >= 10 votes." in text
     named = Fixed([0.2, 0.3, 0.5], "mine@home")
-    text = text_of(report_of(candidates=[*YARDSTICKS, named], method=named.name, n_repeats=1))
+    text = text_of(report_of(candidates=[*BASELINES, named], method=named.name, n_repeats=1))
     assert "patients, fitted and scored on rows with >= 4 votes" in text
 
 
@@ -134,10 +134,10 @@ def test_zero_has_no_minus_sign(report: BlendReport) -> None:
     nothing = Difference(-1e-7, -2e-7, 1e-7, 9, 3)
     differences = dict.fromkeys(first.differences, nothing)
     one = replace(first, differences=differences, fitted=nothing, bootstrap=nothing)
-    rated = [replace(entry, nested=entry.in_sample - 1e-9) for entry in report.choice.rated]
-    choice = replace(report.choice, rated=tuple(rated))
+    rated = [replace(entry, nested=entry.in_sample - 1e-9) for entry in report.selection.candidates]
+    choice = replace(report.selection, candidates=tuple(rated))
     nested = replace(report.nested, comparisons=(one,))
-    text = text_of(replace(report, choice=choice, nested=nested))
+    text = text_of(replace(report, selection=choice, nested=nested))
     assert "-0.0000" not in text
     assert f"the best single model, 000{report.best}: +0.0000 [+0.0000, +0.0000]." in text
 
@@ -253,24 +253,24 @@ def test_optimistic_models_are_marked(
 
 
 def test_choice_includes_its_estimate(chosen: BlendReport) -> None:
-    text, worth = text_of(chosen), chosen.worth
+    text, worth = text_of(chosen), chosen.selection_estimate
     assert worth is not None
     assert f"Method {chosen.method}, chosen by nested KL: estimated out-of-sample KL all" in text
     assert f"KL all {worth.nested.mean:.4f} [" in text
-    names = [entry.name for entry in chosen.choice.rated]
+    names = [entry.name for entry in chosen.selection.candidates]
     for best in (names.index(chosen.method), names.index("equal")):
         why = "the simplest method within one standard error of the best, equal."
         if names[best] == chosen.method:
             why = "the best method, and no simpler one is within one standard error of it."
-        changed = replace(chosen, choice=replace(chosen.choice, best=best))
+        changed = replace(chosen, selection=replace(chosen.selection, best=best))
         assert f"{chosen.method} is {why} It was chosen on the scored rows" in text_of(changed)
-    taken = ", ".join(f"{name} {count}" for name, count in worth.taken.items())
+    taken = ", ".join(f"{name} {count}" for name, count in worth.times_chosen.items())
     assert f"repeat the choice on other patients, 5 times: {taken}." in text
     assert row_of(chosen, "Methods, KL all", chosen.method)[1] == "used"
-    for entry in chosen.choice.rated:
+    for entry in chosen.selection.candidates:
         cells = row_of(chosen, "Methods against alternatives", entry.name)
         assert cells[1:] == [
-            "-" if name == entry.name else difference_of(entry.to_others[name])
+            "-" if name == entry.name else difference_of(entry.minus_others[name])
             for name in ("best_single", "equal", "simplex")
         ]
     assert len(row_of(chosen, "The chosen method against", "simplex weights")) == 5

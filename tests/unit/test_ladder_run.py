@@ -13,7 +13,6 @@ from hms_ray.cli.main import main
 from hms_ray.competition.schema import PROBABILITY_COLUMNS, TARGET_COLUMNS
 from hms_ray.dataset.folds import make_folds
 from hms_ray.dataset.prepare import Prepared, prepare
-from hms_ray.ensemble.cross_validation import nested_blend
 from hms_ray.ensemble.simplex import blend_probabilities, simplex_weights
 from hms_ray.errors import StudyError, TrainingError
 from hms_ray.evaluate.oof import probabilities_of
@@ -27,6 +26,7 @@ from hms_ray.ladder.run import LadderRun, run_ladder
 from hms_ray.ladder.steps import Ladder, load_ladder
 from hms_ray.storage.fold_store import FoldStore
 from tests.competition_folder import write_competition_folder
+from tests.ensemble_data import nested_simplex
 
 BASE = """
 experiment:
@@ -168,7 +168,7 @@ def test_blends_have_fixed_weights_or_those_of_other_patients(
     fixed = probabilities_of(results["fixed"].oof)
     np.testing.assert_allclose(fixed, 0.25 * stack[0] + 0.75 * stack[1], rtol=1e-12)
     assert results["fixed"].weights == {"a": 0.25, "b": 0.75}
-    nested = nested_blend(targets, stack, patients).probabilities
+    nested = nested_simplex(targets, stack, patients)
     optimised = probabilities_of(results["optimised"].oof)
     np.testing.assert_array_equal(optimised, nested)
     weights = simplex_weights(targets, stack).weights

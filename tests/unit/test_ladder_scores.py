@@ -12,8 +12,6 @@ from hms_ray.evaluate.calibration import nested_recalibration
 from hms_ray.evaluate.intervals import (
     clustered_interval,
     paired_difference,
-    patient_bootstrap,
-    patient_bootstraps,
 )
 from hms_ray.evaluate.metric import kl_report, kl_rows
 from hms_ray.evaluate.step_scores import (
@@ -70,27 +68,6 @@ def test_scores_and_intervals_match_metric_and_intervals() -> None:
     assert vars(found.difference) == vars(expected)
     assert found.difference is not None
     assert found.difference.verdict == "better"
-
-
-def test_bootstraps_match_one_at_a_time() -> None:
-    generator = np.random.default_rng(0)
-    rows, patients = generator.normal(size=(3, 200)), generator.integers(0, 30, size=200)
-    found = patient_bootstraps(rows, patients, np.random.default_rng(5), n=500)
-    for scores, interval in zip(rows, found, strict=True):
-        expected = patient_bootstrap(scores, patients, np.random.default_rng(5), n=500)
-        assert interval.low == pytest.approx(expected.low, rel=1e-9)
-        assert interval.high == pytest.approx(expected.high, rel=1e-9)
-        assert (interval.n_rows, interval.n_patients) == (200, expected.n_patients)
-    alone = patient_bootstraps(rows, np.zeros(200), np.random.default_rng(5))
-    assert {interval.high for interval in alone} == {np.inf}
-
-
-def test_bootstraps_need_matching_finite_rows() -> None:
-    generator = np.random.default_rng(0)
-    with pytest.raises(PredictionError, match=r"one patient a row, got \(2, 3\) and \(4,\)"):
-        patient_bootstraps(np.ones((2, 3)), np.arange(4), generator)
-    with pytest.raises(PredictionError, match=r"must be finite"):
-        patient_bootstraps(np.full((2, 3), np.nan), np.arange(3), generator)
 
 
 def test_recalibration_is_fitted_on_the_rows_of_the_group() -> None:

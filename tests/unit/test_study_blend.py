@@ -10,7 +10,8 @@ from hms_ray.blend.settings import Settings
 from hms_ray.blend.study_scores import best_scores
 from hms_ray.cli.main import main
 from hms_ray.competition.schema import PROBABILITY_COLUMNS
-from hms_ray.ensemble.cross_validation import nested_blend
+from hms_ray.ensemble.cross_validation import Candidate, checked_data, cross_validate
+from hms_ray.ensemble.methods.arithmetic import Simplex
 from hms_ray.ensemble.report import blend_report
 from hms_ray.ensemble.result import BlendReport
 from hms_ray.ensemble.simplex import blend_probabilities
@@ -56,7 +57,7 @@ def reported(study: StudyFolder, report: BlendReport) -> dict:
     found = told(study)
     for content in (expected, found):
         for candidate in content["methods"]["candidates"]:
-            assert candidate.pop("seconds") >= 0
+            assert candidate.pop("fit_seconds") >= 0
     assert {name: found[name] for name in expected} == expected
     return found
 
@@ -72,8 +73,8 @@ def test_a_blend_is_printed_and_kept(study: StudyFolder) -> None:
     found = reported(study, report)
     assert found["nested"] == report.nested.scores
     assert found["method"] == "simplex"
-    assert found["pool"]["form"] == "mean"
-    assert found["pool"]["weights"] == list(found["weights"].values())
+    assert found["fitted"]["form"] == "mean"
+    assert found["fitted"]["weights"] == list(found["weights"].values())
     best = study.finished_trials()
     assert found["members"] == [
         {
@@ -99,15 +100,12 @@ def test_a_blend_is_printed_and_kept(study: StudyFolder) -> None:
         "oof_in_sample.parquet",
         "oof_nested.parquet",
     ]
-    nested = nested_blend(
-        targets(rows),
-        models(study),
-        rows["patient_id"],
-        row_weights=rows["total_votes"] >= 4,
-    )
+    data = checked_data(targets(rows), models(study), rows["patient_id"], rows["total_votes"])
+    nested = cross_validate(data, [Candidate(Simplex())], "kl_4", [0], 5, keep="simplex")
+    assert nested.predictions is not None
     oof = read_oof(study.path / "blend" / "oof_nested.parquet", rows)
     np.testing.assert_allclose(
-        oof[list(PROBABILITY_COLUMNS)].to_numpy(), nested.probabilities, atol=1e-12
+        oof[list(PROBABILITY_COLUMNS)].to_numpy(), nested.predictions[0], atol=1e-12
     )
 
 

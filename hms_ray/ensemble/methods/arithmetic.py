@@ -1,4 +1,4 @@
-"""Arithmetic pools: weighted means of probabilities, one weight per model.
+"""Weighted arithmetic means of probabilities, one weight per model.
 
 The linear opinion pool (Genest and Zidek, "Combining Probability Distributions: A
 Critique and an Annotated Bibliography", Statistical Science 1, 1986, section 2).
@@ -14,20 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hms_ray.ensemble.constrained import Cap, constrained_weights
-from hms_ray.ensemble.methods.base import (
-    CheckedPool,
-    Rows,
-    checked_models,
-)
-from hms_ray.ensemble.methods.description import (
-    described_facts,
-    described_weights,
-)
-from hms_ray.ensemble.simplex import (
-    blend_probabilities,
-    check_weights,
-    solved_weights,
-)
+from hms_ray.ensemble.methods.base import FitRows, Method, checked_models
+from hms_ray.ensemble.methods.json_fields import facts_field, weights_field
+from hms_ray.ensemble.simplex import blend_probabilities, check_weights, solved_weights
 from hms_ray.evaluate.metric import Array
 
 
@@ -44,56 +33,56 @@ class FittedMean:
     facts: dict[str, float] = field(default_factory=dict)
 
     def predict(self, probabilities: ArrayLike) -> Array:
-        """As ``FittedPool.predict``; each model is clipped as the metric clips it."""
+        """See ``FittedMethod.predict``; each model is clipped as the metric clips it."""
         return blend_probabilities(checked_models(probabilities, len(self.weights)), self.weights)
 
     def to_json(self) -> dict[str, Any]:
-        """As ``FittedPool.to_json``."""
+        """See ``FittedMethod.to_json``."""
         return {"form": "mean", "weights": self.weights.tolist(), "facts": self.facts}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> FittedMean:
-        """The pool that ``to_json`` described."""
-        weights = described_weights(data, None)
-        return cls(check_weights(weights, len(weights)), described_facts(data))
+        """The inverse of ``to_json``."""
+        weights = weights_field(data)
+        return cls(check_weights(weights, len(weights)), facts_field(data))
 
 
 @dataclass(frozen=True)
-class Equal(CheckedPool[FittedMean]):
-    """Every model counts the same; nothing is fitted."""
+class Equal(Method):
+    """The plain mean; nothing is fitted."""
 
     name: str = "equal"
 
-    def fit_rows(self, rows: Rows) -> FittedMean:
-        """As ``CheckedPool.fit_rows``."""
+    def fit_rows(self, rows: FitRows) -> FittedMean:
+        """See ``Method.fit_rows``."""
         return FittedMean(np.full(len(rows.models), 1 / len(rows.models)))
 
 
 @dataclass(frozen=True)
-class Fixed(CheckedPool[FittedMean]):
-    """Weights that are given, such as a published ensemble's; nothing is fitted.
+class Fixed(Method):
+    """Given weights, such as those of a published ensemble; nothing is fitted.
 
     Attributes:
-        weights: (M,) at least 0, of sum 1.
+        weights: (M,) at least 0, sum 1.
     """
 
     weights: Sequence[float]
     name: str = "fixed"
 
-    def fit_rows(self, rows: Rows) -> FittedMean:
-        """As ``CheckedPool.fit_rows``; errors of ``check_weights``."""
+    def fit_rows(self, rows: FitRows) -> FittedMean:
+        """See ``Method.fit_rows``; raises as ``check_weights``."""
         return FittedMean(check_weights(self.weights, len(rows.models)))
 
 
 @dataclass(frozen=True)
-class Simplex(CheckedPool[FittedMean]):
-    """The exact best weighted mean, with its certificate.
+class Simplex(Method):
+    """The exact best weighted mean, with its duality gap.
 
-    The facts of a fit have the ``gap`` to the best weights allowed, and the Newton steps
-    (``iterations``) or, where weights are constrained, the ``corners`` that were met.
+    The facts of a fit are the ``objective``, the ``gap`` to the best weights allowed, and
+    the Newton steps (``iterations``) or, with constraints, the ``corners`` visited.
 
     Attributes:
-        caps: the most that groups of models may weigh.
+        caps: upper bounds of the summed weight of groups of models.
         fixed: (position of a model, its weight) pairs.
     """
 
@@ -101,8 +90,8 @@ class Simplex(CheckedPool[FittedMean]):
     fixed: Sequence[tuple[int, float]] = ()
     name: str = "simplex"
 
-    def fit_rows(self, rows: Rows) -> FittedMean:
-        """As ``CheckedPool.fit_rows``; errors of ``constrained_weights`` where constrained."""
+    def fit_rows(self, rows: FitRows) -> FittedMean:
+        """See ``Method.fit_rows``; with constraints it raises as ``constrained_weights``."""
         arguments = (rows.targets, rows.models, rows.weights)
         if self.caps or self.fixed:
             fit = constrained_weights(*arguments, caps=self.caps, fixed=dict(self.fixed))

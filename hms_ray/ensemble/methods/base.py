@@ -1,16 +1,21 @@
-"""What every pool is: fitted on arrays, applied to arrays, kept as plain data.
+"""The interface of ensemble methods: fitted on arrays, applied to arrays, stored as JSON.
 
-A pool combines the probabilities of M models into one distribution a row. Row weights
-say which rows count in a fit, so that fitting for a vote tier is the same pool with
-the weights of ``tier_weights``.
+To write another method, subclass ``Method``: give it a ``name``, implement ``fit_rows``
+(checked rows of positive weight in, a ``FittedMethod`` out), and raise ``min_patients`` if
+the fit validates on held-out patients. A fitted method predicts from the models'
+probabilities alone. Add the method to ``registry.all_methods`` and, if its JSON has a new
+form, to ``registry.fitted_from_json``; the contract tests then cover it.
+
+Row weights select the rows of a fit: a method is fitted for a vote tier by passing
+``tier_weights``.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,11 +23,12 @@ from numpy.typing import ArrayLike, NDArray
 from hms_ray.config.space import Objective
 from hms_ray.ensemble.simplex import check_models
 from hms_ray.errors import PredictionError
+from hms_ray.evaluate.intervals import patient_groups
 from hms_ray.evaluate.metric import OBJECTIVES, Array, check_distributions, check_row_weights
 
 
-class FittedPool(Protocol):
-    """A combination that needs nothing but the models' probabilities."""
+class FittedMethod(Protocol):
+    """Combines the probabilities of M models into one distribution per row."""
 
     def predict(self, probabilities: ArrayLike) -> Array:
         """The combined distributions.
@@ -34,23 +40,36 @@ class FittedPool(Protocol):
             (n, 6) float64, rows sum to 1.
 
         Raises:
-            PredictionError: for another number of models, or a model that gives no
-                distributions.
+            PredictionError: the number of models differs from the fit's, or a model's
+                rows are not distributions.
         """
         ...
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data from which ``fitted_from_json`` makes the pool again."""
+        """JSON data from which ``fitted_from_json`` restores the fitted method."""
         ...
 
 
-class Pool(Protocol):
-    """A named method with its settings."""
+class Method(ABC):
+    """A way to combine models, with its settings."""
 
     @property
+    @abstractmethod
     def name(self) -> str:
-        """What tables call it."""
-        ...
+        """Name in tables and in ``--method``."""
+
+    @property
+    def min_patients(self) -> int:
+        """Fewest patients whose rows a fit needs; 2 or more if it validates inside."""
+        return 1
+
+    @abstractmethod
+    def fit_rows(self, rows: FitRows) -> FittedMethod:
+        """Fits the combination on checked rows and on nothing else.
+
+        Raises:
+            PredictionError: the fit needs patients, and they are missing or too few.
+        """
 
     def fit(
         self,
@@ -58,31 +77,30 @@ class Pool(Protocol):
         probabilities: ArrayLike,
         row_weights: ArrayLike | None = None,
         patients: ArrayLike | None = None,
-    ) -> FittedPool:
-        """Fits the combination on the rows given and on nothing else.
+    ) -> FittedMethod:
+        """Checks the rows and fits the combination on those of positive weight.
 
         Args:
             targets: (n, 6) vote shares.
             probabilities: (M, n, 6) predictions of M models on the same rows.
-            row_weights: (n,) weights of the rows, at least 0 and not all 0; a mask of
-                booleans picks rows. All rows count the same where absent.
-            patients: (n,) patient of each row; only pools that choose something by
-                validation inside the fit need it.
+            row_weights: (n,) at least 0, not all 0; a boolean mask selects rows
+                (default: equal weights).
+            patients: (n,) patient of each row; required if ``min_patients`` is above 1.
 
         Raises:
-            PredictionError: where a side is no distribution, the shapes differ, the
-                row weights are invalid, or patients are needed and are not there.
+            PredictionError: targets or predictions are not distributions, shapes differ,
+                row weights are invalid, or patients are missing or too few.
         """
-        ...
+        return self.fit_rows(checked_rows(targets, probabilities, row_weights, patients))
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Checked rows that count in a fit, and what was fitted on them.
+class FitRows:
+    """Checked rows of positive weight, with a cache of the methods fitted on them.
 
     Attributes:
         targets: (n, 6) float64.
-        models: (M, n, 6), the dtype that was given.
+        models: (M, n, 6), dtype as given.
         weights: (n,) float64, above 0.
         patients: (n,) or None.
     """
@@ -91,80 +109,74 @@ class Rows:
     models: NDArray[np.floating]
     weights: Array
     patients: NDArray[Any] | None
-    _fits: dict[int, tuple[Pool, FittedPool]] = field(
+    _fits: dict[int, tuple[Method, FittedMethod]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
-    def fitted(self, pool: Pool) -> FittedPool:
-        """A pool's fit on these rows, made once however many pools have it as a member.
+    def fit(self, method: Method) -> FittedMethod:
+        """The method fitted on these rows; fitted once, even if several methods contain it.
 
-        Pools are told apart by identity: their settings may be lists or arrays.
+        Methods are compared by identity, because their settings may be lists or arrays.
         """
-        if id(pool) not in self._fits:
-            made = (
-                pool.fit_rows(self)
-                if isinstance(pool, CheckedPool)
-                else pool.fit(self.targets, self.models, self.weights, self.patients)
-            )
-            # The pool is kept too, for another one may get the id of one that is gone.
-            self._fits[id(pool)] = (pool, made)
-        return self._fits[id(pool)][1]
+        if id(method) not in self._fits:
+            # The method is stored too: a later one may reuse the id of a deleted one.
+            self._fits[id(method)] = (method, method.fit_rows(self))
+        return self._fits[id(method)][1]
 
-    def part(self, rows: NDArray[np.intp]) -> Rows:
-        """Some of the rows, with nothing fitted on them."""
-        owners = None if self.patients is None else self.patients[rows]
-        return Rows(self.targets[rows], self.models[:, rows], self.weights[rows], owners)
+    def take(self, rows: NDArray[np.intp]) -> FitRows:
+        """A subset of the rows, with an empty cache."""
+        patients = None if self.patients is None else self.patients[rows]
+        return FitRows(self.targets[rows], self.models[:, rows], self.weights[rows], patients)
 
-    def owners(self, name: str) -> NDArray[Any]:
-        """The patients, of which there are two at least.
+    def patients_for(self, name: str) -> NDArray[Any]:
+        """The patients, at least two different ones.
 
         Raises:
-            PredictionError: naming the pool that needs them.
+            PredictionError: patients are missing or only one; the rule starts with ``name``.
         """
         if self.patients is None:
             raise PredictionError(
-                f"{name} needs the patient of each row: it validates inside the fit", got="none"
+                f"{name} needs the patient of each row: it validates on held-out patients",
+                got="no patients",
             )
         if len(np.unique(self.patients)) < 2:
             raise PredictionError(
-                f"{name} needs rows of at least two patients", got="rows of one patient only"
+                f"{name} needs rows of at least two patients", got="rows of one patient"
             )
         return self.patients
 
 
-Fitted = TypeVar("Fitted", bound=FittedPool, covariant=True)
+def nested_predictions(
+    methods: Sequence[Method], rows: FitRows, n_splits: int, seed: int, name: str
+) -> Array:
+    """Out-of-sample predictions of every method: each patient's rows by other patients' fits.
+
+    Args:
+        methods: K methods.
+        rows: with patients, at least two.
+        n_splits: splits by patient, at most as many as there are patients.
+        seed: of the splits.
+        name: what needs the patients, for error messages.
+
+    Returns:
+        (K, n, 6) float64.
+    """
+    predicted = np.empty((len(methods), *rows.targets.shape))
+    for held_out, training in _held_out_splits(rows, n_splits, seed, name):
+        for number, method in enumerate(methods):
+            predicted[number, held_out] = training.fit(method).predict(rows.models[:, held_out])
+    return predicted
 
 
-class CheckedPool(ABC, Generic[Fitted]):
-    """A pool that is given rows only after they were checked."""
-
-    @property
-    def least_patients(self) -> int:
-        """Patients whose rows a fit needs; two and more where it validates inside."""
-        return 1
-
-    @abstractmethod
-    def fit_rows(self, rows: Rows) -> Fitted:
-        """Fits the combination on rows that were checked before.
-
-        Raises:
-            PredictionError: where patients are needed and are not there.
-        """
-
-    def fit(
-        self,
-        targets: ArrayLike,
-        probabilities: ArrayLike,
-        row_weights: ArrayLike | None = None,
-        patients: ArrayLike | None = None,
-    ) -> Fitted:
-        """As ``Pool.fit``."""
-        return self.fit_rows(checked_rows(targets, probabilities, row_weights, patients))
-
-
-def least_patients(pool: Pool) -> int:
-    """Patients whose rows a fit of any pool needs; 1 where it does not say."""
-    return pool.least_patients if isinstance(pool, CheckedPool) else 1
+def _held_out_splits(
+    rows: FitRows, n_splits: int, seed: int, name: str
+) -> Iterator[tuple[NDArray[np.intp], FitRows]]:
+    """Positions of the held-out rows of each split, and the rows of all other patients."""
+    patients = rows.patients_for(name)
+    n_splits = min(n_splits, len(np.unique(patients)))
+    split = patient_groups(patients, n_splits, seed, rows.weights)
+    for number in range(n_splits):
+        yield np.flatnonzero(split == number), rows.take(np.flatnonzero(split != number))
 
 
 def checked_rows(
@@ -172,8 +184,8 @@ def checked_rows(
     probabilities: ArrayLike,
     row_weights: ArrayLike | None,
     patients: ArrayLike | None,
-) -> Rows:
-    """The rows of positive weight, after checking all of them; errors as ``Pool.fit``."""
+) -> FitRows:
+    """Checks all rows and returns those of positive weight; arguments as ``Method.fit``."""
     checked = check_distributions(targets, "targets")
     models = check_models(probabilities, len(checked))
     weights = check_row_weights(row_weights, len(checked))
@@ -182,45 +194,24 @@ def checked_rows(
         raise PredictionError(
             f"there must be one patient for each of {len(checked)} rows", got=str(owners.shape)
         )
-    counted = weights > 0
-    if counted.all():
-        return Rows(checked, models, weights, owners)
-    owners = None if owners is None else owners[counted]
-    return Rows(checked[counted], models[:, counted], weights[counted], owners)
+    rows = FitRows(checked, models, weights, owners)
+    counted = np.flatnonzero(weights)
+    return rows if len(counted) == len(weights) else rows.take(counted)
 
 
 def checked_models(probabilities: ArrayLike, n_models: int) -> NDArray[np.floating]:
-    """The (M, n, 6) predictions for a pool of so many models; errors as ``predict``."""
+    """The (M, n, 6) predictions, after checking the number of models; see ``predict``."""
     stack = np.asarray(probabilities)
     if stack.ndim != 3 or len(stack) != n_models:
         raise PredictionError(
-            f"this pool combines predictions of shape ({n_models}, rows, 6)", got=str(stack.shape)
+            f"predictions must have the shape ({n_models}, rows, 6), one per fitted model",
+            got=str(stack.shape),
         )
     return check_models(stack, stack.shape[1])
 
 
-def described_array(data: Mapping[str, Any], name: str, *shape: int | None) -> Array:
-    """An array of a fitted pool's description; None stands for any size.
-
-    Raises:
-        PredictionError: for another shape and for numbers that are not finite.
-        KeyError: where it is not there.
-        TypeError: where it is not made of numbers; ``ValueError`` likewise.
-    """
-    array = np.array(data[name], dtype=np.float64)
-    sizes = zip(array.shape, shape, strict=False)
-    fits = array.ndim == len(shape) and all(want in (None, size) for size, want in sizes)
-    if not fits or not np.isfinite(array).all():
-        told = ", ".join("models" if size is None else str(size) for size in shape)
-        raise PredictionError(
-            f"{name} of a fitted pool must be finite numbers of shape ({told})",
-            got=str(array.shape) if not fits else "a number that is not finite",
-        )
-    return array
-
-
 def tier_weights(total_votes: ArrayLike, objective: Objective) -> Array:
-    """Row weights that fit a pool for an objective: 1 on its rows, 0 elsewhere.
+    """Row weights that fit a method for an objective: 1 on its rows, 0 elsewhere.
 
     Args:
         total_votes: (n,) votes of each row.

@@ -1,29 +1,17 @@
-"""Pools made of pools: averages, stacks, a recalibrated mean, and shrunk weights.
-
-What is chosen inside a fit (the weights of a stack, the strength of a shrinkage) is
-chosen by validation on other patients than the parts were fitted on, within the rows
-that the fit was given.
-"""
+"""Methods made of methods: recalibrated, averaged and stacked."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from hms_ray.ensemble.methods.base import (
-    CheckedPool,
-    FittedPool,
-    Pool,
-    Rows,
-    least_patients,
-)
+from hms_ray.ensemble.methods.base import FitRows, FittedMethod, Method, nested_predictions
 from hms_ray.ensemble.simplex import solved_weights
 from hms_ray.evaluate.calibration import Recalibration, fit_recalibration
-from hms_ray.evaluate.intervals import patient_groups
 from hms_ray.evaluate.metric import Array
 
 _SPLITS: Final = 5
@@ -31,22 +19,22 @@ _SPLITS: Final = 5
 
 @dataclass(frozen=True)
 class FittedRecalibrated:
-    """A pool whose class shares and confidence are corrected.
+    """A fitted method whose class shares and confidence are corrected.
 
     Attributes:
-        member: the pool.
+        member: the method.
         recalibration: its correction.
     """
 
-    member: FittedPool
+    member: FittedMethod
     recalibration: Recalibration
 
     def predict(self, probabilities: ArrayLike) -> Array:
-        """As ``FittedPool.predict``."""
+        """See ``FittedMethod.predict``."""
         return self.recalibration.apply(self.member.predict(probabilities))
 
     def to_json(self) -> dict[str, Any]:
-        """As ``FittedPool.to_json``."""
+        """See ``FittedMethod.to_json``."""
         return {
             "form": "recalibrated",
             "member": self.member.to_json(),
@@ -56,10 +44,10 @@ class FittedRecalibrated:
 
 
 @dataclass(frozen=True)
-class Recalibrated(CheckedPool[FittedRecalibrated]):
-    """A pool, then class biases and a temperature fitted on its own blend."""
+class Recalibrated(Method):
+    """A method, then class biases and a temperature fitted on its own blend."""
 
-    member: Pool
+    member: Method
 
     @property
     def name(self) -> str:
@@ -67,31 +55,31 @@ class Recalibrated(CheckedPool[FittedRecalibrated]):
         return f"{self.member.name}_recalibrated"
 
     @property
-    def least_patients(self) -> int:
-        """As the member's."""
-        return least_patients(self.member)
+    def min_patients(self) -> int:
+        """The member's."""
+        return self.member.min_patients
 
-    def fit_rows(self, rows: Rows) -> FittedRecalibrated:
-        """As ``CheckedPool.fit_rows``."""
-        member = rows.fitted(self.member)
+    def fit_rows(self, rows: FitRows) -> FittedRecalibrated:
+        """See ``Method.fit_rows``."""
+        member = rows.fit(self.member)
         blended = member.predict(rows.models)
         return FittedRecalibrated(member, fit_recalibration(rows.targets, blended, rows.weights))
 
 
 @dataclass(frozen=True)
 class FittedAverage:
-    """A weighted mean of what pools predict.
+    """A weighted mean of the predictions of fitted methods.
 
     Attributes:
-        members: the pools.
-        weights: (K,) float64, at least 0, sum 1; pools of weight 0 are not asked.
+        members: K methods.
+        weights: (K,) float64, at least 0, sum 1; members of weight 0 are not computed.
     """
 
-    members: tuple[FittedPool, ...]
+    members: tuple[FittedMethod, ...]
     weights: Array
 
     def predict(self, probabilities: ArrayLike) -> Array:
-        """As ``FittedPool.predict``."""
+        """See ``FittedMethod.predict``."""
         blended: Array = np.sum(
             [
                 weight * member.predict(probabilities)
@@ -104,7 +92,7 @@ class FittedAverage:
         return blended
 
     def to_json(self) -> dict[str, Any]:
-        """As ``FittedPool.to_json``."""
+        """See ``FittedMethod.to_json``."""
         return {
             "form": "average",
             "members": [member.to_json() for member in self.members],
@@ -113,75 +101,53 @@ class FittedAverage:
 
 
 @dataclass(frozen=True)
-class Average(CheckedPool[FittedAverage]):
-    """The mean of what several pools predict, each fitted on the same rows.
+class Average(Method):
+    """The mean of the predictions of several methods, each fitted on the same rows.
 
-    KL is convex, so it is at most the mean of the pools' own KL.
+    KL is convex, so the average's KL is at most the mean of the members' KL.
     """
 
-    name: str
-    members: Sequence[Pool]
+    members: Sequence[Method]
+    name: str = "average"
 
     @property
-    def least_patients(self) -> int:
-        """As the members'."""
-        return max(map(least_patients, self.members))
+    def min_patients(self) -> int:
+        """The most that a member needs."""
+        return max(member.min_patients for member in self.members)
 
-    def fit_rows(self, rows: Rows) -> FittedAverage:
-        """As ``CheckedPool.fit_rows``."""
-        members = tuple(rows.fitted(member) for member in self.members)
+    def fit_rows(self, rows: FitRows) -> FittedAverage:
+        """See ``Method.fit_rows``."""
+        members = tuple(rows.fit(member) for member in self.members)
         return FittedAverage(members, np.full(len(members), 1 / len(members)))
 
 
 @dataclass(frozen=True)
-class Stacked(CheckedPool[FittedAverage]):
-    """Pools weighted by what they predict for patients that they were not fitted on.
+class Stacked(Method):
+    """Methods weighted by their predictions for patients that they were not fitted on.
 
     The super learner (van der Laan, Polley and Hubbard, Statistical Applications in
-    Genetics and Molecular Biology 6, 2007): simplex weights of the members' validated
-    predictions; then every member is fitted on all rows. Costs six fits a member.
+    Genetics and Molecular Biology 6, 2007): simplex weights of the members' nested
+    predictions; then every member is fitted on all rows. Costs ``n_splits + 1`` fits per
+    member.
 
     Attributes:
-        name: what tables call it.
-        members: the pools.
-        n_splits: validation splits by patient; as many as there are patients, if fewer.
+        members: the methods.
+        n_splits: validation splits by patient, at most as many as there are patients.
         seed: of the splits.
     """
 
-    name: str
-    members: Sequence[Pool]
+    members: Sequence[Method]
     n_splits: int = _SPLITS
     seed: int = 0
+    name: str = "stacked"
 
     @property
-    def least_patients(self) -> int:
-        """One more than the members', which are validated on others."""
-        return 1 + max(map(least_patients, self.members))
+    def min_patients(self) -> int:
+        """One more than the members need, to validate them on."""
+        return 1 + max(member.min_patients for member in self.members)
 
-    def fit_rows(self, rows: Rows) -> FittedAverage:
-        """As ``CheckedPool.fit_rows``; patients are needed."""
-        validated = np.empty((len(self.members), *rows.targets.shape))
-
-        def predict(training: Rows, held: Rows, inside: NDArray[np.intp]) -> None:
-            for number, member in enumerate(self.members):
-                validated[number, inside] = training.fitted(member).predict(held.models)
-
-        _validate(rows, self.name, self.n_splits, self.seed, predict)
+    def fit_rows(self, rows: FitRows) -> FittedAverage:
+        """See ``Method.fit_rows``; patients are required."""
+        validated = nested_predictions(self.members, rows, self.n_splits, self.seed, self.name)
         weights = solved_weights(rows.targets, validated, rows.weights).weights
-        return FittedAverage(tuple(rows.fitted(member) for member in self.members), weights)
-
-
-def _validate(
-    rows: Rows,
-    name: str,
-    n_splits: int,
-    seed: int,
-    use: Callable[[Rows, Rows, NDArray[np.intp]], None],
-) -> None:
-    """Hands ``use`` the rows of other patients, the rows inside, and the places of these."""
-    owners = rows.owners(name)
-    n_splits = min(n_splits, len(np.unique(owners)))
-    split = patient_groups(owners, n_splits, seed, rows.weights)
-    for number in range(n_splits):
-        inside, outside = np.flatnonzero(split == number), np.flatnonzero(split != number)
-        use(rows.part(outside), rows.part(inside), inside)
+        return FittedAverage(tuple(rows.fit(member) for member in self.members), weights)

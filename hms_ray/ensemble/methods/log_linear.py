@@ -1,4 +1,4 @@
-"""Log-linear pools: weighted geometric means with temperature and class biases.
+"""Weighted geometric means of probabilities with temperature and class biases.
 
 ``q_k proportional to exp(b_k + sum_m w_m ln p_mk)``, the logarithmic opinion pool
 (Genest and Zidek, "Combining Probability Distributions: A Critique and an Annotated
@@ -18,12 +18,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from hms_ray.competition.schema import N_CLASSES
 from hms_ray.ensemble.methods.base import (
-    CheckedPool,
-    Rows,
+    FitRows,
+    Method,
     checked_models,
-    described_array,
 )
-from hms_ray.ensemble.methods.description import described_number
+from hms_ray.ensemble.methods.json_fields import array_field, number_field
 from hms_ray.ensemble.solvers.multinomial import Ridge, fit_multinomial, softmax_scores
 from hms_ray.errors import PredictionError
 from hms_ray.evaluate.metric import Array
@@ -72,7 +71,7 @@ class FittedLogLinear:
         return N_CLASSES / float(self.weights.sum())
 
     def predict(self, probabilities: ArrayLike) -> Array:
-        """As ``FittedPool.predict``."""
+        """See ``FittedMethod.predict``."""
         models = checked_models(probabilities, self.weights.shape[1])
         parts = [self.weights, self.biases[:, None]]
         if self.kind == "context":
@@ -81,7 +80,7 @@ class FittedLogLinear:
         return softmax_scores(features, np.concatenate(parts, axis=1))
 
     def to_json(self) -> dict[str, Any]:
-        """As ``FittedPool.to_json``."""
+        """See ``FittedMethod.to_json``."""
         return {
             "form": "log_linear",
             "kind": self.kind,
@@ -94,25 +93,25 @@ class FittedLogLinear:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> FittedLogLinear:
-        """The pool that ``to_json`` described."""
+        """The inverse of ``to_json``."""
         if data["kind"] not in get_args(Kind):
             raise PredictionError(
-                f"kind of a log-linear pool must be one of {', '.join(get_args(Kind))}",
+                f"kind of a log-linear method must be one of {', '.join(get_args(Kind))}",
                 got=data["kind"],
             )
         return cls(
             kind=data["kind"],
-            weights=described_array(data, "weights", N_CLASSES, None),
-            biases=described_array(data, "biases", N_CLASSES),
-            context=described_array(data, "context", N_CLASSES, _CONTEXT),
-            floor=described_number(data, "floor", above=0, below=1),
-            gap=described_number(data, "gap"),
+            weights=array_field(data, "weights", N_CLASSES, None),
+            biases=array_field(data, "biases", N_CLASSES),
+            context=array_field(data, "context", N_CLASSES, _CONTEXT),
+            floor=number_field(data, "floor", above=0, below=1),
+            gap=number_field(data, "gap"),
         )
 
 
 @dataclass(frozen=True)
-class LogLinear(CheckedPool[FittedLogLinear]):
-    """A log-linear pool.
+class LogLinear(Method):
+    """A log-linear method.
 
     Attributes:
         kind: ``shared``: one weight per model; ``context``: one per model and class, and
@@ -130,8 +129,8 @@ class LogLinear(CheckedPool[FittedLogLinear]):
         """``log_linear`` or ``log_linear_context``."""
         return "log_linear" if self.kind == "shared" else f"log_linear_{self.kind}"
 
-    def fit_rows(self, rows: Rows) -> FittedLogLinear:
-        """As ``CheckedPool.fit_rows``."""
+    def fit_rows(self, rows: FitRows) -> FittedLogLinear:
+        """See ``Method.fit_rows``."""
         n_models, with_context = len(rows.models), self.kind == "context"
         n_context = _CONTEXT if with_context else 0
         sizes = [n_models, 1, n_context]

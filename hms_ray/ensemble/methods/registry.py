@@ -1,4 +1,4 @@
-"""All pools by name, from the simplest to the most elaborate, and back from plain data."""
+"""All ensemble methods by name, and fitted methods from JSON."""
 
 from __future__ import annotations
 
@@ -6,12 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hms_ray.competition.schema import N_CLASSES
-from hms_ray.ensemble.methods.arithmetic import (
-    Equal,
-    FittedMean,
-    Simplex,
-)
-from hms_ray.ensemble.methods.base import FittedPool, Pool, described_array
+from hms_ray.ensemble.methods.arithmetic import Equal, FittedMean, Simplex
+from hms_ray.ensemble.methods.base import FittedMethod, Method
 from hms_ray.ensemble.methods.combined import (
     Average,
     FittedAverage,
@@ -19,13 +15,14 @@ from hms_ray.ensemble.methods.combined import (
     Recalibrated,
     Stacked,
 )
-from hms_ray.ensemble.methods.description import (
-    described,
-    described_members,
-    described_number,
-    described_weights,
-)
 from hms_ray.ensemble.methods.greedy import Greedy
+from hms_ray.ensemble.methods.json_fields import (
+    array_field,
+    mapping,
+    members_field,
+    number_field,
+    weights_field,
+)
 from hms_ray.ensemble.methods.log_linear import FittedLogLinear, LogLinear
 from hms_ray.ensemble.methods.single import BestSingle
 from hms_ray.ensemble.simplex import check_weights
@@ -33,17 +30,17 @@ from hms_ray.errors import PredictionError
 from hms_ray.evaluate.calibration import Recalibration
 
 
-def all_pools() -> dict[str, Pool]:
-    """Name -> pool, from the simplest on; a selection prefers the simplest of those that tie.
+def all_methods() -> dict[str, Method]:
+    """Name -> method, simplest first; a selection takes the simplest of those that tie.
 
-    Simpler is: fewer fitted numbers, then fewer methods inside. Nothing fitted (equal); one
-    model (best_single); one weight per model (greedy, simplex); and a correction of class
-    shares and confidence (simplex_recalibrated, log_linear); one weight per model and class
-    with the mean opinion as context; the average of two methods; their average in validated
-    proportions (stacked). More members made no better stack on real predictions.
+    Simpler means fewer fitted numbers, then fewer methods inside: none (equal); one model
+    (best_single); one weight per model (greedy, simplex), with class biases and a
+    temperature (simplex_recalibrated, log_linear); one weight per model and class with the
+    mean probabilities as context; the average of two methods; their average in validated
+    proportions (stacked). More members did not improve the stack on real predictions.
     """
     simplex, context = Simplex(), LogLinear("context")
-    pools: list[Pool] = [
+    methods: list[Method] = [
         Equal(),
         BestSingle(),
         Greedy(),
@@ -51,64 +48,63 @@ def all_pools() -> dict[str, Pool]:
         Recalibrated(simplex),
         LogLinear("shared"),
         context,
-        Average("simplex_and_context", [simplex, context]),
-        Stacked("stacked", [simplex, context]),
+        Average([simplex, context], "simplex_and_context"),
+        Stacked([simplex, context]),
     ]
-    return {pool.name: pool for pool in pools}
+    return {method.name: method for method in methods}
 
 
-def named_pools(names: Sequence[str]) -> list[Pool]:
-    """Pools by name, in the order of simplicity.
+def named_methods(names: Sequence[str]) -> list[Method]:
+    """Methods by name, simplest first.
 
     Raises:
-        PredictionError: for an unknown name.
+        PredictionError: an unknown name.
     """
-    pools = all_pools()
+    methods = all_methods()
     for name in names:
-        if name not in pools:
-            raise PredictionError(f"a method must be one of {', '.join(pools)}", got=name)
-    return [pool for name, pool in pools.items() if name in names]
+        if name not in methods:
+            raise PredictionError(f"a method must be one of {', '.join(methods)}", got=name)
+    return [method for name, method in methods.items() if name in names]
 
 
-def fitted_from_json(data: Mapping[str, Any]) -> FittedPool:
-    """The fitted pool that ``to_json`` described; it predicts the same.
+def fitted_from_json(data: Mapping[str, Any]) -> FittedMethod:
+    """The fitted method that ``to_json`` described; it predicts exactly the same.
 
     Raises:
-        PredictionError: for a form that is not known, and for missing or broken parts;
-            ``where`` names the form, and those of the pools around it.
+        PredictionError: an unknown form, or missing or invalid fields; ``where`` names the
+            form and the forms around it.
     """
     form = f"form {data.get('form')}" if isinstance(data, Mapping) else None
     try:
-        return _fitted(described(data, "a fitted pool"))
+        return _fitted(mapping(data, "a fitted method"))
     except PredictionError as error:
         place = " in ".join(str(part) for part in (error.where, form) if part is not None)
         raise PredictionError(error.rule, got=error.got, where=place or None) from None
     except KeyError as error:
         raise PredictionError(
-            "a fitted pool must have all its parts", got=f"no {error}", where=form
+            "a fitted method must have all its fields", got=f"no {error}", where=form
         ) from None
     except (TypeError, ValueError, OverflowError) as error:
         raise PredictionError(
-            "a fitted pool must be made of numbers", got=str(error), where=form
+            "a fitted method must be made of numbers", got=str(error), where=form
         ) from None
 
 
-def _fitted(data: dict[str, Any]) -> FittedPool:
+def _fitted(data: dict[str, Any]) -> FittedMethod:
     match data.get("form"):
         case "mean":
             return FittedMean.from_json(data)
         case "log_linear":
             return FittedLogLinear.from_json(data)
         case "recalibrated":
-            biases = described_array(data, "biases", N_CLASSES)
-            correction = Recalibration(biases, described_number(data, "temperature", above=0))
+            biases = array_field(data, "biases", N_CLASSES)
+            correction = Recalibration(biases, number_field(data, "temperature", above=0))
             return FittedRecalibrated(fitted_from_json(data["member"]), correction)
         case "average":
-            members = tuple(fitted_from_json(member) for member in described_members(data))
-            weights = check_weights(described_weights(data, None), len(members))
-            return FittedAverage(members, weights)
+            members = tuple(fitted_from_json(member) for member in members_field(data))
+            return FittedAverage(members, check_weights(weights_field(data), len(members)))
         case form:
             raise PredictionError(
-                "a fitted pool's form must be one of mean, log_linear, recalibrated, average",
+                "a fitted method's form must be one of mean, log_linear, recalibrated, average",
                 got=str(form),
             )

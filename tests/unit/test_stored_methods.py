@@ -1,4 +1,4 @@
-"""Fitted pools as plain data: what is broken in it is told by its form."""
+"""Fitted methods as JSON: invalid fields are refused, and the error names the form."""
 
 from typing import Any
 
@@ -25,13 +25,13 @@ AVERAGE = {"form": "average", "members": [EQUAL, LOGS], "weights": [0.5, 0.5]}
 @pytest.mark.parametrize(
     ("described", "message"),
     [
-        (None, "a fitted pool must be a mapping, got NoneType"),
+        (None, "a fitted method must be a mapping, got NoneType"),
         ({"form": "tree"}, "form must be one of mean, .*, got tree, in form tree"),
-        ({"form": "mean", "facts": {}}, "must have all its parts, got no 'weights', in form mean"),
+        ({"form": "mean", "facts": {}}, "must have all its fields, got no 'weights', in form mean"),
         ({**EQUAL, "weights": ["much"]}, "made of numbers, got could not convert string"),
         (
             {**LOGS, "weights": [[1, 2]]},
-            r"weights of a fitted pool must be finite numbers of shape \(6, models\), got \(1, 2\)",
+            r"weights .* finite numbers of shape \(6, models\), got \(1, 2\)",
         ),
         (
             {**EQUAL, "weights": [np.nan]},
@@ -40,24 +40,24 @@ AVERAGE = {"form": "average", "members": [EQUAL, LOGS], "weights": [0.5, 0.5]}
         ({**EQUAL, "weights": [0.5, 0.4]}, r"at least 0 and sum to 1, got .* of sum 0\.9, in form"),
         (
             {**EQUAL, "weights": [1.5, -0.5]},
-            "weights of a fitted pool must be at least 0, got -0.5",
+            "weights of a fitted method must be at least 0, got -0.5",
         ),
-        ({**EQUAL, "weights": []}, "a fitted pool must have weights, got none, in form mean"),
+        ({**EQUAL, "weights": []}, "a fitted method must have weights, got none, in form mean"),
         ({**EQUAL, "facts": [1]}, "facts must be a mapping, got list, in form mean"),
         (
             {**EQUAL, "facts": {"gap": "x"}},
-            "gap of a fitted pool must be a finite number, got x, in",
+            "gap of a fitted method must be a finite number, got x, in",
         ),
-        ({**LOGS, "gap": np.inf}, "gap of a fitted pool must be a finite number, got inf"),
-        ({**LOGS, "gap": None}, "gap of a fitted pool must be a finite number, in form log"),
+        ({**LOGS, "gap": np.inf}, "gap of a fitted method must be a finite number, got inf"),
+        ({**LOGS, "gap": None}, "gap of a fitted method must be a finite number, in form log"),
         (
             {**LOGS, "kind": "all"},
             "must be one of shared, context, got all, in form log",
         ),
         ({**LOGS, "floor": 0}, "floor .* must be a finite number and above 0 and below 1, got 0,"),
         ({**LOGS, "floor": 1.0}, "floor .* above 0 and below 1, got 1.0, in form log_linear"),
-        ({**LOGS, "floor": np.nan}, "floor of a fitted pool must be a finite number .*, got nan"),
-        ({**LOGS, "gap": True}, "gap of a fitted pool must be a finite number, got True"),
+        ({**LOGS, "floor": np.nan}, "floor of a fitted method must be a finite number .*, got nan"),
+        ({**LOGS, "gap": True}, "gap of a fitted method must be a finite number, got True"),
         (
             {**LOGS, "biases": [np.inf] * 6},
             r"biases .* shape \(6\), got a number that is not finite",
@@ -74,23 +74,26 @@ AVERAGE = {"form": "average", "members": [EQUAL, LOGS], "weights": [0.5, 0.5]}
         ),
         (
             {**CORRECTED, "member": "mean"},
-            "a fitted pool must be a mapping, got str, in form recal",
+            "a fitted method must be a mapping, got str, in form recal",
         ),
         (
             {**AVERAGE, "members": EQUAL},
-            "members of a fitted pool must be a list of pools, got dict",
+            "members of a fitted method must be a list of methods, got dict",
         ),
-        ({**AVERAGE, "members": []}, "must be a list of pools, got an empty list, in form average"),
+        (
+            {**AVERAGE, "members": []},
+            "list of methods, got an empty list, in form average",
+        ),
         ({**AVERAGE, "members": [EQUAL]}, "one number for each of 1 models, .*, in form average"),
-        ({**AVERAGE, "weights": [2, -1]}, "weights of a fitted pool must be at least 0, got -1"),
+        ({**AVERAGE, "weights": [2, -1]}, "weights of a fitted method must be at least 0, got -1"),
     ],
 )
-def test_broken_descriptions_are_refused(described: Any, message: str) -> None:
+def test_invalid_fields_are_refused(described: Any, message: str) -> None:
     with pytest.raises(PredictionError, match=message):
         fitted_from_json(described)
 
 
-def test_descriptions_that_are_broken_above_are_whole_themselves() -> None:
+def test_valid_descriptions_are_accepted() -> None:
     models = np.full((2, 3, 6), 1 / 6)
     for described in (EQUAL, LOGS, CORRECTED, AVERAGE):
         np.testing.assert_allclose(fitted_from_json(described).predict(models), models[0])
