@@ -17,7 +17,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from hms_ray.report.progress import Clock, LoopProgress, Progress
+from hms_ray.report.progress import LoopProgress, Progress
+from hms_ray.report.time_left import Clock
 from hms_ray.storage.run_log import attached
 from hms_ray.text import clock_text
 

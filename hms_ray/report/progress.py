@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
 
 from hms_ray.config.space import Objective
 from hms_ray.evaluate.metric import SCORE_NAMES
-from hms_ray.text import clock_text, counted
+from hms_ray.report.time_left import Clock, TimeLeft
+from hms_ray.text import counted
 
-Clock = Callable[[], float]
 Event = Mapping[str, Any]
 FoldId = tuple[str, int]
 """(name of the trial or experiment, number of the fold)."""
@@ -57,52 +57,6 @@ class Progress(Protocol):
 
     def summary(self) -> str:
         """What is done and left, in one line."""
-
-
-class TimeLeft:
-    """Time left, estimated from the work done in this run.
-
-    The clock starts with the first work, so the start-up of workers does not count.
-    Between updates the estimate counts down.
-
-    Args:
-        clock: seconds, monotonic.
-    """
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._started: float | None = None
-        self._end: float | None = None
-
-    def start(self) -> None:
-        """Marks the beginning of work; later calls change nothing."""
-        if self._started is None:
-            self._started = self._clock()
-
-    @property
-    def worked_s(self) -> float:
-        """Seconds since work began."""
-        return 0.0 if self._started is None else self._clock() - self._started
-
-    def update(self, done: float, left: float, *, trusted: bool) -> None:
-        """Estimates anew.
-
-        Args:
-            done: work done in this run.
-            left: work left, in the same unit.
-            trusted: whether enough is done for an estimate.
-        """
-        known = trusted and done > 0 and left > 0
-        self._end = self._clock() + left * self.worked_s / done if known else None
-
-    def seconds(self) -> float | None:
-        """Seconds left; None until the estimate can be trusted."""
-        return None if self._end is None else max(0.0, self._end - self._clock())
-
-    def text(self) -> str:
-        """Such as ``, 4:05 left``; empty until the estimate can be trusted."""
-        seconds = self.seconds()
-        return "" if seconds is None else f", {clock_text(seconds)} left"
 
 
 @dataclass

@@ -1,0 +1,56 @@
+"""The time left of a run, estimated from the work that it has done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hms_ray.text import clock_text
+
+Clock = Callable[[], float]
+"""Returns seconds; monotonic."""
+
+
+class TimeLeft:
+    """Time left, estimated from the work done in this run.
+
+    The clock starts with the first work, so the start-up of workers does not count.
+    Between updates the estimate counts down.
+
+    Args:
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._started: float | None = None
+        self._end: float | None = None
+
+    def start(self) -> None:
+        """Marks the beginning of work; later calls change nothing."""
+        if self._started is None:
+            self._started = self._clock()
+
+    @property
+    def worked_s(self) -> float:
+        """Seconds since work began."""
+        return 0.0 if self._started is None else self._clock() - self._started
+
+    def update(self, done: float, left: float, *, trusted: bool) -> None:
+        """Estimates anew.
+
+        Args:
+            done: work done in this run.
+            left: work left, in the same unit.
+            trusted: whether enough is done for an estimate.
+        """
+        known = trusted and done > 0 and left > 0
+        self._end = self._clock() + left * self.worked_s / done if known else None
+
+    def seconds(self) -> float | None:
+        """Seconds left; None until the estimate can be trusted."""
+        return None if self._end is None else max(0.0, self._end - self._clock())
+
+    def text(self) -> str:
+        """Such as ``, 4:05 left``; empty until the estimate can be trusted."""
+        seconds = self.seconds()
+        return "" if seconds is None else f", {clock_text(seconds)} left"
