@@ -10,7 +10,7 @@ import pandas as pd
 
 from hms_ray.config.space import Space
 from hms_ray.dataset.folds import read_folds
-from hms_ray.dataset.prepare import prepare
+from hms_ray.dataset.prepare import Prepared, prepare
 from hms_ray.evaluate.metric import SCORE_NAMES
 from hms_ray.experiment.in_process import InProcessRunner
 from hms_ray.experiment.placement import Placement
@@ -57,25 +57,6 @@ def train_locally(
     Returns:
         Exit status 0.
     """
-    logs = results / "local" / (name or space.experiment.name)
-    with run_log(logs / LOG_FILE, log_level):
-        result = _train(space, data_dir, results, folds, fold_table, pack_dir, threads)
-        _write_logs(result, results, logs)
-        summary = _summary(result)
-        logger.info("%s", summary)
-    print(f"{summary}\nTensorBoard: tensorboard --logdir {logs}")
-    return 0
-
-
-def _train(
-    space: Space,
-    data_dir: Path,
-    results: Path,
-    folds: Sequence[int] | None,
-    fold_table: Path | None,
-    pack_dir: Path | None,
-    threads: int,
-) -> ExperimentResult:
     experiment = space.experiment
     table = None if fold_table is None else read_folds(fold_table)
     prepared = prepare(data_dir, experiment, results, pack_dir=pack_dir, folds=table, bars=bar)
@@ -85,7 +66,27 @@ def _train(
         print(f"not searched with --local: {', '.join(space.search)} (experiment's own values)")
     preflight(space.alone(), prepared)
     runner = InProcessRunner(threads, share_stages=space.resources.share_stages)
-    print(_heading(experiment.name, prepared.rows(), runner.placement))
+    heading = _heading(experiment.name, prepared.rows(), runner.placement)
+    print(heading)
+    logs = results / "local" / (name or experiment.name)
+    with run_log(logs / LOG_FILE, log_level):
+        logger.info("%s; experiment: %s", heading, experiment.model_dump_json())
+        result = _train(space, prepared, results, runner, folds)
+        _write_logs(result, results, logs)
+        summary = _summary(result)
+        logger.info("%s", summary)
+    print(f"{summary}\nTensorBoard: tensorboard --logdir {logs}")
+    return 0
+
+
+def _train(
+    space: Space,
+    prepared: Prepared,
+    results: Path,
+    runner: InProcessRunner,
+    folds: Sequence[int] | None,
+) -> ExperimentResult:
+    experiment = space.experiment
     wanted = range(prepared.n_folds) if folds is None else folds
     progress = TrainingProgress(
         prepared.n_folds,
