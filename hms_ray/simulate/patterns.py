@@ -120,11 +120,14 @@ def draw_pattern(kind: PatternKind, rng: np.random.Generator) -> Pattern:
     return Pattern(
         frequency_hz=frequency,
         start_hz=float(rng.uniform(7, 14)) if seizure else frequency,
-        sharpness=_sharpness(periodic, seizure, rng),
-        asymmetry=_asymmetry(lateral, rng),
+        sharpness=float(rng.uniform(0.3, 0.7))
+        if seizure
+        else _feature((0.75, 1.0) if periodic else (0.0, 0.25), (0.3, 0.7), rng),
+        asymmetry=_feature((0.7, 0.92) if lateral else (0.0, 0.2), (0.2, 0.65), rng),
         side=int(rng.choice([-1, 1])),
-        evolution=_evolution(seizure, rng),
-        amplitude_uv=float(median * rng.lognormal(0, deviation)) * _weakness(rng),
+        evolution=_feature((0.75, 1.0) if seizure else (0.0, 0.2), (0.3, 0.7), rng),
+        amplitude_uv=float(median * rng.lognormal(0, deviation))
+        * (float(rng.uniform(0.2, 0.5)) if _doubtful(rng) else 1.0),
         jitter=float(rng.uniform(0.35, 0.5) if kind == "mimic" else rng.uniform(0.05, 0.15)),
         duty=_duty(periodic, seizure, rng),
         centre=centre,
@@ -137,26 +140,11 @@ def _doubtful(rng: np.random.Generator) -> bool:
     return bool(rng.random() < _DOUBTFUL_SHARE)
 
 
-def _sharpness(periodic: bool, seizure: bool, rng: np.random.Generator) -> float:
-    if seizure or _doubtful(rng):
-        return float(rng.uniform(0.3, 0.7))
-    return float(rng.uniform(0.75, 1.0) if periodic else rng.uniform(0.0, 0.25))
-
-
-def _asymmetry(lateral: bool, rng: np.random.Generator) -> float:
-    if _doubtful(rng):
-        return float(rng.uniform(0.2, 0.65))
-    return float(rng.uniform(0.7, 0.92) if lateral else rng.uniform(0.0, 0.2))
-
-
-def _evolution(seizure: bool, rng: np.random.Generator) -> float:
-    if _doubtful(rng):
-        return float(rng.uniform(0.3, 0.7))
-    return float(rng.uniform(0.75, 1.0) if seizure else rng.uniform(0.0, 0.2))
-
-
-def _weakness(rng: np.random.Generator) -> float:
-    return float(rng.uniform(0.2, 0.5)) if _doubtful(rng) else 1.0
+def _feature(
+    clear: tuple[float, float], doubtful: tuple[float, float], rng: np.random.Generator
+) -> float:
+    """Draw a feature from the range of its class or, rarely, from between two classes."""
+    return float(rng.uniform(*(doubtful if _doubtful(rng) else clear)))
 
 
 def _duty(periodic: bool, seizure: bool, rng: np.random.Generator) -> float:
