@@ -172,13 +172,10 @@ class FolderReport:
             yield f"No faults in the {'table' if self.folder is None else 'folder'}."
             return
         kinds = self.kinds()
-        yield f"{counted(len(self.faults), 'fault')} of {counted(len(kinds), 'kind')}:"
-        for kind, found in kinds.items():
-            ids = ", ".join(found.first_ids) + (", ..." if found.count > IDS_SHOWN else "")
-            yield from _wrapped(f"{kind:<26}{found.count:>9,}  {ids if found.first_ids else ''}", 2)
+        yield f"{counted(len(self.faults), 'fault')} of {counted(len(kinds), 'kind')}"
         for kind, found in kinds.items():
             yield ""
-            yield f"{kind}:"
+            yield f"{kind}: {counted(found.count, 'fault')}"
             first = islice((fault for fault in self.faults if fault.kind == kind), FAULTS_SHOWN)
             for fault in first:
                 yield from _wrapped(str(fault), 2)

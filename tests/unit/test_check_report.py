@@ -73,15 +73,13 @@ def test_text_groups_faults_by_kind_and_counts_the_rest() -> None:
     assert report.to_text().splitlines() == [
         "Competition folder data",
         "",
-        "1,008 faults of 2 kinds:",
-        "  missing_file                  1,007  0, 1, 2, ...",
-        "  zero_votes                        1  7-1",
+        "1,008 faults of 2 kinds",
         "",
-        "missing_file:",
+        "missing_file: 1,007 faults",
         *(f"  train_eegs/{k}.parquet [{k}]: an EEG file must exist" for k in range(FAULTS_SHOWN)),
         "  and 1,002 more; --json lists all of them",
         "",
-        "zero_votes:",
+        "zero_votes: 1 fault",
         f"  train.csv [7-1]: {ZERO_VOTES}",
     ]
     assert report.kinds() == {
@@ -92,10 +90,7 @@ def test_text_groups_faults_by_kind_and_counts_the_rest() -> None:
 
 def test_text_of_faults_without_an_id() -> None:
     report = FolderReport("data", faults=(Fault("empty_folder", "it must hold something"),) * 2)
-    assert report.to_text().splitlines()[2:4] == [
-        "2 faults of 1 kind:",
-        "  empty_folder                      2",
-    ]
+    assert "2 faults of 1 kind\n\nempty_folder: 2 faults\n" in report.to_text()
 
 
 def test_json_has_every_fault_and_their_kinds(file: Path) -> None:
