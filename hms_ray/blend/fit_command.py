@@ -52,7 +52,7 @@ def blend(
     settings = settings or Settings()
     _check(settings)
     words = [str(word) for word in inputs]
-    place = settings.out or _place(words, results)
+    place = settings.out or blend_folder(words, results)
     require_writable(place / BLEND_FILE)
     members = with_families(
         read_members(words, results, settings.columns, settings.row_unit), settings.families
@@ -95,7 +95,7 @@ def _check(settings: Settings) -> None:
         raise StudyError("a seed must be at least 0", got=settings.seed)
 
 
-def _place(words: Sequence[str], results: str | Path) -> Path:
+def blend_folder(words: Sequence[str], results: str | Path) -> Path:
     """A study's own folder where it alone is blended, else one beside the studies."""
     if len(words) == 1:
         for path in (Path(results) / words[0], Path(words[0])):

@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 import typer
 
+from hms_ray.cli.next_command import print_next
 from hms_ray.cli.options import (
     RESULTS,
     USE,
@@ -190,6 +191,7 @@ def blend(
     """Find the best blend of models and its estimated out-of-sample KL."""
     from hms_ray.blend.column_names import parse_columns
     from hms_ray.blend.fit_command import blend as fit_blend
+    from hms_ray.blend.fit_command import blend_folder
     from hms_ray.blend.settings import Settings
     from hms_ray.config.shipped import LADDER
     from hms_ray.errors import ConfigError
@@ -219,6 +221,8 @@ def blend(
     )
     manifest = None if published is None else read_manifest(LADDER)
     print(fit_blend(inputs, results, settings, manifest))
+    folder = out or blend_folder(inputs, results)
+    print_next("submit", folder, "--data", "DIR", results=results)
 
 
 def _require_partners(

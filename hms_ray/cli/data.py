@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
 
 import typer
 
+from hms_ray.cli.next_command import print_next
 from hms_ray.cli.options import (
     DATA,
     RESULTS,
@@ -76,6 +77,8 @@ def check(
     else:
         report = check_folder(folder, labels=labels, signals=not no_signals)
     print(report.to_json() if as_json else report.to_text())
+    if report.ok and folder is not None and not (table_only or as_json):
+        print_next("pack", folder)
     return 0 if report.ok else 1
 
 
@@ -144,6 +147,7 @@ def simulate(
     else:
         made = f"simulated labels of {whose}, no recordings (see --signals)"
     print(f"{made}: {out}")
+    print_next("check", *([out] if n_signals else ["--labels", out / "labels.csv"]))
 
 
 @app.command(rich_help_panel=DATA)
@@ -277,3 +281,5 @@ def pack(
             rebuild=rebuild,
             verify=verify,
         )
+    place = [] if pack_dir is None else ["--pack-dir", pack_dir]
+    print_next("sweep", space or "demo", "--data", folder, *place)

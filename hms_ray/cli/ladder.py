@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hms_ray.cli.command_names import Commands
+from hms_ray.cli.next_command import print_next
 from hms_ray.cli.options import (
     RESULTS,
     Address,
@@ -132,7 +133,10 @@ def ladder(
             chosen.resources, scratch, results, address, threads=threads if local else None
         )
 
-    return run_command(chosen, call, trainer)
+    status = run_command(chosen, call, trainer)
+    if status == 0:
+        print_next("ladder", "pool", call.name, "LADDER_OF_ANOTHER_SEED", results=results)
+    return status
 
 
 def _require_no_options(context: typer.Context) -> None:

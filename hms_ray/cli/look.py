@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from hms_ray.cli.next_command import print_next
 from hms_ray.cli.options import LOOK, RESULTS, Debug, Json, Results
 
 app = typer.Typer()
@@ -27,6 +28,9 @@ def studies(results: Results = RESULTS, as_json: Json = False, debug: Debug = Fa
         print(json_text([asdict(folder) for folder in found]), end="")
     else:
         print(render_folders(found, results))
+        names = [folder.name for folder in found if folder.kind == "study"]
+        if names:
+            print_next("show", names[0], results=results)
 
 
 @app.command(rich_help_panel=LOOK)
@@ -74,4 +78,9 @@ def leaderboard(
     from hms_ray.study.leaderboard import leaderboard_json, leaderboard_text
 
     folder = StudyFolder.open(study, results)
-    print(leaderboard_json(folder) if as_json else leaderboard_text(folder))
+    if as_json:
+        print(leaderboard_json(folder))
+        return
+    print(leaderboard_text(folder))
+    if folder.finished_trials():
+        print_next("blend", study, results=results)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from hms_ray.cli.next_command import print_next
 from hms_ray.cli.options import (
     RESULTS,
     TRAIN,
@@ -73,7 +74,10 @@ def train(
 
             raise ConfigError("--fold needs --local", fix="A study on Ray trains all folds.")
         name = study or space.experiment.name
-        return _sweep(space.alone(), name, data, results, pack_dir, folds, address, log_level)
+        status = _sweep(space.alone(), name, data, results, pack_dir, folds, address, log_level)
+        if status == 0:
+            print_next("submit", name, "--data", data, results=results)
+        return status
     from hms_ray.experiment.local_command import train_locally
 
     return train_locally(
@@ -118,8 +122,11 @@ def sweep(
 
     n_trials = [] if trials is None else [f"study.n_trials={trials}"]
     path = find_space(file)
-    space = load_space(path, [*(settings or []), *n_trials])
-    return _sweep(space, study or path.stem, data, results, pack_dir, folds, address, log_level)
+    space, name = load_space(path, [*(settings or []), *n_trials]), study or path.stem
+    status = _sweep(space, name, data, results, pack_dir, folds, address, log_level)
+    if status == 0:
+        print_next("blend", name, results=results)
+    return status
 
 
 def _sweep(

@@ -3,36 +3,17 @@
 import re
 import shlex
 from pathlib import Path
-from typing import Any
 
 import pytest
 import typer
 
-from hms_ray.cli.main import app
+from tests.command_line import commands, parse
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / folder / "README.md" for folder in (".", "search_spaces", "results", "cluster")]
 TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 BLOCKS = "\n".join(re.findall(r"^```\w*\n(.*?)^```", TEXT, flags=re.M | re.S)).replace("\\\n", " ")
 COMMANDS = re.findall(r"^(?:\.venv/bin/)?hms-ray (.*?)(?:\s+#.*)?$", BLOCKS, flags=re.M)
-
-
-def commands(group: Any = None, before: str = "") -> dict[str, Any]:
-    """Name -> command, those of groups such as ``ladder pool`` included."""
-    found: dict[str, Any] = {}
-    for name, command in (group or typer.main.get_command(app)).commands.items():
-        found[before + name] = command
-        if hasattr(command, "commands"):
-            found |= commands(command, f"{before}{name} ")
-    return found
-
-
-def parse(words: list[str]) -> None:
-    """Parses a command line without running it."""
-    program: Any = typer.main.get_command(app)
-    for command in commands(program).values():
-        command.callback = None
-    program.invoke(program.make_context("hms-ray", words))
 
 
 @pytest.mark.parametrize("name", commands())

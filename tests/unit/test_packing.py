@@ -35,7 +35,7 @@ def test_the_spectrograms_are_packed_and_told(
 ) -> None:
     words = ["pack", str(data), "--pack-dir", str(tmp_path), "--workers", "1", "--verify"]
     assert main(words) == 0
-    first, gaps, fingerprint = capsys.readouterr().out.splitlines()
+    first, gaps, fingerprint, _ = capsys.readouterr().out.splitlines()
     assert first.startswith(f"{tmp_path}/kaggle-")
     assert ": 3 recordings, " in first
     assert gaps == "1 recording with gaps, 0 without any signal"

@@ -1,0 +1,20 @@
+"""The command that a person probably wants next."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from hms_ray.cli.options import RESULTS
+
+
+def print_next(*words: object, results: Path = RESULTS) -> None:
+    """Prints one line, ``next: hms-ray ...``, that can be pasted into a shell.
+
+    Args:
+        words: of the command after ``hms-ray``; words in capitals such as ``DIR`` are for
+            the reader to replace.
+        results: of the command that ended; named if it is not the default.
+    """
+    place = [] if results == RESULTS else ["--results", str(results)]
+    print(f"next: {shlex.join(['hms-ray', *map(str, words), *place])}")
