@@ -109,10 +109,7 @@ def combine_ladders(places: Mapping[str, Path], controls: Mapping[str, Path]) ->
     if all(result.before is None for result in results):
         raise StudyError("a forest plot needs steps with a baseline", got="none", where=first[0])
     ours, control = _combined(stored[0]), _combined(stored[1]) if controls else None
-    every = _means_by_ladder(ours, results)
-    steps = tuple(
-        _step(number, ours, control, every) for number, r in enumerate(results) if r.before
-    )
+    steps = tuple(_step(number, ours, control) for number, r in enumerate(results) if r.before)
     whole = {group: score.kl for group, score in ours.scores[0].items() if score is not None}
     return CombinedReport(
         steps=steps,
@@ -121,24 +118,6 @@ def combine_ladders(places: Mapping[str, Path], controls: Mapping[str, Path]) ->
         n_rows={group: whole[group].n_rows if group in whole else 0 for group in GROUPS},
         n_patients=whole["kl_all"].n_patients,
     )
-
-
-def _means_by_ladder(
-    pool: _Combined, results: Sequence[StepResult]
-) -> list[list[dict[str, float | None]]]:
-    """Mean difference of each ladder, step and group; None without rows or baseline."""
-    before = baseline_positions(results)
-
-    def mean(rows: RowScores, number: int, group: str) -> float | None:
-        found, first = rows[group], before[number]
-        if found is None or first is None:
-            return None
-        return float((found.raw[number] - found.raw[first]).mean())
-
-    return [
-        [{group: mean(rows, number, group) for group in GROUPS} for number in range(len(results))]
-        for rows in pool.rows
-    ]
 
 
 def _combined(ladders: dict[str, StoredLadder]) -> _Combined:
@@ -176,65 +155,47 @@ def _check_controls(ladders: Mapping[str, StoredLadder]) -> None:
 
 def _check_same(first: tuple[str, StoredLadder], other: tuple[str, StoredLadder]) -> None:
     """Checks that two ladders have the same steps, scale and kind of data."""
-    names = [[result.name for result in ladder.results] for _, ladder in (first, other)]
-    fix = "Run the same ladder on both folders."
-    where = f"{first[0]} and {other[0]}"
-    for here, there, owner in ((names[0], names[1], first[0]), (names[1], names[0], other[0])):
-        alone = [name for name in here if name not in there]
-        if alone:
-            raise StudyError(
-                "combined ladders must have the same steps",
-                got=f"{', '.join(alone)} in {owner} only",
-                where=where,
-                fix=fix,
-            )
-    if names[0] != names[1]:
-        raise StudyError(
-            "combined ladders must have the same steps in the same order",
-            got="another order",
-            where=where,
-            fix=fix,
-        )
-    for one, two in zip(first[1].results, other[1].results, strict=True):
-        for key in _SAME:
-            first_value, second_value = getattr(one, key), getattr(two, key)
-            if first_value != second_value:
-                raise StudyError(
-                    "combined ladders must have the same steps",
-                    got=f"step {one.name} with {key} {first_value} and {second_value}",
-                    where=where,
-                    fix=fix,
-                )
-    # With another scale or other rows, a step of the same name is another experiment.
-    for key, what in (("scale", "scale"), ("rows", "kind of rows and folds")):
-        values = [ladder.about.get(key) for _, ladder in (first, other)]
-        if values[0] != values[1]:
+
+    def require(same: bool, what: str, got: str) -> None:
+        if not same:
             raise StudyError(
                 f"combined ladders must have the same {what}",
-                got=f"{values[0]} and {values[1]}",
-                where=where,
-                fix=fix,
+                got=got,
+                where=f"{first[0]} and {other[0]}",
+                fix="Run the same ladder on both folders.",
             )
-    if first[1].about["simulated"] != other[1].about["simulated"]:
-        raise StudyError(
-            "simulated and recorded data must not be combined",
-            got="one of each",
-            where=where,
-            fix="Combine ladders of one kind.",
-        )
+
+    def require_equal(values: Sequence[object], what: str, subject: str = "") -> None:
+        require(values[0] == values[1], what, f"{subject}{values[0]} and {values[1]}")
+
+    names = [[result.name for result in ladder.results] for _, ladder in (first, other)]
+    for here, there, owner in ((*names, first[0]), (*names[::-1], other[0])):
+        alone = [name for name in here if name not in there]
+        require(not alone, "steps", f"{', '.join(alone)} in {owner} only")
+    require(names[0] == names[1], "steps in the same order", "another order")
+    for steps in zip(first[1].results, other[1].results, strict=True):
+        for key in _SAME:
+            values = [getattr(step, key) for step in steps]
+            require_equal(values, "steps", f"step {steps[0].name} with {key} ")
+    # With another scale or other rows, a step of the same name is another experiment.
+    abouts = [ladder.about for _, ladder in (first, other)]
+    require_equal([about.get("scale") for about in abouts], "scale")
+    require_equal([about.get("rows") for about in abouts], "kind of rows and folds")
+    data = ["simulated" if about["simulated"] else "recorded" for about in abouts]
+    require_equal(data, "kind of data")
 
 
-def _step(
-    number: int,
-    ours: _Combined,
-    control: _Combined | None,
-    every: Sequence[Sequence[Mapping[str, float | None]]],
-) -> CombinedStep:
+def _step(number: int, ours: _Combined, control: _Combined | None) -> CombinedStep:
     first = next(iter(ours.ladders.values()))
     result = first.results[number]
-    position = baseline_positions(first.results)[number] or 0
-    before = first.results[position]
+    baseline = baseline_positions(first.results)[number] or 0
+    before = first.results[baseline]
     published, group, other_rows = published_difference(result, before)
+
+    def mean(rows: RowScores, name: str) -> float | None:
+        found = rows[name]
+        return None if found is None else float((found.raw[number] - found.raw[baseline]).mean())
+
     return CombinedStep(
         name=result.name,
         before=before.name,
@@ -250,7 +211,7 @@ def _step(
         other_rows=other_rows,
         ours=ours.scores[number],
         control=None if control is None else control.scores[number],
-        by_ladder={name: tuple(ladder[number][name] for ladder in every) for name in GROUPS},
+        by_ladder={name: tuple(mean(rows, name) for rows in ours.rows) for name in GROUPS},
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pandas as pd
 
@@ -16,7 +16,7 @@ from hms_ray.experiment.run import collect
 from hms_ray.ladder.ensemble_steps import blend_step
 from hms_ray.ladder.manifest import Blend
 from hms_ray.ladder.plan import LadderPlan, plan_ladder
-from hms_ray.ladder.result import StepKind, StepResult
+from hms_ray.ladder.result import StepResult
 from hms_ray.ladder.steps import Ladder, LadderStep
 from hms_ray.report.progress import Progress, TrainingProgress
 from hms_ray.storage.fold_store import FoldStore
@@ -151,9 +151,16 @@ class _Steps:
             if task.key in self._missing:
                 return self._missing[task.key]
         result = collect(tasks, trained=[])
-        minutes = result.fold_minutes, result.saved_minutes
-        made = self._result(step, "experiment", result.oof, result.optimistic, None, minutes)
-        return replace(made, keys={str(fold): key for fold, key in result.keys.items()})
+        return _step_result(
+            step,
+            kind="experiment",
+            oof=result.oof,
+            optimistic=result.optimistic,
+            weights=None,
+            fold_minutes=result.fold_minutes,
+            saved_minutes=result.saved_minutes,
+            keys={str(fold): key for fold, key in result.keys.items()},
+        )
 
     def _blend(self, step: LadderStep, blend: Blend) -> StepResult | str:
         members = {name: self.outcome(name) for name in blend.members}
@@ -164,35 +171,25 @@ class _Steps:
         oof, weights = blend_step(blend, tables, self._rows, self._seed)
         parts = [self.outcome(name) for name in self._ladder.members(step.name)]
         leaves = [made for made in parts if isinstance(made, StepResult)]
-        minutes = (
-            sum(made.fold_minutes for made in leaves),
-            sum(made.saved_minutes for made in leaves),
-        )
-        kind: StepKind = "fixed_blend" if blend.kind == "fixed" else "optimised_blend"
-        optimistic = any(made.optimistic for made in leaves)
-        return self._result(step, kind, oof, optimistic, weights, minutes)
-
-    def _result(
-        self,
-        step: LadderStep,
-        kind: StepKind,
-        oof: pd.DataFrame,
-        optimistic: bool,
-        weights: dict[str, float] | None,
-        minutes: tuple[float, float],
-    ) -> StepResult:
-        return StepResult(
-            name=step.name,
-            chain=step.chain,
-            change=step.change,
-            before=step.before,
-            kind=kind,
+        return _step_result(
+            step,
+            kind=f"{blend.kind}_blend",
             oof=oof,
-            optimistic=optimistic,
+            optimistic=any(made.optimistic for made in leaves),
             weights=weights,
-            fold_minutes=minutes[0],
-            saved_minutes=minutes[1],
-            published_cv=step.published.cv,
-            published_lb=step.published.lb,
-            published_rows=step.published.rows,
+            fold_minutes=sum(made.fold_minutes for made in leaves),
+            saved_minutes=sum(made.saved_minutes for made in leaves),
         )
+
+
+def _step_result(step: LadderStep, **outcome: Any) -> StepResult:
+    return StepResult(
+        name=step.name,
+        chain=step.chain,
+        change=step.change,
+        before=step.before,
+        published_cv=step.published.cv,
+        published_lb=step.published.lb,
+        published_rows=step.published.rows,
+        **outcome,
+    )

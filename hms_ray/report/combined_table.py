@@ -7,7 +7,7 @@ from typing import Final
 
 from hms_ray.evaluate.metric import OBJECTIVES, SCORE_NAMES
 from hms_ray.evaluate.step_scores import GROUPS, STAGE_2
-from hms_ray.report.cells import OPTIMISTIC_LEGEND, TIE_LEGEND, difference_text
+from hms_ray.report.cells import OPTIMISTIC_LEGEND, difference_text
 from hms_ray.report.combined_report import CombinedReport, CombinedStep
 from hms_ray.report.forest_plot import ForestPlot, ForestRow, Mark
 from hms_ray.report.ladder_page import origin
@@ -17,6 +17,7 @@ from hms_ray.report.ladder_table import (
     RECALIBRATED_NOTE,
     SAME_NOTE,
     SIMULATED,
+    TIE_NOTE,
     detectable_text,
 )
 from hms_ray.report.tables import Column, Table, markdown_text, to_markdown, to_text
@@ -151,7 +152,7 @@ def _outcomes(report: CombinedReport, group: str, *, recalibrated: bool) -> list
 
 
 def _notes(report: CombinedReport) -> list[str]:
-    notes = [OUTCOME_NOTE, TIE_LEGEND]
+    notes = [OUTCOME_NOTE, TIE_NOTE, f"Recalibrated: {RECALIBRATED_NOTE}"]
     differences = [step.difference("kl_all") for step in report.steps]
     if any(difference is not None and difference.same for difference in differences):
         notes.append(SAME_NOTE)
@@ -209,7 +210,6 @@ def _differences(report: CombinedReport, group: str, *, recalibrated: bool) -> T
     title = f"Difference to the baseline, {_GROUP_TEXTS[group]} ({report.n_rows[group]:,})"
     if recalibrated:
         title += ", both recalibrated"
-        notes.append(RECALIBRATED_NOTE)
     return Table(title, tuple(columns), tuple(notes))
 
 

@@ -22,6 +22,7 @@ from hms_ray.report.tables import Column, Table, to_text
 from hms_ray.text import counted
 
 SIMULATED: Final = "simulated data"
+TIE_NOTE: Final = TIE_LEGEND.removesuffix(".") + ", or the difference prints as 0."
 SAME_NOTE: Final = (
     "same: both predict exactly the same, because at this scale they are one experiment; nothing "
     "was compared."
@@ -31,7 +32,7 @@ DETECTABLE_NOTE: Final = (
     "exclude smaller ones."
 )
 RECALIBRATED_NOTE: Final = (
-    "Both sides corrected by class biases and a temperature, fitted on other patients' rows of "
+    "both sides corrected by class biases and a temperature, fitted on other patients' rows of "
     "the same group. A difference that disappears here was one of class shares or confidence."
 )
 PUBLISHED_NOTE: Final = (
@@ -191,10 +192,10 @@ def _differences(report: LadderReport, *, recalibrated: bool) -> Table:
     def cell(step: StepLine, found: GroupScore, group: str) -> str:
         return difference_text(found.recalibrated_difference if recalibrated else found.difference)
 
-    title, notes = "Difference to the baseline", ["Below 0 the step is better.", TIE_LEGEND]
+    title, notes = "Difference to the baseline", ["Below 0 the step is better.", TIE_NOTE]
     if recalibrated:
         title += ", both recalibrated"
-        notes.append(RECALIBRATED_NOTE)
+        notes.append(f"Recalibrated: {RECALIBRATED_NOTE}")
     if any(
         score is not None and score.difference is not None and score.difference.same
         for step in report.steps

@@ -219,7 +219,7 @@ def test_shared_rows_and_mixed_data_are_refused(folder: Path, tmp_path: Path) ->
         combine_ladders({"a": folder / "a", "again": folder / "a"}, {})
     rows, results = ladder(seed=5)
     write_ladder(tmp_path, rows, results, {**ABOUT, "simulated": False, "simulator": None})
-    with pytest.raises(StudyError, match=r"simulated and recorded data must not be combined"):
+    with pytest.raises(StudyError, match=r"kind of data, got simulated and recorded, in a and"):
         combine_ladders({"a": folder / "a", "real": tmp_path}, {})
     for key, value, what in (("scale", "full", "scale"), ("rows", {"unit": "eeg"}, "kind of rows")):
         write_ladder(tmp_path, rows, results, {**ABOUT, key: value})
