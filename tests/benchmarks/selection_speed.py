@@ -34,9 +34,9 @@ from hms_ray.ensemble.cross_validation import (
 from hms_ray.ensemble.methods import greedy
 from hms_ray.ensemble.methods.base import tier_weights
 from hms_ray.ensemble.methods.registry import all_methods
-from hms_ray.ensemble.solvers.multinomial import Problem
 from hms_ray.evaluate.intervals import patient_groups
 from hms_ray.evaluate.metric import OBJECTIVES, kl_rows
+from hms_ray.evaluate.multinomial import Problem
 from tests.benchmarks.blend_speed import simulated
 from tests.oof_sample import oof_sample
 

@@ -5,8 +5,8 @@ import pytest
 from scipy import optimize
 from sklearn.linear_model import LogisticRegression
 
-from hms_ray.ensemble.solvers import multinomial
-from hms_ray.ensemble.solvers.multinomial import Problem, Ridge, fit_multinomial, softmax_scores
+from hms_ray.evaluate import multinomial
+from hms_ray.evaluate.multinomial import Problem, Ridge, fit_multinomial, softmax_scores
 
 
 def problem(
@@ -40,7 +40,7 @@ def penalised(
     return total
 
 
-def test_loss_gradient_and_hessian_are_those_of_the_formula() -> None:
+def test_loss_gradient_and_hessian_match_the_formula() -> None:
     parts = problem()
     features, targets, weights, ridge = parts
     made = Problem(features, targets, weights / weights.sum(), ridge)
@@ -70,7 +70,7 @@ def test_no_other_solver_finds_lower(tied: tuple[bool, ...]) -> None:
         assert np.ptp(fit.coefficients[:, j]) == 0
 
 
-def test_the_gap_bounds_the_distance_to_the_minimum(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gap_bounds_the_distance_to_the_minimum(monkeypatch: pytest.MonkeyPatch) -> None:
     parts = problem()
     best = penalised(fit_multinomial(*parts).coefficients, parts)
     gaps = []
@@ -83,7 +83,7 @@ def test_the_gap_bounds_the_distance_to_the_minimum(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("tied", [(True, False, False), (False, False)])
-def test_the_end_does_not_depend_on_the_way(
+def test_result_does_not_depend_on_the_hessian_approximation(
     monkeypatch: pytest.MonkeyPatch, tied: tuple[bool, ...]
 ) -> None:
     parts = problem(400, tied)
@@ -100,7 +100,7 @@ def test_the_end_does_not_depend_on_the_way(
     monkeypatch.setattr(Problem, "hessian", counted)
     monkeypatch.setattr(multinomial, "_MANY_ROWS", 400)
     found = fit_multinomial(*parts)
-    # The first Hessian is that of some rows; fewer are made than steps.
+    # The first Hessian uses some of the rows, and not every step computes one.
     assert made[0] == 4
     assert len(made) < found.iterations
     assert found.gap <= 1e-10
@@ -111,11 +111,11 @@ def test_the_end_does_not_depend_on_the_way(
 
 
 @pytest.mark.parametrize("small", [1e-3, 0.0])
-def test_rows_that_stand_for_few_others_only_slow_the_search(
+def test_unrepresentative_rows_only_slow_the_solver(
     monkeypatch: pytest.MonkeyPatch, small: float
 ) -> None:
     features, targets, weights, ridge = problem(400)
-    # Every 4th row says almost nothing, or does not count at all.
+    # Every 4th row has almost no features, or weight 0.
     features[:, :, ::4] *= small
     weights[::4] *= small
     exact = fit_multinomial(features, targets, weights, ridge)
@@ -125,7 +125,7 @@ def test_rows_that_stand_for_few_others_only_slow_the_search(
     np.testing.assert_allclose(found.coefficients, exact.coefficients, atol=1e-6)
 
 
-def test_a_hessian_of_some_rows_is_that_of_a_fit_on_them() -> None:
+def test_hessian_of_some_rows_matches_a_fit_on_them() -> None:
     features, targets, weights, ridge = problem()
     whole = Problem(features, targets, weights / weights.sum(), ridge)
     part = weights[::3] / weights[::3].sum()
@@ -134,7 +134,7 @@ def test_a_hessian_of_some_rows_is_that_of_a_fit_on_them() -> None:
     np.testing.assert_allclose(whole.hessian(here, 3), alone.hessian(here), atol=1e-12)
 
 
-def test_many_coefficients_are_fitted_without_the_hessian(
+def test_many_coefficients_are_fitted_without_a_hessian(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     parts = problem()
@@ -145,7 +145,7 @@ def test_many_coefficients_are_fitted_without_the_hessian(
     np.testing.assert_allclose(found.coefficients, exact.coefficients, atol=1e-5)
 
 
-def test_it_is_the_logistic_regression_of_the_field() -> None:
+def test_fit_matches_scikit_learn_logistic_regression() -> None:
     generator = np.random.default_rng(0)
     plain = generator.normal(size=(300, 4))
     labels = generator.integers(0, 6, size=300)
@@ -163,10 +163,22 @@ def test_it_is_the_logistic_regression_of_the_field() -> None:
     np.testing.assert_allclose(predicted, other.predict_proba(plain), atol=1e-5)
 
 
-def test_what_is_given_stays_as_it_was() -> None:
+def test_inputs_are_not_changed() -> None:
     features, targets, weights, ridge = problem()
     columns = np.asfortranarray(targets)
     kept = columns.copy()
     columns.setflags(write=False)
     fit_multinomial(features, columns, weights, ridge)
     np.testing.assert_array_equal(columns, kept)
+
+
+def test_start_and_offset_do_not_change_the_model() -> None:
+    features, targets, weights, ridge = problem()
+    fit = fit_multinomial(features, targets, weights, ridge)
+    again = fit_multinomial(features, targets, weights, ridge, start=fit.coefficients)
+    assert again.iterations <= 1
+    np.testing.assert_allclose(again.coefficients, fit.coefficients, atol=1e-6)
+    # A feature whose coefficient is known can be an offset instead.
+    offset = fit.coefficients[:, :1] * features[:, 0]
+    rest = fit_multinomial(features[:, 1:], targets, weights, ridge.take([1, 2]), offset=offset)
+    np.testing.assert_allclose(rest.coefficients, fit.coefficients[:, 1:], atol=1e-6)

@@ -23,9 +23,9 @@ from hms_ray.ensemble.methods.base import (
     checked_models,
 )
 from hms_ray.ensemble.methods.json_fields import array_field, number_field
-from hms_ray.ensemble.solvers.multinomial import Ridge, fit_multinomial, softmax_scores
 from hms_ray.errors import PredictionError
 from hms_ray.evaluate.metric import Array
+from hms_ray.evaluate.multinomial import Ridge, fit_multinomial, softmax_scores
 
 Kind = Literal["shared", "context"]
 

@@ -66,28 +66,40 @@ class Ridge:
     strength: Array
     tied: NDArray[np.bool_]
 
+    def take(self, features: list[int]) -> Ridge:
+        """The ridge of some of the features."""
+        return Ridge(self.prior[features], self.strength[features], self.tied[features])
+
 
 def fit_multinomial(
-    features: Array, targets: Array, row_weights: Array, ridge: Ridge
+    features: Array,
+    targets: Array,
+    row_weights: Array,
+    ridge: Ridge,
+    start: Array | None = None,
+    offset: Array | float = 0.0,
 ) -> MultinomialFit:
-    """The coefficients of the lowest penalised loss; nothing is checked.
+    """The coefficients of the lowest penalised loss; inputs are not checked.
 
     SciPy's trust-region method with a dense Hessian (Conn, Gould and Toint, "Trust
     Region Methods", 2000, section 7.3), that of ``Problem.curvature``; L-BFGS-B where it
-    would be too large. The search starts from the prior, never from what other rows
-    gave, so that not even rounding goes from them to these.
+    would be too large. Starts must not come from fits on other rows, so that not even
+    rounding leaks from held-out patients.
 
     Args:
         features: (6, J, n) float64, by class.
         targets: (n, 6) float64 vote shares.
         row_weights: (n,) float64, at least 0; they are divided by their sum here.
         ridge: of the J features.
+        start: (6, J) initial coefficients (default: the prior).
+        offset: (6, n) added to the scores.
     """
-    problem = Problem(features, targets, row_weights / row_weights.sum(), ridge)
+    problem = Problem(features, targets, row_weights / row_weights.sum(), ridge, offset)
+    first = problem.prior if start is None else problem.free(start)
     if problem.n_free <= _MOST_FOR_HESSIAN:
         found = optimize.minimize(
             problem.loss,
-            problem.prior,
+            first,
             jac=True,
             hess=problem.curvature,
             method="trust-exact",
@@ -96,7 +108,7 @@ def fit_multinomial(
     else:
         found = optimize.minimize(
             problem.loss,
-            problem.prior,
+            first,
             jac=True,
             method="L-BFGS-B",
             options={"ftol": 1e-15, "gtol": _GRADIENT_TOLERANCE, "maxiter": _MAX_FIRST_ORDER},
@@ -112,7 +124,7 @@ def softmax_scores(features: Array, coefficients: Array) -> Array:
         features: (6, J, n).
         coefficients: (6, J).
     """
-    return _softmax(_scores(features, coefficients))[0].T
+    return softmax(_scores(features, coefficients))[0].T
 
 
 class Problem:
@@ -124,8 +136,15 @@ class Problem:
         n_free: P; a tied feature counts once.
     """
 
-    def __init__(self, features: Array, targets: Array, row_weights: Array, ridge: Ridge) -> None:
-        self._features, self._weights = features, row_weights
+    def __init__(
+        self,
+        features: Array,
+        targets: Array,
+        row_weights: Array,
+        ridge: Ridge,
+        offset: Array | float = 0.0,
+    ) -> None:
+        self._features, self._weights, self._offset = features, row_weights, offset
         # Sums within the metric's tolerance of 1 must not bend the loss.
         self._targets = np.ascontiguousarray((targets / targets.sum(axis=1, keepdims=True)).T)
         n_features = len(ridge.prior)
@@ -151,6 +170,12 @@ class Problem:
     def spread(self, free: Array) -> Array:
         """The (6, J) coefficients of P free ones."""
         return free[self._place]
+
+    def free(self, coefficients: Array) -> Array:
+        """The P free coefficients of (6, J) ones; the inverse of ``spread``."""
+        free = np.empty(self.n_free)
+        free[self._place] = coefficients
+        return free
 
     def loss(self, free: Array) -> tuple[float, Array]:
         """The penalised loss, up to a constant, and its gradient (P,); nats."""
@@ -223,8 +248,8 @@ class Problem:
         return self._here
 
     def _made(self, free: Array) -> _Point:
-        scores = _scores(self._features, self.spread(free))
-        predicted, logs = _softmax(scores)
+        scores = _scores(self._features, self.spread(free)) + self._offset
+        predicted, logs = softmax(scores)
         losses = logs - np.einsum("kn,kn->n", self._targets, scores)
         # Row by row less the first point's losses: the last steps gain less than the
         # rounding of a mean of whole losses.
@@ -260,7 +285,7 @@ def _scores(features: Array, coefficients: Array) -> Array:
     return np.asarray(np.matmul(coefficients[:, None, :], features)[:, 0, :])
 
 
-def _softmax(scores: Array) -> tuple[Array, Array]:
+def softmax(scores: Array) -> tuple[Array, Array]:
     """Softmax (6, n) of scores over the classes, and the log of its denominator (n,)."""
     highest = scores.max(axis=0)
     odds = np.exp(scores - highest)
