@@ -19,7 +19,7 @@ from hms_ray.distributed.cluster import Cluster, session
 from hms_ray.distributed.nodes import check_nodes
 from hms_ray.errors import HmsRayError, PackError, ResourceError, one_line
 from hms_ray.pack.make import MadeShard
-from hms_ray.pack.parallel import SHARDS_A_WORKER, Make, Mapper
+from hms_ray.pack.parallel import SHARDS_PER_WORKER, Make, Mapper
 from hms_ray.pack.plan import Shard
 
 logger = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def map_on_ray(
         PackError: if a node does not see the folder, or a task failed otherwise.
         ResourceError: if a shard's node was lost more often than it is retried.
     """
-    at_once = SHARDS_A_WORKER * max(1, int(cluster.cpus))
+    at_once = SHARDS_PER_WORKER * max(1, int(cluster.cpus))
     task = ray.remote(num_cpus=1, max_retries=_MAX_RETRIES)(_make_there)
     shared = ray.put(make)
     pending = iter(shards)

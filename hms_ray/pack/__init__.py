@@ -1,5 +1,5 @@
-"""Packed float16 arrays: planned, made in shards, verified, memory-mapped.
+"""Packs: float16 arrays that are planned, built in shards, verified and memory-mapped.
 
-May import ``signal``, ``competition`` and rooms below; ``eeg`` alone computes with torch.
-Which packs an experiment needs is decided in ``dataset``.
+May import ``signal``, ``competition`` and rooms below; only ``eeg`` computes with torch.
+``dataset`` decides which packs an experiment needs.
 """

@@ -1,4 +1,4 @@
-"""Competition folder to a pack: built once, reused at once."""
+"""Builds the pack of a competition folder, or opens the existing one."""
 
 from __future__ import annotations
 
@@ -29,25 +29,26 @@ from hms_ray.storage.hashing import digest
 Progress = Callable[[int, int], None]
 
 _DRAFT_AGE_S: Final = 24 * 3600.0
-"""A draft untouched for this long is given up: a living packer writes all the time."""
+"""A draft without writes for this long is abandoned: a running packer writes every few
+seconds."""
 _MAX_THREADS: Final = 8
-"""Footers are parsed by C++ code that lets other threads run; disks like a few readers."""
-_ATTEMPTS: Final = 3
-_OTHER_DIR: Final = "Name another folder with --pack-dir DIR."
+"""Threads that read footers: the parser releases the GIL, and disks serve a few readers well."""
+_MAX_ATTEMPTS: Final = 3
+_OTHER_DIR: Final = "Use another folder with --pack-dir DIR."
 
 
 def default_pack_dir(folder: str | Path) -> Path:
-    """Where the packs of a competition folder are kept unless told otherwise."""
+    """The default folder for the packs of a competition folder."""
     return Path(folder) / "packed"
 
 
 def pack_path(
     pack_dir: str | Path, source: PackSource | str = "kaggle", windows: Windows | None = None
 ) -> Path:
-    """The folder of a pack, by its present recipe and its windows; it need not exist.
+    """The folder of a pack, named by its recipe and windows; it need not exist.
 
     Raises:
-        PackError: an unknown source.
+        PackError: if the source is unknown.
     """
     form = source_named(source) if isinstance(source, str) else source
     name = form.recipe if windows is None else [form.recipe, windows.digest]
@@ -60,17 +61,17 @@ def find_pack(
     source: PackSource | str = "kaggle",
     windows: Windows | None = None,
 ) -> Pack | None:
-    """The pack of a folder if it is there, whole, and made of the folder's present files.
+    """The pack of a folder; None if it is absent, damaged or built from other files.
 
     Args:
         folder: competition folder.
-        pack_dir: where packs are kept.
-        source: what is packed.
-        windows: which windows, for a source of windows.
+        pack_dir: folder of packs.
+        source: source to pack.
+        windows: windows to pack, for a source of windows.
 
     Raises:
-        DataError: the folder has no files of that source.
-        PackError: an unknown source, or windows missing.
+        DataError: if the folder has no files of that source.
+        PackError: if the source is unknown, or its windows are not given.
     """
     form = source_named(source) if isinstance(source, str) else source
     form.require_windows(windows)
@@ -89,33 +90,33 @@ def build_pack(
     mapper: Mapper | None = None,
     rebuild: bool = False,
 ) -> Pack:
-    """Packs a source of a folder, or opens the pack made of it before.
+    """Packs a source of a folder, or opens its existing pack.
 
-    Values are written shard by shard to a draft folder, which is renamed when it
-    is whole. A packer that is killed leaves its finished shards to the next one;
-    packers that run at once share the work.
+    Values are written shard by shard to a draft folder, which is renamed when complete. The
+    next packer reuses the finished shards of a killed one; packers that run at the same time
+    share the work.
 
     Args:
         folder: competition folder.
-        pack_dir: where packs are kept; made where absent.
-        source: what is packed; a name stands for its default recipe.
-        windows: which windows, for a source of windows; whole recordings are
-            all packed.
-        progress: called with (recordings or windows done, in all), first with
-            those that an earlier packer has finished.
-        workers: shards made at once on this machine, each by one core; as many
-            as cores where absent; 1 makes them in this thread.
-        mapper: makes shards elsewhere, in place of ``workers``.
-        rebuild: build even if a pack of these files is there.
+        pack_dir: folder of packs; created if absent.
+        source: source to pack; a name means its default recipe.
+        windows: windows to pack, for a source of windows. Sources of recordings are packed
+            whole.
+        progress: called with (finished items, all items), first with those that an earlier
+            packer finished; items are recordings or windows.
+        workers: shards made at the same time on this machine, one core each. Default:
+            number of cores. With 1 they are made in this thread.
+        mapper: makes shards elsewhere, instead of ``workers``.
+        rebuild: build even if the pack exists.
 
     Returns:
         The open pack.
 
     Raises:
-        DataError: the folder or a file is missing, unreadable, malformed or too
-            short, or has changed meanwhile.
-        PackError: an unknown source, too little space, or a folder of packs that
-            cannot be written or is another competition folder's.
+        DataError: if the folder or a file is missing, unreadable, malformed, too short, or
+            changes during packing.
+        PackError: if the source is unknown, the disk is too full, or the folder of packs is
+            not writable or belongs to another competition folder.
     """
     form = source_named(source) if isinstance(source, str) else source
     form.require_windows(windows)
@@ -127,15 +128,14 @@ def build_pack(
     _require_own(target, Path(folder))
     workers = workers or default_workers()
     plan = plan_pack(form, files, windows, signature, min(_MAX_THREADS, workers))
-    for _ in range(_ATTEMPTS):
+    for _ in range(_MAX_ATTEMPTS):
         try:
             return _build(target, plan, mapper or workers, progress, rebuild)
         except DraftGone:
             if (pack := _current(target, signature)) is not None:
                 return pack
     raise PackError(
-        "a draft of a pack must stay while it is written",
-        got="one that was removed",
+        "a draft of a pack must not be removed while it is written",
         where=target.parent,
         fix="Run the command again.",
     )
@@ -168,10 +168,13 @@ def _build(
             return _publish(draft, plan, records, target)
         except OSError as error:
             raise PackError(
-                "a pack must be written whole", got=error.strerror, where=target, fix=_OTHER_DIR
+                "the disk must accept all files of a pack",
+                got=error.strerror,
+                where=target,
+                fix=_OTHER_DIR,
             ) from error
         except ChangedFileError:
-            # No later packer works in this draft: its name follows from the files.
+            # No later packer would use this draft: its name depends on the input files.
             draft.drop()
             raise
         finally:
@@ -180,7 +183,7 @@ def _build(
 
 
 def _fill(draft: Draft, plan: PackPlan, mapper: Mapper, progress: Progress) -> list[ShardRecord]:
-    """Has every shard made that is not there yet; returns the records of all."""
+    """Makes all missing shards; returns the records of all shards."""
     records: dict[int, ShardRecord] = {}
     done = 0
 
@@ -199,7 +202,7 @@ def _fill(draft: Draft, plan: PackPlan, mapper: Mapper, progress: Progress) -> l
                 later.append(shard)
             else:
                 yield shard
-        # What others had begun is done by now, or they are gone.
+        # By now other packers have finished the shards that they claimed, or are gone.
         for shard in later:
             if adopt(shard):
                 progress(done, plan.n_items)
@@ -227,13 +230,13 @@ def _current(target: Path, signature: str) -> Pack | None:
 
 
 def _require_own(target: Path, folder: Path) -> None:
-    """Refuses to replace the pack of another competition folder that is still there.
+    """Refuses to replace the pack of another existing competition folder.
 
-    A study of that folder may be running, and each would make the other's pack anew.
+    A study of that folder may be running; each would rebuild the other's pack.
     """
     own = folder.resolve()
     if target.resolve().is_relative_to(own):
-        return  # perhaps copied along with the folder
+        return  # the folder may have been copied with its packs
     try:
         owner = read_pack_manifest(target).get("folder")
     except PackError:
@@ -241,7 +244,7 @@ def _require_own(target: Path, folder: Path) -> None:
     if owner is None or Path(owner) == own or not Path(owner).is_dir():
         return
     raise PackError(
-        "a folder of packs must be of one competition folder",
+        "a folder of packs must belong to one competition folder",
         got=f"packs of {owner}",
         where=target.parent,
         fix=_OTHER_DIR,
@@ -270,7 +273,7 @@ def _check_space(draft: Draft, folder: Path) -> None:
 
 
 def _publish(draft: Draft, plan: PackPlan, records: list[ShardRecord], target: Path) -> Pack:
-    """Moves a whole draft to its place."""
+    """Completes a draft and renames it to the pack's folder."""
     with draft.locked():
         write_tables(draft.pack, plan, records)
         move_folder(draft.pack, target, "replace")

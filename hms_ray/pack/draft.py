@@ -1,16 +1,16 @@
-"""A pack in the making: killed at any moment, the next packer goes on with it.
+"""Drafts of packs. A packer can be killed at any moment; the next one resumes its draft.
 
 ::
 
     .<pack>.<key>/
-        pack/             what will be the pack; values.npy has its full size at once
-        shards/00007.json a finished shard: written after its values are on the disk
-        claims/00007      a shard that some packer has begun
+        pack/             the future pack; values.npy has its full size from the start
+        shards/00007.json record of a finished shard, written after its values are on disk
+        claims/00007      a shard that a packer has started
         lock              held while a shard is written or the pack is published
 
-The key follows from recipe, windows and input files, so every packer of the
-same content works in the same folder. A finished shard is never written again;
-claims only keep packers from doing the same work, nothing depends on them.
+The key depends on recipe, windows and input files, so all packers of the same content work in
+the same folder. A finished shard is never written again. Claims only avoid duplicate work;
+correctness does not depend on them.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ from hms_ray.storage.hashing import digest
 from hms_ray.storage.locks import short_lock
 
 CLAIM_AGE_S: Final = 120.0
-"""An older claim is a killed packer's: a shard takes seconds."""
+"""Older claims belong to killed packers: a shard takes seconds."""
 
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """What is known of a finished shard; plain data.
+    """Record of a finished shard; plain data. For details see ``MadeShard``.
 
     Attributes:
         sha256: (hex) of its values.
-        missing_sha256: (hex) of its missing counts; empty where there are none.
-        n_missing: of each item, see ``MadeShard``.
-        usable: of each item.
-        room: of each window, see ``MadeShard``; None where there is no margin.
+        missing_sha256: (hex) of its missing counts; empty for windows.
+        n_missing: one number per item.
+        usable: one flag per item.
+        room: (before, after) per window; None without a margin.
     """
 
     sha256: str
@@ -63,15 +63,15 @@ class ShardRecord:
 
 
 class Draft:
-    """An open draft. Close it, or use it as a context.
+    """An open draft; close it, or use it as a context manager.
 
     Args:
-        target: the folder that the pack will have.
-        plan: what it will hold.
+        target: folder of the future pack.
+        plan: content of the pack.
 
     Raises:
-        OSError: the folder cannot be made.
-        DraftGone: another packer removed it in that moment.
+        OSError: if the folder cannot be created.
+        DraftGone: if another packer removes it at the same time.
     """
 
     def __init__(self, target: Path, plan: PackPlan) -> None:
@@ -102,12 +102,12 @@ class Draft:
         self.close()
 
     def close(self) -> None:
-        """Lets go of the files; the draft stays."""
+        """Closes the files; the draft stays on disk."""
         while self._fds:
             os.close(self._fds.pop())
 
     def drop(self) -> None:
-        """Removes the draft."""
+        """Deletes the draft."""
         shutil.rmtree(self.path, ignore_errors=True)
 
     @property
@@ -119,21 +119,21 @@ class Draft:
         return self.path / "claims"
 
     def writer(self) -> ShardWriter:
-        """Writes shards from other processes of this machine."""
+        """A picklable writer of shards for other processes of this machine."""
         missing = None if self._missing is None else self._missing.place
         return ShardWriter(self.path, self._values.place, missing)
 
     def n_finished(self) -> int:
-        """Shards that are recorded, their content not looked at."""
+        """Number of recorded shards; their content is not checked."""
         return len(list(self._shards.glob("*.json")))
 
     def unwritten_bytes(self) -> int:
-        """Bytes of values that are not yet recorded."""
+        """Bytes of values of shards that are not recorded yet."""
         left = [shard for shard in self._plan.shards if not self._record(shard.number).exists()]
         return sum(shard.n_positions for shard in left) * self._values.place.row_bytes
 
     def finished(self, shard: Shard) -> ShardRecord | None:
-        """A finished shard's record if its bytes are still those that were written."""
+        """The record of a finished shard whose bytes match its checksums, otherwise None."""
         record = self._read_record(shard)
         if (
             record is not None
@@ -144,7 +144,7 @@ class Draft:
         return None
 
     def claim(self, shard: Shard) -> bool:
-        """Takes a shard, unless another packer took it a short while ago."""
+        """Claims a shard; False if another packer claimed it less than ``CLAIM_AGE_S`` ago."""
         claim = self._claims / f"{shard.number:05d}"
         try:
             os.close(os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
@@ -158,14 +158,13 @@ class Draft:
         return True
 
     def commit(self, shard: Shard, made: MadeShard) -> ShardRecord:
-        """Writes a shard to its place, then records it, unless it is recorded already.
+        """Writes a shard, then records it; does nothing if it is recorded already.
 
-        A shard that was written by ``writer`` is only recorded: had another packer
-        published and begun anew meanwhile, the draft's files would be other ones.
+        A shard that ``writer`` has written is only recorded.
 
         Raises:
-            OSError: the disk is full or gone.
-            DraftGone: another packer has published meanwhile.
+            OSError: if the disk is full or unavailable.
+            DraftGone: if another packer has published the pack meanwhile.
         """
         with self.locked():
             if (record := self.finished(shard)) is not None:
@@ -186,10 +185,10 @@ class Draft:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """No other packer writes to the draft or publishes it meanwhile.
+        """Prevents other packers from writing to the draft or publishing it.
 
         Raises:
-            DraftGone: it was published or removed before.
+            DraftGone: if the draft has been published or removed.
         """
         try:
             with short_lock(self.path / LOCK_FILE):
@@ -219,7 +218,7 @@ class Draft:
 
 
 def draft_path(target: Path, plan: PackPlan) -> Path:
-    """The folder in which every packer of this content works."""
+    """The folder in which all packers of this content work."""
     lengths = [[item.start, item.length] for shard in plan.shards for item in shard.items]
     key = digest([FORMAT, plan.signature, len(plan.shards), lengths])
     return target.with_name(f".{target.name}.{key[:16]}")

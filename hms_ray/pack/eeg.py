@@ -1,4 +1,4 @@
-"""Values of EEG windows; the one module of packing that computes with torch."""
+"""Packed values of EEG windows; the only module of ``pack`` that computes with torch."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from hms_ray.signal.windows import make_windows
 
 
 def make_values(recipe: EegRecipe | RawRecipe, eeg: NDArray[np.float32]) -> NDArray[np.float16]:
-    """What a pack stores of some windows, computed by one thread.
+    """The packed values of windows, computed by one thread.
 
     Args:
-        recipe: what is made of a window.
+        recipe: recipe of the values.
         eeg: float32 (B, 10000, 20), microvolts at 200 Hz, NaN where missing.
 
     Returns:
@@ -32,17 +32,17 @@ def make_values(recipe: EegRecipe | RawRecipe, eeg: NDArray[np.float32]) -> NDAr
 def make_strip_values(
     recipe: EegRecipe | RawRecipe, eeg: NDArray[np.float32], start: int
 ) -> tuple[NDArray[np.float16], int, int]:
-    """What a pack stores of a window's surroundings, computed by one thread.
+    """The packed strip of a window, computed by one thread.
 
     Args:
-        recipe: what is made of a window; with a margin.
+        recipe: recipe of the values, with a margin.
         eeg: float32 (n, 20), the whole EEG, microvolts at 200 Hz, NaN where missing.
         start: first sample of the window.
 
     Returns:
         float16 (T + 2 margin, P * F), panel-major, NaN beyond the ends of the EEG; and the
-        positions, at most the margin, by which the window can be moved within the EEG to
-        earlier and to later times.
+        positions, at most the margin, by which the window can be moved within the EEG to an
+        earlier and to a later time.
     """
     with _one_thread(), torch.inference_mode():
         strip = make_strip(torch.from_numpy(eeg), start, recipe)
@@ -55,7 +55,7 @@ def make_strip_values(
 
 
 def _stored(made: Tensor) -> NDArray[np.float16]:
-    """Arrays (B, P, F, T) as (B, T, P * F), so that a window is one span of the pack."""
+    """(B, P, F, T) as (B, T, P * F), so that a window is one span of the pack."""
     positions = made.permute(0, 3, 1, 2).to(torch.float16).contiguous()
     values: NDArray[np.float16] = positions.flatten(2).numpy()
     return values
@@ -63,8 +63,8 @@ def _stored(made: Tensor) -> NDArray[np.float16]:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    # Sums split over threads round otherwise, and equal windows must give equal
-    # bytes; the cores are shared out between processes.
+    # The rounding of sums depends on the number of threads, and equal windows must give equal
+    # bytes. Cores are used by processes instead.
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,4 +1,4 @@
-"""The files that a pack is made of, and how changed ones are noticed."""
+"""Input files of a pack, and detection of changes."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from hms_ray.storage.hashing import digest
 
 @dataclass(frozen=True)
 class InputFile:
-    """A file to pack.
+    """An input file.
 
     Attributes:
         number: id of the recording.
-        path: where the file is.
-        n_bytes: its size.
-        mtime_ns: when it was changed last, nanoseconds.
+        path: of the file.
+        n_bytes: size.
+        mtime_ns: time of the last change, nanoseconds.
     """
 
     number: int
@@ -30,10 +30,10 @@ class InputFile:
     mtime_ns: int
 
     def require_unchanged(self) -> None:
-        """Makes sure that the file still is what the plan was made for.
+        """Checks that the file has not changed since the plan was made.
 
         Raises:
-            DataError: another size or time, or no file any more.
+            DataError: if its size or time differ, or it does not exist any more.
         """
         try:
             status = self.path.stat()
@@ -45,36 +45,36 @@ class InputFile:
 
 
 class ChangedFileError(DataError):
-    """A file that is not what it was when packing began."""
+    """A file changed during packing."""
 
 
 def changed_file(path: Path) -> ChangedFileError:
-    """The error of a file that is not what it was when packing began."""
+    """The error for a file that changed during packing."""
     return ChangedFileError(
         "a file must not change while it is packed",
         where=path,
-        fix="Run the command again when nothing writes there.",
+        fix="Run the command again when no other program writes there.",
     )
 
 
 def input_files(
     folder: Path, directory: str, windows: Windows | None = None
 ) -> tuple[InputFile, ...]:
-    """Files to pack, sorted by id.
+    """The files to pack, sorted by id.
 
     Args:
         folder: competition folder.
-        directory: folder of the files within it.
-        windows: only the files of these windows; all files where absent.
+        directory: subfolder of the files.
+        windows: select the files of these windows. Default: all files.
 
     Raises:
-        DataError: no such folder, nothing in it, a name that is not an id, or
-            windows of a file that is not there.
+        DataError: if the folder is missing or empty, a file name is not an id, or the file of
+            a window is missing.
     """
     found = {file.number: file for file in _scan(folder, directory)}
     place = folder / directory
     if not found:
-        raise EmptyFileError("a folder of recordings must hold files", got="none", where=place)
+        raise EmptyFileError("a folder of recordings must not be empty", where=place)
     if windows is None:
         return tuple(found[number] for number in sorted(found))
     needed = dict.fromkeys(windows.eeg_ids.tolist())
@@ -87,20 +87,18 @@ def input_files(
 def _scan(folder: Path, directory: str) -> Iterator[InputFile]:
     place = folder / directory
     if not place.is_dir():
-        raise MissingFileError(f"a competition folder must hold {directory}/", where=folder)
+        raise MissingFileError(f"a competition folder must contain {directory}/", where=folder)
     with os.scandir(place) as entries:
         for entry in entries:
             name, _, suffix = entry.name.partition(".")
             if suffix != "parquet":
                 continue
             if not name.isdecimal():
-                raise DataError(
-                    "a recording's file must be named by its id", got=entry.name, where=place
-                )
+                raise DataError("a recording must be named ID.parquet", got=entry.name, where=place)
             status = entry.stat()
             yield InputFile(int(name), place / entry.name, status.st_size, status.st_mtime_ns)
 
 
 def input_signature(files: Sequence[InputFile]) -> str:
-    """A hash that changes whenever names, sizes or times of the files do."""
+    """A hash of names, sizes and times of the files."""
     return digest([[file.number, file.n_bytes, file.mtime_ns] for file in files])

@@ -1,20 +1,20 @@
 """Layout, manifest and fingerprint of packs.
 
-A pack holds one source, made by one recipe, as one array::
+A pack is one source by one recipe, as one array::
 
     <source>-<first 12 digits of a hash of recipe and windows>/
-        values.npy           float16 (n_positions, P * F), items end to end
-        missing.npy          (recordings) uint16 (n_positions,), NaN among the values
-        recordings.parquet   a line an item, see ``Pack.recordings``
+        values.npy           float16 (n_positions, P * F), all items one after another
+        missing.npy          (recordings) uint16 (n_positions,), number of NaN values
+        recordings.parquet   one row per item, see ``Pack.recordings``
         manifest.json        format, recipe, fingerprint, sizes, checksums by shard
 
-An item is a whole recording or one window of an EEG. A training row is
-(recording, start), so every row unit and every shift of a window shares one pack
-of recordings; a pack of windows holds those that it was made for.
+An item is a whole recording or one window of an EEG. A training row is (recording, start), so
+all row units and all shifts of windows share one pack of recordings. A pack of windows
+contains only the windows for which it was built.
 
-With a margin of m positions, a window of T positions is followed by its strip, T + 2 m
-positions: what its EEG has from m positions before the window to m after it, NaN beyond
-the ends of the EEG. A window moved by k positions begins at T + m + k of its item.
+With a margin of m positions, a window of T positions is followed by its strip of T + 2 m
+positions: its EEG from m positions before the window to m after it, NaN beyond the ends of
+the EEG. A window shifted by k positions starts at position T + m + k of its item.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from hms_ray.errors import PackError
 from hms_ray.storage.hashing import digest
 
 FORMAT: Final = 2
-"""Raised when the layout changes; packs of other formats are refused."""
+"""Incremented when the layout changes; packs of other formats are refused."""
 VALUES_FILE: Final = "values.npy"
 MISSING_FILE: Final = "missing.npy"
 RECORDINGS_FILE: Final = "recordings.parquet"
 MANIFEST_FILE: Final = "manifest.json"
 VERIFIED_FILE: Final = "verified.json"
-"""Sizes and times of files when their content was last compared; no part of the pack."""
+"""Sizes and times of the files at their last verification; not part of the pack."""
 BUILD: Final = "Build it with: hms-ray pack DIR [--space FILE]"
 BUILD_AGAIN: Final = "Build it again with: hms-ray pack DIR [--space FILE] --rebuild"
 MANIFEST_KEYS: Final = (
@@ -55,8 +55,8 @@ def pack_fingerprint(
 
     Args:
         recipe: plain data.
-        recordings: as of ``Pack``. Its numbers count, not its file: parquet
-            files name the version of their writer.
+        recordings: as in ``Pack``. Its values are hashed, not its file: parquet files contain
+            the version of their writer.
         shards: first position, length and checksums of each, as in the manifest.
     """
     index = hashlib.sha256()
@@ -66,16 +66,16 @@ def pack_fingerprint(
 
 
 def read_pack_manifest(path: Path) -> dict[str, Any]:
-    """A pack's manifest.
+    """Reads the manifest of a pack.
 
     Raises:
-        PackError: none there, not JSON, or of another format.
+        PackError: if it is missing, not JSON, or of another format.
     """
     file = path / MANIFEST_FILE
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise PackError("a pack must have been built", where=path, fix=BUILD) from None
+        raise PackError("a pack must exist", where=path, fix=BUILD) from None
     except (OSError, ValueError) as error:
         raise damaged_pack(file, str(error)) from error
     found = manifest.get("format") if isinstance(manifest, dict) else None
@@ -90,12 +90,12 @@ def read_pack_manifest(path: Path) -> dict[str, Any]:
 
 
 def damaged_pack(where: Path, got: str) -> PackError:
-    """The error of a pack that is not what a packer wrote."""
+    """The error for a pack that differs from what was written."""
     return PackError("a pack must be whole", got=got, where=where, fix=BUILD_AGAIN)
 
 
 def npy_header(dtype: str, shape: tuple[int, ...]) -> bytes:
-    """First bytes of an ``.npy`` file."""
+    """The header of an ``.npy`` file."""
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(
         header, {"descr": dtype, "fortran_order": False, "shape": shape}

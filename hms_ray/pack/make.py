@@ -1,4 +1,4 @@
-"""The values of one shard, made from the files."""
+"""Makes the values of one shard from its input files."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from hms_ray.pack.sources import PackSource
 from hms_ray.pack.windows import N_SCALP
 
 _AT_ONCE: Final = 8
-"""Windows made at once: bounds the memory of what lies between EEG and spectrogram."""
+"""Windows made at once; limits the memory of intermediate arrays."""
 
 
 @dataclass(frozen=True, eq=False)
 class MadeShard:
-    """A shard's content.
+    """The content of a shard.
 
     Attributes:
         number: of the shard.
-        values: float16 (n, P * F); None once they are written to their place.
-        missing: uint16 (n,), NaN among a position's values; None for windows,
-            whose gaps are counted before they are filled, and once they are written.
-        n_missing: int64 (items,), values (of a recording) or samples of the
-            scalp channels (of a window) that are missing.
+        values: float16 (n, P * F); None after they were written.
+        missing: uint16 (n,), number of NaN per position; None after it was written, and for
+            windows, whose gaps are filled.
+        n_missing: int64 (items,), missing values of a recording, or missing samples of a
+            window's scalp channels before gaps were filled.
         usable: bool (items,), whether there is any signal.
         sha256: (hex) of ``values``.
-        missing_sha256: (hex) of ``missing``; empty where there is none.
-        room: int64 (items, 2), positions by which each window can be moved to an
-            earlier and to a later time; None where there is no margin.
+        missing_sha256: (hex) of ``missing``; empty for windows.
+        room: int64 (items, 2), positions by which each window can be moved to an earlier and
+            to a later time; None without a margin.
     """
 
     number: int
@@ -52,11 +52,11 @@ class MadeShard:
 
 
 def make_shard(source: PackSource, shard: Shard) -> MadeShard:
-    """Reads a shard's files, each once, and makes its values.
+    """Reads the files of a shard, each once, and makes its values.
 
     Raises:
-        DataError: a file that is unreadable or malformed, that has changed since
-            the plan was made, or is too short for a window.
+        DataError: if a file is unreadable or malformed, has changed since the plan was made,
+            or is too short for a window.
     """
     if source.kind == "recordings":
         return _make_recordings(source, shard)
@@ -110,7 +110,7 @@ def _make_windows(source: PackSource, shard: Shard) -> MadeShard:
         if source.strip is not None:
             strip = source.strip(eeg, item.start)
             values[k, source.window :], room[k] = strip.values, (strip.before, strip.after)
-    # Whatever a recipe makes of a flat line, a row without signal is zeros, moved or not.
+    # A window without signal is all zeros, shifted or not, for every recipe.
     values[~usable] = 0
     room[~usable] = 0
     return MadeShard(
@@ -126,7 +126,7 @@ def _make_windows(source: PackSource, shard: Shard) -> MadeShard:
 
 
 def _eegs(shard: Shard) -> Iterator[tuple[NDArray[np.float32], Item]]:
-    """The EEG of each window, (n, 20) microvolts, NaN where not finite."""
+    """Yields each window's whole EEG, (n, 20) microvolts, NaN where not finite."""
     for file, items in groupby(shard.items, key=lambda item: item.file):
         eeg = read_eeg(file.path)
         file.require_unchanged()
@@ -144,29 +144,28 @@ def _window(eeg: NDArray[np.float32], item: Item) -> NDArray[np.float32]:
             "a row's window must lie within its EEG",
             got=f"samples {item.start} to {end} of {len(eeg)}",
             where=f"EEG {item.file.number}, window from {item.start}: {item.file.path}",
-            fix="See what is wrong with: hms-ray check DIR",
+            fix="List the faults with: hms-ray check DIR",
         )
     return eeg[item.start : end]
 
 
 def signal_facts(window: NDArray[np.float32], pairs: Sequence[tuple[int, int]]) -> tuple[int, bool]:
-    """How much of an EEG window is missing and whether any of it is signal.
+    """The number of missing samples of an EEG window, and whether it has any signal.
 
     Args:
         window: float32 (n, 20), microvolts, NaN where missing.
-        pairs: columns of anode and cathode of the signals that a recipe is made of.
+        pairs: columns of anode and cathode of a recipe's signals.
 
     Returns:
-        Missing samples of the 19 scalp channels; and whether one of the signals takes
-        two different values: an electrode that is off is either NaN or one constant,
-        most often 0, all the time.
+        Missing samples of the 19 scalp channels; and whether at least one signal is not
+        constant (a disconnected electrode is NaN or one constant, usually 0).
     """
     n_missing = int(np.count_nonzero(np.isnan(window[:, :N_SCALP])))
     return n_missing, any(_varies(window[:, a] - window[:, c]) for a, c in pairs)
 
 
 def _varies(signal: NDArray[np.float32]) -> bool:
-    # NaN is neither smaller nor larger, so a signal of NaN alone does not vary.
+    # Comparisons with NaN are false, so a signal of NaN only does not vary.
     return bool(np.fmin.reduce(signal) < np.fmax.reduce(signal))
 
 

@@ -1,4 +1,4 @@
-"""Shards made by this process and by others of this machine."""
+"""Makes shards in this process and in further processes of this machine."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from hms_ray.pack.plan import Shard
 
 Make = Callable[[Shard], MadeShard]
 Write = Callable[[Shard, MadeShard], MadeShard]
-"""Puts what was made in its place; gives back the little that is left to tell."""
+"""Writes a shard; returns it without the written arrays."""
 Mapper = Callable[[Make, Iterable[Shard]], Iterator[MadeShard]]
-"""Makes shards somewhere and gives them back in any order. It takes the next shard
-when it has room for it, so that only a few are held at once, and raises what
-``make`` raises. ``make`` pickles."""
+"""Makes shards anywhere and yields them in any order. It takes the next shard only when it
+can start it, so that few are in memory, and raises the errors of ``make``. ``make`` is
+picklable."""
 
-SHARDS_A_WORKER: Final = 2
-"""One that is made and one that waits; near the end only the first, so that none waits
-for a helper while this process has nothing left."""
-ALONE_S: Final = 1.0
-"""Work that this process does before it starts others: a process needs seconds to
-start, which little work is not worth."""
+SHARDS_PER_WORKER: Final = 2
+"""One in work and one waiting; near the end only one, so that no shard waits for a worker
+while this process is idle."""
+SOLO_S: Final = 1.0
+"""Seconds that this process works alone before it starts others: starting a process takes
+seconds, which is not worthwhile for little work."""
 MANY_SHARDS: Final = 16
-"""So many are worth it at once."""
+"""From this number of shards on, processes are started immediately."""
 
 
 def default_workers() -> int:
-    """Cores that this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -46,16 +46,16 @@ def in_process(workers: int, n_shards: int, write: Write | None = None) -> Mappe
     """The mapper for this machine.
 
     Args:
-        workers: shards made at once: by this process and, where there is more
-            to do than a moment's work, by ``workers`` - 1 others.
+        workers: shards made at the same time: by this process and, for more than a second
+            of work, by ``workers`` - 1 others.
         n_shards: of the whole pack.
-        write: called by the other processes with what they made, to put it in its
-            place: sending it here costs a tenth of making it. Pickles.
+        write: called in the other processes to write their shards; sending them to this
+            process would cost a tenth of making them. Picklable.
     """
     helpers = min(workers, n_shards) - 1
     if helpers < 1:
         return map
-    alone_s = ALONE_S if n_shards < MANY_SHARDS else 0.0
+    alone_s = SOLO_S if n_shards < MANY_SHARDS else 0.0
     return lambda make, shards: _in_processes(
         make,
         make if write is None else partial(_make_and_write, make, write),
@@ -66,11 +66,11 @@ def in_process(workers: int, n_shards: int, write: Write | None = None) -> Mappe
 
 
 class _Countdown:
-    """Shards, and how many are left at most (others may have made some).
+    """An iterator over shards with an upper bound of those left.
 
     Args:
-        shards: to be made.
-        n: how many they are at most.
+        shards: to be made; other packers may take some.
+        n: upper bound of their number.
     """
 
     def __init__(self, shards: Iterable[Shard], n: int) -> None:
@@ -94,16 +94,15 @@ def _in_processes(
         if shard is None:
             return
         yield make(shard)
-    # A forked child would inherit threads' locks; spawned ones start clean on every system.
+    # A forked child would inherit locks of threads; spawned processes start clean.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(helpers, mp_context=context, initializer=_begin_worker)
     try:
         yield from _with_helpers(pool, make, there, pending, helpers)
     except BrokenProcessPool as error:
         raise PackError(
-            "a packing process must live until its work is done",
-            got="one that was killed",
-            fix="Where memory is short use fewer with --workers N; the same command goes on.",
+            "a packing process must not be killed before its work is done",
+            fix="If memory is short, use fewer --workers N; the same command resumes.",
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
@@ -112,13 +111,13 @@ def _in_processes(
 def _with_helpers(
     pool: Executor, make: Make, there: Make, pending: _Countdown, helpers: int
 ) -> Iterator[MadeShard]:
-    """Shards made by a pool and, while nothing of the pool's is ready, by this process."""
+    """Shards made by a pool of processes and, while none of theirs is ready, by this one."""
     running: set[Future[MadeShard]] = set()
     while True:
         done = {future for future in running if future.done()}
         running -= done
-        # Before a result is written, so that no helper waits for the disk.
-        each = SHARDS_A_WORKER if pending.left > SHARDS_A_WORKER * helpers else 1
+        # Submitted before results are written, so that no worker waits for the disk.
+        each = SHARDS_PER_WORKER if pending.left > SHARDS_PER_WORKER * helpers else 1
         room = max(0, each * helpers - len(running))
         running |= {pool.submit(there, shard) for shard in islice(pending, room)}
         if done:
@@ -137,11 +136,11 @@ def _make_and_write(make: Make, write: Write, shard: Shard) -> MadeShard:
 
 
 def _begin_worker() -> None:
-    # Ctrl-C reaches every process of a terminal; the first one tells the others.
+    # Ctrl-C is sent to every process of a terminal; the main process stops the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:
-        # A killed parent leaves workers that wait for it forever.
+        # Without this, the workers of a killed parent would wait forever.
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
 
 

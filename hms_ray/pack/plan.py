@@ -1,7 +1,7 @@
-"""A pack's content cut into shards, always in the same way.
+"""Splits the content of a pack into shards, deterministically.
 
-Whoever packs the same files by the same recipe has the same shards, so a killed
-packer's finished shards serve the next one, and two packers do each other no harm.
+All packers of the same files and recipe have the same shards. So the next packer reuses the
+finished shards of a killed one, and concurrent packers do no harm.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from hms_ray.pack.windows import Windows
 
 SHARD_BYTES: Final = 8 * 2**20
 SHARD_ITEMS: Final = 64
-"""A shard ends before it has more values or items than these, and has at least one
-item. Part of the format: other numbers make other drafts and fingerprints."""
+"""Limits of a shard, which has at least one item. Part of the format: other limits give other
+drafts and fingerprints."""
 _BYTES: Final = np.dtype(np.float16).itemsize
 
 
@@ -30,9 +30,9 @@ class Item:
     """A recording or a window.
 
     Attributes:
-        file: where it comes from.
-        start: first sample of a window within its EEG; 0 for a recording.
-        length: positions.
+        file: its input file.
+        start: first sample of a window in its EEG; 0 for a recording.
+        length: number of positions.
     """
 
     file: InputFile
@@ -42,12 +42,12 @@ class Item:
 
 @dataclass(frozen=True)
 class Shard:
-    """Consecutive items that are made, written and checked as one.
+    """Consecutive items that are made, written and verified together.
 
     Attributes:
         number: from 0.
-        first: its first position in the pack.
-        items: sorted as the pack is.
+        first: first position in the pack.
+        items: in the order of the pack.
     """
 
     number: int
@@ -62,10 +62,10 @@ class Shard:
 
 @dataclass(frozen=True)
 class PackPlan:
-    """Everything that a pack will hold.
+    """The content of a pack before it is built.
 
     Attributes:
-        source: what is packed.
+        source: source to pack.
         shards: in the order of the pack.
         signature: of the input files.
     """
@@ -97,17 +97,17 @@ def plan_pack(
     signature: str,
     threads: int,
 ) -> PackPlan:
-    """Says which shard holds what.
+    """Plans the shards of a pack.
 
     Args:
-        source: what is packed.
+        source: source to pack.
         files: its input files, sorted by id.
-        windows: of a source of windows; their EEGs are ``files``.
+        windows: windows of ``files``, for a source of windows.
         signature: of the files.
-        threads: footers read at once.
+        threads: footers read at the same time.
 
     Raises:
-        DataError: a recording whose file is truncated or damaged.
+        DataError: if the file of a recording is truncated or damaged.
     """
     if windows is not None:
         of = {file.number: file for file in files}
@@ -116,7 +116,7 @@ def plan_pack(
     else:
         length = source.length
         if length is None:
-            raise ValueError(f"{source.name} cannot tell the length of a recording")
+            raise ValueError(f"{source.name} has no function for the length of a recording")
         with ThreadPoolExecutor(threads) as pool:
             lengths = pool.map(length, [file.path for file in files])
             items = [Item(file, 0, n) for file, n in zip(files, lengths, strict=True)]

@@ -1,4 +1,4 @@
-"""Where shards lie in a draft's files, and how any process of this machine writes them."""
+"""Positions of shards in a draft's files, and writing them from any process of a machine."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from hms_ray.storage.locks import short_lock
 LOCK_FILE: Final = "lock"
 
 
-class DraftGone(Exception):  # noqa: N818 - no error: another packer was quicker
-    """The draft was published or removed by another packer."""
+class DraftGone(Exception):  # noqa: N818 - not an error: another packer was faster
+    """Another packer has published or removed the draft."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where the shards of a column are in its file.
+    """The place of a column's rows in its file.
 
     Attributes:
         path: of the file.
-        start: byte of the first row.
-        row_bytes: bytes a row.
+        start: byte offset of the first row.
+        row_bytes: bytes per row.
     """
 
     path: Path
@@ -40,24 +40,24 @@ class Place:
     row_bytes: int
 
     def write(self, fd: int, shard: Shard, values: NDArray[Any]) -> None:
-        """Puts a shard's rows on the disk."""
+        """Writes the rows of a shard and syncs them to disk."""
         left = np.ascontiguousarray(values).data.cast("B")
         at = self.start + shard.first * self.row_bytes
         while left:
             n = os.pwrite(fd, left, at)
             left, at = left[n:], at + n
-        # The record of a shard must not outlive its values in a power failure.
+        # After a power failure there must be no record of a shard without its values.
         os.fsync(fd)
 
 
 class Column:
-    """An open ``.npy`` file of its full size, written shard by shard.
+    """An open ``.npy`` file that has its full size and is written shard by shard.
 
     Args:
         fd: of the file, open for reading and writing.
         path: of the file.
-        plan: says how many rows there are.
-        dtype: of a value, as ``.npy`` headers have it.
+        plan: its ``n_positions`` is the number of rows.
+        dtype: as in ``.npy`` headers.
         row: shape of a row.
     """
 
@@ -67,19 +67,19 @@ class Column:
         header = npy_header(dtype, (plan.n_positions, *row))
         row_bytes = np.dtype(dtype).itemsize * int(np.prod(row, dtype=np.int64))
         self.fd, self.place = fd, Place(path, len(header), row_bytes)
-        # The same for every packer, so that whoever comes first does it.
+        # Every packer writes the same bytes here, so concurrent writes do no harm.
         os.ftruncate(fd, len(header) + plan.n_positions * row_bytes)
         os.pwrite(fd, header, 0)
 
     def sha256(self, shard: Shard) -> str:
-        """Checksum (hex) of the rows of a shard as they are on the disk."""
+        """SHA-256 (hex) of the rows of a shard on disk."""
         size = shard.n_positions * self.place.row_bytes
         at = self.place.start + shard.first * self.place.row_bytes
         return hashlib.sha256(os.pread(self.fd, size, at)).hexdigest()
 
 
 def record_file(draft: Path, number: int) -> Path:
-    """The file that says that a shard is finished."""
+    """The file with the record of a finished shard."""
     return draft / "shards" / f"{number:05d}.json"
 
 
@@ -95,12 +95,12 @@ def opened(path: Path) -> Iterator[int]:
 
 @dataclass(frozen=True)
 class ShardWriter:
-    """Writes shards to a draft from any process of this machine. Pickles.
+    """Writes shards to a draft from any process of this machine; picklable.
 
     Attributes:
-        draft: the draft's folder.
-        values: where the values go.
-        missing: where the counts of missing values go, if there are any.
+        draft: folder of the draft.
+        values: place of the values.
+        missing: place of the counts of missing values; None for windows.
     """
 
     draft: Path
@@ -108,16 +108,16 @@ class ShardWriter:
     missing: Place | None
 
     def __call__(self, shard: Shard, made: MadeShard) -> MadeShard:
-        """Writes a shard to its place, unless it is recorded already.
+        """Writes a shard, unless it is recorded already.
 
         Returns:
-            What was made, without what is written: little to send to the process
-            that records it. Where there is a record already, all of it: that process
-            decides whether the record is true.
+            ``made`` without the written arrays, which is small to send to the process that
+            records it. If a record exists, ``made`` with its arrays: the recording process
+            checks that record.
 
         Raises:
-            OSError: the disk is full or gone.
-            DraftGone: another packer has published meanwhile.
+            OSError: if the disk is full or unavailable.
+            DraftGone: if another packer has published the pack meanwhile.
         """
         try:
             # Without locks, packers rely on writing equal bytes.

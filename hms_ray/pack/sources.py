@@ -1,4 +1,4 @@
-"""What can be packed: which files, by which recipe, to which positions."""
+"""Sources of packs: their input files, recipes and layouts."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ from hms_ray.storage.hashing import digest
 PackKind = Literal["recordings", "windows"]
 
 SOURCES: Final = ("kaggle", "eeg", "raw")
-"""Names of sources; ``eeg`` and ``raw`` are packed by any recipe of theirs."""
+"""Names of sources; ``eeg`` and ``raw`` can be packed by different recipes."""
 
 
 @dataclass(frozen=True)
 class StripValues:
-    """A window's surroundings as a pack stores them.
+    """The packed strip of a window.
 
     Attributes:
         values: float16 (T + 2 margin, P * F), NaN beyond the ends of the EEG.
-        before: positions, at most margin, by which the window can be moved to an earlier
-            time without leaving the EEG.
-        after: the same towards later times.
+        before: positions, at most the margin, by which the window can be moved to an earlier
+            time within the EEG.
+        after: the same for later times.
     """
 
     values: NDArray[np.float16]
@@ -56,32 +56,30 @@ class StripValues:
 
 @dataclass(frozen=True)
 class PackSource:
-    """A source of packed values. Pickles, so that any process can make its values.
+    """A source of packed values; picklable, so that any process can make its values.
 
     Attributes:
         name: ``kaggle``, ``eeg`` or ``raw``.
-        kind: ``recordings``: every recording is packed whole, and a window may
-            start anywhere in it; ``windows``: only the windows that are asked
-            for, made from EEGs one by one.
-        recipe: everything that decides the values, as plain data; its hash is
-            part of a pack's name and fingerprint.
-        directory: folder of the input files within a competition folder, one
-            ``<recording id>.parquet`` a recording.
+        kind: ``recordings``: recordings are packed whole, and a window can start anywhere;
+            ``windows``: only the requested windows are packed, computed from EEGs.
+        recipe: everything that decides the values, as plain data; its hash is part of a
+            pack's name and fingerprint.
+        directory: subfolder of the input files ``<recording id>.parquet`` in a competition
+            folder.
         panels: names of the P panels.
-        n_frequencies: F, frequencies a panel.
-        window: T, positions that a training row uses.
-        step_s: seconds from one position to the next.
-        length: (kind ``recordings``) input file -> number of positions,
-            without reading the values.
+        n_frequencies: F, frequencies per panel.
+        window: T, positions of a training row.
+        step_s: seconds between positions.
+        length: (kind ``recordings``) input file -> number of positions, without reading the
+            values.
         read: (kind ``recordings``) input file -> float16 (length, P * F).
-        make: (kind ``windows``) float32 (B, 10000, 20) microvolts, NaN where
-            missing -> float16 (B, T, P * F).
-        used: (kind ``windows``) first and last + 1 sample of the 10,000 that
-            the recipe looks at.
+        make: (kind ``windows``) float32 (B, 10000, 20) microvolts, NaN where missing ->
+            float16 (B, T, P * F).
+        used: (kind ``windows``) first sample that the recipe uses, and one past the last.
         pairs: (kind ``windows``) columns of anode and cathode of its signals.
-        margin: (kind ``windows``) positions by which a window may be moved either way.
-        strip: (kind ``windows`` with a margin) a whole EEG, float32 (n, 20) microvolts,
-            NaN where missing, and a window's first sample -> what ``StripValues`` says.
+        margin: (kind ``windows``) positions by which a window can be moved either way.
+        strip: (kind ``windows`` with a margin) a whole EEG, float32 (n, 20) microvolts, NaN
+            where missing, and first sample of a window -> its strip.
     """
 
     name: str
@@ -102,42 +100,43 @@ class PackSource:
 
     @property
     def item_length(self) -> int:
-        """Positions of a window as it is stored: with a margin its strip follows it."""
+        """Stored positions per window; with a margin its strip follows it."""
         return self.window if self.strip is None else 2 * (self.window + self.margin)
 
     @property
     def n_values(self) -> int:
-        """Values a position."""
+        """Values per position."""
         return len(self.panels) * self.n_frequencies
 
     def require_windows(self, windows: Windows | None) -> None:
-        """Makes sure that windows are given where, and only where, they are needed.
+        """Checks that windows are given for a source of windows, and only for one.
 
         Raises:
-            PackError: none for a source of windows, or some for another.
+            PackError: if a source of windows has none.
+            ValueError: if a source of recordings has some.
         """
         if self.kind == "windows" and windows is None:
             raise PackError(
                 f"packing {self.name} needs the windows of training rows",
                 got="none",
-                fix="Name an experiment with --space FILE.",
+                fix="Name a search space with --space FILE.",
             )
         if self.kind == "recordings" and windows is not None:
             raise ValueError(f"{self.name} packs whole recordings, not windows")
 
 
 def log_power(power: NDArray[np.float32]) -> NDArray[np.float16]:
-    """Log power as a pack stores it.
+    """Natural log of power clipped to [e^-4, e^8], as packed.
 
     Args:
-        power: any shape; NaN kept, infinite values clipped like large ones.
+        power: float32, any shape; NaN is kept, infinity is clipped.
 
     Returns:
-        float16, same shape, natural log of power clipped to [e^-4, e^8].
+        float16, same shape.
     """
-    # In float64, because logarithms of processors differ in the last digit: of
-    # float32 that digit decides some float16 values, of float64 it does not, and
-    # equal inputs must give equal fingerprints everywhere.
+    # In float64: processors round the last digit of a logarithm differently. That digit of a
+    # float32 result changes some float16 values, that of a float64 result none, and equal
+    # inputs must have equal fingerprints on every machine.
     values: NDArray[np.float64] = power.astype(np.float64)
     np.clip(values, np.exp(LOG_LOW), np.exp(LOG_HIGH), out=values)
     return np.log(values, out=values).astype(np.float16)
@@ -168,18 +167,15 @@ def kaggle_source() -> PackSource:
 
 
 def eeg_source(name: str, recipe: EegRecipe | RawRecipe) -> PackSource:
-    """Values made from the 50 s windows of training rows.
+    """Values computed from the 50 s EEG windows of training rows.
 
-    A recipe with a margin stores each window twice: first exactly as without a margin,
-    then as a strip, one longer window made of what the EEG has around it. So nothing that
-    is not shifted depends on the margin, whatever filters and frames see of it.
+    With a margin, each window is stored twice: first exactly as without a margin, then as a
+    strip (see ``signal.strip``). So values of windows that are not shifted never depend on
+    the margin.
 
     Args:
         name: ``eeg`` or ``raw``.
-        recipe: what is made of a window.
-
-    Raises:
-        ConfigError: a recipe that cannot be followed.
+        recipe: recipe of the values.
     """
     layout = layout_of(recipe)
     first = (EEG_WINDOW_SAMPLES - recipe.used_samples) // 2
@@ -206,10 +202,10 @@ def eeg_source(name: str, recipe: EegRecipe | RawRecipe) -> PackSource:
 
 
 def source_named(name: str) -> PackSource:
-    """A source by its name, with its default recipe.
+    """The source of a name, with its default recipe.
 
     Raises:
-        PackError: there is none of that name.
+        PackError: if the name is unknown.
     """
     if name == "kaggle":
         return kaggle_source()
@@ -229,7 +225,7 @@ def _read_log_power(path: Path) -> NDArray[np.float16]:
 
 
 def _make_values(recipe: EegRecipe | RawRecipe, eeg: NDArray[np.float32]) -> NDArray[np.float16]:
-    # It brings torch, which planning a pack and opening one do without.
+    # Imported late: planning and opening a pack must not import torch.
     from hms_ray.pack.eeg import make_values
 
     return make_values(recipe, eeg)

@@ -1,4 +1,4 @@
-"""Open packs: memory maps, and where a row's window is."""
+"""Open packs: memory-mapped values and the positions of windows."""
 
 from __future__ import annotations
 
@@ -21,39 +21,37 @@ from hms_ray.pack.layout import (
     read_pack_manifest,
 )
 from hms_ray.pack.windows import N_SCALP
+from hms_ray.text import shortened_list
 
 
 @dataclass(frozen=True, eq=False)
 class Pack:
-    """An open pack. Pickles as its path: whoever receives it maps the file itself.
+    """An open pack. Pickles as its path: the receiver maps the file itself.
 
     Attributes:
-        path: the pack's folder.
+        path: folder of the pack.
         source: name of the source, such as ``kaggle``.
         kind: ``recordings``, in which windows start anywhere, or ``windows``.
-        recipe: what was done to the source's values, as plain data.
-        fingerprint: SHA-256 (hex) of recipe, recordings and values; the same
-            for equal content, wherever and whenever it was packed.
+        recipe: recipe of the values, as plain data.
+        fingerprint: SHA-256 (hex) of recipe, recordings and values; equal for equal content.
         panels: names of the P panels.
-        n_frequencies: F, frequencies a panel.
-        window: positions that a training row uses.
-        step_s: seconds from one position to the next.
+        n_frequencies: F, frequencies per panel.
+        window: positions of a training row.
+        step_s: seconds between positions.
         n_samples: (windows) samples of each scalp channel that the recipe uses.
-        recordings: index ``recording_id`` (int64, sorted), columns ``offset``
-            (first position), ``length`` (positions) and ``n_missing``, int64:
-            the recording's values that are NaN. For windows the index is the
-            EEG's id, sorted by (id, ``start``), and there are two columns more:
-            ``start`` (int64, first sample of the 10,000) and ``usable`` (bool);
-            ``n_missing`` counts samples of the scalp channels, before gaps were
-            filled; all three are about the window where it was asked for. With a
-            margin there are ``before`` and ``after`` (int64): positions by which
-            the window can be moved within its EEG.
-        values: float16 (n_positions, P * F), panel-major, NaN possible. Mapped
-            copy-on-write: pages are shared between processes.
-        missing: (recordings) uint16 (n_positions,), NaN values of each
-            position, mapped; None for windows.
-        margin: (windows) largest number of positions by which a window can be
-            moved either way.
+        recordings: one row per item. Index ``recording_id`` (int64, sorted); int64 columns
+            ``offset`` (first position), ``length`` (positions) and ``n_missing`` (NaN values
+            of the recording). For windows the index is the EEG's id, sorted by (id,
+            ``start``), with two more columns, ``start`` (int64, first of the 10,000 samples)
+            and ``usable`` (bool), and ``n_missing`` counts missing samples of the scalp
+            channels before gaps were filled, without shift. With a margin: ``before`` and
+            ``after`` (int64), positions by which the window can be moved within its EEG.
+        values: float16 (n_positions, P * F), panel-major, NaN possible. Mapped copy-on-write,
+            so processes share its pages.
+        missing: (recordings) uint16 (n_positions,), number of NaN per position, mapped; None
+            for windows.
+        margin: (windows) maximum number of positions by which a window can be moved either
+            way.
     """
 
     path: Path
@@ -72,23 +70,23 @@ class Pack:
     margin: int = 0
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A worker gets the path, never a copy of the array.
+        # A worker receives the path, never a copy of the array.
         return open_pack, (self.path,)
 
     def locate(self, recording_ids: ArrayLike, starts: ArrayLike) -> NDArray[np.int64]:
         """First positions of windows in ``values``.
 
         Args:
-            recording_ids: (N,) whole numbers.
-            starts: (N,) first position of each window within its recording; for
-                a pack of windows the first sample of a window that it holds.
+            recording_ids: (N,) integers.
+            starts: (N,) first position of each window in its recording; for a pack of
+                windows the first sample of each window.
 
         Returns:
             int64 (N,).
 
         Raises:
-            PackError: naming the first recording or window that is not in the
-                pack, or the first window that leaves its recording.
+            PackError: if a recording or window is not in the pack, or a window leaves its
+                recording; the first one is named.
         """
         ids, first = _pairs(recording_ids, starts)
         offsets = self.recordings["offset"].to_numpy()
@@ -103,22 +101,22 @@ class Pack:
                 "a row's window must lie within its recording",
                 got=f"positions {first[k]} to {first[k] + self.window} of {lengths[k]}",
                 where=f"{self.source} recording {ids[k]}",
-                fix="See what is wrong with: hms-ray check DIR",
+                fix="List the faults with: hms-ray check DIR",
             )
         return np.asarray(offsets[lines] + first, np.int64)
 
     def room(self, recording_ids: ArrayLike, starts: ArrayLike) -> NDArray[np.int64]:
-        """How far windows can be moved without leaving their recordings or the pack.
+        """Positions by which windows can be moved within their recordings and the pack.
 
         Args:
-            recording_ids: (N,) as of ``locate``.
-            starts: (N,) as of ``locate``.
+            recording_ids: (N,) see ``locate``.
+            starts: (N,) see ``locate``.
 
         Returns:
             int64 (N, 2), positions to an earlier and to a later time.
 
         Raises:
-            PackError: as of ``locate``.
+            PackError: see ``locate``.
         """
         ids, first = _pairs(recording_ids, starts)
         if self.kind == "recordings":
@@ -133,33 +131,32 @@ class Pack:
         """First positions of moved windows in ``values``.
 
         Args:
-            first: (N,) as ``locate`` gives them.
+            first: (N,) result of ``locate``.
             by: (N,) positions towards later times, within ``room``.
 
         Returns:
-            int64 (N,), ``first`` itself where a window is not moved.
+            int64 (N,); equal to ``first`` for windows that are not moved.
         """
         if self.kind == "recordings":
             return first + by
-        # A window's strip follows it and begins the margin before it.
+        # The strip follows the window and starts ``margin`` positions before it.
         return np.where(by == 0, first, first + self.window + self.margin + by)
 
     def missing_share(self, recording_ids: ArrayLike, starts: ArrayLike) -> NDArray[np.float64]:
-        """How much of each row's window is missing, from 0 to 1.
+        """Share of each window that is missing, 0 to 1.
 
-        Of a recording: the share of the window's values that are NaN. Of an EEG:
-        the share of the scalp channels' samples, among those that the recipe
-        uses, that were NaN or infinite before gaps were filled.
+        For a recording the share of NaN values. For an EEG the share of NaN and infinite
+        samples among those of scalp channels that the recipe uses, before gaps were filled.
 
         Args:
-            recording_ids: (N,) as of ``locate``.
-            starts: (N,) as of ``locate``.
+            recording_ids: (N,) see ``locate``.
+            starts: (N,) see ``locate``.
 
         Returns:
             float64 (N,).
 
         Raises:
-            PackError: as of ``locate``.
+            PackError: see ``locate``.
         """
         if self.missing is None:
             lines = self._window_lines(*_pairs(recording_ids, starts))
@@ -171,21 +168,21 @@ class Pack:
         return np.asarray(n_missing / (self.window * self.values.shape[1]), np.float64)
 
     def usable(self, recording_ids: ArrayLike, starts: ArrayLike) -> NDArray[np.bool_]:
-        """Whether there is any signal in each row's window.
+        """Whether each window has any signal.
 
-        A recording's window has none where all its values are NaN, an EEG's where
-        every bipolar signal of the recipe is one constant or NaN over all samples
-        that it uses; such a window of an EEG is stored as zeros.
+        A window of a recording has none if all its values are NaN. A window of an EEG has
+        none if every bipolar signal of the recipe is constant or NaN over all samples that
+        the recipe uses; it is stored as zeros.
 
         Args:
-            recording_ids: (N,) as of ``locate``.
-            starts: (N,) as of ``locate``.
+            recording_ids: (N,) see ``locate``.
+            starts: (N,) see ``locate``.
 
         Returns:
             bool (N,).
 
         Raises:
-            PackError: as of ``locate``.
+            PackError: see ``locate``.
         """
         if self.kind == "windows":
             lines = self._window_lines(*_pairs(recording_ids, starts))
@@ -193,27 +190,27 @@ class Pack:
         return self.missing_share(recording_ids, starts) < 1
 
     def _recording_lines(self, ids: NDArray[np.int64]) -> NDArray[np.intp]:
-        """Lines of ``recordings`` of whole recordings."""
+        """Row numbers in ``recordings`` of whole recordings."""
         lines = self.recordings.index.get_indexer(pd.Index(ids))
         if (lines < 0).any():
             unknown = ids[lines < 0]
             raise PackError(
                 f"a row's recording must be in the pack of {self.source}",
-                got=f"{unknown[0]}" + _and_more(np.unique(unknown).size - 1),
+                got=shortened_list(list(dict.fromkeys(unknown.tolist())), 1),
                 where=self.path,
                 fix=BUILD_AGAIN,
             )
         return lines
 
     def _window_lines(self, ids: NDArray[np.int64], starts: NDArray[np.int64]) -> NDArray[np.intp]:
-        """Lines of ``recordings`` of windows."""
+        """Row numbers in ``recordings`` of windows."""
         held = pd.MultiIndex.from_arrays([self.recordings.index, self.recordings["start"]])
         lines = held.get_indexer(pd.MultiIndex.from_arrays([ids, starts]))
         if (lines < 0).any():
-            k = int(np.argmax(lines < 0))
+            absent = np.flatnonzero(lines < 0)
             raise PackError(
                 f"a row's window must be in the pack of {self.source}",
-                got=f"EEG {ids[k]} from sample {starts[k]}" + _and_more(int((lines < 0).sum()) - 1),
+                got=shortened_list([f"EEG {ids[k]} from sample {starts[k]}" for k in absent], 1),
                 where=self.path,
                 fix="Pack the rows of an experiment with: hms-ray pack DIR --space FILE",
             )
@@ -225,16 +222,16 @@ def _pairs(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     ids, first = np.asarray(recording_ids, np.int64), np.asarray(starts, np.int64)
     if ids.shape != first.shape or ids.ndim != 1:
-        raise ValueError(f"ids and starts must be two lists, got {ids.shape}, {first.shape}")
+        raise ValueError(f"ids and starts must have one shape (N,), got {ids.shape}, {first.shape}")
     return ids, first
 
 
 def open_pack(path: str | Path) -> Pack:
-    """Opens a pack; its values stay on the disk until they are used.
+    """Opens a pack; its values stay on disk until they are used.
 
     Raises:
-        PackError: no pack there, one of another format, or a file that is
-            missing or of another size than its manifest says.
+        PackError: if there is no pack or one of another format, or a file is missing or
+            differs in size from the manifest.
     """
     path = Path(path)
     manifest = read_pack_manifest(path)
@@ -250,7 +247,7 @@ def open_pack(path: str | Path) -> Pack:
         raise damaged_pack(path, str(error)) from error
     shape = (int(recordings["length"].sum()), len(manifest["panels"]) * manifest["n_frequencies"])
     if values.shape != shape or values.dtype != np.float16:
-        raise damaged_pack(path, f"{values.dtype} {values.shape} where float16 {shape} belongs")
+        raise damaged_pack(path, f"{values.dtype} {values.shape} instead of float16 {shape}")
     return Pack(
         path=path,
         source=manifest["source"],
@@ -281,7 +278,3 @@ def _check_size(file: Path, expected: int) -> None:
             where=file,
             fix=BUILD_AGAIN,
         )
-
-
-def _and_more(n: int) -> str:
-    return f" and {n} more" if n > 0 else ""

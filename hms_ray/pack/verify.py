@@ -1,4 +1,4 @@
-"""A pack's content compared with its checksums, shard by shard."""
+"""Compares the content of a pack with its checksums, shard by shard."""
 
 from __future__ import annotations
 
@@ -25,19 +25,17 @@ from hms_ray.pack.layout import (
     read_pack_manifest,
 )
 from hms_ray.pack.store import Pack, open_pack
-from hms_ray.pack.windows import first_of
 from hms_ray.storage.atomic import whole_file
 from hms_ray.storage.hashing import file_sha256
-from hms_ray.text import counted
+from hms_ray.text import counted, shortened_list
 
 
 def verify_pack(path: str | Path) -> Pack:
-    """Opens a pack after reading it whole and comparing it with its checksums.
+    """Reads a whole pack, compares it with its checksums and opens it.
 
     Raises:
-        PackError: as for ``open_pack``; or naming the file, the shard and the
-            recordings whose content is not what was written, or the manifest
-            whose fingerprint is of other content.
+        PackError: see ``open_pack``; also if the content of a file differs from its checksum
+            (the file, shard and recordings are named) or the fingerprint does not match.
     """
     path = Path(path)
     pack = open_pack(path)
@@ -53,16 +51,16 @@ def verify_pack(path: str | Path) -> Pack:
 
 
 def require_verified(path: str | Path) -> None:
-    """Makes sure that a pack's content was compared with its checksums since it changed.
+    """Verifies a pack unless it was verified since its last change.
 
-    What was seen is kept beside the pack's files, by their sizes and times, so that only
-    a new, copied or altered pack is read whole.
+    Sizes and times of verified files are stored beside them, so that only a new, copied or
+    changed pack is read.
 
     Args:
         path: folder of the pack.
 
     Raises:
-        PackError: as for ``verify_pack``.
+        PackError: see ``verify_pack``.
     """
     path = Path(path)
     seen = _file_states(path)
@@ -70,7 +68,7 @@ def require_verified(path: str | Path) -> None:
         if json.loads((path / VERIFIED_FILE).read_text(encoding="utf-8")) == seen:
             return
     verify_pack(path)
-    # A shared pack may be read-only: it is verified again the next time.
+    # A shared pack may be read-only; it is then verified each time.
     with suppress(OSError), whole_file(path / VERIFIED_FILE, fsync=False) as draft:
         draft.write_text(json.dumps(seen) + "\n", encoding="utf-8")
 
@@ -98,19 +96,21 @@ def _verify_array(
 
 
 def _items(pack: Pack, shard: dict[str, Any]) -> str:
-    """The recordings or windows of a shard, as messages say it."""
+    """The recordings or windows of a shard, for error messages."""
     offsets = pack.recordings["offset"]
     inside = (offsets >= shard["first"]) & (offsets < shard["first"] + shard["n"])
     held = pack.recordings[inside]
     if pack.kind == "recordings":
-        return f"recordings {first_of(held.index)}"
-    return f"{counted(len(held), 'window')} of EEGs {first_of(held.index.unique())}"
+        return f"recordings {shortened_list(held.index.tolist(), 3)}"
+    return (
+        f"{counted(len(held), 'window')} of EEGs {shortened_list(held.index.unique().tolist(), 3)}"
+    )
 
 
 def _compare(file: Path, found: str, expected: str, part: str = "") -> None:
     if found != expected:
         raise PackError(
-            "a pack's file must be as it was written",
+            "a pack's file must match its checksum",
             got=f"SHA-256 {found[:12]} instead of {expected[:12]}",
             where=f"{file}{part}",
             fix=BUILD_AGAIN,

@@ -1,22 +1,21 @@
-"""Which windows of which EEGs a pack of windows holds."""
+"""The EEG windows of a pack."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from hms_ray.competition.schema import ELECTRODES
 from hms_ray.errors import PackError
 
 N_SCALP: Final = len(ELECTRODES) - 1
-"""Channels of the scalp come first; the last column of an EEG is the EKG."""
+"""Number of scalp channels, which come first; the last column of an EEG is the EKG."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,9 +33,9 @@ class Windows:
     def __post_init__(self) -> None:
         ids, starts = self.eeg_ids, self.starts
         if ids.ndim != 1 or ids.shape != starts.shape:
-            raise ValueError(f"windows are two lists, got {ids.shape} and {starts.shape}")
+            raise ValueError(f"windows must be two (N,) arrays, got {ids.shape}, {starts.shape}")
         if len(ids) == 0:
-            raise PackError("a pack of windows needs windows", got="none")
+            raise PackError("a pack of windows must have at least one window")
         later = (np.diff(ids) > 0) | ((np.diff(ids) == 0) & (np.diff(starts) > 0))
         if not later.all():
             raise ValueError("windows must be distinct and sorted by EEG and start")
@@ -46,7 +45,7 @@ class Windows:
                 "a window must not start before its EEG",
                 got=f"sample {starts[first]}",
                 where=f"EEG {ids[first]}",
-                fix="See what is wrong with: hms-ray check DIR",
+                fix="List the faults with: hms-ray check DIR",
             )
 
     def __len__(self) -> int:
@@ -64,20 +63,13 @@ def distinct_windows(rows: pd.DataFrame) -> Windows:
     """The distinct windows of training rows.
 
     Args:
-        rows: columns ``eeg_id`` and ``eeg_start`` (first sample of the 10,000),
-            whole numbers, in any order, repeated or not.
+        rows: integer columns ``eeg_id`` and ``eeg_start`` (first of the 10,000 samples), in
+            any order; duplicates allowed.
 
     Raises:
-        PackError: no rows, or one that starts before its EEG.
+        PackError: if there are no rows, or one starts before its EEG.
     """
     table = rows[["eeg_id", "eeg_start"]].drop_duplicates().sort_values(["eeg_id", "eeg_start"])
     return Windows(
         eeg_ids=table["eeg_id"].to_numpy(np.int64), starts=table["eeg_start"].to_numpy(np.int64)
     )
-
-
-def first_of(ids: ArrayLike, shown: int = 3) -> str:
-    """The first few of some ids and how many more there are, as messages say it."""
-    numbers: Sequence[int] = np.asarray(ids).tolist()
-    more = len(numbers) - shown
-    return ", ".join(map(str, numbers[:shown])) + (f" and {more} more" if more > 0 else "")

@@ -1,4 +1,4 @@
-"""The tables of a pack whose values are all written."""
+"""Writes the table and the manifest of a pack after its values."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from hms_ray.storage.hashing import file_sha256
 from hms_ray.storage.structured_files import json_text, write_text
 
 _SHOWN: Final = 10
-"""Ids that a summary names."""
+"""Number of items that a summary names."""
 
 
 def write_tables(folder: Path, plan: PackPlan, records: Sequence[ShardRecord]) -> None:
     """Writes ``recordings.parquet`` and, last, ``manifest.json``.
 
     Args:
-        folder: holds the values.
-        plan: what was packed.
+        folder: folder of the values.
+        plan: content of the pack.
         records: of all shards, in their order.
 
     Raises:
-        OSError: the folder cannot be written or is full.
+        OSError: if the folder is not writable or the disk is full.
     """
     source = plan.source
     recordings = _recordings(plan, records)
-    # A draft may hold the table of a packer that was killed while it wrote it.
+    # Overwrites the partial table of a packer that was killed here.
     recordings.reset_index().to_parquet(folder / RECORDINGS_FILE, index=False)
     shards = [
         {"first": shard.first, "n": shard.n_positions, "sha256": record.sha256}
@@ -90,7 +90,7 @@ def _recordings(plan: PackPlan, records: Sequence[ShardRecord]) -> pd.DataFrame:
 
 
 def _summary(recordings: pd.DataFrame, records: Sequence[ShardRecord]) -> dict[str, Any]:
-    """Gaps and items without any signal, for whoever reads the manifest."""
+    """Numbers of items with gaps and without signal, for readers of the manifest."""
     usable = np.concatenate([record.usable for record in records]).astype(np.bool_)
     unusable = recordings[~usable]
     names = ["recording_id", *(["start"] if "start" in recordings else [])]
@@ -102,7 +102,7 @@ def _summary(recordings: pd.DataFrame, records: Sequence[ShardRecord]) -> dict[s
 
 
 def _files(folder: Path) -> dict[str, dict[str, Any]]:
-    """Sizes, and the checksum of what is not checked shard by shard."""
+    """Sizes of the files, and the checksum of the table, which no shard covers."""
     files: dict[str, dict[str, Any]] = {
         name: {"bytes": (folder / name).stat().st_size}
         for name in (VALUES_FILE, MISSING_FILE, RECORDINGS_FILE)

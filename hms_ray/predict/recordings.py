@@ -37,7 +37,7 @@ from hms_ray.errors import DataError
 from hms_ray.pack.build import default_pack_dir
 from hms_ray.pack.sources import PackSource
 from hms_ray.pack.store import Pack
-from hms_ray.pack.windows import first_of
+from hms_ray.text import shortened_list
 
 TEST_PACKS: Final = "test"
 """Folder, among the packs, of those of test recordings: one recipe has packs of both."""
@@ -164,7 +164,7 @@ def read_test_rows(data_dir: Path) -> pd.DataFrame:
     if len(twice):
         raise DataError(
             f"an EEG must be listed once in {TEST_FILE}",
-            got=f"{first_of(twice)} several times",
+            got=f"{shortened_list(twice.tolist(), 3)} several times",
             where=data_dir / TEST_FILE,
         )
     row_ids = table["eeg_id"].astype(str)

@@ -156,7 +156,7 @@ def test_finished_shards_that_were_altered_are_made_again(
     monkeypatch: pytest.MonkeyPatch,
     workers: int,
 ) -> None:
-    monkeypatch.setattr(parallel, "ALONE_S", 0.0)
+    monkeypatch.setattr(parallel, "SOLO_S", 0.0)
     with pytest.raises(KeyboardInterrupt):
         build_pack(data, tmp_path, workers=1, progress=stopped)
     (left,) = tmp_path.iterdir()
@@ -175,7 +175,7 @@ def test_records_without_their_values_count_for_nothing(
     data: Path, undisturbed: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a packer leaves them that is killed after it published and before it tidied up."""
-    monkeypatch.setattr(parallel, "ALONE_S", 0.0)
+    monkeypatch.setattr(parallel, "SOLO_S", 0.0)
     with monkeypatch.context() as patched:
         patched.setattr(draft.Draft, "drop", lambda self: None)
         build_pack(data, tmp_path, workers=1)
@@ -237,7 +237,7 @@ def test_claimed_shards_come_last(
 def test_processes_give_the_same(
     data: Path, undisturbed: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parallel, "ALONE_S", 0.0)
+    monkeypatch.setattr(parallel, "SOLO_S", 0.0)
     assert content(build_pack(data, tmp_path, workers=2)) == undisturbed
 
 
@@ -296,7 +296,7 @@ def die_elsewhere(shard: Shard) -> MadeShard:
 
 
 def test_a_killed_helper_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel, "ALONE_S", 0.0)
+    monkeypatch.setattr(parallel, "SOLO_S", 0.0)
     monkeypatch.setenv("PACK_TEST_PARENT", str(os.getpid()))
     shards = [Shard(number, 0, ()) for number in range(2)]  # one is the helper's
     with pytest.raises(PackError) as caught:

@@ -219,7 +219,7 @@ def test_a_killed_packer_of_strips_is_gone_on_with(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, workers: int
 ) -> None:
     monkeypatch.setattr(plan, "SHARD_ITEMS", 1)
-    monkeypatch.setattr(parallel, "ALONE_S", 0.0)
+    monkeypatch.setattr(parallel, "SOLO_S", 0.0)
     source = eeg_source("eeg", EegRecipe(kind="stft", margin_s=1))
     whole = build_pack(data, tmp_path / "whole", source, WINDOWS, workers=1)
     ids, starts = WINDOWS.eeg_ids.tolist(), WINDOWS.starts.tolist()
