@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from hms_ray.pack.build import build_pack, default_pack_dir
+from hms_ray.pack.store import Pack
 from tests.competition_folder import write_competition_folder
 
 # The same examples in every run: a red test is then red for everyone.
@@ -28,6 +30,18 @@ def two_patients(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_competition_folder(
         tmp_path_factory.mktemp("data") / "competition", n_patients=2, eegs=False
     )
+
+
+@pytest.fixture(scope="module")
+def kaggle_pack(two_patients: Path) -> Pack:
+    """The pack of ``two_patients`` in its default place; only read."""
+    return build_pack(two_patients, default_pack_dir(two_patients))
+
+
+@pytest.fixture
+def pack_copy(kaggle_pack: Pack, tmp_path: Path) -> Path:
+    """A copy of ``kaggle_pack`` that a test may damage."""
+    return Path(shutil.copytree(kaggle_pack.path, tmp_path / kaggle_pack.path.name))
 
 
 @pytest.fixture(scope="session")

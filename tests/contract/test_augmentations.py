@@ -53,7 +53,7 @@ def planned(images: Images, name: str, seed: int = 0, epoch: int = 0) -> list[Ba
     return plan_epoch(DATA, DATA.train, training, stage, shape, address, Process())
 
 
-def test_every_augmentation_is_here() -> None:
+def test_every_augmentation_is_tested() -> None:
     assert set(EACH) == set(AugmentConfig.model_fields) - ELSEWHERE
     assert set(EACH) == set(AUGMENTATIONS)
 
@@ -61,7 +61,7 @@ def test_every_augmentation_is_here() -> None:
 @every_case
 @every_input
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_shapes_dtypes_and_numbers(name: str, inputs: str, dtype: torch.dtype) -> None:
+def test_shapes_dtypes_and_finite_values(name: str, inputs: str, dtype: torch.dtype) -> None:
     images = maker(inputs, dtype)
     batches = planned(images, name)
     for batch, image in zip(batches, images.for_training(batches), strict=True):
@@ -72,7 +72,7 @@ def test_shapes_dtypes_and_numbers(name: str, inputs: str, dtype: torch.dtype) -
 
 
 @every_case
-def test_targets_stay_distributions_and_weights_positive(name: str) -> None:
+def test_targets_are_distributions_and_weights_positive(name: str) -> None:
     for epoch in range(2):
         for batch in planned(maker("one view"), name, epoch=epoch):
             assert batch.targets.shape == (len(batch.rows), 6)
@@ -85,7 +85,7 @@ def test_targets_stay_distributions_and_weights_positive(name: str) -> None:
 
 @every_case
 @every_input
-def test_the_generator_decides_everything(name: str, inputs: str) -> None:
+def test_equal_generators_give_equal_images(name: str, inputs: str) -> None:
     images = maker(inputs)
     torch.manual_seed(1)
     first = list(images.for_training(planned(images, name)))
@@ -98,7 +98,7 @@ def test_the_generator_decides_everything(name: str, inputs: str) -> None:
 
 @every_case
 @every_input
-def test_rows_themselves_are_not_changed(name: str, inputs: str) -> None:
+def test_source_rows_are_not_changed(name: str, inputs: str) -> None:
     """What is evaluated after training on augmented rows is what it was before."""
     images = maker(inputs)
     values = {source: rows.pack.values.copy() for source, rows in DATA.sources.items()}

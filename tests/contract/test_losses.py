@@ -24,7 +24,7 @@ def example(dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Ten
     )
 
 
-def test_every_loss_that_can_be_asked_for_exists() -> None:
+def test_every_configurable_loss_exists() -> None:
     assert set(LOSSES) == set(get_args(Loss))
 
 
@@ -61,7 +61,7 @@ def test_losses_are_weighted_divergences_of_rows(loss: Loss, dtype: torch.dtype)
 
 @every_loss
 @both
-def test_nothing_is_lost_at_the_target(loss: Loss, dtype: torch.dtype) -> None:
+def test_loss_at_the_target_is_zero(loss: Loss, dtype: torch.dtype) -> None:
     logits, _ = example(dtype)
     weights = torch.from_numpy(row_weights(loss, VOTES)).to(dtype).requires_grad_()
     logits.requires_grad_()

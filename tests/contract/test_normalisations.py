@@ -20,7 +20,7 @@ every_source = pytest.mark.parametrize("source", list(PICTURES))
 every_fit = pytest.mark.parametrize("mode", list(FITS))
 
 
-def test_a_normalisation_measures_the_image_or_is_fitted_or_does_nothing() -> None:
+def test_every_normalisation_is_own_fitted_or_none() -> None:
     assert sorted(MODES) == sorted(["none", *OWN, *FITS])
 
 
@@ -29,7 +29,7 @@ def test_a_normalisation_measures_the_image_or_is_fitted_or_does_nothing() -> No
 @every_source
 @pytest.mark.parametrize("gaps", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_numbers_that_are_finite_and_repeat(
+def test_values_are_finite_and_repeat(
     mode: Normalisation, scope: Scope, source: str, gaps: bool, dtype: torch.dtype
 ) -> None:
     x = downsample(windows(source, gaps), (1, 1), dtype)
@@ -45,7 +45,7 @@ def test_numbers_that_are_finite_and_repeat(
 
 @every_mode
 @every_scope
-def test_order_within_a_panel_and_a_frequency_stays(mode: Normalisation, scope: Scope) -> None:
+def test_order_within_a_panel_and_frequency_is_kept(mode: Normalisation, scope: Scope) -> None:
     x = downsample(windows("kaggle", gaps=False), (1, 1), torch.float64)
     z = normalise(x, mode, scope, constants_of("kaggle", mode, (1, 1)))
     assert torch.equal(x.argsort(3), z.argsort(3))
@@ -65,7 +65,7 @@ def test_gradients_are_finite(mode: Normalisation, scope: Scope, source: str) ->
 
 @every_mode
 @every_scope
-def test_even_images_are_finite_whatever_is_fitted_on(mode: Normalisation, scope: Scope) -> None:
+def test_constant_images_are_finite(mode: Normalisation, scope: Scope) -> None:
     even = torch.full((2, 4, 8, 12), 3.3, dtype=torch.float64)
     z = normalise(even, mode, scope, constants_of("kaggle", mode, (1, 1)))
     assert torch.isfinite(z).all()
@@ -77,7 +77,7 @@ def test_even_images_are_finite_whatever_is_fitted_on(mode: Normalisation, scope
 
 @every_fit
 @every_source
-def test_constants_are_plain_repeat_and_divide(mode: Normalisation, source: str) -> None:
+def test_constants_are_plain_and_repeat(mode: Normalisation, source: str) -> None:
     x = windows(source)
     constants = FITS[mode](lambda: [x[:3], x[3:]])
     assert constants == FITS[mode](lambda: iter([x[:3], x[3:]]))
@@ -93,7 +93,7 @@ def test_constants_are_plain_repeat_and_divide(mode: Normalisation, source: str)
 
 @every_fit
 @every_source
-def test_constants_depend_on_batches_by_rounding_alone(mode: Normalisation, source: str) -> None:
+def test_constants_depend_on_batches_only_by_rounding(mode: Normalisation, source: str) -> None:
     x = windows(source)
     once = FITS[mode](lambda: [x])
     for batches in (x.split(1), x.split(4), x.flip(0).split(3)):
@@ -103,7 +103,7 @@ def test_constants_depend_on_batches_by_rounding_alone(mode: Normalisation, sour
 
 
 @every_fit
-def test_constants_follow_what_was_recorded_and_nothing_else(mode: Normalisation) -> None:
+def test_constants_ignore_missing_values(mode: Normalisation) -> None:
     x = windows("kaggle")
     changed = x.clone()
     changed[3] += 1.0
@@ -114,7 +114,7 @@ def test_constants_follow_what_was_recorded_and_nothing_else(mode: Normalisation
 
 
 @every_fit
-def test_rows_without_recorded_power_are_refused(mode: Normalisation) -> None:
+def test_rows_without_values_are_refused(mode: Normalisation) -> None:
     nothing = torch.full((2, 4, 3, 3), torch.nan)
     rule = f"{mode} normalisation needs training rows with recorded values, got NaN only"
     with pytest.raises(TrainingError, match=rule):
@@ -122,12 +122,12 @@ def test_rows_without_recorded_power_are_refused(mode: Normalisation) -> None:
 
 
 @every_fit
-def test_what_is_fitted_must_be_fitted_first(mode: Normalisation) -> None:
+def test_fitted_mode_needs_constants(mode: Normalisation) -> None:
     with pytest.raises(TrainingError, match=f"{mode} normalisation must be fitted before"):
         normalise(torch.zeros(1, 4, 3, 3), mode, "panel")
 
 
-def test_constants_made_while_scoring_serve_in_training() -> None:
+def test_constants_used_in_scoring_work_in_training() -> None:
     constants, x = Constants((0.1, 0.2), (1.0, 2.0)), torch.zeros(1, 4, 2, 3)
     with torch.inference_mode():
         normalise(x, "per_frequency", "panel", constants)

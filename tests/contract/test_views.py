@@ -17,7 +17,7 @@ every_mode = pytest.mark.parametrize("mode", MODES)
 both_blocks = pytest.mark.parametrize("downsampled", [False, True])
 
 
-def test_every_source_has_windows_here() -> None:
+def test_every_source_is_tested() -> None:
     assert set(PICTURES) == set(SHAPES) == set(BLOCKS) == set(get_args(Source))
 
 
@@ -53,7 +53,7 @@ def test_images(
 @every_view
 @every_mode
 @both_blocks
-def test_rows_do_not_know_of_each_other(
+def test_rows_are_independent(
     source: str, picture: str, mode: Normalisation, downsampled: bool
 ) -> None:
     config = config_of(source, picture, mode, BLOCKS[source] if downsampled else (1, 1))

@@ -45,7 +45,7 @@ class OneOfOne(Process):
         return True
 
 
-def test_streamed_and_resident_windows_are_those_of_the_cpu(device: torch.device) -> None:
+def test_streamed_and_resident_windows_equal_those_of_the_cpu(device: torch.device) -> None:
     pack: Any = example_pack(4000, window=300, n_frequencies=100)
     starts = [np.random.default_rng(k).integers(0, 3700, 32) for k in range(20)]
     cpu = list(Resident(pack, torch.device("cpu")).stream(starts))
@@ -59,7 +59,7 @@ def test_streamed_and_resident_windows_are_those_of_the_cpu(device: torch.device
             assert torch.equal(expected.nan_to_num(99.0), got.nan_to_num(99.0))
 
 
-def test_a_pack_is_streamed_where_it_would_fill_the_device(
+def test_pack_is_streamed_if_it_would_fill_the_device(
     device: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pack: Any = example_pack(1000)
@@ -70,7 +70,7 @@ def test_a_pack_is_streamed_where_it_would_fill_the_device(
 
 @pytest.mark.parametrize("mode", get_args(Normalisation))
 @pytest.mark.parametrize("block", [(1, 1), (4, 4)])
-def test_images_are_those_of_the_cpu(
+def test_images_equal_those_of_the_cpu(
     mode: Any, block: tuple[int, int], device: torch.device
 ) -> None:
     pack: Any = example_pack(3000, window=300, n_frequencies=100)
@@ -92,7 +92,7 @@ def test_images_are_those_of_the_cpu(
 
 
 @pytest.mark.parametrize("windows", ["resident", "streamed"])
-def test_a_fold_in_bfloat16(windows: Any, device: torch.device) -> None:
+def test_fold_trains_in_bfloat16(windows: Any, device: torch.device) -> None:
     if not has_bfloat16(device):
         pytest.skip("this CUDA device has no bfloat16")
     experiment = example_experiment(
@@ -123,7 +123,7 @@ def test_float64_on_the_gpu_is_float64_on_the_cpu(
     np.testing.assert_allclose(gpu.probabilities, cpu.probabilities, rtol=0, atol=1e-6)
 
 
-def test_dropout_repeats_and_leaves_the_devices_generator_alone(device: torch.device) -> None:
+def test_dropout_repeats_and_restores_the_device_generator(device: torch.device) -> None:
     experiment = example_experiment("test_vit").model_copy(
         update={"model": ModelConfig(name="test_vit", pretrained=False, dropout=0.5)}
     )

@@ -46,7 +46,7 @@ def cut_by_hand(images: np.ndarray, drawn: CutMixPlan) -> np.ndarray:
     ("size", "widths"),
     [((400, 300), (300,)), ((40, 60), (300, 300)), ((100, 75), (75,)), ((40, 81), (30, 51))],
 )
-def test_every_pixel(axis: str, size: tuple[int, int], widths: tuple[int, ...]) -> None:
+def test_pixels_of_cut_images(axis: str, size: tuple[int, int], widths: tuple[int, ...]) -> None:
     images = np.random.default_rng(1).normal(size=(32, 1, *size)).astype(np.float32)
     for seed in range(3):
         drawn = plan(axis, size, widths, seed)
@@ -57,7 +57,7 @@ def test_every_pixel(axis: str, size: tuple[int, int], widths: tuple[int, ...]) 
         assert (out.numpy() != images).any()
 
 
-def test_rows_swap_within_classes_of_at_least_half_the_votes() -> None:
+def test_rows_swap_within_classes_with_half_of_the_votes() -> None:
     shares = targets(64, seed=3)
     shares[0] = [0.5, 0.5, 0, 0, 0, 0]
     drawn = plan_cutmix(shares, (400, 300), (300,), ALWAYS["time"], np.random.default_rng(0))
@@ -72,14 +72,14 @@ def test_rows_swap_within_classes_of_at_least_half_the_votes() -> None:
     assert len({swap.bands for swap in drawn.swaps}) > 1
 
 
-def test_a_class_with_one_row_is_left_alone() -> None:
+def test_class_with_one_row_is_not_cut() -> None:
     shares = np.eye(6)
     for seed in range(5):
         drawn = plan_cutmix(shares, (400, 300), (300,), ALWAYS["time"], np.random.default_rng(seed))
         assert drawn == CutMixPlan("time", ())
 
 
-def test_published_bands() -> None:
+def test_bands_equal_the_published_ones() -> None:
     starts, widths = set(), set()
     for seed in range(600):
         for swap in plan("time", (400, 300), (300,), seed).swaps:
@@ -90,7 +90,7 @@ def test_published_bands() -> None:
     assert widths == set(range(25, 76))
 
 
-def test_frequency_cuts_image_rows_and_a_second_band_where_two_views_stand() -> None:
+def test_frequency_cuts_rows_and_a_second_band_with_two_views() -> None:
     seen = set()
     for seed in range(60):
         one, two = (
@@ -106,7 +106,7 @@ def test_frequency_cuts_image_rows_and_a_second_band_where_two_views_stand() -> 
     assert seen == {1, 2}
 
 
-def test_time_cuts_the_same_stretch_of_both_views() -> None:
+def test_time_cuts_the_same_columns_of_both_views() -> None:
     for swap in plan("time", (400, 600), (300, 300)).swaps:
         (first, stop), second = swap.bands
         assert stop <= 300
@@ -124,7 +124,7 @@ def test_time_never_cuts_the_centre_of_any_view(widths: list[int], seed: int) ->
             assert ((cut >= 0) & (cut < width)).all()
 
 
-def test_the_share_of_batches_cut_is_the_probability() -> None:
+def test_share_of_cut_batches_matches_the_probability() -> None:
     config, generator = CutMixConfig(probability=0.4), np.random.default_rng(0)
     cut = [plan_cutmix(targets(8), (40, 30), (30,), config, generator) for _ in range(2000)]
     assert np.mean([drawn is not None for drawn in cut]) == pytest.approx(0.4, abs=0.04)
@@ -132,7 +132,7 @@ def test_the_share_of_batches_cut_is_the_probability() -> None:
     assert plan_cutmix(targets(8), (40, 30), (30,), never, generator) is None
 
 
-def test_donors_are_uncut_even_where_a_row_gives_and_takes() -> None:
+def test_donors_are_uncut_images() -> None:
     images = torch.arange(3.0).view(3, 1, 1, 1).expand(3, 1, 4, 4).contiguous()
     rows = np.array([0, 1, 2])
     chain = CutMixPlan(
@@ -148,7 +148,7 @@ def test_donors_are_uncut_even_where_a_row_gives_and_takes() -> None:
 
 @pytest.mark.parametrize("axis", ["time", "frequency"])
 @pytest.mark.parametrize("own", [np.arange(11), np.arange(11, 32), np.array([5]), np.arange(32)])
-def test_a_part_makes_the_rows_that_the_whole_makes(axis: str, own: np.ndarray) -> None:
+def test_part_of_a_plan_makes_the_rows_of_the_whole_plan(axis: str, own: np.ndarray) -> None:
     images = torch.randn(32, 1, 40, 30)
     drawn = plan(axis, (40, 30))
     needed, part = drawn.part(own)
@@ -170,7 +170,7 @@ def test_golden_plan() -> None:
     assert drawn.swaps[0].donors.tolist() == [5, 23, 27, 6, 7]
 
 
-def test_golden_plan_of_equal_widths_is_as_it_was_and_unequal_ones_are_scaled() -> None:
+def test_golden_plan_of_equal_and_unequal_widths() -> None:
     """The widths count, not their unit, and the image may have been resized."""
     for pair in ((300, 300), (75, 75), (1, 1)):
         equal = plan("time", (400, 600), pair, seed=42)
@@ -191,7 +191,7 @@ def test_golden_plan_of_equal_widths_is_as_it_was_and_unequal_ones_are_scaled() 
 
 
 @pytest.mark.parametrize("axis", ["time", "frequency"])
-def test_a_band_that_rounds_to_nothing_cuts_nothing(axis: str) -> None:
+def test_empty_band_cuts_nothing(axis: str) -> None:
     images = torch.randn(2, 1, 4, 4)
     swap = Swap(np.array([0, 1]), np.array([1, 0]), ((3, 2), (2, 2)))
     assert torch.equal(apply_cutmix(images, CutMixPlan(axis, (swap,))), images)

@@ -107,9 +107,7 @@ def whole_batches(config: AugmentConfig, epoch: int) -> list[tuple[torch.Tensor,
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 @pytest.mark.parametrize("epoch", [0, 1])
-def test_ranks_make_the_images_targets_and_weights_of_the_whole(
-    world_size: int, epoch: int
-) -> None:
+def test_ranks_make_slices_of_the_global_batch(world_size: int, epoch: int) -> None:
     plans = [planned(Process(rank, world_size), TOGETHER, epoch) for rank in range(world_size)]
     made = [list(MAKER.for_training(batches)) for batches in plans]
     kinds = set()
@@ -127,7 +125,7 @@ def test_ranks_make_the_images_targets_and_weights_of_the_whole(
     assert kinds == ({"cutmix", "mosaic", "mixup"} if epoch == 0 else {"cutmix", "mixup"})
 
 
-def test_a_batch_of_mosaics_is_neither_cut_nor_mixed_and_weighs_one() -> None:
+def test_batch_of_mosaics_has_no_other_image_augmentation_and_weight_one() -> None:
     config = AugmentConfig(
         mosaic=MosaicConfig(epochs=2), mixup=MixupConfig(), cutmix=EACH["cutmix"].cutmix
     )
@@ -146,7 +144,7 @@ def test_a_batch_of_mosaics_is_neither_cut_nor_mixed_and_weighs_one() -> None:
         assert later.weights.mean() == pytest.approx(mean, rel=1e-12)
 
 
-def test_images_are_cut_before_they_are_mixed() -> None:
+def test_cutmix_is_applied_before_mixup() -> None:
     config = AugmentConfig(cutmix=EACH["cutmix"].cutmix, mixup=MixupConfig(alpha=5.0))
     (plan,) = draw(config, batches=1)
     rows = torch.randn(12, 1, 40, 78)
@@ -161,7 +159,7 @@ def test_images_are_cut_before_they_are_mixed() -> None:
     assert torch.equal(made, expected[torch.from_numpy(own)])
 
 
-def test_nothing_asked_for_copies_nothing() -> None:
+def test_empty_plan_copies_nothing() -> None:
     (plan,) = draw(AugmentConfig(), batches=1)
     assert plan == AugmentationPlan()
     rows = torch.randn(12, 1, 4, 8)
@@ -185,7 +183,7 @@ def drawn_by(plan: AugmentationPlan, kind: str) -> Any:
 
 
 @pytest.mark.parametrize("kind", list(AUGMENTATIONS))
-def test_switching_one_on_disturbs_no_other(kind: str) -> None:
+def test_augmentation_does_not_change_draws_of_others(kind: str) -> None:
     """Over several batches, and in an epoch without mosaics, which would replace others."""
     together = AugmentConfig(**{**dict(TOGETHER), "mosaic": MosaicConfig(probability=0.5)})
     if kind != "mosaic":
@@ -199,7 +197,7 @@ def test_switching_one_on_disturbs_no_other(kind: str) -> None:
     assert len(seen) > 1, "nothing was drawn"
 
 
-def test_every_augmentation_has_a_purpose_of_its_own() -> None:
+def test_every_augmentation_has_its_own_seed_purpose() -> None:
     purposes = [name for part in get_args(Purpose) for name in get_args(part) or (part,)]
     assert set(AUGMENTATIONS) < set(purposes)
     seeds = {derive_seed(0, 0, 0, 0, purpose) for purpose in purposes}
@@ -221,7 +219,7 @@ def test_golden_seeds() -> None:
     }
 
 
-def test_training_with_all_of_them_is_finite_and_repeats_bit_for_bit() -> None:
+def test_training_with_all_augmentations_is_finite_and_repeats_bit_for_bit() -> None:
     torch.set_num_threads(1)
     experiment = example_experiment(
         epochs=2, augment=TOGETHER, inputs=INPUTS.model_dump(), loss="kl_log_votes"
@@ -239,7 +237,7 @@ def test_training_with_all_of_them_is_finite_and_repeats_bit_for_bit() -> None:
     assert not np.array_equal(first.probabilities, plain.probabilities)
 
 
-def test_streamed_resident_and_kept_windows_train_the_same_bits(
+def test_streamed_resident_and_cached_windows_give_equal_bits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     experiment = example_experiment(augment=TOGETHER, inputs=INPUTS.model_dump())
@@ -259,7 +257,7 @@ def test_streamed_resident_and_kept_windows_train_the_same_bits(
         (EACH["channel_drop"], {"views": ("eeg panels",)}, "panels of every chain.*of eeg"),
     ],
 )
-def test_what_does_not_fit_is_refused_before_anything_is_trained(
+def test_unsuitable_augmentation_is_refused_before_training(
     config: AugmentConfig, inputs: dict[str, Any], rule: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "build_model", lambda *arguments: pytest.fail("a model was made"))

@@ -45,7 +45,7 @@ def images(config: InputConfig | None = None, data: FoldData = DATA) -> Images:
 
 
 @given(n=st.integers(1, 300), size=st.integers(1, 64))
-def test_every_row_comes_once_an_epoch_in_nearly_equal_batches(n: int, size: int) -> None:
+def test_epoch_has_every_row_once_in_nearly_equal_batches(n: int, size: int) -> None:
     batches = split_epoch(n, size, np.random.default_rng(0))
     assert len(batches) == -(-n // size)
     sizes = [len(batch) for batch in batches]
@@ -56,9 +56,7 @@ def test_every_row_comes_once_an_epoch_in_nearly_equal_batches(n: int, size: int
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 5])
 @pytest.mark.parametrize("axis", ["time", "frequency"])
-def test_the_same_images_are_trained_whatever_the_number_of_ranks(
-    world_size: int, axis: Any
-) -> None:
+def test_images_do_not_depend_on_the_number_of_ranks(world_size: int, axis: Any) -> None:
     """Against the published recipe, applied by hand to each global batch."""
     cutmix = CutMixConfig(probability=0.7, axis=axis)
     maker = images()
@@ -84,7 +82,7 @@ def test_the_same_images_are_trained_whatever_the_number_of_ranks(
     assert 0 < n_cut < 4
 
 
-def test_epochs_stages_folds_and_seeds_draw_differently_and_repeat() -> None:
+def test_draws_repeat_and_differ_by_epoch_stage_fold_and_seed() -> None:
     def rows(address: tuple[int, int, int] = (0, 0, 0), **options: Any) -> list[int]:
         return np.concatenate([b.rows for b in plan(Process(), address, **options)]).tolist()
 
@@ -105,7 +103,7 @@ def test_golden_seeds() -> None:
     assert plan(Process())[0].rows[:6].tolist() == [36, 10, 25, 49, 28, 20]
 
 
-def test_purposes_and_ranks_draw_independently() -> None:
+def test_draws_of_purposes_and_ranks_are_independent() -> None:
     seeds = [
         derive_seed(0, 0, 0, 0, purpose, rank)
         for purpose in ("model", "order", "cutmix", "shift", "dropout")
@@ -130,12 +128,12 @@ def test_weights_are_divided_by_the_mean_of_the_global_batch(world_size: int) ->
     )
 
 
-def test_a_batch_smaller_than_the_group_is_refused() -> None:
+def test_batch_smaller_than_the_world_size_is_refused() -> None:
     with pytest.raises(TrainingError, match=r"per worker \(12\), got 11 rows, in stage"):
         plan(Process(0, 12))
 
 
-def test_a_fold_is_checked_when_it_is_made() -> None:
+def test_inconsistent_fold_data_is_refused() -> None:
     with pytest.raises(TrainingError, match=r"58 rows need \(58, 6\) targets"):
         replace(DATA, targets=DATA.targets[:, :5])
     moved = replace(KAGGLE, starts=KAGGLE.starts - 1 - KAGGLE.starts[0])
@@ -150,7 +148,7 @@ def test_a_fold_is_checked_when_it_is_made() -> None:
 
 
 @pytest.mark.parametrize("kind", ["resident", "streamed"])
-def test_windows_are_those_of_the_pack(kind: Any) -> None:
+def test_windows_equal_slices_of_the_pack(kind: Any) -> None:
     pack = example_pack(500, window=20, n_frequencies=5)
     source = open_sources({"": pack}, CPU, kind)[""]  # type: ignore[arg-type]
     assert source.resident == (kind == "resident")
@@ -167,7 +165,7 @@ def test_windows_are_those_of_the_pack(kind: Any) -> None:
     np.testing.assert_array_equal(source.windows(batches[0]), streamed[0])
 
 
-def test_on_a_cpu_the_memory_map_is_never_copied(tmp_path: Path) -> None:
+def test_memory_map_is_not_copied_on_a_cpu(tmp_path: Path) -> None:
     values = example_pack(300).values
     np.save(tmp_path / "values.npy", values)
     mapped = np.load(tmp_path / "values.npy", mmap_mode="c")
@@ -176,7 +174,7 @@ def test_on_a_cpu_the_memory_map_is_never_copied(tmp_path: Path) -> None:
     assert source._gather.values.data_ptr() == mapped.ctypes.data
 
 
-def test_a_stream_that_is_left_early_or_fails_ends_its_thread(
+def test_abandoned_or_failed_stream_ends_its_thread(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     source = Streamed(KAGGLE.pack, CPU)
@@ -190,7 +188,7 @@ def test_a_stream_that_is_left_early_or_fails_ends_its_thread(
     assert not [t for t in threading.enumerate() if t.name.startswith("hms-ray-windows")]
 
 
-def test_only_training_rows_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_constants_use_training_rows_only(monkeypatch: pytest.MonkeyPatch) -> None:
     config = InputConfig(normalisation="global", downsample=(2, 2))
     values = KAGGLE.pack.values.copy()
     for start in KAGGLE.starts[DATA.valid]:

@@ -9,7 +9,7 @@ from hms_ray.errors import ModelError
 from hms_ray.train.checkpoint import cpu_weights, load_weights, save_weights
 
 
-def test_weights_survive(tmp_path: Path) -> None:
+def test_weights_survive_a_round_trip(tmp_path: Path) -> None:
     model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.BatchNorm2d(4))
     model = model.to(memory_format=torch.channels_last)
     weights = cpu_weights(model)
@@ -24,9 +24,7 @@ def test_weights_survive(tmp_path: Path) -> None:
     model.load_state_dict(read)
 
 
-def test_a_failed_write_leaves_the_old_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "weights.pt"
     save_weights(file, {"a": torch.ones(2)})
 

@@ -8,7 +8,7 @@ from hms_ray.train import clock as clock_module
 from hms_ray.train.clock import Clock
 
 
-def test_a_lap_is_the_time_since_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lap_adds_the_time_since_the_previous_lap(monkeypatch: pytest.MonkeyPatch) -> None:
     moments = iter([12.0, 15.0, 16.0, 20.0])
     monkeypatch.setattr(clock_module.time, "perf_counter", lambda: next(moments))
     clock = Clock(started=10.0)

@@ -18,7 +18,7 @@ def drifting(n_signals: int = 3, n: int = 10_000) -> np.ndarray:
 
 @pytest.mark.parametrize("n", [10_000, 1_017, 60])
 @pytest.mark.parametrize("band", [(0.5, 20.0), (0.05, 30.0), (5.0, 99.0), (8.0, 9.0)], ids=str)
-def test_band_pass_is_scipys_to_the_very_ends(band: tuple[float, float], n: int) -> None:
+def test_band_pass_equals_scipy_including_the_ends(band: tuple[float, float], n: int) -> None:
     signals = drifting(n=n)
     sections = butter(4, band, "bandpass", fs=200, output="sos")
     expected = sosfiltfilt(sections, signals.astype(np.float64), axis=-1)
@@ -27,7 +27,7 @@ def test_band_pass_is_scipys_to_the_very_ends(band: tuple[float, float], n: int)
     np.testing.assert_allclose(made.numpy(), expected, atol=1e-4, rtol=1e-5)
 
 
-def test_high_pass_is_scipys_to_the_very_ends() -> None:
+def test_high_pass_equals_scipy_including_the_ends() -> None:
     signals = drifting()
     sections = butter(4, 0.5, "highpass", fs=200, output="sos")
     expected = sosfiltfilt(sections, signals.astype(np.float64), axis=-1)
@@ -35,7 +35,7 @@ def test_high_pass_is_scipys_to_the_very_ends() -> None:
     np.testing.assert_allclose(made[:, 0].numpy(), expected, atol=1e-4, rtol=1e-5)
 
 
-def test_band_pass_keeps_phase_and_stops_the_rest() -> None:
+def test_band_pass_keeps_phase_and_removes_other_frequencies() -> None:
     time = torch.arange(10_000, dtype=torch.float64) / 200
     kept = torch.sin(2 * torch.pi * 6 * time)
     stopped = 100 * torch.sin(2 * torch.pi * 60 * time) + 1_000
@@ -44,7 +44,7 @@ def test_band_pass_keeps_phase_and_stops_the_rest() -> None:
 
 
 @pytest.mark.parametrize("rate", [10, 50, 64, 100, 128, 150, 199])
-def test_resampling_is_scipys_away_from_the_ends(rate: int) -> None:
+def test_resampling_equals_scipy_away_from_the_ends(rate: int) -> None:
     signals = drifting()
     divisor = math.gcd(rate, 200)
     expected = resample_poly(signals.astype(float), rate // divisor, 200 // divisor, axis=-1)
@@ -54,24 +54,24 @@ def test_resampling_is_scipys_away_from_the_ends(rate: int) -> None:
     np.testing.assert_allclose(made[:, inner], expected[:, inner], rtol=3e-6)
 
 
-def test_resampling_goes_on_beyond_the_ends_without_a_step() -> None:
+def test_resampling_has_no_step_at_the_ends() -> None:
     ramp = torch.linspace(1_000.0, 2_000.0, 10_000)[None]
     made = resample(ramp, 0, 50, 2_500)
     torch.testing.assert_close(made, ramp[:, ::4], rtol=1e-4, atol=0)
 
 
-def test_a_part_of_a_signal_is_resampled_as_the_whole() -> None:
+def test_part_of_a_signal_is_resampled_like_the_whole() -> None:
     signals = torch.from_numpy(drifting())
     whole = resample(signals, 0, 100, 5_000)
     torch.testing.assert_close(resample(signals, 4_000, 100, 1_000), whole[:, 2_000:3_000])
 
 
-def test_resampling_removes_what_the_rate_cannot_hold() -> None:
+def test_resampling_removes_frequencies_above_nyquist() -> None:
     time = torch.arange(10_000) / 200
     made = resample(torch.sin(2 * torch.pi * 70 * time)[None], 0, 100, 5_000)
     assert float(made[:, 100:-100].abs().max()) < 2e-3
 
 
-def test_the_own_rate_changes_nothing() -> None:
+def test_original_rate_changes_nothing() -> None:
     signals = torch.from_numpy(drifting())
     assert torch.equal(resample(signals, 7, 200, 100), signals[:, 7:107])

@@ -31,14 +31,14 @@ def parts(x: torch.Tensor) -> list[torch.Tensor]:
     return [x[:2], x[2:3], x[3:]]
 
 
-def test_global_constants_pool_all_finite_pixels(x: torch.Tensor) -> None:
+def test_global_constants_use_all_finite_pixels(x: torch.Tensor) -> None:
     fitted = fit_global(lambda: parts(x))
     assert fitted.mean == pytest.approx(np.nanmean(x.numpy()), rel=1e-12)
     assert fitted.std == pytest.approx(np.nanstd(x.numpy()), rel=1e-12)
     assert fit_global(lambda: iter(parts(x))) == fitted
 
 
-def test_global_constants_of_half_precision_are_summed_in_double() -> None:
+def test_global_constants_of_float16_are_summed_in_float64() -> None:
     values = np.full(3_000_000, 7.0, dtype=np.float16)
     values[::2] = 7.5
     fitted = fit_global(lambda: [torch.from_numpy(values)])
@@ -46,13 +46,13 @@ def test_global_constants_of_half_precision_are_summed_in_double() -> None:
     assert fitted.std == pytest.approx(0.25, abs=1e-7)
 
 
-def test_constants_of_a_frequency_pool_its_panels_and_times(x: torch.Tensor) -> None:
+def test_frequency_constants_use_all_panels_and_times(x: torch.Tensor) -> None:
     fitted = fit_per_frequency(lambda: parts(x))
     np.testing.assert_allclose(fitted.mean, np.nanmean(x.numpy(), axis=(0, 1, 3)), rtol=1e-12)
     np.testing.assert_allclose(fitted.std, np.nanstd(x.numpy(), axis=(0, 1, 3)), rtol=1e-12)
 
 
-def test_normalising_by_frequency_flattens_the_slope_and_keeps_amplitude(x: torch.Tensor) -> None:
+def test_per_frequency_flattens_the_slope_and_keeps_amplitude(x: torch.Tensor) -> None:
     z = normalise(x, "per_frequency", "panel", fit_per_frequency(lambda: parts(x))).numpy()
     z[np.isnan(x.numpy())] = np.nan
     np.testing.assert_allclose(np.nanmean(z, axis=(0, 1, 3)), 0, atol=1e-12)
@@ -61,7 +61,7 @@ def test_normalising_by_frequency_flattens_the_slope_and_keeps_amplitude(x: torc
     assert (louder.numpy() - z)[~np.isnan(z)].min() > 0.5
 
 
-def test_a_frequency_that_never_changes_or_never_was_takes_the_others_constants(
+def test_constant_or_missing_frequency_gets_the_constants_of_all(
     x: torch.Tensor,
 ) -> None:
     x[:, :, 1] = 0.7 + 0 * x[:, :, 1]
@@ -79,14 +79,14 @@ def test_a_frequency_that_never_changes_or_never_was_takes_the_others_constants(
     assert z.abs().max() < 10
 
 
-def test_where_nothing_ever_changes_nothing_blows_up() -> None:
+def test_constant_windows_stay_finite() -> None:
     even = torch.full((3, 4, 2, 5), 0.1)
     for fitted in (fit_per_frequency(lambda: [even, even]), fit_robust(lambda: [even, even])):
         np.testing.assert_allclose(fitted.mean, np.float32(0.1), rtol=1e-14)
         np.testing.assert_array_equal(fitted.std, np.ones_like(fitted.std))
 
 
-def test_a_signal_has_one_frequency_which_is_all_there_is(x: torch.Tensor) -> None:
+def test_per_frequency_of_signals_equals_global(x: torch.Tensor) -> None:
     signals = x.reshape(5, 4, 1, 54)
     together, alone = (fit(lambda: [signals]) for fit in (fit_global, fit_per_frequency))
     np.testing.assert_allclose(alone.mean, [together.mean], rtol=1e-12)
@@ -94,7 +94,7 @@ def test_a_signal_has_one_frequency_which_is_all_there_is(x: torch.Tensor) -> No
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 10, 1001])
-def test_quartiles_are_those_between_ranks(n: int) -> None:
+def test_quartiles_equal_numpy_percentiles(n: int) -> None:
     values = np.random.default_rng(n).gamma(2.0, 3.0, size=n)
     batch = torch.from_numpy(np.append(values, [np.nan, np.nan])).reshape(1, 1, 1, -1)
     fitted = fit_robust(lambda: [batch])
@@ -121,13 +121,13 @@ def test_outliers_move_the_deviation_and_hardly_the_quartiles() -> None:
     assert usual.std > 6.0  # type: ignore[operator]
 
 
-def test_robust_constants_do_not_depend_on_batches_at_all(x: torch.Tensor) -> None:
+def test_robust_constants_do_not_depend_on_batches(x: torch.Tensor) -> None:
     once = fit_robust(lambda: [x])
     for batches in (x.split(1), x.split(2), x.flip(0).split(3)):
         assert fit_robust(lambda parts=batches: parts) == once  # type: ignore[misc]
 
 
-def test_where_most_pixels_are_one_value_their_deviation_stands_in() -> None:
+def test_standard_deviation_replaces_an_interquartile_range_of_zero() -> None:
     values = torch.full((2, 4, 5, 10), -4.0, dtype=torch.float64)
     values[0, 0] = 3.0
     fitted = fit_robust(lambda: [values])
@@ -136,7 +136,9 @@ def test_where_most_pixels_are_one_value_their_deviation_stands_in() -> None:
 
 
 @pytest.mark.parametrize("block", [(1, 1), (2, 3), (6, 9)])
-def test_pooled_windows_are_what_is_fitted(x: torch.Tensor, block: tuple[int, int]) -> None:
+def test_constants_are_fitted_on_downsampled_windows(
+    x: torch.Tensor, block: tuple[int, int]
+) -> None:
     blocks = x.numpy().reshape(5, 4, 6 // block[0], block[0], 9 // block[1], block[1])
     recorded = ~np.isnan(blocks)
     with np.errstate(invalid="ignore"):
@@ -150,6 +152,6 @@ def test_pooled_windows_are_what_is_fitted(x: torch.Tensor, block: tuple[int, in
     assert fit_robust(lambda: [downsampled]).mean == pytest.approx(np.nanmedian(means), abs=step)
 
 
-def test_constants_as_json_holds_them() -> None:
+def test_constants_survive_json() -> None:
     assert Constants(1.0, 2.0).plain() == {"mean": 1.0, "std": 2.0}
     assert Constants((1.0, 3.0), (2.0, 4.0)).plain() == {"mean": [1.0, 3.0], "std": [2.0, 4.0]}

@@ -40,7 +40,7 @@ def on_right(panel: str) -> bool:
     return panel in ("RL", "RP") or panel.split("-")[0] in RIGHT
 
 
-def test_every_electrode_of_a_chain_has_its_place_on_the_other_side() -> None:
+def test_every_electrode_has_a_mirrored_counterpart() -> None:
     for left, right in zip(LEFT, RIGHT, strict=True):
         assert MIRRORED[left] == right
         assert MIRRORED[right] == left
@@ -48,7 +48,7 @@ def test_every_electrode_of_a_chain_has_its_place_on_the_other_side() -> None:
     assert set(ELECTRODES) - set(MIRRORED) == {"EKG"}
 
 
-def test_orders_of_panels() -> None:
+def test_mirror_order_of_panels() -> None:
     assert mirror_order(PANELS, "kaggle") == [1, 0, 3, 2]
     assert PANELS_OF["eeg"] == ("LL", "LP", "RL", "RP")
     assert mirror_order(PANELS_OF["eeg"], "eeg") == [2, 3, 0, 1]
@@ -61,7 +61,7 @@ def test_orders_of_panels() -> None:
 
 
 @pytest.mark.parametrize("source", list(PANELS_OF))
-def test_what_is_on_the_left_moves_to_the_right_and_twice_is_the_identity(source: str) -> None:
+def test_swapping_hemispheres_twice_is_the_identity(source: str) -> None:
     panels = PANELS_OF[source]
     rng = np.random.default_rng(3)
     values = rng.normal(size=(5, len(panels), 3, 8))
@@ -79,7 +79,7 @@ def test_what_is_on_the_left_moves_to_the_right_and_twice_is_the_identity(source
     np.testing.assert_array_equal(twice, values)
 
 
-def test_time_runs_backwards_and_twice_is_the_identity() -> None:
+def test_reversing_time_twice_is_the_identity() -> None:
     values = np.random.default_rng(4).normal(size=(3, 4, 2, 7))
     values[0, 1, 0, 2] = np.nan
     once = flipped(torch.from_numpy(values), PANELS, time_flip=1.0)
@@ -88,7 +88,7 @@ def test_time_runs_backwards_and_twice_is_the_identity() -> None:
     np.testing.assert_array_equal(flipped(once, PANELS, time_flip=1.0), values)
 
 
-def test_only_some_rows_are_flipped_each_by_itself() -> None:
+def test_rows_are_flipped_independently() -> None:
     values = torch.arange(4.0).view(1, 4, 1, 1) + torch.arange(2.0).view(1, 1, 1, 2) / 2
     windows = values.expand(4000, 4, 1, 2).contiguous()
     mirrored = flipped(windows, PANELS, hemisphere_flip=0.3)[:, 0, 0, 0] == 1

@@ -18,7 +18,7 @@ NAN = float("nan")
         ("zero", [0.0, 1.0, 0.0, 0.0, 3.0, 0.0]),
     ],
 )
-def test_policies(policy: Gaps, expected: list[float]) -> None:
+def test_gap_policies(policy: Gaps, expected: list[float]) -> None:
     signals = torch.tensor([[NAN, 1.0, NAN, NAN, 3.0, NAN], [5.0, 4.0, 3.0, 2.0, 1.0, 0.0]])
     filled = fill_gaps(signals, policy)
     torch.testing.assert_close(filled[0], torch.tensor(expected))
@@ -27,14 +27,14 @@ def test_policies(policy: Gaps, expected: list[float]) -> None:
 
 
 @pytest.mark.parametrize("policy", ["mean", "interpolate", "zero"])
-def test_a_signal_of_gaps_alone_becomes_zeros(policy: Gaps) -> None:
+def test_signal_without_values_becomes_zeros(policy: Gaps) -> None:
     signals = torch.stack([torch.full((5,), NAN), torch.arange(5.0)])
     filled = fill_gaps(signals, policy)
     assert torch.equal(filled, torch.stack([torch.zeros(5), torch.arange(5.0)]))
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("-inf"), 3e38, -2e12])
-def test_what_is_no_measurement_is_a_gap(value: float) -> None:
+def test_infinite_and_huge_values_are_gaps(value: float) -> None:
     filled = fill_gaps(torch.tensor([2.0, value, 4.0]), "interpolate")
     assert filled.tolist() == [2.0, 3.0, 4.0]
 
@@ -44,7 +44,7 @@ def test_signals_without_gaps_are_not_copied() -> None:
     assert fill_gaps(signals, "mean") is signals
 
 
-def test_lines_are_those_of_numpy() -> None:
+def test_interpolation_equals_numpy() -> None:
     rng = np.random.default_rng(0)
     signals = rng.normal(size=(7, 300)).astype(np.float32)
     signals[rng.random(signals.shape) < 0.6] = np.nan
@@ -55,7 +55,7 @@ def test_lines_are_those_of_numpy() -> None:
         np.testing.assert_allclose(got, expected, atol=1e-6)
 
 
-def test_the_mean_is_exact_on_a_large_offset() -> None:
+def test_mean_is_exact_on_a_large_offset() -> None:
     signals = torch.full((1, 10_001), 30_000.25)
     signals[0, 5_000] = NAN
     assert fill_gaps(signals, "mean")[0, 5_000].item() == 30_000.25

@@ -41,7 +41,7 @@ def downsampled(capacity: int, kind: Any = "resident") -> DownsampledWindows:
 
 
 @pytest.mark.parametrize("capacity", [1, 7, N - 1, N, 10 * N])
-def test_kept_windows_are_those_made_again_bit_for_bit(capacity: int) -> None:
+def test_cached_windows_equal_recomputed_ones_bit_for_bit(capacity: int) -> None:
     rng = np.random.default_rng(0)
     keeping, fresh = downsampled(capacity), downsampled(0)
     for _ in range(3):
@@ -53,7 +53,7 @@ def test_kept_windows_are_those_made_again_bit_for_bit(capacity: int) -> None:
     assert fresh.n_cached == 0
 
 
-def test_a_kept_window_is_not_made_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cached_window_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
     downsample = downsampled_module.downsample
 
@@ -68,7 +68,7 @@ def test_a_kept_window_is_not_made_twice(monkeypatch: pytest.MonkeyPatch) -> Non
     assert made == [30, N - 30]
 
 
-def test_what_is_handed_out_can_be_changed_without_changing_what_is_kept() -> None:
+def test_changing_a_batch_does_not_change_the_cache() -> None:
     keeping, rows = downsampled(N), [np.arange(9)]
     (first,) = keeping.stream(rows)
     before = first.clone()
@@ -78,7 +78,7 @@ def test_what_is_handed_out_can_be_changed_without_changing_what_is_kept() -> No
     assert torch.equal(again.nan_to_num(99.0), before.nan_to_num(99.0))
 
 
-def test_streamed_and_unpooled_windows_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_streamed_and_full_size_windows_are_not_cached(monkeypatch: pytest.MonkeyPatch) -> None:
     streamed = downsampled(N, "streamed")
     list(streamed.stream([np.arange(5)]))
     assert streamed.n_cached == 0
@@ -93,7 +93,7 @@ def test_streamed_and_unpooled_windows_are_not_kept(monkeypatch: pytest.MonkeyPa
     assert cache_budget(CPU) == 2**30
 
 
-def test_training_with_and_without_kept_windows_gives_the_same_bits(
+def test_cache_does_not_change_training(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     inputs = {
@@ -117,7 +117,7 @@ def test_training_with_and_without_kept_windows_gives_the_same_bits(
 
 
 @pytest.mark.parametrize("kind", ["resident", "streamed"])
-def test_images_are_made_from_each_source_at_the_same_row(kind: str) -> None:
+def test_images_show_the_same_row_of_each_source(kind: str) -> None:
     config = InputConfig(views=VIEWS)
     maker = images(config, kind=kind)
     rows = np.array([4, 0, 57])
@@ -134,7 +134,7 @@ def test_images_are_made_from_each_source_at_the_same_row(kind: str) -> None:
     assert maker.widths == (64, 20, 20)
 
 
-def test_constants_are_fitted_for_each_source_that_asks_for_them() -> None:
+def test_constants_are_fitted_for_sources_that_need_them() -> None:
     eeg = {"normalisation": "global", "downsample": (2, 1)}
     config = InputConfig.model_validate({"views": ("panels", "eeg panels"), "eeg": eeg})
     maker = images(config, 10**6)
@@ -147,7 +147,7 @@ def test_constants_are_fitted_for_each_source_that_asks_for_them() -> None:
     assert maker.constants["eeg"].std == pytest.approx(means.std(), rel=1e-6)
 
 
-def test_each_source_may_be_normalised_in_its_own_way() -> None:
+def test_sources_have_their_own_normalisation() -> None:
     config = InputConfig.model_validate(
         {
             "views": ("panels", "eeg percentiles"),
@@ -185,7 +185,7 @@ def test_each_source_may_be_normalised_in_its_own_way() -> None:
     assert torch.equal(image, same)
 
 
-def test_a_source_that_no_view_shows_changes_nothing() -> None:
+def test_source_without_view_has_no_effect() -> None:
     experiment = example_experiment()
     alone = train_fold(experiment, DATA, 0, Process())
     beside = train_fold(experiment, replace(DATA, sources=BOTH.sources), 0, Process())

@@ -32,7 +32,7 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def test_a_fold_ends_with_predictions_of_every_validation_row() -> None:
+def test_fold_predicts_every_validation_row() -> None:
     reports: list[dict[str, Any]] = []
     result = train_fold(example_experiment(epochs=2), DATA, 0, Process(report=reports.append))
     assert np.array_equal(result.valid, DATA.valid)
@@ -59,7 +59,7 @@ def test_a_fold_ends_with_predictions_of_every_validation_row() -> None:
     assert n_images == pytest.approx(2 * len(DATA.train))
 
 
-def test_the_weights_kept_give_the_predictions_kept() -> None:
+def test_stored_weights_reproduce_the_predictions() -> None:
     from hms_ray.train.model import build_model
     from hms_ray.train.score import predict_rows
 
@@ -73,7 +73,7 @@ def test_the_weights_kept_give_the_predictions_kept() -> None:
     np.testing.assert_allclose(again, result.probabilities, rtol=1e-4, atol=1e-6)
 
 
-def test_best_keeps_the_best_evaluation_and_says_that_it_is_optimistic(
+def test_best_checkpoint_is_selected_and_marked_optimistic(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tables: list[Any] = []
@@ -95,7 +95,7 @@ def test_best_keeps_the_best_evaluation_and_says_that_it_is_optimistic(
     assert not last.optimistic
 
 
-def test_it_learns() -> None:
+def test_training_beats_a_constant_prediction() -> None:
     data = example_fold(n_train=180, n_valid=60)
     experiment = example_experiment(epochs=8, batch_size=20, learning_rate=3e-3)
     result = train_fold(experiment, data, 0, Process())
@@ -105,12 +105,12 @@ def test_it_learns() -> None:
     assert result.history[-1]["train_loss"] < result.history[0]["train_loss"]
 
 
-def test_one_batch_an_epoch_is_evaluated_once() -> None:
+def test_epoch_of_one_batch_is_evaluated_once() -> None:
     result = train_fold(example_experiment(epochs=2, batch_size=64), DATA, 0, Process())
     assert [record["epoch"] for record in result.history] == [1.0, 2.0]
 
 
-def test_stages_run_in_turn_on_their_own_rows_with_a_fresh_schedule() -> None:
+def test_stages_train_on_their_own_rows_with_a_new_schedule() -> None:
     stages = (
         StageConfig(name="noisy", rows="below_threshold", epochs=1, learning_rate=2e-3),
         StageConfig(name="good", rows="at_least_threshold", epochs=1),
@@ -126,7 +126,7 @@ def test_stages_run_in_turn_on_their_own_rows_with_a_fresh_schedule() -> None:
     assert [record["learning_rate"] for record in ends] == pytest.approx([2e-4, 1e-4])
 
 
-def test_the_same_seed_repeats_bit_for_bit_and_leaves_global_generators_alone() -> None:
+def test_same_seed_repeats_bit_for_bit_and_restores_global_generators() -> None:
     experiment = example_experiment(
         augment=AugmentConfig(cutmix=CutMixConfig(probability=1.0)),
         inputs={"normalisation": "global"},
@@ -151,7 +151,7 @@ def test_the_same_seed_repeats_bit_for_bit_and_leaves_global_generators_alone() 
     assert not np.array_equal(first.probabilities, other_seed.probabilities)
 
 
-def test_streamed_and_resident_packs_train_the_same_bits() -> None:
+def test_streamed_and_resident_packs_give_equal_bits() -> None:
     experiment = example_experiment(
         augment=AugmentConfig(cutmix=CutMixConfig(probability=1.0, axis="frequency"))
     )
@@ -160,7 +160,7 @@ def test_streamed_and_resident_packs_train_the_same_bits() -> None:
     assert np.array_equal(resident.probabilities, streamed.probabilities)
 
 
-def test_global_constants_are_those_of_all_training_rows_whatever_the_stage() -> None:
+def test_global_constants_use_all_training_rows_in_every_stage() -> None:
     windows = np.stack([KAGGLE.pack.values[s : s + 64] for s in KAGGLE.starts[DATA.train]])
     windows = windows.astype(np.float64)
     stages = (StageConfig(rows="at_least_threshold", epochs=1),)
@@ -289,7 +289,7 @@ def test_golden_losses_of_normalisations(mode: str, monkeypatch: pytest.MonkeyPa
     )
 
 
-def test_a_loss_that_is_not_finite_names_stage_epoch_and_step() -> None:
+def test_non_finite_loss_names_stage_epoch_and_step() -> None:
     experiment = example_experiment(learning_rate=1e30, epochs=2)
     with pytest.raises(
         TrainingError, match=r"training loss must be finite.*stage train, epoch 1"
@@ -299,7 +299,7 @@ def test_a_loss_that_is_not_finite_names_stage_epoch_and_step() -> None:
     assert "learning_rate" in str(e.value)
 
 
-def test_predictions_that_are_not_finite_stop_a_fold(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_non_finite_predictions_stop_a_fold(monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken(Linear):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             logits = super().forward(x)
@@ -313,7 +313,7 @@ def test_predictions_that_are_not_finite_stop_a_fold(monkeypatch: pytest.MonkeyP
         train_fold(example_experiment(), DATA, 0, Process())
 
 
-def test_seconds_go_on_from_the_known_stages_whatever_it_took_to_prepare(
+def test_seconds_continue_from_resumed_stages_without_preparation_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ahead, measured = [0.0], time.perf_counter
@@ -336,14 +336,14 @@ def test_seconds_go_on_from_the_known_stages_whatever_it_took_to_prepare(
     assert resumed < further[0] < further[1] < resumed + 50
 
 
-def test_a_pool_that_does_not_divide_the_window_is_refused() -> None:
+def test_downsample_that_does_not_divide_the_window_is_refused() -> None:
     with pytest.raises(
         ConfigError, match=r"input.downsample must divide .* 16 frequencies x 64 times"
     ):
         train_fold(example_experiment(inputs={"downsample": (5, 4)}), DATA, 0, Process())
 
 
-def test_a_model_that_cannot_be_made_fails_before_any_row_is_read(
+def test_unknown_model_fails_before_any_row_is_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     fitted: list[Any] = []
@@ -356,7 +356,7 @@ def test_a_model_that_cannot_be_made_fails_before_any_row_is_read(
 
 
 @pytest.mark.parametrize("emulated", [True, False])
-def test_automatic_precision_takes_no_emulated_bfloat16(
+def test_auto_precision_avoids_emulated_bfloat16(
     emulated: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def is_supported(including_emulation: bool = True) -> bool:
@@ -374,7 +374,7 @@ def test_automatic_precision_takes_no_emulated_bfloat16(
 
 
 @pytest.mark.parametrize(("allocated", "kind"), [(0, "resident"), (900_000, "streamed")])
-def test_memory_that_torch_keeps_counts_as_free(
+def test_memory_cached_by_torch_counts_as_free(
     allocated: int, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pack: Any = example_pack(1000)  # 128 kB, so 320 kB must be free

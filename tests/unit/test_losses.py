@@ -24,7 +24,7 @@ def test_weights_by_votes() -> None:
     )
 
 
-def test_a_perfect_prediction_loses_nothing_and_classes_without_votes_do_not_matter() -> None:
+def test_perfect_prediction_has_zero_loss() -> None:
     targets = torch.tensor([[0.5, 0.5, 0, 0, 0, 0]], dtype=torch.float64)
     logits = torch.tensor([[3.0, 3.0, -60, -60, -60, -60]], dtype=torch.float64)
     one = torch.ones(1, dtype=torch.float64)
@@ -32,7 +32,7 @@ def test_a_perfect_prediction_loses_nothing_and_classes_without_votes_do_not_mat
     assert weighted_kl(-logits, targets, one).item() > 50
 
 
-def test_the_gradient_is_that_of_cross_entropy() -> None:
+def test_gradient_equals_that_of_cross_entropy() -> None:
     logits, targets = example()
     logits.requires_grad_()
     weights = torch.linspace(0.5, 2, 7, dtype=torch.float64)

@@ -38,7 +38,7 @@ def plan(n: int, **parts: Any) -> WindowPlan:
 
 
 @pytest.mark.parametrize("shape", [(4, 100, 300), (4, 25, 75), (4, 16, 7), (4, 1, 40)])
-def test_every_point(shape: tuple[int, int, int]) -> None:
+def test_masked_points_of_windows(shape: tuple[int, int, int]) -> None:
     values = np.random.default_rng(1).normal(size=(9, *shape))
     values[3, 1, 0, 2] = np.nan
     time, frequency = masks(9), masks(9, MaskConfig(probability=0.5, largest=0.9), 1)
@@ -62,7 +62,7 @@ def test_every_point(shape: tuple[int, int, int]) -> None:
     assert not np.isnan(expected).all(axis=(1, 2, 3)).any()
 
 
-def test_windows_are_flipped_before_anything_is_hidden() -> None:
+def test_windows_are_flipped_before_masking() -> None:
     values = np.random.default_rng(2).normal(size=(1, 4, 5, 8))
     drawn = plan(
         1,
@@ -80,7 +80,7 @@ def test_windows_are_flipped_before_anything_is_hidden() -> None:
     np.testing.assert_array_equal(out, expected)
 
 
-def test_shares_widths_and_starts() -> None:
+def test_mask_shares_widths_and_starts() -> None:
     drawn = masks(4000, MaskConfig(probability=0.4, largest=0.3, n_masks=2))
     masked = (drawn[..., 1] > 0).all(axis=1)
     assert masked.mean() == pytest.approx(0.4, abs=0.03)
@@ -102,27 +102,29 @@ def test_shares_widths_and_starts() -> None:
     share=st.floats(0.01, 0.99),
     seed=st.integers(0, 10**6),
 )
-def test_something_is_always_left(n_points: int, n_masks: int, share: float, seed: int) -> None:
+def test_masks_never_hide_a_whole_axis(
+    n_points: int, n_masks: int, share: float, seed: int
+) -> None:
     config = MaskConfig(probability=1.0, largest=share / n_masks, n_masks=n_masks)
     covered = masked_points(masks(20, config, seed), n_points)
     assert covered.shape == (20, n_points)
     assert not covered.all(axis=1).any()
 
 
-def test_widest_masks_side_by_side_leave_a_point() -> None:
+def test_adjacent_widest_masks_leave_a_point() -> None:
     whole = np.array([[[0.0, 0.5], [0.5, 0.999]]])
     assert masked_points(whole, 10).tolist() == [[True] * 9 + [False]]
     assert masked_points(whole, 1).tolist() == [[False]]
     assert not masked_points(np.zeros((1, 2, 2)), 10).any()
 
 
-def test_masks_that_could_hide_everything_are_refused() -> None:
+def test_masks_that_could_hide_the_whole_axis_are_refused() -> None:
     with pytest.raises(ValidationError, match=r"n_masks \* largest must be below 1.*got 1.2"):
         MaskConfig(largest=0.4, n_masks=3)
 
 
 @pytest.mark.parametrize("source", ["kaggle", "raw"])
-def test_one_chain_of_four_is_lost(source: str) -> None:
+def test_one_of_four_chains_is_dropped(source: str) -> None:
     panels = PANELS if source == "kaggle" else RAW
     dropped = np.array([NONE, 0, 1, 2, 3])
     windows = torch.zeros(5, len(panels), 2, 6)
@@ -145,13 +147,13 @@ def test_one_chain_of_four_is_lost(source: str) -> None:
         assert int(out[row].isnan().sum()) == 12 * len(names)
 
 
-def test_chains_are_drawn_evenly() -> None:
+def test_dropped_chains_are_uniform() -> None:
     drawn = plan_drops(8000, 0.5, np.random.default_rng(0))
     shares = np.bincount(drawn - NONE, minlength=5) / 8000
     np.testing.assert_allclose(shares, [0.5, *4 * [0.125]], atol=0.02)
 
 
-def test_a_pack_without_some_chain_is_refused() -> None:
+def test_pack_without_a_chain_is_refused() -> None:
     with pytest.raises(ConfigError) as error:
         check_panels(AugmentConfig(channel_drop=0.5), {"kaggle": ("LL", "RL", "LP")})
     fault = error.value
@@ -162,7 +164,7 @@ def test_a_pack_without_some_chain_is_refused() -> None:
 
 @pytest.mark.parametrize("mode", ["per_image", "global"])
 @pytest.mark.parametrize("scope", ["panel", "image"])
-def test_what_is_masked_enters_no_statistic_and_is_the_mean(mode: Any, scope: Any) -> None:
+def test_masked_values_are_ignored_in_statistics_and_become_the_mean(mode: Any, scope: Any) -> None:
     values = np.random.default_rng(5).normal(2.0, 3.0, size=(2, 4, 6, 20))
     stretches = np.array([[[0.25, 0.5]], [[0.0, 0.0]]])
     drawn = plan(2, time_masks=stretches)

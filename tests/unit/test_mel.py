@@ -21,7 +21,7 @@ MEL, FIXED = EegRecipe(), EegRecipe(kind="mel_fixed")
 
 @pytest.mark.parametrize("made", [noise_windows(), wave_window()], ids=["noise", "waves"])
 @pytest.mark.parametrize("centre_s", [50, 10, 12.345])
-def test_mel_is_librosas(made: torch.Tensor, centre_s: float) -> None:
+def test_mel_equals_librosa(made: torch.Tensor, centre_s: float) -> None:
     image = make_windows(made, EegRecipe(centre_s=centre_s))[0].numpy()
     n = round(200 * centre_s)
     first = (10_000 - n) // 2
@@ -30,7 +30,7 @@ def test_mel_is_librosas(made: torch.Tensor, centre_s: float) -> None:
 
 
 @pytest.mark.parametrize(("window", "hop"), [(129, 50), (400, 39), (1024, 200), (16, 7)])
-def test_power_of_other_frames_is_librosas(window: int, hop: int) -> None:
+def test_power_of_other_frames_equals_librosa(window: int, hop: int) -> None:
     signal = wave_window()[0, :, 3].contiguous()
     made = mel_power(signal[None, None], window, hop, 1 + 10_000 // hop)[0, 0]
     expected = librosa.feature.melspectrogram(
@@ -39,13 +39,13 @@ def test_power_of_other_frames_is_librosas(window: int, hop: int) -> None:
     np.testing.assert_allclose(made.numpy(), expected, rtol=1e-3, atol=1e-6 * expected.max())
 
 
-def test_weights_are_librosas() -> None:
+def test_weights_equal_librosa() -> None:
     expected = librosa.filters.mel(sr=200, n_fft=1024, n_mels=128, fmin=0, fmax=20)
     np.testing.assert_allclose(mel_weights(), expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(("panel", "mel", "frame"), [(0, 5, 0), (1, 40, 100), (3, 127, 255)])
-def test_points_are_those_of_a_direct_computation(panel: int, mel: int, frame: int) -> None:
+def test_points_equal_a_direct_computation(panel: int, mel: int, frame: int) -> None:
     eeg = wave_window()[0].double().numpy()
     values = []
     for anode, cathode in CHAINS[MEL_PANELS[panel]]:
@@ -68,7 +68,7 @@ def test_points_are_those_of_a_direct_computation(panel: int, mel: int, frame: i
     assert made == pytest.approx(np.mean(values), abs=2e-5)
 
 
-def test_amplitude_stays_in_the_fixed_recipe_only() -> None:
+def test_only_mel_fixed_keeps_amplitude() -> None:
     eeg = noise_windows()
     torch.testing.assert_close(make_windows(5 * eeg, MEL), make_windows(eeg, MEL))
     louder = make_windows(5 * eeg, FIXED) - make_windows(eeg, FIXED)
@@ -76,7 +76,7 @@ def test_amplitude_stays_in_the_fixed_recipe_only() -> None:
     torch.testing.assert_close(louder, expected, atol=1e-5, rtol=0)
 
 
-def test_noise_of_one_microvolt_squared_per_hertz_lies_at_zero() -> None:
+def test_noise_of_one_microvolt_squared_per_hertz_is_zero_db() -> None:
     # Two electrodes' noise of variance 100 has 2 x 100 / 200 = 1 uV^2 per hertz of rate.
     for window in (128, 400):
         recipe = EegRecipe(kind="mel_fixed", window_samples=window)
@@ -87,7 +87,7 @@ def test_noise_of_one_microvolt_squared_per_hertz_lies_at_zero() -> None:
 
 @pytest.mark.parametrize(("recipe", "value"), [(MEL, 1.0), (FIXED, -6.0)], ids=["mel", "fixed"])
 @pytest.mark.parametrize("flat", [0.0, float("nan")])
-def test_a_chain_without_signal_is_finite(recipe: EegRecipe, value: float, flat: float) -> None:
+def test_chain_without_signal_is_finite(recipe: EegRecipe, value: float, flat: float) -> None:
     eeg = noise_windows()
     whole = make_windows(eeg, recipe)
     for electrode in ("Fp1", "F7", "T3", "T5", "O1"):
@@ -99,7 +99,7 @@ def test_a_chain_without_signal_is_finite(recipe: EegRecipe, value: float, flat:
 
 
 @pytest.mark.parametrize("mel", [10, 60, 120])
-def test_a_wave_stands_at_its_mel_in_its_chain_only(mel: int) -> None:
+def test_wave_appears_at_its_mel_in_its_chain_only(mel: int) -> None:
     eeg = torch.zeros(1, 10_000, 20)
     time = torch.arange(10_000, dtype=torch.float64) / 200
     eeg[0, :, ELECTRODES.index("T4")] = 50 * torch.sin(2 * torch.pi * (mel + 1) * 20 / 129 * time)
@@ -110,7 +110,7 @@ def test_a_wave_stands_at_its_mel_in_its_chain_only(mel: int) -> None:
     assert bool((made[others] == -6).all())
 
 
-def test_gaps_become_the_mean_as_in_the_copied_recipe() -> None:
+def test_gaps_become_the_mean_as_in_the_widely_copied_recipe() -> None:
     eeg = wave_window()
     eeg[0, 3_000:3_500, ELECTRODES.index("F7")] = float("nan")
     eeg[0, :, ELECTRODES.index("C4")] = float("nan")

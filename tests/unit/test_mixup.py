@@ -14,7 +14,7 @@ def plan(n_rows: int = 12, alpha: float = 1.0, seed: int = 0) -> MixupPlan:
     return drawn
 
 
-def test_every_image_target_and_weight() -> None:
+def test_mixed_images_targets_and_weights() -> None:
     rng = np.random.default_rng(1)
     images = rng.normal(size=(12, 1, 4, 30))
     targets, weights = rng.dirichlet(np.ones(6), size=12), rng.uniform(1, 20, size=12)
@@ -36,7 +36,7 @@ def test_every_image_target_and_weight() -> None:
     assert apply_mixup(given_images.float(), drawn).dtype == torch.float32
 
 
-def test_partners_are_a_permutation_and_shares_are_of_a_beta_distribution() -> None:
+def test_partners_are_a_permutation_and_shares_beta_distributed() -> None:
     drawn = [plan(12, 0.4, seed) for seed in range(2000)]
     assert all(np.array_equal(np.sort(mixup.partners), np.arange(12)) for mixup in drawn[:50])
     shares = np.array([mixup.share for mixup in drawn])
@@ -45,14 +45,14 @@ def test_partners_are_a_permutation_and_shares_are_of_a_beta_distribution() -> N
     assert shares.var() == pytest.approx(1 / (4 * (2 * 0.4 + 1)), abs=0.01)
 
 
-def test_the_share_of_batches() -> None:
+def test_share_of_mixed_batches_matches_the_probability() -> None:
     config, generator = MixupConfig(probability=0.25), np.random.default_rng(0)
     mixed = [plan_mixup(4, config, generator) is not None for _ in range(2000)]
     assert np.mean(mixed) == pytest.approx(0.25, abs=0.04)
 
 
 @pytest.mark.parametrize("own", [np.arange(5), np.arange(5, 12), np.array([3]), np.arange(12)])
-def test_a_part_makes_the_rows_that_the_whole_makes(own: np.ndarray) -> None:
+def test_part_of_a_plan_makes_the_rows_of_the_whole_plan(own: np.ndarray) -> None:
     images = torch.randn(12, 1, 6, 20)
     drawn = plan()
     needed, part = drawn.part(own)

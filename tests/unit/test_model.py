@@ -30,7 +30,7 @@ def weights_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", [TINY, "test_convnext", "test_resnet", "test_vit"])
-def test_models_take_one_channel_and_give_six_logits(name: str) -> None:
+def test_models_map_one_channel_to_six_logits(name: str) -> None:
     model = build_model(untrained(name), (64, 48))
     assert model.training
     assert model(torch.randn(2, 1, 64, 48)).shape == (2, 6)
@@ -45,7 +45,7 @@ def test_initial_weights_come_from_the_global_generator() -> None:
     assert not torch.equal(drawn(1), drawn(2))
 
 
-def test_rates_reach_the_model() -> None:
+def test_dropout_and_drop_path_reach_the_model() -> None:
     model = build_model(untrained("test_resnet", drop_path=0.25, dropout=0.125), (64, 64))
     assert model.drop_rate == 0.125
     rates = [layer.drop_prob for layer in model.modules() if type(layer).__name__ == "DropPath"]
@@ -54,21 +54,21 @@ def test_rates_reach_the_model() -> None:
     assert not [layer for layer in plain.modules() if type(layer).__name__ == "DropPath"]
 
 
-def test_an_unknown_name_gets_the_closest_ones() -> None:
+def test_unknown_name_suggests_close_names() -> None:
     with pytest.raises(ModelError, match=r"tf_eficientnet_b0.* mean tf_efficientnet_b0\b"):
         build_model(untrained("tf_eficientnet_b0"), (64, 64))
     with pytest.raises(ModelError, match=r"test_resnet\.bogus.*test_resnet\.r160_in1k"):
         build_model(untrained("test_resnet.bogus"), (64, 64))
 
 
-def test_a_model_without_stochastic_depth_asks_for_none() -> None:
+def test_drop_path_is_refused_without_stochastic_depth() -> None:
     with pytest.raises(ModelError, match=r"got 0\.2, in densenet121\. Set model\.drop_path: 0\."):
         build_model(untrained("densenet121"), (64, 64))
     assert build_model(untrained("densenet121", drop_path=0.0), (64, 64))
 
 
 @pytest.mark.parametrize("name", ["test_vit", "test_coatnet"])
-def test_a_size_that_a_model_cannot_take_is_refused(name: str) -> None:
+def test_unsupported_image_size_is_refused(name: str) -> None:
     with pytest.raises(ModelError, match=rf"images of 50 x 75, got .*, in {name}. Set input.size"):
         build_model(untrained(name), (50, 75))
 
@@ -85,7 +85,7 @@ def test_weights_come_from_a_local_file_summed_to_one_channel(weights_file: Path
     assert model.classifier.weight.shape == (6, state["classifier.weight"].shape[1])
 
 
-def test_a_vision_transformer_is_refitted_to_the_image(tmp_path: Path) -> None:
+def test_vision_transformer_is_resized_to_the_image(tmp_path: Path) -> None:
     source = timm.create_model("test_vit")
     torch.save(source.state_dict(), tmp_path / "vit.pth")
     config = ModelConfig(name="test_vit", weights_file=str(tmp_path / "vit.pth"))
@@ -94,7 +94,7 @@ def test_a_vision_transformer_is_refitted_to_the_image(tmp_path: Path) -> None:
     torch.testing.assert_close(model.blocks[0].mlp.fc1.weight, source.blocks[0].mlp.fc1.weight)
 
 
-def test_a_backbone_without_a_head_fits(tmp_path: Path) -> None:
+def test_backbone_without_head_is_accepted(tmp_path: Path) -> None:
     state = timm.create_model(TINY, num_classes=0).state_dict()
     torch.save(state, tmp_path / "backbone.pth")
     config = ModelConfig(name=TINY, weights_file=str(tmp_path / "backbone.pth"))
@@ -110,7 +110,7 @@ def test_weights_of_another_model_are_refused(tmp_path: Path, other: str) -> Non
         build_model(ModelConfig(name=TINY, weights_file=str(file)), (64, 64))
 
 
-def test_a_part_of_a_models_weights_is_refused(tmp_path: Path, weights_file: Path) -> None:
+def test_incomplete_weights_are_refused(tmp_path: Path, weights_file: Path) -> None:
     state = torch.load(weights_file)
     del state["blocks.1.0.conv_exp.weight"]
     torch.save(state, tmp_path / "part.pth")
@@ -120,7 +120,7 @@ def test_a_part_of_a_models_weights_is_refused(tmp_path: Path, weights_file: Pat
 
 
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
-def test_files_that_cannot_be_read_are_named(tmp_path: Path, suffix: str) -> None:
+def test_unreadable_files_are_named(tmp_path: Path, suffix: str) -> None:
     file = tmp_path / f"weights.{suffix}"
     config = ModelConfig(name=TINY, weights_file=str(file))
     with pytest.raises(ModelError, match=rf"readable file, got no such file, in .*{suffix}"):
@@ -141,7 +141,7 @@ def test_fingerprint_is_of_the_content(weights_file: Path, tmp_path: Path) -> No
     assert weights_fingerprint(ModelConfig(name=TINY)) is None
 
 
-def test_a_large_file_is_hashed_once_while_it_stays(
+def test_unchanged_file_is_hashed_once(
     weights_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "kept.pt"
@@ -155,7 +155,7 @@ def test_a_large_file_is_hashed_once_while_it_stays(
     assert weights_fingerprint(config) == hashlib.sha256(b"other").hexdigest()
 
 
-def test_a_hub_out_of_reach_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_hub_fails_immediately(monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
     import huggingface_hub.utils
 
@@ -173,7 +173,7 @@ def test_a_hub_out_of_reach_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> 
     assert timeouts == [module.HUB_TIMEOUT_S]
 
 
-def test_a_hub_that_fails_later_says_how_to_pass_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_download_names_model_weights_file(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: object, **options: object) -> None:
         raise OSError("connection reset")
 

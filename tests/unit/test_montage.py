@@ -13,13 +13,13 @@ def test_chains_follow_the_panels_order() -> None:
     assert all(len(pairs) == 4 for pairs in CHAINS.values())
 
 
-def test_the_pairs_are_those_of_the_double_banana() -> None:
+def test_pairs_are_those_of_the_double_banana() -> None:
     assert CHAINS["LL"] == (("Fp1", "F7"), ("F7", "T3"), ("T3", "T5"), ("T5", "O1"))
     assert CHAINS["RP"] == (("Fp2", "F4"), ("F4", "C4"), ("C4", "P4"), ("P4", "O2"))
 
 
 @pytest.mark.parametrize(("left", "right"), [("LL", "RL"), ("LP", "RP")])
-def test_the_right_chains_mirror_the_left_ones(left: str, right: str) -> None:
+def test_right_chains_mirror_left_chains(left: str, right: str) -> None:
     def mirrored(name: str) -> str:
         return name[:-1] + str(int(name[-1]) + 1)
 
@@ -43,12 +43,12 @@ def test_each_pair_sums_along_its_chain_to_front_minus_back() -> None:
     np.testing.assert_allclose(left, eeg[:, 0] - eeg[:, ELECTRODES.index("O1")], rtol=1e-12)
 
 
-def test_the_midline_runs_from_front_to_back_and_shares_no_pair() -> None:
+def test_midline_pairs_belong_to_no_chain() -> None:
     assert MIDLINE == (("Fz", "Cz"), ("Cz", "Pz"))
     assert not set(MIDLINE) & set(pairs_of(PANELS))
 
 
-def test_columns_are_those_of_the_pairs() -> None:
+def test_columns_match_the_pairs() -> None:
     pairs = pairs_of(("RP", "LL"))
     assert pairs[:4] == CHAINS["RP"]
     assert pairs[4:] == CHAINS["LL"]
@@ -61,6 +61,6 @@ def test_columns_are_those_of_the_pairs() -> None:
 @pytest.mark.parametrize(
     "eeg", [np.zeros((10, 19)), np.zeros(20), np.zeros((10, 20), np.int16)], ids=str
 )
-def test_what_is_no_eeg_is_refused(eeg: np.ndarray) -> None:
+def test_invalid_eeg_is_refused(eeg: np.ndarray) -> None:
     with pytest.raises(DataError, match=r"shape \(n_samples, 20\), got shape"):
         bipolar(eeg)

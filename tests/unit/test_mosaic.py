@@ -67,7 +67,7 @@ def mosaic_by_hand(images: np.ndarray, members: np.ndarray, widths: tuple[int, .
         ((2, 37), (64, 20, 40)),
     ],
 )
-def test_every_column(size: tuple[int, int], widths: tuple[int, ...]) -> None:
+def test_columns_of_mosaics(size: tuple[int, int], widths: tuple[int, ...]) -> None:
     images = np.random.default_rng(1).normal(size=(9, 1, *size))
     drawn = plan(9, size[1], widths)
     given_images = torch.from_numpy(images)
@@ -80,7 +80,7 @@ def test_every_column(size: tuple[int, int], widths: tuple[int, ...]) -> None:
     np.testing.assert_allclose(single, expected, rtol=0, atol=1e-5)
 
 
-def test_the_published_mosaic_is_the_mean_of_every_four_columns() -> None:
+def test_published_mosaic_is_the_mean_of_four_columns() -> None:
     images = torch.arange(300.0).expand(5, 1, 2, 300) + 1000 * torch.arange(5.0).view(5, 1, 1, 1)
     drawn = MosaicPlan(np.array([[4, 0, 0, 2]]), view_spans(300, (300,)))
     (row,) = apply_mosaic(images, drawn)[:, 0, 1]
@@ -90,7 +90,7 @@ def test_the_published_mosaic_is_the_mean_of_every_four_columns() -> None:
     )
 
 
-def test_the_target_is_the_mean_of_the_four() -> None:
+def test_target_is_the_mean_of_four() -> None:
     targets = np.random.default_rng(2).dirichlet(np.ones(6), size=9)
     drawn = plan(9, 300, (300,))
     mixed = drawn.mixed(targets)
@@ -99,7 +99,7 @@ def test_the_target_is_the_mean_of_the_four() -> None:
     np.testing.assert_allclose(mixed.sum(1), 1.0, atol=1e-15)
 
 
-def test_members_are_drawn_with_replacement_from_the_whole_batch() -> None:
+def test_members_are_drawn_with_replacement_from_the_batch() -> None:
     members = np.concatenate([plan(12, 40, (40,), seed).members for seed in range(60)])
     assert members.shape == (720, 4)
     counts = np.bincount(members.ravel(), minlength=12)
@@ -110,7 +110,7 @@ def test_members_are_drawn_with_replacement_from_the_whole_batch() -> None:
 
 @pytest.mark.parametrize("own", [np.arange(5), np.arange(5, 12), np.array([3]), np.arange(12)])
 @pytest.mark.parametrize("width", [40, 41])
-def test_a_part_makes_the_rows_that_the_whole_makes(own: np.ndarray, width: int) -> None:
+def test_part_of_a_plan_makes_the_rows_of_the_whole_plan(own: np.ndarray, width: int) -> None:
     images = torch.randn(12, 1, 6, width, dtype=torch.float64)
     drawn = plan(12, width, (width,))
     needed, part = drawn.part(own)
@@ -120,7 +120,7 @@ def test_a_part_makes_the_rows_that_the_whole_makes(own: np.ndarray, width: int)
     torch.testing.assert_close(out, whole, rtol=0, atol=1e-14 if width % 4 else 0)
 
 
-def test_the_first_epochs_and_the_share_of_batches() -> None:
+def test_mosaics_only_in_the_first_epochs_with_the_probability() -> None:
     generator = np.random.default_rng(0)
     config = MosaicConfig(epochs=2)
     drawn = [plan_mosaic(4, 40, (40,), config, epoch, generator) for epoch in range(4)]
@@ -130,13 +130,13 @@ def test_the_first_epochs_and_the_share_of_batches() -> None:
     assert np.mean([mosaic is not None for mosaic in made]) == pytest.approx(0.3, abs=0.04)
 
 
-def test_views_of_fewer_than_four_columns_are_refused() -> None:
+def test_views_narrower_than_four_columns_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"at least 4 columns in each view, got 3.*mosaic"):
         plan(4, 20, (300, 53))
 
 
 @given(widths=st.lists(st.integers(1, 700), min_size=1, max_size=4), width=st.integers(1, 900))
-def test_spans_cover_an_image_in_turn(widths: list[int], width: int) -> None:
+def test_view_spans_cover_the_image(widths: list[int], width: int) -> None:
     spans = view_spans(width, widths)
     assert spans[0][0] == 0
     assert spans[-1][1] == width

@@ -31,14 +31,14 @@ def test_per_image(x: torch.Tensor, scope: str, axes: tuple[int, ...]) -> None:
     assert not out[2].any()
 
 
-def test_per_panel_measures_each_panel_alone_whatever_the_scope(x: torch.Tensor) -> None:
+def test_per_panel_ignores_the_scope(x: torch.Tensor) -> None:
     expected = normalise(x, "per_image", "panel")
     for scope in ("panel", "image"):
         assert torch.equal(normalise(x, "per_panel", scope), expected)
     assert not torch.allclose(normalise(x, "per_image", "image"), expected)
 
 
-def test_per_panel_erases_how_much_stronger_one_side_is() -> None:
+def test_per_panel_erases_left_right_differences() -> None:
     x = torch.from_numpy(np.random.default_rng(3).normal(size=(3, 4, 6, 9)))
     louder = x.clone()
     louder[:, 1] = 2 * louder[:, 1] + 5
@@ -54,14 +54,14 @@ def test_per_panel_erases_how_much_stronger_one_side_is() -> None:
 
 
 @pytest.mark.parametrize("scope", ["panel", "image"])
-def test_gaps_of_other_rows_change_nothing_in_a_row(x: torch.Tensor, scope: str) -> None:
+def test_gaps_of_other_rows_have_no_effect(x: torch.Tensor, scope: str) -> None:
     beside = normalise(x, "per_image", scope)
     for row in (1, 3, 4):
         alone = normalise(x[row : row + 1], "per_image", scope)
         torch.testing.assert_close(beside[row : row + 1], alone, rtol=0, atol=1e-14)
 
 
-def test_an_even_panel_is_zero_and_its_neighbours_are_not() -> None:
+def test_constant_panel_becomes_zero() -> None:
     x = torch.randn(1, 4, 5, 5)
     x[0, 2] = 1.7
     out = normalise(x, "per_image", "panel")
@@ -74,9 +74,7 @@ def test_none_only_fills_gaps(x: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize("mode", ["global", "robust"])
-def test_one_pair_of_constants_serves_all_pixels_whatever_the_scope(
-    x: torch.Tensor, mode: str
-) -> None:
+def test_global_constants_ignore_the_scope(x: torch.Tensor, mode: str) -> None:
     constants = Constants(mean=0.7, std=1.9)
     expected = np.nan_to_num((x.numpy() - 0.7) / (1.9 + EPSILON), nan=0.0)
     for scope in ("panel", "image"):
@@ -84,7 +82,7 @@ def test_one_pair_of_constants_serves_all_pixels_whatever_the_scope(
         np.testing.assert_allclose(out, expected, rtol=1e-12)
 
 
-def test_constants_of_frequencies_are_applied_each_to_its_own(x: torch.Tensor) -> None:
+def test_frequency_constants_apply_to_their_frequency(x: torch.Tensor) -> None:
     mean, std = np.linspace(-1, 2, 6), np.linspace(0.5, 3, 6)
     constants = Constants(tuple(mean.tolist()), tuple(std.tolist()))
     expected = (x.numpy() - mean[:, None]) / (std[:, None] + EPSILON)
@@ -97,7 +95,7 @@ def test_constants_of_frequencies_are_applied_each_to_its_own(x: torch.Tensor) -
 
 
 @pytest.mark.parametrize("mode", ["none", "per_image", "per_panel", "global", "robust"])
-def test_input_is_left_as_it_is_and_the_dtype_kept(x: torch.Tensor, mode: str) -> None:
+def test_input_is_unchanged_and_dtype_kept(x: torch.Tensor, mode: str) -> None:
     for values in (x, x.float()):
         before = values.clone()
         out = normalise(values, mode, "panel", Constants(0.0, 1.0))

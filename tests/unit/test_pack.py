@@ -1,4 +1,4 @@
-"""Packs: exact values, one fingerprint for equal content, reuse, two builders."""
+"""Packs: exact values, equal fingerprints for equal content, reuse, concurrent packers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.competition_folder import (
     spectrogram_values,
     write_spectrogram,
 )
-from tests.refusals import AGAIN, refusal
+from tests.refused import refused
 
 
 @pytest.fixture(scope="module")
@@ -30,15 +30,8 @@ def data(two_patients: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def built(data: Path) -> Pack:
-    """Only read."""
-    return build_pack(data, default_pack_dir(data))
-
-
-@pytest.fixture
-def copy(data: Path, built: Pack, tmp_path: Path) -> Path:
-    """A pack's folder that a test may damage."""
-    return Path(shutil.copytree(built.path, tmp_path / built.path.name))
+def built(kaggle_pack: Pack) -> Pack:
+    return kaggle_pack
 
 
 def test_log_power_is_exact() -> None:
@@ -66,7 +59,7 @@ def test_values_are_the_log_of_every_recording(data: Path, built: Pack) -> None:
     assert np.isnan(built.values).any()
 
 
-def test_what_a_pack_says_of_itself(data: Path, built: Pack) -> None:
+def test_attributes_of_a_pack(data: Path, built: Pack) -> None:
     assert built.path == pack_path(data / "packed")
     assert built.path.name.startswith("kaggle-")
     assert sorted(file.name for file in built.path.iterdir()) == [
@@ -81,7 +74,7 @@ def test_what_a_pack_says_of_itself(data: Path, built: Pack) -> None:
     assert len(built.fingerprint) == 64
 
 
-def test_windows_are_found(data: Path, built: Pack) -> None:
+def test_windows_are_located(data: Path, built: Pack) -> None:
     rows = make_rows(read_labels(data))
     first = built.locate(rows["spectrogram_id"], rows["spectrogram_start"])
     assert first.dtype == np.int64
@@ -94,30 +87,27 @@ def test_windows_are_found(data: Path, built: Pack) -> None:
     assert built.locate([], []).shape == (0,)
 
 
-def test_windows_that_leave_their_recording(built: Pack) -> None:
+def test_windows_outside_their_recording_are_refused(built: Pack) -> None:
     length = int(built.recordings["length"][41_000])
     assert built.locate([41_000], [length - 300]).shape == (1,)
-    fix = "See what is wrong with: hms-ray check DIR"
-    assert refusal(built.locate, [40_002, 41_000], [0, length - 299]) == (
-        f"a row's window must lie within its recording, got positions {length - 299} to "
-        f"{length + 1} of {length}, in kaggle recording 41000. {fix}"
-    )
-    assert refusal(built.locate, [41_000], [-1]) == (
-        f"a row's window must lie within its recording, got positions -1 to 299 of {length}, "
-        f"in kaggle recording 41000. {fix}"
-    )
+    error = refused(built.locate, [40_002, 41_000], [0, length - 299])
+    assert error.rule == "a row's window must lie within its recording"
+    assert error.got == f"positions {length - 299} to {length + 1} of {length}"
+    assert error.where == "kaggle recording 41000"
+    assert "hms-ray check" in (error.fix or "")
+    assert refused(built.locate, [41_000], [-1]).got == f"positions -1 to 299 of {length}"
 
 
-def test_unknown_recordings(built: Pack) -> None:
-    assert refusal(built.locate, [40_002, 5, 5, 6], [0, 0, 0, 0]) == (
-        f"a row's recording must be in the pack of kaggle, got 5 and 1 more, in {built.path}. "
-        + AGAIN
-    )
-    with pytest.raises(ValueError, match="two lists"):
+def test_unknown_recordings_are_refused(built: Pack) -> None:
+    error = refused(built.locate, [40_002, 5, 5, 6], [0, 0, 0, 0])
+    assert "the pack of kaggle" in error.rule
+    assert (error.got, error.where) == ("5 and 1 more", built.path)
+    assert "--rebuild" in (error.fix or "")
+    with pytest.raises(ValueError, match="one shape"):
         built.locate([40_002], [0, 1])
 
 
-def test_pickles_as_its_path(built: Pack) -> None:
+def test_pack_pickles_as_its_path(built: Pack) -> None:
     data = pickle.dumps(built)
     assert len(data) < 1_000
     again = pickle.loads(data)
@@ -125,16 +115,16 @@ def test_pickles_as_its_path(built: Pack) -> None:
     assert isinstance(again.values, np.memmap)
 
 
-def test_values_are_mapped_and_the_file_is_safe(copy: Path) -> None:
-    pack = open_pack(copy)
+def test_values_are_mapped_copy_on_write(pack_copy: Path) -> None:
+    pack = open_pack(pack_copy)
     assert isinstance(pack.values, np.memmap)
     assert pack.values.mode == "c"
     pack.values[:] = 0  # in this process only
-    assert open_pack(copy).values.any()
-    verify_pack(copy)
+    assert open_pack(pack_copy).values.any()
+    verify_pack(pack_copy)
 
 
-def test_asked_again_it_is_reused(data: Path, tmp_path: Path) -> None:
+def test_existing_pack_is_reused(data: Path, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     first = build_pack(data, tmp_path, progress=lambda *done: seen.append(done))
     assert seen == [(0, 3), (3, 3)]
@@ -153,14 +143,16 @@ def test_asked_again_it_is_reused(data: Path, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [first.path.name]
 
 
-def test_any_number_of_workers_gives_the_same(data: Path, built: Pack, tmp_path: Path) -> None:
+def test_pack_does_not_depend_on_the_number_of_workers(
+    data: Path, built: Pack, tmp_path: Path
+) -> None:
     packs = [build_pack(data, tmp_path / str(n), workers=n) for n in (1, 2, 5)]
     assert {pack.fingerprint for pack in packs} == {built.fingerprint}
     files = {(pack.path / "values.npy").read_bytes() for pack in packs}
     assert len(files) == 1
 
 
-def test_a_copied_folder_has_the_same_fingerprint(data: Path, built: Pack, tmp_path: Path) -> None:
+def test_copied_folder_has_the_same_fingerprint(data: Path, built: Pack, tmp_path: Path) -> None:
     copied = tmp_path / "copied"
     shutil.copytree(data / "train_spectrograms", copied / "train_spectrograms")
     for file in (copied / "train_spectrograms").iterdir():
@@ -168,7 +160,7 @@ def test_a_copied_folder_has_the_same_fingerprint(data: Path, built: Pack, tmp_p
     assert build_pack(copied, tmp_path).fingerprint == built.fingerprint
 
 
-def test_changed_inputs_are_packed_again(data: Path, built: Pack, tmp_path: Path) -> None:
+def test_changed_inputs_are_repacked(data: Path, built: Pack, tmp_path: Path) -> None:
     changed = tmp_path / "changed"
     shutil.copytree(data / "train_spectrograms", changed / "train_spectrograms")
     first = build_pack(changed, tmp_path)
@@ -183,41 +175,40 @@ def test_changed_inputs_are_packed_again(data: Path, built: Pack, tmp_path: Path
     assert second.path == first.path
     assert second.fingerprint != first.fingerprint
     np.testing.assert_array_equal(second.values[:305], log_power(values))
-    # Whoever trains on the old one goes on with what it opened.
+    # A process that trains on the old pack keeps its values.
     np.testing.assert_array_equal(still_open, built.values)
     assert [path.name for path in tmp_path.iterdir() if path != changed] == [first.path.name]
 
 
-def test_a_folder_of_packs_serves_one_competition_folder(data: Path, tmp_path: Path) -> None:
+def test_folder_of_packs_belongs_to_one_competition_folder(data: Path, tmp_path: Path) -> None:
     other = Path(shutil.copytree(data, tmp_path / "other", ignore=lambda *_: ["packed"]))
     file = next((other / "train_spectrograms").iterdir())
     packs = tmp_path / "packs"
     first = build_pack(data, packs)
     os.utime(file, ns=(1, 1))
-    text = refusal(build_pack, other, packs)
-    assert text == (
-        f"a folder of packs must be of one competition folder, got packs of {data.resolve()}, "
-        f"in {packs}. Name another folder with --pack-dir DIR."
-    )
+    error = refused(build_pack, other, packs)
+    assert "one competition folder" in error.rule
+    assert (error.got, error.where) == (f"packs of {data.resolve()}", packs)
+    assert "--pack-dir" in (error.fix or "")
     assert open_pack(first.path).fingerprint == first.fingerprint
-    # Packs that were copied with their folder are the copy's.
+    # Packs that were copied with their folder belong to the copy.
     shutil.copytree(packs, default_pack_dir(other))
     assert build_pack(other, default_pack_dir(other)).path.is_relative_to(other)
-    # A folder that is gone or was moved keeps nobody from its packs.
+    # The packs of a folder that was moved can be replaced.
     moved = build_pack(other, tmp_path / "more")
     other.rename(tmp_path / "moved")
     os.utime(tmp_path / "moved" / "train_spectrograms" / file.name, ns=(2, 2))
     assert build_pack(tmp_path / "moved", tmp_path / "more").fingerprint == moved.fingerprint
 
 
-def test_two_builders_at_once(data: Path, built: Pack, tmp_path: Path) -> None:
+def test_concurrent_packers_publish_one_pack(data: Path, built: Pack, tmp_path: Path) -> None:
     n = 3
     together = threading.Barrier(n)
     packs: list[Pack] = []
 
     def meet(done: int, total: int) -> None:
         if done == total:
-            together.wait(60)  # all have written, none has published
+            together.wait(60)  # all have written, and none has published
 
     def work() -> None:
         packs.append(build_pack(data, tmp_path, workers=1, progress=meet))
@@ -232,7 +223,7 @@ def test_two_builders_at_once(data: Path, built: Pack, tmp_path: Path) -> None:
     verify_pack(packs[0].path)
 
 
-def test_the_second_builder_drops_its_copy(data: Path, tmp_path: Path) -> None:
+def test_slower_packer_drops_its_draft(data: Path, tmp_path: Path) -> None:
     firsts: list[int] = []
 
     def overtake(done: int, total: int) -> None:
@@ -244,7 +235,7 @@ def test_the_second_builder_drops_its_copy(data: Path, tmp_path: Path) -> None:
     assert [(second.path / "values.npy").stat().st_ino] == firsts
 
 
-def test_a_pack_that_cannot_be_replaced_stays(
+def test_pack_stays_if_its_replacement_fails(
     data: Path, built: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = build_pack(data, tmp_path).path / "values.npy"
@@ -260,12 +251,11 @@ def test_a_pack_that_cannot_be_replaced_stays(
         rename(path, target)
 
     monkeypatch.setattr(os, "rename", refuse_third)
-    assert refusal(build_pack, data, tmp_path, rebuild=True) == (
-        f"a pack must be written whole, got Input/output error, in {before.parent}. "
-        "Name another folder with --pack-dir DIR."
-    )
+    error = refused(build_pack, data, tmp_path, rebuild=True)
+    assert (error.got, error.where) == ("Input/output error", before.parent)
+    assert "--pack-dir" in (error.fix or "")
     assert before.stat().st_ino == inode
-    # What was written waits for the next attempt.
+    # The draft stays for the next attempt.
     (draft,) = (path for path in tmp_path.iterdir() if path != before.parent)
     assert draft.name.startswith(f".{built.path.name}.")
     monkeypatch.undo()
@@ -276,7 +266,7 @@ def test_a_pack_that_cannot_be_replaced_stays(
     assert [path.name for path in tmp_path.iterdir()] == [built.path.name]
 
 
-def test_drafts_of_killed_builders_are_removed(data: Path, built: Pack, tmp_path: Path) -> None:
+def test_old_drafts_of_killed_packers_are_removed(data: Path, built: Pack, tmp_path: Path) -> None:
     old = tmp_path / f".{built.path.name}.killed"
     young = tmp_path / f".{built.path.name}.working"
     for draft in (old, young):
@@ -284,7 +274,7 @@ def test_drafts_of_killed_builders_are_removed(data: Path, built: Pack, tmp_path
         (draft / "values.npy").touch()
     os.utime(old / "values.npy", (1, 1))
     os.utime(old, (1, 1))
-    os.utime(young, (1, 1))  # its file is young
+    os.utime(young, (1, 1))  # its file is recent
     build_pack(data, tmp_path)
     assert not old.exists()
     assert young.exists()

@@ -1,4 +1,4 @@
-"""Packers that are killed, meet, or lose a helper."""
+"""Packers that are killed, run concurrently, or lose a worker process."""
 
 from __future__ import annotations
 
@@ -25,40 +25,16 @@ from hms_ray.pack.inputs import input_files
 from hms_ray.pack.make import MadeShard, make_shard
 from hms_ray.pack.plan import Shard
 from hms_ray.pack.sources import PackSource, kaggle_source
-from hms_ray.pack.store import Pack
 from hms_ray.pack.verify import verify_pack
 from tests.competition_folder import write_competition_folder
-
-ROOT = Path(__file__).parents[2]
-
-BETWEEN_SHARDS = """
-def told(done, total):
-    print(done, flush=True)
-    if done == 2:
-        time.sleep(300)
-"""
-WITHIN_A_SHARD = """
-write = os.pwrite
-def torn(fd, data, at):
-    if len(data) < 1_000 or at < 2 * 200_000:
-        return write(fd, data, at)
-    write(fd, data[: len(data) // 2], at)
-    print(2, flush=True)
-    time.sleep(300)
-os.pwrite = torn
-told = None
-"""
-PACK = """
-import os, sys, time
-from hms_ray.pack import plan
-from hms_ray.pack.build import build_pack
-plan.SHARD_ITEMS = 1
-told = None
-{extra}
-if __name__ == "__main__":
-    pack = build_pack(sys.argv[1], sys.argv[2], workers=1, progress=told)
-    print(pack.fingerprint)
-"""
+from tests.killed_packer import (
+    BETWEEN_SHARDS,
+    ROOT,
+    WITHIN_A_SHARD,
+    content,
+    kill_packer,
+    start_packer,
+)
 
 
 @pytest.fixture(scope="module")
@@ -83,12 +59,8 @@ def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
         plan.SHARD_ITEMS = before
 
 
-def content(pack: Pack) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in pack.path.iterdir()}
-
-
 def counting(counted: list[str]) -> PackSource:
-    """The competition's spectrograms, every file that is read written down."""
+    """The competition's spectrograms; names of files that are read are appended."""
     source = kaggle_source()
     read = source.read
     assert read is not None
@@ -100,23 +72,11 @@ def counting(counted: list[str]) -> PackSource:
     return replace(source, read=read_and_count)
 
 
-def start(data: Path, packs: Path, extra: str = "") -> subprocess.Popen[str]:
-    words = [sys.executable, "-c", PACK.format(extra=extra), str(data), str(packs)]
-    return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-
-
 @pytest.mark.parametrize("moment", [BETWEEN_SHARDS, WITHIN_A_SHARD], ids=["between", "within"])
-def test_a_killed_packer_is_gone_on_with(
+def test_killed_packer_resumes_with_identical_bytes(
     data: Path, undisturbed: dict[str, bytes], tmp_path: Path, moment: str
 ) -> None:
-    process = start(data, tmp_path, moment)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.strip() == "2":
-            break
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
+    kill_packer(data, tmp_path, moment)
     (left,) = tmp_path.iterdir()
     assert left.name.startswith(".kaggle-")
     read: list[str] = []
@@ -130,16 +90,15 @@ def test_a_killed_packer_is_gone_on_with(
     assert list(tmp_path.iterdir()) == [pack.path]
 
 
-def test_two_processes_on_one_folder(
+def test_two_processes_build_one_pack(
     data: Path, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
-    processes = [start(data, tmp_path) for _ in range(2)]
-    told = [process.communicate()[0].strip() for process in processes]
+    processes = [start_packer(data, tmp_path) for _ in range(2)]
+    fingerprints = [process.communicate()[0].strip() for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
-    assert told[0] == told[1]
     (path,) = tmp_path.iterdir()
     pack = verify_pack(path)
-    assert pack.fingerprint == told[0]
+    assert fingerprints == [pack.fingerprint] * 2
     assert content(pack) == undisturbed
 
 
@@ -149,7 +108,7 @@ def stopped(done: int, total: int) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_finished_shards_that_were_altered_are_made_again(
+def test_altered_shards_are_rebuilt(
     data: Path,
     undisturbed: dict[str, bytes],
     tmp_path: Path,
@@ -171,10 +130,10 @@ def test_finished_shards_that_were_altered_are_made_again(
     assert content(pack) == undisturbed
 
 
-def test_records_without_their_values_count_for_nothing(
+def test_records_without_their_values_are_ignored(
     data: Path, undisturbed: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a packer leaves them that is killed after it published and before it tidied up."""
+    """A packer killed between publishing its pack and deleting its draft leaves them."""
     monkeypatch.setattr(parallel, "SOLO_S", 0.0)
     with monkeypatch.context() as patched:
         patched.setattr(draft.Draft, "drop", lambda self: None)
@@ -182,7 +141,7 @@ def test_records_without_their_values_count_for_nothing(
     assert content(build_pack(data, tmp_path, workers=2, rebuild=True)) == undisturbed
 
 
-def test_one_file_that_cannot_be_read_does_not_cost_the_others(
+def test_unreadable_file_does_not_discard_other_shards(
     data: Path, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
     source = kaggle_source()
@@ -202,12 +161,14 @@ def test_one_file_that_cannot_be_read_does_not_cost_the_others(
     assert content(pack) == undisturbed
 
 
-def test_packers_share_the_work(data: Path, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
+def test_concurrent_packers_share_the_work(
+    data: Path, undisturbed: dict[str, bytes], tmp_path: Path
+) -> None:
     first: list[str] = []
     second: list[str] = []
 
     def meet(done: int, total: int) -> None:
-        # The second comes in the middle of the first's work, and publishes.
+        # The second packer starts halfway through the first one's work, and publishes.
         if done == 3 and not second:
             build_pack(data, tmp_path, counting(second), workers=1)
 
@@ -218,7 +179,7 @@ def test_packers_share_the_work(data: Path, undisturbed: dict[str, bytes], tmp_p
     assert content(pack) == undisturbed
 
 
-def test_claimed_shards_come_last(
+def test_shards_claimed_by_others_are_made_last(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
@@ -234,7 +195,7 @@ def test_claimed_shards_come_last(
     assert read == [names[4], names[5], names[3]]
 
 
-def test_processes_give_the_same(
+def test_worker_processes_give_identical_bytes(
     data: Path, undisturbed: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parallel, "SOLO_S", 0.0)
@@ -253,9 +214,9 @@ if __name__ == "__main__":
 """
 
 
-def test_helpers_end_with_a_killed_packer() -> None:
-    words = [sys.executable, "-c", PARENT]
-    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+def test_workers_end_when_their_packer_is_killed() -> None:
+    command = [sys.executable, "-c", PARENT]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         helper = int(process.stdout.readline())
         process.kill()
@@ -263,11 +224,11 @@ def test_helpers_end_with_a_killed_packer() -> None:
     while Path(f"/proc/{helper}").exists():
         if time.monotonic() > until:
             os.kill(helper, signal.SIGKILL)
-            raise AssertionError("the helper waits for a parent that is gone")
+            raise AssertionError("the worker waits for a parent that has ended")
         time.sleep(0.1)
 
 
-def test_a_shard_is_taken_when_there_is_room_for_it() -> None:
+def test_few_shards_are_held_at_once() -> None:
     taken: list[int] = []
 
     def shards() -> Iterator[Shard]:
@@ -284,7 +245,7 @@ def test_a_shard_is_taken_when_there_is_room_for_it() -> None:
         pending = parallel._Countdown(shards(), 20)
         for made in parallel._with_helpers(pool, make, make, pending, 2):
             given.append(made)
-            # Four of the pool's, and what was ready at once.
+            # Four of the pool, and those that were finished together.
             assert len(taken) - len(given) <= 4 + 4
     assert sorted(given) == taken == list(range(20))  # type: ignore[comparison-overlap]
 
@@ -295,19 +256,15 @@ def die_elsewhere(shard: Shard) -> MadeShard:
     return None  # type: ignore[return-value]
 
 
-def test_a_killed_helper_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_worker_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel, "SOLO_S", 0.0)
     monkeypatch.setenv("PACK_TEST_PARENT", str(os.getpid()))
-    shards = [Shard(number, 0, ()) for number in range(2)]  # one is the helper's
-    with pytest.raises(PackError) as caught:
+    shards = [Shard(number, 0, ()) for number in range(2)]  # one for the worker
+    with pytest.raises(PackError, match=r"must not be killed.*--workers N; .* resumes"):
         list(parallel.in_process(2, len(shards))(die_elsewhere, shards))
-    assert str(caught.value) == (
-        "a packing process must live until its work is done, got one that was killed. "
-        "Where memory is short use fewer with --workers N; the same command goes on."
-    )
 
 
-def test_a_full_disk_keeps_what_is_finished(
+def test_full_disk_keeps_finished_shards(
     data: Path, undisturbed: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write = os.pwrite
@@ -319,16 +276,15 @@ def test_a_full_disk_keeps_what_is_finished(
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "pwrite", full)
-        with pytest.raises(PackError) as caught:
+        with pytest.raises(PackError, match="got No space left on device"):
             build_pack(data, tmp_path, workers=1)
-    assert str(caught.value).startswith("a pack must be written whole, got No space left on device")
     seen: list[tuple[int, int]] = []
     pack = build_pack(data, tmp_path, workers=1, progress=lambda *done: seen.append(done))
     assert seen[0][0] > 0
     assert content(pack) == undisturbed
 
 
-def test_a_summary_of_what_is_missing(data: Path, tmp_path: Path) -> None:
+def test_manifest_summarises_missing_values(data: Path, tmp_path: Path) -> None:
     pack = build_pack(data, tmp_path, workers=1)
     manifest = json.loads((pack.path / "manifest.json").read_text())
     assert manifest["missing"] == {
@@ -339,7 +295,7 @@ def test_a_summary_of_what_is_missing(data: Path, tmp_path: Path) -> None:
     assert manifest["missing"]["n_with_gaps"] > 0
 
 
-def test_a_writer_leaves_what_is_recorded_and_tells_of_a_draft_that_is_gone(
+def test_writer_skips_recorded_shards_and_detects_a_removed_draft(
     data: Path, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
     source = kaggle_source()
@@ -349,11 +305,11 @@ def test_a_writer_leaves_what_is_recorded_and_tells_of_a_draft_that_is_gone(
         write = pickle.loads(pickle.dumps(open_draft.writer()))
         first, second = whole.shards[:2]
         made = make_shard(source, first)
-        told = write(first, made)
-        assert (told.values, told.missing, told.sha256) == (None, None, made.sha256)
-        record = open_draft.commit(first, told)
+        written = write(first, made)
+        assert (written.values, written.missing, written.sha256) == (None, None, made.sha256)
+        record = open_draft.commit(first, written)
         assert open_draft.finished(first) == record
-        # Recorded: other values for it are not written, but handed back.
+        # Values of a recorded shard are not written but returned.
         assert made.values is not None
         other = write(first, replace(made, values=np.zeros_like(made.values)))
         assert other.values is not None

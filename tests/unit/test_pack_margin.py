@@ -1,12 +1,9 @@
-"""Packs with a margin: windows that do not depend on it, strips, room, killed packers."""
+"""Packs with a margin: unshifted windows, strips, room, killed packers."""
 
 from __future__ import annotations
 
 import json
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,18 +21,11 @@ from hms_ray.pack.verify import verify_pack
 from hms_ray.pack.windows import Windows
 from hms_ray.signal.strip import make_strip
 from tests.competition_folder import eeg_values, write_competition_folder, write_eeg
-from tests.unit.test_pack_killed import BETWEEN_SHARDS, WITHIN_A_SHARD
+from tests.killed_packer import BETWEEN_SHARDS, WITHIN_A_SHARD, content, kill_packer
 
-ROOT = Path(__file__).parents[2]
 LONG, SHORT = 500_007, 500_014
 WINDOWS = Windows(np.array([LONG, LONG, LONG, LONG, SHORT]), np.array([0, 300, 1_500, 2_400, 0]))
-NAMES = [
-    "mel",
-    "mel_fixed",
-    "multitaper",
-    "stft",
-    "raw",
-]
+NAMES = ["mel", "mel_fixed", "multitaper", "stft", "raw"]
 
 
 def recipe(kind: str, margin_s: float, **options: float) -> EegRecipe | RawRecipe:
@@ -60,7 +50,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def built(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Pack, Pack]]:
-    """Of each kind of recipe a pack without and one with a margin of 4 s."""
+    """For each kind of recipe, a pack without and one with a margin of 4 s."""
     folder = tmp_path_factory.mktemp("packs")
     return {
         kind: tuple(  # type: ignore[misc]
@@ -80,7 +70,7 @@ def window(pack: Pack, at: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", NAMES)
-def test_windows_that_are_not_shifted_do_not_depend_on_the_margin(
+def test_unshifted_windows_do_not_depend_on_the_margin(
     kind: str, built: dict[str, tuple[Pack, Pack]]
 ) -> None:
     without, padded = built[kind]
@@ -95,7 +85,7 @@ def test_windows_that_are_not_shifted_do_not_depend_on_the_margin(
 
 
 @pytest.mark.parametrize("kind", NAMES)
-def test_shifted_windows_are_those_of_the_strip_of_the_eeg(
+def test_shifted_windows_are_slices_of_the_strip(
     kind: str, data: Path, built: dict[str, tuple[Pack, Pack]]
 ) -> None:
     pack = built[kind][1]
@@ -116,7 +106,7 @@ def test_shifted_windows_are_those_of_the_strip_of_the_eeg(
                 expected = whole[before + by : before + by + pack.window]
                 np.testing.assert_array_equal(window(pack, moved), expected)
                 n_moved += 1
-        # Beyond the EEG's ends there is nothing.
+        # Beyond the ends of the EEG all values are NaN.
         stored = pack.values[at + pack.window : at + 2 * (pack.window + pack.margin)]
         missing = np.isnan(stored).all(axis=1)
         assert missing[: pack.margin - before].all()
@@ -127,12 +117,12 @@ def test_shifted_windows_are_those_of_the_strip_of_the_eeg(
     assert pack.moved(first, np.zeros(5, np.int64)).tolist() == first.tolist()
 
 
-def test_windows_move_as_far_as_their_eeg_and_the_margin_go(
+def test_room_is_limited_by_eeg_and_margin(
     built: dict[str, tuple[Pack, Pack]],
 ) -> None:
     without, stft = built["stft"]
     ids, starts = WINDOWS.eeg_ids, WINDOWS.starts
-    # Steps of 40 samples, a margin of 20 of them; 300 samples are 7 steps.
+    # Steps of 40 samples and a margin of 20 steps; 300 samples are 7 steps.
     assert stft.room(ids, starts).tolist() == [[0, 20], [7, 20], [20, 20], [20, 0], [0, 0]]
     assert built["multitaper"][1].room(ids, starts).tolist() == [
         *([0, 2], [0, 2], [2, 2], [2, 0], [0, 0])
@@ -142,13 +132,13 @@ def test_windows_move_as_far_as_their_eeg_and_the_margin_go(
     assert open_pack(stft.path).room(ids[::-1], starts[::-1]).tolist()[-1] == [0, 20]
 
 
-def test_a_zoomed_window_moves_within_the_50_s_too(data: Path, tmp_path: Path) -> None:
+def test_centred_window_can_move_within_the_50_s(data: Path, tmp_path: Path) -> None:
     source = eeg_source("eeg", EegRecipe(kind="stft", centre_s=10, margin_s=6))
     pack = build_pack(data, tmp_path, source, WINDOWS, workers=1)
     assert pack.room([SHORT], [0]).tolist() == [[30, 30]]
 
 
-def test_recordings_of_spectrograms_move_within_their_ends(data: Path, tmp_path: Path) -> None:
+def test_room_of_recordings_is_limited_by_their_ends(data: Path, tmp_path: Path) -> None:
     pack = build_pack(data, tmp_path, workers=1)
     ids, lengths = pack.recordings.index.to_numpy(), pack.recordings["length"].to_numpy()
     starts = lengths - pack.window
@@ -162,7 +152,7 @@ def test_recordings_of_spectrograms_move_within_their_ends(data: Path, tmp_path:
     np.testing.assert_array_equal(window(pack, at), expected)
 
 
-def test_a_row_without_signal_is_zeros_and_stays(data: Path, tmp_path: Path) -> None:
+def test_window_without_signal_is_zeros_and_cannot_move(data: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(data, tmp_path / "data"))
     values = np.zeros((12_400, 20), np.float32)
     values[11_000:] = eeg_values(np.random.default_rng(1), 1_400)
@@ -174,15 +164,15 @@ def test_a_row_without_signal_is_zeros_and_stays(data: Path, tmp_path: Path) -> 
     assert not pack.values[at : at + 2 * (pack.window + pack.margin)].any()
 
 
-def test_without_a_margin_recipes_and_packs_have_the_names_they_had() -> None:
-    """Any change here makes every pack anew."""
+def test_golden_names_of_packs_without_margin() -> None:
+    """A change of these names makes all users rebuild their packs."""
     assert source_key("eeg", EegRecipe()) == "eeg-39ecf27d1a50"
     assert source_key("raw", RawRecipe()) == "raw-70372a612e79"
     assert source_key("eeg", EegRecipe(margin_s=0.001)) == source_key("eeg", EegRecipe())
     assert source_key("eeg", EegRecipe(margin_s=1)) != source_key("eeg", EegRecipe())
 
 
-def test_without_a_margin_a_manifest_says_what_it_said(
+def test_margin_is_in_the_manifest_only_if_set(
     built: dict[str, tuple[Pack, Pack]],
 ) -> None:
     without, padded = (
@@ -194,28 +184,10 @@ def test_without_a_margin_a_manifest_says_what_it_said(
     assert (padded["n_samples"], padded["window"]) == (10_000, 256)
 
 
-PACK = """
-import os, sys, time
-import numpy as np
-from hms_ray.config.eeg_recipes import EegRecipe
-from hms_ray.pack import plan
-from hms_ray.pack.build import build_pack
-from hms_ray.pack.sources import eeg_source
-from hms_ray.pack.windows import Windows
-plan.SHARD_ITEMS = 1
-told = None
-{extra}
-if __name__ == "__main__":
-    source = eeg_source("eeg", EegRecipe(kind="stft", margin_s=1))
-    windows = Windows(np.array({ids}), np.array({starts}))
-    build_pack(sys.argv[1], sys.argv[2], source, windows, workers=1, progress=told)
-"""
-
-
 @pytest.mark.parametrize(
     ("moment", "workers"), [(BETWEEN_SHARDS, 2), (WITHIN_A_SHARD, 1)], ids=["between", "within"]
 )
-def test_a_killed_packer_of_strips_is_gone_on_with(
+def test_killed_packer_of_strips_resumes_with_identical_bytes(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, workers: int
 ) -> None:
     monkeypatch.setattr(plan, "SHARD_ITEMS", 1)
@@ -223,14 +195,11 @@ def test_a_killed_packer_of_strips_is_gone_on_with(
     source = eeg_source("eeg", EegRecipe(kind="stft", margin_s=1))
     whole = build_pack(data, tmp_path / "whole", source, WINDOWS, workers=1)
     ids, starts = WINDOWS.eeg_ids.tolist(), WINDOWS.starts.tolist()
-    script = PACK.format(extra=moment, ids=ids, starts=starts)
-    words = [sys.executable, "-c", script, str(data), str(tmp_path / "killed")]
-    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.strip() == "2":
-                break
-        process.send_signal(signal.SIGKILL)
+    what = (
+        'eeg_source("eeg", EegRecipe(kind="stft", margin_s=1)), '
+        f"Windows(np.array({ids}), np.array({starts}))"
+    )
+    kill_packer(data, tmp_path / "killed", moment, what)
     seen: list[tuple[int, int]] = []
     pack = build_pack(
         data,
@@ -241,6 +210,5 @@ def test_a_killed_packer_of_strips_is_gone_on_with(
         progress=lambda *done: seen.append(done),
     )
     assert seen[0] == (2, 5)
-    for file in whole.path.iterdir():
-        assert (pack.path / file.name).read_bytes() == file.read_bytes(), file.name
+    assert content(pack) == content(whole)
     assert verify_pack(pack.path).fingerprint == whole.fingerprint

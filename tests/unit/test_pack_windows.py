@@ -1,4 +1,4 @@
-"""Packs of EEG windows: exact values, lookups, gaps, rows without signal, faults."""
+"""Packs of EEG windows: exact values, lookups, gaps, windows without signal, errors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from hms_ray.pack.store import Pack, open_pack
 from hms_ray.pack.verify import verify_pack
 from hms_ray.pack.windows import Windows, distinct_windows
 from tests.competition_folder import eeg_values, write_competition_folder, write_eeg
-from tests.refusals import refusal
+from tests.refused import refused
 
 MEL = eeg_source("eeg", EegRecipe())
 # The gap of this EEG's file: samples 1,000 to 1,199 of three channels.
@@ -68,19 +68,17 @@ def test_windows_of_rows_are_distinct_and_sorted(data: Path) -> None:
     assert len(windows.digest) == 64
 
 
-def test_windows_that_cannot_be() -> None:
-    assert refusal(Windows, np.array([7, 7]), np.array([-2, 0])) == (
-        "a window must not start before its EEG, got sample -2, in EEG 7. "
-        "See what is wrong with: hms-ray check DIR"
-    )
-    assert refusal(Windows, np.array([], np.int64), np.array([], np.int64)) == (
-        "a pack of windows needs windows, got none"
-    )
+def test_invalid_windows_are_refused() -> None:
+    error = refused(Windows, np.array([7, 7]), np.array([-2, 0]))
+    assert (error.got, error.where) == ("sample -2", "EEG 7")
+    assert "hms-ray check" in (error.fix or "")
+    error = refused(Windows, np.array([], np.int64), np.array([], np.int64))
+    assert "at least one window" in error.rule
     with pytest.raises(ValueError, match="distinct and sorted"):
         Windows(np.array([7, 7]), np.array([4, 4]))
 
 
-def test_every_window_is_what_the_recipe_makes_of_it_alone(data: Path, built: Pack) -> None:
+def test_packed_windows_equal_windows_made_alone(data: Path, built: Pack) -> None:
     assert built.values.shape == (5 * 256, 4 * 128)
     assert (built.kind, built.window, built.n_samples) == ("windows", 256, 10_000)
     first = built.locate(WINDOWS.eeg_ids, WINDOWS.starts)
@@ -91,7 +89,7 @@ def test_every_window_is_what_the_recipe_makes_of_it_alone(data: Path, built: Pa
         )
 
 
-def test_what_a_pack_of_windows_says_of_itself(built: Pack) -> None:
+def test_attributes_of_a_pack_of_windows(built: Pack) -> None:
     assert built.path.name.startswith("eeg-")
     assert sorted(file.name for file in built.path.iterdir()) == [
         *("manifest.json", "recordings.parquet", "values.npy")
@@ -104,7 +102,7 @@ def test_what_a_pack_of_windows_says_of_itself(built: Pack) -> None:
     assert again.fingerprint == built.fingerprint
 
 
-def test_a_raw_source_is_packed_alike(data: Path, tmp_path: Path) -> None:
+def test_raw_source_is_packed(data: Path, tmp_path: Path) -> None:
     source = source_named("raw")
     pack = build_pack(data, tmp_path, source, WINDOWS, workers=1)
     assert (len(pack.panels), pack.n_frequencies, pack.window) == (18, 1, 5_000)
@@ -125,7 +123,7 @@ def test_gaps_are_counted_before_they_are_filled(built: Pack) -> None:
     assert manifest["missing"]["n_with_gaps"] == (built.recordings["n_missing"] > 0).sum()
 
 
-def test_gaps_outside_of_what_a_recipe_uses_do_not_count(data: Path, tmp_path: Path) -> None:
+def test_gaps_outside_the_used_samples_do_not_count(data: Path, tmp_path: Path) -> None:
     centre = eeg_source("eeg", EegRecipe(centre_s=10))
     pack = build_pack(data, tmp_path, centre, WINDOWS, workers=1)
     assert pack.n_samples == 2_000
@@ -136,7 +134,7 @@ def test_rows_without_signal_are_listed_and_stored_as_zeros(data: Path, tmp_path
     folder = Path(shutil.copytree(data, tmp_path / "data"))
     flat = np.full((12_000, 20), 3.0, np.float32)
     flat[:, 5] = np.nan
-    flat[:, 19] = np.arange(12_000)  # the EKG is no signal of the brain
+    flat[:, 19] = np.arange(12_000)  # the EKG does not count as signal
     flat[10_500:, 7] = 4.0
     write_eeg(eeg_path(folder, GAPPED), flat)
     source = eeg_source("eeg", EegRecipe(kind="mel_fixed"))
@@ -152,7 +150,7 @@ def test_rows_without_signal_are_listed_and_stored_as_zeros(data: Path, tmp_path
     assert manifest["missing"]["first_unusable"] == [[GAPPED, 0]]
 
 
-def test_facts_of_a_window() -> None:
+def test_missing_samples_and_signal_of_a_window() -> None:
     pairs = [(0, 4), (4, 5)]
 
     def facts() -> tuple[int, bool]:
@@ -161,30 +159,30 @@ def test_facts_of_a_window() -> None:
     window = np.zeros((100, 20), np.float32)
     assert facts() == (0, False)
     window[:, 19] = np.arange(100)  # the EKG is in no pair
-    window[:, 0] = window[:, 4] = np.arange(100)  # what both electrodes have is no signal
+    window[:, 0] = window[:, 4] = np.arange(100)  # equal at both electrodes: no signal
     window[:, 5] = window[:, 4] + 3
     assert facts() == (0, False)
     window[3, 4] += 1
     assert facts() == (0, True)
     window[:, :19] = np.nan
     assert facts() == (1_900, False)
-    window[5:7, 4] = (1, 2)  # varies, yet without another electrode
+    window[5:7, 4] = (1, 2)  # varies, but the other electrode is missing
     assert facts() == (1_898, False)
     window[5:7, 5] = (0, 0)
     assert facts() == (1_896, True)
 
 
-def test_windows_that_are_not_packed(built: Pack) -> None:
-    fix = "Pack the rows of an experiment with: hms-ray pack DIR --space FILE"
+def test_windows_absent_from_the_pack_are_refused(built: Pack) -> None:
     for call in (built.locate, built.missing_share, built.usable):
-        assert refusal(call, [500_000, GAPPED, 9], [0, 1_101, 0]) == (
-            f"a row's window must be in the pack of eeg, got EEG {GAPPED} from sample 1101 and "
-            f"1 more, in {built.path}. {fix}"
-        )
+        error = refused(call, [500_000, GAPPED, 9], [0, 1_101, 0])
+        assert error.rule == "a row's window must be in the pack of eeg"
+        assert error.got == f"EEG {GAPPED} from sample 1101 and 1 more"
+        assert error.where == built.path
+        assert "--space FILE" in (error.fix or "")
     assert built.locate([], []).shape == (0,)
 
 
-def test_other_windows_and_recipes_are_other_packs(data: Path, built: Pack, tmp_path: Path) -> None:
+def test_windows_and_recipes_determine_the_pack(data: Path, built: Pack, tmp_path: Path) -> None:
     fewer = Windows(WINDOWS.eeg_ids[:2], WINDOWS.starts[:2])
     assert find_pack(data, built.path.parent, MEL, WINDOWS) is not None
     assert find_pack(data, built.path.parent, MEL, fewer) is None
@@ -199,7 +197,7 @@ def test_other_windows_and_recipes_are_other_packs(data: Path, built: Pack, tmp_
     assert other.fingerprint != built.fingerprint
 
 
-def test_only_the_needed_files_count(data: Path, built: Pack, tmp_path: Path) -> None:
+def test_only_needed_files_are_read(data: Path, built: Pack, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(data, tmp_path / "data"))
     for file in (folder / "train_eegs").iterdir():
         if int(file.stem) not in set(WINDOWS.eeg_ids.tolist()):
@@ -208,12 +206,11 @@ def test_only_the_needed_files_count(data: Path, built: Pack, tmp_path: Path) ->
     assert pack.fingerprint == built.fingerprint
     missing = eeg_path(folder, 500_014)
     missing.unlink()
-    assert refusal(build_pack, folder, tmp_path, MEL, WINDOWS) == (
-        f"an EEG file must exist, in {missing}"
-    )
+    error = refused(build_pack, folder, tmp_path, MEL, WINDOWS)
+    assert (error.rule, error.where) == ("an EEG file must exist", missing)
 
 
-def test_the_number_of_shards_changes_no_value(
+def test_number_of_shards_does_not_change_values(
     data: Path, built: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plan, "SHARD_ITEMS", 2)
@@ -228,7 +225,7 @@ def test_the_number_of_shards_changes_no_value(
     ]
 
 
-def test_damage_is_told_by_shard_and_windows(
+def test_verification_names_shard_and_windows(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plan, "SHARD_ITEMS", 2)
@@ -238,25 +235,23 @@ def test_damage_is_told_by_shard_and_windows(
         stream.seek(128 + 600 * 1_024)
         stream.write(b"\1\1")
     open_pack(pack.path)
-    message = refusal(verify_pack, pack.path)
-    assert message.startswith("a pack's file must be as it was written, got SHA-256 ")
-    assert message.endswith(
-        f", in {file}, shard 1: 2 windows of EEGs {GAPPED}. "
-        "Build it again with: hms-ray pack DIR [--space FILE] --rebuild"
-    )
+    error = refused(verify_pack, pack.path)
+    assert "checksum" in error.rule
+    assert error.where == f"{file}, shard 1: 2 windows of EEGs {GAPPED}"
+    assert "--rebuild" in (error.fix or "")
 
 
-def test_an_eeg_that_is_too_short(data: Path, tmp_path: Path) -> None:
+def test_short_eeg_is_refused(data: Path, tmp_path: Path) -> None:
     windows = Windows(np.array([500_000, GAPPED]), np.array([0, 2_001]))
     file = eeg_path(data, GAPPED)
-    assert refusal(build_pack, data, tmp_path, MEL, windows, workers=1) == (
-        "a row's window must lie within its EEG, got samples 2001 to 12001 of 12000, "
-        f"in EEG {GAPPED}, window from 2001: {file}. See what is wrong with: hms-ray check DIR"
-    )
+    error = refused(build_pack, data, tmp_path, MEL, windows, workers=1)
+    assert error.rule == "a row's window must lie within its EEG"
+    assert error.got == "samples 2001 to 12001 of 12000"
+    assert error.where == f"EEG {GAPPED}, window from 2001: {file}"
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_changes_while_it_is_packed(
+def test_file_that_changes_during_packing_is_refused(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plan, "SHARD_ITEMS", 1)
@@ -267,20 +262,17 @@ def test_a_file_that_changes_while_it_is_packed(
         if done == 1:
             os.utime(file, (1, 1))
 
-    assert refusal(
+    error = refused(
         build_pack, folder, tmp_path / "packs", MEL, WINDOWS, workers=1, progress=change
-    ) == (
-        f"a file must not change while it is packed, in {file}. "
-        "Run the command again when nothing writes there."
     )
+    assert (error.rule, error.where) == ("a file must not change while it is packed", file)
     assert list((tmp_path / "packs").iterdir()) == []
 
 
-def test_windows_belong_to_sources_of_windows(data: Path, tmp_path: Path) -> None:
-    assert refusal(build_pack, data, tmp_path, "eeg") == (
-        "packing eeg needs the windows of training rows, got none. "
-        "Name an experiment with --space FILE."
-    )
+def test_windows_are_required_exactly_by_sources_of_windows(data: Path, tmp_path: Path) -> None:
+    error = refused(build_pack, data, tmp_path, "eeg")
+    assert error.rule == "packing eeg needs the windows of training rows"
+    assert "--space FILE" in (error.fix or "")
     with pytest.raises(ValueError, match="whole recordings"):
         build_pack(data, tmp_path, "kaggle", WINDOWS)
 

@@ -42,7 +42,7 @@ RECIPES = [
     ],
     ids=str,
 )
-def test_layout(recipe: EegRecipe, layout: Layout) -> None:
+def test_layout_of_recipes(recipe: EegRecipe, layout: Layout) -> None:
     assert layout_of(recipe) == layout
 
 
@@ -66,7 +66,7 @@ def test_layouts_and_descriptions_need_no_torch() -> None:
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
-def test_what_is_made_has_its_layout(recipe: EegRecipe | RawRecipe) -> None:
+def test_arrays_have_the_layout_of_their_recipe(recipe: EegRecipe | RawRecipe) -> None:
     layout = layout_of(recipe)
     made = make_windows(noise_windows(2), recipe)
     assert made.shape == (2, len(layout.panels), layout.n_frequencies, layout.n_times)
@@ -77,7 +77,7 @@ def test_what_is_made_has_its_layout(recipe: EegRecipe | RawRecipe) -> None:
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
-def test_gaps_of_every_kind_leave_numbers(recipe: EegRecipe | RawRecipe) -> None:
+def test_arrays_are_finite_with_gaps_of_every_kind(recipe: EegRecipe | RawRecipe) -> None:
     eeg = noise_windows(3)
     eeg[0, 100:4_000, :7] = float("nan")
     eeg[0, 9_000, 3] = float("inf")
@@ -88,7 +88,7 @@ def test_gaps_of_every_kind_leave_numbers(recipe: EegRecipe | RawRecipe) -> None
 
 @pytest.mark.parametrize("at_once", [1, 64], ids=["as on a CPU", "as on a GPU"])
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
-def test_a_window_does_not_depend_on_its_batch(
+def test_window_does_not_depend_on_its_batch(
     recipe: EegRecipe | RawRecipe, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     eeg = torch.cat([noise_windows(1, seed=1) * 1e4, noise_windows(), wave_window()])
@@ -99,12 +99,12 @@ def test_a_window_does_not_depend_on_its_batch(
     torch.testing.assert_close(together, alone, atol=1e-6, rtol=1e-6)
 
 
-def test_a_gpu_takes_fewer_windows_at_once_where_frames_are_many() -> None:
+def test_gpu_takes_fewer_windows_with_many_frames() -> None:
     assert windows._gpu_windows(EegRecipe()) == windows._gpu_windows(RawRecipe()) == 64
     assert windows._gpu_windows(EegRecipe(kind="stft", hop_samples=1)) == 4
 
 
-def test_a_callers_autocast_changes_nothing() -> None:
+def test_autocast_of_the_caller_changes_nothing() -> None:
     eeg = noise_windows()
     plain = make_windows(eeg, EegRecipe())
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -125,7 +125,7 @@ def test_a_callers_autocast_changes_nothing() -> None:
         ),
     ],
 )
-def test_what_is_no_window_is_refused(eeg: torch.Tensor, message: str) -> None:
+def test_invalid_windows_are_refused(eeg: torch.Tensor, message: str) -> None:
     with pytest.raises(DataError, match=message):
         make_windows(eeg, EegRecipe())
 
@@ -140,7 +140,7 @@ def test_band_pass_comes_before_the_clip_and_the_centre() -> None:
     assert (np.abs(made) == 40).any()
 
 
-def test_raw_signals_are_the_bipolar_ones_filtered_clipped_scaled_and_resampled() -> None:
+def test_raw_signals_are_filtered_clipped_scaled_and_resampled() -> None:
     eeg = wave_window()
     recipe = RawRecipe(clip_uv=60, scale_uv=20, centre_s=20, rate_hz=100)
     made = make_windows(eeg, recipe)[0, :, 0].numpy()
@@ -194,7 +194,7 @@ def test_golden_values(recipe: EegRecipe | RawRecipe, values: list[float]) -> No
         (RawRecipe(), RawRecipe(band_hz=(0.5, 20), scale_uv=32)),
     ],
 )
-def test_two_ways_of_writing_a_recipe_have_one_description(
+def test_equal_recipes_have_equal_descriptions(
     one: EegRecipe | RawRecipe, other: EegRecipe | RawRecipe
 ) -> None:
     assert recipe_description(one) == recipe_description(other)
@@ -248,9 +248,7 @@ DENSITY = {"n_fft": 1024, "first_bin": 3, "n_frequencies": 100, "log_low": -4.0,
     ],
     ids=str,
 )
-def test_descriptions_hold_these_numbers(
-    recipe: EegRecipe | RawRecipe, numbers: dict[str, object]
-) -> None:
+def test_descriptions_are_golden(recipe: EegRecipe | RawRecipe, numbers: dict[str, object]) -> None:
     found = recipe_description(recipe)
     pairs = found.pop("pairs")
     assert found.pop("recipe") == getattr(recipe, "kind", "raw")
@@ -258,7 +256,7 @@ def test_descriptions_hold_these_numbers(
     assert len(pairs) == (18 if isinstance(recipe, RawRecipe) else 16)
 
 
-def test_every_value_of_a_recipe_is_described() -> None:
+def test_every_field_of_a_recipe_is_described() -> None:
     recipes: list[EegRecipe | RawRecipe] = [
         *(EegRecipe(kind=kind) for kind in ("mel", "mel_fixed", "multitaper", "stft")),
         *(EegRecipe(gaps=gaps) for gaps in ("interpolate", "zero")),

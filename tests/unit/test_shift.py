@@ -109,7 +109,7 @@ def cut(source: str, row: int, shift_s: float) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", ["resident", "streamed"])
 @pytest.mark.parametrize("world_size", [1, 2, 3])
-def test_every_source_of_a_row_is_moved_alike_whatever_the_number_of_ranks(
+def test_all_sources_of_a_row_shift_together_for_any_number_of_ranks(
     world_size: int, kind: str
 ) -> None:
     cutmix = CutMixConfig(probability=0.7)
@@ -139,7 +139,7 @@ def test_every_source_of_a_row_is_moved_alike_whatever_the_number_of_ranks(
     assert 0 < n_cut < 4
 
 
-def test_shifts_are_even_bounded_and_rounded_to_each_sources_grid() -> None:
+def test_shifts_are_uniform_bounded_and_rounded_to_each_grid() -> None:
     seconds = np.concatenate(
         [batch.shifts_s for epoch in range(40) for batch in planned(epoch=epoch, window_shift_s=9)]  # type: ignore[misc]
     )
@@ -156,7 +156,7 @@ def test_shifts_are_even_bounded_and_rounded_to_each_sources_grid() -> None:
     assert by.tolist() == [-1, 0, 0, 1, 2]
 
 
-def test_windows_stop_at_the_ends_of_their_own_recordings() -> None:
+def test_windows_stay_within_their_recordings() -> None:
     rows = np.arange(len(DATA.targets))
     kaggle = DATA.sources["kaggle"]
     for shift_s, expected in ((-1e4, 128 * rows), (1e4, 128 * rows + 64)):
@@ -166,7 +166,7 @@ def test_windows_stop_at_the_ends_of_their_own_recordings() -> None:
             assert not np.isnan(DATA.sources["eeg"].pack.values[start : start + EEG_WINDOW]).any()
 
 
-def test_shifting_changes_neither_the_order_of_rows_nor_cutmix() -> None:
+def test_shifts_do_not_change_row_order_or_cutmix() -> None:
     cutmix = CutMixConfig(probability=0.7)
     for still, moving in zip(
         planned(cutmix=cutmix), planned(cutmix=cutmix, window_shift_s=5), strict=True
@@ -188,7 +188,7 @@ def experiment(**augment: Any) -> Experiment:
     return example_experiment(inputs=inputs, epochs=2, augment=AugmentConfig(**augment))
 
 
-def test_training_with_shifts_repeats_bit_for_bit_and_kept_windows_change_no_bit(
+def test_training_with_shifts_repeats_bit_for_bit_with_and_without_cache(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     torch.set_num_threads(1)
@@ -205,7 +205,7 @@ def test_training_with_shifts_repeats_bit_for_bit_and_kept_windows_change_no_bit
     assert not np.array_equal(still.probabilities, results[0].probabilities)
 
 
-def test_rows_that_are_scored_or_measured_are_never_shifted(
+def test_scored_and_fitted_rows_are_never_shifted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     moved: list[int] = []
@@ -227,7 +227,7 @@ def test_rows_that_are_scored_or_measured_are_never_shifted(
     assert sorted(stayed) == sorted(expected)
 
 
-def test_shifted_windows_are_not_kept() -> None:
+def test_shifted_windows_are_not_cached() -> None:
     rows = DATA.sources["kaggle"]
     n = len(DATA.targets)
     windows = Resident(rows.pack, CPU)
@@ -242,7 +242,7 @@ def test_shifted_windows_are_not_kept() -> None:
     assert not torch.equal(moved, kept)
 
 
-def test_a_stage_without_shifts_may_follow_one_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stage_without_shifts_can_follow_one_with_shifts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Scoring is then the first to keep windows, and training adds its own."""
     torch.set_num_threads(1)
     stages = (
@@ -258,7 +258,7 @@ def test_a_stage_without_shifts_may_follow_one_with_them(monkeypatch: pytest.Mon
     assert np.array_equal(results[0].probabilities, results[1].probabilities)
 
 
-def test_a_source_whose_room_is_not_known_is_not_shifted_in_silence() -> None:
+def test_shifting_a_source_without_room_is_refused() -> None:
     rows = replace(DATA.sources["kaggle"], room=None)
     with pytest.raises(TrainingError, match="room"):
         rows.shifted(np.arange(3), np.zeros(3))
@@ -274,7 +274,7 @@ FAULT = r"input\.eeg\.margin_s must be at least the largest augment\.window_shif
         {"stages": [{}, {"augment": {"window_shift_s": 5}}, {}]},
     ],
 )
-def test_a_margin_too_small_for_a_shift_is_refused_before_anything_starts(
+def test_margin_smaller_than_the_shift_is_refused(
     training: dict[str, Any],
 ) -> None:
     inputs = {"views": ["panels", "eeg panels"], "eeg": {"margin_s": 2}}
@@ -292,7 +292,7 @@ def test_a_margin_too_small_for_a_shift_is_refused_before_anything_starts(
     Experiment.model_validate({"input": inputs, "training": off})
 
 
-def test_a_searched_shift_must_fit_the_margin() -> None:
+def test_searched_shift_must_fit_the_margin() -> None:
     inputs = {"views": ["raw signals"], "raw": {"margin_s": 2}}
     path = "training.augment.window_shift_s"
     space: dict[str, Any] = {

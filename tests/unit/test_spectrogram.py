@@ -42,14 +42,14 @@ def test_equals_the_direct_computation() -> None:
     np.testing.assert_allclose(made, direct(eeg), rtol=1e-4, atol=0.0101)
 
 
-def test_white_noise_has_its_variance_over_the_rate() -> None:
+def test_white_noise_density_is_variance_over_rate() -> None:
     made = competition_spectrogram(noise(40_000))
     # A difference of two channels has twice their variance; above the high-pass it is flat.
     assert made[:, 20:100].mean() == pytest.approx(2 * 20.0**2 / 200, rel=0.02)
 
 
 @pytest.mark.parametrize("column", [10, 50, 95])
-def test_a_sinusoid_stands_at_its_frequency_in_its_panels_only(column: int) -> None:
+def test_sinusoid_appears_at_its_frequency_in_its_panels_only(column: int) -> None:
     eeg = np.zeros((8_000, 20), np.float64)
     wave = 50 * np.sin(2 * np.pi * FREQUENCIES_HZ[column] * np.arange(8_000) / 200)
     eeg[:, ELECTRODES.index("T4")] = wave
@@ -66,7 +66,7 @@ def test_row_j_is_centred_at_2j_plus_2_seconds() -> None:
     assert max(power[4], power[6]) < 0.2 * power[5]
 
 
-def test_a_gap_makes_its_own_windows_and_panel_missing_and_no_others() -> None:
+def test_gap_makes_only_its_own_windows_and_panel_missing() -> None:
     eeg = noise(8_000)
     whole = competition_spectrogram(eeg)
     eeg[4_000:4_100, ELECTRODES.index("F7")] = np.nan
@@ -81,7 +81,7 @@ def test_a_gap_makes_its_own_windows_and_panel_missing_and_no_others() -> None:
     np.testing.assert_allclose(gapped[far], whole[far], rtol=0.05, atol=0.3)
 
 
-def test_a_channel_without_any_value_leaves_the_other_panels() -> None:
+def test_channel_without_values_leaves_other_panels_unchanged() -> None:
     eeg = noise(4_000)
     whole = competition_spectrogram(eeg)
     eeg[:, ELECTRODES.index("C4")] = np.nan

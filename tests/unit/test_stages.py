@@ -47,7 +47,7 @@ def test_rows_by_total_votes() -> None:
 
 
 @pytest.mark.parametrize(("votes", "good"), [(4, [1, 2, 3, 4]), (1, [0, 1, 2, 3, 4, 5])])
-def test_unanimous_rows_may_be_good_ones_earlier(votes: int, good: list[int]) -> None:
+def test_unanimous_rows_can_be_good_with_fewer_votes(votes: int, good: list[int]) -> None:
     given = stage("at_least_threshold").model_copy(update={"unanimous_from": votes})
     others = stage("below_threshold").model_copy(update={"unanimous_from": votes})
     assert stage_rows(given, VOTES, TARGETS).tolist() == good
@@ -62,7 +62,7 @@ def test_unanimous_rows_may_be_good_ones_earlier(votes: int, good: list[int]) ->
 @pytest.mark.parametrize(
     ("rows", "threshold"), [("at_least_threshold", 13), ("below_threshold", 1)]
 )
-def test_a_stage_without_rows_is_refused(rows: str, threshold: int) -> None:
+def test_stage_without_rows_is_refused(rows: str, threshold: int) -> None:
     empty = stage(rows).model_copy(update={"threshold": threshold})
     with pytest.raises(TrainingError) as error:
         stage_rows(empty, VOTES, TARGETS)
@@ -72,7 +72,7 @@ def test_a_stage_without_rows_is_refused(rows: str, threshold: int) -> None:
     )
 
 
-def test_what_unanimous_rows_leave_empty_is_said() -> None:
+def test_error_for_an_empty_stage_names_unanimous_from() -> None:
     given = stage("below_threshold").model_copy(update={"unanimous_from": 1})
     with pytest.raises(TrainingError) as error:
         stage_rows(given, VOTES, np.eye(6)[[0, 0, 0, 1, 2, 3]])
@@ -83,13 +83,13 @@ def test_what_unanimous_rows_leave_empty_is_said() -> None:
     )
 
 
-def test_a_constant_rate_keeps_beta1_where_the_published_code_left_it() -> None:
+def test_constant_rate_has_the_published_beta1() -> None:
     learning, beta = rates(7, schedule="constant")
     assert learning == [1e-3] * 7
     assert beta == [0.85] * 7
 
 
-def test_published_schedule_is_a_cosine_from_the_largest_rate_to_a_tenth() -> None:
+def test_published_schedule_is_a_cosine_to_a_tenth() -> None:
     learning, beta = rates(20)
     share = [(k + 1) / 20 for k in range(20)]
     cosine = [(1 + math.cos(math.pi * s)) / 2 for s in share]
@@ -97,7 +97,7 @@ def test_published_schedule_is_a_cosine_from_the_largest_rate_to_a_tenth() -> No
     np.testing.assert_allclose(beta, [0.95 - 0.1 * c for c in cosine], rtol=1e-9)
 
 
-def test_warmup_rises_first() -> None:
+def test_warmup_rises_to_the_learning_rate() -> None:
     learning, _ = rates(20, warmup=0.3, div_factor=10.0, final_div_factor=100.0)
     top = int(np.argmax(learning))
     assert top == 5
@@ -116,7 +116,7 @@ def test_every_length_of_warmup_works(n_steps: int, steps_of_warmup: float) -> N
     assert all(0 < rate <= 1e-3 * (1 + 1e-9) for rate in learning)
 
 
-def test_the_optimiser_decays_all_parameters() -> None:
+def test_optimiser_decays_all_parameters() -> None:
     model = torch.nn.Linear(3, 2)
     optimiser = make_optimiser(model, TrainingConfig(weight_decay=0.05), stage())
     assert isinstance(optimiser, torch.optim.AdamW)

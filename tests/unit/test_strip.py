@@ -60,7 +60,7 @@ def mel_power(used: NDArray[np.float64], centres: NDArray[np.int64]) -> NDArray[
 
 
 @pytest.mark.parametrize("recipe", PLAIN, ids=str)
-def test_a_shifted_window_is_the_window_cut_there(recipe: EegRecipe | RawRecipe) -> None:
+def test_shifted_window_equals_the_window_at_that_place(recipe: EegRecipe | RawRecipe) -> None:
     strip, layout = make_strip(RECORDING, START, recipe), layout_of(recipe)
     assert strip.before == strip.after == recipe.margin > 3
     assert strip.values.shape[-1] == layout.n_times + 2 * recipe.margin
@@ -76,7 +76,7 @@ def test_a_shifted_window_is_the_window_cut_there(recipe: EegRecipe | RawRecipe)
         torch.testing.assert_close(moved[..., inner], alone[..., inner], rtol=0, atol=2e-5)
 
 
-def test_mel_frames_of_a_strip_are_those_of_numpy_and_see_zeros_only_at_its_ends() -> None:
+def test_mel_strip_equals_numpy_with_zeros_only_at_its_ends() -> None:
     recipe = EegRecipe(kind="mel_fixed", margin_s=4)
     strip = make_strip(RECORDING, START, recipe)
     first, n_frames = START - recipe.margin * 39, 256 + 2 * recipe.margin
@@ -89,7 +89,7 @@ def test_mel_frames_of_a_strip_are_those_of_numpy_and_see_zeros_only_at_its_ends
     np.testing.assert_allclose(strip.values, expected.mean(1), rtol=0, atol=2e-4)
 
 
-def test_mel_is_measured_against_the_window_that_is_not_shifted() -> None:
+def test_mel_strip_is_relative_to_the_unshifted_window() -> None:
     eeg = RECORDING.clone()
     eeg[START + 10_200 : START + 10_400] *= 20  # loud, and only a shifted window shows it
     recipe = EegRecipe(margin_s=4)
@@ -107,7 +107,7 @@ def test_mel_is_measured_against_the_window_that_is_not_shifted() -> None:
 
 
 @pytest.mark.parametrize("recipe", FILTERED, ids=str)
-def test_with_a_filter_the_middle_is_the_window_but_near_its_ends(
+def test_filtered_strip_equals_the_window_except_near_its_ends(
     recipe: EegRecipe | RawRecipe,
 ) -> None:
     strip, n_times = make_strip(RECORDING, START, recipe), layout_of(recipe).n_times
@@ -122,7 +122,7 @@ def test_with_a_filter_the_middle_is_the_window_but_near_its_ends(
 
 
 @pytest.mark.parametrize("recipe", [*PLAIN, *FILTERED, EegRecipe(margin_s=4)], ids=str)
-def test_a_strip_sees_the_recording_from_margin_to_margin_and_no_further(
+def test_strip_uses_the_recording_up_to_the_margin_only(
     recipe: EegRecipe | RawRecipe,
 ) -> None:
     strip = make_strip(RECORDING, START, recipe)
@@ -154,7 +154,7 @@ def test_raw_strips_are_filtered_once_and_resampled_on_the_windows_grid(rate: in
 
 
 @pytest.mark.parametrize("recipe", [*PLAIN, *FILTERED, EegRecipe(margin_s=4)], ids=str)
-def test_a_strip_ends_with_the_recording(recipe: EegRecipe | RawRecipe) -> None:
+def test_strip_ends_with_the_recording(recipe: EegRecipe | RawRecipe) -> None:
     layout, step = layout_of(recipe), layout_of(recipe).step_s * 200
     spare = (10_000 - recipe.used_samples) // 2
     for start, n in ((0, 10_000), (0, 10_500), (300, 10_300), (333, 10_777)):
@@ -172,7 +172,7 @@ def test_a_strip_ends_with_the_recording(recipe: EegRecipe | RawRecipe) -> None:
         assert torch.equal(middle, window)
 
 
-def test_gaps_around_a_window_leave_numbers_and_are_filled_by_the_recipes_policy() -> None:
+def test_gaps_around_a_window_are_filled_by_the_recipe_policy() -> None:
     eeg = RECORDING.clone()
     eeg[START - 200 : START + 50, 3] = float("nan")
     filled = eeg.clone()
@@ -198,7 +198,7 @@ def test_gaps_around_a_window_leave_numbers_and_are_filled_by_the_recipes_policy
     ],
     ids=str,
 )
-def test_margins_are_whole_positions_and_part_of_what_is_described(
+def test_margins_are_whole_positions_and_part_of_the_description(
     recipe: EegRecipe | RawRecipe, margin: int
 ) -> None:
     assert recipe.margin == margin

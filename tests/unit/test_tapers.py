@@ -21,7 +21,7 @@ from tests.eeg_windows import noise_windows, wave_window
 
 
 @pytest.mark.parametrize("eeg", [noise_windows(), wave_window()], ids=["noise", "waves"])
-def test_multitaper_is_the_competitions_recipe(eeg: torch.Tensor) -> None:
+def test_multitaper_equals_the_competition_spectrogram(eeg: torch.Tensor) -> None:
     made = make_windows(eeg, EegRecipe(kind="multitaper"))[0].exp().numpy()
     stored = competition_spectrogram(eeg[0].numpy()).reshape(24, 4, 100).transpose(1, 2, 0)
     clipped = np.clip(stored, np.exp(LOG_LOW), np.exp(LOG_HIGH))
@@ -30,7 +30,7 @@ def test_multitaper_is_the_competitions_recipe(eeg: torch.Tensor) -> None:
     assert np.isclose(made, clipped, rtol=1e-4).mean() > 0.999
 
 
-def test_a_zoomed_centre_is_the_middle_of_the_whole() -> None:
+def test_centre_equals_the_middle_of_the_whole_window() -> None:
     eeg = wave_window()
     whole = make_windows(eeg, EegRecipe(kind="multitaper"))
     # Frames stand at multiples of 2 s in both.
@@ -40,14 +40,14 @@ def test_a_zoomed_centre_is_the_middle_of_the_whole() -> None:
     assert layout_of(EegRecipe(kind="multitaper", centre_s=10)).n_times == 4
 
 
-def test_the_recipes_own_numbers_are_the_competitions() -> None:
+def test_default_frames_are_those_of_the_competition() -> None:
     recipe = EegRecipe(kind="multitaper")
     assert (recipe.frame_samples, recipe.frame_hop) == (WINDOW_SAMPLES, STEP_SAMPLES)
     assert (LOG_LOW, LOG_HIGH) == (sources.LOG_LOW, sources.LOG_HIGH)
 
 
 @pytest.mark.parametrize(("window", "hop", "first"), [(400, 40, 0), (333, 100, 33), (1024, 7, 1)])
-def test_stft_is_scipys_density(window: int, hop: int, first: int) -> None:
+def test_stft_equals_scipy_density(window: int, hop: int, first: int) -> None:
     eeg = noise_windows() + 300  # scipy, too, takes each frame's mean away
     eeg[..., 1] += 5_000
     recipe = EegRecipe(kind="stft", window_samples=window, hop_samples=hop)
@@ -61,7 +61,7 @@ def test_stft_is_scipys_density(window: int, hop: int, first: int) -> None:
     np.testing.assert_allclose(np.exp(made), expected.clip(np.exp(-4)), rtol=1e-3)
 
 
-def test_stft_adds_the_logarithm_of_a_factor() -> None:
+def test_scaling_adds_the_logarithm_of_its_square_to_stft() -> None:
     eeg = noise_windows()
     recipe = EegRecipe(kind="stft")
     louder = make_windows(3 * eeg, recipe) - make_windows(eeg, recipe)
@@ -69,7 +69,7 @@ def test_stft_adds_the_logarithm_of_a_factor() -> None:
 
 
 @pytest.mark.parametrize("kind", ["stft", "multitaper"])
-def test_values_are_clipped_like_the_packed_files(kind: str) -> None:
+def test_values_are_clipped_as_in_packs(kind: str) -> None:
     recipe = EegRecipe(kind=kind)  # type: ignore[arg-type]
     assert bool((make_windows(torch.zeros(1, 10_000, 20), recipe) == -4).all())
     assert bool((make_windows(noise_windows(scale=1e5), recipe) == 8).all())

@@ -63,19 +63,19 @@ def percentiles(x: np.ndarray) -> np.ndarray:
     return np.concatenate(list(points), axis=1)
 
 
-def test_panels_are_stacked_along_frequency_each_normalised_alone() -> None:
+def test_panels_are_normalised_alone_and_stacked() -> None:
     x = windows()
     image = kaggle_image(x, InputConfig(views=("panels",)), dtype=torch.float64)
     np.testing.assert_allclose(image[:, 0], panels(x.double().numpy()), atol=1e-12)
 
 
-def test_statistics_are_taken_point_by_point_of_the_image_normalised_together() -> None:
+def test_statistics_are_of_the_image_normalised_together() -> None:
     x = windows()
     image = kaggle_image(x, InputConfig(views=("statistics",)), dtype=torch.float64)
     np.testing.assert_allclose(image[:, 0], statistics(x.double().numpy()), atol=1e-12)
 
 
-def test_percentiles_are_taken_point_by_point_of_the_image_normalised_together() -> None:
+def test_percentiles_are_of_the_image_normalised_together() -> None:
     x = windows()
     image = kaggle_image(x, InputConfig(views=("percentiles",)), dtype=torch.float64)
     np.testing.assert_allclose(image[:, 0], percentiles(x.double().numpy()), atol=1e-12)
@@ -119,7 +119,7 @@ def drawn_in_numpy(z: np.ndarray, picture: str) -> np.ndarray:
 @pytest.mark.parametrize(
     "view", [f"{source} {picture}" for source in PICTURES for picture in PICTURES[source]]
 )
-def test_every_view_of_every_normalisation_point_by_point(
+def test_every_view_and_normalisation_equals_numpy(
     view: str, mode: str, block: tuple[int, int]
 ) -> None:
     source, picture = view.split()
@@ -142,7 +142,7 @@ def test_every_view_of_every_normalisation_point_by_point(
 
 
 @pytest.mark.parametrize("rows", [1, 2, 6])
-def test_a_column_of_signals_holds_samples_in_turn(rows: int) -> None:
+def test_signal_columns_have_consecutive_samples(rows: int) -> None:
     x = signals()
     config = InputConfig(
         views=("raw signals",), raw=RawConfig(normalisation="per_image", rows=rows)
@@ -156,7 +156,7 @@ def test_a_column_of_signals_holds_samples_in_turn(rows: int) -> None:
             np.testing.assert_allclose(image[:, row, column], z[:, signal, sample], atol=1e-12)
 
 
-def test_views_of_unequal_heights_are_resized_along_their_height_alone() -> None:
+def test_views_of_unequal_heights_are_resized_in_height_only() -> None:
     x, y = windows(gaps=False), windows(frequencies=5, times=6, gaps=False)
     views = ("kaggle panels", "eeg panels", "eeg percentiles")
     config = InputConfig(views=views, normalisation="none")
@@ -177,7 +177,7 @@ def test_views_of_unequal_heights_are_resized_along_their_height_alone() -> None
     np.testing.assert_allclose(image[:, 0], expected, atol=1e-10)
 
 
-def test_a_height_of_its_own_and_a_size_at_the_end() -> None:
+def test_height_and_size_set_the_image_size() -> None:
     x, y = windows(gaps=False), windows(frequencies=5, times=6, gaps=False)
     config = InputConfig(views=("eeg panels", "statistics"), height=40)
     shapes = {"kaggle": (4, 8, 12), "eeg": (4, 5, 6)}
@@ -189,7 +189,7 @@ def test_a_height_of_its_own_and_a_size_at_the_end() -> None:
     assert view_widths(sized, shapes) == (6, 12)
 
 
-def test_each_source_has_its_own_normalisation_pool_and_constants() -> None:
+def test_sources_have_their_own_normalisation_blocks_and_constants() -> None:
     x, y = windows(gaps=False), windows(frequencies=4, times=6, gaps=False)
     eeg = EegConfig(normalisation="global", downsample=(1, 2))
     config = InputConfig(
@@ -203,7 +203,7 @@ def test_each_source_has_its_own_normalisation_pool_and_constants() -> None:
     np.testing.assert_allclose(image[:, :, 12:], scaled.reshape(3, 16, 3), rtol=1e-12)
 
 
-def test_views_stand_side_by_side_in_the_order_asked_for() -> None:
+def test_views_are_joined_in_configured_order() -> None:
     x = windows()
     config = InputConfig(views=("statistics", "panels"))
     image = kaggle_image(x, config, dtype=torch.float64)[:, 0]
@@ -211,7 +211,7 @@ def test_views_stand_side_by_side_in_the_order_asked_for() -> None:
     np.testing.assert_allclose(image, np.concatenate([statistics(y), panels(y)], 2), atol=1e-12)
 
 
-def test_global_views_share_the_constants() -> None:
+def test_views_share_global_constants() -> None:
     x = windows(gaps=False)
     config = InputConfig(views=("panels", "statistics"), normalisation="global")
     image = kaggle_image(x, config, Constants(0.5, 2.0), torch.float64)[:, 0].numpy()
@@ -221,7 +221,7 @@ def test_global_views_share_the_constants() -> None:
 
 
 @pytest.mark.parametrize("block", [(2, 3), (4, 1), (1, 4), (8, 12)])
-def test_blocks_are_means_of_what_was_recorded(block: tuple[int, int]) -> None:
+def test_blocks_are_means_of_recorded_values(block: tuple[int, int]) -> None:
     x = windows()
     y = x.double().numpy().reshape(3, 4, 8 // block[0], block[0], 12 // block[1], block[1])
     downsampled = downsample(x, block, torch.float64)
@@ -236,12 +236,12 @@ def test_blocks_are_means_of_what_was_recorded(block: tuple[int, int]) -> None:
     )
 
 
-def test_an_image_without_gaps_is_pooled_the_same_beside_one_with_gaps() -> None:
+def test_gaps_of_other_images_do_not_change_downsampling() -> None:
     x = windows()
     assert torch.equal(downsample(x, (2, 2))[1], downsample(x[1:2], (2, 2))[0])
 
 
-def test_sizes() -> None:
+def test_image_sizes() -> None:
     both = ("panels", "statistics")
     assert image_size(InputConfig(), SHAPES) == (400, 300)
     assert image_size(InputConfig(views=both), SHAPES) == (400, 600)
@@ -271,7 +271,9 @@ def test_sizes() -> None:
         ),
     ],
 )
-def test_what_does_not_divide_a_window_is_refused(config: dict[str, object], rule: str) -> None:
+def test_blocks_that_do_not_divide_a_window_are_refused(
+    config: dict[str, object], rule: str
+) -> None:
     with pytest.raises(ConfigError, match=rule):
         image_size(InputConfig.model_validate(config), SHAPES)
     with pytest.raises(ConfigError, match=r"input\.downsample must divide"):
