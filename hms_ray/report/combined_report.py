@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from hms_ray.evaluate.metric import OBJECTIVES
 from hms_ray.evaluate.step_scores import GROUPS, STAGE_2, StepDifference, StepScores
@@ -139,12 +139,10 @@ class CombinedReport:
         self, group: str, *, recalibrated: bool = False, control: bool = False
     ) -> dict[Outcome, int]:
         """How many steps have each outcome on a group of rows, here or in the control."""
-        counts: dict[Outcome, int] = {}
-        for step in self.steps:
-            outcome = step.outcome(group, recalibrated=recalibrated, control=control)
-            if outcome is not None:
-                counts[outcome] = counts.get(outcome, 0) + 1
-        return counts
+        outcomes = [
+            step.outcome(group, recalibrated=recalibrated, control=control) for step in self.steps
+        ]
+        return {one: outcomes.count(one) for one in get_args(Outcome) if one in outcomes}
 
     def to_json(self) -> dict[str, Any]:
         """Plain data without NaN and infinity."""

@@ -130,12 +130,12 @@ def test_text_has_the_outcome_of_each_step(pooled: CombinedReport) -> None:
     assert lines["sharp"].startswith("sharp *")
     assert lines["sharp"].endswith("opposite")
     assert lines["two_stages"].endswith("not comparable")
-    verdict = "Published differences, all rows: tie 1, reproduces 1, opposite 1,"
+    verdict = "Published differences, all rows: reproduces 1, opposite 1, tie 1,"
     heading, summary = (" ".join(part.split()) for part in text.split("\n\n")[:2])
     assert heading.startswith("2 ladders combined (a, b), simulated data")
     assert heading.endswith("Negative control: c.")
     assert summary.startswith(verdict)
-    assert "Published differences in the negative control, all rows: tie 2, opposite 1," in summary
+    assert "Published differences in the negative control, all rows: opposite 1, tie 2," in summary
     flat = " ".join(text.split())
     assert "a difference between the two is not comparable" in flat
     assert "those of its baseline were." in flat
