@@ -18,6 +18,7 @@ from hms_ray.evaluate.metric import kl_report
 from hms_ray.evaluate.oof import make_oof, read_oof
 from hms_ray.experiment.run import ExperimentResult
 from hms_ray.study.folder import StudyFolder
+from hms_ray.study.new import create_study
 
 N_ROWS = 60
 
@@ -49,7 +50,7 @@ def make_study(folder: Path, name: str, rows: pd.DataFrame | None = None) -> Stu
     (make_rows() if rows is None else rows).to_parquet(file)
     prepared = Prepared(file, {"kaggle": PackRef(folder / "pack", "p")}, "r", "f", 3)
     space = validate_space({"study": {"objective": "kl_4"}}, "test")
-    return StudyFolder.create(folder / "results", name, space, prepared)
+    return create_study(folder / "results", name, space, prepared)
 
 
 def add_trials(study: StudyFolder, numbers: Sequence[int], optimistic: Sequence[int] = ()) -> None:
@@ -84,13 +85,6 @@ def predictions(path: Path, rows: pd.DataFrame, seed: int = 0) -> Path:
     values = np.random.default_rng(seed).dirichlet(np.ones(6), size=len(rows))
     frame[list(VOTE_COLUMNS)] = values
     return written(path, frame)
-
-
-def make_results(folder: Path) -> Path:
-    """Study one of three trials and study two of one, on the same rows."""
-    add_trials(make_study(folder, "one"), range(3), optimistic=[1])
-    add_trials(make_study(folder, "two"), [4])
-    return folder / "results"
 
 
 def make_file(folder: Path) -> Path:

@@ -54,3 +54,21 @@ def two_patients_with_eegs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder(two_patients_with_eegs: Path, tmp_path: Path) -> Path:
     """A copy of ``two_patients_with_eegs`` that a test may damage."""
     return Path(shutil.copytree(two_patients_with_eegs, tmp_path / "competition"))
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """A results folder with study ``one`` of three trials and ``two`` of one, on the same rows."""
+    from tests.blend_data import add_trials, make_study
+
+    add_trials(make_study(tmp_path, "one"), range(3), optimistic=[1])
+    add_trials(make_study(tmp_path, "two"), [4])
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    """``mine.csv``, predictions of the same rows made elsewhere."""
+    from tests.blend_data import make_file
+
+    return make_file(tmp_path)

@@ -15,6 +15,7 @@ from hms_ray.dataset.prepare import Prepared, prepare
 from hms_ray.experiment.in_process import InProcessRunner
 from hms_ray.experiment.run import ExperimentResult, run_experiment
 from hms_ray.study.folder import StudyFolder
+from hms_ray.study.new import create_study
 from tests.competition_folder import (
     eeg_values,
     spectrogram_values,
@@ -102,7 +103,7 @@ def train_study(
     prepared = prepare(data, space.experiment, place / "results", pack_dir=pack_dir)
     runner = InProcessRunner(device="cpu")
     result = run_experiment(space.experiment, prepared, place / "results", runner)
-    study = StudyFolder.create(place / "results", inputs, space, prepared)
+    study = create_study(place / "results", inputs, space, prepared)
     study.write_trial(0, {}, space.experiment, result)
     return TrainedStudy(inputs, data, place / "results", prepared, result)
 

@@ -1,4 +1,4 @@
-"""Models on the same rows: each row once, with its target, in one order."""
+"""Alignment of models: the same rows, each once, in the order of the targets."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hms_ray.blend.column_names import Keys
-from hms_ray.blend.external_files import ROW_COLUMNS, Targets
+from hms_ray.blend.external_files import Targets
 from hms_ray.competition.rows import ROW_UNIT
 from hms_ray.competition.schema import TARGET_COLUMNS
 from hms_ray.config.space import Objective
 from hms_ray.errors import PredictionError
 from hms_ray.evaluate.metric import Array, name_rows
+from hms_ray.ladder.folder import LADDER_COLUMNS
+from hms_ray.text import shortened_list
 
 RowChoice = Literal["same", "common"]
 
-_SHOWN: Final = 3
-"""Models that an error names."""
-_SAME: Final = 1e-6
-"""Shares that were written down with seven decimals are still the same."""
+_TOLERANCE: Final = 1e-6
+"""Shares rounded to seven decimals count as equal."""
 
 
 @dataclass(frozen=True)
 class Member:
-    """One model's predictions and where they are from.
+    """One model's predictions and their origin.
 
     Attributes:
-        name: different from the others'.
-        ids: (n) keys of its rows, none twice.
-        keys: how its rows are called.
+        name: unique among the members.
+        ids: (n) unique ids of its rows.
+        keys: what the ids identify.
         probabilities: (n, 6) float64.
-        origin: plain data that finds the model again.
-        family: of the model, for caps and for weights in two levels.
+        origin: plain data that locates the model again.
+        family: group of models whose total weight can be limited.
         optimistic: whether its checkpoints or weights were chosen on the scored rows.
-        minutes: training time of its folds; None where it is not known.
-        targets: of its own rows, where its study or ladder has them.
+        minutes: training time of its folds, if known.
+        targets: of its own rows, if its study or ladder has them.
     """
 
     name: str
@@ -55,13 +55,12 @@ class Member:
 
 @dataclass(frozen=True)
 class Aligned:
-    """Rows with targets, and every model's predictions of them.
+    """Rows with targets, and the predictions of every model for them.
 
     Attributes:
-        rows: columns of ``Targets.rows``, in its order; files of them carry the unit of
-            the row ids, where it is known, as an attribute.
+        rows: see ``Targets.rows``, in the same order; their unit, if known, is in ``attrs``.
         probabilities: (M, n, 6) float64.
-        n_dropped: rows of the targets that not all models predict.
+        n_dropped: rows of the targets that some model does not predict.
     """
 
     rows: pd.DataFrame
@@ -80,23 +79,23 @@ class Aligned:
 
     @property
     def votes(self) -> Array:
-        """(n,) total votes, 0 where they are not known."""
+        """(n,) total votes; 0 if unknown."""
         return self.rows["total_votes"].to_numpy(np.float64)
 
 
 def align(members: Sequence[Member], targets: Targets, choice: RowChoice = "same") -> Aligned:
-    """Brings all models to the rows of the targets.
+    """Aligns all models with the rows of the targets.
 
     Args:
-        members: at least one, of different names.
-        targets: of the rows; those of members that know theirs must be the same.
-        choice: ``same``: every model must predict exactly these rows; ``common``: rows
-            that are not everywhere are dropped.
+        members: at least one, with unique names.
+        targets: of the rows; the targets of members that have their own must be equal.
+        choice: ``same``: every model must predict exactly these rows; ``common``: keep the
+            rows that all models predict.
 
     Raises:
-        PredictionError: naming models and rows, where rows differ, none are common,
-            keys are of different units or may be, targets disagree, or a model repeats
-            the targets.
+        PredictionError: naming models and rows, if rows differ, no row is common, row ids
+            are or may be of different units, targets disagree, or a model repeats the
+            targets.
     """
     unit = _one_unit(members, targets)
     known = pd.Index(targets.rows["row_id"])
@@ -108,7 +107,7 @@ def align(members: Sequence[Member], targets: Targets, choice: RowChoice = "same
         common &= known.isin(ids)
     if not common.any():
         raise PredictionError(
-            "models and targets must have rows in common",
+            "models and targets must have a row in common",
             got="none",
             where=f"{len(members)} model(s) and {targets.name}",
         )
@@ -126,11 +125,11 @@ def align(members: Sequence[Member], targets: Targets, choice: RowChoice = "same
 
 
 def _refuse_targets(members: Sequence[Member], aligned: Aligned, name: str) -> None:
-    """Refuses votes that were given as a model: it would be a perfect one."""
+    """Refuses votes given as a model: their KL would be 0."""
     for member, predicted in zip(members, aligned.probabilities, strict=True):
-        if np.allclose(predicted, aligned.targets, rtol=0, atol=_SAME):
+        if np.allclose(predicted, aligned.targets, rtol=0, atol=_TOLERANCE):
             raise PredictionError(
-                "a model must predict, not repeat the votes",
+                "a model must not repeat the votes",
                 got=f"the targets of {name} for every row",
                 where=member.name,
                 fix="Give the file of votes as --targets only.",
@@ -138,21 +137,21 @@ def _refuse_targets(members: Sequence[Member], aligned: Aligned, name: str) -> N
 
 
 def _one_unit(members: Sequence[Member], targets: Targets) -> Keys | None:
-    """The unit of all row ids whose unit is known; None where none is.
+    """The one unit of all row ids; None if no unit is known.
 
     Raises:
-        PredictionError: where they are of two.
+        PredictionError: if there are two.
     """
-    # Targets that are named by their EEGs have the row ids of the unit eeg.
+    # Targets identified by eeg_id have the row ids of the unit eeg.
     units: dict[Keys, str] = {"eeg" if targets.keys == "eeg_id" else targets.keys: targets.name}
     for member in members:
         units.setdefault(member.keys, member.name)
     known = {unit: name for unit, name in units.items() if unit not in ("row_id", "eeg_id")}
     if len(known) > 1:
         raise PredictionError(
-            "rows must be of one unit: the same row id is another row in another unit",
+            "all row ids must have the same unit",
             got=" and ".join(f"{unit} in {name}" for unit, name in known.items()),
-            fix="Blend predictions and targets whose experiments have one data.unit.",
+            fix="Blend predictions and targets of experiments with the same data.unit.",
         )
     return next(iter(known), None)
 
@@ -160,10 +159,10 @@ def _one_unit(members: Sequence[Member], targets: Targets) -> Keys | None:
 def _require_whole_eegs(
     members: Sequence[Member], targets: Targets, found: dict[str, pd.Index[str]], unit: Keys
 ) -> None:
-    """Refuses rows of unknown unit that part of an EEG's rows do not fit.
+    """Refuses row ids of unknown unit that match only some rows of an EEG.
 
-    Row ids of label rows and of vote groups overlap, so that a file of the other unit
-    would have rows in common. What differs then are rows of EEGs that both sides have.
+    Row ids of label rows and of vote groups overlap, so a file with the other unit has
+    rows in common with the targets. It is recognised by EEGs with only some common rows.
     """
     known = pd.Index(targets.rows["row_id"])
     for member in members:
@@ -179,28 +178,28 @@ def _require_whole_eegs(
             complaint = _complaint(member.name, lacks, more, len(known))
             unsure = member.name if member.keys == "row_id" else targets.name
             raise PredictionError(
-                "row ids of an unknown unit must have all rows of an EEG or none",
+                "row ids of an unknown unit must cover all rows of an EEG or none",
                 got=f"EEGs of {targets.name} of which {complaint}",
-                fix=f"Other rows are of {unit}. Say what the row ids of {unsure} are: "
+                fix=f"Other rows have the unit {unit}. State that of {unsure}: "
                 "--row-unit eeg_votes, label or eeg.",
             )
 
 
 def _eegs(ids: pd.Index[str]) -> pd.Index[str]:
-    """The EEG that a row id begins with; the row id itself where it is an EEG."""
+    """The EEG that a row id begins with, or the row id itself if it is an EEG."""
     return ids.str.replace(r"-[^-]*$", "", regex=True)
 
 
 def _ids(member: Member, targets: Targets) -> pd.Index[str]:
-    """The member's rows as the targets call them; a foreign row keeps its own key."""
+    """The member's rows by the row ids of the targets; a row not there keeps its own id."""
     if member.keys != "eeg_id" or targets.keys in ("eeg_id", "eeg"):
         return member.ids
     eegs = pd.Index(targets.rows["eeg_id"].astype(str))
     if eegs.has_duplicates:
         raise PredictionError(
-            "predictions named by eeg_id alone need targets with one row an EEG",
+            "predictions with only an eeg_id need targets with one row per EEG",
             got=f"{member.name} with the targets of {targets.name}",
-            fix="Give the row_id, or the eeg_id and eeg_sub_id, of each prediction.",
+            fix="Add row_id, or eeg_id and eeg_sub_id, to each prediction.",
         )
     position = eegs.get_indexer(member.ids)
     named = targets.rows["row_id"].to_numpy()[position]
@@ -210,7 +209,7 @@ def _ids(member: Member, targets: Targets) -> pd.Index[str]:
 
 
 def _complaint(model: str, lacks: pd.Index[str], more: pd.Index[str], n: int) -> str:
-    """Which rows a model lacks and has beyond n; empty where neither."""
+    """The rows that a model lacks of n and has beyond them; empty if none."""
     parts = []
     if len(lacks):
         parts.append(f"{model} lacks {len(lacks)} of {n} ({name_rows(lacks.to_numpy())})")
@@ -226,11 +225,10 @@ def _require_same(found: dict[str, pd.Index[str]], known: pd.Index[str], name: s
         if complaint := _complaint(model, lacks, more, len(known)):
             complaints.append(complaint)
     if complaints:
-        hidden = len(complaints) - _SHOWN
         raise PredictionError(
             f"models must predict the rows of {name}",
-            got="; ".join(complaints[:_SHOWN]) + (f"; and {hidden} more" if hidden > 0 else ""),
-            fix="With --rows common, rows that are not everywhere are dropped.",
+            got=shortened_list(complaints, 3, "; "),
+            fix="Use --rows common to keep the rows that all models predict.",
         )
 
 
@@ -240,15 +238,15 @@ def _require_same_targets(member: Member, rows: pd.DataFrame, name: str) -> None
     columns = ["patient_id", "total_votes", *TARGET_COLUMNS]
     own = member.targets.rows.set_index("row_id").reindex(rows["row_id"])[columns]
     mine, named = own.to_numpy(np.float64), rows[columns].to_numpy(np.float64)
-    # Rows that the study itself lacks are NaN and compare as equal.
-    apart = np.abs(mine - named) > _SAME
-    # A total that a file does not know contradicts none.
+    # Rows that the study itself lacks are NaN and count as equal.
+    apart = np.abs(mine - named) > _TOLERANCE
+    # An unknown total agrees with any.
     apart[:, 1] &= (mine[:, 1] > 0) & (named[:, 1] > 0)
     wrong = np.flatnonzero(apart.any(axis=1))
     if len(wrong):
         row, column = wrong[0], int(np.argmax(apart[wrong[0]]))
         raise PredictionError(
-            "targets, patients and total votes of a row must be the same everywhere",
+            "a row must have the same targets, patient and total votes in all inputs",
             got=f"{columns[column]} {mine[row, column]:.7g} in {member.targets.name} and "
             f"{named[row, column]:.7g} in {name}",
             where=f"{len(wrong)} row(s): {name_rows(rows['row_id'].to_numpy()[wrong])}",
@@ -258,6 +256,7 @@ def _require_same_targets(member: Member, rows: pd.DataFrame, name: str) -> None
 def as_targets(
     rows: pd.DataFrame, keys: Keys, name: str, objective: Objective | None = None
 ) -> Targets:
-    """The rows of a study or a ladder as targets; the objective is a study's."""
-    kept = rows[list(ROW_COLUMNS)].reset_index(drop=True)
-    return Targets(kept, keys, name, objective=objective)
+    """The rows of a study or a ladder as targets; a study also has an objective."""
+    return Targets(
+        rows[list(LADDER_COLUMNS)].reset_index(drop=True), keys, name, objective=objective
+    )

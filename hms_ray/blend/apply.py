@@ -1,4 +1,4 @@
-"""A blend that was fitted on out-of-fold predictions, applied to test recordings."""
+"""A blend fitted on out-of-fold predictions, applied to test recordings."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ import pandas as pd
 from hms_ray.blend.stored import StoredBlend, even_shares, read_blend
 from hms_ray.errors import ConfigError, PredictionError, StudyError
 from hms_ray.evaluate.metric import Array
-from hms_ray.predict.files import read_predictions
+from hms_ray.predict.files import read_test_predictions
 from hms_ray.predict.inference import predict_all, require_device
 from hms_ray.predict.recordings import read_test_rows, recordings_of_test
 from hms_ray.predict.submission import make_submission, probabilities_in, submission_ids
 from hms_ray.predict.submit_trial import SubmitOptions
 from hms_ray.predict.trial import TrialModels, read_models
 from hms_ray.report.live import bar
+from hms_ray.text import closest
 
 
 @dataclass(frozen=True)
 class AppliedBlend:
-    """What a blend predicts of test recordings.
+    """A blend's predictions of test recordings.
 
     Attributes:
         submission: columns ``SUBMISSION_COLUMNS``, in the order of ``eeg_ids``.
@@ -89,11 +90,11 @@ def apply_blend(file: Path, options: SubmitOptions) -> AppliedBlend:
 
 
 def _models(name: str, keys: Mapping[int, str], results: str | Path) -> TrialModels:
-    """As ``read_models``; errors name the member and say what else can be done."""
+    """See ``read_models``; errors name the member and the other remedy."""
     try:
         return read_models(name, keys, results)
     except StudyError as error:
-        other = f"give its predictions: --predictions {name}=FILE."
+        other = f"give its predictions: --predictions {name}=FILE"
         raise StudyError(
             error.rule,
             got=error.got,
@@ -107,46 +108,45 @@ def _check_given(blend: StoredBlend, given: Mapping[str, Path]) -> None:
     for name in given:
         if name not in names:
             raise ConfigError(
-                "predictions must be of a member of the blend",
-                got=name,
-                fix=f"Members: {', '.join(names)}.",
+                "--predictions must name a member of the blend",
+                got=f"{name}{closest(name, names)}",
             )
     lacking = [m.name for m in blend.needed() if m.keys is None and m.name not in given]
     if lacking:
         raise PredictionError(
-            "a member whose fold models are not known needs predictions of the new rows",
+            "a member without stored fold models needs predictions of the test recordings",
             got=f"none for {', '.join(lacking)}",
-            fix=f"Give them: --predictions {lacking[0]}=FILE (eeg_id and six probabilities).",
+            fix=f"Give them (eeg_id and six probabilities): --predictions {lacking[0]}=FILE",
         )
 
 
 def _skipped_note(blend: StoredBlend) -> tuple[str, ...]:
     n_all = len(blend.members)
-    n_unneeded = n_all - len(blend.needed())
-    if not n_unneeded:
+    n_skipped = n_all - len(blend.needed())
+    if not n_skipped:
         return ()
-    return (f"{n_unneeded} of {n_all} members have weight 0 and are not predicted",)
+    return (f"{n_skipped} of {n_all} members have weight 0 and are skipped",)
 
 
 def _given(path: Path, eeg_ids: list[int]) -> Array:
     """Given predictions (n, 6) in the order of the submission."""
-    table = read_predictions(path)
+    table = read_test_predictions(path)
     ordered = make_submission(eeg_ids, table["eeg_id"], probabilities_in(table), path)
     return probabilities_in(ordered)
 
 
 def named_files(texts: Sequence[str]) -> Mapping[str, Path]:
-    """Name -> file, of texts ``NAME=FILE``.
+    """Name -> file, from texts ``NAME=FILE``.
 
     Raises:
-        ConfigError: where one has no name or no file, or a name comes twice.
+        ConfigError: if a text has no name or no file, or a name is given twice.
     """
     files: dict[str, Path] = {}
     for text in texts:
         name, _, file = text.rpartition("=")
         if not name or not file:
-            raise ConfigError("predictions must be given as NAME=FILE", got=text)
+            raise ConfigError("--predictions must be given as NAME=FILE", got=text)
         if name in files:
-            raise ConfigError("a member's predictions must be given once", got=name)
+            raise ConfigError("--predictions must be given once per member", got=name)
         files[name] = Path(file)
     return files

@@ -1,4 +1,4 @@
-"""Which columns of a file mean what, and what its rows are called."""
+"""Columns of files made elsewhere: their names, and the ids of their rows."""
 
 from __future__ import annotations
 
@@ -24,71 +24,67 @@ OTHER_NAMES: Final = ("patient_id", "total_votes", "fold")
 CLASS_NAMES: Final = tuple(name.lower() for name in CLASSES)
 
 Keys = Literal["eeg_votes", "eeg", "label", "row_id", "eeg_id"]
-"""How rows are called: by the row ids of a unit, by row ids of a unit that is not known
-(those of ``label`` and of ``eeg_votes`` look alike), or by EEG alone."""
+"""What ids of rows identify: rows of a unit, rows of an unknown unit (``row_id``; ids of
+``label`` and of ``eeg_votes`` look alike), or EEGs."""
 
 Columns = Mapping[str, str]
-"""Our name -> the file's name of a column."""
+"""Our name of a column -> the file's name."""
 
 
-def parse_columns(words: Sequence[str]) -> dict[str, str]:
-    """Our name -> the files' name, from words such as ``row_id=key,seizure=p_seizure``.
+def parse_columns(arguments: Sequence[str]) -> dict[str, str]:
+    """Our names -> the file's names, from arguments such as ``row_id=key,seizure=p_seizure``.
 
     Args:
-        words: pairs joined by commas.
+        arguments: pairs joined by commas.
 
     Raises:
-        PredictionError: for a word without ``=``, a name that is none of ours, and one
-            that is given twice.
+        PredictionError: if a pair has no ``=``, an unknown name, or a name given twice.
     """
     known = (*KEY_NAMES, *OTHER_NAMES, *CLASS_NAMES)
     columns: dict[str, str] = {}
-    for part in (part for word in words for part in word.split(",")):
+    for part in (part for argument in arguments for part in argument.split(",")):
         ours, equals, theirs = (piece.strip() for piece in part.partition("="))
         name = ours.removesuffix("_vote")
         if not equals or not theirs or name not in known:
             raise PredictionError(
-                f"a column is named as OURS=THEIRS, OURS one of {', '.join(known)}", got=part
+                f"columns must be given as OURS=THEIRS, with OURS one of {', '.join(known)}",
+                got=part,
             )
         if columns.get(name, theirs) != theirs:
             raise PredictionError(
-                "a column must be named once",
+                "a column must be given once",
                 got=f"{columns[name]} and {theirs} for {name}",
             )
         columns[name] = theirs
     return columns
 
 
-def read_table(path: str | Path, names: str) -> pd.DataFrame:
-    """Reads a CSV or parquet file.
+def read_external_table(path: str | Path, text_column: str) -> pd.DataFrame:
+    """Reads a CSV or parquet file made elsewhere.
 
     Args:
         path: the file.
-        names: column of a CSV whose cells stay the text that they are; it may be absent.
+        text_column: column of a CSV that is kept as text; it may be missing.
 
     Raises:
-        PredictionError: where it is missing, of another kind, unreadable or empty.
+        PredictionError: if the file is missing, of another type, unreadable or empty.
     """
     path = Path(path)
     if path.suffix not in FILE_SUFFIXES:
-        raise PredictionError(
-            f"a table must be a file that ends in {' or '.join(FILE_SUFFIXES)}", got=str(path)
-        )
+        raise PredictionError(f"a table must be a {' or '.join(FILE_SUFFIXES)} file", got=str(path))
     if not path.is_file():
         raise PredictionError(
-            "a file must exist to be read",
-            got="a folder" if path.is_dir() else "none",
-            where=path,
+            "the file must exist", got="a folder" if path.is_dir() else "none", where=path
         )
     try:
         if path.suffix == ".csv":
-            table = pd.read_csv(path, dtype={names: str}, low_memory=False)
+            table = pd.read_csv(path, dtype={text_column: str}, low_memory=False)
         else:
             table = pd.read_parquet(path)
     except (OSError, ValueError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise PredictionError(
-            f"a file that ends in {path.suffix} must be readable as such", got=reason, where=path
+            f"a {path.suffix} file must be readable", got=reason, where=path
         ) from None
     if table.empty:
         raise PredictionError("a table must have rows and columns", got="none", where=path)
@@ -98,27 +94,27 @@ def read_table(path: str | Path, names: str) -> pd.DataFrame:
 def row_keys(
     table: pd.DataFrame, columns: Columns, where: Path, row_unit: Unit | None = None
 ) -> tuple[pd.Index[str], Keys]:
-    """What the rows of a table are called, as text.
+    """Ids of the rows of a table, as text, and what they identify.
 
-    A label row is called ``<eeg_id>-<eeg_sub_id>``, as ``make_rows`` calls it.
+    The id of a label row is ``<eeg_id>-<eeg_sub_id>`` (see ``make_rows``).
 
     Args:
         table: of a file.
-        columns: named columns.
+        columns: names of columns.
         where: the file.
-        row_unit: unit of its row ids, where it does not say so itself.
+        row_unit: unit of its row ids, if the file does not state it.
 
     Raises:
-        PredictionError: without keys, where one is missing or no whole number, and where
-            the file's own unit is not the one that was named.
+        PredictionError: if there are no ids, one is empty or not a whole number, or the
+            file states another unit than ``row_unit``.
     """
     row_id, eeg, sub = (column(table, columns, [name], where) for name in KEY_NAMES)
     if row_id is None and eeg is None:
         raise PredictionError(
-            "rows must be named by row_id, by eeg_id and eeg_sub_id, or by eeg_id",
+            "rows need row_id, eeg_id and eeg_sub_id, or eeg_id",
             got=f"the columns {shortened_list(list(table.columns))}",
             where=where,
-            fix="Name the column with --columns (of targets --target-columns) row_id=THEIRS.",
+            fix="Name the column: --columns (for targets --target-columns) row_id=THEIRS.",
         )
     if row_id is not None:
         absent = row_id.isna().to_numpy(bool)
@@ -139,7 +135,7 @@ def row_keys(
 
 
 def as_keys(unit: object) -> Keys:
-    """Row ids of a unit; of an unknown one where it is none of ours."""
+    """Row ids of a unit; ``row_id`` if the unit is not a known one."""
     found: Keys = next((known for known in get_args(Unit) if known == unit), "row_id")
     return found
 
@@ -147,22 +143,22 @@ def as_keys(unit: object) -> Keys:
 def _unit_of(
     ids: pd.Index[str], table: pd.DataFrame, columns: Columns, where: Path, named: Unit | None
 ) -> Keys:
-    """The unit of row ids: the file's own, else the one that was named, else unknown."""
+    """The unit of row ids: the file's own, else the given one, else unknown."""
     own = table.attrs.get(ROW_UNIT)
     if own not in get_args(Unit):
         own = "label" if _are_labels(ids, table, columns, where) else None
     if None not in (own, named) and own != named:
         raise PredictionError(
-            "--row-unit must be what a file says of its own row ids",
+            "--row-unit must be the unit that the file states",
             got=f"{named} for row ids of {own}",
             where=where,
-            fix=f"Leave it out, or say --row-unit {own}.",
+            fix=f"Omit it, or use --row-unit {own}.",
         )
     return as_keys(own or named)
 
 
 def _are_labels(ids: pd.Index[str], table: pd.DataFrame, columns: Columns, where: Path) -> bool:
-    """Whether columns beside the row ids spell them as label rows'."""
+    """Whether the row ids are ``<eeg_id>-<eeg_sub_id>`` of the columns beside them."""
     eeg, sub = (column(table, columns, [name], where) for name in KEY_NAMES[1:])
     if eeg is None or sub is None:
         return False
@@ -186,7 +182,7 @@ def _key_numbers(values: pd.Series, name: str, where: Path) -> pd.Index[str]:
 
 
 def lines_of(broken: NDArray[np.bool_]) -> str:
-    """Rows of a table that have no name yet, counted from 1 without the head, as text."""
+    """Positions of rows without an id, counted from 1 after the header, as text."""
     numbers: NDArray[Any] = np.flatnonzero(broken) + 1
     return f"{len(numbers)} row(s), counted from 1: {name_rows(numbers)}"
 
@@ -194,17 +190,17 @@ def lines_of(broken: NDArray[np.bool_]) -> str:
 def column(
     table: pd.DataFrame, columns: Columns, names: Sequence[str], where: Path
 ) -> pd.Series | None:
-    """The column that was named for the first name, or the first name that is there.
+    """The column given by name, else the first of the usual names that is there.
 
     Raises:
-        PredictionError: where the column that was named is not there.
+        PredictionError: if the given column is missing.
     """
     named = columns.get(names[-1])
     if named is None:
         return next((table[name] for name in names if name in table), None)
     if named not in table:
         raise PredictionError(
-            f"the column named for {names[-1]} must be in the file",
+            f"the column given for {names[-1]} must be in the file",
             got=f"no {named} among {shortened_list(list(table.columns))}",
             where=where,
         )
@@ -218,7 +214,7 @@ def class_columns(
 
     Args:
         table: of a file.
-        columns: named columns, which count before all others.
+        columns: names of columns, tried first.
         endings: of a class's name, tried in this order; the bare name comes last.
         where: the file.
 
@@ -235,6 +231,6 @@ def class_columns(
             "a file must have a column for each of the six classes",
             got=f"none for {', '.join(missing)}",
             where=where,
-            fix=f"Name them with --columns (of targets --target-columns) {missing[0]}=THEIRS,...",
+            fix=f"Name them: --columns (for targets --target-columns) {missing[0]}=THEIRS,...",
         )
     return pd.DataFrame(found)

@@ -1,4 +1,4 @@
-"""Predictions and targets from files that were made elsewhere."""
+"""Predictions and targets from files made elsewhere."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hms_ray.blend.column_names import (
     Keys,
     class_columns,
     column,
-    read_table,
+    read_external_table,
     row_keys,
 )
 from hms_ray.competition.rows import Unit
@@ -27,20 +27,18 @@ from hms_ray.evaluate.metric import Array, check_distributions, name_rows
 from hms_ray.evaluate.oof import OPTIMISTIC
 
 UNKNOWN = -1
-"""Stands for an EEG or a fold that is not known, where a table has whole numbers."""
-
-ROW_COLUMNS = ("row_id", "eeg_id", "patient_id", "fold", "total_votes", *TARGET_COLUMNS)
+"""An unknown EEG or fold in a column of whole numbers."""
 
 
 @dataclass(frozen=True)
 class Targets:
-    """Rows with what was voted.
+    """Rows with their votes.
 
     Attributes:
-        rows: columns ``ROW_COLUMNS``; ``eeg_id`` and ``fold`` are -1 where not known.
-        keys: how the rows are called.
-        name: study or file, for messages.
-        n_unknown: rows whose total of votes is not known, counted as 0.
+        rows: see ``ladder.folder.LADDER_COLUMNS``; ``eeg_id`` and ``fold`` are -1 if unknown.
+        keys: what ``row_id`` identifies.
+        name: study, ladder or file, for messages.
+        n_unknown: rows with an unknown total of votes, stored as 0.
         objective: of the study.
     """
 
@@ -52,13 +50,13 @@ class Targets:
 
 
 class Predictions(NamedTuple):
-    """What a file predicts.
+    """Predictions of a file.
 
     Attributes:
-        ids: (n) keys of its rows, none twice.
-        keys: how its rows are called.
+        ids: (n) unique ids of its rows.
+        keys: what the ids identify.
         probabilities: (n, 6) float64.
-        optimistic: whether the file says that they were chosen on the very rows.
+        optimistic: whether the file states that models were chosen on these rows.
     """
 
     ids: pd.Index[str]
@@ -67,17 +65,17 @@ class Predictions(NamedTuple):
     optimistic: bool
 
 
-def read_predictions(
+def read_external_predictions(
     path: str | Path, columns: Columns, row_unit: Unit | None = None
 ) -> Predictions:
     """Predictions of a file.
 
     Raises:
-        PredictionError: naming the file and the rows: as ``read_table``, ``row_keys``
-            and ``class_columns``; for doubled rows, and rows that are no distribution.
+        PredictionError: naming the file and the rows: see ``read_external_table``,
+            ``row_keys`` and ``class_columns``; if a row is duplicated or not a distribution.
     """
     path = Path(path)
-    table = read_table(path, columns.get("row_id", "row_id"))
+    table = read_external_table(path, columns.get("row_id", "row_id"))
     ids, keys = row_keys(table, columns, path, row_unit)
     _refuse_doubled(ids, "a row must be predicted once", "several predictions", path)
     values = _numbers(class_columns(table, columns, ["_vote"], path), "predictions", ids, path)
@@ -88,17 +86,17 @@ def read_predictions(
 def read_targets(path: str | Path, columns: Columns, row_unit: Unit | None = None) -> Targets:
     """Votes or shares, patients and totals of a file.
 
-    Six whole numbers are votes, whose sum is the total where no ``total_votes`` is
-    given; others are shares, which need it. So do rows of one vote each throughout,
-    which may as well be shares. A total may be below the sum of the votes, as it is
-    where votes of several label rows were added.
+    Whole numbers are votes; their sum is the total unless ``total_votes`` is given. Other
+    numbers are shares, which need ``total_votes``; so do tables of one vote per row, which
+    could be shares. A total may be below the sum of the votes, because votes of several
+    label rows can be added up.
 
     Raises:
-        PredictionError: naming the file and the rows: as ``read_predictions``, and for
-            missing patients, and totals that are missing, invalid or above the votes.
+        PredictionError: naming the file and the rows: see ``read_external_predictions``;
+            if patients are missing, or totals are missing, invalid or above the votes.
     """
     path = Path(path)
-    table = read_table(path, columns.get("row_id", "row_id"))
+    table = read_external_table(path, columns.get("row_id", "row_id"))
     ids, keys = row_keys(table, columns, path, row_unit)
     _refuse_doubled(ids, "a row must have one target", "several", path)
     votes = _numbers(class_columns(table, columns, ["_target", "_vote"], path), "votes", ids, path)
@@ -107,7 +105,7 @@ def read_targets(path: str | Path, columns: Columns, row_unit: Unit | None = Non
     negative = np.asarray((votes < 0).any(axis=1))
     _refuse(negative, "votes must not be negative", votes, ids, path)
     sums = votes.sum(axis=1)
-    fix = "Leave rows without votes out of the targets."
+    fix = "Remove rows without votes from the targets."
     _refuse(sums == 0, "each row of targets must have votes", votes, ids, path, fix)
     counted = bool((votes == np.round(votes)).all())
     totals = _totals(table, columns, sums, counted, ids, path)
@@ -117,7 +115,7 @@ def read_targets(path: str | Path, columns: Columns, row_unit: Unit | None = Non
             "eeg_id": _whole(table, columns, "eeg_id", ids, path),
             "patient_id": _patients(table, columns, ids, path),
             "fold": _whole(table, columns, "fold", ids, path),
-            # Rows of unknown totals count as rows of few votes.
+            # Rows with an unknown total count as rows with few votes.
             "total_votes": np.nan_to_num(totals),
         }
     )
@@ -136,16 +134,16 @@ def _totals(
     ids: pd.Index[str],
     where: Path,
 ) -> Array:
-    """Total votes (n,), NaN where they are not known."""
+    """Total votes (n,), NaN if unknown."""
     values = column(table, columns, ["total_votes"], where)
     one_each = counted and bool((sums == 1).all())
     if values is None:
         if counted and not one_each:
             return sums
         raise PredictionError(
-            "targets that are 0 or 1 throughout may be shares and need the total_votes of each row"
+            "targets that are all 0 or 1 could be shares and need a column total_votes"
             if one_each
-            else "targets that are shares need the total_votes of each row",
+            else "targets that are shares need a column total_votes",
             got="no such column",
             where=where,
             fix="Name it with --target-columns total_votes=THEIRS"
@@ -155,12 +153,12 @@ def _totals(
     totals = totals.astype(np.float64)
     given = ~np.isnan(totals)
     broken |= given & ~((totals >= 1) & (totals < np.inf) & (totals == np.floor(totals)))
-    fix = "Leave cells empty whose total is not known."
+    fix = "Leave unknown totals empty."
     _refuse(broken, "total_votes must be whole numbers of at least 1", values, ids, where, fix)
     if counted and not one_each:
         _refuse(
             totals > sums,
-            "total_votes must not be more than a row's six votes together",
+            "total_votes must not exceed the sum of the row's six votes",
             values,
             ids,
             where,
@@ -170,7 +168,7 @@ def _totals(
 
 
 def _numbers(values: pd.DataFrame, name: str, ids: pd.Index[str], where: Path) -> Array:
-    """Six columns as (n, 6) float64, NaN where empty."""
+    """Six columns as (n, 6) float64, NaN for empty cells."""
     found = np.empty(values.shape)
     for number, title in enumerate(values):
         cells = values[title]
@@ -187,7 +185,7 @@ def _refuse(
     where: object,
     fix: str | None = None,
 ) -> None:
-    """Refuses a table for some of its rows, the first of which is shown."""
+    """Raises for the rows that are broken, if any, showing the first."""
     if not broken.any():
         return
     first = int(np.argmax(broken))
@@ -226,13 +224,13 @@ def _patients(
     values = column(table, columns, ["patient_id"], where)
     if values is None:
         raise PredictionError(
-            "targets need the patient_id of each row",
+            "targets need a column patient_id",
             got="no such column",
             where=where,
             fix="Name it with --target-columns patient_id=THEIRS.",
         )
     found, broken = whole_numbers(values)
-    fix = "Number the patients: their names are not looked at, only which rows share one."
+    fix = "Number the patients; any numbers will do."
     _refuse(broken, "patient_id must be whole numbers, none missing", values, ids, where, fix)
     return found
 
@@ -240,7 +238,7 @@ def _patients(
 def _whole(
     table: pd.DataFrame, columns: Columns, name: str, ids: pd.Index[str], where: Path
 ) -> NDArray[np.int64] | int:
-    """Whole numbers of a column, -1 where cells are empty or there is no such column."""
+    """Whole numbers of a column, -1 for empty cells or without the column."""
     values = column(table, columns, [name], where)
     if values is None:
         return UNKNOWN

@@ -1,9 +1,8 @@
-"""Steps of ladders as what a blend is made of, and a ladder's rows as targets."""
+"""Ladders as inputs of a blend: their steps as members, their rows as targets."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
 
 import pandas as pd
 
@@ -14,35 +13,12 @@ from hms_ray.errors import StudyError
 from hms_ray.evaluate.oof import probabilities_of
 from hms_ray.ladder.folder import StoredLadder, read_ladder
 from hms_ray.ladder.steps_file import STEPS_FILE
-
-_KINDS: Final = (
-    "STUDY, STUDY/TRIAL, LADDER, LADDER/STEP, fold keys KEY,KEY,... or a .csv or .parquet file"
-)
-
-
-def steps_of(path: Path, results: Path) -> list[Member]:
-    """A ladder's steps that are no blends, or one step of it of any kind.
-
-    Args:
-        path: name or path of a ladder, or ``LADDER/STEP``.
-        results: folder of ladders.
-
-    Raises:
-        StudyError: where there is no such ladder or step.
-    """
-    found = find_ladder(path, results)
-    if found is None:
-        raise StudyError(
-            f"an input of a blend must be {_KINDS}",
-            got=str(path),
-            where=results,
-            fix=_there_are(results),
-        )
-    return _members(*found)
+from hms_ray.study.folder import study_names
+from hms_ray.text import closest
 
 
 def find_ladder(path: Path, results: Path) -> tuple[Path, str | None] | None:
-    """A ladder's folder, and the step of it that is meant or None for all."""
+    """Folder of a ladder by its name or path, and the step if one is named; None if neither."""
     for ladder, step in ((path, None), (path.parent, path.name)):
         for place in (results / ladder, ladder):
             if (place / STEPS_FILE).is_file():
@@ -50,13 +26,56 @@ def find_ladder(path: Path, results: Path) -> tuple[Path, str | None] | None:
     return None
 
 
-def _there_are(results: Path) -> str:
-    known = sorted(
-        file.parent.name
-        for name in ("study.json", STEPS_FILE)
-        for file in results.glob(f"*/{name}")
+def steps_of(path: Path, results: Path) -> list[Member]:
+    """The trained steps of a ladder, or one step of it of any kind.
+
+    Args:
+        path: name or path of a ladder, or ``LADDER/STEP``.
+        results: folder of ladders.
+
+    Raises:
+        StudyError: if there is no such ladder or step.
+    """
+    found = find_ladder(path, results)
+    if found is None:
+        raise _not_found(
+            "an input must be STUDY, STUDY/TRIAL, LADDER, LADDER/STEP, cache keys KEY,KEY,... "
+            "or a .csv or .parquet file",
+            path,
+            results,
+        )
+    return _members(*found)
+
+
+def targets_of_ladder(path: Path, results: Path) -> Targets:
+    """The rows of a ladder with their votes.
+
+    Args:
+        path: name or path of a ladder, or of a step of it.
+        results: folder of ladders.
+
+    Raises:
+        StudyError: if there is none.
+    """
+    found = find_ladder(path, results)
+    if found is None:
+        rule = "targets must be a study, a ladder, or a .csv or .parquet file"
+        raise _not_found(rule, path, results)
+    place, _ = found
+    return _targets(read_ladder(place), place.resolve().name)
+
+
+def _not_found(rule: str, path: Path, results: Path) -> StudyError:
+    """An error that names the nearest study or ladder."""
+    ladders = [file.parent.name for file in results.glob(f"*/{STEPS_FILE}")]
+    known = [*study_names(results), *ladders]
+    name = path.parent.name if str(path.parent) != "." else path.name
+    return StudyError(
+        rule,
+        got=f"{path}{closest(name, known)}",
+        where=results,
+        fix=None if known else "Run a study first: hms-ray sweep",
     )
-    return f"There are: {', '.join(known)}." if known else "There is none yet: hms-ray sweep."
 
 
 def _members(place: Path, step: str | None) -> list[Member]:
@@ -69,8 +88,8 @@ def _members(place: Path, step: str | None) -> list[Member]:
     ]
     if not results:
         raise StudyError(
-            "a step must be one of the ladder's",
-            got=f"{step}, and not one of {', '.join(found.name for found in stored.results)}",
+            "the ladder must have the step",
+            got=f"{step}{closest(str(step), [result.name for result in stored.results])}",
             where=place,
         )
     return [
@@ -91,29 +110,7 @@ def _members(place: Path, step: str | None) -> list[Member]:
 
 
 def _targets(stored: StoredLadder, name: str) -> Targets:
-    """The rows of a ladder; their unit is told of its run, if by no older release's."""
-    told = stored.about.get("rows")
-    unit = told.get("unit") if isinstance(told, dict) else None
+    """The rows of a ladder; ladders of older versions do not state their unit."""
+    described = stored.about.get("rows")
+    unit = described.get("unit") if isinstance(described, dict) else None
     return as_targets(stored.rows, as_keys(unit), name)
-
-
-def targets_of_ladder(path: Path, results: Path) -> Targets:
-    """The rows of a ladder with their votes.
-
-    Args:
-        path: name or path of a ladder, or of a step of it.
-        results: folder of ladders.
-
-    Raises:
-        StudyError: where there is none.
-    """
-    found = find_ladder(path, results)
-    if found is None:
-        raise StudyError(
-            "targets must be those of a study, of a ladder, or of a .csv or .parquet file",
-            got=str(path),
-            where=results,
-            fix=_there_are(results),
-        )
-    place, _ = found
-    return _targets(read_ladder(place), place.resolve().name)

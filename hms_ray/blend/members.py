@@ -1,4 +1,4 @@
-"""What a blend is made of: studies, trials, ladders, folds of the store, files."""
+"""Members of a blend from its inputs: studies, trials, ladders, stored folds, files."""
 
 from __future__ import annotations
 
@@ -14,49 +14,50 @@ import pandas as pd
 
 from hms_ray.blend.align import Member, as_targets
 from hms_ray.blend.column_names import FILE_SUFFIXES, Columns
-from hms_ray.blend.external_files import Targets, read_predictions, read_targets
+from hms_ray.blend.external_files import Targets, read_external_predictions, read_targets
 from hms_ray.blend.ladder_members import steps_of, targets_of_ladder
 from hms_ray.competition.rows import Unit
-from hms_ray.errors import PredictionError, StudyError
+from hms_ray.errors import PredictionError
 from hms_ray.evaluate.oof import probabilities_of
-from hms_ray.predict.trial import one_experiment, rows_of_study
+from hms_ray.predict.trial import one_experiment
 from hms_ray.storage.fold_store import FoldStore
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.trial import StoredTrial
+from hms_ray.text import shortened_list
 
 _KEYS: Final = re.compile(r"[0-9a-f]{64}(,[0-9a-f]{64})*")
-_ONE_MODEL: Final = "Join by commas the keys of one model's folds only."
+_ONE_MODEL: Final = "Give the cache keys of one model's folds only, joined by commas."
 
 
 def read_members(
-    words: Sequence[str],
+    inputs: Sequence[str | Path],
     results: str | Path = "results",
     columns: Columns | None = None,
     row_unit: Unit | None = None,
 ) -> list[Member]:
-    """The models that the words name, in their order; a study's trials best first.
+    """The models of the inputs, in their order; trials of a study best first.
 
-    A study alone has its trials called by their numbers, a ladder alone its steps by
-    their names; with other inputs beside them the study's or ladder's name comes first.
+    If a study or ladder is the only input, members are named by trial or step; otherwise
+    the name of the study or ladder comes before it.
 
     Args:
-        words: a study's name or path (its finished trials); ``STUDY/0003``; a ladder's
-            name or path (its steps that are no blends); ``LADDER/STEP``; keys of the
-            fold store, those of one model joined by commas; a CSV or parquet file.
-        results: folder of studies, ladders and the store.
+        inputs: a study's name or path (its finished trials); ``STUDY/0003``; a ladder's
+            name or path (its trained steps); ``LADDER/STEP``; cache keys of one model's
+            folds, joined by commas; a CSV or parquet file.
+        results: folder of studies, ladders and the fold store.
         columns: of files, our name -> theirs.
-        row_unit: unit of the row ids of files that do not say it themselves.
+        row_unit: unit of the row ids of files that do not state it.
 
     Raises:
-        StudyError: where a word names nothing, or what it names is damaged.
-        PredictionError: for files that are no predictions, and doubled models.
+        StudyError: if an input does not exist or is damaged.
+        PredictionError: if a file does not hold predictions, or a model is given twice.
     """
     place, names = Path(results), columns or {}
-    found = [member for word in words for member in _read(str(word), place, names, row_unit)]
-    if len(words) == 1 and "file" not in found[0].origin:
+    found = [member for text in inputs for member in _read(str(text), place, names, row_unit)]
+    if len(inputs) == 1 and "file" not in found[0].origin:
         found = [replace(member, name=member.name.rpartition("/")[2]) for member in found]
     stems = Counter(member.name for member in found)
-    # Files of the same name in two folders are told apart by their folders.
+    # Files with the same name in two folders are named by their paths.
     found = [
         replace(member, name=member.origin["file"])
         if stems[member.name] > 1 and "file" in member.origin
@@ -71,101 +72,85 @@ def read_members(
 
 def targets_of(
     members: Sequence[Member],
-    word: str | None = None,
+    source: str | None = None,
     results: str | Path = "results",
     columns: Columns | None = None,
     row_unit: Unit | None = None,
 ) -> Targets:
-    """The targets that are named, or those of the first member that knows them.
+    """The targets of the source, default: those of the first member that has them.
 
     Args:
         members: at least one.
-        word: a study, a ladder, or a CSV or parquet file.
-        results: as ``read_members``.
+        source: a study, a ladder, or a CSV or parquet file.
+        results: see ``read_members``.
         columns: of a file of targets, our name -> theirs.
-        row_unit: as ``read_members``.
+        row_unit: see ``read_members``.
 
     Raises:
-        PredictionError: where none are named and no member knows them.
+        PredictionError: if no source is given and no member has targets.
     """
-    if word is not None:
-        if Path(word).suffix in FILE_SUFFIXES:
-            return read_targets(word, columns or {}, row_unit)
-        study = StudyFolder.find(word, results)
-        return targets_of_ladder(Path(word), Path(results)) if study is None else _targets(study)
+    if source is not None:
+        if Path(source).suffix in FILE_SUFFIXES:
+            return read_targets(source, columns or {}, row_unit)
+        study = StudyFolder.find(source, results)
+        if study is not None:
+            return _targets(study)
+        return targets_of_ladder(Path(source), Path(results))
     for member in members:
         if member.targets is not None:
             return member.targets
     raise PredictionError(
-        "files and fold keys need targets",
+        "files and cache keys need targets",
         got="none",
-        fix="Name a study or a file of targets with --targets.",
+        fix="Give a study, a ladder or a file with --targets.",
     )
 
 
-def with_families(members: Sequence[Member], words: Sequence[str]) -> list[Member]:
-    """Members with families as words such as ``raw=raw_eeg_*`` say; others keep theirs.
+def with_families(members: Sequence[Member], families: Sequence[str]) -> list[Member]:
+    """Members with families assigned by patterns such as ``raw=raw_eeg_*``; others keep theirs.
 
     Raises:
-        PredictionError: for a word without ``=``, and a pattern that fits no model.
+        PredictionError: if there is no ``=``, or a pattern matches no model.
     """
     changed = list(members)
-    for word in words:
-        family, equals, pattern = word.partition("=")
+    for text in families:
+        family, equals, pattern = text.partition("=")
         fits = [n for n, member in enumerate(members) if fnmatchcase(member.name, pattern)]
         if not equals or not family or not fits:
             raise PredictionError(
-                "a family is given as FAMILY=PATTERN, the pattern fitting at least one model",
-                got=word,
-                fix=f"The models are {', '.join(member.name for member in members)}.",
+                "a family must be given as FAMILY=PATTERN, with a pattern that matches a model",
+                got=text,
+                fix=f"The models are {shortened_list([m.name for m in members])}.",
             )
         for number in fits:
             changed[number] = replace(changed[number], family=family)
     return changed
 
 
-def _read(word: str, results: Path, columns: Columns, row_unit: Unit | None) -> list[Member]:
-    path = Path(word)
+def _read(text: str, results: Path, columns: Columns, row_unit: Unit | None) -> list[Member]:
+    path = Path(text)
     if path.suffix in FILE_SUFFIXES:
-        ids, keys, probabilities, optimistic = read_predictions(path, columns, row_unit)
-        origin = {"file": word}
+        ids, keys, probabilities, optimistic = read_external_predictions(path, columns, row_unit)
+        origin = {"file": text}
         return [Member(path.stem, ids, keys, probabilities, origin, "files", optimistic)]
-    if _KEYS.fullmatch(word):
-        return [_stored(word.split(","), FoldStore(results))]
+    if _KEYS.fullmatch(text):
+        return [_stored(text.split(","), FoldStore(results))]
     study = StudyFolder.find(path, results)
     if study is not None:
-        trials = study.finished_trials()
-        if not trials:
-            raise StudyError(
-                "a blend needs at least one finished trial", got="none", where=study.path
-            )
-        return _trials(study, trials, results)
+        return _trials(study, study.require_finished(), results)
     study = StudyFolder.find(path.parent, results) if path.name.isdigit() else None
     if study is not None:
-        trial = study.trial(int(path.name))
-        if trial is None or not trial.finished:
-            raise StudyError(
-                "a trial must have finished before it is blended",
-                got=f"trial {int(path.name):04d} "
-                + ("is not there" if trial is None else f"failed: {trial.reason}"),
-                where=study.path,
-                fix="Finished, best first: "
-                + (", ".join(f"{one.number:04d}" for one in study.finished_trials()) or "none")
-                + ".",
-            )
-        return _trials(study, [trial], results)
+        return _trials(study, [study.finished_trial(int(path.name))], results)
     return steps_of(path, results)
 
 
 def _targets(study: StudyFolder) -> Targets:
     space = study.space()
-    return as_targets(
-        rows_of_study(study), space.experiment.data.unit, study.name, space.study.objective
-    )
+    return as_targets(study.rows(), space.experiment.data.unit, study.name, space.study.objective)
 
 
 def _trials(study: StudyFolder, trials: Sequence[StoredTrial], results: Path) -> list[Member]:
-    targets, rows = _targets(study), rows_of_study(study)
+    targets, rows = _targets(study), study.rows()
     below = (results / study.name).resolve() == study.path.resolve()
     return [
         Member(
@@ -188,7 +173,7 @@ def _trials(study: StudyFolder, trials: Sequence[StoredTrial], results: Path) ->
 
 
 def _stored(keys: Sequence[str], store: FoldStore) -> Member:
-    """One model from its folds; its rows are those that its folds predict."""
+    """One model from its stored folds; its rows are those that the folds predict."""
     folds = [store.read(key) for key in keys]
     table = pd.concat([fold.oof for fold in folds], ignore_index=True)
     ids = pd.Index(table["row_id"].astype(str))
@@ -201,7 +186,7 @@ def _stored(keys: Sequence[str], store: FoldStore) -> Member:
         )
     numbers = [int(fold.oof["fold"].iloc[0]) for fold in folds]
     if len(set(numbers)) < len(numbers):
-        # The blend's file finds models by their folds' numbers, and would lose some.
+        # blend.json keeps one cache key per fold number.
         raise PredictionError(
             "folds of one model must have different numbers",
             got=", ".join(map(str, numbers)),

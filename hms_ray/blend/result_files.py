@@ -1,4 +1,4 @@
-"""What is kept of a blend: its method and estimates, and two tables of predictions."""
+"""Files of a blend: ``blend.json`` and two tables of predictions."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def write_blend(
     """Writes ``blend.json`` and both tables of blended predictions.
 
     Args:
-        place: folder, made where absent.
+        place: folder, created if missing.
         report: of the blend.
         members: its models, in the order of the fit.
         data: rows and predictions.
-        sets: plain data of the sets of models, where they were asked for.
+        sets: report on subsets as plain data, if requested.
     """
     nested = _oof(data.rows, report.nested.probabilities, any(report.optimistic))
     write_oof(place / NESTED_FILE, nested)
@@ -54,7 +54,7 @@ def write_blend(
 
 
 def _oof(rows: pd.DataFrame, blended: Array, optimistic: bool) -> pd.DataFrame:
-    """A table of blended predictions; whoever blends it again is told what it is."""
+    """A table of blended predictions; ``attrs`` mark it as optimistic if it is."""
     oof = rows[list(KEY_COLUMNS)].copy()
     oof.attrs = {**rows.attrs, **({OPTIMISTIC: True} if optimistic else {})}
     oof["row_id"] = oof["row_id"].astype(str)

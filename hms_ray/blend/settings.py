@@ -1,4 +1,4 @@
-"""Settings of a blend, and the candidate methods that they stand for."""
+"""Settings of a blend, and the methods to compare for them."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ from hms_ray.ensemble.methods.registry import all_methods, named_methods
 from hms_ray.ensemble.result import BASELINES, SIMPLEX
 from hms_ray.errors import PredictionError
 from hms_ray.ladder.manifest import Manifest
-from hms_ray.text import counted
+from hms_ray.text import closest, counted
 
 AUTO: Final = "auto"
 CONSTRAINED: Final = "simplex_constrained"
-RECIPE: Final = "recipe"
+PUBLISHED: Final = "published"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the words of the command say.
+    """Options of ``hms-ray blend``.
 
     Attributes:
         method: name of a method, with ``@kl_10`` to fit it on other rows than those that
             are scored; or ``auto``: chosen by nested KL.
-        fit_on: objective whose rows are fitted on and scored; the first study's if None.
-        rows: ``same`` or ``common``, as ``align``.
-        n_splits: groups of patients of nested estimates.
-        seed: of the first estimate's groups and of the bootstrap.
-        caps: ``FAMILY=W``: the models of a family weigh at most W together.
-        fixed: ``MODEL=W``: a model weighs W.
-        families: ``FAMILY=PATTERN`` over the models' names.
-        recipe: name of a published ensemble, a step of a ladder's manifest.
-        sets: whether to tell which models are needed.
-        tolerance: nats that a smallest set may lose.
-        cost: ``auto`` (training minutes) or a file with the columns model and cost.
-        targets: study, ladder or file; those of the first model that has some if None.
+        fit_on: objective whose rows are fitted on and scored; default: the first study's.
+        rows: ``same`` or ``common``; see ``align``.
+        n_splits: groups of patients of the nested cross-validation.
+        seed: of its first split and of the bootstrap.
+        max_family_weights: ``FAMILY=W``: largest total weight of the models of a family.
+        fixed_weights: ``MODEL=W``: weight of a model that is not fitted.
+        families: ``FAMILY=PATTERN`` on the names of models.
+        published: name of a published ensemble, a step of a ladder's manifest.
+        subsets: whether to report which models are needed.
+        tolerance: nats of KL that the smallest subset may lose.
+        cost: ``auto`` (minutes of training) or a file with the columns model and cost.
+        targets: study, ladder or file; default: those of the first model that has some.
         columns: of files of predictions, our name -> theirs.
-        target_columns: of a file of targets, likewise.
-        row_unit: unit of the row ids of files that do not say it themselves.
-        out: folder to write to; by the inputs if None.
+        target_columns: of a file of targets, our name -> theirs.
+        row_unit: unit of the row ids of files that do not state it.
+        out: folder to write to; default: depends on the inputs.
     """
 
     method: str = SIMPLEX
@@ -55,11 +55,11 @@ class Settings:
     rows: RowChoice = "same"
     n_splits: int = 5
     seed: int = 0
-    caps: Sequence[str] = ()
-    fixed: Sequence[str] = ()
+    max_family_weights: Sequence[str] = ()
+    fixed_weights: Sequence[str] = ()
     families: Sequence[str] = ()
-    recipe: str | None = None
-    sets: bool = False
+    published: str | None = None
+    subsets: bool = False
     tolerance: float = 1e-3
     cost: str | None = None
     targets: str | None = None
@@ -70,69 +70,72 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """The ways to combine that are rated.
+class BlendPlan:
+    """The methods to compare, and the one to use.
 
     Attributes:
-        candidates: from the simplest to the most elaborate, the baselines of a report
-            among them.
-        method: name of the one to be used; None where it is chosen.
+        candidates: from the simplest to the most complex, including the baselines of a
+            report.
+        method: name of the one to use; None if it is chosen by nested KL.
     """
 
     candidates: tuple[Candidate | Method, ...]
     method: str | None
 
 
-def plan(settings: Settings, members: Sequence[Member], manifest: Manifest | None = None) -> Plan:
-    """The candidates that the settings mean for these models.
+def plan_blend(
+    settings: Settings, members: Sequence[Member], manifest: Manifest | None = None
+) -> BlendPlan:
+    """The methods to compare for these models.
 
     Args:
         settings: of the command.
         members: the models.
-        manifest: of the ladder whose blends are the recipes.
+        manifest: of the ladder that has the published ensembles.
 
     Raises:
-        PredictionError: for a method, family, model or recipe that is not there, numbers
-            that are none, and options that exclude each other.
+        PredictionError: if a method, family, model or published ensemble is unknown, a
+            weight is not a number from 0 to 1, or options exclude each other.
     """
-    _refuse_two_ways(settings)
-    if settings.families and not settings.caps:
+    _refuse_conflicts(settings)
+    if settings.families and not settings.max_family_weights:
         raise PredictionError(
             "--family needs --max-family-weight", got=f"--family {settings.families[0]} alone"
         )
-    if settings.recipe is not None:
-        recipe = Fixed(tuple(recipe_weights(settings.recipe, members, manifest)), RECIPE)
+    if settings.published is not None:
+        weights = published_weights(settings.published, members, manifest)
         equal, *others = BASELINES
-        return Plan((equal, recipe, *others), RECIPE)
-    if settings.caps or settings.fixed:
-        return Plan((*BASELINES, _constrained(settings, members)), CONSTRAINED)
+        return BlendPlan((equal, Fixed(tuple(weights), PUBLISHED), *others), PUBLISHED)
+    if settings.max_family_weights or settings.fixed_weights:
+        return BlendPlan((*BASELINES, _constrained(settings, members)), CONSTRAINED)
     if settings.method == AUTO:
-        return Plan(tuple(all_methods().values()), None)
+        return BlendPlan(tuple(all_methods().values()), None)
     name, at, rows = settings.method.partition("@")
     baselines = [method.name for method in BASELINES]
     methods = named_methods([*baselines, name])
     if not at:
-        return Plan(tuple(methods), name)
+        return BlendPlan(tuple(methods), name)
     own = Candidate(next(method for method in methods if method.name == name), _objective(rows))
     kept = [method for method in methods if method.name in baselines]
-    return Plan((*kept, own), own.name)
+    return BlendPlan((*kept, own), own.name)
 
 
-def _refuse_two_ways(settings: Settings) -> None:
-    asked = [
+def _refuse_conflicts(settings: Settings) -> None:
+    options = [
         option
         for option, given in (
             (f"--method {settings.method}", settings.method != SIMPLEX),
-            ("--max-family-weight or --fixed-weight", bool(settings.caps or settings.fixed)),
-            ("--published", settings.recipe is not None),
+            ("--max-family-weight", bool(settings.max_family_weights)),
+            ("--fixed-weight", bool(settings.fixed_weights)),
+            ("--published", settings.published is not None),
         )
         if given
     ]
-    if len(asked) > 1:
+    if len(options) > 1 and options != ["--max-family-weight", "--fixed-weight"]:
         raise PredictionError(
-            "a blend is made in one way: caps and fixed weights are those of the simplex, "
-            "and a recipe has its own",
-            got=" with ".join(asked),
+            "a blend can have a method, constraints on simplex weights, or published weights",
+            got=" and ".join(options),
+            fix="Use one of them.",
         )
 
 
@@ -146,15 +149,17 @@ def _objective(rows: str) -> Objective:
     )
 
 
-def recipe_weights(name: str, members: Sequence[Member], manifest: Manifest | None) -> list[float]:
-    """The weights of a published ensemble, its members found by the end of their names.
+def published_weights(
+    name: str, members: Sequence[Member], manifest: Manifest | None
+) -> list[float]:
+    """The weights of a published ensemble; its models are matched by the end of their names.
 
-    Blends of blends are followed down to models; models that the ensemble does not have
-    weigh 0.
+    Blends of blends are resolved to weights of models; members that the ensemble does not
+    have get weight 0.
 
     Raises:
-        PredictionError: where there is no such ensemble of fixed weights, or one of its
-            models is not among the members.
+        PredictionError: if there is no such ensemble of fixed weights, or one of its models
+            is not among the members.
     """
     entries = {entry.name: entry for entry in manifest.steps} if manifest else {}
     known = [
@@ -164,9 +169,8 @@ def recipe_weights(name: str, members: Sequence[Member], manifest: Manifest | No
     ]
     if name not in known:
         raise PredictionError(
-            "a recipe must be a published ensemble of fixed weights",
-            got=name,
-            fix=f"There are: {', '.join(known)}." if known else "There is no manifest.",
+            "--published must name an ensemble of fixed weights in the ladder",
+            got=f"{name}{closest(name, known)}",
         )
     weights = {name: 1.0}
     while blends := [step for step in weights if entries[step].blend is not None]:
@@ -174,7 +178,7 @@ def recipe_weights(name: str, members: Sequence[Member], manifest: Manifest | No
             blend, share = entries[step].blend, weights.pop(step)
             if blend is None or blend.kind != "fixed":
                 raise PredictionError(
-                    "a recipe's models must have fixed weights", got=f"{step} in {name}"
+                    "a published ensemble must have fixed weights", got=f"{step} in {name}"
                 )
             for member, weight in zip(blend.members, blend.fixed_weights, strict=True):
                 weights[member] = weights.get(member, 0.0) + share * weight
@@ -182,33 +186,29 @@ def recipe_weights(name: str, members: Sequence[Member], manifest: Manifest | No
     missing = [step for step in weights if found.count(step) != 1]
     if missing:
         raise PredictionError(
-            f"the recipe {name} needs the models {', '.join(weights)}, each once",
-            got=", ".join(f"{step} {_times(found.count(step))}" for step in missing),
-            fix="Name the ladder, or files that are called so.",
+            f"{name} needs the models {', '.join(weights)}, each once",
+            got=", ".join(f"{step} {counted(found.count(step), 'time')}" for step in missing),
+            fix="Give the ladder, or files with these names.",
         )
     return [weights.get(step, 0.0) for step in found]
-
-
-def _times(n: int) -> str:
-    return "not at all" if n == 0 else counted(n, "time")
 
 
 def _constrained(settings: Settings, members: Sequence[Member]) -> Simplex:
     names = [member.name for member in members]
     labels = [member.family for member in members]
     caps = []
-    for word in settings.caps:
-        family, most = _share(word, "--max-family-weight FAMILY=W", labels)
+    for text in settings.max_family_weights:
+        family, most = _name_and_weight(text, "--max-family-weight FAMILY=W", labels)
         caps.append(Cap([n for n, label in enumerate(labels) if label == family], most))
     fixed = []
-    for word in settings.fixed:
-        model, weight = _share(word, "--fixed-weight MODEL=W", names)
+    for text in settings.fixed_weights:
+        model, weight = _name_and_weight(text, "--fixed-weight MODEL=W", names)
         fixed.append((names.index(model), weight))
     return Simplex(tuple(caps), tuple(fixed), CONSTRAINED)
 
 
-def _share(word: str, form: str, known: Sequence[str]) -> tuple[str, float]:
-    name, _, number = word.rpartition("=")
+def _name_and_weight(text: str, form: str, known: Sequence[str]) -> tuple[str, float]:
+    name, _, number = text.rpartition("=")
     try:
         value = float(number)
     except ValueError:
@@ -216,6 +216,6 @@ def _share(word: str, form: str, known: Sequence[str]) -> tuple[str, float]:
     if name not in known or not 0 <= value <= 1:
         raise PredictionError(
             f"{form} needs one of {', '.join(dict.fromkeys(known))} and a number from 0 to 1",
-            got=word,
+            got=text,
         )
     return name, value

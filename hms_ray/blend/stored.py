@@ -1,4 +1,4 @@
-"""A blend read from ``blend.json``: its members and its fitted method."""
+"""Reading a fitted blend from its ``blend.json``."""
 
 from __future__ import annotations
 
@@ -23,13 +23,12 @@ _FIX = "Run hms-ray blend again."
 
 
 @dataclass(frozen=True)
-class Member:
-    """One of the models that are blended.
+class StoredMember:
+    """A member of a stored blend.
 
     Attributes:
-        name: unlike all others'.
-        keys: fold -> address in the store; None where they are not known, as of
-            predictions that were brought from elsewhere.
+        name: unique.
+        keys: fold -> cache key; None if unknown, as for predictions made elsewhere.
     """
 
     name: str
@@ -48,9 +47,9 @@ class StoredBlend:
 
     method: str
     fitted: FittedMethod
-    members: tuple[Member, ...]
+    members: tuple[StoredMember, ...]
 
-    def needed(self) -> tuple[Member, ...]:
+    def needed(self) -> tuple[StoredMember, ...]:
         """The members that can change the predictions: a mean ignores models of weight 0."""
         counts = _has_weight(self.fitted, len(self.members))
         return tuple(m for m, count in zip(self.members, counts, strict=True) if count)
@@ -75,19 +74,10 @@ def read_blend(file: Path) -> StoredBlend:
     """Reads a fitted blend.
 
     Raises:
-        StudyError: the file is damaged, lacks fields, or is of an earlier version.
-        PredictionError: the fitted method is invalid, or combines another number of
-            members; names the file.
+        StudyError: if the file is damaged, lacks fields, or is of an earlier version.
+        PredictionError: naming the file, if the fitted method is invalid or has another
+            number of members.
     """
-    if file.is_dir():
-        raise PredictionError(
-            "a blend to apply must be a file",
-            got="a folder",
-            where=file,
-            fix="Name its blend.json.",
-        )
-    if not file.is_file():
-        raise PredictionError("a blend must exist to be applied", got="none", where=file, fix=_FIX)
     data = read_json(file, dict, _FIX)
     if "pool" in data:
         raise StudyError(
@@ -105,10 +95,10 @@ def read_blend(file: Path) -> StoredBlend:
             fix=_FIX,
         )
     try:
-        members = tuple(_member(told) for told in data["members"])
+        members = tuple(_member(described) for described in data["members"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StudyError(
-            "each member of a blend must have its name, and keys by the numbers of folds or none",
+            "each member of a blend must have a name, and its keys by fold if any",
             got=f"{type(error).__name__}: {error}",
             where=file,
             fix=_FIX,
@@ -116,7 +106,7 @@ def read_blend(file: Path) -> StoredBlend:
     names = [member.name for member in members]
     if len(set(names)) < len(names) or not names:
         raise PredictionError(
-            "the members of a blend must have names of their own",
+            "the members of a blend must have unique names",
             got=", ".join(names) or "no member",
             where=file,
             fix=_FIX,
@@ -144,13 +134,13 @@ def _fitted(stored: Any, n_members: int, file: Path) -> FittedMethod:
     return fitted
 
 
-def _member(told: Mapping[str, Any]) -> Member:
-    keys = told.get("keys")
+def _member(described: Mapping[str, Any]) -> StoredMember:
+    keys = described.get("keys")
     if keys is None:
-        return Member(str(told["name"]), None)
-    return Member(str(told["name"]), {int(fold): str(key) for fold, key in keys.items()})
+        return StoredMember(str(described["name"]), None)
+    return StoredMember(str(described["name"]), {int(fold): str(key) for fold, key in keys.items()})
 
 
 def even_shares(n_models: int, n_rows: int) -> Array:
-    """Equal shares, in place of predictions that do not matter."""
+    """Equal shares (M, n, 6), for members that are not used."""
     return np.full((n_models, n_rows, N_CLASSES), 1 / N_CLASSES)

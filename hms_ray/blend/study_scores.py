@@ -1,28 +1,21 @@
-"""The best trial of a study and what its blend is worth, as its folder tells."""
+"""Scores of a study's best trial and of its blend."""
 
 from __future__ import annotations
 
-from hms_ray.errors import StudyError
 from hms_ray.evaluate.metric import OBJECTIVES
 from hms_ray.storage.structured_files import damaged, read_json
 from hms_ray.study.folder import StudyFolder
 
-_EARLIER = "simplex weights"
-"""The method of blends of earlier releases."""
-
 
 def best_scores(folder: StudyFolder) -> dict[str, dict[str, float | None]]:
-    """Scores of the best trial and, once there is one, the nested ones of the blend.
+    """Scores of the best trial and, if there is a blend, its nested scores.
 
-    A blend stays as it was made: where trials ended since, or are gone, its name
-    says how many it is of.
+    If trials finished or were removed since the blend, its title states how many it has.
 
     Raises:
-        StudyError: where no trial is finished, or ``blend.json`` is damaged.
+        StudyError: if no trial has finished, or ``blend.json`` is damaged.
     """
-    finished = folder.finished_trials()
-    if not finished:
-        raise StudyError("the study needs a finished trial", got="none", where=folder.path)
+    finished = folder.require_finished()
     scores = {
         f"best trial {finished[0].number:04d}{_mark(finished[0].optimistic)}": finished[0].scores
     }
@@ -32,11 +25,8 @@ def best_scores(folder: StudyFolder) -> dict[str, dict[str, float | None]]:
     fix = f"Blend the study again: hms-ray blend {folder.name}"
     blend = read_json(file, dict, fix)
     try:
-        # Blends of earlier releases are of simplex weights, and name their models there.
-        members = blend.get("members")
-        names = blend["weights"] if members is None else [member["name"] for member in members]
-        nested = blend["nested"] if "nested" in blend else blend["methods"][_EARLIER]["nested"]
-        title = _title(set(names), {f"{trial.number:04d}" for trial in finished})
+        names, nested = {member["name"] for member in blend["members"]}, blend["nested"]
+        title = _title(names, {f"{trial.number:04d}" for trial in finished})
         title += _mark(bool(blend["optimistic"]))
         scores[title] = {name: nested[name] for name in OBJECTIVES}
     except (KeyError, TypeError) as error:
@@ -45,10 +35,10 @@ def best_scores(folder: StudyFolder) -> dict[str, dict[str, float | None]]:
 
 
 def _title(members: set[str], finished: set[str]) -> str:
-    """The blend's name, with what tells it from a blend of today's trials."""
+    """Name of the blend, and how it differs from one of the trials finished now."""
     gone = len(members - finished)
     if gone:
-        return f"blend of {len(members)} trials, {gone} gone, nested"
+        return f"blend of {len(members)} trials, {gone} removed since, nested"
     if members != finished:
         return f"blend of {len(members)} of {len(finished)} trials, nested"
     return "blend, nested by patient"

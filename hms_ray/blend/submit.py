@@ -8,7 +8,7 @@ from hms_ray.blend.apply import apply_blend
 from hms_ray.blend.ladder_members import find_ladder
 from hms_ray.blend.result_files import BLEND_FILE
 from hms_ray.errors import ConfigError, StudyError
-from hms_ray.predict.files import require_place, write_submission
+from hms_ray.predict.files import require_output_file, write_submission
 from hms_ray.predict.submit_trial import SUBMISSION, SubmitOptions, submit_trial
 from hms_ray.study.folder import StudyFolder, study_names
 from hms_ray.text import closest, counted
@@ -62,7 +62,7 @@ def submit_blend(file: Path, options: SubmitOptions) -> str:
             fix="Omit it, or submit the members one by one.",
         )
     out = options.out or SUBMISSION
-    require_place(out)
+    require_output_file(out)
     applied = apply_blend(file, options)
     write_submission(out, applied.submission, applied.eeg_ids)
     n_rows = counted(len(applied.eeg_ids), "row")

@@ -1,4 +1,4 @@
-"""Which models the blend needs, where that was asked for."""
+"""Report on subsets of models: which are needed, and KL against cost."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from hms_ray.blend.align import Aligned, Member
-from hms_ray.blend.column_names import FILE_SUFFIXES, read_table
-from hms_ray.blend.settings import Settings
+from hms_ray.blend.column_names import FILE_SUFFIXES, read_external_table
+from hms_ray.blend.settings import AUTO, Settings
 from hms_ray.competition.tables import numbers, written
 from hms_ray.config.space import Objective
 from hms_ray.ensemble.error_correlation import residual_correlation
@@ -26,56 +26,52 @@ from hms_ray.report.subset_table import (
 )
 from hms_ray.report.tables import Table
 
-AUTO = "auto"
+_MAX_NAMES = 50
+"""Characters of all names that fit a table of subsets; longer ones are numbered."""
 
-_MOST_NAMES = 50
-"""Characters of all names that a table of sets has room for; longer ones are numbered."""
-
-_CHOSEN = (
-    "Sets are chosen on the rows that they are scored on, so their nested figures (weights fitted "
-    "on other patients, one splitting into {}) are optimistic by what choosing gains."
+_OPTIMISTIC = (
+    "Subsets are chosen on the rows that they are scored on, so their nested KL (weights fitted "
+    "on other patients, one split into {} groups) is optimistic."
 )
 
 
-def asked_costs(members: Sequence[Member], settings: Settings) -> Array | None:
-    """The (M,) costs that sets are to be weighed by, if any.
-
-    What sets need is looked at here, before anything is fitted.
+def requested_costs(members: Sequence[Member], settings: Settings) -> Array | None:
+    """Checks the settings of subsets before anything is fitted; returns the (M,) costs, if any.
 
     Raises:
-        PredictionError: where costs are not there or are none, one model is alone, or the
-            tolerance is no number of at least 0.
+        PredictionError: if a cost is missing or invalid, there is only one model, or the
+            tolerance is below 0 or not finite.
     """
-    if settings.sets:
+    if settings.subsets:
         if len(members) < 2:
-            raise PredictionError("--subsets needs two models at least", got=members[0].name)
+            raise PredictionError("--subsets needs at least two models", got=members[0].name)
         if not 0 <= settings.tolerance < np.inf:
             raise PredictionError(
-                "a tolerance must be a finite number of at least 0", got=f"{settings.tolerance:g}"
+                "--tolerance must be a finite number of at least 0", got=f"{settings.tolerance:g}"
             )
     return None if settings.cost is None else costs_of(members, settings.cost)
 
 
-def describe_sets(
+def describe_subsets(
     members: Sequence[Member],
     data: Aligned,
     fit_on: Objective,
     settings: Settings,
     costs: Array | None = None,
 ) -> tuple[list[str | Table], dict[str, Any] | None]:
-    """Texts and plain data of what was asked for; neither where nothing was.
+    """Texts and plain data of the requested reports; empty and None if none was requested.
 
     Args:
         members: the models.
         data: rows and predictions.
-        fit_on: objective whose rows count.
+        fit_on: objective whose rows are fitted on and scored.
         settings: of the command.
-        costs: as of ``asked_costs``.
+        costs: see ``requested_costs``.
     """
-    if not settings.sets and costs is None:
+    if not settings.subsets and costs is None:
         return [], None
     names = [member.name for member in members]
-    asked = SubsetSearch.from_arrays(
+    search = SubsetSearch.from_arrays(
         data.targets,
         data.probabilities,
         data.patients,
@@ -84,46 +80,46 @@ def describe_sets(
         seed=settings.seed,
     )
     labels, texts = _labels(names)
-    texts.append(_CHOSEN.format(asked.n_splits))
-    told: dict[str, Any] = {
+    texts.append(_OPTIMISTIC.format(search.n_splits))
+    content: dict[str, Any] = {
         "models": names,
         "chosen_on_the_scored_rows": True,
-        "splits": asked.n_splits,
-        "seed": asked.seed,
+        "splits": search.n_splits,
+        "seed": search.seed,
     }
-    if settings.sets:
-        more, plain = _needed(asked, settings.tolerance, names, labels)
-        texts, told = texts + more, told | plain
+    if settings.subsets:
+        more, plain = _needed(search, settings.tolerance, names, labels)
+        texts, content = texts + more, content | plain
     if costs is not None:
-        front = asked.cost_front(costs)
+        front = search.cost_front(costs)
         unit = (
             "minutes of training"
             if settings.cost == AUTO
-            else f"as {Path(str(settings.cost)).name} has it"
+            else f"from {Path(str(settings.cost)).name}"
         )
-        title = f"KL against cost ({unit}): no set is both cheaper and better."
+        title = f"KL against cost ({unit}): no subset is both cheaper and better."
         texts.append(sets_table(title, front, labels, costs=True))
-        told["cost_front"] = [step.to_json() for step in front]
-    return texts, told
+        content["cost_front"] = [step.to_json() for step in front]
+    return texts, content
 
 
 def _labels(names: Sequence[str]) -> tuple[list[str], list[str | Table]]:
-    """What models are called in sets, and a text that explains numbers."""
-    if len(" + ".join(names)) <= _MOST_NAMES:
+    """Labels of models in subsets, and a legend if they are numbers."""
+    if len(" + ".join(names)) <= _MAX_NAMES:
         return list(names), []
     labels = [str(number + 1) for number in range(len(names))]
     lines = [f"{label} = {name}" for label, name in zip(labels, names, strict=True)]
-    return labels, ["\n".join(["In sets of models:", *lines])]
+    return labels, ["\n".join(["In subsets of models:", *lines])]
 
 
 def _needed(
-    asked: SubsetSearch, tolerance: float, names: Sequence[str], labels: Sequence[str]
+    search: SubsetSearch, tolerance: float, names: Sequence[str], labels: Sequence[str]
 ) -> tuple[list[str | Table], dict[str, Any]]:
-    """Leave-one-out, the forward path and a smallest subset."""
-    results, path, smallest = asked.leave_one_out(), asked.forward_path(), asked.minimal(tolerance)
-    rows = asked.rows
+    """Leave-one-out scores, the forward path and the smallest subset."""
+    results, path = search.leave_one_out(), search.forward_path()
+    smallest, rows = search.minimal(tolerance), search.rows
     correlation = residual_correlation(rows.targets, rows.models, rows.weights)
-    size = "a smallest set" if smallest.proven else "the smallest set found"
+    size = "a smallest subset" if smallest.proven else "the smallest subset found"
     title = f"Within {tolerance:g} nats of all models, in sample: {size}."
     texts: list[str | Table] = [
         leave_one_out_table(results, names),
@@ -140,15 +136,14 @@ def _needed(
 
 
 def costs_of(members: Sequence[Member], cost: str) -> Array:
-    """The (M,) costs: training minutes of the folds, or a file's column ``cost``.
+    """The (M,) costs: minutes of training, or the column ``cost`` of a file.
 
     Raises:
-        PredictionError: naming the models that have no cost, and for a file that is none
-            of costs.
+        PredictionError: naming the models without a cost, or if the file has no costs.
     """
     if cost == AUTO:
         known = {member.name: member.minutes for member in members}
-        fix = "Give a CSV file with the columns model and cost instead of auto."
+        fix = "Use --cost FILE, a CSV file with the columns model and cost."
     else:
         known = _costs_in(cost)
         fix = f"Add them to {Path(cost).name}."
@@ -162,17 +157,17 @@ def costs_of(members: Sequence[Member], cost: str) -> Array:
 
 
 def _costs_in(file: str) -> dict[str, float | None]:
-    """Model -> cost of a file.
+    """Model -> cost, from a file.
 
     Raises:
-        PredictionError: where it is no such file, names a model twice, or has a cost that
-            is not above 0.
+        PredictionError: if the file has other columns, lists a model twice, or has a cost
+            that is not above 0.
     """
     if Path(file).suffix not in FILE_SUFFIXES:
         raise PredictionError(
-            f"--cost must be {AUTO} or a file that ends in {' or '.join(FILE_SUFFIXES)}", got=file
+            f"--cost must be {AUTO} or a {' or '.join(FILE_SUFFIXES)} file", got=file
         )
-    table = read_table(file, "model")
+    table = read_external_table(file, "model")
     if not {"model", "cost"} <= set(table):
         raise PredictionError(
             "a file of costs must have the columns model and cost",

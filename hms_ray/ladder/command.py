@@ -28,7 +28,8 @@ from hms_ray.report.ladder_table import render_ladder
 from hms_ray.report.live import bar
 from hms_ray.storage.locks import StudyLock
 from hms_ray.storage.run_log import LOG_FILE, run_log
-from hms_ray.study.new import STUDY_FILE, checked_name
+from hms_ray.study.folder import STUDY_FILE
+from hms_ray.study.new import checked_name
 from hms_ray.text import clock_text, counted
 
 logger = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""Files of predictions: text or parquet by the ending of the name, whole or absent."""
+"""Files of predictions, .csv or .parquet, written as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -19,42 +19,28 @@ from hms_ray.predict.submission import (
 )
 from hms_ray.storage.atomic import require_writable, whole_file
 
-SUFFIXES: Final = (".csv", ".parquet")
+TABLE_SUFFIXES: Final = (".csv", ".parquet")
 
 
-def require_place(path: Path) -> None:
+def require_output_file(path: Path) -> None:
     """Refuses a file that cannot be written, before anything is computed for it.
 
     Raises:
-        ConfigError: naming the endings that say how it is written, and as
-            ``require_writable``.
+        ConfigError: if it has another ending; see ``require_writable``.
     """
-    require_suffix(path)
+    if path.suffix not in TABLE_SUFFIXES:
+        raise ConfigError(
+            f"a file of predictions must end in {' or '.join(TABLE_SUFFIXES)}", got=str(path)
+        )
     require_writable(path)
 
 
-def require_suffix(path: Path) -> None:
-    """Refuses a file that is written neither as text nor as parquet.
-
-    Raises:
-        ConfigError: naming the endings that say how it is written.
-    """
-    if path.suffix not in SUFFIXES:
-        raise ConfigError(
-            f"a file of predictions must end in {' or '.join(SUFFIXES)}", got=str(path)
-        )
-
-
 def write_predictions(path: Path, table: pd.DataFrame) -> None:
-    """Writes a table, whole or not at all, as the ending of its name says.
+    """Writes a table as a whole or not at all, in the format of its name's ending.
 
-    Text has as many digits as give the same float64 back; parquet also keeps the table's
-    attributes.
-
-    Raises:
-        ConfigError: as of ``require_suffix``.
+    Text has enough digits to read the same float64 back; parquet also keeps the table's
+    ``attrs``.
     """
-    require_suffix(path)
     with whole_file(path) as draft:
         _write(draft, path.suffix, table)
 
@@ -63,27 +49,25 @@ def write_submission(path: Path, table: pd.DataFrame, eeg_ids: Sequence[int]) ->
     """Writes a submission that passes ``check_submission`` when it is read back.
 
     Args:
-        path: ``.csv`` or ``.parquet``; it is replaced as a whole, or stays as it was.
+        path: ``.csv`` or ``.parquet``; it is replaced as a whole or not changed.
         table: the submission.
         eeg_ids: EEGs that it must list, in this order.
 
     Raises:
-        ConfigError: as of ``require_suffix``.
-        PredictionError: as of ``check_submission``.
+        PredictionError: see ``check_submission``.
     """
-    require_suffix(path)
     check_submission(table, eeg_ids)
     with whole_file(path) as draft:
         _write(draft, path.suffix, table)
         check_submission(_read(draft, path.suffix), eeg_ids, path)
 
 
-def read_predictions(path: Path) -> pd.DataFrame:
-    """Predictions of EEGs: ``eeg_id`` and the six columns, others left out.
+def read_test_predictions(path: Path) -> pd.DataFrame:
+    """Predictions of test EEGs: ``eeg_id`` and the six columns; others are dropped.
 
     Raises:
-        DataError: no such file, not a table, missing columns, no rows.
-        PredictionError: where columns hold something else than numbers.
+        DataError: if the file is missing, no table, without rows or lacks a column.
+        PredictionError: if a column does not hold numbers.
     """
     table = read_table(path, SUBMISSION_COLUMNS)
     table["eeg_id"] = whole_ids(table["eeg_id"], path)
@@ -103,5 +87,5 @@ def _read(file: Path, suffix: str) -> pd.DataFrame:
         return pd.read_parquet(file) if suffix == ".parquet" else pd.read_csv(file)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise PredictionError(
-            "a submission must be readable as it was written", got=type(error).__name__
+            "a written submission must be readable", got=type(error).__name__
         ) from None

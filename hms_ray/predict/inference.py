@@ -9,7 +9,7 @@ from hms_ray.predict.trial import TrialModels
 
 
 def require_device(device: str | None, threads: int) -> None:
-    """Refuses a device that is not there before recordings are packed; as ``open_device``."""
+    """Refuses an unavailable device before recordings are packed; see ``open_device``."""
     from hms_ray.predict.models import open_device
 
     open_device(device, threads)
@@ -22,32 +22,32 @@ def predict_all(
     threads: int,
     bars: Bars | None,
 ) -> tuple[dict[str, Array], tuple[str, ...]]:
-    """Probabilities by the models of some trials, and what to say.
+    """Probabilities by the models of several trials, and notes to print.
 
     Args:
-        trials: with names of their own.
-        recordings: rows, with packs of all that the trials read.
-        device: as of ``open_device``.
-        threads: as of ``open_device``.
-        bars: makes the progress bar of each trial.
+        trials: with unique names.
+        recordings: rows, with packs of all sources of the trials.
+        device: see ``open_device``.
+        threads: see ``open_device``.
+        bars: creates the progress bar of each trial.
 
     Returns:
         Name -> (n, 6) float64; and the notes of recordings and models.
 
     Raises:
-        ConfigError: as of ``open_device``.
-        StudyError: as of ``predict_trial``.
+        ConfigError: see ``open_device``.
+        StudyError: see ``predict_trial``.
     """
-    # It brings torch, which blending given predictions does without.
+    # Imports torch, which blending given predictions does not need.
     from contextlib import nullcontext
 
     from hms_ray.predict.models import open_device, predict_trial
 
     place = open_device(device, threads)
-    predicted, notes = {}, list(recordings.notes)
+    predicted: dict[str, Array] = {}
+    notes = list(recordings.notes)
     for trial in trials:
         with bars(f"predicting {trial.name}", "folds") if bars else nullcontext() as progress:
-            table, said = predict_trial(trial, recordings, place, progress)
-        predicted[trial.name] = table
-        notes += said
+            predicted[trial.name], trial_notes = predict_trial(trial, recordings, place, progress)
+        notes += trial_notes
     return predicted, tuple(notes)

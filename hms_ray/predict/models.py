@@ -1,4 +1,4 @@
-"""Fold models at work; the one module of predicting that runs torch."""
+"""Inference with fold models; the only module of this package that imports torch."""
 
 from __future__ import annotations
 
@@ -37,34 +37,34 @@ Progress = Callable[[int, int], None]
 
 
 def open_device(name: str | None = None, threads: int = 1) -> torch.device:
-    """The device that predicts.
+    """The device of inference.
 
     Args:
-        name: ``cpu`` or ``cuda``; the GPU where absent, if there is one, else the CPU.
+        name: ``cpu`` or ``cuda``; default: cuda if available.
         threads: torch threads of this process, at least 1.
 
     Raises:
-        ConfigError: for another name, a GPU that is not there, or less than one thread.
+        ConfigError: if the name is unknown, CUDA is not available or threads are below 1.
     """
     if threads < 1:
         raise ConfigError("threads must be at least 1", got=threads)
     if name is not None and name not in DEVICES:
         raise ConfigError(f"a device must be one of {', '.join(DEVICES)}", got=name)
-    there = torch.cuda.is_available()
-    if name == "cuda" and not there:
-        raise ConfigError("a device must be there", got="cuda, and no GPU", fix="Use cpu.")
+    has_cuda = torch.cuda.is_available()
+    if name == "cuda" and not has_cuda:
+        raise ConfigError("CUDA requested but not available", fix="Use --device cpu.")
     torch.set_num_threads(threads)
-    return torch.device(name or ("cuda" if there else "cpu"))
+    return torch.device(name or ("cuda" if has_cuda else "cpu"))
 
 
 class Predictor:
     """Predicts rows with fold models of one experiment.
 
-    Windows are opened, and downsampled ones kept, once for all folds; everything from windows
-    to probabilities is the code that scored the folds' own validation rows.
+    Windows are opened, and downsampled ones cached, once for all folds. The code is the one
+    that scored the validation rows in training.
 
     Args:
-        experiment: what the folds were trained as.
+        experiment: of the folds.
         recordings: rows and packs.
         device: of windows and models.
     """
@@ -84,15 +84,15 @@ class Predictor:
 
         Args:
             fold: of this experiment.
-            rows: (n,) positions in the recordings' rows; all where absent.
+            rows: (n,) positions in the recordings' rows; default: all.
 
         Returns:
-            (n, 6) float64. Of a fold's own validation rows these are its stored
+            (n, 6) float64. For the validation rows of the fold these equal its stored
             out-of-fold predictions, bit for bit on one machine.
 
         Raises:
-            StudyError: where weights or normalisation are not of this experiment.
-            TrainingError: where a prediction is not finite.
+            StudyError: if weights or normalisation do not match the experiment.
+            TrainingError: if a prediction is not finite.
         """
         if rows is None:
             rows = np.arange(self._n_rows, dtype=np.int64)
@@ -103,14 +103,16 @@ class Predictor:
             images.load_normalisation(fold.record["normalisation"])
         except TrainingError as error:
             raise damaged_fold(folder, f"{RECORD_FILE}: {error}") from None
-        # Its weights are all in the store: neither a hub nor a file is asked for any.
+        # All weights are in the fold store: none are read from a hub or a file.
         own = {"pretrained": False, "weights_file": None}
         with own_torch_generator(device):
             model = build_model(self._experiment.model.model_copy(update=own), images.size)
         try:
             model.load_state_dict(load_weights(fold.weights))
         except (ModelError, RuntimeError):
-            raise damaged_fold(folder, f"{fold.weights.name} is not of its experiment") from None
+            raise damaged_fold(
+                folder, f"{fold.weights.name} does not match the experiment"
+            ) from None
         model = model.to(device, storage_dtype(precision)).to(memory_format=torch.channels_last)
         size = self._experiment.training.batch_size
         table = predict_rows(model, images, rows, size, precision, self._process)
@@ -131,11 +133,11 @@ def precision_on(stored: Precision, device: torch.device) -> Precision:
 
     Args:
         stored: that of training.
-        device: where it predicts.
+        device: of inference.
 
     Returns:
-        The same, but float32 in place of bfloat16 where the device has none of its own:
-        emulated it would be slower and no closer to the truth.
+        The same, but float32 instead of bfloat16 if the device has no native bfloat16:
+        emulation would be slower and no more accurate.
     """
     if stored == "bfloat16" and not has_bfloat16(device):
         return "float32"
@@ -153,16 +155,16 @@ def predict_trial(
     Args:
         models: the folds.
         recordings: rows and packs.
-        device: where the models run.
-        progress: called with (folds done, in all).
+        device: of the models.
+        progress: called with (folds done, number of folds).
 
     Returns:
-        (n, 6) float64, the arithmetic mean over the folds; and lines to say.
+        (n, 6) float64, the arithmetic mean over the folds; and notes to print.
 
     Raises:
-        StudyError: where a fold is damaged.
-        PackError: where a window is not in its pack.
-        TrainingError: where a prediction is not finite.
+        StudyError: if a fold is damaged.
+        PackError: if a window is not in its pack.
+        TrainingError: if a prediction is not finite.
     """
     predictor = Predictor(models.experiment, recordings, device)
     total = np.zeros((len(recordings.rows), 6))
@@ -178,8 +180,8 @@ def predict_trial(
 def _precision_notes(models: TrialModels, device: torch.device) -> tuple[str, ...]:
     trained = {fold.record["precision"] for fold in models.folds.values()}
     return tuple(
-        f"{models.name}: trained in {precision}, predicted in float32, for {device.type} has "
-        "no bfloat16 of its own"
+        f"{models.name}: trained in {precision}, predicted in float32: {device.type} has no "
+        "native bfloat16"
         for precision in sorted(trained)
         if precision_on(precision, device) != precision
     )

@@ -1,7 +1,6 @@
-"""What is predicted: the recordings of ``test.csv``, or the rows of a ``train.csv``.
+"""Recordings to predict: those of ``test.csv``, or the rows of a ``train.csv``.
 
-Both become rows and packs by the packers of training, so a window is the same numbers
-whichever it comes from.
+Both are packed by the same code as for training, so their windows hold the same numbers.
 """
 
 from __future__ import annotations
@@ -40,13 +39,20 @@ from hms_ray.pack.store import Pack
 from hms_ray.text import shortened_list
 
 TEST_PACKS: Final = "test"
-"""Folder, among the packs, of those of test recordings: one recipe has packs of both."""
+"""Folder of the packs of test recordings, below the folder of packs: a recipe has both."""
 
 
 class _Length(NamedTuple):
-    """How long a test recording is, and where its length is read."""
+    """Required length of a test recording, and how to read it.
 
-    name: str
+    Attributes:
+        rule: completes "a test ...".
+        form: of its file.
+        path: (data_dir, number, split) -> file.
+        n_rows: required.
+    """
+
+    rule: str
     form: SignalFormat
     path: Callable[[Path, int, Split], Path]
     n_rows: int
@@ -70,8 +76,8 @@ class Recordings:
     Attributes:
         rows: (n) with ``row_id`` (text), ``eeg_id``, ``spectrogram_id``, ``patient_id``,
             ``eeg_start`` (first sample) and ``spectrogram_start`` (first row), int64.
-        packs: ``source_key`` -> pack, of every source that may be asked for.
-        notes: a line for each pack that has rows without a usable signal.
+        packs: ``source_key`` -> pack, for every source of the models.
+        notes: one line per pack with rows without a usable signal.
     """
 
     rows: pd.DataFrame
@@ -96,22 +102,22 @@ def recordings_of_test(
     """The recordings of ``test.csv``, in its order.
 
     A test EEG is one window of 50 s and a test spectrogram one of ten minutes, cut around
-    the same moment. Others are refused: which part of them is meant is not known. Only
-    files that some input uses are looked at. Signals that are missing are zeros, as with
+    the same moment. Other lengths are refused, because the part to predict is unknown. Only
+    files that some input uses are read. Missing signals are zero-filled, as with
     ``data.unusable: keep``, so that every recording is predicted.
 
     Args:
         data_dir: competition folder with ``test.csv``, ``test_eegs/`` and
             ``test_spectrograms/``.
         inputs: of all models that will predict.
-        pack_dir: where packs are kept, those of the test in its folder ``test``; beside
-            the data where absent.
-        bars: makes the progress bar of each pack.
+        pack_dir: folder of packs, with those of test recordings in ``test``; default:
+            beside the data.
+        bars: creates the progress bar of each pack.
 
     Raises:
-        DataError: a table or a file that is missing, damaged or malformed, an EEG that is
-            listed twice, or a recording of another length.
-        PackError: as of ``build_packs``.
+        DataError: if a table or file is missing, damaged or malformed, an EEG is listed
+            twice, or a recording has another length.
+        PackError: see ``build_packs``.
     """
     data_dir = Path(data_dir)
     rows = read_test_rows(data_dir)
@@ -131,20 +137,20 @@ def recordings_of_rows(
     pack_dir: str | Path | None = None,
     bars: Bars | None = None,
 ) -> Recordings:
-    """The training rows of a folder, of all its patients; its votes are not looked at.
+    """The training rows of a folder, of all its patients; votes are not used.
 
     Args:
         data_dir: competition folder with ``train.csv``.
         inputs: of all models that will predict.
-        unit: of rows, as of ``make_rows``.
-        window: as of ``make_rows``.
-        pack_dir: where packs are kept; beside the data where absent.
-        bars: makes the progress bar of each pack.
+        unit: see ``make_rows``.
+        window: see ``make_rows``.
+        pack_dir: folder of packs; default: beside the data.
+        bars: creates the progress bar of each pack.
 
     Raises:
-        FaultyDataError: where the folder has faults.
-        DataError: as of ``make_rows`` and ``build_packs``.
-        PackError: as of ``build_packs``.
+        FaultyDataError: if the folder has faults.
+        DataError: see ``make_rows`` and ``build_packs``.
+        PackError: see ``build_packs``.
     """
     data_dir = Path(data_dir)
     place = Path(pack_dir or default_pack_dir(data_dir))
@@ -154,10 +160,10 @@ def recordings_of_rows(
 
 
 def read_test_rows(data_dir: Path) -> pd.DataFrame:
-    """The recordings of ``test.csv`` as rows whose windows begin at 0.
+    """The recordings of ``test.csv`` as rows with windows that begin at 0.
 
     Raises:
-        DataError: as of ``read_test_table``, or an EEG that is listed twice.
+        DataError: if an EEG is listed twice; see ``read_test_table``.
     """
     table = read_test_table(data_dir)
     twice = table["eeg_id"][table["eeg_id"].duplicated()].unique()
@@ -194,8 +200,8 @@ def _check_lengths(data_dir: Path, numbers: Sequence[int], length: _Length) -> N
         n_rows = signal_rows(path, length.form)
         if n_rows != length.n_rows:
             raise DataError(
-                f"a test {length.name}",
+                f"a test {length.rule}",
                 got=f"{n_rows:,}",
                 where=path,
-                fix="Which part of another recording is meant is not known: cut it out.",
+                fix="Cut out the window to predict.",
             )

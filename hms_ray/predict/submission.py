@@ -1,4 +1,4 @@
-"""The file that the competition takes: made, checked, written and read back."""
+"""The submission table: created and checked."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Ids = NDArray[np.int64]
 SUBMISSION_COLUMNS: Final = ("eeg_id", *PROBABILITY_COLUMNS)
 SAMPLE_FILE: Final = "sample_submission.csv"
 SUM_LIMIT: Final = 1e-6
-"""How far a row's sum may be from 1 in a submission."""
+"""Largest deviation of a row's sum from 1 in a submission."""
 
 
 def submission_ids(data_dir: Path, test_ids: Sequence[int]) -> list[int]:
@@ -32,10 +32,10 @@ def submission_ids(data_dir: Path, test_ids: Sequence[int]) -> list[int]:
         test_ids: the EEGs of ``test.csv``.
 
     Returns:
-        Those of ``sample_submission.csv`` in its order; ``test_ids`` where there is none.
+        Those of ``sample_submission.csv`` in its order; ``test_ids`` without that file.
 
     Raises:
-        DataError: where the sample cannot be read, or lists an EEG twice, or others than
+        DataError: if the sample cannot be read, lists an EEG twice, or other EEGs than
             ``test.csv``.
     """
     file = data_dir / SAMPLE_FILE
@@ -45,7 +45,7 @@ def submission_ids(data_dir: Path, test_ids: Sequence[int]) -> list[int]:
     numbers, broken = whole_numbers(column)
     if broken.any():
         raise DataError(
-            f"{SAMPLE_FILE}'s column eeg_id must hold whole numbers",
+            f"eeg_id of {SAMPLE_FILE} must be whole numbers",
             got=written(column[broken].iloc[0]),
             where=file,
         )
@@ -54,7 +54,7 @@ def submission_ids(data_dir: Path, test_ids: Sequence[int]) -> list[int]:
         other = sorted(set(ids) ^ set(test_ids)) or [k for k in set(ids) if ids.count(k) > 1]
         raise DataError(
             f"{SAMPLE_FILE} must list every EEG of {TEST_FILE} once, and no other",
-            got=f"{len(ids)} rows, and {len(test_ids)} in {TEST_FILE}",
+            got=f"{len(ids)} rows for {len(test_ids)} EEGs",
             where=f"{file}, {name_rows(other)}",
         )
     return ids
@@ -66,7 +66,7 @@ def make_submission(
     probabilities: ArrayLike,
     where: object = None,
 ) -> pd.DataFrame:
-    """A submission of predictions.
+    """A submission from predictions.
 
     Args:
         eeg_ids: (n,) EEGs in the order of the submission.
@@ -75,11 +75,11 @@ def make_submission(
         where: the predictions' file, for messages.
 
     Returns:
-        Columns ``SUBMISSION_COLUMNS``: int64 and six float64 that sum to 1, made so in
-        float64 whatever the models' own precision left over.
+        Columns ``SUBMISSION_COLUMNS``: int64 and six float64, renormalised in float64 so
+        that they sum to 1 whatever the precision of the models.
 
     Raises:
-        PredictionError: where an EEG is not predicted exactly once, or a row is no
+        PredictionError: if an EEG is not predicted exactly once, or a row is not a
             distribution.
     """
     ids = np.asarray(predicted_ids, np.int64)
@@ -91,7 +91,7 @@ def make_submission(
         raise PredictionError(error.rule, got=error.got, where=rows) from None
     if len(checked) != len(ids):
         raise PredictionError(
-            "there must be one prediction an EEG",
+            "there must be one prediction per EEG",
             got=f"{len(checked)} for {len(ids)} EEGs",
             where=where,
         )
@@ -105,7 +105,7 @@ def make_submission(
 def check_submission(
     table: pd.DataFrame, eeg_ids: Sequence[int], where: object = None
 ) -> pd.DataFrame:
-    """Refuses what the competition would refuse, and more.
+    """Refuses every submission that the competition would refuse, and more.
 
     Args:
         table: a submission.
@@ -116,9 +116,9 @@ def check_submission(
         The table itself.
 
     Raises:
-        PredictionError: for other columns, EEGs that are missing, foreign, listed twice
-            or in another order, and for probabilities that are missing, outside 0 to 1 or
-            do not sum to 1 within ``SUM_LIMIT``.
+        PredictionError: if columns differ, EEGs are missing, unknown, listed twice or in
+            another order, or probabilities are missing, outside 0 to 1 or do not sum to 1
+            within ``SUM_LIMIT``.
     """
     if tuple(table.columns) != SUBMISSION_COLUMNS:
         raise PredictionError(
@@ -131,8 +131,8 @@ def check_submission(
     moved = np.flatnonzero(ids != np.asarray(eeg_ids, np.int64))
     if len(moved):
         raise PredictionError(
-            "EEGs must be in the order of the sample submission, or else of test.csv",
-            got=f"{ids[moved[0]]} and not {eeg_ids[moved[0]]} in row {moved[0] + 1}",
+            "EEGs must be in the order of the sample submission, without one of test.csv",
+            got=f"{ids[moved[0]]} instead of {eeg_ids[moved[0]]} in row {moved[0] + 1}",
             where=where,
         )
     _check_values(probabilities_in(table, where), ids, where)
@@ -140,10 +140,10 @@ def check_submission(
 
 
 def probabilities_in(table: pd.DataFrame, where: object = None) -> Array:
-    """The six columns as (n, 6) float64, NaN where empty.
+    """The six columns as (n, 6) float64, NaN for empty cells.
 
     Raises:
-        PredictionError: where one does not hold numbers.
+        PredictionError: if a column does not hold numbers.
     """
     for name in PROBABILITY_COLUMNS:
         if table[name].dtype.kind not in "iuf":
@@ -157,7 +157,7 @@ def whole_ids(column: pd.Series[Any], where: object = None) -> Ids:
     """A column of EEG ids as int64 (n,).
 
     Raises:
-        PredictionError: where a cell is no whole number.
+        PredictionError: if a cell is not a whole number.
     """
     ids, broken = whole_numbers(column)
     if broken.any():
@@ -168,7 +168,7 @@ def whole_ids(column: pd.Series[Any], where: object = None) -> Ids:
 
 
 def _check_ids(ids: Ids, expected: Sequence[int], where: object) -> None:
-    """Makes sure that EEGs are the expected ones, each once, in any order."""
+    """Raises unless the EEGs are the expected ones, each once, in any order."""
     found, wanted = pd.Index(ids), pd.Index(expected)
     twice = found[found.duplicated()].unique()
     missing = wanted.difference(found, sort=False)

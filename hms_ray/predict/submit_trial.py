@@ -13,11 +13,11 @@ from hms_ray.competition.rows import ROW_UNIT, Unit
 from hms_ray.competition.schema import PROBABILITY_COLUMNS
 from hms_ray.evaluate.metric import Array
 from hms_ray.evaluate.oof import OPTIMISTIC
-from hms_ray.predict.files import require_place, write_predictions, write_submission
+from hms_ray.predict.files import require_output_file, write_predictions, write_submission
 from hms_ray.predict.inference import predict_all, require_device
 from hms_ray.predict.recordings import Recordings, recordings_of_rows, recordings_of_test
 from hms_ray.predict.submission import make_submission, submission_ids
-from hms_ray.predict.trial import TrialModels, chosen_trial, read_models, rows_of_study
+from hms_ray.predict.trial import TrialModels, read_models
 from hms_ray.report.live import bar
 from hms_ray.study.folder import StudyFolder
 from hms_ray.text import counted
@@ -72,13 +72,13 @@ def submit_trial(folder: StudyFolder, number: int | None, options: SubmitOptions
         DataError: see ``recordings_of_test`` and ``recordings_of_rows``.
     """
     out = options.out or (PREDICTIONS if options.train_rows else SUBMISSION)
-    require_place(out)
-    trial = chosen_trial(folder, number)
+    require_output_file(out)
+    trial = folder.finished_trial(number)
     models = read_models(f"{folder.name} {trial.number:04d}", trial.keys, options.results)
     require_device(options.device, options.threads)
     inputs = [models.experiment.input]
     if options.train_rows:
-        study_rows = rows_of_study(folder)
+        study_rows = folder.rows()
         # Rows are those of the study; a stored fold may come from another one.
         data = trial.experiment.data
         recordings = recordings_of_rows(

@@ -1,13 +1,11 @@
-"""Which models predict: the folds of a trial, out of the store."""
+"""Fold models of a trial, read from the fold store."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
-import pandas as pd
 from pydantic import ValidationError
 
 from hms_ray.config.experiment import Experiment
@@ -15,13 +13,8 @@ from hms_ray.errors import StudyError
 from hms_ray.experiment.cache_key import NUMERICS_VERSION
 from hms_ray.storage.fold_store import RECORD_FILE, FoldStore, StoredFold, damaged_fold
 from hms_ray.storage.hashing import digest
-from hms_ray.study.folder import StudyFolder
 from hms_ray.study.identity import differences
-from hms_ray.study.new import ROWS_FILE
-from hms_ray.study.trial import StoredTrial
-
-_SHOWN: Final = 3
-"""Differences of two experiments that an error names."""
+from hms_ray.text import shortened_list
 
 
 @dataclass(frozen=True)
@@ -29,8 +22,8 @@ class TrialModels:
     """The fold models of one trial.
 
     Attributes:
-        name: what messages call them.
-        experiment: what was trained, with its precision resolved.
+        name: for messages.
+        experiment: of the training, with its precision resolved.
         folds: fold -> its stored result; at least one.
     """
 
@@ -39,7 +32,7 @@ class TrialModels:
     folds: Mapping[int, StoredFold]
 
     def notes(self) -> tuple[str, ...]:
-        """What to say of models that another version of the code has trained."""
+        """A warning for each other version of the numerics that trained the models."""
         found = {fold.record["made_from"].get("numerics") for fold in self.folds.values()}
         return tuple(
             f"{self.name}: trained with numerics version {number}, predicted with "
@@ -48,91 +41,44 @@ class TrialModels:
         )
 
 
-def chosen_trial(folder: StudyFolder, number: int | None = None) -> StoredTrial:
-    """A finished trial of a study.
-
-    Args:
-        folder: the study.
-        number: of the trial; the best finished one where absent.
-
-    Raises:
-        StudyError: where there is no such trial, or it did not finish.
-    """
-    finished = folder.finished_trials()
-    if not finished:
-        raise StudyError("predicting needs a finished trial", got="none", where=folder.path)
-    if number is None:
-        return finished[0]
-    for trial in finished:
-        if trial.number == number:
-            return trial
-    failed = folder.trial(number)
-    raise StudyError(
-        "a trial must have finished to predict",
-        got=f"{number}, which there is not" if failed is None else f"{number}, which failed",
-        where=folder.path,
-        fix=f"Finished, best first: {', '.join(str(trial.number) for trial in finished)}.",
-    )
-
-
-def rows_of_study(folder: StudyFolder) -> pd.DataFrame:
-    """The study's rows.
-
-    Raises:
-        StudyError: where their file is missing or damaged.
-    """
-    try:
-        return folder.rows()
-    except (OSError, ValueError) as error:
-        reason = "none" if isinstance(error, FileNotFoundError) else str(error).splitlines()[0]
-        raise StudyError(
-            f"a study's {ROWS_FILE} must be there and readable",
-            got=reason,
-            where=folder.path,
-            fix="Start the study again under another name: its folds stay in the store.",
-        ) from None
-
-
 def read_models(name: str, keys: Mapping[int, str], results: str | Path) -> TrialModels:
-    """The models of a trial's folds, compared with their checksums.
+    """The models of a trial's folds; their checksums are checked.
 
     Args:
-        name: what messages call them.
-        keys: fold -> address in the store.
-        results: folder whose store holds them.
+        name: for messages.
+        keys: fold -> cache key.
+        results: folder of the fold store.
 
     Raises:
-        StudyError: where there is no fold, one is absent or damaged, or they are not of
-            one experiment.
+        StudyError: if there is no fold, one is missing or damaged, or their experiments
+            differ.
     """
     if not keys:
-        raise StudyError("predicting needs the model of a fold", got="none", where=name)
+        raise StudyError("prediction needs at least one fold model", got="none", where=name)
     store = FoldStore(results)
     folds = {fold: store.read(key) for fold, key in sorted(keys.items())}
     return TrialModels(name, one_experiment(list(folds.values()), name), folds)
 
 
 def one_experiment(folds: Sequence[StoredFold], name: str, fix: str | None = None) -> Experiment:
-    """What the folds of one model were trained as: the first one's, of the same experiment.
+    """The experiment of the folds of one model.
 
     Args:
         folds: at least one.
-        name: what messages call them.
-        fix: what the user can do about folds of several.
+        name: for messages.
+        fix: remedy if their experiments differ.
 
     Raises:
-        StudyError: where they are not of one experiment, or a record is damaged.
+        StudyError: if their experiments differ, or a record is damaged.
     """
     experiments = [_experiment(stored) for stored in folds]
     described = [stored.record["made_from"]["experiment"] for stored in folds]
     for stored, other in zip(folds, described, strict=True):
         if digest(other) != digest(described[0]):
-            changed = differences(described[0], other)
-            more = len(changed) - _SHOWN
+            changed = shortened_list(differences(described[0], other), 3, "; ")
             raise StudyError(
-                "folds of one model must be of one experiment",
-                got=f"another in fold {stored.key[:12]} than in {folds[0].key[:12]}: "
-                f"{'; '.join(changed[:_SHOWN])}{f'; and {more} more' if more > 0 else ''}",
+                "folds of one model must have the same experiment",
+                got=f"another in fold {stored.key[:12]} than in {folds[0].key[:12]}: {changed}",
                 where=name,
                 fix=fix,
             )
@@ -140,10 +86,10 @@ def one_experiment(folds: Sequence[StoredFold], name: str, fix: str | None = Non
 
 
 def _experiment(stored: StoredFold) -> Experiment:
-    """What a fold was trained as.
+    """The experiment of a stored fold.
 
     Raises:
-        StudyError: where its record lacks what predicting needs.
+        StudyError: if its record lacks what prediction needs.
     """
     record = stored.record
     try:
@@ -154,5 +100,5 @@ def _experiment(stored: StoredFold) -> Experiment:
         digest(record["made_from"]["experiment"])
         return Experiment.model_validate(record["resolved"])
     except (KeyError, TypeError, ValidationError):
-        reason = f"{RECORD_FILE} lacks what predicting needs"
+        reason = f"{RECORD_FILE} lacks what prediction needs"
         raise damaged_fold(stored.weights.parent, reason) from None

@@ -1,10 +1,10 @@
-"""A study's folder: what was searched, on which data, and what came of every trial."""
+"""A study's folder: its search space, its data and the results of its trials."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, Final, cast, get_args
 
 import pandas as pd
 
@@ -13,31 +13,22 @@ from hms_ray.config.experiment import Experiment
 from hms_ray.config.loading import load_space, read_mapping
 from hms_ray.config.space import Objective, Space
 from hms_ray.config.validation import one_a_line
-from hms_ray.dataset.prepare import Prepared
 from hms_ray.errors import ConfigError, StudyError
 from hms_ray.evaluate.oof import OPTIMISTIC, write_oof
 from hms_ray.experiment.run import ExperimentResult
 from hms_ray.report.leaderboard import leaderboard, write_csv
 from hms_ray.storage.locks import StudyLock
-from hms_ray.storage.structured_files import json_text, read_json, write_text
-from hms_ray.study.identity import differences, study_identity
-from hms_ray.study.new import (
-    FORMAT,
-    JOURNAL,
-    ROWS_FILE,
-    SPACE_FILE,
-    STUDY_FILE,
-    checked_name,
-    is_vacant,
-    write_new,
-    write_space,
-)
+from hms_ray.storage.structured_files import json_text, read_json, write_text, yaml_text
 from hms_ray.study.ties import tied_with_best
 from hms_ray.study.trial import StoredTrial, read_trial, trial_draft
-from hms_ray.text import closest
+from hms_ray.text import closest, shortened_list
 
-MOST_DIFFERENCES = 5
-TRIALS = "trials"
+FORMAT: Final = 1
+STUDY_FILE: Final = "study.json"
+ROWS_FILE: Final = "rows.parquet"
+SPACE_FILE: Final = "space.yaml"
+JOURNAL: Final = "optuna.journal"
+TRIALS: Final = "trials"
 
 
 def study_names(results: str | Path) -> list[str]:
@@ -45,33 +36,36 @@ def study_names(results: str | Path) -> list[str]:
     return sorted(file.parent.name for file in Path(results).glob(f"*/{STUDY_FILE}"))
 
 
+def write_space(path: Path, space: Space) -> None:
+    """Writes the resolved search space of a study's folder."""
+    write_text(path / SPACE_FILE, yaml_text(space.model_dump(mode="json", by_alias=True)))
+
+
 class StudyFolder:
-    """The folder ``results/NAME`` of a study that exists.
+    """The folder ``results/NAME`` of an existing study.
 
     Args:
         path: its folder.
 
     Raises:
-        StudyError: where it holds no study.
+        StudyError: if it holds no study, or ``study.json`` is damaged.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         file = self.path / STUDY_FILE
         if not file.exists():
-            raise StudyError(
-                "a study must exist before it is read", got=f"no {STUDY_FILE}", where=self.path
-            )
+            raise StudyError("the study must exist", got=f"no {STUDY_FILE}", where=self.path)
         self._study = read_json(file, dict)
         if self._study.get("format") != FORMAT:
             raise StudyError(
-                f"a study's folder must have format {FORMAT}",
+                f"the study must have format {FORMAT}",
                 got=self._study.get("format"),
                 where=self.path,
-                fix="It was made with another version of hms_ray: use that, or another name.",
+                fix="Use the version of hms_ray that made it, or run the study under another name.",
             )
         if not isinstance(self._study.get("identity"), dict):
-            raise StudyError(f"{STUDY_FILE} must say what was searched", got="nothing", where=file)
+            raise StudyError(f"{STUDY_FILE} must hold the study's identity", got="none", where=file)
 
     @classmethod
     def find(cls, study: str | Path, results: str | Path = "results") -> StudyFolder | None:
@@ -103,48 +97,11 @@ class StudyFolder:
             )
         return found
 
-    @classmethod
-    def create(
-        cls, results: str | Path, name: str, space: Space, prepared: Prepared
-    ) -> StudyFolder:
-        """Makes a study's folder, or opens it to go on with the same study.
-
-        More trials and other resources are the same study; another search space,
-        objective, seed, world size or device class, other weights or other data are
-        not. A study of which no trial has ended yet is made anew. One that is gone on
-        with is not written to, for another command may run it (see ``keep_space``).
-
-        Raises:
-            StudyError: where the name is no folder's name, or the folder holds another
-                study or other files. Nothing is written then.
-            ModelError: where a weights file cannot be read.
-        """
-        path = Path(results) / checked_name(name)
-        identity = study_identity(space, prepared)
-        if _is_to_be_made(path, identity):
-            path.mkdir(parents=True, exist_ok=True)
-            with StudyLock(path):
-                # Another command may have made it just now, or ended a trial of it.
-                if _is_to_be_made(path, identity):
-                    write_new(path, identity, space, prepared)
-        folder = cls(path)
-        folder._require_same(identity)
-        return folder
-
-    def _differences(self, identity: Mapping[str, Any]) -> list[str]:
-        return differences(self._study["identity"], identity)
-
-    def _require_same(self, identity: Mapping[str, Any]) -> None:
-        changed = self._differences(identity)
-        if changed:
-            more = len(changed) - MOST_DIFFERENCES
-            raise StudyError(
-                "a study goes on with the space and the data it was made with",
-                got="; ".join(changed[:MOST_DIFFERENCES])
-                + (f"; and {more} more" if more > 0 else ""),
-                where=self.path,
-                fix="Give another name with --study: finished folds are shared by all studies.",
-            )
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Search space and data as plain data; see ``study_identity``."""
+        identity: dict[str, Any] = self._study["identity"]
+        return identity
 
     @property
     def name(self) -> str:
@@ -192,27 +149,36 @@ class StudyFolder:
                 return cast("Objective", objective)
         raise StudyError("a study's search space must name its objective", got=found, where=file)
 
-    def keep_space(self, space: Space) -> None:
-        """Stores the space of the command that runs the study, which must hold the lock.
-
-        Args:
-            space: one that ``create`` took as this study's.
-        """
+    def write_space(self, space: Space) -> None:
+        """Replaces the resolved search space; the caller must hold the lock."""
         write_space(self.path, space)
 
     def rows(self) -> pd.DataFrame:
-        """The study's training rows with votes, targets and folds."""
-        return pd.read_parquet(self.path / ROWS_FILE)
+        """The study's training rows with votes, targets and folds.
+
+        Raises:
+            StudyError: if their file is missing or damaged.
+        """
+        try:
+            return pd.read_parquet(self.path / ROWS_FILE)
+        except (OSError, ValueError) as error:
+            missing = isinstance(error, FileNotFoundError)
+            raise StudyError(
+                f"{ROWS_FILE} must be readable",
+                got="no file" if missing else str(error).splitlines()[0],
+                where=self.path,
+                fix="Run the study under another name: its folds stay in the fold store.",
+            ) from None
 
     def trial_path(self, number: int) -> Path:
-        """Folder of a trial, whether it exists or not."""
+        """Folder of a trial, which may not exist yet."""
         return self.path / TRIALS / f"{number:04d}"
 
     def trial(self, number: int) -> StoredTrial | None:
-        """A trial's result; None where it has none yet.
+        """A trial's result; None if it has none yet.
 
         Raises:
-            StudyError: where its ``result.json`` is damaged.
+            StudyError: if its ``result.json`` is damaged.
         """
         return read_trial(self.trial_path(number))
 
@@ -223,7 +189,7 @@ class StudyFolder:
         return [trial for trial in found if trial is not None]
 
     def finished_trials(self) -> list[StoredTrial]:
-        """Finished trials, best objective first; equal ones by number."""
+        """Finished trials, best objective first; equal scores by number."""
         objective = self.objective
 
         def rank(trial: StoredTrial) -> tuple[float, int]:
@@ -232,6 +198,37 @@ class StudyFolder:
 
         return sorted((trial for trial in self.trials() if trial.finished), key=rank)
 
+    def require_finished(self) -> list[StoredTrial]:
+        """``finished_trials``, at least one.
+
+        Raises:
+            StudyError: if no trial has finished.
+        """
+        finished = self.finished_trials()
+        if not finished:
+            raise StudyError("the study needs a finished trial", got="none", where=self.path)
+        return finished
+
+    def finished_trial(self, number: int | None = None) -> StoredTrial:
+        """A finished trial; default: the best one.
+
+        Raises:
+            StudyError: if the trial does not exist or did not finish.
+        """
+        finished = self.require_finished()
+        for trial in finished:
+            if number in (None, trial.number):
+                return trial
+        failed = self.trial(int(number or 0))
+        reason = "does not exist" if failed is None else f"failed: {failed.reason}"
+        numbers = [f"{trial.number:04d}" for trial in finished]
+        raise StudyError(
+            "the trial must have finished",
+            got=f"trial {number:04d}, which {reason}",
+            where=self.path,
+            fix=f"Use a finished one, best first: {shortened_list(numbers)}.",
+        )
+
     def write_trial(
         self,
         number: int,
@@ -239,7 +236,7 @@ class StudyFolder:
         experiment: Experiment,
         result: ExperimentResult,
     ) -> None:
-        """Stores a finished trial, all of it or nothing."""
+        """Stores a finished trial as a whole or not at all."""
         data = {
             "number": number,
             "point": dict(point),
@@ -266,9 +263,9 @@ class StudyFolder:
         reason: str,
         details: str = "",
     ) -> None:
-        """Stores why a trial failed: one line, and all details in ``error.txt``.
+        """Stores the reason of a failure: one line, and all details in ``error.txt``.
 
-        A result that is there stays: it was written before its process was lost.
+        The result of a finished trial stays: it was written before its process was lost.
         """
         data = {
             "number": number,
@@ -288,7 +285,7 @@ class StudyFolder:
             (draft / "error.txt").write_text(details or reason, encoding="utf-8")
 
     def leaderboard(self) -> pd.DataFrame:
-        """All trials with a result, best first (see ``report.table.leaderboard``)."""
+        """All trials with a result, best first; see ``report.leaderboard.leaderboard``."""
         finished, objective = self.finished_trials(), self.objective
         tied = tied_with_best(finished, self.rows(), objective)
         records = [trial.leaderboard_record(trial.number in tied) for trial in self.trials()]
@@ -302,7 +299,7 @@ class StudyFolder:
         """Adds versions and machines of one run to ``environment.json``.
 
         Raises:
-            StudyError: where that file is damaged.
+            StudyError: if that file is damaged.
         """
         file = self.path / "environment.json"
         runs = read_json(file, list, "Move that file away.") if file.is_file() else []
@@ -311,24 +308,3 @@ class StudyFolder:
     def lock(self) -> StudyLock:
         """The lock that a command holds while it runs the study."""
         return StudyLock(self.path)
-
-
-def _is_to_be_made(path: Path, identity: Mapping[str, Any]) -> bool:
-    """Whether a folder is free, or holds another study that nothing came of.
-
-    Nothing came of it, so there is nothing to protect: a group that did not fit must
-    not force the study to be called otherwise.
-
-    Raises:
-        StudyError: where it holds other files.
-    """
-    if (path / STUDY_FILE).is_file():
-        return not (path / TRIALS).exists() and bool(StudyFolder(path)._differences(identity))
-    if path.exists() and not is_vacant(path):
-        raise StudyError(
-            "a new study needs a folder of its own",
-            got="other files" if path.is_dir() else "a file",
-            where=path,
-            fix="Give another name with --study.",
-        )
-    return True

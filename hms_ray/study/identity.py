@@ -1,4 +1,4 @@
-"""What makes two runs of a command the same study."""
+"""Identity of a study: two runs with the same identity are the same study."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from hms_ray.config.space import Space
 from hms_ray.dataset.prepare import Prepared
 
 _WEIGHTS_PATHS: Final = ("model", "model.weights_file")
-"""Searched paths whose values are, or hold, the path of a weights file."""
+"""Searched parameters whose values are, or contain, the path of a weights file."""
 
 
 def study_identity(space: Space, prepared: Prepared) -> dict[str, Any]:
     """Search space and data of a study as plain data; equal for the same study.
 
-    The number of trials, names, the path of a weights file and most resources may
-    change from run to run; its content, the world size and the device class change
-    results and may not. A searched weights file may move where its choice has a label;
-    without one the path itself is what Optuna's journal knows the choice by.
+    The number of trials, names, the path of a weights file and most resources may change
+    between runs. The content of a weights file, the world size and the device class change
+    results and may not. A searched weights file may move if its choice has a label; without
+    one, Optuna's journal identifies the choice by its path.
 
     Raises:
-        ModelError: where a weights file cannot be read.
+        ModelError: if a weights file cannot be read.
     """
     data = space.model_dump(mode="json", by_alias=True)
     experiment = data["experiment"]
@@ -77,14 +77,14 @@ def _weights(space: Space) -> dict[str, str | None]:
 def _fingerprint(file: str | None) -> str | None:
     if file is None:
         return None
-    # The room of models brings torch with it; most studies have no file to ask about.
+    # train.model imports torch; most studies have no weights file.
     from hms_ray.train.model import weights_fingerprint
 
     return weights_fingerprint(ModelConfig(weights_file=file))
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """One text for each place at which two identities differ."""
+    """One text per field that differs between two identities."""
     return [
         f"{place} was {_shown(first)}, is {_shown(second)}"
         for place, (first, second) in changed_values(before, now).items()
@@ -102,7 +102,7 @@ def changed_values(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[st
 
 
 def _flat(data: Any, place: str = "") -> dict[str, Any]:
-    """Nested plain data as dotted place -> value; empty mappings and lists stay."""
+    """Nested plain data as dotted path -> value; empty mappings and lists are kept."""
     items: Iterator[tuple[Any, Any]] | None = None
     if isinstance(data, Mapping) and data:
         items = iter(data.items())

@@ -19,9 +19,8 @@ from hms_ray.evaluate.oof import probabilities_of
 from hms_ray.report.overview import FolderSummary, FoldOverview, StudyOverview, TrialOverview
 from hms_ray.storage.fold_store import FoldStore
 from hms_ray.storage.structured_files import read_json
-from hms_ray.study.folder import StudyFolder, study_names
+from hms_ray.study.folder import SPACE_FILE, StudyFolder, study_names
 from hms_ray.study.identity import changed_values
-from hms_ray.study.new import SPACE_FILE
 from hms_ray.study.trial import StoredTrial
 from hms_ray.text import closest
 

@@ -1,4 +1,4 @@
-"""Which trials the rows cannot tell from the best one."""
+"""Trials that are a tie with the best one."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def tied_with_best(
     """Numbers of the trials that are a tie with the first one.
 
     A tie: the paired 95% interval of the difference, clustered by patient, contains 0
-    (see ``paired_difference``). The best trial is the best of many, so the intervals
-    are a little too ready to tell trials apart.
+    (see ``paired_difference``). The best trial was selected among many, so slightly too
+    few trials count as ties.
 
     Args:
         trials: finished trials, best first.
         rows: the study's rows with votes, targets and patients.
-        objective: says which rows count.
+        objective: rows to compare on.
     """
     if len(trials) < 2:
         return frozenset()

@@ -1,4 +1,4 @@
-"""One trial of a study, as its folder holds it."""
+"""One trial of a study as stored in its folder."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from hms_ray.evaluate.oof import read_oof
 from hms_ray.storage.atomic import whole_folder
 from hms_ray.storage.structured_files import damaged, json_text, read_json, yaml_text
 
-_FIX: Final = "Move that trial's folder away; its folds stay in the store."
+_FIX: Final = "Move the trial's folder away; its folds stay in the fold store."
 
 
 @dataclass(frozen=True)
 class StoredTrial:
-    """One trial as its folder holds it.
+    """One trial as stored in its folder.
 
     Attributes:
-        number: Optuna's number, which also names the folder.
+        number: Optuna's number, also the name of the folder.
         point: dotted path -> value or label, as searched.
-        scores: ``kl_all``, ``kl_4``, ``kl_10``; None without such rows; empty where
+        scores: ``kl_all``, ``kl_4``, ``kl_10``; None if there are no such rows; empty if
             the trial failed.
-        keys: fold -> address in the fold store.
-        reused: folds that were in the store before the trial ran.
+        keys: fold -> cache key.
+        reused: folds reused from the fold store.
         optimistic: whether checkpoints were chosen on the scored rows.
-        fold_minutes: training time of its folds, whenever they were trained, stages
-            taken from the store included.
-        saved_minutes: how much of that such stages were.
-        reason: why it failed; None where it finished.
+        fold_minutes: training time of its folds, whenever they were trained, including
+            stages reused from the fold store.
+        saved_minutes: training time of the reused stages.
+        reason: of the failure; None if it finished.
         path: its folder.
     """
 
@@ -66,7 +66,7 @@ class StoredTrial:
         return load_space(self.path / "experiment.yaml").experiment
 
     def leaderboard_record(self, tied: bool) -> dict[str, Any]:
-        """What ``report.table.leaderboard`` takes of a trial.
+        """The trial's row of ``report.leaderboard.leaderboard``.
 
         Args:
             tied: whether it is a tie with the best one.
@@ -85,10 +85,10 @@ class StoredTrial:
         }
 
     def oof(self, rows: pd.DataFrame | None = None) -> pd.DataFrame:
-        """Out-of-fold predictions, in the order of ``rows`` and checked where given.
+        """Out-of-fold predictions; if ``rows`` are given, in their order and checked.
 
         Raises:
-            StudyError: where they are absent, damaged or do not fit the rows.
+            StudyError: if they are missing, damaged or do not match the rows.
         """
         try:
             return read_oof(self.path / "oof.parquet", rows)
@@ -97,10 +97,10 @@ class StoredTrial:
 
 
 def read_trial(path: Path) -> StoredTrial | None:
-    """The trial in a folder; None where it holds no result.
+    """The trial in a folder; None if it has no result.
 
     Raises:
-        StudyError: where ``result.json`` is damaged.
+        StudyError: if ``result.json`` is damaged.
     """
     file = path / "result.json"
     if not file.is_file():
@@ -115,8 +115,7 @@ def read_trial(path: Path) -> StoredTrial | None:
             reused=tuple(data["reused"]),
             optimistic=data["optimistic"],
             fold_minutes=data["fold_minutes"],
-            # Trials written before stages were shared have none.
-            saved_minutes=data.get("saved_minutes", 0.0),
+            saved_minutes=data["saved_minutes"],
             reason=data["reason"],
             path=path,
         )
@@ -126,14 +125,14 @@ def read_trial(path: Path) -> StoredTrial | None:
 
 @contextmanager
 def trial_draft(path: Path, experiment: Experiment, result: Mapping[str, Any]) -> Iterator[Path]:
-    """A folder to write a trial's other files into; it appears as a whole, or never.
+    """A folder to write a trial's other files into; it appears as a whole or not at all.
 
     Args:
         path: the trial's folder.
         experiment: what was trained.
         result: content of ``result.json``, written last.
     """
-    # A trial that is there was written by a process lost since: it is the same one.
+    # An existing folder is of the same trial, written by a process that was lost since.
     with whole_folder(path, if_exists="replace") as draft:
         described = {"experiment": experiment.model_dump(mode="json")}
         (draft / "experiment.yaml").write_text(yaml_text(described), encoding="utf-8")

@@ -32,6 +32,7 @@ from hms_ray.search.journal import Scores
 from hms_ray.search.proposals import Proposal, Proposals
 from hms_ray.storage.run_log import LOG_FILE, WorkerLogs, run_log
 from hms_ray.study.folder import StudyFolder
+from hms_ray.study.new import create_study
 from hms_ray.study.trial import StoredTrial
 from hms_ray.sweep.tensorboard import declare_study, write_trial_logs
 from hms_ray.sweep.trial_actor import StudyJob, run_trial
@@ -102,9 +103,9 @@ def run_study(
     """
     _require_objective_rows(space, prepared)
     results = Path(results).resolve()
-    folder = StudyFolder.create(results, name, space, prepared)
+    folder = create_study(results, name, space, prepared)
     with folder.lock(), run_log(folder.path / LOG_FILE, log_level):
-        folder.keep_space(space)
+        folder.write_space(space)
         run = _Run(space, prepared, results, folder, train, stream)
         if run.n_missing > 0:
             with session(address) as cluster:

@@ -63,7 +63,9 @@ def test_defaults_are_those_of_the_settings(place: Path, monkeypatch: pytest.Mon
     assert {name: tuple(v) if isinstance(v, list) else v for name, v in found.items()} == {
         field.name: getattr(default, field.name) for field in fields(Settings)
     }
-    assert settings_of([*INPUTS, "--subsets", "--tolerance", "0.01"], monkeypatch)["sets"] is True
+    assert (
+        settings_of([*INPUTS, "--subsets", "--tolerance", "0.01"], monkeypatch)["subsets"] is True
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What row ids are of: a study, a ladder, a file, an option says so, or nothing does."""
+"""Units of row ids: stated by a study, a ladder, a file or an option, or unknown."""
 
 from pathlib import Path
 from typing import Any, get_args
@@ -19,8 +19,10 @@ from hms_ray.errors import PredictionError
 from hms_ray.evaluate.oof import make_oof, write_oof
 from hms_ray.ladder.folder import write_ladder
 from hms_ray.study.folder import StudyFolder
+from hms_ray.study.new import create_study
 from tests.blend_data import add_trials, predictions, written
 from tests.ladder_data import ABOUT, ladder
+from tests.refused import refusal
 
 N_EEGS = 20
 """Of two patients each; every EEG has four label rows in two or three groups of votes."""
@@ -53,13 +55,13 @@ def rows_of(unit: Unit) -> pd.DataFrame:
 def study(
     folder: Path, unit: Unit, rows: pd.DataFrame | None = None, name: str | None = None
 ) -> StudyFolder:
-    """A study with one trial, called by its unit where it has no other name."""
+    """A study with one trial, named by its unit unless a name is given."""
     rows = rows_of(unit) if rows is None else rows
     file = folder / f"rows of {name or unit}.parquet"
     rows.to_parquet(file)
     prepared = Prepared(file, {"kaggle": PackRef(folder / "pack", "p")}, "r", "f", 3)
     space = validate_space({"experiment": {"data": {"unit": unit}}}, "test")
-    made = StudyFolder.create(folder / "results", name or unit, space, prepared)
+    made = create_study(folder / "results", name or unit, space, prepared)
     add_trials(made, [0])
     return made
 
@@ -79,7 +81,7 @@ def aligned(
 
 
 def test_row_ids_of_two_units_look_alike() -> None:
-    """Without this, nothing here would prove anything."""
+    """Otherwise the tests below would prove nothing."""
     both = set(rows_of("label")["row_id"]) & set(rows_of("eeg_votes")["row_id"])
     assert len(both) > N_EEGS
 
@@ -88,16 +90,12 @@ def test_row_ids_of_two_units_look_alike() -> None:
 @pytest.mark.parametrize("other", ["label", "eeg"])
 def test_studies_of_two_units_are_refused(results: Path, other: str, choice: Any) -> None:
     members = read_members(["eeg_votes", other], results)
-    message = (
-        r"^rows must be of one unit: the same row id is another row in another unit, got "
-        rf"eeg_votes in eeg_votes and {other} in {other}/0000\. Blend predictions and targets "
-        r"whose experiments have one data\.unit\.$"
-    )
-    with pytest.raises(PredictionError, match=message):
+    got = f"eeg_votes in eeg_votes and {other} in {other}/0000"
+    with refusal(PredictionError, "the same unit", got=got, fix="same data.unit"):
         align(members, targets_of(members, None, results), choice)
 
 
-def test_a_file_of_label_rows_is_known_by_its_columns(results: Path, tmp_path: Path) -> None:
+def test_label_rows_in_a_file_are_recognised_by_its_columns(results: Path, tmp_path: Path) -> None:
     rows = rows_of("label")
     file = predictions(tmp_path / "mine.csv", rows)
     subs = rows["row_id"].str.rpartition("-")[2].astype(int)
@@ -105,11 +103,11 @@ def test_a_file_of_label_rows_is_known_by_its_columns(results: Path, tmp_path: P
     for frame in (full, full.drop(columns="row_id")):
         written(file, frame)
         assert len(aligned(results, ["label", file]).rows) == len(rows)
-        with pytest.raises(
-            PredictionError, match=r"got eeg_votes in eeg_votes and label in mine\."
+        with refusal(
+            PredictionError, "the same unit", got="eeg_votes in eeg_votes and label in mine"
         ):
             aligned(results, ["eeg_votes", file])
-    # A first sub id that was left beside the ids of groups does not make them label rows.
+    # A column of first sub ids beside ids of vote groups does not make them label rows.
     groups = rows_of("eeg_votes")
     frame = pd.read_csv(predictions(file, groups)).assign(eeg_id=groups["eeg_id"], eeg_sub_id=0)
     written(file, frame)
@@ -121,41 +119,38 @@ def test_a_file_of_eegs_has_the_rows_of_the_unit_eeg(results: Path, tmp_path: Pa
     votes = rows_of("eeg")[["eeg_id", "patient_id", "total_votes", *VOTE_COLUMNS]]
     file = written(tmp_path / "votes.csv", votes)
     assert len(aligned(results, ["eeg"], str(file)).rows) == N_EEGS
-    message = rf"got eeg in {file} and label in 0000\."
-    with pytest.raises(PredictionError, match=message):
+    with refusal(PredictionError, "the same unit", got=f"eeg in {file} and label in 0000"):
         aligned(results, ["label"], str(file))
 
 
 @pytest.mark.parametrize("kind", ["predictions", "targets"])
-def test_bare_row_ids_of_another_unit_are_not_taken_for_common_rows(
+def test_row_ids_of_another_unstated_unit_are_refused(
     results: Path, tmp_path: Path, kind: str
 ) -> None:
     rows = rows_of("label")
     words: tuple[list[Any], str | None]
     if kind == "predictions":
         words, name = (["eeg_votes", predictions(tmp_path / "mine.csv", rows)], None), "mine"
-        found = r"EEGs of eeg_votes of which mine has \d+ more \(100-2, 100-3, .*\)"
+        found = "EEGs of eeg_votes of which mine has "
     else:
         file = written(tmp_path / "votes.csv", rows.drop(columns="eeg_id"))
         words, name = (["eeg_votes"], str(file)), str(file)
-        found = r"EEGs of .*votes\.csv of which 0000 lacks \d+ of 80 \(100-2, 100-3, .*\)"
-    message = (
-        rf"^row ids of an unknown unit must have all rows of an EEG or none, got {found}\. Other "
-        rf"rows are of eeg_votes\. Say what the row ids of {name} are: --row-unit eeg_votes, "
-        r"label or eeg\.$"
-    )
-    with pytest.raises(PredictionError, match=message):
+        found = f"EEGs of {file} of which 0000 lacks "
+    rule = "row ids of an unknown unit must cover all rows of an EEG or none"
+    with refusal(PredictionError, rule, got=found, fix=f"State that of {name}: --row-unit"):
         aligned(results, *words)
-    with pytest.raises(PredictionError, match=rf"got .*label in {name}( and|\.)"):
+    with refusal(PredictionError, rule, got="(100-2, 100-3, "):
+        aligned(results, *words)
+    with refusal(PredictionError, "the same unit", got=f"label in {name}"):
         aligned(results, *words, unit="label")
-    if kind == "predictions":  # whoever says so is believed
+    if kind == "predictions":  # a stated unit is not checked further
         assert len(aligned(results, *words, unit="eeg_votes").rows) == len(rows_of("eeg_votes"))
-    else:  # a study knows what was voted
-        with pytest.raises(PredictionError, match=r"got total_votes 4 in eeg_votes and 3 in .*csv"):
+    else:  # a study has its own votes
+        with refusal(PredictionError, "same targets", got="total_votes 4 in eeg_votes and 3 in"):
             aligned(results, *words, unit="eeg_votes")
 
 
-def test_rows_that_are_left_out_for_a_reason_are_common(tmp_path: Path, results: Path) -> None:
+def test_dropped_patients_and_dropped_rows_leave_common_rows(tmp_path: Path, results: Path) -> None:
     """A smaller number of patients drops whole EEGs; unusable rows drop some of an EEG's."""
     rows = rows_of("label")
     few = rows[rows["patient_id"] < 6]
@@ -166,23 +161,20 @@ def test_rows_that_are_left_out_for_a_reason_are_common(tmp_path: Path, results:
     study(tmp_path, "label", usable, "dropped")
     assert aligned(results, ["label", "dropped"], "label").n_dropped == 1, "both know their unit"
     whole = predictions(tmp_path / "whole.csv", rows)
-    with pytest.raises(PredictionError, match=r"of which whole has 1 more \(101-2\)\. Other rows"):
+    with refusal(PredictionError, "unknown unit", got="of which whole has 1 more (101-2)"):
         aligned(results, ["dropped", whole])
     assert len(aligned(results, ["dropped", whole], unit="label").rows) == len(usable)
 
 
-def test_a_file_of_this_package_carries_its_unit(results: Path, tmp_path: Path) -> None:
+def test_files_of_this_package_state_their_unit(results: Path, tmp_path: Path) -> None:
     rows = rows_of("label")
     blend(["label"], results, Settings(fit_on="kl_all", n_splits=2, out=tmp_path))
     trial = StudyFolder(results / "label").trial_path(0)
     for file in (tmp_path / "oof_nested", tmp_path / "oof_in_sample", trial / "oof"):
         (member,) = read_members([file.with_suffix(".parquet")])
         assert member.keys == "label"
-    message = (
-        r"^--row-unit must be what a file says of its own row ids, got eeg_votes for row ids of "
-        r"label, in .*oof_nested\.parquet\. Leave it out, or say --row-unit label\.$"
-    )
-    with pytest.raises(PredictionError, match=message):
+    rule, got = "--row-unit must be the unit that the file states", "eeg_votes for row ids of label"
+    with refusal(PredictionError, rule, got=got, where="nested.parquet", fix="--row-unit label"):
         read_members([tmp_path / "oof_nested.parquet"], row_unit="eeg_votes")
     unknown = make_oof(rows, 0, np.full((len(rows), 6), 1 / 6))
     unknown.attrs["row_unit"] = "anything"
@@ -193,7 +185,7 @@ def test_a_file_of_this_package_carries_its_unit(results: Path, tmp_path: Path) 
     assert alone.rows.attrs == {"row_unit": "label"}
 
 
-def test_a_ladder_says_what_its_rows_are(tmp_path: Path) -> None:
+def test_a_ladder_states_the_unit_of_its_rows(tmp_path: Path) -> None:
     rows, steps = ladder()
     for unit in ("label", None):
         about = ABOUT if unit is None else {**ABOUT, "rows": {"unit": unit}}

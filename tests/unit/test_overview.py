@@ -9,7 +9,7 @@ import pytest
 
 from hms_ray.cli.main import main
 from hms_ray.ladder.folder import write_ladder
-from hms_ray.study.folder import StudyFolder
+from hms_ray.study.new import create_study
 from tests.ladder_data import ABOUT, ladder
 from tests.study_data import RATE, make_result, make_space, prepared_rows
 
@@ -18,7 +18,7 @@ from tests.study_data import RATE, make_result, make_space, prepared_rows
 def results(tmp_path: Path) -> Path:
     """A study of two finished trials and a failed one, and a ladder."""
     results, space = tmp_path / "results", make_space()
-    folder = StudyFolder.create(results, "first", space, prepared_rows(tmp_path))
+    folder = create_study(results, "first", space, prepared_rows(tmp_path))
     training = space.experiment.training
     for number, rate in enumerate([0.001, 0.002]):
         changed = training.model_copy(update={"learning_rate": rate})

@@ -1,7 +1,6 @@
 """Fold models on rows that they have been scored on, and on test recordings."""
 
 import json
-import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -21,15 +20,17 @@ from hms_ray.errors import (
     StudyError,
     TrainingError,
 )
-from hms_ray.predict.files import require_place
+from hms_ray.predict.files import require_output_file
 from hms_ray.predict.models import Predictor, open_device, precision_on, predict_trial
 from hms_ray.predict.recordings import Recordings, recordings_of_rows, recordings_of_test
 from hms_ray.predict.submission import SUBMISSION_COLUMNS
 from hms_ray.predict.submit_trial import SubmitOptions, _training_patients_warning
-from hms_ray.predict.trial import TrialModels, chosen_trial, read_models
+from hms_ray.predict.trial import TrialModels, read_models
 from hms_ray.storage.fold_store import FoldStore, StoredFold
+from hms_ray.study.folder import StudyFolder
 from hms_ray.train.checkpoint import load_weights, save_weights
 from hms_ray.transforms.normalise import Constants
+from tests.refused import refusal
 from tests.trained_study import (
     INPUTS,
     TEST_EEGS,
@@ -63,7 +64,7 @@ def own(study: TrainedStudy, tmp_path: Path) -> TrainedStudy:
 
 
 def models_of(study: TrainedStudy) -> TrialModels:
-    return read_models("one", chosen_trial(study.folder).keys, study.results)
+    return read_models("one", study.folder.finished_trial().keys, study.results)
 
 
 def rows_of(study: TrainedStudy) -> Recordings:
@@ -75,7 +76,7 @@ def stored(fold: StoredFold) -> np.ndarray:
     return fold.oof[list(PROBABILITY_COLUMNS)].to_numpy()
 
 
-def test_a_folds_own_validation_rows_come_out_as_they_are_stored(each: TrainedStudy) -> None:
+def test_a_folds_validation_rows_are_predicted_as_stored(each: TrainedStudy) -> None:
     recordings, models = rows_of(each), models_of(each)
     predictor = Predictor(models.experiment, recordings, CPU)
     rows = each.prepared.rows()
@@ -87,8 +88,8 @@ def test_a_folds_own_validation_rows_come_out_as_they_are_stored(each: TrainedSt
         assert found.std(axis=0).max() > 1e-3  # rows that are all alike would prove little
 
 
-def test_the_other_folds_model_says_something_else(each: TrainedStudy) -> None:
-    """So that equality above is not equality of whatever model."""
+def test_another_folds_model_predicts_something_else(each: TrainedStudy) -> None:
+    """So the equality above does not hold for any model."""
     models, rows = models_of(each), each.prepared.rows()
     predictor = Predictor(models.experiment, rows_of(each), CPU)
     valid = np.flatnonzero(rows["fold"].to_numpy() == 0)
@@ -158,7 +159,7 @@ def test_train_rows_of_new_patients_are_not_optimistic(
     study: TrainedStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     others = study.prepared.rows().assign(patient_id=lambda rows: rows["patient_id"] + 10_000)
-    monkeypatch.setattr("hms_ray.predict.submit_trial.rows_of_study", lambda _: others)
+    monkeypatch.setattr(StudyFolder, "rows", lambda _: others)
     out = tmp_path / "rows.parquet"
     submit(study.name, train_rows_of(study, out))
     assert pd.read_parquet(out).attrs == {"row_unit": "eeg_votes"}
@@ -183,38 +184,35 @@ def test_recordings_without_signal_are_predicted_with_a_warning(
     assert np.isfinite(table[list(PROBABILITY_COLUMNS)]).all(axis=None)
 
 
-def test_trials_that_cannot_predict_are_told(own: TrainedStudy) -> None:
+def test_unfinished_trials_are_refused(own: TrainedStudy) -> None:
     folder = own.folder
     folder.write_failure(1, {}, folder.space().experiment, "no memory")
-    assert chosen_trial(folder, 0).number == chosen_trial(folder).number == 0
-    for number, text in ((1, "1, which failed"), (7, "7, which there is not")):
-        message = rf"a trial must have finished to predict, got {text}, in .*best first: 0\.$"
-        with pytest.raises(StudyError, match=message):
-            chosen_trial(folder, number)
+    assert folder.finished_trial(0).number == folder.finished_trial().number == 0
+    for number, got in ((1, "0001, which failed: no memory"), (7, "0007, which does not exist")):
+        with refusal(StudyError, "the trial must have finished", got=got, fix="0000"):
+            folder.finished_trial(number)
     shutil.rmtree(folder.trial_path(0))
-    with pytest.raises(StudyError, match=r"predicting needs a finished trial, got none, in "):
-        chosen_trial(folder)
+    with refusal(StudyError, "the study needs a finished trial", where="kaggle"):
+        folder.finished_trial()
 
 
 def test_a_damaged_or_missing_fold_gives_the_stores_error(own: TrainedStudy) -> None:
-    keys = chosen_trial(own.folder).keys
+    keys = own.folder.finished_trial().keys
     folder = FoldStore(own.results).path(keys[1])
     weights = folder / "weights.pt"
     weights.write_bytes(weights.read_bytes()[:-1])
-    message = r"a stored fold must be whole, got weights\.pt does not match its checksum"
-    with pytest.raises(StudyError, match=message):
+    with refusal(StudyError, got="weights.pt does not match its checksum"):
         models_of(own)
     shutil.rmtree(folder)
-    message = rf"a fold must be in the store before it is read, got nothing under {keys[1]}"
-    with pytest.raises(StudyError, match=message):
+    with refusal(StudyError, got=keys[1]):
         models_of(own)
-    with pytest.raises(StudyError, match=r"predicting needs the model of a fold, got none, in x"):
+    with refusal(StudyError, "at least one fold model", where="x"):
         read_models("x", {}, own.results)
 
 
 def change_record(study: TrainedStudy, fold: int, **changes: Any) -> None:
     """Alters what a fold's record says; only other files have checksums."""
-    keys = chosen_trial(study.folder).keys
+    keys = study.folder.finished_trial().keys
     file = FoldStore(study.results).path(keys[fold]) / "record.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
 
@@ -222,7 +220,7 @@ def change_record(study: TrainedStudy, fold: int, **changes: Any) -> None:
 @pytest.mark.parametrize("name", ["resolved", "made_from", "normalisation", "precision"])
 def test_a_record_that_lacks_what_predicting_needs_is_damaged(own: TrainedStudy, name: str) -> None:
     change_record(own, 0, **{name: None})
-    with pytest.raises(StudyError, match=r"got record\.json lacks what predicting needs, in "):
+    with refusal(StudyError, got="record.json lacks what prediction needs"):
         models_of(own)
 
 
@@ -230,15 +228,11 @@ def test_folds_of_two_experiments_are_not_averaged(own: TrainedStudy) -> None:
     made_from = models_of(own).folds[0].record["made_from"]
     other = {**made_from, "experiment": {**made_from["experiment"], "x": 1}}
     change_record(own, 0, made_from=other)
-    message = (
-        r"must be of one experiment, got another in fold \w{12} than in \w{12}: x was 1, is "
-        r"absent, in one$"
-    )
-    with pytest.raises(StudyError, match=message):
+    with refusal(StudyError, "the same experiment", got=": x was 1, is absent", where="one"):
         models_of(own)
 
 
-def test_another_version_of_the_numerics_is_told(own: TrainedStudy, tmp_path: Path) -> None:
+def test_another_version_of_the_numerics_gives_a_warning(own: TrainedStudy, tmp_path: Path) -> None:
     made_from = models_of(own).folds[0].record["made_from"]
     change_record(own, 0, made_from={**made_from, "numerics": 0})
     data, out = write_test_set(tmp_path / "test"), tmp_path / "out.csv"
@@ -257,7 +251,7 @@ def test_a_fold_of_another_normalisation_or_model_is_damaged(own: TrainedStudy) 
         predictor.predict(models_of(own).folds[0])
     fold = models_of(own).folds[1]
     torch.save({"a": torch.zeros(1)}, fold.weights)
-    with pytest.raises(StudyError, match=r"got weights\.pt is not of its experiment"):
+    with refusal(StudyError, got="weights.pt does not match the experiment"):
         predictor.predict(fold)
 
 
@@ -272,8 +266,8 @@ def test_predictions_that_are_not_finite_are_refused(own: TrainedStudy) -> None:
         predictor.predict(fold)
 
 
-def test_pretrained_weights_are_not_asked_for(own: TrainedStudy) -> None:
-    """Models come from the store alone, wherever they began."""
+def test_pretrained_weights_are_not_loaded(own: TrainedStudy) -> None:
+    """All weights come from the fold store, whatever they were initialised from."""
     for fold in (0, 1):
         resolved = models_of(own).folds[fold].record["resolved"]
         model = {**resolved["model"], "pretrained": True, "weights_file": "gone.safetensors"}
@@ -288,7 +282,7 @@ def test_pretrained_weights_are_not_asked_for(own: TrainedStudy) -> None:
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
-def test_bfloat16_becomes_float32_where_there_is_none(own: TrainedStudy, tmp_path: Path) -> None:
+def test_bfloat16_becomes_float32_on_a_device_without_it(own: TrainedStudy, tmp_path: Path) -> None:
     assert precision_on("bfloat16", CPU) == "float32"
     assert precision_on("float64", CPU) == "float64"
     change_record(own, 1, precision="bfloat16")
@@ -298,30 +292,28 @@ def test_bfloat16_becomes_float32_where_there_is_none(own: TrainedStudy, tmp_pat
     np.testing.assert_array_equal(found, stored(models.folds[1]))
     recordings = recordings_of_test(write_test_set(tmp_path / "test"), [models.experiment.input])
     _, notes = predict_trial(models, recordings, CPU)
-    assert notes == (
-        "one: trained in bfloat16, predicted in float32, for cpu has no bfloat16 of its own",
-    )
+    assert notes == ("one: trained in bfloat16, predicted in float32: cpu has no native bfloat16",)
 
 
 @pytest.mark.parametrize(
-    ("name", "threads", "message"),
+    ("name", "threads", "rule"),
     [
-        (None, 0, "threads must be at least 1, got 0"),
-        ("tpu", 1, "a device must be one of cpu, cuda, got tpu"),
-        ("cuda", 1, "a device must be there, got cuda, and no GPU. Use cpu."),
+        (None, 0, "threads must be at least 1"),
+        ("tpu", 1, "a device must be one of cpu, cuda"),
+        ("cuda", 1, "CUDA requested but not available"),
     ],
 )
-def test_devices_that_are_not_there_are_refused(
-    monkeypatch: pytest.MonkeyPatch, name: str | None, threads: int, message: str
+def test_unavailable_devices_are_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str | None, threads: int, rule: str
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+    with refusal(ConfigError, rule):
         open_device(name, threads)
     assert open_device(None).type == "cpu"
 
 
 @pytest.mark.parametrize("value", [0.25, (0.5, -1.25, 1 / 3)])
-def test_constants_come_back_from_a_record_bit_for_bit(value: float | tuple[float, ...]) -> None:
+def test_constants_are_read_from_a_record_bit_for_bit(value: float | tuple[float, ...]) -> None:
     constants = Constants(value, value)
     assert Constants.from_plain(json.loads(json.dumps(constants.plain()))) == constants
 
@@ -343,18 +335,15 @@ def test_faults_are_found_before_models_run(
         submit(study.name, options)
 
 
-def test_a_place_that_cannot_be_written_is_told_before_models_run(tmp_path: Path) -> None:
+def test_an_unwritable_file_is_refused_without_a_trace(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    message = "must be in a folder that can be written to, got .*file, which is a file$"
-    with pytest.raises(ConfigError, match=message):
-        require_place(tmp_path / "file" / "deep" / "a.csv")
-    require_place(tmp_path / "new" / "deep" / "a.csv")
+    with refusal(ConfigError, "writable folder", got="file, which is a file"):
+        require_output_file(tmp_path / "file" / "deep" / "a.csv")
+    require_output_file(tmp_path / "new" / "deep" / "a.csv")
     assert not (tmp_path / "new").exists()
-    with pytest.raises(ConfigError, match=r"must end in \.csv or \.parquet, got a\.txt$"):
-        require_place(Path("a.txt"))
 
 
-def test_a_device_is_asked_for_before_recordings_are_packed(
+def test_a_device_is_checked_before_recordings_are_packed(
     study: TrainedStudy, tmp_path: Path
 ) -> None:
     folder = write_test_set(tmp_path / "test")

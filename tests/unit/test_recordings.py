@@ -1,4 +1,4 @@
-"""Recordings of a test set and rows of a folder, as fold models are given them."""
+"""Recordings of a test set and rows of a folder, as read for inference."""
 
 import shutil
 from pathlib import Path
@@ -14,6 +14,7 @@ from hms_ray.errors import DataError, FaultyDataError
 from hms_ray.pack.sources import log_power
 from hms_ray.predict.recordings import recordings_of_rows, recordings_of_test
 from hms_ray.predict.submit_trial import SubmitOptions
+from tests.refused import refusal
 from tests.trained_study import (
     INPUTS,
     TEST_EEGS,
@@ -34,10 +35,10 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> TrainedStudy:
     return train_study(tmp_path_factory.mktemp("study"))
 
 
-def test_a_pack_of_the_test_stands_beside_that_of_training(
+def test_packs_of_test_recordings_have_a_folder_of_their_own(
     study: TrainedStudy, tmp_path: Path
 ) -> None:
-    """The recipe is one, so their names would be too."""
+    """Their recipe, and so their name, is the same as for training."""
     write_test_set(tmp_path / "data")
     shutil.copytree(study.data / "train_spectrograms", tmp_path / "data" / "train_spectrograms")
     (pack,) = recordings_of_test(tmp_path / "data", KAGGLE).packs.values()
@@ -50,7 +51,7 @@ def test_a_pack_of_the_test_stands_beside_that_of_training(
     assert other.fingerprint == pack.fingerprint
 
 
-def test_a_test_window_holds_what_its_file_holds(tmp_path: Path) -> None:
+def test_a_test_window_holds_the_values_of_its_file(tmp_path: Path) -> None:
     folder = write_test_set(tmp_path / "data")
     recordings = recordings_of_test(folder, KAGGLE)
     (pack,) = recordings.packs.values()
@@ -62,37 +63,32 @@ def test_a_test_window_holds_what_its_file_holds(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("n", [10_001, 9_999, 20_000])
-def test_an_eeg_of_another_length_is_refused(tmp_path: Path, n: int) -> None:
+def test_a_test_eeg_of_another_length_is_refused(tmp_path: Path, n: int) -> None:
     folder = write_test_set(tmp_path / "test", n_samples=n)
-    message = (
-        rf"a test EEG must have 10,000 samples, got {n:,}, in .*test_eegs/700001\.parquet\. Which"
-    )
-    with pytest.raises(DataError, match=message):
+    with refusal(DataError, "10,000 samples", got=f"{n:,}", where="700001.parquet", fix="Cut out"):
         recordings_of_test(folder, JOINED)
     assert len(recordings_of_test(folder, KAGGLE).rows) == 3  # which reads no EEG
 
 
 @pytest.mark.parametrize("n", [299, 301, 600])
-def test_a_spectrogram_of_another_length_is_refused(tmp_path: Path, n: int) -> None:
+def test_a_test_spectrogram_of_another_length_is_refused(tmp_path: Path, n: int) -> None:
     folder = write_test_set(tmp_path / "test", n_rows=n)
-    message = rf"a test spectrogram must have 300 rows, got {n}, in .*/800001\.parquet"
-    with pytest.raises(DataError, match=message):
+    with refusal(DataError, "must have 300 rows", got=str(n), where="800001.parquet"):
         recordings_of_test(folder, KAGGLE)
 
 
-def test_a_test_recording_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_missing_test_recording_is_refused(tmp_path: Path) -> None:
     folder = write_test_set(tmp_path / "test", eegs=False)
     assert len(recordings_of_test(folder, KAGGLE).rows) == 3
-    with pytest.raises(DataError, match=r"an EEG file must exist, in .*test_eegs/700003\.parquet"):
+    with refusal(DataError, "must exist", where="test_eegs/700003.parquet"):
         recordings_of_test(folder, JOINED)
 
 
-def test_an_eeg_that_is_listed_twice_is_refused(tmp_path: Path) -> None:
+def test_an_eeg_listed_twice_is_refused(tmp_path: Path) -> None:
     folder = write_test_set(tmp_path / "test")
     table = pd.read_csv(folder / "test.csv")
     pd.concat([table, table[1:]]).to_csv(folder / "test.csv", index=False)
-    message = r"an EEG must be listed once in test\.csv, got 700001, 700002 several times"
-    with pytest.raises(DataError, match=message):
+    with refusal(DataError, "listed once in test.csv", got="700001, 700002"):
         recordings_of_test(folder, KAGGLE)
 
 
@@ -100,26 +96,27 @@ def test_training_rows_of_a_faulty_folder_are_refused(study: TrainedStudy, tmp_p
     folder = tmp_path / "data"
     shutil.copytree(study.data, folder, ignore=shutil.ignore_patterns("packed"))
     next((folder / "train_spectrograms").iterdir()).unlink()
-    with pytest.raises(FaultyDataError, match=r"free of faults, 1 found: train_spectrograms/"):
+    with refusal(FaultyDataError, "1 found: train_spectrograms/"):
         recordings_of_rows(folder, KAGGLE, "eeg_votes", "middle")
 
 
 @pytest.mark.parametrize(
-    ("ids", "message"),
+    ("ids", "got", "named"),
     [
-        ([700_001, 700_002], r"got 2 rows, and 3 in test\.csv, in .*submission\.csv, 700003$"),
-        ([700_001, 700_002, 700_009], r"got 3 rows, .*, 700003, 700009$"),
-        ([700_001, 700_002, 700_002, 700_003], r"got 4 rows, .*, 700002$"),
+        ([700_001, 700_002], "2 rows for 3 EEGs", "700003"),
+        ([700_001, 700_002, 700_009], "3 rows", "700003, 700009"),
+        ([700_001, 700_002, 700_002, 700_003], "4 rows", "700002"),
     ],
 )
 def test_a_sample_submission_of_other_eegs_is_refused(
-    study: TrainedStudy, tmp_path: Path, ids: list[int], message: str
+    study: TrainedStudy, tmp_path: Path, ids: list[int], got: str, named: str
 ) -> None:
     folder = write_test_set(tmp_path / "test")
     write_sample(folder, ids)
     out = tmp_path / "out.csv"
     options = SubmitOptions(data_dir=folder, results=study.results, out=out, device="cpu")
-    with pytest.raises(DataError, match="must list every EEG of test.csv once, .*" + message):
+    rule, where = "every EEG of test.csv once", f"sample_submission.csv, {named}"
+    with refusal(DataError, rule, got=got, where=where):
         submit(study.name, options)
     assert not out.exists()
 

@@ -11,9 +11,9 @@ from hms_ray.config.loading import validate_space
 from hms_ray.dataset.prepare import PackRef, Prepared
 from hms_ray.errors import ModelError, StudyError
 from hms_ray.storage.locks import StudyLock
-from hms_ray.study import folder as folder_module
 from hms_ray.study import new
 from hms_ray.study.folder import StudyFolder
+from hms_ray.study.new import create_study
 from tests.study_data import RATE, make_space, prepared_rows
 
 
@@ -33,19 +33,19 @@ def prepared(tmp_path: Path) -> Prepared:
 def test_a_study_goes_on_with_what_changes_no_result(
     tmp_path: Path, prepared: Prepared, changed: dict
 ) -> None:
-    StudyFolder.create(tmp_path, "one", make_space(), prepared)
+    create_study(tmp_path, "one", make_space(), prepared)
     space = make_space(**changed)
-    folder = StudyFolder.create(tmp_path, "one", space, prepared)
+    folder = create_study(tmp_path, "one", space, prepared)
     with folder.lock():
-        folder.keep_space(space)
+        folder.write_space(space)
     assert folder.space() == space
 
 
 def test_a_running_studys_space_is_left_alone(tmp_path: Path, prepared: Prepared) -> None:
-    running = StudyFolder.create(tmp_path, "one", make_space(), prepared)
+    running = create_study(tmp_path, "one", make_space(), prepared)
     assert running.space() == make_space()
     with running.lock():
-        second = StudyFolder.create(tmp_path, "one", make_space(study={"n_trials": 50}), prepared)
+        second = create_study(tmp_path, "one", make_space(study={"n_trials": 50}), prepared)
         with pytest.raises(StudyError, match="locked by another process"), second.lock():
             pass
         assert running.space() == make_space()
@@ -59,7 +59,7 @@ def weights(file: Path, content: bytes) -> str:
 def test_weights_are_told_by_their_content(tmp_path: Path, prepared: Prepared) -> None:
     def create(content: bytes, name: str) -> StudyFolder:
         model = {"weights_file": weights(tmp_path / name, content)}
-        return StudyFolder.create(
+        return create_study(
             tmp_path / "results", "one", make_space(experiment={"model": model}), prepared
         )
 
@@ -68,7 +68,7 @@ def test_weights_are_told_by_their_content(tmp_path: Path, prepared: Prepared) -
     with pytest.raises(StudyError, match=r"weights\.experiment was a7937b64b8ca\.\.\."):
         create(b"second", "a.pt")
     with pytest.raises(StudyError, match=r"weights\.experiment was .*, is absent"):
-        StudyFolder.create(tmp_path / "results", "one", make_space(), prepared)
+        create_study(tmp_path / "results", "one", make_space(), prepared)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_searched_weights_are_told_by_their_content(
 
     def create() -> StudyFolder:
         search = {path: {"choices": choices}}
-        return StudyFolder.create(
+        return create_study(
             tmp_path / "results", "one", validate_space({"search": search}, "test"), prepared
         )
 
@@ -94,7 +94,7 @@ def test_searched_weights_are_told_by_their_content(
     create().write_failure(0, {}, make_space().experiment, "lost")
     create()
     weights(file, b"second")
-    with pytest.raises(StudyError, match="goes on with the space") as caught:
+    with pytest.raises(StudyError, match="resumed with its own space") as caught:
         create()
     assert f"weights.{path}.a was " in str(caught.value)
     file.unlink()
@@ -121,33 +121,33 @@ def test_searched_weights_are_told_by_their_content(
 def test_another_study_is_refused_by_what_differs(
     tmp_path: Path, prepared: Prepared, changed: dict, named: str
 ) -> None:
-    folder = StudyFolder.create(tmp_path, "one", make_space(), prepared)
+    folder = create_study(tmp_path, "one", make_space(), prepared)
     folder.write_failure(0, {}, make_space().experiment, "lost")
     before = {file: file.read_bytes() for file in folder.path.rglob("*") if file.is_file()}
     base = {"search": {RATE: {"float": [1e-4, 1e-2], "log": True}}}
-    with pytest.raises(StudyError, match="a study goes on with the space") as caught:
-        StudyFolder.create(tmp_path, "one", validate_space({**base, **changed}, "test"), prepared)
+    with pytest.raises(StudyError, match="resumed with its own space") as caught:
+        create_study(tmp_path, "one", validate_space({**base, **changed}, "test"), prepared)
     assert named in str(caught.value)
     after = {file: file.read_bytes() for file in folder.path.rglob("*") if file.is_file()}
     assert after == before
 
 
 def test_other_data_is_refused(tmp_path: Path, prepared: Prepared) -> None:
-    folder = StudyFolder.create(tmp_path, "one", make_space(), prepared)
+    folder = create_study(tmp_path, "one", make_space(), prepared)
     folder.write_failure(0, {}, make_space().experiment, "lost")
     other = replace(prepared, packs={"kaggle": PackRef(tmp_path / "pack", "q" * 64)})
     with pytest.raises(StudyError, match=r"data\.packs\.kaggle was pppppppppppp\.\.\."):
-        StudyFolder.create(tmp_path, "one", make_space(), other)
+        create_study(tmp_path, "one", make_space(), other)
 
 
 def test_a_study_without_trials_is_made_anew(tmp_path: Path, prepared: Prepared) -> None:
-    first = StudyFolder.create(tmp_path, "one", make_space(resources={"workers": 1000}), prepared)
+    first = create_study(tmp_path, "one", make_space(resources={"workers": 1000}), prepared)
     first.journal.touch()
-    again = StudyFolder.create(tmp_path, "one", make_space(resources={"workers": 2}), prepared)
+    again = create_study(tmp_path, "one", make_space(resources={"workers": 2}), prepared)
     assert again.space().resources.workers == 2
     assert not again.journal.exists()
     with again.lock(), pytest.raises(StudyError, match="locked by another process"):
-        StudyFolder.create(tmp_path, "one", make_space(), prepared)
+        create_study(tmp_path, "one", make_space(), prepared)
 
 
 def other_data(tmp_path: Path, prepared: Prepared) -> Prepared:
@@ -162,7 +162,7 @@ def test_a_remake_that_is_killed_leaves_no_other_rows(
     tmp_path: Path, prepared: Prepared, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     results = tmp_path / "results"
-    first = StudyFolder.create(results, "one", make_space(), prepared)
+    first = create_study(results, "one", make_space(), prepared)
     first.record_run({"python": "3.11"})
     first.scratch.mkdir()
     first.write_leaderboard()
@@ -179,10 +179,10 @@ def test_a_remake_that_is_killed_leaves_no_other_rows(
         else:
             patch.setattr(new, step, killed)
         with pytest.raises(KeyboardInterrupt):
-            StudyFolder.create(results, "one", make_space(), other)
+            create_study(results, "one", make_space(), other)
     with pytest.raises(StudyError, match="the study must exist"):
         StudyFolder.open("one", results)
-    again = StudyFolder.create(results, "one", make_space(), prepared)
+    again = create_study(results, "one", make_space(), prepared)
     pd.testing.assert_frame_equal(again.rows(), prepared.rows())
     assert not again.journal.exists()
 
@@ -190,18 +190,16 @@ def test_a_remake_that_is_killed_leaves_no_other_rows(
 def test_a_study_whose_first_trial_just_ended_is_not_remade(
     tmp_path: Path, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = StudyFolder.create(tmp_path / "results", "one", make_space(), prepared)
+    folder = create_study(tmp_path / "results", "one", make_space(), prepared)
 
     def locked_late(path: Path) -> StudyLock:
         # What another command does between the look and the lock.
         folder.write_failure(0, {}, make_space().experiment, "lost")
         return StudyLock(path)
 
-    monkeypatch.setattr(folder_module, "StudyLock", locked_late)
-    with pytest.raises(StudyError, match="goes on with the space and the data"):
-        StudyFolder.create(
-            tmp_path / "results", "one", make_space(), other_data(tmp_path, prepared)
-        )
+    monkeypatch.setattr(new, "StudyLock", locked_late)
+    with pytest.raises(StudyError, match="resumed with its own space"):
+        create_study(tmp_path / "results", "one", make_space(), other_data(tmp_path, prepared))
     pd.testing.assert_frame_equal(folder.rows(), prepared.rows())
     assert StudyFolder.open("one", tmp_path / "results").trial(0) is not None
 
@@ -209,7 +207,7 @@ def test_a_study_whose_first_trial_just_ended_is_not_remade(
 def test_only_one_command_makes_a_study(tmp_path: Path, prepared: Prepared) -> None:
     (tmp_path / "one").mkdir()
     with StudyLock(tmp_path / "one"), pytest.raises(StudyError, match="locked by another process"):
-        StudyFolder.create(tmp_path, "one", make_space(), prepared)
+        create_study(tmp_path, "one", make_space(), prepared)
     assert not (tmp_path / "one" / "study.json").exists()
 
 
@@ -228,15 +226,13 @@ def test_labelled_weights_may_move(
         if model:
             choices["a"] = {**choices["a"], **model}
         plain = {"search": {path: {"choices": choices}}, "start": [{path: "a"}]}
-        return StudyFolder.create(
-            tmp_path / "results", "one", validate_space(plain, "test"), prepared
-        )
+        return create_study(tmp_path / "results", "one", validate_space(plain, "test"), prepared)
 
     first = weights(tmp_path / "a.pt", b"first")
     create(first).write_failure(0, {}, make_space().experiment, "lost")
     moved = weights(tmp_path / "b.pt", b"first")
     create(moved)
-    with pytest.raises(StudyError, match="goes on with the space") as caught:
+    with pytest.raises(StudyError, match="resumed with its own space") as caught:
         create(weights(tmp_path / "b.pt", b"second"))
     assert f"weights.{path}.a was " in str(caught.value)
     if path == "model":
@@ -247,7 +243,7 @@ def test_labelled_weights_may_move(
 def test_unlabelled_weights_may_not_move(tmp_path: Path, prepared: Prepared) -> None:
     def create(file: str) -> StudyFolder:
         search = {"model.weights_file": {"choices": [None, file]}}
-        return StudyFolder.create(
+        return create_study(
             tmp_path / "results", "one", validate_space({"search": search}, "test"), prepared
         )
 

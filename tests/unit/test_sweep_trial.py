@@ -11,6 +11,7 @@ from hms_ray.config.loading import validate_space
 from hms_ray.dataset.prepare import Prepared
 from hms_ray.experiment.run import ExperimentResult
 from hms_ray.study.folder import StudyFolder
+from hms_ray.study.new import create_study
 from hms_ray.sweep import study as sweep_study
 from hms_ray.sweep import trial_actor as sweep_trial
 from hms_ray.sweep.trial_actor import run_trial
@@ -27,7 +28,7 @@ def prepared(tmp_path: Path) -> Prepared:
 
 @pytest.fixture
 def study(tmp_path: Path, prepared: Prepared) -> StudyFolder:
-    return StudyFolder.create(tmp_path / "results", "one", SPACE, prepared)
+    return create_study(tmp_path / "results", "one", SPACE, prepared)
 
 
 def result_of(score: float) -> ExperimentResult:

@@ -1,4 +1,4 @@
-"""Sets of models and their costs, as ``hms-ray blend`` tells them."""
+"""Subsets of models and their costs in the report of ``hms-ray blend``."""
 
 from pathlib import Path
 
@@ -10,17 +10,8 @@ from hms_ray.blend.settings import Settings
 from hms_ray.ensemble.error_correlation import residual_correlation
 from hms_ray.ensemble.model_subsets import SubsetSearch
 from hms_ray.errors import PredictionError
-from tests.blend_data import make_file, make_results, make_rows, stack, targets, told
-
-
-@pytest.fixture
-def results(tmp_path: Path) -> Path:
-    return make_results(tmp_path)
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return make_file(tmp_path)
+from tests.blend_data import make_rows, stack, targets, told
+from tests.refused import refusal
 
 
 def column_of(text: str, title: str, position: int) -> list[str]:
@@ -30,14 +21,12 @@ def column_of(text: str, title: str, position: int) -> list[str]:
     return [line.split()[position] for line in lines[rule + 1 :]]
 
 
-def test_sets_of_models_are_told(results: Path, file: Path) -> None:
-    costs = file.parent / "costs.csv"
+def test_subsets_of_models_are_reported(results: Path, mine: Path) -> None:
+    costs = mine.parent / "costs.csv"
     costs.write_text("model,cost\nmine,5\n0000,1\n0001,1\n0002,2\n")
-    settings = Settings(sets=True, cost=str(costs), fit_on="kl_all", tolerance=0.01)
-    with pytest.raises(
-        PredictionError, match=r"every model needs a cost, got none for one/000\d, "
-    ):
-        blend(["one", str(file)], results, settings)
+    settings = Settings(subsets=True, cost=str(costs), fit_on="kl_all", tolerance=0.01)
+    with refusal(PredictionError, "every model needs a cost", got="none for one/000"):
+        blend(["one", str(mine)], results, settings)
     text = blend(["one"], results, settings)
     sets = told(results / "one" / "blend")["sets"]
     assert sets["models"] == list(told(results / "one" / "blend")["weights"])
@@ -67,34 +56,34 @@ def test_sets_of_models_are_told(results: Path, file: Path) -> None:
     assert sets["minimal"] == {"tolerance": 0.01, **asked.minimal(0.01).to_json()}
     assert (sets["chosen_on_the_scored_rows"], sets["splits"], sets["seed"]) == (True, 5, 0)
     assert (
-        "Sets are chosen on the rows that they are scored on, so their nested figures (weights "
-        "fitted on other patients, one splitting into 5) are optimistic by what choosing gains."
+        "Subsets are chosen on the rows that they are scored on, so their nested KL (weights "
+        "fitted on other patients, one split into 5 groups) is optimistic."
     ) in " ".join(text.split())
     by_name = {"0000": 1.0, "0001": 1.0, "0002": 2.0}
     front = asked.cost_front([by_name[name] for name in sets["models"]])
     assert sets["cost_front"] == [step.to_json() for step in front]
-    for said in (
+    for line in (
         "Simplex weights without each model: rise of the KL",
         "Forward path: each line adds the model that lowers the KL most",
-        "Within 0.01 nats of all models, in sample: a smallest set.",
-        "KL against cost (as costs.csv has it)",
+        "Within 0.01 nats of all models, in sample: a smallest subset.",
+        "KL against cost (from costs.csv)",
     ):
-        assert said in text
+        assert line in text
 
 
-def test_long_names_of_sets_are_numbered(results: Path, file: Path) -> None:
-    long = file.with_name("a_model_of_a_name_that_would_not_fit_beside_others.csv")
-    long.write_text(file.read_text())
-    costs = file.parent / "costs.csv"
+def test_long_names_in_subsets_are_numbered(results: Path, mine: Path) -> None:
+    long = mine.with_name("a_model_of_a_name_that_would_not_fit_beside_others.csv")
+    long.write_text(mine.read_text())
+    costs = mine.parent / "costs.csv"
     costs.write_text(f"model,cost\n{long.stem},5\n" + "".join(f"one/000{n},1\n" for n in range(3)))
-    settings = Settings(sets=True, cost=str(costs), tolerance=0.0)
+    settings = Settings(subsets=True, cost=str(costs), tolerance=0.0)
     text = blend(["one", str(long)], results, settings)
     legend = [line for line in text.splitlines() if line.startswith("4 = ")]
     assert legend == [f"4 = {long.stem}"]
-    longer = [file.with_name("x" * 90 + end).with_suffix(".csv") for end in ("_one", "_two")]
+    longer = [mine.with_name("x" * 90 + end).with_suffix(".csv") for end in ("_one", "_two")]
     for path in longer:
-        path.write_text(file.read_text())
-    lines = blend(["two", *longer], results, Settings(sets=True)).splitlines()
+        path.write_text(mine.read_text())
+    lines = blend(["two", *longer], results, Settings(subsets=True)).splitlines()
     legend = [line for line in lines if line.startswith(("2 = x", "3 = x"))]
     assert [line[-4:] for line in legend] == ["_one", "_two"]
     blend(["one", str(long)], results, settings)
@@ -104,27 +93,23 @@ def test_long_names_of_sets_are_numbered(results: Path, file: Path) -> None:
     assert any(line.endswith(f"  {members}") for line in lines)
 
 
-def test_what_sets_lack_is_told_before_anything_is_fitted(
-    results: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+def test_missing_costs_are_refused_before_anything_is_fitted(
+    results: Path, mine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fitted(*_: object, **__: object) -> None:
         raise AssertionError("a blend was fitted")
 
     monkeypatch.setattr("hms_ray.blend.fit_command.blend_report", fitted)
-    with pytest.raises(PredictionError, match=r"^--subsets needs two models at least, got 0001$"):
-        blend(["one/0001"], results, Settings(sets=True))
-    with pytest.raises(PredictionError, match=r"^every model needs a cost, got none for mine\."):
-        blend(["one", str(file)], results, Settings(cost="auto"))
+    with refusal(PredictionError, "--subsets needs at least two models", got="0001"):
+        blend(["one/0001"], results, Settings(subsets=True))
+    with refusal(PredictionError, "every model needs a cost", got="mine", fix="--cost FILE"):
+        blend(["one", str(mine)], results, Settings(cost="auto"))
 
 
-def test_costs_come_from_training_or_a_file(results: Path, file: Path) -> None:
+def test_costs_come_from_training_or_a_file(results: Path, mine: Path) -> None:
     text = blend(["one"], results, Settings(cost="auto"))
-    assert "KL against cost (minutes of training): no set is both cheaper and better." in text
+    assert "KL against cost (minutes of training): no subset is both cheaper and better." in text
     assert "without each model" not in text
-    message = r"got none for mine\. Give a CSV file with the columns model and cost instead of auto"
-    with pytest.raises(PredictionError, match=message):
-        blend(["one", str(file)], results, Settings(cost="auto"))
-    (file.parent / "c.csv").write_text("name,cost\na,1\n")
-    message = r"a file of costs must have the columns model and cost, got name, cost, in .*c\.csv"
-    with pytest.raises(PredictionError, match=message):
-        blend(["one"], results, Settings(cost=str(file.parent / "c.csv")))
+    (mine.parent / "c.csv").write_text("name,cost\na,1\n")
+    with refusal(PredictionError, "columns model and cost", got="name, cost", where="c.csv"):
+        blend(["one"], results, Settings(cost=str(mine.parent / "c.csv")))
