@@ -107,7 +107,7 @@ def ladder(
 
     from hms_ray.config.shipped import LADDER, find_space
     from hms_ray.ladder.command import LadderCall, run_command, select_ladder
-    from hms_ray.simulate.ladder import oracle_scores, simulation_of
+    from hms_ray.simulate.ladder_data import oracle_scores, simulation_of
 
     if context.invoked_subcommand is not None:
         _require_no_options(context)
@@ -151,7 +151,7 @@ def _own_data(results: Path) -> Path:
     import os
 
     from hms_ray.report.live import bar
-    from hms_ray.simulate.ladder import default_folder
+    from hms_ray.simulate.ladder_data import default_folder
 
     with bar("simulating", "patients") as progress:
         folder = default_folder(results, os.cpu_count() or 1, progress)

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms_ray.competition.schema import EEG_RATE_HZ
-from hms_ray.simulate.head import N_SCALP, SCALP, field
 from hms_ray.simulate.noise import CONTROL_HZ, coloured, frequencies, slow_curve, to_samples
+from hms_ray.simulate.scalp import N_SCALP, SCALP, field
 
 # The real recordings have no aliased multiples of 60 Hz: the amplifiers filtered them out,
 # so only the line itself is simulated.

@@ -12,8 +12,8 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hms_ray.simulate.head import N_SCALP, SCALP_SCALE, field, mixing, side_factors
 from hms_ray.simulate.noise import CONTROL_HZ, band, coloured, frequencies, slow_curve, to_samples
+from hms_ray.simulate.scalp import N_SCALP, SCALP_SCALE, field, mixing, side_factors
 
 Rest = Literal["mixed", "awake", "slow", "sedated", "suppressed"]
 RESTS: Final[tuple[Rest, ...]] = ("mixed", "awake", "slow", "sedated", "suppressed")

@@ -1,187 +1,171 @@
-"""Draws of a patient before any signal: recordings, states, and the tiers that judge them.
-
-"From the table": see ``hms_ray.simulate.profiles``.
-"""
+"""Label rows and truth rows of simulated patients, without any signal."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
-from hms_ray.simulate.draws import pick
-from hms_ray.simulate.profiles import BOTH, ONLY_FEW, ONLY_MANY, STATES, Profile, State
+from hms_ray.competition.schema import CLASSES, LABEL_COLUMNS, VOTE_COLUMNS
+from hms_ray.simulate.options import NO_CONTROLS, Controls, ProfileName
+from hms_ray.simulate.patients import JudgedRecording, Streams, plan_patient
+from hms_ray.simulate.profiles import MAX_EEGS, MAX_LABELS, MAX_RECORDINGS, PROFILES
+from hms_ray.simulate.raters import EXPERT_TIERS, FEATURES, expert_tiers, vote_odds
 
-_FEW, _SOME, _MANY = range(3)
-_PATIENT_EEGS: Final = 0.4
-"""Deviation between patients of the log number of further EEGs in a recording."""
-_MANY_CONCENTRATION: Final = 3.0
-"""Concentration of the Beta distribution of a patient's share of groups with >= 10 votes."""
-_FAITHFUL: Final = 0.96
-"""Probability that a recording shows the patient's leading state."""
-_SAME_STATE: Final = 0.75
-"""Probability that an EEG shows the same state as the EEG before it."""
-# From the table: share of groups with 4-9 votes among groups with fewer than 10. Fitted to
-# it: how much more often than average a state gets ten votes or more. Patients who are
-# judged by few experts only have groups with 4-9 votes on seizures alone.
-_SOME_SHARE: Final = dict(zip(STATES, (0.28, 0.24, 0.16, 0.1, 0.05, 0.08), strict=True))
-_SOME_SEIZURES: Final = 0.33
-_MANY_STATES: Final[dict[State, float]] = {
-    "Seizure": 0.2,
-    "LPD": 1.0,
-    "GPD": 1.0,
-    "LRDA": 1.1,
-    "GRDA": 1.0,
-    None: 0.8,
+LABEL_TABLE_FILE: Final = "labels.csv"
+"""Label rows of all patients, if not all of them have signals."""
+TRUTH_FILE: Final = "truth.parquet"
+"""The truth of each label row; nothing in training reads it."""
+TRUTH_COLUMNS: Final = tuple(f"true_{name.lower()}" for name in CLASSES)
+"""Odds of a vote for each class, for the tier that judged the row."""
+TIER_TRUTH_COLUMNS: Final = {
+    group.name: tuple(f"{column}_{group.name}" for column in TRUTH_COLUMNS)
+    for group in EXPERT_TIERS
 }
-# From the table: number of groups of an EEG by kind of patient; above 3 each further group
-# is about half as likely.
-_GROUPS_OF_EEG: Final = (
-    (0.885, 0.081, 0.014, 0.02),
-    (0.846, 0.148, 0.005, 0.001),
-    (0.985, 0.015, 0.0, 0.0),
-)
+"""The same for every tier of vote totals: tier -> columns."""
+
+MAX_PATIENTS: Final = 60_000
+N_TEST: Final = 4
+SPLITS: Final = ("train", "test")
+# x -> a x + b modulo a prime never repeats. The primes are near the largest ids of the real
+# files; label ids need a larger one, because there can be more label rows.
+_PRIMES: Final = {
+    "patient": 65_521,
+    "spectrogram": 2_147_483_647,
+    "eeg": 4_294_967_291,
+    "label": 1_099_511_627_689,
+}
+_MULTIPLIERS: Final = {
+    "patient": 30_103,
+    "spectrogram": 1_103_515_245,
+    "eeg": 2_654_435_761,
+    "label": 679_891_637_639,
+}
+# Last part of the spawn keys of a patient's random streams.
+_PLAN, _BACKGROUND, _VOTES, _SIGNALS = range(4)
+
+RecordingRows = tuple[list[dict[str, Any]], list[dict[str, Any]]]
+"""Label rows and truth rows, in the same order."""
 
 
 @dataclass(frozen=True)
-class Patient:
-    """The draws of a patient before any signal.
+class Cohort:
+    """The distribution that all patients of a folder are drawn from.
 
     Attributes:
-        eegs: number of EEGs of each recording.
-        kind: ``BOTH``, ``ONLY_FEW`` or ``ONLY_MANY``.
-        many: share of groups with ten votes or more, if the kind is ``BOTH``.
-        leading: the state that most recordings show.
+        seed: at least 0.
+        profile: the structure of the folder.
+        controls: negative controls.
     """
 
-    eegs: tuple[int, ...]
-    kind: int
-    many: float
-    leading: State
+    seed: int
+    profile: ProfileName = "small"
+    controls: Controls = NO_CONTROLS
+
+    def patient(self, split: str, index: int) -> list[JudgedRecording]:
+        """The recordings of one patient of a split, without signals."""
+        streams = Streams(
+            *(self._stream(split, index, part) for part in (_PLAN, _BACKGROUND, _VOTES))
+        )
+        profile = PROFILES[self.profile]
+        return plan_patient(streams, profile, self.controls, single=split == "test")
+
+    def signals(self, split: str, index: int, recording: int) -> np.random.Generator:
+        """The source of randomness of one recording's signals."""
+        return self._stream(split, index, _SIGNALS, recording)
+
+    def rows(self, split: str, index: int, judged: list[JudgedRecording]) -> list[RecordingRows]:
+        """Label rows and truth rows of each recording of one patient."""
+        patient = MAX_PATIENTS + index if split == "test" else index
+        return [
+            self._recording_rows(one, patient, patient * MAX_RECORDINGS + position)
+            for position, one in enumerate(judged)
+        ]
+
+    def _stream(self, split: str, *key: int) -> np.random.Generator:
+        spawn_key = (SPLITS.index(split), *key)
+        return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=spawn_key))
+
+    def _recording_rows(
+        self, judged: JudgedRecording, patient: int, recording: int
+    ) -> RecordingRows:
+        features = judged.plan.features
+        by_tier = np.stack([vote_odds(features, group) for group in expert_tiers(self.controls)])
+        recording_keys = {
+            "spectrogram_id": identifier("spectrogram", recording, self.seed),
+            "patient_id": identifier("patient", patient, self.seed),
+        }
+        labels: list[dict[str, Any]] = []
+        truth: list[dict[str, Any]] = []
+        sub_ids = [0] * MAX_EEGS
+        for position, group in enumerate(judged.plan.groups):
+            votes = judged.votes[position]
+            judgement = {
+                "expert_consensus": CLASSES[int(votes.argmax())],
+                **dict(zip(VOTE_COLUMNS, votes.tolist(), strict=True)),
+            }
+            true = _truth(int(judged.tiers[position]), by_tier[:, position], features[position])
+            eeg = recording * MAX_EEGS + group.eeg
+            eeg_id = identifier("eeg", eeg, self.seed)
+            for offset in group.offsets_s:
+                sub_id = sub_ids[group.eeg]
+                sub_ids[group.eeg] += 1
+                times = {
+                    "eeg_label_offset_seconds": float(offset),
+                    "spectrogram_sub_id": len(labels),
+                    "spectrogram_label_offset_seconds": float(group.spectrogram_start_s + offset),
+                    "label_id": identifier("label", eeg * MAX_LABELS + sub_id, self.seed),
+                }
+                keys = {"eeg_id": eeg_id, "eeg_sub_id": sub_id}
+                labels.append(keys | recording_keys | times | judgement)
+                truth.append(keys | true)
+        return labels, truth
 
 
-def draw_patient(profile: Profile, rng: np.random.Generator) -> Patient:
-    """Draw a patient of a profile."""
-    size = profile.sizes[pick([size.share for size in profile.sizes], rng)]
-    low, high = size.recordings
-    if size.scale is None:
-        n_recordings = int(rng.integers(low, high + 1))
-    else:
-        n_recordings = min(high, low + int(rng.exponential(size.scale)))
-    middle, spread = size.more_eegs
-    middle += _PATIENT_EEGS * float(rng.standard_normal())
-    more = np.exp(middle + spread * rng.standard_normal(n_recordings)).astype(int)
-    kind = pick(size.kinds, rng)
-    states = list(size.states)
-    if kind == ONLY_MANY:
-        states[0] *= _MANY_STATES["Seizure"]
-    a = size.many * _MANY_CONCENTRATION
-    return Patient(
-        tuple(np.minimum(1 + more, profile.max_eegs).tolist()),
-        kind,
-        float(rng.beta(a, _MANY_CONCENTRATION - a)),
-        STATES[pick(states, rng)],
-    )
+def identifier(kind: str, number: int, seed: int) -> int:
+    """A unique id for each number of a kind, scattered like the real ids."""
+    scattered = _MULTIPLIERS[kind] * (number + 1) + 7_919 * (seed + 1)
+    return scattered % _PRIMES[kind]
 
 
-def draw_states(
-    profile: Profile, patient: Patient, n_eegs: int, rng: np.random.Generator
-) -> tuple[State, ...]:
-    """Draw the state around each EEG of one recording."""
-    shares = profile.sizes[_size_of(profile, len(patient.eegs))].states
-    states: list[State] = []
-    for eeg in range(n_eegs):
-        if eeg and rng.random() < _SAME_STATE:
-            states.append(states[-1])
-        elif rng.random() < _FAITHFUL:
-            states.append(patient.leading)
-        else:
-            states.append(STATES[pick(shares, rng)])
-    return tuple(states)
-
-
-def _size_of(profile: Profile, n_recordings: int) -> int:
-    return next(
-        position
-        for position, size in enumerate(profile.sizes)
-        if size.recordings[0] <= n_recordings <= size.recordings[1]
-    )
-
-
-def draw_n_groups(profile: Profile, patient: Patient, rng: np.random.Generator) -> int:
-    """Draw the number of annotation groups of an EEG."""
-    n_groups = 1 + pick(_GROUPS_OF_EEG[patient.kind], rng)
-    if n_groups == len(_GROUPS_OF_EEG[patient.kind]):
-        n_groups += int(rng.geometric(0.4)) - 1
-    return min(n_groups, profile.max_groups)
-
-
-def draw_tiers(patient: Patient, states: Sequence[State], rng: np.random.Generator) -> list[int]:
-    """Draw the tiers that judge a patient's groups, as positions in ``raters.EXPERT_TIERS``.
+def simulate_labels(n_patients: int, cohort: Cohort) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The label table of the first training patients, and its truth.
 
     Args:
-        patient: the patient.
-        states: the state that each annotation group shows.
-        rng: source of randomness.
+        n_patients: at least 1.
+        cohort: the distribution of the patients.
+
+    Returns:
+        Label rows with ``LABEL_COLUMNS``, and their truth rows in the same order.
     """
-    tiers = [_draw_tier(patient, state, rng) for state in states]
-    if patient.kind == BOTH and len(tiers) > 1:
-        odd = int(rng.integers(len(tiers)))
-        if all(tier == _MANY for tier in tiers):
-            tiers[odd] = _FEW
-        elif all(tier != _MANY for tier in tiers):
-            tiers[odd] = _MANY
-    return tiers
+    rows = [
+        recording
+        for index in range(n_patients)
+        for recording in cohort.rows("train", index, cohort.patient("train", index))
+    ]
+    return labels_of(rows), truth_of(rows)
 
 
-def _draw_tier(patient: Patient, state: State, rng: np.random.Generator) -> int:
-    if patient.kind == ONLY_MANY:
-        return _MANY
-    seizure = state == "Seizure"
-    if patient.kind == ONLY_FEW:
-        return _SOME if seizure and rng.random() < _SOME_SEIZURES else _FEW
-    if rng.random() < patient.many * _MANY_STATES[state]:
-        return _MANY
-    return _SOME if rng.random() < _SOME_SHARE[state] else _FEW
+def labels_of(rows: Iterable[RecordingRows]) -> pd.DataFrame:
+    """The label rows of recordings as a table in the competition's format."""
+    labels = [label for recording, _ in rows for label in recording]
+    return pd.DataFrame(labels, columns=list(LABEL_COLUMNS))
 
 
-# From the table, by tier and state: share of groups with one label row; mean and deviation
-# of the log number of further label rows.
-_Length = tuple[float, float, float]
-_N_ROWS: Final[tuple[dict[State, _Length], ...]] = (
-    {
-        "Seizure": (0.21, 1.52, 0.91),
-        "LPD": (0.59, 1.24, 0.93),
-        "GPD": (0.67, 1.37, 1.12),
-        "LRDA": (0.31, 2.3, 1.2),
-        "GRDA": (0.25, 1.85, 1.25),
-        None: (0.73, 0.79, 0.70),
-    },
-    {
-        "Seizure": (0.43, 0.51, 0.55),
-        "LPD": (0.13, 1.22, 0.83),
-        "GPD": (0.08, 1.51, 1.03),
-        "LRDA": (0.03, 2.13, 0.82),
-        "GRDA": (0.13, 1.40, 0.85),
-        None: (0.21, 0.90, 0.72),
-    },
-    {
-        "Seizure": (0.51, 0.59, 0.63),
-        "LPD": (0.12, 1.40, 0.81),
-        "GPD": (0.09, 1.71, 1.25),
-        "LRDA": (0.07, 2.17, 1.20),
-        "GRDA": (0.09, 1.72, 1.22),
-        None: (0.28, 0.87, 0.70),
-    },
-)
+def truth_of(rows: Iterable[RecordingRows]) -> pd.DataFrame:
+    """The truth of recordings as a table."""
+    return pd.DataFrame([true for _, recording in rows for true in recording])
 
 
-def draw_n_rows(profile: Profile, tier: int, state: State, rng: np.random.Generator) -> int:
-    """Draw the number of label rows of a group."""
-    single, middle, spread = _N_ROWS[tier][state]
-    if rng.random() < single:
-        return 1
-    further = round(float(np.exp(middle + spread * rng.standard_normal())))
-    return min(1 + max(1, further), profile.max_rows)
+def _truth(
+    tier: int, by_tier: NDArray[np.float64], features: NDArray[np.float64]
+) -> dict[str, Any]:
+    row: dict[str, Any] = {"tier": EXPERT_TIERS[tier].name}
+    row |= dict(zip(TRUTH_COLUMNS, by_tier[tier].tolist(), strict=True))
+    for group, odds in zip(EXPERT_TIERS, by_tier, strict=True):
+        row |= dict(zip(TIER_TRUTH_COLUMNS[group.name], odds.tolist(), strict=True))
+    return row | dict(zip(FEATURES, features.tolist(), strict=True))

@@ -28,9 +28,7 @@ from hms_ray.competition.schema import (
 )
 from hms_ray.competition.write import write_eeg, write_parquet, write_spectrogram
 from hms_ray.errors import DataError, ResourceError
-from hms_ray.simulate.options import CONTROLS, PROFILE_NAMES, Control, ProfileName
-from hms_ray.simulate.recording import Recording, render
-from hms_ray.simulate.tables import (
+from hms_ray.simulate.cohort import (
     LABEL_TABLE_FILE,
     MAX_PATIENTS,
     N_TEST,
@@ -41,6 +39,8 @@ from hms_ray.simulate.tables import (
     labels_of,
     truth_of,
 )
+from hms_ray.simulate.options import CONTROLS, PROFILE_NAMES, Control, ProfileName
+from hms_ray.simulate.recording import Recording, render
 from hms_ray.storage.atomic import DRAFT_PREFIX, whole_folder
 from hms_ray.text import counted
 

@@ -18,7 +18,7 @@ from hms_ray.competition.rows import Unit, Window, make_rows
 from hms_ray.competition.schema import TARGET_COLUMNS, VOTE_TIERS
 from hms_ray.errors import DataError
 from hms_ray.evaluate.metric import OBJECTIVES, kl_rows
-from hms_ray.simulate.tables import LABEL_TABLE_FILE, TRUTH_FILE
+from hms_ray.simulate.cohort import LABEL_TABLE_FILE, TRUTH_FILE
 from hms_ray.simulate.truth import read_truth, true_odds
 
 Oracle = Literal["oracle", "oracle_without_tier"]

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from hms_ray.simulate.annotations import AnnotationGroup, place_groups
 from hms_ray.simulate.background import Background, draw_background
-from hms_ray.simulate.cohort import (
+from hms_ray.simulate.options import NO_CONTROLS, Controls
+from hms_ray.simulate.patient_draws import (
     Patient,
     draw_n_groups,
     draw_n_rows,
@@ -17,7 +18,6 @@ from hms_ray.simulate.cohort import (
     draw_states,
     draw_tiers,
 )
-from hms_ray.simulate.options import NO_CONTROLS, Controls
 from hms_ray.simulate.plan import RecordingPlan, Repertoire, plan_recording
 from hms_ray.simulate.profiles import MAX_LABELS, Profile, State
 from hms_ray.simulate.raters import EXPERT_TIERS, N_FEATURES, draw_total, draw_votes, expert_tiers

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms_ray.competition.schema import EEG_RATE_HZ
-from hms_ray.simulate.head import SCALP_SCALE, hemisphere_field
 from hms_ray.simulate.noise import (
     CONTROL_HZ,
     band,
@@ -24,6 +23,7 @@ from hms_ray.simulate.noise import (
     slow_curve,
     to_samples,
 )
+from hms_ray.simulate.scalp import SCALP_SCALE, hemisphere_field
 
 PatternKind = Literal["Seizure", "LPD", "GPD", "LRDA", "GRDA", "mimic"]
 """Regions of the continuum from which points are drawn; neighbouring regions overlap."""

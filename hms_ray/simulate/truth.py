@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from hms_ray.competition.rows import Unit
 from hms_ray.competition.schema import N_CLASSES, VOTE_COLUMNS
 from hms_ray.errors import DataError
+from hms_ray.simulate.cohort import TIER_TRUTH_COLUMNS, TRUTH_COLUMNS, TRUTH_FILE
 from hms_ray.simulate.raters import EXPERT_TIERS
-from hms_ray.simulate.tables import TIER_TRUTH_COLUMNS, TRUTH_COLUMNS, TRUTH_FILE
 
 _KEYS: Final = ["eeg_id", "eeg_sub_id"]
 _ROW_KEYS: Final[dict[str, list[str]]] = {

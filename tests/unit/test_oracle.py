@@ -10,16 +10,16 @@ import pytest
 
 from hms_ray.competition.schema import CLASSES, LABEL_COLUMNS, VOTE_COLUMNS
 from hms_ray.errors import DataError
-from hms_ray.simulate.folder import simulate_folder
-from hms_ray.simulate.ladder import default_folder, oracle_scores, simulation_of
-from hms_ray.simulate.oracle import oracle_report
-from hms_ray.simulate.tables import (
+from hms_ray.simulate.cohort import (
     TIER_TRUTH_COLUMNS,
     TRUTH_COLUMNS,
     TRUTH_FILE,
     Cohort,
     simulate_labels,
 )
+from hms_ray.simulate.folder import simulate_folder
+from hms_ray.simulate.ladder_data import default_folder, oracle_scores, simulation_of
+from hms_ray.simulate.oracle import oracle_report
 from hms_ray.simulate.truth import TrueOdds
 
 # Odds of the experts of the other tiers, the same for every row.
@@ -306,7 +306,7 @@ def test_default_ladder_folder_is_simulated_once(
         folder.mkdir()
         (folder / "train.csv").touch()
 
-    monkeypatch.setattr("hms_ray.simulate.ladder.simulate_folder", simulate)
+    monkeypatch.setattr("hms_ray.simulate.ladder_data.simulate_folder", simulate)
     for _ in range(2):
         assert default_folder(tmp_path / "results", 1) == tmp_path / "results" / ".ladder-data"
     assert calls == [(300, 0)]

@@ -17,9 +17,9 @@ from hms_ray.simulate.background import (
     background_signal,
     draw_background,
 )
-from hms_ray.simulate.head import N_SCALP, SCALP, SCALP_SCALE, hemisphere_field
 from hms_ray.simulate.noise import coloured, frequencies, slow_curve, to_samples
 from hms_ray.simulate.patterns import Episode, Pattern, add_episode, draw_pattern, template
+from hms_ray.simulate.scalp import N_SCALP, SCALP, SCALP_SCALE, hemisphere_field
 from hms_ray.simulate.timeline import seizure_episodes, steady_episode
 
 SECONDS = 120

@@ -30,10 +30,7 @@ from hms_ray.errors import DataError, ResourceError
 from hms_ray.signal.spectrogram import competition_spectrogram
 from hms_ray.simulate import folder as module
 from hms_ray.simulate import options
-from hms_ray.simulate.folder import simulate_folder
-from hms_ray.simulate.options import CONTROLS, PROFILE_NAMES
-from hms_ray.simulate.profiles import PROFILES
-from hms_ray.simulate.tables import (
+from hms_ray.simulate.cohort import (
     MAX_PATIENTS,
     N_TEST,
     TIER_TRUTH_COLUMNS,
@@ -43,6 +40,9 @@ from hms_ray.simulate.tables import (
     identifier,
     simulate_labels,
 )
+from hms_ray.simulate.folder import simulate_folder
+from hms_ray.simulate.options import CONTROLS, PROFILE_NAMES
+from hms_ray.simulate.profiles import PROFILES
 
 N_PATIENTS = 3
 # Patients of ordinary gain, and few recordings, so that it is fast.

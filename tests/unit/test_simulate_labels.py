@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 
 from hms_ray.competition.schema import CLASSES, VOTE_COLUMNS
-from hms_ray.simulate.cohort import Patient, draw_tiers
+from hms_ray.simulate.cohort import Cohort, simulate_labels
 from hms_ray.simulate.options import Control
+from hms_ray.simulate.patient_draws import Patient, draw_tiers
 from hms_ray.simulate.patients import JudgedRecording
 from hms_ray.simulate.profiles import BOTH, ONLY_FEW, ONLY_MANY, PROFILES
-from hms_ray.simulate.tables import Cohort, simulate_labels
 from tests.benchmarks.simulator_labels import Table, entropy, of_total, shares, unanimous
 
 N = 300

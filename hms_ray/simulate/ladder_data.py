@@ -12,9 +12,9 @@ import pandas as pd
 from hms_ray.competition.read import LABEL_FILE
 from hms_ray.competition.rows import Unit, Window
 from hms_ray.evaluate.metric import OBJECTIVES
+from hms_ray.simulate.cohort import TRUTH_FILE
 from hms_ray.simulate.folder import MANIFEST_FILE, simulate_folder
 from hms_ray.simulate.oracle import oracle_report
-from hms_ray.simulate.tables import TRUTH_FILE
 
 FOLDER_NAME: Final = ".ladder-data"
 """Folder below the results that a ladder without ``--data`` simulates and uses."""
