@@ -69,6 +69,7 @@ class RunningFold:
         score: latest score with its name.
         progress: share of the fold's steps that is done.
         reused: share of its steps that the fold store gave.
+        started: when it started.
     """
 
     stage: str = ""
@@ -76,6 +77,7 @@ class RunningFold:
     score: str = ""
     progress: float = 0.0
     reused: float = 0.0
+    started: float = 0.0
 
     @property
     def trained(self) -> float:
@@ -122,9 +124,10 @@ class TrainingProgress:
         self._waiting = dict(work or {})
         self._running: dict[FoldId, RunningFold] = {}
         self._started: set[str] = set()
-        self._n_failed = self._n_trained = self._n_at_once = 0
-        self._done = 0.0
-        self.time_left = TimeLeft(clock)
+        self._starting: dict[str, float] = {}
+        self._n_failed = self._n_trained = self._n_at_once = self._n_starts = 0
+        self._done = self._fold_s = self._startup_s = 0.0
+        self._clock, self.time_left = clock, TimeLeft(clock)
 
     def update(self, event: Event) -> list[Notice]:
         """Takes an event; see the class for its fields."""
@@ -163,6 +166,8 @@ class TrainingProgress:
     def _trial_started(self, event: Event) -> list[Notice]:
         name = _name(event)
         self._started.add(name)
+        self._starting[name] = self._clock()
+        self.time_left.start()
         place = self._n_finished + len(self._started)
         self._waiting.update({(name, fold): 1.0 for fold in range(self._n_folds)})
         return [Notice(f"{name} ({place} of {self._n_trials}): {event['text']}")]
@@ -207,8 +212,9 @@ class TrainingProgress:
 
     def _fold_ended(self, event: Event) -> list[Notice]:
         place = _name(event), event["fold"]
-        fold = self._running.pop(place, RunningFold())
+        fold = self._running.pop(place, RunningFold(started=self._clock()))
         self._done += self._waiting.pop(place, 0.0)
+        self._fold_s += self._clock() - fold.started
         self._n_trained += 1
         self._estimate()
         score = f", last evaluation {fold.score}" if fold.score else ""
@@ -244,14 +250,25 @@ class TrainingProgress:
     def _leave(self, name: str) -> None:
         """Forgets the folds of a trial or experiment that has ended."""
         self._started.discard(name)
+        self._starting.pop(name, None)
         self._waiting = {fold: work for fold, work in self._waiting.items() if fold[0] != name}
         self._running = {fold: run for fold, run in self._running.items() if fold[0] != name}
 
     def _fold(self, event: Event) -> RunningFold:
+        now, name = self._clock(), _name(event)
         self.time_left.start()
-        fold = self._running.setdefault((_name(event), event["fold"]), RunningFold())
+        if name in self._starting:
+            self._startup_s += now - self._starting.pop(name)
+            self._n_starts += 1
+        fold = self._running.setdefault((name, event["fold"]), RunningFold(started=now))
         self._n_at_once = max(self._n_at_once, len(self._running))
         return fold
+
+    def _startup_work(self) -> float:
+        """The start-up of a trial's workers, as work that takes the same time."""
+        if not self._n_starts or not self._fold_s:
+            return 0.0
+        return self._startup_s / self._n_starts * self._done / self._fold_s
 
     def _estimate(self) -> None:
         parts = {
@@ -261,8 +278,12 @@ class TrainingProgress:
         done = self._done + sum(parts.values())
         n_waiting = max(0, self._n_trials - self._n_finished - len(self._started))
         left = n_waiting * self._n_folds + sum(self._waiting.values()) - sum(parts.values())
+        done += self._n_starts * self._startup_work()
+        left += (n_waiting + len(self._starting)) * self._startup_work()
         enough = self._n_trained >= max(TRUSTED_FOLDS, self._n_at_once)
-        self.time_left.update(done, left, trusted=enough or done >= TRUSTED_SHARE * (done + left))
+        # Until a fold is whole, the start-up of workers cannot be weighed against training.
+        share = done >= TRUSTED_SHARE * (done + left) and (self._n_trained or not self._n_starts)
+        self.time_left.update(done, left, trusted=enough or bool(share))
 
     def _score(self, value: float) -> str:
         return f"{SCORE_NAMES[self._objective]} {value:.4f}"

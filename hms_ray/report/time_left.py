@@ -13,7 +13,6 @@ Clock = Callable[[], float]
 class TimeLeft:
     """Time left, estimated from the work done in this run.
 
-    The clock starts with the first work, so the start-up of workers does not count.
     Between updates the estimate counts down.
 
     Args:

@@ -111,9 +111,20 @@ def test_a_trial_that_waits_for_its_workers_is_shown(clock: Clock) -> None:
 def test_time_left_waits_for_whole_folds(clock: Clock) -> None:
     progress = sweep(clock, n_trials=8)
     start(progress, 0)
-    clock.now += 500  # workers start
+    clock.now += 30  # workers start
     assert " left" not in train(progress, clock, 0, 0, 10)
-    assert train(progress, clock, 0, 1, 10).endswith(f", {clock_text(22 * 10)} left")
+    assert train(progress, clock, 0, 1, 10).endswith(f", {clock_text(22 * 10 + 7 * 30)} left")
+
+
+def test_start_up_of_workers_counts_once_per_trial(clock: Clock) -> None:
+    progress = sweep(clock, n_trials=8)
+    for trial in range(2):
+        start(progress, trial)
+        clock.now += 30
+        for fold in range(3):
+            train(progress, clock, trial, fold, 10)
+        assert progress.time_left.seconds() == pytest.approx((7 - trial) * 60)
+        progress.update({"event": "trial_ended", "trial": trial, "scores": {"kl_10": 0.5}})
 
 
 def test_time_left_waits_for_as_many_folds_as_are_trained_at_once(clock: Clock) -> None:
@@ -162,8 +173,11 @@ def test_reused_folds_and_stages_are_no_work_of_this_run(clock: Clock) -> None:
     assert notice.text == ("trial 0003 fold 0: stage noisy reused from the fold store, 34 s saved")
     clock.now += 30
     progress.update(evaluation(3, 0, 0.85))
-    # 0.45 of a fold took 30 s; 0.15 of it and a whole one are left.
-    assert progress.time_left.seconds() == pytest.approx(1.15 * 30 / 0.45)
+    assert progress.time_left.seconds() is None
+    clock.now += 10
+    progress.update(fold_event("fold_ended", 3, 0))
+    # 0.6 of a fold took 40 s; a whole one is left.
+    assert progress.time_left.seconds() == pytest.approx(40 / 0.6)
 
 
 def ladder(clock: Clock, **work: float) -> TrainingProgress:
