@@ -281,5 +281,6 @@ def pack(
             rebuild=rebuild,
             verify=verify,
         )
-    place = [] if pack_dir is None else ["--pack-dir", pack_dir]
-    print_next("sweep", space or "demo", "--data", folder, *place)
+    options = [] if pack_dir is None else ["--pack-dir", str(pack_dir)]
+    options += [word for setting in settings or () for word in ("--set", setting)]
+    print_next("sweep", space or "demo", "--data", folder, *options)

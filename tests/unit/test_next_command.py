@@ -13,6 +13,7 @@ from tests.command_line import parse
 HEAVY = (
     *("simulate.folder.simulate_folder", "competition.check.check_folder"),
     *("competition.check.check_table", "dataset.pack_command.pack_folder"),
+    "dataset.pack_command.space_to_pack",
     *("sweep.command.sweep", "blend.fit_command.blend", "ladder.command.run_command"),
 )
 
@@ -25,6 +26,7 @@ def light(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         found: Any = report if "check" in name else 0
         monkeypatch.setattr(f"hms_ray.{name}", lambda *_, found=found, **__: found)
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "b").touch()
 
 
 @pytest.mark.parametrize(
@@ -36,10 +38,8 @@ def light(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ("check a --json", None),
         ("check a --table-only", None),
         ("pack a", "sweep demo --data a"),
-        (
-            "pack a --space eeg_and_kaggle --pack-dir b",
-            "sweep eeg_and_kaggle --data a --pack-dir b",
-        ),
+        ("pack a --space b --pack-dir c", "sweep b --data a --pack-dir c"),
+        ("pack a --space b --set d=1", "sweep b --data a --set d=1"),
         ("sweep demo --data a", "blend demo"),
         ("sweep demo --data a --study b --results c", "blend b --results c"),
         ("train ladder/9_panels_4 --data 'a b' --study c", "submit c --data 'a b'"),
