@@ -24,12 +24,12 @@ def shortened_list(items: Sequence[object], shown: int = 5, separator: str = ", 
 
 
 def closest(name: str, known: Iterable[str]) -> str:
-    """`` (did you mean NAME?)`` for the nearest known name, or all known names if none is near."""
+    """`` (did you mean NAME?)`` for the nearest known name, or known names if none is near."""
     known = list(known)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     if near:
         return f" (did you mean {near[0]}?)"
-    return f" (known: {', '.join(sorted(known))})" if known else ""
+    return f" (known: {shortened_list(sorted(known), 12)})" if known else ""
 
 
 def clock_text(seconds: float) -> str:

@@ -2,5 +2,7 @@
 
 May import every room; nothing imports it. It holds no logic: training and search are in
 ``sweep`` and ``experiment``, blends in ``blend``, folders and packs in ``dataset`` and
-``competition``.
+``competition``. One module per group of commands (``data``, ``study``, ``look``) or large
+command; each has an ``app`` that ``main`` adds. Heavy imports stay inside commands, so that
+help is quick.
 """

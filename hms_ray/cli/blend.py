@@ -13,8 +13,9 @@ from hms_ray.cli.options import (
     USE,
     Debug,
     Results,
+    flag,
     given_options,
-    with_default,
+    option,
 )
 
 RowUnit: TypeAlias = Literal["eeg_votes", "eeg", "label"]
@@ -45,145 +46,120 @@ def blend(
     results: Results = RESULTS,
     out: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR",
-            help=with_default(
-                "Folder to write to.", "RESULTS/STUDY/blend for one study, else RESULTS/blend"
-            ),
+        option(
+            "Folder to write to.",
+            "DIR",
+            default="RESULTS/STUDY/blend for one study, else RESULTS/blend",
         ),
     ] = None,
     targets: Annotated[
         str | None,
-        typer.Option(
-            metavar="SOURCE",
-            help=with_default(
-                "Study, ladder or file with the votes of the rows.", "the first study or ladder"
-            ),
-            rich_help_panel=_INPUTS,
+        option(
+            "Study, ladder or file with the votes of the rows.",
+            "SOURCE",
+            default="the first study or ladder",
+            panel=_INPUTS,
         ),
     ] = None,
     rows: Annotated[
         Literal["same", "common"],
-        typer.Option(
-            help="same: all models must predict the same rows; common: use the rows that all "
+        option(
+            "same: all models must predict the same rows; common: use the rows that all "
             "models predict.",
-            rich_help_panel=_INPUTS,
+            panel=_INPUTS,
         ),
     ] = "same",
     columns: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="OURS=THEIRS,...",
-            help="Names of columns in files of predictions, for row_id, eeg_id, eeg_sub_id, "
+        option(
+            "Names of columns in files of predictions, for row_id, eeg_id, eeg_sub_id, "
             "seizure, lpd, gpd, ...; can be repeated.",
-            rich_help_panel=_INPUTS,
+            "OURS=THEIRS,...",
+            panel=_INPUTS,
         ),
     ] = None,
     target_columns: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="OURS=THEIRS,...",
-            help="Names of columns in the file of targets, as for --columns, and for "
+        option(
+            "Names of columns in the file of targets, as for --columns, and for "
             "patient_id, total_votes, fold; can be repeated.",
-            rich_help_panel=_INPUTS,
+            "OURS=THEIRS,...",
+            panel=_INPUTS,
         ),
     ] = None,
     row_unit: Annotated[
         RowUnit | None,
-        typer.Option(
-            help="data.unit of the row ids in files that do not state it themselves.",
-            rich_help_panel=_INPUTS,
-        ),
+        option("data.unit of the row ids in files that do not state it themselves.", panel=_INPUTS),
     ] = None,
     method: Annotated[
         str,
-        typer.Option(
-            metavar="NAME",
-            help=f"How to combine: {', '.join(METHODS)}; auto: chosen among them by nested KL "
+        option(
+            f"How to combine: {', '.join(METHODS)}; auto: chosen among them by nested KL "
             "(slower); NAME@kl_4: fitted on other rows than are scored.",
-            rich_help_panel=_METHOD,
+            "NAME",
+            panel=_METHOD,
         ),
     ] = "simplex",
     fit_on: Annotated[
         Objective | None,
-        typer.Option(
-            help=with_default("Rows to fit and to score on.", "the study's objective"),
-            rich_help_panel=_METHOD,
-        ),
+        option("Rows to fit and to score on.", default="the study's objective", panel=_METHOD),
     ] = None,
     splits: Annotated[
         int,
-        typer.Option(
-            metavar="N",
-            help="Groups of patients of the nested cross-validation.",
-            rich_help_panel=_METHOD,
-        ),
+        option("Groups of patients of the nested cross-validation.", "N", panel=_METHOD),
     ] = 5,
     seed: Annotated[
         int,
-        typer.Option(
-            metavar="S", help="Seed of these groups and of the bootstrap.", rich_help_panel=_METHOD
-        ),
+        option("Seed of these groups and of the bootstrap.", "S", panel=_METHOD),
     ] = 0,
     published: Annotated[
         str | None,
-        typer.Option(
-            metavar="STEP",
-            help="Use the weights of a published ensemble, by the name of its ladder step.",
-            rich_help_panel=_CONSTRAINTS,
+        option(
+            "Use the weights of a published ensemble, by the name of its ladder step.",
+            "STEP",
+            panel=_CONSTRAINTS,
         ),
     ] = None,
     family: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="FAMILY=PATTERN",
-            help=with_default(
-                "Put the models whose names match into one family; can be repeated.",
-                "one family per study or ladder",
-            ),
-            rich_help_panel=_CONSTRAINTS,
+        option(
+            "Put the models whose names match into one family; can be repeated.",
+            "FAMILY=PATTERN",
+            default="one family per study or ladder",
+            panel=_CONSTRAINTS,
         ),
     ] = None,
     max_family_weight: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="FAMILY=W",
-            help="Largest total weight of a family; can be repeated.",
-            rich_help_panel=_CONSTRAINTS,
+        option(
+            "Largest total weight of a family; can be repeated.", "FAMILY=W", panel=_CONSTRAINTS
         ),
     ] = None,
     fixed_weight: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="MODEL=W",
-            help="Weight of a model that is not fitted; can be repeated.",
-            rich_help_panel=_CONSTRAINTS,
+        option(
+            "Weight of a model that is not fitted; can be repeated.", "MODEL=W", panel=_CONSTRAINTS
         ),
     ] = None,
     subsets: Annotated[
         bool,
-        typer.Option(
+        flag(
             "--subsets",
-            metavar="",
-            help="Report which models are needed, and the smallest set that is good enough.",
-            rich_help_panel=_SUBSETS,
+            "Report which models are needed, and the smallest set that is good enough.",
+            panel=_SUBSETS,
         ),
     ] = False,
     tolerance: Annotated[
         float,
-        typer.Option(
-            metavar="NATS",
-            help="How much KL the smallest set may lose, with --subsets.",
-            rich_help_panel=_SUBSETS,
-        ),
+        option("How much KL the smallest set may lose, with --subsets.", "NATS", panel=_SUBSETS),
     ] = 1e-3,
     cost: Annotated[
         str | None,
-        typer.Option(
-            metavar="FILE|auto",
-            help="Report KL against cost: a CSV file with columns model and cost, or auto for "
+        option(
+            "Report KL against cost: a CSV file with columns model and cost, or auto for "
             "minutes of training.",
-            rich_help_panel=_SUBSETS,
+            "FILE|auto",
+            panel=_SUBSETS,
         ),
     ] = None,
     debug: Debug = False,
@@ -238,11 +214,11 @@ def _require_partners(
 
     has_file = any(Path(word).suffix in FILE_SUFFIXES for word in inputs)
     has_target_file = targets is not None and Path(targets).suffix in FILE_SUFFIXES
-    for option, present, partner in (
+    for name, present, partner in (
         ("--tolerance", subsets, "--subsets"),
         ("--columns", has_file, "an INPUT that is a .csv or .parquet file"),
         ("--target-columns", has_target_file, "--targets FILE, a .csv or .parquet file"),
         ("--row-unit", has_file or has_target_file, "a .csv or .parquet file"),
     ):
-        if option in given and not present:
-            raise ConfigError(f"{option} needs {partner}", got="none")
+        if name in given and not present:
+            raise ConfigError(f"{name} needs {partner}", got="none")

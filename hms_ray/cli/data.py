@@ -16,7 +16,8 @@ from hms_ray.cli.options import (
     Json,
     Results,
     Settings,
-    with_default,
+    flag,
+    option,
 )
 from hms_ray.simulate.options import CONTROLS, PROFILE_NAMES, Control, ProfileName
 from hms_ray.text import counted
@@ -42,26 +43,20 @@ def check(
     ] = None,
     labels: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help=with_default(
-                "Label table, CSV or parquet; without DIR only this table is checked.",
-                "DIR/train.csv",
-            ),
+        option(
+            "Label table, CSV or parquet; without DIR only this table is checked.",
+            "FILE",
+            default="DIR/train.csv",
         ),
     ] = None,
     table_only: Annotated[
-        bool, typer.Option("--table-only", metavar="", help="Check the label table only (seconds).")
+        bool, flag("--table-only", "Check the label table only (seconds).")
     ] = False,
     no_signals: Annotated[
         bool,
-        typer.Option(
-            "--no-signals", metavar="", help="Do not read the values of recordings (much faster)."
-        ),
+        flag("--no-signals", "Do not read the values of recordings (much faster)."),
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", metavar="", help="Print JSON with every single fault.")
-    ] = False,
+    as_json: Annotated[bool, flag("--json", "Print JSON with every single fault.")] = False,
     debug: Debug = False,
 ) -> int:
     """Find every fault of a competition folder, or of a label table."""
@@ -84,39 +79,34 @@ def check(
 
 @app.command(rich_help_panel=DATA)
 def simulate(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write.")],
+    out: Annotated[Path, option("Folder to write.", "DIR")],
     patients: Annotated[
         int | None,
-        typer.Option(
-            metavar="N",
-            help=with_default("Number of patients.", "100; with --profile competition 1950"),
-        ),
+        option("Number of patients.", "N", default="100; with --profile competition 1950"),
     ] = None,
-    seed: Annotated[int, typer.Option(metavar="S", help="Seed of all draws.")] = 0,
+    seed: Annotated[int, option("Seed of all draws.", "S")] = 0,
     profile: Annotated[
-        ProfileName, typer.Option(help=f"Structure of the data. {_listed(PROFILE_NAMES)}.")
+        ProfileName, option(f"Structure of the data. {_listed(PROFILE_NAMES)}.")
     ] = "small",
     signals: Annotated[
         int | None,
-        typer.Option(
-            metavar="N",
-            help=with_default(
-                "Number of patients with recordings: train.csv then has the first N patients and "
-                "labels.csv has all; 0 writes neither recordings nor train.csv.",
-                "all; with --profile competition 0",
-            ),
+        option(
+            "Number of patients with recordings: train.csv then has the first N patients and "
+            "labels.csv has all; 0 writes neither recordings nor train.csv.",
+            "N",
+            default="all; with --profile competition 0",
         ),
     ] = None,
     control: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help=f"Negative control that removes one cause; can be repeated. {_listed(CONTROLS)}.",
+        option(
+            f"Negative control that removes one cause; can be repeated. {_listed(CONTROLS)}.",
+            "NAME",
         ),
     ] = None,
     processes: Annotated[
         int | None,
-        typer.Option(metavar="N", help=with_default("Number of processes.", "number of cores")),
+        option("Number of processes.", "N", default="number of cores"),
     ] = None,
     debug: Debug = False,
 ) -> None:
@@ -157,7 +147,7 @@ def oracle(
     ],
     study: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Compare the best trial and the blend of this study."),
+        option("Compare the best trial and the blend of this study.", "NAME"),
     ] = None,
     results: Results = RESULTS,
     as_json: Json = False,
@@ -198,13 +188,9 @@ def spectrogram(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", help=with_default("File to write.", "./EEG_spectrogram.parquet")
-        ),
+        option("File to write.", "FILE", default="./EEG_spectrogram.parquet"),
     ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", metavar="", help="Replace an existing file.")
-    ] = False,
+    force: Annotated[bool, flag("--force", "Replace an existing file.")] = False,
     debug: Debug = False,
 ) -> None:
     """Write the spectrogram that the competition would have of an EEG file."""
@@ -224,39 +210,27 @@ def pack(
     folder: _Folder,
     space: Annotated[
         str | None,
-        typer.Option(
-            metavar="FILE",
-            help=with_default(
-                "Pack every source of this experiment or search space, a file or shipped name.",
-                "Kaggle's spectrograms",
-            ),
+        option(
+            "Pack every source of this experiment or search space, a file or shipped name.",
+            "FILE",
+            default="Kaggle's spectrograms",
         ),
     ] = None,
     settings: Settings = None,
     pack_dir: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help=with_default("Folder of packs.", "DIR/packed")),
+        option("Folder of packs.", "DIR", default="DIR/packed"),
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(
-            metavar="N",
-            help=with_default("Number of processes on this machine.", "number of cores"),
-        ),
+        option("Number of processes on this machine.", "N", default="number of cores"),
     ] = None,
     address: Annotated[
         str | None,
-        typer.Option(
-            metavar="HOST:PORT",
-            help=with_default("Running Ray cluster to pack on.", "this machine, without Ray"),
-        ),
+        option("Running Ray cluster to pack on.", "HOST:PORT", default="this machine, without Ray"),
     ] = None,
-    rebuild: Annotated[
-        bool, typer.Option("--rebuild", metavar="", help="Pack again even if the packs exist.")
-    ] = False,
-    verify: Annotated[
-        bool, typer.Option("--verify", metavar="", help="Compare contents with their checksums.")
-    ] = False,
+    rebuild: Annotated[bool, flag("--rebuild", "Pack again even if the packs exist.")] = False,
+    verify: Annotated[bool, flag("--verify", "Compare contents with their checksums.")] = False,
     debug: Debug = False,
 ) -> None:
     """Pack the signals of a folder into memory-mapped arrays; done once, used by all studies."""

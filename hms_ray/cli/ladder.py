@@ -21,7 +21,7 @@ from hms_ray.cli.options import (
     Results,
     Settings,
     given_options,
-    with_default,
+    option,
 )
 
 if TYPE_CHECKING:
@@ -38,55 +38,45 @@ def ladder(
     context: typer.Context,
     data: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR",
-            help=with_default(
-                "Competition folder.", "simulated data of 300 patients, in RESULTS/.ladder-data"
-            ),
+        option(
+            "Competition folder.",
+            "DIR",
+            default="simulated data of 300 patients, in RESULTS/.ladder-data",
         ),
     ] = None,
     scale: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME",
-            help=with_default(
-                "Overlay beside the manifest that changes all steps, such as small.", "none"
-            ),
+        option(
+            "Overlay beside the manifest that changes all steps, such as small.",
+            "NAME",
+            default="none",
         ),
     ] = None,
     file: Annotated[
         Path | None,
-        typer.Option(
-            metavar="MANIFEST",
-            help=with_default("YAML file that lists the steps.", "the published ladder"),
-        ),
+        option("YAML file that lists the steps.", "MANIFEST", default="the published ladder"),
     ] = None,
     ablate: Annotated[
         str | None,
-        typer.Option(
-            metavar="FILE",
-            help="Instead of a ladder: train this experiment, and again with each of its "
+        option(
+            "Instead of a ladder: train this experiment, and again with each of its "
             "techniques switched off.",
+            "FILE",
         ),
     ] = None,
     steps: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help=with_default(
-                "Only this step and the members of its blend; can be repeated.", "all"
-            ),
+        option(
+            "Only this step and the members of its blend; can be repeated.", "NAME", default="all"
         ),
     ] = None,
     settings: Settings = None,
     study: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME",
-            help=with_default(
-                "Name of the ladder's folder.",
-                "ladder; with --steps ladder-steps; with --ablate ablation-FILE",
-            ),
+        option(
+            "Name of the ladder's folder.",
+            "NAME",
+            default="ladder; with --steps ladder-steps; with --ablate ablation-FILE",
         ),
     ] = None,
     results: Results = RESULTS,
@@ -185,11 +175,11 @@ def pool(
     ],
     control: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Ladder of a negative control; can be repeated."),
+        option("Ladder of a negative control; can be repeated.", "NAME"),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help=with_default("Folder to write to.", "RESULTS/forest")),
+        option("Folder to write to.", "DIR", default="RESULTS/forest"),
     ] = None,
     results: Results = RESULTS,
     debug: Debug = False,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import typer
 
@@ -14,9 +14,31 @@ DEBUG, COMMAND = "hms_ray.debug", "hms_ray.command"
 """What a context remembers for the report of an error."""
 
 
-def with_default(text: str, default: str) -> str:
-    """A help text that ends with a default which is computed when the command runs."""
-    return f"{text} [dim]\\[default: {default}][/dim]"
+def option(
+    text: str,
+    metavar: str | None = None,
+    *,
+    default: str | None = None,
+    panel: str | None = None,
+    name: str | None = None,
+) -> Any:
+    """An option with a value.
+
+    Args:
+        text: help.
+        metavar: stands for the value; default: by its type.
+        default: shown in the help, of an option whose default is found when the command runs.
+        panel: group of options in the help.
+        name: with ``--``; default: that of the parameter.
+    """
+    names = [] if name is None else [name]
+    end = "" if default is None else f" [dim]\\[default: {default}][/dim]"
+    return typer.Option(*names, metavar=metavar, help=text + end, rich_help_panel=panel)
+
+
+def flag(name: str, text: str, *, panel: str | None = None) -> Any:
+    """An option without a value."""
+    return typer.Option(name, metavar="", help=text, rich_help_panel=panel)
 
 
 def _remember(context: typer.Context, debug: bool) -> bool:
@@ -35,26 +57,25 @@ Debug: TypeAlias = Annotated[
     ),
 ]
 Results: TypeAlias = Annotated[
-    Path, typer.Option("--results", metavar="DIR", help="Folder of all studies and ladders.")
+    Path, option("Folder of all studies and ladders.", "DIR", name="--results")
 ]
 RESULTS: Final = Path("results")
-Data: TypeAlias = Annotated[Path, typer.Option("--data", metavar="DIR", help="Competition folder.")]
+Data: TypeAlias = Annotated[Path, option("Competition folder.", "DIR", name="--data")]
 Settings: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="A.B=C", help="Set a value of the experiment; can be repeated."),
+    option("Set a value of the experiment; can be repeated.", "A.B=C", name="--set"),
 ]
 PackDir: TypeAlias = Annotated[
     Path | None,
-    typer.Option("--pack-dir", metavar="DIR", help=with_default("Folder of packs.", "DATA/packed")),
+    option("Folder of packs.", "DIR", default="DATA/packed", name="--pack-dir"),
 ]
 FoldTable: TypeAlias = Annotated[
     Path | None,
-    typer.Option(
-        "--folds",
-        metavar="FILE",
-        help=with_default(
-            "Table of folds, CSV or parquet: row_id, patient_id, fold.", "drawn by patient"
-        ),
+    option(
+        "Table of folds, CSV or parquet: row_id, patient_id, fold.",
+        "FILE",
+        default="drawn by patient",
+        name="--folds",
     ),
 ]
 LogLevel: TypeAlias = Annotated[
@@ -68,25 +89,23 @@ LogLevel: TypeAlias = Annotated[
 ]
 Address: TypeAlias = Annotated[
     str | None,
-    typer.Option(
-        "--address",
-        metavar="HOST:PORT",
-        help=with_default("Running Ray cluster.", "start Ray on this machine"),
+    option(
+        "Running Ray cluster.", "HOST:PORT", default="start Ray on this machine", name="--address"
     ),
 ]
 Local: TypeAlias = Annotated[
     bool,
-    typer.Option("--local", metavar="", help="Run in this process without Ray; breakpoints work."),
+    flag("--local", "Run in this process without Ray; breakpoints work."),
 ]
 LocalThreads: TypeAlias = Annotated[
-    int, typer.Option("--threads", metavar="N", help="Torch threads, with --local.")
+    int, option("Torch threads, with --local.", "N", name="--threads")
 ]
-Threads: TypeAlias = Annotated[int, typer.Option("--threads", metavar="N", help="Torch threads.")]
+Threads: TypeAlias = Annotated[int, option("Torch threads.", "N", name="--threads")]
 Device: TypeAlias = Annotated[
     Literal["cpu", "cuda"] | None,
-    typer.Option("--device", help=with_default("Where the models run.", "cuda if available")),
+    option("Where the models run.", default="cuda if available", name="--device"),
 ]
-Json: TypeAlias = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON.")]
+Json: TypeAlias = Annotated[bool, flag("--json", "Print JSON.")]
 
 
 def given_options(context: typer.Context) -> list[str]:

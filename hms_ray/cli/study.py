@@ -21,7 +21,7 @@ from hms_ray.cli.options import (
     PackDir,
     Results,
     Settings,
-    with_default,
+    option,
 )
 
 if TYPE_CHECKING:
@@ -49,15 +49,13 @@ def train(
     folds: FoldTable = None,
     study: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME", help=with_default("Name of the study.", "name of the experiment")
-        ),
+        option("Name of the study.", "NAME", default="name of the experiment"),
     ] = None,
     address: Address = None,
     local: Local = False,
     fold: Annotated[
         list[int] | None,
-        typer.Option(metavar="K", help="Train only this fold, with --local; can be repeated."),
+        option("Train only this fold, with --local; can be repeated.", "K"),
     ] = None,
     threads: LocalThreads = 1,
     log_level: LogLevel = "INFO",
@@ -99,10 +97,7 @@ def sweep(
     data: Data,
     trials: Annotated[
         int | None,
-        typer.Option(
-            metavar="N",
-            help=with_default("Number of finished trials to reach.", "study.n_trials of FILE"),
-        ),
+        option("Number of finished trials to reach.", "N", default="study.n_trials of FILE"),
     ] = None,
     settings: Settings = None,
     results: Results = RESULTS,
@@ -110,7 +105,7 @@ def sweep(
     folds: FoldTable = None,
     study: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help=with_default("Name of the study.", "FILE without .yaml")),
+        option("Name of the study.", "NAME", default="FILE without .yaml"),
     ] = None,
     address: Address = None,
     log_level: LogLevel = "INFO",

@@ -16,7 +16,8 @@ from hms_ray.cli.options import (
     PackDir,
     Results,
     Threads,
-    with_default,
+    flag,
+    option,
 )
 
 app = typer.Typer()
@@ -34,31 +35,28 @@ def submit(
     data: Data,
     out: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help=with_default(
-                "File to write, .csv or .parquet.",
-                "submission.csv; with --train-rows predictions.csv",
-            ),
+        option(
+            "File to write, .csv or .parquet.",
+            "FILE",
+            default="submission.csv; with --train-rows predictions.csv",
         ),
     ] = None,
     results: Results = RESULTS,
     train_rows: Annotated[
         bool,
-        typer.Option(
+        flag(
             "--train-rows",
-            metavar="",
-            help="Predict the rows of train.csv instead of test.csv.",
-            rich_help_panel="If TARGET is a study or a trial",
+            "Predict the rows of train.csv instead of test.csv.",
+            panel="If TARGET is a study or a trial",
         ),
     ] = False,
     predictions: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME=FILE",
-            help="Predictions of the test recordings by a member without stored models, "
+        option(
+            "Predictions of the test recordings by a member without stored models, "
             "CSV or parquet; can be repeated.",
-            rich_help_panel="If TARGET is a blend",
+            "NAME=FILE",
+            panel="If TARGET is a blend",
         ),
     ] = None,
     pack_dir: PackDir = None,
