@@ -1,4 +1,6 @@
-"""Every augmentation alone, as strong as it gets, and all of them together."""
+"""Every augmentation alone at its strongest, all together, and any combination."""
+
+from hypothesis import strategies as st
 
 from hms_ray.config.augmentation import (
     AugmentConfig,
@@ -31,3 +33,23 @@ TOGETHER = AugmentConfig(
     channel_drop=0.3,
 )
 """Mosaics and other batches in the first epoch, no mosaics later."""
+
+_CHANCES = st.floats(0, 1)
+_MASKS = st.none() | st.builds(
+    MaskConfig,
+    probability=_CHANCES,
+    largest=st.floats(0.01, 0.45),
+    n_masks=st.integers(1, 2),
+)
+COMBINATIONS = st.builds(
+    AugmentConfig,
+    cutmix=st.none()
+    | st.builds(CutMixConfig, probability=_CHANCES, axis=st.sampled_from(("time", "frequency"))),
+    mosaic=st.none() | st.builds(MosaicConfig, probability=_CHANCES),
+    mixup=st.none() | st.builds(MixupConfig, probability=_CHANCES, alpha=st.floats(0.1, 5)),
+    time_mask=_MASKS,
+    frequency_mask=_MASKS,
+    hemisphere_flip=_CHANCES,
+    time_flip=_CHANCES,
+    channel_drop=_CHANCES,
+)

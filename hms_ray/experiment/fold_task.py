@@ -30,7 +30,8 @@ from hms_ray.storage.hashing import digest
 if TYPE_CHECKING:
     from hms_ray.pack.store import Pack
     from hms_ray.train.batches import FoldData, SourceRows
-    from hms_ray.train.loop import FoldResult, Process
+    from hms_ray.train.process import Process
+    from hms_ray.train.result import FoldResult
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -249,7 +250,7 @@ def _known_stages(
 def _as_result(stored: StoredFold, part: FoldTask, valid: pd.DataFrame) -> FoldResult | None:
     """A stored fold as training left it; None where its last weights were not stored."""
     from hms_ray.train.checkpoint import load_weights
-    from hms_ray.train.loop import FoldResult
+    from hms_ray.train.result import FoldResult
 
     record, stages = stored.record, part.experiment.training.stages
     # Names change no result, so another experiment may have called the stages otherwise.

@@ -50,7 +50,7 @@ class InProcessRunner:
 
     def run(self, tasks: Sequence[FoldTask], report: Report) -> None:
         """Trains the tasks here, so that a breakpoint anywhere in it works."""
-        from hms_ray.train.loop import Process
+        from hms_ray.train.process import Process
 
         for task in tasks:
             if FoldStore(task.results).has(task.key):

@@ -20,8 +20,7 @@ from hms_ray.pack.plan import PackPlan, Shard, plan_pack
 from hms_ray.pack.shard_files import DraftGone
 from hms_ray.pack.sources import PackSource, source_named
 from hms_ray.pack.store import Pack, open_pack
-from hms_ray.pack.windows import Windows as Windows
-from hms_ray.pack.windows import distinct_windows as distinct_windows
+from hms_ray.pack.windows import Windows
 from hms_ray.pack.write import write_tables
 from hms_ray.storage.atomic import DRAFT_PREFIX, move_folder
 from hms_ray.storage.hashing import digest

@@ -26,8 +26,6 @@ from hms_ray.train.stages import make_optimiser, make_schedule, stage_rows
 from hms_ray.train.step import Step
 from hms_ray.train.windows import open_sources
 
-__all__ = ["FoldResult", "Process", "resolve_precision", "train_fold"]
-
 logger = logging.getLogger(__name__)
 
 OnStageEnd = Callable[[FoldResult], None]

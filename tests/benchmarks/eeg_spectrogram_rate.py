@@ -1,8 +1,8 @@
-"""EEG recipes on one core: milliseconds an EEG, and mel's rate against librosa's recipe.
+"""EEG recipes on one core: milliseconds per EEG, and the rate of mel compared with librosa.
 
-All sides make the same windows in the same process, by turns, so that a busy machine
-slows them alike; a ratio is of one turn. Goal: mel at least 5 times librosa's recipe.
-The second peer is the same recipe by ``torch.stft``, its values checked as well.
+All make the same windows in the same process, in turn, so that a busy machine slows them
+alike; a ratio is of one turn. Goal: mel at least 5 times as fast as librosa. The recipe by
+``torch.stft`` is compared too; all values are checked.
 
 Run: python -m tests.benchmarks.eeg_spectrogram_rate [TURNS]
 """

@@ -1,19 +1,18 @@
-"""Milliseconds an image from windows to images, and the same item by item in NumPy.
+"""Milliseconds per image from windows to images, compared with NumPy one window at a time.
 
-An image of 400 x 300 is made of a window of 4 x 100 x 300 float16: normalisation, view
-and same-class CutMix (of every batch) together, on one core, in batches of 32. Beside it
-stands what a data loader's worker does: one window after another in float32 NumPy, CutMix
-item by item, stacked to a batch at the end. Both start from the same windows, which lie in
-memory as time x columns, the order of a pack and of the competition's files, and must give
-equal images. Turns alternate in one process; the ratio is of each pair of turns. Times are
-those of the processor, so that other processes count less. Goals: at most 2 ms an image of
-400 x 300, at least 3 times the rate. What is all reading and writing of memory (`none`, and
-what is fitted, for panels and statistics) stays at about twice.
+An image of 400 x 300 is made from a window of 4 x 100 x 300 float16: normalisation, view and
+same-class CutMix of every batch, on one core, in batches of 32. The comparison is a data
+loader's worker: float32 NumPy, one window after another, CutMix per item, stacked at the end.
+Both start from the same windows, in memory as time x columns (the order of a pack and of the
+competition's files), and must give equal images. Turns alternate in one process; a ratio is
+of one pair of turns. Times are CPU times, so that other processes matter less. Goals: at most
+2 ms per image, at least 3 times the rate. Cases that only read and write memory (`none` and
+fitted modes, for panels and statistics) reach about twice the rate.
 
-Tried and left: to subtract and divide in place while four images of float16 become
+Tried without success: to subtract and divide in place while four images of float16 become
 float32, so that they stay in the cache. Bits are equal and it takes 8 to 25% less (panels
-0.31 to 0.24 ms, 2.7 times NumPy's rate), but no further case reaches 3 times, and views
-and training would no longer share one path. In ``normalise`` alone it gains nothing.
+0.31 to 0.24 ms, 2.7 times NumPy's rate), but no further case reaches 3 times, and views and
+training would no longer share one path. In ``normalise`` alone it gains nothing.
 
 Run: python -m tests.benchmarks.image_rate [PAIRS]
 """
@@ -41,14 +40,14 @@ BATCH, SHAPE = 32, (4, 100, 300)
 MODES = get_args(Normalisation)
 SINGLE = [(picture,) for picture in PICTURES["kaggle"]]
 JOINED = [("panels", "statistics"), ("panels", "percentiles")]
-"""Published joins: images of 400 x 600, two for the price of one name."""
+"""Published pairs of views: images of 400 x 600."""
 LIMIT_MS, MIN_RATIO, TOLERANCE = 2.0, 3.0, 1e-4
 
 Array = NDArray[Any]
 
 
 def batch_of_windows(gaps: bool) -> torch.Tensor:
-    """(32, 4, 100, 300) float16 as a pack gives them; a fifth of them with gaps."""
+    """(32, 4, 100, 300) float16 in the memory order of a pack; a fifth with gaps."""
     values = np.random.default_rng(0).normal(1, 2, size=(BATCH, 300, 4, 100))
     if gaps:
         values[::5, 40:70] = np.nan
@@ -110,7 +109,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def race(views: tuple[str, ...], mode: Any, gaps: bool, pairs: int) -> tuple[float, float]:
-    """Prints one case; returns its ms an image and its ratio."""
+    """Prints one case; returns its milliseconds per image and its ratio."""
     windows = batch_of_windows(gaps)
     items = list(windows.numpy())
     config = InputConfig(views=views, normalisation=mode)
@@ -127,7 +126,7 @@ def race(views: tuple[str, ...], mode: Any, gaps: bool, pairs: int) -> tuple[flo
     far = float((ours() - numpys()).abs().max())
     assert far <= TOLERANCE, f"{views} {mode}: images differ by {far}"
     for _ in range(3):
-        ours()  # the allocator learns how large images are
+        ours()  # warms up the allocator
     times: dict[Any, list[float]] = {ours: [], numpys: []}
     for pair in range(pairs):
         for side in (ours, numpys) if pair % 2 else (numpys, ours):
@@ -154,7 +153,7 @@ def draw_plan(config: InputConfig, axis: Any = "time") -> CutMixPlan:
 
 
 def alone(repeats: int) -> None:
-    """Prints what each part takes by itself, windows with gaps."""
+    """Prints the time of each part alone, for windows with gaps."""
     windows = batch_of_windows(gaps=True)
     x = downsample(windows, (1, 1))
     image = make_image({"kaggle": windows}, InputConfig())

@@ -1,15 +1,14 @@
-"""Images/s of the training loop against the same model fed one fixed batch.
+"""Images per second of the training loop, compared with the same model on one fixed batch.
 
-Both sides do forward, backward and the optimiser's step in the same process;
-the loop also draws batches, gathers windows, makes images, cuts them, weighs
-the loss and steps the schedule. Sides alternate, so that a busy machine slows
-both; the ratio is of each pair. Goal: 0.95.
+Both do forward, backward and the optimiser's step in the same process; the loop also draws
+batches, gathers windows, makes images, applies CutMix, weights the loss and steps the
+schedule. They alternate, so that a busy machine slows both; a ratio is of one pair of turns.
+Goal: 0.95.
 
-Downsampled windows are kept from the first epoch on, so the first epoch (over the same
-rows) and later ones are timed apart: `first` is the ratio of an epoch that makes all
-its windows, `later` that of the epochs after it, of which training has many.
+Downsampled windows are cached in the first epoch, so it is timed separately: `first` is the
+ratio of an epoch that makes all its windows, `later` that of all others.
 
-Run: python -m tests.benchmarks.loop_rate [MODEL:POOL ...], such as tf_efficientnet_b0:4x4
+Run: python -m tests.benchmarks.loop_rate [MODEL:BLOCK ...], such as tf_efficientnet_b0:4x4
 """
 
 import statistics
@@ -36,7 +35,7 @@ from hms_ray.train.windows import Resident
 from tests.fold_data import example_pack
 
 BATCH = 32
-# Model, block, steps a turn, pairs of turns.
+# Model, block, steps per turn, pairs of turns.
 CASES = (
     ("test_efficientnet", (4, 4), 8, 15),
     ("tf_efficientnet_b0", (4, 4), 1, 9),
@@ -85,12 +84,12 @@ class Race:
         self.epoch = 0
 
     def fresh_images(self) -> Images:
-        """Images of which no window is kept yet."""
-        keep = cache_budget(self.process.device)
-        return Images(self.data, self.windows, self.inputs, torch.float32, keep)
+        """Images with an empty cache."""
+        cache_bytes = cache_budget(self.process.device)
+        return Images(self.data, self.windows, self.inputs, torch.float32, cache_bytes)
 
     def loop(self, n_steps: int) -> float:
-        """Seconds of the loop's steps, its share of drawing an epoch included."""
+        """Seconds of the loop's steps, drawing of the epoch included."""
         began = time.perf_counter()
         batches = plan_epoch(
             self.data,
@@ -119,7 +118,7 @@ class Race:
 
 
 def ratios(race: Race, n_steps: int, pairs: int, fresh: bool) -> tuple[list[float], ...]:
-    """Seconds of the loop, of the fixed batch, and their ratio, of each pair of turns."""
+    """Seconds of the loop and of the fixed batch, and their ratio, per pair of turns."""
     bare, loop = [], []
     for pair in range(pairs):
         if fresh:

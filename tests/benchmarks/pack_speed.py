@@ -1,9 +1,9 @@
 """Speed and memory of packing; reuse, opening, rows and folds on tables of the real size.
 
 python -m tests.benchmarks.pack_speed [RECORDINGS]       the table
-python -m tests.benchmarks.pack_speed --ratios 64        packing over reading and making
-python -m tests.benchmarks.pack_speed --memory 200 2000  largest resident memory
-python -m tests.benchmarks.pack_speed --processes 2000   two workers against one
+python -m tests.benchmarks.pack_speed --ratios 64        packing, relative to its parts
+python -m tests.benchmarks.pack_speed --memory 200 2000  peak resident memory
+python -m tests.benchmarks.pack_speed --processes 2000   two workers, relative to one
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def timed(what: str, call: Callable[[], object], note: str = "") -> None:
 
 
 def real_sized_labels() -> pd.DataFrame:
-    """As many label rows, EEGs and patients as the real table has, numbers drawn."""
+    """Random labels with as many rows, EEGs and patients as the real table."""
     n = 106_800
     rng = np.random.default_rng(0)
     votes = rng.integers(0, 3, (n, 6))
@@ -71,7 +71,7 @@ def table(n_recordings: int) -> None:
         taken = time.perf_counter() - start
         rate = pack.values.nbytes / 1e6 / taken
         print(f"{f'pack {len(pack.recordings)} recordings':<44}{taken:>10.3f} s  {rate:.0f} MB/s")
-        timed("asked again", lambda: build_pack(folder, Path(place) / "packed"))
+        timed("reuse", lambda: build_pack(folder, Path(place) / "packed"))
         timed("open", lambda: open_pack(pack.path))
         timed("verify", lambda: verify_pack(pack.path))
         timed("check, footers only", lambda: check_folder(folder, signals=False))
@@ -84,7 +84,7 @@ def table(n_recordings: int) -> None:
 
 
 def write_eegs(folder: Path, n: int) -> Windows:
-    """N EEG files of one minute, eight of them distinct, and a window of each."""
+    """Writes N EEG files of one minute, eight of them distinct; returns a window of each."""
     directory = folder / "train_eegs"
     directory.mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -105,13 +105,13 @@ def read_plainly(file: Path, columns: tuple[str, ...]) -> np.ndarray:
 
 
 def only_make_spectrograms(folder: Path, read: Callable[[Path], np.ndarray]) -> None:
-    """Reads every file and makes its array, keeps nothing."""
+    """Reads every file and makes its array, without storing it."""
     for file in sorted((folder / "train_spectrograms").iterdir()):
         log_power(read(file))
 
 
 def only_make_windows(folder: Path, windows: Windows, read: Callable[[Path], np.ndarray]) -> None:
-    """Reads every file and makes its window, keeps nothing."""
+    """Reads every file and makes its window, without storing it."""
     for number, start in zip(windows.eeg_ids.tolist(), windows.starts.tolist(), strict=True):
         eeg = read(folder / "train_eegs" / f"{number}.parquet")
         window = np.ascontiguousarray(eeg[start : start + 10_000])[None]
@@ -119,7 +119,7 @@ def only_make_windows(folder: Path, windows: Windows, read: Callable[[Path], np.
 
 
 def compare(what: str, pack: Callable[[], object], alone: dict[str, Callable[[], object]]) -> None:
-    """Prints packing over its parts, in wall and in CPU seconds, medians of six turns."""
+    """Prints packing relative to its parts, in wall and CPU seconds, medians of six turns."""
     seconds: dict[str, list[tuple[float, float]]] = {}
     for turn in range(7):
         calls = list({"pack": pack, **alone}.items())
@@ -127,7 +127,7 @@ def compare(what: str, pack: Callable[[], object], alone: dict[str, Callable[[],
             wall, cpu = time.perf_counter(), time.process_time()
             call()
             taken = (time.perf_counter() - wall, time.process_time() - cpu)
-            if turn:  # the first one warms the caches
+            if turn:  # the first turn warms the caches
                 seconds.setdefault(name, []).append(taken)
     wall, cpu = np.median(seconds["pack"], axis=0)
     print(f"{what}: packed in {wall:.2f} s ({cpu:.2f} s of CPU)")
@@ -137,7 +137,7 @@ def compare(what: str, pack: Callable[[], object], alone: dict[str, Callable[[],
 
 
 def ratios(n: int) -> None:
-    """The whole of packing over reading files and making arrays, one thread each."""
+    """Packing relative to reading files and making arrays, one thread each."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as place:
         folder, packs = Path(place) / "data", Path(place) / "packs"
@@ -172,11 +172,12 @@ def ratios(n: int) -> None:
 PACK_EEGS = """
 import sys, time
 if __name__ == "__main__":
-    # Here, as the command has them: its helpers start without what they do not need.
+    # Imported here, as in the command: its workers import only what they need.
     import numpy as np
     from hms_ray.config.eeg_recipes import EegRecipe
-    from hms_ray.pack.build import Windows, build_pack
+    from hms_ray.pack.build import build_pack
     from hms_ray.pack.sources import eeg_source
+    from hms_ray.pack.windows import Windows
     n, workers = int(sys.argv[3]), int(sys.argv[4])
     windows = Windows(np.arange(n), np.arange(n) % 11 * 200)
     source = eeg_source("eeg", EegRecipe())
@@ -186,19 +187,18 @@ if __name__ == "__main__":
 """
 
 
-def packed_apart(
+def pack_in_a_process(
     folder: Path, packs: Path, n: int, workers: int, watched: bool = False
 ) -> tuple[float, int]:
-    """Seconds and, if it is watched, largest resident bytes of a process that packs.
+    """Seconds and, if ``watched``, peak resident bytes of a packing process and its children.
 
-    The memory is that of all its children too. Watching takes a core's time, which two
-    workers on two cores do not have to spare.
+    Watching needs CPU time, which two workers on two cores do not leave.
     """
     script = packs.with_suffix(".py")
     script.write_text(PACK_EEGS)
-    words = [sys.executable, str(script), str(folder), str(packs), str(n), str(workers)]
+    command = [sys.executable, str(script), str(folder), str(packs), str(n), str(workers)]
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         peak = 0
         while watched and process.poll() is None:
             peak = max(peak, resident_bytes(process.pid))
@@ -208,7 +208,7 @@ def packed_apart(
 
 
 def resident_bytes(pid: int) -> int:
-    """Memory of a process and its descendants; pages that n of them share count 1/n in each."""
+    """Proportional set size of a process and its descendants."""
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
@@ -219,45 +219,45 @@ def resident_bytes(pid: int) -> int:
 
 
 def memory(counts: list[int]) -> None:
-    """Largest resident memory of packing, two workers."""
+    """Peak resident memory of packing with two workers."""
     with tempfile.TemporaryDirectory() as place:
         for n in counts:
             folder = Path(place) / f"eegs-{n}"
             write_eegs(folder, n)
-            taken, peak = packed_apart(folder, Path(place) / f"packs-{n}", n, 2, watched=True)
-            print(f"{n} EEGs, 2 workers: {taken:.1f} s, largest resident {peak / 1e6:,.0f} MB")
+            taken, peak = pack_in_a_process(folder, Path(place) / f"packs-{n}", n, 2, watched=True)
+            print(f"{n} EEGs, 2 workers: {taken:.1f} s, peak memory {peak / 1e6:,.0f} MB")
 
 
 def processes(n: int, turns: int) -> None:
-    """Two workers against one, in turn."""
+    """Compares two workers with one, in turn."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "eegs"
         write_eegs(folder, n)
         seconds = []
         for _ in range(turns):
-            seconds.append([packed_apart(folder, Path(place) / "p", n, k)[0] for k in (1, 2)])
+            seconds.append([pack_in_a_process(folder, Path(place) / "p", n, k)[0] for k in (1, 2)])
             print(f"  one worker {seconds[-1][0]:.2f} s, two {seconds[-1][1]:.2f} s", flush=True)
         speedup = np.median([one / two for one, two in seconds])
-        print(f"{n} EEGs: two workers are {speedup:.2f} times one, median of {turns}")
+        print(f"{n} EEGs: two workers are {speedup:.2f} times as fast as one, median of {turns}")
 
 
 def main() -> None:
-    """Prints what is asked for."""
+    """Prints the selected measurements."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("recordings", nargs="?", type=int, default=300)
     parser.add_argument("--ratios", metavar="N", type=int)
     parser.add_argument("--memory", metavar="N", type=int, nargs="+")
     parser.add_argument("--processes", metavar="N", type=int)
     parser.add_argument("--turns", type=int, default=5)
-    words = parser.parse_args()
-    if words.ratios:
-        ratios(words.ratios)
-    if words.memory:
-        memory(words.memory)
-    if words.processes:
-        processes(words.processes, words.turns)
-    if not (words.ratios or words.memory or words.processes):
-        table(words.recordings)
+    args = parser.parse_args()
+    if args.ratios:
+        ratios(args.ratios)
+    if args.memory:
+        memory(args.memory)
+    if args.processes:
+        processes(args.processes, args.turns)
+    if not (args.ratios or args.memory or args.processes):
+        table(args.recordings)
 
 
 if __name__ == "__main__":

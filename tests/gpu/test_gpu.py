@@ -15,8 +15,9 @@ from hms_ray.config.space import Space
 from hms_ray.experiment.local_command import train_locally
 from hms_ray.storage.fold_store import RECORD_FILE, FoldStore
 from hms_ray.train import windows as windows_module
-from hms_ray.train.loop import Process, resolve_precision, train_fold
-from hms_ray.train.score import has_bfloat16
+from hms_ray.train.loop import train_fold
+from hms_ray.train.process import Process
+from hms_ray.train.score import has_bfloat16, resolve_precision
 from hms_ray.train.windows import Resident, Streamed, open_sources
 from hms_ray.transforms.downsample import downsample
 from hms_ray.transforms.fit_statistics import FITS

@@ -146,18 +146,6 @@ def test_donors_are_uncut_images() -> None:
     np.testing.assert_array_equal(out, [[1, 1, 1, 0], [2, 0, 0, 1], [0, 0, 2, 2]])
 
 
-@pytest.mark.parametrize("axis", ["time", "frequency"])
-@pytest.mark.parametrize("own", [np.arange(11), np.arange(11, 32), np.array([5]), np.arange(32)])
-def test_part_of_a_plan_makes_the_rows_of_the_whole_plan(axis: str, own: np.ndarray) -> None:
-    images = torch.randn(32, 1, 40, 30)
-    drawn = plan(axis, (40, 30))
-    needed, part = drawn.part(own)
-    assert np.array_equal(needed[: len(own)], own)
-    assert len(np.unique(needed)) == len(needed)
-    out = apply_cutmix(images[torch.from_numpy(needed)], part, len(own))
-    assert torch.equal(out, apply_cutmix(images, drawn)[torch.from_numpy(own)])
-
-
 def test_golden_plan() -> None:
     drawn = plan("time", (400, 300), (300,), seed=42)
     assert [swap.bands[0] for swap in drawn.swaps] == [

@@ -1,4 +1,4 @@
-"""All augmentations of a batch: their order, their draws, and parts of the whole."""
+"""Augmentation plans: order, draws, parts, and any combination of augmentations."""
 
 from dataclasses import replace
 from typing import Any, get_args
@@ -6,6 +6,8 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hms_ray.augment.cutmix import apply_cutmix
 from hms_ray.augment.draws import AUGMENTATIONS
@@ -27,8 +29,8 @@ from hms_ray.train.seeds import Purpose, derive_seed, seed_sequence
 from hms_ray.train.windows import open_sources
 from hms_ray.transforms.downsample import downsample
 from hms_ray.transforms.views import join_views
-from tests.augmentations import EACH, TOGETHER
-from tests.fold_data import example_experiment, three_sources
+from tests.augmentations import COMBINATIONS, EACH, TOGETHER
+from tests.fold_data import PANELS, example_experiment, three_sources
 
 DATA = three_sources()
 INPUTS = InputConfig.model_validate(
@@ -50,9 +52,13 @@ MAKER = images()
 SHAPE = (MAKER.size, MAKER.widths)
 
 
-def draw(config: AugmentConfig, epoch: int = 0, batches: int = 4) -> list[AugmentationPlan]:
+def draw(
+    config: AugmentConfig, epoch: int = 0, batches: int = 4, seed: int = 0
+) -> list[AugmentationPlan]:
     targets = DATA.targets[DATA.train[:12]]
-    draws = {kind: np.random.default_rng([number]) for number, kind in enumerate(AUGMENTATIONS)}
+    draws = {
+        kind: np.random.default_rng([seed, number]) for number, kind in enumerate(AUGMENTATIONS)
+    }
     return [draw_plan(config, targets, SHAPE, epoch, draws) for _ in range(batches)]
 
 
@@ -152,11 +158,46 @@ def test_cutmix_is_applied_before_mixup() -> None:
     assert plan.mixup is not None
     expected = apply_mixup(apply_cutmix(rows, plan.cutmix), plan.mixup)
     assert torch.equal(augment_images(rows, plan, 12), expected)
-    own = np.array([1, 4, 6])
-    needed, part = plan.part(own)
-    assert np.array_equal(needed[:3], own)
-    made = augment_images(rows[torch.from_numpy(needed)], part, 3)
-    assert torch.equal(made, expected[torch.from_numpy(own)])
+
+
+@given(config=COMBINATIONS, seed=st.integers(0, 10**6), own=st.sets(st.integers(0, 11), min_size=1))
+def test_part_of_any_plan_makes_the_rows_of_the_whole_plan(
+    config: AugmentConfig, seed: int, own: set[int]
+) -> None:
+    (plan,) = draw(config, batches=1, seed=seed)
+    rows = np.array(sorted(own))
+    needed, part = plan.part(rows)
+    assert len(np.unique(needed)) == len(needed)
+    images = torch.from_numpy(np.random.default_rng(seed).random((12, 1, 40, 78)))
+    made = augment_images(images[torch.from_numpy(needed)], part, len(rows))
+    expected = augment_images(images, plan, 12)[torch.from_numpy(rows)]
+    torch.testing.assert_close(made, expected, rtol=0, atol=1e-12)
+    if plan.windows is not None and part.windows is not None:
+        windows = images.view(12, 4, 10, 78)
+        of_part = augment_windows(windows[needed], part.windows, PANELS, "kaggle")
+        of_whole = augment_windows(windows, plan.windows, PANELS, "kaggle")[needed]
+        torch.testing.assert_close(of_part, of_whole, rtol=0, atol=0, equal_nan=True)
+
+
+@settings(max_examples=20, deadline=None)
+@given(config=COMBINATIONS, epoch=st.integers(0, 1000), world_size=st.integers(1, 4))
+def test_any_combination_is_finite_repeatable_and_independent_of_ranks(
+    config: AugmentConfig, epoch: int, world_size: int
+) -> None:
+    whole = planned(Process(), config, epoch)
+    assert repr(planned(Process(), config, epoch)) == repr(whole)
+    ranks = [planned(Process(rank, world_size), config, epoch) for rank in range(world_size)]
+    parts = zip(*(zip(r, MAKER.for_training(r), strict=True) for r in ranks), strict=True)
+    for batch, image, own in zip(whole, MAKER.for_training(whole), parts, strict=True):
+        assert image.isfinite().all()
+        assert (batch.targets >= 0).all()
+        np.testing.assert_allclose(batch.targets.sum(1), 1.0, rtol=0, atol=1e-12)
+        assert (batch.weights > 0).all()
+        joined = torch.cat([of_rank for _, of_rank in own])
+        torch.testing.assert_close(joined, image, rtol=0, atol=1e-12)
+        for name in ("rows", "targets", "weights"):
+            joined_values = np.concatenate([getattr(of_rank, name) for of_rank, _ in own])
+            np.testing.assert_array_equal(joined_values, getattr(batch, name))
 
 
 def test_empty_plan_copies_nothing() -> None:
@@ -242,7 +283,7 @@ def test_streamed_resident_and_cached_windows_give_equal_bits(
 ) -> None:
     experiment = example_experiment(augment=TOGETHER, inputs=INPUTS.model_dump())
     results = [train_fold(experiment, DATA, 0, Process(windows="streamed"))]
-    for budget in (0, 2**30):
+    for budget in (0, 20_000, 2**30):
         monkeypatch.setattr(downsampled, "MAX_CACHE_BYTES", budget)
         results.append(train_fold(experiment, DATA, 0, Process(windows="resident")))
     for result in results[1:]:
@@ -260,7 +301,7 @@ def test_streamed_resident_and_cached_windows_give_equal_bits(
 def test_unsuitable_augmentation_is_refused_before_training(
     config: AugmentConfig, inputs: dict[str, Any], rule: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "build_model", lambda *arguments: pytest.fail("a model was made"))
+    monkeypatch.setattr(loop, "build_model", lambda *arguments: pytest.fail("a model was built"))
     eeg = DATA.sources["eeg"]
     narrow: Any = replace(eeg.pack, panels=("LL", "LP", "RL", "A"))  # type: ignore[type-var]
     data = replace(DATA, sources={**DATA.sources, "eeg": replace(eeg, pack=narrow)})

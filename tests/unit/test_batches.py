@@ -11,7 +11,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hms_ray.augment.cutmix import apply_cutmix, plan_cutmix
 from hms_ray.config.augmentation import AugmentConfig, CutMixConfig
 from hms_ray.config.inputs import InputConfig
 from hms_ray.config.training import TrainingConfig
@@ -20,10 +19,9 @@ from hms_ray.train.batches import Batch, FoldData, plan_epoch, split_epoch
 from hms_ray.train.images import Images
 from hms_ray.train.losses import row_weights
 from hms_ray.train.process import Process
-from hms_ray.train.seeds import derive_seed, seed_sequence
+from hms_ray.train.seeds import derive_seed
 from hms_ray.train.windows import Resident, Streamed, open_sources
 from tests.fold_data import ExamplePack, example_fold, example_pack
-from tests.view_images import make_image
 
 CPU = torch.device("cpu")
 DATA = example_fold()
@@ -32,11 +30,11 @@ SIZE = (64, 64)
 
 
 def plan(
-    process: Process, address: tuple[int, int, int] = (0, 0, 0), **options: Any
+    process: Process, seed_path: tuple[int, int, int] = (0, 0, 0), **options: Any
 ) -> list[Batch]:
     training = TrainingConfig(batch_size=12, **options)
     (stage,) = training.resolved_stages()
-    return plan_epoch(DATA, DATA.train, training, stage, (SIZE, (64,)), address, process)
+    return plan_epoch(DATA, DATA.train, training, stage, (SIZE, (64,)), seed_path, process)
 
 
 def images(config: InputConfig | None = None, data: FoldData = DATA) -> Images:
@@ -54,37 +52,9 @@ def test_epoch_has_every_row_once_in_nearly_equal_batches(n: int, size: int) -> 
     assert np.array_equal(np.sort(np.concatenate(batches)), np.arange(n))
 
 
-@pytest.mark.parametrize("world_size", [1, 2, 3, 5])
-@pytest.mark.parametrize("axis", ["time", "frequency"])
-def test_images_do_not_depend_on_the_number_of_ranks(world_size: int, axis: Any) -> None:
-    """Against the published recipe, applied by hand to each global batch."""
-    cutmix = CutMixConfig(probability=0.7, axis=axis)
-    maker = images()
-    ranks = [Process(rank, world_size) for rank in range(world_size)]
-    plans = [plan(process, augment=AugmentConfig(cutmix=cutmix)) for process in ranks]
-    made = [list(maker.for_training(batches)) for batches in plans]
-    order = np.random.default_rng(seed_sequence(0, 0, 0, 0, "order"))
-    cuts = np.random.default_rng(seed_sequence(0, 0, 0, 0, "cutmix"))
-    n_cut = 0
-    for number, places in enumerate(split_epoch(len(DATA.train), 12, order)):
-        rows = DATA.train[places]
-        windows = np.stack([KAGGLE.pack.values[s : s + 64] for s in KAGGLE.starts[rows]])
-        windows = torch.from_numpy(windows.reshape(-1, 64, 4, 16)).permute(0, 2, 3, 1)
-        whole = make_image({"kaggle": windows}, InputConfig())
-        drawn = plan_cutmix(DATA.targets[rows], SIZE, (64,), cutmix, cuts)
-        if drawn is not None:
-            n_cut += 1
-            whole = apply_cutmix(whole, drawn)
-        assert np.array_equal(np.concatenate([batches[number].rows for batches in plans]), rows)
-        torch.testing.assert_close(
-            torch.cat([rank[number] for rank in made]), whole, rtol=0, atol=1e-6
-        )
-    assert 0 < n_cut < 4
-
-
 def test_draws_repeat_and_differ_by_epoch_stage_fold_and_seed() -> None:
-    def rows(address: tuple[int, int, int] = (0, 0, 0), **options: Any) -> list[int]:
-        return np.concatenate([b.rows for b in plan(Process(), address, **options)]).tolist()
+    def rows(seed_path: tuple[int, int, int] = (0, 0, 0), **options: Any) -> list[int]:
+        return np.concatenate([b.rows for b in plan(Process(), seed_path, **options)]).tolist()
 
     drawn = [rows(), rows((1, 0, 0)), rows((0, 1, 0)), rows((0, 0, 1)), rows(seed=1)]
     assert len({tuple(order) for order in drawn}) == len(drawn)

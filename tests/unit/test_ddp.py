@@ -13,7 +13,8 @@ from hms_ray.config.augmentation import AugmentConfig, CutMixConfig
 from hms_ray.config.experiment import Experiment
 from hms_ray.config.training import StageConfig
 from hms_ray.errors import TrainingError
-from hms_ray.train.loop import Process, train_fold
+from hms_ray.train.loop import train_fold
+from hms_ray.train.process import Process
 from tests.augmentations import TOGETHER
 from tests.fold_data import example_experiment, example_fold, three_sources
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from hms_ray.config.augmentation import AugmentConfig, CutMixConfig
 from hms_ray.config.inputs import InputConfig
 from hms_ray.train import downsampled as downsampled_module
 from hms_ray.train.downsampled import DownsampledWindows, cache_budget
@@ -91,29 +90,6 @@ def test_streamed_and_full_size_windows_are_not_cached(monkeypatch: pytest.Monke
     assert cache_budget(CPU) == 25
     monkeypatch.setattr(downsampled_module, "_free_bytes", lambda: 2**40)
     assert cache_budget(CPU) == 2**30
-
-
-def test_cache_does_not_change_training(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    inputs = {
-        "views": VIEWS,
-        "downsample": (2, 4),
-        "eeg": {"downsample": (5, 2)},
-        "normalisation": "global",
-    }
-    experiment = example_experiment(
-        inputs=inputs, augment=AugmentConfig(cutmix=CutMixConfig(probability=1.0)), epochs=2
-    )
-    results = []
-    for budget in (0, 20_000, 2**30):
-        monkeypatch.setattr(downsampled_module, "MAX_CACHE_BYTES", budget)
-        results.append(train_fold(experiment, BOTH, 0, Process()))
-    for other in results[1:]:
-        assert np.array_equal(other.probabilities, results[0].probabilities)
-        assert other.normalisation == results[0].normalisation
-    assert results[0].normalisation["eeg"] == {"mode": "none"}
-    assert set(results[0].normalisation["kaggle"]) == {"mode", "mean", "std"}
 
 
 @pytest.mark.parametrize("kind", ["resident", "streamed"])

@@ -12,7 +12,9 @@ from hms_ray.config.experiment import Experiment
 from hms_ray.config.inputs import Normalisation
 from hms_ray.config.training import StageConfig
 from hms_ray.train.batches import FoldData
-from hms_ray.train.loop import FoldResult, Process, train_fold
+from hms_ray.train.loop import train_fold
+from hms_ray.train.process import Process
+from hms_ray.train.result import FoldResult
 from hms_ray.transforms.fit_statistics import FITS
 from tests.augmentations import TOGETHER
 from tests.fold_data import example_experiment, example_fold, two_sources

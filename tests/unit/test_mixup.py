@@ -51,17 +51,6 @@ def test_share_of_mixed_batches_matches_the_probability() -> None:
     assert np.mean(mixed) == pytest.approx(0.25, abs=0.04)
 
 
-@pytest.mark.parametrize("own", [np.arange(5), np.arange(5, 12), np.array([3]), np.arange(12)])
-def test_part_of_a_plan_makes_the_rows_of_the_whole_plan(own: np.ndarray) -> None:
-    images = torch.randn(12, 1, 6, 20)
-    drawn = plan()
-    needed, part = drawn.part(own)
-    assert np.array_equal(needed[: len(own)], own)
-    assert part.n_images == len(needed) == len(np.unique(needed))
-    out = apply_mixup(images[torch.from_numpy(needed)], part)
-    assert torch.equal(out, apply_mixup(images, drawn)[torch.from_numpy(own)])
-
-
 def test_golden_plan() -> None:
     drawn = plan(6, 0.2, seed=42)
     assert drawn.partners.tolist() == [2, 4, 0, 1, 3, 5]

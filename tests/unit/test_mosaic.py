@@ -108,18 +108,6 @@ def test_members_are_drawn_with_replacement_from_the_batch() -> None:
     assert any(len(set(four)) < 4 for four in members.tolist())
 
 
-@pytest.mark.parametrize("own", [np.arange(5), np.arange(5, 12), np.array([3]), np.arange(12)])
-@pytest.mark.parametrize("width", [40, 41])
-def test_part_of_a_plan_makes_the_rows_of_the_whole_plan(own: np.ndarray, width: int) -> None:
-    images = torch.randn(12, 1, 6, width, dtype=torch.float64)
-    drawn = plan(12, width, (width,))
-    needed, part = drawn.part(own)
-    assert np.array_equal(needed, np.unique(drawn.members[own]))
-    out = apply_mosaic(images[torch.from_numpy(needed)], part)
-    whole = apply_mosaic(images, drawn)[torch.from_numpy(own)]
-    torch.testing.assert_close(out, whole, rtol=0, atol=1e-14 if width % 4 else 0)
-
-
 def test_mosaics_only_in_the_first_epochs_with_the_probability() -> None:
     generator = np.random.default_rng(0)
     config = MosaicConfig(epochs=2)

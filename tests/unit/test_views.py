@@ -58,29 +58,6 @@ def statistics(x: np.ndarray) -> np.ndarray:
     return np.concatenate([z.min(1), z.max(1), z.mean(1), z.max(1) - z.min(1)], axis=1)
 
 
-def percentiles(x: np.ndarray) -> np.ndarray:
-    points = np.percentile(normalised(x, (1, 2, 3)), [20, 40, 60, 80], axis=1)
-    return np.concatenate(list(points), axis=1)
-
-
-def test_panels_are_normalised_alone_and_stacked() -> None:
-    x = windows()
-    image = kaggle_image(x, InputConfig(views=("panels",)), dtype=torch.float64)
-    np.testing.assert_allclose(image[:, 0], panels(x.double().numpy()), atol=1e-12)
-
-
-def test_statistics_are_of_the_image_normalised_together() -> None:
-    x = windows()
-    image = kaggle_image(x, InputConfig(views=("statistics",)), dtype=torch.float64)
-    np.testing.assert_allclose(image[:, 0], statistics(x.double().numpy()), atol=1e-12)
-
-
-def test_percentiles_are_of_the_image_normalised_together() -> None:
-    x = windows()
-    image = kaggle_image(x, InputConfig(views=("percentiles",)), dtype=torch.float64)
-    np.testing.assert_allclose(image[:, 0], percentiles(x.double().numpy()), atol=1e-12)
-
-
 def downsampled_in_numpy(x: np.ndarray, block: tuple[int, int]) -> np.ndarray:
     n, p, f, t = x.shape
     blocks = x.reshape(n, p, f // block[0], block[0], t // block[1], block[1])
