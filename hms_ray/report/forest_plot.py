@@ -1,39 +1,19 @@
-"""A forest plot as SVG: differences with intervals, a control, published figures."""
+"""A forest plot of differences with intervals, a negative control and published figures."""
 
 from __future__ import annotations
 
+import io
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from html import escape
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-LABEL_WIDTH, PANEL_WIDTH, GAP, MARGIN = 320, 250, 26, 20
-ROW_HEIGHT, TOP, BOTTOM = 34, 118, 76
-"""Pixels of the drawing's own scale; it is shown as wide as its page."""
-_MOST_TICKS: Final = 5
-_LANE: Final = 10
-"""Pixels between ours, the published difference below it, and the control's below that."""
-_STYLE: Final = """
-  .card { fill: #ffffff; } .stripe { fill: #f3f4f6; }
-  text { font-family: Helvetica, Arial, sans-serif; font-size: 13px; fill: #1f2328; }
-  .title { font-size: 17px; font-weight: bold; } .soft { fill: #59636e; font-size: 12px; }
-  .grid { stroke: #d1d9e0; stroke-width: 1; } .zero { stroke: #1f2328; stroke-width: 1.5; }
-  .ours { stroke: #0b5cad; fill: #0b5cad; stroke-width: 2; }
-  .control { stroke: #b35900; fill: #b35900; stroke-width: 2; }
-  .published { stroke: #7b2d8e; fill: #7b2d8e; stroke-width: 2; }
-  .tie { fill: #ffffff; }
-  @media (prefers-color-scheme: dark) {
-    .card { fill: #0d1117; } .stripe { fill: #161b22; }
-    text { fill: #e6edf3; } .soft { fill: #9da7b1; }
-    .grid { stroke: #30363d; } .zero { stroke: #e6edf3; }
-    .ours { stroke: #58a6ff; fill: #58a6ff; }
-    .control { stroke: #f0993e; fill: #f0993e; }
-    .published { stroke: #d2a8ff; fill: #d2a8ff; }
-    .tie { fill: #0d1117; }
-  }
-"""
-"""The card is painted, so the plot is legible on whatever page shows it."""
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_STYLES: Final = (("o", "#0b5cad", -0.25), ("D", "#b35900", 0.25), ("x", "#7b2d8e", 0.0))
+"""Marker, colour and place within its row of our, the control's and the published
+differences; places differ, so that equal differences do not hide each other."""
 
 
 @dataclass(frozen=True)
@@ -95,155 +75,74 @@ class ForestPlot:
     footnote: str = ""
 
 
-@dataclass(frozen=True)
-class _Scale:
-    """From nats to pixels from a panel's left edge."""
+def forest_figure(plot: ForestPlot) -> Figure:
+    """The plot as a matplotlib figure; infinite ends reach the edge of a panel."""
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
-    low: float
-    high: float
-    ticks: tuple[float, ...]
+    n_rows, n_panels = len(plot.rows), len(plot.panels)
+    figure = Figure(figsize=(3.5 + 3.2 * n_panels, 2.4 + 0.42 * n_rows), layout="constrained")
+    panels = figure.subplots(1, n_panels, sharex=True, sharey=True, squeeze=False)[0]
+    for number, (axes, title) in enumerate(zip(panels, plot.panels, strict=True)):
+        _draw_panel(axes, plot, number)
+        axes.set_title(title, fontsize="medium")
+        axes.set_xlabel(plot.axis, fontsize="small")
+    names = [f"{row.label}\n{row.against}" for row in plot.rows]
+    panels[0].set_yticks(range(n_rows), names, fontsize="small")
+    panels[0].set_ylim(n_rows - 0.5, -0.5)
+    panels[0].set_xlim(*_limits(plot))
+    figure.suptitle(f"{plot.title}\n{plot.subtitle}", fontsize="medium")
+    columns: list[list[tuple[object, ...]]] = [
+        [getattr(row, series) for row in plot.rows] for series in ("ours", "control", "published")
+    ]
+    figure.legend(
+        handles=[
+            Line2D([], [], linestyle="none", marker=marker, color=color, label=name)
+            for name, (marker, color, _), rows in zip(plot.series, _STYLES, columns, strict=True)
+            if any(value is not None for row in rows for value in row)
+        ],
+        title=f"hollow: a tie, the 95% interval contains 0\n{plot.footnote}".rstrip(),
+        loc="outside lower center",
+        ncols=3,
+        fontsize="small",
+        title_fontsize="small",
+    )
+    return figure
 
-    def at(self, value: float) -> float:
-        inside = min(max(value, self.low), self.high)
-        return (inside - self.low) / (self.high - self.low) * PANEL_WIDTH
+
+def _draw_panel(axes: Axes, plot: ForestPlot, number: int) -> None:
+    low, high = _limits(plot)
+    axes.axvline(0, color="black", linewidth=1)
+    axes.grid(axis="x", color="#d1d9e0", linewidth=0.8)
+    for line, row in enumerate(plot.rows):
+        if line % 2 == 0:
+            axes.axhspan(line - 0.5, line + 0.5, color="#f3f4f6", zorder=0)
+        published = row.published[number]
+        point = None if published is None else Mark(published, published, published, tie=False)
+        marks = (row.ours[number], row.control[number], point)
+        for mark, (marker, color, lane) in zip(marks, _STYLES, strict=True):
+            if mark is None:
+                continue
+            y, face = line + lane, "white" if mark.tie else color
+            axes.plot([max(mark.low, low), min(mark.high, high)], [y, y], color=color)
+            axes.plot([mark.mean], [y], marker, color=color, markerfacecolor=face)
+
+
+def _limits(plot: ForestPlot) -> tuple[float, float]:
+    """Horizontal limits around 0 and all finite values."""
+    marks = [mark for row in plot.rows for mark in (*row.ours, *row.control) if mark is not None]
+    values = [0.0, *(value for row in plot.rows for value in row.published if value is not None)]
+    values += [value for mark in marks for value in (mark.mean, mark.low, mark.high)]
+    finite = [value for value in values if math.isfinite(value)]
+    margin = 0.05 * max(max(finite) - min(finite), 1e-6)
+    return min(finite) - margin, max(finite) + margin
 
 
 def forest_svg(plot: ForestPlot) -> str:
-    """The drawing as text of an SVG file.
+    """The plot as text of an SVG file; equal plots give equal text."""
+    import matplotlib as mpl
 
-    Infinite ends are drawn to a panel's edge. A series without data is not in the legend.
-    """
-    width = LABEL_WIDTH + len(plot.panels) * (PANEL_WIDTH + GAP) + MARGIN
-    height = TOP + len(plot.rows) * ROW_HEIGHT + BOTTOM
-    scale = _scale(plot)
-    opening = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="100%"'
-        f' role="img" aria-label="{escape(plot.title)}">'
-    )
-    parts = [
-        opening,
-        f"<title>{escape(plot.title)}</title>",
-        f"<style>{_STYLE}</style>",
-        f'<rect class="card" x="0" y="0" width="{width}" height="{height}" rx="6"/>',
-        _text(MARGIN, 30, plot.title, "title"),
-        _text(MARGIN, 50, plot.subtitle, "soft"),
-        *_legend(plot),
-        *_stripes(plot, width),
-    ]
-    for number, title in enumerate(plot.panels):
-        left = LABEL_WIDTH + number * (PANEL_WIDTH + GAP)
-        parts += _axis(plot, scale, left, title)
-        for line, row in enumerate(plot.rows):
-            parts += _marks(row, number, scale, left, TOP + (line + 0.5) * ROW_HEIGHT)
-    parts.append(_text(MARGIN, height - 12, plot.footnote, "soft"))
-    return "\n".join([*parts, "</svg>"]) + "\n"
-
-
-def _values(plot: ForestPlot) -> Iterator[float]:
-    yield 0.0
-    for row in plot.rows:
-        for mark in (*row.ours, *row.control):
-            if mark is not None:
-                yield from (mark.mean, mark.low, mark.high)
-        yield from (value for value in row.published if value is not None)
-
-
-def _scale(plot: ForestPlot) -> _Scale:
-    """Holds every finite value, and has ticks at 1, 2 or 5 times a power of ten."""
-    values = [value for value in _values(plot) if math.isfinite(value)]
-    low, high = min(values), max(values)
-    span = max(high - low, 1e-6)
-    low, high = low - 0.05 * span, high + 0.05 * span
-    rough = (high - low) / _MOST_TICKS
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough)
-    first, last = math.ceil(low / step), math.floor(high / step)
-    return _Scale(low, high, tuple(number * step for number in range(first, last + 1)))
-
-
-def _stripes(plot: ForestPlot, width: int) -> Iterator[str]:
-    for line, row in enumerate(plot.rows):
-        top = TOP + line * ROW_HEIGHT
-        if line % 2 == 0:
-            yield (
-                f'<rect class="stripe" x="{MARGIN / 2:g}" y="{top}"'
-                f' width="{width - MARGIN}" height="{ROW_HEIGHT}"/>'
-            )
-        yield _text(MARGIN, top + 15, row.label)
-        yield _text(MARGIN, top + 29, row.against, "soft")
-
-
-def _axis(plot: ForestPlot, scale: _Scale, left: int, title: str) -> Iterator[str]:
-    bottom = TOP + len(plot.rows) * ROW_HEIGHT
-    middle = left + PANEL_WIDTH / 2
-    yield _text(middle, TOP - 10, title, anchor="middle")
-    digits = max(0, -math.floor(math.log10(scale.ticks[1] - scale.ticks[0]) + 1e-9))
-    for tick in scale.ticks:
-        x = left + scale.at(tick)
-        yield _line(x, TOP, x, bottom, "grid")
-        sign = "+" if tick > 0 else ""
-        label = "0" if abs(tick) < 1e-12 else f"{sign}{tick:.{digits}f}"
-        yield _text(x, bottom + 16, label, "soft", anchor="middle")
-    zero = left + scale.at(0)
-    yield _line(zero, TOP, zero, bottom, "zero")
-    yield _text(middle, bottom + 36, plot.axis, "soft", anchor="middle")
-
-
-def _marks(row: ForestRow, panel: int, scale: _Scale, left: int, y: float) -> Iterator[str]:
-    published, ours, control = row.published[panel], row.ours[panel], row.control[panel]
-    # Lanes, so that equal differences do not hide each other.
-    n_below = 2 if control is not None else int(published is not None)
-    first = y - _LANE * n_below / 2
-    if published is not None:
-        yield _cross(left + scale.at(published), first + _LANE)
-    for mark, kind, place in ((ours, "ours", first), (control, "control", first + 2 * _LANE)):
-        if mark is None:
-            continue
-        low, high = left + scale.at(mark.low), left + scale.at(mark.high)
-        yield _line(low, place, high, place, kind)
-        yield _point(left + scale.at(mark.mean), place, kind, mark.tie)
-
-
-def _legend(plot: ForestPlot) -> Iterator[str]:
-    x, y = MARGIN + 6, 74
-    there = (
-        any(any(row.ours) for row in plot.rows),
-        any(any(row.control) for row in plot.rows),
-        any(value is not None for row in plot.rows for value in row.published),
-    )
-    kinds = ("ours", "control", "published")
-    for kind, name, shown in zip(kinds, plot.series, there, strict=True):
-        if not shown:
-            continue
-        if kind == "published":
-            yield _cross(x + 8, y)
-        else:
-            yield _line(x - 4, y, x + 20, y, kind)
-            yield _point(x + 8, y, kind, tie=False)
-        yield _text(x + 28, y + 4, name)
-        x += 28 + round(7.2 * len(name)) + 24
-    yield _point(x + 8, y, "ours", tie=True)
-    yield _text(x + 22, y + 4, "hollow: a tie, the 95% interval contains 0")
-
-
-def _point(x: float, y: float, kind: str, tie: bool) -> str:
-    """A circle for ours, a square on its corner for the control's."""
-    names = f"{kind} tie" if tie else kind
-    if kind == "ours":
-        return f'<circle class="{names}" cx="{x:.1f}" cy="{y:.1f}" r="4.5"/>'
-    corners = f"{x:.1f},{y - 6:.1f} {x + 6:.1f},{y:.1f} {x:.1f},{y + 6:.1f} {x - 6:.1f},{y:.1f}"
-    return f'<polygon class="{names}" points="{corners}"/>'
-
-
-def _cross(x: float, y: float) -> str:
-    return f'<path class="published" d="M{x - 5:.1f} {y - 5:.1f}l10 10m0 -10l-10 10" fill="none"/>'
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
-    return f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
-
-
-def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> str:
-    names = f' class="{kind}"' if kind else ""
-    where = f' text-anchor="{anchor}"' if anchor != "start" else ""
-    return f'<text{names} x="{x:.1f}" y="{y:.1f}"{where}>{escape(text)}</text>'
+    text = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": plot.title, "svg.fonttype": "none"}):
+        forest_figure(plot).savefig(text, format="svg", metadata={"Date": None})
+    return text.getvalue()
