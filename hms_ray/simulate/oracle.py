@@ -17,7 +17,7 @@ from hms_ray.competition.read import LABEL_FILE, read_labels
 from hms_ray.competition.rows import Unit, Window, make_rows
 from hms_ray.competition.schema import TARGET_COLUMNS, VOTE_TIERS
 from hms_ray.errors import DataError
-from hms_ray.evaluate.metric import OBJECTIVES, kl_rows
+from hms_ray.evaluate.metric import OBJECTIVES, SCORE_NAMES, kl_rows
 from hms_ray.simulate.cohort import LABEL_TABLE_FILE, TRUTH_FILE
 from hms_ray.simulate.truth import read_truth, true_odds
 
@@ -120,7 +120,7 @@ class OracleReport:
     def study_text(self, scores: Mapping[str, Mapping[str, float | None]]) -> str:
         """A text table of ``share_closed``, one row per oracle and named scores."""
         width = max(map(len, scores)) + 2
-        heads = "".join(f"{f'KL {line.name}':>9}" for line in self.cumulative)
+        heads = "".join(f"{title:>9}" for title in SCORE_NAMES.values())
         lines = [
             "Share of the distance from the class means to the oracle that is closed,",
             "simulated data: 0% is as good as the class means, 100% as good as the oracle",

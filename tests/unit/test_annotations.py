@@ -45,7 +45,7 @@ def test_gaps_shrink_if_a_recording_would_be_too_long() -> None:
     groups = place_groups([[1]] * 40, 4_000, 588, rng())
     assert groups[-1].spectrogram_start_s <= 4_000
     assert all(start - end >= 50 for end, start in ends_and_starts(groups))
-    # Forty EEGs of 50 s do not fit into 500 s; none is left out.
+    # Forty EEGs of 50 s do not fit into 500 s; all of them are kept.
     groups = place_groups([[1]] * 40, 500, 588, rng())
     assert len(groups) == 40
     assert {start - end for end, start in ends_and_starts(groups)} == {50}

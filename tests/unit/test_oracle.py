@@ -61,7 +61,7 @@ def folder(tmp_path: Path) -> Path:
             true |= dict(zip(columns, odds if name == tier else OTHERS, strict=True))
         truth.append(keys | true)
     pd.DataFrame(labels).to_csv(tmp_path / "train.csv", index=False)
-    # The order of the truth must not matter.
+    # The result must not depend on the order of the truth.
     pd.DataFrame(truth[::-1]).to_parquet(tmp_path / "truth.parquet")
     return tmp_path
 
@@ -117,14 +117,14 @@ def test_report_has_kl_of_class_means(folder: Path) -> None:
 
 def test_oracle_without_tier_mixes_tier_odds_by_frequency(folder: Path) -> None:
     report = oracle_report(folder)
-    # For experts of many votes the rows of 3 and of 5 votes are most likely seizures, so of
-    # that kind half is judged by either tier; the row of 12 votes is the only one of its class.
+    # For experts of the last tier the most likely class of the rows with 3 and with 5 votes is
+    # Seizure, so each tier judges half of that class; the row with 12 votes has its own class.
     own = [np.array([0.7, *(0.06,) * 5]), np.array(VOTES[3][2])]
     few, some = ((odds + np.array(OTHERS)) / 2 for odds in own)
     twelve = kl(np.array([0, 0.5, 0, 0, 0, 0.5]), np.array(VOTES[2][2]))
     expected = [-np.log(few[0]), -np.log(some[4]), twelve]
     assert [line.oracle_without_tier for line in report.tiers] == pytest.approx(expected, rel=1e-9)
-    # Of the rows of four votes or more each kind has one tier only: nothing is unknown.
+    # Among rows with four votes or more each class has one tier only: nothing is unknown.
     expected = [np.mean(expected), (-np.log(0.5) + twelve) / 2, twelve]
     found = [line.oracle_without_tier for line in report.cumulative]
     assert found == pytest.approx(expected, rel=1e-9)
@@ -133,7 +133,7 @@ def test_oracle_without_tier_mixes_tier_odds_by_frequency(folder: Path) -> None:
 
 def test_tier_shares_come_from_the_counted_rows() -> None:
     by_tier = np.full((3, 3, 6), 0.1)
-    # Two rows of the first kind, for experts of the last tier, and one of the second.
+    # For experts of the last tier, two rows of the first class and one of the second.
     for row, kind in enumerate((0, 0, 1)):
         for tier in range(3):
             by_tier[row, tier, kind if tier == 2 else 3 + tier] = 0.5
@@ -142,9 +142,9 @@ def test_tier_shares_come_from_the_counted_rows() -> None:
     np.testing.assert_allclose(odds.without_tier()[0], (by_tier[0, 0] + by_tier[0, 2]) / 2)
     few = odds.without_tier(np.array([True, False, True]))
     np.testing.assert_allclose(few[0], by_tier[0, 0])
-    # The second row's kind was counted once, judged by the first tier.
+    # The second row's class was counted once, judged by the first tier.
     np.testing.assert_allclose(few[1], by_tier[1, 0])
-    # Nothing of the second kind is counted: it gets the shares of all that is.
+    # No row of the second class is counted: it gets the shares over all counted rows.
     unseen = odds.without_tier(np.array([True, True, False]))
     np.testing.assert_allclose(unseen[2], (by_tier[2, 0] + by_tier[2, 2]) / 2)
 
@@ -197,7 +197,7 @@ def test_oracle_beats_oracle_without_tier_beats_class_means(tmp_path: Path, seed
     whole, _, most = oracle_report(tmp_path).cumulative
     assert whole.n_rows > 300
     assert whole.oracle < whole.oracle_without_tier < whole.class_mean
-    # Ten votes or more come from one tier: who knows which rows count knows who judged them.
+    # Ten votes or more come from one tier, so both oracles know who voted.
     assert most.n_rows > 50
     assert most.oracle_without_tier == pytest.approx(most.oracle, rel=1e-9)
 

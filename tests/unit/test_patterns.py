@@ -173,7 +173,7 @@ def test_pattern_has_its_amplitude_in_the_bipolar_montage(sharpness: float) -> N
         eeg[:, [ELECTRODES.index(name) for name in SCALP]] = signal.T
         seconds = bipolar(eeg).reshape(16, SECONDS, 200)
         heights.append(np.median(np.ptp(seconds, axis=-1), axis=-1).max())
-    # Single periods differ, and a second source adds to or takes from the first.
+    # Single periods differ, and the second source adds to the main one or subtracts from it.
     assert np.mean(heights) == pytest.approx(100 * SCALP_SCALE, rel=0.2)
 
 

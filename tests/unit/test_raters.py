@@ -70,7 +70,7 @@ def test_odds_are_the_frequencies_of_drawn_votes(group) -> None:
     features = some_features(5, seed=3)
     for row, odds in zip(features, vote_odds(features, group), strict=True):
         drawn = np.mean([draw_votes(row, group, 3, rng) / 3 for _ in range(3_000)], axis=0)
-        # Three votes of a group hardly differ, so 3,000 draws have a deviation of 0.009.
+        # Three votes of few-vote experts hardly differ, so 3,000 draws have a deviation of 0.009.
         np.testing.assert_allclose(drawn, odds, rtol=0, atol=0.04)
 
 
@@ -142,7 +142,7 @@ def test_totals_without_a_tier_come_from_all_tiers_and_lengths(n_rows: int) -> N
 
 
 def test_experts_have_the_same_error_on_all_recordings_of_a_patient() -> None:
-    """What is lasting makes two recordings of a patient agree, also in what is wrong."""
+    """The lasting error makes two recordings of a patient agree, also if both are wrong."""
     features = np.array([0.0, 0.5, np.log(3.6), 0.5, 0.45])
 
     def agreement(same: bool) -> float:

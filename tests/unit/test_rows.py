@@ -34,7 +34,7 @@ def label_rows(*rows: tuple[int, int, float, float, tuple[int, ...]]) -> pd.Data
     )
 
 
-# Of the rows that LABELS give: integers, texts and exact quarters.
+# Fingerprint of the rows of LABELS: integers, texts and exact quarters.
 GOLDEN = "4f44858f330f583e53c267abae6efb36203c8ca3774bbc4a53072ffb78620832"
 LABELS = label_rows(
     (7, 0, 0.0, 100.0, A),
@@ -56,7 +56,7 @@ def test_one_row_per_distinct_eeg_and_votes() -> None:
     assert rows["patient_id"].tolist() == [102, 107, 107]
     assert rows["total_votes"].tolist() == [4, 4, 4]
     assert rows["n_labels"].tolist() == [1, 3, 1]
-    # Seizure and Other tie in B: the first largest.
+    # Seizure and Other tie in B; the first one is used.
     assert rows["expert_consensus"].tolist() == ["Seizure", "LPD", "Seizure"]
     # (0 + 18) / 2 s at 200 Hz; (100 + 118) // 4.
     assert rows["eeg_start"].tolist() == [800, 1800, 1200]
@@ -81,7 +81,7 @@ def test_one_row_per_eeg() -> None:
     rows = make_rows(LABELS, "eeg")
     assert rows["row_id"].tolist() == ["2", "7"]
     assert rows.loc[1, list(VOTE_COLUMNS)].tolist() == [2, 9, 3, 0, 0, 2]
-    # The largest single label row's total, not the sum of 16.
+    # The largest total of a label row, not the sum of 16.
     assert rows["total_votes"].tolist() == [4, 4]
     assert rows["n_labels"].tolist() == [1, 4]
     assert rows["expert_consensus"].tolist() == ["Seizure", "LPD"]
@@ -181,14 +181,14 @@ def test_drawn_patients_keep_all_rows_and_ignore_table_order() -> None:
     assert set(drawn(7, unit="label", window="nearest")["patient_id"]) == patients
     assert set(drawn(4)["patient_id"]) < patients < set(drawn(12)["patient_id"])
     assert set(drawn(7, fold_seed=1)["patient_id"]) != patients
-    # Not the first ones: ids rise with the order of patients.
+    # Not the first patients: ids increase with the order of patients.
     assert patients != set(everyone["patient_id"].unique()[:7])
     for many in (20, 21, 1000):
         pd.testing.assert_frame_equal(drawn(many), everyone)
 
 
 def test_golden_patients() -> None:
-    """Any change here is a change of every subset."""
+    """A change here changes every study that uses ``n_patients``."""
     labels = make_labels(np.random.default_rng(2), n_patients=20)
     found = rows_of(labels, DataConfig(n_patients=3))["patient_id"].unique()
     assert found.tolist() == [1027, 1042, 1045]

@@ -45,7 +45,7 @@ from hms_ray.simulate.options import CONTROLS, PROFILE_NAMES
 from hms_ray.simulate.profiles import PROFILES
 
 N_PATIENTS = 3
-# Patients of ordinary gain, and few recordings, so that it is fast.
+# Patients with ordinary gain and few recordings, which is fast.
 SEED = 9
 
 
@@ -179,7 +179,7 @@ def test_spectrograms_have_the_real_scale(made: Path) -> None:
     files = parquet_files(made, "train_spectrograms/*.parquet")
     logs = [np.log(np.clip(read_spectrogram(f), np.exp(-4), np.exp(8))) for f in files]
     values = np.concatenate([log.ravel() for log in logs])
-    # The real set: -0.08 and 1.91. A handful of patients of random gain strays from it.
+    # Real data: -0.08 and 1.91. The gain of a few patients varies, so the bounds are wide.
     assert abs(np.nanmean(values)) < 1.2
     assert 1.4 < np.nanstd(values) < 2.5
 

@@ -75,7 +75,7 @@ def test_structure_matches_the_real_table() -> None:
 
 
 def test_few_voters_share_their_errors() -> None:
-    """Three votes of few agree far more often than independent votes of these odds would."""
+    """Three votes of few-vote experts agree far more often than independent votes would."""
     table, truth = tables()
     odds = truth[[f"true_{name.lower()}" for name in CLASSES]].to_numpy()
     three = (table.rows["total"] == 3).to_numpy()
@@ -122,7 +122,7 @@ def test_permuted_votes_do_not_depend_on_who_voted() -> None:
     totals = [tables(name)[0].groups["total"].to_numpy() for name in (None, "permuted_votes")]
 
     def many(tiers: np.ndarray, total: np.ndarray) -> list[float]:
-        """Share of ten votes or more by who voted."""
+        """Share of rows with ten votes or more, by the tier that voted."""
         return [float((total[tiers == f"{name} "] >= 10).mean()) for name in ("1-3", "4-9", ">=10")]
 
     assert many(plain, totals[0]) == [0, 0, 1]
@@ -152,7 +152,7 @@ def test_constant_gain_changes_only_the_gain() -> None:
     assert len({one.plan.ongoing.gain for one in plans()}) > 20
     for plain, constant in zip(plans(), plans("constant_gain"), strict=True):
         assert replace(plain.plan.ongoing, gain=1.0) == constant.plan.ongoing
-        # Of what is seen only visibility depends on the gain.
+        # Of the features only visibility depends on the gain.
         seen = plain.plan.features[:, 0] > -2.2
         both = seen & (constant.plan.features[:, 0] > -2.2)
         np.testing.assert_array_equal(
