@@ -16,7 +16,7 @@ from hms_ray.competition.rows import ROW_UNIT
 from hms_ray.competition.schema import TARGET_COLUMNS
 from hms_ray.config.space import Objective
 from hms_ray.errors import PredictionError
-from hms_ray.evaluate.metric import Array, name_rows
+from hms_ray.evaluate.metric import Array
 from hms_ray.ladder.folder import LADDER_COLUMNS
 from hms_ray.text import shortened_list
 
@@ -212,9 +212,9 @@ def _complaint(model: str, lacks: pd.Index[str], more: pd.Index[str], n: int) ->
     """The rows that a model lacks of n and has beyond them; empty if none."""
     parts = []
     if len(lacks):
-        parts.append(f"{model} lacks {len(lacks)} of {n} ({name_rows(lacks.to_numpy())})")
+        parts.append(f"{model} lacks {len(lacks)} of {n} ({shortened_list(lacks.tolist())})")
     if len(more):
-        parts.append(f"{model} has {len(more)} more ({name_rows(more.to_numpy())})")
+        parts.append(f"{model} has {len(more)} more ({shortened_list(more.tolist())})")
     return "; ".join(parts)
 
 
@@ -249,7 +249,7 @@ def _require_same_targets(member: Member, rows: pd.DataFrame, name: str) -> None
             "a row must have the same targets, patient and total votes in all inputs",
             got=f"{columns[column]} {mine[row, column]:.7g} in {member.targets.name} and "
             f"{named[row, column]:.7g} in {name}",
-            where=f"{len(wrong)} row(s): {name_rows(rows['row_id'].to_numpy()[wrong])}",
+            where=f"{len(wrong)} row(s): {shortened_list(rows['row_id'].iloc[wrong].tolist())}",
         )
 
 

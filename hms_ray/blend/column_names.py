@@ -15,7 +15,6 @@ from hms_ray.competition.rows import ROW_UNIT, Unit
 from hms_ray.competition.schema import CLASSES
 from hms_ray.competition.tables import whole_numbers, written
 from hms_ray.errors import PredictionError
-from hms_ray.evaluate.metric import name_rows
 from hms_ray.text import shortened_list
 
 FILE_SUFFIXES: Final = (".csv", ".parquet")
@@ -184,7 +183,7 @@ def _key_numbers(values: pd.Series, name: str, where: Path) -> pd.Index[str]:
 def lines_of(broken: NDArray[np.bool_]) -> str:
     """Positions of rows without an id, counted from 1 after the header, as text."""
     numbers: NDArray[Any] = np.flatnonzero(broken) + 1
-    return f"{len(numbers)} row(s), counted from 1: {name_rows(numbers)}"
+    return f"{len(numbers)} row(s), counted from 1: {shortened_list(numbers.tolist())}"
 
 
 def column(

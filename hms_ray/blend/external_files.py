@@ -23,8 +23,9 @@ from hms_ray.competition.schema import TARGET_COLUMNS
 from hms_ray.competition.tables import numbers, whole_numbers, written
 from hms_ray.config.space import Objective
 from hms_ray.errors import PredictionError
-from hms_ray.evaluate.metric import Array, check_distributions, name_rows
+from hms_ray.evaluate.metric import Array, check_distributions
 from hms_ray.evaluate.oof import OPTIMISTIC
+from hms_ray.text import shortened_list
 
 UNKNOWN = -1
 """An unknown EEG or fold in a column of whole numbers."""
@@ -195,7 +196,7 @@ def _refuse(
         if isinstance(shown, np.ndarray)
         else written(shown)
     )
-    named = name_rows(ids[broken].to_numpy())
+    named = shortened_list(ids[broken].tolist())
     raise PredictionError(
         rule, got=got, where=f"{where}, {int(broken.sum())} row(s): {named}", fix=fix
     )
@@ -214,7 +215,7 @@ def _distributions(
 def _refuse_doubled(ids: pd.Index[str], rule: str, got: str, where: Path) -> None:
     doubled = ids[ids.duplicated()].unique()
     if len(doubled):
-        place = f"{where}, {len(doubled)} row(s): {name_rows(doubled.to_numpy())}"
+        place = f"{where}, {len(doubled)} row(s): {shortened_list(doubled.tolist())}"
         raise PredictionError(rule, got=got, where=place)
 
 

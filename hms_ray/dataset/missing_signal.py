@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 from hms_ray.dataset.sources import ROW_COLUMNS
 from hms_ray.errors import DataError
 from hms_ray.pack.store import Pack
-from hms_ray.text import counted
+from hms_ray.text import counted, shortened_list
 
 Policy = Literal["keep", "drop", "error"]
 
-SHOWN = 3
 _DONE = {"keep": "kept as zeros", "drop": "dropped"}
 
 
@@ -61,7 +60,7 @@ def sort_out(
         if usable.all():
             continue
         ids = rows["row_id"][~usable].tolist()
-        first = ", ".join(ids[:SHOWN]) + (f" and {len(ids) - SHOWN} more" if ids[SHOWN:] else "")
+        first = shortened_list(ids, 3)
         if policy == "error":
             raise DataError(
                 "every row must have a usable signal in each source",

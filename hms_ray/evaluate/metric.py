@@ -2,8 +2,8 @@
 
 Source of the formula: the competition's evaluation page and its public metric
 notebook. A row scores ``sum_k t_k * ln(t_k / p_k)`` in nats over the six classes,
-with predictions clipped to [1e-15, 1 - 1e-15] and not renormalised, and with the
-terms of classes whose target is 0 left out; rows are averaged.
+with predictions clipped to [1e-15, 1 - 1e-15] and not renormalised. Terms of classes with
+target 0 are 0. The score is the mean over rows.
 """
 
 from __future__ import annotations
@@ -16,29 +16,26 @@ from numpy.typing import ArrayLike, NDArray
 
 from hms_ray.competition.schema import CLASSES, N_CLASSES, VOTE_TIERS
 from hms_ray.errors import PredictionError
+from hms_ray.text import shortened_list
 
 Array = NDArray[np.float64]
 Ids = Sequence[Any] | NDArray[Any]
 
 CLIP: Final = 1e-15
-"""Predictions are kept this far from 0 and from 1 (the competition's value)."""
+"""Predictions are clipped to this distance from 0 and 1 (the competition's value)."""
 
 SUM_TOLERANCE: Final = 1e-5
-"""How far a row's sum may be from 1.
+"""Largest difference of a row's sum from 1.
 
-Six float32 softmax outputs sum to 1 within 4e-7 and six shares written with six
-decimals within 3e-6, and both must pass; half precision (about 1e-3) must not. A
-row at the limit moves its KL by no more than 1e-5.
+It accepts six float32 softmax outputs (within 4e-7) and shares written with six decimals
+(3e-6), but not half precision (about 1e-3). It changes a row's KL by at most 1e-5.
 """
 
 OBJECTIVES: Final[Mapping[str, int]] = {"kl_all": 0, "kl_4": 4, "kl_10": 10}
-"""Name of a score -> smallest total votes of the rows that it averages."""
+"""Name of a score -> fewest votes of its rows."""
 
 SCORE_NAMES: Final[Mapping[str, str]] = {"kl_all": "KL all", "kl_4": "KL >=4", "kl_10": "KL >=10"}
 """Name of a score -> what tables and lines call it."""
-
-SHOWN: Final = 5
-"""How many offending rows an error message names."""
 
 
 def check_distributions(
@@ -48,16 +45,15 @@ def check_distributions(
 
     Args:
         values: (n, 6) shares of the six classes, any real dtype.
-        name: what the values are, for messages.
-        ids: (n,) row ids for messages; positions are shown where absent.
+        name: of the values, for messages.
+        ids: (n,) row ids for messages (default: positions).
 
     Returns:
         (n, 6) float64, not clipped and not renormalised.
 
     Raises:
-        PredictionError: for another shape, for a value that is negative, missing
-            or infinite, and for a sum further than ``SUM_TOLERANCE`` from 1; it
-            names the first rows concerned.
+        PredictionError: another shape, a negative, missing or infinite value, or a sum
+            further than ``SUM_TOLERANCE`` from 1; names the first such rows.
     """
     try:
         array = np.asarray(values, dtype=np.float64)
@@ -69,7 +65,7 @@ def check_distributions(
         )
     if not len(array):
         raise PredictionError(f"{name} must have at least one row", got="0 rows")
-    # The usual case at the speed of one matrix product; NaN fails both comparisons.
+    # The common case costs one matrix product; NaN fails both comparisons.
     if array.min() >= 0 and np.abs(array @ np.ones(N_CLASSES) - 1).max() <= SUM_TOLERANCE:
         return array
     broken = np.asarray(~np.isfinite(array).all(axis=1))
@@ -92,29 +88,23 @@ def _refused(
 ) -> PredictionError:
     positions = np.flatnonzero(broken).tolist()
     first = np.array2string(values[positions[0]], separator=", ", precision=6)
-    named = name_rows(positions if ids is None else [ids[position] for position in positions])
+    named = shortened_list(positions if ids is None else [ids[position] for position in positions])
     return PredictionError(rule, got=first, where=f"{len(positions)} row(s): {named}")
 
 
-def name_rows(ids: Ids) -> str:
-    """The first few of some row ids as text, and how many more there are."""
-    named = ", ".join(str(row) for row in ids[:SHOWN])
-    return named + (f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else "")
-
-
 def kl_terms(targets: Array, probabilities: Array) -> Array:
-    """Each class's part of each row's KL, in nats; nothing is checked.
+    """Each class's part of each row's KL, in nats; inputs are not checked.
 
     Args:
         targets: (..., 6) float64 shares.
         probabilities: (..., 6) float64.
 
     Returns:
-        (..., 6) float64; a term is negative where a prediction is above its target.
+        (..., 6) float64; a term is negative if the prediction is above its target.
     """
     clipped = np.clip(probabilities, CLIP, 1 - CLIP)
     present = targets > 0
-    # The placeholder 1 keeps the logarithm finite where the term is dropped.
+    # The placeholder 1 keeps the logarithm of dropped terms finite.
     return np.where(present, targets * np.log(np.where(present, targets, 1.0) / clipped), 0.0)
 
 
@@ -130,7 +120,7 @@ def kl_rows(targets: ArrayLike, probabilities: ArrayLike, ids: Ids | None = None
         (n,) float64, at least 0 up to rounding and the tolerance of the sums.
 
     Raises:
-        PredictionError: where one side is no distribution or the shapes differ.
+        PredictionError: a side is not a distribution, or shapes differ.
     """
     checked_targets = check_distributions(targets, "targets", ids)
     checked = check_distributions(probabilities, "predictions", ids)
@@ -143,7 +133,7 @@ def kl_rows(targets: ArrayLike, probabilities: ArrayLike, ids: Ids | None = None
 
 
 def row_sums(targets: Array, probabilities: Array) -> Array:
-    """What ``kl_rows`` gives, in nats; nothing is checked.
+    """``kl_rows`` without checks.
 
     Args:
         targets: (..., 6) float64 shares.
@@ -173,16 +163,16 @@ def kl_report(
         total_votes: (n,) votes of each row.
 
     Returns:
-        ``{"kl_all", "kl_4", "kl_10"}``; None where no row qualifies.
+        ``{"kl_all", "kl_4", "kl_10"}``; None for an objective without rows.
 
     Raises:
-        PredictionError: as ``kl_rows``, and where the votes do not fit the rows.
+        PredictionError: as ``kl_rows``, or votes and rows differ in number.
     """
     return mean_by_objective(kl_rows(targets, probabilities), total_votes)
 
 
 def mean_by_objective(rows: Array, total_votes: ArrayLike) -> dict[str, float | None]:
-    """Means of row scores over the rows of each objective; None where there are none.
+    """Means of row scores over the rows of each objective; None without rows.
 
     Args:
         rows: (n,) score of each row.
@@ -215,7 +205,7 @@ def kl_by_tier(
 def kl_by_class(targets: ArrayLike, probabilities: ArrayLike) -> dict[str, float]:
     """Each class's part of the score; the six parts sum to ``kl_divergence``.
 
-    A part is negative where a class is predicted above its share on the whole.
+    A part is negative if the class is predicted above its share overall.
 
     Raises:
         PredictionError: as ``kl_rows``.
@@ -235,7 +225,7 @@ def _votes(total_votes: ArrayLike, n_rows: int) -> Array:
 
 
 def check_row_weights(row_weights: ArrayLike | None, n_rows: int) -> Array:
-    """The (n,) row weights as float64, ones where absent, after checking them.
+    """The row weights (n,) as float64, after checking them (default: ones).
 
     Raises:
         PredictionError: as ``simplex_weights``.

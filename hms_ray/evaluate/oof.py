@@ -1,8 +1,8 @@
-"""Out-of-fold predictions as tables: made, checked, joined, read and written.
+"""Tables of out-of-fold predictions: make, check, join, read and write.
 
-One row a training row, predicted by the model of the fold that did not train on
-it. A table that has gaps, duplicates, foreign rows or invalid distributions is
-refused, because every score made of it would be wrong without a sign of it.
+One row per training row, predicted by the model of the fold that did not train on it.
+Tables with missing, repeated or unknown rows or invalid distributions are refused, because
+they would silently make every score wrong.
 """
 
 from __future__ import annotations
@@ -19,38 +19,39 @@ from numpy.typing import ArrayLike
 
 from hms_ray.competition.schema import PROBABILITY_COLUMNS
 from hms_ray.errors import PredictionError
-from hms_ray.evaluate.metric import Array, check_distributions, name_rows
+from hms_ray.evaluate.metric import Array, check_distributions
 from hms_ray.storage.atomic import whole_file
+from hms_ray.text import shortened_list
 
 KEY_COLUMNS: Final = ("row_id", "eeg_id", "patient_id", "fold")
 OOF_COLUMNS: Final = (*KEY_COLUMNS, *PROBABILITY_COLUMNS)
 """Text, three int64, six float64."""
 
 OPTIMISTIC: Final = "optimistic"
-"""Under this name a table's ``attrs``, and so its parquet file, say where it is true that
-weights or checkpoints behind the predictions were chosen on the very rows."""
+"""Key in a table's ``attrs``, and so in its parquet file: True if weights or checkpoints
+behind the predictions were chosen on the same rows."""
 
-_FIX: Final = "Make the predictions again from the study's own rows and folds."
+_FIX: Final = "Predict again with the study's own rows and folds."
 
 
 def make_oof(rows: pd.DataFrame, fold: ArrayLike, probabilities: ArrayLike) -> pd.DataFrame:
-    """A table of predictions for some training rows.
+    """A table of predictions of some training rows.
 
     Args:
         rows: (n rows) with ``row_id``, ``eeg_id`` and ``patient_id``.
-        fold: the fold whose model predicted them: one number, or (n,) numbers.
+        fold: fold whose model predicted them, one number or (n,).
         probabilities: (n, 6).
 
     Returns:
         Columns ``OOF_COLUMNS`` in the order of ``rows``, index from 0.
 
     Raises:
-        PredictionError: where lengths differ or a row is no distribution.
+        PredictionError: lengths differ, or a row is not a distribution.
     """
     checked = check_distributions(probabilities, "predictions")
     if len(checked) != len(rows):
         raise PredictionError(
-            "there must be one prediction a row", got=f"{len(checked)} for {len(rows)} rows"
+            "there must be one prediction for each row", got=f"{len(checked)} for {len(rows)} rows"
         )
     oof = pd.DataFrame(
         {
@@ -65,7 +66,7 @@ def make_oof(rows: pd.DataFrame, fold: ArrayLike, probabilities: ArrayLike) -> p
 
 
 def join_oof(parts: Iterable[pd.DataFrame], rows: pd.DataFrame) -> pd.DataFrame:
-    """Folds' tables as one, checked and in the order of the training rows.
+    """Joins the tables of all folds, in the order of the training rows.
 
     Args:
         parts: tables with ``OOF_COLUMNS``, in any order.
@@ -94,18 +95,17 @@ def probabilities_of(oof: pd.DataFrame) -> Array:
 
 
 def check_oof(oof: pd.DataFrame, rows: pd.DataFrame, where: object = None) -> None:
-    """Refuses predictions that do not fit the training rows, each row exactly once.
+    """Checks that predictions cover the training rows, each exactly once.
 
     Args:
         oof: columns ``OOF_COLUMNS``, rows in any order.
-        rows: training rows with ``row_id``, ``eeg_id`` and ``patient_id``; where a
-            ``fold`` is given too, folds must agree.
+        rows: training rows with ``row_id``, ``eeg_id`` and ``patient_id``; a ``fold`` is
+            checked too, if they have it.
         where: file or study, for messages.
 
     Raises:
-        PredictionError: naming the row ids, for missing columns or values,
-            duplicates, foreign rows, missing rows, invalid distributions, and EEGs,
-            patients or folds other than the rows'.
+        PredictionError: missing columns or values, repeated, unknown or missing rows, invalid
+            distributions, or other EEGs, patients or folds than the rows'; names the rows.
     """
     _check_columns(oof, where)
     ids, known = pd.Index(oof["row_id"]), pd.Index(rows["row_id"].astype(str))
@@ -145,7 +145,7 @@ def write_oof(path: str | Path, oof: pd.DataFrame) -> None:
     """Writes a table as parquet, whole or not at all.
 
     Raises:
-        PredictionError: where columns are missing or hold missing values.
+        PredictionError: columns are missing or have missing values.
     """
     path = Path(path)
     _check_columns(oof, path)
@@ -159,24 +159,24 @@ def read_oof(path: str | Path, rows: pd.DataFrame | None = None) -> pd.DataFrame
 
     Args:
         path: parquet file.
-        rows: training rows; where given, the table is checked against them and comes
-            in their order.
+        rows: training rows; if given, the table is checked against them and ordered like
+            them.
 
     Raises:
-        PredictionError: where the file is missing, unreadable or lacks columns, and
-            as ``check_oof``.
+        PredictionError: the file is missing, unreadable or lacks columns; or as
+            ``check_oof``.
     """
     path = Path(path)
     try:
         oof = pd.read_parquet(path)
     except FileNotFoundError:
         raise PredictionError(
-            "a file of predictions must exist", got="none", where=path, fix="Train its fold first."
+            "the predictions file must exist", got="none", where=path, fix="Train its fold first."
         ) from None
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise PredictionError(
-            "a file of predictions must be readable parquet", got=reason, where=path
+            "the predictions file must be readable parquet", got=reason, where=path
         ) from None
     _check_columns(oof, path)
     return oof[list(OOF_COLUMNS)] if rows is None else align_oof(oof, rows, path)
@@ -187,7 +187,7 @@ def _check_columns(oof: pd.DataFrame, where: object) -> None:
     if missing:
         raise PredictionError(
             f"predictions must have the columns {', '.join(OOF_COLUMNS)}",
-            got=f"none called {', '.join(missing)}",
+            got=f"no {', '.join(missing)}",
             where=where,
         )
     if oof["row_id"].isna().any():
@@ -203,7 +203,7 @@ def _check_columns(oof: pd.DataFrame, where: object) -> None:
 
 
 def _refused(rule: str, got: str, ids: pd.Index[str], where: object) -> PredictionError:
-    place = _place(f"{len(ids)} row(s): {name_rows(ids.to_numpy())}", where)
+    place = _place(f"{len(ids)} row(s): {shortened_list(ids.tolist())}", where)
     return PredictionError(rule, got=got, where=place, fix=_FIX)
 
 

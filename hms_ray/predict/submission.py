@@ -14,7 +14,8 @@ from hms_ray.competition.read import TEST_FILE
 from hms_ray.competition.schema import PROBABILITY_COLUMNS
 from hms_ray.competition.tables import read_table, whole_numbers, written
 from hms_ray.errors import DataError, PredictionError
-from hms_ray.evaluate.metric import Array, check_distributions, name_rows
+from hms_ray.evaluate.metric import Array, check_distributions
+from hms_ray.text import shortened_list
 
 Ids = NDArray[np.int64]
 
@@ -55,7 +56,7 @@ def submission_ids(data_dir: Path, test_ids: Sequence[int]) -> list[int]:
         raise DataError(
             f"{SAMPLE_FILE} must list every EEG of {TEST_FILE} once, and no other",
             got=f"{len(ids)} rows for {len(test_ids)} EEGs",
-            where=f"{file}, {name_rows(other)}",
+            where=f"{file}, {shortened_list(other)}",
         )
     return ids
 
@@ -182,7 +183,7 @@ def _check_ids(ids: Ids, expected: Sequence[int], where: object) -> None:
             raise PredictionError(
                 rule,
                 got=f"{got} for {len(wrong)}",
-                where=_place(f"EEG {name_rows(wrong.to_numpy())}", where),
+                where=_place(f"EEG {shortened_list(wrong.tolist())}", where),
             )
 
 
@@ -197,7 +198,7 @@ def _check_values(values: Array, ids: Ids, where: object) -> None:
             first = int(np.argmax(wrong))
             got = f"{sums[first]:.8g}" if "sum" in rule else str(values[first].tolist())
             raise PredictionError(
-                rule, got=got, where=_place(f"EEG {name_rows(ids[wrong])}", where)
+                rule, got=got, where=_place(f"EEG {shortened_list(ids[wrong].tolist())}", where)
             )
 
 

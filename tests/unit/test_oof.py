@@ -41,7 +41,7 @@ def oof(rows: pd.DataFrame) -> pd.DataFrame:
     return make_oof(rows, rows["fold"], probabilities)
 
 
-def test_made_tables_have_the_schema(oof: pd.DataFrame, rows: pd.DataFrame) -> None:
+def test_tables_have_the_schema(oof: pd.DataFrame, rows: pd.DataFrame) -> None:
     assert tuple(oof.columns) == OOF_COLUMNS
     assert [str(oof[name].dtype) for name in OOF_COLUMNS[1:]] == ["int64"] * 3 + ["float64"] * 6
     check_oof(oof, rows)
@@ -50,21 +50,21 @@ def test_made_tables_have_the_schema(oof: pd.DataFrame, rows: pd.DataFrame) -> N
     assert one.index.tolist() == [0, 1, 2, 3]
 
 
-def test_making_refuses_other_lengths_and_no_distributions(rows: pd.DataFrame) -> None:
-    with pytest.raises(PredictionError, match="one prediction a row, got 3 for 12 rows"):
+def test_other_lengths_and_invalid_rows_are_refused(rows: pd.DataFrame) -> None:
+    with pytest.raises(PredictionError, match="one prediction for each row, got 3 for 12 rows"):
         make_oof(rows, 0, np.full((3, 6), 1 / 6))
     with pytest.raises(PredictionError, match="must sum to 1"):
         make_oof(rows, 0, np.ones((N_ROWS, 6)))
 
 
-def test_parts_join_in_the_order_of_the_rows(oof: pd.DataFrame, rows: pd.DataFrame) -> None:
+def test_folds_join_in_the_order_of_the_rows(oof: pd.DataFrame, rows: pd.DataFrame) -> None:
     parts = [part for _, part in oof.groupby("fold")][::-1]
     pd.testing.assert_frame_equal(join_oof(parts, rows), oof)
     with pytest.raises(PredictionError, match="at least one fold"):
         join_oof([], rows)
 
 
-def test_a_shuffled_table_is_aligned(oof: pd.DataFrame, rows: pd.DataFrame) -> None:
+def test_shuffled_tables_are_aligned(oof: pd.DataFrame, rows: pd.DataFrame) -> None:
     shuffled = oof.sample(frac=1, random_state=0)
     pd.testing.assert_frame_equal(align_oof(shuffled, rows), oof)
     np.testing.assert_array_equal(
@@ -78,7 +78,7 @@ def test_missing_rows_are_named(oof: pd.DataFrame, rows: pd.DataFrame) -> None:
         check_oof(oof.drop(index=[2, 11]), rows)
 
 
-def test_foreign_rows_are_named(oof: pd.DataFrame, rows: pd.DataFrame) -> None:
+def test_unknown_rows_are_named(oof: pd.DataFrame, rows: pd.DataFrame) -> None:
     with pytest.raises(PredictionError, match=r"only training rows may be.*1 row\(s\): 103-1"):
         check_oof(oof, rows.drop(index=7))
 
@@ -107,7 +107,7 @@ def test_keys_must_agree_with_the_rows(oof: pd.DataFrame, rows: pd.DataFrame, co
         check_oof(oof.sample(frac=1, random_state=1).sort_index(), rows)
 
 
-def test_rows_without_folds_leave_folds_unchecked(oof: pd.DataFrame, rows: pd.DataFrame) -> None:
+def test_folds_are_checked_only_if_rows_have_them(oof: pd.DataFrame, rows: pd.DataFrame) -> None:
     oof["fold"] = 3
     check_oof(oof, rows.drop(columns="fold"))
     with pytest.raises(PredictionError, match="the fold of a prediction"):
@@ -115,7 +115,7 @@ def test_rows_without_folds_leave_folds_unchecked(oof: pd.DataFrame, rows: pd.Da
 
 
 def test_columns_and_types_are_checked(oof: pd.DataFrame, rows: pd.DataFrame) -> None:
-    with pytest.raises(PredictionError, match="none called fold, lpd_vote"):
+    with pytest.raises(PredictionError, match="got no fold, lpd_vote"):
         check_oof(oof.drop(columns=["fold", "lpd_vote"]), rows)
     with pytest.raises(PredictionError, match="eeg_id must be whole numbers, got float64"):
         check_oof(oof.astype({"eeg_id": "float64"}), rows)
@@ -127,7 +127,7 @@ def test_columns_and_types_are_checked(oof: pd.DataFrame, rows: pd.DataFrame) ->
         check_oof(oof.assign(row_id=[None, *oof["row_id"][1:]]), rows)
 
 
-def test_files_come_back_bit_for_bit(tmp_path: Path, oof: pd.DataFrame, rows: pd.DataFrame) -> None:
+def test_files_round_trip_exactly(tmp_path: Path, oof: pd.DataFrame, rows: pd.DataFrame) -> None:
     path = tmp_path / "trial" / "oof.parquet"
     write_oof(path, oof.sample(frac=1, random_state=0))
     pd.testing.assert_frame_equal(read_oof(path, rows), oof, check_exact=True)
@@ -135,8 +135,8 @@ def test_files_come_back_bit_for_bit(tmp_path: Path, oof: pd.DataFrame, rows: pd
     assert len(read_oof(path)) == N_ROWS
 
 
-def test_an_unfit_table_is_not_written(tmp_path: Path, oof: pd.DataFrame) -> None:
-    with pytest.raises(PredictionError, match="none called fold"):
+def test_invalid_tables_are_not_written(tmp_path: Path, oof: pd.DataFrame) -> None:
+    with pytest.raises(PredictionError, match="got no fold"):
         write_oof(tmp_path / "oof.parquet", oof.drop(columns="fold"))
     assert not list(tmp_path.iterdir())
 
@@ -152,5 +152,5 @@ def test_files_are_checked(tmp_path: Path, oof: pd.DataFrame, rows: pd.DataFrame
     with pytest.raises(PredictionError, match=r"readable parquet, got .*, in .*oof\.parquet"):
         read_oof(path)
     oof.drop(columns="fold").to_parquet(path)
-    with pytest.raises(PredictionError, match="none called fold"):
+    with pytest.raises(PredictionError, match="got no fold"):
         read_oof(path)
