@@ -1,4 +1,4 @@
-"""Small ladders without any training: noisy views of known odds."""
+"""Small ladders without training: noisy views of known probabilities."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hms_ray.competition.schema import TARGET_COLUMNS
 from hms_ray.evaluate.oof import make_oof, probabilities_of
 from hms_ray.ladder.result import StepResult
 
-FLOORS = {
+ORACLES = {
     "perfect": {"kl_all": 0.30, "kl_4": 0.15, "kl_10": 0.10},
     "tier_unknown": {"kl_all": 0.35, "kl_4": 0.20, "kl_10": 0.12},
     "class_mean": {"kl_all": 1.30, "kl_4": 1.00, "kl_10": 0.90},
@@ -26,7 +26,7 @@ ABOUT: dict[str, Any] = {
     "seed": 42,
     "machine": {"cpu": "two cores", "memory_gb": 8},
     "date": "2026-11-25",
-    "floors": FLOORS,
+    "floors": ORACLES,
 }
 
 
@@ -84,10 +84,10 @@ def step(
 
 
 def ladder(n_patients: int = 40, seed: int = 0) -> tuple[pd.DataFrame, list[StepResult]]:
-    """Six steps: a first one, almost a copy (a tie), a gain, a loss, two stages, a blend.
+    """Six steps: a first one, a near copy (a tie), a gain, a loss, two stages and a blend.
 
-    ``sharp`` differs from ``panels`` in its temperature alone, so recalibration undoes it;
-    ``two_stages`` predicts exactly what ``averaged`` does.
+    ``sharp`` differs from ``panels`` only in temperature, so recalibration removes the difference;
+    ``two_stages`` has exactly the predictions of ``averaged``.
     """
     rows, logits = ladder_rows(n_patients, seed)
     generator = np.random.default_rng([seed, 1])

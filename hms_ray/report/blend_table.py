@@ -74,8 +74,7 @@ def _verdict(report: BlendReport) -> list[str]:
     best = report.names[report.best]
     names = {BEST_IN_SAMPLE: f"the best single model, {best}", EQUAL: "equal weights"}
     compared = [
-        f"{'A tie with' if one.verdict == 'tie' else f'{one.verdict.capitalize()} than'} "
-        f"{names[one.against]}: {signed(one.fitted.mean)} {ends_text(one.fitted, '+')}."
+        f"Against {names[one.against]}: {difference_text(one.fitted)}."
         for one in found.comparisons
         if one.against in names
     ]
@@ -88,8 +87,8 @@ def _verdict(report: BlendReport) -> list[str]:
     if n_optimistic:
         parts.append(
             f"Optimistic: the checkpoints or weights of {n_optimistic} of "
-            f"{counted(len(report.names), 'model')} were chosen on the scored rows, so every "
-            "score here is lower than on new patients."
+            f"{counted(len(report.names), 'model')} were chosen on the scored rows; KL on "
+            "new patients will probably be higher."
         )
     return parts
 
@@ -119,8 +118,8 @@ def _how_chosen(report: BlendReport) -> str:
         why = "the best method, and no simpler one is within one standard error of it"
     taken = ", ".join(f"{name} {count}" for name, count in estimate.times_chosen.items())
     return (
-        f"{report.method} is {why}. It was chosen on the scored rows, so its own nested KL is "
-        "optimistic. The estimate and the comparisons above repeat the choice on other "
+        f"Method {report.method} is {why}. It was chosen on the scored rows, so its own nested "
+        "KL is optimistic. The estimate and the comparisons above repeat the choice on other "
         f"patients, {counted(sum(estimate.times_chosen.values()), 'time')}: {taken}."
     )
 

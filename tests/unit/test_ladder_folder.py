@@ -155,9 +155,9 @@ def test_predictions_must_be_of_the_rows_in_their_order(tmp_path: Path) -> None:
 
 def test_missing_facts_of_a_run_are_refused(tmp_path: Path) -> None:
     rows, results = ladder()
-    told = {key: value for key, value in ABOUT.items() if key not in ("floors", "date")}
+    about = {key: value for key, value in ABOUT.items() if key not in ("floors", "date")}
     with pytest.raises(StudyError, match=r"got no date, floors"):
-        write_ladder(tmp_path, rows, results, told)
+        write_ladder(tmp_path, rows, results, about)
 
 
 def test_ladder_is_found_by_name_or_path(stored: Path) -> None:

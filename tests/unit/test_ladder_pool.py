@@ -42,29 +42,29 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pooled(folder: Path) -> CombinedReport:
+def combined(folder: Path) -> CombinedReport:
     return combine_ladders({"a": folder / "a", "b": folder / "b"}, {"c": folder / "c"})
 
 
-def test_combined_means_are_over_all_rows(pooled: CombinedReport) -> None:
+def test_combined_means_are_over_all_rows(combined: CombinedReport) -> None:
     alone = [make_report(*ladder(seed=seed), ABOUT) for seed in (0, 1)]
     for group in ("kl_all", "kl_10"):
         scores = [report.steps[2].scores[group] for report in alone]
         sums = [s.difference.mean * s.kl.n_rows for s in scores]  # type: ignore[union-attr]
         sizes = [s.kl.n_rows for s in scores]  # type: ignore[union-attr]
-        found = pooled.steps[1].difference(group)
+        found = combined.steps[1].difference(group)
         assert found is not None
         assert found.mean == pytest.approx(sum(sums) / sum(sizes))
         assert found.n_patients == 80 if group == "kl_all" else found.n_patients > 40
         means = [s.difference.mean for s in scores]  # type: ignore[union-attr]
-        assert pooled.steps[1].by_ladder[group] == pytest.approx(means)
-    assert [step.name for step in pooled.steps] == [
+        assert combined.steps[1].by_ladder[group] == pytest.approx(means)
+    assert [step.name for step in combined.steps] == [
         *("copy", "averaged", "sharp", "two_stages", "blend")
     ]
 
 
-def test_outcomes(pooled: CombinedReport) -> None:
-    outcomes = {step.name: step.outcome("kl_all") for step in pooled.steps}
+def test_outcomes(combined: CombinedReport) -> None:
+    outcomes = {step.name: step.outcome("kl_all") for step in combined.steps}
     assert outcomes == {
         "copy": "tie",
         "averaged": "reproduces",
@@ -72,13 +72,13 @@ def test_outcomes(pooled: CombinedReport) -> None:
         "two_stages": "not comparable",
         "blend": "no published figure",
     }
-    by_name = {step.name: step for step in pooled.steps}
+    by_name = {step.name: step for step in combined.steps}
     assert by_name["sharp"].outcome("kl_all", recalibrated=True) == "tie"
     assert by_name["averaged"].outcome("kl_10", control=True) == "tie"
     assert by_name["averaged"].outcome("kl_stage_2") == "not comparable"
     assert by_name["averaged"].published == pytest.approx(0.6290 - 0.7287)
     assert by_name["two_stages"].published is None
-    assert pooled.counts("kl_4") == dict.fromkeys(outcomes.values(), 1)
+    assert combined.counts("kl_4") == dict.fromkeys(outcomes.values(), 1)
 
 
 def test_published_differences_need_the_same_rows() -> None:
@@ -118,8 +118,8 @@ def test_two_stage_figures_are_compared_on_rows_of_the_second_stage(tmp_path: Pa
     assert "negative control" not in text
 
 
-def test_text_has_the_outcome_of_each_step(pooled: CombinedReport) -> None:
-    text = render_combined(pooled, 160)
+def test_text_has_the_outcome_of_each_step(combined: CombinedReport) -> None:
+    text = render_combined(combined, 160)
     table = next(part for part in text.split("\n\n") if part.startswith("Difference to the base"))
     lines = {line.split()[0]: line for line in table.splitlines()[3:8]}
     assert lines["copy"].endswith(" tie")
@@ -142,12 +142,12 @@ def test_text_has_the_outcome_of_each_step(pooled: CombinedReport) -> None:
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_no_line_is_longer_than_the_terminal(pooled: CombinedReport, width: int) -> None:
-    assert max(map(len, render_combined(pooled, width).splitlines())) <= width
+def test_no_line_is_longer_than_the_terminal(combined: CombinedReport, width: int) -> None:
+    assert max(map(len, render_combined(combined, width).splitlines())) <= width
 
 
-def test_page(pooled: CombinedReport) -> None:
-    page = combined_page(pooled, {"As predicted": "forest.svg"})
+def test_page(combined: CombinedReport) -> None:
+    page = combined_page(combined, {"As predicted": "forest.svg"})
     assert page.startswith("# Ladders combined over seeds: simulated data\n")
     assert "![As predicted: difference to the baseline](forest.svg)" in page
     assert "| averaged | panels | -0.0997 |" in page
@@ -278,10 +278,10 @@ def test_ladders_without_differences_have_a_plot() -> None:
     assert axes.get_xlim()[0] < 0 < axes.get_xlim()[1]
 
 
-def test_plot_of_combined_ladders(pooled: CombinedReport) -> None:
-    drawn = combined_plot(pooled, recalibrated=False)
+def test_plot_of_combined_ladders(combined: CombinedReport) -> None:
+    drawn = combined_plot(combined, recalibrated=False)
     assert drawn.title == "Difference to the baseline, simulated data"
-    assert "both recalibrated" in combined_plot(pooled, recalibrated=True).title
+    assert "both recalibrated" in combined_plot(combined, recalibrated=True).title
     averaged, sharp = drawn.rows[1], drawn.rows[2]
     assert averaged.published == (pytest.approx(-0.0997), None, None)
     assert drawn.rows[3].published == (None, None, None)

@@ -18,7 +18,7 @@ from hms_ray.report.ladder_page import ladder_page, ladder_table
 from hms_ray.report.ladder_report import LadderReport
 from hms_ray.report.ladder_table import ladder_tables, render_ladder
 from hms_ray.report.tables import to_text
-from tests.ladder_data import ABOUT, FLOORS, ladder, probabilities, step
+from tests.ladder_data import ABOUT, ORACLES, ladder, probabilities, step
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_distance_to_the_oracles(report: LadderReport) -> None:
 
 @pytest.mark.parametrize(
     "floors",
-    [None, {}, {"perfect": FLOORS["perfect"]}, {**FLOORS, "class_mean": {"kl_all": 0.1}}],
+    [None, {}, {"perfect": ORACLES["perfect"]}, {**ORACLES, "class_mean": {"kl_all": 0.1}}],
 )
 def test_unknown_oracles_have_no_table(floors: Any) -> None:
     report = make_report(*ladder(), {**ABOUT, "floors": floors})

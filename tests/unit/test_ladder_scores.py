@@ -151,13 +151,13 @@ def test_one_patient_has_no_interval_and_no_recalibration() -> None:
 def test_combined_ladders_keep_their_patients_apart() -> None:
     targets, votes, patients, predictions = parts()
     one = row_scores(targets, votes, patients, predictions)
-    pooled = combine_rows([one, one, one])
-    rows, alone = pooled["kl_all"], one["kl_all"]
+    combined = combine_rows([one, one, one])
+    rows, alone = combined["kl_all"], one["kl_all"]
     assert rows is not None
     assert alone is not None
     assert len(np.unique(rows.patients)) == 3 * len(np.unique(patients))
     np.testing.assert_array_equal(rows.raw, np.tile(alone.raw, 3))
-    once, thrice = (score_steps(part, BASELINES)[AVERAGED]["kl_all"] for part in (one, pooled))
+    once, thrice = (score_steps(part, BASELINES)[AVERAGED]["kl_all"] for part in (one, combined))
     assert once is not None
     assert thrice is not None
     assert thrice.kl.mean == pytest.approx(once.kl.mean)
@@ -169,10 +169,10 @@ def test_group_that_one_ladder_lacks_is_combined_from_the_others() -> None:
     targets, votes, patients, predictions = parts()
     full = row_scores(targets, votes, patients, predictions)
     few = row_scores(targets, np.minimum(votes, 9), patients, predictions)
-    pooled = combine_rows([few, full])
-    assert pooled["kl_10"] is not None
+    combined = combine_rows([few, full])
+    assert combined["kl_10"] is not None
     assert full["kl_10"] is not None
-    np.testing.assert_array_equal(pooled["kl_10"].raw, full["kl_10"].raw)
+    np.testing.assert_array_equal(combined["kl_10"].raw, full["kl_10"].raw)
     assert combine_rows([few])["kl_10"] is None
     alone = {name: GroupRows(np.ones((6, 2)), None, np.zeros(2)) for name in GROUPS}
     assert combine_rows([alone, full])["kl_all"].recalibrated is None  # type: ignore[union-attr]
