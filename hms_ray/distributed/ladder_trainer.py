@@ -12,11 +12,7 @@ from pathlib import Path
 from typing import Protocol, TextIO
 
 from hms_ray.config.space import ResourcesConfig
-from hms_ray.distributed.cluster import (
-    Cluster,
-    n_concurrent_trials,
-    session,
-)
+from hms_ray.distributed.cluster import Cluster, n_concurrent_trials, session
 from hms_ray.distributed.nodes import check_nodes, has_bfloat16
 from hms_ray.distributed.progress import EventPump
 from hms_ray.distributed.worker_group import (

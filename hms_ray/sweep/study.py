@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +13,7 @@ from ray import tune
 
 from hms_ray.config.space import Space
 from hms_ray.dataset.prepare import Prepared
-from hms_ray.distributed.cluster import (
-    Cluster,
-    n_concurrent_trials,
-    session,
-)
+from hms_ray.distributed.cluster import Cluster, n_concurrent_trials, session
 from hms_ray.distributed.environment_record import environment_record
 from hms_ray.distributed.nodes import check_nodes, has_bfloat16
 from hms_ray.distributed.progress import EventPump
@@ -57,7 +52,6 @@ class StudyResult:
         n_failed: failed trials of this run.
         n_trained: folds trained in this run.
         n_reused: folds of this run's trials that were in the store already.
-        seconds: wall time of this run.
     """
 
     folder: StudyFolder
@@ -66,7 +60,6 @@ class StudyResult:
     n_failed: int
     n_trained: int
     n_reused: int
-    seconds: float
 
 
 def run_study(
@@ -139,7 +132,6 @@ class _Run:
     ) -> None:
         self._space, self._prepared, self._results = space, prepared, results
         self._folder, self._train, self._stream = folder, train, stream
-        self._start = time.monotonic()
         self._started: dict[int, Proposal] = {}
         self._ended: list[StoredTrial] = []
         self._pump: EventPump | None = None
@@ -317,7 +309,6 @@ class _Run:
             n_failed=len(failed),
             n_trained=sum(len(trial.keys) for trial in done) - n_reused,
             n_reused=n_reused,
-            seconds=time.monotonic() - self._start,
         )
 
 
