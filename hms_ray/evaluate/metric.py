@@ -38,6 +38,12 @@ SCORE_NAMES: Final[Mapping[str, str]] = {"kl_all": "KL all", "kl_4": "KL >=4", "
 """Name of a score -> what tables and lines call it."""
 
 
+def named_scores(scores: Mapping[str, Any]) -> str:
+    """Scores as text, such as ``KL all 0.9000, KL >=10 0.6026``; None and others are skipped."""
+    named = {name: scores.get(name) for name in SCORE_NAMES}
+    return ", ".join(f"{SCORE_NAMES[k]} {kl:.4f}" for k, kl in named.items() if kl is not None)
+
+
 def check_distributions(
     values: ArrayLike, name: str = "predictions", ids: Ids | None = None
 ) -> Array:

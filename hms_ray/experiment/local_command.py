@@ -11,7 +11,7 @@ import pandas as pd
 from hms_ray.config.space import Space
 from hms_ray.dataset.folds import read_folds
 from hms_ray.dataset.prepare import Prepared, prepare
-from hms_ray.evaluate.metric import SCORE_NAMES
+from hms_ray.evaluate.metric import named_scores
 from hms_ray.experiment.in_process import InProcessRunner
 from hms_ray.experiment.placement import Placement
 from hms_ray.experiment.preflight import preflight
@@ -115,16 +115,11 @@ def _write_logs(result: ExperimentResult, results: Path, logs: Path) -> None:
 
 
 def _summary(result: ExperimentResult) -> str:
-    scores = ", ".join(
-        f"{SCORE_NAMES[name]} {score:.4f}"
-        for name, score in result.scores.items()
-        if score is not None
-    )
     mark = "\noptimistic: checkpoints were chosen on the scored rows" if result.optimistic else ""
     reused = ", ".join(map(str, result.reused))
     stages = "".join(f"\n{line}" for line in _stage_lines(result))
     return (
-        f"{scores} ({len(result.oof):,} out-of-fold rows){mark}\n"
+        f"{named_scores(result.scores)} ({len(result.oof):,} out-of-fold rows){mark}\n"
         f"{result.fold_minutes:.1f} minutes of training"
         + (f"; reused from the fold store: fold {reused}" if reused else "")
         + stages

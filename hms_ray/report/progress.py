@@ -11,10 +11,10 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal
 
 from hms_ray.config.space import Objective
-from hms_ray.evaluate.metric import SCORE_NAMES
+from hms_ray.evaluate.metric import named_scores
 from hms_ray.report.time_left import Clock, TimeLeft
 from hms_ray.text import counted
 
@@ -44,19 +44,6 @@ class Notice:
     text: str
     shown: Literal["always", "sometimes", "never"] = "always"
     level: int = logging.INFO
-
-
-class Progress(Protocol):
-    """State of a run, updated by events."""
-
-    def update(self, event: Event) -> list[Notice]:
-        """Takes an event and returns its texts."""
-
-    def table(self) -> list[tuple[str, ...]]:
-        """What runs now: headings, then one row per fold; empty if nothing runs."""
-
-    def summary(self) -> str:
-        """What is done and left, in one line."""
 
 
 @dataclass
@@ -130,12 +117,12 @@ class TrainingProgress:
         self._clock, self.time_left = clock, TimeLeft(clock)
 
     def update(self, event: Event) -> list[Notice]:
-        """Takes an event; see the class for its fields."""
+        """Takes an event and returns its texts; see the class for its fields."""
         notices: list[Notice] = getattr(self, f"_{event['event']}")(event)
         return notices
 
     def table(self) -> list[tuple[str, ...]]:
-        """One row per running fold, and one per trial that waits for its workers."""
+        """Headings, one row per running fold, one per trial without; or nothing."""
         rows = [
             (name, str(fold), run.stage or "starting", f"{run.epoch:g}", run.score)
             for (name, fold), run in self._running.items()
@@ -153,7 +140,7 @@ class TrainingProgress:
         text += f", {self._n_failed} failed" if self._n_failed else ""
         if self._best is not None:
             number, score = self._best
-            text += f", best {self._score(score)} (trial {number:04d})"
+            text += f", best {named_scores({self._objective: score})} (trial {number:04d})"
         return text + self.time_left.text()
 
     @property
@@ -203,8 +190,7 @@ class TrainingProgress:
         fold.stage, fold.epoch = str(event["stage"]), float(event["epoch"])
         # A fold may have no row that counts for the objective.
         shown = self._objective if event.get(self._objective) is not None else "kl_all"
-        value = event.get(shown)
-        fold.score = "" if value is None else f"{SCORE_NAMES[shown]} {value:.4f}"
+        fold.score = named_scores({shown: event.get(shown)})
         self._estimate()
         text = f"{_place(event)} stage {fold.stage} epoch {fold.epoch:g}: {fold.score}"
         text = text.rstrip(": ") + self.time_left.text()
@@ -228,12 +214,7 @@ class TrainingProgress:
         mark = ""
         if self._best is None or scores[self._objective] < self._best[1]:
             self._best, mark = (number, scores[self._objective]), ", best so far"
-        texts = [
-            f"{SCORE_NAMES[score]} {value:.4f}"
-            for score, value in scores.items()
-            if value is not None
-        ]
-        return [Notice(f"{name}: {', '.join(texts)}{mark}")]
+        return [Notice(f"{name}: {named_scores(scores)}{mark}")]
 
     def _trial_failed(self, event: Event) -> list[Notice]:
         name = _name(event)
@@ -285,9 +266,6 @@ class TrainingProgress:
         share = done >= TRUSTED_SHARE * (done + left) and (self._n_trained or not self._n_starts)
         self.time_left.update(done, left, trusted=enough or bool(share))
 
-    def _score(self, value: float) -> str:
-        return f"{SCORE_NAMES[self._objective]} {value:.4f}"
-
 
 def _name(event: Event) -> str:
     """Name of the trial or experiment that an event is about."""
@@ -338,3 +316,6 @@ class LoopProgress:
         """Such as ``packing eeg: 120 of 300 windows, 1:05 left``."""
         count = f"{self._done:,} of {self._total:,} {self._unit}"
         return f"{self._name}: {count}{self.time_left.text()}"
+
+
+Progress = TrainingProgress | LoopProgress

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from hms_ray.config.experiment import Experiment, ModelConfig
 from hms_ray.config.inputs import used_sources
 from hms_ray.errors import TrainingError
-from hms_ray.evaluate.metric import SCORE_NAMES, kl_report
+from hms_ray.evaluate.metric import kl_report, named_scores
 from hms_ray.train.batches import Batch, FoldData, RowIndices, plan_epoch
 from hms_ray.train.clock import Clock
 from hms_ray.train.downsampled import cache_budget
@@ -209,7 +209,7 @@ class _FoldTraining:
         self.history.append(record)
         logger.info(
             "stage %s epoch %g: %s, train loss %.4f",
-            *(record["stage"], record["epoch"], _scores_text(record), record["train_loss"]),
+            *(record["stage"], record["epoch"], named_scores(record), record["train_loss"]),
         )
         if self.process.rank == 0:
             self.process.report({**record, "progress": self.n_done / self.n_steps})
@@ -228,11 +228,6 @@ class _FoldTraining:
             precision=self.precision,
             optimistic=self.selection.best,
         )
-
-
-def _scores_text(record: Mapping[str, Any]) -> str:
-    scores = {title: record[name] for name, title in SCORE_NAMES.items()}
-    return ", ".join(f"{title} {kl:.4f}" for title, kl in scores.items() if kl is not None)
 
 
 def _without_weights(config: ModelConfig, resume_from: FoldResult | None) -> ModelConfig:
