@@ -145,8 +145,7 @@ def _read(text: str, results: Path, columns: Columns, row_unit: Unit | None) -> 
 
 
 def _targets(study: StudyFolder) -> Targets:
-    space = study.space()
-    return as_targets(study.rows(), space.experiment.data.unit, study.name, space.study.objective)
+    return as_targets(study.rows(), study.row_unit, study.name, study.objective)
 
 
 def _trials(study: StudyFolder, trials: Sequence[StoredTrial], results: Path) -> list[Member]:

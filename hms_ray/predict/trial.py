@@ -89,16 +89,24 @@ def _experiment(stored: StoredFold) -> Experiment:
     """The experiment of a stored fold.
 
     Raises:
-        StudyError: if its record lacks what prediction needs.
+        StudyError: if its record lacks what prediction needs, or is of another version.
     """
     record = stored.record
+    expected = {"normalisation": dict, "precision": str, "resolved": dict}
     try:
-        if not isinstance(record["normalisation"], dict) or not isinstance(
-            record["precision"], str
-        ):
+        if not all(isinstance(record[name], kind) for name, kind in expected.items()):
             raise TypeError
         digest(record["made_from"]["experiment"])
-        return Experiment.model_validate(record["resolved"])
-    except (KeyError, TypeError, ValidationError):
+    except (KeyError, TypeError):
         reason = f"{RECORD_FILE} lacks what prediction needs"
         raise damaged_fold(stored.weights.parent, reason) from None
+    try:
+        return Experiment.model_validate(record["resolved"])
+    except ValidationError as error:
+        field = ".".join(map(str, error.errors()[0]["loc"]))
+        raise StudyError(
+            "a fold model must be of this version of hms_ray",
+            got=f"one of another version, by its {field}",
+            where=stored.weights.parent,
+            fix="Run its study again under another name.",
+        ) from None

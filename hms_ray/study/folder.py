@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, cast, get_args
 
 import pandas as pd
 
-from hms_ray.competition.rows import ROW_UNIT
+from hms_ray.competition.rows import ROW_UNIT, Unit
 from hms_ray.config.experiment import Experiment
 from hms_ray.config.loading import load_space, read_mapping
 from hms_ray.config.space import Objective, Space
@@ -29,6 +29,15 @@ ROWS_FILE: Final = "rows.parquet"
 SPACE_FILE: Final = "space.yaml"
 JOURNAL: Final = "optuna.journal"
 TRIALS: Final = "trials"
+
+_NO_RESULT: Final[Mapping[str, Any]] = {
+    "scores": {},
+    "keys": {},
+    "reused": [],
+    "optimistic": False,
+    "fold_minutes": 0.0,
+    "saved_minutes": 0.0,
+}
 
 
 def study_names(results: str | Path) -> list[str]:
@@ -136,18 +145,26 @@ class StudyFolder:
 
     @property
     def objective(self) -> Objective:
-        """The score that orders the trials, also of a study of an earlier version.
+        """The score that orders the trials; also of a study of an earlier version."""
+        return cast("Objective", self._choice(("study", "objective"), get_args(Objective)))
 
-        Raises:
-            StudyError: if the search space names none.
-        """
-        file = self.path / SPACE_FILE
-        study = read_mapping(file).get("study")
-        found = study.get("objective") if isinstance(study, dict) else None
-        for objective in get_args(Objective):
-            if objective == found:
-                return cast("Objective", objective)
-        raise StudyError("a study's search space must name its objective", got=found, where=file)
+    @property
+    def row_unit(self) -> Unit:
+        """Unit of the row ids; also of a study of an earlier version."""
+        return cast("Unit", self._choice(("experiment", "data", "unit"), get_args(Unit)))
+
+    def _choice(self, path: Sequence[str], choices: Sequence[str]) -> str:
+        """A value of the search space, whose other fields may have had other names."""
+        value: Any = read_mapping(self.path / SPACE_FILE)
+        for name in path:
+            value = value.get(name) if isinstance(value, dict) else None
+        if value not in choices:
+            raise StudyError(
+                f"{'.'.join(path)} of a study must be one of {', '.join(choices)}",
+                got=value,
+                where=self.path / SPACE_FILE,
+            )
+        return str(value)
 
     def write_space(self, space: Space) -> None:
         """Replaces the resolved search space; the caller must hold the lock."""
@@ -219,7 +236,8 @@ class StudyFolder:
         for trial in finished:
             if number in (None, trial.number):
                 return trial
-        failed = self.trial(int(number or 0))
+        assert number is not None
+        failed = self.trial(number)
         reason = "does not exist" if failed is None else f"failed: {failed.reason}"
         numbers = [f"{trial.number:04d}" for trial in finished]
         raise StudyError(
@@ -267,20 +285,10 @@ class StudyFolder:
 
         The result of a finished trial stays: it was written before its process was lost.
         """
-        data = {
-            "number": number,
-            "point": dict(point),
-            "scores": {},
-            "keys": {},
-            "reused": [],
-            "optimistic": False,
-            "fold_minutes": 0.0,
-            "saved_minutes": 0.0,
-            "reason": reason,
-        }
         done = self.trial(number)
         if done is not None and done.finished:
             return
+        data = {**_NO_RESULT, "number": number, "point": dict(point), "reason": reason}
         with trial_draft(self.trial_path(number), experiment, data) as draft:
             (draft / "error.txt").write_text(details or reason, encoding="utf-8")
 

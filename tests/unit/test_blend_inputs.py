@@ -180,6 +180,17 @@ def test_a_study_with_damaged_rows_is_refused(results: Path) -> None:
         targets_of([], "one", results)
 
 
+def test_a_study_of_an_earlier_version_is_read(results: Path) -> None:
+    """Its search space may have fields that were renamed since."""
+    file = results / "one" / "space.yaml"
+    file.write_text(file.read_text().replace("downsample:", "pool:"))
+    members = read_members(["one"], results)
+    assert len(align(members, targets_of(members)).rows) == len(make_rows())
+    file.write_text(file.read_text().replace("unit: eeg_votes", "unit: eeg_vote"))
+    with refusal(StudyError, "experiment.data.unit", got="eeg_vote", where="space.yaml"):
+        read_members(["one"], results)
+
+
 def test_families_are_given_by_patterns(results: Path) -> None:
     members = read_members(["one", "two"], results)
     found = with_families(members, ["odd=*1", "odd=two/*"])

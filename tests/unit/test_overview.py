@@ -147,7 +147,7 @@ def test_a_mistyped_name_names_its_nearest(
     assert text.count("\n") == 1
 
 
-def test_a_study_of_an_earlier_version_is_shown_and_not_blended(
+def test_a_study_of_an_earlier_version_is_shown(
     results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for file in (results / "first").rglob("*.yaml"):
@@ -156,7 +156,3 @@ def test_a_study_of_an_earlier_version_is_shown_and_not_blended(
         file.write_text(text.replace("downsample:", "pool:"), encoding="utf-8")
     for words in (["studies"], ["show", "first"], ["show", "first/0"], ["leaderboard", "first"]):
         assert "first" in output(results, capsys, *words) or words[0] == "leaderboard"
-    assert main(["blend", "first", "--results", str(results)]) == 2
-    error = capsys.readouterr().err
-    assert "pool is now named" in error
-    assert error.count("\n") == 1

@@ -224,6 +224,13 @@ def test_a_record_that_lacks_what_predicting_needs_is_damaged(own: TrainedStudy,
         models_of(own)
 
 
+def test_a_fold_of_another_version_is_refused(own: TrainedStudy) -> None:
+    resolved = models_of(own).folds[0].record["resolved"]
+    change_record(own, 0, resolved={**resolved, "input": {**resolved["input"], "pool": [1, 1]}})
+    with refusal(StudyError, "of this version", got="input.pool", fix="Run its study again"):
+        models_of(own)
+
+
 def test_folds_of_two_experiments_are_not_averaged(own: TrainedStudy) -> None:
     made_from = models_of(own).folds[0].record["made_from"]
     other = {**made_from, "experiment": {**made_from["experiment"], "x": 1}}
