@@ -1,4 +1,4 @@
-"""A small fold with classes that can be told apart, and a stand-in for a pack."""
+"""A small fold with separable classes, and a stand-in for a pack."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,7 +16,7 @@ PANELS = ("LL", "RL", "LP", "RP")
 
 @dataclass(frozen=True)
 class ExamplePack:
-    """What training reads of a pack."""
+    """The attributes of a pack that training reads."""
 
     values: Any
     window: int
@@ -40,9 +40,9 @@ def example_pack(
 
 
 def example_fold(n_train: int = 45, n_valid: int = 13, gaps: bool = True, **pack: int) -> FoldData:
-    """Rows whose class shows as power in one of six bands of frequency.
+    """Rows whose class is visible as power in one of six frequency bands.
 
-    Each has a recording of its own, twice as long as a window.
+    Each has its own recording, twice as long as a window.
     """
     rng = np.random.default_rng(7)
     n = n_train + n_valid
@@ -76,7 +76,7 @@ def example_fold(n_train: int = 45, n_valid: int = 13, gaps: bool = True, **pack
 
 
 def two_sources(data: FoldData | None = None) -> FoldData:
-    """The rows of a fold with a second source beside, windows of 4 x 10 x 20."""
+    """The rows of a fold with a second source, windows of 4 x 10 x 20."""
     data = data or example_fold()
     n = len(data.targets)
     pack = example_pack(20 * n, window=20, n_frequencies=10)
@@ -86,7 +86,7 @@ def two_sources(data: FoldData | None = None) -> FoldData:
 
 
 def three_sources(data: FoldData | None = None) -> FoldData:
-    """``two_sources`` with panels in mel order, and signals beside, windows of 18 x 1 x 40."""
+    """``two_sources`` with panels in mel order, and signals, windows of 18 x 1 x 40."""
     data = two_sources(data)
     n = len(data.targets)
     eeg = data.sources["eeg"]
@@ -104,7 +104,7 @@ def example_experiment(
     epochs: int = 1,
     **training: Any,
 ) -> Experiment:
-    """One epoch in batches of 12 on a tiny model without dropout, unless told otherwise."""
+    """By default one epoch in batches of 12 on a tiny model without dropout."""
     training = {"batch_size": 12, "stages": (StageConfig(epochs=epochs),), **training}
     return Experiment(
         input=InputConfig(**(inputs or {})),

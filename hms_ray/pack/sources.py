@@ -234,4 +234,4 @@ def _make_values(recipe: EegRecipe | RawRecipe, eeg: NDArray[np.float32]) -> NDA
 def _make_strip(recipe: EegRecipe | RawRecipe, eeg: NDArray[np.float32], start: int) -> StripValues:
     from hms_ray.pack.eeg import make_strip_values
 
-    return StripValues(*make_strip_values(recipe, eeg, start))
+    return make_strip_values(recipe, eeg, start)

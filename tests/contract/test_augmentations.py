@@ -1,4 +1,4 @@
-"""What every augmentation keeps: shapes, dtypes, draws, gradients, distributions."""
+"""Contract of every augmentation: shapes, dtypes, draws, gradients."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ from tests.fold_data import three_sources
 DATA = three_sources()
 CASES = {**EACH, "together": TOGETHER}
 ELSEWHERE = {"window_shift_s"}
-"""Moves where a window starts, before there is one: nothing that these tests see."""
+"""Applied when windows are selected, before these tests start."""
 INPUTS = {
     "one view": InputConfig(),
     "three sources": InputConfig.model_validate(
@@ -72,18 +72,6 @@ def test_shapes_dtypes_and_finite_values(name: str, inputs: str, dtype: torch.dt
 
 
 @every_case
-def test_targets_are_distributions_and_weights_positive(name: str) -> None:
-    for epoch in range(2):
-        for batch in planned(maker("one view"), name, epoch=epoch):
-            assert batch.targets.shape == (len(batch.rows), 6)
-            assert batch.targets.dtype == np.float64
-            assert (batch.targets >= 0).all()
-            np.testing.assert_allclose(batch.targets.sum(1), 1.0, rtol=0, atol=1e-12)
-            assert batch.weights.shape == (len(batch.rows),)
-            assert (batch.weights > 0).all()
-
-
-@every_case
 @every_input
 def test_equal_generators_give_equal_images(name: str, inputs: str) -> None:
     images = maker(inputs)
@@ -99,7 +87,7 @@ def test_equal_generators_give_equal_images(name: str, inputs: str) -> None:
 @every_case
 @every_input
 def test_source_rows_are_not_changed(name: str, inputs: str) -> None:
-    """What is evaluated after training on augmented rows is what it was before."""
+    """Training on augmented rows does not change the images that are evaluated."""
     images = maker(inputs)
     values = {source: rows.pack.values.copy() for source, rows in DATA.sources.items()}
     before = [image.clone() for image in images.for_rows([DATA.train, DATA.valid])]
@@ -128,7 +116,7 @@ def test_gradients_of_a_model_are_finite(name: str, inputs: str) -> None:
 
 @every_case
 def test_gradients_through_it_are_finite(name: str) -> None:
-    """From the image back to the windows, gaps included, which have a gradient of 0."""
+    """From the image back to the windows; gaps have a gradient of 0."""
     config = InputConfig(normalisation="none")
     windows = torch.randn(12, 4, 10, 40, dtype=torch.float64)
     windows[2, 1, 3, 4:9] = float("nan")

@@ -1,4 +1,4 @@
-"""What every loss keeps to."""
+"""Contract of every loss."""
 
 from typing import get_args
 

@@ -1,4 +1,4 @@
-"""What every normalisation keeps to, on its own and where it is fitted."""
+"""Contract of every normalisation, own and fitted."""
 
 from typing import Any, get_args
 

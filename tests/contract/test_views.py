@@ -1,4 +1,4 @@
-"""What every view keeps to, with every normalisation, for every source."""
+"""Contract of every view, for every normalisation and source."""
 
 from typing import get_args
 
@@ -93,7 +93,7 @@ def test_gradients_are_finite(
     (image * weights).sum().backward()  # type: ignore[no-untyped-call]
     assert x.grad is not None
     assert torch.isfinite(x.grad).all()
-    assert not x.grad[x.isnan()].any(), "what was not recorded moves nothing"
+    assert not x.grad[x.isnan()].any(), "missing values have no gradient"
     assert x.grad[3].any()
 
 

@@ -1,4 +1,4 @@
-"""Windows of every source as a pack gives them, and constants of every normalisation."""
+"""Windows of every source in the layout of a pack, and constants of every normalisation."""
 
 from functools import cache
 
@@ -41,5 +41,5 @@ def config_of(
 
 @cache
 def constants_of(source: str, mode: Normalisation, block: tuple[int, int]) -> Constants | None:
-    """Fitted on the windows with gaps, None where the mode fits nothing."""
+    """Fitted on the windows with gaps; None if the mode has no constants."""
     return FITS[mode](lambda: [downsample(windows(source), block)]) if mode in FITS else None

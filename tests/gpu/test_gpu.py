@@ -1,4 +1,4 @@
-"""What only a CUDA device can show: NCCL, bfloat16, resident and streamed packs."""
+"""Tests that need a CUDA device: NCCL, bfloat16, resident and streamed packs."""
 
 from pathlib import Path
 from typing import Any, get_args
@@ -169,5 +169,5 @@ def test_local_mode_trains_on_the_gpu(tmp_path: Path) -> None:
     assert sorted(fold.record["made_from"]["fold"] for fold in stored) == [0, 1]
     assert {fold.record["made_from"]["device_class"] for fold in stored} == {"cuda"}
     for fold in stored:
-        asked = fold.record["made_from"]["experiment"]["training"]["precision"]
-        assert fold.record["precision"] == asked
+        configured = fold.record["made_from"]["experiment"]["training"]["precision"]
+        assert fold.record["precision"] == configured

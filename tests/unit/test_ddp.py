@@ -1,4 +1,4 @@
-"""Two gloo ranks against one process: the same fold comes out."""
+"""Two gloo ranks give the same fold as one process."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from hms_ray.train.process import Process
 from tests.augmentations import TOGETHER
 from tests.fold_data import example_experiment, example_fold, three_sources
 
-# Odd numbers of rows everywhere, so that slices are unequal.
+# Odd numbers of rows, so that the ranks' shards are unequal.
 DATA = three_sources(example_fold(n_train=41, n_valid=13))
 
 STAGES = (

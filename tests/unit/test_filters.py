@@ -1,4 +1,4 @@
-"""Filters and change of rate against scipy's."""
+"""Filters and resampling compared with SciPy."""
 
 import math
 

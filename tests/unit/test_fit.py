@@ -1,10 +1,9 @@
-"""Constants of a fold against plain numpy, NaN included."""
+"""Fitted constants compared with NumPy, NaN included."""
 
 import numpy as np
 import pytest
 import torch
 
-from hms_ray.transforms.downsample import downsample
 from hms_ray.transforms.fit_statistics import (
     N_BINS,
     NORMAL_IQR,
@@ -52,15 +51,6 @@ def test_frequency_constants_use_all_panels_and_times(x: torch.Tensor) -> None:
     np.testing.assert_allclose(fitted.std, np.nanstd(x.numpy(), axis=(0, 1, 3)), rtol=1e-12)
 
 
-def test_per_frequency_flattens_the_slope_and_keeps_amplitude(x: torch.Tensor) -> None:
-    z = normalise(x, "per_frequency", "panel", fit_per_frequency(lambda: parts(x))).numpy()
-    z[np.isnan(x.numpy())] = np.nan
-    np.testing.assert_allclose(np.nanmean(z, axis=(0, 1, 3)), 0, atol=1e-12)
-    np.testing.assert_allclose(np.nanstd(z, axis=(0, 1, 3)), 1, rtol=1e-5)
-    louder = normalise(x + 2.0, "per_frequency", "panel", fit_per_frequency(lambda: parts(x)))
-    assert (louder.numpy() - z)[~np.isnan(z)].min() > 0.5
-
-
 def test_constant_or_missing_frequency_gets_the_constants_of_all(
     x: torch.Tensor,
 ) -> None:
@@ -86,13 +76,6 @@ def test_constant_windows_stay_finite() -> None:
         np.testing.assert_array_equal(fitted.std, np.ones_like(fitted.std))
 
 
-def test_per_frequency_of_signals_equals_global(x: torch.Tensor) -> None:
-    signals = x.reshape(5, 4, 1, 54)
-    together, alone = (fit(lambda: [signals]) for fit in (fit_global, fit_per_frequency))
-    np.testing.assert_allclose(alone.mean, [together.mean], rtol=1e-12)
-    np.testing.assert_allclose(alone.std, [together.std], rtol=1e-12)
-
-
 @pytest.mark.parametrize("n", [1, 2, 3, 10, 1001])
 def test_quartiles_equal_numpy_percentiles(n: int) -> None:
     values = np.random.default_rng(n).gamma(2.0, 3.0, size=n)
@@ -103,22 +86,6 @@ def test_quartiles_equal_numpy_percentiles(n: int) -> None:
     assert fitted.mean == pytest.approx(median, abs=0.5001 * step)
     expected = (third - first) / NORMAL_IQR if n > 1 else 1.0
     assert fitted.std == pytest.approx(expected, abs=1.0001 * step / NORMAL_IQR)
-
-
-def test_robust_constants_of_a_normal_sample_are_its_mean_and_deviation() -> None:
-    values = torch.from_numpy(np.random.default_rng(1).normal(1.5, 2.5, (20, 4, 10, 100)))
-    fitted = fit_robust(lambda: values.split(7))
-    assert fitted.mean == pytest.approx(1.5, abs=0.03)
-    assert fitted.std == pytest.approx(2.5, abs=0.03)
-
-
-def test_outliers_move_the_deviation_and_hardly_the_quartiles() -> None:
-    values = np.random.default_rng(1).normal(1.5, 2.5, (20, 4, 10, 100))
-    values[0, :, :, :20] = 60.0
-    x = torch.from_numpy(values)
-    robust, usual = fit_robust(lambda: [x]), fit_global(lambda: [x])
-    assert robust.std == pytest.approx(2.5, abs=0.1)
-    assert usual.std > 6.0  # type: ignore[operator]
 
 
 def test_robust_constants_do_not_depend_on_batches(x: torch.Tensor) -> None:
@@ -133,23 +100,6 @@ def test_standard_deviation_replaces_an_interquartile_range_of_zero() -> None:
     fitted = fit_robust(lambda: [values])
     assert fitted.mean == pytest.approx(-4.0, abs=7 / N_BINS)
     assert fitted.std == pytest.approx(values.numpy().std(), rel=1e-12)
-
-
-@pytest.mark.parametrize("block", [(1, 1), (2, 3), (6, 9)])
-def test_constants_are_fitted_on_downsampled_windows(
-    x: torch.Tensor, block: tuple[int, int]
-) -> None:
-    blocks = x.numpy().reshape(5, 4, 6 // block[0], block[0], 9 // block[1], block[1])
-    recorded = ~np.isnan(blocks)
-    with np.errstate(invalid="ignore"):
-        means = np.nansum(blocks, axis=(3, 5)) / recorded.sum(axis=(3, 5))
-    downsampled = downsample(x, block, torch.float64)
-    by_frequency = fit_per_frequency(lambda: [downsampled])
-    np.testing.assert_allclose(by_frequency.mean, np.nanmean(means, axis=(0, 1, 3)), rtol=1e-12)
-    np.testing.assert_allclose(by_frequency.std, np.nanstd(means, axis=(0, 1, 3)), rtol=1e-10)
-    step = np.nanmax(means) - np.nanmin(means)
-    step /= N_BINS
-    assert fit_robust(lambda: [downsampled]).mean == pytest.approx(np.nanmedian(means), abs=step)
 
 
 def test_constants_survive_json() -> None:

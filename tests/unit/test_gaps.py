@@ -1,4 +1,4 @@
-"""Gaps of signals by each policy."""
+"""Gap policies of signals."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Mel recipes against librosa, a direct computation, and known signals."""
+"""Mel recipes compared with librosa, a direct computation and known signals."""
 
 import math
 
@@ -77,7 +77,7 @@ def test_only_mel_fixed_keeps_amplitude() -> None:
 
 
 def test_noise_of_one_microvolt_squared_per_hertz_is_zero_db() -> None:
-    # Two electrodes' noise of variance 100 has 2 x 100 / 200 = 1 uV^2 per hertz of rate.
+    # Noise of variance 100 at two electrodes has 2 x 100 / 200 = 1 uV^2 per hertz of rate.
     for window in (128, 400):
         recipe = EegRecipe(kind="mel_fixed", window_samples=window)
         made = make_windows(noise_windows(scale=10.0), recipe)[:, :, 8:, 4:-4]

@@ -22,7 +22,7 @@ def untrained(name: str, **options: Any) -> ModelConfig:
 
 @pytest.fixture(scope="module")
 def weights_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint as timm's hub has them: three channels, a thousand classes."""
+    """A checkpoint like those of timm's hub: three channels, 1,000 classes."""
     torch.manual_seed(0)
     file = tmp_path_factory.mktemp("weights") / "tiny.pth"
     torch.save(timm.create_model(TINY).state_dict(), file)

@@ -1,4 +1,4 @@
-"""Recipes of EEG windows: what they promise and what they make."""
+"""Recipes of EEG windows: layouts, descriptions and values."""
 
 import json
 import subprocess
@@ -280,7 +280,7 @@ def test_every_field_of_a_recipe_is_described() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("options", "message"),
     [
         ({"centre_s": 0.5}, "centre_s must hold a frame of 128 samples, at least 0.64 s"),
         ({"kind": "multitaper", "centre_s": 3.9}, "a frame of 800 samples, at least 4 s"),
@@ -291,13 +291,13 @@ def test_every_field_of_a_recipe_is_described() -> None:
         ({"kind": "stft", "window_samples": 2048, "centre_s": 10}, "a frame of 2048 samples"),
     ],
 )
-def test_frames_that_do_not_fit_are_refused(words: dict[str, object], message: str) -> None:
+def test_frames_that_do_not_fit_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
-        EegRecipe.model_validate(words)
+        EegRecipe.model_validate(options)
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("options", "message"),
     [
         (
             {"rate_hz": 33, "centre_s": 0.5},
@@ -309,6 +309,6 @@ def test_frames_that_do_not_fit_are_refused(words: dict[str, object], message: s
         ),
     ],
 )
-def test_parts_of_samples_are_refused(words: dict[str, object], message: str) -> None:
+def test_parts_of_samples_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
-        RawRecipe.model_validate(words)
+        RawRecipe.model_validate(options)

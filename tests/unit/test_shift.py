@@ -1,4 +1,4 @@
-"""Shifted windows in training: which, how far, and what stays as it was."""
+"""Shifted windows in training: which rows, how far, and what does not change."""
 
 from __future__ import annotations
 
@@ -243,7 +243,7 @@ def test_shifted_windows_are_not_cached() -> None:
 
 
 def test_stage_without_shifts_can_follow_one_with_shifts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scoring is then the first to keep windows, and training adds its own."""
+    """Scoring is then the first to fill the cache, and training adds to it."""
     torch.set_num_threads(1)
     stages = (
         StageConfig(epochs=1, augment=AugmentConfig(window_shift_s=SHIFT_S)),

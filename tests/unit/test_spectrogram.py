@@ -1,4 +1,4 @@
-"""The competition's spectrogram recipe against a direct computation and known signals."""
+"""The competition's spectrogram recipe compared with a direct computation and known signals."""
 
 import numpy as np
 import pytest
@@ -76,7 +76,7 @@ def test_gap_makes_only_its_own_windows_and_panel_missing() -> None:
     np.testing.assert_array_equal(competition_spectrogram(eeg), gapped)
     assert missing[9:11, :100].all()
     assert missing.sum() == 2 * 100
-    # The bridge changes the neighbours by the filter's ringing only.
+    # Interpolated gaps change their neighbours only by ringing of the filter.
     far = np.r_[:7, 13 : len(whole)]
     np.testing.assert_allclose(gapped[far], whole[far], rtol=0.05, atol=0.3)
 

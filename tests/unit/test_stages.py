@@ -1,4 +1,4 @@
-"""Which rows a stage trains on, its optimiser and its schedule step by step."""
+"""Rows, optimiser and schedule of a stage."""
 
 import math
 import warnings

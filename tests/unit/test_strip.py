@@ -29,7 +29,7 @@ PLAIN: list[EegRecipe | RawRecipe] = [
     EegRecipe(kind="stft", margin_s=4, clip_uv=40, window_samples=300),
     RawRecipe(margin_s=4, band_hz=None, rate_hz=200),
 ]
-"""Recipes without a filter: what stands in a strip does not depend on what is around it."""
+"""Recipes without a filter: values of a strip do not depend on their surroundings."""
 FILTERED: list[EegRecipe | RawRecipe] = [
     EegRecipe(kind="multitaper", margin_s=4),
     EegRecipe(kind="stft", margin_s=4, band_hz=(1, 15)),
@@ -65,7 +65,7 @@ def test_shifted_window_equals_the_window_at_that_place(recipe: EegRecipe | RawR
     assert strip.before == strip.after == recipe.margin > 3
     assert strip.values.shape[-1] == layout.n_times + 2 * recipe.margin
     step = round(layout.step_s * 200)
-    # Mel frames within half a frame of the ends of a window see zeros beyond them.
+    # Mel frames within half a frame of the ends of a window cover zeros beyond them.
     edge = 2 if getattr(recipe, "kind", "raw") == "mel_fixed" and step == 39 else 0
     edge = 10 if getattr(recipe, "centre_s", 50) == 10 else edge
     for by in (-recipe.margin, -1, 0, 2, recipe.margin):
@@ -98,7 +98,7 @@ def test_mel_strip_is_relative_to_the_unshifted_window() -> None:
     middle = strip.values[..., recipe.margin : recipe.margin + 256]
     torch.testing.assert_close(middle[..., 2:-2], window[..., 2:-2], rtol=0, atol=2e-5)
     assert float(strip.values[..., recipe.margin + 256 :].max()) > 1.2 > float(window.max())
-    # Measured anew, the shifted window would be lower throughout.
+    # Relative to its own largest power, the shifted window would be lower throughout.
     cut = eeg[None, START + 15 * 39 : START + 15 * 39 + 10_000]
     (anew,) = make_windows(cut, recipe)
     lower = strip.values[..., recipe.margin + 15 :][..., 2:200] - anew[..., 2:200]
@@ -144,7 +144,7 @@ def test_raw_strips_are_filtered_once_and_resampled_on_the_windows_grid(rate: in
     channels = RECORDING.double().numpy()
     seen = (channels[:, _at(a)] - channels[:, _at(c)])[START - 800 : START + 10_800]
     clean = sosfiltfilt(butter(4, (0.5, 20), "bandpass", fs=200, output="sos"), seen) / 10
-    # On a grid that has every result of the lower rate and every sample.
+    # On a grid with every result of the lower rate and every sample.
     fine = resample_poly(clean, 8, 1)
     at = (800 * 8 + (by + np.arange(n_times)) * 1600 / rate).round().astype(int)
     moved = strip.values[5, 0, strip.before + by :][:n_times]
@@ -164,7 +164,7 @@ def test_strip_ends_with_the_recording(recipe: EegRecipe | RawRecipe) -> None:
         assert strip.after == min(recipe.margin, left // step)
         assert strip.values.shape[-1] == layout.n_times + strip.before + strip.after
         assert bool(strip.values.isfinite().all())
-    # A recording of one window has nothing around it: the strip is the window.
+    # In a recording of one window the strip equals the window.
     alone = make_strip(RECORDING[:10_000], 0, recipe)
     (window,) = make_windows(RECORDING[None, :10_000], recipe)
     middle = alone.values[..., alone.before : alone.before + layout.n_times]
@@ -180,7 +180,7 @@ def test_gaps_around_a_window_are_filled_by_the_recipe_policy() -> None:
     recipe = EegRecipe(kind="stft", margin_s=4, gaps="zero")
     strip = make_strip(eeg, START, recipe)
     assert bool(strip.values.isfinite().all())
-    # No other pair holds that electrode: P3 is in C3-P3 and P3-O1 of LP.
+    # Only the pairs C3-P3 and P3-O1 of LP have the electrode P3.
     other = make_strip(RECORDING, START, recipe)
     assert torch.equal(strip.values[[0, 1, 3]], other.values[[0, 1, 3]])
     assert not torch.equal(strip.values[2], other.values[2])

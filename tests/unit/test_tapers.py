@@ -1,4 +1,4 @@
-"""The recipes of tapered frames against the competition's recipe and scipy."""
+"""Recipes of tapered frames compared with the competition's recipe and SciPy."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def test_multitaper_equals_the_competition_spectrogram(eeg: torch.Tensor) -> Non
 def test_centre_equals_the_middle_of_the_whole_window() -> None:
     eeg = wave_window()
     whole = make_windows(eeg, EegRecipe(kind="multitaper"))
-    # Frames stand at multiples of 2 s in both.
+    # Frames are centred at multiples of 2 s in both.
     centre = make_windows(eeg, EegRecipe(kind="multitaper", centre_s=14))
     torch.testing.assert_close(centre, whole[..., 9:15], rtol=1e-4, atol=1e-4)
     # 10 s have four frames, centred at 22, 24, 26 and 28 s: between those of the whole.

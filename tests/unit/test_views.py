@@ -1,4 +1,4 @@
-"""Views against plain numpy, point by point, and their joining."""
+"""Views compared with NumPy point by point, and joining of views."""
 
 from typing import get_args
 
@@ -16,7 +16,7 @@ from tests.view_images import make_image
 
 
 def windows(n: int = 3, frequencies: int = 8, times: int = 12, gaps: bool = True) -> torch.Tensor:
-    """As a pack gives them: float16, (B, P, F, T) over contiguous (B, T, P, F)."""
+    """In the layout of a pack: float16, (B, P, F, T) over contiguous (B, T, P, F)."""
     values = np.random.default_rng(2).normal(1, 2, size=(n, times, 4, frequencies))
     if gaps:
         values[0, :5, 1] = np.nan
@@ -25,16 +25,6 @@ def windows(n: int = 3, frequencies: int = 8, times: int = 12, gaps: bool = True
 
 
 SHAPES = {"kaggle": (4, 100, 300), "eeg": (4, 128, 256), "raw": (18, 1, 5000)}
-
-
-def kaggle_image(
-    x: torch.Tensor,
-    config: InputConfig,
-    constants: Constants | None = None,
-    dtype: torch.dtype = torch.float32,
-) -> torch.Tensor:
-    fitted = {} if constants is None else {"kaggle": constants}
-    return make_image({"kaggle": x}, config, fitted, dtype)
 
 
 def signals(n: int = 3, times: int = 24) -> torch.Tensor:
@@ -49,15 +39,6 @@ def normalised(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     return np.nan_to_num((x - mean) / (std + EPSILON), nan=0.0)
 
 
-def panels(x: np.ndarray) -> np.ndarray:
-    return np.concatenate(list(normalised(x, (2, 3)).transpose(1, 0, 2, 3)), axis=1)
-
-
-def statistics(x: np.ndarray) -> np.ndarray:
-    z = normalised(x, (1, 2, 3))
-    return np.concatenate([z.min(1), z.max(1), z.mean(1), z.max(1) - z.min(1)], axis=1)
-
-
 def downsampled_in_numpy(x: np.ndarray, block: tuple[int, int]) -> np.ndarray:
     n, p, f, t = x.shape
     blocks = x.reshape(n, p, f // block[0], block[0], t // block[1], block[1])
@@ -66,7 +47,7 @@ def downsampled_in_numpy(x: np.ndarray, block: tuple[int, int]) -> np.ndarray:
 
 
 def normalised_in_numpy(y: np.ndarray, mode: str, together: tuple[int, ...]) -> np.ndarray:
-    """By this batch's own constants where the mode is fitted."""
+    """With this batch's own constants for fitted modes."""
     if mode == "none":
         mean, std = np.zeros(1), np.full(1, 1 - EPSILON)
     elif mode == "per_frequency":
@@ -178,23 +159,6 @@ def test_sources_have_their_own_normalisation_blocks_and_constants() -> None:
     np.testing.assert_allclose(image[:, :, :12], downsampled, rtol=1e-12)
     scaled = (y.double().reshape(3, 4, 4, 3, 2).mean(4) - 0.5) / (2.0 + EPSILON)
     np.testing.assert_allclose(image[:, :, 12:], scaled.reshape(3, 16, 3), rtol=1e-12)
-
-
-def test_views_are_joined_in_configured_order() -> None:
-    x = windows()
-    config = InputConfig(views=("statistics", "panels"))
-    image = kaggle_image(x, config, dtype=torch.float64)[:, 0]
-    y = x.double().numpy()
-    np.testing.assert_allclose(image, np.concatenate([statistics(y), panels(y)], 2), atol=1e-12)
-
-
-def test_views_share_global_constants() -> None:
-    x = windows(gaps=False)
-    config = InputConfig(views=("panels", "statistics"), normalisation="global")
-    image = kaggle_image(x, config, Constants(0.5, 2.0), torch.float64)[:, 0].numpy()
-    z = (x.double().numpy() - 0.5) / (2.0 + EPSILON)
-    np.testing.assert_allclose(image[:, :8, :12], z[:, 0], rtol=1e-12)
-    np.testing.assert_allclose(image[:, 8:16, 12:], z.max(1), rtol=1e-12)
 
 
 @pytest.mark.parametrize("block", [(2, 3), (4, 1), (1, 4), (8, 12)])
