@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -207,7 +208,12 @@ def _completed(tasks: list[Task], processes: int) -> Iterator[tuple[int, list[Re
     workers = min(processes, len(tasks))
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
         try:
-            futures = {pool.submit(_write_patient, t): n for n, t in enumerate(tasks)}
+            # Workers inherit this: Ctrl-C is sent to them too, and this process stops them.
+            handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+            try:
+                futures = {pool.submit(_write_patient, t): n for n, t in enumerate(tasks)}
+            finally:
+                signal.signal(signal.SIGINT, handler)
             for future in as_completed(futures):
                 yield futures[future], future.result()
         except BrokenProcessPool as error:

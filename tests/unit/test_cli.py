@@ -1,7 +1,10 @@
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -151,6 +154,26 @@ def test_ctrl_c_promises_to_resume_only_if_that_is_true(
         monkeypatch.setattr(f"hms_ray.{name}", stop)
     assert main(words) == 130
     assert capsys.readouterr().err.splitlines()[-1] == end
+
+
+def test_ctrl_c_ends_a_simulation_and_its_workers_without_a_traceback(tmp_path: Path) -> None:
+    words = ["simulate", "--out", str(tmp_path / "data"), "--patients", "200", "--processes", "2"]
+    command = subprocess.Popen(
+        [sys.executable, "-m", "hms_ray", *words],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while command.poll() is None and not any(tmp_path.iterdir()):
+        time.sleep(0.01)
+    time.sleep(0.3)
+    # As a terminal does: the signal goes to the whole group.
+    os.killpg(command.pid, signal.SIGINT)
+    _, text = command.communicate(timeout=120)
+    assert command.returncode == 130, text
+    assert text.splitlines()[-1] == "hms-ray simulate: stopped; the same command starts over."
+    assert "Traceback" not in text
+    assert not any(tmp_path.iterdir())
 
 
 def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
