@@ -266,7 +266,7 @@ def test_drawing_is_repeatable_and_contains_all_names() -> None:
     drawn = plot(rows, ("all", "many votes"))
     assert forest_svg(drawn) == forest_svg(drawn)
     texts = {one.text for one in ET.fromstring(forest_svg(drawn)).iter(SVG + "text")}
-    named = {"simulated <data>", "sub & title", "step a", "x", "many votes", "a note", "ours"}
+    named = {"simulated <data>", "sub & title", "step a", "minus x", "many votes", "a note", "ours"}
     assert named <= texts
     assert "control" not in texts, "a series without data is not in the legend"
     assert not {text for text in texts if text and "inf" in text}
