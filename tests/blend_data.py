@@ -70,7 +70,7 @@ def add_trials(study: StudyFolder, numbers: Sequence[int], optimistic: Sequence[
 
 
 def written(path: Path, frame: pd.DataFrame) -> Path:
-    """Writes a table as the ending of its name says."""
+    """Writes a table as CSV or parquet, by the suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".csv":
         frame.to_csv(path, index=False)
@@ -88,7 +88,7 @@ def predictions(path: Path, rows: pd.DataFrame, seed: int = 0) -> Path:
 
 
 def make_file(folder: Path) -> Path:
-    """Predictions of the same rows that come from elsewhere."""
+    """A file of predictions of the same rows from another source."""
     rows = make_rows()
     frame = rows[["row_id"]].copy()
     generator = np.random.default_rng(9)
@@ -98,16 +98,16 @@ def make_file(folder: Path) -> Path:
     return folder / "mine.csv"
 
 
-def told(place: Path) -> dict[str, Any]:
-    """What a blend's file says."""
+def stored_blend(place: Path) -> dict[str, Any]:
+    """The content of a blend.json."""
     content: dict[str, Any] = json.loads((place / "blend.json").read_text())
     return content
 
 
 def stack(results: Path, place: Path) -> np.ndarray:
-    """Predictions of the members that a blend names, found again by what it says of them."""
+    """Predictions (M, n, 6) of the members named in a blend.json."""
     models = []
-    for member in told(place)["members"]:
+    for member in stored_blend(place)["members"]:
         if "file" in member:
             models.append(pd.read_csv(member["file"])[list(VOTE_COLUMNS)].to_numpy())
             continue

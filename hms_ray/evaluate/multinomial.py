@@ -1,14 +1,14 @@
 """Multinomial logistic regression with soft targets, class-wise features and a ridge.
 
-Row i scores class k with ``s_ik = sum_j W_kj F_kji``; the prediction is the softmax of
-the scores. Minimised is the mean cross-entropy plus a ridge around a prior,
+The score of class k in row i is ``s_ik = sum_j W_kj F_kji``; the prediction is the softmax of
+the scores. The loss is the mean cross-entropy plus a ridge around a prior,
 
     ``sum_i w_i (ln sum_k exp s_ik - sum_k t_ik s_ik) + sum_kj c_kj (W_kj - W0_kj)^2 / 2``,
 
 which is convex (Boehning, "Multinomial logistic regression algorithm", Annals of the
-Institute of Statistical Mathematics 44, 1992: gradient and Hessian there). A tied
-feature has one coefficient for all classes. The curvature is at least that of the
-ridge, so a gradient g proves the loss to be within ``sum g^2 / (2 c)`` of its minimum.
+Institute of Statistical Mathematics 44, 1992, with gradient and Hessian). A tied feature has
+one coefficient for all classes. The curvature is at least that of the ridge, so with gradient
+g the loss is within ``sum g^2 / (2 c)`` of its minimum.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from scipy import optimize
 from hms_ray.competition.schema import N_CLASSES
 from hms_ray.evaluate.metric import Array
 
-_MOST_FOR_HESSIAN: Final = 900
-"""Coefficients up to which a Hessian is made; its cost grows with their square."""
+_MAX_FOR_HESSIAN: Final = 900
+"""Largest number of coefficients with a Hessian; its cost grows with their square."""
 _GRADIENT_TOLERANCE: Final = 1e-8
 _MAX_ITERATIONS: Final = 200
 _MAX_FIRST_ORDER: Final = 5000
-_FALL: Final = 0.4
-"""A new Hessian is made where a step left more of the gradient's length."""
+_SLOW: Final = 0.4
+"""A new Hessian is computed if a step leaves a larger fraction of the gradient's norm."""
 _MANY_ROWS, _STRIDE = 2000, 4
-"""From so many rows on, every 4th makes the Hessian: one of all rows costs as much as six
-steps with 12 models and as fifteen with 50, and saves one or two."""
+"""From 2,000 rows on, the Hessian uses every 4th row: one of all rows costs as much as six
+steps with 12 models and fifteen with 50, and saves one or two."""
 _BLOCK: Final = 256
-"""Rows whose part of the Hessian is made at once: their arrays stay in a core's cache."""
+"""Rows per block of the Hessian; their arrays fit a core's cache."""
 
 
 @dataclass(frozen=True)
 class MultinomialFit:
-    """Coefficients and how good they are.
+    """Fitted coefficients.
 
     Attributes:
         coefficients: (6, J) float64.
-        gap: the penalised loss is at most so far above its minimum, in nats.
+        gap: upper bound of the penalised loss above its minimum, in nats.
         iterations: of the solver.
     """
 
@@ -54,10 +54,10 @@ class MultinomialFit:
 
 @dataclass(frozen=True)
 class Ridge:
-    """Where coefficients are drawn to, and how strongly.
+    """Quadratic penalty around a prior.
 
     Attributes:
-        prior: (J,) value that a feature's coefficients are drawn to.
+        prior: (J,) centre of the penalty of a feature's coefficients.
         strength: (J,) c above 0, in nats for half a squared unit.
         tied: (J,) bool, features with one coefficient for all classes.
     """
@@ -96,7 +96,7 @@ def fit_multinomial(
     """
     problem = Problem(features, targets, row_weights / row_weights.sum(), ridge, offset)
     first = problem.prior if start is None else problem.free(start)
-    if problem.n_free <= _MOST_FOR_HESSIAN:
+    if problem.n_free <= _MAX_FOR_HESSIAN:
         found = optimize.minimize(
             problem.loss,
             first,
@@ -131,7 +131,7 @@ class Problem:
     """The penalised loss with its exact derivatives, in free coefficients.
 
     Attributes:
-        prior: (P,) what the coefficients are drawn to.
+        prior: (P,) centre of the penalty.
         strength: (P,) the ridge.
         n_free: P; a tied feature counts once.
     """
@@ -145,7 +145,7 @@ class Problem:
         offset: Array | float = 0.0,
     ) -> None:
         self._features, self._weights, self._offset = features, row_weights, offset
-        # Sums within the metric's tolerance of 1 must not bend the loss.
+        # Sums may differ from 1 within the metric's tolerance; the loss assumes exactly 1.
         self._targets = np.ascontiguousarray((targets / targets.sum(axis=1, keepdims=True)).T)
         n_features = len(ridge.prior)
         self._tied = np.flatnonzero(ridge.tied)
@@ -183,20 +183,19 @@ class Problem:
         return here.loss, here.gradient
 
     def curvature(self, free: Array) -> Array:
-        """About the Hessian (P, P), for the next step; new where the gradient falls slowly.
+        """Approximate Hessian (P, P) for the next step; recomputed if the gradient falls slowly.
 
-        A new one is that of some of the rows (Byrd, Chin, Neveitt and Nocedal, SIAM
-        Journal on Optimization 21, 2011). While the gradient falls fast, it is corrected
-        by what the last step showed: the BFGS update (Nocedal and Wright, "Numerical
-        Optimization", 2006, formula 6.19). Only the way to the minimum depends on it;
-        loss and gradient, and so the end, are those of all rows. Where the gradient is
-        within the tolerance no step follows, though SciPy asks for a Hessian there too.
+        It is computed from some of the rows (Byrd, Chin, Neveitt and Nocedal, SIAM Journal on
+        Optimization 21, 2011). While the gradient falls fast, it is updated by BFGS instead
+        (Nocedal and Wright, "Numerical Optimization", 2006, formula 6.19). Loss and gradient
+        use all rows, so only the path to the minimum depends on the approximation. SciPy also
+        requests a Hessian at the end, where no step follows.
         """
         here, before = self._at(free), self._before
         if before is None:
             self._kept = self.hessian(free, self._stride)
-        elif here.length > max(_FALL * before.length, _GRADIENT_TOLERANCE):
-            # Where a step went too far, some rows did not stand for all.
+        elif here.length > max(_SLOW * before.length, _GRADIENT_TOLERANCE):
+            # After a step that was too long, the sampled rows are not representative.
             grew = here.length > before.length
             self._kept = self.hessian(free, 1 if grew else self._stride)
         else:
@@ -209,9 +208,9 @@ class Problem:
         return self._kept
 
     def hessian(self, free: Array, stride: int = 1) -> Array:
-        """The (P, P) Hessian, positive definite; of every so many rows alone if asked for.
+        """The (P, P) Hessian, positive definite, from every ``stride``-th row.
 
-        With f_k the features of class k in the places of their coefficients, it is the
+        With f_k the features of class k at the positions of their coefficients, it is the
         mean of ``sum_k p_k f_k f_k' - (sum_k p_k f_k)(sum_k p_k f_k)'`` and the ridge.
         """
         predicted = self._at(free).predicted
@@ -234,7 +233,7 @@ class Problem:
         return between
 
     def _gathered(self, by_class: Array) -> Array:
-        """(P, n) of (6, J, n): a tied feature's six rows are summed."""
+        """(P, n) from (6, J, n): the six rows of a tied feature are summed."""
         n_rows = by_class.shape[2]
         if not len(self._tied):
             return by_class.reshape(self.n_free, n_rows)
@@ -242,7 +241,7 @@ class Problem:
         return np.concatenate([by_class[:, self._tied].sum(axis=0), untied])
 
     def _at(self, free: Array) -> _Point:
-        """What a point has, made once for the loss and the Hessian that follows it."""
+        """Values at a point, computed once for the loss and the Hessian."""
         if self._here is None or not np.array_equal(self._here.free, free):
             self._here = self._made(free.copy())
         return self._here
@@ -251,8 +250,8 @@ class Problem:
         scores = _scores(self._features, self.spread(free)) + self._offset
         predicted, logs = softmax(scores)
         losses = logs - np.einsum("kn,kn->n", self._targets, scores)
-        # Row by row less the first point's losses: the last steps gain less than the
-        # rounding of a mean of whole losses.
+        # Losses relative to those of the first point: the last steps gain less than the
+        # rounding of a mean of absolute losses.
         if self._first_losses is None:
             self._first_losses = losses
         value = float(self._weights @ (losses - self._first_losses))
@@ -276,7 +275,7 @@ class _Point:
 
     @property
     def length(self) -> float:
-        """Of the gradient."""
+        """Norm of the gradient."""
         return float(np.linalg.norm(self.gradient))
 
 

@@ -1,8 +1,7 @@
 """Blends of public models' out-of-fold predictions on real rows.
 
-Expected figures: nested by patient 0.4738 on all rows and 0.2182 on rows of >= 10
-votes for the twelve models of the sample, equal weights 0.4920 and 0.2447. Fewer
-models in the sample give other figures, so those are asked for with twelve only.
+Expected nested KL of the twelve models of the sample: 0.4738 on all rows and 0.2182 on rows
+with >= 10 votes; equal weights 0.4920 and 0.2447. Other samples skip these numbers.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ N_MODELS = 12
 def sample(real_data: Path) -> Sample:
     folder = real_data / "oof"
     if not folder.is_dir():
-        pytest.skip(f"{folder} is not there")
+        pytest.skip(f"{folder} does not exist")
     return oof_sample(folder)
 
 
@@ -75,12 +74,12 @@ def test_certificate_and_order_of_methods(reports: dict[str, BlendReport], objec
 
 
 @pytest.mark.parametrize("objective", EXPECTED)
-def test_published_figures_of_the_twelve_models(
+def test_published_scores_of_the_twelve_models(
     reports: dict[str, BlendReport], objective: str
 ) -> None:
     report = reports[objective]
     if len(report.names) != N_MODELS:
-        pytest.skip(f"the figures are those of {N_MODELS} models, the sample has others")
+        pytest.skip(f"the numbers are those of {N_MODELS} models, the sample has others")
     equal, _, simplex = report.selection.candidates
     expected_equal, expected_nested, expected_inside = EXPECTED[objective]
     assert equal.nested == pytest.approx(expected_equal, abs=5e-5)
@@ -106,9 +105,9 @@ def test_files_and_arrays_give_the_same_blend(
     files = [real_data / "oof" / f"{name}.parquet" for name in sample.names]
     targets = str(real_data / "oof" / "targets.parquet")
     text = blend(files, tmp_path, Settings(fit_on="kl_10", targets=targets))
-    told = json.loads((tmp_path / "blend" / "blend.json").read_text())
+    stored = json.loads((tmp_path / "blend" / "blend.json").read_text())
     report = reports["kl_10"]
-    assert told["nested"] == pytest.approx(report.nested.scores, abs=1e-6)
+    assert stored["nested"] == pytest.approx(report.nested.scores, abs=1e-6)
     assert report.weights is not None
-    assert list(told["weights"].values()) == pytest.approx(report.weights.tolist(), abs=1e-4)
-    assert "rows have no known total of votes and count as rows of few." in text
+    assert list(stored["weights"].values()) == pytest.approx(report.weights.tolist(), abs=1e-4)
+    assert "unknown total of votes" in text

@@ -18,7 +18,7 @@ from hms_ray.ensemble.methods.registry import all_methods, fitted_from_json, nam
 from hms_ray.ensemble.report import blend_report
 from hms_ray.errors import ConfigError, PredictionError, StudyError
 from hms_ray.evaluate.oof import read_oof
-from tests.blend_data import make_rows, member, stack, targets, told
+from tests.blend_data import make_rows, member, stack, stored_blend, targets
 from tests.refused import refusal
 
 
@@ -37,7 +37,7 @@ def test_several_inputs_are_blended_beside_the_studies(
         "Blend of 5 models: 60 rows of 12 patients, fitted and scored on rows with"
     )
     assert f"written to {place}\nnext: hms-ray submit {place} --data DIR" in text
-    found = told(place)
+    found = stored_blend(place)
     assert "study" not in found
     names = [member["name"] for member in found["members"]]
     assert sorted(names[:3]) == ["one/0000", "one/0001", "one/0002"]
@@ -56,7 +56,7 @@ def test_several_inputs_are_blended_beside_the_studies(
 def test_a_stored_method_predicts_the_same_again(results: Path, mine: Path, method: str) -> None:
     settings = Settings(method=method, fit_on="kl_all", out=results / "here", n_splits=3)
     text = blend(["one", str(mine)], results, settings)
-    found = told(results / "here")
+    found = stored_blend(results / "here")
     assert f"Method {method}: " in " ".join(text.split())
     assert found["method"] == method
     models = stack(results, results / "here")
@@ -89,20 +89,20 @@ def test_a_stored_method_predicts_the_same_again(results: Path, mine: Path, meth
 
 def test_a_method_can_be_fitted_on_other_rows(results: Path) -> None:
     text = blend(["one"], results, Settings(method="simplex@kl_all", fit_on="kl_4"))
-    found = told(results / "one" / "blend")
+    found = stored_blend(results / "one" / "blend")
     assert "fitted on all rows, scored on rows with >= 4 votes (" in " ".join(text.split())
     assert (found["method"], found["fit_rows"]) == ("simplex@kl_all", "kl_4")
     own = found["weights"]
     blend(["one"], results, Settings(fit_on="kl_all"))
-    assert told(results / "one" / "blend")["weights"] == pytest.approx(own)
+    assert stored_blend(results / "one" / "blend")["weights"] == pytest.approx(own)
     blend(["one"], results, Settings(fit_on="kl_4"))
-    assert told(results / "one" / "blend")["weights"] != pytest.approx(own)
+    assert stored_blend(results / "one" / "blend")["weights"] != pytest.approx(own)
 
 
 def test_auto_reports_the_nested_kl_of_the_choice(results: Path) -> None:
     settings = Settings(method="auto", fit_on="kl_all", n_splits=2)
     text = blend(["one"], results, settings)
-    found = told(results / "one" / "blend")
+    found = stored_blend(results / "one" / "blend")
     assert found["chosen_by_nested_kl"] is True
     assert found["method"] == found["methods"]["chosen"]
     assert found["nested"]["kl_all"] == pytest.approx(found["selection"]["nested"]["mean"])
@@ -116,14 +116,14 @@ def test_optimistic_predictions_stay_marked_as_such_in_files(results: Path, mine
     blend([mine, "two"], results, settings)
     honest, fitted = (results / "first" / f"oof_{name}.parquet" for name in ("nested", "in_sample"))
     blend([honest, fitted, mine], results, Settings(targets="two", out=results / "again"))
-    assert told(results / "again")["optimistic"] == ["oof_in_sample"]
+    assert stored_blend(results / "again")["optimistic"] == ["oof_in_sample"]
     blend(["one"], results, Settings(out=results / "marked"))
     trials = results / "one" / "trials"
     files = [trials / "0000" / "oof.parquet", trials / "0001" / "oof.parquet"]
     files.append(results / "marked" / "oof_nested.parquet")
     text = blend(files, results, Settings(targets="one", out=results / "last"))
     marked = [str(trials / "0001" / "oof.parquet"), "oof_nested"]
-    assert told(results / "last")["optimistic"] == marked
+    assert stored_blend(results / "last")["optimistic"] == marked
     warning = "Optimistic: the checkpoints or weights of 2 of 3 models were chosen on the scored"
     assert warning in " ".join(text.split())
 
@@ -132,7 +132,7 @@ def test_caps_and_fixed_weights_hold(results: Path, mine: Path) -> None:
     words = ["blend", "one", "two", str(mine), "--results", str(results), "--fit-on", "kl_all"]
     words += ["--family", "late=*/0004", "--family", "late=mine"]
     assert main([*words, "--max-family-weight", "late=0.25", "--fixed-weight", "one/0001=0.3"]) == 0
-    found = told(results / "blend")
+    found = stored_blend(results / "blend")
     weights = found["weights"]
     assert found["method"] == "simplex_constrained"
     assert weights["two/0004"] + weights["mine"] <= 0.25 + 1e-9
@@ -237,7 +237,7 @@ def test_dropped_rows_and_unknown_totals_are_reported(results: Path, mine: Path)
     words += ["--target-columns", "total_votes=n"]
     assert main([*words, "--rows", "same"]) == 2
     assert main([*words, "--rows", "common"]) == 0
-    found = told(results / "c")
+    found = stored_blend(results / "c")
     assert found["rows"]["kl_all"] == 56
     assert found["fit_rows"] == "kl_all"
     settings = Settings(rows="common", targets=str(mine.parent / "known.parquet"))
@@ -249,9 +249,9 @@ def test_dropped_rows_and_unknown_totals_are_reported(results: Path, mine: Path)
 def test_the_fingerprint_is_that_of_the_rows(results: Path, mine: Path) -> None:
     blend(["one"], results)
     blend(["one/0001", "two"], results)
-    one, both = told(results / "one" / "blend"), told(results / "blend")
+    one, both = stored_blend(results / "one" / "blend"), stored_blend(results / "blend")
     assert one["rows_fingerprint"] == both["rows_fingerprint"]
     table = pd.read_csv(mine)
     table[1:].to_csv(mine, index=False)
     blend(["one", mine], results, Settings(rows="common"))
-    assert told(results / "blend")["rows_fingerprint"] != one["rows_fingerprint"]
+    assert stored_blend(results / "blend")["rows_fingerprint"] != one["rows_fingerprint"]

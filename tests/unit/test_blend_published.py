@@ -8,7 +8,7 @@ from hms_ray.blend.fit_command import blend
 from hms_ray.blend.settings import Settings, plan_blend, published_weights
 from hms_ray.errors import PredictionError
 from hms_ray.ladder.manifest import Manifest, StepEntry, read_manifest
-from tests.blend_data import member, told
+from tests.blend_data import member, stored_blend
 from tests.refused import refusal
 
 MANIFEST = Path(__file__).parents[2] / "search_spaces" / "ladder" / "ladder.yaml"
@@ -75,7 +75,7 @@ def test_a_published_ensemble_is_blended(results: Path, mine: Path) -> None:
     files = [str(mine.parent / f"{name}.csv") for name in ("1_panels", "2_statistics")]
     settings = Settings(published="3_ensemble_fixed", targets="one", out=results / "r")
     blend(files, results, settings, read_manifest(MANIFEST))
-    found = told(results / "r")
+    found = stored_blend(results / "r")
     assert (found["method"], found["weights"]) == (
         "published",
         {"1_panels": 0.5, "2_statistics": 0.5},

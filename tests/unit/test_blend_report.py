@@ -1,4 +1,4 @@
-"""What a blend is worth, against the same figures made by hand."""
+"""The report of a blend, against the same numbers computed by hand."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def by_hand(
 
 
 @pytest.mark.parametrize(("objective", "fewest"), [("kl_all", 0), ("kl_10", 10)])
-def test_every_yardstick_is_scored(objective: str, fewest: int) -> None:
+def test_every_baseline_is_scored(objective: str, fewest: int) -> None:
     data = tiered()
     report = report_of(data, objective=objective, seed=4)
     chosen = data.votes >= fewest
@@ -121,7 +121,7 @@ def test_every_yardstick_is_scored(objective: str, fewest: int) -> None:
 
 
 @pytest.mark.parametrize(("objective", "fewest"), [("kl_all", 0), ("kl_10", 10)])
-def test_the_nested_blend_is_compared_row_by_row(objective: str, fewest: int) -> None:
+def test_nested_predictions_are_compared_row_by_row(objective: str, fewest: int) -> None:
     data = tiered()
     report = report_of(data, objective=objective, seed=4)
     chosen, patients = data.votes >= fewest, data.patients
@@ -159,7 +159,7 @@ def test_the_nested_blend_is_compared_row_by_row(objective: str, fewest: int) ->
     assert report.nested.bootstrap.high == pytest.approx(drawn.high, abs=1e-7)
 
 
-def test_a_verdict_is_that_of_the_rows_that_are_fitted_on() -> None:
+def test_verdict_is_that_of_the_fitted_rows() -> None:
     data = ensemble_sample(4)
     good = data.votes >= 10
     # Equal models on the rows of many votes: only those of few tell them apart.
@@ -170,7 +170,7 @@ def test_a_verdict_is_that_of_the_rows_that_are_fitted_on() -> None:
     assert (everywhere.verdict, against.verdict) == ("better", "tie")
 
 
-def test_the_nested_blend_is_told_by_tier_and_class() -> None:
+def test_nested_kl_by_tier_and_class() -> None:
     data = ensemble_sample(4)
     report = report_of(data, objective="kl_all")
     by_class = [part for part in report.nested.by_class.values() if part is not None]
@@ -181,7 +181,7 @@ def test_the_nested_blend_is_told_by_tier_and_class() -> None:
         assert report.nested.by_tier[name] == pytest.approx(blend[rows].mean(), abs=1e-7)
 
 
-def test_a_given_method_stands_beside_the_yardsticks() -> None:
+def test_given_method_is_compared_with_the_baselines() -> None:
     data = ensemble_sample(3)
     report = report_of(data, candidates=METHODS, method="log_linear", objective="kl_4", seed=3)
     assert (report.method, report.selection_estimate, report.weights) == ("log_linear", None, None)
@@ -202,12 +202,12 @@ def test_a_given_method_stands_beside_the_yardsticks() -> None:
     fitted = METHODS[3].fit(data.targets, data.models, good)
     np.testing.assert_allclose(report.in_sample, fitted.predict(data.models), atol=1e-9)
     assert report.nested.comparisons[-1].fitted == rated(report, "log_linear").minus_reference
-    told = report.to_json()
-    assert (told["selection"], told["chosen_by_nested_kl"]) == (None, False)
-    assert (told["weights"], told["nested_weights"]) == (None, None)
+    stored = report.to_json()
+    assert (stored["selection"], stored["chosen_by_nested_kl"]) == (None, False)
+    assert (stored["weights"], stored["nested_weights"]) == (None, None)
 
 
-def test_the_nested_predictions_are_the_first_estimates() -> None:
+def test_nested_predictions_are_those_of_the_first_seed() -> None:
     data = ensemble_sample(4)
     report = report_of(data, objective="kl_all", seed=3)
     nested = [nested_simplex(*data[:3], seed=seed) for seed in (3, 4)]
@@ -216,7 +216,7 @@ def test_the_nested_predictions_are_the_first_estimates() -> None:
     assert report.nested.scores["kl_all"] == pytest.approx(mean)
 
 
-def test_a_method_may_be_fitted_on_other_rows_than_are_scored() -> None:
+def test_method_may_be_fitted_on_other_rows_than_scored() -> None:
     data = ensemble_sample(4)
     own = Candidate(Simplex(), "kl_all")
     report = report_of(data, candidates=[*BASELINES, own], method="simplex@kl_all")
@@ -236,7 +236,7 @@ def test_a_method_may_be_fitted_on_other_rows_than_are_scored() -> None:
         )
 
 
-def test_a_chosen_method_is_worth_what_choosing_is_worth() -> None:
+def test_selected_method_has_the_nested_estimate_of_the_selection() -> None:
     data = ensemble_sample(3)
     report = report_of(data, candidates=METHODS, method=None, objective="kl_all")
     assert report.method == report.selection.name
@@ -253,13 +253,13 @@ def test_a_chosen_method_is_worth_what_choosing_is_worth() -> None:
     assert against[BEST_IN_SAMPLE].fitted.high == pytest.approx(by_hand.high)
     # The simplex of the same splits is the one that the estimate itself compares with.
     assert against[SIMPLEX].fitted.mean == pytest.approx(expected.minus_reference.mean, abs=1e-9)
-    told = report.to_json()
-    assert told["chosen_by_nested_kl"] is True
-    assert told["selection"]["times_chosen"] == expected.times_chosen
-    assert told["methods"]["chosen_on_the_scored_rows"] is True
+    stored = report.to_json()
+    assert stored["chosen_by_nested_kl"] is True
+    assert stored["selection"]["times_chosen"] == expected.times_chosen
+    assert stored["methods"]["chosen_on_the_scored_rows"] is True
 
 
-def test_given_weights_are_used_as_they_are() -> None:
+def test_given_weights_are_not_changed() -> None:
     data = ensemble_sample(3)
     methods = [*BASELINES, Fixed([0.5, 0.5, 0.0], "halves")]
     report = report_of(data, candidates=methods, method="halves", n_repeats=1)
@@ -277,7 +277,7 @@ def test_marks_may_be_an_array() -> None:
     assert report_of(ensemble_sample(4)).optimistic == (False,) * 4
 
 
-def test_rows_of_one_patient_are_no_blend() -> None:
+def test_rows_of_one_patient_are_refused() -> None:
     data = ensemble_sample(4)
     alone = data._replace(patients=np.zeros_like(data.patients))
     message = r"for kl_4 needs rows of at least two patients .* of 1 patient\(s\)\."
@@ -287,24 +287,24 @@ def test_rows_of_one_patient_are_no_blend() -> None:
     with pytest.raises(PredictionError, match="for kl_10 needs rows of at least two patients"):
         report_of(few, objective="kl_10")
     # The tier of one patient has no interval, but the blend for all rows stands.
-    told = report_of(few, objective="kl_all")
-    alone_there = told.nested.comparisons[0].to_json()["kl_10"]
+    stored = report_of(few, objective="kl_all")
+    alone_there = stored.nested.comparisons[0].to_json()["kl_10"]
     assert (alone_there["low"], alone_there["high"]) == (None, None)
     assert alone_there["verdict"] == "tie"
 
 
-def test_the_report_is_plain_json() -> None:
+def test_report_is_plain_json() -> None:
     report = report_of(ensemble_sample(4), optimistic=[True] * 4)
-    told = json.loads(json.dumps(report.to_json(), allow_nan=False))
-    assert sum(told["weights"].values()) == pytest.approx(1)
-    assert told["optimistic"] == [f"trial {number}" for number in range(4)]
-    assert told["gap"] <= 1e-9
-    low, high = told["nested_weights"]["trial 0"]
-    assert low < told["weights"]["trial 0"] < high
-    against = told["nested_minus"][EQUAL]
+    stored = json.loads(json.dumps(report.to_json(), allow_nan=False))
+    assert sum(stored["weights"].values()) == pytest.approx(1)
+    assert stored["optimistic"] == [f"trial {number}" for number in range(4)]
+    assert stored["gap"] <= 1e-9
+    low, high = stored["nested_weights"]["trial 0"]
+    assert low < stored["weights"]["trial 0"] < high
+    against = stored["nested_minus"][EQUAL]
     assert set(against) == {"verdict", "kl_all", "kl_4", "kl_10", "bootstrap"}
     assert against["bootstrap"]["low"] < against["kl_10"]["mean"] < against["bootstrap"]["high"]
-    assert told["nested_interval"]["mean"] == pytest.approx(told["nested"]["kl_10"])
+    assert stored["nested_interval"]["mean"] == pytest.approx(stored["nested"]["kl_10"])
 
 
 def test_equal_models_are_a_tie() -> None:
@@ -343,7 +343,7 @@ def test_few_patients_make_fewer_splits() -> None:
         ),
     ],
 )
-def test_few_patients_are_told(n_patients: int, method: str | None, message: str) -> None:
+def test_too_few_patients_are_refused(n_patients: int, method: str | None, message: str) -> None:
     methods = named_methods(["equal", "best_single", "simplex", "stacked"])
     data = ensemble_sample(2, n_patients=n_patients)
     arguments = {"candidates": methods, "method": method, "objective": "kl_all"}
@@ -353,7 +353,7 @@ def test_few_patients_are_told(n_patients: int, method: str | None, message: str
     assert np.isfinite(enough.nested.interval.mean)
 
 
-def test_too_few_patients_of_many_votes_are_told_of_these_rows() -> None:
+def test_error_of_too_few_patients_names_the_rows() -> None:
     data = ensemble_sample(2, n_patients=8)
     data = data._replace(votes=np.where(data.patients < 2, 12, 3))
     methods = named_methods(["equal", "best_single", "simplex", "stacked"])
@@ -362,7 +362,7 @@ def test_too_few_patients_of_many_votes_are_told_of_these_rows() -> None:
         report_of(data, candidates=methods, method="stacked", objective="kl_10")
 
 
-def test_a_method_need_not_be_the_last_candidate() -> None:
+def test_method_may_be_any_candidate() -> None:
     data = ensemble_sample(3)
     report = report_of(data, candidates=METHODS, method="equal")
     assert report.weights is not None
@@ -374,7 +374,7 @@ def test_a_method_need_not_be_the_last_candidate() -> None:
     assert against == [BEST_IN_SAMPLE, BEST_SINGLE, SIMPLEX]
 
 
-def test_inputs_must_fit() -> None:
+def test_inputs_that_do_not_match_are_refused() -> None:
     data = ensemble_sample(4)
     with pytest.raises(PredictionError, match="2 names and 4 marks for 4 models"):
         report_of(data, names=["a", "b"])
@@ -390,9 +390,11 @@ def test_inputs_must_fit() -> None:
 
 
 @pytest.mark.parametrize(("method", "total"), [("simplex", 10), (None, 10 + 5 * 5)])
-def test_progress_is_told_from_the_start_to_the_end(method: str | None, total: int) -> None:
-    told: list[tuple[int, int]] = []
+def test_progress_runs_from_zero_to_the_total(method: str | None, total: int) -> None:
+    calls: list[tuple[int, int]] = []
     report_of(
-        ensemble_sample(2), method=method, progress=lambda done, in_all: told.append((done, in_all))
+        ensemble_sample(2),
+        method=method,
+        progress=lambda done, total: calls.append((done, total)),
     )
-    assert told == [(done, total) for done in range(total + 1)]
+    assert calls == [(done, total) for done in range(total + 1)]

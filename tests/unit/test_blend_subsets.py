@@ -10,7 +10,7 @@ from hms_ray.blend.settings import Settings
 from hms_ray.ensemble.error_correlation import residual_correlation
 from hms_ray.ensemble.model_subsets import SubsetSearch
 from hms_ray.errors import PredictionError
-from tests.blend_data import make_rows, stack, targets, told
+from tests.blend_data import make_rows, stack, stored_blend, targets
 from tests.refused import refusal
 
 
@@ -28,8 +28,8 @@ def test_subsets_of_models_are_reported(results: Path, mine: Path) -> None:
     with refusal(PredictionError, "every model needs a cost", got="none for one/000"):
         blend(["one", str(mine)], results, settings)
     text = blend(["one"], results, settings)
-    sets = told(results / "one" / "blend")["sets"]
-    assert sets["models"] == list(told(results / "one" / "blend")["weights"])
+    sets = stored_blend(results / "one" / "blend")["sets"]
+    assert sets["models"] == list(stored_blend(results / "one" / "blend")["weights"])
     rows = make_rows()
     asked = SubsetSearch.from_arrays(
         targets(rows), stack(results, results / "one" / "blend"), rows["patient_id"]
@@ -87,7 +87,7 @@ def test_long_names_in_subsets_are_numbered(results: Path, mine: Path) -> None:
     legend = [line for line in lines if line.startswith(("2 = x", "3 = x"))]
     assert [line[-4:] for line in legend] == ["_one", "_two"]
     blend(["one", str(long)], results, settings)
-    sets = told(results / "blend")["sets"]
+    sets = stored_blend(results / "blend")["sets"]
     members = " + ".join(str(n + 1) for n in sets["minimal"]["members"])
     lines = text.split("Within 0 nats")[1].splitlines()
     assert any(line.endswith(f"  {members}") for line in lines)

@@ -91,7 +91,7 @@ def test_any_problem_gets_its_certificate(
     assert fit.objective >= free - 1e-9
 
 
-def test_without_constraints_that_bind_it_is_the_simplex_optimum() -> None:
+def test_inactive_constraints_give_the_simplex_optimum() -> None:
     data = ensemble_sample(6)
     free = simplex_weights(data.targets, data.models)
     fit = constrained_weights(data.targets, data.models, caps=[Cap([0, 1], 1.0)])
@@ -99,7 +99,7 @@ def test_without_constraints_that_bind_it_is_the_simplex_optimum() -> None:
     assert fit.objective == pytest.approx(free.objective, abs=1e-10)
 
 
-def test_the_certificate_bounds_the_true_gap() -> None:
+def test_gap_bounds_the_distance_to_the_optimum() -> None:
     data = ensemble_sample(8)
     best = constrained_weights(data.targets, data.models, caps=CAPS, fixed=FIXED).objective
     for tolerance in (0.1, 0.01, 1e-4):
@@ -119,7 +119,7 @@ def best_under_a_cap(gains: np.ndarray, capped: np.ndarray, most: float) -> floa
 
 @pytest.mark.parametrize("seed", [0, 1, 2, 3, 4])
 @pytest.mark.parametrize("apart", [1e-5, 1e-6, 1e-7])
-def test_models_that_are_almost_one_have_a_true_certificate(apart: float, seed: int) -> None:
+def test_gap_holds_for_almost_equal_models(apart: float, seed: int) -> None:
     """A linear program's usual tolerance, 1e-7, would take any of their corners as best."""
     generator = np.random.default_rng(seed)
     targets = generator.dirichlet(np.ones(6), size=200)
@@ -136,7 +136,7 @@ def test_models_that_are_almost_one_have_a_true_certificate(apart: float, seed: 
 
 
 @pytest.mark.parametrize("tiny", [1e-7, 1e-8, 1e-9, 1e-10, 1e-11])
-def test_constraints_below_the_solvers_tolerance_are_kept(tiny: float) -> None:
+def test_constraints_below_the_tolerance_of_the_solver_hold(tiny: float) -> None:
     data = ensemble_sample(3, n_patients=6)
     for caps, fixed in (
         ([Cap([1], 1.0)], {0: tiny}),
@@ -148,7 +148,7 @@ def test_constraints_below_the_solvers_tolerance_are_kept(tiny: float) -> None:
         assert fit.gap <= 1e-9
 
 
-def test_all_weights_fixed_leave_nothing_to_search() -> None:
+def test_all_weights_may_be_fixed() -> None:
     data = ensemble_sample(3)
     fixed = {0: 0.5, 1: 0.25, 2: 0.25}
     fit = constrained_weights(data.targets, data.models, fixed=fixed)
@@ -156,7 +156,7 @@ def test_all_weights_fixed_leave_nothing_to_search() -> None:
     assert fit.gap <= 1e-12
 
 
-def test_row_weights_choose_rows() -> None:
+def test_row_weights_select_rows() -> None:
     data = ensemble_sample(5)
     good = data.votes >= 10
     masked = constrained_weights(data.targets, data.models, good, fixed={0: 0.3})

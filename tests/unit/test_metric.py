@@ -45,7 +45,7 @@ def softmax(generator: np.random.Generator, n_rows: int, scale: float = 2.0) -> 
 
 
 @pytest.mark.parametrize("scale", [0.1, 2.0, 50.0, 1000.0])
-def test_random_rows_equal_the_definition(scale: float) -> None:
+def test_random_rows_match_the_definition(scale: float) -> None:
     generator = np.random.default_rng(0)
     targets, probabilities = shares(generator, 500), softmax(generator, 500, scale)
     expected = independent_kl(targets, probabilities)
@@ -71,7 +71,7 @@ EDGES = {
 
 
 @pytest.mark.parametrize("name", EDGES)
-def test_edges_equal_the_definition(name: str) -> None:
+def test_edge_cases_match_the_definition(name: str) -> None:
     target, probability, expected = EDGES[name]
     targets, probabilities = np.array([target], float), np.array([probability], float)
     found = kl_rows(targets, probabilities)
@@ -79,21 +79,21 @@ def test_edges_equal_the_definition(name: str) -> None:
     np.testing.assert_allclose(found, [expected], rtol=1e-12, atol=1e-14)
 
 
-def test_a_clipped_prediction_is_not_renormalised() -> None:
+def test_clipped_predictions_are_not_renormalised() -> None:
     # Renormalising would give ln(1 + 5e-15), far from the clip at 1 - 1e-15.
     found = kl_rows(ONE_HOT[:1], ONE_HOT[:1])[0]
     assert found == pytest.approx(1e-15, rel=0.2)
 
 
 @given(arrays(np.int64, (5, 6), elements=st.integers(0, 20)), st.integers(0, 1000))
-def test_kl_is_at_least_zero_and_zero_for_itself(votes: np.ndarray, seed: int) -> None:
+def test_kl_is_non_negative_and_zero_for_equal_distributions(votes: np.ndarray, seed: int) -> None:
     votes[:, 2] += 1
     targets = votes / votes.sum(axis=1, keepdims=True)
     assert kl_rows(targets, softmax(np.random.default_rng(seed), 5)).min() >= -1e-12
     np.testing.assert_allclose(kl_rows(targets, targets), 0, atol=1e-14)
 
 
-def test_float32_and_six_decimals_pass() -> None:
+def test_float32_and_six_decimals_are_accepted() -> None:
     generator = np.random.default_rng(1)
     probabilities = softmax(generator, 2000)
     targets = shares(generator, 2000)
@@ -111,14 +111,14 @@ def test_float32_and_six_decimals_pass() -> None:
         (0.5, r"each row of predictions must sum to 1 within 1e-05, got 1\.5, in 1 row\(s\): b"),
     ],
 )
-def test_invalid_rows_are_refused_by_id(value: float, message: str) -> None:
+def test_invalid_rows_are_refused_and_named(value: float, message: str) -> None:
     probabilities = np.array([ONE_HOT[0], ONE_HOT[1], ONE_HOT[2]])
     probabilities[1, 0] = value
     with pytest.raises(PredictionError, match=message):
         kl_rows(ONE_HOT[:3], probabilities, ids=["a", "b", "c"])
 
 
-def test_invalid_targets_are_refused_too() -> None:
+def test_invalid_targets_are_refused() -> None:
     with pytest.raises(PredictionError, match=r"each row of targets must sum to 1.*row\(s\): 0, 1"):
         kl_rows(np.full((2, 6), 3.0), ONE_HOT[:2])
 
@@ -147,7 +147,7 @@ def test_shapes_are_checked() -> None:
         kl_report(ONE_HOT[:2], ONE_HOT[:2], [1, 2, 3])
 
 
-def test_reports_average_the_rows_of_their_votes() -> None:
+def test_scores_average_the_rows_of_their_votes() -> None:
     generator = np.random.default_rng(2)
     targets, probabilities = shares(generator, 6), softmax(generator, 6)
     rows = kl_rows(targets, probabilities)
@@ -164,7 +164,7 @@ def test_reports_average_the_rows_of_their_votes() -> None:
     }
 
 
-def test_reports_without_rows_are_none() -> None:
+def test_scores_without_rows_are_none() -> None:
     few = kl_report(ONE_HOT[:2], ONE_HOT[:2], [1, 4])
     assert few["kl_10"] is None
     assert few["kl_4"] is not None

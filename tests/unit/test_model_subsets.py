@@ -182,8 +182,8 @@ def test_residual_correlation_is_pearsons(data: EnsembleSample) -> None:
 
 def test_answers_are_plain_json(data: EnsembleSample) -> None:
     made = sets_of(data)
-    told = [made.minimal(0.01).to_json(), *(result.to_json() for result in made.leave_one_out())]
-    again = json.loads(json.dumps(told, allow_nan=False))
+    stored = [made.minimal(0.01).to_json(), *(result.to_json() for result in made.leave_one_out())]
+    again = json.loads(json.dumps(stored, allow_nan=False))
     assert set(again[0]) == {"members", "weights", "kl", "nested", "cost", "proven"}
     assert set(again[1]) == {"model", "weight", "rise", "nested_rise", "adds"}
 

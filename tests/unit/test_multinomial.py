@@ -139,7 +139,7 @@ def test_many_coefficients_are_fitted_without_a_hessian(
 ) -> None:
     parts = problem()
     exact = fit_multinomial(*parts)
-    monkeypatch.setattr(multinomial, "_MOST_FOR_HESSIAN", 3)
+    monkeypatch.setattr(multinomial, "_MAX_FOR_HESSIAN", 3)
     found = fit_multinomial(*parts)
     assert found.iterations > exact.iterations
     np.testing.assert_allclose(found.coefficients, exact.coefficients, atol=1e-5)

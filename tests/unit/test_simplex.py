@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import optimize
 
-from hms_ray.ensemble import simplex as blend
+from hms_ray.ensemble import simplex
 from hms_ray.ensemble.simplex import blend_probabilities, simplex_weights
 from hms_ray.ensemble.solvers.quadratic import minimise_quadratic
 from hms_ray.errors import PredictionError
 from hms_ray.evaluate.metric import kl_divergence, kl_rows
+from tests.slsqp import slsqp_weights
 
 MOST_GAP = 1e-9
 
@@ -41,24 +41,6 @@ def with_zeros(models: np.ndarray) -> np.ndarray:
     return cut / cut.sum(axis=2, keepdims=True)
 
 
-def slsqp(targets: np.ndarray, models: np.ndarray) -> float:
-    """Lowest mean KL that SciPy's SLSQP finds; knows nothing of this project."""
-    entries = targets.ravel() > 0
-    shares = (targets / len(targets)).ravel()[entries]
-    columns = np.clip(models, 1e-15, 1 - 1e-15).reshape(len(models), -1)[:, entries]
-    found = optimize.minimize(
-        lambda w: -float(shares @ np.log(w @ columns)),
-        np.full(len(models), 1 / len(models)),
-        jac=lambda w: -columns @ (shares / (w @ columns)),
-        bounds=[(0, 1)] * len(models),
-        constraints={"type": "eq", "fun": lambda w: w.sum() - 1},
-        method="SLSQP",
-        options={"ftol": 1e-14, "maxiter": 500},
-    )
-    entropy = float(shares @ np.log(targets.ravel()[entries]))
-    return float(found.fun) + entropy
-
-
 def collinear(models: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     mixes = np.einsum("km,mnc->knc", generator.dirichlet(np.ones(len(models)), 8), models)
     return np.concatenate([models, mixes])
@@ -75,13 +57,13 @@ def check_fit(targets: np.ndarray, models: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("n_models", [1, 2, 12, 50, 120])
-def test_random_problems(n_models: int) -> None:
+def test_random_problems_are_solved(n_models: int) -> None:
     targets, models, _ = problem(n_models)
     check_fit(targets, models)
 
 
 @pytest.mark.parametrize("kind", ["duplicates", "nearly", "collinear", "same", "uniform added"])
-def test_models_that_depend_on_each_other(kind: str) -> None:
+def test_dependent_models_are_solved(kind: str) -> None:
     targets, models, generator = problem(10)
     variants = {
         "duplicates": np.concatenate([models, models, models]),
@@ -94,7 +76,7 @@ def test_models_that_depend_on_each_other(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["cut", "one-hot", "one dense", "one row", "three rows", "exact"])
-def test_models_with_zeros_and_tiny_problems(kind: str) -> None:
+def test_zeros_and_tiny_problems_are_solved(kind: str) -> None:
     targets, models, _ = problem(20)
     one_hot = np.eye(6)[models.argmax(axis=2)]
     variants = {
@@ -116,7 +98,7 @@ def test_models_with_zeros_and_tiny_problems(kind: str) -> None:
     one_hot=st.booleans(),
     seed=st.integers(0, 10**6),
 )
-def test_any_problem_gets_its_certificate(
+def test_any_problem_reaches_the_gap(
     n_models: int, n_rows: int, concentration: float, one_hot: bool, seed: int
 ) -> None:
     generator = np.random.default_rng(seed)
@@ -131,12 +113,15 @@ def test_any_problem_gets_its_certificate(
 def test_no_other_solver_finds_lower(seed: int) -> None:
     targets, models, _ = problem(15, n_rows=200, seed=seed)
     fit = simplex_weights(targets, models)
-    other = slsqp(targets, models)
+    entries = targets.ravel() > 0
+    shares = (targets / len(targets)).ravel()[entries]
+    weights = slsqp_weights(shares, models.reshape(len(models), -1)[:, entries], 1e-14)
+    other = kl_divergence(targets, blend_probabilities(models, weights))
     assert fit.objective <= other + 1e-10
     assert fit.objective == pytest.approx(other, abs=1e-6)
 
 
-def test_the_certificate_bounds_the_true_gap() -> None:
+def test_gap_bounds_the_distance_to_the_optimum() -> None:
     targets, models, _ = problem(8, n_rows=150)
     best = simplex_weights(targets, models).objective
     for steps in range(5):
@@ -146,7 +131,7 @@ def test_the_certificate_bounds_the_true_gap() -> None:
 
 
 @pytest.mark.parametrize("n_models", [12, 50])
-def test_a_start_saves_steps_and_changes_nothing_else(n_models: int) -> None:
+def test_start_changes_only_the_number_of_steps(n_models: int) -> None:
     targets, models, generator = problem(n_models)
     fit = simplex_weights(targets, models)
     again = simplex_weights(targets, models, start=fit.weights)
@@ -161,7 +146,7 @@ def test_a_start_saves_steps_and_changes_nothing_else(n_models: int) -> None:
         assert found.objective == pytest.approx(fit.objective, abs=1e-9)
 
 
-def test_a_start_of_a_model_with_zeros_is_left_soon() -> None:
+def test_start_at_a_model_with_zeros_needs_few_steps() -> None:
     targets, models, _ = problem(20)
     cut = with_zeros(models)
     found = simplex_weights(targets, cut, start=np.eye(20)[0])
@@ -169,7 +154,7 @@ def test_a_start_of_a_model_with_zeros_is_left_soon() -> None:
     assert found.iterations <= 2 * simplex_weights(targets, cut).iterations + 10
 
 
-def test_a_start_off_the_simplex_is_refused() -> None:
+def test_start_off_the_simplex_is_refused() -> None:
     targets, models, _ = problem(3)
     with pytest.raises(PredictionError, match=r"the start must be one number for each of 3 models"):
         simplex_weights(targets, models, start=[0.5, 0.5])
@@ -180,14 +165,14 @@ def test_a_start_off_the_simplex_is_refused() -> None:
         simplex_weights(targets, models, start=[0.5, 0.5, 0.5])
 
 
-def test_equal_weights_are_where_the_search_starts() -> None:
+def test_solver_starts_at_equal_weights() -> None:
     targets, models, _ = problem(7)
     start = simplex_weights(targets, models, max_iterations=0)
     np.testing.assert_allclose(start.weights, np.full(7, 1 / 7), rtol=1e-12)
     assert start.objective == pytest.approx(kl_divergence(targets, models.mean(axis=0)), abs=1e-12)
 
 
-def test_models_without_worth_have_exactly_zero() -> None:
+def test_useless_models_have_weight_zero() -> None:
     targets, models, _ = problem(6)
     bad = np.full((3, 400, 6), 1 / 6)
     bad[:, :, 0] += [[0.1], [0.2], [0.3]]
@@ -201,8 +186,10 @@ def test_models_without_worth_have_exactly_zero() -> None:
     ("concentration", "n_models", "one_hot", "seed"),
     [(5.0, 8, False, 0), (0.02, 30, True, 1), (5.0, 30, True, 3)],
 )
-def test_no_weight_is_dust(concentration: float, n_models: int, one_hot: bool, seed: int) -> None:
-    # Problems whose search ends with weights of 1e-8 and less that are worth nothing.
+def test_negligible_weights_are_zero(
+    concentration: float, n_models: int, one_hot: bool, seed: int
+) -> None:
+    # Problems that would end with useless weights of 1e-8 and less.
     generator = np.random.default_rng(seed)
     models = generator.dirichlet(np.full(6, concentration), size=(n_models, 3))
     models = np.eye(6)[models.argmax(axis=2)] if one_hot else models
@@ -229,7 +216,7 @@ def test_another_model_never_raises_the_optimum() -> None:
     assert all(later <= earlier + 1e-9 for earlier, later in itertools.pairwise(optima))
 
 
-def test_row_weights_choose_and_weigh_rows() -> None:
+def test_row_weights_select_and_weight_rows() -> None:
     targets, models, generator = problem(6)
     mask = generator.random(400) < 0.3
     masked = simplex_weights(targets, models, mask)
@@ -270,7 +257,7 @@ def test_equal_weights_blend() -> None:
     np.testing.assert_array_equal(blend_probabilities(models, [0, 1, 0, 0]), models[1])
 
 
-def test_what_does_not_fit_is_refused() -> None:
+def test_invalid_inputs_are_refused() -> None:
     targets, models, _ = problem(3)
     broken = models.copy()
     broken[1, 7] *= 2
@@ -291,7 +278,7 @@ def test_what_does_not_fit_is_refused() -> None:
         simplex_weights(targets, models, np.ones(3))
 
 
-def test_a_model_is_worth_its_kl_alone() -> None:
+def test_one_model_has_its_own_kl() -> None:
     targets, models, _ = problem(1)
     fit = simplex_weights(targets, models)
     assert fit.weights.tolist() == [1.0]
@@ -313,6 +300,6 @@ def test_quadratic_programs_meet_their_optimality_conditions(seed: int) -> None:
     assert (ascent[found == 0] <= multiplier + 1e-8).all()
 
 
-def test_the_example_of_the_module_is_true() -> None:
-    found = doctest.testmod(blend, raise_on_error=True)
+def test_example_of_the_module_runs() -> None:
+    found = doctest.testmod(simplex, raise_on_error=True)
     assert found.attempted > 15

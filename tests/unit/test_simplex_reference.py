@@ -24,7 +24,7 @@ def by_clarabel(shares: np.ndarray, columns: np.ndarray) -> np.ndarray:
     loss = -shares @ cvxpy.log(columns.T @ weights)
     problem = cvxpy.Problem(cvxpy.Minimize(loss), [cvxpy.sum(weights) == 1])
     with warnings.catch_warnings():
-        # How accurate it is, the comparison tells.
+        # The comparison below checks the accuracy.
         warnings.filterwarnings("ignore", "Solution may be inaccurate")
         problem.solve(solver=cvxpy.CLARABEL)
     return np.asarray(weights.value)

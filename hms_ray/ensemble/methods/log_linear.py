@@ -30,16 +30,15 @@ from hms_ray.evaluate.multinomial import Ridge, fit_multinomial, softmax_scores
 Kind = Literal["shared", "context"]
 
 FLOOR: Final = 1e-4
-"""Probabilities are raised to it before the logarithm, or a model that gives a class 0
-would decide alone. On real predictions 1e-3 and 1e-15 differed by 3e-4 nats from each
-other, so little depends on it."""
+"""Lower bound of probabilities before the logarithm; otherwise one model with probability 0
+would decide alone. On real predictions 1e-3 and 1e-15 differ by 3e-4 nats only."""
 
 RIDGE: Final = 1e-2
-"""Nats for half a squared unit of a weight. On real predictions 0.1 is 2e-3 nats worse
-on rows of many votes and 1e-3 as much worse on all rows."""
+"""Nats for half a squared unit of a weight. On real predictions 0.1 is 2e-3 nats worse on
+rows with many votes, and 1e-3 is 2e-3 nats worse on all rows."""
 
 BIAS_RIDGE: Final = 1e-4
-"""Keeps the bias of a class without votes finite; it moves others by less than 1e-3."""
+"""Keeps the bias of a class without votes finite; changes others by less than 1e-3."""
 
 _CONTEXT: Final = 1 + N_CLASSES
 
@@ -50,12 +49,12 @@ class FittedLogLinear:
 
     Attributes:
         kind: ``shared`` or ``context``.
-        weights: (6, M) float64 of the log probabilities; equal rows where shared.
+        weights: (6, M) float64 of the log probabilities; equal rows if ``shared``.
         biases: (6,) float64, sum 0.
-        context: (6, 7) float64 of the log of the mean and of the six mean
-            probabilities; zeros but for ``context``.
-        floor: of the probabilities.
-        gap: the penalised loss is at most so far above its minimum, in nats.
+        context: (6, 7) float64 of the log of the mean and of the six mean probabilities;
+            zeros if ``shared``.
+        floor: lower bound of the probabilities.
+        gap: upper bound of the penalised loss above its minimum, in nats.
     """
 
     kind: Kind
@@ -67,7 +66,7 @@ class FittedLogLinear:
 
     @property
     def temperature(self) -> float:
-        """One over the sum of the weights, by class on average; above 1 it softens."""
+        """One over the sum of the weights, averaged over classes; above 1 it softens."""
         return N_CLASSES / float(self.weights.sum())
 
     def predict(self, probabilities: ArrayLike) -> Array:
@@ -111,13 +110,13 @@ class FittedLogLinear:
 
 @dataclass(frozen=True)
 class LogLinear(Method):
-    """A log-linear method.
+    """A weighted geometric mean.
 
     Attributes:
         kind: ``shared``: one weight per model; ``context``: one per model and class, and
             the mean probabilities of all classes.
-        ridge: strength of the ridge around equal weights (and 0 for the context).
-        floor: of the probabilities, above 0.
+        ridge: strength of the ridge around equal weights (context: around 0).
+        floor: lower bound of the probabilities, above 0.
     """
 
     kind: Kind = "shared"
@@ -155,7 +154,7 @@ def _features(models: NDArray[np.floating], floor: float, context: bool) -> Arra
     for number, model in enumerate(models):
         np.maximum(model.T, floor, out=features[:, number])
     if context:
-        # Floored as the logarithms are, so that both see the same opinions.
+        # Floored like the logarithms, so that both use the same probabilities.
         mean = features[:, :n_models].mean(axis=1)
         features[:, n_models + 1] = np.log(mean)
         features[:, n_models + 2 :] = mean

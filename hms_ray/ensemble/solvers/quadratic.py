@@ -1,6 +1,6 @@
 """Convex quadratic programs over the simplex, by an active-set method.
 
-Small and dense: the subproblem of one Newton step of ``blend``.
+Small and dense: the subproblem of one Newton step of ``solve_mixture``.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from scipy import linalg
 from hms_ray.evaluate.metric import Array
 
 _RIDGE: Final = 1e-12
-"""Relative to the Hessian's diagonal; equal models make it singular otherwise.
+"""Relative to the Hessian's diagonal, which equal models would make singular.
 
-It damps steps only (a proximal term around the current weights), so the point at
-which the search stops is not moved by it.
+It only damps steps (a proximal term around the current weights), so it does not move the
+optimum.
 """
 
 
 def minimise_quadratic(hessian: Array, gradient: Array, start: Array) -> Array:
     """Minimises ``(q - w)' H (q - w) / 2 - g' (q - w)`` over the simplex, from q = w.
 
-    A primal active-set method: Newton on the free entries, back to the first one
-    that would turn negative, which leaves; when none does, the entry with the
-    steepest descent enters; it ends when there is none.
+    A primal active-set method: a Newton step on the free entries, cut at the first entry that
+    would turn negative, which leaves the set. If none does, the entry of steepest descent
+    enters; if there is none, the method stops.
 
     Args:
         hessian: (m, m) positive semidefinite H; equal rows are allowed.
@@ -52,9 +52,9 @@ def minimise_quadratic(hessian: Array, gradient: Array, start: Array) -> Array:
             free[leaving] = False
             continue
         here = here + move
-        promise = np.where(free, -np.inf, gradient - damped @ (here - start) - multiplier)
-        entering = int(np.argmax(promise))
-        if promise[entering] <= tolerance:
+        ascent = np.where(free, -np.inf, gradient - damped @ (here - start) - multiplier)
+        entering = int(np.argmax(ascent))
+        if ascent[entering] <= tolerance:
             break
         free[entering] = True
     return here
@@ -73,7 +73,7 @@ def _free_step(damped: Array, slope: Array, free: NDArray[np.bool_]) -> tuple[Ar
 
 
 def _factor(matrix: Array) -> tuple[Array, bool]:
-    """Cholesky factor; the ridge grows until rounding no longer hides it."""
+    """Cholesky factor; the ridge grows until it exceeds rounding."""
     ridge = 0.0
     while True:
         try:
