@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -63,7 +64,8 @@ def train_locally(
     for note in prepared.notes:
         print(note)
     if space.search:
-        print(f"not searched with --local: {', '.join(space.search)} (experiment's own values)")
+        text = f"not searched with --local: {', '.join(space.search)} (experiment's own values)"
+        print(textwrap.fill(text, 80, break_long_words=False, break_on_hyphens=False))
     preflight(space.alone(), prepared)
     runner = InProcessRunner(threads, share_stages=space.resources.share_stages)
     heading = _heading(experiment.name, prepared.rows(), runner.placement)
