@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from hms_ray.competition.schema import TARGET_COLUMNS
 from hms_ray.config.experiment import Experiment, canonical
@@ -134,12 +131,12 @@ def shares(
         At most ``n_groups`` lists, none of them empty.
     """
     work = [sum(costs[task.key] for task in unit) for unit in units]
-    loads = [(0.0, group) for group in range(n_groups)]
+    loads = [0.0] * n_groups
     dealt: list[list[int]] = [[] for _ in range(n_groups)]
-    for number in np.argsort([-amount for amount in work], kind="stable").tolist():
-        load, group = heapq.heappop(loads)
+    for number in sorted(range(len(units)), key=lambda number: -work[number]):
+        group = loads.index(min(loads))
         dealt[group].append(number)
-        heapq.heappush(loads, (load + work[number], group))
+        loads[group] += work[number]
     return [
         [task for number in sorted(numbers) for task in units[number]]
         for numbers in dealt

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import io
-import os
-import sys
+import shutil
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from rich import box, table
 from rich.console import Console
 from rich.text import Text
 
 PIPE_WIDTH: Final = 120
-"""Characters per line where standard output is no terminal and ``COLUMNS`` is not set."""
+"""Characters per line if standard output is no terminal and ``COLUMNS`` is not set."""
 
 NO_BREAK: Final = "\xa0"
 """A space at which a cell is not broken."""
@@ -24,8 +24,6 @@ _TEXT_WIDTH: Final = 100
 _GAP: Final = 2
 _MIN_CELL, _MIN_HEADING = 16, 10
 """Characters that a column of text and a heading keep; longer words are folded."""
-_UNBROKEN: Final = "\u2800"
-"""Stands for ``NO_BREAK`` while rich lays a table out, since rich breaks at every white space."""
 _RULE_BELOW_HEAD: Final = box.Box("    \n    \n -  \n    \n    \n    \n    \n    \n", ascii=True)
 
 
@@ -81,46 +79,48 @@ def to_text(*parts: str | Table, width: int | None = None) -> str:
 
     Args:
         parts: in their order; empty texts are skipped.
-        width: characters per line; default: the terminal's, or in a pipe the variable
-            ``COLUMNS`` or 120.
+        width: characters per line; default: ``COLUMNS``, else the terminal's, else 120.
     """
     width = output_width() if width is None else width
-    console = Console(file=io.StringIO(), width=width, color_system=None, legacy_windows=False)
     texts = []
     for part in parts:
-        if not part:
-            continue
-        with console.capture() as capture:
-            _print(console, part, width)
-        lines = [line.rstrip() for line in capture.get().replace(_UNBROKEN, " ").splitlines()]
-        texts.append("\n".join(lines))
+        if part:
+            text = _paragraph(part, width) if isinstance(part, str) else _table_text(part, width)
+            texts.append(text.replace(NO_BREAK, " "))
     return "\n\n".join(texts)
 
 
 def output_width() -> int:
-    """Characters per line of standard output."""
-    if sys.stdout.isatty():
-        return os.get_terminal_size(sys.stdout.fileno()).columns
-    columns = os.environ.get("COLUMNS", "")
-    return int(columns) if columns.isdigit() and int(columns) else PIPE_WIDTH
+    """Characters per line of standard output: ``COLUMNS``, else the terminal's, else 120."""
+    return shutil.get_terminal_size((PIPE_WIDTH, 0)).columns
 
 
-def _print(console: Console, part: str | Table, width: int) -> None:
-    def paragraph(text: str) -> None:
-        shown = Text(text.replace(NO_BREAK, _UNBROKEN), overflow="fold")
-        console.print(shown, width=min(width, _TEXT_WIDTH))
+def _paragraph(text: str, width: int) -> str:
+    width = min(width, _TEXT_WIDTH)
+    return "\n".join(
+        textwrap.fill(line, width, break_on_hyphens=False) for line in text.splitlines()
+    )
 
-    if isinstance(part, str):
-        paragraph(part)
-        return
-    columns, omitted = _fitting(part.columns, width)
-    if part.title:
-        paragraph(part.title)
-    console.print(_rich_table(columns, width))
-    for note in part.notes:
-        paragraph(note)
+
+def _table_text(shown: Table, width: int) -> str:
+    columns, omitted = _fitting(shown.columns, width)
+    console = Console(file=io.StringIO(), width=width, color_system=None, legacy_windows=False)
+    with console.capture() as capture:
+        console.print(_rich_table(columns, width))
+    lines = [line.rstrip() for line in capture.get().splitlines()]
+    notes = [*shown.notes]
     if omitted:
-        paragraph(f"Not shown at this width: {', '.join(omitted)}.")
+        notes.append(f"Not shown at this width: {', '.join(omitted)}.")
+    title = [_paragraph(shown.title, width)] if shown.title else []
+    return "\n".join([*title, *lines, *(_paragraph(note, width) for note in notes)])
+
+
+def _folded(text: str, width: int) -> str:
+    """A cell's lines, broken at spaces and after underscores, but not at ``NO_BREAK``."""
+    if len(text) <= width:
+        return text
+    lines = textwrap.wrap(text.replace("_", "_ "), width, break_on_hyphens=False)
+    return "\n".join(lines).replace("_ ", "_")
 
 
 def _fitting(columns: Sequence[Column], width: int) -> tuple[list[Column], list[str]]:
@@ -150,14 +150,10 @@ def _rich_table(columns: Sequence[Column], width: int) -> table.Table:
         box=_RULE_BELOW_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), leading=wrapped
     )
     for column, own in zip(columns, widths, strict=True):
-        made.add_column(
-            Text(column.title, overflow="fold"),
-            width=own,
-            justify="right" if column.right else "left",
-            overflow="fold",
-        )
+        justify: Literal["right", "left"] = "right" if column.right else "left"
+        made.add_column(Text(_folded(column.title, own)), width=own, justify=justify)
     for cells in zip(*(column.cells for column in columns), strict=True):
-        made.add_row(*(Text(cell.replace(NO_BREAK, _UNBROKEN)) for cell in cells))
+        made.add_row(*(Text(_folded(*cell)) for cell in zip(cells, widths, strict=True)))
     return made
 
 
