@@ -1,4 +1,4 @@
-"""Recipes of the sources that are made from EEGs: what decides their values."""
+"""Recipes of the sources that are made from EEGs; each recipe is a pack of its own."""
 
 from __future__ import annotations
 
@@ -38,54 +38,59 @@ class Frozen(BaseModel):
 
 
 class EegRecipe(Frozen):
-    """Spectrograms made from an EEG window of 50 s; what decides their values."""
+    """How spectrograms are made from an EEG window of 50 s."""
 
     kind: Literal["mel", "mel_fixed", "multitaper", "stft"] = "mel"
-    """``mel``: mel power in dB below its own maximum (widely copied); ``mel_fixed``: dB
-    above a fixed reference, so that amplitude stays; ``multitaper``: as the competition's
-    own files were made; ``stft``: log power of a plain short-time transform, 0.5-20 Hz."""
+    """``mel``: mel power in dB below its own maximum (widely copied). ``mel_fixed``: dB
+    above a fixed reference, which keeps the amplitude. ``multitaper``: as the spectrograms
+    of the competition were made. ``stft``: log power of a short-time Fourier transform,
+    0.5 to 20 Hz."""
     centre_s: Annotated[float, Field(gt=0, le=50)] = 50.0
     """Middle seconds of the window that are used, such as 10 for a zoomed centre."""
     window_samples: Annotated[int, Field(ge=16, le=2048)] | None = None
-    """Samples (200 Hz) a frame: mel 128, at most 1024; multitaper 800; stft 400."""
+    """Samples per frame, at 200 Hz; mel at most 1024. Default: mel 128, multitaper 800,
+    stft 400."""
     hop_samples: Count | None = None
-    """Samples from one frame to the next; mel: so that 256 frames fill ``centre_s``;
-    multitaper 400; stft 40."""
+    """Samples from one frame to the next. Default: mel such that 256 frames fill
+    ``centre_s``, multitaper 400, stft 40."""
     band_hz: BandHz = None
-    """Zero-phase band-pass of all 50 s of the bipolar signals first; none where absent."""
+    """Zero-phase band-pass, Hz, applied first to all 50 s of the bipolar signals. Default:
+    no filter."""
     clip_uv: Positive | None = None
-    """Bipolar signals are clipped to +- this, after the band (high-ranking teams: 1024)."""
+    """Bipolar signals are clipped to plus or minus this, microvolts, after the band-pass
+    (high-ranking teams: 1024). Default: no clipping."""
     gaps: Gaps = "mean"
-    """NaN of a bipolar signal become its mean (published), straight lines, or 0."""
+    """NaN in a bipolar signal are replaced by its mean (published), by linear
+    interpolation, or by zero."""
     margin_s: MarginS = 0.0
-    """Seconds before and after each window that are packed besides, for
+    """Seconds before and after each window that are packed too; needed for
     ``augment.window_shift_s``."""
 
     @property
     def margin(self) -> int:
-        """Frames of ``margin_s``."""
+        """Frames in ``margin_s``."""
         return round(self.margin_s * _EEG_RATE_HZ / self.frame_hop)
 
     @property
     def used_samples(self) -> int:
-        """Samples of ``centre_s``."""
+        """Samples in ``centre_s``."""
         return round(self.centre_s * _EEG_RATE_HZ)
 
     @property
     def frame_samples(self) -> int:
-        """``window_samples``, or the recipe's own: mel 128, multitaper 800, stft 400."""
+        """``window_samples``, or its default: mel 128, multitaper 800, stft 400."""
         return self.window_samples or _FRAME_SAMPLES[self.kind]
 
     @property
     def frame_hop(self) -> int:
-        """``hop_samples``, or the recipe's own: mel ``used_samples`` // 256, 400, 40."""
+        """``hop_samples``, or its default: mel ``used_samples`` // 256, 400, 40."""
         if self.hop_samples is not None:
             return self.hop_samples
         return _HOP_SAMPLES.get(self.kind, self.used_samples // _MEL_FRAMES)
 
     @property
     def n_frames(self) -> int:
-        """Frames of a window; mel recipes pad the ends, the others use whole frames only."""
+        """Frames in a window; mel recipes pad the ends, the others use whole frames only."""
         if self.kind in _HOP_SAMPLES:
             return 1 + (self.used_samples - self.frame_samples) // self.frame_hop
         return self.used_samples // self.hop_samples if self.hop_samples else _MEL_FRAMES
@@ -113,39 +118,39 @@ _LARGEST_FLOAT16 = 65_504
 
 
 class RawRecipe(Frozen):
-    """Bipolar signals of an EEG window of 50 s; what decides their values."""
+    """How bipolar signals are made from an EEG window of 50 s."""
 
     rate_hz: Annotated[int, Field(ge=10, le=200)] = 100
-    """Samples a second after resampling."""
+    """Sampling rate after resampling, Hz."""
     centre_s: Annotated[float, Field(gt=0, le=50)] = 50.0
     """Middle seconds of the window that are used."""
     band_hz: BandHz = (0.5, 20.0)
-    """Zero-phase band-pass before all else; none where absent."""
+    """Zero-phase band-pass, Hz, applied first; ``null`` for no filter."""
     clip_uv: Positive = 1024.0
-    """Signals are clipped to +- this, microvolts, after the band."""
+    """Signals are clipped to plus or minus this, microvolts, after the band-pass."""
     scale_uv: Positive = 32.0
-    """Microvolts that become 1."""
+    """Signals are divided by this, microvolts."""
     midline: bool = True
-    """The pairs Fz-Cz and Cz-Pz after the sixteen of the chains."""
+    """Add the pairs Fz-Cz and Cz-Pz to the sixteen pairs of the chains."""
     gaps: Gaps = "mean"
-    """NaN of a signal become its mean, straight lines, or 0."""
+    """NaN in a signal are replaced by its mean, by linear interpolation, or by zero."""
     margin_s: MarginS = 0.0
-    """Seconds before and after each window that are packed besides, for
+    """Seconds before and after each window that are packed too; needed for
     ``augment.window_shift_s``."""
 
     @property
     def margin(self) -> int:
-        """Samples of ``margin_s`` at ``rate_hz``."""
+        """Samples in ``margin_s`` at ``rate_hz``."""
         return round(self.margin_s * self.rate_hz)
 
     @property
     def used_samples(self) -> int:
-        """Samples of ``centre_s`` at 200 Hz."""
+        """Samples in ``centre_s`` at 200 Hz."""
         return round(self.centre_s * _EEG_RATE_HZ)
 
     @property
     def n_samples(self) -> int:
-        """Samples of ``centre_s`` at ``rate_hz``."""
+        """Samples in ``centre_s`` at ``rate_hz``."""
         return round(self.rate_hz * self.centre_s)
 
     @model_validator(mode="after")

@@ -1,8 +1,8 @@
-"""Frozen, validated models of every knob; canonical form and hash.
+"""An experiment: data, input, model, training; and its canonical form.
 
-A configuration is made once, checked when it is made, and never changed. Its
-canonical form holds only what changes results, every default spelled out, so
-two ways of writing the same experiment have one hash.
+Configurations are frozen and validated when they are created. The canonical form holds
+only what changes results, with every default written out, so that two ways of writing one
+experiment have one cache key.
 """
 
 from __future__ import annotations
@@ -17,38 +17,39 @@ from hms_ray.config.training import TrainingConfig
 
 
 class DataConfig(Frozen):
-    """Which rows there are and how they are divided."""
+    """Which rows are used and how they are divided into folds."""
 
     unit: Literal["eeg_votes", "eeg", "label"] = "eeg_votes"
-    """One row a distinct (EEG, six votes), an EEG, or a label row."""
+    """One row per distinct (EEG, six votes), per EEG, or per label row."""
     window: Literal["middle", "nearest"] = "middle"
-    """Middle of the row's first and last offset, or the label row nearest to it."""
+    """Window of a row with several label rows: the middle between the first and the last
+    offset, or the label row nearest to it."""
     n_folds: Annotated[int, Field(ge=2)] = 5
-    """Patient-grouped folds."""
+    """Number of folds; no patient is in two of them."""
     fold_seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
     """Seed of the shuffled StratifiedGroupKFold."""
     n_patients: Count | None = None
-    """Only so many patients, drawn at random with ``fold_seed``; all where absent or
-    where there are fewer."""
+    """Use only this many patients, drawn at random with ``fold_seed``. Default: all."""
     unusable: Literal["error", "keep", "drop"] = "error"
-    """Rows without any usable signal in some source that the study uses: stop with an
-    ``error``, ``keep`` them as zeros, or ``drop`` them after folds were drawn from all
-    rows."""
+    """Rows without any usable signal in a source that the study uses: stop with an
+    ``error``, ``keep`` them zero-filled, or ``drop`` them after the folds are drawn from
+    all rows."""
 
 
 class ModelConfig(Frozen):
-    """A timm model."""
+    """A timm model and its pretrained weights."""
 
     name: str = "tf_efficientnet_b0"
-    """Any name that ``timm.list_models()`` knows."""
+    """A name of ``timm.list_models()``."""
     pretrained: bool = True
-    """Start from pretrained weights: timm's hub, or ``weights_file``."""
+    """Start from pretrained weights."""
     weights_file: str | None = None
-    """Local file with the pretrained weights, for machines without the hub."""
+    """File with the pretrained weights, for machines without internet access. Default:
+    downloaded from the hub of timm."""
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    """Stochastic depth rate."""
+    """Stochastic depth: largest probability that a block is skipped in training."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
-    """Dropout before the last layer."""
+    """Dropout probability before the last layer."""
 
     @model_validator(mode="after")
     def _weights_belong_to_pretrained(self) -> Self:
@@ -58,10 +59,10 @@ class ModelConfig(Frozen):
 
 
 class Experiment(Frozen):
-    """A configuration with nothing left free: one trial's worth of folds."""
+    """A configuration with no free values: what one trial trains."""
 
     name: str = "experiment"
-    """Shown in logs and tables; changes no result."""
+    """Name in logs and tables; changes no result."""
     data: DataConfig = DataConfig()
     input: InputConfig = InputConfig()
     model: ModelConfig = ModelConfig()
@@ -77,11 +78,11 @@ class Experiment(Frozen):
 
 
 def canonical(experiment: Experiment) -> dict[str, Any]:
-    """What of an experiment changes its results, as plain data.
+    """The part of an experiment that changes its results, as plain data.
 
-    Names are dropped, stages inherit, and thresholds and sources that nothing uses
-    are dropped. So is the path of a weights file: its content belongs to the key
-    that the fold store makes (see ``experiment.fold_key``).
+    Stages get the values that they inherit. Names are removed, and so are thresholds and
+    sources that nothing uses, and the path of a weights file: the cache key of a fold
+    contains its content instead (see ``experiment.cache_key``).
     """
     data = experiment.model_dump(mode="json")
     del data["name"], data["model"]["weights_file"]

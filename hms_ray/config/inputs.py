@@ -16,31 +16,31 @@ PICTURES: Final[dict[str, tuple[str, ...]]] = {
     "eeg": ("panels", "statistics", "percentiles"),
     "raw": ("signals",),
 }
-"""Source -> its pictures (drawn in ``views``): statistics over the chains' panels say
-something about a place on the head, over single signals they do not."""
+"""Source -> its pictures (see ``transforms.views``). Statistics over the panels of the
+chains describe a place on the head; over single signals they would not."""
 
 
 class EegConfig(EegRecipe):
-    """The EEG source as an input: its recipe and what is done to its windows."""
+    """EEG spectrograms as an input: the recipe, and how its windows are treated."""
 
     normalisation: Normalisation = "none"
-    """As of ``input``; published: none, for the recipe ``mel`` is one already."""
+    """See ``input.normalisation`` (published: none, since ``mel`` is relative already)."""
     downsample: tuple[Count, Count] = (1, 1)
-    """Blocks (frequency, time) that are averaged before all else."""
+    """Block (frequency, time) whose values are averaged first; (1, 1) averages nothing."""
 
 
 class RawConfig(RawRecipe):
-    """The raw source as an input: its recipe and what is done to its windows."""
+    """EEG signals as an input: the recipe, and how its windows are treated."""
 
     normalisation: Normalisation = "none"
-    """As of ``input``. ``per_image`` and ``per_panel`` both measure each signal alone; a
-    signal has one frequency, so ``per_frequency`` is ``global``."""
+    """See ``input.normalisation``. ``per_image`` and ``per_panel`` both normalise each
+    signal alone, and ``per_frequency`` equals ``global``."""
     downsample: tuple[Count, Count] = (1, 1)
-    """Blocks (1, samples) that are averaged before all else."""
+    """Block (1, samples) whose values are averaged first; (1, 1) averages nothing."""
     rows: Count = 1
-    """Image rows a signal. With more than one, a column holds that many samples of
-    it in turn, from above: P x T becomes (P * rows) x (T / rows), and time still
-    runs along the width."""
+    """Image rows per signal. With more than one, a column holds that many successive
+    samples, from top to bottom: P x T becomes (P * rows) x (T / rows), and time still runs
+    along the width."""
 
 
 class View(NamedTuple):
@@ -54,24 +54,23 @@ class View(NamedTuple):
 
 
 class Treatment(NamedTuple):
-    """What is done to a source's windows before they become pictures."""
+    """What is done to the windows of a source before the pictures are made."""
 
     normalisation: Normalisation
     downsample: tuple[int, int]
 
 
 def parse_view(text: str) -> View:
-    """A view from ``SOURCE PICTURE``; a source left out is kaggle.
+    """A view from ``SOURCE PICTURE``, or ``PICTURE`` of the source kaggle.
 
     Raises:
-        ValueError: an unknown source, or a picture that the source does not have.
+        ValueError: if the source is unknown or does not have the picture.
     """
     words = text.split()
     source = words[0] if len(words) == 2 else "kaggle"
     if len(words) not in (1, 2) or source not in PICTURES:
         raise ValueError(
-            f"a view must be SOURCE PICTURE with a source of {', '.join(PICTURES)} (kaggle "
-            "where left out)"
+            f"a view must be SOURCE PICTURE with the source {', '.join(PICTURES)} (default: kaggle)"
         )
     if words[-1] not in PICTURES[source]:
         others = [name for name, pictures in PICTURES.items() if words[-1] in pictures]
@@ -93,27 +92,30 @@ class InputConfig(Frozen):
     views: Annotated[
         tuple[Annotated[str, AfterValidator(_sound_view)], ...], Field(min_length=1)
     ] = ("panels",)
-    """``SOURCE PICTURE`` each, such as ``eeg percentiles``; a source left out is
-    kaggle, the competition's own ten-minute spectrograms. Several are joined side by
-    side."""
+    """Pictures that are joined side by side: ``SOURCE PICTURE`` each, such as
+    ``eeg percentiles``, or ``PICTURE`` of the source kaggle, the ten-minute spectrograms
+    of the competition."""
     normalisation: Normalisation = "per_image"
-    """Of kaggle. ``per_image`` measures what a view shows: each of the ``panels`` alone,
-    all four together for ``statistics`` and ``percentiles`` (published). ``per_panel``
-    measures each panel alone in every view, which erases left against right. The others
-    are fitted once a fold and source, on all training rows: ``global`` one mean and
-    deviation; ``per_frequency`` one of each frequency, which flattens the 1/f slope and
-    keeps amplitude; ``robust`` the median and interquartile range / 1.349."""
+    """How values of the source kaggle are centred and scaled. ``per_image``: over what a
+    view shows, each of the ``panels`` alone, all four together for ``statistics`` and
+    ``percentiles`` (published). ``per_panel``: over each panel alone in every view, which
+    removes differences between left and right. The others are fitted per fold and source,
+    on all training rows: ``global`` one mean and standard deviation; ``per_frequency`` one
+    pair per frequency, which flattens the 1/f slope and keeps the amplitude; ``robust``
+    the median and the interquartile range / 1.349."""
     downsample: tuple[Count, Count] = (1, 1)
-    """Of kaggle: blocks (frequency, time) over which log power is averaged first."""
+    """Block (frequency, time) over which log power of the source kaggle is averaged first;
+    (1, 1) averages nothing."""
     eeg: EegConfig = EegConfig()
-    """Spectrograms made of the EEG; used where a view asks for them."""
+    """EEG spectrograms, for the views of the source eeg."""
     raw: RawConfig = RawConfig()
-    """Signals of the EEG; used where a view asks for them."""
+    """EEG signals, for the views of the source raw."""
     height: Count | None = None
-    """Height to which every view is resized before they are joined; the first one's
-    where absent."""
+    """Height, pixels, to which every view is resized before they are joined. Default: the
+    height of the first view."""
     size: tuple[Count, Count] | None = None
-    """Height and width to which the image is resized (bilinear), or as it is."""
+    """Height and width, pixels, to which the joined image is resized (bilinear). Default:
+    not resized."""
 
     @property
     def parsed_views(self) -> tuple[View, ...]:
@@ -121,21 +123,21 @@ class InputConfig(Frozen):
         return tuple(parse_view(text) for text in self.views)
 
     def treatment(self, source: str) -> Treatment:
-        """Normalisation and block of a source."""
+        """Normalisation and block size of a source."""
         if source == "kaggle":
             return Treatment(self.normalisation, self.downsample)
         config = self.eeg if source == "eeg" else self.raw
         return Treatment(config.normalisation, config.downsample)
 
 
-Kind = TypeVar("Kind", bound=Frozen)
+RecipeType = TypeVar("RecipeType", EegRecipe, RawRecipe)
 
 Recipe = EegRecipe | RawRecipe | None
-"""What decides a source's values; None for kaggle, which has only one."""
+"""How the values of a source are made; None for kaggle, which has no recipe."""
 
 
 def used_sources(config: InputConfig) -> dict[str, Recipe]:
-    """The sources that the views ask for, with nothing but their recipes.
+    """The sources of an input's views and their recipes.
 
     Returns:
         Source -> recipe, in the order of the views; None for kaggle.
@@ -149,7 +151,7 @@ def used_sources(config: InputConfig) -> dict[str, Recipe]:
 
 
 def margin_fault(config: InputConfig, shift_s: float) -> str | None:
-    """What is wrong with the margins of an input's sources for shifts of up to ``shift_s``."""
+    """Why the margins of an input's sources do not allow shifts of up to ``shift_s`` seconds."""
     for source, recipe in used_sources(config).items():
         if recipe is not None and recipe.margin_s < shift_s:
             return (
@@ -159,15 +161,15 @@ def margin_fault(config: InputConfig, shift_s: float) -> str | None:
     return None
 
 
-def _only(kind: type[Kind], config: Kind) -> Kind:
-    """A copy of a configuration that holds a base class's fields and no others."""
-    return kind.model_validate(config.model_dump(include=set(kind.model_fields)))
+def _only(recipe: type[RecipeType], config: RecipeType) -> RecipeType:
+    """The recipe in an input's configuration, without its other fields."""
+    return recipe.model_validate(config.model_dump(include=set(recipe.model_fields)))
 
 
 def canonical_input(config: InputConfig) -> dict[str, Any]:
-    """What of an input changes images, as plain data.
+    """The part of an input that changes images, as plain data.
 
-    Sources are spelled out, and what belongs to a source that no view uses is dropped.
+    The source of every view is written out, and sources that no view uses are removed.
     """
     data = config.model_dump(mode="json")
     data["views"] = [str(view) for view in config.parsed_views]
@@ -177,7 +179,7 @@ def canonical_input(config: InputConfig) -> dict[str, Any]:
     for source in {"eeg", "raw"} - used:
         del data[source]
     if "eeg" in used:
-        # A recipe's own numbers and the same ones given are one recipe.
+        # Default numbers and the same numbers given are one recipe.
         data["eeg"] |= {
             "window_samples": config.eeg.frame_samples,
             "hop_samples": config.eeg.frame_hop,
@@ -187,7 +189,7 @@ def canonical_input(config: InputConfig) -> dict[str, Any]:
 
 
 def in_recipe(path: str) -> bool:
-    """Whether a dotted path into an experiment leads into what decides a pack's values."""
+    """Whether a dotted path into an experiment leads into a recipe, and so to other packs."""
     return any(path == recipe or path.startswith(f"{recipe}.") for recipe in _RECIPE_PATHS)
 
 

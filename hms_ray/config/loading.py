@@ -1,4 +1,4 @@
-"""YAML files and ``--set`` to validated configurations; all errors at once."""
+"""YAML files and ``--set`` options to validated configurations."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import yaml
 from hms_ray.config.experiment import Experiment
 from hms_ray.config.inputs import in_recipe
 from hms_ray.config.space import Parameter, Space
-from hms_ray.config.validation import listed, one_a_line, validated
+from hms_ray.config.validation import fault_lines, faults_error, validated, with_new_names
 from hms_ray.errors import ConfigError
 from hms_ray.text import closest
 
 _INSIDE: Final = 0.3819660
-"""Where within a range of numbers a value is tried (golden section: no round share)."""
+"""Position within a range of a number to validate (golden section: not a round number)."""
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 with two traps removed: 1e-3 is a number, a repeated key an error."""
+    """YAML 1.1 in which 1e-3 is a number and a repeated key is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -36,7 +36,7 @@ class _Loader(yaml.SafeLoader):
                 )
             if key in seen:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands twice", key_node.start_mark
+                    None, None, f"the key {key!r} is repeated", key_node.start_mark
                 )
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
@@ -53,42 +53,45 @@ def parse_yaml(text: str, where: object) -> Any:
     """Plain data from YAML text.
 
     Raises:
-        ConfigError: with line and column, where the text is not YAML.
+        ConfigError: if the text is not valid YAML, with line and column.
     """
     try:
         # _Loader is a SafeLoader; ruff cannot see that.
         return yaml.load(text, Loader=_Loader)  # noqa: S506
     except (yaml.YAMLError, ValueError) as error:
-        # PyYAML makes dates of what looks like one: of an impossible one, a ValueError.
+        # PyYAML raises ValueError for an impossible date.
         mark = getattr(error, "problem_mark", None)
         place = f"{where}, line {mark.line + 1}, column {mark.column + 1}" if mark else where
         problem = getattr(error, "problem", None) or str(error)
         raise ConfigError("a configuration must be valid YAML", got=problem, where=place) from None
 
 
-def load_space(path: str | Path, settings: Sequence[str] = ()) -> Space:
-    """Reads a search space or experiment file and applies ``--set`` to it.
+def load_space(path: str | Path, settings: Sequence[str] = (), *, stored: bool = False) -> Space:
+    """Reads a search space or experiment file and applies ``--set`` options to it.
 
     Args:
         path: YAML file with any of the keys of ``Space``.
-        settings: texts ``a.b=value``; values are YAML. A path starts at one of
-            the file's own keys or inside its experiment
-            (``training.seed=1`` is ``experiment.training.seed=1``).
+        settings: texts ``a.b=value``, with the value as YAML. A path starts at a key of
+            the file or inside its experiment (``training.seed=1`` is
+            ``experiment.training.seed=1``).
+        stored: whether the file was written by a study; former names are then read too.
 
     Raises:
-        ConfigError: naming every fault of the file at once.
+        ConfigError: with every fault of the file.
     """
     data = read_mapping(path)
+    if stored:
+        data = with_new_names(data)
     for setting in settings:
         apply_setting(data, setting)
     return validate_space(data, where=path)
 
 
 def read_mapping(path: str | Path) -> dict[Any, Any]:
-    """A YAML file's mapping as plain data; an empty file is an empty one.
+    """The mapping in a YAML file as plain data; empty for an empty file.
 
     Raises:
-        ConfigError: where the file cannot be read, or is no YAML or no mapping.
+        ConfigError: if the file cannot be read, is not YAML or is not a mapping.
     """
     path = Path(path)
     try:
@@ -107,36 +110,47 @@ def read_mapping(path: str | Path) -> dict[Any, Any]:
 
 
 def validate_space(data: Mapping[str, Any], where: object) -> Space:
-    """A checked space from plain data, its search paths and start points included."""
+    """A space from plain data, with its search paths and start points checked.
+
+    Args:
+        data: fields of ``Space``.
+        where: file or place, for messages.
+
+    Raises:
+        ConfigError: with every fault.
+    """
     space = validated(Space, data, where)
     faults = [fault for path in space.search for fault in _search_faults(space, path)]
     for number, point in enumerate(space.start):
         faults += _start_faults(space, point, f"start.{number}")
     if faults:
-        raise listed(faults, where)
+        raise faults_error(faults, where)
     return space
 
 
 def replace_values(
     experiment: Experiment, values: Mapping[str, Any], where: object = "values"
 ) -> Experiment:
-    """A copy of an experiment with values set by dotted path, checked again.
+    """A validated copy of an experiment with values set by dotted path.
 
-    The order of the paths does not matter: a value is set before values within it. A
-    value within one that is set to nothing (``training.cutmix.probability`` beside
-    ``training.cutmix: null``) has no place and is left out.
+    The order of the paths does not matter: a value is set before values inside it. A value
+    inside one that is set to null is ignored (``training.augment.cutmix.probability`` with
+    ``training.augment.cutmix: null``).
+
+    Raises:
+        ConfigError: with every fault.
     """
     data = experiment.model_dump(mode="json")
-    absent = tuple(f"{path}." for path, value in values.items() if value is None)
+    switched_off = tuple(f"{path}." for path, value in values.items() if value is None)
     for path in sorted(values, key=lambda path: path.count(".")):
-        if not path.startswith(absent):
-            # A copy, since a value within it may be set next.
+        if not path.startswith(switched_off):
+            # A copy, since a value inside it may be set next.
             set_path(data, path, deepcopy(values[path]))
     return validated(Experiment, data, where)
 
 
 def apply_setting(data: dict[str, Any], setting: str) -> None:
-    """Applies one ``a.b=value`` to plain space data, in place."""
+    """Applies one ``a.b=value`` to the plain data of a space, in place."""
     path, equals, value = setting.partition("=")
     path = path.strip()
     if not equals or not path:
@@ -147,7 +161,7 @@ def apply_setting(data: dict[str, Any], setting: str) -> None:
 
 
 def set_path(data: dict[str, Any], path: str, value: Any) -> None:
-    """Sets one value in nested mappings and lists; missing mappings are made."""
+    """Sets one value in nested mappings and lists, in place; makes missing mappings."""
     *parents, last = path.split(".")
     here: Any = data
     walked: list[str] = []
@@ -177,16 +191,16 @@ def _step(here: Any, name: str, walked: str) -> Any:
 def _index(values: list[Any], name: str, walked: str) -> int:
     if not name.isdecimal() or int(name) >= len(values):
         raise ConfigError(
-            f"a list is entered by a position from 0 to {len(values) - 1}",
+            f"a position in this list must be from 0 to {len(values) - 1}",
             got=name,
             where=walked,
-            fix="Where a file leaves a list out, write it in the file before setting its items.",
+            fix="Write the whole list in the file before you set one of its items.",
         )
     return int(name)
 
 
 def parameter_values(parameter: Parameter) -> dict[str, Any]:
-    """The values a parameter is checked with: label -> value; bounds where it is a range."""
+    """Label -> value of all choices; of a range, its bounds and a number between them."""
     if isinstance(parameter.choices, dict):
         return dict(parameter.choices)
     if parameter.choices is not None:
@@ -194,7 +208,7 @@ def parameter_values(parameter: Parameter) -> dict[str, Any]:
     low, high = parameter.int_ or parameter.float_ or (0, 0)
     values: list[Any] = [low, high]
     if parameter.float_ is not None:
-        # Bounds may be whole where the numbers between them are not.
+        # Bounds may be integers although the numbers between them are not.
         values.append(low + _INSIDE * (high - low))
     return {str(value): value for value in values}
 
@@ -202,21 +216,21 @@ def parameter_values(parameter: Parameter) -> dict[str, Any]:
 def _search_faults(space: Space, path: str) -> list[str]:
     """A searched path must lead to a value, and every value must fit there."""
     if in_recipe(path) and space.search[path].choices is None:
-        # Each value is a pack of its own, and a range has too many.
-        return [f"search.{path}: what decides a pack's values is searched by choices"]
+        # Every value needs a pack of its own.
+        return [f"search.{path}: a value of a recipe must be searched by choices"]
     if path.split(".")[0] == "data":
-        return [f"search.{path}: rows and folds are made once for all trials; use a study for each"]
+        return [f"search.{path}: all trials share rows and folds; use one study per value"]
     faults = []
     for label, value in parameter_values(space.search[path]).items():
         try:
             replace_values(space.experiment, {path: value})
         except ConfigError as error:
-            faults += [f"search.{path} with {label}: {line}" for line in one_a_line(error)]
+            faults += [f"search.{path} with {label}: {line}" for line in fault_lines(error)]
     return list(dict.fromkeys(faults))
 
 
 def _start_faults(space: Space, point: Mapping[str, Any], where: str) -> list[str]:
-    """A start point gives a value for every searched path, within its bounds."""
+    """A start point must have a valid value for every searched path."""
     faults = [
         f"{where}: {path} is not searched{closest(path, space.search)}"
         for path in point
@@ -225,7 +239,7 @@ def _start_faults(space: Space, point: Mapping[str, Any], where: str) -> list[st
     for path, parameter in space.search.items():
         if path not in point:
             faults.append(f"{where}: a value for {path} is missing")
-        elif not _within(parameter, point[path]):
+        elif not _is_searched(parameter, point[path]):
             faults.append(f"{where}: {path} cannot be {point[path]!r}")
     if faults:
         return faults
@@ -233,18 +247,18 @@ def _start_faults(space: Space, point: Mapping[str, Any], where: str) -> list[st
         chosen = {path: chosen_value(space.search[path], value) for path, value in point.items()}
         replace_values(space.experiment, chosen)
     except ConfigError as error:
-        faults = [f"{where}: {line}" for line in one_a_line(error)]
+        faults = [f"{where}: {line}" for line in fault_lines(error)]
     return faults
 
 
 def chosen_value(parameter: Parameter, chosen: Any) -> Any:
-    """The value that a choice stands for: a label's, or the choice itself."""
+    """The value of a label, or the choice itself if choices have no labels."""
     return parameter.choices[chosen] if isinstance(parameter.choices, dict) else chosen
 
 
-def _within(parameter: Parameter, value: Any) -> bool:
+def _is_searched(parameter: Parameter, value: Any) -> bool:
     if parameter.choices is not None:
-        # As a list, since a value that cannot be hashed is compared all the same.
+        # As a list, since the value may be unhashable.
         return value in list(parameter.choices)
     low, high = parameter.int_ or parameter.float_ or (0, 0)
     number = isinstance(value, int) or (parameter.float_ and isinstance(value, float))

@@ -1,4 +1,4 @@
-"""What to search: an experiment, its free values, the study around them, its resources."""
+"""A search space: an experiment, its searched values, the study and its resources."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Parameter(Frozen):
     """One searched value: exactly one of ``choices``, ``int`` and ``float``."""
 
     choices: list[Any] | dict[str, Any] | None = None
-    """Values to choose from; as a mapping, labels for values of any shape."""
+    """Values to choose from: a list, or a mapping of labels to values of any shape."""
     int_: Annotated[tuple[int, int] | None, Field(alias="int")] = None
-    """Smallest and largest whole number."""
+    """Smallest and largest integer, both included."""
     float_: Annotated[tuple[float, float] | None, Field(alias="float")] = None
-    """Smallest and largest number."""
+    """Smallest and largest number, both included."""
     log: bool = False
     """Search on a logarithmic scale."""
 
@@ -48,65 +48,65 @@ class Parameter(Frozen):
 
 
 class StudyConfig(Frozen):
-    """What a study searches for and how long."""
+    """What a study minimises, how, and for how many trials."""
 
     objective: Objective = "kl_10"
-    """Out-of-fold KL on all rows, on rows of >= 4, or of >= 10 votes."""
+    """Score to minimise: out-of-fold KL on all rows, or on rows with >= 4 or >= 10 votes."""
     n_trials: Count = 20
-    """Finished trials that the study ends with."""
+    """Number of finished trials after which the study ends."""
     sampler: Literal["tpe", "random"] = "tpe"
-    """Optuna's sampler; TPE is multivariate."""
+    """Sampler of Optuna: multivariate TPE, or random search."""
     startup_trials: Count = 5
-    """Random trials before TPE models the space."""
+    """Random trials before TPE starts."""
     seed: int = 0
     """Seed of the sampler."""
 
 
 class ResourcesConfig(Frozen):
-    """What a trial may use; changes where things run, not what comes out."""
+    """Resources of a trial. Only the number of workers and the device change results."""
 
     workers: Count = 1
-    """Workers of a group; the world size is part of a result's key."""
+    """Workers per group (world size); part of the cache key."""
     cpus_per_worker: Positive = 1
-    """Logical CPUs a worker; also its number of torch threads."""
+    """Logical CPUs per worker, and its number of torch threads."""
     gpus_per_worker: Annotated[float, Field(ge=0)] = 0
-    """GPUs a worker: a whole number or a share of one; 0 trains on the CPU."""
+    """GPUs per worker: a whole number, or a fraction of one GPU; 0 trains on the CPU."""
     group: Literal["fold", "trial"] = "fold"
-    """One worker group a fold, or one kept for all folds of a trial."""
+    """Start a worker group per fold, or one group for all folds of a trial."""
     share_stages: bool = True
-    """Take a fold's first stages from the store where an experiment that agrees so far has
-    trained them, and keep finished stages there for others."""
+    """Reuse the first stages of a fold from the fold store if an equal beginning was
+    trained before, and store finished stages for other trials."""
     max_concurrent_trials: Count | None = None
-    """Upper bound; the cluster's size bounds it too."""
+    """Largest number of trials that run at once. Default: as many as fit on the cluster."""
     max_failures: Annotated[int, Field(ge=0)] = 2
-    """Restarts of a worker group after a lost worker or node."""
+    """Restarts of a worker group after a worker or node is lost."""
     health_check_interval_s: Positive = 2.0
-    """How often Ray Train looks after its workers; small values start faster."""
+    """Seconds between Ray Train's checks of its workers; small values start faster."""
     start_timeout_s: Positive = 60.0
-    """How long Ray Train waits for a group's workers before it tries again."""
+    """Seconds that Ray Train waits for the workers of a group before it tries again."""
 
     @model_validator(mode="after")
     def _gpus_are_whole_or_a_share(self) -> Self:
         if self.gpus_per_worker > 1 and not self.gpus_per_worker.is_integer():
             raise ValueError(
-                "gpus_per_worker must be a whole number or a share of one GPU, "
+                "gpus_per_worker must be a whole number or a fraction of one GPU, "
                 f"got {self.gpus_per_worker:g}"
             )
         return self
 
 
 class Space(Frozen):
-    """A search space: an experiment and what is searched around it."""
+    """An experiment, and which of its values are searched and how."""
 
     experiment: Experiment = Experiment()
     search: dict[str, Parameter] = Field(default_factory=dict)
-    """Dotted path into the experiment -> parameter."""
+    """Dotted path into the experiment -> values to search."""
     start: list[dict[str, Any]] = Field(default_factory=list)
-    """Points to try first: dotted path -> value or label."""
+    """Points to try first, each with a value or label for every searched path."""
     study: StudyConfig = StudyConfig()
     resources: ResourcesConfig = ResourcesConfig()
 
     def alone(self) -> Space:
-        """The experiment by itself: nothing searched, one trial."""
+        """The experiment alone: nothing searched, one trial."""
         study = self.study.model_copy(update={"n_trials": 1})
         return self.model_copy(update={"search": {}, "start": [], "study": study})

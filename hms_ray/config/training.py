@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from hms_ray.config.augmentation import AugmentConfig, with_augment
+from hms_ray.config.augmentation import AugmentConfig
 from hms_ray.config.eeg_recipes import Count, Frozen, Positive
 
 Loss = Literal["kl", "kl_log_votes", "kl_capped_votes", "kl_floored_votes"]
@@ -14,30 +14,25 @@ StageRows = Literal["all", "below_threshold", "at_least_threshold"]
 
 
 class StageConfig(Frozen):
-    """One stage of training: which rows, how long; the rest as in ``training``."""
+    """One stage of training; what it omits is taken from ``training``."""
 
     name: str = "train"
-    """Shown in logs."""
+    """Name in logs; changes no result."""
     rows: StageRows = "all"
-    """Training rows by total votes against ``training.stage_threshold`` (and
-    ``training.unanimous_from``)."""
+    """Which training rows: ``all``, or those below or from ``training.stage_threshold``
+    total votes (see ``training.unanimous_from``)."""
     epochs: Count = 6
-    """Passes over the stage's rows."""
+    """Number of passes over the rows of the stage."""
     loss: Loss | None = None
-    """Loss of this stage; ``training.loss`` where absent."""
+    """Loss of this stage. Default: ``training.loss``."""
     learning_rate: Positive | None = None
-    """Largest learning rate; ``training.learning_rate`` where absent."""
+    """Largest learning rate of this stage. Default: ``training.learning_rate``."""
     augment: AugmentConfig | None = None
-    """Augmentation of this stage, ``{}`` for none; ``training.augment`` where absent."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _older_cutmix(cls, data: Any) -> Any:
-        return with_augment(data)
+    """Augmentation of this stage; ``{}`` for none. Default: ``training.augment``."""
 
 
 class ResolvedStage(Frozen):
-    """A stage with nothing left to inherit."""
+    """A stage with every inherited value filled in."""
 
     name: str
     rows: StageRows
@@ -53,47 +48,49 @@ class TrainingConfig(Frozen):
     """How a fold is trained."""
 
     seed: int = 0
-    """Every draw of a fold derives from (seed, fold, stage, epoch)."""
+    """Seed of all random draws; they derive from (seed, fold, stage, epoch)."""
     batch_size: Count = 32
-    """Largest global batch, whatever the number of workers."""
+    """Largest number of rows per optimiser step, over all workers together; the batches of
+    an epoch are nearly equal."""
     learning_rate: Positive = 1e-3
-    """Largest rate of the OneCycle schedule, or the constant one."""
+    """Largest learning rate of the OneCycle schedule, or the constant rate."""
     schedule: Literal["one_cycle", "constant"] = "one_cycle"
-    """Of a stage's learning rate. ``constant`` is what the published notebooks ran, which
-    never stepped their OneCycle: the rate stays, and AdamW's beta1 is 0.85."""
+    """Schedule of the learning rate within a stage. ``constant`` repeats the published
+    notebooks, which never stepped their OneCycle scheduler: the rate stays constant, and
+    beta1 of AdamW is 0.85."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
-    """AdamW's decoupled weight decay."""
+    """Decoupled weight decay of AdamW."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of a stage's steps during which the rate rises (published: 0)."""
+    """Share of the steps of a stage during which the learning rate rises (published: 0)."""
     div_factor: Positive = 25.0
-    """First rate of the warmup = learning_rate / div_factor."""
+    """Learning rate at the start of the warmup = learning_rate / div_factor."""
     final_div_factor: Positive = 0.4
-    """Last rate = learning_rate / div_factor / final_div_factor (published: 0.4)."""
+    """Learning rate at the end = learning_rate / div_factor / final_div_factor
+    (published: 0.4)."""
     loss: Loss = "kl"
-    """Row weights by total votes."""
+    """KL divergence: unweighted, or each row weighted by its total votes (see
+    ``hms_ray.train.losses``)."""
     normalise_weights: bool = False
-    """Divide row weights by their mean over the batch (published: no)."""
+    """Divide the row weights of a batch by their mean (published: no)."""
     augment: AugmentConfig = AugmentConfig()
-    """Augmentation of all stages that do not say otherwise."""
+    """Augmentation of all stages that have none of their own."""
     stage_threshold: Annotated[int, Field(ge=2)] = 5
-    """Total votes from which a row is a good one; used by stages that ask for it."""
+    """Total votes that separate the rows of ``below_threshold`` and ``at_least_threshold``
+    stages."""
     unanimous_from: Annotated[int, Field(ge=1)] | None = None
-    """Rows whose experts all agree are good ones from this many votes on (published
-    notebooks: 4, beside a threshold of 5)."""
+    """Rows with a unanimous vote count as ``at_least_threshold`` from this many votes
+    (published notebooks: 4, with a threshold of 5). Default: the threshold alone decides."""
     stages: Annotated[tuple[StageConfig, ...], Field(min_length=1)] = (StageConfig(),)
-    """Trained in turn, each with a fresh AdamW and schedule."""
+    """Stages in the order of training, each with a new AdamW and schedule."""
     checkpoint: Literal["last", "best"] = "last"
-    """``best`` keeps the best evaluation on the scored rows: its score is optimistic."""
+    """Which weights are kept: those of the last step, or of the best evaluation on the
+    scored rows, which makes the score optimistic."""
     precision: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
-    """``auto``: bfloat16 autocast on a GPU that has it, float32 elsewhere."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _older_cutmix(cls, data: Any) -> Any:
-        return with_augment(data)
+    """Floating-point precision. ``auto``: bfloat16 autocast on a GPU that supports it,
+    float32 elsewhere."""
 
     def resolved_stages(self) -> tuple[ResolvedStage, ...]:
-        """Stages with inherited values filled in and unused thresholds dropped."""
+        """Stages with inherited values filled in and unused thresholds removed."""
         return tuple(
             ResolvedStage(
                 name=stage.name,

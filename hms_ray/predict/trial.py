@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from hms_ray.config.experiment import Experiment
+from hms_ray.config.validation import with_new_names
 from hms_ray.errors import StudyError
 from hms_ray.experiment.cache_key import NUMERICS_VERSION
 from hms_ray.storage.fold_store import RECORD_FILE, FoldStore, StoredFold, damaged_fold
@@ -101,7 +102,7 @@ def _experiment(stored: StoredFold) -> Experiment:
         reason = f"{RECORD_FILE} lacks what prediction needs"
         raise damaged_fold(stored.weights.parent, reason) from None
     try:
-        return Experiment.model_validate(record["resolved"])
+        return Experiment.model_validate(with_new_names(record["resolved"]))
     except ValidationError as error:
         field = ".".join(map(str, error.errors()[0]["loc"]))
         raise StudyError(

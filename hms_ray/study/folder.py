@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, cast, get_args
+from typing import Any, Final
 
 import pandas as pd
 
 from hms_ray.competition.rows import ROW_UNIT, Unit
 from hms_ray.config.experiment import Experiment
-from hms_ray.config.loading import load_space, read_mapping
+from hms_ray.config.loading import load_space
 from hms_ray.config.space import Objective, Space
-from hms_ray.config.validation import one_a_line
-from hms_ray.errors import ConfigError, StudyError
+from hms_ray.errors import StudyError
 from hms_ray.evaluate.oof import OPTIMISTIC, write_oof
 from hms_ray.experiment.run import ExperimentResult
 from hms_ray.report.leaderboard import leaderboard, write_csv
@@ -128,43 +127,18 @@ class StudyFolder:
         return self.path / ".ray"
 
     def space(self) -> Space:
-        """The resolved search space.
-
-        Raises:
-            StudyError: if it was written by a version whose fields had other names.
-        """
-        try:
-            return load_space(self.path / SPACE_FILE)
-        except ConfigError as error:
-            raise StudyError(
-                "this version of hms_ray cannot read the study's search space",
-                got=one_a_line(error)[0],
-                where=self.path / SPACE_FILE,
-                fix="Look at it with show and leaderboard, or sweep again under another name.",
-            ) from None
+        """The resolved search space."""
+        return load_space(self.path / SPACE_FILE, stored=True)
 
     @property
     def objective(self) -> Objective:
-        """The score that orders the trials; also of a study of an earlier version."""
-        return cast("Objective", self._choice(("study", "objective"), get_args(Objective)))
+        """The score that orders the trials."""
+        return self.space().study.objective
 
     @property
     def row_unit(self) -> Unit:
-        """Unit of the row ids; also of a study of an earlier version."""
-        return cast("Unit", self._choice(("experiment", "data", "unit"), get_args(Unit)))
-
-    def _choice(self, path: Sequence[str], choices: Sequence[str]) -> str:
-        """A value of the search space, whose other fields may have had other names."""
-        value: Any = read_mapping(self.path / SPACE_FILE)
-        for name in path:
-            value = value.get(name) if isinstance(value, dict) else None
-        if value not in choices:
-            raise StudyError(
-                f"{'.'.join(path)} of a study must be one of {', '.join(choices)}",
-                got=value,
-                where=self.path / SPACE_FILE,
-            )
-        return str(value)
+        """Unit of the row ids."""
+        return self.space().experiment.data.unit
 
     def write_space(self, space: Space) -> None:
         """Replaces the resolved search space; the caller must hold the lock."""

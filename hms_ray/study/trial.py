@@ -12,6 +12,7 @@ import pandas as pd
 
 from hms_ray.config.experiment import Experiment
 from hms_ray.config.loading import load_space
+from hms_ray.config.validation import with_new_names
 from hms_ray.errors import PredictionError, StudyError
 from hms_ray.evaluate.oof import read_oof
 from hms_ray.storage.atomic import whole_folder
@@ -63,7 +64,7 @@ class StoredTrial:
     @property
     def experiment(self) -> Experiment:
         """What was trained."""
-        return load_space(self.path / "experiment.yaml").experiment
+        return load_space(self.path / "experiment.yaml", stored=True).experiment
 
     def leaderboard_record(self, tied: bool) -> dict[str, Any]:
         """The trial's row of ``report.leaderboard.leaderboard``.
@@ -109,7 +110,7 @@ def read_trial(path: Path) -> StoredTrial | None:
     try:
         return StoredTrial(
             number=data["number"],
-            point=data["point"],
+            point=with_new_names(data["point"]),
             scores=data["scores"],
             keys={int(fold): key for fold, key in data["keys"].items()},
             reused=tuple(data["reused"]),

@@ -53,7 +53,7 @@ def test_fraction_of_a_gpu_fits_on_one_device(gpus: float, share: float, workers
 
 
 def test_gpus_are_a_whole_number_or_a_fraction_below_one() -> None:
-    with pytest.raises(ValueError, match=r"a whole number or a share of one GPU, got 1\.5"):
+    with pytest.raises(ValueError, match=r"a whole number or a fraction of one GPU, got 1\.5"):
         ResourcesConfig(gpus_per_worker=1.5)
     assert ResourcesConfig(gpus_per_worker=2).gpus_per_worker == 2
 

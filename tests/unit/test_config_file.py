@@ -22,16 +22,16 @@ SPACES = [file for file in (ROOT / "search_spaces").rglob("*.yaml") if file.name
 
 
 @pytest.mark.parametrize("file", sorted(SPACES), ids=lambda file: file.stem)
-def test_every_space_of_the_repository_is_valid(file: Path) -> None:
+def test_shipped_space_is_valid(file: Path) -> None:
     space = load_space(file)
     assert space.experiment.model_dump()
 
 
-def test_an_empty_file_is_the_default_experiment(tmp_path: Path) -> None:
+def test_empty_file_is_the_default_experiment(tmp_path: Path) -> None:
     assert load_space(write(tmp_path, "")).experiment == Experiment()
 
 
-def test_all_faults_of_a_file_are_shown_at_once(tmp_path: Path) -> None:
+def test_all_faults_are_reported_at_once(tmp_path: Path) -> None:
     file = write(
         tmp_path,
         """
@@ -75,7 +75,7 @@ search:
     assert "search.training.learning_rate with -1.0: training.learning_rate: input should" in text
 
 
-def test_one_fault_is_told_on_one_line_and_keys_as_files_write_them(tmp_path: Path) -> None:
+def test_single_fault_is_one_line_with_keys_as_in_files(tmp_path: Path) -> None:
     file = write(tmp_path, "search: {training.seed: {integer: [0, 9]}}")
     with pytest.raises(ConfigError) as caught:
         load_space(file)
@@ -83,14 +83,40 @@ def test_one_fault_is_told_on_one_line_and_keys_as_files_write_them(tmp_path: Pa
     assert str(caught.value) == f"{fault}, in {file}"
 
 
-def test_renamed_key_is_refused_with_its_new_name(tmp_path: Path) -> None:
-    file = write(tmp_path, "experiment: {input: {eeg: {pool: [4, 4]}}}")
-    rule = r"experiment\.input\.eeg\.pool is now named experiment\.input\.eeg\.downsample"
-    with pytest.raises(ConfigError, match=rule):
-        load_space(file)
+@pytest.mark.parametrize(
+    ("former", "now"),
+    [
+        ("input.pool", "input.downsample"),
+        ("input.eeg.pool", "input.eeg.downsample"),
+        ("training.cutmix", "training.augment.cutmix"),
+        ("training.stages.0.cutmix", "training.stages.0.augment.cutmix"),
+    ],
+)
+def test_renamed_key_is_refused_with_its_new_name(tmp_path: Path, former: str, now: str) -> None:
+    file = write(tmp_path, "experiment: {training: {stages: [{epochs: 1}]}}")
+    with pytest.raises(ConfigError) as caught:
+        load_space(file, [f"{former}=null"])
+    assert f"experiment.{former} is now named experiment.{now}" in caught.value.rule
 
 
-def test_a_faulty_view_is_named_by_its_place(tmp_path: Path) -> None:
+def test_stored_space_with_former_names_is_read(tmp_path: Path) -> None:
+    file = write(
+        tmp_path,
+        """
+experiment: {input: {pool: [2, 2], eeg: {pool: [4, 1]}}, training: {augment: {cutmix: {}}}}
+search: {input.pool.0: {int: [1, 4]}}
+start: [{input.pool.0: 2}]
+""",
+    )
+    space = load_space(file, stored=True)
+    assert space.experiment.input.downsample == (2, 2)
+    assert space.experiment.input.eeg.downsample == (4, 1)
+    assert space.experiment.training.augment.cutmix is not None
+    assert list(space.search) == ["input.downsample.0"]
+    assert space.start == [{"input.downsample.0": 2}]
+
+
+def test_faulty_view_is_named_by_its_place(tmp_path: Path) -> None:
     file = write(tmp_path, "experiment: {input: {views: [panels, raw statistics]}}")
     with pytest.raises(ConfigError) as caught:
         load_space(file)
@@ -106,10 +132,10 @@ def test_a_faulty_view_is_named_by_its_place(tmp_path: Path) -> None:
         ("input.eeg.band_hz.0", "{float: [0.5, 1.0]}"),
     ],
 )
-def test_a_recipe_is_searched_by_choices(tmp_path: Path, path: str, parameter: str) -> None:
+def test_recipe_values_are_searched_by_choices(tmp_path: Path, path: str, parameter: str) -> None:
     base = "experiment: {input: {eeg: {band_hz: [0.5, 20]}}}"
     file = write(tmp_path, f"{base}\nsearch: {{{path}: {parameter}}}")
-    rule = f"search.{path}: what decides a pack's values is searched by choices"
+    rule = f"search.{path}: .* must be searched by choices"
     with pytest.raises(ConfigError, match=rule):
         load_space(file)
     load_space(write(tmp_path, f"{base}\nsearch: {{{path}: {{choices: [10, 15]}}}}"))
@@ -124,14 +150,14 @@ def test_a_recipe_is_searched_by_choices(tmp_path: Path, path: str, parameter: s
         ("{training.seed: 1, training.sed: 1}", "training.sed is not searched (did you mean"),
     ],
 )
-def test_start_points_must_lie_in_the_space(tmp_path: Path, point: str, rule: str) -> None:
+def test_start_points_must_be_in_the_space(tmp_path: Path, point: str, rule: str) -> None:
     file = write(tmp_path, f"search: {{training.seed: {{int: [0, 9]}}}}\nstart: [{point}]")
     with pytest.raises(ConfigError) as caught:
         load_space(file)
     assert rule in str(caught.value)
 
 
-def test_a_start_point_whose_values_do_not_fit_together_is_refused(tmp_path: Path) -> None:
+def test_start_point_with_contradicting_values_is_refused(tmp_path: Path) -> None:
     file = write(
         tmp_path,
         """
@@ -142,11 +168,11 @@ search:
 start: [{training.stages: one, training.stages.1.epochs: 3}]
 """,
     )
-    with pytest.raises(ConfigError, match=r"start\.0: a list is entered by a position from 0 to 0"):
+    with pytest.raises(ConfigError, match=r"start\.0: .* from 0 to 0"):
         load_space(file)
 
 
-def test_set_starts_in_the_experiment_or_at_a_key_of_the_file(tmp_path: Path) -> None:
+def test_set_paths_start_in_the_experiment_or_at_a_key_of_the_file(tmp_path: Path) -> None:
     file = write(tmp_path, "experiment: {training: {stages: [{epochs: 2}]}}")
     space = load_space(
         file,
@@ -163,19 +189,19 @@ def test_set_starts_in_the_experiment_or_at_a_key_of_the_file(tmp_path: Path) ->
     [
         ("training.seed", "--set must look like a.b=c"),
         ("training.sed=1", "unknown key experiment.training.sed (did you mean seed?)"),
-        ("training.stages.3.epochs=1", "a list is entered by a position from 0 to 0, got 3"),
-        ("training.stages.\u00b2.epochs=1", "a list is entered by a position from 0 to 0"),
+        ("training.stages.3.epochs=1", "must be from 0 to 0, got 3"),
+        ("training.stages.\u00b2.epochs=1", "must be from 0 to 0"),
         ("name.x=1", "a dotted path must lead through mappings and lists"),
     ],
 )
-def test_settings_that_lead_nowhere_are_refused(tmp_path: Path, setting: str, rule: str) -> None:
+def test_invalid_settings_are_refused(tmp_path: Path, setting: str, rule: str) -> None:
     file = write(tmp_path, "experiment: {name: a, training: {stages: [{epochs: 2}]}}")
     with pytest.raises(ConfigError) as caught:
         load_space(file, [setting])
     assert rule.replace("a.b=c", "a.b=value") in str(caught.value)
 
 
-def test_numbers_with_an_exponent_are_numbers() -> None:
+def test_exponents_are_numbers() -> None:
     assert parse_yaml("[1e-3, 2E+4, -3.e2, .5e1, 1.0e-3]", "x") == [1e-3, 2e4, -3e2, 5.0, 1e-3]
     assert parse_yaml("[e3, 1e, '1e-3']", "x") == ["e3", "1e", "1e-3"]
 
@@ -183,13 +209,13 @@ def test_numbers_with_an_exponent_are_numbers() -> None:
 @pytest.mark.parametrize(
     ("text", "rule"),
     [
-        ("a: 1\na: 2", "the key 'a' stands twice, in x, line 2, column 1"),
+        ("a: 1\na: 2", "the key 'a' is repeated, in x, line 2, column 1"),
         ("a: [1", "a configuration must be valid YAML"),
         ("a: {{b}}", "a key must be text or a number, in x, line 1, column 5"),
         ("a: 2026-02-30", "must be valid YAML, got day is out of range for month, in x"),
     ],
 )
-def test_yaml_traps_are_errors(text: str, rule: str) -> None:
+def test_yaml_errors_name_line_and_column(text: str, rule: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_yaml(text, "x")
     assert rule in str(caught.value)
@@ -200,14 +226,14 @@ def test_merged_mappings_are_read() -> None:
     assert parse_yaml(text, "x")["more"] == {"x": 1, "y": 3}
 
 
-def test_a_missing_file_and_a_list_are_refused(tmp_path: Path) -> None:
+def test_missing_file_and_list_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="must be readable, got No such file"):
         load_space(tmp_path / "none.yaml")
     with pytest.raises(ConfigError, match="must be a mapping, got list"):
         load_space(write(tmp_path, "[1, 2]"))
 
 
-def test_replaced_values_are_checked_again() -> None:
+def test_replaced_values_are_validated() -> None:
     changed = replace_values(Experiment(), {"training.loss": "kl_log_votes"})
     assert changed.training.loss == "kl_log_votes"
     assert Experiment().training.loss == "kl"
@@ -215,7 +241,7 @@ def test_replaced_values_are_checked_again() -> None:
         replace_values(Experiment(), {"training.batch_size": 0})
 
 
-def test_values_within_values_are_set_whatever_the_order() -> None:
+def test_order_of_replaced_values_does_not_matter() -> None:
     inside = {"training.augment.cutmix.probability": 0.7}
     outside = {"training.augment.cutmix": {"axis": "frequency"}}
     for values in (inside | outside, outside | inside):
@@ -237,7 +263,7 @@ def test_values_within_values_are_set_whatever_the_order() -> None:
     [
         (
             {"data.unit": {"choices": ["eeg", "label"]}},
-            "search.data.unit: rows and folds are made once for all trials",
+            "search.data.unit: all trials share rows and folds",
         ),
         (
             {"training.batch_size": {"float": [8, 64]}},
@@ -245,13 +271,13 @@ def test_values_within_values_are_set_whatever_the_order() -> None:
         ),
     ],
 )
-def test_a_search_that_would_come_to_nothing_is_refused(search: Any, rule: str) -> None:
+def test_invalid_search_is_refused(search: Any, rule: str) -> None:
     with pytest.raises(ConfigError) as caught:
         validate_space({"search": search}, "x")
     assert rule in str(caught.value)
 
 
-def test_a_start_point_with_a_value_where_a_label_belongs_is_refused() -> None:
+def test_start_point_needs_labels_of_labelled_choices() -> None:
     search = {"training.stages": {"choices": {"one": [{}], "two": [{}, {}]}}}
     with pytest.raises(ConfigError, match=r"start\.0: training\.stages cannot be \[\{\}\]"):
         validate_space({"search": search, "start": [{"training.stages": [{}]}]}, "x")

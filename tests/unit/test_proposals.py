@@ -230,7 +230,7 @@ def test_invalid_points_are_recorded_and_skipped(tmp_path: Path) -> None:
     assert invalid_trials(journal)[0].number == 0
     for trial in invalid_trials(journal):
         assert trial.state == TrialState.FAIL
-        assert "a list is entered by a position from 0 to 0" in trial.user_attrs["reason"]
+        assert "must be from 0 to 0" in trial.user_attrs["reason"]
     n_recorded = len(recorded_trials(journal))
     assert isinstance(Proposals(space, journal).next(), Exhausted)
     assert len(recorded_trials(journal)) == n_recorded, (
@@ -245,7 +245,7 @@ def test_continuous_space_without_a_valid_point_ends(tmp_path: Path) -> None:
     ending = proposals.next()
     assert isinstance(ending, Exhausted)
     assert "20 draws in a row" in ending.reason
-    assert "a position from 0 to 0" in ending.reason
+    assert "must be from 0 to 0" in ending.reason
     assert [trial.state for trial in recorded_trials(tmp_path / "journal")] == [
         TrialState.FAIL
     ] * 20
@@ -261,7 +261,7 @@ def test_study_killed_at_an_invalid_point_resumes(tmp_path: Path) -> None:
     again = Proposals(space, journal)
     assert again.n_interrupted == 0
     assert recorded_trials(journal)[0].state == TrialState.FAIL
-    assert "a position from 0 to 0" in recorded_trials(journal)[0].user_attrs["reason"]
+    assert "must be from 0 to 0" in recorded_trials(journal)[0].user_attrs["reason"]
     assert len(proposed(again).experiment.training.stages) == 2
 
 
