@@ -1,8 +1,8 @@
-"""One exception tree for everything that a user can put right.
+"""One exception tree for everything that a user can correct.
 
-A message has four parts, of which the first is required: the rule that was
-broken, the value received, where it was found (a file, a row, an id), and what
-to do about it. They are kept apart so that programs can read them too.
+An error has four parts, of which the first is required: the rule that was broken, the value
+received, its place (a file, a row, an id) and the remedy. They are attributes too, so that
+programs can read them.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from hms_ray.text import shortened_list
 
 
 class HmsRayError(Exception):
-    """Base of all errors that hms_ray raises on purpose.
+    """Base class of all errors that hms_ray raises on purpose.
 
     Args:
-        rule: what must hold, as one sentence without a full stop.
-        got: the value received; shown with ``repr`` unless it is text.
-        where: the file, row or id concerned.
-        fix: what the user can do.
+        rule: the rule that was broken, as one sentence without a full stop.
+        got: value received; shown with ``repr`` unless it is text.
+        where: file, row or id.
+        fix: what the user can do, beginning with a verb.
     """
 
     def __init__(
@@ -36,8 +36,7 @@ class HmsRayError(Exception):
         super().__init__(f"{text}. {fix}" if fix else text)
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Exceptions with keyword-only arguments do not survive pickling by
-        # themselves, and Ray pickles what a worker raises.
+        # Ray pickles what a worker raises, and by default keyword-only arguments are lost.
         return (_rebuild, (type(self), self.rule, self.got, self.where, self.fix))
 
 
@@ -62,11 +61,11 @@ class PackError(HmsRayError):
 
 
 class ModelError(HmsRayError):
-    """A model or its weights that cannot be made."""
+    """A model that cannot be built, or weights that cannot be read."""
 
 
 class TrainingError(HmsRayError):
-    """Training that cannot go on, such as a loss that is not finite."""
+    """Training that cannot continue, for example because the loss is not finite."""
 
 
 class PredictionError(HmsRayError):
@@ -74,11 +73,11 @@ class PredictionError(HmsRayError):
 
 
 class StudyError(HmsRayError):
-    """A study folder that does not fit what is asked of it."""
+    """A study that is missing, damaged, locked or does not fit the command."""
 
 
 class ResourceError(HmsRayError):
-    """A machine or cluster that cannot hold what is asked of it."""
+    """A machine or cluster without the required resources."""
 
 
 def one_line(error: BaseException) -> str:
@@ -96,8 +95,8 @@ class Fault:
     Attributes:
         kind: short machine-readable name, such as ``missing_file``.
         message: what is wrong and what was expected.
-        file: path relative to the folder, if one file is concerned.
-        id: the EEG, spectrogram, label or row id concerned, as text.
+        file: path relative to the folder; None if no single file is at fault.
+        id: EEG, spectrogram, label or row id, as text.
     """
 
     kind: str

@@ -11,7 +11,7 @@ def counted(n: float, noun: str) -> str:
 
     Args:
         n: the count.
-        noun: singular; its plural ends in s.
+        noun: in the singular; the plural must end in s.
     """
     number = f"{int(n):,}" if n == int(n) else f"{n:g}"
     return f"{number} {noun}" + ("" if n == 1 else "s")

@@ -180,7 +180,7 @@ def _stored(keys: Sequence[str], store: FoldStore) -> Member:
         raise PredictionError(
             "folds of one model must not share rows",
             got=f"{int(ids.duplicated().sum())} row(s) predicted twice",
-            where=f"{keys[0][:12]} and {len(keys) - 1} more",
+            where=shortened_list([key[:12] for key in keys], 1),
             fix=_ONE_MODEL,
         )
     numbers = [int(fold.oof["fold"].iloc[0]) for fold in folds]
@@ -189,7 +189,7 @@ def _stored(keys: Sequence[str], store: FoldStore) -> Member:
         raise PredictionError(
             "folds of one model must have different numbers",
             got=", ".join(map(str, numbers)),
-            where=f"{keys[0][:12]} and {len(keys) - 1} more",
+            where=shortened_list([key[:12] for key in keys], 1),
             fix=_ONE_MODEL,
         )
     name = f"folds {keys[0][:12]}"

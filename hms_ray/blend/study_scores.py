@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hms_ray.evaluate.metric import OBJECTIVES
-from hms_ray.storage.structured_files import damaged, read_json
+from hms_ray.storage.structured_files import read_json, unreadable_file
 from hms_ray.study.folder import StudyFolder
 
 
@@ -30,7 +30,7 @@ def best_scores(folder: StudyFolder) -> dict[str, dict[str, float | None]]:
         title += _mark(bool(blend["optimistic"]))
         scores[title] = {name: nested[name] for name in OBJECTIVES}
     except (KeyError, TypeError) as error:
-        raise damaged(file, error, fix) from None
+        raise unreadable_file(file, error, fix) from None
     return scores
 
 

@@ -1,5 +1,5 @@
-"""Every setting: frozen pydantic models, YAML loading, ``--set``, errors with the nearest name.
+"""All settings: frozen pydantic models, YAML files, ``--set``.
 
-May import ``storage``, ``errors`` and ``text``. One module per group of settings; a shipped
-example of each stands in ``search_spaces/``.
+May import ``storage``, ``errors`` and ``text``. One module per group of settings; examples are in
+``search_spaces/``.
 """

@@ -1,5 +1,5 @@
-"""From a competition folder to rows, folds and packs that are ready to train on.
+"""A competition folder prepared for training: rows, folds, packs.
 
-May import ``pack``, ``competition`` and rooms below. Reading and checking the competition's
-own files is in ``competition``; how a pack is written and read is in ``pack``.
+May import ``pack``, ``competition`` and rooms below. The files of the competition are read and
+checked in ``competition``; packs are written and read in ``pack``.
 """

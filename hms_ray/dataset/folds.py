@@ -1,62 +1,61 @@
-"""Patient-grouped folds, made once, then read."""
+"""Patient-grouped folds: drawn, read from a table, checked."""
 
 from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
 from hms_ray.errors import DataError
-from hms_ray.storage.atomic import whole_file
 from hms_ray.storage.hashing import table_fingerprint
-from hms_ray.text import counted
+from hms_ray.text import counted, shortened_list
 
 FOLD_COLUMNS: Final = ("row_id", "patient_id", "fold")
-_FIX: Final = "Leave out --folds to make folds for these rows."
+_FIX: Final = "Omit --folds to draw folds for these rows."
 
 
 def make_folds(rows: pd.DataFrame, n_folds: int = 5, seed: int = 42) -> pd.DataFrame:
-    """Deals rows to folds: no patient in two, classes spread evenly.
+    """Draws folds such that no patient is in two and classes are evenly spread.
 
-    Shuffled StratifiedGroupKFold, stratified by ``expert_consensus``, grouped by
-    ``patient_id``. Versions of scikit-learn differ in their draws, so a study
-    keeps the table it was made with (``write_folds``).
+    Shuffled StratifiedGroupKFold, stratified by ``expert_consensus`` and grouped by
+    ``patient_id``. Versions of scikit-learn draw differently, so a study stores its folds
+    with its rows.
 
     Args:
-        rows: training rows as of ``make_rows``, whose order counts.
+        rows: training rows, see ``make_rows``; the result depends on their order.
         n_folds: at least 2.
-        seed: of the shuffle.
+        seed: seed of the shuffle.
 
     Returns:
         Columns ``row_id`` (text), ``patient_id`` and ``fold`` (int64, from 0),
         in the order of ``rows``.
 
     Raises:
-        DataError: fewer patients than folds, or a fold would be empty.
+        DataError: if there are fewer patients than folds, or a fold would be empty.
     """
     n_patients = rows["patient_id"].nunique()
     if not 2 <= n_folds <= n_patients:
         raise DataError(
-            "folds must number from 2 to the number of patients",
+            "the number of folds must be from 2 to the number of patients",
             got=f"{counted(n_folds, 'fold')} for {counted(n_patients, 'patient')}",
-            fix="Set data.n_folds, or use more patients.",
+            fix="Reduce data.n_folds, or use more patients.",
         )
     commonest = int(rows["expert_consensus"].value_counts().max())
     if commonest < n_folds:
         raise DataError(
-            "the commonest class must have a row for each fold",
+            "the most frequent class must have at least one row per fold",
             got=f"{counted(commonest, 'row')} for {n_folds} folds",
-            fix="Set data.n_folds, or use more rows.",
+            fix="Reduce data.n_folds, or use more rows.",
         )
     splitter = StratifiedGroupKFold(n_splits=n_folds, shuffle=True, random_state=seed)
     fold = np.full(len(rows), -1, np.int64)
     parts = splitter.split(np.zeros(len(rows)), rows["expert_consensus"], rows["patient_id"])
     with warnings.catch_warnings():
-        # It neither says which class nor what follows; ``scarce_classes`` does.
+        # It does not name the class; ``scarce_classes`` does.
         warnings.filterwarnings("ignore", "The least populated class in y", UserWarning)
         for number, (_, valid) in enumerate(parts):
             fold[valid] = number
@@ -67,53 +66,37 @@ def make_folds(rows: pd.DataFrame, n_folds: int = 5, seed: int = 42) -> pd.DataF
 
 
 def scarce_classes(rows: pd.DataFrame, n_folds: int) -> tuple[str, ...]:
-    """A line about the classes that cannot be in every fold; none where all can.
+    """One line about the classes with fewer rows than folds; empty if there are none.
 
     Args:
-        rows: training rows, with ``expert_consensus``.
-        n_folds: how many folds they are dealt to.
+        rows: training rows with ``expert_consensus``.
+        n_folds: number of folds.
     """
     counts = rows["expert_consensus"].value_counts()
     scarce = counts[counts < n_folds].sort_index()
     if scarce.empty:
         return ()
-    told = ", ".join(f"{name} {count}" for name, count in scarce.items())
-    return (f"classes of too few rows for all {n_folds} folds: {told}",)
-
-
-def write_folds(path: str | Path, folds: pd.DataFrame) -> None:
-    """Writes a fold table, whole or not at all; parquet or csv by the suffix.
-
-    Raises:
-        DataError: another suffix.
-    """
-    path = Path(path)
-    _check_suffix(path)
-    table = folds[list(FOLD_COLUMNS)]
-    with whole_file(path) as draft:
-        if path.suffix == ".csv":
-            table.to_csv(draft, index=False)
-        else:
-            table.to_parquet(draft, index=False)
+    classes = ", ".join(f"{name} {count}" for name, count in scarce.items())
+    return (f"classes with fewer rows than the {n_folds} folds: {classes}",)
 
 
 def read_folds(
     path: str | Path, rows: pd.DataFrame | None = None, n_folds: int | None = None
 ) -> pd.DataFrame:
-    """Reads a fold table and fits it to rows.
+    """Reads a fold table and matches it to rows.
 
     Args:
-        path: parquet or csv with ``row_id`` and ``fold``, or, for rows of any
-            unit, ``patient_id`` and ``fold``.
-        rows: training rows as of ``make_rows``; without them the table comes as
-            it is, to be fitted later with ``fit_folds``.
-        n_folds: number of folds expected, if it is known.
+        path: parquet or csv with ``row_id`` and ``fold``, or, for rows of any unit,
+            ``patient_id`` and ``fold``.
+        rows: training rows, see ``make_rows``. If omitted, the table is returned as it is,
+            for ``fit_folds``.
+        n_folds: expected number of folds, if known.
 
     Returns:
-        As ``make_folds``, in the order of ``rows``.
+        See ``make_folds``; in the order of ``rows``.
 
     Raises:
-        DataError: unreadable, or not a fold table of these rows.
+        DataError: if the table is unreadable or does not fit the rows.
     """
     path = Path(path)
     _check_suffix(path)
@@ -132,18 +115,18 @@ def read_folds(
 
 
 def fit_folds(given: pd.DataFrame, rows: pd.DataFrame, n_folds: int | None = None) -> pd.DataFrame:
-    """A fold table brought to the rows it is for, and checked.
+    """Matches a fold table to rows and checks it.
 
     Args:
         given: columns ``fold`` and ``row_id`` or ``patient_id``, in any order.
-        rows: training rows as of ``make_rows``.
-        n_folds: number of folds expected, if it is known.
+        rows: training rows, see ``make_rows``.
+        n_folds: expected number of folds, if known.
 
     Returns:
-        As ``make_folds``, in the order of ``rows``.
+        See ``make_folds``; in the order of ``rows``.
 
     Raises:
-        DataError: as for ``check_folds``, or columns are missing.
+        DataError: see ``check_folds``; or if columns are missing.
     """
     _check_columns(given)
     folds = _by_row(given, rows) if "row_id" in given else _by_patient(given, rows)
@@ -152,41 +135,37 @@ def fit_folds(given: pd.DataFrame, rows: pd.DataFrame, n_folds: int | None = Non
 
 
 def check_folds(folds: pd.DataFrame, rows: pd.DataFrame, n_folds: int | None = None) -> None:
-    """Checks that a fold table is one of these rows.
+    """Checks that a fold table fits rows.
 
     Args:
         folds: columns ``row_id``, ``patient_id`` and ``fold``.
-        rows: training rows as of ``make_rows``.
-        n_folds: number of folds expected, if it is known.
+        rows: training rows, see ``make_rows``.
+        n_folds: expected number of folds, if known.
 
     Raises:
-        DataError: a row missing, twice or unknown; another patient than the
-            row's; a patient in two folds; a fold number that is no whole number
-            from 0; an empty fold; another number of folds than expected.
+        DataError: if a row is missing, repeated, unknown or of another patient; if a
+            patient is in two folds; if a fold is empty or not an integer from 0; or if the
+            number of folds is not ``n_folds``.
     """
     missing_columns = [name for name in FOLD_COLUMNS if name not in folds]
     if missing_columns:
         raise DataError(
-            f"a fold table must hold {', '.join(FOLD_COLUMNS)}", got=f"no {missing_columns[0]}"
+            f"a fold table must have {', '.join(FOLD_COLUMNS)}", got=f"no {missing_columns[0]}"
         )
     ids, known = folds["row_id"].astype(str), rows["row_id"]
-    twice = ids[ids.duplicated()].unique()
-    missing = known[~known.isin(ids)].to_numpy()
-    foreign = ids[~ids.isin(known)].to_numpy()
-    if len(twice):
-        got = f"{twice[0]} more than once{_and_more(len(twice))}"
-        raise DataError("a fold table must hold each row once", got=got, fix=_FIX)
-    if len(missing):
-        got = f"none for {missing[0]}{_and_more(len(missing))}"
-        raise DataError("a fold table must hold every row", got=got, fix=_FIX)
-    if len(foreign):
-        got = f"{foreign[0]}{_and_more(len(foreign))}"
-        raise DataError("a fold table must hold no other rows", got=got, fix=_FIX)
+    faults: dict[str, Any] = {
+        "a fold table must not repeat rows": ids[ids.duplicated()].unique(),
+        "a fold table must have every row, some are missing": known[~known.isin(ids)],
+        "a fold table must not have unknown rows": ids[~ids.isin(known)],
+    }
+    for rule, faulty in faults.items():
+        if len(faulty):
+            raise DataError(rule, got=shortened_list(list(faulty), 1), fix=_FIX)
     patients = ids.map(rows.set_index("row_id")["patient_id"])
     other = (patients != folds["patient_id"]).to_numpy()
     if other.any():
         raise DataError(
-            "a fold table must name each row's patient",
+            "a fold table must have the patient of each row",
             got=f"patient {folds['patient_id'].iloc[int(np.argmax(other))]}",
             where=f"row {ids.iloc[int(np.argmax(other))]}",
             fix=_FIX,
@@ -198,7 +177,7 @@ def _check_numbers(folds: pd.DataFrame, n_folds: int | None) -> None:
     fold = folds["fold"]
     if fold.dtype.kind not in "iu" or (fold < 0).any():
         raise DataError(
-            "a fold must be a whole number from 0",
+            "a fold must be an integer from 0",
             got=f"{fold.min()}" if fold.dtype.kind in "iuf" else f"{fold.iloc[0]!r}",
         )
     n_found = int(fold.max()) + 1
@@ -208,7 +187,7 @@ def _check_numbers(folds: pd.DataFrame, n_folds: int | None) -> None:
     missing = sorted(set(range(expected)) - set(fold))
     if missing:
         raise DataError(
-            f"each of {expected} folds must have rows", got=f"none in fold {missing[0]}"
+            f"each of {expected} folds must have rows", got=f"no rows in fold {missing[0]}"
         )
     crossing = folds.groupby("patient_id")["fold"].nunique()
     crossing = crossing[crossing > 1]
@@ -217,13 +196,12 @@ def _check_numbers(folds: pd.DataFrame, n_folds: int | None) -> None:
         found = sorted(set(fold[folds["patient_id"] == patient]))
         raise DataError(
             "a patient must be in one fold",
-            got=f"patient {patient} in folds {', '.join(map(str, found))}"
-            + _and_more(len(crossing)),
+            got=f"patient {patient} in folds {', '.join(map(str, found))}",
         )
 
 
 def folds_fingerprint(folds: pd.DataFrame) -> str:
-    """SHA-256 (hex) of which row is in which fold, whatever the order of rows."""
+    """SHA-256 (hex) of the fold of every row, independent of the order of rows."""
     table = folds[["row_id", "fold"]].astype({"row_id": str, "fold": np.int64})
     return table_fingerprint(table.sort_values("row_id"))
 
@@ -231,7 +209,7 @@ def folds_fingerprint(folds: pd.DataFrame) -> str:
 def _check_columns(given: pd.DataFrame) -> None:
     if "fold" not in given or not {"row_id", "patient_id"} & set(given):
         raise DataError(
-            "a fold table needs the columns fold and row_id or patient_id",
+            "a fold table must have the columns fold and row_id or patient_id",
             got=", ".join(map(str, given.columns)),
         )
 
@@ -242,7 +220,7 @@ def _by_row(given: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
         folds["patient_id"] = folds["row_id"].map(rows.set_index("row_id")["patient_id"])
     folds = folds[list(FOLD_COLUMNS)]
     order = folds["row_id"].map(pd.Series(np.arange(len(rows)), index=rows["row_id"].to_numpy()))
-    # Unknown rows go last, where the check finds them.
+    # Unknown rows are sorted last; the check reports them.
     return folds.iloc[np.argsort(order.to_numpy(), kind="stable")].reset_index(drop=True)
 
 
@@ -254,14 +232,8 @@ def _by_patient(given: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     folds = rows[["row_id", "patient_id"]].reset_index(drop=True)
     unknown = folds["patient_id"][~folds["patient_id"].isin(patients["patient_id"])]
     if len(unknown):
-        raise DataError(
-            "a fold table must hold every patient", got=f"none for patient {unknown.iloc[0]}"
-        )
+        raise DataError("a fold table must have every patient", got=f"no patient {unknown.iloc[0]}")
     return folds.merge(patients, on="patient_id", how="left", validate="many_to_one")
-
-
-def _and_more(n: int) -> str:
-    return f" and {n - 1} more" if n > 1 else ""
 
 
 def _check_suffix(path: Path) -> None:

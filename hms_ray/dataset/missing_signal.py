@@ -1,4 +1,4 @@
-"""Rows without any usable signal in some source: counted, kept, dropped or refused."""
+"""Rows without any usable signal in a source: reported, then kept, dropped or refused."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hms_ray.dataset.sources import ROW_COLUMNS
+from hms_ray.dataset.sources import WINDOW_COLUMNS
 from hms_ray.errors import DataError
 from hms_ray.pack.store import Pack
 from hms_ray.text import counted, shortened_list
 
 Policy = Literal["keep", "drop", "error"]
 
-_DONE = {"keep": "kept as zeros", "drop": "dropped"}
+_DONE = {"keep": "zero-filled", "drop": "dropped"}
 
 
 def missing_shares(rows: pd.DataFrame, packs: Mapping[str, Pack]) -> pd.DataFrame:
-    """How much of each row's window is missing, by source.
+    """Share of each row's window that is missing, by source.
 
     Args:
         rows: training rows.
-        packs: key -> pack; of several recipes of a source the largest share counts.
+        packs: key -> pack; of several recipes of a source, the largest share counts.
 
     Returns:
         float64 columns ``missing_<source>``, from 0 to 1, indexed like ``rows``.
@@ -37,23 +37,23 @@ def missing_shares(rows: pd.DataFrame, packs: Mapping[str, Pack]) -> pd.DataFram
     return shares
 
 
-def sort_out(
+def apply_missing_signal_policy(
     rows: pd.DataFrame, packs: Mapping[str, Pack], policy: Policy
 ) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
-    """Which rows stay, and what to say about those without a usable signal.
+    """Finds the rows without a usable signal and applies ``data.unusable``.
 
     Args:
         rows: training rows.
-        packs: key -> pack of every source that the study reads.
+        packs: key -> pack of every source that the study uses.
         policy: ``data.unusable``.
 
     Returns:
-        bool (N,), and a line for each pack that has such rows.
+        Whether each row is kept, bool (N,); one line for each pack with such rows.
 
     Raises:
-        DataError: by the policy ``error``, naming the first rows and how many.
+        DataError: if the policy is ``error`` and there are such rows.
     """
-    staying = np.ones(len(rows), dtype=bool)
+    kept = np.ones(len(rows), dtype=bool)
     lines = []
     for key, pack in packs.items():
         usable = pack.usable(*_windows(rows, pack))
@@ -64,18 +64,18 @@ def sort_out(
         if policy == "error":
             raise DataError(
                 "every row must have a usable signal in each source",
-                got=f"{len(ids)} without: {first}",
+                got=f"{counted(len(ids), 'row')} without: {first}",
                 where=f"source {key}",
-                fix="See data.unusable: keep takes them as zeros, drop leaves them out.",
+                fix="Set data.unusable to keep (zero-filled) or drop.",
             )
         lines.append(
             f"{key}: {counted(len(ids), 'row')} without a usable signal, {_DONE[policy]}: {first}"
         )
         if policy == "drop":
-            staying &= usable
-    return staying, tuple(lines)
+            kept &= usable
+    return kept, tuple(lines)
 
 
 def _windows(rows: pd.DataFrame, pack: Pack) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    recording, start = ROW_COLUMNS[pack.source]
+    recording, start = WINDOW_COLUMNS[pack.source]
     return rows[recording].to_numpy(np.int64), rows[start].to_numpy(np.int64)

@@ -1,4 +1,4 @@
-"""``hms-ray pack``: every source that an experiment needs, and what was packed."""
+"""``hms-ray pack``: packs every source that an experiment uses and prints a summary."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from hms_ray.text import counted
 
 
 def space_to_pack(file: Path | None, settings: Sequence[str]) -> Space:
-    """The space whose sources are packed; the default one without a file.
+    """The space whose sources are packed; the default space without a file.
 
     Raises:
-        ConfigError: a file or setting that breaks a rule, or settings of no file.
+        ConfigError: if the file or a setting is invalid, or there are settings but no file.
     """
     if file is not None:
         return load_space(file, settings)
     if settings:
         raise ConfigError(
-            "--set changes a value of an experiment",
+            "--set needs an experiment",
             got=settings[0],
             fix="Name the experiment with --space FILE.",
         )
@@ -48,21 +48,21 @@ def pack_folder(
     rebuild: bool = False,
     verify: bool = False,
 ) -> list[Pack]:
-    """Packs every source that a space uses and prints what there is.
+    """Packs every source that a space uses and prints a summary of each pack.
 
     Args:
         folder: competition folder.
-        space: names the sources, and the rows whose windows are packed.
-        pack_dir: where packs are kept; beside the data where absent.
+        space: defines the sources, and the rows whose windows are packed.
+        pack_dir: folder of packs. Default: ``packed`` in the competition folder.
         workers: shards made at once on this machine.
-        mapper: makes shards elsewhere.
-        rebuild: make packs again, whatever is there.
+        mapper: makes the shards elsewhere.
+        rebuild: make packs again even if they exist.
         verify: compare contents with checksums.
 
     Raises:
-        ConfigError: fewer than one worker.
-        DataError: as of ``build_pack``.
-        PackError: as of ``build_pack`` and ``verify_pack``.
+        ConfigError: if there is less than one worker.
+        DataError: see ``build_pack``.
+        PackError: see ``build_pack`` and ``verify_pack``.
     """
     if workers is not None and workers < 1:
         raise ConfigError("packing needs at least one worker", got=workers)
@@ -85,12 +85,12 @@ def pack_folder(
             )
         if verify:
             verify_pack(pack.path)
-        print(_told(pack) + (", contents verified" if verify else ""))
+        print(_summary(pack) + (", contents verified" if verify else ""))
         packs.append(pack)
     return packs
 
 
-def _told(pack: Pack) -> str:
+def _summary(pack: Pack) -> str:
     missing = read_pack_manifest(pack.path)["missing"]
     size = pack.values.nbytes / 2**20
     one = pack.kind.removesuffix("s")

@@ -1,4 +1,4 @@
-"""A competition folder to everything that training reads: rows, folds, packs."""
+"""From a competition folder to everything that training reads: rows, folds, packs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from hms_ray.dataset.folds import (
     make_folds,
     scarce_classes,
 )
-from hms_ray.dataset.missing_signal import missing_shares, sort_out
+from hms_ray.dataset.missing_signal import apply_missing_signal_policy, missing_shares
 from hms_ray.dataset.sources import SourceRecipe, pack_source, source_key, sources_for
 from hms_ray.errors import DataError, HmsRayError
 from hms_ray.pack.build import build_pack, default_pack_dir, find_pack
@@ -36,16 +36,16 @@ from hms_ray.storage.hashing import digest
 __all__ = ["PackRef", "Prepared", "open_prepared", "prepare", "sources_for"]
 
 Bars = Callable[[str, str], AbstractContextManager[Callable[[int, int], None]]]
-"""(what is being done, what is counted) -> a progress bar (see ``report.live.bar``)."""
+"""(description, unit) -> a progress bar (see ``report.live.bar``)."""
 
 
 @dataclass(frozen=True)
 class PackRef:
-    """A pack, by place and content.
+    """Reference to a pack.
 
     Attributes:
         path: folder of the pack.
-        fingerprint: content hash of its values and recipe.
+        fingerprint: hash of its values and recipe.
     """
 
     path: Path
@@ -54,15 +54,15 @@ class PackRef:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Data made ready, by reference: small enough to send to every worker.
+    """References to prepared data, small enough to send to every worker.
 
     Attributes:
         rows_file: parquet file of the training rows with their folds.
-        packs: ``source_key`` -> pack, of every source that may be asked for.
-        rows_fingerprint: content hash of the rows: windows, votes, targets.
-        folds_fingerprint: content hash of the fold table.
+        packs: ``source_key`` -> pack of every prepared source.
+        rows_fingerprint: hash of the rows: windows, votes, targets.
+        folds_fingerprint: hash of the fold table.
         n_folds: number of folds.
-        notes: lines about rows without a usable signal, and about classes of few rows.
+        notes: lines about rows without a usable signal and classes with few rows.
     """
 
     rows_file: Path
@@ -73,9 +73,9 @@ class Prepared:
     notes: tuple[str, ...] = ()
 
     def rows(self) -> pd.DataFrame:
-        """Training rows as ``make_rows`` gives them.
+        """Training rows, see ``make_rows``.
 
-        Columns besides: ``fold``, and for each source in use ``missing_<source>``, the
+        Additional columns: ``fold``, and ``missing_<source>`` for each prepared source, the
         share of the row's window that is missing.
         """
         return pd.read_parquet(self.rows_file)
@@ -84,16 +84,16 @@ class Prepared:
         """Source -> pack, for the sources that an input uses.
 
         Raises:
-            DataError: a source that was not prepared.
+            DataError: if a source was not prepared.
         """
         found = {}
         for name, recipe in used_sources(config).items():
             key = source_key(name, recipe)
             if key not in self.packs:
                 raise DataError(
-                    "a source must have been prepared",
+                    "a source must be prepared before it is used",
                     got=key,
-                    where=f"packs of {', '.join(self.packs)}",
+                    where=f"the packs {', '.join(self.packs)}",
                 )
             found[name] = self.packs[key]
         return found
@@ -113,28 +113,27 @@ def prepare(
 
     Args:
         data_dir: competition folder.
-        experiment: says the row unit, the folds and what becomes of unusable rows.
-        results: folder of all studies; the row table is kept in its store.
-        sources: what to pack, as ``sources_for`` has it; what the experiment uses where
-            absent.
-        pack_dir: where packs are kept; beside the data where absent.
-        folds: a fold table, as ``read_folds`` gives it, to use instead of drawing one.
+        experiment: defines the row unit, the folds and the policy for unusable rows.
+        results: folder of all studies; the row table is written to its store.
+        sources: sources to pack, see ``sources_for``. Default: those of the experiment.
+        pack_dir: folder of packs. Default: ``packed`` in the competition folder.
+        folds: fold table to use, see ``read_folds``. Default: folds are drawn.
         bars: makes the progress bar of each pack.
 
     Raises:
-        FaultyDataError: where the folder has faults.
-        DataError: where given folds do not fit the rows, or rows have no usable signal
+        FaultyDataError: if the folder has faults.
+        DataError: if the fold table does not fit the rows, or rows have no usable signal
             and ``data.unusable`` is ``error``.
-        PackError: where a row's window leaves its recording, or a pack's content is not
-            what was written.
+        PackError: if a window is outside its recording, or the content of a pack does not
+            match its checksums.
     """
     data_dir = Path(data_dir)
     pack_dir = Path(pack_dir) if pack_dir is not None else default_pack_dir(data_dir)
     if sources is None:
         sources = list(used_sources(experiment.input).items())
     forms = {source_key(name, recipe): pack_source(name, recipe) for name, recipe in sources}
-    # Every value was read when a pack was made; after that the tables and the
-    # files' sizes tell enough, and a sweep starts at once.
+    # Every value was read when the packs were made. After that tables and file sizes are
+    # enough, so that a sweep starts at once.
     packed = _is_packed(data_dir, pack_dir, experiment.data, forms)
     tolerated = () if experiment.data.unusable == "error" else ("no_numbers",)
     require_sound(data_dir, signals=not packed, cache_dir=pack_dir, tolerated=tolerated)
@@ -143,10 +142,10 @@ def prepare(
     table, folds, notes = _table(rows, packs, experiment.data, folds)
     rows_print = row_fingerprint(table[list(rows.columns)])
     folds_print = folds_fingerprint(folds)
-    made_from = [rows_print, folds_print, *sorted(pack.fingerprint for pack in packs.values())]
-    file = Path(results) / STORE_NAME / "rows" / f"{digest(made_from)}.parquet"
+    content = [rows_print, folds_print, *sorted(pack.fingerprint for pack in packs.values())]
+    file = Path(results) / STORE_NAME / "rows" / f"{digest(content)}.parquet"
     with whole_file(file) as draft:
-        # Also where it is there: writing costs less than doubting what a lost machine left.
+        # An existing file is replaced too: to write it is cheaper than to check it.
         table.to_parquet(draft, index=False)
     return Prepared(
         rows_file=file.resolve(),
@@ -167,18 +166,18 @@ def build_packs(
     rows: pd.DataFrame,
     bars: Bars | None = None,
 ) -> dict[str, Pack]:
-    """Makes or opens the packs that hold rows' windows, with their content verified.
+    """Makes or opens packs with the windows of rows and verifies their content.
 
     Args:
         data_dir: competition folder.
-        pack_dir: where packs are kept.
+        pack_dir: folder of packs.
         forms: ``source_key`` -> what is packed.
         rows: ids and starts of the windows.
         bars: makes the progress bar of each pack.
 
     Raises:
-        DataError: as of ``build_pack``.
-        PackError: as of ``build_pack``, or where content is not what was written.
+        DataError: see ``build_pack``.
+        PackError: see ``build_pack``; or if content does not match its checksums.
     """
     packs = {}
     for key, form in forms.items():
@@ -192,14 +191,14 @@ def build_packs(
 def _table(
     rows: pd.DataFrame, packs: dict[str, Pack], config: DataConfig, given: pd.DataFrame | None
 ) -> tuple[pd.DataFrame, pd.DataFrame, tuple[str, ...]]:
-    """The rows that stay, with folds and missing shares; their folds; what to say."""
-    staying, notes = sort_out(rows, packs, config.unusable)
-    kept = rows[staying].reset_index(drop=True)
+    """The rows to train on with folds and missing shares; their folds; notes."""
+    is_kept, notes = apply_missing_signal_policy(rows, packs, config.unusable)
+    kept = rows[is_kept].reset_index(drop=True)
     if kept.empty:
         raise DataError(
-            "dropping rows without a usable signal must leave some",
+            "some rows must have a usable signal in each source",
             got="none",
-            fix="Check the recordings, or take such rows as zeros with data.unusable: keep.",
+            fix="Check the recordings, or zero-fill such rows with data.unusable: keep.",
         )
     if given is None:
         # Drawn from all rows, so that studies of other sources have the same folds.
@@ -209,9 +208,9 @@ def _table(
     else:
         if "row_id" in given:
             ids = given["row_id"].astype(str)
-            foreign = ids.isin(rows["row_id"][~staying])
+            foreign = ids.isin(rows["row_id"][~is_kept])
             if config.n_patients is not None:
-                # A table of all patients serves some of them.
+                # The table may have all patients.
                 foreign |= ~ids.isin(rows["row_id"])
             given = given[~foreign]
         folds = fit_folds(given, kept)
@@ -234,16 +233,16 @@ def _is_packed(
             for form in forms.values()
         )
     except HmsRayError:
-        # What is wrong with the folder is told by its check, all of it at once.
+        # The check of the folder reports all faults at once.
         return False
 
 
 def open_prepared(pack: PackRef) -> Pack:
-    """Opens a pack that is still the one that was prepared.
+    """Opens a prepared pack and checks that it is still the same.
 
     Raises:
-        DataError: where the pack was built again from other data.
-        PackError: as for ``open_pack``.
+        DataError: if the pack was built again from other data.
+        PackError: see ``open_pack``.
     """
     found = open_pack(pack.path)
     if found.fingerprint != pack.fingerprint:
@@ -251,6 +250,6 @@ def open_prepared(pack: PackRef) -> Pack:
             "a pack must not change while it is in use",
             got=f"fingerprint {found.fingerprint[:12]} instead of {pack.fingerprint[:12]}",
             where=pack.path,
-            fix="Run the command again: results follow the data they were made from.",
+            fix="Run the command again.",
         )
     return found

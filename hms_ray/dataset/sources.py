@@ -1,4 +1,4 @@
-"""Which sources, by which recipes, an experiment or a study reads."""
+"""The sources and recipes that an experiment or a space uses."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from hms_ray.signal.recipes import recipe_description
 from hms_ray.storage.hashing import digest
 
 SourceRecipe = tuple[str, Recipe]
-"""Name of a source and its recipe; None for kaggle, which has only one."""
+"""Name of a source and its recipe; None for kaggle, which has no recipe."""
 
-ROW_COLUMNS = {
+WINDOW_COLUMNS = {
     "kaggle": ("spectrogram_id", "spectrogram_start"),
     "eeg": ("eeg_id", "eeg_start"),
     "raw": ("eeg_id", "eeg_start"),
 }
-"""Source -> columns of a row that name its window: recording and start."""
+"""Source -> columns of a row with its window: recording and start."""
 
 
 def source_key(name: str, recipe: Recipe) -> str:
-    """A short name that tells recipes of a source apart, such as ``eeg-3f2a91c0d4e5``."""
+    """Short name of a source and recipe, such as ``eeg-3f2a91c0d4e5``."""
     return name if recipe is None else f"{name}-{digest(recipe_description(recipe))[:12]}"
 
 
 def pack_source(name: str, recipe: Recipe) -> PackSource:
-    """What a source's pack is made by."""
+    """How the pack of a source is made."""
     return kaggle_source() if recipe is None else eeg_source(name, recipe)
 
 
 def sources_for(space: Space) -> list[SourceRecipe]:
-    """Every source that some point of a space reads, each once.
+    """Every source and recipe that a point of a space can use, without duplicates.
 
-    Searched values of views and recipes are combined; combinations that do not fit
-    together are left out, as the search leaves them out.
+    Combines the searched values of views and recipes; invalid combinations are skipped, as
+    in the search.
     """
     searched = {path: space.search[path] for path in space.search if _decides_sources(path)}
     found: dict[str, SourceRecipe] = {}

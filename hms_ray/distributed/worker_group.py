@@ -24,7 +24,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from hms_ray.config.space import ResourcesConfig
 from hms_ray.errors import HmsRayError, TrainingError, one_line
-from hms_ray.experiment.fold_task import FoldTask, Report, labelled, run_task
+from hms_ray.experiment.fold_task import FoldTask, Report, report_with_task, run_task
 from hms_ray.experiment.placement import Placement
 from hms_ray.storage.fold_store import FoldStore
 from hms_ray.storage.run_log import WorkerLogs, log_fields
@@ -231,7 +231,7 @@ def _work(
                 rank=rank,
                 world_size=int(context.get_world_size()),
                 device=ray.train.torch.get_device(),
-                report=partial(labelled, report, task),
+                report=partial(report_with_task, report, task),
             )
             trial = logs.fields if logs is not None else {}
             owner = trial or {"experiment": task.experiment.name}

@@ -1,5 +1,5 @@
-"""One configuration over its folds: cache keys, fold tasks, the runner without Ray.
+"""All folds of one experiment: cache keys, fold tasks, the fold runner without Ray.
 
-May import ``dataset``, ``train`` and rooms below. The runner on Ray is
-``distributed.worker_group``; the training loop of one fold is ``train.loop``.
+May import ``dataset``, ``train`` and rooms below. The fold runner on Ray is in
+``distributed.worker_group``, the training loop of one fold in ``train.loop``.
 """

@@ -1,4 +1,4 @@
-"""What goes into the cache key of a fold."""
+"""The cache key of a fold."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from hms_ray.experiment.placement import Placement
 from hms_ray.storage.hashing import digest
 
 NUMERICS_VERSION = 1
-"""Raised by hand whenever a change of code changes what a fold comes out as."""
+"""Raise it by hand whenever a change of code changes the result of a fold."""
 
 
 def experiment_key(experiment: Experiment) -> str:
-    """Digest of what of an experiment changes results; equal for duplicates."""
+    """Digest of the canonical form of an experiment; equal for duplicate trials."""
     return digest(canonical(experiment))
 
 
-def fold_ingredients(
+def cache_key_inputs(
     experiment: Experiment,
     prepared: Prepared,
     fold: int,
@@ -28,14 +28,14 @@ def fold_ingredients(
     """Everything that can change the result of a fold, as plain data.
 
     Args:
-        experiment: any experiment.
-        prepared: rows, folds and packs by content.
+        experiment: what is trained.
+        prepared: rows, folds and packs.
         fold: validation fold.
         placement: where it is trained.
-        weights: SHA-256 of a local file of pretrained weights, if one is given.
+        weights: SHA-256 of the file of pretrained weights, if there is one.
     """
     described = canonical(experiment)
-    # Rows and folds go in by content, so how they came about does not matter.
+    # Rows and folds are identified by their content below.
     del described["data"]
     described["training"]["precision"] = placement.precision(experiment)
     return {

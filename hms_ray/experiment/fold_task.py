@@ -1,10 +1,9 @@
 """One fold to train: from its rows to its result in the store.
 
-The result of an experiment cut after its k-th stage is the checkpoint after stage k of
-every experiment that agrees with it so far: same rows, folds, packs, configuration up
-to there, seed and placement, which is what its ordinary key holds. So a fold first asks
-the store for the longest such beginning, goes on after it, and leaves every finished
-stage there for others.
+The result of an experiment truncated after its k-th stage is also the checkpoint after stage k
+of every experiment that is equal up to there: its cache key covers rows, folds, packs,
+configuration, seed and placement. So a fold looks up its longest truncation in the store,
+resumes after it, and stores every finished stage for others.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ import pandas as pd
 from hms_ray.competition.schema import TARGET_COLUMNS
 from hms_ray.config.experiment import Experiment
 from hms_ray.dataset.prepare import Prepared, open_prepared
-from hms_ray.dataset.sources import ROW_COLUMNS
+from hms_ray.dataset.sources import WINDOW_COLUMNS
 from hms_ray.evaluate.oof import align_oof, make_oof, probabilities_of
 from hms_ray.storage.fold_store import RECORD_FILE, FoldStore, StoredFold, damaged_fold
 from hms_ray.storage.hashing import digest
@@ -38,17 +37,17 @@ Report = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class FoldTask:
-    """One fold to train; holds paths, no arrays, so that it travels cheaply.
+    """One fold to train; contains paths but no arrays, so that it is cheap to send.
 
     Attributes:
         experiment: with its precision resolved.
         fold: number of the validation fold.
-        key: address of the result.
+        key: cache key of the result.
         prepared: rows and packs.
-        results: folder whose store takes the result.
-        made_from: plain data that the key is the hash of.
-        share_stages: whether first stages may come from the store and finished ones are
-            kept there; set by the runner. What comes out is the same.
+        results: folder whose store gets the result.
+        key_inputs: plain data whose digest is the key, see ``cache_key_inputs``.
+        share_stages: whether first stages are reused from the store and finished ones
+            stored; set by the runner. Results are the same.
     """
 
     experiment: Experiment
@@ -56,46 +55,46 @@ class FoldTask:
     key: str
     prepared: Prepared
     results: Path
-    made_from: dict[str, Any]
+    key_inputs: dict[str, Any]
     share_stages: bool = True
 
     @property
     def n_stages(self) -> int:
-        """Stages of the experiment."""
+        """Number of stages of the experiment."""
         return len(self.experiment.training.stages)
 
-    def cut(self, n_stages: int) -> FoldTask:
+    def truncated(self, n_stages: int) -> FoldTask:
         """The same fold of the experiment that ends after its first stages.
 
         Args:
-            n_stages: stages to keep, from 1 to all of them.
+            n_stages: number of stages to keep, at least 1.
         """
         if n_stages == self.n_stages:
             return self
         training = self.experiment.training
         first = training.model_copy(update={"stages": training.stages[:n_stages]})
-        described = self.made_from["experiment"]
+        described = self.key_inputs["experiment"]
         stages = described["training"]["stages"][:n_stages]
-        made_from = {
-            **self.made_from,
+        key_inputs = {
+            **self.key_inputs,
             "experiment": {**described, "training": {**described["training"], "stages": stages}},
         }
         return replace(
             self,
             experiment=self.experiment.model_copy(update={"training": first}),
-            key=digest(made_from),
-            made_from=made_from,
+            key=digest(key_inputs),
+            key_inputs=key_inputs,
         )
 
 
 @dataclass(frozen=True)
 class ReusedStages:
-    """First stages of a fold that were taken from the store instead of trained.
+    """First stages of a fold that were reused from the store.
 
     Attributes:
-        names: of the stages.
-        key: address of the result that they came from.
-        saved_s: seconds of training and evaluation that they took there.
+        names: names of the stages.
+        key: cache key of the result with these stages.
+        saved_s: seconds of training and evaluation saved.
     """
 
     names: tuple[str, ...]
@@ -103,34 +102,34 @@ class ReusedStages:
     saved_s: float
 
     @classmethod
-    def of(cls, record: Mapping[str, Any]) -> ReusedStages | None:
-        """As a fold's record has it; None where all stages were trained for it."""
+    def from_record(cls, record: Mapping[str, Any]) -> ReusedStages | None:
+        """The reused stages in the record of a fold; None if it has none."""
         found = record.get("reused_stages")
         if found is None:
             return None
         return cls(tuple(found["names"]), found["key"], record["saved_s"])
 
 
-def labelled(report: Report, task: FoldTask, record: Mapping[str, Any]) -> None:
-    """Reports a record with the fold, key and experiment that it belongs to.
+def report_with_task(report: Report, task: FoldTask, record: Mapping[str, Any]) -> None:
+    """Reports a record together with the fold, key and experiment that it belongs to.
 
     Args:
-        report: gets ``record`` with ``fold``, ``key``, ``experiment`` (its name) and,
-            where it names no other ``event``, ``evaluation``.
-        task: what the record is about.
+        report: gets ``record`` with ``fold``, ``key``, ``experiment`` (its name) and
+            ``event`` (default: ``evaluation``).
+        task: the fold that the record is about.
         record: plain data.
     """
-    address = {"fold": task.fold, "key": task.key, "experiment": task.experiment.name}
-    report({"event": "evaluation", **record, **address})
+    source = {"fold": task.fold, "key": task.key, "experiment": task.experiment.name}
+    report({"event": "evaluation", **record, **source})
 
 
 def run_task(task: FoldTask, process: Process) -> None:
-    """Trains one fold in this process; rank 0 puts the result into the store.
+    """Trains one fold; rank 0 writes the result to the store.
 
-    Called by every rank of a worker group, or by the one process there is.
+    Called by every rank of a worker group, or by the only process.
 
     Raises:
-        StudyError: on every rank, where stages in the store are damaged.
+        StudyError: on every rank, if stages in the store are damaged.
     """
     from hms_ray.train.loop import train_fold
 
@@ -140,12 +139,12 @@ def run_task(task: FoldTask, process: Process) -> None:
     valid = rows.iloc[data.valid]
     resume_from, reused = None, None
     if task.share_stages and task.n_stages > 1:
-        resume_from, reused = process.call_on_rank0(partial(_known_stages, task, valid))
+        resume_from, reused = process.call_on_rank0(partial(_stored_stages, task, valid))
 
     def store_result(result: FoldResult) -> None:
         if process.rank == 0:
             seconds = time.perf_counter() - started
-            _store(task.cut(result.n_stages), valid, result, reused, seconds)
+            _store(task.truncated(result.n_stages), valid, result, reused, seconds)
 
     if task.share_stages:
         result = train_fold(task.experiment, data, task.fold, process, resume_from, store_result)
@@ -154,21 +153,21 @@ def run_task(task: FoldTask, process: Process) -> None:
     store_result(result)
 
 
-def located(packs: Mapping[str, Pack], rows: pd.DataFrame) -> dict[str, SourceRows]:
-    """Where the windows of rows are in packs.
+def locate_rows(packs: Mapping[str, Pack], rows: pd.DataFrame) -> dict[str, SourceRows]:
+    """Positions of the windows of rows in packs.
 
     Args:
         packs: source -> its pack.
-        rows: ids and starts of each row's windows (``ROW_COLUMNS``).
+        rows: ids and starts of each row's windows (``WINDOW_COLUMNS``).
 
     Raises:
-        PackError: where a window is not in its pack.
+        PackError: if a window is not in its pack.
     """
     from hms_ray.train.batches import SourceRows
 
     sources = {}
     for name, pack in packs.items():
-        windows = [rows[column].to_numpy() for column in ROW_COLUMNS[name]]
+        windows = [rows[column].to_numpy() for column in WINDOW_COLUMNS[name]]
         sources[name] = SourceRows(pack, pack.locate(*windows), pack.room(*windows))
     return sources
 
@@ -179,7 +178,7 @@ def _fold_data(task: FoldTask, rows: pd.DataFrame) -> FoldData:
     packs = task.prepared.packs_of(task.experiment.input)
     fold = rows["fold"].to_numpy()
     return FoldData(
-        sources=located({name: open_prepared(ref) for name, ref in packs.items()}, rows),
+        sources=locate_rows({name: open_prepared(ref) for name, ref in packs.items()}, rows),
         targets=rows[list(TARGET_COLUMNS)].to_numpy(),
         total_votes=rows["total_votes"].to_numpy(),
         train=np.flatnonzero(fold != task.fold),
@@ -198,7 +197,7 @@ def _store(
 
     oof = make_oof(valid, task.fold, result.probabilities)
     record = {
-        "made_from": task.made_from,
+        "made_from": task.key_inputs,
         "resolved": task.experiment.model_dump(mode="json"),
         "history": result.history,
         "normalisation": result.normalisation,
@@ -207,7 +206,7 @@ def _store(
         "optimistic": result.optimistic,
         "reused_stages": reused and {"names": list(reused.names), "key": reused.key},
         "saved_s": result.saved_s,
-        # So that a record of the history was made at this time and its own seconds.
+        # The seconds of the history count from here.
         "started_s": time.time() - result.history[-1]["seconds"],
         "seconds": seconds,
     }
@@ -221,46 +220,42 @@ def _store(
     )
 
 
-def _known_stages(
+def _stored_stages(
     task: FoldTask, valid: pd.DataFrame
 ) -> tuple[FoldResult | None, ReusedStages | None]:
-    """The longest beginning of a fold that the store can give; (None, None) without one.
+    """The longest truncation of a fold in the store; (None, None) if there is none.
 
     Raises:
-        StudyError: where it is damaged.
+        StudyError: if it is damaged.
     """
     store = FoldStore(task.results)
     for n_stages in range(task.n_stages - 1, 0, -1):
-        part = task.cut(n_stages)
+        part = task.truncated(n_stages)
         if not store.has(part.key):
             continue
         stored = store.read(part.key)
         try:
             result = _as_result(stored, part, valid)
-            saved_s = 0.0 if result is None else result.stages_s
+            saved_s = result.stages_s
         except (KeyError, TypeError, IndexError):
-            reason = f"{RECORD_FILE} lacks what training goes on from"
+            reason = f"{RECORD_FILE} without what training resumes from"
             raise damaged_fold(store.path(part.key), reason) from None
-        if result is not None:
-            names = tuple(stage.name for stage in part.experiment.training.stages)
-            return result, ReusedStages(names, part.key, saved_s)
+        names = tuple(stage.name for stage in part.experiment.training.stages)
+        return result, ReusedStages(names, part.key, saved_s)
     return None, None
 
 
-def _as_result(stored: StoredFold, part: FoldTask, valid: pd.DataFrame) -> FoldResult | None:
-    """A stored fold as training left it; None where its last weights were not stored."""
+def _as_result(stored: StoredFold, part: FoldTask, valid: pd.DataFrame) -> FoldResult:
+    """The state of training at the end of a stored fold."""
     from hms_ray.train.checkpoint import load_weights
     from hms_ray.train.result import FoldResult
 
     record, stages = stored.record, part.experiment.training.stages
-    # Names change no result, so another experiment may have called the stages otherwise.
+    # Names change no result, so they may be those of another experiment.
     history = [{**line, "stage": stages[line["stage_index"]].name} for line in record["history"]]
     weights = last = load_weights(stored.weights)
     if stored.last is not None:
         last = load_weights(stored.last)
-    elif record["optimistic"] and not _ends_with_best(history):
-        # Folds stored before stages were shared hold the best weights alone.
-        return None
     return FoldResult(
         valid=valid.index.to_numpy(np.int64),
         probabilities=probabilities_of(align_oof(stored.oof, valid, stored.weights.parent)),
@@ -269,12 +264,7 @@ def _as_result(stored: StoredFold, part: FoldTask, valid: pd.DataFrame) -> FoldR
         last_weights=last,
         normalisation=record["normalisation"],
         timing=record["timing"],
-        saved_s=record.get("saved_s", 0.0),
+        saved_s=record["saved_s"],
         precision=record["precision"],
         optimistic=record["optimistic"],
     )
-
-
-def _ends_with_best(history: list[dict[str, Any]]) -> bool:
-    scores = [line["kl_all"] for line in history]
-    return bool(scores.index(min(scores)) == len(scores) - 1)

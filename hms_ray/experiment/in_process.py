@@ -1,4 +1,4 @@
-"""The fold runner of the local debug mode: one process, no Ray."""
+"""The fold runner without Ray: one process."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from functools import partial
 from typing import Literal
 
 from hms_ray.errors import ConfigError
-from hms_ray.experiment.fold_task import FoldTask, Report, labelled, run_task
+from hms_ray.experiment.fold_task import FoldTask, Report, report_with_task, run_task
 from hms_ray.experiment.placement import Placement
 from hms_ray.storage.fold_store import FoldStore
 from hms_ray.storage.run_log import log_fields
 
 
 class InProcessRunner:
-    """Trains folds one after the other in this process: the local debug mode.
+    """Trains folds one after the other in this process, where breakpoints work.
 
     Args:
         threads: torch threads, at least 1.
-        device: ``cpu`` or ``cuda``; the GPU where absent, if there is one, else the CPU.
+        device: ``cpu`` or ``cuda``. Default: cuda if available.
         share_stages: see ``ResourcesConfig``.
 
     Raises:
-        ConfigError: for less than one thread.
+        ConfigError: if there is less than one thread.
     """
 
     def __init__(
@@ -49,13 +49,13 @@ class InProcessRunner:
         return Placement(world_size=1, device_class=kind, bfloat16=self._bfloat16)
 
     def run(self, tasks: Sequence[FoldTask], report: Report) -> None:
-        """Trains the tasks here, so that a breakpoint anywhere in it works."""
+        """Trains the tasks that are not in the store; see ``FoldRunner``."""
         from hms_ray.train.process import Process
 
         for task in tasks:
             if FoldStore(task.results).has(task.key):
                 continue
-            report_fold = partial(labelled, report, task)
+            report_fold = partial(report_with_task, report, task)
             report_fold({"event": "fold_started"})
             process = Process(device=self.device, report=report_fold)
             with log_fields({"fold": task.fold, "rank": 0}):

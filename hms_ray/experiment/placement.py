@@ -1,4 +1,4 @@
-"""Where folds are trained, as far as it changes their numbers."""
+"""The part of the hardware that changes numbers."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from hms_ray.config.experiment import Experiment
 
 @dataclass(frozen=True)
 class Placement:
-    """Where folds are trained, as far as it changes their numbers.
+    """Number and kind of devices that train a fold.
 
     Attributes:
-        world_size: workers of a group.
+        world_size: number of workers.
         device_class: ``cpu`` or ``cuda``.
-        bfloat16: whether every device has bfloat16; decides what ``auto`` means.
+        bfloat16: whether every device supports bfloat16; see ``training.precision``.
     """
 
     world_size: int = 1
@@ -23,8 +23,8 @@ class Placement:
     bfloat16: bool = False
 
     def precision(self, experiment: Experiment) -> str:
-        """The precision that an experiment is trained in here."""
-        asked = experiment.training.precision
-        if asked != "auto":
-            return asked
+        """The precision of an experiment, with ``auto`` resolved."""
+        precision = experiment.training.precision
+        if precision != "auto":
+            return precision
         return "bfloat16" if self.device_class == "cuda" and self.bfloat16 else "float32"

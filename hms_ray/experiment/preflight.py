@@ -1,4 +1,4 @@
-"""What would fail in every worker, found once before any of them is started."""
+"""Checks that would fail in every worker, made once before workers are started."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from hms_ray.transforms.views import Shape, image_size, view_widths
 
 
 def preflight(space: Space, prepared: Prepared) -> None:
-    """Builds the models of a space once and makes sure that every stage has rows.
+    """Builds every model of a space once and checks that every stage has rows.
 
-    Looked at are the experiment itself and every searched value on its own;
-    combinations of searched values are not.
+    Checks the experiment itself and every searched value alone, not combinations of
+    searched values.
 
     Args:
-        space: what is going to be trained.
+        space: what will be trained.
         prepared: its rows.
 
     Raises:
-        ModelError: a model or its weights cannot be had.
-        ConfigError: blocks do not divide the images, or a view has too few
-            columns for a mosaic.
-        TrainingError: a stage would have no rows in some fold.
+        ModelError: if a model cannot be built or its weights cannot be read.
+        ConfigError: if blocks do not divide the images, or a view has too few columns for
+            a mosaic.
+        TrainingError: if a stage has no rows in a fold.
     """
     rows = prepared.rows()
     votes, folds = rows["total_votes"].to_numpy(), rows["fold"].to_numpy()
@@ -55,16 +55,16 @@ def preflight(space: Space, prepared: Prepared) -> None:
 
 
 def image_size_of(config: InputConfig) -> tuple[int, int]:
-    """Height and width of an input's images, before any pack is made.
+    """Height and width of the images of an input; needs no packs.
 
     Raises:
-        ConfigError: as ``image_size``.
+        ConfigError: see ``image_size``.
     """
     return image_size(config, _shapes(config))
 
 
 def _shapes(config: InputConfig) -> dict[str, Shape]:
-    """Shapes of windows by recipe: not every value that is looked at alone is packed."""
+    """Shapes of windows by recipe, since not every checked value is packed."""
     forms = {name: pack_source(name, recipe) for name, recipe in used_sources(config).items()}
     return {
         name: (len(form.panels), form.n_frequencies, form.window) for name, form in forms.items()
@@ -78,5 +78,5 @@ def _variants(space: Space) -> Iterator[Experiment]:
             try:
                 yield replace_values(space.experiment, {path: value})
             except ConfigError:
-                # Only together with another searched value does it make sense.
+                # Valid only together with another searched value.
                 continue

@@ -1,4 +1,4 @@
-"""All folds of one configuration through a fold runner, the store asked first."""
+"""Trains the folds of an experiment that the fold store does not have, and scores all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hms_ray.dataset.prepare import Prepared
 from hms_ray.errors import ConfigError
 from hms_ray.evaluate.metric import kl_report
 from hms_ray.evaluate.oof import join_oof, probabilities_of
-from hms_ray.experiment.cache_key import fold_ingredients
+from hms_ray.experiment.cache_key import cache_key_inputs
 from hms_ray.experiment.fold_task import FoldTask, Report, ReusedStages, run_task
 from hms_ray.experiment.placement import Placement
 from hms_ray.storage.fold_store import FoldStore
@@ -26,37 +26,36 @@ __all__ = ["FoldTask", "Report", "ReusedStages", "run_task"]
 
 
 class FoldRunner(Protocol):
-    """Trains folds; afterwards their results are in the store."""
+    """Trains folds and writes their results to the store."""
 
     @property
     def placement(self) -> Placement:
         """Where this runner trains."""
 
     def run(self, tasks: Sequence[FoldTask], report: Report) -> None:
-        """Trains every task, whatever experiments they belong to.
+        """Trains the tasks, which may be of several experiments.
 
-        A task is left out where its result is in the store by its turn, such as that of
-        an experiment which another one of these began with. ``report`` gets what
-        ``train_fold`` reports, by ``labelled``.
+        A task whose result is in the store by its turn is skipped, such as an experiment
+        that equals the first stages of another one. ``report`` gets the records of
+        ``train_fold``, see ``report_with_task``.
         """
 
 
 @dataclass(frozen=True)
 class ExperimentResult:
-    """What an experiment came to.
+    """Scores and out-of-fold predictions of an experiment.
 
     Attributes:
         scores: ``kl_all``, ``kl_4``, ``kl_10`` on out-of-fold rows; None without rows.
-        oof: out-of-fold predictions, one row a training row of the folds asked for.
-        keys: address of every fold in the store.
+        oof: out-of-fold predictions, one row per training row of the trained folds.
+        keys: fold -> cache key.
         reused: folds that were in the store already.
         optimistic: whether checkpoints were chosen on the scored rows.
-        fold_minutes: training time of all folds, whenever they were trained, stages
-            taken from the store included: what the experiment costs by itself.
-        saved_minutes: how much of that was not spent for this experiment, because first
-            stages were in the store when its folds were trained. Minutes of stages that
-            it trained itself, also in a run that was stopped since, count as saved too.
-        reused_stages: fold -> the stages that it did not train.
+        fold_minutes: cost of the experiment: training minutes of all folds, including
+            those of reused folds and stages.
+        saved_minutes: the part of ``fold_minutes`` that was saved because first stages were
+            in the store, also those of an earlier, stopped run of this experiment.
+        reused_stages: fold -> its reused stages.
     """
 
     scores: dict[str, float | None]
@@ -76,12 +75,19 @@ def plan_folds(
     placement: Placement,
     folds: Sequence[int] | None = None,
 ) -> list[FoldTask]:
-    """One task a fold, trained already or not.
+    """One task per fold, whether its result is in the store or not.
+
+    Args:
+        experiment: what to train.
+        prepared: rows, folds and packs.
+        results: folder of all studies and their store.
+        placement: where the folds are trained.
+        folds: folds to train; repeated ones count once. Default: all.
 
     Raises:
-        ConfigError: where a fold is asked for that does not exist.
+        ConfigError: if a fold does not exist.
+        ModelError: if the weights file cannot be read.
     """
-    # A fold asked for twice is trained once.
     wanted = range(prepared.n_folds) if folds is None else dict.fromkeys(folds)
     for fold in wanted:
         if not 0 <= fold < prepared.n_folds:
@@ -96,9 +102,9 @@ def plan_folds(
     )
     tasks = []
     for fold in wanted:
-        made_from = fold_ingredients(experiment, prepared, fold, placement, weights)
+        key_inputs = cache_key_inputs(experiment, prepared, fold, placement, weights)
         tasks.append(
-            FoldTask(resolved, fold, digest(made_from), prepared, Path(results), made_from)
+            FoldTask(resolved, fold, digest(key_inputs), prepared, Path(results), key_inputs)
         )
     return tasks
 
@@ -112,18 +118,19 @@ def run_experiment(
     folds: Sequence[int] | None = None,
     report: Report = lambda record: None,
 ) -> ExperimentResult:
-    """Trains the folds that the store does not hold yet and scores all of them.
+    """Trains the folds that the store does not have and scores all of them.
 
     Args:
         experiment: what to train.
         prepared: rows, folds and packs.
         results: folder of all studies and their store.
-        runner: trains what is missing.
-        folds: folds to run; all where absent.
+        runner: trains the missing folds.
+        folds: folds to train. Default: all.
         report: gets progress records.
 
     Raises:
-        PredictionError: where stored predictions have gaps or are no distributions.
+        ConfigError: if a fold does not exist.
+        PredictionError: if stored predictions have gaps or are not distributions.
     """
     store = FoldStore(results)
     tasks = plan_folds(experiment, prepared, results, runner.placement, folds)
@@ -137,7 +144,7 @@ def run_experiment(
 
 
 def collect(tasks: Sequence[FoldTask], trained: Sequence[int]) -> ExperimentResult:
-    """Reads the folds of tasks from the store, checks and scores them together."""
+    """Reads the results of tasks from the store, checks them and scores all rows together."""
     store = FoldStore(tasks[0].results)
     stored = [store.read(task.key) for task in tasks]
     rows = tasks[0].prepared.rows()
@@ -149,7 +156,8 @@ def collect(tasks: Sequence[FoldTask], trained: Sequence[int]) -> ExperimentResu
         rows["total_votes"].to_numpy(),
     )
     reused = {
-        task.fold: ReusedStages.of(fold.record) for task, fold in zip(tasks, stored, strict=True)
+        task.fold: ReusedStages.from_record(fold.record)
+        for task, fold in zip(tasks, stored, strict=True)
     }
     return ExperimentResult(
         scores=scores,
@@ -159,5 +167,5 @@ def collect(tasks: Sequence[FoldTask], trained: Sequence[int]) -> ExperimentResu
         optimistic=any(fold.record["optimistic"] for fold in stored),
         fold_minutes=sum(fold.minutes for fold in stored),
         saved_minutes=sum(fold.saved_s for fold in stored) / 60,
-        reused_stages={fold: stages for fold, stages in reused.items() if stages is not None},
+        reused_stages={fold: stages for fold, stages in reused.items() if stages},
     )

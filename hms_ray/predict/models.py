@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hms_ray.config.experiment import Experiment
 from hms_ray.errors import ConfigError, ModelError, TrainingError
 from hms_ray.evaluate.metric import Array
-from hms_ray.experiment.fold_task import located
+from hms_ray.experiment.fold_task import locate_rows
 from hms_ray.predict.recordings import Recordings
 from hms_ray.predict.trial import TrialModels
 from hms_ray.storage.fold_store import RECORD_FILE, StoredFold, damaged_fold
@@ -73,7 +73,7 @@ class Predictor:
         self, experiment: Experiment, recordings: Recordings, device: torch.device
     ) -> None:
         packs = recordings.packs_of(experiment.input)
-        self.sources = located(packs, recordings.rows)
+        self.sources = locate_rows(packs, recordings.rows)
         self._experiment, self._n_rows = experiment, len(recordings.rows)
         self._process = Process(device=device)
         self._windows = open_sources(packs, device)

@@ -29,9 +29,9 @@ from hms_ray.competition.read import (
 from hms_ray.competition.rows import Unit, Window, make_rows
 from hms_ray.competition.schema import EEG_WINDOW_SAMPLES, SPECTROGRAM_WINDOW_ROWS
 from hms_ray.config.inputs import InputConfig, used_sources
-from hms_ray.dataset.missing_signal import sort_out
+from hms_ray.dataset.missing_signal import apply_missing_signal_policy
 from hms_ray.dataset.prepare import Bars, build_packs
-from hms_ray.dataset.sources import ROW_COLUMNS, pack_source, source_key
+from hms_ray.dataset.sources import WINDOW_COLUMNS, pack_source, source_key
 from hms_ray.errors import DataError
 from hms_ray.pack.build import default_pack_dir
 from hms_ray.pack.sources import PackSource
@@ -122,7 +122,7 @@ def recordings_of_test(
     data_dir = Path(data_dir)
     rows = read_test_rows(data_dir)
     forms = {key: _of_test(form) for key, form in _forms(inputs).items()}
-    for column in {ROW_COLUMNS[form.name][0] for form in forms.values()}:
+    for column in {WINDOW_COLUMNS[form.name][0] for form in forms.values()}:
         _check_lengths(data_dir, rows[column].tolist(), _LENGTHS[column])
     place = Path(pack_dir or default_pack_dir(data_dir)) / TEST_PACKS
     return _packed(rows, build_packs(data_dir, place, forms, rows, bars))
@@ -190,7 +190,7 @@ def _of_test(form: PackSource) -> PackSource:
 
 
 def _packed(rows: pd.DataFrame, packs: dict[str, Pack]) -> Recordings:
-    _, notes = sort_out(rows, packs, "keep")
+    _, notes = apply_missing_signal_policy(rows, packs, "keep")
     return Recordings(rows, packs, notes)
 
 

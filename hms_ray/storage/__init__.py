@@ -1,5 +1,5 @@
-"""Files that are whole or absent: the fold store, atomic writers, locks, hashes.
+"""The fold store, whole-file writers, locks, digests, JSON and YAML files.
 
-May import ``errors`` and ``text`` alone. What a study's folder holds is in ``study``; packs
-have a format of their own in ``pack``.
+May import only ``errors`` and ``text``. The files of a study are in ``study``, the format of
+packs is in ``pack``.
 """

@@ -1,8 +1,7 @@
-"""Every fold's result under the hash of all that made it.
+"""The fold store: results of trained folds, by cache key.
 
-One store serves all studies below a results folder. Resuming, extending a
-study, skipping duplicates and retrying after a lost node all are the same
-question to it: is this key there already?
+All studies of a results folder share one store. To resume or extend a study, to skip
+duplicate trials and to retry after a lost node is one operation: look up the key.
 """
 
 from __future__ import annotations
@@ -23,19 +22,20 @@ from hms_ray.storage.structured_files import json_text
 STORE_NAME = ".store"
 OOF_FILE, RECORD_FILE, WEIGHTS_FILE = "oof.parquet", "record.json", "weights.pt"
 LAST_FILE = "last.pt"
+_REQUIRED = ("checksums", "seconds", "saved_s")
 
 
 @dataclass(frozen=True)
 class StoredFold:
-    """One fold as the store holds it.
+    """The stored result of one fold.
 
     Attributes:
-        key: hex digest of everything that changes the result.
-        oof: the fold's validation rows: ids, patient, fold and six probabilities.
-        record: plain data: what made the result, history, timings, scores.
-        weights: file with the model's weights.
-        last: file with the weights after the last step, from which training can go on;
-            None where no others than ``weights`` were stored.
+        key: cache key.
+        oof: validation rows of the fold: ids, patient, fold and six probabilities.
+        record: plain data: inputs of the cache key, history, timings, scores.
+        weights: file with the weights of the model.
+        last: file with the weights after the last step, from which training can resume;
+            None if they equal ``weights``.
     """
 
     key: str
@@ -46,38 +46,38 @@ class StoredFold:
 
     @property
     def saved_s(self) -> float:
-        """Seconds of stages taken from other folds; 0 where it was stored before that was."""
-        return float(self.record.get("saved_s", 0.0))
+        """Seconds of training that stages reused from the store saved."""
+        return float(self.record["saved_s"])
 
     @property
     def minutes(self) -> float:
-        """What the fold takes by itself, stages taken from others included."""
+        """Minutes of training without reused stages."""
         return (float(self.record["seconds"]) + self.saved_s) / 60
 
 
 class FoldStore:
-    """Content-addressed results of folds; a result is either whole or absent.
+    """Results of folds by cache key; a result is either whole or absent.
 
     Args:
-        results: folder that holds the studies; the store is ``.store`` in it.
+        results: folder of all studies; the store is its subfolder ``.store``.
     """
 
     def __init__(self, results: str | Path) -> None:
         self.root = Path(results) / STORE_NAME
 
     def path(self, key: str) -> Path:
-        """Folder of a key, whether it exists or not."""
+        """Folder of a key; it need not exist."""
         return self.root / key[:2] / key
 
     def has(self, key: str) -> bool:
-        """Whether the result of a key is there."""
+        """Whether the store has a result for a key."""
         return (self.path(key) / RECORD_FILE).is_file()
 
     def read(self, key: str) -> StoredFold:
         """The result of a key.
 
         Raises:
-            StudyError: where it is absent or does not match its checksums.
+            StudyError: if it is missing or does not match its checksums.
         """
         record = self.record(key)
         folder = self.path(key)
@@ -90,21 +90,26 @@ class FoldStore:
         return StoredFold(key, oof, record, folder / WEIGHTS_FILE, last)
 
     def record(self, key: str) -> dict[str, Any]:
-        """What is written beside a result, without reading the result itself."""
+        """The record of a result, without reading the result itself.
+
+        Raises:
+            StudyError: if it is missing or damaged.
+        """
         folder = self.path(key)
         if not self.has(key):
             raise StudyError(
                 "a fold must be in the store before it is read",
-                got=f"nothing under {key}",
+                got=f"no result of cache key {key}",
                 where=self.root,
-                fix="Train it first.",
+                fix="Train the fold first.",
             )
         try:
-            record = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))
+            record: dict[str, Any] = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            raise damaged_fold(folder, f"{RECORD_FILE} is not readable JSON") from None
-        if not isinstance(record, dict) or "checksums" not in record:
-            raise damaged_fold(folder, f"{RECORD_FILE} has no checksums")
+            raise damaged_fold(folder, f"an unreadable {RECORD_FILE}") from None
+        missing = [name for name in _REQUIRED if not isinstance(record, dict) or name not in record]
+        if missing:
+            raise damaged_fold(folder, f"no {missing[0]} in {RECORD_FILE}")
         return record
 
     def write(
@@ -112,17 +117,20 @@ class FoldStore:
         key: str,
         oof: pd.DataFrame,
         record: Mapping[str, Any],
-        save_weights: Callable[[Path], None],
+        save_weights: Callable[[Path], object],
         save_last: Callable[[Path], None] | None = None,
     ) -> None:
-        """Stores a result, all of it or nothing; a key that is there stays as it is.
+        """Stores a result as a whole; an existing result of the key stays.
 
         Args:
-            key: hex digest of everything that changes the result.
+            key: cache key.
             oof: validation rows with their probabilities.
-            record: plain data; NaN is refused.
-            save_weights: writes the model's weights to the path it is given.
-            save_last: writes the weights after the last step, where they are others.
+            record: plain data without NaN.
+            save_weights: writes the weights of the model to a path.
+            save_last: writes the weights after the last step to a path, if they differ.
+
+        Raises:
+            StudyError: if the folder of the key exists without a record.
         """
         if self.has(key):
             return
@@ -141,10 +149,10 @@ class FoldStore:
 
 
 def damaged_fold(folder: Path, reason: str) -> StudyError:
-    """What is said of a fold's folder that does not hold what was stored."""
+    """The error for a folder of the store that does not hold what was written."""
     return StudyError(
         "a stored fold must be whole",
         got=reason,
         where=folder,
-        fix="Move that folder away to have the fold trained again.",
+        fix="Move that folder away: the fold is then trained again.",
     )

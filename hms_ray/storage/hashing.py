@@ -15,7 +15,10 @@ def digest(data: Any) -> str:
     """SHA-256 (hex) of plain data, independent of the order of keys.
 
     Args:
-        data: anything that JSON can hold; NaN and infinity are refused.
+        data: JSON-serialisable data.
+
+    Raises:
+        ValueError: if it contains NaN or infinity.
     """
     text = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -28,7 +31,7 @@ def file_sha256(path: str | Path) -> str:
 
 
 def table_fingerprint(table: pd.DataFrame) -> str:
-    """SHA-256 (hex) of columns of text and numbers; the index does not count."""
+    """SHA-256 (hex) of a table's columns of text and numbers, without its index."""
     content = hashlib.sha256()
     for name in table.columns:
         values: NDArray[Any] = table[name].to_numpy()

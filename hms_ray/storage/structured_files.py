@@ -1,4 +1,4 @@
-"""The small text files of a study: read with a reason, replaced as a whole."""
+"""JSON and YAML files: read with a reason for every failure, replaced as a whole."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ import yaml
 from hms_ray.errors import StudyError
 from hms_ray.storage.atomic import whole_file
 
-Kind = TypeVar("Kind", dict[str, Any], list[Any])
+Content = TypeVar("Content", dict[str, Any], list[Any])
 
 
-def read_json(file: Path, kind: type[Kind], fix: str | None = None) -> Kind:
+def read_json(file: Path, expected: type[Content], fix: str | None = None) -> Content:
     """Content of a JSON file that holds a mapping or a list.
 
     Args:
-        file: must exist.
-        kind: ``dict`` or ``list``.
-        fix: what the user can do about a damaged file.
+        file: path of the file.
+        expected: ``dict`` or ``list``.
+        fix: what the user can do about an unreadable file.
 
     Raises:
-        StudyError: where the file cannot be read, is no JSON or holds another kind.
+        StudyError: if the file cannot be read, is not JSON or holds something else.
     """
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise damaged(file, error, fix) from None
-    if not isinstance(data, kind):
+        raise unreadable_file(file, error, fix) from None
+    if not isinstance(data, expected):
         raise StudyError(
-            f"{file.name} must hold a {'mapping' if kind is dict else 'list'}",
+            f"{file.name} must hold a {'mapping' if expected is dict else 'list'}",
             got=type(data).__name__,
             where=file,
             fix=fix,
@@ -39,8 +39,8 @@ def read_json(file: Path, kind: type[Kind], fix: str | None = None) -> Kind:
     return data
 
 
-def damaged(file: Path, error: Exception, fix: str | None = None) -> StudyError:
-    """What is said of a file that cannot be read, or lacks what must be in it."""
+def unreadable_file(file: Path, error: Exception, fix: str | None = None) -> StudyError:
+    """The error for a file that cannot be read or lacks a required value."""
     return StudyError(
         f"{file.name} must be readable",
         got=f"{type(error).__name__}: {error}",
@@ -55,12 +55,12 @@ def json_text(data: Any) -> str:
 
 
 def yaml_text(data: Any) -> str:
-    """Plain data as YAML, in its own order."""
+    """Plain data as YAML, with keys in their own order."""
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
 
 
 def write_text(file: Path, text: str) -> None:
-    """Replaces a file as a whole, and only where it changes."""
+    """Replaces a file as a whole; an equal one is not written again."""
     content = text.encode()
     if file.is_file() and file.read_bytes() == content:
         return

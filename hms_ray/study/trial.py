@@ -16,7 +16,7 @@ from hms_ray.config.validation import with_new_names
 from hms_ray.errors import PredictionError, StudyError
 from hms_ray.evaluate.oof import read_oof
 from hms_ray.storage.atomic import whole_folder
-from hms_ray.storage.structured_files import damaged, json_text, read_json, yaml_text
+from hms_ray.storage.structured_files import json_text, read_json, unreadable_file, yaml_text
 
 _FIX: Final = "Move the trial's folder away; its folds stay in the fold store."
 
@@ -121,7 +121,7 @@ def read_trial(path: Path) -> StoredTrial | None:
             path=path,
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise damaged(file, error, _FIX) from None
+        raise unreadable_file(file, error, _FIX) from None
 
 
 @contextmanager

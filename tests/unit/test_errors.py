@@ -5,7 +5,7 @@ import pytest
 from hms_ray.errors import ConfigError, DataError, Fault, FaultyDataError, HmsRayError
 
 
-def test_message_names_rule_value_place_and_cure() -> None:
+def test_message_has_rule_value_place_and_remedy() -> None:
     error = DataError("votes must not be negative", got=-1, where="train.csv", fix="Correct it.")
     assert str(error) == "votes must not be negative, got -1, in train.csv. Correct it."
 
@@ -28,7 +28,7 @@ def test_errors_survive_pickling(error: HmsRayError) -> None:
     assert copy.rule == error.rule
 
 
-def test_faults_are_all_carried_and_the_first_ones_shown() -> None:
+def test_faulty_data_error_has_all_faults_and_shows_the_first() -> None:
     faults = [Fault("missing_file", "is missing", f"{number}.parquet") for number in range(7)]
     error = FaultyDataError(faults, where="data")
     assert error.faults == tuple(faults)

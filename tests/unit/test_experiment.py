@@ -13,7 +13,7 @@ from hms_ray.config.experiment import Experiment, ModelConfig, canonical
 from hms_ray.config.loading import replace_values
 from hms_ray.dataset.prepare import PackRef, Prepared, prepare
 from hms_ray.errors import ConfigError, PredictionError
-from hms_ray.experiment.cache_key import experiment_key, fold_ingredients
+from hms_ray.experiment.cache_key import cache_key_inputs, experiment_key
 from hms_ray.experiment.in_process import InProcessRunner
 from hms_ray.experiment.placement import Placement
 from hms_ray.experiment.run import FoldTask, Report, plan_folds, run_experiment
@@ -55,15 +55,13 @@ class UniformRunner:
             rows = task.prepared.rows()
             oof = rows.loc[rows["fold"] == task.fold, ["row_id", "eeg_id", "patient_id", "fold"]]
             oof = oof.assign(**dict.fromkeys(PROBABILITY_COLUMNS, 1 / 6))
-            record: dict[str, Any] = {"optimistic": False, "seconds": 6.0, "history": []}
+            record: dict[str, Any] = {"optimistic": False, "seconds": 6.0, "saved_s": 0.0}
             FoldStore(task.results).write(
                 task.key, oof.iloc[int(self.spoil) :], record, lambda path: path.touch()
             )
 
 
-def test_missing_folds_are_trained_once_and_reused_afterwards(
-    prepared: Prepared, tmp_path: Path
-) -> None:
+def test_missing_folds_are_trained_once_then_reused(prepared: Prepared, tmp_path: Path) -> None:
     runner = UniformRunner()
     run_experiment(TINY, prepared, tmp_path, runner, folds=[1])
     result = run_experiment(TINY, prepared, tmp_path, runner)
@@ -108,11 +106,11 @@ def test_stored_predictions_with_gaps_are_refused(prepared: Prepared, tmp_path: 
         ("model.dropout", 0.2, False),
     ],
 )
-def test_keys_depend_on_what_changes_results(
+def test_cache_keys_depend_on_what_changes_results(
     prepared: Prepared, path: str, value: Any, same: bool
 ) -> None:
-    before = fold_ingredients(TINY, prepared, 0, Placement())
-    after = fold_ingredients(replace_values(TINY, {path: value}), prepared, 0, Placement())
+    before = cache_key_inputs(TINY, prepared, 0, Placement())
+    after = cache_key_inputs(replace_values(TINY, {path: value}), prepared, 0, Placement())
     assert (before == after) is same
 
 
@@ -179,7 +177,7 @@ def leaves(value: Any, path: str = "") -> Iterator[str]:
 
 
 @pytest.mark.parametrize("path", list(leaves(EVERYTHING.model_dump(mode="json"))))
-def test_every_value_that_changes_results_changes_the_key(path: str) -> None:
+def test_every_value_that_changes_results_changes_the_cache_key(path: str) -> None:
     def key(experiment: Experiment) -> Any:
         # Rows and folds go in by content.
         return canonical(experiment) | {"data": None}
@@ -196,7 +194,7 @@ def test_every_value_that_changes_results_changes_the_key(path: str) -> None:
     assert others, "OTHER_VALUES holds nothing that fits here"
 
 
-def test_keys_depend_on_data_fold_and_placement(prepared: Prepared, tmp_path: Path) -> None:
+def test_cache_keys_depend_on_data_fold_and_placement(prepared: Prepared, tmp_path: Path) -> None:
     def keys(data: Prepared = prepared, **placement: Any) -> list[str]:
         return [task.key for task in plan_folds(TINY, data, tmp_path, Placement(**placement))]
 
@@ -213,7 +211,7 @@ def test_keys_depend_on_data_fold_and_placement(prepared: Prepared, tmp_path: Pa
         assert not set(keys()) & set(other)
 
 
-def test_weights_count_by_content(prepared: Prepared, tmp_path: Path) -> None:
+def test_cache_key_has_the_content_of_weights(prepared: Prepared, tmp_path: Path) -> None:
     def key(name: str, content: bytes) -> str:
         file = tmp_path / name
         file.write_bytes(content)
@@ -225,17 +223,17 @@ def test_weights_count_by_content(prepared: Prepared, tmp_path: Path) -> None:
     assert key("a.pt", b"1") != key("a.pt", b"2")
 
 
-def test_a_fold_asked_for_twice_is_trained_once(prepared: Prepared, tmp_path: Path) -> None:
+def test_repeated_fold_is_trained_once(prepared: Prepared, tmp_path: Path) -> None:
     tasks = plan_folds(TINY, prepared, tmp_path, Placement(), [2, 0, 2])
     assert [task.fold for task in tasks] == [2, 0]
 
 
-def test_a_fold_that_does_not_exist_is_refused(prepared: Prepared, tmp_path: Path) -> None:
+def test_unknown_fold_is_refused(prepared: Prepared, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="a fold must be from 0 to 2, got 3"):
         run_experiment(TINY, prepared, tmp_path, UniformRunner(), folds=[3])
 
 
-def test_experiment_keys_find_duplicates() -> None:
+def test_duplicate_experiments_have_one_key() -> None:
     assert experiment_key(TINY) == experiment_key(TINY.model_copy(update={"name": "other"}))
     assert experiment_key(TINY) != experiment_key(replace_values(TINY, {"training.seed": 3}))
 
@@ -260,7 +258,7 @@ def test_the_same_seed_gives_the_same_predictions_bit_for_bit(
     assert first.keys == second.keys
 
 
-def test_windows_of_packs_are_shifted_in_training(data_dir: Path, tmp_path: Path) -> None:
+def test_windows_are_shifted_in_training(data_dir: Path, tmp_path: Path) -> None:
     """From the configuration through packs with a margin to the fold store, twice."""
     inputs = {
         "views": ["panels", "eeg panels"],
@@ -280,7 +278,7 @@ def test_windows_of_packs_are_shifted_in_training(data_dir: Path, tmp_path: Path
     assert not found[0].oof.equals(found[1].oof)
 
 
-def test_an_in_process_runner_trains_where_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_process_runner_uses_the_given_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert InProcessRunner(device="cpu").placement == Placement()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -288,7 +286,7 @@ def test_an_in_process_runner_trains_where_it_is_told(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("threads", [0, -2])
-def test_a_runner_without_threads_is_refused(threads: int) -> None:
+def test_runner_without_threads_is_refused(threads: int) -> None:
     with pytest.raises(ConfigError, match=f"threads must be at least 1, got {threads}"):
         InProcessRunner(threads)
 

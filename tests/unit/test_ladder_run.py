@@ -111,7 +111,7 @@ class NoisyRunner:
                 0.5 * noise
             )
             optimistic = task.experiment.name in self.optimistic
-            record: dict[str, Any] = {"optimistic": optimistic, "seconds": 60.0, "history": []}
+            record: dict[str, Any] = {"optimistic": optimistic, "seconds": 60.0, "saved_s": 0.0}
             record["saved_s"] = self.saved_s
             FoldStore(task.results).write(task.key, oof, record, lambda path: path.touch())
             labelled(report, task, {"event": "fold_ended"})

@@ -30,7 +30,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_competition_folder(tmp_path_factory.mktemp("data") / "data", n_patients=2)
 
 
-def test_the_spectrograms_are_packed_and_told(
+def test_spectrograms_are_packed_and_summarised(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["pack", str(data), "--pack-dir", str(tmp_path), "--workers", "1", "--verify"]
@@ -42,7 +42,7 @@ def test_the_spectrograms_are_packed_and_told(
     assert fingerprint.endswith(", contents verified")
 
 
-def test_every_source_of_an_experiment_is_packed(
+def test_all_sources_of_an_experiment_are_packed(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = Path(shutil.copytree(data, tmp_path / "data"))
@@ -53,31 +53,31 @@ def test_every_source_of_an_experiment_is_packed(
     assert main([*words, "--workers", "1"]) == 0
     rows = make_rows(read_labels(folder), "label", "nearest")
     windows = rows[["eeg_id", "eeg_start"]].drop_duplicates()
-    told = capsys.readouterr().out
-    assert f": {len(windows)} windows, " in told
-    assert f", {(windows['eeg_id'] == 500_000).sum()} without any signal" in told
+    output = capsys.readouterr().out
+    assert f": {len(windows)} windows, " in output
+    assert f", {(windows['eeg_id'] == 500_000).sum()} without any signal" in output
     assert sorted(path.name.split("-")[0] for path in (folder / "packed").iterdir()) == [
         *("eeg", "kaggle")
     ]
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--workers", "0"], "packing needs at least one worker, got 0"),
         (
             ["--set", "data.unit=eeg"],
-            "--set changes a value of an experiment, got data.unit=eeg. Name the experiment with ",
+            "--set needs an experiment, got data.unit=eeg. Name the experiment with ",
         ),
         (["--address", "127.0.0.1"], "a Ray cluster must answer at the address"),
     ],
 )
-def test_mistakes_are_one_line(
-    data: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+def test_error_is_one_line(
+    data: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if "--address" in words:
         pytest.importorskip("ray")
     assert main(["pack", str(data), *words]) == 2
-    told = capsys.readouterr().err
-    assert told.startswith(f"hms-ray pack: {said}")
-    assert told.count("\n") == 1
+    output = capsys.readouterr().err
+    assert output.startswith(f"hms-ray pack: {message}")
+    assert output.count("\n") == 1

@@ -178,7 +178,7 @@ def test_recordings_without_signal_are_predicted_with_a_warning(
     sources = {view.split()[0] for view in INPUTS[each.name]["views"]} - {"panels"}
     warnings = sorted(line.split(": ")[1:] for line in lines[:-1])
     n_sources = len(sources) if sources else 1
-    assert warnings == [["1 row without a usable signal, kept as zeros", "700002"]] * n_sources
+    assert warnings == [["1 row without a usable signal, zero-filled", "700002"]] * n_sources
     table = pd.read_parquet(tmp_path / "out.parquet")
     assert table["eeg_id"].tolist() == sorted(TEST_EEGS)
     assert np.isfinite(table[list(PROBABILITY_COLUMNS)]).all(axis=None)

@@ -31,7 +31,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 STAGES = [{"rows": "below_threshold"}, {"rows": "at_least_threshold"}]
 
 
-def test_a_space_that_can_be_trained_passes_and_builds_each_model_once(
+def test_valid_space_passes_and_builds_each_model_once(
     prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built: list[tuple[str, tuple[int, int]]] = []
@@ -53,7 +53,7 @@ def test_a_space_that_can_be_trained_passes_and_builds_each_model_once(
     ]
 
 
-def test_models_are_built_for_images_of_recipes_that_are_not_packed(
+def test_models_are_built_for_recipes_without_a_pack(
     prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built: list[tuple[int, int]] = []
@@ -83,7 +83,7 @@ def test_models_are_built_for_images_of_recipes_that_are_not_packed(
         ),
     ],
 )
-def test_a_searched_value_that_must_fail_is_found(
+def test_invalid_searched_value_is_refused(
     prepared: Prepared, path: str, choice: Any, error: type[Exception], said: str
 ) -> None:
     choices = choice if isinstance(choice, dict) else [choice]
@@ -92,7 +92,7 @@ def test_a_searched_value_that_must_fail_is_found(
         preflight(space, prepared)
 
 
-def test_images_too_narrow_for_a_stages_mosaics_are_found(prepared: Prepared) -> None:
+def test_images_too_narrow_for_mosaics_are_refused(prepared: Prepared) -> None:
     stages = [STAGES[0], {**STAGES[1], "augment": {"mosaic": {}}}]
     search = {"input.size": {"choices": {"wide": [32, 8], "narrow": [32, 3]}}}
     with pytest.raises(ConfigError, match="a mosaic needs at least 4 columns in each view, got 3"):

@@ -19,7 +19,7 @@ from hms_ray.dataset.pack_command import pack_folder
 from hms_ray.dataset.prepare import Prepared, open_prepared, prepare
 from hms_ray.dataset.sources import source_key, sources_for
 from hms_ray.errors import DataError, FaultyDataError, PackError
-from hms_ray.experiment.cache_key import fold_ingredients
+from hms_ray.experiment.cache_key import cache_key_inputs
 from hms_ray.experiment.placement import Placement
 from hms_ray.pack.store import open_pack
 from tests.competition_folder import write_competition_folder, write_eeg
@@ -54,9 +54,7 @@ def ready(data_dir: Path, results: Path, policy: str = "keep", **options: Any) -
     return prepare(data_dir, experiment, results, **options)
 
 
-def test_every_source_is_packed_once_and_found_by_its_recipe(
-    data_dir: Path, tmp_path: Path
-) -> None:
+def test_each_source_is_packed_once_and_found_by_its_recipe(data_dir: Path, tmp_path: Path) -> None:
     space = make_space({"input.eeg.centre_s": {"choices": [10, 5]}})
     sources = sources_for(space)
     assert [name for name, _ in sources] == ["kaggle", "eeg", "eeg"]
@@ -66,7 +64,7 @@ def test_every_source_is_packed_once_and_found_by_its_recipe(
     used = []
     for seconds in (10, 5):
         experiment = make_space(eeg={**EEG, "centre_s": seconds, "downsample": [2, 1]}).experiment
-        made_from = fold_ingredients(experiment, prepared, 0, Placement())["sources"]
+        made_from = cache_key_inputs(experiment, prepared, 0, Placement())["sources"]
         pack = open_pack(prepared.packs_of(experiment.input)["eeg"].path)
         assert pack.recipe["made"]["used_samples"] == 200 * seconds
         assert made_from == {
@@ -76,11 +74,11 @@ def test_every_source_is_packed_once_and_found_by_its_recipe(
         used.append(pack.fingerprint)
     assert used[0] != used[1]
     other = make_space(eeg={"kind": "stft"}).experiment
-    with pytest.raises(DataError, match=r"must have been prepared, got eeg-[0-9a-f]{12}, in packs"):
+    with pytest.raises(DataError, match=r"must be prepared before .* got eeg-[0-9a-f]{12}"):
         prepared.packs_of(other.input)
 
 
-def test_sources_are_those_that_some_point_of_a_space_reads() -> None:
+def test_sources_of_a_space_are_those_of_its_points() -> None:
     def keys(search: dict[str, Any], **inputs: Any) -> list[str]:
         return [source_key(*source) for source in sources_for(make_space(search, **inputs))]
 
@@ -109,27 +107,27 @@ def test_sources_are_those_that_some_point_of_a_space_reads() -> None:
     assert len(keys(misfits, eeg={"kind": "stft"})) == 4
 
 
-def test_rows_say_how_much_of_each_source_is_missing(data_dir: Path, tmp_path: Path) -> None:
+def test_rows_have_the_missing_share_of_each_source(data_dir: Path, tmp_path: Path) -> None:
     rows = ready(data_dir, tmp_path).rows()
     assert rows["missing_kaggle"].between(0, 1).all()
     assert rows["missing_kaggle"].max() > 0  # five rows of some spectrograms
     assert rows["missing_kaggle"].dtype == rows["missing_eeg"].dtype == np.float64
 
 
-def test_unusable_rows_that_are_kept_are_told(data_dir: Path, tmp_path: Path) -> None:
+def test_kept_unusable_rows_are_reported(data_dir: Path, tmp_path: Path) -> None:
     kept = ready(data_dir, tmp_path)
     eegs = sorted(kept.rows()["eeg_id"].unique())[2:4]
     silent = kept.rows()[kept.rows()["eeg_id"].isin(eegs)]
     note, scarce = kept.notes
     assert note.startswith("eeg-")
-    assert f": {len(silent)} rows without a usable signal, kept as zeros: " in note
+    assert f": {len(silent)} rows without a usable signal, zero-filled: " in note
     assert silent["row_id"].iloc[0] in note
     kaggle = make_space(views=["panels"]).experiment
-    assert scarce.startswith("classes of too few rows for all 3 folds: ")
+    assert scarce.startswith("classes with fewer rows than the 3 folds: ")
     assert prepare(data_dir, kaggle, tmp_path).notes == (scarce,)
 
 
-def test_dropping_leaves_the_other_rows_folds_as_they_are(data_dir: Path, tmp_path: Path) -> None:
+def test_dropping_rows_keeps_the_folds_of_the_others(data_dir: Path, tmp_path: Path) -> None:
     kept, dropped = ready(data_dir, tmp_path), ready(data_dir, tmp_path, "drop")
     before, after = kept.rows(), dropped.rows()
     eegs = sorted(before["eeg_id"].unique())[2:4]
@@ -141,7 +139,7 @@ def test_dropping_leaves_the_other_rows_folds_as_they_are(data_dir: Path, tmp_pa
 
 
 @pytest.mark.parametrize("policy", ["keep", "drop"])
-def test_a_fold_table_of_all_rows_or_of_those_that_stay_is_taken(
+def test_fold_table_of_all_rows_or_of_the_kept_rows_is_accepted(
     data_dir: Path, tmp_path: Path, policy: str
 ) -> None:
     first = ready(data_dir, tmp_path)
@@ -152,13 +150,13 @@ def test_a_fold_table_of_all_rows_or_of_those_that_stay_is_taken(
     assert again == given
 
 
-def test_unusable_rows_are_an_error_unless_told_otherwise(data_dir: Path, tmp_path: Path) -> None:
-    rule = r"usable signal in each source, got \d+ without: \d+-\d.*, in source eeg-.*keep takes"
+def test_unusable_rows_are_an_error_by_default(data_dir: Path, tmp_path: Path) -> None:
+    rule = r"usable signal in each source, got \d+ rows without: \d+-\d.*, in source eeg-.*keep"
     with pytest.raises(DataError, match=rule):
         ready(data_dir, tmp_path, DataConfig().unusable)
 
 
-def test_a_recording_without_a_number_is_a_fault_only_where_rows_must_be_usable(
+def test_recording_without_numbers_is_a_fault_only_with_the_policy_error(
     data_dir: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "data"
@@ -174,7 +172,7 @@ def test_a_recording_without_a_number_is_a_fault_only_where_rows_must_be_usable(
         ready(folder, tmp_path)
 
 
-def test_a_damaged_table_of_rows_is_written_again(data_dir: Path, tmp_path: Path) -> None:
+def test_damaged_row_table_is_written_again(data_dir: Path, tmp_path: Path) -> None:
     prepared = ready(data_dir, tmp_path)
     rows = prepared.rows()
     prepared.rows_file.write_bytes(b"")
@@ -182,7 +180,7 @@ def test_a_damaged_table_of_rows_is_written_again(data_dir: Path, tmp_path: Path
     pd.testing.assert_frame_equal(prepared.rows(), rows)
 
 
-def test_a_pack_that_was_replaced_is_noticed(data_dir: Path, tmp_path: Path) -> None:
+def test_replaced_pack_is_refused(data_dir: Path, tmp_path: Path) -> None:
     prepared = ready(data_dir, tmp_path)
     key = list(prepared.packs)[1]
     stale = replace(prepared.packs[key], fingerprint="0" * 64)
@@ -191,7 +189,7 @@ def test_a_pack_that_was_replaced_is_noticed(data_dir: Path, tmp_path: Path) -> 
     assert open_prepared(prepared.packs[key]).path == stale.path
 
 
-def test_each_pack_has_a_progress_bar_of_its_own(data_dir: Path, tmp_path: Path) -> None:
+def test_each_pack_has_a_progress_bar(data_dir: Path, tmp_path: Path) -> None:
     shown: list[tuple[str, str, int, int]] = []
 
     @contextmanager
@@ -208,9 +206,7 @@ def test_each_pack_has_a_progress_bar_of_its_own(data_dir: Path, tmp_path: Path)
     assert not shown
 
 
-def test_what_was_packed_for_a_space_is_what_a_study_of_it_reads(
-    data_dir: Path, tmp_path: Path
-) -> None:
+def test_study_reads_what_pack_wrote_for_its_space(data_dir: Path, tmp_path: Path) -> None:
     space = make_space({"input.eeg.downsample.0": {"int": [1, 2]}})
     made = pack_folder(data_dir, space, tmp_path / "packs", workers=1)
     prepared = ready(data_dir, tmp_path, pack_dir=tmp_path / "packs")
@@ -220,7 +216,7 @@ def test_what_was_packed_for_a_space_is_what_a_study_of_it_reads(
     assert len(list((tmp_path / "packs").glob("*-*/manifest.json"))) == 2
 
 
-def test_only_some_patients_are_folded_and_packed(data_dir: Path, tmp_path: Path) -> None:
+def test_only_n_patients_are_folded_and_packed(data_dir: Path, tmp_path: Path) -> None:
     whole = ready(data_dir, tmp_path)
     space = make_space()
     data = space.experiment.data.model_copy(update={"n_patients": 4})
@@ -247,7 +243,7 @@ def test_only_some_patients_are_folded_and_packed(data_dir: Path, tmp_path: Path
     table = everyone[["row_id", "patient_id", "fold"]]
     given = prepare(data_dir, experiment, tmp_path, pack_dir=tmp_path / "packs", folds=table)
     assert given.rows()["fold"].tolist() == everyone["fold"][kept].tolist()
-    with pytest.raises(DataError, match="must hold no other rows"):
+    with pytest.raises(DataError, match="unknown rows, got x"):
         ready(data_dir, tmp_path, folds=pd.concat([table, table[:1].assign(row_id="x")]))
 
 
@@ -262,11 +258,11 @@ def test_dropping_must_leave_rows_in_every_fold(data_dir: Path, tmp_path: Path) 
         ready(folder, tmp_path, "drop")
     for file in (folder / "train_eegs").iterdir():
         write_eeg(file, np.zeros((pq.read_metadata(file).num_rows, 20), np.float32))
-    with pytest.raises(DataError, match="must leave some, got none"):
+    with pytest.raises(DataError, match="must have a usable signal"):
         ready(folder, tmp_path, "drop")
 
 
-def test_an_altered_pack_is_found_before_anything_is_trained(
+def test_altered_pack_is_refused_before_training(
     data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     packs = tmp_path / "packs"

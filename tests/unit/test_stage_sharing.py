@@ -1,4 +1,4 @@
-"""Stages taken from the store: the same comes out, less is trained, and it is said."""
+"""Reused stages: equal results, less training, and reports of what was reused."""
 
 import json
 from collections.abc import Callable
@@ -61,13 +61,13 @@ def train(
     return FoldStore(results).read(task.key)
 
 
-def test_without_sharing_a_fold_leaves_nothing_but_its_result(alone: StoredFold) -> None:
+def test_without_sharing_only_the_result_is_stored(alone: StoredFold) -> None:
     assert stored_keys(alone.weights.parents[3]) == {alone.key}
     assert alone.record["reused_stages"] is None
     assert alone.record["saved_s"] == 0
 
 
-def test_finished_stages_are_kept_as_the_results_of_shorter_experiments(
+def test_finished_stages_are_stored_as_results_of_truncated_experiments(
     prepared: Prepared, tmp_path: Path, alone: StoredFold, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[str] = []
@@ -85,7 +85,7 @@ def test_finished_stages_are_kept_as_the_results_of_shorter_experiments(
     assert_equal_folds(FoldStore(tmp_path / "two").read(one.key), one)
 
 
-def test_a_one_stage_experiment_is_the_first_stage_of_another(
+def test_one_stage_experiment_is_reused_as_first_stage_of_another(
     prepared: Prepared, tmp_path: Path, alone: StoredFold
 ) -> None:
     # Names change no result; the history has the names of its own experiment.
@@ -122,7 +122,7 @@ def test_a_one_stage_experiment_is_the_first_stage_of_another(
     assert seconds == sorted(seconds)
 
 
-def test_experiments_that_differ_in_the_second_stage_train_the_first_one_once(
+def test_experiments_with_an_equal_first_stage_train_it_once(
     prepared: Prepared, tmp_path: Path
 ) -> None:
     other = staged(NOISY, {**GOOD, "loss": "kl", "augment": {}, "epochs": 1})
@@ -137,7 +137,7 @@ def test_experiments_that_differ_in_the_second_stage_train_the_first_one_once(
     assert_equal_folds(shared, train(other, prepared, tmp_path / "alone", share=False))
 
 
-def test_the_longest_beginning_is_taken_and_savings_add_up(
+def test_longest_truncation_is_reused_and_savings_add_up(
     prepared: Prepared, tmp_path: Path
 ) -> None:
     last = {"name": "all", "rows": "all", "epochs": 1}
@@ -159,7 +159,7 @@ def test_the_longest_beginning_is_taken_and_savings_add_up(
     assert (again.fold_minutes, again.saved_minutes) == (result.fold_minutes, result.saved_minutes)
 
 
-def test_a_fold_stopped_between_stages_goes_on_after_the_first(
+def test_fold_stopped_between_stages_resumes_after_the_first(
     prepared: Prepared, tmp_path: Path, alone: StoredFold
 ) -> None:
     history = alone.record["history"]
@@ -173,7 +173,7 @@ def test_a_fold_stopped_between_stages_goes_on_after_the_first(
 
 
 @pytest.mark.parametrize("normalisation", ["none", "per_image"])
-def test_best_checkpoints_are_shared_too(
+def test_best_checkpoints_are_shared(
     normalisation: Any, prepared: Prepared, tmp_path: Path
 ) -> None:
     two = staged(NOISY, GOOD, normalisation=normalisation, checkpoint="best")
@@ -200,7 +200,7 @@ def scored(monkeypatch: pytest.MonkeyPatch, scores: list[float]) -> None:
 
 
 @pytest.mark.parametrize("then", [[0.6, 0.7], [0.6, 0.4], [0.6, 0.5]])
-def test_training_goes_on_from_the_last_step_and_compares_with_the_best(
+def test_training_resumes_from_the_last_step_and_compares_with_the_best(
     then: list[float], prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     two, one = (staged(LONGER, *more, checkpoint="best") for more in ([SHORTER], []))
@@ -218,51 +218,16 @@ def test_training_goes_on_from_the_last_step_and_compares_with_the_best(
     assert best_of_all == (then != [0.6, 0.4])
 
 
-def test_a_best_fold_stored_without_its_last_weights_is_no_beginning(
-    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    two, one = (staged(LONGER, *more, checkpoint="best") for more in ([SHORTER], []))
-    for scores, stays in ((FIRST, False), ([0.9, 0.8, 0.7, 0.6], True)):
-        results = tmp_path / str(stays)
-        scored(monkeypatch, scores)
-        first = train(one, prepared, results)
-        as_of_old(first)
-        scored(monkeypatch, ([] if stays else scores) + [0.6, 0.7])
-        record = train(two, prepared, results).record
-        assert (record["reused_stages"] is not None) is stays
-
-
-def as_of_old(fold: StoredFold) -> None:
-    """Makes a stored fold what it was before stages were shared."""
-    record = dict(fold.record)
-    del record["saved_s"], record["reused_stages"]
-    record["checksums"] = {k: v for k, v in record["checksums"].items() if k != "last.pt"}
-    (fold.weights.parent / "last.pt").unlink(missing_ok=True)
-    (fold.weights.parent / "record.json").write_text(json.dumps(record), encoding="utf-8")
-
-
-def test_folds_stored_before_stages_were_shared_are_read_and_gone_on_from(
-    prepared: Prepared, tmp_path: Path, alone: StoredFold
-) -> None:
-    as_of_old(train(ONE, prepared, tmp_path))
-    runner = InProcessRunner(device="cpu")
-    result = run_experiment(ONE, prepared, tmp_path, runner, folds=[0])
-    assert (result.saved_minutes, dict(result.reused_stages)) == (0, {})
-    with counted_steps() as steps:
-        assert_equal_folds(train(TWO, prepared, tmp_path), alone)
-    assert steps[0] < alone.record["history"][-1]["step"]
-
-
 @pytest.mark.parametrize(
     ("name", "reason", "lost"),
     [
         ("weights.pt", "weights.pt does not match its checksum", {}),
         ("oof.parquet", "oof.parquet does not match its checksum", {}),
-        ("record.json", "record.json lacks what training goes on from", {"history": None}),
-        ("record.json", "record.json lacks what training goes on from", {"timing": {}}),
+        ("record.json", "record.json without what training resumes from", {"history": None}),
+        ("record.json", "record.json without what training resumes from", {"timing": {}}),
     ],
 )
-def test_a_damaged_beginning_stops_the_fold_and_names_the_folder(
+def test_damaged_stage_is_an_error_that_names_its_folder(
     name: str, reason: str, lost: dict[str, Any], prepared: Prepared, tmp_path: Path
 ) -> None:
     folder = train(ONE, prepared, tmp_path).weights.parent
@@ -273,10 +238,7 @@ def test_a_damaged_beginning_stops_the_fold_and_names_the_folder(
         (folder / name).write_bytes((folder / name).read_bytes()[:-1])
     with counted_steps() as steps, pytest.raises(StudyError) as caught:
         train(TWO, prepared, tmp_path)
-    assert str(caught.value) == (
-        f"a stored fold must be whole, got {reason}, in {folder}. "
-        "Move that folder away to have the fold trained again."
-    )
+    assert (caught.value.got, caught.value.where) == (reason, folder)
     assert steps[0] == 0
     assert stored_keys(tmp_path) == {folder.name}
 
@@ -316,21 +278,19 @@ OTHER: list[tuple[str, Any]] = [
 @pytest.mark.parametrize(
     ("path", "value", "shared"), [(*p, True) for p in AS_GOOD] + [(*p, False) for p in OTHER]
 )
-def test_what_agrees_up_to_a_stage_shares_it_and_nothing_else_does(
+def test_only_experiments_equal_up_to_a_stage_share_it(
     path: str, value: Any, shared: bool, prepared: Prepared, tmp_path: Path
 ) -> None:
-    first = task_of(TWO, prepared, tmp_path).cut(1)
-    other = task_of(replace_values(TWO, {path: value}), prepared, tmp_path).cut(1)
+    first = task_of(TWO, prepared, tmp_path).truncated(1)
+    other = task_of(replace_values(TWO, {path: value}), prepared, tmp_path).truncated(1)
     assert (first.key == other.key) is shared
     assert other.key == task_of(other.experiment, prepared, tmp_path).key
 
 
-def test_other_rows_folds_packs_placements_and_folds_share_no_stage(
-    prepared: Prepared, tmp_path: Path
-) -> None:
+def test_other_data_or_placement_shares_no_stage(prepared: Prepared, tmp_path: Path) -> None:
     def keys(data: Prepared = prepared, **placement: Any) -> set[str]:
         tasks = plan_folds(TWO, data, tmp_path, Placement(**placement))
-        return {task.cut(1).key for task in tasks}
+        return {task.truncated(1).key for task in tasks}
 
     assert len(keys()) == 3
     for other in (
@@ -343,13 +303,13 @@ def test_other_rows_folds_packs_placements_and_folds_share_no_stage(
         assert not keys() & other
 
 
-def test_a_task_cut_nowhere_is_itself(prepared: Prepared, tmp_path: Path) -> None:
+def test_task_truncated_to_all_stages_is_itself(prepared: Prepared, tmp_path: Path) -> None:
     task = task_of(TWO, prepared, tmp_path)
-    assert task.cut(2) == task
-    assert [stage.name for stage in task.cut(1).experiment.training.stages] == ["noisy"]
+    assert task.truncated(2) == task
+    assert [stage.name for stage in task.truncated(1).experiment.training.stages] == ["noisy"]
 
 
-def test_a_stage_is_wrapped_anew_and_known_ones_load_no_pretrained_weights(
+def test_each_stage_is_wrapped_and_resumed_ones_load_no_pretrained_weights(
     prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrapped, built = [], []
@@ -377,9 +337,7 @@ def test_a_stage_is_wrapped_anew_and_known_ones_load_no_pretrained_weights(
     assert [config.pretrained for config in built] == [True, False, True]
 
 
-def test_experiments_run_together_leave_out_what_another_began_with(
-    prepared: Prepared, tmp_path: Path
-) -> None:
+def test_runner_skips_tasks_stored_by_earlier_ones(prepared: Prepared, tmp_path: Path) -> None:
     tasks = [task_of(experiment, prepared, tmp_path) for experiment in (TWO, ONE)]
     events: list[dict[str, Any]] = []
     InProcessRunner(device="cpu").run(tasks, events.append)

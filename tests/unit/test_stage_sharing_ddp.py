@@ -45,7 +45,7 @@ def train_rank(rank: int, folder: str, prepared: Prepared) -> None:
                 run_task(task, process)
             steps.setdefault(name, []).append(count[0])
     if rank == 0:
-        part = task_of(TWO, prepared, results / "in two").cut(1)
+        part = task_of(TWO, prepared, results / "in two").truncated(1)
         FoldStore(part.results).path(part.key).joinpath("weights.pt").write_bytes(b"damaged")
     dist.barrier()
     third = staged(NOISY, {**GOOD, "epochs": 1}, checkpoint="best")
@@ -82,7 +82,7 @@ def test_two_ranks_share_stages_bit_for_bit(way: str, folder: Path, prepared: Pr
     assert (stored(way).record["reused_stages"] is not None) is (way == "in two")
 
 
-def test_the_first_rank_decides_for_all(ranks: list[Any], folder: Path) -> None:
+def test_rank_0_decides_for_all(ranks: list[Any], folder: Path) -> None:
     (first, _), (second, _) = ranks
     assert first == second
     noisy, good = first["in two"]
@@ -91,7 +91,7 @@ def test_the_first_rank_decides_for_all(ranks: list[Any], folder: Path) -> None:
     assert not list((folder / "empty").rglob("record.json"))
 
 
-def test_all_ranks_hear_of_a_damaged_stage(ranks: list[Any]) -> None:
+def test_all_ranks_raise_on_a_damaged_stage(ranks: list[Any]) -> None:
     (_, first), (_, second) = ranks
     assert first == second
     assert "a stored fold must be whole, got weights.pt does not match its checksum" in first
