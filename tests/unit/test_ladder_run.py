@@ -16,7 +16,7 @@ from hms_ray.dataset.prepare import Prepared, prepare
 from hms_ray.ensemble.simplex import blend_probabilities, simplex_weights
 from hms_ray.errors import StudyError, TrainingError
 from hms_ray.evaluate.oof import probabilities_of
-from hms_ray.experiment.fold_task import FoldTask, Report, labelled
+from hms_ray.experiment.fold_task import FoldTask, Report, report_with_task
 from hms_ray.experiment.placement import Placement
 from hms_ray.ladder.command import select_ladder
 from hms_ray.ladder.folder import read_ladder
@@ -114,7 +114,7 @@ class NoisyRunner:
             record: dict[str, Any] = {"optimistic": optimistic, "seconds": 60.0, "saved_s": 0.0}
             record["saved_s"] = self.saved_s
             FoldStore(task.results).write(task.key, oof, record, lambda path: path.touch())
-            labelled(report, task, {"event": "fold_ended"})
+            report_with_task(report, task, {"event": "fold_ended"})
 
 
 def run(

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -29,24 +30,24 @@ Hold = Callable[[str], "subprocess.Popen[str]"]
 @pytest.fixture
 def hold() -> Iterator[Hold]:
     """Starts a process that holds a lock until its standard input ends."""
-    started = []
+    stack = ExitStack()
 
     def start(lock: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-c", HOLD.format(lock=lock)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
+        process = stack.enter_context(
+            subprocess.Popen(
+                [sys.executable, "-c", HOLD.format(lock=lock)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
         )
-        started.append(process)
+        stack.callback(process.kill)
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
         return process
 
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
+    with stack:
+        yield start
 
 
 def end(process: subprocess.Popen[str], *, wait: bool = True) -> None:
