@@ -15,7 +15,7 @@ from hms_ray.pack.draft import Draft, ShardRecord
 from hms_ray.pack.inputs import ChangedFileError, input_files, input_signature
 from hms_ray.pack.layout import read_pack_manifest
 from hms_ray.pack.make import make_shard
-from hms_ray.pack.parallel import Mapper, default_workers, in_process
+from hms_ray.pack.parallel import Mapper, default_workers, local_mapper
 from hms_ray.pack.plan import PackPlan, Shard, plan_pack
 from hms_ray.pack.shard_files import DraftGone
 from hms_ray.pack.sources import PackSource, source_named
@@ -162,7 +162,7 @@ def _build(
             _check_space(draft, target.parent)
             mapper = makers
             if isinstance(mapper, int):
-                mapper = in_process(mapper, len(plan.shards), draft.writer())
+                mapper = local_mapper(mapper, len(plan.shards), draft.writer())
             records = _fill(draft, plan, mapper, progress or (lambda done, total: None))
             return _publish(draft, plan, records, target)
         except OSError as error:

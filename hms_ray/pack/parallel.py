@@ -42,7 +42,7 @@ def default_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def in_process(workers: int, n_shards: int, write: Write | None = None) -> Mapper:
+def local_mapper(workers: int, n_shards: int, write: Write | None = None) -> Mapper:
     """The mapper for this machine.
 
     Args:
@@ -56,7 +56,7 @@ def in_process(workers: int, n_shards: int, write: Write | None = None) -> Mappe
     if helpers < 1:
         return map
     alone_s = SOLO_S if n_shards < MANY_SHARDS else 0.0
-    return lambda make, shards: _in_processes(
+    return lambda make, shards: _make_in_processes(
         make,
         make if write is None else partial(_make_and_write, make, write),
         _Countdown(shards, n_shards),
@@ -85,7 +85,7 @@ class _Countdown:
         return shard
 
 
-def _in_processes(
+def _make_in_processes(
     make: Make, there: Make, pending: _Countdown, helpers: int, alone_s: float
 ) -> Iterator[MadeShard]:
     began = time.monotonic()

@@ -261,7 +261,7 @@ def test_killed_worker_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PACK_TEST_PARENT", str(os.getpid()))
     shards = [Shard(number, 0, ()) for number in range(2)]  # one for the worker
     with pytest.raises(PackError, match=r"must not be killed.*--workers N; .* resumes"):
-        list(parallel.in_process(2, len(shards))(die_elsewhere, shards))
+        list(parallel.local_mapper(2, len(shards))(die_elsewhere, shards))
 
 
 def test_full_disk_keeps_finished_shards(
