@@ -1,16 +1,15 @@
-"""Exact simplex weights against SciPy's SLSQP with exact gradients, and their memory.
+"""Exact simplex weights against SciPy's SLSQP with exact gradients: time and memory.
 
 ``python -m tests.benchmarks.blend_speed [--models 20 50 200 500 1000] [--rows 17089]``
-prints seconds and duality gap of both on the same simulated predictions; both get the
-same problem and start from equal weights. SLSQP is left out above ``--most`` models.
-``--scaling 10000 100000 1000000`` takes 100 models on so many rows and prints seconds a
-million rows, which are even where the cost is linear. Every case is a process of its own,
-so that ``memory``, the peak above what was there before the call, is that of the call
-alone; it is a multiple of the predictions' size, float32 in ``--scaling``.
+prints seconds and duality gap of both on the same simulated predictions, both started at
+equal weights. SLSQP is skipped above ``--most`` models. ``--scaling 10000 100000 1000000``
+runs 100 models on these numbers of rows and prints seconds per million rows, which are
+constant if the cost is linear. Every case runs in its own process, so that ``memory`` is the
+peak of the call alone, as a multiple of the size of the predictions (float32 in ``--scaling``).
 
 Measured on one core (seconds, gap; then SLSQP's): 20 models 0.02, 2e-16; 0.02, 3e-8.
 50 models 0.04, 2e-16; 0.09, 2e-8. 200 models 0.17, 7e-16; 0.99, 2e-8. 500 models 0.39,
-7e-12; 6.3, 1e-8. 1,000 models 0.74, 2e-14. 100 models: 6.4, 5.4 and 12.5 s a million rows
+7e-12; 6.3, 1e-8. 1,000 models 0.74, 2e-14. 100 models: 6.4, 5.4 and 12.5 s per million rows
 at 10,000, 100,000 and 1,000,000 rows. Memory 0.4 to 1.1 times the predictions.
 """
 
@@ -73,7 +72,7 @@ def measured(n_models: int, n_rows: int, repeats: int, dtype: str, other: bool) 
         started = time.perf_counter()
         fit = simplex_weights(targets, models)
         seconds = min(seconds, time.perf_counter() - started)
-        # SLSQP's own arrays must not count.
+        # The arrays of SLSQP do not count.
         memory = memory or (peak() - before) / models.nbytes
         if other:
             taken, other_gap = slsqp(targets, models)
@@ -91,7 +90,7 @@ def measured(n_models: int, n_rows: int, repeats: int, dtype: str, other: bool) 
 
 
 def alone(*words: object) -> dict:
-    """``measured`` in a fresh process."""
+    """``measured`` in a new process."""
     command = [sys.executable, "-m", "tests.benchmarks.blend_speed", "--case", *map(str, words)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     found: dict = json.loads(done.stdout)
@@ -116,7 +115,7 @@ def printed(cases: list[dict]) -> None:
                 "-" if other is None else f"{other / case['seconds']:.1f}",
             ]
         )
-    titles = ["models", "rows", "exact s", "s a million", "gap", "steps", "memory"]
+    titles = ["models", "rows", "exact s", "s per million", "gap", "steps", "memory"]
     titles += ["SLSQP s", "SLSQP gap", "times faster"]
     columns = [
         Column(title, list(cell))
@@ -126,24 +125,24 @@ def printed(cases: list[dict]) -> None:
 
 
 def main() -> None:
-    """Prints one line a case."""
-    words = argparse.ArgumentParser(description=__doc__)
-    words.add_argument("--models", type=int, nargs="*", default=[20, 50, 200, 500, 1000])
-    words.add_argument("--rows", type=int, default=17_089)
-    words.add_argument("--repeats", type=int, default=3, help="the fastest of so many counts")
-    words.add_argument("--most", type=int, default=500, help="SLSQP's largest number of models")
-    words.add_argument("--scaling", type=int, nargs="*", default=[], help="rows of 100 models")
-    words.add_argument("--case", nargs=5, help=argparse.SUPPRESS)
-    given = words.parse_args()
-    if given.case:
-        models, rows, repeats, dtype, other = given.case
+    """Prints one line per case."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", type=int, nargs="*", default=[20, 50, 200, 500, 1000])
+    parser.add_argument("--rows", type=int, default=17_089)
+    parser.add_argument("--repeats", type=int, default=3, help="the fastest one counts")
+    parser.add_argument("--most", type=int, default=500, help="SLSQP's largest number of models")
+    parser.add_argument("--scaling", type=int, nargs="*", default=[], help="rows of 100 models")
+    parser.add_argument("--case", nargs=5, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.case:
+        models, rows, repeats, dtype, other = args.case
         print(json.dumps(measured(int(models), int(rows), int(repeats), dtype, other == "True")))
         return
     cases = [
-        alone(models, given.rows, given.repeats, "float64", models <= given.most)
-        for models in given.models
+        alone(models, args.rows, args.repeats, "float64", models <= args.most)
+        for models in args.models
     ]
-    cases += [alone(100, rows, 1, "float32", False) for rows in given.scaling]
+    cases += [alone(100, rows, 1, "float32", False) for rows in args.scaling]
     printed(cases)
 
 
