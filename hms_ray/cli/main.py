@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _report(meta.get(COMMAND), str(error))
     except KeyboardInterrupt:
-        name = str(meta.get(COMMAND)).removeprefix("hms-ray ")
+        name = str(meta.get(COMMAND, "hms-ray")).removeprefix("hms-ray ")
         print(f"\nhms-ray {name}: stopped{_AFTER_CTRL_C.get(name, '')}.", file=sys.stderr)
         return 130
     except BrokenPipeError:

@@ -54,8 +54,11 @@ def require_place(path: Path, replace: bool) -> None:
         replace: whether an existing file may be replaced.
 
     Raises:
-        DataError: if the path is a folder, or an existing file that must not be replaced.
+        DataError: if the path is a folder, or an existing file that must not be replaced, or
+            its folder does not exist.
     """
+    if not path.parent.is_dir():
+        raise DataError("the folder of the file to write must exist", where=path.parent)
     if path.is_dir():
         raise DataError("the file to write must not be a folder", got="a folder", where=path)
     if path.exists() and not replace:
