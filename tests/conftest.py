@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
@@ -10,6 +11,9 @@ from hypothesis import settings
 from hms_ray.pack.build import build_pack, default_pack_dir
 from hms_ray.pack.store import Pack
 from tests.competition_folder import write_competition_folder
+
+if TYPE_CHECKING:
+    from hms_ray.dataset.prepare import Prepared
 
 # The same examples in every run: a red test is then red for everyone.
 settings.register_profile("repeatable", derandomize=True)
@@ -72,3 +76,11 @@ def mine(tmp_path: Path) -> Path:
     from tests.blend_data import make_file
 
     return make_file(tmp_path)
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> "Prepared":
+    """Two rows of two patients, without packs."""
+    from tests.study_data import prepared_rows
+
+    return prepared_rows(tmp_path)

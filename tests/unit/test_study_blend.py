@@ -18,7 +18,7 @@ from hms_ray.ensemble.simplex import blend_probabilities
 from hms_ray.errors import PredictionError, StudyError
 from hms_ray.evaluate.oof import read_oof
 from hms_ray.study.folder import StudyFolder
-from tests.blend_data import add_trials, make_study, targets
+from tests.blend_data import add_trials, make_study, stored_blend, targets
 from tests.refused import refusal
 
 NAMES = ("0000", "0001", "0002")
@@ -53,9 +53,9 @@ def expected(study: StudyFolder, fit_rows: str, n_splits: int = 5, seed: int = 0
 
 
 def reported(study: StudyFolder, report: BlendReport) -> dict:
-    """What the report says, of what the file says."""
+    """The content of the file, which must hold the report."""
     expected = json.loads(json.dumps({"study": "one", **report.to_json()}))
-    found = told(study)
+    found = stored_blend(study.path / "blend")
     for content in (expected, found):
         for candidate in content["methods"]["candidates"]:
             assert candidate.pop("fit_seconds") >= 0
@@ -63,11 +63,7 @@ def reported(study: StudyFolder, report: BlendReport) -> dict:
     return found
 
 
-def told(study: StudyFolder) -> dict:
-    return json.loads((study.path / "blend" / "blend.json").read_text())
-
-
-def test_a_blend_is_printed_and_kept(study: StudyFolder) -> None:
+def test_a_blend_is_printed_and_written(study: StudyFolder) -> None:
     add_trials(study, range(3), optimistic=[1])
     text = blend(["one"], study.path.parent)
     report = expected(study, "kl_4")
@@ -86,8 +82,8 @@ def test_a_blend_is_printed_and_kept(study: StudyFolder) -> None:
         }
         for trial in best
     ]
-    assert told(study)["optimistic"] == ["0001"]
-    assert set(told(study)["weights"]) == set(NAMES)
+    assert stored_blend(study.path / "blend")["optimistic"] == ["0001"]
+    assert set(stored_blend(study.path / "blend")["weights"]) == set(NAMES)
     assert text.startswith("Blend of 3 models: 60 rows of 12 patients, fitted and scored on rows")
     assert text.endswith(f"written to {study.path / 'blend'}")
     rows = study.rows()
@@ -110,7 +106,7 @@ def test_a_blend_is_printed_and_kept(study: StudyFolder) -> None:
     )
 
 
-def test_rows_splits_and_seed_are_those_of_the_command(
+def test_rows_splits_and_seed_are_passed_on(
     study: StudyFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     add_trials(study, range(3))
@@ -138,7 +134,7 @@ def test_a_blend_needs_finished_trials_and_groups(study: StudyFolder) -> None:
     assert not (study.path / "blend").exists()
 
 
-def test_a_blend_of_one_patients_rows_is_refused(study: StudyFolder) -> None:
+def test_a_blend_needs_two_patients(study: StudyFolder) -> None:
     add_trials(study, range(2))
     study.rows().assign(patient_id=3).to_parquet(study.path / "rows.parquet")
     for number in range(2):

@@ -12,16 +12,15 @@ from hms_ray.study.folder import StudyFolder
 from hms_ray.study.leaderboard import leaderboard_text
 from hms_ray.study.new import create_study
 from tests.refused import refusal
-from tests.study_data import RATE, make_result, make_space, prepared_rows
+from tests.study_data import RATE, make_result, make_space
 
 
 @pytest.fixture
-def prepared(tmp_path: Path) -> Prepared:
-    return prepared_rows(tmp_path)
+def folder(tmp_path: Path, prepared: Prepared) -> StudyFolder:
+    return create_study(tmp_path / "results", "one", make_space(), prepared)
 
 
-def test_a_trial_is_read_as_it_was_written(tmp_path: Path, prepared: Prepared) -> None:
-    folder = create_study(tmp_path / "results", "one", make_space(), prepared)
+def test_a_trial_is_read_as_it_was_written(tmp_path: Path, folder: StudyFolder) -> None:
     experiment = make_space().experiment
     result = make_result(0.5)
     folder.write_trial(3, {RATE: 0.001}, experiment, result)
@@ -37,8 +36,7 @@ def test_a_trial_is_read_as_it_was_written(tmp_path: Path, prepared: Prepared) -
     assert [path.name for path in (folder.path / "trials").iterdir()] == ["0003"]
 
 
-def test_predictions_of_other_rows_are_refused(tmp_path: Path, prepared: Prepared) -> None:
-    folder = create_study(tmp_path / "results", "one", make_space(), prepared)
+def test_predictions_of_other_rows_are_refused(folder: StudyFolder) -> None:
     folder.write_trial(0, {}, make_space().experiment, make_result(0.5))
     trial = folder.trial(0)
     assert trial is not None
@@ -47,8 +45,7 @@ def test_predictions_of_other_rows_are_refused(tmp_path: Path, prepared: Prepare
         trial.oof(others)
 
 
-def test_missing_predictions_name_their_trial(tmp_path: Path, prepared: Prepared) -> None:
-    folder = create_study(tmp_path / "results", "one", make_space(), prepared)
+def test_missing_predictions_name_their_trial(folder: StudyFolder) -> None:
     for number in (0, 1):
         folder.write_trial(number, {}, make_space().experiment, make_result(0.5))
     (folder.trial_path(1) / "oof.parquet").unlink()
@@ -56,8 +53,7 @@ def test_missing_predictions_name_their_trial(tmp_path: Path, prepared: Prepared
         folder.leaderboard()
 
 
-def test_a_trial_is_written_as_a_whole_or_not_at_all(tmp_path: Path, prepared: Prepared) -> None:
-    folder = create_study(tmp_path / "results", "one", make_space(), prepared)
+def test_a_trial_is_written_as_a_whole_or_not_at_all(folder: StudyFolder) -> None:
     broken = make_result(float("nan"))
     with pytest.raises(ValueError, match="Out of range float"):
         folder.write_trial(0, {}, make_space().experiment, broken)
@@ -69,10 +65,7 @@ def test_a_trial_is_written_as_a_whole_or_not_at_all(tmp_path: Path, prepared: P
     assert len(folder.trials()) == 1
 
 
-def test_the_leaderboard_lists_the_best_trial_first_and_failures(
-    tmp_path: Path, prepared: Prepared
-) -> None:
-    folder = create_study(tmp_path / "results", "one", make_space(), prepared)
+def test_the_leaderboard_lists_the_best_trial_first_and_failures(folder: StudyFolder) -> None:
     for number, score in enumerate([0.6, 0.4, 0.5]):
         folder.write_trial(
             number, {RATE: 0.001}, make_space().experiment, make_result(score, optimistic=True)
@@ -90,8 +83,7 @@ def test_the_leaderboard_lists_the_best_trial_first_and_failures(
     assert "trial 0003 failed: a model must be known" in printed
 
 
-def test_a_failure_does_not_replace_a_result(tmp_path: Path, prepared: Prepared) -> None:
-    folder = create_study(tmp_path / "results", "one", make_space(), prepared)
+def test_a_failure_does_not_replace_a_result(folder: StudyFolder) -> None:
     experiment = make_space().experiment
     folder.write_failure(0, {}, experiment, "first")
     folder.write_failure(0, {}, experiment, "second")
@@ -102,8 +94,7 @@ def test_a_failure_does_not_replace_a_result(tmp_path: Path, prepared: Prepared)
     assert not (folder.trial_path(0) / "error.txt").exists()
 
 
-def test_equal_scores_are_ordered_by_number(tmp_path: Path, prepared: Prepared) -> None:
-    folder = create_study(tmp_path / "results", "one", make_space(), prepared)
+def test_equal_scores_are_ordered_by_number(folder: StudyFolder) -> None:
     for number, score in enumerate([0.5, 0.4, 0.5, 0.4]):
         folder.write_trial(number, {}, make_space().experiment, make_result(score))
     assert [trial.number for trial in folder.finished_trials()] == [1, 3, 0, 2]
@@ -146,8 +137,7 @@ def test_mistyped_study_names_its_nearest_relative(tmp_path: Path, prepared: Pre
     assert StudyFolder.open(tmp_path / "one").name == "one"
 
 
-def test_a_damaged_trial_is_refused_with_its_file(tmp_path: Path, prepared: Prepared) -> None:
-    folder = create_study(tmp_path, "one", make_space(), prepared)
+def test_a_damaged_trial_is_refused_with_its_file(folder: StudyFolder) -> None:
     folder.write_trial(0, {}, make_space().experiment, make_result(0.5))
     (folder.trial_path(0) / "result.json").write_text("{")
     rule, fix = "result.json must be readable", "Move the trial's folder away"
@@ -187,24 +177,21 @@ def test_damaged_files_are_refused(
         read()
 
 
-def test_one_command_at_a_time(tmp_path: Path, prepared: Prepared) -> None:
-    folder = create_study(tmp_path, "one", make_space(), prepared)
+def test_one_command_at_a_time(folder: StudyFolder) -> None:
     with folder.lock(), pytest.raises(StudyError, match="locked by another process"), folder.lock():
         pass
     with folder.lock():
         pass
 
 
-def test_every_run_is_recorded(tmp_path: Path, prepared: Prepared) -> None:
-    folder = create_study(tmp_path, "one", make_space(), prepared)
+def test_every_run_is_recorded(folder: StudyFolder) -> None:
     folder.record_run({"python": "3.11"})
     folder.record_run({"python": "3.12"})
     runs = json.loads((folder.path / "environment.json").read_text())
     assert [run["python"] for run in runs] == ["3.11", "3.12"]
 
 
-def test_trials_with_equal_predictions_are_ties(tmp_path: Path, prepared: Prepared) -> None:
-    folder = create_study(tmp_path / "results", "one", make_space(), prepared)
+def test_trials_with_equal_predictions_are_ties(folder: StudyFolder) -> None:
     for number, score in ((0, 0.5), (1, 0.4)):
         folder.write_trial(number, {RATE: 0.001}, make_space().experiment, make_result(score))
     board = folder.leaderboard()

@@ -1,4 +1,4 @@
-"""Which study a command goes on with, makes anew or refuses."""
+"""Which study a command resumes, replaces or refuses."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,12 +14,7 @@ from hms_ray.storage.locks import StudyLock
 from hms_ray.study import new
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.new import create_study
-from tests.study_data import RATE, make_space, prepared_rows
-
-
-@pytest.fixture
-def prepared(tmp_path: Path) -> Prepared:
-    return prepared_rows(tmp_path)
+from tests.study_data import RATE, make_space
 
 
 @pytest.mark.parametrize(
@@ -30,7 +25,7 @@ def prepared(tmp_path: Path) -> Prepared:
         {"experiment": {"name": "other"}},
     ],
 )
-def test_a_study_goes_on_with_what_changes_no_result(
+def test_a_study_is_resumed_with_changes_that_do_not_affect_results(
     tmp_path: Path, prepared: Prepared, changed: dict
 ) -> None:
     create_study(tmp_path, "one", make_space(), prepared)
@@ -41,7 +36,7 @@ def test_a_study_goes_on_with_what_changes_no_result(
     assert folder.space() == space
 
 
-def test_a_running_studys_space_is_left_alone(tmp_path: Path, prepared: Prepared) -> None:
+def test_the_space_of_a_running_study_is_not_changed(tmp_path: Path, prepared: Prepared) -> None:
     running = create_study(tmp_path, "one", make_space(), prepared)
     assert running.space() == make_space()
     with running.lock():
@@ -56,7 +51,7 @@ def weights(file: Path, content: bytes) -> str:
     return str(file)
 
 
-def test_weights_are_told_by_their_content(tmp_path: Path, prepared: Prepared) -> None:
+def test_weights_are_identified_by_their_content(tmp_path: Path, prepared: Prepared) -> None:
     def create(content: bytes, name: str) -> StudyFolder:
         model = {"weights_file": weights(tmp_path / name, content)}
         return create_study(
@@ -78,7 +73,7 @@ def test_weights_are_told_by_their_content(tmp_path: Path, prepared: Prepared) -
         ("model", {}, lambda file: {"weights_file": file}),
     ],
 )
-def test_searched_weights_are_told_by_their_content(
+def test_searched_weights_are_identified_by_their_content(
     tmp_path: Path, prepared: Prepared, path: str, none: object, value: Callable[[str], object]
 ) -> None:
     file = tmp_path / "a.pt"
@@ -118,7 +113,7 @@ def test_searched_weights_are_told_by_their_content(
         ({"start": [{RATE: 0.001}]}, f"start.0.{RATE} was absent, is 0.001"),
     ],
 )
-def test_another_study_is_refused_by_what_differs(
+def test_another_study_is_refused_with_the_differences(
     tmp_path: Path, prepared: Prepared, changed: dict, named: str
 ) -> None:
     folder = create_study(tmp_path, "one", make_space(), prepared)
@@ -140,7 +135,7 @@ def test_other_data_is_refused(tmp_path: Path, prepared: Prepared) -> None:
         create_study(tmp_path, "one", make_space(), other)
 
 
-def test_a_study_without_trials_is_made_anew(tmp_path: Path, prepared: Prepared) -> None:
+def test_a_study_without_trials_is_replaced(tmp_path: Path, prepared: Prepared) -> None:
     first = create_study(tmp_path, "one", make_space(resources={"workers": 1000}), prepared)
     first.journal.touch()
     again = create_study(tmp_path, "one", make_space(resources={"workers": 2}), prepared)
@@ -158,7 +153,7 @@ def other_data(tmp_path: Path, prepared: Prepared) -> Prepared:
 
 
 @pytest.mark.parametrize("step", ["rows", "write_space", "write_text"])
-def test_a_remake_that_is_killed_leaves_no_other_rows(
+def test_a_killed_replacement_leaves_no_mixed_study(
     tmp_path: Path, prepared: Prepared, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     results = tmp_path / "results"
@@ -187,13 +182,13 @@ def test_a_remake_that_is_killed_leaves_no_other_rows(
     assert not again.journal.exists()
 
 
-def test_a_study_whose_first_trial_just_ended_is_not_remade(
+def test_a_study_whose_first_trial_just_ended_is_not_replaced(
     tmp_path: Path, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = create_study(tmp_path / "results", "one", make_space(), prepared)
 
     def locked_late(path: Path) -> StudyLock:
-        # What another command does between the look and the lock.
+        # Another command writes this between the check and the lock.
         folder.write_failure(0, {}, make_space().experiment, "lost")
         return StudyLock(path)
 
@@ -204,7 +199,7 @@ def test_a_study_whose_first_trial_just_ended_is_not_remade(
     assert StudyFolder.open("one", tmp_path / "results").trial(0) is not None
 
 
-def test_only_one_command_makes_a_study(tmp_path: Path, prepared: Prepared) -> None:
+def test_only_one_command_creates_a_study(tmp_path: Path, prepared: Prepared) -> None:
     (tmp_path / "one").mkdir()
     with StudyLock(tmp_path / "one"), pytest.raises(StudyError, match="locked by another process"):
         create_study(tmp_path, "one", make_space(), prepared)

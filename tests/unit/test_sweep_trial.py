@@ -15,15 +15,9 @@ from hms_ray.study.new import create_study
 from hms_ray.sweep import study as sweep_study
 from hms_ray.sweep import trial_actor as sweep_trial
 from hms_ray.sweep.trial_actor import run_trial
-from tests.study_data import prepared_rows
 
 SPACE = validate_space({"study": {"objective": "kl_all"}}, "test")
 CONFIG = {"number": 0, "point": {}, "experiment": SPACE.experiment.model_dump(mode="json")}
-
-
-@pytest.fixture
-def prepared(tmp_path: Path) -> Prepared:
-    return prepared_rows(tmp_path)
 
 
 @pytest.fixture
