@@ -90,7 +90,7 @@ def _experiment(stored: StoredFold) -> Experiment:
     """The experiment of a stored fold.
 
     Raises:
-        StudyError: if its record lacks what prediction needs, or is of another version.
+        StudyError: if its record lacks what prediction needs, or has unknown fields.
     """
     record = stored.record
     expected = {"normalisation": dict, "precision": str, "resolved": dict}

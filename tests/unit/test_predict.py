@@ -226,8 +226,8 @@ def test_a_record_that_lacks_what_predicting_needs_is_damaged(own: TrainedStudy,
 
 def test_a_fold_of_another_version_is_refused(own: TrainedStudy) -> None:
     resolved = models_of(own).folds[0].record["resolved"]
-    change_record(own, 0, resolved={**resolved, "input": {**resolved["input"], "pool": [1, 1]}})
-    with refusal(StudyError, "of this version", got="input.pool", fix="Run its study again"):
+    change_record(own, 0, resolved={**resolved, "input": {**resolved["input"], "blur": 1}})
+    with refusal(StudyError, "of this version", got="input.blur", fix="Run its study again"):
         models_of(own)
 
 
