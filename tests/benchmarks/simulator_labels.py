@@ -1,12 +1,7 @@
-"""Figures of label tables, simulated compared with real.
-
-The real table is ``train_labels.parquet`` or ``train.csv`` of a folder; the simulated one
-comes from ``simulate_labels`` with the profile ``competition``.
-"""
+"""Figures of a label table: agreement, classes, structure, and patients."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,9 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hms_ray.competition.schema import CLASSES, N_CLASSES, VOTE_COLUMNS
+from hms_ray.competition.schema import CLASSES, VOTE_COLUMNS
 
-SHORT: Final = ("S", "LPD", "GPD", "LRDA", "GRDA", "O")
 _TIERS: Final = (("1-3", 1, 3), ("4-7", 4, 7), (">=10", 10, 99))
 
 
@@ -128,12 +122,6 @@ def second_vote(groups: pd.DataFrame) -> NDArray[np.float64]:
     return result
 
 
-def total_variation(real: pd.DataFrame, simulated: pd.DataFrame) -> float:
-    """Total variation distance of the numbers of votes by label row."""
-    counts = [table["total"].value_counts(normalize=True) for table in (real, simulated)]
-    return float(counts[0].sub(counts[1], fill_value=0).abs().sum() / 2)
-
-
 def patient_correlation(groups: pd.DataFrame) -> NDArray[np.float64]:
     """(6,) intraclass correlation of the shares within a patient (one-way ANOVA)."""
     patients = groups["patient_id"]
@@ -149,20 +137,10 @@ def patient_correlation(groups: pd.DataFrame) -> NDArray[np.float64]:
     return ratio.to_numpy()
 
 
-def _tier_sides(groups: pd.DataFrame, key: str) -> pd.DataFrame:
-    """Whether there are groups with fewer than ten votes (few) and others (many), by ``key``."""
-    return (
-        groups.assign(few=groups["total"] < 10, many=groups["total"] >= 10)
-        .groupby(key)[["few", "many"]]
-        .any()
-    )
-
-
 def few_many_agreement(groups: pd.DataFrame) -> float:
     """How often the majorities of few and of many votes agree on an EEG."""
-    sums = (
-        groups.assign(few=groups["total"] < 10).groupby(["eeg_id", "few"])[list(VOTE_COLUMNS)].sum()
-    )
+    few = groups["total"] < 10
+    sums = groups.assign(few=few).groupby(["eeg_id", "few"])[list(VOTE_COLUMNS)].sum()
     majority = sums.to_numpy().argmax(axis=1)
     by_side = pd.Series(majority, sums.index).unstack("few").dropna()
     return float((by_side[True] == by_side[False]).mean())
@@ -170,127 +148,94 @@ def few_many_agreement(groups: pd.DataFrame) -> float:
 
 def label_lines(real_labels: pd.DataFrame, simulated_labels: pd.DataFrame) -> list[Line]:
     """Every figure of both label tables."""
-    real, simulated = Table.of(real_labels), Table.of(simulated_labels)
-
-    def line(name: str, figure: Callable[[Table], float], within: float | None = None) -> Line:
-        return near(name, figure(real), figure(simulated), within)
-
-    distance = total_variation(real.rows, simulated.rows)
+    tables = [Table.of(labels) for labels in (real_labels, simulated_labels)]
+    totals = [table.rows["total"].value_counts(normalize=True) for table in tables]
+    distance = float(totals[0].sub(totals[1], fill_value=0).abs().sum() / 2)
+    real, simulated = (_agreement(t) | _classes(t) | _structure(t) | _patients(t) for t in tables)
     return [
         near("vote totals by row, total variation", 0.0, distance, 0.05),
-        *_agreement_lines(line),
-        *_class_lines(real, simulated),
-        *_second_vote_lines(real, simulated),
-        *_structure_lines(line),
-        *_cluster_lines(line, real, simulated),
+        *(near(name, real[name][0], *simulated[name]) for name in real),
     ]
 
 
-LineOf = Callable[..., Line]
+Figures = dict[str, tuple[float, float | None]]
+"""Name -> figure and the largest allowed difference; None: no limit."""
 
 
-def _agreement_lines(line: LineOf) -> Iterator[Line]:
+def _agreement(t: Table) -> Figures:
+    found: Figures = {}
     for name, low, high in (("1-3", 1, 3), ("4-28", 4, 28), (">=10", 10, 99)):
-        yield line(
-            f"entropy of rows, {name} votes",
-            lambda t, low=low, high=high: entropy(of_total(t.rows, low, high)),
-            0.05,
-        )
-        yield line(
-            f"unanimous rows, {name} votes",
-            lambda t, low=low, high=high: unanimous(of_total(t.rows, low, high)),
-            0.05,
-        )
+        rows = of_total(t.rows, low, high)
+        found[f"entropy of rows, {name} votes"] = entropy(rows), 0.05
+        found[f"unanimous rows, {name} votes"] = unanimous(rows), 0.05
+    few = of_total(t.groups, 1, 3)
     for position, name in enumerate(CLASSES):
-
-        def of_class(t: Table, position: int = position) -> float:
-            few = of_total(t.groups, 1, 3)
-            return unanimous(few[shares(few).argmax(axis=1) == position])
-
-        yield line(f"unanimous groups, 1-3 votes, {name}", of_class)
-    yield line("unanimous rows, 3 votes", lambda t: unanimous(of_total(t.rows, 3, 3)))
-    yield line("unanimous groups, 3 votes", lambda t: unanimous(of_total(t.groups, 3, 3)))
-    yield line(
-        "groups of >=10 votes thinned to three, unanimous",
-        lambda t: unanimous_of_three(of_total(t.groups, 10, 99)),
-    )
+        of_class = few[shares(few).argmax(axis=1) == position]
+        found[f"unanimous groups, 1-3 votes, {name}"] = unanimous(of_class), None
+    thinned = unanimous_of_three(of_total(t.groups, 10, 99))
+    return found | {
+        "unanimous rows, 3 votes": (unanimous(of_total(t.rows, 3, 3)), None),
+        "unanimous groups, 3 votes": (unanimous(of_total(t.groups, 3, 3)), None),
+        "groups of >=10 votes thinned to three, unanimous": (thinned, None),
+    }
 
 
-def _class_lines(real: Table, simulated: Table) -> Iterator[Line]:
-    """Class shares of vote groups, with a limit of 0.05, and of label rows, without one."""
-    for unit, within in (("groups", 0.05), ("rows", None)):
+def _classes(t: Table) -> Figures:
+    found: Figures = {}
+    for unit, table, within in (("groups", t.groups, 0.05), ("rows", t.rows, None)):
         for tier, low, high in _TIERS:
-            both = [
-                shares(of_total(getattr(t, unit), low, high)).mean(axis=0)
-                for t in (real, simulated)
-            ]
-            for name, *values in zip(CLASSES, *both, strict=True):
-                yield near(f"share of {name}, {unit} of {tier} votes", *values, within)
+            mean = shares(of_total(table, low, high)).mean(axis=0).tolist()
+            for name, share in zip(CLASSES, mean, strict=True):
+                found[f"share of {name}, {unit} of {tier} votes"] = share, within
+    for first, row in zip(CLASSES, second_vote(t.groups).tolist(), strict=True):
+        for second, share in zip(CLASSES, row, strict=True):
+            found[f"second vote {second} after {first}"] = share, 0.10
+    return found
 
 
-def _second_vote_lines(real: Table, simulated: Table) -> Iterator[Line]:
-    tables = [second_vote(t.groups) for t in (real, simulated)]
-    for first in range(N_CLASSES):
-        for second in range(N_CLASSES):
-            values = (float(table[first, second]) for table in tables)
-            yield near(f"second vote {SHORT[second]} after {SHORT[first]}", *values, 0.10)
-
-
-def _structure_lines(line: LineOf) -> Iterator[Line]:
+def _structure(t: Table) -> Figures:
     """Numbers of rows, EEGs, spectrograms and patients, and their relations."""
-
-    def sizes(t: Table, key: str) -> pd.Series:
-        return t.rows.groupby(key).size()
-
-    def numbers(t: Table, key: str, of: str) -> pd.Series:
-        return t.rows.groupby(key)[of].nunique()
-
-    yield line("label rows", lambda t: len(t.rows))
-    for name in ("eeg_id", "spectrogram_id", "patient_id"):
-        yield line(f"{name}s", lambda t, name=name: t.rows[name].nunique())
-    yield line("label rows per EEG, median", lambda t: sizes(t, "eeg_id").median())
-    yield line("label rows per EEG, mean", lambda t: sizes(t, "eeg_id").mean())
-    yield line("label rows per EEG, largest", lambda t: sizes(t, "eeg_id").max())
-    yield line("EEGs of one label row", lambda t: (sizes(t, "eeg_id") == 1).sum())
-    yield line("EEGs per patient, median", lambda t: numbers(t, "patient_id", "eeg_id").median())
-    yield line("EEGs per patient, mean", lambda t: numbers(t, "patient_id", "eeg_id").mean())
-    yield line("EEGs per patient, largest", lambda t: numbers(t, "patient_id", "eeg_id").max())
-    yield line(
-        "EEGs per spectrogram, mean", lambda t: numbers(t, "spectrogram_id", "eeg_id").mean()
-    )
-    yield line(
-        "spectrograms of one EEG", lambda t: (numbers(t, "spectrogram_id", "eeg_id") == 1).mean()
-    )
-    yield line("vote groups", lambda t: len(t.groups))
-    for quantile in (0.5, 0.9):
-        yield line(
-            f"span of a vote group, {quantile:.0%}, s",
-            lambda t, quantile=quantile: t.groups["span_s"].quantile(quantile),
-        )
-    yield line(
-        "EEG file, median, s",
-        lambda t: 50 + t.rows.groupby("eeg_id")["eeg_label_offset_seconds"].max().median(),
-    )
-    for name in CLASSES:
-        yield line(
-            f"consensus {name}, rows",
-            lambda t, name=name: (t.rows["expert_consensus"] == name).sum(),
-        )
+    rows_of_eeg = t.rows.groupby("eeg_id").size()
+    eegs_of_patient = t.rows.groupby("patient_id")["eeg_id"].nunique()
+    eegs_of_spectrogram = t.rows.groupby("spectrogram_id")["eeg_id"].nunique()
+    last_offset = t.rows.groupby("eeg_id")["eeg_label_offset_seconds"].max()
+    found = {
+        "label rows": len(t.rows),
+        "eeg_ids": len(rows_of_eeg),
+        "spectrogram_ids": len(eegs_of_spectrogram),
+        "patient_ids": len(eegs_of_patient),
+        "label rows per EEG, median": rows_of_eeg.median(),
+        "label rows per EEG, mean": rows_of_eeg.mean(),
+        "label rows per EEG, largest": rows_of_eeg.max(),
+        "EEGs of one label row": (rows_of_eeg == 1).sum(),
+        "EEGs per patient, median": eegs_of_patient.median(),
+        "EEGs per patient, mean": eegs_of_patient.mean(),
+        "EEGs per patient, largest": eegs_of_patient.max(),
+        "EEGs per spectrogram, mean": eegs_of_spectrogram.mean(),
+        "spectrograms of one EEG": (eegs_of_spectrogram == 1).mean(),
+        "vote groups": len(t.groups),
+        "span of a vote group, 50%, s": t.groups["span_s"].quantile(0.5),
+        "span of a vote group, 90%, s": t.groups["span_s"].quantile(0.9),
+        "EEG file, median, s": 50 + last_offset.median(),
+    }
+    consensus = t.rows["expert_consensus"]
+    found |= {f"consensus {name}, rows": (consensus == name).sum() for name in CLASSES}
+    return {name: (float(value), None) for name, value in found.items()}
 
 
-def _cluster_lines(line: LineOf, real: Table, simulated: Table) -> Iterator[Line]:
-    def patients(t: Table, few: bool, many: bool) -> float:
-        sides = _tier_sides(t.groups, "patient_id")
-        return float(((sides["few"] == few) & (sides["many"] == many)).mean())
-
-    yield line("patients of few and many votes", lambda t: patients(t, True, True), 0.05)
-    yield line("patients of few votes only", lambda t: patients(t, True, False), 0.05)
-    yield line("patients of many votes only", lambda t: patients(t, False, True), 0.05)
-    yield line(
-        "EEGs of few and many votes",
-        lambda t: _tier_sides(t.groups, "eeg_id").all(axis=1).sum(),
-    )
-    yield line("few and many agree on an EEG", lambda t: few_many_agreement(t.groups))
-    both = [patient_correlation(t.groups) for t in (real, simulated)]
-    for name, *values in zip(CLASSES, *both, strict=True):
-        yield Line(f"correlation within a patient, {name}", *values)
+def _patients(t: Table) -> Figures:
+    sides = t.groups.assign(few=t.groups["total"] < 10, many=t.groups["total"] >= 10)
+    patients = sides.groupby("patient_id")[["few", "many"]].any()
+    both_on_eeg = sides.groupby("eeg_id")[["few", "many"]].any().all(axis=1)
+    correlations = patient_correlation(t.groups).tolist()
+    return {
+        "patients of few and many votes": (float(patients.all(axis=1).mean()), 0.05),
+        "patients of few votes only": (float((~patients["many"]).mean()), 0.05),
+        "patients of many votes only": (float((~patients["few"]).mean()), 0.05),
+        "EEGs of few and many votes": (float(both_on_eeg.sum()), None),
+        "few and many agree on an EEG": (few_many_agreement(t.groups), None),
+        **{
+            f"correlation within a patient, {name}": (value, None)
+            for name, value in zip(CLASSES, correlations, strict=True)
+        },
+    }

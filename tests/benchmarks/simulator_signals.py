@@ -1,11 +1,5 @@
 """Figures of recordings, simulated compared with real: log power, EEG amplitude, density.
 
-``python -m tests.benchmarks.simulator_signals REAL [SIMULATED] [--patients 40] [--seed 1]``
-prints one line per figure: real, simulated, their difference, the target. REAL is a competition
-folder with a few real recordings, or its parent. Without SIMULATED, patients are simulated
-(with ``--processes``; with 2 their rate has a target too) into a temporary folder. The exit
-status is 1 if a target is missed.
-
 Mean and deviation are computed like the published constants: per image of a training row (four
 panels of 100 frequencies, 300 rows), then averaged over the rows. Their targets are those of the
 full data, because the few real recordings are louder and steadier. All other targets are wide
@@ -14,8 +8,6 @@ bounds around four real EEGs, or the ranges measured on them.
 
 from __future__ import annotations
 
-import argparse
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -208,15 +200,6 @@ def _correlation(eeg: NDArray[np.float32]) -> float:
     return float(np.median(pairs))
 
 
-def signal_table(lines: list[Line]) -> list[str]:
-    """The lines as a table of at most 100 columns."""
-    table = [f"{'figure':<44}{'real':>10}{'simulated':>11}{'difference':>12}  {'target':<14}"]
-    for line in lines:
-        numbers = f"{line.real:>10.3f}{line.simulated:>11.3f}{line.simulated - line.real:>+12.3f}"
-        table.append(f"{line.name:<44}{numbers}  {line.target:<14}{line.verdict}")
-    return table
-
-
 def competition_folder(given: Path) -> Path:
     """The folder itself, or its subfolder ``competition`` if it exists."""
     return given / "competition" if (given / "competition").is_dir() else given
@@ -240,24 +223,3 @@ def rate_line(n_patients: int, seconds: float, processes: int) -> Line:
     """The rate; it has a limit only with two processes."""
     rate = 60 * n_patients / seconds
     return Line("patients per minute", MIN_RATE, rate, MIN_RATE if processes == 2 else None)
-
-
-def main() -> int:
-    """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("real", type=Path)
-    parser.add_argument("simulated", type=Path, nargs="?")
-    parser.add_argument("--patients", type=int, default=40)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--processes", type=int, default=1)
-    given = parser.parse_args()
-    if given.simulated is None:
-        lines = simulated_lines(given.real, given.patients, given.seed, given.processes)
-    else:
-        lines = signal_lines(competition_folder(given.real), given.simulated)
-    print("\n".join(signal_table(lines)))
-    return 1 if any(line.verdict == "OFF" for line in lines) else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
