@@ -160,15 +160,33 @@ def _check_file(
     largest_offset: float | None,
     signals: bool,
 ) -> tuple[SignalFooter | None, Fault | None]:
-    """A file's footer (read if not given; None if malformed) and its fault."""
+    """A file's footer (read if not given; None if malformed) and its fault.
+
+    If the values are read, the footer is updated with what they show.
+    """
     path = files.directory / f"{number}.parquet"
     file = f"{files.directory.name}/{path.name}"
+    name = files.form.name
     try:
         footer = footer or read_signal_footer(path, files.form)
-        fault, footer = _judge(files, path, footer, largest_offset, signals)
+        if not signals and _is_sound(files, footer, largest_offset):
+            return footer, None
+        needed = 0 if largest_offset is None else files.needed_rows(largest_offset)
+        if footer.n_rows < needed:
+            needed_s, found_s = needed / files.rows_per_s, footer.n_rows / files.rows_per_s
+            message = (
+                f"{name} must cover the {files.window_s} s after its largest offset, "
+                f"{needed_s:g} s in all, got {found_s:g} s"
+            )
+            return footer, Fault("too_short", message, file, str(number))
+        values = read_signal(path, files.form)[:, : files.form.n_brain_channels]
     except DataError as error:
         return None, fault_of(error, file, number)
-    return footer, fault and Fault(*fault, file, str(number))
+    footer = replace(footer, has_numbers=bool(np.isfinite(values).any()))
+    if largest_offset is None or footer.has_numbers:
+        return footer, None
+    message = f"{name} must contain numbers, got only NaN"
+    return footer, Fault("no_numbers", message, file, str(number))
 
 
 def _scan(directory: Path) -> tuple[dict[int, FooterKey], list[Fault]]:
@@ -194,30 +212,3 @@ def _is_sound(files: SignalFiles, footer: SignalFooter, largest_offset: float | 
     if largest_offset is None:
         return True
     return footer.has_numbers and footer.n_rows >= files.needed_rows(largest_offset)
-
-
-def _judge(
-    files: SignalFiles,
-    path: Path,
-    footer: SignalFooter,
-    largest_offset: float | None,
-    signals: bool,
-) -> tuple[tuple[str, str] | None, SignalFooter]:
-    """Kind and message of a well-formed file's fault, and its footer.
-
-    If the values are read, the footer is updated with what they show.
-    """
-    if not signals and _is_sound(files, footer, largest_offset):
-        return None, footer
-    needed = 0 if largest_offset is None else files.needed_rows(largest_offset)
-    if footer.n_rows < needed:
-        message = (
-            f"{files.form.name} must cover the {files.window_s} s after its largest offset, "
-            f"{needed / files.rows_per_s:g} s in all, got {footer.n_rows / files.rows_per_s:g} s"
-        )
-        return ("too_short", message), footer
-    values = read_signal(path, files.form)[:, : files.form.n_brain_channels]
-    footer = replace(footer, has_numbers=bool(np.isfinite(values).any()))
-    if largest_offset is not None and not footer.has_numbers:
-        return ("no_numbers", f"{files.form.name} must contain numbers, got only NaN"), footer
-    return None, footer

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
-from itertools import islice
-from typing import Any, Final
+from dataclasses import asdict, dataclass, field, replace
+from typing import Final
 
 from hms_ray.errors import Fault
 from hms_ray.text import counted
@@ -50,19 +49,6 @@ class TierReport:
 
 
 @dataclass(frozen=True)
-class KindReport:
-    """Faults of one kind.
-
-    Attributes:
-        count: number of faults.
-        first_ids: ids of the first faults that have an id.
-    """
-
-    count: int
-    first_ids: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class FolderReport:
     """The result of ``check_folder`` or ``check_table``.
 
@@ -90,29 +76,28 @@ class FolderReport:
         """Whether there are no faults."""
         return not self.faults
 
-    def kinds(self) -> dict[str, KindReport]:
-        """Kind -> number and first ids of its faults, in the order of the faults."""
-        ids: dict[str, list[str]] = {}
-        counts: dict[str, int] = {}
+    def by_kind(self) -> dict[str, list[Fault]]:
+        """Kind -> its faults, both in the order of ``faults``."""
+        found: dict[str, list[Fault]] = {}
         for fault in self.faults:
-            counts[fault.kind] = counts.get(fault.kind, 0) + 1
-            first = ids.setdefault(fault.kind, [])
-            if fault.id is not None and len(first) < IDS_SHOWN:
-                first.append(fault.id)
-        return {kind: KindReport(n, tuple(ids[kind])) for kind, n in counts.items()}
+            found.setdefault(fault.kind, []).append(fault)
+        return found
 
     def to_json(self) -> str:
         """The whole report as a JSON object.
 
-        Its keys are ``ok``, the names of the attributes, and ``kinds`` (see the method).
-        ``faults`` has one line per fault, however many there are.
+        Its keys are ``ok``, the names of the attributes, and ``kinds``: kind -> ``count`` and
+        ``first_ids``, the ids of the first faults that have one. ``faults`` has one line per
+        fault, however many there are.
         """
-        head: dict[str, Any] = {"ok": self.ok}
-        head |= {name: getattr(self, name) for name in ("folder", "table", "counts", "units")}
-        head |= {
-            "classes": self.classes,
-            "tiers": _plain(self.tiers),
-            "kinds": _plain(self.kinds()),
+        head = {"ok": self.ok, **asdict(replace(self, faults=()))}
+        del head["faults"]
+        head["kinds"] = {
+            kind: {
+                "count": len(faults),
+                "first_ids": [fault.id for fault in faults if fault.id is not None][:IDS_SHOWN],
+            }
+            for kind, faults in self.by_kind().items()
         }
         lines = ",\n    ".join(json.dumps(vars(fault)) for fault in self.faults)
         faults = f"[\n    {lines}\n  ]" if lines else "[]"
@@ -171,28 +156,19 @@ class FolderReport:
         if self.ok:
             yield f"No faults in the {'table' if self.folder is None else 'folder'}."
             return
-        kinds = self.kinds()
+        kinds = self.by_kind()
         yield f"{counted(len(self.faults), 'fault')} of {counted(len(kinds), 'kind')}"
-        for kind, found in kinds.items():
+        for kind, faults in kinds.items():
             yield ""
-            yield f"{kind}: {counted(found.count, 'fault')}"
-            first = islice((fault for fault in self.faults if fault.kind == kind), FAULTS_SHOWN)
-            for fault in first:
-                yield from _wrapped(str(fault), 2)
-            if found.count > FAULTS_SHOWN:
-                yield f"  and {found.count - FAULTS_SHOWN:,} more; --json lists all of them"
-
-
-def _plain(reports: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    return {name: asdict(report) for name, report in reports.items()}
-
-
-def _wrapped(text: str, indent: int) -> list[str]:
-    return textwrap.wrap(
-        text,
-        TEXT_WIDTH,
-        initial_indent=" " * indent,
-        subsequent_indent=" " * (indent + 4),
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+            yield f"{kind}: {counted(len(faults), 'fault')}"
+            for fault in faults[:FAULTS_SHOWN]:
+                yield from textwrap.wrap(
+                    str(fault),
+                    TEXT_WIDTH,
+                    initial_indent="  ",
+                    subsequent_indent="      ",
+                    break_long_words=False,
+                    break_on_hyphens=False,
+                )
+            if len(faults) > FAULTS_SHOWN:
+                yield f"  and {len(faults) - FAULTS_SHOWN:,} more; --json lists all of them"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -19,11 +20,7 @@ from hms_ray.competition.file_errors import (
     WrongColumnsError,
     WrongTypeError,
 )
-from hms_ray.competition.schema import (
-    ELECTRODES,
-    LABEL_COLUMNS,
-    SPECTROGRAM_COLUMNS,
-)
+from hms_ray.competition.schema import ELECTRODES, LABEL_COLUMNS, SPECTROGRAM_COLUMNS
 from hms_ray.competition.tables import (
     check_columns,
     numbers,
@@ -39,9 +36,6 @@ LABEL_FILE: Final = "train.csv"
 TEST_FILE: Final = "test.csv"
 TEST_COLUMNS: Final = ("spectrogram_id", "eeg_id", "patient_id")
 OFFSET_COLUMNS: Final = ("eeg_label_offset_seconds", "spectrogram_label_offset_seconds")
-_LABEL_INTEGERS: Final = tuple(
-    name for name in LABEL_COLUMNS if name not in (*OFFSET_COLUMNS, "label_id", "expert_consensus")
-)
 NO_LABEL_ID: Final = -1
 """Stands for an empty ``label_id``, which nothing uses as a key."""
 _NO_SIGNAL: Final = ("time", "EKG")
@@ -97,11 +91,12 @@ def read_labels(folder: str | Path, file: str = LABEL_FILE) -> pd.DataFrame:
     path = Path(folder) / file
     table = read_table(path, LABEL_COLUMNS)
     table["expert_consensus"] = texts(table["expert_consensus"])
-    for name in _LABEL_INTEGERS:
-        table[name] = _integers(table[name], path)
-    table["label_id"] = _integers(fill_label_ids(table["label_id"]), path)
-    for name in OFFSET_COLUMNS:
-        table[name] = _refuse_text(table[name], path).astype(np.float64)
+    table["label_id"] = fill_label_ids(table["label_id"])
+    for name in LABEL_COLUMNS:
+        if name in OFFSET_COLUMNS:
+            table[name] = _checked(table[name], numbers, "numbers", path).astype(np.float64)
+        elif name != "expert_consensus":
+            table[name] = _checked(table[name], whole_numbers, "whole numbers", path)
     return table
 
 
@@ -120,7 +115,7 @@ def read_test_table(folder: str | Path) -> pd.DataFrame:
     path = Path(folder) / TEST_FILE
     table = read_table(path, TEST_COLUMNS)
     for name in TEST_COLUMNS:
-        table[name] = _integers(table[name], path)
+        table[name] = _checked(table[name], whole_numbers, "whole numbers", path)
     return table
 
 
@@ -156,19 +151,13 @@ def signal_rows(path: str | Path, form: SignalFormat) -> int:
     Raises:
         DataError: if the file is missing, truncated or damaged.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise MissingFileError(f"{form.name} must exist", where=path)
-    try:
-        # Takes half as long as ParquetFile, which resolves 401 columns.
-        return int(pq.read_metadata(path).num_rows)
-    except (pa.ArrowException, OSError) as error:
-        raise _unreadable(path, form.name, error) from error
+    # Takes half as long as ParquetFile, which resolves 401 columns.
+    return int(_open_parquet(Path(path), form.name, pq.read_metadata).num_rows)
 
 
 @dataclass(frozen=True)
 class SignalFooter:
-    """What is known of a signal file from its footer.
+    """What the footer of a signal file shows.
 
     Attributes:
         n_rows: samples of an EEG, rows of a spectrogram.
@@ -205,11 +194,11 @@ def _has_numbers(metadata: Any) -> bool:
     return False
 
 
-def _open_parquet(path: Path, name: str) -> Any:
+def _open_parquet(path: Path, name: str, opener: Callable[[Path], Any] = pq.ParquetFile) -> Any:
     if not path.is_file():
         raise MissingFileError(f"{name} must exist", where=path)
     try:
-        return pq.ParquetFile(path)
+        return opener(path)
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(path, name, error) from error
 
@@ -269,28 +258,19 @@ def read_signal(path: Path, form: SignalFormat) -> NDArray[np.float32]:
     return np.ascontiguousarray(values, np.float32)
 
 
-def _integers(column: pd.Series[Any], path: Path) -> NDArray[np.int64]:
-    _refuse_text(column, path)
-    values, broken = whole_numbers(column)
-    if broken.any():
-        raise _wrong_cell(column, broken, "whole numbers", path)
+def _checked(
+    column: pd.Series[Any],
+    read: Callable[[pd.Series[Any]], tuple[NDArray[Any], NDArray[np.bool_]]],
+    what: str,
+    path: Path,
+) -> NDArray[Any]:
+    """The values of a column; any other value than ``what`` is an error."""
+    values, wrong = read(column)
+    if wrong.any():
+        first = int(np.argmax(wrong))
+        raise WrongTypeError(
+            f"column {column.name} of {path.name} must contain {what}",
+            got=f"{written(column.iloc[first])} in line {first + 2}",
+            where=path,
+        )
     return values
-
-
-def _refuse_text(column: pd.Series[Any], path: Path) -> NDArray[Any]:
-    """A column's numbers; any other value is an error."""
-    values, text = numbers(column)
-    if text.any():
-        raise _wrong_cell(column, text, "numbers", path)
-    return values
-
-
-def _wrong_cell(
-    column: pd.Series[Any], wrong: NDArray[np.bool_], what: str, path: Path
-) -> WrongTypeError:
-    first = int(np.argmax(wrong))
-    return WrongTypeError(
-        f"column {column.name} of {path.name} must contain {what}",
-        got=f"{written(column.iloc[first])} in line {first + 2}",
-        where=path,
-    )

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from hms_ray.competition.read import OFFSET_COLUMNS
 from hms_ray.competition.schema import (
     CLASSES,
     EEG_RATE_HZ,
@@ -16,7 +17,6 @@ from hms_ray.competition.schema import (
     VOTE_COLUMNS,
 )
 from hms_ray.errors import DataError
-from hms_ray.storage.hashing import table_fingerprint
 
 if TYPE_CHECKING:
     from hms_ray.config.experiment import DataConfig
@@ -41,8 +41,6 @@ UNIT_KEYS: Final[dict[str, list[str]]] = {
     "label": ["eeg_id", "eeg_sub_id"],
 }
 """Label rows that agree in these columns form one training row."""
-_EEG_OFFSET: Final = "eeg_label_offset_seconds"
-_SPECTROGRAM_OFFSET: Final = "spectrogram_label_offset_seconds"
 
 
 def make_rows(
@@ -78,7 +76,6 @@ def make_rows(
     labels = labels.sort_values(["eeg_id", "eeg_sub_id"], kind="stable", ignore_index=True)
     labels["total_votes"] = labels[list(VOTE_COLUMNS)].sum(axis=1)
     groups = labels.groupby(UNIT_KEYS[unit], sort=True)
-    number = groups.ngroup().to_numpy().astype(np.int64)
     rows = pd.DataFrame(
         {
             "eeg_id": groups["eeg_id"].first(),
@@ -90,13 +87,10 @@ def make_rows(
     ).reset_index(drop=True)
     votes = groups[list(VOTE_COLUMNS)].agg("sum" if unit == "eeg" else "max").to_numpy(np.int64)
     rows["row_id"] = _row_ids(rows["eeg_id"], labels, unit)
-    rows["eeg_start"], rows["spectrogram_start"] = _starts(labels, number, len(rows), window)
-    rows["expert_consensus"] = np.array(CLASSES)[votes.argmax(axis=1)]
-    targets = votes / votes.sum(axis=1, keepdims=True)
-    for k, (vote, target) in enumerate(zip(VOTE_COLUMNS, TARGET_COLUMNS, strict=True)):
-        rows[vote] = votes[:, k]
-        rows[target] = targets[:, k]
-    rows["expert_consensus"] = rows["expert_consensus"].astype(str)
+    rows["eeg_start"], rows["spectrogram_start"] = _starts(labels, groups, window)
+    rows["expert_consensus"] = pd.Series(np.array(CLASSES)[votes.argmax(axis=1)]).astype(str)
+    rows[list(VOTE_COLUMNS)] = votes
+    rows[list(TARGET_COLUMNS)] = votes / votes.sum(axis=1, keepdims=True)
     return rows[list(ROW_COLUMNS)]
 
 
@@ -117,11 +111,6 @@ def rows_of(labels: pd.DataFrame, config: DataConfig) -> pd.DataFrame:
     return rows[rows["patient_id"].isin(drawn)].reset_index(drop=True)
 
 
-def row_fingerprint(rows: pd.DataFrame) -> str:
-    """SHA-256 (hex) of a table's content: its columns' names, order and values."""
-    return table_fingerprint(rows)
-
-
 def _check_arguments(labels: pd.DataFrame, unit: str, window: str) -> None:
     for name, value, known in (("unit", unit, Unit), ("window", window, Window)):
         if value not in get_args(known):
@@ -131,23 +120,19 @@ def _check_arguments(labels: pd.DataFrame, unit: str, window: str) -> None:
     if labels.empty:
         raise DataError("the label table must have rows", got="none")
     totals = labels[list(VOTE_COLUMNS)].sum(axis=1).to_numpy()
-    if (totals <= 0).any():
-        first = labels.iloc[int(np.argmax(totals <= 0))]
-        raise DataError(
-            "a label row must have votes",
-            got=f"a total of {totals.min()}",
-            where=f"label row {first['eeg_id']}-{first['eeg_sub_id']}",
-            fix="List all such rows with: hms-ray check DIR.",
-        )
-    offsets = labels[[_EEG_OFFSET, _SPECTROGRAM_OFFSET]].to_numpy(np.float64)
-    if not np.isfinite(offsets).all():
-        first = labels.iloc[int(np.argmax(~np.isfinite(offsets).all(axis=1)))]
-        raise DataError(
-            "both offsets of a label row must be finite",
-            got="another value",
-            where=f"label row {first['eeg_id']}-{first['eeg_sub_id']}",
-            fix="List all such rows with: hms-ray check DIR.",
-        )
+    finite = np.isfinite(labels[list(OFFSET_COLUMNS)].to_numpy(np.float64)).all(axis=1)
+    for rule, broken, got in (
+        ("a label row must have votes", totals <= 0, f"a total of {totals.min()}"),
+        ("both offsets of a label row must be finite", ~finite, "another value"),
+    ):
+        if broken.any():
+            first = labels.iloc[int(np.argmax(broken))]
+            raise DataError(
+                rule,
+                got=got,
+                where=f"label row {first['eeg_id']}-{first['eeg_sub_id']}",
+                fix="List all such rows with: hms-ray check DIR.",
+            )
 
 
 def _row_ids(eeg_ids: pd.Series[Any], labels: pd.DataFrame, unit: Unit) -> pd.Series[Any]:
@@ -160,30 +145,15 @@ def _row_ids(eeg_ids: pd.Series[Any], labels: pd.DataFrame, unit: Unit) -> pd.Se
 
 
 def _starts(
-    labels: pd.DataFrame, number: NDArray[np.int64], n_rows: int, window: Window
+    labels: pd.DataFrame, groups: Any, window: Window
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """First EEG sample and first spectrogram row of each row's window.
-
-    Args:
-        labels: sorted by EEG and sub id.
-        number: int64 (n_labels,), the row each label row belongs to.
-        n_rows: number of rows.
-        window: ``middle`` or ``nearest``.
-    """
-    ends = []
-    for name in (_EEG_OFFSET, _SPECTROGRAM_OFFSET):
-        offsets = labels[name].to_numpy(np.float64)
-        low, high = np.full(n_rows, np.inf), np.full(n_rows, -np.inf)
-        np.minimum.at(low, number, offsets)
-        np.maximum.at(high, number, offsets)
-        ends.append((offsets, low + high))
-    (eeg_offsets, eeg_ends), (spectrogram_offsets, spectrogram_ends) = ends
+    """First EEG sample and first spectrogram row of the window of each group of ``labels``."""
+    offsets = labels[list(OFFSET_COLUMNS)]
+    ends = (groups[list(OFFSET_COLUMNS)].min() + groups[list(OFFSET_COLUMNS)].max()).to_numpy()
     if window == "nearest":
-        distance = np.abs(eeg_offsets - (eeg_ends / 2)[number])
-        # Sorted by row, then distance; stable, so the first of equals comes first.
-        order = np.lexsort((distance, number))
-        nearest = order[np.searchsorted(number[order], np.arange(n_rows))]
-        eeg_ends = 2 * eeg_offsets[nearest]
-        spectrogram_ends = 2 * spectrogram_offsets[nearest]
-    eeg_start = np.floor(eeg_ends * (EEG_RATE_HZ / 2)).astype(np.int64)
-    return eeg_start, (spectrogram_ends // (2 * SPECTROGRAM_STEP_S)).astype(np.int64)
+        number = groups.ngroup().to_numpy()
+        distance = (offsets[OFFSET_COLUMNS[0]] - ends[number, 0] / 2).abs()
+        # Of equals the first, which has the smallest sub id.
+        ends = 2 * offsets.loc[distance.groupby(number).idxmin()].to_numpy()
+    eeg_start = np.floor(ends[:, 0] * (EEG_RATE_HZ / 2)).astype(np.int64)
+    return eeg_start, (ends[:, 1] // (2 * SPECTROGRAM_STEP_S)).astype(np.int64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import chain, pairwise
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -85,15 +85,9 @@ def _relation_faults(
 ) -> Found:
     pairs = labels[[key, other]].drop_duplicates().sort_values([key, other])
     pairs = pairs[pairs.duplicated(key, keep=False)]
-    numbers, others = pairs[key].to_numpy(), pairs[other].to_numpy()
-    first = np.flatnonzero(np.diff(numbers, prepend=-1))
-    for start, end in pairwise([*first.tolist(), len(numbers)]):
-        got = shortened_list(others[start:end].tolist())
-        yield (
-            f"several_{other_name}s",
-            f"{name} must have one {other_name}, got {got}",
-            str(numbers[start]),
-        )
+    for number, others in pairs.groupby(key)[other].agg(list).items():
+        message = f"{name} must have one {other_name}, got {shortened_list(others)}"
+        yield f"several_{other_name}s", message, str(number)
 
 
 def _offset_faults(table: LabelTable, keyed: pd.DataFrame) -> Found:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from hms_ray.competition.check import require_sound
 from hms_ray.competition.read import read_labels
-from hms_ray.competition.rows import row_fingerprint, rows_of
+from hms_ray.competition.rows import rows_of
 from hms_ray.config.experiment import DataConfig, Experiment
 from hms_ray.config.inputs import InputConfig, used_sources
 from hms_ray.dataset.folds import (
@@ -31,7 +31,7 @@ from hms_ray.pack.verify import require_verified
 from hms_ray.pack.windows import Windows, distinct_windows
 from hms_ray.storage.atomic import whole_file
 from hms_ray.storage.fold_store import STORE_NAME
-from hms_ray.storage.hashing import digest
+from hms_ray.storage.hashing import digest, table_fingerprint
 
 __all__ = ["PackRef", "Prepared", "open_prepared", "prepare", "sources_for"]
 
@@ -140,7 +140,7 @@ def prepare(
     rows = rows_of(read_labels(data_dir), experiment.data)
     packs = build_packs(data_dir, pack_dir, forms, rows, bars)
     table, folds, notes = _table(rows, packs, experiment.data, folds)
-    rows_print = row_fingerprint(table[list(rows.columns)])
+    rows_print = table_fingerprint(table[list(rows.columns)])
     folds_print = folds_fingerprint(folds)
     content = [rows_print, folds_print, *sorted(pack.fingerprint for pack in packs.values())]
     file = Path(results) / STORE_NAME / "rows" / f"{digest(content)}.parquet"

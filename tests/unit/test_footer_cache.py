@@ -41,9 +41,9 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     names: list[str] = []
     open_parquet = read._open_parquet
 
-    def record(path: Path, name: str) -> object:
+    def record(path: Path, *rest: object) -> object:
         names.append(path.name)
-        return open_parquet(path, name)
+        return open_parquet(path, *rest)
 
     monkeypatch.setattr(read, "_open_parquet", record)
     return names

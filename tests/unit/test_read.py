@@ -181,7 +181,11 @@ def test_test_table(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("column", "value", "expected"),
     [
-        ("eeg_id", "abc", "column eeg_id of train.csv must contain numbers, got 'abc' in line 4"),
+        (
+            "eeg_id",
+            "abc",
+            "column eeg_id of train.csv must contain whole numbers, got 'abc' in line 4",
+        ),
         ("lpd_vote", 1.5, "must contain whole numbers, got 1.5 in line 4"),
         (
             "patient_id",

@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hms_ray.competition.rows import ROW_COLUMNS, make_rows, row_fingerprint, rows_of
+from hms_ray.competition.rows import ROW_COLUMNS, make_rows, rows_of
 from hms_ray.competition.schema import CLASSES, LABEL_COLUMNS, TARGET_COLUMNS, VOTE_COLUMNS
 from hms_ray.config.experiment import DataConfig
 from hms_ray.errors import DataError
+from hms_ray.storage.hashing import table_fingerprint
 from tests.competition_folder import make_labels
 
 A = (0, 3, 1, 0, 0, 0)
@@ -152,7 +153,7 @@ def test_against_a_plain_loop() -> None:
 
 def test_fingerprint_follows_content() -> None:
     rows = make_rows(LABELS)
-    assert row_fingerprint(rows) == row_fingerprint(make_rows(LABELS[::-1]))
+    assert table_fingerprint(rows) == table_fingerprint(make_rows(LABELS[::-1]))
     for changed in (
         rows.assign(eeg_start=rows["eeg_start"] + 1),
         rows.assign(row_id=["2-0", "7-0", "7-2"]),
@@ -160,8 +161,8 @@ def test_fingerprint_follows_content() -> None:
         rows.iloc[::-1],
         rows.rename(columns={"eeg_start": "start"}),
     ):
-        assert row_fingerprint(changed) != row_fingerprint(rows)
-    assert row_fingerprint(rows) == GOLDEN
+        assert table_fingerprint(changed) != table_fingerprint(rows)
+    assert table_fingerprint(rows) == GOLDEN
 
 
 def test_drawn_patients_keep_all_rows_and_ignore_table_order() -> None:
