@@ -120,20 +120,6 @@ class GroupScore:
     difference: StepDifference | None
     recalibrated_difference: StepDifference | None
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain data; None for infinity and missing values."""
-        differences = (self.difference, self.recalibrated_difference)
-        raw, corrected = (None if one is None else one.to_json() for one in differences)
-        return {
-            "rows": self.kl.n_rows,
-            "patients": self.kl.n_patients,
-            "kl": self.kl.to_json(),
-            "bootstrap": self.bootstrap.to_json(),
-            "recalibrated": self.recalibrated and self.recalibrated.to_json(),
-            "difference": raw,
-            "recalibrated_difference": corrected,
-        }
-
 
 StepScores = Mapping[str, GroupScore | None]
 """Name of a group -> a step's score; None without rows."""

@@ -22,7 +22,7 @@ from hms_ray.competition.schema import TARGET_COLUMNS
 from hms_ray.errors import PredictionError, StudyError
 from hms_ray.evaluate.metric import check_distributions
 from hms_ray.evaluate.oof import OOF_COLUMNS, check_oof, read_oof, write_oof
-from hms_ray.ladder.result import PublishedRows, StepKind, StepResult
+from hms_ray.ladder.result import StepResult
 from hms_ray.ladder.steps_file import (
     FIX,
     FORMAT,
@@ -31,6 +31,7 @@ from hms_ray.ladder.steps_file import (
     check_about,
     check_content,
 )
+from hms_ray.report.ladder_report import PublishedRows, StepKind
 from hms_ray.storage.atomic import whole_file
 from hms_ray.storage.hashing import table_fingerprint
 from hms_ray.storage.structured_files import json_text, read_json, write_text

@@ -13,7 +13,7 @@ from hms_ray.config.eeg_recipes import Frozen
 from hms_ray.config.loading import read_mapping
 from hms_ray.config.validation import validated
 from hms_ray.errors import ConfigError
-from hms_ray.ladder.result import PublishedRows
+from hms_ray.report.ladder_report import PublishedRows
 from hms_ray.text import closest
 
 _SUM_TOLERANCE = 1e-9

@@ -21,17 +21,15 @@ from hms_ray.ladder.folder import StoredLadder, find_ladder, read_ladder
 from hms_ray.ladder.report import baseline_positions, ladder_rows
 from hms_ray.ladder.result import StepResult
 from hms_ray.report.combined_report import CombinedReport, CombinedStep
-from hms_ray.report.combined_table import combined_page, combined_plot, render_combined
+from hms_ray.report.combined_table import combined_page, render_combined
 from hms_ray.report.forest_plot import forest_svg
-from hms_ray.report.ladder_report import published_group
 from hms_ray.report.leaderboard import write_csv
 from hms_ray.storage.hashing import table_fingerprint
-from hms_ray.storage.structured_files import json_text, write_text
+from hms_ray.storage.structured_files import write_text
 
 PLOT_FILE: Final = "forest.svg"
 RECALIBRATED_PLOT_FILE: Final = "forest_recalibrated.svg"
 TABLE_FILE: Final = "forest.csv"
-REPORT_FILE: Final = "report.json"
 PAGE_FILE: Final = "README.md"
 
 _SAME: Final = ("before", "kind", "chain", "published_cv", "published_rows")
@@ -64,10 +62,9 @@ def combine(
     report = combine_ladders(_places(names, results), _places(controls, results))
     folder = out or results / "forest"
     for file, recalibrated in ((PLOT_FILE, False), (RECALIBRATED_PLOT_FILE, True)):
-        write_text(folder / file, forest_svg(combined_plot(report, recalibrated=recalibrated)))
+        write_text(folder / file, forest_svg(report, recalibrated=recalibrated))
     lines = pd.DataFrame([line for step in report.steps for line in step.lines()])
     write_csv(lines, folder / TABLE_FILE)
-    write_text(folder / REPORT_FILE, json_text(report.to_json()))
     plots = {"As predicted": PLOT_FILE, "Recalibrated": RECALIBRATED_PLOT_FILE}
     write_text(folder / PAGE_FILE, combined_page(report, plots))
     return f"{render_combined(report)}\n\nwritten: {folder}"
@@ -223,9 +220,8 @@ def published_difference(
     Figures of two-stage models are on the rows of the second stage and those of others on
     all rows, so a difference between the two is not comparable.
     """
-    groups = [published_group(one.published_cv, one.published_rows) for one in (step, before)]
     if step.published_cv is None or before.published_cv is None:
         return None, None, False
-    if groups[0] != groups[1]:
+    if step.published_group != before.published_group:
         return None, None, True
-    return step.published_cv - before.published_cv, groups[0], False
+    return step.published_cv - before.published_cv, step.published_group, False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,18 +15,13 @@ from hms_ray.evaluate.step_scores import GroupRows, row_scores, score_steps
 from hms_ray.ladder.folder import check_ladder
 from hms_ray.ladder.result import StepResult
 from hms_ray.report.ladder_page import ladder_page, ladder_table
-from hms_ray.report.ladder_report import LadderReport, StepLine
+from hms_ray.report.ladder_report import LadderReport, StepFacts, StepLine
 from hms_ray.report.leaderboard import write_csv
-from hms_ray.storage.structured_files import json_text, write_text
+from hms_ray.storage.structured_files import write_text
 
 PAGE_FILE: Final = "README.md"
 TABLE_FILE: Final = "ladder.csv"
-REPORT_FILE: Final = "report.json"
 
-_STEP_FIELDS: Final = (
-    *("name", "chain", "change", "before", "kind", "optimistic", "weights"),
-    *("fold_minutes", "saved_minutes", "published_cv", "published_lb", "published_rows"),
-)
 _SEED: Final = 0
 """Of the recalibration splits and the bootstrap, independent of the training seed."""
 
@@ -47,7 +43,9 @@ def make_report(
     scores = score_steps(ladder_rows(rows, results), baseline_positions(results), _SEED)
     lines = tuple(
         StepLine(
-            **{name: getattr(result, name) for name in _STEP_FIELDS}, same_as=same, scores=step
+            **{field.name: getattr(result, field.name) for field in fields(StepFacts)},
+            same_as=same,
+            scores=step,
         )
         for result, same, step in zip(results, _same_as(results), scores, strict=True)
     )
@@ -84,8 +82,7 @@ def baseline_positions(results: Sequence[StepResult]) -> list[int | None]:
 
 
 def write_report(folder: str | Path, report: LadderReport) -> None:
-    """Writes the page, the table and the report as JSON."""
+    """Writes the page and the table."""
     folder = Path(folder)
     write_text(folder / PAGE_FILE, ladder_page(report))
     write_csv(ladder_table(report), folder / TABLE_FILE)
-    write_text(folder / REPORT_FILE, json_text(report.to_json()))

@@ -1,4 +1,4 @@
-"""Ladders combined over seeds, with published differences and a control, as plain data."""
+"""Ladders combined over seeds, with published differences and a control."""
 
 from __future__ import annotations
 
@@ -143,17 +143,3 @@ class CombinedReport:
             step.outcome(group, recalibrated=recalibrated, control=control) for step in self.steps
         ]
         return {one: outcomes.count(one) for one in get_args(Outcome) if one in outcomes}
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data without NaN and infinity."""
-        return {
-            "ladders": dict(self.ladders),
-            "controls": dict(self.controls),
-            "rows": dict(self.n_rows),
-            "patients": self.n_patients,
-            "steps": [line for step in self.steps for line in step.lines()],
-            "by_ladder": {
-                step.name: {group: list(means) for group, means in step.by_ladder.items()}
-                for step in self.steps
-            },
-        }

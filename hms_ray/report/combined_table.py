@@ -1,4 +1,4 @@
-"""Ladders combined over seeds: as text, as a page, and as a forest plot."""
+"""Ladders combined over seeds: as text and as a page."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Final
 from hms_ray.evaluate.metric import OBJECTIVES, SCORE_NAMES
 from hms_ray.evaluate.step_scores import GROUPS, STAGE_2
 from hms_ray.report.cells import OPTIMISTIC_LEGEND, difference_text
-from hms_ray.report.combined_report import CombinedReport, CombinedStep
-from hms_ray.report.forest_plot import ForestPlot, ForestRow, Mark
+from hms_ray.report.combined_report import CombinedReport
 from hms_ray.report.ladder_page import origin
 from hms_ray.report.ladder_table import (
     DETECTABLE_NOTE,
@@ -23,7 +22,7 @@ from hms_ray.report.ladder_table import (
 from hms_ray.report.tables import Column, Table, markdown_text, to_markdown, to_text
 from hms_ray.text import counted
 
-_GROUP_TEXTS: Final = {
+GROUP_TEXTS: Final = {
     "kl_all": "all rows",
     "kl_4": "rows with >= 4 votes",
     "kl_10": "rows with >= 10 votes",
@@ -77,56 +76,20 @@ def combined_page(report: CombinedReport, plots: Mapping[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def combined_plot(report: CombinedReport, *, recalibrated: bool) -> ForestPlot:
-    """The forest plot of the differences, one panel per objective."""
-    groups = tuple(OBJECTIVES)
-    data = SIMULATED if report.simulated else "recorded data"
-    title = f"Difference to the baseline, {data}"
-    ours = "simulated" if report.simulated else "ours"
-    return ForestPlot(
-        title=title + (", both recalibrated" if recalibrated else ""),
-        subtitle=(
-            f"{_n_ladders(report)}, {counted(report.n_patients, 'patient')}; 95% intervals "
-            "paired and clustered by patient. Published: real competition, all rows."
-        ),
-        series=(ours, "negative control", "published"),
-        panels=tuple(
-            f"{_GROUP_TEXTS[group]} ({report.n_rows[group]:,})".replace(">= ", "\u2265 ")
-            for group in groups
-        ),
-        rows=tuple(_plot_row(step, groups, recalibrated) for step in report.steps),
-        axis="KL difference, nats; below 0 is better",
-        footnote=OPTIMISTIC_LEGEND if any(step.optimistic for step in report.steps) else "",
-    )
+def data_text(report: CombinedReport) -> str:
+    """Whether the data are simulated, in words."""
+    return SIMULATED if report.simulated else "recorded data"
 
 
-def _plot_row(step: CombinedStep, groups: tuple[str, ...], recalibrated: bool) -> ForestRow:
-    def mark(group: str, control: bool) -> Mark | None:
-        found = step.difference(group, recalibrated=recalibrated, control=control)
-        if found is None or found.same:
-            return None
-        return Mark(found.mean, found.low, found.high, found.tie)
-
-    return ForestRow(
-        label=step.name + (" *" if step.optimistic else ""),
-        against=f"minus {step.before}",
-        ours=tuple(mark(group, False) for group in groups),
-        control=tuple(mark(group, True) for group in groups),
-        published=tuple(
-            step.published if step.published_group == group else None for group in groups
-        ),
-    )
-
-
-def _n_ladders(report: CombinedReport) -> str:
+def n_ladders_text(report: CombinedReport) -> str:
+    """How many ladders are combined."""
     number = len(report.ladders)
     return f"{number} ladders combined" if number > 1 else "1 ladder"
 
 
 def _heading(report: CombinedReport) -> str:
-    data = SIMULATED if report.simulated else "recorded data"
     text = (
-        f"{_n_ladders(report)} ({', '.join(report.ladders)}), {data}: "
+        f"{n_ladders_text(report)} ({', '.join(report.ladders)}), {data_text(report)}: "
         f"{counted(report.n_rows['kl_all'], 'row')} of {counted(report.n_patients, 'patient')}, "
         f"{counted(report.n_rows['kl_4'], 'row')} with >= 4 and "
         f"{report.n_rows['kl_10']:,} with >= 10 votes."
@@ -147,7 +110,7 @@ def _outcomes(report: CombinedReport, group: str, *, recalibrated: bool) -> list
         counts = report.counts(group, recalibrated=recalibrated, control=control)
         if counts:
             found = ", ".join(f"{outcome} {number}" for outcome, number in counts.items())
-            sentences.append(f"Published differences{where}, {_GROUP_TEXTS[group]}: {found}.")
+            sentences.append(f"Published differences{where}, {GROUP_TEXTS[group]}: {found}.")
     return sentences
 
 
@@ -207,7 +170,7 @@ def _differences(report: CombinedReport, group: str, *, recalibrated: bool) -> T
         columns.append(Column("control", differences(True)))
     columns.append(Column("published sign", outcomes, right=False))
     notes = _outcomes(report, group, recalibrated=recalibrated)
-    title = f"Difference to the baseline, {_GROUP_TEXTS[group]} ({report.n_rows[group]:,})"
+    title = f"Difference to the baseline, {GROUP_TEXTS[group]} ({report.n_rows[group]:,})"
     if recalibrated:
         title += ", both recalibrated"
     return Table(title, tuple(columns), tuple(notes))

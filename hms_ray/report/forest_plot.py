@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import io
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from hms_ray.evaluate.metric import OBJECTIVES
+from hms_ray.report.cells import OPTIMISTIC_LEGEND
+from hms_ray.report.combined_report import CombinedReport, CombinedStep
+from hms_ray.report.combined_table import GROUP_TEXTS, data_text, n_ladders_text
+from hms_ray.text import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,16 +22,8 @@ _STYLES: Final = (("o", "#0b5cad", -0.25), ("D", "#b35900", 0.25), ("x", "#7b2d8
 differences; places differ, so that equal differences do not hide each other."""
 
 
-@dataclass(frozen=True)
-class Mark:
-    """A difference with its interval.
-
-    Attributes:
-        mean: nats.
-        low: lower end; may be infinite.
-        high: upper end.
-        tie: drawn hollow.
-    """
+class Mark(NamedTuple):
+    """A difference with the ends of its interval, nats; a tie is drawn hollow."""
 
     mean: float
     low: float
@@ -33,75 +31,68 @@ class Mark:
     tie: bool
 
 
-@dataclass(frozen=True)
-class ForestRow:
-    """One line of the plot; every tuple has one entry per panel, None if nothing is drawn.
-
-    Attributes:
-        label: the step.
-        against: its baseline, in small print.
-        ours: differences.
-        control: those of the negative control.
-        published: published differences.
-    """
-
-    label: str
-    against: str
-    ours: tuple[Mark | None, ...]
-    control: tuple[Mark | None, ...]
-    published: tuple[float | None, ...]
+Marks = Sequence[Mark | None]
+"""Our, the control's and the published difference of one step; None is not drawn."""
 
 
-@dataclass(frozen=True)
-class ForestPlot:
-    """Content of a forest plot.
-
-    Attributes:
-        title: what is shown, and whether it is simulated.
-        subtitle: a line below it.
-        series: names of our, the control's and the published differences.
-        panels: titles of the panels, which share one scale.
-        rows: from top to bottom.
-        axis: what the horizontal axis shows.
-        footnote: a line at the bottom; may be empty.
-    """
-
-    title: str
-    subtitle: str
-    series: tuple[str, str, str]
-    panels: tuple[str, ...]
-    rows: tuple[ForestRow, ...]
-    axis: str
-    footnote: str = ""
+def step_marks(step: CombinedStep, group: str, *, recalibrated: bool) -> Marks:
+    """The marks of a step on a group of rows; equal predictions have none."""
+    marks: list[Mark | None] = []
+    for control in (False, True):
+        found = step.difference(group, recalibrated=recalibrated, control=control)
+        if found is None or found.same:
+            marks.append(None)
+        else:
+            marks.append(Mark(found.mean, found.low, found.high, found.tie))
+    published = step.published if step.published_group == group else None
+    return [*marks, None if published is None else Mark(published, published, published, False)]
 
 
-def forest_figure(plot: ForestPlot) -> Figure:
-    """The plot as a matplotlib figure; infinite ends reach the edge of a panel."""
+def forest_figure(report: CombinedReport, *, recalibrated: bool) -> Figure:
+    """The plot, one panel per objective; infinite ends reach the edge of a panel."""
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    n_rows, n_panels = len(plot.rows), len(plot.panels)
-    figure = Figure(figsize=(3.5 + 3.2 * n_panels, 2.4 + 0.42 * n_rows), layout="constrained")
-    panels = figure.subplots(1, n_panels, sharex=True, sharey=True, squeeze=False)[0]
-    for number, (axes, title) in enumerate(zip(panels, plot.panels, strict=True)):
-        _draw_panel(axes, plot, number)
-        axes.set_title(title, fontsize="medium")
-        axes.set_xlabel(plot.axis, fontsize="small")
-    names = [f"{row.label}\n{row.against}" for row in plot.rows]
+    n_rows = len(report.steps)
+    figure = Figure(
+        figsize=(3.5 + 3.2 * len(OBJECTIVES), 2.4 + 0.42 * n_rows), layout="constrained"
+    )
+    panels = figure.subplots(1, len(OBJECTIVES), sharex=True, sharey=True, squeeze=False)[0]
+    marks = {
+        group: [step_marks(step, group, recalibrated=recalibrated) for step in report.steps]
+        for group in OBJECTIVES
+    }
+    every = [step for steps in marks.values() for step in steps]
+    limits = _limits([mark for step in every for mark in step if mark is not None])
+    for axes, (group, steps) in zip(panels, marks.items(), strict=True):
+        _draw_panel(axes, steps, limits)
+        title = f"{GROUP_TEXTS[group]} ({report.n_rows[group]:,})"
+        axes.set_title(title.replace(">= ", "\u2265 "), fontsize="medium")
+        axes.set_xlabel("KL difference, nats; below 0 is better", fontsize="small")
+    names = [
+        f"{step.name}{' *' if step.optimistic else ''}\nminus {step.before}"
+        for step in report.steps
+    ]
     panels[0].set_yticks(range(n_rows), names, fontsize="small")
     panels[0].set_ylim(n_rows - 0.5, -0.5)
-    panels[0].set_xlim(*_limits(plot))
-    figure.suptitle(f"{plot.title}\n{plot.subtitle}", fontsize="medium")
-    columns: list[list[tuple[object, ...]]] = [
-        [getattr(row, series) for row in plot.rows] for series in ("ours", "control", "published")
-    ]
+    panels[0].set_xlim(*limits)
+    figure.suptitle(
+        f"{_title(report, recalibrated)}\n{n_ladders_text(report)}, "
+        f"{counted(report.n_patients, 'patient')}; 95% intervals paired and clustered by "
+        "patient. Published: real competition, all rows.",
+        fontsize="medium",
+    )
+    ours = "simulated" if report.simulated else "ours"
+    footnote = OPTIMISTIC_LEGEND if any(step.optimistic for step in report.steps) else ""
     figure.legend(
         handles=[
             Line2D([], [], linestyle="none", marker=marker, color=color, label=name)
-            for name, (marker, color, _), rows in zip(plot.series, _STYLES, columns, strict=True)
-            if any(value is not None for row in rows for value in row)
+            for number, (name, (marker, color, _)) in enumerate(
+                zip((ours, "negative control", "published"), _STYLES, strict=True)
+            )
+            if any(step[number] is not None for step in every)
         ],
-        title=f"hollow: a tie, the 95% interval contains 0\n{plot.footnote}".rstrip(),
+        title=f"hollow: a tie, the 95% interval contains 0\n{footnote}".rstrip(),
         loc="outside lower center",
         ncols=3,
         fontsize="small",
@@ -110,16 +101,18 @@ def forest_figure(plot: ForestPlot) -> Figure:
     return figure
 
 
-def _draw_panel(axes: Axes, plot: ForestPlot, number: int) -> None:
-    low, high = _limits(plot)
+def _title(report: CombinedReport, recalibrated: bool) -> str:
+    end = ", both recalibrated" if recalibrated else ""
+    return f"Difference to the baseline, {data_text(report)}{end}"
+
+
+def _draw_panel(axes: Axes, steps: Sequence[Marks], limits: tuple[float, float]) -> None:
+    low, high = limits
     axes.axvline(0, color="black", linewidth=1)
     axes.grid(axis="x", color="#d1d9e0", linewidth=0.8)
-    for line, row in enumerate(plot.rows):
+    for line, marks in enumerate(steps):
         if line % 2 == 0:
             axes.axhspan(line - 0.5, line + 0.5, color="#f3f4f6", zorder=0)
-        published = row.published[number]
-        point = None if published is None else Mark(published, published, published, tie=False)
-        marks = (row.ours[number], row.control[number], point)
         for mark, (marker, color, lane) in zip(marks, _STYLES, strict=True):
             if mark is None:
                 continue
@@ -128,21 +121,20 @@ def _draw_panel(axes: Axes, plot: ForestPlot, number: int) -> None:
             axes.plot([mark.mean], [y], marker, color=color, markerfacecolor=face)
 
 
-def _limits(plot: ForestPlot) -> tuple[float, float]:
+def _limits(marks: Sequence[Mark]) -> tuple[float, float]:
     """Horizontal limits around 0 and all finite values."""
-    marks = [mark for row in plot.rows for mark in (*row.ours, *row.control) if mark is not None]
-    values = [0.0, *(value for row in plot.rows for value in row.published if value is not None)]
-    values += [value for mark in marks for value in (mark.mean, mark.low, mark.high)]
+    values = [0.0, *(value for mark in marks for value in mark[:3])]
     finite = [value for value in values if math.isfinite(value)]
     margin = 0.05 * max(max(finite) - min(finite), 1e-6)
     return min(finite) - margin, max(finite) + margin
 
 
-def forest_svg(plot: ForestPlot) -> str:
-    """The plot as text of an SVG file; equal plots give equal text."""
+def forest_svg(report: CombinedReport, *, recalibrated: bool) -> str:
+    """The plot as text of an SVG file; equal reports give equal text."""
     import matplotlib as mpl
 
-    text = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": plot.title, "svg.fonttype": "none"}):
-        forest_figure(plot).savefig(text, format="svg", metadata={"Date": None})
+    title, text = _title(report, recalibrated), io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": title, "svg.fonttype": "none"}):
+        figure = forest_figure(report, recalibrated=recalibrated)
+        figure.savefig(text, format="svg", metadata={"Date": None})
     return text.getvalue()

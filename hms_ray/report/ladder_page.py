@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from hms_ray.evaluate.intervals import Interval
 from hms_ray.evaluate.metric import OBJECTIVES
 from hms_ray.evaluate.step_scores import GROUPS, GroupScore
 from hms_ray.report.ladder_report import ORACLES, LadderReport, StepLine
@@ -86,23 +87,16 @@ def _line(report: LadderReport, step: StepLine) -> dict[str, Any]:
 
 def _group_line(score: GroupScore | None) -> dict[str, Any]:
     """Column suffix -> value; the columns do not depend on whether there are rows."""
-    plain: dict[str, Any] = {} if score is None else score.to_json()
-    line: dict[str, Any] = {name: plain.get(key) for name, key in _COUNTS.items()}
-    for prefix, key in _INTERVALS.items():
-        values = plain.get(key) or {}
-        line |= {f"{prefix}{end}": values.get(name) for end, name in _ENDS.items()}
-        if "difference" in prefix:
-            for name in ("verdict", "detectable"):
-                line[f"{prefix}_{name}"] = values.get(name)
+    kl = score and score.kl
+    line: dict[str, Any] = {"_rows": kl and kl.n_rows, "_patients": kl and kl.n_patients}
+    for name in ("kl", "bootstrap", "recalibrated", "difference", "recalibrated_difference"):
+        interval: Interval | None = None if score is None else getattr(score, name)
+        plain = {} if interval is None else interval.to_json()
+        prefix = "" if name == "kl" else f"_{name}"
+        line |= {f"{prefix}{end}": plain.get(key) for end, key in _ENDS.items()}
+        if "difference" in name:
+            line |= {f"{prefix}_{key}": plain.get(key) for key in ("verdict", "detectable")}
     return line
 
 
-_COUNTS = {"_rows": "rows", "_patients": "patients"}
 _ENDS = {"": "mean", "_low": "low", "_high": "high"}
-_INTERVALS = {
-    "": "kl",
-    "_bootstrap": "bootstrap",
-    "_recalibrated": "recalibrated",
-    "_difference": "difference",
-    "_recalibrated_difference": "recalibrated_difference",
-}

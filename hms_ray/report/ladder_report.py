@@ -1,14 +1,13 @@
-"""A ladder's report as plain data."""
+"""A ladder's report."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from hms_ray.evaluate.intervals import Interval
-from hms_ray.evaluate.metric import OBJECTIVES
-from hms_ray.evaluate.step_scores import GROUPS, STAGE_2, StepScores
+from hms_ray.evaluate.step_scores import STAGE_2, StepScores
 
 ORACLES: Final[Mapping[str, str]] = {
     "perfect": "the perfect model, which knows the probability of every vote",
@@ -19,47 +18,61 @@ ORACLES: Final[Mapping[str, str]] = {
 START: Final = "class_mean"
 """Progress towards an oracle starts at the KL of the class means."""
 
-
-def published_group(published_cv: float | None, published_rows: str) -> str | None:
-    """The group of rows that a published figure is on; None without one.
-
-    Args:
-        published_cv: the figure, nats.
-        published_rows: ``stage_2`` if it is on the rows of the second stage alone, as
-            the notebooks of two-stage models score them.
-    """
-    if published_cv is None:
-        return None
-    return STAGE_2 if published_rows == "stage_2" else "kl_all"
+StepKind = Literal["experiment", "fixed_blend", "optimised_blend"]
+PublishedRows = Literal["all", "stage_2"]
+"""Rows that a published figure is on: all, or those of the published second stage."""
 
 
-@dataclass(frozen=True)
-class StepLine:
-    """One step (see ``ladder.result.StepResult``) and its scores.
+@dataclass(frozen=True, kw_only=True)
+class StepFacts:
+    """What a step is, what it cost, and what was published of it.
 
-    ``same_as`` is an earlier experiment with exactly the same predictions: under an
-    overlay, experiments that differ at full size may be one.
+    Attributes:
+        name: short and unique within its ladder.
+        chain: which chain it belongs to, such as ``published`` or ``one_factor``.
+        change: what the step changes against its baseline, in a few words.
+        before: its baseline, the name of another step; None for a first step.
+        kind: an experiment, or a blend of other steps.
+        optimistic: whether checkpoints of any member were chosen on the scored rows.
+        weights: of a blend, member -> weight (fitted on all patients if optimised).
+        fold_minutes: training minutes of all its folds, or of those of a blend's members.
+        saved_minutes: minutes of these that stages reused from the fold store saved.
+        published_cv: published out-of-fold KL; None if unpublished.
+        published_lb: published public leaderboard KL; None if unpublished.
+        published_rows: the rows that ``published_cv`` is on.
     """
 
     name: str
     chain: str
     change: str
     before: str | None
-    kind: str
+    kind: StepKind
     optimistic: bool
     weights: dict[str, float] | None
     fold_minutes: float
     saved_minutes: float
     published_cv: float | None
     published_lb: float | None
-    published_rows: str
-    same_as: str | None
-    scores: StepScores
+    published_rows: PublishedRows = "all"
 
     @property
     def published_group(self) -> str | None:
         """The group of rows that the published figure is on; None without one."""
-        return published_group(self.published_cv, self.published_rows)
+        if self.published_cv is None:
+            return None
+        return STAGE_2 if self.published_rows == "stage_2" else "kl_all"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepLine(StepFacts):
+    """One step and its scores.
+
+    ``same_as`` is an earlier experiment with exactly the same predictions: under an
+    overlay, experiments that differ at full size may be one.
+    """
+
+    same_as: str | None
+    scores: StepScores
 
     def interval(self, group: str) -> Interval | None:
         """Mean KL on a group of rows with its interval; None without rows."""
@@ -148,31 +161,3 @@ class LadderReport:
         if start is not None and start > lowest:
             share = (start - score) / (start - lowest)
         return OracleDistance(score - lowest, share)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data without NaN and infinity."""
-        return {
-            "about": self.about,
-            "rows": {group: self.n_rows(group) for group in GROUPS},
-            "patients": self.n_patients(),
-            "steps": [self._step_json(step) for step in self.steps],
-        }
-
-    def _step_json(self, step: StepLine) -> dict[str, Any]:
-        plain = {name: value for name, value in vars(step).items() if name != "scores"}
-        return {
-            **plain,
-            "published_group": step.published_group,
-            "scores": {
-                group: None if score is None else score.to_json()
-                for group, score in step.scores.items()
-            },
-            "floors": {
-                oracle: {
-                    group: None if distance is None else vars(distance)
-                    for group in OBJECTIVES
-                    for distance in [self.oracle_distance(step, oracle, group)]
-                }
-                for oracle in ORACLES
-            },
-        }

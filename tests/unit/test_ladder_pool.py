@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
@@ -11,13 +10,15 @@ import pytest
 
 from hms_ray.cli.main import main
 from hms_ray.errors import StudyError
+from hms_ray.evaluate.metric import OBJECTIVES
+from hms_ray.evaluate.step_scores import GroupScore, StepDifference
 from hms_ray.ladder.folder import write_ladder
 from hms_ray.ladder.multi_seed import combine_ladders, published_difference
 from hms_ray.ladder.report import make_report
 from hms_ray.ladder.result import StepResult
 from hms_ray.report.combined_report import CombinedReport
-from hms_ray.report.combined_table import combined_page, combined_plot, render_combined
-from hms_ray.report.forest_plot import ForestPlot, ForestRow, Mark, forest_figure, forest_svg
+from hms_ray.report.combined_table import combined_page, render_combined
+from hms_ray.report.forest_plot import forest_figure, forest_svg, step_marks
 from tests.ladder_data import ABOUT, CONTROL, ladder, probabilities, step
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -169,7 +170,7 @@ def test_command_writes_text_plots_and_tables(
     assert f"written: {tmp_path / 'out'}" in text
     assert "2 ladders combined (a, b)" in " ".join(text.split()), "folders by name, not by path"
     assert {file.name for file in (tmp_path / "out").iterdir()} == {
-        *("README.md", "forest.csv", "forest.svg", "forest_recalibrated.svg", "report.json")
+        *("README.md", "forest.csv", "forest.svg", "forest_recalibrated.svg")
     }
     with (tmp_path / "out" / "forest.csv").open() as file:
         lines = list(csv.DictReader(file))
@@ -183,8 +184,6 @@ def test_command_writes_text_plots_and_tables(
     assert line["control_outcome"] == "tie"
     assert float(line["low"]) < float(line["difference"]) < float(line["high"]) < 0
     assert float(line["detectable"]) > 0
-    content = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert len(content["by_ladder"]["averaged"]["kl_all"]) == 2
 
 
 def test_unknown_and_repeated_ladders_are_refused(
@@ -235,60 +234,77 @@ def test_control_that_was_not_simulated_as_one_is_refused(folder: Path) -> None:
         combine_ladders({"a": folder / "a"}, {"b": folder / "b"})
 
 
-def plot(rows: list[ForestRow], panels: tuple[str, ...] = ("all rows",)) -> ForestPlot:
-    return ForestPlot(
-        "simulated <data>", "sub & title", ("ours", "control", "published"), panels, tuple(rows),
-        axis="nats", footnote="a note",
-    )  # fmt: skip
+def drawn_texts(report: CombinedReport, *, recalibrated: bool = False) -> set[str | None]:
+    svg = forest_svg(report, recalibrated=recalibrated)
+    assert forest_svg(report, recalibrated=recalibrated) == svg
+    return {one.text for one in ET.fromstring(svg).iter(SVG + "text")}
 
 
-def test_marks_stand_at_their_values_and_ties_are_hollow() -> None:
-    row = ForestRow(
-        "a", "minus b", (Mark(-0.1, -0.2, 0.05, tie=True),), (Mark(0.1, 0.05, 0.2, False),), (-0.3,)
-    )
-    (axes,) = forest_figure(plot([row])).axes
+def with_differences(
+    report: CombinedReport, ours: StepDifference, control: StepDifference | None = None
+) -> CombinedReport:
+    """The second step alone, with these differences on every group of rows."""
+
+    def scores(difference: StepDifference) -> dict[str, GroupScore | None]:
+        return {
+            group: replace(score, difference=difference)
+            for group, score in step.ours.items()
+            if score is not None
+        }
+
+    step = report.steps[1]
+    changed = replace(step, ours=scores(ours), control=None if control is None else scores(control))
+    return replace(report, steps=(changed,))
+
+
+def test_marks_stand_at_their_values_and_ties_are_hollow(combined: CombinedReport) -> None:
+    tie, worse = StepDifference(-0.1, -0.2, 0.05, 9, 3), StepDifference(0.1, 0.05, 0.2, 9, 3)
+    axes = forest_figure(with_differences(combined, tie, worse), recalibrated=False).axes[0]
     points = {line.get_marker(): line for line in axes.lines if line.get_marker() != "None"}
     assert {name: line.get_xdata()[0] for name, line in points.items()} == {
-        "o": -0.1, "D": 0.1, "x": -0.3
+        "o": -0.1, "D": 0.1, "x": pytest.approx(-0.0997)
     }  # fmt: skip
     assert [points[name].get_markerfacecolor() == "white" for name in "oD"] == [True, False]
     intervals = [tuple(line.get_xdata()) for line in axes.lines if line.get_marker() == "None"]
     assert {(-0.2, 0.05), (0.05, 0.2)} <= set(intervals)
     low, high = axes.get_xlim()
-    assert low < -0.3 < 0.2 < high
+    assert low < -0.2 < 0.2 < high
 
 
-def test_drawing_is_repeatable_and_contains_all_names() -> None:
-    wide = Mark(0.01, float("-inf"), float("inf"), tie=True)
-    rows = [
-        ForestRow(f"step {n}", "minus x", (wide, None), (None, None), (0.3, None)) for n in "ab"
-    ]
-    drawn = plot(rows, ("all", "many votes"))
-    assert forest_svg(drawn) == forest_svg(drawn)
-    texts = {one.text for one in ET.fromstring(forest_svg(drawn)).iter(SVG + "text")}
-    named = {"simulated <data>", "sub & title", "step a", "minus x", "many votes", "a note", "ours"}
-    assert named <= texts
-    assert "control" not in texts, "a series without data is not in the legend"
+def test_infinite_intervals_reach_the_edge_of_a_panel(combined: CombinedReport) -> None:
+    wide = StepDifference(0.01, float("-inf"), float("inf"), 9, 1)
+    alone = with_differences(combined, wide)
+    axes = forest_figure(alone, recalibrated=False).axes[0]
+    assert axes.get_xlim() in [tuple(line.get_xdata()) for line in axes.lines]
+    texts = drawn_texts(alone)
+    assert "negative control" not in texts, "a series without data is not in the legend"
     assert not {text for text in texts if text and "inf" in text}
 
 
-def test_ladders_without_differences_have_a_plot() -> None:
-    nothing = Mark(0.0, 0.0, 0.0, tie=True)
-    (axes,) = forest_figure(plot([ForestRow("a", "b", (nothing,), (None,), (None,))])).axes
+def test_ladders_without_differences_have_a_plot(combined: CombinedReport) -> None:
+    (same,) = (step for step in combined.steps if step.name == "two_stages")
+    alone = replace(combined, steps=(replace(same, control=None),))
+    axes = forest_figure(alone, recalibrated=False).axes[0]
     assert axes.get_xlim()[0] < 0 < axes.get_xlim()[1]
+    assert {line.get_marker() for line in axes.lines} == {"None"}, "the same predictions are no tie"
 
 
 def test_plot_of_combined_ladders(combined: CombinedReport) -> None:
-    drawn = combined_plot(combined, recalibrated=False)
-    assert drawn.title == "Difference to the baseline, simulated data"
-    assert "both recalibrated" in combined_plot(combined, recalibrated=True).title
-    averaged, sharp = drawn.rows[1], drawn.rows[2]
-    assert averaged.published == (pytest.approx(-0.0997), None, None)
-    assert drawn.rows[3].published == (None, None, None)
-    assert sharp.label == "sharp *"
-    assert drawn.rows[3].ours == (None, None, None), "the same predictions are no tie"
-    assert drawn.subtitle.startswith("2 ladders combined, 80 patients;")
-    assert drawn.footnote.startswith("* optimistic")
-    assert averaged.control[0] is not None
-    assert averaged.control[0].tie
-    assert drawn.panels[1].startswith("rows with \u2265 4 votes (")
+    texts = drawn_texts(combined)
+    assert {
+        *("Difference to the baseline, simulated data", "sharp *", "minus panels", "simulated"),
+        *("negative control", "published", "all rows (519)"),
+    } <= texts
+    assert any(text and text.startswith("2 ladders combined, 80 patients;") for text in texts)
+    assert any(text and text.startswith("rows with \u2265 4 votes (") for text in texts)
+    assert any(text and text.startswith("* optimistic") for text in texts)
+    title = "Difference to the baseline, simulated data, both recalibrated"
+    assert title in drawn_texts(combined, recalibrated=True)
+    averaged, on_stage_2 = combined.steps[1], combined.steps[3]
+    marks = {group: step_marks(averaged, group, recalibrated=False) for group in OBJECTIVES}
+    published = [None if mark[2] is None else mark[2].mean for mark in marks.values()]
+    assert published == [pytest.approx(-0.0997), None, None]
+    control = marks["kl_all"][1]
+    assert control is not None
+    assert control.tie
+    assert step_marks(on_stage_2, "kl_all", recalibrated=False)[::2] == [None, None]
