@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from hms_ray.competition.schema import N_CLASSES
 from hms_ray.ensemble.methods.arithmetic import FittedMean
 from hms_ray.ensemble.methods.base import FittedMethod
-from hms_ray.ensemble.methods.combined import FittedAverage, FittedRecalibrated
-from hms_ray.ensemble.methods.registry import fitted_from_json
+from hms_ray.ensemble.methods.combined import FittedAverage, FittedRecalibrated, fitted_from_json
 from hms_ray.errors import PredictionError, StudyError
 from hms_ray.evaluate.metric import Array
 from hms_ray.storage.structured_files import read_json

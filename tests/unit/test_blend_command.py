@@ -14,7 +14,8 @@ from hms_ray.cli.main import main
 from hms_ray.competition.rows import Unit
 from hms_ray.competition.schema import PROBABILITY_COLUMNS
 from hms_ray.config.space import Objective
-from hms_ray.ensemble.methods.registry import all_methods, fitted_from_json, named_methods
+from hms_ray.ensemble.methods.combined import fitted_from_json
+from hms_ray.ensemble.methods.registry import all_methods, named_methods
 from hms_ray.ensemble.report import blend_report
 from hms_ray.errors import ConfigError, PredictionError, StudyError
 from hms_ray.evaluate.oof import read_oof

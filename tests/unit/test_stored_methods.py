@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hms_ray.ensemble.methods.registry import fitted_from_json
+from hms_ray.ensemble.methods.combined import fitted_from_json
 from hms_ray.errors import PredictionError
 
 EQUAL = {"form": "mean", "weights": [0.5, 0.5], "facts": {}}
@@ -25,67 +25,41 @@ AVERAGE = {"form": "average", "members": [EQUAL, LOGS], "weights": [0.5, 0.5]}
 @pytest.mark.parametrize(
     ("described", "message"),
     [
-        (None, "a fitted method must be a mapping, got NoneType"),
-        ({"form": "tree"}, "form must be one of mean, .*, got tree, in form tree"),
-        ({"form": "mean", "facts": {}}, "must have all its fields, got no 'weights', in form mean"),
-        ({**EQUAL, "weights": ["much"]}, "made of numbers, got could not convert string"),
+        (None, "must be a mapping with a form of mean, log_linear, .*, got NoneType"),
+        ({"form": "tree"}, "form of mean, log_linear, recalibrated, average, got tree"),
+        ({"form": ["mean"]}, "form of mean, .*, got .'mean'"),
+        ({"form": "mean", "facts": {}}, "weights of .* required, got none, in form mean"),
+        ({**EQUAL, "weights": ["much"]}, "weights .* made of numbers, got could not convert"),
+        ({**EQUAL, "weights": [np.nan]}, r"shape \(models\), got a number that is not finite, in"),
+        ({**EQUAL, "weights": [0.5, 0.4]}, r"sum to 1, got .* of sum 0\.9, in form mean"),
+        ({**EQUAL, "weights": [1.5, -0.5]}, "weights must be at least 0 .* from -0.5 to 1.5"),
+        ({**EQUAL, "weights": []}, r"shape \(models\), got \(0,\), in form mean"),
+        ({**EQUAL, "facts": [1]}, "facts .* valid dictionary, got .1., in form mean"),
+        ({**EQUAL, "facts": {"gap": "x"}}, "facts.gap .* valid number, got x, in form mean"),
         (
             {**LOGS, "weights": [[1, 2]]},
-            r"weights .* finite numbers of shape \(6, models\), got \(1, 2\)",
+            r"weights .* shape \(6, models\), got \(1, 2\), in form log",
         ),
-        (
-            {**EQUAL, "weights": [np.nan]},
-            r"of shape \(models\), got a number that is not finite, in form mean",
-        ),
-        ({**EQUAL, "weights": [0.5, 0.4]}, r"at least 0 and sum to 1, got .* of sum 0\.9, in form"),
-        (
-            {**EQUAL, "weights": [1.5, -0.5]},
-            "weights of a fitted method must be at least 0, got -0.5",
-        ),
-        ({**EQUAL, "weights": []}, "a fitted method must have weights, got none, in form mean"),
-        ({**EQUAL, "facts": [1]}, "facts must be a mapping, got list, in form mean"),
-        (
-            {**EQUAL, "facts": {"gap": "x"}},
-            "gap of a fitted method must be a finite number, got x, in",
-        ),
-        ({**LOGS, "gap": np.inf}, "gap of a fitted method must be a finite number, got inf"),
-        ({**LOGS, "gap": None}, "gap of a fitted method must be a finite number, in form log"),
-        (
-            {**LOGS, "kind": "all"},
-            "must be one of shared, context, got all, in form log",
-        ),
-        ({**LOGS, "floor": 0}, "floor .* must be a finite number and above 0 and below 1, got 0,"),
-        ({**LOGS, "floor": 1.0}, "floor .* above 0 and below 1, got 1.0, in form log_linear"),
-        ({**LOGS, "floor": np.nan}, "floor of a fitted method must be a finite number .*, got nan"),
-        ({**LOGS, "gap": True}, "gap of a fitted method must be a finite number, got True"),
-        (
-            {**LOGS, "biases": [np.inf] * 6},
-            r"biases .* shape \(6\), got a number that is not finite",
-        ),
+        ({**LOGS, "gap": np.inf}, "gap .* finite number, got inf"),
+        ({**LOGS, "gap": None}, "gap .* valid number, in form log_linear"),
+        ({**LOGS, "gap": True}, "gap .* valid number, got True"),
+        ({**LOGS, "kind": "all"}, "kind .* 'shared' or 'context', got all, in form log_linear"),
+        ({**LOGS, "floor": 0}, "floor .* greater than 0, got 0, in form log_linear"),
+        ({**LOGS, "floor": 1.0}, "floor .* less than 1, got 1.0, in form log_linear"),
+        ({**LOGS, "floor": np.nan}, "floor .* finite number, got nan"),
+        ({**LOGS, "biases": [np.inf] * 6}, r"biases .* \(6\), got a number that is not finite"),
         ({**LOGS, "context": [[0] * 6] * 6}, r"context .* shape \(6, 7\), got \(6, 6\)"),
-        ({**CORRECTED, "biases": [0, 0]}, r"biases .* of shape \(6\), got \(2,\), in form recalib"),
-        (
-            {**CORRECTED, "temperature": 0},
-            "temperature .* and above 0, got 0, in form recalibrated",
-        ),
+        ({**CORRECTED, "biases": [0, 0]}, r"biases .* \(6\), got \(2,\), in form recalibrated"),
+        ({**CORRECTED, "temperature": 0}, "temperature .* than 0, got 0, in form recalibrated"),
         (
             {**CORRECTED, "member": {**LOGS, "floor": 2}},
             "floor .* got 2, in form log_linear in form recalibrated$",
         ),
-        (
-            {**CORRECTED, "member": "mean"},
-            "a fitted method must be a mapping, got str, in form recal",
-        ),
-        (
-            {**AVERAGE, "members": EQUAL},
-            "members of a fitted method must be a list of methods, got dict",
-        ),
-        (
-            {**AVERAGE, "members": []},
-            "list of methods, got an empty list, in form average",
-        ),
+        ({**CORRECTED, "member": "mean"}, "must be a mapping .*, got str, in form recalibrated"),
+        ({**AVERAGE, "members": EQUAL}, "members .* valid tuple, got .*, in form average"),
+        ({**AVERAGE, "members": []}, "members .* at least 1 item"),
         ({**AVERAGE, "members": [EQUAL]}, "one number for each of 1 models, .*, in form average"),
-        ({**AVERAGE, "weights": [2, -1]}, "weights of a fitted method must be at least 0, got -1"),
+        ({**AVERAGE, "weights": [2, -1]}, "weights must be at least 0 .*, got values from -1"),
     ],
 )
 def test_invalid_fields_are_refused(described: Any, message: str) -> None:

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from hms_ray.ensemble.constrained import Cap, constrained_weights
-from hms_ray.ensemble.methods.base import FitRows, Method, checked_models
-from hms_ray.ensemble.methods.json_fields import facts_field, weights_field
+from hms_ray.ensemble.methods.base import FitRows, FittedMethod, Method, checked_models
+from hms_ray.ensemble.methods.json_fields import FiniteArray, Number
 from hms_ray.ensemble.simplex import blend_probabilities, check_weights, solved_weights
 from hms_ray.evaluate.metric import Array
 
 
 @dataclass(frozen=True)
-class FittedMean:
+class FittedMean(FittedMethod):
     """A weighted mean.
 
     Attributes:
@@ -29,22 +29,16 @@ class FittedMean:
         facts: numbers of the fit, such as the duality ``gap`` in nats.
     """
 
-    weights: Array
-    facts: dict[str, float] = field(default_factory=dict)
+    weights: Annotated[Array, FiniteArray(None)]
+    facts: dict[str, Number] = field(default_factory=dict)
+    form: ClassVar[str] = "mean"
+
+    def __post_init__(self) -> None:
+        check_weights(self.weights, len(self.weights))
 
     def predict(self, probabilities: ArrayLike) -> Array:
         """See ``FittedMethod.predict``; each model is clipped as the metric clips it."""
         return blend_probabilities(checked_models(probabilities, len(self.weights)), self.weights)
-
-    def to_json(self) -> dict[str, Any]:
-        """See ``FittedMethod.to_json``."""
-        return {"form": "mean", "weights": self.weights.tolist(), "facts": self.facts}
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> FittedMean:
-        """The inverse of ``to_json``."""
-        weights = weights_field(data)
-        return cls(check_weights(weights, len(weights)), facts_field(data))
 
 
 @dataclass(frozen=True)

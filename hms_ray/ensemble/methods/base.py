@@ -3,8 +3,8 @@
 To write another method, subclass ``Method``: give it a ``name``, implement ``fit_rows``
 (checked rows of positive weight in, a ``FittedMethod`` out), and raise ``min_patients`` if
 the fit validates on held-out patients. A fitted method predicts from the models'
-probabilities alone. Add the method to ``registry.all_methods`` and, if its JSON has a new
-form, to ``registry.fitted_from_json``; the contract tests then cover it.
+probabilities alone. Add the method to ``registry.all_methods`` and a new ``FittedMethod``
+to ``combined.fitted_from_json``; the contract tests then cover it.
 
 Row weights select the rows of a fit: a method is fitted for a vote tier by passing
 ``tier_weights``.
@@ -15,10 +15,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import TypeAdapter
 
 from hms_ray.config.space import Objective
 from hms_ray.ensemble.simplex import check_models
@@ -27,9 +28,18 @@ from hms_ray.evaluate.intervals import patient_groups
 from hms_ray.evaluate.metric import OBJECTIVES, Array, check_distributions, check_row_weights
 
 
-class FittedMethod(Protocol):
-    """Combines the probabilities of M models into one distribution per row."""
+class FittedMethod(ABC):
+    """Combines the probabilities of M models into one distribution per row.
 
+    Implementations are dataclasses whose fields pydantic can read from JSON.
+
+    Attributes:
+        form: name of the implementation in JSON.
+    """
+
+    form: ClassVar[str]
+
+    @abstractmethod
     def predict(self, probabilities: ArrayLike) -> Array:
         """The combined distributions.
 
@@ -43,11 +53,10 @@ class FittedMethod(Protocol):
             PredictionError: the number of models differs from the fit's, or a model's
                 rows are not distributions.
         """
-        ...
 
     def to_json(self) -> dict[str, Any]:
         """JSON data from which ``fitted_from_json`` restores the fitted method."""
-        ...
+        return {"form": self.form, **TypeAdapter(type(self)).dump_python(self)}
 
 
 class Method(ABC):

@@ -1,46 +1,52 @@
-"""Methods made of methods: recalibrated, averaged and stacked."""
+"""Methods made of methods: recalibrated, averaged and stacked; fitted methods from JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import ArrayLike
+from pydantic import Field, PlainSerializer, PlainValidator, TypeAdapter, ValidationError
 
+from hms_ray.competition.schema import N_CLASSES
+from hms_ray.ensemble.methods.arithmetic import FittedMean
 from hms_ray.ensemble.methods.base import FitRows, FittedMethod, Method, nested_predictions
-from hms_ray.ensemble.simplex import solved_weights
+from hms_ray.ensemble.methods.json_fields import FiniteArray, Number
+from hms_ray.ensemble.methods.log_linear import FittedLogLinear
+from hms_ray.ensemble.simplex import check_weights, solved_weights
+from hms_ray.errors import PredictionError
 from hms_ray.evaluate.calibration import Recalibration, fit_recalibration
 from hms_ray.evaluate.metric import Array
 
 _SPLITS: Final = 5
+_Member = Annotated[
+    FittedMethod,
+    PlainValidator(lambda data: fitted_from_json(data)),
+    PlainSerializer(FittedMethod.to_json),
+]
 
 
 @dataclass(frozen=True)
-class FittedRecalibrated:
+class FittedRecalibrated(FittedMethod):
     """A fitted method whose class shares and confidence are corrected.
 
     Attributes:
         member: the method.
-        recalibration: its correction.
+        biases: (6,) float64 of its correction; see ``Recalibration``.
+        temperature: of its correction, above 0.
     """
 
-    member: FittedMethod
-    recalibration: Recalibration
+    member: _Member
+    biases: Annotated[Array, FiniteArray(N_CLASSES)]
+    temperature: Annotated[Number, Field(gt=0)]
+    form: ClassVar[str] = "recalibrated"
 
     def predict(self, probabilities: ArrayLike) -> Array:
         """See ``FittedMethod.predict``."""
-        return self.recalibration.apply(self.member.predict(probabilities))
-
-    def to_json(self) -> dict[str, Any]:
-        """See ``FittedMethod.to_json``."""
-        return {
-            "form": "recalibrated",
-            "member": self.member.to_json(),
-            "biases": self.recalibration.biases.tolist(),
-            "temperature": self.recalibration.temperature,
-        }
+        correction = Recalibration(self.biases, self.temperature)
+        return correction.apply(self.member.predict(probabilities))
 
 
 @dataclass(frozen=True)
@@ -63,11 +69,12 @@ class Recalibrated(Method):
         """See ``Method.fit_rows``."""
         member = rows.fit(self.member)
         blended = member.predict(rows.models)
-        return FittedRecalibrated(member, fit_recalibration(rows.targets, blended, rows.weights))
+        found = fit_recalibration(rows.targets, blended, rows.weights)
+        return FittedRecalibrated(member, found.biases, found.temperature)
 
 
 @dataclass(frozen=True)
-class FittedAverage:
+class FittedAverage(FittedMethod):
     """A weighted mean of the predictions of fitted methods.
 
     Attributes:
@@ -75,8 +82,12 @@ class FittedAverage:
         weights: (K,) float64, at least 0, sum 1; members of weight 0 are not computed.
     """
 
-    members: tuple[FittedMethod, ...]
-    weights: Array
+    members: Annotated[tuple[_Member, ...], Field(min_length=1)]
+    weights: Annotated[Array, FiniteArray(None)]
+    form: ClassVar[str] = "average"
+
+    def __post_init__(self) -> None:
+        check_weights(self.weights, len(self.members))
 
     def predict(self, probabilities: ArrayLike) -> Array:
         """See ``FittedMethod.predict``."""
@@ -90,14 +101,6 @@ class FittedAverage:
             dtype=np.float64,
         )
         return blended
-
-    def to_json(self) -> dict[str, Any]:
-        """See ``FittedMethod.to_json``."""
-        return {
-            "form": "average",
-            "members": [member.to_json() for member in self.members],
-            "weights": self.weights.tolist(),
-        }
 
 
 @dataclass(frozen=True)
@@ -151,3 +154,33 @@ class Stacked(Method):
         validated = nested_predictions(self.members, rows, self.n_splits, self.seed, self.name)
         weights = solved_weights(rows.targets, validated, rows.weights).weights
         return FittedAverage(tuple(rows.fit(member) for member in self.members), weights)
+
+
+def fitted_from_json(data: Any) -> FittedMethod:
+    """The fitted method that ``to_json`` described; it predicts exactly the same.
+
+    Raises:
+        PredictionError: an unknown form, or missing or invalid fields; ``where`` names the
+            form and the forms around it.
+    """
+    kinds = (FittedMean, FittedLogLinear, FittedRecalibrated, FittedAverage)
+    by_form: dict[Any, type[FittedMethod]] = {kind.form: kind for kind in kinds}
+    form = data.get("form") if isinstance(data, dict) else None
+    if not isinstance(form, str) or form not in by_form:
+        raise PredictionError(
+            f"a fitted method must be a mapping with a form of {', '.join(by_form)}",
+            got=form or type(data).__name__,
+        )
+    try:
+        return TypeAdapter(by_form[form]).validate_python(data)
+    except PredictionError as error:
+        place = f"form {form}" if error.where is None else f"{error.where} in form {form}"
+        raise PredictionError(error.rule, got=error.got, where=place) from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = ".".join(map(str, first["loc"]))
+        raise PredictionError(
+            f"{name} of a fitted method must be valid: {first['msg']}",
+            got="none" if first["type"] == "missing" else first["input"],
+            where=f"form {form}",
+        ) from None

@@ -11,19 +11,15 @@ mean. Both are convex and fitted with a ridge around equal weights.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, Literal, get_args
+from typing import Annotated, ClassVar, Final, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import Field
 
 from hms_ray.competition.schema import N_CLASSES
-from hms_ray.ensemble.methods.base import (
-    FitRows,
-    Method,
-    checked_models,
-)
-from hms_ray.ensemble.methods.json_fields import array_field, number_field
-from hms_ray.errors import PredictionError
+from hms_ray.ensemble.methods.base import FitRows, FittedMethod, Method, checked_models
+from hms_ray.ensemble.methods.json_fields import FiniteArray, Number
 from hms_ray.evaluate.metric import Array
 from hms_ray.evaluate.multinomial import Ridge, fit_multinomial, softmax_scores
 
@@ -44,7 +40,7 @@ _CONTEXT: Final = 1 + N_CLASSES
 
 
 @dataclass(frozen=True)
-class FittedLogLinear:
+class FittedLogLinear(FittedMethod):
     """Fitted weights.
 
     Attributes:
@@ -58,11 +54,12 @@ class FittedLogLinear:
     """
 
     kind: Kind
-    weights: Array
-    biases: Array
-    context: Array
-    floor: float
-    gap: float
+    weights: Annotated[Array, FiniteArray(N_CLASSES, None)]
+    biases: Annotated[Array, FiniteArray(N_CLASSES)]
+    context: Annotated[Array, FiniteArray(N_CLASSES, _CONTEXT)]
+    floor: Annotated[Number, Field(gt=0, lt=1)]
+    gap: Number
+    form: ClassVar[str] = "log_linear"
 
     @property
     def temperature(self) -> float:
@@ -77,35 +74,6 @@ class FittedLogLinear:
             parts.append(self.context)
         features = _features(models, self.floor, self.kind == "context")
         return softmax_scores(features, np.concatenate(parts, axis=1))
-
-    def to_json(self) -> dict[str, Any]:
-        """See ``FittedMethod.to_json``."""
-        return {
-            "form": "log_linear",
-            "kind": self.kind,
-            "weights": self.weights.tolist(),
-            "biases": self.biases.tolist(),
-            "context": self.context.tolist(),
-            "floor": self.floor,
-            "gap": self.gap,
-        }
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> FittedLogLinear:
-        """The inverse of ``to_json``."""
-        if data["kind"] not in get_args(Kind):
-            raise PredictionError(
-                f"kind of a log-linear method must be one of {', '.join(get_args(Kind))}",
-                got=data["kind"],
-            )
-        return cls(
-            kind=data["kind"],
-            weights=array_field(data, "weights", N_CLASSES, None),
-            biases=array_field(data, "biases", N_CLASSES),
-            context=array_field(data, "context", N_CLASSES, _CONTEXT),
-            floor=number_field(data, "floor", above=0, below=1),
-            gap=number_field(data, "gap"),
-        )
 
 
 @dataclass(frozen=True)
