@@ -17,12 +17,6 @@ PROFILE_NAMES: Final[dict[ProfileName, str]] = {
 }
 """Profile -> description."""
 
-_DEFAULT_NUMBERS: Final[dict[ProfileName, tuple[int, int]]] = {
-    "small": (100, 100),
-    "competition": (1_950, 0),
-}
-"""Profile -> default numbers of patients, and of patients with recordings."""
-
 CONTROLS: Final[dict[Control, str]] = {
     "permuted_votes": "the number of votes does not depend on who votes",
     "independent_raters": "all experts are of one kind and share no error and no bias",
@@ -38,16 +32,12 @@ NO_CONTROLS: Final[Controls] = frozenset()
 def patient_numbers(
     profile: ProfileName, n_patients: int | None, n_signals: int | None
 ) -> tuple[int, int]:
-    """Number of patients, and of patients with recordings.
+    """Number of patients, and of patients with recordings; None: the default of the profile.
 
-    Args:
-        profile: sets the defaults: ``small`` has 100 patients, all with recordings;
-            ``competition`` has as many patients as the competition, and only labels.
-        n_patients: default: by profile.
-        n_signals: default: by profile.
+    The default of ``small`` is 100 patients with recordings; that of ``competition`` is as
+    many patients as in the competition, without recordings.
     """
-    default_patients, default_signals = _DEFAULT_NUMBERS[profile]
-    patients = default_patients if n_patients is None else n_patients
-    if n_signals is not None:
-        return patients, n_signals
-    return patients, patients if default_signals else 0
+    small = profile == "small"
+    patients = (100 if small else 1_950) if n_patients is None else n_patients
+    signals = (patients if small else 0) if n_signals is None else n_signals
+    return patients, signals

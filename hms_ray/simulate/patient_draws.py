@@ -28,14 +28,7 @@ _SAME_STATE: Final = 0.75
 # judged by few experts only have groups with 4-9 votes on seizures alone.
 _SOME_SHARE: Final = dict(zip(STATES, (0.28, 0.24, 0.16, 0.1, 0.05, 0.08), strict=True))
 _SOME_SEIZURES: Final = 0.33
-_MANY_STATES: Final[dict[State, float]] = {
-    "Seizure": 0.2,
-    "LPD": 1.0,
-    "GPD": 1.0,
-    "LRDA": 1.1,
-    "GRDA": 1.0,
-    None: 0.8,
-}
+_MANY_STATES: Final = dict(zip(STATES, (0.2, 1.0, 1.0, 1.1, 1.0, 0.8), strict=True))
 # From the table: number of groups of an EEG by kind of patient; above 3 each further group
 # is about half as likely.
 _GROUPS_OF_EEG: Final = (
@@ -90,7 +83,8 @@ def draw_states(
     profile: Profile, patient: Patient, n_eegs: int, rng: np.random.Generator
 ) -> tuple[State, ...]:
     """Draw the state around each EEG of one recording."""
-    shares = profile.sizes[_size_of(profile, len(patient.eegs))].states
+    n = len(patient.eegs)
+    shares = next(s.states for s in profile.sizes if s.recordings[0] <= n <= s.recordings[1])
     states: list[State] = []
     for eeg in range(n_eegs):
         if eeg and rng.random() < _SAME_STATE:
@@ -100,14 +94,6 @@ def draw_states(
         else:
             states.append(STATES[pick(shares, rng)])
     return tuple(states)
-
-
-def _size_of(profile: Profile, n_recordings: int) -> int:
-    return next(
-        position
-        for position, size in enumerate(profile.sizes)
-        if size.recordings[0] <= n_recordings <= size.recordings[1]
-    )
 
 
 def draw_n_groups(profile: Profile, patient: Patient, rng: np.random.Generator) -> int:

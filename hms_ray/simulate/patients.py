@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hms_ray.simulate.annotations import AnnotationGroup, place_groups
-from hms_ray.simulate.background import Background, draw_background
+from hms_ray.simulate.background import draw_background
 from hms_ray.simulate.options import NO_CONTROLS, Controls
 from hms_ray.simulate.patient_draws import (
     Patient,
@@ -81,7 +82,9 @@ def plan_patient(
     patient = draw_patient(profile, streams.plan)
     if single:
         patient = replace(patient, eegs=(1,))
-    background = _background(streams.background, controls)
+    background = draw_background(streams.background)
+    if "constant_gain" in controls:
+        background = replace(background, gain=1.0)
     lasting = streams.votes.standard_normal((len(EXPERT_TIERS), N_FEATURES))
     repertoire = Repertoire(streams.plan)
     judged = []
@@ -100,15 +103,10 @@ def plan_patient(
             streams.background,
             stationary="stationary_context" in controls,
         )
-        tiers = [tier for eeg in shown.tiers for tier in eeg]
+        tiers = list(chain.from_iterable(shown.tiers))
         votes = _votes(plan, tiers, controls, lasting, streams.votes)
         judged.append(JudgedRecording(plan, shown.states, np.array(tiers), votes))
     return judged
-
-
-def _background(rng: np.random.Generator, controls: Controls) -> Background:
-    background = draw_background(rng)
-    return replace(background, gain=1.0) if "constant_gain" in controls else background
 
 
 def _draw_shown(

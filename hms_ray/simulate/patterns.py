@@ -15,14 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms_ray.competition.schema import EEG_RATE_HZ
-from hms_ray.simulate.noise import (
-    CONTROL_HZ,
-    band,
-    coloured,
-    frequencies,
-    slow_curve,
-    to_samples,
-)
+from hms_ray.simulate.noise import CONTROL_HZ, band, coloured, frequencies, slow_curve, to_samples
 from hms_ray.simulate.scalp import SCALP_SCALE, hemisphere_field
 
 PatternKind = Literal["Seizure", "LPD", "GPD", "LRDA", "GRDA", "mimic"]

@@ -16,12 +16,7 @@ from hms_ray.simulate.draws import pick
 from hms_ray.simulate.noise import CONTROL_HZ
 from hms_ray.simulate.patterns import Episode, Pattern, PatternKind, draw_pattern
 from hms_ray.simulate.profiles import State
-from hms_ray.simulate.timeline import (
-    Stretch,
-    judged_points,
-    seizure_episodes,
-    steady_episode,
-)
+from hms_ray.simulate.timeline import Stretch, judged_points, seizure_episodes, steady_episode
 
 _RESTS_WITH_PATTERN: Final = (0.7, 0.05, 0.2, 0.05, 0.0)
 _RESTS_WITHOUT: Final = (0.2, 0.3, 0.25, 0.15, 0.1)
@@ -74,11 +69,7 @@ class RecordingPlan:
 
 
 class Repertoire:
-    """The patterns of one patient, most of which recur.
-
-    Args:
-        rng: source of randomness.
-    """
+    """The patterns of one patient, most of which recur."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng = rng
@@ -114,24 +105,22 @@ def plan_recording(
         background_rng: source of randomness of the background's state of rest.
         stationary: the state of the first EEG continues unchanged in the whole recording.
     """
-    envelope = np.ones(_length_s(groups) * CONTROL_HZ)
+    last_s = max(group.spectrogram_start_s + group.offsets_s[-1] for group in groups)
+    length_s = last_s + SPECTROGRAM_WINDOW_S + 2 * FIRST_WINDOW_LEAD_S
+    envelope = np.ones(length_s * CONTROL_HZ)
     rests = _RESTS_WITHOUT if states[0] is None else _RESTS_WITH_PATTERN
     rest = RESTS[pick(rests, rng)]
     ongoing = at_rest(background, rest, background_rng)
     if stationary:
         rows = max(len(group.offsets_s) for group in groups)
-        episodes = _unchanging(states[0], rows, len(envelope), repertoire, rng)
+        pattern = _draw_pattern(states[0], rows, repertoire, rng)
+        episodes = [] if pattern is None else [_unchanging(pattern, len(envelope))]
     else:
         episodes = _episodes(groups, states, envelope, repertoire, rng)
     features = np.array(
         [_features(group.moment_s, episodes, ongoing, envelope) for group in groups]
     )
     return RecordingPlan(groups, rest, ongoing, envelope, tuple(episodes), features)
-
-
-def _length_s(groups: tuple[AnnotationGroup, ...]) -> int:
-    last = max(group.spectrogram_start_s + group.offsets_s[-1] for group in groups)
-    return last + SPECTROGRAM_WINDOW_S + 2 * FIRST_WINDOW_LEAD_S
 
 
 def _episodes(
@@ -155,27 +144,20 @@ def _episodes(
         moments = [moment for group in shown[first : eeg + 1] for moment in group]
         rows = max(len(group.offsets_s) for group in groups if first <= group.eeg <= eeg)
         stretch = _shortened((start, end), moments, rng)
-        episodes += _state_episodes(state, rows, stretch, moments, envelope, repertoire, rng)
+        pattern = _draw_pattern(state, rows, repertoire, rng)
+        if pattern is not None and state == "Seizure":
+            episodes += seizure_episodes(pattern, stretch, moments, envelope, rng)
+        elif pattern is not None:
+            episodes.append(steady_episode(pattern, stretch, moments, rng))
         first, start = eeg + 1, end
     return episodes
 
 
-def _unchanging(
-    state: State,
-    rows: int,
-    n_points: int,
-    repertoire: Repertoire,
-    rng: np.random.Generator,
-) -> list[Episode]:
+def _unchanging(pattern: Pattern, n_points: int) -> Episode:
     """One pattern in the whole recording, of constant strength, rate and field."""
-    kind = state or _faint_kind(rng)
-    if kind is None:
-        return []
-    drawn = repertoire.draw(kind)
-    pattern = _faint(drawn, kind, rng) if state is None else _clearer(drawn, rows)
     constant = np.ones(n_points)
-    rate = pattern.frequency_hz * constant
-    return [Episode(pattern, 0, rate, constant, pattern.asymmetry * constant)]
+    rate, asymmetry = pattern.frequency_hz * constant, pattern.asymmetry * constant
+    return Episode(pattern, 0, rate, constant, asymmetry)
 
 
 def _shortened(stretch: Stretch, moments: list[float], rng: np.random.Generator) -> Stretch:
@@ -189,46 +171,28 @@ def _shortened(stretch: Stretch, moments: list[float], rng: np.random.Generator)
     return start, end
 
 
-def _state_episodes(
-    state: State,
-    rows: int,
-    stretch: Stretch,
-    moments: list[float],
-    envelope: NDArray[np.float64],
-    repertoire: Repertoire,
-    rng: np.random.Generator,
-) -> list[Episode]:
+def _draw_pattern(
+    state: State, rows: int, repertoire: Repertoire, rng: np.random.Generator
+) -> Pattern | None:
+    """Draw the pattern of a state; without a state a mimic, a weak pattern, or None.
+
+    The amplitude of a state's pattern depends on the number of its label rows.
+    """
     if state is not None:
-        pattern = _clearer(repertoire.draw(state), rows)
-        if state == "Seizure":
-            return seizure_episodes(pattern, stretch, moments, envelope, rng)
-        return [steady_episode(pattern, stretch, moments, rng)]
-    kind = _faint_kind(rng)
-    if kind is None:
-        return []
-    pattern = _faint(repertoire.draw(kind), kind, rng)
-    return [steady_episode(pattern, stretch, moments, rng)]
-
-
-def _clearer(pattern: Pattern, rows: int) -> Pattern:
-    """Scale a pattern's amplitude by its number of label rows."""
-    low, high = _CLARITY_RANGE
-    factor = float(np.clip((rows / _TYPICAL_ROWS) ** _CLARITY_EXPONENT, low, high))
-    return replace(pattern, amplitude_uv=pattern.amplitude_uv * factor)
-
-
-def _faint_kind(rng: np.random.Generator) -> PatternKind | None:
-    """Draw what a part without a state shows: a mimic, a weak pattern, or nothing."""
+        low, high = _CLARITY_RANGE
+        factor = float(np.clip((rows / _TYPICAL_ROWS) ** _CLARITY_EXPONENT, low, high))
+        return _scaled(repertoire.draw(state), factor)
     position = pick((_MIMIC_SHARE, _WEAK_SHARE, 1 - _MIMIC_SHARE - _WEAK_SHARE), rng)
     if position == 2:
         return None
-    return "mimic" if position == 0 else _WEAK_KINDS[int(rng.integers(len(_WEAK_KINDS)))]
+    if position == 0:
+        return repertoire.draw("mimic")
+    pattern = repertoire.draw(_WEAK_KINDS[int(rng.integers(len(_WEAK_KINDS)))])
+    return _scaled(pattern, float(rng.uniform(*_WEAK_FACTOR)))
 
 
-def _faint(pattern: Pattern, kind: PatternKind, rng: np.random.Generator) -> Pattern:
-    if kind == "mimic":
-        return pattern
-    return replace(pattern, amplitude_uv=pattern.amplitude_uv * float(rng.uniform(*_WEAK_FACTOR)))
+def _scaled(pattern: Pattern, factor: float) -> Pattern:
+    return replace(pattern, amplitude_uv=pattern.amplitude_uv * factor)
 
 
 def _features(

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from hms_ray.competition.schema import CLASSES, N_CLASSES
+from hms_ray.competition.schema import CLASSES
 from hms_ray.simulate.draws import pick
 from hms_ray.simulate.options import Controls
 
@@ -185,11 +185,7 @@ def draw_total(tier: ExpertTier | None, n_rows: int, rng: np.random.Generator) -
         rng: source of randomness.
     """
     if tier is None:
-        counts = {
-            total: sum(numbers)
-            for group in VOTE_TOTALS.values()
-            for total, numbers in group.items()
-        }
+        counts = {n: sum(sizes) for group in VOTE_TOTALS.values() for n, sizes in group.items()}
     else:
         length = sum(n_rows >= first for first in _LONG_GROUPS)
         counts = {total: numbers[length] for total, numbers in VOTE_TOTALS[tier.name].items()}
@@ -202,7 +198,6 @@ def _odds(
     above = ndtr((features - _THRESHOLDS) / error)
     seen, evolving, fast, sharp, lateral = np.moveaxis(above, -1, 0)
     calm = seen * (1 - evolving) * (1 - fast)
-    odds = np.empty((*features.shape[:-1], N_CLASSES))
     by_class = {
         "Seizure": seen - calm,
         "LPD": calm * sharp * lateral,
@@ -211,6 +206,5 @@ def _odds(
         "GRDA": calm * (1 - sharp) * (1 - lateral),
         "Other": 1 - seen,
     }
-    for position, name in enumerate(CLASSES):
-        odds[..., position] = by_class[name]
+    odds = np.stack([by_class[name] for name in CLASSES], axis=-1)
     return (1 - lapse) * odds + lapse * _LAPSES

@@ -28,19 +28,10 @@ _LEFT: Final = {
     "C3": (-0.5, 0.0),
     "P3": (-0.42, -0.52),
 }
-_RIGHT_OF: Final = {
-    "Fp1": "Fp2",
-    "F7": "F8",
-    "T3": "T4",
-    "T5": "T6",
-    "O1": "O2",
-    "F3": "F4",
-    "C3": "C4",
-    "P3": "P4",
-}
 _POSITIONS: Final = {
     **_LEFT,
-    **{_RIGHT_OF[name]: (-x, y) for name, (x, y) in _LEFT.items()},
+    # Numbers are odd on the left, and even on the right.
+    **{f"{name[:-1]}{int(name[-1]) + 1}": (-x, y) for name, (x, y) in _LEFT.items()},
     "Fz": (0.0, 0.5),
     "Cz": (0.0, 0.0),
     "Pz": (0.0, -0.5),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -11,18 +10,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hms_ray.competition.rows import Unit
+from hms_ray.competition.rows import UNIT_KEYS, Unit
 from hms_ray.competition.schema import N_CLASSES, VOTE_COLUMNS
 from hms_ray.errors import DataError
 from hms_ray.simulate.cohort import TIER_TRUTH_COLUMNS, TRUTH_COLUMNS, TRUTH_FILE
 from hms_ray.simulate.raters import EXPERT_TIERS
 
-_KEYS: Final = ["eeg_id", "eeg_sub_id"]
-_ROW_KEYS: Final[dict[str, list[str]]] = {
-    "eeg_votes": ["eeg_id", *VOTE_COLUMNS],
-    "eeg": ["eeg_id"],
-    "label": list(_KEYS),
-}
+_KEYS: Final = UNIT_KEYS["label"]
 _BY_TIER: Final = [column for group in EXPERT_TIERS for column in TIER_TRUTH_COLUMNS[group.name]]
 
 
@@ -43,10 +37,9 @@ class TrueOdds:
     def without_tier(self, counted: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
         """A prediction for each row that does not know which tier judged it.
 
-        It knows the odds of every tier, and how often each tier judges rows with the same
-        most likely class (for experts of the last tier). The odds are averaged with these
-        shares as weights. A model that infers the tier from more than that class could
-        score lower.
+        The odds of all tiers are averaged with weights: how often each tier judges rows with
+        the same most likely class (for experts of the last tier). A model that infers the
+        tier from more than that class could score lower.
 
         Args:
             counted: (n_rows,) bool, at least one True: the rows that shares are computed
@@ -99,27 +92,19 @@ def true_odds(
         merged[tier] = (merged["tier"] == tier).astype(np.float64)
     weights = merged[list(VOTE_COLUMNS)].sum(axis=1)
     merged[columns] = merged[columns].mul(weights, axis=0)
-    values = _values_of_rows(merged, rows, unit, columns)
+    keys = UNIT_KEYS[unit]
+    sums = merged.groupby(keys, as_index=False)[columns].sum()
+    if unit == "label":
+        sums["row_id"] = sums["eeg_id"].astype(str) + "-" + sums["eeg_sub_id"].astype(str)
+        keys = ["row_id"]
+    found = rows[keys].merge(sums, on=keys, how="left", validate="1:1")
+    values = found[columns].to_numpy(np.float64)
     own, by_tier, shares = np.split(values, [N_CLASSES, N_CLASSES * (1 + len(tiers))], axis=1)
     return TrueOdds(
         _normalised(own),
         _normalised(by_tier.reshape(len(rows), len(tiers), N_CLASSES)),
         _normalised(shares),
     )
-
-
-def _values_of_rows(
-    merged: pd.DataFrame, rows: pd.DataFrame, unit: Unit, columns: Sequence[str]
-) -> NDArray[np.float64]:
-    """Sums over each row's label rows."""
-    keys = _ROW_KEYS[unit]
-    sums = merged.groupby(keys, as_index=False)[list(columns)].sum()
-    if unit == "label":
-        sums["row_id"] = sums["eeg_id"].astype(str) + "-" + sums["eeg_sub_id"].astype(str)
-        keys = ["row_id"]
-    found = rows[keys].merge(sums, on=keys, how="left", validate="1:1")
-    values: NDArray[np.float64] = found[list(columns)].to_numpy(np.float64)
-    return values
 
 
 def _normalised(values: NDArray[np.float64]) -> NDArray[np.float64]:
