@@ -47,7 +47,7 @@ def ladder(
     scale: Annotated[
         str | None,
         option(
-            "Overlay beside the manifest that changes all steps, such as small.",
+            "Overlay in the folder of the manifest that changes all steps, such as small.",
             "NAME",
             default="none",
         ),

@@ -17,7 +17,7 @@ def studies(results: Results = RESULTS, as_json: Json = False, debug: Debug = Fa
     """List the studies and ladders of a results folder, last written first."""
     from dataclasses import asdict
 
-    from hms_ray.ladder.summaries import summarise_ladders
+    from hms_ray.ladder.folder import summarise_ladders
     from hms_ray.report.overview import render_folders
     from hms_ray.storage.structured_files import json_text
     from hms_ray.study.overview import summarise_studies

@@ -60,8 +60,8 @@ class GroupRows:
     patients: NDArray[Any]
 
 
-RowScores = Mapping[str, GroupRows | None]
-"""Name of a group -> its rows; None without rows."""
+RowScores = Mapping[str, GroupRows]
+"""Name of a group -> its rows; groups without rows are missing."""
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,8 @@ class GroupScore:
     recalibrated_difference: StepDifference | None
 
 
-StepScores = Mapping[str, GroupScore | None]
-"""Name of a group -> a step's score; None without rows."""
+StepScores = Mapping[str, GroupScore]
+"""Name of a group -> a step's score; groups without rows are missing."""
 
 
 def row_groups(targets: Array, total_votes: ArrayLike) -> dict[str, NDArray[np.bool_]]:
@@ -145,7 +145,7 @@ def row_scores(
     patients: ArrayLike,
     predictions: Sequence[Array],
     seed: int = 0,
-) -> dict[str, GroupRows | None]:
+) -> dict[str, GroupRows]:
     """KL of every row under every step, as predicted and recalibrated.
 
     Each group is recalibrated on its own rows, since a calibration for rows with many
@@ -166,10 +166,9 @@ def row_scores(
         raise PredictionError("a ladder must have steps", got="none")
     owners = np.asarray(patients)
     raw = np.stack([kl_rows(targets, predicted) for predicted in predictions])
-    scores: dict[str, GroupRows | None] = {}
+    scores: dict[str, GroupRows] = {}
     for name, chosen in row_groups(targets, total_votes).items():
         if not chosen.any():
-            scores[name] = None
             continue
         known, group = targets[chosen], owners[chosen]
         recalibrated = None
@@ -183,7 +182,7 @@ def row_scores(
     return scores
 
 
-def combine_rows(parts: Sequence[RowScores]) -> dict[str, GroupRows | None]:
+def combine_rows(parts: Sequence[RowScores]) -> dict[str, GroupRows]:
     """Rows of several ladders with the same steps, as one ladder.
 
     Patients of different ladders count as different, whatever their ids. A group is
@@ -192,11 +191,10 @@ def combine_rows(parts: Sequence[RowScores]) -> dict[str, GroupRows | None]:
     Args:
         parts: at least one, from ``row_scores``.
     """
-    pooled: dict[str, GroupRows | None] = {}
+    pooled: dict[str, GroupRows] = {}
     for name in GROUPS:
-        groups = [group for part in parts if (group := part[name]) is not None]
+        groups = [part[name] for part in parts if name in part]
         if not groups:
-            pooled[name] = None
             continue
         patients, n_known = [], 0
         for group in groups:
@@ -225,12 +223,8 @@ def score_steps(
     Raises:
         PredictionError: if there is not one baseline per step.
     """
-    scores: list[dict[str, GroupScore | None]] = [{} for _ in baselines]
+    scores: list[dict[str, GroupScore]] = [{} for _ in baselines]
     for name, group in rows.items():
-        if group is None:
-            for step in scores:
-                step[name] = None
-            continue
         if len(group.raw) != len(baselines):
             raise PredictionError(
                 "there must be one baseline, or None, per step",

@@ -11,7 +11,7 @@ from hms_ray.config.augmentation import AugmentConfig
 from hms_ray.config.experiment import Experiment, canonical
 from hms_ray.config.loading import load_space, replace_values
 from hms_ray.errors import ConfigError
-from hms_ray.ladder.scale import read_scale, scaled, with_settings
+from hms_ray.ladder.scale import adapted, read_scale
 from hms_ray.ladder.steps import Ladder, LadderStep, select_steps
 
 WHOLE: Final = "whole"
@@ -144,10 +144,8 @@ def load_ablation(
         ConfigError: see ``load_space`` and ``scaled``; also for an unknown name in
             ``only``, and if nothing can be switched off.
     """
-    space = load_space(file).alone()
-    if scale is not None:
-        space = scaled(space, read_scale(scale), file)
-    space = with_settings(space, settings, file)
+    overlay = None if scale is None else read_scale(scale)
+    space = adapted(load_space(file).alone(), overlay, settings, file)
     whole = space.experiment.model_copy(update={"name": WHOLE})
     steps = [LadderStep(WHOLE, "ablation", "the whole experiment", None, whole)]
     for switch in switches(whole):

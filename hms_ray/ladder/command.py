@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import logging
+import os
+import platform
+import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
 
+from hms_ray import __version__
 from hms_ray.dataset.folds import read_folds
 from hms_ray.dataset.prepare import Prepared, prepare
 from hms_ray.errors import ConfigError, HmsRayError, StudyError
@@ -22,7 +28,6 @@ from hms_ray.ladder.folder import read_ladder, write_ladder
 from hms_ray.ladder.plan import sources_of
 from hms_ray.ladder.report import make_report, write_report
 from hms_ray.ladder.run import LadderRun, Trainer, run_ladder
-from hms_ray.ladder.run_summary import OracleScores, run_facts
 from hms_ray.ladder.steps import Ladder, load_ladder
 from hms_ray.report.ladder_table import render_ladder
 from hms_ray.report.live import bar
@@ -36,6 +41,9 @@ logger = logging.getLogger(__name__)
 
 SCRATCH: Final = ".ray"
 """Folder for Ray's own files within a ladder's; may be deleted between runs."""
+
+OracleScores = Mapping[str, Mapping[str, float | None]]
+"""Oracle -> score (``kl_all``, ``kl_4``, ``kl_10``) -> nats."""
 
 OracleScorer = Callable[[str, str, pd.DataFrame], OracleScores | None]
 """(row unit, window, rows) -> KL of the oracles; None if unknown."""
@@ -158,11 +166,27 @@ def run_command(
 
 
 def _about(ladder: Ladder, call: LadderCall, rows: pd.DataFrame) -> dict[str, Any]:
-    data = next(iter(ladder.experiments().values())).data
-    oracles = call.oracle_scores(data.unit, data.window, rows)
-    return run_facts(
-        ladder, call.data_dir, call.simulator, oracles, scale=call.scale, argv=call.argv
-    )
+    """Where, how and when the ladder is run; keys ``steps_file.ABOUT_KEYS`` and ``rows``."""
+    experiment = next(iter(ladder.experiments().values()))
+    oracles = call.oracle_scores(experiment.data.unit, experiment.data.window, rows)
+    return {
+        "data": call.data_dir.name,
+        "simulated": call.simulator is not None,
+        "simulator": None if call.simulator is None else dict(call.simulator),
+        "scale": call.scale,
+        "command": shlex.join(["hms-ray", *call.argv]),
+        "seed": experiment.training.seed,
+        "machine": {
+            "cpus": os.cpu_count(),
+            "platform": f"{platform.system()} {platform.machine()}",
+            "python": platform.python_version(),
+            "hms_ray": __version__,
+            **{name: version(name) for name in ("torch", "timm")},
+        },
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "floors": None if oracles is None else {name: dict(of) for name, of in oracles.items()},
+        "rows": experiment.data.model_dump(mode="json"),
+    }
 
 
 def _prepared(ladder: Ladder, call: LadderCall, folder: Path) -> Prepared:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -19,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hms_ray.competition.schema import TARGET_COLUMNS
-from hms_ray.errors import PredictionError, StudyError
+from hms_ray.errors import HmsRayError, PredictionError, StudyError
 from hms_ray.evaluate.metric import check_distributions
 from hms_ray.evaluate.oof import OOF_COLUMNS, check_oof, read_oof, write_oof
 from hms_ray.ladder.result import StepResult
@@ -32,6 +33,7 @@ from hms_ray.ladder.steps_file import (
     check_content,
 )
 from hms_ray.report.ladder_report import PublishedRows, StepKind
+from hms_ray.report.overview import FolderSummary
 from hms_ray.storage.atomic import whole_file
 from hms_ray.storage.hashing import table_fingerprint
 from hms_ray.storage.structured_files import json_text, read_json, write_text
@@ -253,3 +255,24 @@ def find_ladder(name: str | Path, results: Path) -> Path:
 def ladder_names(results: Path) -> list[str]:
     """Names of all ladders below a results folder, sorted."""
     return sorted(file.parent.name for file in results.glob(f"*/{STEPS_FILE}"))
+
+
+def summarise_ladders(results: Path) -> list[FolderSummary]:
+    """All ladders of a results folder, each with the reason if it cannot be read."""
+    return [_summary(results / name / STEPS_FILE) for name in ladder_names(results)]
+
+
+def _summary(file: Path) -> FolderSummary:
+    problem, steps, failed = None, 0, 0
+    try:
+        content = read_json(file, dict)
+        steps, failed = len(content["steps"]), len(content["about"].get("failed") or ())
+    except HmsRayError as error:
+        problem = str(error)
+    except (KeyError, TypeError, AttributeError):
+        problem = f"{STEPS_FILE} has no steps"
+    written = datetime.fromtimestamp(file.stat().st_mtime, UTC).isoformat(timespec="seconds")
+    folder = file.parent
+    return FolderSummary(
+        folder.name, "ladder", steps, failed, None, None, None, written, str(folder), problem
+    )

@@ -107,7 +107,7 @@ def combine_ladders(places: Mapping[str, Path], controls: Mapping[str, Path]) ->
         raise StudyError("a forest plot needs steps with a baseline", got="none", where=first[0])
     ours, control = _combined(stored[0]), _combined(stored[1]) if controls else None
     steps = tuple(_step(number, ours, control) for number, r in enumerate(results) if r.before)
-    whole = {group: score.kl for group, score in ours.scores[0].items() if score is not None}
+    whole = {group: score.kl for group, score in ours.scores[0].items()}
     return CombinedReport(
         steps=steps,
         ladders={name: ladder.about for name, ladder in stored[0].items()},
@@ -190,7 +190,7 @@ def _step(number: int, ours: _Combined, control: _Combined | None) -> CombinedSt
     published, group, other_rows = published_difference(result, before)
 
     def mean(rows: RowScores, name: str) -> float | None:
-        found = rows[name]
+        found = rows.get(name)
         return None if found is None else float((found.raw[number] - found.raw[baseline]).mean())
 
     return CombinedStep(

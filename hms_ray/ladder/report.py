@@ -64,7 +64,7 @@ def _same_as(results: Sequence[StepResult]) -> list[str | None]:
     return found
 
 
-def ladder_rows(rows: pd.DataFrame, results: Sequence[StepResult]) -> dict[str, GroupRows | None]:
+def ladder_rows(rows: pd.DataFrame, results: Sequence[StepResult]) -> dict[str, GroupRows]:
     """KL of every row under every step, by group; see ``row_scores``."""
     return row_scores(
         rows[list(TARGET_COLUMNS)].to_numpy(float),

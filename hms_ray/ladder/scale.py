@@ -47,13 +47,24 @@ def read_scale(path: str | Path) -> Scale:
     return validated(Scale, read_mapping(path), path)
 
 
-def scaled(space: Space, scale: Scale, where: object) -> Space:
-    """An experiment's space with an overlay applied.
+def adapted(space: Space, overlay: Scale | None, settings: Sequence[str], where: object) -> Space:
+    """A space with an overlay and then the texts ``a.b=value`` of ``--set`` applied.
 
-    Args:
-        space: of the experiment.
-        scale: the overlay.
-        where: the file, for messages.
+    Raises:
+        ConfigError: see ``scaled`` and ``load_space``.
+    """
+    if overlay is not None:
+        space = scaled(space, overlay, where)
+    if not settings:
+        return space
+    data = space.model_dump(mode="json", by_alias=True)
+    for setting in settings:
+        apply_setting(data, setting)
+    return validate_space(data, where)
+
+
+def scaled(space: Space, scale: Scale, where: object) -> Space:
+    """An experiment's space with an overlay applied; ``where`` is its file, for messages.
 
     Raises:
         ConfigError: for a model that the overlay does not have, or a path or value that
@@ -88,17 +99,3 @@ def _learning_rates(experiment: Experiment, factor: float) -> dict[str, float]:
         if stage.learning_rate is not None:
             rates[f"training.stages.{number}.learning_rate"] = stage.learning_rate * factor
     return rates
-
-
-def with_settings(space: Space, settings: Sequence[str], where: object) -> Space:
-    """A space with ``--set`` applied, after an overlay.
-
-    Raises:
-        ConfigError: see ``load_space``.
-    """
-    if not settings:
-        return space
-    data = space.model_dump(mode="json", by_alias=True)
-    for setting in settings:
-        apply_setting(data, setting)
-    return validate_space(data, where)

@@ -12,7 +12,7 @@ from hms_ray.config.loading import load_space
 from hms_ray.config.space import ResourcesConfig, Space
 from hms_ray.errors import ConfigError
 from hms_ray.ladder.manifest import Blend, Published, StepEntry, read_manifest
-from hms_ray.ladder.scale import read_scale, scaled, with_settings
+from hms_ray.ladder.scale import adapted, read_scale
 from hms_ray.text import closest
 
 NOT_PUBLISHED: Final = Published()
@@ -99,26 +99,20 @@ def load_ladder(
         experiment = None
         if entry.file is not None:
             place = file.parent / entry.file
-            space = load_space(place)
-            if overlay is not None:
-                space = scaled(space, overlay, place)
-            space = with_settings(space, settings, place)
+            space = adapted(load_space(place), overlay, settings, place)
             spaces[entry.name] = place, space
             experiment = space.experiment.model_copy(update={"name": entry.name})
-        steps.append(_step(entry, experiment, wanted))
+        step = LadderStep(
+            name=entry.name,
+            chain=entry.chain,
+            change=entry.change,
+            before=entry.before if entry.before in wanted else None,
+            experiment=experiment,
+            blend=entry.blend,
+            published=entry.published,
+        )
+        steps.append(step)
     return Ladder(tuple(steps), _shared(spaces))
-
-
-def _step(entry: StepEntry, experiment: Experiment | None, wanted: set[str]) -> LadderStep:
-    return LadderStep(
-        name=entry.name,
-        chain=entry.chain,
-        change=entry.change,
-        before=entry.before if entry.before in wanted else None,
-        experiment=experiment,
-        blend=entry.blend,
-        published=entry.published,
-    )
 
 
 def _require_known(only: Sequence[str], names: Sequence[str], where: object) -> None:

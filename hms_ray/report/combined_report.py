@@ -49,7 +49,7 @@ class CombinedStep:
     ) -> StepDifference | None:
         """Ours or the control's difference on a group of rows; None without rows."""
         scores = self.control if control else self.ours
-        score = None if scores is None else scores[group]
+        score = None if scores is None else scores.get(group)
         if score is None:
             return None
         return score.recalibrated_difference if recalibrated else score.difference
@@ -100,7 +100,7 @@ class CombinedStep:
         self, prefix: str, group: str, recalibrated: bool, control: bool
     ) -> dict[str, Any]:
         scores = self.control if control else self.ours
-        score = None if scores is None else scores[group]
+        score = None if scores is None else scores.get(group)
         found = self.difference(group, recalibrated=recalibrated, control=control)
         plain = {} if found is None else found.to_json()
         line = {

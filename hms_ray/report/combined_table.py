@@ -17,7 +17,10 @@ from hms_ray.report.ladder_table import (
     SAME_NOTE,
     SIMULATED,
     TIE_NOTE,
+    baseline_column,
+    data_text,
     detectable_text,
+    step_column,
 )
 from hms_ray.report.tables import Column, Table, markdown_text, to_markdown, to_text
 from hms_ray.text import counted
@@ -74,11 +77,6 @@ def combined_page(report: CombinedReport, plots: Mapping[str, str]) -> str:
         for name, about in ladders.items():
             lines += ["", f"## {kind} {markdown_text(name)}", "", *origin(about)]
     return "\n".join(lines) + "\n"
-
-
-def data_text(report: CombinedReport) -> str:
-    """Whether the data are simulated, in words."""
-    return SIMULATED if report.simulated else "recorded data"
 
 
 def n_ladders_text(report: CombinedReport) -> str:
@@ -141,12 +139,7 @@ def _tables(report: CombinedReport) -> list[Table]:
 
 
 def _names(report: CombinedReport) -> tuple[Column, Column]:
-    names = [step.name + (" *" if step.optimistic else "") for step in report.steps]
-    baselines = [step.before for step in report.steps]
-    return (
-        Column("step", names, right=False),
-        Column("baseline", baselines, right=False, optional=True),
-    )
+    return step_column(report.steps), baseline_column(report.steps)
 
 
 def _differences(report: CombinedReport, group: str, *, recalibrated: bool) -> Table:
@@ -181,7 +174,7 @@ def _detectable(report: CombinedReport) -> Table:
     for control in (False, True) if report.controls else (False,):
         for group, title in SCORE_NAMES.items():
             scores = [step.control if control else step.ours for step in report.steps]
-            found = [None if one is None else one[group] for one in scores]
+            found = [None if one is None else one.get(group) for one in scores]
             cells = [detectable_text(one, recalibrated=False) for one in found]
             columns.append(Column(title + (" control" if control else ""), cells))
     return Table("Smallest detectable difference", tuple(columns), (DETECTABLE_NOTE,))

@@ -75,7 +75,7 @@ def _line(report: LadderReport, step: StepLine) -> dict[str, Any]:
     line["weights"] = None if step.weights is None else json.dumps(step.weights)
     line["published_group"] = step.published_group
     for group in GROUPS:
-        score = step.scores[group]
+        score = step.scores.get(group)
         line |= {f"{group}{name}": value for name, value in _group_line(score).items()}
     for oracle in ORACLES:
         for group in OBJECTIVES:

@@ -76,7 +76,7 @@ class StepLine(StepFacts):
 
     def interval(self, group: str) -> Interval | None:
         """Mean KL on a group of rows with its interval; None without rows."""
-        score = self.scores[group]
+        score = self.scores.get(group)
         return None if score is None else score.kl
 
     def kl(self, group: str) -> float | None:
@@ -118,13 +118,12 @@ class LadderReport:
 
     def n_rows(self, group: str) -> int:
         """Rows of a group."""
-        score = self.steps[0].scores[group]
-        return 0 if score is None else score.kl.n_rows
+        interval = self.steps[0].interval(group)
+        return 0 if interval is None else interval.n_rows
 
     def n_patients(self) -> int:
         """Patients of all rows."""
-        score = self.steps[0].scores["kl_all"]
-        return 0 if score is None else score.kl.n_patients
+        return self.steps[0].scores["kl_all"].kl.n_patients
 
     def trained_minutes(self) -> tuple[float, float]:
         """Fold-minutes of all experiments, each counted once, and minutes that sharing saved."""

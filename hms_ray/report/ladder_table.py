@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from hms_ray.evaluate.metric import SCORE_NAMES
@@ -17,6 +17,7 @@ from hms_ray.report.cells import (
     interval_text,
     score_text,
 )
+from hms_ray.report.combined_report import CombinedReport, CombinedStep
 from hms_ray.report.ladder_report import ORACLES, LadderReport, StepLine
 from hms_ray.report.tables import Column, Table, to_text
 from hms_ray.text import counted
@@ -62,9 +63,8 @@ def render_ladder(report: LadderReport, width: int | None = None) -> str:
 
 def heading(report: LadderReport) -> str:
     """How many steps, on how many rows of which data."""
-    data = SIMULATED if report.simulated else "recorded data"
     return (
-        f"Ladder of {counted(len(report.steps), 'step')} on {data}: "
+        f"Ladder of {counted(len(report.steps), 'step')} on {data_text(report)}: "
         f"{counted(report.n_rows('kl_all'), 'row')} of "
         f"{counted(report.n_patients(), 'patient')}, "
         f"{counted(report.n_rows('kl_4'), 'row')} with >= 4 and "
@@ -75,13 +75,11 @@ def heading(report: LadderReport) -> str:
 
 def verdict(report: LadderReport) -> str:
     """The lowest score, and how many steps are better than their baseline."""
-    scored = [(kl.mean, step.name, kl) for step in report.steps if (kl := step.interval("kl_all"))]
-    _, name, lowest = min(scored, key=lambda entry: entry[:2])
-    text = f"Lowest KL all: {interval_text(lowest)}, step {name}."
+    lowest = min(report.steps, key=lambda step: (step.scores["kl_all"].kl.mean, step.name))
+    text = f"Lowest KL all: {interval_text(lowest.interval('kl_all'))}, step {lowest.name}."
+    differences = [step.scores["kl_all"].difference for step in report.steps]
     counts = Counter(
-        "same" if found.same else found.verdict
-        for step in report.steps
-        if (score := step.scores["kl_all"]) is not None and (found := score.difference) is not None
+        "same" if found.same else found.verdict for found in differences if found is not None
     )
     if not counts:
         return text
@@ -108,19 +106,24 @@ def ladder_tables(report: LadderReport) -> list[Table]:
     ]
 
 
-def _names(report: LadderReport) -> Column:
+def step_column(steps: Iterable[StepLine | CombinedStep]) -> Column:
     """Name of each step, with the mark of optimistic scores."""
-    names = [step.name + (" *" if step.optimistic else "") for step in report.steps]
+    names = [step.name + (" *" if step.optimistic else "") for step in steps]
     return Column("step", names, right=False)
+
+
+def baseline_column(steps: Iterable[StepLine | CombinedStep]) -> Column:
+    """Name of each step's baseline."""
+    return Column("baseline", [step.before or "-" for step in steps], right=False, optional=True)
+
+
+def data_text(report: LadderReport | CombinedReport) -> str:
+    """Whether the data are simulated, in words."""
+    return SIMULATED if report.simulated else "recorded data"
 
 
 def _legend(report: LadderReport) -> tuple[str, ...]:
     return (OPTIMISTIC_LEGEND,) if any(step.optimistic for step in report.steps) else ()
-
-
-def _baselines(report: LadderReport) -> Column:
-    cells = [step.before or "-" for step in report.steps]
-    return Column("baseline", cells, right=False, optional=True)
 
 
 def _by_objective(
@@ -130,7 +133,7 @@ def _by_objective(
     columns = []
     for group, title in SCORE_NAMES.items():
         cells = [
-            "-" if (found := step.scores[group]) is None else cell(step, found, group)
+            "-" if (found := step.scores.get(group)) is None else cell(step, found, group)
             for step in report.steps
         ]
         columns.append(Column(title, cells))
@@ -139,8 +142,8 @@ def _by_objective(
 
 def _steps(report: LadderReport) -> Table:
     columns = (
-        _names(report),
-        _baselines(report),
+        step_column(report.steps),
+        baseline_column(report.steps),
         Column("chain", [step.chain for step in report.steps], right=False, optional=True),
         Column("change", [step.change for step in report.steps], right=False),
     )
@@ -157,13 +160,13 @@ def _scores(report: LadderReport) -> Table:
         "KL divergence of out-of-fold predictions in nats, lower is better, with its 95% interval, "
         "clustered by patient."
     )
-    return Table("Scores", (_names(report), *columns), (note, *_legend(report)))
+    return Table("Scores", (step_column(report.steps), *columns), (note, *_legend(report)))
 
 
 def _bootstraps(report: LadderReport) -> Table:
     columns = _by_objective(report, lambda step, found, group: ends_text(found.bootstrap))
     note = "95% percentile interval of 2,000 bootstrap samples of patients, a check."
-    return Table("Scores: intervals by bootstrap", (_names(report), *columns), (note,))
+    return Table("Scores: intervals by bootstrap", (step_column(report.steps), *columns), (note,))
 
 
 def _oracles(report: LadderReport) -> list[Table]:
@@ -183,7 +186,7 @@ def _oracles(report: LadderReport) -> list[Table]:
             "KL above that of the oracle, and the part of the way from the class means to the "
             "oracle that the step covers."
         )
-        columns = (_names(report), *_by_objective(report, cell))
+        columns = (step_column(report.steps), *_by_objective(report, cell))
         tables.append(Table(f"Distance to {description}", columns, (note,)))
     return tables
 
@@ -197,12 +200,16 @@ def _differences(report: LadderReport, *, recalibrated: bool) -> Table:
         title += ", both recalibrated"
         notes.append(f"Recalibrated: {RECALIBRATED_NOTE}")
     if any(
-        score is not None and score.difference is not None and score.difference.same
+        score.difference is not None and score.difference.same
         for step in report.steps
         for score in step.scores.values()
     ):
         notes.append(SAME_NOTE)
-    columns = (_names(report), _baselines(report), *_by_objective(report, cell))
+    columns = (
+        step_column(report.steps),
+        baseline_column(report.steps),
+        *_by_objective(report, cell),
+    )
     return Table(title, columns, tuple(notes))
 
 
@@ -217,11 +224,11 @@ def detectable_text(found: GroupScore | None, *, recalibrated: bool) -> str:
 
 
 def _detectable(report: LadderReport) -> Table:
-    columns = [_names(report)]
+    columns = [step_column(report.steps)]
     for recalibrated in (False, True):
         for group, title in SCORE_NAMES.items():
             cells = [
-                detectable_text(step.scores[group], recalibrated=recalibrated)
+                detectable_text(step.scores.get(group), recalibrated=recalibrated)
                 for step in report.steps
             ]
             columns.append(Column(f"{title} recalibrated" if recalibrated else title, cells))
@@ -231,7 +238,7 @@ def _detectable(report: LadderReport) -> Table:
 def _recalibrated(report: LadderReport) -> Table:
     columns = _by_objective(report, lambda step, found, group: interval_text(found.recalibrated))
     note = "Each row corrected by a fit on other patients' rows of the same group."
-    return Table("Scores after recalibration", (_names(report), *columns), (note,))
+    return Table("Scores after recalibration", (step_column(report.steps), *columns), (note,))
 
 
 def _published(report: LadderReport) -> Table:
@@ -245,7 +252,7 @@ def _published(report: LadderReport) -> Table:
         "-" if step.published_lb is None else f"{step.published_lb:.2f}" for step in report.steps
     ]
     columns = (
-        _names(report),
+        step_column(report.steps),
         Column("our KL all", [score_text(step.kl("kl_all")) for step in report.steps]),
         Column("published KL all", published("kl_all")),
         Column("our KL stage 2", [score_text(step.kl(STAGE_2)) for step in report.steps]),
@@ -259,7 +266,7 @@ def _published(report: LadderReport) -> Table:
 
 def _cost(report: LadderReport) -> Table:
     columns = (
-        _names(report),
+        step_column(report.steps),
         Column("fold-minutes", [f"{step.fold_minutes:.1f}" for step in report.steps]),
         Column("saved", [f"{step.saved_minutes:.1f}" for step in report.steps]),
         Column("spent", [f"{step.fold_minutes - step.saved_minutes:.1f}" for step in report.steps]),

@@ -51,7 +51,6 @@ def report(real_data: Path) -> LadderReport:
 
 def differences(report: LadderReport, group: str) -> tuple[StepDifference, StepDifference]:
     score = report.steps[1].scores[group]
-    assert score is not None
     assert score.difference is not None
     assert score.recalibrated_difference is not None
     return score.difference, score.recalibrated_difference

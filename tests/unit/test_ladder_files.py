@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hms_ray.config.experiment import Experiment, ModelConfig, canonical
+from hms_ray.config.experiment import ModelConfig, canonical
 from hms_ray.config.loading import load_space, replace_values
 from hms_ray.errors import ConfigError
 from hms_ray.experiment.cache_key import experiment_key
@@ -166,7 +166,7 @@ def test_one_factor_chain_changes_one_thing_per_step(
 
 
 def differences(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
-    """Paths that differ; stages are compared one by one where there are as many."""
+    """Paths that differ; stages are compared one by one if there are equally many."""
     stages = [described["training"].pop("stages") for described in (before, after)]
     changed = different(before, after, "")
     if len(stages[0]) != len(stages[1]):
@@ -267,6 +267,5 @@ def test_unknown_path_in_an_overlay_is_refused() -> None:
         scaled(space_of(), Scale(values={"input.pol": [2, 2]}), "a.yaml")
 
 
-def test_experiments_are_valid_and_different(full: Ladder) -> None:
-    assert all(isinstance(made, Experiment) for made in full.experiments().values())
+def test_experiments_are_different(full: Ladder) -> None:
     assert len({experiment_key(made) for made in full.experiments().values()}) == len(FILES)

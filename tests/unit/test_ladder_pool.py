@@ -52,7 +52,7 @@ def test_combined_means_are_over_all_rows(combined: CombinedReport) -> None:
     for group in ("kl_all", "kl_10"):
         scores = [report.steps[2].scores[group] for report in alone]
         sums = [s.difference.mean * s.kl.n_rows for s in scores]  # type: ignore[union-attr]
-        sizes = [s.kl.n_rows for s in scores]  # type: ignore[union-attr]
+        sizes = [s.kl.n_rows for s in scores]
         found = combined.steps[1].difference(group)
         assert found is not None
         assert found.mean == pytest.approx(sum(sums) / sum(sizes))
@@ -245,12 +245,8 @@ def with_differences(
 ) -> CombinedReport:
     """The second step alone, with these differences on every group of rows."""
 
-    def scores(difference: StepDifference) -> dict[str, GroupScore | None]:
-        return {
-            group: replace(score, difference=difference)
-            for group, score in step.ours.items()
-            if score is not None
-        }
+    def scores(difference: StepDifference) -> dict[str, GroupScore]:
+        return {group: replace(score, difference=difference) for group, score in step.ours.items()}
 
     step = report.steps[1]
     changed = replace(step, ours=scores(ours), control=None if control is None else scores(control))

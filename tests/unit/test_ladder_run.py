@@ -2,9 +2,8 @@
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -111,8 +110,7 @@ class NoisyRunner:
                 0.5 * noise
             )
             optimistic = task.experiment.name in self.optimistic
-            record: dict[str, Any] = {"optimistic": optimistic, "seconds": 60.0, "saved_s": 0.0}
-            record["saved_s"] = self.saved_s
+            record = {"optimistic": optimistic, "seconds": 60.0, "saved_s": self.saved_s}
             FoldStore(task.results).write(task.key, oof, record, lambda path: path.touch())
             report_with_task(report, task, {"event": "fold_ended"})
 
@@ -123,6 +121,18 @@ def run(
     printed = io.StringIO()
     trainer = LocalTrainer(runner=runner, stream=printed)
     return run_ladder(ladder, prepared, results, trainer), printed.getvalue()
+
+
+@pytest.fixture
+def command(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Runs the command ``ladder --local`` with a runner; its results are in ``tmp_path``."""
+
+    def call(runner: NoisyRunner, *words: str) -> int:
+        monkeypatch.setattr("hms_ray.ladder.local.InProcessRunner", lambda *_, **__: runner)
+        places = ["--data", str(base / "data"), "--results", str(tmp_path)]
+        return main(["ladder", "--local", *places, "--file", str(base / "ladder.yaml"), *words])
+
+    return call
 
 
 def test_every_step_has_a_result_and_equal_experiments_are_trained_once(
@@ -269,13 +279,11 @@ def test_shares_have_every_unit_once_and_are_balanced(
 
 
 def test_command_writes_prints_and_resumes(
-    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runner = NoisyRunner()
-    monkeypatch.setattr("hms_ray.ladder.local.InProcessRunner", lambda *_, **__: runner)
-    words = ["ladder", "--local", "--data", str(base / "data"), "--results", str(tmp_path)]
-    words += ["--file", str(base / "ladder.yaml"), "--study", "mine", "--set", "training.seed=3"]
-    assert main(words) == 0
+    words = ["--study", "mine", "--set", "training.seed=3"]
+    assert command(runner, *words) == 0
     output = capsys.readouterr().out
     assert "mine: 6 steps, 3 of them experiments, on" in output
     # The views still tell a from b where --set gives all of them one seed.
@@ -285,18 +293,16 @@ def test_command_writes_prints_and_resumes(
     assert (about["seed"], about["scale"], about["floors"]) == (3, "full", None)
     assert about["command"].startswith("hms-ray ladder --local --data ")
     trained = list(runner.trained)
-    assert main(words) == 0
+    assert command(runner, *words) == 0
     assert runner.trained == trained
     assert "0 folds trained" in capsys.readouterr().out
 
 
 def test_ladder_with_failed_steps_keeps_the_others(
-    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runner = NoisyRunner(failing=[("b", 0)])
-    monkeypatch.setattr("hms_ray.ladder.local.InProcessRunner", lambda *_, **__: runner)
-    words = ["ladder", "--local", "--data", str(base / "data"), "--results", str(tmp_path)]
-    assert main([*words, "--file", str(base / "ladder.yaml")]) == 1
+    assert command(runner) == 1
     output = capsys.readouterr()
     assert output.err.splitlines()[-1] == (
         "hms-ray ladder: 4 of 6 steps failed; run the same command again to retry"
@@ -307,37 +313,33 @@ def test_ladder_with_failed_steps_keeps_the_others(
     assert "## Steps that failed\n\n- b: the training loss must be finite, got nan\n" in page
     assert [step.name for step in read_ladder(tmp_path / "ladder").results] == ["a", "again"]
     runner.failing = ()
-    assert main([*words, "--file", str(base / "ladder.yaml")]) == 0
+    assert command(runner) == 0
     assert "must be finite" not in capsys.readouterr().out
 
 
 def test_ladder_keeps_its_folds_until_others_are_requested(
-    base: Path, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: Callable[..., int], prepared: Prepared, tmp_path: Path
 ) -> None:
     runner = NoisyRunner()
-    monkeypatch.setattr("hms_ray.ladder.local.InProcessRunner", lambda *_, **__: runner)
     given = prepared.rows()[["row_id", "patient_id", "fold"]]
     given = given.assign(fold=(given["fold"] + 1) % 3)
     given.to_csv(tmp_path / "folds.csv", index=False)
-    words = ["ladder", "--local", "--data", str(base / "data"), "--results", str(tmp_path)]
-    words += ["--file", str(base / "ladder.yaml"), "--steps", "a"]
-    assert main([*words, "--folds", str(tmp_path / "folds.csv")]) == 0
+    assert command(runner, "--steps", "a", "--folds", str(tmp_path / "folds.csv")) == 0
     for more, folds in (
         ([], given["fold"]),
         (["--set", "data.fold_seed=43"], make_folds(prepared.rows(), 3, 43)["fold"]),
     ):
-        assert main([*words, *more]) == 0
+        assert command(runner, "--steps", "a", *more) == 0
         stored = read_ladder(tmp_path / "ladder-steps").rows
         assert stored["fold"].tolist() == folds.tolist()
     assert len(runner.trained) == 6, "kept folds are not trained again"
 
 
-def test_ladder_does_not_overwrite_a_study(base: Path, tmp_path: Path) -> None:
+def test_ladder_does_not_overwrite_a_study(command: Callable[..., int], tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "study.json").touch()
-    words = ["ladder", "--local", "--data", str(base / "data"), "--results", str(tmp_path)]
     with pytest.raises(StudyError, match="a ladder needs a folder of its own, got a study"):
-        main([*words, "--file", str(base / "ladder.yaml"), "--study", "mine", "--debug"])
+        command(NoisyRunner(), "--study", "mine", "--debug")
 
 
 def test_missing_overlay_is_refused(base: Path, capsys: pytest.CaptureFixture[str]) -> None:

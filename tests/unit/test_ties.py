@@ -17,7 +17,7 @@ class Trial:
     scores: np.ndarray
 
     def oof(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Predictions of which each row scores what it is told to."""
+        """Predictions of which each row has the given score."""
         first = np.exp(-self.scores)
         others = np.repeat(((1 - first) / 5)[:, None], 5, axis=1)
         return make_oof(rows, rows["fold"], np.column_stack([first, others]))
