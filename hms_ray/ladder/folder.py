@@ -182,21 +182,15 @@ def _check_step(result: StepResult, names: Sequence[str]) -> None:
         raise StudyError(
             "a baseline must be another step of the ladder", got=result.before, where=where
         )
-    if result.kind not in get_args(StepKind):
-        raise StudyError(
-            f"a step's kind must be one of {', '.join(get_args(StepKind))}",
-            got=result.kind,
-            where=where,
-        )
+    for name, allowed in (("kind", StepKind), ("published_rows", PublishedRows)):
+        values, value = get_args(allowed), getattr(result, name)
+        if value not in values:
+            raise StudyError(
+                f"a step's {name} must be one of {', '.join(values)}", got=value, where=where
+            )
     if (result.weights is None) != (result.kind == "experiment"):
         raise StudyError(
             "a blend must have weights and an experiment must not", got=result.weights, where=where
-        )
-    if result.published_rows not in get_args(PublishedRows):
-        raise StudyError(
-            f"the rows of a published figure must be one of {', '.join(get_args(PublishedRows))}",
-            got=result.published_rows,
-            where=where,
         )
     for name in ("fold_minutes", "saved_minutes"):
         value = getattr(result, name)

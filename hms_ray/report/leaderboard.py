@@ -17,8 +17,6 @@ from hms_ray.report.tables import Column, Table, to_text
 from hms_ray.storage.atomic import whole_file
 from hms_ray.text import counted, shortened_list
 
-__all__ = ["leaderboard", "render", "write_csv"]
-
 COMPLETE: Final = "complete"
 _FIXED: Final = (
     *("rank", "trial", "state", "optimistic", "tied"),

@@ -22,6 +22,7 @@ from tests.ensemble_data import EnsembleSample, ensemble_sample
 
 NAMES = ("0000", "0001", "0002")
 DATA = ensemble_sample(3, alike=True)
+METHODS = named_methods(["equal", "best_single", "simplex", "log_linear"])
 
 
 def report_of(data: EnsembleSample = DATA, **changes: Any) -> BlendReport:
@@ -42,8 +43,7 @@ def report() -> BlendReport:
 
 @pytest.fixture(scope="module")
 def chosen() -> BlendReport:
-    pools = named_methods(["equal", "best_single", "simplex", "log_linear"])
-    return report_of(candidates=pools, method=None, objective="kl_all")
+    return report_of(candidates=METHODS, method=None, objective="kl_all")
 
 
 def text_of(report: BlendReport) -> str:
@@ -102,8 +102,7 @@ def test_certificate_names_the_weights_that_it_covers(report: BlendReport) -> No
     facts = {"gap": 1e-12, "iterations": 1}
     one = replace(report, fitted=FittedMean(np.array([0.2, 0.3, 0.5]), facts))
     assert "of any weights (1 Newton step)." in text_of(one)
-    pools = named_methods(["equal", "best_single", "simplex", "log_linear"])
-    text = text_of(report_of(candidates=pools, method="log_linear", n_repeats=1))
+    text = text_of(report_of(candidates=METHODS, method="log_linear", n_repeats=1))
     assert "above the lowest value of the method's loss." in text
 
 

@@ -93,7 +93,7 @@ def test_selected_steps_include_the_members_of_their_blends(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("name", "nearest"),
-    [("9_panel_5", r"did you mean 9_panels_5u\?"), ("z", "known: a, b, 9_panels_5u")],
+    [("9_panel_5", r"did you mean 9_panels_5u\?"), ("z", "known: 9_panels_5u, a, b")],
 )
 def test_unknown_step_is_refused_with_the_nearest(tmp_path: Path, name: str, nearest: str) -> None:
     manifest = write(tmp_path, A + B + "  - {name: 9_panels_5u, file: a.yaml}\n")
