@@ -88,13 +88,6 @@ def make_labels(
     rng: np.random.Generator, n_patients: int = 12, eegs_per_patient: int = 2
 ) -> pd.DataFrame:
     """The label rows of ``write_competition_folder``, without writing anything."""
-    rows = _label_rows(rng, n_patients, eegs_per_patient)
-    return pd.DataFrame(rows)[list(LABEL_COLUMNS)]
-
-
-def _label_rows(
-    rng: np.random.Generator, n_patients: int, eegs_per_patient: int
-) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     dealt = 0
     for patient in range(n_patients):
@@ -128,7 +121,7 @@ def _label_rows(
                     )
                     offset, sub_id = offset + 2 * int(rng.integers(1, 4)), sub_id + 1
             spectrogram_offset += 100
-    return rows
+    return pd.DataFrame(rows)[list(LABEL_COLUMNS)]
 
 
 def eeg_values(rng: np.random.Generator, n_samples: int, *, gap: bool = False) -> np.ndarray:

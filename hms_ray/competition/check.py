@@ -13,7 +13,7 @@ from hms_ray.competition.file_errors import fault_of
 from hms_ray.competition.file_faults import SignalFiles, check_files, listed_files
 from hms_ray.competition.folder_report import FolderReport, TierReport
 from hms_ray.competition.footer_cache import FooterKey, load_footers, save_footers
-from hms_ray.competition.label_table import LabelTable, read_label_table, unknown_label_ids
+from hms_ray.competition.label_table import LabelTable, read_label_table
 from hms_ray.competition.read import LABEL_FILE, SignalFooter
 from hms_ray.competition.rows import UNIT_KEYS
 from hms_ray.competition.schema import CLASSES, VOTE_COLUMNS, VOTE_TIERS
@@ -94,11 +94,7 @@ def _check_all_files(
 def check_table(file: str | Path) -> FolderReport:
     """Check a label table alone, without signal files.
 
-    Args:
-        file: ``train.csv``, or a table with its columns; ``.parquet`` or text.
-
-    Returns:
-        Counts and all faults of the table.
+    The file is ``train.csv``, or a table with its columns; ``.parquet`` or text.
     """
     file = Path(file)
     try:
@@ -117,11 +113,7 @@ def require_sound(
 ) -> FolderReport:
     """``check_folder``, by default without reading every value; faults are an error.
 
-    Args:
-        folder: see ``check_folder``.
-        signals: see ``check_folder``.
-        cache_dir: see ``check_folder``.
-        tolerated: kinds of faults to ignore and to leave out of the report.
+    Faults of the kinds in ``tolerated`` are ignored and left out of the report.
 
     Raises:
         FaultyDataError: if the folder has faults; it carries all of them.
@@ -146,7 +138,7 @@ def _table_report(table: LabelTable) -> FolderReport:
             "eegs": keyed["eeg_id"].nunique(),
             "spectrograms": keyed["spectrogram_id"].nunique(),
             "patients": keyed["patient_id"].nunique(),
-            "unknown_label_ids": unknown_label_ids(table),
+            "unknown_label_ids": int(table.cells["label_id"].isna().sum()),
         },
         units={unit: int((~usable.duplicated(keys)).sum()) for unit, keys in UNIT_KEYS.items()},
         classes={name: int((labels["expert_consensus"] == name).sum()) for name in CLASSES},

@@ -45,10 +45,6 @@ def fault_of(error: DataError, file: str, number: int | None = None) -> Fault:
         file: path relative to the competition folder.
         number: id of the recording.
     """
-    got = "" if error.got is None else f", got {error.got}"
-    return Fault(
-        getattr(error, "kind", "unusable"),
-        f"{error.rule}{got}",
-        file,
-        None if number is None else str(number),
-    )
+    message = error.rule if error.got is None else f"{error.rule}, got {error.got}"
+    kind = getattr(error, "kind", "unusable")
+    return Fault(kind, message, file, None if number is None else str(number))

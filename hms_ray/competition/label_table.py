@@ -105,8 +105,3 @@ def _ids(column: pd.Series[Any]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     values, broken = whole_numbers(fill_label_ids(column))
     broken |= (values < 0) & column.notna().to_numpy(bool)
     return np.where(broken, NO_LABEL_ID, values), broken
-
-
-def unknown_label_ids(table: LabelTable) -> int:
-    """Number of rows with an empty ``label_id``."""
-    return int(table.cells["label_id"].isna().sum())

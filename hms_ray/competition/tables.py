@@ -68,17 +68,7 @@ def _unreadable(path: Path, what: str, error: Exception) -> UnreadableFileError:
 
 
 def check_columns(found: Iterable[str], expected: Sequence[str], name: str, path: Path) -> None:
-    """Check that a file has all expected columns.
-
-    Args:
-        found: its columns.
-        expected: columns that must be among them.
-        name: name of the file in messages.
-        path: the file.
-
-    Raises:
-        WrongColumnsError: if columns are missing; it names them.
-    """
+    """Raise ``WrongColumnsError`` if expected columns are missing; ``name`` is the file's."""
     present = dict.fromkeys(found)
     missing = [column for column in expected if column not in present]
     if missing:

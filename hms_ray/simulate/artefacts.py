@@ -36,10 +36,8 @@ _HEART_LEAK: Final = 0.003
 def add_artefacts(signal: NDArray[np.float32], awake: bool, rng: np.random.Generator) -> None:
     """Add eyes, muscle, movement, electrode noise and mains to a scalp recording, in place.
 
-    Args:
-        signal: (19, n_samples) float32, microvolts, in ``SCALP`` order.
-        awake: whether the patient blinks and tenses often.
-        rng: source of randomness.
+    The recording is (19, n_samples) float32, microvolts, in ``SCALP`` order. A patient who
+    is awake blinks and tenses often.
     """
     n_samples = signal.shape[1]
     rate = rng.uniform(0.05, 0.3) if awake else rng.uniform(0, 0.02)

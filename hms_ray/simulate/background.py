@@ -97,12 +97,7 @@ def background_signal(
 ) -> NDArray[np.float32]:
     """Draw the background signal of one recording.
 
-    Args:
-        background: its parameters.
-        envelope: factor on the amplitude, sampled at 5 Hz; such as the suppression after a
-            seizure.
-        n_samples: length at 200 Hz.
-        rng: source of randomness.
+    ``envelope`` is a factor on the amplitude, at 5 Hz, such as the suppression after a seizure.
 
     Returns:
         (19, n_samples) float32, microvolts, channels in ``SCALP`` order.

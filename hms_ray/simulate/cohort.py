@@ -133,15 +133,7 @@ def identifier(kind: str, number: int, seed: int) -> int:
 
 
 def simulate_labels(n_patients: int, cohort: Cohort) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The label table of the first training patients, and its truth.
-
-    Args:
-        n_patients: at least 1.
-        cohort: the distribution of the patients.
-
-    Returns:
-        Label rows with ``LABEL_COLUMNS``, and their truth rows in the same order.
-    """
+    """The label table of the first training patients, and its truth, in the same order."""
     rows = [
         recording
         for index in range(n_patients)

@@ -32,12 +32,9 @@ _STORED_NAMES: Final = {
 def default_folder(
     results: Path, processes: int, progress: Callable[[int, int], None] | None = None
 ) -> Path:
-    """The default data of a ladder, simulated with the profile ``small`` if missing.
+    """The default data of a ladder below the results, simulated if missing.
 
-    Args:
-        results: folder of all studies.
-        processes: processes to simulate with.
-        progress: called with (patients done, number of patients).
+    ``progress`` is called with (patients done, number of patients).
     """
     folder = results / FOLDER_NAME
     if not (folder / LABEL_FILE).is_file():
@@ -58,13 +55,7 @@ def simulation_of(folder: Path) -> dict[str, Any] | None:
 def oracle_scores(
     folder: Path, unit: Unit, window: Window, rows: pd.DataFrame
 ) -> dict[str, dict[str, float | None]] | None:
-    """Oracle KL and class means of some rows, as a ladder stores them.
-
-    Args:
-        folder: competition folder.
-        unit: of the rows.
-        window: of the rows.
-        rows: with ``row_id`` and ``total_votes``.
+    """Oracle KL and class means of rows of a competition folder, as a ladder stores them.
 
     Returns:
         ``perfect`` (oracle), ``tier_unknown`` (oracle without tier) or ``class_mean`` ->

@@ -31,15 +31,10 @@ def coloured(
 ) -> NDArray[np.float32]:
     """Gaussian noise with a given two-sided power density.
 
-    Args:
-        rng: source of randomness.
-        n_signals: independent signals to draw.
-        n_samples: length of each.
-        density: power density in uV^2 / Hz at ``frequencies(n_samples, rate_hz)``.
-        rate_hz: samples per second.
+    The density is in uV^2 / Hz at ``frequencies(n_samples, rate_hz)``.
 
     Returns:
-        (n_signals, n_samples) float32, microvolts.
+        (n_signals, n_samples) float32, microvolts; the signals are independent.
     """
     n_fft = next_fast_len(n_samples, real=True)
     # E|X_k|^2 = n * rate * density, half in the real and half in the imaginary part.

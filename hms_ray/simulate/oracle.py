@@ -11,7 +11,6 @@ from typing import Final, Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from hms_ray.competition.read import LABEL_FILE, read_labels
 from hms_ray.competition.rows import Unit, Window, make_rows
@@ -199,21 +198,21 @@ def oracle_report(
     own, class_mean = (kl_rows(targets, p) for p in (odds.own, means))
     without_tier = kl_rows(targets, odds.without_tier())
 
-    def at_least(name: str, low: int) -> OracleScores:
-        mask = votes >= low
-        mixed = kl_rows(targets, odds.without_tier(mask)) if mask.any() else without_tier
-        return _scores(name, mask, own, mixed, class_mean)
-
-    def of_tier(name: str, low: int, high: int | None) -> OracleScores:
+    def scores(name: str, low: int, high: int | None, *, own_shares: bool) -> OracleScores:
         mask = (votes >= low) & (votes <= (np.inf if high is None else high))
-        return _scores(name, mask, own, without_tier, class_mean)
+        if not mask.any():
+            return OracleScores(name, 0)
+        mixed = kl_rows(targets, odds.without_tier(mask)) if own_shares else without_tier
+        means = [float(kl[mask].mean()) for kl in (own, mixed, class_mean)]
+        return OracleScores(name, int(mask.sum()), *means)
 
+    cumulative = (("all", 1, None), (">=4", 4, None), (">=10", 10, None))
     return OracleReport(
         str(folder),
         table,
         unit,
-        tuple(at_least(name, low) for name, low in (("all", 1), (">=4", 4), (">=10", 10))),
-        tuple(of_tier(name, low, high) for name, low, high in VOTE_TIERS),
+        tuple(scores(*group, own_shares=True) for group in cumulative),
+        tuple(scores(*tier, own_shares=False) for tier in VOTE_TIERS),
         tuple(rows["row_id"]),
         tuple(votes.tolist()),
     )
@@ -229,9 +228,3 @@ def _select(rows: pd.DataFrame, row_ids: Sequence[str], folder: Path) -> pd.Data
         )
     selected: pd.DataFrame = rows.iloc[position].reset_index(drop=True)
     return selected
-
-
-def _scores(name: str, mask: NDArray[np.bool_], *scores: NDArray[np.float64]) -> OracleScores:
-    if not mask.any():
-        return OracleScores(name, 0)
-    return OracleScores(name, int(mask.sum()), *(float(score[mask].mean()) for score in scores))

@@ -105,12 +105,9 @@ def draw_n_groups(profile: Profile, patient: Patient, rng: np.random.Generator) 
 
 
 def draw_tiers(patient: Patient, states: Sequence[State], rng: np.random.Generator) -> list[int]:
-    """Draw the tiers that judge a patient's groups, as positions in ``raters.EXPERT_TIERS``.
+    """Draw the tier that judges each annotation group, as a position in ``raters.EXPERT_TIERS``.
 
-    Args:
-        patient: the patient.
-        states: the state that each annotation group shows.
-        rng: source of randomness.
+    ``states`` are what the groups show.
     """
     tiers = [_draw_tier(patient, state, rng) for state in states]
     if patient.kind == BOTH and len(tiers) > 1:

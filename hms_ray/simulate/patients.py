@@ -73,11 +73,7 @@ def plan_patient(
 ) -> list[JudgedRecording]:
     """Plan all recordings of one patient, without signals.
 
-    Args:
-        streams: the patient's own generators.
-        profile: the structure of the folder.
-        controls: negative controls.
-        single: one recording with one EEG and one label row, as in the test set.
+    With ``single``, one recording with one EEG and one label row, as in the test set.
     """
     patient = draw_patient(profile, streams.plan)
     if single:

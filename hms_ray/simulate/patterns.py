@@ -122,7 +122,7 @@ def draw_pattern(kind: PatternKind, rng: np.random.Generator) -> Pattern:
         amplitude_uv=float(median * rng.lognormal(0, deviation))
         * (float(rng.uniform(0.2, 0.5)) if _doubtful(rng) else 1.0),
         jitter=float(rng.uniform(0.35, 0.5) if kind == "mimic" else rng.uniform(0.05, 0.15)),
-        duty=_duty(periodic, seizure, rng),
+        duty=1.0 if seizure or (periodic and rng.random() < 0.7) else float(rng.uniform(0.65, 1.0)),
         centre=centre,
         width=float(rng.uniform(0.4, 0.6)),
         lag_s=float(rng.uniform(0, 0.03)),
@@ -138,12 +138,6 @@ def _feature(
 ) -> float:
     """Draw a feature from the range of its class or, rarely, from between two classes."""
     return float(rng.uniform(*(doubtful if _doubtful(rng) else clear)))
-
-
-def _duty(periodic: bool, seizure: bool, rng: np.random.Generator) -> float:
-    if seizure or (periodic and rng.random() < 0.7):
-        return 1.0
-    return float(rng.uniform(0.65, 1.0))
 
 
 def template(pattern: Pattern, frequency_hz: float) -> NDArray[np.float32]:
@@ -205,13 +199,10 @@ class Episode:
 def add_episode(
     signal: NDArray[np.float32], episode: Episode, gain: float, rng: np.random.Generator
 ) -> None:
-    """Add one episode to a scalp recording, in place.
+    """Add one episode to a scalp recording, in place; parts outside it are cut off.
 
-    Args:
-        signal: (19, n_samples) float32, microvolts, in ``SCALP`` order.
-        episode: the episode; parts outside the recording are cut off.
-        gain: the patient's gain.
-        rng: source of randomness (the periods' jitter).
+    The recording is (19, n_samples) float32, microvolts, in ``SCALP`` order; ``gain`` is the
+    patient's.
     """
     step = EEG_RATE_HZ // CONTROL_HZ
     first = episode.start * step
@@ -264,14 +255,10 @@ def _draw_sources(
 ) -> tuple[tuple[NDArray[np.float32], tuple[float, float], float, float], ...]:
     """The main and the second source: waveform, centre, amplitude, delay."""
     second = replace(pattern, sharpness=_SECOND_SHARPNESS * pattern.sharpness)
-    beside = _beside(pattern.centre, rng)
+    # A random place nearby, on the same side.
+    distance, front = pattern.centre
+    near = max(0.2, distance + float(rng.normal(0, 0.25))), front + float(rng.normal(0, 0.3))
     return (
         (template(pattern, mean_hz), pattern.centre, _MAIN_AMPLITUDE, 0.0),
-        (template(second, mean_hz), beside, _SECOND_AMPLITUDE, float(rng.uniform(*_SECOND_LAG_S))),
+        (template(second, mean_hz), near, _SECOND_AMPLITUDE, float(rng.uniform(*_SECOND_LAG_S))),
     )
-
-
-def _beside(centre: tuple[float, float], rng: np.random.Generator) -> tuple[float, float]:
-    """A random place nearby, on the same side."""
-    distance, front = centre
-    return max(0.2, distance + float(rng.normal(0, 0.25))), front + float(rng.normal(0, 0.3))

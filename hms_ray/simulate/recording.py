@@ -35,12 +35,7 @@ class Recording:
 
 
 def render(plan: RecordingPlan, rng: np.random.Generator) -> Recording:
-    """Draw the signals of a planned recording.
-
-    Args:
-        plan: the plan of the recording.
-        rng: source of randomness of the signals; plan and votes do not depend on it.
-    """
+    """Draw the signals of a planned recording."""
     n_samples = len(plan.envelope) // CONTROL_HZ * EEG_RATE_HZ
     signal = background_signal(plan.ongoing, plan.envelope, n_samples, rng)
     for episode in plan.episodes:

@@ -22,12 +22,8 @@ def steady_episode(
 ) -> Episode:
     """A rhythmic or periodic pattern in bouts of 6-60 s.
 
-    Args:
-        pattern: the point of the continuum.
-        stretch: time of the state.
-        shown: judged moments, in seconds; most are within a bout, because experts were shown
-            parts of recordings with a pattern.
-        rng: source of randomness.
+    Most of the judged moments (``shown``, in seconds) are within a bout, because experts were
+    shown parts of recordings with a pattern.
     """
     start, n_points = _control(stretch)
     bouts = _bouts(n_points, pattern.duty, rng)
@@ -57,12 +53,8 @@ def seizure_episodes(
 ) -> list[Episode]:
     """Seizures of 20-180 s at the judged moments and, in most recordings, before and after.
 
-    Args:
-        pattern: the point of the continuum.
-        stretch: time of the state.
-        shown: judged moments, in seconds, all within a seizure.
-        envelope: background amplitude at 5 Hz; halved after each seizure, in place.
-        rng: source of randomness.
+    All judged moments (``shown``, in seconds) are within a seizure. The amplitude of the
+    background (``envelope``, at 5 Hz) is halved after each seizure, in place.
     """
     spreads = rng.random() < 0.3
     lengths = rng.uniform(40, 150)

@@ -48,11 +48,14 @@ def test_text_counts_missing_files(file: Path) -> None:
     assert "spectrogram files" not in text
 
 
-def test_text_of_a_sound_table(file: Path) -> None:
-    lines = check_table(file).to_text().splitlines()
+def test_text_and_json_of_a_sound_table(file: Path) -> None:
+    report = check_table(file)
+    lines = report.to_text().splitlines()
     assert lines[0] == f"Label table {file}"
     assert lines[-1] == "No faults in the table."
     assert not [line for line in lines if "files" in line]
+    data = json.loads(report.to_json())
+    assert (data["ok"], data["faults"], data["kinds"]) == (True, [], {})
 
 
 def test_text_names_the_folder_and_the_other_table() -> None:
@@ -119,8 +122,3 @@ def test_json_is_complete_however_many_faults() -> None:
     assert [fault["id"] for fault in data["faults"]] == [str(k) for k in range(10_000)]
     assert data["kinds"]["zero_votes"]["count"] == 10_000
     assert text.count("\n") < 10_050
-
-
-def test_json_of_a_sound_table(file: Path) -> None:
-    data = json.loads(check_table(file).to_json())
-    assert (data["ok"], data["faults"], data["kinds"]) == (True, [], {})

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -24,45 +25,30 @@ from hms_ray.simulate.truth import TrueOdds
 
 # Odds of the experts of the other tiers, the same for every row.
 OTHERS = (0.5, 0.1, 0.1, 0.1, 0.1, 0.1)
-# (eeg, votes, truth): EEG 7 has two label rows of equal votes and one of others.
+# (EEG and sub id, votes, truth): EEG 7 has two label rows of equal votes and one of others.
 VOTES = [
-    (7, (3, 0, 0, 0, 0, 0), (0.8, 0.04, 0.04, 0.04, 0.04, 0.04)),
-    (7, (3, 0, 0, 0, 0, 0), (0.6, 0.08, 0.08, 0.08, 0.08, 0.08)),
-    (7, (0, 6, 0, 0, 0, 6), (0.02, 0.4, 0.02, 0.02, 0.02, 0.52)),
-    (9, (0, 0, 0, 0, 5, 0), (0.1, 0.1, 0.1, 0.1, 0.5, 0.1)),
+    ((7, 0), (3, 0, 0, 0, 0, 0), (0.8, 0.04, 0.04, 0.04, 0.04, 0.04)),
+    ((7, 1), (3, 0, 0, 0, 0, 0), (0.6, 0.08, 0.08, 0.08, 0.08, 0.08)),
+    ((7, 2), (0, 6, 0, 0, 0, 6), (0.02, 0.4, 0.02, 0.02, 0.02, 0.52)),
+    ((9, 0), (0, 0, 0, 0, 5, 0), (0.1, 0.1, 0.1, 0.1, 0.5, 0.1)),
 ]
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    labels = []
-    truth = []
-    sub_ids: dict[int, int] = {}
-    for number, (eeg_id, votes, odds) in enumerate(VOTES):
-        sub_id = sub_ids[eeg_id] = sub_ids.get(eeg_id, -1) + 1
-        labels.append(
-            dict(
-                zip(
-                    LABEL_COLUMNS,
-                    (
-                        *(eeg_id, sub_id, 2.0 * sub_id),
-                        *(eeg_id, sub_id, 2.0 * sub_id),
-                        *(number, eeg_id, CLASSES[int(np.argmax(votes))], *votes),
-                    ),
-                    strict=True,
-                )
-            )
-        )
-        keys = {"eeg_id": eeg_id, "eeg_sub_id": sub_id}
-        total = sum(votes)
-        tier = "1-3" if total <= 3 else "4-9" if total <= 9 else ">=10"
-        true = {"tier": tier, **dict(zip(TRUTH_COLUMNS, odds, strict=True))}
-        for name, columns in TIER_TRUTH_COLUMNS.items():
-            true |= dict(zip(columns, odds if name == tier else OTHERS, strict=True))
-        truth.append(keys | true)
-    pd.DataFrame(labels).to_csv(tmp_path / "train.csv", index=False)
+    labels, truth = [], []
+    for number, ((eeg_id, sub_id), votes, odds) in enumerate(VOTES):
+        consensus = CLASSES[int(np.argmax(votes))]
+        place = (eeg_id, sub_id, 2.0 * sub_id)
+        labels.append((*place, *place, number, eeg_id, consensus, *votes))
+        tier = "1-3" if sum(votes) <= 3 else "4-9" if sum(votes) <= 9 else ">=10"
+        by_tier = [odds if name == tier else OTHERS for name in TIER_TRUTH_COLUMNS]
+        truth.append((eeg_id, sub_id, tier, *odds, *chain.from_iterable(by_tier)))
+    pd.DataFrame(labels, columns=list(LABEL_COLUMNS)).to_csv(tmp_path / "train.csv", index=False)
+    tiers = chain.from_iterable(TIER_TRUTH_COLUMNS.values())
+    columns = ["eeg_id", "eeg_sub_id", "tier", *TRUTH_COLUMNS, *tiers]
     # The result must not depend on the order of the truth.
-    pd.DataFrame(truth[::-1]).to_parquet(tmp_path / "truth.parquet")
+    pd.DataFrame(truth[::-1], columns=columns).to_parquet(tmp_path / "truth.parquet")
     return tmp_path
 
 
@@ -225,17 +211,16 @@ def test_folder_without_truth_is_refused(folder: Path) -> None:
         oracle_report(folder)
 
 
-def test_label_rows_without_truth_are_reported(folder: Path) -> None:
-    truth = pd.read_parquet(folder / "truth.parquet")
-    truth[truth["eeg_id"] != 9].to_parquet(folder / "truth.parquet")
-    with pytest.raises(DataError, match="1 without, first eeg_id 9, eeg_sub_id 0"):
-        oracle_report(folder)
-
-
-def test_duplicate_truth_is_refused(folder: Path) -> None:
-    truth = pd.read_parquet(folder / "truth.parquet")
-    pd.concat([truth, truth.tail(1)]).to_parquet(folder / "truth.parquet")
-    with pytest.raises(DataError, match="eeg_id 7, eeg_sub_id 0 twice"):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda truth: truth[truth["eeg_id"] != 9], "1 without, first eeg_id 9, eeg_sub_id 0"),
+        (lambda truth: pd.concat([truth, truth.tail(1)]), "eeg_id 7, eeg_sub_id 0 twice"),
+    ],
+)
+def test_truth_must_have_each_label_row_once(folder: Path, change, message: str) -> None:
+    change(pd.read_parquet(folder / TRUTH_FILE)).to_parquet(folder / TRUTH_FILE)
+    with pytest.raises(DataError, match=message):
         oracle_report(folder)
 
 
@@ -261,12 +246,10 @@ def test_selected_rows_are_scored_alone(folder: Path) -> None:
     assert part.total_votes == (whole.total_votes[2], whole.total_votes[0])
     assert part.cumulative[0].n_rows == 2
     assert oracle_report(folder, row_ids=list(whole.row_ids)) == whole
-    for name in ("oracle", "class_mean"):
-        each = [getattr(oracle_report(folder, row_ids=[row]).cumulative[0], name) for row in chosen]
-        if name == "oracle":
-            assert part.cumulative[0].oracle == pytest.approx(np.mean(each), rel=1e-12)
-        else:
-            assert each == pytest.approx([0.0, 0.0], abs=1e-12)
+    each = [oracle_report(folder, row_ids=[row]).cumulative[0] for row in chosen]
+    mean = np.mean([line.oracle for line in each])
+    assert part.cumulative[0].oracle == pytest.approx(mean, rel=1e-12)
+    assert [line.class_mean for line in each] == pytest.approx([0.0, 0.0], abs=1e-12)
 
 
 @pytest.mark.parametrize(("rows", "got"), [([], "none"), (["7-7"], "7-7")])

@@ -51,17 +51,26 @@ def episode(pattern: Pattern) -> Episode:
     return Episode(pattern, 0, ones * pattern.frequency_hz, ones, ones * pattern.asymmetry)
 
 
-def panels(signal: np.ndarray) -> np.ndarray:
-    """(rows, 4, 100) spectrogram of a scalp signal without its edges."""
+def as_eeg(signal: np.ndarray) -> np.ndarray:
+    """(n_samples, 20) EEG of a scalp signal."""
     eeg = np.zeros((signal.shape[1], 20), np.float32)
     eeg[:, [ELECTRODES.index(name) for name in SCALP]] = signal.T
-    return competition_spectrogram(eeg).reshape(-1, 4, 100)[3:-3]
+    return eeg
+
+
+def panels(signal: np.ndarray) -> np.ndarray:
+    """(rows, 4, 100) spectrogram of a scalp signal without its edges."""
+    return competition_spectrogram(as_eeg(signal)).reshape(-1, 4, 100)[3:-3]
+
+
+def pattern_signal(pattern: Pattern, seed: int = 0) -> np.ndarray:
+    signal = np.zeros((N_SCALP, SECONDS * 200), np.float32)
+    add_episode(signal, episode(pattern), 1.0, rng(seed))
+    return signal
 
 
 def drawn(pattern: Pattern) -> np.ndarray:
-    signal = np.zeros((N_SCALP, SECONDS * 200), np.float32)
-    add_episode(signal, episode(pattern), 1.0, rng())
-    return panels(signal)
+    return panels(pattern_signal(pattern))
 
 
 @pytest.mark.parametrize("sharpness", [0.0, 0.5, 1.0])
@@ -167,19 +176,15 @@ def test_bouts_have_their_share_of_time_and_include_the_judged_moment() -> None:
 def test_pattern_has_its_amplitude_in_the_bipolar_montage(sharpness: float) -> None:
     heights = []
     for seed in range(8):
-        signal = np.zeros((N_SCALP, SECONDS * 200), np.float32)
-        add_episode(signal, episode(replace(STEADY, sharpness=sharpness)), 1.0, rng(seed))
-        eeg = np.zeros((signal.shape[1], 20), np.float32)
-        eeg[:, [ELECTRODES.index(name) for name in SCALP]] = signal.T
-        seconds = bipolar(eeg).reshape(16, SECONDS, 200)
+        signal = pattern_signal(replace(STEADY, sharpness=sharpness), seed)
+        seconds = bipolar(as_eeg(signal)).reshape(16, SECONDS, 200)
         heights.append(np.median(np.ptp(seconds, axis=-1), axis=-1).max())
     # Single periods differ, and the second source adds to the main one or subtracts from it.
     assert np.mean(heights) == pytest.approx(100 * SCALP_SCALE, rel=0.2)
 
 
 def test_single_periods_differ_in_height() -> None:
-    signal = np.zeros((N_SCALP, SECONDS * 200), np.float32)
-    add_episode(signal, episode(replace(STEADY, jitter=0.0)), 1.0, rng())
+    signal = pattern_signal(replace(STEADY, jitter=0.0))
     heights = np.ptp(signal[SCALP.index("F7")].reshape(-1, 100), axis=-1)
     assert 0.1 < heights.std() / heights.mean() < 0.4
 

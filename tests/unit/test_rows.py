@@ -23,15 +23,10 @@ def label_rows(*rows: tuple[int, int, float, float, tuple[int, ...]]) -> pd.Data
     """Rows of (EEG, sub id, EEG offset, spectrogram offset, votes)."""
     return pd.DataFrame(
         [
-            dict(
-                zip(
-                    LABEL_COLUMNS,
-                    (eeg, sub, at, 10 * eeg, sub, later, None, 100 + eeg, "?", *votes),
-                    strict=True,
-                )
-            )
+            (eeg, sub, at, 10 * eeg, sub, later, None, 100 + eeg, "?", *votes)
             for eeg, sub, at, later, votes in rows
-        ]
+        ],
+        columns=list(LABEL_COLUMNS),
     )
 
 
