@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Protocol, TextIO
+from typing import TextIO
 
 from hms_ray.config.space import ResourcesConfig
 from hms_ray.distributed.cluster import Cluster, n_concurrent_trials, session
@@ -25,6 +25,7 @@ from hms_ray.distributed.worker_group import (
 from hms_ray.errors import one_line
 from hms_ray.experiment.fold_task import FoldTask, Report, run_task
 from hms_ray.experiment.placement import Placement
+from hms_ray.experiment.run import FoldRunner
 from hms_ray.ladder.local import step_failed
 from hms_ray.ladder.plan import LadderPlan, shares
 from hms_ray.report.live import ProgressView
@@ -34,13 +35,6 @@ from hms_ray.storage.run_log import WorkerLogs
 from hms_ray.text import counted
 
 POLL_S = 0.5
-
-
-class ShareRunner(Protocol):
-    """Trains a share of the folds (see ``WorkerGroupRunner``)."""
-
-    def run(self, tasks: Sequence[FoldTask], report: Report) -> None:
-        """Trains every task or raises; finished folds are in the store."""
 
 
 class RayTrainer:
@@ -101,7 +95,9 @@ class RayTrainer:
         """
         cluster = self._connected()
         n_groups = min(n_concurrent_trials(cluster, self._resources), len(plan.missing))
-        check_nodes(cluster, [*_files(plan), self._results.resolve()])
+        prepared = plan.missing[0][0].prepared
+        packs = [pack.path for pack in prepared.packs.values()]
+        check_nodes(cluster, [prepared.rows_file, *packs, self._results.resolve()])
         bfloat16 = has_bfloat16(cluster, self._resources)
         shutil.rmtree(self._scratch, ignore_errors=True)
         self._scratch.mkdir(parents=True)
@@ -124,16 +120,10 @@ class RayTrainer:
                 return run_shares(dealt, n_groups, make_runner, pump.send)
 
 
-def _files(plan: LadderPlan) -> list[Path]:
-    """Files that workers open."""
-    prepared = plan.missing[0][0].prepared
-    return [prepared.rows_file, *(pack.path for pack in prepared.packs.values())]
-
-
 def run_shares(
     dealt: Sequence[list[FoldTask]],
     n_groups: int,
-    make_runner: Callable[..., ShareRunner],
+    make_runner: Callable[..., FoldRunner],
     report: Report,
 ) -> dict[str, str]:
     """Runs shares of folds from as many threads as there are groups.
@@ -184,7 +174,7 @@ def run_shares(
 def _run_share(
     number: int,
     share: list[FoldTask],
-    make_runner: Callable[..., ShareRunner],
+    make_runner: Callable[..., FoldRunner],
     report: Report,
     failed: dict[str, str],
 ) -> None:

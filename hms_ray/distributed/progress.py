@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from functools import partial
 from typing import Any
 
 import ray
@@ -31,20 +32,15 @@ class _Events:
         return taken
 
 
-class EventSender:
-    """Sends events to the command, from any process; never waits.
+def send_event(events: Any, event: dict[str, Any], **fields: object) -> None:
+    """Sends an event to the command, from any process; never waits.
 
     Args:
         events: handle of the actor that collects them.
-        fields: added to every event, such as the number of its ``trial``.
+        event: see ``TrainingProgress``.
+        fields: added to the event, such as the number of its ``trial``.
     """
-
-    def __init__(self, events: Any, **fields: object) -> None:
-        self._events, self._fields = events, fields
-
-    def __call__(self, event: dict[str, Any]) -> None:
-        """Sends one event."""
-        self._events.put.remote({**event, **self._fields})
+    events.put.remote({**event, **fields})
 
 
 class EventPump:
@@ -58,7 +54,7 @@ class EventPump:
         self._view = view
         self._stopping = threading.Event()
         self.events = ray.remote(num_cpus=0, max_restarts=-1)(_Events).remote()
-        self.send = EventSender(self.events)
+        self.send = partial(send_event, self.events)
         self._thread = threading.Thread(target=self._follow, name="progress", daemon=True)
 
     def __enter__(self) -> EventPump:
@@ -67,6 +63,7 @@ class EventPump:
 
     def __exit__(self, *reason: object) -> None:
         self._stopping.set()
+        # On a busy machine the last events come late.
         self._thread.join(timeout=SHUTDOWN_TIMEOUT_S)
 
     def message(self, text: str) -> None:
@@ -75,20 +72,14 @@ class EventPump:
 
     def _follow(self) -> None:
         stopping = False
-        pending = None
         while not stopping:
             # Once more after the end, for what was sent before it.
             stopping = self._stopping.wait(POLL_S)
             try:
-                pending = pending or self.events.take.remote()
-                events = ray.get(pending, timeout=SHUTDOWN_TIMEOUT_S)
-            except ray.exceptions.GetTimeoutError:
-                # On a busy machine the answer is late, but it will have all events.
-                continue
+                events = ray.get(self.events.take.remote())
             except Exception:
                 # The run does not depend on it; a restarted actor has the events to come.
                 logger.exception("progress events were lost")
-                events = []
-            pending = None
+                continue
             for event in events:
                 self._view.handle(event)

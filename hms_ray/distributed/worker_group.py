@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -52,9 +52,9 @@ class WorkerGroupRunner:
         resources: workers, and CPUs and GPUs of each.
         name: of the runs in Ray's folders, such as ``trial-0003``.
         scratch: folder for Ray Train's own files; on several nodes a shared one.
+        logs: where workers log.
         bfloat16: whether every device has it; see ``Placement``.
         train: trains one fold in a worker, called by all ranks.
-        logs: where workers log; default: nowhere.
     """
 
     def __init__(
@@ -63,16 +63,12 @@ class WorkerGroupRunner:
         *,
         name: str,
         scratch: Path,
+        logs: WorkerLogs,
         bfloat16: bool = False,
         train: Train = run_task,
-        logs: WorkerLogs | None = None,
     ) -> None:
-        self._resources = resources
-        self._name = name
-        self._scratch = scratch
-        self._bfloat16 = bfloat16
-        self._train = train
-        self._logs = logs
+        self._resources, self._name, self._scratch = resources, name, scratch
+        self._logs, self._bfloat16, self._train = logs, bfloat16, train
 
     @property
     def placement(self) -> Placement:
@@ -213,7 +209,7 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
 
 
 def _work(
-    tasks: Sequence[FoldTask], report: Report, threads: int, train: Train, logs: WorkerLogs | None
+    tasks: Sequence[FoldTask], report: Report, threads: int, train: Train, logs: WorkerLogs
 ) -> None:
     """What every worker of a group runs."""
     import ray.train
@@ -225,7 +221,7 @@ def _work(
     torch.set_num_threads(threads)
     context = ray.train.get_context()
     rank = int(context.get_world_rank())
-    with nullcontext() if logs is None else logs.opened():
+    with logs.opened():
         for task in tasks:
             process = Process(
                 rank=rank,
@@ -233,9 +229,8 @@ def _work(
                 device=ray.train.torch.get_device(),
                 report=partial(report_with_task, report, task),
             )
-            trial = logs.fields if logs is not None else {}
-            owner = trial or {"experiment": task.experiment.name}
-            with log_fields({**owner, "fold": task.fold, "rank": rank}):
+            owner = {} if logs.fields else {"experiment": task.experiment.name}
+            with log_fields(**owner, fold=task.fold, rank=rank):
                 _train_task(task, process, train)
 
 

@@ -58,6 +58,6 @@ class InProcessRunner:
             report_fold = partial(report_with_task, report, task)
             report_fold({"event": "fold_started"})
             process = Process(device=self.device, report=report_fold)
-            with log_fields({"fold": task.fold, "rank": 0}):
+            with log_fields(fold=task.fold, rank=0):
                 run_task(replace(task, share_stages=self._share_stages), process)
             report_fold({"event": "fold_ended"})

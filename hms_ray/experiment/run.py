@@ -17,12 +17,10 @@ from hms_ray.errors import ConfigError
 from hms_ray.evaluate.metric import kl_report
 from hms_ray.evaluate.oof import join_oof, probabilities_of
 from hms_ray.experiment.cache_key import cache_key_inputs
-from hms_ray.experiment.fold_task import FoldTask, Report, ReusedStages, run_task
+from hms_ray.experiment.fold_task import FoldTask, Report, ReusedStages
 from hms_ray.experiment.placement import Placement
 from hms_ray.storage.fold_store import FoldStore
 from hms_ray.storage.hashing import digest
-
-__all__ = ["FoldTask", "Report", "ReusedStages", "run_task"]
 
 
 class FoldRunner(Protocol):

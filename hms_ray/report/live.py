@@ -60,7 +60,7 @@ class ProgressView:
         self._stream = stream or sys.stdout
         self._threaded = threaded
         self._start = self._last_line = clock()
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self._stack = ExitStack()
         self._live: Live | None = None
 
@@ -87,15 +87,16 @@ class ProgressView:
     def handle(self, event: dict[str, Any]) -> None:
         """Takes an event of the run, from any thread."""
         try:
+            # Not while printing: rich holds a lock of its own when it draws and prints.
             with self._lock:
-                for notice in self._progress.update(event):
-                    logger.log(notice.level, notice.text)
-                    if notice.shown == "always" or (
-                        notice.shown == "sometimes" and self._is_quiet()
-                    ):
-                        self._print(notice.text)
-                if self._live is not None and not self._threaded:
-                    self._live.refresh()
+                notice = self._progress.update(event)
+            details = f"\n{notice.details}" if notice.details else ""
+            logger.log(notice.level, "%s%s", notice.text, details)
+            quiet = self._live is None and self._clock() - self._last_line >= QUIET_S
+            if quiet or not notice.passing:
+                self._print(notice.text)
+            if self._live is not None and not self._threaded:
+                self._live.refresh()
         except Exception:
             logger.exception("progress of an event could not be shown: %s", event)
 
@@ -103,34 +104,40 @@ class ProgressView:
         """Prints a line."""
         self.handle({"event": "message", "text": text})
 
-    def _is_quiet(self) -> bool:
-        return self._live is None and self._clock() - self._last_line >= QUIET_S
-
     def _print(self, text: str) -> None:
-        with self._lock:
-            self._last_line = self._clock()
-            width = PIPE_WIDTH if self._live is None else self._live.console.width
-            for line in stamped(text, self._last_line - self._start, width):
-                if self._live is None:
-                    print(line, file=self._stream, flush=True)
-                else:
-                    self._live.console.print(Text(line), soft_wrap=True)
+        """Prints a text with the time since the start; broken at spaces alone."""
+        self._last_line = self._clock()
+        clock = f"{clock_text(self._last_line - self._start):>7} "
+        lines = textwrap.fill(
+            clock + text.rstrip(),
+            PIPE_WIDTH if self._live is None else self._live.console.width,
+            subsequent_indent=" " * (len(clock) + 2),
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        if self._live is None:
+            print(f"{lines}\n", end="", file=self._stream, flush=True)
+        else:
+            self._live.console.print(Text(lines), soft_wrap=True)
 
     def _view(self) -> RenderableType:
         # Called by rich's thread too, which an error would end.
         try:
             with self._lock:
                 rows, summary = self._progress.table(), self._progress.summary()
-                summary = f"{clock_text(self._clock() - self._start):>7} {summary}"
         except Exception:
             logger.exception("the live view could not be drawn")
             return Text("")
         height = self._live.console.height if self._live is not None else 25
         shown = rows[: max(2, height - 4)]
-        parts: list[RenderableType] = [_grid(shown)] if shown else []
-        if len(rows) > len(shown):
-            parts.append(Text(f"and {len(rows) - len(shown)} more"))
-        return Group(*parts, Text(summary))
+        more = f"and {len(rows) - len(shown)} more\n" if len(rows) > len(shown) else ""
+        last = Text(f"{more}{clock_text(self._clock() - self._start):>7} {summary}")
+        if not shown:
+            return last
+        table = Table(*shown[0], box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
+        for row in shown[1:]:
+            table.add_row(*map(Text, row))
+        return Group(table, last)
 
 
 class _Warnings(logging.Handler):
@@ -139,22 +146,13 @@ class _Warnings(logging.Handler):
     def __init__(self, show: Callable[[str], None]) -> None:
         super().__init__(logging.WARNING)
         self._show = show
-        self.addFilter(lambda record: record.name != __name__)
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self._show(f"{record.levelname.lower()}: {record.getMessage()}")
+            if record.name != __name__:
+                self._show(f"{record.levelname.lower()}: {record.getMessage()}")
         except Exception:
             self.handleError(record)
-
-
-def _grid(rows: list[tuple[str, ...]]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
-    for heading in rows[0]:
-        table.add_column(heading)
-    for row in rows[1:]:
-        table.add_row(*map(Text, row))
-    return table
 
 
 @contextmanager
@@ -184,21 +182,3 @@ def bar(
             view.handle({"event": "ended"})
     finally:
         view.__exit__()
-
-
-def stamped(text: str, seconds: float, width: int = PIPE_WIDTH) -> list[str]:
-    """A text with the time since the start before it, in lines of so many characters.
-
-    Args:
-        text: broken at spaces alone; further lines are indented.
-        seconds: since the start.
-        width: characters of a line.
-    """
-    clock = f"{clock_text(seconds):>7} "
-    return textwrap.wrap(
-        clock + text.rstrip(),
-        width,
-        subsequent_indent=" " * (len(clock) + 2),
-        break_long_words=False,
-        break_on_hyphens=False,
-    )

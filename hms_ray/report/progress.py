@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from hms_ray.config.space import Objective
 from hms_ray.evaluate.metric import named_scores
@@ -35,15 +35,16 @@ class Notice:
     """The text of an event.
 
     Attributes:
-        text: one line of any length, to be logged.
-        shown: whether it is printed ``always``, ``sometimes`` (in a pipe that has been
-            quiet) or ``never``.
+        text: one line of any length, to be logged and printed.
+        passing: whether it is printed only in a pipe that has been quiet.
         level: of its record in the log.
+        details: logged below the text and not printed.
     """
 
     text: str
-    shown: Literal["always", "sometimes", "never"] = "always"
+    passing: bool = False
     level: int = logging.INFO
+    details: str = ""
 
 
 @dataclass
@@ -56,7 +57,6 @@ class RunningFold:
         score: latest score with its name.
         progress: share of the fold's steps that is done.
         reused: share of its steps that the fold store gave.
-        started: when it started.
     """
 
     stage: str = ""
@@ -64,7 +64,6 @@ class RunningFold:
     score: str = ""
     progress: float = 0.0
     reused: float = 0.0
-    started: float = 0.0
 
     @property
     def trained(self) -> float:
@@ -110,16 +109,16 @@ class TrainingProgress:
         self._objective, self._best = objective, best
         self._waiting = dict(work or {})
         self._running: dict[FoldId, RunningFold] = {}
-        self._started: set[str] = set()
-        self._starting: dict[str, float] = {}
-        self._n_failed = self._n_trained = self._n_at_once = self._n_starts = 0
-        self._done = self._fold_s = self._startup_s = 0.0
-        self._clock, self.time_left = clock, TimeLeft(clock)
+        self._trials: set[str] = set()
+        self._n_failed = self._n_trained = self._n_at_once = 0
+        self._done = 0.0
+        self._left = TimeLeft(clock)
 
-    def update(self, event: Event) -> list[Notice]:
-        """Takes an event and returns its texts; see the class for its fields."""
-        notices: list[Notice] = getattr(self, f"_{event['event']}")(event)
-        return notices
+    def update(self, event: Event) -> Notice:
+        """Takes an event and returns its text; see the class for its fields."""
+        name = f"trial {event['trial']:04d}" if "trial" in event else event.get("experiment")
+        notice: Notice = getattr(self, f"_{event['event']}")(name, event)
+        return notice
 
     def table(self) -> list[tuple[str, ...]]:
         """Headings, one row per running fold, one per trial without; or nothing."""
@@ -128,7 +127,7 @@ class TrainingProgress:
             for (name, fold), run in self._running.items()
         ]
         busy = {name for name, _ in self._running}
-        rows += [(name, "-", "starting", "0", "") for name in sorted(self._started - busy)]
+        rows += [(name, "-", "starting", "0", "") for name in sorted(self._trials - busy)]
         return [("running", "fold", "stage", "epoch", "score"), *rows] if rows else []
 
     def summary(self) -> str:
@@ -141,139 +140,106 @@ class TrainingProgress:
         if self._best is not None:
             number, score = self._best
             text += f", best {named_scores({self._objective: score})} (trial {number:04d})"
-        return text + self.time_left.text()
+        return text + self._left.text()
 
     @property
     def _n_known(self) -> int:
         return self._n_trained + len(self._waiting)
 
-    def _message(self, event: Event) -> list[Notice]:
-        return [Notice(str(event["text"]))]
+    def _message(self, name: str, event: Event) -> Notice:
+        return Notice(str(event["text"]))
 
-    def _trial_started(self, event: Event) -> list[Notice]:
-        name = _name(event)
-        self._started.add(name)
-        self._starting[name] = self._clock()
-        self.time_left.start()
-        place = self._n_finished + len(self._started)
+    def _trial_started(self, name: str, event: Event) -> Notice:
+        self._trials.add(name)
+        self._left.elapsed_s()
         self._waiting.update({(name, fold): 1.0 for fold in range(self._n_folds)})
-        return [Notice(f"{name} ({place} of {self._n_trials}): {event['text']}")]
+        place = self._n_finished + len(self._trials)
+        return Notice(f"{name} ({place} of {self._n_trials}): {event['text']}")
 
-    def _folds_reused(self, event: Event) -> list[Notice]:
-        name, keys = _name(event), event["keys"]
+    def _folds_reused(self, name: str, event: Event) -> Notice:
+        keys = event["keys"]
         for fold in keys:
             self._waiting.pop((name, fold), None)
-        folds = ", ".join(map(str, keys))
-        text = ", ".join(f"fold {fold} {key}" for fold, key in keys.items())
-        return [
-            Notice(f"{name}: reused from the fold store: fold {folds}"),
-            Notice(f"{name}: cache keys reused: {text}", "never"),
-        ]
+        return Notice(
+            f"{name}: reused from the fold store: fold {', '.join(map(str, keys))}",
+            details="\n".join(f"cache key of fold {fold}: {key}" for fold, key in keys.items()),
+        )
 
-    def _fold_started(self, event: Event) -> list[Notice]:
-        self._fold(event)
-        return [Notice(f"{_place(event)} started", "sometimes")]
+    def _fold_started(self, name: str, event: Event) -> Notice:
+        self._fold(name, event)
+        return Notice(f"{name} fold {event['fold']} started", passing=True)
 
-    def _stages_reused(self, event: Event) -> list[Notice]:
-        place, fold = (_name(event), event["fold"]), self._fold(event)
+    def _stages_reused(self, name: str, event: Event) -> Notice:
+        fold, place = self._fold(name, event), (name, event["fold"])
         fold.progress = fold.reused = float(event["progress"])
         # Reused stages are no work of this run.
         if place in self._waiting:
             self._waiting[place] *= 1 - fold.reused
         stages = f"stage{'s' if len(event['stages']) > 1 else ''} {', '.join(event['stages'])}"
-        saved = f"{event['saved_s']:.0f} s saved"
-        return [Notice(f"{_place(event)}: {stages} reused from the fold store, {saved}")]
+        text = f"{stages} reused from the fold store, {event['saved_s']:.0f} s saved"
+        return Notice(f"{name} fold {event['fold']}: {text}")
 
-    def _evaluation(self, event: Event) -> list[Notice]:
-        fold = self._fold(event)
+    def _evaluation(self, name: str, event: Event) -> Notice:
+        fold = self._fold(name, event)
         fold.progress = float(event["progress"])
         fold.stage, fold.epoch = str(event["stage"]), float(event["epoch"])
         # A fold may have no row that counts for the objective.
         shown = self._objective if event.get(self._objective) is not None else "kl_all"
         fold.score = named_scores({shown: event.get(shown)})
         self._estimate()
-        text = f"{_place(event)} stage {fold.stage} epoch {fold.epoch:g}: {fold.score}"
-        text = text.rstrip(": ") + self.time_left.text()
-        return [Notice(text, "sometimes", logging.DEBUG)]
+        text = f"{name} fold {event['fold']} stage {fold.stage} epoch {fold.epoch:g}: {fold.score}"
+        return Notice(text.rstrip(": ") + self._left.text(), passing=True, level=logging.DEBUG)
 
-    def _fold_ended(self, event: Event) -> list[Notice]:
-        place = _name(event), event["fold"]
-        fold = self._running.pop(place, RunningFold(started=self._clock()))
+    def _fold_ended(self, name: str, event: Event) -> Notice:
+        place = name, event["fold"]
+        fold = self._running.pop(place, RunningFold())
         self._done += self._waiting.pop(place, 0.0)
-        self._fold_s += self._clock() - fold.started
         self._n_trained += 1
         self._estimate()
         score = f", last evaluation {fold.score}" if fold.score else ""
         count = "" if self._n_trials else f" ({self._n_trained} of {self._n_known})"
-        return [Notice(f"{_place(event)} done{count}{score}{self.time_left.text()}")]
+        return Notice(f"{name} fold {event['fold']} done{count}{score}{self._left.text()}")
 
-    def _trial_ended(self, event: Event) -> list[Notice]:
-        name, number, scores = _name(event), event["trial"], event["scores"]
+    def _trial_ended(self, name: str, event: Event) -> Notice:
+        number, scores = event["trial"], event["scores"]
         self._leave(name)
         self._n_finished += 1
         mark = ""
         if self._best is None or scores[self._objective] < self._best[1]:
             self._best, mark = (number, scores[self._objective]), ", best so far"
-        return [Notice(f"{name}: {named_scores(scores)}{mark}")]
+        return Notice(f"{name}: {named_scores(scores)}{mark}")
 
-    def _trial_failed(self, event: Event) -> list[Notice]:
-        name = _name(event)
+    def _trial_failed(self, name: str, event: Event) -> Notice:
         self._leave(name)
         self._n_failed += 1
-        notices = [Notice(f"{name} failed: {event['reason']}", level=logging.ERROR)]
-        if "traceback" in event:
-            text = f"{name}: {event['traceback']}"
-            notices.append(Notice(text, "never", logging.ERROR))
-        return notices
+        text, details = f"{name} failed: {event['reason']}", event.get("traceback", "")
+        return Notice(text, level=logging.ERROR, details=details)
 
     _step_failed = _trial_failed
 
     def _leave(self, name: str) -> None:
         """Forgets the folds of a trial or experiment that has ended."""
-        self._started.discard(name)
-        self._starting.pop(name, None)
+        self._trials.discard(name)
         self._waiting = {fold: work for fold, work in self._waiting.items() if fold[0] != name}
         self._running = {fold: run for fold, run in self._running.items() if fold[0] != name}
 
-    def _fold(self, event: Event) -> RunningFold:
-        now, name = self._clock(), _name(event)
-        self.time_left.start()
-        if name in self._starting:
-            self._startup_s += now - self._starting.pop(name)
-            self._n_starts += 1
-        fold = self._running.setdefault((name, event["fold"]), RunningFold(started=now))
+    def _fold(self, name: str, event: Event) -> RunningFold:
+        self._left.elapsed_s()
+        fold = self._running.setdefault((name, event["fold"]), RunningFold())
         self._n_at_once = max(self._n_at_once, len(self._running))
         return fold
 
-    def _startup_work(self) -> float:
-        """The start-up of a trial's workers, as work that takes the same time."""
-        if not self._n_starts or not self._fold_s:
-            return 0.0
-        return self._startup_s / self._n_starts * self._done / self._fold_s
-
     def _estimate(self) -> None:
-        parts = {
-            place: self._waiting.get(place, 0.0) * fold.trained
-            for place, fold in self._running.items()
-        }
-        done = self._done + sum(parts.values())
-        n_waiting = max(0, self._n_trials - self._n_finished - len(self._started))
-        left = n_waiting * self._n_folds + sum(self._waiting.values()) - sum(parts.values())
-        done += self._n_starts * self._startup_work()
-        left += (n_waiting + len(self._starting)) * self._startup_work()
+        running = sum(
+            self._waiting.get(place, 0.0) * fold.trained for place, fold in self._running.items()
+        )
+        n_trials = max(0, self._n_trials - self._n_finished - len(self._trials))
+        done = self._done + running
+        left = n_trials * self._n_folds + sum(self._waiting.values()) - running
         enough = self._n_trained >= max(TRUSTED_FOLDS, self._n_at_once)
-        # Until a fold is whole, the start-up of workers cannot be weighed against training.
-        share = done >= TRUSTED_SHARE * (done + left) and (self._n_trained or not self._n_starts)
-        self.time_left.update(done, left, trusted=enough or bool(share))
-
-
-def _name(event: Event) -> str:
-    """Name of the trial or experiment that an event is about."""
-    return f"trial {event['trial']:04d}" if "trial" in event else str(event["experiment"])
-
-
-def _place(event: Event) -> str:
-    return f"{_name(event)} fold {event['fold']}"
+        # Before the first whole fold of a study, most of the time was the start of workers.
+        share = done >= TRUSTED_SHARE * (done + left) and (self._n_trained or not self._n_trials)
+        self._left.update(done, left, trusted=enough or bool(share))
 
 
 class LoopProgress:
@@ -292,21 +258,20 @@ class LoopProgress:
         self._name, self._unit = name, unit
         self._before: int | None = None
         self._done = self._total = 0
-        self.time_left = TimeLeft(clock)
+        self._left = TimeLeft(clock)
 
-    def update(self, event: Event) -> list[Notice]:
+    def update(self, event: Event) -> Notice:
         """Takes an event; see the class."""
         if event["event"] == "ended":
-            return [Notice(f"{self._name}: {self._done:,} {self._unit} done")]
+            return Notice(f"{self._name}: {self._done:,} {self._unit} done")
         self._done, self._total = event["done"], event["total"]
         if self._before is None:
             self._before = self._done
-            self.time_left.start()
         done, left = self._done - self._before, self._total - self._done
         share, seconds = TRUSTED_LOOP
-        trusted = done >= share * (done + left) and self.time_left.worked_s >= seconds
-        self.time_left.update(done, left, trusted=trusted)
-        return [Notice(self.summary(), "sometimes", logging.DEBUG)]
+        trusted = self._left.elapsed_s() >= seconds and done >= share * (done + left)
+        self._left.update(done, left, trusted=trusted)
+        return Notice(self.summary(), passing=True, level=logging.DEBUG)
 
     def table(self) -> list[tuple[str, ...]]:
         """Nothing: the summary is all there is."""
@@ -315,7 +280,7 @@ class LoopProgress:
     def summary(self) -> str:
         """Such as ``packing eeg: 120 of 300 windows, 1:05 left``."""
         count = f"{self._done:,} of {self._total:,} {self._unit}"
-        return f"{self._name}: {count}{self.time_left.text()}"
+        return f"{self._name}: {count}{self._left.text()}"
 
 
 Progress = TrainingProgress | LoopProgress

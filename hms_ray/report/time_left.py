@@ -11,9 +11,7 @@ Clock = Callable[[], float]
 
 
 class TimeLeft:
-    """Time left, estimated from the work done in this run.
-
-    Between updates the estimate counts down.
+    """Time left, estimated from the work done in this run; counts down between updates.
 
     Args:
         clock: seconds, monotonic.
@@ -24,15 +22,11 @@ class TimeLeft:
         self._started: float | None = None
         self._end: float | None = None
 
-    def start(self) -> None:
-        """Marks the beginning of work; later calls change nothing."""
+    def elapsed_s(self) -> float:
+        """Seconds since the first call, which marks the beginning of work."""
         if self._started is None:
             self._started = self._clock()
-
-    @property
-    def worked_s(self) -> float:
-        """Seconds since work began."""
-        return 0.0 if self._started is None else self._clock() - self._started
+        return self._clock() - self._started
 
     def update(self, done: float, left: float, *, trusted: bool) -> None:
         """Estimates anew.
@@ -43,13 +37,10 @@ class TimeLeft:
             trusted: whether enough is done for an estimate.
         """
         known = trusted and done > 0 and left > 0
-        self._end = self._clock() + left * self.worked_s / done if known else None
-
-    def seconds(self) -> float | None:
-        """Seconds left; None until the estimate can be trusted."""
-        return None if self._end is None else max(0.0, self._end - self._clock())
+        self._end = self._clock() + left * self.elapsed_s() / done if known else None
 
     def text(self) -> str:
         """Such as ``, 4:05 left``; empty until the estimate can be trusted."""
-        seconds = self.seconds()
-        return "" if seconds is None else f", {clock_text(seconds)} left"
+        if self._end is None:
+            return ""
+        return f", {clock_text(max(0.0, self._end - self._clock()))} left"

@@ -38,13 +38,10 @@ def attached(handler: logging.Handler) -> Iterator[None]:
 
 @contextmanager
 def run_log(file: Path, level: str = "INFO") -> Iterator[None]:
-    """Appends records of ``hms_ray`` to a file while a block runs.
-
-    It begins with the command and ends with the traceback of the error that ended the
-    block, if one did.
+    """Logs a run to a file: its command, its records, and the error that ended it, if any.
 
     Args:
-        file: the log; folders above it are made.
+        file: appended to; folders above it are made.
         level: least level of a record: DEBUG, INFO, WARNING or ERROR.
 
     Raises:
@@ -65,7 +62,7 @@ def run_log(file: Path, level: str = "INFO") -> Iterator[None]:
 
 @contextmanager
 def file_log(file: Path, level: str = "INFO") -> Iterator[None]:
-    """As ``run_log``, but records of the block alone."""
+    """Appends the records of ``hms_ray`` to a file while a block runs; see ``run_log``."""
     if level not in LEVELS:
         raise ConfigError(
             f"a log level must be one of {', '.join(LEVELS)}",
@@ -86,11 +83,11 @@ def file_log(file: Path, level: str = "INFO") -> Iterator[None]:
 
 
 @contextmanager
-def log_fields(fields: Mapping[str, object]) -> Iterator[None]:
+def log_fields(**fields: object) -> Iterator[None]:
     """Marks every record of this process, such as with its trial, while a block runs.
 
     Args:
-        fields: name -> value; added to those of blocks around it.
+        fields: added to those of blocks around it.
     """
     before = dict(_fields)
     _fields.update(fields)
@@ -103,12 +100,12 @@ def log_fields(fields: Mapping[str, object]) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class WorkerLogs:
-    """Where the workers of a run log, each process in a file of its own.
+    """Where the other processes of a run log, each in a file of its own.
 
     Attributes:
         folder: the run's folder; the files are in ``logs/`` below it.
         level: least level of a record.
-        fields: what all records of a worker are marked with.
+        fields: what all records of a process are marked with, such as its trial.
     """
 
     folder: Path
@@ -124,7 +121,7 @@ class WorkerLogs:
     def opened(self) -> Iterator[None]:
         """Logs this process's records while a block runs; the file's name has host and pid."""
         file = self.folder / WORKER_LOGS / f"{socket.gethostname()}-{os.getpid()}.txt"
-        with file_log(file, self.level), log_fields(self.fields):
+        with file_log(file, self.level), log_fields(**self.fields):
             yield
 
 

@@ -14,7 +14,6 @@ from hms_ray.errors import DataError
 from hms_ray.experiment.preflight import preflight
 from hms_ray.report.leaderboard import render
 from hms_ray.report.live import bar
-from hms_ray.study.folder import StudyFolder
 from hms_ray.sweep.study import run_study
 from hms_ray.text import counted
 
@@ -61,8 +60,7 @@ def sweep(
         print(note)
     preflight(space, prepared)
     run = run_study(space, prepared, results, name, address=address, log_level=log_level)
-    folder = StudyFolder.open(name, results)
-    print(f"\n{render(folder.leaderboard())}\n\nstudy: {folder.path}")
+    print(f"\n{render(run.folder.leaderboard())}\n\nstudy: {run.folder.path}")
     if not run.n_failed or run.n_finished >= space.study.n_trials:
         return 0
     finished = f"{run.n_finished} of {counted(space.study.n_trials, 'trial')} finished"

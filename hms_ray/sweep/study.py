@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from ray import tune
 
@@ -19,8 +19,8 @@ from hms_ray.distributed.nodes import check_nodes, has_bfloat16
 from hms_ray.distributed.progress import EventPump
 from hms_ray.distributed.worker_group import Train
 from hms_ray.errors import HmsRayError, StudyError
-from hms_ray.evaluate.metric import OBJECTIVES, SCORE_NAMES
-from hms_ray.experiment.run import run_task
+from hms_ray.evaluate.metric import OBJECTIVES, SCORE_NAMES, named_scores
+from hms_ray.experiment.fold_task import run_task
 from hms_ray.report.live import ProgressView
 from hms_ray.report.progress import TrainingProgress
 from hms_ray.search.journal import Scores
@@ -132,14 +132,13 @@ class _Run:
     ) -> None:
         self._space, self._prepared, self._results = space, prepared, results
         self._folder, self._train, self._stream = folder, train, stream
-        self._started: dict[int, Proposal] = {}
         self._ended: list[StoredTrial] = []
-        self._pump: EventPump | None = None
+        self._pump: EventPump
         self._proposals = Proposals(
             space,
             folder.journal,
             recover=self._stored_scores,
-            on_duplicate=lambda number, original: self._message(
+            on_duplicate=lambda number, original: self._pump.message(
                 f"trial {number:04d} repeats trial {original:04d}: not trained again"
             ),
         )
@@ -166,8 +165,7 @@ class _Run:
         logger.info("space: %s", self._space.model_dump_json(exclude_defaults=True))
         logger.info("cluster: %s; resources: %s", cluster, resources.model_dump_json())
         _write_board(declare_study, self._folder, self._results)
-        with ProgressView(self._progress(), self._stream) as view, EventPump(view) as pump:
-            self._pump = pump
+        with ProgressView(self._progress(), self._stream) as view, EventPump(view) as self._pump:
             self._announce(cluster, n_concurrent)
             job = StudyJob(
                 study=self._folder.path.resolve(),
@@ -175,12 +173,11 @@ class _Run:
                 prepared=self._prepared,
                 resources=resources,
                 bfloat16=bfloat16,
-                events=pump.events,
+                events=self._pump.events,
                 logs=WorkerLogs.as_here(self._folder.path.resolve()),
                 train=self._train,
             )
             self._tune(job, n_concurrent)
-        self._pump = None
 
     def _tune(self, job: StudyJob, n_concurrent: int) -> None:
         trainable = tune.with_resources(
@@ -190,7 +187,6 @@ class _Run:
         search = StudySearch(
             self._proposals,
             self._space.study.n_trials,
-            on_start=self._trial_started,
             on_end=self._trial_ended,
             on_exhausted=self._ends_early,
         )
@@ -201,7 +197,7 @@ class _Run:
                 num_samples=-1,  # the search knows when enough are finished
                 max_concurrent_trials=n_concurrent,
                 reuse_actors=True,
-                trial_dirname_creator=_trial_folder_name,
+                trial_dirname_creator=lambda trial: f"{trial.config['number']:04d}",
             ),
             run_config=tune.RunConfig(
                 name="tune",
@@ -226,52 +222,39 @@ class _Run:
         )
 
     def _announce(self, cluster: Cluster, n_concurrent: int) -> None:
-        resources = self._space.resources
+        resources, message = self._space.resources, self._pump.message
         trials = counted(self.n_missing, "trial")
-        self._message(
+        message(
             f"{self._folder.name}: {trials} x {self._prepared.n_folds} folds, "
             f"{n_concurrent} at once, objective {SCORE_NAMES[self._space.study.objective]}"
         )
         workers = counted(resources.workers, "worker")
-        self._message(f"on {cluster}; one group of {workers} per {resources.group}")
+        message(f"on {cluster}; one group of {workers} per {resources.group}")
         if self._proposals.n_finished:
-            self._message(f"finished in earlier runs: {self._proposals.n_finished}")
+            message(f"finished in earlier runs: {self._proposals.n_finished}")
         if self._proposals.n_interrupted:
-            self._message(f"interrupted, to be run again first: {self._proposals.n_interrupted}")
+            message(f"interrupted, to be run again first: {self._proposals.n_interrupted}")
 
     def _ends_early(self, reason: str) -> None:
         n_finished, n_trials = self._proposals.n_finished, self._space.study.n_trials
-        self._message(f"the search ends with {n_finished} of {n_trials} finished: {reason}")
+        self._pump.message(f"the search ends with {n_finished} of {n_trials} finished: {reason}")
 
-    def _message(self, text: str) -> None:
-        if self._pump is not None:
-            self._pump.message(text)
-
-    def _report(self, event: dict[str, Any]) -> None:
-        if self._pump is not None:
-            self._pump.send(event)
-
-    def _trial_started(self, proposal: Proposal) -> None:
-        self._started[proposal.number] = proposal
-
-    def _trial_ended(self, number: int, reason: str | None) -> None:
-        trial = self._folder.trial(number)
-        if trial is None:
-            proposal = self._started[number]
+    def _trial_ended(self, proposal: Proposal, reason: str | None) -> None:
+        number = proposal.number
+        if self._folder.trial(number) is None:
             self._folder.write_failure(
                 number, proposal.point, proposal.experiment, reason or "no result"
             )
-            trial = self._folder.trial(number)
-        if trial is None:
-            return
+        trial = self._folder.trial(number)
+        assert trial is not None
         self._ended.append(trial)
         if trial.finished:
-            self._report({"event": "trial_ended", "trial": number, "scores": trial.scores})
+            self._pump.send({"event": "trial_ended", "trial": number, "scores": trial.scores})
             _write_board(write_trial_logs, self._folder, trial, self._results)
         else:
             details = (trial.path / "error.txt").read_text(encoding="utf-8")
             failed = {"event": "trial_failed", "trial": number, "reason": trial.reason}
-            self._report({**failed, "traceback": details})
+            self._pump.send({**failed, "traceback": details})
         try:
             self._folder.write_leaderboard()
         except HmsRayError as error:
@@ -298,10 +281,9 @@ class _Run:
             )
         done = [trial for trial in self._ended if trial.finished]
         n_reused = sum(len(trial.reused) for trial in done)
-        logger.info(
-            "%d trials finished in all, %d failed in this run; best: trial %04d, %s",
-            *(len(finished), len(failed), finished[0].number, finished[0].scores),
-        )
+        best = f"trial {finished[0].number:04d}, {named_scores(finished[0].scores)}"
+        n_finished = counted(len(finished), "trial")
+        logger.info("%s finished, %d failed in this run; best: %s", n_finished, len(failed), best)
         return StudyResult(
             folder=self._folder,
             best=finished[0],
@@ -318,7 +300,3 @@ def _write_board(write: Callable[..., None], *arguments: object) -> None:
         write(*arguments)
     except Exception:
         logger.exception("TensorBoard logs were not written")
-
-
-def _trial_folder_name(trial: Any) -> str:
-    return f"{trial.config['number']:04d}"

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import traceback
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hms_ray.config.experiment import Experiment
 from hms_ray.config.space import ResourcesConfig
 from hms_ray.dataset.prepare import Prepared
-from hms_ray.distributed.progress import EventSender
+from hms_ray.distributed.progress import send_event
 from hms_ray.distributed.worker_group import Train, WorkerGroupRunner
 from hms_ray.errors import one_line
-from hms_ray.experiment.run import ExperimentResult, run_experiment, run_task
+from hms_ray.experiment.fold_task import run_task
+from hms_ray.experiment.run import ExperimentResult, run_experiment
 from hms_ray.search.distributions import describe
 from hms_ray.storage.run_log import WorkerLogs
 from hms_ray.study.folder import StudyFolder
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,7 @@ class StudyJob:
         resources: of a worker group.
         bfloat16: whether every device has it.
         events: handle of the actor that collects progress events.
-        logs: where workers log.
+        logs: where trials and workers log.
         train: trains one fold in a worker.
     """
 
@@ -64,27 +69,33 @@ def run_trial(config: dict[str, Any], job: StudyJob) -> dict[str, Any]:
     done = folder.trial(number)
     if done is not None and done.finished:
         return dict(done.scores)
-    try:
-        result = _train(number, point, experiment, job)
-        folder.write_trial(number, point, experiment, result)
-        return dict(result.scores)
-    except Exception as error:
-        reason = one_line(error)
-        folder.write_failure(number, point, experiment, reason, traceback.format_exc())
-        return {"error": reason}
+    job = replace(job, logs=replace(job.logs, fields={"trial": f"{number:04d}"}))
+    with job.logs.opened():
+        try:
+            result = _train(number, point, experiment, job)
+            folder.write_trial(number, point, experiment, result)
+            logger.info("trial ended: %s", result.scores)
+            return dict(result.scores)
+        except Exception as error:
+            logger.exception("trial failed")
+            reason = one_line(error)
+            folder.write_failure(number, point, experiment, reason, traceback.format_exc())
+            return {"error": reason}
 
 
 def _train(
     number: int, point: dict[str, Any], experiment: Experiment, job: StudyJob
 ) -> ExperimentResult:
-    report = EventSender(job.events, trial=number)
+    report = partial(send_event, job.events, trial=number)
     runner = WorkerGroupRunner(
         job.resources,
         name=f"trial-{number:04d}",
         scratch=StudyFolder(job.study).scratch / "train",
+        logs=job.logs,
         bfloat16=job.bfloat16,
         train=job.train,
-        logs=replace(job.logs, fields={"trial": f"{number:04d}"}),
     )
-    report({"event": "trial_started", "text": describe(point) or experiment.name})
+    text = describe(point) or experiment.name
+    logger.info("trial started: %s", text)
+    report({"event": "trial_started", "text": text})
     return run_experiment(experiment, job.prepared, job.results, runner, report=report)

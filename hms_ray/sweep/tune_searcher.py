@@ -27,8 +27,7 @@ class StudySearch(Searcher):
     Args:
         proposals: source of points, and record of results.
         n_trials: finished trials to end with, those of earlier runs included.
-        on_start: called with a proposal before its trial starts.
-        on_end: called with (trial number, reason of failure or None) after the result is
+        on_end: called with (proposal, reason of failure or None) after the result is
             recorded.
         on_exhausted: called once with the reason if the search ends before ``n_trials``.
     """
@@ -38,8 +37,7 @@ class StudySearch(Searcher):
         proposals: Proposals,
         n_trials: int,
         *,
-        on_start: Callable[[Proposal], None] = lambda proposal: None,
-        on_end: Callable[[int, str | None], None] = lambda number, reason: None,
+        on_end: Callable[[Proposal, str | None], None] = lambda proposal, reason: None,
         on_exhausted: Callable[[str], None] = lambda reason: None,
     ) -> None:
         super().__init__()
@@ -48,8 +46,8 @@ class StudySearch(Searcher):
         self._max_failures = max(MIN_FAILURES, n_trials - proposals.n_finished)
         self._n_failed = 0
         self._ended = False
-        self._numbers: dict[str, int] = {}
-        self._on_start, self._on_end, self._on_exhausted = on_start, on_end, on_exhausted
+        self._running: dict[str, Proposal] = {}
+        self._on_end, self._on_exhausted = on_end, on_exhausted
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Config of the next trial; ``FINISHED`` at the end, None to be called again."""
@@ -66,8 +64,7 @@ class StudySearch(Searcher):
         if isinstance(proposal, Exhausted):
             self._end(proposal.reason)
             return str(Searcher.FINISHED)
-        self._numbers[trial_id] = proposal.number
-        self._on_start(proposal)
+        self._running[trial_id] = proposal
         return {
             "number": proposal.number,
             "point": proposal.point,
@@ -78,14 +75,15 @@ class StudySearch(Searcher):
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         """Records the result of a trial."""
-        number = self._numbers.pop(trial_id)
+        proposal = self._running.pop(trial_id)
         reason = LOST if error or result is None else result.get("error")
         if result is None or reason is not None:
             self._n_failed += 1
-            self._proposals.fail(number, reason or LOST)
+            self._proposals.fail(proposal.number, reason or LOST)
         else:
-            self._proposals.complete(number, {name: result[name] for name in SCORE_NAMES})
-        self._on_end(number, reason)
+            scores = {name: result[name] for name in SCORE_NAMES}
+            self._proposals.complete(proposal.number, scores)
+        self._on_end(proposal, reason)
 
     def _end(self, reason: str) -> None:
         # Tune calls ``suggest`` after the end too.

@@ -36,7 +36,7 @@ def runs(two_folds: Prepared, tmp_path_factory: pytest.TempPathFactory) -> dict[
         if name == "worker_group":
             runner = make_runner(folder, workers=1, group="trial")
         tasks = plan_folds(EXPERIMENT, two_folds, folder / "results", runner.placement)
-        covered = tasks[0].cut(1)
+        covered = tasks[0].truncated(1)
         file = EventFile(folder / "events")
         runner.run([*tasks, covered], file)
         made[name] = Run(tasks, covered, file.events())

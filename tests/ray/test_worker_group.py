@@ -7,8 +7,9 @@ import pytest
 from hms_ray.dataset.prepare import Prepared
 from hms_ray.distributed.worker_group import WorkerGroupRunner
 from hms_ray.errors import TrainingError
+from hms_ray.experiment.fold_task import run_task
 from hms_ray.experiment.placement import Placement
-from hms_ray.experiment.run import plan_folds, run_experiment, run_task
+from hms_ray.experiment.run import plan_folds, run_experiment
 from hms_ray.storage.fold_store import FoldStore
 from tests.ray.worker_groups import EXPERIMENT, EventFile, make_runner
 

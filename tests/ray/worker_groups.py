@@ -7,7 +7,8 @@ from typing import Any
 from hms_ray.config.loading import validate_space
 from hms_ray.config.space import ResourcesConfig
 from hms_ray.distributed.worker_group import WorkerGroupRunner
-from hms_ray.experiment.run import run_task
+from hms_ray.experiment.fold_task import run_task
+from hms_ray.storage.run_log import WorkerLogs
 
 # Equal predictions would prove little without dropout, drop path and CutMix.
 EXPERIMENT = validate_space(
@@ -41,6 +42,7 @@ def make_runner(scratch: Path, **resources: Any) -> WorkerGroupRunner:
         ResourcesConfig(health_check_interval_s=0.2, **resources),
         name="test",
         scratch=scratch / "scratch",
+        logs=WorkerLogs(scratch),
         train=train,
     )
 

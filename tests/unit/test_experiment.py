@@ -14,9 +14,10 @@ from hms_ray.config.loading import replace_values
 from hms_ray.dataset.prepare import PackRef, Prepared, prepare
 from hms_ray.errors import ConfigError, PredictionError
 from hms_ray.experiment.cache_key import cache_key_inputs, experiment_key
+from hms_ray.experiment.fold_task import FoldTask, Report
 from hms_ray.experiment.in_process import InProcessRunner
 from hms_ray.experiment.placement import Placement
-from hms_ray.experiment.run import FoldTask, Report, plan_folds, run_experiment
+from hms_ray.experiment.run import plan_folds, run_experiment
 from hms_ray.storage.fold_store import FoldStore
 from tests.competition_folder import write_competition_folder
 

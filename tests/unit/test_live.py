@@ -2,11 +2,12 @@
 
 import io
 import logging
+import threading
 import time
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
-from ray.exceptions import GetTimeoutError
 
 from hms_ray.distributed import progress as distributed_progress
 from hms_ray.distributed.progress import EventPump
@@ -25,7 +26,13 @@ def clock() -> Clock:
     return Clock()
 
 
-def test_a_pipe_gets_events_at_once_and_evaluations_after_a_quiet_time(clock: Clock) -> None:
+@pytest.fixture(autouse=True)
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"TERM": "xterm", "COLUMNS": "100", "LINES": "10"}.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_pipe_gets_events_at_once_and_evaluations_after_a_quiet_time(clock: Clock) -> None:
     stream = io.StringIO()
     with ProgressView(sweep(clock), stream, clock=clock) as view:
         view.handle({"event": "trial_started", "trial": 0, "text": "loss=kl"})
@@ -51,11 +58,7 @@ def test_long_lines_break_between_words(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("threaded", [True, False])
-def test_a_terminal_shows_running_folds_below_the_lasting_lines(
-    clock: Clock, threaded: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "100")
+def test_terminal_shows_running_folds_below_the_lasting_lines(clock: Clock, threaded: bool) -> None:
     stream = Terminal()
     with ProgressView(sweep(clock), stream, threaded=threaded, clock=clock) as view:
         view.handle({"event": "trial_started", "trial": 3, "text": "loss=kl"})
@@ -68,8 +71,42 @@ def test_a_terminal_shows_running_folds_below_the_lasting_lines(
     assert "0 of 4 trials finished" in shown
 
 
+def test_table_fits_a_low_terminal(clock: Clock) -> None:
+    progress = sweep(clock, n_trials=40)
+    for trial in range(40):
+        start(progress, trial)
+    stream = Terminal()
+    with ProgressView(progress, stream, threaded=False, clock=clock) as view:
+        view.message("hello")
+    assert "and 35 more" in stream.getvalue()
+
+
+def test_line_printed_while_the_view_is_drawn_waits_for_no_lock(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawing, draw = threading.Event(), ProgressView._view
+
+    def slow(view: ProgressView) -> Any:
+        drawing.set()
+        time.sleep(0.05)
+        return draw(view)
+
+    monkeypatch.setattr(ProgressView, "_view", slow)
+    stream = Terminal()
+    with ProgressView(sweep(clock), stream, threaded=False, clock=clock) as view:
+        assert view._live is not None
+        drawing.clear()
+        threading.Thread(target=view._live.refresh, daemon=True).start()
+        drawing.wait()
+        printing = threading.Thread(target=view.message, args=("hello",), daemon=True)
+        printing.start()
+        printing.join(timeout=10)
+        assert not printing.is_alive()
+    assert "hello" in stream.getvalue()
+
+
 @pytest.mark.parametrize("term", ["dumb", "xterm"])
-def test_a_fault_of_progress_is_logged_and_the_next_event_is_shown(
+def test_fault_of_progress_is_logged_and_the_next_event_is_shown(
     clock: Clock, term: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("TERM", term)
@@ -99,47 +136,28 @@ def test_warnings_of_other_modules_are_printed_once(clock: Clock) -> None:
     assert "after" not in stream.getvalue()
 
 
-def test_a_short_loop_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    with bar("packing", "windows") as show:
-        show(1, 2)
-        show(2, 2)
-    assert capsys.readouterr() == ("", "")
-
-
-def test_a_long_loop_ends_with_a_line_on_standard_error(
-    capsys: pytest.CaptureFixture[str],
+@pytest.mark.parametrize(
+    ("delay_s", "printed"), [(2, ""), (0, "   0:00 packing: 2 windows done\n")]
+)
+def test_only_a_long_loop_prints_a_line_on_standard_error(
+    delay_s: float, printed: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with bar("packing", "windows", delay_s=0) as show:
+    with bar("packing", "windows", delay_s) as show:
         show(1, 2)
         show(2, 2)
-    assert capsys.readouterr() == ("", "   0:00 packing: 2 windows done\n")
+    assert capsys.readouterr() == ("", printed)
 
 
-def test_events_sent_late_or_lost_do_not_end_the_printing(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers: list[Any] = [
-        GetTimeoutError("busy"),
-        RuntimeError("the actor died"),
-        [{"event": "message", "text": "late"}],
-    ]
+def test_lost_events_do_not_end_the_printing(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [RuntimeError("the actor died"), [{"event": "message", "text": "late"}]]
 
-    class Handle:
-        class take:  # noqa: N801 - the actor's method
-            @staticmethod
-            def remote() -> object:
-                return object()
-
-    def get(reference: object, timeout: float) -> Any:
+    def get(reference: object) -> Any:
         answer = answers.pop(0) if answers else []
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    class Remote:
-        @staticmethod
-        def remote() -> type[Handle]:
-            return Handle
-
-    monkeypatch.setattr(distributed_progress.ray, "remote", lambda **options: lambda actor: Remote)
+    monkeypatch.setattr(distributed_progress.ray, "remote", MagicMock())
     monkeypatch.setattr(distributed_progress.ray, "get", get)
     monkeypatch.setattr(distributed_progress, "POLL_S", 0.001)
     stream = io.StringIO()
@@ -147,15 +165,3 @@ def test_events_sent_late_or_lost_do_not_end_the_printing(monkeypatch: pytest.Mo
         while "late" not in stream.getvalue():
             time.sleep(0.001)
     assert stream.getvalue().endswith("   0:00 late\n")
-
-
-def test_the_table_fits_a_low_terminal(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LINES", "10")
-    monkeypatch.setenv("TERM", "xterm")
-    progress = sweep(clock, n_trials=40)
-    for trial in range(40):
-        start(progress, trial)
-    stream = Terminal()
-    with ProgressView(progress, stream, threaded=False, clock=clock) as view:
-        view.message("hello")
-    assert "and 35 more" in stream.getvalue()

@@ -52,7 +52,7 @@ def test_experiment_of_two_sources_is_trained_then_reused_from_the_fold_store(
     assert scores[0] == scores[1] != []
     log = (tmp_path / "results" / "local" / "both" / "log.txt").read_text()
     assert log.count("[fold 1 rank 0] stage train epoch") == 1
-    assert "both: cache keys reused: fold 0 " in log
+    assert "cache key of fold 0: " in log
     packs = sorted(
         path.parent.name.split("-")[0]
         for path in (tmp_path / "data" / "packed").glob("*/manifest.json")

@@ -58,7 +58,7 @@ def test_the_level_decides_what_is_logged(tmp_path: Path) -> None:
 
 def test_records_of_a_worker_carry_trial_fold_and_rank(tmp_path: Path) -> None:
     logs = WorkerLogs(tmp_path, fields={"trial": "0003"})
-    with logs.opened(), log_fields({"fold": 2, "rank": 1}):
+    with logs.opened(), log_fields(fold=2, rank=1):
         logger.info("stage good epoch 1: KL all 0.9000")
     logger.info("after the end")
     (file,) = (tmp_path / "logs").iterdir()

@@ -38,15 +38,13 @@ def proposal(number: int) -> Proposal:
 
 
 def test_proposal_becomes_a_config() -> None:
-    started = []
-    search = StudySearch(FakeProposals([proposal(7)]), 1, on_start=started.append)
+    search = StudySearch(FakeProposals([proposal(7)]), 1)
     config = search.suggest("a")
     assert config == {
         "number": 7,
         "point": {"training.loss": "kl"},
         "experiment": SPACE.experiment.model_dump(mode="json"),
     }
-    assert [found.number for found in started] == [7]
 
 
 def test_tune_gets_waiting_and_the_end() -> None:
@@ -85,7 +83,7 @@ def test_results_are_recorded_for_their_trial(
     search.suggest("b")
     search.on_trial_complete("b", result=result, error=error)
     assert proposals.recorded == [(4, *expected)]
-    assert ended == [(4, None if expected[0] == "complete" else expected[1])]
+    assert ended == [(proposal(4), None if expected[0] == "complete" else expected[1])]
 
 
 SCORES = {"kl_all": 0.7, "kl_4": None, "kl_10": 0.5}
@@ -122,7 +120,7 @@ def test_run_with_failures_only_ends() -> None:
 
 
 def test_tune_can_pickle_and_save_it(tmp_path: Path) -> None:
-    search = StudySearch(FakeProposals([]), 1, on_start=lambda found: None)
+    search = StudySearch(FakeProposals([]), 1, on_end=lambda *end: None)
     assert b"FakeProposals" not in pickle.dumps(search)
     search.save_to_dir(str(tmp_path))
     assert list(tmp_path.iterdir()) == []
