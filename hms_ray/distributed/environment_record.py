@@ -7,7 +7,7 @@ import platform
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from typing import Any
 
 import hms_ray
@@ -29,17 +29,10 @@ def environment_record(cluster: Cluster) -> dict[str, Any]:
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "hms_ray": hms_ray.__version__,
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: version(name) for name in PACKAGES},
         "platform": platform.platform(),
         "machine": platform.machine(),
         "cores": os.cpu_count(),
         "command": sys.argv,
         "cluster": asdict(cluster),
     }
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

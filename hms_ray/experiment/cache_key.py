@@ -7,15 +7,9 @@ from typing import Any
 from hms_ray.config.experiment import Experiment, canonical
 from hms_ray.dataset.prepare import Prepared
 from hms_ray.experiment.placement import Placement
-from hms_ray.storage.hashing import digest
 
 NUMERICS_VERSION = 1
 """Raise it by hand whenever a change of code changes the result of a fold."""
-
-
-def experiment_key(experiment: Experiment) -> str:
-    """Digest of the canonical form of an experiment; equal for duplicate trials."""
-    return digest(canonical(experiment))
 
 
 def cache_key_inputs(

@@ -87,29 +87,6 @@ class FoldTask:
         )
 
 
-@dataclass(frozen=True)
-class ReusedStages:
-    """First stages of a fold that were reused from the store.
-
-    Attributes:
-        names: names of the stages.
-        key: cache key of the result with these stages.
-        saved_s: seconds of training and evaluation saved.
-    """
-
-    names: tuple[str, ...]
-    key: str
-    saved_s: float
-
-    @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> ReusedStages | None:
-        """The reused stages in the record of a fold; None if it has none."""
-        found = record.get("reused_stages")
-        if found is None:
-            return None
-        return cls(tuple(found["names"]), found["key"], record["saved_s"])
-
-
 def report_with_task(report: Report, task: FoldTask, record: Mapping[str, Any]) -> None:
     """Reports a record together with the fold, key and experiment that it belongs to.
 
@@ -190,7 +167,7 @@ def _store(
     task: FoldTask,
     valid: pd.DataFrame,
     result: FoldResult,
-    reused: ReusedStages | None,
+    reused: dict[str, Any] | None,
     seconds: float,
 ) -> None:
     from hms_ray.train.checkpoint import save_weights
@@ -204,7 +181,7 @@ def _store(
         "timing": result.timing,
         "precision": result.precision,
         "optimistic": result.optimistic,
-        "reused_stages": reused and {"names": list(reused.names), "key": reused.key},
+        "reused_stages": reused,
         "saved_s": result.saved_s,
         # The seconds of the history count from here.
         "started_s": time.time() - result.history[-1]["seconds"],
@@ -222,8 +199,8 @@ def _store(
 
 def _stored_stages(
     task: FoldTask, valid: pd.DataFrame
-) -> tuple[FoldResult | None, ReusedStages | None]:
-    """The longest truncation of a fold in the store; (None, None) if there is none.
+) -> tuple[FoldResult | None, dict[str, Any] | None]:
+    """The longest truncation of a fold in the store, and its stages' names and cache key.
 
     Raises:
         StudyError: if it is damaged.
@@ -236,12 +213,11 @@ def _stored_stages(
         stored = store.read(part.key)
         try:
             result = _as_result(stored, part, valid)
-            saved_s = result.stages_s
         except (KeyError, TypeError, IndexError):
             reason = f"{RECORD_FILE} without what training resumes from"
             raise damaged_fold(store.path(part.key), reason) from None
-        names = tuple(stage.name for stage in part.experiment.training.stages)
-        return result, ReusedStages(names, part.key, saved_s)
+        names = [stage.name for stage in part.experiment.training.stages]
+        return result, {"names": names, "key": part.key}
     return None, None
 
 
@@ -263,7 +239,7 @@ def _as_result(stored: StoredFold, part: FoldTask, valid: pd.DataFrame) -> FoldR
         weights=weights,
         last_weights=last,
         normalisation=record["normalisation"],
-        timing=record["timing"],
+        timing={name: record["timing"][name] for name in ("train_s", "evaluate_s")},
         saved_s=record["saved_s"],
         precision=record["precision"],
         optimistic=record["optimistic"],

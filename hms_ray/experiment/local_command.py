@@ -7,14 +7,11 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
-
 from hms_ray.config.space import Space
 from hms_ray.dataset.folds import read_folds
 from hms_ray.dataset.prepare import Prepared, prepare
 from hms_ray.evaluate.metric import named_scores
 from hms_ray.experiment.in_process import InProcessRunner
-from hms_ray.experiment.placement import Placement
 from hms_ray.experiment.preflight import preflight
 from hms_ray.experiment.run import ExperimentResult, run_experiment
 from hms_ray.report.live import ProgressView, bar
@@ -68,13 +65,20 @@ def train_locally(
         print(textwrap.fill(text, 80, break_long_words=False, break_on_hyphens=False))
     preflight(space.alone(), prepared)
     runner = InProcessRunner(threads, share_stages=space.resources.share_stages)
-    heading = _heading(experiment.name, prepared.rows(), runner.placement)
+    rows = prepared.rows()
+    heading = (
+        f"{experiment.name}: {counted(len(rows), 'row')} of "
+        f"{counted(rows['patient_id'].nunique(), 'patient')}, {prepared.n_folds} folds, "
+        f"on {runner.placement.device_class}"
+    )
     print(heading)
     logs = results / "local" / (name or experiment.name)
     with run_log(logs / LOG_FILE, log_level):
         logger.info("%s; experiment: %s", heading, experiment.model_dump_json())
         result = _train(space, prepared, results, runner, folds)
-        _write_logs(result, results, logs)
+        for fold, key in result.keys.items():
+            record = FoldStore(results).record(key)
+            write_fold(logs / f"fold_{fold}", record["history"], started_s=record["started_s"])
         summary = _summary(result)
         logger.info("%s", summary)
     print(f"{summary}\nTensorBoard: tensorboard --logdir {logs}")
@@ -101,42 +105,11 @@ def _train(
         )
 
 
-def _heading(name: str, rows: pd.DataFrame, placement: Placement) -> str:
-    return (
-        f"{name}: {counted(len(rows), 'row')} of "
-        f"{counted(rows['patient_id'].nunique(), 'patient')}, "
-        f"{rows['fold'].nunique()} folds, on {placement.device_class}"
-    )
-
-
-def _write_logs(result: ExperimentResult, results: Path, logs: Path) -> None:
-    store = FoldStore(results)
-    for fold, key in result.keys.items():
-        record = store.record(key)
-        write_fold(logs / f"fold_{fold}", record["history"], started_s=record["started_s"])
-
-
 def _summary(result: ExperimentResult) -> str:
     mark = "\noptimistic: checkpoints were chosen on the scored rows" if result.optimistic else ""
     reused = ", ".join(map(str, result.reused))
-    stages = "".join(f"\n{line}" for line in _stage_lines(result))
     return (
         f"{named_scores(result.scores)} ({len(result.oof):,} out-of-fold rows){mark}\n"
         f"{result.fold_minutes:.1f} minutes of training"
         + (f"; reused from the fold store: fold {reused}" if reused else "")
-        + stages
     )
-
-
-def _stage_lines(result: ExperimentResult) -> list[str]:
-    """Stages that the folds trained now reused; one line per set of stages."""
-    folds: dict[tuple[str, ...], list[int]] = {}
-    for fold, stages in result.reused_stages.items():
-        if fold not in result.reused:
-            folds.setdefault(stages.names, []).append(fold)
-    return [
-        f"stage{'s' if len(names) > 1 else ''} {', '.join(names)} reused from the fold store: "
-        f"fold {', '.join(map(str, of))} "
-        f"({sum(result.reused_stages[fold].saved_s for fold in of):.0f} s saved)"
-        for names, of in folds.items()
-    ]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -17,7 +17,7 @@ from hms_ray.errors import ConfigError
 from hms_ray.evaluate.metric import kl_report
 from hms_ray.evaluate.oof import join_oof, probabilities_of
 from hms_ray.experiment.cache_key import cache_key_inputs
-from hms_ray.experiment.fold_task import FoldTask, Report, ReusedStages
+from hms_ray.experiment.fold_task import FoldTask, Report
 from hms_ray.experiment.placement import Placement
 from hms_ray.storage.fold_store import FoldStore
 from hms_ray.storage.hashing import digest
@@ -53,7 +53,6 @@ class ExperimentResult:
             those of reused folds and stages.
         saved_minutes: the part of ``fold_minutes`` that was saved because first stages were
             in the store, also those of an earlier, stopped run of this experiment.
-        reused_stages: fold -> its reused stages.
     """
 
     scores: dict[str, float | None]
@@ -63,7 +62,6 @@ class ExperimentResult:
     optimistic: bool
     fold_minutes: float
     saved_minutes: float = 0.0
-    reused_stages: Mapping[int, ReusedStages] = field(default_factory=dict)
 
 
 def plan_folds(
@@ -153,10 +151,6 @@ def collect(tasks: Sequence[FoldTask], trained: Sequence[int]) -> ExperimentResu
         probabilities_of(oof),
         rows["total_votes"].to_numpy(),
     )
-    reused = {
-        task.fold: ReusedStages.from_record(fold.record)
-        for task, fold in zip(tasks, stored, strict=True)
-    }
     return ExperimentResult(
         scores=scores,
         oof=oof,
@@ -165,5 +159,4 @@ def collect(tasks: Sequence[FoldTask], trained: Sequence[int]) -> ExperimentResu
         optimistic=any(fold.record["optimistic"] for fold in stored),
         fold_minutes=sum(fold.minutes for fold in stored),
         saved_minutes=sum(fold.saved_s for fold in stored) / 60,
-        reused_stages={fold: stages for fold, stages in reused.items() if stages},
     )

@@ -11,7 +11,7 @@ from typing import Any, Final
 import pandas as pd
 
 from hms_ray.config.space import Objective
-from hms_ray.evaluate.metric import OBJECTIVES, SCORE_NAMES
+from hms_ray.evaluate.metric import OBJECTIVES, SCORE_NAMES, named_scores
 from hms_ray.report.cells import OPTIMISTIC_LEGEND, TIE_LEGEND, score_text
 from hms_ray.report.tables import Column, Table, to_text
 from hms_ray.storage.atomic import whole_file
@@ -97,7 +97,7 @@ def _verdict(frame: pd.DataFrame) -> str:
         return "No trial has finished yet."
     objective, best = _objective(frame), finished.iloc[0]
     text = (
-        f"Best trial: {best['trial']}, {SCORE_NAMES[objective]} {score_text(best[objective])}, "
+        f"Best trial: {best['trial']}, {named_scores({objective: best[objective]})}, "
         f"of {counted(len(finished), 'finished trial')}."
     )
     if "tied" not in frame or len(finished) == 1:

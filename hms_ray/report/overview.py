@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hms_ray.evaluate.metric import OBJECTIVES, SCORE_NAMES
+from hms_ray.evaluate.metric import OBJECTIVES, SCORE_NAMES, named_scores
 from hms_ray.report.cells import OPTIMISTIC_LEGEND, score_text
 from hms_ray.report.tables import Column, Table, to_text
 from hms_ray.text import counted
@@ -192,14 +192,11 @@ def render_trial(trial: TrialOverview) -> str:
     if trial.reason is not None:
         failure = {"reason": trial.reason, "traceback": trial.error_file, "folder": trial.path}
         return to_text(f"{title}.", _facts(failure), _differences(trial))
-    scores = ", ".join(
-        f"{SCORE_NAMES[name]} {score_text(trial.scores[name])}" for name in trial.scores
-    )
     saved = f", {trial.saved_minutes:.1f} of them saved" if trial.saved_minutes >= 0.05 else ""
     reused = [str(fold.fold) for fold in trial.folds if fold.reused]
     facts = {
         "rank": f"{trial.rank} by {SCORE_NAMES[trial.objective]}",
-        "scores": scores,
+        "scores": named_scores(trial.scores),
         "cost": f"{trial.minutes:.1f} minutes of training{saved}",
         "reused": f"fold {', '.join(reused)} from the fold store" if reused else None,
         "folder": trial.path,
@@ -269,9 +266,7 @@ def _number(trial: int | None) -> str:
 
 
 def _best(folder: FolderSummary) -> str:
-    if folder.best_score is None:
-        return "-"
-    return f"{SCORE_NAMES.get(str(folder.objective), '')} {score_text(folder.best_score)}"
+    return named_scores({str(folder.objective): folder.best_score}) or "-"
 
 
 def _time(text: str) -> str:

@@ -151,7 +151,7 @@ class TrainingProgress:
 
     def _trial_started(self, name: str, event: Event) -> Notice:
         self._trials.add(name)
-        self._left.elapsed_s()
+        self._left.start()
         self._waiting.update({(name, fold): 1.0 for fold in range(self._n_folds)})
         place = self._n_finished + len(self._trials)
         return Notice(f"{name} ({place} of {self._n_trials}): {event['text']}")
@@ -224,7 +224,7 @@ class TrainingProgress:
         self._running = {fold: run for fold, run in self._running.items() if fold[0] != name}
 
     def _fold(self, name: str, event: Event) -> RunningFold:
-        self._left.elapsed_s()
+        self._left.start()
         fold = self._running.setdefault((name, event["fold"]), RunningFold())
         self._n_at_once = max(self._n_at_once, len(self._running))
         return fold
@@ -269,7 +269,7 @@ class LoopProgress:
             self._before = self._done
         done, left = self._done - self._before, self._total - self._done
         share, seconds = TRUSTED_LOOP
-        trusted = self._left.elapsed_s() >= seconds and done >= share * (done + left)
+        trusted = self._left.start() >= seconds and done >= share * (done + left)
         self._left.update(done, left, trusted=trusted)
         return Notice(self.summary(), passing=True, level=logging.DEBUG)
 

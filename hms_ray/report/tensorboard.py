@@ -139,26 +139,18 @@ def _session_end(ended_s: float, step: int, finished: bool) -> Event:
 
 
 def shown_value(value: Any, parameter: Parameter | None = None) -> bool | float | str:
-    """A searched value in a type that the HParams view can show.
-
-    Values of a parameter with labels are shown by label, those of mixed choices as text,
-    like the declared choices.
+    """A searched value in a type that the HParams view can show, as it is declared.
 
     Args:
-        value: value or label.
+        value: of a trial's point: the label of a parameter with labels, else the value.
         parameter: the searched parameter; None for a value that is not searched.
     """
     if parameter is None or parameter.choices is None:
         return value if isinstance(value, (bool, int, float, str)) else json.dumps(value)
     hparam_type = _hparam_type(parameter)
-    if hparam_type != "text":
-        return bool(value) if hparam_type == "truth" else float(value)
-    if isinstance(value, str) and value in parameter.choices:
-        return value
-    for label, choice in parameter_values(parameter).items():
-        if choice == value:
-            return label
-    return str(value)
+    if hparam_type == "text":
+        return str(value)
+    return bool(value) if hparam_type == "truth" else float(value)
 
 
 def _hparam_type(parameter: Parameter) -> str:
@@ -170,10 +162,7 @@ def _hparam_type(parameter: Parameter) -> str:
         return "number"
     if all(isinstance(choice, bool) for choice in choices):
         return "truth"
-    numbers = all(
-        isinstance(choice, (int, float)) and not isinstance(choice, bool) for choice in choices
-    )
-    return "number" if numbers else "text"
+    return "number" if all(type(choice) in (int, float) for choice in choices) else "text"
 
 
 def _described(parameter: Parameter) -> dict[str, Any]:
@@ -195,14 +184,8 @@ def _merged(known: dict[str, Any] | None, new: dict[str, Any]) -> dict[str, Any]
         return _ANY_TEXT
     if "values" in known and "values" in new:
         return {**new, "values": list(dict.fromkeys([*known["values"], *new["values"]]))}
-    if new["kind"] != "number":
-        return new
-    ends = [*_ends(known), *_ends(new)]
+    ends = [float(end) for one in (known, new) for end in one.get("bounds") or one["values"]]
     return {"kind": "number", "bounds": [min(ends), max(ends)]}
-
-
-def _ends(described: dict[str, Any]) -> list[float]:
-    return [float(end) for end in described.get("bounds") or described["values"]]
 
 
 def _declared(root: Path) -> dict[str, Any]:
@@ -261,14 +244,10 @@ def _plugin_summary(tag: str, message: Any) -> Summary:
 def _scalar_events(scalars: Mapping[str, Any], time_s: float, step: int) -> list[Event]:
     from tensorboard.compat.proto.summary_pb2 import Summary
 
-    numbers = [
-        (name, float(value))
+    return [
+        _event(time_s, step, Summary(value=[Summary.Value(tag=name, simple_value=float(value))]))
         for name, value in scalars.items()
         if value is not None and math.isfinite(value)
-    ]
-    return [
-        _event(time_s, step, Summary(value=[Summary.Value(tag=name, simple_value=number)]))
-        for name, number in numbers
     ]
 
 

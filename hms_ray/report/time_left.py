@@ -22,8 +22,8 @@ class TimeLeft:
         self._started: float | None = None
         self._end: float | None = None
 
-    def elapsed_s(self) -> float:
-        """Seconds since the first call, which marks the beginning of work."""
+    def start(self) -> float:
+        """Marks the beginning of work at the first call; returns the seconds since then."""
         if self._started is None:
             self._started = self._clock()
         return self._clock() - self._started
@@ -37,7 +37,7 @@ class TimeLeft:
             trusted: whether enough is done for an estimate.
         """
         known = trusted and done > 0 and left > 0
-        self._end = self._clock() + left * self.elapsed_s() / done if known else None
+        self._end = self._clock() + left * self.start() / done if known else None
 
     def text(self) -> str:
         """Such as ``, 4:05 left``; empty until the estimate can be trusted."""

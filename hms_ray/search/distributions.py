@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,9 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from hms_ray.config.experiment import Experiment
+from hms_ray.config.experiment import Experiment, canonical
 from hms_ray.config.loading import chosen_value, replace_values
 from hms_ray.config.space import Parameter, Space
-from hms_ray.experiment.cache_key import experiment_key
 from hms_ray.storage.hashing import digest
 
 Point = dict[str, Any]
@@ -61,15 +61,13 @@ def resolve(space: Space, point: Mapping[str, Any]) -> Experiment:
 
 
 def trial_key(experiment: Experiment) -> str:
-    """Digest that is equal for two experiments if one would repeat the other's training.
+    """Digest that is equal for two experiments if one would repeat the other's training."""
+    weights = None
+    if experiment.model.weights_file is not None:
+        from hms_ray.train.model import weights_fingerprint
 
-    Unlike ``experiment_key`` it includes the content of a file of pretrained weights.
-    """
-    if experiment.model.weights_file is None:
-        return experiment_key(experiment)
-    from hms_ray.train.model import weights_fingerprint
-
-    return digest([experiment_key(experiment), weights_fingerprint(experiment.model)])
+        weights = weights_fingerprint(experiment.model)
+    return digest([canonical(experiment), weights])
 
 
 def describe(point: Mapping[str, Any]) -> str:
@@ -83,32 +81,27 @@ def _short(value: Any) -> str:
 
 def n_points(space: Space) -> int | None:
     """Number of points of a space; None if it has a real-valued range."""
-    count = 1
-    for distribution in distributions(space).values():
-        if isinstance(distribution, CategoricalDistribution):
-            count *= len(distribution.choices)
-        elif isinstance(distribution, IntDistribution):
-            count *= len(_whole_numbers(distribution))
-        else:
-            return None
-    return count
+    axes = _axes(space)
+    return None if axes is None else math.prod(map(len, axes))
 
 
 def points(space: Space) -> Iterator[Point]:
     """Every point of a space without real-valued ranges, in a fixed order."""
-    axes = [
-        list(distribution.choices)
-        if isinstance(distribution, CategoricalDistribution)
-        else list(_whole_numbers(distribution))
-        for distribution in distributions(space).values()
-        if isinstance(distribution, (CategoricalDistribution, IntDistribution))
-    ]
-    for chosen in itertools.product(*axes):
+    for chosen in itertools.product(*(_axes(space) or ())):
         yield dict(zip(space.search, chosen, strict=True))
 
 
-def _whole_numbers(distribution: IntDistribution) -> range:
-    return range(distribution.low, distribution.high + 1)
+def _axes(space: Space) -> list[Sequence[Any]] | None:
+    """The values of every searched path; None if one has a real-valued range."""
+    axes: list[Sequence[Any]] = []
+    for distribution in distributions(space).values():
+        if isinstance(distribution, CategoricalDistribution):
+            axes.append(distribution.choices)
+        elif isinstance(distribution, IntDistribution):
+            axes.append(range(distribution.low, distribution.high + 1))
+        else:
+            return None
+    return axes
 
 
 def make_sampler(space: Space, draw: int) -> optuna.samplers.BaseSampler:

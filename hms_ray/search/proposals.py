@@ -70,7 +70,7 @@ Next = Proposal | Exhausted | Literal["wait"]
 
 
 class Proposals:
-    """Ask and tell over an Optuna study in a journal file.
+    """Proposes points and records their results in an Optuna study, kept in a journal file.
 
     A finished trial is recorded as COMPLETE with its value, a failed one as FAIL. A point
     that repeats a finished experiment is not trained again: it is recorded as COMPLETE with
@@ -164,7 +164,7 @@ class Proposals:
 
     @property
     def n_running(self) -> int:
-        """Proposals that are not yet completed, failed or pruned."""
+        """Proposals without a result."""
         return len(self._running)
 
     @property
@@ -175,13 +175,19 @@ class Proposals:
     def next(self) -> Next:
         """The next point to train; ``wait`` while it depends on running ones; or the end."""
         while self._queue:
-            found = self._proposal_of(self._ask_queued())
+            point, origin, replaced = self._queue.popleft()
+            trial = self._journal.add_point(origin, point)
+            for number in replaced:
+                self._journal.fail(number, f"{INTERRUPTED}; again as trial {trial.number}")
+            found = self._proposal_of(trial)
             if found is not None:
                 return found
         for _ in range(MAX_DUPLICATES):
             if self._only_duplicates or not self._untried():
                 return self._nothing_left()
-            found = self._proposal_of(self._draw())
+            sampler = make_sampler(self._space, self._draws)
+            self._draws += 1
+            found = self._proposal_of(self._journal.add_sampled(sampler))
             if found is not None:
                 return found
         if self._keys is None:
@@ -280,18 +286,6 @@ class Proposals:
         if self._only_duplicates:
             reason += " or were invalid"
         return Exhausted(f"{reason}; an invalid point: {self._invalid}")
-
-    def _ask_queued(self) -> optuna.Trial:
-        point, origin, replaced = self._queue.popleft()
-        trial = self._journal.add_point(origin, point)
-        for number in replaced:
-            self._journal.fail(number, f"{INTERRUPTED}; again as trial {trial.number}")
-        return trial
-
-    def _draw(self) -> optuna.Trial:
-        sampler = make_sampler(self._space, self._draws)
-        self._draws += 1
-        return self._journal.add_sampled(sampler)
 
     def _complete_duplicate(self, number: int, original: int, scores: Scores) -> None:
         self._journal.complete_duplicate(number, original, scores, self._objective)

@@ -68,9 +68,7 @@ def test_each_fold_is_stored_and_reported_from_start_to_end(
 
 
 @pytest.mark.parametrize("name", RUNNERS)
-def test_a_task_that_is_in_the_store_by_its_turn_is_skipped(
-    runs: dict[str, Run], name: str
-) -> None:
+def test_task_stored_by_an_earlier_one_is_skipped(runs: dict[str, Run], name: str) -> None:
     run = runs[name]
     assert FoldStore(run.covered.results).has(run.covered.key)
     assert run.covered.key not in {event["key"] for event in run.events}

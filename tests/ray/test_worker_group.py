@@ -1,5 +1,7 @@
 import os
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import pandas as pd
 import pytest
@@ -144,16 +146,13 @@ def test_experiments_of_one_group_share_their_stages(two_folds: Prepared, tmp_pa
 def test_environment_is_restored_after_a_run(
     two_folds: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hms_ray.distributed.worker_group.TorchTrainer", FailingTrainer)
+    def fit() -> None:
+        raise AssertionError(f"saw {os.environ['RAY_TRAIN_HEALTH_CHECK_INTERVAL_S']}")
+
+    trainer = MagicMock(return_value=SimpleNamespace(fit=fit))
+    monkeypatch.setattr("hms_ray.distributed.worker_group.TorchTrainer", trainer)
+    monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "9")
     before = dict(os.environ)
     with pytest.raises(AssertionError, match=r"saw 0\.2"):
         run_folds(make_runner(tmp_path), two_folds, tmp_path)
     assert dict(os.environ) == before
-
-
-class FailingTrainer:
-    def __init__(self, *arguments: object, **options: object) -> None:
-        pass
-
-    def fit(self) -> None:
-        raise AssertionError(f"saw {os.environ['RAY_TRAIN_HEALTH_CHECK_INTERVAL_S']}")

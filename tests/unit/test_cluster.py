@@ -1,10 +1,8 @@
-import os
-
 import pytest
 
 from hms_ray.config.space import ResourcesConfig
 from hms_ray.distributed.cluster import Cluster, Node, n_concurrent_trials, n_groups
-from hms_ray.distributed.worker_group import environment, placement, worker_resources
+from hms_ray.distributed.worker_group import placement, worker_resources
 from hms_ray.errors import ResourceError
 
 
@@ -77,12 +75,3 @@ def test_placement_follows_the_resources() -> None:
     assert placement(ResourcesConfig(workers=2)).device_class == "cpu"
     on_gpu = placement(ResourcesConfig(workers=2, gpus_per_worker=1), bfloat16=True)
     assert (on_gpu.world_size, on_gpu.device_class, on_gpu.bfloat16) == (2, "cuda", True)
-
-
-def test_environment_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HMS_TEST_KEPT", "before")
-    monkeypatch.delenv("HMS_TEST_NEW", raising=False)
-    with environment({"HMS_TEST_KEPT": "during", "HMS_TEST_NEW": "during"}):
-        assert os.environ["HMS_TEST_KEPT"] == os.environ["HMS_TEST_NEW"] == "during"
-    assert os.environ["HMS_TEST_KEPT"] == "before"
-    assert "HMS_TEST_NEW" not in os.environ

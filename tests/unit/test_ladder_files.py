@@ -10,12 +10,12 @@ import pytest
 from hms_ray.config.experiment import ModelConfig, canonical
 from hms_ray.config.loading import load_space, replace_values
 from hms_ray.errors import ConfigError
-from hms_ray.experiment.cache_key import experiment_key
 from hms_ray.experiment.preflight import image_size_of
 from hms_ray.ladder.manifest import read_manifest
 from hms_ray.ladder.plan import sources_of
 from hms_ray.ladder.scale import Scale, read_scale, scaled
 from hms_ray.ladder.steps import Ladder, load_ladder
+from hms_ray.search.distributions import trial_key
 from hms_ray.train.model import build_model
 
 FOLDER = Path(__file__).parents[2] / "search_spaces" / "ladder"
@@ -233,7 +233,7 @@ def test_overlay_keeps_what_distinguishes_the_steps(full: Ladder, small: Ladder)
         assert training.stages == experiment.training.stages
         assert training.loss == experiment.training.loss
         assert training.augment == experiment.training.augment
-    distinct = {experiment_key(experiment) for experiment in small.experiments().values()}
+    distinct = {trial_key(experiment) for experiment in small.experiments().values()}
     assert len(distinct) < len(small.experiments())
 
 
@@ -268,4 +268,4 @@ def test_unknown_path_in_an_overlay_is_refused() -> None:
 
 
 def test_experiments_are_different(full: Ladder) -> None:
-    assert len({experiment_key(made) for made in full.experiments().values()}) == len(FILES)
+    assert len({trial_key(made) for made in full.experiments().values()}) == len(FILES)

@@ -70,7 +70,7 @@ def test_models_are_built_for_recipes_without_a_pack(
 
 
 @pytest.mark.parametrize(
-    ("path", "choice", "error", "said"),
+    ("path", "choice", "error", "match"),
     [
         ("model.name", "test_eficientnet", ModelError, "test_efficientnet"),
         ("input.downsample", {"odd": [7, 7]}, ConfigError, "input.downsample"),
@@ -84,11 +84,11 @@ def test_models_are_built_for_recipes_without_a_pack(
     ],
 )
 def test_invalid_searched_value_is_refused(
-    prepared: Prepared, path: str, choice: Any, error: type[Exception], said: str
+    prepared: Prepared, path: str, choice: Any, error: type[Exception], match: str
 ) -> None:
     choices = choice if isinstance(choice, dict) else [choice]
     space = make_space({path: {"choices": choices}}, stages=STAGES)
-    with pytest.raises(error, match=said):
+    with pytest.raises(error, match=match):
         preflight(space, prepared)
 
 

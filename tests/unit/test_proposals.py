@@ -23,9 +23,13 @@ def scores(value: float) -> dict[str, float | None]:
     return {"kl_all": value + 0.2, "kl_4": None, "kl_10": value}
 
 
-def recorded_trials(journal: Path) -> list[FrozenTrial]:
+def optuna_study(journal: Path) -> optuna.Study:
     storage = JournalStorage(JournalFileBackend(str(journal)))
-    return optuna.load_study(study_name="study", storage=storage).trials
+    return optuna.load_study(study_name="study", storage=storage)
+
+
+def recorded_trials(journal: Path) -> list[FrozenTrial]:
+    return optuna_study(journal).trials
 
 
 def proposed(proposals: Proposals) -> Proposal:
@@ -55,11 +59,8 @@ def test_results_are_recorded_with_their_state(tmp_path: Path) -> None:
     proposals.fail(failed.number, "a model must be known")
     proposals.prune(pruned.number, {1: 0.9, 2: 0.8})
     trials = recorded_trials(journal)
-    assert [trial.state for trial in trials] == [
-        TrialState.COMPLETE,
-        TrialState.FAIL,
-        TrialState.PRUNED,
-    ]
+    states = [TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED]
+    assert [trial.state for trial in trials] == states
     assert trials[0].value == 0.5
     assert trials[0].params == done.point
     assert [trials[0].user_attrs[name] for name in ("kl_all", "kl_4", "kl_10")] == [0.7, None, 0.5]
@@ -133,9 +134,7 @@ def test_stored_result_missing_in_the_journal_counts(tmp_path: Path) -> None:
 def test_point_left_waiting_by_a_kill_is_proposed(tmp_path: Path) -> None:
     space, journal = make_space(LEARNING_RATE), tmp_path / "journal"
     Proposals(space, journal)
-    storage = JournalStorage(JournalFileBackend(str(journal)))
-    study = optuna.load_study(study_name="study", storage=storage)
-    study.enqueue_trial({"training.learning_rate": 0.005})
+    optuna_study(journal).enqueue_trial({"training.learning_rate": 0.005})
     proposals = Proposals(space, journal)
     assert proposed(proposals).point == {"training.learning_rate": 0.005}
     assert proposed(proposals).point != {"training.learning_rate": 0.005}
@@ -145,8 +144,7 @@ def test_draw_interrupted_by_a_kill_is_repeated(tmp_path: Path) -> None:
     space, journal = make_space(LEARNING_RATE), tmp_path / "journal"
     expected = proposed(Proposals(space, tmp_path / "other")).point
     Proposals(space, journal)
-    storage = JournalStorage(JournalFileBackend(str(journal)))
-    optuna.load_study(study_name="study", storage=storage).ask()
+    optuna_study(journal).ask()
     proposals = Proposals(space, journal)
     assert proposals.n_interrupted == 0
     assert proposed(proposals).point == expected
@@ -246,18 +244,15 @@ def test_continuous_space_without_a_valid_point_ends(tmp_path: Path) -> None:
     assert isinstance(ending, Exhausted)
     assert "20 draws in a row" in ending.reason
     assert "must be from 0 to 0" in ending.reason
-    assert [trial.state for trial in recorded_trials(tmp_path / "journal")] == [
-        TrialState.FAIL
-    ] * 20
+    states = [trial.state for trial in recorded_trials(tmp_path / "journal")]
+    assert states == [TrialState.FAIL] * 20
 
 
 def test_study_killed_at_an_invalid_point_resumes(tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     space = make_space({**STAGES, **SECOND_STAGE}, experiment=TWO_STAGES)
     Proposals(space, journal)
-    storage = JournalStorage(JournalFileBackend(str(journal)))
-    study = optuna.load_study(study_name="study", storage=storage)
-    study.enqueue_trial({"training.stages": "one", "training.stages.1.epochs": 3})
+    optuna_study(journal).enqueue_trial({"training.stages": "one", "training.stages.1.epochs": 3})
     again = Proposals(space, journal)
     assert again.n_interrupted == 0
     assert recorded_trials(journal)[0].state == TrialState.FAIL

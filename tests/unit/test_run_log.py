@@ -31,7 +31,7 @@ def test_two_runs_of_one_process_log_each_line_once(tmp_path: Path) -> None:
     assert (package.handlers, package.level) == ([], logging.NOTSET)
 
 
-def test_an_error_that_ends_a_run_is_logged_with_its_traceback(tmp_path: Path) -> None:
+def test_error_that_ends_a_run_is_logged_with_its_traceback(tmp_path: Path) -> None:
     file = tmp_path / "log.txt"
 
     def fail() -> None:
@@ -46,7 +46,7 @@ def test_an_error_that_ends_a_run_is_logged_with_its_traceback(tmp_path: Path) -
     assert "ZeroDivisionError" in text
 
 
-def test_the_level_decides_what_is_logged(tmp_path: Path) -> None:
+def test_level_decides_what_is_logged(tmp_path: Path) -> None:
     with run_log(tmp_path / "log.txt", "WARNING"):
         logger.info("quiet")
         logger.warning("loud")
