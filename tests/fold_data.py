@@ -4,12 +4,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from hms_ray.config.experiment import Experiment, ModelConfig
 from hms_ray.config.inputs import InputConfig
 from hms_ray.config.training import StageConfig, TrainingConfig
 from hms_ray.signal.recipes import MEL_PANELS, RawRecipe, layout_of
 from hms_ray.train.batches import FoldData, SourceRows
+from hms_ray.train.images import Images
+from hms_ray.train.windows import open_sources
 
 PANELS = ("LL", "RL", "LP", "RP")
 
@@ -111,3 +114,23 @@ def example_experiment(
         model=ModelConfig(name=model, pretrained=False, drop_path=0.0, dropout=0.0),
         training=TrainingConfig(**training),
     )
+
+
+def open_images(
+    data: FoldData,
+    config: InputConfig,
+    dtype: torch.dtype = torch.float32,
+    cache_bytes: int = 0,
+    kind: Any = "auto",
+) -> Images:
+    """Images of a fold's rows on the CPU."""
+    packs = {name: rows.pack for name, rows in data.sources.items()}
+    windows = open_sources(packs, torch.device("cpu"), kind)
+    return Images(data, windows, config, dtype, cache_bytes)
+
+
+def cut_windows(source: SourceRows, rows: Any) -> torch.Tensor:
+    """(n, P, F, T) float16, cut out of the pack by hand."""
+    panels, frequencies, times = source.shape
+    cut = np.stack([source.pack.values[start : start + times] for start in source.starts[rows]])
+    return torch.from_numpy(cut.reshape(-1, times, panels, frequencies)).permute(0, 2, 3, 1)

@@ -33,7 +33,7 @@ import numpy as np
 from hms_ray.config.eeg_recipes import EegRecipe
 from hms_ray.pack import plan
 from hms_ray.pack.build import build_pack
-from hms_ray.pack.sources import eeg_source
+from hms_ray.pack.sources import KAGGLE, eeg_source
 from hms_ray.pack.windows import Windows
 plan.SHARD_ITEMS = 1
 progress = None
@@ -45,7 +45,7 @@ if __name__ == "__main__":
 
 
 def start_packer(
-    data: Path, packs: Path, moment: str = "", what: str = "'kaggle'"
+    data: Path, packs: Path, moment: str = "", what: str = "KAGGLE"
 ) -> subprocess.Popen[str]:
     """A packer with one item per shard; ``what`` is code for source and windows."""
     script = _PACK.format(moment=moment, what=what)
@@ -53,7 +53,7 @@ def start_packer(
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
-def kill_packer(data: Path, packs: Path, moment: str, what: str = "'kaggle'") -> None:
+def kill_packer(data: Path, packs: Path, moment: str, what: str = "KAGGLE") -> None:
     """Starts a packer and kills it after two finished shards."""
     with start_packer(data, packs, moment, what) as process:
         assert process.stdout is not None

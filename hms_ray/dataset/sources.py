@@ -8,7 +8,7 @@ from hms_ray.config.inputs import Recipe, in_recipe, used_sources
 from hms_ray.config.loading import parameter_values, replace_values
 from hms_ray.config.space import Space
 from hms_ray.errors import ConfigError
-from hms_ray.pack.sources import PackSource, eeg_source, kaggle_source
+from hms_ray.pack.sources import KAGGLE, PackSource, eeg_source
 from hms_ray.signal.recipes import recipe_description
 from hms_ray.storage.hashing import digest
 
@@ -30,7 +30,7 @@ def source_key(name: str, recipe: Recipe) -> str:
 
 def pack_source(name: str, recipe: Recipe) -> PackSource:
     """How the pack of a source is made."""
-    return kaggle_source() if recipe is None else eeg_source(name, recipe)
+    return KAGGLE if recipe is None else eeg_source(name, recipe)
 
 
 def sources_for(space: Space) -> list[SourceRecipe]:

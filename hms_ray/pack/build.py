@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -11,14 +12,13 @@ from pathlib import Path
 from typing import Final
 
 from hms_ray.errors import PackError
-from hms_ray.pack.draft import Draft, ShardRecord
+from hms_ray.pack.draft import Draft, DraftGone, open_draft
 from hms_ray.pack.inputs import ChangedFileError, input_files, input_signature
 from hms_ray.pack.layout import read_pack_manifest
-from hms_ray.pack.make import make_shard
+from hms_ray.pack.make import ShardRecord, make_shard
 from hms_ray.pack.parallel import Mapper, default_workers, local_mapper
 from hms_ray.pack.plan import PackPlan, Shard, plan_pack
-from hms_ray.pack.shard_files import DraftGone
-from hms_ray.pack.sources import PackSource, source_named
+from hms_ray.pack.sources import KAGGLE, PackSource
 from hms_ray.pack.store import Pack, open_pack
 from hms_ray.pack.windows import Windows
 from hms_ray.pack.write import write_tables
@@ -42,46 +42,34 @@ def default_pack_dir(folder: str | Path) -> Path:
 
 
 def pack_path(
-    pack_dir: str | Path, source: PackSource | str = "kaggle", windows: Windows | None = None
+    pack_dir: str | Path, source: PackSource = KAGGLE, windows: Windows | None = None
 ) -> Path:
-    """The folder of a pack, named by its recipe and windows; it need not exist.
-
-    Raises:
-        PackError: if the source is unknown.
-    """
-    form = source_named(source) if isinstance(source, str) else source
-    name = form.recipe if windows is None else [form.recipe, windows.digest]
-    return Path(pack_dir) / f"{form.name}-{digest(name)[:12]}"
+    """The folder of a pack, named by its recipe and windows; it need not exist."""
+    name = source.recipe if windows is None else [source.recipe, windows.digest]
+    return Path(pack_dir) / f"{source.name}-{digest(name)[:12]}"
 
 
 def find_pack(
     folder: str | Path,
     pack_dir: str | Path,
-    source: PackSource | str = "kaggle",
+    source: PackSource = KAGGLE,
     windows: Windows | None = None,
 ) -> Pack | None:
     """The pack of a folder; None if it is absent, damaged or built from other files.
 
-    Args:
-        folder: competition folder.
-        pack_dir: folder of packs.
-        source: source to pack.
-        windows: windows to pack, for a source of windows.
+    For arguments see ``build_pack``.
 
     Raises:
         DataError: if the folder has no files of that source.
-        PackError: if the source is unknown, or its windows are not given.
     """
-    form = source_named(source) if isinstance(source, str) else source
-    form.require_windows(windows)
-    files = input_files(Path(folder), form.directory, windows)
-    return _current(pack_path(pack_dir, form, windows), input_signature(files))
+    files = input_files(Path(folder), source.directory, windows)
+    return _current(pack_path(pack_dir, source, windows), input_signature(files))
 
 
 def build_pack(
     folder: str | Path,
     pack_dir: str | Path,
-    source: PackSource | str = "kaggle",
+    source: PackSource = KAGGLE,
     windows: Windows | None = None,
     *,
     progress: Progress | None = None,
@@ -98,9 +86,8 @@ def build_pack(
     Args:
         folder: competition folder.
         pack_dir: folder of packs; created if absent.
-        source: source to pack; a name means its default recipe.
-        windows: windows to pack, for a source of windows. Sources of recordings are packed
-            whole.
+        source: source to pack.
+        windows: windows to pack, for a source of windows; recordings are packed whole.
         progress: called with (finished items, all items), first with those that an earlier
             packer finished; items are recordings or windows.
         workers: shards made at the same time on this machine, one core each. Default:
@@ -108,25 +95,23 @@ def build_pack(
         mapper: makes shards elsewhere, instead of ``workers``.
         rebuild: build even if the pack exists.
 
-    Returns:
-        The open pack.
-
     Raises:
         DataError: if the folder or a file is missing, unreadable, malformed, too short, or
             changes during packing.
-        PackError: if the source is unknown, the disk is too full, or the folder of packs is
-            not writable or belongs to another competition folder.
+        PackError: if the disk is too full, or the folder of packs is not writable or belongs
+            to another competition folder.
+        ValueError: if windows are given for recordings, or missing for a source of windows.
     """
-    form = source_named(source) if isinstance(source, str) else source
-    form.require_windows(windows)
-    target = pack_path(pack_dir, form, windows)
-    files = input_files(Path(folder), form.directory, windows)
+    if (source.kind == "windows") != (windows is not None):
+        raise ValueError(f"windows must be given for sources of windows only, got {source.name}")
+    target = pack_path(pack_dir, source, windows)
+    files = input_files(Path(folder), source.directory, windows)
     signature = input_signature(files)
     if not rebuild and (pack := _current(target, signature)) is not None:
         return pack
     _require_own(target, Path(folder))
     workers = workers or default_workers()
-    plan = plan_pack(form, files, windows, signature, min(_MAX_THREADS, workers))
+    plan = plan_pack(source, files, windows, signature, min(_MAX_THREADS, workers))
     for _ in range(_MAX_ATTEMPTS):
         try:
             return _build(target, plan, mapper or workers, progress, rebuild)
@@ -144,7 +129,7 @@ def _build(
     target: Path, plan: PackPlan, makers: Mapper | int, progress: Progress | None, rebuild: bool
 ) -> Pack:
     try:
-        draft = Draft(target, plan)
+        draft = open_draft(target, plan)
         _drop_old_drafts(target, draft.path)
     except OSError as error:
         raise PackError(
@@ -153,18 +138,18 @@ def _build(
             where=target.parent,
             fix=_OTHER_DIR,
         ) from error
-    with draft:
+    with draft.held() as held:
         # Another packer may have published since this one looked.
         if not rebuild and (pack := _current(target, plan.signature)) is not None:
             draft.drop()
             return pack
         try:
-            _check_space(draft, target.parent)
+            _check_space(draft, plan, target.parent)
             mapper = makers
             if isinstance(mapper, int):
-                mapper = local_mapper(mapper, len(plan.shards), draft.writer())
+                mapper = local_mapper(mapper, len(plan.shards), draft.store)
             records = _fill(draft, plan, mapper, progress or (lambda done, total: None))
-            return _publish(draft, plan, records, target)
+            return _publish(draft, held, plan, records, target)
         except OSError as error:
             raise PackError(
                 "the disk must accept all files of a pack",
@@ -212,7 +197,7 @@ def _fill(draft: Draft, plan: PackPlan, mapper: Mapper, progress: Progress) -> l
     progress(done, plan.n_items)
     for made in mapper(partial(make_shard, plan.source), pending()):
         shard = plan.shards[made.number]
-        records[shard.number] = draft.commit(shard, made)
+        records[shard.number] = draft.store(shard, made).record
         done += len(shard.items)
         progress(done, plan.n_items)
     return [records[shard.number] for shard in plan.shards]
@@ -260,8 +245,8 @@ def _drop_old_drafts(target: Path, own: Path) -> None:
                 shutil.rmtree(old, ignore_errors=True)
 
 
-def _check_space(draft: Draft, folder: Path) -> None:
-    needed, free = draft.unwritten_bytes(), shutil.disk_usage(folder).free
+def _check_space(draft: Draft, plan: PackPlan, folder: Path) -> None:
+    needed, free = draft.unwritten_bytes(plan.shards), shutil.disk_usage(folder).free
     if free < needed:
         raise PackError(
             f"a pack of these files needs {needed / 1e9:.2f} GB of free space",
@@ -271,9 +256,14 @@ def _check_space(draft: Draft, folder: Path) -> None:
         )
 
 
-def _publish(draft: Draft, plan: PackPlan, records: list[ShardRecord], target: Path) -> Pack:
+def _publish(
+    draft: Draft, held: int, plan: PackPlan, records: list[ShardRecord], target: Path
+) -> Pack:
     """Completes a draft and renames it to the pack's folder."""
     with draft.locked():
+        # Another packer may have published this draft and begun a new one.
+        if not os.path.samestat(os.fstat(held), draft.values.path.stat()):
+            raise DraftGone
         write_tables(draft.pack, plan, records)
         move_folder(draft.pack, target, "replace")
     draft.drop()

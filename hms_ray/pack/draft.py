@@ -19,22 +19,16 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 from hms_ray.pack.layout import FORMAT, MISSING_FILE, VALUES_FILE
-from hms_ray.pack.make import MadeShard
+from hms_ray.pack.make import MadeShard, ShardRecord
 from hms_ray.pack.plan import PackPlan, Shard
-from hms_ray.pack.shard_files import (
-    LOCK_FILE,
-    Column,
-    DraftGone,
-    ShardWriter,
-    record_file,
-)
+from hms_ray.pack.shard_files import ShardFile
 from hms_ray.storage.atomic import whole_file
 from hms_ray.storage.hashing import digest
 from hms_ray.storage.locks import short_lock
@@ -43,111 +37,71 @@ CLAIM_AGE_S: Final = 120.0
 """Older claims belong to killed packers: a shard takes seconds."""
 
 
+class DraftGone(Exception):  # noqa: N818 - not an error: another packer was faster
+    """Another packer has published or removed the draft."""
+
+
 @dataclass(frozen=True)
-class ShardRecord:
-    """Record of a finished shard; plain data. For details see ``MadeShard``.
+class Draft:
+    """A draft; picklable, so that any process of this machine can write its shards.
 
     Attributes:
-        sha256: (hex) of its values.
-        missing_sha256: (hex) of its missing counts; empty for windows.
-        n_missing: one number per item.
-        usable: one flag per item.
-        room: (before, after) per window; None without a margin.
+        path: its folder.
+        values: file of the values.
+        missing: file of the counts of missing values; None for windows.
     """
 
-    sha256: str
-    missing_sha256: str
-    n_missing: list[int]
-    usable: list[bool]
-    room: list[list[int]] | None = None
+    path: Path
+    values: ShardFile
+    missing: ShardFile | None
 
-
-class Draft:
-    """An open draft; close it, or use it as a context manager.
-
-    Args:
-        target: folder of the future pack.
-        plan: content of the pack.
-
-    Raises:
-        OSError: if the folder cannot be created.
-        DraftGone: if another packer removes it at the same time.
-    """
-
-    def __init__(self, target: Path, plan: PackPlan) -> None:
-        self.path = draft_path(target, plan)
-        self.pack = self.path / "pack"
-        self._plan = plan
-        self._fds: list[int] = []
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            for folder in (self.pack, self._shards, self._claims):
-                folder.mkdir(parents=True, exist_ok=True)
-            row = (plan.source.n_values,)
-            self._values = self._column(VALUES_FILE, "<f2", row)
-            self._missing: Column | None = None
-            if plan.source.kind == "recordings":
-                self._missing = self._column(MISSING_FILE, "<u2", ())
-        except FileNotFoundError as error:
-            self.close()
-            raise DraftGone from error
-        except OSError:
-            self.close()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Closes the files; the draft stays on disk."""
-        while self._fds:
-            os.close(self._fds.pop())
+    @property
+    def pack(self) -> Path:
+        """Folder that is published."""
+        return self.path / "pack"
 
     def drop(self) -> None:
         """Deletes the draft."""
         shutil.rmtree(self.path, ignore_errors=True)
 
-    @property
-    def _shards(self) -> Path:
-        return self.path / "shards"
-
-    @property
-    def _claims(self) -> Path:
-        return self.path / "claims"
-
-    def writer(self) -> ShardWriter:
-        """A picklable writer of shards for other processes of this machine."""
-        missing = None if self._missing is None else self._missing.place
-        return ShardWriter(self.path, self._values.place, missing)
-
     def n_finished(self) -> int:
         """Number of recorded shards; their content is not checked."""
-        return len(list(self._shards.glob("*.json")))
+        return len(list((self.path / "shards").glob("*.json")))
 
-    def unwritten_bytes(self) -> int:
-        """Bytes of values of shards that are not recorded yet."""
-        left = [shard for shard in self._plan.shards if not self._record(shard.number).exists()]
-        return sum(shard.n_positions for shard in left) * self._values.place.row_bytes
+    def unwritten_bytes(self, shards: Sequence[Shard]) -> int:
+        """Bytes of values of those shards that are not recorded yet."""
+        left = [shard.n_positions for shard in shards if not self._record_file(shard).exists()]
+        return sum(left) * self.values.row_bytes
+
+    @contextmanager
+    def held(self) -> Iterator[int]:
+        """A descriptor of the values: until it is closed, no other file is that file.
+
+        Raises:
+            DraftGone: if the draft has been published or removed.
+        """
+        try:
+            values = self.values.path.open("rb")
+        except FileNotFoundError as error:
+            raise DraftGone from error
+        with values:
+            yield values.fileno()
 
     def finished(self, shard: Shard) -> ShardRecord | None:
         """The record of a finished shard whose bytes match its checksums, otherwise None."""
-        record = self._read_record(shard)
-        if (
-            record is not None
-            and self._values.sha256(shard) == record.sha256
-            and (self._missing is None or self._missing.sha256(shard) == record.missing_sha256)
-        ):
-            return record
+        with suppress(OSError, ValueError, TypeError):
+            record = ShardRecord(**json.loads(self._record_file(shard).read_text("utf-8")))
+            if self.values.sha256(shard) == record.sha256 and (
+                self.missing is None or self.missing.sha256(shard) == record.missing_sha256
+            ):
+                return record
         return None
 
     def claim(self, shard: Shard) -> bool:
         """Claims a shard; False if another packer claimed it less than ``CLAIM_AGE_S`` ago."""
-        claim = self._claims / f"{shard.number:05d}"
+        claim = self.path / "claims" / f"{shard.number:05d}"
         try:
-            os.close(os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            claim.touch(exist_ok=False)
         except FileExistsError:
             with suppress(FileNotFoundError):
                 if time.time() - claim.stat().st_mtime < CLAIM_AGE_S:
@@ -157,68 +111,74 @@ class Draft:
             raise DraftGone from error
         return True
 
-    def commit(self, shard: Shard, made: MadeShard) -> ShardRecord:
-        """Writes a shard, then records it; does nothing if it is recorded already.
+    def store(self, shard: Shard, made: MadeShard) -> MadeShard:
+        """Writes a shard, then records it, unless it is finished or was stored already.
 
-        A shard that ``writer`` has written is only recorded.
+        Returns:
+            The shard without its arrays, which is small to send to another process.
 
         Raises:
             OSError: if the disk is full or unavailable.
             DraftGone: if another packer has published the pack meanwhile.
         """
+        if made.values is None:
+            return made
         with self.locked():
-            if (record := self.finished(shard)) is not None:
-                return record
-            for column, part in ((self._values, made.values), (self._missing, made.missing)):
-                if column is not None and part is not None:
-                    column.place.write(column.fd, shard, part)
-            record = ShardRecord(
-                sha256=made.sha256,
-                missing_sha256=made.missing_sha256,
-                n_missing=made.n_missing.tolist(),
-                usable=made.usable.tolist(),
-                room=None if made.room is None else made.room.tolist(),
-            )
-            with whole_file(self._record(shard.number)) as draft:
-                draft.write_text(json.dumps(asdict(record)), encoding="utf-8")
-        return record
+            record = self.finished(shard)
+            if record is None:
+                record = made.record
+                self.values.write(shard, made.values)
+                if self.missing is not None and made.missing is not None:
+                    self.missing.write(shard, made.missing)
+                with whole_file(self._record_file(shard)) as draft:
+                    draft.write_text(json.dumps(asdict(record)), encoding="utf-8")
+        return MadeShard(made.number, record)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Prevents other packers from writing to the draft or publishing it.
 
+        Without locks of the file system, packers rely on writing equal bytes.
+
         Raises:
             DraftGone: if the draft has been published or removed.
         """
         try:
-            with short_lock(self.path / LOCK_FILE):
-                here = os.stat(self.pack / VALUES_FILE).st_ino
-                if here != os.fstat(self._values.fd).st_ino:
-                    raise DraftGone
+            with short_lock(self.path / "lock"):
                 yield
         except FileNotFoundError as error:
             raise DraftGone from error
 
-    def _column(self, name: str, dtype: str, row: tuple[int, ...]) -> Column:
-        return Column(self._open(self.pack / name), self.pack / name, self._plan, dtype, row)
-
-    def _open(self, path: Path) -> int:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        self._fds.append(fd)
-        return fd
-
-    def _record(self, number: int) -> Path:
-        return record_file(self.path, number)
-
-    def _read_record(self, shard: Shard) -> ShardRecord | None:
-        try:
-            return ShardRecord(**json.loads(self._record(shard.number).read_text("utf-8")))
-        except (OSError, ValueError, TypeError):
-            return None
+    def _record_file(self, shard: Shard) -> Path:
+        return self.path / "shards" / f"{shard.number:05d}.json"
 
 
-def draft_path(target: Path, plan: PackPlan) -> Path:
-    """The folder in which all packers of this content work."""
+def open_draft(target: Path, plan: PackPlan) -> Draft:
+    """Opens the draft of a pack; creates it if there is none.
+
+    Args:
+        target: folder of the future pack.
+        plan: content of the pack.
+
+    Raises:
+        OSError: if the folder cannot be created.
+        DraftGone: if another packer removes it at the same time.
+    """
     lengths = [[item.start, item.length] for shard in plan.shards for item in shard.items]
     key = digest([FORMAT, plan.signature, len(plan.shards), lengths])
-    return target.with_name(f".{target.name}.{key[:16]}")
+    path = target.with_name(f".{target.name}.{key[:16]}")
+    n, source = plan.n_positions, plan.source
+    values = ShardFile(path / "pack" / VALUES_FILE, "<f2", (n, source.n_values))
+    missing = None
+    if source.kind == "recordings":
+        missing = ShardFile(path / "pack" / MISSING_FILE, "<u2", (n,))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        for name in ("pack", "shards", "claims"):
+            (path / name).mkdir(parents=True, exist_ok=True)
+        values.create()
+        if missing is not None:
+            missing.create()
+    except FileNotFoundError as error:
+        raise DraftGone from error
+    return Draft(path, values, missing)

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hms_ray.config.eeg_recipes import EegRecipe, RawRecipe
-from hms_ray.pack.sources import StripValues
 from hms_ray.signal.strip import make_strip
 from hms_ray.signal.windows import make_windows
 
@@ -21,7 +20,7 @@ def make_values(recipe: EegRecipe | RawRecipe, eeg: NDArray[np.float32]) -> NDAr
 
     Args:
         recipe: recipe of the values.
-        eeg: float32 (B, 10000, 20), microvolts at 200 Hz, NaN where missing.
+        eeg: float32 (B, 10000, 20), microvolts at 200 Hz, NaN if missing.
 
     Returns:
         float16 (B, T, P * F), panel-major.
@@ -32,13 +31,17 @@ def make_values(recipe: EegRecipe | RawRecipe, eeg: NDArray[np.float32]) -> NDAr
 
 def make_strip_values(
     recipe: EegRecipe | RawRecipe, eeg: NDArray[np.float32], start: int
-) -> StripValues:
+) -> tuple[NDArray[np.float16], tuple[int, int]]:
     """The packed strip of a window, computed by one thread.
 
     Args:
         recipe: recipe of the values, with a margin.
-        eeg: float32 (n, 20), the whole EEG, microvolts at 200 Hz, NaN where missing.
+        eeg: float32 (n, 20), the whole EEG, microvolts at 200 Hz, NaN if missing.
         start: first sample of the window.
+
+    Returns:
+        float16 (T + 2 margin, P * F), NaN beyond the ends of the EEG; and the positions, at
+        most the margin, by which the window can be moved to an earlier and to a later time.
     """
     with _one_thread(), torch.inference_mode():
         strip = make_strip(torch.from_numpy(eeg), start, recipe)
@@ -47,7 +50,7 @@ def make_strip_values(
     n_positions = len(made) + skipped + recipe.margin - strip.after
     values = np.full((n_positions, made.shape[1]), np.nan, np.float16)
     values[skipped : skipped + len(made)] = made
-    return StripValues(values, strip.before, strip.after)
+    return values, (strip.before, strip.after)
 
 
 def _stored(made: Tensor) -> NDArray[np.float16]:

@@ -13,14 +13,38 @@ from numpy.typing import NDArray
 
 from hms_ray.competition.read import read_eeg
 from hms_ray.competition.schema import EEG_WINDOW_SAMPLES, ELECTRODES
+from hms_ray.config.eeg_recipes import EegRecipe, RawRecipe
 from hms_ray.errors import DataError
 from hms_ray.pack.inputs import changed_file
 from hms_ray.pack.plan import Item, Shard
 from hms_ray.pack.sources import PackSource
 from hms_ray.pack.windows import N_SCALP
+from hms_ray.signal.montage import columns_of
+from hms_ray.signal.recipes import pairs_used
 
 _AT_ONCE: Final = 8
 """Windows made at once; limits the memory of intermediate arrays."""
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """Facts about a shard that outlive its arrays; plain data.
+
+    Attributes:
+        sha256: (hex) of its values.
+        missing_sha256: (hex) of its missing counts; empty for windows.
+        n_missing: per item, missing values of a recording, or missing samples of a window's
+            scalp channels before gaps were filled.
+        usable: per item, whether there is any signal.
+        room: per window, positions by which it can be moved to an earlier and to a later
+            time; None without a margin.
+    """
+
+    sha256: str
+    missing_sha256: str
+    n_missing: list[int]
+    usable: list[bool]
+    room: list[list[int]] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,26 +53,16 @@ class MadeShard:
 
     Attributes:
         number: of the shard.
+        record: facts about it.
         values: float16 (n, P * F); None after they were written.
         missing: uint16 (n,), number of NaN per position; None after it was written, and for
             windows, whose gaps are filled.
-        n_missing: int64 (items,), missing values of a recording, or missing samples of a
-            window's scalp channels before gaps were filled.
-        usable: bool (items,), whether there is any signal.
-        sha256: (hex) of ``values``.
-        missing_sha256: (hex) of ``missing``; empty for windows.
-        room: int64 (items, 2), positions by which each window can be moved to an earlier and
-            to a later time; None without a margin.
     """
 
     number: int
-    values: NDArray[np.float16] | None
-    missing: NDArray[np.uint16] | None
-    n_missing: NDArray[np.int64]
-    usable: NDArray[np.bool_]
-    sha256: str
-    missing_sha256: str
-    room: NDArray[np.int64] | None = None
+    record: ShardRecord
+    values: NDArray[np.float16] | None = None
+    missing: NDArray[np.uint16] | None = None
 
 
 def make_shard(source: PackSource, shard: Shard) -> MadeShard:
@@ -58,71 +72,59 @@ def make_shard(source: PackSource, shard: Shard) -> MadeShard:
         DataError: if a file is unreadable or malformed, has changed since the plan was made,
             or is too short for a window.
     """
-    if source.kind == "recordings":
+    if source.eeg_recipe is None:
         return _make_recordings(source, shard)
-    return _make_windows(source, shard)
+    return _make_windows(source, source.eeg_recipe, shard)
 
 
 def _make_recordings(source: PackSource, shard: Shard) -> MadeShard:
     values = np.empty((shard.n_positions, source.n_values), "<f2")
-    read = source.read
-    if read is None:
-        raise ValueError(f"{source.name} cannot read recordings")
-    first = 0
-    for item in shard.items:
-        part = read(item.file.path)
+    starts = np.cumsum([0, *(item.length for item in shard.items)])
+    for first, item in zip(starts, shard.items, strict=False):
+        part = source.read(item.file.path)
         item.file.require_unchanged()
         if part.shape != (item.length, source.n_values):
             raise changed_file(item.file.path)
         values[first : first + item.length] = part
-        first += item.length
     missing = np.isnan(values).sum(axis=1, dtype="<u2")
-    starts = np.cumsum([0, *(item.length for item in shard.items[:-1])])
-    n_missing = np.add.reduceat(missing.astype(np.int64), starts)
-    sizes = np.array([item.length * source.n_values for item in shard.items])
-    return MadeShard(
-        number=shard.number,
-        values=values,
-        missing=missing,
-        n_missing=n_missing,
-        usable=n_missing < sizes,
-        sha256=_sha256(values),
-        missing_sha256=_sha256(missing),
-    )
+    n_missing = np.add.reduceat(missing.astype(np.int64), starts[:-1])
+    usable = n_missing < np.diff(starts) * source.n_values
+    record = ShardRecord(_sha256(values), _sha256(missing), n_missing.tolist(), usable.tolist())
+    return MadeShard(shard.number, record, values, missing)
 
 
-def _make_windows(source: PackSource, shard: Shard) -> MadeShard:
-    make = source.make
-    if make is None:
-        raise ValueError(f"{source.name} cannot make windows")
+def _make_windows(source: PackSource, recipe: EegRecipe | RawRecipe, shard: Shard) -> MadeShard:
+    # Imported late: planning and opening a pack must not import torch.
+    from hms_ray.pack.eeg import make_strip_values, make_values
+
     n = len(shard.items)
     values = np.empty((n, source.item_length, source.n_values), "<f2")
     n_missing, usable = np.zeros(n, np.int64), np.zeros(n, np.bool_)
     room = np.zeros((n, 2), np.int64)
     batch = np.empty((min(n, _AT_ONCE), EEG_WINDOW_SAMPLES, len(ELECTRODES)), np.float32)
+    skipped = (EEG_WINDOW_SAMPLES - recipe.used_samples) // 2
+    used = slice(skipped, skipped + recipe.used_samples)
+    pairs = list(zip(*columns_of(pairs_used(recipe)), strict=True))
     for k, (eeg, item) in enumerate(_eegs(shard)):
         window = _window(eeg, item)
-        n_missing[k], usable[k] = signal_facts(window[slice(*source.used)], source.pairs)
+        n_missing[k], usable[k] = signal_facts(window[used], pairs)
         batch[k % _AT_ONCE] = window
         held = k % _AT_ONCE + 1
         if held == _AT_ONCE or k == n - 1:
-            values[k + 1 - held : k + 1, : source.window] = make(batch[:held])
-        if source.strip is not None:
-            strip = source.strip(eeg, item.start)
-            values[k, source.window :], room[k] = strip.values, (strip.before, strip.after)
+            values[k + 1 - held : k + 1, : source.window] = make_values(recipe, batch[:held])
+        if source.margin:
+            values[k, source.window :], room[k] = make_strip_values(recipe, eeg, item.start)
     # A window without signal is all zeros, shifted or not, for every recipe.
     values[~usable] = 0
     room[~usable] = 0
-    return MadeShard(
-        number=shard.number,
-        values=values.reshape(-1, source.n_values),
-        missing=None,
-        n_missing=n_missing,
-        usable=usable,
+    record = ShardRecord(
         sha256=_sha256(values),
         missing_sha256="",
-        room=room if source.strip is not None else None,
+        n_missing=n_missing.tolist(),
+        usable=usable.tolist(),
+        room=room.tolist() if source.margin else None,
     )
+    return MadeShard(shard.number, record, values.reshape(-1, source.n_values))
 
 
 def _eegs(shard: Shard) -> Iterator[tuple[NDArray[np.float32], Item]]:

@@ -14,6 +14,7 @@ from typing import Final
 
 import numpy as np
 
+from hms_ray.competition.read import SPECTROGRAM_FORMAT, signal_rows
 from hms_ray.pack.inputs import InputFile
 from hms_ray.pack.sources import PackSource
 from hms_ray.pack.windows import Windows
@@ -114,11 +115,8 @@ def plan_pack(
         pairs = zip(windows.eeg_ids.tolist(), windows.starts.tolist(), strict=True)
         items = [Item(of[number], start, source.item_length) for number, start in pairs]
     else:
-        length = source.length
-        if length is None:
-            raise ValueError(f"{source.name} has no function for the length of a recording")
         with ThreadPoolExecutor(threads) as pool:
-            lengths = pool.map(length, [file.path for file in files])
+            lengths = pool.map(lambda file: signal_rows(file.path, SPECTROGRAM_FORMAT), files)
             items = [Item(file, 0, n) for file, n in zip(files, lengths, strict=True)]
     return PackPlan(source, tuple(_cut(items, source.n_values * _BYTES)), signature)
 

@@ -108,15 +108,10 @@ class Pack:
     def room(self, recording_ids: ArrayLike, starts: ArrayLike) -> NDArray[np.int64]:
         """Positions by which windows can be moved within their recordings and the pack.
 
-        Args:
-            recording_ids: (N,) see ``locate``.
-            starts: (N,) see ``locate``.
+        For arguments and errors see ``locate``.
 
         Returns:
             int64 (N, 2), positions to an earlier and to a later time.
-
-        Raises:
-            PackError: see ``locate``.
         """
         ids, first = _pairs(recording_ids, starts)
         if self.kind == "recordings":
@@ -147,16 +142,7 @@ class Pack:
 
         For a recording the share of NaN values. For an EEG the share of NaN and infinite
         samples among those of scalp channels that the recipe uses, before gaps were filled.
-
-        Args:
-            recording_ids: (N,) see ``locate``.
-            starts: (N,) see ``locate``.
-
-        Returns:
-            float64 (N,).
-
-        Raises:
-            PackError: see ``locate``.
+        float64 (N,); for arguments and errors see ``locate``.
         """
         if self.missing is None:
             lines = self._window_lines(*_pairs(recording_ids, starts))
@@ -168,21 +154,11 @@ class Pack:
         return np.asarray(n_missing / (self.window * self.values.shape[1]), np.float64)
 
     def usable(self, recording_ids: ArrayLike, starts: ArrayLike) -> NDArray[np.bool_]:
-        """Whether each window has any signal.
+        """Whether each window has any signal: bool (N,).
 
         A window of a recording has none if all its values are NaN. A window of an EEG has
         none if every bipolar signal of the recipe is constant or NaN over all samples that
-        the recipe uses; it is stored as zeros.
-
-        Args:
-            recording_ids: (N,) see ``locate``.
-            starts: (N,) see ``locate``.
-
-        Returns:
-            bool (N,).
-
-        Raises:
-            PackError: see ``locate``.
+        the recipe uses; it is stored as zeros. For arguments and errors see ``locate``.
         """
         if self.kind == "windows":
             lines = self._window_lines(*_pairs(recording_ids, starts))

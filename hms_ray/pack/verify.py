@@ -53,7 +53,7 @@ def verify_pack(path: str | Path) -> Pack:
 def require_verified(path: str | Path) -> None:
     """Verifies a pack unless it was verified since its last change.
 
-    Sizes and times of verified files are stored beside them, so that only a new, copied or
+    Sizes and times of verified files are stored with them, so that only a new, copied or
     changed pack is read.
 
     Args:

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hms_ray.pack.draft import ShardRecord
 from hms_ray.pack.layout import (
     FORMAT,
     MANIFEST_FILE,
@@ -19,6 +18,7 @@ from hms_ray.pack.layout import (
     VALUES_FILE,
     pack_fingerprint,
 )
+from hms_ray.pack.make import ShardRecord
 from hms_ray.pack.plan import PackPlan
 from hms_ray.storage.hashing import file_sha256
 from hms_ray.storage.structured_files import json_text, write_text
@@ -58,7 +58,7 @@ def write_tables(folder: Path, plan: PackPlan, records: Sequence[ShardRecord]) -
         "window": source.window,
         **({"margin": source.margin} if source.margin else {}),
         "step_s": source.step_s,
-        "n_samples": source.used[1] - source.used[0] if source.kind == "windows" else 0,
+        "n_samples": source.eeg_recipe.used_samples if source.eeg_recipe else 0,
         "n_items": plan.n_items,
         "n_positions": plan.n_positions,
         "input_signature": plan.signature,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -94,15 +94,13 @@ class Images:
             process: this rank.
         """
         for source, downsampled in self._downsampled.items():
-            mode, block = self._config.treatment(source)
+            mode = self._config.treatment(source).normalisation
             if mode not in FITS:
                 continue
             starts = self._data.sources[source].starts[rows]
             in_file_order = rows[np.argsort(starts, kind="stable")]
             windows = partial(downsampled.stream, chunks(in_file_order, batch_size))
-            n_max = self._data.sources[source].shape[1] // block[0]
-            fit = partial(FITS[mode], windows)
-            self.constants[source] = _fit_on_rank0(process, fit, n_max)
+            self.constants[source] = process.call_on_rank0(partial(FITS[mode], windows))
 
     def normalisation(self) -> dict[str, dict[str, Any]]:
         """Source -> ``mode`` and, if fitted, ``mean`` and ``std``: numbers or lists."""
@@ -200,16 +198,3 @@ class Images:
 
 def _listed(texts: Mapping[str, str]) -> str:
     return "; ".join(f"{name}: {text}" for name, text in texts.items()) or "nothing"
-
-
-def _fit_on_rank0(process: Process, fit: Callable[[], Constants], n_max: int) -> Constants:
-    """Calls ``fit`` on rank 0 and returns its constants on every rank."""
-    # The other ranks do not know how many constants there are; unused places are NaN.
-    sent = torch.full((2, n_max), torch.nan, dtype=torch.float64, device=process.device)
-    if process.rank == 0:
-        fitted = fit()
-        for row, values in zip(sent, (fitted.mean, fitted.std), strict=True):
-            found = torch.tensor(values, dtype=torch.float64).reshape(-1)
-            row[: len(found)] = found
-    mean, std = (row[~row.isnan()].tolist() for row in process.broadcast_from_rank0(sent).cpu())
-    return Constants(*(tuple(row) if len(row) > 1 else row[0] for row in (mean, std)))

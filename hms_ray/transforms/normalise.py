@@ -87,7 +87,12 @@ def normalise(
         )
     if constants is None:
         raise TrainingError(f"{mode} normalisation must be fitted before it is used")
-    mean, divisor = _operands(constants, x.dtype, x.device)
+    mean: float | Tensor
+    divisor: float | Tensor
+    if isinstance(constants.mean, float) and isinstance(constants.std, float):
+        mean, divisor = constants.mean, constants.std + EPSILON
+    else:
+        mean, divisor = _columns(constants, x.dtype, x.device)
     return (x - mean).div_(divisor).nan_to_num_(nan=0.0)
 
 
@@ -121,20 +126,12 @@ def _n_recorded(x: Tensor, dims: tuple[int, ...]) -> Tensor | int:
     return count.reshape(*gaps.shape, *(1 for _ in dims))
 
 
-def _operands(
-    constants: Constants, dtype: torch.dtype, device: torch.device
-) -> tuple[float | Tensor, float | Tensor]:
-    """Mean and divisor: numbers, or (F, 1) tensors."""
-    if isinstance(constants.mean, float) and isinstance(constants.std, float):
-        return constants.mean, constants.std + EPSILON
-    return _columns(constants, dtype, device)
-
-
 # A copy to a GPU for every batch would make the host wait for the device.
 @lru_cache(maxsize=16)
 def _columns(
     constants: Constants, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor]:
+    """Means and divisors of frequencies, (F, 1)."""
     # A tensor created while scoring must be usable in training.
     with torch.inference_mode(False):
         mean, std = (

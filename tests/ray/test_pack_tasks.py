@@ -16,7 +16,7 @@ from hms_ray.pack import plan
 from hms_ray.pack.build import build_pack
 from hms_ray.pack.make import MadeShard
 from hms_ray.pack.plan import Shard
-from hms_ray.pack.sources import eeg_source
+from hms_ray.pack.sources import KAGGLE, eeg_source
 from hms_ray.pack.windows import Windows
 from tests.competition_folder import write_competition_folder
 
@@ -37,7 +37,7 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ["kaggle", "eeg"])
 def test_tasks_write_the_same_bytes_as_this_process(data: Path, tmp_path: Path, name: str) -> None:
-    source, windows = "kaggle", None
+    source, windows = KAGGLE, None
     if name == "eeg":
         source, windows = eeg_source("eeg", EegRecipe()), WINDOWS
     here = build_pack(data, tmp_path / "here", source, windows, workers=1)

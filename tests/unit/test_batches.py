@@ -15,13 +15,12 @@ from hms_ray.config.augmentation import AugmentConfig, CutMixConfig
 from hms_ray.config.inputs import InputConfig
 from hms_ray.config.training import TrainingConfig
 from hms_ray.errors import TrainingError
-from hms_ray.train.batches import Batch, FoldData, plan_epoch, split_epoch
-from hms_ray.train.images import Images
+from hms_ray.train.batches import Batch, plan_epoch, split_epoch
 from hms_ray.train.losses import row_weights
 from hms_ray.train.process import Process
 from hms_ray.train.seeds import derive_seed
 from hms_ray.train.windows import Resident, Streamed, open_sources
-from tests.fold_data import ExamplePack, example_fold, example_pack
+from tests.fold_data import ExamplePack, example_fold, example_pack, open_images
 
 CPU = torch.device("cpu")
 DATA = example_fold()
@@ -35,11 +34,6 @@ def plan(
     training = TrainingConfig(batch_size=12, **options)
     (stage,) = training.resolved_stages()
     return plan_epoch(DATA, DATA.train, training, stage, (SIZE, (64,)), seed_path, process)
-
-
-def images(config: InputConfig | None = None, data: FoldData = DATA) -> Images:
-    windows = open_sources({name: rows.pack for name, rows in data.sources.items()}, CPU)
-    return Images(data, windows, config or InputConfig(), torch.float32)
 
 
 @given(n=st.integers(1, 300), size=st.integers(1, 64))
@@ -71,15 +65,6 @@ def test_golden_seeds() -> None:
     assert derive_seed(42, 3, 1, 5, "dropout", 1) == 5745740218764469935
     assert derive_seed(-1, 0, 0, 0, "order") == 3323474915589032716
     assert plan(Process())[0].rows[:6].tolist() == [36, 10, 25, 49, 28, 20]
-
-
-def test_draws_of_purposes_and_ranks_are_independent() -> None:
-    seeds = [
-        derive_seed(0, 0, 0, 0, purpose, rank)
-        for purpose in ("model", "order", "cutmix", "shift", "dropout")
-        for rank in range(4)
-    ]
-    assert len(set(seeds)) == len(seeds)
 
 
 @pytest.mark.parametrize("world_size", [1, 3])
@@ -168,11 +153,11 @@ def test_constants_use_training_rows_only(monkeypatch: pytest.MonkeyPatch) -> No
     fitted = []
     for data in (DATA, blind):
         for batch_size in (12, 12, 45):
-            maker = images(config, data)
+            maker = open_images(data, config)
             maker.fit(data.train, batch_size, Process())
             fitted.append(maker.constants["kaggle"])
     assert fitted[0] == fitted[1] == fitted[3] == fitted[4]
     assert fitted[2].mean == pytest.approx(fitted[0].mean, rel=1e-12)
-    per_image = images()
+    per_image = open_images(DATA, InputConfig())
     per_image.fit(DATA.train, 12, Process())
     assert per_image.constants == {}

@@ -35,14 +35,6 @@ def test_high_pass_equals_scipy_including_the_ends() -> None:
     np.testing.assert_allclose(made[:, 0].numpy(), expected, atol=1e-4, rtol=1e-5)
 
 
-def test_band_pass_keeps_phase_and_removes_other_frequencies() -> None:
-    time = torch.arange(10_000, dtype=torch.float64) / 200
-    kept = torch.sin(2 * torch.pi * 6 * time)
-    stopped = 100 * torch.sin(2 * torch.pi * 60 * time) + 1_000
-    made = band_pass(kept + stopped, 0.5, 20.0, 4)
-    torch.testing.assert_close(made[3_000:-3_000], kept[3_000:-3_000].float(), atol=2e-3, rtol=0)
-
-
 @pytest.mark.parametrize("rate", [10, 50, 64, 100, 128, 150, 199])
 def test_resampling_equals_scipy_away_from_the_ends(rate: int) -> None:
     signals = drifting()
@@ -64,12 +56,6 @@ def test_part_of_a_signal_is_resampled_like_the_whole() -> None:
     signals = torch.from_numpy(drifting())
     whole = resample(signals, 0, 100, 5_000)
     torch.testing.assert_close(resample(signals, 4_000, 100, 1_000), whole[:, 2_000:3_000])
-
-
-def test_resampling_removes_frequencies_above_nyquist() -> None:
-    time = torch.arange(10_000) / 200
-    made = resample(torch.sin(2 * torch.pi * 70 * time)[None], 0, 100, 5_000)
-    assert float(made[:, 100:-100].abs().max()) < 2e-3
 
 
 def test_original_rate_changes_nothing() -> None:

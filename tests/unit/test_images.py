@@ -11,13 +11,11 @@ import torch
 from hms_ray.config.inputs import InputConfig
 from hms_ray.train import downsampled as downsampled_module
 from hms_ray.train.downsampled import DownsampledWindows, cache_budget
-from hms_ray.train.images import Images
 from hms_ray.train.loop import train_fold
 from hms_ray.train.process import Process
 from hms_ray.train.windows import Resident, open_sources
 from hms_ray.transforms.downsample import downsample
-from hms_ray.transforms.normalise import Constants
-from tests.fold_data import example_experiment, example_fold, two_sources
+from tests.fold_data import cut_windows, example_experiment, example_fold, open_images, two_sources
 from tests.view_images import make_image
 
 CPU = torch.device("cpu")
@@ -25,12 +23,6 @@ DATA = example_fold()
 BOTH = two_sources()
 VIEWS = ("panels", "eeg panels", "eeg percentiles")
 N = len(DATA.targets)
-
-
-def images(config: InputConfig, cache_bytes: int = 0, kind: Any = "auto") -> Images:
-    packs = {name: rows.pack for name, rows in BOTH.sources.items()}
-    windows = open_sources(packs, CPU, kind)
-    return Images(BOTH, windows, config, torch.float32, cache_bytes)
 
 
 def downsampled(capacity: int, kind: Any = "resident") -> DownsampledWindows:
@@ -95,17 +87,11 @@ def test_streamed_and_full_size_windows_are_not_cached(monkeypatch: pytest.Monke
 @pytest.mark.parametrize("kind", ["resident", "streamed"])
 def test_images_show_the_same_row_of_each_source(kind: str) -> None:
     config = InputConfig(views=VIEWS)
-    maker = images(config, kind=kind)
+    maker = open_images(BOTH, config, kind=kind)
     rows = np.array([4, 0, 57])
     (image,) = maker.for_rows([rows])
-    windows = {}
-    for name, source in BOTH.sources.items():
-        panels, frequencies, times = source.shape
-        cut = [source.pack.values[s : s + times] for s in source.starts[rows]]
-        shaped = np.stack(cut).reshape(3, times, panels, frequencies)
-        windows[name] = torch.from_numpy(shaped).permute(0, 2, 3, 1)
-    expected = make_image(windows, config)
-    assert torch.equal(image, expected)
+    windows = {name: cut_windows(source, rows) for name, source in BOTH.sources.items()}
+    assert torch.equal(image, make_image(windows, config))
     assert tuple(image.shape[2:]) == maker.size
     assert maker.widths == (64, 20, 20)
 
@@ -113,11 +99,9 @@ def test_images_show_the_same_row_of_each_source(kind: str) -> None:
 def test_constants_are_fitted_for_sources_that_need_them() -> None:
     eeg = {"normalisation": "global", "downsample": (2, 1)}
     config = InputConfig.model_validate({"views": ("panels", "eeg panels"), "eeg": eeg})
-    maker = images(config, 10**6)
+    maker = open_images(BOTH, config, cache_bytes=10**6)
     maker.fit(BOTH.train, 12, Process())
-    source = BOTH.sources["eeg"]
-    windows = np.stack([source.pack.values[s : s + 20] for s in source.starts[BOTH.train]])
-    means = windows.astype(np.float64).reshape(-1, 20, 4, 5, 2).mean(4)
+    means = downsample(cut_windows(BOTH.sources["eeg"], BOTH.train), (2, 1), torch.float64).numpy()
     assert set(maker.constants) == {"eeg"}
     assert maker.constants["eeg"].mean == pytest.approx(means.mean(), rel=1e-6)
     assert maker.constants["eeg"].std == pytest.approx(means.std(), rel=1e-6)
@@ -132,17 +116,13 @@ def test_sources_have_their_own_normalisation() -> None:
             "eeg": {"normalisation": "robust"},
         }
     )
-    maker = images(config, 10**6)
+    maker = open_images(BOTH, config, cache_bytes=10**6)
     maker.fit(BOTH.train, 12, Process())
-    source = BOTH.sources["kaggle"]
-    rows = np.stack([source.pack.values[s : s + 64] for s in source.starts[BOTH.train]])
-    windows = torch.from_numpy(rows.reshape(-1, 64, 4, 16)).permute(0, 2, 3, 1)
-    means = downsample(windows, (2, 4)).double().numpy()
+    means = downsample(cut_windows(BOTH.sources["kaggle"], BOTH.train), (2, 4)).double().numpy()
     kaggle = maker.constants["kaggle"]
     np.testing.assert_allclose(kaggle.mean, np.nanmean(means, axis=(0, 1, 3)), rtol=1e-6)
     np.testing.assert_allclose(kaggle.std, np.nanstd(means, axis=(0, 1, 3)), rtol=1e-6)
-    source = BOTH.sources["eeg"]
-    values = np.stack([source.pack.values[s : s + 20] for s in source.starts[BOTH.train]])
+    values = cut_windows(BOTH.sources["eeg"], BOTH.train).numpy()
     assert maker.constants["eeg"].mean == pytest.approx(np.median(values), abs=1e-3)
     record = json.loads(json.dumps(maker.normalisation()))
     assert record == maker.normalisation()
@@ -150,13 +130,8 @@ def test_sources_have_their_own_normalisation() -> None:
     assert record["kaggle"]["mean"] == list(kaggle.mean)  # type: ignore[arg-type]
     assert set(record["eeg"]) == {"mode", "mean", "std"}
     (image,) = maker.for_rows([BOTH.valid])
-    again = images(config)
-    again.constants = {
-        name: Constants(
-            *(tuple(v) if isinstance(v, list) else v for v in (part["mean"], part["std"]))
-        )
-        for name, part in record.items()
-    }
+    again = open_images(BOTH, config)
+    again.load_normalisation(record)
     (same,) = again.for_rows([BOTH.valid])
     assert torch.equal(image, same)
 
@@ -164,6 +139,6 @@ def test_sources_have_their_own_normalisation() -> None:
 def test_source_without_view_has_no_effect() -> None:
     experiment = example_experiment()
     alone = train_fold(experiment, DATA, 0, Process())
-    beside = train_fold(experiment, replace(DATA, sources=BOTH.sources), 0, Process())
-    assert np.array_equal(alone.probabilities, beside.probabilities)
-    assert beside.normalisation == {"kaggle": {"mode": "per_image"}}
+    both = train_fold(experiment, replace(DATA, sources=BOTH.sources), 0, Process())
+    assert np.array_equal(alone.probabilities, both.probabilities)
+    assert both.normalisation == {"kaggle": {"mode": "per_image"}}

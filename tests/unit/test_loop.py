@@ -12,6 +12,7 @@ from torch import nn
 
 from hms_ray.config.augmentation import AugmentConfig, CutMixConfig
 from hms_ray.config.experiment import Experiment, ModelConfig
+from hms_ray.config.inputs import PICTURES
 from hms_ray.config.training import StageConfig
 from hms_ray.errors import ConfigError, ModelError, TrainingError
 from hms_ray.evaluate.metric import kl_divergence
@@ -22,8 +23,14 @@ from hms_ray.train.loop import train_fold
 from hms_ray.train.process import Process
 from hms_ray.train.result import FoldResult
 from hms_ray.train.score import has_bfloat16, resolve_precision
-from hms_ray.train.windows import Resident, open_sources
-from tests.fold_data import example_experiment, example_fold, example_pack
+from hms_ray.train.windows import open_sources
+from tests.fold_data import (
+    example_experiment,
+    example_fold,
+    example_pack,
+    open_images,
+    three_sources,
+)
 
 DATA = example_fold()
 KAGGLE = DATA.sources["kaggle"]
@@ -69,8 +76,7 @@ def test_stored_weights_reproduce_the_predictions() -> None:
     result = train_fold(experiment, DATA, 0, Process())
     model = build_model(experiment.model, (64, 64))
     model.load_state_dict(result.weights)
-    windows = {"kaggle": Resident(KAGGLE.pack, torch.device("cpu"))}
-    images = Images(DATA, windows, experiment.input, torch.float32)
+    images = open_images(DATA, experiment.input)
     again = predict_rows(model, images, DATA.valid, 12, "float32", Process())
     np.testing.assert_allclose(again, result.probabilities, rtol=1e-4, atol=1e-6)
 
@@ -105,6 +111,16 @@ def test_training_beats_a_constant_prediction() -> None:
     constant = kl_divergence(data.targets[data.valid], mean)
     assert result.history[-1]["kl_all"] < 0.85 * constant
     assert result.history[-1]["train_loss"] < result.history[0]["train_loss"]
+
+
+@pytest.mark.parametrize(
+    "view", [f"{source} {picture}" for source in PICTURES for picture in PICTURES[source]]
+)
+def test_fold_trains_with_every_view(view: str) -> None:
+    inputs = {"views": (view,), "size": (32, 32), "raw": {"rows": 2}}
+    result = train_fold(example_experiment(inputs=inputs), three_sources(), 0, Process())
+    np.testing.assert_allclose(result.probabilities.sum(1), 1.0, atol=1e-12)
+    assert result.history[-1]["train_loss"] > 0
 
 
 def test_epoch_of_one_batch_is_evaluated_once() -> None:

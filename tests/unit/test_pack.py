@@ -143,15 +143,6 @@ def test_existing_pack_is_reused(data: Path, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [first.path.name]
 
 
-def test_pack_does_not_depend_on_the_number_of_workers(
-    data: Path, built: Pack, tmp_path: Path
-) -> None:
-    packs = [build_pack(data, tmp_path / str(n), workers=n) for n in (1, 2, 5)]
-    assert {pack.fingerprint for pack in packs} == {built.fingerprint}
-    files = {(pack.path / "values.npy").read_bytes() for pack in packs}
-    assert len(files) == 1
-
-
 def test_copied_folder_has_the_same_fingerprint(data: Path, built: Pack, tmp_path: Path) -> None:
     copied = tmp_path / "copied"
     shutil.copytree(data / "train_spectrograms", copied / "train_spectrograms")

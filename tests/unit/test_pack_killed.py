@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,12 +19,12 @@ import numpy as np
 import pytest
 
 from hms_ray.errors import DataError, PackError
-from hms_ray.pack import draft, parallel, plan, shard_files
+from hms_ray.pack import draft, parallel, plan
 from hms_ray.pack.build import build_pack
 from hms_ray.pack.inputs import input_files
 from hms_ray.pack.make import MadeShard, make_shard
 from hms_ray.pack.plan import Shard
-from hms_ray.pack.sources import PackSource, kaggle_source
+from hms_ray.pack.sources import KAGGLE, PackSource
 from hms_ray.pack.verify import verify_pack
 from tests.competition_folder import write_competition_folder
 from tests.killed_packer import (
@@ -61,15 +61,12 @@ def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 
 def counting(counted: list[str]) -> PackSource:
     """The competition's spectrograms; names of files that are read are appended."""
-    source = kaggle_source()
-    read = source.read
-    assert read is not None
 
-    def read_and_count(path: Path) -> np.ndarray:
+    def read(path: Path) -> np.ndarray:
         counted.append(path.name)
-        return read(path)
+        return KAGGLE.read(path)
 
-    return replace(source, read=read_and_count)
+    return replace(KAGGLE, read=read)
 
 
 @pytest.mark.parametrize("moment", [BETWEEN_SHARDS, WITHIN_A_SHARD], ids=["between", "within"])
@@ -125,7 +122,7 @@ def test_altered_shards_are_rebuilt(
         file.write(b"\1\1\1\1")
     (left / "shards" / "00001.json").write_text('{"sha256": ')
     read: list[str] = []
-    pack = build_pack(data, tmp_path, counting(read) if workers == 1 else "kaggle", workers=workers)
+    pack = build_pack(data, tmp_path, counting(read) if workers == 1 else KAGGLE, workers=workers)
     assert len(read) == (5 if workers == 1 else 0)
     assert content(pack) == undisturbed
 
@@ -144,17 +141,15 @@ def test_records_without_their_values_are_ignored(
 def test_unreadable_file_does_not_discard_other_shards(
     data: Path, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
-    source = kaggle_source()
     last = sorted((data / "train_spectrograms").iterdir())[-1].name
 
     def read(path: Path) -> np.ndarray:
         if path.name == last:
             raise DataError("a spectrogram file must be readable", got="Permission denied")
-        assert source.read is not None
-        return source.read(path)
+        return KAGGLE.read(path)
 
     with pytest.raises(DataError, match="Permission denied"):
-        build_pack(data, tmp_path, replace(source, read=read), workers=1)
+        build_pack(data, tmp_path, replace(KAGGLE, read=read), workers=1)
     seen: list[tuple[int, int]] = []
     pack = build_pack(data, tmp_path, workers=1, progress=lambda *done: seen.append(done))
     assert seen[0] == (5, 6)
@@ -284,37 +279,41 @@ def test_full_disk_keeps_finished_shards(
     assert content(pack) == undisturbed
 
 
-def test_manifest_summarises_missing_values(data: Path, tmp_path: Path) -> None:
-    pack = build_pack(data, tmp_path, workers=1)
-    manifest = json.loads((pack.path / "manifest.json").read_text())
-    assert manifest["missing"] == {
-        "n_with_gaps": int((pack.recordings["n_missing"] > 0).sum()),
-        "n_unusable": 0,
-        "first_unusable": [],
-    }
-    assert manifest["missing"]["n_with_gaps"] > 0
+def test_shards_are_stored_once_by_any_process_while_the_draft_exists(
+    data: Path, tmp_path: Path
+) -> None:
+    files = input_files(data, KAGGLE.directory)
+    whole = plan.plan_pack(KAGGLE, files, None, "signature", 1)
+    here = draft.open_draft(tmp_path / "pack", whole)
+    there = pickle.loads(pickle.dumps(here))
+    first, second = whole.shards[:2]
+    made = make_shard(KAGGLE, first)
+    stored = there.store(first, made)
+    assert (stored.values, stored.missing, stored.record) == (None, None, made.record)
+    assert here.store(first, stored) is stored
+    assert here.finished(first) == made.record
+    assert made.values is not None
+    other = replace(made, values=np.zeros_like(made.values))
+    assert here.store(first, other).record == made.record
+    assert here.finished(first) == made.record
+    here.drop()
+    with pytest.raises(draft.DraftGone):
+        there.store(second, make_shard(KAGGLE, second))
 
 
-def test_writer_skips_recorded_shards_and_detects_a_removed_draft(
+def test_draft_that_another_packer_began_anew_is_not_published(
     data: Path, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
-    source = kaggle_source()
-    files = input_files(data, source.directory)
-    whole = plan.plan_pack(source, files, None, "signature", 1)
-    with draft.Draft(tmp_path / "pack", whole) as open_draft:
-        write = pickle.loads(pickle.dumps(open_draft.writer()))
-        first, second = whole.shards[:2]
-        made = make_shard(source, first)
-        written = write(first, made)
-        assert (written.values, written.missing, written.sha256) == (None, None, made.sha256)
-        record = open_draft.commit(first, written)
-        assert open_draft.finished(first) == record
-        # Values of a recorded shard are not written but returned.
-        assert made.values is not None
-        other = write(first, replace(made, values=np.zeros_like(made.values)))
-        assert other.values is not None
-        assert open_draft.commit(first, other) == record
-        assert open_draft.finished(first) == record
-        open_draft.drop()
-        with pytest.raises(shard_files.DraftGone):
-            write(second, make_shard(source, second))
+    seen: list[int] = []
+
+    def begin_anew(done: int, total: int) -> None:
+        seen.append(done)
+        if seen.count(total) == 1 and done == total:
+            (left,) = tmp_path.iterdir()
+            shutil.rmtree(left)
+            with pytest.raises(KeyboardInterrupt):
+                build_pack(data, tmp_path, workers=1, progress=stopped)
+
+    pack = build_pack(data, tmp_path, workers=1, progress=begin_anew)
+    assert content(pack) == undisturbed
+    assert seen == [0, 1, 2, 3, 4, 5, 6, 3, 4, 5, 6]

@@ -1,4 +1,4 @@
-"""What ``hms-ray pack`` does and says."""
+"""``hms-ray pack``: packs, summaries and errors."""
 
 from __future__ import annotations
 

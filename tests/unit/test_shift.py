@@ -22,12 +22,11 @@ from hms_ray.errors import ConfigError, TrainingError
 from hms_ray.pack.store import Pack
 from hms_ray.train.batches import Batch, FoldData, SourceRows, plan_epoch
 from hms_ray.train.downsampled import DownsampledWindows
-from hms_ray.train.images import Images
 from hms_ray.train.loop import train_fold
 from hms_ray.train.process import Process
 from hms_ray.train.seeds import seed_sequence
-from hms_ray.train.windows import Resident, open_sources
-from tests.fold_data import PANELS, example_experiment, example_fold
+from hms_ray.train.windows import Resident
+from tests.fold_data import PANELS, example_experiment, example_fold, open_images
 from tests.view_images import make_image
 
 CPU = torch.device("cpu")
@@ -88,11 +87,6 @@ def planned(
     )
 
 
-def images(kind: Any = "auto", cache_bytes: int = 0) -> Images:
-    windows = open_sources({name: rows.pack for name, rows in DATA.sources.items()}, CPU, kind)
-    return Images(DATA, windows, InputConfig(**INPUTS), torch.float32, cache_bytes)
-
-
 def cut(source: str, row: int, shift_s: float) -> np.ndarray:
     """(T, P * F) of a row, cut from its own recording or strip by hand."""
     rows = DATA.sources[source]
@@ -113,7 +107,7 @@ def test_all_sources_of_a_row_shift_together_for_any_number_of_ranks(
     world_size: int, kind: str
 ) -> None:
     cutmix = CutMixConfig(probability=0.7)
-    maker = images(kind, cache_bytes=10**6)
+    maker = open_images(DATA, InputConfig(**INPUTS), cache_bytes=10**6, kind=kind)
     plans = [
         planned(Process(rank, world_size), window_shift_s=SHIFT_S, cutmix=cutmix)
         for rank in range(world_size)

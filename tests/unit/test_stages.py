@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from hms_ray.config.training import ResolvedStage, StageConfig, TrainingConfig
-from hms_ray.errors import TrainingError
 from hms_ray.train.stages import make_optimiser, make_schedule, stage_rows
+from tests.refused import refused
 
 VOTES = np.array([1, 5, 4, 12, 5, 3])
 TARGETS = np.eye(6)[[0, 0, 0, 1, 2, 3]]
@@ -60,27 +60,20 @@ def test_unanimous_rows_can_be_good_with_fewer_votes(votes: int, good: list[int]
 
 
 @pytest.mark.parametrize(
-    ("rows", "threshold"), [("at_least_threshold", 13), ("below_threshold", 1)]
+    ("rows", "changed", "rule"),
+    [
+        ("at_least_threshold", {"threshold": 13}, "(at_least_threshold 13)"),
+        ("below_threshold", {"threshold": 1}, "(below_threshold 1)"),
+        ("below_threshold", {"unanimous_from": 1}, "(below_threshold 5, unanimous ones from 1)"),
+    ],
 )
-def test_stage_without_rows_is_refused(rows: str, threshold: int) -> None:
-    empty = stage(rows).model_copy(update={"threshold": threshold})
-    with pytest.raises(TrainingError) as error:
-        stage_rows(empty, VOTES, TARGETS)
-    assert str(error.value) == (
-        f"a stage needs training rows ({rows} {threshold}), got none among 6 rows of 1-12 votes, "
-        "in stage first. Change training.stage_threshold or the stage's rows."
-    )
-
-
-def test_error_for_an_empty_stage_names_unanimous_from() -> None:
-    given = stage("below_threshold").model_copy(update={"unanimous_from": 1})
-    with pytest.raises(TrainingError) as error:
-        stage_rows(given, VOTES, np.eye(6)[[0, 0, 0, 1, 2, 3]])
-    assert str(error.value) == (
-        "a stage needs training rows (below_threshold 5, unanimous ones from 1), got none among "
-        "6 rows of 1-12 votes, in stage first. Change training.stage_threshold, "
-        "training.unanimous_from or the stage's rows."
-    )
+def test_stage_without_rows_is_refused(rows: str, changed: dict[str, int], rule: str) -> None:
+    empty = stage(rows).model_copy(update=changed)
+    error = refused(stage_rows, empty, VOTES, np.eye(6)[[0, 0, 0, 1, 2, 3]])
+    assert rule in error.rule
+    assert (error.got, error.where) == ("none among 6 rows of 1-12 votes", "stage first")
+    assert "training.stage_threshold" in (error.fix or "")
+    assert ("training.unanimous_from" in (error.fix or "")) == ("unanimous_from" in changed)
 
 
 def test_constant_rate_has_the_published_beta1() -> None:
