@@ -15,14 +15,7 @@ from hms_ray.storage.hashing import digest
 
 @dataclass(frozen=True)
 class InputFile:
-    """An input file.
-
-    Attributes:
-        number: id of the recording.
-        path: of the file.
-        n_bytes: size.
-        mtime_ns: time of the last change, nanoseconds.
-    """
+    """An input file; ``number`` is the id of its recording."""
 
     number: int
     path: Path

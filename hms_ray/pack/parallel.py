@@ -59,46 +59,28 @@ def local_mapper(workers: int, n_shards: int, write: Write | None = None) -> Map
     return lambda make, shards: _make_in_processes(
         make,
         make if write is None else partial(_make_and_write, make, write),
-        _Countdown(shards, n_shards),
+        iter(shards),
+        n_shards,
         helpers,
         alone_s,
     )
 
 
-class _Countdown:
-    """An iterator over shards with an upper bound of those left.
-
-    Args:
-        shards: to be made; other packers may take some.
-        n: upper bound of their number.
-    """
-
-    def __init__(self, shards: Iterable[Shard], n: int) -> None:
-        self._shards, self.left = iter(shards), n
-
-    def __iter__(self) -> Iterator[Shard]:
-        return self
-
-    def __next__(self) -> Shard:
-        shard = next(self._shards)
-        self.left -= 1
-        return shard
-
-
 def _make_in_processes(
-    make: Make, there: Make, pending: _Countdown, helpers: int, alone_s: float
+    make: Make, there: Make, pending: Iterator[Shard], n_left: int, helpers: int, alone_s: float
 ) -> Iterator[MadeShard]:
     began = time.monotonic()
     while time.monotonic() - began < alone_s:
         shard = next(pending, None)
         if shard is None:
             return
+        n_left -= 1
         yield make(shard)
     # A forked child would inherit locks of threads; spawned processes start clean.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(helpers, mp_context=context, initializer=_begin_worker)
     try:
-        yield from _with_helpers(pool, make, there, pending, helpers)
+        yield from _with_helpers(pool, make, there, pending, n_left, helpers)
     except BrokenProcessPool as error:
         raise PackError(
             "a packing process must not be killed before its work is done",
@@ -109,21 +91,27 @@ def _make_in_processes(
 
 
 def _with_helpers(
-    pool: Executor, make: Make, there: Make, pending: _Countdown, helpers: int
+    pool: Executor, make: Make, there: Make, pending: Iterator[Shard], n_left: int, helpers: int
 ) -> Iterator[MadeShard]:
-    """Shards made by a pool of processes and, while none of theirs is ready, by this one."""
+    """Shards made by a pool of processes and, while none of theirs is ready, by this one.
+
+    ``n_left`` is an upper bound: other packers may make some of the shards.
+    """
     running: set[Future[MadeShard]] = set()
     while True:
         done = {future for future in running if future.done()}
         running -= done
         # Submitted before results are written, so that no worker waits for the disk.
-        each = SHARDS_PER_WORKER if pending.left > SHARDS_PER_WORKER * helpers else 1
+        each = SHARDS_PER_WORKER if n_left > SHARDS_PER_WORKER * helpers else 1
         room = max(0, each * helpers - len(running))
-        running |= {pool.submit(there, shard) for shard in islice(pending, room)}
+        started = {pool.submit(there, shard) for shard in islice(pending, room)}
+        running |= started
+        n_left -= len(started)
         if done:
             while done:
                 yield done.pop().result()
         elif (shard := next(pending, None)) is not None:
+            n_left -= 1
             yield make(shard)
         elif running:
             wait(running, return_when=FIRST_COMPLETED)

@@ -36,18 +36,6 @@ EQUAL: dict[str, Experiment] = {
         normalise_weights=True,
         augment=AugmentConfig(cutmix=CutMixConfig(probability=1.0)),
     ),
-    "two sources": example_experiment(
-        "test_vit",
-        {
-            "views": ("panels", "eeg panels", "eeg percentiles"),
-            "downsample": (2, 2),
-            "size": (32, 64),
-            "eeg": {"normalisation": "global", "downsample": (1, 2)},
-        },
-        precision="float64",
-        batch_size=9,
-        augment=AugmentConfig(cutmix=CutMixConfig(probability=1.0)),
-    ),
     "shifted windows": example_experiment(
         "test_vit",
         {

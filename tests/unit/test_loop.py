@@ -14,7 +14,7 @@ from hms_ray.config.augmentation import AugmentConfig, CutMixConfig
 from hms_ray.config.experiment import Experiment, ModelConfig
 from hms_ray.config.inputs import PICTURES
 from hms_ray.config.training import StageConfig
-from hms_ray.errors import ConfigError, ModelError, TrainingError
+from hms_ray.errors import ModelError, TrainingError
 from hms_ray.evaluate.metric import kl_divergence
 from hms_ray.train import clock, loop
 from hms_ray.train import windows as windows_module
@@ -335,13 +335,6 @@ def test_seconds_continue_from_resumed_stages_without_preparation_time(
     resumed, *further = [record["seconds"] for record in result.history][1:]
     assert resumed == after[0].history[-1]["seconds"] > 100
     assert resumed < further[0] < further[1] < resumed + 50
-
-
-def test_downsample_that_does_not_divide_the_window_is_refused() -> None:
-    with pytest.raises(
-        ConfigError, match=r"input.downsample must divide .* 16 frequencies x 64 times"
-    ):
-        train_fold(example_experiment(inputs={"downsample": (5, 4)}), DATA, 0, Process())
 
 
 def test_unknown_model_fails_before_any_row_is_read(

@@ -29,11 +29,6 @@ def data(two_patients: Path) -> Path:
     return two_patients
 
 
-@pytest.fixture(scope="module")
-def built(kaggle_pack: Pack) -> Pack:
-    return kaggle_pack
-
-
 def test_log_power_is_exact() -> None:
     power = np.array([0, 1e-9, np.exp(-4), 1, 2, np.exp(8), 1e7, np.inf, np.nan, -1], np.float32)
     expected = [-4, -4, -4, 0, np.float16(np.log(2)), 8, 8, 8, np.nan, -4]
@@ -42,76 +37,76 @@ def test_log_power_is_exact() -> None:
     np.testing.assert_array_equal(values, np.array(expected, np.float16))
 
 
-def test_values_are_the_log_of_every_recording(data: Path, built: Pack) -> None:
-    assert built.values.dtype == np.float16
-    assert built.values.shape == (built.recordings["length"].sum(), 400)
-    assert built.recordings.index.tolist() == [40_002, 40_003, 41_000]
-    for number, (offset, length, n_missing) in built.recordings.iterrows():
+def test_values_are_the_log_of_every_recording(data: Path, kaggle_pack: Pack) -> None:
+    assert kaggle_pack.values.dtype == np.float16
+    assert kaggle_pack.values.shape == (kaggle_pack.recordings["length"].sum(), 400)
+    assert kaggle_pack.recordings.index.tolist() == [40_002, 40_003, 41_000]
+    for number, (offset, length, n_missing) in kaggle_pack.recordings.iterrows():
         power = read_spectrogram(spectrogram_path(data, int(number)))
         assert len(power) == length
         expected = np.log(np.clip(power.astype(np.float64), np.exp(-4), np.exp(8)))
-        found = built.values[offset : offset + length]
+        found = kaggle_pack.values[offset : offset + length]
         np.testing.assert_array_equal(found, expected.astype(np.float16))
         assert n_missing == np.isnan(power).sum()
         np.testing.assert_array_equal(
-            built.missing[offset : offset + length], np.isnan(power).sum(axis=1)
+            kaggle_pack.missing[offset : offset + length], np.isnan(power).sum(axis=1)
         )
-    assert np.isnan(built.values).any()
+    assert np.isnan(kaggle_pack.values).any()
 
 
-def test_attributes_of_a_pack(data: Path, built: Pack) -> None:
-    assert built.path == pack_path(data / "packed")
-    assert built.path.name.startswith("kaggle-")
-    assert sorted(file.name for file in built.path.iterdir()) == [
+def test_attributes_of_a_pack(data: Path, kaggle_pack: Pack) -> None:
+    assert kaggle_pack.path == pack_path(data / "packed")
+    assert kaggle_pack.path.name.startswith("kaggle-")
+    assert sorted(file.name for file in kaggle_pack.path.iterdir()) == [
         "manifest.json",
         "missing.npy",
         "recordings.parquet",
         "values.npy",
     ]
-    assert (built.source, built.panels) == ("kaggle", ("LL", "RL", "LP", "RP"))
-    assert (built.n_frequencies, built.window, built.step_s) == (100, 300, 2)
-    assert (built.recipe["low"], built.recipe["high"]) == (-4.0, 8.0)
-    assert len(built.fingerprint) == 64
+    assert (kaggle_pack.source, kaggle_pack.panels) == ("kaggle", ("LL", "RL", "LP", "RP"))
+    assert (kaggle_pack.n_frequencies, kaggle_pack.window, kaggle_pack.step_s) == (100, 300, 2)
+    assert (kaggle_pack.recipe["low"], kaggle_pack.recipe["high"]) == (-4.0, 8.0)
+    assert len(kaggle_pack.fingerprint) == 64
 
 
-def test_windows_are_located(data: Path, built: Pack) -> None:
+def test_windows_are_located(data: Path, kaggle_pack: Pack) -> None:
     rows = make_rows(read_labels(data))
-    first = built.locate(rows["spectrogram_id"], rows["spectrogram_start"])
+    first = kaggle_pack.locate(rows["spectrogram_id"], rows["spectrogram_start"])
     assert first.dtype == np.int64
     for position, row in zip(first, rows.itertuples(), strict=True):
         power = read_spectrogram(spectrogram_path(data, row.spectrogram_id))
         start = row.spectrogram_start
         np.testing.assert_array_equal(
-            built.values[position : position + 300], log_power(power[start : start + 300])
+            kaggle_pack.values[position : position + 300], log_power(power[start : start + 300])
         )
-    assert built.locate([], []).shape == (0,)
+    assert kaggle_pack.locate([], []).shape == (0,)
 
 
-def test_windows_outside_their_recording_are_refused(built: Pack) -> None:
-    length = int(built.recordings["length"][41_000])
-    assert built.locate([41_000], [length - 300]).shape == (1,)
-    error = refused(built.locate, [40_002, 41_000], [0, length - 299])
+def test_windows_outside_their_recording_are_refused(kaggle_pack: Pack) -> None:
+    length = int(kaggle_pack.recordings["length"][41_000])
+    assert kaggle_pack.locate([41_000], [length - 300]).shape == (1,)
+    error = refused(kaggle_pack.locate, [40_002, 41_000], [0, length - 299])
     assert error.rule == "a row's window must lie within its recording"
     assert error.got == f"positions {length - 299} to {length + 1} of {length}"
     assert error.where == "kaggle recording 41000"
     assert "hms-ray check" in (error.fix or "")
-    assert refused(built.locate, [41_000], [-1]).got == f"positions -1 to 299 of {length}"
+    assert refused(kaggle_pack.locate, [41_000], [-1]).got == f"positions -1 to 299 of {length}"
 
 
-def test_unknown_recordings_are_refused(built: Pack) -> None:
-    error = refused(built.locate, [40_002, 5, 5, 6], [0, 0, 0, 0])
+def test_unknown_recordings_are_refused(kaggle_pack: Pack) -> None:
+    error = refused(kaggle_pack.locate, [40_002, 5, 5, 6], [0, 0, 0, 0])
     assert "the pack of kaggle" in error.rule
-    assert (error.got, error.where) == ("5 and 1 more", built.path)
+    assert (error.got, error.where) == ("5 and 1 more", kaggle_pack.path)
     assert "--rebuild" in (error.fix or "")
     with pytest.raises(ValueError, match="one shape"):
-        built.locate([40_002], [0, 1])
+        kaggle_pack.locate([40_002], [0, 1])
 
 
-def test_pack_pickles_as_its_path(built: Pack) -> None:
-    data = pickle.dumps(built)
+def test_pack_pickles_as_its_path(kaggle_pack: Pack) -> None:
+    data = pickle.dumps(kaggle_pack)
     assert len(data) < 1_000
     again = pickle.loads(data)
-    assert again.fingerprint == built.fingerprint
+    assert again.fingerprint == kaggle_pack.fingerprint
     assert isinstance(again.values, np.memmap)
 
 
@@ -143,15 +138,17 @@ def test_existing_pack_is_reused(data: Path, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [first.path.name]
 
 
-def test_copied_folder_has_the_same_fingerprint(data: Path, built: Pack, tmp_path: Path) -> None:
+def test_copied_folder_has_the_same_fingerprint(
+    data: Path, kaggle_pack: Pack, tmp_path: Path
+) -> None:
     copied = tmp_path / "copied"
     shutil.copytree(data / "train_spectrograms", copied / "train_spectrograms")
     for file in (copied / "train_spectrograms").iterdir():
         os.utime(file, (1, 1))
-    assert build_pack(copied, tmp_path).fingerprint == built.fingerprint
+    assert build_pack(copied, tmp_path).fingerprint == kaggle_pack.fingerprint
 
 
-def test_changed_inputs_are_repacked(data: Path, built: Pack, tmp_path: Path) -> None:
+def test_changed_inputs_are_repacked(data: Path, kaggle_pack: Pack, tmp_path: Path) -> None:
     changed = tmp_path / "changed"
     shutil.copytree(data / "train_spectrograms", changed / "train_spectrograms")
     first = build_pack(changed, tmp_path)
@@ -167,7 +164,7 @@ def test_changed_inputs_are_repacked(data: Path, built: Pack, tmp_path: Path) ->
     assert second.fingerprint != first.fingerprint
     np.testing.assert_array_equal(second.values[:305], log_power(values))
     # A process that trains on the old pack keeps its values.
-    np.testing.assert_array_equal(still_open, built.values)
+    np.testing.assert_array_equal(still_open, kaggle_pack.values)
     assert [path.name for path in tmp_path.iterdir() if path != changed] == [first.path.name]
 
 
@@ -192,7 +189,7 @@ def test_folder_of_packs_belongs_to_one_competition_folder(data: Path, tmp_path:
     assert build_pack(tmp_path / "moved", tmp_path / "more").fingerprint == moved.fingerprint
 
 
-def test_concurrent_packers_publish_one_pack(data: Path, built: Pack, tmp_path: Path) -> None:
+def test_concurrent_packers_publish_one_pack(data: Path, kaggle_pack: Pack, tmp_path: Path) -> None:
     n = 3
     together = threading.Barrier(n)
     packs: list[Pack] = []
@@ -209,8 +206,8 @@ def test_concurrent_packers_publish_one_pack(data: Path, built: Pack, tmp_path: 
         thread.start()
     for thread in threads:
         thread.join()
-    assert [pack.fingerprint for pack in packs] == [built.fingerprint] * n
-    assert [path.name for path in tmp_path.iterdir()] == [built.path.name]
+    assert [pack.fingerprint for pack in packs] == [kaggle_pack.fingerprint] * n
+    assert [path.name for path in tmp_path.iterdir()] == [kaggle_pack.path.name]
     verify_pack(packs[0].path)
 
 
@@ -227,7 +224,7 @@ def test_slower_packer_drops_its_draft(data: Path, tmp_path: Path) -> None:
 
 
 def test_pack_stays_if_its_replacement_fails(
-    data: Path, built: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, kaggle_pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = build_pack(data, tmp_path).path / "values.npy"
     inode = before.stat().st_ino
@@ -248,18 +245,20 @@ def test_pack_stays_if_its_replacement_fails(
     assert before.stat().st_ino == inode
     # The draft stays for the next attempt.
     (draft,) = (path for path in tmp_path.iterdir() if path != before.parent)
-    assert draft.name.startswith(f".{built.path.name}.")
+    assert draft.name.startswith(f".{kaggle_pack.path.name}.")
     monkeypatch.undo()
     seen: list[tuple[int, int]] = []
     build_pack(data, tmp_path, rebuild=True, progress=lambda *done: seen.append(done))
     assert seen == [(3, 3)]
     assert before.stat().st_ino != inode
-    assert [path.name for path in tmp_path.iterdir()] == [built.path.name]
+    assert [path.name for path in tmp_path.iterdir()] == [kaggle_pack.path.name]
 
 
-def test_old_drafts_of_killed_packers_are_removed(data: Path, built: Pack, tmp_path: Path) -> None:
-    old = tmp_path / f".{built.path.name}.killed"
-    young = tmp_path / f".{built.path.name}.working"
+def test_old_drafts_of_killed_packers_are_removed(
+    data: Path, kaggle_pack: Pack, tmp_path: Path
+) -> None:
+    old = tmp_path / f".{kaggle_pack.path.name}.killed"
+    young = tmp_path / f".{kaggle_pack.path.name}.working"
     for draft in (old, young):
         draft.mkdir()
         (draft / "values.npy").touch()

@@ -21,11 +21,6 @@ def data(two_patients: Path) -> Path:
     return two_patients
 
 
-@pytest.fixture
-def copy(pack_copy: Path) -> Path:
-    return pack_copy
-
-
 def test_damaged_pack_is_rebuilt(data: Path, tmp_path: Path) -> None:
     pack = build_pack(data, tmp_path)
     os.truncate(pack.path / "values.npy", 1_000)
@@ -66,52 +61,52 @@ def test_missing_pack_is_refused(tmp_path: Path) -> None:
     assert "hms-ray pack DIR" in (error.fix or "")
 
 
-def test_truncated_and_missing_files_are_refused(copy: Path) -> None:
-    values = copy / "values.npy"
+def test_truncated_and_missing_files_are_refused(pack_copy: Path) -> None:
+    values = pack_copy / "values.npy"
     size = values.stat().st_size
     os.truncate(values, size - 2)
-    error = refused(open_pack, copy)
+    error = refused(open_pack, pack_copy)
     assert f"{size:,} bytes" in error.rule
     assert (error.got, error.where) == (f"{size - 2:,}", values)
     assert "--rebuild" in (error.fix or "")
     values.unlink()
-    error = refused(open_pack, copy)
+    error = refused(open_pack, pack_copy)
     assert (error.rule, error.where) == ("a pack's file must exist", values)
 
 
-def test_other_formats_and_damaged_manifests_are_refused(copy: Path) -> None:
-    file = copy / "manifest.json"
+def test_other_formats_and_damaged_manifests_are_refused(pack_copy: Path) -> None:
+    file = pack_copy / "manifest.json"
     manifest = json.loads(file.read_text())
     file.write_text(json.dumps(manifest | {"format": 1}))
-    error = refused(open_pack, copy)
+    error = refused(open_pack, pack_copy)
     assert (error.rule, error.got, error.where) == ("a pack must be of format 2", "1", file)
     assert "--rebuild" in (error.fix or "")
     file.write_text(json.dumps({"format": 2, **{k: manifest[k] for k in ("source", "recipe")}}))
-    error = refused(open_pack, copy)
+    error = refused(open_pack, pack_copy)
     assert str(error.got).startswith("no kind, fingerprint, panels, n_frequencies, window, step_s")
     file.write_text("{")
-    assert refused(open_pack, copy).rule == error.rule == "a pack must be whole"
+    assert refused(open_pack, pack_copy).rule == error.rule == "a pack must be whole"
 
 
-def test_verification_finds_changed_values(copy: Path) -> None:
-    verify_pack(copy)
-    values = copy / "values.npy"
+def test_verification_finds_changed_values(pack_copy: Path) -> None:
+    verify_pack(pack_copy)
+    values = pack_copy / "values.npy"
     with values.open("r+b") as file:
         file.seek(-2, os.SEEK_END)
         file.write(b"\0\0")
-    open_pack(copy)
-    error = refused(verify_pack, copy)
+    open_pack(pack_copy)
+    error = refused(verify_pack, pack_copy)
     assert "checksum" in error.rule
     assert str(error.got).startswith("SHA-256 ")
     assert error.where == f"{values}, shard 0: recordings 40002, 40003, 41000"
 
 
-def test_verification_finds_a_changed_fingerprint(copy: Path) -> None:
-    file = copy / "manifest.json"
+def test_verification_finds_a_changed_fingerprint(pack_copy: Path) -> None:
+    file = pack_copy / "manifest.json"
     manifest = json.loads(file.read_text())
     file.write_text(json.dumps(manifest | {"fingerprint": "0" * 64}))
-    error = refused(verify_pack, copy)
-    assert (error.got, error.where) == ("a fingerprint of other content", copy)
+    error = refused(verify_pack, pack_copy)
+    assert (error.got, error.where) == ("a fingerprint of other content", pack_copy)
 
 
 def test_invalid_inputs_are_refused(tmp_path: Path) -> None:

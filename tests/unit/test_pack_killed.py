@@ -237,8 +237,7 @@ def test_few_shards_are_held_at_once() -> None:
 
     given = []
     with ThreadPoolExecutor(2) as pool:
-        pending = parallel._Countdown(shards(), 20)
-        for made in parallel._with_helpers(pool, make, make, pending, 2):
+        for made in parallel._with_helpers(pool, make, make, shards(), 20, 2):
             given.append(made)
             # Four of the pool, and those that were finished together.
             assert len(taken) - len(given) <= 4 + 4

@@ -1,5 +1,6 @@
 """The command that writes a spectrogram file, and the files of the format."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ def test_row_i_is_centred_at_2i_plus_1_seconds() -> None:
 
 
 @pytest.mark.parametrize("n_samples", [800, 1_000, 1_001, 1_199, 1_200, 1_399, 1_400])
-def test_a_recording_has_a_row_each_whole_2_seconds(n_samples: int) -> None:
+def test_recording_has_one_row_per_2_seconds(n_samples: int) -> None:
     assert recording_spectrogram(recording(n_samples)).shape == (n_samples // 400, 400)
 
 
@@ -49,12 +50,12 @@ def test_rows_far_from_the_ends_are_those_of_the_plain_recipe() -> None:
     )
 
 
-def test_a_recording_shorter_than_a_window_is_refused() -> None:
+def test_recording_shorter_than_a_window_is_refused() -> None:
     with pytest.raises(DataError, match="at least 800 samples to make a spectrogram, got 799"):
         recording_spectrogram(recording(799))
 
 
-def test_the_file_is_in_the_competitions_format(eeg_file: Path, tmp_path: Path) -> None:
+def test_file_has_the_format_of_the_competition(eeg_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "made.parquet"
     assert main(["spectrogram", str(eeg_file), "--out", str(out)]) == 0
     file = pq.ParquetFile(out)
@@ -68,7 +69,7 @@ def test_the_file_is_in_the_competitions_format(eeg_file: Path, tmp_path: Path) 
     np.testing.assert_array_equal(read_spectrogram(out), recording_spectrogram(recording()))
 
 
-def test_the_file_goes_to_the_working_folder_by_default(
+def test_file_is_written_to_the_working_folder_by_default(
     eeg_file: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -81,61 +82,59 @@ def test_the_file_goes_to_the_working_folder_by_default(
     assert [file.name for file in Path().iterdir()] == ["recording_spectrogram.parquet"]
 
 
-def test_an_existing_file_is_replaced_by_force_only(
+def test_existing_file_is_replaced_with_force_only(
     eeg_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "made.parquet"
     out.write_text("mine")
-    words = ["spectrogram", str(eeg_file), "--out", str(out)]
-    assert main(words) == 2
+    args = ["spectrogram", str(eeg_file), "--out", str(out)]
+    assert main(args) == 2
     error = capsys.readouterr().err
     assert "must not exist, got an existing file" in error
     assert f"in {out}. Choose another --out" in error
     assert out.read_text() == "mine"
-    assert main([*words, "--force"]) == 0
+    assert main([*args, "--force"]) == 0
     assert len(read_spectrogram(out)) == 10
     assert main(["spectrogram", str(eeg_file), "--out", str(tmp_path), "--force"]) == 2
     assert "the file to write must not be a folder" in capsys.readouterr().err
 
 
-def missing(file: Path) -> None:
-    file.unlink()
-
-
-def cut(file: Path) -> None:
-    file.write_bytes(file.read_bytes()[:-100])
-
-
-def short(file: Path) -> None:
-    write_eeg(file, recording(700))
-
-
-def spectrogram_instead(file: Path) -> None:
-    write_spectrogram(file, np.ones((3, 400), np.float32))
-
-
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
-        (missing, "an EEG file must exist, in "),
-        (cut, "an EEG file must be a complete parquet file, got a truncated"),
-        (short, "an EEG must have at least 800 samples to make a spectrogram, got 700"),
-        (spectrogram_instead, "an EEG file must have its 20 columns, got no Fp1, F3"),
+        (Path.unlink, "an EEG file must exist, in "),
+        (
+            lambda file: file.write_bytes(file.read_bytes()[:-100]),
+            "complete parquet file, got a truncated",
+        ),
+        (
+            lambda file: write_eeg(file, recording(700)),
+            "at least 800 samples to make a spectrogram, got 700",
+        ),
+        (
+            lambda file: write_spectrogram(file, np.ones((3, 400), np.float32)),
+            "20 columns, got no Fp1",
+        ),
     ],
 )
-def test_a_file_that_cannot_be_used_is_one_line(
-    harm: object, message: str, eeg_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_invalid_eeg_file_is_reported_in_one_line(
+    harm: Callable[[Path], object],
+    message: str,
+    eeg_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    harm(eeg_file)  # type: ignore[operator]
+    harm(eeg_file)
     out = tmp_path / "made.parquet"
     assert main(["spectrogram", str(eeg_file), "--out", str(out)]) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"hms-ray spectrogram: {message}")
+    assert error.startswith("hms-ray spectrogram: an EEG")
+    assert message in error
     assert error.count("\n") == 1
     assert not out.exists()
 
 
-def test_an_output_folder_that_is_missing_is_one_line(
+def test_missing_output_folder_is_reported_in_one_line(
     eeg_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "no" / "made.parquet"
@@ -145,7 +144,7 @@ def test_an_output_folder_that_is_missing_is_one_line(
     assert error.count("\n") == 1
 
 
-def test_files_come_back_as_they_were_written(tmp_path: Path) -> None:
+def test_written_files_are_read_unchanged(tmp_path: Path) -> None:
     eeg = recording(50)
     eeg[3, 4] = np.nan
     write_eeg(tmp_path / "eeg.parquet", eeg)
