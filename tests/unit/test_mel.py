@@ -1,4 +1,4 @@
-"""Mel recipes compared with librosa, a direct computation and known signals."""
+"""Mel recipes compared with librosa and with known signals."""
 
 import math
 
