@@ -1,5 +1,6 @@
 """Settings of all tests, and what several of them start from."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 # The same examples in every run: a red test is then red for everyone.
 settings.register_profile("repeatable", derandomize=True)
 settings.load_profile("repeatable")
+# The same width of tables in every terminal, pipe and worker process.
+os.environ["COLUMNS"] = "120"
 
 
 @pytest.fixture(scope="module")
