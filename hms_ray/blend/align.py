@@ -110,6 +110,7 @@ def align(members: Sequence[Member], targets: Targets, choice: RowChoice = "same
             "models and targets must have a row in common",
             got="none",
             where=f"{len(members)} model(s) and {targets.name}",
+            fix="Check the row ids of the files, and --row-unit.",
         )
     if unit is not None:
         _require_whole_eegs(members, targets, found, unit)
@@ -125,7 +126,7 @@ def align(members: Sequence[Member], targets: Targets, choice: RowChoice = "same
 
 
 def _refuse_targets(members: Sequence[Member], aligned: Aligned, name: str) -> None:
-    """Refuses votes given as a model: their KL would be 0."""
+    """Refuses votes given as a model, because their KL would be 0."""
     for member, predicted in zip(members, aligned.probabilities, strict=True):
         if np.allclose(predicted, aligned.targets, rtol=0, atol=_TOLERANCE):
             raise PredictionError(
@@ -137,11 +138,7 @@ def _refuse_targets(members: Sequence[Member], aligned: Aligned, name: str) -> N
 
 
 def _one_unit(members: Sequence[Member], targets: Targets) -> Keys | None:
-    """The one unit of all row ids; None if no unit is known.
-
-    Raises:
-        PredictionError: if there are two.
-    """
+    """The one unit of all row ids; None if no unit is known."""
     # Targets identified by eeg_id have the row ids of the unit eeg.
     units: dict[Keys, str] = {"eeg" if targets.keys == "eeg_id" else targets.keys: targets.name}
     for member in members:
@@ -250,6 +247,7 @@ def _require_same_targets(member: Member, rows: pd.DataFrame, name: str) -> None
             got=f"{columns[column]} {mine[row, column]:.7g} in {member.targets.name} and "
             f"{named[row, column]:.7g} in {name}",
             where=f"{len(wrong)} row(s): {shortened_list(rows['row_id'].iloc[wrong].tolist())}",
+            fix="Blend models of the same version of the data.",
         )
 
 

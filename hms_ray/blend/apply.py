@@ -71,14 +71,15 @@ def apply_blend(file: Path, options: SubmitOptions) -> AppliedBlend:
         for member in blend.needed()
         if member.name not in given and member.keys is not None
     ]
-    notes = _skipped_note(blend)
+    n_all, n_used = len(blend.members), len(blend.needed())
+    notes: tuple[str, ...] = ()
+    if n_used < n_all:
+        notes = (f"{n_all - n_used} of {n_all} members have weight 0 and are skipped",)
     if models:
         require_device(options.device, options.threads)
         inputs = [trial.experiment.input for trial in models]
         recordings = recordings_of_test(data_dir, inputs, pack_dir=options.pack_dir, bars=bar)
-        predicted, model_notes = predict_all(
-            models, recordings, options.device, options.threads, bar
-        )
+        predicted, model_notes = predict_all(models, recordings, options.device, options.threads)
         notes += model_notes
         predicted_ids = recordings.rows["eeg_id"]
         for name, table in predicted.items():
@@ -110,22 +111,15 @@ def _check_given(blend: StoredBlend, given: Mapping[str, Path]) -> None:
             raise ConfigError(
                 "--predictions must name a member of the blend",
                 got=f"{name}{closest(name, names)}",
+                fix="Use the names in blend.json.",
             )
-    lacking = [m.name for m in blend.needed() if m.keys is None and m.name not in given]
+    lacking = [name for name in blend.without_models() if name not in given]
     if lacking:
         raise PredictionError(
             "a member without stored fold models needs predictions of the test recordings",
             got=f"none for {', '.join(lacking)}",
             fix=f"Give them (eeg_id and six probabilities): --predictions {lacking[0]}=FILE",
         )
-
-
-def _skipped_note(blend: StoredBlend) -> tuple[str, ...]:
-    n_all = len(blend.members)
-    n_skipped = n_all - len(blend.needed())
-    if not n_skipped:
-        return ()
-    return (f"{n_skipped} of {n_all} members have weight 0 and are skipped",)
 
 
 def _given(path: Path, eeg_ids: list[int]) -> Array:
@@ -145,8 +139,16 @@ def named_files(texts: Sequence[str]) -> Mapping[str, Path]:
     for text in texts:
         name, _, file = text.rpartition("=")
         if not name or not file:
-            raise ConfigError("--predictions must be given as NAME=FILE", got=text)
+            raise ConfigError(
+                "--predictions must be given as NAME=FILE",
+                got=text,
+                fix="Use a member's name in blend.json and a file of its predictions.",
+            )
         if name in files:
-            raise ConfigError("--predictions must be given once per member", got=name)
+            raise ConfigError(
+                "--predictions must be given once per member",
+                got=name,
+                fix="Remove one of the files.",
+            )
         files[name] = Path(file)
     return files

@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 
 from hms_ray.competition.rows import ROW_UNIT, Unit
 from hms_ray.competition.schema import CLASSES
-from hms_ray.competition.tables import whole_numbers, written
+from hms_ray.competition.tables import TABLE_SUFFIXES, whole_numbers, written
 from hms_ray.errors import PredictionError
 from hms_ray.text import shortened_list
 
-FILE_SUFFIXES: Final = (".csv", ".parquet")
 KEY_NAMES: Final = ("row_id", "eeg_id", "eeg_sub_id")
 OTHER_NAMES: Final = ("patient_id", "total_votes", "fold")
 CLASS_NAMES: Final = tuple(name.lower() for name in CLASSES)
@@ -53,6 +52,7 @@ def parse_columns(arguments: Sequence[str]) -> dict[str, str]:
             raise PredictionError(
                 "a column must be given once",
                 got=f"{columns[name]} and {theirs} for {name}",
+                fix="Remove one of them.",
             )
         columns[name] = theirs
     return columns
@@ -69,11 +69,18 @@ def read_external_table(path: str | Path, text_column: str) -> pd.DataFrame:
         PredictionError: if the file is missing, of another type, unreadable or empty.
     """
     path = Path(path)
-    if path.suffix not in FILE_SUFFIXES:
-        raise PredictionError(f"a table must be a {' or '.join(FILE_SUFFIXES)} file", got=str(path))
+    if path.suffix not in TABLE_SUFFIXES:
+        raise PredictionError(
+            f"a table must be a {' or '.join(TABLE_SUFFIXES)} file",
+            got=str(path),
+            fix="Write the table as one of them.",
+        )
     if not path.is_file():
         raise PredictionError(
-            "the file must exist", got="a folder" if path.is_dir() else "none", where=path
+            "the file must exist",
+            got="a folder" if path.is_dir() else "none",
+            where=path,
+            fix="Check the path.",
         )
     try:
         if path.suffix == ".csv":
@@ -83,7 +90,10 @@ def read_external_table(path: str | Path, text_column: str) -> pd.DataFrame:
     except (OSError, ValueError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise PredictionError(
-            f"a {path.suffix} file must be readable", got=reason, where=path
+            f"a {path.suffix} file must be readable",
+            got=reason,
+            where=path,
+            fix="Write the file again.",
         ) from None
     if table.empty:
         raise PredictionError("a table must have rows and columns", got="none", where=path)
@@ -122,6 +132,7 @@ def row_keys(
                 "every row must have a row_id",
                 got=f"{int(absent.sum())} without",
                 where=f"{where}, {lines_of(absent)}",
+                fix="Fill in the ids, or remove these rows.",
             )
         ids = pd.Index(row_id.astype(str))
         return ids, _unit_of(ids, table, columns, where, row_unit)
@@ -157,7 +168,7 @@ def _unit_of(
 
 
 def _are_labels(ids: pd.Index[str], table: pd.DataFrame, columns: Columns, where: Path) -> bool:
-    """Whether the row ids are ``<eeg_id>-<eeg_sub_id>`` of the columns beside them."""
+    """Whether the row ids are ``<eeg_id>-<eeg_sub_id>`` of the other id columns."""
     eeg, sub = (column(table, columns, [name], where) for name in KEY_NAMES[1:])
     if eeg is None or sub is None:
         return False
@@ -175,6 +186,7 @@ def _key_numbers(values: pd.Series, name: str, where: Path) -> pd.Index[str]:
             f"{name} must be whole numbers, none missing",
             got=written(values[broken].iloc[0]),
             where=f"{where}, {lines_of(broken)}",
+            fix="Correct the ids, or remove these rows.",
         )
     names: pd.Index[str] = pd.Index(numbers.astype(str))
     return names
@@ -189,7 +201,7 @@ def lines_of(broken: NDArray[np.bool_]) -> str:
 def column(
     table: pd.DataFrame, columns: Columns, names: Sequence[str], where: Path
 ) -> pd.Series | None:
-    """The column given by name, else the first of the usual names that is there.
+    """The column named by the user; default: the first of the usual names in the table.
 
     Raises:
         PredictionError: if the given column is missing.
@@ -202,6 +214,7 @@ def column(
             f"the column given for {names[-1]} must be in the file",
             got=f"no {named} among {shortened_list(list(table.columns))}",
             where=where,
+            fix="Correct --columns or --target-columns.",
         )
     return table[named]
 

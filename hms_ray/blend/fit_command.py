@@ -31,9 +31,10 @@ def blend(
 ) -> str:
     """Blends models and writes the method, its estimates and its predictions.
 
-    Writes ``blend.json`` (method, members, duality gap, estimates), ``oof_nested.parquet``
-    (the method fitted, and chosen if it was chosen, on other patients) and
-    ``oof_in_sample.parquet`` (fitted on the rows that it predicts).
+    Writes ``blend.json`` (method, members, duality gap, estimates) and two tables of blended
+    predictions: ``oof_nested.parquet``, by weights fitted on other patients (with
+    ``--method auto`` the method is chosen on other patients too), and
+    ``oof_in_sample.parquet``, by weights fitted on the same rows.
 
     Args:
         inputs: see ``read_members``.
@@ -50,7 +51,14 @@ def blend(
         PredictionError: if predictions, targets and settings do not match.
     """
     settings = settings or Settings()
-    _check(settings)
+    if settings.n_splits < 2:
+        raise StudyError(
+            "nested cross-validation needs at least two groups of patients",
+            got=settings.n_splits,
+            fix="Use --splits 2 or more.",
+        )
+    if settings.seed < 0:
+        raise StudyError("the seed must be at least 0", got=settings.seed)
     place = settings.out or blend_folder(inputs, results)
     require_writable(place / BLEND_FILE)
     members = with_families(
@@ -87,17 +95,8 @@ def blend(
     return "\n\n".join([*filter(None, parts), f"written to {place}"])
 
 
-def _check(settings: Settings) -> None:
-    if settings.n_splits < 2:
-        raise StudyError(
-            "nested cross-validation needs at least two groups of patients", got=settings.n_splits
-        )
-    if settings.seed < 0:
-        raise StudyError("the seed must be at least 0", got=settings.seed)
-
-
 def blend_folder(inputs: Sequence[str | Path], results: str | Path) -> Path:
-    """A folder in the study if it is the only input, else beside the studies."""
+    """Default folder of a blend: in the study if it is the only input, otherwise in RESULTS."""
     study = StudyFolder.find(inputs[0], results) if len(inputs) == 1 else None
     return (Path(results) if study is None else study.path) / "blend"
 

@@ -12,6 +12,7 @@ from hms_ray.blend.external_files import Targets
 from hms_ray.errors import StudyError
 from hms_ray.evaluate.oof import probabilities_of
 from hms_ray.ladder.folder import StoredLadder, read_ladder
+from hms_ray.ladder.report import TABLE_FILE
 from hms_ray.ladder.steps_file import STEPS_FILE
 from hms_ray.study.folder import study_names
 from hms_ray.text import closest
@@ -21,7 +22,8 @@ def find_ladder(path: Path, results: Path) -> tuple[Path, str | None] | None:
     """Folder of a ladder by its name or path, and the step if one is named; None if neither."""
     for ladder, step in ((path, None), (path.parent, path.name)):
         for place in (results / ladder, ladder):
-            if (place / STEPS_FILE).is_file():
+            # A ladder may have its table without its predictions: ``read_ladder`` refuses it.
+            if any((place / file).is_file() for file in (STEPS_FILE, TABLE_FILE)):
                 return place, step
     return None
 
@@ -36,57 +38,19 @@ def steps_of(path: Path, results: Path) -> list[Member]:
     Raises:
         StudyError: if there is no such ladder or step.
     """
-    found = find_ladder(path, results)
-    if found is None:
-        raise _not_found(
-            "an input must be STUDY, STUDY/TRIAL, LADDER, LADDER/STEP, cache keys KEY,KEY,... "
-            "or a .csv or .parquet file",
-            path,
-            results,
-        )
-    return _members(*found)
-
-
-def targets_of_ladder(path: Path, results: Path) -> Targets:
-    """The rows of a ladder with their votes.
-
-    Args:
-        path: name or path of a ladder, or of a step of it.
-        results: folder of ladders.
-
-    Raises:
-        StudyError: if there is none.
-    """
-    found = find_ladder(path, results)
-    if found is None:
-        rule = "targets must be a study, a ladder, or a .csv or .parquet file"
-        raise _not_found(rule, path, results)
-    place, _ = found
-    return _targets(read_ladder(place), place.resolve().name)
-
-
-def _not_found(rule: str, path: Path, results: Path) -> StudyError:
-    """An error that names the nearest study or ladder."""
-    ladders = [file.parent.name for file in results.glob(f"*/{STEPS_FILE}")]
-    known = [*study_names(results), *ladders]
-    name = path.parent.name if str(path.parent) != "." else path.name
-    return StudyError(
-        rule,
-        got=f"{path}{closest(name, known)}",
-        where=results,
-        fix=None if known else "Run a study first: hms-ray sweep",
+    rule = (
+        "an input must be STUDY, STUDY/TRIAL, LADDER, LADDER/STEP, cache keys KEY,KEY,... "
+        "or a .csv or .parquet file"
     )
-
-
-def _members(place: Path, step: str | None) -> list[Member]:
+    place, step = _require_ladder(path, results, rule)
     stored, name = read_ladder(place), place.resolve().name
     targets = _targets(stored, name)
-    results = [
+    chosen = [
         result
         for result in stored.results
         if (result.kind == "experiment" if step is None else result.name == step)
     ]
-    if not results:
+    if not chosen:
         raise StudyError(
             "the ladder must have the step",
             got=f"{step}{closest(str(step), [result.name for result in stored.results])}",
@@ -105,8 +69,31 @@ def _members(place: Path, step: str | None) -> list[Member]:
             minutes=result.fold_minutes,
             targets=targets,
         )
-        for result in results
+        for result in chosen
     ]
+
+
+def targets_of_ladder(path: Path, results: Path) -> Targets:
+    """The rows of a ladder with their votes; errors as ``steps_of``."""
+    rule = "targets must be a study, a ladder, or a .csv or .parquet file"
+    place, _ = _require_ladder(path, results, rule)
+    return _targets(read_ladder(place), place.resolve().name)
+
+
+def _require_ladder(path: Path, results: Path, rule: str) -> tuple[Path, str | None]:
+    """See ``find_ladder``; the error names the nearest study or ladder."""
+    found = find_ladder(path, results)
+    if found is not None:
+        return found
+    ladders = [file.parent.name for file in results.glob(f"*/{STEPS_FILE}")]
+    known = [*study_names(results), *ladders]
+    name = path.parent.name if str(path.parent) != "." else path.name
+    raise StudyError(
+        rule,
+        got=f"{path}{closest(name, known)}",
+        where=results,
+        fix=None if known else "Run a study first: hms-ray sweep",
+    )
 
 
 def _targets(stored: StoredLadder, name: str) -> Targets:

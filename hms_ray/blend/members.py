@@ -13,10 +13,11 @@ from typing import Final
 import pandas as pd
 
 from hms_ray.blend.align import Member, as_targets
-from hms_ray.blend.column_names import FILE_SUFFIXES, Columns
+from hms_ray.blend.column_names import Columns
 from hms_ray.blend.external_files import Targets, read_external_predictions, read_targets
 from hms_ray.blend.ladder_members import steps_of, targets_of_ladder
 from hms_ray.competition.rows import Unit
+from hms_ray.competition.tables import TABLE_SUFFIXES
 from hms_ray.errors import PredictionError
 from hms_ray.evaluate.oof import probabilities_of
 from hms_ray.predict.trial import one_experiment
@@ -66,7 +67,11 @@ def read_members(
     ]
     twice = [name for name, n in Counter(member.name for member in found).items() if n > 1]
     if twice:
-        raise PredictionError("a model must be given once", got=f"{', '.join(twice)} twice")
+        raise PredictionError(
+            "a model must be given once",
+            got=f"{', '.join(twice)} twice",
+            fix="Remove it from the inputs.",
+        )
     return found
 
 
@@ -77,11 +82,12 @@ def targets_of(
     columns: Columns | None = None,
     row_unit: Unit | None = None,
 ) -> Targets:
-    """The targets of the source, default: those of the first member that has them.
+    """The rows with their votes.
 
     Args:
         members: at least one.
-        source: a study, a ladder, or a CSV or parquet file.
+        source: a study, a ladder, or a CSV or parquet file; default: the first member that
+            has targets.
         results: see ``read_members``.
         columns: of a file of targets, our name -> theirs.
         row_unit: see ``read_members``.
@@ -90,7 +96,7 @@ def targets_of(
         PredictionError: if no source is given and no member has targets.
     """
     if source is not None:
-        if Path(source).suffix in FILE_SUFFIXES:
+        if Path(source).suffix in TABLE_SUFFIXES:
             return read_targets(source, columns or {}, row_unit)
         study = StudyFolder.find(source, results)
         if study is not None:
@@ -129,7 +135,7 @@ def with_families(members: Sequence[Member], families: Sequence[str]) -> list[Me
 
 def _read(text: str, results: Path, columns: Columns, row_unit: Unit | None) -> list[Member]:
     path = Path(text)
-    if path.suffix in FILE_SUFFIXES:
+    if path.suffix in TABLE_SUFFIXES:
         ids, keys, probabilities, optimistic = read_external_predictions(path, columns, row_unit)
         origin = {"file": text}
         return [Member(path.stem, ids, keys, probabilities, origin, "files", optimistic)]
@@ -203,7 +209,5 @@ def _stored(keys: Sequence[str], store: FoldStore) -> Member:
         {"keys": origin},
         "folds",
         optimistic=any(fold.record.get("optimistic", False) for fold in folds),
-        minutes=None
-        if any("seconds" not in fold.record for fold in folds)
-        else sum(fold.minutes for fold in folds),
+        minutes=sum(fold.minutes for fold in folds),
     )

@@ -115,7 +115,13 @@ def plan_blend(
     methods = named_methods([*baselines, name])
     if not at:
         return BlendPlan(tuple(methods), name)
-    own = Candidate(next(method for method in methods if method.name == name), _objective(rows))
+    if rows not in get_args(Objective):
+        raise PredictionError(
+            f"the rows after @ in --method must be one of {', '.join(get_args(Objective))}",
+            got=rows or "none",
+        )
+    fit_on = cast("Objective", rows)
+    own = Candidate(next(method for method in methods if method.name == name), fit_on)
     kept = [method for method in methods if method.name in baselines]
     return BlendPlan((*kept, own), own.name)
 
@@ -137,16 +143,6 @@ def _refuse_conflicts(settings: Settings) -> None:
             got=" and ".join(options),
             fix="Use one of them.",
         )
-
-
-def _objective(rows: str) -> Objective:
-    for objective in get_args(Objective):
-        if objective == rows:
-            return cast("Objective", objective)
-    raise PredictionError(
-        f"the rows after @ in --method must be one of {', '.join(get_args(Objective))}",
-        got=rows or "none",
-    )
 
 
 def published_weights(

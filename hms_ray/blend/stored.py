@@ -53,6 +53,10 @@ class StoredBlend:
         counts = _has_weight(self.fitted, len(self.members))
         return tuple(m for m, count in zip(self.members, counts, strict=True) if count)
 
+    def without_models(self) -> list[str]:
+        """Names of the needed members that have no fold models in the fold store."""
+        return [member.name for member in self.needed() if member.keys is None]
+
 
 def _has_weight(fitted: FittedMethod, n_members: int) -> NDArray[np.bool_]:
     """Mask (M,) of the members that can change the predictions."""

@@ -44,17 +44,12 @@ def submit(target: str, options: SubmitOptions) -> str:
         return submit_trial(study, number, options)
     for file in (path, path / BLEND_FILE, results / path / BLEND_FILE):
         if file.is_file():
-            return submit_blend(file, options)
+            return _submit_blend(file, options)
     raise _no_target(path, results)
 
 
-def submit_blend(file: Path, options: SubmitOptions) -> str:
-    """Writes the submission of a blend; returns the lines to print.
-
-    Raises:
-        ConfigError: if the file to write has another ending, or with ``train_rows``.
-        HmsRayError: see ``apply_blend``.
-    """
+def _submit_blend(file: Path, options: SubmitOptions) -> str:
+    """Writes the submission of a blend; returns the lines to print."""
     if options.train_rows:
         raise ConfigError(
             "--train-rows needs a study or a trial",

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from hms_ray.blend.align import Aligned, Member
-from hms_ray.blend.column_names import FILE_SUFFIXES, read_external_table
+from hms_ray.blend.column_names import read_external_table
 from hms_ray.blend.settings import AUTO, Settings
-from hms_ray.competition.tables import numbers, written
+from hms_ray.competition.tables import TABLE_SUFFIXES, numbers, written
 from hms_ray.config.space import Objective
 from hms_ray.ensemble.error_correlation import residual_correlation
 from hms_ray.ensemble.methods.base import tier_weights
@@ -163,9 +163,9 @@ def _costs_in(file: str) -> dict[str, float | None]:
         PredictionError: if the file has other columns, lists a model twice, or has a cost
             that is not above 0.
     """
-    if Path(file).suffix not in FILE_SUFFIXES:
+    if Path(file).suffix not in TABLE_SUFFIXES:
         raise PredictionError(
-            f"--cost must be {AUTO} or a {' or '.join(FILE_SUFFIXES)} file", got=file
+            f"--cost must be {AUTO} or a {' or '.join(TABLE_SUFFIXES)} file", got=file
         )
     table = read_external_table(file, "model")
     if not {"model", "cost"} <= set(table):

@@ -168,7 +168,9 @@ def blend(
     from hms_ray.blend.column_names import parse_columns
     from hms_ray.blend.fit_command import blend as fit_blend
     from hms_ray.blend.fit_command import blend_folder
+    from hms_ray.blend.result_files import BLEND_FILE
     from hms_ray.blend.settings import Settings
+    from hms_ray.blend.stored import read_blend
     from hms_ray.config.shipped import LADDER
     from hms_ray.errors import ConfigError
     from hms_ray.ladder.manifest import read_manifest
@@ -198,7 +200,9 @@ def blend(
     manifest = None if published is None else read_manifest(LADDER)
     print(fit_blend(inputs, results, settings, manifest))
     folder = out or blend_folder(inputs, results)
-    print_next("submit", folder, "--data", "DIR", results=results)
+    names = read_blend(folder / BLEND_FILE).without_models()
+    given = [word for name in names for word in ("--predictions", f"{name}=FILE")]
+    print_next("submit", folder, "--data", "DIR", *given, results=results)
 
 
 def _require_partners(
@@ -209,11 +213,11 @@ def _require_partners(
     Raises:
         ConfigError: naming the option and what it needs.
     """
-    from hms_ray.blend.column_names import FILE_SUFFIXES
+    from hms_ray.competition.tables import TABLE_SUFFIXES
     from hms_ray.errors import ConfigError
 
-    has_file = any(Path(word).suffix in FILE_SUFFIXES for word in inputs)
-    has_target_file = targets is not None and Path(targets).suffix in FILE_SUFFIXES
+    has_file = any(Path(word).suffix in TABLE_SUFFIXES for word in inputs)
+    has_target_file = targets is not None and Path(targets).suffix in TABLE_SUFFIXES
     for name, present, partner in (
         ("--tolerance", subsets, "--subsets"),
         ("--columns", has_file, "an INPUT that is a .csv or .parquet file"),

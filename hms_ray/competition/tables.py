@@ -20,6 +20,7 @@ from hms_ray.competition.file_errors import (
 )
 from hms_ray.text import shortened_list
 
+TABLE_SUFFIXES: Final = (".csv", ".parquet")
 _LARGEST_EXACT: Final = 2.0**53
 """Larger whole numbers are not all exact in float64."""
 

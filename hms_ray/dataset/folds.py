@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
+from hms_ray.competition.tables import TABLE_SUFFIXES
 from hms_ray.errors import DataError
 from hms_ray.storage.hashing import table_fingerprint
 from hms_ray.text import counted, shortened_list
@@ -99,7 +100,12 @@ def read_folds(
         DataError: if the table is unreadable or does not fit the rows.
     """
     path = Path(path)
-    _check_suffix(path)
+    if path.suffix not in TABLE_SUFFIXES:
+        raise DataError(
+            f"a fold table must be a {' or '.join(TABLE_SUFFIXES)} file",
+            where=path,
+            fix="Write the table as one of them.",
+        )
     try:
         given = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
     except FileNotFoundError:
@@ -234,8 +240,3 @@ def _by_patient(given: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     if len(unknown):
         raise DataError("a fold table must have every patient", got=f"no patient {unknown.iloc[0]}")
     return folds.merge(patients, on="patient_id", how="left", validate="many_to_one")
-
-
-def _check_suffix(path: Path) -> None:
-    if path.suffix not in (".parquet", ".csv"):
-        raise DataError("a fold table must be a .parquet or .csv file", where=path)

@@ -22,7 +22,7 @@ from hms_ray.dataset.folds import (
     scarce_classes,
 )
 from hms_ray.dataset.missing_signal import apply_missing_signal_policy, missing_shares
-from hms_ray.dataset.sources import SourceRecipe, pack_source, source_key, sources_for
+from hms_ray.dataset.sources import SourceRecipe, pack_source, source_key
 from hms_ray.errors import DataError, HmsRayError
 from hms_ray.pack.build import build_pack, default_pack_dir, find_pack
 from hms_ray.pack.sources import PackSource
@@ -32,8 +32,6 @@ from hms_ray.pack.windows import Windows, distinct_windows
 from hms_ray.storage.atomic import whole_file
 from hms_ray.storage.fold_store import STORE_NAME
 from hms_ray.storage.hashing import digest, table_fingerprint
-
-__all__ = ["PackRef", "Prepared", "open_prepared", "prepare", "sources_for"]
 
 Bars = Callable[[str, str], AbstractContextManager[Callable[[int, int], None]]]
 """(description, unit) -> a progress bar (see ``report.live.bar``)."""
@@ -115,7 +113,7 @@ def prepare(
         data_dir: competition folder.
         experiment: defines the row unit, the folds and the policy for unusable rows.
         results: folder of all studies; the row table is written to its store.
-        sources: sources to pack, see ``sources_for``. Default: those of the experiment.
+        sources: see ``dataset.sources.sources_for``. Default: those of the experiment.
         pack_dir: folder of packs. Default: ``packed`` in the competition folder.
         folds: fold table to use, see ``read_folds``. Default: folds are drawn.
         bars: makes the progress bar of each pack.

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
 import pandas as pd
 import pyarrow as pa
 
-from hms_ray.competition.tables import read_table
+from hms_ray.competition.tables import TABLE_SUFFIXES, read_table
 from hms_ray.errors import ConfigError, PredictionError
 from hms_ray.predict.submission import (
     SUBMISSION_COLUMNS,
@@ -18,8 +17,6 @@ from hms_ray.predict.submission import (
     whole_ids,
 )
 from hms_ray.storage.atomic import require_writable, whole_file
-
-TABLE_SUFFIXES: Final = (".csv", ".parquet")
 
 
 def require_output_file(path: Path) -> None:

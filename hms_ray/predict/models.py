@@ -62,11 +62,6 @@ class Predictor:
 
     Windows are opened, and downsampled ones cached, once for all folds. The code is the one
     that scored the validation rows in training.
-
-    Args:
-        experiment: of the folds.
-        recordings: rows and packs.
-        device: of windows and models.
     """
 
     def __init__(
@@ -129,15 +124,9 @@ class Predictor:
 
 
 def precision_on(stored: Precision, device: torch.device) -> Precision:
-    """The precision in which a fold's model predicts on a device.
+    """The precision of training, or float32 if the device has no native bfloat16.
 
-    Args:
-        stored: that of training.
-        device: of inference.
-
-    Returns:
-        The same, but float32 instead of bfloat16 if the device has no native bfloat16:
-        emulation would be slower and no more accurate.
+    Emulated bfloat16 would be slower and no more accurate.
     """
     if stored == "bfloat16" and not has_bfloat16(device):
         return "float32"
@@ -154,8 +143,8 @@ def predict_trial(
 
     Args:
         models: the folds.
-        recordings: rows and packs.
-        device: of the models.
+        recordings: rows, with packs of all sources of the experiment.
+        device: of windows and models.
         progress: called with (folds done, number of folds).
 
     Returns:

@@ -121,7 +121,10 @@ def recordings_of_test(
     """
     data_dir = Path(data_dir)
     rows = read_test_rows(data_dir)
-    forms = {key: _of_test(form) for key, form in _forms(inputs).items()}
+    forms = {
+        key: replace(form, directory=f"test_{form.directory.removeprefix('train_')}")
+        for key, form in _forms(inputs).items()
+    }
     for column in {WINDOW_COLUMNS[form.name][0] for form in forms.values()}:
         _check_lengths(data_dir, rows[column].tolist(), _LENGTHS[column])
     place = Path(pack_dir or default_pack_dir(data_dir)) / TEST_PACKS
@@ -172,6 +175,7 @@ def read_test_rows(data_dir: Path) -> pd.DataFrame:
             f"an EEG must be listed once in {TEST_FILE}",
             got=f"{shortened_list(twice.tolist(), 3)} several times",
             where=data_dir / TEST_FILE,
+            fix="Remove the other rows.",
         )
     row_ids = table["eeg_id"].astype(str)
     return table.assign(row_id=row_ids, eeg_start=np.int64(0), spectrogram_start=np.int64(0))
@@ -183,10 +187,6 @@ def _forms(inputs: Sequence[InputConfig]) -> dict[str, PackSource]:
         for config in inputs
         for name, recipe in used_sources(config).items()
     }
-
-
-def _of_test(form: PackSource) -> PackSource:
-    return replace(form, directory=f"test_{form.directory.removeprefix('train_')}")
 
 
 def _packed(rows: pd.DataFrame, packs: dict[str, Pack]) -> Recordings:

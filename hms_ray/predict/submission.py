@@ -91,11 +91,8 @@ def make_submission(
         rows = _place(str(error.where), where)
         raise PredictionError(error.rule, got=error.got, where=rows) from None
     if len(checked) != len(ids):
-        raise PredictionError(
-            "there must be one prediction per EEG",
-            got=f"{len(checked)} for {len(ids)} EEGs",
-            where=where,
-        )
+        got = f"{len(checked)} for {len(ids)} EEGs"
+        raise PredictionError("there must be one prediction per EEG", got=got, where=where)
     place = pd.Index(ids).get_indexer(pd.Index(eeg_ids))
     shares = checked[place] / checked[place].sum(axis=1, keepdims=True)
     table = pd.DataFrame({"eeg_id": np.asarray(eeg_ids, np.int64)})
@@ -103,18 +100,13 @@ def make_submission(
     return table
 
 
-def check_submission(
-    table: pd.DataFrame, eeg_ids: Sequence[int], where: object = None
-) -> pd.DataFrame:
+def check_submission(table: pd.DataFrame, eeg_ids: Sequence[int], where: object = None) -> None:
     """Refuses every submission that the competition would refuse, and more.
 
     Args:
         table: a submission.
         eeg_ids: (n,) EEGs that it must list, in this order.
         where: its file, for messages.
-
-    Returns:
-        The table itself.
 
     Raises:
         PredictionError: if columns differ, EEGs are missing, unknown, listed twice or in
@@ -137,7 +129,6 @@ def check_submission(
             where=where,
         )
     _check_values(probabilities_in(table, where), ids, where)
-    return table
 
 
 def probabilities_in(table: pd.DataFrame, where: object = None) -> Array:

@@ -9,15 +9,14 @@ from typing import Final
 
 import pandas as pd
 
-from hms_ray.competition.rows import ROW_UNIT, Unit
+from hms_ray.competition.rows import ROW_UNIT
 from hms_ray.competition.schema import PROBABILITY_COLUMNS
-from hms_ray.evaluate.metric import Array
 from hms_ray.evaluate.oof import OPTIMISTIC
 from hms_ray.predict.files import require_output_file, write_predictions, write_submission
 from hms_ray.predict.inference import predict_all, require_device
-from hms_ray.predict.recordings import Recordings, recordings_of_rows, recordings_of_test
+from hms_ray.predict.recordings import recordings_of_rows, recordings_of_test
 from hms_ray.predict.submission import make_submission, submission_ids
-from hms_ray.predict.trial import TrialModels, read_models
+from hms_ray.predict.trial import read_models
 from hms_ray.report.live import bar
 from hms_ray.study.folder import StudyFolder
 from hms_ray.text import counted
@@ -76,42 +75,32 @@ def submit_trial(folder: StudyFolder, number: int | None, options: SubmitOptions
     trial = folder.finished_trial(number)
     models = read_models(f"{folder.name} {trial.number:04d}", trial.keys, options.results)
     require_device(options.device, options.threads)
-    inputs = [models.experiment.input]
+    inputs, place = [models.experiment.input], options.pack_dir
     if options.train_rows:
         study_rows = folder.rows()
         # Rows are those of the study; a stored fold may come from another one.
-        data = trial.experiment.data
+        unit, window = trial.experiment.data.unit, trial.experiment.data.window
         recordings = recordings_of_rows(
-            options.data_dir,
-            inputs,
-            data.unit,
-            data.window,
-            pack_dir=options.pack_dir,
-            bars=bar,
+            options.data_dir, inputs, unit, window, pack_dir=place, bars=bar
         )
-        probabilities, notes = _predict(models, recordings, options)
-        warning = _training_patients_warning(recordings.rows, study_rows)
-        table = _row_table(recordings.rows, probabilities, data.unit, optimistic=bool(warning))
-        write_predictions(out, table)
-        notes += warning
     else:
-        recordings = recordings_of_test(
-            options.data_dir, inputs, pack_dir=options.pack_dir, bars=bar
-        )
+        recordings = recordings_of_test(options.data_dir, inputs, pack_dir=place, bars=bar)
         eeg_ids = submission_ids(options.data_dir, recordings.rows["eeg_id"].tolist())
-        probabilities, notes = _predict(models, recordings, options)
-        table = make_submission(eeg_ids, recordings.rows["eeg_id"], probabilities)
+    predicted, notes = predict_all([models], recordings, options.device, options.threads)
+    rows, probabilities = recordings.rows, predicted[models.name]
+    if options.train_rows:
+        warning = _training_patients_warning(rows, study_rows)
+        notes += warning
+        # Models that were trained on some of the rows make the table optimistic.
+        table = rows[["row_id", "eeg_id", "patient_id"]].reset_index(drop=True)
+        table.attrs = {ROW_UNIT: unit, **({OPTIMISTIC: True} if warning else {})}
+        table[list(PROBABILITY_COLUMNS)] = probabilities
+        write_predictions(out, table)
+    else:
+        table = make_submission(eeg_ids, rows["eeg_id"], probabilities)
         write_submission(out, table, eeg_ids)
     folds, n_rows = counted(len(models.folds), "fold"), counted(len(table), "row")
     return "\n".join([*notes, f"{out}: {n_rows}, mean of {folds} of {models.name}"])
-
-
-def _predict(
-    models: TrialModels, recordings: Recordings, options: SubmitOptions
-) -> tuple[Array, tuple[str, ...]]:
-    """Probabilities (n, 6) and notes to print."""
-    predicted, notes = predict_all([models], recordings, options.device, options.threads, bar)
-    return predicted[models.name], notes
 
 
 def _training_patients_warning(rows: pd.DataFrame, study_rows: pd.DataFrame) -> tuple[str, ...]:
@@ -124,13 +113,3 @@ def _training_patients_warning(rows: pd.DataFrame, study_rows: pd.DataFrame) -> 
         "were trained on them, so these are not out-of-fold predictions"
     )
     return (warning,)
-
-
-def _row_table(
-    rows: pd.DataFrame, probabilities: Array, unit: Unit, *, optimistic: bool
-) -> pd.DataFrame:
-    """Predictions by row, marked as optimistic if models were trained on some of them."""
-    table = rows[["row_id", "eeg_id", "patient_id"]].reset_index(drop=True)
-    table.attrs = {ROW_UNIT: unit, **({OPTIMISTIC: True} if optimistic else {})}
-    table[list(PROBABILITY_COLUMNS)] = probabilities
-    return table

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from hms_ray.config.space import Space
 from hms_ray.dataset.folds import read_folds
-from hms_ray.dataset.prepare import Prepared, prepare, sources_for
+from hms_ray.dataset.prepare import Prepared, prepare
+from hms_ray.dataset.sources import sources_for
 from hms_ray.errors import DataError
 from hms_ray.experiment.preflight import preflight
 from hms_ray.report.leaderboard import render

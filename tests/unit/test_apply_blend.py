@@ -312,16 +312,16 @@ def test_missing_models_of_a_member_are_refused(data: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("texts", "message"),
+    ("texts", "rule", "got"),
     [
-        (["a"], "--predictions must be given as NAME=FILE, got a"),
-        (["=a.csv"], "--predictions must be given as NAME=FILE, got =a.csv"),
-        (["a="], "--predictions must be given as NAME=FILE, got a="),
-        (["a=1.csv", "a=2.csv"], "--predictions must be given once per member, got a"),
+        (["a"], "NAME=FILE", "a"),
+        (["=a.csv"], "NAME=FILE", "=a.csv"),
+        (["a="], "NAME=FILE", "a="),
+        (["a=1.csv", "a=2.csv"], "once per member", "a"),
     ],
 )
-def test_predictions_are_named(texts: list[str], message: str) -> None:
-    with pytest.raises(ConfigError, match=f"^{message}$"):
+def test_predictions_are_named(texts: list[str], rule: str, got: str) -> None:
+    with refusal(ConfigError, rule, got=got):
         named_files(texts)
     assert named_files(["a b=c.csv", "x=y=d.csv"]) == {"a b": Path("c.csv"), "x=y": Path("d.csv")}
 
@@ -369,6 +369,7 @@ def test_ray_is_never_imported_and_torch_only_for_models(
         ("kaggle", {"predictions": ["a=a.csv"]}, ConfigError, "--predictions", "kaggle"),
         ("made", {"train_rows": True}, ConfigError, "--train-rows", "blend.json"),
         ("steps", {}, StudyError, "a ladder cannot be submitted", "steps"),
+        ("table", {}, StudyError, "a ladder cannot be submitted", "table"),
     ],
 )
 def test_targets_and_options_that_do_not_fit_are_refused(
@@ -382,7 +383,7 @@ def test_targets_and_options_that_do_not_fit_are_refused(
     got: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for file in ("made/blend.json", "steps/steps.json"):
+    for file in ("made/blend.json", "steps/steps.json", "table/ladder.csv"):
         (tmp_path / file).parent.mkdir()
         (tmp_path / file).touch()
     with refusal(error, rule, got=got):

@@ -37,7 +37,8 @@ def test_several_inputs_are_blended_beside_the_studies(
     assert text.startswith(
         "Blend of 5 models: 60 rows of 12 patients, fitted and scored on rows with"
     )
-    assert f"written to {place}\nnext: hms-ray submit {place} --data DIR" in text
+    following = f"next: hms-ray submit {place} --data DIR --predictions mine=FILE "
+    assert f"written to {place}\n{following}" in text
     found = stored_blend(place)
     assert "study" not in found
     names = [member["name"] for member in found["members"]]

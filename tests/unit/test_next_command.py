@@ -25,6 +25,8 @@ def light(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in HEAVY:
         found: Any = report if "check" in name else 0
         monkeypatch.setattr(f"hms_ray.{name}", lambda *_, found=found, **__: found)
+    stored = SimpleNamespace(without_models=lambda: ["m n"])
+    monkeypatch.setattr("hms_ray.blend.stored.read_blend", lambda _: stored)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "b").touch()
 
@@ -43,8 +45,11 @@ def light(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ("sweep demo --data a", "blend demo"),
         ("sweep demo --data a --study b --results c", "blend b --results c"),
         ("train ladder/9_panels_4 --data 'a b' --study c", "submit c --data 'a b'"),
-        ("blend one", "submit results/blend --data DIR"),
-        ("blend one --out 'b c' --results d", "submit 'b c' --data DIR --results d"),
+        ("blend one", "submit results/blend --data DIR --predictions 'm n=FILE'"),
+        (
+            "blend one --out 'b c' --results d",
+            "submit 'b c' --data DIR --predictions 'm n=FILE' --results d",
+        ),
         ("ladder --data a --study b", "ladder pool b LADDER_OF_ANOTHER_SEED"),
     ],
 )
