@@ -106,10 +106,7 @@ def test_missing_costs_are_refused_before_anything_is_fitted(
         blend(["one", str(mine)], results, Settings(cost="auto"))
 
 
-def test_costs_come_from_training_or_a_file(results: Path, mine: Path) -> None:
+def test_costs_are_minutes_of_training(results: Path) -> None:
     text = blend(["one"], results, Settings(cost="auto"))
     assert "KL against cost (minutes of training): no subset is both cheaper and better." in text
     assert "without each model" not in text
-    (mine.parent / "c.csv").write_text("name,cost\na,1\n")
-    with refusal(PredictionError, "columns model and cost", got="name, cost", where="c.csv"):
-        blend(["one"], results, Settings(cost=str(mine.parent / "c.csv")))

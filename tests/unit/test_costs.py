@@ -9,6 +9,7 @@ import pytest
 from hms_ray.blend.align import Member
 from hms_ray.blend.subset_report import costs_of
 from hms_ray.errors import PredictionError
+from tests.blend_data import written
 from tests.refused import refusal
 
 
@@ -23,8 +24,7 @@ MEMBERS = [member("0001", 2.5), member("0000", 4.0)]
 def test_names_of_models_stay_text(tmp_path: Path, name: str) -> None:
     """A trial is named 0001, which is not the number 1."""
     table = pd.DataFrame({"model": ["0000", "0001", "7"], "cost": [3, 1.5, 2]})
-    file = tmp_path / name
-    table.to_csv(file, index=False) if file.suffix == ".csv" else table.to_parquet(file)
+    file = written(tmp_path / name, table)
     assert costs_of(MEMBERS, str(file)).tolist() == [1.5, 3]
     assert costs_of(MEMBERS, "auto").tolist() == [2.5, 4]
 
@@ -32,16 +32,17 @@ def test_names_of_models_stay_text(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("text", "rule", "got"),
     [
-        ("0000,3\n", "every model needs a cost", "none for 0001"),
-        ("0000,3\n0001,\n", "every model needs a cost", "none for 0001"),
-        ("0000,3\n0001,dear\n", "finite numbers above 0", "'dear' for 0001"),
-        ("0000,0\n0001,1\n", "finite numbers above 0", "0 for 0000"),
-        ("0000,inf\n0001,1\n", "finite numbers above 0", "inf for 0000"),
-        ("0000,1\n0000,2\n", "a model must have one cost", "several for 0000"),
+        ("name,cost\na,1\n", "columns model and cost", "name, cost"),
+        ("model,cost\n0000,3\n", "every model needs a cost", "none for 0001"),
+        ("model,cost\n0000,3\n0001,\n", "every model needs a cost", "none for 0001"),
+        ("model,cost\n0000,3\n0001,dear\n", "finite numbers above 0", "'dear' for 0001"),
+        ("model,cost\n0000,0\n0001,1\n", "finite numbers above 0", "0 for 0000"),
+        ("model,cost\n0000,inf\n0001,1\n", "finite numbers above 0", "inf for 0000"),
+        ("model,cost\n0000,1\n0000,2\n", "a model must have one cost", "several for 0000"),
     ],
 )
 def test_invalid_costs_are_refused(tmp_path: Path, text: str, rule: str, got: str) -> None:
-    (tmp_path / "c.csv").write_text(f"model,cost\n{text}")
+    (tmp_path / "c.csv").write_text(text)
     with refusal(PredictionError, rule, got=got):
         costs_of(MEMBERS, str(tmp_path / "c.csv"))
 

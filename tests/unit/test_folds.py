@@ -20,6 +20,8 @@ from hms_ray.dataset.folds import (
     scarce_classes,
 )
 from hms_ray.errors import DataError
+from tests.blend_data import written
+from tests.refused import refusal
 
 
 def make_table(n_patients: int = 30, seed: int = 0) -> pd.DataFrame:
@@ -37,14 +39,6 @@ def make_table(n_patients: int = 30, seed: int = 0) -> pd.DataFrame:
 
 ROWS = make_table()
 FOLDS = make_folds(ROWS, 3, seed=42)
-
-
-def refusal(
-    folds: pd.DataFrame, rows: pd.DataFrame = ROWS, n_folds: int | None = None
-) -> DataError:
-    with pytest.raises(DataError) as caught:
-        check_folds(folds, rows, n_folds)
-    return caught.value
 
 
 DRAWS = {
@@ -93,16 +87,12 @@ def test_fold_table_in_any_order_and_form_fits_its_rows(
     folds = make_folds(rows, n_folds, seed)
     table = folds[columns].sample(frac=1, random_state=seed).assign(note="x")
     file = tmp_path_factory.mktemp("folds") / f"folds.{suffix}"
-    if suffix == "csv":
-        table.to_csv(file, index=False)
-    else:
-        table.to_parquet(file, index=False)
-    pd.testing.assert_frame_equal(read_folds(file, rows, n_folds), folds)
+    pd.testing.assert_frame_equal(read_folds(written(file, table), rows, n_folds), folds)
     pd.testing.assert_frame_equal(fit_folds(read_folds(file), rows), folds)
     assert folds_fingerprint(fit_folds(table, rows)) == folds_fingerprint(folds)
 
 
-def test_classes_are_spread(tmp_path: Path) -> None:
+def test_classes_are_spread() -> None:
     rows = make_table(400)
     folds = make_folds(rows, 4)
     shares = pd.crosstab(folds["fold"], rows["expert_consensus"], normalize="index")
@@ -117,14 +107,11 @@ def test_fingerprint_follows_the_folds() -> None:
 
 
 def test_too_many_folds_are_refused() -> None:
-    with pytest.raises(DataError, match="number of patients") as caught:
+    with refusal(DataError, "number of patients", got="31 folds for 30 patients"):
         make_folds(ROWS, 31)
-    assert caught.value.got == "31 folds for 30 patients"
     few = ROWS.drop_duplicates("patient_id")[:6].assign(expert_consensus=list(CLASSES))
-    with pytest.raises(DataError, match="most frequent class") as caught:
+    with refusal(DataError, "most frequent class", got="1 row for 2 folds", fix="data.n_folds"):
         make_folds(few, 2)
-    assert caught.value.got == "1 row for 2 folds"
-    assert "data.n_folds" in str(caught.value.fix)
 
 
 def test_fold_table_by_patient_fits_rows_of_any_unit() -> None:
@@ -137,24 +124,21 @@ def test_fold_table_by_patient_fits_rows_of_any_unit() -> None:
 @pytest.mark.parametrize(
     ("name", "content", "rule", "got"),
     [
-        ("a.csv", None, "must exist", None),
-        ("a.txt", None, ".parquet or .csv", None),
-        ("a.parquet", "PAR1", "must be readable", None),
+        ("a.csv", None, "must exist", ""),
+        ("a.txt", None, ".csv or .parquet", ""),
+        ("a.parquet", "PAR1", "must be readable", ""),
         ("a.csv", "eeg_id,split\n1,2\n", "fold and row_id or patient_id", "eeg_id, split"),
         ("a.csv", FOLDS[1:].to_csv(index=False), "every row", "0-0"),
     ],
 )
 def test_unreadable_or_unfit_table_is_refused(
-    tmp_path: Path, name: str, content: str | None, rule: str, got: str | None
+    tmp_path: Path, name: str, content: str | None, rule: str, got: str
 ) -> None:
     file = tmp_path / name
     if content is not None:
         file.write_text(content)
-    with pytest.raises(DataError) as caught:
+    with refusal(DataError, rule, got=got, where=str(file)):
         read_folds(file, ROWS)
-    assert rule in caught.value.rule
-    assert caught.value.where == file
-    assert got is None or caught.value.got == got
 
 
 OTHER_PATIENT = FOLDS.assign(patient_id=FOLDS["patient_id"].where(FOLDS["row_id"] != "1-0", 7))
@@ -178,17 +162,15 @@ OTHER_PATIENT = FOLDS.assign(patient_id=FOLDS["patient_id"].where(FOLDS["row_id"
 def test_folds_that_do_not_fit_are_refused(
     folds: pd.DataFrame, rows: pd.DataFrame, rule: str, got: str
 ) -> None:
-    error = refusal(folds, rows)
-    assert rule in error.rule
-    assert error.got == got
+    with refusal(DataError, rule, got=got):
+        check_folds(folds, rows)
 
 
 def test_another_number_of_folds_is_refused() -> None:
-    assert (refusal(FOLDS, n_folds=2).rule, refusal(FOLDS, n_folds=2).got) == (
-        "a fold table must have 2 folds",
-        "3",
-    )
-    assert refusal(FOLDS, n_folds=4).got == "no rows in fold 3"
+    with refusal(DataError, "a fold table must have 2 folds", got="3"):
+        check_folds(FOLDS, ROWS, 2)
+    with refusal(DataError, "each of 4 folds", got="no rows in fold 3"):
+        check_folds(FOLDS, ROWS, 4)
 
 
 def test_patient_in_two_folds_is_refused() -> None:
@@ -197,11 +179,12 @@ def test_patient_in_two_folds_is_refused() -> None:
     crossing = FOLDS.copy()
     crossing.loc[row, "fold"] = (FOLDS["fold"][row] + 1) % 3
     first, second = sorted({FOLDS["fold"][row], crossing["fold"][row]})
-    assert refusal(crossing).rule == "a patient must be in one fold"
-    assert refusal(crossing).got == f"patient {patient} in folds {first}, {second}"
-    with pytest.raises(DataError, match=f"one fold, got patient {patient} in two"):
+    rule = "a patient must be in one fold"
+    with refusal(DataError, rule, got=f"patient {patient} in folds {first}, {second}"):
+        check_folds(crossing, ROWS)
+    with refusal(DataError, rule, got=f"patient {patient} in two"):
         fit_folds(crossing[["patient_id", "fold"]], ROWS)
-    with pytest.raises(DataError, match="every patient, got no patient 100"):
+    with refusal(DataError, "every patient", got="no patient 100"):
         fit_folds(FOLDS.loc[FOLDS["patient_id"] != 100, ["patient_id", "fold"]], ROWS)
 
 

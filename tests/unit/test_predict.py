@@ -13,13 +13,7 @@ import torch
 
 from hms_ray.blend.submit import submit
 from hms_ray.competition.schema import PROBABILITY_COLUMNS
-from hms_ray.config.inputs import InputConfig
-from hms_ray.errors import (
-    ConfigError,
-    HmsRayError,
-    StudyError,
-    TrainingError,
-)
+from hms_ray.errors import ConfigError, HmsRayError, StudyError, TrainingError
 from hms_ray.predict.files import require_output_file
 from hms_ray.predict.models import Predictor, open_device, precision_on, predict_trial
 from hms_ray.predict.recordings import Recordings, recordings_of_rows, recordings_of_test
@@ -31,19 +25,11 @@ from hms_ray.study.folder import StudyFolder
 from hms_ray.train.checkpoint import load_weights, save_weights
 from hms_ray.transforms.normalise import Constants
 from tests.refused import refusal
-from tests.trained_study import (
-    INPUTS,
-    TEST_EEGS,
-    TrainedStudy,
-    train_study,
-    write_test_set,
-)
+from tests.trained_study import INPUTS, TEST_EEGS, TrainedStudy, train_study, write_test_set
 
 pytestmark = pytest.mark.usefixtures("one_process")
 
 CPU = torch.device("cpu")
-KAGGLE = [InputConfig.model_validate(INPUTS["kaggle"])]
-JOINED = [InputConfig.model_validate(INPUTS["joined"])]
 
 
 @pytest.fixture(scope="module", params=list(INPUTS))
@@ -54,6 +40,11 @@ def each(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> TrainedStudy:
     return train_study(tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture
+def test_set(tmp_path: Path) -> Path:
+    return write_test_set(tmp_path / "test")
 
 
 @pytest.fixture
@@ -76,31 +67,37 @@ def stored(fold: StoredFold) -> np.ndarray:
     return fold.oof[list(PROBABILITY_COLUMNS)].to_numpy()
 
 
+def valid_rows(study: TrainedStudy, fold: int) -> np.ndarray:
+    return np.flatnonzero(study.prepared.rows()["fold"].to_numpy() == fold)
+
+
+def submitted(study: TrainedStudy, data: Path, out: Path, trial: str = "", **options: Any) -> str:
+    """What submitting a study or a trial prints."""
+    call = SubmitOptions(data_dir=data, results=study.results, out=out, device="cpu", **options)
+    return submit(study.name + trial, call)
+
+
 def test_a_folds_validation_rows_are_predicted_as_stored(each: TrainedStudy) -> None:
     recordings, models = rows_of(each), models_of(each)
     predictor = Predictor(models.experiment, recordings, CPU)
-    rows = each.prepared.rows()
-    assert recordings.rows["row_id"].tolist() == rows["row_id"].tolist()
+    assert recordings.rows["row_id"].tolist() == each.prepared.rows()["row_id"].tolist()
     for number, fold in models.folds.items():
-        valid = np.flatnonzero(rows["fold"].to_numpy() == number)
-        found = predictor.predict(fold, valid)
+        found = predictor.predict(fold, valid_rows(each, number))
         np.testing.assert_array_equal(found, stored(fold))
         assert found.std(axis=0).max() > 1e-3  # rows that are all alike would prove little
 
 
 def test_another_folds_model_predicts_something_else(each: TrainedStudy) -> None:
     """So the equality above does not hold for any model."""
-    models, rows = models_of(each), each.prepared.rows()
+    models = models_of(each)
     predictor = Predictor(models.experiment, rows_of(each), CPU)
-    valid = np.flatnonzero(rows["fold"].to_numpy() == 0)
-    other = predictor.predict(models.folds[1], valid)
+    other = predictor.predict(models.folds[1], valid_rows(each, 0))
     assert np.abs(other - stored(models.folds[0])).max() > 1e-4
 
 
-def test_folds_are_averaged(each: TrainedStudy, tmp_path: Path) -> None:
-    folder = write_test_set(tmp_path / "test")
+def test_folds_are_averaged(each: TrainedStudy, test_set: Path) -> None:
     models = models_of(each)
-    recordings = recordings_of_test(folder, [models.experiment.input])
+    recordings = recordings_of_test(test_set, [models.experiment.input])
     single = [
         Predictor(models.experiment, recordings, CPU).predict(fold)
         for fold in models.folds.values()
@@ -115,33 +112,27 @@ def test_folds_are_averaged(each: TrainedStudy, tmp_path: Path) -> None:
 
 
 def test_submitting_a_study_writes_the_predictions_of_its_best_trial(
-    each: TrainedStudy, tmp_path: Path
+    each: TrainedStudy, test_set: Path, tmp_path: Path
 ) -> None:
-    folder = write_test_set(tmp_path / "test")
     out = tmp_path / "submission.csv"
-    options = SubmitOptions(data_dir=folder, results=each.results, out=out, device="cpu")
-    assert submit(each.name, options) == f"{out}: 3 rows, mean of 2 folds of {each.name} 0000"
+    expected = f"{out}: 3 rows, mean of 2 folds of {each.name} 0000"
+    assert submitted(each, test_set, out) == expected
     table = pd.read_csv(out)
     assert tuple(table.columns) == SUBMISSION_COLUMNS
     assert table["eeg_id"].tolist() == sorted(TEST_EEGS)  # as the sample has them
-    recordings = recordings_of_test(folder, [models_of(each).experiment.input])
+    recordings = recordings_of_test(test_set, [models_of(each).experiment.input])
     mean, _ = predict_trial(models_of(each), recordings, CPU)
     order = np.argsort(TEST_EEGS)
     np.testing.assert_allclose(table[list(PROBABILITY_COLUMNS)], mean[order], atol=1e-12)
     np.testing.assert_allclose(table[list(PROBABILITY_COLUMNS)].sum(axis=1), 1, atol=1e-12)
 
 
-def train_rows_of(study: TrainedStudy, out: Path) -> SubmitOptions:
-    return SubmitOptions(
-        data_dir=study.data, results=study.results, out=out, train_rows=True, device="cpu"
-    )
-
-
 def test_train_rows_are_predicted_by_row_and_marked_optimistic(
     study: TrainedStudy, tmp_path: Path
 ) -> None:
     out = tmp_path / "rows.parquet"
-    warning, result = submit(f"{study.name}/0", train_rows_of(study, out)).splitlines()
+    text = submitted(study, study.data, out, "/0", train_rows=True)
+    warning, result = text.splitlines()
     rows, table = study.prepared.rows(), pd.read_parquet(out)
     n = len(rows)
     assert warning.startswith(f"{n} of {n} rows are of patients in the study")
@@ -161,7 +152,7 @@ def test_train_rows_of_new_patients_are_not_optimistic(
     others = study.prepared.rows().assign(patient_id=lambda rows: rows["patient_id"] + 10_000)
     monkeypatch.setattr(StudyFolder, "rows", lambda _: others)
     out = tmp_path / "rows.parquet"
-    submit(study.name, train_rows_of(study, out))
+    submitted(study, study.data, out, train_rows=True)
     assert pd.read_parquet(out).attrs == {"row_unit": "eeg_votes"}
     rows, known = pd.DataFrame({"patient_id": [1, 2]}), pd.DataFrame({"patient_id": [2, 3]})
     assert _training_patients_warning(rows[:1], known) == ()
@@ -173,13 +164,12 @@ def test_recordings_without_signal_are_predicted_with_a_warning(
 ) -> None:
     folder = write_test_set(tmp_path / "test", silent=True)
     out = tmp_path / "out.parquet"
-    options = SubmitOptions(data_dir=folder, results=each.results, out=out, device="cpu")
-    lines = submit(each.name, options).splitlines()
+    lines = submitted(each, folder, out).splitlines()
     sources = {view.split()[0] for view in INPUTS[each.name]["views"]} - {"panels"}
     warnings = sorted(line.split(": ")[1:] for line in lines[:-1])
     n_sources = len(sources) if sources else 1
     assert warnings == [["1 row without a usable signal, zero-filled", "700002"]] * n_sources
-    table = pd.read_parquet(tmp_path / "out.parquet")
+    table = pd.read_parquet(out)
     assert table["eeg_id"].tolist() == sorted(TEST_EEGS)
     assert np.isfinite(table[list(PROBABILITY_COLUMNS)]).all(axis=None)
 
@@ -211,7 +201,7 @@ def test_a_damaged_or_missing_fold_gives_the_stores_error(own: TrainedStudy) -> 
 
 
 def change_record(study: TrainedStudy, fold: int, **changes: Any) -> None:
-    """Alters what a fold's record says; only other files have checksums."""
+    """Changes the record of a fold, the one file without a checksum."""
     keys = study.folder.finished_trial().keys
     file = FoldStore(study.results).path(keys[fold]) / "record.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
@@ -239,12 +229,12 @@ def test_folds_of_two_experiments_are_not_averaged(own: TrainedStudy) -> None:
         models_of(own)
 
 
-def test_another_version_of_the_numerics_gives_a_warning(own: TrainedStudy, tmp_path: Path) -> None:
+def test_another_version_of_the_numerics_gives_a_warning(
+    own: TrainedStudy, test_set: Path, tmp_path: Path
+) -> None:
     made_from = models_of(own).folds[0].record["made_from"]
     change_record(own, 0, made_from={**made_from, "numerics": 0})
-    data, out = write_test_set(tmp_path / "test"), tmp_path / "out.csv"
-    options = SubmitOptions(data_dir=data, results=own.results, out=out, device="cpu")
-    assert submit(own.name, options).splitlines()[0] == (
+    assert submitted(own, test_set, tmp_path / "out.csv").splitlines()[0] == (
         "kaggle 0000: trained with numerics version 0, predicted with 1: predictions may "
         "differ from its out-of-fold ones"
     )
@@ -253,8 +243,7 @@ def test_another_version_of_the_numerics_gives_a_warning(own: TrainedStudy, tmp_
 def test_a_fold_of_another_normalisation_or_model_is_damaged(own: TrainedStudy) -> None:
     predictor = Predictor(models_of(own).experiment, rows_of(own), CPU)
     change_record(own, 0, normalisation={"kaggle": {"mode": "global", "mean": 0.0, "std": 1.0}})
-    message = r"whole, got record\.json: a fold's normalisation .*, got kag"
-    with pytest.raises(StudyError, match=message):
+    with refusal(StudyError, "whole", got="record.json: a fold's normalisation"):
         predictor.predict(models_of(own).folds[0])
     fold = models_of(own).folds[1]
     torch.save({"a": torch.zeros(1)}, fold.weights)
@@ -268,8 +257,8 @@ def test_predictions_that_are_not_finite_are_refused(own: TrainedStudy) -> None:
     weights = load_weights(fold.weights)
     save_weights(fold.weights, {**weights, "classifier.bias": torch.full((6,), torch.nan)})
     n = len(own.prepared.rows())
-    message = rf"predictions must be finite, got {n} of {n} rows that are not, in the fold stored"
-    with pytest.raises(TrainingError, match=message):
+    got, where = f"{n} of {n} rows", "the fold stored"
+    with refusal(TrainingError, "predictions must be finite", got=got, where=where):
         predictor.predict(fold)
 
 
@@ -279,25 +268,24 @@ def test_pretrained_weights_are_not_loaded(own: TrainedStudy) -> None:
         resolved = models_of(own).folds[fold].record["resolved"]
         model = {**resolved["model"], "pretrained": True, "weights_file": "gone.safetensors"}
         change_record(own, fold, resolved={**resolved, "model": model})
-    models, rows = models_of(own), own.prepared.rows()
+    models = models_of(own)
     assert models.experiment.model.weights_file == "gone.safetensors"
     predictor = Predictor(models.experiment, rows_of(own), CPU)
-    valid = np.flatnonzero(rows["fold"].to_numpy() == 1)
     state = torch.random.get_rng_state()
-    found = predictor.predict(models.folds[1], valid)
+    found = predictor.predict(models.folds[1], valid_rows(own, 1))
     np.testing.assert_array_equal(found, stored(models.folds[1]))
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
-def test_bfloat16_becomes_float32_on_a_device_without_it(own: TrainedStudy, tmp_path: Path) -> None:
+def test_bfloat16_becomes_float32_on_a_device_without_it(own: TrainedStudy, test_set: Path) -> None:
     assert precision_on("bfloat16", CPU) == "float32"
     assert precision_on("float64", CPU) == "float64"
     change_record(own, 1, precision="bfloat16")
-    models, rows = models_of(own), own.prepared.rows()
-    valid = np.flatnonzero(rows["fold"].to_numpy() == 1)
-    found = Predictor(models.experiment, rows_of(own), CPU).predict(models.folds[1], valid)
+    models = models_of(own)
+    predictor = Predictor(models.experiment, rows_of(own), CPU)
+    found = predictor.predict(models.folds[1], valid_rows(own, 1))
     np.testing.assert_array_equal(found, stored(models.folds[1]))
-    recordings = recordings_of_test(write_test_set(tmp_path / "test"), [models.experiment.input])
+    recordings = recordings_of_test(test_set, [models.experiment.input])
     _, notes = predict_trial(models, recordings, CPU)
     assert notes == ("one: trained in bfloat16, predicted in float32: cpu has no native bfloat16",)
 
@@ -337,9 +325,8 @@ def test_faults_are_found_before_models_run(
     study: TrainedStudy, tmp_path: Path, out: str, message: str
 ) -> None:
     (tmp_path / "folder.csv").mkdir()
-    options = SubmitOptions(data_dir=tmp_path, results=study.results, out=tmp_path / out)
     with pytest.raises(HmsRayError, match=message):
-        submit(study.name, options)
+        submitted(study, tmp_path, tmp_path / out)
 
 
 def test_an_unwritable_file_is_refused_without_a_trace(tmp_path: Path) -> None:
@@ -351,10 +338,8 @@ def test_an_unwritable_file_is_refused_without_a_trace(tmp_path: Path) -> None:
 
 
 def test_a_device_is_checked_before_recordings_are_packed(
-    study: TrainedStudy, tmp_path: Path
+    study: TrainedStudy, test_set: Path, tmp_path: Path
 ) -> None:
-    folder = write_test_set(tmp_path / "test")
-    options = SubmitOptions(data_dir=folder, results=study.results, threads=0)
     with pytest.raises(ConfigError, match="threads must be at least 1, got 0"):
-        submit(study.name, options)
-    assert not (folder / "packed").exists()
+        submitted(study, test_set, tmp_path / "out.csv", threads=0)
+    assert not (test_set / "packed").exists()

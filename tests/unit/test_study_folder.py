@@ -14,6 +14,8 @@ from hms_ray.study.new import create_study
 from tests.refused import refusal
 from tests.study_data import RATE, make_result, make_space
 
+EXPERIMENT = make_space().experiment
+
 
 @pytest.fixture
 def folder(tmp_path: Path, prepared: Prepared) -> StudyFolder:
@@ -21,23 +23,22 @@ def folder(tmp_path: Path, prepared: Prepared) -> StudyFolder:
 
 
 def test_a_trial_is_read_as_it_was_written(tmp_path: Path, folder: StudyFolder) -> None:
-    experiment = make_space().experiment
     result = make_result(0.5)
-    folder.write_trial(3, {RATE: 0.001}, experiment, result)
+    folder.write_trial(3, {RATE: 0.001}, EXPERIMENT, result)
     trial = StudyFolder.open("one", tmp_path / "results").trial(3)
     assert trial is not None
     assert trial.finished
     assert (trial.number, trial.point, trial.scores) == (3, {RATE: 0.001}, result.scores)
     assert (trial.keys, trial.reused) == (result.keys, (1,))
     assert (trial.fold_minutes, trial.saved_minutes) == (1.5, 0.5)
-    assert trial.experiment == experiment
+    assert trial.experiment == EXPERIMENT
     pd.testing.assert_frame_equal(trial.oof(folder.rows()), result.oof)
     assert folder.trial(4) is None
     assert [path.name for path in (folder.path / "trials").iterdir()] == ["0003"]
 
 
 def test_predictions_of_other_rows_are_refused(folder: StudyFolder) -> None:
-    folder.write_trial(0, {}, make_space().experiment, make_result(0.5))
+    folder.write_trial(0, {}, EXPERIMENT, make_result(0.5))
     trial = folder.trial(0)
     assert trial is not None
     others = pd.concat([folder.rows(), folder.rows().assign(row_id=["3-0", "4-0"])])
@@ -47,7 +48,7 @@ def test_predictions_of_other_rows_are_refused(folder: StudyFolder) -> None:
 
 def test_missing_predictions_name_their_trial(folder: StudyFolder) -> None:
     for number in (0, 1):
-        folder.write_trial(number, {}, make_space().experiment, make_result(0.5))
+        folder.write_trial(number, {}, EXPERIMENT, make_result(0.5))
     (folder.trial_path(1) / "oof.parquet").unlink()
     with refusal(StudyError, "must exist", where="0001/oof.parquet", fix="Move the trial"):
         folder.leaderboard()
@@ -56,21 +57,19 @@ def test_missing_predictions_name_their_trial(folder: StudyFolder) -> None:
 def test_a_trial_is_written_as_a_whole_or_not_at_all(folder: StudyFolder) -> None:
     broken = make_result(float("nan"))
     with pytest.raises(ValueError, match="Out of range float"):
-        folder.write_trial(0, {}, make_space().experiment, broken)
+        folder.write_trial(0, {}, EXPERIMENT, broken)
     assert folder.trials() == []
     assert list((folder.path / "trials").iterdir()) == []
     # The same trial again, after its process was lost between writing and reporting.
-    folder.write_trial(0, {}, make_space().experiment, make_result(0.5))
-    folder.write_trial(0, {}, make_space().experiment, make_result(0.5))
+    folder.write_trial(0, {}, EXPERIMENT, make_result(0.5))
+    folder.write_trial(0, {}, EXPERIMENT, make_result(0.5))
     assert len(folder.trials()) == 1
 
 
 def test_the_leaderboard_lists_the_best_trial_first_and_failures(folder: StudyFolder) -> None:
     for number, score in enumerate([0.6, 0.4, 0.5]):
-        folder.write_trial(
-            number, {RATE: 0.001}, make_space().experiment, make_result(score, optimistic=True)
-        )
-    folder.write_failure(3, {RATE: 0.002}, make_space().experiment, "a model must be known", "Tr")
+        folder.write_trial(number, {RATE: 0.001}, EXPERIMENT, make_result(score, optimistic=True))
+    folder.write_failure(3, {RATE: 0.002}, EXPERIMENT, "a model must be known", "Tr")
     assert [trial.number for trial in folder.finished_trials()] == [1, 2, 0]
     assert [trial.number for trial in folder.trials()] == [0, 1, 2, 3]
     assert (folder.trial_path(3) / "error.txt").read_text() == "Tr"
@@ -84,19 +83,18 @@ def test_the_leaderboard_lists_the_best_trial_first_and_failures(folder: StudyFo
 
 
 def test_a_failure_does_not_replace_a_result(folder: StudyFolder) -> None:
-    experiment = make_space().experiment
-    folder.write_failure(0, {}, experiment, "first")
-    folder.write_failure(0, {}, experiment, "second")
+    folder.write_failure(0, {}, EXPERIMENT, "first")
+    folder.write_failure(0, {}, EXPERIMENT, "second")
     assert [trial.reason for trial in folder.trials()] == ["second"]
-    folder.write_trial(0, {}, experiment, make_result(0.5))
-    folder.write_failure(0, {}, experiment, "third")
+    folder.write_trial(0, {}, EXPERIMENT, make_result(0.5))
+    folder.write_failure(0, {}, EXPERIMENT, "third")
     assert [(trial.finished, trial.scores["kl_10"]) for trial in folder.trials()] == [(True, 0.5)]
     assert not (folder.trial_path(0) / "error.txt").exists()
 
 
 def test_equal_scores_are_ordered_by_number(folder: StudyFolder) -> None:
     for number, score in enumerate([0.5, 0.4, 0.5, 0.4]):
-        folder.write_trial(number, {}, make_space().experiment, make_result(score))
+        folder.write_trial(number, {}, EXPERIMENT, make_result(score))
     assert [trial.number for trial in folder.finished_trials()] == [1, 3, 0, 2]
 
 
@@ -138,7 +136,7 @@ def test_mistyped_study_names_its_nearest_relative(tmp_path: Path, prepared: Pre
 
 
 def test_a_damaged_trial_is_refused_with_its_file(folder: StudyFolder) -> None:
-    folder.write_trial(0, {}, make_space().experiment, make_result(0.5))
+    folder.write_trial(0, {}, EXPERIMENT, make_result(0.5))
     (folder.trial_path(0) / "result.json").write_text("{")
     rule, fix = "result.json must be readable", "Move the trial's folder away"
     with refusal(StudyError, rule, got="JSON", where="0000/result.json", fix=fix):
@@ -193,7 +191,7 @@ def test_every_run_is_recorded(folder: StudyFolder) -> None:
 
 def test_trials_with_equal_predictions_are_ties(folder: StudyFolder) -> None:
     for number, score in ((0, 0.5), (1, 0.4)):
-        folder.write_trial(number, {RATE: 0.001}, make_space().experiment, make_result(score))
+        folder.write_trial(number, {RATE: 0.001}, EXPERIMENT, make_result(score))
     board = folder.leaderboard()
     assert list(board["trial"]) == ["0001", "0000"]
     assert list(board["tied"]) == [False, True]

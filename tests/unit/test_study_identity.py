@@ -14,6 +14,7 @@ from hms_ray.storage.locks import StudyLock
 from hms_ray.study import new
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.new import create_study
+from tests.refused import refusal
 from tests.study_data import RATE, make_space
 
 
@@ -51,6 +52,11 @@ def weights(file: Path, content: bytes) -> str:
     return str(file)
 
 
+def fail_a_trial(study: StudyFolder) -> None:
+    """Stores a result, so that the study is no longer replaced."""
+    study.write_failure(0, {}, make_space().experiment, "lost")
+
+
 def test_weights_are_identified_by_their_content(tmp_path: Path, prepared: Prepared) -> None:
     def create(content: bytes, name: str) -> StudyFolder:
         model = {"weights_file": weights(tmp_path / name, content)}
@@ -58,43 +64,12 @@ def test_weights_are_identified_by_their_content(tmp_path: Path, prepared: Prepa
             tmp_path / "results", "one", make_space(experiment={"model": model}), prepared
         )
 
-    create(b"first", "a.pt").write_failure(0, {}, make_space().experiment, "lost")
+    fail_a_trial(create(b"first", "a.pt"))
     create(b"first", "b.pt")
-    with pytest.raises(StudyError, match=r"weights\.experiment was a7937b64b8ca\.\.\."):
+    with refusal(StudyError, got="weights.experiment was a7937b64b8ca..."):
         create(b"second", "a.pt")
     with pytest.raises(StudyError, match=r"weights\.experiment was .*, is absent"):
         create_study(tmp_path / "results", "one", make_space(), prepared)
-
-
-@pytest.mark.parametrize(
-    ("path", "none", "value"),
-    [
-        ("model.weights_file", None, lambda file: file),
-        ("model", {}, lambda file: {"weights_file": file}),
-    ],
-)
-def test_searched_weights_are_identified_by_their_content(
-    tmp_path: Path, prepared: Prepared, path: str, none: object, value: Callable[[str], object]
-) -> None:
-    file = tmp_path / "a.pt"
-    choices = {"none": none, "a": value(str(file))}
-
-    def create() -> StudyFolder:
-        search = {path: {"choices": choices}}
-        return create_study(
-            tmp_path / "results", "one", validate_space({"search": search}, "test"), prepared
-        )
-
-    weights(file, b"first")
-    create().write_failure(0, {}, make_space().experiment, "lost")
-    create()
-    weights(file, b"second")
-    with pytest.raises(StudyError, match="resumed with its own space") as caught:
-        create()
-    assert f"weights.{path}.a was " in str(caught.value)
-    file.unlink()
-    with pytest.raises(ModelError, match="must be a readable file"):
-        create()
 
 
 @pytest.mark.parametrize(
@@ -117,21 +92,19 @@ def test_another_study_is_refused_with_the_differences(
     tmp_path: Path, prepared: Prepared, changed: dict, named: str
 ) -> None:
     folder = create_study(tmp_path, "one", make_space(), prepared)
-    folder.write_failure(0, {}, make_space().experiment, "lost")
+    fail_a_trial(folder)
     before = {file: file.read_bytes() for file in folder.path.rglob("*") if file.is_file()}
     base = {"search": {RATE: {"float": [1e-4, 1e-2], "log": True}}}
-    with pytest.raises(StudyError, match="resumed with its own space") as caught:
+    with refusal(StudyError, "resumed with its own space", got=named):
         create_study(tmp_path, "one", validate_space({**base, **changed}, "test"), prepared)
-    assert named in str(caught.value)
     after = {file: file.read_bytes() for file in folder.path.rglob("*") if file.is_file()}
     assert after == before
 
 
 def test_other_data_is_refused(tmp_path: Path, prepared: Prepared) -> None:
-    folder = create_study(tmp_path, "one", make_space(), prepared)
-    folder.write_failure(0, {}, make_space().experiment, "lost")
+    fail_a_trial(create_study(tmp_path, "one", make_space(), prepared))
     other = replace(prepared, packs={"kaggle": PackRef(tmp_path / "pack", "q" * 64)})
-    with pytest.raises(StudyError, match=r"data\.packs\.kaggle was pppppppppppp\.\.\."):
+    with refusal(StudyError, got="data.packs.kaggle was pppppppppppp..."):
         create_study(tmp_path, "one", make_space(), other)
 
 
@@ -148,8 +121,7 @@ def test_a_study_without_trials_is_replaced(tmp_path: Path, prepared: Prepared) 
 def other_data(tmp_path: Path, prepared: Prepared) -> Prepared:
     rows = prepared.rows().assign(fold=[1, 0])
     rows.to_parquet(tmp_path / "other.parquet")
-    changed = {"rows_file": tmp_path / "other.parquet", "folds_fingerprint": "g" * 64}
-    return Prepared(**{**vars(prepared), **changed})
+    return replace(prepared, rows_file=tmp_path / "other.parquet", folds_fingerprint="g" * 64)
 
 
 @pytest.mark.parametrize("step", ["rows", "write_space", "write_text"])
@@ -189,7 +161,7 @@ def test_a_study_whose_first_trial_just_ended_is_not_replaced(
 
     def locked_late(path: Path) -> StudyLock:
         # Another command writes this between the check and the lock.
-        folder.write_failure(0, {}, make_space().experiment, "lost")
+        fail_a_trial(folder)
         return StudyLock(path)
 
     monkeypatch.setattr(new, "StudyLock", locked_late)
@@ -224,14 +196,15 @@ def test_labelled_weights_may_move(
         return create_study(tmp_path / "results", "one", validate_space(plain, "test"), prepared)
 
     first = weights(tmp_path / "a.pt", b"first")
-    create(first).write_failure(0, {}, make_space().experiment, "lost")
-    moved = weights(tmp_path / "b.pt", b"first")
-    create(moved)
-    with pytest.raises(StudyError, match="resumed with its own space") as caught:
+    fail_a_trial(create(first))
+    create(first)
+    create(weights(tmp_path / "b.pt", b"first"))
+    with refusal(StudyError, "resumed with its own space", got=f"weights.{path}.a was "):
         create(weights(tmp_path / "b.pt", b"second"))
-    assert f"weights.{path}.a was " in str(caught.value)
+    with pytest.raises(ModelError, match="must be a readable file"):
+        create(str(tmp_path / "gone.pt"))
     if path == "model":
-        with pytest.raises(StudyError, match=r"search\.model\.choices\.a\.drop_path was absent"):
+        with refusal(StudyError, got="search.model.choices.a.drop_path was absent"):
             create(first, drop_path=0.5)
 
 
@@ -242,6 +215,6 @@ def test_unlabelled_weights_may_not_move(tmp_path: Path, prepared: Prepared) -> 
             tmp_path / "results", "one", validate_space({"search": search}, "test"), prepared
         )
 
-    create(weights(tmp_path / "a.pt", b"first")).write_failure(0, {}, make_space().experiment, "l")
-    with pytest.raises(StudyError, match=r"search\.model\.weights_file\.choices was "):
+    fail_a_trial(create(weights(tmp_path / "a.pt", b"first")))
+    with refusal(StudyError, got="search.model.weights_file.choices was "):
         create(weights(tmp_path / "b.pt", b"first"))
