@@ -22,7 +22,7 @@ class Sample(NamedTuple):
 
 
 def oof_sample(folder: Path) -> Sample:
-    """Reads ``targets.parquet`` and the models beside it, in the order of their names."""
+    """Reads ``targets.parquet`` and the models in the same folder, by name."""
     table = pd.read_parquet(folder / "targets.parquet")
     files = sorted(path for path in folder.glob("*.parquet") if path.stem != "targets")
     models = []

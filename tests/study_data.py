@@ -20,7 +20,7 @@ def make_space(**others: object) -> Space:
 
 
 def prepared_rows(folder: Path) -> Prepared:
-    """Two rows of two patients in two folds; their pack is not there."""
+    """Two rows of two patients in two folds; their pack does not exist."""
     rows = pd.DataFrame(
         {
             "row_id": ["1-0", "2-0"],

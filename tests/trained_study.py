@@ -44,10 +44,10 @@ INPUTS: dict[str, dict[str, Any]] = {
         "height": 64,
     },
 }
-"""Name -> input, of every source and of normalisations that are fitted and are not."""
+"""Name -> input; every source, and normalisations with and without fitted constants."""
 
 TEST_EEGS = (700_003, 700_001, 700_002)
-"""As ``write_test_set`` lists them; the sample submission has them sorted."""
+"""In the order of ``test.csv``; the sample submission has them sorted."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class TrainedStudy:
         data: competition folder.
         results: folder of the study and the store.
         prepared: its rows and packs.
-        result: what the trial came to.
+        result: of its trial.
     """
 
     name: str
@@ -81,8 +81,8 @@ def train_study(
     Args:
         place: folder of data and results.
         inputs: name of the input, and of the study.
-        data: competition folder; one of six patients is written where absent.
-        pack_dir: where packs are kept; beside the data where absent.
+        data: competition folder; default: one of six patients is written.
+        pack_dir: folder of packs; default: ``packed`` in the competition folder.
     """
     if data is None:
         data = place / "data"

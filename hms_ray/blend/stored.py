@@ -77,18 +77,11 @@ def read_blend(file: Path) -> StoredBlend:
     """Reads a fitted blend.
 
     Raises:
-        StudyError: if the file is damaged, lacks fields, or is of an earlier version.
+        StudyError: if the file is damaged or lacks fields, as one of an earlier version does.
         PredictionError: naming the file, if the fitted method is invalid or has another
             number of members.
     """
     data = read_json(file, dict, _FIX)
-    if "pool" in data:
-        raise StudyError(
-            "a blend must be of this version of hms-ray",
-            got="one of an earlier version",
-            where=file,
-            fix=_FIX,
-        )
     absent = [name for name in ("method", "fitted", "members") if name not in data]
     if absent:
         raise StudyError(
@@ -118,7 +111,7 @@ def read_blend(file: Path) -> StoredBlend:
 
 
 def _fitted(stored: Any, n_members: int, file: Path) -> FittedMethod:
-    """The fitted method of a number of members; errors as ``read_blend``."""
+    """The fitted method, checked to combine this number of members."""
     try:
         fitted = fitted_from_json(stored)
     except PredictionError as error:

@@ -44,7 +44,11 @@ def requested_costs(members: Sequence[Member], settings: Settings) -> Array | No
     """
     if settings.subsets:
         if len(members) < 2:
-            raise PredictionError("--subsets needs at least two models", got=members[0].name)
+            raise PredictionError(
+                "--subsets needs at least two models",
+                got=members[0].name,
+                fix="Add inputs, or omit --subsets.",
+            )
         if not 0 <= settings.tolerance < np.inf:
             raise PredictionError(
                 "--tolerance must be a finite number of at least 0", got=f"{settings.tolerance:g}"
@@ -63,10 +67,10 @@ def describe_subsets(
 
     Args:
         members: the models.
-        data: rows and predictions.
+        data: their rows and predictions.
         fit_on: objective whose rows are fitted on and scored.
         settings: of the command.
-        costs: see ``requested_costs``.
+        costs: (M,) see ``requested_costs``.
     """
     if not settings.subsets and costs is None:
         return [], None

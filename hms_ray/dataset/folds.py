@@ -67,12 +67,7 @@ def make_folds(rows: pd.DataFrame, n_folds: int = 5, seed: int = 42) -> pd.DataF
 
 
 def scarce_classes(rows: pd.DataFrame, n_folds: int) -> tuple[str, ...]:
-    """One line about the classes with fewer rows than folds; empty if there are none.
-
-    Args:
-        rows: training rows with ``expert_consensus``.
-        n_folds: number of folds.
-    """
+    """One line about the classes with fewer rows than folds; empty if there are none."""
     counts = rows["expert_consensus"].value_counts()
     scarce = counts[counts < n_folds].sort_index()
     if scarce.empty:
@@ -109,10 +104,10 @@ def read_folds(
     try:
         given = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
     except FileNotFoundError:
-        raise DataError("a fold table must exist", where=path) from None
+        raise DataError("a fold table must exist", where=path, fix="Check the path.") from None
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise DataError("a fold table must be readable", got=reason, where=path) from error
+        raise DataError("a fold table must be readable", got=reason, where=path) from None
     try:
         _check_columns(given)
         return given if rows is None else fit_folds(given, rows, n_folds)

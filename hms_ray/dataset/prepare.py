@@ -39,12 +39,7 @@ Bars = Callable[[str, str], AbstractContextManager[Callable[[int, int], None]]]
 
 @dataclass(frozen=True)
 class PackRef:
-    """Reference to a pack.
-
-    Attributes:
-        path: folder of the pack.
-        fingerprint: hash of its values and recipe.
-    """
+    """Folder of a pack, and the hash of its values and recipe."""
 
     path: Path
     fingerprint: str
@@ -116,7 +111,7 @@ def prepare(
         sources: see ``dataset.sources.sources_for``. Default: those of the experiment.
         pack_dir: folder of packs. Default: ``packed`` in the competition folder.
         folds: fold table to use, see ``read_folds``. Default: folds are drawn.
-        bars: makes the progress bar of each pack.
+        bars: creates the progress bar of each pack.
 
     Raises:
         FaultyDataError: if the folder has faults.
@@ -171,7 +166,7 @@ def build_packs(
         pack_dir: folder of packs.
         forms: ``source_key`` -> what is packed.
         rows: ids and starts of the windows.
-        bars: makes the progress bar of each pack.
+        bars: creates the progress bar of each pack.
 
     Raises:
         DataError: see ``build_pack``.

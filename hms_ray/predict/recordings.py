@@ -5,10 +5,10 @@ Both are packed by the same code as for training, so their windows hold the same
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -18,8 +18,6 @@ from hms_ray.competition.read import (
     EEG_FORMAT,
     SPECTROGRAM_FORMAT,
     TEST_FILE,
-    SignalFormat,
-    Split,
     eeg_path,
     read_labels,
     read_test_table,
@@ -40,33 +38,6 @@ from hms_ray.text import shortened_list
 
 TEST_PACKS: Final = "test"
 """Folder of the packs of test recordings, below the folder of packs: a recipe has both."""
-
-
-class _Length(NamedTuple):
-    """Required length of a test recording, and how to read it.
-
-    Attributes:
-        rule: completes "a test ...".
-        form: of its file.
-        path: (data_dir, number, split) -> file.
-        n_rows: required.
-    """
-
-    rule: str
-    form: SignalFormat
-    path: Callable[[Path, int, Split], Path]
-    n_rows: int
-
-
-_LENGTHS: Final = {
-    "eeg_id": _Length("EEG must have 10,000 samples", EEG_FORMAT, eeg_path, EEG_WINDOW_SAMPLES),
-    "spectrogram_id": _Length(
-        "spectrogram must have 300 rows",
-        SPECTROGRAM_FORMAT,
-        spectrogram_path,
-        SPECTROGRAM_WINDOW_ROWS,
-    ),
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +82,7 @@ def recordings_of_test(
             ``test_spectrograms/``.
         inputs: of all models that will predict.
         pack_dir: folder of packs, with those of test recordings in ``test``; default:
-            beside the data.
+            ``packed`` in the competition folder.
         bars: creates the progress bar of each pack.
 
     Raises:
@@ -126,7 +97,7 @@ def recordings_of_test(
         for key, form in _forms(inputs).items()
     }
     for column in {WINDOW_COLUMNS[form.name][0] for form in forms.values()}:
-        _check_lengths(data_dir, rows[column].tolist(), _LENGTHS[column])
+        _check_lengths(data_dir, column, rows[column].tolist())
     place = Path(pack_dir or default_pack_dir(data_dir)) / TEST_PACKS
     return _packed(rows, build_packs(data_dir, place, forms, rows, bars))
 
@@ -147,7 +118,7 @@ def recordings_of_rows(
         inputs: of all models that will predict.
         unit: see ``make_rows``.
         window: see ``make_rows``.
-        pack_dir: folder of packs; default: beside the data.
+        pack_dir: folder of packs; default: ``packed`` in it.
         bars: creates the progress bar of each pack.
 
     Raises:
@@ -194,13 +165,20 @@ def _packed(rows: pd.DataFrame, packs: dict[str, Pack]) -> Recordings:
     return Recordings(rows, packs, notes)
 
 
-def _check_lengths(data_dir: Path, numbers: Sequence[int], length: _Length) -> None:
-    for number in numbers:
-        path = length.path(data_dir, number, "test")
-        n_rows = signal_rows(path, length.form)
-        if n_rows != length.n_rows:
+def _check_lengths(data_dir: Path, column: str, numbers: Sequence[int]) -> None:
+    if column == "eeg_id":
+        rule, expected = "a test EEG must have 10,000 samples", EEG_WINDOW_SAMPLES
+        files = [(eeg_path(data_dir, number, "test"), EEG_FORMAT) for number in numbers]
+    else:
+        rule, expected = "a test spectrogram must have 300 rows", SPECTROGRAM_WINDOW_ROWS
+        files = [
+            (spectrogram_path(data_dir, number, "test"), SPECTROGRAM_FORMAT) for number in numbers
+        ]
+    for path, form in files:
+        n_rows = signal_rows(path, form)
+        if n_rows != expected:
             raise DataError(
-                f"a test {length.rule}",
+                rule,
                 got=f"{n_rows:,}",
                 where=path,
                 fix="Cut out the window to predict.",

@@ -38,7 +38,7 @@ class SubmitOptions:
             the recordings of ``test.csv``; for a study or trial only.
         predictions: ``NAME=FILE``, predictions of the test recordings by a member; for a
             blend only.
-        pack_dir: folder of packs; default: beside the data.
+        pack_dir: folder of packs; default: ``packed`` in the competition folder.
         device: ``cpu`` or ``cuda``; default: cuda if available.
         threads: torch threads.
     """

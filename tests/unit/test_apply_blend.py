@@ -101,13 +101,13 @@ def by_models(study: TrainedStudy, data: Path) -> np.ndarray:
 def test_members_are_blended_by_the_stored_method(
     studies: list[TrainedStudy], data: Path, tmp_path: Path, method: str
 ) -> None:
-    brought = write_given(tmp_path / "brought.parquet", 9)
-    members = [of_study(studies[0]), {"name": "brought", "file": "oof.csv"}, of_study(studies[1])]
+    external = write_given(tmp_path / "external.parquet", 9)
+    members = [of_study(studies[0]), {"name": "external", "file": "oof.csv"}, of_study(studies[1])]
     fitted_method = write_blend(tmp_path / "blend.json", members, method)
-    given = {"brought": tmp_path / "brought.parquet"}
+    given = {"external": tmp_path / "external.parquet"}
     call = options(data, given, results=studies[0].results)
     applied = apply_blend(tmp_path / "blend.json", call)
-    stack = np.stack([by_models(studies[0], data), brought, by_models(studies[1], data)])
+    stack = np.stack([by_models(studies[0], data), external, by_models(studies[1], data)])
     assert applied.eeg_ids == sorted(TEST_EEGS)
     found = applied.submission[list(PROBABILITY_COLUMNS)].to_numpy()
     np.testing.assert_allclose(found, fitted_method.predict(stack), atol=1e-12)
@@ -147,7 +147,7 @@ def test_members_of_weight_0_are_skipped(data: Path, tmp_path: Path, method: str
     """Neither their models nor their predictions are needed."""
     members = [
         {"name": "gone", "study": "s", "trial": 3, "keys": {"0": "ab" * 32}},
-        {"name": "brought", "file": "oof.csv"},
+        {"name": "external", "file": "oof.csv"},
         {"name": "step", "ladder": "ladder", "step": "32_one_eeg"},
     ]
     weights = [0.0, 1.0, 0.0]
@@ -158,12 +158,12 @@ def test_members_of_weight_0_are_skipped(data: Path, tmp_path: Path, method: str
         other = {**stored, "weights": [1.0, 0.0, 0.0]}
         stored = {"form": "average", "members": [stored, other, stored], "weights": [0.5, 0.0, 0.5]}
     write_blend(tmp_path / "blend.json", members, fitted=stored)
-    brought = write_given(tmp_path / "brought.csv", 3)
-    given = {"brought": tmp_path / "brought.csv"}
+    external = write_given(tmp_path / "external.csv", 3)
+    given = {"external": tmp_path / "external.csv"}
     applied = apply_blend(tmp_path / "blend.json", options(data, given, results=tmp_path))
     assert applied.notes == ("2 of 3 members have weight 0 and are skipped",)
     found = applied.submission[list(PROBABILITY_COLUMNS)]
-    np.testing.assert_allclose(found, brought, atol=1e-12)
+    np.testing.assert_allclose(found, external, atol=1e-12)
 
 
 def test_methods_without_zero_weights_need_all_members(tmp_path: Path) -> None:
@@ -179,13 +179,13 @@ def test_methods_without_zero_weights_need_all_members(tmp_path: Path) -> None:
     assert [member.name for member in needed] == ["a", "c"]
 
 
-BROUGHT = [{"name": "a", "file": "a.csv"}, {"name": "b", "file": "b.csv"}]
+EXTERNAL = [{"name": "a", "file": "a.csv"}, {"name": "b", "file": "b.csv"}]
 
 
 @pytest.fixture
-def brought(tmp_path: Path) -> dict[str, Path]:
-    """Predictions of two members, and ``blend.json`` of them beside."""
-    write_blend(tmp_path / "blend.json", BROUGHT)
+def external(tmp_path: Path) -> dict[str, Path]:
+    """Files of predictions of the two members of ``blend.json``."""
+    write_blend(tmp_path / "blend.json", EXTERNAL)
     given = {}
     for seed, name in enumerate("ab"):
         given[name] = tmp_path / f"{name}.csv"
@@ -194,15 +194,15 @@ def brought(tmp_path: Path) -> dict[str, Path]:
 
 
 def test_predictions_must_be_of_members(
-    data: Path, tmp_path: Path, brought: dict[str, Path]
+    data: Path, tmp_path: Path, external: dict[str, Path]
 ) -> None:
     file = tmp_path / "blend.json"
-    apply_blend(file, options(data, brought))
+    apply_blend(file, options(data, external))
     rule, fix = "needs predictions of the test recordings", "--predictions b=FILE"
     with refusal(PredictionError, rule, got="none for b", fix=fix):
-        apply_blend(file, options(data, {"a": brought["a"]}))
+        apply_blend(file, options(data, {"a": external["a"]}))
     with refusal(ConfigError, "must name a member of the blend", got="c (known: a, b)"):
-        apply_blend(file, options(data, {**brought, "c": brought["a"]}))
+        apply_blend(file, options(data, {**external, "c": external["a"]}))
 
 
 @pytest.mark.parametrize(
@@ -218,15 +218,15 @@ def test_predictions_must_be_of_members(
 def test_faulty_predictions_of_a_member_are_refused(
     data: Path,
     tmp_path: Path,
-    brought: dict[str, Path],
+    external: dict[str, Path],
     change: Callable[[pd.DataFrame], pd.DataFrame],
     error: type[HmsRayError],
     rule: str,
     where: str,
 ) -> None:
-    change(pd.read_csv(brought["a"])).to_csv(brought["a"], index=False)
+    change(pd.read_csv(external["a"])).to_csv(external["a"], index=False)
     with refusal(error, rule, where=where):
-        apply_blend(tmp_path / "blend.json", options(data, brought))
+        apply_blend(tmp_path / "blend.json", options(data, external))
 
 
 def without(name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
@@ -246,22 +246,21 @@ def with_fitted(**fields: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
     [
         (without("members"), StudyError, "method, fitted and members", "no members"),
         (without("fitted"), StudyError, "method, fitted and members", "no fitted"),
-        (lambda data: {"pool": data["fitted"]}, StudyError, "this version", "an earlier version"),
-        (with_members([{"file": "a.csv"}, BROUGHT[1]]), StudyError, "have a name", "KeyError"),
+        (with_members([{"file": "a.csv"}, EXTERNAL[1]]), StudyError, "have a name", "KeyError"),
         (with_members([{"name": "a", "keys": {"x": "0"}}]), StudyError, "by fold", "invalid lit"),
         (with_members(3), StudyError, "member of a blend", "TypeError"),
-        (with_members([BROUGHT[0], BROUGHT[0]]), PredictionError, "unique names", "a, a"),
+        (with_members([EXTERNAL[0], EXTERNAL[0]]), PredictionError, "unique names", "a, a"),
         (with_members([]), PredictionError, "unique names", "no member"),
         (with_fitted(form="median"), PredictionError, "form", "median"),
         (lambda data: {**data, "fitted": [1]}, PredictionError, "must be a mapping", "list"),
         (with_fitted(weights=[0.9, 0.2]), PredictionError, "sum to 1", "1.1"),
-        (with_members(BROUGHT[:1]), PredictionError, "combine its 1 member(s)", "another number"),
+        (with_members(EXTERNAL[:1]), PredictionError, "combine its 1 member(s)", "another number"),
     ],
 )
 def test_a_damaged_blend_is_refused(
     data: Path,
     tmp_path: Path,
-    brought: dict[str, Path],
+    external: dict[str, Path],
     change: Callable[[dict[str, Any]], dict[str, Any]],
     error: type[HmsRayError],
     rule: str,
@@ -270,7 +269,7 @@ def test_a_damaged_blend_is_refused(
     file = tmp_path / "blend.json"
     file.write_text(json.dumps(change(json.loads(file.read_text()))))
     with refusal(error, rule, got=got, where=str(file), fix="hms-ray blend"):
-        apply_blend(file, options(data, brought))
+        apply_blend(file, options(data, external))
 
 
 def test_missing_models_of_a_member_are_refused(data: Path, tmp_path: Path) -> None:
@@ -311,12 +310,12 @@ if __name__ == "__main__":
 
 
 def test_ray_is_never_imported_and_torch_only_for_models(
-    studies: list[TrainedStudy], data: Path, tmp_path: Path, brought: dict[str, Path]
+    studies: list[TrainedStudy], data: Path, tmp_path: Path, external: dict[str, Path]
 ) -> None:
     write_blend(tmp_path / "models.json", [of_study(study) for study in studies])
     common = {"results": studies[0].results, "out": tmp_path / "o.csv"}
     calls = [
-        (str(tmp_path / "blend.json"), vars(options(data, brought, **common))),
+        (str(tmp_path / "blend.json"), vars(options(data, external, **common))),
         ("kaggle", vars(options(data, **common))),
         (str(tmp_path / "models.json"), vars(options(data, **common))),
     ]

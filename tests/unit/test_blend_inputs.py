@@ -62,7 +62,7 @@ def test_a_model_given_twice_is_refused(results: Path) -> None:
 
 
 def record(changes: dict[str, Any] | None = None) -> dict[str, Any]:
-    """What the store keeps of a fold of an experiment."""
+    """The record of a stored fold of an experiment."""
     experiment = validate_space({"experiment": changes or {}}, "test").experiment
     described = experiment.model_dump(mode="json")
     return {
@@ -75,34 +75,36 @@ def record(changes: dict[str, Any] | None = None) -> dict[str, Any]:
     }
 
 
+def store_fold(results: Path, key: str, oof: pd.DataFrame, made: dict[str, Any]) -> None:
+    FoldStore(results).write(key * 64, oof, made, lambda path: path.write_bytes(b"w"))
+
+
 def test_folds_of_two_experiments_are_refused(tmp_path: Path) -> None:
-    store, rows = FoldStore(tmp_path), make_rows()
+    rows = make_rows()
     for fold, seed in enumerate((1, 2)):
         oof = make_oof(rows[rows["fold"] == fold], fold, np.eye(6)[np.zeros(20, int)])
         made = record({"training": {"seed": seed}, "data": {"unit": "label"}})
-        store.write(str(fold) * 64, oof, made, lambda path: path.write_bytes(b"w"))
+        store_fold(tmp_path, str(fold), oof, made)
     (alone,) = read_members(["1" * 64], tmp_path)
     assert (alone.keys, alone.optimistic) == ("label", False)
-    best = {**made, "optimistic": True}
-    store.write("4" * 64, oof, best, lambda path: path.write_bytes(b"w"))
+    store_fold(tmp_path, "4", oof, {**made, "optimistic": True})
     (alone,) = read_members(["4" * 64], tmp_path)
     assert alone.optimistic
     got = "another in fold 111111111111 than in 000000000000: training.seed was 1, is 2"
     with refusal(StudyError, "the same experiment", got=got, where="folds 0", fix="cache keys"):
         read_members([f"{'0' * 64},{'1' * 64}"], tmp_path)
-    store.write("2" * 64, oof, {"seconds": 0, "saved_s": 0}, lambda path: path.write_bytes(b"w"))
+    store_fold(tmp_path, "2", oof, {"seconds": 0, "saved_s": 0})
     with refusal(StudyError, got="record.json lacks what prediction needs", where="2" * 64):
         read_members(["2" * 64], tmp_path)
 
 
 def test_cache_keys_of_folds_are_one_model(results: Path) -> None:
-    store, rows = FoldStore(results), make_rows()
+    rows = make_rows()
     values = np.random.default_rng(5).dirichlet(np.ones(6), size=len(rows))
     keys = [str(fold) * 64 for fold in range(3)]
-    for fold, key in enumerate(keys):
+    for fold in range(3):
         inside = (rows["fold"] == fold).to_numpy()
-        oof = make_oof(rows[inside], fold, values[inside])
-        store.write(key, oof, record(), lambda path: path.write_bytes(b"w"))
+        store_fold(results, str(fold), make_oof(rows[inside], fold, values[inside]), record())
     (member,) = read_members([",".join(reversed(keys))], results)
     assert member.origin == {"keys": dict(zip("210", reversed(keys), strict=True))}
     assert member.name == "folds 222222222222"
@@ -112,8 +114,7 @@ def test_cache_keys_of_folds_are_one_model(results: Path) -> None:
     with refusal(PredictionError, "must not share rows", got="20 row"):
         read_members([f"{keys[0]},{keys[0]}"], results)
     inside = (rows["fold"] == 1).to_numpy()
-    oof = make_oof(rows[inside], 0, values[inside])
-    store.write("3" * 64, oof, record(), lambda path: path.write_bytes(b"w"))
+    store_fold(results, "3", make_oof(rows[inside], 0, values[inside]), record())
     with refusal(PredictionError, "different numbers", got="0, 0", where="000000000000 and 1 more"):
         read_members([f"{keys[0]},{'3' * 64}"], results)
     (part,) = read_members([keys[1]], results)

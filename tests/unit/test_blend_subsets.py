@@ -31,36 +31,35 @@ def test_subsets_of_models_are_reported(results: Path, mine: Path) -> None:
     sets = stored_blend(results / "one" / "blend")["sets"]
     assert sets["models"] == list(stored_blend(results / "one" / "blend")["weights"])
     rows = make_rows()
-    asked = SubsetSearch.from_arrays(
-        targets(rows), stack(results, results / "one" / "blend"), rows["patient_id"]
-    )
-    assert sets["leave_one_out"] == [worth.to_json() for worth in asked.leave_one_out()]
-    rows_alike = residual_correlation(targets(rows), stack(results, results / "one" / "blend"))
-    np.testing.assert_allclose(sets["residual_correlation"], rows_alike, atol=1e-12)
-    first = int(np.argmin(rows_alike.sum(axis=1)))
-    nearest = int(np.argmax(rows_alike[first] - 2 * np.eye(3)[first]))
+    models = stack(results, results / "one" / "blend")
+    search = SubsetSearch.from_arrays(targets(rows), models, rows["patient_id"])
+    assert sets["leave_one_out"] == [result.to_json() for result in search.leave_one_out()]
+    correlation = residual_correlation(targets(rows), models)
+    np.testing.assert_allclose(sets["residual_correlation"], correlation, atol=1e-12)
+    first = int(np.argmin(correlation.sum(axis=1)))
+    nearest = int(np.argmax(correlation[first] - 2 * np.eye(3)[first]))
     table = text.split("Correlation of errors (")[1]
     assert next(line for line in table.splitlines() if "0." in line).split() == [
         sets["models"][first],
-        f"{(rows_alike[first].sum() - 1) / 2:.3f}",
-        f"{rows_alike[first, nearest]:.3f}",
+        f"{(correlation[first].sum() - 1) / 2:.3f}",
+        f"{correlation[first, nearest]:.3f}",
         sets["models"][nearest],
     ]
-    worths = sorted(asked.leave_one_out(), key=lambda worth: -worth.nested.mean)
-    names = [sets["models"][worth.model] for worth in worths]
+    ordered = sorted(search.leave_one_out(), key=lambda result: -result.nested.mean)
+    names = [sets["models"][result.model] for result in ordered]
     assert column_of(text, "without each model", 0)[: len(names)] == names
-    assert sets["forward_path"] == [step.to_json() for step in asked.forward_path()]
-    names = [sets["models"][step.members[-1]] for step in asked.forward_path()]
+    assert sets["forward_path"] == [step.to_json() for step in search.forward_path()]
+    names = [sets["models"][step.members[-1]] for step in search.forward_path()]
     assert column_of(text, "Forward path", -1) == names
     assert len(names) > 1
-    assert sets["minimal"] == {"tolerance": 0.01, **asked.minimal(0.01).to_json()}
+    assert sets["minimal"] == {"tolerance": 0.01, **search.minimal(0.01).to_json()}
     assert (sets["chosen_on_the_scored_rows"], sets["splits"], sets["seed"]) == (True, 5, 0)
     assert (
         "Subsets are chosen on the rows that they are scored on, so their nested KL (weights "
         "fitted on other patients, one split into 5 groups) is optimistic."
     ) in " ".join(text.split())
     by_name = {"0000": 1.0, "0001": 1.0, "0002": 2.0}
-    front = asked.cost_front([by_name[name] for name in sets["models"]])
+    front = search.cost_front([by_name[name] for name in sets["models"]])
     assert sets["cost_front"] == [step.to_json() for step in front]
     for line in (
         "Simplex weights without each model: rise of the KL",

@@ -107,7 +107,7 @@ def test_label_rows_in_a_file_are_recognised_by_its_columns(results: Path, tmp_p
             PredictionError, "the same unit", got="eeg_votes in eeg_votes and label in mine"
         ):
             aligned(results, ["eeg_votes", file])
-    # A column of first sub ids beside ids of vote groups does not make them label rows.
+    # Ids of vote groups stay such if the table also has the first eeg_sub_id of each group.
     groups = rows_of("eeg_votes")
     frame = pd.read_csv(predictions(file, groups)).assign(eeg_id=groups["eeg_id"], eeg_sub_id=0)
     written(file, frame)

@@ -1,4 +1,4 @@
-"""Nothing that is learnt or fitted knows anything of the validation rows."""
+"""Validation rows change neither weights nor normalisation constants."""
 
 from dataclasses import replace
 from functools import cache
@@ -38,7 +38,7 @@ def one_thread() -> None:
 
 
 def experiment(mode: Normalisation, schedule: str) -> Experiment:
-    """Two sources, both normalised so, on a model that is done in a moment."""
+    """Two sources, both with this normalisation, on a tiny model."""
     inputs = {
         "views": ("panels", "eeg percentiles"),
         "normalisation": mode,
@@ -83,14 +83,12 @@ def same_weights(first: FoldResult, second: FoldResult) -> bool:
 def test_windows_of_the_two_sets_share_no_position() -> None:
     for source in DATA.sources.values():
         starts = np.sort(source.starts)
-        assert (np.diff(starts) >= source.pack.window).all(), "else a change would reach others"
+        assert (np.diff(starts) >= source.pack.window).all(), "changes must stay in their rows"
 
 
 @every_mode
 @every_schedule
-def test_values_votes_and_targets_of_validation_rows_change_nothing_in_training(
-    mode: Normalisation, schedule: str
-) -> None:
+def test_validation_rows_do_not_change_training(mode: Normalisation, schedule: str) -> None:
     before = trained(mode, schedule)
     changed = with_other_labels(with_other_values(DATA, DATA.valid), DATA.valid)
     after = train_fold(experiment(mode, schedule), changed, 0, Process())
@@ -139,7 +137,7 @@ def test_labels_of_one_training_row_change_the_weights_but_no_constant(
 
 
 @every_fit
-def test_constants_are_those_of_all_training_rows_whatever_the_stage(mode: Normalisation) -> None:
+def test_constants_are_fitted_on_all_training_rows_in_every_stage(mode: Normalisation) -> None:
     one, two = (trained(mode, schedule) for schedule in STAGES)
     assert one.normalisation == two.normalisation
     few = replace(DATA, train=DATA.train[:-5])

@@ -1,4 +1,4 @@
-"""Rows, folds and packs of several sources, and rows that hold no signal."""
+"""Rows, folds and packs of several sources, and rows without a usable signal."""
 
 import shutil
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ import pytest
 
 from hms_ray.competition.read import read_labels
 from hms_ray.config.experiment import DataConfig
-from hms_ray.config.loading import validate_space
+from hms_ray.config.loading import replace_values, validate_space
 from hms_ray.config.space import Space
 from hms_ray.dataset.pack_command import pack_folder
 from hms_ray.dataset.prepare import Prepared, open_prepared, prepare
@@ -26,7 +26,7 @@ from tests.competition_folder import write_competition_folder, write_eeg
 
 pytestmark = pytest.mark.usefixtures("one_process")
 
-# Short and coarse, so that packs are made in no time.
+# Short and coarse, so that packing is fast.
 EEG = {"kind": "mel", "centre_s": 10}
 VIEWS = ["panels", "eeg panels"]
 
@@ -39,18 +39,20 @@ def make_space(search: dict[str, Any] | None = None, **inputs: Any) -> Space:
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two EEGs are silent throughout: their rows hold no usable signal."""
+    """Two EEGs are zero throughout: their rows have no usable signal."""
     folder = write_competition_folder(tmp_path_factory.mktemp("data") / "hms", n_patients=6)
     for eeg_id in sorted(read_labels(folder)["eeg_id"].unique())[2:4]:
-        file = folder / "train_eegs" / f"{eeg_id}.parquet"
-        write_eeg(file, np.zeros((pq.read_metadata(file).num_rows, 20), np.float32))
+        fill(folder / "train_eegs" / f"{eeg_id}.parquet", 0)
     return folder
 
 
+def fill(file: Path, value: float) -> None:
+    """Overwrites all samples of an EEG."""
+    write_eeg(file, np.full((pq.read_metadata(file).num_rows, 20), value, np.float32))
+
+
 def ready(data_dir: Path, results: Path, policy: str = "keep", **options: Any) -> Prepared:
-    experiment = make_space().experiment
-    config = experiment.data.model_copy(update={"unusable": policy})
-    experiment = experiment.model_copy(update={"data": config})
+    experiment = replace_values(make_space().experiment, {"data.unusable": policy})
     return prepare(data_dir, experiment, results, **options)
 
 
@@ -86,10 +88,10 @@ def test_sources_of_a_space_are_those_of_its_points() -> None:
     assert keys({}, views=["statistics"]) == ["kaggle"]
     views = {"input.views": {"choices": {"one": ["panels"], "two": ["raw signals"]}}}
     assert [key.split("-")[0] for key in keys(views)] == ["kaggle", "raw"]
-    # The recipe is searched, yet only one point in four shows it.
+    # The recipe is searched, but only points with the view "two" use it.
     rates = {**views, "input.raw.rate_hz": {"choices": [50, 100]}}
     assert [key.split("-")[0] for key in keys(rates)] == ["kaggle", "raw", "raw"]
-    # Neither pooling nor normalisation makes another pack.
+    # Downsampling does not make another pack.
     treated = {
         "input.eeg.downsample.0": {"int": [1, 4]},
         "training.learning_rate": {"float": [1, 2]},
@@ -110,7 +112,7 @@ def test_sources_of_a_space_are_those_of_its_points() -> None:
 def test_rows_have_the_missing_share_of_each_source(data_dir: Path, tmp_path: Path) -> None:
     rows = ready(data_dir, tmp_path).rows()
     assert rows["missing_kaggle"].between(0, 1).all()
-    assert rows["missing_kaggle"].max() > 0  # five rows of some spectrograms
+    assert rows["missing_kaggle"].max() > 0
     assert rows["missing_kaggle"].dtype == rows["missing_eeg"].dtype == np.float64
 
 
@@ -162,7 +164,7 @@ def test_recording_without_numbers_is_a_fault_only_with_the_policy_error(
     folder = tmp_path / "data"
     shutil.copytree(data_dir, folder)
     for file in sorted((folder / "train_eegs").glob("*.parquet"))[2:4]:
-        write_eeg(file, np.full((pq.read_metadata(file).num_rows, 20), np.nan, np.float32))
+        fill(file, np.nan)
     with pytest.raises(FaultyDataError, match="got only NaN"):
         ready(folder, tmp_path, "error")
     kept, dropped = ready(folder, tmp_path), ready(folder, tmp_path, "drop")
@@ -219,8 +221,7 @@ def test_study_reads_what_pack_wrote_for_its_space(data_dir: Path, tmp_path: Pat
 def test_only_n_patients_are_folded_and_packed(data_dir: Path, tmp_path: Path) -> None:
     whole = ready(data_dir, tmp_path)
     space = make_space()
-    data = space.experiment.data.model_copy(update={"n_patients": 4})
-    experiment = space.experiment.model_copy(update={"data": data})
+    experiment = replace_values(space.experiment, {"data.n_patients": 4})
     space = space.model_copy(update={"experiment": experiment})
     made = pack_folder(data_dir, space, tmp_path / "packs", workers=1)
     some = prepare(data_dir, experiment, tmp_path, pack_dir=tmp_path / "packs")
@@ -239,7 +240,7 @@ def test_only_n_patients_are_folded_and_packed(data_dir: Path, tmp_path: Path) -
     )
     assert some.packs["kaggle"].fingerprint == whole.packs["kaggle"].fingerprint
     assert some.rows_fingerprint != whole.rows_fingerprint
-    # A fold table of all patients serves some of them.
+    # A fold table of all patients can be used for some of them.
     table = everyone[["row_id", "patient_id", "fold"]]
     given = prepare(data_dir, experiment, tmp_path, pack_dir=tmp_path / "packs", folds=table)
     assert given.rows()["fold"].tolist() == everyone["fold"][kept].tolist()
@@ -252,12 +253,11 @@ def test_dropping_must_leave_rows_in_every_fold(data_dir: Path, tmp_path: Path) 
     shutil.copytree(data_dir, folder)
     rows = ready(folder, tmp_path).rows()
     for eeg_id in rows.loc[rows["fold"] == 2, "eeg_id"].unique():
-        file = folder / "train_eegs" / f"{eeg_id}.parquet"
-        write_eeg(file, np.zeros((pq.read_metadata(file).num_rows, 20), np.float32))
+        fill(folder / "train_eegs" / f"{eeg_id}.parquet", 0)
     with pytest.raises(DataError, match="fold"):
         ready(folder, tmp_path, "drop")
     for file in (folder / "train_eegs").iterdir():
-        write_eeg(file, np.zeros((pq.read_metadata(file).num_rows, 20), np.float32))
+        fill(file, 0)
     with pytest.raises(DataError, match="must have a usable signal"):
         ready(folder, tmp_path, "drop")
 

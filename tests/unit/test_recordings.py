@@ -44,9 +44,8 @@ def test_packs_of_test_recordings_have_a_folder_of_their_own(
     (pack,) = recordings_of_test(tmp_path / "data", KAGGLE).packs.values()
     assert pack.path.parent == tmp_path / "data" / "packed" / "test"
     assert sorted(pack.recordings.index) == sorted(eeg + 100_000 for eeg in TEST_EEGS)
-    (other,) = recordings_of_test(
-        tmp_path / "data", KAGGLE, pack_dir=tmp_path / "packs"
-    ).packs.values()
+    elsewhere = recordings_of_test(tmp_path / "data", KAGGLE, pack_dir=tmp_path / "packs")
+    (other,) = elsewhere.packs.values()
     assert other.path.parent == tmp_path / "packs" / "test"
     assert other.fingerprint == pack.fingerprint
 
@@ -67,7 +66,7 @@ def test_a_test_eeg_of_another_length_is_refused(tmp_path: Path, n: int) -> None
     folder = write_test_set(tmp_path / "test", n_samples=n)
     with refusal(DataError, "10,000 samples", got=f"{n:,}", where="700001.parquet", fix="Cut out"):
         recordings_of_test(folder, JOINED)
-    assert len(recordings_of_test(folder, KAGGLE).rows) == 3  # which reads no EEG
+    assert len(recordings_of_test(folder, KAGGLE).rows) == 3, "which reads no EEG"
 
 
 @pytest.mark.parametrize("n", [299, 301, 600])

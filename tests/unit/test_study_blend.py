@@ -21,8 +21,6 @@ from hms_ray.study.folder import StudyFolder
 from tests.blend_data import add_trials, make_study, stored_blend, targets
 from tests.refused import refusal
 
-NAMES = ("0000", "0001", "0002")
-
 
 @pytest.fixture
 def study(tmp_path: Path) -> StudyFolder:
@@ -53,7 +51,7 @@ def expected(study: StudyFolder, fit_rows: str, n_splits: int = 5, seed: int = 0
 
 
 def reported(study: StudyFolder, report: BlendReport) -> dict:
-    """The content of the file, which must hold the report."""
+    """The content of the file, checked to contain the report."""
     expected = json.loads(json.dumps({"study": "one", **report.to_json()}))
     found = stored_blend(study.path / "blend")
     for content in (expected, found):
@@ -72,18 +70,12 @@ def test_a_blend_is_printed_and_written(study: StudyFolder) -> None:
     assert found["method"] == "simplex"
     assert found["fitted"]["form"] == "mean"
     assert found["fitted"]["weights"] == list(found["weights"].values())
-    best = study.finished_trials()
     assert found["members"] == [
-        {
-            "name": f"{trial.number:04d}",
-            "study": "one",
-            "trial": trial.number,
-            "keys": {"0": "a"},
-        }
-        for trial in best
+        {"name": f"{number:04d}", "study": "one", "trial": number, "keys": {"0": "a"}}
+        for number in [trial.number for trial in study.finished_trials()]
     ]
-    assert stored_blend(study.path / "blend")["optimistic"] == ["0001"]
-    assert set(stored_blend(study.path / "blend")["weights"]) == set(NAMES)
+    assert found["optimistic"] == ["0001"]
+    assert set(found["weights"]) == {"0000", "0001", "0002"}
     assert text.startswith("Blend of 3 models: 60 rows of 12 patients, fitted and scored on rows")
     assert text.endswith(f"written to {study.path / 'blend'}")
     rows = study.rows()
