@@ -94,8 +94,7 @@ def make_file(folder: Path) -> Path:
     generator = np.random.default_rng(9)
     noise = generator.dirichlet(np.ones(6), size=len(rows))
     frame[list(VOTE_COLUMNS)] = 0.6 * targets(rows) + 0.4 * noise
-    frame.to_csv(folder / "mine.csv", index=False)
-    return folder / "mine.csv"
+    return written(folder / "mine.csv", frame)
 
 
 def stored_blend(place: Path) -> dict[str, Any]:
@@ -116,6 +115,7 @@ def stack(results: Path, place: Path) -> np.ndarray:
     return np.stack(models)
 
 
-def member(name: str) -> Member:
+def member(name: str, minutes: float | None = None) -> Member:
     """A model of one row."""
-    return Member(name, pd.Index(["a"]), "row_id", np.full((1, 6), 1 / 6), {}, "x")
+    shares = np.full((1, 6), 1 / 6)
+    return Member(name, pd.Index(["a"]), "row_id", shares, {}, "x", minutes=minutes)

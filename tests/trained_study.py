@@ -52,15 +52,7 @@ TEST_EEGS = (700_003, 700_001, 700_002)
 
 @dataclass(frozen=True)
 class TrainedStudy:
-    """A study of one trial.
-
-    Attributes:
-        name: of the study.
-        data: competition folder.
-        results: folder of the study and the store.
-        prepared: its rows and packs.
-        result: of its trial.
-    """
+    """A study of one trial, with its competition folder, prepared data and result."""
 
     name: str
     data: Path
@@ -78,11 +70,7 @@ def train_study(
 ) -> TrainedStudy:
     """Trains one epoch over two folds and writes it as trial 0 of a study.
 
-    Args:
-        place: folder of data and results.
-        inputs: name of the input, and of the study.
-        data: competition folder; default: one of six patients is written.
-        pack_dir: folder of packs; default: ``packed`` in the competition folder.
+    The study has the name of its inputs. By default six patients are simulated.
     """
     if data is None:
         data = place / "data"
@@ -118,12 +106,8 @@ def write_test_set(
 ) -> Path:
     """Writes a folder of three test recordings with gaps, and a sample submission.
 
-    Args:
-        folder: to make.
-        n_samples: of the second EEG.
-        n_rows: of the second spectrogram.
-        silent: whether the last recording is NaN throughout.
-        eegs: whether EEGs are written.
+    ``n_samples`` and ``n_rows`` are those of the second recording; with ``silent`` the last
+    one is NaN throughout.
     """
     rng = np.random.default_rng(5)
     for name in ("test_eegs", "test_spectrograms"):

@@ -91,16 +91,15 @@ def apply_blend(file: Path, options: SubmitOptions) -> AppliedBlend:
 
 
 def _models(name: str, keys: Mapping[int, str], results: str | Path) -> TrialModels:
-    """See ``read_models``; errors name the member and the other remedy."""
+    """See ``read_models``; errors name the member and a second remedy."""
     try:
         return read_models(name, keys, results)
     except StudyError as error:
-        other = f"give its predictions: --predictions {name}=FILE"
         raise StudyError(
             error.rule,
             got=error.got,
             where=f"{error.where}, member {name}" if error.where != name else f"member {name}",
-            fix=f"G{other[1:]}" if error.fix is None else f"{error.fix} Or {other}",
+            fix=f"{error.fix} Or give its predictions: --predictions {name}=FILE",
         ) from None
 
 

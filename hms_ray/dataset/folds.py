@@ -180,6 +180,7 @@ def _check_numbers(folds: pd.DataFrame, n_folds: int | None) -> None:
         raise DataError(
             "a fold must be an integer from 0",
             got=f"{fold.min()}" if fold.dtype.kind in "iuf" else f"{fold.iloc[0]!r}",
+            fix=_FIX,
         )
     n_found = int(fold.max()) + 1
     expected = max(2, n_found) if n_folds is None else n_folds
@@ -188,7 +189,9 @@ def _check_numbers(folds: pd.DataFrame, n_folds: int | None) -> None:
     missing = sorted(set(range(expected)) - set(fold))
     if missing:
         raise DataError(
-            f"each of {expected} folds must have rows", got=f"no rows in fold {missing[0]}"
+            f"each of {expected} folds must have rows",
+            got=f"no rows in fold {missing[0]}",
+            fix="Reduce data.n_folds, or use other folds.",
         )
     crossing = folds.groupby("patient_id")["fold"].nunique()
     crossing = crossing[crossing > 1]
@@ -198,6 +201,7 @@ def _check_numbers(folds: pd.DataFrame, n_folds: int | None) -> None:
         raise DataError(
             "a patient must be in one fold",
             got=f"patient {patient} in folds {', '.join(map(str, found))}",
+            fix=_FIX,
         )
 
 
@@ -229,9 +233,11 @@ def _by_patient(given: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     patients = given[["patient_id", "fold"]].drop_duplicates()
     twice = patients["patient_id"][patients["patient_id"].duplicated()]
     if len(twice):
-        raise DataError("a patient must be in one fold", got=f"patient {twice.iloc[0]} in two")
+        got = f"patient {twice.iloc[0]} in two"
+        raise DataError("a patient must be in one fold", got=got, fix=_FIX)
     folds = rows[["row_id", "patient_id"]].reset_index(drop=True)
     unknown = folds["patient_id"][~folds["patient_id"].isin(patients["patient_id"])]
     if len(unknown):
-        raise DataError("a fold table must have every patient", got=f"no patient {unknown.iloc[0]}")
+        got = f"no patient {unknown.iloc[0]}"
+        raise DataError("a fold table must have every patient", got=got, fix=_FIX)
     return folds.merge(patients, on="patient_id", how="left", validate="many_to_one")

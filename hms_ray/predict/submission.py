@@ -57,6 +57,7 @@ def submission_ids(data_dir: Path, test_ids: Sequence[int]) -> list[int]:
             f"{SAMPLE_FILE} must list every EEG of {TEST_FILE} once, and no other",
             got=f"{len(ids)} rows for {len(test_ids)} EEGs",
             where=f"{file}, {shortened_list(other)}",
+            fix="Use the files of one download, or remove this one.",
         )
     return ids
 

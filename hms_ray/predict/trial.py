@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from pydantic import ValidationError
 
@@ -16,6 +17,8 @@ from hms_ray.storage.fold_store import RECORD_FILE, FoldStore, StoredFold, damag
 from hms_ray.storage.hashing import digest
 from hms_ray.study.identity import differences
 from hms_ray.text import shortened_list
+
+_TRAIN_AGAIN: Final = "Run its study again under another name."
 
 
 @dataclass(frozen=True)
@@ -55,13 +58,14 @@ def read_models(name: str, keys: Mapping[int, str], results: str | Path) -> Tria
             differ.
     """
     if not keys:
-        raise StudyError("prediction needs at least one fold model", got="none", where=name)
+        rule = "prediction needs at least one fold model"
+        raise StudyError(rule, got="none", where=name, fix=_TRAIN_AGAIN)
     store = FoldStore(results)
     folds = {fold: store.read(key) for fold, key in sorted(keys.items())}
     return TrialModels(name, one_experiment(list(folds.values()), name), folds)
 
 
-def one_experiment(folds: Sequence[StoredFold], name: str, fix: str | None = None) -> Experiment:
+def one_experiment(folds: Sequence[StoredFold], name: str, fix: str = _TRAIN_AGAIN) -> Experiment:
     """The experiment of the folds of one model.
 
     Args:
@@ -87,11 +91,7 @@ def one_experiment(folds: Sequence[StoredFold], name: str, fix: str | None = Non
 
 
 def _experiment(stored: StoredFold) -> Experiment:
-    """The experiment of a stored fold.
-
-    Raises:
-        StudyError: if its record lacks what prediction needs, or has unknown fields.
-    """
+    """The experiment of a stored fold, whose record must have all that prediction needs."""
     record = stored.record
     expected = {"normalisation": dict, "precision": str, "resolved": dict}
     try:
@@ -109,5 +109,5 @@ def _experiment(stored: StoredFold) -> Experiment:
             "a fold model must be of this version of hms_ray",
             got=f"one of another version, by its {field}",
             where=stored.weights.parent,
-            fix="Run its study again under another name.",
+            fix=_TRAIN_AGAIN,
         ) from None

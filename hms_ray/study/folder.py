@@ -73,7 +73,12 @@ class StudyFolder:
                 fix="Use the version of hms_ray that made it, or run the study under another name.",
             )
         if not isinstance(self._study.get("identity"), dict):
-            raise StudyError(f"{STUDY_FILE} must hold the study's identity", got="none", where=file)
+            raise StudyError(
+                f"{STUDY_FILE} must hold the study's identity",
+                got="none",
+                where=file,
+                fix="Run the study under another name.",
+            )
 
     @classmethod
     def find(cls, study: str | Path, results: str | Path = "results") -> StudyFolder | None:
@@ -197,7 +202,12 @@ class StudyFolder:
         """
         finished = self.finished_trials()
         if not finished:
-            raise StudyError("the study needs a finished trial", got="none", where=self.path)
+            raise StudyError(
+                "the study needs a finished trial",
+                got="none",
+                where=self.path,
+                fix="Resume it: hms-ray sweep",
+            )
         return finished
 
     def finished_trial(self, number: int | None = None) -> StoredTrial:

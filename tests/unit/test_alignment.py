@@ -1,8 +1,7 @@
 """Alignment of models: equal to a plain pandas join, or the named error."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hms_ray.blend.align import Aligned, Member, RowChoice, align, as_targets
+from hms_ray.blend.align import Member, RowChoice, align, as_targets
 from hms_ray.blend.column_names import Keys
 from hms_ray.blend.external_files import Targets, read_external_predictions
 from hms_ray.competition.schema import TARGET_COLUMNS, VOTE_COLUMNS
@@ -154,19 +153,16 @@ def by_eeg(ids: list[str]) -> Member:
     return Member("eegs", pd.Index(ids), "eeg_id", shares(len(ids), 2), {}, "files")
 
 
-def aligned_eegs(member: Member, **changes: Any) -> Aligned:
-    return align([replace(member, **changes)], one_row_per_eeg())
-
-
 @given(order=st.permutations(["0", "1", "2", "3"]))
 def test_an_eeg_id_identifies_a_row_if_its_eeg_has_one_row(order: list[str]) -> None:
     member = by_eeg(order)
     expected = member.probabilities[np.argsort(order)]
-    np.testing.assert_array_equal(aligned_eegs(member).probabilities[0], expected)
+    aligned = align([member], one_row_per_eeg())
+    np.testing.assert_array_equal(aligned.probabilities[0], expected)
     with refusal(PredictionError, "one row per EEG", got="eegs with the targets of votes"):
         align([member], as_targets(target_rows(), "label", "votes"))
     with refusal(PredictionError, "predict the rows of votes", got="eegs has 1 more (9)"):
-        aligned_eegs(by_eeg([*order, "9"]))
+        align([by_eeg([*order, "9"])], one_row_per_eeg())
 
 
 def test_errors_name_the_first_models_and_rows() -> None:

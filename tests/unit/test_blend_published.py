@@ -37,47 +37,42 @@ def test_weights_of_published_ensembles() -> None:
         published_weights("5_ensemble_fixed", [*four, member("second/1_panels")], manifest)
     with refusal(PredictionError, rule, got="1_panels 0 times", fix=fix):
         published_weights("5_ensemble_fixed", four[2:], manifest)
-    with refusal(
-        PredictionError, "an ensemble of fixed weights", got="did you mean 3_ensemble_fix"
+    for name, got in (
+        ("3_ensemble_fxed", "did you mean 3_ensemble_fix"),
+        ("3_ensemble_optimised", "3_ensemble_optimised"),
     ):
-        published_weights("3_ensemble_fxed", four, manifest)
-    with refusal(PredictionError, "an ensemble of fixed weights", got="3_ensemble_optimised"):
-        published_weights("3_ensemble_optimised", four, manifest)
+        with refusal(PredictionError, "an ensemble of fixed weights", got=got):
+            published_weights(name, four, manifest)
+
+
+def nested_ensemble(kind: str) -> Manifest:
+    """An ensemble of the model a and of an ensemble of the models a and b."""
+    steps = [
+        {"name": "a", "file": "a.yaml"},
+        {"name": "b", "file": "b.yaml"},
+        {"name": "inner", "blend": {"kind": kind, "members": ["a", "b"]}},
+        {"name": "outer", "blend": {"kind": "fixed", "members": ["a", "inner"]}},
+    ]
+    return Manifest(steps=tuple(StepEntry.model_validate(step) for step in steps))
 
 
 def test_weights_of_a_model_in_two_parts_add_up() -> None:
-    steps = [
-        {"name": "a", "file": "a.yaml"},
-        {"name": "b", "file": "b.yaml"},
-        {"name": "inner", "blend": {"kind": "fixed", "members": ["a", "b"]}},
-        {"name": "outer", "blend": {"kind": "fixed", "members": ["a", "inner"]}},
-    ]
-    manifest = Manifest(steps=tuple(StepEntry.model_validate(step) for step in steps))
-    assert published_weights("outer", [member("b"), member("a")], manifest) == [0.25, 0.75]
+    models = [member("b"), member("a")]
+    assert published_weights("outer", models, nested_ensemble("fixed")) == [0.25, 0.75]
 
 
 def test_an_ensemble_of_optimised_weights_is_refused() -> None:
-    steps = [
-        {"name": "a", "file": "a.yaml"},
-        {"name": "b", "file": "b.yaml"},
-        {"name": "inner", "blend": {"kind": "optimised", "members": ["a", "b"]}},
-        {"name": "outer", "blend": {"kind": "fixed", "members": ["inner", "a"]}},
-    ]
-    manifest = Manifest(steps=tuple(StepEntry.model_validate(step) for step in steps))
     with refusal(PredictionError, "must have fixed weights", got="inner in outer"):
-        published_weights("outer", [member("a"), member("b")], manifest)
+        published_weights("outer", [member("a"), member("b")], nested_ensemble("optimised"))
 
 
 def test_a_published_ensemble_is_blended(results: Path, mine: Path) -> None:
-    rows = mine.read_text()
-    for name in ("1_panels", "2_statistics"):
-        (mine.parent / f"{name}.csv").write_text(rows)
-    files = [str(mine.parent / f"{name}.csv") for name in ("1_panels", "2_statistics")]
+    files = [mine.parent / f"{name}.csv" for name in ("1_panels", "2_statistics")]
+    for file in files:
+        file.write_text(mine.read_text())
     settings = Settings(published="3_ensemble_fixed", targets="one", out=results / "r")
     blend(files, results, settings, read_manifest(MANIFEST))
     found = stored_blend(results / "r")
-    assert (found["method"], found["weights"]) == (
-        "published",
-        {"1_panels": 0.5, "2_statistics": 0.5},
-    )
+    assert found["method"] == "published"
+    assert found["weights"] == {"1_panels": 0.5, "2_statistics": 0.5}
     assert found["nested"]["kl_all"] == pytest.approx(found["in_sample"]["kl_all"], abs=1e-12)

@@ -2,20 +2,13 @@
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
-from hms_ray.blend.align import Member
 from hms_ray.blend.subset_report import costs_of
 from hms_ray.errors import PredictionError
-from tests.blend_data import written
+from tests.blend_data import member, written
 from tests.refused import refusal
-
-
-def member(name: str, minutes: float | None = None) -> Member:
-    return Member(name, pd.Index(["1"]), "eeg", np.eye(6)[:1], {}, "f", minutes=minutes)
-
 
 MEMBERS = [member("0001", 2.5), member("0000", 4.0)]
 
