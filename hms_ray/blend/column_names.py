@@ -32,9 +32,6 @@ Columns = Mapping[str, str]
 def parse_columns(arguments: Sequence[str]) -> dict[str, str]:
     """Our names -> the file's names, from arguments such as ``row_id=key,seizure=p_seizure``.
 
-    Args:
-        arguments: pairs joined by commas.
-
     Raises:
         PredictionError: if a pair has no ``=``, an unknown name, or a name given twice.
     """
@@ -109,8 +106,8 @@ def row_keys(
 
     Args:
         table: of a file.
-        columns: names of columns.
-        where: the file.
+        columns: names of its columns.
+        where: the file, for messages.
         row_unit: unit of its row ids, if the file does not state it.
 
     Raises:
@@ -224,11 +221,8 @@ def class_columns(
 ) -> pd.DataFrame:
     """The six classes' columns, in the order of the classes.
 
-    Args:
-        table: of a file.
-        columns: names of columns, tried first.
-        endings: of a class's name, tried in this order; the bare name comes last.
-        where: the file.
+    Columns named by the user come first, then the class names with these endings in order,
+    then the bare names.
 
     Raises:
         PredictionError: naming the classes without a column.

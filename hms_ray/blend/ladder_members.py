@@ -29,11 +29,7 @@ def find_ladder(path: Path, results: Path) -> tuple[Path, str | None] | None:
 
 
 def steps_of(path: Path, results: Path) -> list[Member]:
-    """The trained steps of a ladder, or one step of it of any kind.
-
-    Args:
-        path: name or path of a ladder, or ``LADDER/STEP``.
-        results: folder of ladders.
+    """The trained steps of ``LADDER``, or the step of ``LADDER/STEP``, trained or blended.
 
     Raises:
         StudyError: if there is no such ladder or step.

@@ -27,14 +27,9 @@ def write_blend(
     data: Aligned,
     sets: dict[str, Any] | None = None,
 ) -> None:
-    """Writes ``blend.json`` and both tables of blended predictions.
+    """Writes ``blend.json`` and both tables of blended predictions into a folder.
 
-    Args:
-        place: folder, created if missing.
-        report: of the blend.
-        members: its models, in the order of the fit.
-        data: rows and predictions.
-        sets: report on subsets as plain data, if requested.
+    ``sets`` is the report on subsets as plain data, if requested.
     """
     nested = _oof(data.rows, report.nested.probabilities, any(report.optimistic))
     write_oof(place / NESTED_FILE, nested)

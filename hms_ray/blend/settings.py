@@ -86,12 +86,7 @@ class BlendPlan:
 def plan_blend(
     settings: Settings, members: Sequence[Member], manifest: Manifest | None = None
 ) -> BlendPlan:
-    """The methods to compare for these models.
-
-    Args:
-        settings: of the command.
-        members: the models.
-        manifest: of the ladder that has the published ensembles.
+    """The methods to compare for these models; published ensembles are in the manifest.
 
     Raises:
         PredictionError: if a method, family, model or published ensemble is unknown, a

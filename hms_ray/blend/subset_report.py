@@ -65,12 +65,8 @@ def describe_subsets(
 ) -> tuple[list[str | Table], dict[str, Any] | None]:
     """Texts and plain data of the requested reports; empty and None if none was requested.
 
-    Args:
-        members: the models.
-        data: their rows and predictions.
-        fit_on: objective whose rows are fitted on and scored.
-        settings: of the command.
-        costs: (M,) see ``requested_costs``.
+    Weights are fitted and scored on the rows of the objective ``fit_on``; ``costs`` are those
+    of ``requested_costs``.
     """
     if not settings.subsets and costs is None:
         return [], None

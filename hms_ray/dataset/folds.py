@@ -136,12 +136,7 @@ def fit_folds(given: pd.DataFrame, rows: pd.DataFrame, n_folds: int | None = Non
 
 
 def check_folds(folds: pd.DataFrame, rows: pd.DataFrame, n_folds: int | None = None) -> None:
-    """Checks that a fold table fits rows.
-
-    Args:
-        folds: columns ``row_id``, ``patient_id`` and ``fold``.
-        rows: training rows, see ``make_rows``.
-        n_folds: expected number of folds, if known.
+    """Checks that a table with the columns ``FOLD_COLUMNS`` fits rows.
 
     Raises:
         DataError: if a row is missing, repeated, unknown or of another patient; if a

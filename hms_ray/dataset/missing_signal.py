@@ -22,9 +22,7 @@ _DONE = {"keep": "zero-filled", "drop": "dropped"}
 def missing_shares(rows: pd.DataFrame, packs: Mapping[str, Pack]) -> pd.DataFrame:
     """Share of each row's window that is missing, by source.
 
-    Args:
-        rows: training rows.
-        packs: key -> pack; of several recipes of a source, the largest share counts.
+    If a source has packs of several recipes, the largest share counts.
 
     Returns:
         float64 columns ``missing_<source>``, from 0 to 1, indexed like ``rows``.
@@ -40,12 +38,7 @@ def missing_shares(rows: pd.DataFrame, packs: Mapping[str, Pack]) -> pd.DataFram
 def apply_missing_signal_policy(
     rows: pd.DataFrame, packs: Mapping[str, Pack], policy: Policy
 ) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
-    """Finds the rows without a usable signal and applies ``data.unusable``.
-
-    Args:
-        rows: training rows.
-        packs: key -> pack of every source that the study uses.
-        policy: ``data.unusable``.
+    """Finds the rows without a usable signal in any pack and applies ``data.unusable``.
 
     Returns:
         Whether each row is kept, bool (N,); one line for each pack with such rows.

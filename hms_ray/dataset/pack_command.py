@@ -53,7 +53,7 @@ def pack_folder(
     Args:
         folder: competition folder.
         space: defines the sources, and the rows whose windows are packed.
-        pack_dir: folder of packs. Default: ``packed`` in the competition folder.
+        pack_dir: default: ``packed`` in the competition folder.
         workers: shards made at once on this machine.
         mapper: makes the shards elsewhere.
         rebuild: make packs again even if they exist.

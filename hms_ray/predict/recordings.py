@@ -113,13 +113,7 @@ def recordings_of_rows(
 ) -> Recordings:
     """The training rows of a folder, of all its patients; votes are not used.
 
-    Args:
-        data_dir: competition folder with ``train.csv``.
-        inputs: of all models that will predict.
-        unit: see ``make_rows``.
-        window: see ``make_rows``.
-        pack_dir: folder of packs; default: ``packed`` in it.
-        bars: creates the progress bar of each pack.
+    Arguments are those of ``recordings_of_test`` and ``make_rows``.
 
     Raises:
         FaultyDataError: if the folder has faults.

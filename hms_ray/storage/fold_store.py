@@ -124,10 +124,10 @@ class FoldStore:
 
         Args:
             key: cache key.
-            oof: validation rows with their probabilities.
+            oof: see ``StoredFold``.
             record: plain data without NaN.
-            save_weights: writes the weights of the model to a path.
-            save_last: writes the weights after the last step to a path, if they differ.
+            save_weights: writes ``StoredFold.weights``.
+            save_last: writes ``StoredFold.last``, if they differ.
 
         Raises:
             StudyError: if the folder of the key exists without a record.

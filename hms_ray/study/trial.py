@@ -67,11 +67,7 @@ class StoredTrial:
         return load_space(self.path / "experiment.yaml", stored=True).experiment
 
     def leaderboard_record(self, tied: bool) -> dict[str, Any]:
-        """The trial's row of ``report.leaderboard.leaderboard``.
-
-        Args:
-            tied: whether it is a tie with the best one.
-        """
+        """The trial's row of ``report.leaderboard``; ``tied``: it is a tie with the best one."""
         return {
             "trial": f"{self.number:04d}",
             "state": self.state,

@@ -7,22 +7,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hms_ray.blend.submit import submit
 from hms_ray.competition.read import read_spectrogram, spectrogram_path
 from hms_ray.config.inputs import InputConfig
 from hms_ray.errors import DataError, FaultyDataError
 from hms_ray.pack.sources import log_power
 from hms_ray.predict.recordings import recordings_of_rows, recordings_of_test
-from hms_ray.predict.submit_trial import SubmitOptions
+from hms_ray.predict.submission import submission_ids
+from tests.competition_folder import write_competition_folder
 from tests.refused import refusal
-from tests.trained_study import (
-    INPUTS,
-    TEST_EEGS,
-    TrainedStudy,
-    train_study,
-    write_sample,
-    write_test_set,
-)
+from tests.trained_study import INPUTS, TEST_EEGS, write_sample, write_test_set
 
 pytestmark = pytest.mark.usefixtures("one_process")
 
@@ -31,16 +24,15 @@ JOINED = [InputConfig.model_validate(INPUTS["joined"])]
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> TrainedStudy:
-    return train_study(tmp_path_factory.mktemp("study"))
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A competition folder of six patients; only read."""
+    return write_competition_folder(tmp_path_factory.mktemp("data") / "data", n_patients=6)
 
 
-def test_packs_of_test_recordings_have_a_folder_of_their_own(
-    study: TrainedStudy, tmp_path: Path
-) -> None:
+def test_packs_of_test_recordings_have_a_folder_of_their_own(data: Path, tmp_path: Path) -> None:
     """Their recipe, and so their name, is the same as for training."""
     write_test_set(tmp_path / "data")
-    shutil.copytree(study.data / "train_spectrograms", tmp_path / "data" / "train_spectrograms")
+    shutil.copytree(data / "train_spectrograms", tmp_path / "data" / "train_spectrograms")
     (pack,) = recordings_of_test(tmp_path / "data", KAGGLE).packs.values()
     assert pack.path.parent == tmp_path / "data" / "packed" / "test"
     assert sorted(pack.recordings.index) == sorted(eeg + 100_000 for eeg in TEST_EEGS)
@@ -91,9 +83,8 @@ def test_an_eeg_listed_twice_is_refused(tmp_path: Path) -> None:
         recordings_of_test(folder, KAGGLE)
 
 
-def test_training_rows_of_a_faulty_folder_are_refused(study: TrainedStudy, tmp_path: Path) -> None:
-    folder = tmp_path / "data"
-    shutil.copytree(study.data, folder, ignore=shutil.ignore_patterns("packed"))
+def test_training_rows_of_a_faulty_folder_are_refused(data: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(data, tmp_path / "data"))
     next((folder / "train_spectrograms").iterdir()).unlink()
     with refusal(FaultyDataError, "1 found: train_spectrograms/"):
         recordings_of_rows(folder, KAGGLE, "eeg_votes", "middle")
@@ -108,24 +99,9 @@ def test_training_rows_of_a_faulty_folder_are_refused(study: TrainedStudy, tmp_p
     ],
 )
 def test_a_sample_submission_of_other_eegs_is_refused(
-    study: TrainedStudy, tmp_path: Path, ids: list[int], got: str, named: str
+    tmp_path: Path, ids: list[int], got: str, named: str
 ) -> None:
-    folder = write_test_set(tmp_path / "test")
-    write_sample(folder, ids)
-    out = tmp_path / "out.csv"
-    options = SubmitOptions(data_dir=folder, results=study.results, out=out, device="cpu")
+    write_sample(tmp_path, ids)
     rule, where = "every EEG of test.csv once", f"sample_submission.csv, {named}"
     with refusal(DataError, rule, got=got, where=where):
-        submit(study.name, options)
-    assert not out.exists()
-
-
-def test_without_a_sample_the_order_is_that_of_the_table(
-    study: TrainedStudy, tmp_path: Path
-) -> None:
-    folder = write_test_set(tmp_path / "test")
-    (folder / "sample_submission.csv").unlink()
-    out = tmp_path / "o.csv"
-    options = SubmitOptions(data_dir=folder, results=study.results, out=out, device="cpu")
-    submit(study.name, options)
-    assert pd.read_csv(out)["eeg_id"].tolist() == list(TEST_EEGS)
+        submission_ids(tmp_path, TEST_EEGS)

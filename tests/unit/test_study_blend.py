@@ -2,7 +2,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from hms_ray.blend.fit_command import blend
@@ -15,7 +14,7 @@ from hms_ray.ensemble.methods.arithmetic import Simplex
 from hms_ray.ensemble.report import blend_report
 from hms_ray.ensemble.result import BlendReport
 from hms_ray.ensemble.simplex import blend_probabilities
-from hms_ray.errors import PredictionError, StudyError
+from hms_ray.errors import StudyError
 from hms_ray.evaluate.oof import read_oof
 from hms_ray.study.folder import StudyFolder
 from tests.blend_data import add_trials, make_study, stored_blend, targets
@@ -124,16 +123,6 @@ def test_a_blend_needs_finished_trials_and_groups(study: StudyFolder) -> None:
     with refusal(StudyError, where="0001/oof.parquet", fix="Move the trial's folder away"):
         blend(["one"], results)
     assert not (study.path / "blend").exists()
-
-
-def test_a_blend_needs_two_patients(study: StudyFolder) -> None:
-    add_trials(study, range(2))
-    study.rows().assign(patient_id=3).to_parquet(study.path / "rows.parquet")
-    for number in range(2):
-        file = study.trial_path(number) / "oof.parquet"
-        pd.read_parquet(file).assign(patient_id=3).to_parquet(file)
-    with pytest.raises(PredictionError, match=r"at least two patients .* of 1 patient\(s\)"):
-        blend(["one"], study.path.parent)
 
 
 def test_the_best_scores_are_those_of_the_best_trial_and_the_nested_blend(
