@@ -2,6 +2,7 @@
 
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -41,6 +42,8 @@ def settings_of(words: list[str], monkeypatch: pytest.MonkeyPatch) -> dict[str, 
     """What ``blend`` is called with, without running it."""
     calls: list[Any] = []
     monkeypatch.setattr("hms_ray.blend.fit_command.blend", lambda *given: calls.append(given))
+    stored = SimpleNamespace(without_models=list)
+    monkeypatch.setattr("hms_ray.blend.stored.read_blend", lambda _: stored)
     assert main(["blend", *words]) == 0
     settings = calls[0][2]
     return {field.name: getattr(settings, field.name) for field in fields(Settings)}
