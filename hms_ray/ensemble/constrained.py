@@ -20,13 +20,13 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy import optimize
 
-from hms_ray.ensemble.simplex import TOLERANCE, SimplexFit, check_models, mixture_problem
+from hms_ray.ensemble.simplex import TOLERANCE, SimplexFit, mixture_problem
 from hms_ray.ensemble.solvers.mixture import solve_mixture
 from hms_ray.errors import PredictionError
-from hms_ray.evaluate.metric import Array, check_distributions, check_row_weights
+from hms_ray.evaluate.metric import Array
 from hms_ray.text import counted
 
 _MAX_CORNERS: Final = 2000
@@ -51,20 +51,20 @@ class Cap:
 
 
 def constrained_weights(
-    targets: ArrayLike,
-    probabilities: ArrayLike,
-    row_weights: ArrayLike | None = None,
+    targets: Array,
+    models: NDArray[np.floating],
+    row_weights: Array | None = None,
     *,
     caps: Sequence[Cap] = (),
     fixed: Mapping[int, float] | None = None,
     tolerance: float = TOLERANCE,
 ) -> SimplexFit:
-    """The allowed weights whose blend has the lowest KL divergence.
+    """The allowed weights whose blend has the lowest KL divergence; see ``simplex_weights``.
 
     Args:
-        targets: (n, 6) vote shares.
-        probabilities: (M, n, 6) predictions of M models on the same rows.
-        row_weights: (n,); see ``simplex_weights``.
+        targets: (n, 6) float64 vote shares.
+        models: (M, n, 6) predictions of M models on the same rows.
+        row_weights: (n,) at least 0, not all 0 (default: equal weights).
         caps: upper bounds of groups of models.
         fixed: position of a model -> its weight, from 0 to 1.
         tolerance: duality gap in nats at which the solver stops.
@@ -73,15 +73,11 @@ def constrained_weights(
         The fit; ``gap`` is that of the constrained problem, ``iterations`` counts corners.
 
     Raises:
-        PredictionError: as ``simplex_weights``; an unknown model, a cap or weight outside of
-            0-1, or infeasible constraints.
+        PredictionError: an unknown model, a cap or weight outside of 0-1, or infeasible
+            constraints.
     """
-    checked = check_distributions(targets, "targets")
-    models = check_models(probabilities, len(checked))
     corners = _Corners(len(models), caps, fixed or {})
-    shares, columns, entropy = mixture_problem(
-        checked, models, check_row_weights(row_weights, len(checked))
-    )
+    shares, columns, entropy = mixture_problem(targets, models, row_weights)
     weights, gap, visited = _decompose(columns[:-1], shares, corners, tolerance)
     loss = -float(shares @ np.log(weights @ columns[:-1]))
     return SimplexFit(weights, loss - entropy, gap, visited)

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hms_ray.config.space import Objective
-from hms_ray.ensemble.comparison import compare
 from hms_ray.ensemble.cross_validation import (
     Candidate,
     EnsembleData,
@@ -35,7 +34,7 @@ from hms_ray.ensemble.result import (
     SIMPLEX,
     BlendReport,
     NestedEstimate,
-    Scores,
+    compare,
 )
 from hms_ray.ensemble.selection import estimate_selection, score_candidates
 from hms_ray.errors import PredictionError
@@ -44,8 +43,8 @@ from hms_ray.evaluate.metric import (
     OBJECTIVES,
     Array,
     kl_by_class,
-    kl_by_tier,
     mean_by_objective,
+    mean_by_tier,
     row_sums,
 )
 
@@ -166,8 +165,8 @@ def _estimate(
         scores=mean_by_objective(rows, data.votes),
         interval=clustered_interval(rows[scored], patients),
         bootstrap=bootstrap,
-        by_tier=_mean_of([kl_by_tier(data.targets, one, data.votes) for one in predictions]),
-        by_class=_mean_of([kl_by_class(data.targets, one) for one in predictions]),
+        by_tier=mean_by_tier(rows, data.votes),
+        by_class=kl_by_class(data.targets, predictions),
         comparisons=tuple(
             compare(against, rows, other, data.patients, data.votes, objective, seed)
             for against, other in others.items()
@@ -194,15 +193,6 @@ def _best_in_sample(data: EnsembleData, objective: Objective) -> tuple[int, Arra
     rows = checked_rows(data.targets, data.models, tier_weights(data.votes, objective), None)
     best = int(np.argmax(BestSingle().fit_rows(rows).weights))
     return best, row_sums(data.targets, data.models[best].astype(np.float64))
-
-
-def _mean_of(repeats: Sequence[Mapping[str, float | None]]) -> Scores:
-    """Means by name; a None is None in all repeats, because their rows are the same."""
-    means: Scores = {}
-    for name in repeats[0]:
-        known = [value for scores in repeats if (value := scores[name]) is not None]
-        means[name] = float(np.mean(known)) if known else None
-    return means
 
 
 def _check_names(names: Sequence[str], marks: Sequence[bool], n_models: int) -> None:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hms_ray.config.space import Objective
 from hms_ray.ensemble.cross_validation import (
@@ -23,10 +25,37 @@ from hms_ray.ensemble.cross_validation import (
     scored_rows,
 )
 from hms_ray.ensemble.methods.base import tier_weights
-from hms_ray.ensemble.one_standard_error import simplest_within_one_se, standard_error
 from hms_ray.ensemble.selection_result import CandidateScore, Selection, SelectionEstimate
-from hms_ray.evaluate.intervals import clustered_interval, paired_difference, patient_groups
+from hms_ray.evaluate.intervals import (
+    Difference,
+    clustered_interval,
+    paired_difference,
+    patient_groups,
+)
 from hms_ray.evaluate.metric import Array, mean_by_objective, row_sums
+
+
+def simplest_within_one_se(
+    scores: Array, patients: NDArray[Any]
+) -> tuple[int, int, tuple[Difference, ...]]:
+    """Positions of the best and of the chosen candidate, and all differences to the best.
+
+    The one-standard-error rule (Breiman, Friedman, Olshen and Stone, "Classification and
+    Regression Trees", 1984, section 3.4.3), with the standard error of the paired difference
+    instead of that of one loss.
+
+    Args:
+        scores: (C, n) KL of each candidate and row, simplest candidate first.
+        patients: (n,) patient of each row, at least two different ones.
+    """
+    best = int(np.argmin(scores.mean(axis=1)))
+    differences = tuple(paired_difference(row, scores[best], patients) for row in scores)
+    chosen = next(
+        number
+        for number, difference in enumerate(differences)
+        if difference.mean <= difference.standard_error
+    )
+    return best, chosen, differences
 
 
 def score_candidates(
@@ -69,7 +98,6 @@ def score_candidates(
                 in_sample=float(in_sample[scored].mean()),
                 by_objective=mean_by_objective(means[number], data.votes),
                 minus_best=differences[number],
-                standard_error=standard_error(differences[number]),
                 minus_reference=paired_difference(scores, against, patients),
                 minus_others={
                     name: paired_difference(scores, other[scored], patients)

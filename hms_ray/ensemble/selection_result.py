@@ -21,7 +21,6 @@ class CandidateScore:
         in_sample: mean KL of a fit on all patients.
         by_objective: mean nested KL on the rows of each objective (None without rows).
         minus_best: nested KL minus that of the best candidate, clustered by patient.
-        standard_error: of ``minus_best``.
         minus_reference: nested KL minus that of the reference.
         minus_others: alternative -> nested KL minus that of the alternative.
         fit_seconds: duration of one fit on all patients.
@@ -33,7 +32,6 @@ class CandidateScore:
     in_sample: float
     by_objective: dict[str, float | None]
     minus_best: Difference
-    standard_error: float
     minus_reference: Difference
     minus_others: dict[str, Difference]
     fit_seconds: float
@@ -46,7 +44,7 @@ class CandidateScore:
     @property
     def within_one_se(self) -> bool:
         """Whether the best candidate is at most one standard error better."""
-        return self.minus_best.mean <= self.standard_error
+        return self.minus_best.mean <= self.minus_best.standard_error
 
     def to_json(self) -> dict[str, Any]:
         """JSON data."""
@@ -58,7 +56,7 @@ class CandidateScore:
             "optimism": self.optimism,
             "by_objective": self.by_objective,
             "minus_best": self.minus_best.to_json(),
-            "standard_error": self.standard_error,
+            "standard_error": self.minus_best.standard_error,
             "within_one_standard_error": self.within_one_se,
             "minus_reference": self.minus_reference.to_json(),
             "minus_others": {

@@ -52,7 +52,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hms_ray.ensemble.solvers.mixture import solve_mixture
 from hms_ray.errors import PredictionError
-from hms_ray.evaluate.metric import CLIP, Array, check_distributions, check_row_weights
+from hms_ray.evaluate.metric import CLIP, Array, check_distributions
 
 TOLERANCE: Final = 1e-10
 """Duality gap in nats at which the solver stops; scores differ in the 4th decimal."""
@@ -81,51 +81,20 @@ class SimplexFit:
 
 
 def simplex_weights(
-    targets: ArrayLike,
-    probabilities: ArrayLike,
-    row_weights: ArrayLike | None = None,
-    *,
-    tolerance: float = TOLERANCE,
-    max_iterations: int = MAX_ITERATIONS,
-    start: ArrayLike | None = None,
+    targets: Array, models: NDArray[np.floating], row_weights: Array | None = None
 ) -> SimplexFit:
     """The weights on the simplex whose blend has the lowest KL divergence.
 
     Probabilities are clipped as in the metric, so a probability of 0 for a class with votes
-    has a finite cost.
+    has a finite cost. Inputs are not checked; ``methods.arithmetic.Simplex`` checks them.
 
     Args:
-        targets: (n, 6) vote shares.
-        probabilities: (M, n, 6) predictions of M models on the same rows.
-        row_weights: (n,) at least 0, not all 0; a boolean mask selects rows (default:
-            equal weights).
-        tolerance: duality gap in nats at which the solver stops.
-        max_iterations: maximum number of Newton steps; the result has the gap reached.
-        start: (M,) initial weights, at least 0, sum 1, such as those of a similar problem;
-            they affect the number of steps only.
-
-    Raises:
-        PredictionError: targets or predictions are not distributions (names the model),
-            shapes differ, or row weights or the start are invalid.
+        targets: (n, 6) float64 vote shares.
+        models: (M, n, 6) predictions of M models on the same rows.
+        row_weights: (n,) at least 0, not all 0 (default: equal weights).
     """
-    checked = check_distributions(targets, "targets")
-    models = check_models(probabilities, len(checked))
-    counted = check_row_weights(row_weights, len(checked))
-    begin = None if start is None else check_weights(start, len(models), "the start")
-    return solved_weights(checked, models, counted, tolerance, max_iterations, begin)
-
-
-def solved_weights(
-    targets: Array,
-    models: NDArray[np.floating],
-    row_weights: Array,
-    tolerance: float = TOLERANCE,
-    max_iterations: int = MAX_ITERATIONS,
-    start: Array | None = None,
-) -> SimplexFit:
-    """``simplex_weights`` without checks."""
     shares, columns, entropy = mixture_problem(targets, models, row_weights)
-    weights, gap, iterations = solve_mixture(columns, shares, tolerance, max_iterations, start)
+    weights, gap, iterations = solve_mixture(columns, shares, TOLERANCE, MAX_ITERATIONS)
     loss = -float(shares @ np.log(weights @ columns[:-1]))
     return SimplexFit(weights, loss - entropy, gap, iterations)
 
@@ -169,7 +138,7 @@ def check_models(probabilities: ArrayLike, n_rows: int) -> NDArray[np.floating]:
     return models
 
 
-def check_weights(weights: ArrayLike, n_models: int, name: str = "weights") -> Array:
+def check_weights(weights: ArrayLike, n_models: int) -> Array:
     """The (M,) weights as float64, after checking that they lie on the simplex.
 
     Raises:
@@ -179,31 +148,33 @@ def check_weights(weights: ArrayLike, n_models: int, name: str = "weights") -> A
     checked = np.asarray(weights, dtype=np.float64)
     if checked.shape != (n_models,):
         raise PredictionError(
-            f"{name} must be one number for each of {n_models} models", got=str(checked.shape)
+            f"weights must be one number for each of {n_models} models", got=str(checked.shape)
         )
     # NaN fails both comparisons.
     if not (checked.min() >= 0 and abs(checked.sum() - 1) <= _WEIGHT_SUM_TOLERANCE):
         raise PredictionError(
-            f"{name} must be at least 0 and sum to 1",
+            "weights must be at least 0 and sum to 1",
             got=f"values from {checked.min():g} to {checked.max():g} of sum {checked.sum():g}",
         )
     return checked
 
 
 def mixture_problem(
-    targets: Array, models: NDArray[np.floating], row_weights: Array
+    targets: Array, models: NDArray[np.floating], row_weights: Array | None = None
 ) -> tuple[Array, Array, float]:
     """The arguments of ``solve_mixture``; inputs are not checked.
 
     Args:
         targets: (n, 6) float64 vote shares.
         models: (M, n, 6) predictions.
-        row_weights: (n,) float64.
+        row_weights: (n,) at least 0 (default: equal weights).
 
     Returns:
         Shares y (R,), columns (M + 1, R) whose last one is the mean of the others, and
         ``sum y ln t``, over the R entries of positive target and row weight.
     """
+    if row_weights is None:
+        row_weights = np.ones(len(targets))
     chosen = np.flatnonzero(((targets > 0) & (row_weights > 0)[:, None]).ravel())
     shares = (targets * row_weights[:, None]).ravel()[chosen]
     # Sums may differ from 1 within the metric's tolerance, which would blur the gap.

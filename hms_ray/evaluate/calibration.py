@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from hms_ray.errors import PredictionError
 from hms_ray.evaluate.intervals import patient_groups
-from hms_ray.evaluate.metric import CLIP, Array, check_distributions, check_row_weights
+from hms_ray.evaluate.metric import CLIP, Array, check_row_weights, checked_pair
 from hms_ray.evaluate.multinomial import Ridge, fit_multinomial, softmax
 
 RIDGE: Final = 1e-6
@@ -80,7 +80,8 @@ def fit_recalibration(
         PredictionError: targets or predictions are not distributions, shapes differ, or row
             weights are invalid.
     """
-    checked, predicted, weights = _checked(targets, probabilities, row_weights)
+    checked, predicted = checked_pair(targets, probabilities)
+    weights = check_row_weights(row_weights, len(checked))
     return _fit(_logs(predicted), checked, weights)
 
 
@@ -110,7 +111,8 @@ def nested_recalibration(
         PredictionError: as ``fit_recalibration``; or there is not one patient per row, or
             all rows of positive weight belong to one patient.
     """
-    checked, predicted, weights = _checked(targets, probabilities, row_weights)
+    checked, predicted = checked_pair(targets, probabilities)
+    weights = check_row_weights(row_weights, len(checked))
     owners = np.asarray(patients)
     if owners.shape != (len(checked),):
         raise PredictionError(
@@ -153,16 +155,3 @@ def _fit(logs: Array, targets: Array, row_weights: Array) -> Recalibration:
 
 def _logs(probabilities: Array) -> Array:
     return np.ascontiguousarray(np.log(np.clip(probabilities, CLIP, 1 - CLIP)).T)
-
-
-def _checked(
-    targets: ArrayLike, probabilities: ArrayLike, row_weights: ArrayLike | None
-) -> tuple[Array, Array, NDArray[np.float64]]:
-    checked = check_distributions(targets, "targets")
-    predicted = check_distributions(probabilities, "predictions")
-    if len(checked) != len(predicted):
-        raise PredictionError(
-            "targets and predictions must have the same rows",
-            got=f"{len(checked)} and {len(predicted)} rows",
-        )
-    return checked, predicted, check_row_weights(row_weights, len(checked))

@@ -42,6 +42,11 @@ class Interval:
     n_rows: int
     n_patients: int
 
+    @property
+    def standard_error(self) -> float:
+        """The standard error behind the interval of ``clustered_interval``."""
+        return (self.high - self.mean) / _quantile(self.n_patients)
+
     def to_json(self) -> dict[str, Any]:
         """Mean and ends; None for infinity."""
         ends = {"low": self.low, "high": self.high}
@@ -95,8 +100,12 @@ def clustered_interval(rows: ArrayLike, patients: ArrayLike) -> Interval:
         return Interval(mean, -np.inf, np.inf, n_rows, n_patients)
     residuals = sums - mean * sizes
     variance = n_patients / (n_patients - 1) * float(residuals @ residuals) / n_rows**2
-    width = float(stats.t.ppf((1 + CONFIDENCE) / 2, n_patients - 1)) * variance**0.5
+    width = _quantile(n_patients) * variance**0.5
     return Interval(mean, mean - width, mean + width, n_rows, n_patients)
+
+
+def _quantile(n_patients: int) -> float:
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, n_patients - 1))
 
 
 def paired_difference(first: ArrayLike, second: ArrayLike, patients: ArrayLike) -> Difference:

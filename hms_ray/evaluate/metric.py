@@ -128,14 +128,21 @@ def kl_rows(targets: ArrayLike, probabilities: ArrayLike, ids: Ids | None = None
     Raises:
         PredictionError: a side is not a distribution, or shapes differ.
     """
-    checked_targets = check_distributions(targets, "targets", ids)
-    checked = check_distributions(probabilities, "predictions", ids)
-    if len(checked_targets) != len(checked):
+    return row_sums(*checked_pair(targets, probabilities, ids))
+
+
+def checked_pair(
+    targets: ArrayLike, probabilities: ArrayLike, ids: Ids | None = None
+) -> tuple[Array, Array]:
+    """Targets and predictions (n, 6) of the same rows, after checking both; see ``kl_rows``."""
+    checked = check_distributions(targets, "targets", ids)
+    predicted = check_distributions(probabilities, "predictions", ids)
+    if len(checked) != len(predicted):
         raise PredictionError(
             "targets and predictions must have the same rows",
-            got=f"{len(checked_targets)} and {len(checked)} rows",
+            got=f"{len(checked)} and {len(predicted)} rows",
         )
-    return row_sums(checked_targets, checked)
+    return checked, predicted
 
 
 def row_sums(targets: Array, probabilities: Array) -> Array:
@@ -192,14 +199,8 @@ def mean_by_objective(rows: Array, total_votes: ArrayLike) -> dict[str, float | 
     return means
 
 
-def kl_by_tier(
-    targets: ArrayLike, probabilities: ArrayLike, total_votes: ArrayLike
-) -> dict[str, float | None]:
-    """Mean KL of each disjoint vote tier (``1-3``, ``4-9``, ``>=10``); None without rows.
-
-    Args and errors are those of ``kl_report``.
-    """
-    rows = kl_rows(targets, probabilities)
+def mean_by_tier(rows: Array, total_votes: ArrayLike) -> dict[str, float | None]:
+    """As ``mean_by_objective`` for each disjoint vote tier (``1-3``, ``4-9``, ``>=10``)."""
     votes = _votes(total_votes, len(rows))
     means: dict[str, float | None] = {}
     for name, fewest, most in VOTE_TIERS:
@@ -208,16 +209,17 @@ def kl_by_tier(
     return means
 
 
-def kl_by_class(targets: ArrayLike, probabilities: ArrayLike) -> dict[str, float]:
+def kl_by_class(targets: Array, probabilities: Array) -> dict[str, float]:
     """Each class's part of the score; the six parts sum to ``kl_divergence``.
 
-    A part is negative if the class is predicted above its share overall.
+    A part is negative if the class is predicted above its share overall. Inputs are not
+    checked.
 
-    Raises:
-        PredictionError: as ``kl_rows``.
+    Args:
+        targets: (n, 6) float64 shares.
+        probabilities: (..., n, 6) float64; parts are averaged over the leading axes.
     """
-    kl_rows(targets, probabilities)
-    terms = kl_terms(np.asarray(targets, np.float64), np.asarray(probabilities, np.float64))
+    terms = kl_terms(targets, probabilities).reshape(-1, N_CLASSES)
     return dict(zip(CLASSES, terms.mean(axis=0).tolist(), strict=True))
 
 
@@ -234,7 +236,7 @@ def check_row_weights(row_weights: ArrayLike | None, n_rows: int) -> Array:
     """The row weights (n,) as float64, after checking them (default: ones).
 
     Raises:
-        PredictionError: as ``simplex_weights``.
+        PredictionError: another shape, or weights that are negative, not finite or all 0.
     """
     if row_weights is None:
         return np.ones(n_rows)

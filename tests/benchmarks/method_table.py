@@ -34,7 +34,7 @@ def print_selection(selection: Selection) -> None:
             found.name,
             *(f"{value:.4f}" for value in (found.nested, found.in_sample, found.optimism)),
             interval_text(found.minus_reference),
-            f"{found.minus_best.mean:+.5f} (SE {found.standard_error:.5f})",
+            f"{found.minus_best.mean:+.5f} (SE {found.minus_best.standard_error:.5f})",
             f"{found.fit_seconds:.2f}",
         ]
         print(f"| {' | '.join(cells)} |")

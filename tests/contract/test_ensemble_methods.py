@@ -15,6 +15,7 @@ from hms_ray.evaluate.metric import kl_divergence
 from tests.ensemble_data import EnsembleSample, ensemble_sample
 
 METHODS = all_methods()
+MODELS = np.full((3, 9, 6), 1 / 6)
 NO_BETTER_THAN_EQUAL = {"best_single", "greedy", "stacked"}
 """One model or half of them may be worse than all; a stack's proportions are not in-sample."""
 ORDER_MATTERS = {"greedy"}
@@ -182,8 +183,24 @@ def test_invalid_inputs_are_refused(method: Method, sample: EnsembleSample) -> N
         method.fit(sample.targets, broken, None, sample.patients)
     with pytest.raises(PredictionError, match="predictions of model 1 must sum to 1"):
         fit(method, sample).predict(broken)
-    with pytest.raises(PredictionError, match=r"one patient for each of \d+ rows, got \(3,\)"):
-        method.fit(sample.targets, sample.models, None, [1, 2, 3])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"probabilities": MODELS[:, 1:]}, r"\(models, 9, 6\), got \(3, 8, 6\)"),
+        ({"probabilities": MODELS[:0]}, r"got \(0, 9, 6\)"),
+        ({"targets": 2 * MODELS[0]}, "each row of targets must sum to 1"),
+        ({"row_weights": np.zeros(9)}, "finite, at least 0 and not all 0, got values"),
+        ({"row_weights": np.arange(-1, 8)}, "at least 0 and not all 0, got values from -1"),
+        ({"row_weights": np.ones(3)}, r"one number for each of 9 rows, got \(3,\)"),
+        ({"patients": [1, 2, 3]}, r"one patient for each of 9 rows, got \(3,\)"),
+    ],
+)
+def test_arrays_of_other_shapes_or_values_are_refused(changes: dict, message: str) -> None:
+    arguments = {"targets": MODELS[0], "probabilities": MODELS, "row_weights": None}
+    with pytest.raises(PredictionError, match=message):
+        checked_rows(**{**arguments, "patients": None, **changes})
 
 
 def test_rows_are_fitted_once_per_method(method: Method, sample: EnsembleSample) -> None:

@@ -13,10 +13,10 @@ from hms_ray.errors import PredictionError
 from hms_ray.evaluate.metric import (
     check_distributions,
     kl_by_class,
-    kl_by_tier,
     kl_divergence,
     kl_report,
     kl_rows,
+    mean_by_tier,
 )
 
 
@@ -157,7 +157,7 @@ def test_scores_average_the_rows_of_their_votes() -> None:
         "kl_4": pytest.approx(rows[2:].mean()),
         "kl_10": pytest.approx(rows[4:].mean()),
     }
-    assert kl_by_tier(targets, probabilities, votes) == {
+    assert mean_by_tier(rows, votes) == {
         "1-3": pytest.approx(rows[:2].mean()),
         "4-9": pytest.approx(rows[2:4].mean()),
         ">=10": pytest.approx(rows[4:].mean()),
@@ -168,7 +168,7 @@ def test_scores_without_rows_are_none() -> None:
     few = kl_report(ONE_HOT[:2], ONE_HOT[:2], [1, 4])
     assert few["kl_10"] is None
     assert few["kl_4"] is not None
-    assert kl_by_tier(ONE_HOT[:2], ONE_HOT[:2], [1, 4])[">=10"] is None
+    assert mean_by_tier(np.zeros(2), [1, 4])[">=10"] is None
 
 
 def test_class_parts_sum_to_the_score() -> None:

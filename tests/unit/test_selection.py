@@ -13,8 +13,7 @@ from hms_ray.ensemble.methods.base import FitRows, Method
 from hms_ray.ensemble.methods.combined import Average, Recalibrated
 from hms_ray.ensemble.methods.log_linear import LogLinear
 from hms_ray.ensemble.methods.registry import all_methods
-from hms_ray.ensemble.one_standard_error import simplest_within_one_se, standard_error
-from hms_ray.ensemble.selection import estimate_selection
+from hms_ray.ensemble.selection import estimate_selection, simplest_within_one_se
 from hms_ray.ensemble.selection_result import SelectionEstimate
 from hms_ray.errors import PredictionError
 from hms_ray.evaluate.intervals import clustered_interval, patient_groups
@@ -142,7 +141,7 @@ def test_simplest_candidate_within_one_standard_error_is_selected() -> None:
     best = generator.normal(size=200)
     noise = generator.normal(size=200)
     noise -= noise.mean()
-    error = standard_error(clustered_interval(noise, patients))
+    error = clustered_interval(noise, patients).standard_error
     far, near = best + noise + 1.01 * error, best + noise + 0.99 * error
     assert simplest_within_one_se(np.stack([far, near, best]), patients)[:2] == (2, 1)
     assert simplest_within_one_se(np.stack([far, best, near]), patients)[:2] == (1, 1)
@@ -154,7 +153,7 @@ def test_simplest_candidate_within_one_standard_error_is_selected() -> None:
 def test_standard_error_is_that_of_the_interval() -> None:
     values = np.random.default_rng(0).normal(size=40)
     interval = clustered_interval(values, np.arange(40))
-    assert standard_error(interval) == pytest.approx(stats.sem(values))
+    assert interval.standard_error == pytest.approx(stats.sem(values))
 
 
 def test_a_needed_temperature_is_selected(overconfident: EnsembleSample) -> None:

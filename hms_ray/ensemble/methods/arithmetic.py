@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from hms_ray.ensemble.constrained import Cap, constrained_weights
 from hms_ray.ensemble.methods.base import FitRows, FittedMethod, Method, checked_models
 from hms_ray.ensemble.methods.json_fields import FiniteArray, Number
-from hms_ray.ensemble.simplex import blend_probabilities, check_weights, solved_weights
+from hms_ray.ensemble.simplex import blend_probabilities, check_weights, simplex_weights
 from hms_ray.evaluate.metric import Array
 
 
@@ -91,6 +91,6 @@ class Simplex(Method):
             fit = constrained_weights(*arguments, caps=self.caps, fixed=dict(self.fixed))
             steps = "corners"
         else:
-            fit, steps = solved_weights(*arguments), "iterations"
+            fit, steps = simplex_weights(*arguments), "iterations"
         facts = {"objective": fit.objective, "gap": fit.gap, steps: fit.iterations}
         return FittedMean(fit.weights, facts)

@@ -13,7 +13,7 @@ Row weights select the rows of a fit: a method is fitted for a vote tier by pass
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -170,22 +170,15 @@ def nested_predictions(
     Returns:
         (K, n, 6) float64.
     """
-    predicted = np.empty((len(methods), *rows.targets.shape))
-    for held_out, training in _held_out_splits(rows, n_splits, seed, name):
-        for number, method in enumerate(methods):
-            predicted[number, held_out] = training.fit(method).predict(rows.models[:, held_out])
-    return predicted
-
-
-def _held_out_splits(
-    rows: FitRows, n_splits: int, seed: int, name: str
-) -> Iterator[tuple[NDArray[np.intp], FitRows]]:
-    """Positions of the held-out rows of each split, and the rows of all other patients."""
     patients = rows.patients_for(name)
     n_splits = min(n_splits, len(np.unique(patients)))
     split = patient_groups(patients, n_splits, seed, rows.weights)
-    for number in range(n_splits):
-        yield np.flatnonzero(split == number), rows.take(np.flatnonzero(split != number))
+    predicted = np.empty((len(methods), *rows.targets.shape))
+    for part in range(n_splits):
+        held_out, training = split == part, rows.take(np.flatnonzero(split != part))
+        for number, method in enumerate(methods):
+            predicted[number, held_out] = training.fit(method).predict(rows.models[:, held_out])
+    return predicted
 
 
 def checked_rows(

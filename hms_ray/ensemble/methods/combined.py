@@ -15,7 +15,7 @@ from hms_ray.ensemble.methods.arithmetic import FittedMean
 from hms_ray.ensemble.methods.base import FitRows, FittedMethod, Method, nested_predictions
 from hms_ray.ensemble.methods.json_fields import FiniteArray, Number
 from hms_ray.ensemble.methods.log_linear import FittedLogLinear
-from hms_ray.ensemble.simplex import check_weights, solved_weights
+from hms_ray.ensemble.simplex import check_weights, simplex_weights
 from hms_ray.errors import PredictionError
 from hms_ray.evaluate.calibration import Recalibration, fit_recalibration
 from hms_ray.evaluate.metric import Array
@@ -152,7 +152,7 @@ class Stacked(Method):
     def fit_rows(self, rows: FitRows) -> FittedAverage:
         """See ``Method.fit_rows``; patients are required."""
         validated = nested_predictions(self.members, rows, self.n_splits, self.seed, self.name)
-        weights = solved_weights(rows.targets, validated, rows.weights).weights
+        weights = simplex_weights(rows.targets, validated, rows.weights).weights
         return FittedAverage(tuple(rows.fit(member) for member in self.members), weights)
 
 
