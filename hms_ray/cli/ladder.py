@@ -117,12 +117,7 @@ def ladder(
         pack_dir=pack_dir,
         log_level=log_level,
     )
-
-    def trainer(scratch: Path) -> AbstractContextManager[Trainer]:
-        return _trainer(
-            chosen.resources, scratch, results, address, threads=threads if local else None
-        )
-
+    trainer = partial(_trainer, chosen.resources, results, address, threads if local else None)
     status = run_command(chosen, call, trainer)
     if status == 0:
         print_next("ladder", "pool", call.name, "LADDER_OF_ANOTHER_SEED", results=results)
@@ -151,12 +146,12 @@ def _own_data(results: Path) -> Path:
 
 def _trainer(
     resources: ResourcesConfig,
-    scratch: Path,
     results: Path,
     address: str | None,
     threads: int | None,
+    scratch: Path,
 ) -> AbstractContextManager[Trainer]:
-    """What trains a ladder: this process if it is given threads, else Ray."""
+    """Trains a ladder in this process if ``threads`` is given, else on Ray."""
     from contextlib import nullcontext
 
     if threads is not None:

@@ -38,10 +38,10 @@ _SAME: Final = ("before", "kind", "chain", "published_cv", "published_rows")
 
 @dataclass(frozen=True)
 class _Combined:
-    """Ladders with the same steps: rows of each, scores over all."""
+    """Ladders with the same steps, the rows of each, and the scores over all rows."""
 
     ladders: dict[str, StoredLadder]
-    rows: list[RowScores]
+    rows: Sequence[RowScores]
     scores: tuple[StepScores, ...]
 
 
@@ -120,7 +120,7 @@ def combine_ladders(places: Mapping[str, Path], controls: Mapping[str, Path]) ->
 def _combined(ladders: dict[str, StoredLadder]) -> _Combined:
     rows = [ladder_rows(ladder.rows, ladder.results) for ladder in ladders.values()]
     before = baseline_positions(next(iter(ladders.values())).results)
-    return _Combined(ladders, list(rows), score_steps(combine_rows(rows), before))
+    return _Combined(ladders, rows, score_steps(combine_rows(rows), before))
 
 
 def _check_ladders(first: tuple[str, StoredLadder], ladders: Mapping[str, StoredLadder]) -> None:
