@@ -2,13 +2,14 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
+from hms_ray.cli.main import main
 from hms_ray.pack.build import build_pack, default_pack_dir
 from hms_ray.pack.store import Pack
 from tests.competition_folder import write_competition_folder
@@ -29,6 +30,21 @@ def one_process() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("hms_ray.pack.build.default_workers", lambda: 1)
         yield
+
+
+@pytest.fixture
+def error_line(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs a command line that must fail, and returns its one line of error."""
+
+    def call(*words: object) -> str:
+        capsys.readouterr()
+        assert main([str(word) for word in words]) == 2
+        text = capsys.readouterr().err
+        assert text.startswith("hms-ray")
+        assert text.count("\n") == 1
+        return text
+
+    return call
 
 
 @pytest.fixture(scope="module")

@@ -8,15 +8,8 @@ from typing import Annotated, Final, Literal, TypeAlias
 import typer
 
 from hms_ray.cli.next_command import print_next
-from hms_ray.cli.options import (
-    RESULTS,
-    USE,
-    Debug,
-    Results,
-    flag,
-    given_options,
-    option,
-)
+from hms_ray.cli.options import RESULTS, Results, flag, given_options, option
+from hms_ray.errors import ConfigError
 
 RowUnit: TypeAlias = Literal["eeg_votes", "eeg", "label"]
 """As ``data.unit``, whose module imports too much for a help text; so are the next two."""
@@ -29,10 +22,7 @@ METHODS: Final = (
 _INPUTS, _METHOD = "Inputs", "Method and estimates"
 _CONSTRAINTS, _SUBSETS = "Constraints on weights", "Subsets of models"
 
-app = typer.Typer()
 
-
-@app.command(rich_help_panel=USE)
 def blend(
     context: typer.Context,
     inputs: Annotated[
@@ -162,7 +152,6 @@ def blend(
             panel=_SUBSETS,
         ),
     ] = None,
-    debug: Debug = False,
 ) -> None:
     """Find the best blend of models and its estimated out-of-sample KL."""
     from hms_ray.blend.column_names import parse_columns
@@ -172,7 +161,6 @@ def blend(
     from hms_ray.blend.settings import Settings
     from hms_ray.blend.stored import read_blend
     from hms_ray.config.shipped import LADDER
-    from hms_ray.errors import ConfigError
     from hms_ray.ladder.manifest import read_manifest
 
     if out is not None and out.is_file():
@@ -214,7 +202,6 @@ def _require_partners(
         ConfigError: naming the option and what it needs.
     """
     from hms_ray.competition.tables import TABLE_SUFFIXES
-    from hms_ray.errors import ConfigError
 
     has_file = any(Path(word).suffix in TABLE_SUFFIXES for word in inputs)
     has_target_file = targets is not None and Path(targets).suffix in TABLE_SUFFIXES

@@ -4,22 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 
 import typer
 
 from hms_ray.cli.next_command import print_next
-from hms_ray.cli.options import (
-    DATA,
-    RESULTS,
-    Debug,
-    Json,
-    Results,
-    Settings,
-    flag,
-    option,
-)
-from hms_ray.simulate.options import CONTROLS, PROFILE_NAMES, Control, ProfileName
+from hms_ray.cli.options import RESULTS, Json, Results, Settings, flag, option
+from hms_ray.errors import ConfigError
+from hms_ray.simulate.options import CONTROLS, PROFILE_NAMES, Control, ProfileName, patient_numbers
 from hms_ray.text import counted
 
 if TYPE_CHECKING:
@@ -27,20 +19,15 @@ if TYPE_CHECKING:
 
     from hms_ray.pack.parallel import Mapper
 
-app = typer.Typer()
-
-_Folder: TypeAlias = Annotated[Path, typer.Argument(metavar="DIR", help="Competition folder.")]
+_FOLDER: Final = typer.Argument(metavar="DIR", help="Competition folder.")
 
 
 def _listed(names: Mapping[Any, str]) -> str:
     return "; ".join(f"{name}: {text}" for name, text in names.items())
 
 
-@app.command(rich_help_panel=DATA)
 def check(
-    folder: Annotated[
-        Path | None, typer.Argument(metavar="DIR", help="Competition folder.")
-    ] = None,
+    folder: Annotated[Path | None, _FOLDER] = None,
     labels: Annotated[
         Path | None,
         option(
@@ -57,15 +44,12 @@ def check(
         flag("--no-signals", "Do not read the values of recordings (much faster)."),
     ] = False,
     as_json: Annotated[bool, flag("--json", "Print JSON with every single fault.")] = False,
-    debug: Debug = False,
 ) -> int:
     """Find every fault of a competition folder, or of a label table."""
     from hms_ray.competition.check import check_folder, check_table
     from hms_ray.competition.read import LABEL_FILE
 
     if folder is None and labels is None:
-        from hms_ray.errors import ConfigError
-
         raise ConfigError("check needs a folder or a table", fix="Name DIR or --labels FILE.")
     if folder is None or table_only:
         report = check_table(labels or Path(str(folder)) / LABEL_FILE)
@@ -77,7 +61,6 @@ def check(
     return 0 if report.ok else 1
 
 
-@app.command(rich_help_panel=DATA)
 def simulate(
     out: Annotated[Path, option("Folder to write.", "DIR")],
     patients: Annotated[
@@ -105,17 +88,15 @@ def simulate(
         ),
     ] = None,
     processes: Annotated[
-        int | None,
-        option("Number of processes.", "N", default="number of cores"),
+        int | None, option("Number of processes.", "N", default="number of cores")
     ] = None,
-    debug: Debug = False,
 ) -> None:
     """Write a simulated competition folder, whose true probabilities are known."""
     import os
 
     from hms_ray.report.live import bar
+    from hms_ray.simulate.cohort import N_TEST
     from hms_ray.simulate.folder import simulate_folder
-    from hms_ray.simulate.options import patient_numbers
 
     n_patients, n_signals = patient_numbers(profile, patients, signals)
     with bar("simulating", "patients") as progress:
@@ -129,29 +110,25 @@ def simulate(
             controls=cast("list[Control]", control or []),
             n_signals=n_signals,
         )
-    whose = counted(n_patients, "patient")
+    whose, others = counted(n_patients, "patient"), f"and {N_TEST} in test.csv"
+    made = f"labels of {whose}, no recordings (see --signals)"
     if n_signals == n_patients:
-        made = f"simulated data of {whose}"
+        made = f"data of {whose} {others}"
     elif n_signals:
-        made = f"simulated labels of {whose}, recordings of {n_signals:,}"
-    else:
-        made = f"simulated labels of {whose}, no recordings (see --signals)"
-    print(f"{made}: {out}")
+        made = f"labels of {whose}, recordings of {n_signals:,} {others}"
+    print(f"simulated {made}: {out}")
     print_next("check", *([out] if n_signals else ["--labels", out / "labels.csv"]))
 
 
-@app.command(rich_help_panel=DATA)
 def oracle(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="Competition folder written by simulate.")
     ],
     study: Annotated[
-        str | None,
-        option("Compare the best trial and the blend of this study.", "NAME"),
+        str | None, option("Compare the best trial and the blend of this study.", "NAME")
     ] = None,
     results: Results = RESULTS,
     as_json: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Print the oracle KL of a simulated folder: the KL of a model that knows the truth.
 
@@ -178,7 +155,6 @@ def oracle(
     print(report.study_json(scores) if as_json else report.study_text(scores))
 
 
-@app.command(rich_help_panel=DATA)
 def spectrogram(
     file: Annotated[
         Path,
@@ -187,11 +163,9 @@ def spectrogram(
         ),
     ],
     out: Annotated[
-        Path | None,
-        option("File to write.", "FILE", default="./EEG_spectrogram.parquet"),
+        Path | None, option("File to write.", "FILE", default="./EEG_spectrogram.parquet")
     ] = None,
     force: Annotated[bool, flag("--force", "Replace an existing file.")] = False,
-    debug: Debug = False,
 ) -> None:
     """Write the spectrogram that the competition would have of an EEG file."""
     from hms_ray.competition.read import read_eeg
@@ -205,9 +179,8 @@ def spectrogram(
     print(f"{target}: {counted(len(table), 'row')}, 2 s each, on the EEG's own time")
 
 
-@app.command(rich_help_panel=DATA)
 def pack(
-    folder: _Folder,
+    folder: Annotated[Path, _FOLDER],
     space: Annotated[
         str | None,
         option(
@@ -218,12 +191,10 @@ def pack(
     ] = None,
     settings: Settings = None,
     pack_dir: Annotated[
-        Path | None,
-        option("Folder of packs.", "DIR", default="DIR/packed"),
+        Path | None, option("Folder of packs.", "DIR", default="DIR/packed")
     ] = None,
     workers: Annotated[
-        int | None,
-        option("Number of processes on this machine.", "N", default="number of cores"),
+        int | None, option("Number of processes on this machine.", "N", default="number of cores")
     ] = None,
     address: Annotated[
         str | None,
@@ -231,7 +202,6 @@ def pack(
     ] = None,
     rebuild: Annotated[bool, flag("--rebuild", "Pack again even if the packs exist.")] = False,
     verify: Annotated[bool, flag("--verify", "Compare contents with their checksums.")] = False,
-    debug: Debug = False,
 ) -> None:
     """Pack the signals of a folder into memory-mapped arrays; done once, used by all studies."""
     from contextlib import nullcontext
@@ -255,6 +225,6 @@ def pack(
             rebuild=rebuild,
             verify=verify,
         )
-    options = [] if pack_dir is None else ["--pack-dir", str(pack_dir)]
-    options += [word for setting in settings or () for word in ("--set", setting)]
-    print_next("sweep", space or "demo", "--data", folder, *options)
+    place = [] if pack_dir is None else ["--pack-dir", pack_dir]
+    changes = [word for setting in settings or () for word in ("--set", setting)]
+    print_next("sweep", space or "demo", "--data", folder, *place, *changes)

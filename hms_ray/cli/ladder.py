@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hms_ray.cli.command_names import Commands
+from hms_ray.cli.command_names import Command, Commands
 from hms_ray.cli.next_command import print_next
 from hms_ray.cli.options import (
     RESULTS,
     Address,
-    Debug,
     FoldTable,
     Local,
     LocalThreads,
@@ -86,7 +85,6 @@ def ladder(
     local: Local = False,
     threads: LocalThreads = 1,
     log_level: LogLevel = "INFO",
-    debug: Debug = False,
 ) -> int:
     """Run the published ladder of experiments and print what each step gains.
 
@@ -163,7 +161,7 @@ def _trainer(
     return RayTrainer(resources, scratch, results, address=address)
 
 
-@app.command()
+@app.command(cls=Command)
 def pool(
     ladders: Annotated[
         list[str], typer.Argument(metavar="NAME", help="Ladders, or paths of their folders.")
@@ -177,7 +175,6 @@ def pool(
         option("Folder to write to.", "DIR", default="RESULTS/forest"),
     ] = None,
     results: Results = RESULTS,
-    debug: Debug = False,
 ) -> None:
     """Combine ladders of several seeds and draw a forest plot of what each step gains."""
     from hms_ray.ladder.multi_seed import combine

@@ -2,53 +2,44 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from hms_ray.cli.next_command import print_next
-from hms_ray.cli.options import LOOK, RESULTS, Debug, Json, Results
+from hms_ray.cli.options import RESULTS, Json, Results
+from hms_ray.errors import StudyError
 
-app = typer.Typer()
 
-
-@app.command(rich_help_panel=LOOK)
-def studies(results: Results = RESULTS, as_json: Json = False, debug: Debug = False) -> None:
+def studies(results: Results = RESULTS, as_json: Json = False) -> None:
     """List the studies and ladders of a results folder, last written first."""
-    from dataclasses import asdict
-
     from hms_ray.ladder.folder import summarise_ladders
     from hms_ray.report.overview import render_folders
-    from hms_ray.storage.structured_files import json_text
     from hms_ray.study.overview import summarise_studies
 
     found = [*summarise_studies(results), *summarise_ladders(results)]
     found.sort(key=lambda folder: folder.written, reverse=True)
     if as_json:
-        print(json_text([asdict(folder) for folder in found]), end="")
-    else:
-        print(render_folders(found, results))
-        names = [folder.name for folder in found if folder.kind == "study"]
-        if names:
-            print_next("show", names[0], results=results)
+        print(json.dumps([asdict(folder) for folder in found], indent=1))
+        return
+    print(render_folders(found, results))
+    names = [folder.name for folder in found if folder.kind == "study"]
+    if names:
+        print_next("show", names[0], results=results)
 
 
-@app.command(rich_help_panel=LOOK)
 def show(
     target: Annotated[
         str, typer.Argument(metavar="STUDY[/TRIAL]", help="Study, or one trial of it.")
     ],
     results: Results = RESULTS,
     as_json: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Show a study, or a trial with its scores, folds, cost and why it failed."""
-    from dataclasses import asdict
-
-    from hms_ray.errors import StudyError
     from hms_ray.ladder.folder import ladder_names
     from hms_ray.report.overview import render_study, render_trial
-    from hms_ray.storage.structured_files import json_text
     from hms_ray.study.overview import find_trial, study_overview, trial_overview
 
     if target in ladder_names(results):
@@ -60,27 +51,22 @@ def show(
     folder, number = find_trial(target, results)
     if number is None:
         study = study_overview(folder)
-        print(json_text(asdict(study)).rstrip() if as_json else render_study(study))
+        print(json.dumps(asdict(study), indent=1) if as_json else render_study(study))
     else:
         trial = trial_overview(folder, number)
-        print(json_text(asdict(trial)).rstrip() if as_json else render_trial(trial))
+        print(json.dumps(asdict(trial), indent=1) if as_json else render_trial(trial))
 
 
-@app.command(rich_help_panel=LOOK)
 def leaderboard(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="Study, or path of its folder.")],
     results: Results = RESULTS,
     as_json: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Print the trials of a study, best first, and why others failed."""
     from hms_ray.study.folder import StudyFolder
     from hms_ray.study.leaderboard import leaderboard_json, leaderboard_text
 
     folder = StudyFolder.open(study, results)
-    if as_json:
-        print(leaderboard_json(folder))
-        return
-    print(leaderboard_text(folder))
-    if folder.finished_trials():
+    print(leaderboard_json(folder) if as_json else leaderboard_text(folder))
+    if folder.finished_trials() and not as_json:
         print_next("blend", study, results=results)

@@ -10,8 +10,8 @@ import typer
 
 from hms_ray import __version__
 from hms_ray.cli import blend, data, ladder, look, study, submit
-from hms_ray.cli.command_names import Commands, refuse_old_name
-from hms_ray.cli.options import COMMAND, DEBUG, TRAIN, Debug
+from hms_ray.cli.command_names import RENAMED, Command, Commands, renamed
+from hms_ray.cli.options import COMMAND
 from hms_ray.errors import HmsRayError
 
 _AFTER_CTRL_C: Final = {
@@ -20,19 +20,32 @@ _AFTER_CTRL_C: Final = {
 }
 
 
+_TRAIN: Final = "Train"
+_COMMANDS: Final = {
+    "Data": (data.check, data.simulate, data.oracle, data.spectrogram, data.pack),
+    _TRAIN: (study.train, study.sweep),
+    "Look": (look.studies, look.show, look.leaderboard),
+    "Use": (blend.blend, submit.submit),
+}
+"""Group in the help -> its commands."""
+_DEBUG: Final = "hms_ray.debug"
+"""Key of a context's ``meta``: whether errors end with their traceback."""
+
 app = typer.Typer(cls=Commands, add_completion=False, rich_markup_mode="rich")
-app.add_typer(data.app)
-app.add_typer(study.app)
-app.add_typer(ladder.app, name="ladder", rich_help_panel=TRAIN)
-app.add_typer(look.app)
-app.add_typer(blend.app)
-app.add_typer(submit.app)
+for _group, _functions in _COMMANDS.items():
+    for _function in _functions:
+        app.command(cls=Command, rich_help_panel=_group)(_function)
+app.add_typer(ladder.app, name="ladder", rich_help_panel=_TRAIN)
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
         print(f"hms-ray {__version__}")
         raise typer.Exit
+
+
+def _remember(context: typer.Context, debug: bool) -> None:
+    context.meta[_DEBUG] = debug or context.meta.get(_DEBUG, False)
 
 
 @app.callback(invoke_without_command=True)
@@ -48,7 +61,17 @@ def _program(
             help="Print the version.",
         ),
     ] = False,
-    debug: Debug = False,
+    debug: Annotated[
+        bool,
+        typer.Option(
+            "--debug",
+            metavar="",
+            callback=_remember,
+            is_eager=True,
+            expose_value=False,
+            help="Show the traceback of an error.",
+        ),
+    ] = False,
 ) -> None:
     """Experiment sweeps on Ray for HMS - Harmful Brain Activity Classification.
 
@@ -81,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except typer.TyperException as error:
         return _report(*_usage_error(error, meta.get(COMMAND, "hms-ray")))
     except HmsRayError as error:
-        if meta.get(DEBUG):
+        if meta.get(_DEBUG):
             raise
         return _report(meta.get(COMMAND), str(error))
     except KeyboardInterrupt:
@@ -93,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 0
     except OSError as error:
-        if meta.get(DEBUG):
+        if meta.get(_DEBUG):
             raise
         where = f": {error.filename}" if error.filename else ""
         return _report(meta.get(COMMAND), f"{error.strerror or error}{where}")
@@ -106,10 +129,9 @@ def _usage_error(error: typer.TyperException, path: str) -> tuple[str, str]:
     option = getattr(error, "option_name", None)
     message = error.format_message().replace("Value error, ", "")
     if option is not None:
-        try:
-            refuse_old_name(f"{path.removeprefix('hms-ray ')} {option}")
-        except HmsRayError as renamed:
-            return path, str(renamed)
+        former = f"{path.removeprefix('hms-ray ')} {option}"
+        if former in RENAMED:
+            return path, str(renamed(former))
         if near := getattr(error, "possibilities", None):
             message = f"No such option: {option}. Did you mean {near[0]}?"
     end = "" if message.endswith(("?", ".")) else "."

@@ -7,11 +7,8 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import typer
 
-DATA, TRAIN, LOOK, USE = "Data", "Train", "Look", "Use"
-"""Groups of commands in the help."""
-
-DEBUG, COMMAND = "hms_ray.debug", "hms_ray.command"
-"""What a context remembers for the report of an error."""
+COMMAND: Final = "hms_ray.command"
+"""Key of a context's ``meta``: the command that runs, for the report of an error."""
 
 
 def option(
@@ -22,15 +19,7 @@ def option(
     panel: str | None = None,
     name: str | None = None,
 ) -> Any:
-    """An option with a value.
-
-    Args:
-        text: help.
-        metavar: stands for the value; default: by its type.
-        default: shown in the help, of an option whose default is found when the command runs.
-        panel: group of options in the help.
-        name: with ``--``; default: that of the parameter.
-    """
+    """An option with a value; ``default`` describes one that is found when the command runs."""
     names = [] if name is None else [name]
     end = "" if default is None else f" [dim]\\[default: {default}][/dim]"
     return typer.Option(*names, metavar=metavar, help=text + end, rich_help_panel=panel)
@@ -41,21 +30,6 @@ def flag(name: str, text: str, *, panel: str | None = None) -> Any:
     return typer.Option(name, metavar="", help=text, rich_help_panel=panel)
 
 
-def _remember(context: typer.Context, debug: bool) -> bool:
-    context.meta[DEBUG] = debug or context.meta.get(DEBUG, False)
-    return debug
-
-
-Debug: TypeAlias = Annotated[
-    bool,
-    typer.Option(
-        "--debug",
-        metavar="",
-        callback=_remember,
-        is_eager=True,
-        help="Show the traceback of an error.",
-    ),
-]
 Results: TypeAlias = Annotated[
     Path, option("Folder of all studies and ladders.", "DIR", name="--results")
 ]
@@ -66,8 +40,7 @@ Settings: TypeAlias = Annotated[
     option("Set a value of the experiment; can be repeated.", "A.B=C", name="--set"),
 ]
 PackDir: TypeAlias = Annotated[
-    Path | None,
-    option("Folder of packs.", "DIR", default="DATA/packed", name="--pack-dir"),
+    Path | None, option("Folder of packs.", "DIR", default="DATA/packed", name="--pack-dir")
 ]
 FoldTable: TypeAlias = Annotated[
     Path | None,
@@ -94,8 +67,7 @@ Address: TypeAlias = Annotated[
     ),
 ]
 Local: TypeAlias = Annotated[
-    bool,
-    flag("--local", "Run in this process without Ray; breakpoints work."),
+    bool, flag("--local", "Run in this process without Ray; breakpoints work.")
 ]
 LocalThreads: TypeAlias = Annotated[
     int, option("Torch threads, with --local.", "N", name="--threads")
@@ -110,13 +82,10 @@ Json: TypeAlias = Annotated[bool, flag("--json", "Print JSON.")]
 
 def given_options(context: typer.Context) -> list[str]:
     """Options on the command line, also those given with their default value."""
+    options = [one for one in context.command.params if one.param_type_name == "option"]
+    sources = [context.get_parameter_source(one.name or "") for one in options]
     return [
-        parameter.opts[0]
-        for parameter in context.command.params
-        if parameter.param_type_name == "option" and _is_given(context, parameter.name)
+        one.opts[0]
+        for one, source in zip(options, sources, strict=True)
+        if source is not None and source.name == "COMMANDLINE"
     ]
-
-
-def _is_given(context: typer.Context, name: str | None) -> bool:
-    source = context.get_parameter_source(name or "")
-    return source is not None and source.name == "COMMANDLINE"

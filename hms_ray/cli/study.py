@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import Annotated, TypeAlias
 
 import typer
 
 from hms_ray.cli.next_command import print_next
 from hms_ray.cli.options import (
     RESULTS,
-    TRAIN,
     Address,
     Data,
-    Debug,
     FoldTable,
     Local,
     LocalThreads,
@@ -23,11 +20,7 @@ from hms_ray.cli.options import (
     Settings,
     option,
 )
-
-if TYPE_CHECKING:
-    from hms_ray.config.space import Space
-
-app = typer.Typer()
+from hms_ray.errors import ConfigError
 
 _File: TypeAlias = Annotated[
     str,
@@ -39,7 +32,6 @@ _File: TypeAlias = Annotated[
 ]
 
 
-@app.command(rich_help_panel=TRAIN)
 def train(
     file: _File,
     data: Data,
@@ -48,18 +40,15 @@ def train(
     pack_dir: PackDir = None,
     folds: FoldTable = None,
     study: Annotated[
-        str | None,
-        option("Name of the study.", "NAME", default="name of the experiment"),
+        str | None, option("Name of the study.", "NAME", default="name of the experiment")
     ] = None,
     address: Address = None,
     local: Local = False,
     fold: Annotated[
-        list[int] | None,
-        option("Train only this fold, with --local; can be repeated.", "K"),
+        list[int] | None, option("Train only this fold, with --local; can be repeated.", "K")
     ] = None,
     threads: LocalThreads = 1,
     log_level: LogLevel = "INFO",
-    debug: Debug = False,
 ) -> int:
     """Train one experiment, on Ray or in this process."""
     from hms_ray.config.loading import load_space
@@ -68,11 +57,20 @@ def train(
     space = load_space(find_space(file), settings or [])
     if not local:
         if fold:
-            from hms_ray.errors import ConfigError
-
             raise ConfigError("--fold needs --local", fix="A study on Ray trains all folds.")
+        from hms_ray.sweep.command import sweep as run_sweep
+
         name = study or space.experiment.name
-        status = _sweep(space.alone(), name, data, results, pack_dir, folds, address, log_level)
+        status = run_sweep(
+            space.alone(),
+            data,
+            results,
+            name,
+            fold_table=folds,
+            pack_dir=pack_dir,
+            address=address,
+            log_level=log_level,
+        )
         if status == 0:
             print_next("submit", name, "--data", data, results=results)
         return status
@@ -91,7 +89,6 @@ def train(
     )
 
 
-@app.command(rich_help_panel=TRAIN)
 def sweep(
     file: _File,
     data: Data,
@@ -104,39 +101,20 @@ def sweep(
     pack_dir: PackDir = None,
     folds: FoldTable = None,
     study: Annotated[
-        str | None,
-        option("Name of the study.", "NAME", default="FILE without .yaml"),
+        str | None, option("Name of the study.", "NAME", default="FILE without .yaml")
     ] = None,
     address: Address = None,
     log_level: LogLevel = "INFO",
-    debug: Debug = False,
 ) -> int:
     """Search a space on Ray; the same command resumes a study that was stopped."""
     from hms_ray.config.loading import load_space
     from hms_ray.config.shipped import find_space
+    from hms_ray.sweep.command import sweep as run_sweep
 
     n_trials = [] if trials is None else [f"study.n_trials={trials}"]
     path = find_space(file)
     space, name = load_space(path, [*(settings or []), *n_trials]), study or path.stem
-    status = _sweep(space, name, data, results, pack_dir, folds, address, log_level)
-    if status == 0:
-        print_next("blend", name, results=results)
-    return status
-
-
-def _sweep(
-    space: Space,
-    name: str,
-    data: Path,
-    results: Path,
-    pack_dir: Path | None,
-    folds: Path | None,
-    address: str | None,
-    log_level: str,
-) -> int:
-    from hms_ray.sweep.command import sweep
-
-    return sweep(
+    status = run_sweep(
         space,
         data,
         results,
@@ -146,3 +124,6 @@ def _sweep(
         address=address,
         log_level=log_level,
     )
+    if status == 0:
+        print_next("blend", name, results=results)
+    return status

@@ -7,23 +7,9 @@ from typing import Annotated
 
 import typer
 
-from hms_ray.cli.options import (
-    RESULTS,
-    USE,
-    Data,
-    Debug,
-    Device,
-    PackDir,
-    Results,
-    Threads,
-    flag,
-    option,
-)
-
-app = typer.Typer()
+from hms_ray.cli.options import RESULTS, Data, Device, PackDir, Results, Threads, flag, option
 
 
-@app.command(rich_help_panel=USE)
 def submit(
     target: Annotated[
         str,
@@ -62,7 +48,6 @@ def submit(
     pack_dir: PackDir = None,
     device: Device = None,
     threads: Threads = 1,
-    debug: Debug = False,
 ) -> None:
     """Predict the recordings of test.csv and write a checked submission.
 

@@ -28,6 +28,7 @@ from hms_ray.ladder.folder import read_ladder, write_ladder
 from hms_ray.ladder.plan import sources_of
 from hms_ray.ladder.report import make_report, write_report
 from hms_ray.ladder.run import LadderRun, Trainer, run_ladder
+from hms_ray.ladder.scale import read_scale
 from hms_ray.ladder.steps import Ladder, load_ladder
 from hms_ray.report.ladder_table import render_ladder
 from hms_ray.report.live import bar
@@ -35,7 +36,7 @@ from hms_ray.storage.locks import StudyLock
 from hms_ray.storage.run_log import LOG_FILE, run_log
 from hms_ray.study.folder import STUDY_FILE
 from hms_ray.study.new import checked_name
-from hms_ray.text import clock_text, counted
+from hms_ray.text import clock_text, closest, counted
 
 logger = logging.getLogger(__name__)
 
@@ -68,16 +69,28 @@ def select_ladder(
     Raises:
         ConfigError: see ``load_ladder``; also if the overlay does not exist.
     """
-    overlay = None if scale is None else manifest.parent / f"{scale}.yaml"
-    if overlay is not None and not overlay.is_file():
-        raise ConfigError(
-            "--scale must name an overlay in the folder of the manifest", got=scale, where=overlay
-        )
+    overlay = None if scale is None else _overlay(manifest.parent, scale)
     if ablate is None:
         # Single steps must not replace the page of the whole ladder.
         name = "ladder-steps" if only else "ladder"
         return load_ladder(manifest, overlay, settings, only), name
     return load_ablation(ablate, overlay, settings, only), f"ablation-{ablate.stem}"
+
+
+def _overlay(folder: Path, name: str) -> Path:
+    file = folder / f"{name}.yaml"
+    if file.is_file():
+        return file
+    known = []
+    for other in folder.glob("*.yaml"):
+        with suppress(ConfigError):
+            read_scale(other)
+            known.append(other.stem)
+    raise ConfigError(
+        "--scale must name an overlay in the folder of the manifest",
+        got=f"{name}{closest(name, known)}",
+        where=folder,
+    )
 
 
 def ladder_folder(results: Path, name: str) -> Path:

@@ -268,5 +268,5 @@ def _summary(file: Path) -> FolderSummary:
     written = datetime.fromtimestamp(file.stat().st_mtime, UTC).isoformat(timespec="seconds")
     folder = file.parent
     return FolderSummary(
-        folder.name, "ladder", steps, failed, None, None, None, written, str(folder), problem
+        folder.name, "ladder", str(folder), written, steps, failed, problem=problem
     )

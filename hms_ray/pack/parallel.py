@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from itertools import islice
-from multiprocessing import connection
 from typing import Final
 
 from hms_ray.errors import PackError
 from hms_ray.pack.make import MadeShard
 from hms_ray.pack.plan import Shard
+from hms_ray.pack.worker_pool import WorkerPool
 
 Make = Callable[[Shard], MadeShard]
 Write = Callable[[Shard, MadeShard], MadeShard]
@@ -76,9 +73,7 @@ def _make_in_processes(
             return
         n_left -= 1
         yield make(shard)
-    # A forked child would inherit locks of threads; spawned processes start clean.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(helpers, mp_context=context, initializer=_begin_worker)
+    pool = WorkerPool(helpers)
     try:
         yield from _with_helpers(pool, make, there, pending, n_left, helpers)
     except BrokenProcessPool as error:
@@ -121,17 +116,3 @@ def _with_helpers(
 
 def _make_and_write(make: Make, write: Write, shard: Shard) -> MadeShard:
     return write(shard, make(shard))
-
-
-def _begin_worker() -> None:
-    # Ctrl-C is sent to every process of a terminal; the main process stops the others.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        # Without this, the workers of a killed parent would wait forever.
-        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
-
-
-def _end_with(sentinel: int) -> None:
-    connection.wait([sentinel])
-    os._exit(1)

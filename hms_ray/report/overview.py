@@ -17,27 +17,23 @@ class FolderSummary:
     """A study or a ladder in a list.
 
     Attributes:
-        name: of its folder.
         kind: ``study`` or ``ladder``.
-        finished: number of finished trials, or of steps with a result.
-        failed: number of failed trials or steps.
-        objective: score that orders the trials; None for a ladder.
-        best_trial: number of the best trial; None without one.
-        best_score: its score, in nats.
         written: when a result was last written, ISO 8601 in UTC.
-        path: its folder.
+        finished: number of finished trials, or of steps with a result.
+        objective: score that orders the trials; None for a ladder.
+        best_score: of the best trial, in nats.
         problem: why it cannot be read; None if it can.
     """
 
     name: str
     kind: str
-    finished: int
-    failed: int
-    objective: str | None
-    best_trial: int | None
-    best_score: float | None
-    written: str
     path: str
+    written: str
+    finished: int = 0
+    failed: int = 0
+    objective: str | None = None
+    best_trial: int | None = None
+    best_score: float | None = None
     problem: str | None = None
 
 
@@ -46,9 +42,8 @@ class StudyOverview:
     """One study.
 
     Attributes:
-        summary: as in a list.
         planned: number of finished trials that the study ends with.
-        rows, patients, folds: what it trains on; None if its rows cannot be read.
+        rows, patients, folds: numbers of its data.
         unit: row unit.
         searched: dotted path -> the values searched, as text.
         best_values: dotted path -> value of the best trial.
@@ -60,9 +55,9 @@ class StudyOverview:
 
     summary: FolderSummary
     planned: int | None
-    rows: int | None
-    patients: int | None
-    folds: int | None
+    rows: int
+    patients: int
+    folds: int
     unit: str | None
     searched: Mapping[str, str]
     best_values: Mapping[str, Any]
@@ -77,11 +72,9 @@ class FoldOverview:
     """One fold of a trial.
 
     Attributes:
-        fold: counted from 0.
         scores: ``kl_all``, ``kl_4``, ``kl_10`` on the fold's rows; None without such rows.
         minutes: training time; None if the fold store does not have the fold.
         reused: whether it was in the fold store before the trial ran.
-        cache_key: in the fold store.
     """
 
     fold: int
@@ -96,22 +89,18 @@ class TrialOverview:
     """One trial.
 
     Attributes:
-        study: name of its study.
-        number: of the trial.
         state: ``complete`` or ``failed``.
         rank: 1 is the best finished trial; None if it failed.
         objective: score that orders the trials.
         scores: ``kl_all``, ``kl_4``, ``kl_10``; empty if it failed.
         optimistic: whether checkpoints were chosen on the scored rows.
         values: dotted path -> value, as searched.
-        best_trial: number of the best trial; None without one.
         differences: dotted path -> value of the best trial and of this one, where they differ.
         folds: of a finished trial.
         minutes: training time of all folds.
         saved_minutes: part of it that stages reused from the fold store saved.
         reason: why it failed.
         error_file: file with the traceback.
-        path: its folder.
     """
 
     study: str
@@ -139,7 +128,13 @@ def render_folders(folders: Sequence[FolderSummary], results: object) -> str:
     columns = (
         Column("name", [folder.name for folder in folders], right=False),
         Column("kind", [folder.kind for folder in folders], right=False),
-        Column("finished", [_finished(folder) for folder in folders]),
+        Column(
+            "finished",
+            [
+                counted(folder.finished, "trial" if folder.kind == "study" else "step")
+                for folder in folders
+            ],
+        ),
         Column("failed", [str(folder.failed) for folder in folders]),
         Column("best trial", [_number(folder.best_trial) for folder in folders]),
         Column("best score", [_best(folder) for folder in folders]),
@@ -158,7 +153,8 @@ def render_study(study: StudyOverview) -> str:
         "study": summary.name,
         "folder": summary.path,
         "objective": SCORE_NAMES.get(summary.objective or "", summary.objective),
-        "data": _data(study),
+        "data": f"{counted(study.rows, 'row')} ({study.unit}) of "
+        f"{counted(study.patients, 'patient')}, {counted(study.folds, 'fold')}",
         "trials": f"{summary.finished:,} finished"
         + ("" if study.planned is None else f" of {study.planned:,}")
         + f", {summary.failed:,} failed",
@@ -166,24 +162,22 @@ def render_study(study: StudyOverview) -> str:
         "last written": f"{_time(summary.written)} UTC",
         "runs": ", ".join(f"{_time(run)} UTC" for run in study.runs) or None,
         "machines": ", ".join(study.hosts) or None,
-        "last command": study.command,
     }
-    best = "No trial has finished yet."
-    if summary.best_trial is not None:
-        best = f"Best trial: {_number(summary.best_trial)}, {_best(summary)}."
+    best = f"Best trial: {_number(summary.best_trial)}, {_best(summary)}."
+    if summary.best_trial is None:
+        best = "No trial has finished yet."
+    best_values = [_value(study.best_values.get(path)) for path in study.searched]
     searched = Table(
         "Searched",
         (
             Column("value", list(study.searched), right=False),
             Column("searched", list(study.searched.values()), right=False),
-            Column(
-                "best trial",
-                [_value(study.best_values.get(path)) for path in study.searched],
-                right=False,
-            ),
+            Column("best trial", best_values, right=False),
         ),
     )
-    return to_text(_facts(facts), best, searched if study.searched else "Nothing was searched.")
+    text = to_text(_facts(facts), best, searched if study.searched else "Nothing was searched.")
+    # Not wrapped, so that it can be pasted.
+    return text if study.command is None else f"{text}\n\nLast command\n{study.command}"
 
 
 def render_trial(trial: TrialOverview) -> str:
@@ -208,15 +202,6 @@ def render_trial(trial: TrialOverview) -> str:
 def _facts(facts: Mapping[str, str | None]) -> str:
     width = max(map(len, facts))
     return "\n".join(f"{name:{width}}  {text}" for name, text in facts.items() if text is not None)
-
-
-def _data(study: StudyOverview) -> str | None:
-    if study.rows is None:
-        return None
-    return (
-        f"{counted(study.rows, 'row')} ({study.unit}) of "
-        f"{counted(study.patients or 0, 'patient')}, {counted(study.folds or 0, 'fold')}"
-    )
 
 
 def _folds(trial: TrialOverview) -> str | Table:
@@ -245,20 +230,13 @@ def _differences(trial: TrialOverview) -> str | Table:
         return "It is the best trial."
     if not trial.differences:
         return f"Its configuration is that of the best one, {best}."
+    values = trial.differences.values()
     columns = (
         Column("value", list(trial.differences), right=False),
-        Column(best, [_value(before) for before, _ in trial.differences.values()], right=False),
-        Column(
-            f"trial {trial.number:04d}",
-            [_value(now) for _, now in trial.differences.values()],
-            right=False,
-        ),
+        Column(best, [_value(one) for one, _ in values], right=False),
+        Column(f"trial {trial.number:04d}", [_value(own) for _, own in values], right=False),
     )
     return Table("Differences to the best trial", columns)
-
-
-def _finished(folder: FolderSummary) -> str:
-    return counted(folder.finished, "trial" if folder.kind == "study" else "step")
 
 
 def _number(trial: int | None) -> str:

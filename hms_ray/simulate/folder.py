@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import glob
 import json
-import multiprocessing
 import os
 import shutil
-import signal
 import socket
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from itertools import chain
 from pathlib import Path
@@ -29,6 +27,7 @@ from hms_ray.competition.schema import (
 )
 from hms_ray.competition.write import write_eeg, write_parquet, write_spectrogram
 from hms_ray.errors import DataError, ResourceError
+from hms_ray.pack.worker_pool import WorkerPool
 from hms_ray.simulate.cohort import (
     LABEL_TABLE_FILE,
     MAX_PATIENTS,
@@ -203,17 +202,9 @@ def _completed(tasks: list[Task], processes: int) -> Iterator[tuple[int, list[Re
     if processes == 1:
         yield from ((position, _write_patient(task)) for position, task in enumerate(tasks))
         return
-    # A forked child would inherit the locks of threads; a spawned one does not.
-    context = multiprocessing.get_context("spawn")
-    workers = min(processes, len(tasks))
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with WorkerPool(min(processes, len(tasks))) as pool:
         try:
-            # Workers inherit this: Ctrl-C is sent to them too, and this process stops them.
-            handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-            try:
-                futures = {pool.submit(_write_patient, t): n for n, t in enumerate(tasks)}
-            finally:
-                signal.signal(signal.SIGINT, handler)
+            futures = {pool.submit(_write_patient, task): n for n, task in enumerate(tasks)}
             for future in as_completed(futures):
                 yield futures[future], future.result()
         except BrokenProcessPool as error:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,39 +27,32 @@ from hms_ray.text import closest
 
 
 def summarise_studies(results: Path) -> list[FolderSummary]:
-    """All studies of a results folder; those that cannot be read say why.
+    """All studies of a results folder; one that cannot be read has a problem.
 
     Raises:
         StudyError: if there is no such folder.
     """
     if not results.is_dir():
         raise StudyError("the results folder must exist", got=str(results))
-    return [_summary_or_problem(results / name) for name in study_names(results)]
+    return [_summarise(results / name) for name in study_names(results)]
 
 
-def _summary_or_problem(path: Path) -> FolderSummary:
+def _summarise(path: Path) -> FolderSummary:
+    empty = FolderSummary(path.name, "study", str(path), last_written(path))
     try:
-        return _summarise(StudyFolder(path))
-    except HmsRayError as error:
-        return FolderSummary(
-            path.name, "study", 0, 0, None, None, None, last_written(path), str(path), str(error)
+        folder = StudyFolder(path)
+        trials, finished = folder.trials(), folder.finished_trials()
+        best = finished[0] if finished else None
+        return replace(
+            empty,
+            finished=len(finished),
+            failed=len(trials) - len(finished),
+            objective=folder.objective,
+            best_trial=None if best is None else best.number,
+            best_score=None if best is None else best.scores[folder.objective],
         )
-
-
-def _summarise(folder: StudyFolder) -> FolderSummary:
-    trials, finished = folder.trials(), folder.finished_trials()
-    best = finished[0] if finished else None
-    return FolderSummary(
-        name=folder.name,
-        kind="study",
-        finished=len(finished),
-        failed=len(trials) - len(finished),
-        objective=folder.objective,
-        best_trial=None if best is None else best.number,
-        best_score=None if best is None else best.scores[folder.objective],
-        written=last_written(folder.path),
-        path=str(folder.path),
-    )
+    except HmsRayError as error:
+        return replace(empty, problem=str(error))
 
 
 def last_written(folder: Path) -> str:
@@ -79,9 +73,9 @@ def study_overview(folder: StudyFolder) -> StudyOverview:
     file = folder.path / "environment.json"
     runs = read_json(file, list) if file.is_file() else []
     last: Mapping[str, Any] = runs[-1] if runs else {}
-    nodes = last.get("cluster", {}).get("nodes", [])
+    nodes, words = last.get("cluster", {}).get("nodes", []), last.get("command")
     return StudyOverview(
-        summary=_summarise(folder),
+        summary=_summarise(folder.path),
         planned=space.get("study", {}).get("n_trials"),
         rows=len(rows),
         patients=int(rows["patient_id"].nunique()),
@@ -91,7 +85,7 @@ def study_overview(folder: StudyFolder) -> StudyOverview:
         best_values=finished[0].point if finished else {},
         minutes=sum(trial.fold_minutes for trial in finished),
         runs=[run["started"] for run in runs if "started" in run],
-        command=_command(last.get("command")),
+        command=shlex.join(["hms-ray", *words[1:]]) if words else None,
         hosts=sorted({str(node.get("host")) for node in nodes}),
     )
 
@@ -103,10 +97,6 @@ def _searched(parameter: Mapping[str, Any]) -> str:
         return ", ".join(map(str, choices))
     low, high = parameter.get("int") or parameter.get("float") or (None, None)
     return f"{low} to {high}" + (", log" if parameter.get("log") else "")
-
-
-def _command(words: Any) -> str | None:
-    return shlex.join(["hms-ray", *map(str, words[1:])]) if words else None
 
 
 def find_trial(target: str, results: Path) -> tuple[StudyFolder, int | None]:

@@ -222,20 +222,9 @@ def test_dropped_rows_and_unknown_totals_are_reported(results: Path, mine: Path)
     known.to_parquet(mine.parent / "known.parquet")
     theirs = known.rename(columns={"total_votes": "n"})
     theirs.to_parquet(mine.parent / "theirs.parquet")
-    words = [
-        "blend",
-        str(mine),
-        str(mine.parent / "same.csv"),
-        "--out",
-        str(results / "c"),
-    ]
     table.to_csv(mine.parent / "same.csv", index=False)
-    words += [
-        "--results",
-        str(results),
-        "--targets",
-        str(mine.parent / "theirs.parquet"),
-    ]
+    words = ["blend", str(mine), str(mine.parent / "same.csv"), "--out", str(results / "c")]
+    words += ["--results", str(results), "--targets", str(mine.parent / "theirs.parquet")]
     words += ["--target-columns", "total_votes=n"]
     assert main([*words, "--rows", "same"]) == 2
     assert main([*words, "--rows", "common"]) == 0

@@ -1,5 +1,6 @@
 """Options of ``hms-ray blend`` and ``hms-ray submit``: each is passed on, or refused."""
 
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,24 +12,30 @@ from hms_ray.blend.settings import Settings
 from hms_ray.cli.main import main
 from hms_ray.predict.submit_trial import SubmitOptions
 
-INPUTS = ["x.csv", "--targets", "y.csv"]
-OPTIONS = {
-    "--method": ("auto", "auto"),
-    "--fit-on": ("kl_4", "kl_4"),
-    "--rows": ("common", "common"),
-    "--splits": ("7", 7),
-    "--seed": ("1", 1),
-    "--max-family-weight": ("a=0.5", ["a=0.5"]),
-    "--fixed-weight": ("b=0.5", ["b=0.5"]),
-    "--family": ("a=*", ["a=*"]),
-    "--published": ("31", "31"),
-    "--cost": ("auto", "auto"),
-    "--targets": ("z.csv", "z.csv"),
-    "--columns": ("row_id=a,lpd=b", {"row_id": "a", "lpd": "b"}),
-    "--target-columns": ("fold=c", {"fold": "c"}),
-    "--row-unit": ("eeg", "eeg"),
-    "--out": ("folder", Path("folder")),
-}
+WORDS = """
+--method auto --fit-on kl_4 --rows common --splits 7 --seed 1 --max-family-weight a=0.5
+--fixed-weight b=0.5 --family a=* --published 31 --subsets --tolerance 0.01 --cost auto
+--targets z.csv --columns row_id=a,lpd=b --target-columns fold=c --row-unit eeg --out folder
+"""
+SETTINGS = Settings(
+    method="auto",
+    fit_on="kl_4",
+    rows="common",
+    n_splits=7,
+    seed=1,
+    max_family_weights=["a=0.5"],
+    fixed_weights=["b=0.5"],
+    families=["a=*"],
+    published="31",
+    subsets=True,
+    tolerance=0.01,
+    cost="auto",
+    targets="z.csv",
+    columns={"row_id": "a", "lpd": "b"},
+    target_columns={"fold": "c"},
+    row_unit="eeg",
+    out=Path("folder"),
+)
 
 
 @pytest.fixture
@@ -38,37 +45,19 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def settings_of(words: list[str], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What ``blend`` is called with, without running it."""
+def test_each_option_of_blend_is_passed_on(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
     monkeypatch.setattr("hms_ray.blend.fit_command.blend", lambda *given: calls.append(given))
     stored = SimpleNamespace(without_models=list)
     monkeypatch.setattr("hms_ray.blend.stored.read_blend", lambda _: stored)
-    assert main(["blend", *words]) == 0
-    settings = calls[0][2]
-    return {field.name: getattr(settings, field.name) for field in fields(Settings)}
-
-
-@pytest.mark.parametrize("option", OPTIONS)
-def test_each_option_changes_one_setting(
-    option: str, place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    word, value = OPTIONS[option]
-    before = settings_of(INPUTS, monkeypatch)
-    after = settings_of([*INPUTS, option, word], monkeypatch)
-    changed = [name for name in before if before[name] != after[name]]
-    assert [after[name] for name in changed] == [value]
-
-
-def test_defaults_are_those_of_the_settings(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    default = Settings(targets="y.csv")
-    found = settings_of(INPUTS, monkeypatch)
-    assert {name: tuple(v) if isinstance(v, list) else v for name, v in found.items()} == {
-        field.name: getattr(default, field.name) for field in fields(Settings)
-    }
-    assert (
-        settings_of([*INPUTS, "--subsets", "--tolerance", "0.01"], monkeypatch)["subsets"] is True
-    )
+    assert main(["blend", "x.csv", "two", "--results", "r", *WORDS.split()]) == 0
+    assert calls[0][:3] == (["x.csv", "two"], Path("r"), SETTINGS)
+    changed = [
+        field.name for field in fields(Settings) if field.default != vars(SETTINGS)[field.name]
+    ]
+    assert len(changed) == len(fields(Settings)), "no option has its default value"
+    assert main(["blend", "one"]) == 0
+    assert calls[1] == (["one"], Path("results"), Settings(), None)
 
 
 @pytest.mark.parametrize(
@@ -89,14 +78,12 @@ def test_defaults_are_those_of_the_settings(place: Path, monkeypatch: pytest.Mon
     ],
 )
 def test_options_that_do_not_fit_are_refused(
-    words: list[str], parts: list[str], place: Path, capsys: pytest.CaptureFixture[str]
+    words: list[str], parts: list[str], place: Path, error_line: Callable[..., str]
 ) -> None:
     (place / "there.csv").touch()
-    assert main(["blend", *words]) == 2
-    text = capsys.readouterr().err
+    text = error_line("blend", *words)
     assert text.startswith("hms-ray blend: ")
     assert all(part in text for part in parts), text
-    assert text.count("\n") == 1
 
 
 def test_each_option_of_submit_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -62,13 +63,13 @@ def test_check_of_a_label_table_alone(tmp_path: Path, capsys: pytest.CaptureFixt
     assert main(["check", str(folder), "--labels", str(table), "--table-only"]) == 0
     capsys.readouterr()
     assert main(["check", str(folder), "--labels", str(table), "--no-signals", "--json"]) == 1
-    said = json.loads(capsys.readouterr().out)
-    assert (said["folder"], said["table"]) == (str(folder), str(table))
-    assert said["counts"]["eegs"] == said["counts"]["missing_eeg_files"] == 4
+    found = json.loads(capsys.readouterr().out)
+    assert (found["folder"], found["table"]) == (str(folder), str(table))
+    assert found["counts"]["eegs"] == found["counts"]["missing_eeg_files"] == 4
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["check"], "hms-ray check: check needs a folder or a table. Name DIR or --labels FILE."),
         (["check", "--table-only"], "check needs a folder or a table"),
@@ -85,8 +86,11 @@ def test_check_of_a_label_table_alone(tmp_path: Path, capsys: pytest.CaptureFixt
         (["sweep", "a", "--data"], "hms-ray sweep: Option '--data' requires an argument."),
         (["check", "--jsno"], "Did you mean --json?"),
         (["simulate", "--out", "a", "--patients", "x"], "--patients"),
+        (["simulate", "--out", "a", "--processes", "0"], "processes must be at least 1, got 0"),
+        (["simulate", "--out", "file/a", "--patients", "1"], "hms-ray simulate: Not a directory"),
         (["ladder", "poll"], "hms-ray ladder: No such command 'poll'. Did you mean 'pool'?"),
         (["ladder", "--scale", "small", "pool", "a"], "no options of ladder, got --scale"),
+        (["ladder", "--scale", "smal"], "in the folder of the manifest, got smal (did you mean"),
         (["floor", "nowhere"], "hms-ray: floor was renamed. Use hms-ray oracle."),
         (["forest", "a"], "hms-ray: forest was renamed. Use hms-ray ladder pool."),
         (["predict", "a"], "hms-ray: predict was renamed. Use hms-ray submit."),
@@ -95,29 +99,14 @@ def test_check_of_a_label_table_alone(tmp_path: Path, capsys: pytest.CaptureFixt
 )
 def test_a_mistake_is_one_line_and_status_2(
     words: list[str],
-    said: str,
+    message: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    error_line: Callable[..., str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(words) == 2
-    text = capsys.readouterr().err
-    assert said in text
-    assert "Traceback" not in text
-    assert text.count("\n") == 1
-
-
-def test_what_the_system_refuses_is_one_line_too(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    file = tmp_path / "file"
-    file.touch()
-    assert main(["simulate", "--out", str(file / "x"), "--patients", "1"]) == 2
-    text = capsys.readouterr().err
-    assert text.startswith("hms-ray simulate: ")
-    assert str(file) in text
-    assert text.count("\n") == 1
+    (tmp_path / "file").touch()
+    assert message in error_line(*words)
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
@@ -211,13 +200,13 @@ print("ray imported" if "ray" in sys.modules else "ray not imported", status)
     assert (tmp_path / "results" / "local" / "x" / "fold_0").is_dir()
 
 
-def test_a_label_table_is_simulated_as_told(
+def test_a_label_table_is_simulated_with_its_profile_and_control(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["--profile", "competition", "--control", "permuted_votes", "--signals", "0"]
     out = tmp_path / "labels"
-    told = ["simulate", "--out", str(out), "--patients", "2", "--processes", "1", *words]
-    assert main(told) == 0
+    start = ["simulate", "--out", str(out), "--patients", "2", "--processes", "1"]
+    assert main([*start, *words]) == 0
     assert "labels of 2 patients, no recordings (see --signals)" in capsys.readouterr().out
     manifest = json.loads((out / "simulation.json").read_text(encoding="utf-8"))
     assert manifest["profile"] == "competition"
@@ -227,46 +216,30 @@ def test_a_label_table_is_simulated_as_told(
 
 
 @pytest.mark.parametrize(
-    ("words", "patients", "signals", "said"),
+    ("words", "patients", "signals", "made"),
     [
-        ([], 100, 100, "simulated data of 100 patients: "),
-        (["--patients", "7"], 7, 7, "simulated data of 7 patients: "),
-        (
-            ["--patients", "7", "--signals", "2"],
-            *(7, 2, "simulated labels of 7 patients, recordings of 2: "),
-        ),
-        (
-            ["--profile", "competition"],
-            *(1_950, 0, "simulated labels of 1,950 patients, no recordings (see --signals): "),
-        ),
-        (
-            ["--profile", "competition", "--signals", "5"],
-            *(1_950, 5, "simulated labels of 1,950 patients, recordings of 5: "),
-        ),
-        (
-            ["--profile", "competition", "--patients", "9"],
-            *(9, 0, "simulated labels of 9 patients, no recordings (see --signals): "),
-        ),
+        ("", 100, 100, "data of 100 patients"),
+        ("--patients 7", 7, 7, "data of 7 patients"),
+        ("--patients 7 --signals 2", 7, 2, "labels of 7 patients, recordings of 2"),
+        ("--profile competition", 1_950, 0, "labels of 1,950 patients, no recordings"),
+        ("--profile competition --signals 5", 1_950, 5, "1,950 patients, recordings of 5"),
+        ("--profile competition --patients 9", 9, 0, "labels of 9 patients, no recordings"),
     ],
 )
 def test_profiles_have_their_own_numbers_of_patients(
-    words: list[str],
+    words: str,
     patients: int,
     signals: int,
-    said: str,
+    made: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    asked: dict[str, object] = {}
+    given: dict[str, object] = {}
     monkeypatch.setattr(
-        "hms_ray.simulate.folder.simulate_folder", lambda *_, **numbers: asked.update(numbers)
+        "hms_ray.simulate.folder.simulate_folder", lambda *_, **numbers: given.update(numbers)
     )
-    assert main(["simulate", "--out", "somewhere", *words]) == 0
-    assert (asked["n_patients"], asked["n_signals"]) == (patients, signals)
-    assert f"{said}somewhere\n" in capsys.readouterr().out
-
-
-def test_no_process_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    told = ["simulate", "--out", str(tmp_path / "data"), "--patients", "1", "--processes", "0"]
-    assert main(told) == 2
-    assert "the number of processes must be at least 1, got 0" in capsys.readouterr().err
+    assert main(["simulate", "--out", "somewhere", *words.split()]) == 0
+    assert (given["n_patients"], given["n_signals"]) == (patients, signals)
+    first = capsys.readouterr().out.splitlines()[0]
+    assert made in first
+    assert first.endswith(": somewhere")

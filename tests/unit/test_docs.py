@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import typer
 
+from hms_ray.cli.main import main
 from tests.command_line import commands, parse
 
 ROOT = Path(__file__).parents[2]
@@ -17,16 +18,16 @@ COMMANDS = re.findall(r"^(?:\.venv/bin/)?hms-ray (.*?)(?:\s+#.*)?$", BLOCKS, fla
 
 
 @pytest.mark.parametrize("name", commands())
-def test_every_command_is_documented(name: str) -> None:
+def test_every_command_is_documented(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"`hms-ray {name}" in TEXT
-
-
-@pytest.mark.parametrize("name", commands())
-def test_every_command_and_option_has_a_help_text(name: str) -> None:
     command = commands()[name]
     assert command.help
     for parameter in command.params:
         assert parameter.help, f"{name} {parameter.name}"
+    assert main([*name.split(), "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "--debug" in text
+    assert not re.search(r"<(bool|str|int|float|path|list)", text), "a name of a Python type"
 
 
 @pytest.mark.parametrize("words", sorted(set(COMMANDS)))

@@ -342,12 +342,6 @@ def test_ladder_does_not_overwrite_a_study(command: Callable[..., int], tmp_path
         command(NoisyRunner(), "--study", "mine", "--debug")
 
 
-def test_missing_overlay_is_refused(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["ladder", "--file", str(base / "ladder.yaml"), "--scale", "tiny"]) == 2
-    output = capsys.readouterr().err
-    assert "--scale must name an overlay in the folder of the manifest, got tiny" in output
-
-
 def test_default_folders_differ_by_selection(base: Path) -> None:
     manifest, one = base / "ladder.yaml", base / "c.yaml"
     assert select_ladder(manifest, None, None, [], [])[1] == "ladder"

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -72,12 +73,11 @@ def test_a_study_that_cannot_be_read_is_listed_with_its_fault(
 
 
 def test_a_results_folder_without_studies(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], error_line: Callable[..., str]
 ) -> None:
     assert main(["studies", "--results", str(tmp_path)]) == 0
     assert "no studies" in capsys.readouterr().out
-    assert main(["studies", "--results", str(tmp_path / "none")]) == 2
-    assert "results folder must exist" in capsys.readouterr().err
+    assert "results folder must exist" in error_line("studies", "--results", tmp_path / "none")
 
 
 def test_a_study_is_shown(results: Path, as_json: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,6 +90,7 @@ def test_a_study_is_shown(results: Path, as_json: Any, capsys: pytest.CaptureFix
     text = output(results, capsys, "show", "first")
     for part in ("2 finished of 20, 1 failed", "Best trial: 0001, KL >=10 0.5000", "0.0001 to"):
         assert part in text
+    assert text.endswith("\nLast command\nhms-ray sweep 'my space.yaml'\n")
 
 
 def test_a_trial_is_shown_with_its_folds_and_differences(
@@ -139,12 +140,10 @@ def test_the_leaderboard_has_json(results: Path, as_json: Any) -> None:
     ],
 )
 def test_a_mistyped_name_names_its_nearest(
-    words: list[str], parts: list[str], results: Path, capsys: pytest.CaptureFixture[str]
+    words: list[str], parts: list[str], results: Path, error_line: Callable[..., str]
 ) -> None:
-    assert main([*words, "--results", str(results)]) == 2
-    text = capsys.readouterr().err
+    text = error_line(*words, "--results", results)
     assert all(part in text for part in parts), text
-    assert text.count("\n") == 1
 
 
 def test_a_study_of_an_earlier_version_is_shown(

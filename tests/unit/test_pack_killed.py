@@ -198,12 +198,10 @@ def test_worker_processes_give_identical_bytes(
 
 
 PARENT = """
-import multiprocessing, os, time
-from concurrent.futures import ProcessPoolExecutor
-from hms_ray.pack.parallel import _begin_worker
+import os, time
+from hms_ray.pack.worker_pool import WorkerPool
 if __name__ == "__main__":
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(1, mp_context=context, initializer=_begin_worker)
+    pool = WorkerPool(1)
     print(pool.submit(os.getpid).result(), flush=True)
     time.sleep(300)
 """
@@ -221,6 +219,37 @@ def test_workers_end_when_their_packer_is_killed() -> None:
             os.kill(helper, signal.SIGKILL)
             raise AssertionError("the worker waits for a parent that has ended")
         time.sleep(0.1)
+
+
+INTERRUPTED = """
+import time
+from hms_ray.pack.worker_pool import WorkerPool
+if __name__ == "__main__":
+    with WorkerPool(1) as pool:
+        future = pool.submit(abs, -1)
+        try:
+            print("importing", flush=True)
+            time.sleep(300)
+        except KeyboardInterrupt:
+            print(future.result())
+"""
+
+
+def test_ctrl_c_does_not_reach_workers_that_are_still_importing() -> None:
+    command = [sys.executable, "-c", INTERRUPTED]
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        # As a terminal does: the signal goes to the whole group.
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.communicate(timeout=60) == ("1\n", "")
 
 
 def test_few_shards_are_held_at_once() -> None:

@@ -350,7 +350,7 @@ def test_killed_process_is_reported_in_one_line(
         raise BrokenProcessPool("A process in the process pool was terminated abruptly")
 
     monkeypatch.setattr(module, "as_completed", broken)
-    monkeypatch.setattr(module, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
+    monkeypatch.setattr(module, "WorkerPool", ThreadPoolExecutor)
     with pytest.raises(ResourceError, match=r"must not end early.* fewer --processes"):
         simulate_folder(tmp_path / "data", 1, seed=0, processes=2, n_signals=0)
     assert not list(tmp_path.iterdir())
