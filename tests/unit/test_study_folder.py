@@ -175,13 +175,6 @@ def test_damaged_files_are_refused(
         read()
 
 
-def test_one_command_at_a_time(folder: StudyFolder) -> None:
-    with folder.lock(), pytest.raises(StudyError, match="locked by another process"), folder.lock():
-        pass
-    with folder.lock():
-        pass
-
-
 def test_every_run_is_recorded(folder: StudyFolder) -> None:
     folder.record_run({"python": "3.11"})
     folder.record_run({"python": "3.12"})
