@@ -59,6 +59,6 @@ def save_footers(cache_dir: str | Path, footers: Footers) -> None:
     rows = [[*key, footer.n_rows, footer.has_numbers] for key, footer in sorted(footers.items())]
     kept = {"version": FOOTER_VERSION, "digest": digest(rows), "footers": rows}
     target = Path(cache_dir) / FOOTER_FILE
-    # A cache that is lost with the power is read again from the signal files.
+    # No flush: a cache that a power failure destroys is made again from the signal files.
     with suppress(OSError), whole_file(target, fsync=False) as draft:
         draft.write_text(json.dumps(kept, separators=(",", ":")), encoding="utf-8")

@@ -138,7 +138,7 @@ def _add_muscle(signal: NDArray[np.float32], strength: float, rng: np.random.Gen
         spells = slow_curve(rng, n_points, 4.0) + 0.7 * slow_curve(rng, n_points, 90.0)
         tension = to_samples(rng.lognormal(-0.5, 0.8) * np.exp(1.2 * spells - 0.8), n_samples)
         for name, share in electrodes.items():
-            _add_later(signal[SCALP.index(name)], share * tension, noise, rng)
+            _add_section(signal[SCALP.index(name)], share * tension, noise, rng)
 
 
 def _add_contact_noise(signal: NDArray[np.float32], rng: np.random.Generator) -> None:
@@ -147,20 +147,20 @@ def _add_contact_noise(signal: NDArray[np.float32], rng: np.random.Generator) ->
     noise = _twice(rng.standard_normal((n_samples,), dtype=np.float32))
     level = rng.lognormal(np.log(1.7), 0.35)
     for channel, strength in zip(signal, level * rng.lognormal(0, 0.4, N_SCALP), strict=True):
-        _add_later(channel, np.float32(strength), noise, rng)
+        _add_section(channel, np.float32(strength), noise, rng)
 
 
 def _twice(noise: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.concatenate([noise, noise])
 
 
-def _add_later(
+def _add_section(
     channel: NDArray[np.float32],
     strength: NDArray[np.float32] | np.float32,
     noise: NDArray[np.float32],
     rng: np.random.Generator,
 ) -> None:
-    """Add noise from a random start on, so that one noise serves many electrodes."""
+    """Add a random section of the noise, so that one draw serves many electrodes."""
     start = int(rng.integers(len(noise) - len(channel)))
     channel += strength * noise[start : start + len(channel)]
 

@@ -153,7 +153,7 @@ def _check_place(out: Path) -> None:
 
 
 def _draft_label(out: Path) -> str:
-    """Names the host too: another one may share the folder, and has other processes."""
+    """Includes the host: others may share the folder, and process ids are those of a host."""
     return f"{out.name}-{socket.gethostname()}-"
 
 
@@ -173,7 +173,7 @@ def _is_running(pid: int) -> bool:
         return False
     except PermissionError:
         return True
-    # This process has not begun to write.
+    # A draft of this process's own id is older: this process has not begun to write.
     return pid != os.getpid()
 
 

@@ -20,7 +20,7 @@ FOLDER_NAME: Final = ".ladder-data"
 """Folder below the results that a ladder without ``--data`` simulates and uses."""
 SEED: Final = 0
 N_PATIENTS: Final = 300
-"""As many as the small ladder takes of any folder: fewer leave most differences ties."""
+"""The small ladder uses at most this many; with fewer, most differences are ties."""
 _STORED_NAMES: Final = {
     "perfect": "oracle",
     "tier_unknown": "oracle_without_tier",

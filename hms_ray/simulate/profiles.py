@@ -58,7 +58,6 @@ class Profile:
     """The structure of a simulated folder.
 
     Attributes:
-        name: name on the command line.
         sizes: patients by number of recordings.
         max_eegs: largest number of EEGs of a recording.
         max_rows: largest number of label rows of a group.
@@ -67,7 +66,6 @@ class Profile:
         largest_gap_s: largest gap between EEGs of a recording.
     """
 
-    name: ProfileName
     sizes: tuple[Size, ...]
     max_eegs: int
     max_rows: int
@@ -81,7 +79,6 @@ _SMALL_KINDS: Final = (0.46, 0.46, 0.08)
 
 PROFILES: Final[dict[ProfileName, Profile]] = {
     "small": Profile(
-        "small",
         (
             Size(0.3, (1, 1), None, (-0.6, 1.0), _SMALL_KINDS, 0.5, _SMALL_STATES),
             Size(0.4, (2, 2), None, (-0.6, 1.0), _SMALL_KINDS, 0.5, _SMALL_STATES),
@@ -95,7 +92,6 @@ PROFILES: Final[dict[ProfileName, Profile]] = {
     ),
     # Shares, numbers and kinds are from the table; the states are fitted to its votes.
     "competition": Profile(
-        "competition",
         (
             Size(
                 0.211, (1, 1), None, (-0.5, 0.9), (0.13, 0.66, 0.21), 0.42,

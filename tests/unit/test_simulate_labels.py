@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hms_ray.competition.schema import CLASSES, VOTE_COLUMNS
-from hms_ray.simulate.cohort import Cohort, simulate_labels
+from hms_ray.competition.schema import VOTE_COLUMNS
+from hms_ray.simulate.cohort import TRUTH_COLUMNS, Cohort, simulate_labels
 from hms_ray.simulate.options import Control
 from hms_ray.simulate.patient_draws import Patient, draw_tiers
 from hms_ray.simulate.patients import JudgedRecording
@@ -28,6 +28,11 @@ def tables(control: Control | None = None) -> tuple[Table, pd.DataFrame]:
     controls = frozenset() if control is None else frozenset({control})
     labels, truth = simulate_labels(N, Cohort(11, "competition", controls))
     return Table.of(labels), truth
+
+
+def first_rows(table: Table) -> np.ndarray:
+    """Whether a label row is the first one of its vote group."""
+    return ~table.rows.duplicated(["eeg_id", *VOTE_COLUMNS]).to_numpy()
 
 
 @cache
@@ -74,13 +79,18 @@ def test_structure_matches_the_real_table() -> None:
     assert (~by_patient["many"]).mean() == pytest.approx(0.46, abs=0.1)
 
 
+def agreement_of_three(control: Control | None = None) -> tuple[float, float]:
+    """Share of unanimous groups of three votes, as drawn and if votes were independent."""
+    table, truth = tables(control)
+    odds = truth[list(TRUTH_COLUMNS)].to_numpy()
+    three = first_rows(table) & (table.rows["total"] == 3).to_numpy()
+    return unanimous(table.rows[three]), float((odds[three] ** 3).sum(axis=1).mean())
+
+
 def test_few_voters_share_their_errors() -> None:
     """Three votes of few-vote experts agree far more often than independent votes would."""
-    table, truth = tables()
-    odds = truth[[f"true_{name.lower()}" for name in CLASSES]].to_numpy()
-    three = (table.rows["total"] == 3).to_numpy()
-    expected = (odds[three] ** 3).sum(axis=1).mean()
-    assert unanimous(table.rows[three]) > expected + 0.15
+    drawn, independent = agreement_of_three()
+    assert drawn > independent + 0.15
 
 
 def test_patient_does_not_depend_on_number_of_patients() -> None:
@@ -115,29 +125,22 @@ def test_small_profile_is_short() -> None:
 
 
 def test_permuted_votes_do_not_depend_on_who_voted() -> None:
-    plain, permuted = (
-        truth["tier"].to_numpy()[~table.rows.duplicated(["eeg_id", *VOTE_COLUMNS])] + " "
-        for table, truth in (tables(), tables("permuted_votes"))
-    )
-    totals = [tables(name)[0].groups["total"].to_numpy() for name in (None, "permuted_votes")]
+    def many_by_tier(control: Control | None) -> list[float]:
+        """Share of vote groups with ten votes or more, by the tier that voted."""
+        table, truth = tables(control)
+        first = first_rows(table)
+        many = table.rows["total"][first] >= 10
+        return many.groupby(truth["tier"][first]).mean()[["1-3", "4-9", ">=10"]].tolist()
 
-    def many(tiers: np.ndarray, total: np.ndarray) -> list[float]:
-        """Share of rows with ten votes or more, by the tier that voted."""
-        return [float((total[tiers == f"{name} "] >= 10).mean()) for name in ("1-3", "4-9", ">=10")]
-
-    assert many(plain, totals[0]) == [0, 0, 1]
-    few, some, most = many(permuted, totals[1])
+    assert many_by_tier(None) == [0, 0, 1]
+    few, some, most = many_by_tier("permuted_votes")
     assert few == pytest.approx(most, abs=0.04)
     assert some == pytest.approx(most, abs=0.1)
 
 
 def test_independent_raters_agree_by_chance_only() -> None:
-    table, truth = tables("independent_raters")
-    odds = truth[[f"true_{name.lower()}" for name in CLASSES]].to_numpy()
-    first = ~table.rows.duplicated(["eeg_id", *VOTE_COLUMNS]).to_numpy()
-    three = first & (table.rows["total"] == 3).to_numpy()
-    expected = (odds[three] ** 3).sum(axis=1).mean()
-    assert unanimous(table.rows[three]) == pytest.approx(expected, abs=0.04)
+    drawn, independent = agreement_of_three("independent_raters")
+    assert drawn == pytest.approx(independent, abs=0.04)
 
 
 def test_independent_raters_see_the_same_recordings() -> None:

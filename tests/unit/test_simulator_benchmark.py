@@ -11,7 +11,7 @@ from tests.benchmarks.simulator_labels import unanimous_of_three
 from tests.benchmarks.simulator_signals import Line, rate_line
 
 
-def test_three_of_many_votes_agree_as_often_as_all_triples_say() -> None:
+def test_three_of_many_votes_agree_as_often_as_all_triples() -> None:
     votes = [(7, 0, 2, 0, 0, 3), (10, 0, 0, 0, 0, 0)]
     expected = []
     for counts in votes:
