@@ -104,9 +104,11 @@ class WorkerGroupRunner:
     def _fit(self, tasks: Sequence[FoldTask], name: str, report: Report) -> None:
         resources = self._resources
         threads = max(1, int(resources.cpus_per_worker))
+        # NCCL, Ray's choice on GPUs, refuses to share one.
+        shared = 0 < resources.gpus_per_worker < 1 and resources.workers > 1
         trainer = TorchTrainer(
             partial(_work, list(tasks), report, threads, self._train, self._logs),
-            torch_config=TorchConfig(backend=_backend(resources)),
+            torch_config=TorchConfig(backend="gloo" if shared else None),
             scaling_config=ScalingConfig(
                 num_workers=resources.workers,
                 use_gpu=resources.gpus_per_worker > 0,
@@ -171,15 +173,6 @@ def _causes(error: Exception) -> list[BaseException]:
     if isinstance(error, ControllerError):
         return [error.controller_failure]
     return [error]
-
-
-def _backend(resources: ResourcesConfig) -> str | None:
-    """Ray's choice (NCCL on GPUs, gloo on CPUs), but gloo for workers that share a GPU.
-
-    NCCL refuses to share one.
-    """
-    shared = 0 < resources.gpus_per_worker < 1 and resources.workers > 1
-    return "gloo" if shared else None
 
 
 def train_environment(resources: ResourcesConfig) -> dict[str, str]:

@@ -100,10 +100,6 @@ class ProgressView:
         except Exception:
             logger.exception("progress of an event could not be shown: %s", event)
 
-    def message(self, text: str) -> None:
-        """Prints a line."""
-        self.handle({"event": "message", "text": text})
-
     def _print(self, text: str) -> None:
         """Prints a text with the time since the start; broken at spaces alone."""
         self._last_line = self._clock()

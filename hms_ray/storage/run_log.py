@@ -13,12 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from hms_ray.errors import ConfigError
-
 LOG_FILE: Final = "log.txt"
 WORKER_LOGS: Final = "logs"
 """Folder of the workers' logs, beside the run's own."""
-LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 _PACKAGE = logging.getLogger("hms_ray")
 _fields: dict[str, object] = {}
@@ -43,9 +40,6 @@ def run_log(file: Path, level: str = "INFO") -> Iterator[None]:
     Args:
         file: appended to; folders above it are made.
         level: least level of a record: DEBUG, INFO, WARNING or ERROR.
-
-    Raises:
-        ConfigError: if there is no such level.
     """
     with file_log(file, level):
         _PACKAGE.info("start: %s (pid %d on %s)", sys.argv, os.getpid(), socket.gethostname())
@@ -63,19 +57,13 @@ def run_log(file: Path, level: str = "INFO") -> Iterator[None]:
 @contextmanager
 def file_log(file: Path, level: str = "INFO") -> Iterator[None]:
     """Appends the records of ``hms_ray`` to a file while a block runs; see ``run_log``."""
-    if level not in LEVELS:
-        raise ConfigError(
-            f"a log level must be one of {', '.join(LEVELS)}",
-            got=level,
-            fix="Use --log-level INFO.",
-        )
-    file.parent.mkdir(parents=True, exist_ok=True)
-    # Each record is flushed, so that a run that hangs or dies can be read.
-    handler = logging.FileHandler(file, encoding="utf-8")
-    handler.setFormatter(_Formatter())
     level_before = _PACKAGE.level
     _PACKAGE.setLevel(level)
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        # Each record is flushed, so that a run that hangs or dies can be read.
+        handler = logging.FileHandler(file, encoding="utf-8")
+        handler.setFormatter(_Formatter())
         with attached(handler):
             yield
     finally:

@@ -240,11 +240,9 @@ class _Run:
         self._pump.message(f"the search ends with {n_finished} of {n_trials} finished: {reason}")
 
     def _trial_ended(self, proposal: Proposal, reason: str | None) -> None:
-        number = proposal.number
+        number, point, experiment = proposal.number, proposal.point, proposal.experiment
         if self._folder.trial(number) is None:
-            self._folder.write_failure(
-                number, proposal.point, proposal.experiment, reason or "no result"
-            )
+            self._folder.write_failure(number, point, experiment, reason or "no result")
         trial = self._folder.trial(number)
         assert trial is not None
         self._ended.append(trial)
@@ -271,11 +269,10 @@ class _Run:
         finished = self._folder.finished_trials()
         failed = [trial for trial in self._ended if not trial.finished]
         if not finished:
+            got = f"{len(failed)} failed, the first with: {failed[0].reason}" if failed else "none"
             raise StudyError(
                 "a study must have a finished trial",
-                got=f"{len(failed)} failed, the first with: {failed[0].reason}"
-                if failed
-                else "none",
+                got=got,
                 where=self._folder.path,
                 fix="Read the traceback in each trial's error.txt." if failed else None,
             )

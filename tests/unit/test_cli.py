@@ -86,6 +86,7 @@ def test_check_of_a_label_table_alone(tmp_path: Path, capsys: pytest.CaptureFixt
         (["sweep", "a", "--data"], "hms-ray sweep: Option '--data' requires an argument."),
         (["check", "--jsno"], "Did you mean --json?"),
         (["simulate", "--out", "a", "--patients", "x"], "--patients"),
+        (["sweep", "a", "--log-level", "LOUD"], "'LOUD' is not one of"),
         (["simulate", "--out", "a", "--processes", "0"], "processes must be at least 1, got 0"),
         (["simulate", "--out", "file/a", "--patients", "1"], "hms-ray simulate: Not a directory"),
         (["ladder", "poll"], "hms-ray ladder: No such command 'poll'. Did you mean 'pool'?"),

@@ -100,10 +100,7 @@ def test_stored_predictions_with_gaps_are_refused(prepared: Prepared, tmp_path: 
         ("training.stage_threshold", 9, True),  # no stage uses it
         ("training.unanimous_from", 3, True),  # nor this
         ("training.precision", "float32", True),  # what auto means on this placement
-        ("training.seed", 1, False),
         ("training.precision", "float64", False),
-        ("training.augment.window_shift_s", 2, False),
-        ("input.normalisation", "global", False),
         ("model.dropout", 0.2, False),
     ],
 )

@@ -15,6 +15,8 @@ from hms_ray.report.live import ProgressView, bar
 from hms_ray.report.progress import TrainingProgress
 from tests.unit.test_progress import Clock, evaluation, start, sweep
 
+HELLO = {"event": "message", "text": "hello"}
+
 
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
@@ -77,7 +79,7 @@ def test_table_fits_a_low_terminal(clock: Clock) -> None:
         start(progress, trial)
     stream = Terminal()
     with ProgressView(progress, stream, threaded=False, clock=clock) as view:
-        view.message("hello")
+        view.handle(HELLO)
     assert "and 35 more" in stream.getvalue()
 
 
@@ -98,7 +100,7 @@ def test_line_printed_while_the_view_is_drawn_waits_for_no_lock(
         drawing.clear()
         threading.Thread(target=view._live.refresh, daemon=True).start()
         drawing.wait()
-        printing = threading.Thread(target=view.message, args=("hello",), daemon=True)
+        printing = threading.Thread(target=view.handle, args=(HELLO,), daemon=True)
         printing.start()
         printing.join(timeout=10)
         assert not printing.is_alive()
@@ -115,8 +117,8 @@ def test_fault_of_progress_is_logged_and_the_next_event_is_shown(
     with ProgressView(sweep(clock), stream, clock=clock) as view:
         view.handle({"event": "no such event"})
         view.handle({"event": "trial_ended", "trial": 0, "scores": {}})
-        view.message("still here")
-    assert "still here" in stream.getvalue()
+        view.handle(HELLO)
+    assert "hello" in stream.getvalue()
     assert "no such event" in caplog.text
     assert ("live view" in caplog.text) == (term == "xterm")
 

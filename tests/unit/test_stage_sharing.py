@@ -101,7 +101,7 @@ def test_one_stage_experiment_is_reused_as_first_stage_of_another(
     took = one.record["timing"]["train_s"] + one.record["timing"]["evaluate_s"]
     assert two.record["reused_stages"] == {"names": ["noisy"], "key": one.key}
     assert two.record["saved_s"] == took
-    address = {"fold": 0, "key": two.key, "experiment": "experiment"}
+    source = {"fold": 0, "key": two.key, "experiment": "experiment"}
     started, *events, ended = events
     assert (started["event"], ended["event"]) == ("fold_started", "fold_ended")
     assert events[0] == {
@@ -109,31 +109,16 @@ def test_one_stage_experiment_is_reused_as_first_stage_of_another(
         "stages": ["noisy"],
         "saved_s": took,
         "progress": first[0] / n_steps,
-        **address,
+        **source,
     }
     assert len(events) == 5
-    assert all(event.items() >= address.items() for event in events)
+    assert all(event.items() >= source.items() for event in events)
     assert all(event["event"] == "evaluation" for event in events[1:])
     progress = [event["progress"] for event in events]
     assert progress == sorted(progress)
     assert progress[-1] == 1
     seconds = [line["seconds"] for line in two.record["history"]]
     assert seconds == sorted(seconds)
-
-
-def test_experiments_with_an_equal_first_stage_train_it_once(
-    prepared: Prepared, tmp_path: Path
-) -> None:
-    other = staged(NOISY, {**GOOD, "loss": "kl", "augment": {}, "epochs": 1})
-    with counted_steps() as first:
-        train(TWO, prepared, tmp_path / "shared")
-    with counted_steps() as second:
-        shared = train(other, prepared, tmp_path / "shared")
-    n_noisy = sum(line["stage"] == "noisy" for line in shared.record["history"])
-    noisy = shared.record["history"][n_noisy - 1]["step"]
-    assert second[0] == shared.record["history"][-1]["step"] - noisy
-    assert first[0] == noisy + 2 * second[0]
-    assert_equal_folds(shared, train(other, prepared, tmp_path / "alone", share=False))
 
 
 def test_longest_truncation_is_reused_and_savings_add_up(
@@ -187,7 +172,7 @@ SHORTER = {**GOOD, "epochs": 1}
 
 
 def scored(monkeypatch: pytest.MonkeyPatch, scores: list[float]) -> None:
-    """Lets the evaluations to come score so."""
+    """Gives the next evaluations these scores."""
     coming = iter(scores)
 
     def report(targets: Any, table: Any, votes: Any) -> dict[str, Any]:
