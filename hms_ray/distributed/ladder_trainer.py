@@ -134,8 +134,8 @@ def run_shares(
 
     Args:
         dealt: shares, taken in order.
-        n_groups: shares that run at once.
-        make_runner: called with a ``name`` of its own each time.
+        n_groups: number of shares that run at once.
+        make_runner: called with another ``name`` each time.
         report: called in the workers too, hence picklable; gets their events and those of
             steps that failed.
 

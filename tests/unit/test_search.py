@@ -11,6 +11,8 @@ from hms_ray.sweep.tune_searcher import LOST, StudySearch
 
 SPACE = validate_space({"search": {"training.loss": {"choices": ["kl", "kl_log_votes"]}}}, "test")
 
+SCORES = {"kl_all": 0.7, "kl_4": None, "kl_10": 0.5}
+
 
 class FakeProposals:
     def __init__(self, answers: list[Any], n_finished: int = 0) -> None:
@@ -63,14 +65,10 @@ def test_tune_gets_waiting_and_the_end() -> None:
 @pytest.mark.parametrize(
     ("result", "error", "expected"),
     [
-        (
-            {"kl_all": 0.7, "kl_4": None, "kl_10": 0.5, "training_iteration": 1},
-            False,
-            ("complete", {"kl_all": 0.7, "kl_4": None, "kl_10": 0.5}),
-        ),
+        ({**SCORES, "training_iteration": 1}, False, ("complete", SCORES)),
         ({"error": "a model must be known"}, False, ("fail", "a model must be known")),
         (None, True, ("fail", LOST)),
-        ({"kl_all": 0.7, "kl_4": None, "kl_10": 0.5}, True, ("fail", LOST)),
+        (SCORES, True, ("fail", LOST)),
     ],
 )
 def test_results_are_recorded_for_their_trial(
@@ -84,9 +82,6 @@ def test_results_are_recorded_for_their_trial(
     search.on_trial_complete("b", result=result, error=error)
     assert proposals.recorded == [(4, *expected)]
     assert ended == [(proposal(4), None if expected[0] == "complete" else expected[1])]
-
-
-SCORES = {"kl_all": 0.7, "kl_4": None, "kl_10": 0.5}
 
 
 def test_failed_trials_are_replaced() -> None:
