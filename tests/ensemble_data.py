@@ -19,6 +19,8 @@ from hms_ray.ensemble.methods.arithmetic import Simplex
 from hms_ray.ensemble.methods.base import Method, checked_rows, nested_predictions
 from hms_ray.ensemble.selection import score_candidates
 from hms_ray.ensemble.selection_result import Selection
+from hms_ray.evaluate.intervals import patient_groups
+from hms_ray.evaluate.metric import kl_rows
 
 
 class EnsembleSample(NamedTuple):
@@ -102,3 +104,16 @@ def select(
         seeds=seeds,
         n_splits=n_splits,
     )
+
+
+def nested_by_hand(
+    sample: EnsembleSample, method: Method, counted: np.ndarray, seed: int
+) -> np.ndarray:
+    """KL (n,) of each row under the method fitted on other patients' counted rows."""
+    split = patient_groups(sample.patients, 5, seed, counted)
+    rows = np.empty(len(split))
+    for number in range(5):
+        inside, training = split == number, sample.rows((split != number) & counted)
+        fitted = method.fit(training.targets, training.models, None, training.patients)
+        rows[inside] = kl_rows(sample.targets[inside], fitted.predict(sample.models[:, inside]))
+    return rows

@@ -21,19 +21,11 @@ from hms_ray.ensemble.result import BlendReport
 from hms_ray.evaluate.intervals import paired_difference, patient_bootstrap
 from hms_ray.evaluate.metric import kl_rows
 from hms_ray.report.blend_table import render_blend
-from tests.oof_sample import Sample, oof_sample
+from tests.oof_sample import Sample
 
 pytestmark = pytest.mark.real
 
 N_MODELS = 12
-
-
-@pytest.fixture(scope="module")
-def sample(real_data: Path) -> Sample:
-    folder = real_data / "oof"
-    if not folder.is_dir():
-        pytest.skip(f"{folder} does not exist")
-    return oof_sample(folder)
 
 
 @pytest.fixture(scope="module")

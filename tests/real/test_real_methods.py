@@ -8,7 +8,6 @@ are those of the twelve models of the sample; other samples are skipped.
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +20,7 @@ from hms_ray.ensemble.methods.registry import named_methods
 from hms_ray.ensemble.model_subsets import SubsetSearch
 from hms_ray.ensemble.report import blend_report
 from hms_ray.ensemble.selection import estimate_selection
-from tests.oof_sample import Sample, oof_sample
+from tests.oof_sample import Sample
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
 
@@ -34,15 +33,11 @@ METHODS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def sample(real_data: Path) -> Sample:
-    folder = real_data / "oof"
-    if not folder.is_dir():
-        pytest.skip(f"{folder} does not exist")
-    found = oof_sample(folder)
-    if len(found.names) != N_MODELS:
+@pytest.fixture
+def sample(sample: Sample) -> Sample:
+    if len(sample.names) != N_MODELS:
         pytest.skip(f"the numbers are those of {N_MODELS} models, the sample has others")
-    return found
+    return sample
 
 
 @pytest.mark.parametrize("objective", GOAL)

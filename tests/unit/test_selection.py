@@ -18,7 +18,7 @@ from hms_ray.ensemble.selection_result import SelectionEstimate
 from hms_ray.errors import PredictionError
 from hms_ray.evaluate.intervals import clustered_interval, patient_groups
 from hms_ray.evaluate.metric import kl_rows
-from tests.ensemble_data import EnsembleSample, ensemble_sample, select
+from tests.ensemble_data import EnsembleSample, ensemble_sample, nested_by_hand, select
 
 METHODS: list[Method] = [Equal(), Simplex(), LogLinear(), LogLinear("context")]
 
@@ -37,18 +37,6 @@ def estimate(
 def overconfident() -> EnsembleSample:
     """Models that are twice as confident as they should be: a temperature helps much."""
     return ensemble_sample(4, n_patients=80, sharpness=2.0)
-
-
-def nested_by_hand(
-    sample: EnsembleSample, method: Method, counted: np.ndarray, seed: int
-) -> np.ndarray:
-    split = patient_groups(sample.patients, 5, seed, counted)
-    rows = np.empty(len(split))
-    for number in range(5):
-        inside, training = split == number, sample.rows((split != number) & counted)
-        fitted = method.fit(training.targets, training.models, None, training.patients)
-        rows[inside] = kl_rows(sample.targets[inside], fitted.predict(sample.models[:, inside]))
-    return rows
 
 
 @pytest.mark.parametrize(("objective", "fewest"), [("kl_all", 0), ("kl_10", 10)])

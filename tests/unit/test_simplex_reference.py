@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from hms_ray.ensemble.simplex import simplex_weights
+from tests.ensemble_data import ensemble_sample
 from tests.slsqp import slsqp_weights
 
 MOST_APART = 1e-6
@@ -30,20 +31,14 @@ def by_clarabel(shares: np.ndarray, columns: np.ndarray) -> np.ndarray:
     return np.asarray(weights.value)
 
 
-def models_of(kind: str, generator: np.random.Generator, truth: np.ndarray) -> np.ndarray:
-    n_models = {"one": 1, "many": 12}.get(kind, 5)
-    scores = truth + generator.uniform(0.5, 2, (n_models, 1, 1)) * generator.normal(
-        size=(n_models, *truth.shape)
-    )
-    models = np.exp(scores) / np.exp(scores).sum(axis=2, keepdims=True)
+def variant(kind: str, models: np.ndarray) -> np.ndarray:
     if kind == "duplicated":
-        models = np.concatenate([models, models[:2]])
-    elif kind == "collinear":
-        mixed = 0.3 * models[0] + 0.7 * models[1]
-        models = np.concatenate([models, mixed[None]])
-    elif kind == "zeros":
+        return np.concatenate([models, models[:2]])
+    if kind == "collinear":
+        return np.concatenate([models, 0.3 * models[:1] + 0.7 * models[1:2]])
+    if kind == "zeros":
         models = np.where(models < 0.02, 0.0, models)
-        models /= models.sum(axis=2, keepdims=True)
+        return models / models.sum(axis=2, keepdims=True)
     return models
 
 
@@ -53,12 +48,8 @@ def models_of(kind: str, generator: np.random.Generator, truth: np.ndarray) -> n
 def test_no_other_solver_is_lower_or_far(
     solver: Callable[[np.ndarray, np.ndarray], np.ndarray], kind: str, seed: int
 ) -> None:
-    generator = np.random.default_rng(seed)
-    truth = 1.5 * generator.normal(size=(150, 6))
-    chances = np.exp(truth) / np.exp(truth).sum(axis=1, keepdims=True)
-    votes = generator.multinomial(12, chances)
-    targets = votes / 12
-    models = models_of(kind, generator, truth)
+    sample = ensemble_sample({"one": 1, "many": 12}.get(kind, 5), n_patients=20, seed=seed)
+    targets, models = sample.targets, variant(kind, sample.models)
     entries = np.flatnonzero(targets)
     shares = targets.ravel()[entries] / len(targets)
     columns = np.clip(models, 1e-15, 1 - 1e-15).reshape(len(models), -1)[:, entries]
