@@ -1,5 +1,5 @@
-"""A competition folder prepared for training: rows, folds, packs.
+"""A competition folder prepared for training: rows, folds, packs (the ``pack`` command).
 
 May import ``pack``, ``competition`` and rooms below. The files of the competition are read and
-checked in ``competition``; packs are written and read in ``pack``.
+checked in ``competition``; the format of packs is in ``pack``.
 """

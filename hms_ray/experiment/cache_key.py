@@ -1,4 +1,4 @@
-"""The cache key of a fold."""
+"""What the cache key of a fold is computed from."""
 
 from __future__ import annotations
 
