@@ -21,6 +21,7 @@ from hms_ray.competition.schema import CLASSES, TARGET_COLUMNS, VOTE_COLUMNS
 from hms_ray.config.eeg_recipes import EegRecipe
 from hms_ray.dataset.folds import check_folds, folds_fingerprint, make_folds
 from hms_ray.pack.build import build_pack
+from hms_ray.pack.eeg import make_values
 from hms_ray.pack.sources import eeg_source
 from hms_ray.pack.verify import verify_pack
 from hms_ray.pack.windows import distinct_windows
@@ -115,11 +116,10 @@ def test_pack_of_windows(folder: Path, tmp_path: Path) -> None:
     ids, starts = rows["eeg_id"], rows["eeg_start"]
     assert pack.usable(ids, starts).all()
     assert not pack.missing_share(ids, starts).any()
-    assert source.make is not None
     for position, row in zip(pack.locate(ids, starts), rows.itertuples(), strict=True):
         eeg = read_eeg(folder / "train_eegs" / f"{row.eeg_id}.parquet")
         window = eeg[row.eeg_start : row.eeg_start + 10_000]
-        expected = source.make(np.ascontiguousarray(window)[None])[0]
+        expected = make_values(EegRecipe(), np.ascontiguousarray(window)[None])[0]
         np.testing.assert_array_equal(pack.values[position : position + 256], expected)
         assert -1 <= expected.min() < expected.max() <= 1
 
