@@ -175,10 +175,10 @@ def _require_whole_eegs(
             complaint = _complaint(member.name, lacks, more, len(known))
             unsure = member.name if member.keys == "row_id" else targets.name
             raise PredictionError(
-                "row ids of an unknown unit must cover all rows of an EEG or none",
+                "row ids of unknown unit must match all rows of an EEG or none",
                 got=f"EEGs of {targets.name} of which {complaint}",
-                fix=f"Other rows have the unit {unit}. State that of {unsure}: "
-                "--row-unit eeg_votes, label or eeg.",
+                fix=f"State the unit of {unsure} with --row-unit eeg_votes, label or eeg; "
+                f"other rows have the unit {unit}.",
             )
 
 

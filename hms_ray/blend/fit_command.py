@@ -109,6 +109,7 @@ def _notes(targets: Targets, data: Aligned) -> list[str]:
         )
     if targets.n_unknown:
         notes.append(
-            f"{targets.n_unknown:,} rows have an unknown total of votes and count as having few."
+            f"{targets.n_unknown:,} rows have an unknown number of votes; they are treated as "
+            "rows with few votes."
         )
     return [" ".join(notes)] if notes else []

@@ -73,8 +73,10 @@ def _no_target(path: Path, results: Path) -> StudyError:
             fix=f"Blend it and submit its {BLEND_FILE}: hms-ray blend {path}",
         )
     name = (path.parent if path.name.isdigit() else path).name
+    known = study_names(results)
     return StudyError(
         f"submit needs a study, STUDY/TRIAL or a {BLEND_FILE}",
-        got=f"{path}{closest(name, study_names(results))}",
+        got=f"{path}{closest(name, known)}",
         where=results,
+        fix="List studies with: hms-ray studies" if known else "Run hms-ray sweep first.",
     )

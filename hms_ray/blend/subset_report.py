@@ -119,8 +119,8 @@ def _needed(
     results, path = search.leave_one_out(), search.forward_path()
     smallest, rows = search.minimal(tolerance), search.rows
     correlation = residual_correlation(rows.targets, rows.models, rows.weights)
-    size = "a smallest subset" if smallest.proven else "the smallest subset found"
-    title = f"Within {tolerance:g} nats of all models, in sample: {size}."
+    size = "Smallest subset" if smallest.proven else "Smallest subset found"
+    title = f"{size}, with an in-sample KL within {tolerance:g} nats of that of all models."
     texts: list[str | Table] = [
         leave_one_out_table(results, names),
         correlation_table(correlation, names, labels),

@@ -79,13 +79,13 @@ def blend(
     ] = None,
     row_unit: Annotated[
         RowUnit | None,
-        option("data.unit of the row ids in files that do not state it themselves.", panel=_INPUTS),
+        option("data.unit of the row ids, for files that do not state it.", panel=_INPUTS),
     ] = None,
     method: Annotated[
         str,
         option(
             f"How to combine: {', '.join(METHODS)}; auto: chosen among them by nested KL "
-            "(slower); NAME@kl_4: fitted on other rows than are scored.",
+            "(slower); NAME@kl_4: fit on rows with >= 4 votes, score on the rows of --fit-on.",
             "NAME",
             panel=_METHOD,
         ),
@@ -96,7 +96,7 @@ def blend(
     ] = None,
     splits: Annotated[
         int,
-        option("Groups of patients of the nested cross-validation.", "N", panel=_METHOD),
+        option("Number of patient groups in the nested cross-validation.", "N", panel=_METHOD),
     ] = 5,
     seed: Annotated[
         int,
@@ -113,7 +113,8 @@ def blend(
     family: Annotated[
         list[str] | None,
         option(
-            "Put the models whose names match into one family; can be repeated.",
+            "Put the models whose names match into one family, with --max-family-weight; "
+            "can be repeated.",
             "FAMILY=PATTERN",
             default="one family per study or ladder",
             panel=_CONSTRAINTS,
@@ -128,7 +129,9 @@ def blend(
     fixed_weight: Annotated[
         list[str] | None,
         option(
-            "Weight of a model that is not fitted; can be repeated.", "MODEL=W", panel=_CONSTRAINTS
+            "Fix the weight of this model instead of fitting it; can be repeated.",
+            "MODEL=W",
+            panel=_CONSTRAINTS,
         ),
     ] = None,
     subsets: Annotated[
@@ -141,7 +144,11 @@ def blend(
     ] = False,
     tolerance: Annotated[
         float,
-        option("How much KL the smallest set may lose, with --subsets.", "NATS", panel=_SUBSETS),
+        option(
+            "How much higher the in-sample KL of the smallest set may be, with --subsets.",
+            "NATS",
+            panel=_SUBSETS,
+        ),
     ] = 1e-3,
     cost: Annotated[
         str | None,

@@ -132,11 +132,10 @@ def oracle(
 ) -> None:
     """Print the oracle KL of a simulated folder: the KL of a model that knows the truth.
 
-    The first oracle also knows who voted on a row. The second one knows only
-    how often each tier of experts votes on such rows: among the rows of a
-    cumulative line, or among all rows for the lines by tier.
-    Rows are those of DIR/train.csv, or of DIR/labels.csv if only labels were
-    simulated.
+    The oracle knows who voted on each row. The second oracle knows only how often
+    each group of experts votes: in the lines for all rows, >=4 and >=10 votes among
+    the rows of that line, in the other lines among all rows. The rows are those of
+    DIR/train.csv, or of DIR/labels.csv if only labels were simulated.
     """
     from hms_ray.simulate.oracle import oracle_report
 
@@ -167,7 +166,7 @@ def spectrogram(
     ] = None,
     force: Annotated[bool, flag("--force", "Replace an existing file.")] = False,
 ) -> None:
-    """Write the spectrogram that the competition would have of an EEG file."""
+    """Compute the spectrogram of an EEG file, in the competition's format."""
     from hms_ray.competition.read import read_eeg
     from hms_ray.competition.write import require_place, write_spectrogram
     from hms_ray.signal.spectrogram import recording_spectrogram
@@ -176,7 +175,9 @@ def spectrogram(
     require_place(target, replace=force)
     table = recording_spectrogram(read_eeg(file))
     write_spectrogram(target, table)
-    print(f"{target}: {counted(len(table), 'row')}, 2 s each, on the EEG's own time")
+    print(
+        f"{target}: {counted(len(table), 'row')}, 2 s each; time counts from the start of the EEG"
+    )
 
 
 def pack(

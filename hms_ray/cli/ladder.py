@@ -138,7 +138,7 @@ def _own_data(results: Path) -> Path:
 
     with bar("simulating", "patients") as progress:
         folder = default_folder(results, os.cpu_count() or 1, progress)
-    print(f"no --data: simulated data of the default profile, {folder}")
+    print(f"no --data given: using simulated data in {folder}")
     return folder
 
 

@@ -37,7 +37,7 @@ def show(
     results: Results = RESULTS,
     as_json: Json = False,
 ) -> None:
-    """Show a study, or a trial with its scores, folds, cost and why it failed."""
+    """Show a study, or one trial: scores, folds, cost, and the reason if it failed."""
     from hms_ray.ladder.folder import ladder_names
     from hms_ray.report.overview import render_study, render_trial
     from hms_ray.study.overview import find_trial, study_overview, trial_overview
@@ -62,7 +62,7 @@ def leaderboard(
     results: Results = RESULTS,
     as_json: Json = False,
 ) -> None:
-    """Print the trials of a study, best first, and why others failed."""
+    """Print a study's trials, best first, and the reason of each failure."""
     from hms_ray.study.folder import StudyFolder
     from hms_ray.study.leaderboard import leaderboard_json, leaderboard_text
 

@@ -57,7 +57,7 @@ LogLevel: TypeAlias = Annotated[
         "--log-level",
         metavar="LEVEL",
         case_sensitive=False,
-        help="Least level of records in log files: DEBUG, INFO, WARNING or ERROR.",
+        help="Lowest level that log files record: DEBUG, INFO, WARNING or ERROR.",
     ),
 ]
 Address: TypeAlias = Annotated[

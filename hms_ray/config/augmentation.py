@@ -36,8 +36,8 @@ class MosaicConfig(Frozen):
     probability: Fraction = 1.0
     """Share of batches that it is applied to (published: all)."""
     epochs: Count | None = None
-    """Number of first epochs of a stage that use it (published: 3 of 8, or 2 of the first
-    of two stages). Default: all epochs."""
+    """Use mosaic only in this many first epochs of a stage (published: 3 of 8; with two
+    stages, 2 of 6 in the first). Default: all epochs."""
 
 
 class MixupConfig(Frozen):

@@ -60,7 +60,7 @@ class EegRecipe(Frozen):
     """Bipolar signals are clipped to plus or minus this, microvolts, after the band-pass
     (high-ranking teams: 1024). Default: no clipping."""
     gaps: Gaps = "mean"
-    """NaN in a bipolar signal are replaced by its mean (published), by linear
+    """NaN values in a bipolar signal are replaced by its mean (published), by linear
     interpolation, or by zero."""
     margin_s: MarginS = 0.0
     """Seconds before and after each window that are packed too; needed for
@@ -133,7 +133,7 @@ class RawRecipe(Frozen):
     midline: bool = True
     """Add the pairs Fz-Cz and Cz-Pz to the sixteen pairs of the chains."""
     gaps: Gaps = "mean"
-    """NaN in a signal are replaced by its mean, by linear interpolation, or by zero."""
+    """NaN values in a signal are replaced by its mean, by linear interpolation, or by zero."""
     margin_s: MarginS = 0.0
     """Seconds before and after each window that are packed too; needed for
     ``augment.window_shift_s``."""

@@ -84,7 +84,8 @@ def load_space(path: str | Path, settings: Sequence[str] = (), *, stored: bool =
         data = with_new_names(data)
     for setting in settings:
         apply_setting(data, setting)
-    return validate_space(data, where=path)
+    where = f"{path} with --set {' --set '.join(settings)}" if settings else path
+    return validate_space(data, where=where)
 
 
 def read_mapping(path: str | Path) -> dict[Any, Any]:

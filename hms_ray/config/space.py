@@ -74,8 +74,8 @@ class ResourcesConfig(Frozen):
     group: Literal["fold", "trial"] = "fold"
     """Start a worker group per fold, or one group for all folds of a trial."""
     share_stages: bool = True
-    """Reuse the first stages of a fold from the fold store if an equal beginning was
-    trained before, and store finished stages for other trials."""
+    """Reuse the first stages of a fold from the fold store if the same first stages
+    were trained before, and store finished stages for other trials."""
     max_concurrent_trials: Count | None = None
     """Largest number of trials that run at once. Default: as many as fit on the cluster."""
     max_failures: Annotated[int, Field(ge=0)] = 2

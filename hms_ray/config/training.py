@@ -19,8 +19,8 @@ class StageConfig(Frozen):
     name: str = "train"
     """Name in logs; changes no result."""
     rows: StageRows = "all"
-    """Which training rows: ``all``, or those below or from ``training.stage_threshold``
-    total votes (see ``training.unanimous_from``)."""
+    """Training rows of the stage: ``all``, or rows with fewer than, or at least,
+    ``training.stage_threshold`` total votes (see ``training.unanimous_from``)."""
     epochs: Count = 6
     """Number of passes over the rows of the stage."""
     loss: Loss | None = None

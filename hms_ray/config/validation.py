@@ -49,7 +49,11 @@ def with_new_names(data: Any) -> Any:
     Only for files that hms_ray wrote itself: in a user's file a former name is an error.
     """
     if isinstance(data, Mapping):
-        return {_new_path(key): with_new_names(value) for key, value in data.items()}
+        # Labels of choices are the user's own.
+        return {
+            _new_path(key): value if key == "choices" else with_new_names(value)
+            for key, value in data.items()
+        }
     return [with_new_names(item) for item in data] if isinstance(data, list) else data
 
 

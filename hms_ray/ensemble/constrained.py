@@ -103,7 +103,7 @@ class _Corners:
         parts = []
         if len(self._most):
             caps = ", ".join(f"{most:g}" for most in self._most)
-            parts.append(f"{counted(len(self._most), 'cap')} of {caps}")
+            parts.append(f"{counted(len(self._most), 'family limit')} of {caps}")
         if self._bounds[:, 0].any():
             parts.append(f"fixed weights of sum {self._bounds[:, 0].sum():g}")
         return " and ".join(parts)
@@ -131,9 +131,9 @@ class _Corners:
         )
         if found.x is None:
             raise PredictionError(
-                "infeasible constraints: no weights satisfy these caps and fixed weights",
+                "infeasible constraints: no weights satisfy these family limits and fixed weights",
                 got=self.describe(),
-                fix="Raise a cap, or fix fewer or smaller weights.",
+                fix="Raise a --max-family-weight, or reduce the --fixed-weight values.",
             )
         corner: Array = np.clip(lowest + found.x, lowest, highest)
         # Errors within the solver's tolerance would leave the sum off 1 by as much.

@@ -61,7 +61,7 @@ def train_locally(
     for note in prepared.notes:
         print(note)
     if space.search:
-        text = f"not searched with --local: {', '.join(space.search)} (experiment's own values)"
+        text = f"--local does not search; the file's values are used: {', '.join(space.search)}"
         print(textwrap.fill(text, 80, break_long_words=False, break_on_hyphens=False))
     preflight(space.alone(), prepared)
     runner = InProcessRunner(threads, share_stages=space.resources.share_stages)

@@ -66,7 +66,7 @@ def check_content(content: Mapping[str, Any], file: Path) -> None:
             f"the format of {STEPS_FILE} must be {FORMAT}",
             got=content.get("format", "none"),
             where=file,
-            fix="Another release wrote it: run the ladder again with this one.",
+            fix="Run the ladder again with this release; another one wrote the file.",
         )
     for name, kind in (("about", dict), ("rows", str), ("steps", list)):
         if not isinstance(content.get(name), kind):

@@ -91,7 +91,7 @@ def read_pack_manifest(path: Path) -> dict[str, Any]:
 
 def damaged_pack(where: Path, got: str) -> PackError:
     """The error for a pack that differs from what was written."""
-    return PackError("a pack must be whole", got=got, where=where, fix=BUILD_AGAIN)
+    return PackError("a pack must be complete and unchanged", got=got, where=where, fix=BUILD_AGAIN)
 
 
 def npy_header(dtype: str, shape: tuple[int, ...]) -> bytes:

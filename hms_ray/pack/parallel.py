@@ -79,7 +79,7 @@ def _make_in_processes(
     except BrokenProcessPool as error:
         raise PackError(
             "a packing process must not be killed before its work is done",
-            fix="If memory is short, use fewer --workers N; the same command resumes.",
+            fix="Run the same command to resume; if memory is short, use fewer --workers N.",
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)

@@ -136,7 +136,7 @@ def _certificate(report: BlendReport) -> str:
         return f"{bound} KL of any weights{there} ({steps})."
     if "corners" in facts:
         met = counted(facts["corners"], "corner")
-        return f"{bound} KL of weights that meet the caps and fixed weights ({met})."
+        return f"{bound} KL of weights that satisfy the family limits and fixed weights ({met})."
     return f"{bound} value of the method's loss{there}."
 
 

@@ -10,8 +10,8 @@ from hms_ray.evaluate.intervals import Interval
 from hms_ray.evaluate.step_scores import STAGE_2, StepScores
 
 ORACLES: Final[Mapping[str, str]] = {
-    "perfect": "the perfect model, which knows the probability of every vote",
-    "tier_unknown": "a model that knows everything but who voted",
+    "perfect": "the oracle, which knows who voted",
+    "tier_unknown": "an oracle that does not know who voted",
 }
 """Key in ``about["floors"]`` -> the oracle with that KL."""
 

@@ -34,7 +34,7 @@ DETECTABLE_NOTE: Final = (
 )
 RECALIBRATED_NOTE: Final = (
     "both sides corrected by class biases and a temperature, fitted on other patients' rows of "
-    "the same group. A difference that disappears here was one of class shares or confidence."
+    "the same group. A difference that disappears here came from class shares or confidence."
 )
 PUBLISHED_NOTE: Final = (
     "Published: out-of-fold KL on the real competition and public leaderboard of the series "
@@ -183,8 +183,8 @@ def _oracles(report: LadderReport) -> list[Table]:
             return f"{distance.above:+.4f} {share:>4}"
 
         note = (
-            "KL above that of the oracle, and the part of the way from the class means to the "
-            "oracle that the step covers."
+            "KL minus that of the oracle, and the share of the distance from the class means to "
+            "the oracle that the step closes."
         )
         columns = (step_column(report.steps), *_by_objective(report, cell))
         tables.append(Table(f"Distance to {description}", columns, (note,)))

@@ -204,9 +204,9 @@ class TrainingProgress:
         number, scores = event["trial"], event["scores"]
         self._leave(name)
         self._n_finished += 1
-        mark = ""
-        if self._best is None or scores[self._objective] < self._best[1]:
-            self._best, mark = (number, scores[self._objective]), ", best so far"
+        score, mark = scores[self._objective], ""
+        if score is not None and (self._best is None or score < self._best[1]):
+            self._best, mark = (number, score), ", best so far"
         return Notice(f"{name}: {named_scores(scores)}{mark}")
 
     def _trial_failed(self, name: str, event: Event) -> Notice:

@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 from hms_ray.config.experiment import Experiment
 from hms_ray.config.space import Space
 from hms_ray.errors import ConfigError
+from hms_ray.evaluate.metric import SCORE_NAMES
 from hms_ray.search.distributions import (
     Point,
     distributions,
@@ -178,7 +179,7 @@ class Proposals:
             point, origin, replaced = self._queue.popleft()
             trial = self._journal.add_point(origin, point)
             for number in replaced:
-                self._journal.fail(number, f"{INTERRUPTED}; again as trial {trial.number}")
+                self._journal.fail(number, f"{INTERRUPTED}; repeated as trial {trial.number}")
             found = self._proposal_of(trial)
             if found is not None:
                 return found
@@ -206,7 +207,9 @@ class Proposals:
         """
         value = scores[self._objective]
         if value is None or not math.isfinite(value):
-            self.fail(number, f"{self._objective} is {value}")
+            self.fail(
+                number, f"{SCORE_NAMES[self._objective]} must be a finite number, got {value}"
+            )
             return
         self._finished[self._end(number)] = (number, scores)
         self._journal.complete(number, scores, self._objective)

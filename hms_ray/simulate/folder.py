@@ -211,7 +211,7 @@ def _completed(tasks: list[Task], processes: int) -> Iterator[tuple[int, list[Re
             raise ResourceError(
                 "a process of the simulation must not end early",
                 got="one that did",
-                fix="It may lack memory. Use fewer --processes.",
+                fix="Use fewer --processes; one may have run out of memory.",
             ) from error
         except BaseException:
             pool.shutdown(cancel_futures=True)

@@ -13,13 +13,13 @@ Control = Literal["permuted_votes", "independent_raters", "constant_gain", "stat
 
 PROFILE_NAMES: Final[dict[ProfileName, str]] = {
     "small": "few and short recordings per patient",
-    "competition": "as many and as long recordings as in the competition, some of hours",
+    "competition": "number and length of recordings as in the competition; some last hours",
 }
 """Profile -> description."""
 
 CONTROLS: Final[dict[Control, str]] = {
     "permuted_votes": "the number of votes does not depend on who votes",
-    "independent_raters": "all experts are of one kind and share no error and no bias",
+    "independent_raters": "all experts belong to one group and share no error and no bias",
     "constant_gain": "all patients have the same gain",
     "stationary_context": "the state does not change within a recording",
 }

@@ -79,7 +79,7 @@ class OracleReport:
 
     def to_text(self) -> str:
         """The report as a text table."""
-        heads = f"{'oracle KL':>12}{'oracle without tier':>22}{'class means':>14}"
+        heads = f"{'oracle KL':>12}{'voters unknown':>22}{'class means':>14}"
         lines = [
             f"Lowest KL that a model can reach on the votes of {self.table} (nats, simulated data)",
             f"{'votes':<10}{'rows':>8}{heads}",
@@ -121,7 +121,7 @@ class OracleReport:
         width = max(map(len, scores)) + 2
         heads = "".join(f"{title:>9}" for title in SCORE_NAMES.values())
         lines = [
-            "Share of the distance from the class means to the oracle that is closed,",
+            "How much of the distance from the class means to the oracle is closed,",
             "simulated data: 0% is as good as the class means, 100% as good as the oracle",
             " " * width + heads,
         ]
@@ -152,7 +152,7 @@ class OracleReport:
             self.total_votes
         ):
             raise DataError(
-                "scores must be of the rows that the oracle KL is of",
+                "the study must have the rows of the simulated folder",
                 got=f"{len(rows)} other rows",
                 where=self.folder,
                 fix="Give the folder that the study was trained on. A study that dropped rows "

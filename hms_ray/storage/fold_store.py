@@ -151,8 +151,8 @@ class FoldStore:
 def damaged_fold(folder: Path, reason: str) -> StudyError:
     """The error for a folder of the store that does not hold what was written."""
     return StudyError(
-        "a stored fold must be whole",
+        "a stored fold must be complete and unchanged",
         got=reason,
         where=folder,
-        fix="Move that folder away: the fold is then trained again.",
+        fix="Move that folder away; the fold is then trained again.",
     )

@@ -97,7 +97,8 @@ def changed_values(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[st
     return {
         place: (first.get(place), second.get(place))
         for place in sorted(first.keys() | second.keys())
-        if first.get(place) != second.get(place)
+        # A null is not the same as nothing: choices may have one.
+        if (place in first, first.get(place)) != (place in second, second.get(place))
     }
 
 

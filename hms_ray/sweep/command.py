@@ -66,7 +66,7 @@ def sweep(
         return 0
     finished = f"{run.n_finished} of {counted(space.study.n_trials, 'trial')} finished"
     print(
-        f"hms-ray sweep: {finished}, {run.n_failed} failed; run the same command to continue",
+        f"hms-ray sweep: {finished}, {run.n_failed} failed; run the same command to resume",
         file=sys.stderr,
     )
     return 1

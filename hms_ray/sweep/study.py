@@ -233,11 +233,11 @@ class _Run:
         if self._proposals.n_finished:
             message(f"finished in earlier runs: {self._proposals.n_finished}")
         if self._proposals.n_interrupted:
-            message(f"interrupted, to be run again first: {self._proposals.n_interrupted}")
+            message(f"interrupted trials, repeated first: {self._proposals.n_interrupted}")
 
     def _ends_early(self, reason: str) -> None:
         n_finished, n_trials = self._proposals.n_finished, self._space.study.n_trials
-        self._pump.message(f"the search ends with {n_finished} of {n_trials} finished: {reason}")
+        self._pump.message(f"the search ended after {n_finished} of {n_trials} trials: {reason}")
 
     def _trial_ended(self, proposal: Proposal, reason: str | None) -> None:
         number, point, experiment = proposal.number, proposal.point, proposal.experiment

@@ -70,17 +70,30 @@ def run_trial(config: dict[str, Any], job: StudyJob) -> dict[str, Any]:
     if done is not None and done.finished:
         return dict(done.scores)
     job = replace(job, logs=replace(job.logs, fields={"trial": f"{number:04d}"}))
-    with job.logs.opened():
-        try:
-            result = _train(number, point, experiment, job)
-            folder.write_trial(number, point, experiment, result)
-            logger.info("trial ended: %s", result.scores)
-            return dict(result.scores)
-        except Exception as error:
-            logger.exception("trial failed")
-            reason = one_line(error)
-            folder.write_failure(number, point, experiment, reason, traceback.format_exc())
-            return {"error": reason}
+    try:
+        with job.logs.opened():
+            return _run(number, point, experiment, job, folder)
+    except Exception as error:
+        reason = one_line(error)
+        folder.write_failure(number, point, experiment, reason, traceback.format_exc())
+        return {"error": reason}
+
+
+def _run(
+    number: int,
+    point: dict[str, Any],
+    experiment: Experiment,
+    job: StudyJob,
+    folder: StudyFolder,
+) -> dict[str, Any]:
+    try:
+        result = _train(number, point, experiment, job)
+        folder.write_trial(number, point, experiment, result)
+    except Exception:
+        logger.exception("trial failed")
+        raise
+    logger.info("trial ended: %s", result.scores)
+    return dict(result.scores)
 
 
 def _train(

@@ -196,7 +196,7 @@ def test_study_without_a_finished_trial_is_an_error(prepared: Prepared, base: Pa
     with pytest.raises(StudyError, match="a study must have a finished trial") as caught:
         run_study(space, prepared, base / "results", "broken", stream=printed)
     assert "no_such_model" in str(caught.value)
-    assert "the search ends with 0 of 1 finished: every experiment" in printed.getvalue()
+    assert "the search ended after 0 of 1 trials: every experiment" in printed.getvalue()
 
 
 def test_trial_reuses_the_first_stage_of_the_previous_one(prepared: Prepared, base: Path) -> None:

@@ -86,7 +86,7 @@ def test_killed_sweep_resumes_without_training_finished_folds_again(tmp_path: Pa
     (trial,) = folder.finished_trials()
     assert trial.number == 1, "the stopped trial is tried again under a number of its own"
     assert {trial.keys[fold] for fold in trial.reused} == {path.name for path in before}
-    assert "interrupted, to be run again first: 1" in printed
+    assert "interrupted trials, repeated first: 1" in printed
     assert f"reused from the fold store: fold {', '.join(map(str, trial.reused))}" in printed
     assert len(FOLD_DONE.findall(printed)) == 3 - len(before)
     after = stored(tmp_path)

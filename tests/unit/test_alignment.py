@@ -72,7 +72,7 @@ def expected_error(made: list[Table], choice: RowChoice, unit: Keys) -> str | No
         eegs = {row.split("-")[0] for row in table.ids} & {row.split("-")[0] for row in IDS}
         differing = {row.split("-")[0] for row in set(IDS) ^ set(table.ids)}
         if unit == "label" and eegs & differing:
-            return "row ids of an unknown unit must cover all rows of an EEG or none"
+            return "row ids of unknown unit must match all rows of an EEG or none"
     return None
 
 

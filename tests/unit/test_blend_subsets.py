@@ -64,7 +64,7 @@ def test_subsets_of_models_are_reported(results: Path, mine: Path) -> None:
     for line in (
         "Simplex weights without each model: rise of the KL",
         "Forward path: each line adds the model that lowers the KL most",
-        "Within 0.01 nats of all models, in sample: a smallest subset.",
+        "Smallest subset, with an in-sample KL within 0.01 nats of that of all models.",
         "KL against cost (from costs.csv)",
     ):
         assert line in text
@@ -88,7 +88,7 @@ def test_long_names_in_subsets_are_numbered(results: Path, mine: Path) -> None:
     blend(["one", str(long)], results, settings)
     sets = stored_blend(results / "blend")["sets"]
     members = " + ".join(str(n + 1) for n in sets["minimal"]["members"])
-    lines = text.split("Within 0 nats")[1].splitlines()
+    lines = text.split("within 0 nats")[1].splitlines()
     assert any(line.endswith(f"  {members}") for line in lines)
 
 

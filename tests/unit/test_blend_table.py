@@ -94,7 +94,8 @@ def test_certificate_names_the_weights_that_it_covers(report: BlendReport) -> No
     bounded = Simplex(caps=[Cap([0], 0.2)], name="bounded")
     text = text_of(report_of(candidates=[*BASELINES, bounded], method="bounded", n_repeats=1))
     assert re.search(
-        r"at most \d\.\de-\d\d above the lowest KL of weights that meet the caps and fixed weights "
+        r"at most \d\.\de-\d\d above the lowest KL of weights that satisfy the family limits "
+        r"and fixed weights "
         r"\([2-9] corners\)\.",
         text,
     )

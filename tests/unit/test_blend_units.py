@@ -136,8 +136,8 @@ def test_row_ids_of_another_unstated_unit_are_refused(
         file = written(tmp_path / "votes.csv", rows.drop(columns="eeg_id"))
         words, name = (["eeg_votes"], str(file)), str(file)
         found = f"EEGs of {file} of which 0000 lacks "
-    rule = "row ids of an unknown unit must cover all rows of an EEG or none"
-    with refusal(PredictionError, rule, got=found, fix=f"State that of {name}: --row-unit"):
+    rule = "row ids of unknown unit must match all rows of an EEG or none"
+    with refusal(PredictionError, rule, got=found, fix=f"State the unit of {name} with --row-unit"):
         aligned(results, *words)
     with refusal(PredictionError, rule, got="(100-2, 100-3, "):
         aligned(results, *words)

@@ -104,16 +104,17 @@ def test_stored_space_with_former_names_is_read(tmp_path: Path) -> None:
         tmp_path,
         """
 experiment: {input: {pool: [2, 2], eeg: {pool: [4, 1]}}, training: {augment: {cutmix: {}}}}
-search: {input.pool.0: {int: [1, 4]}}
-start: [{input.pool.0: 2}]
+search: {input.pool.0: {int: [1, 4]}, training.seed: {choices: {pool: 1, full: 2}}}
+start: [{input.pool.0: 2, training.seed: pool}]
 """,
     )
     space = load_space(file, stored=True)
     assert space.experiment.input.downsample == (2, 2)
     assert space.experiment.input.eeg.downsample == (4, 1)
     assert space.experiment.training.augment.cutmix is not None
-    assert list(space.search) == ["input.downsample.0"]
-    assert space.start == [{"input.downsample.0": 2}]
+    assert list(space.search) == ["input.downsample.0", "training.seed"]
+    assert space.search["training.seed"].choices == {"pool": 1, "full": 2}, "labels stay"
+    assert space.start == [{"input.downsample.0": 2, "training.seed": "pool"}]
 
 
 def test_faulty_view_is_named_by_its_place(tmp_path: Path) -> None:

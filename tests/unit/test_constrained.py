@@ -167,7 +167,9 @@ def test_row_weights_select_rows() -> None:
 def test_infeasible_and_invalid_constraints_are_refused() -> None:
     data = ensemble_sample(3)
     arguments = (data.targets, data.models)
-    with pytest.raises(PredictionError, match=r"infeasible constraints: .* got 1 cap of 0\.9"):
+    with pytest.raises(
+        PredictionError, match=r"infeasible constraints: .* got 1 family limit of 0\.9"
+    ):
         constrained_weights(*arguments, caps=[Cap([0, 1, 2], 0.9)])
     with pytest.raises(PredictionError, match=r"got fixed weights of sum 1\.2"):
         constrained_weights(*arguments, fixed={0: 0.6, 1: 0.6})

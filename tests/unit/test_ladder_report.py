@@ -88,7 +88,7 @@ def test_distance_to_the_oracles(report: LadderReport) -> None:
     assert found is not None
     assert found.above == pytest.approx(kl - 0.12)
     assert found.share == pytest.approx((0.90 - kl) / (0.90 - 0.12))
-    title = "Distance to a model that knows everything but who voted"
+    title = "Distance to an oracle that does not know who voted"
     cells = cells_of(report, title, "averaged")
     assert cells["KL >=10"] == f"{kl - 0.12:+.4f}  {found.share:.0%}"
 
@@ -100,7 +100,7 @@ def test_distance_to_the_oracles(report: LadderReport) -> None:
 def test_unknown_oracles_have_no_table(floors: Any) -> None:
     report = make_report(*ladder(), {**ABOUT, "floors": floors})
     text = render_ladder(report)
-    assert ("Distance to the perfect model" in text) == bool(floors)
+    assert ("Distance to the oracle, which" in text) == bool(floors)
     distance = report.oracle_distance(report.steps[0], "perfect", "kl_all")
     assert (distance is None) == (not floors)
     assert distance is None or distance.share is None

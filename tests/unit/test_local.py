@@ -45,7 +45,7 @@ def test_experiment_of_two_sources_is_trained_then_reused_from_the_fold_store(
     for _ in range(2):
         assert train_locally(SPACE, tmp_path / "data", tmp_path / "results") == 0
         printed.append(capsys.readouterr().out)
-    assert "not searched with --local: input.eeg.kind" in printed[0]
+    assert "--local does not search" in printed[0]
     assert "reused from" not in printed[0]
     assert "reused from the fold store: fold 0, 1" in printed[1]
     scores = [re.findall(r"KL all .*out-of-fold rows", text) for text in printed]

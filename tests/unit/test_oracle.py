@@ -265,7 +265,7 @@ def test_ladder_gets_oracle_kl_as_plain_numbers(folder: Path) -> None:
     assert scores is not None
     assert list(scores) == ["perfect", "tier_unknown", "class_mean"]
     assert scores["perfect"]["kl_10"] == whole.cumulative[2].oracle
-    with pytest.raises(DataError, match="rows that the oracle KL is of"):
+    with pytest.raises(DataError, match="must have the rows of the simulated folder"):
         oracle_scores(folder, "eeg_votes", "middle", rows.assign(total_votes=99))
     (folder / TRUTH_FILE).unlink()
     assert oracle_scores(folder, "eeg_votes", "middle", rows) is None

@@ -85,7 +85,9 @@ def test_other_formats_and_damaged_manifests_are_refused(pack_copy: Path) -> Non
     error = refused(open_pack, pack_copy)
     assert str(error.got).startswith("no kind, fingerprint, panels, n_frequencies, window, step_s")
     file.write_text("{")
-    assert refused(open_pack, pack_copy).rule == error.rule == "a pack must be whole"
+    assert (
+        refused(open_pack, pack_copy).rule == error.rule == "a pack must be complete and unchanged"
+    )
 
 
 def test_verification_finds_changed_values(pack_copy: Path) -> None:

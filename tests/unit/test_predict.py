@@ -216,7 +216,7 @@ def test_another_version_of_the_numerics_gives_a_warning(
 def test_a_fold_of_another_normalisation_or_model_is_damaged(own: TrainedStudy) -> None:
     predictor = Predictor(models_of(own).experiment, rows_of(own), CPU)
     change_record(own, 0, normalisation={"kaggle": {"mode": "global", "mean": 0.0, "std": 1.0}})
-    with refusal(StudyError, "whole", got="record.json: a fold's normalisation"):
+    with refusal(StudyError, "complete", got="record.json: a fold's normalisation"):
         predictor.predict(models_of(own).folds[0])
     fold = models_of(own).folds[1]
     torch.save({"a": torch.zeros(1)}, fold.weights)

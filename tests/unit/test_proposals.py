@@ -105,7 +105,9 @@ def test_resumed_study_draws_the_points_of_an_uninterrupted_one(tmp_path: Path) 
     assert rest[0].point == interrupted.point
     assert [trial.state for trial in recorded_trials(stopped)].count(TrialState.RUNNING) == 0
     assert recorded_trials(stopped)[interrupted.number].state == TrialState.FAIL
-    assert "again as trial 5" in recorded_trials(stopped)[interrupted.number].user_attrs["reason"]
+    assert (
+        "repeated as trial 5" in recorded_trials(stopped)[interrupted.number].user_attrs["reason"]
+    )
 
 
 def test_study_killed_twice_loses_no_point(tmp_path: Path) -> None:

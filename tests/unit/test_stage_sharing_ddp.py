@@ -94,4 +94,7 @@ def test_rank_0_decides_for_all(ranks: list[Any], folder: Path) -> None:
 def test_all_ranks_raise_on_a_damaged_stage(ranks: list[Any]) -> None:
     (_, first), (_, second) = ranks
     assert first == second
-    assert "a stored fold must be whole, got weights.pt does not match its checksum" in first
+    assert (
+        "a stored fold must be complete and unchanged, got weights.pt does not match its checksum"
+        in first
+    )

@@ -13,6 +13,7 @@ from hms_ray.errors import ModelError, StudyError
 from hms_ray.storage.locks import StudyLock
 from hms_ray.study import new
 from hms_ray.study.folder import StudyFolder
+from hms_ray.study.identity import differences
 from hms_ray.study.new import create_study
 from tests.refused import refusal
 from tests.study_data import RATE, make_space
@@ -218,3 +219,9 @@ def test_unlabelled_weights_may_not_move(tmp_path: Path, prepared: Prepared) -> 
     fail_a_trial(create(weights(tmp_path / "a.pt", b"first")))
     with refusal(StudyError, got="search.model.weights_file.choices was "):
         create(weights(tmp_path / "b.pt", b"first"))
+
+
+def test_removed_choice_of_null_is_a_difference() -> None:
+    before = {"choices": {"none": None, "half": 1}}
+    assert differences(before, {"choices": {"half": 1}})
+    assert not differences(before, dict(before))
