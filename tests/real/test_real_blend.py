@@ -102,4 +102,4 @@ def test_files_and_arrays_give_the_same_blend(
     assert stored["nested"] == pytest.approx(report.nested.scores, abs=1e-6)
     assert report.weights is not None
     assert list(stored["weights"].values()) == pytest.approx(report.weights.tolist(), abs=1e-4)
-    assert "unknown total of votes" in " ".join(text.split())
+    assert "unknown number of votes" in " ".join(text.split())
