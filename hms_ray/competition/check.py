@@ -113,7 +113,7 @@ def require_sound(
 ) -> FolderReport:
     """``check_folder``, by default without reading every value; faults are an error.
 
-    Faults of the kinds in ``tolerated`` are ignored and left out of the report.
+    Faults of the kinds in ``tolerated`` are ignored and do not appear in the report.
 
     Raises:
         FaultyDataError: if the folder has faults; it carries all of them.

@@ -1,8 +1,10 @@
+import os
+
 import pytest
 
 from hms_ray.config.space import ResourcesConfig
 from hms_ray.distributed.cluster import Cluster, Node, n_concurrent_trials, n_groups
-from hms_ray.distributed.worker_group import placement, worker_resources
+from hms_ray.distributed.worker_group import environment, placement, worker_resources
 from hms_ray.errors import ResourceError
 
 
@@ -75,3 +77,12 @@ def test_placement_follows_the_resources() -> None:
     assert placement(ResourcesConfig(workers=2)).device_class == "cpu"
     on_gpu = placement(ResourcesConfig(workers=2, gpus_per_worker=1), bfloat16=True)
     assert (on_gpu.world_size, on_gpu.device_class, on_gpu.bfloat16) == (2, "cuda", True)
+
+
+def test_environment_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HMS_TEST_SET", "before")
+    monkeypatch.delenv("HMS_TEST_UNSET", raising=False)
+    with environment({"HMS_TEST_SET": "inside", "HMS_TEST_UNSET": "inside"}):
+        assert os.environ["HMS_TEST_SET"] == os.environ["HMS_TEST_UNSET"] == "inside"
+    assert os.environ["HMS_TEST_SET"] == "before"
+    assert "HMS_TEST_UNSET" not in os.environ

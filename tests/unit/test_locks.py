@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import socket
 import subprocess
@@ -102,4 +103,21 @@ def test_short_lock_waits_for_the_other_process(tmp_path: Path, hold: Hold) -> N
 
 def test_short_lock_needs_its_folder(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), short_lock(tmp_path / "gone" / "lock"):
+        pass
+
+
+def without_locks(*_: object) -> None:
+    raise OSError(errno.ENOLCK, "No locks available")
+
+
+def test_study_needs_a_file_system_with_locks_and_a_short_lock_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fcntl.flock", without_locks)
+    with pytest.raises(StudyError, match="must support file locks") as caught:
+        StudyLock(tmp_path).acquire()
+    assert caught.value.got == "No locks available"
+    assert caught.value.where == tmp_path
+    assert not (tmp_path / OWNER_FILE).exists()
+    with short_lock(tmp_path / "draft.lock"):
         pass
