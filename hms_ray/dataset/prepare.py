@@ -30,11 +30,14 @@ from hms_ray.pack.store import Pack, open_pack
 from hms_ray.pack.verify import require_verified
 from hms_ray.pack.windows import Windows, distinct_windows
 from hms_ray.storage.atomic import whole_file
-from hms_ray.storage.fold_store import STORE_NAME
+from hms_ray.storage.folder_names import STORE_NAME
 from hms_ray.storage.hashing import digest, table_fingerprint
 
 Bars = Callable[[str, str], AbstractContextManager[Callable[[int, int], None]]]
 """(description, unit) -> a progress bar (see ``report.live.bar``)."""
+
+RowsCheck = Callable[[pd.DataFrame], None]
+"""Raises if rows with their folds (see ``Prepared.rows``) cannot be trained as planned."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +104,12 @@ def prepare(
     pack_dir: str | Path | None = None,
     folds: pd.DataFrame | None = None,
     bars: Bars | None = None,
+    check: RowsCheck | None = None,
 ) -> Prepared:
     """Checks a competition folder and makes rows, folds and packs.
+
+    Labels, folds and ``check`` come first, since they take seconds; then every recording is
+    checked and packed.
 
     Args:
         data_dir: competition folder.
@@ -112,6 +119,8 @@ def prepare(
         pack_dir: folder of packs. Default: ``packed`` in the competition folder.
         folds: fold table to use, see ``read_folds``. Default: folds are drawn.
         bars: creates the progress bar of each pack.
+        check: called with all rows and their folds before a recording is read. Rows without
+            a usable signal are still among them, and the ``missing_`` columns are absent.
 
     Raises:
         FaultyDataError: if the folder has faults.
@@ -125,12 +134,12 @@ def prepare(
     if sources is None:
         sources = list(used_sources(experiment.input).items())
     forms = {source_key(name, recipe): pack_source(name, recipe) for name, recipe in sources}
+    rows = _checked_rows(data_dir, experiment.data, folds, check)
     # Every value was read when the packs were made. After that tables and file sizes are
     # enough, so that a sweep starts at once.
-    packed = _is_packed(data_dir, pack_dir, experiment.data, forms)
+    packed = _is_packed(data_dir, pack_dir, forms, rows)
     tolerated = () if experiment.data.unusable == "error" else ("no_numbers",)
     require_sound(data_dir, signals=not packed, cache_dir=pack_dir, tolerated=tolerated)
-    rows = rows_of(read_labels(data_dir), experiment.data)
     packs = build_packs(data_dir, pack_dir, forms, rows, bars)
     table, folds, notes = _table(rows, packs, experiment.data, folds)
     rows_print = table_fingerprint(table[list(rows.columns)])
@@ -181,6 +190,25 @@ def build_packs(
     return packs
 
 
+def _checked_rows(
+    data_dir: Path, config: DataConfig, given: pd.DataFrame | None, check: RowsCheck | None
+) -> pd.DataFrame:
+    """All rows, whether their signals are usable or not; they and their folds pass ``check``."""
+    try:
+        rows = rows_of(read_labels(data_dir), config)
+    except DataError:
+        require_sound(data_dir)  # Reports all faults at once.
+        raise
+    known = rows
+    if given is not None and "row_id" in given and config.unusable == "drop":
+        # The table of a study does not have the rows that were dropped.
+        known = rows[rows["row_id"].isin(given["row_id"].astype(str))].reset_index(drop=True)
+    folds = _folds(rows, known, config, given)
+    if check is not None:
+        check(rows.merge(folds[["row_id", "fold"]], on="row_id", validate="one_to_one"))
+    return rows
+
+
 def _table(
     rows: pd.DataFrame, packs: dict[str, Pack], config: DataConfig, given: pd.DataFrame | None
 ) -> tuple[pd.DataFrame, pd.DataFrame, tuple[str, ...]]:
@@ -193,23 +221,30 @@ def _table(
             got="none",
             fix="Check the recordings, or zero-fill such rows with data.unusable: keep.",
         )
+    folds = _folds(rows, kept, config, given)
+    fold_of = kept["row_id"].map(folds.set_index("row_id")["fold"]).astype("int64")
+    table = pd.concat([kept.assign(fold=fold_of), missing_shares(kept, packs)], axis=1)
+    return table, folds, (*notes, *scarce_classes(kept, int(table["fold"].max()) + 1))
+
+
+def _folds(
+    rows: pd.DataFrame, kept: pd.DataFrame, config: DataConfig, given: pd.DataFrame | None
+) -> pd.DataFrame:
+    """The folds of the rows that are kept, drawn or from a given table."""
     if given is None:
         # Drawn from all rows, so that studies of other sources have the same folds.
         folds = make_folds(rows, config.n_folds, config.fold_seed)
         folds = folds[folds["row_id"].isin(kept["row_id"])].reset_index(drop=True)
         check_folds(folds, kept, config.n_folds)
-    else:
-        if "row_id" in given:
-            ids = given["row_id"].astype(str)
-            foreign = ids.isin(rows["row_id"][~is_kept])
-            if config.n_patients is not None:
-                # The table may have all patients.
-                foreign |= ~ids.isin(rows["row_id"])
-            given = given[~foreign]
-        folds = fit_folds(given, kept)
-    fold_of = kept["row_id"].map(folds.set_index("row_id")["fold"]).astype("int64")
-    table = pd.concat([kept.assign(fold=fold_of), missing_shares(kept, packs)], axis=1)
-    return table, folds, (*notes, *scarce_classes(kept, int(table["fold"].max()) + 1))
+        return folds
+    if "row_id" in given:
+        ids = given["row_id"].astype(str)
+        foreign = ids.isin(rows["row_id"]) & ~ids.isin(kept["row_id"])
+        if config.n_patients is not None:
+            # The table may have all patients.
+            foreign |= ~ids.isin(rows["row_id"])
+        given = given[~foreign]
+    return fit_folds(given, kept)
 
 
 def _windows(form: PackSource, rows: pd.DataFrame) -> Windows | None:
@@ -217,10 +252,9 @@ def _windows(form: PackSource, rows: pd.DataFrame) -> Windows | None:
 
 
 def _is_packed(
-    data_dir: Path, pack_dir: Path, config: DataConfig, forms: dict[str, PackSource]
+    data_dir: Path, pack_dir: Path, forms: dict[str, PackSource], rows: pd.DataFrame
 ) -> bool:
     try:
-        rows = rows_of(read_labels(data_dir), config)
         return all(
             find_pack(data_dir, pack_dir, form, _windows(form, rows)) is not None
             for form in forms.values()

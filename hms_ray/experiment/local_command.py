@@ -7,17 +7,20 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from hms_ray.config.space import Space
 from hms_ray.dataset.folds import read_folds
 from hms_ray.dataset.prepare import Prepared, prepare
 from hms_ray.evaluate.metric import named_scores
 from hms_ray.experiment.in_process import InProcessRunner
-from hms_ray.experiment.preflight import preflight
+from hms_ray.experiment.preflight import preflight, require_folds
 from hms_ray.experiment.run import ExperimentResult, run_experiment
 from hms_ray.report.live import ProgressView, bar
 from hms_ray.report.progress import TrainingProgress
 from hms_ray.report.tensorboard import write_fold
 from hms_ray.storage.fold_store import FoldStore
+from hms_ray.storage.folder_names import LOCAL, checked_name
 from hms_ray.storage.run_log import LOG_FILE, run_log
 from hms_ray.text import counted
 
@@ -56,15 +59,22 @@ def train_locally(
         Exit status 0.
     """
     experiment = space.experiment
+    logs = results / LOCAL / checked_name(name or experiment.name)
     table = None if fold_table is None else read_folds(fold_table)
-    prepared = prepare(data_dir, experiment, results, pack_dir=pack_dir, folds=table, bars=bar)
+    runner = InProcessRunner(threads, share_stages=space.resources.share_stages)
+
+    def check(rows: pd.DataFrame) -> None:
+        require_folds(folds or (), rows)
+        preflight(space.alone(), rows)
+
+    prepared = prepare(
+        data_dir, experiment, results, pack_dir=pack_dir, folds=table, bars=bar, check=check
+    )
     for note in prepared.notes:
         print(note)
     if space.search:
         text = f"--local does not search; the file's values are used: {', '.join(space.search)}"
         print(textwrap.fill(text, 80, break_long_words=False, break_on_hyphens=False))
-    preflight(space.alone(), prepared)
-    runner = InProcessRunner(threads, share_stages=space.resources.share_stages)
     rows = prepared.rows()
     heading = (
         f"{experiment.name}: {counted(len(rows), 'row')} of "
@@ -72,7 +82,6 @@ def train_locally(
         f"on {runner.placement.device_class}"
     )
     print(heading)
-    logs = results / "local" / (name or experiment.name)
     with run_log(logs / LOG_FILE, log_level):
         logger.info("%s; experiment: %s", heading, experiment.model_dump_json())
         result = _train(space, prepared, results, runner, folds)

@@ -1,8 +1,10 @@
-"""Checks that would fail in every worker, made once before workers are started."""
+"""Checks that would fail in every worker, made once before recordings are packed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+
+import pandas as pd
 
 from hms_ray.augment.mosaic import mosaic_spans
 from hms_ray.competition.schema import TARGET_COLUMNS
@@ -10,7 +12,6 @@ from hms_ray.config.experiment import Experiment
 from hms_ray.config.inputs import InputConfig, used_sources
 from hms_ray.config.loading import parameter_values, replace_values
 from hms_ray.config.space import Space
-from hms_ray.dataset.prepare import Prepared
 from hms_ray.dataset.sources import pack_source
 from hms_ray.errors import ConfigError
 from hms_ray.train.model import build_model
@@ -18,7 +19,7 @@ from hms_ray.train.stages import stage_rows
 from hms_ray.transforms.views import Shape, image_size, view_widths
 
 
-def preflight(space: Space, prepared: Prepared) -> None:
+def preflight(space: Space, rows: pd.DataFrame) -> None:
     """Builds every model of a space once and checks that every stage has rows.
 
     Checks the experiment itself and every searched value alone, not combinations of
@@ -26,7 +27,7 @@ def preflight(space: Space, prepared: Prepared) -> None:
 
     Args:
         space: what will be trained.
-        prepared: its rows.
+        rows: training rows with their folds, see ``dataset.prepare.RowsCheck``.
 
     Raises:
         ModelError: if a model cannot be built or its weights cannot be read.
@@ -34,7 +35,6 @@ def preflight(space: Space, prepared: Prepared) -> None:
             a mosaic.
         TrainingError: if a stage has no rows in a fold.
     """
-    rows = prepared.rows()
     votes, folds = rows["total_votes"].to_numpy(), rows["fold"].to_numpy()
     targets = rows[list(TARGET_COLUMNS)].to_numpy()
     built = set()
@@ -49,9 +49,25 @@ def preflight(space: Space, prepared: Prepared) -> None:
                 mosaic_spans(size[1], view_widths(experiment.input, _shapes(experiment.input)))
             rule = (stage.rows, stage.threshold, stage.unanimous_from)
             if rule not in staged:
-                for fold in range(prepared.n_folds):
+                for fold in range(int(folds.max()) + 1):
                     stage_rows(stage, votes[folds != fold], targets[folds != fold])
                 staged.add(rule)
+
+
+def require_folds(wanted: Sequence[int], rows: pd.DataFrame) -> None:
+    """Checks that folds exist.
+
+    Raises:
+        ConfigError: if one does not.
+    """
+    last = int(rows["fold"].max())
+    for fold in wanted:
+        if not 0 <= fold <= last:
+            raise ConfigError(
+                f"a fold must be from 0 to {last}",
+                got=fold,
+                fix="Name another fold, or change data.n_folds.",
+            )
 
 
 def image_size_of(config: InputConfig) -> tuple[int, int]:

@@ -25,17 +25,17 @@ from hms_ray.dataset.prepare import Prepared, prepare
 from hms_ray.errors import ConfigError, HmsRayError, StudyError
 from hms_ray.ladder.ablation import load_ablation
 from hms_ray.ladder.folder import read_ladder, write_ladder
-from hms_ray.ladder.plan import sources_of
+from hms_ray.ladder.plan import check_steps, sources_of
 from hms_ray.ladder.report import make_report, write_report
 from hms_ray.ladder.run import LadderRun, Trainer, run_ladder
 from hms_ray.ladder.scale import read_scale
 from hms_ray.ladder.steps import Ladder, load_ladder
 from hms_ray.report.ladder_table import render_ladder
 from hms_ray.report.live import bar
+from hms_ray.storage.folder_names import checked_name
 from hms_ray.storage.locks import StudyLock
 from hms_ray.storage.run_log import LOG_FILE, run_log
 from hms_ray.study.folder import STUDY_FILE
-from hms_ray.study.new import checked_name
 from hms_ray.text import clock_text, closest, counted
 
 logger = logging.getLogger(__name__)
@@ -213,6 +213,7 @@ def _prepared(ladder: Ladder, call: LadderCall, folder: Path) -> Prepared:
         sources=sources_of(ladder),
         pack_dir=call.pack_dir,
         bars=bar,
+        check=partial(check_steps, ladder),
     )
     if call.fold_table is not None:
         return ready(folds=read_folds(call.fold_table))

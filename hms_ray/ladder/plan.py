@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from hms_ray.competition.schema import TARGET_COLUMNS
 from hms_ray.config.experiment import Experiment, canonical
 from hms_ray.config.inputs import used_sources
 from hms_ray.config.space import Space
 from hms_ray.dataset.prepare import Prepared
 from hms_ray.dataset.sources import SourceRecipe, source_key
-from hms_ray.errors import HmsRayError
+from hms_ray.errors import ConfigError, HmsRayError
 from hms_ray.experiment.fold_task import FoldTask
 from hms_ray.experiment.placement import Placement
 from hms_ray.experiment.preflight import image_size_of, preflight
@@ -75,8 +77,6 @@ def plan_ladder(
         try:
             tasks = plan_folds(experiment, prepared, results, placement)
             new = [task for task in tasks if task.key not in known and not store.has(task.key)]
-            if new:
-                preflight(Space(experiment=experiment), prepared)
         except HmsRayError as error:
             plan.failed[name] = str(error)
             continue
@@ -88,6 +88,30 @@ def plan_ladder(
             units.setdefault(f"{_first_stage_key(experiment)}-{task.fold}", []).append(task)
     plan.missing.extend(units.values())
     return plan
+
+
+def check_steps(ladder: Ladder, rows: pd.DataFrame) -> None:
+    """Checks, before recordings are read, that every experiment of a ladder can be trained.
+
+    Args:
+        ladder: the steps.
+        rows: training rows with their folds, see ``dataset.prepare.RowsCheck``.
+
+    Raises:
+        ConfigError: naming every step that cannot be trained, and why.
+    """
+    failed: dict[str, HmsRayError] = {}
+    for name, experiment in ladder.experiments().items():
+        try:
+            preflight(Space(experiment=experiment), rows)
+        except HmsRayError as error:
+            failed[name] = error
+    if failed:
+        raise ConfigError(
+            "every step of a ladder must be trainable",
+            got="; ".join(f"{name}: {error}" for name, error in failed.items()),
+            fix="Mend them, or run the others with --steps.",
+        )
 
 
 def _first_stage_key(experiment: Experiment) -> str:

@@ -14,7 +14,7 @@ from hms_ray.competition.schema import PROBABILITY_COLUMNS
 from hms_ray.evaluate.oof import OPTIMISTIC
 from hms_ray.predict.files import require_output_file, write_predictions, write_submission
 from hms_ray.predict.inference import predict_all, require_device
-from hms_ray.predict.recordings import recordings_of_rows, recordings_of_test
+from hms_ray.predict.recordings import read_test_rows, recordings_of_rows, recordings_of_test
 from hms_ray.predict.submission import make_submission, submission_ids
 from hms_ray.predict.trial import read_models
 from hms_ray.report.live import bar
@@ -84,8 +84,10 @@ def submit_trial(folder: StudyFolder, number: int | None, options: SubmitOptions
             options.data_dir, inputs, unit, window, pack_dir=place, bars=bar
         )
     else:
+        test_ids = read_test_rows(options.data_dir)["eeg_id"].tolist()
+        # Read before the recordings, which may have to be packed.
+        eeg_ids = submission_ids(options.data_dir, test_ids)
         recordings = recordings_of_test(options.data_dir, inputs, pack_dir=place, bars=bar)
-        eeg_ids = submission_ids(options.data_dir, recordings.rows["eeg_id"].tolist())
     predicted, notes = predict_all([models], recordings, options.device, options.threads)
     rows, probabilities = recordings.rows, predicted[models.name]
     if options.train_rows:

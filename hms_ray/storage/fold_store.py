@@ -16,10 +16,10 @@ import pandas as pd
 
 from hms_ray.errors import StudyError
 from hms_ray.storage.atomic import whole_folder
+from hms_ray.storage.folder_names import STORE_NAME
 from hms_ray.storage.hashing import file_sha256
 from hms_ray.storage.structured_files import json_text
 
-STORE_NAME = ".store"
 OOF_FILE, RECORD_FILE, WEIGHTS_FILE = "oof.parquet", "record.json", "weights.pt"
 LAST_FILE = "last.pt"
 _REQUIRED = ("checksums", "seconds", "saved_s")

@@ -17,6 +17,22 @@ _WEIGHTS_PATHS: Final = ("model", "model.weights_file")
 def study_identity(space: Space, prepared: Prepared) -> dict[str, Any]:
     """Search space and data of a study as plain data; equal for the same study.
 
+    See ``space_identity`` for the space.
+
+    Raises:
+        ModelError: if a weights file cannot be read.
+    """
+    data = {
+        "rows": prepared.rows_fingerprint,
+        "folds": prepared.folds_fingerprint,
+        "packs": {key: pack.fingerprint for key, pack in prepared.packs.items()},
+    }
+    return {**space_identity(space), "data": data}
+
+
+def space_identity(space: Space) -> dict[str, Any]:
+    """The part of a study's identity that does not depend on its data.
+
     The number of trials, names, the path of a weights file and most resources may change
     between runs. The content of a weights file, the world size and the device class change
     results and may not. A searched weights file may move if its choice has a label; without
@@ -36,11 +52,6 @@ def study_identity(space: Space, prepared: Prepared) -> dict[str, Any]:
         "resources": {
             "workers": space.resources.workers,
             "device": "cuda" if space.resources.gpus_per_worker > 0 else "cpu",
-        },
-        "data": {
-            "rows": prepared.rows_fingerprint,
-            "folds": prepared.folds_fingerprint,
-            "packs": {key: pack.fingerprint for key, pack in prepared.packs.items()},
         },
         "weights": _weights(space),
     }

@@ -6,11 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from hms_ray.config.space import Space
+import pandas as pd
+
+from hms_ray.config.space import Objective, Space
+from hms_ray.dataset.folds import folds_fingerprint
 from hms_ray.dataset.prepare import Prepared
 from hms_ray.errors import StudyError
+from hms_ray.evaluate.metric import OBJECTIVES
 from hms_ray.storage.atomic import DRAFT_PREFIX, whole_file
-from hms_ray.storage.fold_store import STORE_NAME
+from hms_ray.storage.folder_names import checked_name
+from hms_ray.storage.hashing import table_fingerprint
 from hms_ray.storage.locks import LOCK_FILE, OWNER_FILE, StudyLock
 from hms_ray.storage.run_log import LOG_FILE, WORKER_LOGS
 from hms_ray.storage.structured_files import json_text, write_text
@@ -24,32 +29,14 @@ from hms_ray.study.folder import (
     StudyFolder,
     write_space,
 )
-from hms_ray.study.identity import differences, study_identity
-from hms_ray.text import shortened_list
-
-RESERVED: Final = frozenset({STORE_NAME, "local"})
+from hms_ray.study.identity import differences, space_identity, study_identity
+from hms_ray.text import counted, shortened_list
 
 _LOCK_FILES: Final = frozenset({LOCK_FILE, OWNER_FILE})
 _RUN_FILES: Final = frozenset(
     {ROWS_FILE, SPACE_FILE, LOG_FILE, WORKER_LOGS, ".ray", "environment.json", "leaderboard.csv"}
 )
 """Files of a study in which no trial has ended, besides its lock and journal."""
-
-
-def checked_name(name: str) -> str:
-    """The name of a study, which must be a plain folder name.
-
-    Raises:
-        StudyError: if it is not.
-    """
-    if not name or name in RESERVED or name.startswith(".") or {"/", "\\", "\0"} & set(name):
-        raise StudyError(
-            "a study's name must be a plain folder name",
-            got=name,
-            fix="Use a name without slashes or a leading dot, and none of "
-            f"{', '.join(sorted(RESERVED))}.",
-        )
-    return name
 
 
 def create_study(results: str | Path, name: str, space: Space, prepared: Prepared) -> StudyFolder:
@@ -74,15 +61,66 @@ def create_study(results: str | Path, name: str, space: Space, prepared: Prepare
             if _is_replaceable(path, identity):
                 _write_new(path, identity, space, prepared)
     folder = StudyFolder(path)
-    changed = differences(folder.identity, identity)
+    _require_same(folder, folder.identity, identity)
+    return folder
+
+
+def check_study(results: str | Path, name: str, space: Space, rows: pd.DataFrame) -> None:
+    """Checks, before recordings are read, that a study can be created or resumed.
+
+    Args:
+        results: folder of all studies.
+        name: of the study's folder.
+        space: what to search.
+        rows: training rows with their folds, see ``dataset.prepare.RowsCheck``.
+
+    Raises:
+        StudyError: see ``create_study``; or if no row counts for the objective.
+        ModelError: if a weights file cannot be read.
+    """
+    path = Path(results) / checked_name(name)
+    require_objective_rows(space.study.objective, rows)
+    identity = space_identity(space)
+    if space.experiment.data.unusable != "drop":
+        # Otherwise the rows and folds are known only once the recordings were read.
+        made = rows.drop(columns="fold")
+        identity["data"] = {"rows": table_fingerprint(made), "folds": folds_fingerprint(rows)}
+    if _is_replaceable(path, {}):
+        return
+    folder = StudyFolder(path)
+    stored = {key: folder.identity.get(key) for key in identity}
+    if "data" in stored:
+        stored["data"] = {key: (stored["data"] or {}).get(key) for key in identity["data"]}
+    _require_same(folder, stored, identity)
+
+
+def require_objective_rows(objective: Objective, rows: pd.DataFrame) -> None:
+    """Checks that some row counts for the objective.
+
+    Raises:
+        StudyError: if none does.
+    """
+    min_votes = OBJECTIVES[objective]
+    if not (rows["total_votes"] >= min_votes).any():
+        raise StudyError(
+            f"the objective {objective} needs rows with at least {min_votes} votes",
+            got=f"none among {counted(len(rows), 'row')}",
+            where="study.objective",
+            fix="Use another objective: --set study.objective=kl_all",
+        )
+
+
+def _require_same(
+    folder: StudyFolder, before: Mapping[str, Any], identity: Mapping[str, Any]
+) -> None:
+    changed = differences(before, identity)
     if changed:
         raise StudyError(
             "a study can only be resumed with its own space and data",
             got=shortened_list(changed, separator="; "),
-            where=path,
+            where=folder.path,
             fix="Use another name, --study NAME: finished folds are shared by all studies.",
         )
-    return folder
 
 
 def _is_replaceable(path: Path, identity: Mapping[str, Any]) -> bool:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import pandas as pd
+
 from hms_ray.config.space import Space
 from hms_ray.dataset.folds import read_folds
 from hms_ray.dataset.prepare import Prepared, prepare
@@ -15,6 +17,8 @@ from hms_ray.errors import DataError
 from hms_ray.experiment.preflight import preflight
 from hms_ray.report.leaderboard import render
 from hms_ray.report.live import bar
+from hms_ray.storage.folder_names import checked_name
+from hms_ray.study.new import check_study
 from hms_ray.sweep.study import run_study
 from hms_ray.text import counted
 
@@ -46,6 +50,7 @@ def sweep(
         Exit status: 1 if trials failed and fewer are finished than requested, with a line on
         standard error. Failed trials that others replaced do not count.
     """
+    checked_name(name)
     given = None if fold_table is None else read_folds(fold_table)
     ready = partial(
         prepare,
@@ -55,11 +60,11 @@ def sweep(
         sources=sources_for(space),
         pack_dir=pack_dir,
         bars=bar,
+        check=partial(_check, space, results, name),
     )
     prepared = ready(folds=given) if given is not None else _resumed(ready, results / name)
     for note in prepared.notes:
         print(note)
-    preflight(space, prepared)
     run = run_study(space, prepared, results, name, address=address, log_level=log_level)
     print(f"\n{render(run.folder.leaderboard())}\n\nstudy: {run.folder.path}")
     if not run.n_failed or run.n_finished >= space.study.n_trials:
@@ -70,6 +75,11 @@ def sweep(
         file=sys.stderr,
     )
     return 1
+
+
+def _check(space: Space, results: Path, name: str, rows: pd.DataFrame) -> None:
+    check_study(results, name, space, rows)
+    preflight(space, rows)
 
 
 def _resumed(ready: Callable[..., Prepared], study: Path) -> Prepared:

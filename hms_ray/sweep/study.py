@@ -19,7 +19,7 @@ from hms_ray.distributed.nodes import check_nodes, has_bfloat16
 from hms_ray.distributed.progress import EventPump
 from hms_ray.distributed.worker_group import Train
 from hms_ray.errors import HmsRayError, StudyError
-from hms_ray.evaluate.metric import OBJECTIVES, SCORE_NAMES, named_scores
+from hms_ray.evaluate.metric import SCORE_NAMES, named_scores
 from hms_ray.experiment.fold_task import run_task
 from hms_ray.report.live import ProgressView
 from hms_ray.report.progress import TrainingProgress
@@ -27,7 +27,7 @@ from hms_ray.search.journal import Scores
 from hms_ray.search.proposals import Proposal, Proposals
 from hms_ray.storage.run_log import LOG_FILE, WorkerLogs, run_log
 from hms_ray.study.folder import StudyFolder
-from hms_ray.study.new import create_study
+from hms_ray.study.new import create_study, require_objective_rows
 from hms_ray.study.trial import StoredTrial
 from hms_ray.sweep.tensorboard import declare_study, write_trial_logs
 from hms_ray.sweep.trial_actor import StudyJob, run_trial
@@ -94,7 +94,7 @@ def run_study(
         ResourceError: if no worker group fits on the cluster.
         ModelError: if a weights file cannot be read.
     """
-    _require_objective_rows(space, prepared)
+    require_objective_rows(space.study.objective, prepared.rows())
     results = Path(results).resolve()
     folder = create_study(results, name, space, prepared)
     with folder.lock(), run_log(folder.path / LOG_FILE, log_level):
@@ -104,18 +104,6 @@ def run_study(
             with session(address) as cluster:
                 run.search(cluster)
         return run.result()
-
-
-def _require_objective_rows(space: Space, prepared: Prepared) -> None:
-    objective = space.study.objective
-    min_votes = OBJECTIVES[objective]
-    if not (prepared.rows()["total_votes"] >= min_votes).any():
-        raise StudyError(
-            f"the objective {objective} needs rows with at least {min_votes} votes",
-            got="none",
-            where=prepared.rows_file,
-            fix="Use another objective: --set study.objective=kl_all",
-        )
 
 
 class _Run:

@@ -13,19 +13,20 @@ from hms_ray.competition.schema import PROBABILITY_COLUMNS, TARGET_COLUMNS
 from hms_ray.dataset.folds import make_folds
 from hms_ray.dataset.prepare import Prepared, prepare
 from hms_ray.ensemble.simplex import blend_probabilities, simplex_weights
-from hms_ray.errors import StudyError, TrainingError
+from hms_ray.errors import ConfigError, StudyError, TrainingError
 from hms_ray.evaluate.oof import probabilities_of
 from hms_ray.experiment.fold_task import FoldTask, Report, report_with_task
 from hms_ray.experiment.placement import Placement
 from hms_ray.ladder.command import select_ladder
 from hms_ray.ladder.folder import read_ladder
 from hms_ray.ladder.local import LocalTrainer
-from hms_ray.ladder.plan import plan_ladder, shares, sources_of
+from hms_ray.ladder.plan import check_steps, plan_ladder, shares, sources_of
 from hms_ray.ladder.run import LadderRun, run_ladder
 from hms_ray.ladder.steps import Ladder, load_ladder
 from hms_ray.storage.fold_store import FoldStore
 from tests.competition_folder import write_competition_folder
 from tests.ensemble_data import nested_simplex
+from tests.refused import refusal
 
 BASE = """
 experiment:
@@ -228,15 +229,20 @@ def test_other_experiments_continue_after_a_failure(
     assert (mended.n_trained, mended.n_reused) == (2, 4)
 
 
-def test_experiment_that_cannot_be_planned_fails_alone(
-    base: Path, prepared: Prepared, tmp_path: Path
+def test_steps_that_cannot_be_trained_are_refused_together(
+    prepared: Prepared, tmp_path: Path
 ) -> None:
     manifest = write_files(tmp_path)
     text = BASE.format(seed=1, views="statistics", stages=ONE).replace("test_resnet", "no_such")
     (tmp_path / "b.yaml").write_text(text, encoding="utf-8")
-    made, _ = run(load_ladder(manifest), prepared, tmp_path, NoisyRunner())
-    assert made.failed["b"].startswith("model.name must be a timm model, got no_such")
-    assert [result.name for result in made.results] == ["a", "again"]
+    late = "[{epochs: 1, rows: at_least_threshold}]"
+    text = BASE.format(seed=1, views="statistics", stages=late)
+    (tmp_path / "a.yaml").write_text(text, encoding="utf-8")
+    rows = prepared.rows().assign(total_votes=3)
+    with refusal(ConfigError, "every step", got="a stage needs training rows", fix="--steps"):
+        check_steps(load_ladder(manifest), rows)
+    with refusal(ConfigError, got="b: model.name must be a timm model, got no_such"):
+        check_steps(load_ladder(manifest), rows)
 
 
 def test_ladder_without_any_result_is_an_error(

@@ -45,7 +45,7 @@ def test_valid_space_passes_and_builds_each_model_once(
         "model.name": {"choices": ["test_efficientnet", "test_resnet"]},
         "input.views": {"choices": {"one": ["panels"], "both": ["panels", "statistics"]}},
     }
-    preflight(make_space(search, stages=STAGES), prepared)
+    preflight(make_space(search, stages=STAGES), prepared.rows())
     assert built == [
         ("test_efficientnet", (100, 75)),
         ("test_resnet", (100, 75)),
@@ -65,7 +65,7 @@ def test_models_are_built_for_recipes_without_a_pack(
             "choices": {"eeg": ["panels", "eeg panels"], "raw": ["raw signals", "panels"]}
         }
     }
-    preflight(make_space(search), prepared)
+    preflight(make_space(search), prepared.rows())
     assert built == [(100, 75), (100, 75 + 256), (18, 5000 + 75)]
 
 
@@ -89,12 +89,12 @@ def test_invalid_searched_value_is_refused(
     choices = choice if isinstance(choice, dict) else [choice]
     space = make_space({path: {"choices": choices}}, stages=STAGES)
     with pytest.raises(error, match=match):
-        preflight(space, prepared)
+        preflight(space, prepared.rows())
 
 
 def test_images_too_narrow_for_mosaics_are_refused(prepared: Prepared) -> None:
     stages = [STAGES[0], {**STAGES[1], "augment": {"mosaic": {}}}]
     search = {"input.size": {"choices": {"wide": [32, 8], "narrow": [32, 3]}}}
     with pytest.raises(ConfigError, match="a mosaic needs at least 4 columns in each view, got 3"):
-        preflight(make_space(search, stages=stages), prepared)
-    preflight(make_space(search, stages=STAGES), prepared)
+        preflight(make_space(search, stages=stages), prepared.rows())
+    preflight(make_space(search, stages=STAGES), prepared.rows())

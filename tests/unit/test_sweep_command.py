@@ -70,7 +70,6 @@ def test_sweep_cut_short_by_failures_exits_with_one(
     run = SimpleNamespace(folder=folder, n_finished=n_finished, n_failed=n_failed)
     prepared = SimpleNamespace(notes=())
     monkeypatch.setattr(command, "prepare", lambda *_, **__: prepared)
-    monkeypatch.setattr(command, "preflight", lambda *_: None)
     monkeypatch.setattr(command, "run_study", lambda *_, **__: run)
     space = validate_space(
         {"search": {"training.seed": {"choices": [0, 1, 2]}}, "study": {"n_trials": 3}}, "test"
