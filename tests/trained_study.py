@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from hms_ray.competition.schema import PROBABILITY_COLUMNS
-from hms_ray.config.loading import validate_space
+from hms_ray.config.loading import replace_values, validate_space
 from hms_ray.dataset.prepare import Prepared, prepare
 from hms_ray.experiment.in_process import InProcessRunner
 from hms_ray.experiment.run import ExperimentResult, run_experiment
@@ -66,11 +67,17 @@ class TrainedStudy:
 
 
 def train_study(
-    place: Path, inputs: str = "kaggle", data: Path | None = None, pack_dir: Path | None = None
+    place: Path,
+    inputs: str = "kaggle",
+    data: Path | None = None,
+    pack_dir: Path | None = None,
+    values: Mapping[str, Any] | None = None,
+    name: str | None = None,
 ) -> TrainedStudy:
     """Trains one epoch over two folds and writes it as trial 0 of a study.
 
-    The study has the name of its inputs. By default six patients are simulated.
+    The study has the name of its inputs if none is given. By default six patients are
+    simulated. ``values`` of the experiment are set by dotted path.
     """
     if data is None:
         data = place / "data"
@@ -88,12 +95,14 @@ def train_study(
         },
         "test",
     )
+    space = space.model_copy(update={"experiment": replace_values(space.experiment, values or {})})
     prepared = prepare(data, space.experiment, place / "results", pack_dir=pack_dir)
     runner = InProcessRunner(device="cpu")
     result = run_experiment(space.experiment, prepared, place / "results", runner)
-    study = create_study(place / "results", inputs, space, prepared)
+    name = name or inputs
+    study = create_study(place / "results", name, space, prepared)
     study.write_trial(0, {}, space.experiment, result)
-    return TrainedStudy(inputs, data, place / "results", prepared, result)
+    return TrainedStudy(name, data, place / "results", prepared, result)
 
 
 def write_test_set(

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from hms_ray.competition.held_out import held_out_patients
 from hms_ray.competition.read import OFFSET_COLUMNS
 from hms_ray.competition.schema import (
     CLASSES,
@@ -95,14 +96,30 @@ def make_rows(
 
 
 def rows_of(labels: pd.DataFrame, config: DataConfig) -> pd.DataFrame:
-    """The training rows of a configuration: ``make_rows``, then a draw of patients.
+    """The training rows of a configuration: the first table of ``split_rows``."""
+    return split_rows(labels, config)[0]
 
-    The patients drawn for a smaller ``n_patients`` are among those for a larger one.
+
+def split_rows(labels: pd.DataFrame, config: DataConfig) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The training rows and the rows of held-out patients; see ``make_rows``.
+
+    Patients are held out first, from all in ``labels``; ``n_patients`` are drawn from the
+    others. The patients drawn for a smaller ``n_patients`` are among those for a larger one.
 
     Raises:
         DataError: see ``make_rows``.
+        ConfigError: see ``held_out_patients``.
     """
     rows = make_rows(labels, config.unit, config.window)
+    held_out = rows["patient_id"].isin(
+        held_out_patients(labels, config.holdout, config.holdout_seed)
+    )
+    training = rows[~held_out].reset_index(drop=True)
+    return _drawn(training, config), rows[held_out].reset_index(drop=True)
+
+
+def _drawn(rows: pd.DataFrame, config: DataConfig) -> pd.DataFrame:
+    """The rows of ``n_patients`` patients, drawn at random."""
     if config.n_patients is None:
         return rows
     # Sorted, so that neither the order of the labels nor the row unit changes the draw.

@@ -34,6 +34,11 @@ class DataConfig(Frozen):
     """Rows without any usable signal in a source that the study uses: stop with an
     ``error``, ``keep`` them zero-filled, or ``drop`` them after the folds are drawn from
     all rows."""
+    holdout: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+    """Share of the patients that are set aside and never trained on, chosen on or fitted
+    on; ``hms-ray holdout`` scores them. Default: none."""
+    holdout_seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of the choice of these patients; nothing else changes it."""
 
 
 class ModelConfig(Frozen):
@@ -77,6 +82,14 @@ class Experiment(Frozen):
         return self
 
 
+def used_data_values(config: DataConfig) -> dict[str, Any]:
+    """The data configuration as plain data, without values that have no effect."""
+    data = config.model_dump(mode="json")
+    if not config.holdout:
+        del data["holdout"], data["holdout_seed"]
+    return data
+
+
 def canonical(experiment: Experiment) -> dict[str, Any]:
     """The part of an experiment that changes its results, as plain data.
 
@@ -86,6 +99,7 @@ def canonical(experiment: Experiment) -> dict[str, Any]:
     """
     data = experiment.model_dump(mode="json")
     del data["name"], data["model"]["weights_file"]
+    data["data"] = used_data_values(experiment.data)
     data["input"] = canonical_input(experiment.input)
     training = data["training"]
     for inherited in (

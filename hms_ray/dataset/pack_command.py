@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from hms_ray.competition.read import read_labels
 from hms_ray.competition.rows import rows_of
 from hms_ray.config.loading import load_space
 from hms_ray.config.space import Space
+from hms_ray.dataset.prepare import part_of
 from hms_ray.dataset.sources import pack_source, source_key, sources_for
 from hms_ray.errors import ConfigError
 from hms_ray.pack.build import build_pack, default_pack_dir
@@ -16,7 +19,6 @@ from hms_ray.pack.layout import read_pack_manifest
 from hms_ray.pack.parallel import Mapper
 from hms_ray.pack.store import Pack
 from hms_ray.pack.verify import verify_pack
-from hms_ray.pack.windows import Windows, distinct_windows
 from hms_ray.report.live import bar
 from hms_ray.text import counted
 
@@ -66,18 +68,20 @@ def pack_folder(
     """
     if workers is not None and workers < 1:
         raise ConfigError("packing needs at least one worker", got=workers)
-    windows: Windows | None = None
+    data = space.experiment.data
+    rows: pd.DataFrame | None = None
     packs = []
     for name, recipe in sources_for(space):
         source = pack_source(name, recipe)
-        if source.kind == "windows" and windows is None:
-            windows = distinct_windows(rows_of(read_labels(folder), space.experiment.data))
+        if rows is None and (source.kind == "windows" or data.holdout):
+            rows = rows_of(read_labels(folder), data)
+        part = None if rows is None else part_of(source, rows, only_rows=data.holdout > 0)
         with bar(f"packing {source_key(name, recipe)}", source.kind) as progress:
             pack = build_pack(
                 folder,
                 pack_dir or default_pack_dir(folder),
                 source,
-                windows if source.kind == "windows" else None,
+                part,
                 progress=progress,
                 workers=workers,
                 mapper=mapper,

@@ -11,7 +11,7 @@ import pandas as pd
 
 from hms_ray.competition.check import require_sound
 from hms_ray.competition.read import read_labels
-from hms_ray.competition.rows import rows_of
+from hms_ray.competition.rows import split_rows
 from hms_ray.config.experiment import DataConfig, Experiment
 from hms_ray.config.inputs import InputConfig, used_sources
 from hms_ray.dataset.folds import (
@@ -21,14 +21,15 @@ from hms_ray.dataset.folds import (
     make_folds,
     scarce_classes,
 )
+from hms_ray.dataset.hold_out import HoldOut, set_aside, without_held_out
 from hms_ray.dataset.missing_signal import apply_missing_signal_policy, missing_shares
-from hms_ray.dataset.sources import SourceRecipe, pack_source, source_key
+from hms_ray.dataset.sources import WINDOW_COLUMNS, SourceRecipe, pack_source, source_key
 from hms_ray.errors import DataError, HmsRayError
 from hms_ray.pack.build import build_pack, default_pack_dir, find_pack
 from hms_ray.pack.sources import PackSource
 from hms_ray.pack.store import Pack, open_pack
 from hms_ray.pack.verify import require_verified
-from hms_ray.pack.windows import Windows, distinct_windows
+from hms_ray.pack.windows import Recordings, Windows, distinct_windows
 from hms_ray.storage.atomic import whole_file
 from hms_ray.storage.folder_names import STORE_NAME
 from hms_ray.storage.hashing import digest, table_fingerprint
@@ -58,7 +59,9 @@ class Prepared:
         rows_fingerprint: hash of the rows: windows, votes, targets.
         folds_fingerprint: hash of the fold table.
         n_folds: number of folds.
-        notes: lines about rows without a usable signal and classes with few rows.
+        notes: lines about held-out patients, rows without a usable signal and classes with
+            few rows.
+        holdout: rows set aside; None if ``data.holdout`` is 0.
     """
 
     rows_file: Path
@@ -67,6 +70,7 @@ class Prepared:
     folds_fingerprint: str
     n_folds: int
     notes: tuple[str, ...] = ()
+    holdout: HoldOut | None = None
 
     def rows(self) -> pd.DataFrame:
         """Training rows, see ``make_rows``.
@@ -108,8 +112,9 @@ def prepare(
 ) -> Prepared:
     """Checks a competition folder and makes rows, folds and packs.
 
-    Labels, folds and ``check`` come first, since they take seconds; then every recording is
-    checked and packed.
+    Rows of held-out patients (``data.holdout``) are set aside first: they are in no fold and
+    no pack, and no result or cache key depends on their votes or signals. Labels, folds and
+    ``check`` come next, since they take seconds; then every recording is checked and packed.
 
     Args:
         data_dir: competition folder.
@@ -117,7 +122,8 @@ def prepare(
         results: folder of all studies; the row table is written to its store.
         sources: see ``dataset.sources.sources_for``. Default: those of the experiment.
         pack_dir: folder of packs. Default: ``packed`` in the competition folder.
-        folds: fold table to use, see ``read_folds``. Default: folds are drawn.
+        folds: fold table to use, see ``read_folds``; entries of held-out patients are
+            dropped, with a note. Default: folds are drawn.
         bars: creates the progress bar of each pack.
         check: called with all rows and their folds before a recording is read. Rows without
             a usable signal are still among them, and the ``missing_`` columns are absent.
@@ -134,13 +140,18 @@ def prepare(
     if sources is None:
         sources = list(used_sources(experiment.input).items())
     forms = {source_key(name, recipe): pack_source(name, recipe) for name, recipe in sources}
-    rows = _checked_rows(data_dir, experiment.data, folds, check)
+    rows, held_out = _split_rows(data_dir, experiment.data)
+    folds, dropped = without_held_out(folds, held_out)
+    with_folds = _with_folds(rows, experiment.data, folds)
+    if check is not None:
+        check(with_folds)
+    only_rows = experiment.data.holdout > 0
     # Every value was read when the packs were made. After that tables and file sizes are
     # enough, so that a sweep starts at once.
-    packed = _is_packed(data_dir, pack_dir, forms, rows)
+    packed = _is_packed(data_dir, pack_dir, forms, rows, only_rows=only_rows)
     tolerated = () if experiment.data.unusable == "error" else ("no_numbers",)
     require_sound(data_dir, signals=not packed, cache_dir=pack_dir, tolerated=tolerated)
-    packs = build_packs(data_dir, pack_dir, forms, rows, bars)
+    packs = build_packs(data_dir, pack_dir, forms, rows, bars, only_rows=only_rows)
     table, folds, notes = _table(rows, packs, experiment.data, folds)
     rows_print = table_fingerprint(table[list(rows.columns)])
     folds_print = folds_fingerprint(folds)
@@ -149,6 +160,10 @@ def prepare(
     with whole_file(file) as draft:
         # An existing file is replaced too: to write it is cheaper than to check it.
         table.to_parquet(draft, index=False)
+    holdout = None
+    if only_rows:
+        holdout = set_aside(held_out, file.parent, data_dir, pack_dir)
+        notes = (holdout.note(), *dropped, *notes)
     return Prepared(
         rows_file=file.resolve(),
         packs={
@@ -158,6 +173,7 @@ def prepare(
         folds_fingerprint=folds_print,
         n_folds=int(table["fold"].max()) + 1,
         notes=notes,
+        holdout=holdout,
     )
 
 
@@ -167,6 +183,8 @@ def build_packs(
     forms: Mapping[str, PackSource],
     rows: pd.DataFrame,
     bars: Bars | None = None,
+    *,
+    only_rows: bool = False,
 ) -> dict[str, Pack]:
     """Makes or opens packs with the windows of rows and verifies their content.
 
@@ -176,6 +194,7 @@ def build_packs(
         forms: ``source_key`` -> what is packed.
         rows: ids and starts of the windows.
         bars: creates the progress bar of each pack.
+        only_rows: see ``part_of``.
 
     Raises:
         DataError: see ``build_pack``.
@@ -184,29 +203,29 @@ def build_packs(
     packs = {}
     for key, form in forms.items():
         with bars(f"packing {key}", form.kind) if bars else nullcontext() as progress:
-            windows = _windows(form, rows)
-            packs[key] = build_pack(data_dir, pack_dir, form, windows, progress=progress)
+            part = part_of(form, rows, only_rows=only_rows)
+            packs[key] = build_pack(data_dir, pack_dir, form, part, progress=progress)
         require_verified(packs[key].path)
     return packs
 
 
-def _checked_rows(
-    data_dir: Path, config: DataConfig, given: pd.DataFrame | None, check: RowsCheck | None
-) -> pd.DataFrame:
-    """All rows, whether their signals are usable or not; they and their folds pass ``check``."""
+def _split_rows(data_dir: Path, config: DataConfig) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """See ``split_rows``; rows without a usable signal are still among them."""
     try:
-        rows = rows_of(read_labels(data_dir), config)
+        return split_rows(read_labels(data_dir), config)
     except DataError:
         require_sound(data_dir)  # Reports all faults at once.
         raise
+
+
+def _with_folds(rows: pd.DataFrame, config: DataConfig, given: pd.DataFrame | None) -> pd.DataFrame:
+    """Rows with their folds, before it is known which signals are usable."""
     known = rows
     if given is not None and "row_id" in given and config.unusable == "drop":
         # The table of a study does not have the rows that were dropped.
         known = rows[rows["row_id"].isin(given["row_id"].astype(str))].reset_index(drop=True)
     folds = _folds(rows, known, config, given)
-    if check is not None:
-        check(rows.merge(folds[["row_id", "fold"]], on="row_id", validate="one_to_one"))
-    return rows
+    return rows.merge(folds[["row_id", "fold"]], on="row_id", validate="one_to_one")
 
 
 def _table(
@@ -247,16 +266,37 @@ def _folds(
     return fit_folds(given, kept)
 
 
-def _windows(form: PackSource, rows: pd.DataFrame) -> Windows | None:
-    return distinct_windows(rows) if form.kind == "windows" else None
+def part_of(
+    form: PackSource, rows: pd.DataFrame, *, only_rows: bool
+) -> Windows | Recordings | None:
+    """What the pack of a source holds: the rows' windows; or all recordings.
+
+    Args:
+        form: what is packed.
+        rows: ids and starts of the windows.
+        only_rows: whether only the recordings of the rows are packed. A pack of all would
+            change with the recordings of held-out patients.
+    """
+    if form.kind == "windows":
+        return distinct_windows(rows)
+    if not only_rows:
+        return None
+    recordings = rows[WINDOW_COLUMNS[form.name][0]]
+    return Recordings(tuple(sorted(set(recordings.tolist()))))
 
 
 def _is_packed(
-    data_dir: Path, pack_dir: Path, forms: dict[str, PackSource], rows: pd.DataFrame
+    data_dir: Path,
+    pack_dir: Path,
+    forms: dict[str, PackSource],
+    rows: pd.DataFrame,
+    *,
+    only_rows: bool,
 ) -> bool:
     try:
         return all(
-            find_pack(data_dir, pack_dir, form, _windows(form, rows)) is not None
+            find_pack(data_dir, pack_dir, form, part_of(form, rows, only_rows=only_rows))
+            is not None
             for form in forms.values()
         )
     except HmsRayError:

@@ -20,6 +20,7 @@ from typing import Any, Final
 import pandas as pd
 
 from hms_ray import __version__
+from hms_ray.config.experiment import used_data_values
 from hms_ray.dataset.folds import read_folds
 from hms_ray.dataset.prepare import Prepared, prepare
 from hms_ray.errors import ConfigError, HmsRayError, StudyError
@@ -67,14 +68,31 @@ def select_ladder(
         only: names of steps; all if empty.
 
     Raises:
-        ConfigError: see ``load_ladder``; also if the overlay does not exist.
+        ConfigError: see ``load_ladder``; also if the overlay does not exist, or there is a
+            hold-out.
     """
     overlay = None if scale is None else _overlay(manifest.parent, scale)
     if ablate is None:
         # Single steps must not replace the page of the whole ladder.
         name = "ladder-steps" if only else "ladder"
-        return load_ladder(manifest, overlay, settings, only), name
-    return load_ablation(ablate, overlay, settings, only), f"ablation-{ablate.stem}"
+        ladder = load_ladder(manifest, overlay, settings, only)
+    else:
+        name = f"ablation-{ablate.stem}"
+        ladder = load_ablation(ablate, overlay, settings, only)
+    _refuse_holdout(ladder, ablate or manifest)
+    return ladder, name
+
+
+def _refuse_holdout(ladder: Ladder, where: Path) -> None:
+    """The steps of a ladder are compared on all rows, and nothing is chosen among them."""
+    share = next(iter(ladder.experiments().values())).data.holdout
+    if share:
+        raise ConfigError(
+            "a ladder must not have a hold-out",
+            got=f"data.holdout: {share:g}",
+            where=where,
+            fix="Set it to 0: --set data.holdout=0. Hold out patients in a sweep.",
+        )
 
 
 def _overlay(folder: Path, name: str) -> Path:
@@ -198,7 +216,7 @@ def _about(ladder: Ladder, call: LadderCall, rows: pd.DataFrame) -> dict[str, An
         },
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "floors": None if oracles is None else {name: dict(of) for name, of in oracles.items()},
-        "rows": experiment.data.model_dump(mode="json"),
+        "rows": used_data_values(experiment.data),
     }
 
 
@@ -221,7 +239,7 @@ def _prepared(ladder: Ladder, call: LadderCall, folder: Path) -> Prepared:
     with suppress(HmsRayError):
         # Folds are drawn if there is no ladder yet, or a damaged one, or one on other data.
         stored = read_ladder(folder)
-        if stored.about.get("rows") == experiment.data.model_dump(mode="json"):
+        if stored.about.get("rows") == used_data_values(experiment.data):
             return ready(folds=stored.rows[["row_id", "patient_id", "fold"]])
     return ready()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from hms_ray.pack.parallel import Mapper, default_workers, local_mapper
 from hms_ray.pack.plan import PackPlan, Shard, plan_pack
 from hms_ray.pack.sources import KAGGLE, PackSource
 from hms_ray.pack.store import Pack, open_pack
-from hms_ray.pack.windows import Windows
+from hms_ray.pack.windows import Recordings, Windows
 from hms_ray.pack.write import write_tables
 from hms_ray.storage.atomic import DRAFT_PREFIX, move_folder
 from hms_ray.storage.hashing import digest
@@ -42,10 +42,10 @@ def default_pack_dir(folder: str | Path) -> Path:
 
 
 def pack_path(
-    pack_dir: str | Path, source: PackSource = KAGGLE, windows: Windows | None = None
+    pack_dir: str | Path, source: PackSource = KAGGLE, part: Windows | Recordings | None = None
 ) -> Path:
-    """The folder of a pack, named by its recipe and windows; it need not exist."""
-    name = source.recipe if windows is None else [source.recipe, windows.digest]
+    """The folder of a pack, named by its recipe and its part; it need not exist."""
+    name = source.recipe if part is None else [source.recipe, part.digest]
     return Path(pack_dir) / f"{source.name}-{digest(name)[:12]}"
 
 
@@ -53,7 +53,7 @@ def find_pack(
     folder: str | Path,
     pack_dir: str | Path,
     source: PackSource = KAGGLE,
-    windows: Windows | None = None,
+    part: Windows | Recordings | None = None,
 ) -> Pack | None:
     """The pack of a folder; None if it is absent, damaged or built from other files.
 
@@ -62,15 +62,26 @@ def find_pack(
     Raises:
         DataError: if the folder has no files of that source.
     """
-    files = input_files(Path(folder), source.directory, windows)
-    return _current(pack_path(pack_dir, source, windows), input_signature(files))
+    files = input_files(Path(folder), source.directory, _ids(part))
+    return _current(pack_path(pack_dir, source, part), input_signature(files))
+
+
+def _ids(part: Windows | Recordings | None) -> Sequence[int] | None:
+    """The recordings of a part of a source; None for all."""
+    match part:
+        case Windows():
+            ids: list[int] = part.eeg_ids.tolist()
+            return ids
+        case Recordings():
+            return part.ids
+    return None
 
 
 def build_pack(
     folder: str | Path,
     pack_dir: str | Path,
     source: PackSource = KAGGLE,
-    windows: Windows | None = None,
+    part: Windows | Recordings | None = None,
     *,
     progress: Progress | None = None,
     workers: int | None = None,
@@ -87,7 +98,8 @@ def build_pack(
         folder: competition folder.
         pack_dir: folder of packs; created if absent.
         source: source to pack.
-        windows: windows to pack, for a source of windows; recordings are packed whole.
+        part: windows to pack, for a source of windows; for one of recordings, which are
+            packed whole, those to pack. Default: all recordings.
         progress: called with (finished items, all items), first with those that an earlier
             packer finished; items are recordings or windows.
         workers: shards made at the same time on this machine, one core each. Default:
@@ -102,10 +114,11 @@ def build_pack(
             to another competition folder.
         ValueError: if windows are given for recordings, or missing for a source of windows.
     """
+    windows = part if isinstance(part, Windows) else None
     if (source.kind == "windows") != (windows is not None):
         raise ValueError(f"windows must be given for sources of windows only, got {source.name}")
-    target = pack_path(pack_dir, source, windows)
-    files = input_files(Path(folder), source.directory, windows)
+    target = pack_path(pack_dir, source, part)
+    files = input_files(Path(folder), source.directory, _ids(part))
     signature = input_signature(files)
     if not rebuild and (pack := _current(target, signature)) is not None:
         return pack

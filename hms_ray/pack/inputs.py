@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hms_ray.competition.file_errors import EmptyFileError, MissingFileError
 from hms_ray.errors import DataError
-from hms_ray.pack.windows import Windows
 from hms_ray.storage.hashing import digest
 
 
@@ -51,30 +50,32 @@ def changed_file(path: Path) -> ChangedFileError:
 
 
 def input_files(
-    folder: Path, directory: str, windows: Windows | None = None
+    folder: Path, directory: str, needed: Iterable[int] | None = None
 ) -> tuple[InputFile, ...]:
     """The files to pack, sorted by id.
 
     Args:
         folder: competition folder.
         directory: subfolder of the files.
-        windows: select the files of these windows. Default: all files.
+        needed: ids of recordings, sorted; can be repeated. Default: all files.
 
     Raises:
-        DataError: if the folder is missing or empty, a file name is not an id, or the file of
-            a window is missing.
+        DataError: if the folder is missing or empty, a file name is not an id, or a needed
+            file is missing.
     """
     found = {file.number: file for file in _scan(folder, directory)}
     place = folder / directory
     if not found:
         raise EmptyFileError("a folder of recordings must not be empty", where=place)
-    if windows is None:
+    if needed is None:
         return tuple(found[number] for number in sorted(found))
-    needed = dict.fromkeys(windows.eeg_ids.tolist())
-    for number in needed:
+    numbers = tuple(dict.fromkeys(needed))
+    for number in numbers:
         if number not in found:
-            raise MissingFileError("an EEG file must exist", where=place / f"{number}.parquet")
-    return tuple(found[number] for number in needed)
+            raise MissingFileError(
+                "a recording's file must exist", where=place / f"{number}.parquet"
+            )
+    return tuple(found[number] for number in numbers)
 
 
 def _scan(folder: Path, directory: str) -> Iterator[InputFile]:

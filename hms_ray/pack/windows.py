@@ -1,4 +1,4 @@
-"""The EEG windows of a pack."""
+"""The part of a source that a pack holds: windows of EEGs, or whole recordings."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from hms_ray.competition.schema import ELECTRODES
 from hms_ray.errors import PackError
+from hms_ray.storage.hashing import digest
 
 N_SCALP: Final = len(ELECTRODES) - 1
 """Number of scalp channels, which come first; the last column of an EEG is the EKG."""
@@ -57,6 +58,22 @@ class Windows:
         content = hashlib.sha256(self.eeg_ids.astype("<i8").tobytes())
         content.update(self.starts.astype("<i8").tobytes())
         return content.hexdigest()
+
+
+@dataclass(frozen=True)
+class Recordings:
+    """Recordings that are packed whole.
+
+    Attributes:
+        ids: sorted, each once.
+    """
+
+    ids: tuple[int, ...]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of the ids."""
+        return digest(self.ids)
 
 
 def distinct_windows(rows: pd.DataFrame) -> Windows:

@@ -25,6 +25,7 @@ from hms_ray.text import closest, shortened_list
 FORMAT: Final = 1
 STUDY_FILE: Final = "study.json"
 ROWS_FILE: Final = "rows.parquet"
+HOLDOUT_FILE: Final = "holdout.parquet"
 SPACE_FILE: Final = "space.yaml"
 JOURNAL: Final = "optuna.journal"
 TRIALS: Final = "trials"
@@ -155,12 +156,23 @@ class StudyFolder:
         Raises:
             StudyError: if their file is missing or damaged.
         """
+        return self._table(ROWS_FILE)
+
+    def held_out_rows(self) -> pd.DataFrame | None:
+        """Rows of held-out patients, see ``make_rows``; None without ``data.holdout``.
+
+        Raises:
+            StudyError: if their file is missing or damaged.
+        """
+        return self._table(HOLDOUT_FILE) if "holdout" in self.identity.get("data", {}) else None
+
+    def _table(self, name: str) -> pd.DataFrame:
         try:
-            return pd.read_parquet(self.path / ROWS_FILE)
+            return pd.read_parquet(self.path / name)
         except (OSError, ValueError) as error:
             missing = isinstance(error, FileNotFoundError)
             raise StudyError(
-                f"{ROWS_FILE} must be readable",
+                f"{name} must be readable",
                 got="no file" if missing else str(error).splitlines()[0],
                 where=self.path,
                 fix="Run the study under another name: its folds stay in the fold store.",

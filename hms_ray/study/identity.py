@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from hms_ray.config.experiment import ModelConfig
+from hms_ray.config.experiment import ModelConfig, used_data_values
 from hms_ray.config.loading import parameter_values
 from hms_ray.config.space import Space
 from hms_ray.dataset.prepare import Prepared
@@ -26,6 +26,7 @@ def study_identity(space: Space, prepared: Prepared) -> dict[str, Any]:
         "rows": prepared.rows_fingerprint,
         "folds": prepared.folds_fingerprint,
         "packs": {key: pack.fingerprint for key, pack in prepared.packs.items()},
+        **({"holdout": prepared.holdout.fingerprint} if prepared.holdout else {}),
     }
     return {**space_identity(space), "data": data}
 
@@ -43,6 +44,7 @@ def space_identity(space: Space) -> dict[str, Any]:
     """
     data = space.model_dump(mode="json", by_alias=True)
     experiment = data["experiment"]
+    experiment["data"] = used_data_values(space.experiment.data)
     del experiment["name"], experiment["model"]["weights_file"], data["study"]["n_trials"]
     return {
         "experiment": experiment,

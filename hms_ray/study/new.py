@@ -21,6 +21,7 @@ from hms_ray.storage.run_log import LOG_FILE, WORKER_LOGS
 from hms_ray.storage.structured_files import json_text, write_text
 from hms_ray.study.folder import (
     FORMAT,
+    HOLDOUT_FILE,
     JOURNAL,
     ROWS_FILE,
     SPACE_FILE,
@@ -34,7 +35,16 @@ from hms_ray.text import counted, shortened_list
 
 _LOCK_FILES: Final = frozenset({LOCK_FILE, OWNER_FILE})
 _RUN_FILES: Final = frozenset(
-    {ROWS_FILE, SPACE_FILE, LOG_FILE, WORKER_LOGS, ".ray", "environment.json", "leaderboard.csv"}
+    {
+        ROWS_FILE,
+        HOLDOUT_FILE,
+        SPACE_FILE,
+        LOG_FILE,
+        WORKER_LOGS,
+        ".ray",
+        "environment.json",
+        "leaderboard.csv",
+    }
 )
 """Files of a study in which no trial has ended, besides its lock and journal."""
 
@@ -164,5 +174,9 @@ def _write_new(path: Path, identity: Mapping[str, Any], space: Space, prepared: 
     (path / JOURNAL).unlink(missing_ok=True)
     with whole_file(path / ROWS_FILE) as draft:
         prepared.rows().to_parquet(draft, index=False)
+    (path / HOLDOUT_FILE).unlink(missing_ok=True)
+    if prepared.holdout is not None:
+        with whole_file(path / HOLDOUT_FILE) as draft:
+            prepared.holdout.rows().to_parquet(draft, index=False)
     write_space(path, space)
     write_text(path / STUDY_FILE, json_text({"format": FORMAT, "identity": identity}))

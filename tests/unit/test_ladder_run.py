@@ -353,3 +353,19 @@ def test_default_folders_differ_by_selection(base: Path) -> None:
     assert select_ladder(manifest, None, None, [], [])[1] == "ladder"
     assert select_ladder(manifest, None, None, [], ["a"])[1] == "ladder-steps"
     assert select_ladder(manifest, one, None, [], [])[1] == "ablation-c"
+
+
+@pytest.mark.parametrize("ablate", [None, "c.yaml"])
+def test_ladder_with_a_hold_out_is_refused_before_anything_is_read(
+    base: Path, ablate: str | None
+) -> None:
+    manifest, one = base / "ladder.yaml", None if ablate is None else base / ablate
+    where = str(one or manifest)
+    with refusal(
+        ConfigError,
+        "a ladder must not have a hold-out",
+        got="data.holdout: 0.15",
+        where=where,
+        fix="--set data.holdout=0",
+    ):
+        select_ladder(manifest, one, None, ["data.holdout=0.15"], [])

@@ -206,7 +206,7 @@ def test_only_needed_files_are_read(data: Path, built: Pack, tmp_path: Path) -> 
     missing = eeg_path(folder, 500_014)
     missing.unlink()
     error = refused(build_pack, folder, tmp_path, MEL, WINDOWS)
-    assert (error.rule, error.where) == ("an EEG file must exist", missing)
+    assert (error.rule, error.where) == ("a recording's file must exist", missing)
 
 
 def test_number_of_shards_does_not_change_values(
