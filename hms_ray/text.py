@@ -1,8 +1,9 @@
-"""Counts, durations, shortened lists and nearest names, as every command prints them."""
+"""Counts, durations, lists, nearest names and command lines, as every command prints them."""
 
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Iterable, Sequence
 
 
@@ -15,6 +16,11 @@ def counted(n: float, noun: str) -> str:
     """
     number = f"{int(n):,}" if n == int(n) else f"{n:g}"
     return f"{number} {noun}" + ("" if n == 1 else "s")
+
+
+def command_line(*words: object) -> str:
+    """``hms-ray`` with these words, quoted so that it can be pasted into a shell."""
+    return shlex.join(["hms-ray", *map(str, words)])
 
 
 def shortened_list(items: Sequence[object], shown: int = 5, separator: str = ", ") -> str:

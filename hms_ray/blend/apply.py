@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +100,7 @@ def _models(name: str, keys: Mapping[int, str], results: str | Path) -> TrialMod
             error.rule,
             got=error.got,
             where=f"{error.where}, member {name}" if error.where != name else f"member {name}",
-            fix=f"{error.fix} Or give its predictions: --predictions {name}=FILE",
+            fix=f"{error.fix} Or give its predictions: --predictions {shlex.quote(name)}=FILE",
         ) from None
 
 
@@ -117,7 +118,8 @@ def _check_given(blend: StoredBlend, given: Mapping[str, Path]) -> None:
         raise PredictionError(
             "a member without stored fold models needs predictions of the test recordings",
             got=f"none for {', '.join(lacking)}",
-            fix=f"Give them (eeg_id and six probabilities): --predictions {lacking[0]}=FILE",
+            fix="Give them (eeg_id and six probabilities): "
+            f"--predictions {shlex.quote(lacking[0])}=FILE",
         )
 
 

@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from hms_ray.blend.align import Aligned, align
 from hms_ray.blend.external_files import Targets
-from hms_ray.blend.members import read_members, targets_of, with_families
+from hms_ray.blend.members import read_members, targets_of, with_families, without_copies
 from hms_ray.blend.result_files import BLEND_FILE, write_blend
 from hms_ray.blend.settings import Settings, plan_blend
 from hms_ray.blend.subset_report import describe_subsets, requested_costs
@@ -64,6 +64,7 @@ def blend(
     members = with_families(
         read_members(inputs, results, settings.columns, settings.row_unit), settings.families
     )
+    members, copies = without_copies(members, drop=settings.drop_identical)
     plan = plan_blend(settings, members, manifest)
     costs = requested_costs(members, settings)
     targets = targets_of(
@@ -91,7 +92,7 @@ def blend(
             members, data, report.selection.objective, settings, costs
         )
     write_blend(place, report, members, data, subsets)
-    parts = [render_blend(report), to_text(*_notes(targets, data), *subset_texts)]
+    parts = [render_blend(report), to_text(*copies, *_notes(targets, data), *subset_texts)]
     return "\n\n".join([*filter(None, parts), f"written to {place}"])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import pandas as pd
 
 from hms_ray.blend.align import Member, as_targets
@@ -131,6 +133,33 @@ def with_families(members: Sequence[Member], families: Sequence[str]) -> list[Me
         for number in fits:
             changed[number] = replace(changed[number], family=family)
     return changed
+
+
+def without_copies(
+    members: Sequence[Member], *, drop: bool
+) -> tuple[list[Member], tuple[str, ...]]:
+    """Finds models with identical predictions of the same rows, in any order of the rows.
+
+    Args:
+        members: of a blend.
+        drop: keep only the first of identical ones.
+
+    Returns:
+        The members to use, and one line about each set of identical ones.
+    """
+    groups: dict[str, list[Member]] = {}
+    for member in members:
+        order = np.argsort(member.ids.to_numpy(str), kind="stable")
+        content = hashlib.sha256("\0".join(member.ids[order]).encode())
+        content.update(np.ascontiguousarray(member.probabilities[order], np.float64).tobytes())
+        groups.setdefault(content.hexdigest(), []).append(member)
+    done = "counted once" if drop else "each counted; count them once with --drop-identical"
+    lines = tuple(
+        f"Identical predictions, {done}: {', '.join(member.name for member in same)}."
+        for same in groups.values()
+        if len(same) > 1
+    )
+    return ([same[0] for same in groups.values()] if drop else list(members)), lines
 
 
 def _read(text: str, results: Path, columns: Columns, row_unit: Unit | None) -> list[Member]:

@@ -38,6 +38,7 @@ class Settings:
         seed: of its first split and of the bootstrap.
         max_family_weights: ``FAMILY=W``: largest total weight of the models of a family.
         fixed_weights: ``MODEL=W``: weight of a model that is not fitted.
+        drop_identical: whether models with identical predictions count as one.
         families: ``FAMILY=PATTERN`` on the names of models.
         published: name of a published ensemble, a step of a ladder's manifest.
         subsets: whether to report which models are needed.
@@ -58,6 +59,7 @@ class Settings:
     max_family_weights: Sequence[str] = ()
     fixed_weights: Sequence[str] = ()
     families: Sequence[str] = ()
+    drop_identical: bool = False
     published: str | None = None
     subsets: bool = False
     tolerance: float = 1e-3

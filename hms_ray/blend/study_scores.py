@@ -5,6 +5,7 @@ from __future__ import annotations
 from hms_ray.evaluate.metric import OBJECTIVES
 from hms_ray.storage.structured_files import read_json, unreadable_file
 from hms_ray.study.folder import StudyFolder
+from hms_ray.text import command_line
 
 
 def best_scores(folder: StudyFolder) -> dict[str, dict[str, float | None]]:
@@ -22,7 +23,7 @@ def best_scores(folder: StudyFolder) -> dict[str, dict[str, float | None]]:
     file = folder.path / "blend" / "blend.json"
     if not file.is_file():
         return scores
-    fix = f"Blend the study again: hms-ray blend {folder.name}"
+    fix = f"Blend the study again: {command_line('blend', folder.name)}"
     blend = read_json(file, dict, fix)
     try:
         names, nested = {member["name"] for member in blend["members"]}, blend["nested"]

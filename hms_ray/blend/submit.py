@@ -11,7 +11,7 @@ from hms_ray.errors import ConfigError, StudyError
 from hms_ray.predict.files import require_output_file, write_submission
 from hms_ray.predict.submit_trial import SUBMISSION, SubmitOptions, submit_trial
 from hms_ray.study.folder import StudyFolder, study_names
-from hms_ray.text import closest, counted
+from hms_ray.text import closest, command_line, counted
 
 
 def submit(target: str, options: SubmitOptions) -> str:
@@ -70,7 +70,7 @@ def _no_target(path: Path, results: Path) -> StudyError:
             "a ladder cannot be submitted",
             got=str(path),
             where=results,
-            fix=f"Blend it and submit its {BLEND_FILE}: hms-ray blend {path}",
+            fix=f"Blend it and submit its {BLEND_FILE}: {command_line('blend', path)}",
         )
     name = (path.parent if path.name.isdigit() else path).name
     known = study_names(results)

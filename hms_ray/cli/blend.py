@@ -81,6 +81,14 @@ def blend(
         RowUnit | None,
         option("data.unit of the row ids, for files that do not state it.", panel=_INPUTS),
     ] = None,
+    drop_identical: Annotated[
+        bool,
+        flag(
+            "--drop-identical",
+            "Count models with identical predictions as one: the first.",
+            panel=_INPUTS,
+        ),
+    ] = False,
     method: Annotated[
         str,
         option(
@@ -182,6 +190,7 @@ def blend(
         max_family_weights=max_family_weight or (),
         fixed_weights=fixed_weight or (),
         families=family or (),
+        drop_identical=drop_identical,
         published=published,
         subsets=subsets,
         tolerance=tolerance,

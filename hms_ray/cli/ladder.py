@@ -21,6 +21,7 @@ from hms_ray.cli.options import (
     Settings,
     given_options,
     option,
+    require_local_options,
 )
 
 if TYPE_CHECKING:
@@ -100,6 +101,11 @@ def ladder(
     if context.invoked_subcommand is not None:
         _require_no_options(context)
         return 0
+    require_local_options(context, local=local)
+    if not local:
+        from hms_ray.distributed.cluster import check_connection
+
+        check_connection(address)
     experiment = None if ablate is None else find_space(ablate)
     chosen, name = select_ladder(file or LADDER, experiment, scale, settings or [], steps or [])
     folder = data or _own_data(results)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 from hms_ray.cli.options import RESULTS
+from hms_ray.text import command_line
 
 
 def print_next(*words: object, results: Path = RESULTS) -> None:
@@ -17,4 +17,4 @@ def print_next(*words: object, results: Path = RESULTS) -> None:
         results: of the command that ended; named if it is not the default.
     """
     place = [] if results == RESULTS else ["--results", str(results)]
-    print(f"next: {shlex.join(['hms-ray', *map(str, words), *place])}")
+    print(f"next: {command_line(*words, *place)}")

@@ -89,3 +89,22 @@ def given_options(context: typer.Context) -> list[str]:
         for one, source in zip(options, sources, strict=True)
         if source is not None and source.name == "COMMANDLINE"
     ]
+
+
+def require_local_options(context: typer.Context, *, local: bool) -> None:
+    """Refuses options that have no effect with, or without, ``--local``.
+
+    Raises:
+        ConfigError: naming the option.
+    """
+    from hms_ray.errors import ConfigError
+
+    given = given_options(context)
+    if local and "--address" in given:
+        raise ConfigError("--local does not use a cluster", got="--address", fix="Omit one.")
+    if not local and "--threads" in given:
+        raise ConfigError(
+            "--threads needs --local",
+            got="--threads",
+            fix="Set the threads of workers: --set resources.cpus_per_worker=N",
+        )

@@ -19,6 +19,7 @@ from hms_ray.cli.options import (
     Results,
     Settings,
     option,
+    require_local_options,
 )
 from hms_ray.errors import ConfigError
 
@@ -33,6 +34,7 @@ _File: TypeAlias = Annotated[
 
 
 def train(
+    context: typer.Context,
     file: _File,
     data: Data,
     settings: Settings = None,
@@ -54,6 +56,7 @@ def train(
     from hms_ray.config.loading import load_space
     from hms_ray.config.shipped import find_space
 
+    require_local_options(context, local=local)
     space = load_space(find_space(file), settings or [])
     if not local:
         if fold:

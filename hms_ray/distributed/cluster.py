@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import socket
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,12 @@ OBJECT_STORE_BYTES = 200 * 2**20
 """For an embedded Ray: workers get paths, not arrays, so the object store holds little."""
 
 CONNECT_TIMEOUT_S = 5.0
+
+SOCKET_PATH_BYTES = 103 if sys.platform == "darwin" else 107
+"""Longest path of a Unix socket."""
+
+LONGEST_SOCKET = "ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
+"""Path of Ray's own sockets below its temporary folder; process ids have up to 7 digits."""
 
 DRIVER_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -157,6 +164,34 @@ def session(address: str | None = None) -> Iterator[Cluster]:
             ray.shutdown()
 
 
+def check_connection(address: str | None) -> None:
+    """Checks within seconds that Ray can be started here, or that a cluster listens.
+
+    Args:
+        address: see ``session``.
+
+    Raises:
+        ResourceError: if Ray's temporary folder has too long a path for its sockets, or no
+            cluster answers.
+    """
+    if ray.is_initialized():
+        return
+    if address is not None:
+        _require_listener(address)
+        return
+    # As Ray finds it; on Windows it uses no sockets of this kind.
+    folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"  # noqa: S108
+    longest = SOCKET_PATH_BYTES - len(LONGEST_SOCKET) - 1
+    length = len(os.fsencode(folder.rstrip("/")))
+    if sys.platform != "win32" and length > longest:
+        raise ResourceError(
+            f"the path of Ray's temporary folder must have at most {longest} bytes",
+            got=f"{length}",
+            where=folder,
+            fix="Name a shorter one for Ray alone: export RAY_TMPDIR=/tmp",
+        )
+
+
 def _connect(address: str | None) -> None:
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
@@ -170,12 +205,6 @@ def _connect(address: str | None) -> None:
                 **quiet,
             )
         return
-    if "://" in address:
-        raise ResourceError(
-            "the address of a cluster must be host:port or auto",
-            got=address,
-            fix="Run the command on a machine of the cluster, which sees its shared folders.",
-        )
     _require_listener(address)
     try:
         ray.init(address=address, **quiet)
@@ -185,6 +214,12 @@ def _connect(address: str | None) -> None:
 
 def _require_listener(address: str) -> None:
     """Fails at once, where Ray would try for minutes; ``auto`` is left to Ray."""
+    if "://" in address:
+        raise ResourceError(
+            "the address of a cluster must be host:port or auto",
+            got=address,
+            fix="Run the command on a machine of the cluster, which sees its shared folders.",
+        )
     host, colon, port = address.rpartition(":")
     if address == "auto":
         return

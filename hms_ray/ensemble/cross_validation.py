@@ -144,16 +144,22 @@ def require_patients(
 
 
 def splits_for(
-    data: EnsembleData, candidates: Sequence[Candidate], objective: Objective, n_splits: int
+    data: EnsembleData,
+    candidates: Sequence[Candidate],
+    objective: Objective,
+    n_splits: int,
+    n_held_out: int = 1,
 ) -> int:
     """The number of splits: at most the number of patients with scored rows.
+
+    See ``require_patients`` for ``n_held_out``.
 
     Raises:
         PredictionError: fewer than two patients have scored rows, or fewer than a
             candidate needs.
     """
     n_patients = len(np.unique(data.patients[scored_rows(data, objective)]))
-    require_patients(candidates, n_patients, objective, 1)
+    require_patients(candidates, n_patients, objective, n_held_out)
     return min(n_splits, n_patients)
 
 

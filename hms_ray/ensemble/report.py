@@ -95,7 +95,8 @@ def blend_report(
     _check_names(names, marks, len(data.models))
     entries = checked_candidates(candidates)
     _check_candidates(entries, method)
-    n_splits = splits_for(data, entries, objective, n_splits)
+    # A nested selection is cross-validated once more, after hours of fits on large inputs.
+    n_splits = splits_for(data, entries, objective, n_splits, 2 if method is None else 1)
     seeds = range(seed, seed + n_repeats)
     step = _counter(progress, n_splits * (n_repeats + (n_splits if method is None else 0)))
     found = cross_validate(data, entries, objective, seeds, n_splits, keep=method, step=step)

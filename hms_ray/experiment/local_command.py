@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -90,7 +91,7 @@ def train_locally(
             write_fold(logs / f"fold_{fold}", record["history"], started_s=record["started_s"])
         summary = _summary(result)
         logger.info("%s", summary)
-    print(f"{summary}\nTensorBoard: tensorboard --logdir {logs}")
+    print(f"{summary}\nTensorBoard: tensorboard --logdir {shlex.quote(str(logs))}")
     return 0
 
 

@@ -13,6 +13,7 @@ from hms_ray.config.space import Space
 from hms_ray.dataset.folds import read_folds
 from hms_ray.dataset.prepare import Prepared, prepare
 from hms_ray.dataset.sources import sources_for
+from hms_ray.distributed.cluster import check_connection
 from hms_ray.errors import DataError
 from hms_ray.experiment.preflight import preflight
 from hms_ray.report.leaderboard import render
@@ -51,6 +52,7 @@ def sweep(
         standard error. Failed trials that others replaced do not count.
     """
     checked_name(name)
+    check_connection(address)
     given = None if fold_table is None else read_folds(fold_table)
     ready = partial(
         prepare,

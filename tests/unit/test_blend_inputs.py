@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from hms_ray.blend.align import align
-from hms_ray.blend.members import read_members, targets_of, with_families
+from hms_ray.blend.members import read_members, targets_of, with_families, without_copies
 from hms_ray.config.loading import validate_space
 from hms_ray.errors import ConfigError, PredictionError, StudyError
 from hms_ray.evaluate.oof import make_oof
@@ -207,3 +207,26 @@ def test_files_with_the_same_name_are_named_by_path(tmp_path: Path) -> None:
     assert [member.name for member in read_members(files)] == [str(file) for file in files]
     with refusal(PredictionError, "given once", got="oof.csv twice"):
         read_members([files[0], files[0]])
+
+
+def test_identical_models_are_named_and_counted_once_on_request(results: Path) -> None:
+    members = read_members(["one", "two"], results)
+    assert without_copies(members, drop=True) == (members, ())
+    order = np.random.default_rng(0).permutation(len(members[0].ids))
+    copy = replace(
+        members[0],
+        name="copy",
+        ids=members[0].ids[order],
+        probabilities=members[0].probabilities[order],
+    )
+    near = members[0].probabilities.copy()
+    near[0, 0] += 1e-15
+    other = replace(members[0], name="near", probabilities=near)
+    names = ", ".join([members[0].name, "copy"])
+    kept, (line,) = without_copies([*members, copy, other], drop=False)
+    assert [member.name for member in kept[-2:]] == ["copy", "near"]
+    assert line.startswith("Identical predictions, each counted")
+    assert line.endswith(f": {names}.")
+    kept, (line,) = without_copies([*members, copy, other], drop=True)
+    assert [member.name for member in kept] == [*(one.name for one in members), "near"]
+    assert line == f"Identical predictions, counted once: {names}."

@@ -342,8 +342,10 @@ def test_too_few_patients_are_refused(n_patients: int, method: str | None, messa
     methods = named_methods(["equal", "best_single", "simplex", "stacked"])
     data = ensemble_sample(2, n_patients=n_patients)
     arguments = {"candidates": methods, "method": method, "objective": "kl_all"}
+    steps: list[int] = []
     with pytest.raises(PredictionError, match=message):
-        report_of(data, **arguments)
+        report_of(data, **arguments, progress=lambda done, _: steps.append(done))
+    assert steps == []  # refused before the first fit
     enough = report_of(ensemble_sample(2, n_patients=n_patients + 1), **arguments, n_repeats=1)
     assert np.isfinite(enough.nested.interval.mean)
 

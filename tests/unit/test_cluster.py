@@ -3,9 +3,17 @@ import os
 import pytest
 
 from hms_ray.config.space import ResourcesConfig
-from hms_ray.distributed.cluster import Cluster, Node, n_concurrent_trials, n_groups
+from hms_ray.distributed.cluster import (
+    LONGEST_SOCKET,
+    Cluster,
+    Node,
+    check_connection,
+    n_concurrent_trials,
+    n_groups,
+)
 from hms_ray.distributed.worker_group import environment, placement, worker_resources
 from hms_ray.errors import ResourceError
+from tests.refused import refusal
 
 
 def node(cpus: float, gpus: float = 0) -> Node:
@@ -86,3 +94,37 @@ def test_environment_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
         assert os.environ["HMS_TEST_SET"] == os.environ["HMS_TEST_UNSET"] == "inside"
     assert os.environ["HMS_TEST_SET"] == "before"
     assert "HMS_TEST_UNSET" not in os.environ
+
+
+@pytest.mark.parametrize("variable", ["RAY_TMPDIR", "TMPDIR"])
+def test_too_long_temporary_path_is_refused_before_ray_starts(
+    monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv(variable, "/" + 39 * "t")
+    with refusal(ResourceError, "at most 39 bytes", got="40", where="/ttt", fix="RAY_TMPDIR=/tmp"):
+        check_connection(None)
+    monkeypatch.setenv(variable, "/" + 38 * "t" + "/")
+    check_connection(None)
+
+
+def test_longest_temporary_path_is_rays_own_limit() -> None:
+    from ray._private.utils import validate_socket_filepath
+
+    below = f"/{LONGEST_SOCKET}"
+    validate_socket_filepath("/" + 38 * "t" + below)
+    with pytest.raises(OSError, match="AF_UNIX"):
+        validate_socket_filepath("/" + 39 * "t" + below)
+
+
+@pytest.mark.parametrize(
+    ("address", "rule", "got"),
+    [
+        ("ray://head:10001", "must be host:port or auto", "ray://head:10001"),
+        ("head", "a Ray cluster must answer", "head: not host:port"),
+        ("127.0.0.1:1", "a Ray cluster must answer", "127.0.0.1:1: "),
+    ],
+)
+def test_cluster_that_does_not_answer_is_refused_first(address: str, rule: str, got: str) -> None:
+    with refusal(ResourceError, rule, got=got, fix="of the cluster" if "://" in address else "up"):
+        check_connection(address)

@@ -94,6 +94,21 @@ def test_options_of_local_training_are_checked_first(
     assert rule in refuse("train", "--local", *words)
 
 
+@pytest.mark.parametrize(
+    ("words", "rule"),
+    [
+        (["train", "--local", "--address", "head:6379"], "--local does not use a cluster"),
+        (["train", "--threads", "2"], "--threads needs --local"),
+        (["train", "--address", "127.0.0.1:1"], "a Ray cluster must answer at the address"),
+        (["sweep", "--address", "127.0.0.1:1"], "a Ray cluster must answer at the address"),
+    ],
+)
+def test_options_of_the_place_are_checked_first(
+    refuse: Refuse, words: list[str], rule: str
+) -> None:
+    assert rule in refuse(*words)
+
+
 def test_fold_table_that_does_not_fit_is_refused_first(
     refuse: Refuse, data: Path, tmp_path: Path
 ) -> None:
