@@ -14,7 +14,8 @@ from hms_ray.predict.submit_trial import SubmitOptions
 
 WORDS = """
 --method auto --fit-on kl_4 --rows common --splits 7 --seed 1 --max-family-weight a=0.5
---fixed-weight b=0.5 --drop-identical --family a=* --published 31 --subsets --tolerance 0.01 --cost auto
+--fixed-weight b=0.5 --drop-identical --family a=* --published 31
+--subsets --tolerance 0.01 --cost auto
 --targets z.csv --columns row_id=a,lpd=b --target-columns fold=c --row-unit eeg --out folder
 """
 SETTINGS = Settings(
