@@ -139,12 +139,12 @@ def _require_no_options(context: typer.Context) -> None:
 def _own_data(results: Path) -> Path:
     import os
 
-    from hms_ray.report.live import bar
+    from hms_ray.report.live import bar, print_text
     from hms_ray.simulate.ladder_data import default_folder
 
     with bar("simulating", "patients") as progress:
         folder = default_folder(results, os.cpu_count() or 1, progress)
-    print(f"no --data given: using simulated data in {folder}")
+    print_text(f"no --data given: using simulated data in {folder}")
     return folder
 
 

@@ -113,7 +113,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         # The reader of a pipe such as `| head` has seen enough.
-        sys.stderr.close()
+        from hms_ray.report.live import discard
+
+        discard(sys.stdout)
         return 0
     except OSError as error:
         if meta.get(_DEBUG):

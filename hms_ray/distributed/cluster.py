@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import signal
 import socket
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from ray.exceptions import AuthenticationError
 
 import hms_ray
 from hms_ray.config.space import ResourcesConfig
+from hms_ray.distributed.process_state import log_levels, signal_handlers
 from hms_ray.distributed.worker_group import environment, worker_resources
 from hms_ray.errors import ResourceError
 from hms_ray.text import counted
@@ -44,6 +46,10 @@ DRIVER_ENVIRONMENT = {
     # Ctrl-C ends the command at once; the fold store and Optuna's journal allow resuming.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
 }
+
+LOG_LEVELS = {"ray": logging.ERROR, "ray.tune": logging.CRITICAL}
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+"""Ray's start and Tune's search install handlers of their own."""
 
 EMBEDDED_ENVIRONMENT = {
     # Saves one process per worker group: this machine is not preempted.
@@ -151,9 +157,7 @@ def session(address: str | None = None) -> Iterator[Cluster]:
     Raises:
         ResourceError: if no cluster answers at the address.
     """
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    with environment(DRIVER_ENVIRONMENT):
+    with environment(DRIVER_ENVIRONMENT), log_levels(LOG_LEVELS), signal_handlers(SIGNALS):
         if ray.is_initialized():
             yield Cluster(_alive_nodes(), embedded=address is None)
             return

@@ -10,6 +10,7 @@ from typing import Any
 import ray
 
 from hms_ray.report.live import ProgressView
+from hms_ray.storage.run_log import FaultLog
 
 logger = logging.getLogger(__name__)
 
@@ -32,15 +33,19 @@ class _Events:
         return taken
 
 
+_faults = FaultLog(logger)
+
+
 def send_event(events: Any, event: dict[str, Any], **fields: object) -> None:
-    """Sends an event to the command, from any process; never waits.
+    """Sends an event to the command, from any process; never waits and never fails.
 
     Args:
         events: handle of the actor that collects them.
         event: see ``TrainingProgress``.
         fields: added to the event, such as the number of its ``trial``.
     """
-    events.put.remote({**event, **fields})
+    with _faults("a progress event was not sent"):
+        events.put.remote({**event, **fields})
 
 
 class EventPump:
@@ -75,11 +80,7 @@ class EventPump:
         while not stopping:
             # Once more after the end, for what was sent before it.
             stopping = self._stopping.wait(POLL_S)
-            try:
-                events = ray.get(self.events.take.remote())
-            except Exception:
-                # The run does not depend on it; a restarted actor has the events to come.
-                logger.exception("progress events were lost")
-                continue
-            for event in events:
-                self._view.handle(event)
+            # The run does not depend on it; a restarted actor has the events to come.
+            with _faults("progress events were lost"):
+                for event in ray.get(self.events.take.remote()):
+                    self._view.handle(event)

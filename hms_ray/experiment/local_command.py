@@ -17,12 +17,12 @@ from hms_ray.evaluate.metric import named_scores
 from hms_ray.experiment.in_process import InProcessRunner
 from hms_ray.experiment.preflight import preflight, require_folds
 from hms_ray.experiment.run import ExperimentResult, run_experiment
-from hms_ray.report.live import ProgressView, bar
+from hms_ray.report.live import ProgressView, bar, print_text
 from hms_ray.report.progress import TrainingProgress
 from hms_ray.report.tensorboard import write_fold
 from hms_ray.storage.fold_store import FoldStore
 from hms_ray.storage.folder_names import LOCAL, checked_name
-from hms_ray.storage.run_log import LOG_FILE, run_log
+from hms_ray.storage.run_log import LOG_FILE, FaultLog, run_log
 from hms_ray.text import counted
 
 logger = logging.getLogger(__name__)
@@ -72,26 +72,27 @@ def train_locally(
         data_dir, experiment, results, pack_dir=pack_dir, folds=table, bars=bar, check=check
     )
     for note in prepared.notes:
-        print(note)
+        print_text(note)
     if space.search:
         text = f"--local does not search; the file's values are used: {', '.join(space.search)}"
-        print(textwrap.fill(text, 80, break_long_words=False, break_on_hyphens=False))
+        print_text(textwrap.fill(text, 80, break_long_words=False, break_on_hyphens=False))
     rows = prepared.rows()
     heading = (
         f"{experiment.name}: {counted(len(rows), 'row')} of "
         f"{counted(rows['patient_id'].nunique(), 'patient')}, {prepared.n_folds} folds, "
         f"on {runner.placement.device_class}"
     )
-    print(heading)
+    print_text(heading)
     with run_log(logs / LOG_FILE, log_level):
         logger.info("%s; experiment: %s", heading, experiment.model_dump_json())
         result = _train(space, prepared, results, runner, folds)
-        for fold, key in result.keys.items():
-            record = FoldStore(results).record(key)
-            write_fold(logs / f"fold_{fold}", record["history"], started_s=record["started_s"])
+        with FaultLog(logger)("TensorBoard logs were not written"):
+            for fold, key in result.keys.items():
+                record = FoldStore(results).record(key)
+                write_fold(logs / f"fold_{fold}", record["history"], started_s=record["started_s"])
         summary = _summary(result)
         logger.info("%s", summary)
-    print(f"{summary}\nTensorBoard: tensorboard --logdir {shlex.quote(str(logs))}")
+    print_text(f"{summary}\nTensorBoard: tensorboard --logdir {shlex.quote(str(logs))}")
     return 0
 
 

@@ -32,7 +32,7 @@ from hms_ray.ladder.run import LadderRun, Trainer, run_ladder
 from hms_ray.ladder.scale import read_scale
 from hms_ray.ladder.steps import Ladder, load_ladder
 from hms_ray.report.ladder_table import render_ladder
-from hms_ray.report.live import bar
+from hms_ray.report.live import bar, print_text
 from hms_ray.storage.folder_names import checked_name
 from hms_ray.storage.locks import StudyLock
 from hms_ray.storage.run_log import LOG_FILE, run_log
@@ -176,10 +176,10 @@ def run_command(
     with StudyLock(folder, "ladder"), run_log(folder / LOG_FILE, call.log_level):
         prepared = _prepared(ladder, call, folder)
         for note in prepared.notes:
-            print(note)
+            print_text(note)
         rows = prepared.rows()
         about = _about(ladder, call, rows)
-        print(_heading(call.name, ladder, rows, simulated=call.simulator is not None))
+        print_text(_heading(call.name, ladder, rows, simulated=call.simulator is not None))
         with trainer(folder / SCRATCH) as made:
             run = run_ladder(ladder, prepared, call.results, made)
         seconds = time.monotonic() - started
@@ -188,7 +188,7 @@ def run_command(
         report = make_report(rows, run.results, about)
         write_report(folder, report)
         logger.info("%s", _summary(run, seconds))
-    print(f"\n{render_ladder(report)}\n\n{_summary(run, seconds)}\n\nladder: {folder}")
+    print_text(f"\n{render_ladder(report)}\n\n{_summary(run, seconds)}\n\nladder: {folder}")
     if not run.failed:
         return 0
     failed = f"{len(run.failed)} of {counted(len(ladder.steps), 'step')} failed"

@@ -9,17 +9,18 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Any, Final, TextIO
+from contextlib import ExitStack, contextmanager, suppress
+from typing import IO, Any, Final, TextIO, cast
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from hms_ray.errors import one_line
 from hms_ray.report.progress import LoopProgress, Progress
 from hms_ray.report.time_left import Clock
-from hms_ray.storage.run_log import attached
+from hms_ray.storage.run_log import FaultLog, attached
 from hms_ray.text import clock_text
 
 logger = logging.getLogger(__name__)
@@ -38,7 +39,8 @@ class ProgressView:
     On a terminal, what runs now stands below the lasting lines and is redrawn; in a pipe
     there are the lasting lines, and at most one other line every ``QUIET_S`` seconds.
     Warnings of ``hms_ray``'s loggers are printed as lines. A failure to show something is
-    logged and never raised.
+    logged once and never raised; the next event is shown. Nothing is printed any more once
+    the terminal or pipe is closed.
 
     Args:
         progress: the run's model.
@@ -57,7 +59,8 @@ class ProgressView:
         clock: Clock = time.monotonic,
     ) -> None:
         self._progress, self._clock = progress, clock
-        self._stream = stream or sys.stdout
+        self._stream = LastingStream(stream or sys.stdout)
+        self._faults = FaultLog(logger)
         self._threaded = threaded
         self._start = self._last_line = clock()
         self._lock = threading.Lock()
@@ -69,7 +72,12 @@ class ProgressView:
         if self._stream.isatty() and os.environ.get("TERM") != "dumb":
             self._live = self._stack.enter_context(
                 Live(
-                    console=Console(file=self._stream, highlight=False, markup=False, emoji=False),
+                    console=Console(
+                        file=cast("IO[str]", self._stream),
+                        highlight=False,
+                        markup=False,
+                        emoji=False,
+                    ),
                     get_renderable=self._view,
                     auto_refresh=self._threaded,
                     refresh_per_second=REFRESH_PER_S,
@@ -86,7 +94,7 @@ class ProgressView:
 
     def handle(self, event: dict[str, Any]) -> None:
         """Takes an event of the run, from any thread."""
-        try:
+        with self._faults(f"progress of an event could not be shown, {event}"):
             # Not while printing: rich holds a lock of its own when it draws and prints.
             with self._lock:
                 notice = self._progress.update(event)
@@ -97,8 +105,6 @@ class ProgressView:
                 self._print(notice.text)
             if self._live is not None and not self._threaded:
                 self._live.refresh()
-        except Exception:
-            logger.exception("progress of an event could not be shown: %s", event)
 
     def _print(self, text: str) -> None:
         """Prints a text with the time since the start; broken at spaces alone."""
@@ -112,18 +118,20 @@ class ProgressView:
             break_on_hyphens=False,
         )
         if self._live is None:
-            print(f"{lines}\n", end="", file=self._stream, flush=True)
+            self._stream.write(f"{lines}\n")
+            self._stream.flush()
         else:
             self._live.console.print(Text(lines), soft_wrap=True)
 
     def _view(self) -> RenderableType:
         # Called by rich's thread too, which an error would end.
-        try:
+        with self._faults("the live view could not be drawn"):
             with self._lock:
                 rows, summary = self._progress.table(), self._progress.summary()
-        except Exception:
-            logger.exception("the live view could not be drawn")
-            return Text("")
+            return self._drawn(rows, summary)
+        return Text("")
+
+    def _drawn(self, rows: list[tuple[str, ...]], summary: str) -> RenderableType:
         height = self._live.console.height if self._live is not None else 25
         shown = rows[: max(2, height - 4)]
         more = f"and {len(rows) - len(shown)} more\n" if len(rows) > len(shown) else ""
@@ -134,6 +142,58 @@ class ProgressView:
         for row in shown[1:]:
             table.add_row(*map(Text, row))
         return Group(table, last)
+
+
+class LastingStream:
+    """Writes to a stream for as long as it can be written to, and then to nowhere.
+
+    A closed pipe or terminal must not end the work whose progress is shown there.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream: TextIO | None = stream
+        self._first = stream
+
+    def write(self, text: str) -> int:
+        """See ``TextIO.write``."""
+        self._try(lambda stream: stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        """See ``TextIO.flush``."""
+        self._try(lambda stream: stream.flush())
+
+    def _try(self, call: Callable[[TextIO], object]) -> None:
+        if self._stream is None:
+            return
+        try:
+            call(self._stream)
+        except UnicodeError:
+            raise  # One text that the stream cannot encode; the next one may be fine.
+        except (OSError, ValueError) as error:
+            self._stream = None
+            discard(self._first)
+            logger.warning("nothing more is printed: %s", one_line(error))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._first, name)
+
+
+def discard(stream: TextIO) -> None:
+    """Sends the rest of a closed stream to nowhere, as at the end Python writes what is left."""
+    with suppress(OSError, ValueError, AttributeError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, stream.fileno())
+        finally:
+            os.close(nowhere)
+
+
+def print_text(text: str) -> None:
+    """Prints a text as a command's result, whether it is read or not (see ``LastingStream``)."""
+    stream = LastingStream(sys.stdout)
+    stream.write(f"{text}\n")
+    stream.flush()
 
 
 class _Warnings(logging.Handler):

@@ -121,8 +121,10 @@ def _drop_torn_line(journal: Path) -> None:
 
 
 def _open_study(journal: Path) -> tuple[optuna.Study, JournalStorage]:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     journal.parent.mkdir(parents=True, exist_ok=True)
+    verbosity = optuna.logging.get_verbosity()
+    # Otherwise it prints a line about each study that it opens.
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         _drop_torn_line(journal)
         storage = JournalStorage(JournalFileBackend(str(journal)))
@@ -136,4 +138,6 @@ def _open_study(journal: Path) -> tuple[optuna.Study, JournalStorage]:
             where=journal,
             fix="Move the journal away to start the search again; finished folds are reused.",
         ) from None
+    finally:
+        optuna.logging.set_verbosity(verbosity)
     return study, storage

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, TypeGuard
 
 import optuna
 from optuna.trial import TrialState
@@ -39,6 +39,9 @@ MAX_ATTEMPTS: Final = 2
 """Attempts at a start point that fails by itself, over all runs."""
 
 RecoverScores = Callable[[int], Scores | None]
+
+Outcome = Scores | str
+"""How a trial ended: its scores, or why it failed, in one line."""
 
 
 @dataclass(frozen=True)
@@ -135,13 +138,15 @@ class Proposals:
                 if trial.state == TrialState.RUNNING:
                     self._journal.fail(trial.number, str(error))
                 continue
-            if trial.state == TrialState.RUNNING:
+            if trial.state in (TrialState.RUNNING, TrialState.FAIL):
+                # Of a failed trial too: its process was lost, and its result seen too late.
                 scores = recover(trial.number)
-                if scores is None:
-                    stale.setdefault(key, (trial.params, []))[1].append(trial.number)
-                else:
-                    self._journal.complete(trial.number, scores, self._objective)
+                if self._counts(scores):
+                    if trial.state == TrialState.RUNNING:
+                        self._journal.complete(trial.number, scores, self._objective)
                     self._finished.setdefault(key, (trial.number, scores))
+                elif trial.state == TrialState.RUNNING:
+                    stale.setdefault(key, (trial.params, []))[1].append(trial.number)
             elif trial.state == TrialState.COMPLETE and "duplicate_of" not in trial.user_attrs:
                 self._finished.setdefault(key, (trial.number, scores_of(trial)))
         for point, numbers in stale.values():
@@ -157,6 +162,11 @@ class Proposals:
             for point in self._space.start:
                 if point not in settled and failed.count(point) == n_failures:
                     self._queue.append((dict(point), "start", []))
+
+    def _counts(self, scores: Scores | None) -> TypeGuard[Scores]:
+        """Whether a trial has scores and its objective is a finite number."""
+        value = None if scores is None else scores[self._objective]
+        return value is not None and math.isfinite(value)
 
     @property
     def n_finished(self) -> int:
@@ -205,11 +215,9 @@ class Proposals:
             number: of the proposal.
             scores: ``kl_all``, ``kl_4``, ``kl_10``.
         """
-        value = scores[self._objective]
-        if value is None or not math.isfinite(value):
-            self.fail(
-                number, f"{SCORE_NAMES[self._objective]} must be a finite number, got {value}"
-            )
+        if not self._counts(scores):
+            name, value = SCORE_NAMES[self._objective], scores[self._objective]
+            self.fail(number, f"{name} must be a finite number, got {value}")
             return
         self._finished[self._end(number)] = (number, scores)
         self._journal.complete(number, scores, self._objective)

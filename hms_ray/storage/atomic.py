@@ -6,10 +6,12 @@ neither a killed process nor a power failure leaves a part of it.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Final, Literal
@@ -21,6 +23,15 @@ IfExists = Literal["fail", "keep", "replace"]
 
 DRAFT_PREFIX: Final = ".draft-"
 """First characters of a draft's name; a killed process may leave its draft behind."""
+
+_OCCUPIED: Final = frozenset({errno.ENOTEMPTY, errno.EEXIST})
+_PAUSES_S: Final = (0.1, 0.5, 2.0, 5.0)
+"""Waits for a folder that a shared file system does not show yet."""
+
+
+def keep_nothing(_: Path) -> bool:
+    """The default of ``keep_if``, see ``move_folder``."""
+    return False
 
 
 def require_writable(path: str | Path) -> None:
@@ -72,13 +83,19 @@ def whole_file(path: str | Path, *, fsync: bool = True) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(
-    path: str | Path, *, if_exists: IfExists = "fail", fsync: bool = True, label: str = ""
+    path: str | Path,
+    *,
+    if_exists: IfExists = "fail",
+    keep_if: Callable[[Path], bool] = keep_nothing,
+    fsync: bool = True,
+    label: str = "",
 ) -> Iterator[Path]:
     """Writes a folder as a whole; on an error the draft is removed.
 
     Args:
         path: the folder; missing parent folders are created.
         if_exists: ``keep`` is for writers of equal content: the first one's folder stays.
+        keep_if: see ``move_folder``.
         fsync: flush every file to disk before the rename.
         label: text in the draft's name, by which a later process can recognise it.
 
@@ -96,40 +113,62 @@ def whole_folder(
         if fsync:
             for entry in (*draft.rglob("*"), draft):
                 _flush(entry)
-        move_folder(draft, path, if_exists)
+        move_folder(draft, path, if_exists, keep_if)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def move_folder(draft: Path, path: Path, if_exists: IfExists) -> None:
+def move_folder(
+    draft: Path, path: Path, if_exists: IfExists, keep_if: Callable[[Path], bool] = keep_nothing
+) -> None:
     """Renames a finished folder to its place, on the same file system.
 
     Args:
         draft: folder to move; it stays where it is if ``path`` is kept.
         path: its place; an empty folder there is always replaced.
         if_exists: what happens to a folder with content at ``path``.
+        keep_if: with ``replace``: whether a folder with content stays nevertheless.
 
     Raises:
         OSError: if the folder cannot be moved, or ``path`` has content and ``if_exists``
             is ``fail``; what was at ``path`` stays.
     """
-    try:
-        os.rename(draft, path)
-    except OSError:
-        # A folder cannot be renamed onto one that has content.
-        if if_exists == "fail" or not path.is_dir():
-            raise
-        if if_exists == "keep":
-            return
-        old = _draft_beside(path)
-        os.rename(path, old)
+    for pause_s in (*_PAUSES_S, None):
         try:
             os.rename(draft, path)
-        except OSError:
+            break
+        except OSError as error:
+            # A folder cannot be renamed onto one that has content. A shared file system may
+            # report that content before it shows the folder itself.
+            occupied = error.errno in _OCCUPIED or path.is_dir()
+            if if_exists == "fail" or not occupied:
+                raise
+            if if_exists == "keep":
+                return
+            old = _draft_beside(path)
+            try:
+                os.rename(path, old)
+            except FileNotFoundError:
+                # Not visible here yet, or another writer is replacing it.
+                if pause_s is None:
+                    raise error from None
+                time.sleep(pause_s)
+                continue
+        # Looked at only now: no other process can exchange it any more.
+        if keep_if(old):
+            move_folder(old, path, "replace")
+            return
+        try:
+            os.rename(draft, path)
+        except OSError as error:
+            if error.errno in _OCCUPIED and pause_s is not None:
+                shutil.rmtree(old, ignore_errors=True)
+                continue
             os.rename(old, path)
             raise
         # Whoever has files of the old folder open keeps them.
         shutil.rmtree(old, ignore_errors=True)
+        break
     _flush(path.parent)
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from hms_ray.errors import one_line
+
 LOG_FILE: Final = "log.txt"
 WORKER_LOGS: Final = "logs"
 """Folder of the workers' logs, beside the run's own."""
@@ -84,6 +86,28 @@ def log_fields(**fields: object) -> Iterator[None]:
     finally:
         _fields.clear()
         _fields.update(before)
+
+
+class FaultLog:
+    """Logs faults of reporting instead of raising them: work must not end because of them.
+
+    Args:
+        logger: gets a warning with the traceback; repetitions of a fault are not logged.
+    """
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger, self._known = logger, set[str]()
+
+    @contextmanager
+    def __call__(self, text: str) -> Iterator[None]:
+        """Runs a block; ``text`` is logged with its error, if it has one."""
+        try:
+            yield
+        except Exception as error:
+            message = f"{text}: {one_line(error)}"
+            if message not in self._known:
+                self._known.add(message)
+                self._logger.warning("%s", message, exc_info=True)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from hms_ray.errors import StudyError
 from hms_ray.evaluate.oof import OPTIMISTIC, write_oof
 from hms_ray.experiment.run import ExperimentResult
 from hms_ray.report.leaderboard import leaderboard, write_csv
+from hms_ray.storage.atomic import IfExists
 from hms_ray.storage.locks import StudyLock
 from hms_ray.storage.structured_files import json_text, read_json, write_text, yaml_text
 from hms_ray.study.ties import tied_with_best
@@ -276,16 +277,17 @@ class StudyFolder:
         experiment: Experiment,
         reason: str,
         details: str = "",
+        *,
+        if_exists: IfExists = "replace",
     ) -> None:
         """Stores the reason of a failure: one line, and all details in ``error.txt``.
 
-        The result of a finished trial stays: it was written before its process was lost.
+        The result of a finished trial stays, even if this machine cannot see it yet: it was
+        written before its process was lost. With ``if_exists="keep"``, another record of
+        the failure stays too.
         """
-        done = self.trial(number)
-        if done is not None and done.finished:
-            return
         data = {**_NO_RESULT, "number": number, "point": dict(point), "reason": reason}
-        with trial_draft(self.trial_path(number), experiment, data) as draft:
+        with trial_draft(self.trial_path(number), experiment, data, if_exists) as draft:
             (draft / "error.txt").write_text(details or reason, encoding="utf-8")
 
     def leaderboard(self) -> pd.DataFrame:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -50,29 +51,40 @@ _RUN_FILES: Final = frozenset(
 
 
 def create_study(results: str | Path, name: str, space: Space, prepared: Prepared) -> StudyFolder:
-    """Creates a study's folder, or opens it to resume the same study.
+    """Creates a study's folder, or opens it, without keeping it locked; see ``open_study``."""
+    with open_study(results, name, space, prepared) as folder:
+        return folder
 
-    More trials and other resources are the same study; another search space, objective,
-    seed, world size, device class, weights or data are another one. A study in which no
-    trial has ended yet is replaced. A study to resume is not written to, because another
-    command may be running it.
+
+@contextmanager
+def open_study(
+    results: str | Path, name: str, space: Space, prepared: Prepared
+) -> Iterator[StudyFolder]:
+    """Creates a study's folder, or opens it to resume the same study, and keeps it locked.
+
+    More trials and other resources are the same study, and become part of its stored space;
+    another search space, objective, seed, world size, device class, weights or data are
+    another study. A study in which no trial has ended yet is replaced.
 
     Raises:
-        StudyError: if the name is not a folder name, or the folder holds another study or
-            other files; nothing is written then.
+        StudyError: if the name is not a folder name, another command has the lock, or the
+            folder holds another study or other files; nothing is written then.
         ModelError: if a weights file cannot be read.
     """
     path = Path(results) / checked_name(name)
     identity = study_identity(space, prepared)
-    if _is_replaceable(path, identity):
-        path.mkdir(parents=True, exist_ok=True)
-        with StudyLock(path):
-            # Another command may have created it meanwhile, or ended a trial of it.
-            if _is_replaceable(path, identity):
-                _write_new(path, identity, space, prepared)
-    folder = StudyFolder(path)
-    _require_same(folder, folder.identity, identity)
-    return folder
+    if not _is_replaceable(path, identity):
+        folder = StudyFolder(path)
+        _require_same(folder, folder.identity, identity)
+    path.mkdir(parents=True, exist_ok=True)
+    with StudyLock(path):
+        # Another command may have created it meanwhile, or ended a trial of it.
+        if _is_replaceable(path, identity):
+            _write_new(path, identity, space, prepared)
+        folder = StudyFolder(path)
+        _require_same(folder, folder.identity, identity)
+        folder.write_space(space)
+        yield folder
 
 
 def check_study(results: str | Path, name: str, space: Space, rows: pd.DataFrame) -> None:
@@ -85,7 +97,7 @@ def check_study(results: str | Path, name: str, space: Space, rows: pd.DataFrame
         rows: training rows with their folds, see ``dataset.prepare.RowsCheck``.
 
     Raises:
-        StudyError: see ``create_study``; or if no row counts for the objective.
+        StudyError: see ``open_study``; or if no row counts for the objective.
         ModelError: if a weights file cannot be read.
     """
     path = Path(results) / checked_name(name)

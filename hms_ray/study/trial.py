@@ -15,7 +15,7 @@ from hms_ray.config.loading import load_space
 from hms_ray.config.validation import with_new_names
 from hms_ray.errors import PredictionError, StudyError
 from hms_ray.evaluate.oof import read_oof
-from hms_ray.storage.atomic import whole_folder
+from hms_ray.storage.atomic import IfExists, keep_nothing, whole_folder
 from hms_ray.storage.structured_files import json_text, read_json, unreadable_file, yaml_text
 
 _FIX: Final = "Move the trial's folder away; its folds stay in the fold store."
@@ -120,17 +120,32 @@ def read_trial(path: Path) -> StoredTrial | None:
         raise unreadable_file(file, error, _FIX) from None
 
 
+def has_finished(path: Path) -> bool:
+    """Whether the folder of a trial holds the result of a finished one."""
+    try:
+        trial = read_trial(path)
+    except StudyError:
+        return False
+    return trial is not None and trial.finished
+
+
 @contextmanager
-def trial_draft(path: Path, experiment: Experiment, result: Mapping[str, Any]) -> Iterator[Path]:
+def trial_draft(
+    path: Path, experiment: Experiment, result: Mapping[str, Any], if_exists: IfExists = "replace"
+) -> Iterator[Path]:
     """A folder to write a trial's other files into; it appears as a whole or not at all.
 
     Args:
         path: the trial's folder.
         experiment: what was trained.
-        result: content of ``result.json``, written last.
+        result: content of ``result.json``, written last; a failure never replaces the result
+            of a finished trial.
+        if_exists: ``keep`` leaves whatever another process wrote.
     """
     # An existing folder is of the same trial, written by a process that was lost since.
-    with whole_folder(path, if_exists="replace") as draft:
+    failed = result["reason"] is not None
+    keep_if = has_finished if failed else keep_nothing
+    with whole_folder(path, if_exists=if_exists, keep_if=keep_if) as draft:
         described = {"experiment": experiment.model_dump(mode="json")}
         (draft / "experiment.yaml").write_text(yaml_text(described), encoding="utf-8")
         yield draft

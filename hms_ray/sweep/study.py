@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -18,19 +17,20 @@ from hms_ray.distributed.environment_record import environment_record
 from hms_ray.distributed.nodes import check_nodes, has_bfloat16
 from hms_ray.distributed.progress import EventPump
 from hms_ray.distributed.worker_group import Train
-from hms_ray.errors import HmsRayError, StudyError
+from hms_ray.errors import StudyError
 from hms_ray.evaluate.metric import SCORE_NAMES, named_scores
 from hms_ray.experiment.fold_task import run_task
 from hms_ray.report.live import ProgressView
 from hms_ray.report.progress import TrainingProgress
 from hms_ray.search.journal import Scores
-from hms_ray.search.proposals import Proposal, Proposals
-from hms_ray.storage.run_log import LOG_FILE, WorkerLogs, run_log
+from hms_ray.search.proposals import Proposals
+from hms_ray.storage.run_log import LOG_FILE, FaultLog, WorkerLogs, run_log
 from hms_ray.study.folder import StudyFolder
-from hms_ray.study.new import create_study, require_objective_rows
+from hms_ray.study.new import open_study, require_objective_rows
 from hms_ray.study.trial import StoredTrial
-from hms_ray.sweep.tensorboard import declare_study, write_trial_logs
+from hms_ray.sweep.tensorboard import declare_study
 from hms_ray.sweep.trial_actor import StudyJob, run_trial
+from hms_ray.sweep.trial_ends import TrialEnds
 from hms_ray.sweep.tune_searcher import StudySearch
 from hms_ray.text import counted
 
@@ -96,9 +96,10 @@ def run_study(
     """
     require_objective_rows(space.study.objective, prepared.rows())
     results = Path(results).resolve()
-    folder = create_study(results, name, space, prepared)
-    with folder.lock(), run_log(folder.path / LOG_FILE, log_level):
-        folder.write_space(space)
+    with (
+        open_study(results, name, space, prepared) as folder,
+        run_log(folder.path / LOG_FILE, log_level),
+    ):
         run = _Run(space, prepared, results, folder, train, stream)
         if run.n_missing > 0:
             with session(address) as cluster:
@@ -120,8 +121,9 @@ class _Run:
     ) -> None:
         self._space, self._prepared, self._results = space, prepared, results
         self._folder, self._train, self._stream = folder, train, stream
-        self._ended: list[StoredTrial] = []
+        self._faults = FaultLog(logger)
         self._pump: EventPump
+        self._ends = TrialEnds(folder, results, lambda event: self._pump.send(event))
         self._proposals = Proposals(
             space,
             folder.journal,
@@ -140,6 +142,11 @@ class _Run:
         trial = self._folder.trial(number)
         return trial.scores if trial is not None and trial.finished else None
 
+    def _recovered_scores(self, number: int) -> Scores | None:
+        with self._faults(f"trial {number:04d} could not be read"):
+            return self._stored_scores(number)
+        return None
+
     def search(self, cluster: Cluster) -> None:
         """Searches on a connected Ray."""
         resources = self._space.resources
@@ -152,7 +159,8 @@ class _Run:
         self._folder.record_run(environment_record(cluster))
         logger.info("space: %s", self._space.model_dump_json(exclude_defaults=True))
         logger.info("cluster: %s; resources: %s", cluster, resources.model_dump_json())
-        _write_board(declare_study, self._folder, self._results)
+        with self._faults("TensorBoard logs were not written"):
+            declare_study(self._folder, self._results)
         with ProgressView(self._progress(), self._stream) as view, EventPump(view) as self._pump:
             self._announce(cluster, n_concurrent)
             job = StudyJob(
@@ -175,7 +183,8 @@ class _Run:
         search = StudySearch(
             self._proposals,
             self._space.study.n_trials,
-            on_end=self._trial_ended,
+            recover=self._recovered_scores,
+            on_end=self._ends.record,
             on_exhausted=self._ends_early,
         )
         tune.Tuner(
@@ -194,6 +203,8 @@ class _Run:
                 verbose=0,
             ),
         ).fit()
+        if search.fault is not None:
+            raise search.fault
 
     def _progress(self) -> TrainingProgress:
         objective = self._space.study.objective
@@ -227,44 +238,24 @@ class _Run:
         n_finished, n_trials = self._proposals.n_finished, self._space.study.n_trials
         self._pump.message(f"the search ended after {n_finished} of {n_trials} trials: {reason}")
 
-    def _trial_ended(self, proposal: Proposal, reason: str | None) -> None:
-        number, point, experiment = proposal.number, proposal.point, proposal.experiment
-        if self._folder.trial(number) is None:
-            self._folder.write_failure(number, point, experiment, reason or "no result")
-        trial = self._folder.trial(number)
-        assert trial is not None
-        self._ended.append(trial)
-        if trial.finished:
-            self._pump.send({"event": "trial_ended", "trial": number, "scores": trial.scores})
-            _write_board(write_trial_logs, self._folder, trial, self._results)
-        else:
-            details = (trial.path / "error.txt").read_text(encoding="utf-8")
-            failed = {"event": "trial_failed", "trial": number, "reason": trial.reason}
-            self._pump.send({**failed, "traceback": details})
-        try:
-            self._folder.write_leaderboard()
-        except HmsRayError as error:
-            # A damaged trial of an earlier run must not end the search; ``result`` raises it.
-            logger.warning("leaderboard not written: %s", error)
-
     def result(self) -> StudyResult:
         """The result of the run.
 
         Raises:
             StudyError: if no trial is finished.
         """
+        self._ends.settle()
         self._folder.write_leaderboard()
-        finished = self._folder.finished_trials()
-        failed = [trial for trial in self._ended if not trial.finished]
+        finished, failed = self._folder.finished_trials(), self._ends.failed()
         if not finished:
-            got = f"{len(failed)} failed, the first with: {failed[0].reason}" if failed else "none"
+            got = f"{len(failed)} failed, the first with: {failed[0]}" if failed else "none"
             raise StudyError(
                 "a study must have a finished trial",
                 got=got,
                 where=self._folder.path,
                 fix="Read the traceback in each trial's error.txt." if failed else None,
             )
-        done = [trial for trial in self._ended if trial.finished]
+        done = self._ends.finished()
         n_reused = sum(len(trial.reused) for trial in done)
         best = f"trial {finished[0].number:04d}, {named_scores(finished[0].scores)}"
         n_finished = counted(len(finished), "trial")
@@ -277,11 +268,3 @@ class _Run:
             n_trained=sum(len(trial.keys) for trial in done) - n_reused,
             n_reused=n_reused,
         )
-
-
-def _write_board(write: Callable[..., None], *arguments: object) -> None:
-    """Writes TensorBoard logs; without them the search is still whole."""
-    try:
-        write(*arguments)
-    except Exception:
-        logger.exception("TensorBoard logs were not written")

@@ -75,7 +75,10 @@ def run_trial(config: dict[str, Any], job: StudyJob) -> dict[str, Any]:
             return _run(number, point, experiment, job, folder)
     except Exception as error:
         reason = one_line(error)
-        folder.write_failure(number, point, experiment, reason, traceback.format_exc())
+        try:
+            folder.write_failure(number, point, experiment, reason, traceback.format_exc())
+        except Exception:
+            logger.exception("the failure of trial %04d was not recorded", number)
         return {"error": reason}
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any, Final
 
 from ray.tune.search import Searcher
 
 from hms_ray.evaluate.metric import SCORE_NAMES
-from hms_ray.search.proposals import Exhausted, Proposal, Proposals
+from hms_ray.search.proposals import Exhausted, Outcome, Proposal, Proposals, RecoverScores
+
+logger = logging.getLogger(__name__)
 
 MIN_FAILURES: Final = 3
 """Failed trials that end a run, even if fewer trials are missing."""
@@ -18,16 +21,18 @@ LOST: Final = "the trial's process was lost; see the logs in Ray's session folde
 class StudySearch(Searcher):
     """Suggests the study's proposals to Tune and records their results.
 
-    A trial's last result holds either its scores or ``error``, a text; trials that Tune
-    itself reports as failed lost their process.
+    A trial's last result holds either its scores or ``error``, a text; a trial without one
+    lost its process.
 
     The search ends when ``n_trials`` are finished, when as many trials of this run have
-    failed as were missing at its start (at least ``MIN_FAILURES``), or when no point is left.
+    failed as were missing at its start (at least ``MIN_FAILURES``), when no point is left,
+    or when an outcome cannot be recorded; the attribute ``fault`` then has the error.
 
     Args:
         proposals: source of points, and record of results.
         n_trials: finished trials to end with, those of earlier runs included.
-        on_end: called with (proposal, reason of failure or None) after the result is
+        recover: scores of a trial that stored its result and lost its process, or None.
+        on_end: called with (proposal, scores or reason of failure) after the outcome is
             recorded.
         on_exhausted: called once with the reason if the search ends before ``n_trials``.
     """
@@ -37,7 +42,8 @@ class StudySearch(Searcher):
         proposals: Proposals,
         n_trials: int,
         *,
-        on_end: Callable[[Proposal, str | None], None] = lambda proposal, reason: None,
+        recover: RecoverScores = lambda number: None,
+        on_end: Callable[[Proposal, Outcome], None] = lambda proposal, outcome: None,
         on_exhausted: Callable[[str], None] = lambda reason: None,
     ) -> None:
         super().__init__()
@@ -47,10 +53,13 @@ class StudySearch(Searcher):
         self._n_failed = 0
         self._ended = False
         self._running: dict[str, Proposal] = {}
-        self._on_end, self._on_exhausted = on_end, on_exhausted
+        self._recover, self._on_end, self._on_exhausted = recover, on_end, on_exhausted
+        self.fault: Exception | None = None
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Config of the next trial; ``FINISHED`` at the end, None to be called again."""
+        if self.fault is not None:
+            return str(Searcher.FINISHED)
         n_running = self._proposals.n_running
         if self._proposals.n_finished + n_running >= self._n_trials:
             return None if n_running else str(Searcher.FINISHED)
@@ -74,16 +83,34 @@ class StudySearch(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Records the result of a trial."""
-        proposal = self._running.pop(trial_id)
-        reason = LOST if error or result is None else result.get("error")
-        if result is None or reason is not None:
-            self._n_failed += 1
-            self._proposals.fail(proposal.number, reason or LOST)
-        else:
-            scores = {name: result[name] for name in SCORE_NAMES}
-            self._proposals.complete(proposal.number, scores)
-        self._on_end(proposal, reason)
+        """Records the outcome of a trial.
+
+        What the trial reported decides: it reports its scores after it has written its
+        result, whether this machine can see the files already or not.
+        """
+        proposal = self._running.pop(trial_id, None)
+        if proposal is None:
+            return  # Tune calls again if this method has raised an error.
+        try:
+            outcome = self._outcome(proposal.number, result or {})
+            if isinstance(outcome, str):
+                self._n_failed += 1
+                self._proposals.fail(proposal.number, outcome)
+            else:
+                self._proposals.complete(proposal.number, outcome)
+            self._on_end(proposal, outcome)
+        except Exception as fault:
+            # Tune would count it as another failure of the trial and continue.
+            logger.exception("trial %04d: its end was not recorded", proposal.number)
+            self.fault = self.fault or fault
+
+    def _outcome(self, number: int, result: dict[str, Any]) -> Outcome:
+        if "error" in result:
+            return str(result["error"])
+        if all(name in result for name in SCORE_NAMES):
+            return {name: result[name] for name in SCORE_NAMES}
+        # It may have written its result before its process was lost.
+        return self._recover(number) or LOST
 
     def _end(self, reason: str) -> None:
         # Tune calls ``suggest`` after the end too.

@@ -1,8 +1,12 @@
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from hms_ray.storage import atomic
 from hms_ray.storage.atomic import DRAFT_PREFIX, IfExists, whole_file, whole_folder
 
 
@@ -69,3 +73,55 @@ def test_folder_goes_onto_an_empty_one_but_not_onto_content(tmp_path: Path) -> N
         (draft / "other").touch()
     assert [file.name for file in folder.iterdir()] == ["file"]
     assert list(tmp_path.iterdir()) == [folder]
+
+
+def write(folder: Path, content: str, **options: Any) -> None:
+    with whole_folder(folder, if_exists="replace", **options) as draft:
+        (draft / "file").write_text(content)
+
+
+@pytest.mark.parametrize(("kept", "content"), [("old", "old"), ("none", "new")])
+def test_folder_is_replaced_unless_its_content_is_to_be_kept(
+    tmp_path: Path, kept: str, content: str
+) -> None:
+    folder = tmp_path / "folder"
+    write(folder, "old")
+    write(folder, "new", keep_if=lambda old: (old / "file").read_text() == kept)
+    assert (folder / "file").read_text() == content
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_folder_that_appears_during_a_replacement_is_looked_at_too(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    write(folder, "failure")
+
+    def overtaken(old: Path) -> bool:
+        if not folder.exists() and (old / "file").read_text() == "failure":
+            write(folder, "success")
+        return (old / "file").read_text() == "success"
+
+    write(folder, "late failure", keep_if=overtaken)
+    assert (folder / "file").read_text() == "success"
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize("if_exists", ["keep", "replace"])
+def test_folder_that_is_visible_late_is_kept_or_replaced(
+    tmp_path: Path, if_exists: IfExists, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shared file system refuses a rename at once and shows the folder seconds later."""
+    folder, rename, hidden = tmp_path / "folder", os.rename, [True]
+    write(folder, "old")
+
+    def late(source: Path, target: Path) -> None:
+        if source == folder and hidden:
+            hidden.clear()
+            raise FileNotFoundError(errno.ENOENT, "not visible yet")
+        rename(source, target)
+
+    monkeypatch.setattr(atomic, "_PAUSES_S", (0.0,))
+    monkeypatch.setattr(os, "rename", late)
+    monkeypatch.setattr(Path, "is_dir", lambda path: path != folder and os.path.isdir(path))
+    with whole_folder(folder, if_exists=if_exists) as draft:
+        (draft / "file").write_text("new")
+    assert (folder / "file").read_text() == ("old" if if_exists == "keep" else "new")

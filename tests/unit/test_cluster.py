@@ -1,8 +1,11 @@
+import logging
 import os
+import signal
 
 import pytest
 
 from hms_ray.config.space import ResourcesConfig
+from hms_ray.distributed import cluster
 from hms_ray.distributed.cluster import (
     LONGEST_SOCKET,
     Cluster,
@@ -10,6 +13,7 @@ from hms_ray.distributed.cluster import (
     check_connection,
     n_concurrent_trials,
     n_groups,
+    session,
 )
 from hms_ray.distributed.worker_group import environment, placement, worker_resources
 from hms_ray.errors import ResourceError
@@ -128,3 +132,29 @@ def test_longest_temporary_path_is_rays_own_limit() -> None:
 def test_cluster_that_does_not_answer_is_refused_first(address: str, rule: str, got: str) -> None:
     with refusal(ResourceError, rule, got=got, fix="of the cluster" if "://" in address else "up"):
         check_connection(address)
+
+
+def test_session_leaves_log_levels_signals_and_environment_as_they_were(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = ("ray", "ray.tune")
+
+    def state() -> list[object]:
+        levels = [logging.getLogger(name).level for name in names]
+        return [*levels, signal.getsignal(signal.SIGTERM), dict(os.environ)]
+
+    def connect(address: str | None) -> None:
+        # As ``ray.init`` does.
+        logging.getLogger("ray").setLevel(logging.FATAL)
+        signal.signal(signal.SIGTERM, lambda *_: None)
+
+    monkeypatch.setattr(cluster, "_connect", connect)
+    monkeypatch.setattr(cluster, "_alive_nodes", lambda: (node(2),))
+    monkeypatch.setattr(cluster.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(cluster.ray, "shutdown", lambda: None)
+    monkeypatch.setattr(logging.getLogger("ray.tune"), "level", logging.INFO)
+    before = state()
+    with session():
+        assert logging.getLogger("ray.tune").level == logging.CRITICAL
+        assert state() != before
+    assert state() == before

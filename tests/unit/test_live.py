@@ -1,7 +1,10 @@
 """What a terminal and a pipe show of a run."""
 
+import errno
 import io
 import logging
+import subprocess
+import sys
 import threading
 import time
 from typing import Any
@@ -121,6 +124,86 @@ def test_fault_of_progress_is_logged_and_the_next_event_is_shown(
     assert "hello" in stream.getvalue()
     assert "no such event" in caplog.text
     assert ("live view" in caplog.text) == (term == "xterm")
+
+
+class Closed(io.StringIO):
+    """A pipe or terminal whose reader has gone after the first text."""
+
+    def __init__(self, terminal: bool) -> None:
+        super().__init__()
+        self.terminal = terminal
+
+    def isatty(self) -> bool:
+        return self.terminal
+
+    def write(self, text: str) -> int:
+        if self.getvalue():
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+        return super().write(text)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+@pytest.mark.parametrize("threaded", [False, True])
+def test_closed_stream_does_not_end_the_work(
+    clock: Clock, terminal: bool, threaded: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    progress = sweep(clock)
+    with ProgressView(progress, Closed(terminal), threaded=threaded, clock=clock) as view:
+        for trial in range(3):
+            view.handle({"event": "trial_failed", "trial": trial, "reason": "nan"})
+    assert ", 3 failed" in progress.summary()
+    assert caplog.text.count("nothing more is printed: BrokenPipeError") == 1
+
+
+def test_result_without_a_reader_does_not_end_the_command() -> None:
+    program = """
+import sys
+from hms_ray.report.live import print_text
+sys.stdin.readline()
+for _ in range(3):
+    print_text("the result")
+print("more")
+"""
+    command = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert command.stdout is not None
+    command.stdout.close()
+    assert command.stdin is not None
+    command.stdin.write(b"\n")
+    command.stdin.close()
+    assert command.wait(30) == 0
+    assert command.stderr is not None
+    assert b"Traceback" not in command.stderr.read()
+    command.stderr.close()
+
+
+def test_text_that_the_stream_cannot_encode_is_skipped(clock: Clock) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True)
+    with ProgressView(sweep(clock), stream, clock=clock) as view:
+        for text in ("\u00e9", "hello"):
+            view.handle({"event": "message", "text": text})
+    assert stream.buffer.getvalue().endswith(b"hello\n")  # type: ignore[attr-defined]
+
+
+def test_repeated_fault_is_logged_once(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    with ProgressView(sweep(clock), io.StringIO(), clock=clock) as view:
+        for _ in range(3):
+            view.handle({"event": "no such event"})
+    assert caplog.text.count("could not be shown") == 1
+
+
+def test_event_that_cannot_be_sent_does_not_end_the_work(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    actor = MagicMock()
+    actor.put.remote.side_effect = RuntimeError("the actor died")
+    for _ in range(2):
+        distributed_progress.send_event(actor, HELLO, trial=0)
+    assert caplog.text.count("a progress event was not sent: RuntimeError: the actor died") == 1
 
 
 def test_warnings_of_other_modules_are_printed_once(clock: Clock) -> None:

@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import optuna
@@ -131,6 +132,33 @@ def test_stored_result_missing_in_the_journal_counts(tmp_path: Path) -> None:
     again = Proposals(space, journal, recover={number: scores(0.4)}.get)
     assert (again.n_finished, again.n_interrupted) == (1, 0)
     assert recorded_trials(journal)[number].value == 0.4
+
+
+@pytest.mark.parametrize(("kl", "n_finished"), [(0.4, 1), (math.nan, 0), (None, 0)])
+def test_result_that_became_visible_after_its_failure_counts(
+    tmp_path: Path, kl: float | None, n_finished: int
+) -> None:
+    space = make_space(LOSSES, start=[{"training.loss": "kl"}])
+    journal = tmp_path / "journal"
+    first = Proposals(space, journal)
+    number = proposed(first).number
+    first.fail(number, "the trial's process was lost")
+    stored = {} if kl is None else {number: scores(kl)}
+    again = Proposals(space, journal, recover=stored.get)
+    assert again.n_finished == n_finished
+    # The start point is repeated only if it has no result.
+    assert (proposed(again).point == {"training.loss": "kl"}) == (n_finished == 0)
+    assert recorded_trials(journal)[number].state == TrialState.FAIL
+
+
+def test_opening_a_journal_leaves_the_verbosity_of_optuna(tmp_path: Path) -> None:
+    before = optuna.logging.get_verbosity()
+    try:
+        optuna.logging.set_verbosity(optuna.logging.INFO)
+        Proposals(make_space(LOSSES), tmp_path / "journal")
+        assert optuna.logging.get_verbosity() == optuna.logging.INFO
+    finally:
+        optuna.logging.set_verbosity(before)
 
 
 def test_point_left_waiting_by_a_kill_is_proposed(tmp_path: Path) -> None:

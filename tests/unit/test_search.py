@@ -68,7 +68,8 @@ def test_tune_gets_waiting_and_the_end() -> None:
         ({**SCORES, "training_iteration": 1}, False, ("complete", SCORES)),
         ({"error": "a model must be known"}, False, ("fail", "a model must be known")),
         (None, True, ("fail", LOST)),
-        (SCORES, True, ("fail", LOST)),
+        ({}, False, ("fail", LOST)),
+        (SCORES, True, ("complete", SCORES)),
     ],
 )
 def test_results_are_recorded_for_their_trial(
@@ -81,7 +82,7 @@ def test_results_are_recorded_for_their_trial(
     search.suggest("b")
     search.on_trial_complete("b", result=result, error=error)
     assert proposals.recorded == [(4, *expected)]
-    assert ended == [(proposal(4), None if expected[0] == "complete" else expected[1])]
+    assert ended == [(proposal(4), expected[1])]
 
 
 def test_failed_trials_are_replaced() -> None:

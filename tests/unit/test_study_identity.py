@@ -14,7 +14,7 @@ from hms_ray.storage.locks import StudyLock
 from hms_ray.study import new
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.identity import differences
-from hms_ray.study.new import create_study
+from hms_ray.study.new import create_study, open_study
 from tests.refused import refusal
 from tests.study_data import RATE, make_space
 
@@ -33,19 +33,18 @@ def test_a_study_is_resumed_with_changes_that_do_not_affect_results(
     create_study(tmp_path, "one", make_space(), prepared)
     space = make_space(**changed)
     folder = create_study(tmp_path, "one", space, prepared)
-    with folder.lock():
-        folder.write_space(space)
     assert folder.space() == space
 
 
-def test_the_space_of_a_running_study_is_not_changed(tmp_path: Path, prepared: Prepared) -> None:
-    running = create_study(tmp_path, "one", make_space(), prepared)
-    assert running.space() == make_space()
-    with running.lock():
-        second = create_study(tmp_path, "one", make_space(study={"n_trials": 50}), prepared)
-        with pytest.raises(StudyError, match="locked by another process"), second.lock():
-            pass
+def test_study_is_locked_from_its_creation_to_its_end(tmp_path: Path, prepared: Prepared) -> None:
+    with open_study(tmp_path, "one", make_space(), prepared) as running:
+        # Neither the same study nor another one, which would replace it: no trial has ended.
+        for changed in ({"study": {"n_trials": 50}}, {"study": {"seed": 1}}):
+            with refusal(StudyError, "locked by another process", where="one", fix="Wait"):
+                create_study(tmp_path, "one", make_space(**changed), prepared)
+        assert StudyFolder(running.path).identity == running.identity
         assert running.space() == make_space()
+    assert create_study(tmp_path, "one", make_space(study={"seed": 1}), prepared)
 
 
 def weights(file: Path, content: bytes) -> str:

@@ -1,11 +1,12 @@
 from pathlib import Path
-from unittest.mock import MagicMock
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from hms_ray.config.loading import validate_space
 from hms_ray.dataset.prepare import Prepared
+from hms_ray.errors import StudyError
 from hms_ray.experiment.run import ExperimentResult
 from hms_ray.search.proposals import Proposal
 from hms_ray.storage.run_log import WorkerLogs
@@ -13,7 +14,11 @@ from hms_ray.study.folder import StudyFolder
 from hms_ray.study.new import create_study
 from hms_ray.sweep import study as sweep_study
 from hms_ray.sweep import trial_actor as sweep_trial
+from hms_ray.sweep import trial_ends
 from hms_ray.sweep.trial_actor import StudyJob, run_trial
+from hms_ray.sweep.trial_ends import TrialEnds
+from hms_ray.sweep.tune_searcher import LOST, StudySearch
+from tests.refused import refusal
 from tests.study_data import make_result
 
 SPACE = validate_space({"study": {"objective": "kl_all"}}, "test")
@@ -30,11 +35,22 @@ def job(study: StudyFolder) -> StudyJob:
     return StudyJob(study.path, *[None] * 5, logs=WorkerLogs(study.path))
 
 
+Event = dict[str, Any]
+
+
 @pytest.fixture
-def run(tmp_path: Path, study: StudyFolder, prepared: Prepared) -> sweep_study._Run:
-    run = sweep_study._Run(SPACE, prepared, tmp_path / "results", study, None, None)
-    run._pump = MagicMock()
-    return run
+def events() -> list[Event]:
+    return []
+
+
+@pytest.fixture
+def ends(
+    tmp_path: Path, study: StudyFolder, events: list[Event], monkeypatch: pytest.MonkeyPatch
+) -> TrialEnds:
+    monkeypatch.setattr(trial_ends, "write_trial_logs", lambda *_: None)
+    monkeypatch.setattr(trial_ends, "VISIBLE_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(trial_ends, "_POLL_S", 0.01)
+    return TrialEnds(study, tmp_path / "results", events.append)
 
 
 def proposal(number: int) -> Proposal:
@@ -75,41 +91,165 @@ def test_failed_trial_is_logged_and_run_again(
     assert run_trial(CONFIG, job)["kl_10"] == 0.5
 
 
+def test_failure_that_cannot_be_recorded_is_still_reported(
+    job: StudyJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(sweep_trial, "_train", fail)
+    monkeypatch.setattr(StudyFolder, "write_failure", fail)
+    assert run_trial(CONFIG, job) == {"error": "OSError: the disk is full"}
+
+
+def hide(monkeypatch: pytest.MonkeyPatch, n_looks: int) -> None:
+    """The trials folder of a shared file system that shows new entries late."""
+    seen, looks = StudyFolder.trial, [None] * n_looks
+    monkeypatch.setattr(StudyFolder, "trial", lambda *given: looks.pop() if looks else seen(*given))
+
+
+def test_success_that_is_not_visible_yet_keeps_its_predictions(
+    study: StudyFolder, ends: TrialEnds, events: list[Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = make_result(0.5)
+    study.write_trial(0, {}, SPACE.experiment, result)
+    hide(monkeypatch, 3)
+    ends.record(proposal(0), result.scores)
+    assert events == [{"event": "trial_ended", "trial": 0, "scores": result.scores}]
+    ends.settle()
+    (trial,) = ends.finished()
+    pd.testing.assert_frame_equal(trial.oof(study.rows()), result.oof)
+    assert ends.failed() == []
+
+
+def test_trial_that_stays_invisible_is_named_and_no_failure(
+    study: StudyFolder,
+    ends: TrialEnds,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ends.record(proposal(7), make_result(0.5).scores)
+    ends.settle()
+    assert "trial 0007 has finished, but its files are not visible" in caplog.text
+    assert not study.trial_path(7).exists()
+    assert ends.failed() == []
+
+
+def test_failure_of_a_lost_process_does_not_replace_an_invisible_success(
+    study: StudyFolder, ends: TrialEnds, events: list[Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study.write_trial(0, {}, SPACE.experiment, make_result(0.5))
+    hide(monkeypatch, 2)
+    ends.record(proposal(0), LOST)
+    (event,) = events
+    assert (event["event"], event["reason"]) == ("trial_failed", LOST)
+    (trial,) = study.trials()
+    assert trial.finished
+    assert ends.failed() == []
+
+
+def test_record_of_the_trial_itself_is_kept_with_its_traceback(
+    study: StudyFolder, ends: TrialEnds, events: list[Event]
+) -> None:
+    study.write_failure(0, {}, SPACE.experiment, "too large", "Traceback: too large")
+    ends.record(proposal(0), "too large")
+    assert events[0]["traceback"] == "Traceback: too large"
+    (trial,) = study.trials()
+    assert (trial.path / "error.txt").read_text() == "Traceback: too large"
+    ends.record(proposal(1), LOST)
+    assert ends.failed() == ["too large", LOST]
+    assert [trial.reason for trial in study.trials()] == ["too large", LOST]
+
+
+class Recorded:
+    """Stands in for the study's proposals."""
+
+    n_finished = n_running = 0
+
+    def __init__(self) -> None:
+        self.outcomes: list[Any] = []
+
+    def next(self) -> Proposal:
+        return proposal(0)
+
+    def complete(self, number: int, scores: Any) -> None:
+        self.outcomes.append(scores)
+
+    def fail(self, number: int, reason: str) -> None:
+        self.outcomes.append(reason)
+
+
+def test_result_of_a_lost_process_counts_if_it_was_written() -> None:
+    for stored in ({"kl_all": 0.5, "kl_4": None, "kl_10": 0.4}, None):
+        recorded = Recorded()
+        search = StudySearch(recorded, 1, recover=lambda number, stored=stored: stored)
+        search.suggest("a")
+        search.on_trial_complete("a", error=True)
+        assert recorded.outcomes == [stored or LOST]
+
+
+def test_end_that_cannot_be_recorded_ends_the_search_with_its_error() -> None:
+    def fail(*_: object) -> None:
+        raise OSError("the disk is full")
+
+    search = StudySearch(Recorded(), 9, on_end=fail)
+    search.suggest("a")
+    search.on_trial_complete("a", result={"error": "too large"})
+    # Tune would call again.
+    search.on_trial_complete("a", error=True)
+    assert search.suggest("b") == StudySearch.FINISHED
+    assert str(search.fault) == "the disk is full"
+
+
 def test_damaged_trial_of_an_earlier_run_does_not_end_the_search(
     tmp_path: Path,
     study: StudyFolder,
-    run: sweep_study._Run,
-    monkeypatch: pytest.MonkeyPatch,
+    ends: TrialEnds,
+    events: list[Event],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     for number in range(2):
         study.write_trial(number, {}, SPACE.experiment, make_result(0.5 + number))
     (study.trial_path(0) / "oof.parquet").unlink()
-    monkeypatch.setattr(sweep_study, "write_trial_logs", lambda *_: None)
-    run._trial_ended(proposal(1), None)
-    ((event,), _) = run._pump.send.call_args
-    assert event["event"] == "trial_ended"
+    scores = make_result(1.5).scores
+    ends.record(proposal(1), scores)
+    assert events[0]["event"] == "trial_ended"
     assert "0000/oof.parquet" in caplog.text
     assert not (study.path / "leaderboard.csv").exists()
     study.trial_path(0).rename(tmp_path / "moved")
-    run._trial_ended(proposal(1), None)
+    ends.record(proposal(1), scores)
     board = pd.read_csv(study.path / "leaderboard.csv", dtype={"trial": str})
     assert board["trial"].tolist() == ["0001"]
 
 
 def test_error_in_tensorboard_logs_does_not_end_the_search(
-    tmp_path: Path,
     study: StudyFolder,
-    run: sweep_study._Run,
+    ends: TrialEnds,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    study.write_trial(0, {}, SPACE.experiment, make_result(0.5))
+    for number in range(2):
+        study.write_trial(number, {}, SPACE.experiment, make_result(0.5))
 
     def fail(*_: object) -> None:
         raise OSError("the disk is full")
 
-    monkeypatch.setattr(sweep_study, "write_trial_logs", fail)
-    run._trial_ended(proposal(0), None)
+    monkeypatch.setattr(trial_ends, "write_trial_logs", fail)
+    for number in range(2):
+        ends.record(proposal(number), make_result(0.5).scores)
+    assert caplog.text.count("TensorBoard logs were not written") == 1, "logged once"
     assert "the disk is full" in caplog.text
-    assert (study.path / "leaderboard.csv").exists()
+    board = pd.read_csv(study.path / "leaderboard.csv", dtype={"trial": str})
+    assert board["trial"].tolist() == ["0000", "0001"]
+
+
+def test_study_is_locked_while_its_run_is_set_up(
+    tmp_path: Path, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = SPACE.model_copy(update={"study": SPACE.study.model_copy(update={"seed": 1})})
+
+    def set_up(space: object, prepared: Prepared, results: Path, *_: object) -> None:
+        create_study(results, "one", other, prepared)
+
+    monkeypatch.setattr(sweep_study, "_Run", set_up)
+    with refusal(StudyError, "locked by another process", where="one", fix="Wait"):
+        sweep_study.run_study(SPACE, prepared, tmp_path, "one")

@@ -1,0 +1,110 @@
+"""What a study does when one of its trials ends."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from hms_ray.search.proposals import Outcome, Proposal
+from hms_ray.storage.run_log import FaultLog
+from hms_ray.study.folder import StudyFolder
+from hms_ray.study.trial import StoredTrial
+from hms_ray.sweep.tensorboard import write_trial_logs
+
+logger = logging.getLogger(__name__)
+
+VISIBLE_TIMEOUT_S: Final = 60.0
+"""Within this time a shared file system shows what another machine has written."""
+_POLL_S: Final = 0.5
+
+
+class TrialEnds:
+    """Records failures, reports ends, and writes curves and the leaderboard.
+
+    The outcome that a trial reported counts. The files of a finished trial may become
+    visible on this machine later; they are looked for again at each end and in ``settle``.
+
+    Args:
+        folder: the study's folder.
+        results: folder of the fold store.
+        report: gets progress events.
+    """
+
+    def __init__(
+        self, folder: StudyFolder, results: Path, report: Callable[[dict[str, Any]], None]
+    ) -> None:
+        self._folder, self._results, self._report = folder, results, report
+        self._outcomes: dict[int, Outcome] = {}
+        self._unseen: list[int] = []
+        self._faults = FaultLog(logger)
+
+    def record(self, proposal: Proposal, outcome: Outcome) -> None:
+        """Takes the outcome of a trial; a fault here is logged and does not end the search."""
+        number = proposal.number
+        self._outcomes[number] = outcome
+        with self._faults(f"the end of trial {number:04d} was not recorded completely"):
+            if isinstance(outcome, str):
+                self._record_failure(proposal, outcome)
+            else:
+                scores = dict(outcome)
+                self._report({"event": "trial_ended", "trial": number, "scores": scores})
+                self._unseen.append(number)
+        self._publish()
+
+    def _record_failure(self, proposal: Proposal, reason: str) -> None:
+        number = proposal.number
+        # The trial's own record has the traceback; it has none if its process was lost.
+        self._folder.write_failure(
+            number, proposal.point, proposal.experiment, reason, if_exists="keep"
+        )
+        file = self._folder.trial_path(number) / "error.txt"
+        details = file.read_text(encoding="utf-8") if file.is_file() else ""
+        failed = {"event": "trial_failed", "trial": number, "reason": reason}
+        self._report({**failed, "traceback": details})
+
+    def _publish(self) -> None:
+        """Writes the logs of finished trials that are visible now, and the leaderboard."""
+        for number in list(self._unseen):
+            trial = self._stored(number)
+            if trial is not None and trial.finished:
+                self._unseen.remove(number)
+                with self._faults("TensorBoard logs were not written"):
+                    write_trial_logs(self._folder, trial, self._results)
+        # A damaged trial of an earlier run must not end the search; ``_Run.result`` raises it.
+        with self._faults("leaderboard not written"):
+            self._folder.write_leaderboard()
+
+    def settle(self) -> None:
+        """Waits until the files of all finished trials are visible, for a limited time."""
+        deadline = time.monotonic() + VISIBLE_TIMEOUT_S
+        while self._unseen and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+            self._publish()
+        for number in self._unseen:
+            logger.warning(
+                "trial %04d has finished, but its files are not visible on this machine: %s",
+                number,
+                self._folder.trial_path(number),
+            )
+
+    def finished(self) -> list[StoredTrial]:
+        """The finished trials of this run whose files are visible."""
+        stored = map(self._stored, self._outcomes)
+        return [trial for trial in stored if trial is not None and trial.finished]
+
+    def failed(self) -> list[str]:
+        """The reasons of the trials of this run that have failed."""
+        finished = {trial.number for trial in self.finished()}
+        return [
+            outcome
+            for number, outcome in self._outcomes.items()
+            if isinstance(outcome, str) and number not in finished
+        ]
+
+    def _stored(self, number: int) -> StoredTrial | None:
+        with self._faults(f"trial {number:04d} could not be read"):
+            return self._folder.trial(number)
+        return None
