@@ -80,7 +80,7 @@ def plan_mosaic(
         ConfigError: if a view has fewer than four columns.
     """
     spans = mosaic_spans(width, widths)
-    if config.epochs is not None and epoch >= config.epochs:
+    if not config.applies_in(epoch):
         return None
     if generator.random() >= config.probability:
         return None

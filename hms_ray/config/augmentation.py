@@ -39,6 +39,10 @@ class MosaicConfig(Frozen):
     """Use mosaic only in this many first epochs of a stage (published: 3 of 8; with two
     stages, 2 of 6 in the first). Default: all epochs."""
 
+    def applies_in(self, epoch: int) -> bool:
+        """Whether batches of an epoch of the stage, from 0, can become mosaics."""
+        return self.probability > 0 and (self.epochs is None or epoch < self.epochs)
+
 
 class MixupConfig(Frozen):
     """Mixup of images, targets and weights within a batch (Zhang et al., ICLR 2018)."""

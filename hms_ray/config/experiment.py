@@ -93,8 +93,8 @@ def used_data_values(config: DataConfig) -> dict[str, Any]:
 def canonical(experiment: Experiment) -> dict[str, Any]:
     """The part of an experiment that changes its results, as plain data.
 
-    Stages get the values that they inherit. Names are removed, and so are thresholds and
-    sources that nothing uses, and the path of a weights file: the cache key of a fold
+    Stages get the values that they inherit. Names are removed, and so are thresholds, criteria
+    and sources that nothing uses, and the path of a weights file: the cache key of a fold
     contains its content instead (see ``experiment.cache_key``).
     """
     data = experiment.model_dump(mode="json")
@@ -108,6 +108,9 @@ def canonical(experiment: Experiment) -> dict[str, Any]:
         "augment",
         "stage_threshold",
         "unanimous_from",
+        "checkpoint",
+        "next_stage_from",
+        "checkpoint_criterion",
     ):
         del training[inherited]
     training["stages"] = [

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hms_ray.config.augmentation import AugmentConfig
 from hms_ray.config.eeg_recipes import Count, Frozen, Positive
 
 Loss = Literal["kl", "kl_log_votes", "kl_capped_votes", "kl_floored_votes"]
 StageRows = Literal["all", "below_threshold", "at_least_threshold"]
+Checkpoint = Literal["last", "best"]
+Criterion = Literal["stage_rows", "kl_all", "kl_4", "kl_10"]
 
 
 class StageConfig(Frozen):
@@ -42,6 +44,15 @@ class ResolvedStage(Frozen):
     loss: Loss
     learning_rate: float
     augment: AugmentConfig
+    checkpoint: Checkpoint
+    """Evaluation whose weights the stage ends with, for the next stage or as the result."""
+    criterion: Criterion | None
+    """Score that chooses the best evaluation; None if the last one is kept."""
+
+    def can_choose(self, epoch: int) -> bool:
+        """Whether the evaluations of an epoch, from 0, can be chosen as the best."""
+        mosaic = self.augment.mosaic
+        return self.checkpoint == "best" and not (mosaic and mosaic.applies_in(epoch))
 
 
 class TrainingConfig(Frozen):
@@ -82,15 +93,36 @@ class TrainingConfig(Frozen):
     (published notebooks: 4, with a threshold of 5). Default: the threshold alone decides."""
     stages: Annotated[tuple[StageConfig, ...], Field(min_length=1)] = (StageConfig(),)
     """Stages in the order of training, each with a new AdamW and schedule."""
-    checkpoint: Literal["last", "best"] = "last"
-    """Which weights are kept: those of the last step, or of the best evaluation on the
-    scored rows, which makes the score optimistic."""
+    checkpoint: Checkpoint = "last"
+    """Weights that a fold keeps and is scored with: of the last step, or of the best
+    evaluation of the last stage (published), which makes the score optimistic."""
+    next_stage_from: Checkpoint = "last"
+    """Weights that the next stage starts from: of the last step of a stage, or of its best
+    evaluation (published), which makes the score optimistic too."""
+    checkpoint_criterion: Criterion = "stage_rows"
+    """KL by which an evaluation is the best of its stage, the earliest of equal ones; those of
+    mosaic epochs are never chosen. ``stage_rows``: on the validation rows that the rule of
+    the stage's training rows selects (published); ``kl_all``, ``kl_4``, ``kl_10``: on all
+    rows, or on rows with >= 4 or >= 10 votes."""
     precision: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
     """Floating-point precision. ``auto``: bfloat16 autocast on a GPU that supports it,
     float32 elsewhere."""
 
+    @model_validator(mode="after")
+    def _a_best_evaluation_can_be_chosen(self) -> Self:
+        for stage in self.resolved_stages():
+            if stage.checkpoint == "last" or stage.can_choose(stage.epochs - 1):
+                continue
+            raise ValueError(
+                "a stage that ends with its best evaluation needs an epoch without mosaic, got "
+                f"mosaic in all {stage.epochs} epochs of stage {stage.name}; set augment.mosaic."
+                "epochs below the stage's epochs, or checkpoint and next_stage_from to last"
+            )
+        return self
+
     def resolved_stages(self) -> tuple[ResolvedStage, ...]:
-        """Stages with inherited values filled in and unused thresholds removed."""
+        """Stages with inherited values filled in, and unused thresholds and criteria removed."""
+        handed = (self.next_stage_from,) * (len(self.stages) - 1)
         return tuple(
             ResolvedStage(
                 name=stage.name,
@@ -101,6 +133,15 @@ class TrainingConfig(Frozen):
                 loss=stage.loss or self.loss,
                 learning_rate=stage.learning_rate or self.learning_rate,
                 augment=self.augment if stage.augment is None else stage.augment,
+                checkpoint=checkpoint,
+                criterion=self.checkpoint_criterion if checkpoint == "best" else None,
             )
-            for stage in self.stages
+            for stage, checkpoint in zip(self.stages, (*handed, self.checkpoint), strict=True)
         )
+
+    def first_stages(self, n_stages: int) -> TrainingConfig:
+        """The training that ends after its first stages, with what they hand to the next one."""
+        if n_stages == len(self.stages):
+            return self
+        kept = {"stages": self.stages[:n_stages], "checkpoint": self.next_stage_from}
+        return self.model_copy(update=kept)

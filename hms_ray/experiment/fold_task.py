@@ -1,8 +1,8 @@
 """One fold to train: from its rows to its result in the store.
 
-The result of an experiment truncated after its k-th stage is also the checkpoint after stage k
-of every experiment that is equal up to there: its cache key covers rows, folds, packs,
-configuration, seed and placement. So a fold looks up its longest truncation in the store,
+The result of an experiment truncated after its k-th stage has the weights that stage k hands to
+the next one, in every experiment that is equal up to there: its cache key covers rows, folds,
+packs, configuration, seed and placement. So a fold looks up its longest truncation in the store,
 resumes after it, and stores every finished stage for others.
 """
 
@@ -71,8 +71,7 @@ class FoldTask:
         """
         if n_stages == self.n_stages:
             return self
-        training = self.experiment.training
-        first = training.model_copy(update={"stages": training.stages[:n_stages]})
+        first = self.experiment.training.first_stages(n_stages)
         described = self.key_inputs["experiment"]
         stages = described["training"]["stages"][:n_stages]
         key_inputs = {
@@ -187,13 +186,11 @@ def _store(
         "started_s": time.time() - result.history[-1]["seconds"],
         "seconds": seconds,
     }
-    other_last = result.last_weights is not result.weights
     FoldStore(task.results).write(
         task.key,
         oof,
         record,
         lambda path: save_weights(path, result.weights),
-        (lambda path: save_weights(path, result.last_weights)) if other_last else None,
     )
 
 
@@ -229,15 +226,11 @@ def _as_result(stored: StoredFold, part: FoldTask, valid: pd.DataFrame) -> FoldR
     record, stages = stored.record, part.experiment.training.stages
     # Names change no result, so they may be those of another experiment.
     history = [{**line, "stage": stages[line["stage_index"]].name} for line in record["history"]]
-    weights = last = load_weights(stored.weights)
-    if stored.last is not None:
-        last = load_weights(stored.last)
     return FoldResult(
         valid=valid.index.to_numpy(np.int64),
         probabilities=probabilities_of(align_oof(stored.oof, valid, stored.weights.parent)),
         history=history,
-        weights=weights,
-        last_weights=last,
+        weights=load_weights(stored.weights),
         normalisation=record["normalisation"],
         timing={name: record["timing"][name] for name in ("train_s", "evaluate_s")},
         saved_s=record["saved_s"],

@@ -15,7 +15,7 @@ from hms_ray.config.space import Space
 from hms_ray.dataset.sources import pack_source
 from hms_ray.errors import ConfigError
 from hms_ray.train.model import build_model
-from hms_ray.train.stages import stage_rows
+from hms_ray.train.stage_rows import check_stages
 from hms_ray.transforms.views import Shape, image_size, view_widths
 
 
@@ -31,15 +31,15 @@ def preflight(space: Space, rows: pd.DataFrame) -> None:
 
     Raises:
         ModelError: if a model cannot be built or its weights cannot be read.
-        ConfigError: if blocks do not divide the images, or a view has too few columns for
-            a mosaic.
-        TrainingError: if a stage has no rows in a fold.
+        ConfigError: if blocks do not divide the images, a view has too few columns for a
+            mosaic, or a stage lacks rows in a fold.
     """
-    votes, folds = rows["total_votes"].to_numpy(), rows["fold"].to_numpy()
+    variants = list(_variants(space))
+    stages = [stage for made in variants for stage in made.training.resolved_stages()]
     targets = rows[list(TARGET_COLUMNS)].to_numpy()
+    check_stages(stages, rows["total_votes"].to_numpy(), targets, rows["fold"].to_numpy())
     built = set()
-    staged = set()
-    for experiment in _variants(space):
+    for experiment in variants:
         size = image_size_of(experiment.input)
         if (experiment.model, size) not in built:
             build_model(experiment.model, size)
@@ -47,11 +47,6 @@ def preflight(space: Space, rows: pd.DataFrame) -> None:
         for stage in experiment.training.resolved_stages():
             if stage.augment.mosaic is not None:
                 mosaic_spans(size[1], view_widths(experiment.input, _shapes(experiment.input)))
-            rule = (stage.rows, stage.threshold, stage.unanimous_from)
-            if rule not in staged:
-                for fold in range(int(folds.max()) + 1):
-                    stage_rows(stage, votes[folds != fold], targets[folds != fold])
-                staged.add(rule)
 
 
 def require_folds(wanted: Sequence[int], rows: pd.DataFrame) -> None:

@@ -50,6 +50,7 @@ NEUTRAL: Final[dict[str, Any]] = {
     "training.normalise_weights": False,
     "training.unanimous_from": None,
     "training.checkpoint": "last",
+    "training.next_stage_from": "last",
 }
 """Dotted path -> value that switches it off."""
 
@@ -83,6 +84,7 @@ NO_SWITCH: Final = (
     "model.name",
     *(f"training.{name}" for name in ("seed", "batch_size", "learning_rate", "precision")),
     *(f"training.{name}" for name in ("div_factor", "final_div_factor", "stage_threshold")),
+    "training.checkpoint_criterion",
 )
 """Paths without a value that means off."""
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from hms_ray.competition.schema import TARGET_COLUMNS
@@ -22,6 +23,7 @@ from hms_ray.experiment.run import plan_folds
 from hms_ray.ladder.steps import Ladder
 from hms_ray.storage.fold_store import FoldStore
 from hms_ray.storage.hashing import digest
+from hms_ray.train.stage_rows import belongs_to
 
 _SCORED_PER_EPOCH = 2
 _SCORING_COST = 1 / 3
@@ -117,22 +119,19 @@ def check_steps(ladder: Ladder, rows: pd.DataFrame) -> None:
 def _first_stage_key(experiment: Experiment) -> str:
     """Digest of the part of an experiment that its first stage depends on."""
     described = canonical(experiment)
-    del described["training"]["checkpoint"]
     described["training"]["stages"] = described["training"]["stages"][:1]
     return digest(described)
 
 
 def _cost(experiment: Experiment, prepared: Prepared) -> float:
     """Work of a fold, in pixels that are trained on."""
-    from hms_ray.train.stages import stage_rows
-
     rows = prepared.rows()
     votes, targets = rows["total_votes"].to_numpy(), rows[list(TARGET_COLUMNS)].to_numpy()
     height, width = image_size_of(experiment.input)
     share = 1 / prepared.n_folds
     images = 0.0
     for stage in experiment.training.resolved_stages():
-        trained = len(stage_rows(stage, votes, targets)) * (1 - share)
+        trained = np.count_nonzero(belongs_to(stage, votes, targets)) * (1 - share)
         scored = len(rows) * share * _SCORED_PER_EPOCH * _SCORING_COST
         images += stage.epochs * (trained + scored)
     return images * height * width

@@ -21,7 +21,6 @@ from hms_ray.storage.hashing import file_sha256
 from hms_ray.storage.structured_files import json_text
 
 OOF_FILE, RECORD_FILE, WEIGHTS_FILE = "oof.parquet", "record.json", "weights.pt"
-LAST_FILE = "last.pt"
 _REQUIRED = ("checksums", "seconds", "saved_s")
 
 
@@ -34,15 +33,12 @@ class StoredFold:
         oof: validation rows of the fold: ids, patient, fold and six probabilities.
         record: plain data: inputs of the cache key, history, timings, scores.
         weights: file with the weights of the model.
-        last: file with the weights after the last step, from which training can resume;
-            None if they equal ``weights``.
     """
 
     key: str
     oof: pd.DataFrame
     record: dict[str, Any]
     weights: Path
-    last: Path | None = None
 
     @property
     def saved_s(self) -> float:
@@ -85,9 +81,8 @@ class FoldStore:
             file = folder / name
             if not file.is_file() or file_sha256(file) != expected:
                 raise damaged_fold(folder, f"{name} does not match its checksum")
-        last = folder / LAST_FILE if LAST_FILE in record["checksums"] else None
         oof = pd.read_parquet(folder / OOF_FILE)
-        return StoredFold(key, oof, record, folder / WEIGHTS_FILE, last)
+        return StoredFold(key, oof, record, folder / WEIGHTS_FILE)
 
     def record(self, key: str) -> dict[str, Any]:
         """The record of a result, without reading the result itself.
@@ -118,7 +113,6 @@ class FoldStore:
         oof: pd.DataFrame,
         record: Mapping[str, Any],
         save_weights: Callable[[Path], object],
-        save_last: Callable[[Path], None] | None = None,
     ) -> None:
         """Stores a result as a whole; an existing result of the key stays.
 
@@ -127,7 +121,6 @@ class FoldStore:
             oof: see ``StoredFold``.
             record: plain data without NaN.
             save_weights: writes ``StoredFold.weights``.
-            save_last: writes ``StoredFold.last``, if they differ.
 
         Raises:
             StudyError: if the folder of the key exists without a record.
@@ -139,8 +132,6 @@ class FoldStore:
         with whole_folder(folder, if_exists="keep") as draft:
             oof.to_parquet(draft / OOF_FILE, index=False)
             save_weights(draft / WEIGHTS_FILE)
-            if save_last is not None:
-                save_last(draft / LAST_FILE)
             checksums = {path.name: file_sha256(path) for path in sorted(draft.iterdir())}
             content = json_text({**record, "checksums": checksums})
             (draft / RECORD_FILE).write_text(content, encoding="utf-8")

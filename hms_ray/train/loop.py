@@ -3,32 +3,41 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hms_ray.config.experiment import Experiment, ModelConfig
 from hms_ray.config.inputs import used_sources
+from hms_ray.config.training import ResolvedStage
 from hms_ray.errors import TrainingError
-from hms_ray.evaluate.metric import kl_report, named_scores
+from hms_ray.evaluate.metric import kl_divergence, kl_report, named_scores
 from hms_ray.train.batches import Batch, FoldData, RowIndices, plan_epoch
+from hms_ray.train.checkpoint import cpu_weights
 from hms_ray.train.clock import Clock
 from hms_ray.train.downsampled import cache_budget
 from hms_ray.train.images import Images
 from hms_ray.train.model import build_model
 from hms_ray.train.process import Process
-from hms_ray.train.result import CheckpointSelection, FoldResult
+from hms_ray.train.result import FoldResult
 from hms_ray.train.score import check_finite, predict_rows, resolve_precision, storage_dtype
 from hms_ray.train.seeds import derive_seed, own_torch_generator
-from hms_ray.train.stages import make_optimiser, make_schedule, stage_rows
+from hms_ray.train.selection import EvaluationSelection
+from hms_ray.train.stage_rows import criterion_rows, training_rows
+from hms_ray.train.stages import make_optimiser, make_schedule
 from hms_ray.train.step import Step
 from hms_ray.train.windows import open_sources
 
 logger = logging.getLogger(__name__)
 
 OnStageEnd = Callable[[FoldResult], None]
+Evaluated = tuple[NDArray[np.float64], dict[str, Tensor]]
+"""Predictions of an evaluation, and the weights that made them."""
 
 
 def train_fold(
@@ -43,15 +52,17 @@ def train_fold(
 
     Each stage has a new AdamW and a OneCycle schedule over its steps. All validation rows
     are scored twice per epoch: after the first half of its batches and at its end (only at
-    its end if the epoch is one batch). The returned weights are the last ones or, with
-    ``checkpoint: best``, those of the evaluation with the smallest ``kl_all``, the earliest
-    of equal ones.
+    its end if the epoch is one batch). A stage ends with the weights of its last or of its
+    best evaluation (see ``TrainingConfig.checkpoint_criterion``): the next stage starts from
+    them, and those of the last stage are returned with their predictions of all validation
+    rows.
 
     Each evaluation adds a record to the history: ``stage`` (name), ``stage_index``, ``epoch``
     (epochs of this stage that are done, such as 1.5), ``step`` (optimiser steps of all stages
     that are done), ``kl_all``, ``kl_4`` and ``kl_10`` (None without such rows), ``train_loss``
     (mean over the steps since the previous record), ``learning_rate`` (of the last step) and
-    ``seconds`` (since the start, resumed stages included). On rank 0 ``process.report``
+    ``seconds`` (since the start, resumed stages included); and, in a stage that ends with its
+    best evaluation, ``criterion`` (None in mosaic epochs). On rank 0 ``process.report``
     receives the record with ``progress``, the share of all steps that is done.
 
     With ``resume_from`` training starts after the stages of that result. Everything except
@@ -69,10 +80,10 @@ def train_fold(
         on_stage_end: called on every rank with the result after each stage but the last.
 
     Raises:
-        TrainingError: if a stage has no rows, a batch has fewer rows than there are ranks, or
-            a loss or prediction is not finite (raised on all ranks together).
-        ConfigError: if ``downsample`` does not divide a source's windows, or the panels or
-            the image size do not allow an augmentation.
+        TrainingError: if a batch has fewer rows than there are ranks, or a loss or prediction
+            is not finite (raised on all ranks together).
+        ConfigError: if a stage lacks rows (see ``stage_rows``), ``downsample`` does not divide
+            a source's windows, or the panels or the image size do not allow an augmentation.
         ModelError: if the model or its weights cannot be created.
     """
     training = _FoldTraining(experiment, data, fold, process, resume_from)
@@ -91,19 +102,23 @@ class _FoldTraining:
         process: Process,
         resume_from: FoldResult | None,
     ) -> None:
-        training, votes = experiment.training, data.total_votes[data.train]
+        training = experiment.training
         self.experiment, self.data, self.fold = experiment, data, fold
         self.process, self.resume_from = process, resume_from
         self.precision = resolve_precision(training.precision, process.device)
         self.clock = Clock()
-        self.selection = CheckpointSelection(training.checkpoint == "best", resume_from)
         self.history = [] if resume_from is None else list(resume_from.history)
         self.n_done = 0 if resume_from is None else resume_from.n_steps
+        votes, targets = data.total_votes, data.targets
         self.stages = [
-            (stage, data.train[stage_rows(stage, votes, data.targets[data.train])])
+            (
+                stage,
+                data.train[training_rows(stage, votes[data.train], targets[data.train], fold)],
+                criterion_rows(stage, votes[data.valid], targets[data.valid], fold),
+            )
             for stage in training.resolved_stages()
         ]
-        self.n_steps = sum(stage.epochs * self._n_batches(rows) for stage, rows in self.stages)
+        self.n_steps = sum(stage.epochs * self._n_batches(rows) for stage, rows, _ in self.stages)
         packs = {source: data.sources[source].pack for source in used_sources(experiment.input)}
         self.images = Images(
             data,
@@ -112,19 +127,21 @@ class _FoldTraining:
             storage_dtype(self.precision),
             cache_budget(process.device),
         )
-        for stage, _ in self.stages:
+        for stage, _, _ in self.stages:
             self.images.check_augment(stage.augment)
 
     def run(self, on_stage_end: OnStageEnd) -> FoldResult:
         """Trains the stages that ``resume_from`` does not have."""
         model = self._make_model()
         first = 0 if self.resume_from is None else self.resume_from.n_stages
-        for index in range(first, len(self.stages)):
-            self._train_stage(model, index)
-            if index < len(self.stages) - 1:
-                on_stage_end(self._result(model))
-                self.clock.lap("keep_s")
-        return self._result(model)
+        last = len(self.stages) - 1
+        for index in range(first, last):
+            result = self._train_stage(model, index)
+            # Those of the best evaluation, or the bits that the model has.
+            model.load_state_dict(result.weights)
+            on_stage_end(result)
+            self.clock.lap("keep_s")
+        return self._train_stage(model, last)
 
     def _n_batches(self, rows: RowIndices) -> int:
         return -(-len(rows) // self.experiment.training.batch_size)
@@ -142,14 +159,14 @@ class _FoldTraining:
         model = model.to(memory_format=torch.channels_last)
         self.clock.lap("prepare_s")
         if self.resume_from is not None:
-            model.load_state_dict(self.resume_from.last_weights)
+            model.load_state_dict(self.resume_from.weights)
             self.clock.offset_s = self.resume_from.history[-1]["seconds"] - self.clock.total()
             _report_reused_stages(self.resume_from, self.n_done / self.n_steps, self.process)
         return model
 
-    def _train_stage(self, model: nn.Module, index: int) -> None:
-        """Trains one stage and scores the validation rows twice per epoch."""
-        training, (stage, rows) = self.experiment.training, self.stages[index]
+    def _train_stage(self, model: nn.Module, index: int) -> FoldResult:
+        """Trains one stage, scores the validation rows twice per epoch and selects a score."""
+        training, (stage, rows, counted) = self.experiment.training, self.stages[index]
         # Wrapped anew for each stage: DDP orders its all-reduces by the steps that it has
         # seen, and a stage must not depend on where the previous one was trained.
         network = self.process.wrap(model)
@@ -158,6 +175,7 @@ class _FoldTraining:
         n_steps = stage.epochs * self._n_batches(rows)
         schedule = make_schedule(optimiser, training, stage, n_steps)
         step = Step(network, self.process, self.precision, optimiser, schedule)
+        selection: EvaluationSelection[Evaluated] = EvaluationSelection(stage)
         for epoch in range(stage.epochs):
             seed_path = self.fold, index, epoch
             image = self.images.size, self.images.widths
@@ -167,7 +185,14 @@ class _FoldTraining:
             torch.manual_seed(dropout)
             for half, part in _halves(batches):
                 train_loss = self._train(step, part, where)
-                scores = self._evaluate(model, where, ends=epoch + half == stage.epochs)
+                table, scores = self._evaluate(model, where)
+                criterion = selection.update(
+                    epoch,
+                    self._criterion(stage, counted, table, scores),
+                    partial(_evaluated, table, model),
+                    ends=epoch + half == stage.epochs,
+                )
+                self.clock.lap("evaluate_s")
                 self._record(
                     {
                         "stage": stage.name,
@@ -175,11 +200,13 @@ class _FoldTraining:
                         "epoch": epoch + half,
                         "step": self.n_done,
                         **scores,
+                        **({"criterion": criterion} if stage.checkpoint == "best" else {}),
                         "train_loss": train_loss,
                         "learning_rate": step.learning_rate,
                         "seconds": self.clock.offset_s + self.clock.total(),
                     }
                 )
+        return self._result(*selection.kept)
 
     def _train(self, step: Step, batches: list[Batch], where: str) -> float:
         """Takes one step per batch and returns the mean loss."""
@@ -193,17 +220,28 @@ class _FoldTraining:
         self.clock.images += sum(batch.n_global for batch in batches)
         return train_loss
 
-    def _evaluate(self, model: nn.Module, where: str, ends: bool) -> dict[str, float | None]:
-        """Scores the validation rows and offers predictions and weights for selection."""
+    def _evaluate(
+        self, model: nn.Module, where: str
+    ) -> tuple[NDArray[np.float64], dict[str, float | None]]:
+        """Predictions of the validation rows, and their scores."""
         data, batch_size = self.data, self.experiment.training.batch_size
         table = predict_rows(
             model, self.images, data.valid, batch_size, self.precision, self.process
         )
         check_finite(table, f"{where}, step {self.n_done}")
-        scores = kl_report(data.targets[data.valid], table, data.total_votes[data.valid])
-        self.selection.update(scores["kl_all"], table, model, ends)
-        self.clock.lap("evaluate_s")
-        return scores
+        return table, kl_report(data.targets[data.valid], table, data.total_votes[data.valid])
+
+    def _criterion(
+        self,
+        stage: ResolvedStage,
+        counted: RowIndices,
+        table: NDArray[np.float64],
+        scores: Mapping[str, float | None],
+    ) -> float | None:
+        """The score that chooses the best evaluation of a stage, if it chooses one."""
+        if stage.criterion == "stage_rows":
+            return kl_divergence(self.data.targets[self.data.valid][counted], table[counted])
+        return None if stage.criterion is None else scores[stage.criterion]
 
     def _record(self, record: dict[str, Any]) -> None:
         self.history.append(record)
@@ -214,20 +252,24 @@ class _FoldTraining:
         if self.process.rank == 0:
             self.process.report({**record, "progress": self.n_done / self.n_steps})
 
-    def _result(self, model: nn.Module) -> FoldResult:
+    def _result(self, table: NDArray[np.float64], weights: dict[str, Tensor]) -> FoldResult:
         """The result of the stages that are trained so far."""
+        trained = self.stages[: self.history[-1]["stage_index"] + 1]
         return FoldResult(
             valid=self.data.valid,
-            probabilities=self.selection.table,
+            probabilities=table,
             history=list(self.history),
-            weights=self.selection.weights,
-            last_weights=self.selection.last_weights(model),
+            weights=weights,
             normalisation=self.images.normalisation(),
             timing=self.clock.timing(),
             saved_s=self.resume_from.stages_s if self.resume_from else 0.0,
             precision=self.precision,
-            optimistic=self.selection.best,
+            optimistic=any(stage.checkpoint == "best" for stage, _, _ in trained),
         )
+
+
+def _evaluated(table: NDArray[np.float64], model: nn.Module) -> Evaluated:
+    return table, cpu_weights(model)
 
 
 def _without_weights(config: ModelConfig, resume_from: FoldResult | None) -> ModelConfig:

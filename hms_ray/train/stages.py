@@ -1,4 +1,4 @@
-"""Rows, optimiser and learning rate schedule of a stage."""
+"""Optimiser and learning rate schedule of a stage."""
 
 from __future__ import annotations
 
@@ -6,58 +6,12 @@ from typing import Final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from hms_ray.config.training import ResolvedStage, TrainingConfig
-from hms_ray.errors import TrainingError
 
 _UNSTEPPED_BETA1: Final = 0.85
-
-
-def stage_rows(
-    stage: ResolvedStage, total_votes: NDArray[np.int64], targets: NDArray[np.float64]
-) -> NDArray[np.int64]:
-    """Positions of the rows that a stage trains on, ascending.
-
-    A row is *good* if it has at least ``threshold`` votes or, with ``unanimous_from``, at
-    least that many and all for one class.
-
-    Args:
-        stage: trains on ``all`` rows, the good ones (``at_least_threshold``) or the others
-            (``below_threshold``).
-        total_votes: (n,) votes of the fold's training rows.
-        targets: (n, 6) shares of votes, sum 1.
-
-    Raises:
-        TrainingError: if no row is left.
-    """
-    if stage.rows == "all":
-        chosen = np.ones(len(total_votes), dtype=bool)
-    else:
-        good = total_votes >= (stage.threshold or 0)
-        if stage.unanimous_from is not None:
-            good |= (total_votes >= stage.unanimous_from) & (targets.max(axis=1) == 1)
-        chosen = good if stage.rows == "at_least_threshold" else ~good
-    rows = np.flatnonzero(chosen).astype(np.int64)
-    if len(rows) == 0:
-        raise _no_rows(stage, total_votes)
-    return rows
-
-
-def _no_rows(stage: ResolvedStage, total_votes: NDArray[np.int64]) -> TrainingError:
-    rule, knobs = f"{stage.rows} {stage.threshold or ''}".rstrip(), "training.stage_threshold"
-    if stage.unanimous_from is not None:
-        rule += f", unanimous ones from {stage.unanimous_from}"
-        knobs += ", training.unanimous_from"
-    span = f"{total_votes.min()}-{total_votes.max()} votes" if len(total_votes) else "no rows"
-    return TrainingError(
-        f"a stage needs training rows ({rule})",
-        got=f"none among {len(total_votes)} rows of {span}" if len(total_votes) else span,
-        where=f"stage {stage.name}",
-        fix=f"Change {knobs} or the stage's rows.",
-    )
 
 
 def make_optimiser(

@@ -34,10 +34,32 @@ def test_used_threshold_changes_the_key() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"seed": 1}, {"batch_size": 16}, {"loss": "kl_log_votes"}, {"checkpoint": "best"}],
+    [
+        *({"seed": 1}, {"batch_size": 16}, {"loss": "kl_log_votes"}, {"checkpoint": "best"}),
+        *({"next_stage_from": "best"}, {"checkpoint": "best", "checkpoint_criterion": "kl_10"}),
+    ],
 )
 def test_what_changes_results_changes_the_key(change: dict[str, object]) -> None:
-    assert key(**change) != key()
+    two = (StageConfig(rows="below_threshold"), StageConfig(rows="at_least_threshold"))
+    assert key(stages=two, **change) != key(stages=two)
+
+
+def test_unused_choices_of_checkpoints_change_no_key() -> None:
+    two = (StageConfig(), StageConfig())
+    assert key(stages=two, checkpoint_criterion="kl_10") == key(stages=two)
+    assert key(next_stage_from="best") == key()
+    best = {"checkpoint": "best", "next_stage_from": "best"}
+    assert key(**best) == key(checkpoint="best")
+    assert key(**best, checkpoint_criterion="kl_10") != key(**best)
+
+
+@pytest.mark.parametrize("stages", [2, 1])
+def test_first_stages_end_with_what_they_hand_to_the_next(stages: int) -> None:
+    config = TrainingConfig(stages=(StageConfig(),) * 3, next_stage_from="best")
+    assert config.first_stages(3) is config
+    first = config.first_stages(stages)
+    assert first.resolved_stages() == config.resolved_stages()[:stages]
+    assert first.checkpoint == "best"
 
 
 def test_stages_inherit_and_can_switch_augmentation_off() -> None:

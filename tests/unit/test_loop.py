@@ -81,28 +81,6 @@ def test_stored_weights_reproduce_the_predictions() -> None:
     np.testing.assert_allclose(again, result.probabilities, rtol=1e-4, atol=1e-6)
 
 
-def test_best_checkpoint_is_selected_and_marked_optimistic(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    tables: list[Any] = []
-    scores = [0.9, 0.5, 0.7, 0.5]
-
-    def report(targets: Any, table: Any, votes: Any) -> dict[str, Any]:
-        tables.append(table)
-        return {"kl_all": scores[len(tables) - 1], "kl_4": None, "kl_10": None}
-
-    monkeypatch.setattr(loop, "kl_report", report)
-    best = train_fold(example_experiment(checkpoint="best", epochs=2), DATA, 0, Process())
-    assert np.array_equal(best.probabilities, tables[1])
-    assert not np.array_equal(best.probabilities, tables[3])
-    assert best.optimistic
-    tables.clear()
-    last = train_fold(example_experiment(checkpoint="last", epochs=2), DATA, 0, Process())
-    assert np.array_equal(last.probabilities, tables[3])
-    assert not torch.equal(last.weights["conv_stem.weight"], best.weights["conv_stem.weight"])
-    assert not last.optimistic
-
-
 def test_training_beats_a_constant_prediction() -> None:
     data = example_fold(n_train=180, n_valid=60)
     experiment = example_experiment(epochs=8, batch_size=20, learning_rate=3e-3)

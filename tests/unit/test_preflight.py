@@ -6,7 +6,7 @@ from hms_ray.config.experiment import ModelConfig
 from hms_ray.config.loading import validate_space
 from hms_ray.config.space import Space
 from hms_ray.dataset.prepare import Prepared, prepare
-from hms_ray.errors import ConfigError, ModelError, TrainingError
+from hms_ray.errors import ConfigError, ModelError
 from hms_ray.experiment.preflight import preflight
 from tests.competition_folder import write_competition_folder
 
@@ -74,7 +74,7 @@ def test_models_are_built_for_recipes_without_a_pack(
     [
         ("model.name", "test_eficientnet", ModelError, "test_efficientnet"),
         ("input.downsample", {"odd": [7, 7]}, ConfigError, "input.downsample"),
-        ("training.stage_threshold", 99, TrainingError, "99"),
+        ("training.stage_threshold", 99, ConfigError, "at_least_threshold 99"),
         (
             "input",
             {"eeg": {"views": ["eeg panels"], "eeg": {"downsample": [7, 7]}}},

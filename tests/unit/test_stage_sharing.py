@@ -30,6 +30,7 @@ from tests.stage_sharing import (
 
 TWO = staged(NOISY, GOOD)
 ONE = staged(NOISY)
+LONGER = {**NOISY, "epochs": 2}
 
 
 @pytest.fixture(scope="module")
@@ -158,16 +159,16 @@ def test_fold_stopped_between_stages_resumes_after_the_first(
 def test_best_checkpoints_are_shared(
     normalisation: Any, prepared: Prepared, tmp_path: Path
 ) -> None:
-    two = staged(NOISY, GOOD, normalisation=normalisation, checkpoint="best")
-    one = staged(NOISY, normalisation=normalisation, checkpoint="best")
+    best = {"checkpoint": "best", "next_stage_from": "best"}
+    two = staged(LONGER, GOOD, normalisation=normalisation, **best)
+    one = staged(LONGER, normalisation=normalisation, **best)
     off = train(two, prepared, tmp_path / "off", share=False)
     assert_equal_folds(train(two, prepared, tmp_path / "in one go"), off)
     train(one, prepared, tmp_path / "in two")
     assert_equal_folds(train(two, prepared, tmp_path / "in two"), off)
 
 
-FIRST = [0.9, 0.5, 0.7, 0.8]
-LONGER = {**NOISY, "epochs": 2}
+FIRST, THEN = [0.9, 0.5, 0.7, 0.8], [0.6, 0.4]
 SHORTER = {**GOOD, "epochs": 1}
 
 
@@ -181,23 +182,27 @@ def scored(monkeypatch: pytest.MonkeyPatch, scores: list[float]) -> None:
     monkeypatch.setattr(loop, "kl_report", report)
 
 
-@pytest.mark.parametrize("then", [[0.6, 0.7], [0.6, 0.4], [0.6, 0.5]])
-def test_training_resumes_from_the_last_step_and_compares_with_the_best(
-    then: list[float], prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_resumed_stage_starts_from_the_weights_that_the_first_one_hands_on(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    two, one = (staged(LONGER, *more, checkpoint="best") for more in ([SHORTER], []))
-    scored(monkeypatch, FIRST + then)
-    off = train(two, prepared, tmp_path / "off", share=False)
-    scored(monkeypatch, FIRST)
-    first = train(one, prepared, tmp_path)
-    assert first.last is not None
-    assert first.last.name == "last.pt"
-    scored(monkeypatch, then)
-    shared = train(two, prepared, tmp_path)
-    assert_equal_folds(shared, off)
-    assert (shared.last is None) == (then == [0.6, 0.4])
-    best_of_all = shared.weights.read_bytes() == first.weights.read_bytes()
-    assert best_of_all == (then != [0.6, 0.4])
+    stored = {}
+    for handed in ("last", "best"):
+        # A stage is shared whatever the last one keeps.
+        choices = {"checkpoint_criterion": "kl_all", "next_stage_from": handed}
+        two = staged(LONGER, SHORTER, checkpoint="best", **choices)
+        one = staged(LONGER, checkpoint=handed, checkpoint_criterion="kl_all")
+        scored(monkeypatch, FIRST + THEN)
+        off = train(two, prepared, tmp_path / "off", share=False)
+        scored(monkeypatch, FIRST)
+        first = train(one, prepared, tmp_path)
+        scored(monkeypatch, THEN)
+        shared = train(two, prepared, tmp_path)
+        assert shared.record["reused_stages"] == {"names": ["noisy"], "key": first.key}
+        assert_equal_folds(shared, off)
+        stored[handed] = first, shared
+    for one, other in zip(*stored.values(), strict=True):
+        assert one.key != other.key
+        assert one.weights.read_bytes() != other.weights.read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -235,6 +240,8 @@ AS_GOOD: list[tuple[str, Any]] = [
     ("training.stages.1.loss", "kl"),
     ("training.stages.1.augment", {}),
     ("training.learning_rate", 0.5),  # the first stage has its own
+    ("training.checkpoint", "best"),  # of the last stage
+    ("training.checkpoint_criterion", "kl_10"),  # chooses nothing
 ]
 OTHER: list[tuple[str, Any]] = [
     ("training.seed", 1),
@@ -243,7 +250,7 @@ OTHER: list[tuple[str, Any]] = [
     ("training.unanimous_from", 4),
     ("training.weight_decay", 0.5),
     ("training.schedule", "constant"),
-    ("training.checkpoint", "best"),
+    ("training.next_stage_from", "best"),
     ("training.precision", "float64"),
     ("training.loss", "kl_capped_votes"),  # what the first stage inherits
     ("training.augment", {"cutmix": {}}),

@@ -19,8 +19,8 @@ from hms_ray.train.process import Process
 from tests.competition_folder import write_competition_folder
 from tests.stage_sharing import GOOD, NOISY, assert_equal_folds, counted_steps, staged
 
-# The best checkpoint needs both files of weights on both ranks.
-TWO, ONE = (staged(NOISY, *more, checkpoint="best") for more in ([GOOD], []))
+BEST = {"checkpoint": "best", "next_stage_from": "best"}
+TWO, ONE = (staged({**NOISY, "epochs": 2}, *more, **BEST) for more in ([GOOD], []))
 
 
 def task_of(experiment: Any, prepared: Prepared, results: Path, share: bool = True) -> FoldTask:
@@ -48,7 +48,7 @@ def train_rank(rank: int, folder: str, prepared: Prepared) -> None:
         part = task_of(TWO, prepared, results / "in two").truncated(1)
         FoldStore(part.results).path(part.key).joinpath("weights.pt").write_bytes(b"damaged")
     dist.barrier()
-    third = staged(NOISY, {**GOOD, "epochs": 1}, checkpoint="best")
+    third = staged({**NOISY, "epochs": 2}, {**GOOD, "epochs": 1}, **BEST)
     with pytest.raises(StudyError) as error:
         run_task(task_of(third, prepared, results / "in two"), process)
     torch.save((steps, str(error.value)), f"{folder}/rank_{rank}.pt")

@@ -1,4 +1,4 @@
-"""Rows, optimiser and schedule of a stage."""
+"""Optimiser and schedule of a stage."""
 
 import math
 import warnings
@@ -8,19 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from hms_ray.config.training import ResolvedStage, StageConfig, TrainingConfig
-from hms_ray.train.stages import make_optimiser, make_schedule, stage_rows
-from tests.refused import refused
-
-VOTES = np.array([1, 5, 4, 12, 5, 3])
-TARGETS = np.eye(6)[[0, 0, 0, 1, 2, 3]]
-TARGETS[1] = [0.6, 0.4, 0, 0, 0, 0]
-"""All rows but the second are unanimous."""
+from hms_ray.config.training import ResolvedStage, TrainingConfig
+from hms_ray.train.stages import make_optimiser, make_schedule
 
 
-def stage(rows: str = "all", threshold: int = 5) -> ResolvedStage:
-    config = StageConfig(name="first", rows=rows)
-    return TrainingConfig(stages=(config,), stage_threshold=threshold).resolved_stages()[0]
+def stage() -> ResolvedStage:
+    return TrainingConfig().resolved_stages()[0]
 
 
 def rates(n_steps: int, **training: Any) -> tuple[list[float], list[float]]:
@@ -38,42 +31,6 @@ def rates(n_steps: int, **training: Any) -> tuple[list[float], list[float]]:
             optimiser.step()
             schedule.step()
     return learning, beta
-
-
-def test_rows_by_total_votes() -> None:
-    assert stage_rows(stage(), VOTES, TARGETS).tolist() == [0, 1, 2, 3, 4, 5]
-    assert stage_rows(stage("below_threshold"), VOTES, TARGETS).tolist() == [0, 2, 5]
-    assert stage_rows(stage("at_least_threshold"), VOTES, TARGETS).tolist() == [1, 3, 4]
-
-
-@pytest.mark.parametrize(("votes", "good"), [(4, [1, 2, 3, 4]), (1, [0, 1, 2, 3, 4, 5])])
-def test_unanimous_rows_can_be_good_with_fewer_votes(votes: int, good: list[int]) -> None:
-    given = stage("at_least_threshold").model_copy(update={"unanimous_from": votes})
-    others = stage("below_threshold").model_copy(update={"unanimous_from": votes})
-    assert stage_rows(given, VOTES, TARGETS).tolist() == good
-    divided = VOTES.copy()
-    divided[2] = 4
-    shares = TARGETS.copy()
-    shares[2] = [0.75, 0.25, 0, 0, 0, 0]
-    assert 2 not in stage_rows(given, divided, shares)
-    assert 2 in stage_rows(others, divided, shares)
-
-
-@pytest.mark.parametrize(
-    ("rows", "changed", "rule"),
-    [
-        ("at_least_threshold", {"threshold": 13}, "(at_least_threshold 13)"),
-        ("below_threshold", {"threshold": 1}, "(below_threshold 1)"),
-        ("below_threshold", {"unanimous_from": 1}, "(below_threshold 5, unanimous ones from 1)"),
-    ],
-)
-def test_stage_without_rows_is_refused(rows: str, changed: dict[str, int], rule: str) -> None:
-    empty = stage(rows).model_copy(update=changed)
-    error = refused(stage_rows, empty, VOTES, np.eye(6)[[0, 0, 0, 1, 2, 3]])
-    assert rule in error.rule
-    assert (error.got, error.where) == ("none among 6 rows of 1-12 votes", "stage first")
-    assert "training.stage_threshold" in (error.fix or "")
-    assert ("training.unanimous_from" in (error.fix or "")) == ("unanimous_from" in changed)
 
 
 def test_constant_rate_has_the_published_beta1() -> None:
