@@ -24,6 +24,7 @@ from hms_ray.storage.fold_store import FoldStore
 from hms_ray.storage.folder_names import LOCAL, checked_name
 from hms_ray.storage.run_log import LOG_FILE, FaultLog, run_log
 from hms_ray.text import counted
+from hms_ray.train.selection import kept_record
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +90,9 @@ def train_locally(
         with FaultLog(logger)("TensorBoard logs were not written"):
             for fold, key in result.keys.items():
                 record = FoldStore(results).record(key)
-                write_fold(logs / f"fold_{fold}", record["history"], started_s=record["started_s"])
+                history, started_s = record["history"], record["started_s"]
+                kept = kept_record(history)
+                write_fold(logs / f"fold_{fold}", history, scores=kept, started_s=started_s)
         summary = _summary(result)
         logger.info("%s", summary)
     print_text(f"{summary}\nTensorBoard: tensorboard --logdir {shlex.quote(str(logs))}")

@@ -74,12 +74,14 @@ class FoldOverview:
     Attributes:
         scores: ``kl_all``, ``kl_4``, ``kl_10`` on the fold's rows; None without such rows.
         minutes: training time; None if the fold store does not have the fold.
+        checkpoint: stage and epoch of the evaluation whose weights are kept; None likewise.
         reused: whether it was in the fold store before the trial ran.
     """
 
     fold: int
     scores: Mapping[str, float | None]
     minutes: float | None
+    checkpoint: str | None
     reused: bool
     cache_key: str
 
@@ -216,6 +218,7 @@ def _folds(trial: TrialOverview) -> str | Table:
         Column("fold", [str(fold.fold) for fold in trial.folds]),
         *scores,
         Column("minutes", minutes),
+        Column("checkpoint", [fold.checkpoint or "-" for fold in trial.folds], right=False),
         Column("reused", ["yes" if fold.reused else "no" for fold in trial.folds], right=False),
         Column("cache key", [fold.cache_key[:12] for fold in trial.folds], right=False),
     )

@@ -33,7 +33,7 @@ FILE_NAME: Final = "events.out.tfevents.0000000000.hms_ray"
 DECLARATION: Final = "hparams.json"
 """The declaration as JSON beside its events, so that later studies can add to it."""
 
-CURVES: Final = (*OBJECTIVES, "train_loss", "learning_rate")
+CURVES: Final = (*OBJECTIVES, "criterion", "train_loss", "learning_rate")
 """Keys of a history record that become scalars by global step."""
 KEPT: Final = "kept/"
 """Prefix of the kept checkpoint's scores, which the HParams view shows."""
@@ -88,8 +88,8 @@ def write_fold(
     Args:
         folder: ``STUDY/trials/TRIAL/fold_K``; existing events are replaced.
         history: records with ``step``, ``seconds`` since the start, ``kl_all``,
-            ``kl_4``, ``kl_10``, ``train_loss`` and ``learning_rate``; missing values and
-            None are skipped.
+            ``kl_4``, ``kl_10``, ``criterion``, ``train_loss`` and ``learning_rate``; missing
+            values and None are skipped.
         group: trial, unique below ``--logdir``, such as ``STUDY/TRIAL``.
         values: dotted path -> value or label of the trial.
         parameters: searched parameters, so that values are written as declared.

@@ -24,6 +24,7 @@ from hms_ray.study.folder import SPACE_FILE, StudyFolder, study_names
 from hms_ray.study.identity import changed_values
 from hms_ray.study.trial import StoredTrial
 from hms_ray.text import closest
+from hms_ray.train.selection import kept_record
 
 
 def summarise_studies(results: Path) -> list[FolderSummary]:
@@ -166,7 +167,7 @@ def _folds(folder: StudyFolder, trial: StoredTrial) -> list[FoldOverview]:
         FoldOverview(
             fold=fold,
             scores=mean_by_objective(scores[folds == fold], votes[folds == fold]),
-            minutes=_minutes(store, key),
+            **_stored(store, key),
             reused=fold in trial.reused,
             cache_key=key,
         )
@@ -174,9 +175,12 @@ def _folds(folder: StudyFolder, trial: StoredTrial) -> list[FoldOverview]:
     ]
 
 
-def _minutes(store: FoldStore, key: str) -> float | None:
+def _stored(store: FoldStore, key: str) -> dict[str, Any]:
+    """Facts of a fold that only the fold store has; None without it."""
     try:
         record = store.record(key)
-        return (float(record["seconds"]) + float(record.get("saved_s", 0.0))) / 60
-    except (StudyError, KeyError, TypeError, ValueError):
-        return None
+        kept = kept_record(record["history"])
+        minutes = (float(record["seconds"]) + float(record.get("saved_s", 0.0))) / 60
+        return {"minutes": minutes, "checkpoint": f"{kept['stage']} {kept['epoch']:g}"}
+    except (StudyError, LookupError, TypeError, ValueError):
+        return {"minutes": None, "checkpoint": None}

@@ -101,12 +101,16 @@ def test_curves_have_steps_and_wall_times(tmp_path: Path) -> None:
 
 
 def test_missing_scores_are_skipped(tmp_path: Path) -> None:
-    history = [record(5, 1.0, kl_10=None, train_loss=float("nan")), record(10, 0.5, kl_10=None)]
+    history = [
+        record(5, 1.0, kl_10=None, train_loss=float("nan"), criterion=None),
+        record(10, 0.5, kl_10=None, criterion=0.75),
+    ]
     write_fold(tmp_path, history)
     found = scalars(tmp_path)
     assert "kl_10" not in found
     assert "kept/kl_10" not in found
     assert [step for _, step, _ in found["train_loss"]] == [10]
+    assert [(step, value) for _, step, value in found["criterion"]] == [(10, 0.75)]
 
 
 def test_writing_a_fold_again_replaces_it(tmp_path: Path) -> None:

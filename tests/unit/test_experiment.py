@@ -130,6 +130,7 @@ EVERYTHING = Experiment.model_validate(
         "training": {
             "augment": AUGMENT,
             "unanimous_from": 4,
+            "next_stage_from": "best",
             "stages": [
                 {
                     "rows": "below_threshold",
@@ -150,6 +151,8 @@ OTHER_VALUES: list[Any] = [
     *(
         "frequency",
         "best",
+        "last",
+        "kl_10",
         "float64",
         "interpolate",
         "stft",

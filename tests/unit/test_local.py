@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from hms_ray.config.loading import validate_space
+from hms_ray.experiment import local_command
 from hms_ray.experiment.local_command import train_locally
 from hms_ray.simulate.folder import simulate_folder
 from hms_ray.storage.fold_store import FoldStore
@@ -75,13 +76,21 @@ def test_progress_names_the_reused_stages(
     data = write_competition_folder(tmp_path / "data", 6)
 
     def train(last: dict[str, Any], share: bool = True) -> str:
-        experiment = staged(NOISY, last).model_dump(mode="json")
+        experiment = staged(NOISY, last, checkpoint="best").model_dump(mode="json")
         resources = {"share_stages": share}
         space = validate_space({"experiment": experiment, "resources": resources}, "test")
         assert train_locally(space, data, tmp_path / "results", folds=[0, 2]) == 0
         return capsys.readouterr().out
 
+    kept: list[Any] = []
+    monkeypatch.setattr(
+        local_command, "write_fold", lambda *place, scores, **rest: kept.append((place[1], scores))
+    )
     assert "from the fold store" not in train(GOOD)
+    for history, scores in kept:
+        good = [record for record in history if record["stage"] == "good"]
+        assert scores == min(good, key=lambda record: record["criterion"])
+    assert len(kept) == 2
     printed = train({**GOOD, "epochs": 1})
     for fold in (0, 2):
         assert f"fold {fold}: stage noisy reused from the fold store" in printed

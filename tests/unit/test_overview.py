@@ -10,6 +10,7 @@ import pytest
 
 from hms_ray.cli.main import main
 from hms_ray.ladder.folder import write_ladder
+from hms_ray.storage.fold_store import FoldStore
 from hms_ray.study.new import create_study
 from tests.ladder_data import ABOUT, ladder
 from tests.study_data import RATE, make_result, make_space, prepared_rows
@@ -94,7 +95,10 @@ def test_a_study_is_shown(results: Path, as_json: Any, capsys: pytest.CaptureFix
 
 
 def test_a_trial_is_shown_with_its_folds_and_differences(
-    results: Path, as_json: Any, capsys: pytest.CaptureFixture[str]
+    results: Path,
+    as_json: Any,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     trial = as_json("show", "first/0")
     assert (trial["rank"], trial["best_trial"], trial["scores"]["kl_10"]) == (2, 1, 0.6)
@@ -104,7 +108,18 @@ def test_a_trial_is_shown_with_its_folds_and_differences(
     assert scores[1]["kl_10"] == pytest.approx(math.log(6))
     assert [fold["reused"] for fold in trial["folds"]] == [False, True]
     assert [fold["minutes"] for fold in trial["folds"]] == [None, None], "not in the fold store"
+    history = [
+        {"stage": "noisy", "stage_index": 0, "epoch": 0.5, "criterion": 0.1},
+        {"stage": "good", "stage_index": 1, "epoch": 0.5, "criterion": None},
+        {"stage": "good", "stage_index": 1, "epoch": 1.0, "criterion": 0.3},
+        {"stage": "good", "stage_index": 1, "epoch": 1.5, "criterion": 0.3},
+    ]
+    record = {"seconds": 60.0, "saved_s": 30.0, "history": history}
+    monkeypatch.setattr(FoldStore, "record", lambda self, key: record)
+    folds = as_json("show", "first/0")["folds"]
+    assert {(fold["minutes"], fold["checkpoint"]) for fold in folds} == {(1.5, "good 1")}
     text = output(results, capsys, "show", str(results / "first" / "0000"))
+    assert "good 1" in text
     for part in ("2 by KL >=10", "1.5 minutes of training, 0.5 of them saved", "fold 1 from"):
         assert part in text
     assert "It is the best trial." in output(results, capsys, "show", "first/1")

@@ -16,6 +16,7 @@ from hms_ray.experiment.placement import Placement
 from hms_ray.experiment.run import plan_folds
 from hms_ray.storage.fold_store import FoldStore, StoredFold
 from hms_ray.train.process import Process
+from hms_ray.train.selection import kept_record
 from tests.competition_folder import write_competition_folder
 from tests.stage_sharing import GOOD, NOISY, assert_equal_folds, counted_steps, staged
 
@@ -80,6 +81,8 @@ def test_two_ranks_share_stages_bit_for_bit(way: str, folder: Path, prepared: Pr
 
     assert_equal_folds(stored(way), stored("off"))
     assert (stored(way).record["reused_stages"] is not None) is (way == "in two")
+    noisy = [line for line in stored(way).record["history"] if line["stage"] == "noisy"]
+    assert kept_record(noisy)["epoch"] < 2, "the last evaluation would prove little"
 
 
 def test_rank_0_decides_for_all(ranks: list[Any], folder: Path) -> None:
