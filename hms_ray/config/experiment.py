@@ -44,8 +44,9 @@ class DataConfig(Frozen):
 class ModelConfig(Frozen):
     """A timm model and its pretrained weights."""
 
-    name: str = "tf_efficientnet_b0"
-    """A name of ``timm.list_models()``."""
+    name: str = "efficientnet_b0.ra_in1k"
+    """A model of timm with the tag of its weights, see ``timm.list_pretrained()``. Without a
+    tag, timm chooses the weights."""
     pretrained: bool = True
     """Start from pretrained weights."""
     weights_file: str | None = None

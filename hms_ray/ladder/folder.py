@@ -31,8 +31,9 @@ from hms_ray.ladder.steps_file import (
     STEPS_FILE,
     check_about,
     check_content,
+    with_new_fields,
 )
-from hms_ray.report.ladder_report import PublishedRows, StepKind
+from hms_ray.report.ladder_report import Checkpoint, PublishedRows, StepKind
 from hms_ray.report.overview import FolderSummary
 from hms_ray.storage.atomic import whole_file
 from hms_ray.storage.hashing import table_fingerprint
@@ -129,7 +130,8 @@ def read_ladder(folder: str | Path) -> StoredLadder:
         place = _oof_file(folder, number)
         oof = read_oof(place, rows)
         _check_fingerprint(oof, step["oof"], place)
-        results.append(StepResult(oof=oof, **{name: step[name] for name in STEP_TYPES}))
+        known = with_new_fields(step)
+        results.append(StepResult(oof=oof, **{name: known[name] for name in STEP_TYPES}))
     try:
         check_ladder(rows, results)
     except StudyError as error:
@@ -182,9 +184,13 @@ def _check_step(result: StepResult, names: Sequence[str]) -> None:
         raise StudyError(
             "a baseline must be another step of the ladder", got=result.before, where=where
         )
-    for name, allowed in (("kind", StepKind), ("published_rows", PublishedRows)):
+    for name, allowed in (
+        ("kind", StepKind),
+        ("published_rows", PublishedRows),
+        ("checkpoint", Checkpoint),
+    ):
         values, value = get_args(allowed), getattr(result, name)
-        if value not in values:
+        if value not in values and not (name == "checkpoint" and value is None):
             raise StudyError(
                 f"a step's {name} must be one of {', '.join(values)}", got=value, where=where
             )

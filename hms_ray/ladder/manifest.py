@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from hms_ray.config.eeg_recipes import Frozen
+from hms_ray.config.eeg_recipes import Count, Frozen
 from hms_ray.config.loading import read_mapping
 from hms_ray.config.validation import validated
 from hms_ray.errors import ConfigError
@@ -51,19 +51,29 @@ class Blend(Frozen):
 
 
 class Published(Frozen):
-    """Published scores of a step, in nats."""
+    """What was published of a step; scores in nats."""
 
     cv: float | None = None
-    """Out-of-fold KL. Default: unpublished."""
+    """Out-of-fold KL of the best evaluations. Default: unpublished."""
+    best: float | None = None
+    """The same from the published log, mean over the rows of all folds. Default: no log."""
+    last: float | None = None
+    """Out-of-fold KL of the last evaluations, from the published log. Default: no log."""
+    evaluations: Count | None = None
+    """Evaluations per fold that ``best`` was chosen from. Default: no log."""
     rows: PublishedRows = "all"
-    """Rows of ``cv``; ``stage_2``: rows with 5 or more votes, and unanimous rows with 4."""
+    """Rows of these scores; ``stage_2``: rows with 5 or more votes, and unanimous rows with 4."""
     lb: float | None = None
     """Public leaderboard KL."""
+    recipe: dict[str, Any] = Field(default_factory=dict)
+    """Dotted path into the experiment -> published value; see ``Manifest.recipe``."""
 
     @model_validator(mode="after")
     def _rows_of_a_figure(self) -> Self:
         if self.cv is None and self.rows != "all":
             raise ValueError(f"rows: {self.rows} needs a cv on these rows")
+        if self.cv is None and self.last is not None:
+            raise ValueError("last needs the cv of the same experiment")
         return self
 
 
@@ -94,6 +104,8 @@ class StepEntry(Frozen):
 class Manifest(Frozen):
     """Steps in the order of the table."""
 
+    recipe: dict[str, Any] = Field(default_factory=dict)
+    """Dotted path -> published value that all published recipes share."""
     steps: Annotated[tuple[StepEntry, ...], Field(min_length=1)]
 
 

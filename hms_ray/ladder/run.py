@@ -160,6 +160,7 @@ class _Steps:
             fold_minutes=result.fold_minutes,
             saved_minutes=result.saved_minutes,
             keys={str(fold): key for fold, key in result.keys.items()},
+            checkpoint=tasks[0].experiment.training.checkpoint,
         )
 
     def _blend(self, step: LadderStep, blend: Blend) -> StepResult | str:
@@ -171,6 +172,7 @@ class _Steps:
         oof, weights = blend_step(blend, tables, self._rows, self._seed)
         parts = [self.outcome(name) for name in self._ladder.members(step.name)]
         leaves = [made for made in parts if isinstance(made, StepResult)]
+        kept = {made.checkpoint for made in leaves}
         return _step_result(
             step,
             kind=f"{blend.kind}_blend",
@@ -179,6 +181,7 @@ class _Steps:
             weights=weights,
             fold_minutes=sum(made.fold_minutes for made in leaves),
             saved_minutes=sum(made.saved_minutes for made in leaves),
+            checkpoint=kept.pop() if len(kept) == 1 else None,
         )
 
 
@@ -191,5 +194,6 @@ def _step_result(step: LadderStep, **outcome: Any) -> StepResult:
         published_cv=step.published.cv,
         published_lb=step.published.lb,
         published_rows=step.published.rows,
+        published_last=step.published.last,
         **outcome,
     )

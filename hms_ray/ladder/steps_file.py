@@ -35,8 +35,16 @@ STEP_TYPES: Final[Mapping[str, tuple[type, ...]]] = {
     "published_lb": (float, int, type(None)),
     "published_rows": (str,),
     "keys": (dict, type(None)),
+    "published_last": (float, int, type(None)),
+    "checkpoint": (str, type(None)),
 }
 """Field of a step in ``steps.json`` -> its types."""
+
+
+def with_new_fields(step: dict[str, Any]) -> dict[str, Any]:
+    """A step's content with the fields that older ladders do not have."""
+    checkpoint = "best" if step.get("optimistic") else "last"
+    return {"published_last": None, "checkpoint": checkpoint, **step}
 
 
 def check_about(about: Any, where: Path) -> None:
@@ -75,11 +83,12 @@ def check_content(content: Mapping[str, Any], file: Path) -> None:
             )
     check_about(content["about"], file)
     for number, step in enumerate(content["steps"]):
+        known = with_new_fields(step) if isinstance(step, dict) else {}
         for name, kinds in {**STEP_TYPES, "oof": (str,)}.items():
-            if not (isinstance(step, dict) and name in step and isinstance(step[name], kinds)):
+            if name not in known or not isinstance(known[name], kinds):
                 raise StudyError(
                     f"step {number} must have {name}",
-                    got=step.get(name, "none") if isinstance(step, dict) else step,
+                    got=known.get(name, "none") if known else step,
                     where=file,
                     fix=FIX,
                 )

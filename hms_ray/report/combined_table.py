@@ -10,9 +10,9 @@ from hms_ray.evaluate.step_scores import GROUPS, STAGE_2
 from hms_ray.report.cells import OPTIMISTIC_LEGEND, difference_text
 from hms_ray.report.combined_report import CombinedReport
 from hms_ray.report.ladder_page import origin
+from hms_ray.report.ladder_published import PUBLISHED_NOTE
 from hms_ray.report.ladder_table import (
     DETECTABLE_NOTE,
-    PUBLISHED_NOTE,
     RECALIBRATED_NOTE,
     SAME_NOTE,
     SIMULATED,

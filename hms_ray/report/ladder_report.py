@@ -19,6 +19,7 @@ START: Final = "class_mean"
 """Progress towards an oracle starts at the KL of the class means."""
 
 StepKind = Literal["experiment", "fixed_blend", "optimised_blend"]
+Checkpoint = Literal["last", "best"]
 PublishedRows = Literal["all", "stage_2"]
 """Rows that a published figure is on: all, or those of the published second stage."""
 
@@ -37,9 +38,12 @@ class StepFacts:
         weights: of a blend, member -> weight (fitted on all patients if optimised).
         fold_minutes: training minutes of all its folds, or of those of a blend's members.
         saved_minutes: minutes of these that stages reused from the fold store saved.
-        published_cv: published out-of-fold KL; None if unpublished.
+        published_cv: published out-of-fold KL, of the best evaluations; None if unpublished.
         published_lb: published public leaderboard KL; None if unpublished.
-        published_rows: the rows that ``published_cv`` is on.
+        published_rows: the rows that ``published_cv`` and ``published_last`` are on.
+        published_last: out-of-fold KL of the last evaluations in the published log; None
+            without a log.
+        checkpoint: which weights were kept, ``last`` or ``best``; None for a blend of both.
     """
 
     name: str
@@ -54,6 +58,8 @@ class StepFacts:
     published_cv: float | None
     published_lb: float | None
     published_rows: PublishedRows = "all"
+    published_last: float | None = None
+    checkpoint: Checkpoint | None = "last"
 
     @property
     def published_group(self) -> str | None:
@@ -61,6 +67,11 @@ class StepFacts:
         if self.published_cv is None:
             return None
         return STAGE_2 if self.published_rows == "stage_2" else "kl_all"
+
+    @property
+    def published_like(self) -> float | None:
+        """The published KL of the same checkpoint as ours; None if unpublished."""
+        return {"last": self.published_last, "best": self.published_cv, None: None}[self.checkpoint]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The tables of a ladder: scores, differences, published figures, cost, weights."""
+"""The tables of a ladder: scores, differences, cost, weights."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from hms_ray.evaluate.metric import SCORE_NAMES
-from hms_ray.evaluate.step_scores import STAGE_2, GroupScore
+from hms_ray.evaluate.step_scores import GroupScore
 from hms_ray.report.cells import (
     OPTIMISTIC_LEGEND,
     TIE_LEGEND,
@@ -18,6 +18,7 @@ from hms_ray.report.cells import (
     score_text,
 )
 from hms_ray.report.combined_report import CombinedReport, CombinedStep
+from hms_ray.report.ladder_published import published_table
 from hms_ray.report.ladder_report import ORACLES, LadderReport, StepLine
 from hms_ray.report.tables import Column, Table, to_text
 from hms_ray.text import counted
@@ -35,19 +36,6 @@ DETECTABLE_NOTE: Final = (
 RECALIBRATED_NOTE: Final = (
     "both sides corrected by class biases and a temperature, fitted on other patients' rows of "
     "the same group. A difference that disappears here came from class shares or confidence."
-)
-PUBLISHED_NOTE: Final = (
-    "Published: out-of-fold KL on the real competition and public leaderboard of the series "
-    "that the ladder follows. Its folds are not known, its models have their full size, and each "
-    "figure is the best of 12 evaluations on the scored rows, which makes it optimistic."
-)
-SIMULATED_NOTE: Final = (
-    "Our scores are on simulated data, so levels need not agree; compare the signs of differences."
-)
-STAGE_2_NOTE: Final = (
-    "Figures of two-stage models were published on the rows of the second stage alone (5 or more "
-    "votes, and unanimous rows of 4). They are shown with our scores on those rows and do not "
-    "compare with scores on all rows."
 )
 
 
@@ -100,7 +88,7 @@ def ladder_tables(report: LadderReport) -> list[Table]:
         *_oracles(report),
         _detectable(report),
         _recalibrated(report),
-        _published(report),
+        published_table(report, step_column(report.steps)),
         _cost(report),
         *_weights(report),
     ]
@@ -239,29 +227,6 @@ def _recalibrated(report: LadderReport) -> Table:
     columns = _by_objective(report, lambda step, found, group: interval_text(found.recalibrated))
     note = "Each row corrected by a fit on other patients' rows of the same group."
     return Table("Scores after recalibration", (step_column(report.steps), *columns), (note,))
-
-
-def _published(report: LadderReport) -> Table:
-    def published(group: str) -> list[str]:
-        return [
-            score_text(step.published_cv if step.published_group == group else None)
-            for step in report.steps
-        ]
-
-    leaderboard = [
-        "-" if step.published_lb is None else f"{step.published_lb:.2f}" for step in report.steps
-    ]
-    columns = (
-        step_column(report.steps),
-        Column("our KL all", [score_text(step.kl("kl_all")) for step in report.steps]),
-        Column("published KL all", published("kl_all")),
-        Column("our KL stage 2", [score_text(step.kl(STAGE_2)) for step in report.steps]),
-        Column("published KL stage 2", published(STAGE_2)),
-        Column("published leaderboard", leaderboard),
-    )
-    rows = f"Rows of the second stage here: {report.n_rows(STAGE_2):,}."
-    notes = (PUBLISHED_NOTE, *((SIMULATED_NOTE,) if report.simulated else ()), STAGE_2_NOTE, rows)
-    return Table("Our scores and published figures", columns, notes)
 
 
 def _cost(report: LadderReport) -> Table:

@@ -8,7 +8,7 @@ Goal: 0.95.
 Downsampled windows are cached in the first epoch, so it is timed separately: `first` is the
 ratio of an epoch that makes all its windows, `later` that of all others.
 
-Run: python -m tests.benchmarks.loop_rate [MODEL:BLOCK ...], such as tf_efficientnet_b0:4x4
+Run: python -m tests.benchmarks.loop_rate [MODEL:BLOCK ...], such as efficientnet_b0.ra_in1k:4x4
 """
 
 import statistics
@@ -38,8 +38,8 @@ BATCH = 32
 # Model, block, steps per turn, pairs of turns.
 CASES = (
     ("test_efficientnet", (4, 4), 8, 15),
-    ("tf_efficientnet_b0", (4, 4), 1, 9),
-    ("tf_efficientnet_b0", (1, 1), 1, 3),
+    ("efficientnet_b0.ra_in1k", (4, 4), 1, 9),
+    ("efficientnet_b0.ra_in1k", (1, 1), 1, 3),
 )
 
 

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 
 from hms_ray.config.experiment import ModelConfig, canonical
 from hms_ray.config.loading import load_space, replace_values
 from hms_ray.errors import ConfigError
 from hms_ray.experiment.preflight import image_size_of
-from hms_ray.ladder.manifest import read_manifest
+from hms_ray.ladder.manifest import Published, StepEntry, read_manifest
 from hms_ray.ladder.plan import sources_of
 from hms_ray.ladder.scale import Scale, read_scale, scaled
 from hms_ray.ladder.steps import Ladder, load_ladder
@@ -43,48 +44,129 @@ def test_every_file_is_a_step_with_a_description() -> None:
         assert load_space(file).experiment.name == file.stem.split("_", 1)[1]
 
 
-# step: published out-of-fold KL and leaderboard, from the table of the publication.
-TABLE = {
-    "1_panels": (0.7287, 0.45),
-    "2_statistics": (0.7324, 0.46),
-    "3_ensemble_fixed": (None, 0.42),
-    "3_input_ensemble": (0.7027, 0.43),
-    "4_eeg_panels": (0.7104, 0.45),
-    "4_eeg_statistics": (0.7537, 0.46),
-    "4_ensemble_fixed": (None, 0.42),
-    "5_ensemble_fixed": (None, 0.38),
-    "6_panels": (0.6767, 0.42),
-    "6_statistics": (0.6971, 0.42),
-    "6_ensemble_fixed": (None, 0.40),
-    "7_panels": (0.6355, 0.40),
-    "7_statistics": (0.6566, 0.41),
-    "7_ensemble_fixed": (None, 0.38),
-    "8_panels": (0.6290, 0.37),
-    "8_statistics": (0.6402, 0.39),
-    "8_ensemble_fixed": (None, 0.36),
-    "9_panels_5u": (0.4142, 0.34),
-    "9_statistics_5u": (0.4240, None),
-    "9_eeg_panels_5u": (0.4608, 0.37),
-    "final_5u_fixed": (None, 0.32),
+def published_steps() -> list[StepEntry]:
+    """Steps with published scores, from the one list of published facts."""
+    return [entry for entry in read_manifest(MANIFEST).steps if entry.published != Published()]
+
+
+WITH_RECIPE = {entry.name: entry for entry in published_steps() if entry.published.recipe}
+
+# Not in the publication, or without effect on these experiments.
+NOT_PUBLISHED = {
+    *("training.seed", "training.precision", "training.checkpoint"),
+    # Of a OneCycle schedule, which the notebooks never step.
+    *("training.warmup", "training.div_factor", "training.final_div_factor"),
+    *("data.n_patients", "data.unusable"),
+    *("input.downsample", "input.height", "input.size"),
 }
 
 
-def test_published_figures_match_the_publication(full: Ladder) -> None:
-    figures = {step.name: (step.published.cv, step.published.lb) for step in full.steps}
-    assert {name: of for name, of in figures.items() if of != (None, None)} == TABLE
-    # The notebooks of two stages score the rows of the second stage alone.
-    on_stage_2 = {step.name for step in full.steps if step.published.rows == "stage_2"}
-    assert on_stage_2 == {"9_panels_5u", "9_statistics_5u", "9_eeg_panels_5u"}
+def merged_recipe(entry: StepEntry) -> dict[str, Any]:
+    return {**read_manifest(MANIFEST).recipe, **entry.published.recipe}
+
+
+@pytest.mark.parametrize("name", WITH_RECIPE)
+def test_file_has_every_value_of_the_published_recipe(full: Ladder, name: str) -> None:
+    experiment = full.experiments()[name]
+    recipe = merged_recipe(WITH_RECIPE[name])
+    published = canonical(replace_values(experiment, recipe))
+    assert differences(canonical(experiment), published) == set()
+    # A recipe with all values but those of a guess: nothing else can differ unseen.
+    if "training.stages" in recipe:
+        paths = {path for path, _ in leaves(canonical(experiment))}
+        unseen = {path for path in paths if not any(path.startswith(known) for known in recipe)}
+        assert {path for path in unseen if path.split(".")[1] != "eeg"} <= NOT_PUBLISHED
+
+
+@pytest.mark.parametrize("name", WITH_RECIPE)
+def test_published_model_is_a_tag_of_timm(name: str) -> None:
+    model = WITH_RECIPE[name].published.recipe.get("model.name")
+    assert model is None or model in timm.list_pretrained(model.split(".")[0] + "*")
+
+
+def test_only_two_published_steps_are_without_dropout(full: Ladder) -> None:
+    models = {name: made.model for name, made in full.experiments().items()}
+    without = {name for name, model in models.items() if model.dropout == model.drop_path == 0}
+    assert without == {"2_statistics", "6_panels"}
+
+
+def test_figures_epochs_and_heads_agree(full: Ladder) -> None:
+    measured = 0
+    for entry in published_steps():
+        of, where = entry.published, entry.name
+        if entry.file is None:
+            assert of.cv is None, where
+            continue
+        assert of.cv is not None, where
+        head = head_of(FOLDER / entry.file)
+        assert f"out-of-fold KL {of.cv:.4f}" in head, where
+        assert of.lb is None or f"leaderboard {of.lb:.2f}" in head, where
+        if of.last is None or of.best is None:
+            continue
+        measured += 1
+        assert f"{of.best:.4f}" in head, where
+        assert f"{of.last:.4f}" in head, where
+        assert abs(of.best - of.cv) < 0.004, where
+        # The choice of the best evaluation is worth this much.
+        assert 0.019 < of.last - of.best < 0.111, where
+        # Two evaluations per epoch of the last stage; those of mosaic epochs do not count.
+        stage = full.experiments()[entry.name].training.resolved_stages()[-1]
+        mosaic = stage.augment.mosaic
+        skipped = 0 if mosaic is None else mosaic.epochs
+        assert skipped is not None
+        assert of.evaluations == 2 * (stage.epochs - skipped), where
+    assert measured == 11
+
+
+def test_notebooks_of_two_stages_score_the_second_stage_alone() -> None:
+    entries = published_steps()
+    on_stage_2 = {entry.name for entry in entries if entry.published.rows == "stage_2"}
+    assert on_stage_2 == {entry.name for entry in entries if entry.name.startswith("9_")}
+
+
+def head_of(file: Path) -> str:
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return " ".join(line.removeprefix("#").strip() for line in lines if line.startswith("#"))
+
+
+GUESSED = {"03_panels_statistics", "10_transformer"} | {
+    f"09_eeg_{view}_{rule}" for view in ("panels", "statistics") for rule in ("4", "5_unanimous")
+}
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if file.name < "20"], ids=lambda f: f.stem)
+def test_heads_name_what_is_published_and_what_is_a_guess(file: Path) -> None:
+    head = head_of(file)
+    assert "Published:" in head or "Not published" in head
+    assert ("Guess:" in head) == (file.stem in GUESSED)
 
 
 def test_every_fixed_blend_has_an_optimised_one(full: Ladder) -> None:
     blends = {step.name: step.blend for step in full.steps if step.blend is not None}
     fixed = {name.removesuffix("_fixed") for name in blends if name.endswith("_fixed")}
-    assert fixed == {name.removesuffix("_optimised") for name in blends if name not in fixed} - {
-        f"{name}_fixed" for name in fixed
-    }
-    assert len(fixed) == 8
+    optimised = {name.removesuffix("_optimised") for name in blends} - {f"{n}_fixed" for n in fixed}
+    parts = {f"{part}_{rule}" for part in ("9_kaggle", "9_eeg") for rule in ("4", "5u")}
+    four = {"final_4_four", "final_5u_four"}
+    assert fixed - parts - four == optimised
+    assert len(optimised) == 8
     assert full.members("5_ensemble_fixed") == full.members("5_ensemble_optimised")
+
+
+@pytest.mark.parametrize("rule", ["4", "5u"])
+def test_step_9_has_its_blends_with_equal_weights(full: Ladder, rule: str) -> None:
+    members = {
+        f"9_kaggle_{rule}_fixed": ["panels", "statistics"],
+        f"9_eeg_{rule}_fixed": ["eeg_panels", "eeg_statistics"],
+        f"final_{rule}_four_fixed": ["panels", "statistics", "eeg_panels", "eeg_statistics"],
+    }
+    for name, views in members.items():
+        blend = full.step(name).blend
+        assert blend is not None
+        assert blend.members == tuple(f"9_{view}_{rule}" for view in views)
+        assert blend.fixed_weights == (1 / len(views),) * len(views)
+    optimised = full.step(f"final_{rule}_optimised")
+    assert optimised.before == f"final_{rule}_four_fixed"
+    assert full.members(optimised.name) == full.members(optimised.before)
 
 
 @pytest.mark.parametrize(
@@ -102,20 +184,15 @@ def test_images_have_the_published_sizes(full: Ladder, step: str, size: tuple[in
     assert image_size_of(full.experiments()[step].input) == size
 
 
-def test_models_and_epochs_are_the_published_ones(full: Ladder) -> None:
-    models = {name: e.model.name for name, e in full.experiments().items()}
-    assert {models[f"{n}_{view}"] for n, view in ((1, "panels"), (6, "panels"))} == {
-        "tf_efficientnet_b2"
-    }
-    assert models["7_panels"] == "tf_efficientnet_b4"
-    assert models["7_statistics"] == "tf_efficientnet_b2"
-    assert {models[name] for name in models if name[0] in "89"} == {"tf_efficientnet_b0"}
-    for name, experiment in full.experiments().items():
-        epochs = [stage.epochs for stage in experiment.training.stages]
-        assert epochs == ([8] if name[0] == "8" else [6, 6] if name[0] == "9" else epochs)
-        assert sum(epochs) == {"8": 8, "9": 12}.get(name[0], 6)
-        assert experiment.training.checkpoint == "last"
-        assert experiment.training.batch_size == 32
+@pytest.mark.parametrize(
+    ("step", "changed"),
+    [("6_log_votes", {"training.stages.loss"}), ("4_eeg_panels_only", {"input.views"})],
+)
+def test_steps_with_one_change(full: Ladder, step: str, changed: set[str]) -> None:
+    before = full.step(step).before
+    assert before in ("1_panels", "4_eeg_panels")
+    made = full.experiments()
+    assert differences(canonical(made[before]), canonical(made[step])) == changed
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -220,8 +297,8 @@ def test_full_size_models_can_be_built_without_their_weights(full: Ladder) -> No
         size = image_size_of(experiment.input)
         sizes[experiment.model.name] = min(size, sizes.get(experiment.model.name, size))
     assert sorted(sizes) == [
-        *("tf_efficientnet_b0", "tf_efficientnet_b2", "tf_efficientnet_b4"),
-        "vit_small_patch16_224",
+        *("efficientnet_b0.ra_in1k", "efficientnet_b2.ra_in1k", "efficientnet_b4.ra2_in1k"),
+        "vit_small_patch16_224.augreg_in21k_ft_in1k",
     ]
     for name, size in sizes.items():
         build_model(ModelConfig(name=name, pretrained=False), size)

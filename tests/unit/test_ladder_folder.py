@@ -37,6 +37,17 @@ def test_written_ladder_is_read_unchanged(stored: Path) -> None:
     assert not list(stored.rglob(".draft-*"))
 
 
+def test_ladder_without_the_newer_fields_is_read(stored: Path) -> None:
+    file = stored / "steps.json"
+    content = json.loads(file.read_text())
+    for step in content["steps"]:
+        del step["published_last"], step["checkpoint"]
+    file.write_text(json.dumps(content))
+    found = {result.name: result for result in read_ladder(stored).results}
+    assert (found["sharp"].checkpoint, found["panels"].checkpoint) == ("best", "last")
+    assert {result.published_last for result in found.values()} == {None}
+
+
 def test_other_columns_of_the_rows_are_dropped(tmp_path: Path) -> None:
     rows, results = ladder()
     write_ladder(tmp_path, rows.assign(expert_consensus="Other"), results, ABOUT)
@@ -128,6 +139,7 @@ def test_damaged_steps_file_is_refused(
         ({"fold_minutes": float("nan")}, r"fold_minutes must be at least 0, got nan"),
         ({"saved_minutes": -1.0}, r"saved_minutes must be at least 0"),
         ({"published_rows": "some"}, r"must be one of all, stage_2, got some, in step copy"),
+        ({"checkpoint": "first"}, r"must be one of last, best, got first, in step copy"),
     ],
 )
 def test_invalid_results_are_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

@@ -66,6 +66,10 @@ def blend(name: str, members: str, kind: str = "fixed", more: str = "") -> str:
             "  - {name: a, file: a.yaml, published: {cv: 0.4, rows: stage_3}}\n",
             "steps.0.published.rows: input should be 'all' or 'stage_2'",
         ),
+        (
+            "  - {name: a, file: a.yaml, published: {last: 0.4}}\n",
+            "last needs the cv of the same experiment",
+        ),
         ("  - {name: a}\n", "step a needs exactly one of file and blend"),
         ("  - {name: a b, file: a.yaml}\n", "steps.0.name: string should match pattern"),
         ("  - {name: a, fil: a.yaml}\n", r"unknown key steps.0.fil \(did you mean file\?\)"),

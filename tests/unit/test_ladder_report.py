@@ -24,6 +24,9 @@ def report() -> LadderReport:
     return make_report(*ladder(), ABOUT)
 
 
+PUBLISHED = "Our scores and published figures"
+
+
 def cells_of(report: LadderReport, title: str, step: str) -> dict[str, str]:
     """Column -> cell of one step."""
     table = next(table for table in ladder_tables(report) if table.title == title)
@@ -70,14 +73,40 @@ def test_gain_of_confidence_alone_is_a_tie_after_recalibration(report: LadderRep
 
 
 def test_two_stage_figures_are_shown_on_rows_of_the_second_stage(report: LadderReport) -> None:
-    title, cv = "Our scores and published figures", "published KL "
-    two, one = (cells_of(report, title, name) for name in ("two_stages", "averaged"))
-    assert (two[cv + "all"], two[cv + "stage 2"]) == ("-", "0.4142")
-    assert (one[cv + "all"], one[cv + "stage 2"]) == ("0.6290", "-")
+    two, one = (cells_of(report, PUBLISHED, name) for name in ("two_stages", "averaged"))
+    assert (two["published rows"], two["published best"]) == ("stage 2", "0.4142")
+    assert (one["published rows"], one["published best"]) == ("all", "0.6290")
     assert two["our KL stage 2"] == f"{report.steps[4].kl('kl_stage_2'):.4f}"
     assert two["our KL stage 2"] != two["our KL all"]
     assert (two["published leaderboard"], one["published leaderboard"]) == ("0.34", "-")
     assert "published on the rows of the second stage alone" in ladder_page(report)
+
+
+def test_scores_are_compared_with_the_published_ones_of_the_same_checkpoint() -> None:
+    report = make_report(*ladder(), {**ABOUT, "simulated": False, "simulator": None})
+    steps = {step.name: step for step in report.steps}
+    for name, kept, published in (
+        ("panels", "last", 0.7914),
+        ("sharp", "best", 0.6767),
+        ("averaged", "last", None),
+        ("two_stages", "last", 0.4572),
+        ("blend", "last", None),
+    ):
+        cells = cells_of(report, PUBLISHED, name)
+        ours = steps[name].kl("kl_stage_2" if name == "two_stages" else "kl_all")
+        assert ours is not None
+        difference = "-" if published is None else f"{ours - published:+.4f}"
+        assert (cells["kept"], cells["ours minus published"]) == (kept, difference)
+    assert cells_of(report, PUBLISHED, "panels")["published last"] == "0.7914"
+    assert "(kept: last) with published last" in ladder_page(report)
+    lines = {line["name"]: line for line in ladder_table(report).to_dict("records")}
+    assert (lines["panels"]["published_last"], lines["sharp"]["checkpoint"]) == (0.7914, "best")
+
+
+def test_levels_of_simulated_data_are_not_compared(report: LadderReport) -> None:
+    cells = cells_of(report, PUBLISHED, "panels")
+    assert "ours minus published" not in cells
+    assert (cells["published last"], cells["published best"]) == ("0.7914", "0.7287")
 
 
 def test_distance_to_the_oracles(report: LadderReport) -> None:

@@ -41,7 +41,7 @@ resources: {{group: trial, health_check_interval_s: 0.2}}
 ONE, TWO = "[{epochs: 1}]", "[{epochs: 1}, {epochs: 2}]"
 MANIFEST = """
 steps:
-  - {name: a, file: a.yaml, published: {cv: 0.7, rows: stage_2, lb: 0.4}}
+  - {name: a, file: a.yaml, published: {cv: 0.7, last: 0.8, rows: stage_2, lb: 0.4}}
   - {name: b, file: b.yaml, before: a, change: another seed}
   - {name: again, file: a.yaml, before: b}
   - {name: fixed, blend: {kind: fixed, members: [a, b], weights: [0.25, 0.75]}, before: a}
@@ -153,7 +153,8 @@ def test_every_step_has_a_result_and_equal_experiments_are_trained_once(
     for result in made.results:
         assert list(result.oof["row_id"]) == list(rows["row_id"])
     assert results["a"].published_cv == 0.7
-    assert results["a"].published_lb == 0.4
+    assert (results["a"].published_lb, results["a"].published_last) == (0.4, 0.8)
+    assert [result.checkpoint for result in made.results] == 6 * ["last"]
     assert (results["a"].published_rows, results["b"].published_rows) == ("stage_2", "all")
     assert results["b"].change == "another seed"
     assert (results["a"].fold_minutes, results["of_blends"].fold_minutes) == (3.0, 6.0)
@@ -197,6 +198,17 @@ def test_blend_has_the_optimism_and_cost_of_its_members(
     assert costs == 3 * [(4.5, 1.5)] + 3 * [(9.0, 3.0)]
     marked = [result.name for result in made.results if result.optimistic]
     assert marked == ["b", "fixed", "optimised", "of_blends"]
+
+
+def test_steps_know_which_checkpoint_they_keep(
+    base: Path, prepared: Prepared, tmp_path: Path
+) -> None:
+    kept = {}
+    for settings in ([], ["training.checkpoint=best"]):
+        chosen = load_ladder(base / "ladder.yaml", settings=settings, only=["a", "b", "fixed"])
+        made, _ = run(chosen, prepared, tmp_path, NoisyRunner())
+        kept[len(settings)] = [result.checkpoint for result in made.results]
+    assert kept == {0: 3 * ["last"], 1: 3 * ["best"]}
 
 
 def test_second_run_reuses_every_fold(ladder: Ladder, prepared: Prepared, tmp_path: Path) -> None:
