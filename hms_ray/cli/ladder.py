@@ -71,6 +71,14 @@ def ladder(
         ),
     ] = None,
     settings: Settings = None,
+    seeds: Annotated[
+        str | None,
+        option(
+            "Train once with each of these training seeds, into the folders NAME-seed0, ...",
+            "S,S,...",
+            default="training.seed of the steps",
+        ),
+    ] = None,
     study: Annotated[
         str | None,
         option(
@@ -95,7 +103,13 @@ def ladder(
     from functools import partial
 
     from hms_ray.config.shipped import LADDER, find_space
-    from hms_ray.ladder.command import LadderCall, run_command, select_ladder
+    from hms_ray.ladder.command import (
+        LadderCall,
+        run_command,
+        seeded,
+        select_ladder,
+        training_seeds,
+    )
     from hms_ray.simulate.ladder_data import oracle_scores, simulation_of
 
     if context.invoked_subcommand is not None:
@@ -107,6 +121,7 @@ def ladder(
 
         check_connection(address)
     experiment = None if ablate is None else find_space(ablate)
+    numbers = training_seeds(seeds, settings or [])
     chosen, name = select_ladder(file or LADDER, experiment, scale, settings or [], steps or [])
     folder = data or _own_data(results)
     call = LadderCall(
@@ -122,9 +137,16 @@ def ladder(
         log_level=log_level,
     )
     trainer = partial(_trainer, chosen.resources, results, address, threads if local else None)
-    status = run_command(chosen, call, trainer)
+    if not numbers:
+        status = run_command(chosen, call, trainer)
+        others = [call.name, "LADDER_OF_ANOTHER_SEED"]
+    else:
+        runs = [seeded(chosen, call, seed) for seed in numbers]
+        # All of them, so that one failed step does not stop the seeds that follow.
+        status = max([run_command(ladder, one, trainer) for ladder, one in runs])
+        others = [one.name for _, one in runs]
     if status == 0:
-        print_next("ladder", "pool", call.name, "LADDER_OF_ANOTHER_SEED", results=results)
+        print_next("ladder", "pool", *others, results=results)
     return status
 
 

@@ -8,7 +8,7 @@ fit on other patients' rows of the same group.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -26,6 +26,7 @@ from hms_ray.evaluate.intervals import (
     patient_bootstrap,
 )
 from hms_ray.evaluate.metric import OBJECTIVES, Array, kl_rows, row_sums
+from hms_ray.evaluate.seed_variance import SeedMeans, seed_variance
 
 POWER: Final = 0.8
 """Probability of finding a difference of the smallest detectable size."""
@@ -53,11 +54,13 @@ class GroupRows:
         recalibrated: (S, n) float64, every row corrected by a fit on other patients' rows
             of the group; None with one patient.
         patients: (n,) patient of each row.
+        seeds: runs on each data set, if the scores are means over training seeds.
     """
 
     raw: Array
     recalibrated: Array | None
     patients: NDArray[Any]
+    seeds: tuple[SeedMeans, ...] = ()
 
 
 RowScores = Mapping[str, GroupRows]
@@ -66,7 +69,15 @@ RowScores = Mapping[str, GroupRows]
 
 @dataclass(frozen=True)
 class StepDifference(Difference):
-    """A step minus its baseline; below 0 it is better."""
+    """A step minus its baseline; below 0 it is better.
+
+    Attributes:
+        degrees: degrees of freedom of the t quantile; default: patients - 1.
+        priced: whether the interval includes the variance of the training seeds.
+    """
+
+    degrees: float | None = None
+    priced: bool = False
 
     @property
     def tie(self) -> bool:
@@ -82,12 +93,12 @@ class StepDifference(Difference):
     def detectable(self) -> float:
         """The smallest difference that such rows show with a probability of 80%, nats.
 
-        ``(t_{G-1, 0.975} + t_{G-1, 0.8}) SE`` with G patients, SE from the interval's
-        half width (the usual sample-size formula, solved for the difference); infinite
-        if the interval is.
+        ``(t_{df, 0.975} + t_{df, 0.8}) SE`` with df degrees of freedom, SE from the
+        interval's half width (the usual sample-size formula, solved for the difference);
+        infinite if the interval is.
         """
-        degrees = self.n_patients - 1
-        if degrees < 1:
+        degrees = self.n_patients - 1 if self.degrees is None else self.degrees
+        if self.n_patients < 2:
             return float(np.inf)
         of_interval = float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees))
         error = (self.high - self.low) / 2 / of_interval
@@ -182,18 +193,20 @@ def row_scores(
     return scores
 
 
-def combine_rows(parts: Sequence[RowScores]) -> dict[str, GroupRows]:
+def combine_rows(parts: Sequence[Sequence[RowScores]]) -> dict[str, GroupRows]:
     """Rows of several ladders with the same steps, as one ladder.
 
-    Patients of different ladders count as different, whatever their ids. A group is
-    recalibrated if it is in every ladder with rows of it.
+    Ladders on the same rows differ in the seed of training: the scores of a row are averaged
+    over them. Patients of different data sets count as different, whatever their ids. A
+    group is recalibrated if it is in every ladder with rows of it.
 
     Args:
-        parts: at least one, from ``row_scores``.
+        parts: for each data set the scores of its ladders, from ``row_scores``, with the same
+            rows in the same order; at least one.
     """
     pooled: dict[str, GroupRows] = {}
     for name in GROUPS:
-        groups = [part[name] for part in parts if name in part]
+        groups = [_over_seeds([part[name] for part in runs]) for runs in parts if name in runs[0]]
         if not groups:
             continue
         patients, n_known = [], 0
@@ -206,8 +219,23 @@ def combine_rows(parts: Sequence[RowScores]) -> dict[str, GroupRows]:
             np.concatenate([group.raw for group in groups], axis=1),
             np.concatenate(recalibrated, axis=1) if len(recalibrated) == len(groups) else None,
             np.concatenate(patients),
+            tuple(seeds for group in groups for seeds in group.seeds),
         )
     return pooled
+
+
+def _over_seeds(runs: Sequence[GroupRows]) -> GroupRows:
+    """Scores of rows averaged over runs on the same rows, with the means of each run."""
+    raw = [run.raw for run in runs]
+    corrected = [rows for run in runs if (rows := run.recalibrated) is not None]
+    whole = len(corrected) == len(runs)
+    means = SeedMeans(
+        raw[0].shape[1],
+        np.stack([rows.mean(axis=1) for rows in raw]),
+        np.stack([rows.mean(axis=1) for rows in corrected]) if whole else None,
+    )
+    mean = np.mean(corrected, axis=0) if whole else None
+    return GroupRows(np.mean(raw, axis=0), mean, runs[0].patients, (means,))
 
 
 def score_steps(
@@ -246,19 +274,33 @@ def _group_score(
         recalibrated=None
         if corrected is None
         else clustered_interval(corrected[number], group.patients),
-        difference=_difference(group.raw, number, baseline, group.patients),
+        difference=_difference(group, number, baseline),
         recalibrated_difference=None
         if corrected is None
-        else _difference(corrected, number, baseline, group.patients),
+        else _difference(group, number, baseline, recalibrated=True),
     )
 
 
 def _difference(
-    rows: Array, number: int, baseline: int | None, patients: NDArray[Any]
+    group: GroupRows, number: int, baseline: int | None, *, recalibrated: bool = False
 ) -> StepDifference | None:
-    if baseline is None:
+    """A step minus its baseline; with the variance of the seeds if each data set has several."""
+    rows = group.recalibrated if recalibrated else group.raw
+    if baseline is None or rows is None:
         return None
-    return StepDifference(**vars(paired_difference(rows[number], rows[baseline], patients)))
+    found = StepDifference(**vars(paired_difference(rows[number], rows[baseline], group.patients)))
+    means = []
+    for seeds in group.seeds:
+        table = seeds.recalibrated if recalibrated else seeds.raw
+        if table is not None:
+            means.append((seeds.n_rows, table[:, number] - table[:, baseline]))
+    priced = seed_variance(found, means) if means else None
+    if priced is None:
+        return found
+    variance, degrees = priced
+    width = float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees)) * variance**0.5
+    ends = {"low": found.mean - width, "high": found.mean + width}
+    return replace(found, **ends, degrees=degrees, priced=True)
 
 
 def _finite(value: float) -> float | None:

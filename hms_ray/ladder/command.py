@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
@@ -21,6 +21,7 @@ import pandas as pd
 
 from hms_ray import __version__
 from hms_ray.config.experiment import used_data_values
+from hms_ray.config.loading import replace_values
 from hms_ray.dataset.folds import read_folds
 from hms_ray.dataset.prepare import Prepared, prepare
 from hms_ray.errors import ConfigError, HmsRayError, StudyError
@@ -156,6 +157,40 @@ class LadderCall:
     fold_table: Path | None = None
     pack_dir: Path | None = None
     log_level: str = "INFO"
+
+
+def training_seeds(text: str | None, settings: Sequence[str]) -> list[int]:
+    """The training seeds of ``--seeds 0,1,2``; none without a text.
+
+    Raises:
+        ConfigError: if they are not different whole numbers from 0, or ``settings`` set one.
+    """
+    if text is None:
+        return []
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts) or len(set(map(int, parts))) < len(parts):
+        raise ConfigError(
+            "--seeds must be different whole numbers from 0, joined by commas",
+            got=text,
+            fix="Give them such as --seeds 0,1,2.",
+        )
+    for setting in settings:
+        if setting.split("=")[0].endswith("training.seed"):
+            raise ConfigError("--seeds sets training.seed", got=f"--set {setting}", fix="Omit one.")
+    return [int(part) for part in parts]
+
+
+def seeded(ladder: Ladder, call: LadderCall, seed: int) -> tuple[Ladder, LadderCall]:
+    """A ladder with one training seed in all experiments, and its run in a folder of its own."""
+    steps = tuple(
+        step
+        if step.experiment is None
+        else replace(
+            step, experiment=replace_values(step.experiment, {"training.seed": seed}, step.name)
+        )
+        for step in ladder.steps
+    )
+    return replace(ladder, steps=steps), replace(call, name=f"{call.name}-seed{seed}")
 
 
 def run_command(

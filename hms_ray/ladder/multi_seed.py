@@ -38,11 +38,19 @@ _SAME: Final = ("before", "kind", "chain", "published_cv", "published_rows")
 
 @dataclass(frozen=True)
 class _Combined:
-    """Ladders with the same steps, the rows of each, and the scores over all rows."""
+    """Ladders with the same steps, the rows of each, and the scores over all rows.
+
+    Attributes:
+        ladders: name -> ladder.
+        rows: scores of the rows of each ladder.
+        scores: of each step, over all rows.
+        n_data_sets: number of different row tables.
+    """
 
     ladders: dict[str, StoredLadder]
     rows: Sequence[RowScores]
     scores: tuple[StepScores, ...]
+    n_data_sets: int
 
 
 def combine(
@@ -83,15 +91,17 @@ def _places(names: Sequence[str], results: Path) -> dict[str, Path]:
 def combine_ladders(places: Mapping[str, Path], controls: Mapping[str, Path]) -> CombinedReport:
     """Scores the steps of several ladders over all of their rows.
 
-    Each ladder is recalibrated separately, since its models are different; patients of
-    different ladders count as different.
+    Ladders on the same rows are runs with other training seeds: the scores of their rows are
+    averaged, and the seeds' variance is added to that of the patients if every data set has
+    several (see ``evaluate.seed_variance``). Each ladder is recalibrated separately, since
+    its models are different; patients of different data sets count as different.
 
     Args:
         places: name of a ladder -> its folder; at least one.
         controls: the same of the negative control; may be empty.
 
     Raises:
-        StudyError: if ladders differ in steps or scale, share rows, or mix simulated and
+        StudyError: if ladders differ in steps or scale, repeat a run, or mix simulated and
             recorded data; if a control was not simulated as one, or no step has a
             baseline.
     """
@@ -114,26 +124,37 @@ def combine_ladders(places: Mapping[str, Path], controls: Mapping[str, Path]) ->
         controls={name: ladder.about for name, ladder in stored[1].items()},
         n_rows={group: whole[group].n_rows if group in whole else 0 for group in GROUPS},
         n_patients=whole["kl_all"].n_patients,
+        n_data_sets=ours.n_data_sets,
     )
 
 
 def _combined(ladders: dict[str, StoredLadder]) -> _Combined:
     rows = [ladder_rows(ladder.rows, ladder.results) for ladder in ladders.values()]
     before = baseline_positions(next(iter(ladders.values())).results)
-    return _Combined(ladders, rows, score_steps(combine_rows(rows), before))
+    data_sets: dict[str, list[RowScores]] = {}
+    for ladder, scores in zip(ladders.values(), rows, strict=True):
+        data_sets.setdefault(_rows_fingerprint(ladder), []).append(scores)
+    combined = combine_rows(list(data_sets.values()))
+    return _Combined(ladders, rows, score_steps(combined, before), len(data_sets))
+
+
+def _rows_fingerprint(ladder: StoredLadder) -> str:
+    """Of the scored rows; equal rows in other folds are the same patients."""
+    return table_fingerprint(ladder.rows.drop(columns="fold"))
 
 
 def _check_ladders(first: tuple[str, StoredLadder], ladders: Mapping[str, StoredLadder]) -> None:
-    """Checks that ladders match the first one and have different rows."""
-    seen: dict[str, str] = {}
+    """Checks that ladders match the first one, and that none is the repetition of another."""
+    seen: dict[tuple[str, object], str] = {}
     for name, ladder in ladders.items():
         _check_same(first, (name, ladder))
-        twin = seen.setdefault(table_fingerprint(ladder.rows), name)
+        run = table_fingerprint(ladder.rows), ladder.about.get("seed")
+        twin = seen.setdefault(run, name)
         if twin != name:
             raise StudyError(
-                "combined ladders must have different rows, or patients would count twice",
-                got=f"{twin} and {name} with the same rows",
-                fix="Combine ladders of different simulator seeds.",
+                "combined ladders must differ in their rows, folds or training seed",
+                got=f"{twin} and {name} with the same rows, folds and seed {run[1]}",
+                fix="Combine ladders of other simulator seeds, or train with --seeds.",
             )
 
 

@@ -121,7 +121,9 @@ class CombinedReport:
         ladders: name of a ladder -> facts of its run.
         controls: the same of the negative control; empty without one.
         n_rows: rows of each group over all ladders.
-        n_patients: patients of all rows; those of different ladders differ.
+        n_patients: patients of all rows; those of different data sets differ.
+        n_data_sets: number of different row tables; ladders on the same rows differ in the
+            training seed.
     """
 
     steps: tuple[CombinedStep, ...]
@@ -129,6 +131,13 @@ class CombinedReport:
     controls: Mapping[str, dict[str, Any]]
     n_rows: Mapping[str, int]
     n_patients: int
+    n_data_sets: int
+
+    @property
+    def seeds_priced(self) -> bool:
+        """Whether intervals include the variance of the training seeds."""
+        found = [step.difference("kl_all") for step in self.steps]
+        return any(one is not None and one.priced for one in found)
 
     @property
     def simulated(self) -> bool:

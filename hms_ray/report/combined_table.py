@@ -40,9 +40,17 @@ OTHER_ROWS_NOTE: Final = (
     "Two-stage models were published on the rows of the second stage and the others on all rows: "
     "a difference between the two is not comparable."
 )
+CLUSTER_NOTE: Final = (
+    "Intervals are clustered by patient; patients of different data sets count as different."
+)
 SEEDS_NOTE: Final = (
-    "Intervals are clustered by patient; patients of different ladders count as different. They "
-    "include the effect of the training seed only as far as the ladders differ in it."
+    "Differences are means over training seeds. Their variance is the patient-clustered variance "
+    "plus that of the mean over seeds."
+)
+UNPRICED_NOTE: Final = (
+    "The training seed is not priced: at least one data set was trained with one seed, so "
+    "another seed may move a difference by more than its interval shows. Train several with "
+    "--seeds."
 )
 
 
@@ -82,7 +90,11 @@ def combined_page(report: CombinedReport, plots: Mapping[str, str]) -> str:
 def n_ladders_text(report: CombinedReport) -> str:
     """How many ladders are combined."""
     number = len(report.ladders)
-    return f"{number} ladders combined" if number > 1 else "1 ladder"
+    if number == 1:
+        return "1 ladder"
+    same = number > report.n_data_sets
+    data = f" on {counted(report.n_data_sets, 'data set')}" if same else ""
+    return f"{number} ladders combined{data}"
 
 
 def _heading(report: CombinedReport) -> str:
@@ -119,7 +131,8 @@ def _notes(report: CombinedReport) -> list[str]:
         notes.append(SAME_NOTE)
     if any(step.other_rows for step in report.steps):
         notes.append(OTHER_ROWS_NOTE)
-    notes += [PUBLISHED_NOTE, SEEDS_NOTE]
+    notes += [PUBLISHED_NOTE, CLUSTER_NOTE]
+    notes.append(SEEDS_NOTE if report.seeds_priced else UNPRICED_NOTE)
     if any(step.optimistic for step in report.steps):
         notes.append(OPTIMISTIC_LEGEND.removesuffix(".") + ", or those of its baseline were.")
     return notes

@@ -11,6 +11,7 @@ import pytest
 from hms_ray.cli.main import main
 from hms_ray.errors import StudyError
 from hms_ray.evaluate.metric import OBJECTIVES
+from hms_ray.evaluate.oof import make_oof
 from hms_ray.evaluate.step_scores import GroupScore, StepDifference
 from hms_ray.ladder.folder import write_ladder
 from hms_ray.ladder.multi_seed import combine_ladders, published_difference
@@ -214,7 +215,7 @@ def test_different_steps_are_refused_by_name(folder: Path, tmp_path: Path) -> No
 
 
 def test_shared_rows_and_mixed_data_are_refused(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match=r"patients would count twice, got a and again with"):
+    with pytest.raises(StudyError, match=r"rows, folds or training seed, got a and again with"):
         combine_ladders({"a": folder / "a", "again": folder / "a"}, {})
     rows, results = ladder(seed=5)
     write_ladder(tmp_path, rows, results, {**ABOUT, "simulated": False, "simulator": None})
@@ -227,6 +228,30 @@ def test_shared_rows_and_mixed_data_are_refused(folder: Path, tmp_path: Path) ->
     write_ladder(tmp_path, rows, results[:1], ABOUT)
     with pytest.raises(StudyError, match=r"needs steps with a baseline"):
         combine_ladders({"one": tmp_path}, {})
+
+
+def test_ladders_on_the_same_rows_are_seeds_of_the_same_patients(tmp_path: Path) -> None:
+    """Also under other folds: patients are not counted twice."""
+    rows, results = ladder()
+    moved = rows.assign(fold=4 - rows["fold"])
+    changed = [
+        replace(result, oof=make_oof(rows, moved["fold"].to_numpy(), 0.9 * p + 0.1 / 6))
+        for result in results
+        for p in [probabilities(result)]
+    ]
+    write_ladder(tmp_path / "s0", rows, results, {**ABOUT, "seed": 0})
+    write_ladder(tmp_path / "s1", moved, changed, {**ABOUT, "seed": 0})
+    places = {name: tmp_path / name for name in ("s0", "s1")}
+    both = combine_ladders(places, {})
+    assert both.n_data_sets == 1
+    assert both.n_patients == rows["patient_id"].nunique()
+    assert both.n_rows["kl_all"] == len(rows)
+    text = " ".join(render_combined(both).split())
+    assert text.startswith("2 ladders combined on 1 data set (s0, s1)")
+    assert "Differences are means over training seeds" in text
+    alone = combine_ladders({"s0": tmp_path / "s0"}, {})
+    assert "The training seed is not priced" in " ".join(render_combined(alone).split())
+    assert both.steps[1].by_ladder["kl_all"][0] == alone.steps[1].by_ladder["kl_all"][0]
 
 
 def test_control_that_was_not_simulated_as_one_is_refused(folder: Path) -> None:

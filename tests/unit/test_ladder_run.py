@@ -17,7 +17,7 @@ from hms_ray.errors import ConfigError, StudyError, TrainingError
 from hms_ray.evaluate.oof import probabilities_of
 from hms_ray.experiment.fold_task import FoldTask, Report, report_with_task
 from hms_ray.experiment.placement import Placement
-from hms_ray.ladder.command import select_ladder
+from hms_ray.ladder.command import select_ladder, training_seeds
 from hms_ray.ladder.folder import read_ladder
 from hms_ray.ladder.local import LocalTrainer
 from hms_ray.ladder.plan import check_steps, plan_ladder, shares, sources_of
@@ -314,6 +314,35 @@ def test_command_writes_prints_and_resumes(
     assert command(runner, *words) == 0
     assert runner.trained == trained
     assert "0 folds trained" in capsys.readouterr().out
+
+
+def test_seeds_are_trained_on_the_same_rows_and_pooled(
+    command: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runner = NoisyRunner()
+    assert command(runner, "--study", "mine", "--seeds", "0,2") == 0
+    output = capsys.readouterr().out
+    assert output.count("6 folds trained, 0 reused") == 2
+    assert "next: hms-ray ladder pool mine-seed0 mine-seed2" in output
+    first, second = (read_ladder(tmp_path / f"mine-seed{seed}") for seed in (0, 2))
+    assert (first.about["seed"], second.about["seed"]) == (0, 2)
+    assert first.rows.equals(second.rows)
+    assert not first.results[0].oof.equals(second.results[0].oof)
+    assert main(["ladder", "pool", "mine-seed0", "mine-seed2", "--results", str(tmp_path)]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "2 ladders combined on 1 data set" in text
+    assert "Differences are means over training seeds" in text
+
+
+@pytest.mark.parametrize("seeds", ["0,0", "1,a", "", "-1", "0;1"])
+def test_invalid_seeds_are_refused(seeds: str) -> None:
+    with refusal(ConfigError, "different whole numbers", got=seeds, fix="--seeds 0,1,2"):
+        training_seeds(seeds, [])
+
+
+def test_seeds_of_two_options_are_refused() -> None:
+    with refusal(ConfigError, "--seeds sets training.seed", got="training.seed=1", fix="Omit one"):
+        training_seeds("0,1", ["a=1", "training.seed=1"])
 
 
 def test_ladder_with_failed_steps_keeps_the_others(
