@@ -77,6 +77,46 @@ class Difference(Interval):
         return {**super().to_json(), "verdict": self.verdict}
 
 
+@dataclass(frozen=True)
+class PatientSums:
+    """Row scores of S predictions summed by patient: all that a clustered interval needs.
+
+    Attributes:
+        sums: (S, G) summed scores of G patients.
+        sizes: (G,) rows of each patient.
+    """
+
+    sums: Array
+    sizes: Array
+
+    @property
+    def means(self) -> Array:
+        """(S,) mean score over rows."""
+        means: Array = self.sums.sum(axis=1) / self.sizes.sum()
+        return means
+
+    def intervals(self) -> list[Interval]:
+        """One interval per prediction; see ``clustered_interval``."""
+        n_rows, n_patients = int(self.sizes.sum()), len(self.sizes)
+        means = self.means
+        if n_patients < 2:
+            widths = np.full(len(means), np.inf)
+        else:
+            residuals = self.sums - means[:, None] * self.sizes
+            squares = np.einsum("sg,sg->s", residuals, residuals)
+            variances = n_patients / (n_patients - 1) * squares / n_rows**2
+            widths = _quantile(n_patients) * variances**0.5
+        return [
+            Interval(mean, mean - width, mean + width, n_rows, n_patients)
+            for mean, width in zip(means.tolist(), widths.tolist(), strict=True)
+        ]
+
+    def minus(self, number: int) -> list[Difference]:
+        """Each prediction's paired difference to one of them."""
+        differences = PatientSums(self.sums - self.sums[number], self.sizes)
+        return [Difference(**vars(interval)) for interval in differences.intervals()]
+
+
 def clustered_interval(rows: ArrayLike, patients: ArrayLike) -> Interval:
     """Mean of row scores with its cluster-robust 95% interval.
 
@@ -94,14 +134,7 @@ def clustered_interval(rows: ArrayLike, patients: ArrayLike) -> Interval:
         PredictionError: there are no rows, lengths differ, or a score is not finite.
     """
     scores = np.asarray(rows, np.float64)
-    (sums,), sizes = _by_patient(scores[None], patients)
-    mean, n_rows, n_patients = float(scores.mean()), len(scores), len(sizes)
-    if n_patients < 2:
-        return Interval(mean, -np.inf, np.inf, n_rows, n_patients)
-    residuals = sums - mean * sizes
-    variance = n_patients / (n_patients - 1) * float(residuals @ residuals) / n_rows**2
-    width = _quantile(n_patients) * variance**0.5
-    return Interval(mean, mean - width, mean + width, n_rows, n_patients)
+    return sum_by_patient(scores[None], patients).intervals()[0]
 
 
 def _quantile(n_patients: int) -> float:
@@ -154,8 +187,9 @@ def patient_bootstrap(
         PredictionError: as ``clustered_interval``.
     """
     scores = np.asarray(rows, np.float64)
-    sums, sizes = _by_patient(scores, patients)
-    means, n_rows, n_patients = scores.mean(axis=1), scores.shape[1], len(sizes)
+    found = sum_by_patient(scores, patients)
+    sums, sizes, means = found.sums, found.sizes, found.means
+    n_rows, n_patients = scores.shape[1], len(sizes)
     if n_patients < 2:
         return [Interval(float(mean), -np.inf, np.inf, n_rows, 1) for mean in means]
     shares = np.full(n_patients, 1 / n_patients)
@@ -209,9 +243,17 @@ def patient_groups(
     return split[number]
 
 
-def _by_patient(scores: Array, patients: ArrayLike) -> tuple[Array, Array]:
-    """Summed scores (S, G) and rows (G,) of each of G patients, of (S, n) scores."""
-    owners = np.asarray(patients)
+def sum_by_patient(rows: ArrayLike, patients: ArrayLike) -> PatientSums:
+    """Row scores summed by patient, patients in sorted order.
+
+    Args:
+        rows: (S, n) scores of n rows under S predictions.
+        patients: (n,) patient of each row.
+
+    Raises:
+        PredictionError: there are no rows, lengths differ, or a score is not finite.
+    """
+    scores, owners = np.asarray(rows, np.float64), np.asarray(patients)
     if scores.ndim != 2 or scores.shape[1:] != owners.shape:
         raise PredictionError(
             "there must be one score and one patient for each row",
@@ -229,4 +271,4 @@ def _by_patient(scores: Array, patients: ArrayLike) -> tuple[Array, Array]:
         )
     _, number = np.unique(owners, return_inverse=True)
     sums = np.stack([np.bincount(number, weights=one) for one in scores])
-    return sums.astype(np.float64), np.bincount(number).astype(np.float64)
+    return PatientSums(sums.astype(np.float64), np.bincount(number).astype(np.float64))
