@@ -64,9 +64,9 @@ def leaderboard(
 ) -> None:
     """Print a study's trials, best first, and the reason of each failure."""
     from hms_ray.study.folder import StudyFolder
-    from hms_ray.study.leaderboard import leaderboard_json, leaderboard_text
+    from hms_ray.study.leaderboard import Leaderboard
 
-    folder = StudyFolder.open(study, results)
-    print(leaderboard_json(folder) if as_json else leaderboard_text(folder))
-    if folder.finished_trials() and not as_json:
+    board = Leaderboard(StudyFolder.open(study, results))
+    print(board.json() if as_json else board.text())
+    if board.finished and not as_json:
         print_next("blend", study, results=results)

@@ -72,13 +72,14 @@ def write_csv(frame: pd.DataFrame, path: str | Path) -> None:
         frame.to_csv(draft, index=False, float_format="%.10g")
 
 
-def render(frame: pd.DataFrame, width: int | None = None) -> str:
+def render(frame: pd.DataFrame, choice: str = "", width: int | None = None) -> str:
     """The best trial and its ties in sentences, then the leaderboard as a table.
 
     Values that all trials share have no column.
 
     Args:
         frame: from ``leaderboard``.
+        choice: sentences on the choice of the best trial.
         width: characters per line; default: as ``to_text``.
     """
     if frame.empty:
@@ -88,7 +89,7 @@ def render(frame: pd.DataFrame, width: int | None = None) -> str:
     if any("optimistic" in state for state in states):
         notes.append(OPTIMISTIC_LEGEND.removeprefix("* "))
     table = Table("", tuple(_columns(frame, states)), tuple(notes))
-    return to_text(_verdict(frame), table, width=width)
+    return to_text(_verdict(frame), choice, table, width=width)
 
 
 def _verdict(frame: pd.DataFrame) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from hms_ray.evaluate.metric import OBJECTIVES, SCORE_NAMES, named_scores
 from hms_ray.report.cells import OPTIMISTIC_LEGEND, score_text
 from hms_ray.report.tables import Column, Table, to_text
+from hms_ray.report.trial_choice import TrialChoice, choice_text
 from hms_ray.text import counted
 
 
@@ -47,6 +48,7 @@ class StudyOverview:
         unit: row unit.
         searched: dotted path -> the values searched, as text.
         best_values: dotted path -> value of the best trial.
+        choice: what choosing the best trial is worth.
         minutes: training time of all finished trials.
         runs: when each run of the study started, ISO 8601, oldest first.
         command: command line of the last run; None if unknown.
@@ -61,6 +63,7 @@ class StudyOverview:
     unit: str | None
     searched: Mapping[str, str]
     best_values: Mapping[str, Any]
+    choice: TrialChoice
     minutes: float
     runs: Sequence[str]
     command: str | None
@@ -177,7 +180,8 @@ def render_study(study: StudyOverview) -> str:
             Column("best trial", best_values, right=False),
         ),
     )
-    text = to_text(_facts(facts), best, searched if study.searched else "Nothing was searched.")
+    about = searched if study.searched else "Nothing was searched."
+    text = to_text(_facts(facts), best, choice_text(study.choice), about)
     # Not wrapped, so that it can be pasted.
     return text if study.command is None else f"{text}\n\nLast command\n{study.command}"
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pandas as pd
 
@@ -12,15 +13,15 @@ from hms_ray.competition.rows import ROW_UNIT, Unit
 from hms_ray.config.experiment import Experiment
 from hms_ray.config.loading import load_space
 from hms_ray.config.space import Objective, Space
-from hms_ray.errors import StudyError
+from hms_ray.errors import HmsRayError, StudyError
+from hms_ray.evaluate.metric import OBJECTIVES
 from hms_ray.evaluate.oof import OPTIMISTIC, write_oof
 from hms_ray.experiment.run import ExperimentResult
-from hms_ray.report.leaderboard import leaderboard, write_csv
 from hms_ray.storage.atomic import IfExists
 from hms_ray.storage.locks import StudyLock
 from hms_ray.storage.structured_files import json_text, read_json, write_text, yaml_text
-from hms_ray.study.ties import tied_with_best
-from hms_ray.study.trial import StoredTrial, read_trial, trial_draft
+from hms_ray.study.row_scores import RowScores
+from hms_ray.study.trial import OOF_FILE, StoredTrial, best_first, read_trial, trial_draft
 from hms_ray.text import closest, shortened_list
 
 FORMAT: Final = 1
@@ -140,6 +141,12 @@ class StudyFolder:
     @property
     def objective(self) -> Objective:
         """The score that orders the trials."""
+        # Part of the identity, which is read already; the space takes longer to read.
+        stored = self.identity.get("study")
+        found = stored.get("objective") if isinstance(stored, dict) else None
+        for name in OBJECTIVES:
+            if name == found:
+                return cast("Objective", name)
         return self.space().study.objective
 
     @property
@@ -191,21 +198,19 @@ class StudyFolder:
         """
         return read_trial(self.trial_path(number))
 
+    def trial_numbers(self) -> list[int]:
+        """Numbers of all trial folders, sorted."""
+        names = [path.name for path in (self.path / TRIALS).glob("*")]
+        return sorted(int(name) for name in names if name.isdigit())
+
     def trials(self) -> list[StoredTrial]:
         """All trials with a result, finished or failed, by number."""
-        numbers = [int(path.name) for path in (self.path / TRIALS).glob("*") if path.name.isdigit()]
-        found = [self.trial(number) for number in sorted(numbers)]
+        found = [self.trial(number) for number in self.trial_numbers()]
         return [trial for trial in found if trial is not None]
 
     def finished_trials(self) -> list[StoredTrial]:
         """Finished trials, best objective first; equal scores by number."""
-        objective = self.objective
-
-        def rank(trial: StoredTrial) -> tuple[float, int]:
-            score = trial.scores[objective]
-            return (float("inf") if score is None else score, trial.number)
-
-        return sorted((trial for trial in self.trials() if trial.finished), key=rank)
+        return best_first(self.trials(), self.objective)
 
     def require_finished(self) -> list[StoredTrial]:
         """``finished_trials``, at least one.
@@ -268,7 +273,10 @@ class StudyFolder:
             oof.attrs = {ROW_UNIT: experiment.data.unit}
             if result.optimistic:
                 oof.attrs[OPTIMISTIC] = True
-            write_oof(draft / "oof.parquet", oof)
+            write_oof(draft / OOF_FILE, oof)
+            # Made again when they are read: a result is not lost for them.
+            with suppress(HmsRayError, OSError):
+                RowScores(self.rows()).write(draft)
 
     def write_failure(
         self,
@@ -289,17 +297,6 @@ class StudyFolder:
         data = {**_NO_RESULT, "number": number, "point": dict(point), "reason": reason}
         with trial_draft(self.trial_path(number), experiment, data, if_exists) as draft:
             (draft / "error.txt").write_text(details or reason, encoding="utf-8")
-
-    def leaderboard(self) -> pd.DataFrame:
-        """All trials with a result, best first; see ``report.leaderboard.leaderboard``."""
-        finished, objective = self.finished_trials(), self.objective
-        tied = tied_with_best(finished, self.rows(), objective)
-        records = [trial.leaderboard_record(trial.number in tied) for trial in self.trials()]
-        return leaderboard(records, objective)
-
-    def write_leaderboard(self) -> None:
-        """Brings ``leaderboard.csv`` up to date."""
-        write_csv(self.leaderboard(), self.path / "leaderboard.csv")
 
     def record_run(self, environment: Mapping[str, Any]) -> None:
         """Adds versions and machines of one run to ``environment.json``.

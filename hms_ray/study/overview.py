@@ -6,7 +6,7 @@ Configurations are read as plain data, so that studies of earlier versions can b
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +22,8 @@ from hms_ray.storage.fold_store import FoldStore
 from hms_ray.storage.structured_files import read_json
 from hms_ray.study.folder import SPACE_FILE, StudyFolder, study_names
 from hms_ray.study.identity import changed_values
-from hms_ray.study.trial import StoredTrial
+from hms_ray.study.leaderboard import Leaderboard
+from hms_ray.study.trial import StoredTrial, best_first
 from hms_ray.text import closest
 from hms_ray.train.selection import kept_record
 
@@ -39,21 +40,28 @@ def summarise_studies(results: Path) -> list[FolderSummary]:
 
 
 def _summarise(path: Path) -> FolderSummary:
-    empty = FolderSummary(path.name, "study", str(path), last_written(path))
     try:
         folder = StudyFolder(path)
-        trials, finished = folder.trials(), folder.finished_trials()
-        best = finished[0] if finished else None
-        return replace(
-            empty,
-            finished=len(finished),
-            failed=len(trials) - len(finished),
-            objective=folder.objective,
-            best_trial=None if best is None else best.number,
-            best_score=None if best is None else best.scores[folder.objective],
-        )
+        return _summary(folder, folder.trials())
     except HmsRayError as error:
-        return replace(empty, problem=str(error))
+        return replace(_no_trials(path), problem=str(error))
+
+
+def _no_trials(path: Path) -> FolderSummary:
+    return FolderSummary(path.name, "study", str(path), last_written(path))
+
+
+def _summary(folder: StudyFolder, trials: Sequence[StoredTrial]) -> FolderSummary:
+    finished = best_first(trials, folder.objective)
+    best = finished[0] if finished else None
+    return replace(
+        _no_trials(folder.path),
+        finished=len(finished),
+        failed=len(trials) - len(finished),
+        objective=folder.objective,
+        best_trial=None if best is None else best.number,
+        best_score=None if best is None else best.scores[folder.objective],
+    )
 
 
 def last_written(folder: Path) -> str:
@@ -70,13 +78,15 @@ def study_overview(folder: StudyFolder) -> StudyOverview:
         StudyError: if it is damaged.
     """
     space = read_mapping(folder.path / SPACE_FILE)
-    finished, rows = folder.finished_trials(), folder.rows()
+    board = Leaderboard(folder)
+    finished, rows = board.finished, board.rows
     file = folder.path / "environment.json"
     runs = read_json(file, list) if file.is_file() else []
     last: Mapping[str, Any] = runs[-1] if runs else {}
     nodes, words = last.get("cluster", {}).get("nodes", []), last.get("command")
     return StudyOverview(
-        summary=_summarise(folder.path),
+        summary=_summary(folder, board.trials),
+        choice=board.choice(),
         planned=space.get("study", {}).get("n_trials"),
         rows=len(rows),
         patients=int(rows["patient_id"].nunique()),
@@ -118,10 +128,11 @@ def trial_overview(folder: StudyFolder, number: int) -> TrialOverview:
     Raises:
         StudyError: if there is no such trial; names the nearest.
     """
-    finished = folder.finished_trials()
+    trials = folder.trials()
+    finished = best_first(trials, folder.objective)
     trial = folder.trial(number)
     if trial is None:
-        known = [f"{other.number:04d}" for other in folder.trials()]
+        known = [f"{other.number:04d}" for other in trials]
         raise StudyError(
             "the trial must exist and have ended",
             got=f"{number:04d}{closest(f'{number:04d}', known)}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +12,14 @@ import pandas as pd
 
 from hms_ray.config.experiment import Experiment
 from hms_ray.config.loading import load_space
+from hms_ray.config.space import Objective
 from hms_ray.config.validation import with_new_names
 from hms_ray.errors import PredictionError, StudyError
 from hms_ray.evaluate.oof import read_oof
 from hms_ray.storage.atomic import IfExists, keep_nothing, whole_folder
 from hms_ray.storage.structured_files import json_text, read_json, unreadable_file, yaml_text
 
+OOF_FILE: Final = "oof.parquet"
 _FIX: Final = "Move the trial's folder away; its folds stay in the fold store."
 
 
@@ -87,10 +89,25 @@ class StoredTrial:
         Raises:
             StudyError: if they are missing, damaged or do not match the rows.
         """
-        try:
-            return read_oof(self.path / "oof.parquet", rows)
-        except PredictionError as error:
-            raise StudyError(error.rule, got=error.got, where=error.where, fix=_FIX) from None
+        return read_trial_oof(self.path, rows)
+
+
+def best_first(trials: Iterable[StoredTrial], objective: Objective) -> list[StoredTrial]:
+    """The finished trials, best objective first; equal scores by number."""
+
+    def rank(trial: StoredTrial) -> tuple[float, int]:
+        score = trial.scores[objective]
+        return (float("inf") if score is None else score, trial.number)
+
+    return sorted((trial for trial in trials if trial.finished), key=rank)
+
+
+def read_trial_oof(path: Path, rows: pd.DataFrame | None = None) -> pd.DataFrame:
+    """The predictions in a trial's folder; see ``StoredTrial.oof``."""
+    try:
+        return read_oof(path / OOF_FILE, rows)
+    except PredictionError as error:
+        raise StudyError(error.rule, got=error.got, where=error.where, fix=_FIX) from None
 
 
 def read_trial(path: Path) -> StoredTrial | None:

@@ -16,7 +16,6 @@ from hms_ray.dataset.sources import sources_for
 from hms_ray.distributed.cluster import check_connection
 from hms_ray.errors import DataError
 from hms_ray.experiment.preflight import preflight
-from hms_ray.report.leaderboard import render
 from hms_ray.report.live import bar, print_text
 from hms_ray.storage.folder_names import checked_name
 from hms_ray.study.new import check_study
@@ -68,7 +67,7 @@ def sweep(
     for note in prepared.notes:
         print_text(note)
     run = run_study(space, prepared, results, name, address=address, log_level=log_level)
-    print_text(f"\n{render(run.folder.leaderboard())}\n\nstudy: {run.folder.path}")
+    print_text(f"\n{run.leaderboard.text()}\n\nstudy: {run.folder.path}")
     if not run.n_failed or run.n_finished >= space.study.n_trials:
         return 0
     finished = f"{run.n_finished} of {counted(space.study.n_trials, 'trial')} finished"

@@ -26,6 +26,7 @@ from hms_ray.search.journal import Scores
 from hms_ray.search.proposals import Proposals
 from hms_ray.storage.run_log import LOG_FILE, FaultLog, WorkerLogs, run_log
 from hms_ray.study.folder import StudyFolder
+from hms_ray.study.leaderboard import Leaderboard
 from hms_ray.study.new import open_study, require_objective_rows
 from hms_ray.study.trial import StoredTrial
 from hms_ray.sweep.tensorboard import declare_study
@@ -47,6 +48,7 @@ class StudyResult:
 
     Attributes:
         folder: the study's folder.
+        leaderboard: of all its trials.
         best: finished trial with the best objective.
         n_finished: finished trials, of all runs.
         n_failed: failed trials of this run.
@@ -55,6 +57,7 @@ class StudyResult:
     """
 
     folder: StudyFolder
+    leaderboard: Leaderboard
     best: StoredTrial
     n_finished: int
     n_failed: int
@@ -209,7 +212,7 @@ class _Run:
     def _progress(self) -> TrainingProgress:
         objective = self._space.study.objective
         best = None
-        for trial in self._folder.finished_trials()[:1]:
+        for trial in self._ends.leaderboard.finished[:1]:
             score = trial.scores[objective]
             best = None if score is None else (trial.number, score)
         return TrainingProgress(
@@ -245,8 +248,10 @@ class _Run:
             StudyError: if no trial is finished.
         """
         self._ends.settle()
-        self._folder.write_leaderboard()
-        finished, failed = self._folder.finished_trials(), self._ends.failed()
+        # A damaged trial of an earlier run is reported here, after all are trained.
+        leaderboard = Leaderboard(self._folder)
+        leaderboard.write_csv()
+        finished, failed = leaderboard.finished, self._ends.failed()
         if not finished:
             got = f"{len(failed)} failed, the first with: {failed[0]}" if failed else "none"
             raise StudyError(
@@ -262,6 +267,7 @@ class _Run:
         logger.info("%s finished, %d failed in this run; best: %s", n_finished, len(failed), best)
         return StudyResult(
             folder=self._folder,
+            leaderboard=leaderboard,
             best=finished[0],
             n_finished=len(finished),
             n_failed=len(failed),

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+from hms_ray.config.space import Parameter
+from hms_ray.errors import HmsRayError
 from hms_ray.search.proposals import Outcome, Proposal
 from hms_ray.storage.run_log import FaultLog
 from hms_ray.study.folder import StudyFolder
+from hms_ray.study.leaderboard import Leaderboard
 from hms_ray.study.trial import StoredTrial
 from hms_ray.sweep.tensorboard import write_trial_logs
 
@@ -64,6 +68,7 @@ class TrialEnds:
         details = file.read_text(encoding="utf-8") if file.is_file() else ""
         failed = {"event": "trial_failed", "trial": number, "reason": reason}
         self._report({**failed, "traceback": details})
+        self.leaderboard.add(number)
 
     def _publish(self) -> None:
         """Writes the logs of finished trials that are visible now, and the leaderboard."""
@@ -71,11 +76,28 @@ class TrialEnds:
             trial = self._stored(number)
             if trial is not None and trial.finished:
                 self._unseen.remove(number)
+                with self._faults("the leaderboard lacks a trial"):
+                    self.leaderboard.add(number)
                 with self._faults("TensorBoard logs were not written"):
-                    write_trial_logs(self._folder, trial, self._results)
-        # A damaged trial of an earlier run must not end the search; ``_Run.result`` raises it.
+                    write_trial_logs(self.leaderboard, trial, self._results, self._searched)
         with self._faults("leaderboard not written"):
-            self._folder.write_leaderboard()
+            self.leaderboard.write_csv()
+
+    @cached_property
+    def leaderboard(self) -> Leaderboard:
+        """Brought up to date trial by trial: to read all trials again takes seconds.
+
+        A damaged trial of an earlier run is logged; it must not end the search.
+        """
+        return Leaderboard(self._folder, on_damaged=self._log_damaged)
+
+    @cached_property
+    def _searched(self) -> Mapping[str, Parameter]:
+        return self._folder.space().search
+
+    def _log_damaged(self, error: HmsRayError) -> None:
+        with self._faults("a trial is not in the leaderboard"):
+            raise error
 
     def settle(self) -> None:
         """Waits until the files of all finished trials are visible, for a limited time."""

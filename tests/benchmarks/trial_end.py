@@ -29,7 +29,6 @@ from hms_ray.evaluate.oof import make_oof, probabilities_of
 from hms_ray.experiment.run import ExperimentResult
 from hms_ray.search.proposals import Proposal
 from hms_ray.storage.fold_store import FoldStore
-from hms_ray.study.folder import StudyFolder
 from hms_ray.study.new import create_study
 from hms_ray.sweep.study import _Run
 from hms_ray.sweep.tune_searcher import StudySearch
@@ -78,9 +77,7 @@ class Study:
 
     def run(self) -> _Run:
         """A new process's run, connected to nothing."""
-        run = _Run(
-            self.space, self.prepared, self.results, self.folder, MagicMock(), io.StringIO()
-        )
+        run = _Run(self.space, self.prepared, self.results, self.folder, MagicMock(), io.StringIO())
         run._pump = MagicMock()
         return run
 

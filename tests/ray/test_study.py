@@ -219,7 +219,7 @@ def test_trial_reuses_the_first_stage_of_the_previous_one(prepared: Prepared, ba
     ]
     first, second = result.folder.trials()
     assert first.saved_minutes == 0 < second.saved_minutes < second.fold_minutes
-    board = result.folder.leaderboard().set_index("trial")["saved_minutes"]
+    board = result.leaderboard.frame().set_index("trial")["saved_minutes"]
     assert board["0001"] == second.saved_minutes
 
 

@@ -9,7 +9,7 @@ import pytest
 from hms_ray.dataset.prepare import Prepared
 from hms_ray.errors import StudyError
 from hms_ray.study.folder import StudyFolder
-from hms_ray.study.leaderboard import leaderboard_text
+from hms_ray.study.leaderboard import Leaderboard
 from hms_ray.study.new import create_study
 from tests.refused import refusal
 from tests.study_data import RATE, make_result, make_space
@@ -51,7 +51,7 @@ def test_missing_predictions_name_their_trial(folder: StudyFolder) -> None:
         folder.write_trial(number, {}, EXPERIMENT, make_result(0.5))
     (folder.trial_path(1) / "oof.parquet").unlink()
     with refusal(StudyError, "must exist", where="0001/oof.parquet", fix="Move the trial"):
-        folder.leaderboard()
+        Leaderboard(folder)
 
 
 def test_a_trial_is_written_as_a_whole_or_not_at_all(folder: StudyFolder) -> None:
@@ -73,11 +73,11 @@ def test_the_leaderboard_lists_the_best_trial_first_and_failures(folder: StudyFo
     assert [trial.number for trial in folder.finished_trials()] == [1, 2, 0]
     assert [trial.number for trial in folder.trials()] == [0, 1, 2, 3]
     assert (folder.trial_path(3) / "error.txt").read_text() == "Tr"
-    folder.write_leaderboard()
+    Leaderboard(folder).write_csv()
     board = pd.read_csv(folder.path / "leaderboard.csv", dtype={"trial": str})
     assert board["trial"].tolist() == ["0001", "0002", "0000", "0003"]
     assert board[RATE].tolist() == [0.001, 0.001, 0.001, 0.002]
-    printed = leaderboard_text(folder)
+    printed = Leaderboard(folder).text()
     assert "optimistic" in printed
     assert "trial 0003 failed: a model must be known" in printed
 
@@ -185,6 +185,6 @@ def test_every_run_is_recorded(folder: StudyFolder) -> None:
 def test_trials_with_equal_predictions_are_ties(folder: StudyFolder) -> None:
     for number, score in ((0, 0.5), (1, 0.4)):
         folder.write_trial(number, {RATE: 0.001}, EXPERIMENT, make_result(score))
-    board = folder.leaderboard()
+    board = Leaderboard(folder).frame()
     assert list(board["trial"]) == ["0001", "0000"]
     assert list(board["tied"]) == [False, True]

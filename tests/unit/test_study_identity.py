@@ -14,6 +14,7 @@ from hms_ray.storage.locks import StudyLock
 from hms_ray.study import new
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.identity import differences
+from hms_ray.study.leaderboard import Leaderboard
 from hms_ray.study.new import create_study, open_study
 from tests.refused import refusal
 from tests.study_data import RATE, make_space
@@ -132,7 +133,7 @@ def test_a_killed_replacement_leaves_no_mixed_study(
     first = create_study(results, "one", make_space(), prepared)
     first.record_run({"python": "3.11"})
     first.scratch.mkdir()
-    first.write_leaderboard()
+    Leaderboard(first).write_csv()
     for name in ("optuna.journal", "optuna.journal.lock"):
         (first.path / name).touch()
     other = other_data(tmp_path, prepared)

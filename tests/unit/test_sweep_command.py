@@ -66,8 +66,10 @@ def test_sweep_cut_short_by_failures_exits_with_one(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
-    folder = SimpleNamespace(leaderboard=pd.DataFrame, path=tmp_path)
-    run = SimpleNamespace(folder=folder, n_finished=n_finished, n_failed=n_failed)
+    folder, board = SimpleNamespace(path=tmp_path), SimpleNamespace(text=str)
+    run = SimpleNamespace(
+        folder=folder, leaderboard=board, n_finished=n_finished, n_failed=n_failed
+    )
     prepared = SimpleNamespace(notes=())
     monkeypatch.setattr(command, "prepare", lambda *_, **__: prepared)
     monkeypatch.setattr(command, "run_study", lambda *_, **__: run)
