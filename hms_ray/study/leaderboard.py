@@ -61,6 +61,8 @@ class Leaderboard:
             if trial.finished and self._counted.any():
                 scores = self.row_scores(trial)[self._counted]
                 self._sums[number] = sum_by_patient(scores[None], self._patients).sums[0]
+            else:
+                self._sums.pop(number, None)
             self._trials[number] = trial
         except HmsRayError as error:
             if self._on_damaged is None:

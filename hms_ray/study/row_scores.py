@@ -72,9 +72,10 @@ class RowScores:
 
     def _kept(self, trial: Path) -> Array | None:
         try:
-            with np.load(trial / ROW_SCORES_FILE) as file:
-                of_rows, of_oof = str(file["rows_sha256"]), str(file["oof_sha256"])
-                scores: Array = file["kl"]
+            # Opened here: numpy leaves a damaged file open.
+            with (trial / ROW_SCORES_FILE).open("rb") as file, np.load(file) as stored:
+                of_rows, of_oof = str(stored["rows_sha256"]), str(stored["oof_sha256"])
+                scores: Array = stored["kl"]
             current = of_rows == self._rows_sha256 and of_oof == file_sha256(trial / OOF_FILE)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             # Missing or damaged: made again, which also reports missing predictions.

@@ -203,6 +203,7 @@ def test_end_that_cannot_be_recorded_ends_the_search_with_its_error() -> None:
 def test_damaged_trial_of_an_earlier_run_does_not_end_the_search(
     tmp_path: Path,
     study: StudyFolder,
+    prepared: Prepared,
     ends: TrialEnds,
     events: list[Event],
     caplog: pytest.LogCaptureFixture,
@@ -214,11 +215,13 @@ def test_damaged_trial_of_an_earlier_run_does_not_end_the_search(
     ends.record(proposal(1), scores)
     assert events[0]["event"] == "trial_ended"
     assert "0000/oof.parquet" in caplog.text
-    assert not (study.path / "leaderboard.csv").exists()
-    study.trial_path(0).rename(tmp_path / "moved")
-    ends.record(proposal(1), scores)
     board = pd.read_csv(study.path / "leaderboard.csv", dtype={"trial": str})
     assert board["trial"].tolist() == ["0001"]
+    run = sweep_study._Run(SPACE, prepared, tmp_path / "results", study, None, None)
+    with refusal(StudyError, "must exist", where="0000/oof.parquet", fix="Move the trial"):
+        run.result()
+    study.trial_path(0).rename(tmp_path / "moved")
+    assert run.result().best.number == 1
 
 
 def test_error_in_tensorboard_logs_does_not_end_the_search(
