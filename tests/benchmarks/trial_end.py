@@ -114,7 +114,7 @@ def end_trials(study: Study, n_trials: int) -> list[float]:
     run = study.run()
     with timed(f"start of a run that resumes {n_trials} trials"):
         run._progress()
-    search = StudySearch(run._proposals, n_trials + N_MEASURED, on_end=run._trial_ended)
+    search = StudySearch(run._proposals, n_trials + N_MEASURED, on_end=run._ends.record)
     taken = []
     for number in range(N_MEASURED):
         config = search.suggest(str(number))
