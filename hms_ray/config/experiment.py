@@ -50,7 +50,8 @@ class ModelConfig(Frozen):
     pretrained: bool = True
     """Start from pretrained weights."""
     weights_file: str | None = None
-    """File with the pretrained weights, for machines without internet access. Default:
+    """File with the pretrained weights, or folder with one file per model, such as
+    ``efficientnet_b0.ra_in1k.safetensors``, for machines without internet access. Default:
     downloaded from the hub of timm."""
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """Stochastic depth: largest probability that a block is skipped in training."""

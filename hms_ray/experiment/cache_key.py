@@ -2,36 +2,41 @@
 
 from __future__ import annotations
 
+import platform
+from collections.abc import Mapping
 from typing import Any
 
 from hms_ray.config.experiment import Experiment, canonical
 from hms_ray.dataset.prepare import Prepared
+from hms_ray.errors import TrainingError
 from hms_ray.experiment.placement import Placement
+from hms_ray.train.versions import key_versions
 
-NUMERICS_VERSION = 1
+NUMERICS_VERSION = 2
 """Raise it by hand whenever a change of code changes the result of a fold."""
 
 
 def cache_key_inputs(
-    experiment: Experiment,
-    prepared: Prepared,
-    fold: int,
-    placement: Placement,
-    weights: str | None = None,
+    experiment: Experiment, prepared: Prepared, fold: int, placement: Placement
 ) -> dict[str, Any]:
     """Everything that can change the result of a fold, as plain data.
+
+    Pretrained weights that are neither in a file nor in the cache of timm's hub are downloaded.
 
     Args:
         experiment: what is trained.
         prepared: rows, folds and packs.
         fold: validation fold.
         placement: where it is trained.
-        weights: SHA-256 of the file of pretrained weights, if there is one.
+
+    Raises:
+        ModelError: if pretrained weights cannot be found, downloaded or read.
     """
     described = canonical(experiment)
     # Rows and folds are identified by their content below.
     del described["data"]
     described["training"]["precision"] = placement.precision(experiment)
+    described["model"]["name"], weights = _model_and_weights(experiment)
     return {
         "experiment": described,
         "rows": prepared.rows_fingerprint,
@@ -43,5 +48,44 @@ def cache_key_inputs(
         "world_size": placement.world_size,
         "device_class": placement.device_class,
         "weights": weights,
+        "versions": key_versions(placement.device_class),
         "numerics": NUMERICS_VERSION,
     }
+
+
+def require_planned(experiment: Experiment, key_inputs: Mapping[str, Any]) -> None:
+    """Checks in the process that trains a fold that it has what the cache key says.
+
+    Nodes of a cluster may have other libraries, or other weights in their cache.
+
+    Args:
+        experiment: what is trained.
+        key_inputs: see ``cache_key_inputs``.
+
+    Raises:
+        TrainingError: if libraries or pretrained weights are others.
+        ModelError: if pretrained weights cannot be found, downloaded or read.
+    """
+    planned = key_inputs["versions"], key_inputs["weights"]
+    here = key_versions(key_inputs["device_class"]), _model_and_weights(experiment)[1]
+    if here != planned:
+        raise TrainingError(
+            "a fold must be trained with the libraries and weights of its cache key",
+            got=f"{here[0]} and weights {here[1]} instead of {planned[0]} and {planned[1]}",
+            where=platform.node(),
+            fix="Install the same versions on all nodes, and give the same pretrained weights to "
+            "all with model.weights_file on a shared file system.",
+        )
+
+
+def _model_and_weights(experiment: Experiment) -> tuple[str, str | None]:
+    """The model's name with the tag of its weights, and the SHA-256 of their file."""
+    model = experiment.model
+    if not model.pretrained:
+        # A tag names weights only. timm is not imported: that takes seconds.
+        return model.name.split(".")[0], None
+    from hms_ray.train.pretrained import pretrained_weights
+
+    weights = pretrained_weights(model)
+    assert weights is not None
+    return weights.name, weights.sha256

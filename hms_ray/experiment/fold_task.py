@@ -23,8 +23,10 @@ from hms_ray.config.experiment import Experiment
 from hms_ray.dataset.prepare import Prepared, open_prepared
 from hms_ray.dataset.sources import WINDOW_COLUMNS
 from hms_ray.evaluate.oof import align_oof, make_oof, probabilities_of
+from hms_ray.experiment.cache_key import require_planned
 from hms_ray.storage.fold_store import RECORD_FILE, FoldStore, StoredFold, damaged_fold
 from hms_ray.storage.hashing import digest
+from hms_ray.train.versions import version_record
 
 if TYPE_CHECKING:
     from hms_ray.pack.store import Pack
@@ -106,10 +108,12 @@ def run_task(task: FoldTask, process: Process) -> None:
 
     Raises:
         StudyError: on every rank, if stages in the store are damaged.
+        TrainingError: if libraries or pretrained weights are not those of the cache key.
     """
     from hms_ray.train.loop import train_fold
 
     started = time.perf_counter()
+    require_planned(task.experiment, task.key_inputs)
     rows = task.prepared.rows()
     data = _fold_data(task, rows)
     valid = rows.iloc[data.valid]
@@ -120,7 +124,9 @@ def run_task(task: FoldTask, process: Process) -> None:
     def store_result(result: FoldResult) -> None:
         if process.rank == 0:
             seconds = time.perf_counter() - started
-            _store(task.truncated(result.n_stages), valid, result, reused, seconds)
+            made_with = version_record(process.device)
+            part = task.truncated(result.n_stages)
+            _store(part, valid, result, made_with, reused, seconds)
 
     if task.share_stages:
         result = train_fold(task.experiment, data, task.fold, process, resume_from, store_result)
@@ -166,6 +172,7 @@ def _store(
     task: FoldTask,
     valid: pd.DataFrame,
     result: FoldResult,
+    made_with: dict[str, Any],
     reused: dict[str, Any] | None,
     seconds: float,
 ) -> None:
@@ -174,6 +181,7 @@ def _store(
     oof = make_oof(valid, task.fold, result.probabilities)
     record = {
         "made_from": task.key_inputs,
+        "made_with": made_with,
         "resolved": task.experiment.model_dump(mode="json"),
         "history": result.history,
         "normalisation": result.normalisation,

@@ -82,23 +82,18 @@ def plan_folds(
 
     Raises:
         ConfigError: if a fold does not exist.
-        ModelError: if the weights file cannot be read.
+        ModelError: if pretrained weights cannot be found, downloaded or read.
     """
     wanted = range(prepared.n_folds) if folds is None else dict.fromkeys(folds)
     for fold in wanted:
         if not 0 <= fold < prepared.n_folds:
             raise ConfigError(f"a fold must be from 0 to {prepared.n_folds - 1}", got=fold)
-    weights = None
-    if experiment.model.weights_file is not None:
-        from hms_ray.train.model import weights_fingerprint
-
-        weights = weights_fingerprint(experiment.model)
     resolved = replace_values(
         experiment, {"training.precision": placement.precision(experiment)}, "experiment"
     )
     tasks = []
     for fold in wanted:
-        key_inputs = cache_key_inputs(experiment, prepared, fold, placement, weights)
+        key_inputs = cache_key_inputs(experiment, prepared, fold, placement)
         tasks.append(
             FoldTask(resolved, fold, digest(key_inputs), prepared, Path(results), key_inputs)
         )

@@ -64,7 +64,7 @@ def trial_key(experiment: Experiment) -> str:
     """Digest that is equal for two experiments if one would repeat the other's training."""
     weights = None
     if experiment.model.weights_file is not None:
-        from hms_ray.train.model import weights_fingerprint
+        from hms_ray.train.pretrained import weights_fingerprint
 
         weights = weights_fingerprint(experiment.model)
     return digest([canonical(experiment), weights])

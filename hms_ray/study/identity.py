@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from hms_ray.config.experiment import ModelConfig, used_data_values
-from hms_ray.config.loading import parameter_values
+from hms_ray.config.loading import parameter_values, replace_values
 from hms_ray.config.space import Space
 from hms_ray.dataset.prepare import Prepared
 
@@ -77,23 +78,25 @@ def _without_files(path: str, parameter: dict[str, Any]) -> dict[str, Any]:
 
 def _weights(space: Space) -> dict[str, str | None]:
     """Fingerprint of every weights file: the experiment's and each searched one's."""
-    files = {"experiment": space.experiment.model.weights_file}
-    for path, parameter in space.search.items():
-        if path not in _WEIGHTS_PATHS:
-            continue
-        for label, value in parameter_values(parameter).items():
-            file = value.get("weights_file") if isinstance(value, Mapping) else value
-            files[f"{path}.{label}"] = file
-    return {place: _fingerprint(file) for place, file in files.items()}
+    model = space.experiment.model
+    found = {"experiment": _fingerprint(model)}
+    # In a folder of weights every model has a file of its own.
+    names = ("model.name",) if model.weights_file and Path(model.weights_file).is_dir() else ()
+    for path in (*_WEIGHTS_PATHS, *names):
+        if path in space.search:
+            for label, value in parameter_values(space.search[path]).items():
+                searched = replace_values(space.experiment, {path: value}).model
+                found[f"{path}.{label}"] = _fingerprint(searched)
+    return found
 
 
-def _fingerprint(file: str | None) -> str | None:
-    if file is None:
+def _fingerprint(model: ModelConfig) -> str | None:
+    if model.weights_file is None:
         return None
-    # train.model imports torch; most studies have no weights file.
-    from hms_ray.train.model import weights_fingerprint
+    # train.pretrained imports torch; most studies have no weights file.
+    from hms_ray.train.pretrained import weights_fingerprint
 
-    return weights_fingerprint(ModelConfig(weights_file=file))
+    return weights_fingerprint(model)
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

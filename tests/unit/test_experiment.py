@@ -6,20 +6,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import timm
 import torch
 
 from hms_ray.competition.schema import PROBABILITY_COLUMNS
 from hms_ray.config.experiment import Experiment, ModelConfig, canonical
 from hms_ray.config.loading import replace_values
 from hms_ray.dataset.prepare import PackRef, Prepared, prepare
-from hms_ray.errors import ConfigError, PredictionError
+from hms_ray.errors import ConfigError, PredictionError, TrainingError
 from hms_ray.experiment.cache_key import cache_key_inputs
-from hms_ray.experiment.fold_task import FoldTask, Report
+from hms_ray.experiment.fold_task import FoldTask, Report, run_task
 from hms_ray.experiment.in_process import InProcessRunner
 from hms_ray.experiment.placement import Placement
 from hms_ray.experiment.run import plan_folds, run_experiment
 from hms_ray.storage.fold_store import FoldStore
+from hms_ray.train import pretrained, versions
+from hms_ray.train.process import Process
 from tests.competition_folder import write_competition_folder
+from tests.refused import refusal
 
 TINY = Experiment.model_validate(
     {
@@ -227,6 +231,77 @@ def test_cache_key_has_the_content_of_weights(prepared: Prepared, tmp_path: Path
     assert key("a.pt", b"1") != key("a.pt", b"2")
 
 
+def test_cache_key_has_the_tag_and_content_of_the_hubs_weights(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "model.safetensors"
+    monkeypatch.setattr(pretrained, "_hub_file", lambda name, config: file)
+
+    def key(name: str, content: bytes) -> str:
+        file.write_bytes(content)
+        experiment = TINY.model_copy(update={"model": ModelConfig(name=name)})
+        return plan_folds(experiment, prepared, tmp_path, Placement())[0].key
+
+    assert key("test_resnet", b"1") == key("test_resnet.r160_in1k", b"1")
+    assert key("test_resnet", b"1") != key("test_resnet", b"22")
+    assert key("efficientnet_b0.ra_in1k", b"1") != key("efficientnet_b0.ra4_e3600_r224_in1k", b"1")
+
+
+def test_cache_key_without_pretrained_weights_needs_neither_hub_nor_timm(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pretrained, "pretrained_config", lambda name: pytest.fail("timm"))
+    monkeypatch.setattr(pretrained, "_hub_file", lambda *of: pytest.fail("hub"))
+    task = plan_folds(TINY, prepared, tmp_path, Placement())[0]
+    tagged = replace_values(TINY, {"model.name": "test_efficientnet.r160_in1k"})
+    assert plan_folds(tagged, prepared, tmp_path, Placement())[0].key == task.key
+    assert task.key_inputs["weights"] is None
+
+
+@pytest.mark.parametrize(
+    ("library", "device", "changes"),
+    [("torch", "cpu", True), ("timm", "cpu", True), ("cuda", "cuda", True), ("cuda", "cpu", False)],
+)
+def test_cache_key_has_versions_as_major_and_minor(
+    library: str,
+    device: Any,
+    changes: bool,
+    prepared: Prepared,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    installed = {"torch": "2.11.0", "timm": "1.0.20", "cuda": "12.8"}
+    monkeypatch.setattr(versions, "version", installed.__getitem__)
+
+    def key(**changed: str) -> str:
+        installed.update(changed)
+        monkeypatch.setattr(torch.version, "cuda", installed["cuda"])
+        return plan_folds(TINY, prepared, tmp_path, Placement(device_class=device))[0].key
+
+    first = key()
+    patch, minor = {"torch": ("2.11.1+cu128", "2.12.0"), "timm": ("1.0.31", "1.1.0")}.get(
+        library, ("12.8", "13.0")
+    )
+    assert key(**{library: patch}) == first
+    assert (key(**{library: minor}) != first) is changes
+
+
+@pytest.mark.parametrize("changed", [{"weights": "0" * 64}, {"versions": {"torch": "1.0"}}])
+def test_a_process_with_other_weights_or_libraries_trains_nothing(
+    prepared: Prepared, tmp_path: Path, changed: dict[str, Any]
+) -> None:
+    task = plan_folds(TINY, prepared, tmp_path, Placement())[0]
+    task = replace(task, key_inputs={**task.key_inputs, **changed})
+    with refusal(
+        TrainingError,
+        "of its cache key",
+        got=str(next(iter(changed.values()))),
+        fix="same versions",
+    ):
+        run_task(task, Process())
+    assert not FoldStore(tmp_path).has(task.key)
+
+
 def test_repeated_fold_is_trained_once(prepared: Prepared, tmp_path: Path) -> None:
     tasks = plan_folds(TINY, prepared, tmp_path, Placement(), [2, 0, 2])
     assert [task.fold for task in tasks] == [2, 0]
@@ -253,6 +328,10 @@ def test_same_seed_gives_the_same_predictions_bit_for_bit(data_dir: Path, tmp_pa
     pd.testing.assert_frame_equal(first.oof, second.oof, check_exact=True)
     assert first.scores == second.scores
     assert first.keys == second.keys
+    record = FoldStore(tmp_path / "first").record(first.keys[0])
+    assert record["made_with"]["torch"] == torch.__version__
+    assert record["made_with"]["timm"] == timm.__version__
+    assert record["made_with"]["cuda"] is None
 
 
 def test_windows_are_shifted_in_training(data_dir: Path, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Models by name, weights from a file, and their errors."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,8 @@ import torch
 
 from hms_ray.config.experiment import ModelConfig
 from hms_ray.errors import ModelError
-from hms_ray.train import model as module
-from hms_ray.train.model import build_model, weights_fingerprint
+from hms_ray.train.model import build_model
+from hms_ray.train.pretrained import weights_fingerprint
 
 TINY = "test_efficientnet"
 
@@ -125,61 +124,8 @@ def test_unreadable_files_are_named(tmp_path: Path, suffix: str) -> None:
     config = ModelConfig(name=TINY, weights_file=str(file))
     with pytest.raises(ModelError, match=rf"readable file, got no such file, in .*{suffix}"):
         build_model(config, (64, 64))
-    with pytest.raises(ModelError, match=r"readable file, got No such file"):
+    with pytest.raises(ModelError, match=r"readable file, got no such file"):
         weights_fingerprint(config)
     file.write_bytes(b"not weights at all")
     with pytest.raises(ModelError, match=rf"readable file, got .+, in .*{suffix}"):
         build_model(config, (64, 64))
-
-
-def test_fingerprint_is_of_the_content(weights_file: Path, tmp_path: Path) -> None:
-    expected = hashlib.sha256(weights_file.read_bytes()).hexdigest()
-    copy = tmp_path / "copy.pth"
-    copy.write_bytes(weights_file.read_bytes())
-    for file in (weights_file, copy):
-        assert weights_fingerprint(ModelConfig(name=TINY, weights_file=str(file))) == expected
-    assert weights_fingerprint(ModelConfig(name=TINY)) is None
-
-
-def test_unchanged_file_is_hashed_once(
-    weights_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = tmp_path / "kept.pt"
-    file.write_bytes(weights_file.read_bytes())
-    config = ModelConfig(name=TINY, weights_file=str(file))
-    fingerprint = weights_fingerprint(config)
-    with monkeypatch.context() as patched:
-        patched.setattr(hashlib, "file_digest", lambda *arguments: pytest.fail("read again"))
-        assert weights_fingerprint(config) == fingerprint
-    file.write_bytes(b"other")
-    assert weights_fingerprint(config) == hashlib.sha256(b"other").hexdigest()
-
-
-def test_unreachable_hub_fails_immediately(monkeypatch: pytest.MonkeyPatch) -> None:
-    import huggingface_hub
-    import huggingface_hub.utils
-
-    timeouts: list[float] = []
-
-    class Offline:
-        def head(self, url: str, timeout: float) -> None:
-            timeouts.append(timeout)
-            raise ConnectionError("Name or service not known")
-
-    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *names: None)
-    monkeypatch.setattr(huggingface_hub.utils, "get_session", Offline)
-    with pytest.raises(ModelError, match=r"timm's hub, got no answer .*not known.*weights_file"):
-        build_model(ModelConfig(name=TINY), (64, 64))
-    assert timeouts == [module.HUB_TIMEOUT_S]
-
-
-def test_failed_download_names_model_weights_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*args: object, **options: object) -> None:
-        raise OSError("connection reset")
-
-    monkeypatch.setattr(module, "_require_hub", lambda name, pretrained: None)
-    monkeypatch.setattr(timm, "create_model", fail)
-    with pytest.raises(
-        ModelError, match=r"got connection reset, in test_eff.* model\.weights_file"
-    ):
-        build_model(ModelConfig(name=TINY), (64, 64))

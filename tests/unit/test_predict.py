@@ -14,6 +14,7 @@ import torch
 from hms_ray.blend.submit import submit
 from hms_ray.competition.schema import PROBABILITY_COLUMNS
 from hms_ray.errors import ConfigError, HmsRayError, StudyError, TrainingError
+from hms_ray.experiment.cache_key import NUMERICS_VERSION
 from hms_ray.predict.files import require_output_file
 from hms_ray.predict.models import Predictor, open_device, precision_on, predict_trial
 from hms_ray.predict.recordings import Recordings, recordings_of_rows, recordings_of_test
@@ -208,7 +209,8 @@ def test_another_version_of_the_numerics_gives_a_warning(
     made_from = models_of(own).folds[0].record["made_from"]
     change_record(own, 0, made_from={**made_from, "numerics": 0})
     assert submitted(own, test_set, tmp_path / "out.csv").splitlines()[0] == (
-        "kaggle 0000: trained with numerics version 0, predicted with 1: predictions may "
+        "kaggle 0000: trained with numerics version 0, predicted with "
+        f"{NUMERICS_VERSION}: predictions may "
         "differ from its out-of-fold ones"
     )
 
