@@ -10,16 +10,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hms_ray.blend.stored import StoredBlend, even_shares, read_blend
+from hms_ray.blend.stored import StoredBlend, StoredMember, even_shares, read_blend
 from hms_ray.errors import ConfigError, PredictionError, StudyError
 from hms_ray.evaluate.metric import Array
 from hms_ray.predict.files import read_test_predictions
-from hms_ray.predict.inference import predict_all, require_device
-from hms_ray.predict.recordings import read_test_rows, recordings_of_test
-from hms_ray.predict.submission import make_submission, probabilities_in, submission_ids
+from hms_ray.predict.submission import make_submission, probabilities_in
 from hms_ray.predict.submit_trial import SubmitOptions
+from hms_ray.predict.test_set import eegs_to_submit, predict_test_set
 from hms_ray.predict.trial import TrialModels, read_models
-from hms_ray.report.live import bar
 from hms_ray.text import closest
 
 
@@ -31,11 +29,13 @@ class AppliedBlend:
         submission: columns ``SUBMISSION_COLUMNS``, in the order of ``eeg_ids``.
         eeg_ids: EEGs of the submission.
         notes: lines to print.
+        rate: measured time and estimate, a line to print; None if no model was run.
     """
 
     submission: pd.DataFrame
     eeg_ids: list[int]
     notes: tuple[str, ...]
+    rate: str | None
 
 
 def apply_blend(file: Path, options: SubmitOptions) -> AppliedBlend:
@@ -61,46 +61,81 @@ def apply_blend(file: Path, options: SubmitOptions) -> AppliedBlend:
         StudyError: if the blend is damaged, or a fold is missing or damaged.
         DataError: see ``recordings_of_test`` and ``submission_ids``.
     """
-    blend, data_dir = read_blend(file), options.data_dir
+    blend = read_blend(file)
     given = named_files(options.predictions)
     _check_given(blend, given)
-    eeg_ids = submission_ids(data_dir, read_test_rows(data_dir)["eeg_id"].tolist())
+    eeg_ids = eegs_to_submit(options.data_dir)
     # Files first: an unfit one must be found before an hour of inference.
     parts = {name: _given(path, eeg_ids) for name, path in given.items()}
     models = [
-        _models(member.name, member.keys, options.results)
+        models_of(
+            member, options.results, f"Or give its predictions: --predictions {member.name}=FILE"
+        )
         for member in blend.needed()
-        if member.name not in given and member.keys is not None
+        if member.name not in given
     ]
+    return predict_blend(blend, models, options, eeg_ids, parts)
+
+
+def predict_blend(
+    blend: StoredBlend,
+    models: list[TrialModels],
+    options: SubmitOptions,
+    eeg_ids: list[int],
+    parts: Mapping[str, Array] | None = None,
+) -> AppliedBlend:
+    """Blends the predictions of models and given ones.
+
+    Args:
+        blend: the fitted blend.
+        models: of its needed members without given predictions, by name.
+        options: of the command.
+        eeg_ids: EEGs of the submission.
+        parts: given predictions (n, 6) in the order of ``eeg_ids``, by name.
+    """
+    parts = dict(parts or {})
     n_all, n_used = len(blend.members), len(blend.needed())
     notes: tuple[str, ...] = ()
+    rate = None
     if n_used < n_all:
         notes = (f"{n_all - n_used} of {n_all} members have weight 0 and are skipped",)
     if models:
-        require_device(options.device, options.threads)
-        inputs = [trial.experiment.input for trial in models]
-        recordings = recordings_of_test(data_dir, inputs, pack_dir=options.pack_dir, bars=bar)
-        predicted, model_notes = predict_all(models, recordings, options.device, options.threads)
-        notes += model_notes
-        predicted_ids = recordings.rows["eeg_id"]
-        for name, table in predicted.items():
-            parts[name] = probabilities_in(make_submission(eeg_ids, predicted_ids, table))
+        found = predict_test_set(
+            models,
+            eeg_ids,
+            options.data_dir,
+            pack_dir=options.pack_dir,
+            device=options.device,
+            threads=options.threads,
+        )
+        notes, rate = notes + found.notes, found.rate
+        parts |= {name: probabilities_in(table) for name, table in found.submissions.items()}
     (skipped,) = even_shares(1, len(eeg_ids))
     stack = np.stack([parts.get(member.name, skipped) for member in blend.members])
     submission = make_submission(eeg_ids, eeg_ids, blend.fitted.predict(stack))
-    return AppliedBlend(submission, eeg_ids, notes)
+    return AppliedBlend(submission, eeg_ids, notes, rate)
 
 
-def _models(name: str, keys: Mapping[int, str], results: str | Path) -> TrialModels:
-    """See ``read_models``; errors name the member and a second remedy."""
+def models_of(member: StoredMember, results: str | Path, fix: str) -> TrialModels:
+    """The stored models of a member that has some.
+
+    Args:
+        member: with cache keys.
+        results: folder of the fold store.
+        fix: a second remedy, for errors.
+
+    Raises:
+        StudyError: see ``read_models``; it names the member.
+    """
     try:
-        return read_models(name, keys, results)
+        return read_models(member.name, member.keys or {}, results)
     except StudyError as error:
+        place = f"member {member.name}"
         raise StudyError(
             error.rule,
             got=error.got,
-            where=f"{error.where}, member {name}" if error.where != name else f"member {name}",
-            fix=f"{error.fix} Or give its predictions: --predictions {shlex.quote(name)}=FILE",
+            where=place if error.where == member.name else f"{error.where}, {place}",
+            fix=f"{error.fix} {fix}",
         ) from None
 
 
@@ -118,9 +153,12 @@ def _check_given(blend: StoredBlend, given: Mapping[str, Path]) -> None:
         raise PredictionError(
             "a member without stored fold models needs predictions of the test recordings",
             got=f"none for {', '.join(lacking)}",
-            fix="Give them (eeg_id and six probabilities): "
-            f"--predictions {shlex.quote(lacking[0])}=FILE",
+            fix=f"Give them (eeg_id and six probabilities): {_given_as(lacking[0])}",
         )
+
+
+def _given_as(name: str) -> str:
+    return f"--predictions {shlex.quote(name)}=FILE"
 
 
 def _given(path: Path, eeg_ids: list[int]) -> Array:

@@ -1,17 +1,17 @@
-"""``hms-ray submit``: a study, a trial or a blend to a checked submission."""
+"""``hms-ray submit``: a study, a trial, a blend or an export to a checked submission."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from hms_ray.blend.apply import apply_blend
-from hms_ray.blend.ladder_members import find_ladder
-from hms_ray.blend.result_files import BLEND_FILE
+from hms_ray.blend.apply import AppliedBlend, apply_blend, predict_blend
+from hms_ray.blend.exported import EXPORT_FILE, read_export
+from hms_ray.blend.target import find_target
 from hms_ray.errors import ConfigError, StudyError
 from hms_ray.predict.files import require_output_file, write_submission
-from hms_ray.predict.submit_trial import SUBMISSION, SubmitOptions, submit_trial
-from hms_ray.study.folder import StudyFolder, study_names
-from hms_ray.text import closest, command_line, counted
+from hms_ray.predict.submit_trial import SUBMISSION, SubmitOptions, submit_models, submit_trial
+from hms_ray.predict.test_set import eegs_to_submit
+from hms_ray.text import counted
 
 
 def submit(target: str, options: SubmitOptions) -> str:
@@ -19,7 +19,7 @@ def submit(target: str, options: SubmitOptions) -> str:
 
     Args:
         target: a study's name or path (its best trial), ``STUDY/TRIAL``, a ``blend.json``
-            or the folder of one.
+            or the folder of one, or the folder of an export.
         options: of the command.
 
     Returns:
@@ -30,53 +30,55 @@ def submit(target: str, options: SubmitOptions) -> str:
         ConfigError: if an option does not fit the target; see ``submit_trial``,
             ``apply_blend``.
     """
-    path, results = Path(target), options.results
-    study, number = StudyFolder.find(path, results), None
-    if study is None and path.name.isdigit():
-        study, number = StudyFolder.find(path.parent, results), int(path.name)
-    if study is not None:
+    found = find_target(target, options.results)
+    if not isinstance(found, Path):
+        study, number = found
         if options.predictions:
-            raise ConfigError(
-                "--predictions replaces members of a blend",
-                got=f"a study, {study.name}",
-                fix="Omit it, or submit a blend.json.",
-            )
+            raise _replaces_members(f"a study, {study.name}")
         return submit_trial(study, number, options)
-    for file in (path, path / BLEND_FILE, results / path / BLEND_FILE):
-        if file.is_file():
-            return _submit_blend(file, options)
-    raise _no_target(path, results)
-
-
-def _submit_blend(file: Path, options: SubmitOptions) -> str:
-    """Writes the submission of a blend; returns the lines to print."""
     if options.train_rows:
+        kind = "an export" if found.name == EXPORT_FILE else "a blend"
         raise ConfigError(
             "--train-rows needs a study or a trial",
-            got=f"a blend, {file}",
+            got=f"{kind}, {found}",
             fix="Omit it, or submit the members one by one.",
         )
     out = options.out or SUBMISSION
     require_output_file(out)
-    applied = apply_blend(file, options)
+    if found.name == EXPORT_FILE:
+        return _submit_export(found, options, out)
+    return _write(apply_blend(found, options), out, f"blend of {found}")
+
+
+def _submit_export(file: Path, options: SubmitOptions, out: Path) -> str:
+    if options.predictions:
+        raise _replaces_members(f"an export, {file.parent}")
+    eeg_ids = eegs_to_submit(options.data_dir)
+    export = read_export(file)
+    try:
+        if export.blend is None:
+            (models,) = export.models
+            text = submit_models(models, options, out)
+        else:
+            applied = predict_blend(export.blend, export.models, options, eeg_ids)
+            text = _write(applied, out, export.name)
+    except StudyError as error:
+        # Files are unchanged, so that this code is not that of the export.
+        fix = "Install the wheel in the export, or export again: hms-ray export"
+        raise StudyError(error.rule, got=error.got, where=error.where, fix=fix) from None
+    return "\n".join([*export.notes, text])
+
+
+def _write(applied: AppliedBlend, out: Path, name: str) -> str:
+    """Writes a blend's submission; returns the lines to print."""
     write_submission(out, applied.submission, applied.eeg_ids)
-    n_rows = counted(len(applied.eeg_ids), "row")
-    return "\n".join([*applied.notes, f"{out}: {n_rows}, blend of {file}"])
+    lines = [*applied.notes, f"{out}: {counted(len(applied.eeg_ids), 'row')}, {name}"]
+    return "\n".join([*lines, *([] if applied.rate is None else [applied.rate])])
 
 
-def _no_target(path: Path, results: Path) -> StudyError:
-    if find_ladder(path, results) is not None:
-        return StudyError(
-            "a ladder cannot be submitted",
-            got=str(path),
-            where=results,
-            fix=f"Blend it and submit its {BLEND_FILE}: {command_line('blend', path)}",
-        )
-    name = (path.parent if path.name.isdigit() else path).name
-    known = study_names(results)
-    return StudyError(
-        f"submit needs a study, STUDY/TRIAL or a {BLEND_FILE}",
-        got=f"{path}{closest(name, known)}",
-        where=results,
-        fix="List studies with: hms-ray studies" if known else "Run hms-ray sweep first.",
+def _replaces_members(got: str) -> ConfigError:
+    return ConfigError(
+        "--predictions replaces members of a blend",
+        got=got,
+        fix="Omit it, or submit a blend.json.",
     )

@@ -25,7 +25,7 @@ _COMMANDS: Final = {
     "Data": (data.check, data.simulate, data.oracle, data.spectrogram, data.pack),
     _TRAIN: (study.train, study.sweep),
     "Look": (look.studies, look.show, look.leaderboard),
-    "Use": (blend.blend, submit.submit),
+    "Use": (blend.blend, submit.submit, submit.export),
 }
 """Group in the help -> its commands."""
 _DEBUG: Final = "hms_ray.debug"

@@ -1,12 +1,13 @@
-"""The command submit: models or a blend to a checked submission."""
+"""The commands export and submit: models or a blend to a folder, or to a submission."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+from hms_ray.cli.next_command import print_next
 from hms_ray.cli.options import RESULTS, Data, Device, PackDir, Results, Threads, flag, option
 
 
@@ -15,7 +16,8 @@ def submit(
         str,
         typer.Argument(
             metavar="TARGET",
-            help="STUDY (its best trial), STUDY/TRIAL, or a blend: blend.json or its folder.",
+            help="STUDY (its best trial), STUDY/TRIAL, a blend (blend.json or its folder), or the "
+            "folder of an export.",
         ),
     ],
     data: Data,
@@ -53,6 +55,7 @@ def submit(
 
     The predictions are the mean of a trial's fold models, or a blend of such means.
     """
+    from hms_ray.blend.exported import EXPORT_FILE
     from hms_ray.blend.submit import submit as write_submission
     from hms_ray.predict.submit_trial import SubmitOptions
 
@@ -67,3 +70,32 @@ def submit(
         threads=threads,
     )
     print(write_submission(target, options))
+    if not train_rows and not predictions and not (Path(target) / EXPORT_FILE).is_file():
+        print_next("export", target, "--out", "DIR", results=results)
+
+
+def export(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="TARGET",
+            help="STUDY (its best trial), STUDY/TRIAL, or a blend: blend.json or its folder.",
+        ),
+    ],
+    out: Annotated[Path, option("New folder to write.", "DIR")],
+    results: Results = RESULTS,
+    dtype: Annotated[
+        Literal["stored", "float16"],
+        option("Of the weights: stored, as they are; float16, half the size."),
+    ] = "stored",
+    no_wheel: Annotated[
+        bool, flag("--no-wheel", "Leave out the wheel of hms_ray and of packages it needs.")
+    ] = False,
+) -> None:
+    """Write models as a folder that submit can use without network, such as on Kaggle."""
+    from hms_ray.blend.export import ExportOptions
+    from hms_ray.blend.export import export as write_export
+
+    options = ExportOptions(out=out, results=results, dtype=dtype, wheel=not no_wheel)
+    print(write_export(target, options))
+    print_next("submit", out, "--data", "DIR")

@@ -6,6 +6,7 @@ torch is imported in the functions: a blend of given predictions does not need i
 from __future__ import annotations
 
 from hms_ray.evaluate.metric import Array
+from hms_ray.predict.rate import RunTimes
 from hms_ray.predict.recordings import Recordings
 from hms_ray.predict.trial import TrialModels
 from hms_ray.report.live import bar
@@ -23,6 +24,7 @@ def predict_all(
     recordings: Recordings,
     device: str | None,
     threads: int,
+    times: RunTimes | None = None,
 ) -> tuple[dict[str, Array], tuple[str, ...]]:
     """Predicts recordings with the models of several trials.
 
@@ -31,6 +33,7 @@ def predict_all(
         recordings: rows, with packs of all sources of the trials.
         device: see ``open_device``.
         threads: see ``open_device``.
+        times: see ``predict_trial``.
 
     Returns:
         Name of the trial -> probabilities, (n, 6) float64; and notes to print, of
@@ -47,6 +50,8 @@ def predict_all(
     notes = list(recordings.notes)
     for trial in trials:
         with bar(f"predicting {trial.name}", "folds") as progress:
-            predicted[trial.name], trial_notes = predict_trial(trial, recordings, place, progress)
+            predicted[trial.name], trial_notes = predict_trial(
+                trial, recordings, place, progress, times
+            )
         notes += trial_notes
     return predicted, tuple(notes)

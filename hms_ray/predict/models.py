@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -13,9 +14,10 @@ from hms_ray.config.experiment import Experiment
 from hms_ray.errors import ConfigError, ModelError, TrainingError
 from hms_ray.evaluate.metric import Array
 from hms_ray.experiment.fold_task import locate_rows
+from hms_ray.predict.rate import RunTimes
 from hms_ray.predict.recordings import Recordings
-from hms_ray.predict.trial import TrialModels
-from hms_ray.storage.fold_store import RECORD_FILE, StoredFold, damaged_fold
+from hms_ray.predict.trial import FoldModel, TrialModels
+from hms_ray.storage.fold_store import RECORD_FILE, damaged_fold
 from hms_ray.train.checkpoint import load_weights
 from hms_ray.train.downsampled import cache_budget
 from hms_ray.train.images import Images
@@ -62,6 +64,9 @@ class Predictor:
 
     Windows are opened, and downsampled ones cached, once for all folds. The code is the one
     that scored the validation rows in training.
+
+    Attributes:
+        models_s: seconds spent so far on building models and reading their weights.
     """
 
     def __init__(
@@ -73,8 +78,9 @@ class Predictor:
         self._process = Process(device=device)
         self._windows = open_sources(packs, device)
         self._images: dict[torch.dtype, Images] = {}
+        self.models_s = 0.0
 
-    def predict(self, fold: StoredFold, rows: NDArray[np.int64] | None = None) -> Array:
+    def predict(self, fold: FoldModel, rows: NDArray[np.int64] | None = None) -> Array:
         """Class probabilities by one fold's model.
 
         Args:
@@ -98,7 +104,8 @@ class Predictor:
             images.load_normalisation(fold.record["normalisation"])
         except TrainingError as error:
             raise damaged_fold(folder, f"{RECORD_FILE}: {error}") from None
-        # All weights are in the fold store: none are read from a hub or a file.
+        started = time.perf_counter()
+        # All weights are those of the fold: none are read from a hub or a file.
         own = {"pretrained": False, "weights_file": None}
         with own_torch_generator(device):
             model = build_model(self._experiment.model.model_copy(update=own), images.size)
@@ -109,6 +116,7 @@ class Predictor:
                 folder, f"{fold.weights.name} does not match the experiment"
             ) from None
         model = model.to(device, storage_dtype(precision)).to(memory_format=torch.channels_last)
+        self.models_s += time.perf_counter() - started
         size = self._experiment.training.batch_size
         table = predict_rows(model, images, rows, size, precision, self._process)
         check_finite(table, f"the fold stored in {folder}")
@@ -138,6 +146,7 @@ def predict_trial(
     recordings: Recordings,
     device: torch.device,
     progress: Progress | None = None,
+    times: RunTimes | None = None,
 ) -> tuple[Array, tuple[str, ...]]:
     """Probabilities of recordings, averaged over a trial's folds.
 
@@ -146,6 +155,7 @@ def predict_trial(
         recordings: rows, with packs of all sources of the experiment.
         device: of windows and models.
         progress: called with (folds done, number of folds).
+        times: the time to build the models is added to it.
 
     Returns:
         (n, 6) float64, the arithmetic mean over the folds; and notes to print.
@@ -163,6 +173,8 @@ def predict_trial(
         total += predictor.predict(fold)
     if progress is not None:
         progress(len(models.folds), len(models.folds))
+    if times is not None:
+        times.models_s += predictor.models_s
     return total / len(models.folds), (*models.notes(), *_precision_notes(models, device))
 
 

@@ -14,11 +14,12 @@ from hms_ray.competition.schema import PROBABILITY_COLUMNS
 from hms_ray.evaluate.oof import OPTIMISTIC
 from hms_ray.predict.files import require_output_file, write_predictions, write_submission
 from hms_ray.predict.inference import predict_all, require_device
-from hms_ray.predict.recordings import read_test_rows, recordings_of_rows, recordings_of_test
-from hms_ray.predict.submission import make_submission, submission_ids
-from hms_ray.predict.trial import read_models
+from hms_ray.predict.recordings import recordings_of_rows
+from hms_ray.predict.test_set import eegs_to_submit, predict_test_set
+from hms_ray.predict.trial import TrialModels, read_models
 from hms_ray.report.live import bar
 from hms_ray.study.folder import StudyFolder
+from hms_ray.study.trial import StoredTrial
 from hms_ray.text import counted
 
 SUBMISSION: Final = Path("submission.csv")
@@ -74,35 +75,58 @@ def submit_trial(folder: StudyFolder, number: int | None, options: SubmitOptions
     require_output_file(out)
     trial = folder.finished_trial(number)
     models = read_models(f"{folder.name} {trial.number:04d}", trial.keys, options.results)
+    if options.train_rows:
+        n_rows, notes = _predict_train_rows(folder, trial, models, options, out)
+        return "\n".join([*notes, written_line(out, n_rows, models)])
+    return submit_models(models, options, out)
+
+
+def submit_models(models: TrialModels, options: SubmitOptions, out: Path) -> str:
+    """Writes the submission of one trial's models; returns the lines to print."""
+    eeg_ids = eegs_to_submit(options.data_dir)
+    found = predict_test_set(
+        [models],
+        eeg_ids,
+        options.data_dir,
+        pack_dir=options.pack_dir,
+        device=options.device,
+        threads=options.threads,
+    )
+    write_submission(out, found.submissions[models.name], eeg_ids)
+    return "\n".join([*found.notes, written_line(out, len(eeg_ids), models), found.rate])
+
+
+def written_line(out: Path, n_rows: int, models: TrialModels) -> str:
+    """What was written, and by which models."""
+    folds = counted(len(models.folds), "fold")
+    return f"{out}: {counted(n_rows, 'row')}, mean of {folds} of {models.name}"
+
+
+def _predict_train_rows(
+    folder: StudyFolder, trial: StoredTrial, models: TrialModels, options: SubmitOptions, out: Path
+) -> tuple[int, tuple[str, ...]]:
+    """Writes predictions of the rows of ``train.csv``; returns their number and notes."""
     require_device(options.device, options.threads)
-    inputs, place = [models.experiment.input], options.pack_dir
-    if options.train_rows:
-        study_rows = folder.rows()
-        # Rows are those of the study; a stored fold may come from another one.
-        unit, window = trial.experiment.data.unit, trial.experiment.data.window
-        recordings = recordings_of_rows(
-            options.data_dir, inputs, unit, window, pack_dir=place, bars=bar
-        )
-    else:
-        test_ids = read_test_rows(options.data_dir)["eeg_id"].tolist()
-        # Read before the recordings, which may have to be packed.
-        eeg_ids = submission_ids(options.data_dir, test_ids)
-        recordings = recordings_of_test(options.data_dir, inputs, pack_dir=place, bars=bar)
+    study_rows = folder.rows()
+    # Rows are those of the study; a stored fold may come from another one.
+    unit, window = trial.experiment.data.unit, trial.experiment.data.window
+    recordings = recordings_of_rows(
+        options.data_dir,
+        [models.experiment.input],
+        unit,
+        window,
+        pack_dir=options.pack_dir,
+        bars=bar,
+    )
     predicted, notes = predict_all([models], recordings, options.device, options.threads)
-    rows, probabilities = recordings.rows, predicted[models.name]
-    if options.train_rows:
-        warning = _training_patients_warning(rows, study_rows)
-        notes += warning
-        # Models that were trained on some of the rows make the table optimistic.
-        table = rows[["row_id", "eeg_id", "patient_id"]].reset_index(drop=True)
-        table.attrs = {ROW_UNIT: unit, **({OPTIMISTIC: True} if warning else {})}
-        table[list(PROBABILITY_COLUMNS)] = probabilities
-        write_predictions(out, table)
-    else:
-        table = make_submission(eeg_ids, rows["eeg_id"], probabilities)
-        write_submission(out, table, eeg_ids)
-    folds, n_rows = counted(len(models.folds), "fold"), counted(len(table), "row")
-    return "\n".join([*notes, f"{out}: {n_rows}, mean of {folds} of {models.name}"])
+    rows = recordings.rows
+    warning = _training_patients_warning(rows, study_rows)
+    # Models that were trained on some of the rows make the table optimistic.
+    table = rows[["row_id", "eeg_id", "patient_id"]].reset_index(drop=True)
+    table.attrs = {ROW_UNIT: unit, **({OPTIMISTIC: True} if warning else {})}
+    table[list(PROBABILITY_COLUMNS)] = predicted[models.name]
+    write_predictions(out, table)
+    return len(table), (*notes, *warning)
 
 
 def _training_patients_warning(rows: pd.DataFrame, study_rows: pd.DataFrame) -> tuple[str, ...]:

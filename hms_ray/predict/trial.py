@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Protocol
 
 from pydantic import ValidationError
 
@@ -21,6 +21,18 @@ from hms_ray.text import shortened_list
 _TRAIN_AGAIN: Final = "Run its study again under another name."
 
 
+class FoldModel(Protocol):
+    """The model of one fold: a ``StoredFold``, or one of an export."""
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Plain data: ``precision``, ``normalisation``, and ``numerics`` in ``made_from``."""
+
+    @property
+    def weights(self) -> Path:
+        """File with its weights, see ``load_weights``."""
+
+
 @dataclass(frozen=True)
 class TrialModels:
     """The fold models of one trial.
@@ -28,12 +40,12 @@ class TrialModels:
     Attributes:
         name: for messages.
         experiment: of the training, with its precision resolved.
-        folds: fold -> its stored result; at least one.
+        folds: fold -> its model; at least one.
     """
 
     name: str
     experiment: Experiment
-    folds: Mapping[int, StoredFold]
+    folds: Mapping[int, FoldModel]
 
     def notes(self) -> tuple[str, ...]:
         """A warning for each other version of the numerics that trained the models."""

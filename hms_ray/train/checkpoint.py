@@ -1,15 +1,19 @@
-"""Weights of a fold's model on disk, written atomically."""
+"""Weights of a fold's model on disk: written atomically, or exported as safetensors."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from hms_ray.errors import ModelError
 from hms_ray.storage.atomic import whole_file
+
+SAFETENSORS: Final = ".safetensors"
 
 
 def cpu_weights(model: nn.Module) -> dict[str, Tensor]:
@@ -28,14 +32,16 @@ def save_weights(path: str | Path, weights: Mapping[str, Tensor]) -> None:
 
 
 def load_weights(path: str | Path) -> dict[str, Tensor]:
-    """Reads weights that ``save_weights`` wrote, to the CPU.
+    """Reads weights that ``save_weights`` or ``export_weights`` wrote, to the CPU.
 
-    Only tensors are unpickled, so that a file cannot run code.
+    Only tensors are read, so that a file cannot run code.
 
     Raises:
         ModelError: if the file is missing, damaged or has other content.
     """
     try:
+        if Path(path).suffix == SAFETENSORS:
+            return load_file(path)
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ModelError("a weights file must exist", where=path) from None
@@ -49,3 +55,36 @@ def load_weights(path: str | Path) -> dict[str, Tensor]:
             "a weights file must contain named tensors", got=type(weights).__name__, where=path
         )
     return weights
+
+
+def export_weights(source: str | Path, target: str | Path, *, half: bool = False) -> None:
+    """Copies stored weights to a safetensors file.
+
+    Args:
+        source: file of ``save_weights``.
+        target: file to write, ``.safetensors``.
+        half: store kernels and matrices as float16. Biases and the vectors of normalisation
+            layers keep their dtype: they take little space, and variances can exceed the
+            range of float16.
+
+    Raises:
+        ModelError: see ``load_weights``; or if float16 cannot hold a value.
+    """
+    weights = load_weights(source)
+    if half:
+        weights = {name: _as_half(name, value, source) for name, value in weights.items()}
+    save_file({name: value.contiguous() for name, value in weights.items()}, target)
+
+
+def _as_half(name: str, value: Tensor, source: str | Path) -> Tensor:
+    if not value.is_floating_point() or value.ndim < 2:
+        return value
+    half = value.half()
+    if not torch.isfinite(half).all():
+        raise ModelError(
+            "float16 must hold all weights",
+            got=f"{value.abs().max().item():.3g} in {name}",
+            where=source,
+            fix="Export without --dtype float16.",
+        )
+    return half

@@ -16,7 +16,6 @@ from hms_ray.blend.apply import apply_blend, named_files
 from hms_ray.blend.stored import read_blend
 from hms_ray.blend.submit import submit
 from hms_ray.competition.schema import PROBABILITY_COLUMNS
-from hms_ray.ensemble.methods.registry import named_methods
 from hms_ray.errors import ConfigError, DataError, HmsRayError, PredictionError, StudyError
 from hms_ray.predict.files import write_predictions
 from hms_ray.predict.models import predict_trial
@@ -25,6 +24,7 @@ from hms_ray.predict.submission import make_submission
 from hms_ray.predict.submit_trial import SubmitOptions
 from hms_ray.predict.trial import read_models
 from tests.refused import refusal
+from tests.stored_blend import of_study, shares, write_blend
 from tests.trained_study import TEST_EEGS, TrainedStudy, train_study, write_test_set
 
 pytestmark = pytest.mark.usefixtures("one_process")
@@ -45,38 +45,6 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> list[TrainedStudy]:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_test_set(tmp_path_factory.mktemp("data") / "data")
-
-
-def shares(seed: int, n: int = 3) -> np.ndarray:
-    return np.random.default_rng(seed).dirichlet(np.ones(6), size=n)
-
-
-def fitted(method: str, n_models: int) -> Any:
-    """A method fitted on random rows."""
-    (chosen,) = named_methods([method])
-    models = np.stack([shares(seed, 60) for seed in range(n_models)])
-    targets = 0.5 * models[0] + 0.5 * models.mean(axis=0)
-    return chosen.fit(targets, models, patients=np.arange(60) // 5)
-
-
-def of_study(study: TrainedStudy) -> dict[str, Any]:
-    keys = {str(fold): key for fold, key in study.folder.finished_trial().keys.items()}
-    return {"name": f"{study.name} 0000", "study": study.name, "trial": 0, "keys": keys}
-
-
-def write_blend(
-    file: Path, members: list[dict[str, Any]], method: str = "simplex", **others: Any
-) -> Any:
-    fitted_method = fitted(method, len(members))
-    described = {
-        "method": method,
-        "fitted": fitted_method.to_json(),
-        "members": members,
-        "rows_fingerprint": "0" * 64,
-        **others,
-    }
-    file.write_text(json.dumps(described))
-    return fitted_method
 
 
 def write_given(file: Path, seed: int) -> np.ndarray:
@@ -122,11 +90,13 @@ def test_submitting_a_blend_writes_its_submission(
     file, out = tmp_path / "blend.json", tmp_path / "submission.csv"
     write_blend(file, [of_study(study) for study in studies])
     call = options(data, results=studies[0].results, out=out)
-    assert submit(str(file), call) == f"{out}: 3 rows, blend of {file}"
+    written, rate = submit(str(file), call).splitlines()
+    assert written == f"{out}: 3 rows, blend of {file}"
+    assert rate.startswith("3 test rows in ")
     table = pd.read_csv(out)
     assert table["eeg_id"].tolist() == sorted(TEST_EEGS)
     pd.testing.assert_frame_equal(table, apply_blend(file, call).submission, rtol=1e-15)
-    assert submit(str(tmp_path), call) == f"{out}: 3 rows, blend of {file}"
+    assert submit(str(tmp_path), call).splitlines()[0] == written
 
 
 def test_predictions_replace_models(

@@ -15,6 +15,7 @@ HEAVY = (
     *("competition.check.check_table", "dataset.pack_command.pack_folder"),
     "dataset.pack_command.space_to_pack",
     *("sweep.command.sweep", "blend.fit_command.blend", "ladder.command.run_command"),
+    *("blend.submit.submit", "blend.export.export"),
 )
 
 
@@ -50,6 +51,9 @@ def light(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
             "blend one --out 'b c' --results d",
             "submit 'b c' --data DIR --predictions 'm n=FILE' --results d",
         ),
+        ("submit one/3 --data a --results b", "export one/3 --out DIR --results b"),
+        ("submit one --data a --train-rows", None),
+        ("export one --out 'a b' --results c", "submit 'a b' --data DIR"),
         ("ladder --data a --study b", "ladder pool b LADDER_OF_ANOTHER_SEED"),
     ],
 )

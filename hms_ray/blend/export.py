@@ -1,0 +1,270 @@
+"""``hms-ray export``: all that ``submit`` needs of a trial or a blend, as one folder."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from hms_ray import __version__
+from hms_ray.blend.apply import models_of
+from hms_ray.blend.exported import (
+    BLEND,
+    EXPERIMENT,
+    EXPORT_FILE,
+    FOLDS,
+    FORMAT,
+    TRACKED_PACKAGES,
+)
+from hms_ray.blend.stored import StoredBlend, read_blend
+from hms_ray.blend.target import find_target
+from hms_ray.blend.wheel import requirements, write_installed_wheel, write_own_wheel
+from hms_ray.competition.schema import CLASSES
+from hms_ray.errors import ConfigError, PredictionError, StudyError
+from hms_ray.predict.trial import TrialModels, read_models
+from hms_ray.storage.atomic import require_writable, whole_folder
+from hms_ray.storage.hashing import file_sha256
+from hms_ray.storage.structured_files import json_text, yaml_text
+from hms_ray.text import counted
+
+README: Final = "README.md"
+_BUNDLED: Final = ("filelock", "typer")
+"""Small pure-Python packages that images of notebooks tend to have in older versions."""
+_NOT_NEEDED: Final = ("ray", "optuna", "tensorboard", "matplotlib")
+"""Required by hms_ray, but not to predict."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """Options of ``hms-ray export``.
+
+    Attributes:
+        out: folder to write; must not exist or be empty.
+        results: folder of all studies and the fold store.
+        dtype: of the weights; ``float16`` halves the folder, see ``export_weights``.
+        wheel: add wheels of hms_ray and of packages that it needs in a recent version.
+    """
+
+    out: Path
+    results: Path = Path("results")
+    dtype: Literal["stored", "float16"] = "stored"
+    wheel: bool = True
+
+
+def export(target: str, options: ExportOptions) -> str:
+    """Writes the models of a trial or a blend as a folder that needs no other file.
+
+    The folder appears as a whole or not at all. Members of weight 0 are skipped.
+
+    Args:
+        target: a study's name or path (its best trial), ``STUDY/TRIAL``, a ``blend.json``
+            or the folder of one.
+        options: of the command.
+
+    Returns:
+        Lines to print.
+
+    Raises:
+        ConfigError: if the folder has content or cannot be written, or no wheel can be made.
+        StudyError: if the target does not exist or is an export, or a fold is missing or
+            damaged.
+        PredictionError: if a needed member has no stored models.
+        ModelError: if float16 cannot hold a weight.
+    """
+    _require_new(options.out)
+    found = find_target(target, options.results)
+    if isinstance(found, Path):
+        if found.name == EXPORT_FILE:
+            raise StudyError(
+                "export needs a study, STUDY/TRIAL or a blend",
+                got="an export",
+                where=found.parent,
+                fix="Copy that folder.",
+            )
+        name, blend = f"blend of {found}", read_blend(found)
+        models = _models_of_blend(blend, options.results)
+    else:
+        study, number = found
+        trial = study.finished_trial(number)
+        name, blend = f"{study.name} {trial.number:04d}", None
+        models = [read_models(name, trial.keys, options.results)]
+    with whole_folder(options.out) as draft:
+        places = [_write_models(draft, n, one, options.dtype) for n, one in enumerate(models)]
+        if blend is not None:
+            (draft / BLEND).write_text(json_text(_blend_content(blend)), encoding="utf-8")
+        wheels = []
+        if options.wheel:
+            wheels = [write_own_wheel(draft), *(write_installed_wheel(draft, n) for n in _BUNDLED)]
+        page = readme(name, options.out.resolve().name, models, [wheel.name for wheel in wheels])
+        (draft / README).write_text(page, encoding="utf-8")
+        content = {
+            "format": FORMAT,
+            "name": name,
+            "classes": list(CLASSES),
+            "dtype": options.dtype,
+            "versions": {
+                "hms_ray": __version__,
+                "python": ".".join(map(str, sys.version_info[:3])),
+                **{package: metadata.version(package) for package in TRACKED_PACKAGES},
+            },
+            "members": [
+                {"name": one.name, "folder": place, "folds": len(one.folds)}
+                for one, place in zip(models, places, strict=True)
+            ],
+            "files": {
+                file.relative_to(draft).as_posix(): file_sha256(file)
+                for file in sorted(draft.rglob("*"))
+                if file.is_file()
+            },
+        }
+        (draft / EXPORT_FILE).write_text(json_text(content), encoding="utf-8")
+        n_bytes = sum(file.stat().st_size for file in draft.rglob("*") if file.is_file())
+    return "\n".join([*_skipped(blend), _summary(options, name, models, n_bytes)])
+
+
+def _require_new(out: Path) -> None:
+    require_writable(out / EXPORT_FILE)
+    if out.is_dir() and any(out.iterdir()):
+        raise ConfigError(
+            "--out must be a new or empty folder",
+            got=f"{out}, which has content",
+            fix="Give another folder, or remove this one.",
+        )
+
+
+def _models_of_blend(blend: StoredBlend, results: Path) -> list[TrialModels]:
+    fix = "Blend without it: the folder must predict without other files."
+    lacking = blend.without_models()
+    if lacking:
+        raise PredictionError(
+            "a member without stored fold models cannot be exported",
+            got=", ".join(lacking),
+            fix=fix,
+        )
+    return [models_of(member, results, fix) for member in blend.needed()]
+
+
+def _write_models(draft: Path, number: int, models: TrialModels, dtype: str) -> str:
+    """Writes one member's folder; returns its place in the export."""
+    from hms_ray.train.checkpoint import SAFETENSORS, export_weights
+
+    place = f"models/{number:02d}"
+    folder = draft / place
+    folder.mkdir(parents=True)
+    experiment = models.experiment.model_dump(mode="json")
+    if experiment["model"]["weights_file"] is not None:
+        # Weights are those of the folds; the place of a file on this machine is private.
+        experiment["model"]["weights_file"] = Path(experiment["model"]["weights_file"]).name
+    (folder / EXPERIMENT).write_text(yaml_text({"experiment": experiment}), encoding="utf-8")
+    folds = {}
+    for fold, stored in models.folds.items():
+        weights = f"fold_{fold}{SAFETENSORS}"
+        export_weights(stored.weights, folder / weights, half=dtype == "float16")
+        folds[str(fold)] = {
+            "weights": weights,
+            "precision": stored.record["precision"],
+            "normalisation": stored.record["normalisation"],
+            "numerics": stored.record["made_from"].get("numerics"),
+        }
+    (folder / FOLDS).write_text(json_text({"name": models.name, "folds": folds}), encoding="utf-8")
+    return place
+
+
+def _blend_content(blend: StoredBlend) -> dict[str, Any]:
+    """A ``blend.json`` for ``read_blend``: the fitted method and its members."""
+    return {
+        "method": blend.method,
+        "fitted": blend.fitted.to_json(),
+        "members": [
+            {"name": member.name}
+            | ({} if member.keys is None else {"keys": {str(f): k for f, k in member.keys.items()}})
+            for member in blend.members
+        ],
+    }
+
+
+def _skipped(blend: StoredBlend | None) -> list[str]:
+    if blend is None or len(blend.needed()) == len(blend.members):
+        return []
+    n_all, n_used = len(blend.members), len(blend.needed())
+    return [f"{n_all - n_used} of {n_all} members have weight 0 and are skipped"]
+
+
+def _summary(options: ExportOptions, name: str, models: Sequence[TrialModels], n_bytes: int) -> str:
+    n_folds = sum(len(one.folds) for one in models)
+    members = counted(len(models), "member")
+    return (
+        f"{options.out}: {name}, {members} with {counted(n_folds, 'fold model')}, "
+        f"{n_bytes / 1e6:,.1f} MB"
+    )
+
+
+def readme(name: str, folder: str, models: Sequence[TrialModels], wheels: Sequence[str]) -> str:
+    """The page of an export: how to run it in a notebook without internet.
+
+    Args:
+        name: of what is exported.
+        folder: name of the export's folder.
+        models: of its members.
+        wheels: names of its wheels.
+    """
+    members = "\n".join(f"- {one.name}: {counted(len(one.folds), 'fold model')}" for one in models)
+    needed = [line for line in requirements() if not line.startswith(_NOT_NEEDED)]
+    place = shlex.quote(f"/kaggle/input/{folder}")
+    install = (
+        f"!pip install --no-index --no-deps {place}/*.whl"
+        if wheels
+        else "Install hms_ray of the same version, without its dependencies."
+    )
+    return _PAGE.format(
+        name=name,
+        version=__version__,
+        members=members,
+        install=install,
+        place=place,
+        needed=", ".join(f"`{line}`" for line in needed) or "see pyproject.toml of hms_ray",
+        not_needed=", ".join(_NOT_NEEDED),
+        wheels=", ".join(f"`{wheel}`" for wheel in wheels) or "none",
+    )
+
+
+_PAGE: Final = """# Export of {name}
+
+Written by hms_ray {version}. `hms-ray submit` predicts with this folder alone: no Ray, Optuna,
+network or results folder.
+
+{members}
+
+## In a Kaggle notebook without internet
+
+Upload this folder with its subfolders as a dataset, add the dataset and the competition's data to
+the notebook, and run two cells. Change the paths if Kaggle shows others.
+
+```
+{install}
+```
+
+```
+!hms-ray submit {place} --data /kaggle/input/hms-harmful-brain-activity-classification --pack-dir /tmp/packed --threads 4 --out /kaggle/working/submission.csv
+```
+
+The last line of the second cell estimates the time for 3,000 test rows. `--pack-dir` is needed
+because Kaggle's input folders are read-only.
+
+## Packages
+
+Wheels in this folder: {wheels}.
+
+The notebook's image must have the rest of: {needed}. Not needed: {not_needed}. Images may have an
+older torch than this; hms_ray is not tested with it.
+
+## Files
+
+`export.json` has the SHA-256 of each file, versions and the order of classes. `models/NN/` has a
+member's experiment, its weights by fold, and the constants of its normalisation. `blend.json` has
+the fitted method with its weights, if this is a blend.
+"""  # noqa: E501 - a cell is one line
