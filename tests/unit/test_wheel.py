@@ -1,15 +1,20 @@
 """The wheel, installed into an environment of its own, works from an empty folder."""
 
+import ast
 import os
 import subprocess
 import sys
 import sysconfig
 import venv
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from email import message_from_string
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
+from packaging.requirements import Requirement
 
+from hms_ray.blend.wheel import requirements, write_own_wheel
 from tests.competition_folder import write_competition_folder
 
 ROOT = Path(__file__).parents[2]
@@ -79,3 +84,44 @@ for name in ("demo", "ladder/9_panels_4", "ladder/09_panels_4"):
     assert done.returncode == 2
     assert "no_step" in done.stderr
     assert "/venv/lib/" in done.stderr, "the manifest is the shipped one"
+
+
+def test_a_checkout_and_an_installed_package_write_the_wheel_of_the_build_backend(
+    run: Run, tmp_path: Path
+) -> None:
+    program = """
+from pathlib import Path
+from hms_ray.blend.wheel import requirements, write_own_wheel
+print(write_own_wheel(Path(".")).resolve())
+print(requirements())
+"""
+    done = run("python", "-c", program)
+    assert done.returncode == 0, done.stderr
+    path, installed = done.stdout.splitlines()
+    (built,) = Path(path).parents[1].glob("*.whl")
+    expected, written = contents(built), contents(Path(path))
+    assert written == expected
+    own = contents(write_own_wheel(tmp_path))
+    (metadata,) = (name for name in own if name.endswith("METADATA"))
+    # Without the extras and the page, which the wheel of a checkout leaves out.
+    assert required(own.pop(metadata).decode()) == required(expected.pop(metadata).decode())
+    assert own == expected
+    assert as_set(requirements()) == as_set(ast.literal_eval(installed))
+
+
+def required(metadata: str) -> tuple[str, set[Requirement]]:
+    """The version of Python, and the requirements without extras."""
+    about = message_from_string(metadata)
+    lines = about.get_all("Requires-Dist", [])
+    return about["Requires-Python"], as_set(line for line in lines if "extra ==" not in line)
+
+
+def as_set(lines: Iterable[str]) -> set[Requirement]:
+    return {Requirement(line) for line in lines}
+
+
+def contents(wheel: Path) -> dict[str, bytes]:
+    """Name -> content of the files that do not depend on the builder."""
+    with ZipFile(wheel) as archive:
+        names = [name for name in archive.namelist() if not name.endswith(("RECORD", "/WHEEL"))]
+        return {name: archive.read(name).rstrip() for name in names}
