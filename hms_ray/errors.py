@@ -56,6 +56,10 @@ class DataError(HmsRayError):
     """A competition folder, file or table that breaks the format."""
 
 
+class FoldError(DataError):
+    """A fold table that does not fit the rows."""
+
+
 class PackError(HmsRayError):
     """A packed array that is missing, damaged or does not fit its rows."""
 

@@ -24,7 +24,7 @@ from hms_ray.dataset.folds import (
 from hms_ray.dataset.hold_out import HoldOut, set_aside, without_held_out
 from hms_ray.dataset.missing_signal import apply_missing_signal_policy, missing_shares
 from hms_ray.dataset.sources import WINDOW_COLUMNS, SourceRecipe, pack_source, source_key
-from hms_ray.errors import DataError, HmsRayError
+from hms_ray.errors import DataError, FoldError, HmsRayError
 from hms_ray.pack.build import build_pack, default_pack_dir, find_pack
 from hms_ray.pack.sources import PackSource
 from hms_ray.pack.store import Pack, open_pack
@@ -130,8 +130,8 @@ def prepare(
 
     Raises:
         FaultyDataError: if the folder has faults.
-        DataError: if the fold table does not fit the rows, or rows have no usable signal
-            and ``data.unusable`` is ``error``.
+        FoldError: if the fold table does not fit the rows.
+        DataError: if rows have no usable signal and ``data.unusable`` is ``error``.
         PackError: if a window is outside its recording, or the content of a pack does not
             match its checksums.
     """
@@ -263,7 +263,10 @@ def _folds(
             # The table may have all patients.
             foreign |= ~ids.isin(rows["row_id"])
         given = given[~foreign]
-    return fit_folds(given, kept)
+    try:
+        return fit_folds(given, kept)
+    except DataError as error:
+        raise FoldError(error.rule, got=error.got, where=error.where, fix=error.fix) from None
 
 
 def part_of(

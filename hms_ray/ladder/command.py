@@ -20,11 +20,11 @@ from typing import Any, Final
 import pandas as pd
 
 from hms_ray import __version__
-from hms_ray.config.experiment import used_data_values
+from hms_ray.config.experiment import Experiment, used_data_values
 from hms_ray.config.loading import replace_values
 from hms_ray.dataset.folds import read_folds
 from hms_ray.dataset.prepare import Prepared, prepare
-from hms_ray.errors import ConfigError, HmsRayError, StudyError
+from hms_ray.errors import ConfigError, FoldError, PredictionError, StudyError
 from hms_ray.ladder.ablation import load_ablation
 from hms_ray.ladder.folder import read_ladder, write_ladder
 from hms_ray.ladder.plan import check_steps, sources_of
@@ -32,6 +32,7 @@ from hms_ray.ladder.report import make_report, write_report
 from hms_ray.ladder.run import LadderRun, Trainer, run_ladder
 from hms_ray.ladder.scale import read_scale
 from hms_ray.ladder.steps import Ladder, load_ladder
+from hms_ray.ladder.steps_file import STEPS_FILE
 from hms_ray.report.ladder_table import render_ladder
 from hms_ray.report.live import bar, print_text
 from hms_ray.storage.folder_names import checked_name
@@ -270,13 +271,31 @@ def _prepared(ladder: Ladder, call: LadderCall, folder: Path) -> Prepared:
     )
     if call.fold_table is not None:
         return ready(folds=read_folds(call.fold_table))
-    # Another version of a library may draw other folds.
-    with suppress(HmsRayError):
-        # Folds are drawn if there is no ladder yet, or a damaged one, or one on other data.
+    stored = _stored_folds(folder, experiment)
+    if stored is None:
+        return ready()
+    try:
+        return ready(folds=stored)
+    except FoldError:
+        # The data has changed.
+        return ready()
+
+
+def _stored_folds(folder: Path, experiment: Experiment) -> pd.DataFrame | None:
+    """Folds of the ladder's last run: another version of a library may draw others.
+
+    None if there is no ladder yet, or a damaged one, or one on other kinds of rows.
+    """
+    if not (folder / STEPS_FILE).is_file():
+        return None
+    try:
         stored = read_ladder(folder)
-        if stored.about.get("rows") == used_data_values(experiment.data):
-            return ready(folds=stored.rows[["row_id", "patient_id", "fold"]])
-    return ready()
+    except (StudyError, PredictionError) as error:
+        logger.warning("folds are drawn anew, since the stored ladder is damaged: %s", error)
+        return None
+    if stored.about.get("rows") != used_data_values(experiment.data):
+        return None
+    return stored.rows[["row_id", "patient_id", "fold"]]
 
 
 def _heading(name: str, ladder: Ladder, rows: pd.DataFrame, *, simulated: bool) -> str:

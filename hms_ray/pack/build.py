@@ -22,7 +22,8 @@ from hms_ray.pack.sources import KAGGLE, PackSource
 from hms_ray.pack.store import Pack, open_pack
 from hms_ray.pack.windows import Recordings, Windows
 from hms_ray.pack.write import write_tables
-from hms_ray.storage.atomic import DRAFT_PREFIX, move_folder
+from hms_ray.storage.atomic import move_folder
+from hms_ray.storage.drafts import DRAFT_PREFIX
 from hms_ray.storage.hashing import digest
 
 Progress = Callable[[int, int], None]

@@ -21,6 +21,7 @@ from hms_ray.config.loading import parameter_values
 from hms_ray.config.space import Parameter
 from hms_ray.evaluate.metric import OBJECTIVES
 from hms_ray.storage.atomic import whole_file
+from hms_ray.storage.locks import short_lock
 
 if TYPE_CHECKING:
     from tensorboard.compat.proto.event_pb2 import Event
@@ -32,6 +33,8 @@ FILE_NAME: Final = "events.out.tfevents.0000000000.hms_ray"
 """TensorBoard recognises an event file by its middle part; the rest is free."""
 DECLARATION: Final = "hparams.json"
 """The declaration as JSON beside its events, so that later studies can add to it."""
+
+LOCK_FILE: Final = ".hparams.lock"
 
 CURVES: Final = (*OBJECTIVES, "criterion", "train_loss", "learning_rate")
 """Keys of a history record that become scalars by global step."""
@@ -61,15 +64,18 @@ def declare_experiment(
         created_s: Unix time of the declaration.
     """
     root = Path(root)
-    described = _declared(root)
-    for path, parameter in parameters.items():
-        known = described["parameters"].get(path)
-        described["parameters"][path] = _merged(known, _described(parameter))
-    described["metrics"] = list(dict.fromkeys([*metrics, *described["metrics"]]))
-    summary = _experiment_summary(described, created_s)
-    _write_events(root / FILE_NAME, [_event(created_s, 0, summary)])
-    with whole_file(root / DECLARATION) as draft:
-        draft.write_text(json.dumps(described, indent=1), encoding="utf-8")
+    root.mkdir(parents=True, exist_ok=True)
+    # Another study may be declared at the same time.
+    with short_lock(root / LOCK_FILE):
+        described = _declared(root)
+        for path, parameter in parameters.items():
+            known = described["parameters"].get(path)
+            described["parameters"][path] = _merged(known, _described(parameter))
+        described["metrics"] = list(dict.fromkeys([*metrics, *described["metrics"]]))
+        summary = _experiment_summary(described, created_s)
+        _write_events(root / FILE_NAME, [_event(created_s, 0, summary)])
+        with whole_file(root / DECLARATION) as draft:
+            draft.write_text(json.dumps(described, indent=1), encoding="utf-8")
 
 
 def write_fold(

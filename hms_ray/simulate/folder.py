@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import os
-import shutil
-import socket
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -41,7 +38,8 @@ from hms_ray.simulate.cohort import (
 )
 from hms_ray.simulate.options import CONTROLS, PROFILE_NAMES, Control, ProfileName
 from hms_ray.simulate.recording import Recording, render
-from hms_ray.storage.atomic import DRAFT_PREFIX, whole_folder
+from hms_ray.storage.atomic import whole_folder
+from hms_ray.storage.drafts import remove_leftovers
 from hms_ray.text import counted
 
 MANIFEST_FILE: Final = "simulation.json"
@@ -101,8 +99,9 @@ def simulate_folder(
     cohort = Cohort(seed, profile, names)
     # A folder cannot take the place of a link.
     place = out.resolve()
-    _remove_leftovers(place)
-    with whole_folder(place, label=f"{_draft_label(place)}{os.getpid()}-") as folder:
+    label = f"{place.name}-"
+    remove_leftovers(place.parent, label)
+    with whole_folder(place, label=label) as folder:
         tasks = _tasks(folder, cohort, n_patients, n_signals)
         if n_signals:
             for split in SPLITS:
@@ -150,31 +149,6 @@ def _check_place(out: Path) -> None:
             where=out,
             fix="Choose another --out, or delete this folder first.",
         )
-
-
-def _draft_label(out: Path) -> str:
-    """Includes the host: others may share the folder, and process ids are those of a host."""
-    return f"{out.name}-{socket.gethostname()}-"
-
-
-def _remove_leftovers(out: Path) -> None:
-    """Removes drafts of ``out`` that killed processes of this host left."""
-    start = f"{DRAFT_PREFIX}{_draft_label(out)}"
-    for folder in out.parent.glob(f"{glob.escape(start)}*"):
-        pid = folder.name.removeprefix(start).partition("-")[0]
-        if pid.isdecimal() and not _is_running(int(pid)):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    # A draft of this process's own id is older: this process has not begun to write.
-    return pid != os.getpid()
 
 
 Task = tuple[Path, Cohort, str, int, bool]

@@ -10,19 +10,16 @@ import errno
 import os
 import shutil
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Final, Literal
 
 from hms_ray.errors import ConfigError
+from hms_ray.storage.drafts import draft_beside, held
 
 IfExists = Literal["fail", "keep", "replace"]
 """What happens to a folder with content that is there by the time a draft is finished."""
-
-DRAFT_PREFIX: Final = ".draft-"
-"""First characters of a draft's name; a killed process may leave its draft behind."""
 
 _OCCUPIED: Final = frozenset({errno.ENOTEMPTY, errno.EEXIST})
 _PAUSES_S: Final = (0.1, 0.5, 2.0, 5.0)
@@ -69,7 +66,7 @@ def whole_file(path: str | Path, *, fsync: bool = True) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = _draft_beside(path)
+    draft = draft_beside(path)
     try:
         yield draft
         if fsync:
@@ -97,7 +94,7 @@ def whole_folder(
         if_exists: ``keep`` is for writers of equal content: the first one's folder stays.
         keep_if: see ``move_folder``.
         fsync: flush every file to disk before the rename.
-        label: text in the draft's name, by which a later process can recognise it.
+        label: text in the draft's name, by which ``drafts.remove_leftovers`` finds it.
 
     Yields:
         Path of the empty draft folder, beside ``path``, to be filled by the caller.
@@ -106,16 +103,18 @@ def whole_folder(
         OSError: see ``move_folder``.
     """
     path = Path(path)
-    draft = _draft_beside(path, label)
-    draft.mkdir(parents=True)
-    try:
-        yield draft
-        if fsync:
-            for entry in (*draft.rglob("*"), draft):
-                _flush(entry)
-        move_folder(draft, path, if_exists, keep_if)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = draft_beside(path, label)
+    with held(draft):
+        try:
+            draft.mkdir()
+            yield draft
+            if fsync:
+                for entry in (*draft.rglob("*"), draft):
+                    _flush(entry)
+            move_folder(draft, path, if_exists, keep_if)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
 
 
 def move_folder(
@@ -145,35 +144,38 @@ def move_folder(
                 raise
             if if_exists == "keep":
                 return
-            old = _draft_beside(path)
-            try:
-                os.rename(path, old)
-            except FileNotFoundError:
-                # Not visible here yet, or another writer is replacing it.
-                if pause_s is None:
-                    raise error from None
-                time.sleep(pause_s)
-                continue
-        # Looked at only now: no other process can exchange it any more.
-        if keep_if(old):
-            move_folder(old, path, "replace")
-            return
-        try:
-            os.rename(draft, path)
-        except OSError as error:
-            if error.errno in _OCCUPIED and pause_s is not None:
-                shutil.rmtree(old, ignore_errors=True)
-                continue
-            os.rename(old, path)
-            raise
-        # Whoever has files of the old folder open keeps them.
-        shutil.rmtree(old, ignore_errors=True)
-        break
+            if _replaced(draft, path, keep_if):
+                break
+            if pause_s is None:
+                raise
+        time.sleep(pause_s)
     _flush(path.parent)
 
 
-def _draft_beside(path: Path, label: str = "") -> Path:
-    return path.with_name(f"{DRAFT_PREFIX}{label}{uuid.uuid4().hex}")
+def _replaced(draft: Path, path: Path, keep_if: Callable[[Path], bool]) -> bool:
+    """Exchanges a folder, unless it is to be kept; False if another writer interferes."""
+    old = draft_beside(path)
+    with held(old):
+        try:
+            os.rename(path, old)
+        except FileNotFoundError:
+            # Not visible here yet, or another writer is replacing it.
+            return False
+        # Looked at only now: no other process can exchange it any more.
+        if keep_if(old):
+            move_folder(old, path, "replace")
+            return True
+        try:
+            os.rename(draft, path)
+        except OSError as error:
+            if error.errno not in _OCCUPIED:
+                os.rename(old, path)
+                raise
+            return False
+        finally:
+            # Whoever has files of the old folder open keeps them.
+            shutil.rmtree(old, ignore_errors=True)
+    return True
 
 
 def _flush(path: Path) -> None:

@@ -15,13 +15,12 @@ from filelock import FileLock, Timeout
 
 from hms_ray.errors import HmsRayError, StudyError
 from hms_ray.storage.atomic import whole_file
+from hms_ray.storage.drafts import NO_LOCKS, suppress_no_locks
 from hms_ray.storage.structured_files import json_text, read_json
 
 LOCK_FILE: Final = ".lock"
 OWNER_FILE: Final = ".lock-owner.json"
 
-_NO_LOCKS: Final = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL})
-"""What flock reports on a file system that has no locks."""
 _POLL_S: Final = 0.01
 
 
@@ -55,7 +54,7 @@ class StudyLock:
                 fix="Wait for it to end, or stop it.",
             ) from None
         except OSError as error:
-            if error.errno not in _NO_LOCKS:
+            if error.errno not in NO_LOCKS:
                 raise
             raise StudyError(
                 f"the file system of a {self._noun} must support file locks",
@@ -107,11 +106,8 @@ def short_lock(path: Path) -> Iterator[None]:
     # FileLock would make the folder.
     if not path.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path.parent))
-    try:
+    with suppress_no_locks():
         lock.acquire()
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
     try:
         yield
     finally:

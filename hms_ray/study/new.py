@@ -14,7 +14,8 @@ from hms_ray.dataset.folds import folds_fingerprint
 from hms_ray.dataset.prepare import Prepared
 from hms_ray.errors import StudyError
 from hms_ray.evaluate.metric import OBJECTIVES
-from hms_ray.storage.atomic import DRAFT_PREFIX, whole_file
+from hms_ray.storage.atomic import whole_file
+from hms_ray.storage.drafts import DRAFT_PREFIX
 from hms_ray.storage.folder_names import checked_name
 from hms_ray.storage.hashing import table_fingerprint
 from hms_ray.storage.locks import LOCK_FILE, OWNER_FILE, StudyLock

@@ -14,7 +14,7 @@ from hms_ray.dataset.folds import read_folds
 from hms_ray.dataset.prepare import Prepared, prepare
 from hms_ray.dataset.sources import sources_for
 from hms_ray.distributed.cluster import check_connection
-from hms_ray.errors import DataError
+from hms_ray.errors import DataError, FoldError
 from hms_ray.experiment.preflight import preflight
 from hms_ray.report.live import bar, print_text
 from hms_ray.storage.folder_names import checked_name
@@ -94,6 +94,10 @@ def _resumed(ready: Callable[..., Prepared], study: Path) -> Prepared:
     if not kept.is_file() or not (study / "trials").is_dir():
         return ready()
     try:
-        return ready(folds=read_folds(kept))
+        folds = read_folds(kept)
     except DataError:
+        return ready()
+    try:
+        return ready(folds=folds)
+    except FoldError:
         return ready()

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from hms_ray.storage import atomic
-from hms_ray.storage.atomic import DRAFT_PREFIX, IfExists, whole_file, whole_folder
+from hms_ray.storage.atomic import IfExists, whole_file, whole_folder
+from hms_ray.storage.drafts import DRAFT_PREFIX
 
 
 def test_file_is_replaced_as_a_whole(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ from tensorboard.plugins.hparams import api_pb2, backend_context, get_experiment
 from tensorboard.plugins.hparams import list_session_groups as session_groups
 
 from hms_ray.config.space import Parameter
+from hms_ray.report import tensorboard
 from hms_ray.report.tensorboard import declare_experiment, shown_value, write_fold
 
 PARAMETERS = {
@@ -213,6 +215,28 @@ def test_declaring_again_changes_nothing(tmp_path: Path) -> None:
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     declare_experiment(tmp_path, PARAMETERS)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_studies_declared_at_the_same_time_are_both_declared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, others = tensorboard._declared, []
+
+    def overtaken(root: Path) -> Any:
+        described = read(root)
+        if not others:
+            late = {"model.name": Parameter(choices=["a", "b"])}
+            others.append(threading.Thread(target=declare_experiment, args=(root, late)))
+            others[0].start()
+            # Ends before this study has written, unless a lock makes it wait.
+            others[0].join(timeout=0.3)
+        return described
+
+    monkeypatch.setattr(tensorboard, "_declared", overtaken)
+    declare_experiment(tmp_path, PARAMETERS)
+    others[0].join()
+    found = json.loads((tmp_path / "hparams.json").read_text())["parameters"]
+    assert set(found) == {*PARAMETERS, "model.name"}
 
 
 def test_path_searched_with_different_types_is_text(tmp_path: Path) -> None:

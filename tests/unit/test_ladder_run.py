@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,13 @@ from hms_ray.competition.schema import PROBABILITY_COLUMNS, TARGET_COLUMNS
 from hms_ray.dataset.folds import make_folds
 from hms_ray.dataset.prepare import Prepared, prepare
 from hms_ray.ensemble.simplex import blend_probabilities, simplex_weights
-from hms_ray.errors import ConfigError, StudyError, TrainingError
+from hms_ray.errors import ConfigError, PackError, StudyError, TrainingError
 from hms_ray.evaluate.oof import probabilities_of
 from hms_ray.experiment.fold_task import FoldTask, Report, report_with_task
 from hms_ray.experiment.placement import Placement
+from hms_ray.ladder import command as ladder_command
 from hms_ray.ladder.command import select_ladder, training_seeds
-from hms_ray.ladder.folder import read_ladder
+from hms_ray.ladder.folder import StoredLadder, read_ladder
 from hms_ray.ladder.local import LocalTrainer
 from hms_ray.ladder.plan import check_steps, plan_ladder, shares, sources_of
 from hms_ray.ladder.run import LadderRun, run_ladder
@@ -380,6 +382,46 @@ def test_ladder_keeps_its_folds_until_others_are_requested(
         stored = read_ladder(tmp_path / "ladder-steps").rows
         assert stored["fold"].tolist() == folds.tolist()
     assert len(runner.trained) == 6, "kept folds are not trained again"
+
+
+def test_fault_of_the_data_is_raised_at_once(
+    command: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["--steps", "a", "--debug"]
+    assert command(NoisyRunner(), *words) == 0
+    given = []
+
+    def damaged(*_: object, folds: object = None, **__: object) -> Prepared:
+        given.append(folds is not None)
+        raise PackError("the pack's content must match its checksums")
+
+    monkeypatch.setattr(ladder_command, "prepare", damaged)
+    with pytest.raises(PackError):
+        command(NoisyRunner(), *words)
+    assert given == [True], "it is not tried again with other folds"
+
+
+@pytest.mark.parametrize("damage", ["steps.json", "data"])
+def test_folds_are_drawn_if_the_stored_ones_cannot_be_used(
+    command: Callable[..., int],
+    tmp_path: Path,
+    damage: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert command(NoisyRunner(), "--steps", "a") == 0
+    if damage == "steps.json":
+        (tmp_path / "ladder-steps" / damage).write_text("{")
+    else:
+        read = ladder_command.read_ladder
+
+        def of_other_data(folder: Path) -> StoredLadder:
+            stored = read(folder)
+            return replace(stored, rows=stored.rows.assign(row_id="of another folder"))
+
+        monkeypatch.setattr(ladder_command, "read_ladder", of_other_data)
+    assert command(NoisyRunner(), "--steps", "a") == 0
+    log = (tmp_path / "ladder-steps" / "log.txt").read_text(encoding="utf-8")
+    assert ("the stored ladder is damaged" in log) == (damage == "steps.json")
 
 
 def test_ladder_does_not_overwrite_a_study(command: Callable[..., int], tmp_path: Path) -> None:

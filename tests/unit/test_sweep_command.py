@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from hms_ray.config.loading import validate_space
-from hms_ray.errors import DataError
+from hms_ray.errors import DataError, FoldError
 from hms_ray.sweep import command
 from hms_ray.sweep.command import _resumed
 
@@ -14,14 +14,14 @@ from hms_ray.sweep.command import _resumed
 class Ready:
     """Stands in for ``prepare``; records the folds that it gets."""
 
-    def __init__(self, misfit: bool = False) -> None:
-        self.misfit = misfit
+    def __init__(self, fault: DataError | None = None) -> None:
+        self.fault = fault
         self.given: list[pd.DataFrame | None] = []
 
     def __call__(self, folds: pd.DataFrame | None = None) -> Any:
         self.given.append(folds)
-        if folds is not None and self.misfit:
-            raise DataError("folds must fit the rows")
+        if folds is not None and self.fault is not None:
+            raise self.fault
         return len(self.given)
 
 
@@ -48,9 +48,17 @@ def test_study_without_an_ended_trial_draws_folds_anew(study: Path) -> None:
 
 def test_stored_folds_that_no_longer_fit_are_left_to_the_study_to_refuse(study: Path) -> None:
     (study / "trials").mkdir()
-    ready = Ready(misfit=True)
+    ready = Ready(FoldError("folds must fit the rows"))
     assert _resumed(ready, study) == 2
     assert ready.given[1] is None
+
+
+def test_fault_of_the_data_of_a_resumed_study_is_raised_at_once(study: Path) -> None:
+    (study / "trials").mkdir()
+    ready = Ready(DataError("recordings must have a signal"))
+    with pytest.raises(DataError, match="must have a signal"):
+        _resumed(ready, study)
+    assert len(ready.given) == 1
 
 
 @pytest.mark.parametrize(
