@@ -20,6 +20,7 @@ from hms_ray.report.blend_table import render_blend
 from hms_ray.report.live import bar
 from hms_ray.report.tables import to_text
 from hms_ray.storage.atomic import require_writable
+from hms_ray.storage.folder_names import BLEND, require_kind
 from hms_ray.study.folder import StudyFolder
 
 
@@ -60,6 +61,7 @@ def blend(
     if settings.seed < 0:
         raise StudyError("the seed must be at least 0", got=settings.seed)
     place = settings.out or blend_folder(inputs, results)
+    require_kind(place, "blend", "--out DIR")
     require_writable(place / BLEND_FILE)
     members = with_families(
         read_members(inputs, results, settings.columns, settings.row_unit), settings.families
@@ -99,7 +101,7 @@ def blend(
 def blend_folder(inputs: Sequence[str | Path], results: str | Path) -> Path:
     """Default folder of a blend: in the study if it is the only input, otherwise in RESULTS."""
     study = StudyFolder.find(inputs[0], results) if len(inputs) == 1 else None
-    return (Path(results) if study is None else study.path) / "blend"
+    return (Path(results) if study is None else study.path) / BLEND
 
 
 def _notes(targets: Targets, data: Aligned) -> list[str]:

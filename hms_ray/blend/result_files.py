@@ -12,10 +12,11 @@ from hms_ray.blend.align import Aligned, Member
 from hms_ray.ensemble.result import BlendReport
 from hms_ray.evaluate.metric import Array
 from hms_ray.evaluate.oof import KEY_COLUMNS, OOF_COLUMNS, OPTIMISTIC, write_oof
+from hms_ray.storage import folder_names
 from hms_ray.storage.hashing import table_fingerprint
 from hms_ray.storage.structured_files import json_text, write_text
 
-BLEND_FILE: Final = "blend.json"
+BLEND_FILE: Final = folder_names.BLEND_FILE
 NESTED_FILE: Final = "oof_nested.parquet"
 IN_SAMPLE_FILE: Final = "oof_in_sample.parquet"
 

@@ -35,10 +35,9 @@ from hms_ray.ladder.steps import Ladder, load_ladder
 from hms_ray.ladder.steps_file import STEPS_FILE
 from hms_ray.report.ladder_table import render_ladder
 from hms_ray.report.live import bar, print_text
-from hms_ray.storage.folder_names import checked_name
+from hms_ray.storage.folder_names import checked_name, kind_of, require_kind
 from hms_ray.storage.locks import StudyLock
 from hms_ray.storage.run_log import LOG_FILE, run_log
-from hms_ray.study.folder import STUDY_FILE
 from hms_ray.text import clock_text, closest, counted
 
 logger = logging.getLogger(__name__)
@@ -117,16 +116,19 @@ def ladder_folder(results: Path, name: str) -> Path:
     """The folder of a ladder; created if missing.
 
     Raises:
-        StudyError: if the name is no valid folder name, or a study has that folder.
+        StudyError: if the name is no valid folder name, or the folder holds something else.
     """
     folder = results / checked_name(name)
-    if (folder / STUDY_FILE).exists():
-        raise StudyError(
-            "a ladder needs a folder of its own",
-            got="a study",
-            where=folder,
-            fix="Give another name with --study.",
-        )
+    require_kind(folder, "ladder", "--study NAME")
+    if kind_of(folder) is None and not (folder / LOG_FILE).is_file():
+        others = [file for file in folder.glob("*") if not file.name.startswith(".")]
+        if others:
+            raise StudyError(
+                "a ladder needs a folder of its own",
+                got=f"other files, such as {others[0].name}",
+                where=folder,
+                fix="Use another name: --study NAME.",
+            )
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

@@ -24,12 +24,13 @@ from hms_ray.report.combined_report import CombinedReport, CombinedStep
 from hms_ray.report.combined_table import combined_page, render_combined
 from hms_ray.report.forest_plot import forest_svg
 from hms_ray.report.leaderboard import write_csv
+from hms_ray.storage.folder_names import FOREST, FOREST_FILE, require_kind
 from hms_ray.storage.hashing import table_fingerprint
 from hms_ray.storage.structured_files import write_text
 
 PLOT_FILE: Final = "forest.svg"
 RECALIBRATED_PLOT_FILE: Final = "forest_recalibrated.svg"
-TABLE_FILE: Final = "forest.csv"
+TABLE_FILE: Final = FOREST_FILE
 PAGE_FILE: Final = "README.md"
 
 _SAME: Final = ("before", "kind", "chain", "published_cv", "published_rows")
@@ -67,8 +68,9 @@ def combine(
     Raises:
         StudyError: if a name is no ladder or is repeated; see also ``combine_ladders``.
     """
+    folder = out or results / FOREST
+    require_kind(folder, "combination of ladders", "--out DIR")
     report = combine_ladders(_places(names, results), _places(controls, results))
-    folder = out or results / "forest"
     for file, recalibrated in ((PLOT_FILE, False), (RECALIBRATED_PLOT_FILE, True)):
         write_text(folder / file, forest_svg(report, recalibrated=recalibrated))
     lines = pd.DataFrame([line for step in report.steps for line in step.lines()])

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from hms_ray.errors import StudyError
+from hms_ray.storage import folder_names
 
 FORMAT: Final = 1
-STEPS_FILE: Final = "steps.json"
+STEPS_FILE: Final = folder_names.STEPS_FILE
 
 ABOUT_KEYS: Final = (
     *("data", "simulated", "simulator", "scale", "command"),

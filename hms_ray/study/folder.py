@@ -17,6 +17,7 @@ from hms_ray.errors import HmsRayError, StudyError
 from hms_ray.evaluate.metric import OBJECTIVES
 from hms_ray.evaluate.oof import OPTIMISTIC, write_oof
 from hms_ray.experiment.run import ExperimentResult
+from hms_ray.storage import folder_names
 from hms_ray.storage.atomic import IfExists
 from hms_ray.storage.locks import StudyLock
 from hms_ray.storage.structured_files import json_text, read_json, write_text, yaml_text
@@ -25,7 +26,7 @@ from hms_ray.study.trial import OOF_FILE, StoredTrial, best_first, read_trial, t
 from hms_ray.text import closest, shortened_list
 
 FORMAT: Final = 1
-STUDY_FILE: Final = "study.json"
+STUDY_FILE: Final = folder_names.STUDY_FILE
 ROWS_FILE: Final = "rows.parquet"
 HOLDOUT_FILE: Final = "holdout.parquet"
 SPACE_FILE: Final = "space.yaml"

@@ -16,7 +16,7 @@ from hms_ray.errors import StudyError
 from hms_ray.evaluate.metric import OBJECTIVES
 from hms_ray.storage.atomic import whole_file
 from hms_ray.storage.drafts import DRAFT_PREFIX
-from hms_ray.storage.folder_names import checked_name
+from hms_ray.storage.folder_names import checked_name, require_kind
 from hms_ray.storage.hashing import table_fingerprint
 from hms_ray.storage.locks import LOCK_FILE, OWNER_FILE, StudyLock
 from hms_ray.storage.run_log import LOG_FILE, WORKER_LOGS
@@ -158,6 +158,7 @@ def _is_replaceable(path: Path, identity: Mapping[str, Any]) -> bool:
         if (path / TRIALS).exists():
             return False
         return bool(differences(StudyFolder(path).identity, identity))
+    require_kind(path, "study", "--study NAME")
     if path.exists() and not _is_vacant(path):
         raise StudyError(
             "a new study needs a folder of its own",

@@ -118,14 +118,6 @@ def test_a_folder_with_other_files_is_left_alone(
     assert [file.name for file in (tmp_path / "mine").iterdir()] == [name]
 
 
-@pytest.mark.parametrize("name", ["", ".store", ".hidden", "local", "a/b", ".."])
-def test_names_that_are_not_folder_names_are_refused(
-    tmp_path: Path, prepared: Prepared, name: str
-) -> None:
-    with pytest.raises(StudyError, match="a study's name must be a plain folder name"):
-        create_study(tmp_path / "results", name, make_space(), prepared)
-
-
 def test_mistyped_study_names_its_nearest_relative(tmp_path: Path, prepared: Prepared) -> None:
     with pytest.raises(StudyError, match="hms-ray sweep"):
         StudyFolder.open("one", tmp_path)
