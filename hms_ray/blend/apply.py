@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from hms_ray.blend.stored import StoredBlend, StoredMember, even_shares, read_blend
+from hms_ray.blend.stored import StoredBlend, StoredMember, read_blend
 from hms_ray.errors import ConfigError, PredictionError, StudyError
 from hms_ray.evaluate.metric import Array
 from hms_ray.predict.files import read_test_predictions
@@ -110,9 +109,7 @@ def predict_blend(
         )
         notes, rate = notes + found.notes, found.rate
         parts |= {name: probabilities_in(table) for name, table in found.submissions.items()}
-    (skipped,) = even_shares(1, len(eeg_ids))
-    stack = np.stack([parts.get(member.name, skipped) for member in blend.members])
-    submission = make_submission(eeg_ids, eeg_ids, blend.fitted.predict(stack))
+    submission = make_submission(eeg_ids, eeg_ids, blend.predict(parts))
     return AppliedBlend(submission, eeg_ids, notes, rate)
 
 

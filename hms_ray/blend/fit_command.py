@@ -13,6 +13,7 @@ from hms_ray.blend.members import read_members, targets_of, with_families, witho
 from hms_ray.blend.result_files import BLEND_FILE, write_blend
 from hms_ray.blend.settings import Settings, plan_blend
 from hms_ray.blend.subset_report import describe_subsets, requested_costs
+from hms_ray.blend.unseen import require_unseen
 from hms_ray.ensemble.report import blend_report
 from hms_ray.errors import StudyError
 from hms_ray.ladder.manifest import Manifest
@@ -49,7 +50,8 @@ def blend(
     Raises:
         ConfigError: if the folder cannot be written to.
         StudyError: if a number is out of range, or an input is missing or damaged.
-        PredictionError: if predictions, targets and settings do not match.
+        PredictionError: if predictions, targets and settings do not match; or see
+            ``require_unseen``.
     """
     settings = settings or Settings()
     if settings.n_splits < 2:
@@ -67,6 +69,7 @@ def blend(
         read_members(inputs, results, settings.columns, settings.row_unit), settings.families
     )
     members, copies = without_copies(members, drop=settings.drop_identical)
+    require_unseen(members, settings.targets, results)
     plan = plan_blend(settings, members, manifest)
     costs = requested_costs(members, settings)
     targets = targets_of(

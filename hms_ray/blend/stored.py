@@ -42,16 +42,30 @@ class StoredBlend:
         method: name of the method.
         fitted: the fitted method.
         members: in the order of the fit.
+        optimistic: whether a member's checkpoints or weights were chosen on the rows that it
+            was fitted on.
     """
 
     method: str
     fitted: FittedMethod
     members: tuple[StoredMember, ...]
+    optimistic: bool = False
 
     def needed(self) -> tuple[StoredMember, ...]:
         """The members that can change the predictions: a mean ignores models of weight 0."""
         counts = _has_weight(self.fitted, len(self.members))
         return tuple(m for m, count in zip(self.members, counts, strict=True) if count)
+
+    def predict(self, parts: Mapping[str, Array]) -> Array:
+        """Blended probabilities, (n, 6) float64.
+
+        Args:
+            parts: name of each needed member -> its probabilities (n, 6) float64.
+        """
+        n_rows = len(next(iter(parts.values())))
+        (unused,) = even_shares(1, n_rows)
+        stack = np.stack([parts.get(member.name, unused) for member in self.members])
+        return self.fitted.predict(stack)
 
     def without_models(self) -> list[str]:
         """Names of the needed members that have no fold models in the fold store."""
@@ -107,7 +121,12 @@ def read_blend(file: Path) -> StoredBlend:
             where=file,
             fix=_FIX,
         )
-    return StoredBlend(str(data["method"]), _fitted(data["fitted"], len(members), file), members)
+    return StoredBlend(
+        method=str(data["method"]),
+        fitted=_fitted(data["fitted"], len(members), file),
+        members=members,
+        optimistic=bool(data.get("optimistic", False)),
+    )
 
 
 def _fitted(stored: Any, n_members: int, file: Path) -> FittedMethod:

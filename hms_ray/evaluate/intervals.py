@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from hms_ray.errors import PredictionError
-from hms_ray.evaluate.metric import Array, check_row_weights
+from hms_ray.evaluate.metric import OBJECTIVES, Array, check_row_weights
 from hms_ray.text import shortened_list
 
 CONFIDENCE: Final = 0.95
@@ -163,6 +163,49 @@ def paired_difference(first: ArrayLike, second: ArrayLike, patients: ArrayLike) 
         )
     interval = clustered_interval(scores[0] - scores[1], patients)
     return Difference(**vars(interval))
+
+
+def independent_difference(first: Interval, second: Interval) -> Difference:
+    """Compares the means of two groups of patients that share none.
+
+    The variance is the sum of both, the degrees of freedom are those of Welch and
+    Satterthwaite (Welch, Biometrika 34, 1947), each group with G - 1.
+
+    Returns:
+        First minus second with its 95% interval; infinite if a group has one patient.
+    """
+    mean = first.mean - second.mean
+    counts = first.n_rows + second.n_rows, first.n_patients + second.n_patients
+    if min(first.n_patients, second.n_patients) < 2:
+        return Difference(mean, -np.inf, np.inf, *counts)
+    variances = [one.standard_error**2 for one in (first, second)]
+    total = sum(variances)
+    if total == 0:
+        return Difference(mean, mean, mean, *counts)
+    parts = [
+        variance**2 / (one.n_patients - 1)
+        for variance, one in zip(variances, (first, second), strict=True)
+    ]
+    width = float(stats.t.ppf((1 + CONFIDENCE) / 2, total**2 / sum(parts))) * total**0.5
+    return Difference(mean, mean - width, mean + width, *counts)
+
+
+def intervals_by_objective(
+    rows: ArrayLike, total_votes: ArrayLike, patients: ArrayLike
+) -> dict[str, Interval | None]:
+    """``clustered_interval`` on the rows of each objective; None without rows.
+
+    Args:
+        rows: (n,) score of each row.
+        total_votes: (n,) votes of each row.
+        patients: (n,) patient of each row.
+    """
+    scores, owners, votes = np.asarray(rows), np.asarray(patients), np.asarray(total_votes)
+    chosen = {name: votes >= fewest for name, fewest in OBJECTIVES.items()}
+    return {
+        name: clustered_interval(scores[which], owners[which]) if which.any() else None
+        for name, which in chosen.items()
+    }
 
 
 def patient_bootstrap(

@@ -16,7 +16,7 @@ from hms_ray.evaluate.metric import Array
 from hms_ray.experiment.fold_task import locate_rows
 from hms_ray.predict.rate import RunTimes
 from hms_ray.predict.recordings import Recordings
-from hms_ray.predict.trial import FoldModel, TrialModels
+from hms_ray.predict.trial import FoldModel, TrialModels, mean_of_folds
 from hms_ray.storage.fold_store import RECORD_FILE, damaged_fold
 from hms_ray.train.checkpoint import load_weights
 from hms_ray.train.downsampled import cache_budget
@@ -148,7 +148,22 @@ def predict_trial(
     progress: Progress | None = None,
     times: RunTimes | None = None,
 ) -> tuple[Array, tuple[str, ...]]:
-    """Probabilities of recordings, averaged over a trial's folds.
+    """Probabilities of recordings, (n, 6) float64, averaged over a trial's folds; and notes.
+
+    Arguments and errors are those of ``predict_folds``.
+    """
+    by_fold, notes = predict_folds(models, recordings, device, progress, times)
+    return mean_of_folds(by_fold), notes
+
+
+def predict_folds(
+    models: TrialModels,
+    recordings: Recordings,
+    device: torch.device,
+    progress: Progress | None = None,
+    times: RunTimes | None = None,
+) -> tuple[dict[int, Array], tuple[str, ...]]:
+    """Probabilities of recordings by each of a trial's fold models.
 
     Args:
         models: the folds.
@@ -158,7 +173,7 @@ def predict_trial(
         times: the time to build the models is added to it.
 
     Returns:
-        (n, 6) float64, the arithmetic mean over the folds; and notes to print.
+        Fold -> (n, 6) float64; and notes to print.
 
     Raises:
         StudyError: if a fold is damaged.
@@ -166,16 +181,16 @@ def predict_trial(
         TrainingError: if a prediction is not finite.
     """
     predictor = Predictor(models.experiment, recordings, device)
-    total = np.zeros((len(recordings.rows), 6))
-    for done, fold in enumerate(models.folds.values()):
+    by_fold: dict[int, Array] = {}
+    for number, fold in models.folds.items():
         if progress is not None:
-            progress(done, len(models.folds))
-        total += predictor.predict(fold)
+            progress(len(by_fold), len(models.folds))
+        by_fold[number] = predictor.predict(fold)
     if progress is not None:
-        progress(len(models.folds), len(models.folds))
+        progress(len(by_fold), len(models.folds))
     if times is not None:
         times.models_s += predictor.models_s
-    return total / len(models.folds), (*models.notes(), *_precision_notes(models, device))
+    return by_fold, (*models.notes(), *_precision_notes(models, device))
 
 
 def _precision_notes(models: TrialModels, device: torch.device) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ Both are packed by the same code as for training, so their windows hold the same
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -27,7 +27,7 @@ from hms_ray.competition.read import (
 from hms_ray.competition.rows import Unit, Window, make_rows
 from hms_ray.competition.schema import EEG_WINDOW_SAMPLES, SPECTROGRAM_WINDOW_ROWS
 from hms_ray.config.inputs import InputConfig, used_sources
-from hms_ray.dataset.missing_signal import apply_missing_signal_policy
+from hms_ray.dataset.missing_signal import Policy, apply_missing_signal_policy
 from hms_ray.dataset.prepare import Bars, build_packs
 from hms_ray.dataset.sources import WINDOW_COLUMNS, pack_source, source_key
 from hms_ray.errors import DataError
@@ -108,12 +108,14 @@ def recordings_of_rows(
     unit: Unit,
     window: Window,
     *,
+    without: Collection[int] = (),
     pack_dir: str | Path | None = None,
     bars: Bars | None = None,
 ) -> Recordings:
-    """The training rows of a folder, of all its patients; votes are not used.
+    """The training rows of a folder; votes are not used.
 
-    Arguments are those of ``recordings_of_test`` and ``make_rows``.
+    Arguments are those of ``recordings_of_test`` and ``make_rows``; rows of the patients
+    ``without`` are skipped.
 
     Raises:
         FaultyDataError: if the folder has faults.
@@ -124,7 +126,48 @@ def recordings_of_rows(
     place = Path(pack_dir or default_pack_dir(data_dir))
     require_sound(data_dir, cache_dir=place, tolerated=("no_numbers",))
     rows = make_rows(read_labels(data_dir), unit, window)
+    rows = rows[~rows["patient_id"].isin(without)].reset_index(drop=True)
     return _packed(rows, build_packs(data_dir, place, _forms(inputs), rows, bars))
+
+
+def recordings_of_held_out(
+    data_dir: str | Path,
+    rows: pd.DataFrame,
+    inputs: Sequence[InputConfig],
+    policy: Policy,
+    *,
+    pack_dir: str | Path | None = None,
+    bars: Bars | None = None,
+) -> Recordings:
+    """Rows of held-out patients, with packs of their own.
+
+    Args:
+        data_dir: competition folder.
+        rows: see ``make_rows``.
+        inputs: of all models that will predict.
+        policy: ``data.unusable``. Rows without a usable signal are dropped with ``drop``,
+            as from the training rows, else zero-filled.
+        pack_dir: folder of packs; default: ``packed`` in the competition folder.
+        bars: creates the progress bar of each pack.
+
+    Raises:
+        DataError: see ``build_packs``; or if no row has a usable signal.
+        PackError: see ``build_packs``.
+    """
+    data_dir = Path(data_dir)
+    place = Path(pack_dir or default_pack_dir(data_dir))
+    packs = build_packs(data_dir, place, _forms(inputs), rows, bars, only_rows=True)
+    is_kept, notes = apply_missing_signal_policy(
+        rows, packs, "drop" if policy == "drop" else "keep"
+    )
+    if not is_kept.any():
+        raise DataError(
+            "some held-out rows must have a usable signal in each source",
+            got="none",
+            where=data_dir,
+            fix="Check the recordings of the held-out patients.",
+        )
+    return Recordings(rows[is_kept].reset_index(drop=True), packs, notes)
 
 
 def read_test_rows(data_dir: Path) -> pd.DataFrame:

@@ -107,7 +107,7 @@ def _predict_train_rows(
 ) -> tuple[int, tuple[str, ...]]:
     """Writes predictions of the rows of ``train.csv``; returns their number and notes."""
     require_device(options.device, options.threads)
-    study_rows = folder.rows()
+    study_rows, held_out = folder.rows(), _held_out_patients(folder)
     # Rows are those of the study; a stored fold may come from another one.
     unit, window = trial.experiment.data.unit, trial.experiment.data.window
     recordings = recordings_of_rows(
@@ -115,18 +115,27 @@ def _predict_train_rows(
         [models.experiment.input],
         unit,
         window,
+        without=held_out,
         pack_dir=options.pack_dir,
         bars=bar,
     )
     predicted, notes = predict_all([models], recordings, options.device, options.threads)
     rows = recordings.rows
     warning = _training_patients_warning(rows, study_rows)
+    if held_out:
+        patients = counted(len(held_out), "held-out patient")
+        notes += (f"{patients} skipped; score them with: hms-ray holdout {folder.name}",)
     # Models that were trained on some of the rows make the table optimistic.
     table = rows[["row_id", "eeg_id", "patient_id"]].reset_index(drop=True)
     table.attrs = {ROW_UNIT: unit, **({OPTIMISTIC: True} if warning else {})}
     table[list(PROBABILITY_COLUMNS)] = predicted[models.name]
     write_predictions(out, table)
     return len(table), (*notes, *warning)
+
+
+def _held_out_patients(folder: StudyFolder) -> list[int]:
+    rows = folder.held_out_rows()
+    return [] if rows is None else rows["patient_id"].unique().tolist()
 
 
 def _training_patients_warning(rows: pd.DataFrame, study_rows: pd.DataFrame) -> tuple[str, ...]:

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+import numpy as np
 from pydantic import ValidationError
 
 from hms_ray.config.experiment import Experiment
 from hms_ray.config.validation import with_new_names
 from hms_ray.errors import StudyError
+from hms_ray.evaluate.metric import Array
 from hms_ray.experiment.cache_key import NUMERICS_VERSION
 from hms_ray.storage.fold_store import RECORD_FILE, FoldStore, StoredFold, damaged_fold
 from hms_ray.storage.hashing import digest
@@ -75,6 +77,12 @@ def read_models(name: str, keys: Mapping[int, str], results: str | Path) -> Tria
     store = FoldStore(results)
     folds = {fold: store.read(key) for fold, key in sorted(keys.items())}
     return TrialModels(name, one_experiment(list(folds.values()), name), folds)
+
+
+def mean_of_folds(by_fold: Mapping[int, Array]) -> Array:
+    """The arithmetic mean of the predictions of fold models: fold -> (n, 6) float64."""
+    total: Array = sum(by_fold.values(), np.zeros(()))
+    return total / len(by_fold)
 
 
 def one_experiment(folds: Sequence[StoredFold], name: str, fix: str = _TRAIN_AGAIN) -> Experiment:

@@ -8,6 +8,7 @@ from typing import Any
 
 from hms_ray.evaluate.metric import OBJECTIVES, SCORE_NAMES, named_scores
 from hms_ray.report.cells import OPTIMISTIC_LEGEND, score_text
+from hms_ray.report.holdout_table import openings_text
 from hms_ray.report.tables import Column, Table, to_text
 from hms_ray.report.trial_choice import TrialChoice, choice_text
 from hms_ray.text import counted
@@ -53,6 +54,8 @@ class StudyOverview:
         runs: when each run of the study started, ISO 8601, oldest first.
         command: command line of the last run; None if unknown.
         hosts: machines of the last run.
+        held_out_rows, held_out_patients: set aside; 0 without a hold-out.
+        openings: of the hold-out, oldest first, see ``study.holdout.openings``.
     """
 
     summary: FolderSummary
@@ -68,6 +71,9 @@ class StudyOverview:
     runs: Sequence[str]
     command: str | None
     hosts: Sequence[str]
+    held_out_rows: int = 0
+    held_out_patients: int = 0
+    openings: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True)
@@ -160,6 +166,7 @@ def render_study(study: StudyOverview) -> str:
         "objective": SCORE_NAMES.get(summary.objective or "", summary.objective),
         "data": f"{counted(study.rows, 'row')} ({study.unit}) of "
         f"{counted(study.patients, 'patient')}, {counted(study.folds, 'fold')}",
+        "hold-out": _hold_out(study),
         "trials": f"{summary.finished:,} finished"
         + ("" if study.planned is None else f" of {study.planned:,}")
         + f", {summary.failed:,} failed",
@@ -203,6 +210,15 @@ def render_trial(trial: TrialOverview) -> str:
     }
     note = OPTIMISTIC_LEGEND.removeprefix("* ") if trial.optimistic else ""
     return to_text(f"{title}.", _facts(facts), note, _folds(trial), _differences(trial))
+
+
+def _hold_out(study: StudyOverview) -> str | None:
+    if not study.held_out_rows:
+        return None
+    return (
+        f"{counted(study.held_out_rows, 'row')} of "
+        f"{counted(study.held_out_patients, 'patient')}, {openings_text(study.openings)}"
+    )
 
 
 def _facts(facts: Mapping[str, str | None]) -> str:

@@ -21,6 +21,7 @@ from hms_ray.report.overview import FolderSummary, FoldOverview, StudyOverview, 
 from hms_ray.storage.fold_store import FoldStore
 from hms_ray.storage.structured_files import read_json
 from hms_ray.study.folder import SPACE_FILE, StudyFolder, study_names
+from hms_ray.study.holdout import openings
 from hms_ray.study.identity import changed_values
 from hms_ray.study.leaderboard import Leaderboard
 from hms_ray.study.trial import StoredTrial, best_first
@@ -82,6 +83,7 @@ def study_overview(folder: StudyFolder) -> StudyOverview:
     finished, rows = board.finished, board.rows
     file = folder.path / "environment.json"
     runs = read_json(file, list) if file.is_file() else []
+    held_out = folder.held_out_rows()
     last: Mapping[str, Any] = runs[-1] if runs else {}
     nodes, words = last.get("cluster", {}).get("nodes", []), last.get("command")
     return StudyOverview(
@@ -98,6 +100,9 @@ def study_overview(folder: StudyFolder) -> StudyOverview:
         runs=[run["started"] for run in runs if "started" in run],
         command=shlex.join(["hms-ray", *words[1:]]) if words else None,
         hosts=sorted({str(node.get("host")) for node in nodes}),
+        held_out_rows=0 if held_out is None else len(held_out),
+        held_out_patients=0 if held_out is None else int(held_out["patient_id"].nunique()),
+        openings=openings(folder),
     )
 
 

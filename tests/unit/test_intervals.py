@@ -7,6 +7,8 @@ from scipy import stats
 from hms_ray.errors import PredictionError
 from hms_ray.evaluate.intervals import (
     clustered_interval,
+    independent_difference,
+    intervals_by_objective,
     paired_difference,
     patient_bootstrap,
     patient_groups,
@@ -157,3 +159,34 @@ def test_more_groups_than_patients_are_refused() -> None:
 def test_row_weights_of_groups_are_checked(broken: list[float]) -> None:
     with pytest.raises(PredictionError, match="row weights must be"):
         patient_groups([1, 2, 3, 3], 2, 0, row_weights=broken)
+
+
+def test_independent_difference_is_welchs_if_each_patient_has_one_row() -> None:
+    generator = np.random.default_rng(5)
+    first, second = generator.normal(1.0, 2.0, 12), generator.normal(0.4, 0.5, 60)
+    found = independent_difference(
+        clustered_interval(first, np.arange(12)), clustered_interval(second, np.arange(60))
+    )
+    expected = stats.ttest_ind(first, second, equal_var=False).confidence_interval(0.95)
+    assert found.mean == pytest.approx(first.mean() - second.mean())
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    assert (found.n_rows, found.n_patients, found.verdict) == (72, 72, "tie")
+
+
+def test_independent_difference_with_one_patient_or_equal_scores() -> None:
+    one = clustered_interval(np.array([1.0, 2.0]), np.zeros(2))
+    constant = clustered_interval(np.full(4, 0.5), np.arange(4))
+    found = independent_difference(one, constant)
+    assert (found.mean, found.low, found.high) == (1.0, -np.inf, np.inf)
+    found = independent_difference(constant, clustered_interval(np.full(3, 0.2), np.arange(3)))
+    assert (found.low, found.high) == pytest.approx((0.3, 0.3))
+    assert found.verdict == "worse"
+
+
+def test_intervals_by_objective_use_the_rows_of_each() -> None:
+    generator = np.random.default_rng(6)
+    scores, votes, patients = generator.normal(size=40), np.arange(40) % 9, np.arange(40) // 4
+    found = intervals_by_objective(scores, votes, patients)
+    assert found["kl_all"] == clustered_interval(scores, patients)
+    assert found["kl_4"] == clustered_interval(scores[votes >= 4], patients[votes >= 4])
+    assert found["kl_10"] is None

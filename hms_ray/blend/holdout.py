@@ -1,0 +1,284 @@
+"""``hms-ray holdout``: the best trial and the blend of a study on held-out patients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hms_ray.blend.result_files import BLEND_FILE, NESTED_FILE
+from hms_ray.blend.stored import StoredBlend, read_blend
+from hms_ray.competition.read import read_labels
+from hms_ray.competition.rows import split_rows
+from hms_ray.competition.schema import TARGET_COLUMNS
+from hms_ray.dataset.hold_out import DATA_DIR, PACK_DIR
+from hms_ray.errors import DataError, PredictionError, StudyError
+from hms_ray.evaluate.intervals import intervals_by_objective
+from hms_ray.evaluate.metric import Array, kl_rows
+from hms_ray.evaluate.oof import align_oof, probabilities_of, read_oof
+from hms_ray.predict.inference import predict_all_folds, require_device
+from hms_ray.predict.recordings import recordings_of_held_out
+from hms_ray.predict.trial import TrialModels, mean_of_folds, read_models
+from hms_ray.report.holdout_table import HoldoutReport, HoldoutScores, Intervals
+from hms_ray.report.live import bar
+from hms_ray.storage.atomic import require_writable
+from hms_ray.storage.fold_store import StoredFold
+from hms_ray.storage.hashing import table_fingerprint
+from hms_ray.study.folder import StudyFolder
+from hms_ray.study.holdout import (
+    OPENINGS_FILE,
+    openings,
+    record_opening,
+    require_held_out_rows,
+)
+from hms_ray.study.trial import StoredTrial
+from hms_ray.text import shortened_list
+
+ByFold = Mapping[int, Array]
+"""Fold -> probabilities (n, 6) by its model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HoldoutOptions:
+    """Options of ``hms-ray holdout``.
+
+    Attributes:
+        results: folder of all studies and the fold store.
+        data_dir: competition folder; default: the one that the study was made from.
+        pack_dir: folder of packs; default: that of the study, or ``packed`` in ``data_dir``.
+        device: ``cpu`` or ``cuda``; default: cuda if available.
+        threads: torch threads.
+    """
+
+    results: Path = Path("results")
+    data_dir: Path | None = None
+    pack_dir: Path | None = None
+    device: str | None = None
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """What is scored: the best trial and, if there is one that may be scored, the blend.
+
+    Attributes:
+        members: name in the blend -> its models, for each that the blend needs.
+        notes: why a blend is not scored.
+    """
+
+    trial: StoredTrial
+    models: TrialModels
+    blend: StoredBlend | None
+    members: Mapping[str, TrialModels]
+    notes: tuple[str, ...]
+
+    def record(self) -> dict[str, Any]:
+        """What the study remembers about the opening."""
+        blend = None
+        if self.blend is not None:
+            keys = {name: _keys(models) for name, models in self.members.items()}
+            blend = {"method": self.blend.method, "members": keys}
+        return {"trial": self.trial.number, "keys": _keys(self.models), "blend": blend}
+
+
+def open_holdout(folder: StudyFolder, options: HoldoutOptions) -> HoldoutReport:
+    """Scores the best trial and the blend on held-out patients, and records it in the study.
+
+    The record is written after the scores are computed and before they are returned, so that
+    nobody sees scores of an opening that is not recorded. If anything fails, none is.
+
+    Raises:
+        StudyError: if the study has no hold-out or no finished trial, another command runs
+            it, or a fold is missing or damaged.
+        ConfigError: if the device is not available, or the record cannot be written.
+        DataError: if the competition folder is gone, or has other held-out rows.
+    """
+    rows = require_held_out_rows(folder)
+    require_writable(folder.path / OPENINGS_FILE)
+    with folder.lock():
+        before = openings(folder)
+        opened = _what_to_open(folder, rows, options.results)
+        report = _scored(folder, rows, opened, options)
+        scores = [one.to_json() for one in report.scores]
+        record_opening(folder, {**opened.record(), "scores": scores})
+    return replace(report, opened_before=before)
+
+
+def _what_to_open(folder: StudyFolder, rows: pd.DataFrame, results: Path) -> _Opened:
+    trial = folder.finished_trial()
+    models = read_models(f"trial {trial.number:04d}", trial.keys, results)
+    patients = set(rows["patient_id"])
+    if seen := _seen(models, patients):
+        raise StudyError(
+            "a fold model must not have seen held-out patients",
+            got=f"patient {shortened_list(seen)}",
+            where=f"{folder.path}, {models.name}",
+            fix="Run the study again under another name.",
+        )
+    file = folder.path / "blend" / BLEND_FILE
+    if not file.is_file():
+        return _Opened(trial, models, None, {}, ())
+    blend = read_blend(file)
+    if unknown := blend.without_models():
+        note = f"The blend is not scored: {shortened_list(unknown)} may have seen these patients."
+        return _Opened(trial, models, None, {}, (note,))
+    members = {
+        member.name: read_models(member.name, member.keys or {}, results)
+        for member in blend.needed()
+    }
+    if names := [name for name, member in members.items() if _seen(member, patients)]:
+        note = f"The blend is not scored: {shortened_list(names)} saw held-out patients."
+        return _Opened(trial, models, None, {}, (note,))
+    return _Opened(trial, models, blend, members, ())
+
+
+def _scored(
+    folder: StudyFolder, rows: pd.DataFrame, opened: _Opened, options: HoldoutOptions
+) -> HoldoutReport:
+    require_device(options.device, options.threads)
+    data_dir, pack_dir = _places(folder, rows, options)
+    # A trial that is also a member of the blend is predicted once.
+    models = {frozenset(_keys(one).items()): one for one in opened.members.values()}
+    models[frozenset(_keys(opened.models).items())] = opened.models
+    recordings = recordings_of_held_out(
+        data_dir,
+        rows,
+        [one.experiment.input for one in models.values()],
+        folder.space().experiment.data.unusable,
+        pack_dir=pack_dir,
+        bars=bar,
+    )
+    predicted, notes = predict_all_folds(
+        list(models.values()), recordings, options.device, options.threads
+    )
+    scored = recordings.rows
+    scores = [_trial_scores(folder, opened, predicted[opened.models.name], scored)]
+    if opened.blend is not None:
+        parts = {
+            name: predicted[models[frozenset(_keys(member).items())].name]
+            for name, member in opened.members.items()
+        }
+        scores.append(_blend_scores(folder, opened.blend, opened.members, parts, scored))
+    return HoldoutReport(
+        study=folder.name,
+        n_rows=len(scored),
+        n_patients=int(scored["patient_id"].nunique()),
+        scores=scores,
+        notes=(*opened.notes, *notes),
+    )
+
+
+def _places(
+    folder: StudyFolder, rows: pd.DataFrame, options: HoldoutOptions
+) -> tuple[Path, Path | None]:
+    """Competition folder and folder of packs, after checking that it has the held-out rows."""
+    data_dir = options.data_dir or Path(rows.attrs.get(DATA_DIR, "."))
+    fix = "Name the folder that the study was made from: --data DIR"
+    if not data_dir.is_dir():
+        raise DataError("the competition folder must exist", where=data_dir, fix=fix)
+    _, found = split_rows(read_labels(data_dir), folder.space().experiment.data)
+    if table_fingerprint(found) != folder.identity["data"]["holdout"]:
+        raise DataError(
+            "the competition folder must have the held-out rows of the study",
+            got=f"{len(found)} other rows",
+            where=data_dir,
+            fix=fix,
+        )
+    if options.pack_dir is not None or options.data_dir is not None:
+        return data_dir, options.pack_dir
+    return data_dir, Path(rows.attrs[PACK_DIR])
+
+
+def _trial_scores(
+    folder: StudyFolder, opened: _Opened, by_fold: ByFold, scored: pd.DataFrame
+) -> HoldoutScores:
+    rows = folder.rows()
+    return HoldoutScores(
+        name=f"Best trial, {opened.trial.number:04d}",
+        single=_single(list(by_fold.values()), scored),
+        averaged=_intervals(_kl(scored, mean_of_folds(by_fold)), scored),
+        out_of_fold=_intervals(_kl(rows, probabilities_of(opened.trial.oof(rows))), rows),
+        optimistic=opened.trial.optimistic,
+    )
+
+
+def _blend_scores(
+    folder: StudyFolder,
+    blend: StoredBlend,
+    members: Mapping[str, TrialModels],
+    parts: Mapping[str, ByFold],
+    scored: pd.DataFrame,
+) -> HoldoutScores:
+    """Scores of the blend of the members' means and, if they share folds, of each fold's blend."""
+    single, notes = None, []
+    if _share_folds(list(members.values())):
+        folds = next(iter(parts.values()))
+        blended = [blend.predict({name: one[k] for name, one in parts.items()}) for k in folds]
+        single = _single(blended, scored)
+    else:
+        notes.append("Single fold models cannot be blended: the members have different folds.")
+    nested = _nested(folder)
+    if nested is None:
+        notes.append(f"No out-of-fold score: {NESTED_FILE} does not fit the rows of the study.")
+    means = {name: mean_of_folds(one) for name, one in parts.items()}
+    return HoldoutScores(
+        name=f"Blend, {blend.method}; its out-of-fold score is nested",
+        single=single,
+        averaged=_intervals(_kl(scored, blend.predict(means)), scored),
+        out_of_fold=nested,
+        optimistic=blend.optimistic,
+        notes=notes,
+    )
+
+
+def _nested(folder: StudyFolder) -> Intervals | None:
+    """Nested scores of the blend; None if its rows are not those of the study."""
+    rows, file = folder.rows(), folder.path / "blend" / NESTED_FILE
+    try:
+        oof = read_oof(file)
+        rows = rows[rows["row_id"].isin(oof["row_id"])].reset_index(drop=True)
+        return _intervals(_kl(rows, probabilities_of(align_oof(oof, rows, file))), rows)
+    except PredictionError:
+        return None
+
+
+def _single(predictions: Sequence[Array], scored: pd.DataFrame) -> Intervals:
+    """Mean over models of the KL of each row."""
+    return _intervals(np.mean([_kl(scored, one) for one in predictions], axis=0), scored)
+
+
+def _kl(rows: pd.DataFrame, probabilities: Array) -> Array:
+    return kl_rows(rows[list(TARGET_COLUMNS)].to_numpy(np.float64), probabilities)
+
+
+def _intervals(scores: Array, rows: pd.DataFrame) -> Intervals:
+    return intervals_by_objective(scores, rows["total_votes"], rows["patient_id"])
+
+
+def _share_folds(models: Sequence[TrialModels]) -> bool:
+    """Whether fold k of one is trained on the same rows as fold k of every other."""
+    described = [
+        {fold: stored.record["made_from"]["folds"] for fold, stored in one.folds.items()}
+        for one in models
+    ]
+    return all(other == described[0] for other in described)
+
+
+def _seen(models: TrialModels, patients: set[int]) -> list[int]:
+    """Patients among the rows of a trial's folds: each is validated by one, trained by others."""
+    own = {patient for fold in _stored(models).values() for patient in fold.oof["patient_id"]}
+    return sorted(own & patients)
+
+
+def _keys(models: TrialModels) -> dict[str, str]:
+    """Fold, as text, -> cache key."""
+    return {str(fold): stored.key for fold, stored in _stored(models).items()}
+
+
+def _stored(models: TrialModels) -> dict[int, StoredFold]:
+    """The folds of models that were read from the fold store."""
+    return {k: fold for k, fold in models.folds.items() if isinstance(fold, StoredFold)}
