@@ -19,7 +19,7 @@ from hms_ray.config.space import Space
 from hms_ray.dataset.pack_command import pack_folder
 from hms_ray.dataset.prepare import Prepared, prepare
 from hms_ray.errors import StudyError
-from hms_ray.experiment.placement import Placement
+from hms_ray.experiment.in_process import InProcessRunner
 from hms_ray.experiment.run import plan_folds
 from hms_ray.pack.build import pack_path
 from hms_ray.pack.store import open_pack
@@ -90,9 +90,12 @@ def experiment_of(**values: Any) -> Any:
     return replace_values(Space().experiment, {**VALUES, "data.n_folds": 2, **given})
 
 
-def keys_of(prepared: Prepared, results: Path) -> dict[int, str]:
-    tasks = plan_folds(experiment_of(), prepared, results, Placement())
-    return {task.fold: task.key for task in tasks}
+def keys_of(study: TrainedStudy, data: Path, results: Path) -> dict[int, str]:
+    """Cache keys of the study's experiment on a folder."""
+    experiment = study.folder.space().experiment
+    prepared = prepare(data, experiment, results)
+    placement = InProcessRunner(device="cpu").placement
+    return {task.fold: task.key for task in plan_folds(experiment, prepared, results, placement)}
 
 
 def test_held_out_patients_are_in_no_fold_and_no_pack(study: TrainedStudy) -> None:
@@ -140,7 +143,8 @@ def test_other_votes_or_signals_of_a_training_patient_change_every_fold(
     folder = tmp_path / "data"
     shutil.copytree(data, folder, ignore=shutil.ignore_patterns("packed"))
     change(folder, [int(study.prepared.rows()["patient_id"].iloc[0])])
-    keys = keys_of(prepared_from(folder, tmp_path), tmp_path)
+    assert keys_of(study, data, tmp_path) == study.result.keys
+    keys = keys_of(study, folder, tmp_path)
     assert set(keys) == set(study.result.keys)
     assert not set(keys.values()) & set(study.result.keys.values())
 
