@@ -1,22 +1,32 @@
 """Which evaluation of a stage is kept, handed to the next stage and scored."""
 
+import itertools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from hms_ray.competition.schema import TARGET_COLUMNS
 from hms_ray.config.augmentation import AugmentConfig, MosaicConfig
 from hms_ray.config.experiment import Experiment
 from hms_ray.config.loading import validate_space
 from hms_ray.config.training import StageConfig, TrainingConfig
+from hms_ray.dataset.prepare import prepare
 from hms_ray.errors import ConfigError
-from hms_ray.evaluate.metric import kl_rows
+from hms_ray.evaluate.metric import kl_report, kl_rows
+from hms_ray.evaluate.oof import probabilities_of
+from hms_ray.experiment.in_process import InProcessRunner
+from hms_ray.experiment.run import run_experiment
+from hms_ray.ladder.steps import load_ladder
+from hms_ray.storage.fold_store import FoldStore
 from hms_ray.train import loop
 from hms_ray.train.loop import train_fold
 from hms_ray.train.process import Process
 from hms_ray.train.result import FoldResult
 from hms_ray.train.selection import EvaluationSelection, kept_record
+from tests.competition_folder import write_competition_folder
 from tests.fold_data import example_experiment, example_fold
 from tests.refused import refusal
 
@@ -212,3 +222,46 @@ def test_fold_without_rows_to_choose_from_is_refused_before_training() -> None:
     train(example_experiment(**stages))
     with refusal(ConfigError, "needs validation rows of its own", where="fold 2, stage good"):
         train(example_experiment(**stages, checkpoint="best"), fold=2)
+
+
+def test_small_step_9_keeps_the_second_stage_in_every_fold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ladder = Path(__file__).parents[2] / "search_spaces" / "ladder"
+    published = ["training.checkpoint=best", "training.next_stage_from=best"]
+    short = ["data.n_patients=12", "training.stages.0.epochs=3", "training.stages.1.epochs=2"]
+    (experiment,) = (
+        load_ladder(
+            ladder / "ladder.yaml", ladder / "small.yaml", [*published, *short], ["9_panels_5u"]
+        )
+        .experiments()
+        .values()
+    )
+    # Starting a process takes longer than these windows.
+    monkeypatch.setattr("hms_ray.pack.build.default_workers", lambda: 1)
+    data = write_competition_folder(tmp_path / "hms")
+    prepared = prepare(data, experiment, tmp_path / "results")
+    measured, worse = kl_report, itertools.count()
+
+    def worse_each_time(targets: Any, table: Any, votes: Any) -> dict[str, Any]:
+        return {**measured(targets, table, votes), "kl_all": 2.0 + next(worse)}
+
+    monkeypatch.setattr(loop, "kl_report", worse_each_time)
+    runner = InProcessRunner(device="cpu")
+    result = run_experiment(experiment, prepared, tmp_path / "results", runner)
+    assert result.optimistic
+    store = FoldStore(tmp_path / "results")
+    assert list(result.keys) == [0, 1, 2]
+    for key in result.keys.values():
+        stored = store.read(key)
+        history = stored.record["history"]
+        kept = kept_record(history)
+        assert (kept["stage"], kept["stage_index"]) == ("good", 1)
+        rows = prepared.rows().set_index("row_id").loc[stored.oof["row_id"]]
+        kl = kl_rows(rows[list(TARGET_COLUMNS)], probabilities_of(stored.oof))
+        votes = rows["total_votes"].to_numpy()
+        unanimous = rows[list(TARGET_COLUMNS)].to_numpy().max(axis=1) == 1
+        good = (votes >= 5) | (votes >= 4) & unanimous
+        assert kept["criterion"] == pytest.approx(kl[good].mean(), rel=1e-9)
+        noisy = [record for record in history if record["stage"] == "noisy"]
+        assert all((record["criterion"] is None) == (record["epoch"] <= 2) for record in noisy)
