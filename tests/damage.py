@@ -27,8 +27,20 @@ def set_label(file: Path, line: int, **values: object) -> str:
 
 
 def assert_faults(faults: Sequence[Fault], *expected: tuple[str, str | None, str]) -> None:
-    """Checks the kind of each fault, its file or id, and a part of its message."""
+    """Checks the kind of each fault, its place, and a part of its message.
+
+    A place is a file, an id, or None for a fault without an id. A recording's file and its id
+    go together; the other faults are of the label table.
+    """
     assert [fault.kind for fault in faults] == [kind for kind, _, _ in expected]
-    for fault, (_, where, part) in zip(faults, expected, strict=True):
-        assert where in (fault.file, fault.id)
+    for fault, (_, place, part) in zip(faults, expected, strict=True):
         assert part in fault.message
+        if place is None:
+            assert fault.id is None
+        elif "/" in place or "." in place:
+            stem = Path(place).stem
+            named = stem.isdecimal() and str(int(stem)) == stem
+            assert (fault.file, fault.id) == (place, stem if named else None)
+        else:
+            assert fault.id == place
+            assert fault.file == "train.csv" or str(fault.file).endswith(f"/{place}.parquet")

@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hms_ray.blend.column_names import Keys
 from hms_ray.blend.external_files import Targets
+from hms_ray.blend.row_keys import Keys
 from hms_ray.competition.rows import ROW_UNIT
 from hms_ray.competition.schema import TARGET_COLUMNS
 from hms_ray.config.space import Objective
 from hms_ray.errors import PredictionError
 from hms_ray.evaluate.metric import Array
+from hms_ray.evaluate.shares import Renormalised
 from hms_ray.ladder.folder import LADDER_COLUMNS
 from hms_ray.text import shortened_list
 
@@ -40,6 +41,7 @@ class Member:
         optimistic: whether its checkpoints or weights were chosen on the scored rows.
         minutes: training time of its folds, if known.
         targets: of its own rows, if its study or ladder has them.
+        renormalised: what was renormalised in its file.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Member:
     optimistic: bool = False
     minutes: float | None = None
     targets: Targets | None = None
+    renormalised: Renormalised | None = None
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
+from hms_ray.blend.column_names import parse_columns
+from hms_ray.blend.external_files import read_test_predictions
 from hms_ray.blend.stored import StoredBlend, StoredMember, read_blend
 from hms_ray.errors import ConfigError, PredictionError, StudyError
 from hms_ray.evaluate.metric import Array
-from hms_ray.predict.files import read_test_predictions
 from hms_ray.predict.submission import make_submission, probabilities_in
 from hms_ray.predict.submit_trial import SubmitOptions
 from hms_ray.predict.test_set import eegs_to_submit, predict_test_set
@@ -65,7 +66,17 @@ def apply_blend(file: Path, options: SubmitOptions) -> AppliedBlend:
     _check_given(blend, given)
     eeg_ids = eegs_to_submit(options.data_dir)
     # Files first: an unfit one must be found before an hour of inference.
-    parts = {name: _given(path, eeg_ids) for name, path in given.items()}
+    columns = parse_columns(options.columns)
+    columns.require_known(list(given.values()), "--columns")
+    fitted_columns = {member.name: member.columns for member in blend.members}
+    parts: dict[str, Array] = {}
+    notes: tuple[str, ...] = ()
+    for name, path in given.items():
+        eegs, shares, done = read_test_predictions(
+            path, columns.of(path), fitted_columns[name], renormalise=options.renormalise
+        )
+        parts[name] = probabilities_in(make_submission(eeg_ids, eegs, shares, path))
+        notes += (f"{path}: {done}",) if done else ()
     models = [
         models_of(
             member, options.results, f"Or give its predictions: --predictions {member.name}=FILE"
@@ -73,7 +84,8 @@ def apply_blend(file: Path, options: SubmitOptions) -> AppliedBlend:
         for member in blend.needed()
         if member.name not in given
     ]
-    return predict_blend(blend, models, options, eeg_ids, parts)
+    applied = predict_blend(blend, models, options, eeg_ids, parts)
+    return replace(applied, notes=(*notes, *applied.notes))
 
 
 def predict_blend(
@@ -97,7 +109,7 @@ def predict_blend(
     notes: tuple[str, ...] = ()
     rate = None
     if n_used < n_all:
-        notes = (f"{n_all - n_used} of {n_all} members have weight 0 and are skipped",)
+        notes += (f"{n_all - n_used} of {n_all} members have weight 0 and are skipped",)
     if models:
         found = predict_test_set(
             models,
@@ -156,13 +168,6 @@ def _check_given(blend: StoredBlend, given: Mapping[str, Path]) -> None:
 
 def _given_as(name: str) -> str:
     return f"--predictions {shlex.quote(name)}=FILE"
-
-
-def _given(path: Path, eeg_ids: list[int]) -> Array:
-    """Given predictions (n, 6) in the order of the submission."""
-    table = read_test_predictions(path)
-    ordered = make_submission(eeg_ids, table["eeg_id"], probabilities_in(table), path)
-    return probabilities_in(ordered)
 
 
 def named_files(texts: Sequence[str]) -> Mapping[str, Path]:

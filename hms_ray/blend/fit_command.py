@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from threadpoolctl import threadpool_limits
@@ -16,6 +16,7 @@ from hms_ray.blend.subset_report import describe_subsets, requested_costs
 from hms_ray.blend.unseen import require_unseen
 from hms_ray.ensemble.report import blend_report
 from hms_ray.errors import StudyError
+from hms_ray.evaluate.shares import Renormalised
 from hms_ray.ladder.manifest import Manifest
 from hms_ray.report.blend_table import render_blend
 from hms_ray.report.live import bar
@@ -66,15 +67,30 @@ def blend(
     require_kind(place, "blend", "--out DIR")
     require_writable(place / BLEND_FILE)
     members = with_families(
-        read_members(inputs, results, settings.columns, settings.row_unit), settings.families
+        read_members(
+            inputs,
+            results,
+            settings.columns,
+            settings.row_unit,
+            renormalise=settings.renormalise,
+        ),
+        settings.families,
     )
     members, copies = without_copies(members, drop=settings.drop_identical)
     require_unseen(members, settings.targets, results)
     plan = plan_blend(settings, members, manifest)
     costs = requested_costs(members, settings)
     targets = targets_of(
-        members, settings.targets, results, settings.target_columns, settings.row_unit
+        members,
+        settings.targets,
+        results,
+        settings.target_columns,
+        settings.row_unit,
+        renormalise=settings.renormalise,
     )
+    found = {member.name: member.renormalised for member in members}
+    found[targets.name] = targets.renormalised
+    renormalised = {name: done for name, done in found.items() if done is not None}
     data = align(members, targets, settings.rows)
     # Matrix products are small here: threads gain little, and on busy cores they make the
     # whole run several times slower.
@@ -96,8 +112,11 @@ def blend(
         subset_texts, subsets = describe_subsets(
             members, data, report.selection.objective, settings, costs
         )
-    write_blend(place, report, members, data, subsets)
-    parts = [render_blend(report), to_text(*copies, *_notes(targets, data), *subset_texts)]
+    write_blend(place, report, members, data, subsets, renormalised)
+    parts = [
+        render_blend(report),
+        to_text(*copies, *_notes(targets, data, renormalised), *subset_texts),
+    ]
     return "\n\n".join([*filter(None, parts), f"written to {place}"])
 
 
@@ -107,8 +126,8 @@ def blend_folder(inputs: Sequence[str | Path], results: str | Path) -> Path:
     return (Path(results) if study is None else study.path) / BLEND
 
 
-def _notes(targets: Targets, data: Aligned) -> list[str]:
-    notes = []
+def _notes(targets: Targets, data: Aligned, renormalised: Mapping[str, Renormalised]) -> list[str]:
+    notes = [f"{name}: {done}." for name, done in renormalised.items()]
     if data.n_dropped:
         notes.append(
             f"Dropped {data.n_dropped:,} rows of {targets.name} that some model does not predict."

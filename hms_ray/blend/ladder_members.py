@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from hms_ray.blend.align import Member, as_targets
-from hms_ray.blend.column_names import as_keys
 from hms_ray.blend.external_files import Targets
+from hms_ray.blend.row_keys import as_keys
 from hms_ray.errors import StudyError
 from hms_ray.evaluate.oof import probabilities_of
 from hms_ray.ladder.folder import StoredLadder, read_ladder

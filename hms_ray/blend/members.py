@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 
 from hms_ray.blend.align import Member, as_targets
-from hms_ray.blend.column_names import Columns
+from hms_ray.blend.column_names import ColumnNames
 from hms_ray.blend.external_files import Targets, read_external_predictions, read_targets
 from hms_ray.blend.ladder_members import steps_of, targets_of_ladder
 from hms_ray.competition.rows import Unit
-from hms_ray.competition.tables import TABLE_SUFFIXES
+from hms_ray.competition.tables import Columns, is_table_file
 from hms_ray.errors import PredictionError
 from hms_ray.evaluate.oof import probabilities_of
 from hms_ray.predict.trial import one_experiment
@@ -35,8 +35,10 @@ _ONE_MODEL: Final = "Give the cache keys of one model's folds only, joined by co
 def read_members(
     inputs: Sequence[str | Path],
     results: str | Path = "results",
-    columns: Columns | None = None,
+    columns: ColumnNames | None = None,
     row_unit: Unit | None = None,
+    *,
+    renormalise: bool = False,
 ) -> list[Member]:
     """The models of the inputs, in their order; trials of a study best first.
 
@@ -48,15 +50,22 @@ def read_members(
             name or path (its trained steps); ``LADDER/STEP``; cache keys of one model's
             folds, joined by commas; a CSV or parquet file.
         results: folder of studies, ladders and the fold store.
-        columns: of files, our name -> theirs.
+        columns: names of columns in files that the user gave.
         row_unit: unit of the row ids of files that do not state it.
+        renormalise: divide rows of files by their sums, if these are off by rounding.
 
     Raises:
         StudyError: if an input does not exist or is damaged.
         PredictionError: if a file does not hold predictions, or a model is given twice.
     """
-    place, names = Path(results), columns or {}
-    found = [member for text in inputs for member in _read(str(text), place, names, row_unit)]
+    place, names = Path(results), columns or ColumnNames()
+    names.require_known([text for text in inputs if is_table_file(text)], "--columns")
+    found: list[Member] = []
+    for text in map(str, inputs):
+        if is_table_file(text):
+            found.append(_file(text, names.of(text), row_unit, renormalise))
+        else:
+            found += _read(text, place)
     if len(inputs) == 1 and "file" not in found[0].origin:
         found = [replace(member, name=member.name.rpartition("/")[2]) for member in found]
     stems = Counter(member.name for member in found)
@@ -81,8 +90,10 @@ def targets_of(
     members: Sequence[Member],
     source: str | None = None,
     results: str | Path = "results",
-    columns: Columns | None = None,
+    columns: ColumnNames | None = None,
     row_unit: Unit | None = None,
+    *,
+    renormalise: bool = False,
 ) -> Targets:
     """The rows with their votes.
 
@@ -91,15 +102,18 @@ def targets_of(
         source: a study, a ladder, or a CSV or parquet file; default: the first member that
             has targets.
         results: see ``read_members``.
-        columns: of a file of targets, our name -> theirs.
+        columns: names of columns in the file of targets that the user gave.
         row_unit: see ``read_members``.
+        renormalise: see ``read_members``.
 
     Raises:
         PredictionError: if no source is given and no member has targets.
     """
     if source is not None:
-        if Path(source).suffix in TABLE_SUFFIXES:
-            return read_targets(source, columns or {}, row_unit)
+        if is_table_file(source):
+            names = columns or ColumnNames()
+            names.require_known([source], "--target-columns")
+            return read_targets(source, names.of(source), row_unit, renormalise=renormalise)
         study = StudyFolder.find(source, results)
         if study is not None:
             return _targets(study)
@@ -162,12 +176,23 @@ def without_copies(
     return ([same[0] for same in groups.values()] if drop else list(members)), lines
 
 
-def _read(text: str, results: Path, columns: Columns, row_unit: Unit | None) -> list[Member]:
+def _file(text: str, columns: Columns, row_unit: Unit | None, renormalise: bool) -> Member:
+    """A file of predictions; the names of its columns are kept for the files of a submission."""
+    found = read_external_predictions(text, columns, row_unit, renormalise=renormalise)
+    return Member(
+        Path(text).stem,
+        found.ids,
+        found.keys,
+        found.probabilities,
+        {"file": text, **({"columns": dict(columns)} if columns else {})},
+        "files",
+        found.optimistic,
+        renormalised=found.renormalised,
+    )
+
+
+def _read(text: str, results: Path) -> list[Member]:
     path = Path(text)
-    if path.suffix in TABLE_SUFFIXES:
-        ids, keys, probabilities, optimistic = read_external_predictions(path, columns, row_unit)
-        origin = {"file": text}
-        return [Member(path.stem, ids, keys, probabilities, origin, "files", optimistic)]
     if _KEYS.fullmatch(text):
         return [_stored(text.split(","), FoldStore(results))]
     study = StudyFolder.find(path, results)

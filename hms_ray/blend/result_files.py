@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from hms_ray.blend.align import Aligned, Member
 from hms_ray.ensemble.result import BlendReport
 from hms_ray.evaluate.metric import Array
 from hms_ray.evaluate.oof import KEY_COLUMNS, OOF_COLUMNS, OPTIMISTIC, write_oof
+from hms_ray.evaluate.shares import Renormalised
 from hms_ray.storage import folder_names
 from hms_ray.storage.hashing import table_fingerprint
 from hms_ray.storage.structured_files import json_text, write_text
@@ -27,10 +29,12 @@ def write_blend(
     members: Sequence[Member],
     data: Aligned,
     sets: dict[str, Any] | None = None,
+    renormalised: Mapping[str, Renormalised] | None = None,
 ) -> None:
     """Writes ``blend.json`` and both tables of blended predictions into a folder.
 
-    ``sets`` is the report on subsets as plain data, if requested.
+    ``sets`` is the report on subsets as plain data, if requested; ``renormalised`` is what was
+    renormalised, by model or file.
     """
     nested = _oof(data.rows, report.nested.probabilities, any(report.optimistic))
     write_oof(place / NESTED_FILE, nested)
@@ -45,6 +49,7 @@ def write_blend(
         **report.to_json(),
         "oof": {"nested": NESTED_FILE, "in_sample": IN_SAMPLE_FILE},
         **({} if sets is None else {"sets": sets}),
+        "renormalised": {name: asdict(done) for name, done in (renormalised or {}).items()},
     }
     write_text(place / BLEND_FILE, json_text(content))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final, cast, get_args
 
 from hms_ray.blend.align import Member, RowChoice
+from hms_ray.blend.column_names import ColumnNames
 from hms_ray.competition.rows import Unit
 from hms_ray.config.space import Objective
 from hms_ray.ensemble.constrained import Cap
@@ -45,8 +46,9 @@ class Settings:
         tolerance: nats of KL that the smallest subset may lose.
         cost: ``auto`` (minutes of training) or a file with the columns model and cost.
         targets: study, ladder or file; default: those of the first model that has some.
-        columns: of files of predictions, our name -> theirs.
-        target_columns: of a file of targets, our name -> theirs.
+        columns: names of columns in files of predictions.
+        target_columns: names of columns in the file of targets.
+        renormalise: divide rows of files by their sums, if these are off by rounding.
         row_unit: unit of the row ids of files that do not state it.
         out: folder to write to; default: depends on the inputs.
     """
@@ -65,8 +67,9 @@ class Settings:
     tolerance: float = 1e-3
     cost: str | None = None
     targets: str | None = None
-    columns: dict[str, str] = field(default_factory=dict)
-    target_columns: dict[str, str] = field(default_factory=dict)
+    columns: ColumnNames = field(default_factory=ColumnNames)
+    target_columns: ColumnNames = field(default_factory=ColumnNames)
+    renormalise: bool = False
     row_unit: Unit | None = None
     out: Path | None = None
 

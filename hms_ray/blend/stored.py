@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms_ray.competition.schema import N_CLASSES
+from hms_ray.competition.tables import Columns
 from hms_ray.ensemble.methods.arithmetic import FittedMean
 from hms_ray.ensemble.methods.base import FittedMethod
 from hms_ray.ensemble.methods.combined import FittedAverage, FittedRecalibrated, fitted_from_json
@@ -28,10 +29,12 @@ class StoredMember:
     Attributes:
         name: unique.
         keys: fold -> cache key; None if unknown, as for predictions made elsewhere.
+        columns: names of columns in the file that it was fitted on, if it is a file.
     """
 
     name: str
     keys: Mapping[int, str] | None
+    columns: Columns = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,7 @@ def _fitted(stored: Any, n_members: int, file: Path) -> FittedMethod:
 def _member(described: Mapping[str, Any]) -> StoredMember:
     keys = described.get("keys")
     if keys is None:
-        return StoredMember(str(described["name"]), None)
+        return StoredMember(str(described["name"]), None, dict(described.get("columns", {})))
     return StoredMember(str(described["name"]), {int(fold): str(key) for fold, key in keys.items()})
 
 

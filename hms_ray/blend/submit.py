@@ -30,6 +30,9 @@ def submit(target: str, options: SubmitOptions) -> str:
         ConfigError: if an option does not fit the target; see ``submit_trial``,
             ``apply_blend``.
     """
+    for name, given in (("--columns", options.columns), ("--renormalise", options.renormalise)):
+        if given and not options.predictions:
+            raise ConfigError(f"{name} needs --predictions", got="none", fix=f"Omit {name}.")
     found = find_target(target, options.results)
     if not isinstance(found, Path):
         study, number = found

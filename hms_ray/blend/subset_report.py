@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from hms_ray.blend.align import Aligned, Member
-from hms_ray.blend.column_names import read_external_table
 from hms_ray.blend.settings import AUTO, Settings
-from hms_ray.competition.tables import TABLE_SUFFIXES, numbers, written
+from hms_ray.competition.cells import numbers, texts
+from hms_ray.competition.tables import TABLE_SUFFIXES, is_table_file, read_table
 from hms_ray.config.space import Objective
 from hms_ray.ensemble.error_correlation import residual_correlation
 from hms_ray.ensemble.methods.base import tier_weights
@@ -160,33 +160,27 @@ def _costs_in(file: str) -> dict[str, float | None]:
     """Model -> cost, from a file.
 
     Raises:
-        PredictionError: if the file has other columns, lists a model twice, or has a cost
-            that is not above 0.
+        DataError: if the file has other columns, or a cost that is not above 0.
+        PredictionError: if it lists a model twice.
     """
-    if Path(file).suffix not in TABLE_SUFFIXES:
+    if not is_table_file(file):
         raise PredictionError(
-            f"--cost must be {AUTO} or a {' or '.join(TABLE_SUFFIXES)} file", got=file
+            f"--cost must be {AUTO} or a {' or '.join(TABLE_SUFFIXES)} file",
+            got=file,
+            fix="Write a table with the columns model and cost.",
         )
-    table = read_external_table(file, "model")
-    if not {"model", "cost"} <= set(table):
-        raise PredictionError(
-            "a file of costs must have the columns model and cost",
-            got=", ".join(map(str, table.columns)),
-            where=file,
-        )
-    names = table["model"].astype(str)
+    table = read_table(file, text=("model",))
+    cells = table.frame(("model", "cost"))
+    names = texts(cells["model"])
     twice = names[names.duplicated()].unique()
     if len(twice):
         raise PredictionError(
-            "a model must have one cost", got=f"several for {', '.join(twice)}", where=file
-        )
-    costs, _ = numbers(table["cost"])
-    wrong = ~((costs > 0) & (costs < np.inf)) & table["cost"].notna().to_numpy(bool)
-    if wrong.any():
-        first = int(np.argmax(wrong))
-        raise PredictionError(
-            "costs must be finite numbers above 0",
-            got=f"{written(table['cost'].iloc[first])} for {names.iloc[first]}",
+            "a model must have one cost",
+            got=f"several for {', '.join(twice)}",
             where=file,
+            fix="Remove all but one of its rows.",
         )
+    costs, _ = numbers(cells["cost"])
+    wrong = ~((costs > 0) & (costs < np.inf)) & cells["cost"].notna().to_numpy(bool)
+    table.refuse(wrong, "costs must be finite numbers above 0", cells["cost"])
     return dict(zip(names, costs.tolist(), strict=True))

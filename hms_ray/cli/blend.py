@@ -62,9 +62,9 @@ def blend(
     columns: Annotated[
         list[str] | None,
         option(
-            "Names of columns in files of predictions, for row_id, eeg_id, eeg_sub_id, "
-            "seizure, lpd, gpd, ...; can be repeated.",
-            "OURS=THEIRS,...",
+            "Names of columns in files of predictions, or in one FILE, for row_id, eeg_id, "
+            "eeg_sub_id, seizure, lpd, gpd, ...; can be repeated.",
+            "[FILE:]OURS=THEIRS,...",
             panel=_INPUTS,
         ),
     ] = None,
@@ -86,6 +86,14 @@ def blend(
         flag(
             "--drop-identical",
             "Count models with identical predictions as one: the first.",
+            panel=_INPUTS,
+        ),
+    ] = False,
+    renormalise: Annotated[
+        bool,
+        flag(
+            "--renormalise",
+            "Divide rows of files by their sums, if these are off by rounding only.",
             panel=_INPUTS,
         ),
     ] = False,
@@ -198,6 +206,7 @@ def blend(
         targets=targets,
         columns=parse_columns(columns or []),
         target_columns=parse_columns(target_columns or []),
+        renormalise=renormalise,
         row_unit=row_unit,
         out=out,
     )
@@ -217,15 +226,16 @@ def _require_partners(
     Raises:
         ConfigError: naming the option and what it needs.
     """
-    from hms_ray.competition.tables import TABLE_SUFFIXES
+    from hms_ray.competition.tables import is_table_file
 
-    has_file = any(Path(word).suffix in TABLE_SUFFIXES for word in inputs)
-    has_target_file = targets is not None and Path(targets).suffix in TABLE_SUFFIXES
+    has_file = any(map(is_table_file, inputs))
+    has_target_file = targets is not None and is_table_file(targets)
     for name, present, partner in (
         ("--tolerance", subsets, "--subsets"),
         ("--columns", has_file, "an INPUT that is a .csv or .parquet file"),
         ("--target-columns", has_target_file, "--targets FILE, a .csv or .parquet file"),
         ("--row-unit", has_file or has_target_file, "a .csv or .parquet file"),
+        ("--renormalise", has_file or has_target_file, "a .csv or .parquet file"),
     ):
         if name in given and not present:
             raise ConfigError(f"{name} needs {partner}", got="none")

@@ -47,6 +47,24 @@ def submit(
             panel="If TARGET is a blend",
         ),
     ] = None,
+    columns: Annotated[
+        list[str] | None,
+        option(
+            "Names of columns in these files, or in one FILE, for eeg_id, seizure, lpd, ...; "
+            "can be repeated.",
+            "[FILE:]OURS=THEIRS,...",
+            default="those of the blend's files, or the usual names",
+            panel="If TARGET is a blend",
+        ),
+    ] = None,
+    renormalise: Annotated[
+        bool,
+        flag(
+            "--renormalise",
+            "Divide rows of these files by their sums, if these are off by rounding only.",
+            panel="If TARGET is a blend",
+        ),
+    ] = False,
     pack_dir: PackDir = None,
     device: Device = None,
     threads: Threads = 1,
@@ -65,6 +83,8 @@ def submit(
         out=out,
         train_rows=train_rows,
         predictions=predictions or (),
+        columns=columns or (),
+        renormalise=renormalise,
         pack_dir=pack_dir,
         device=device,
         threads=threads,

@@ -36,7 +36,7 @@ def check_folder(
 
     Args:
         folder: contains ``train.csv``, ``train_eegs/``, ``train_spectrograms/``.
-        labels: a label table to use instead of ``train.csv``, text or ``.parquet``.
+        labels: a label table to use instead of ``train.csv``, ``.csv`` or ``.parquet``.
         signals: also read the values of every file, which finds damage outside of the
             footers (minutes on the full competition data).
         cache_dir: folder to cache footers in, so that the next check without signals
@@ -50,7 +50,11 @@ def check_folder(
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise DataError("a competition folder must exist", where=folder)
+        raise DataError(
+            "a competition folder must exist",
+            where=folder,
+            fix="Check the path, or make one: hms-ray simulate --out DIR",
+        )
     if not any(folder.iterdir()):
         message = "a competition folder must contain train.csv, train_eegs/ and train_spectrograms/"
         return FolderReport(
@@ -94,7 +98,7 @@ def _check_all_files(
 def check_table(file: str | Path) -> FolderReport:
     """Check a label table alone, without signal files.
 
-    The file is ``train.csv``, or a table with its columns; ``.parquet`` or text.
+    The file is ``train.csv``, or a ``.csv`` or ``.parquet`` file with its columns.
     """
     file = Path(file)
     try:

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from hms_ray.competition.cells import numbers, texts, whole_numbers, written
 from hms_ray.competition.read import NO_LABEL_ID, OFFSET_COLUMNS, fill_label_ids
 from hms_ray.competition.schema import LABEL_COLUMNS, VOTE_COLUMNS
-from hms_ray.competition.tables import numbers, read_table, texts, whole_numbers, written
+from hms_ray.competition.tables import read_table
 
 ID_COLUMNS: Final = (
     *("eeg_id", "eeg_sub_id", "spectrogram_id", "spectrogram_sub_id", "label_id", "patient_id"),
@@ -66,7 +67,7 @@ def read_label_table(path: str | Path) -> LabelTable:
     """Read a label table, accepting any values in its cells.
 
     Args:
-        path: ``train.csv``, or a table with its columns; ``.parquet`` or text.
+        path: ``train.csv``, or a ``.csv`` or ``.parquet`` file with its columns.
 
     Returns:
         The rows. Bad cells: ids that are not whole numbers of at least 0 (an empty
@@ -77,7 +78,7 @@ def read_label_table(path: str | Path) -> LabelTable:
         DataError: if the file is missing, is not a table, lacks columns or has no rows.
     """
     path = Path(path)
-    cells = read_table(path, LABEL_COLUMNS)
+    cells = read_table(path).frame(LABEL_COLUMNS)
     labels: dict[str, pd.Series[Any]] = {}
     bad: dict[str, NDArray[np.bool_]] = {}
     for name in LABEL_COLUMNS:

@@ -13,6 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from hms_ray.competition.cells import numbers, texts, whole_numbers
+from hms_ray.competition.file_content import PARQUET, Content, content_of
 from hms_ray.competition.file_errors import (
     EmptyFileError,
     MissingFileError,
@@ -21,14 +23,7 @@ from hms_ray.competition.file_errors import (
     WrongTypeError,
 )
 from hms_ray.competition.schema import ELECTRODES, LABEL_COLUMNS, SPECTROGRAM_COLUMNS
-from hms_ray.competition.tables import (
-    check_columns,
-    numbers,
-    read_table,
-    texts,
-    whole_numbers,
-    written,
-)
+from hms_ray.competition.tables import check_columns, read_table
 
 Split = Literal["train", "test"]
 
@@ -38,6 +33,8 @@ TEST_COLUMNS: Final = ("spectrogram_id", "eeg_id", "patient_id")
 OFFSET_COLUMNS: Final = ("eeg_label_offset_seconds", "spectrogram_label_offset_seconds")
 NO_LABEL_ID: Final = -1
 """Stands for an empty ``label_id``, which nothing uses as a key."""
+_DOWNLOAD: Final = "Download it again."
+_LIST_FAULTS: Final = "List all faults with: hms-ray check DIR."
 _NO_SIGNAL: Final = ("time", "EKG")
 """Columns that have numbers even if no electrode on the head recorded any."""
 
@@ -88,16 +85,20 @@ def read_labels(folder: str | Path, file: str = LABEL_FILE) -> pd.DataFrame:
         DataError: if the file is missing, is not a table, or has missing columns, no rows,
             or text or fractions in a column of whole numbers.
     """
-    path = Path(folder) / file
-    table = read_table(path, LABEL_COLUMNS)
-    table["expert_consensus"] = texts(table["expert_consensus"])
-    table["label_id"] = fill_label_ids(table["label_id"])
+    table = read_table(Path(folder) / file)
+    labels = table.frame(LABEL_COLUMNS)
+    labels["expert_consensus"] = texts(labels["expert_consensus"])
+    labels["label_id"] = fill_label_ids(labels["label_id"])
     for name in LABEL_COLUMNS:
         if name in OFFSET_COLUMNS:
-            table[name] = _checked(table[name], numbers, "numbers", path).astype(np.float64)
+            values, broken = numbers(labels[name])
+            table.refuse(broken, f"{name} must be numbers", labels[name], _LIST_FAULTS)
+            labels[name] = values.astype(np.float64)
         elif name != "expert_consensus":
-            table[name] = _checked(table[name], whole_numbers, "whole numbers", path)
-    return table
+            values, broken = whole_numbers(labels[name])
+            table.refuse(broken, f"{name} must be whole numbers", labels[name], _LIST_FAULTS)
+            labels[name] = values
+    return labels
 
 
 def fill_label_ids(column: pd.Series[Any]) -> pd.Series[Any]:
@@ -112,11 +113,8 @@ def read_test_table(folder: str | Path) -> pd.DataFrame:
     Raises:
         DataError: see ``read_labels``.
     """
-    path = Path(folder) / TEST_FILE
-    table = read_table(path, TEST_COLUMNS)
-    for name in TEST_COLUMNS:
-        table[name] = _checked(table[name], whole_numbers, "whole numbers", path)
-    return table
+    table = read_table(Path(folder) / TEST_FILE)
+    return pd.DataFrame({name: table.whole(name, _LIST_FAULTS) for name in TEST_COLUMNS})
 
 
 def read_eeg(path: str | Path) -> NDArray[np.float32]:
@@ -196,7 +194,7 @@ def _has_numbers(metadata: Any) -> bool:
 
 def _open_parquet(path: Path, name: str, opener: Callable[[Path], Any] = pq.ParquetFile) -> Any:
     if not path.is_file():
-        raise MissingFileError(f"{name} must exist", where=path)
+        raise MissingFileError(f"{name} must exist", where=path, fix=_DOWNLOAD)
     try:
         return opener(path)
     except (pa.ArrowException, OSError) as error:
@@ -205,12 +203,20 @@ def _open_parquet(path: Path, name: str, opener: Callable[[Path], Any] = pq.Parq
 
 def _unreadable(path: Path, name: str, error: Exception) -> UnreadableFileError:
     if isinstance(error, PermissionError):
-        return UnreadableFileError(f"{name} must be readable", got=error.strerror, where=path)
+        return UnreadableFileError(
+            f"{name} must be readable",
+            got=error.strerror,
+            where=path,
+            fix="Change the file's permissions.",
+        )
+    content = content_of(path)
+    if content is None or content.name == PARQUET:
+        content = Content("a truncated or damaged one")
     return UnreadableFileError(
         f"{name} must be a complete parquet file",
-        got="a truncated or damaged one",
+        got=content.name,
         where=path,
-        fix="Download it again.",
+        fix=content.fix or _DOWNLOAD,
     )
 
 
@@ -226,6 +232,7 @@ def _check_schema(file: Any, form: SignalFormat, path: Path) -> None:
                 f"the columns of {form.name} must have different names",
                 got=f"{twice} {names.count(twice)} times",
                 where=path,
+                fix=_DOWNLOAD,
             )
     for name in form.columns:
         if not (pa.types.is_float32(kinds[name]) or pa.types.is_float64(kinds[name])):
@@ -233,9 +240,10 @@ def _check_schema(file: Any, form: SignalFormat, path: Path) -> None:
                 f"the columns of {form.name} must be of type float32 or float64",
                 got=f"{name} of type {kinds[name]}",
                 where=path,
+                fix=_DOWNLOAD,
             )
     if file.metadata.num_rows == 0:
-        raise EmptyFileError(f"{form.name} must have rows", got="none", where=path)
+        raise EmptyFileError(f"{form.name} must have rows", got="none", where=path, fix=_DOWNLOAD)
 
 
 def read_signal(path: Path, form: SignalFormat) -> NDArray[np.float32]:
@@ -256,21 +264,3 @@ def read_signal(path: Path, form: SignalFormat) -> NDArray[np.float32]:
     (batch,) = table.select(list(form.columns)).combine_chunks().to_batches()
     values = batch.to_tensor(null_to_nan=True, row_major=True).to_numpy()
     return np.ascontiguousarray(values, np.float32)
-
-
-def _checked(
-    column: pd.Series[Any],
-    read: Callable[[pd.Series[Any]], tuple[NDArray[Any], NDArray[np.bool_]]],
-    what: str,
-    path: Path,
-) -> NDArray[Any]:
-    """The values of a column; any other value than ``what`` is an error."""
-    values, wrong = read(column)
-    if wrong.any():
-        first = int(np.argmax(wrong))
-        raise WrongTypeError(
-            f"column {column.name} of {path.name} must contain {what}",
-            got=f"{written(column.iloc[first])} in line {first + 2}",
-            where=path,
-        )
-    return values

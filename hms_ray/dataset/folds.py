@@ -10,12 +10,16 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
-from hms_ray.competition.tables import TABLE_SUFFIXES
+from hms_ray.competition.cells import id_texts
+from hms_ray.competition.file_errors import WrongColumnsError
+from hms_ray.competition.tables import folds_from_0, read_table
 from hms_ray.errors import DataError
 from hms_ray.storage.hashing import table_fingerprint
 from hms_ray.text import counted, shortened_list
 
 FOLD_COLUMNS: Final = ("row_id", "patient_id", "fold")
+NOTES: Final = "notes"
+"""Key in the ``attrs`` of a fold table that was read: lines to print about it."""
 _FIX: Final = "Omit --folds to draw folds for these rows."
 
 
@@ -83,9 +87,9 @@ def read_folds(
 
     Args:
         path: parquet or csv with ``row_id`` and ``fold``, or, for rows of any unit,
-            ``patient_id`` and ``fold``.
-        rows: training rows, see ``make_rows``. If omitted, the table is returned as it is,
-            for ``fit_folds``.
+            ``patient_id`` and ``fold``; folds count from 0 or from 1.
+        rows: training rows, see ``make_rows``. If omitted, the table is returned in its own
+            order, for ``fit_folds``.
         n_folds: expected number of folds, if known.
 
     Returns:
@@ -94,25 +98,26 @@ def read_folds(
     Raises:
         DataError: if the table is unreadable or does not fit the rows.
     """
-    path = Path(path)
-    if path.suffix not in TABLE_SUFFIXES:
-        raise DataError(
-            f"a fold table must be a {' or '.join(TABLE_SUFFIXES)} file",
-            where=path,
-            fix="Write the table as one of them.",
+    table = read_table(path)
+    given = pd.DataFrame()
+    ids, patients = table.column("row_id"), table.column("patient_id")
+    if ids is None and patients is None:
+        raise WrongColumnsError(
+            "a fold table must have the columns fold and row_id or patient_id",
+            got=shortened_list(table.names),
+            where=table.path,
+            fix="Rename its columns.",
         )
+    if ids is not None:
+        given["row_id"] = id_texts(ids)
+    if patients is not None:
+        given["patient_id"] = table.whole("patient_id")
+    given["fold"], note = folds_from_0(table.whole("fold"), table.path)
+    given.attrs[NOTES] = note
     try:
-        given = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
-    except FileNotFoundError:
-        raise DataError("a fold table must exist", where=path, fix="Check the path.") from None
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise DataError("a fold table must be readable", got=reason, where=path) from None
-    try:
-        _check_columns(given)
         return given if rows is None else fit_folds(given, rows, n_folds)
     except DataError as error:
-        raise DataError(error.rule, got=error.got, where=path, fix=error.fix) from None
+        raise DataError(error.rule, got=error.got, where=table.path, fix=error.fix) from None
 
 
 def fit_folds(given: pd.DataFrame, rows: pd.DataFrame, n_folds: int | None = None) -> pd.DataFrame:

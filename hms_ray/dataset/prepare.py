@@ -15,6 +15,7 @@ from hms_ray.competition.rows import split_rows
 from hms_ray.config.experiment import DataConfig, Experiment
 from hms_ray.config.inputs import InputConfig, used_sources
 from hms_ray.dataset.folds import (
+    NOTES,
     check_folds,
     fit_folds,
     folds_fingerprint,
@@ -140,6 +141,7 @@ def prepare(
     if sources is None:
         sources = list(used_sources(experiment.input).items())
     forms = {source_key(name, recipe): pack_source(name, recipe) for name, recipe in sources}
+    fold_notes: tuple[str, ...] = () if folds is None else folds.attrs.get(NOTES, ())
     rows, held_out = _split_rows(data_dir, experiment.data)
     folds, dropped = without_held_out(folds, held_out)
     with_folds = _with_folds(rows, experiment.data, folds)
@@ -164,6 +166,7 @@ def prepare(
     if only_rows:
         holdout = set_aside(held_out, file.parent, data_dir, pack_dir)
         notes = (holdout.note(), *dropped, *notes)
+    notes = (*fold_notes, *notes)
     return Prepared(
         rows_file=file.resolve(),
         packs={

@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 from numpy.typing import ArrayLike
 
 from hms_ray.competition.schema import PROBABILITY_COLUMNS
-from hms_ray.errors import PredictionError
+from hms_ray.competition.tables import read_table
+from hms_ray.errors import DataError, PredictionError
 from hms_ray.evaluate.metric import Array, check_distributions
 from hms_ray.storage.atomic import whole_file
 from hms_ray.text import shortened_list
@@ -168,15 +169,10 @@ def read_oof(path: str | Path, rows: pd.DataFrame | None = None) -> pd.DataFrame
     """
     path = Path(path)
     try:
-        oof = pd.read_parquet(path)
-    except FileNotFoundError:
+        oof = read_table(path).cells
+    except DataError as error:
         raise PredictionError(
-            "the predictions file must exist", got="none", where=path, fix="Train its fold first."
-        ) from None
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise PredictionError(
-            "the predictions file must be readable parquet", got=reason, where=path
+            error.rule, got=error.got, where=path, fix="Train its fold again."
         ) from None
     _check_columns(oof, path)
     return oof[list(OOF_COLUMNS)] if rows is None else align_oof(oof, rows, path)
@@ -189,17 +185,24 @@ def _check_columns(oof: pd.DataFrame, where: object) -> None:
             f"predictions must have the columns {', '.join(OOF_COLUMNS)}",
             got=f"no {', '.join(missing)}",
             where=where,
+            fix=_FIX,
         )
     if oof["row_id"].isna().any():
-        raise PredictionError("every prediction must have a row_id", got="none", where=where)
+        raise PredictionError(
+            "every prediction must have a row_id", got="none", where=where, fix=_FIX
+        )
     if not pd.api.types.is_string_dtype(oof["row_id"]):
-        raise PredictionError("row_id must be text", got=str(oof["row_id"].dtype), where=where)
+        raise PredictionError(
+            "row_id must be text", got=str(oof["row_id"].dtype), where=where, fix=_FIX
+        )
     for name in OOF_COLUMNS[1:]:
         whole = name in KEY_COLUMNS
         fits = pd.api.types.is_integer_dtype if whole else pd.api.types.is_float_dtype
         if not fits(oof[name]) or (whole and oof[name].isna().any()):
             kind = "whole numbers" if whole else "floating-point numbers"
-            raise PredictionError(f"{name} must be {kind}", got=str(oof[name].dtype), where=where)
+            raise PredictionError(
+                f"{name} must be {kind}", got=str(oof[name].dtype), where=where, fix=_FIX
+            )
 
 
 def _refused(rule: str, got: str, ids: pd.Index[str], where: object) -> PredictionError:

@@ -6,15 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-import pyarrow as pa
 
 from hms_ray.competition.tables import TABLE_SUFFIXES, read_table
-from hms_ray.errors import ConfigError, PredictionError
+from hms_ray.errors import ConfigError
 from hms_ray.predict.submission import (
-    SUBMISSION_COLUMNS,
     check_submission,
-    probabilities_in,
-    whole_ids,
 )
 from hms_ray.storage.atomic import require_writable, whole_file
 
@@ -56,20 +52,7 @@ def write_submission(path: Path, table: pd.DataFrame, eeg_ids: Sequence[int]) ->
     check_submission(table, eeg_ids)
     with whole_file(path) as draft:
         _write(draft, path.suffix, table)
-        check_submission(_read(draft, path.suffix), eeg_ids, path)
-
-
-def read_test_predictions(path: Path) -> pd.DataFrame:
-    """Predictions of test EEGs: ``eeg_id`` and the six columns; others are dropped.
-
-    Raises:
-        DataError: if the file is missing, no table, without rows or lacks a column.
-        PredictionError: if a column does not hold numbers.
-    """
-    table = read_table(path, SUBMISSION_COLUMNS)
-    table["eeg_id"] = whole_ids(table["eeg_id"], path)
-    probabilities_in(table, path)
-    return table
+        check_submission(read_table(draft, suffix=path.suffix).cells, eeg_ids, path)
 
 
 def _write(file: Path, suffix: str, table: pd.DataFrame) -> None:
@@ -77,12 +60,3 @@ def _write(file: Path, suffix: str, table: pd.DataFrame) -> None:
         table.to_parquet(file, index=False)
     else:
         table.to_csv(file, index=False)
-
-
-def _read(file: Path, suffix: str) -> pd.DataFrame:
-    try:
-        return pd.read_parquet(file) if suffix == ".parquet" else pd.read_csv(file)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise PredictionError(
-            "a written submission must be readable", got=type(error).__name__
-        ) from None

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from hms_ray.competition.cells import whole_numbers, written
 from hms_ray.competition.read import TEST_FILE
 from hms_ray.competition.schema import PROBABILITY_COLUMNS
-from hms_ray.competition.tables import read_table, whole_numbers, written
+from hms_ray.competition.tables import read_table
 from hms_ray.errors import DataError, PredictionError
 from hms_ray.evaluate.metric import Array, check_distributions
 from hms_ray.text import shortened_list
@@ -42,15 +43,7 @@ def submission_ids(data_dir: Path, test_ids: Sequence[int]) -> list[int]:
     file = data_dir / SAMPLE_FILE
     if not file.is_file():
         return list(test_ids)
-    column = read_table(file, ("eeg_id",))["eeg_id"]
-    numbers, broken = whole_numbers(column)
-    if broken.any():
-        raise DataError(
-            f"eeg_id of {SAMPLE_FILE} must be whole numbers",
-            got=written(column[broken].iloc[0]),
-            where=file,
-        )
-    ids: list[int] = numbers.tolist()
+    ids: list[int] = read_table(file).whole("eeg_id").tolist()
     if sorted(ids) != sorted(test_ids):
         other = sorted(set(ids) ^ set(test_ids)) or [k for k in set(ids) if ids.count(k) > 1]
         raise DataError(

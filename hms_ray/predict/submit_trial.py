@@ -39,6 +39,8 @@ class SubmitOptions:
             the recordings of ``test.csv``; for a study or trial only.
         predictions: ``NAME=FILE``, predictions of the test recordings by a member; for a
             blend only.
+        columns: names of columns in these files, see ``blend.column_names``.
+        renormalise: divide rows of these files by their sums, if these are off by rounding.
         pack_dir: folder of packs; default: ``packed`` in the competition folder.
         device: ``cpu`` or ``cuda``; default: cuda if available.
         threads: torch threads.
@@ -49,6 +51,8 @@ class SubmitOptions:
     out: Path | None = None
     train_rows: bool = False
     predictions: Sequence[str] = ()
+    columns: Sequence[str] = ()
+    renormalise: bool = False
     pack_dir: Path | None = None
     device: str | None = None
     threads: int = 1

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hms_ray.blend.align import Member, RowChoice, align, as_targets
-from hms_ray.blend.column_names import Keys
 from hms_ray.blend.external_files import Targets, read_external_predictions
+from hms_ray.blend.row_keys import Keys
 from hms_ray.competition.schema import TARGET_COLUMNS, VOTE_COLUMNS
 from hms_ray.errors import PredictionError
 from tests.refused import refusal

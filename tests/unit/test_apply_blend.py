@@ -180,8 +180,13 @@ def test_predictions_must_be_of_members(
     [
         (lambda t: t[:2], PredictionError, "every test EEG must be predicted", "a.csv, EEG"),
         (lambda t: pd.concat([t, t]), PredictionError, "predicted once", "a.csv, EEG"),
-        (lambda t: pd.concat([t, t[:1] * 0]), PredictionError, "only test EEGs", "a.csv, EEG 0"),
-        (lambda t: t.assign(gpd_vote=2.0), PredictionError, "must sum to 1", "a.csv, 3 row(s)"),
+        (
+            lambda t: pd.concat([t, t[:1].assign(eeg_id=5)]),
+            PredictionError,
+            "only test EEGs",
+            "a.csv, EEG 5",
+        ),
+        (lambda t: t.assign(gpd_vote=0.9), PredictionError, "must sum to 1", "a.csv, 3 row(s)"),
         (lambda t: t.drop(columns="lpd_vote"), DataError, "a.csv", ""),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 from hms_ray.blend.column_names import parse_columns
 from hms_ray.blend.external_files import read_external_predictions, read_targets
 from hms_ray.competition.schema import CLASSES, PROBABILITY_COLUMNS, VOTE_COLUMNS
-from hms_ray.errors import PredictionError
+from hms_ray.errors import DataError, HmsRayError, PredictionError
 from tests.blend_data import targets, written
 from tests.refused import refusal
 
@@ -28,27 +28,26 @@ def test_a_file_is_read_by_its_columns(tmp_path: Path, name: str) -> None:
     values = generator.dirichlet(np.ones(6), size=3)
     frame = pd.DataFrame(values, columns=[f"p{n}" for n in range(6)])
     frame.insert(0, "key", ["007", "8", "9"])
-    columns = parse_columns(
-        ["row_id=key", ",".join(f"{c.lower()}=p{n}" for n, c in enumerate(CLASSES))]
-    )
-    ids, keys, found, _ = read_external_predictions(written(tmp_path / name, frame), columns)
-    assert list(ids) == ["007", "8", "9"]
-    assert keys == "row_id"
-    np.testing.assert_allclose(found, values)
+    shares = ",".join(f"{c.lower()}=p{n}" for n, c in enumerate(CLASSES))
+    columns = parse_columns(["row_id=id", f"{name}:row_id=key", shares])
+    found = read_external_predictions(written(tmp_path / name, frame), columns.of(tmp_path / name))
+    assert list(found.ids) == ["007", "8", "9"]
+    assert (found.keys, found.renormalised) == ("row_id", None)
+    np.testing.assert_allclose(found.probabilities, values)
 
 
 @pytest.mark.parametrize("names", [PROBABILITY_COLUMNS, CLASSES, [c.lower() for c in CLASSES]])
 def test_usual_names_of_classes_are_recognised(tmp_path: Path, names: list[str]) -> None:
     frame = pd.DataFrame(np.eye(6)[:3], columns=list(names)).assign(eeg_id=[3, 4, 5])
-    ids, keys, found, _ = read_external_predictions(written(tmp_path / "x.csv", frame), {})
-    assert (list(ids), keys) == (["3", "4", "5"], "eeg_id")
-    np.testing.assert_array_equal(found, np.eye(6)[:3])
+    found = read_external_predictions(written(tmp_path / "x.csv", frame))
+    assert (list(found.ids), found.keys) == (["3", "4", "5"], "eeg_id")
+    np.testing.assert_array_equal(found.probabilities, np.eye(6)[:3])
 
 
 def test_a_label_row_is_named_by_its_eeg_and_sub_id(tmp_path: Path) -> None:
     frame = by_eeg([7, 7, 8], [0, 1, 0])
-    ids, keys, _, _ = read_external_predictions(written(tmp_path / "x.parquet", frame), {})
-    assert (list(ids), keys) == (["7-0", "7-1", "8-0"], "label")
+    found = read_external_predictions(written(tmp_path / "x.parquet", frame))
+    assert (list(found.ids), found.keys) == (["7-0", "7-1", "8-0"], "label")
 
 
 def by_eeg(eegs: list[float], subs: list[int | None] | None = None) -> pd.DataFrame:
@@ -60,88 +59,80 @@ NEGATIVE = table().assign(lpd_vote=[1 / 6, 1 / 6, -0.1], gpd_vote=[1 / 6, 1 / 6,
 
 
 @pytest.mark.parametrize(
-    ("frame", "rule", "got", "where"),
+    ("frame", "rule", "got", "where", "fix"),
     [
-        (table(["a", "b", "a"]), "predicted once", "several", "x.csv, 1 row(s): a"),
+        (table(["a", "b", "a"]), "predicted once", "several", "x.csv, 1 row(s): a", "Remove"),
         (
             table().assign(lpd_vote=[1 / 6, 0.9, 1 / 6]),
             "must sum to 1 within 1e-05",
             "1.73",
             "x.csv, 1 row(s): b",
+            "Correct these rows",
         ),
-        (NEGATIVE, "must not be negative", "-0.1", "x.csv, 1 row(s): c"),
-        (table(["a", None, "b"]), "must have a row_id", "1 without", "x.csv, 1 row(s), counted f"),
-        (table().drop(columns="row_id"), "need row_id, eeg_id", "seizure_vote", "x.csv"),
+        (NEGATIVE, "must not be negative", "-0.1", "x.csv, 1 row(s): c", "Correct these rows"),
+        (table(["a", None, "b"]), "have a row_id", "1 without", "counted from 1: 2", "Fill in"),
+        (table().drop(columns="row_id"), "need row_id, eeg_id", "seizure_vote", "x.csv", "Name"),
         (
             table().drop(columns=["gpd_vote", "other_vote"]),
-            "six classes",
-            "none for gpd, o",
+            "its 6 columns",
+            "no gpd_vote, other_vote but row_id",
             "x.csv",
+            "--columns x.csv:gpd=THEIRS,...",
         ),
-        (by_eeg([1.5, 2, 3]), "eeg_id must be whole numbers", "1.5", "counted from 1: 1"),
-        (by_eeg([1, 2, 3], [0, None, 0]), "eeg_sub_id must be whole", "an empty", "from 1: 2"),
+        (by_eeg([1.5, 2, 3]), "eeg_id must be whole", "1.5", "counted from 1: 1", "Correct"),
+        (by_eeg([1, 2, 3], [0, None, 0]), "eeg_sub_id must be", "an empty", "from 1: 2", ""),
         (
             table().assign(lpd_vote=["x", "0", "0"]),
             "must be numbers",
             "'x'",
             "class lpd, 1 row(s): a",
+            "Write numbers",
         ),
-        (table().assign(lpd_vote=[0.1, None, 0.1]), "must be finite", "nan", "1 row(s): b"),
-        (table()[:0], "must have rows and columns", "none", "x.csv"),
+        (table().assign(lpd_vote=[0.1, None, 0.1]), "must be finite", "nan", "1 row(s): b", ""),
+        (table()[:0], "must have rows and columns", "none", "x.csv", "Write the file again"),
     ],
 )
 def test_faulty_predictions_are_refused_with_file_and_row(
-    tmp_path: Path, frame: pd.DataFrame, rule: str, got: str, where: str
+    tmp_path: Path, frame: pd.DataFrame, rule: str, got: str, where: str, fix: str
 ) -> None:
-    with refusal(PredictionError, rule, got=got, where=where):
-        read_external_predictions(written(tmp_path / "x.csv", frame), {})
+    with refusal(HmsRayError, rule, got=got, where=where, fix=fix):
+        read_external_predictions(written(tmp_path / "x.csv", frame))
 
 
-def test_missing_columns_are_refused_with_the_option_that_names_them(tmp_path: Path) -> None:
-    for name, fix in (("row_id", "--columns"), ("gpd_vote", "gpd=THEIRS")):
-        file = written(tmp_path / "x.csv", table().drop(columns=name))
-        with refusal(PredictionError, where="x.csv", fix=fix):
-            read_external_predictions(file, {})
+def test_a_named_column_must_be_in_the_file(tmp_path: Path) -> None:
     file = written(tmp_path / "x.csv", table())
-    with refusal(PredictionError, "the column given for lpd", got="no sz among row_id, "):
+    rule, got = "the column given for lpd", "no sz among row_id, "
+    with refusal(DataError, rule, got=got, where="x.csv", fix="Correct --columns"):
         read_external_predictions(file, {"lpd": "sz"})
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "rule", "got"),
-    [
-        ("x.csv", None, "the file must exist", "none"),
-        ("x.txt", None, "must be a .csv or .parquet file", "x.txt"),
-        ("x.csv", "folder", "the file must exist", "a folder"),
-        ("x.csv", b"\xff\xfe\x00", "a .csv file must be readable", "utf-8"),
-        ("x.parquet", b"no", "a .parquet file must be readable", ""),
-    ],
-)
-def test_unreadable_files_are_refused(
-    tmp_path: Path, name: str, content: bytes | str | None, rule: str, got: str
-) -> None:
-    if isinstance(content, bytes):
-        (tmp_path / name).write_bytes(content)
-    elif content:
-        (tmp_path / name).mkdir()
-    with refusal(PredictionError, rule, got=got):
-        read_external_predictions(tmp_path / name, {})
-
-
-@pytest.mark.parametrize("pair", ["lpd", "lpd=", "xyz=a", "row_id=a,b"])
+@pytest.mark.parametrize("pair", ["lpd", "lpd=", "xyz=a", "row_id=a,b", "x.csv:lpd"])
 def test_columns_are_pairs_of_known_names(pair: str) -> None:
-    with refusal(PredictionError, "OURS=THEIRS, with OURS one of", got=pair.rpartition(",")[2]):
+    got = pair.rpartition(",")[2].removeprefix("x.csv:")
+    with refusal(PredictionError, "with OURS one of", got=got, fix="mine.csv:row_id=key"):
         parse_columns([pair])
-    assert parse_columns(["lpd_vote=a, gpd=b", "fold=f"]) == {"lpd": "a", "gpd": "b", "fold": "f"}
-    with refusal(PredictionError, "given once", got="a and b for lpd"):
-        parse_columns(["lpd=a", "lpd_vote=b"])
+
+
+def test_columns_are_named_for_all_files_and_for_single_ones() -> None:
+    names = parse_columns(["lpd_vote=a, gpd=b", "fold=f", "d/x.csv:lpd=c,GRDA=d", "y.CSV:gpd=:e"])
+    assert names.everywhere == {"lpd": "a", "gpd": "b", "fold": "f"}
+    assert names.of("z.csv") == names.everywhere
+    assert names.of("e/d/x.csv") == {**names.everywhere, "lpd": "c", "grda": "d"}
+    assert names.of("f/x.csv") == names.everywhere, "another folder"
+    assert names.of("f/y.CSV")["gpd"] == ":e"
+    names.require_known(["d/x.csv", Path("a/y.CSV")], "--columns")
+    with refusal(PredictionError, "--columns must name a file", got="d/x.csv (did you mean x.c"):
+        names.require_known(["x.csv", "y.CSV"], "--columns")
+    for pairs in (["lpd=a", "lpd_vote=b"], ["x.csv:lpd=a", "x.csv:lpd=b"]):
+        with refusal(PredictionError, "given once", got="a and b for lpd", fix="Remove one"):
+            parse_columns(pairs)
 
 
 def test_targets_are_votes_or_shares(tmp_path: Path) -> None:
     votes = np.array([[3, 0, 1, 0, 0, 0], [0, 0, 0, 0, 0, 12], [1, 1, 1, 0, 0, 0]])
     frame = table(patient_id=[1, 1, 2], eeg_id=[5, 6, 7], fold=[0, 0, 1])
     frame[list(VOTE_COLUMNS)] = votes
-    found = read_targets(written(tmp_path / "votes.csv", frame), {})
+    found = read_targets(written(tmp_path / "votes.csv", frame))
     assert found.rows["total_votes"].tolist() == [4, 12, 3]
     assert (found.keys, found.n_unknown) == ("row_id", 0)
     np.testing.assert_allclose(targets(found.rows), votes / votes.sum(axis=1, keepdims=True))
@@ -191,8 +182,8 @@ def with_totals(votes: list[float], *totals: object) -> pd.DataFrame:
             voted(FIRST, patient_id=1).assign(gpd_vote="two"),
             "votes must be",
             "'two'",
-            "gpd, 1 r",
-            "",
+            "class gpd, 1 r",
+            "Write numbers",
         ),
         (
             voted(HALVES, [0.5, 0.4, 0, 0, 0, 0], patient_id=1, total_votes=4),
@@ -211,18 +202,18 @@ def test_faulty_targets_are_refused_with_row_and_remedy(
     tmp_path: Path, frame: pd.DataFrame, rule: str, got: str, where: str, fix: str
 ) -> None:
     with refusal(PredictionError, rule, got=got, where=where or "x.parquet", fix=fix):
-        read_targets(written(tmp_path / "x.parquet", frame), {})
+        read_targets(written(tmp_path / "x.parquet", frame))
 
 
 def test_targets_are_read_from_any_number_format(tmp_path: Path) -> None:
     whole = voted(ONE, OTHER, patient_id=["1.0", "2"], total_votes=[4, 7], fold=[1, None])
-    found = read_targets(written(tmp_path / "x.parquet", whole), {})
+    found = read_targets(written(tmp_path / "x.parquet", whole))
     assert found.rows["total_votes"].tolist() == [4, 7], "shares of 0 and 1 have a total as well"
     np.testing.assert_array_equal(targets(found.rows), [ONE, OTHER])
     assert (found.rows["patient_id"].tolist(), found.rows["fold"].tolist()) == ([1, 2], [1, -1])
     summed = voted(FIRST, [0, 9, 3, 0, 0, 0], patient_id=[1.0, 2.0], total_votes=["3", " 9"])
-    added = read_targets(written(tmp_path / "y.csv", summed), {})
+    added = read_targets(written(tmp_path / "y.csv", summed))
     assert added.rows["total_votes"].tolist() == [3, 9], "votes of several label rows added"
     assert added.rows["patient_id"].dtype == np.int64
     unknown = voted(HALVES, patient_id=1, total_votes=[None])
-    assert read_targets(written(tmp_path / "z.csv", unknown), {}).n_unknown == 1
+    assert read_targets(written(tmp_path / "z.csv", unknown)).n_unknown == 1

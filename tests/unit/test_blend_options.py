@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from hms_ray.blend.column_names import ColumnNames
 from hms_ray.blend.settings import Settings
 from hms_ray.cli.main import main
 from hms_ray.predict.submit_trial import SubmitOptions
@@ -16,7 +17,8 @@ WORDS = """
 --method auto --fit-on kl_4 --rows common --splits 7 --seed 1 --max-family-weight a=0.5
 --fixed-weight b=0.5 --drop-identical --family a=* --published 31
 --subsets --tolerance 0.01 --cost auto
---targets z.csv --columns row_id=a,lpd=b --target-columns fold=c --row-unit eeg --out folder
+--targets z.csv --columns row_id=a,lpd=b --columns x.csv:gpd=p2 --target-columns fold=c
+--renormalise --row-unit eeg --out folder
 """
 SETTINGS = Settings(
     method="auto",
@@ -33,8 +35,9 @@ SETTINGS = Settings(
     tolerance=0.01,
     cost="auto",
     targets="z.csv",
-    columns={"row_id": "a", "lpd": "b"},
-    target_columns={"fold": "c"},
+    columns=ColumnNames({"row_id": "a", "lpd": "b"}, {"x.csv": {"gpd": "p2"}}),
+    target_columns=ColumnNames({"fold": "c"}),
+    renormalise=True,
     row_unit="eeg",
     out=Path("folder"),
 )
@@ -70,6 +73,7 @@ def test_each_option_of_blend_is_passed_on(place: Path, monkeypatch: pytest.Monk
         (["one", "--columns", "row_id=a", "--targets", "t.csv"], ["--columns needs an INPUT"]),
         (["x.csv", "--target-columns", "row_id=a", "--targets", "one"], ["needs --targets FILE"]),
         (["one", "--row-unit", "eeg"], ["--row-unit needs a .csv or .parquet file"]),
+        (["one", "--renormalise"], ["--renormalise needs a .csv or .parquet file"]),
         (["one", "--rows", "kl_10"], ["--rows", "'kl_10'", "'same', 'common'"]),
         ([], ["INPUT"]),
         (["one", "--apply", "b.json"], ["--apply was renamed", "hms-ray submit"]),
@@ -93,10 +97,21 @@ def test_each_option_of_submit_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("hms_ray.blend.submit.submit", lambda *given: calls.append(given))
     words = ["submit", "one/3", "--data", "d", "--results", "r", "--out", "o.csv", "--train-rows"]
     words += ["--predictions", "a=b.csv", "--pack-dir", "p", "--device", "cpu", "--threads", "3"]
+    words += ["--columns", "b.csv:lpd=p1", "--renormalise"]
     assert main(words) == 0
     target, options = calls[0]
     assert target == "one/3"
-    found = (Path("d"), Path("r"), Path("o.csv"), True, ["a=b.csv"], Path("p"), "cpu", 3)
-    assert tuple(vars(options).values()) == found
+    assert options == SubmitOptions(
+        data_dir=Path("d"),
+        results=Path("r"),
+        out=Path("o.csv"),
+        train_rows=True,
+        predictions=["a=b.csv"],
+        columns=["b.csv:lpd=p1"],
+        renormalise=True,
+        pack_dir=Path("p"),
+        device="cpu",
+        threads=3,
+    )
     assert main(["submit", "one", "--data", "d"]) == 0
     assert calls[1] == ("one", SubmitOptions(data_dir=Path("d")))

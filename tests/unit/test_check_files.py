@@ -100,7 +100,9 @@ def test_unlisted_files_must_be_well_formed(folder: Path) -> None:
     report = check_folder(folder)
     assert report.counts["unlisted_eeg_files"] == 2
     assert_faults(
-        report.faults, ("unreadable_file", "1", "damaged"), ("wrong_columns", "9", "401 columns")
+        report.faults,
+        ("unreadable_file", "1", "an empty file"),
+        ("wrong_columns", "9", "401 columns"),
     )
 
 

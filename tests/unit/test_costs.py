@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from hms_ray.blend.subset_report import costs_of
-from hms_ray.errors import PredictionError
+from hms_ray.errors import HmsRayError, PredictionError
 from tests.blend_data import member, written
 from tests.refused import refusal
 
@@ -23,20 +23,22 @@ def test_names_of_models_stay_text(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "rule", "got"),
+    ("text", "rule", "got", "where", "fix"),
     [
-        ("name,cost\na,1\n", "columns model and cost", "name, cost"),
-        ("model,cost\n0000,3\n", "every model needs a cost", "none for 0001"),
-        ("model,cost\n0000,3\n0001,\n", "every model needs a cost", "none for 0001"),
-        ("model,cost\n0000,3\n0001,dear\n", "finite numbers above 0", "'dear' for 0001"),
-        ("model,cost\n0000,0\n0001,1\n", "finite numbers above 0", "0 for 0000"),
-        ("model,cost\n0000,inf\n0001,1\n", "finite numbers above 0", "inf for 0000"),
-        ("model,cost\n0000,1\n0000,2\n", "a model must have one cost", "several for 0000"),
+        ("name,cost\na,1\n", "its 2 columns", "no model but name", "c.csv", "Rename the columns"),
+        ("model,cost\n0000,3\n", "every model needs a cost", "none for 0001", "", "Add them"),
+        ("model,cost\n0000,3\n0001,\n", "every model needs a cost", "none for 0001", "", "Add"),
+        ("model,cost\n0000,3\n0001,dear\n", "numbers above 0", "'dear'", "c.csv, 1 row(s), c", ""),
+        ("model,cost\n0000,0\n0001,1\n", "numbers above 0", "0", "counted from 1: 1", "Correct"),
+        ("model,cost\n0000,inf\n0001,1\n", "numbers above 0", "inf", "from 1: 1", "Correct"),
+        ("model,cost\n0000,1\n0000,2\n", "must have one cost", "for 0000", "c.csv", "Remove all"),
     ],
 )
-def test_invalid_costs_are_refused(tmp_path: Path, text: str, rule: str, got: str) -> None:
+def test_invalid_costs_are_refused(
+    tmp_path: Path, text: str, rule: str, got: str, where: str, fix: str
+) -> None:
     (tmp_path / "c.csv").write_text(text)
-    with refusal(PredictionError, rule, got=got):
+    with refusal(HmsRayError, rule, got=got, where=where, fix=fix):
         costs_of(MEMBERS, str(tmp_path / "c.csv"))
 
 

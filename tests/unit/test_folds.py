@@ -126,7 +126,7 @@ def test_fold_table_by_patient_fits_rows_of_any_unit() -> None:
     [
         ("a.csv", None, "must exist", ""),
         ("a.txt", None, ".csv or .parquet", ""),
-        ("a.parquet", "PAR1", "must be readable", ""),
+        ("a.parquet", "PAR1", "must be a complete parquet file", ""),
         ("a.csv", "eeg_id,split\n1,2\n", "fold and row_id or patient_id", "eeg_id, split"),
         ("a.csv", FOLDS[1:].to_csv(index=False), "every row", "0-0"),
     ],

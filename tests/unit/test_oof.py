@@ -149,7 +149,7 @@ def test_files_are_checked(tmp_path: Path, oof: pd.DataFrame, rows: pd.DataFrame
     with pytest.raises(PredictionError, match=r"1 of 12 missing, in .*oof\.parquet, 1 row.*100-0"):
         read_oof(path, rows)
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(PredictionError, match=r"readable parquet, got .*, in .*oof\.parquet"):
+    with pytest.raises(PredictionError, match=r"complete parquet file, got .*, in .*oof\.parquet"):
         read_oof(path)
     oof.drop(columns="fold").to_parquet(path)
     with pytest.raises(PredictionError, match="got no fold"):

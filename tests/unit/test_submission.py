@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hms_ray.blend.external_files import read_test_predictions
 from hms_ray.competition.schema import PROBABILITY_COLUMNS
 from hms_ray.errors import DataError, PredictionError
 from hms_ray.predict import files
-from hms_ray.predict.files import read_test_predictions, write_submission
+from hms_ray.predict.files import write_submission
 from hms_ray.predict.submission import (
     SUBMISSION_COLUMNS,
     check_submission,
@@ -130,7 +131,9 @@ def test_a_written_submission_is_read_as_it_was(
     tmp_path: Path, table: pd.DataFrame, name: str
 ) -> None:
     write_submission(tmp_path / name, table, IDS)
-    pd.testing.assert_frame_equal(read_test_predictions(tmp_path / name), table, rtol=1e-15)
+    eegs, shares, renormalised = read_test_predictions(tmp_path / name)
+    assert (eegs.tolist(), renormalised) == (IDS, None)
+    np.testing.assert_allclose(shares, table[list(PROBABILITY_COLUMNS)], rtol=1e-15)
     assert [file.name for file in tmp_path.iterdir()] == [name]
 
 
@@ -150,7 +153,7 @@ def test_what_is_written_is_read_back_and_checked(
     assert file.read_text() == "before"
     assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
     monkeypatch.setattr(files, "_write", lambda draft, suffix, written: draft.write_text(""))
-    with refusal(PredictionError, "must be readable", got="EmptyDataError"):
+    with refusal(DataError, "must have rows and columns", got="none"):
         write_submission(file, table, IDS)
     assert file.read_text() == "before"
 
@@ -163,13 +166,13 @@ def test_a_bad_submission_is_not_written(tmp_path: Path, table: pd.DataFrame) ->
 
 def test_missing_and_malformed_predictions_are_refused(tmp_path: Path, table: pd.DataFrame) -> None:
     file = tmp_path / "a.csv"
-    with refusal(DataError, "a.csv must exist"):
+    with refusal(DataError, "a.csv must exist", fix="Check the path"):
         read_test_predictions(file)
     table.drop(columns="gpd_vote").to_csv(file, index=False)
-    with refusal(DataError, "a.csv", got="no gpd_vote"):
+    with refusal(DataError, "a.csv", got="no gpd_vote", fix="--columns a.csv:gpd=THEIRS"):
         read_test_predictions(file)
     table.assign(gpd_vote="x").to_csv(file, index=False)
-    with refusal(PredictionError, "gpd_vote must hold numbers"):
+    with refusal(PredictionError, "must be numbers", got="'x'", where="class gpd", fix="Write"):
         read_test_predictions(file)
 
 
@@ -177,7 +180,7 @@ def test_sample_ids_must_be_whole_numbers(tmp_path: Path) -> None:
     assert submission_ids(tmp_path, IDS) == IDS
     file = tmp_path / "sample_submission.csv"
     file.write_text("eeg_id\n10\n20.5\n30\n")
-    with refusal(DataError, "eeg_id of sample_submission.csv must be whole numbers", got="20.5"):
+    with refusal(DataError, "eeg_id must be whole numbers", got="20.5", where="from 1: 2"):
         submission_ids(tmp_path, IDS)
     file.write_text("eeg_id\n10\n20\n30\n")
     assert submission_ids(tmp_path, IDS) == [10, 20, 30]
