@@ -13,16 +13,22 @@ import pytest
 import torch
 
 from hms_ray.blend.apply import apply_blend, named_files
+from hms_ray.blend.column_names import parse_columns
+from hms_ray.blend.fit_command import blend
+from hms_ray.blend.settings import Settings
 from hms_ray.blend.stored import read_blend
 from hms_ray.blend.submit import submit
 from hms_ray.competition.schema import PROBABILITY_COLUMNS
+from hms_ray.competition.tables import short_name
 from hms_ray.errors import ConfigError, DataError, HmsRayError, PredictionError, StudyError
+from hms_ray.evaluate.shares import Renormalised
 from hms_ray.predict.files import write_predictions
 from hms_ray.predict.models import predict_trial
 from hms_ray.predict.recordings import recordings_of_test
 from hms_ray.predict.submission import make_submission
 from hms_ray.predict.submit_trial import SubmitOptions
 from hms_ray.predict.trial import read_models
+from tests.blend_data import make_rows
 from tests.refused import refusal
 from tests.stored_blend import of_study, shares, write_blend
 from tests.trained_study import TEST_EEGS, TrainedStudy, train_study, write_test_set
@@ -272,6 +278,49 @@ def test_predictions_are_named(texts: list[str], rule: str, got: str) -> None:
     assert named_files(["a b=c.csv", "x=y=d.csv"]) == {"a b": Path("c.csv"), "x=y": Path("d.csv")}
 
 
+def test_names_and_rounding_are_handled_alike_in_fitting_and_applying(
+    data: Path, tmp_path: Path
+) -> None:
+    """Column names of a fitted file hold for the member's test file; others can be named."""
+    names = {name: f"p{n}" for n, name in enumerate(PROBABILITY_COLUMNS)}
+    pairs = ",".join(f"{short_name(name)}={theirs}" for name, theirs in names.items())
+    rows = make_rows()
+    for seed, name in enumerate("ab"):
+        frame = pd.DataFrame(shares(seed, 60).round(3), columns=list(names.values()))
+        frame.assign(key=rows["row_id"]).to_csv(tmp_path / f"{name}.csv", index=False)
+    rows.to_parquet(tmp_path / "votes.parquet")
+    inputs = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    columns = parse_columns([f"row_id=key,{pairs}"])
+    given = {"targets": str(tmp_path / "votes.parquet"), "columns": columns, "out": tmp_path}
+    with refusal(PredictionError, "must sum to 1", where="a.csv", fix="Add --renormalise"):
+        blend(inputs, tmp_path, Settings(**given))
+    text = " ".join(blend(inputs, tmp_path, Settings(**given, renormalise=True)).split())
+    stored = json.loads((tmp_path / "blend.json").read_text())
+    for name in "ab":
+        done = Renormalised(**stored["renormalised"][name])
+        assert 0 < done.rows < done.of == 60
+        assert f"{name}: {done}." in text
+    assert stored["members"][0]["columns"] == columns.everywhere
+
+    parts = [shares(seed).round(3) for seed in (6, 9)]
+    for name, part in zip("ab", parts, strict=True):
+        titles = list(names.values()) if name == "a" else [f"q{n}" for n in range(6)]
+        frame = pd.DataFrame(part, columns=titles).assign(eeg_id=sorted(TEST_EEGS))
+        frame.to_csv(tmp_path / f"test_{name}.csv", index=False)
+    files = {name: tmp_path / f"test_{name}.csv" for name in "ab"}
+    with refusal(DataError, "test_b.csv", got="no seizure_vote", fix="--columns test_b.csv:seiz"):
+        apply_blend(tmp_path / "blend.json", options(data, files, renormalise=True))
+    changes = {"columns": [f"test_b.csv:{pairs.replace('=p', '=q')}"], "renormalise": True}
+    applied = apply_blend(tmp_path / "blend.json", options(data, files, **changes))
+    stack = np.stack([part / part.sum(axis=1, keepdims=True) for part in parts])
+    expected = read_blend(tmp_path / "blend.json").fitted.predict(stack)
+    np.testing.assert_allclose(applied.submission[list(PROBABILITY_COLUMNS)], expected, atol=1e-12)
+    assert [note.partition(":")[0] for note in applied.notes] == list(map(str, files.values()))
+    assert all("renormalised" in note for note in applied.notes)
+    with refusal(PredictionError, "--columns must name a file", got="other.csv", fix="Write the"):
+        apply_blend(tmp_path / "blend.json", options(data, files, columns=["other.csv:lpd=a"]))
+
+
 PROBE = """
 import sys
 from pathlib import Path
@@ -314,6 +363,8 @@ def test_ray_is_never_imported_and_torch_only_for_models(
         ("kaggle/7", {}, StudyError, "must have finished", "7"),
         ("kaggle", {"predictions": ["a=a.csv"]}, ConfigError, "--predictions", "kaggle"),
         ("made", {"train_rows": True}, ConfigError, "--train-rows", "blend.json"),
+        ("made", {"columns": ["lpd=a"]}, ConfigError, "--columns needs --predictions", "none"),
+        ("kaggle", {"renormalise": True}, ConfigError, "--renormalise needs --pred", "none"),
         ("steps", {}, StudyError, "a ladder cannot be submitted", "steps"),
         ("table", {}, StudyError, "a ladder cannot be submitted", "table"),
     ],

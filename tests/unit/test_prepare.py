@@ -15,6 +15,7 @@ from hms_ray.competition.read import read_labels
 from hms_ray.config.experiment import DataConfig
 from hms_ray.config.loading import replace_values, validate_space
 from hms_ray.config.space import Space
+from hms_ray.dataset.folds import read_folds
 from hms_ray.dataset.pack_command import pack_folder
 from hms_ray.dataset.prepare import Prepared, open_prepared, prepare
 from hms_ray.dataset.sources import source_key, sources_for
@@ -22,6 +23,7 @@ from hms_ray.errors import DataError, FaultyDataError, PackError
 from hms_ray.experiment.cache_key import cache_key_inputs
 from hms_ray.experiment.placement import Placement
 from hms_ray.pack.store import open_pack
+from tests.blend_data import written
 from tests.competition_folder import write_competition_folder, write_eeg
 
 pytestmark = pytest.mark.usefixtures("one_process")
@@ -242,8 +244,11 @@ def test_only_n_patients_are_folded_and_packed(data_dir: Path, tmp_path: Path) -
     assert some.rows_fingerprint != whole.rows_fingerprint
     # A fold table of all patients can be used for some of them.
     table = everyone[["row_id", "patient_id", "fold"]]
-    given = prepare(data_dir, experiment, tmp_path, pack_dir=tmp_path / "packs", folds=table)
-    assert given.rows()["fold"].tolist() == everyone["fold"][kept].tolist()
+    file = written(tmp_path / "mine.csv", table.assign(fold=table["fold"] + 1))
+    for folds, notes in ((table, []), (read_folds(file), ["mine.csv counts folds from 1"])):
+        given = prepare(data_dir, experiment, tmp_path, pack_dir=tmp_path / "packs", folds=folds)
+        assert given.rows()["fold"].tolist() == everyone["fold"][kept].tolist()
+        assert [note.partition(":")[0] for note in given.notes if "counts" in note] == notes
     with pytest.raises(DataError, match="unknown rows, got x"):
         ready(data_dir, tmp_path, folds=pd.concat([table, table[:1].assign(row_id="x")]))
 
