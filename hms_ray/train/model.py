@@ -20,6 +20,7 @@ from hms_ray.train.pretrained import (
     pretrained_weights,
     unreadable_weights,
 )
+from hms_ray.train.weights_misfit import misfit, unpickled
 
 
 def build_model(config: ModelConfig, image_size: tuple[int, int]) -> nn.Module:
@@ -80,7 +81,8 @@ def _create(config: ModelConfig, options: dict[str, Any], n_classes: int) -> nn.
     except Exception as error:
         # Hub clients and file formats each have exceptions of their own.
         if config.weights_file is not None:
-            raise _unfit(config, first_line(error)) from error
+            file = Path(options["pretrained_cfg_overlay"]["file"])
+            raise _unfit(config, file, error) from error
         if config.pretrained:
             raise hub_failed(config.name, first_line(error)) from error
         raise
@@ -96,11 +98,17 @@ def _overlay(config: ModelConfig, pretrained: Any, file: Path) -> dict[str, Any]
         state = timm.models.load_state_dict(str(file), device="cpu")
     except Exception as error:
         # Every file format that timm reads has exceptions of its own.
-        raise unreadable_weights(file, first_line(error)) from None
+        got, fix = unpickled(error) or (first_line(error), "Use another copy of the file.")
+        raise unreadable_weights(file, got, fix) from None
     if not isinstance(state, dict) or not all(
         isinstance(value, torch.Tensor) for value in state.values()
     ):
-        raise _unfit(config, "a file without a state dict")
+        raise ModelError(
+            f"model.weights_file must contain weights of {config.name}",
+            got="a file without a state dict",
+            where=file,
+            fix="Save it with torch.save(model.state_dict(), FILE).",
+        )
     layer = pretrained.classifier
     layer = layer[0] if isinstance(layer, (list, tuple)) else layer
     weight = state.get(f"{layer}.weight")
@@ -137,9 +145,11 @@ def _wrong_size(name: str, size: tuple[int, int] | None, error: BaseException) -
     )
 
 
-def _unfit(config: ModelConfig, reason: str) -> ModelError:
+def _unfit(config: ModelConfig, file: Path, error: Exception) -> ModelError:
+    if file.suffix == ".npz":
+        got, fix = first_line(error), f"Use a timm checkpoint of {config.name}."
+    else:
+        got, fix = misfit(config.name, timm.models.load_state_dict(str(file), device="cpu"))
     return ModelError(
-        f"model.weights_file must contain weights of {config.name}",
-        got=reason,
-        where=config.weights_file,
+        f"model.weights_file must contain weights of {config.name}", got=got, where=file, fix=fix
     )

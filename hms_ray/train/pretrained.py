@@ -222,9 +222,11 @@ def hub_failed(name: str, reason: str) -> ModelError:
     )
 
 
-def unreadable_weights(file: object, reason: str | None) -> ModelError:
+def unreadable_weights(
+    file: object, reason: str | None, fix: str = "Check the path."
+) -> ModelError:
     """The error for a weights file that cannot be read."""
-    return ModelError("model.weights_file must be a readable file", got=reason, where=file)
+    return ModelError("model.weights_file must be a readable file", got=reason, where=file, fix=fix)
 
 
 def first_line(error: BaseException) -> str:
