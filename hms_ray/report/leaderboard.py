@@ -68,7 +68,8 @@ def leaderboard(
 
 def write_csv(frame: pd.DataFrame, path: str | Path) -> None:
     """Writes a leaderboard with every column, whole or not at all."""
-    with whole_file(path) as draft:
+    # Made from the stored trials, again at the end of each.
+    with whole_file(path, fsync=False) as draft:
         frame.to_csv(draft, index=False, float_format="%.10g")
 
 

@@ -276,5 +276,6 @@ def _write_events(path: Path, events: Iterable[Event]) -> None:
     first = Event(wall_time=written[0].wall_time if written else 0.0, file_version="brain.Event:2")
     for event in (first, *written):
         records.write(event.SerializeToString())
-    with whole_file(path) as draft:
+    # Copies of what is stored elsewhere: five folds would take the most of a trial's end.
+    with whole_file(path, fsync=False) as draft:
         draft.write_bytes(buffer.getvalue())

@@ -58,8 +58,8 @@ def whole_file(path: str | Path, *, fsync: bool = True) -> Iterator[Path]:
 
     Args:
         path: the file; missing parent folders are created.
-        fsync: flush to disk before the rename. False only for files that are made again
-            at no cost.
+        fsync: flush to disk before the rename. False only for files whose content is stored
+            elsewhere too.
 
     Yields:
         Path of the draft, in the same folder, to be written by the caller.

@@ -49,33 +49,40 @@ class Leaderboard:
         self._sizes = np.unique(self._patients, return_counts=True)[1].astype(np.float64)
         self._trials: dict[int, StoredTrial] = {}
         self._sums: dict[int, Array] = {}
+        self._compared: int | None = None
+        self._ties: dict[int, bool] = {}
         for number in folder.trial_numbers():
             self.add(number)
 
-    def add(self, number: int) -> None:
-        """Reads a trial that has ended, also one that was added before."""
+    def add(self, number: int) -> Array | None:
+        """Reads a trial that has ended, also one that was added before.
+
+        Returns:
+            KL (n,) of each row of a finished trial, in the order of ``rows``; else None.
+        """
         try:
             trial = self.folder.trial(number)
-            if trial is None:
-                return
-            if trial.finished and self._counted.any():
-                scores = self.row_scores(trial)[self._counted]
-                self._sums[number] = sum_by_patient(scores[None], self._patients).sums[0]
-            else:
-                self._sums.pop(number, None)
-            self._trials[number] = trial
+            scores = None
+            if trial is not None and trial.finished:
+                scores = self._row_scores.of(trial.path)
         except HmsRayError as error:
             if self._on_damaged is None:
                 raise
             self._on_damaged(error)
+            return None
+        if trial is not None:
+            self._trials[number] = trial
+            self._set_sums(number, scores)
+        return scores
 
-    def row_scores(self, trial: StoredTrial) -> Array:
-        """KL (n,) of each row of a finished trial, in the order of the study's rows.
-
-        Raises:
-            StudyError: if its predictions cannot be read or do not match the rows.
-        """
-        return self._row_scores.of(trial.path)
+    def _set_sums(self, number: int, scores: Array | None) -> None:
+        self._sums.pop(number, None)
+        self._ties.pop(number, None)
+        if number == self._compared:
+            self._compared = None
+        if scores is not None and self._counted.any():
+            found = sum_by_patient(scores[None, self._counted], self._patients)
+            self._sums[number] = found.sums[0]
 
     @property
     def trials(self) -> list[StoredTrial]:
@@ -89,12 +96,25 @@ class Leaderboard:
 
     def frame(self) -> pd.DataFrame:
         """All trials with a result, best first; see ``report.leaderboard.leaderboard``."""
-        numbers = [trial.number for trial in self.finished if trial.number in self._sums]
-        tied = tied_with_best(numbers, self._scores(numbers)) if numbers else frozenset()
+        tied = self._tied()
         return leaderboard(
             [trial.leaderboard_record(trial.number in tied) for trial in self.trials],
             self.objective,
         )
+
+    def _tied(self) -> set[int]:
+        """Trials that are a tie with the best one; known ones are not compared again."""
+        numbers = [trial.number for trial in self.finished if trial.number in self._sums]
+        if not numbers:
+            return set()
+        best, *others = numbers
+        if best != self._compared:
+            self._compared, self._ties = best, {}
+        missing = [number for number in others if number not in self._ties]
+        if missing:
+            found = tied_with_best([best, *missing], self._scores([best, *missing]))
+            self._ties.update((number, number in found) for number in missing)
+        return {number for number, tied in self._ties.items() if tied}
 
     def _scores(self, numbers: list[int]) -> PatientSums:
         return PatientSums(np.stack([self._sums[number] for number in numbers]), self._sizes)

@@ -6,12 +6,13 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import pandas as pd
+
 from hms_ray.config.space import Parameter
-from hms_ray.evaluate.metric import mean_by_objective
+from hms_ray.evaluate.metric import Array, mean_by_objective
 from hms_ray.report.tensorboard import METRICS, declare_experiment, write_fold
 from hms_ray.storage.fold_store import FoldStore
 from hms_ray.study.folder import StudyFolder
-from hms_ray.study.leaderboard import Leaderboard
 from hms_ray.study.trial import StoredTrial
 
 
@@ -23,21 +24,24 @@ def declare_study(folder: StudyFolder, results: Path) -> None:
 
 
 def write_trial_logs(
-    leaderboard: Leaderboard,
+    folder: StudyFolder,
     trial: StoredTrial,
-    results: Path,
+    rows: pd.DataFrame,
+    row_scores: Array,
     searched: Mapping[str, Parameter],
+    results: Path,
 ) -> None:
     """Writes the curves of a finished trial, with one HParams session per fold.
 
     Args:
-        leaderboard: of the trial's study.
+        folder: the study's folder.
         trial: a finished trial.
-        results: folder of the fold store.
+        rows: the study's rows with votes and folds.
+        row_scores: (n,) KL of each row.
         searched: dotted path -> parameter.
+        results: folder of the fold store.
     """
-    store, rows = FoldStore(results), leaderboard.rows
-    row_scores = leaderboard.row_scores(trial)
+    store = FoldStore(results)
     folds, votes = rows["fold"].to_numpy(), rows["total_votes"].to_numpy()
     for fold, key in trial.keys.items():
         record = store.record(key)
@@ -45,7 +49,7 @@ def write_trial_logs(
         write_fold(
             trial.path / f"fold_{fold}",
             record["history"],
-            group=f"{leaderboard.folder.name}/{trial.number:04d}",
+            group=f"{folder.name}/{trial.number:04d}",
             values=trial.point,
             parameters=searched,
             scores=mean_by_objective(row_scores[of_fold], votes[of_fold]),

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from hms_ray.config.space import Parameter
 from hms_ray.errors import HmsRayError
+from hms_ray.evaluate.metric import Array
 from hms_ray.search.proposals import Outcome, Proposal
 from hms_ray.storage.run_log import FaultLog
 from hms_ray.study.folder import StudyFolder
@@ -76,12 +77,15 @@ class TrialEnds:
             trial = self._stored(number)
             if trial is not None and trial.finished:
                 self._unseen.remove(number)
-                with self._faults("the leaderboard lacks a trial"):
-                    self.leaderboard.add(number)
                 with self._faults("TensorBoard logs were not written"):
-                    write_trial_logs(self.leaderboard, trial, self._results, self._searched)
+                    self._write_logs(trial, self.leaderboard.add(number))
         with self._faults("leaderboard not written"):
             self.leaderboard.write_csv()
+
+    def _write_logs(self, trial: StoredTrial, row_scores: Array | None) -> None:
+        if row_scores is not None:
+            rows = self.leaderboard.rows
+            write_trial_logs(self._folder, trial, rows, row_scores, self._searched, self._results)
 
     @cached_property
     def leaderboard(self) -> Leaderboard:
