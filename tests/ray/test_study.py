@@ -91,6 +91,20 @@ def test_study_writes_all_results(first: tuple[StudyResult, str], prepared: Prep
     assert run["cluster"]["embedded"] is True
 
 
+def test_scores_of_rows_are_kept_with_each_trial_and_the_choice_is_scored(
+    first: tuple[StudyResult, str],
+) -> None:
+    board = first[0].leaderboard
+    for trial in board.trials:
+        assert (trial.path / "row_scores.npz").is_file()
+        scores = board.add(trial.number)
+        assert scores is not None
+        assert scores.mean() == pytest.approx(trial.scores["kl_all"], rel=1e-9)
+    choice = board.choice()
+    assert (choice.n_trials, choice.best_trial) == (2, first[0].best.number)
+    assert "Nested KL >=10 of the final choice" in board.text()
+
+
 def test_logs_of_study_and_workers_name_trials_folds_and_ranks(
     first: tuple[StudyResult, str],
 ) -> None:

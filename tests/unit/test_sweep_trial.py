@@ -224,6 +224,24 @@ def test_damaged_trial_of_an_earlier_run_does_not_end_the_search(
     assert run.result().best.number == 1
 
 
+def test_end_of_a_trial_reads_no_other_trial(
+    study: StudyFolder, ends: TrialEnds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cost of an end must not grow with the trials before it."""
+    for number in range(4):
+        study.write_trial(number, {}, SPACE.experiment, make_result(0.5 + number))
+    assert ends.leaderboard.finished[0].number == 0
+    monkeypatch.setattr(StudyFolder, "trials", None)
+    read, opened = StudyFolder.trial, set[int]()
+    monkeypatch.setattr(StudyFolder, "trial", lambda f, n: opened.add(n) or read(f, n))
+    study.write_trial(4, {}, SPACE.experiment, make_result(0.3))
+    ends.record(proposal(4), make_result(0.3).scores)
+    ends.record(proposal(5), "no luck")
+    assert opened == {4, 5}
+    board = pd.read_csv(study.path / "leaderboard.csv", dtype={"trial": str})
+    assert board["trial"].tolist() == ["0004", "0000", "0001", "0002", "0003", "0005"]
+
+
 def test_error_in_tensorboard_logs_does_not_end_the_search(
     study: StudyFolder,
     ends: TrialEnds,
