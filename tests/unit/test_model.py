@@ -104,7 +104,7 @@ def test_backbone_without_head_is_accepted(tmp_path: Path) -> None:
 def test_incomplete_weights_are_refused(
     tmp_path: Path, weights_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hms_ray.train.weights_misfit.COMMON_MODELS", ())
+    monkeypatch.setattr("hms_ray.train.weights_misfit._candidates", lambda _: ["test_resnet"])
     state = torch.load(weights_file)
     del state["blocks.1.0.conv_exp.weight"]
     torch.save(state, tmp_path / "part.pth")
