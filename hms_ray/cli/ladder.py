@@ -19,6 +19,7 @@ from hms_ray.cli.options import (
     PackDir,
     Results,
     Settings,
+    flag,
     given_options,
     option,
     require_local_options,
@@ -94,6 +95,9 @@ def ladder(
     local: Local = False,
     threads: LocalThreads = 1,
     log_level: LogLevel = "INFO",
+    plan: Annotated[
+        bool, flag("--plan", "Print folds and image visits of each step; train nothing.")
+    ] = False,
 ) -> int:
     """Run the published ladder of experiments and print what each step gains.
 
@@ -105,6 +109,7 @@ def ladder(
     from hms_ray.config.shipped import LADDER, find_space
     from hms_ray.ladder.command import (
         LadderCall,
+        print_plan,
         run_command,
         seeded,
         select_ladder,
@@ -136,6 +141,10 @@ def ladder(
         pack_dir=pack_dir,
         log_level=log_level,
     )
+    if plan:
+        print_plan(chosen, call, len(numbers) or 1)
+        print_next(*(word for word in context.obj if word != "--plan"))
+        return 0
     trainer = partial(_trainer, chosen.resources, results, address, threads if local else None)
     if not numbers:
         status = run_command(chosen, call, trainer)

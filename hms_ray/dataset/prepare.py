@@ -180,6 +180,24 @@ def prepare(
     )
 
 
+def rows_with_folds(
+    data_dir: str | Path, config: DataConfig, folds: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """Training rows with their folds from the label table alone, see ``RowsCheck``.
+
+    Args:
+        data_dir: competition folder.
+        config: row unit and folds.
+        folds: fold table to use. Default: folds are drawn.
+
+    Raises:
+        FaultyDataError: if the label table has faults.
+        DataError: if the fold table does not fit the rows.
+    """
+    rows, held_out = _split_rows(Path(data_dir), config)
+    return _with_folds(rows, config, without_held_out(folds, held_out)[0])
+
+
 def build_packs(
     data_dir: Path,
     pack_dir: Path,

@@ -23,10 +23,11 @@ from hms_ray import __version__
 from hms_ray.config.experiment import Experiment, used_data_values
 from hms_ray.config.loading import replace_values
 from hms_ray.dataset.folds import read_folds
-from hms_ray.dataset.prepare import Prepared, prepare
+from hms_ray.dataset.prepare import Prepared, prepare, rows_with_folds
 from hms_ray.errors import ConfigError, FoldError, PredictionError, StudyError
 from hms_ray.ladder.ablation import load_ablation
 from hms_ray.ladder.folder import read_ladder, write_ladder
+from hms_ray.ladder.image_visits import ladder_work, work_text
 from hms_ray.ladder.plan import check_steps, sources_of
 from hms_ray.ladder.report import make_report, write_report
 from hms_ray.ladder.run import LadderRun, Trainer, run_ladder
@@ -219,7 +220,7 @@ def run_command(
         about = _about(ladder, call, rows)
         print_text(_heading(call.name, ladder, rows, simulated=call.simulator is not None))
         with trainer(folder / SCRATCH) as made:
-            run = run_ladder(ladder, prepared, call.results, made)
+            run = run_ladder(ladder, prepared, call.results, made, announce=print_text)
         seconds = time.monotonic() - started
         about |= {"failed": run.failed, "minutes": seconds / 60}
         write_ladder(folder, rows, run.results, about)
@@ -232,6 +233,25 @@ def run_command(
     failed = f"{len(run.failed)} of {counted(len(ladder.steps), 'step')} failed"
     print(f"hms-ray ladder: {failed}; run the same command again to retry", file=sys.stderr)
     return 1
+
+
+def print_plan(ladder: Ladder, call: LadderCall, n_seeds: int = 1) -> None:
+    """Prints the folds and image visits of a ladder; needs the label table alone.
+
+    Args:
+        ladder: the steps.
+        call: options; folder and fold table are used.
+        n_seeds: training seeds that the ladder is run with.
+
+    Raises:
+        FaultyDataError: if the label table has faults.
+        DataError: if the fold table does not fit the rows.
+    """
+    config = next(iter(ladder.experiments().values())).data
+    folds = None if call.fold_table is None else read_folds(call.fold_table)
+    rows = rows_with_folds(call.data_dir, config, folds)
+    print_text(_heading(call.name, ladder, rows, simulated=call.simulator is not None))
+    print_text(work_text(ladder_work(ladder, rows), n_seeds))
 
 
 def _about(ladder: Ladder, call: LadderCall, rows: pd.DataFrame) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,12 +14,14 @@ from hms_ray.errors import HmsRayError, StudyError
 from hms_ray.experiment.placement import Placement
 from hms_ray.experiment.run import collect
 from hms_ray.ladder.ensemble_steps import blend_step
+from hms_ray.ladder.image_visits import missing_visits
 from hms_ray.ladder.manifest import Blend
 from hms_ray.ladder.plan import LadderPlan, plan_ladder
 from hms_ray.ladder.result import StepResult
 from hms_ray.ladder.steps import Ladder, LadderStep
 from hms_ray.report.progress import Progress, TrainingProgress
 from hms_ray.storage.fold_store import FoldStore
+from hms_ray.text import counted
 
 
 class Trainer(Protocol):
@@ -61,7 +63,12 @@ class LadderRun:
 
 
 def run_ladder(
-    ladder: Ladder, prepared: Prepared, results: str | Path, trainer: Trainer, seed: int = 0
+    ladder: Ladder,
+    prepared: Prepared,
+    results: str | Path,
+    trainer: Trainer,
+    seed: int = 0,
+    announce: Callable[[str], None] = lambda text: None,
 ) -> LadderRun:
     """Trains the folds that are not in the fold store, and computes every step.
 
@@ -71,11 +78,13 @@ def run_ladder(
         results: folder of all studies and the store.
         trainer: trains missing folds.
         seed: of the patient groups of optimised blends.
+        announce: gets a line about the folds to be trained, before training.
 
     Raises:
         StudyError: if no step has a result.
     """
     plan = plan_ladder(ladder, prepared, results, trainer.placement)
+    announce(_plan_text(ladder, plan, prepared))
     progress = TrainingProgress(
         prepared.n_folds,
         work={
@@ -103,6 +112,15 @@ def run_ladder(
         failed=failed,
         n_trained=plan.n_missing - steps.n_missing,
         n_reused=plan.n_stored,
+    )
+
+
+def _plan_text(ladder: Ladder, plan: LadderPlan, prepared: Prepared) -> str:
+    missing = [task for unit in plan.missing for task in unit]
+    visits = missing_visits(missing, prepared.rows(), share_stages=ladder.resources.share_stages)
+    return (
+        f"to train: {counted(len(missing), 'fold')}, {visits:,} image visits; "
+        f"{plan.n_stored} reused from the fold store"
     )
 
 

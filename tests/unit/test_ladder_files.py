@@ -20,7 +20,8 @@ from hms_ray.search.distributions import trial_key
 from hms_ray.train.model import build_model
 
 FOLDER = Path(__file__).parents[2] / "search_spaces" / "ladder"
-MANIFEST, SMALL = FOLDER / "ladder.yaml", FOLDER / "small.yaml"
+MANIFEST = FOLDER / "ladder.yaml"
+SMALL, MEDIUM = FOLDER / "small.yaml", FOLDER / "medium.yaml"
 FILES = sorted(FOLDER.glob("[0-9]*.yaml"))
 
 
@@ -302,6 +303,33 @@ def test_full_size_models_can_be_built_without_their_weights(full: Ladder) -> No
     ]
     for name, size in sizes.items():
         build_model(ModelConfig(name=name, pretrained=False), size)
+
+
+PUBLISHED_CHOICE = ("training.checkpoint=best", "training.next_stage_from=best")
+
+
+@pytest.mark.parametrize("overlay", [None, SMALL, MEDIUM])
+def test_every_step_runs_with_the_published_choice_of_checkpoints(overlay: Path | None) -> None:
+    for experiment in load_ladder(MANIFEST, overlay, PUBLISHED_CHOICE).experiments().values():
+        stages = experiment.training.resolved_stages()
+        assert {stage.checkpoint for stage in stages} == {"best"}
+
+
+def test_medium_trains_the_published_b0_on_smaller_images(full: Ladder) -> None:
+    medium = load_ladder(MANIFEST, MEDIUM)
+    for name, experiment in medium.experiments().items():
+        whole = full.experiments()[name]
+        assert experiment.training == whole.training
+        if name == "transformer":
+            continue
+        assert experiment.model.name == "efficientnet_b0.ra_in1k"
+        assert experiment.model.model_dump(exclude={"name"}) == whole.model.model_dump(
+            exclude={"name"}
+        )
+        height, width = image_size_of(whole.input)
+        assert image_size_of(experiment.input) == (height // 2, width // 2)
+    assert image_size_of(medium.experiments()["1_panels"].input) == (200, 150)
+    assert {made.data.n_folds for made in medium.experiments().values()} == {3}
 
 
 def test_overlay_keeps_what_distinguishes_the_steps(full: Ladder, small: Ladder) -> None:

@@ -21,6 +21,7 @@ from hms_ray.experiment.placement import Placement
 from hms_ray.ladder import command as ladder_command
 from hms_ray.ladder.command import select_ladder, training_seeds
 from hms_ray.ladder.folder import StoredLadder, read_ladder
+from hms_ray.ladder.image_visits import ladder_work
 from hms_ray.ladder.local import LocalTrainer
 from hms_ray.ladder.plan import check_steps, plan_ladder, shares, sources_of
 from hms_ray.ladder.run import LadderRun, run_ladder
@@ -283,6 +284,26 @@ def test_experiments_with_the_same_first_stage_stay_together(
     # Three epochs of the same images cost three times one.
     costs = {task.experiment.name: plan.costs[task.key] for unit in plan.missing for task in unit}
     assert costs["c"] == pytest.approx(3 * costs["a"])
+
+
+def test_run_announces_the_folds_and_image_visits_that_are_left(
+    prepared: Prepared, tmp_path: Path
+) -> None:
+    manifest = write_files(tmp_path)
+    text = "steps: [{name: a, file: a.yaml}, {name: c, file: c.yaml}]\n"
+    manifest.write_text(text, encoding="utf-8")
+    steps, n_rows = load_ladder(manifest), len(prepared.rows())
+    lines: list[str] = []
+    for only in (["a"], []):
+        trainer = LocalTrainer(runner=NoisyRunner(), stream=io.StringIO())
+        chosen = load_ladder(manifest, only=only)
+        run_ladder(chosen, prepared, tmp_path, trainer, announce=lines.append)
+    # One epoch of a, on the rows of the other two folds; it is the first of the three of c.
+    assert lines == [
+        f"to train: 3 folds, {2 * n_rows:,} image visits; 0 reused from the fold store",
+        f"to train: 3 folds, {4 * n_rows:,} image visits; 3 reused from the fold store",
+    ]
+    assert sum(step.visits for step in ladder_work(steps, prepared.rows())) == 6 * n_rows
 
 
 @pytest.mark.parametrize("n_groups", [1, 2, 3, 9])
