@@ -107,14 +107,8 @@ def ladder(
     from functools import partial
 
     from hms_ray.config.shipped import LADDER, find_space
-    from hms_ray.ladder.command import (
-        LadderCall,
-        print_plan,
-        run_command,
-        seeded,
-        select_ladder,
-        training_seeds,
-    )
+    from hms_ray.ladder.command import LadderCall, print_plan, run_command, seeded, training_seeds
+    from hms_ray.ladder.select import select_ladder
     from hms_ray.simulate.ladder_data import oracle_scores, simulation_of
 
     if context.invoked_subcommand is not None:

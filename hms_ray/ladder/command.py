@@ -9,7 +9,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -25,21 +25,19 @@ from hms_ray.config.loading import replace_values
 from hms_ray.dataset.folds import read_folds
 from hms_ray.dataset.prepare import Prepared, prepare, rows_with_folds
 from hms_ray.errors import ConfigError, FoldError, PredictionError, StudyError
-from hms_ray.ladder.ablation import load_ablation
 from hms_ray.ladder.folder import read_ladder, write_ladder
 from hms_ray.ladder.image_visits import ladder_work, work_text
 from hms_ray.ladder.plan import check_steps, sources_of
 from hms_ray.ladder.report import make_report, write_report
 from hms_ray.ladder.run import LadderRun, Trainer, run_ladder
-from hms_ray.ladder.scale import read_scale
-from hms_ray.ladder.steps import Ladder, load_ladder
+from hms_ray.ladder.steps import Ladder
 from hms_ray.ladder.steps_file import STEPS_FILE
 from hms_ray.report.ladder_table import render_ladder
 from hms_ray.report.live import bar, print_text
 from hms_ray.storage.folder_names import checked_name, kind_of, require_kind
 from hms_ray.storage.locks import StudyLock
 from hms_ray.storage.run_log import LOG_FILE, run_log
-from hms_ray.text import clock_text, closest, counted
+from hms_ray.text import clock_text, counted
 
 logger = logging.getLogger(__name__)
 
@@ -51,66 +49,6 @@ OracleScores = Mapping[str, Mapping[str, float | None]]
 
 OracleScorer = Callable[[str, str, pd.DataFrame], OracleScores | None]
 """(row unit, window, rows) -> KL of the oracles; None if unknown."""
-
-
-def select_ladder(
-    manifest: Path,
-    ablate: Path | None,
-    scale: str | None,
-    settings: Sequence[str],
-    only: Sequence[str],
-) -> tuple[Ladder, str]:
-    """The requested ladder and the default name of its folder.
-
-    Args:
-        manifest: file of a ladder; overlays are in its folder.
-        ablate: file of an experiment to ablate instead.
-        scale: name of an overlay.
-        settings: texts ``a.b=value`` for every experiment.
-        only: names of steps; all if empty.
-
-    Raises:
-        ConfigError: see ``load_ladder``; also if the overlay does not exist, or there is a
-            hold-out.
-    """
-    overlay = None if scale is None else _overlay(manifest.parent, scale)
-    if ablate is None:
-        # Single steps must not replace the page of the whole ladder.
-        name = "ladder-steps" if only else "ladder"
-        ladder = load_ladder(manifest, overlay, settings, only)
-    else:
-        name = f"ablation-{ablate.stem}"
-        ladder = load_ablation(ablate, overlay, settings, only)
-    _refuse_holdout(ladder, ablate or manifest)
-    return ladder, name
-
-
-def _refuse_holdout(ladder: Ladder, where: Path) -> None:
-    """The steps of a ladder are compared on all rows, and nothing is chosen among them."""
-    share = next(iter(ladder.experiments().values())).data.holdout
-    if share:
-        raise ConfigError(
-            "a ladder must not have a hold-out",
-            got=f"data.holdout: {share:g}",
-            where=where,
-            fix="Set it to 0: --set data.holdout=0. Hold out patients in a sweep.",
-        )
-
-
-def _overlay(folder: Path, name: str) -> Path:
-    file = folder / f"{name}.yaml"
-    if file.is_file():
-        return file
-    known = []
-    for other in folder.glob("*.yaml"):
-        with suppress(ConfigError):
-            read_scale(other)
-            known.append(other.stem)
-    raise ConfigError(
-        "--scale must name an overlay in the folder of the manifest",
-        got=f"{name}{closest(name, known)}",
-        where=folder,
-    )
 
 
 def ladder_folder(results: Path, name: str) -> Path:

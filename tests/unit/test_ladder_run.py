@@ -19,12 +19,13 @@ from hms_ray.evaluate.oof import probabilities_of
 from hms_ray.experiment.fold_task import FoldTask, Report, report_with_task
 from hms_ray.experiment.placement import Placement
 from hms_ray.ladder import command as ladder_command
-from hms_ray.ladder.command import select_ladder, training_seeds
+from hms_ray.ladder.command import training_seeds
 from hms_ray.ladder.folder import StoredLadder, read_ladder
 from hms_ray.ladder.image_visits import ladder_work
 from hms_ray.ladder.local import LocalTrainer
 from hms_ray.ladder.plan import check_steps, plan_ladder, shares, sources_of
 from hms_ray.ladder.run import LadderRun, run_ladder
+from hms_ray.ladder.select import select_ladder
 from hms_ray.ladder.steps import Ladder, load_ladder
 from hms_ray.storage.fold_store import FoldStore
 from tests.competition_folder import write_competition_folder
