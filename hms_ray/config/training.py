@@ -104,6 +104,10 @@ class TrainingConfig(Frozen):
     mosaic epochs are never chosen. ``stage_rows``: on the validation rows that the rule of
     the stage's training rows selects (published); ``kl_all``, ``kl_4``, ``kl_10``: on all
     rows, or on rows with >= 4 or >= 10 votes."""
+    deterministic: bool = True
+    """Train with deterministic algorithms: a fold trained twice on the same kind of machine,
+    with the same number of workers, threads and library versions, has equal bits. ``false``
+    lets cuDNN pick the fastest algorithms; the last digits of results then differ."""
     precision: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
     """Floating-point precision. ``auto``: bfloat16 autocast on a GPU that supports it,
     float32 elsewhere."""

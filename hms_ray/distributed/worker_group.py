@@ -207,14 +207,13 @@ def _work(
     """What every worker of a group runs."""
     import ray.train
     import ray.train.torch
-    import torch
 
     from hms_ray.train.process import Process
+    from hms_ray.train.torch_settings import torch_threads
 
-    torch.set_num_threads(threads)
     context = ray.train.get_context()
     rank = int(context.get_world_rank())
-    with logs.opened():
+    with logs.opened(), torch_threads(threads):
         for task in tasks:
             process = Process(
                 rank=rank,

@@ -18,7 +18,7 @@ class InProcessRunner:
     """Trains folds one after the other in this process, where breakpoints work.
 
     Args:
-        threads: torch threads, at least 1.
+        threads: torch threads while folds are trained, at least 1.
         device: ``cpu`` or ``cuda``. Default: cuda if available.
         share_stages: see ``ResourcesConfig``.
 
@@ -35,12 +35,11 @@ class InProcessRunner:
 
         from hms_ray.train.score import has_bfloat16
 
-        torch.set_num_threads(threads)
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(device)
         self._bfloat16 = has_bfloat16(self.device)
-        self._share_stages = share_stages
+        self._threads, self._share_stages = threads, share_stages
 
     @property
     def placement(self) -> Placement:
@@ -51,6 +50,7 @@ class InProcessRunner:
     def run(self, tasks: Sequence[FoldTask], report: Report) -> None:
         """Trains the tasks that are not in the store; see ``FoldRunner``."""
         from hms_ray.train.process import Process
+        from hms_ray.train.torch_settings import torch_threads
 
         for task in tasks:
             if FoldStore(task.results).has(task.key):
@@ -58,6 +58,6 @@ class InProcessRunner:
             report_fold = partial(report_with_task, report, task)
             report_fold({"event": "fold_started"})
             process = Process(device=self.device, report=report_fold)
-            with log_fields(fold=task.fold, rank=0):
+            with log_fields(fold=task.fold, rank=0), torch_threads(self._threads):
                 run_task(replace(task, share_stages=self._share_stages), process)
             report_fold({"event": "fold_ended"})

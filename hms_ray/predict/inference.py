@@ -62,12 +62,13 @@ def predict_all_folds(
         StudyError: see ``predict_folds``.
     """
     from hms_ray.predict.models import open_device, predict_folds
+    from hms_ray.train.torch_settings import torch_threads
 
     place = open_device(device, threads)
     predicted: dict[str, dict[int, Array]] = {}
     notes = list(recordings.notes)
     for trial in trials:
-        with bar(f"predicting {trial.name}", "folds") as progress:
+        with bar(f"predicting {trial.name}", "folds") as progress, torch_threads(threads):
             predicted[trial.name], trial_notes = predict_folds(
                 trial, recordings, place, progress, times
             )

@@ -31,6 +31,7 @@ from hms_ray.train.score import (
     storage_dtype,
 )
 from hms_ray.train.seeds import own_torch_generator
+from hms_ray.train.torch_settings import torch_settings
 from hms_ray.train.windows import open_sources
 
 DEVICES: Final = ("cpu", "cuda")
@@ -43,7 +44,7 @@ def open_device(name: str | None = None, threads: int = 1) -> torch.device:
 
     Args:
         name: ``cpu`` or ``cuda``; default: cuda if available.
-        threads: torch threads of this process, at least 1.
+        threads: torch threads to predict with, at least 1.
 
     Raises:
         ConfigError: if the name is unknown, CUDA is not available or threads are below 1.
@@ -55,7 +56,6 @@ def open_device(name: str | None = None, threads: int = 1) -> torch.device:
     has_cuda = torch.cuda.is_available()
     if name == "cuda" and not has_cuda:
         raise ConfigError("CUDA requested but not available", fix="Use --device cpu.")
-    torch.set_num_threads(threads)
     return torch.device(name or ("cuda" if has_cuda else "cpu"))
 
 
@@ -97,6 +97,10 @@ class Predictor:
         """
         if rows is None:
             rows = np.arange(self._n_rows, dtype=np.int64)
+        with torch_settings(deterministic=self._experiment.training.deterministic):
+            return self._predict(fold, rows)
+
+    def _predict(self, fold: FoldModel, rows: NDArray[np.int64]) -> Array:
         precision = precision_on(fold.record["precision"], self._process.device)
         images, device = self._images_in(storage_dtype(precision)), self._process.device
         folder = fold.weights.parent

@@ -31,6 +31,7 @@ from hms_ray.train.selection import EvaluationSelection
 from hms_ray.train.stage_rows import criterion_rows, training_rows
 from hms_ray.train.stages import make_optimiser, make_schedule
 from hms_ray.train.step import Step
+from hms_ray.train.torch_settings import torch_settings
 from hms_ray.train.windows import open_sources
 
 logger = logging.getLogger(__name__)
@@ -69,7 +70,8 @@ def train_fold(
     times is then equal to training all stages here. These stages are reported first, as
     ``{"event": "stages_reused", "stages": names, "saved_s": ..., "progress": ...}``.
 
-    torch's global generators are seeded during the call and restored afterwards.
+    torch's global generators and settings (see ``torch_settings``) are set during the call and
+    restored afterwards.
 
     Args:
         experiment: model, inputs and schedule.
@@ -80,14 +82,16 @@ def train_fold(
         on_stage_end: called on every rank with the result after each stage but the last.
 
     Raises:
-        TrainingError: if a batch has fewer rows than there are ranks, or a loss or prediction
-            is not finite (raised on all ranks together).
+        TrainingError: if a batch has fewer rows than there are ranks, a loss or prediction is
+            not finite (raised on all ranks together), or an operation has no deterministic
+            form.
         ConfigError: if a stage lacks rows (see ``stage_rows``), ``downsample`` does not divide
             a source's windows, or the panels or the image size do not allow an augmentation.
         ModelError: if the model or its weights cannot be created.
     """
-    training = _FoldTraining(experiment, data, fold, process, resume_from)
-    with own_torch_generator(process.device):
+    settings = torch_settings(deterministic=experiment.training.deterministic)
+    with settings, own_torch_generator(process.device):
+        training = _FoldTraining(experiment, data, fold, process, resume_from)
         return training.run(on_stage_end)
 
 

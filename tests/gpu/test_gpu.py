@@ -1,5 +1,6 @@
 """Tests that need a CUDA device: NCCL, bfloat16, resident and streamed packs."""
 
+import os
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,6 +19,7 @@ from hms_ray.train import windows as windows_module
 from hms_ray.train.loop import train_fold
 from hms_ray.train.process import Process
 from hms_ray.train.score import has_bfloat16, resolve_precision
+from hms_ray.train.torch_settings import CUBLAS, CUBLAS_WORKSPACE
 from hms_ray.train.windows import Resident, Streamed, open_sources
 from hms_ray.transforms.downsample import downsample
 from hms_ray.transforms.fit_statistics import FITS
@@ -31,6 +33,8 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine"),
 ]
 DATA = example_fold()
+# Before the first product of this process: some tests multiply outside a fold.
+os.environ.setdefault(CUBLAS, CUBLAS_WORKSPACE)
 
 
 @pytest.fixture
@@ -112,6 +116,19 @@ def test_fold_trains_in_bfloat16(windows: Any, device: torch.device) -> None:
     assert result.normalisation["kaggle"]["mean"] == pytest.approx(
         cpu.normalisation["kaggle"]["mean"], rel=1e-6
     )
+
+
+@pytest.mark.parametrize("model", ["test_efficientnet", "test_vit"])
+@pytest.mark.parametrize("precision", ["auto", "float32"])
+def test_a_fold_trained_twice_has_equal_bits(
+    model: str, precision: str, device: torch.device
+) -> None:
+    experiment = example_experiment(model, precision=precision, epochs=3, augment=TOGETHER)
+    first, second = (train_fold(experiment, DATA, 0, Process(device=device)) for _ in range(2))
+    assert np.array_equal(first.probabilities, second.probabilities)
+    assert first.weights.keys() == second.weights.keys()
+    for name, value in first.weights.items():
+        assert torch.equal(value, second.weights[name]), name
 
 
 @pytest.mark.parametrize("augment", [AugmentConfig(cutmix=CutMixConfig(probability=1.0)), TOGETHER])

@@ -314,12 +314,14 @@ def test_unknown_fold_is_refused(prepared: Prepared, tmp_path: Path) -> None:
 
 def test_same_seed_gives_the_same_predictions_bit_for_bit(data_dir: Path, tmp_path: Path) -> None:
     results = []
+    threads = torch.get_num_threads()
     for name in ("first", "second"):
         prepared = prepare(data_dir, TINY, tmp_path / name)
         records: list[dict[str, Any]] = []
         result = run_experiment(
             TINY, prepared, tmp_path / name, InProcessRunner(device="cpu"), report=records.append
         )
+        assert torch.get_num_threads() == threads
         assert {record["fold"] for record in records} == {0, 1, 2}
         assert records[-1]["event"] == "fold_ended"
         assert records[-2]["progress"] == 1
