@@ -158,7 +158,9 @@ def run_command(
         about = _about(ladder, call, rows)
         print_text(_heading(call.name, ladder, rows, simulated=call.simulator is not None))
         with trainer(folder / SCRATCH) as made:
-            run = run_ladder(ladder, prepared, call.results, made, announce=print_text)
+            run = run_ladder(
+                ladder, prepared, call.results, made, announce=print_text, folder=folder
+            )
         seconds = time.monotonic() - started
         about |= {"failed": run.failed, "minutes": seconds / 60}
         write_ladder(folder, rows, run.results, about)

@@ -14,12 +14,13 @@ from hms_ray.errors import HmsRayError, StudyError
 from hms_ray.experiment.placement import Placement
 from hms_ray.experiment.run import collect
 from hms_ray.ladder.ensemble_steps import blend_step
+from hms_ray.ladder.fold_logs import FoldLogs, LoggedProgress
 from hms_ray.ladder.image_visits import missing_visits
 from hms_ray.ladder.manifest import Blend
 from hms_ray.ladder.plan import LadderPlan, plan_ladder
 from hms_ray.ladder.result import StepResult
 from hms_ray.ladder.steps import Ladder, LadderStep
-from hms_ray.report.progress import Progress, TrainingProgress
+from hms_ray.report.progress import Progress
 from hms_ray.storage.fold_store import FoldStore
 from hms_ray.text import counted
 
@@ -69,6 +70,7 @@ def run_ladder(
     trainer: Trainer,
     seed: int = 0,
     announce: Callable[[str], None] = lambda text: None,
+    folder: Path | None = None,
 ) -> LadderRun:
     """Trains the folds that are not in the fold store, and computes every step.
 
@@ -79,21 +81,23 @@ def run_ladder(
         trainer: trains missing folds.
         seed: of the patient groups of optimised blends.
         announce: gets a line about the folds to be trained, before training.
+        folder: of the ladder, for TensorBoard logs. Default: none are written.
 
     Raises:
         StudyError: if no step has a result.
     """
     plan = plan_ladder(ladder, prepared, results, trainer.placement)
     announce(_plan_text(ladder, plan, prepared))
-    progress = TrainingProgress(
-        prepared.n_folds,
-        work={
-            (task.experiment.name, task.fold): plan.costs[task.key]
-            for unit in plan.missing
-            for task in unit
-        },
-    )
+    work = {
+        (task.experiment.name, task.fold): plan.costs[task.key]
+        for unit in plan.missing
+        for task in unit
+    }
+    logs = FoldLogs(folder, plan.tasks)
+    logs.write_stored()
+    progress = LoggedProgress(logs, prepared.n_folds, work=work)
     reasons = trainer.train(plan, progress) if plan.n_missing else {}
+    logs.write_stored()
     steps = _Steps(ladder, plan, prepared.rows(), reasons, seed)
     outcomes = {step.name: steps.outcome(step.name) for step in ladder.steps}
     found = {name: made for name, made in outcomes.items() if isinstance(made, StepResult)}

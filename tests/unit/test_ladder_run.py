@@ -115,7 +115,23 @@ class NoisyRunner:
                 0.5 * noise
             )
             optimistic = task.experiment.name in self.optimistic
-            record = {"optimistic": optimistic, "seconds": 60.0, "saved_s": self.saved_s}
+            history = [
+                {
+                    "step": step,
+                    "stage_index": 0,
+                    "seconds": 1.0,
+                    "kl_all": 1 / step,
+                    "criterion": None,
+                }
+                for step in (1, 2)
+            ]
+            record = {
+                "optimistic": optimistic,
+                "seconds": 60.0,
+                "saved_s": self.saved_s,
+                "history": history,
+                "started_s": 5.0,
+            }
             FoldStore(task.results).write(task.key, oof, record, lambda path: path.touch())
             report_with_task(report, task, {"event": "fold_ended"})
 
@@ -367,6 +383,52 @@ def test_invalid_seeds_are_refused(seeds: str) -> None:
 def test_seeds_of_two_options_are_refused() -> None:
     with refusal(ConfigError, "--seeds sets training.seed", got="training.seed=1", fix="Omit one"):
         training_seeds("0,1", ["a=1", "training.seed=1"])
+
+
+def curves(folder: Path) -> dict[str, dict[str, list[tuple[int, float]]]]:
+    """``STEP/fold_K`` -> name of a curve -> (step, value), as TensorBoard reads them."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found = {}
+    for file in sorted(folder.rglob("*tfevents*")):
+        events = EventAccumulator(str(file.parent)).Reload()
+        found[str(file.parent.relative_to(folder))] = {
+            tag: [(event.step, event.value) for event in events.Scalars(tag)]
+            for tag in events.Tags()["scalars"]
+        }
+    return found
+
+
+def test_every_fold_of_every_step_has_curves(command: Callable[..., int], tmp_path: Path) -> None:
+    at_end: list[int] = []
+
+    class Watched(NoisyRunner):
+        def run(self, tasks: Sequence[FoldTask], report: Report) -> None:
+            super().run(tasks, report)
+            at_end.append(len(curves(tmp_path / "ladder" / "steps")))
+
+    assert command(Watched(), "--steps", "a", "--study", "ladder") == 0
+    assert at_end == [1, 2, 3], "written as soon as a fold ends"
+    # Those of a are reused, and again is the same experiment.
+    assert command(Watched()) == 0
+    assert at_end[3:] == [7, 8, 9]
+    found = curves(tmp_path / "ladder" / "steps")
+    assert sorted(found) == [f"{step}/fold_{n}" for step in ("a", "again", "b") for n in range(3)]
+    for scalars in found.values():
+        assert scalars == {"kl_all": [(1, 1.0), (2, 0.5)], "kept/kl_all": [(2, 0.5)]}
+
+
+def test_ladder_without_tensorboard_logs_is_whole(
+    command: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object, **options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("hms_ray.ladder.fold_logs.write_fold", full)
+    assert command(NoisyRunner()) == 0
+    assert len(read_ladder(tmp_path / "ladder").results) == 6
+    log = (tmp_path / "ladder" / "log.txt").read_text(encoding="utf-8")
+    assert log.count("TensorBoard logs were not written: OSError: [Errno 28]") == 1
 
 
 def test_ladder_with_failed_steps_keeps_the_others(
