@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from hms_ray import __version__
-from hms_ray.cli import blend, data, holdout, ladder, look, study, submit
+from hms_ray.cli import blend, data, holdout, ladder, look, store, study, submit
 from hms_ray.cli.command_names import RENAMED, Command, Commands, renamed
 from hms_ray.cli.options import COMMAND
 from hms_ray.errors import HmsRayError
@@ -24,7 +24,7 @@ _TRAIN: Final = "Train"
 _COMMANDS: Final = {
     "Data": (data.check, data.simulate, data.oracle, data.spectrogram, data.pack),
     _TRAIN: (study.train, study.sweep),
-    "Look": (look.studies, look.show, look.leaderboard),
+    "Look": (look.studies, look.show, look.leaderboard, store.store),
     "Use": (blend.blend, holdout.holdout, submit.submit, submit.export),
 }
 """Group in the help -> its commands."""

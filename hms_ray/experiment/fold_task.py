@@ -24,7 +24,7 @@ from hms_ray.dataset.prepare import Prepared, open_prepared
 from hms_ray.dataset.sources import WINDOW_COLUMNS
 from hms_ray.evaluate.oof import align_oof, make_oof, probabilities_of
 from hms_ray.experiment.cache_key import require_planned
-from hms_ray.storage.fold_store import RECORD_FILE, FoldStore, StoredFold, damaged_fold
+from hms_ray.storage.fold_store import RECORD_FILE, FoldStore, StoredFold
 from hms_ray.storage.hashing import digest
 from hms_ray.train.versions import version_record
 
@@ -107,7 +107,6 @@ def run_task(task: FoldTask, process: Process) -> None:
     Called by every rank of a worker group, or by the only process.
 
     Raises:
-        StudyError: on every rank, if stages in the store are damaged.
         TrainingError: if libraries or pretrained weights are not those of the cache key.
     """
     from hms_ray.train.loop import train_fold
@@ -207,20 +206,19 @@ def _stored_stages(
 ) -> tuple[FoldResult | None, dict[str, Any] | None]:
     """The longest truncation of a fold in the store, and its stages' names and cache key.
 
-    Raises:
-        StudyError: if it is damaged.
+    A damaged one is set aside.
     """
     store = FoldStore(task.results)
     for n_stages in range(task.n_stages - 1, 0, -1):
         part = task.truncated(n_stages)
-        if not store.has(part.key):
+        stored = store.find(part.key)
+        if stored is None:
             continue
-        stored = store.read(part.key)
         try:
             result = _as_result(stored, part, valid)
         except (KeyError, TypeError, IndexError):
-            reason = f"{RECORD_FILE} without what training resumes from"
-            raise damaged_fold(store.path(part.key), reason) from None
+            store.set_aside(part.key, f"{RECORD_FILE} without what training resumes from")
+            continue
         names = [stage.name for stage in part.experiment.training.stages]
         return result, {"names": names, "key": part.key}
     return None, None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import pandas as pd
 
@@ -19,8 +19,11 @@ from hms_ray.evaluate.oof import join_oof, probabilities_of
 from hms_ray.experiment.cache_key import cache_key_inputs
 from hms_ray.experiment.fold_task import FoldTask, Report
 from hms_ray.experiment.placement import Placement
-from hms_ray.storage.fold_store import FoldStore
+from hms_ray.storage.fold_store import FoldStore, StoredFold
 from hms_ray.storage.hashing import digest
+
+MAX_ROUNDS: Final = 2
+"""How often missing folds are trained, if their results are damaged or removed meanwhile."""
 
 
 class FoldRunner(Protocol):
@@ -125,19 +128,42 @@ def run_experiment(
     """
     store = FoldStore(results)
     tasks = plan_folds(experiment, prepared, results, runner.placement, folds)
-    missing = [task for task in tasks if not store.has(task.key)]
+    stored = _stored(store, tasks)
+    missing = [task for task in tasks if task.key not in stored]
+    trained = [task.fold for task in missing]
     reused = {task.fold: task.key for task in tasks if task not in missing}
     if reused:
         report({"event": "folds_reused", "experiment": experiment.name, "keys": reused})
-    if missing:
+    for _ in range(MAX_ROUNDS):
+        if not missing:
+            break
         runner.run(missing, report)
-    return collect(tasks, trained=[task.fold for task in missing])
+        # A result that was damaged or removed meanwhile is made again.
+        stored |= _stored(store, missing)
+        missing = [task for task in missing if task.key not in stored]
+    stored |= {task.key: store.read(task.key) for task in missing}
+    return _scored(tasks, [stored[task.key] for task in tasks], trained)
+
+
+def _stored(store: FoldStore, tasks: Sequence[FoldTask]) -> dict[str, StoredFold]:
+    """Cache key -> result, for the tasks that have an undamaged one."""
+    found = {task.key: store.find(task.key) for task in tasks}
+    return {key: fold for key, fold in found.items() if fold is not None}
 
 
 def collect(tasks: Sequence[FoldTask], trained: Sequence[int]) -> ExperimentResult:
-    """Reads the results of tasks from the store, checks them and scores all rows together."""
+    """Reads the results of tasks from the store, checks them and scores all rows together.
+
+    Raises:
+        StoredFoldError: if one is missing or damaged.
+    """
     store = FoldStore(tasks[0].results)
-    stored = [store.read(task.key) for task in tasks]
+    return _scored(tasks, [store.read(task.key) for task in tasks], trained)
+
+
+def _scored(
+    tasks: Sequence[FoldTask], stored: Sequence[StoredFold], trained: Sequence[int]
+) -> ExperimentResult:
     rows = tasks[0].prepared.rows()
     rows = rows[rows["fold"].isin([task.fold for task in tasks])].reset_index(drop=True)
     oof = join_oof([fold.oof for fold in stored], rows)

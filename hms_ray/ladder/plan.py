@@ -78,7 +78,7 @@ def plan_ladder(
     for name, experiment in ladder.experiments().items():
         try:
             tasks = plan_folds(experiment, prepared, results, placement)
-            new = [task for task in tasks if task.key not in known and not store.has(task.key)]
+            new = [task for task in tasks if task.key not in known and store.find(task.key) is None]
         except HmsRayError as error:
             plan.failed[name] = str(error)
             continue

@@ -15,7 +15,13 @@ from hms_ray.config.validation import with_new_names
 from hms_ray.errors import StudyError
 from hms_ray.evaluate.metric import Array
 from hms_ray.experiment.cache_key import NUMERICS_VERSION
-from hms_ray.storage.fold_store import RECORD_FILE, FoldStore, StoredFold, damaged_fold
+from hms_ray.storage.fold_store import (
+    RECORD_FILE,
+    FoldStore,
+    StoredFold,
+    StoredFoldError,
+    damaged_fold,
+)
 from hms_ray.storage.hashing import digest
 from hms_ray.study.identity import differences
 from hms_ray.text import shortened_list
@@ -76,7 +82,10 @@ def read_models(name: str, keys: Mapping[int, str], results: str | Path) -> Tria
         raise StudyError(rule, got="none", where=name, fix=_TRAIN_AGAIN)
     store = FoldStore(results)
     folds = {fold: store.read(key) for fold, key in sorted(keys.items())}
-    return TrialModels(name, one_experiment(list(folds.values()), name), folds)
+    try:
+        return TrialModels(name, one_experiment(list(folds.values()), name), folds)
+    except StoredFoldError as error:
+        raise store.set_aside(Path(str(error.where)).name, str(error.got)) from None
 
 
 def mean_of_folds(by_fold: Mapping[int, Array]) -> Array:

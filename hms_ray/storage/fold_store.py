@@ -7,20 +7,30 @@ duplicate trials and to retry after a lost node is one operation: look up the ke
 from __future__ import annotations
 
 import json
+import logging
+import os
+import shutil
+import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from hms_ray.errors import StudyError
-from hms_ray.storage.atomic import whole_folder
+from hms_ray.errors import StudyError, one_line
+from hms_ray.storage.atomic import move_folder, whole_folder
+from hms_ray.storage.fold_uses import how_to_train
 from hms_ray.storage.folder_names import STORE_NAME
 from hms_ray.storage.hashing import file_sha256
 from hms_ray.storage.structured_files import json_text
 
+logger = logging.getLogger(__name__)
+
 OOF_FILE, RECORD_FILE, WEIGHTS_FILE = "oof.parquet", "record.json", "weights.pt"
+DAMAGED = "damaged"
+"""Folder of the store for damaged results."""
 _REQUIRED = ("checksums", "seconds", "saved_s")
 
 
@@ -51,6 +61,10 @@ class StoredFold:
         return (float(self.record["seconds"]) + self.saved_s) / 60
 
 
+class StoredFoldError(StudyError):
+    """A stored fold that is missing or damaged."""
+
+
 class FoldStore:
     """Results of folds by cache key; a result is either whole or absent.
 
@@ -70,42 +84,90 @@ class FoldStore:
         return (self.path(key) / RECORD_FILE).is_file()
 
     def read(self, key: str) -> StoredFold:
-        """The result of a key.
+        """The result of a key, whose checksums are checked.
+
+        A damaged result is set aside (see ``set_aside``), so that its fold is trained again.
 
         Raises:
-            StudyError: if it is missing or does not match its checksums.
+            StoredFoldError: if it is missing or damaged.
         """
-        record = self.record(key)
-        folder = self.path(key)
-        for name, expected in record["checksums"].items():
-            file = folder / name
-            if not file.is_file() or file_sha256(file) != expected:
-                raise damaged_fold(folder, f"{name} does not match its checksum")
+        folder, inode = self.path(key), self._inode(key)
+        try:
+            record = self.record(key)
+            check_files(folder, record)
+        except StoredFoldError as error:
+            if inode is None:
+                raise
+            raise self.set_aside(key, str(error.got), inode) from None
         oof = pd.read_parquet(folder / OOF_FILE)
+        with suppress(OSError):
+            os.utime(folder)  # Last used now, see ``store_contents``.
         return StoredFold(key, oof, record, folder / WEIGHTS_FILE)
+
+    def find(self, key: str) -> StoredFold | None:
+        """The result of a key; None if it is missing, or damaged and set aside now."""
+        if not self.has(key):
+            return None
+        try:
+            return self.read(key)
+        except StoredFoldError:
+            return None
 
     def record(self, key: str) -> dict[str, Any]:
         """The record of a result, without reading the result itself.
 
         Raises:
-            StudyError: if it is missing or damaged.
+            StoredFoldError: if it is missing or damaged.
         """
         folder = self.path(key)
-        if not self.has(key):
-            raise StudyError(
+        try:
+            text = (folder / RECORD_FILE).read_text(encoding="utf-8")
+        except (FileNotFoundError, NotADirectoryError):
+            raise StoredFoldError(
                 "a fold must be in the store before it is read",
                 got=f"no result of cache key {key}",
                 where=self.root,
-                fix="Train the fold first.",
-            )
+                fix=how_to_train(self.root.parent, key),
+            ) from None
+        except UnicodeDecodeError:
+            text = ""
+        return _parsed(text, folder)
+
+    def _inode(self, key: str) -> int | None:
+        """Identifies the folder of a key, which another process may replace."""
         try:
-            record: dict[str, Any] = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            raise damaged_fold(folder, f"an unreadable {RECORD_FILE}") from None
-        missing = [name for name in _REQUIRED if not isinstance(record, dict) or name not in record]
-        if missing:
-            raise damaged_fold(folder, f"no {missing[0]} in {RECORD_FILE}")
-        return record
+            return self.path(key).stat().st_ino if self.has(key) else None
+        except FileNotFoundError:
+            return None
+
+    def set_aside(self, key: str, reason: str, inode: int | None = None) -> StoredFoldError:
+        """Moves a damaged result to the folder ``damaged`` of the store.
+
+        Args:
+            key: cache key.
+            reason: what is wrong with it.
+            inode: of the damaged folder, if known: a result that another process has stored
+                meanwhile stays.
+
+        Returns:
+            The error to raise if the caller cannot train the fold.
+        """
+        folder, aside = self.path(key), self.root / DAMAGED / f"{key}-{uuid.uuid4().hex[:8]}"
+        place: Path = folder
+        try:
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            os.rename(folder, aside)
+            place = aside
+        except OSError as error:
+            logger.warning("stored fold %s is damaged and stays in place: %s", key, error)
+        else:
+            if inode is not None and aside.stat().st_ino != inode:
+                move_folder(aside, folder, "keep")
+                shutil.rmtree(aside, ignore_errors=True)
+                place = folder
+            else:
+                logger.warning("a damaged stored fold was moved to %s: %s", aside, reason)
+        return damaged_fold(place, reason, how_to_train(self.root.parent, key))
 
     def write(
         self,
@@ -123,11 +185,13 @@ class FoldStore:
             save_weights: writes ``StoredFold.weights``.
 
         Raises:
-            StudyError: if the folder of the key exists without a record.
+            StoredFoldError: if the folder of the key exists without a record and stays.
         """
         if self.has(key):
             return
         folder = self.path(key)
+        if folder.exists():
+            self.set_aside(key, f"no {RECORD_FILE}")
         # A second writer of a key has equal content.
         with whole_folder(folder, if_exists="keep") as draft:
             oof.to_parquet(draft / OOF_FILE, index=False)
@@ -139,11 +203,53 @@ class FoldStore:
             raise damaged_fold(folder, f"no {RECORD_FILE}")
 
 
-def damaged_fold(folder: Path, reason: str) -> StudyError:
+def check_files(folder: Path, record: Mapping[str, Any]) -> None:
+    """Checks the files of a stored fold against the checksums of its record.
+
+    Raises:
+        StoredFoldError: if one is missing or differs.
+    """
+    for name, expected in record["checksums"].items():
+        file = folder / name
+        if not file.is_file() or file_sha256(file) != expected:
+            raise damaged_fold(folder, f"{name} does not match its checksum")
+
+
+def fault_of(folder: Path) -> str | None:
+    """What is wrong with a stored fold; None if it is complete, unchanged and readable."""
+    try:
+        check_files(folder, _parsed((folder / RECORD_FILE).read_text(encoding="utf-8"), folder))
+        pd.read_parquet(folder / OOF_FILE)
+    except StoredFoldError as error:
+        return str(error.got)
+    except (OSError, ValueError) as error:
+        return one_line(error)
+    return None
+
+
+def _parsed(text: str, folder: Path) -> dict[str, Any]:
+    """The content of a record.
+
+    Raises:
+        StoredFoldError: if it is not JSON, or lacks a field.
+    """
+    try:
+        record: dict[str, Any] = json.loads(text)
+    except ValueError:
+        raise damaged_fold(folder, f"an unreadable {RECORD_FILE}") from None
+    missing = [name for name in _REQUIRED if not isinstance(record, dict) or name not in record]
+    if missing:
+        raise damaged_fold(folder, f"no {missing[0]} in {RECORD_FILE}")
+    if not isinstance(record["checksums"], dict):
+        raise damaged_fold(folder, f"no checksums in {RECORD_FILE}")
+    return record
+
+
+def damaged_fold(folder: Path, reason: str, fix: str | None = None) -> StoredFoldError:
     """The error for a folder of the store that does not hold what was written."""
-    return StudyError(
+    return StoredFoldError(
         "a stored fold must be complete and unchanged",
         got=reason,
         where=folder,
-        fix="Move that folder away; the fold is then trained again.",
+        fix=fix or "Move that folder away; the fold is then trained again.",
     )

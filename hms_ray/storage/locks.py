@@ -22,6 +22,8 @@ LOCK_FILE: Final = ".lock"
 OWNER_FILE: Final = ".lock-owner.json"
 
 _POLL_S: Final = 0.01
+PATIENCE_S: Final = 0.2
+"""``running_since`` holds a lock for less than this."""
 
 
 class StudyLock:
@@ -37,10 +39,10 @@ class StudyLock:
 
     def __init__(self, folder: Path, noun: str = "study") -> None:
         self._folder, self._noun = folder, noun
-        self._lock = FileLock(folder / LOCK_FILE, timeout=0, fallback_to_soft=False)
+        self._lock = _file_lock(folder, PATIENCE_S)
 
     def acquire(self) -> None:
-        """Takes the lock, without waiting for it.
+        """Takes the lock, or fails if it is not free within ``PATIENCE_S``.
 
         Raises:
             StudyError: if another process holds it, or the file system has no locks.
@@ -88,6 +90,34 @@ class StudyLock:
             owner: dict[str, Any] = read_json(self._folder / OWNER_FILE, dict)
             return f" (host {owner['host']}, pid {owner['pid']}, since {owner['since']})"
         return ""
+
+
+def running_since(folder: Path) -> datetime | None:
+    """When the process that holds the lock of a folder took it; None if it is free.
+
+    The time is the earliest possible one if it is not recorded.
+    """
+    if not (folder / LOCK_FILE).is_file():
+        return None
+    lock = _file_lock(folder, 0)
+    try:
+        lock.acquire()
+    except Timeout:
+        with suppress(HmsRayError, KeyError, TypeError, ValueError):
+            return datetime.fromisoformat(read_json(folder / OWNER_FILE, dict)["since"])
+        return datetime.min.replace(tzinfo=UTC)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        return None
+    lock.release()
+    return None
+
+
+def _file_lock(folder: Path, timeout_s: float) -> FileLock:
+    return FileLock(
+        folder / LOCK_FILE, timeout=timeout_s, poll_interval=_POLL_S, fallback_to_soft=False
+    )
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from hms_ray.experiment.fold_task import FoldTask, Report, run_task
 from hms_ray.experiment.in_process import InProcessRunner
 from hms_ray.experiment.placement import Placement
 from hms_ray.experiment.run import plan_folds, run_experiment
-from hms_ray.storage.fold_store import FoldStore
+from hms_ray.storage.fold_store import FoldStore, StoredFoldError
 from hms_ray.train import pretrained, versions
 from hms_ray.train.process import Process
 from tests.competition_folder import write_competition_folder
@@ -77,6 +77,40 @@ def test_missing_folds_are_trained_once_then_reused(prepared: Prepared, tmp_path
     assert runner.folds == [1, 0, 2]
     assert again.reused == (0, 1, 2)
     assert again.scores == result.scores
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_damaged_fold_is_trained_again(prepared: Prepared, tmp_path: Path, when: str) -> None:
+    class Runner(UniformRunner):
+        def run(self, tasks: Sequence[FoldTask], report: Report) -> None:
+            super().run(tasks, report)
+            if when == "meanwhile" and len(self.folds) == 3:
+                damage(tasks[2].key)
+
+    def damage(key: str) -> None:
+        (FoldStore(tmp_path).path(key) / "oof.parquet").write_bytes(b"damaged")
+
+    runner = Runner()
+    if when == "before":
+        keys = run_experiment(TINY, prepared, tmp_path, runner).keys
+        damage(keys[2])
+    result = run_experiment(TINY, prepared, tmp_path, runner)
+    assert runner.folds == [0, 1, 2, 2]
+    assert result.reused == ((0, 1) if when == "before" else ())
+    assert len(result.oof) == len(prepared.rows())
+
+
+def test_fold_that_stays_damaged_is_an_error(prepared: Prepared, tmp_path: Path) -> None:
+    class Runner(UniformRunner):
+        def run(self, tasks: Sequence[FoldTask], report: Report) -> None:
+            super().run(tasks, report)
+            for task in tasks:
+                (FoldStore(tmp_path).path(task.key) / "oof.parquet").write_bytes(b"damaged")
+
+    runner = Runner()
+    with refusal(StoredFoldError, "in the store", fix="Train it again"):
+        run_experiment(TINY, prepared, tmp_path, runner, folds=[0])
+    assert runner.folds == [0, 0]
 
 
 def test_scores_are_those_of_the_stored_predictions(prepared: Prepared, tmp_path: Path) -> None:

@@ -180,7 +180,7 @@ def test_recordings_without_signal_are_predicted_with_a_warning(
 def test_damaged_weights_are_refused(own: TrainedStudy) -> None:
     weights = FoldStore(own.results).path(own.folder.finished_trial().keys[1]) / "weights.pt"
     weights.write_bytes(weights.read_bytes()[:-1])
-    with refusal(StudyError, got="weights.pt does not match its checksum"):
+    with refusal(StudyError, got="weights.pt does not match", fix="hms-ray train"):
         models_of(own)
 
 

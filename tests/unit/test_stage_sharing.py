@@ -10,7 +10,6 @@ import pytest
 from hms_ray.config.experiment import Experiment, ModelConfig
 from hms_ray.config.loading import replace_values
 from hms_ray.dataset.prepare import Prepared, prepare
-from hms_ray.errors import StudyError
 from hms_ray.experiment.fold_task import FoldTask
 from hms_ray.experiment.in_process import InProcessRunner
 from hms_ray.experiment.placement import Placement
@@ -214,8 +213,13 @@ def test_resumed_stage_starts_from_the_weights_that_the_first_one_hands_on(
         ("record.json", "record.json without what training resumes from", {"timing": {}}),
     ],
 )
-def test_damaged_stage_is_an_error_that_names_its_folder(
-    name: str, reason: str, lost: dict[str, Any], prepared: Prepared, tmp_path: Path
+def test_damaged_stage_is_set_aside_and_trained_again(
+    name: str,
+    reason: str,
+    lost: dict[str, Any],
+    prepared: Prepared,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     folder = train(ONE, prepared, tmp_path).weights.parent
     if name == "record.json":
@@ -223,11 +227,12 @@ def test_damaged_stage_is_an_error_that_names_its_folder(
         (folder / name).write_text(json.dumps({**record, **lost}))
     else:
         (folder / name).write_bytes((folder / name).read_bytes()[:-1])
-    with counted_steps() as steps, pytest.raises(StudyError) as caught:
-        train(TWO, prepared, tmp_path)
-    assert (caught.value.got, caught.value.where) == (reason, folder)
-    assert steps[0] == 0
-    assert stored_keys(tmp_path) == {folder.name}
+    shared = train(TWO, prepared, tmp_path)
+    assert shared.record["reused_stages"] is None
+    assert reason in caplog.text
+    (aside,) = (FoldStore(tmp_path).root / "damaged").iterdir()
+    assert aside.name.startswith(folder.name)
+    assert FoldStore(tmp_path).read(folder.name), "the stage was stored again"
 
 
 AS_GOOD: list[tuple[str, Any]] = [
