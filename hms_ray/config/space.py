@@ -85,6 +85,11 @@ class ResourcesConfig(Frozen):
     start_timeout_s: Positive = 60.0
     """Seconds that Ray Train waits for the workers of a group before it tries again."""
 
+    @property
+    def device_class(self) -> Literal["cpu", "cuda"]:
+        """Kind of device that trains."""
+        return "cuda" if self.gpus_per_worker > 0 else "cpu"
+
     @model_validator(mode="after")
     def _gpus_are_whole_or_a_share(self) -> Self:
         if self.gpus_per_worker > 1 and not self.gpus_per_worker.is_integer():

@@ -108,9 +108,10 @@ class TrainingConfig(Frozen):
     """Train with deterministic algorithms: a fold trained twice on the same kind of machine,
     with the same number of workers, threads and library versions, has equal bits. ``false``
     lets cuDNN pick the fastest algorithms; the last digits of results then differ."""
-    precision: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
-    """Floating-point precision. ``auto``: bfloat16 autocast on a GPU that supports it,
-    float32 elsewhere."""
+    precision: Literal["auto", "float32", "bfloat16", "float16", "float64"] = "auto"
+    """Floating-point precision. ``bfloat16`` and ``float16`` are used in autocast, ``float16``
+    with a scaled loss and on GPUs only. ``auto``: bfloat16 on GPUs that support it, float16
+    on others, float32 on CPUs."""
 
     @model_validator(mode="after")
     def _a_best_evaluation_can_be_chosen(self) -> Self:

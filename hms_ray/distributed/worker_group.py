@@ -146,7 +146,7 @@ def placement(resources: ResourcesConfig, bfloat16: bool = False) -> Placement:
     """The part of a group's resources that affects its numbers."""
     return Placement(
         world_size=resources.workers,
-        device_class="cuda" if resources.gpus_per_worker > 0 else "cpu",
+        device_class=resources.device_class,
         bfloat16=bfloat16,
     )
 

@@ -67,7 +67,7 @@ def train_locally(
 
     def check(rows: pd.DataFrame) -> None:
         require_folds(folds or (), rows)
-        preflight(space.alone(), rows)
+        preflight(space.alone(), rows, runner.placement.device_class)
 
     prepared = prepare(
         data_dir, experiment, results, pack_dir=pack_dir, folds=table, bars=bar, check=check

@@ -14,12 +14,13 @@ from hms_ray.config.loading import parameter_values, replace_values
 from hms_ray.config.space import Space
 from hms_ray.dataset.sources import pack_source
 from hms_ray.errors import ConfigError
+from hms_ray.experiment.placement import DeviceClass, require_precision
 from hms_ray.train.model import build_model
 from hms_ray.train.stage_rows import check_stages
 from hms_ray.transforms.views import Shape, image_size, view_widths
 
 
-def preflight(space: Space, rows: pd.DataFrame) -> None:
+def preflight(space: Space, rows: pd.DataFrame, device_class: DeviceClass | None = None) -> None:
     """Builds every model of a space once and checks that every stage has rows.
 
     Checks the experiment itself and every searched value alone, not combinations of
@@ -28,11 +29,12 @@ def preflight(space: Space, rows: pd.DataFrame) -> None:
     Args:
         space: what will be trained.
         rows: training rows with their folds, see ``dataset.prepare.RowsCheck``.
+        device_class: where it will be trained, if that is known.
 
     Raises:
         ModelError: if a model cannot be built or its weights cannot be read.
         ConfigError: if blocks do not divide the images, a view has too few columns for a
-            mosaic, or a stage lacks rows in a fold.
+            mosaic, a stage lacks rows in a fold, or the device lacks the precision.
     """
     variants = list(_variants(space))
     stages = [stage for made in variants for stage in made.training.resolved_stages()]
@@ -40,6 +42,8 @@ def preflight(space: Space, rows: pd.DataFrame) -> None:
     check_stages(stages, rows["total_votes"].to_numpy(), targets, rows["fold"].to_numpy())
     built = set()
     for experiment in variants:
+        if device_class is not None:
+            require_precision(experiment.training.precision, device_class)
         size = image_size_of(experiment.input)
         if (experiment.model, size) not in built:
             build_model(experiment.model, size)

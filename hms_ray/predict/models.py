@@ -136,13 +136,12 @@ class Predictor:
 
 
 def precision_on(stored: Precision, device: torch.device) -> Precision:
-    """The precision of training, or float32 if the device has no native bfloat16.
+    """The precision of training, or float32 if the device does not have it natively.
 
-    Emulated bfloat16 would be slower and no more accurate.
+    Emulated bfloat16 would be slower and no more accurate; float16 could overflow.
     """
-    if stored == "bfloat16" and not has_bfloat16(device):
-        return "float32"
-    return stored
+    natively = {"bfloat16": has_bfloat16(device), "float16": device.type == "cuda"}
+    return stored if natively.get(stored, True) else "float32"
 
 
 def predict_trial(
@@ -201,7 +200,7 @@ def _precision_notes(models: TrialModels, device: torch.device) -> tuple[str, ..
     trained = {fold.record["precision"] for fold in models.folds.values()}
     return tuple(
         f"{models.name}: trained in {precision}, predicted in float32: {device.type} has no "
-        "native bfloat16"
+        f"native {precision}"
         for precision in sorted(trained)
         if precision_on(precision, device) != precision
     )

@@ -80,7 +80,7 @@ def sweep(
 
 def _check(space: Space, results: Path, name: str, rows: pd.DataFrame) -> None:
     check_study(results, name, space, rows)
-    preflight(space, rows)
+    preflight(space, rows, space.resources.device_class)
 
 
 def _resumed(ready: Callable[..., Prepared], study: Path) -> Prepared:

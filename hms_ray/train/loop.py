@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from hms_ray.config.experiment import Experiment, ModelConfig
 from hms_ray.config.inputs import used_sources
 from hms_ray.config.training import ResolvedStage
-from hms_ray.errors import TrainingError
 from hms_ray.evaluate.metric import kl_divergence, kl_report, named_scores
 from hms_ray.train.batches import Batch, FoldData, RowIndices, plan_epoch
 from hms_ray.train.checkpoint import cpu_weights
@@ -218,7 +217,7 @@ class _FoldTraining:
             step(batch, image)
             for batch, image in zip(batches, self.images.for_training(batches), strict=True)
         ]
-        train_loss = _checked_mean(losses, self.process, where, self.n_done)
+        train_loss = step.mean_loss(losses, where, self.n_done)
         self.n_done += len(batches)
         self.clock.lap("train_s")
         self.clock.images += sum(batch.n_global for batch in batches)
@@ -302,22 +301,3 @@ def _halves(batches: list[Batch]) -> list[tuple[float, list[Batch]]]:
     if len(batches) == 1:
         return [(1.0, batches)]
     return [(0.5, batches[:middle]), (1.0, batches[middle:])]
-
-
-def _checked_mean(losses: Iterable[Tensor], process: Process, where: str, before: int) -> float:
-    """Mean loss of some steps over all ranks.
-
-    Checked once per half epoch, so that the device never waits for the host, and after the
-    all-reduce, so that all ranks stop together.
-    """
-    values = process.all_reduce_sum(torch.stack(list(losses)).double()).cpu()
-    bad = (~values.isfinite()).nonzero()
-    if len(bad):
-        first = int(bad[0])
-        raise TrainingError(
-            "the training loss must be finite",
-            got=str(float(values[first])),
-            where=f"{where}, step {before + first + 1}",
-            fix="Try a smaller training.learning_rate.",
-        )
-    return float(values.mean())

@@ -29,7 +29,7 @@ class FoldResult:
             ``keep_s`` between stages), and ``images_per_s`` in training, over all ranks.
             Resumed stages do not count.
         saved_s: seconds of training and evaluation that the resumed stages took.
-        precision: ``float32``, ``bfloat16`` or ``float64``.
+        precision: ``float32``, ``bfloat16``, ``float16`` or ``float64``.
         optimistic: whether an evaluation of any stage was selected by its score on ``valid``.
     """
 

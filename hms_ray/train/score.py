@@ -16,7 +16,7 @@ from hms_ray.train.batches import RowIndices, chunks
 from hms_ray.train.images import Images
 from hms_ray.train.process import Process
 
-Precision = Literal["float32", "bfloat16", "float64"]
+Precision = Literal["float32", "bfloat16", "float16", "float64"]
 
 MIN_SCORING_BATCH: Final = 64
 """Scoring stores no activations, so its batches can be larger than those of training."""
@@ -30,12 +30,15 @@ def resolve_precision(precision: str, device: torch.device) -> Precision:
         device: device of the training.
 
     Returns:
-        For ``auto`` bfloat16 (autocast) on a GPU that supports it, otherwise float32; any
-        other precision unchanged. float64 trains the whole model in float64.
+        For ``auto`` bfloat16 (autocast) on a GPU that supports it, float16 (autocast) on
+        another GPU, float32 on a CPU; any other precision unchanged. float64 trains the whole
+        model in float64.
     """
     if precision != "auto":
         return cast("Precision", precision)
-    return "bfloat16" if has_bfloat16(device) else "float32"
+    if device.type != "cuda":
+        return "float32"
+    return "bfloat16" if has_bfloat16(device) else "float16"
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -50,15 +53,15 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 def storage_dtype(precision: Precision) -> torch.dtype:
-    """The dtype of images, weights and losses; bfloat16 is used in autocast only."""
+    """The dtype of images, weights and losses; 16-bit ones are used in autocast only."""
     return torch.float64 if precision == "float64" else torch.float32
 
 
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
     """The context manager for the model's forward pass."""
-    if precision != "bfloat16":
+    if precision not in ("bfloat16", "float16"):
         return nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)
+    return torch.autocast(device.type, dtype=getattr(torch, precision))
 
 
 def predict_rows(

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Final
+
 import torch
 from torch import Tensor, nn
 
+from hms_ray.errors import TrainingError
 from hms_ray.train.batches import Batch
 from hms_ray.train.losses import weighted_kl
 from hms_ray.train.process import Process
 from hms_ray.train.score import Precision, autocast, storage_dtype
 
+MIN_LOSS_SCALE: Final = 1.0
+"""Below it, gradients are not finite in float16 even if the loss is not scaled up."""
+
 
 class Step:
     """One optimiser step on one batch.
+
+    In float16 the loss is scaled so that small gradients do not vanish (Micikevicius et al.,
+    ICLR 2018). If a gradient is not finite, the weights stay as they are and the scale is
+    halved; after 2,000 good steps it is doubled (torch's defaults).
 
     Args:
         network: the model to train, wrapped if there are several ranks.
@@ -34,6 +45,9 @@ class Step:
         self.precision, self.optimiser, self.schedule = precision, optimiser, schedule
         self.learning_rate = float("nan")
         self.dtype = storage_dtype(precision)
+        # Enabled or not, it belongs to one stage: a stage must not depend on where the
+        # previous one was trained.
+        self.scaler = torch.amp.GradScaler(process.device.type, enabled=precision == "float16")
 
     def __call__(self, batch: Batch, image: Tensor) -> Tensor:
         """Trains on this rank's rows.
@@ -55,8 +69,50 @@ class Step:
         self.optimiser.zero_grad(set_to_none=True)
         # DDP averages gradients over ranks, whose shards may have unequal sizes. Scaled like
         # this, the average is the gradient of the global batch's mean loss.
-        (share * self.process.world_size).backward()  # type: ignore[no-untyped-call]
-        self.optimiser.step()
+        self.scaler.scale(share * self.process.world_size).backward()  # type: ignore[no-untyped-call]
+        # Skips the optimiser's step if a gradient is not finite. All ranks skip it together:
+        # the mean over the ranks, which DDP gave all of them, is then not finite either.
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
         self.learning_rate = float(self.schedule.get_last_lr()[0])
+        # Also after a skipped step, so that the rate of a batch and their number are fixed.
         self.schedule.step()
         return share.detach()
+
+    def mean_loss(self, losses: Sequence[Tensor], where: str, n_before: int) -> float:
+        """Mean loss of some steps over all ranks; in float16, of those with a finite loss.
+
+        Checked once per half epoch, so that the device never waits for the host, and after the
+        all-reduce, so that all ranks stop together.
+
+        Args:
+            losses: this rank's shares, as returned by the steps.
+            where: stage and epoch, for the message.
+            n_before: steps that were done before.
+
+        Raises:
+            TrainingError: if a loss is not finite; in float16, where such a step is skipped,
+                if all are, or if the scale of the loss has become too small.
+        """
+        values = self.process.all_reduce_sum(torch.stack(list(losses)).double()).cpu()
+        finite = values.isfinite()
+        scaled = self.scaler.is_enabled()
+        fix = "Try a smaller training.learning_rate."
+        if scaled:
+            fix = "Use training.precision: float32, or try a smaller training.learning_rate."
+        if not (finite.any() if scaled else finite.all()):
+            first = int((~finite).nonzero()[0])
+            raise TrainingError(
+                "the training loss must be finite",
+                got=str(float(values[first])),
+                where=f"{where}, step {n_before + first + 1}",
+                fix=fix,
+            )
+        if scaled and (scale := self.scaler.get_scale()) < MIN_LOSS_SCALE:
+            raise TrainingError(
+                f"gradients must be finite in float16 at a loss scale of {MIN_LOSS_SCALE:g}",
+                got=f"skipped steps down to a scale of {scale:g}",
+                where=f"{where}, step {n_before + len(losses)}",
+                fix=fix,
+            )
+        return float(values[finite].mean())

@@ -1,6 +1,7 @@
 """Tests that need a CUDA device: NCCL, bfloat16, resident and streamed packs."""
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,6 +14,7 @@ from hms_ray.config.augmentation import AugmentConfig, CutMixConfig
 from hms_ray.config.experiment import ModelConfig
 from hms_ray.config.inputs import InputConfig, Normalisation
 from hms_ray.config.space import Space
+from hms_ray.experiment.in_process import InProcessRunner
 from hms_ray.experiment.local_command import train_locally
 from hms_ray.storage.fold_store import RECORD_FILE, FoldStore
 from hms_ray.train import windows as windows_module
@@ -119,7 +121,7 @@ def test_fold_trains_in_bfloat16(windows: Any, device: torch.device) -> None:
 
 
 @pytest.mark.parametrize("model", ["test_efficientnet", "test_vit"])
-@pytest.mark.parametrize("precision", ["auto", "float32"])
+@pytest.mark.parametrize("precision", ["auto", "float16", "float32"])
 def test_a_fold_trained_twice_has_equal_bits(
     model: str, precision: str, device: torch.device
 ) -> None:
@@ -129,6 +131,35 @@ def test_a_fold_trained_twice_has_equal_bits(
     assert first.weights.keys() == second.weights.keys()
     for name, value in first.weights.items():
         assert torch.equal(value, second.weights[name]), name
+
+
+@pytest.mark.parametrize("windows", ["resident", "streamed"])
+def test_fold_trains_in_float16(
+    windows: Any, device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = example_experiment("test_vit", epochs=3, precision="float16")
+    process = Process(device=device, windows=windows)
+    result = train_fold(experiment, DATA, 0, process)
+    cpu = train_fold(example_experiment("test_vit", epochs=3), DATA, 0, Process())
+    assert result.precision == "float16"
+    assert result.weights["patch_embed.proj.weight"].dtype == torch.float32
+    assert result.history[-1]["train_loss"] == pytest.approx(cpu.history[-1]["train_loss"], rel=0.1)
+    for name in ("step", "learning_rate"):
+        assert [r[name] for r in result.history] == [r[name] for r in cpu.history]
+    # The first steps overflow and are skipped; this is no error.
+    scaler = partial(torch.amp.GradScaler, init_scale=2.0**30)
+    monkeypatch.setattr(torch.amp, "GradScaler", scaler)
+    late = train_fold(experiment, DATA, 0, process)
+    assert np.isfinite(late.probabilities).all()
+    assert late.history[-1]["step"] == result.history[-1]["step"]
+
+
+def test_gpu_without_bfloat16_trains_in_float16(
+    device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: False)
+    assert resolve_precision("auto", device) == "float16"
+    assert InProcessRunner(device="cuda").placement.precision(example_experiment()) == "float16"
 
 
 @pytest.mark.parametrize("augment", [AugmentConfig(cutmix=CutMixConfig(probability=1.0)), TOGETHER])

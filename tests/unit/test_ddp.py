@@ -1,6 +1,7 @@
 """Two gloo ranks give the same fold as one process."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from torch import nn
 
 from hms_ray.config.augmentation import AugmentConfig, CutMixConfig
 from hms_ray.config.experiment import Experiment
@@ -15,6 +17,8 @@ from hms_ray.config.training import StageConfig
 from hms_ray.errors import TrainingError
 from hms_ray.train.loop import train_fold
 from hms_ray.train.process import Process
+from hms_ray.train.stages import make_optimiser, make_schedule
+from hms_ray.train.step import Step
 from tests.augmentations import TOGETHER
 from tests.fold_data import example_experiment, example_fold, three_sources
 
@@ -86,7 +90,25 @@ EQUAL: dict[str, Experiment] = {
     ),
 }
 BATCH_STATISTICS = example_experiment("test_efficientnet", epochs=2)
+FLOAT16 = example_experiment("test_vit", epochs=2, precision="float16")
 DIVERGES = example_experiment("test_vit", learning_rate=1e30, epochs=2)
+
+
+def take_float16_steps(process: Process) -> tuple[float, list[torch.Tensor]]:
+    """Loss scale and weights after steps whose gradients overflow on rank 1 alone."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 6))
+    (stage,) = FLOAT16.training.resolved_stages()
+    optimiser = make_optimiser(model, FLOAT16.training, stage)
+    schedule = make_schedule(optimiser, FLOAT16.training, stage, 4)
+    step = Step(process.wrap(model), process, "float16", optimiser, schedule)
+    batch: Any = SimpleNamespace(targets=np.eye(6)[:2], weights=np.ones(2), n_global=4)
+    weights = []
+    for size in (1.0, 1e4, 1e4, 1.0):
+        image = torch.linspace(-1, 1, 32).reshape(2, 1, 4, 4)
+        step(batch, image * (size if process.rank == 1 else 1.0))
+        weights.append(model[1].weight.detach().clone())
+    return step.scaler.get_scale(), weights
 
 
 def train_rank(rank: int, folder: str) -> None:
@@ -96,8 +118,13 @@ def train_rank(rank: int, folder: str) -> None:
     process = Process(rank, 2, report=reports.append)
     results = {
         name: train_fold(experiment, DATA, 0, process)
-        for name, experiment in {**EQUAL, "batch statistics": BATCH_STATISTICS}.items()
+        for name, experiment in {
+            **EQUAL,
+            "batch statistics": BATCH_STATISTICS,
+            "float16": FLOAT16,
+        }.items()
     }
+    skipped = take_float16_steps(process)
     with pytest.raises(TrainingError) as error:
         train_fold(DIVERGES, DATA, 0, process)
     outcome = (
@@ -107,6 +134,7 @@ def train_rank(rank: int, folder: str) -> None:
         },
         str(error.value),
         len(reports),
+        skipped,
     )
     torch.save(outcome, f"{folder}/rank_{rank}.pt")
     dist.destroy_process_group()
@@ -117,6 +145,19 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     folder: Path = tmp_path_factory.mktemp("ranks")
     mp.spawn(train_rank, args=(str(folder),), nprocs=2)
     return [torch.load(folder / f"rank_{rank}.pt", weights_only=False) for rank in range(2)]
+
+
+def test_ranks_skip_a_float16_step_together(ranks: list[Any]) -> None:
+    (scale, weights), (other_scale, others) = (rank[3] for rank in ranks)
+    assert scale == other_scale == 2.0**14
+    assert all(torch.equal(one, other) for one, other in zip(weights, others, strict=True))
+    first, second, third, fourth = weights
+    assert torch.equal(first, second)
+    assert torch.equal(second, third)
+    assert not torch.equal(third, fourth)
+    half, other = (rank[0]["float16"] for rank in ranks)
+    assert np.array_equal(half[0], other[0])
+    assert [record["step"] for record in half[1]] == [2, 4, 6, 8]
 
 
 @pytest.mark.parametrize("name", list(EQUAL))

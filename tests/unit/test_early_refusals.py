@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+import torch
 
 from hms_ray.cli.main import main
 from hms_ray.competition.read import read_labels
@@ -92,6 +93,33 @@ def test_options_of_local_training_are_checked_first(
     refuse: Refuse, words: list[str], rule: str
 ) -> None:
     assert rule in refuse("train", "--local", *words)
+
+
+@pytest.mark.parametrize("command", [("train", "--local"), ("sweep",)])
+@pytest.mark.parametrize(
+    ("setting", "rule"),
+    [
+        ("training.checkpoint_criterion=kl_10", "KL >=10 needs validation rows to choose"),
+        ("training.augment.mosaic={}", "needs an epoch without mosaic"),
+    ],
+)
+def test_best_evaluations_that_cannot_be_chosen_are_refused_first(
+    refuse: Refuse,
+    command: tuple[str, ...],
+    setting: str,
+    rule: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("hms_ray.train.stage_rows.OBJECTIVES", {"kl_10": 99})
+    assert rule in refuse(*command, "--set", "training.checkpoint=best", "--set", setting)
+
+
+@pytest.mark.parametrize("command", [("train", "--local"), ("sweep",)])
+def test_float16_without_a_gpu_is_refused_first(
+    refuse: Refuse, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert "float16 needs a GPU" in refuse(*command, "--set", "training.precision=float16")
 
 
 @pytest.mark.parametrize(

@@ -339,8 +339,9 @@ def test_auto_precision_avoids_emulated_bfloat16(
     monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", is_supported)
     assert has_bfloat16(gpu) is not emulated
-    assert resolve_precision("auto", gpu) == ("float32" if emulated else "bfloat16")
+    assert resolve_precision("auto", gpu) == ("float16" if emulated else "bfloat16")
     assert not has_bfloat16(torch.device("cpu"))
+    assert resolve_precision("auto", torch.device("cpu")) == "float32"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert not has_bfloat16(gpu)
 

@@ -257,6 +257,8 @@ def test_pretrained_weights_are_not_loaded(own: TrainedStudy) -> None:
 def test_bfloat16_becomes_float32_on_a_device_without_it(own: TrainedStudy, test_set: Path) -> None:
     assert precision_on("bfloat16", CPU) == "float32"
     assert precision_on("float64", CPU) == "float64"
+    assert precision_on("float16", CPU) == "float32"
+    assert precision_on("float16", torch.device("cuda")) == "float16"
     change_record(own, 1, precision="bfloat16")
     models = models_of(own)
     predictor = Predictor(models.experiment, rows_of(own), CPU)
