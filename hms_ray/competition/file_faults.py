@@ -21,6 +21,7 @@ from hms_ray.competition.read import (
     SPECTROGRAM_FORMAT,
     SignalFooter,
     SignalFormat,
+    Split,
     read_signal,
     read_signal_footer,
 )
@@ -39,23 +40,33 @@ faster than one."""
 
 @dataclass(frozen=True)
 class SignalFiles:
-    """The EEG files or the spectrogram files of a competition folder, and their rules.
+    """The EEG files or the spectrogram files of training or test, and their rules.
 
     Attributes:
+        name: such as ``eeg`` and ``test_spectrogram``, in the names of counts.
         form: what a file must contain.
         directory: the folder of the files.
-        largest_offset: recording id -> largest label offset in seconds.
+        largest_offset: recording id -> largest label offset in seconds; 0 in test.
         window_s: length of a window.
         rows_per_s: rows of a file per second of recording.
         needed_rows: largest offset in seconds -> number of rows that its window needs.
+        exact: whether a file must have no further rows, because they would leave open which
+            window is meant.
     """
 
+    name: str
     form: SignalFormat
     directory: Path
     largest_offset: pd.Series[float]
     window_s: int
     rows_per_s: float
     needed_rows: Callable[[float], int]
+    exact: bool = False
+
+    def has_sound_length(self, n_rows: int, largest_offset: float) -> bool:
+        """Whether a file has the rows of its windows."""
+        needed = self.needed_rows(largest_offset)
+        return n_rows == needed if self.exact else n_rows >= needed
 
 
 @dataclass(frozen=True)
@@ -65,8 +76,8 @@ class FilesReport:
     Attributes:
         faults: misnamed files first, then by recording id.
         footers: of the well-formed files.
-        n_missing: files that the label table lists and that do not exist.
-        n_unlisted: files that exist and that the label table does not list.
+        n_missing: files that the table lists and that do not exist.
+        n_unlisted: files that exist and that the table does not list.
     """
 
     faults: tuple[Fault, ...]
@@ -75,7 +86,7 @@ class FilesReport:
     n_unlisted: int
 
 
-def listed_files(folder: Path, labels: pd.DataFrame) -> tuple[SignalFiles, SignalFiles]:
+def train_files(folder: Path, labels: pd.DataFrame) -> tuple[SignalFiles, SignalFiles]:
     """The EEG files and the spectrogram files that label rows list.
 
     Args:
@@ -88,24 +99,50 @@ def listed_files(folder: Path, labels: pd.DataFrame) -> tuple[SignalFiles, Signa
         return finite.groupby(labels[key]).max()
 
     eeg_offset, spectrogram_offset = OFFSET_COLUMNS
+    offsets = largest("eeg_id", eeg_offset), largest("spectrogram_id", spectrogram_offset)
+    return _signal_files(folder, "train", *offsets)
+
+
+def files_to_predict(folder: Path, table: pd.DataFrame) -> tuple[SignalFiles, SignalFiles]:
+    """The EEG files and the spectrogram files that ``test.csv`` lists.
+
+    Args:
+        folder: the competition folder.
+        table: see ``read_test_table``.
+    """
+    eegs, spectrograms = (
+        pd.Series(0.0, index=pd.unique(table[name])) for name in ("eeg_id", "spectrogram_id")
+    )
+    return _signal_files(folder, "test", eegs, spectrograms)
+
+
+def _signal_files(
+    folder: Path, split: Split, eegs: pd.Series[float], spectrograms: pd.Series[float]
+) -> tuple[SignalFiles, SignalFiles]:
+    """Files of a split; ``eegs`` and ``spectrograms`` are their largest offsets by id."""
+    name, exact = ("", False) if split == "train" else ("test_", True)
     return (
         SignalFiles(
+            f"{name}eeg",
             EEG_FORMAT,
-            folder / "train_eegs",
-            largest("eeg_id", eeg_offset),
+            folder / f"{split}_eegs",
+            eegs,
             EEG_WINDOW_S,
             EEG_RATE_HZ,
             # 64.4 * 200 is a little more than 12,880 in floating point.
             lambda offset: math.ceil(round((offset + EEG_WINDOW_S) * EEG_RATE_HZ, 6)),
+            exact,
         ),
         SignalFiles(
+            f"{name}spectrogram",
             SPECTROGRAM_FORMAT,
-            folder / "train_spectrograms",
-            largest("spectrogram_id", spectrogram_offset),
+            folder / f"{split}_spectrograms",
+            spectrograms,
             SPECTROGRAM_WINDOW_S,
             1 / SPECTROGRAM_STEP_S,
             # The real offsets can be odd; the window starts at the row before.
             lambda offset: int((offset + SPECTROGRAM_WINDOW_S) // SPECTROGRAM_STEP_S),
+            exact,
         ),
     )
 
@@ -171,14 +208,8 @@ def _check_file(
         footer = footer or read_signal_footer(path, files.form)
         if not signals and _is_sound(files, footer, largest_offset):
             return footer, None
-        needed = 0 if largest_offset is None else files.needed_rows(largest_offset)
-        if footer.n_rows < needed:
-            needed_s, found_s = needed / files.rows_per_s, footer.n_rows / files.rows_per_s
-            message = (
-                f"{name} must cover the {files.window_s} s after its largest offset, "
-                f"{needed_s:g} s in all, got {found_s:g} s"
-            )
-            return footer, Fault("too_short", message, file, str(number))
+        if largest_offset is not None and not files.has_sound_length(footer.n_rows, largest_offset):
+            return footer, _length_fault(files, number, footer.n_rows, largest_offset)
         values = read_signal(path, files.form)[:, : files.form.n_brain_channels]
     except DataError as error:
         return None, fault_of(error, file, number)
@@ -187,6 +218,23 @@ def _check_file(
         return footer, None
     message = f"{name} must contain numbers, got only NaN"
     return footer, Fault("no_numbers", message, file, str(number))
+
+
+def _length_fault(files: SignalFiles, number: int, n_rows: int, largest_offset: float) -> Fault:
+    file, name = f"{files.directory.name}/{number}.parquet", files.form.name
+    needed = files.needed_rows(largest_offset)
+    needed_s, found_s = needed / files.rows_per_s, n_rows / files.rows_per_s
+    if files.exact:
+        message = (
+            f"{name} of test.csv must have the {needed:,} rows of one window, {needed_s:g} s, "
+            f"got {n_rows:,}"
+        )
+        return Fault("wrong_length", message, file, str(number))
+    message = (
+        f"{name} must cover the {files.window_s} s after its largest offset, "
+        f"{needed_s:g} s in all, got {found_s:g} s"
+    )
+    return Fault("too_short", message, file, str(number))
 
 
 def _scan(directory: Path) -> tuple[dict[int, FooterKey], list[Fault]]:
@@ -211,4 +259,4 @@ def _is_sound(files: SignalFiles, footer: SignalFooter, largest_offset: float | 
     """Whether the footer alone shows that a file has no fault."""
     if largest_offset is None:
         return True
-    return footer.has_numbers and footer.n_rows >= files.needed_rows(largest_offset)
+    return footer.has_numbers and files.has_sound_length(footer.n_rows, largest_offset)

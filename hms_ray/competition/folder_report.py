@@ -26,6 +26,11 @@ COUNT_NAMES: Final = {
     "missing_spectrogram_files": "spectrogram files missing",
     "unlisted_eeg_files": "EEG files not in train.csv",
     "unlisted_spectrogram_files": "spectrogram files not in train.csv",
+    "test_recordings": "test recordings",
+    "missing_test_eeg_files": "test EEG files missing",
+    "missing_test_spectrogram_files": "test spectrogram files missing",
+    "unlisted_test_eeg_files": "EEG files not in test.csv",
+    "unlisted_test_spectrogram_files": "spectrogram files not in test.csv",
 }
 """Counts in display order; those after the patients are shown only if not 0."""
 _ALWAYS_SHOWN: Final = tuple(COUNT_NAMES)[:4]
@@ -60,7 +65,8 @@ class FolderReport:
         units: row unit -> number of training rows.
         classes: class -> label rows with that expert consensus.
         tiers: name of a vote tier -> its rows.
-        faults: all faults, those of the table first, then by file.
+        faults: all faults: of the label table, of training files by file, of the test part.
+        notes: lines on what the folder does not have and need not have.
     """
 
     folder: str | None
@@ -70,6 +76,7 @@ class FolderReport:
     classes: Mapping[str, int] = field(default_factory=dict)
     tiers: Mapping[str, TierReport] = field(default_factory=dict)
     faults: tuple[Fault, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -120,14 +127,15 @@ class FolderReport:
             yield ""
             yield from self._class_lines()
         yield ""
+        yield from self.notes
         yield from self._fault_lines()
 
     def _count_lines(self) -> Iterator[str]:
         for name, title in COUNT_NAMES.items():
             if self.counts.get(name) or name in _ALWAYS_SHOWN:
                 yield f"  {title:<36}{self.counts[name]:>9,}"
-        missing = [self.counts.get(name) for name in COUNT_NAMES if name.startswith("missing_")]
-        if missing == [0, 0]:
+        missing = [n for name, n in self.counts.items() if name.startswith("missing_")]
+        if missing and not any(missing):
             yield f"  {'files missing':<36}{'none':>9}"
         for unit, n_rows in self.units.items():
             yield f"  {f'training rows (unit {unit})':<36}{n_rows:>9,}"

@@ -29,6 +29,7 @@ Split = Literal["train", "test"]
 
 LABEL_FILE: Final = "train.csv"
 TEST_FILE: Final = "test.csv"
+SAMPLE_FILE: Final = "sample_submission.csv"
 TEST_COLUMNS: Final = ("spectrogram_id", "eeg_id", "patient_id")
 OFFSET_COLUMNS: Final = ("eeg_label_offset_seconds", "spectrogram_label_offset_seconds")
 NO_LABEL_ID: Final = -1

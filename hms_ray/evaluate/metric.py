@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hms_ray.competition.schema import CLASSES, N_CLASSES, VOTE_TIERS
+from hms_ray.competition.schema import CLASSES, N_CLASSES, SUM_TOLERANCE, VOTE_TIERS
 from hms_ray.errors import PredictionError
 from hms_ray.text import shortened_list
 
@@ -24,12 +24,6 @@ Ids = Sequence[Any] | NDArray[Any]
 CLIP: Final = 1e-15
 """Predictions are clipped to this distance from 0 and 1 (the competition's value)."""
 
-SUM_TOLERANCE: Final = 1e-5
-"""Largest difference of a row's sum from 1.
-
-It accepts six float32 softmax outputs (within 4e-7) and shares written with six decimals
-(3e-6), but not half precision (about 1e-3). It changes a row's KL by at most 1e-5.
-"""
 
 OBJECTIVES: Final[Mapping[str, int]] = {"kl_all": 0, "kl_4": 4, "kl_10": 10}
 """Name of a score -> fewest votes of its rows."""

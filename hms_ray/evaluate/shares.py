@@ -8,9 +8,9 @@ from typing import Final
 
 import numpy as np
 
-from hms_ray.competition.schema import N_CLASSES
+from hms_ray.competition.schema import N_CLASSES, SUM_TOLERANCE
 from hms_ray.errors import PredictionError
-from hms_ray.evaluate.metric import SUM_TOLERANCE, Array, Ids, check_distributions
+from hms_ray.evaluate.metric import Array, Ids, check_distributions
 from hms_ray.text import shortened_list
 
 ROUNDING_LIMIT: Final = N_CLASSES * 0.005

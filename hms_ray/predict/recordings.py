@@ -13,19 +13,13 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from hms_ray.competition.check import require_sound
+from hms_ray.competition.check import require_sound, require_sound_test
 from hms_ray.competition.read import (
-    EEG_FORMAT,
-    SPECTROGRAM_FORMAT,
     TEST_FILE,
-    eeg_path,
     read_labels,
     read_test_table,
-    signal_rows,
-    spectrogram_path,
 )
 from hms_ray.competition.rows import Unit, Window, make_rows
-from hms_ray.competition.schema import EEG_WINDOW_SAMPLES, SPECTROGRAM_WINDOW_ROWS
 from hms_ray.config.inputs import InputConfig, used_sources
 from hms_ray.dataset.missing_signal import Policy, apply_missing_signal_policy
 from hms_ray.dataset.prepare import Bars, build_packs
@@ -86,8 +80,9 @@ def recordings_of_test(
         bars: creates the progress bar of each pack.
 
     Raises:
-        DataError: if a table or file is missing, damaged or malformed, an EEG is listed
-            twice, or a recording has another length.
+        FaultyDataError: if recordings are missing, damaged or malformed, or have another
+            length.
+        DataError: if ``test.csv`` is missing or malformed, or lists an EEG twice.
         PackError: see ``build_packs``.
     """
     data_dir = Path(data_dir)
@@ -96,10 +91,11 @@ def recordings_of_test(
         key: replace(form, directory=f"test_{form.directory.removeprefix('train_')}")
         for key, form in _forms(inputs).items()
     }
-    for column in {WINDOW_COLUMNS[form.name][0] for form in forms.values()}:
-        _check_lengths(data_dir, column, rows[column].tolist())
-    place = Path(pack_dir or default_pack_dir(data_dir)) / TEST_PACKS
-    return _packed(rows, build_packs(data_dir, place, forms, rows, bars))
+    place = Path(pack_dir or default_pack_dir(data_dir))
+    columns = {WINDOW_COLUMNS[form.name][0] for form in forms.values()}
+    read = {f"test_{column.removesuffix('_id')}" for column in columns}
+    require_sound_test(data_dir, read, cache_dir=place, tolerated=("no_numbers",))
+    return _packed(rows, build_packs(data_dir, place / TEST_PACKS, forms, rows, bars))
 
 
 def recordings_of_rows(
@@ -200,23 +196,3 @@ def _forms(inputs: Sequence[InputConfig]) -> dict[str, PackSource]:
 def _packed(rows: pd.DataFrame, packs: dict[str, Pack]) -> Recordings:
     _, notes = apply_missing_signal_policy(rows, packs, "keep")
     return Recordings(rows, packs, notes)
-
-
-def _check_lengths(data_dir: Path, column: str, numbers: Sequence[int]) -> None:
-    if column == "eeg_id":
-        rule, expected = "a test EEG must have 10,000 samples", EEG_WINDOW_SAMPLES
-        files = [(eeg_path(data_dir, number, "test"), EEG_FORMAT) for number in numbers]
-    else:
-        rule, expected = "a test spectrogram must have 300 rows", SPECTROGRAM_WINDOW_ROWS
-        files = [
-            (spectrogram_path(data_dir, number, "test"), SPECTROGRAM_FORMAT) for number in numbers
-        ]
-    for path, form in files:
-        n_rows = signal_rows(path, form)
-        if n_rows != expected:
-            raise DataError(
-                rule,
-                got=f"{n_rows:,}",
-                where=path,
-                fix="Cut out the window to predict.",
-            )

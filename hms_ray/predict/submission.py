@@ -11,8 +11,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from hms_ray.competition.cells import whole_numbers, written
-from hms_ray.competition.read import TEST_FILE
-from hms_ray.competition.schema import PROBABILITY_COLUMNS
+from hms_ray.competition.read import SAMPLE_FILE, TEST_FILE
+from hms_ray.competition.schema import PROBABILITY_COLUMNS, SUBMISSION_COLUMNS
 from hms_ray.competition.tables import read_table
 from hms_ray.errors import DataError, PredictionError
 from hms_ray.evaluate.metric import Array, check_distributions
@@ -20,8 +20,6 @@ from hms_ray.text import shortened_list
 
 Ids = NDArray[np.int64]
 
-SUBMISSION_COLUMNS: Final = ("eeg_id", *PROBABILITY_COLUMNS)
-SAMPLE_FILE: Final = "sample_submission.csv"
 SUM_LIMIT: Final = 1e-6
 """Largest deviation of a row's sum from 1 in a submission."""
 

@@ -12,6 +12,7 @@ from hms_ray.competition.check import check_folder, require_sound
 from hms_ray.competition.schema import CLASSES, VOTE_COLUMNS
 from hms_ray.errors import DataError, FaultyDataError
 from tests.damage import assert_faults, change_labels, set_label
+from tests.refused import refusal
 
 EEG = "train_eegs/500007.parquet"
 
@@ -32,14 +33,21 @@ def test_sound_folder(folder: Path, signals: bool) -> None:
         "unlisted_eeg_files": 0,
         "missing_spectrogram_files": 0,
         "unlisted_spectrogram_files": 0,
+        "test_recordings": 1,
+        "missing_test_eeg_files": 0,
+        "unlisted_test_eeg_files": 0,
+        "missing_test_spectrogram_files": 0,
+        "unlisted_test_spectrogram_files": 0,
     }
+    assert report.notes == ()
     assert report.units == {
         "eeg_votes": len(labels.drop_duplicates(["eeg_id", *VOTE_COLUMNS])),
         "eeg": 4,
         "label": len(labels),
     }
     assert report.classes == {name: (labels["expert_consensus"] == name).sum() for name in CLASSES}
-    assert require_sound(folder).counts == report.counts
+    trained = require_sound(folder).counts
+    assert trained == {name: n for name, n in report.counts.items() if "test" not in name}
 
 
 def test_vote_tiers(folder: Path) -> None:
@@ -63,8 +71,11 @@ def test_vote_tiers(folder: Path) -> None:
 
 
 def test_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"folder must exist.*nowhere"):
-        check_folder(tmp_path / "nowhere")
+    (tmp_path / "file").touch()
+    for name, got in (("nowhere", ""), ("file", "a file")):
+        rule, fix = "a competition folder must exist", "hms-ray simulate --out DIR"
+        with refusal(DataError, rule, got=got, where=name, fix=fix):
+            check_folder(tmp_path / name)
 
 
 def test_empty_folder(tmp_path: Path) -> None:

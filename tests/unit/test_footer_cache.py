@@ -88,7 +88,7 @@ def test_changed_file_is_read_again(
     else:
         (folder / EEG).write_bytes(b"\0" * before.st_size)
     opened.clear()
-    (fault,) = check_folder(folder, signals=False, cache_dir=cache).faults
+    (fault,) = check_folder(folder, signals=False, cache_dir=cache, test=False).faults
     assert (fault.kind, fault.id) == (
         "too_short" if same == "time" else "unreadable_file",
         "500007",
@@ -131,7 +131,7 @@ def test_numbers_found_by_reading_are_remembered(
 def test_deleted_files_leave_the_cache(folder: Path, cache: Path) -> None:
     require_sound(folder, cache_dir=cache)
     (folder / EEG).unlink()
-    check_folder(folder, signals=False, cache_dir=cache)
+    check_folder(folder, signals=False, cache_dir=cache, test=False)
     assert len(load_footers(cache)) == N_FILES - 1
 
 

@@ -12,13 +12,12 @@ import pytest
 import torch
 
 from hms_ray.blend.submit import submit
-from hms_ray.competition.schema import PROBABILITY_COLUMNS
+from hms_ray.competition.schema import PROBABILITY_COLUMNS, SUBMISSION_COLUMNS
 from hms_ray.errors import ConfigError, HmsRayError, StudyError, TrainingError
 from hms_ray.experiment.cache_key import NUMERICS_VERSION
 from hms_ray.predict.files import require_output_file
 from hms_ray.predict.models import Predictor, open_device, precision_on, predict_trial
 from hms_ray.predict.recordings import Recordings, recordings_of_rows, recordings_of_test
-from hms_ray.predict.submission import SUBMISSION_COLUMNS
 from hms_ray.predict.submit_trial import SubmitOptions, _training_patients_warning
 from hms_ray.predict.trial import TrialModels, read_models
 from hms_ray.storage.fold_store import FoldStore, StoredFold

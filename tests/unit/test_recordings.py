@@ -56,7 +56,8 @@ def test_a_test_window_holds_the_values_of_its_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("n", [10_001, 9_999, 20_000])
 def test_a_test_eeg_of_another_length_is_refused(tmp_path: Path, n: int) -> None:
     folder = write_test_set(tmp_path / "test", n_samples=n)
-    with refusal(DataError, "10,000 samples", got=f"{n:,}", where="700001.parquet", fix="Cut out"):
+    rule = "1 found: test_eegs/700001.parquet [700001]: an EEG file of test.csv must have the 10,0"
+    with refusal(FaultyDataError, rule, where="test", fix="hms-ray check"):
         recordings_of_test(folder, JOINED)
     assert len(recordings_of_test(folder, KAGGLE).rows) == 3, "which reads no EEG"
 
@@ -64,14 +65,14 @@ def test_a_test_eeg_of_another_length_is_refused(tmp_path: Path, n: int) -> None
 @pytest.mark.parametrize("n", [299, 301, 600])
 def test_a_test_spectrogram_of_another_length_is_refused(tmp_path: Path, n: int) -> None:
     folder = write_test_set(tmp_path / "test", n_rows=n)
-    with refusal(DataError, "must have 300 rows", got=str(n), where="800001.parquet"):
+    with refusal(FaultyDataError, "1 found: test_spectrograms/800001.parquet [800001]: a spec"):
         recordings_of_test(folder, KAGGLE)
 
 
-def test_a_missing_test_recording_is_refused(tmp_path: Path) -> None:
+def test_all_missing_test_recordings_are_refused_at_once(tmp_path: Path) -> None:
     folder = write_test_set(tmp_path / "test", eegs=False)
     assert len(recordings_of_test(folder, KAGGLE).rows) == 3
-    with refusal(DataError, "must exist", where="test_eegs/700003.parquet"):
+    with refusal(FaultyDataError, "3 found: test_eegs/700001.parquet [700001]: an EEG file must"):
         recordings_of_test(folder, JOINED)
 
 

@@ -8,16 +8,11 @@ import pandas as pd
 import pytest
 
 from hms_ray.blend.external_files import read_test_predictions
-from hms_ray.competition.schema import PROBABILITY_COLUMNS
+from hms_ray.competition.schema import PROBABILITY_COLUMNS, SUBMISSION_COLUMNS
 from hms_ray.errors import DataError, PredictionError
 from hms_ray.predict import files
 from hms_ray.predict.files import write_submission
-from hms_ray.predict.submission import (
-    SUBMISSION_COLUMNS,
-    check_submission,
-    make_submission,
-    submission_ids,
-)
+from hms_ray.predict.submission import check_submission, make_submission, submission_ids
 from tests.refused import refusal
 
 IDS = [30, 10, 20]
