@@ -103,7 +103,12 @@ def whole_folder(
         OSError: see ``move_folder``.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise NotADirectoryError(
+            errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path.parent)
+        ) from None
     draft = draft_beside(path, label)
     with held(draft):
         try:
