@@ -18,6 +18,7 @@ from hms_ray.evaluate.metric import kl_report
 from hms_ray.evaluate.oof import join_oof, probabilities_of
 from hms_ray.experiment.cache_key import cache_key_inputs
 from hms_ray.experiment.fold_task import FoldTask, Report
+from hms_ray.experiment.older_folds import not_reused
 from hms_ray.experiment.placement import Placement
 from hms_ray.storage.fold_store import FoldStore, StoredFold
 from hms_ray.storage.hashing import digest
@@ -134,6 +135,8 @@ def run_experiment(
     reused = {task.fold: task.key for task in tasks if task not in missing}
     if reused:
         report({"event": "folds_reused", "experiment": experiment.name, "keys": reused})
+    if text := not_reused(missing):
+        report({"event": "folds_not_reused", "experiment": experiment.name, "text": text})
     for _ in range(MAX_ROUNDS):
         if not missing:
             break

@@ -11,6 +11,7 @@ import pandas as pd
 
 from hms_ray.dataset.prepare import Prepared
 from hms_ray.errors import HmsRayError, StudyError
+from hms_ray.experiment.older_folds import not_reused
 from hms_ray.experiment.placement import Placement
 from hms_ray.experiment.run import collect
 from hms_ray.ladder.ensemble_steps import blend_step
@@ -88,6 +89,8 @@ def run_ladder(
     """
     plan = plan_ladder(ladder, prepared, results, trainer.placement)
     announce(_plan_text(ladder, plan, prepared))
+    if text := not_reused([task for unit in plan.missing for task in unit]):
+        announce(text)
     work = {
         (task.experiment.name, task.fold): plan.costs[task.key]
         for unit in plan.missing

@@ -81,6 +81,7 @@ class TrainingProgress:
     - ``trial_started``: ``text``, the trial's point. ``trial_ended``: ``scores``.
     - ``trial_failed``, ``step_failed``: ``reason``, and ``traceback``, which is logged.
     - ``folds_reused``: ``keys``, fold -> cache key.
+    - ``folds_not_reused``: ``text``, how many and why.
     - ``fold_started``, ``fold_ended``: ``fold``.
     - ``stages_reused``, ``evaluation``: ``fold``, and a record of ``train_fold``.
 
@@ -110,6 +111,7 @@ class TrainingProgress:
         self._waiting = dict(work or {})
         self._running: dict[FoldId, RunningFold] = {}
         self._trials: set[str] = set()
+        self._not_reused: set[str] = set()
         self._n_failed = self._n_trained = self._n_at_once = 0
         self._done = 0.0
         self._left = TimeLeft(clock)
@@ -164,6 +166,12 @@ class TrainingProgress:
             f"{name}: reused from the fold store: fold {', '.join(map(str, keys))}",
             details="\n".join(f"cache key of fold {fold}: {key}" for fold, key in keys.items()),
         )
+
+    def _folds_not_reused(self, name: str, event: Event) -> Notice:
+        reason = event["text"].partition(": ")[2]
+        again, self._not_reused = reason in self._not_reused, {*self._not_reused, reason}
+        # For each trial the same: once is enough on the screen.
+        return Notice(f"{name}: {event['text']}", passing=again)
 
     def _fold_started(self, name: str, event: Event) -> Notice:
         self._fold(name, event)

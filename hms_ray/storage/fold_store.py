@@ -83,6 +83,10 @@ class FoldStore:
         """Whether the store has a result for a key."""
         return (self.path(key) / RECORD_FILE).is_file()
 
+    def folders(self) -> list[Path]:
+        """Folders of all results, in no fixed order; a record may be damaged."""
+        return [file.parent for file in self.root.glob(f"??/*/{RECORD_FILE}")]
+
     def read(self, key: str) -> StoredFold:
         """The result of a key, whose checksums are checked.
 

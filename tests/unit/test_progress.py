@@ -60,6 +60,20 @@ def test_trial_is_announced_with_the_folds_it_reuses(clock: Clock) -> None:
     assert notice.details.endswith(f"cache key of fold 2: {'b' * 64}")
 
 
+def test_a_reason_why_folds_are_not_reused_is_printed_once(clock: Clock) -> None:
+    progress = sweep(clock)
+
+    def notice(trial: int, reason: str) -> Notice:
+        text = f"{trial + 2} stored folds are not reused: made with {reason}"
+        return progress.update({"event": "folds_not_reused", "trial": trial, "text": text})
+
+    assert notice(0, "torch 2.10, now 2.11") == Notice(
+        "trial 0000: 2 stored folds are not reused: made with torch 2.10, now 2.11"
+    )
+    assert notice(1, "torch 2.10, now 2.11").passing
+    assert not notice(2, "numerics version 1, now 2").passing
+
+
 def test_evaluation_names_fold_stage_epoch_and_the_score_of_the_objective(clock: Clock) -> None:
     progress = sweep(clock)
     start(progress, 3)

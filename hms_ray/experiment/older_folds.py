@@ -1,0 +1,136 @@
+"""Why stored folds of the same experiment are not reused: made with other versions or weights."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+from hms_ray.config.experiment import Experiment, canonical
+from hms_ray.config.validation import with_new_names
+from hms_ray.errors import ModelError
+from hms_ray.experiment.fold_task import FoldTask
+from hms_ray.storage.fold_store import RECORD_FILE, FoldStore
+from hms_ray.storage.hashing import digest
+from hms_ray.text import counted
+
+_WORDS: Final = {
+    "torch": "torch {}",
+    "timm": "timm {}",
+    "cuda": "CUDA {}",
+    "tag": "weights {}",
+    "weights": "pretrained weights {}...",
+    "numerics": "numerics version {}",
+    "deterministic": "training.deterministic {}",
+    "precision": "precision {}",
+    "device_class": "device {}",
+    "world_size": "world size {}",
+}
+"""Part of a cache key that may differ between results of one experiment -> how it is printed."""
+
+_CACHED_RECORDS: Final = 100_000
+
+
+def not_reused(tasks: Sequence[FoldTask]) -> str | None:
+    """One line about stored folds that equal tasks but for versions, weights or the like.
+
+    A record is read once per process.
+
+    Args:
+        tasks: folds that are not in the store, all of one store.
+
+    Returns:
+        Their number, and which parts of the key differ; None if there are none.
+    """
+    if not tasks:
+        return None
+    stored: dict[str, list[dict[str, Any]]] = {}
+    for folder in FoldStore(tasks[0].results).folders():
+        if (described := _stored(folder)) is not None:
+            stored.setdefault(described[0], []).append(described[1])
+    reasons: Counter[str] = Counter()
+    for task in tasks:
+        now = _circumstances(task.key_inputs)
+        older = stored.get(_same(task.experiment, task.key_inputs), ())
+        changes = sorted((parts for old in older if (parts := _differences(old, now))), key=len)
+        if changes:
+            # Of several older results the one that is most like the new one.
+            reasons[", and ".join(changes[0])] += 1
+    if not reasons:
+        return None
+    n = reasons.total()
+    made = [f"made with {reason}" for reason in reasons]
+    if len(reasons) > 1:
+        made = [f"{n_of} {text}" for n_of, text in zip(reasons.values(), made, strict=True)]
+    return f"{counted(n, 'stored fold')} {'is' if n == 1 else 'are'} not reused: {'; '.join(made)}"
+
+
+def _differences(old: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """One text per part that differs."""
+    if old["torch"] is None:
+        # Keys did not have versions yet, nor the rest of what is compared here.
+        return [f"an unknown torch version, now {now['torch']}"]
+    changed = [part for part in _WORDS if old[part] != now[part]]
+    if "tag" in changed:
+        changed.remove("weights")
+    return [f"{_WORDS[part].format(old[part])}, now {now[part]}" for part in changed]
+
+
+@lru_cache(maxsize=_CACHED_RECORDS)
+def _stored(folder: Path) -> tuple[str, dict[str, Any]] | None:
+    """What ``_same`` and ``_circumstances`` give for a stored result; None if it is damaged."""
+    try:
+        record = json.loads((folder / RECORD_FILE).read_bytes())
+        key_inputs = record["made_from"]
+        experiment = Experiment.model_validate(with_new_names(record["resolved"]))
+        return _same(experiment, key_inputs), _circumstances(key_inputs)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        # Also a result whose experiment this version does not know (pydantic's ValueError).
+        return None
+
+
+def _same(experiment: Experiment, key_inputs: Mapping[str, Any]) -> str:
+    """Digest of the part of a key that makes two results one experiment's fold.
+
+    Fields that are newer than a result count with their defaults, and a model's name without a
+    tag counts with today's default tag.
+    """
+    described = canonical(experiment)
+    del described["data"], described["training"]["precision"]
+    del described["training"]["deterministic"]
+    model = experiment.model
+    described["model"]["name"] = _tagged(model.name) if model.pretrained else _untagged(model.name)
+    parts = {part: key_inputs[part] for part in ("rows", "folds", "sources", "fold")}
+    return digest([described, parts])
+
+
+def _untagged(name: str) -> str:
+    return name.split(".")[0]
+
+
+@lru_cache(maxsize=1024)
+def _tagged(name: str) -> str:
+    from hms_ray.train.pretrained import tagged_name
+
+    try:
+        return tagged_name(name)
+    except ModelError:
+        # Of another version of timm.
+        return name
+
+
+def _circumstances(key_inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The other parts of a key, flat; None if absent."""
+    versions = key_inputs.get("versions") or {}
+    training, weights = key_inputs["experiment"]["training"], key_inputs["weights"]
+    return {
+        **{part: versions.get(part) for part in ("torch", "timm", "cuda")},
+        "tag": key_inputs["experiment"]["model"]["name"],
+        "weights": weights and weights[:8],
+        "deterministic": training.get("deterministic"),
+        "precision": training["precision"],
+        **{part: key_inputs[part] for part in ("numerics", "device_class", "world_size")},
+    }
