@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import pandas as pd
 
@@ -23,6 +23,7 @@ from hms_ray.ladder.result import StepResult
 from hms_ray.report.combined_report import CombinedReport, CombinedStep
 from hms_ray.report.combined_table import combined_page, render_combined
 from hms_ray.report.forest_plot import forest_svg
+from hms_ray.report.ladder_report import Checkpoint
 from hms_ray.report.leaderboard import write_csv
 from hms_ray.storage.folder_names import FOREST, FOREST_FILE, require_kind
 from hms_ray.storage.hashing import table_fingerprint
@@ -33,7 +34,7 @@ RECALIBRATED_PLOT_FILE: Final = "forest_recalibrated.svg"
 TABLE_FILE: Final = FOREST_FILE
 PAGE_FILE: Final = "README.md"
 
-_SAME: Final = ("before", "kind", "chain", "published_cv", "published_rows")
+_SAME: Final = ("before", "kind", "chain", "checkpoint", "published_cv", "published_rows")
 """Fields of a step that must be equal in all ladders."""
 
 
@@ -210,7 +211,7 @@ def _step(number: int, ours: _Combined, control: _Combined | None) -> CombinedSt
     result = first.results[number]
     baseline = baseline_positions(first.results)[number] or 0
     before = first.results[baseline]
-    published, group, other_rows = published_difference(result, before)
+    published = published_difference(result, before)
 
     def mean(rows: RowScores, name: str) -> float | None:
         found = rows.get(name)
@@ -226,25 +227,45 @@ def _step(number: int, ours: _Combined, control: _Combined | None) -> CombinedSt
             for step in ladder.results
             if step.name in (result.name, before.name)
         ),
-        published=published,
-        published_group=group,
-        other_rows=other_rows,
+        published=published.mean,
+        published_of=published.of,
+        published_group=published.group,
+        other_rows=published.other_rows,
         ours=ours.scores[number],
         control=None if control is None else control.scores[number],
         by_ladder={name: tuple(mean(rows, name) for rows in ours.rows) for name in GROUPS},
     )
 
 
-def published_difference(
-    step: StepResult, before: StepResult
-) -> tuple[float | None, str | None, bool]:
-    """Published KL of a step minus its baseline, the group of rows, and whether rows differ.
+class PublishedDifference(NamedTuple):
+    """Published KL of a step minus that of its baseline.
+
+    Attributes:
+        mean: the difference; None if it is unpublished or not comparable.
+        of: between the ``last`` or the ``best`` evaluations.
+        group: the group of rows.
+        other_rows: whether both figures were published, but on different rows.
+    """
+
+    mean: float | None = None
+    of: Checkpoint | None = None
+    group: str | None = None
+    other_rows: bool = False
+
+
+def published_difference(step: StepResult, before: StepResult) -> PublishedDifference:
+    """The published difference of a step, of the checkpoint that both keep if published.
 
     Figures of two-stage models are on the rows of the second stage and those of others on
     all rows, so a difference between the two is not comparable.
     """
     if step.published_cv is None or before.published_cv is None:
-        return None, None, False
+        return PublishedDifference()
     if step.published_group != before.published_group:
-        return None, None, True
-    return step.published_cv - before.published_cv, step.published_group, False
+        return PublishedDifference(other_rows=True)
+    kept, like, like_before = step.checkpoint, step.published_like, before.published_like
+    if kept == before.checkpoint and like is not None and like_before is not None:
+        return PublishedDifference(like - like_before, kept, step.published_group)
+    return PublishedDifference(
+        step.published_cv - before.published_cv, "best", step.published_group
+    )

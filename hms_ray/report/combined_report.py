@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, get_args
 
 from hms_ray.evaluate.metric import OBJECTIVES
 from hms_ray.evaluate.step_scores import GROUPS, STAGE_2, StepDifference, StepScores
+from hms_ray.report.ladder_report import Checkpoint
 
 Outcome = Literal["reproduces", "opposite", "tie", "no published figure", "not comparable"]
 
@@ -26,6 +27,7 @@ class CombinedStep:
         optimistic: whether checkpoints were chosen on the scored rows, in any ladder.
         published: published out-of-fold KL minus that of the baseline; None if either is
             missing or the two are on different rows.
+        published_of: whether it is between the last or the best evaluations.
         published_group: group of rows of the published difference; None without one.
         other_rows: whether both figures were published, but on different rows.
         ours: scores over all ladders.
@@ -38,6 +40,7 @@ class CombinedStep:
     change: str
     optimistic: bool
     published: float | None
+    published_of: Checkpoint | None
     published_group: str | None
     other_rows: bool
     ours: StepScores
@@ -86,6 +89,7 @@ class CombinedStep:
                 "group": group,
                 "recalibrated": recalibrated,
                 "published": self.published,
+                "published_of": self.published_of,
                 "published_group": self.published_group,
                 "outcome": self.outcome(group, recalibrated=recalibrated),
                 **self._difference_line("", group, recalibrated, control=False),

@@ -36,6 +36,11 @@ OUTCOME_NOTE: Final = (
     "opposite if the interval excludes 0 on the other side. Published figures are on all rows; "
     "on other rows only the sign is compared."
 )
+LIKE_NOTE: Final = (
+    "Published differences are between the last evaluations (last) if the ladders keep the last "
+    "weights and both figures are known, otherwise between the best ones (best). A choice of the "
+    "best evaluation differs from step to step, so compare a difference marked best with care."
+)
 OTHER_ROWS_NOTE: Final = (
     "Two-stage models were published on the rows of the second stage and the others on all rows: "
     "a difference between the two is not comparable."
@@ -131,7 +136,7 @@ def _notes(report: CombinedReport) -> list[str]:
         notes.append(SAME_NOTE)
     if any(step.other_rows for step in report.steps):
         notes.append(OTHER_ROWS_NOTE)
-    notes += [PUBLISHED_NOTE, CLUSTER_NOTE]
+    notes += [PUBLISHED_NOTE, LIKE_NOTE, CLUSTER_NOTE]
     notes.append(SEEDS_NOTE if report.seeds_priced else UNPRICED_NOTE)
     if any(step.optimistic for step in report.steps):
         notes.append(OPTIMISTIC_LEGEND.removesuffix(".") + ", or those of its baseline were.")
@@ -165,7 +170,8 @@ def _differences(report: CombinedReport, group: str, *, recalibrated: bool) -> T
 
     outcomes = [step.outcome(group, recalibrated=recalibrated) or "-" for step in report.steps]
     published = [
-        "-" if step.published is None else f"{step.published:+.4f}" for step in report.steps
+        "-" if step.published is None else f"{step.published:+.4f} {step.published_of}"
+        for step in report.steps
     ]
     columns = [
         *_names(report),

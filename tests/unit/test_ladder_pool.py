@@ -95,13 +95,49 @@ def test_published_differences_need_the_same_rows() -> None:
         )
         return published_difference(one, other)
 
-    assert published(0.6290, 0.6355, "all", "all") == (pytest.approx(-0.0065), "kl_all", False)
+    assert published(0.6290, 0.6355, "all", "all") == (
+        *(pytest.approx(-0.0065), "best", "kl_all", False),
+    )
     # The manifest decides the rows, whatever the figure.
-    assert published(0.4142, 0.6290, "all", "all") == (pytest.approx(-0.2148), "kl_all", False)
-    assert published(0.4, 0.6290, "stage_2", "all") == (None, None, True)
+    assert published(0.4142, 0.6290, "all", "all") == (
+        *(pytest.approx(-0.2148), "best", "kl_all", False),
+    )
+    assert published(0.4, 0.6290, "stage_2", "all") == (None, None, None, True)
     on_stage_2 = ("stage_2", "stage_2")
-    assert published(0.5, 0.4, *on_stage_2) == (pytest.approx(0.1), "kl_stage_2", False)
-    assert published(None, 0.4142, "all", "stage_2") == (None, None, False)
+    assert published(0.5, 0.4, *on_stage_2) == (pytest.approx(0.1), "best", "kl_stage_2", False)
+    assert published(None, 0.4142, "all", "stage_2") == (None, None, None, False)
+
+
+@pytest.mark.parametrize(
+    ("kept", "last", "expected"),
+    [
+        # Statistics against panels: the sign is the same, the size is not.
+        (("last", "last"), (0.8235, 0.7914), (0.0321, "last")),
+        (("best", "best"), (0.8235, 0.7914), (0.0037, "best")),
+        (("last", "last"), (None, 0.7914), (0.0037, "best")),
+        (("last", "best"), (0.8235, 0.7914), (0.0037, "best")),
+    ],
+)
+def test_published_differences_are_of_the_checkpoint_that_both_keep(
+    kept: tuple[str, str], last: tuple[float | None, float], expected: tuple[float, str]
+) -> None:
+    rows, results = ladder()
+    p = probabilities(results[0])
+    one, other = (
+        step("a", rows, p, None, published_cv=cv, published_last=of, checkpoint=checkpoint)
+        for cv, of, checkpoint in zip((0.7324, 0.7287), last, kept, strict=True)
+    )
+    found = published_difference(one, other)
+    assert (found.mean, found.of) == (pytest.approx(expected[0]), expected[1])
+
+
+def test_ladders_that_keep_other_checkpoints_are_not_combined(tmp_path: Path) -> None:
+    for seed, checkpoint in enumerate(("last", "best")):
+        rows, results = ladder(seed=seed)
+        kept = [replace(result, checkpoint=checkpoint) for result in results]
+        write_ladder(tmp_path / checkpoint, rows, kept, ABOUT)
+    with pytest.raises(StudyError, match="checkpoint last and best"):
+        combine_ladders({name: tmp_path / name for name in ("last", "best")}, {})
 
 
 def test_two_stage_figures_are_compared_on_rows_of_the_second_stage(tmp_path: Path) -> None:
@@ -152,7 +188,7 @@ def test_page(combined: CombinedReport) -> None:
     page = combined_page(combined, {"As predicted": "forest.svg"})
     assert page.startswith("# Ladders combined over seeds: simulated data\n")
     assert "![As predicted: difference to the baseline](forest.svg)" in page
-    assert "| averaged | panels | -0.0997 |" in page
+    assert "| averaged | panels | -0.0997 best |" in page
     assert "not comparable" in page
     assert "## Negative control c" in page
     tables = re.findall(r"(?:^\|.*\n)+", page, flags=re.M)
