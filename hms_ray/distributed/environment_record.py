@@ -25,11 +25,14 @@ def environment_record(cluster: Cluster) -> dict[str, Any]:
     Args:
         cluster: where the study runs.
     """
+    import torch
+
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "hms_ray": hms_ray.__version__,
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
+        "cuda": torch.version.cuda,
         "platform": platform.platform(),
         "machine": platform.machine(),
         "cores": os.cpu_count(),

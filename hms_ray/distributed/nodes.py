@@ -14,6 +14,7 @@ import hms_ray
 from hms_ray.config.space import ResourcesConfig
 from hms_ray.distributed.cluster import Cluster, Node
 from hms_ray.errors import ResourceError
+from hms_ray.train.versions import key_versions
 
 NODE_TIMEOUT_S = 120.0
 """A node must start a first process and answer within this time."""
@@ -32,18 +33,23 @@ def check_nodes(cluster: Cluster, paths: Sequence[Path]) -> None:
     if cluster.embedded:
         return
     answers = _call_on_nodes(cluster.nodes, _describe_node, [str(path) for path in paths])
+    wanted = _versions()
     faults = []
     for node in cluster.nodes:
         answer = answers[node.id]
         if isinstance(answer, RayError):
             faults.append(f"{node.host} cannot import it")
-        elif answer[0] != hms_ray.__version__:
-            faults.append(f"{node.host} has hms_ray {answer[0]}")
-        elif answer[1]:
-            faults.append(f"{node.host} does not see {answer[1][0]}")
+            continue
+        found, missing = answer
+        others = [f"{name} {found[name]}" for name in wanted if found[name] != wanted[name]]
+        if others:
+            faults.append(f"{node.host} has {', '.join(others)}")
+        elif missing:
+            faults.append(f"{node.host} does not see {missing[0]}")
     if faults:
+        versions = ", ".join(f"{name} {version}" for name, version in wanted.items())
         raise ResourceError(
-            f"every node must have hms_ray {hms_ray.__version__} and see the study's files",
+            f"every node must have {versions} and see the study's files",
             got="; ".join(faults),
             fix="Install the same version on all nodes, and keep data and results on a shared "
             "file system (see cluster/README.md).",
@@ -85,8 +91,13 @@ def _call_on_nodes(
     return answers
 
 
-def _describe_node(paths: list[str]) -> tuple[str, list[str]]:
-    return hms_ray.__version__, [path for path in paths if not Path(path).exists()]
+def _describe_node(paths: list[str]) -> tuple[dict[str, str], list[str]]:
+    return _versions(), [path for path in paths if not Path(path).exists()]
+
+
+def _versions() -> dict[str, str]:
+    """What all nodes must have in common, without importing torch; workers check CUDA."""
+    return {"hms_ray": hms_ray.__version__, **key_versions("cpu")}
 
 
 def _gpu_has_bfloat16() -> bool:

@@ -12,10 +12,12 @@ from typing import Any, Final
 from hms_ray.config.experiment import Experiment, canonical
 from hms_ray.config.validation import with_new_names
 from hms_ray.errors import ModelError
+from hms_ray.experiment.cache_key import NUMERICS_VERSION
 from hms_ray.experiment.fold_task import FoldTask
 from hms_ray.storage.fold_store import RECORD_FILE, FoldStore
 from hms_ray.storage.hashing import digest
 from hms_ray.text import counted
+from hms_ray.train.versions import key_versions
 
 _WORDS: Final = {
     "torch": "torch {}",
@@ -59,21 +61,42 @@ def not_reused(tasks: Sequence[FoldTask]) -> str | None:
         if changes:
             # Of several older results the one that is most like the new one.
             reasons[", and ".join(changes[0])] += 1
-    if not reasons:
-        return None
+    return _line(reasons, "stored fold", "not reused") if reasons else None
+
+
+def made_otherwise(keys: Sequence[str], results: str | Path, device_class: str) -> str | None:
+    """One line about finished trials whose folds were made with other versions than today's.
+
+    They are not trained again: a study compares what it has.
+
+    Args:
+        keys: cache key of one fold of each finished trial; those not in the store are skipped.
+        results: folder of the store.
+        device_class: where other trials will be trained.
+    """
+    now = {**key_versions(device_class), "numerics": NUMERICS_VERSION}
+    reasons: Counter[str] = Counter()
+    for key in keys:
+        described = _stored(FoldStore(results).path(key))
+        if described is not None and (parts := _differences(described[1], now)):
+            reasons[", and ".join(parts)] += 1
+    return _line(reasons, "finished trial", "kept") if reasons else None
+
+
+def _line(reasons: Counter[str], noun: str, fate: str) -> str:
     n = reasons.total()
     made = [f"made with {reason}" for reason in reasons]
     if len(reasons) > 1:
         made = [f"{n_of} {text}" for n_of, text in zip(reasons.values(), made, strict=True)]
-    return f"{counted(n, 'stored fold')} {'is' if n == 1 else 'are'} not reused: {'; '.join(made)}"
+    return f"{counted(n, noun)} {'is' if n == 1 else 'are'} {fate}: {'; '.join(made)}"
 
 
 def _differences(old: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """One text per part that differs."""
+    """One text per part of ``now`` that differs."""
     if old["torch"] is None:
         # Keys did not have versions yet, nor the rest of what is compared here.
         return [f"an unknown torch version, now {now['torch']}"]
-    changed = [part for part in _WORDS if old[part] != now[part]]
+    changed = [part for part in _WORDS if part in now and old[part] != now[part]]
     if "tag" in changed:
         changed.remove("weights")
     return [f"{_WORDS[part].format(old[part])}, now {now[part]}" for part in changed]

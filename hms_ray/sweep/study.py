@@ -16,10 +16,11 @@ from hms_ray.distributed.cluster import Cluster, n_concurrent_trials, session
 from hms_ray.distributed.environment_record import environment_record
 from hms_ray.distributed.nodes import check_nodes, has_bfloat16
 from hms_ray.distributed.progress import EventPump
-from hms_ray.distributed.worker_group import Train
+from hms_ray.distributed.worker_group import Train, placement
 from hms_ray.errors import StudyError
 from hms_ray.evaluate.metric import SCORE_NAMES, named_scores
 from hms_ray.experiment.fold_task import run_task
+from hms_ray.experiment.older_folds import made_otherwise
 from hms_ray.report.live import ProgressView
 from hms_ray.report.progress import TrainingProgress
 from hms_ray.search.journal import Scores
@@ -234,8 +235,15 @@ class _Run:
         message(f"on {cluster}; one group of {workers} per {resources.group}")
         if self._proposals.n_finished:
             message(f"finished in earlier runs: {self._proposals.n_finished}")
+            self._announce_versions()
         if self._proposals.n_interrupted:
             message(f"interrupted trials, repeated first: {self._proposals.n_interrupted}")
+
+    def _announce_versions(self) -> None:
+        keys = [next(iter(trial.keys.values())) for trial in self._folder.finished_trials()]
+        device = placement(self._space.resources).device_class
+        if text := made_otherwise(keys, self._results, device):
+            self._pump.message(text)
 
     def _ends_early(self, reason: str) -> None:
         n_finished, n_trials = self._proposals.n_finished, self._space.study.n_trials

@@ -5,7 +5,7 @@ import signal
 import pytest
 
 from hms_ray.config.space import ResourcesConfig
-from hms_ray.distributed import cluster
+from hms_ray.distributed import cluster, nodes
 from hms_ray.distributed.cluster import (
     LONGEST_SOCKET,
     Cluster,
@@ -158,3 +158,24 @@ def test_session_leaves_log_levels_signals_and_environment_as_they_were(
         assert logging.getLogger("ray.tune").level == logging.CRITICAL
         assert state() != before
     assert state() == before
+
+
+@pytest.mark.parametrize(
+    ("changed", "missing", "got"),
+    [
+        ({"torch": "2.10"}, [], "host has torch 2.10"),
+        ({"hms_ray": "0.0", "timm": "0.9"}, ["/data"], "host has hms_ray 0.0, timm 0.9"),
+        ({}, ["/data"], "host does not see /data"),
+    ],
+)
+def test_nodes_must_have_the_versions_of_the_driver(
+    changed: dict[str, str],
+    missing: list[str],
+    got: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here = nodes._describe_node([])[0]
+    answer = {**here, **changed}, missing
+    monkeypatch.setattr(nodes, "_call_on_nodes", lambda called, *_: {called[0].id: answer})
+    with refusal(ResourceError, f"torch {here['torch']}", got=got, fix="same version"):
+        nodes.check_nodes(Cluster((node(2),), embedded=False), [])

@@ -11,8 +11,9 @@ import pytest
 
 from hms_ray.config.loading import replace_values
 from hms_ray.dataset.prepare import Prepared, prepare
+from hms_ray.experiment.cache_key import NUMERICS_VERSION
 from hms_ray.experiment.fold_task import FoldTask, Report
-from hms_ray.experiment.older_folds import not_reused
+from hms_ray.experiment.older_folds import made_otherwise, not_reused
 from hms_ray.experiment.placement import Placement
 from hms_ray.experiment.run import plan_folds, run_experiment
 from hms_ray.storage.fold_store import FoldStore
@@ -165,6 +166,15 @@ def test_a_run_reports_it_before_training_and_only_then(
         run_experiment(TINY, prepared, tmp_path, Runner(), report=events.append)
     assert [event["event"] for event in events] == ["folds_not_reused", "training", "folds_reused"]
     assert events[0]["text"].startswith("3 stored folds are not reused: made with numerics")
+
+
+def test_finished_trials_of_other_versions_are_named(tasks: list[FoldTask]) -> None:
+    keys = [store(tasks[0]).name]
+    assert made_otherwise([*keys, "f" * 64], tasks[0].results, "cpu") is None
+    keys += [store(task, {"numerics": 0, "world_size": 2}).name for task in tasks[:2]]
+    assert made_otherwise(keys, tasks[0].results, "cpu") == (
+        f"2 finished trials are kept: made with numerics version 0, now {NUMERICS_VERSION}"
+    )
 
 
 def test_a_thousand_results_are_compared_within_a_second(tasks: list[FoldTask]) -> None:

@@ -55,3 +55,12 @@ def test_an_unknown_name_lists_the_nearest(name: str, nearest: str) -> None:
 def test_what_is_no_experiment_is_not_found(name: str) -> None:
     with pytest.raises(ConfigError):
         find_space(name)
+
+
+def test_full_size_spaces_keep_rows_without_a_usable_signal() -> None:
+    """A few such rows must not stop a search of days."""
+    files = [*FOLDER.glob("*.yaml"), *FOLDER.glob("ladder/[0-9]*.yaml")]
+    full_size = [file for file in files if file.stem != "demo"]
+    assert len(full_size) > 30
+    kept = {file.stem: load_space(file).experiment.data.unusable for file in full_size}
+    assert set(kept.values()) == {"keep"}, kept
