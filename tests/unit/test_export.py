@@ -188,6 +188,22 @@ def test_another_or_damaged_manifest_is_refused(
         read_export(file)
 
 
+def test_pretrained_weights_are_not_looked_for(
+    own: Path, exported: Path, data: Path, tmp_path: Path
+) -> None:
+    """The experiment names a file that does not exist here."""
+    expected = submitted(exported, data, tmp_path, tmp_path / "a.parquet")
+    about = json.loads((own / "export.json").read_text())
+    for file in own.glob("models/*/experiment.yaml"):
+        text = file.read_text().replace("pretrained: false", "pretrained: true")
+        file.write_text(text.replace("weights_file: null", "weights_file: gone.safetensors"))
+        about["files"][file.relative_to(own).as_posix()] = file_sha256(file)
+    (own / "export.json").write_text(json.dumps(about))
+    assert read_export(own / "export.json").models[0].experiment.model.weights_file
+    found = submitted(own, data, tmp_path, tmp_path / "b.parquet")
+    pd.testing.assert_frame_equal(found, expected, check_exact=True)
+
+
 def test_other_versions_are_noted(own: Path) -> None:
     file = own / "export.json"
     about = json.loads(file.read_text())
