@@ -13,6 +13,7 @@ import pandas as pd
 from hms_ray.blend.align import Member
 from hms_ray.competition.schema import PROBABILITY_COLUMNS, TARGET_COLUMNS, VOTE_COLUMNS
 from hms_ray.config.loading import validate_space
+from hms_ray.dataset.hold_out import HoldOut
 from hms_ray.dataset.prepare import PackRef, Prepared
 from hms_ray.evaluate.metric import kl_report
 from hms_ray.evaluate.oof import make_oof, read_oof
@@ -44,11 +45,18 @@ def make_rows() -> pd.DataFrame:
     return rows
 
 
-def make_study(folder: Path, name: str, rows: pd.DataFrame | None = None) -> StudyFolder:
+def make_study(
+    folder: Path,
+    name: str,
+    rows: pd.DataFrame | None = None,
+    holdout: HoldOut | None = None,
+) -> StudyFolder:
     """A study without trials in ``results``."""
     file = folder / f"{name}.parquet"
     (make_rows() if rows is None else rows).to_parquet(file)
-    prepared = Prepared(file, {"kaggle": PackRef(folder / "pack", "p")}, "r", "f", 3)
+    prepared = Prepared(
+        file, {"kaggle": PackRef(folder / "pack", "p")}, "r", "f", 3, holdout=holdout
+    )
     space = validate_space({"study": {"objective": "kl_4"}}, "test")
     return create_study(folder / "results", name, space, prepared)
 

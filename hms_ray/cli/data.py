@@ -148,8 +148,11 @@ def oracle(
 
     opened = StudyFolder.open(study, results)
     data = opened.space().experiment.data
-    report = oracle_report(folder, data.unit, data.window)
-    report.require_rows(opened.rows())
+    rows = opened.rows()
+    # Held-out rows have no out-of-fold score to compare with.
+    scored = None if opened.held_out_rows() is None else rows["row_id"].tolist()
+    report = oracle_report(folder, data.unit, data.window, scored)
+    report.require_rows(rows)
     scores = best_scores(opened)
     print(report.study_json(scores) if as_json else report.study_text(scores))
 

@@ -9,7 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hms_ray.cli.main import main
+from hms_ray.competition.read import read_labels
+from hms_ray.competition.rows import make_rows
 from hms_ray.competition.schema import CLASSES, LABEL_COLUMNS, VOTE_COLUMNS
+from hms_ray.dataset.hold_out import HoldOut
 from hms_ray.errors import DataError
 from hms_ray.simulate.cohort import (
     TIER_TRUTH_COLUMNS,
@@ -22,6 +26,7 @@ from hms_ray.simulate.folder import simulate_folder
 from hms_ray.simulate.ladder_data import default_folder, oracle_scores, simulation_of
 from hms_ray.simulate.oracle import oracle_report
 from hms_ray.simulate.truth import TrueOdds
+from tests.blend_data import add_trials, make_study
 
 # Odds of the experts of the other tiers, the same for every row.
 OTHERS = (0.5, 0.1, 0.1, 0.1, 0.1, 0.1)
@@ -173,6 +178,23 @@ def test_study_shares_to_both_oracles(folder: Path) -> None:
     assert "KL >=10" in text
     assert "100%" in text
     assert f"{share:.0%}" in text
+
+
+def test_a_study_with_a_hold_out_is_compared_on_its_own_rows(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = make_rows(read_labels(folder))
+    held_out = rows["eeg_id"] == 9
+    rows[held_out].to_parquet(folder / "held_out.parquet")
+    training = rows[~held_out].assign(fold=[0, 1])
+    study = make_study(folder, "one", training, HoldOut(folder / "held_out.parquet", "h"))
+    add_trials(study, [0])
+    place = ["--results", str(folder / "results"), "--json"]
+    assert main(["oracle", str(folder), "--study", "one", *place]) == 0
+    shares = json.loads(capsys.readouterr().out)["oracle"]["best trial 0000"]
+    expected = oracle_report(folder, row_ids=training["row_id"].tolist())
+    score = study.finished_trial().scores
+    assert shares["kl_all"] == pytest.approx(expected.share_closed(score)["kl_all"])
 
 
 @pytest.mark.parametrize("seed", range(3))
