@@ -48,8 +48,8 @@ def torch_settings(*, deterministic: bool) -> Iterator[None]:
             setattr(owner, name, value)
         # Not ``use_deterministic_algorithms``, which imports torch's compiler as well: seconds.
         torch.set_deterministic_debug_mode("error" if deterministic else "default")
-        if deterministic:
-            os.environ[CUBLAS] = CUBLAS_WORKSPACE
+        # In either case, since it is read once per process, and folds of both kinds may follow.
+        os.environ[CUBLAS] = CUBLAS_WORKSPACE
         yield
     except RuntimeError as error:
         translated = _as_training_error(error)

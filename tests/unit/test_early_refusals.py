@@ -66,6 +66,11 @@ CASES = [
         "model.weights_file must be a readable file",
         "no.pt",
     ),
+    (
+        ["--set", "model.pretrained=true", "--set", "model.weights_file=."],
+        "must have a file for each model: test_resnet.r160_in1k.safetensors",
+        "got no weights files",
+    ),
     (["--set", "training.stage_threshold=99", "--set", LATE], "needs training rows", "none among"),
     (["--set", "data.n_folds=5"], "the number of folds", "5 folds for 4 patients"),
     (["--set", "input.downsample=[7, 7]"], "input.downsample", "divide"),

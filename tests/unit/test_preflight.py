@@ -73,6 +73,12 @@ def test_models_are_built_for_recipes_without_a_pack(
     ("path", "choice", "error", "match"),
     [
         ("model.name", "test_eficientnet", ModelError, "test_efficientnet"),
+        (
+            "model",
+            {"given": {"name": "test_resnet", "weights_file": "."}},
+            ModelError,
+            r"file for each model: test_resnet\.r160_in1k\.safetensors, got no weights files",
+        ),
         ("input.downsample", {"odd": [7, 7]}, ConfigError, "input.downsample"),
         ("training.stage_threshold", 99, ConfigError, "at_least_threshold 99"),
         (

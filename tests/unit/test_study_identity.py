@@ -209,6 +209,33 @@ def test_labelled_weights_may_move(
             create(first, drop_path=0.5)
 
 
+def test_a_folder_of_weights_is_identified_by_the_files_of_the_searched_models(
+    tmp_path: Path, prepared: Prepared
+) -> None:
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    names = [f"{name}.r160_in1k" for name in ("test_resnet", "test_vit", "test_convnext")]
+    files = [folder / f"{name}.pth" for name in names]
+    for file in files:
+        file.write_bytes(b"first")
+
+    def create(**model: object) -> StudyFolder:
+        plain = {
+            "experiment": {"model": {"name": "test_resnet", "weights_file": str(folder), **model}},
+            "search": {"model.name": {"choices": ["test_resnet", "test_vit"]}},
+        }
+        return create_study(tmp_path / "results", "one", validate_space(plain, "test"), prepared)
+
+    fail_a_trial(create())
+    files[2].write_bytes(b"second")
+    create()
+    create(weights_file=str(folder.rename(tmp_path / "moved")))
+    folder = tmp_path / "moved"
+    (folder / files[1].name).write_bytes(b"second")
+    with refusal(StudyError, got="weights.model.name.test_vit was "):
+        create()
+
+
 def test_unlabelled_weights_may_not_move(tmp_path: Path, prepared: Prepared) -> None:
     def create(file: str) -> StudyFolder:
         search = {"model.weights_file": {"choices": [None, file]}}

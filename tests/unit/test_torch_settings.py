@@ -107,7 +107,7 @@ def test_a_fold_has_its_own_settings_and_restores_the_users(
             "benchmark": not deterministic,
             "cudnn": deterministic,
             **dict.fromkeys(("matmul", "conv", "cpu"), "ieee"),
-            CUBLAS: ":4096:8" if deterministic else ":16:8",
+            CUBLAS: ":4096:8",
         }
     ]
     assert settings() == own_settings
