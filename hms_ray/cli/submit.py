@@ -90,7 +90,8 @@ def submit(
         threads=threads,
     )
     print(write_submission(target, options))
-    if not train_rows and not predictions and not (Path(target) / EXPORT_FILE).is_file():
+    is_export = Path(target).name == EXPORT_FILE or (Path(target) / EXPORT_FILE).is_file()
+    if not (train_rows or predictions or is_export):
         print_next("export", target, "--out", "DIR", results=results)
 
 

@@ -32,7 +32,7 @@ from tests.trained_study import TrainedStudy, train_study, write_test_set
 pytestmark = pytest.mark.usefixtures("one_process")
 
 PROBABILITIES = list(PROBABILITY_COLUMNS)
-FLOAT16_DIFFERENCE = 1e-3
+FLOAT16_DIFFERENCE = 1e-4
 """Largest absolute difference of a probability, as ``results/README.md`` states it."""
 
 
