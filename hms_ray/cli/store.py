@@ -9,7 +9,7 @@ import typer
 
 from hms_ray.cli.next_command import print_next
 from hms_ray.cli.options import RESULTS, Json, Results, flag, given_options, option
-from hms_ray.errors import ConfigError
+from hms_ray.errors import ConfigError, StudyError
 
 _FREE = "With --free"
 
@@ -76,6 +76,8 @@ def store(
         for name in given_options(context):
             if name in ("--study", "--age", "--size", "--force", "--dry-run"):
                 raise ConfigError(f"{name} needs --free", fix="Add --free and --dry-run to look.")
+    if not results.is_dir():
+        raise StudyError("the results folder must exist", got=str(results), fix="Check --results.")
     choice = Choice(
         studies=tuple(study or ()),
         age_days=age,

@@ -8,7 +8,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -32,7 +32,9 @@ def attached(handler: logging.Handler) -> Iterator[None]:
         yield
     finally:
         _PACKAGE.removeHandler(handler)
-        handler.close()
+        # It writes what is left, for which a full disk has no room.
+        with suppress(OSError):
+            handler.close()
 
 
 @contextmanager
@@ -131,9 +133,17 @@ class WorkerLogs:
 
     @contextmanager
     def opened(self) -> Iterator[None]:
-        """Logs this process's records while a block runs; the file's name has host and pid."""
+        """Logs this process's records while a block runs; the file's name has host and pid.
+
+        A file that cannot be opened does not end the work; a line on standard error names it.
+        """
         file = self.folder / WORKER_LOGS / f"{socket.gethostname()}-{os.getpid()}.txt"
-        with file_log(file, self.level), log_fields(**self.fields):
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(file_log(file, self.level))
+            except OSError as error:
+                _PACKAGE.warning("the log %s could not be opened: %s", file, error)
+            stack.enter_context(log_fields(**self.fields))
             yield
 
 

@@ -468,6 +468,20 @@ def test_ladder_keeps_its_folds_until_others_are_requested(
     assert len(runner.trained) == 6, "kept folds are not trained again"
 
 
+def test_damaged_fold_of_a_ladder_is_trained_again(
+    ladder: Ladder, prepared: Prepared, tmp_path: Path
+) -> None:
+    first, _ = run(ladder, prepared, tmp_path, NoisyRunner())
+    keys = first.results[0].keys
+    assert keys is not None
+    (FoldStore(tmp_path).path(keys["1"]) / "oof.parquet").write_bytes(b"damaged")
+    runner = NoisyRunner()
+    again, _ = run(ladder, prepared, tmp_path, runner)
+    assert len(runner.trained) == 1
+    assert again.failed == {}
+    assert again.results[0].oof.equals(first.results[0].oof)
+
+
 def test_fault_of_the_data_is_raised_at_once(
     command: Callable[..., int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

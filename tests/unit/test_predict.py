@@ -1,6 +1,7 @@
 """Fold models on rows that they have been scored on, and on test recordings."""
 
 import json
+import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from hms_ray.blend.submit import submit
+from hms_ray.cli.main import main
 from hms_ray.competition.schema import PROBABILITY_COLUMNS, SUBMISSION_COLUMNS
 from hms_ray.errors import ConfigError, HmsRayError, StudyError, TrainingError
 from hms_ray.experiment.cache_key import NUMERICS_VERSION
@@ -24,7 +26,7 @@ from hms_ray.storage.fold_store import FoldStore, StoredFold
 from hms_ray.study.folder import StudyFolder
 from hms_ray.train.checkpoint import load_weights, save_weights
 from hms_ray.transforms.normalise import Constants
-from tests.refused import refusal
+from tests.refused import refusal, refused
 from tests.trained_study import INPUTS, TEST_EEGS, TrainedStudy, train_study, write_test_set
 
 pytestmark = pytest.mark.usefixtures("one_process")
@@ -181,6 +183,20 @@ def test_damaged_weights_are_refused(own: TrainedStudy) -> None:
     weights.write_bytes(weights.read_bytes()[:-1])
     with refusal(StudyError, got="weights.pt does not match", fix="hms-ray train"):
         models_of(own)
+
+
+def test_remedy_of_a_damaged_fold_trains_it_again(
+    own: TrainedStudy, test_set: Path, tmp_path: Path
+) -> None:
+    before = models_of(own).folds[1].weights.read_bytes()
+    weights = FoldStore(own.results).path(own.folder.finished_trial().keys[1]) / "weights.pt"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    fix = str(refused(submitted, own, test_set, tmp_path / "out.csv").fix)
+    _, _, *words = shlex.split(fix[fix.index("hms-ray") :].replace("DIR", str(own.data)))
+    # With Ray the study has a name of its own, which --local would use for its logs.
+    assert main(["train", *words, "--local"]) == 0
+    assert models_of(own).folds[1].weights.read_bytes() == before
+    assert submitted(own, test_set, tmp_path / "out.csv")
 
 
 def change_record(study: TrainedStudy, fold: int, **changes: Any) -> None:

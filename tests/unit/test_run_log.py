@@ -1,5 +1,6 @@
 """Log files of runs and workers."""
 
+import errno
 import logging
 import os
 import re
@@ -60,3 +61,25 @@ def test_records_of_a_worker_carry_trial_fold_and_rank(tmp_path: Path) -> None:
     (file,) = (tmp_path / "logs").iterdir()
     assert file.name.endswith(f"-{os.getpid()}.txt")
     assert texts(file) == ["[trial 0003 fold 2 rank 1] stage good epoch 1: KL all 0.9000"]
+
+
+def test_worker_without_a_log_works_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "logs").touch()
+    done = []
+    with WorkerLogs(tmp_path).opened():
+        done.append("fold")
+    assert done == ["fold"]
+    assert f"{tmp_path / 'logs'}" in caplog.text
+
+
+def test_log_on_a_full_disk_does_not_end_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(logging.FileHandler, "close", full)
+    done = []
+    with run_log(tmp_path / "log.txt"):
+        done.append("trial")
+    assert done == ["trial"]

@@ -91,6 +91,10 @@ def test_store_of_no_results_is_empty(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "0 entries" in capsys.readouterr().out
 
 
+def test_missing_results_folder_is_refused(tmp_path: Path, error_line: Callable[..., str]) -> None:
+    assert "must exist, got" in error_line("store", "--results", tmp_path / "none")
+
+
 @pytest.mark.parametrize(
     ("choice", "gone"),
     [
