@@ -400,18 +400,19 @@ def curves(folder: Path) -> dict[str, dict[str, list[tuple[int, float]]]]:
 
 
 def test_every_fold_of_every_step_has_curves(command: Callable[..., int], tmp_path: Path) -> None:
-    at_end: list[int] = []
+    counts: list[tuple[int, int]] = []
 
     class Watched(NoisyRunner):
         def run(self, tasks: Sequence[FoldTask], report: Report) -> None:
+            before = len(curves(tmp_path / "ladder" / "steps"))
             super().run(tasks, report)
-            at_end.append(len(curves(tmp_path / "ladder" / "steps")))
+            counts.append((before, len(curves(tmp_path / "ladder" / "steps"))))
 
     assert command(Watched(), "--steps", "a", "--study", "ladder") == 0
-    assert at_end == [1, 2, 3], "written as soon as a fold ends"
+    assert counts == [(0, 1), (1, 2), (2, 3)], "written as soon as a fold ends"
     # Those of a are reused, and again is the same experiment.
     assert command(Watched()) == 0
-    assert at_end[3:] == [7, 8, 9]
+    assert counts[3:] == [(6, 7), (7, 8), (8, 9)]
     found = curves(tmp_path / "ladder" / "steps")
     assert sorted(found) == [f"{step}/fold_{n}" for step in ("a", "again", "b") for n in range(3)]
     for scalars in found.values():

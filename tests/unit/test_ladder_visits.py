@@ -1,5 +1,6 @@
 """Folds and image visits of ladders, planned from labels alone."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,18 @@ def test_folds_and_stages_of_a_ladder_count_once(tmp_path: Path) -> None:
         **dict.fromkeys(STAGES, 3),
         "again": 0,
     }
+
+
+def test_first_stage_of_an_earlier_step_is_known(tmp_path: Path) -> None:
+    ladder = load_ladder(write_ladder(tmp_path))
+    steps = [ladder.step(name) for name in ("two", "three", "first")]
+    work = ladder_work(replace(ladder, steps=tuple(steps)), table())
+    noisy, good = 80, 40
+    assert [(step.n_folds, step.visits) for step in work] == [
+        (3, 2 * noisy + 3 * good),
+        (3, 2 * noisy),
+        (0, 0),
+    ]
 
 
 def test_stages_that_are_not_shared_count_each_time(tmp_path: Path) -> None:
