@@ -215,6 +215,7 @@ def _about(ladder: Ladder, call: LadderCall, rows: pd.DataFrame) -> dict[str, An
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "floors": None if oracles is None else {name: dict(of) for name, of in oracles.items()},
         "rows": used_data_values(experiment.data),
+        "departures": {step.name: step.departures() for step in ladder.steps if step.recipe},
     }
 
 

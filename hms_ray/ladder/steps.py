@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from hms_ray.config.experiment import Experiment
-from hms_ray.config.loading import load_space
+from hms_ray.config.experiment import Experiment, canonical
+from hms_ray.config.loading import load_space, replace_values
 from hms_ray.config.space import ResourcesConfig, Space
 from hms_ray.errors import ConfigError
 from hms_ray.ladder.manifest import Blend, Published, StepEntry, read_manifest
@@ -30,6 +30,7 @@ class LadderStep:
         experiment: with the name of the step; None for a blend.
         blend: of other steps; None for an experiment.
         published: published scores.
+        recipe: published values of its experiment, by dotted path; empty if unpublished.
     """
 
     name: str
@@ -39,6 +40,18 @@ class LadderStep:
     experiment: Experiment | None = None
     blend: Blend | None = None
     published: Published = NOT_PUBLISHED
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+
+    def departures(self) -> list[str]:
+        """The paths at which the experiment differs from its published recipe."""
+        if self.experiment is None:
+            return []
+        found = []
+        for path, value in self.recipe.items():
+            published = replace_values(self.experiment, {path: value})
+            if canonical(published) != canonical(self.experiment):
+                found.append(path)
+        return found
 
 
 @dataclass(frozen=True)
@@ -110,6 +123,7 @@ def load_ladder(
             experiment=experiment,
             blend=entry.blend,
             published=entry.published,
+            recipe=manifest.recipe | entry.published.recipe if entry.published.recipe else {},
         )
         steps.append(step)
     return Ladder(tuple(steps), _shared(spaces))

@@ -55,8 +55,24 @@ def published_table(report: LadderReport, steps: Column) -> Table:
     columns.append(Column("published leaderboard", leaderboard, optional=True))
     counted = f"Rows of the second stage here: {report.n_rows(STAGE_2):,}."
     simulated = (SIMULATED_NOTE,) if report.simulated else ()
-    notes = (PUBLISHED_NOTE, LIKE_NOTE, *simulated, STAGE_2_NOTE, counted)
+    notes = (PUBLISHED_NOTE, LIKE_NOTE, *simulated, *_departures(report), STAGE_2_NOTE, counted)
     return Table("Our scores and published figures", tuple(columns), notes)
+
+
+def _departures(report: LadderReport) -> list[str]:
+    """Which values differ from the published ones; ladders without the fact are silent."""
+    departures: dict[str, list[str]] = report.about.get("departures") or {}
+    if not departures:
+        return []
+    paths = dict.fromkeys(path for found in departures.values() for path in found)
+    if not paths:
+        return ["All values of the published recipes are used as published."]
+    texts = []
+    for path in paths:
+        steps = [name for name, found in departures.items() if path in found]
+        everywhere = len(steps) == len(departures)
+        texts.append(path if everywhere else f"{path} (in {', '.join(steps)})")
+    return [f"Values that differ from the published recipes: {', '.join(texts)}."]
 
 
 def _difference(step: StepLine) -> str:

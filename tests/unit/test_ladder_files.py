@@ -54,7 +54,7 @@ WITH_RECIPE = {entry.name: entry for entry in published_steps() if entry.publish
 
 # Not in the publication, or without effect on these experiments.
 NOT_PUBLISHED = {
-    *("training.seed", "training.precision", "training.checkpoint"),
+    *("training.seed", "training.precision", "training.deterministic"),
     # Of a OneCycle schedule, which the notebooks never step.
     *("training.warmup", "training.div_factor", "training.final_div_factor"),
     *("data.n_patients", "data.unusable"),
@@ -62,14 +62,10 @@ NOT_PUBLISHED = {
 }
 
 
-def merged_recipe(entry: StepEntry) -> dict[str, Any]:
-    return {**read_manifest(MANIFEST).recipe, **entry.published.recipe}
-
-
 @pytest.mark.parametrize("name", WITH_RECIPE)
 def test_file_has_every_value_of_the_published_recipe(full: Ladder, name: str) -> None:
     experiment = full.experiments()[name]
-    recipe = merged_recipe(WITH_RECIPE[name])
+    recipe = full.step(name).recipe
     published = canonical(replace_values(experiment, recipe))
     assert differences(canonical(experiment), published) == set()
     # A recipe with all values but those of a guess: nothing else can differ unseen.
@@ -77,6 +73,22 @@ def test_file_has_every_value_of_the_published_recipe(full: Ladder, name: str) -
         paths = {path for path, _ in leaves(canonical(experiment))}
         unseen = {path for path in paths if not any(path.startswith(known) for known in recipe)}
         assert {path for path in unseen if path.split(".")[1] != "eeg"} <= NOT_PUBLISHED
+
+
+def test_departures_from_the_recipes_are_known(full: Ladder, small: Ladder) -> None:
+    def departures(ladder: Ladder) -> dict[str, set[str]]:
+        found = {step.name: set(step.departures()) for step in ladder.steps if step.recipe}
+        assert found.keys() == WITH_RECIPE.keys()
+        return found
+
+    assert set().union(*departures(full).values()) == set()
+    medium = departures(load_ladder(MANIFEST, MEDIUM))
+    assert medium["8_panels"] == {"data.n_folds"}
+    assert medium["1_panels"] == {"data.n_folds", "model.name"}
+    assert departures(small)["2_statistics"] == {
+        *("data.n_folds", "model.name", "model.pretrained", "model.dropout"),
+        *("training.batch_size", "training.learning_rate", "training.schedule"),
+    }
 
 
 @pytest.mark.parametrize("name", WITH_RECIPE)

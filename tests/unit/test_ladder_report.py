@@ -103,6 +103,23 @@ def test_scores_are_compared_with_the_published_ones_of_the_same_checkpoint() ->
     assert (lines["panels"]["published_last"], lines["sharp"]["checkpoint"]) == (0.7914, "best")
 
 
+@pytest.mark.parametrize(
+    ("departures", "note"),
+    [
+        (None, ""),
+        ({"panels": [], "copy": []}, "All values of the published recipes are used as published."),
+        (
+            {"panels": ["a.b", "c"], "copy": ["c"]},
+            "Values that differ from the published recipes: a.b (in panels), c.",
+        ),
+    ],
+)
+def test_page_names_departures_from_the_published_recipes(departures: Any, note: str) -> None:
+    page = ladder_page(make_report(*ladder(), {**ABOUT, "departures": departures}))
+    assert f"\n{note}\n" in page
+    assert ("published recipes" in page) == bool(note)
+
+
 def test_levels_of_simulated_data_are_not_compared(report: LadderReport) -> None:
     cells = cells_of(report, PUBLISHED, "panels")
     assert "ours minus published" not in cells

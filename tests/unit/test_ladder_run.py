@@ -45,7 +45,9 @@ resources: {{group: trial, health_check_interval_s: 0.2}}
 ONE, TWO = "[{epochs: 1}]", "[{epochs: 1}, {epochs: 2}]"
 MANIFEST = """
 steps:
-  - {name: a, file: a.yaml, published: {cv: 0.7, last: 0.8, rows: stage_2, lb: 0.4}}
+  - name: a
+    file: a.yaml
+    published: {cv: 0.7, last: 0.8, rows: stage_2, lb: 0.4, recipe: {training.seed: 0}}
   - {name: b, file: b.yaml, before: a, change: another seed}
   - {name: again, file: a.yaml, before: b}
   - {name: fixed, blend: {kind: fixed, members: [a, b], weights: [0.25, 0.75]}, before: a}
@@ -350,6 +352,7 @@ def test_command_writes_prints_and_resumes(
     assert about["simulated"] is False
     assert (about["seed"], about["scale"], about["floors"]) == (3, "full", None)
     assert about["command"].startswith("hms-ray ladder --local --data ")
+    assert about["departures"] == {"a": ["training.seed"]}
     trained = list(runner.trained)
     assert command(runner, *words) == 0
     assert runner.trained == trained
