@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from hms_ray.ensemble.report import N_REPEATS, N_SPLITS
 from hms_ray.errors import PredictionError
@@ -47,7 +48,12 @@ class NestedChoice:
 
 
 def nested_choice(
-    scores: PatientSums, seeds: Sequence[int] = range(N_REPEATS), n_splits: int = N_SPLITS
+    scores: PatientSums,
+    patients: ArrayLike,
+    scored: ArrayLike | None = None,
+    *,
+    seeds: Sequence[int] = range(N_REPEATS),
+    n_splits: int = N_SPLITS,
 ) -> NestedChoice:
     """Chooses the best of C predictions on some patients and scores it on the others.
 
@@ -56,39 +62,41 @@ def nested_choice(
     slightly too high for the choice on all of them.
 
     Args:
-        scores: row KLs of C predictions, summed by patient.
+        scores: row KLs of C predictions, summed by patient over the scored rows.
+        patients: (n,) patient of each row.
+        scored: (n,) which rows are scored (default: all). The others take part in the
+            partitions, so that these are those of ``cross_validate``.
         seeds: R partitions of the patients.
-        n_splits: parts of each, at most as many as there are patients.
+        n_splits: parts of each, at most as many as there are patients with scored rows.
 
     Raises:
-        PredictionError: fewer than two patients.
+        PredictionError: fewer than two patients have scored rows, or the sums are of others.
     """
-    sums, sizes = scores.sums, scores.sizes
-    n_patients = len(sizes)
-    if n_patients < 2:
+    owners, sums, sizes = np.asarray(patients), scores.sums, scores.sizes
+    counted = np.ones(len(owners), bool) if scored is None else np.asarray(scored, bool)
+    known, first = np.unique(owners[counted], return_index=True)
+    if len(known) < 2 or len(known) != len(sizes):
         raise PredictionError(
-            "a nested estimate of a choice needs rows of at least two patients", got=n_patients
+            "a nested estimate of a choice needs scored rows of at least two patients",
+            got=f"{len(known)} patient(s), and sums of {len(sizes)}",
         )
-    n_splits = min(n_splits, n_patients)
-    scored, chosen = np.empty((len(seeds), n_patients)), Counter[int]()
-    # Rows of a patient are neighbours here; the first one stands for all.
-    patients = np.repeat(np.arange(n_patients), sizes.astype(np.int64))
-    first = np.searchsorted(patients, np.arange(n_patients))
+    n_splits = min(n_splits, len(known))
+    found, chosen = np.empty((len(seeds), len(known))), Counter[int]()
     for repeat, seed in enumerate(seeds):
-        split = patient_groups(patients, n_splits, seed)[first]
-        for number in range(n_splits):
+        split = patient_groups(owners, n_splits, seed, counted)[counted][first]
+        for number in np.unique(split):
             held_out = split == number
             # The same rows for all: the lowest sum is the lowest mean.
             winner = int(np.argmin(sums @ ~held_out))
-            scored[repeat, held_out] = sums[winner, held_out]
+            found[repeat, held_out] = sums[winner, held_out]
             chosen[winner] += 1
     means = scores.means
     best = int(np.argmin(means))
     return NestedChoice(
         best=best,
         in_sample=float(means[best]),
-        nested=PatientSums(scored.mean(axis=0)[None], sizes).intervals()[0],
-        by_seed=tuple((scored.sum(axis=1) / sizes.sum()).tolist()),
+        nested=PatientSums(found.mean(axis=0)[None], sizes).intervals()[0],
+        by_seed=tuple((found.sum(axis=1) / sizes.sum()).tolist()),
         times_chosen=dict(chosen.most_common()),
         seeds=tuple(seeds),
         n_splits=n_splits,

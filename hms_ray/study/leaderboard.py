@@ -136,7 +136,9 @@ class Leaderboard:
         if len(numbers) < 2 or len(self._sizes) < 2:
             return plain
         # By number: an order by score would let the scored patients decide between equals.
-        found = nested_choice(self._scores(numbers))
+        found = nested_choice(
+            self._scores(numbers), self.rows["patient_id"].to_numpy(), self._counted
+        )
         chosen = {numbers[position]: times for position, times in found.times_chosen.items()}
         return replace(
             plain,

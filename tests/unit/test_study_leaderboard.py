@@ -274,8 +274,8 @@ def test_the_choice_is_scored_on_the_rows_of_the_objective(
     choice = board.choice()
     counted = (make_rows()["total_votes"] >= fewest).to_numpy()
     rows = np.stack([row_kl(seed)[counted] for seed in range(5)])
-    patients = make_rows()["patient_id"].to_numpy()[counted]
-    expected = nested_choice(sum_by_patient(rows, patients))
+    patients = make_rows()["patient_id"].to_numpy()
+    expected = nested_choice(sum_by_patient(rows, patients[counted]), patients, counted)
     best = int(rows.mean(axis=1).argmin())
     assert (choice.objective, choice.n_trials, choice.best_trial) == (objective, 5, best)
     assert choice.best_score == pytest.approx(rows[best].mean())
