@@ -184,9 +184,12 @@ def _trainer(
     from contextlib import nullcontext
 
     if threads is not None:
+        from hms_ray.experiment.in_process import InProcessRunner
         from hms_ray.ladder.local import LocalTrainer
 
-        return nullcontext(LocalTrainer(threads, share_stages=resources.share_stages))
+        share_stages, windows = resources.share_stages, resources.windows
+        runner = InProcessRunner(threads, share_stages=share_stages, windows=windows)
+        return nullcontext(LocalTrainer(runner))
     from hms_ray.distributed.ladder_trainer import RayTrainer
 
     return RayTrainer(resources, scratch, results, address=address)

@@ -76,6 +76,10 @@ class ResourcesConfig(Frozen):
     share_stages: bool = True
     """Reuse the first stages of a fold from the fold store if the same first stages
     were trained before, and store finished stages for other trials."""
+    windows: Literal["auto", "resident", "streamed"] = "auto"
+    """Where training reads windows of recordings from: a copy of the packs on the GPU
+    (``resident``), or each batch from the machine's memory (``streamed``). ``auto``: resident
+    if the packs take at most 40% of the GPU's free memory."""
     max_concurrent_trials: Count | None = None
     """Largest number of trials that run at once. Default: as many as fit on the cluster."""
     max_failures: Annotated[int, Field(ge=0)] = 2

@@ -103,11 +103,10 @@ class WorkerGroupRunner:
 
     def _fit(self, tasks: Sequence[FoldTask], name: str, report: Report) -> None:
         resources = self._resources
-        threads = max(1, int(resources.cpus_per_worker))
         # NCCL, Ray's choice on GPUs, refuses to share one.
         shared = 0 < resources.gpus_per_worker < 1 and resources.workers > 1
         trainer = TorchTrainer(
-            partial(_work, list(tasks), report, threads, self._train, self._logs),
+            partial(_work, list(tasks), report, resources, self._train, self._logs),
             torch_config=TorchConfig(backend="gloo" if shared else None),
             scaling_config=ScalingConfig(
                 num_workers=resources.workers,
@@ -202,7 +201,11 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
 
 
 def _work(
-    tasks: Sequence[FoldTask], report: Report, threads: int, train: Train, logs: WorkerLogs
+    tasks: Sequence[FoldTask],
+    report: Report,
+    resources: ResourcesConfig,
+    train: Train,
+    logs: WorkerLogs,
 ) -> None:
     """What every worker of a group runs."""
     import ray.train
@@ -213,13 +216,14 @@ def _work(
 
     context = ray.train.get_context()
     rank = int(context.get_world_rank())
-    with logs.opened(), torch_threads(threads):
+    with logs.opened(), torch_threads(max(1, int(resources.cpus_per_worker))):
         for task in tasks:
             process = Process(
                 rank=rank,
                 world_size=int(context.get_world_size()),
                 device=ray.train.torch.get_device(),
                 report=partial(report_with_task, report, task),
+                windows=resources.windows,
             )
             owner = {} if logs.fields else {"experiment": task.experiment.name}
             with log_fields(**owner, fold=task.fold, rank=rank):

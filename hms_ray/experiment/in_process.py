@@ -21,13 +21,19 @@ class InProcessRunner:
         threads: torch threads while folds are trained, at least 1.
         device: ``cpu`` or ``cuda``. Default: cuda if available.
         share_stages: see ``ResourcesConfig``.
+        windows: likewise.
 
     Raises:
         ConfigError: if there is less than one thread.
     """
 
     def __init__(
-        self, threads: int = 1, device: str | None = None, *, share_stages: bool = True
+        self,
+        threads: int = 1,
+        device: str | None = None,
+        *,
+        share_stages: bool = True,
+        windows: Literal["auto", "resident", "streamed"] = "auto",
     ) -> None:
         if threads < 1:
             raise ConfigError("threads must be at least 1", got=threads)
@@ -39,7 +45,7 @@ class InProcessRunner:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(device)
         self._bfloat16 = has_bfloat16(self.device)
-        self._threads, self._share_stages = threads, share_stages
+        self._threads, self._share_stages, self._windows = threads, share_stages, windows
 
     @property
     def placement(self) -> Placement:
@@ -57,7 +63,7 @@ class InProcessRunner:
                 continue
             report_fold = partial(report_with_task, report, task)
             report_fold({"event": "fold_started"})
-            process = Process(device=self.device, report=report_fold)
+            process = Process(device=self.device, report=report_fold, windows=self._windows)
             with log_fields(fold=task.fold, rank=0), torch_threads(self._threads):
                 run_task(replace(task, share_stages=self._share_stages), process)
             report_fold({"event": "fold_ended"})

@@ -63,7 +63,10 @@ def train_locally(
     experiment = space.experiment
     logs = results / LOCAL / checked_name(name or experiment.name)
     table = None if fold_table is None else read_folds(fold_table)
-    runner = InProcessRunner(threads, share_stages=space.resources.share_stages)
+    resources = space.resources
+    runner = InProcessRunner(
+        threads, share_stages=resources.share_stages, windows=resources.windows
+    )
 
     def check(rows: pd.DataFrame) -> None:
         require_folds(folds or (), rows)

@@ -7,7 +7,6 @@ from typing import Any, TextIO
 
 from hms_ray.errors import one_line
 from hms_ray.experiment.fold_task import FoldTask
-from hms_ray.experiment.in_process import InProcessRunner
 from hms_ray.experiment.placement import Placement
 from hms_ray.experiment.run import FoldRunner
 from hms_ray.ladder.plan import LadderPlan
@@ -19,22 +18,12 @@ class LocalTrainer:
     """Trains missing folds one after the other.
 
     Args:
-        threads: torch threads.
-        runner: trains a fold; default: this process.
+        runner: trains a fold.
         stream: where progress is shown; default: standard output.
-        share_stages: see ``ResourcesConfig``; used without ``runner`` alone.
     """
 
-    def __init__(
-        self,
-        threads: int = 1,
-        runner: FoldRunner | None = None,
-        stream: TextIO | None = None,
-        *,
-        share_stages: bool = True,
-    ) -> None:
-        self._runner = runner or InProcessRunner(threads, share_stages=share_stages)
-        self._stream = stream
+    def __init__(self, runner: FoldRunner, stream: TextIO | None = None) -> None:
+        self._runner, self._stream = runner, stream
 
     @property
     def placement(self) -> Placement:

@@ -19,6 +19,7 @@ from hms_ray.predict.recordings import Recordings
 from hms_ray.predict.trial import FoldModel, TrialModels, mean_of_folds
 from hms_ray.storage.fold_store import RECORD_FILE, damaged_fold
 from hms_ray.train.checkpoint import load_weights
+from hms_ray.train.device_memory import device_memory
 from hms_ray.train.downsampled import cache_budget
 from hms_ray.train.images import Images
 from hms_ray.train.model import build_model
@@ -35,6 +36,7 @@ from hms_ray.train.torch_settings import torch_settings
 from hms_ray.train.windows import open_sources
 
 DEVICES: Final = ("cpu", "cuda")
+_FIX: Final = "End other processes on the GPU, or use --device cpu."
 
 Progress = Callable[[int, int], None]
 
@@ -76,7 +78,8 @@ class Predictor:
         self.sources = locate_rows(packs, recordings.rows)
         self._experiment, self._n_rows = experiment, len(recordings.rows)
         self._process = Process(device=device)
-        self._windows = open_sources(packs, device)
+        with device_memory("the recordings to predict", _FIX):
+            self._windows = open_sources(packs, device)
         self._images: dict[torch.dtype, Images] = {}
         self.models_s = 0.0
 
@@ -93,11 +96,12 @@ class Predictor:
 
         Raises:
             StudyError: if weights or normalisation do not match the experiment.
-            TrainingError: if a prediction is not finite.
+            TrainingError: if a prediction is not finite or the device's memory is full.
         """
         if rows is None:
             rows = np.arange(self._n_rows, dtype=np.int64)
-        with torch_settings(deterministic=self._experiment.training.deterministic):
+        settings = torch_settings(deterministic=self._experiment.training.deterministic)
+        with settings, device_memory(f"the fold stored in {fold.weights.parent}", _FIX):
             return self._predict(fold, rows)
 
     def _predict(self, fold: FoldModel, rows: NDArray[np.int64]) -> Array:

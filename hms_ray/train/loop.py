@@ -19,6 +19,7 @@ from hms_ray.evaluate.metric import kl_divergence, kl_report, named_scores
 from hms_ray.train.batches import Batch, FoldData, RowIndices, plan_epoch
 from hms_ray.train.checkpoint import cpu_weights
 from hms_ray.train.clock import Clock
+from hms_ray.train.device_memory import device_memory
 from hms_ray.train.downsampled import cache_budget
 from hms_ray.train.images import Images
 from hms_ray.train.model import build_model
@@ -82,14 +83,14 @@ def train_fold(
 
     Raises:
         TrainingError: if a batch has fewer rows than there are ranks, a loss or prediction is
-            not finite (raised on all ranks together), or an operation has no deterministic
-            form.
+            not finite (raised on all ranks together), an operation has no deterministic form,
+            or the device's memory is full.
         ConfigError: if a stage lacks rows (see ``stage_rows``), ``downsample`` does not divide
             a source's windows, or the panels or the image size do not allow an augmentation.
         ModelError: if the model or its weights cannot be created.
     """
     settings = torch_settings(deterministic=experiment.training.deterministic)
-    with settings, own_torch_generator(process.device):
+    with settings, own_torch_generator(process.device), device_memory(f"fold {fold}"):
         training = _FoldTraining(experiment, data, fold, process, resume_from)
         return training.run(on_stage_end)
 
@@ -139,12 +140,16 @@ class _FoldTraining:
         first = 0 if self.resume_from is None else self.resume_from.n_stages
         last = len(self.stages) - 1
         for index in range(first, last):
-            result = self._train_stage(model, index)
+            result = self._stage(model, index)
             # Those of the best evaluation, or the bits that the model has.
             model.load_state_dict(result.weights)
             on_stage_end(result)
             self.clock.lap("keep_s")
-        return self._train_stage(model, last)
+        return self._stage(model, last)
+
+    def _stage(self, model: nn.Module, index: int) -> FoldResult:
+        with device_memory(f"fold {self.fold}, stage {self.stages[index][0].name}"):
+            return self._train_stage(model, index)
 
     def _n_batches(self, rows: RowIndices) -> int:
         return -(-len(rows) // self.experiment.training.batch_size)

@@ -5,6 +5,7 @@ from unittest.mock import MagicMock
 
 import pandas as pd
 import pytest
+import torch
 
 from hms_ray.dataset.prepare import Prepared
 from hms_ray.distributed.worker_group import WorkerGroupRunner
@@ -13,6 +14,8 @@ from hms_ray.experiment.fold_task import run_task
 from hms_ray.experiment.placement import Placement
 from hms_ray.experiment.run import plan_folds, run_experiment
 from hms_ray.storage.fold_store import FoldStore
+from hms_ray.train.device_memory import TRAINING_FIX
+from hms_ray.train.step import Step
 from tests.ray.worker_groups import EXPERIMENT, EventFile, make_runner
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("connected")]
@@ -36,13 +39,16 @@ def test_group_per_fold_and_group_per_trial_predict_the_same(
     assert len(first) == len(two_folds.rows())
 
 
-def refuse_on_rank_one(task, process) -> None:
+def fill_memory_on_rank_one(task, process) -> None:
     attempt(task, process)
+    assert process.windows == "streamed"
     if process.rank == 1:
-        raise TrainingError("a loss must be finite", got="nan", where="step 3")
-    import torch.distributed
 
-    torch.distributed.barrier()
+        def full(self, batch, image) -> None:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB.")
+
+        Step.__call__ = full
+    run_task(task, process)
 
 
 def attempt(task, process) -> None:
@@ -64,11 +70,16 @@ def plan(two_folds: Prepared, results: Path, runner: WorkerGroupRunner):
     return plan_folds(EXPERIMENT, two_folds, results, runner.placement)
 
 
-def test_hms_ray_error_is_final_and_unchanged(two_folds: Prepared, tmp_path: Path) -> None:
-    runner = make_runner(tmp_path, workers=2, max_failures=2, train=refuse_on_rank_one)
+def test_full_memory_is_final_and_one_error(two_folds: Prepared, tmp_path: Path) -> None:
+    runner = make_runner(
+        tmp_path, workers=2, max_failures=2, windows="streamed", train=fill_memory_on_rank_one
+    )
     with pytest.raises(TrainingError) as caught:
         run_folds(runner, two_folds, tmp_path)
-    assert str(caught.value) == "a loss must be finite, got nan, in step 3"
+    assert str(caught.value) == (
+        "a fold must fit into the memory of its device, got a request for 2.50 GiB more, in "
+        f"fold 0, stage {EXPERIMENT.training.stages[0].name}. {TRAINING_FIX}"
+    )
     assert attempts(tmp_path, fold=0, rank=1) == 1
 
 

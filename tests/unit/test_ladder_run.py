@@ -142,7 +142,7 @@ def run(
     ladder: Ladder, prepared: Prepared, results: Path, runner: NoisyRunner
 ) -> tuple[LadderRun, str]:
     printed = io.StringIO()
-    trainer = LocalTrainer(runner=runner, stream=printed)
+    trainer = LocalTrainer(runner, stream=printed)
     return run_ladder(ladder, prepared, results, trainer), printed.getvalue()
 
 
@@ -151,7 +151,9 @@ def command(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call
     """Runs the command ``ladder --local`` with a runner; its results are in ``tmp_path``."""
 
     def call(runner: NoisyRunner, *words: str) -> int:
-        monkeypatch.setattr("hms_ray.ladder.local.InProcessRunner", lambda *_, **__: runner)
+        monkeypatch.setattr(
+            "hms_ray.experiment.in_process.InProcessRunner", lambda *_, **__: runner
+        )
         places = ["--data", str(base / "data"), "--results", str(tmp_path)]
         return main(["ladder", "--local", *places, "--file", str(base / "ladder.yaml"), *words])
 
@@ -314,7 +316,7 @@ def test_run_announces_the_folds_and_image_visits_that_are_left(
     steps, n_rows = load_ladder(manifest), len(prepared.rows())
     lines: list[str] = []
     for only in (["a"], []):
-        trainer = LocalTrainer(runner=NoisyRunner(), stream=io.StringIO())
+        trainer = LocalTrainer(NoisyRunner(), stream=io.StringIO())
         chosen = load_ladder(manifest, only=only)
         run_ladder(chosen, prepared, tmp_path, trainer, announce=lines.append)
     # One epoch of a, on the rows of the other two folds; it is the first of the three of c.

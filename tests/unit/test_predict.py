@@ -254,6 +254,23 @@ def test_predictions_that_are_not_finite_are_refused(own: TrainedStudy) -> None:
         predictor.predict(fold)
 
 
+@pytest.mark.parametrize(
+    ("part", "where"),
+    [("open_sources", "the recordings to predict"), ("predict_rows", "the fold stored in")],
+)
+def test_full_memory_is_one_error(
+    own: TrainedStudy, part: str, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(*arguments: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 64.00 MiB.")
+
+    monkeypatch.setattr(f"hms_ray.predict.models.{part}", fill)
+    with refusal(
+        TrainingError, "fit into the memory", got="64.00 MiB", where=where, fix="use --device cpu"
+    ):
+        Predictor(models_of(own).experiment, rows_of(own), CPU).predict(models_of(own).folds[0])
+
+
 def test_pretrained_weights_are_not_loaded(own: TrainedStudy) -> None:
     """All weights come from the fold store, whatever they were initialised from."""
     for fold in (0, 1):
