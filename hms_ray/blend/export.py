@@ -85,7 +85,8 @@ def export(target: str, options: ExportOptions) -> str:
                 where=found.parent,
                 fix="Copy that folder.",
             )
-        name, blend = f"blend of {found}", read_blend(found)
+        # Two folders: the whole path would make this machine's folders public.
+        name, blend = f"blend {'/'.join(found.resolve().parts[-3:-1])}", read_blend(found)
         models = _models_of_blend(blend, options.results)
     else:
         study, number = found
@@ -257,10 +258,10 @@ because Kaggle's input folders are read-only.
 
 ## Packages
 
-Wheels in this folder: {wheels}.
-
-The notebook's image must have the rest of: {needed}. Not needed: {not_needed}. Images may have an
-older torch than this; hms_ray is not tested with it.
+- In this folder: {wheels}.
+- Needed: {needed}. What is not in this folder must be in the notebook's image, which may have
+  older versions of some: hms_ray is not tested with these.
+- Not needed: {not_needed}.
 
 ## Files
 

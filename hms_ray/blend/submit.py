@@ -56,13 +56,13 @@ def submit(target: str, options: SubmitOptions) -> str:
 def _submit_export(file: Path, options: SubmitOptions, out: Path) -> str:
     if options.predictions:
         raise _replaces_members(f"an export, {file.parent}")
-    eeg_ids = eegs_to_submit(options.data_dir)
     export = read_export(file)
     try:
         if export.blend is None:
             (models,) = export.models
             text = submit_models(models, options, out)
         else:
+            eeg_ids = eegs_to_submit(options.data_dir)
             applied = predict_blend(export.blend, export.models, options, eeg_ids)
             text = _write(applied, out, export.name)
     except StudyError as error:

@@ -44,10 +44,10 @@ def find_target(target: str, results: Path) -> tuple[StudyFolder, int | None] | 
 def _no_target(path: Path, results: Path) -> StudyError:
     if find_ladder(path, results) is not None:
         return StudyError(
-            "a ladder cannot be submitted",
+            "a ladder cannot be submitted or exported",
             got=str(path),
             where=results,
-            fix=f"Blend it and submit its {BLEND_FILE}: {command_line('blend', path)}",
+            fix=f"Blend it and use its {BLEND_FILE}: {command_line('blend', path)}",
         )
     name = (path.parent if path.name.isdigit() else path).name
     known = study_names(results)

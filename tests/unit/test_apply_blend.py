@@ -18,6 +18,7 @@ from hms_ray.blend.fit_command import blend
 from hms_ray.blend.settings import Settings
 from hms_ray.blend.stored import read_blend
 from hms_ray.blend.submit import submit
+from hms_ray.competition.read import read_signal
 from hms_ray.competition.schema import PROBABILITY_COLUMNS
 from hms_ray.competition.tables import short_name
 from hms_ray.errors import ConfigError, DataError, HmsRayError, PredictionError, StudyError
@@ -103,6 +104,26 @@ def test_submitting_a_blend_writes_its_submission(
     assert table["eeg_id"].tolist() == sorted(TEST_EEGS)
     pd.testing.assert_frame_equal(table, apply_blend(file, call).submission, rtol=1e-15)
     assert submit(str(tmp_path), call).splitlines()[0] == written
+
+
+def test_members_share_packed_recordings(
+    studies: list[TrainedStudy], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each recording is read once per source, whatever the number of members and folds."""
+    read: list[str] = []
+    own = read_signal
+
+    def counted(path: Path, *others: Any) -> Any:
+        read.append(path.name)
+        return own(path, *others)
+
+    monkeypatch.setattr("hms_ray.competition.read.read_signal", counted)
+    twin = {**of_study(studies[0]), "name": "twin"}
+    write_blend(tmp_path / "blend.json", [of_study(study) for study in studies] + [twin], "equal")
+    call = options(data, results=studies[0].results, pack_dir=tmp_path / "packs")
+    apply_blend(tmp_path / "blend.json", call)
+    spectrograms, eegs = [eeg_id + 100_000 for eeg_id in TEST_EEGS], list(TEST_EEGS)
+    assert sorted(read) == sorted(f"{number}.parquet" for number in spectrograms + eegs)
 
 
 def test_predictions_replace_models(

@@ -142,6 +142,10 @@ def test_an_export_describes_its_files(results: Path, exported: Path) -> None:
     assert "hms-ray submit /kaggle/input/blend --data" in page
     assert "`typer>=" in page
     assert "`ray" not in page
+    for file in exported.rglob("*"):
+        assert file.is_dir() or str(results.parent).encode() not in file.read_bytes(), (
+            "a local path"
+        )
 
 
 def _keys(results: Path, study: str) -> Any:
@@ -263,7 +267,7 @@ def test_the_command_prints_what_comes_next(
     assert main(["export", "blend", "--out", f"{out}", "--results", f"{results}"]) == 0
     skipped, written, then = capsys.readouterr().out.splitlines()
     assert skipped == "1 of 3 members have weight 0 and are skipped"
-    assert written.startswith(f"{out}: blend of {results}/blend/blend.json, 2 members with 4 fold")
+    assert written.startswith(f"{out}: blend results/blend, 2 members with 4 fold models, ")
     assert then == f"next: hms-ray submit {out} --data DIR"
     assert len(list(out.glob("*.whl"))) == 3
     words = ["--data", f"{data}", "--out", f"{tmp_path / 'a.csv'}", "--device", "cpu"]
