@@ -49,7 +49,7 @@ def change(file: Path, changed: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
         (EEG, b"Fp1,F3\n1,2\n", "CSV text"),
         (EEG, POINTER, "a git-LFS pointer"),
         (EEG, b"<!DOCTYPE html>\n<html>", "an HTML page"),
-        (SPECTROGRAM, gzip.compress(b"x" * 99), "a gzip archive"),
+        (SPECTROGRAM, gzip.compress(b"x" * 99, mtime=0), "a gzip archive"),
         (SPECTROGRAM, b"PK\x03\x04" + bytes(99), "a zip archive"),
         (SPECTROGRAM, b'{"code":403,"message":"Forbidden"}', "JSON text"),
         (SPECTROGRAM, b"", "an empty file"),
