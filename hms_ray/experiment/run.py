@@ -141,6 +141,7 @@ def run_experiment(
         if not missing:
             break
         runner.run(missing, report)
+        store.wait_for([task.key for task in missing])
         # A result that was damaged or removed meanwhile is made again.
         stored |= _stored(store, missing)
         missing = [task for task in missing if task.key not in stored]

@@ -151,6 +151,8 @@ def run_command(
     started = time.monotonic()
     folder = ladder_folder(call.results, call.name)
     with StudyLock(folder, "ladder"), run_log(folder / LOG_FILE, call.log_level):
+        # Another command may have written it before this one had the lock.
+        require_kind(folder, "ladder", "--study NAME")
         prepared = _prepared(ladder, call, folder)
         for note in prepared.notes:
             print_text(note)

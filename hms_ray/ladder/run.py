@@ -100,6 +100,10 @@ def run_ladder(
     logs.write_stored()
     progress = LoggedProgress(logs, prepared.n_folds, work=work)
     reasons = trainer.train(plan, progress) if plan.n_missing else {}
+    trained = [task for unit in plan.missing for task in unit]
+    FoldStore(results).wait_for(
+        [task.key for task in trained if task.experiment.name not in reasons]
+    )
     logs.write_stored()
     steps = _Steps(ladder, plan, prepared.rows(), reasons, seed)
     outcomes = {step.name: steps.outcome(step.name) for step in ladder.steps}

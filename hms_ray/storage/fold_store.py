@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from hms_ray.storage.fold_uses import how_to_train
 from hms_ray.storage.folder_names import STORE_NAME
 from hms_ray.storage.hashing import file_sha256
 from hms_ray.storage.structured_files import json_text
+from hms_ray.storage.visibility import wait_until
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +87,13 @@ class FoldStore:
     def folders(self) -> list[Path]:
         """Folders of all results, in no fixed order; a record may be damaged."""
         return [file.parent for file in self.root.glob(f"??/*/{RECORD_FILE}")]
+
+    def wait_for(self, keys: Sequence[str]) -> None:
+        """Waits until results that other machines have stored are visible here.
+
+        Those that are not visible after ``VISIBLE_TIMEOUT_S`` are given up.
+        """
+        wait_until(lambda: all(map(self.has, keys)))
 
     def read(self, key: str) -> StoredFold:
         """The result of a key, whose checksums are checked.
@@ -203,7 +211,8 @@ class FoldStore:
             checksums = {path.name: file_sha256(path) for path in sorted(draft.iterdir())}
             content = json_text({**record, "checksums": checksums})
             (draft / RECORD_FILE).write_text(content, encoding="utf-8")
-        if not self.has(key):
+        # The result of another machine may become visible later.
+        if not wait_until(lambda: self.has(key)):
             raise damaged_fold(folder, f"no {RECORD_FILE}")
 
 

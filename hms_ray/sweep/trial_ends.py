@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from hms_ray.config.space import Parameter
 from hms_ray.errors import HmsRayError
 from hms_ray.evaluate.metric import Array
 from hms_ray.search.proposals import Outcome, Proposal
 from hms_ray.storage.run_log import FaultLog
+from hms_ray.storage.visibility import wait_until
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.leaderboard import Leaderboard
 from hms_ray.study.trial import StoredTrial
 from hms_ray.sweep.tensorboard import write_trial_logs
 
 logger = logging.getLogger(__name__)
-
-VISIBLE_TIMEOUT_S: Final = 60.0
-"""Within this time a shared file system shows what another machine has written."""
-_POLL_S: Final = 0.5
 
 
 class TrialEnds:
@@ -71,8 +67,12 @@ class TrialEnds:
         self._report({**failed, "traceback": details})
         self.leaderboard.add(number)
 
-    def _publish(self) -> None:
-        """Writes the logs of finished trials that are visible now, and the leaderboard."""
+    def _publish(self) -> bool:
+        """Writes the logs of finished trials that are visible now, and the leaderboard.
+
+        Returns:
+            Whether all finished trials are visible.
+        """
         for number in list(self._unseen):
             trial = self._stored(number)
             if trial is not None and trial.finished:
@@ -81,6 +81,7 @@ class TrialEnds:
                     self._write_logs(trial, self.leaderboard.add(number))
         with self._faults("leaderboard not written"):
             self.leaderboard.write_csv()
+        return not self._unseen
 
     def _write_logs(self, trial: StoredTrial, row_scores: Array | None) -> None:
         if row_scores is not None:
@@ -105,10 +106,7 @@ class TrialEnds:
 
     def settle(self) -> None:
         """Waits until the files of all finished trials are visible, for a limited time."""
-        deadline = time.monotonic() + VISIBLE_TIMEOUT_S
-        while self._unseen and time.monotonic() < deadline:
-            time.sleep(_POLL_S)
-            self._publish()
+        wait_until(self._publish)
         for number in self._unseen:
             logger.warning(
                 "trial %04d has finished, but its files are not visible on this machine: %s",

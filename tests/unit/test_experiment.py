@@ -19,6 +19,7 @@ from hms_ray.experiment.fold_task import FoldTask, Report, run_task
 from hms_ray.experiment.in_process import InProcessRunner
 from hms_ray.experiment.placement import Placement
 from hms_ray.experiment.run import plan_folds, run_experiment
+from hms_ray.storage import visibility
 from hms_ray.storage.fold_store import FoldStore, StoredFoldError
 from hms_ray.train import pretrained, versions
 from hms_ray.train.process import Process
@@ -98,6 +99,28 @@ def test_damaged_fold_is_trained_again(prepared: Prepared, tmp_path: Path, when:
     assert runner.folds == [0, 1, 2, 2]
     assert result.reused == ((0, 1) if when == "before" else ())
     assert len(result.oof) == len(prepared.rows())
+
+
+def test_fold_that_is_visible_late_is_not_trained_again(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another machine has stored it, on a file system that shows it seconds later."""
+    has, hidden = FoldStore.has, iter(())
+
+    class Runner(UniformRunner):
+        def run(self, tasks: Sequence[FoldTask], report: Report) -> None:
+            nonlocal hidden
+            super().run(tasks, report)
+            hidden = iter(range(3))
+
+    monkeypatch.setattr(visibility, "_POLL_S", 0.001)
+    monkeypatch.setattr(
+        FoldStore, "has", lambda store, key: has(store, key) and next(hidden, None) is None
+    )
+    runner = Runner()
+    run_experiment(TINY, prepared, tmp_path, runner, folds=[0])
+    assert runner.folds == [0]
+    assert next(hidden, None) is None, "it was hidden"
 
 
 def test_fold_that_stays_damaged_is_an_error(prepared: Prepared, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from hms_ray.dataset.prepare import Prepared
 from hms_ray.errors import StudyError
 from hms_ray.experiment.run import ExperimentResult
 from hms_ray.search.proposals import Proposal
+from hms_ray.storage import visibility
 from hms_ray.storage.run_log import WorkerLogs
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.new import create_study
@@ -48,8 +49,8 @@ def ends(
     tmp_path: Path, study: StudyFolder, events: list[Event], monkeypatch: pytest.MonkeyPatch
 ) -> TrialEnds:
     monkeypatch.setattr(trial_ends, "write_trial_logs", lambda *_: None)
-    monkeypatch.setattr(trial_ends, "VISIBLE_TIMEOUT_S", 0.2)
-    monkeypatch.setattr(trial_ends, "_POLL_S", 0.01)
+    monkeypatch.setattr(visibility, "VISIBLE_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(visibility, "_POLL_S", 0.01)
     return TrialEnds(study, tmp_path / "results", events.append)
 
 
