@@ -129,7 +129,10 @@ def read_manifest(path: str | Path) -> Manifest:
         _check_members(entry, entries, path)
         if entry.file is not None and not (path.parent / entry.file).is_file():
             raise ConfigError(
-                "a step's file must exist", got=entry.file, where=f"{path}, step {entry.name}"
+                "a step's file must exist",
+                got=entry.file,
+                where=f"{path}, step {entry.name}",
+                fix="Correct the file's name, or write the file beside the manifest.",
             )
         earlier.append(entry.name)
     for entry in manifest.steps:

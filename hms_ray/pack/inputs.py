@@ -66,14 +66,18 @@ def input_files(
     found = {file.number: file for file in _scan(folder, directory)}
     place = folder / directory
     if not found:
-        raise EmptyFileError("a folder of recordings must not be empty", where=place)
+        raise EmptyFileError(
+            "a folder of recordings must not be empty", where=place, fix="Download it again."
+        )
     if needed is None:
         return tuple(found[number] for number in sorted(found))
     numbers = tuple(dict.fromkeys(needed))
     for number in numbers:
         if number not in found:
             raise MissingFileError(
-                "a recording's file must exist", where=place / f"{number}.parquet"
+                "a recording's file must exist",
+                where=place / f"{number}.parquet",
+                fix="Download it again.",
             )
     return tuple(found[number] for number in numbers)
 
@@ -81,7 +85,11 @@ def input_files(
 def _scan(folder: Path, directory: str) -> Iterator[InputFile]:
     place = folder / directory
     if not place.is_dir():
-        raise MissingFileError(f"a competition folder must contain {directory}/", where=folder)
+        raise MissingFileError(
+            f"a competition folder must contain {directory}/",
+            where=folder,
+            fix="Download it again, or name another folder.",
+        )
     with os.scandir(place) as entries:
         for entry in entries:
             name, _, suffix = entry.name.partition(".")

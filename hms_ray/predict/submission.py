@@ -110,6 +110,7 @@ def check_submission(table: pd.DataFrame, eeg_ids: Sequence[int], where: object 
             f"a submission must have the columns {', '.join(SUBMISSION_COLUMNS)}, in this order",
             got=", ".join(map(str, table.columns)),
             where=where,
+            fix="Write these columns in this order, and no index.",
         )
     ids = whole_ids(table["eeg_id"], where)
     _check_ids(ids, eeg_ids, where)
@@ -119,6 +120,7 @@ def check_submission(table: pd.DataFrame, eeg_ids: Sequence[int], where: object 
             "EEGs must be in the order of the sample submission, without one of test.csv",
             got=f"{ids[moved[0]]} instead of {eeg_ids[moved[0]]} in row {moved[0] + 1}",
             where=where,
+            fix="Sort the rows like the sample submission.",
         )
     _check_values(probabilities_in(table, where), ids, where)
 
@@ -132,7 +134,10 @@ def probabilities_in(table: pd.DataFrame, where: object = None) -> Array:
     for name in PROBABILITY_COLUMNS:
         if table[name].dtype.kind not in "iuf":
             raise PredictionError(
-                f"{name} must hold numbers", got=str(table[name].dtype), where=where
+                f"{name} must hold numbers",
+                got=str(table[name].dtype),
+                where=where,
+                fix="Write numbers in all cells of this column.",
             )
     return table[list(PROBABILITY_COLUMNS)].to_numpy(np.float64)
 
@@ -146,7 +151,10 @@ def whole_ids(column: pd.Series[Any], where: object = None) -> Ids:
     ids, broken = whole_numbers(column)
     if broken.any():
         raise PredictionError(
-            "eeg_id must be whole numbers", got=written(column[broken].iloc[0]), where=where
+            "eeg_id must be whole numbers",
+            got=written(column[broken].iloc[0]),
+            where=where,
+            fix="Copy the ids of test.csv.",
         )
     return ids
 
@@ -157,16 +165,17 @@ def _check_ids(ids: Ids, expected: Sequence[int], where: object) -> None:
     twice = found[found.duplicated()].unique()
     missing = wanted.difference(found, sort=False)
     foreign = found.difference(wanted, sort=False)
-    for rule, got, wrong in (
-        ("an EEG must be predicted once", "several rows", twice),
-        ("every test EEG must be predicted", "no row", missing),
-        ("only test EEGs may be predicted", "a row", foreign),
+    for rule, got, wrong, fix in (
+        ("an EEG must be predicted once", "several rows", twice, "Keep one row of each EEG."),
+        ("every test EEG must be predicted", "no row", missing, "Predict these EEGs too."),
+        ("only test EEGs may be predicted", "a row", foreign, "Remove these rows."),
     ):
         if len(wrong):
             raise PredictionError(
                 rule,
                 got=f"{got} for {len(wrong)}",
                 where=_place(f"EEG {shortened_list(wrong.tolist())}", where),
+                fix=fix,
             )
 
 
@@ -181,7 +190,10 @@ def _check_values(values: Array, ids: Ids, where: object) -> None:
             first = int(np.argmax(wrong))
             got = f"{sums[first]:.8g}" if "sum" in rule else str(values[first].tolist())
             raise PredictionError(
-                rule, got=got, where=_place(f"EEG {shortened_list(ids[wrong].tolist())}", where)
+                rule,
+                got=got,
+                where=_place(f"EEG {shortened_list(ids[wrong].tolist())}", where),
+                fix="Predict these EEGs again, or divide each row by its sum.",
             )
 
 

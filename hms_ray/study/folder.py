@@ -32,6 +32,7 @@ HOLDOUT_FILE: Final = "holdout.parquet"
 SPACE_FILE: Final = "space.yaml"
 JOURNAL: Final = "optuna.journal"
 TRIALS: Final = "trials"
+_LIST: Final = "List studies with: hms-ray studies"
 
 _NO_RESULT: Final[Mapping[str, Any]] = {
     "scores": {},
@@ -67,7 +68,12 @@ class StudyFolder:
         self.path = Path(path)
         file = self.path / STUDY_FILE
         if not file.exists():
-            raise StudyError("the study must exist", got=f"no {STUDY_FILE}", where=self.path)
+            raise StudyError(
+                "the study must exist",
+                got=f"no {STUDY_FILE}",
+                where=self.path,
+                fix=_LIST,
+            )
         self._study = read_json(file, dict)
         if self._study.get("format") != FORMAT:
             raise StudyError(
@@ -110,7 +116,7 @@ class StudyFolder:
                 "the study must exist",
                 got=f"{study}{closest(Path(study).name, names)}",
                 where=results,
-                fix=None if names else "Run one first: hms-ray sweep",
+                fix=_LIST if names else "Run one first: hms-ray sweep",
             )
         return found
 

@@ -36,7 +36,11 @@ def summarise_studies(results: Path) -> list[FolderSummary]:
         StudyError: if there is no such folder.
     """
     if not results.is_dir():
-        raise StudyError("the results folder must exist", got=str(results))
+        raise StudyError(
+            "the results folder must exist",
+            got=str(results),
+            fix="Name it with --results DIR, or run a study first: hms-ray sweep",
+        )
     return [_summarise(results / name) for name in study_names(results)]
 
 

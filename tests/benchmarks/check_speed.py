@@ -1,10 +1,12 @@
-"""Time and peak memory of checking label tables of the real size; time saved by the cache.
+"""Time and peak memory of checking label tables of the real size; time saved by the cache;
+time that test recordings add.
 
 HMS_REAL_DATA=DIR python -m tests.benchmarks.check_speed [FILES]
 
 The command checks the table of HMS_REAL_DATA unchanged and with faults in two of three rows;
 the memory is that of the whole process. Then a folder of FILES (2,000) tiny files is checked
-twice with a cache of footers.
+twice with a cache of footers. Last, a folder with 200 EEGs and spectrograms in training and
+200 in test, all of the real size, is checked with and without the test part, in turn.
 """
 
 from __future__ import annotations
@@ -25,7 +27,11 @@ from hms_ray.competition.check import check_folder
 from hms_ray.competition.footer_cache import FOOTER_FILE
 from hms_ray.competition.schema import CLASSES, VOTE_COLUMNS
 from tests.benchmarks.pack_speed import real_sized_labels
-from tests.competition_folder import write_eeg, write_spectrogram
+from tests.competition_folder import (
+    write_competition_folder,
+    write_eeg,
+    write_spectrogram,
+)
 
 COMMAND = """
 import sys
@@ -107,6 +113,41 @@ def write_tiny_files(folder: Path, n_files: int) -> None:
     pd.DataFrame([row]).to_csv(folder / "train.csv", index=False)
 
 
+def measure_test_part(folder: Path, n: int = 200, rounds: int = 7) -> None:
+    """Prints the time that n test recordings add to a check of n recordings of training."""
+    write_competition_folder(folder, n_patients=n, eegs_per_patient=1, nan_gaps=False)
+    table = pd.DataFrame(
+        {"spectrogram_id": range(n), "eeg_id": range(n, 2 * n), "patient_id": range(n)}
+    )
+    table.to_csv(folder / "test.csv", index=False)
+    sample = pd.read_csv(folder / "sample_submission.csv").loc[[0] * n]
+    sample.assign(eeg_id=table["eeg_id"].to_numpy()).to_csv(
+        folder / "sample_submission.csv", index=False
+    )
+    for name, numbers in (("eeg", table["eeg_id"]), ("spectrogram", table["spectrogram_id"])):
+        place = folder / f"test_{name}s"
+        (written,) = place.iterdir()
+        content = written.read_bytes()
+        written.unlink()
+        for number in numbers:
+            (place / f"{number}.parquet").write_bytes(content)
+    for signals in (False, True):
+        taken: dict[bool, list[float]] = {False: [], True: []}
+        for number in range(2 * rounds + 2):
+            with_test = number % 2 == 1
+            start = time.process_time()
+            assert check_folder(folder, signals=signals, test=with_test).ok
+            if number > 1:  # The first ones put the files into the page cache.
+                taken[with_test].append(time.process_time() - start)
+        ratios = np.divide(taken[True], taken[False])
+        name = "all values" if signals else "footers only"
+        print(
+            f"check of {n} + {n} recordings, {name}: {np.median(taken[False]):.3f} s of CPU, "
+            f"{np.median(taken[True]):.3f} s with the {n} in test, ratio "
+            f"{np.median(ratios):.2f} ({ratios.min():.2f} to {ratios.max():.2f})"
+        )
+
+
 def main(n_files: int) -> None:
     """Prints the table."""
     with tempfile.TemporaryDirectory() as place:
@@ -126,6 +167,7 @@ def main(n_files: int) -> None:
             taken = time.perf_counter() - start
             print(f"check of {n_files:,} files, {state} cache: {taken:.3f} s")
         print(f"size of the cache: {(cache / FOOTER_FILE).stat().st_size / 1024:.0f} KiB")
+        measure_test_part(Path(place) / "whole")
 
 
 if __name__ == "__main__":

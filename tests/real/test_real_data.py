@@ -49,6 +49,7 @@ def test_real_folder_has_no_faults(folder: Path) -> None:
     assert report.to_text().endswith("No faults in the folder.")
     assert report.counts["label_rows"] == 23
     assert (report.counts["eegs"], report.counts["spectrograms"]) == (3, 3)
+    assert (report.counts["test_recordings"], report.notes) == (1, ())
     assert report.units == {"eeg_votes": 4, "eeg": 3, "label": 23}
     assert require_sound(folder).ok
 

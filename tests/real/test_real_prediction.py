@@ -31,7 +31,7 @@ def test_predict_real_test_set_and_real_rows(real_data: Path, tmp_path: Path) ->
     table = pd.read_csv(tmp_path / "submission.csv")
     check_submission(table, sample["eeg_id"].tolist())
     assert list(table.columns) == list(sample.columns)
-    assert text.splitlines()[-1].endswith("1 row, mean of 2 folds of joined 0000")
+    assert text.splitlines()[0].endswith("1 row, mean of 2 folds of joined 0000")
     submit(f"{study.name}/0", replace(options, out=tmp_path / "rows.parquet", train_rows=True))
     rows, oof = pd.read_parquet(tmp_path / "rows.parquet"), study.result.oof
     assert rows["row_id"].tolist() == oof["row_id"].tolist()

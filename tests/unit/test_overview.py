@@ -78,7 +78,9 @@ def test_a_results_folder_without_studies(
 ) -> None:
     assert main(["studies", "--results", str(tmp_path)]) == 0
     assert "no studies" in capsys.readouterr().out
-    assert "results folder must exist" in error_line("studies", "--results", tmp_path / "none")
+    line = error_line("studies", "--results", tmp_path / "none")
+    assert "results folder must exist" in line
+    assert "Name it with --results DIR" in line
 
 
 def test_a_study_is_shown(results: Path, as_json: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ from hms_ray.errors import DataError, PredictionError
 from hms_ray.predict import files
 from hms_ray.predict.files import write_submission
 from hms_ray.predict.submission import check_submission, make_submission, submission_ids
-from tests.refused import refusal
+from tests.refused import refusal, refused
 
 IDS = [30, 10, 20]
 
@@ -113,8 +113,12 @@ def test_a_submission_that_breaks_a_rule_is_refused(
     where: str,
 ) -> None:
     check_submission(table, IDS)
-    with refusal(PredictionError, rule, got=got, where=where):
-        check_submission(change(table.copy()), IDS, "f")
+    error = refused(check_submission, change(table.copy()), IDS, "f")
+    assert isinstance(error, PredictionError)
+    assert rule in error.rule
+    assert got in str(error.got)
+    assert where in str(error.where)
+    assert error.fix, "each refusal has a remedy"
 
 
 def test_a_sum_within_the_limit_passes(table: pd.DataFrame) -> None:
