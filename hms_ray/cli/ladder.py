@@ -134,6 +134,7 @@ def ladder(
         fold_table=folds,
         pack_dir=pack_dir,
         log_level=log_level,
+        local=local,
     )
     if plan:
         print_plan(chosen, call, len(numbers) or 1)

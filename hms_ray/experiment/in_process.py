@@ -9,9 +9,16 @@ from typing import Literal
 
 from hms_ray.errors import ConfigError
 from hms_ray.experiment.fold_task import FoldTask, Report, report_with_task, run_task
-from hms_ray.experiment.placement import Placement
+from hms_ray.experiment.placement import DeviceClass, Placement
 from hms_ray.storage.fold_store import FoldStore
 from hms_ray.storage.run_log import log_fields
+
+
+def local_device_class() -> DeviceClass:
+    """The device that training in this process uses unless another one is named."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 class InProcessRunner:
@@ -41,16 +48,14 @@ class InProcessRunner:
 
         from hms_ray.train.score import has_bfloat16
 
-        if device is None:
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.device = torch.device(device)
+        self.device = torch.device(device or local_device_class())
         self._bfloat16 = has_bfloat16(self.device)
         self._threads, self._share_stages, self._windows = threads, share_stages, windows
 
     @property
     def placement(self) -> Placement:
         """One process on the device."""
-        kind: Literal["cpu", "cuda"] = "cuda" if self.device.type == "cuda" else "cpu"
+        kind: DeviceClass = "cuda" if self.device.type == "cuda" else "cpu"
         return Placement(world_size=1, device_class=kind, bfloat16=self._bfloat16)
 
     def run(self, tasks: Sequence[FoldTask], report: Report) -> None:

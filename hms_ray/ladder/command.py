@@ -25,6 +25,7 @@ from hms_ray.config.loading import replace_values
 from hms_ray.dataset.folds import read_folds
 from hms_ray.dataset.prepare import Prepared, prepare, rows_with_folds
 from hms_ray.errors import ConfigError, FoldError, PredictionError, StudyError
+from hms_ray.experiment.in_process import local_device_class
 from hms_ray.ladder.folder import read_ladder, write_ladder
 from hms_ray.ladder.image_visits import ladder_work, work_text
 from hms_ray.ladder.plan import check_steps, sources_of
@@ -87,6 +88,7 @@ class LadderCall:
         fold_table: file with folds to use.
         pack_dir: folder of packs; default: in the data folder.
         log_level: least level of records in the ladder's logs.
+        local: whether it is trained in this process, and not with the ladder's resources.
     """
 
     data_dir: Path
@@ -99,6 +101,7 @@ class LadderCall:
     fold_table: Path | None = None
     pack_dir: Path | None = None
     log_level: str = "INFO"
+    local: bool = False
 
 
 def training_seeds(text: str | None, settings: Sequence[str]) -> list[int]:
@@ -224,6 +227,7 @@ def _about(ladder: Ladder, call: LadderCall, rows: pd.DataFrame) -> dict[str, An
 def _prepared(ladder: Ladder, call: LadderCall, folder: Path) -> Prepared:
     """Data of all steps, with the folds of the ladder's last run if they fit."""
     experiment = next(iter(ladder.experiments().values()))
+    device_class = local_device_class() if call.local else ladder.resources.device_class
     ready = partial(
         prepare,
         call.data_dir,
@@ -232,7 +236,7 @@ def _prepared(ladder: Ladder, call: LadderCall, folder: Path) -> Prepared:
         sources=sources_of(ladder),
         pack_dir=call.pack_dir,
         bars=bar,
-        check=partial(check_steps, ladder),
+        check=partial(check_steps, ladder, device_class=device_class),
     )
     if call.fold_table is not None:
         return ready(folds=read_folds(call.fold_table))

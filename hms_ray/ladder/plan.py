@@ -17,7 +17,7 @@ from hms_ray.dataset.prepare import Prepared
 from hms_ray.dataset.sources import SourceRecipe, source_key
 from hms_ray.errors import ConfigError, HmsRayError
 from hms_ray.experiment.fold_task import FoldTask
-from hms_ray.experiment.placement import Placement
+from hms_ray.experiment.placement import DeviceClass, Placement
 from hms_ray.experiment.preflight import image_size_of, preflight
 from hms_ray.experiment.run import plan_folds
 from hms_ray.ladder.steps import Ladder
@@ -92,12 +92,15 @@ def plan_ladder(
     return plan
 
 
-def check_steps(ladder: Ladder, rows: pd.DataFrame) -> None:
+def check_steps(
+    ladder: Ladder, rows: pd.DataFrame, device_class: DeviceClass | None = None
+) -> None:
     """Checks, before recordings are read, that every experiment of a ladder can be trained.
 
     Args:
         ladder: the steps.
         rows: training rows with their folds, see ``dataset.prepare.RowsCheck``.
+        device_class: where it will be trained, if that is known.
 
     Raises:
         ConfigError: naming every step that cannot be trained, and why.
@@ -105,13 +108,13 @@ def check_steps(ladder: Ladder, rows: pd.DataFrame) -> None:
     failed: dict[str, HmsRayError] = {}
     for name, experiment in ladder.experiments().items():
         try:
-            preflight(Space(experiment=experiment), rows)
+            preflight(Space(experiment=experiment), rows, device_class)
         except HmsRayError as error:
             failed[name] = error
     if failed:
         raise ConfigError(
             "every step of a ladder must be trainable",
-            got="; ".join(f"{name}: {error}" for name, error in failed.items()),
+            got="; ".join(f"{name}: {error}".rstrip(".") for name, error in failed.items()),
             fix="Mend them, or run the others with --steps.",
         )
 

@@ -160,15 +160,33 @@ def test_objective_without_rows_is_refused_first(
     assert "needs rows with at least 99 votes" in refuse("sweep")
 
 
+@pytest.mark.parametrize("place", [["--local"], []])
+@pytest.mark.parametrize(
+    ("space", "fault"),
+    [
+        (SPACE.replace("test_resnet", "no_such"), "model.name must be a timm model, got no_such"),
+        (
+            SPACE.replace("training: {", "training: {precision: float16, "),
+            "training.precision: float16 needs a GPU",
+        ),
+    ],
+)
 def test_steps_of_a_ladder_are_checked_first(
-    data: Path, tmp_path: Path, error_line: Callable[..., str]
+    space: str,
+    fault: str,
+    place: list[str],
+    data: Path,
+    tmp_path: Path,
+    error_line: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    (tmp_path / "early.yaml").write_text(SPACE.replace("test_resnet", "no_such"), encoding="utf-8")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    (tmp_path / "early.yaml").write_text(space, encoding="utf-8")
     manifest = tmp_path / "ladder.yaml"
     manifest.write_text("steps:\n  - {name: a, file: early.yaml}\n", encoding="utf-8")
     results = tmp_path / "results"
-    text = error_line("ladder", "--file", manifest, "--data", data, "--results", results, "--local")
-    assert "a: model.name must be a timm model, got no_such" in text
+    text = error_line("ladder", "--file", manifest, "--data", data, "--results", results, *place)
+    assert f"a: {fault}" in text
     assert not (data / "packed").exists()
 
 
