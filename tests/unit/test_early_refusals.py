@@ -74,7 +74,7 @@ CASES = [
     (["--set", "training.stage_threshold=99", "--set", LATE], "needs training rows", "none among"),
     (["--set", "data.n_folds=5"], "the number of folds", "5 folds for 4 patients"),
     (["--set", "input.downsample=[7, 7]"], "input.downsample", "divide"),
-    (["--folds", "no.csv"], "a fold table must exist", "no.csv"),
+    (["--folds", "no.csv"], "no.csv must exist", "no.csv"),
     (["--study", "a/b"], "plain folder name", "'a/b'"),
     (["--study", ".."], "plain folder name", "'..'"),
 ]
