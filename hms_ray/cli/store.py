@@ -38,14 +38,13 @@ def store(
     ] = None,
     age: Annotated[
         float | None,
-        option("What was not used for so many days.", "DAYS", default="any age", panel=_FREE),
+        option("Folds that were not used for so many days.", "DAYS", panel=_FREE),
     ] = None,
     size: Annotated[
         float | None,
         option(
-            "Until the store is smaller, the least recently used first.",
+            "Folds, the least recently used first, until the store is smaller.",
             "GB",
-            default="any size",
             panel=_FREE,
         ),
     ] = None,
@@ -105,5 +104,6 @@ def store(
     else:
         print("\n\n".join(texts))
         if not free and entries:
-            print_next("store", "--free", "--age", 30, "--dry-run", results=results)
+            words = ["--verify", "--free"] if damaged else ["--free", "--age", 30, "--dry-run"]
+            print_next("store", *words, results=results)
     return 1 if damaged and not free else 0

@@ -97,7 +97,7 @@ def render_verified(n_folds: int, damaged: Mapping[Path, str]) -> str:
     if not damaged:
         return good
     columns = (
-        Column("damaged", [str(path) for path in damaged], right=False),
+        Column("damaged", [f"fold {path.name:.{_KEY_LENGTH}}" for path in damaged], right=False),
         Column("fault", list(damaged.values()), right=False),
     )
     note = "A run that needs a damaged fold sets it aside and trains it again."
@@ -118,7 +118,10 @@ def entry_record(entry: StoreEntry, reason: str | None = None) -> dict[str, Any]
 
 
 def _short(entry: StoreEntry) -> str:
-    return f"fold {entry.name[:_KEY_LENGTH]}" if entry.kind == "fold" else entry.name
+    """Kind and beginning of the name; ``entry_record`` has the path."""
+    if entry.kind == "draft":
+        return f"draft {entry.name.rpartition('-')[2][:_KEY_LENGTH]}"
+    return f"{'rows' if entry.kind == 'rows' else 'fold'} {entry.name[:_KEY_LENGTH]}"
 
 
 def _entries(n: int) -> str:

@@ -149,6 +149,8 @@ def _leftover(entry: StoreEntry, choice: Choice, oldest: float) -> str | None:
         return "damaged"
     if entry.kind != "draft" or entry.in_work:
         return None
+    if entry.path.name.startswith(FREED_PREFIX):
+        return "was being removed"
     if not entry.has_checkpoint:
         return "a draft without a checkpoint"
     old = choice.age_days is not None and entry.last_used <= oldest
