@@ -76,55 +76,74 @@ def export(target: str, options: ExportOptions) -> str:
         ModelError: if float16 cannot hold a weight.
     """
     _require_new(options.out)
-    found = find_target(target, options.results)
-    if isinstance(found, Path):
-        if found.name == EXPORT_FILE:
-            raise StudyError(
-                "export needs a study, STUDY/TRIAL or a blend",
-                got="an export",
-                where=found.parent,
-                fix="Copy that folder.",
-            )
-        # Two folders: the whole path would make this machine's folders public.
-        name, blend = f"blend {'/'.join(found.resolve().parts[-3:-1])}", read_blend(found)
-        models = _models_of_blend(blend, options.results)
-    else:
+    name, models, blend = _read_target(target, options.results)
+    with whole_folder(options.out) as draft:
+        _fill(draft, options, name, models, blend)
+        n_bytes = sum(file.stat().st_size for file in _files(draft))
+    return "\n".join([*_skipped(blend), _summary(options, name, models, n_bytes)])
+
+
+def _read_target(target: str, results: Path) -> tuple[str, list[TrialModels], StoredBlend | None]:
+    """Name, needed models and, if it is one, the blend of a target."""
+    found = find_target(target, results)
+    if not isinstance(found, Path):
         study, number = found
         trial = study.finished_trial(number)
-        name, blend = f"{study.name} {trial.number:04d}", None
-        models = [read_models(name, trial.keys, options.results)]
-    with whole_folder(options.out) as draft:
-        places = [_write_models(draft, n, one, options.dtype) for n, one in enumerate(models)]
-        if blend is not None:
-            (draft / BLEND).write_text(json_text(_blend_content(blend)), encoding="utf-8")
-        wheels = []
-        if options.wheel:
-            wheels = [write_own_wheel(draft), *(write_installed_wheel(draft, n) for n in _BUNDLED)]
-        page = readme(name, options.out.resolve().name, models, [wheel.name for wheel in wheels])
-        (draft / README).write_text(page, encoding="utf-8")
-        content = {
-            "format": FORMAT,
-            "name": name,
-            "classes": list(CLASSES),
-            "dtype": options.dtype,
-            "versions": {
-                "hms_ray": __version__,
-                "python": ".".join(map(str, sys.version_info[:3])),
-                **{package: metadata.version(package) for package in TRACKED_PACKAGES},
-            },
-            "members": [
-                {"name": one.name, "folder": place, "folds": len(one.folds)}
-                for one, place in zip(models, places, strict=True)
-            ],
-            "files": {
-                file.relative_to(draft).as_posix(): file_sha256(file)
-                for file in sorted(draft.rglob("*"))
-                if file.is_file()
-            },
-        }
-        (draft / EXPORT_FILE).write_text(json_text(content), encoding="utf-8")
-        n_bytes = sum(file.stat().st_size for file in draft.rglob("*") if file.is_file())
-    return "\n".join([*_skipped(blend), _summary(options, name, models, n_bytes)])
+        name = f"{study.name} {trial.number:04d}"
+        return name, [read_models(name, trial.keys, results)], None
+    if found.name == EXPORT_FILE:
+        raise StudyError(
+            "export needs a study, STUDY/TRIAL or a blend",
+            got="an export",
+            where=found.parent,
+            fix="Copy that folder.",
+        )
+    blend = read_blend(found)
+    # Two folders: the whole path would make this machine's folders public.
+    return (
+        f"blend {'/'.join(found.resolve().parts[-3:-1])}",
+        _models_of_blend(blend, results),
+        blend,
+    )
+
+
+def _fill(
+    draft: Path,
+    options: ExportOptions,
+    name: str,
+    models: Sequence[TrialModels],
+    blend: StoredBlend | None,
+) -> None:
+    """Writes all files of an export, ``export.json`` last."""
+    places = [_write_models(draft, n, one, options.dtype) for n, one in enumerate(models)]
+    if blend is not None:
+        (draft / BLEND).write_text(json_text(_blend_content(blend)), encoding="utf-8")
+    wheels = []
+    if options.wheel:
+        wheels = [write_own_wheel(draft), *(write_installed_wheel(draft, n) for n in _BUNDLED)]
+    page = readme(name, options.out.resolve().name, models, [wheel.name for wheel in wheels])
+    (draft / README).write_text(page, encoding="utf-8")
+    content = {
+        "format": FORMAT,
+        "name": name,
+        "classes": list(CLASSES),
+        "dtype": options.dtype,
+        "versions": {
+            "hms_ray": __version__,
+            "python": ".".join(map(str, sys.version_info[:3])),
+            **{package: metadata.version(package) for package in TRACKED_PACKAGES},
+        },
+        "members": [
+            {"name": one.name, "folder": place, "folds": len(one.folds)}
+            for one, place in zip(models, places, strict=True)
+        ],
+        "files": {file.relative_to(draft).as_posix(): file_sha256(file) for file in _files(draft)},
+    }
+    (draft / EXPORT_FILE).write_text(json_text(content), encoding="utf-8")
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if file.is_file())
 
 
 def _require_new(out: Path) -> None:
