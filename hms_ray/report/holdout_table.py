@@ -96,7 +96,7 @@ def render_holdout(report: HoldoutReport) -> str:
     """The scores, after a warning if the hold-out was opened before."""
     heading = (
         f"Hold-out of {report.study}: {counted(report.n_rows, 'row')} of "
-        f"{counted(report.n_patients, 'patient')} that nothing was trained or chosen on."
+        f"{counted(report.n_patients, 'patient')}, set aside before the search."
     )
     tables = map(_table, report.scores)
     return to_text(heading, _warning(report), *report.notes, *tables, _LEGEND)
