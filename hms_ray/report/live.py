@@ -69,27 +69,29 @@ class ProgressView:
 
     def __enter__(self) -> ProgressView:
         self._stack.enter_context(attached(_Warnings(self._print)))
-        if self._stream.isatty() and os.environ.get("TERM") != "dumb":
-            self._live = self._stack.enter_context(
-                Live(
-                    console=Console(
-                        file=cast("IO[str]", self._stream),
-                        highlight=False,
-                        markup=False,
-                        emoji=False,
-                    ),
-                    get_renderable=self._view,
-                    auto_refresh=self._threaded,
-                    refresh_per_second=REFRESH_PER_S,
-                    redirect_stdout=self._threaded,
-                    redirect_stderr=self._threaded,
-                    transient=True,
+        with self._faults("the live view could not be started"):
+            if self._stream.isatty() and os.environ.get("TERM") != "dumb":
+                self._live = self._stack.enter_context(
+                    Live(
+                        console=Console(
+                            file=cast("IO[str]", self._stream),
+                            highlight=False,
+                            markup=False,
+                            emoji=False,
+                        ),
+                        get_renderable=self._view,
+                        auto_refresh=self._threaded,
+                        refresh_per_second=REFRESH_PER_S,
+                        redirect_stdout=self._threaded,
+                        redirect_stderr=self._threaded,
+                        transient=True,
+                    )
                 )
-            )
         return self
 
     def __exit__(self, *reason: object) -> None:
-        self._stack.close()
+        with self._faults("the live view could not be ended"):
+            self._stack.close()
         self._live = None
 
     def handle(self, event: dict[str, Any]) -> None:

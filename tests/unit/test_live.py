@@ -189,6 +189,21 @@ def test_text_that_the_stream_cannot_encode_is_skipped(clock: Clock) -> None:
     assert stream.buffer.getvalue().endswith(b"hello\n")  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("method", ["start", "stop"])
+def test_live_view_that_cannot_be_shown_does_not_end_the_work(
+    clock: Clock, method: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("only one live display")
+
+    stream = Terminal()
+    monkeypatch.setattr(f"rich.live.Live.{method}", fail)
+    with ProgressView(sweep(clock), stream, threaded=False, clock=clock) as view:
+        view.handle(HELLO)
+    assert "hello" in stream.getvalue()
+    assert "only one live display" in caplog.text
+
+
 def test_repeated_fault_is_logged_once(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     with ProgressView(sweep(clock), io.StringIO(), clock=clock) as view:
         for _ in range(3):
