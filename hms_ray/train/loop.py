@@ -173,7 +173,7 @@ class _FoldTraining:
         return model
 
     def _train_stage(self, model: nn.Module, index: int) -> FoldResult:
-        """Trains one stage, scores the validation rows twice per epoch and selects a score."""
+        """Trains one stage and selects one of its evaluations, two per epoch."""
         training, (stage, rows, counted) = self.experiment.training, self.stages[index]
         # Wrapped anew for each stage: DDP orders its all-reduces by the steps that it has
         # seen, and a stage must not depend on where the previous one was trained.
@@ -236,7 +236,7 @@ class _FoldTraining:
         table = predict_rows(
             model, self.images, data.valid, batch_size, self.precision, self.process
         )
-        check_finite(table, f"{where}, step {self.n_done}")
+        check_finite(table, f"{where}, step {self.n_done}", self.precision)
         return table, kl_report(data.targets[data.valid], table, data.total_votes[data.valid])
 
     def _criterion(

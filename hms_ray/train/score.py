@@ -100,8 +100,16 @@ def predict_rows(
     return result
 
 
-def check_finite(table: NDArray[np.float64], where: str) -> None:
-    """Checks that all predictions are finite.
+def remedy_for_overflow(precision: str) -> str:
+    """What helps if a loss or a prediction is not finite."""
+    rate = "a smaller training.learning_rate."
+    return (
+        f"Try training.precision: float32, or {rate}" if precision == "float16" else f"Try {rate}"
+    )
+
+
+def check_finite(table: NDArray[np.float64], where: str, precision: str = "float32") -> None:
+    """Checks that all predictions, made in a precision, are finite.
 
     Raises:
         TrainingError: with the number of faulty rows and ``where``.
@@ -112,5 +120,5 @@ def check_finite(table: NDArray[np.float64], where: str) -> None:
             "predictions must be finite",
             got=f"{bad} of {len(table)} rows that are not",
             where=where,
-            fix="Try a smaller training.learning_rate.",
+            fix=remedy_for_overflow(precision),
         )

@@ -12,7 +12,7 @@ from hms_ray.errors import TrainingError
 from hms_ray.train.batches import Batch
 from hms_ray.train.losses import weighted_kl
 from hms_ray.train.process import Process
-from hms_ray.train.score import Precision, autocast, storage_dtype
+from hms_ray.train.score import Precision, autocast, remedy_for_overflow, storage_dtype
 
 MIN_LOSS_SCALE: Final = 1.0
 """Below it, gradients are not finite in float16 even if the loss is not scaled up."""
@@ -97,9 +97,7 @@ class Step:
         values = self.process.all_reduce_sum(torch.stack(list(losses)).double()).cpu()
         finite = values.isfinite()
         scaled = self.scaler.is_enabled()
-        fix = "Try a smaller training.learning_rate."
-        if scaled:
-            fix = "Use training.precision: float32, or try a smaller training.learning_rate."
+        fix = remedy_for_overflow(self.precision)
         if not (finite.any() if scaled else finite.all()):
             first = int((~finite).nonzero()[0])
             raise TrainingError(

@@ -90,7 +90,7 @@ EQUAL: dict[str, Experiment] = {
     ),
 }
 BATCH_STATISTICS = example_experiment("test_efficientnet", epochs=2)
-FLOAT16 = example_experiment("test_vit", epochs=2, precision="float16")
+FLOAT16 = example_experiment("test_vit", precision="float16")
 DIVERGES = example_experiment("test_vit", learning_rate=1e30, epochs=2)
 
 
@@ -157,7 +157,7 @@ def test_ranks_skip_a_float16_step_together(ranks: list[Any]) -> None:
     assert not torch.equal(third, fourth)
     half, other = (rank[0]["float16"] for rank in ranks)
     assert np.array_equal(half[0], other[0])
-    assert [record["step"] for record in half[1]] == [2, 4, 6, 8]
+    assert [record["step"] for record in half[1]] == [2, 4]
 
 
 @pytest.mark.parametrize("name", list(EQUAL))

@@ -15,6 +15,7 @@ from hms_ray.experiment.placement import Placement
 from hms_ray.train.loop import train_fold
 from hms_ray.train.process import Process
 from hms_ray.train.result import FoldResult
+from hms_ray.train.score import check_finite
 from hms_ray.train.stages import make_optimiser, make_schedule
 from hms_ray.train.step import Step
 from tests.fold_data import example_experiment, example_fold
@@ -85,9 +86,11 @@ def test_only_persistent_losses_that_are_not_finite_are_an_error() -> None:
     take(step, 1.0)
     assert step.mean_loss(losses, "here", 0) == 3.0
     rule, where = "the training loss must be finite", "stage a, epoch 2, step 12"
-    with refusal(TrainingError, rule, got="nan", where=where, fix="Use training.precision"):
+    with refusal(TrainingError, rule, got="nan", where=where, fix="Try training.precision"):
         step.mean_loss(losses[1:2], "stage a, epoch 2", 11)
-    with refusal(TrainingError, rule, got="nan", where=where, fix="smaller training.learning"):
+    with refusal(
+        TrainingError, rule, got="nan", where=where, fix="Try a smaller training.learning_rate"
+    ):
         make_step("float32").mean_loss(losses, "stage a, epoch 2", 10)
 
 
@@ -100,7 +103,7 @@ def test_gradients_that_are_never_finite_are_an_error() -> None:
         "gradients must be finite in float16 at a loss scale of 1",
         got="a scale of 0.5",
         where="stage a, epoch 1, step 17",
-        fix="Use training.precision: float32",
+        fix="Try training.precision: float32",
     ):
         step.mean_loss([torch.tensor(1.0) for _ in losses], "stage a, epoch 1", 0)
 
@@ -114,6 +117,12 @@ def test_fold_has_the_steps_and_rates_of_float32() -> None:
         assert [r[name] for r in half.history] == [r[name] for r in plain.history]
     np.testing.assert_allclose(half.probabilities.sum(1), 1.0, atol=1e-12)
     assert not np.array_equal(half.probabilities, plain.probabilities)
+
+
+def test_predictions_that_overflow_name_the_precision() -> None:
+    table = np.full((2, 6), np.nan)
+    with refusal(TrainingError, "predictions must be finite", fix="Try training.precision: float"):
+        check_finite(table, "here", "float16")
 
 
 def test_resumed_stage_starts_with_a_new_scale() -> None:
