@@ -6,7 +6,6 @@ user gave, or by a usual name, in upper or lower case.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,20 +14,17 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from hms_ray.competition.cells import whole_numbers, written
-from hms_ray.competition.file_content import PARQUET, content_of
 from hms_ray.competition.file_errors import (
-    EmptyFileError,
     MissingFileError,
     UnreadableFileError,
     WrongColumnsError,
     WrongTypeError,
 )
 from hms_ray.competition.schema import CLASSES
+from hms_ray.competition.table_files import read_cells
 from hms_ray.text import shortened_list
 
 TABLE_SUFFIXES: Final = (".csv", ".parquet")
@@ -39,10 +35,6 @@ _WRITE_ARRAY: Final = (
     "Write it as a table: pandas.DataFrame(array, columns=['seizure', 'lpd', 'gpd', 'lrda', "
     "'grda', 'other']).assign(row_id=ids).to_csv('FILE.csv', index=False)"
 )
-_FORMATS: Final = {
-    ".csv": "a comma-separated table in UTF-8",
-    ".parquet": "a complete parquet file",
-}
 CLASS_NAMES: Final = tuple(name.lower() for name in CLASSES)
 
 Columns = Mapping[str, str]
@@ -229,80 +221,9 @@ def read_table(
             where=path,
             fix="Check the path.",
         )
-    try:
-        _refuse_other_content(path, suffix)
-        cells = _read_parquet(path) if suffix == ".parquet" else _read_csv(path, columns, text)
-    except pd.errors.EmptyDataError:
-        cells = pd.DataFrame()
-    except PermissionError as error:
-        fix = "Change the file's permissions."
-        raise _unreadable(path, "readable", error.strerror, fix) from None
-    except (pa.ArrowException, OSError, ValueError, pd.errors.ParserWarning) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise _unreadable(path, _FORMATS[suffix], reason) from None
-    if cells.empty:
-        raise EmptyFileError(
-            f"{path.name} must have rows and columns",
-            got="none",
-            where=path,
-            fix="Write the file again, or use another one.",
-        )
-    return Table(path, cells, columns, option)
-
-
-def _refuse_other_content(path: Path, suffix: str) -> None:
-    """Raises ``UnreadableFileError`` if a file is not what its name promises."""
-    content = content_of(path)
-    own = (PARQUET,) if suffix == ".parquet" else ("CSV text", "text", "an empty file")
-    if content is not None and content.name not in own:
-        raise _unreadable(path, _FORMATS[suffix], content.name, content.fix)
-
-
-def _unreadable(path: Path, rule: str, got: object, fix: str | None = None) -> UnreadableFileError:
-    return UnreadableFileError(
-        f"{path.name} must be {rule}",
-        got=got,
-        where=path,
-        fix=fix or f"Write the table again, as a {path.suffix} file.",
-    )
-
-
-def _read_csv(path: Path, columns: Columns, text: Collection[str]) -> pd.DataFrame:
-    # pandas renames the second of two equal names, which would hide it.
-    reading: dict[str, Any] = {"encoding": "utf-8-sig", "skipinitialspace": True}
-    header = pd.read_csv(path, header=None, nrows=1, dtype=str, **reading).iloc[0].tolist()
-    names = [
-        name.strip() if isinstance(name, str) else f"Unnamed: {n}" for n, name in enumerate(header)
-    ]
-    if len(names) == 1 and any(mark in names[0] for mark in ";\t"):
-        raise ValueError("columns separated by semicolons or tabs")
     as_text = {columns.get(name, name).strip().casefold() for name in text}
-    with warnings.catch_warnings():
-        # About lines with more cells than the header, whose last cells would be lost.
-        warnings.simplefilter("error", pd.errors.ParserWarning)
-        cells: pd.DataFrame = pd.read_csv(
-            path,
-            header=0,
-            names=range(len(names)),
-            index_col=False,
-            dtype={n: str for n, name in enumerate(names) if name.casefold() in as_text},
-            low_memory=False,
-            **reading,
-        )
-    cells.columns = pd.Index(names)
-    return cells
-
-
-def _read_parquet(path: Path) -> pd.DataFrame:
-    with pq.ParquetFile(path) as file:
-        cells: pd.DataFrame = file.read().to_pandas()
-    attributes = cells.attrs
-    named = [name for name in cells.index.names if name is not None]
-    if named:
-        cells = cells.reset_index(named, allow_duplicates=True)
-    cells = cells.reset_index(drop=True)
-    cells.attrs = attributes
-    return cells
+    cells = read_cells(path, suffix, as_text)
+    return Table(path, cells, columns, option)
 
 
 def check_columns(found: Iterable[str], expected: Sequence[str], name: str, path: Path) -> None:

@@ -151,7 +151,7 @@ def test_what_is_written_in_any_form_reads_back_equal(
         ("x.csv", b"a,b\n", "must have rows and columns", "none", "Write the file again"),
         ("x.csv", b"a;b\n1;2\n", "comma-separated", "separated by semicolons", "as a .csv file"),
         ("x.csv", b"a\tb\n1\t2\n", "comma-separated", "semicolons or tabs", "as a .csv file"),
-        ("x.csv", b"a,b\n1,2,3\n4,5,6\n", "comma-separated", "Length of header", "as a .csv file"),
+        ("x.csv", b"a,b\n1,2,3\n4,5,6\n", "comma-separated", "more cells than", "as a .csv file"),
         ("x.csv", b"a,b\n1,2\n1,2,3,4\n", "comma-separated", "line 3", "as a .csv file"),
         ("x.csv", b"caf\xe9,b\n1,2\n", "in UTF-8", "codec can't decode", "as a .csv file"),
         ("x.csv", "a,b\n1,2\n".encode("utf-16"), "in UTF-8", "text in UTF-16", "in UTF-8"),
