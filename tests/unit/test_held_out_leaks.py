@@ -155,9 +155,9 @@ def test_held_out_patients_stay_the_same_whatever_rows_are_used(data: Path, tmp_
         {"data__unusable": "drop"},
         {"data__fold_seed": 3},
         {"data__n_folds": 3},
-        {"input__views": ["panels"]},
+        {"data__unit": "eeg"},
     ):
-        prepared = prepared_from(data, tmp_path, **values)
+        prepared = prepared_from(data, tmp_path, input__views=["panels"], **values)
         assert prepared.holdout is not None
         assert sorted(prepared.holdout.rows()["patient_id"].unique()) == PATIENTS, values
         assert not set(prepared.rows()["patient_id"]) & set(PATIENTS)
@@ -167,8 +167,9 @@ def test_held_out_patients_stay_the_same_whatever_rows_are_used(data: Path, tmp_
 def test_a_given_fold_table_keeps_the_hold_out(
     data: Path, tmp_path: Path, columns: list[str]
 ) -> None:
-    whole = prepared_from(data, tmp_path, data__holdout=0.0).rows()
-    prepared = prepared_from(data, tmp_path, folds=whole[columns])
+    one = {"input__views": ["panels"]}
+    whole = prepared_from(data, tmp_path, data__holdout=0.0, **one).rows()
+    prepared = prepared_from(data, tmp_path, folds=whole[columns], **one)
     rows = prepared.rows()
     assert not set(rows["patient_id"]) & set(PATIENTS)
     expected = whole.set_index("row_id")["fold"]
@@ -209,7 +210,7 @@ def test_the_identity_of_a_study_has_its_hold_out(study: TrainedStudy, changed: 
 def test_a_study_without_a_hold_out_has_the_identity_that_it_had_before(
     data: Path, tmp_path: Path
 ) -> None:
-    space = Space(experiment=experiment_of(data__holdout=0.0))
+    space = Space(experiment=experiment_of(data__holdout=0.0, input__views=["panels"]))
     prepared = prepare(data, space.experiment, tmp_path)
     identity = study_identity(space, prepared)
     assert "holdout" not in identity["data"]
