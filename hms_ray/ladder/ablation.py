@@ -84,7 +84,7 @@ NO_SWITCH: Final = (
     "model.name",
     *(f"training.{name}" for name in ("seed", "batch_size", "learning_rate", "precision")),
     *(f"training.{name}" for name in ("div_factor", "final_div_factor", "stage_threshold")),
-    "training.checkpoint_criterion",
+    *(f"training.{name}" for name in ("checkpoint_criterion", "deterministic")),
 )
 """Paths without a value that means off."""
 

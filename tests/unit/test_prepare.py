@@ -35,7 +35,11 @@ VIEWS = ["panels", "eeg panels"]
 
 def make_space(search: dict[str, Any] | None = None, **inputs: Any) -> Space:
     chosen = {"views": VIEWS, "eeg": EEG, **inputs}
-    experiment = {"data": {"n_folds": 3, "unusable": "keep"}, "input": chosen}
+    experiment = {
+        "data": {"n_folds": 3, "unusable": "keep"},
+        "input": chosen,
+        "model": {"pretrained": False},
+    }
     return validate_space({"experiment": experiment, "search": search or {}}, "test")
 
 
