@@ -275,7 +275,8 @@ class StudyFolder:
             "saved_minutes": result.saved_minutes,
             "reason": None,
         }
-        with trial_draft(self.trial_path(number), experiment, data) as draft:
+        resources = self.space().resources
+        with trial_draft(self.trial_path(number), experiment, resources, data) as draft:
             oof = result.oof.copy()
             oof.attrs = {ROW_UNIT: experiment.data.unit}
             if result.optimistic:
@@ -302,7 +303,8 @@ class StudyFolder:
         the failure stays too.
         """
         data = {**_NO_RESULT, "number": number, "point": dict(point), "reason": reason}
-        with trial_draft(self.trial_path(number), experiment, data, if_exists) as draft:
+        path, resources = self.trial_path(number), self.space().resources
+        with trial_draft(path, experiment, resources, data, if_exists) as draft:
             (draft / "error.txt").write_text(details or reason, encoding="utf-8")
 
     def record_run(self, environment: Mapping[str, Any]) -> None:

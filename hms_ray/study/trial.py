@@ -12,7 +12,7 @@ import pandas as pd
 
 from hms_ray.config.experiment import Experiment
 from hms_ray.config.loading import load_space
-from hms_ray.config.space import Objective
+from hms_ray.config.space import Objective, ResourcesConfig
 from hms_ray.config.validation import with_new_names
 from hms_ray.errors import PredictionError, StudyError
 from hms_ray.evaluate.oof import read_oof
@@ -148,13 +148,19 @@ def has_finished(path: Path) -> bool:
 
 @contextmanager
 def trial_draft(
-    path: Path, experiment: Experiment, result: Mapping[str, Any], if_exists: IfExists = "replace"
+    path: Path,
+    experiment: Experiment,
+    resources: ResourcesConfig,
+    result: Mapping[str, Any],
+    if_exists: IfExists = "replace",
 ) -> Iterator[Path]:
     """A folder to write a trial's other files into; it appears as a whole or not at all.
 
     Args:
         path: the trial's folder.
         experiment: what was trained.
+        resources: of the study; written beside the experiment, so that ``train`` with that
+            file gives its folds the same cache keys.
         result: content of ``result.json``, written last; a failure never replaces the result
             of a finished trial.
         if_exists: ``keep`` leaves whatever another process wrote.
@@ -163,7 +169,10 @@ def trial_draft(
     failed = result["reason"] is not None
     keep_if = has_finished if failed else keep_nothing
     with whole_folder(path, if_exists=if_exists, keep_if=keep_if) as draft:
-        described = {"experiment": experiment.model_dump(mode="json")}
+        described = {
+            "experiment": experiment.model_dump(mode="json"),
+            "resources": resources.model_dump(mode="json"),
+        }
         (draft / "experiment.yaml").write_text(yaml_text(described), encoding="utf-8")
         yield draft
         (draft / "result.json").write_text(json_text(result), encoding="utf-8")

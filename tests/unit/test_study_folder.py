@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from hms_ray.config.loading import load_space
 from hms_ray.dataset.prepare import Prepared
 from hms_ray.errors import StudyError
 from hms_ray.study.folder import StudyFolder
@@ -35,6 +36,17 @@ def test_a_trial_is_read_as_it_was_written(tmp_path: Path, folder: StudyFolder) 
     pd.testing.assert_frame_equal(trial.oof(folder.rows()), result.oof)
     assert folder.trial(4) is None
     assert [path.name for path in (folder.path / "trials").iterdir()] == ["0003"]
+
+
+def test_file_of_a_trial_trains_its_folds_with_the_same_cache_keys(
+    tmp_path: Path, prepared: Prepared
+) -> None:
+    # The remedy for a lost fold names this file.
+    space = make_space(resources={"workers": 2, "gpus_per_worker": 0.5})
+    folder = create_study(tmp_path, "two", space, prepared)
+    folder.write_trial(0, {}, EXPERIMENT, make_result(0.5))
+    again = load_space(folder.trial_path(0) / "experiment.yaml")
+    assert (again.experiment, again.resources) == (EXPERIMENT, space.resources)
 
 
 def test_predictions_of_other_rows_are_refused(folder: StudyFolder) -> None:
