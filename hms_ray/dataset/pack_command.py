@@ -11,7 +11,7 @@ from hms_ray.competition.read import read_labels
 from hms_ray.competition.rows import rows_of
 from hms_ray.config.loading import load_space
 from hms_ray.config.space import Space
-from hms_ray.dataset.prepare import part_of
+from hms_ray.dataset.packs import part_of
 from hms_ray.dataset.sources import pack_source, source_key, sources_for
 from hms_ray.errors import ConfigError
 from hms_ray.pack.build import build_pack, default_pack_dir

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,19 +23,14 @@ from hms_ray.dataset.folds import (
 )
 from hms_ray.dataset.hold_out import HoldOut, set_aside, without_held_out
 from hms_ray.dataset.missing_signal import apply_missing_signal_policy, missing_shares
-from hms_ray.dataset.sources import WINDOW_COLUMNS, SourceRecipe, pack_source, source_key
-from hms_ray.errors import DataError, FoldError, HmsRayError
-from hms_ray.pack.build import build_pack, default_pack_dir, find_pack
-from hms_ray.pack.sources import PackSource
+from hms_ray.dataset.packs import Bars, build_packs, is_packed
+from hms_ray.dataset.sources import SourceRecipe, pack_source, source_key
+from hms_ray.errors import DataError, FoldError
+from hms_ray.pack.build import default_pack_dir
 from hms_ray.pack.store import Pack, open_pack
-from hms_ray.pack.verify import require_verified
-from hms_ray.pack.windows import Recordings, Windows, distinct_windows
 from hms_ray.storage.atomic import whole_file
 from hms_ray.storage.folder_names import STORE_NAME
 from hms_ray.storage.hashing import digest, table_fingerprint
-
-Bars = Callable[[str, str], AbstractContextManager[Callable[[int, int], None]]]
-"""(description, unit) -> a progress bar (see ``report.live.bar``)."""
 
 RowsCheck = Callable[[pd.DataFrame], None]
 """Raises if rows with their folds (see ``Prepared.rows``) cannot be trained as planned."""
@@ -150,7 +144,7 @@ def prepare(
     only_rows = experiment.data.holdout > 0
     # Every value was read when the packs were made. After that tables and file sizes are
     # enough, so that a sweep starts at once.
-    packed = _is_packed(data_dir, pack_dir, forms, rows, only_rows=only_rows)
+    packed = is_packed(data_dir, pack_dir, forms, rows, only_rows=only_rows)
     tolerated = () if experiment.data.unusable == "error" else ("no_numbers",)
     require_sound(data_dir, signals=not packed, cache_dir=pack_dir, tolerated=tolerated)
     packs = build_packs(data_dir, pack_dir, forms, rows, bars, only_rows=only_rows)
@@ -196,38 +190,6 @@ def rows_with_folds(
     """
     rows, held_out = _split_rows(Path(data_dir), config)
     return _with_folds(rows, config, without_held_out(folds, held_out)[0])
-
-
-def build_packs(
-    data_dir: Path,
-    pack_dir: Path,
-    forms: Mapping[str, PackSource],
-    rows: pd.DataFrame,
-    bars: Bars | None = None,
-    *,
-    only_rows: bool = False,
-) -> dict[str, Pack]:
-    """Makes or opens packs with the windows of rows and verifies their content.
-
-    Args:
-        data_dir: competition folder.
-        pack_dir: folder of packs.
-        forms: ``source_key`` -> what is packed.
-        rows: ids and starts of the windows.
-        bars: creates the progress bar of each pack.
-        only_rows: see ``part_of``.
-
-    Raises:
-        DataError: see ``build_pack``.
-        PackError: see ``build_pack``; or if content does not match its checksums.
-    """
-    packs = {}
-    for key, form in forms.items():
-        with bars(f"packing {key}", form.kind) if bars else nullcontext() as progress:
-            part = part_of(form, rows, only_rows=only_rows)
-            packs[key] = build_pack(data_dir, pack_dir, form, part, progress=progress)
-        require_verified(packs[key].path)
-    return packs
 
 
 def _split_rows(data_dir: Path, config: DataConfig) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -288,44 +250,6 @@ def _folds(
         return fit_folds(given, kept)
     except DataError as error:
         raise FoldError(error.rule, got=error.got, where=error.where, fix=error.fix) from None
-
-
-def part_of(
-    form: PackSource, rows: pd.DataFrame, *, only_rows: bool
-) -> Windows | Recordings | None:
-    """What the pack of a source holds: the rows' windows; or all recordings.
-
-    Args:
-        form: what is packed.
-        rows: ids and starts of the windows.
-        only_rows: whether only the recordings of the rows are packed. A pack of all would
-            change with the recordings of held-out patients.
-    """
-    if form.kind == "windows":
-        return distinct_windows(rows)
-    if not only_rows:
-        return None
-    recordings = rows[WINDOW_COLUMNS[form.name][0]]
-    return Recordings(tuple(sorted(set(recordings.tolist()))))
-
-
-def _is_packed(
-    data_dir: Path,
-    pack_dir: Path,
-    forms: dict[str, PackSource],
-    rows: pd.DataFrame,
-    *,
-    only_rows: bool,
-) -> bool:
-    try:
-        return all(
-            find_pack(data_dir, pack_dir, form, part_of(form, rows, only_rows=only_rows))
-            is not None
-            for form in forms.values()
-        )
-    except HmsRayError:
-        # The check of the folder reports all faults at once.
-        return False
 
 
 def open_prepared(pack: PackRef) -> Pack:

@@ -22,7 +22,7 @@ from hms_ray.competition.read import (
 from hms_ray.competition.rows import Unit, Window, make_rows
 from hms_ray.config.inputs import InputConfig, used_sources
 from hms_ray.dataset.missing_signal import Policy, apply_missing_signal_policy
-from hms_ray.dataset.prepare import Bars, build_packs
+from hms_ray.dataset.packs import Bars, build_packs
 from hms_ray.dataset.sources import WINDOW_COLUMNS, pack_source, source_key
 from hms_ray.errors import DataError
 from hms_ray.pack.build import default_pack_dir

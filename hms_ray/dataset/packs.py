@@ -1,0 +1,91 @@
+"""The packs of a set of rows: found, or made and verified."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import pandas as pd
+
+from hms_ray.dataset.sources import WINDOW_COLUMNS
+from hms_ray.errors import HmsRayError
+from hms_ray.pack.build import build_pack, find_pack
+from hms_ray.pack.sources import PackSource
+from hms_ray.pack.store import Pack
+from hms_ray.pack.verify import require_verified
+from hms_ray.pack.windows import Recordings, Windows, distinct_windows
+
+Bars = Callable[[str, str], AbstractContextManager[Callable[[int, int], None]]]
+"""(description, unit) -> a progress bar (see ``report.live.bar``)."""
+
+
+def build_packs(
+    data_dir: Path,
+    pack_dir: Path,
+    forms: Mapping[str, PackSource],
+    rows: pd.DataFrame,
+    bars: Bars | None = None,
+    *,
+    only_rows: bool = False,
+) -> dict[str, Pack]:
+    """Makes or opens packs with the windows of rows and verifies their content.
+
+    Args:
+        data_dir: competition folder.
+        pack_dir: folder of packs.
+        forms: ``source_key`` -> what is packed.
+        rows: ids and starts of the windows.
+        bars: creates the progress bar of each pack.
+        only_rows: see ``part_of``.
+
+    Raises:
+        DataError: see ``build_pack``.
+        PackError: see ``build_pack``; or if content does not match its checksums.
+    """
+    packs = {}
+    for key, form in forms.items():
+        with bars(f"packing {key}", form.kind) if bars else nullcontext() as progress:
+            part = part_of(form, rows, only_rows=only_rows)
+            packs[key] = build_pack(data_dir, pack_dir, form, part, progress=progress)
+        require_verified(packs[key].path)
+    return packs
+
+
+def part_of(
+    form: PackSource, rows: pd.DataFrame, *, only_rows: bool
+) -> Windows | Recordings | None:
+    """What the pack of a source holds: the rows' windows; or all recordings.
+
+    Args:
+        form: what is packed.
+        rows: ids and starts of the windows.
+        only_rows: whether only the recordings of the rows are packed. A pack of all would
+            change with the recordings of held-out patients.
+    """
+    if form.kind == "windows":
+        return distinct_windows(rows)
+    if not only_rows:
+        return None
+    recordings = rows[WINDOW_COLUMNS[form.name][0]]
+    return Recordings(tuple(sorted(set(recordings.tolist()))))
+
+
+def is_packed(
+    data_dir: Path,
+    pack_dir: Path,
+    forms: dict[str, PackSource],
+    rows: pd.DataFrame,
+    *,
+    only_rows: bool,
+) -> bool:
+    """Whether all packs that ``build_packs`` would make exist; False if that is unknown."""
+    try:
+        return all(
+            find_pack(data_dir, pack_dir, form, part_of(form, rows, only_rows=only_rows))
+            is not None
+            for form in forms.values()
+        )
+    except HmsRayError:
+        # The check of the folder reports all faults at once.
+        return False
