@@ -107,7 +107,14 @@ def ladder(
     from functools import partial
 
     from hms_ray.config.shipped import LADDER, find_space
-    from hms_ray.ladder.command import LadderCall, print_plan, run_command, seeded, training_seeds
+    from hms_ray.ladder.command import (
+        LadderCall,
+        ladder_folder,
+        print_plan,
+        run_command,
+        seeded,
+        training_seeds,
+    )
     from hms_ray.ladder.select import select_ladder
     from hms_ray.simulate.ladder_data import oracle_scores, simulation_of
 
@@ -146,6 +153,9 @@ def ladder(
         others = [call.name, "LADDER_OF_ANOTHER_SEED"]
     else:
         runs = [seeded(chosen, call, seed) for seed in numbers]
+        for _, one in runs:
+            # The last seed's folder is checked before the first seed is trained for hours.
+            ladder_folder(results, one.name)
         # All of them, so that one failed step does not stop the seeds that follow.
         status = max([run_command(ladder, one, trainer) for ladder, one in runs])
         others = [one.name for _, one in runs]

@@ -265,6 +265,17 @@ def test_other_experiments_continue_after_a_failure(
     assert (mended.n_trained, mended.n_reused) == (2, 4)
 
 
+def test_experiment_that_cannot_be_planned_fails_alone(prepared: Prepared, tmp_path: Path) -> None:
+    # Such as weights that have gone since the steps were checked.
+    manifest = write_files(tmp_path)
+    text = BASE.format(seed=1, views="statistics", stages=ONE)
+    text = text.replace("pretrained: false", "weights_file: gone.pth")
+    (tmp_path / "b.yaml").write_text(text, encoding="utf-8")
+    made, _ = run(load_ladder(manifest), prepared, tmp_path, NoisyRunner())
+    assert made.failed["b"].startswith("model.weights_file must be a readable file")
+    assert [result.name for result in made.results] == ["a", "again"]
+
+
 def test_steps_that_cannot_be_trained_are_refused_together(
     prepared: Prepared, tmp_path: Path
 ) -> None:
@@ -377,6 +388,17 @@ def test_seeds_are_trained_on_the_same_rows_and_pooled(
     text = " ".join(capsys.readouterr().out.split())
     assert "2 ladders combined on 1 data set" in text
     assert "Differences are means over training seeds" in text
+
+
+def test_folders_of_all_seeds_are_checked_before_the_first_is_trained(
+    command: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine-seed2").mkdir()
+    (tmp_path / "mine-seed2" / "study.json").touch()
+    runner = NoisyRunner()
+    assert command(runner, "--study", "mine", "--seeds", "0,2") != 0
+    assert "mine-seed2" in capsys.readouterr().err
+    assert runner.trained == []
 
 
 @pytest.mark.parametrize("seeds", ["0,0", "1,a", "", "-1", "0;1"])
