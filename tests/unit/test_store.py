@@ -263,10 +263,17 @@ def test_conditions_need_free(option: str, error_line: Callable[..., str]) -> No
     assert f"{option.partition('=')[0]} needs --free" in error_line("store", option)
 
 
-def test_entry_of_another_user_is_counted_whatever_its_version(store: Path) -> None:
-    (store / "second" / "blend").mkdir()
-    (store / "second" / "blend" / "blend.json").write_text(f'{{"old": ["{key_of(5)}"]}}')
+def test_user_of_another_version_is_counted(store: Path) -> None:
     by_name = {entry.name: entry for entry in store_entries(store)}
-    assert by_name[key_of(5)].used_by == ("second",)
     assert isinstance(by_name[key_of(3)], StoreEntry)
     assert by_name[key_of(3)].used_by == ("ladder",), "its steps.json is damaged"
+
+
+@pytest.mark.parametrize(("place", "user"), [("blend", "blend"), ("second/blend", "second")])
+def test_fold_that_only_a_blend_uses_stays(store: Path, place: str, user: str) -> None:
+    (store / place).mkdir()
+    keys = {"keys": {"0": key_of(4)}}
+    (store / place / "blend.json").write_text(json.dumps({"members": [keys]}))
+    assert freed(store, age_days=0) == [5]
+    (entry,) = [entry for entry in store_entries(store) if entry.name == key_of(4)]
+    assert entry.used_by == (user,)
