@@ -45,9 +45,12 @@ def openings(folder: StudyFolder) -> list[dict[str, Any]]:
     mine = _fingerprint(folder)
     if mine is None:
         return []
-    found = []
-    for name in study_names(folder.path.resolve().parent):
-        study = StudyFolder(folder.path.resolve().parent / name)
+    results, found = folder.path.resolve().parent, []
+    for name in study_names(results):
+        try:
+            study = StudyFolder(results / name)
+        except StudyError:
+            continue  # Damaged or of another version: another study is not blocked by it.
         if _fingerprint(study) == mine:
             found += [{"study": name, **opening} for opening in _own(study)]
     return sorted(found, key=lambda opening: str(opening.get("date")))

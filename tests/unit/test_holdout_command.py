@@ -270,6 +270,9 @@ def test_the_same_rows_opened_by_another_study_count(study: TrainedStudy) -> Non
     opened(study)
     other = StudyFolder.open("second", study.results)
     assert [opening["study"] for opening in openings(other)] == ["first"]
+    (other.path.parent / "broken").mkdir()
+    (other.path.parent / "broken" / "study.json").write_text("{", encoding="utf-8")
+    assert [opening["study"] for opening in openings(other)] == ["first"]
     assert not (other.path / OPENINGS_FILE).exists()
 
 
