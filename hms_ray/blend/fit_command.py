@@ -7,7 +7,7 @@ from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
-from hms_ray.blend.align import Aligned, align
+from hms_ray.blend.align import Aligned, Member, align
 from hms_ray.blend.external_files import Targets
 from hms_ray.blend.members import read_members, targets_of, with_families, without_copies
 from hms_ray.blend.result_files import BLEND_FILE, write_blend
@@ -66,18 +66,7 @@ def blend(
     place = settings.out or blend_folder(inputs, results)
     require_kind(place, "blend", "--out DIR")
     require_writable(place / BLEND_FILE)
-    members = with_families(
-        read_members(
-            inputs,
-            results,
-            settings.columns,
-            settings.row_unit,
-            renormalise=settings.renormalise,
-        ),
-        settings.families,
-    )
-    members, copies = without_copies(members, drop=settings.drop_identical)
-    require_unseen(members, settings.targets, results)
+    members, copies = _members(inputs, results, settings)
     plan = plan_blend(settings, members, manifest)
     costs = requested_costs(members, settings)
     targets = targets_of(
@@ -118,6 +107,20 @@ def blend(
         to_text(*copies, *_notes(targets, data, renormalised), *subset_texts),
     ]
     return "\n\n".join([*filter(None, parts), f"written to {place}"])
+
+
+def _members(
+    inputs: Sequence[str | Path], results: str | Path, settings: Settings
+) -> tuple[list[Member], tuple[str, ...]]:
+    """The models to blend, which may be blended, and lines about identical ones."""
+    found = read_members(
+        inputs, results, settings.columns, settings.row_unit, renormalise=settings.renormalise
+    )
+    members, copies = without_copies(
+        with_families(found, settings.families), drop=settings.drop_identical
+    )
+    require_unseen(members, settings.targets, results)
+    return members, copies
 
 
 def blend_folder(inputs: Sequence[str | Path], results: str | Path) -> Path:
