@@ -101,12 +101,14 @@ class Fault:
         message: what is wrong and what was expected.
         file: path relative to the folder; None if no single file is at fault.
         id: EEG, spectrogram, label or row id, as text.
+        fix: what to do; None if the message shows it.
     """
 
     kind: str
     message: str
     file: str | None = None
     id: str | None = None
+    fix: str | None = None
 
     def __str__(self) -> str:
         place = " ".join(part for part in (self.file, self.id and f"[{self.id}]") if part)

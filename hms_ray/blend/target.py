@@ -52,7 +52,7 @@ def _no_target(path: Path, results: Path) -> StudyError:
     name = (path.parent if path.name.isdigit() else path).name
     known = study_names(results)
     return StudyError(
-        f"the target must be a study, STUDY/TRIAL or a {BLEND_FILE}, or an export",
+        f"the target must be a study, STUDY/TRIAL, a {BLEND_FILE} or an export",
         got=f"{path}{closest(name, known)}",
         where=results,
         fix="List studies with: hms-ray studies" if known else "Run hms-ray sweep first.",

@@ -47,4 +47,4 @@ def fault_of(error: DataError, file: str, number: int | None = None) -> Fault:
     """
     message = error.rule if error.got is None else f"{error.rule}, got {error.got}"
     kind = getattr(error, "kind", "unusable")
-    return Fault(kind, message, file, None if number is None else str(number))
+    return Fault(kind, message, file, None if number is None else str(number), error.fix)

@@ -170,13 +170,19 @@ class FolderReport:
             yield ""
             yield f"{kind}: {counted(len(faults), 'fault')}"
             for fault in faults[:FAULTS_SHOWN]:
-                yield from textwrap.wrap(
-                    str(fault),
-                    TEXT_WIDTH,
-                    initial_indent="  ",
-                    subsequent_indent="      ",
-                    break_long_words=False,
-                    break_on_hyphens=False,
-                )
+                yield from _wrapped(str(fault))
             if len(faults) > FAULTS_SHOWN:
                 yield f"  and {len(faults) - FAULTS_SHOWN:,} more; --json lists all of them"
+            for fix in dict.fromkeys(fault.fix for fault in faults if fault.fix):
+                yield from _wrapped(f"Remedy: {fix}")
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(
+        text,
+        TEXT_WIDTH,
+        initial_indent="  ",
+        subsequent_indent="      ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

@@ -217,7 +217,7 @@ def read_table(
     if not path.is_file():
         raise MissingFileError(
             f"{path.name} must exist",
-            got="a folder" if path.is_dir() else "none",
+            got="a folder" if path.is_dir() else None,
             where=path,
             fix="Check the path.",
         )

@@ -18,8 +18,9 @@ Intervals = Mapping[str, Interval | None]
 _LEGEND: Final = (
     "single fold models: mean of the KL of each fold model alone; compare it with out-of-fold.\n"
     "mean of the fold models: KL of their averaged predictions, which submit writes.\n"
-    "difference: single fold models minus out-of-fold; tie: its interval contains 0.\n"
-    "Intervals: 95%, clustered by patient."
+    "difference: single fold models minus out-of-fold; better: the hold-out has the lower KL;\n"
+    "tie: the interval contains 0.\n"
+    "Intervals: 95%, clustered by patient; wide with few patients."
 )
 
 
@@ -48,10 +49,15 @@ class HoldoutScores:
         single, oof = self.single or {}, self.out_of_fold or {}
         return {name: _difference(single.get(name), oof.get(name)) for name in OBJECTIVES}
 
+    def patients(self) -> dict[str, int]:
+        """Held-out patients with rows of each score."""
+        return {name: 0 if one is None else one.n_patients for name, one in self.averaged.items()}
+
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
         return {
             "name": self.name,
+            "patients": self.patients(),
             "single_fold_models": _plain(self.single),
             "mean_of_fold_models": _plain(self.averaged),
             "out_of_fold": _plain(self.out_of_fold),
@@ -115,8 +121,8 @@ def _warning(report: HoldoutReport) -> str:
     if not report.opened_before:
         return ""
     return (
-        f"This hold-out was {openings_text(report.opened_before)}. The scores below do not "
-        "cover choices made since then: they may have used what it showed."
+        f"This hold-out was {openings_text(report.opened_before)}. Choices made "
+        "since then may have used what it showed; the scores below are no test of them."
     )
 
 
@@ -150,7 +156,8 @@ def _table(scores: HoldoutScores) -> Table:
         ),
     )
     legend = (OPTIMISTIC_LEGEND,) if scores.optimistic else ()
-    return Table(scores.name, columns, (*scores.notes, *legend))
+    patients = ", ".join(f"{SCORE_NAMES[name]} {n}" for name, n in scores.patients().items())
+    return Table(scores.name, columns, (f"Held-out patients: {patients}.", *scores.notes, *legend))
 
 
 def _difference(first: Interval | None, second: Interval | None) -> Difference | None:

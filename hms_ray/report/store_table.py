@@ -13,6 +13,10 @@ from hms_ray.text import counted
 
 _KEY_LENGTH: Final = 12
 _UNUSED: Final = "no study"
+_LEGEND: Final = (
+    "last used, oldest: time since the latest and the earliest use; folds are used when trained "
+    "or reused."
+)
 _GROUPS: Final = {"draft": "drafts", "damaged": "damaged, set aside", "rows": "row tables"}
 
 
@@ -63,7 +67,7 @@ def render_store(entries: Sequence[StoreEntry], root: Path, now: float) -> str:
         Column("last used", [age_text(now - max(group.used)) for group in made]),
         Column("oldest", [age_text(now - min(group.used)) for group in made]),
     )
-    return to_text(Table(title, columns, ("Last used: trained or reused, time since then.",)))
+    return to_text(Table(title, columns, (_LEGEND,)))
 
 
 def render_freed(

@@ -61,10 +61,11 @@ def choice_text(choice: TrialChoice) -> str:
     interval = f"[{choice.low:.4f},{NO_BREAK}{choice.high:.4f}]"
     parts = f"{counted(choice.n_splits, 'part')}, {counted(choice.n_seeds, 'seed')}"
     text = (
-        f"Nested {name} of the final choice: {choice.nested:.4f} {interval}; optimism of the best "
-        f"trial's score: {signed(choice.optimism or 0.0)}. Each part of the patients is scored by "
-        f"the best trial of the others ({parts}). This prices the final choice; the search itself "
-        "used these rows: see hold-out (hms-ray holdout)."
+        f"Nested {name} of the final choice: {choice.nested:.4f} {interval}. Each patient is "
+        f"scored by the trial that is best on other patients ({parts}). Optimism of the best "
+        f"trial's score: {signed(choice.optimism or 0.0)} (nested KL minus its KL; above 0: its "
+        "KL is too low). This prices the final choice; the search itself used these rows, see "
+        "hold-out (data.holdout, hms-ray holdout)."
     )
     if choice.optimistic:
         text += " Checkpoints were chosen on these rows too, so both scores are optimistic."

@@ -128,14 +128,14 @@ def pretrained_config(name: str) -> Any:
         )
     try:
         pretrained = timm.get_pretrained_cfg(name)
-    except RuntimeError as error:
+    except RuntimeError:
         tags = [
             tag
             for tag in timm.list_pretrained(f"{architecture}*")
             if tag.split(".")[0] == architecture
         ]
         raise ModelError(
-            f"model.name must have a tag of timm ({error})".replace(".)", ")"),
+            "the part of model.name after the dot must be a tag that timm knows",
             got=name,
             fix=f"Use one of: {', '.join(tags)}." if tags else "Use the name without a tag.",
         ) from None

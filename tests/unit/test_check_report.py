@@ -111,6 +111,7 @@ def test_json_has_every_fault_and_their_kinds(file: Path) -> None:
             "message": "votes must be whole numbers, got 'a \"quoted\" word' in lpd_vote",
             "file": "train.csv",
             "id": key,
+            "fix": None,
         }
     ]
 

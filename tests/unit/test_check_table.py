@@ -72,7 +72,7 @@ def test_unusable_table_is_the_only_fault(file: Path) -> None:
     report = check_table(file)
     assert_faults(report.faults, ("wrong_columns", "train.csv", "15 columns, got no gpd_vote"))
     assert report.counts == {}
-    assert report.to_text().splitlines()[-1].startswith("  train.csv: ")
+    assert report.to_text().splitlines()[-2].startswith("  train.csv: ")
     file.unlink()
     assert_faults(check_table(file).faults, ("missing_file", "train.csv", "must exist"))
 

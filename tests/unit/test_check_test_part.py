@@ -44,26 +44,34 @@ def change(file: Path, changed: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "got"),
+    ("file", "content", "got", "fix"),
     [
-        (EEG, b"Fp1,F3\n1,2\n", "CSV text"),
-        (EEG, POINTER, "a git-LFS pointer"),
-        (EEG, b"<!DOCTYPE html>\n<html>", "an HTML page"),
-        (SPECTROGRAM, gzip.compress(b"x" * 99, mtime=0), "a gzip archive"),
-        (SPECTROGRAM, b"PK\x03\x04" + bytes(99), "a zip archive"),
-        (SPECTROGRAM, b'{"code":403,"message":"Forbidden"}', "JSON text"),
-        (SPECTROGRAM, b"", "an empty file"),
-        (SPECTROGRAM, b"PAR1" + bytes(99), "a truncated or damaged one"),
-        (SPECTROGRAM, b"\x00\x01\x02", "a truncated or damaged one"),
+        (EEG, b"Fp1,F3\n1,2\n", "CSV text", "Download it again"),
+        (EEG, POINTER, "a git-LFS pointer", "Fetch the file itself: git lfs pull"),
+        (EEG, b"<!DOCTYPE html>\n<html>", "an HTML page", "Download the file itself"),
+        (SPECTROGRAM, gzip.compress(b"x" * 99, mtime=0), "a gzip archive", "Unpack it"),
+        (SPECTROGRAM, b"PK\x03\x04" + bytes(99), "a zip archive", "Unpack it"),
+        (
+            SPECTROGRAM,
+            b'{"code":403,"message":"Forbidden"}',
+            "JSON text",
+            "Download the file itself",
+        ),
+        (SPECTROGRAM, b"", "an empty file", "Download it again"),
+        (SPECTROGRAM, b"PAR1" + bytes(99), "a truncated or damaged one", "Download it again"),
+        (SPECTROGRAM, b"\x00\x01\x02", "a truncated or damaged one", "Download it again"),
     ],
 )
 def test_a_recording_that_is_not_parquet_is_named(
-    folder: Path, file: str, content: bytes, got: str
+    folder: Path, file: str, content: bytes, got: str, fix: str
 ) -> None:
     (folder / file).write_bytes(content)
     name = "an EEG file" if file == EEG else "a spectrogram file"
     message = f"{name} must be a complete parquet file, got {got}"
-    assert only_fault(folder) == Fault("unreadable_file", message, file, Path(file).stem)
+    fault = only_fault(folder)
+    assert fault == Fault("unreadable_file", message, file, Path(file).stem, fault.fix)
+    assert str(fault.fix).startswith(fix)
+    assert f"  Remedy: {fault.fix}" in check_folder(folder, signals=False).to_text()
 
 
 @pytest.mark.parametrize("n", [9_999, 10_001, 12_000])

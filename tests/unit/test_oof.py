@@ -143,7 +143,7 @@ def test_invalid_tables_are_not_written(tmp_path: Path, oof: pd.DataFrame) -> No
 
 def test_files_are_checked(tmp_path: Path, oof: pd.DataFrame, rows: pd.DataFrame) -> None:
     path = tmp_path / "oof.parquet"
-    with pytest.raises(PredictionError, match=r"must exist, got none, in .*oof\.parquet"):
+    with pytest.raises(PredictionError, match=r"must exist, in .*oof\.parquet"):
         read_oof(path)
     write_oof(path, oof.iloc[1:])
     with pytest.raises(PredictionError, match=r"1 of 12 missing, in .*oof\.parquet, 1 row.*100-0"):
