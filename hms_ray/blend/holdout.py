@@ -206,6 +206,12 @@ def _trial_scores(
     )
 
 
+_NESTED_NOTE = (
+    "Its out-of-fold score is nested, for the first partition of the patients; hms-ray blend "
+    "prints the mean of several."
+)
+
+
 def _blend_scores(
     folder: StudyFolder,
     blend: StoredBlend,
@@ -222,11 +228,11 @@ def _blend_scores(
     else:
         notes.append("Single fold models cannot be blended: the members have different folds.")
     nested = _nested(folder)
-    if nested is None:
-        notes.append(f"No out-of-fold score: {NESTED_FILE} does not fit the rows of the study.")
+    absent = f"No out-of-fold score: {NESTED_FILE} does not fit the rows of the study."
+    notes.append(absent if nested is None else _NESTED_NOTE)
     means = {name: mean_of_folds(one) for name, one in parts.items()}
     return HoldoutScores(
-        name=f"Blend, {blend.method}; its out-of-fold score is nested",
+        name=f"Blend, {blend.method}",
         single=single,
         averaged=_intervals(_kl(scored, blend.predict(means)), scored),
         out_of_fold=nested,

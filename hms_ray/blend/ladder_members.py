@@ -88,7 +88,7 @@ def _require_ladder(path: Path, results: Path, rule: str) -> tuple[Path, str | N
         rule,
         got=f"{path}{closest(name, known)}",
         where=results,
-        fix=None if known else "Run a study first: hms-ray sweep",
+        fix="List studies with: hms-ray studies" if known else "Run one first: hms-ray sweep",
     )
 
 

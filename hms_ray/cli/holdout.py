@@ -28,8 +28,8 @@ def holdout(
 ) -> None:
     """Score a study's best trial and its blend on held-out patients.
 
-    Needs data.holdout in the study. The study records each opening. The scores test
-    only choices that were made before the first one.
+    Needs data.holdout in the study. The study records each opening: the scores
+    test only choices that were made before the first one.
     """
     from hms_ray.blend.holdout import HoldoutOptions, open_holdout
     from hms_ray.report.holdout_table import render_holdout

@@ -52,9 +52,13 @@ def show(
     if number is None:
         study = study_overview(folder)
         print(json.dumps(asdict(study), indent=1) if as_json else render_study(study))
+        if study.summary.finished and not as_json:
+            print_next("leaderboard", target, results=results)
     else:
         trial = trial_overview(folder, number)
         print(json.dumps(asdict(trial), indent=1) if as_json else render_trial(trial))
+        if trial.state == "complete" and not as_json:
+            print_next("submit", target, "--data", "DIR", results=results)
 
 
 def leaderboard(

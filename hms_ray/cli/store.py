@@ -106,4 +106,10 @@ def store(
         if not free and entries:
             words = ["--verify", "--free"] if damaged else ["--free", "--age", 30, "--dry-run"]
             print_next("store", *words, results=results)
+        if dry_run and freed:
+            words = ["--verify"] if verify else []
+            words += ["--free", *(word for name in study or () for word in ("--study", name))]
+            words += [] if age is None else ["--age", f"{age:g}"]
+            words += [] if size is None else ["--size", f"{size:g}"]
+            print_next("store", *words, *(["--force"] if force else []), results=results)
     return 1 if damaged and not free else 0

@@ -79,7 +79,7 @@ def train(
         return status
     from hms_ray.experiment.local_command import train_locally
 
-    return train_locally(
+    train_locally(
         space,
         data,
         results,
@@ -90,6 +90,12 @@ def train(
         threads=threads,
         log_level=log_level,
     )
+    words: list[object] = ["sweep" if space.search else "train", file, "--data", data]
+    for name, value in (("--pack-dir", pack_dir), ("--folds", folds)):
+        words += [] if value is None else [name, value]
+    words += [word for setting in settings or () for word in ("--set", setting)]
+    print_next(*words, results=results)
+    return 0
 
 
 def sweep(

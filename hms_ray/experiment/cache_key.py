@@ -54,7 +54,7 @@ def cache_key_inputs(
 
 
 def require_planned(experiment: Experiment, key_inputs: Mapping[str, Any]) -> None:
-    """Checks in the process that trains a fold that it has what the cache key says.
+    """Checks in the process that trains a fold that it has what the cache key names.
 
     Nodes of a cluster may have other libraries, or other weights in their cache.
 

@@ -60,7 +60,7 @@ def not_reused(tasks: Sequence[FoldTask]) -> str | None:
         changes = sorted((parts for old in older if (parts := _differences(old, now))), key=len)
         if changes:
             # Of several older results the one that is most like the new one.
-            reasons[", and ".join(changes[0])] += 1
+            reasons[", ".join(changes[0])] += 1
     return _line(reasons, "stored fold", "not reused") if reasons else None
 
 
@@ -79,7 +79,7 @@ def made_otherwise(keys: Sequence[str], results: str | Path, device_class: str) 
     for key in keys:
         described = _stored(FoldStore(results).path(key))
         if described is not None and (parts := _differences(described[1], now)):
-            reasons[", and ".join(parts)] += 1
+            reasons[", ".join(parts)] += 1
     return _line(reasons, "finished trial", "kept") if reasons else None
 
 
@@ -95,11 +95,16 @@ def _differences(old: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """One text per part of ``now`` that differs."""
     if old["torch"] is None:
         # Keys did not have versions yet, nor the rest of what is compared here.
-        return [f"an unknown torch version, now {now['torch']}"]
+        return [f"an unknown torch version (now {now['torch']})"]
     changed = [part for part in _WORDS if part in now and old[part] != now[part]]
     if "tag" in changed:
         changed.remove("weights")
-    return [f"{_WORDS[part].format(old[part])}, now {now[part]}" for part in changed]
+    return [f"{_WORDS[part].format(_yaml(old[part]))} (now {_yaml(now[part])})" for part in changed]
+
+
+def _yaml(value: Any) -> Any:
+    """A switch as it is written in an experiment."""
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 @lru_cache(maxsize=_CACHED_RECORDS)

@@ -18,8 +18,8 @@ Intervals = Mapping[str, Interval | None]
 _LEGEND: Final = (
     "single fold models: mean of the KL of each fold model alone; compare it with out-of-fold.\n"
     "mean of the fold models: KL of their averaged predictions, which submit writes.\n"
-    "difference: single fold models minus out-of-fold; better: the hold-out has the lower KL;\n"
-    "tie: the interval contains 0.\n"
+    "difference: single fold models minus out-of-fold; below 0 is better.\n"
+    "tie: the interval of the difference contains 0.\n"
     "Intervals: 95%, clustered by patient; wide with few patients."
 )
 

@@ -49,7 +49,7 @@ class StudyOverview:
         unit: row unit.
         searched: dotted path -> the values searched, as text.
         best_values: dotted path -> value of the best trial.
-        choice: what choosing the best trial is worth.
+        choice: nested KL of the choice of the best trial, and its optimism.
         minutes: training time of all finished trials.
         runs: when each run of the study started, ISO 8601, oldest first.
         command: command line of the last run; None if unknown.

@@ -17,6 +17,10 @@ _LEGEND: Final = (
     "last used, oldest: time since the latest and the earliest use; folds are used when trained "
     "or reused."
 )
+_STAY: Final = (
+    "Folds that were used within a day stay, unless their study is named (--study); so do "
+    "folds that others use, without --force."
+)
 _GROUPS: Final = {"draft": "drafts", "damaged": "damaged, set aside", "rows": "row tables"}
 
 
@@ -85,7 +89,7 @@ def render_freed(
     total = sum(entry.n_bytes for entry, _ in freed)
     title = f"{verb}: {_entries(len(freed))}, {size_text(total)}; {size_text(left)} stay"
     if not freed:
-        return title
+        return to_text(title, _STAY)
     columns = (
         Column("entry", [_short(entry) for entry, _ in freed], right=False),
         Column("size", [size_text(entry.n_bytes) for entry, _ in freed]),

@@ -1,4 +1,4 @@
-"""What choosing the best trial is worth: as plain data and in sentences."""
+"""Nested KL of the choice of the best trial: as plain data and in sentences."""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ class Leaderboard:
         write_csv(self.frame(), self.folder.path / "leaderboard.csv")
 
     def text(self) -> str:
-        """The trials, best first; what the choice is worth; why others failed."""
+        """The trials, best first; the nested KL of the choice; why others failed."""
         failed = [
             f"trial {trial.number:04d} failed: {trial.reason}"
             for trial in self.trials

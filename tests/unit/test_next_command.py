@@ -15,7 +15,7 @@ HEAVY = (
     *("competition.check.check_table", "dataset.pack_command.pack_folder"),
     "dataset.pack_command.space_to_pack",
     *("sweep.command.sweep", "blend.fit_command.blend", "ladder.command.run_command"),
-    *("blend.submit.submit", "blend.export.export"),
+    *("blend.submit.submit", "blend.export.export", "experiment.local_command.train_locally"),
 )
 
 
@@ -46,6 +46,11 @@ def light(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ("sweep demo --data a", "blend demo"),
         ("sweep demo --data a --study b --results c", "blend b --results c"),
         ("train ladder/9_panels_4 --data 'a b' --study c", "submit c --data 'a b'"),
+        (
+            "train demo --data a --local --fold 0 --set training.batch_size=8 --folds b",
+            "sweep demo --data a --folds b --set training.batch_size=8",
+        ),
+        ("train ladder/9_panels_4 --data a --local", "train ladder/9_panels_4 --data a"),
         ("blend one", "submit results/blend --data DIR --predictions 'm n=FILE'"),
         (
             "blend one --out 'b c' --results d",

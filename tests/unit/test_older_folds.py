@@ -52,13 +52,13 @@ def versions(**changed: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({"numerics": 1}, "numerics version 1, now 2"),
-        ({"world_size": 2}, "world size 2, now 1"),
-        ({"device_class": "cuda"}, "device cuda, now cpu"),
-        ({"versions": "absent"}, "an unknown torch version, now 2.11"),
-        (versions(), "torch 2.10, now 2.11"),
-        ({**versions(), "numerics": 1}, "torch 2.10, now 2.11, and numerics version 1, now 2"),
-        (versions(timm="0.9"), "torch 2.10, now 2.11, and timm 0.9, now 1.0"),
+        ({"numerics": 1}, "numerics version 1 (now 2)"),
+        ({"world_size": 2}, "world size 2 (now 1)"),
+        ({"device_class": "cuda"}, "device cuda (now cpu)"),
+        ({"versions": "absent"}, "an unknown torch version (now 2.11)"),
+        (versions(), "torch 2.10 (now 2.11)"),
+        ({**versions(), "numerics": 1}, "torch 2.10 (now 2.11), numerics version 1 (now 2)"),
+        (versions(timm="0.9"), "torch 2.10 (now 2.11), timm 0.9 (now 1.0)"),
     ],
 )
 def test_the_parts_that_differ_are_named(
@@ -92,8 +92,8 @@ def test_precision_weights_and_algorithms_are_named(
     second = plan(b"second", precision="float64")
     old, new = (task.key_inputs["weights"][:8] for task in (first, second))
     assert not_reused([second]) == (
-        f"1 stored fold is not reused: made with pretrained weights {old}..., now {new}, and "
-        "training.deterministic False, now True, and precision float32, now float64"
+        f"1 stored fold is not reused: made with pretrained weights {old}... (now {new}), "
+        "training.deterministic false (now true), precision float32 (now float64)"
     )
 
 
@@ -109,8 +109,8 @@ def test_another_default_tag_of_timm_is_named(
     older = {**described, "model": {**described["model"], "name": "efficientnet_b0.old_in1k"}}
     store(task, {"experiment": older, "weights": "0" * 64})
     assert not_reused([task]) == (
-        "1 stored fold is not reused: made with weights efficientnet_b0.old_in1k, now "
-        "efficientnet_b0.ra_in1k"
+        "1 stored fold is not reused: made with weights efficientnet_b0.old_in1k (now "
+        "efficientnet_b0.ra_in1k)"
     )
 
 
@@ -136,7 +136,7 @@ def test_results_before_a_new_field_count_with_its_default(tasks: list[FoldTask]
     store(tasks[0], {"experiment": older, "versions": "absent"}, training=training)
     text = not_reused(tasks)
     assert text is not None
-    assert "1 stored fold is not reused: made with an unknown torch version, now" in text
+    assert "1 stored fold is not reused: made with an unknown torch version (now" in text
 
 
 def test_the_nearest_of_several_older_results_is_compared(tasks: list[FoldTask]) -> None:
@@ -145,8 +145,8 @@ def test_the_nearest_of_several_older_results_is_compared(tasks: list[FoldTask])
     store(task, {"world_size": 2})
     store(tasks[1], {"device_class": "cuda"})
     assert not_reused(tasks) == (
-        "2 stored folds are not reused: 1 made with world size 2, now 1; 1 made with device "
-        "cuda, now cpu"
+        "2 stored folds are not reused: 1 made with world size 2 (now 1); 1 made with device "
+        "cuda (now cpu)"
     )
 
 
@@ -173,7 +173,7 @@ def test_finished_trials_of_other_versions_are_named(tasks: list[FoldTask]) -> N
     assert made_otherwise([*keys, "f" * 64], tasks[0].results, "cpu") is None
     keys += [store(task, {"numerics": 0, "world_size": 2}).name for task in tasks[:2]]
     assert made_otherwise(keys, tasks[0].results, "cpu") == (
-        f"2 finished trials are kept: made with numerics version 0, now {NUMERICS_VERSION}"
+        f"2 finished trials are kept: made with numerics version 0 (now {NUMERICS_VERSION})"
     )
 
 

@@ -93,7 +93,8 @@ def test_a_study_is_shown(results: Path, as_json: Any, capsys: pytest.CaptureFix
     text = output(results, capsys, "show", "first")
     for part in ("2 finished of 20, 1 failed", "Best trial: 0001, KL >=10 0.5000", "0.0001 to"):
         assert part in text
-    assert text.endswith("\nLast command\nhms-ray sweep 'my space.yaml'\n")
+    last = "\nLast command\nhms-ray sweep 'my space.yaml'\nnext: hms-ray leaderboard first "
+    assert text.endswith(f"{last}--results {results}\n")
 
 
 def test_a_trial_is_shown_with_its_folds_and_differences(

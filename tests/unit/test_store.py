@@ -252,8 +252,10 @@ def test_freed_entries_are_printed_with_the_reason(
     assert main([*words, "--dry-run"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "To be freed: 2 entries, 2.0 MB; 4.0 MB stay"
-    assert [line.split()[1] for line in lines[3:]] == [key_of(4)[:12], key_of(5)[:12]]
-    assert all(line.endswith("in no study") for line in lines[3:])
+    assert [line.split()[1] for line in lines[3:5]] == [key_of(4)[:12], key_of(5)[:12]]
+    assert all(line.endswith("in no study") for line in lines[3:5])
+    words_next = f"store --free --age 1 --size 0.003 --results {store}"
+    assert lines[5:] == [f"next: hms-ray {words_next}"]
     assert main(words) == 0
     assert capsys.readouterr().out.startswith("Freed: 2 entries, 2.0 MB; 4.0 MB stay")
 
