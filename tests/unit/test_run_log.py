@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hms_ray.storage.run_log import WorkerLogs, log_fields, run_log
+from hms_ray.storage.run_log import FaultLog, WorkerLogs, log_fields, run_log
 
 logger = logging.getLogger("hms_ray.train.loop")
 RECORD = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (INFO|WARNING|ERROR) [\w.]+: .*")
@@ -83,3 +83,18 @@ def test_log_on_a_full_disk_does_not_end_the_run(
     with run_log(tmp_path / "log.txt"):
         done.append("trial")
     assert done == ["trial"]
+
+
+def test_faults_of_reporting_end_nothing_and_are_logged_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    faults = FaultLog(logging.getLogger("hms_ray.faults"))
+    for reason in ("disk full", "disk full", "no such folder"):
+        with faults("curves were not written"):
+            raise OSError(reason)
+    assert [record.message.partition(": ")[0] for record in caplog.records] == 2 * [
+        "curves were not written"
+    ]
+    assert ["disk full" in record.message for record in caplog.records] == [True, False]
+    with pytest.raises(KeyboardInterrupt), faults("not a fault"):
+        raise KeyboardInterrupt
