@@ -117,7 +117,12 @@ def combine_ladders(places: Mapping[str, Path], controls: Mapping[str, Path]) ->
     _check_controls(stored[1])
     results = first[1].results
     if all(result.before is None for result in results):
-        raise StudyError("a forest plot needs steps with a baseline", got="none", where=first[0])
+        raise StudyError(
+            "a forest plot needs a step with its baseline",
+            got="none",
+            where=first[0],
+            fix="Train both: hms-ray ladder --steps STEP --steps BASELINE",
+        )
     ours, control = _combined(stored[0]), _combined(stored[1]) if controls else None
     steps = tuple(_step(number, ours, control) for number, r in enumerate(results) if r.before)
     whole = {group: score.kl for group, score in ours.scores[0].items()}

@@ -10,8 +10,9 @@ from hms_ray.report.ladder_report import LadderReport, StepLine
 from hms_ray.report.tables import Column, Table
 
 PUBLISHED_NOTE: Final = (
-    "Published: out-of-fold KL on the real competition and public leaderboard of the series "
-    "that the ladder follows. Its folds are not known, and its models have their full size. "
+    "Published: out-of-fold KL on the real competition by the series that the ladder follows; "
+    "public score: its KL on the public leaderboard. Its folds are not known, and its models "
+    "have their full size. "
     "Published best: each fold's best evaluation (of 10 or 12) on the scored rows, which makes it "
     "optimistic. Published last: each fold's last evaluation, measured in the published logs."
 )
@@ -52,7 +53,7 @@ def published_table(report: LadderReport, steps: Column) -> Table:
     leaderboard = [
         "-" if step.published_lb is None else f"{step.published_lb:.2f}" for step in lines
     ]
-    columns.append(Column("published leaderboard", leaderboard, optional=True))
+    columns.append(Column("public score", leaderboard, optional=True))
     counted = f"Rows of the second stage here: {report.n_rows(STAGE_2):,}."
     simulated = (SIMULATED_NOTE,) if report.simulated else ()
     notes = (PUBLISHED_NOTE, LIKE_NOTE, *simulated, *_departures(report), STAGE_2_NOTE, counted)

@@ -21,6 +21,7 @@ from hms_ray.report.combined_report import CombinedReport
 from hms_ray.report.combined_table import combined_page, render_combined
 from hms_ray.report.forest_plot import forest_figure, forest_svg, step_marks
 from tests.ladder_data import ABOUT, CONTROL, ladder, probabilities, step
+from tests.refused import refusal
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -262,7 +263,8 @@ def test_shared_rows_and_mixed_data_are_refused(folder: Path, tmp_path: Path) ->
         with pytest.raises(StudyError, match=rf"the same {what}.*, got .*, in a and other"):
             combine_ladders({"a": folder / "a", "other": tmp_path}, {})
     write_ladder(tmp_path, rows, results[:1], ABOUT)
-    with pytest.raises(StudyError, match=r"needs steps with a baseline"):
+    rule = "a forest plot needs a step with its baseline"
+    with refusal(StudyError, rule, got="none", where="one", fix="Train both: hms-ray ladder"):
         combine_ladders({"one": tmp_path}, {})
 
 

@@ -78,7 +78,7 @@ def test_two_stage_figures_are_shown_on_rows_of_the_second_stage(report: LadderR
     assert (one["published rows"], one["published best"]) == ("all", "0.6290")
     assert two["our KL stage 2"] == f"{report.steps[4].kl('kl_stage_2'):.4f}"
     assert two["our KL stage 2"] != two["our KL all"]
-    assert (two["published leaderboard"], one["published leaderboard"]) == ("0.34", "-")
+    assert (two["public score"], one["public score"]) == ("0.34", "-")
     assert "published on the rows of the second stage alone" in ladder_page(report)
 
 
