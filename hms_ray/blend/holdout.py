@@ -77,7 +77,7 @@ class _Opened:
     notes: tuple[str, ...]
 
     def record(self) -> dict[str, Any]:
-        """What the study remembers about the opening."""
+        """What the study records of the opening."""
         blend = None
         if self.blend is not None:
             keys = {name: _keys(models) for name, models in self.members.items()}

@@ -159,7 +159,7 @@ def ladder(
         # All of them, so that one failed step does not stop the seeds that follow.
         status = max([run_command(ladder, one, trainer) for ladder, one in runs])
         others = [one.name for _, one in runs]
-    if status == 0:
+    if status == 0 and any(one.before for one in chosen.steps):
         print_next("ladder", "pool", *others, results=results)
     return status
 

@@ -53,9 +53,9 @@ SEEDS_NOTE: Final = (
     "plus that of the mean over seeds."
 )
 UNPRICED_NOTE: Final = (
-    "The training seed is not priced: at least one data set was trained with one seed, so "
-    "another seed may move a difference by more than its interval shows. Train several with "
-    "--seeds."
+    "The intervals do not include differences between training seeds: at least one data set was "
+    "trained with one seed. Another seed may move a difference out of its interval. Train several "
+    "with --seeds."
 )
 
 

@@ -288,7 +288,9 @@ def test_ladders_on_the_same_rows_are_seeds_of_the_same_patients(tmp_path: Path)
     assert text.startswith("2 ladders combined on 1 data set (s0, s1)")
     assert "Differences are means over training seeds" in text
     alone = combine_ladders({"s0": tmp_path / "s0"}, {})
-    assert "The training seed is not priced" in " ".join(render_combined(alone).split())
+    assert "The intervals do not include differences between training seeds" in " ".join(
+        render_combined(alone).split()
+    )
     assert both.steps[1].by_ladder["kl_all"][0] == alone.steps[1].by_ladder["kl_all"][0]
 
 
