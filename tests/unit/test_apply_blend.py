@@ -378,9 +378,27 @@ def test_ray_is_never_imported_and_torch_only_for_models(
 @pytest.mark.parametrize(
     ("target", "changes", "error", "rule", "got"),
     [
-        ("kagle", {}, StudyError, "study, STUDY/TRIAL or a blend.json", "mean kaggle?"),
-        ("kagle/0", {}, StudyError, "study, STUDY/TRIAL or a blend.json", "mean kaggle?"),
-        ("gone/blend.json", {}, StudyError, "study, STUDY/TRIAL or a blend.json", "gone"),
+        (
+            "kagle",
+            {},
+            StudyError,
+            "the target must be a study, STUDY/TRIAL, a blend.json",
+            "mean kaggle?",
+        ),
+        (
+            "kagle/0",
+            {},
+            StudyError,
+            "the target must be a study, STUDY/TRIAL, a blend.json",
+            "mean kaggle?",
+        ),
+        (
+            "gone/blend.json",
+            {},
+            StudyError,
+            "the target must be a study, STUDY/TRIAL, a blend.json",
+            "gone",
+        ),
         ("kaggle/7", {}, StudyError, "must have finished", "7"),
         ("kaggle", {"predictions": ["a=a.csv"]}, ConfigError, "--predictions", "kaggle"),
         ("made", {"train_rows": True}, ConfigError, "--train-rows", "blend.json"),
