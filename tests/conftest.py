@@ -103,3 +103,15 @@ def prepared(tmp_path: Path) -> "Prepared":
     from tests.study_data import prepared_rows
 
     return prepared_rows(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def weights_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of ``test_efficientnet`` as in timm's hub: three channels, 1,000 classes."""
+    import timm
+    import torch
+
+    torch.manual_seed(0)
+    file = tmp_path_factory.mktemp("weights") / "tiny.pth"
+    torch.save(timm.create_model("test_efficientnet").state_dict(), file)
+    return file

@@ -22,6 +22,7 @@ def refusal(
     kind: type[HmsRayError], rule: str = "", *, got: str = "", where: str = "", fix: str = ""
 ) -> Iterator[None]:
     """Fails unless the body raises an error of the kind whose parts contain these texts."""
+    assert rule or got or where or fix, "an error is checked by more than its kind"
     with pytest.raises(kind) as caught:
         yield
     error = caught.value

@@ -14,7 +14,7 @@ from hms_ray.competition.file_faults import FilesReport, SignalFiles, check_file
 from hms_ray.competition.folder_report import FolderReport, TierReport
 from hms_ray.competition.footer_cache import load_footers, save_footers
 from hms_ray.competition.label_table import LabelTable, read_label_table
-from hms_ray.competition.read import LABEL_FILE, TEST_FILE
+from hms_ray.competition.read import LABEL_FILE, TEST_FILE, require_folder
 from hms_ray.competition.rows import UNIT_KEYS
 from hms_ray.competition.schema import CLASSES, VOTE_COLUMNS, VOTE_TIERS
 from hms_ray.competition.submission_part import SubmissionPart, read_submission_part
@@ -55,7 +55,7 @@ def check_folder(
         DataError: if the folder does not exist.
     """
     folder = Path(folder)
-    _require_folder(folder)
+    require_folder(folder)
     if not any(folder.iterdir()):
         message = "a competition folder must contain train.csv, train_eegs/ and train_spectrograms/"
         return FolderReport(
@@ -88,16 +88,6 @@ def check_folder(
         ),
         notes=part.notes,
     )
-
-
-def _require_folder(folder: Path) -> None:
-    if not folder.is_dir():
-        raise DataError(
-            "a competition folder must exist",
-            got="a file" if folder.is_file() else None,
-            where=folder,
-            fix="Check the path, or make a folder: hms-ray simulate --out DIR",
-        )
 
 
 def _check_all_files(
@@ -168,7 +158,7 @@ def require_sound_test(
         DataError: if the folder does not exist.
     """
     folder = Path(folder)
-    _require_folder(folder)
+    require_folder(folder)
     part = read_submission_part(folder)
     files = [one for one in part.files if one.name in names]
     found = _check_all_files(files, False, cache_dir)

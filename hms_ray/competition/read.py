@@ -24,6 +24,7 @@ from hms_ray.competition.file_errors import (
 )
 from hms_ray.competition.schema import ELECTRODES, LABEL_COLUMNS, SPECTROGRAM_COLUMNS
 from hms_ray.competition.tables import check_columns, read_table
+from hms_ray.errors import DataError
 
 Split = Literal["train", "test"]
 
@@ -108,12 +109,28 @@ def fill_label_ids(column: pd.Series[Any]) -> pd.Series[Any]:
     return column.astype(object).mask(empty, NO_LABEL_ID) if empty.any() else column
 
 
+def require_folder(folder: Path) -> None:
+    """Checks that a competition folder exists.
+
+    Raises:
+        DataError: if it does not.
+    """
+    if not folder.is_dir():
+        raise DataError(
+            "a competition folder must exist",
+            got="a file" if folder.is_file() else None,
+            where=folder,
+            fix="Check the path, or make a folder: hms-ray simulate --out DIR",
+        )
+
+
 def read_test_table(folder: str | Path) -> pd.DataFrame:
     """The recordings of ``test.csv``: int64 columns ``TEST_COLUMNS``, in file order.
 
     Raises:
         DataError: see ``read_labels``.
     """
+    require_folder(Path(folder))
     table = read_table(Path(folder) / TEST_FILE)
     return pd.DataFrame({name: table.whole(name, _LIST_FAULTS) for name in TEST_COLUMNS})
 
@@ -195,7 +212,9 @@ def _has_numbers(metadata: Any) -> bool:
 
 def _open_parquet(path: Path, name: str, opener: Callable[[Path], Any] = pq.ParquetFile) -> Any:
     if not path.is_file():
-        raise MissingFileError(f"{name} must exist", where=path, fix=_DOWNLOAD)
+        raise MissingFileError(
+            f"{name} must exist", where=path, fix="Check the path, or download it again."
+        )
     try:
         return opener(path)
     except (pa.ArrowException, OSError) as error:

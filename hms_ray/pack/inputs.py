@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hms_ray.competition.file_errors import EmptyFileError, MissingFileError
+from hms_ray.competition.read import require_folder
 from hms_ray.errors import DataError
 from hms_ray.storage.hashing import digest
 
@@ -83,6 +84,7 @@ def input_files(
 
 
 def _scan(folder: Path, directory: str) -> Iterator[InputFile]:
+    require_folder(folder)
     place = folder / directory
     if not place.is_dir():
         raise MissingFileError(

@@ -14,6 +14,7 @@ from hms_ray.config.loading import validate_space
 from hms_ray.dataset.prepare import PackRef, Prepared, prepare
 from hms_ray.errors import DataError, StudyError
 from hms_ray.predict import submit_trial
+from hms_ray.predict.recordings import read_test_rows
 from hms_ray.study.new import check_study, create_study
 from tests.competition_folder import write_competition_folder
 from tests.refused import refusal
@@ -248,3 +249,18 @@ def test_sample_submission_is_read_before_test_recordings(
     with refusal(DataError, "sample_submission.csv must list every EEG", fix="one download"):
         submit_trial.submit_trial(study, None, options)
     assert not (folder / "packed").exists()
+
+
+def test_missing_folder_is_named_by_every_command(
+    tmp_path: Path, error_line: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for words in (
+        ["check", "none"],
+        ["pack", "none"],
+        ["train", "demo", "--data", "none", "--local"],
+    ):
+        text = error_line(*words)
+        assert "a competition folder must exist, in none. Check the path" in text
+    with refusal(DataError, "a competition folder must exist", where="none", fix="Check the path"):
+        read_test_rows(Path("none"))

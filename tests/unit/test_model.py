@@ -19,15 +19,6 @@ def untrained(name: str, **options: Any) -> ModelConfig:
     return ModelConfig(name=name, pretrained=False, **options)
 
 
-@pytest.fixture(scope="module")
-def weights_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint like those of timm's hub: three channels, 1,000 classes."""
-    torch.manual_seed(0)
-    file = tmp_path_factory.mktemp("weights") / "tiny.pth"
-    torch.save(timm.create_model(TINY).state_dict(), file)
-    return file
-
-
 @pytest.mark.parametrize("name", [TINY, "test_convnext", "test_resnet", "test_vit"])
 def test_models_map_one_channel_to_six_logits(name: str) -> None:
     model = build_model(untrained(name), (64, 48))

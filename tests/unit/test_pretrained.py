@@ -23,15 +23,6 @@ TINY = "test_efficientnet"
 TAGGED = "test_efficientnet.r160_in1k"
 
 
-@pytest.fixture(scope="module")
-def weights_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint like those of timm's hub: three channels, 1,000 classes."""
-    torch.manual_seed(0)
-    file = tmp_path_factory.mktemp("weights") / "tiny.pth"
-    torch.save(timm.create_model(TINY).state_dict(), file)
-    return file
-
-
 class Offline:
     """A session of a machine without internet."""
 

@@ -105,7 +105,7 @@ def test_missing_signal_file(tmp_path: Path) -> None:
         (read_eeg, "an EEG file must exist"),
         (read_spectrogram, "a spectrogram file must exist"),
     ):
-        with refusal(DataError, rule, where=str(file), fix="Download it again"):
+        with refusal(DataError, rule, where=str(file), fix="Check the path, or download"):
             read(file)
 
 
