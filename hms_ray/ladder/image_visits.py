@@ -9,18 +9,16 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
 import pandas as pd
 
-from hms_ray.competition.schema import TARGET_COLUMNS
 from hms_ray.config.experiment import Experiment, canonical
 from hms_ray.experiment.fold_task import FoldTask
+from hms_ray.experiment.image_visits import stage_visits
 from hms_ray.ladder.steps import Ladder
 from hms_ray.report.tables import Column, Table, to_text
 from hms_ray.storage.fold_store import FoldStore
 from hms_ray.storage.hashing import digest
 from hms_ray.text import counted
-from hms_ray.train.stage_rows import belongs_to
 
 SHARED_NOTE: Final = (
     "An image visit is one training image in one epoch. Folds and first stages that several "
@@ -88,22 +86,6 @@ def missing_visits(tasks: Sequence[FoldTask], rows: pd.DataFrame, *, share_stage
         images = stage_visits(task.experiment, rows, task.fold)
         total += _new_visits(keys, images, known, share_stages=share_stages)
     return total
-
-
-def stage_visits(experiment: Experiment, rows: pd.DataFrame, fold: int) -> list[int]:
-    """Image visits of each stage of a fold.
-
-    Args:
-        experiment: what is trained.
-        rows: training rows with ``fold``, ``total_votes`` and targets.
-        fold: the validation fold.
-    """
-    train = rows[rows["fold"] != fold]
-    votes, targets = train["total_votes"].to_numpy(), train[list(TARGET_COLUMNS)].to_numpy()
-    return [
-        stage.epochs * int(np.count_nonzero(belongs_to(stage, votes, targets)))
-        for stage in experiment.training.resolved_stages()
-    ]
 
 
 def work_text(work: Sequence[StepWork], n_seeds: int = 1) -> str:
