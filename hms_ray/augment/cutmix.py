@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from hms_ray.augment.positions import Band, Positions, own_first, positions_in, scaled_inwards
 from hms_ray.config.augmentation import CutMixConfig
+from hms_ray.signal.on_device import on_device
 
 CLASS_SHARE: Final = 0.5
 """A row belongs to a class from this target share on (published)."""
@@ -135,8 +135,8 @@ def apply_cutmix(images: Tensor, plan: CutMixPlan, n_rows: int | None = None) ->
             lines = slice(None) if plan.axis == "time" else slice(first, stop)
             band, into = (x[:, :, lines, columns] for x in (images, cut))
             if images.is_cuda:
-                donors = torch.from_numpy(swap.donors).to(images.device)
-                into[torch.from_numpy(swap.rows).to(images.device)] = band[donors]
+                donors = on_device(swap.donors, images.device)
+                into[on_device(swap.rows, images.device)] = band[donors]
             else:
                 # With the copy above twice as fast as by index (measured, 32 x 400 x 300).
                 for row, donor in zip(swap.rows.tolist(), swap.donors.tolist(), strict=True):

@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from hms_ray.augment.positions import Positions, own_first, positions_in
 from hms_ray.config.augmentation import MixupConfig
+from hms_ray.signal.on_device import on_device
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,6 @@ def apply_mixup(images: Tensor, plan: MixupPlan) -> Tensor:
     Returns:
         (n, 1, H, W), a new tensor: the first n images, each mixed with its partner.
     """
-    partners = torch.from_numpy(plan.partners).to(images.device)
+    partners = on_device(plan.partners, images.device)
     mixed = images.index_select(0, partners)
     return mixed.lerp_(images[: len(partners)], plan.share)

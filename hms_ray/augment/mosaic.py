@@ -19,6 +19,7 @@ from torch import Tensor
 from hms_ray.augment.positions import Band, Positions, positions_in, view_spans
 from hms_ray.config.augmentation import MosaicConfig
 from hms_ray.errors import ConfigError
+from hms_ray.signal.on_device import on_device
 
 N_MEMBERS: Final = 4
 
@@ -118,7 +119,7 @@ def apply_mosaic(images: Tensor, plan: MosaicPlan) -> Tensor:
     Returns:
         (n, 1, H, W), a new tensor.
     """
-    members = torch.from_numpy(plan.members).to(images.device)
+    members = on_device(plan.members, images.device)
     parts = []
     for first, stop in plan.spans:
         span = images[..., first:stop]
@@ -135,8 +136,7 @@ def _compress(span: Tensor, width: int) -> Tensor:
     """(N, 1, H, w) with ``width`` columns, each the mean of w / width columns."""
     block, left_over = divmod(span.shape[3], width)
     if left_over:
-        shares = torch.from_numpy(_area_shares(span.shape[3], width))
-        return span @ shares.to(span.device, span.dtype)
+        return span @ on_device(_area_shares(span.shape[3], width), span.device, span.dtype)
     # Adding strided slices is two to four times as fast on a CPU as avg_pool2d or a mean over
     # the last axis (measured, 32 x 400 x 300).
     total = span[..., ::block].clone()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hms_ray.errors import TrainingError
+from hms_ray.signal.on_device import on_device
 from hms_ray.train.batches import Batch
 from hms_ray.train.losses import weighted_kl
 from hms_ray.train.process import Process
@@ -61,8 +62,8 @@ class Step:
             shares of all ranks sum to the mean loss.
         """
         device = self.process.device
-        targets = torch.from_numpy(batch.targets).to(device, self.dtype)
-        weights = torch.from_numpy(batch.weights).to(device, self.dtype)
+        targets = on_device(batch.targets, device, self.dtype)
+        weights = on_device(batch.weights, device, self.dtype)
         with autocast(self.precision, device):
             logits = self.network(image)
         share = weighted_kl(logits.to(self.dtype), targets, weights).sum() / batch.n_global

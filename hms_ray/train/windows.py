@@ -16,6 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hms_ray.signal.on_device import on_device
+
 if TYPE_CHECKING:
     from hms_ray.pack.store import Pack
 
@@ -84,7 +86,7 @@ class _Gather:
         """(B, T, P, F) float16, contiguous."""
         shape = (len(starts), *self.shape)
         if self.values.is_cuda:
-            first = torch.from_numpy(starts).to(self.values.device)
+            first = on_device(starts, self.values.device)
             rows = (first[:, None] + self.offsets).flatten()
             return self.values.index_select(0, rows).view(shape)
         batch = torch.empty(

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from hms_ray.config.inputs import Normalisation
 from hms_ray.errors import TrainingError
+from hms_ray.signal.on_device import on_device
 
 Scope = Literal["panel", "image"]
 
@@ -134,8 +136,5 @@ def _columns(
     """Means and divisors of frequencies, (F, 1)."""
     # A tensor created while scoring must be usable in training.
     with torch.inference_mode(False):
-        mean, std = (
-            torch.tensor(values, dtype=torch.float64).unsqueeze(-1)
-            for values in (constants.mean, constants.std)
-        )
-        return mean.to(device, dtype), (std + EPSILON).to(device, dtype)
+        mean, std = (np.array(values)[:, None] for values in (constants.mean, constants.std))
+        return on_device(mean, device, dtype), on_device(std + EPSILON, device, dtype)
