@@ -57,7 +57,7 @@ def make_study(
     prepared = Prepared(
         file, {"kaggle": PackRef(folder / "pack", "p")}, "r", "f", 3, holdout=holdout
     )
-    space = validate_space({"study": {"objective": "kl_4"}}, "test")
+    space = validate_space({"metric": "kl_4"}, "test")
     return create_study(folder / "results", name, space, prepared)
 
 

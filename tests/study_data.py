@@ -15,8 +15,8 @@ RATE = "training.learning_rate"
 
 
 def make_space(**others: object) -> Space:
-    search = {RATE: {"float": [1e-4, 1e-2], "log": True}}
-    return validate_space({"search": search, **others}, "test")
+    search = {RATE: {"min": 1e-4, "max": 1e-2, "log": True}}
+    return validate_space({"parameters": search, **others}, "test")
 
 
 def prepared_rows(folder: Path) -> Prepared:

@@ -90,7 +90,7 @@ def train(
         threads=threads,
         log_level=log_level,
     )
-    words: list[object] = ["sweep" if space.search else "train", file, "--data", data]
+    words: list[object] = ["sweep" if space.parameters else "train", file, "--data", data]
     for name, value in (("--pack-dir", pack_dir), ("--folds", folds)):
         words += [] if value is None else [name, value]
     words += [word for setting in settings or () for word in ("--set", setting)]
@@ -103,7 +103,7 @@ def sweep(
     data: Data,
     trials: Annotated[
         int | None,
-        option("Number of finished trials to reach.", "N", default="study.n_trials of FILE"),
+        option("Number of finished trials to reach.", "N", default="budget.trials of FILE"),
     ] = None,
     settings: Settings = None,
     results: Results = RESULTS,
@@ -120,7 +120,7 @@ def sweep(
     from hms_ray.config.shipped import find_space
     from hms_ray.sweep.command import sweep as run_sweep
 
-    n_trials = [] if trials is None else [f"study.n_trials={trials}"]
+    n_trials = [] if trials is None else [f"budget.trials={trials}"]
     path = find_space(file)
     space, name = load_space(path, [*(settings or []), *n_trials]), study or path.stem
     status = run_sweep(

@@ -11,9 +11,11 @@ from typing import Any, Final
 import yaml
 
 from hms_ray.config.experiment import Experiment
+from hms_ray.config.fields import is_whole
+from hms_ray.config.former_names import FORMER_SECTIONS, former_keys, in_new_form, with_new_names
 from hms_ray.config.inputs import in_recipe
 from hms_ray.config.space import Parameter, Space
-from hms_ray.config.validation import fault_lines, faults_error, validated, with_new_names
+from hms_ray.config.validation import fault_lines, faults_error, validated
 from hms_ray.errors import ConfigError
 from hms_ray.text import closest
 
@@ -81,7 +83,7 @@ def load_space(path: str | Path, settings: Sequence[str] = (), *, stored: bool =
     """
     data = read_mapping(path)
     if stored:
-        data = with_new_names(data)
+        data = in_new_form(with_new_names(data))
     for setting in settings:
         apply_setting(data, setting)
     where = f"{path} with --set {' --set '.join(settings)}" if settings else path
@@ -120,13 +122,36 @@ def validate_space(data: Mapping[str, Any], where: object) -> Space:
     Raises:
         ConfigError: with every fault.
     """
-    space = validated(Space, data, where)
-    faults = [fault for path in space.search for fault in _search_faults(space, path)]
+    former = [f"{path} is now named {new}" for path, new in former_keys(data).items()]
+    try:
+        # In the new form, so that all other faults are found too.
+        space = validated(Space, in_new_form(data), where)
+    except ConfigError as error:
+        raise faults_error([*former, *fault_lines(error)], where) if former else error from None
+    space = _with_number_types(space)
+    faults = [*former, *(line for path in space.parameters for line in _search_faults(space, path))]
     for number, point in enumerate(space.start):
         faults += _start_faults(space, point, f"start.{number}")
     if faults:
         raise faults_error(faults, where)
     return space
+
+
+def _with_number_types(space: Space) -> Space:
+    """The space with real-valued bounds where a range sets a field of real numbers."""
+    real = {
+        path: parameter.model_copy(
+            update={name: float(value) for name, value in _numbers(parameter).items()}
+        )
+        for path, parameter in space.parameters.items()
+        if parameter.values is None and not is_whole(Experiment, path)
+    }
+    return space.model_copy(update={"parameters": {**space.parameters, **real}})
+
+
+def _numbers(parameter: Parameter) -> dict[str, float]:
+    given = {name: getattr(parameter, name) for name in ("min", "max", "step")}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def replace_values(
@@ -156,7 +181,7 @@ def apply_setting(data: dict[str, Any], setting: str) -> None:
     path = path.strip()
     if not equals or not path:
         raise ConfigError("--set must look like a.b=value", got=setting)
-    if path.split(".")[0] not in Space.model_fields:
+    if path.split(".")[0] not in Space.model_fields.keys() | FORMER_SECTIONS:
         path = f"experiment.{path}"
     set_path(data, path, parse_yaml(value, f"--set {setting}"))
 
@@ -201,43 +226,43 @@ def _index(values: list[Any], name: str, walked: str) -> int:
 
 
 def parameter_values(parameter: Parameter) -> dict[str, Any]:
-    """Label -> value of all choices; of a range, its bounds and a number between them."""
-    if isinstance(parameter.choices, dict):
-        return dict(parameter.choices)
-    if parameter.choices is not None:
-        return {str(value): value for value in parameter.choices}
-    low, high = parameter.int_ or parameter.float_ or (0, 0)
+    """Label -> value; of a range, its bounds and a number between them."""
+    if isinstance(parameter.values, dict):
+        return dict(parameter.values)
+    if parameter.values is not None:
+        return {str(value): value for value in parameter.values}
+    low, high = parameter.bounds or (0, 0)
     values: list[Any] = [low, high]
-    if parameter.float_ is not None:
-        # Bounds may be integers although the numbers between them are not.
-        values.append(low + _INSIDE * (high - low))
+    if isinstance(low, float):
+        # Bounds may be whole although the numbers between them are not.
+        values.append(low + (parameter.step or _INSIDE * (high - low)))
     return {str(value): value for value in values}
 
 
 def _search_faults(space: Space, path: str) -> list[str]:
     """A searched path must lead to a value, and every value must fit there."""
-    if in_recipe(path) and space.search[path].choices is None:
+    if in_recipe(path) and space.parameters[path].values is None:
         # Every value needs a pack of its own.
-        return [f"search.{path}: a value of a recipe must be searched by choices"]
+        return [f"parameters.{path}: a value of a recipe must be searched by values"]
     if path.split(".")[0] == "data":
-        return [f"search.{path}: all trials share rows and folds; use one study per value"]
+        return [f"parameters.{path}: all trials share rows and folds; use one study per value"]
     faults = []
-    for label, value in parameter_values(space.search[path]).items():
+    for label, value in parameter_values(space.parameters[path]).items():
         try:
             replace_values(space.experiment, {path: value})
         except ConfigError as error:
-            faults += [f"search.{path} with {label}: {line}" for line in fault_lines(error)]
+            faults += [f"parameters.{path} with {label}: {line}" for line in fault_lines(error)]
     return list(dict.fromkeys(faults))
 
 
 def _start_faults(space: Space, point: Mapping[str, Any], where: str) -> list[str]:
     """A start point must have a valid value for every searched path."""
     faults = [
-        f"{where}: {path} is not searched{closest(path, space.search)}"
+        f"{where}: {path} is not searched{closest(path, space.parameters)}"
         for path in point
-        if path not in space.search
+        if path not in space.parameters
     ]
-    for path, parameter in space.search.items():
+    for path, parameter in space.parameters.items():
         if path not in point:
             faults.append(f"{where}: a value for {path} is missing")
         elif not _is_searched(parameter, point[path]):
@@ -245,7 +270,9 @@ def _start_faults(space: Space, point: Mapping[str, Any], where: str) -> list[st
     if faults:
         return faults
     try:
-        chosen = {path: chosen_value(space.search[path], value) for path, value in point.items()}
+        chosen = {
+            path: chosen_value(space.parameters[path], value) for path, value in point.items()
+        }
         replace_values(space.experiment, chosen)
     except ConfigError as error:
         faults = [f"{where}: {line}" for line in fault_lines(error)]
@@ -253,14 +280,17 @@ def _start_faults(space: Space, point: Mapping[str, Any], where: str) -> list[st
 
 
 def chosen_value(parameter: Parameter, chosen: Any) -> Any:
-    """The value of a label, or the choice itself if choices have no labels."""
-    return parameter.choices[chosen] if isinstance(parameter.choices, dict) else chosen
+    """The value of a label, or the value itself if values have no labels."""
+    return parameter.values[chosen] if isinstance(parameter.values, dict) else chosen
 
 
 def _is_searched(parameter: Parameter, value: Any) -> bool:
-    if parameter.choices is not None:
+    if parameter.values is not None:
         # As a list, since the value may be unhashable.
-        return value in list(parameter.choices)
-    low, high = parameter.int_ or parameter.float_ or (0, 0)
-    number = isinstance(value, int) or (parameter.float_ and isinstance(value, float))
-    return bool(number) and not isinstance(value, bool) and low <= value <= high
+        return value in list(parameter.values)
+    low, high = parameter.bounds or (0, 0)
+    kinds = (int, float) if isinstance(low, float) else int
+    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
+        return False
+    steps = (value - low) / parameter.step if parameter.step else 0
+    return abs(steps - round(steps)) < 1e-9 * max(steps, 1)

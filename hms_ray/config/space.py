@@ -1,65 +1,82 @@
-"""A search space: an experiment, its searched values, the study and its resources."""
+"""A search space: an experiment, its searched values, how they are searched, resources."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, StrictFloat, StrictInt, model_validator
 
 from hms_ray.config.eeg_recipes import Count, Frozen, Positive
 from hms_ray.config.experiment import Experiment
 
 Objective = Literal["kl_all", "kl_4", "kl_10"]
-Scalar = bool | int | float | str | None
+Number = StrictInt | StrictFloat
 
 
 class Parameter(Frozen):
-    """One searched value: exactly one of ``choices``, ``int`` and ``float``."""
+    """One searched value: either ``values``, or a range from ``min`` to ``max``."""
 
-    choices: list[Any] | dict[str, Any] | None = None
+    values: list[Any] | dict[str, Any] | None = None
     """Values to choose from: a list, or a mapping of labels to values of any shape."""
-    int_: Annotated[tuple[int, int] | None, Field(alias="int")] = None
-    """Smallest and largest integer, both included."""
-    float_: Annotated[tuple[float, float] | None, Field(alias="float")] = None
-    """Smallest and largest number, both included."""
+    min: Number | None = None
+    """Smallest number of a range, included."""
+    max: Number | None = None
+    """Largest number of a range, included. A range holds integers if the field that it
+    sets is an integer, else real numbers."""
     log: bool = False
-    """Search on a logarithmic scale."""
+    """Search the range on a logarithmic scale."""
+    step: Number | None = None
+    """Distance between the numbers of a range; it must divide ``max - min``. Default: every
+    integer, or any real number."""
+
+    @property
+    def bounds(self) -> tuple[int, int] | tuple[float, float] | None:
+        """``(min, max)`` of a range: two integers or two floats; None for values."""
+        if self.min is None or self.max is None:
+            return None
+        if isinstance(self.min, int) and isinstance(self.max, int):
+            return self.min, self.max
+        return float(self.min), float(self.max)
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
-        given = [kind for kind in (self.choices, self.int_, self.float_) if kind is not None]
-        if len(given) != 1:
-            raise ValueError("a parameter needs exactly one of choices, int and float")
-        if self.choices is not None:
-            if not self.choices:
-                raise ValueError("choices must not be empty")
-            if self.log:
-                raise ValueError("log belongs to int and float, not to choices")
-            if isinstance(self.choices, list) and any(
-                isinstance(value, (list, dict)) for value in self.choices
+        if self.values is not None:
+            if {self.min, self.max, self.step} != {None} or self.log:
+                raise ValueError("a parameter needs either values, or min and max")
+            if not self.values:
+                raise ValueError("values must not be empty")
+            if isinstance(self.values, list) and any(
+                isinstance(value, (list, dict)) for value in self.values
             ):
-                raise ValueError("choices that are lists or mappings need labels: {label: value}")
-        bounds = self.int_ or self.float_
-        if bounds is not None and not bounds[0] < bounds[1]:
-            raise ValueError("the first bound must be smaller than the second")
-        if bounds is not None and self.log and bounds[0] <= 0:
-            raise ValueError("log needs bounds above 0")
+                raise ValueError("values that are lists or mappings need labels: {label: value}")
+            return self
+        if self.min is None or self.max is None:
+            raise ValueError("a parameter needs either values, or min and max")
+        if not self.min < self.max:
+            raise ValueError("min must be smaller than max")
+        if self.log and self.min <= 0:
+            raise ValueError("log needs a min above 0")
+        if self.step is not None:
+            self._check_step(self.max - self.min, self.step)
         return self
 
+    def _check_step(self, width: float, step: float) -> None:
+        if step <= 0:
+            raise ValueError("step must be above 0")
+        if self.log:
+            raise ValueError("step and log exclude each other")
+        n_steps = width / step
+        if abs(n_steps - round(n_steps)) > 1e-9 * n_steps:
+            raise ValueError(
+                f"max - min must be a multiple of step, got {width:g} and a step of {step:g}"
+            )
 
-class StudyConfig(Frozen):
-    """What a study minimises, how, and for how many trials."""
 
-    objective: Objective = "kl_10"
-    """Score to minimise: out-of-fold KL on all rows, or on rows with >= 4 or >= 10 votes."""
-    n_trials: Count = 20
-    """Number of finished trials after which the study ends."""
-    sampler: Literal["tpe", "random"] = "tpe"
-    """Sampler of Optuna: multivariate TPE, or random search."""
-    startup_trials: Count = 5
-    """Random trials before TPE starts."""
-    seed: int = 0
-    """Seed of the sampler."""
+class BudgetConfig(Frozen):
+    """When a study ends. The same command with a larger budget continues it."""
+
+    trials: Count = 20
+    """Number of finished trials."""
 
 
 class ResourcesConfig(Frozen):
@@ -108,14 +125,22 @@ class Space(Frozen):
     """An experiment, and which of its values are searched and how."""
 
     experiment: Experiment = Experiment()
-    search: dict[str, Parameter] = Field(default_factory=dict)
+    method: Literal["tpe", "random"] = "tpe"
+    """Optuna's multivariate TPE, or random search."""
+    metric: Objective = "kl_10"
+    """Score to minimise: out-of-fold KL on all rows, or on rows with >= 4 or >= 10 votes."""
+    parameters: dict[str, Parameter] = Field(default_factory=dict)
     """Dotted path into the experiment -> values to search."""
     start: list[dict[str, Any]] = Field(default_factory=list)
     """Points to try first, each with a value or label for every searched path."""
-    study: StudyConfig = StudyConfig()
+    seed: int = 0
+    """Seed of the sampler."""
+    startup_trials: Count = 5
+    """Random trials before TPE starts."""
+    budget: BudgetConfig = BudgetConfig()
     resources: ResourcesConfig = ResourcesConfig()
 
     def alone(self) -> Space:
         """The experiment alone: nothing searched, one trial."""
-        study = self.study.model_copy(update={"n_trials": 1})
-        return self.model_copy(update={"search": {}, "start": [], "study": study})
+        nothing = {"parameters": {}, "start": [], "budget": BudgetConfig(trials=1)}
+        return self.model_copy(update=nothing)

@@ -39,7 +39,7 @@ def sources_for(space: Space) -> list[SourceRecipe]:
     Combines the searched values of views and recipes; invalid combinations are skipped, as
     in the search.
     """
-    searched = {path: space.search[path] for path in space.search if _decides_sources(path)}
+    searched = {path: space.parameters[path] for path in space.parameters if _decides_sources(path)}
     found: dict[str, SourceRecipe] = {}
     for values in itertools.product(*(parameter_values(p).values() for p in searched.values())):
         try:

@@ -77,8 +77,8 @@ def train_locally(
     )
     for note in prepared.notes:
         print_text(note)
-    if space.search:
-        text = f"--local does not search; the file's values are used: {', '.join(space.search)}"
+    if space.parameters:
+        text = f"--local does not search; the file's values are used: {', '.join(space.parameters)}"
         print_text(textwrap.fill(text, 80, break_long_words=False, break_on_hyphens=False))
     rows = prepared.rows()
     heading = (
@@ -113,7 +113,7 @@ def _train(
     wanted = range(prepared.n_folds) if folds is None else folds
     progress = TrainingProgress(
         prepared.n_folds,
-        objective=space.study.objective,
+        objective=space.metric,
         work={(experiment.name, fold): 1.0 for fold in wanted},
     )
     with ProgressView(progress, threaded=False) as view:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hms_ray.config.experiment import Experiment, canonical
-from hms_ray.config.validation import with_new_names
+from hms_ray.config.former_names import with_new_names
 from hms_ray.errors import ModelError
 from hms_ray.experiment.cache_key import NUMERICS_VERSION
 from hms_ray.experiment.fold_task import FoldTask

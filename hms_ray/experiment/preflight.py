@@ -88,7 +88,7 @@ def _shapes(config: InputConfig) -> dict[str, Shape]:
 
 def _variants(space: Space) -> Iterator[Experiment]:
     yield space.experiment
-    for path, parameter in space.search.items():
+    for path, parameter in space.parameters.items():
         for value in parameter_values(parameter).values():
             try:
                 yield replace_values(space.experiment, {path: value})

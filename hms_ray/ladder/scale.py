@@ -57,7 +57,7 @@ def adapted(space: Space, overlay: Scale | None, settings: Sequence[str], where:
         space = scaled(space, overlay, where)
     if not settings:
         return space
-    data = space.model_dump(mode="json", by_alias=True)
+    data = space.model_dump(mode="json")
     for setting in settings:
         apply_setting(data, setting)
     return validate_space(data, where)

@@ -157,10 +157,10 @@ def _shared(spaces: dict[str, tuple[Path, Space]]) -> ResourcesConfig:
     """Resources of all experiments, after checking what they must share."""
     first_name, (_, first) = next(iter(spaces.items()))
     for name, (place, space) in spaces.items():
-        if space.search:
+        if space.parameters:
             raise ConfigError(
                 "the experiment of a step must not search anything",
-                got=", ".join(space.search),
+                got=", ".join(space.parameters),
                 where=f"{place}, step {name}",
             )
         for what, mine, theirs in (

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from hms_ray.config.experiment import Experiment
-from hms_ray.config.validation import with_new_names
+from hms_ray.config.former_names import with_new_names
 from hms_ray.errors import StudyError
 from hms_ray.evaluate.metric import Array
 from hms_ray.experiment.cache_key import NUMERICS_VERSION

@@ -151,7 +151,7 @@ def shown_value(value: Any, parameter: Parameter | None = None) -> bool | float 
         value: of a trial's point: the label of a parameter with labels, else the value.
         parameter: the searched parameter; None for a value that is not searched.
     """
-    if parameter is None or parameter.choices is None:
+    if parameter is None or parameter.values is None:
         return value if isinstance(value, (bool, int, float, str)) else json.dumps(value)
     hparam_type = _hparam_type(parameter)
     if hparam_type == "text":
@@ -161,9 +161,9 @@ def shown_value(value: Any, parameter: Parameter | None = None) -> bool | float 
 
 def _hparam_type(parameter: Parameter) -> str:
     """``truth``, ``number`` or ``text``: TensorBoard's three types of values."""
-    if isinstance(parameter.choices, dict):
+    if isinstance(parameter.values, dict):
         return "text"
-    choices = parameter.choices
+    choices = parameter.values
     if choices is None:
         return "number"
     if all(isinstance(choice, bool) for choice in choices):
@@ -173,9 +173,8 @@ def _hparam_type(parameter: Parameter) -> str:
 
 def _described(parameter: Parameter) -> dict[str, Any]:
     """A parameter as plain data: its type (``kind``) and its values or bounds."""
-    bounds = parameter.int_ or parameter.float_
-    if bounds is not None:
-        return {"kind": "number", "bounds": [float(bound) for bound in bounds]}
+    if parameter.bounds is not None:
+        return {"kind": "number", "bounds": [float(bound) for bound in parameter.bounds]}
     labels = parameter_values(parameter)
     kind = _hparam_type(parameter)
     return {"kind": kind, "values": list(labels) if kind == "text" else list(labels.values())}

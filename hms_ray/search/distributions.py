@@ -28,17 +28,18 @@ Point = dict[str, Any]
 def distributions(space: Space) -> dict[str, BaseDistribution]:
     """Optuna's distribution of every searched path, in the order of the file.
 
-    For choices given as a mapping, the labels are searched.
+    For values given as a mapping, the labels are searched.
     """
-    return {path: _distribution(parameter) for path, parameter in space.search.items()}
+    return {path: _distribution(parameter) for path, parameter in space.parameters.items()}
 
 
 def _distribution(parameter: Parameter) -> BaseDistribution:
-    if parameter.int_ is not None:
-        return IntDistribution(*parameter.int_, log=parameter.log)
-    if parameter.float_ is not None:
-        return FloatDistribution(*parameter.float_, log=parameter.log)
-    return CategoricalDistribution(list(parameter.choices or ()))
+    if parameter.bounds is None:
+        return CategoricalDistribution(list(parameter.values or ()))
+    low, high = parameter.bounds
+    if isinstance(low, int) and isinstance(high, int):
+        return IntDistribution(low, high, log=parameter.log, step=int(parameter.step or 1))
+    return FloatDistribution(low, high, log=parameter.log, step=parameter.step)
 
 
 def resolve(space: Space, point: Mapping[str, Any]) -> Experiment:
@@ -51,7 +52,7 @@ def resolve(space: Space, point: Mapping[str, Any]) -> Experiment:
     Raises:
         ConfigError: if values that are valid alone are invalid together.
     """
-    values = {path: chosen_value(space.search[path], chosen) for path, chosen in point.items()}
+    values = {path: chosen_value(space.parameters[path], chosen) for path, chosen in point.items()}
     experiment = replace_values(space.experiment, values, describe(point) or "experiment")
     weights = experiment.model.weights_file
     if weights is None:
@@ -88,7 +89,7 @@ def n_points(space: Space) -> int | None:
 def points(space: Space) -> Iterator[Point]:
     """Every point of a space without real-valued ranges, in a fixed order."""
     for chosen in itertools.product(*(_axes(space) or ())):
-        yield dict(zip(space.search, chosen, strict=True))
+        yield dict(zip(space.parameters, chosen, strict=True))
 
 
 def _axes(space: Space) -> list[Sequence[Any]] | None:
@@ -98,7 +99,7 @@ def _axes(space: Space) -> list[Sequence[Any]] | None:
         if isinstance(distribution, CategoricalDistribution):
             axes.append(distribution.choices)
         elif isinstance(distribution, IntDistribution):
-            axes.append(range(distribution.low, distribution.high + 1))
+            axes.append(range(distribution.low, distribution.high + 1, distribution.step))
         else:
             return None
     return axes
@@ -115,12 +116,12 @@ def make_sampler(space: Space, draw: int) -> optuna.samplers.BaseSampler:
         space: has the sampler, its seed and the number of startup trials.
         draw: number of draws before this one.
     """
-    seed = int(digest([space.study.seed, draw])[:8], 16)
-    if space.study.sampler == "random":
+    seed = int(digest([space.seed, draw])[:8], 16)
+    if space.method == "random":
         return optuna.samplers.RandomSampler(seed=seed)
     return optuna.samplers.TPESampler(
         seed=seed,
         multivariate=True,
         constant_liar=True,
-        n_startup_trials=space.study.startup_trials,
+        n_startup_trials=space.startup_trials,
     )

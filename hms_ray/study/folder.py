@@ -11,6 +11,7 @@ import pandas as pd
 
 from hms_ray.competition.rows import ROW_UNIT, Unit
 from hms_ray.config.experiment import Experiment
+from hms_ray.config.former_names import in_new_form
 from hms_ray.config.loading import load_space
 from hms_ray.config.space import Objective, Space
 from hms_ray.errors import HmsRayError, StudyError
@@ -51,7 +52,7 @@ def study_names(results: str | Path) -> list[str]:
 
 def write_space(path: Path, space: Space) -> None:
     """Writes the resolved search space of a study's folder."""
-    write_text(path / SPACE_FILE, yaml_text(space.model_dump(mode="json", by_alias=True)))
+    write_text(path / SPACE_FILE, yaml_text(space.model_dump(mode="json")))
 
 
 class StudyFolder:
@@ -123,8 +124,7 @@ class StudyFolder:
     @property
     def identity(self) -> dict[str, Any]:
         """Search space and data as plain data; see ``study_identity``."""
-        identity: dict[str, Any] = self._study["identity"]
-        return identity
+        return in_new_form(self._study["identity"])
 
     @property
     def name(self) -> str:
@@ -149,12 +149,11 @@ class StudyFolder:
     def objective(self) -> Objective:
         """The score that orders the trials."""
         # Part of the identity, which is read already; the space takes longer to read.
-        stored = self.identity.get("study")
-        found = stored.get("objective") if isinstance(stored, dict) else None
+        found = self.identity.get("metric")
         for name in OBJECTIVES:
             if name == found:
                 return cast("Objective", name)
-        return self.space().study.objective
+        return self.space().metric
 
     @property
     def row_unit(self) -> Unit:

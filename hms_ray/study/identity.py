@@ -37,21 +37,23 @@ def space_identity(space: Space) -> dict[str, Any]:
 
     The number of trials, names, the path of a weights file and most resources may change
     between runs. The content of a weights file, the world size and the device class change
-    results and may not. A searched weights file may move if its choice has a label; without
-    one, Optuna's journal identifies the choice by its path.
+    results and may not. A searched weights file may move if its value has a label; without
+    one, Optuna's journal identifies the value by its path.
 
     Raises:
         ModelError: if a weights file cannot be read.
     """
-    data = space.model_dump(mode="json", by_alias=True)
+    data = space.model_dump(mode="json")
     experiment = data["experiment"]
     experiment["data"] = used_data_values(space.experiment.data)
-    del experiment["name"], experiment["model"]["weights_file"], data["study"]["n_trials"]
+    del experiment["name"], experiment["model"]["weights_file"]
     return {
         "experiment": experiment,
-        "search": {path: _without_files(path, given) for path, given in data["search"].items()},
-        "start": data["start"],
-        "study": data["study"],
+        "parameters": {
+            path: _without_files(path, parameter.model_dump(mode="json", exclude_defaults=True))
+            for path, parameter in space.parameters.items()
+        },
+        **{name: data[name] for name in ("start", "method", "metric", "seed", "startup_trials")},
         "resources": {
             "workers": space.resources.workers,
             "device": "cuda" if space.resources.gpus_per_worker > 0 else "cpu",
@@ -62,12 +64,12 @@ def space_identity(space: Space) -> dict[str, Any]:
 
 def _without_files(path: str, parameter: dict[str, Any]) -> dict[str, Any]:
     """A parameter without the paths of its labelled weights files (see ``_weights``)."""
-    labelled = parameter["choices"]
+    labelled = parameter.get("values")
     if path not in _WEIGHTS_PATHS or not isinstance(labelled, dict):
         return parameter
     return {
         **parameter,
-        "choices": {
+        "values": {
             label: {name: below for name, below in value.items() if name != "weights_file"}
             if isinstance(value, Mapping)
             else None
@@ -83,8 +85,8 @@ def _weights(space: Space) -> dict[str, str | None]:
     # In a folder of weights every model has a file of its own.
     names = ("model.name",) if model.weights_file and Path(model.weights_file).is_dir() else ()
     for path in (*_WEIGHTS_PATHS, *names):
-        if path in space.search:
-            for label, value in parameter_values(space.search[path]).items():
+        if path in space.parameters:
+            for label, value in parameter_values(space.parameters[path]).items():
                 searched = replace_values(space.experiment, {path: value}).model
                 found[f"{path}.{label}"] = _fingerprint(searched)
     return found

@@ -102,7 +102,7 @@ def check_study(results: str | Path, name: str, space: Space, rows: pd.DataFrame
         ModelError: if a weights file cannot be read.
     """
     path = Path(results) / checked_name(name)
-    require_objective_rows(space.study.objective, rows)
+    require_objective_rows(space.metric, rows)
     identity = space_identity(space)
     if space.experiment.data.unusable != "drop":
         # Otherwise the rows and folds are known only once the recordings were read.
@@ -126,10 +126,10 @@ def require_objective_rows(objective: Objective, rows: pd.DataFrame) -> None:
     min_votes = OBJECTIVES[objective]
     if not (rows["total_votes"] >= min_votes).any():
         raise StudyError(
-            f"the objective {objective} needs rows with at least {min_votes} votes",
+            f"the metric {objective} needs rows with at least {min_votes} votes",
             got=f"none among {counted(len(rows), 'row')}",
-            where="study.objective",
-            fix="Use another objective: --set study.objective=kl_all",
+            where="metric",
+            fix="Use another metric: --set metric=kl_all",
         )
 
 

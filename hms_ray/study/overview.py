@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hms_ray.competition.schema import TARGET_COLUMNS
+from hms_ray.config.former_names import in_new_form
 from hms_ray.config.loading import read_mapping
 from hms_ray.errors import HmsRayError, StudyError
 from hms_ray.evaluate.metric import kl_rows, mean_by_objective
@@ -82,7 +83,7 @@ def study_overview(folder: StudyFolder) -> StudyOverview:
     Raises:
         StudyError: if it is damaged.
     """
-    space = read_mapping(folder.path / SPACE_FILE)
+    space = in_new_form(read_mapping(folder.path / SPACE_FILE))
     board = Leaderboard(folder)
     finished, rows = board.finished, board.rows
     file = folder.path / "environment.json"
@@ -93,12 +94,12 @@ def study_overview(folder: StudyFolder) -> StudyOverview:
     return StudyOverview(
         summary=_summary(folder, board.trials),
         choice=board.choice(),
-        planned=space.get("study", {}).get("n_trials"),
+        planned=space.get("budget", {}).get("trials"),
         rows=len(rows),
         patients=int(rows["patient_id"].nunique()),
         folds=int(rows["fold"].nunique()),
         unit=space.get("experiment", {}).get("data", {}).get("unit"),
-        searched={path: _searched(values) for path, values in space.get("search", {}).items()},
+        searched={path: _searched(values) for path, values in space.get("parameters", {}).items()},
         best_values=finished[0].point if finished else {},
         minutes=sum(trial.fold_minutes for trial in finished),
         runs=[run["started"] for run in runs if "started" in run],
@@ -111,12 +112,13 @@ def study_overview(folder: StudyFolder) -> StudyOverview:
 
 
 def _searched(parameter: Mapping[str, Any]) -> str:
-    """The values of a searched path: choices, or a range."""
-    choices = parameter.get("choices")
-    if choices is not None:
-        return ", ".join(map(str, choices))
-    low, high = parameter.get("int") or parameter.get("float") or (None, None)
-    return f"{low} to {high}" + (", log" if parameter.get("log") else "")
+    """The values of a searched path, or its range."""
+    values = parameter.get("values")
+    if values is not None:
+        return ", ".join(map(str, values))
+    return f"{parameter.get('min')} to {parameter.get('max')}" + (
+        ", log" if parameter.get("log") else ""
+    )
 
 
 def find_trial(target: str, results: Path) -> tuple[StudyFolder, int | None]:

@@ -11,9 +11,9 @@ from typing import Any, Final
 import pandas as pd
 
 from hms_ray.config.experiment import Experiment
+from hms_ray.config.former_names import with_new_names
 from hms_ray.config.loading import load_space
 from hms_ray.config.space import Objective, ResourcesConfig
-from hms_ray.config.validation import with_new_names
 from hms_ray.errors import PredictionError, StudyError
 from hms_ray.evaluate.oof import read_oof
 from hms_ray.storage.atomic import IfExists, keep_nothing, whole_folder

@@ -68,9 +68,9 @@ def sweep(
         print_text(note)
     run = run_study(space, prepared, results, name, address=address, log_level=log_level)
     print_text(f"\n{run.leaderboard.text()}\n\nstudy: {run.folder.path}")
-    if not run.n_failed or run.n_finished >= space.study.n_trials:
+    if not run.n_failed or run.n_finished >= space.budget.trials:
         return 0
-    finished = f"{run.n_finished} of {counted(space.study.n_trials, 'trial')} finished"
+    finished = f"{run.n_finished} of {counted(space.budget.trials, 'trial')} finished"
     print(
         f"hms-ray sweep: {finished}, {run.n_failed} failed; run the same command to resume",
         file=sys.stderr,

@@ -77,7 +77,7 @@ def run_study(
     stream: TextIO | None = None,
     log_level: str = "INFO",
 ) -> StudyResult:
-    """Runs a study until ``space.study.n_trials`` trials are finished.
+    """Runs a study until ``space.budget.trials`` trials are finished.
 
     An existing study is resumed: finished trials count, interrupted ones are run again
     first, and finished folds are reused from the fold store.
@@ -98,7 +98,7 @@ def run_study(
         ResourceError: if no worker group fits on the cluster.
         ModelError: if a weights file cannot be read.
     """
-    require_objective_rows(space.study.objective, prepared.rows())
+    require_objective_rows(space.metric, prepared.rows())
     results = Path(results).resolve()
     with (
         open_study(results, name, space, prepared) as folder,
@@ -140,7 +140,7 @@ class _Run:
     @property
     def n_missing(self) -> int:
         """Trials still to be finished."""
-        return self._space.study.n_trials - self._proposals.n_finished
+        return self._space.budget.trials - self._proposals.n_finished
 
     def _stored_scores(self, number: int) -> Scores | None:
         trial = self._folder.trial(number)
@@ -186,7 +186,7 @@ class _Run:
         )
         search = StudySearch(
             self._proposals,
-            self._space.study.n_trials,
+            self._space.budget.trials,
             recover=self._recovered_scores,
             on_end=self._ends.record,
             on_exhausted=self._ends_early,
@@ -211,14 +211,14 @@ class _Run:
             raise search.fault
 
     def _progress(self) -> TrainingProgress:
-        objective = self._space.study.objective
+        objective = self._space.metric
         best = None
         for trial in self._ends.leaderboard.finished[:1]:
             score = trial.scores[objective]
             best = None if score is None else (trial.number, score)
         return TrainingProgress(
             self._prepared.n_folds,
-            n_trials=self._space.study.n_trials,
+            n_trials=self._space.budget.trials,
             n_finished=self._proposals.n_finished,
             objective=objective,
             best=best,
@@ -229,7 +229,7 @@ class _Run:
         trials = counted(self.n_missing, "trial")
         message(
             f"{self._folder.name}: {trials} x {self._prepared.n_folds} folds, "
-            f"{n_concurrent} at once, objective {SCORE_NAMES[self._space.study.objective]}"
+            f"{n_concurrent} at once, objective {SCORE_NAMES[self._space.metric]}"
         )
         workers = counted(resources.workers, "worker")
         message(f"on {cluster}; one group of {workers} per {resources.group}")
@@ -246,7 +246,7 @@ class _Run:
             self._pump.message(text)
 
     def _ends_early(self, reason: str) -> None:
-        n_finished, n_trials = self._proposals.n_finished, self._space.study.n_trials
+        n_finished, n_trials = self._proposals.n_finished, self._space.budget.trials
         self._pump.message(f"the search ended after {n_finished} of {n_trials} trials: {reason}")
 
     def result(self) -> StudyResult:

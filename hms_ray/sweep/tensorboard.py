@@ -19,8 +19,8 @@ from hms_ray.study.trial import StoredTrial
 def declare_study(folder: StudyFolder, results: Path) -> None:
     """Declares the study's parameters and scores for TensorBoard, its objective first."""
     space = folder.space()
-    metrics = [space.study.objective, *METRICS]
-    declare_experiment(results, space.search, list(dict.fromkeys(metrics)), time.time())
+    metrics = [space.metric, *METRICS]
+    declare_experiment(results, space.parameters, list(dict.fromkeys(metrics)), time.time())
 
 
 def write_trial_logs(

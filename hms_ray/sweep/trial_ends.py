@@ -98,7 +98,7 @@ class TrialEnds:
 
     @cached_property
     def _searched(self) -> Mapping[str, Parameter]:
-        return self._folder.space().search
+        return self._folder.space().parameters
 
     def _log_damaged(self, error: HmsRayError) -> None:
         with self._faults("a trial is not in the leaderboard"):

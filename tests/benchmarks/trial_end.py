@@ -35,10 +35,10 @@ from hms_ray.sweep.tune_searcher import StudySearch
 
 N_FOLDS, N_PATIENTS, N_MEASURED = 5, 1_950, 10
 SEARCH = {
-    "training.learning_rate": {"float": [1e-4, 1e-2], "log": True},
-    "training.weight_decay": {"float": [1e-4, 1e-1], "log": True},
-    "training.seed": {"int": [0, 1_000_000]},
-    "training.loss": {"choices": ["kl", "kl_log_votes", "kl_capped_votes"]},
+    "training.learning_rate": {"min": 1e-4, "max": 1e-2, "log": True},
+    "training.weight_decay": {"min": 1e-4, "max": 1e-1, "log": True},
+    "training.seed": {"min": 0, "max": 1_000_000},
+    "training.loss": {"values": ["kl", "kl_log_votes", "kl_capped_votes"]},
 }
 
 
@@ -68,8 +68,9 @@ class Study:
         self.rows.to_parquet(place / "rows.parquet")
         packs = {"kaggle": PackRef(place / "pack", "p" * 64)}
         self.prepared = Prepared(place / "rows.parquet", packs, "r" * 64, "f" * 64, N_FOLDS)
-        study = {"n_trials": n_trials + N_MEASURED, "sampler": "random"}
-        self.space = validate_space({"search": SEARCH, "study": study}, "benchmark")
+        budget = {"trials": n_trials + N_MEASURED}
+        space = {"parameters": SEARCH, "method": "random", "budget": budget}
+        self.space = validate_space(space, "benchmark")
         self.results = place / "results"
         self.folder = create_study(self.results, "many", self.space, self.prepared)
         self.store = FoldStore(self.results)

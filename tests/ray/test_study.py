@@ -35,8 +35,9 @@ def make_space(
                 "model": {"name": "test_efficientnet", "pretrained": False},
                 "training": {"batch_size": 16, "stages": list(stages)},
             },
-            "search": search,
-            "study": {"n_trials": n_trials, "startup_trials": 2},
+            "parameters": search,
+            "budget": {"trials": n_trials},
+            "startup_trials": 2,
             "resources": {"group": "trial", "health_check_interval_s": 0.2, **resources},
         },
         "test",
@@ -56,7 +57,7 @@ def prepared(base: Path) -> Prepared:
     return prepare(base / "data", space.experiment, base / "results")
 
 
-RATES = {"training.learning_rate": {"float": [1e-4, 1e-2], "log": True}}
+RATES = {"training.learning_rate": {"min": 1e-4, "max": 1e-2, "log": True}}
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +86,7 @@ def test_study_writes_all_results(first: tuple[StudyResult, str], prepared: Prep
     board = pd.read_csv(folder.path / "leaderboard.csv", dtype={"trial": str})
     assert board["trial"].tolist()[0] == f"{result.best.number:04d}"
     assert board["kl_10"].is_monotonic_increasing
-    assert yaml.safe_load((folder.path / "space.yaml").read_text())["study"]["n_trials"] == 2
+    assert yaml.safe_load((folder.path / "space.yaml").read_text())["budget"]["trials"] == 2
     (run,) = json.loads((folder.path / "environment.json").read_text())
     assert run["packages"]["ray"]
     assert run["cluster"]["embedded"] is True
@@ -163,10 +164,10 @@ def test_objective_without_rows_is_refused(prepared: Prepared, base: Path) -> No
 
 def test_study_with_failures_and_duplicates_is_extended(prepared: Prepared, base: Path) -> None:
     search = {
-        "model.name": {"choices": ["test_efficientnet", "no_such_model"]},
+        "model.name": {"values": ["test_efficientnet", "no_such_model"]},
         # No stage uses it, so its two values train the same.
-        "training.stage_threshold": {"choices": [4, 10]},
-        "training.seed": {"choices": [0, 1]},
+        "training.stage_threshold": {"values": [4, 10]},
+        "training.seed": {"values": [0, 1]},
     }
     points = [
         ("no_such_model", 4, 0),
@@ -179,8 +180,8 @@ def test_study_with_failures_and_duplicates_is_extended(prepared: Prepared, base
     printed = io.StringIO()
 
     def run(n_trials: int) -> StudyResult:
-        study = space.study.model_copy(update={"n_trials": n_trials})
-        extended = space.model_copy(update={"study": study, "start": start})
+        budget = space.budget.model_copy(update={"trials": n_trials})
+        extended = space.model_copy(update={"budget": budget, "start": start})
         return run_study(extended, prepared, base / "results", "mixed", stream=printed)
 
     result = run(1)
@@ -205,7 +206,7 @@ def test_study_with_failures_and_duplicates_is_extended(prepared: Prepared, base
 
 
 def test_study_without_a_finished_trial_is_an_error(prepared: Prepared, base: Path) -> None:
-    space = make_space({"model.name": {"choices": ["no_such_model"]}}, n_trials=1)
+    space = make_space({"model.name": {"values": ["no_such_model"]}}, n_trials=1)
     printed = io.StringIO()
     with pytest.raises(StudyError, match="a study must have a finished trial") as caught:
         run_study(space, prepared, base / "results", "broken", stream=printed)
@@ -216,7 +217,7 @@ def test_study_without_a_finished_trial_is_an_error(prepared: Prepared, base: Pa
 def test_trial_reuses_the_first_stage_of_the_previous_one(prepared: Prepared, base: Path) -> None:
     path = "training.stages.1.learning_rate"
     space = make_space(
-        {path: {"choices": [1e-3, 1e-2]}},
+        {path: {"values": [1e-3, 1e-2]}},
         n_trials=2,
         stages=[
             {"name": "noisy", "rows": "below_threshold", "epochs": 1},

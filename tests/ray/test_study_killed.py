@@ -23,8 +23,8 @@ SPACE = {
         # Long enough to be killed in the middle of a trial.
         "training": {"batch_size": 4, "stages": [{"rows": "all", "epochs": 20}]},
     },
-    "search": {"training.learning_rate": {"float": [1e-4, 1e-2], "log": True}},
-    "study": {"n_trials": 1},
+    "parameters": {"training.learning_rate": {"min": 1e-4, "max": 1e-2, "log": True}},
+    "budget": {"trials": 1},
     "resources": {"workers": 2, "group": "trial", "health_check_interval_s": 0.2},
 }
 FOLD_DONE = re.compile(r"trial \d+ fold \d done")

@@ -82,13 +82,19 @@ def test_canonical_form_excludes_the_weights_path() -> None:
 @pytest.mark.parametrize(
     ("given", "rule"),
     [
-        ({}, "exactly one of choices, int and float"),
-        ({"choices": [1], "int": (1, 2)}, "exactly one of choices, int and float"),
-        ({"choices": []}, "choices must not be empty"),
-        ({"choices": [1], "log": True}, "log belongs to int and float"),
-        ({"choices": [[1]]}, "need labels"),
-        ({"float": (2.0, 1.0)}, "first bound must be smaller"),
-        ({"int": (0, 3), "log": True}, "log needs bounds above 0"),
+        ({}, "either values, or min and max"),
+        ({"values": [1], "min": 1, "max": 2}, "either values, or min and max"),
+        ({"min": 1}, "either values, or min and max"),
+        ({"values": []}, "values must not be empty"),
+        ({"values": [1], "log": True}, "either values, or min and max"),
+        ({"values": [1], "step": 1}, "either values, or min and max"),
+        ({"values": [[1]]}, "need labels"),
+        ({"min": 2.0, "max": 1.0}, "min must be smaller than max"),
+        ({"min": 0, "max": 3, "log": True}, "log needs a min above 0"),
+        ({"min": 1, "max": 3, "log": True, "step": 1}, "step and log exclude each other"),
+        ({"min": 0, "max": 3, "step": 2}, "max - min must be a multiple of step"),
+        ({"min": 0, "max": 3, "step": 0}, "step must be above 0"),
+        ({"min": True, "max": 3}, "min"),
     ],
 )
 def test_invalid_parameters_are_refused(given: dict[str, object], rule: str) -> None:
@@ -102,9 +108,9 @@ def test_weights_file_needs_pretrained() -> None:
 
 
 def test_space_alone_searches_nothing() -> None:
-    space = Space.model_validate({"search": {"training.loss": {"choices": ["kl"]}}})
-    assert space.alone().search == {}
-    assert space.alone().study.n_trials == 1
+    space = Space.model_validate({"parameters": {"training.loss": {"values": ["kl"]}}})
+    assert space.alone().parameters == {}
+    assert space.alone().budget.trials == 1
 
 
 def test_digest_refuses_nan_and_ignores_key_order() -> None:

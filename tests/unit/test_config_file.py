@@ -5,6 +5,7 @@ import pytest
 
 from hms_ray.config.experiment import Experiment
 from hms_ray.config.loading import load_space, parse_yaml, replace_values, validate_space
+from hms_ray.config.validation import fault_lines
 from hms_ray.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -63,23 +64,25 @@ def test_searched_paths_and_values_are_checked(tmp_path: Path) -> None:
     file = write(
         tmp_path,
         """
-search:
-  training.los: {choices: [kl]}
-  training.learning_rate: {float: [-1.0, 1.0]}
+parameters:
+  training.los: {values: [kl]}
+  training.learning_rate: {min: -1.0, max: 1.0}
 """,
     )
     with pytest.raises(ConfigError) as caught:
         load_space(file)
     text = str(caught.value)
-    assert "search.training.los with kl: unknown key training.los (did you mean loss?)" in text
-    assert "search.training.learning_rate with -1.0: training.learning_rate: input should" in text
+    assert "parameters.training.los with kl: unknown key training.los (did you mean loss?)" in text
+    assert (
+        "parameters.training.learning_rate with -1.0: training.learning_rate: input should" in text
+    )
 
 
 def test_single_fault_is_one_line_with_keys_as_in_files(tmp_path: Path) -> None:
-    file = write(tmp_path, "search: {training.seed: {integer: [0, 9]}}")
+    file = write(tmp_path, "parameters: {training.seed: {integer: [0, 9]}}")
     with pytest.raises(ConfigError) as caught:
         load_space(file)
-    fault = "unknown key search.training.seed.integer (did you mean int?)"
+    fault = "unknown key parameters.training.seed.integer (known: log, max, min, step, values)"
     assert str(caught.value) == f"{fault}, in {file}"
 
 
@@ -99,6 +102,30 @@ def test_renamed_key_is_refused_with_its_new_name(tmp_path: Path, former: str, n
     assert f"experiment.{former} is now named experiment.{now}" in caught.value.rule
 
 
+def test_former_form_of_a_space_is_refused_with_the_new_names(tmp_path: Path) -> None:
+    file = write(
+        tmp_path,
+        """
+search: {training.seed: {int: [0, 9]}, training.loss: {choices: [kl, kll]}}
+study: {objective: kl_4, n_trials: 3, sampler: random, sampled: 1}
+""",
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_space(file)
+    rules = fault_lines(caught.value)
+    assert rules[:6] == [
+        "search is now named parameters",
+        "study.objective is now named metric",
+        "study.n_trials is now named budget.trials",
+        "study.sampler is now named method",
+        "search.training.seed.int is now named min and max",
+        "search.training.loss.choices is now named values",
+    ]
+    assert rules[6].startswith("unknown key study.sampled"), "other faults too"
+    with pytest.raises(ConfigError, match=r"study\.n_trials is now named budget\.trials"):
+        load_space(write(tmp_path, ""), ["study.n_trials=3"])
+
+
 def test_stored_space_with_former_names_is_read(tmp_path: Path) -> None:
     file = write(
         tmp_path,
@@ -106,15 +133,31 @@ def test_stored_space_with_former_names_is_read(tmp_path: Path) -> None:
 experiment: {input: {pool: [2, 2], eeg: {pool: [4, 1]}}, training: {augment: {cutmix: {}}}}
 search: {input.pool.0: {int: [1, 4]}, training.seed: {choices: {pool: 1, full: 2}}}
 start: [{input.pool.0: 2, training.seed: pool}]
+study: {objective: kl_4, n_trials: 7, sampler: random, startup_trials: 2, seed: 3}
 """,
     )
     space = load_space(file, stored=True)
     assert space.experiment.input.downsample == (2, 2)
     assert space.experiment.input.eeg.downsample == (4, 1)
     assert space.experiment.training.augment.cutmix is not None
-    assert list(space.search) == ["input.downsample.0", "training.seed"]
-    assert space.search["training.seed"].choices == {"pool": 1, "full": 2}, "labels stay"
+    assert list(space.parameters) == ["input.downsample.0", "training.seed"]
+    assert space.parameters["training.seed"].values == {"pool": 1, "full": 2}, "labels stay"
+    assert space.parameters["input.downsample.0"].bounds == (1, 4)
     assert space.start == [{"input.downsample.0": 2, "training.seed": "pool"}]
+    assert (space.metric, space.method, space.budget.trials) == ("kl_4", "random", 7)
+    assert (space.startup_trials, space.seed) == (2, 3)
+
+
+def test_ranges_have_the_type_of_their_field() -> None:
+    ranges = {
+        "training.learning_rate": {"min": 1, "max": 3, "step": 1},
+        "training.stages.0.epochs": {"min": 1, "max": 7, "step": 3},
+        "input.downsample.1": {"min": 1, "max": 4},
+    }
+    found = validate_space({"parameters": ranges}, "x").parameters
+    rate, epochs, factor = (found[path].bounds or () for path in ranges)
+    assert (rate, epochs, factor) == ((1.0, 3.0), (1, 7), (1, 4))
+    assert [type(bound) for bound in (*rate, *epochs, *factor)] == [float] * 2 + [int] * 4
 
 
 def test_faulty_view_is_named_by_its_place(tmp_path: Path) -> None:
@@ -128,31 +171,37 @@ def test_faulty_view_is_named_by_its_place(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "parameter"),
     [
-        ("input.eeg.centre_s", "{float: [10, 50]}"),
-        ("input.raw.rate_hz", "{int: [50, 100]}"),
-        ("input.eeg.band_hz.0", "{float: [0.5, 1.0]}"),
+        ("input.eeg.centre_s", "{min: 10, max: 50}"),
+        ("input.raw.rate_hz", "{min: 50, max: 100}"),
+        ("input.eeg.band_hz.0", "{min: 0.5, max: 1.0}"),
     ],
 )
-def test_recipe_values_are_searched_by_choices(tmp_path: Path, path: str, parameter: str) -> None:
+def test_recipe_values_are_searched_by_values(tmp_path: Path, path: str, parameter: str) -> None:
     base = "experiment: {input: {eeg: {band_hz: [0.5, 20]}}}"
-    file = write(tmp_path, f"{base}\nsearch: {{{path}: {parameter}}}")
-    rule = f"search.{path}: .* must be searched by choices"
+    file = write(tmp_path, f"{base}\nparameters: {{{path}: {parameter}}}")
+    rule = f"parameters.{path}: .* must be searched by values"
     with pytest.raises(ConfigError, match=rule):
         load_space(file)
-    load_space(write(tmp_path, f"{base}\nsearch: {{{path}: {{choices: [10, 15]}}}}"))
-    load_space(write(tmp_path, f"{base}\nsearch: {{input.eeg.downsample.0: {{int: [1, 4]}}}}"))
+    load_space(write(tmp_path, f"{base}\nparameters: {{{path}: {{values: [10, 15]}}}}"))
+    load_space(
+        write(tmp_path, f"{base}\nparameters: {{input.eeg.downsample.0: {{min: 1, max: 4}}}}")
+    )
 
 
 @pytest.mark.parametrize(
     ("point", "rule"),
     [
         ("{training.seed: 11}", "start.0: training.seed cannot be 11"),
+        ("{training.seed: 4}", "start.0: training.seed cannot be 4"),
+        ("{training.seed: 3.0}", "start.0: training.seed cannot be 3.0"),
         ("{}", "start.0: a value for training.seed is missing"),
-        ("{training.seed: 1, training.sed: 1}", "training.sed is not searched (did you mean"),
+        ("{training.seed: 3, training.sed: 1}", "training.sed is not searched (did you mean"),
     ],
 )
 def test_start_points_must_be_in_the_space(tmp_path: Path, point: str, rule: str) -> None:
-    file = write(tmp_path, f"search: {{training.seed: {{int: [0, 9]}}}}\nstart: [{point}]")
+    file = write(
+        tmp_path, f"parameters: {{training.seed: {{min: 0, max: 9, step: 3}}}}\nstart: [{point}]"
+    )
     with pytest.raises(ConfigError) as caught:
         load_space(file)
     assert rule in str(caught.value)
@@ -163,9 +212,9 @@ def test_start_point_with_contradicting_values_is_refused(tmp_path: Path) -> Non
         tmp_path,
         """
 experiment: {training: {stages: [{}, {}]}}
-search:
-  training.stages: {choices: {one: [{epochs: 2}], two: [{epochs: 1}, {epochs: 1}]}}
-  training.stages.1.epochs: {choices: [3]}
+parameters:
+  training.stages: {values: {one: [{epochs: 2}], two: [{epochs: 1}, {epochs: 1}]}}
+  training.stages.1.epochs: {values: [3]}
 start: [{training.stages: one, training.stages.1.epochs: 3}]
 """,
     )
@@ -177,10 +226,10 @@ def test_set_paths_start_in_the_experiment_or_at_a_key_of_the_file(tmp_path: Pat
     file = write(tmp_path, "experiment: {training: {stages: [{epochs: 2}]}}")
     space = load_space(
         file,
-        ["training.seed=7", "study.n_trials=3", "training.stages.0.epochs=5", "input.size=[8, 9]"],
+        ["training.seed=7", "budget.trials=3", "training.stages.0.epochs=5", "input.size=[8, 9]"],
     )
     assert space.experiment.training.seed == 7
-    assert space.study.n_trials == 3
+    assert space.budget.trials == 3
     assert space.experiment.training.stages[0].epochs == 5
     assert space.experiment.input.size == (8, 9)
 
@@ -263,22 +312,22 @@ def test_order_of_replaced_values_does_not_matter() -> None:
     ("search", "rule"),
     [
         (
-            {"data.unit": {"choices": ["eeg", "label"]}},
-            "search.data.unit: all trials share rows and folds",
+            {"data.unit": {"values": ["eeg", "label"]}},
+            "parameters.data.unit: all trials share rows and folds",
         ),
         (
-            {"training.batch_size": {"float": [8, 64]}},
-            "search.training.batch_size with 29.39",
+            {"training.batch_size": {"min": 8.5, "max": 64}},
+            "parameters.training.batch_size with 8.5",
         ),
     ],
 )
 def test_invalid_search_is_refused(search: Any, rule: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        validate_space({"search": search}, "x")
+        validate_space({"parameters": search}, "x")
     assert rule in str(caught.value)
 
 
 def test_start_point_needs_labels_of_labelled_choices() -> None:
-    search = {"training.stages": {"choices": {"one": [{}], "two": [{}, {}]}}}
+    search = {"training.stages": {"values": {"one": [{}], "two": [{}, {}]}}}
     with pytest.raises(ConfigError, match=r"start\.0: training\.stages cannot be \[\{\}\]"):
-        validate_space({"search": search, "start": [{"training.stages": [{}]}]}, "x")
+        validate_space({"parameters": search, "start": [{"training.stages": [{}]}]}, "x")

@@ -124,7 +124,7 @@ def test_settings_apply_to_every_experiment_after_the_overlay(tmp_path: Path) ->
         ),
         ("resources: {workers: 2}", "same resources, got resources.workers: 2, .* step a"),
         (
-            "search: {training.seed: {choices: [1, 2]}}",
+            "parameters: {training.seed: {values: [1, 2]}}",
             "must not search anything, got training.seed, in .*b.yaml, step b",
         ),
     ],

@@ -29,7 +29,7 @@ SPACE = validate_space(
             "model": {"name": "test_efficientnet", "pretrained": False, "drop_path": 0.0},
             "training": {"batch_size": 8, "augment": {"cutmix": {}}, "stages": [{"epochs": 1}]},
         },
-        "search": {"input.eeg.kind": {"choices": ["mel", "mel_fixed"]}},
+        "parameters": {"input.eeg.kind": {"values": ["mel", "mel_fixed"]}},
     },
     "test",
 )

@@ -18,7 +18,7 @@ def make_space(search: dict[str, Any], **training: Any) -> Space:
         "model": {"name": "test_efficientnet", "pretrained": False, "drop_path": 0.0},
         "training": training,
     }
-    return validate_space({"experiment": experiment, "search": search}, "test")
+    return validate_space({"experiment": experiment, "parameters": search}, "test")
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +41,9 @@ def test_valid_space_passes_and_builds_each_model_once(
 
     monkeypatch.setattr("hms_ray.experiment.preflight.build_model", build)
     search = {
-        "training.stage_threshold": {"choices": [4, 10]},
-        "model.name": {"choices": ["test_efficientnet", "test_resnet"]},
-        "input.views": {"choices": {"one": ["panels"], "both": ["panels", "statistics"]}},
+        "training.stage_threshold": {"values": [4, 10]},
+        "model.name": {"values": ["test_efficientnet", "test_resnet"]},
+        "input.views": {"values": {"one": ["panels"], "both": ["panels", "statistics"]}},
     }
     preflight(make_space(search, stages=STAGES), prepared.rows())
     assert built == [
@@ -62,7 +62,7 @@ def test_models_are_built_for_recipes_without_a_pack(
     )
     search = {
         "input.views": {
-            "choices": {"eeg": ["panels", "eeg panels"], "raw": ["raw signals", "panels"]}
+            "values": {"eeg": ["panels", "eeg panels"], "raw": ["raw signals", "panels"]}
         }
     }
     preflight(make_space(search), prepared.rows())
@@ -93,14 +93,14 @@ def test_invalid_searched_value_is_refused(
     prepared: Prepared, path: str, choice: Any, error: type[Exception], match: str
 ) -> None:
     choices = choice if isinstance(choice, dict) else [choice]
-    space = make_space({path: {"choices": choices}}, stages=STAGES)
+    space = make_space({path: {"values": choices}}, stages=STAGES)
     with pytest.raises(error, match=match):
         preflight(space, prepared.rows())
 
 
 def test_images_too_narrow_for_mosaics_are_refused(prepared: Prepared) -> None:
     stages = [STAGES[0], {**STAGES[1], "augment": {"mosaic": {}}}]
-    search = {"input.size": {"choices": {"wide": [32, 8], "narrow": [32, 3]}}}
+    search = {"input.size": {"values": {"wide": [32, 8], "narrow": [32, 3]}}}
     with pytest.raises(ConfigError, match="a mosaic needs at least 4 columns in each view, got 3"):
         preflight(make_space(search, stages=stages), prepared.rows())
     preflight(make_space(search, stages=STAGES), prepared.rows())

@@ -40,7 +40,7 @@ def make_space(search: dict[str, Any] | None = None, **inputs: Any) -> Space:
         "input": chosen,
         "model": {"pretrained": False},
     }
-    return validate_space({"experiment": experiment, "search": search or {}}, "test")
+    return validate_space({"experiment": experiment, "parameters": search or {}}, "test")
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def ready(data_dir: Path, results: Path, policy: str = "keep", **options: Any) -
 
 
 def test_each_source_is_packed_once_and_found_by_its_recipe(data_dir: Path, tmp_path: Path) -> None:
-    space = make_space({"input.eeg.centre_s": {"choices": [10, 5]}})
+    space = make_space({"input.eeg.centre_s": {"values": [10, 5]}})
     sources = sources_for(space)
     assert [name for name, _ in sources] == ["kaggle", "eeg", "eeg"]
     prepared = prepare(data_dir, space.experiment, tmp_path, sources=sources)
@@ -92,25 +92,25 @@ def test_sources_of_a_space_are_those_of_its_points() -> None:
 
     assert [key.split("-")[0] for key in keys({})] == ["kaggle", "eeg"]
     assert keys({}, views=["statistics"]) == ["kaggle"]
-    views = {"input.views": {"choices": {"one": ["panels"], "two": ["raw signals"]}}}
+    views = {"input.views": {"values": {"one": ["panels"], "two": ["raw signals"]}}}
     assert [key.split("-")[0] for key in keys(views)] == ["kaggle", "raw"]
     # The recipe is searched, but only points with the view "two" use it.
-    rates = {**views, "input.raw.rate_hz": {"choices": [50, 100]}}
+    rates = {**views, "input.raw.rate_hz": {"values": [50, 100]}}
     assert [key.split("-")[0] for key in keys(rates)] == ["kaggle", "raw", "raw"]
     # Downsampling does not make another pack.
     treated = {
-        "input.eeg.downsample.0": {"int": [1, 4]},
-        "training.learning_rate": {"float": [1, 2]},
+        "input.eeg.downsample.0": {"min": 1, "max": 4},
+        "training.learning_rate": {"min": 1, "max": 2},
     }
     assert keys(treated) == keys({})
     # The experiment's own kind is not among the choices: no point reads it.
-    kinds = {"input.eeg.kind": {"choices": ["multitaper"]}}
+    kinds = {"input.eeg.kind": {"values": ["multitaper"]}}
     assert len(keys(kinds)) == 2
     assert keys(kinds) != keys({})
     # A frame of 2,048 samples does not fit into the middle 10 s: no such point.
     misfits = {
-        "input.eeg.centre_s": {"choices": [10, 50]},
-        "input.eeg.window_samples": {"choices": [400, 2048]},
+        "input.eeg.centre_s": {"values": [10, 50]},
+        "input.eeg.window_samples": {"values": [400, 2048]},
     }
     assert len(keys(misfits, eeg={"kind": "stft"})) == 4
 
@@ -215,7 +215,7 @@ def test_each_pack_has_a_progress_bar(data_dir: Path, tmp_path: Path) -> None:
 
 
 def test_study_reads_what_pack_wrote_for_its_space(data_dir: Path, tmp_path: Path) -> None:
-    space = make_space({"input.eeg.downsample.0": {"int": [1, 2]}})
+    space = make_space({"input.eeg.downsample.0": {"min": 1, "max": 2}})
     made = pack_folder(data_dir, space, tmp_path / "packs", workers=1)
     prepared = ready(data_dir, tmp_path, pack_dir=tmp_path / "packs")
     assert [pack.fingerprint for pack in made] == [

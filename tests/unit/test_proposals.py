@@ -12,12 +12,12 @@ from hms_ray.config.space import Space
 from hms_ray.errors import StudyError
 from hms_ray.search.proposals import Exhausted, Proposal, Proposals
 
-LEARNING_RATE = {"training.learning_rate": {"float": [1e-4, 1e-2], "log": True}}
-LOSSES = {"training.loss": {"choices": ["kl", "kl_log_votes", "kl_capped_votes"]}}
+LEARNING_RATE = {"training.learning_rate": {"min": 1e-4, "max": 1e-2, "log": True}}
+LOSSES = {"training.loss": {"values": ["kl", "kl_log_votes", "kl_capped_votes"]}}
 
 
 def make_space(search: dict, **others: object) -> Space:
-    return validate_space({"search": search, **others}, "test")
+    return validate_space({"parameters": search, **others}, "test")
 
 
 def scores(value: float) -> dict[str, float | None]:
@@ -71,7 +71,7 @@ def test_results_are_recorded_with_their_state(tmp_path: Path) -> None:
 
 
 def test_value_is_the_objective(tmp_path: Path) -> None:
-    space = make_space(LEARNING_RATE, study={"objective": "kl_all"})
+    space = make_space(LEARNING_RATE, metric="kl_all")
     proposals = Proposals(space, tmp_path / "journal")
     proposals.complete(proposed(proposals).number, scores(0.5))
     assert recorded_trials(tmp_path / "journal")[0].value == 0.7
@@ -94,7 +94,7 @@ def test_start_points_come_first(tmp_path: Path) -> None:
 
 
 def test_resumed_study_draws_the_points_of_an_uninterrupted_one(tmp_path: Path) -> None:
-    space = make_space({**LEARNING_RATE, **LOSSES}, study={"startup_trials": 3})
+    space = make_space({**LEARNING_RATE, **LOSSES}, startup_trials=3)
     whole = [proposal.point for proposal in run(Proposals(space, tmp_path / "whole"), 8)]
     stopped = tmp_path / "stopped"
     first = run(Proposals(space, stopped), 4)
@@ -183,7 +183,7 @@ def test_draw_interrupted_by_a_kill_is_repeated(tmp_path: Path) -> None:
 
 def test_duplicates_are_recorded_and_not_proposed(tmp_path: Path) -> None:
     # No stage uses the threshold: all six points are three experiments.
-    search = {**LOSSES, "training.stage_threshold": {"choices": [4, 10]}}
+    search = {**LOSSES, "training.stage_threshold": {"values": [4, 10]}}
     journal, duplicates = tmp_path / "journal", []
     proposals = Proposals(
         make_space(search),
@@ -209,7 +209,7 @@ def test_duplicates_are_recorded_and_not_proposed(tmp_path: Path) -> None:
 
 
 def test_duplicate_of_a_running_trial_waits_for_it(tmp_path: Path) -> None:
-    search = {"training.stage_threshold": {"choices": [4, 6, 10]}}
+    search = {"training.stage_threshold": {"values": [4, 6, 10]}}
     start = [{"training.stage_threshold": votes} for votes in (4, 6)]
     journal = tmp_path / "journal"
     proposals = Proposals(make_space(search, start=start), journal)
@@ -234,8 +234,8 @@ def test_failed_experiment_is_retried_in_the_next_run_only(tmp_path: Path) -> No
     assert proposed(Proposals(space, journal)).point == failed.point
 
 
-STAGES = {"training.stages": {"choices": {"one": [{}], "two": [{}, {}]}}}
-SECOND_STAGE = {"training.stages.1.epochs": {"choices": [2, 3]}}
+STAGES = {"training.stages": {"values": {"one": [{}], "two": [{}, {}]}}}
+SECOND_STAGE = {"training.stages.1.epochs": {"values": [2, 3]}}
 TWO_STAGES = {"training": {"stages": [{}, {}]}}
 
 
@@ -267,7 +267,7 @@ def test_invalid_points_are_recorded_and_skipped(tmp_path: Path) -> None:
 
 
 def test_continuous_space_without_a_valid_point_ends(tmp_path: Path) -> None:
-    stages = {"training.stages": {"choices": {"one": [{}]}}}
+    stages = {"training.stages": {"values": {"one": [{}]}}}
     space = make_space({**stages, **SECOND_STAGE, **LEARNING_RATE}, experiment=TWO_STAGES)
     proposals = Proposals(space, tmp_path / "journal")
     ending = proposals.next()

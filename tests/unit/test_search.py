@@ -9,7 +9,9 @@ from hms_ray.config.loading import validate_space
 from hms_ray.search.proposals import Exhausted, Proposal
 from hms_ray.sweep.tune_searcher import LOST, StudySearch
 
-SPACE = validate_space({"search": {"training.loss": {"choices": ["kl", "kl_log_votes"]}}}, "test")
+SPACE = validate_space(
+    {"parameters": {"training.loss": {"values": ["kl", "kl_log_votes"]}}}, "test"
+)
 
 SCORES = {"kl_all": 0.7, "kl_4": None, "kl_10": 0.5}
 

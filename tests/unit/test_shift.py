@@ -291,11 +291,11 @@ def test_searched_shift_must_fit_the_margin() -> None:
     path = "training.augment.window_shift_s"
     space: dict[str, Any] = {
         "experiment": {"input": inputs},
-        "search": {path: {"choices": [0, 2]}},
+        "parameters": {path: {"values": [0, 2]}},
     }
     validate_space(space, "test")
-    space["search"][path] = {"float": [0, 3]}
+    space["parameters"][path] = {"min": 0, "max": 3}
     with pytest.raises(
-        ConfigError, match=rf"search\.{path} with 3.*: input\.raw\.margin_s must be"
+        ConfigError, match=rf"parameters\.{path} with 3.*: input\.raw\.margin_s must be"
     ):
         validate_space(space, "test")

@@ -21,16 +21,16 @@ NOISY_THEN_GOOD = [
 
 
 def make_space(search: dict, **others: object) -> Space:
-    return validate_space({"search": search, **others}, "test")
+    return validate_space({"parameters": search, **others}, "test")
 
 
 def test_each_parameter_type_has_its_distribution() -> None:
     space = make_space(
         {
-            "training.loss": {"choices": ["kl", "kl_log_votes"]},
-            "training.stages": {"choices": {"one": [{"rows": "all"}], "two": NOISY_THEN_GOOD}},
-            "training.batch_size": {"int": [8, 64], "log": True},
-            "training.learning_rate": {"float": [1e-4, 1e-2], "log": True},
+            "training.loss": {"values": ["kl", "kl_log_votes"]},
+            "training.stages": {"values": {"one": [{"rows": "all"}], "two": NOISY_THEN_GOOD}},
+            "training.batch_size": {"min": 8, "max": 64, "log": True},
+            "training.learning_rate": {"min": 1e-4, "max": 1e-2, "log": True},
         }
     )
     assert distributions(space) == {
@@ -39,14 +39,14 @@ def test_each_parameter_type_has_its_distribution() -> None:
         "training.batch_size": optuna.distributions.IntDistribution(8, 64, log=True),
         "training.learning_rate": optuna.distributions.FloatDistribution(1e-4, 1e-2, log=True),
     }
-    assert list(distributions(space)) == list(space.search)
+    assert list(distributions(space)) == list(space.parameters)
 
 
 def test_point_replaces_values_and_labels() -> None:
     space = make_space(
         {
-            "training.stages": {"choices": {"one": [{"rows": "all"}], "two": NOISY_THEN_GOOD}},
-            "training.learning_rate": {"float": [1e-4, 1e-2]},
+            "training.stages": {"values": {"one": [{"rows": "all"}], "two": NOISY_THEN_GOOD}},
+            "training.learning_rate": {"min": 1e-4, "max": 1e-2},
         }
     )
     experiment = resolve(space, {"training.stages": "two", "training.learning_rate": 0.003})
@@ -61,8 +61,8 @@ def test_point_replaces_values_and_labels() -> None:
 def test_values_that_are_invalid_together_are_named() -> None:
     space = make_space(
         {
-            "model.pretrained": {"choices": [True, False]},
-            "model.weights_file": {"choices": {"none": None, "given": "b0.pt"}},
+            "model.pretrained": {"values": [True, False]},
+            "model.weights_file": {"values": {"none": None, "given": "b0.pt"}},
         }
     )
     point = {"model.pretrained": False, "model.weights_file": "given"}
@@ -81,19 +81,19 @@ def test_path_of_weights_is_made_absolute(
 
 def test_experiments_with_equal_training_share_a_key() -> None:
     # One stage over all rows uses no threshold, so its value changes nothing.
-    space = make_space({"training.stage_threshold": {"choices": [4, 10]}})
+    space = make_space({"training.stage_threshold": {"values": [4, 10]}})
     first, second = (resolve(space, point) for point in points(space))
     assert first != second
     assert trial_key(first) == trial_key(second)
-    other = resolve(make_space({"training.seed": {"choices": [1]}}), {"training.seed": 1})
+    other = resolve(make_space({"training.seed": {"values": [1]}}), {"training.seed": 1})
     assert trial_key(other) != trial_key(first)
 
 
 def test_points_are_counted_and_listed() -> None:
     space = make_space(
         {
-            "training.loss": {"choices": ["kl", "kl_log_votes"]},
-            "training.stage_threshold": {"int": [4, 6]},
+            "training.loss": {"values": ["kl", "kl_log_votes"]},
+            "training.stage_threshold": {"min": 4, "max": 6},
         }
     )
     listed = list(points(space))
@@ -103,7 +103,7 @@ def test_points_are_counted_and_listed() -> None:
     }
     assert n_points(make_space({})) == 1
     assert list(points(make_space({}))) == [{}]
-    assert n_points(make_space({"training.learning_rate": {"float": [1e-4, 1e-2]}})) is None
+    assert n_points(make_space({"training.learning_rate": {"min": 1e-4, "max": 1e-2}})) is None
 
 
 def test_point_as_text() -> None:
@@ -115,8 +115,9 @@ def test_point_as_text() -> None:
 def test_draw_depends_on_seed_and_number_only(sampler: str) -> None:
     def draw(seed: int, number: int) -> dict:
         space = make_space(
-            {"training.learning_rate": {"float": [1e-4, 1e-2]}},
-            study={"sampler": sampler, "seed": seed},
+            {"training.learning_rate": {"min": 1e-4, "max": 1e-2}},
+            method=sampler,
+            seed=seed,
         )
         study = optuna.create_study(sampler=make_sampler(space, number))
         return study.ask(distributions(space)).params

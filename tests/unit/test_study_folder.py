@@ -113,7 +113,7 @@ def test_equal_scores_are_ordered_by_number(folder: StudyFolder) -> None:
 def test_folder_of_a_killed_start_is_reused(tmp_path: Path, prepared: Prepared) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "rows.parquet").write_bytes(b"half a fi")
-    (tmp_path / "one" / "space.yaml").write_text("search: {")
+    (tmp_path / "one" / "space.yaml").write_text("parameters: {")
     (tmp_path / "one" / ".draft-0").write_bytes(b"half")
     folder = create_study(tmp_path, "one", make_space(), prepared)
     assert len(folder.rows()) == 2

@@ -1,11 +1,13 @@
 """Which study a command resumes, replaces or refuses."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from hms_ray.config.loading import validate_space
 from hms_ray.dataset.prepare import PackRef, Prepared
@@ -16,6 +18,7 @@ from hms_ray.study.folder import StudyFolder
 from hms_ray.study.identity import differences
 from hms_ray.study.leaderboard import Leaderboard
 from hms_ray.study.new import create_study, open_study
+from hms_ray.study.overview import study_overview
 from tests.refused import refusal
 from tests.study_data import RATE, make_space
 
@@ -23,7 +26,7 @@ from tests.study_data import RATE, make_space
 @pytest.mark.parametrize(
     "changed",
     [
-        {"study": {"n_trials": 50}},
+        {"budget": {"trials": 50}},
         {"resources": {"cpus_per_worker": 4, "group": "trial", "max_failures": 9}},
         {"experiment": {"name": "other"}},
     ],
@@ -37,15 +40,46 @@ def test_a_study_is_resumed_with_changes_that_do_not_affect_results(
     assert folder.space() == space
 
 
+def test_a_study_of_an_earlier_version_is_recognised(tmp_path: Path, prepared: Prepared) -> None:
+    folder = create_study(tmp_path, "one", make_space(start=[{RATE: 1e-3}]), prepared)
+    fail_a_trial(folder)
+    parameter = {"choices": None, "int": None, "float": [1e-4, 1e-2], "log": True}
+    former = {
+        "search": {RATE: parameter},
+        "study": {"objective": "kl_10", "sampler": "tpe", "startup_trials": 5, "seed": 0},
+    }
+
+    def rewrite(file: Path, new: dict, drop: tuple[str, ...]) -> None:
+        # YAML contains JSON.
+        data = yaml.safe_load(file.read_text())
+        below = data.get("identity", data)
+        for name in ("parameters", "method", "metric", "seed", "startup_trials", *drop):
+            del below[name]
+        below |= new
+        file.write_text(json.dumps(data))
+
+    rewrite(folder.path / "study.json", former, ())
+    stored = {**former, "study": {**former["study"], "n_trials": 7}}
+    rewrite(folder.path / "space.yaml", stored, ("budget",))
+    opened = StudyFolder(folder.path)
+    assert (opened.space().budget.trials, opened.objective) == (7, "kl_10")
+    overview = study_overview(opened)
+    assert (overview.planned, overview.searched) == (7, {RATE: "0.0001 to 0.01, log"})
+    again = create_study(tmp_path, "one", make_space(start=[{RATE: 1e-3}]), prepared)
+    assert again.space().budget.trials == 20
+    with refusal(StudyError, got="seed was 0, is 1"):
+        create_study(tmp_path, "one", make_space(start=[{RATE: 1e-3}], seed=1), prepared)
+
+
 def test_study_is_locked_from_its_creation_to_its_end(tmp_path: Path, prepared: Prepared) -> None:
     with open_study(tmp_path, "one", make_space(), prepared) as running:
         # Neither the same study nor another one, which would replace it: no trial has ended.
-        for changed in ({"study": {"n_trials": 50}}, {"study": {"seed": 1}}):
+        for changed in ({"budget": {"trials": 50}}, {"seed": 1}):
             with refusal(StudyError, "locked by another process", where="one", fix="Wait"):
                 create_study(tmp_path, "one", make_space(**changed), prepared)
         assert StudyFolder(running.path).identity == running.identity
         assert running.space() == make_space()
-    assert create_study(tmp_path, "one", make_space(study={"seed": 1}), prepared)
+    assert create_study(tmp_path, "one", make_space(seed=1), prepared)
 
 
 def weights(file: Path, content: bytes) -> str:
@@ -76,8 +110,8 @@ def test_weights_are_identified_by_their_content(tmp_path: Path, prepared: Prepa
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
-        ({"study": {"objective": "kl_all"}}, "study.objective was kl_10, is kl_all"),
-        ({"study": {"seed": 1}}, "study.seed was 0, is 1"),
+        ({"metric": "kl_all"}, "metric was kl_10, is kl_all"),
+        ({"seed": 1}, "seed was 0, is 1"),
         ({"resources": {"workers": 2}}, "resources.workers was 1, is 2"),
         ({"resources": {"gpus_per_worker": 1}}, "resources.device was cpu, is cuda"),
         ({"experiment": {"training": {"seed": 1}}}, "experiment.training.seed was 0, is 1"),
@@ -85,7 +119,7 @@ def test_weights_are_identified_by_their_content(tmp_path: Path, prepared: Prepa
             {"experiment": {"training": {"stages": [{"epochs": 7}]}}},
             "experiment.training.stages.0.epochs was 6, is 7",
         ),
-        ({"search": {}}, f"search.{RATE}.float was [0.0001, 0.01], is absent"),
+        ({"parameters": {}}, f"parameters.{RATE}.max was 0.01, is absent"),
         ({"start": [{RATE: 0.001}]}, f"start.0.{RATE} was absent, is 0.001"),
     ],
 )
@@ -95,7 +129,7 @@ def test_another_study_is_refused_with_the_differences(
     folder = create_study(tmp_path, "one", make_space(), prepared)
     fail_a_trial(folder)
     before = {file: file.read_bytes() for file in folder.path.rglob("*") if file.is_file()}
-    base = {"search": {RATE: {"float": [1e-4, 1e-2], "log": True}}}
+    base = {"parameters": {RATE: {"min": 1e-4, "max": 1e-2, "log": True}}}
     with refusal(StudyError, "resumed with its own space", got=named):
         create_study(tmp_path, "one", validate_space({**base, **changed}, "test"), prepared)
     after = {file: file.read_bytes() for file in folder.path.rglob("*") if file.is_file()}
@@ -193,7 +227,7 @@ def test_labelled_weights_may_move(
         choices = {"none": None if path.endswith("file") else {}, "a": value(file)}
         if model:
             choices["a"] = {**choices["a"], **model}
-        plain = {"search": {path: {"choices": choices}}, "start": [{path: "a"}]}
+        plain = {"parameters": {path: {"values": choices}}, "start": [{path: "a"}]}
         return create_study(tmp_path / "results", "one", validate_space(plain, "test"), prepared)
 
     first = weights(tmp_path / "a.pt", b"first")
@@ -205,7 +239,7 @@ def test_labelled_weights_may_move(
     with pytest.raises(ModelError, match="must be a readable file"):
         create(str(tmp_path / "gone.pt"))
     if path == "model":
-        with refusal(StudyError, got="search.model.choices.a.drop_path was absent"):
+        with refusal(StudyError, got="parameters.model.values.a.drop_path was absent"):
             create(first, drop_path=0.5)
 
 
@@ -222,7 +256,7 @@ def test_a_folder_of_weights_is_identified_by_the_files_of_the_searched_models(
     def create(**model: object) -> StudyFolder:
         plain = {
             "experiment": {"model": {"name": "test_resnet", "weights_file": str(folder), **model}},
-            "search": {"model.name": {"choices": ["test_resnet", "test_vit"]}},
+            "parameters": {"model.name": {"values": ["test_resnet", "test_vit"]}},
         }
         return create_study(tmp_path / "results", "one", validate_space(plain, "test"), prepared)
 
@@ -238,17 +272,17 @@ def test_a_folder_of_weights_is_identified_by_the_files_of_the_searched_models(
 
 def test_unlabelled_weights_may_not_move(tmp_path: Path, prepared: Prepared) -> None:
     def create(file: str) -> StudyFolder:
-        search = {"model.weights_file": {"choices": [None, file]}}
+        search = {"model.weights_file": {"values": [None, file]}}
         return create_study(
-            tmp_path / "results", "one", validate_space({"search": search}, "test"), prepared
+            tmp_path / "results", "one", validate_space({"parameters": search}, "test"), prepared
         )
 
     fail_a_trial(create(weights(tmp_path / "a.pt", b"first")))
-    with refusal(StudyError, got="search.model.weights_file.choices was "):
+    with refusal(StudyError, got="parameters.model.weights_file.values was "):
         create(weights(tmp_path / "b.pt", b"first"))
 
 
 def test_removed_choice_of_null_is_a_difference() -> None:
-    before = {"choices": {"none": None, "half": 1}}
-    assert differences(before, {"choices": {"half": 1}})
+    before = {"values": {"none": None, "half": 1}}
+    assert differences(before, {"values": {"half": 1}})
     assert not differences(before, dict(before))

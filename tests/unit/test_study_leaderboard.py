@@ -54,7 +54,7 @@ def make_study(place: Path, objective: str = "kl_10") -> StudyFolder:
     rows.to_parquet(place / "rows.parquet")
     packs = {"kaggle": PackRef(place / "pack", "p" * 64)}
     prepared = Prepared(place / "rows.parquet", packs, "r" * 64, "f" * 64, 2)
-    space = make_space(study={"objective": objective})
+    space = make_space(metric=objective)
     return create_study(place / "results", "one", space, prepared)
 
 

@@ -82,7 +82,7 @@ def test_sweep_cut_short_by_failures_exits_with_one(
     monkeypatch.setattr(command, "prepare", lambda *_, **__: prepared)
     monkeypatch.setattr(command, "run_study", lambda *_, **__: run)
     space = validate_space(
-        {"search": {"training.seed": {"choices": [0, 1, 2]}}, "study": {"n_trials": 3}}, "test"
+        {"parameters": {"training.seed": {"values": [0, 1, 2]}}, "budget": {"trials": 3}}, "test"
     )
     assert command.sweep(space, tmp_path, tmp_path, "first") == status
     printed = capsys.readouterr().err

@@ -22,7 +22,7 @@ from hms_ray.sweep.tune_searcher import LOST, StudySearch
 from tests.refused import refusal
 from tests.study_data import make_result
 
-SPACE = validate_space({"study": {"objective": "kl_all"}}, "test")
+SPACE = validate_space({"metric": "kl_all"}, "test")
 CONFIG = {"number": 0, "point": {}, "experiment": SPACE.experiment.model_dump(mode="json")}
 
 
@@ -267,7 +267,7 @@ def test_error_in_tensorboard_logs_does_not_end_the_search(
 def test_study_is_locked_while_its_run_is_set_up(
     tmp_path: Path, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = SPACE.model_copy(update={"study": SPACE.study.model_copy(update={"seed": 1})})
+    other = SPACE.model_copy(update={"seed": 1})
 
     def set_up(space: object, prepared: Prepared, results: Path, *_: object) -> None:
         create_study(results, "one", other, prepared)
