@@ -21,11 +21,11 @@ from hms_ray.report import tensorboard
 from hms_ray.report.tensorboard import declare_experiment, shown_value, write_fold
 
 PARAMETERS = {
-    "training.loss": Parameter(choices=["kl", "kl_log_votes"]),
-    "training.learning_rate": Parameter(float=(1e-4, 1e-2), log=True),
-    "training.stage_threshold": Parameter(int=(3, 8)),
-    "training.normalise_weights": Parameter(choices=[True, False]),
-    "input.views": Parameter(choices={"both": ["panels", "statistics"], "one": ["panels"]}),
+    "training.loss": Parameter(values=["kl", "kl_log_votes"]),
+    "training.learning_rate": Parameter(min=1e-4, max=1e-2, log=True),
+    "training.stage_threshold": Parameter(min=3, max=8),
+    "training.normalise_weights": Parameter(values=[True, False]),
+    "input.views": Parameter(values={"both": ["panels", "statistics"], "one": ["panels"]}),
 }
 
 
@@ -193,9 +193,9 @@ def test_studies_share_one_view(tmp_path: Path) -> None:
     declare_experiment(
         tmp_path,
         {
-            "model.name": Parameter(choices=["a", "b"]),
-            "training.loss": Parameter(choices=["kl", "kl_capped_votes"]),
-            "training.learning_rate": Parameter(float=(1e-3, 1e-1)),
+            "model.name": Parameter(values=["a", "b"]),
+            "training.loss": Parameter(values=["kl", "kl_capped_votes"]),
+            "training.learning_rate": Parameter(min=1e-3, max=1e-1),
         },
     )
     second = tmp_path / "second/trials/0/fold_0"
@@ -225,7 +225,7 @@ def test_studies_declared_at_the_same_time_are_both_declared(
     def overtaken(root: Path) -> Any:
         described = read(root)
         if not others:
-            late = {"model.name": Parameter(choices=["a", "b"])}
+            late = {"model.name": Parameter(values=["a", "b"])}
             others.append(threading.Thread(target=declare_experiment, args=(root, late)))
             others[0].start()
             # Ends before this study has written, unless a lock makes it wait.
@@ -241,8 +241,8 @@ def test_studies_declared_at_the_same_time_are_both_declared(
 
 def test_path_searched_with_different_types_is_text(tmp_path: Path) -> None:
     path = "training.weight"
-    rates = {path: Parameter(float=(0.1, 0.5))}
-    words = {path: Parameter(choices=["none", "low"])}
+    rates = {path: Parameter(min=0.1, max=0.5)}
+    words = {path: Parameter(values=["none", "low"])}
     found = []
     for parameters in (rates, words, words, rates):
         declare_experiment(tmp_path, parameters)
@@ -260,12 +260,12 @@ def test_damaged_declaration_is_written_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "parameter", "shown"),
     [
-        (3, Parameter(int=(1, 5)), 3),
+        (3, Parameter(min=1, max=5), 3),
         ("both", PARAMETERS["input.views"], "both"),
-        (None, Parameter(choices=[None, 0.5]), "None"),
-        (0.5, Parameter(choices=[None, 0.5]), "0.5"),
-        (2, Parameter(choices=[1, 2.5, 2]), 2.0),
-        (False, Parameter(choices=[True, False]), False),
+        (None, Parameter(values=[None, 0.5]), "None"),
+        (0.5, Parameter(values=[None, 0.5]), "0.5"),
+        (2, Parameter(values=[1, 2.5, 2]), 2.0),
+        (False, Parameter(values=[True, False]), False),
         ({"a": 1}, None, '{"a": 1}'),
         (7, None, 7),
     ],
