@@ -51,8 +51,12 @@ class ResolvedStage(Frozen):
 
     def can_choose(self, epoch: int) -> bool:
         """Whether the evaluations of an epoch, from 0, can be chosen as the best."""
+        return self.checkpoint == "best" and not self.has_mosaic(epoch)
+
+    def has_mosaic(self, epoch: int) -> bool:
+        """Whether batches of an epoch, from 0, can become mosaics."""
         mosaic = self.augment.mosaic
-        return self.checkpoint == "best" and not (mosaic and mosaic.applies_in(epoch))
+        return mosaic is not None and mosaic.applies_in(epoch)
 
 
 class TrainingConfig(Frozen):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import signal
 import socket
@@ -19,8 +18,9 @@ from ray.exceptions import AuthenticationError
 import hms_ray
 from hms_ray.config.space import ResourcesConfig
 from hms_ray.distributed.process_state import log_levels, signal_handlers
-from hms_ray.distributed.worker_group import environment, worker_resources
+from hms_ray.distributed.worker_group import environment
 from hms_ray.errors import ResourceError
+from hms_ray.experiment.placement import workers_that_fit
 from hms_ray.text import counted
 
 OBJECT_STORE_BYTES = 200 * 2**20
@@ -108,21 +108,8 @@ def n_groups(nodes: Sequence[Node], resources: ResourcesConfig) -> int:
         nodes: machines.
         resources: of a group.
     """
-    needed = worker_resources(resources)
-    workers = 0
-    for node in nodes:
-        available = {"CPU": node.cpus, "GPU": node.gpus}
-        workers += min(_n_shares(name, available[name], needed[name]) for name in needed)
+    workers = sum(workers_that_fit(node.cpus, node.gpus, resources) for node in nodes)
     return workers // resources.workers
-
-
-def _n_shares(name: str, available: float, amount: float) -> int:
-    """How many times an amount of a resource fits on one node."""
-    # Ray counts in ten-thousandths; a sum of such floats may be slightly too small.
-    if name == "GPU" and amount < 1:
-        # A fraction of a GPU must fit on one device.
-        return math.floor(available + 1e-6) * math.floor(1 / amount + 1e-6)
-    return math.floor(available / amount + 1e-6)
 
 
 def n_concurrent_trials(cluster: Cluster, resources: ResourcesConfig) -> int:

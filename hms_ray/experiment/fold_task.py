@@ -114,7 +114,7 @@ def run_task(task: FoldTask, process: Process) -> None:
     started = time.perf_counter()
     require_planned(task.experiment, task.key_inputs)
     rows = task.prepared.rows()
-    data = _fold_data(task, rows)
+    data = fold_data(task.experiment, task.prepared, task.fold, rows)
     valid = rows.iloc[data.valid]
     resume_from, reused = None, None
     if task.share_stages and task.n_stages > 1:
@@ -153,17 +153,31 @@ def locate_rows(packs: Mapping[str, Pack], rows: pd.DataFrame) -> dict[str, Sour
     return sources
 
 
-def _fold_data(task: FoldTask, rows: pd.DataFrame) -> FoldData:
+def fold_data(
+    experiment: Experiment, prepared: Prepared, fold: int, rows: pd.DataFrame
+) -> FoldData:
+    """Rows and packs of a fold, ready to train.
+
+    Args:
+        experiment: its input decides the packs.
+        prepared: rows and packs.
+        fold: number of the validation fold.
+        rows: of ``prepared``.
+
+    Raises:
+        DataError: if a pack was built again from other data.
+        PackError: if a window is not in its pack.
+    """
     from hms_ray.train.batches import FoldData
 
-    packs = task.prepared.packs_of(task.experiment.input)
-    fold = rows["fold"].to_numpy()
+    packs = prepared.packs_of(experiment.input)
+    fold_of = rows["fold"].to_numpy()
     return FoldData(
         sources=locate_rows({name: open_prepared(ref) for name, ref in packs.items()}, rows),
         targets=rows[list(TARGET_COLUMNS)].to_numpy(),
         total_votes=rows["total_votes"].to_numpy(),
-        train=np.flatnonzero(fold != task.fold),
-        valid=np.flatnonzero(fold == task.fold),
+        train=np.flatnonzero(fold_of != fold),
+        valid=np.flatnonzero(fold_of == fold),
     )
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from hms_ray.config.experiment import Experiment
+from hms_ray.config.space import ResourcesConfig
 from hms_ray.errors import ConfigError
 
 DeviceClass = Literal["cpu", "cuda"]
+
+_TINY: Final = 1e-6
+"""Ray counts in ten-thousandths; a sum of such floats may be slightly too small."""
 
 
 def require_precision(precision: str, device_class: DeviceClass) -> None:
@@ -52,3 +57,19 @@ class Placement:
         if self.device_class == "cpu":
             return "float32"
         return "bfloat16" if self.bfloat16 else "float16"
+
+
+def workers_that_fit(cpus: float, gpus: float, resources: ResourcesConfig) -> int:
+    """How many workers fit on one machine at once.
+
+    Args:
+        cpus: logical CPUs of the machine.
+        gpus: its GPUs.
+        resources: of a worker.
+    """
+    available = cpus / resources.cpus_per_worker, math.inf
+    if (share := resources.gpus_per_worker) > 0:
+        # A fraction of a GPU must fit on one device.
+        whole = math.floor(gpus + _TINY) * math.floor(1 / share + _TINY)
+        available = available[0], whole if share < 1 else gpus / share
+    return math.floor(min(available) + _TINY)

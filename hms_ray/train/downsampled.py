@@ -55,6 +55,7 @@ class DownsampledWindows:
         capacity: number of rows to cache, the first ones requested.
 
     Attributes:
+        capacity: number of rows that fit into the cache; 0 if nothing is cached.
         n_cached: number of rows in the cache.
     """
 
@@ -68,7 +69,7 @@ class DownsampledWindows:
     ) -> None:
         self._source, self._starts, self._block, self._dtype = source, starts, block, dtype
         caching = block != (1, 1) and source.resident
-        self._capacity = min(capacity, len(starts)) if caching else 0
+        self.capacity = min(capacity, len(starts)) if caching else 0
         self._slots = np.full(len(starts), -1, dtype=np.int64)
         self._cache: Tensor | None = None
         self.n_cached = 0
@@ -83,7 +84,7 @@ class DownsampledWindows:
             starts: first pack positions of shifted windows; these are not cached, because
                 the same shift rarely comes twice. Default: the rows' own windows.
         """
-        if starts is None and self._capacity:
+        if starts is None and self.capacity:
             yield from map(self._through_cache, batches)
             return
         if starts is None:
@@ -110,8 +111,8 @@ class DownsampledWindows:
             # Untouched pages take no memory. If scoring is first, as after a stage with
             # shifted windows, training must still be able to write to this tensor.
             with torch.inference_mode(False):
-                self._cache = torch.empty((self._capacity, *computed.shape[1:]), dtype=self._dtype)
-        n_new = min(len(rows), self._capacity - self.n_cached)
+                self._cache = torch.empty((self.capacity, *computed.shape[1:]), dtype=self._dtype)
+        n_new = min(len(rows), self.capacity - self.n_cached)
         self._cache[self.n_cached : self.n_cached + n_new] = computed[:n_new]
         self._slots[rows[:n_new]] = np.arange(self.n_cached, self.n_cached + n_new)
         self.n_cached += n_new

@@ -83,6 +83,11 @@ class Images:
                 capacity=cache_bytes // len(self._used) // n_bytes,
             )
 
+    @property
+    def n_cacheable(self) -> int:
+        """Rows whose windows are read and downsampled once only."""
+        return min(downsampled.capacity for downsampled in self._downsampled.values())
+
     def fit(self, rows: RowIndices, batch_size: int, process: Process) -> None:
         """Fits the constants of all normalisations that have any.
 

@@ -1,0 +1,373 @@
+"""How fast a fold trains on this device, measured on a few steps of the training loop's parts.
+
+Batches are drawn, images made and steps taken as in ``train.loop``; nothing is kept. On a CPU
+the first pass over a row is slower than later ones (see ``train.downsampled``), so both are
+measured.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import nn
+
+from hms_ray.config.experiment import Experiment
+from hms_ray.config.inputs import used_sources
+from hms_ray.config.training import ResolvedStage
+from hms_ray.evaluate.metric import kl_report
+from hms_ray.train.batches import Batch, FoldData, RowIndices, plan_epoch
+from hms_ray.train.device_memory import device_memory
+from hms_ray.train.downsampled import cache_budget
+from hms_ray.train.images import Images
+from hms_ray.train.model import build_model
+from hms_ray.train.process import Process
+from hms_ray.train.score import MIN_SCORING_BATCH, predict_rows, resolve_precision, storage_dtype
+from hms_ray.train.seeds import derive_seed, own_torch_generator
+from hms_ray.train.stage_rows import training_rows
+from hms_ray.train.stages import make_optimiser, make_schedule
+from hms_ray.train.step import Step
+from hms_ray.train.torch_settings import torch_settings
+from hms_ray.train.windows import open_sources
+
+REPETITIONS: Final = 3
+WARM_UP_STEPS: Final = 2
+"""Steps that are not timed: memory is allocated, and DDP sorts its gradients, in the first."""
+PASS_S: Final = 0.7
+"""Seconds of training steps per pass; at least one step is taken."""
+MAX_STEPS: Final = 200
+
+Waits = Callable[[str], object]
+"""Called with a name before each timed repetition: waits for others that are timed as well."""
+
+
+@dataclass(frozen=True)
+class EpochSpeed:
+    """Speed of one kind of epoch: a stage's augmentation, with or without mosaic.
+
+    Seconds per image of the global batch, one value per repetition.
+
+    Attributes:
+        draw_s: to draw batches and augmentation.
+        first_s: to train images of rows that no earlier pass has read.
+        later_s: to train images of rows that were read before.
+        input_share: share of ``later_s`` in which images were made; the rest is forward,
+            backward and optimiser.
+    """
+
+    draw_s: float
+    first_s: tuple[float, ...]
+    later_s: tuple[float, ...]
+    input_share: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class FoldSpeed:
+    """Speed of a fold of one experiment.
+
+    Attributes:
+        epochs: (stage, whether mosaic applies) -> speed of such an epoch.
+        prepare_s: seconds to build the model and open the packs.
+        fit_s: seconds per training row to fit normalisations, per repetition.
+        scoring_first_s: seconds per image of the first evaluation.
+        scoring_later_s: seconds per image of later ones.
+        n_cached: rows whose windows are read once only; those after them are read anew in
+            each epoch.
+        memory_bytes: largest memory of this process, or that torch allocated on a GPU.
+        pack_bytes: size of the packs in use, part of ``memory_bytes`` if they are resident
+            on a GPU.
+        image_size: height and width.
+        precision: of the forward pass.
+    """
+
+    epochs: dict[tuple[int, bool], EpochSpeed]
+    prepare_s: float
+    fit_s: tuple[float, ...]
+    scoring_first_s: tuple[float, ...]
+    scoring_later_s: tuple[float, ...]
+    n_cached: int
+    memory_bytes: int
+    pack_bytes: int
+    image_size: tuple[int, int]
+    precision: str
+
+    def images_per_s(self) -> float:
+        """Images trained per second, the median over all kinds of epochs and repetitions."""
+        return 1 / statistics.median(s for speed in self.epochs.values() for s in speed.later_s)
+
+
+def pooled(speeds: Sequence[FoldSpeed]) -> FoldSpeed:
+    """The speed of one group among several that were measured at the same time.
+
+    Args:
+        speeds: of the same experiment, one per group; their repetitions are joined.
+    """
+    first = speeds[0]
+    return replace(
+        first,
+        epochs={
+            kind: EpochSpeed(
+                draw_s=statistics.median(speed.epochs[kind].draw_s for speed in speeds),
+                first_s=tuple(s for speed in speeds for s in speed.epochs[kind].first_s),
+                later_s=tuple(s for speed in speeds for s in speed.epochs[kind].later_s),
+                input_share=tuple(s for speed in speeds for s in speed.epochs[kind].input_share),
+            )
+            for kind in first.epochs
+        },
+        prepare_s=statistics.median(speed.prepare_s for speed in speeds),
+        fit_s=tuple(s for speed in speeds for s in speed.fit_s),
+        scoring_first_s=tuple(s for speed in speeds for s in speed.scoring_first_s),
+        scoring_later_s=tuple(s for speed in speeds for s in speed.scoring_later_s),
+        n_cached=min(speed.n_cached for speed in speeds),
+        memory_bytes=max(speed.memory_bytes for speed in speeds),
+    )
+
+
+def measure_fold(
+    experiment: Experiment,
+    data: FoldData,
+    fold: int,
+    process: Process,
+    *,
+    pass_s: float = PASS_S,
+    wait: Waits = lambda name: None,
+) -> FoldSpeed:
+    """Measures one fold; called by every rank of a worker group.
+
+    Pretrained weights are not loaded: the speed is the same without.
+
+    Args:
+        experiment: what would be trained.
+        data: rows and packs of the fold.
+        fold: number of the validation fold.
+        process: this rank.
+        pass_s: seconds of training steps per pass.
+        wait: see ``Waits``.
+
+    Raises:
+        HmsRayError: as ``train_fold``.
+    """
+    config = experiment.model.model_copy(update={"pretrained": False, "weights_file": None})
+    experiment = experiment.model_copy(update={"model": config})
+    settings = torch_settings(deterministic=experiment.training.deterministic)
+    with settings, own_torch_generator(process.device), device_memory(experiment.name):
+        return _Measurement(experiment, data, fold, process, pass_s, wait).run()
+
+
+class _Measurement:
+    """The state that all passes of a measurement share; for arguments see ``measure_fold``."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        data: FoldData,
+        fold: int,
+        process: Process,
+        pass_s: float,
+        wait: Waits,
+    ) -> None:
+        self.experiment, self.training = experiment, experiment.training
+        self.data, self.fold, self.process = data, fold, process
+        self.pass_s, self.wait = pass_s, wait
+        self.precision = resolve_precision(self.training.precision, process.device)
+        self.packs = {name: data.sources[name].pack for name in used_sources(experiment.input)}
+        _reset_peak(process.device)
+        began = time.perf_counter()
+        self.windows = open_sources(self.packs, process.device, process.windows)
+        self.images = self._fresh_images()
+        torch.manual_seed(derive_seed(self.training.seed, fold, 0, 0, "model"))
+        model = build_model(experiment.model, self.images.size)
+        model = model.to(process.device, storage_dtype(self.precision))
+        self.model: nn.Module = model.to(memory_format=torch.channels_last)
+        _settle(process.device)
+        self.prepare_s = time.perf_counter() - began
+
+    def _fresh_images(self) -> Images:
+        """Images with an empty cache."""
+        return Images(
+            self.data,
+            self.windows,
+            self.experiment.input,
+            storage_dtype(self.precision),
+            cache_budget(self.process.device),
+        )
+
+    def run(self) -> FoldSpeed:
+        fits: list[float] = []
+        epochs: dict[tuple[int, bool], EpochSpeed] = {}
+        known: dict[Any, EpochSpeed] = {}
+        for index, stage in enumerate(self.training.resolved_stages()):
+            for mosaic, epoch in _kinds_of_epochs(stage):
+                used = {} if mosaic else {"mosaic": None}
+                kind = stage.augment.model_copy(update=used).model_dump_json()
+                if kind not in known:
+                    known[kind] = self._epoch(index, stage, epoch, fits)
+                epochs[index, mosaic] = known[kind]
+        first, later = self._scoring()
+        return FoldSpeed(
+            epochs=epochs,
+            prepare_s=self.prepare_s,
+            fit_s=tuple(fits),
+            scoring_first_s=first,
+            scoring_later_s=later,
+            n_cached=self.images.n_cacheable,
+            memory_bytes=_peak_bytes(self.process.device),
+            pack_bytes=sum(pack.values.nbytes for pack in self.packs.values()),
+            image_size=self.images.size,
+            precision=self.precision,
+        )
+
+    def _epoch(self, index: int, stage: ResolvedStage, epoch: int, fits: list[float]) -> EpochSpeed:
+        """Speed of the batches of one epoch."""
+        rows = self.data.train[
+            training_rows(
+                stage,
+                self.data.total_votes[self.data.train],
+                self.data.targets[self.data.train],
+                self.fold,
+            )
+        ]
+        began = time.perf_counter()
+        batches = plan_epoch(
+            self.data,
+            rows,
+            self.training,
+            stage,
+            (self.images.size, self.images.widths),
+            (self.fold, index, epoch),
+            self.process,
+        )
+        draw_s = (time.perf_counter() - began) / len(rows)
+        optimiser = make_optimiser(self.model, self.training, stage)
+        # A schedule ends after its steps; these are far fewer.
+        schedule = make_schedule(optimiser, self.training, stage, 10**6)
+        network = self.process.wrap(self.model)
+        step = Step(network, self.process, self.precision, optimiser, schedule)
+        batches = self._warm_up(step, batches, fits)
+        first, later, shares = [], [], []
+        for number in range(REPETITIONS):
+            self.images = self._fresh_images()
+            fits.append(self._fit(batches))
+            self.wait(f"{self.experiment.name} stage {index} {epoch} {number}")
+            first.append(self._pass(step, batches)[0])
+            seconds, share = self._pass(step, batches)
+            later.append(seconds)
+            shares.append(share)
+        return EpochSpeed(draw_s, tuple(first), tuple(later), tuple(shares))
+
+    def _warm_up(self, step: Step, batches: list[Batch], fits: list[float]) -> list[Batch]:
+        """Takes the first steps and returns the batches of a pass; the same on all ranks."""
+        self._fit(batches[: WARM_UP_STEPS + 1])
+        few = [batches[number % len(batches)] for number in range(WARM_UP_STEPS)]
+        self._pass(step, few)
+        seconds, _ = self._pass(step, few[:1])
+        n_steps = round(self.pass_s / (seconds * few[0].n_global))
+        agreed = self.process.call_on_rank0(lambda: max(1, min(n_steps, MAX_STEPS)))
+        return batches[:agreed]
+
+    def _fit(self, batches: Sequence[Batch]) -> float:
+        """Fits normalisations on the rows of batches; seconds per row."""
+        rows: RowIndices = np.unique(np.concatenate([batch.needed for batch in batches]))
+        began = time.perf_counter()
+        self.images.fit(rows, self.training.batch_size, self.process)
+        _settle(self.process.device)
+        return (time.perf_counter() - began) / len(rows)
+
+    def _pass(self, step: Step, batches: Sequence[Batch]) -> tuple[float, float]:
+        """Trains batches; seconds per image, and the share of them in which images were made."""
+        stamp, seconds_between = _stopwatch(self.process.device)
+        made = self.images.for_training(batches)
+        stamps, losses = [stamp()], []
+        for batch in batches:
+            image = next(made)
+            stamps.append(stamp())
+            losses.append(step(batch, image))
+            stamps.append(stamp())
+        torch.stack(losses).cpu()  # As after each half epoch.
+        total = seconds_between(stamps[0], stamps[-1])
+        inputs = sum(map(seconds_between, stamps[:-1:2], stamps[1::2]))
+        return total / sum(batch.n_global for batch in batches), inputs / total
+
+    def _scoring(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Seconds per image of the first evaluation and of later ones."""
+        size = max(self.training.batch_size, MIN_SCORING_BATCH)
+        # Each rank scores its shard in batches of this size.
+        size *= self.process.world_size
+        valid = self.data.valid
+        seconds = self._score(valid[:size])
+        seconds = self._score(valid[:size])
+        n_batches = round(self.pass_s / 2 / (seconds * min(size, len(valid))))
+        agreed = self.process.call_on_rank0(lambda: max(1, n_batches))
+        rows = valid[: agreed * size]
+        first, later = [], []
+        for number in range(REPETITIONS):
+            fitted, self.images = self.images, self._fresh_images()
+            self.images.constants = fitted.constants
+            self.wait(f"{self.experiment.name} scoring {number}")
+            first.append(self._score(rows))
+            later.append(self._score(rows))
+        return tuple(first), tuple(later)
+
+    def _score(self, rows: RowIndices) -> float:
+        """Evaluates rows as after half an epoch; seconds per image."""
+        data, size = self.data, self.training.batch_size
+        began = time.perf_counter()
+        table = predict_rows(self.model, self.images, rows, size, self.precision, self.process)
+        kl_report(data.targets[rows], table, data.total_votes[rows])
+        return (time.perf_counter() - began) / len(rows)
+
+
+def _kinds_of_epochs(stage: ResolvedStage) -> Iterator[tuple[bool, int]]:
+    """Whether mosaic applies, and the first such epoch, for each kind that a stage has."""
+    applies = [stage.has_mosaic(epoch) for epoch in range(stage.epochs)]
+    for kind in dict.fromkeys(applies):
+        yield kind, applies.index(kind)
+
+
+def _stopwatch(device: torch.device) -> tuple[Callable[[], Any], Callable[[Any, Any], float]]:
+    """Takes a time stamp, and seconds between two; on a GPU without waiting for it."""
+    if device.type != "cuda":
+        return time.perf_counter, lambda first, last: last - first
+
+    def stamp() -> torch.cuda.Event:
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event.record()
+        return event
+
+    return stamp, lambda first, last: first.elapsed_time(last) / 1000
+
+
+def _settle(device: torch.device) -> None:
+    """Waits until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _reset_peak(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        # Linux: forgets the largest memory so far. Elsewhere it counts from the start.
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def _peak_bytes(device: torch.device) -> int:
+    """Largest memory since ``_reset_peak``: of this process, or allocated by torch on a GPU."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
