@@ -17,7 +17,7 @@ from hms_ray.evaluate.metric import Array
 from hms_ray.predict.submission import make_submission, probabilities_in
 from hms_ray.predict.submit_trial import SubmitOptions
 from hms_ray.predict.test_set import eegs_to_submit, predict_test_set
-from hms_ray.predict.trial import TrialModels, read_models
+from hms_ray.predict.trial import TrialModels, read_models, require_weights
 from hms_ray.text import closest
 
 
@@ -77,12 +77,14 @@ def apply_blend(file: Path, options: SubmitOptions) -> AppliedBlend:
         )
         parts[name] = probabilities_in(make_submission(eeg_ids, eegs, shares, path))
         notes += (f"{path}: {done}",) if done else ()
+    lacking = [member for member in blend.needed() if member.name not in given]
+    keys = {member.name: member.keys or {} for member in lacking}
+    require_weights(keys, options.results, "Or give predictions: --predictions MEMBER=FILE")
     models = [
         models_of(
             member, options.results, f"Or give its predictions: --predictions {member.name}=FILE"
         )
-        for member in blend.needed()
-        if member.name not in given
+        for member in lacking
     ]
     applied = predict_blend(blend, models, options, eeg_ids, parts)
     return replace(applied, notes=(*notes, *applied.notes))

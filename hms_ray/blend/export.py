@@ -25,7 +25,7 @@ from hms_ray.blend.target import find_target
 from hms_ray.blend.wheel import requirements, write_installed_wheel, write_own_wheel
 from hms_ray.competition.schema import CLASSES
 from hms_ray.errors import ConfigError, PredictionError, StudyError
-from hms_ray.predict.trial import TrialModels, read_models
+from hms_ray.predict.trial import TrialModels, read_models, require_weights
 from hms_ray.storage.atomic import require_writable, whole_folder
 from hms_ray.storage.hashing import file_sha256
 from hms_ray.storage.structured_files import json_text, yaml_text
@@ -165,6 +165,7 @@ def _models_of_blend(blend: StoredBlend, results: Path) -> list[TrialModels]:
             got=", ".join(lacking),
             fix=fix,
         )
+    require_weights({member.name: member.keys or {} for member in blend.needed()}, results)
     return [models_of(member, results, fix) for member in blend.needed()]
 
 

@@ -22,7 +22,7 @@ from hms_ray.evaluate.metric import Array, kl_rows
 from hms_ray.evaluate.oof import align_oof, probabilities_of, read_oof
 from hms_ray.predict.inference import predict_all_folds, require_device
 from hms_ray.predict.recordings import recordings_of_held_out
-from hms_ray.predict.trial import TrialModels, mean_of_folds, read_models
+from hms_ray.predict.trial import TrialModels, mean_of_folds, read_models, require_weights
 from hms_ray.report.holdout_table import HoldoutReport, HoldoutScores, Intervals
 from hms_ray.report.live import bar
 from hms_ray.storage.atomic import require_writable
@@ -126,6 +126,7 @@ def _what_to_open(folder: StudyFolder, rows: pd.DataFrame, results: Path) -> _Op
     if unknown := blend.without_models():
         note = f"The blend is not scored: {shortened_list(unknown)} may have seen these patients."
         return _Opened(trial, models, None, {}, (note,))
+    require_weights({member.name: member.keys or {} for member in blend.needed()}, results)
     members = {
         member.name: read_models(member.name, member.keys or {}, results)
         for member in blend.needed()

@@ -22,6 +22,7 @@ from hms_ray.competition.schema import TARGET_COLUMNS
 from hms_ray.config.experiment import Experiment
 from hms_ray.dataset.prepare import Prepared, open_prepared
 from hms_ray.dataset.sources import WINDOW_COLUMNS
+from hms_ray.errors import ModelError
 from hms_ray.evaluate.oof import align_oof, make_oof, probabilities_of
 from hms_ray.experiment.cache_key import require_planned
 from hms_ray.storage.fold_store import RECORD_FILE, FoldStore, StoredFold
@@ -74,18 +75,26 @@ class FoldTask:
         if n_stages == self.n_stages:
             return self
         first = self.experiment.training.first_stages(n_stages)
-        described = self.key_inputs["experiment"]
-        stages = described["training"]["stages"][:n_stages]
-        key_inputs = {
-            **self.key_inputs,
-            "experiment": {**described, "training": {**described["training"], "stages": stages}},
-        }
+        key_inputs = _first_stages(self.key_inputs, n_stages)
         return replace(
             self,
             experiment=self.experiment.model_copy(update={"training": first}),
             key=digest(key_inputs),
             key_inputs=key_inputs,
         )
+
+
+def _first_stages(key_inputs: Mapping[str, Any], n_stages: int) -> dict[str, Any]:
+    """The key inputs of the experiment that ends after its first stages."""
+    described = key_inputs["experiment"]
+    training = {**described["training"], "stages": described["training"]["stages"][:n_stages]}
+    return {**key_inputs, "experiment": {**described, "training": training}}
+
+
+def stage_keys(key_inputs: Mapping[str, Any]) -> list[str]:
+    """Cache keys of the results that a fold stores after each stage but the last one."""
+    n_stages = len(key_inputs["experiment"]["training"]["stages"])
+    return [digest(_first_stages(key_inputs, n)) for n in range(1, n_stages)]
 
 
 def report_with_task(report: Report, task: FoldTask, record: Mapping[str, Any]) -> None:
@@ -225,11 +234,16 @@ def _stored_stages(
     store = FoldStore(task.results)
     for n_stages in range(task.n_stages - 1, 0, -1):
         part = task.truncated(n_stages)
-        stored = store.find(part.key)
+        # A result whose weights were freed cannot be resumed from.
+        stored = store.find(part.key) if store.has_weights(part.key) else None
         if stored is None:
             continue
         try:
             result = _as_result(stored, part, valid)
+        except ModelError:
+            if stored.has_weights:
+                raise
+            continue
         except (KeyError, TypeError, IndexError):
             store.set_aside(part.key, f"{RECORD_FILE} without what training resumes from")
             continue

@@ -112,6 +112,7 @@ def run_experiment(
     *,
     folds: Sequence[int] | None = None,
     report: Report = lambda record: None,
+    needs_weights: bool = False,
 ) -> ExperimentResult:
     """Trains the folds that the store does not have and scores all of them.
 
@@ -122,6 +123,7 @@ def run_experiment(
         runner: trains the missing folds.
         folds: folds to train. Default: all.
         report: gets progress records.
+        needs_weights: train folds again whose weights were freed.
 
     Raises:
         ConfigError: if a fold does not exist.
@@ -129,6 +131,8 @@ def run_experiment(
     """
     store = FoldStore(results)
     tasks = plan_folds(experiment, prepared, results, runner.placement, folds)
+    if needs_weights:
+        _remove_without_weights(store, tasks, report)
     stored = _stored(store, tasks)
     missing = [task for task in tasks if task.key not in stored]
     trained = [task.fold for task in missing]
@@ -147,6 +151,23 @@ def run_experiment(
         missing = [task for task in missing if task.key not in stored]
     stored |= {task.key: store.read(task.key) for task in missing}
     return _scored(tasks, [stored[task.key] for task in tasks], trained)
+
+
+def _remove_without_weights(store: FoldStore, tasks: Sequence[FoldTask], report: Report) -> None:
+    """Removes the results of tasks whose weights were freed, so that they are trained again."""
+    found = [task for task in tasks if store.has(task.key) and not store.has_weights(task.key)]
+    if not found:
+        return
+    folds = ", ".join(str(task.fold) for task in found)
+    report(
+        {
+            "event": "folds_not_reused",
+            "experiment": found[0].experiment.name,
+            "text": f"fold {folds}: trained again, since the weights were freed",
+        }
+    )
+    for task in found:
+        store.remove(task.key)
 
 
 def _stored(store: FoldStore, tasks: Sequence[FoldTask]) -> dict[str, StoredFold]:

@@ -22,6 +22,7 @@ from hms_ray.storage.fold_store import (
     StoredFoldError,
     damaged_fold,
 )
+from hms_ray.storage.fold_uses import how_to_train
 from hms_ray.storage.hashing import digest
 from hms_ray.study.identity import differences
 from hms_ray.text import shortened_list
@@ -74,18 +75,52 @@ def read_models(name: str, keys: Mapping[int, str], results: str | Path) -> Tria
         results: folder of the fold store.
 
     Raises:
-        StudyError: if there is no fold, one is missing or damaged, or their experiments
-            differ.
+        StudyError: if there is no fold, one is missing, damaged or without weights, or their
+            experiments differ.
     """
     if not keys:
         rule = "prediction needs at least one fold model"
         raise StudyError(rule, got="none", where=name, fix=_TRAIN_AGAIN)
+    require_weights({name: keys}, results)
     store = FoldStore(results)
     folds = {fold: store.read(key) for fold, key in sorted(keys.items())}
     try:
         return TrialModels(name, one_experiment(list(folds.values()), name), folds)
     except StoredFoldError as error:
         raise store.set_aside(Path(str(error.where)).name, str(error.got)) from None
+
+
+def require_weights(
+    members: Mapping[str, Mapping[int, str]], results: str | Path, fix: str = ""
+) -> None:
+    """Checks that the weights of all models are in the fold store.
+
+    Args:
+        members: name -> fold -> cache key.
+        results: folder of the fold store.
+        fix: another remedy.
+
+    Raises:
+        StudyError: naming every member whose weights were freed, and what trains it again. A
+            missing result is not reported here.
+    """
+    store, lacking = FoldStore(results), {}
+    for name, keys in members.items():
+        freed = [f for f, key in keys.items() if store.has(key) and not store.has_weights(key)]
+        if freed:
+            lacking[name] = freed
+    if not lacking:
+        return
+    commands = [
+        how_to_train(Path(results), members[name][folds[0]]) for name, folds in lacking.items()
+    ]
+    raise StudyError(
+        "fold models must have their weights",
+        got="freed weights of "
+        + "; ".join(f"{name} (fold {shortened_list(f)})" for name, f in lacking.items()),
+        where=store.root,
+        fix="\n".join(dict.fromkeys([*commands, *([fix] if fix else [])])),
+    )
 
 
 def mean_of_folds(by_fold: Mapping[int, Array]) -> Array:

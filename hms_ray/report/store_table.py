@@ -17,6 +17,9 @@ _LEGEND: Final = (
     "last used, oldest: time since the latest and the earliest use; folds are used when trained "
     "or reused."
 )
+_FREED: Final = (
+    "no weights: folds whose weights resources.keep_weights freed; their predictions stay."
+)
 _STAY: Final = (
     "Folds that were used within a day stay, unless their study is named (--study); so do "
     "folds that others use, without --force."
@@ -41,6 +44,7 @@ class _Group:
     """Entries with the same users."""
 
     n: int = 0
+    n_freed: int = 0
     n_bytes: int = 0
     used: list[float] = field(default_factory=list)
 
@@ -62,16 +66,20 @@ def render_store(entries: Sequence[StoreEntry], root: Path, now: float) -> str:
         name = _GROUPS.get(entry.kind) or ", ".join(entry.used_by) or _UNUSED
         group = groups.setdefault(name, _Group())
         group.n, group.n_bytes = group.n + 1, group.n_bytes + entry.n_bytes
+        group.n_freed += entry.kind == "fold" and not entry.has_weights
         group.used.append(entry.last_used)
     made = list(groups.values())
+    freed = Column("no weights", [f"{group.n_freed:,}" for group in made])
     columns = (
         Column("used by", list(groups), right=False),
         Column("entries", [f"{group.n:,}" for group in made]),
+        *((freed,) if any(group.n_freed for group in made) else ()),
         Column("size", [size_text(group.n_bytes) for group in made]),
         Column("last used", [age_text(now - max(group.used)) for group in made]),
         Column("oldest", [age_text(now - min(group.used)) for group in made]),
     )
-    return to_text(Table(title, columns, (_LEGEND,)))
+    notes = (_LEGEND, _FREED) if any(group.n_freed for group in made) else (_LEGEND,)
+    return to_text(Table(title, columns, notes))
 
 
 def render_freed(
@@ -121,6 +129,7 @@ def entry_record(entry: StoreEntry, reason: str | None = None) -> dict[str, Any]
         "bytes": entry.n_bytes,
         "last_used": entry.last_used,
         "used_by": list(entry.used_by),
+        **({"weights": entry.has_weights} if entry.kind == "fold" else {}),
         **({} if reason is None else {"reason": reason}),
     }
 

@@ -20,7 +20,7 @@ from typing import Any
 import pandas as pd
 
 from hms_ray.errors import StudyError, one_line
-from hms_ray.storage.atomic import move_folder, whole_folder
+from hms_ray.storage.atomic import IfExists, move_folder, whole_folder
 from hms_ray.storage.fold_uses import how_to_train
 from hms_ray.storage.folder_names import STORE_NAME
 from hms_ray.storage.hashing import file_sha256
@@ -30,8 +30,12 @@ from hms_ray.storage.visibility import wait_until
 logger = logging.getLogger(__name__)
 
 OOF_FILE, RECORD_FILE, WEIGHTS_FILE = "oof.parquet", "record.json", "weights.pt"
+FREED_FILE = "weights.freed"
+"""Empty file of a result whose weights were freed; its record stays as it was written."""
 DAMAGED = "damaged"
 """Folder of the store for damaged results."""
+FREED_PREFIX = ".freed-"
+"""First characters of the name of what is being removed."""
 _REQUIRED = ("checksums", "seconds", "saved_s")
 
 
@@ -43,13 +47,18 @@ class StoredFold:
         key: cache key.
         oof: validation rows of the fold: ids, patient, fold and six probabilities.
         record: plain data: inputs of the cache key, history, timings, scores.
-        weights: file with the weights of the model.
+        weights: file with the weights of the model; missing if they were freed.
     """
 
     key: str
     oof: pd.DataFrame
     record: dict[str, Any]
     weights: Path
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether the weights were not freed."""
+        return self.weights.is_file()
 
     @property
     def saved_s(self) -> float:
@@ -69,6 +78,9 @@ class StoredFoldError(StudyError):
 class FoldStore:
     """Results of folds by cache key; a result is either whole or absent.
 
+    The weights of a whole result may be freed: its predictions and record stay. Training it
+    again stores it with its weights.
+
     Args:
         results: folder of all studies; the store is its subfolder ``.store``.
     """
@@ -83,6 +95,36 @@ class FoldStore:
     def has(self, key: str) -> bool:
         """Whether the store has a result for a key."""
         return (self.path(key) / RECORD_FILE).is_file()
+
+    def has_weights(self, key: str) -> bool:
+        """Whether the store has a result for a key, with the weights of its model."""
+        return self.has(key) and (self.path(key) / WEIGHTS_FILE).is_file()
+
+    def free_weights(self, key: str) -> int:
+        """Removes the weights of a result; its predictions and record stay.
+
+        Returns:
+            Number of bytes that were freed; 0 without a result or weights.
+        """
+        folder, n_bytes = self.path(key), 0
+        with suppress(FileNotFoundError):
+            if self.has(key):
+                used = folder.stat()
+                n_bytes = (folder / WEIGHTS_FILE).stat().st_size
+                # Written first: a result must never lack weights without it.
+                with (folder / FREED_FILE).open("wb") as file:
+                    os.fsync(file.fileno())
+                (folder / WEIGHTS_FILE).unlink()
+                os.utime(folder, (used.st_atime, used.st_mtime))
+        return n_bytes
+
+    def remove(self, key: str) -> None:
+        """Removes a result; nothing happens without one."""
+        freed = self.root / f"{FREED_PREFIX}{uuid.uuid4().hex}"
+        with suppress(FileNotFoundError):
+            # No reader finds a part of it.
+            os.rename(self.path(key), freed)
+            shutil.rmtree(freed, ignore_errors=True)
 
     def folders(self) -> list[Path]:
         """Folders of all results, in no fixed order; a record may be damaged."""
@@ -188,7 +230,7 @@ class FoldStore:
         record: Mapping[str, Any],
         save_weights: Callable[[Path], object],
     ) -> None:
-        """Stores a result as a whole; an existing result of the key stays.
+        """Stores a result as a whole; an existing result with weights stays.
 
         Args:
             key: cache key.
@@ -199,13 +241,14 @@ class FoldStore:
         Raises:
             StoredFoldError: if the folder of the key exists without a record and stays.
         """
-        if self.has(key):
+        if self.has_weights(key):
             return
-        folder = self.path(key)
-        if folder.exists():
+        folder, freed = self.path(key), self.has(key)
+        if folder.exists() and not freed:
             self.set_aside(key, f"no {RECORD_FILE}")
         # A second writer of a key has equal content.
-        with whole_folder(folder, if_exists="keep") as draft:
+        if_exists: IfExists = "replace" if freed else "keep"
+        with whole_folder(folder, if_exists=if_exists) as draft:
             oof.to_parquet(draft / OOF_FILE, index=False)
             save_weights(draft / WEIGHTS_FILE)
             checksums = {path.name: file_sha256(path) for path in sorted(draft.iterdir())}
@@ -220,12 +263,19 @@ def check_files(folder: Path, record: Mapping[str, Any]) -> None:
     """Checks the files of a stored fold against the checksums of its record.
 
     Raises:
-        StoredFoldError: if one is missing or differs.
+        StoredFoldError: if one is missing and was not freed, or differs.
     """
     for name, expected in record["checksums"].items():
-        file = folder / name
-        if not file.is_file() or file_sha256(file) != expected:
+        if not _matches(folder / name, expected):
             raise damaged_fold(folder, f"{name} does not match its checksum")
+
+
+def _matches(file: Path, sha256: str) -> bool:
+    try:
+        return file_sha256(file) == sha256
+    except (FileNotFoundError, IsADirectoryError):
+        # Looked at only now: weights may be freed while this runs.
+        return file.name == WEIGHTS_FILE and (file.parent / FREED_FILE).is_file()
 
 
 def fault_of(folder: Path) -> str | None:

@@ -49,13 +49,21 @@ def owner(file: Path) -> str:
 
 def how_to_train(results: Path, key: str) -> str:
     """What the user can do to train a fold again, for the remedy of an error."""
+    if command := training_command(results, key):
+        return f"Train it again: {command}"
+    ladders = [owner(file) for file in uses(results).get(key, ()) if file.name == STEPS_FILE]
+    if ladders:
+        return f"Train it again: run the command of the ladder {ladders[0]} again."
+    return "Train it again: run the command that trained it."
+
+
+def training_command(results: Path, key: str) -> str | None:
+    """The command that trains the trial of a fold again; None if no trial uses the fold."""
     for file in uses(results).get(key, ()):
-        study = results / owner(file)
         if file.name == TRIAL_FILE:
             experiment = results / file.parent / "experiment.yaml"
             name = f"{owner(file)}-{file.parent.name}"
-            words = ["train", experiment, "--data", "DIR", "--folds", study / "rows.parquet"]
-            return f"Train it again: {command_line(*words, '--study', name, '--results', results)}"
-        if file.name == STEPS_FILE:
-            return f"Train it again: run the command of the ladder {owner(file)} again."
-    return "Train it again: run the command that trained it."
+            rows = results / owner(file) / "rows.parquet"
+            words = ["train", experiment, "--data", "DIR", "--folds", rows]
+            return command_line(*words, "--study", name, "--results", results)
+    return None

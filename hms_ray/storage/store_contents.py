@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Final, Literal
 
 from hms_ray.storage.drafts import DRAFT_PREFIX, UNLOCKED_AGE_S, is_in_work
-from hms_ray.storage.fold_store import DAMAGED, WEIGHTS_FILE, FoldStore, fault_of
+from hms_ray.storage.fold_store import DAMAGED, FREED_PREFIX, WEIGHTS_FILE, FoldStore, fault_of
 from hms_ray.storage.fold_uses import owner, uses
 
-FREED_PREFIX: Final = ".freed-"
-"""First characters of the name of what is being removed."""
 ROWS: Final = "rows"
 """Folder of the store for tables of training rows."""
 
@@ -50,8 +48,8 @@ class StoreEntry:
         return self.path.name
 
     @property
-    def has_checkpoint(self) -> bool:
-        """Whether a draft holds weights."""
+    def has_weights(self) -> bool:
+        """Whether a fold or a draft holds weights; those of a fold may have been freed."""
         return (self.path / WEIGHTS_FILE).is_file()
 
     @property

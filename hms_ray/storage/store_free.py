@@ -15,10 +15,10 @@ from typing import Final
 
 from hms_ray.errors import ConfigError, StudyError
 from hms_ray.storage.drafts import remove_draft
-from hms_ray.storage.fold_store import FoldStore
+from hms_ray.storage.fold_store import FREED_PREFIX, FoldStore
 from hms_ray.storage.folder_names import kind_of
 from hms_ray.storage.locks import StudyLock, running_since
-from hms_ray.storage.store_contents import FREED_PREFIX, StoreEntry, store_entries
+from hms_ray.storage.store_contents import StoreEntry, store_entries
 from hms_ray.text import closest
 
 DAY_S: Final = 24 * 3600.0
@@ -151,7 +151,7 @@ def _leftover(entry: StoreEntry, choice: Choice, oldest: float) -> str | None:
         return None
     if entry.path.name.startswith(FREED_PREFIX):
         return "was being removed"
-    if not entry.has_checkpoint:
+    if not entry.has_weights:
         return "a draft without a checkpoint"
     old = choice.age_days is not None and entry.last_used <= oldest
     return "a draft that is not in work" if old else None
