@@ -79,7 +79,7 @@ def apply_blend(file: Path, options: SubmitOptions) -> AppliedBlend:
         notes += (f"{path}: {done}",) if done else ()
     lacking = [member for member in blend.needed() if member.name not in given]
     keys = {member.name: member.keys or {} for member in lacking}
-    require_weights(keys, options.results, "Or give predictions: --predictions MEMBER=FILE")
+    require_weights(keys, options.results, "or give predictions: --predictions MEMBER=FILE")
     models = [
         models_of(
             member, options.results, f"Or give its predictions: --predictions {member.name}=FILE"

@@ -73,6 +73,7 @@ def train(
             pack_dir=pack_dir,
             address=address,
             log_level=log_level,
+            needs_weights=True,
         )
         if status == 0:
             print_next("submit", name, "--data", data, results=results)

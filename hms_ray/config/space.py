@@ -97,6 +97,9 @@ class ResourcesConfig(Frozen):
     """Where training reads windows of recordings from: a copy of the packs on the GPU
     (``resident``), or each batch from the machine's memory (``streamed``). ``auto``: resident
     if the packs take at most 40% of the GPU's free memory."""
+    keep_weights: Literal["all"] | Count = "all"
+    """Trials whose fold models are kept in the fold store: ``all``, or the best N of a study.
+    The predictions of every trial stay, and so do weights that a stored blend uses."""
     max_concurrent_trials: Count | None = None
     """Largest number of trials that run at once. Default: as many as fit on the cluster."""
     max_failures: Annotated[int, Field(ge=0)] = 2

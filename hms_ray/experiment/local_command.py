@@ -118,7 +118,13 @@ def _train(
     )
     with ProgressView(progress, threaded=False) as view:
         return run_experiment(
-            experiment, prepared, results, runner, folds=folds, report=view.handle
+            experiment,
+            prepared,
+            results,
+            runner,
+            folds=folds,
+            report=view.handle,
+            needs_weights=True,
         )
 
 

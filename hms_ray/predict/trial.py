@@ -119,7 +119,7 @@ def require_weights(
         got="freed weights of "
         + "; ".join(f"{name} (fold {shortened_list(f)})" for name, f in lacking.items()),
         where=store.root,
-        fix="\n".join(dict.fromkeys([*commands, *([fix] if fix else [])])),
+        fix="; ".join(dict.fromkeys([*commands, *([fix] if fix else [])])),
     )
 
 

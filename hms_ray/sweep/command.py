@@ -33,6 +33,7 @@ def sweep(
     pack_dir: Path | None = None,
     address: str | None = None,
     log_level: str = "INFO",
+    needs_weights: bool = False,
 ) -> int:
     """Searches a space and prints the leaderboard.
 
@@ -45,6 +46,7 @@ def sweep(
         pack_dir: folder of packs; default: beside the data.
         address: of a running Ray cluster.
         log_level: least level of records in the study's logs.
+        needs_weights: train stored folds again whose weights were freed.
 
     Returns:
         Exit status: 1 if trials failed and fewer are finished than requested, with a line on
@@ -66,7 +68,15 @@ def sweep(
     prepared = ready(folds=given) if given is not None else _resumed(ready, results / name)
     for note in prepared.notes:
         print_text(note)
-    run = run_study(space, prepared, results, name, address=address, log_level=log_level)
+    run = run_study(
+        space,
+        prepared,
+        results,
+        name,
+        address=address,
+        log_level=log_level,
+        needs_weights=needs_weights,
+    )
     print_text(f"\n{run.leaderboard.text()}\n\nstudy: {run.folder.path}")
     if not run.n_failed or run.n_finished >= space.budget.trials:
         return 0

@@ -27,6 +27,7 @@ from hms_ray.search.journal import Scores
 from hms_ray.search.proposals import Proposals
 from hms_ray.storage.run_log import LOG_FILE, FaultLog, WorkerLogs, run_log
 from hms_ray.study.folder import StudyFolder
+from hms_ray.study.kept_weights import KeptWeights
 from hms_ray.study.leaderboard import Leaderboard
 from hms_ray.study.new import open_study, require_objective_rows
 from hms_ray.study.trial import StoredTrial
@@ -76,6 +77,7 @@ def run_study(
     train: Train = run_task,
     stream: TextIO | None = None,
     log_level: str = "INFO",
+    needs_weights: bool = False,
 ) -> StudyResult:
     """Runs a study until ``space.budget.trials`` trials are finished.
 
@@ -91,6 +93,7 @@ def run_study(
         train: trains one fold in a worker.
         stream: where progress is shown; default: standard output.
         log_level: least level of records in the logs of the study and its workers.
+        needs_weights: train stored folds again whose weights were freed.
 
     Raises:
         StudyError: if the folder holds another study, another command runs it, no row
@@ -104,7 +107,7 @@ def run_study(
         open_study(results, name, space, prepared) as folder,
         run_log(folder.path / LOG_FILE, log_level),
     ):
-        run = _Run(space, prepared, results, folder, train, stream)
+        run = _Run(space, prepared, results, folder, train, stream, needs_weights)
         if run.n_missing > 0:
             with session(address) as cluster:
                 run.search(cluster)
@@ -122,12 +125,17 @@ class _Run:
         folder: StudyFolder,
         train: Train,
         stream: TextIO | None,
+        needs_weights: bool,
     ) -> None:
+        self._needs_weights = needs_weights
         self._space, self._prepared, self._results = space, prepared, results
         self._folder, self._train, self._stream = folder, train, stream
         self._faults = FaultLog(logger)
         self._pump: EventPump
-        self._ends = TrialEnds(folder, results, lambda event: self._pump.send(event))
+        keep, kept = space.resources.keep_weights, None
+        if keep != "all":
+            kept = KeptWeights(folder, results, keep, space.metric)
+        self._ends = TrialEnds(folder, results, lambda event: self._pump.send(event), kept)
         self._proposals = Proposals(
             space,
             folder.journal,
@@ -176,6 +184,7 @@ class _Run:
                 events=self._pump.events,
                 logs=WorkerLogs.as_here(self._folder.path.resolve()),
                 train=self._train,
+                needs_weights=self._needs_weights,
             )
             self._tune(job, n_concurrent)
 

@@ -37,6 +37,7 @@ class StudyJob:
         events: handle of the actor that collects progress events.
         logs: where trials and workers log.
         train: trains one fold in a worker.
+        needs_weights: see ``run_experiment``.
     """
 
     study: Path
@@ -47,6 +48,7 @@ class StudyJob:
     events: Any
     logs: WorkerLogs
     train: Train = run_task
+    needs_weights: bool = False
 
 
 def run_trial(config: dict[str, Any], job: StudyJob) -> dict[str, Any]:
@@ -114,4 +116,11 @@ def _train(
     text = describe(point) or experiment.name
     logger.info("trial started: %s", text)
     report({"event": "trial_started", "text": text})
-    return run_experiment(experiment, job.prepared, job.results, runner, report=report)
+    return run_experiment(
+        experiment,
+        job.prepared,
+        job.results,
+        runner,
+        report=report,
+        needs_weights=job.needs_weights,
+    )

@@ -15,6 +15,7 @@ from hms_ray.search.proposals import Outcome, Proposal
 from hms_ray.storage.run_log import FaultLog
 from hms_ray.storage.visibility import wait_until
 from hms_ray.study.folder import StudyFolder
+from hms_ray.study.kept_weights import FREE_EVERY, KeptWeights
 from hms_ray.study.leaderboard import Leaderboard
 from hms_ray.study.trial import StoredTrial
 from hms_ray.sweep.tensorboard import write_trial_logs
@@ -32,11 +33,17 @@ class TrialEnds:
         folder: the study's folder.
         results: folder of the fold store.
         report: gets progress events.
+        kept: frees weights after ``FREE_EVERY`` ends and in ``settle``; default: all are kept.
     """
 
     def __init__(
-        self, folder: StudyFolder, results: Path, report: Callable[[dict[str, Any]], None]
+        self,
+        folder: StudyFolder,
+        results: Path,
+        report: Callable[[dict[str, Any]], None],
+        kept: KeptWeights | None = None,
     ) -> None:
+        self._kept = kept
         self._folder, self._results, self._report = folder, results, report
         self._outcomes: dict[int, Outcome] = {}
         self._unseen: list[int] = []
@@ -54,6 +61,13 @@ class TrialEnds:
                 self._report({"event": "trial_ended", "trial": number, "scores": scores})
                 self._unseen.append(number)
         self._publish()
+        if len(self._outcomes) % FREE_EVERY == 0:
+            self._free_weights()
+
+    def _free_weights(self) -> None:
+        if self._kept is not None:
+            with self._faults("weights were not freed"):
+                self._kept.free(self.leaderboard.trials)
 
     def _record_failure(self, proposal: Proposal, reason: str) -> None:
         number = proposal.number
@@ -107,6 +121,7 @@ class TrialEnds:
     def settle(self) -> None:
         """Waits until the files of all finished trials are visible, for a limited time."""
         wait_until(self._publish)
+        self._free_weights()
         for number in self._unseen:
             logger.warning(
                 "trial %04d has finished, but its files are not visible on this machine: %s",

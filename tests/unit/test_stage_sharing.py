@@ -121,6 +121,17 @@ def test_one_stage_experiment_is_reused_as_first_stage_of_another(
     assert seconds == sorted(seconds)
 
 
+def test_stages_whose_weights_were_freed_are_trained_again_and_stored_with_them(
+    prepared: Prepared, tmp_path: Path, alone: StoredFold
+) -> None:
+    store, one = FoldStore(tmp_path), train(ONE, prepared, tmp_path)
+    assert store.free_weights(one.key) > 0
+    two = train(TWO, prepared, tmp_path)
+    assert two.record["reused_stages"] is None
+    assert_equal_folds(two, alone)
+    assert_equal_folds(store.read(one.key), one)
+
+
 def test_longest_truncation_is_reused_and_savings_add_up(
     prepared: Prepared, tmp_path: Path
 ) -> None:
