@@ -125,7 +125,7 @@ class _Run:
         folder: StudyFolder,
         train: Train,
         stream: TextIO | None,
-        needs_weights: bool,
+        needs_weights: bool = False,
     ) -> None:
         self._needs_weights = needs_weights
         self._space, self._prepared, self._results = space, prepared, results

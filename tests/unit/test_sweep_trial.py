@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from hms_ray.search.proposals import Proposal
 from hms_ray.storage import visibility
 from hms_ray.storage.run_log import WorkerLogs
 from hms_ray.study.folder import StudyFolder
+from hms_ray.study.kept_weights import FREE_EVERY, KeptWeights
 from hms_ray.study.new import create_study
+from hms_ray.study.trial import StoredTrial
 from hms_ray.sweep import study as sweep_study
 from hms_ray.sweep import trial_actor as sweep_trial
 from hms_ray.sweep import trial_ends
@@ -275,3 +278,24 @@ def test_study_is_locked_while_its_run_is_set_up(
     monkeypatch.setattr(sweep_study, "_Run", set_up)
     with refusal(StudyError, "locked by another process", where="one", fix="Wait"):
         sweep_study.run_study(SPACE, prepared, tmp_path, "one")
+
+
+def test_weights_are_freed_every_few_ends_and_at_the_end(
+    study: StudyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    freed: list[int] = []
+
+    class Kept(KeptWeights):
+        def free(self, trials: Sequence[StoredTrial]) -> int:
+            freed.append(len(trials))
+            return 0
+
+    monkeypatch.setattr(trial_ends, "write_trial_logs", lambda *_: None)
+    kept = Kept(study, tmp_path / "results", 1, "kl_all")
+    ends = TrialEnds(study, tmp_path / "results", lambda event: None, kept)
+    for number in range(FREE_EVERY + 2):
+        study.write_trial(number, {}, SPACE.experiment, make_result(0.5))
+        ends.record(proposal(number), make_result(0.5).scores)
+    assert freed == [FREE_EVERY]
+    ends.settle()
+    assert freed == [FREE_EVERY, FREE_EVERY + 2]
