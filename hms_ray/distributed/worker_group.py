@@ -26,6 +26,7 @@ from hms_ray.config.space import ResourcesConfig
 from hms_ray.errors import HmsRayError, TrainingError, one_line
 from hms_ray.experiment.fold_task import FoldTask, Report, report_with_task, run_task
 from hms_ray.experiment.placement import Placement
+from hms_ray.experiment.run import AfterFold
 from hms_ray.storage.fold_store import FoldStore
 from hms_ray.storage.run_log import WorkerLogs, log_fields
 
@@ -75,8 +76,10 @@ class WorkerGroupRunner:
         """World size and device class of the groups."""
         return placement(self._resources, self._bfloat16)
 
-    def run(self, tasks: Sequence[FoldTask], report: Report) -> None:
-        """Trains every task.
+    def run(
+        self, tasks: Sequence[FoldTask], report: Report, after_fold: AfterFold | None = None
+    ) -> None:
+        """Trains every task; see ``FoldRunner``.
 
         Args:
             tasks: folds to train, of one experiment or of several.
@@ -84,6 +87,7 @@ class WorkerGroupRunner:
                 ``train_fold`` reports, and before and after each fold the events
                 ``fold_started`` and ``fold_ended``, all with the task's ``fold``,
                 ``key`` and ``experiment``.
+            after_fold: see ``FoldRunner``.
 
         Raises:
             HmsRayError: the one that a worker raised.
@@ -93,13 +97,16 @@ class WorkerGroupRunner:
         tasks = [replace(task, share_stages=share) for task in tasks]
         if self._resources.group == "trial":
             self._fit(tasks, self._name, report)
+            if after_fold is not None:
+                all(map(after_fold, tasks))
             return
         for task in tasks:
-            if FoldStore(task.results).has(task.key):
-                # Left there by another task of this call, as its first stages.
-                continue
-            # The key makes the name unique: Ray would continue a run of the same name.
-            self._fit([task], f"{self._name}-fold-{task.fold}-{task.key[:8]}", report)
+            # It may be there already: left by another task of this call, as its first stages.
+            if not FoldStore(task.results).has(task.key):
+                # The key makes the name unique: Ray would continue a run of the same name.
+                self._fit([task], f"{self._name}-fold-{task.fold}-{task.key[:8]}", report)
+            if after_fold is not None and not after_fold(task):
+                return
 
     def _fit(self, tasks: Sequence[FoldTask], name: str, report: Report) -> None:
         resources = self._resources

@@ -10,6 +10,7 @@ from typing import Literal
 from hms_ray.errors import ConfigError
 from hms_ray.experiment.fold_task import FoldTask, Report, report_with_task, run_task
 from hms_ray.experiment.placement import DeviceClass, Placement
+from hms_ray.experiment.run import AfterFold
 from hms_ray.storage.fold_store import FoldStore
 from hms_ray.storage.run_log import log_fields
 
@@ -58,17 +59,23 @@ class InProcessRunner:
         kind: DeviceClass = "cuda" if self.device.type == "cuda" else "cpu"
         return Placement(world_size=1, device_class=kind, bfloat16=self._bfloat16)
 
-    def run(self, tasks: Sequence[FoldTask], report: Report) -> None:
+    def run(
+        self, tasks: Sequence[FoldTask], report: Report, after_fold: AfterFold | None = None
+    ) -> None:
         """Trains the tasks that are not in the store; see ``FoldRunner``."""
+        for task in tasks:
+            if not FoldStore(task.results).has(task.key):
+                self._train(task, report)
+            if after_fold is not None and not after_fold(task):
+                return
+
+    def _train(self, task: FoldTask, report: Report) -> None:
         from hms_ray.train.process import Process
         from hms_ray.train.torch_settings import torch_threads
 
-        for task in tasks:
-            if FoldStore(task.results).has(task.key):
-                continue
-            report_fold = partial(report_with_task, report, task)
-            report_fold({"event": "fold_started"})
-            process = Process(device=self.device, report=report_fold, windows=self._windows)
-            with log_fields(fold=task.fold, rank=0), torch_threads(self._threads):
-                run_task(replace(task, share_stages=self._share_stages), process)
-            report_fold({"event": "fold_ended"})
+        report_fold = partial(report_with_task, report, task)
+        report_fold({"event": "fold_started"})
+        process = Process(device=self.device, report=report_fold, windows=self._windows)
+        with log_fields(fold=task.fold, rank=0), torch_threads(self._threads):
+            run_task(replace(task, share_stages=self._share_stages), process)
+        report_fold({"event": "fold_ended"})

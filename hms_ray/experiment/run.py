@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -27,6 +27,10 @@ MAX_ROUNDS: Final = 2
 """How often missing folds are trained, if their results are damaged or removed meanwhile."""
 
 
+AfterFold = Callable[[FoldTask], bool]
+"""Called after a fold; False if the folds after it are not needed."""
+
+
 class FoldRunner(Protocol):
     """Trains folds and writes their results to the store."""
 
@@ -34,12 +38,18 @@ class FoldRunner(Protocol):
     def placement(self) -> Placement:
         """Where this runner trains."""
 
-    def run(self, tasks: Sequence[FoldTask], report: Report) -> None:
+    def run(
+        self, tasks: Sequence[FoldTask], report: Report, after_fold: AfterFold | None = None
+    ) -> None:
         """Trains the tasks, which may be of several experiments.
 
         A task whose result is in the store by its turn is skipped, such as an experiment
         that equals the first stages of another one. ``report`` gets the records of
         ``train_fold``, see ``report_with_task``.
+
+        ``after_fold`` is called in this process, in the order of ``tasks``, once the results
+        of a task and of all tasks before it are in the store. If it returns False, no further
+        task starts, those in training are cancelled, and ``run`` returns.
         """
 
 

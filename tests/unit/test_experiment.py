@@ -55,7 +55,7 @@ class UniformRunner:
         self.folds: list[int] = []
         self.spoil = spoil
 
-    def run(self, tasks: Sequence[FoldTask], report: Report) -> None:
+    def run(self, tasks: Sequence[FoldTask], report: Report, after_fold: object = None) -> None:
         for task in tasks:
             self.folds.append(task.fold)
             rows = task.prepared.rows()
@@ -83,7 +83,7 @@ def test_missing_folds_are_trained_once_then_reused(prepared: Prepared, tmp_path
 @pytest.mark.parametrize("when", ["before", "meanwhile"])
 def test_damaged_fold_is_trained_again(prepared: Prepared, tmp_path: Path, when: str) -> None:
     class Runner(UniformRunner):
-        def run(self, tasks: Sequence[FoldTask], report: Report) -> None:
+        def run(self, tasks: Sequence[FoldTask], report: Report, after_fold: object = None) -> None:
             super().run(tasks, report)
             if when == "meanwhile" and len(self.folds) == 3:
                 damage(tasks[2].key)
@@ -108,7 +108,7 @@ def test_fold_that_is_visible_late_is_not_trained_again(
     has, hidden = FoldStore.has, iter(())
 
     class Runner(UniformRunner):
-        def run(self, tasks: Sequence[FoldTask], report: Report) -> None:
+        def run(self, tasks: Sequence[FoldTask], report: Report, after_fold: object = None) -> None:
             nonlocal hidden
             super().run(tasks, report)
             hidden = iter(range(3))
@@ -125,7 +125,7 @@ def test_fold_that_is_visible_late_is_not_trained_again(
 
 def test_fold_that_stays_damaged_is_an_error(prepared: Prepared, tmp_path: Path) -> None:
     class Runner(UniformRunner):
-        def run(self, tasks: Sequence[FoldTask], report: Report) -> None:
+        def run(self, tasks: Sequence[FoldTask], report: Report, after_fold: object = None) -> None:
             super().run(tasks, report)
             for task in tasks:
                 (FoldStore(tmp_path).path(task.key) / "oof.parquet").write_bytes(b"damaged")
@@ -431,3 +431,27 @@ def test_preparing_again_gives_the_same_references(data_dir: Path, tmp_path: Pat
     rows = first.rows()
     assert rows.groupby("patient_id")["fold"].nunique().max() == 1
     assert sorted(rows["fold"].unique()) == [0, 1, 2]
+
+
+def test_no_fold_starts_after_one_that_ends_the_run(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in = UniformRunner()
+    monkeypatch.setattr(
+        "hms_ray.experiment.in_process.run_task",
+        lambda task, process: stand_in.run([task], process.report),
+    )
+    tasks = plan_folds(TINY, prepared, tmp_path, Placement())
+    asked: list[int] = []
+
+    def after_fold(task: FoldTask) -> bool:
+        assert FoldStore(tmp_path).has(task.key)
+        asked.append(task.fold)
+        return task.fold < 1
+
+    InProcessRunner(device="cpu").run(tasks, lambda record: None, after_fold)
+    assert asked == stand_in.folds == [0, 1]
+    # Folds of the store count too.
+    InProcessRunner(device="cpu").run(tasks, lambda record: None, after_fold)
+    assert asked == [0, 1, 0, 1]
+    assert stand_in.folds == [0, 1]

@@ -102,7 +102,7 @@ class NoisyRunner:
         self.trained: list[tuple[str, int]] = []
         self.failing, self.optimistic, self.saved_s = failing, optimistic, saved_s
 
-    def run(self, tasks: Sequence[FoldTask], report: Report) -> None:
+    def run(self, tasks: Sequence[FoldTask], report: Report, after_fold: object = None) -> None:
         for task in tasks:
             name = (task.experiment.name, task.fold)
             if name in self.failing:
@@ -430,7 +430,7 @@ def test_every_fold_of_every_step_has_curves(command: Callable[..., int], tmp_pa
     counts: list[tuple[int, int]] = []
 
     class Watched(NoisyRunner):
-        def run(self, tasks: Sequence[FoldTask], report: Report) -> None:
+        def run(self, tasks: Sequence[FoldTask], report: Report, after_fold: object = None) -> None:
             before = len(curves(tmp_path / "ladder" / "steps"))
             super().run(tasks, report)
             counts.append((before, len(curves(tmp_path / "ladder" / "steps"))))

@@ -39,7 +39,7 @@ class Runner:
         self.calls.append((name, []))
         return self
 
-    def run(self, tasks: Sequence[FoldTask], report: Report) -> None:
+    def run(self, tasks: Sequence[FoldTask], report: Report, after_fold: object = None) -> None:
         self.calls[-1][1].extend((task.experiment.name, task.fold) for task in tasks)
         for one in tasks:
             if (one.experiment.name, one.fold) in self.failing:
@@ -75,7 +75,7 @@ def test_error_after_the_last_fold_fails_no_experiment(tmp_path: Path) -> None:
     share = [task(tmp_path, "a", 0)]
 
     class Late(Runner):
-        def run(self, tasks: Sequence[FoldTask], report: Report) -> None:
+        def run(self, tasks: Sequence[FoldTask], report: Report, after_fold: object = None) -> None:
             super().run(tasks, report)
             raise RuntimeError("a node left")
 
@@ -90,7 +90,7 @@ def test_as_many_shares_run_at_once_as_there_are_groups(tmp_path: Path) -> None:
         def __init__(self, name: str) -> None:
             pass
 
-        def run(self, tasks: Sequence[FoldTask], report: Report) -> None:
+        def run(self, tasks: Sequence[FoldTask], report: Report, after_fold: object = None) -> None:
             meeting.wait()
             for one in tasks:
                 FoldStore(one.results).write(one.key, pd.DataFrame({"a": [1]}), {}, Path.touch)

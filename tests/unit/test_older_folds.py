@@ -158,7 +158,7 @@ def test_a_run_reports_it_before_training_and_only_then(
     events: list[dict[str, Any]] = []
 
     class Runner(UniformRunner):
-        def run(self, tasks: Sequence[FoldTask], report: Report) -> None:
+        def run(self, tasks: Sequence[FoldTask], report: Report, after_fold: object = None) -> None:
             events.append({"event": "training"})
             super().run(tasks, report)
 
