@@ -115,6 +115,9 @@ def canonical(experiment: Experiment) -> dict[str, Any]:
         "checkpoint_criterion",
     ):
         del training[inherited]
+    if training["compile"] == "off":
+        # Results from before this field have keys without it.
+        del training["compile"]
     training["stages"] = [
         stage.model_dump(mode="json", exclude={"name"})
         for stage in experiment.training.resolved_stages()

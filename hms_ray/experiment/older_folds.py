@@ -27,6 +27,7 @@ _WORDS: Final = {
     "weights": "pretrained weights {}...",
     "numerics": "numerics version {}",
     "deterministic": "training.deterministic {}",
+    "compile": "training.compile {}",
     "precision": "precision {}",
     "device_class": "device {}",
     "world_size": "world size {}",
@@ -129,6 +130,7 @@ def _same(experiment: Experiment, key_inputs: Mapping[str, Any]) -> str:
     described = canonical(experiment)
     del described["data"], described["training"]["precision"]
     del described["training"]["deterministic"]
+    described["training"].pop("compile", None)
     model = experiment.model
     described["model"]["name"] = _tagged(model.name) if model.pretrained else _untagged(model.name)
     parts = {part: key_inputs[part] for part in ("rows", "folds", "sources", "fold")}
@@ -159,6 +161,7 @@ def _circumstances(key_inputs: Mapping[str, Any]) -> dict[str, Any]:
         "tag": key_inputs["experiment"]["model"]["name"],
         "weights": weights and weights[:8],
         "deterministic": training.get("deterministic"),
+        "compile": training.get("compile", "off"),
         "precision": training["precision"],
         **{part: key_inputs[part] for part in ("numerics", "device_class", "world_size")},
     }

@@ -54,7 +54,7 @@ WITH_RECIPE = {entry.name: entry for entry in published_steps() if entry.publish
 
 # Not in the publication, or without effect on these experiments.
 NOT_PUBLISHED = {
-    *("training.seed", "training.precision", "training.deterministic"),
+    *("training.seed", "training.precision", "training.deterministic", "training.compile"),
     # Of a OneCycle schedule, which the notebooks never step.
     *("training.warmup", "training.div_factor", "training.final_div_factor"),
     *("data.n_patients", "data.unusable"),
