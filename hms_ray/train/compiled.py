@@ -84,7 +84,7 @@ class _Compiled(nn.Module):
         # Batches of an epoch differ by one row.
         torch._dynamo.maybe_mark_dynamic(image, 0)
         if self._graphs:
-            torch.compiler.cudagraph_mark_step_begin()
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         logits: Tensor = self._called[0](image)
         return logits
 
