@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from hms_ray.competition.schema import PROBABILITY_COLUMNS
-from hms_ray.config.loading import replace_values, validate_space
+from hms_ray.config.loading import validate_space
+from hms_ray.config.values import replace_values
 from hms_ray.dataset.prepare import Prepared, prepare
 from hms_ray.experiment.in_process import InProcessRunner
 from hms_ray.experiment.run import ExperimentResult, run_experiment

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 import hms_ray
-from hms_ray.config.loading import read_mapping
+from hms_ray.config.yaml_files import read_mapping
 from hms_ray.errors import ConfigError
 from hms_ray.text import closest
 

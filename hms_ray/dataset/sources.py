@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 
 from hms_ray.config.inputs import Recipe, in_recipe, used_sources
-from hms_ray.config.loading import parameter_values, replace_values
 from hms_ray.config.space import Space
+from hms_ray.config.values import parameter_values, replace_values
 from hms_ray.errors import ConfigError
 from hms_ray.pack.sources import KAGGLE, PackSource, eeg_source
 from hms_ray.signal.recipes import recipe_description

@@ -8,8 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from hms_ray.config.experiment import Experiment, canonical
-from hms_ray.config.loading import parameter_values, replace_values
 from hms_ray.config.space import ResourcesConfig, Space
+from hms_ray.config.values import parameter_values, replace_values
 from hms_ray.dataset.prepare import Prepared
 from hms_ray.errors import ConfigError, ResourceError, TrainingError
 from hms_ray.experiment.fold_task import fold_data

@@ -10,8 +10,8 @@ from hms_ray.augment.mosaic import mosaic_spans
 from hms_ray.competition.schema import TARGET_COLUMNS
 from hms_ray.config.experiment import Experiment
 from hms_ray.config.inputs import InputConfig, used_sources
-from hms_ray.config.loading import parameter_values, replace_values
 from hms_ray.config.space import Space
+from hms_ray.config.values import parameter_values, replace_values
 from hms_ray.dataset.sources import pack_source
 from hms_ray.errors import ConfigError
 from hms_ray.experiment.placement import DeviceClass, require_precision

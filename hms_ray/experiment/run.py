@@ -11,7 +11,7 @@ import pandas as pd
 
 from hms_ray.competition.schema import TARGET_COLUMNS
 from hms_ray.config.experiment import Experiment
-from hms_ray.config.loading import replace_values
+from hms_ray.config.values import replace_values
 from hms_ray.dataset.prepare import Prepared
 from hms_ray.errors import ConfigError
 from hms_ray.evaluate.metric import kl_report

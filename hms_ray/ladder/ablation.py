@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from hms_ray.config.augmentation import AugmentConfig
 from hms_ray.config.experiment import Experiment, canonical
-from hms_ray.config.loading import load_space, replace_values
+from hms_ray.config.loading import load_space
+from hms_ray.config.values import replace_values
 from hms_ray.errors import ConfigError
 from hms_ray.ladder.scale import adapted, read_scale
 from hms_ray.ladder.steps import Ladder, LadderStep, select_steps

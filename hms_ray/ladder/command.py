@@ -21,7 +21,7 @@ import pandas as pd
 
 from hms_ray import __version__
 from hms_ray.config.experiment import Experiment, used_data_values
-from hms_ray.config.loading import replace_values
+from hms_ray.config.values import replace_values
 from hms_ray.dataset.folds import read_folds
 from hms_ray.dataset.prepare import Prepared, prepare, rows_with_folds
 from hms_ray.errors import ConfigError, FoldError, PredictionError, StudyError

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from hms_ray.config.eeg_recipes import Count, Frozen
-from hms_ray.config.loading import read_mapping
 from hms_ray.config.validation import validated
+from hms_ray.config.yaml_files import read_mapping
 from hms_ray.errors import ConfigError
 from hms_ray.report.ladder_report import PublishedRows
 from hms_ray.text import closest

@@ -10,14 +10,11 @@ from pydantic import Field
 
 from hms_ray.config.eeg_recipes import Count, Frozen, Positive
 from hms_ray.config.experiment import Experiment
-from hms_ray.config.loading import (
-    apply_setting,
-    read_mapping,
-    replace_values,
-    validate_space,
-)
+from hms_ray.config.loading import apply_setting, validate_space
 from hms_ray.config.space import ResourcesConfig, Space
 from hms_ray.config.validation import validated
+from hms_ray.config.values import replace_values
+from hms_ray.config.yaml_files import read_mapping
 from hms_ray.errors import ConfigError
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from hms_ray.config.experiment import Experiment, canonical
-from hms_ray.config.loading import load_space, replace_values
+from hms_ray.config.loading import load_space
 from hms_ray.config.space import ResourcesConfig, Space
+from hms_ray.config.values import replace_values
 from hms_ray.errors import ConfigError
 from hms_ray.ladder.manifest import Blend, Published, StepEntry, read_manifest
 from hms_ray.ladder.scale import adapted, read_scale

@@ -17,8 +17,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from hms_ray.config.loading import parameter_values
 from hms_ray.config.space import Parameter
+from hms_ray.config.values import parameter_values
 from hms_ray.evaluate.metric import OBJECTIVES
 from hms_ray.storage.atomic import whole_file
 from hms_ray.storage.locks import short_lock

@@ -17,8 +17,8 @@ from optuna.distributions import (
 )
 
 from hms_ray.config.experiment import Experiment, canonical
-from hms_ray.config.loading import chosen_value, replace_values
 from hms_ray.config.space import Parameter, Space
+from hms_ray.config.values import chosen_value, replace_values
 from hms_ray.storage.hashing import digest
 
 Point = dict[str, Any]

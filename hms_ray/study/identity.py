@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from hms_ray.config.experiment import ModelConfig, used_data_values
-from hms_ray.config.loading import parameter_values, replace_values
 from hms_ray.config.space import Space
+from hms_ray.config.values import parameter_values, replace_values
 from hms_ray.dataset.prepare import Prepared
 
 _WEIGHTS_PATHS: Final = ("model", "model.weights_file")

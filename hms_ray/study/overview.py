@@ -14,7 +14,7 @@ from typing import Any
 
 from hms_ray.competition.schema import TARGET_COLUMNS
 from hms_ray.config.former_names import in_new_form
-from hms_ray.config.loading import read_mapping
+from hms_ray.config.yaml_files import read_mapping
 from hms_ray.errors import HmsRayError, StudyError
 from hms_ray.evaluate.metric import kl_rows, mean_by_objective
 from hms_ray.evaluate.oof import probabilities_of

@@ -4,7 +4,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from hms_ray.config.loading import replace_values
+from hms_ray.config.values import replace_values
 from hms_ray.dataset.prepare import prepare
 from hms_ray.distributed.ladder_trainer import RayTrainer
 from hms_ray.ladder.plan import sources_of

@@ -4,8 +4,10 @@ from typing import Any
 import pytest
 
 from hms_ray.config.experiment import Experiment
-from hms_ray.config.loading import load_space, parse_yaml, replace_values, validate_space
+from hms_ray.config.loading import load_space, validate_space
 from hms_ray.config.validation import fault_lines
+from hms_ray.config.values import replace_values
+from hms_ray.config.yaml_files import parse_yaml
 from hms_ray.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]

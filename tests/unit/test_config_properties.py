@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hms_ray.config.experiment import Experiment, canonical
-from hms_ray.config.loading import apply_setting, replace_values, validate_space
+from hms_ray.config.loading import apply_setting, validate_space
 from hms_ray.config.training import StageConfig
+from hms_ray.config.values import replace_values
 from hms_ray.errors import ConfigError
 
 EPOCHS = st.integers(1, 9)

@@ -11,7 +11,7 @@ import torch
 
 from hms_ray.competition.schema import PROBABILITY_COLUMNS
 from hms_ray.config.experiment import Experiment, ModelConfig, canonical
-from hms_ray.config.loading import replace_values
+from hms_ray.config.values import replace_values
 from hms_ray.dataset.prepare import PackRef, Prepared, prepare
 from hms_ray.errors import ConfigError, PredictionError, TrainingError
 from hms_ray.experiment.cache_key import cache_key_inputs

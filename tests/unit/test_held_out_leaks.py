@@ -14,8 +14,8 @@ import torch
 
 from hms_ray.competition.read import read_labels
 from hms_ray.competition.schema import VOTE_COLUMNS
-from hms_ray.config.loading import replace_values
 from hms_ray.config.space import Space
+from hms_ray.config.values import replace_values
 from hms_ray.dataset.pack_command import pack_folder
 from hms_ray.dataset.prepare import Prepared, prepare
 from hms_ray.errors import StudyError

@@ -21,7 +21,7 @@ from hms_ray.blend.stored import read_blend
 from hms_ray.blend.submit import submit
 from hms_ray.cli.main import main
 from hms_ray.competition.schema import PROBABILITY_COLUMNS, TARGET_COLUMNS
-from hms_ray.config.loading import replace_values
+from hms_ray.config.values import replace_values
 from hms_ray.errors import DataError, PredictionError, StudyError, TrainingError
 from hms_ray.evaluate.oof import read_oof
 from hms_ray.experiment.in_process import InProcessRunner

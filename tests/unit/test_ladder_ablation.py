@@ -8,7 +8,8 @@ from pydantic import BaseModel
 
 from hms_ray.config.augmentation import AugmentConfig
 from hms_ray.config.experiment import Experiment, canonical
-from hms_ray.config.loading import load_space, replace_values
+from hms_ray.config.loading import load_space
+from hms_ray.config.values import replace_values
 from hms_ray.errors import ConfigError
 from hms_ray.ladder.ablation import NEUTRAL, NO_SWITCH, SPECIAL, load_ablation, switches
 

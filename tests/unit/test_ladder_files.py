@@ -9,7 +9,8 @@ import pytest
 import timm
 
 from hms_ray.config.experiment import ModelConfig, canonical
-from hms_ray.config.loading import load_space, replace_values
+from hms_ray.config.loading import load_space
+from hms_ray.config.values import replace_values
 from hms_ray.errors import ConfigError
 from hms_ray.experiment.preflight import image_size_of
 from hms_ray.ladder.manifest import Published, StepEntry, read_manifest

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hms_ray.config.loading import replace_values
+from hms_ray.config.values import replace_values
 from hms_ray.dataset.prepare import Prepared, prepare
 from hms_ray.experiment.cache_key import NUMERICS_VERSION
 from hms_ray.experiment.fold_task import FoldTask, Report

@@ -13,8 +13,9 @@ import pytest
 
 from hms_ray.competition.read import read_labels
 from hms_ray.config.experiment import DataConfig
-from hms_ray.config.loading import replace_values, validate_space
+from hms_ray.config.loading import validate_space
 from hms_ray.config.space import Space
+from hms_ray.config.values import replace_values
 from hms_ray.dataset.folds import read_folds
 from hms_ray.dataset.pack_command import pack_folder
 from hms_ray.dataset.prepare import Prepared, open_prepared, prepare

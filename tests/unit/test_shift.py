@@ -16,8 +16,9 @@ from hms_ray.augment.cutmix import apply_cutmix
 from hms_ray.config.augmentation import AugmentConfig, CutMixConfig
 from hms_ray.config.experiment import Experiment
 from hms_ray.config.inputs import InputConfig
-from hms_ray.config.loading import replace_values, validate_space
+from hms_ray.config.loading import validate_space
 from hms_ray.config.training import StageConfig, TrainingConfig
+from hms_ray.config.values import replace_values
 from hms_ray.errors import ConfigError, TrainingError
 from hms_ray.pack.store import Pack
 from hms_ray.train.batches import Batch, FoldData, SourceRows, plan_epoch

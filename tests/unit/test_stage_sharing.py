@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hms_ray.config.experiment import Experiment, ModelConfig
-from hms_ray.config.loading import replace_values
+from hms_ray.config.values import replace_values
 from hms_ray.dataset.prepare import Prepared, prepare
 from hms_ray.experiment.fold_task import FoldTask
 from hms_ray.experiment.in_process import InProcessRunner

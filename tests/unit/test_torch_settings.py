@@ -13,8 +13,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from hms_ray.config.experiment import ModelConfig
 from hms_ray.config.inputs import PICTURES
-from hms_ray.config.loading import load_space, replace_values
+from hms_ray.config.loading import load_space
 from hms_ray.config.shipped import FOLDER
+from hms_ray.config.values import replace_values
 from hms_ray.errors import TrainingError
 from hms_ray.train import loop
 from hms_ray.train.loop import train_fold
