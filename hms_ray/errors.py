@@ -135,3 +135,7 @@ class FaultyDataError(DataError):
 
 def _rebuild_faulty(faults: Sequence[Fault], where: object) -> FaultyDataError:
     return FaultyDataError(faults, where=where)
+
+
+class FoldCancelled(Exception):  # noqa: N818 - no error
+    """The training of a fold was ended on purpose; not an error of the user."""

@@ -18,6 +18,7 @@ from hms_ray.config.augmentation import AugmentConfig
 from hms_ray.config.inputs import InputConfig
 from hms_ray.errors import TrainingError
 from hms_ray.train.batches import Batch, RowIndices, SourceRows, chunks
+from hms_ray.train.cancel import check_cancelled
 from hms_ray.train.downsampled import DownsampledWindows
 from hms_ray.train.process import Process
 from hms_ray.train.windows import WindowSource
@@ -104,7 +105,9 @@ class Images:
                 continue
             starts = self._data.sources[source].starts[rows]
             in_file_order = rows[np.argsort(starts, kind="stable")]
-            windows = partial(downsampled.stream, chunks(in_file_order, batch_size))
+            windows = partial(
+                _until_cancelled, downsampled, chunks(in_file_order, batch_size), process
+            )
             self.constants[source] = process.call_on_rank0(partial(FITS[mode], windows))
 
     def normalisation(self) -> dict[str, dict[str, Any]]:
@@ -199,6 +202,15 @@ class Images:
                 }
             image = join_views(downsampled, self._config, self.constants)
             yield image.contiguous(memory_format=torch.channels_last)
+
+
+def _until_cancelled(
+    downsampled: DownsampledWindows, batches: Sequence[RowIndices], process: Process
+) -> Iterator[Tensor]:
+    """Windows of batches, for rank 0 alone."""
+    for windows in downsampled.stream(batches):
+        check_cancelled(process)
+        yield windows
 
 
 def _listed(texts: Mapping[str, str]) -> str:

@@ -17,6 +17,7 @@ from hms_ray.config.inputs import used_sources
 from hms_ray.config.training import ResolvedStage
 from hms_ray.evaluate.metric import kl_divergence, kl_report, named_scores
 from hms_ray.train.batches import Batch, FoldData, RowIndices, plan_epoch
+from hms_ray.train.cancel import cancellable
 from hms_ray.train.checkpoint import cpu_weights
 from hms_ray.train.clock import Clock
 from hms_ray.train.compiled import compiled, compiling
@@ -89,6 +90,8 @@ def train_fold(
         ConfigError: if a stage lacks rows (see ``stage_rows``), ``downsample`` does not divide
             a source's windows, or the panels or the image size do not allow an augmentation.
         ModelError: if the model or its weights cannot be created.
+        FoldCancelled: on all ranks before the same step, if ``process.should_stop`` returns
+            true on rank 0.
     """
     settings = torch_settings(deterministic=experiment.training.deterministic)
     compiler = compiling(experiment.training.compile, experiment.model.name)
@@ -223,10 +226,8 @@ class _FoldTraining:
 
     def _train(self, step: Step, batches: list[Batch], where: str) -> float:
         """Takes one step per batch and returns the mean loss."""
-        losses = [
-            step(batch, image)
-            for batch, image in zip(batches, self.images.for_training(batches), strict=True)
-        ]
+        made = zip(batches, self.images.for_training(batches), strict=True)
+        losses = [step(batch, image) for batch, image in cancellable(made, self.process)]
         train_loss = step.mean_loss(losses, where, self.n_done)
         self.n_done += len(batches)
         self.clock.lap("train_s")

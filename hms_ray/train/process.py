@@ -14,13 +14,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from hms_ray.errors import HmsRayError
+from hms_ray.errors import FoldCancelled, HmsRayError
 
 T = TypeVar("T")
 
 
 def ignore(record: dict[str, Any]) -> None:
     """Discards a report."""
+
+
+def never() -> bool:
+    """Never stops a fold."""
+    return False
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,8 @@ class Process:
             ``train_fold``).
         windows: ``resident`` keeps whole packs on the device, ``streamed`` copies each batch
             to it, ``auto`` decides by the device's free memory.
+        should_stop: whether to end the fold with ``FoldCancelled``; called on rank 0 alone,
+            about once per second, so it must return at once (see ``cancellable``).
     """
 
     rank: int = 0
@@ -45,6 +52,7 @@ class Process:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     report: Callable[[dict[str, Any]], None] = ignore
     windows: Literal["auto", "resident", "streamed"] = "auto"
+    should_stop: Callable[[], bool] = never
 
     @property
     def grouped(self) -> bool:
@@ -77,7 +85,7 @@ class Process:
             function: its result must be picklable.
 
         Raises:
-            HmsRayError: on every rank, if ``function`` raises one.
+            HmsRayError, FoldCancelled: on every rank, if ``function`` raises one.
         """
         if not self.grouped:
             return function()
@@ -85,15 +93,23 @@ class Process:
         if self.rank == 0:
             try:
                 outcome = [function()]
-            except HmsRayError as error:
+            except (HmsRayError, FoldCancelled) as error:
                 outcome = [error]
         # NCCL transfers GPU memory only.
         device = self.device if dist.get_backend() == "nccl" else torch.device("cpu")
         dist.broadcast_object_list(outcome, 0, device=device)
-        if isinstance(outcome[0], HmsRayError):
+        if isinstance(outcome[0], HmsRayError | FoldCancelled):
             raise outcome[0]
         result: T = outcome[0]
         return result
+
+    def broadcast_numbers(self, *numbers: int) -> list[int]:
+        """Rank 0's integers on every rank; the device is not waited for."""
+        if not self.grouped:
+            return list(numbers)
+        values = torch.tensor(numbers)
+        dist.broadcast(values, 0, group=_cpu_group())
+        return [int(value) for value in values]
 
     def broadcast_buffers(self, model: nn.Module) -> None:
         """Copies rank 0's buffers to every rank.
@@ -115,3 +131,17 @@ class Process:
         if self.device.type == "cuda":
             options["device_ids"] = [self.device]
         return DistributedDataParallel(model, **options)
+
+
+_made: dict[str, Any] = {}
+"""The process group that ``_cpu_group`` has made, and the one that it was made for."""
+
+
+def _cpu_group() -> Any:
+    """A process group of all ranks that transfers main memory; made once on all ranks."""
+    world = dist.group.WORLD
+    if dist.get_backend() != "nccl":
+        return world
+    if _made.get("world") is not world:
+        _made.update(world=world, group=dist.new_group(backend="gloo"))
+    return _made["group"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final, Literal, cast
 
@@ -13,6 +14,7 @@ from torch import nn
 from hms_ray.competition.schema import N_CLASSES
 from hms_ray.errors import TrainingError
 from hms_ray.train.batches import RowIndices, chunks
+from hms_ray.train.cancel import cancellable
 from hms_ray.train.images import Images
 from hms_ray.train.process import Process
 
@@ -84,14 +86,21 @@ def predict_rows(
 
     Returns:
         (n, 6) float64; not finite if the model's outputs are not.
+
+    Raises:
+        FoldCancelled: see ``cancellable``; the model is then in evaluation mode.
     """
     process.broadcast_buffers(model)
     places = process.shard_rows(np.arange(len(rows)))
-    own = chunks(places, max(batch_size, MIN_SCORING_BATCH))
+    size = max(batch_size, MIN_SCORING_BATCH)
+    own = chunks(places, size)
+    # The first rank has the largest shard.
+    n_batches = math.ceil(math.ceil(len(rows) / process.world_size) / size)
     table = torch.zeros(len(rows), N_CLASSES, dtype=torch.float64, device=process.device)
     model.eval()
     with torch.inference_mode():
-        for part, image in zip(own, images.for_rows([rows[part] for part in own]), strict=True):
+        made = zip(own, images.for_rows([rows[part] for part in own]), strict=True)
+        for part, image in cancellable(made, process, n_batches):
             with autocast(precision, process.device):
                 logits = model(image)
             table[part[0] : part[-1] + 1] = torch.softmax(logits.double(), dim=1)

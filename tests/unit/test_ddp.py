@@ -1,5 +1,6 @@
 """Two gloo ranks give the same fold as one process."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,13 +15,14 @@ from torch import nn
 from hms_ray.config.augmentation import AugmentConfig, CutMixConfig
 from hms_ray.config.experiment import Experiment
 from hms_ray.config.training import StageConfig
-from hms_ray.errors import TrainingError
+from hms_ray.errors import FoldCancelled, TrainingError
 from hms_ray.train.loop import train_fold
 from hms_ray.train.process import Process
 from hms_ray.train.stages import make_optimiser, make_schedule
 from hms_ray.train.step import Step
 from tests.augmentations import TOGETHER
 from tests.fold_data import example_experiment, example_fold, three_sources
+from tests.stage_sharing import counted_steps
 
 # Odd numbers of rows, so that the ranks' shards are unequal.
 DATA = three_sources(example_fold(n_train=41, n_valid=13))
@@ -111,6 +113,15 @@ def take_float16_steps(process: Process) -> tuple[float, list[torch.Tensor]]:
     return step.scaler.get_scale(), weights
 
 
+def take_cancelled_steps(process: Process) -> int:
+    """Steps that were taken when rank 0 alone was asked to stop."""
+    asked = iter([False, False, True])
+    stopping = replace(process, should_stop=lambda: process.rank == 0 and next(asked))
+    with counted_steps() as count, pytest.raises(FoldCancelled):
+        train_fold(BATCH_STATISTICS, DATA, 0, stopping)
+    return count[0]
+
+
 def train_rank(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
@@ -135,6 +146,7 @@ def train_rank(rank: int, folder: str) -> None:
         str(error.value),
         len(reports),
         skipped,
+        take_cancelled_steps(process),
     )
     torch.save(outcome, f"{folder}/rank_{rank}.pt")
     dist.destroy_process_group()
@@ -145,6 +157,13 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     folder: Path = tmp_path_factory.mktemp("ranks")
     mp.spawn(train_rank, args=(str(folder),), nprocs=2)
     return [torch.load(folder / f"rank_{rank}.pt", weights_only=False) for rank in range(2)]
+
+
+def test_ranks_are_cancelled_at_the_same_step(ranks: list[Any]) -> None:
+    (*_, first), (*_, second) = ranks
+    assert first == second
+    # In the evaluation after two steps, each of which was an agreement.
+    assert first == 2
 
 
 def test_ranks_skip_a_float16_step_together(ranks: list[Any]) -> None:
