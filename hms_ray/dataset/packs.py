@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
+from hms_ray.competition.read import SPECTROGRAM_FORMAT, signal_rows
 from hms_ray.dataset.sources import WINDOW_COLUMNS
 from hms_ray.errors import HmsRayError
 from hms_ray.pack.build import build_pack, find_pack
+from hms_ray.pack.inputs import input_files
 from hms_ray.pack.sources import PackSource
 from hms_ray.pack.store import Pack
 from hms_ray.pack.verify import require_verified
@@ -89,3 +93,40 @@ def is_packed(
     except HmsRayError:
         # The check of the folder reports all faults at once.
         return False
+
+
+def missing_pack_bytes(
+    data_dir: Path,
+    pack_dir: Path,
+    forms: Mapping[str, PackSource],
+    rows: pd.DataFrame,
+    *,
+    only_rows: bool,
+) -> int:
+    """Size of the packs that ``build_packs`` would still make.
+
+    A source whose files have faults counts nothing: the check of the folder reports them.
+    """
+    return sum(
+        _missing_bytes(data_dir, pack_dir, form, part_of(form, rows, only_rows=only_rows))
+        for form in forms.values()
+    )
+
+
+def _missing_bytes(
+    data_dir: Path, pack_dir: Path, form: PackSource, part: Windows | Recordings | None
+) -> int:
+    try:
+        if find_pack(data_dir, pack_dir, form, part) is not None:
+            return 0
+        if isinstance(part, Windows):
+            n_positions = len(part.eeg_ids) * form.item_length
+        else:
+            files = input_files(data_dir, form.directory, None if part is None else part.ids)
+            with ThreadPoolExecutor() as pool:
+                lengths = pool.map(lambda file: signal_rows(file.path, SPECTROGRAM_FORMAT), files)
+                n_positions = sum(lengths)
+    except HmsRayError:
+        return 0
+    # The number of missing values of each position is packed too.
+    return n_positions * (form.n_values + 1) * np.dtype(np.float16).itemsize

@@ -36,7 +36,7 @@ def preflight(space: Space, rows: pd.DataFrame, device_class: DeviceClass | None
         ConfigError: if blocks do not divide the images, a view has too few columns for a
             mosaic, a stage lacks rows in a fold, or the device lacks the precision.
     """
-    variants = list(_variants(space))
+    variants = list(single_changes(space))
     stages = [stage for made in variants for stage in made.training.resolved_stages()]
     targets = rows[list(TARGET_COLUMNS)].to_numpy()
     check_stages(stages, rows["total_votes"].to_numpy(), targets, rows["fold"].to_numpy())
@@ -86,7 +86,8 @@ def _shapes(config: InputConfig) -> dict[str, Shape]:
     }
 
 
-def _variants(space: Space) -> Iterator[Experiment]:
+def single_changes(space: Space) -> Iterator[Experiment]:
+    """The experiment of a space, and that with each searched value alone if it is valid."""
     yield space.experiment
     for path, parameter in space.parameters.items():
         for value in parameter_values(parameter).values():

@@ -15,9 +15,11 @@ from hms_ray.dataset.prepare import Prepared, prepare
 from hms_ray.dataset.sources import sources_for
 from hms_ray.distributed.cluster import check_connection
 from hms_ray.errors import DataError, FoldError
+from hms_ray.experiment.disk_use import require_disk_space
 from hms_ray.experiment.preflight import preflight
 from hms_ray.report.live import bar, print_text
 from hms_ray.storage.folder_names import checked_name
+from hms_ray.study.folder import StudyFolder
 from hms_ray.study.new import check_study
 from hms_ray.sweep.study import run_study
 from hms_ray.text import counted
@@ -63,7 +65,7 @@ def sweep(
         sources=sources_for(space),
         pack_dir=pack_dir,
         bars=bar,
-        check=partial(_check, space, results, name),
+        check=partial(_check, space, results, name, data_dir, pack_dir),
     )
     prepared = ready(folds=given) if given is not None else _resumed(ready, results / name)
     for note in prepared.notes:
@@ -88,9 +90,21 @@ def sweep(
     return 1
 
 
-def _check(space: Space, results: Path, name: str, rows: pd.DataFrame) -> None:
+def _check(
+    space: Space,
+    results: Path,
+    name: str,
+    data_dir: Path,
+    pack_dir: Path | None,
+    rows: pd.DataFrame,
+) -> None:
     check_study(results, name, space, rows)
     preflight(space, rows, space.resources.device_class)
+    study = StudyFolder.find(name, results)
+    n_finished = 0 if study is None else sum(trial.finished for trial in study.trials())
+    n_missing = space.budget.trials - n_finished
+    if note := require_disk_space(space, rows, n_missing, data_dir, results, pack_dir):
+        print_text(note)
 
 
 def _resumed(ready: Callable[..., Prepared], study: Path) -> Prepared:
