@@ -112,7 +112,9 @@ def _weights_bytes(experiment: Experiment) -> int:
     # The size of a model does not depend on pretrained weights, which may have to be loaded.
     own = {"pretrained": False, "weights_file": None}
     model = build_model(experiment.model.model_copy(update=own), image_size_of(experiment.input))
-    n_bytes = sum(value.numel() * value.element_size() for value in model.state_dict().values())
+    n_bytes: int = sum(
+        value.numel() * value.element_size() for value in model.state_dict().values()
+    )
     return n_bytes * (2 if experiment.training.precision == "float64" else 1)
 
 
