@@ -9,6 +9,7 @@ from typing import Any
 from hms_ray.evaluate.metric import OBJECTIVES, SCORE_NAMES, named_scores
 from hms_ray.report.cells import OPTIMISTIC_LEGEND, score_text
 from hms_ray.report.holdout_table import openings_text
+from hms_ray.report.run_cost import RunCost, cost_table
 from hms_ray.report.tables import Column, Table, to_text
 from hms_ray.report.trial_choice import TrialChoice, choice_text
 from hms_ray.text import counted
@@ -56,6 +57,7 @@ class StudyOverview:
         hosts: machines of the last run.
         held_out_rows, held_out_patients: set aside; 0 without a hold-out.
         openings: of the hold-out, oldest first, see ``study.holdout.openings``.
+        costs: of the runs, oldest first.
     """
 
     summary: FolderSummary
@@ -74,6 +76,7 @@ class StudyOverview:
     held_out_rows: int = 0
     held_out_patients: int = 0
     openings: Sequence[Mapping[str, Any]] = ()
+    costs: Sequence[RunCost] = ()
 
 
 @dataclass(frozen=True)
@@ -188,7 +191,8 @@ def render_study(study: StudyOverview) -> str:
         ),
     )
     about = searched if study.searched else "Nothing was searched."
-    text = to_text(_facts(facts), best, choice_text(study.choice), about)
+    costs = cost_table(study.costs) if study.costs else ""
+    text = to_text(_facts(facts), best, choice_text(study.choice), about, costs)
     # Not wrapped, so that it can be pasted.
     return text if study.command is None else f"{text}\n\nLast command\n{study.command}"
 

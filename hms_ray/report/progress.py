@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -92,6 +92,7 @@ class TrainingProgress:
         objective: the score shown.
         best: number and score of the best trial so far.
         work: work of each fold to be trained, in any unit, if known from the start.
+        on_event: gets every event as well.
         clock: seconds, monotonic.
     """
 
@@ -104,6 +105,7 @@ class TrainingProgress:
         objective: Objective = "kl_all",
         best: tuple[int, float] | None = None,
         work: Mapping[FoldId, float] | None = None,
+        on_event: Callable[[Event], object] = lambda event: None,
         clock: Clock = time.monotonic,
     ) -> None:
         self._n_folds, self._n_trials, self._n_finished = n_folds, n_trials, n_finished
@@ -115,9 +117,16 @@ class TrainingProgress:
         self._n_failed = self._n_trained = self._n_at_once = 0
         self._done = 0.0
         self._left = TimeLeft(clock)
+        self._on_event = on_event
+
+    @property
+    def first_estimate_s(self) -> float | None:
+        """Seconds of the whole work as first estimated, see ``TimeLeft``."""
+        return self._left.first_total_s
 
     def update(self, event: Event) -> Notice:
         """Takes an event and returns its text; see the class for its fields."""
+        self._on_event(event)
         name = f"trial {event['trial']:04d}" if "trial" in event else event.get("experiment")
         notice: Notice = getattr(self, f"_{event['event']}")(name, event)
         return notice

@@ -15,12 +15,17 @@ class TimeLeft:
 
     Args:
         clock: seconds, monotonic.
+
+    Attributes:
+        first_total_s: seconds from the beginning of work to its end, as the first trusted
+            estimate had it; None before.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._started: float | None = None
         self._end: float | None = None
+        self.first_total_s: float | None = None
 
     def start(self) -> float:
         """Marks the beginning of work at the first call; returns the seconds since then."""
@@ -38,6 +43,8 @@ class TimeLeft:
         """
         known = trusted and done > 0 and left > 0
         self._end = self._clock() + left * self.start() / done if known else None
+        if known and self.first_total_s is None:
+            self.first_total_s = self.start() * (1 + left / done)
 
     def text(self) -> str:
         """Such as ``, 4:05 left``; empty until the estimate can be trusted."""

@@ -46,6 +46,7 @@ _RUN_FILES: Final = frozenset(
         ".ray",
         "environment.json",
         "leaderboard.csv",
+        "costs.json",
     }
 )
 """Files of a study in which no trial has ended, besides its lock and journal."""

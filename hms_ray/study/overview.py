@@ -21,6 +21,7 @@ from hms_ray.evaluate.oof import probabilities_of
 from hms_ray.report.overview import FolderSummary, FoldOverview, StudyOverview, TrialOverview
 from hms_ray.storage.fold_store import FoldStore
 from hms_ray.storage.structured_files import read_json
+from hms_ray.study.cost import read_costs
 from hms_ray.study.folder import SPACE_FILE, StudyFolder, study_names
 from hms_ray.study.holdout import openings
 from hms_ray.study.identity import changed_values
@@ -108,6 +109,7 @@ def study_overview(folder: StudyFolder) -> StudyOverview:
         held_out_rows=0 if held_out is None else len(held_out),
         held_out_patients=0 if held_out is None else int(held_out["patient_id"].nunique()),
         openings=openings(folder),
+        costs=read_costs(folder.path),
     )
 
 

@@ -18,6 +18,8 @@ from hms_ray.errors import DataError, FoldError
 from hms_ray.experiment.disk_use import require_disk_space
 from hms_ray.experiment.preflight import preflight
 from hms_ray.report.live import bar, print_text
+from hms_ray.report.run_cost import cost_text
+from hms_ray.report.tables import to_text
 from hms_ray.storage.folder_names import checked_name
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.new import check_study
@@ -79,7 +81,8 @@ def sweep(
         log_level=log_level,
         needs_weights=needs_weights,
     )
-    print_text(f"\n{run.leaderboard.text()}\n\nstudy: {run.folder.path}")
+    cost = "" if run.cost is None else f"{to_text(cost_text(run.cost))}\n\n"
+    print_text(f"\n{run.leaderboard.text()}\n\n{cost}study: {run.folder.path}")
     if not run.n_failed or run.n_finished >= space.budget.trials:
         return 0
     finished = f"{run.n_finished} of {counted(space.budget.trials, 'trial')} finished"

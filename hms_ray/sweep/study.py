@@ -23,9 +23,11 @@ from hms_ray.experiment.fold_task import run_task
 from hms_ray.experiment.older_folds import made_otherwise
 from hms_ray.report.live import ProgressView
 from hms_ray.report.progress import TrainingProgress
+from hms_ray.report.run_cost import RunCost
 from hms_ray.search.journal import Scores
-from hms_ray.search.proposals import Proposals
+from hms_ray.search.proposals import Outcome, Proposal, Proposals
 from hms_ray.storage.run_log import LOG_FILE, FaultLog, WorkerLogs, run_log
+from hms_ray.study.cost import RunCounter
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.kept_weights import KeptWeights
 from hms_ray.study.leaderboard import Leaderboard
@@ -56,6 +58,7 @@ class StudyResult:
         n_failed: failed trials of this run.
         n_trained: folds trained in this run.
         n_reused: folds of this run's trials that were in the store already.
+        cost: of this run; None if there was nothing to train.
     """
 
     folder: StudyFolder
@@ -65,6 +68,7 @@ class StudyResult:
     n_failed: int
     n_trained: int
     n_reused: int
+    cost: RunCost | None = None
 
 
 def run_study(
@@ -132,6 +136,7 @@ class _Run:
         self._folder, self._train, self._stream = folder, train, stream
         self._faults = FaultLog(logger)
         self._pump: EventPump
+        self._costs = RunCounter(folder.path, results)
         keep, kept = space.resources.keep_weights, None
         if keep != "all":
             kept = KeptWeights(folder, results, keep, space.metric)
@@ -173,7 +178,13 @@ class _Run:
         logger.info("cluster: %s; resources: %s", cluster, resources.model_dump_json())
         with self._faults("TensorBoard logs were not written"):
             declare_study(self._folder, self._results)
-        with ProgressView(self._progress(), self._stream) as view, EventPump(view) as self._pump:
+        self._costs.start(self._space, self.n_missing, n_concurrent)
+        progress = self._progress()
+        with (
+            self._costs.written(lambda: progress.first_estimate_s),
+            ProgressView(progress, self._stream) as view,
+            EventPump(view) as self._pump,
+        ):
             self._announce(cluster, n_concurrent)
             job = StudyJob(
                 study=self._folder.path.resolve(),
@@ -188,6 +199,10 @@ class _Run:
             )
             self._tune(job, n_concurrent)
 
+    def _end_trial(self, proposal: Proposal, outcome: Outcome) -> None:
+        self._ends.record(proposal, outcome)
+        self._costs.write()
+
     def _tune(self, job: StudyJob, n_concurrent: int) -> None:
         trainable = tune.with_resources(
             tune.with_parameters(run_trial, job=job),
@@ -197,7 +212,7 @@ class _Run:
             self._proposals,
             self._space.budget.trials,
             recover=self._recovered_scores,
-            on_end=self._ends.record,
+            on_end=self._end_trial,
             on_exhausted=self._ends_early,
         )
         tune.Tuner(
@@ -231,6 +246,7 @@ class _Run:
             n_finished=self._proposals.n_finished,
             objective=objective,
             best=best,
+            on_event=self._costs.handle,
         )
 
     def _announce(self, cluster: Cluster, n_concurrent: int) -> None:
@@ -290,4 +306,5 @@ class _Run:
             n_failed=len(failed),
             n_trained=sum(len(trial.keys) for trial in done) - n_reused,
             n_reused=n_reused,
+            cost=self._costs.last,
         )

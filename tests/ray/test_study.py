@@ -13,6 +13,9 @@ from hms_ray.config.loading import validate_space
 from hms_ray.config.space import Space
 from hms_ray.dataset.prepare import Prepared, prepare
 from hms_ray.errors import ResourceError, StudyError
+from hms_ray.storage.fold_store import FoldStore
+from hms_ray.study.cost import read_costs
+from hms_ray.study.folder import StudyFolder
 from hms_ray.sweep import study as study_module
 from hms_ray.sweep.study import StudyResult, run_study
 from tests.competition_folder import write_competition_folder
@@ -90,6 +93,16 @@ def test_study_writes_all_results(first: tuple[StudyResult, str], prepared: Prep
     (run,) = json.loads((folder.path / "environment.json").read_text())
     assert run["packages"]["ray"]
     assert run["cluster"]["embedded"] is True
+    (cost,) = read_costs(folder.path)
+    records = [FoldStore(folder.path.parent).record(key) for key in keys_of(folder)]
+    assert (cost.n_folds, cost.slots) == (4, 2)
+    assert cost.training_s == pytest.approx(sum(record["seconds"] for record in records))
+    assert 0 < cost.useful_share < 1
+    assert result.cost == cost
+
+
+def keys_of(folder: StudyFolder) -> list[str]:
+    return [key for trial in folder.trials() for key in trial.keys.values()]
 
 
 def test_scores_of_rows_are_kept_with_each_trial_and_the_choice_is_scored(
@@ -144,6 +157,7 @@ def test_finished_study_is_not_run_again(
     again = run_study(make_space(RATES, n_trials=2), prepared, base / "results", "first")
     assert (again.n_finished, again.n_trained) == (2, 0)
     assert again.best == first[0].best
+    assert again.cost is None
 
 
 def test_group_that_does_not_fit_is_refused(prepared: Prepared, base: Path) -> None:
@@ -188,6 +202,7 @@ def test_study_with_failures_and_duplicates_is_extended(prepared: Prepared, base
     assert (result.n_finished, result.n_failed, result.best.number) == (1, 1, 1)
     result = run(2)
     assert (result.n_finished, result.n_trained) == (2, 2)
+    assert [cost.n_folds for cost in read_costs(result.folder.path)] == [2, 2]
     trials = recorded_trials(result.folder.journal)
     assert [trial.state for trial in trials] == [TrialState.FAIL] + 3 * [TrialState.COMPLETE]
     assert "no_such_model" in trials[0].user_attrs["reason"]

@@ -76,7 +76,7 @@ def test_sweep_cut_short_by_failures_exits_with_one(
 ) -> None:
     folder, board = SimpleNamespace(path=tmp_path), SimpleNamespace(text=str)
     run = SimpleNamespace(
-        folder=folder, leaderboard=board, n_finished=n_finished, n_failed=n_failed
+        folder=folder, leaderboard=board, n_finished=n_finished, n_failed=n_failed, cost=None
     )
     prepared = SimpleNamespace(notes=())
     monkeypatch.setattr(command, "prepare", lambda *_, **__: prepared)

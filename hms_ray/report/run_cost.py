@@ -1,0 +1,130 @@
+"""What a run of a study cost, beside what was estimated: plain data, and its texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hms_ray.report.tables import NO_BREAK, Column, Table
+from hms_ray.text import clock_text, counted
+
+_LEGEND = (
+    "useful share: training / (slots x time since the first job). start-up: from the start of the "
+    "run to its first job. saved: training that the fold store, shared stages and pruning spared."
+)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds that a run was expected to take.
+
+    Attributes:
+        seconds: start-up included.
+        source: ``bench``, or ``first folds`` if it was made from the first folds of the run.
+    """
+
+    seconds: float
+    source: str
+
+
+@dataclass(frozen=True)
+class RunCost:
+    """One run of a study; all times in seconds.
+
+    Attributes:
+        started: ISO 8601, UTC.
+        seconds: wall time so far.
+        start_up_s: from the start to the first job.
+        slots: worker groups at once.
+        n_folds: folds trained in this run.
+        images: images trained, over all epochs.
+        training_s: training of these folds, from opening their data to storing their results.
+        evaluated_s: part of it in which validation rows were scored.
+        saved_by_store_s: training of the folds that were in the fold store.
+        saved_by_stages_s: training of first stages that were in the fold store.
+        saved_by_pruning_s: training of the folds that pruned trials did not need.
+        estimate: None if there was none.
+    """
+
+    started: str
+    seconds: float
+    start_up_s: float
+    slots: int
+    n_folds: int
+    images: int
+    training_s: float
+    evaluated_s: float
+    saved_by_store_s: float = 0.0
+    saved_by_stages_s: float = 0.0
+    saved_by_pruning_s: float = 0.0
+    estimate: Estimate | None = None
+
+    @property
+    def saved_s(self) -> float:
+        """All that was saved."""
+        return self.saved_by_store_s + self.saved_by_stages_s + self.saved_by_pruning_s
+
+    @property
+    def useful_share(self) -> float | None:
+        """Training seconds / (slots x time since the first job); None without a job."""
+        available = self.slots * (self.seconds - self.start_up_s)
+        return self.training_s / available if self.n_folds and available > 0 else None
+
+
+def cost_text(cost: RunCost) -> str:
+    """The cost of a run in a few sentences, with its estimate."""
+    lines = [f"This run took {clock_text(cost.seconds)}{_estimated(cost)}."]
+    if cost.useful_share is not None:
+        since = clock_text(cost.seconds - cost.start_up_s)
+        lines.append(
+            f"Useful share {cost.useful_share:.0%}: {clock_text(cost.training_s)} of training "
+            f"({counted(cost.n_folds, 'fold')}, {cost.images:,} images) in "
+            f"{counted(cost.slots, 'slot')} x {since} since the first job. "
+            f"Start-up before it: {clock_text(cost.start_up_s)}."
+        )
+    saved = {
+        "the fold store": cost.saved_by_store_s,
+        "shared stages": cost.saved_by_stages_s,
+        "pruning": cost.saved_by_pruning_s,
+    }
+    parts = [f"{clock_text(seconds)} by {by}" for by, seconds in saved.items() if seconds >= 1]
+    if parts:
+        lines.append(f"Training saved: {', '.join(parts)}.")
+    return " ".join(lines)
+
+
+def _estimated(cost: RunCost) -> str:
+    if cost.estimate is None:
+        return ""
+    by = "by bench" if cost.estimate.source == "bench" else f"from its {cost.estimate.source}"
+    ratio = cost.seconds / cost.estimate.seconds
+    return f" (estimated {by}: {clock_text(cost.estimate.seconds)}, ratio {ratio:.2f})"
+
+
+def cost_table(costs: Sequence[RunCost]) -> Table:
+    """One row per run."""
+    columns = (
+        Column("run (UTC)", [_minute(cost.started) for cost in costs], right=False),
+        Column("took", [clock_text(cost.seconds) for cost in costs]),
+        Column("estimated", [_short_estimate(cost.estimate) for cost in costs]),
+        Column("start-up", [clock_text(cost.start_up_s) for cost in costs]),
+        Column("slots", [str(cost.slots) for cost in costs]),
+        Column("folds", [f"{cost.n_folds:,}" for cost in costs]),
+        Column("training", [clock_text(cost.training_s) for cost in costs]),
+        Column("useful share", [_share(cost.useful_share) for cost in costs]),
+        Column("saved", [clock_text(cost.saved_s) for cost in costs]),
+        Column("images", [f"{cost.images:,}" for cost in costs], optional=True),
+    )
+    return Table("Cost of the runs", columns, (_LEGEND,))
+
+
+def _minute(text: str) -> str:
+    return text[:16].replace("T", NO_BREAK)
+
+
+def _short_estimate(estimate: Estimate | None) -> str:
+    return "-" if estimate is None else clock_text(estimate.seconds)
+
+
+def _share(share: float | None) -> str:
+    return "-" if share is None else f"{share:.0%}"

@@ -1,0 +1,228 @@
+"""Costs of a study's runs, counted from their events and the fold store."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from hms_ray.config.experiment import canonical
+from hms_ray.config.space import Space
+from hms_ray.errors import StudyError
+from hms_ray.report.run_cost import Estimate, RunCost
+from hms_ray.storage.fold_store import FoldStore
+from hms_ray.storage.hashing import digest
+from hms_ray.storage.run_log import FaultLog
+from hms_ray.storage.structured_files import json_text, read_json, write_text
+
+logger = logging.getLogger(__name__)
+
+COSTS_FILE: Final = "costs.json"
+BENCH_FOLDER: Final = ".bench"
+"""Below a results folder: estimates of spaces, so that a study's end can compare."""
+START_UP_S: Final = 25.0
+"""Start of Ray and of the first worker group, on a machine of two cores (measured: 20 to 30)."""
+
+
+class RunCounter:
+    """Counts the work of one run of a study and keeps it in the study's folder.
+
+    Begins with its construction. Nothing that it meets ends the run.
+
+    Args:
+        study: the study's folder.
+        results: folder of the fold store.
+        clock: Unix time.
+
+    Attributes:
+        slots: worker groups at once.
+        estimate: see ``RunCost``.
+        last: the cost that was written last; None before.
+    """
+
+    def __init__(self, study: Path, results: Path, clock: Callable[[], float] = time.time) -> None:
+        self._study, self._results, self._clock = study, results, clock
+        self._store = FoldStore(results)
+        self._started = clock()
+        self._first_job: float | None = None
+        # Filled by the thread that handles events.
+        self._waiting: deque[tuple[str, bool]] = deque()
+        self._sums: dict[str, float] = defaultdict(float)
+        self._faults = FaultLog(logger)
+        self.slots = 0
+        self.last: RunCost | None = None
+        self.estimate: Estimate | None = None
+
+    def start(self, space: Space, n_trials: int, slots: int) -> None:
+        """Takes what is known before the first job.
+
+        Args:
+            space: a bench of it gives the estimate.
+            n_trials: to be finished in this run.
+            slots: worker groups at once.
+        """
+        self.slots = slots
+        if (found := read_bench(self._results, space)) is not None:
+            self.estimate = found.run(n_trials, slots)
+
+    def handle(self, event: Mapping[str, Any]) -> None:
+        """Takes an event, see ``report.progress.TrainingProgress``."""
+        if event["event"] == "fold_started" and self._first_job is None:
+            self._first_job = self._clock()
+        elif event["event"] == "fold_ended" and "key" in event:
+            self._waiting.append((str(event["key"]), True))
+        elif event["event"] == "folds_reused":
+            self._waiting.extend((str(key), False) for key in event["keys"].values())
+
+    def add_pruned(self, seconds: float) -> None:
+        """Adds training that a pruned trial did not need."""
+        self._sums["saved_by_pruning_s"] += seconds
+
+    def estimate_once(self, seconds: float | None) -> None:
+        """Takes an estimate from the run's first folds, unless there is one.
+
+        Args:
+            seconds: from the first job to the end of the run; None if still unknown.
+        """
+        if self.estimate is None and seconds is not None and self._first_job is not None:
+            self.estimate = Estimate(self._first_job - self._started + seconds, "first folds")
+
+    def cost(self) -> RunCost:
+        """The cost so far."""
+        now = self._clock()
+        self._count()
+        sums = {name: self._sums[name] for name in _SUMMED}
+        return RunCost(
+            started=datetime.fromtimestamp(self._started, UTC).isoformat(timespec="seconds"),
+            seconds=now - self._started,
+            start_up_s=(self._first_job or now) - self._started,
+            slots=self.slots,
+            n_folds=round(self._sums["n_folds"]),
+            images=round(self._sums["images"]),
+            estimate=self.estimate,
+            **sums,
+        )
+
+    def _count(self) -> None:
+        """Adds the folds that have ended since the last call and can be read."""
+        for _ in range(len(self._waiting)):
+            key, trained = self._waiting.popleft()
+            try:
+                record = self._store.record(key)
+            except StudyError:
+                # Its files may become visible on this machine later, or it is freed already.
+                self._waiting.append((key, trained))
+                continue
+            seconds, saved = float(record["seconds"]), float(record["saved_s"])
+            if not trained:
+                self._sums["saved_by_store_s"] += seconds + saved
+                continue
+            timing = record.get("timing", {})
+            self._sums["n_folds"] += 1
+            self._sums["training_s"] += seconds
+            self._sums["saved_by_stages_s"] += saved
+            self._sums["evaluated_s"] += timing.get("evaluate_s", 0.0)
+            self._sums["images"] += timing.get("images_per_s", 0.0) * timing.get("train_s", 0.0)
+
+    @contextmanager
+    def written(self, first_estimate_s: Callable[[], float | None]) -> Iterator[None]:
+        """Writes the cost at the end of a block, however it ends.
+
+        Args:
+            first_estimate_s: see ``estimate_once``.
+        """
+        try:
+            yield
+        finally:
+            self.estimate_once(first_estimate_s())
+            self.write()
+
+    def write(self) -> None:
+        """Writes the cost so far beside those of earlier runs; also if this run is killed later."""
+        with self._faults(f"{COSTS_FILE} was not written"):
+            cost = self.last = self.cost()
+            earlier = [one for one in read_costs(self._study) if one.started != cost.started]
+            costs = [asdict(one) for one in (*earlier, cost)]
+            write_text(self._study / COSTS_FILE, json_text(costs))
+
+
+_SUMMED: Final = (
+    *("training_s", "evaluated_s"),
+    *("saved_by_store_s", "saved_by_stages_s", "saved_by_pruning_s"),
+)
+
+
+def read_costs(study: Path) -> list[RunCost]:
+    """Costs of a study's runs, oldest first; none for studies of earlier versions.
+
+    Raises:
+        StudyError: if the file is damaged.
+    """
+    file = study / COSTS_FILE
+    if not file.is_file():
+        return []
+    fix = "Move that file away: nothing else needs it."
+    costs = []
+    for entry in read_json(file, list, fix):
+        try:
+            estimate = entry["estimate"]
+            known = None if estimate is None else Estimate(**estimate)
+            costs.append(RunCost(**{**entry, "estimate": known}))
+        except (KeyError, TypeError) as error:
+            raise StudyError(
+                f"{COSTS_FILE} must hold the cost of each run",
+                got=f"{type(error).__name__}: {error}",
+                where=file,
+                fix=fix,
+            ) from None
+    return costs
+
+
+@dataclass(frozen=True)
+class BenchEstimate:
+    """What a bench of a space found.
+
+    Attributes:
+        trial_s: seconds of all folds of the mean trial, one after the other in one group.
+        kept_share: share of all folds that are expected to be trained; 1 without pruning.
+        made: ISO 8601, UTC.
+    """
+
+    trial_s: float
+    kept_share: float
+    made: str
+
+    def run(self, n_trials: int, slots: int) -> Estimate:
+        """Estimated wall time of some trials."""
+        work = n_trials * self.trial_s * self.kept_share
+        return Estimate(START_UP_S + work / slots, "bench")
+
+
+def _bench_file(results: Path, space: Space) -> Path:
+    """Equal spaces on equal workers have one file; budget, seed and metric do not matter."""
+    searched = {
+        path: parameter.model_dump(mode="json") for path, parameter in space.parameters.items()
+    }
+    resources = space.resources
+    group = [resources.workers, resources.cpus_per_worker, resources.gpus_per_worker]
+    key = digest([canonical(space.experiment), searched, group])
+    return results / BENCH_FOLDER / f"{key[:32]}.json"
+
+
+def write_bench(results: Path, space: Space, estimate: BenchEstimate) -> None:
+    """Keeps an estimate for the end of a sweep; a later one replaces it."""
+    write_text(_bench_file(results, space), json_text(asdict(estimate)))
+
+
+def read_bench(results: Path, space: Space) -> BenchEstimate | None:
+    """The last estimate of a space; None if there is none that can be read."""
+    try:
+        return BenchEstimate(**read_json(_bench_file(results, space), dict))
+    except (StudyError, TypeError):
+        return None

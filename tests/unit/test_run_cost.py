@@ -1,0 +1,156 @@
+"""Costs of a study's runs: counted from events and stored folds, kept, shown."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from hms_ray.cli.main import main
+from hms_ray.errors import StudyError
+from hms_ray.report.run_cost import Estimate, RunCost, cost_text
+from hms_ray.storage.fold_store import FoldStore
+from hms_ray.study.cost import (
+    COSTS_FILE,
+    START_UP_S,
+    BenchEstimate,
+    RunCounter,
+    read_bench,
+    read_costs,
+    write_bench,
+)
+from hms_ray.study.new import create_study
+from tests.refused import refusal
+from tests.study_data import make_space, prepared_rows
+
+
+class Clock:
+    now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def store_fold(results: Path, key: str, seconds: float, saved: float = 0.0, **timing: float) -> str:
+    record: dict[str, Any] = {"seconds": seconds, "saved_s": saved, "timing": timing}
+    FoldStore(results).write(key * 64, pd.DataFrame(), record, lambda path: path.write_bytes(b""))
+    return key * 64
+
+
+def fold(event: str, key: str) -> dict[str, Any]:
+    return {"event": event, "fold": 0, "key": key}
+
+
+def counted_run(folder: Path, clock: Clock, space: Any, key: str = "a") -> RunCounter:
+    """40 s of training in 2 slots x 50 s since the first job, 20 s after the start."""
+    counter = RunCounter(folder / "study", folder, clock)
+    counter.start(space, 4, 2)
+    clock.now += 20
+    counter.handle(fold("fold_started", key))
+    rest = {"train_s": 10.0, "evaluate_s": 5.0, "images_per_s": 8.0}
+    counter.handle(fold("fold_ended", store_fold(folder, key, 25.0, 7.0, **rest)))
+    clock.now += 30
+    counter.handle(fold("fold_started", "x"))
+    counter.handle(fold("fold_ended", store_fold(folder, chr(ord(key) + 1), 15.0)))
+    counter.handle({"event": "folds_reused", "keys": {1: store_fold(folder, "e", 3.0, 1.0)}})
+    counter.handle({"event": "trial_ended", "trial": 0})
+    clock.now += 20
+    return counter
+
+
+def test_cost_is_summed_over_the_folds_of_a_run(tmp_path: Path) -> None:
+    counter = counted_run(tmp_path, Clock(), make_space())
+    counter.add_pruned(11.0)
+    assert counter.cost() == RunCost(
+        started="1970-01-12T13:46:40+00:00",
+        seconds=70.0,
+        start_up_s=20.0,
+        slots=2,
+        n_folds=2,
+        images=80,
+        training_s=40.0,
+        evaluated_s=5.0,
+        saved_by_store_s=4.0,
+        saved_by_stages_s=7.0,
+        saved_by_pruning_s=11.0,
+    )
+    assert counter.cost().useful_share == 40 / (2 * 50)
+    assert counter.cost().saved_s == 22
+
+
+def test_fold_that_becomes_visible_later_counts_then(tmp_path: Path) -> None:
+    counter = RunCounter(tmp_path, tmp_path)
+    counter.handle(fold("fold_ended", "a" * 64))
+    assert counter.cost().n_folds == 0
+    store_fold(tmp_path, "a", 25.0)
+    assert counter.cost().training_s == 25
+    assert counter.cost().training_s == 25, "it counts once"
+
+
+def test_run_without_a_job_has_no_useful_share(tmp_path: Path) -> None:
+    cost = RunCounter(tmp_path, tmp_path).cost()
+    assert cost.useful_share is None
+    assert "Useful" not in cost_text(cost)
+
+
+def test_resumed_study_shows_the_cost_of_all_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space, clock = make_space(), Clock()
+    create_study(tmp_path, "study", space, prepared_rows(tmp_path))
+    for key in ("a", "c"):
+        counter = counted_run(tmp_path, clock, space, key)
+        counter.write()
+        clock.now += 10
+        counter.write()  # Replaces the run's earlier record.
+        clock.now += 90
+    first, second = read_costs(tmp_path / "study")
+    assert (first.seconds, second.seconds) == (80, 80)
+    assert main(["show", "study", "--results", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "Cost of the runs" in shown
+    assert shown.count("1:20") == 2
+    assert shown.count("33%") == 2
+    assert main(["show", "study", "--results", str(tmp_path), "--json"]) == 0
+    assert '"training_s": 40.0' in capsys.readouterr().out
+
+
+def test_bench_is_the_estimate_of_a_run(tmp_path: Path) -> None:
+    space = make_space()
+    write_bench(tmp_path, space, BenchEstimate(trial_s=60.0, kept_share=0.5, made="now"))
+    counter = counted_run(tmp_path, Clock(), space)
+    # Four trials of 60 s, half of which is trained, in two slots.
+    assert counter.estimate == Estimate(START_UP_S + 4 * 60 * 0.5 / 2, "bench")
+    counter.estimate_once(1.0)
+    text = cost_text(counter.cost())
+    assert "1:10 (estimated by bench: 1:25, ratio 0.82)" in text
+    assert "Useful share 40%: 0:40 of training (2 folds, 80 images) in 2 slots x 0:50" in text
+    assert "Start-up before it: 0:20." in text
+    assert "Training saved: 0:04 by the fold store, 0:07 by shared stages." in text
+
+
+def test_without_a_bench_the_first_folds_give_the_estimate(tmp_path: Path) -> None:
+    counter = counted_run(tmp_path, Clock(), make_space())
+    assert counter.estimate is None
+    counter.estimate_once(None)
+    assert counter.estimate is None
+    counter.estimate_once(100.0)
+    assert counter.estimate == Estimate(120.0, "first folds")
+    assert "estimated from its first folds: 2:00" in cost_text(counter.cost())
+
+
+def test_bench_belongs_to_what_is_trained_and_its_group(tmp_path: Path) -> None:
+    space = make_space()
+    write_bench(tmp_path, space, BenchEstimate(60.0, 1.0, "now"))
+    budget = space.model_copy(update={"seed": 7, "metric": "kl_all"})
+    assert read_bench(tmp_path, budget) is not None
+    assert read_bench(tmp_path, make_space(resources={"workers": 2})) is None
+    epochs = {"training": {"stages": [{"epochs": 1}]}}
+    assert read_bench(tmp_path, make_space(experiment=epochs)) is None
+
+
+@pytest.mark.parametrize("content", ["[{}]", '[{"estimate": {"hours": 1}}]', "[{"])
+def test_damaged_costs_are_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / COSTS_FILE).write_text(content)
+    with refusal(StudyError, COSTS_FILE, where=COSTS_FILE, fix="Move that file away"):
+        read_costs(tmp_path)
