@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from hms_ray import __version__
-from hms_ray.cli import blend, data, holdout, ladder, look, store, study, submit
+from hms_ray.cli import bench, blend, data, holdout, ladder, look, store, study, submit
 from hms_ray.cli.command_names import RENAMED, Command, Commands, renamed
 from hms_ray.cli.options import COMMAND
 from hms_ray.errors import HmsRayError
@@ -23,7 +23,7 @@ _AFTER_CTRL_C: Final = {
 _TRAIN: Final = "Train"
 _COMMANDS: Final = {
     "Data": (data.check, data.simulate, data.oracle, data.spectrogram, data.pack),
-    _TRAIN: (study.train, study.sweep),
+    _TRAIN: (bench.bench, study.train, study.sweep),
     "Look": (look.studies, look.show, look.leaderboard, store.store),
     "Use": (blend.blend, holdout.holdout, submit.submit, submit.export),
 }

@@ -124,6 +124,7 @@ class MachineSpeed:
         speeds: of each experiment of the job; repetitions of all groups are pooled.
         at_once: number of folds at once on a GPU -> images per second of all of them, of the
             job's first experiment; empty on a CPU.
+        local: whether it is the machine that runs the command.
     """
 
     machine: str
@@ -132,6 +133,25 @@ class MachineSpeed:
     workers: int
     speeds: tuple[FoldSpeed, ...]
     at_once: Mapping[int, float]
+    local: bool = True
+
+
+def require_worker(resources: ResourcesConfig, cpus: float, gpus: float) -> int:
+    """How many workers fit on a machine at once, at least one.
+
+    Raises:
+        ResourceError: if none does.
+    """
+    fitting = workers_that_fit(cpus, gpus, resources)
+    if fitting < 1:
+        raise ResourceError(
+            "a worker must fit on a machine",
+            got=f"a worker of {counted(resources.cpus_per_worker, 'CPU')} and "
+            f"{counted(resources.gpus_per_worker, 'GPU')} on {_machine(cpus, gpus)}",
+            fix="Request less (--set resources.cpus_per_worker=N, resources.gpus_per_worker=0), "
+            "or measure on a cluster with --address.",
+        )
+    return fitting
 
 
 def measure_machine(job: BenchJob, cpus: float, gpus: float, name: str = "") -> MachineSpeed:
@@ -151,15 +171,7 @@ def measure_machine(job: BenchJob, cpus: float, gpus: float, name: str = "") -> 
         HmsRayError: as training.
     """
     resources = job.resources
-    fitting = workers_that_fit(cpus, gpus, resources)
-    if fitting < 1:
-        raise ResourceError(
-            "a worker must fit on a machine",
-            got=f"{counted(resources.cpus_per_worker, 'CPU')} and "
-            f"{counted(resources.gpus_per_worker, 'GPU')} on {_machine(cpus, gpus)}",
-            fix="Request less (--set resources.cpus_per_worker=N, resources.gpus_per_worker=0), "
-            "or measure on a cluster with --address.",
-        )
+    fitting = require_worker(resources, cpus, gpus)
     share = resources.gpus_per_worker
     n_groups = max(1, fitting // resources.workers)
     workers = min(resources.workers, fitting)

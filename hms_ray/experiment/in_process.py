@@ -22,6 +22,13 @@ def local_device_class() -> DeviceClass:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def n_gpus() -> int:
+    """GPUs of this machine that torch can use."""
+    import torch
+
+    return torch.cuda.device_count()
+
+
 class InProcessRunner:
     """Trains folds one after the other in this process, where breakpoints work.
 

@@ -20,12 +20,15 @@ from hms_ray.storage.fold_store import FoldStore
 from hms_ray.storage.hashing import digest
 from hms_ray.storage.run_log import FaultLog
 from hms_ray.storage.structured_files import json_text, read_json, write_text
+from hms_ray.study.folder import StudyFolder
 
 logger = logging.getLogger(__name__)
 
 COSTS_FILE: Final = "costs.json"
 BENCH_FOLDER: Final = ".bench"
 """Below a results folder: estimates of spaces, so that a study's end can compare."""
+ASSUMED_KEPT_SHARE: Final = 0.7
+"""Of the folds, with the default pruning rule: what it is built to reach at most."""
 START_UP_S: Final = 25.0
 """Start of Ray and of the first worker group, on a machine of two cores (measured: 20 to 30)."""
 
@@ -202,6 +205,31 @@ class BenchEstimate:
         """Estimated wall time of some trials."""
         work = n_trials * self.trial_s * self.kept_share
         return Estimate(START_UP_S + work / slots, "bench")
+
+
+def kept_share(study: str | None, default: str, results: Path) -> tuple[float, str]:
+    """Share of the folds that a search trains with pruning, and where that share is from.
+
+    Args:
+        study: name of a study that must exist; None: ``default``, if there is such a study.
+        default: likewise.
+        results: folder of all studies.
+
+    Returns:
+        Of a study with pruned trials, its own share; else ``ASSUMED_KEPT_SHARE``.
+
+    Raises:
+        StudyError: if ``study`` does not exist.
+    """
+    folder = StudyFolder.find(default, results) if study is None else None
+    if study is not None:
+        folder = StudyFolder.open(study, results)
+    ended = [] if folder is None else [trial for trial in folder.trials() if trial.keys]
+    n_folds = max((len(trial.keys) for trial in ended), default=0)
+    trained = sum(len(trial.keys) for trial in ended)
+    if folder is None or trained == n_folds * len(ended):
+        return ASSUMED_KEPT_SHARE, "an assumption: no study with pruned trials"
+    return trained / (n_folds * len(ended)), f"as in {folder.name}, {len(ended)} ended trials"
 
 
 def _bench_file(results: Path, space: Space) -> Path:

@@ -25,6 +25,7 @@ from hms_ray.config.inputs import used_sources
 from hms_ray.config.training import ResolvedStage
 from hms_ray.evaluate.metric import kl_report
 from hms_ray.train.batches import Batch, FoldData, RowIndices, plan_epoch
+from hms_ray.train.compiled import compiled, compiling
 from hms_ray.train.device_memory import device_memory
 from hms_ray.train.downsampled import cache_budget
 from hms_ray.train.images import Images
@@ -40,7 +41,7 @@ from hms_ray.train.windows import open_sources
 
 REPETITIONS: Final = 3
 WARM_UP_STEPS: Final = 2
-"""Steps that are not timed: memory is allocated, and DDP sorts its gradients, in the first."""
+"""Steps that are not timed: the first ones allocate memory, compile, and sort DDP's gradients."""
 PASS_S: Final = 0.7
 """Seconds of training steps per pass; at least one step is taken."""
 MAX_STEPS: Final = 200
@@ -137,7 +138,7 @@ def measure_fold(
     fold: int,
     process: Process,
     *,
-    pass_s: float = PASS_S,
+    pass_s: float | None = None,
     wait: Waits = lambda name: None,
 ) -> FoldSpeed:
     """Measures one fold; called by every rank of a worker group.
@@ -149,7 +150,7 @@ def measure_fold(
         data: rows and packs of the fold.
         fold: number of the validation fold.
         process: this rank.
-        pass_s: seconds of training steps per pass.
+        pass_s: seconds of training steps per pass. Default: ``PASS_S``.
         wait: see ``Waits``.
 
     Raises:
@@ -157,9 +158,12 @@ def measure_fold(
     """
     config = experiment.model.model_copy(update={"pretrained": False, "weights_file": None})
     experiment = experiment.model_copy(update={"model": config})
+    compiler = compiling(experiment.training.compile, experiment.model.name)
     settings = torch_settings(deterministic=experiment.training.deterministic)
-    with settings, own_torch_generator(process.device), device_memory(experiment.name):
-        return _Measurement(experiment, data, fold, process, pass_s, wait).run()
+    memory = device_memory(experiment.name)
+    with compiler, settings, own_torch_generator(process.device), memory:
+        seconds = PASS_S if pass_s is None else pass_s
+        return _Measurement(experiment, data, fold, process, seconds, wait).run()
 
 
 class _Measurement:
@@ -187,6 +191,8 @@ class _Measurement:
         model = build_model(experiment.model, self.images.size)
         model = model.to(process.device, storage_dtype(self.precision))
         self.model: nn.Module = model.to(memory_format=torch.channels_last)
+        training = self.training
+        self.network = compiled(self.model, training.compile, deterministic=training.deterministic)
         _settle(process.device)
         self.prepare_s = time.perf_counter() - began
 
@@ -249,7 +255,7 @@ class _Measurement:
         optimiser = make_optimiser(self.model, self.training, stage)
         # A schedule ends after its steps; these are far fewer.
         schedule = make_schedule(optimiser, self.training, stage, 10**6)
-        network = self.process.wrap(self.model)
+        network = self.process.wrap(self.network)
         step = Step(network, self.process, self.precision, optimiser, schedule)
         batches = self._warm_up(step, batches, fits)
         first, later, shares = [], [], []
