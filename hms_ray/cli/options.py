@@ -102,6 +102,9 @@ def require_local_options(context: typer.Context, *, local: bool) -> None:
     given = given_options(context)
     if local and "--address" in given:
         raise ConfigError("--local does not use a cluster", got="--address", fix="Omit one.")
+    for name in ("--limit", "--trace"):
+        if not local and name in given:
+            raise ConfigError(f"{name} needs --local", got=name, fix="Add --local.")
     if not local and "--threads" in given:
         raise ConfigError(
             "--threads needs --local",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
@@ -18,6 +20,7 @@ from hms_ray.cli.options import (
     PackDir,
     Results,
     Settings,
+    given_options,
     option,
     require_local_options,
 )
@@ -50,6 +53,14 @@ def train(
         list[int] | None, option("Train only this fold, with --local; can be repeated.", "K")
     ] = None,
     threads: LocalThreads = 1,
+    limit: Annotated[
+        int | None,
+        option("Try one fold with this many batches per epoch, with --local; keep nothing.", "N"),
+    ] = None,
+    trace: Annotated[
+        Path | None,
+        option("Write a trace of some steps by torch's profiler, with --local.", "FILE"),
+    ] = None,
     log_level: LogLevel = "INFO",
 ) -> int:
     """Train one experiment, on Ray or in this process."""
@@ -57,6 +68,8 @@ def train(
     from hms_ray.config.shipped import find_space
 
     require_local_options(context, local=local)
+    if limit is not None:
+        _require_limit_options(context, fold or [])
     space = load_space(find_space(file), settings or [])
     if not local:
         if fold:
@@ -78,8 +91,24 @@ def train(
         if status == 0:
             print_next("submit", name, "--data", data, results=results)
         return status
-    from hms_ray.experiment.local_command import train_locally
+    from hms_ray.experiment.local_command import train_locally, try_locally
 
+    if limit is not None:
+        from hms_ray.predict.models import predict_task
+
+        try_locally(
+            space,
+            data,
+            limit=limit,
+            predict=partial(predict_task, threads=threads),
+            fold=fold[0] if fold else 0,
+            fold_table=folds,
+            pack_dir=pack_dir,
+            threads=threads,
+            trace=trace,
+        )
+        print_next(*_again("train", file, data, settings, pack_dir, folds), "--local")
+        return 0
     train_locally(
         space,
         data,
@@ -90,13 +119,43 @@ def train(
         pack_dir=pack_dir,
         threads=threads,
         log_level=log_level,
+        trace=trace,
     )
-    words: list[object] = ["sweep" if space.parameters else "train", file, "--data", data]
+    command = "sweep" if space.parameters else "train"
+    print_next(*_again(command, file, data, settings, pack_dir, folds), results=results)
+    return 0
+
+
+def _again(
+    command: str,
+    file: str,
+    data: Path,
+    settings: list[str] | None,
+    pack_dir: Path | None,
+    folds: Path | None,
+) -> list[object]:
+    """The words of a command on the same data with the same settings."""
+    words: list[object] = [command, file, "--data", data]
     for name, value in (("--pack-dir", pack_dir), ("--folds", folds)):
         words += [] if value is None else [name, value]
-    words += [word for setting in settings or () for word in ("--set", setting)]
-    print_next(*words, results=results)
-    return 0
+    return words + [word for setting in settings or () for word in ("--set", setting)]
+
+
+def _require_limit_options(context: typer.Context, folds: list[int]) -> None:
+    """Refuses options that have no effect with ``--limit``.
+
+    Raises:
+        ConfigError: naming the option.
+    """
+    unused = {"--study", "--results", "--log-level"} & set(given_options(context))
+    if unused:
+        raise ConfigError(
+            "--limit keeps no results and no logs", got=min(unused), fix="Omit one of them."
+        )
+    if len(folds) > 1:
+        raise ConfigError(
+            "--limit tries one fold", got=f"--fold {folds[0]} and {folds[1]}", fix="Name one fold."
+        )
 
 
 def sweep(

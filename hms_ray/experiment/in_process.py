@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Literal
@@ -37,6 +37,7 @@ class InProcessRunner:
         device: ``cpu`` or ``cuda``. Default: cuda if available.
         share_stages: see ``ResourcesConfig``.
         windows: likewise.
+        on_step: called after every optimiser step.
 
     Raises:
         ConfigError: if there is less than one thread.
@@ -49,6 +50,7 @@ class InProcessRunner:
         *,
         share_stages: bool = True,
         windows: Literal["auto", "resident", "streamed"] = "auto",
+        on_step: Callable[[], None] | None = None,
     ) -> None:
         if threads < 1:
             raise ConfigError("threads must be at least 1", got=threads)
@@ -59,6 +61,7 @@ class InProcessRunner:
         self.device = torch.device(device or local_device_class())
         self._bfloat16 = has_bfloat16(self.device)
         self._threads, self._share_stages, self._windows = threads, share_stages, windows
+        self._on_step = on_step
 
     @property
     def placement(self) -> Placement:
@@ -77,12 +80,17 @@ class InProcessRunner:
                 return
 
     def _train(self, task: FoldTask, report: Report) -> None:
-        from hms_ray.train.process import Process
+        from hms_ray.train.process import Process, nothing
         from hms_ray.train.torch_settings import torch_threads
 
         report_fold = partial(report_with_task, report, task)
         report_fold({"event": "fold_started"})
-        process = Process(device=self.device, report=report_fold, windows=self._windows)
+        process = Process(
+            device=self.device,
+            report=report_fold,
+            windows=self._windows,
+            on_step=self._on_step or nothing,
+        )
         with log_fields(fold=task.fold, rank=0), torch_threads(self._threads):
             run_task(replace(task, share_stages=self._share_stages), process)
         report_fold({"event": "fold_ended"})

@@ -11,13 +11,14 @@ import torch
 from numpy.typing import NDArray
 
 from hms_ray.config.experiment import Experiment
+from hms_ray.dataset.prepare import open_prepared
 from hms_ray.errors import ConfigError, ModelError, TrainingError
 from hms_ray.evaluate.metric import Array
-from hms_ray.experiment.fold_task import locate_rows
+from hms_ray.experiment.fold_task import FoldTask, locate_rows
 from hms_ray.predict.rate import RunTimes
 from hms_ray.predict.recordings import Recordings
 from hms_ray.predict.trial import FoldModel, TrialModels, mean_of_folds
-from hms_ray.storage.fold_store import RECORD_FILE, damaged_fold
+from hms_ray.storage.fold_store import RECORD_FILE, StoredFold, damaged_fold
 from hms_ray.train.checkpoint import load_weights
 from hms_ray.train.device_memory import device_memory
 from hms_ray.train.downsampled import cache_budget
@@ -32,7 +33,7 @@ from hms_ray.train.score import (
     storage_dtype,
 )
 from hms_ray.train.seeds import own_torch_generator
-from hms_ray.train.torch_settings import torch_settings
+from hms_ray.train.torch_settings import torch_settings, torch_threads
 from hms_ray.train.windows import open_sources
 
 DEVICES: Final = ("cpu", "cuda")
@@ -137,6 +138,28 @@ class Predictor:
                 self, self._windows, self._experiment.input, dtype, cache_budget(device)
             )
         return self._images[dtype]
+
+
+def predict_task(
+    task: FoldTask, stored: StoredFold, *, device: str | None = None, threads: int = 1
+) -> Array:
+    """Predicts the validation rows of a fold by its stored model.
+
+    Args:
+        task: the fold.
+        stored: its result.
+        device: see ``open_device``.
+        threads: see ``open_device``.
+
+    Returns:
+        (n, 6) float64 in the order of the rows; see ``Predictor.predict``.
+    """
+    rows = task.prepared.rows()
+    packs = {key: open_prepared(pack) for key, pack in task.prepared.packs.items()}
+    place = open_device(device, threads)
+    with torch_threads(threads):
+        predictor = Predictor(task.experiment, Recordings(rows, packs), place)
+        return predictor.predict(stored, np.flatnonzero(rows["fold"] == task.fold))
 
 
 def precision_on(stored: Precision, device: torch.device) -> Precision:

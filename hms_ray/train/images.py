@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.profiler import record_function
 
 from hms_ray.augment.mosaic import mosaic_spans
 from hms_ray.augment.plan import augment_images
@@ -180,8 +181,10 @@ class Images:
         plans = [batch.plan.windows for batch in batches]
         shifts = [batch.shifts_s for batch in batches if batch.shifts_s is not None]
         images = self._make([batch.needed for batch in batches], plans, shifts or None)
-        for batch, image in zip(batches, images, strict=True):
-            yield augment_images(image, batch.plan, len(batch.rows))
+        for batch in batches:
+            with record_function("images"):
+                image = augment_images(next(images), batch.plan, len(batch.rows))
+            yield image
 
     def _make(
         self,

@@ -23,6 +23,10 @@ def ignore(record: dict[str, Any]) -> None:
     """Discards a report."""
 
 
+def nothing() -> None:
+    """Does nothing."""
+
+
 def never() -> bool:
     """Never stops a fold."""
     return False
@@ -45,6 +49,7 @@ class Process:
             to it, ``auto`` decides by the device's free memory.
         should_stop: whether to end the fold with ``FoldCancelled``; called on rank 0 alone,
             about once per second, so it must return at once (see ``cancellable``).
+        on_step: called after every optimiser step.
     """
 
     rank: int = 0
@@ -53,6 +58,7 @@ class Process:
     report: Callable[[dict[str, Any]], None] = ignore
     windows: Literal["auto", "resident", "streamed"] = "auto"
     should_stop: Callable[[], bool] = never
+    on_step: Callable[[], None] = nothing
 
     @property
     def grouped(self) -> bool:

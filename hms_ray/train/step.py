@@ -7,6 +7,7 @@ from typing import Final
 
 import torch
 from torch import Tensor, nn
+from torch.profiler import record_function
 
 from hms_ray.errors import TrainingError
 from hms_ray.signal.on_device import on_device
@@ -64,20 +65,23 @@ class Step:
         device = self.process.device
         targets = on_device(batch.targets, device, self.dtype)
         weights = on_device(batch.weights, device, self.dtype)
-        with autocast(self.precision, device):
+        with record_function("forward"), autocast(self.precision, device):
             logits = self.network(image)
         share = weighted_kl(logits.to(self.dtype), targets, weights).sum() / batch.n_global
         self.optimiser.zero_grad(set_to_none=True)
         # DDP averages gradients over ranks, whose shards may have unequal sizes. Scaled like
         # this, the average is the gradient of the global batch's mean loss.
-        self.scaler.scale(share * self.process.world_size).backward()  # type: ignore[no-untyped-call]
+        with record_function("backward"):
+            self.scaler.scale(share * self.process.world_size).backward()  # type: ignore[no-untyped-call]
         # Skips the optimiser's step if a gradient is not finite. All ranks skip it together:
         # the mean over the ranks, which DDP gave all of them, is then not finite either.
-        self.scaler.step(self.optimiser)
-        self.scaler.update()
+        with record_function("optimiser"):
+            self.scaler.step(self.optimiser)
+            self.scaler.update()
         self.learning_rate = float(self.schedule.get_last_lr()[0])
         # Also after a skipped step, so that the rate of a batch and their number are fixed.
         self.schedule.step()
+        self.process.on_step()
         return share.detach()
 
     def mean_loss(self, losses: Sequence[Tensor], where: str, n_before: int) -> float:
