@@ -23,7 +23,7 @@ _AFTER_CTRL_C: Final = {
 _TRAIN: Final = "Train"
 _COMMANDS: Final = {
     "Data": (data.check, data.simulate, data.oracle, data.spectrogram, data.pack),
-    _TRAIN: (bench.bench, study.train, study.sweep),
+    _TRAIN: (bench.bench, study.train, study.sweep, study.stop),
     "Look": (look.studies, look.show, look.leaderboard, store.store),
     "Use": (blend.blend, holdout.holdout, submit.submit, submit.export),
 }

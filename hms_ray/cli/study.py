@@ -1,4 +1,4 @@
-"""Commands that train: train, sweep."""
+"""Commands that train, and the one that stops them: train, sweep, stop."""
 
 from __future__ import annotations
 
@@ -196,3 +196,23 @@ def sweep(
     if status == 0:
         print_next("blend", name, results=results)
     return status
+
+
+def stop(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="Study that runs now.")],
+    trial: Annotated[
+        int | None,
+        typer.Argument(metavar="[TRIAL]", help="Number of a running trial.", show_default=False),
+    ] = None,
+    results: Results = RESULTS,
+) -> None:
+    """Stop a running study, or one of its trials, from another shell.
+
+    Needs to see the study's folder, not its machine. Waits until it has taken effect.
+    """
+    from hms_ray.study.folder import StudyFolder
+    from hms_ray.study.stop import stop as stop_study
+
+    folder = StudyFolder.open(study, results)
+    print(stop_study(folder, trial))
+    print_next("leaderboard", study, results=results)

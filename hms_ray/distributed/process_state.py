@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Final
+
+INTERRUPTED_STATUS: Final = 130
+"""Exit status of a command that Ctrl-C has ended."""
 
 
 @contextmanager
@@ -34,3 +41,33 @@ def signal_handlers(signals: Sequence[signal.Signals]) -> Iterator[None]:
                 # None is a handler that was not installed from Python.
                 if handler is not None:
                     signal.signal(number, handler)
+
+
+@contextmanager
+def ctrl_c_twice() -> Iterator[None]:
+    """Ends a block at the first Ctrl-C, and the process at once at the second."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    n_pressed = 0
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal n_pressed
+        n_pressed += 1
+        if n_pressed > 1:
+            # No clean-up: Ray's processes end with this one, and files are whole or absent.
+            _write("ended at once")
+            os._exit(INTERRUPTED_STATUS)
+        _write("stopping; press Ctrl-C again to end at once")
+        raise KeyboardInterrupt
+
+    with signal_handlers((signal.SIGINT,)):
+        signal.signal(signal.SIGINT, interrupt)
+        yield
+
+
+def _write(line: str) -> None:
+    """Writes a line to the terminal, also in the middle of one, and shows the cursor again."""
+    cursor = "\x1b[?25h" if sys.stderr.isatty() else ""
+    with suppress(OSError):
+        os.write(2, f"{cursor}\n{line}\n".encode())

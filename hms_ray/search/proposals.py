@@ -35,6 +35,8 @@ MAX_LISTED_POINTS: Final = 2_000
 
 INTERRUPTED: Final = "the study was stopped"
 """Beginning of the reason of trials that did not fail by themselves."""
+STOPPED: Final = "stopped by hms-ray stop"
+"""Reason of trials that a user has stopped; they are not repeated."""
 MAX_ATTEMPTS: Final = 2
 """Attempts at a start point that fails by itself, over all runs."""
 
@@ -123,7 +125,11 @@ class Proposals:
         trials = self._journal.trials()
         self._draws = sum(trial.user_attrs.get("origin") == "sampler" for trial in trials)
         stale: dict[str, tuple[Point, list[int]]] = {}
-        settled = [trial.params for trial in trials if trial.state != TrialState.FAIL]
+        settled = [
+            trial.params
+            for trial in trials
+            if trial.state != TrialState.FAIL or trial.user_attrs.get("reason") == STOPPED
+        ]
         for trial in trials:
             if not self._journal.has_point(trial):
                 if trial.state == TrialState.RUNNING:
@@ -147,6 +153,8 @@ class Proposals:
                     self._finished.setdefault(key, (trial.number, scores))
                 elif trial.state == TrialState.RUNNING:
                     stale.setdefault(key, (trial.params, []))[1].append(trial.number)
+                elif trial.user_attrs.get("reason") == STOPPED:
+                    self._failed[key] = trial.number
             elif trial.state == TrialState.COMPLETE and "duplicate_of" not in trial.user_attrs:
                 self._finished.setdefault(key, (trial.number, scores_of(trial)))
         for point, numbers in stale.values():

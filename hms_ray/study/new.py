@@ -20,6 +20,7 @@ from hms_ray.storage.folder_names import checked_name, require_kind
 from hms_ray.storage.hashing import table_fingerprint
 from hms_ray.storage.locks import LOCK_FILE, OWNER_FILE, StudyLock
 from hms_ray.storage.run_log import LOG_FILE, WORKER_LOGS
+from hms_ray.storage.stop_requests import STOP_FOLDER
 from hms_ray.storage.structured_files import json_text, write_text
 from hms_ray.study.folder import (
     FORMAT,
@@ -44,6 +45,7 @@ _RUN_FILES: Final = frozenset(
         LOG_FILE,
         WORKER_LOGS,
         ".ray",
+        STOP_FOLDER,
         "environment.json",
         "leaderboard.csv",
         "costs.json",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -15,6 +16,7 @@ from hms_ray.dataset.prepare import Prepared
 from hms_ray.distributed.cluster import Cluster, n_concurrent_trials, session
 from hms_ray.distributed.environment_record import environment_record
 from hms_ray.distributed.nodes import check_nodes, has_bfloat16
+from hms_ray.distributed.process_state import ctrl_c_twice
 from hms_ray.distributed.progress import EventPump
 from hms_ray.distributed.worker_group import Train, placement
 from hms_ray.errors import StudyError
@@ -25,7 +27,7 @@ from hms_ray.report.live import ProgressView
 from hms_ray.report.progress import TrainingProgress
 from hms_ray.report.run_cost import RunCost
 from hms_ray.search.journal import Scores
-from hms_ray.search.proposals import Outcome, Proposal, Proposals
+from hms_ray.search.proposals import STOPPED, Outcome, Proposal, Proposals
 from hms_ray.storage.run_log import LOG_FILE, FaultLog, WorkerLogs, run_log
 from hms_ray.study.cost import RunCounter
 from hms_ray.study.folder import StudyFolder
@@ -33,6 +35,7 @@ from hms_ray.study.kept_weights import KeptWeights
 from hms_ray.study.leaderboard import Leaderboard
 from hms_ray.study.new import open_study, require_objective_rows
 from hms_ray.study.trial import StoredTrial
+from hms_ray.sweep.stop_watch import StopWatch
 from hms_ray.sweep.tensorboard import declare_study
 from hms_ray.sweep.trial_actor import StudyJob, run_trial
 from hms_ray.sweep.trial_ends import TrialEnds
@@ -108,14 +111,16 @@ def run_study(
     require_objective_rows(space.metric, prepared.rows())
     results = Path(results).resolve()
     with (
+        ctrl_c_twice(),
         open_study(results, name, space, prepared) as folder,
         run_log(folder.path / LOG_FILE, log_level),
     ):
         run = _Run(space, prepared, results, folder, train, stream, needs_weights)
-        if run.n_missing > 0:
-            with session(address) as cluster:
-                run.search(cluster)
-        return run.result()
+        with StopWatch(folder.path, run.stop_trial) as run.stops:
+            if run.n_missing > 0:
+                with session(address) as cluster:
+                    run.search(cluster)
+            return run.result()
 
 
 class _Run:
@@ -131,6 +136,9 @@ class _Run:
         stream: TextIO | None,
         needs_weights: bool = False,
     ) -> None:
+        self.stops: StopWatch
+        self._search: StudySearch | None = None
+        self._cancel: Callable[[int], None] = lambda number: None
         self._needs_weights = needs_weights
         self._space, self._prepared, self._results = space, prepared, results
         self._folder, self._train, self._stream = folder, train, stream
@@ -201,6 +209,7 @@ class _Run:
 
     def _end_trial(self, proposal: Proposal, outcome: Outcome) -> None:
         self._ends.record(proposal, outcome)
+        self.stops.trial_ended(proposal.number, stopped=outcome == STOPPED)
         self._costs.write()
 
     def _tune(self, job: StudyJob, n_concurrent: int) -> None:
@@ -208,7 +217,7 @@ class _Run:
             tune.with_parameters(run_trial, job=job),
             tune.PlacementGroupFactory([{"memory": TRIAL_MEMORY_BYTES}]),
         )
-        search = StudySearch(
+        self._search = search = StudySearch(
             self._proposals,
             self._space.budget.trials,
             recover=self._recovered_scores,
@@ -233,6 +242,13 @@ class _Run:
         ).fit()
         if search.fault is not None:
             raise search.fault
+
+    def stop_trial(self, number: int) -> str | None:
+        """Cancels the folds of a running trial; see ``StopWatch``."""
+        if self._search is None or not self._search.stop(number):
+            return "does not run"
+        self._cancel(number)
+        return None
 
     def _progress(self) -> TrainingProgress:
         objective = self._space.metric

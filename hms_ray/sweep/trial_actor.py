@@ -14,7 +14,7 @@ from hms_ray.config.space import ResourcesConfig
 from hms_ray.dataset.prepare import Prepared
 from hms_ray.distributed.progress import send_event
 from hms_ray.distributed.worker_group import Train, WorkerGroupRunner
-from hms_ray.errors import one_line
+from hms_ray.errors import FoldCancelled, one_line
 from hms_ray.experiment.fold_task import run_task
 from hms_ray.experiment.run import ExperimentResult, run_experiment
 from hms_ray.search.distributions import describe
@@ -75,6 +75,9 @@ def run_trial(config: dict[str, Any], job: StudyJob) -> dict[str, Any]:
     try:
         with job.logs.opened():
             return _run(number, point, experiment, job, folder)
+    except FoldCancelled as cancelled:
+        # Whoever has cancelled it knows why, and records it.
+        return {"error": str(cancelled)}
     except Exception as error:
         reason = one_line(error)
         try:
@@ -94,6 +97,9 @@ def _run(
     try:
         result = _train(number, point, experiment, job)
         folder.write_trial(number, point, experiment, result)
+    except FoldCancelled:
+        logger.info("trial cancelled")
+        raise
     except Exception:
         logger.exception("trial failed")
         raise

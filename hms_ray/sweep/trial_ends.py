@@ -11,7 +11,7 @@ from typing import Any
 from hms_ray.config.space import Parameter
 from hms_ray.errors import HmsRayError
 from hms_ray.evaluate.metric import Array
-from hms_ray.search.proposals import Outcome, Proposal
+from hms_ray.search.proposals import STOPPED, Outcome, Proposal
 from hms_ray.storage.run_log import FaultLog
 from hms_ray.storage.visibility import wait_until
 from hms_ray.study.folder import StudyFolder
@@ -135,12 +135,12 @@ class TrialEnds:
         return [trial for trial in stored if trial is not None and trial.finished]
 
     def failed(self) -> list[str]:
-        """The reasons of the trials of this run that have failed."""
+        """The reasons of the trials of this run that have failed; not of stopped ones."""
         finished = {trial.number for trial in self.finished()}
         return [
             outcome
             for number, outcome in self._outcomes.items()
-            if isinstance(outcome, str) and number not in finished
+            if isinstance(outcome, str) and outcome != STOPPED and number not in finished
         ]
 
     def _stored(self, number: int) -> StoredTrial | None:

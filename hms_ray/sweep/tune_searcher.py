@@ -9,7 +9,14 @@ from typing import Any, Final
 from ray.tune.search import Searcher
 
 from hms_ray.evaluate.metric import SCORE_NAMES
-from hms_ray.search.proposals import Exhausted, Outcome, Proposal, Proposals, RecoverScores
+from hms_ray.search.proposals import (
+    STOPPED,
+    Exhausted,
+    Outcome,
+    Proposal,
+    Proposals,
+    RecoverScores,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +60,7 @@ class StudySearch(Searcher):
         self._n_failed = 0
         self._ended = False
         self._running: dict[str, Proposal] = {}
+        self._stopped: set[int] = set()
         self._recover, self._on_end, self._on_exhausted = recover, on_end, on_exhausted
         self.fault: Exception | None = None
 
@@ -80,6 +88,17 @@ class StudySearch(Searcher):
             "experiment": proposal.experiment.model_dump(mode="json"),
         }
 
+    def stop(self, number: int) -> bool:
+        """Notes that a trial is being stopped; False if it does not run.
+
+        Called from another thread. Unless it finishes after all, the trial is recorded as
+        stopped, which does not count as a failure.
+        """
+        running = any(proposal.number == number for proposal in list(self._running.values()))
+        if running:
+            self._stopped.add(number)
+        return running
+
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
@@ -93,8 +112,10 @@ class StudySearch(Searcher):
             return  # Tune calls again if this method has raised an error.
         try:
             outcome = self._outcome(proposal.number, result or {})
+            if isinstance(outcome, str) and proposal.number in self._stopped:
+                outcome = STOPPED
             if isinstance(outcome, str):
-                self._n_failed += 1
+                self._n_failed += outcome != STOPPED
                 self._proposals.fail(proposal.number, outcome)
             else:
                 self._proposals.complete(proposal.number, outcome)
