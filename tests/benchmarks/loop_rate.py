@@ -6,7 +6,8 @@ schedule. They alternate, so that a busy machine slows both; a ratio is of one p
 Goal: 0.95.
 
 Downsampled windows are cached in the first epoch, so it is timed separately: `first` is the
-ratio of an epoch that makes all its windows, `later` that of all others.
+ratio of an epoch that makes all its windows, `later` that of all others. A GPU has no such cache:
+`bash tests/gpu/run.sh` measures there.
 
 Run: python -m tests.benchmarks.loop_rate [MODEL:BLOCK ...], such as efficientnet_b0.ra_in1k:4x4
 """
@@ -25,10 +26,12 @@ from hms_ray.config.experiment import Experiment, ModelConfig
 from hms_ray.config.inputs import InputConfig
 from hms_ray.config.training import TrainingConfig
 from hms_ray.train.batches import FoldData, SourceRows, plan_epoch
+from hms_ray.train.compiled import compiled
 from hms_ray.train.downsampled import cache_budget
 from hms_ray.train.images import Images
 from hms_ray.train.model import build_model
 from hms_ray.train.process import Process
+from hms_ray.train.score import autocast, predict_rows, resolve_precision
 from hms_ray.train.stages import make_optimiser, make_schedule
 from hms_ray.train.step import Step
 from hms_ray.train.windows import Resident
@@ -46,9 +49,9 @@ CASES = (
 def fold_data(n_rows: int = 3000) -> FoldData:
     rng = np.random.default_rng(0)
     votes = rng.multinomial(8, np.ones(6) / 6, size=n_rows)
-    pack: Any = example_pack(60_000, window=300, n_frequencies=100)
+    pack: Any = example_pack(20 * n_rows, window=300, n_frequencies=100)
     return FoldData(
-        sources={"kaggle": SourceRows(pack, rng.integers(0, 59_000, n_rows))},
+        sources={"kaggle": SourceRows(pack, rng.integers(0, 20 * n_rows - 300, n_rows))},
         targets=votes / 8,
         total_votes=votes.sum(1),
         train=np.arange(n_rows - 10),
@@ -57,30 +60,47 @@ def fold_data(n_rows: int = 3000) -> FoldData:
 
 
 class Race:
-    """One model, trained by the loop's own parts or on one fixed batch."""
+    """One model, trained by the loop's own parts or on one fixed batch.
 
-    def __init__(self, model: str, block: tuple[int, int], data: FoldData) -> None:
+    Args:
+        model: name in timm.
+        block: of the downsampling.
+        data: rows and a pack.
+        process: its device trains.
+        training: further fields of ``TrainingConfig``, such as ``precision`` and ``compile``.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        block: tuple[int, int],
+        data: FoldData,
+        process: Process | None = None,
+        **training: Any,
+    ) -> None:
+        augment = AugmentConfig(cutmix=CutMixConfig())
+        self.training = TrainingConfig(batch_size=BATCH, augment=augment, **training)
+        self.process, self.data = process or Process(), data
+        device = self.process.device
+        (self.stage,) = self.training.resolved_stages()
+        self.precision = resolve_precision(self.training.precision, device)
+        self.windows = {name: Resident(rows.pack, device) for name, rows in data.sources.items()}
         experiment = Experiment(
-            input=InputConfig(downsample=block),
-            model=ModelConfig(name=model, pretrained=False),
-            training=TrainingConfig(batch_size=BATCH, augment=AugmentConfig(cutmix=CutMixConfig())),
+            input=InputConfig(downsample=block), model=ModelConfig(name=model, pretrained=False)
         )
-        training, self.process = experiment.training, Process()
-        (self.stage,) = training.resolved_stages()
-        self.data, self.training = data, training
-        self.windows = {
-            name: Resident(rows.pack, self.process.device) for name, rows in data.sources.items()
-        }
         self.inputs = experiment.input
         self.images = self.fresh_images()
         torch.manual_seed(0)
         self.model = build_model(experiment.model, self.images.size)
-        self.model = self.model.to(memory_format=torch.channels_last)
-        self.optimiser = make_optimiser(self.model, training, self.stage)
-        schedule = make_schedule(self.optimiser, training, self.stage, 10**6)
-        self.step = Step(self.model, self.process, "float32", self.optimiser, schedule)
+        self.model = self.model.to(device).to(memory_format=torch.channels_last)
+        self.network = compiled(
+            self.model, self.training.compile, deterministic=self.training.deterministic
+        )
+        self.optimiser = make_optimiser(self.model, self.training, self.stage)
+        schedule = make_schedule(self.optimiser, self.training, self.stage, 10**6)
+        self.step = Step(self.network, self.process, self.precision, self.optimiser, schedule)
         self.fixed = next(iter(self.images.for_rows([data.train[:BATCH]])))
-        self.targets = torch.from_numpy(data.targets[:BATCH]).float()
+        self.targets = torch.from_numpy(data.targets[:BATCH]).to(device, torch.float32)
         self.epoch = 0
 
     def fresh_images(self) -> Images:
@@ -90,7 +110,7 @@ class Race:
 
     def loop(self, n_steps: int) -> float:
         """Seconds of the loop's steps, drawing of the epoch included."""
-        began = time.perf_counter()
+        began = self._now()
         batches = plan_epoch(
             self.data,
             self.data.train[: n_steps * BATCH],
@@ -103,18 +123,34 @@ class Race:
         for batch, image in zip(batches, self.images.for_training(batches), strict=True):
             self.step(batch, image)
         self.epoch += 1
-        return time.perf_counter() - began
+        return self._now() - began
 
     def bare(self, n_steps: int) -> float:
         """Seconds of as many steps on one fixed batch."""
-        began = time.perf_counter()
+        began, scaler = self._now(), self.step.scaler
         for _ in range(n_steps):
-            log_p = F.log_softmax(self.model(self.fixed), dim=1)
+            with autocast(self.precision, self.process.device):
+                logits = self.network(self.fixed)
+            log_p = F.log_softmax(logits.float(), dim=1)
             loss = F.kl_div(log_p, self.targets, reduction="batchmean")
             self.optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            self.optimiser.step()
-        return time.perf_counter() - began
+            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            scaler.step(self.optimiser)
+            scaler.update()
+        return self._now() - began
+
+    def evaluation(self, n_rows: int) -> float:
+        """Seconds to predict some rows."""
+        began = self._now()
+        rows = self.data.train[:n_rows]
+        predict_rows(self.model, self.images, rows, BATCH, self.precision, self.process)
+        return self._now() - began
+
+    def _now(self) -> float:
+        """The time when all work that was queued on the device is done."""
+        if self.process.device.type == "cuda":
+            torch.cuda.synchronize(self.process.device)
+        return time.perf_counter()
 
 
 def ratios(race: Race, n_steps: int, pairs: int, fresh: bool) -> tuple[list[float], ...]:

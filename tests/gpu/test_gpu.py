@@ -1,5 +1,6 @@
 """Tests that need a CUDA device: NCCL, bfloat16, resident and streamed packs."""
 
+import json
 import os
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+from torch import nn
 
 from hms_ray.config.augmentation import AugmentConfig, CutMixConfig
 from hms_ray.config.experiment import ModelConfig
@@ -17,11 +19,18 @@ from hms_ray.config.space import Space
 from hms_ray.experiment.in_process import InProcessRunner
 from hms_ray.experiment.local_command import train_locally
 from hms_ray.storage.fold_store import RECORD_FILE, FoldStore
+from hms_ray.train import loop
 from hms_ray.train import windows as windows_module
+from hms_ray.train.batches import plan_epoch
+from hms_ray.train.images import Images
 from hms_ray.train.loop import train_fold
+from hms_ray.train.model import build_model
 from hms_ray.train.process import Process
 from hms_ray.train.score import has_bfloat16, resolve_precision
-from hms_ray.train.torch_settings import CUBLAS, CUBLAS_WORKSPACE
+from hms_ray.train.stages import make_optimiser, make_schedule
+from hms_ray.train.step import Step
+from hms_ray.train.torch_settings import CUBLAS, CUBLAS_WORKSPACE, torch_settings
+from hms_ray.train.trace import StepTrace
 from hms_ray.train.windows import Resident, Streamed, open_sources
 from hms_ray.transforms.downsample import downsample
 from hms_ray.transforms.fit_statistics import FITS
@@ -183,6 +192,62 @@ def test_dropout_repeats_and_restores_the_device_generator(device: torch.device)
     np.testing.assert_allclose(first.probabilities, second.probabilities, atol=5e-3)
     torch.cuda.manual_seed(1)
     assert torch.equal(after, torch.rand(1, device=device))
+
+
+@pytest.mark.parametrize("mode", ["default", "reduce-overhead"])
+def test_a_compiled_fold_is_close_to_an_eager_one_and_repeats_its_bits(
+    mode: str, device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(config: ModelConfig, image_size: tuple[int, int]) -> nn.Module:
+        features = nn.Conv2d(1, 8, 5, stride=4), nn.BatchNorm2d(8), nn.ReLU()
+        return nn.Sequential(*features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 6))
+
+    # It compiles in seconds.
+    monkeypatch.setattr(loop, "build_model", build)
+    training: dict[str, Any] = {"precision": "float32", "epochs": 3, "augment": TOGETHER}
+    eager, first, second = (
+        train_fold(example_experiment(compile=name, **training), DATA, 0, Process(device=device))
+        for name in ("off", mode, mode)
+    )
+    np.testing.assert_allclose(first.probabilities, eager.probabilities, atol=1e-3)
+    assert np.array_equal(first.probabilities, second.probabilities)
+    assert first.weights.keys() == eager.weights.keys()
+
+
+@pytest.mark.parametrize("precision", ["auto", "float16"])
+def test_the_host_never_waits_for_the_device_in_a_step(
+    precision: str, device: torch.device
+) -> None:
+    experiment = example_experiment(precision=precision, augment=TOGETHER)
+    training, process = experiment.training, Process(device=device)
+    (stage,) = training.resolved_stages()
+    sources = {"kaggle": Resident(DATA.sources["kaggle"].pack, device)}
+    images = Images(DATA, sources, experiment.input, torch.float32)
+    model = build_model(experiment.model, images.size).to(device)
+    optimiser = make_optimiser(model, training, stage)
+    schedule = make_schedule(optimiser, training, stage, 100)
+    step = Step(model, process, resolve_precision(precision, device), optimiser, schedule)
+    shape = images.size, images.widths
+    with torch_settings(deterministic=True):
+        for epoch in range(3):
+            batches = plan_epoch(DATA, DATA.train, training, stage, shape, (0, 0, epoch), process)
+            # In the first epoch memory is allocated and libraries start.
+            torch.cuda.set_sync_debug_mode("error" if epoch else "default")
+            try:
+                for batch, image in zip(batches, images.for_training(batches), strict=True):
+                    step(batch, image)
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_trace_shows_kernels_of_the_device(tmp_path: Path, device: torch.device) -> None:
+    file = tmp_path / "steps.json"
+    with StepTrace(file, skip=0, steps=2) as trace:
+        process = Process(device=device, on_step=trace.step)
+        train_fold(example_experiment(), DATA, 0, process)
+    assert trace.n_recorded == 2
+    kinds = {event.get("cat") for event in json.loads(file.read_text())["traceEvents"]}
+    assert {"kernel", "user_annotation"} <= kinds
 
 
 def test_nccl_with_one_rank_equals_one_process(tmp_path: Path, device: torch.device) -> None:
