@@ -38,18 +38,23 @@ MODULES = {
     "numpy": "numpy",
     "pandas": "pandas",
     "pyarrow": "pyarrow",
-    "scipy": "scipy",
-    "sklearn": "scikit-learn",
     "safetensors": "safetensors",
-    "tensorboard": "tensorboard",
     "pydantic": "pydantic",
     "yaml": "pyyaml",
     "filelock": "filelock",
-    "rich": "rich",
-    "typer": "typer",
 }
-"""Module -> package that every part, or what it imports, needs."""
-TEST_MODULES = {"pytest": "pytest", "pytest_timeout": "pytest-timeout", "hypothesis": "hypothesis"}
+"""Module -> package that every part needs."""
+TEST_MODULES = {
+    "pytest": "pytest",
+    "pytest_timeout": "pytest-timeout",
+    "hypothesis": "hypothesis",
+    "typer": "typer",
+    "rich": "rich",
+    "scipy": "scipy",
+    "sklearn": "scikit-learn",
+    "threadpoolctl": "threadpoolctl",
+    "tensorboard": "tensorboard",
+}
 """The same, for the part ``tests`` alone."""
 
 
@@ -77,7 +82,8 @@ def how_to_get(packages: Sequence[str]) -> str:
         f"{names}\n"
         "  without: on another machine with the same Python and platform\n"
         f"    python3 -m pip download --only-binary=:all: -d wheels {names}\n"
-        "  copy the folder, then (no dependencies, so that torch stays as it is)\n"
+        "  copy the folder; pip stored what these packages need as well, so install it without\n"
+        "  dependencies: torch then stays as it is\n"
         "    python3 -m pip install --no-index --no-deps wheels/*.whl\n"
         "  or, without writing to the Python of the machine,\n"
         "    python3 -m pip install --no-index --no-deps --target extra wheels/*.whl\n"
