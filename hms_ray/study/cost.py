@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from hms_ray.config.experiment import canonical
 from hms_ray.config.space import Space
@@ -31,6 +31,22 @@ ASSUMED_KEPT_SHARE: Final = 0.7
 """Of the folds, with the default pruning rule: what it is built to reach at most."""
 START_UP_S: Final = 25.0
 """Start of Ray and of the first worker group, on a machine of two cores (measured: 20 to 30)."""
+
+
+class GroupSpan(Protocol):
+    """When a worker group was there; Unix times."""
+
+    @property
+    def requested(self) -> float:
+        """When its resources were requested."""
+
+    @property
+    def first_job(self) -> float | None:
+        """When it took its first fold; None: it got none."""
+
+    @property
+    def ended(self) -> float | None:
+        """When it ended; None: it still runs."""
 
 
 class RunCounter:
@@ -73,6 +89,20 @@ class RunCounter:
         self.slots = slots
         if (found := read_bench(self._results, space)) is not None:
             self.estimate = found.run(n_trials, slots)
+
+    def set_groups(self, groups: Sequence[GroupSpan]) -> None:
+        """Takes the times of worker groups, which are more exact than events.
+
+        Args:
+            groups: all groups of the run; those that never took a fold do not count.
+        """
+        taken = [group for group in groups if group.first_job is not None]
+        if not taken:
+            return
+        self._first_job = min(group.first_job or 0.0 for group in taken)
+        now = self._clock()
+        ends = [(group.requested, group.ended or now) for group in taken]
+        self.slots = max(sum(first <= start < last for first, last in ends) for start, _ in ends)
 
     def handle(self, event: Mapping[str, Any]) -> None:
         """Takes an event, see ``report.progress.TrainingProgress``."""

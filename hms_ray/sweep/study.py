@@ -13,7 +13,7 @@ from ray import tune
 
 from hms_ray.config.space import Space
 from hms_ray.dataset.prepare import Prepared
-from hms_ray.distributed.cluster import Cluster, n_concurrent_trials, session
+from hms_ray.distributed.cluster import Cluster, n_concurrent_trials, n_groups, session
 from hms_ray.distributed.environment_record import environment_record
 from hms_ray.distributed.nodes import check_nodes, has_bfloat16
 from hms_ray.distributed.process_state import ctrl_c_twice
@@ -186,7 +186,8 @@ class _Run:
         logger.info("cluster: %s; resources: %s", cluster, resources.model_dump_json())
         with self._faults("TensorBoard logs were not written"):
             declare_study(self._folder, self._results)
-        self._costs.start(self._space, self.n_missing, n_concurrent)
+        slots = min(n_concurrent, n_groups(cluster.nodes, resources))
+        self._costs.start(self._space, self.n_missing, slots)
         progress = self._progress()
         with (
             self._costs.written(lambda: progress.first_estimate_s),

@@ -1,5 +1,6 @@
 """Costs of a study's runs: counted from events and stored folds, kept, shown."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,27 @@ def test_bench_belongs_to_what_is_trained_and_its_group(tmp_path: Path) -> None:
     assert read_bench(tmp_path, make_space(resources={"workers": 2})) is None
     epochs = {"training": {"stages": [{"epochs": 1}]}}
     assert read_bench(tmp_path, make_space(experiment=epochs)) is None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Times of a worker group, in seconds after the start of the run."""
+
+    requested: float
+    first_job: float | None
+    ended: float | None
+
+
+def test_slots_are_the_groups_that_were_there_at_the_same_time(tmp_path: Path) -> None:
+    counter = counted_run(tmp_path, Clock(), make_space())
+    spans = [(0, 15, 30), (1, 16, None), (31, 40, None), (2, None, 60), (32, 45, 46)]
+    counter.set_groups(
+        [Group(*(None if at is None else Clock.now + at for at in span)) for span in spans]  # type: ignore[arg-type]
+    )
+    # The fourth group took no fold; the second, third and fifth were there together.
+    assert (counter.cost().slots, counter.cost().start_up_s) == (3, 15)
+    counter.set_groups([])
+    assert counter.cost().slots == 3
 
 
 @pytest.mark.parametrize("content", ["[{}]", '[{"estimate": {"hours": 1}}]', "[{"])
