@@ -5,15 +5,15 @@ as the metric clips them) and t the target shares, the blend of both is ``(1 - w
 with one weight w from 0 to 1. The gain of row i, whose fold is k, is
 
     g_i = KL(t_i, q_i) - KL(t_i, (1 - w_k) q_i + w_k p_i)
-    w_k = argmin over w of the summed KL of the blend over the rows of all folds but k
+    w_k = argmin over w of the summed KL of the blend over the scored rows outside fold k
 
-and the model's gain is the mean of g_i over the scored rows, in nats: reference KL minus nested
-KL of the blend. A fold's weight never sees that fold, so a model without use gains 0 (w is 0)
-or slightly less than 0; the reference itself gains exactly 0.
+and the model's gain is the mean of g_i over the scored rows, in nats: KL of the reference minus
+nested KL of the blend. A fold's weight never sees that fold, so a useless model gains 0 (its
+weight is 0) or slightly less; a model equal to the reference gains exactly 0.
 
-One weight, rather than new weights for all members of the reference: it is a convex problem in
-one number, which takes milliseconds, and it measures the model alone. A new fit of all members
-would credit the model with corrections of the others' weights.
+Why one weight, and not new weights of all members: it is a convex problem in one number, which
+takes a millisecond, and it measures the model alone. A new fit would credit the model with
+corrections of the other weights.
 """
 
 from __future__ import annotations
@@ -25,17 +25,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms_ray.competition.schema import N_CLASSES
-from hms_ray.ensemble.selection import simplest_within_one_se
-from hms_ray.ensemble.simplex import MAX_ITERATIONS
-from hms_ray.ensemble.solvers.mixture import solve_mixture
 from hms_ray.errors import PredictionError
 from hms_ray.evaluate.metric import CLIP, Array
 
 _WEIGHT_TOLERANCE: Final = 1e-9
-"""Of the mixing weight; the error of the gain is of its square."""
-_MAX_STEPS: Final = 60
-_GAP: Final = 1e-8
-"""Duality gap in nats of a reference's weights."""
+"""Of the weight; the error of a gain is of the order of its square."""
+_MAX_STEPS: Final = 100
+"""Bisection alone needs 30; Newton's method takes 4 to 6."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +39,9 @@ class Gain:
     """The gain of a model.
 
     Attributes:
-        mean: over the scored rows, in nats; above 0 the blend with the model is better.
+        mean: over the scored rows, in nats; above 0 the model improves the reference.
         rows: (n,) gain of each row; 0 for rows that are not scored.
-        weights: (K,) weight of the model in each fold, fitted on the other folds.
+        weights: (K,) the model's weight in each fold, fitted on the other folds.
     """
 
     mean: float
@@ -55,25 +51,23 @@ class Gain:
 
 @dataclass(frozen=True)
 class GainRows:
-    """The scored rows, as entries: the pairs of row and class with a positive target.
+    """Scored rows as entries: pairs of a row and a class with a positive target.
 
-    The other entries do not change a KL. Entries are in the order of folds.
+    All other entries leave a KL unchanged. Entries are in the order of folds.
 
     Attributes:
-        n_rows: rows of the predictions, scored or not.
-        entries: (R,) position of each entry in the flat (n, 6) predictions.
-        shares: (R,) target shares divided by the number of scored rows.
-        starts: (K,) first entry of each fold with scored rows.
-        log_shares: sum of ``shares * ln(target)``.
+        n_rows: rows of the predictions, n, scored or not.
         n_scored: scored rows.
+        entries: (R,) position of each entry in the flat (n, 6) predictions.
+        shares: (R,) target shares divided by ``n_scored``.
+        starts: (K,) first entry of each fold that has scored rows.
     """
 
     n_rows: int
+    n_scored: int
     entries: NDArray[np.intp]
     shares: Array
     starts: NDArray[np.intp]
-    log_shares: float
-    n_scored: int
 
     @classmethod
     def of(cls, targets: Array, folds: NDArray[np.integer], scored: NDArray[np.bool_]) -> GainRows:
@@ -81,7 +75,7 @@ class GainRows:
 
         Args:
             targets: (n, 6) vote shares.
-            folds: (n,) fold of each row.
+            folds: (n,) fold of each row; folds must not share patients.
             scored: (n,) which rows count.
 
         Raises:
@@ -91,133 +85,88 @@ class GainRows:
         if len(known) < 2:
             raise PredictionError(
                 "a gain needs scored rows in at least two folds",
-                got=f"{int(scored.sum())} row(s) of {len(known)} fold(s)",
+                got=f"{int(scored.sum())} row(s) in {len(known)} fold(s)",
+                fix="Use more data or the rows of another score.",
             )
         order = np.argsort(folds, kind="stable")
         order = order[scored[order]]
         rows, classes = np.nonzero(targets[order] > 0)
         entries = order[rows] * N_CLASSES + classes
-        values = targets.reshape(-1)[entries]
-        shares = values / len(order)
+        shares = targets.reshape(-1)[entries] / len(order)
         starts = np.searchsorted(folds[order][rows], known)
-        return cls(len(targets), entries, shares, starts, float(shares @ np.log(values)), len(order))
+        return cls(len(targets), len(order), entries, shares, starts)
+
+    @property
+    def n_folds(self) -> int:
+        """K, the folds that have scored rows."""
+        return len(self.starts)
+
+    @property
+    def rows(self) -> NDArray[np.intp]:
+        """(R,) row of each entry."""
+        return self.entries // N_CLASSES
+
+    def inside(self, fold: int) -> slice:
+        """The entries of a fold, by its position from 0 to K - 1."""
+        last = fold + 1 == self.n_folds
+        return slice(int(self.starts[fold]), None if last else int(self.starts[fold + 1]))
+
+    def outside(self, fold: int) -> NDArray[np.bool_]:
+        """Mask (R,) of the entries outside a fold."""
+        mask = np.ones(len(self.entries), dtype=np.bool_)
+        mask[self.inside(fold)] = False
+        return mask
 
     def probabilities(self, predictions: NDArray[np.floating]) -> Array:
         """(R,) clipped probabilities of the entries, from predictions (n, 6)."""
         return np.clip(predictions.reshape(-1)[self.entries].astype(np.float64), CLIP, 1 - CLIP)
 
-    def kl(self, probabilities: Array) -> float:
-        """Mean KL of the scored rows, from the probabilities (R,) of the entries."""
-        return self.log_shares - float(self.shares @ np.log(probabilities))
-
     def by_row(self, terms: Array) -> Array:
-        """(n,) sums of terms (R,) over the entries of each row."""
-        return np.bincount(self.entries // N_CLASSES, weights=terms, minlength=self.n_rows)
-
-    def outside(self, fold: int) -> NDArray[np.bool_]:
-        """Mask (R,) of the entries outside the fold in this position."""
-        mask = np.ones(len(self.entries), dtype=np.bool_)
-        mask[self._slice(fold)] = False
-        return mask
-
-    def _slice(self, fold: int) -> slice:
-        last = fold + 1 == len(self.starts)
-        return slice(self.starts[fold], None if last else self.starts[fold + 1])
+        """(n,) sums over each row's entries of ``terms`` (R,)."""
+        return np.bincount(self.rows, weights=terms, minlength=self.n_rows)
 
     def gain(self, reference: Array, model: Array) -> Gain:
-        """The gain of a model, from the probabilities (R,) of the entries; see the module."""
+        """The gain of a model; for the formula see the module.
+
+        Args:
+            reference: (R,) clipped probabilities of the entries by the reference.
+            model: (R,) by the model.
+        """
         ratios = model / reference - 1
-        guess = _mixing_weight(self.shares, ratios, 0.5)
-        weights, terms = np.empty(len(self.starts)), np.empty(len(ratios))
-        for fold in range(len(self.starts)):
-            outside, inside = self.outside(fold), self._slice(fold)
-            weights[fold] = _mixing_weight(self.shares[outside], ratios[outside], guess)
+        guess = mixing_weight(self.shares, ratios)
+        weights, terms = np.empty(self.n_folds), np.empty(len(ratios))
+        for fold in range(self.n_folds):
+            outside, inside = self.outside(fold), self.inside(fold)
+            weights[fold] = mixing_weight(self.shares[outside], ratios[outside], guess)
             terms[inside] = np.log1p(weights[fold] * ratios[inside])
         terms *= self.shares
         return Gain(float(terms.sum()), self.by_row(terms) * self.n_scored, weights)
 
-    def fit_reference(self, columns: Array, patients: NDArray[np.generic]) -> ReferenceFit:
-        """A reference blend of M models: the best one, or exact simplex weights of all.
 
-        Both are scored on folds that their fit did not see; the simplex is used if its nested
-        KL is lower by more than one standard error (see ``simplest_within_one_se``).
-
-        Args:
-            columns: (M + 1, R) probabilities of the entries; the last row is overwritten.
-            patients: (n,) patient of each row.
-        """
-        models = columns[:-1]
-        columns[-1] = models.mean(axis=0)
-        counted = np.unique(self.entries // N_CLASSES)
-        candidates = {"best_single": _best_single, "simplex": _simplex}
-        by_fold = {name: [] for name in candidates}
-        scores = np.empty((len(candidates), len(counted)))
-        for fold in range(len(self.starts)):
-            outside = self.outside(fold)
-            training, shares = columns[:, outside], self.shares[outside]
-            for name, fit in candidates.items():
-                by_fold[name].append(fit(training, shares / shares.sum()))
-        for position, fits in enumerate(by_fold.values()):
-            terms = np.empty(len(self.entries))
-            for fold, weights in enumerate(fits):
-                inside = self._slice(fold)
-                terms[inside] = -np.log(weights @ models[:, inside])
-            scores[position] = self.by_row(self.shares * terms)[counted]
-        _, chosen, _ = simplest_within_one_se(scores, patients[counted])
-        name = list(candidates)[chosen]
-        weights = candidates[name](columns, self.shares / self.shares.sum())
-        return ReferenceFit(name, weights, np.stack(by_fold[name]))
-
-
-@dataclass(frozen=True)
-class ReferenceFit:
-    """A fitted reference blend.
-
-    Attributes:
-        method: ``best_single`` or ``simplex``.
-        weights: (M,) fitted on all folds.
-        by_fold: (K, M) fitted on all folds but one.
-    """
-
-    method: str
-    weights: Array
-    by_fold: Array
-
-
-def _best_single(columns: Array, shares: Array) -> Array:
-    weights = np.zeros(len(columns) - 1)
-    weights[np.argmax(np.log(columns[:-1]) @ shares)] = 1.0
-    return weights
-
-
-def _simplex(columns: Array, shares: Array) -> Array:
-    return solve_mixture(columns, shares, _GAP, MAX_ITERATIONS)[0]
-
-
-def _mixing_weight(shares: Array, ratios: Array, guess: float) -> float:
+def mixing_weight(shares: Array, ratios: Array, guess: float = 0.5) -> float:
     """The w from 0 to 1 that maximises ``shares @ ln(1 + w * ratios)``, a concave function.
 
-    Newton's method, with bisection where a step leaves the bracket.
+    Newton's method; a step that leaves the bracket is replaced by bisection.
 
     Args:
         shares: (R,) above 0.
-        ratios: (R,) model / reference - 1, above -1.
-        guess: first w.
+        ratios: (R,) p / q - 1, above -1.
+        guess: where to start.
     """
-    low, high, w = 0.0, 1.0, guess
     if shares @ ratios <= 0:
         return 0.0
     if shares @ (ratios / (1 + ratios)) >= 0:
         return 1.0
+    low, high = 0.0, 1.0
+    weight = min(max(guess, 0.0), 1.0)
     for _ in range(_MAX_STEPS):
-        slopes = ratios / (1 + w * ratios)
+        slopes = ratios / (1 + weight * ratios)
         slope = float(shares @ slopes)
-        low, high = (w, high) if slope > 0 else (low, w)
-        step = slope / float(shares @ slopes**2)
-        moved = w + step
+        low, high = (weight, high) if slope > 0 else (low, weight)
+        moved = weight + slope / float(shares @ slopes**2)
         if not low < moved < high:
             moved = (low + high) / 2
-        if abs(moved - w) < _WEIGHT_TOLERANCE:
-            return moved
-        w = moved
-    return w
+        if abs(moved - weight) <= _WEIGHT_TOLERANCE:
+            break
+        weight = moved
+    return weight
