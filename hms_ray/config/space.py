@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, StrictFloat, StrictInt, model_validator
 
 from hms_ray.config.eeg_recipes import Count, Frozen, Positive
 from hms_ray.config.experiment import Experiment
+from hms_ray.config.gain import GainConfig, Objective
 
-Objective = Literal["kl_all", "kl_4", "kl_10"]
+__all__ = ["Objective"]
+
+BLEND_GAIN: Final = "blend_gain"
+Metric = Objective | Literal["blend_gain"]
 Number = StrictInt | StrictFloat
 
 
@@ -130,8 +134,11 @@ class Space(Frozen):
     experiment: Experiment = Experiment()
     method: Literal["tpe", "random"] = "tpe"
     """Optuna's multivariate TPE, or random search."""
-    metric: Objective = "kl_10"
-    """Score to minimise: out-of-fold KL on all rows, or on rows with >= 4 or >= 10 votes."""
+    metric: Metric = "kl_10"
+    """Score to minimise: out-of-fold KL on all rows, or on rows with >= 4 or >= 10 votes. Or
+    ``blend_gain``, to maximise: what a trial adds to a reference blend, see ``gain``."""
+    gain: GainConfig = GainConfig()
+    """Reference of ``metric: blend_gain``."""
     parameters: dict[str, Parameter] = Field(default_factory=dict)
     """Dotted path into the experiment -> values to search."""
     start: list[dict[str, Any]] = Field(default_factory=list)
@@ -143,7 +150,19 @@ class Space(Frozen):
     budget: BudgetConfig = BudgetConfig()
     resources: ResourcesConfig = ResourcesConfig()
 
+    @property
+    def objective(self) -> Objective:
+        """The score whose rows count: ``metric``, or ``gain.rows`` of a blend gain."""
+        return self.gain.rows if self.metric == "blend_gain" else self.metric
+
+    @model_validator(mode="after")
+    def _gain_belongs_to_its_metric(self) -> Self:
+        if self.metric != BLEND_GAIN and self.gain != GainConfig():
+            raise ValueError("gain has no effect without metric: blend_gain")
+        return self
+
     def alone(self) -> Space:
         """The experiment alone: nothing searched, one trial."""
         nothing = {"parameters": {}, "start": [], "budget": BudgetConfig(trials=1)}
-        return self.model_copy(update=nothing)
+        score = {"metric": self.objective, "gain": GainConfig()}
+        return self.model_copy(update={**nothing, **score})

@@ -123,8 +123,8 @@ class GainRows:
 
     def by_row(self, terms: Array) -> Array:
         """(n,) sums over each row's entries of ``terms`` (R,)."""
-        sums: Array = np.bincount(self.rows, weights=terms, minlength=self.n_rows)
-        return sums
+        sums = np.bincount(self.rows, weights=terms, minlength=self.n_rows)
+        return sums.astype(np.float64)
 
     def gain(self, reference: Array, model: Array) -> Gain:
         """The gain of a model; for the formula see the module.

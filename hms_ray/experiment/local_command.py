@@ -249,7 +249,7 @@ def _train(
     wanted = range(prepared.n_folds) if folds is None else folds
     progress = TrainingProgress(
         prepared.n_folds,
-        objective=space.metric,
+        objective=space.objective,
         work={(experiment.name, fold): 1.0 for fold in wanted},
     )
     with ProgressView(progress, threaded=False) as view:

@@ -108,7 +108,7 @@ class Proposals:
     ) -> None:
         self._space = space
         self._on_duplicate = on_duplicate
-        self._objective = space.metric
+        self._objective = space.objective
         self._journal = Journal(journal, distributions(space))
         self._finished: dict[str, tuple[int, Scores]] = {}
         self._failed: dict[str, int] = {}

@@ -13,7 +13,7 @@ from hms_ray.competition.rows import ROW_UNIT, Unit
 from hms_ray.config.experiment import Experiment
 from hms_ray.config.former_names import in_new_form
 from hms_ray.config.loading import load_space
-from hms_ray.config.space import Objective, Space
+from hms_ray.config.space import BLEND_GAIN, Objective, Space
 from hms_ray.errors import HmsRayError, StudyError
 from hms_ray.evaluate.metric import OBJECTIVES
 from hms_ray.evaluate.oof import OPTIMISTIC, write_oof
@@ -147,13 +147,18 @@ class StudyFolder:
 
     @property
     def objective(self) -> Objective:
-        """The score that orders the trials."""
+        """The score that orders the trials; of a study by blend gain, the score of its rows."""
         # Part of the identity, which is read already; the space takes longer to read.
-        found = self.identity.get("metric")
+        found = self.identity.get("gain", {}).get("rows", self.identity.get("metric"))
         for name in OBJECTIVES:
             if name == found:
                 return cast("Objective", name)
-        return self.space().metric
+        return self.space().objective
+
+    @property
+    def by_gain(self) -> bool:
+        """Whether the metric is ``blend_gain``."""
+        return bool(self.identity.get("metric") == BLEND_GAIN)
 
     @property
     def row_unit(self) -> Unit:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hms_ray.config.experiment import ModelConfig, used_data_values
-from hms_ray.config.space import Space
+from hms_ray.config.space import BLEND_GAIN, Space
 from hms_ray.config.values import parameter_values, replace_values
 from hms_ray.dataset.prepare import Prepared
 
@@ -54,6 +54,7 @@ def space_identity(space: Space) -> dict[str, Any]:
             for path, parameter in space.parameters.items()
         },
         **{name: data[name] for name in ("start", "method", "metric", "seed", "startup_trials")},
+        **({"gain": data["gain"]} if space.metric == BLEND_GAIN else {}),
         "resources": {
             "workers": space.resources.workers,
             "device": "cuda" if space.resources.gpus_per_worker > 0 else "cpu",

@@ -105,7 +105,7 @@ def check_study(results: str | Path, name: str, space: Space, rows: pd.DataFrame
         ModelError: if a weights file cannot be read.
     """
     path = Path(results) / checked_name(name)
-    require_objective_rows(space.metric, rows)
+    require_objective_rows(space.objective, rows)
     identity = space_identity(space)
     if space.experiment.data.unusable != "drop":
         # Otherwise the rows and folds are known only once the recordings were read.

@@ -1,41 +1,58 @@
-"""Row KLs of finished trials, kept beside their predictions so that they are made once."""
+"""Numbers that follow from a trial's predictions, kept beside them so that they are made once."""
 
 from __future__ import annotations
 
 import zipfile
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 import pandas as pd
 
 from hms_ray.competition.schema import TARGET_COLUMNS
+from hms_ray.ensemble.blend_gain import GainRows
 from hms_ray.evaluate.metric import Array, kl_rows
 from hms_ray.evaluate.oof import probabilities_of
 from hms_ray.storage.atomic import whole_file
-from hms_ray.storage.hashing import file_sha256, table_fingerprint
+from hms_ray.storage.hashing import digest, file_sha256, table_fingerprint
 from hms_ray.study.trial import OOF_FILE, read_trial_oof
 
 ROW_SCORES_FILE: Final = "row_scores.npz"
+TARGET_PROBABILITIES_FILE: Final = "target_probabilities.npz"
 
 
-class RowScores:
-    """Row KLs of the trials of one study.
+class KeptArray(ABC):
+    """An array made from the predictions of each trial of one study.
 
-    Kept scores are used only if they were made from the present predictions and rows, which
-    their file identifies by SHA-256; else they are made again.
+    A kept array is used only if it was made from the present predictions and rows, which its
+    file identifies by SHA-256; else it is made again.
 
     Args:
         rows: (n rows) the study's rows with votes, targets and folds.
+        made_for: what else decides the array, as text.
     """
 
-    def __init__(self, rows: pd.DataFrame) -> None:
+    file: ClassVar[str]
+
+    def __init__(self, rows: pd.DataFrame, made_for: str = "") -> None:
         self._rows = rows
         self._rows_sha256 = table_fingerprint(rows[["row_id", *TARGET_COLUMNS]])
+        if made_for:
+            self._rows_sha256 = digest([self._rows_sha256, made_for])
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """Length of the array."""
+
+    @abstractmethod
+    def make(self, probabilities: Array) -> Array:
+        """The array, from predictions (n, 6) in the order of the rows."""
 
     def of(self, trial: Path) -> Array:
-        """KL of each row, (n,) in the order of the rows.
+        """The array of a trial.
 
         Args:
             trial: folder of a finished trial.
@@ -51,33 +68,66 @@ class RowScores:
         return self._made(trial)
 
     def write(self, trial: Path) -> Array:
-        """Makes and keeps the scores of a trial; ``trial`` may be a draft of its folder.
+        """Makes and keeps the array of a trial; ``trial`` may be a draft of its folder.
 
         Raises:
             StudyError: as ``of``.
-            OSError: if they cannot be written.
+            OSError: if it cannot be written.
         """
         oof = trial / OOF_FILE
         # Before they are read: predictions that are replaced meanwhile do not match it.
         oof_sha256 = file_sha256(oof) if oof.is_file() else ""
-        scores = self._made(trial)
-        # Scores that a power failure damages are made again.
-        with whole_file(trial / ROW_SCORES_FILE, fsync=False) as draft, draft.open("wb") as file:
-            np.savez(file, kl=scores, oof_sha256=oof_sha256, rows_sha256=self._rows_sha256)
-        return scores
+        made = self._made(trial)
+        # An array that a power failure damages is made again.
+        with whole_file(trial / self.file, fsync=False) as draft, draft.open("wb") as file:
+            np.savez(file, kl=made, oof_sha256=oof_sha256, rows_sha256=self._rows_sha256)
+        return made
 
     def _made(self, trial: Path) -> Array:
-        probabilities = probabilities_of(read_trial_oof(trial, self._rows))
-        return kl_rows(self._rows[list(TARGET_COLUMNS)].to_numpy(), probabilities)
+        return self.make(probabilities_of(read_trial_oof(trial, self._rows)))
 
     def _kept(self, trial: Path) -> Array | None:
         try:
             # Opened here: numpy leaves a damaged file open.
-            with (trial / ROW_SCORES_FILE).open("rb") as file, np.load(file) as stored:
+            with (trial / self.file).open("rb") as file, np.load(file) as stored:
                 of_rows, of_oof = str(stored["rows_sha256"]), str(stored["oof_sha256"])
-                scores: Array = stored["kl"]
+                values: Array = stored["kl"]
             current = of_rows == self._rows_sha256 and of_oof == file_sha256(trial / OOF_FILE)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             # Missing or damaged: made again, which also reports missing predictions.
             return None
-        return scores if current and scores.shape == (len(self._rows),) else None
+        return values if current and values.shape == (self.size,) else None
+
+
+class RowScores(KeptArray):
+    """KL (n,) of each row, in the order of the rows."""
+
+    file = ROW_SCORES_FILE
+
+    @property
+    def size(self) -> int:
+        """See ``KeptArray``."""
+        return len(self._rows)
+
+    def make(self, probabilities: Array) -> Array:
+        """See ``KeptArray``."""
+        return kl_rows(self._rows[list(TARGET_COLUMNS)].to_numpy(), probabilities)
+
+
+class TargetProbabilities(KeptArray):
+    """Probabilities (R,) of the entries of ``GainRows``: all that a gain needs of a trial."""
+
+    file = TARGET_PROBABILITIES_FILE
+
+    def __init__(self, rows: pd.DataFrame, scored: GainRows) -> None:
+        super().__init__(rows, digest(scored.entries.tolist()))
+        self._scored = scored
+
+    @property
+    def size(self) -> int:
+        """See ``KeptArray``."""
+        return len(self._scored.entries)
+
+    def make(self, probabilities: Array) -> Array:
+        """See ``KeptArray``."""
+        return self._scored.probabilities(probabilities)

@@ -108,7 +108,7 @@ def run_study(
         ResourceError: if no worker group fits on the cluster.
         ModelError: if a weights file cannot be read.
     """
-    require_objective_rows(space.metric, prepared.rows())
+    require_objective_rows(space.objective, prepared.rows())
     results = Path(results).resolve()
     with (
         ctrl_c_twice(),
@@ -147,7 +147,7 @@ class _Run:
         self._costs = RunCounter(folder.path, results)
         keep, kept = space.resources.keep_weights, None
         if keep != "all":
-            kept = KeptWeights(folder, results, keep, space.metric)
+            kept = KeptWeights(folder, results, keep, space.objective)
         self._ends = TrialEnds(folder, results, lambda event: self._pump.send(event), kept)
         self._proposals = Proposals(
             space,
@@ -252,7 +252,7 @@ class _Run:
         return None
 
     def _progress(self) -> TrainingProgress:
-        objective = self._space.metric
+        objective = self._space.objective
         best = None
         for trial in self._ends.leaderboard.finished[:1]:
             score = trial.scores[objective]
@@ -271,7 +271,7 @@ class _Run:
         trials = counted(self.n_missing, "trial")
         message(
             f"{self._folder.name}: {trials} x {self._prepared.n_folds} folds, "
-            f"{n_concurrent} at once, objective {SCORE_NAMES[self._space.metric]}"
+            f"{n_concurrent} at once, objective {SCORE_NAMES[self._space.objective]}"
         )
         workers = counted(resources.workers, "worker")
         message(f"on {cluster}; one group of {workers} per {resources.group}")

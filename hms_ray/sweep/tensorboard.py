@@ -19,7 +19,7 @@ from hms_ray.study.trial import StoredTrial
 def declare_study(folder: StudyFolder, results: Path) -> None:
     """Declares the study's parameters and scores for TensorBoard, its objective first."""
     space = folder.space()
-    metrics = [space.metric, *METRICS]
+    metrics = [space.objective, *METRICS]
     declare_experiment(results, space.parameters, list(dict.fromkeys(metrics)), time.time())
 
 
