@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -37,10 +37,18 @@ class Journal:
 
     def __init__(self, file: Path, distributions: Mapping[str, BaseDistribution]) -> None:
         self._distributions = dict(distributions)
-        self._study, self._storage = _open_study(file)
+        self._storage = open_storage(file)
+        self._study = self._open()
         for _ in self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
             # Left by a kill between enqueueing and asking, which makes a trial RUNNING.
             self._study.ask(self._distributions)
+
+    def _open(self) -> optuna.Study:
+        """The study to draw trials from."""
+        return open_study(self._storage, STUDY_NAME, "minimize")
+
+    def renew(self, finished: Sequence[int]) -> None:
+        """Opens a study with new values if one is due; ``finished``: numbers of trials."""
 
     def trials(self) -> Sequence[FrozenTrial]:
         """All trials, by number."""
@@ -98,7 +106,7 @@ class Journal:
         self._storage.set_trial_user_attr(self._id(number), name, value)
 
     def _id(self, number: int) -> int:
-        study = self._storage.get_study_id_from_name(STUDY_NAME)
+        study = self._storage.get_study_id_from_name(self._study.study_name)
         return self._storage.get_trial_id_from_study_id_trial_number(study, number)
 
 
@@ -120,17 +128,16 @@ def _drop_torn_line(journal: Path) -> None:
         os.truncate(journal, whole)
 
 
-def _open_study(journal: Path) -> tuple[optuna.Study, JournalStorage]:
+def open_storage(journal: Path) -> JournalStorage:
+    """Optuna's storage in a file, which is made if missing.
+
+    Raises:
+        StudyError: if the file cannot be read.
+    """
     journal.parent.mkdir(parents=True, exist_ok=True)
-    verbosity = optuna.logging.get_verbosity()
-    # Otherwise it prints a line about each study that it opens.
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         _drop_torn_line(journal)
-        storage = JournalStorage(JournalFileBackend(str(journal)))
-        study = optuna.create_study(
-            storage=storage, study_name=STUDY_NAME, direction="minimize", load_if_exists=True
-        )
+        return JournalStorage(JournalFileBackend(str(journal)))
     except (OSError, ValueError, KeyError) as error:
         raise StudyError(
             "Optuna's journal must be readable",
@@ -138,6 +145,18 @@ def _open_study(journal: Path) -> tuple[optuna.Study, JournalStorage]:
             where=journal,
             fix="Move the journal away to start the search again; finished folds are reused.",
         ) from None
+
+
+def open_study(
+    storage: JournalStorage, name: str, direction: Literal["minimize", "maximize"]
+) -> optuna.Study:
+    """A study of a journal, made if missing."""
+    verbosity = optuna.logging.get_verbosity()
+    # Otherwise it prints a line about each study that it opens.
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        return optuna.create_study(
+            storage=storage, study_name=name, direction=direction, load_if_exists=True
+        )
     finally:
         optuna.logging.set_verbosity(verbosity)
-    return study, storage

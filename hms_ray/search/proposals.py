@@ -25,7 +25,9 @@ from hms_ray.search.distributions import (
     resolve,
     trial_key,
 )
+from hms_ray.search.gain_journal import GainJournal
 from hms_ray.search.journal import Journal, Scores, scores_of
+from hms_ray.study.gains import StudyGains
 
 MAX_DUPLICATES: Final = 20
 """Draws in a row without a new experiment, before untried points are listed instead."""
@@ -93,6 +95,7 @@ class Proposals:
         recover: returns the scores of a trial that was stored but not recorded in the
             journal, or None.
         on_duplicate: called with (trial, the finished trial that it repeats).
+        gains: of the study, if its metric is ``blend_gain``; its references are renewed here.
 
     Raises:
         StudyError: if the journal cannot be read.
@@ -105,11 +108,17 @@ class Proposals:
         *,
         recover: RecoverScores = lambda number: None,
         on_duplicate: Callable[[int, int], None] = lambda number, original: None,
+        gains: StudyGains | None = None,
     ) -> None:
         self._space = space
         self._on_duplicate = on_duplicate
         self._objective = space.objective
-        self._journal = Journal(journal, distributions(space))
+        found = distributions(space)
+        self._journal = (
+            Journal(journal, found)
+            if gains is None
+            else GainJournal(journal, found, gains, space.gain.renew_every)
+        )
         self._finished: dict[str, tuple[int, Scores]] = {}
         self._failed: dict[str, int] = {}
         self._running: dict[str, int] = {}
@@ -120,6 +129,7 @@ class Proposals:
         self._invalid: str | None = None
         self._draws = 0
         self._load(recover)
+        self._renew()
 
     def _load(self, recover: RecoverScores) -> None:
         trials = self._journal.trials()
@@ -231,6 +241,10 @@ class Proposals:
         self._journal.complete(number, scores, self._objective)
         for follower in self._followers.pop(number, []):
             self._complete_duplicate(follower, number, scores)
+        self._renew()
+
+    def _renew(self) -> None:
+        self._journal.renew([number for number, _ in self._finished.values()])
 
     def fail(self, number: int, reason: str) -> None:
         """Records a failed trial; its experiment is not proposed again in this run."""

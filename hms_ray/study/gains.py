@@ -46,9 +46,7 @@ class StudyGains:
                 self._rows[list(TARGET_COLUMNS)].to_numpy(np.float64), folds, scored
             )
         except PredictionError as error:
-            raise StudyError(
-                error.rule, got=error.got, where=folder.path, fix=error.fix
-            ) from None
+            raise StudyError(error.rule, got=error.got, where=folder.path, fix=error.fix) from None
         self._folds = [int(fold) for fold in np.unique(folds[scored])]
         self._trials = TargetProbabilities(self._rows, self.scored)
         self._reference = lru_cache(maxsize=2)(self._read)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from hms_ray.blend.gain_reference import check_reference
 from hms_ray.config.space import Space
 from hms_ray.dataset.folds import read_folds
 from hms_ray.dataset.prepare import Prepared, prepare
@@ -23,6 +24,7 @@ from hms_ray.report.tables import to_text
 from hms_ray.storage.folder_names import checked_name
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.new import check_study
+from hms_ray.study.references import n_references
 from hms_ray.sweep.study import run_study
 from hms_ray.text import counted
 
@@ -104,10 +106,20 @@ def _check(
     check_study(results, name, space, rows)
     preflight(space, rows, space.resources.device_class)
     study = StudyFolder.find(name, results)
+    _check_gain(space, study, results, rows)
     n_finished = 0 if study is None else sum(trial.finished for trial in study.trials())
     n_missing = space.budget.trials - n_finished
     if note := require_disk_space(space, rows, n_missing, data_dir, results, pack_dir):
         print_text(note)
+
+
+def _check_gain(space: Space, study: StudyFolder | None, results: Path, rows: pd.DataFrame) -> None:
+    """Checks a first reference from outside, unless the study has its copy already."""
+    # Of dropped rows, the others are known only once the recordings were read.
+    if space.gain.reference is None or space.experiment.data.unusable == "drop":
+        return
+    if study is None or not n_references(study):
+        check_reference(space.gain.reference, results, rows)
 
 
 def _resumed(ready: Callable[..., Prepared], study: Path) -> Prepared:

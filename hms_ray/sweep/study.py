@@ -11,7 +11,8 @@ from typing import TextIO
 
 from ray import tune
 
-from hms_ray.config.space import Space
+from hms_ray.blend.gain_reference import add_first_reference
+from hms_ray.config.space import BLEND_GAIN, Space
 from hms_ray.dataset.prepare import Prepared
 from hms_ray.distributed.cluster import Cluster, n_concurrent_trials, n_groups, session
 from hms_ray.distributed.environment_record import environment_record
@@ -31,6 +32,7 @@ from hms_ray.search.proposals import STOPPED, Outcome, Proposal, Proposals
 from hms_ray.storage.run_log import LOG_FILE, FaultLog, WorkerLogs, run_log
 from hms_ray.study.cost import RunCounter
 from hms_ray.study.folder import StudyFolder
+from hms_ray.study.gains import StudyGains
 from hms_ray.study.kept_weights import KeptWeights
 from hms_ray.study.leaderboard import Leaderboard
 from hms_ray.study.new import open_study, require_objective_rows
@@ -115,6 +117,7 @@ def run_study(
         open_study(results, name, space, prepared) as folder,
         run_log(folder.path / LOG_FILE, log_level),
     ):
+        add_first_reference(folder, space.gain.reference)
         run = _Run(space, prepared, results, folder, train, stream, needs_weights)
         with StopWatch(folder.path, run.stop_trial) as run.stops:
             if run.n_missing > 0:
@@ -153,6 +156,7 @@ class _Run:
             space,
             folder.journal,
             recover=self._stored_scores,
+            gains=StudyGains(folder) if space.metric == BLEND_GAIN else None,
             on_duplicate=lambda number, original: self._pump.message(
                 f"trial {number:04d} repeats trial {original:04d}: not trained again"
             ),
