@@ -20,6 +20,7 @@ from hms_ray.cli.options import (
     PackDir,
     Results,
     Settings,
+    flag,
     given_options,
     option,
     require_local_options,
@@ -173,6 +174,9 @@ def sweep(
         str | None, option("Name of the study.", "NAME", default="FILE without .yaml")
     ] = None,
     address: Address = None,
+    retry_failed: Annotated[
+        bool, flag("--retry-failed", "Train the failed trials of earlier runs again, first.")
+    ] = False,
     log_level: LogLevel = "INFO",
 ) -> int:
     """Search a space on Ray; the same command resumes a study that was stopped."""
@@ -192,6 +196,7 @@ def sweep(
         pack_dir=pack_dir,
         address=address,
         log_level=log_level,
+        retry_failed=retry_failed,
     )
     if status == 0:
         print_next("blend", name, results=results)

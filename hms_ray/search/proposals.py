@@ -39,6 +39,8 @@ INTERRUPTED: Final = "the study was stopped"
 """Beginning of the reason of trials that did not fail by themselves."""
 STOPPED: Final = "stopped by hms-ray stop"
 """Reason of trials that a user has stopped; they are not repeated."""
+RETRY: Final = "retry"
+"""Origin of points that failed in an earlier run and are tried again on request."""
 MAX_ATTEMPTS: Final = 2
 """Attempts at a start point that fails by itself, over all runs."""
 
@@ -96,6 +98,8 @@ class Proposals:
             journal, or None.
         on_duplicate: called with (trial, the finished trial that it repeats).
         gains: of the study, if its metric is ``blend_gain``; its references are renewed here.
+        retry_failed: propose every experiment again that failed in an earlier run and never
+            finished, whether it was drawn or a start point; not those that a user stopped.
 
     Raises:
         StudyError: if the journal cannot be read.
@@ -109,6 +113,7 @@ class Proposals:
         recover: RecoverScores = lambda number: None,
         on_duplicate: Callable[[int, int], None] = lambda number, original: None,
         gains: StudyGains | None = None,
+        retry_failed: bool = False,
     ) -> None:
         self._space = space
         self._on_duplicate = on_duplicate
@@ -128,13 +133,14 @@ class Proposals:
         self._only_duplicates = False
         self._invalid: str | None = None
         self._draws = 0
-        self._load(recover)
+        self._load(recover, retry_failed)
         self._renew()
 
-    def _load(self, recover: RecoverScores) -> None:
+    def _load(self, recover: RecoverScores, retry_failed: bool) -> None:
         trials = self._journal.trials()
         self._draws = sum(trial.user_attrs.get("origin") == "sampler" for trial in trials)
         stale: dict[str, tuple[Point, list[int]]] = {}
+        retried: dict[str, Point] = {}
         settled = [
             trial.params
             for trial in trials
@@ -165,10 +171,17 @@ class Proposals:
                     stale.setdefault(key, (trial.params, []))[1].append(trial.number)
                 elif trial.user_attrs.get("reason") == STOPPED:
                     self._failed[key] = trial.number
+                elif not str(trial.user_attrs.get("reason", "")).startswith(INTERRUPTED):
+                    retried[key] = trial.params
             elif trial.state == TrialState.COMPLETE and "duplicate_of" not in trial.user_attrs:
                 self._finished.setdefault(key, (trial.number, scores_of(trial)))
         for point, numbers in stale.values():
             self._queue.append((point, "rerun", numbers))
+        if retry_failed:
+            for key, point in retried.items():
+                if key not in self._finished and key not in self._failed and key not in stale:
+                    self._queue.append((point, RETRY, []))
+                    settled.append(point)
         failed = [
             trial.params
             for trial in trials
@@ -200,6 +213,11 @@ class Proposals:
     def n_interrupted(self) -> int:
         """Points that a killed run left, still to be proposed again."""
         return sum(origin == "rerun" for _, origin, _ in self._queue)
+
+    @property
+    def n_retried(self) -> int:
+        """Failed points still to be proposed again."""
+        return sum(origin == RETRY for _, origin, _ in self._queue)
 
     def next(self) -> Next:
         """The next point to train; ``wait`` while it depends on running ones; or the end."""

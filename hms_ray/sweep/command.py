@@ -40,6 +40,7 @@ def sweep(
     address: str | None = None,
     log_level: str = "INFO",
     needs_weights: bool = False,
+    retry_failed: bool = False,
 ) -> int:
     """Searches a space and prints the leaderboard.
 
@@ -53,6 +54,7 @@ def sweep(
         address: of a running Ray cluster.
         log_level: least level of records in the study's logs.
         needs_weights: train stored folds again whose weights were freed.
+        retry_failed: train the failed trials of earlier runs again.
 
     Returns:
         Exit status: 1 if trials failed and fewer are finished than requested, with a line on
@@ -82,6 +84,7 @@ def sweep(
         address=address,
         log_level=log_level,
         needs_weights=needs_weights,
+        retry_failed=retry_failed,
     )
     cost = "" if run.cost is None else f"{to_text(cost_text(run.cost))}\n\n"
     print_text(f"\n{run.leaderboard.text()}\n\n{cost}study: {run.folder.path}")

@@ -87,6 +87,7 @@ def run_study(
     stream: TextIO | None = None,
     log_level: str = "INFO",
     needs_weights: bool = False,
+    retry_failed: bool = False,
 ) -> StudyResult:
     """Runs a study until ``space.budget.trials`` trials are finished.
 
@@ -103,6 +104,7 @@ def run_study(
         stream: where progress is shown; default: standard output.
         log_level: least level of records in the logs of the study and its workers.
         needs_weights: train stored folds again whose weights were freed.
+        retry_failed: train the failed trials of earlier runs again, see ``Proposals``.
 
     Raises:
         StudyError: if the folder holds another study, another command runs it, no row
@@ -118,7 +120,7 @@ def run_study(
         run_log(folder.path / LOG_FILE, log_level),
     ):
         add_first_reference(folder, space.gain.reference)
-        run = _Run(space, prepared, results, folder, train, stream, needs_weights)
+        run = _Run(space, prepared, results, folder, train, stream, needs_weights, retry_failed)
         with StopWatch(folder.path, run.stop_trial) as run.stops:
             if run.n_missing > 0:
                 with session(address) as cluster:
@@ -138,6 +140,7 @@ class _Run:
         train: Train,
         stream: TextIO | None,
         needs_weights: bool = False,
+        retry_failed: bool = False,
     ) -> None:
         self.stops: StopWatch
         self._search: StudySearch | None = None
@@ -160,12 +163,14 @@ class _Run:
             on_duplicate=lambda number, original: self._pump.message(
                 f"trial {number:04d} repeats trial {original:04d}: not trained again"
             ),
+            retry_failed=retry_failed,
         )
 
     @property
     def n_missing(self) -> int:
         """Trials still to be finished."""
-        return self._space.budget.trials - self._proposals.n_finished
+        n_missing = self._space.budget.trials - self._proposals.n_finished
+        return max(n_missing, self._proposals.n_retried)
 
     def _stored_scores(self, number: int) -> Scores | None:
         trial = self._folder.trial(number)
@@ -282,6 +287,8 @@ class _Run:
         if self._proposals.n_finished:
             message(f"finished in earlier runs: {self._proposals.n_finished}")
             self._announce_versions()
+        if self._proposals.n_retried:
+            message(f"failed trials, tried again: {self._proposals.n_retried}")
         if self._proposals.n_interrupted:
             message(f"interrupted trials, repeated first: {self._proposals.n_interrupted}")
 

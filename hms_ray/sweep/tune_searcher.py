@@ -31,7 +31,8 @@ class StudySearch(Searcher):
     A trial's last result holds either its scores or ``error``, a text; a trial without one
     lost its process.
 
-    The search ends when ``n_trials`` are finished, when as many trials of this run have
+    The search ends when ``n_trials`` are finished and failed trials that are to be retried
+    have ended, when as many trials of this run have
     failed as were missing at its start (at least ``MIN_FAILURES``), when no point is left,
     or when an outcome cannot be recorded; the attribute ``fault`` then has the error.
 
@@ -56,7 +57,8 @@ class StudySearch(Searcher):
         super().__init__()
         self._proposals = proposals
         self._n_trials = n_trials
-        self._max_failures = max(MIN_FAILURES, n_trials - proposals.n_finished)
+        n_missing = max(n_trials - proposals.n_finished, proposals.n_retried)
+        self._max_failures = max(MIN_FAILURES, n_missing)
         self._n_failed = 0
         self._ended = False
         self._running: dict[str, Proposal] = {}
@@ -69,7 +71,8 @@ class StudySearch(Searcher):
         if self.fault is not None:
             return str(Searcher.FINISHED)
         n_running = self._proposals.n_running
-        if self._proposals.n_finished + n_running >= self._n_trials:
+        enough = self._proposals.n_finished + n_running >= self._n_trials
+        if enough and not self._proposals.n_retried:
             return None if n_running else str(Searcher.FINISHED)
         if self._n_failed >= self._max_failures:
             if not n_running:

@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 from hms_ray.config.loading import validate_space
 from hms_ray.config.space import Space
 from hms_ray.errors import StudyError
-from hms_ray.search.proposals import Exhausted, Proposal, Proposals
+from hms_ray.search.proposals import STOPPED, Exhausted, Proposal, Proposals
 
 LEARNING_RATE = {"training.learning_rate": {"min": 1e-4, "max": 1e-2, "log": True}}
 LOSSES = {"training.loss": {"values": ["kl", "kl_log_votes", "kl_capped_votes"]}}
@@ -232,6 +232,24 @@ def test_failed_experiment_is_retried_in_the_next_run_only(tmp_path: Path) -> No
     assert failed.experiment.training.loss not in others
     assert isinstance(proposals.next(), Exhausted)
     assert proposed(Proposals(space, journal)).point == failed.point
+
+
+def test_failed_trials_of_earlier_runs_are_retried_on_request(tmp_path: Path) -> None:
+    """Drawn ones too, and before anything else; finished and stopped ones are not."""
+    space = make_space(LEARNING_RATE)
+    journal = tmp_path / "journal"
+    first = Proposals(space, journal)
+    failed, good, stopped, interrupted = (proposed(first) for _ in range(4))
+    first.fail(failed.number, "no memory")
+    first.complete(good.number, scores(0.5))
+    first.fail(stopped.number, STOPPED)
+    assert Proposals(space, journal).n_retried == 0
+    later = Proposals(space, journal, retry_failed=True)
+    assert later.n_retried == 1
+    points = [proposed(later).point for _ in range(3)]
+    assert points[:2] == [interrupted.point, failed.point]
+    assert points[2] not in (failed.point, good.point, stopped.point)
+    assert later.n_retried == 0
 
 
 STAGES = {"training.stages": {"values": {"one": [{}], "two": [{}, {}]}}}

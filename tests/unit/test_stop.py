@@ -169,6 +169,23 @@ def test_stopped_trials_are_recorded_and_do_not_end_the_search(study: StudyFolde
     assert ends[-1] == (config["number"], make_result(0.5).scores)
 
 
+def test_retried_trials_are_trained_though_enough_are_finished(study: StudyFolder) -> None:
+    space, done = make_space(budget={"trials": 1}), make_result(0.5).scores
+    first = Proposals(space, study.journal)
+    failed, finished = first.next(), first.next()
+    first.fail(failed.number, "no memory")  # type: ignore[union-attr]
+    first.complete(finished.number, done)  # type: ignore[union-attr]
+    again = Proposals(space, study.journal, retry_failed=True)
+    search = StudySearch(again, n_trials=1)
+    config = search.suggest("a")
+    assert isinstance(config, dict)
+    assert config["point"] == failed.point  # type: ignore[union-attr]
+    assert search.suggest("b") is None
+    search.on_trial_complete("a", dict(done))
+    assert search.suggest("b") == StudySearch.FINISHED
+    assert again.n_finished == 2
+
+
 def test_a_stopped_start_point_is_not_tried_again(study: StudyFolder) -> None:
     space = validate_space(
         {

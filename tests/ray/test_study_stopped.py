@@ -1,0 +1,118 @@
+"""A sweep that is stopped: a second process, Ctrl-C once and twice, and ``hms-ray stop``."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from hms_ray.cli.main import main
+from hms_ray.storage.locks import running_since
+from hms_ray.study.folder import StudyFolder
+from tests.competition_folder import write_competition_folder
+from tests.ray.test_study_killed import FOLD_DONE, ROOT, read_until, stored
+
+pytestmark = pytest.mark.ray
+
+SPACE = {
+    "experiment": {
+        "data": {"n_folds": 3},
+        "input": {"downsample": [10, 10]},
+        "model": {"name": "test_efficientnet", "pretrained": False},
+        "training": {"batch_size": 4, "stages": [{"rows": "all", "epochs": 30}]},
+    },
+    "parameters": {"training.learning_rate": {"min": 1e-4, "max": 1e-2, "log": True}},
+    "budget": {"trials": 1},
+    "resources": {"health_check_interval_s": 0.2},
+}
+STARTED = re.compile(r"trial \d+ \(")
+
+
+def start_sweep(base: Path) -> subprocess.Popen[str]:
+    words = ["sweep", str(base / "space.yaml"), "--data", str(base / "data")]
+    words += ["--results", str(base / "results"), "--study", "stopped"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "hms_ray", *words],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_until_gone(processes: list[psutil.Process]) -> None:
+    _, alive = psutil.wait_procs(processes, timeout=30)
+    assert alive == []
+
+
+@pytest.mark.timeout(600)
+def test_a_stopped_sweep_ends_with_130_and_is_ready_to_resume(tmp_path: Path) -> None:
+    write_competition_folder(tmp_path / "data", 12)
+    (tmp_path / "space.yaml").write_text(yaml.safe_dump(SPACE))
+    results = tmp_path / "results"
+    runs = []
+
+    def started() -> tuple[subprocess.Popen[str], str]:
+        runs.append(start_sweep(tmp_path))
+        printed = read_until(runs[-1], STARTED)
+        assert STARTED.search(printed), printed
+        return runs[-1], printed
+
+    try:
+        first, _ = started()
+        second = start_sweep(tmp_path)
+        refused, _ = second.communicate(timeout=120)
+        assert second.returncode == 2
+        owner = f"locked by another process (host {socket.gethostname()}, pid {first.pid}, since"
+        assert owner in refused
+
+        printed = read_until(first, FOLD_DONE)
+        assert FOLD_DONE.search(printed), printed
+        first.send_signal(signal.SIGINT)
+        printed, _ = first.communicate(timeout=60)
+        assert first.returncode == 130, printed
+        assert "stopping; press Ctrl-C again to end at once" in printed
+        assert "hms-ray sweep: stopped; the same command resumes" in printed
+        assert "Traceback" not in printed
+        folder = StudyFolder.open("stopped", results)
+        assert running_since(folder.path) is None
+        assert folder.trials() == [], "a stopped trial has not failed"
+        folds = stored(tmp_path)
+        assert 1 <= len(folds) < 3
+
+        again, printed = started()
+        assert "interrupted trials, repeated first: 1" in printed
+        children = psutil.Process(again.pid).children(recursive=True)
+        assert main(["stop", "stopped", "--results", str(results)]) == 0
+        printed, _ = again.communicate(timeout=60)
+        assert again.returncode == 130, printed
+        assert running_since(folder.path) is None
+        wait_until_gone(children)
+
+        last, _ = started()
+        # Ray's agents look for their parent now and then, and end later.
+        children = psutil.Process(last.pid).children(recursive=True)
+        children = [child for child in children if not child.name().endswith("Agent")]
+        last.send_signal(signal.SIGINT)
+        read_until(last, re.compile("stopping"))
+        pressed = time.monotonic()
+        last.send_signal(signal.SIGINT)
+        printed, _ = last.communicate(timeout=60)
+        assert last.returncode == 130, printed
+        assert time.monotonic() - pressed < 3
+        assert "ended at once" in printed
+        wait_until_gone(children)
+        assert folder.trials() == []
+        assert {path: stored(tmp_path)[path] for path in folds} == folds
+    finally:
+        for run in runs:
+            run.kill()
+            run.communicate()
