@@ -198,8 +198,12 @@ def _trainer(
         from hms_ray.experiment.in_process import InProcessRunner
         from hms_ray.ladder.local import LocalTrainer
 
-        share_stages, windows = resources.share_stages, resources.windows
-        runner = InProcessRunner(threads, share_stages=share_stages, windows=windows)
+        runner = InProcessRunner(
+            threads,
+            share_stages=resources.share_stages,
+            windows=resources.windows,
+            checkpoint_every_s=resources.checkpoint_every_s,
+        )
         return nullcontext(LocalTrainer(runner))
     from hms_ray.distributed.ladder_trainer import RayTrainer
 

@@ -15,6 +15,7 @@ __all__ = ["Objective"]
 BLEND_GAIN: Final = "blend_gain"
 Metric = Objective | Literal["blend_gain"]
 Number = StrictInt | StrictFloat
+CHECKPOINT_EVERY_S: Final = 60.0
 
 
 class Parameter(Frozen):
@@ -97,6 +98,9 @@ class ResourcesConfig(Frozen):
     share_stages: bool = True
     """Reuse the first stages of a fold from the fold store if the same first stages
     were trained before, and store finished stages for other trials."""
+    checkpoint_every_s: Annotated[float, Field(ge=0)] | None = CHECKPOINT_EVERY_S
+    """Least seconds between two checkpoints of a fold, from which it resumes after its process
+    was killed. They are written right after an evaluation; 0: after every one; ``null``: none."""
     windows: Literal["auto", "resident", "streamed"] = "auto"
     """Where training reads windows of recordings from: a copy of the packs on the GPU
     (``resident``), or each batch from the machine's memory (``streamed``). ``auto``: resident

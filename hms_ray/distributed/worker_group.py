@@ -93,8 +93,15 @@ class WorkerGroupRunner:
             HmsRayError: the one that a worker raised.
             TrainingError: if workers failed otherwise, more often than restarts are allowed.
         """
-        share = self._resources.share_stages
-        tasks = [replace(task, share_stages=share) for task in tasks]
+        resources = self._resources
+        tasks = [
+            replace(
+                task,
+                share_stages=resources.share_stages,
+                checkpoint_every_s=resources.checkpoint_every_s,
+            )
+            for task in tasks
+        ]
         if self._resources.group == "trial":
             self._fit(tasks, self._name, report)
             if after_fold is not None:

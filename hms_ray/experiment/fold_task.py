@@ -8,8 +8,9 @@ resumes after it, and stores every finished stage for others.
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,11 +21,13 @@ import pandas as pd
 
 from hms_ray.competition.schema import TARGET_COLUMNS
 from hms_ray.config.experiment import Experiment
+from hms_ray.config.space import CHECKPOINT_EVERY_S
 from hms_ray.dataset.prepare import Prepared, open_prepared
 from hms_ray.dataset.sources import WINDOW_COLUMNS
 from hms_ray.errors import ModelError
 from hms_ray.evaluate.oof import align_oof, make_oof, probabilities_of
 from hms_ray.experiment.cache_key import require_planned
+from hms_ray.experiment.fold_checkpoints import FoldCheckpoints, fold_checkpoints
 from hms_ray.storage.fold_store import RECORD_FILE, FoldStore, StoredFold
 from hms_ray.storage.hashing import digest
 from hms_ray.train.versions import version_record
@@ -32,8 +35,11 @@ from hms_ray.train.versions import version_record
 if TYPE_CHECKING:
     from hms_ray.pack.store import Pack
     from hms_ray.train.batches import FoldData, SourceRows
+    from hms_ray.train.fold_state import FoldState
     from hms_ray.train.process import Process
     from hms_ray.train.result import FoldResult
+
+logger = logging.getLogger(__name__)
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -51,6 +57,7 @@ class FoldTask:
         key_inputs: plain data whose digest is the key, see ``cache_key_inputs``.
         share_stages: whether first stages are reused from the store and finished ones
             stored; set by the runner. Results are the same.
+        checkpoint_every_s: likewise; see ``ResourcesConfig``.
     """
 
     experiment: Experiment
@@ -60,6 +67,7 @@ class FoldTask:
     results: Path
     key_inputs: dict[str, Any]
     share_stages: bool = True
+    checkpoint_every_s: float | None = CHECKPOINT_EVERY_S
 
     @property
     def n_stages(self) -> int:
@@ -113,34 +121,84 @@ def report_with_task(report: Report, task: FoldTask, record: Mapping[str, Any]) 
 def run_task(task: FoldTask, process: Process) -> None:
     """Trains one fold; rank 0 writes the result to the store.
 
-    Called by every rank of a worker group, or by the only process.
+    Called by every rank of a worker group, or by the only process. Training resumes from the
+    latest checkpoint that an earlier process left (see ``fold_checkpoints``). If another
+    process trains the same cache key, this one waits for its result.
 
     Raises:
         TrainingError: if libraries or pretrained weights are not those of the cache key.
+        FoldCancelled: on all ranks, if ``process.should_stop`` returns true on rank 0; the
+            checkpoint stays.
     """
+    require_planned(task.experiment, task.key_inputs)
+    with fold_checkpoints(task, process) as checkpoints:
+        if checkpoints is None:
+            logger.info("fold is in the store now (cache key %s)", task.key)
+        else:
+            _train_task(task, process, checkpoints)
+
+
+def _train_task(task: FoldTask, process: Process, checkpoints: FoldCheckpoints) -> None:
     from hms_ray.train.loop import train_fold
 
     started = time.perf_counter()
-    require_planned(task.experiment, task.key_inputs)
     rows = task.prepared.rows()
     data = fold_data(task.experiment, task.prepared, task.fold, rows)
     valid = rows.iloc[data.valid]
-    resume_from, reused = None, None
-    if task.share_stages and task.n_stages > 1:
-        resume_from, reused = process.call_on_rank0(partial(_stored_stages, task, valid))
+    start = process.call_on_rank0(partial(_find_start, task, valid, checkpoints))
+
+    def seconds() -> float:
+        return start.earlier_s + time.perf_counter() - started
 
     def store_result(result: FoldResult) -> None:
         if process.rank == 0:
-            seconds = time.perf_counter() - started
             made_with = version_record(process.device)
             part = task.truncated(result.n_stages)
-            _store(part, valid, result, made_with, reused, seconds)
+            _store(part, valid, result, made_with, start.reused, seconds())
 
-    if task.share_stages:
-        result = train_fold(task.experiment, data, task.fold, process, resume_from, store_result)
-    else:
-        result = train_fold(task.experiment, data, task.fold, process)
+    def notes() -> dict[str, Any]:
+        return {"reused": start.reused, "seconds": seconds()}
+
+    on_stage_end = store_result if task.share_stages else _keep_nothing
+    save = partial(checkpoints.save, notes)
+    state = start.resume_from
+    result = train_fold(task.experiment, data, task.fold, process, state, on_stage_end, save)
     store_result(result)
+
+
+def _keep_nothing(result: FoldResult) -> None:
+    """Leaves the result of a stage to the next one."""
+
+
+@dataclass(frozen=True)
+class _Start:
+    """Where the training of a fold starts.
+
+    Attributes:
+        resume_from: see ``train_fold``.
+        reused: names of the stages that were reused from the store, and their cache key.
+        earlier_s: seconds of earlier processes up to the checkpoint that they left.
+    """
+
+    resume_from: FoldResult | FoldState | None = None
+    reused: dict[str, Any] | None = None
+    earlier_s: float = 0.0
+
+
+def _find_start(task: FoldTask, valid: pd.DataFrame, checkpoints: FoldCheckpoints) -> _Start:
+    """The latest checkpoint of a fold, or its longest truncation in the store if it is longer."""
+    found, n_stages = checkpoints.latest(), 0
+    if found is not None:
+        n_stages = found[0].next_stage
+    if task.share_stages:
+        result, reused = _stored_stages(task, valid, n_stages)
+        if result is not None:
+            return _Start(result, reused)
+    if found is None:
+        return _Start()
+    state, notes = found
+    history = _renamed(state.history, task)
+    return _Start(replace(state, history=history), notes["reused"], notes["seconds"])
 
 
 def locate_rows(packs: Mapping[str, Pack], rows: pd.DataFrame) -> dict[str, SourceRows]:
@@ -225,14 +283,14 @@ def _store(
 
 
 def _stored_stages(
-    task: FoldTask, valid: pd.DataFrame
+    task: FoldTask, valid: pd.DataFrame, n_known: int
 ) -> tuple[FoldResult | None, dict[str, Any] | None]:
     """The longest truncation of a fold in the store, and its stages' names and cache key.
 
-    A damaged one is set aside.
+    Only truncations of more than ``n_known`` stages count. A damaged one is set aside.
     """
     store = FoldStore(task.results)
-    for n_stages in range(task.n_stages - 1, 0, -1):
+    for n_stages in range(task.n_stages - 1, n_known, -1):
         part = task.truncated(n_stages)
         # A result whose weights were freed cannot be resumed from.
         stored = store.find(part.key) if store.has_weights(part.key) else None
@@ -257,13 +315,11 @@ def _as_result(stored: StoredFold, part: FoldTask, valid: pd.DataFrame) -> FoldR
     from hms_ray.train.checkpoint import load_weights
     from hms_ray.train.result import FoldResult
 
-    record, stages = stored.record, part.experiment.training.stages
-    # Names change no result, so they may be those of another experiment.
-    history = [{**line, "stage": stages[line["stage_index"]].name} for line in record["history"]]
+    record = stored.record
     return FoldResult(
         valid=valid.index.to_numpy(np.int64),
         probabilities=probabilities_of(align_oof(stored.oof, valid, stored.weights.parent)),
-        history=history,
+        history=_renamed(record["history"], part),
         weights=load_weights(stored.weights),
         normalisation=record["normalisation"],
         timing={name: record["timing"][name] for name in ("train_s", "evaluate_s")},
@@ -271,3 +327,12 @@ def _as_result(stored: StoredFold, part: FoldTask, valid: pd.DataFrame) -> FoldR
         precision=record["precision"],
         optimistic=record["optimistic"],
     )
+
+
+def _renamed(history: Sequence[Mapping[str, Any]], task: FoldTask) -> list[dict[str, Any]]:
+    """A history with the names of a task's stages.
+
+    Names change no result, so they may be those of another experiment.
+    """
+    stages = task.experiment.training.stages
+    return [{**line, "stage": stages[line["stage_index"]].name} for line in history]

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal
 
+from hms_ray.config.space import CHECKPOINT_EVERY_S
 from hms_ray.errors import ConfigError
 from hms_ray.experiment.fold_task import FoldTask, Report, report_with_task, run_task
 from hms_ray.experiment.placement import DeviceClass, Placement
@@ -38,6 +39,7 @@ class InProcessRunner:
         share_stages: see ``ResourcesConfig``.
         windows: likewise.
         on_step: called after every optimiser step.
+        checkpoint_every_s: likewise.
 
     Raises:
         ConfigError: if there is less than one thread.
@@ -51,6 +53,7 @@ class InProcessRunner:
         share_stages: bool = True,
         windows: Literal["auto", "resident", "streamed"] = "auto",
         on_step: Callable[[], None] | None = None,
+        checkpoint_every_s: float | None = CHECKPOINT_EVERY_S,
     ) -> None:
         if threads < 1:
             raise ConfigError("threads must be at least 1", got=threads)
@@ -60,7 +63,8 @@ class InProcessRunner:
 
         self.device = torch.device(device or local_device_class())
         self._bfloat16 = has_bfloat16(self.device)
-        self._threads, self._share_stages, self._windows = threads, share_stages, windows
+        self._threads, self._windows = threads, windows
+        self._share_stages, self._checkpoint_every_s = share_stages, checkpoint_every_s
         self._on_step = on_step
 
     @property
@@ -92,5 +96,7 @@ class InProcessRunner:
             on_step=self._on_step or nothing,
         )
         with log_fields(fold=task.fold, rank=0), torch_threads(self._threads):
-            run_task(replace(task, share_stages=self._share_stages), process)
+            every_s = self._checkpoint_every_s
+            task = replace(task, share_stages=self._share_stages, checkpoint_every_s=every_s)
+            run_task(task, process)
         report_fold({"event": "fold_ended"})

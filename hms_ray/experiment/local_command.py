@@ -198,6 +198,7 @@ def _runner(space: Space, threads: int, tracer: StepTrace | None) -> InProcessRu
         threads,
         share_stages=resources.share_stages,
         windows=resources.windows,
+        checkpoint_every_s=resources.checkpoint_every_s,
         on_step=None if tracer is None else tracer.step,
     )
 

@@ -83,7 +83,9 @@ class TrainingProgress:
     - ``folds_reused``: ``keys``, fold -> cache key.
     - ``folds_not_reused``: ``text``, how many and why.
     - ``fold_started``, ``fold_ended``: ``fold``.
-    - ``stages_reused``, ``evaluation``: ``fold``, and a record of ``train_fold``.
+    - ``fold_waits``: ``fold``; ``writer``, the process that trains it, in parentheses.
+    - ``stages_reused``, ``fold_resumed``, ``evaluation``: ``fold``, and a record of
+      ``train_fold``.
 
     Args:
         n_folds: folds of a trial.
@@ -187,14 +189,32 @@ class TrainingProgress:
         return Notice(f"{name} fold {event['fold']} started", passing=True)
 
     def _stages_reused(self, name: str, event: Event) -> Notice:
-        fold, place = self._fold(name, event), (name, event["fold"])
-        fold.progress = fold.reused = float(event["progress"])
-        # Reused stages are no work of this run.
-        if place in self._waiting:
-            self._waiting[place] *= 1 - fold.reused
+        self._skip_done(name, event)
         stages = f"stage{'s' if len(event['stages']) > 1 else ''} {', '.join(event['stages'])}"
         text = f"{stages} reused from the fold store, {event['saved_s']:.0f} s saved"
         return Notice(f"{name} fold {event['fold']}: {text}")
+
+    def _fold_resumed(self, name: str, event: Event) -> Notice:
+        fold = self._skip_done(name, event)
+        fold.stage, fold.epoch = str(event["stage"]), float(event["epoch"])
+        place = f"stage {fold.stage}, epoch {fold.epoch:g}"
+        return Notice(f"{name} fold {event['fold']} resumed at {place}")
+
+    def _fold_waits(self, name: str, event: Event) -> Notice:
+        self._fold(name, event)
+        text = f"waits for its result from another process{event['writer']}"
+        return Notice(f"{name} fold {event['fold']} {text}")
+
+    def _skip_done(self, name: str, event: Event) -> RunningFold:
+        """Takes what was trained before out of the work of this run."""
+        fold, place = self._fold(name, event), (name, event["fold"])
+        if place in self._waiting:
+            # A fold may resume more than once in a run.
+            self._waiting[place] /= max(1 - fold.reused, 1e-9)
+        fold.progress = fold.reused = float(event["progress"])
+        if place in self._waiting:
+            self._waiting[place] *= 1 - fold.reused
+        return fold
 
     def _evaluation(self, name: str, event: Event) -> Notice:
         fold = self._fold(name, event)

@@ -24,7 +24,12 @@ _STAY: Final = (
     "Folds that were used within a day stay, unless their study is named (--study); so do "
     "folds that others use, without --force."
 )
-_GROUPS: Final = {"draft": "drafts", "damaged": "damaged, set aside", "rows": "row tables"}
+_GROUPS: Final = {
+    "draft": "drafts",
+    "checkpoint": "checkpoints of unfinished folds",
+    "damaged": "damaged, set aside",
+    "rows": "row tables",
+}
 
 
 def size_text(n_bytes: float) -> str:
@@ -138,7 +143,8 @@ def _short(entry: StoreEntry) -> str:
     """Kind and beginning of the name; ``entry_record`` has the path."""
     if entry.kind == "draft":
         return f"draft {entry.name.rpartition('-')[2][:_KEY_LENGTH]}"
-    return f"{'rows' if entry.kind == 'rows' else 'fold'} {entry.name[:_KEY_LENGTH]}"
+    word = entry.kind if entry.kind in ("rows", "checkpoint") else "fold"
+    return f"{word} {entry.name[:_KEY_LENGTH]}"
 
 
 def _entries(n: int) -> str:

@@ -26,11 +26,57 @@ PATIENCE_S: Final = 0.2
 """``running_since`` holds a lock for less than this."""
 
 
-class StudyLock:
-    """The right to write to a study's folder, held by one process at a time.
+class FolderLock:
+    """The right to write to a folder, held by one process at a time.
 
     The operating system releases the lock of a process that ends, however it ends. While
     the lock is held, an owner record (host, process, time) stands beside it.
+
+    Args:
+        folder: must exist before the lock is taken.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = _file_lock(folder, PATIENCE_S)
+
+    def try_acquire(self) -> bool:
+        """Takes the lock; False if it is not free within ``PATIENCE_S``.
+
+        Raises:
+            OSError: if the lock file cannot be made, or the file system has no locks
+                (``NO_LOCKS``).
+        """
+        try:
+            self._lock.acquire()
+        except Timeout:
+            return False
+        owner = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "since": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        with whole_file(self._folder / OWNER_FILE, fsync=False) as draft:
+            draft.write_text(json_text(owner), encoding="utf-8")
+        return True
+
+    def release(self) -> None:
+        """Gives the lock back; nothing if it is not held."""
+        if self._lock.is_locked:
+            (self._folder / OWNER_FILE).unlink(missing_ok=True)
+            self._lock.release()
+
+    def owner(self) -> str:
+        """The process that holds the lock, in parentheses; empty if it is not known."""
+        # The record is written after the lock is taken, so it may be missing.
+        with suppress(HmsRayError, KeyError):
+            owner: dict[str, Any] = read_json(self._folder / OWNER_FILE, dict)
+            return f" (host {owner['host']}, pid {owner['pid']}, since {owner['since']})"
+        return ""
+
+
+class StudyLock:
+    """The lock of a study's folder: ``FolderLock`` with errors.
 
     Args:
         folder: must exist.
@@ -39,7 +85,7 @@ class StudyLock:
 
     def __init__(self, folder: Path, noun: str = "study") -> None:
         self._folder, self._noun = folder, noun
-        self._lock = _file_lock(folder, PATIENCE_S)
+        self._lock = FolderLock(folder)
 
     def acquire(self) -> None:
         """Takes the lock, or fails if it is not free within ``PATIENCE_S``.
@@ -48,13 +94,7 @@ class StudyLock:
             StudyError: if another process holds it, or the file system has no locks.
         """
         try:
-            self._lock.acquire()
-        except Timeout:
-            raise StudyError(
-                f"{self._noun} is locked by another process{self._owner()}",
-                where=self._folder,
-                fix="Wait for it to end, or stop it.",
-            ) from None
+            taken = self._lock.try_acquire()
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 raise
@@ -64,17 +104,15 @@ class StudyLock:
                 where=self._folder,
                 fix="Use another results folder.",
             ) from None
-        owner = {
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "since": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        with whole_file(self._folder / OWNER_FILE, fsync=False) as draft:
-            draft.write_text(json_text(owner), encoding="utf-8")
+        if not taken:
+            raise StudyError(
+                f"{self._noun} is locked by another process{self._lock.owner()}",
+                where=self._folder,
+                fix="Wait for it to end, or stop it.",
+            )
 
     def release(self) -> None:
         """Gives the lock back."""
-        (self._folder / OWNER_FILE).unlink(missing_ok=True)
         self._lock.release()
 
     def __enter__(self) -> Self:
@@ -83,13 +121,6 @@ class StudyLock:
 
     def __exit__(self, *_: object) -> None:
         self.release()
-
-    def _owner(self) -> str:
-        # The record is written after the lock is taken, so it may be missing.
-        with suppress(HmsRayError, KeyError):
-            owner: dict[str, Any] = read_json(self._folder / OWNER_FILE, dict)
-            return f" (host {owner['host']}, pid {owner['pid']}, since {owner['since']})"
-        return ""
 
 
 def running_since(folder: Path) -> datetime | None:

@@ -12,11 +12,13 @@ from typing import Final, Literal
 from hms_ray.storage.drafts import DRAFT_PREFIX, UNLOCKED_AGE_S, is_in_work
 from hms_ray.storage.fold_store import DAMAGED, FREED_PREFIX, WEIGHTS_FILE, FoldStore, fault_of
 from hms_ray.storage.fold_uses import owner, uses
+from hms_ray.storage.locks import running_since
+from hms_ray.storage.resume_folder import RESUME
 
 ROWS: Final = "rows"
 """Folder of the store for tables of training rows."""
 
-EntryKind = Literal["fold", "draft", "damaged", "rows"]
+EntryKind = Literal["fold", "draft", "checkpoint", "damaged", "rows"]
 
 _KEY: Final = re.compile(r"[0-9a-f]{64}")
 _SHARD: Final = re.compile(r"[0-9a-f]{2}")
@@ -28,8 +30,9 @@ class StoreEntry:
 
     Attributes:
         kind: ``fold``: the result of one; ``draft``: one that is being written or that a
-            killed process left; ``damaged``: a result that was set aside; ``rows``: a table
-            of training rows.
+            killed process left; ``checkpoint``: the resume folder of a fold that is not
+            finished; ``damaged``: a result that was set aside; ``rows``: a table of training
+            rows.
         path: its file or folder.
         n_bytes: its size.
         last_used: Unix time at which it was written or last reused.
@@ -44,8 +47,13 @@ class StoreEntry:
 
     @property
     def name(self) -> str:
-        """Cache key of a fold; else the name of its file or folder."""
+        """Cache key of a fold or a checkpoint; else the name of its file or folder."""
         return self.path.name
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the result of a checkpoint's fold is in the store."""
+        return FoldStore(self.path.parents[2]).has(self.name)
 
     @property
     def has_weights(self) -> bool:
@@ -54,7 +62,9 @@ class StoreEntry:
 
     @property
     def in_work(self) -> bool:
-        """Whether a process is writing this draft."""
+        """Whether a process is writing this draft, or trains from this checkpoint."""
+        if self.kind == "checkpoint":
+            return running_since(self.path) is not None
         if self.path.name.startswith(FREED_PREFIX):
             return False
         if self.path.is_dir():
@@ -93,6 +103,8 @@ def _kind(path: Path, root: Path) -> EntryKind | None:
         return "damaged"
     if path.parent == root / ROWS:
         return "rows"
+    if path.parent == root / RESUME:
+        return "checkpoint"
     is_fold = _SHARD.fullmatch(path.parent.name) and _KEY.fullmatch(path.name)
     return "fold" if is_fold else None
 

@@ -18,6 +18,7 @@ from hms_ray.storage.drafts import remove_draft
 from hms_ray.storage.fold_store import FREED_PREFIX, FoldStore
 from hms_ray.storage.folder_names import kind_of
 from hms_ray.storage.locks import StudyLock, running_since
+from hms_ray.storage.resume_folder import remove_unless_in_work
 from hms_ray.storage.store_contents import StoreEntry, store_entries
 from hms_ray.text import closest
 
@@ -29,7 +30,9 @@ started, may belong to a trial that has not ended; they stay."""
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What to free. Conditions narrow each other; drafts and damaged results go always.
+    """What to free; conditions narrow each other.
+
+    Drafts, damaged results and checkpoints of stored folds go always.
 
     Attributes:
         studies: only folds of these studies, ladders or blends; default: only folds that
@@ -147,13 +150,17 @@ def _leftover(entry: StoreEntry, choice: Choice, oldest: float) -> str | None:
     """Why something goes that no command reads."""
     if entry.kind == "damaged":
         return "damaged"
-    if entry.kind != "draft" or entry.in_work:
+    if entry.kind not in ("draft", "checkpoint") or entry.in_work:
         return None
+    old = choice.age_days is not None and entry.last_used <= oldest
+    if entry.kind == "checkpoint":
+        if entry.is_stored:
+            return "its fold is in the store"
+        return "a fold that is not being trained" if old else None
     if entry.path.name.startswith(FREED_PREFIX):
         return "was being removed"
     if not entry.has_weights:
         return "a draft without a checkpoint"
-    old = choice.age_days is not None and entry.last_used <= oldest
     return "a draft that is not in work" if old else None
 
 
@@ -189,6 +196,10 @@ def _remove(entry: StoreEntry, results: Path) -> bool:
         entry.path.unlink(missing_ok=True)
         return True
     freed = FoldStore(results).root / f"{FREED_PREFIX}{uuid.uuid4().hex}"
+    if entry.kind == "checkpoint":
+        with suppress(FileNotFoundError):
+            return remove_unless_in_work(entry.path, freed)
+        return False
     with suppress(FileNotFoundError):
         if entry.path.stat().st_mtime != entry.last_used:
             return False

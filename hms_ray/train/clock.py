@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass
@@ -15,12 +17,14 @@ class Clock:
         seconds: name of a part -> seconds spent in it.
         images: number of images trained.
         offset_s: seconds to add to ``total`` so that resumed stages count as they took.
+        earlier_s: seconds of the processes that trained the fold up to its checkpoint.
     """
 
     started: float = field(default_factory=time.perf_counter)
     seconds: dict[str, float] = field(default_factory=dict)
     images: int = 0
     offset_s: float = 0.0
+    earlier_s: float = 0.0
 
     def __post_init__(self) -> None:
         self._last = self.started
@@ -38,4 +42,16 @@ class Clock:
     def timing(self) -> dict[str, float]:
         """``total_s``, the seconds of each part, and ``images_per_s`` of training."""
         rate = self.images / self.seconds["train_s"]
-        return {"total_s": self.total(), **self.seconds, "images_per_s": rate}
+        return {"total_s": self.earlier_s + self.total(), **self.seconds, "images_per_s": rate}
+
+    def state(self) -> dict[str, Any]:
+        """What ``resume`` continues from; plain data."""
+        total_s = self.earlier_s + self.total()
+        return {"total_s": total_s, "seconds": dict(self.seconds), "images": self.images}
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Adds what an earlier process had timed by its last checkpoint."""
+        self.earlier_s = state["total_s"]
+        self.images += state["images"]
+        for name, seconds in state["seconds"].items():
+            self.seconds[name] = self.seconds.get(name, 0.0) + seconds

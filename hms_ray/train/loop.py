@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -23,12 +23,13 @@ from hms_ray.train.clock import Clock
 from hms_ray.train.compiled import compiled, compiling
 from hms_ray.train.device_memory import device_memory
 from hms_ray.train.downsampled import cache_budget
+from hms_ray.train.fold_state import Evaluated, FoldState
 from hms_ray.train.images import Images
 from hms_ray.train.model import build_model
 from hms_ray.train.process import Process
 from hms_ray.train.result import FoldResult
 from hms_ray.train.score import check_finite, predict_rows, resolve_precision, storage_dtype
-from hms_ray.train.seeds import derive_seed, own_torch_generator
+from hms_ray.train.seeds import Purpose, derive_seed, own_torch_generator
 from hms_ray.train.selection import EvaluationSelection
 from hms_ray.train.stage_rows import criterion_rows, training_rows
 from hms_ray.train.stages import make_optimiser, make_schedule
@@ -39,8 +40,10 @@ from hms_ray.train.windows import open_sources
 logger = logging.getLogger(__name__)
 
 OnStageEnd = Callable[[FoldResult], None]
-Evaluated = tuple[NDArray[np.float64], dict[str, Tensor]]
-"""Predictions of an evaluation, and the weights that made them."""
+OnEvaluation = Callable[[Callable[[], FoldState]], None]
+
+_DROPOUT: Final[tuple[Purpose, Purpose]] = ("dropout", "second dropout")
+"""Seeds before each evaluation of an epoch, so that training can resume there."""
 
 
 def train_fold(
@@ -48,8 +51,9 @@ def train_fold(
     data: FoldData,
     fold: int,
     process: Process,
-    resume_from: FoldResult | None = None,
+    resume_from: FoldResult | FoldState | None = None,
     on_stage_end: OnStageEnd = lambda result: None,
+    on_evaluation: OnEvaluation = lambda make_state: None,
 ) -> FoldResult:
     """Trains one fold and predicts its validation rows.
 
@@ -68,9 +72,11 @@ def train_fold(
     best evaluation, ``criterion`` (None in mosaic epochs). On rank 0 ``process.report``
     receives the record with ``progress``, the share of all steps that is done.
 
-    With ``resume_from`` training starts after the stages of that result. Everything except
-    times is then equal to training all stages here. These stages are reported first, as
-    ``{"event": "stages_reused", "stages": names, "saved_s": ..., "progress": ...}``.
+    With ``resume_from`` training starts after the stages of a result, or after the evaluation
+    of a state. Everything except times is then equal to training all of it here. It is
+    reported first: ``{"event": "stages_reused", "stages": names, "saved_s": ..., "progress":
+    ...}`` for a result, ``{"event": "fold_resumed", "stage": name, "epoch": ..., "progress":
+    ...}`` for a state.
 
     torch's global generators and settings (see ``torch_settings``) are set during the call and
     restored afterwards.
@@ -80,8 +86,11 @@ def train_fold(
         data: rows and packs.
         fold: number of the validation fold; part of every seed.
         process: this rank of the worker group.
-        resume_from: result of the same fold after some of its first stages.
+        resume_from: result of the same fold after some of its first stages, or its state after
+            an evaluation; the same on every rank.
         on_stage_end: called on every rank with the result after each stage but the last.
+        on_evaluation: called on rank 0 after each evaluation but the very last, with a function
+            that makes the state. The state is not copied: it is valid until the call returns.
 
     Raises:
         TrainingError: if a batch has fewer rows than there are ranks, a loss or prediction is
@@ -99,7 +108,7 @@ def train_fold(
     # Errors of the compiler are last: some have a full device as their cause.
     with compiler, settings, own_torch_generator(process.device), memory:
         training = _FoldTraining(experiment, data, fold, process, resume_from)
-        return training.run(on_stage_end)
+        return training.run(on_stage_end, on_evaluation)
 
 
 class _FoldTraining:
@@ -111,7 +120,7 @@ class _FoldTraining:
         data: FoldData,
         fold: int,
         process: Process,
-        resume_from: FoldResult | None,
+        resume_from: FoldResult | FoldState | None,
     ) -> None:
         training = experiment.training
         self.experiment, self.data, self.fold = experiment, data, fold
@@ -120,6 +129,9 @@ class _FoldTraining:
         self.clock = Clock()
         self.history = [] if resume_from is None else list(resume_from.history)
         self.n_done = 0 if resume_from is None else resume_from.n_steps
+        self.state = resume_from if isinstance(resume_from, FoldState) else None
+        stages_s = resume_from.stages_s if isinstance(resume_from, FoldResult) else 0.0
+        self.saved_s = stages_s if self.state is None else self.state.saved_s
         votes, targets = data.total_votes, data.targets
         self.stages = [
             (
@@ -141,22 +153,22 @@ class _FoldTraining:
         for stage, _, _ in self.stages:
             self.images.check_augment(stage.augment)
 
-    def run(self, on_stage_end: OnStageEnd) -> FoldResult:
-        """Trains the stages that ``resume_from`` does not have."""
+    def run(self, on_stage_end: OnStageEnd, on_evaluation: OnEvaluation) -> FoldResult:
+        """Trains what ``resume_from`` does not have."""
         model = self._make_model()
-        first = 0 if self.resume_from is None else self.resume_from.n_stages
+        first = 0 if self.resume_from is None else self.resume_from.next_stage
         last = len(self.stages) - 1
         for index in range(first, last):
-            result = self._stage(model, index)
+            result = self._stage(model, index, on_evaluation)
             # Those of the best evaluation, or the bits that the model has.
             model.load_state_dict(result.weights)
             on_stage_end(result)
             self.clock.lap("keep_s")
-        return self._stage(model, last)
+        return self._stage(model, last, on_evaluation)
 
-    def _stage(self, model: nn.Module, index: int) -> FoldResult:
+    def _stage(self, model: nn.Module, index: int, on_evaluation: OnEvaluation) -> FoldResult:
         with device_memory(f"fold {self.fold}, stage {self.stages[index][0].name}"):
-            return self._train_stage(model, index)
+            return self._train_stage(model, index, on_evaluation)
 
     def _n_batches(self, rows: RowIndices) -> int:
         return -(-len(rows) // self.experiment.training.batch_size)
@@ -167,8 +179,11 @@ class _FoldTraining:
         torch.manual_seed(derive_seed(training.seed, self.fold, 0, 0, "model"))
         config = _without_weights(self.experiment.model, self.resume_from)
         model = build_model(config, self.images.size)
-        # After the model, so that one that cannot be created fails before a pass over all rows.
-        self.images.fit(self.data.train, training.batch_size, self.process)
+        if self.state is not None:
+            self.images.load_normalisation(self.state.normalisation)
+        else:
+            # After the model, so that one that cannot be created fails before this pass.
+            self.images.fit(self.data.train, training.batch_size, self.process)
         # On a CPU 1.5 times as fast as the default layout (EfficientNets, measured).
         model = model.to(device, storage_dtype(self.precision))
         model = model.to(memory_format=torch.channels_last)
@@ -177,29 +192,39 @@ class _FoldTraining:
         if self.resume_from is not None:
             model.load_state_dict(self.resume_from.weights)
             self.clock.offset_s = self.resume_from.history[-1]["seconds"] - self.clock.total()
-            _report_reused_stages(self.resume_from, self.n_done / self.n_steps, self.process)
+            if self.state is not None:
+                self.clock.resume(self.state.clock)
+            _report_resumed(self.resume_from, self.n_done / self.n_steps, self.process)
         return model
 
-    def _train_stage(self, model: nn.Module, index: int) -> FoldResult:
-        """Trains one stage and selects one of its evaluations, two per epoch."""
+    def _train_stage(self, model: nn.Module, index: int, on_evaluation: OnEvaluation) -> FoldResult:
+        """Trains one stage, or the rest of it, and selects one of its two evaluations per epoch."""
         training, (stage, rows, counted) = self.experiment.training, self.stages[index]
-        # Wrapped anew for each stage: DDP orders its all-reduces by the steps that it has
-        # seen, and a stage must not depend on where the previous one was trained.
-        network = self.process.wrap(self.network)
-        logger.info("stage %s started: %d rows, %d epochs", stage.name, len(rows), stage.epochs)
         optimiser = make_optimiser(model, training, stage)
         n_steps = stage.epochs * self._n_batches(rows)
         schedule = make_schedule(optimiser, training, stage, n_steps)
-        step = Step(network, self.process, self.precision, optimiser, schedule)
+        step = Step(self.network, self.process, self.precision, optimiser, schedule)
         selection: EvaluationSelection[Evaluated] = EvaluationSelection(stage)
-        for epoch in range(stage.epochs):
+        resumed = self.state if self.state and self.state.next_stage == index else None
+        n_done = 0.0 if resumed is None else resumed.epoch
+        if resumed is not None:
+            step.load(resumed.step)
+            selection = EvaluationSelection(stage, resumed.best, resumed.kept)
+        else:
+            logger.info("stage %s started: %d rows, %d epochs", stage.name, len(rows), stage.epochs)
+        for epoch in range(int(n_done), stage.epochs):
             seed_path = self.fold, index, epoch
             image = self.images.size, self.images.widths
             batches = plan_epoch(self.data, rows, training, stage, image, seed_path, self.process)
             where = f"stage {stage.name}, epoch {epoch + 1}"
-            dropout = derive_seed(training.seed, *seed_path, "dropout", self.process.rank)
-            torch.manual_seed(dropout)
-            for half, part in _halves(batches):
+            for (half, part), purpose in zip(_halves(batches), _DROPOUT, strict=False):
+                if epoch + half <= n_done:
+                    continue
+                # Anew after each evaluation, since training may resume there: DDP orders its
+                # all-reduces by the steps that it has seen.
+                step.network = self.process.wrap(self.network)
+                dropout = derive_seed(training.seed, *seed_path, purpose, self.process.rank)
+                torch.manual_seed(dropout)
                 train_loss = self._train(step, part, where)
                 table, scores = self._evaluate(model, where)
                 criterion = selection.update(
@@ -222,7 +247,26 @@ class _FoldTraining:
                         "seconds": self.clock.offset_s + self.clock.total(),
                     }
                 )
+                if self.process.rank == 0 and self.n_done < self.n_steps:
+                    on_evaluation(partial(self._state, model, step, selection))
+                    self.clock.lap("keep_s")
+        assert selection.kept is not None
         return self._result(*selection.kept)
+
+    def _state(
+        self, model: nn.Module, step: Step, selection: EvaluationSelection[Evaluated]
+    ) -> FoldState:
+        """The state after the evaluation that was recorded last, not copied."""
+        return FoldState(
+            weights=model.state_dict(),
+            step=step.state(),
+            best=selection.best,
+            kept=selection.kept,
+            history=self.history,
+            normalisation=self.images.normalisation(),
+            clock=self.clock.state(),
+            saved_s=self.saved_s,
+        )
 
     def _train(self, step: Step, batches: list[Batch], where: str) -> float:
         """Takes one step per batch and returns the mean loss."""
@@ -276,7 +320,7 @@ class _FoldTraining:
             weights=weights,
             normalisation=self.images.normalisation(),
             timing=self.clock.timing(),
-            saved_s=self.resume_from.stages_s if self.resume_from else 0.0,
+            saved_s=self.saved_s,
             precision=self.precision,
             optimistic=any(stage.checkpoint == "best" for stage, _, _ in trained),
         )
@@ -286,24 +330,30 @@ def _evaluated(table: NDArray[np.float64], model: nn.Module) -> Evaluated:
     return table, cpu_weights(model)
 
 
-def _without_weights(config: ModelConfig, resume_from: FoldResult | None) -> ModelConfig:
+def _without_weights(config: ModelConfig, resume_from: object) -> ModelConfig:
     """The model's configuration; without pretrained weights if they would be replaced."""
     if resume_from is None:
         return config
     return config.model_copy(update={"pretrained": False, "weights_file": None})
 
 
-def _report_reused_stages(reused: FoldResult, progress: float, process: Process) -> None:
+def _report_resumed(resume_from: FoldResult | FoldState, progress: float, process: Process) -> None:
+    """Logs and reports what is not trained here."""
+    history = resume_from.history
+    if isinstance(resume_from, FoldState):
+        record = {key: history[-1][key] for key in ("stage", "epoch")}
+        event = {"event": "fold_resumed", **record, "progress": progress}
+        logger.info("resumed at stage %s, epoch %g", record["stage"], record["epoch"])
+    else:
+        names = dict.fromkeys((record["stage_index"], record["stage"]) for record in history)
+        event = {
+            "event": "stages_reused",
+            "stages": [name for _, name in names],
+            "saved_s": resume_from.stages_s,
+            "progress": progress,
+        }
     if process.rank == 0:
-        names = dict.fromkeys((record["stage_index"], record["stage"]) for record in reused.history)
-        process.report(
-            {
-                "event": "stages_reused",
-                "stages": [name for _, name in names],
-                "saved_s": reused.stages_s,
-                "progress": progress,
-            }
-        )
+        process.report(event)
 
 
 def _halves(batches: list[Batch]) -> list[tuple[float, list[Batch]]]:

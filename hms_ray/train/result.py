@@ -26,8 +26,9 @@ class FoldResult:
         normalisation: source -> ``mode`` and, if fitted, ``mean`` and ``std``; lists for
             ``per_frequency``.
         timing: ``total_s`` and its parts ``prepare_s``, ``train_s``, ``evaluate_s`` (and
-            ``keep_s`` between stages), and ``images_per_s`` in training, over all ranks.
-            Resumed stages do not count.
+            ``keep_s``, in which stages and checkpoints are stored), and ``images_per_s`` in
+            training, over all ranks. Resumed stages do not count; what earlier processes
+            trained up to a checkpoint does.
         saved_s: seconds of training and evaluation that the resumed stages took.
         precision: ``float32``, ``bfloat16``, ``float16`` or ``float64``.
         optimistic: whether an evaluation of any stage was selected by its score on ``valid``.
@@ -47,6 +48,11 @@ class FoldResult:
     def n_stages(self) -> int:
         """Number of trained stages."""
         return int(self.history[-1]["stage_index"]) + 1
+
+    @property
+    def next_stage(self) -> int:
+        """Index of the stage that follows."""
+        return self.n_stages
 
     @property
     def n_steps(self) -> int:

@@ -12,7 +12,7 @@ import torch
 
 from hms_ray.augment.draws import Augmentation
 
-Purpose = Literal["model", "order", "shift", "dropout"] | Augmentation
+Purpose = Literal["model", "order", "shift", "dropout", "second dropout"] | Augmentation
 
 
 def seed_sequence(

@@ -17,14 +17,20 @@ class EvaluationSelection(Generic[State]):
         stage: a new selection is made for each stage, so that no stage is compared with an
             earlier one.
 
+        best: score of the evaluation selected before a resume.
+        kept: its state; both together.
+
     Attributes:
+        best: score of the selected evaluation; infinity if there is none, or if the last one
+            is selected.
         kept: state of the selected evaluation, once there is one.
     """
 
-    def __init__(self, stage: ResolvedStage) -> None:
+    def __init__(
+        self, stage: ResolvedStage, best: float = float("inf"), kept: State | None = None
+    ) -> None:
         self._stage = stage
-        self._best = float("inf")
-        self.kept: State
+        self.best, self.kept = best, kept
 
     def update(
         self, epoch: int, score: float | None, state: Callable[[], State], *, ends: bool
@@ -46,8 +52,8 @@ class EvaluationSelection(Generic[State]):
             return None
         if score is None or not self._stage.can_choose(epoch):
             return None
-        if score < self._best:
-            self._best, self.kept = score, state()
+        if score < self.best:
+            self.best, self.kept = score, state()
         return score
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,8 @@ class Step:
     halved; after 2,000 good steps it is doubled (torch's defaults).
 
     Args:
-        network: the model to train, wrapped if there are several ranks.
+        network: the model to train, wrapped if there are several ranks; an attribute that
+            can be replaced.
         process: this rank.
         precision: of the forward pass.
         optimiser: stepped once per batch.
@@ -83,6 +84,20 @@ class Step:
         self.schedule.step()
         self.process.on_step()
         return share.detach()
+
+    def state(self) -> dict[str, Any]:
+        """States of the optimiser, the schedule and the scaler of the loss, not copied."""
+        return {
+            "optimiser": self.optimiser.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Continues from the result of ``state``."""
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.scaler.load_state_dict(state["scaler"])
 
     def mean_loss(self, losses: Sequence[Tensor], where: str, n_before: int) -> float:
         """Mean loss of some steps over all ranks; in float16, of those with a finite loss.

@@ -231,7 +231,7 @@ def test_seeds_of_purposes_and_ranks_differ() -> None:
     purposes = [name for part in get_args(Purpose) for name in get_args(part) or (part,)]
     assert set(AUGMENTATIONS) < set(purposes)
     seeds = {derive_seed(0, 0, 0, 0, name, rank) for name in purposes for rank in range(4)}
-    assert len(seeds) == 4 * len(purposes) == 4 * (len(AUGMENTATIONS) + 4)
+    assert len(seeds) == 4 * len(purposes) == 4 * (len(AUGMENTATIONS) + 5)
 
 
 def test_golden_seeds() -> None:
