@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from hms_ray.config.training import Compile
 from hms_ray.errors import TrainingError
 from hms_ray.train.pretrained import first_line
+from hms_ray.train.process import Process
+from hms_ray.train.score import Precision, autocast, storage_dtype
 
 BACKEND: str | Callable[..., Any] = "inductor"
 
@@ -67,6 +69,37 @@ def compiled(model: nn.Module, mode: Compile, *, deterministic: bool) -> nn.Modu
         deterministic: compile without choices that depend on timings.
     """
     return model if mode == "off" else _Compiled(model, mode, deterministic)
+
+
+def compile_now(
+    network: nn.Module,
+    model: nn.Module,
+    shape: tuple[int, int, int],
+    process: Process,
+    precision: Precision,
+) -> None:
+    """Compiles a network by a step whose result is dropped; weights and buffers stay.
+
+    The compiler takes its decisions for the first batch that it sees. If that were the first
+    one trained, a fold that is resumed with a smaller batch could have other bits.
+
+    Args:
+        network: of ``compiled``.
+        model: the network's model, in training mode.
+        shape: (B, H, W) of this rank's largest batch.
+        process: wraps the network.
+        precision: of the forward pass.
+    """
+    before = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    n_rows, height, width = shape
+    image = torch.zeros(
+        (n_rows, 1, height, width), dtype=storage_dtype(precision), device=process.device
+    )
+    with autocast(precision, process.device):
+        logits = process.wrap(network)(image)
+    logits.float().sum().backward()
+    for buffer, value in before:
+        buffer.copy_(value)
 
 
 class _Compiled(nn.Module):

@@ -20,7 +20,7 @@ from hms_ray.train.batches import Batch, FoldData, RowIndices, plan_epoch
 from hms_ray.train.cancel import cancellable
 from hms_ray.train.checkpoint import cpu_weights
 from hms_ray.train.clock import Clock
-from hms_ray.train.compiled import compiled, compiling
+from hms_ray.train.compiled import compile_now, compiled, compiling
 from hms_ray.train.device_memory import device_memory
 from hms_ray.train.downsampled import cache_budget
 from hms_ray.train.fold_state import Evaluated, FoldState
@@ -188,6 +188,9 @@ class _FoldTraining:
         model = model.to(device, storage_dtype(self.precision))
         model = model.to(memory_format=torch.channels_last)
         self.network = compiled(model, training.compile, deterministic=training.deterministic)
+        if training.compile != "off":
+            shape = -(-training.batch_size // self.process.world_size), *self.images.size
+            compile_now(self.network, model, shape, self.process, self.precision)
         self.clock.lap("prepare_s")
         if self.resume_from is not None:
             model.load_state_dict(self.resume_from.weights)

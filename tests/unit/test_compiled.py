@@ -96,6 +96,23 @@ def test_compiled_folds_equal_eager_ones_and_compile_once(compilations: Compilat
         assert torch.equal(value, second.weights[name]), name
 
 
+def test_the_first_batch_of_a_resumed_fold_does_not_decide_how_it_is_compiled(
+    compilations: Compilations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called = compiled._Compiled.forward
+    sizes: list[int] = []
+
+    def forward(network: Any, image: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(image))
+        return called(network, image)
+
+    monkeypatch.setattr(compiled._Compiled, "forward", forward)
+    # 41 rows in five batches of eight or nine, the largest possible: 12.
+    train_fold(experiment("default", batch_size=12), DATA, 0, Process())
+    # 41 rows are batches of 11 and 10; the first call has the largest size that is allowed.
+    assert sizes == [12, 11, 10, 10, 10]
+
+
 def test_a_group_compiles_inside_of_its_wrapper(compilations: Compilations, tmp_path: Path) -> None:
     alone = train_fold(experiment("off", **TRAINING), DATA, 0, Process())
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)

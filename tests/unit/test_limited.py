@@ -58,10 +58,13 @@ def test_every_stage_has_at_most_the_limit_of_batches(
     valid = found["fold"].to_numpy() == 1
     for stage in training.resolved_stages():
         n = int(belongs_to(stage, votes[~valid], targets[~valid]).sum())
-        several = len({stage.rows for stage in stages}) > 1 and "all" in {s.rows for s in stages}
         assert 0 < n <= limit * 16
-        if share_good == 0.5:
-            assert n >= limit * 16 // (2 if several else 1)
+        # All that a rule selects, or at least its part of the limit.
+        every = belongs_to(
+            stage, rows["total_votes"].to_numpy(), rows[list(TARGET_COLUMNS)].to_numpy()
+        )
+        available = int((every & (rows["fold"].to_numpy() != 1)).sum())
+        assert n >= min(available, limit * 16 // len(stages))
         assert len(criterion_rows(stage, votes[valid], targets[valid], 1)) > 0
     assert valid.sum() <= limit * 64 * 2
 
