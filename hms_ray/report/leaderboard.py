@@ -12,14 +12,14 @@ import pandas as pd
 
 from hms_ray.config.space import Objective
 from hms_ray.evaluate.metric import OBJECTIVES, SCORE_NAMES, named_scores
-from hms_ray.report.cells import OPTIMISTIC_LEGEND, TIE_LEGEND, score_text
+from hms_ray.report.cells import OPTIMISTIC_LEGEND, TIE_LEGEND, score_text, signed
 from hms_ray.report.tables import Column, Table, to_text
 from hms_ray.storage.atomic import whole_file
 from hms_ray.text import counted, shortened_list
 
 COMPLETE: Final = "complete"
 _FIXED: Final = (
-    *("rank", "trial", "state", "optimistic", "tied"),
+    *("rank", "trial", "state", "optimistic", "tied", "gain", "reference"),
     *("n_folds", "reused_folds", "fold_minutes", "saved_minutes", *OBJECTIVES),
 )
 
@@ -35,9 +35,10 @@ def leaderboard(
             (dotted path -> value or label), ``fold_minutes``, ``reused_folds``
             (their number), ``n_folds``, and, if known, ``tied`` (whether the trial ties
             with the best one) and ``saved_minutes`` (minutes of ``fold_minutes`` that
-            stages reused from the fold store saved).
-        objective: the score that orders complete trials; others follow in their own
-            order.
+            stages reused from the fold store saved), ``gain`` (over a reference blend, in
+            nats) and ``reference`` (its number, as text).
+        objective: the score that orders complete trials, if they have no gains, which order
+            them otherwise; others follow in their own order.
 
     Returns:
         One row per trial: ``rank`` (equal scores share one; missing if incomplete),
@@ -49,7 +50,8 @@ def leaderboard(
     scores = [objective, *(name for name in OBJECTIVES if name != objective)]
     paths = dict.fromkeys(path for trial in trials for path in trial["values"])
     ties = ["tied"] if any("tied" in trial for trial in trials) else []
-    names = ["trial", "state", "optimistic", *ties, *scores]
+    gains = ["gain", "reference"] if any("gain" in trial for trial in trials) else []
+    names = ["trial", "state", "optimistic", *ties, *gains, *scores]
     names += ["n_folds", "reused_folds", "fold_minutes"]
     names += ["saved_minutes"] if any("saved_minutes" in trial for trial in trials) else []
     rows = [
@@ -62,7 +64,11 @@ def leaderboard(
     frame = pd.DataFrame(rows, columns=[*names, *paths])
     frame[scores] = frame[scores].astype("float64")
     ranked = frame["state"].astype(str).str.lower().eq(COMPLETE) & frame[objective].notna()
-    frame.insert(0, "rank", frame[objective].where(ranked).rank(method="min").astype("Int64"))
+    order = frame[objective]
+    if gains:
+        frame["gain"] = frame["gain"].astype("float64")
+        order = -frame["gain"]
+    frame.insert(0, "rank", order.where(ranked).rank(method="min").astype("Int64"))
     return frame.sort_values("rank", kind="stable", na_position="last").reset_index(drop=True)
 
 
@@ -98,6 +104,13 @@ def _verdict(frame: pd.DataFrame) -> str:
     if finished.empty:
         return "No trial has finished yet."
     objective, best = _objective(frame), finished.iloc[0]
+    if "gain" in frame:
+        lowest = finished.sort_values(objective, kind="stable").iloc[0]
+        return (
+            f"Largest gain: trial {best['trial']}, {signed(best['gain'])}, "
+            f"of {counted(len(finished), 'finished trial')}. Best trial alone: "
+            f"{lowest['trial']}, {named_scores({objective: lowest[objective]})}."
+        )
     text = (
         f"Best trial: {best['trial']}, {named_scores({objective: best[objective]})}, "
         f"of {counted(len(finished), 'finished trial')}."
@@ -124,6 +137,7 @@ def _columns(frame: pd.DataFrame, states: Sequence[str]) -> list[Column]:
     columns = [
         Column("#", ["-" if pd.isna(rank) else str(rank) for rank in frame["rank"]]),
         Column("trial", [str(trial) for trial in frame["trial"]], right=False),
+        *([Column("gain", _gains(frame["gain"]))] if "gain" in frame else []),
         Column(SCORE_NAMES[objective], scores.pop(objective)),
     ]
     if any(states):
@@ -143,6 +157,10 @@ def _columns(frame: pd.DataFrame, states: Sequence[str]) -> list[Column]:
     columns.append(Column("folds", folds, right=False, optional=True))
     columns.append(Column("minutes", minutes, right=False, optional=True))
     return columns
+
+
+def _gains(values: pd.Series[Any]) -> list[str]:
+    return ["-" if pd.isna(value) else signed(value) for value in values]
 
 
 def _minutes(total: float, saved: float) -> str:

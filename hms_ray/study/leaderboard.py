@@ -16,6 +16,7 @@ from hms_ray.evaluate.metric import OBJECTIVES, Array
 from hms_ray.report.leaderboard import leaderboard, render, write_csv
 from hms_ray.report.trial_choice import TrialChoice, choice_text
 from hms_ray.study.folder import StudyFolder
+from hms_ray.study.gain_ranking import GainRanking
 from hms_ray.study.row_scores import RowScores
 from hms_ray.study.ties import tied_with_best
 from hms_ray.study.trial import StoredTrial, best_first
@@ -49,6 +50,7 @@ class Leaderboard:
         self._sizes = np.unique(self._patients, return_counts=True)[1].astype(np.float64)
         self._trials: dict[int, StoredTrial] = {}
         self._sums: dict[int, Array] = {}
+        self._gains = GainRanking(folder, self.rows) if folder.by_gain else None
         self._compared: int | None = None
         self._ties: dict[int, bool] = {}
         for number in folder.trial_numbers():
@@ -96,6 +98,13 @@ class Leaderboard:
 
     def frame(self) -> pd.DataFrame:
         """All trials with a result, best first; see ``report.leaderboard.leaderboard``."""
+        if self._gains is not None:
+            found = self._gains.records([trial.number for trial in self.finished])
+            records = [
+                {**trial.leaderboard_record(False), **found.get(trial.number, {})}
+                for trial in self.trials
+            ]
+            return leaderboard(records, self.objective)
         tied = self._tied()
         return leaderboard(
             [trial.leaderboard_record(trial.number in tied) for trial in self.trials],
@@ -163,7 +172,9 @@ class Leaderboard:
             for trial in self.trials
             if not trial.finished
         ]
-        return "\n".join([render(self.frame(), choice_text(self.choice())), *failed])
+        note = "" if self._gains is None else self._gains.text()
+        texts = "\n\n".join(filter(None, [note, choice_text(self.choice())]))
+        return "\n".join([render(self.frame(), texts), *failed])
 
     def json(self) -> str:
         """The same as JSON: one record per trial with every value, and reasons of failures."""
@@ -173,6 +184,7 @@ class Leaderboard:
         content = {
             "study": self.folder.name,
             "objective": self.objective,
+            **({} if self._gains is None else {"reference": self._gains.to_json()}),
             "choice": asdict(self.choice()),
             "trials": json.loads(table.to_json(orient="records", double_precision=15)),
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,21 +15,25 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+from hms_ray.blend.fit_command import blend
+from hms_ray.blend.gain_reference import add_first_reference, check_reference
 from hms_ray.competition.schema import PROBABILITY_COLUMNS, TARGET_COLUMNS
 from hms_ray.dataset.prepare import PackRef, Prepared
 from hms_ray.ensemble.blend_gain import GainRows
-from hms_ray.errors import StudyError
+from hms_ray.errors import ConfigError, StudyError
 from hms_ray.evaluate.metric import kl_report
-from hms_ray.evaluate.oof import probabilities_of
+from hms_ray.evaluate.oof import probabilities_of, read_oof
 from hms_ray.experiment.run import ExperimentResult
 from hms_ray.search.proposals import Proposal, Proposals
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.gains import StudyGains
+from hms_ray.study.identity import differences, space_identity
+from hms_ray.study.leaderboard import Leaderboard
 from hms_ray.study.new import create_study
 from hms_ray.study.references import REFERENCE_FILE, REFERENCES, read_reference
 from tests.ensemble_data import softmax
 from tests.refused import refusal
-from tests.study_data import RATE, make_space
+from tests.study_data import make_space
 
 N_ROWS, N_FOLDS, EVERY = 160, 4, 4
 GENERATOR = np.random.default_rng(0)
@@ -36,7 +41,7 @@ TRUTH = 1.5 * GENERATOR.normal(size=(N_ROWS, 6))
 DRAWN = np.stack([GENERATOR.multinomial(12, one) for one in softmax(TRUTH)])
 
 
-def make_study(place: Path, **gain: object) -> StudyFolder:
+def make_study(place: Path, name: str = "one", seed: int = 0, **gain: object) -> StudyFolder:
     number = np.arange(N_ROWS)
     rows = pd.DataFrame(
         {
@@ -51,8 +56,8 @@ def make_study(place: Path, **gain: object) -> StudyFolder:
     rows.to_parquet(place / "rows.parquet")
     packs = {"kaggle": PackRef(place / "pack", "p" * 64)}
     prepared = Prepared(place / "rows.parquet", packs, "r" * 64, "f" * 64, N_FOLDS)
-    space = make_space(metric="blend_gain", gain={"renew_every": EVERY, **gain})
-    return create_study(place / "results", "one", space, prepared)
+    space = make_space(metric="blend_gain", seed=seed, gain={"renew_every": EVERY, **gain})
+    return create_study(place / "results", name, space, prepared)
 
 
 def predictions(rate: float) -> np.ndarray:
@@ -120,7 +125,7 @@ def expected_value(folder: StudyFolder, trial: int, number: int) -> float:
     p, q = probabilities_of(oof), reference.probabilities.copy()
     file = folder.path / REFERENCES / f"{number:04d}" / REFERENCE_FILE
     for member in json.loads(file.read_text())["members"]:
-        if member["trial"] == trial:
+        if member.get("trial") == trial and "weights_by_fold" in member:
             for fold, weight in member["weights_by_fold"].items():
                 inside = (rows["fold"] == int(fold)).to_numpy()
                 if weight < 1:
@@ -178,8 +183,8 @@ def test_a_resumed_search_equals_an_uninterrupted_one(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     whole, broken = make_study(tmp_path / "a"), make_study(tmp_path / "b")
-    run(whole, proposals_of(whole), 11)
-    for n in (3, 3, 5):
+    run(whole, proposals_of(whole), 9)
+    for n in (3, 2, 4):
         run(broken, proposals_of(broken), n)
     for (name, first), second in zip(
         optuna_studies(whole).items(), optuna_studies(broken).values(), strict=True
@@ -240,12 +245,84 @@ def test_a_damaged_reference_is_reported(tmp_path: Path) -> None:
         proposals_of(folder)
 
 
-def test_points_are_searched_by_gain(tmp_path: Path) -> None:
-    """The sampler sees gains: the best value of the present study is that of its best trial."""
+def test_the_leaderboard_orders_by_gain_under_the_latest_reference(tmp_path: Path) -> None:
     folder = make_study(tmp_path)
-    run(folder, proposals_of(folder), 9)
-    study = optuna_studies(folder)["reference-0002"]
-    gains = StudyGains(folder)
-    values = {trial.number: gains.value(trial.number, 2) for trial in study.trials[:-1]}
-    assert study.best_trial.params[RATE] > 0
-    assert max(values.values()) <= study.best_value + 1e-12
+    proposals = proposals_of(folder)
+    run(folder, proposals, EVERY)
+    board = Leaderboard(folder)
+    for n in (1, EVERY):  # before and after a renewal, with one board
+        run(folder, proposals, n)
+        for number in folder.trial_numbers():
+            board.add(number)
+        frame, last = board.frame(), StudyGains(folder).n_references - 1
+        study = optuna_studies(folder)[f"reference-{last:04d}"]
+        expected = sorted((-trial.value, f"{trial.number:04d}") for trial in study.trials)
+        assert frame["trial"].tolist() == [number for _, number in expected]
+        np.testing.assert_allclose(frame["gain"], [-value for value, _ in expected], atol=1e-12)
+        assert set(frame["reference"]) == {f"{last:04d}"}
+        assert frame["rank"].iloc[0] == 1
+    assert last == 2
+    text = board.text()
+    assert f"Largest gain: trial {frame['trial'].iloc[0]}" in text
+    assert "reference 0002" in text
+    lowest = folder.finished_trial()
+    assert f"Best trial alone: {lowest.number:04d}, KL >=10 {lowest.scores['kl_10']:.4f}" in text
+    assert json.loads(board.json())["reference"]["number"] == 2
+
+
+def test_a_blend_is_the_first_reference(tmp_path: Path) -> None:
+    first = make_study(tmp_path)
+    run(first, proposals_of(first), 3)
+    results = first.path.parent
+    blend(["one"], results)
+    second = make_study(tmp_path, name="two", seed=1, reference="one/blend")
+    add_first_reference(second, "one/blend")
+    rows = second.rows()
+    nested = probabilities_of(read_oof(results / "one" / "blend" / "oof_nested.parquet", rows))
+    reference = read_reference(second, 0, rows)
+    np.testing.assert_array_equal(reference.probabilities, nested)
+    shutil.rmtree(results / "one" / "blend")
+    add_first_reference(second, "one/blend")  # resumed: its copy is frozen
+    proposals = proposals_of(second)
+    run(second, proposals, EVERY)
+    values = [trial.value for trial in optuna_studies(second)["reference-0000"].trials]
+    assert values == pytest.approx([expected_value(second, n, 0) for n in range(EVERY)])
+    members = read_reference(second, 1, rows).members
+    assert "reference 0000" in {member["name"] for member in members}
+
+
+def test_a_reference_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    folder = make_study(tmp_path)
+    results = folder.path.parent
+    with refusal(
+        ConfigError,
+        "gain.reference must be STUDY/blend or the folder of a blend",
+        got="one/blend",
+        where=str(results),
+        fix="Write it first: hms-ray blend",
+    ):
+        check_reference("one/blend", results, folder.rows())
+    run(folder, proposals_of(folder), 2)
+    blend(["one"], results)
+    check_reference("one/blend", results, folder.rows())
+    moved = folder.rows()
+    moved["fold"] = (moved["fold"] + 1) % N_FOLDS
+    with refusal(
+        ConfigError,
+        "gain.reference must be a blend of the study's rows and folds",
+        got="fold",
+        where="oof_nested.parquet",
+        fix="Blend models of the same rows and folds",
+    ):
+        check_reference("one/blend", results, moved)
+
+
+@pytest.mark.parametrize("gain", [{"renew_every": 5}, {"reference": "x/blend"}, {"rows": "kl_4"}])
+def test_another_reference_is_another_study(gain: dict[str, object]) -> None:
+    plain = space_identity(make_space(metric="blend_gain"))
+    assert differences(plain, space_identity(make_space(metric="blend_gain", gain=gain)))
+
+
+def test_gain_without_its_metric_is_refused() -> None:
+    with refusal(ConfigError, "gain has no effect without metric: blend_gain", where="test"):
+        make_space(gain={"renew_every": 5})
