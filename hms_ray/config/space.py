@@ -9,6 +9,7 @@ from pydantic import Field, StrictFloat, StrictInt, model_validator
 from hms_ray.config.eeg_recipes import Count, Frozen, Positive
 from hms_ray.config.experiment import Experiment
 from hms_ray.config.gain import GainConfig, Objective
+from hms_ray.config.pruning import PruneConfig
 
 __all__ = ["Objective"]
 
@@ -152,6 +153,8 @@ class Space(Frozen):
     startup_trials: Count = 5
     """Random trials before TPE starts."""
     budget: BudgetConfig = BudgetConfig()
+    prune: PruneConfig = PruneConfig()
+    """Which trials are stopped before all folds are trained; may change between runs."""
     resources: ResourcesConfig = ResourcesConfig()
 
     @property
@@ -164,6 +167,20 @@ class Space(Frozen):
         if self.metric != BLEND_GAIN and self.gain != GainConfig():
             raise ValueError("gain has no effect without metric: blend_gain")
         return self
+
+    @model_validator(mode="after")
+    def _gain_is_not_pruned(self) -> Self:
+        if self.metric == BLEND_GAIN and self.prune not in (
+            PruneConfig(),
+            PruneConfig(rule="none"),
+        ):
+            raise ValueError("prune must be none with metric: blend_gain, which needs all folds")
+        return self
+
+    @property
+    def pruning(self) -> PruneConfig:
+        """``prune``; none for a blend gain, which needs all folds of a trial."""
+        return PruneConfig(rule="none") if self.metric == BLEND_GAIN else self.prune
 
     def alone(self) -> Space:
         """The experiment alone: nothing searched, one trial."""
