@@ -18,34 +18,34 @@ from hms_ray.study.identity import space_identity
 from tests.simulated_trials import simulated_patients, simulated_trials
 
 OWNERS = np.repeat(np.arange(12), [3, 1, 2, 5, 1, 1, 4, 2, 3, 1, 2, 3])
-FOLDS = OWNERS % 3
+fold_of = OWNERS % 3
 RNG = np.random.default_rng(3)
-PATIENTS = PatientFolds.of(OWNERS, FOLDS, np.ones(len(OWNERS), bool))
+PATIENTS = PatientFolds.of(OWNERS, fold_of, np.ones(len(OWNERS), bool))
 
 
 def test_sums_by_patient_hold_fold_means_and_running_means() -> None:
     counted = RNG.random(len(OWNERS)) < 0.8
-    patients = PatientFolds.of(OWNERS, FOLDS, counted)
+    patients = PatientFolds.of(OWNERS, fold_of, counted)
     scores = RNG.random(len(OWNERS))
     sums = patients.sums(scores)
-    means = [scores[counted & (FOLDS == fold)].mean() for fold in range(3)]
+    means = [scores[counted & (fold_of == fold)].mean() for fold in range(3)]
     np.testing.assert_allclose(patients.fold_means(sums), means)
-    first_two = scores[counted & (FOLDS < 2)].mean()
+    first_two = scores[counted & (fold_of < 2)].mean()
     np.testing.assert_allclose(patients.running_mean(sums, 2), first_two)
 
 
 def test_levels_of_all_looks_but_the_last_sum_to_the_level() -> None:
     levels = [PATIENTS.level_of_look(n_folds, 0.05) for n_folds in (1, 2)]
     assert sum(levels) == pytest.approx(0.05)
-    assert levels[0] / levels[1] == pytest.approx((FOLDS == 0).sum() / (FOLDS == 1).sum())
+    assert levels[0] / levels[1] == pytest.approx((fold_of == 0).sum() / (fold_of == 1).sum())
 
 
 def test_comparison_is_that_of_plain_numpy() -> None:
     best, trial = RNG.random(len(OWNERS)), RNG.random(len(OWNERS)) + 0.1
-    noise, shared = Noise(tau=0.05, freedom=30), FOLDS < 2
+    noise, shared = Noise(tau=0.05, freedom=30), fold_of < 2
     found = compare(PATIENTS.sums(trial), PATIENTS.sums(best), PATIENTS, 2, noise, 0.05)
     interval = clustered_interval((trial - best)[shared], OWNERS[shared])
-    n = np.array([(FOLDS == fold).sum() for fold in (0, 1)])
+    n = np.array([(fold_of == fold).sum() for fold in (0, 1)])
     training = 0.05**2 * (n**2).sum() / n.sum() ** 2
     clustered = interval.standard_error**2
     freedom = (clustered + training) ** 2 / (
@@ -158,8 +158,8 @@ def test_earliest_fold_of_wilcoxon_is_the_one_whose_least_p_value_is_below_the_l
 
 
 def test_folds_without_a_counted_row_decide_nothing() -> None:
-    counted = FOLDS > 0
-    patients = PatientFolds.of(OWNERS, FOLDS, counted)
+    counted = fold_of > 0
+    patients = PatientFolds.of(OWNERS, fold_of, counted)
     sums = np.stack([patients.sizes * 0.5] * 4)
     found = decide(PruneConfig(), patients.sizes * 9.0, 1, sums, [], patients)
     assert (found.stop, np.isnan(found.estimate)) == (False, True)
