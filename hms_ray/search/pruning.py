@@ -51,17 +51,20 @@ class PatientFolds:
     def sums(self, row_scores: Array) -> Array:
         """(G,) summed scores of each patient, from the scores (N,) of all rows."""
         scores = row_scores[self.counted]
-        return np.bincount(self.order, weights=scores, minlength=len(self.sizes))
+        found: Array = np.bincount(self.order, scores, len(self.sizes)).astype(np.float64)
+        return found
 
     @cached_property
     def rows(self) -> Array:
         """(K,) counted rows of each fold."""
-        return np.bincount(self.folds, weights=self.sizes, minlength=self.n_folds)
+        found: Array = np.bincount(self.folds, self.sizes, self.n_folds).astype(np.float64)
+        return found
 
     def fold_sums(self, sums: Array) -> Array:
         """(..., K) summed scores of each fold, from those of patients (..., G)."""
         indicator = self.folds[:, None] == np.arange(self.n_folds)
-        return sums @ indicator
+        found: Array = sums @ indicator
+        return found
 
     def fold_means(self, sums: Array) -> Array:
         """(..., K) mean score of each fold; NaN without a counted row."""
