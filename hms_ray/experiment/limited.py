@@ -78,6 +78,7 @@ def train_limited(
         stored = FoldStore(folder).read(task.key)
         again = predict(task, stored)
         far = float(np.abs(again - probabilities_of(stored.oof)).max())
+        size_mb = stored.weights.stat().st_size / 1e6
         history, timing = stored.record["history"], stored.record["timing"]
         scored = f"{counted(len(stored.oof), 'row')}, {counted(len(history), 'time')}"
         return [
@@ -85,7 +86,10 @@ def train_limited(
             ("training", f"{_listed_stages(training, history)}; {timing['train_s']:.1f} s"),
             ("augmentation", ", ".join(_augmentations(training)) or "none"),
             ("evaluation", f"{scored}; {named_scores(kept_record(history))}"),
-            ("checkpoint", f"{stored.weights.stat().st_size / 1e6:.1f} MB, written and read"),
+            (
+                "checkpoint",
+                f"after each evaluation; weights of {size_mb:.1f} MB, written and read",
+            ),
             (
                 "prediction",
                 f"{counted(len(again), 'row')} by the stored weights, "

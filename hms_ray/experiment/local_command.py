@@ -138,6 +138,9 @@ def try_locally(
             fix="Use --limit 2.",
         )
     tracer = None if trace is None else _tracer(trace, 0)
+    # A checkpoint after each evaluation: writing one is a part of training too.
+    resources = space.resources.model_copy(update={"checkpoint_every_s": 0.0})
+    space = space.model_copy(update={"resources": resources})
     runner = _runner(space, threads, tracer)
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="hms-ray-limit-") as folder:

@@ -4,6 +4,7 @@ import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,8 @@ from hms_ray.competition.schema import TARGET_COLUMNS
 from hms_ray.config.augmentation import AugmentConfig, MosaicConfig
 from hms_ray.config.training import StageConfig, TrainingConfig
 from hms_ray.experiment.limited import limited_rows, shortened
+from hms_ray.train import fold_state
+from hms_ray.train.fold_state import FoldState
 from hms_ray.train.stage_rows import belongs_to, criterion_rows
 from hms_ray.train.trace import StepTrace
 from tests.competition_folder import write_competition_folder
@@ -105,6 +108,14 @@ def test_two_batches_use_everything_and_keep_packs_alone(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr("hms_ray.pack.build.default_workers", lambda: 1)
     monkeypatch.chdir(tmp_path)
+    checkpoints: list[float] = []
+    state_bytes = fold_state.state_bytes
+
+    def written(state: FoldState, notes: dict[str, Any]) -> bytes:
+        checkpoints.append(state.epoch)
+        return state_bytes(state, notes)
+
+    monkeypatch.setattr(fold_state, "state_bytes", written)
     data = write_competition_folder(tmp_path / "data", 8)
     (tmp_path / "tiny.yaml").write_text(SPACE)
     before = {path.name for path in tmp_path.iterdir()}
@@ -125,6 +136,8 @@ def test_two_batches_use_everything_and_keep_packs_alone(
         "next: hms-ray train tiny.yaml",
     ):
         assert text in printed
+    # After each evaluation but the last one.
+    assert checkpoints == [0.5]
     assert {path.name for path in tmp_path.iterdir()} - before == {"steps.json.gz"}
     assert {path.name for path in data.iterdir()} >= {"packed"}
     with gzip.open("steps.json.gz") as file:
