@@ -26,6 +26,7 @@ class ExamplePack:
     n_frequencies: int
     panels: tuple[str, ...] = PANELS
     step_s: float = 2.0
+    fingerprint: str = ""
 
     def moved(self, first: Any, by: Any) -> Any:
         return first + by

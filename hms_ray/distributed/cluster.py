@@ -113,13 +113,13 @@ def n_groups(nodes: Sequence[Node], resources: ResourcesConfig) -> int:
 
 
 def n_concurrent_trials(cluster: Cluster, resources: ResourcesConfig) -> int:
-    """Trials that can run at once; a running trial has one worker group at a time.
+    """Trials that run at once: one more than worker groups, so that each has a next fold.
 
     Raises:
         ResourceError: if no group fits.
     """
     fitting = n_groups(cluster.nodes, resources)
-    if fitting < 1:
+    if fitting < 1 and not resources.autoscale:
         group = f"{counted(resources.workers, 'worker')} with "
         group += f"{counted(resources.cpus_per_worker, 'CPU')} and "
         group += f"{counted(resources.gpus_per_worker, 'GPU')} each"
@@ -129,7 +129,20 @@ def n_concurrent_trials(cluster: Cluster, resources: ResourcesConfig) -> int:
             fix="Request less with --set resources.workers=N, resources.cpus_per_worker=N or "
             "resources.gpus_per_worker=0, or use a larger cluster with --address.",
         )
-    return min(fitting, resources.max_concurrent_trials or fitting)
+    return resources.max_concurrent_trials or 1 + n_groups_at_most(cluster, resources)
+
+
+def n_groups_at_most(cluster: Cluster, resources: ResourcesConfig) -> int:
+    """Worker groups that a run may have at once, at least 1.
+
+    Args:
+        cluster: as it is now; with ``resources.autoscale`` it may grow to ``max_groups``.
+        resources: of a group.
+    """
+    fitting, limit = n_groups(cluster.nodes, resources), resources.max_groups
+    if resources.autoscale and limit is not None:
+        return limit
+    return max(1, min(fitting, limit or fitting))
 
 
 @contextmanager
@@ -146,11 +159,11 @@ def session(address: str | None = None) -> Iterator[Cluster]:
     """
     with environment(DRIVER_ENVIRONMENT), log_levels(LOG_LEVELS), signal_handlers(SIGNALS):
         if ray.is_initialized():
-            yield Cluster(_alive_nodes(), embedded=address is None)
+            yield Cluster(alive_nodes(), embedded=address is None)
             return
         try:
             _connect(address)
-            yield Cluster(_alive_nodes(), embedded=address is None)
+            yield Cluster(alive_nodes(), embedded=address is None)
         finally:
             ray.shutdown()
 
@@ -232,7 +245,8 @@ def _no_cluster(address: str, error: Exception) -> ResourceError:
     )
 
 
-def _alive_nodes() -> tuple[Node, ...]:
+def alive_nodes() -> tuple[Node, ...]:
+    """The machines that Ray has now."""
     return tuple(
         Node(
             id=node["NodeID"],

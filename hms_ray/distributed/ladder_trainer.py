@@ -13,21 +13,18 @@ from typing import TextIO
 
 from hms_ray.config.space import ResourcesConfig
 from hms_ray.distributed.cluster import Cluster, n_concurrent_trials, session
+from hms_ray.distributed.job import Train
 from hms_ray.distributed.nodes import check_nodes, has_bfloat16
 from hms_ray.distributed.progress import EventPump
-from hms_ray.distributed.worker_group import (
-    Train,
-    WorkerGroupRunner,
-    environment,
-    placement,
-    train_environment,
-)
-from hms_ray.errors import one_line
+from hms_ray.distributed.queue_actor import QueueRunner
+from hms_ray.distributed.standing_groups import StandingGroups
+from hms_ray.distributed.worker_group import placement
+from hms_ray.errors import FoldCancelled, one_line
 from hms_ray.experiment.fold_task import FoldTask, Report, run_task
 from hms_ray.experiment.placement import Placement
 from hms_ray.experiment.run import FoldRunner
 from hms_ray.ladder.local import step_failed
-from hms_ray.ladder.plan import LadderPlan, shares
+from hms_ray.ladder.plan import LadderPlan
 from hms_ray.report.live import ProgressView
 from hms_ray.report.progress import Progress
 from hms_ray.storage.fold_store import FoldStore
@@ -40,8 +37,8 @@ POLL_S = 0.5
 class RayTrainer:
     """Trains missing folds in worker groups; a context manager that holds the Ray.
 
-    With ``resources.group: trial`` every group is started once and gets its share of all
-    folds; with ``fold`` a new group is started for each unit of folds.
+    Groups take units of folds, the most expensive first, so that all finish at about the same
+    time.
 
     Args:
         resources: of a group.
@@ -94,65 +91,62 @@ class RayTrainer:
             ResourceError: if no worker group fits, or a node fails its check.
         """
         cluster = self._connected()
-        n_groups = min(n_concurrent_trials(cluster, self._resources), len(plan.missing))
+        n_at_once = min(n_concurrent_trials(cluster, self._resources), len(plan.missing))
         prepared = plan.missing[0][0].prepared
         packs = [pack.path for pack in prepared.packs.values()]
         check_nodes(cluster, [prepared.rows_file, *packs, self._results.resolve()])
         bfloat16 = has_bfloat16(cluster, self._resources)
         shutil.rmtree(self._scratch, ignore_errors=True)
         self._scratch.mkdir(parents=True)
-        if self._resources.group == "trial":
-            dealt = shares(plan.missing, plan.costs, n_groups)
-        else:
-            dealt = plan.missing
         with ProgressView(progress, self._stream) as view, EventPump(view) as pump:
-            pump.message(f"on {cluster}; {counted(n_groups, 'worker group')} at once")
-            make_runner = partial(
-                WorkerGroupRunner,
-                self._resources,
-                scratch=self._scratch,
-                bfloat16=bfloat16,
-                train=self._train,
-                logs=WorkerLogs.as_here(self._scratch.parent),
+            pump.message(f"on {cluster}; groups of {counted(self._resources.workers, 'worker')}")
+            groups = StandingGroups(
+                self._resources, self._scratch, pump.message, expected=len(plan.missing)
             )
-            # Once for all threads: each would restore what it found.
-            with environment(train_environment(self._resources)):
-                return run_shares(dealt, n_groups, make_runner, pump.send)
+            with groups:
+                make_runner = partial(
+                    QueueRunner,
+                    groups.queue,
+                    self._resources,
+                    bfloat16=bfloat16,
+                    train=self._train,
+                    logs=WorkerLogs.as_here(self._scratch.parent),
+                )
+                return run_units(plan.by_cost(), n_at_once, make_runner, pump.send)
 
 
-def run_shares(
-    dealt: Sequence[list[FoldTask]],
-    n_groups: int,
+def run_units(
+    units: Sequence[list[FoldTask]],
+    n_at_once: int,
     make_runner: Callable[..., FoldRunner],
     report: Report,
 ) -> dict[str, str]:
-    """Runs shares of folds from as many threads as there are groups.
+    """Runs units of folds from several threads.
 
-    If a share ends with an error, its first fold that is not in the store is the one that
-    failed: folds are trained in order. All shares skip its experiment from then on, and
-    the share continues with the others.
+    If a unit ends with an error, its first fold that is not in the store is the one that
+    failed: folds are trained in order. All units skip its experiment from then on, and
+    the unit continues with the others.
 
     Args:
-        dealt: shares, taken in order.
-        n_groups: number of shares that run at once.
-        make_runner: called with another ``name`` each time.
+        units: folds that are trained one after the other; units are taken in order.
+        n_at_once: number of units that are submitted at once.
+        make_runner: makes a runner for each try.
         report: called in the workers too, hence picklable; gets their events and those of
             steps that failed.
 
     Returns:
         Name of a failed experiment -> why, one line.
     """
-    waiting: queue.SimpleQueue[tuple[int, list[FoldTask]]] = queue.SimpleQueue()
-    for numbered in enumerate(dealt):
-        waiting.put(numbered)
+    waiting: queue.SimpleQueue[list[FoldTask]] = queue.SimpleQueue()
+    for unit in units:
+        waiting.put(unit)
     failed: dict[str, str] = {}
     errors: list[BaseException] = []
 
     def work() -> None:
         try:
             while not errors:
-                number, share = waiting.get_nowait()
-                _run_share(number, share, make_runner, report, failed)
+                _run_unit(waiting.get_nowait(), make_runner, report, failed)
         except queue.Empty:
             return
         except BaseException as error:
@@ -160,7 +154,7 @@ def run_shares(
             errors.append(error)
 
     # Daemons, so that Ctrl-C ends the command at once; finished folds are in the store.
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(n_groups)]
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(n_at_once)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -171,25 +165,24 @@ def run_shares(
     return failed
 
 
-def _run_share(
-    number: int,
-    share: list[FoldTask],
+def _run_unit(
+    unit: list[FoldTask],
     make_runner: Callable[..., FoldRunner],
     report: Report,
     failed: dict[str, str],
 ) -> None:
-    store = FoldStore(share[0].results)
-    left, attempt = share, 0
+    store, left = FoldStore(unit[0].results), unit
     while left := [
         task for task in left if task.experiment.name not in failed and not store.has(task.key)
     ]:
         try:
-            make_runner(name=f"share-{number:03d}-{attempt:02d}").run(left, report)
+            make_runner().run(left, report)
             return
+        except FoldCancelled:
+            raise
         except Exception as error:
             lost = next((task for task in left if not store.has(task.key)), None)
             if lost is None:
                 return
             failed[lost.experiment.name] = one_line(error)
             report(step_failed(lost, error))
-        attempt += 1

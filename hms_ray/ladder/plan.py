@@ -1,8 +1,7 @@
-"""Which folds of a ladder to train, each once, and how to divide them over worker groups."""
+"""Which folds of a ladder to train, each once, and in which order."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,8 +36,8 @@ class LadderPlan:
     Attributes:
         tasks: step -> its folds; equal experiments have folds with equal cache keys.
         missing: folds that the fold store does not have, each once, under its first
-            step; in units of folds that share their first stage, so that one worker
-            group trains them in turn.
+            step; in units of folds that share their first stage, which are
+            trained one after the other.
         costs: cache key of a missing fold -> estimated work.
         failed: step -> why it cannot be trained.
     """
@@ -58,6 +57,10 @@ class LadderPlan:
         """Different folds that the fold store has."""
         keys = {task.key for tasks in self.tasks.values() for task in tasks}
         return len(keys) - self.n_missing
+
+    def by_cost(self) -> list[list[FoldTask]]:
+        """The missing units, the most expensive first: groups then finish at about one time."""
+        return sorted(self.missing, key=lambda unit: -sum(self.costs[task.key] for task in unit))
 
 
 def plan_ladder(
@@ -138,36 +141,6 @@ def _cost(experiment: Experiment, prepared: Prepared) -> float:
         scored = len(rows) * share * _SCORED_PER_EPOCH * _SCORING_COST
         images += stage.epochs * (trained + scored)
     return images * height * width
-
-
-def shares(
-    units: Sequence[list[FoldTask]], costs: Mapping[str, float], n_groups: int
-) -> list[list[FoldTask]]:
-    """Divides units over worker groups so that all finish at about the same time.
-
-    The most expensive unit comes first, and each goes to the group with the least work.
-    A group trains its units in their order.
-
-    Args:
-        units: folds that stay together.
-        costs: of each fold, by cache key.
-        n_groups: at least 1.
-
-    Returns:
-        At most ``n_groups`` lists, none of them empty.
-    """
-    work = [sum(costs[task.key] for task in unit) for unit in units]
-    loads = [0.0] * n_groups
-    dealt: list[list[int]] = [[] for _ in range(n_groups)]
-    for number in sorted(range(len(units)), key=lambda number: -work[number]):
-        group = loads.index(min(loads))
-        dealt[group].append(number)
-        loads[group] += work[number]
-    return [
-        [task for number in sorted(numbers) for task in units[number]]
-        for numbers in dealt
-        if numbers
-    ]
 
 
 def sources_of(ladder: Ladder) -> list[SourceRecipe]:

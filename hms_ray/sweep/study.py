@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, Final, TextIO
 
 from ray import tune
 
@@ -16,10 +16,12 @@ from hms_ray.config.space import BLEND_GAIN, Space
 from hms_ray.dataset.prepare import Prepared
 from hms_ray.distributed.cluster import Cluster, n_concurrent_trials, n_groups, session
 from hms_ray.distributed.environment_record import environment_record
+from hms_ray.distributed.job import Train
 from hms_ray.distributed.nodes import check_nodes, has_bfloat16
 from hms_ray.distributed.process_state import ctrl_c_twice
 from hms_ray.distributed.progress import EventPump
-from hms_ray.distributed.worker_group import Train, placement
+from hms_ray.distributed.standing_groups import StandingGroups
+from hms_ray.distributed.worker_group import placement
 from hms_ray.errors import StudyError
 from hms_ray.evaluate.metric import SCORE_NAMES, named_scores
 from hms_ray.experiment.fold_task import run_task
@@ -46,6 +48,8 @@ from hms_ray.text import counted
 
 logger = logging.getLogger(__name__)
 
+TRIAL_RESTARTS: Final = 3
+"""How often the process of a trial is started again: it is not at fault if its machine is lost."""
 TRIAL_MEMORY_BYTES = 300 * 2**20
 """Memory that a trial's own process requests. It requests no CPU: its workers do the work,
 and on a small machine even a fraction of a CPU here would leave too little for them."""
@@ -204,18 +208,28 @@ class _Run:
             EventPump(view) as self._pump,
         ):
             self._announce(cluster, n_concurrent)
-            job = StudyJob(
-                study=self._folder.path.resolve(),
-                results=self._results,
-                prepared=self._prepared,
-                resources=resources,
-                bfloat16=bfloat16,
-                events=self._pump.events,
-                logs=WorkerLogs.as_here(self._folder.path.resolve()),
-                train=self._train,
-                needs_weights=self._needs_weights,
+            groups = StandingGroups(
+                resources,
+                self._folder.scratch.resolve() / "train",
+                self._pump.message,
+                expected=self.n_missing * self._prepared.n_folds,
             )
-            self._tune(job, n_concurrent)
+            with groups:
+                self._tune(self._job(bfloat16, groups.queue), n_concurrent)
+
+    def _job(self, bfloat16: bool, queue: Any) -> StudyJob:
+        return StudyJob(
+            study=self._folder.path.resolve(),
+            results=self._results,
+            prepared=self._prepared,
+            resources=self._space.resources,
+            bfloat16=bfloat16,
+            events=self._pump.events,
+            queue=queue,
+            logs=WorkerLogs.as_here(self._folder.path.resolve()),
+            train=self._train,
+            needs_weights=self._needs_weights,
+        )
 
     def _end_trial(self, proposal: Proposal, outcome: Outcome) -> None:
         self._ends.record(proposal, outcome)
@@ -246,7 +260,7 @@ class _Run:
             run_config=tune.RunConfig(
                 name="tune",
                 storage_path=str(self._folder.scratch),
-                failure_config=tune.FailureConfig(max_failures=self._space.resources.max_failures),
+                failure_config=tune.FailureConfig(max_failures=TRIAL_RESTARTS),
                 verbose=0,
             ),
         ).fit()
@@ -282,8 +296,7 @@ class _Run:
             f"{self._folder.name}: {trials} x {self._prepared.n_folds} folds, "
             f"{n_concurrent} at once, objective {SCORE_NAMES[self._space.objective]}"
         )
-        workers = counted(resources.workers, "worker")
-        message(f"on {cluster}; one group of {workers} per {resources.group}")
+        message(f"on {cluster}; groups of {counted(resources.workers, 'worker')}")
         if self._proposals.n_finished:
             message(f"finished in earlier runs: {self._proposals.n_finished}")
             self._announce_versions()

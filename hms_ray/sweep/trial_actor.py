@@ -12,8 +12,9 @@ from typing import Any
 from hms_ray.config.experiment import Experiment
 from hms_ray.config.space import ResourcesConfig
 from hms_ray.dataset.prepare import Prepared
+from hms_ray.distributed.job import Train
 from hms_ray.distributed.progress import send_event
-from hms_ray.distributed.worker_group import Train, WorkerGroupRunner
+from hms_ray.distributed.queue_actor import QueueRunner
 from hms_ray.errors import FoldCancelled, one_line
 from hms_ray.experiment.fold_task import run_task
 from hms_ray.experiment.run import ExperimentResult, run_experiment
@@ -35,6 +36,7 @@ class StudyJob:
         resources: of a worker group.
         bfloat16: whether every device has it.
         events: handle of the actor that collects progress events.
+        queue: handle of the queue that worker groups take folds from.
         logs: where trials and workers log.
         train: trains one fold in a worker.
         needs_weights: see ``run_experiment``.
@@ -46,6 +48,7 @@ class StudyJob:
     resources: ResourcesConfig
     bfloat16: bool
     events: Any
+    queue: Any
     logs: WorkerLogs
     train: Train = run_task
     needs_weights: bool = False
@@ -111,10 +114,10 @@ def _train(
     number: int, point: dict[str, Any], experiment: Experiment, job: StudyJob
 ) -> ExperimentResult:
     report = partial(send_event, job.events, trial=number)
-    runner = WorkerGroupRunner(
+    runner = QueueRunner(
+        job.queue,
         job.resources,
-        name=f"trial-{number:04d}",
-        scratch=StudyFolder(job.study).scratch / "train",
+        trial=number,
         logs=job.logs,
         bfloat16=job.bfloat16,
         train=job.train,

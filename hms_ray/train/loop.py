@@ -145,7 +145,7 @@ class _FoldTraining:
         packs = {source: data.sources[source].pack for source in used_sources(experiment.input)}
         self.images = Images(
             data,
-            open_sources(packs, process.device, process.windows),
+            open_sources(packs, process.device, process.windows, process.packs),
             experiment.input,
             storage_dtype(self.precision),
             cache_budget(process.device),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from hms_ray.errors import FoldCancelled, HmsRayError
+
+if TYPE_CHECKING:
+    from hms_ray.train.windows import OpenedPacks
 
 T = TypeVar("T")
 
@@ -50,6 +53,7 @@ class Process:
         should_stop: whether to end the fold with ``FoldCancelled``; called on rank 0 alone,
             about once per second, so it must return at once (see ``cancellable``).
         on_step: called after every optimiser step.
+        packs: keeps packs on the device for the folds to come; default: none are kept.
     """
 
     rank: int = 0
@@ -59,6 +63,7 @@ class Process:
     windows: Literal["auto", "resident", "streamed"] = "auto"
     should_stop: Callable[[], bool] = never
     on_step: Callable[[], None] = nothing
+    packs: OpenedPacks | None = None
 
     @property
     def grouped(self) -> bool:

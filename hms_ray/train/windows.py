@@ -6,8 +6,9 @@ memory order of the pack.
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
@@ -47,6 +48,7 @@ def open_sources(
     packs: Mapping[str, Pack],
     device: torch.device,
     kind: Literal["auto", "resident", "streamed"] = "auto",
+    opened: OpenedPacks | None = None,
 ) -> dict[str, WindowSource]:
     """Opens packs for a device.
 
@@ -58,13 +60,66 @@ def open_sources(
         device: device of the windows.
         kind: ``auto`` streams to a GPU if the packs together would take more than
             ``RESIDENT_SHARE`` of its free memory.
+        opened: keeps resident packs for the folds to come, and has those of earlier ones.
     """
-    if kind == "auto":
-        size = sum(pack.values.nbytes for pack in packs.values())
-        crowded = device.type == "cuda" and size > RESIDENT_SHARE * _free_bytes(device)
-        kind = "streamed" if crowded else "resident"
-    opened = Resident if kind == "resident" else Streamed
-    return {source: opened(pack, device) for source, pack in packs.items()}
+    opened = OpenedPacks(device) if opened is None else opened
+    return opened.open(packs, kind)
+
+
+class OpenedPacks:
+    """Packs that stay on a device from fold to fold.
+
+    Together they take at most ``RESIDENT_SHARE`` of the memory that is free without them: the
+    least recently used ones go first. So a fold finds the memory of a new process.
+
+    Args:
+        device: of the packs.
+        free_bytes: memory that this process can still allocate on it.
+    """
+
+    def __init__(
+        self, device: torch.device, free_bytes: Callable[[torch.device], int] | None = None
+    ) -> None:
+        self._device, self._free_bytes = device, free_bytes or _free_bytes
+        # (source, fingerprint) -> pack and its bytes; the least recently used one is first.
+        self._resident: dict[tuple[str, str], tuple[Resident, int]] = {}
+        self._unused = 0
+
+    @property
+    def n_unused(self) -> int:
+        """Packs that are kept and that the last call did not open."""
+        return self._unused
+
+    def open(
+        self, packs: Mapping[str, Pack], kind: Literal["auto", "resident", "streamed"] = "auto"
+    ) -> dict[str, WindowSource]:
+        """See ``open_sources``."""
+        wanted = {(source, pack.fingerprint): pack.values.nbytes for source, pack in packs.items()}
+        room = self._room() if kind == "auto" or self._resident else math.inf
+        if kind == "auto":
+            kind = "streamed" if sum(wanted.values()) > room else "resident"
+        if kind == "streamed":
+            self._resident, self._unused = {}, 0
+            return {source: Streamed(pack, self._device) for source, pack in packs.items()}
+        sizes = {key: size for key, (_, size) in self._resident.items()} | wanted
+        for key in [key for key in self._resident if key not in wanted]:
+            if sum(sizes.values()) > room:
+                del self._resident[key], sizes[key]
+        self._unused = len(self._resident.keys() - wanted.keys())
+        return {source: self._opened(source, pack) for source, pack in packs.items()}
+
+    def _room(self) -> float:
+        """Bytes that packs may take; a CPU's are in its page cache."""
+        if self._device.type == "cpu":
+            return math.inf
+        own = sum(size for _, size in self._resident.values())
+        return RESIDENT_SHARE * (self._free_bytes(self._device) + own)
+
+    def _opened(self, source: str, pack: Pack) -> Resident:
+        key = source, pack.fingerprint
+        found = self._resident.pop(key, None) or (Resident(pack, self._device), pack.values.nbytes)
+        self._resident[key] = found
+        return found[0]
 
 
 def _free_bytes(device: torch.device) -> int:

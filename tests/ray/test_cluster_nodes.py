@@ -28,7 +28,7 @@ def test_running_cluster_is_joined_and_its_nodes_checked(address: str, tmp_path:
     with session(address) as cluster:
         assert not cluster.embedded
         assert [node.cpus for node in cluster.nodes] == [1, 1]
-        assert n_concurrent_trials(cluster, ResourcesConfig(workers=2)) == 1
+        assert n_concurrent_trials(cluster, ResourcesConfig(workers=2)) == 2
         with pytest.raises(ResourceError, match="a worker group must fit"):
             n_concurrent_trials(cluster, ResourcesConfig(cpus_per_worker=2))
         check_nodes(cluster, [tmp_path])

@@ -1,21 +1,27 @@
 """The contract of fold runners: equal numbers and events in one process and in Ray's workers."""
 
+import random
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from hms_ray.dataset.prepare import Prepared
 from hms_ray.experiment.fold_task import FoldTask
 from hms_ray.experiment.in_process import InProcessRunner
-from hms_ray.experiment.run import collect, plan_folds
+from hms_ray.experiment.run import ExperimentResult, FoldRunner, collect, plan_folds
 from hms_ray.storage.fold_store import FoldStore
-from tests.ray.worker_groups import EXPERIMENT, EventFile, make_runner
+from hms_ray.train.process import Process
+from tests.ray.worker_groups import EXPERIMENT, EventFile, Groups, standing_groups
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("connected")]
 
-RUNNERS = ("in_process", "worker_group")
+RUNNERS = ("in process", "fold 1", "study 1", "fold 2", "study 2")
+"""``resources.group`` and number of ranks."""
 
 
 @dataclass(frozen=True)
@@ -26,29 +32,65 @@ class Run:
     covered: FoldTask
     events: list[dict[str, Any]]
 
+    def result(self) -> ExperimentResult:
+        return collect(self.tasks, trained=[0, 1])
+
 
 @pytest.fixture(scope="module")
 def runs(two_folds: Prepared, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     made = {}
     for name in RUNNERS:
-        folder = tmp_path_factory.mktemp(name)
-        runner = InProcessRunner(device="cpu")
-        if name == "worker_group":
-            runner = make_runner(folder, workers=1, group="trial")
-        tasks = plan_folds(EXPERIMENT, two_folds, folder / "results", runner.placement)
-        covered = tasks[0].truncated(1)
-        file = EventFile(folder / "events")
-        runner.run([*tasks, covered], file)
-        made[name] = Run(tasks, covered, file.events())
+        folder = tmp_path_factory.mktemp("run")
+        if name == "in process":
+            made[name] = train(InProcessRunner(device="cpu"), two_folds, folder)
+            continue
+        group, workers = name.split()
+        resources = {"group": group, "workers": int(workers), "max_groups": 1}
+        with standing_groups(folder, **resources) as groups:
+            if group == "study":
+                # The folds come to a process that is not as it started.
+                leave_traces(groups, two_folds, folder / "traces")
+            made[name] = train(groups.runner(), two_folds, folder)
+            n_groups = len(groups.standing.times())
+        assert n_groups == (1 if group == "study" else 2)
     return made
 
 
+def train(runner: FoldRunner, two_folds: Prepared, folder: Path) -> Run:
+    tasks = plan_folds(EXPERIMENT, two_folds, folder / "results", runner.placement)
+    file = EventFile(folder / "events")
+    runner.run([*tasks, tasks[0].truncated(1)], file)
+    return Run(tasks, tasks[0].truncated(1), file.events())
+
+
+def leave_traces(groups: Groups, two_folds: Prepared, results: Path) -> None:
+    runner = groups.runner(train=change_state)
+    tasks = plan_folds(EXPERIMENT, two_folds, results, runner.placement, [0])
+    runner.run(tasks, lambda record: None)
+    assert len(list(results.iterdir())) == groups.resources.workers
+
+
+def change_state(task: FoldTask, process: Process) -> None:
+    """Changes what one fold could leave to the next one."""
+    task.results.mkdir(parents=True, exist_ok=True)
+    (task.results / f"rank-{process.rank}").touch()
+    torch.set_num_threads(3)
+    torch.manual_seed(5)
+    np.random.seed(5)  # noqa: NPY002 - the global state is what this is about
+    random.seed(5)
+    torch.backends.cudnn.deterministic = False
+    torch.use_deterministic_algorithms(False)
+    torch.set_float32_matmul_precision("medium")
+
+
 def test_equal_world_sizes_have_equal_cache_keys_and_predictions(runs: dict[str, Run]) -> None:
-    here, there = (runs[name] for name in RUNNERS)
-    assert [task.key for task in here.tasks] == [task.key for task in there.tasks]
-    first, second = (collect(run.tasks, trained=[0, 1]) for run in (here, there))
-    pd.testing.assert_frame_equal(first.oof, second.oof, check_exact=True)
-    assert first.scores == second.scores
+    for names in (RUNNERS[:3], RUNNERS[3:]):
+        first, *others = (runs[name] for name in names)
+        for other in others:
+            assert [task.key for task in first.tasks] == [task.key for task in other.tasks]
+            pd.testing.assert_frame_equal(first.result().oof, other.result().oof, check_exact=True)
+            assert first.result().scores == other.result().scores
+    assert runs["study 1"].tasks[0].key != runs["study 2"].tasks[0].key
 
 
 @pytest.mark.parametrize("name", RUNNERS)
@@ -78,4 +120,4 @@ def test_both_report_the_same_records(runs: dict[str, Run]) -> None:
     def comparable(run: Run) -> list[dict[str, Any]]:
         return [{k: v for k, v in event.items() if k != "seconds"} for event in run.events]
 
-    assert comparable(runs["in_process"]) == comparable(runs["worker_group"])
+    assert comparable(runs["in process"]) == comparable(runs["study 1"])

@@ -41,7 +41,7 @@ def make_space(
             "parameters": search,
             "budget": {"trials": n_trials},
             "startup_trials": 2,
-            "resources": {"group": "trial", "health_check_interval_s": 0.2, **resources},
+            "resources": {"group": "study", "health_check_interval_s": 0.2, **resources},
         },
         "test",
     )

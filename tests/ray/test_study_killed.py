@@ -25,7 +25,7 @@ SPACE = {
     },
     "parameters": {"training.learning_rate": {"min": 1e-4, "max": 1e-2, "log": True}},
     "budget": {"trials": 1},
-    "resources": {"workers": 2, "group": "trial", "health_check_interval_s": 0.2},
+    "resources": {"workers": 2, "group": "study", "health_check_interval_s": 0.2},
 }
 FOLD_DONE = re.compile(r"trial \d+ fold \d done")
 

@@ -1,12 +1,19 @@
 """An experiment of two folds, a worker group that trains it, and a file for its events."""
 
+from __future__ import annotations
+
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hms_ray.config.loading import validate_space
 from hms_ray.config.space import ResourcesConfig
-from hms_ray.distributed.worker_group import WorkerGroupRunner
+from hms_ray.distributed.job import Train
+from hms_ray.distributed.queue_actor import QueueRunner
+from hms_ray.distributed.standing_groups import StandingGroups
 from hms_ray.experiment.fold_task import run_task
 from hms_ray.storage.run_log import WorkerLogs
 
@@ -36,15 +43,28 @@ EXPERIMENT = validate_space(
 ).experiment
 
 
-def make_runner(scratch: Path, **resources: Any) -> WorkerGroupRunner:
-    train = resources.pop("train", run_task)
-    return WorkerGroupRunner(
-        ResourcesConfig(health_check_interval_s=0.2, **resources),
-        name="test",
-        scratch=scratch / "scratch",
-        logs=WorkerLogs(scratch),
-        train=train,
-    )
+@contextmanager
+def standing_groups(scratch: Path, **resources: Any) -> Iterator[Groups]:
+    """Worker groups that stay while a block runs."""
+    config = ResourcesConfig(health_check_interval_s=0.2, **resources)
+    said: list[str] = []
+    with StandingGroups(config, scratch / "scratch", said.append) as groups:
+        yield Groups(groups, config, WorkerLogs(scratch), said)
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Standing groups and what they said; ``runner`` makes any number of runners for them."""
+
+    standing: StandingGroups
+    resources: ResourcesConfig
+    logs: WorkerLogs
+    said: list[str]
+
+    def runner(self, train: Train = run_task, trial: int | None = None) -> QueueRunner:
+        return QueueRunner(
+            self.standing.queue, self.resources, logs=self.logs, train=train, trial=trial
+        )
 
 
 class EventFile:

@@ -50,9 +50,12 @@ def test_number_of_groups_that_fit(nodes: list[Node], resources: dict, groups: i
 
 def test_concurrent_trials_are_limited_by_cluster_and_configuration() -> None:
     cluster = Cluster((node(8),), embedded=True)
-    assert n_concurrent_trials(cluster, ResourcesConfig(workers=2)) == 4
+    assert n_concurrent_trials(cluster, ResourcesConfig(workers=2)) == 5
+    assert n_concurrent_trials(cluster, ResourcesConfig(workers=2, max_groups=2)) == 3
     assert n_concurrent_trials(cluster, ResourcesConfig(workers=2, max_concurrent_trials=3)) == 3
-    assert n_concurrent_trials(cluster, ResourcesConfig(workers=2, max_concurrent_trials=9)) == 4
+    grows = ResourcesConfig(workers=9, autoscale=True, max_groups=6)
+    assert n_concurrent_trials(cluster, grows) == 7
+    assert n_concurrent_trials(cluster, ResourcesConfig(workers=9, autoscale=True)) == 2
 
 
 @pytest.mark.parametrize(
@@ -149,7 +152,7 @@ def test_session_leaves_log_levels_signals_and_environment_as_they_were(
         signal.signal(signal.SIGTERM, lambda *_: None)
 
     monkeypatch.setattr(cluster, "_connect", connect)
-    monkeypatch.setattr(cluster, "_alive_nodes", lambda: (node(2),))
+    monkeypatch.setattr(cluster, "alive_nodes", lambda: (node(2),))
     monkeypatch.setattr(cluster.ray, "is_initialized", lambda: False)
     monkeypatch.setattr(cluster.ray, "shutdown", lambda: None)
     monkeypatch.setattr(logging.getLogger("ray.tune"), "level", logging.INFO)

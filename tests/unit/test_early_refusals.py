@@ -27,7 +27,7 @@ experiment:
   input: {downsample: [10, 10]}
   model: {name: test_resnet, pretrained: false, drop_path: 0.0}
   training: {stages: [{epochs: 1}]}
-resources: {group: trial}
+resources: {group: study}
 """
 LATE = "training.stages=[{rows: at_least_threshold, epochs: 1}]"
 

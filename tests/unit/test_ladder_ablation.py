@@ -102,7 +102,7 @@ def test_ablation_accepts_overlay_settings_and_names() -> None:
     assert [step.name for step in ladder.steps] == ["whole", "without_loss"]
     assert {made.training.seed for made in ladder.experiments().values()} == {4}
     assert {made.model.name for made in ladder.experiments().values()} == {"test_resnet"}
-    assert ladder.resources.group == "trial"
+    assert ladder.resources.group == "study"
     # What the overlay turned off is no switch any more.
     names = [step.name for step in load_ablation(LAST, small).steps]
     assert not {"without_drop_path", "without_pretrained"} & set(names)

@@ -23,7 +23,7 @@ from hms_ray.ladder.command import training_seeds
 from hms_ray.ladder.folder import StoredLadder, read_ladder
 from hms_ray.ladder.image_visits import ladder_work
 from hms_ray.ladder.local import LocalTrainer
-from hms_ray.ladder.plan import check_steps, plan_ladder, shares, sources_of
+from hms_ray.ladder.plan import check_steps, plan_ladder, sources_of
 from hms_ray.ladder.run import LadderRun, run_ladder
 from hms_ray.ladder.select import select_ladder
 from hms_ray.ladder.steps import Ladder, load_ladder
@@ -40,7 +40,7 @@ experiment:
   training:
     seed: {seed}
     stages: {stages}
-resources: {{group: trial, health_check_interval_s: 0.2}}
+resources: {{group: study, health_check_interval_s: 0.2}}
 """
 ONE, TWO = "[{epochs: 1}]", "[{epochs: 1}, {epochs: 2}]"
 MANIFEST = """
@@ -338,17 +338,15 @@ def test_run_announces_the_folds_and_image_visits_that_are_left(
     assert sum(step.visits for step in ladder_work(steps, prepared.rows())) == 6 * n_rows
 
 
-@pytest.mark.parametrize("n_groups", [1, 2, 3, 9])
-def test_shares_have_every_unit_once_and_are_balanced(
-    ladder: Ladder, prepared: Prepared, tmp_path: Path, n_groups: int
+def test_units_by_cost_are_all_units_the_most_expensive_first(
+    ladder: Ladder, prepared: Prepared, tmp_path: Path
 ) -> None:
     plan = plan_ladder(ladder, prepared, tmp_path, Placement())
-    dealt = shares(plan.missing, plan.costs, n_groups)
-    assert len(dealt) == min(n_groups, 6)
-    keys = [task.key for share in dealt for task in share]
-    assert sorted(keys) == sorted(task.key for unit in plan.missing for task in unit)
-    loads = [sum(plan.costs[task.key] for task in share) for share in dealt]
-    assert max(loads) - min(loads) <= max(plan.costs.values())
+    units = plan.by_cost()
+    assert sorted(units, key=id) == sorted(plan.missing, key=id)
+    costs = [sum(plan.costs[task.key] for task in unit) for unit in units]
+    assert costs == sorted(costs, reverse=True)
+    assert len(set(costs)) > 1
 
 
 def test_command_writes_prints_and_resumes(

@@ -27,7 +27,7 @@ from tests.study_data import RATE, make_space
     "changed",
     [
         {"budget": {"trials": 50}},
-        {"resources": {"cpus_per_worker": 4, "group": "trial", "max_failures": 9}},
+        {"resources": {"cpus_per_worker": 4, "group": "study", "max_failures": 9}},
         {"experiment": {"name": "other"}},
     ],
 )

@@ -36,7 +36,7 @@ def study(tmp_path: Path, prepared: Prepared) -> StudyFolder:
 
 @pytest.fixture
 def job(study: StudyFolder) -> StudyJob:
-    return StudyJob(study.path, *[None] * 5, logs=WorkerLogs(study.path))
+    return StudyJob(study.path, *[None] * 6, logs=WorkerLogs(study.path))
 
 
 Event = dict[str, Any]

@@ -1,0 +1,87 @@
+"""A fold as a job of a worker group, how it ended, and the times of a group: plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from hms_ray.errors import HmsRayError
+from hms_ray.experiment.fold_task import FoldTask, Report
+from hms_ray.storage.run_log import WorkerLogs
+
+if TYPE_CHECKING:
+    from hms_ray.train.process import Process
+
+Train = Callable[[FoldTask, "Process"], None]
+"""Trains one fold in a worker; called by all ranks."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A fold to train, and for whom.
+
+    Attributes:
+        task: the fold.
+        report: gets the records of its training, in the worker of rank 0.
+        train: trains it.
+        logs: where its workers log.
+    """
+
+    task: FoldTask
+    report: Report
+    train: Train
+    logs: WorkerLogs
+
+    @property
+    def key(self) -> str:
+        """The cache key of the fold."""
+        return self.task.key
+
+
+@dataclass(frozen=True)
+class FoldEnd:
+    """How a rank ended a job.
+
+    Attributes:
+        kind: ``trained``; ``cancelled``; ``failed`` with an error that a repetition would raise
+            again; or ``broken``: any other exception, after which the process is not used again.
+        error: of a failed fold.
+        reason: of a broken one, one line.
+        in_step: whether all ranks raise the error at the same place.
+    """
+
+    kind: Literal["trained", "cancelled", "failed", "broken"]
+    error: HmsRayError | None = None
+    reason: str = ""
+    in_step: bool = True
+
+
+@dataclass
+class GroupTimes:
+    """When a worker group was started and how long it trained; times are seconds since 1970.
+
+    Attributes:
+        group: its name.
+        requested: when its resources were requested.
+        started: when its workers could take a first fold; None: they never did.
+        first_job: when they took it; None: they got none.
+        ended: when the group ended; None: it still runs.
+        busy_s: seconds with a fold, lost ones included.
+        n_folds: folds that it took.
+        n_restarts: starts of its workers after the first one.
+    """
+
+    group: str
+    requested: float
+    started: float | None = None
+    first_job: float | None = None
+    ended: float | None = None
+    busy_s: float = 0.0
+    n_folds: int = 0
+    n_restarts: int = 0
+
+    @property
+    def startup_s(self) -> float | None:
+        """Seconds from the request to the start of the workers."""
+        return None if self.started is None else self.started - self.requested

@@ -1,0 +1,140 @@
+"""What the workers of a group run: one job after another, until the queue says stop."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import ray
+
+from hms_ray.config.space import ResourcesConfig
+from hms_ray.distributed.job import FoldEnd, Job
+from hms_ray.errors import FoldCancelled, HmsRayError, one_line
+from hms_ray.experiment.fold_task import FoldTask, report_with_task
+from hms_ray.storage.fold_store import FoldStore
+from hms_ray.storage.run_log import log_fields
+
+if TYPE_CHECKING:
+    from hms_ray.distributed.job import Train
+    from hms_ray.train.process import Process
+
+logger = logging.getLogger(__name__)
+
+
+class GroupBrokenError(RuntimeError):
+    """Raised in a worker so that Ray Train starts its group again."""
+
+
+def work(queue: Any, group: str, resources: ResourcesConfig) -> None:
+    """Trains jobs of the queue; called on every rank of a group.
+
+    Ranks wait for jobs by themselves, never for each other: an idle group is in no collective.
+
+    Args:
+        queue: handle of the queue's actor.
+        group: name of the group.
+        resources: of the group.
+    """
+    import ray.train
+    import ray.train.torch
+
+    from hms_ray.train.process import Process
+    from hms_ray.train.windows import OpenedPacks
+
+    context = ray.train.get_context()
+    rank, world_size = int(context.get_world_rank()), int(context.get_world_size())
+    alone = Process(rank=rank, world_size=world_size, device=ray.train.torch.get_device())
+    seat = alone.call_on_rank0(lambda: ray.get(queue.call.remote("sit", group, world_size)))
+    node = ray.get_runtime_context().get_node_id()
+    cancelled = _Cancelled(queue, seat) if rank == 0 else None
+    packs = OpenedPacks(alone.device)
+    place = 0
+    while (job := ray.get(queue.take.remote(seat, rank, place, node))) != "stop":
+        if job is None:
+            continue
+        process = Process(
+            rank=rank,
+            world_size=world_size,
+            device=alone.device,
+            report=partial(report_with_task, job.report, job.task),
+            windows=resources.windows,
+            should_stop=partial(cancelled.holds, place) if cancelled else _never,
+            packs=packs,
+        )
+        end = _end_of(job, process, resources)
+        _clean_up(process, resources)
+        if ray.get(queue.done.remote(seat, rank, place, end)) == "restart":
+            raise GroupBrokenError(end.reason or "the ranks of the group did not end alike")
+        place += 1
+
+
+def _never() -> bool:
+    return False
+
+
+class _Cancelled:
+    """Which job of a seat is cancelled, kept up to date by a thread."""
+
+    def __init__(self, queue: Any, seat: int) -> None:
+        self._queue, self._seat, self._place = queue, seat, -1
+        threading.Thread(target=self._follow, name="cancelled", daemon=True).start()
+
+    def holds(self, place: int) -> bool:
+        """Whether the job at a place is cancelled."""
+        return self._place == place
+
+    def _follow(self) -> None:
+        try:
+            while True:
+                self._place = ray.get(self._queue.to_cancel.remote(self._seat, self._place))
+        except Exception:
+            # The queue is gone: the run ends, or the next job is asked for in vain.
+            logger.debug("cancellations are no longer followed", exc_info=True)
+
+
+def _end_of(job: Job, process: Process, resources: ResourcesConfig) -> FoldEnd:
+    """Trains a job, and says how that ended."""
+    from hms_ray.train.torch_settings import torch_threads
+
+    task = job.task
+    owner = {} if job.logs.fields else {"experiment": task.experiment.name}
+    threads = torch_threads(max(1, int(resources.cpus_per_worker)))
+    with job.logs.opened(), log_fields(**owner, fold=task.fold, rank=process.rank), threads:
+        try:
+            _train(task, process, job.train)
+        except FoldCancelled:
+            logger.info("fold cancelled")
+            return FoldEnd("cancelled")
+        except HmsRayError as error:
+            logger.exception("fold failed")
+            # An error that an operation raised may come on one rank alone.
+            return FoldEnd("failed", error, in_step=not isinstance(error.__cause__, RuntimeError))
+        except Exception as error:
+            logger.exception("fold failed")
+            return FoldEnd("broken", reason=one_line(error))
+    return FoldEnd("trained")
+
+
+def _train(task: FoldTask, process: Process, train: Train) -> None:
+    # A restarted group skips folds that its predecessor finished; and a fold may be in the
+    # store as the first stages of another one.
+    if process.call_on_rank0(partial(FoldStore(task.results).has, task.key)):
+        logger.info("fold is in the store already (cache key %s)", task.key)
+        return
+    logger.info("fold started on %s (cache key %s)", process.device, task.key)
+    if process.rank == 0:
+        process.report({"event": "fold_started"})
+    train(task, process)
+    logger.info("fold ended")
+    if process.rank == 0:
+        process.report({"event": "fold_ended"})
+
+
+def _clean_up(process: Process, resources: ResourcesConfig) -> None:
+    """Gives memory back to the workers that share the GPU."""
+    if process.device.type == "cuda" and 0 < resources.gpus_per_worker < 1:
+        import torch
+
+        torch.cuda.empty_cache()

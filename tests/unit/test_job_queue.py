@@ -1,0 +1,407 @@
+"""The queue of folds without Ray: who gets which fold, and what a loss costs."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hms_ray.config.experiment import Experiment
+from hms_ray.dataset.prepare import Prepared
+from hms_ray.distributed.job import FoldEnd, Job
+from hms_ray.distributed.job_queue import NODE_NOTICED_S, NOT_SEEN_S, JobQueue
+from hms_ray.errors import FoldCancelled, TrainingError
+from hms_ray.experiment.fold_task import FoldTask, run_task
+from hms_ray.storage.run_log import WorkerLogs
+from tests.refused import refusal
+
+HERE = Path("results")
+TRAINED, CANCELLED = FoldEnd("trained"), FoldEnd("cancelled")
+DIVERGED = FoldEnd("failed", TrainingError("a loss must be finite"))
+
+
+def job(name: str, fold: int, key: str | None = None) -> Job:
+    prepared = Prepared(HERE / "rows.parquet", {}, "", "", 3)
+    task = FoldTask(Experiment(name=name), fold, key or f"{name}{fold}", prepared, HERE, {})
+    return Job(task, print, run_task, WorkerLogs(HERE))
+
+
+def jobs(name: str, n: int = 3) -> list[Job]:
+    return [job(name, fold) for fold in range(n)]
+
+
+class Group:
+    """A worker group that a test leads step by step."""
+
+    def __init__(self, queue: JobQueue, name: str, n_ranks: int = 1, node: str = "") -> None:
+        self.queue, self.name, self.n_ranks, self.node = queue, name, n_ranks, node or name
+        self.sit()
+
+    def sit(self) -> None:
+        self.seat, self.place = self.queue.sit(self.name, self.n_ranks), 0
+
+    def take(self) -> str | None:
+        """Key of the job that all ranks get, ``stop``, or None."""
+        taken = {
+            found.key if isinstance(found, Job) else found
+            for rank in range(self.n_ranks)
+            for found in [self.queue.take(self.seat, rank, self.place, self.node)]
+        }
+        (found,) = taken
+        return found
+
+    def done(self, end: FoldEnd = TRAINED) -> None:
+        for rank in range(self.n_ranks):
+            self.queue.done(self.seat, rank, self.place, end)
+        for rank in range(self.n_ranks):
+            assert self.queue.verdict(self.seat, rank, self.place) == "continue"
+        self.place += 1
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def queue(clock: Clock) -> JobQueue:
+    return JobQueue(clock=clock)
+
+
+def raised(queue: JobQueue, submission: int, index: int) -> Exception | None:
+    assert queue.ended(submission, index)
+    return queue.end(submission, index)
+
+
+def test_a_group_trains_the_folds_of_a_trial_in_order(queue: JobQueue) -> None:
+    submission = queue.submit(jobs("a"))
+    group = Group(queue, "g", n_ranks=2)
+    for fold in range(3):
+        assert not queue.ended(submission, fold)
+        assert group.take() == f"a{fold}"
+        group.done()
+        assert raised(queue, submission, fold) is None
+    assert group.take() is None
+
+
+def test_free_groups_go_to_trials_without_a_fold_in_training_first(queue: JobQueue) -> None:
+    for name in "ab":
+        queue.submit(jobs(name, 2))
+    groups = [Group(queue, str(number)) for number in range(5)]
+    assert [group.take() for group in groups] == ["a0", "b0", "a1", "b1", None]
+
+
+def test_a_fold_after_an_undecided_one_is_trained_only_by_a_group_that_would_idle(
+    queue: JobQueue,
+) -> None:
+    first = queue.submit(jobs("a"), decides=True)
+    group, other = Group(queue, "g"), Group(queue, "h")
+    assert group.take() == "a0"
+    group.done()
+    queue.submit(jobs("b"), decides=True)
+    assert group.take() == "b0"
+    assert other.take() == "a1"
+    other.done()
+    queue.decided(first, 0)
+    assert Group(queue, "i").take() == "a2", "b1 would be for nothing if b0 stops its trial"
+    queue.decided(first, 1)
+    assert other.take() == "b1"
+
+
+def test_a_decided_trial_is_next_before_younger_ones(queue: JobQueue) -> None:
+    first = queue.submit(jobs("a"), decides=True)
+    group = Group(queue, "g")
+    group.take()
+    group.done()
+    queue.decided(first, 0)
+    queue.submit(jobs("b"), decides=True)
+    assert group.take() == "a1"
+
+
+def test_tasks_of_the_same_fold_are_trained_one_after_the_other(queue: JobQueue) -> None:
+    queue.submit([job("whole", 0), job("first stage", 0), job("whole", 1)])
+    group, other, third = (Group(queue, name) for name in "ghi")
+    assert [group.take(), other.take(), third.take()] == ["whole0", "whole1", None]
+    group.done()
+    assert third.take() == "first stage0"
+
+
+def test_ranks_take_the_same_jobs_at_their_own_pace(queue: JobQueue) -> None:
+    queue.submit(jobs("a"))
+    seat = queue.sit("g", 2)
+    assert queue.take(seat, 1, 0).key == "a0"
+    queue.done(seat, 0, 0, TRAINED)
+    assert queue.take(seat, 0, 1).key == "a1"
+    assert queue.take(seat, 0, 0).key == "a0", "the slower rank has not taken it"
+    queue.done(seat, 1, 0, TRAINED)
+    assert queue.take(seat, 1, 1).key == "a1"
+    assert queue.take(seat, 1, 2) is None
+
+
+def test_a_fold_that_several_want_is_trained_once(queue: JobQueue) -> None:
+    first = queue.submit(jobs("a", 1), trial=1)
+    second = queue.submit([job("b", 0, key="a0")], trial=2)
+    group = Group(queue, "g")
+    assert group.take() == "a0"
+    assert Group(queue, "h").take() is None
+    group.done()
+    assert raised(queue, first, 0) is None
+    assert raised(queue, second, 0) is None
+
+
+def test_a_trial_whose_process_died_joins_the_training_that_goes_on(queue: JobQueue) -> None:
+    former = queue.submit(jobs("a"), trial=4)
+    group, other = Group(queue, "g"), Group(queue, "h")
+    group.take()
+    again = queue.submit(jobs("a"), trial=4)
+    with pytest.raises(KeyError):
+        queue.ended(former, 0)
+    assert queue.to_cancel(group.seat) == -1
+    assert other.take() == "a1"
+    group.done()
+    assert raised(queue, again, 0) is None
+
+
+def test_folds_of_a_trial_that_never_came_back_are_cancelled(queue: JobQueue, clock: Clock) -> None:
+    queue.submit(jobs("a"), trial=4)
+    kept = queue.submit(jobs("b"), trial=5)
+    group = Group(queue, "g")
+    group.take()
+    clock.now += NOT_SEEN_S + 1
+    assert not queue.ended(kept, 0)
+    assert queue.status().n_waiting == 3
+    assert queue.to_cancel(group.seat) == 0
+    group.done(CANCELLED)
+    assert group.take() == "b0"
+
+
+def test_closing_cancels_what_no_other_submission_wants(queue: JobQueue) -> None:
+    stopped, kept = queue.submit(jobs("a")), queue.submit([job("a", 1)])
+    groups = [Group(queue, name) for name in "gh"]
+    assert [group.take() for group in groups] == ["a0", "a1"]
+    queue.close(stopped)
+    assert [queue.to_cancel(group.seat) for group in groups] == [0, -1]
+    groups[1].done()
+    assert raised(queue, kept, 0) is None
+    groups[0].done(CANCELLED)
+    assert groups[0].take() is None
+
+
+def test_a_fold_submitted_again_while_it_is_cancelled_is_trained_again(queue: JobQueue) -> None:
+    former = queue.submit(jobs("a", 1))
+    group = Group(queue, "g")
+    group.take()
+    queue.close(former)
+    again = queue.submit(jobs("a", 1))
+    group.done(CANCELLED)
+    assert not queue.ended(again, 0)
+    assert group.take() == "a0"
+    group.done()
+    assert raised(queue, again, 0) is None
+
+
+def test_cancelling_a_trial_ends_its_folds_alone(queue: JobQueue) -> None:
+    first, second = queue.submit(jobs("a"), trial=1), queue.submit(jobs("b"), trial=2)
+    group = Group(queue, "g")
+    assert group.take() == "a0"
+    queue.cancel(1)
+    assert queue.to_cancel(group.seat) == 0
+    assert all(isinstance(raised(queue, first, fold), FoldCancelled) for fold in range(3))
+    group.done(CANCELLED)
+    assert group.take() == "b0"
+    assert queue.to_cancel(group.seat) == 0, "of the former job"
+    assert not queue.ended(second, 0)
+
+
+def test_after_cancelling_all_nothing_is_trained(queue: JobQueue) -> None:
+    queue.submit(jobs("a"), trial=1)
+    queue.cancel_all()
+    later = queue.submit(jobs("b"), trial=2)
+    assert isinstance(raised(queue, later, 0), FoldCancelled)
+    assert Group(queue, "g").take() is None
+
+
+def test_an_error_of_all_ranks_ends_the_fold_and_not_the_group(queue: JobQueue) -> None:
+    submission = queue.submit(jobs("a"))
+    group = Group(queue, "g", n_ranks=2)
+    group.take()
+    group.done(DIVERGED)
+    assert raised(queue, submission, 0) is DIVERGED.error
+    assert group.take() == "a1"
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        {1: DIVERGED},
+        {0: DIVERGED, 1: FoldEnd("failed", TrainingError("another one"))},
+        {rank: FoldEnd("failed", DIVERGED.error, in_step=False) for rank in range(2)},
+    ],
+    ids=["one rank", "different errors", "errors of an operation"],
+)
+def test_ranks_that_may_be_out_of_step_restart_their_group(
+    queue: JobQueue, ends: dict[int, FoldEnd]
+) -> None:
+    submission = queue.submit(jobs("a"))
+    group = Group(queue, "g", n_ranks=2)
+    group.take()
+    for rank, end in ends.items():
+        queue.done(group.seat, rank, 0, end)
+    verdicts = {queue.verdict(group.seat, rank, 0, final=True) for rank in ends}
+    assert verdicts == {"restart"}
+    assert isinstance(raised(queue, submission, 0), TrainingError), "it would fail again"
+
+
+def test_one_rank_waits_for_the_others_before_its_verdict(queue: JobQueue) -> None:
+    queue.submit(jobs("a"))
+    group = Group(queue, "g", n_ranks=2)
+    group.take()
+    queue.done(group.seat, 0, 0, DIVERGED)
+    assert queue.verdict(group.seat, 0, 0) is None
+    queue.done(group.seat, 1, 0, DIVERGED)
+    assert queue.verdict(group.seat, 0, 0) == "continue"
+
+
+def lose(group: Group, queue: JobQueue, how: str) -> None:
+    if how == "reported":
+        queue.done(group.seat, 0, group.place, FoldEnd("broken", reason="RuntimeError: odd"))
+        assert queue.verdict(group.seat, 0, group.place) == "restart"
+    elif how == "noticed":
+        queue.lost(group.name, "RuntimeError: odd")
+    group.sit()
+
+
+@pytest.mark.parametrize("how", ["reported", "noticed", "restarted"])
+def test_a_lost_fold_is_trained_again_once(queue: JobQueue, clock: Clock, how: str) -> None:
+    submission = queue.submit(jobs("a", 2))
+    group = Group(queue, "g")
+    assert group.take() == "a0"
+    lose(group, queue, how)
+    (text,) = queue.status().losses
+    assert text.startswith("a fold 0 was lost by g: ")
+    assert queue.status().losses == ()
+    assert group.take() == "a0"
+    lose(group, queue, how)
+    clock.now += NODE_NOTICED_S
+    assert group.take() == "a1", "the trial may fail, the group goes on"
+    got = "its workers were lost" if how == "restarted" else "RuntimeError: odd"
+    with refusal(TrainingError, "lost 2 times", got=got, where="fold 0 of a", fix="Debug"):
+        raise raised(queue, submission, 0)  # type: ignore[misc]
+
+
+def test_losses_with_their_machine_do_not_count(clock: Clock) -> None:
+    gone: set[str] = set()
+    queue = JobQueue(lost_nodes=lambda nodes: nodes & gone, clock=clock)
+    queue.submit(jobs("a", 1))
+    for number in range(6):
+        group = Group(queue, f"g{number}")
+        assert group.take() == "a0"
+        gone.add(group.node)
+        queue.finished(group.name, "the node died")
+
+
+def test_a_loss_is_not_judged_before_its_machine_is_known_to_live(clock: Clock) -> None:
+    gone: set[str] = set()
+    queue = JobQueue(lost_nodes=lambda nodes: nodes & gone, clock=clock)
+    queue.submit(jobs("a", 1))
+    for number in range(2):
+        Group(queue, f"g{number}").take()
+        queue.finished(f"g{number}", "killed")
+    third = Group(queue, "g2")
+    assert third.take() is None
+    clock.now += NODE_NOTICED_S - 1
+    gone.add("g1")
+    assert third.take() == "a0"
+
+
+def test_a_lost_fold_that_nobody_wants_is_dropped(queue: JobQueue) -> None:
+    submission = queue.submit(jobs("a", 1))
+    group = Group(queue, "g")
+    group.take()
+    queue.close(submission)
+    queue.lost("g", "killed")
+    assert queue.status().n_waiting == 0
+    assert queue.status().losses == ()
+
+
+def test_a_released_group_ends_unless_it_trains(queue: JobQueue) -> None:
+    busy, idle = Group(queue, "g"), Group(queue, "h")
+    queue.submit(jobs("a", 1))
+    busy.take()
+    queue.release("g")
+    queue.release("h")
+    queue.submit(jobs("b", 1))
+    assert idle.take() == "stop"
+    busy.done()
+    assert busy.take() == "b0"
+
+
+def test_groups_stop_after_the_fold_in_training(queue: JobQueue) -> None:
+    queue.submit(jobs("a"))
+    group = Group(queue, "g", n_ranks=2)
+    group.take()
+    queue.stop()
+    group.done()
+    assert group.take() == "stop"
+
+
+def test_with_one_fold_each_a_group_stops_and_stored_folds_need_none(clock: Clock) -> None:
+    stored: Callable[[Job], bool] = lambda job: job.key == "a1"  # noqa: E731
+    queue = JobQueue(one_each=True, stored=stored, clock=clock)
+    submission = queue.submit(jobs("a"))
+    assert queue.status().n_waiting == 2
+    assert raised(queue, submission, 1) is None
+    group = Group(queue, "g")
+    assert group.take() == "a0"
+    group.done()
+    assert group.take() == "stop"
+    assert Group(queue, "h").take() == "a2"
+
+
+def test_status_and_times_of_groups(queue: JobQueue, clock: Clock) -> None:
+    queue.requested("g")
+    clock.now += 10
+    group = Group(queue, "g")
+    clock.now += 3
+    assert queue.status().idle_s == {"g": 3}
+    queue.submit(jobs("a", 2))
+    assert queue.status().n_waiting == 2
+    group.take()
+    clock.now += 5
+    assert queue.status().idle_s == {"g": None}
+    assert queue.times()[0].busy_s == 5
+    group.done()
+    clock.now += 1
+    lose(group, queue, "noticed")
+    group.take()
+    clock.now += 2
+    queue.finished("g", "killed")
+    (times,) = queue.times()
+    found: dict[str, Any] = vars(times)
+    assert found == {
+        "group": "g",
+        "requested": 1000,
+        "started": 1010,
+        "first_job": 1013,
+        "ended": 1021,
+        "busy_s": 7,
+        "n_folds": 2,
+        "n_restarts": 1,
+    }
+    assert times.startup_s == 10
+
+
+def test_waiting_folds_fail_when_no_group_can_start(queue: JobQueue) -> None:
+    submission = queue.submit(jobs("a"))
+    group = Group(queue, "g")
+    group.take()
+    queue.fail_waiting(TrainingError("a worker group must start"))
+    assert not queue.ended(submission, 0)
+    assert isinstance(raised(queue, submission, 1), TrainingError)
