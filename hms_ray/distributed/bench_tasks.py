@@ -8,7 +8,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from hms_ray.distributed.cluster import Cluster, Node, n_concurrent_trials, n_groups, session
+from hms_ray.distributed.cluster import Cluster, Node, n_groups_at_most, require_fitting, session
 from hms_ray.distributed.nodes import check_nodes
 from hms_ray.errors import ResourceError
 from hms_ray.experiment.bench import BenchJob, MachineSpeed, measure_machine
@@ -34,8 +34,8 @@ def measure_on_cluster(job: BenchJob, *, address: str) -> tuple[list[MachineSpee
         HmsRayError: as training.
     """
     with session(address) as cluster:
-        n_concurrent_trials(cluster, job.resources)  # Refuses groups that do not fit.
-        slots = max(1, n_groups(cluster.nodes, job.resources))
+        require_fitting(cluster, job.resources)
+        slots = n_groups_at_most(cluster, job.resources)
         packs = [pack.path for pack in job.prepared.packs.values()]
         check_nodes(cluster, [job.prepared.rows_file, *packs])
         kinds = _kinds(cluster, job)

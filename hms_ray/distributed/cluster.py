@@ -112,23 +112,32 @@ def n_groups(nodes: Sequence[Node], resources: ResourcesConfig) -> int:
     return workers // resources.workers
 
 
+def require_fitting(cluster: Cluster, resources: ResourcesConfig) -> None:
+    """Checks that a worker group fits, unless the cluster grows on demand.
+
+    Raises:
+        ResourceError: if none fits.
+    """
+    if n_groups(cluster.nodes, resources) > 0 or resources.autoscale:
+        return
+    group = f"{counted(resources.workers, 'worker')} with "
+    group += f"{counted(resources.cpus_per_worker, 'CPU')} and "
+    group += f"{counted(resources.gpus_per_worker, 'GPU')} each"
+    raise ResourceError(
+        "a worker group must fit on the cluster",
+        got=f"{group} on {cluster}",
+        fix="Request less with --set resources.workers=N, resources.cpus_per_worker=N or "
+        "resources.gpus_per_worker=0, or use a larger cluster with --address.",
+    )
+
+
 def n_concurrent_trials(cluster: Cluster, resources: ResourcesConfig) -> int:
     """Trials that run at once: one more than worker groups, so that each has a next fold.
 
     Raises:
         ResourceError: if no group fits.
     """
-    fitting = n_groups(cluster.nodes, resources)
-    if fitting < 1 and not resources.autoscale:
-        group = f"{counted(resources.workers, 'worker')} with "
-        group += f"{counted(resources.cpus_per_worker, 'CPU')} and "
-        group += f"{counted(resources.gpus_per_worker, 'GPU')} each"
-        raise ResourceError(
-            "a worker group must fit on the cluster",
-            got=f"{group} on {cluster}",
-            fix="Request less with --set resources.workers=N, resources.cpus_per_worker=N or "
-            "resources.gpus_per_worker=0, or use a larger cluster with --address.",
-        )
+    require_fitting(cluster, resources)
     return resources.max_concurrent_trials or 1 + n_groups_at_most(cluster, resources)
 
 

@@ -202,9 +202,7 @@ class QueueRunner:
             "share_stages": resources.share_stages,
             "checkpoint_every_s": resources.checkpoint_every_s,
         }
-        jobs = [
-            Job(replace(task, **options), report, self._train, self._logs) for task in tasks
-        ]
+        jobs = [Job(replace(task, **options), report, self._train, self._logs) for task in tasks]
         first = 0
         while first < len(jobs):
             try:

@@ -117,6 +117,14 @@ class StandingGroups:
             self._times = ray.get(self.queue.times.remote())
         return self._times
 
+    def cancel(self, trial: int) -> None:
+        """Cancels the folds of a trial, from any thread; they end within seconds."""
+        self.queue.call.remote("cancel", trial)
+
+    def cancel_all(self) -> None:
+        """Cancels all folds, those that are submitted later too."""
+        self.queue.call.remote("cancel_all")
+
     def _supervise(self) -> None:
         while not self._stopping.wait(POLL_S):
             # A fault here must not end the supply of groups.

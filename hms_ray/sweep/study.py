@@ -14,7 +14,12 @@ from ray import tune
 from hms_ray.blend.gain_reference import add_first_reference
 from hms_ray.config.space import BLEND_GAIN, Space
 from hms_ray.dataset.prepare import Prepared
-from hms_ray.distributed.cluster import Cluster, n_concurrent_trials, n_groups, session
+from hms_ray.distributed.cluster import (
+    Cluster,
+    n_concurrent_trials,
+    n_groups_at_most,
+    session,
+)
 from hms_ray.distributed.environment_record import environment_record
 from hms_ray.distributed.job import Train
 from hms_ray.distributed.nodes import check_nodes, has_bfloat16
@@ -199,8 +204,7 @@ class _Run:
         logger.info("cluster: %s; resources: %s", cluster, resources.model_dump_json())
         with self._faults("TensorBoard logs were not written"):
             declare_study(self._folder, self._results)
-        slots = min(n_concurrent, n_groups(cluster.nodes, resources))
-        self._costs.start(self._space, self.n_missing, slots)
+        self._costs.start(self._space, self.n_missing, n_groups_at_most(cluster, resources))
         progress = self._progress()
         with (
             self._costs.written(lambda: progress.first_estimate_s),
@@ -215,6 +219,7 @@ class _Run:
                 expected=self.n_missing * self._prepared.n_folds,
             )
             with groups:
+                self._cancel = groups.cancel
                 self._tune(self._job(bfloat16, groups.queue), n_concurrent)
 
     def _job(self, bfloat16: bool, queue: Any) -> StudyJob:
