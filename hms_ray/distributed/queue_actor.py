@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import ray
@@ -198,11 +199,12 @@ class QueueRunner:
             FoldCancelled: if the trial or the run is stopped.
         """
         resources = self._resources
-        options = {
-            "share_stages": resources.share_stages,
-            "checkpoint_every_s": resources.checkpoint_every_s,
-        }
-        jobs = [Job(replace(task, **options), report, self._train, self._logs) for task in tasks]
+        set_up = partial(
+            replace,
+            share_stages=resources.share_stages,
+            checkpoint_every_s=resources.checkpoint_every_s,
+        )
+        jobs = [Job(set_up(task), report, self._train, self._logs) for task in tasks]
         first = 0
         while first < len(jobs):
             try:
