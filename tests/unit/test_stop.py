@@ -209,7 +209,7 @@ def test_a_cancelled_trial_leaves_its_record_to_the_study(
         raise FoldCancelled("trial 0000 was stopped")
 
     monkeypatch.setattr(sweep_trial, "_train", cancelled)
-    job = StudyJob(study.path, *[None] * 5, logs=WorkerLogs(study.path))  # type: ignore[arg-type]
+    job = StudyJob(study.path, *[None] * 6, logs=WorkerLogs(study.path))  # type: ignore[arg-type]
     config = {"number": 0, "point": {}, "experiment": SPACE.experiment.model_dump(mode="json")}
     assert run_trial(config, job) == {"error": "trial 0000 was stopped"}
     assert study.trials() == []
