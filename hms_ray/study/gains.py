@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -31,12 +31,18 @@ class StudyGains:
 
     Args:
         folder: of a study whose metric is ``blend_gain``.
+        on_reference: called with each new reference after it is stored.
 
     Raises:
         StudyError: if the study's rows cannot be read, or those that count are of one fold.
     """
 
-    def __init__(self, folder: StudyFolder) -> None:
+    def __init__(
+        self,
+        folder: StudyFolder,
+        on_reference: Callable[[Reference], None] = lambda reference: None,
+    ) -> None:
+        self._on_reference = on_reference
         self._folder, self._rows = folder, folder.rows()
         votes = self._rows["total_votes"].to_numpy()
         folds = self._rows["fold"].to_numpy()
@@ -168,6 +174,7 @@ class StudyGains:
 
     def _write(self, reference: Reference) -> None:
         write_reference(self._folder, self._rows, reference)
+        self._on_reference(self.reference(reference.number))
 
 
 def _member(trial: StoredTrial, weight: float, by_fold: dict[int, float]) -> dict[str, Any]:

@@ -43,6 +43,7 @@ from hms_ray.study.gains import StudyGains
 from hms_ray.study.kept_weights import KeptWeights
 from hms_ray.study.leaderboard import Leaderboard
 from hms_ray.study.new import open_study, require_objective_rows
+from hms_ray.study.references import Reference
 from hms_ray.study.trial import StoredTrial
 from hms_ray.sweep.stop_watch import StopWatch
 from hms_ray.sweep.tensorboard import declare_study
@@ -164,16 +165,24 @@ class _Run:
         if keep != "all":
             kept = KeptWeights(folder, results, keep, space.objective)
         self._ends = TrialEnds(folder, results, lambda event: self._pump.send(event), kept)
+        by_gain = space.metric == BLEND_GAIN
         self._proposals = Proposals(
             space,
             folder.journal,
             recover=self._stored_scores,
-            gains=StudyGains(folder) if space.metric == BLEND_GAIN else None,
+            gains=StudyGains(folder, self._new_reference) if by_gain else None,
             on_duplicate=lambda number, original: self._pump.message(
                 f"trial {number:04d} repeats trial {original:04d}: not trained again"
             ),
             retry_failed=retry_failed,
         )
+
+    def _new_reference(self, reference: Reference) -> None:
+        text = f"new {reference.title}: {named_scores(reference.scores or {})}"
+        logger.info(text)
+        # A renewal that a kill prevented is made when the study is opened.
+        if hasattr(self, "_pump"):
+            self._pump.message(text)
 
     @property
     def n_missing(self) -> int:
@@ -297,9 +306,12 @@ class _Run:
     def _announce(self, cluster: Cluster, n_concurrent: int) -> None:
         resources, message = self._space.resources, self._pump.message
         trials = counted(self.n_missing, "trial")
+        objective = SCORE_NAMES[self._space.objective]
+        if self._space.metric == BLEND_GAIN:
+            objective = f"gain of a blend in {objective}"
         message(
             f"{self._folder.name}: {trials} x {self._prepared.n_folds} folds, "
-            f"{n_concurrent} at once, objective {SCORE_NAMES[self._space.objective]}"
+            f"{n_concurrent} at once, objective {objective}"
         )
         message(f"on {cluster}; groups of {counted(resources.workers, 'worker')}")
         if self._proposals.n_finished:

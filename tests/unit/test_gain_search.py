@@ -326,3 +326,18 @@ def test_another_reference_is_another_study(gain: dict[str, object]) -> None:
 def test_gain_without_its_metric_is_refused() -> None:
     with refusal(ConfigError, "gain has no effect without metric: blend_gain", where="test"):
         make_space(gain={"renew_every": 5})
+
+
+def test_a_new_reference_is_reported(tmp_path: Path) -> None:
+    folder, seen = make_study(tmp_path), []
+    gains = StudyGains(folder, seen.append)
+    run(folder, Proposals(folder.space(), folder.journal, gains=gains), EVERY)
+    assert [reference.number for reference in seen] == [0, 1]
+    assert seen[1].finished == [0, 1, 2, 3]
+    assert seen[1].scores == pytest.approx(read_reference(folder, 1, folder.rows()).scores)
+
+
+def test_a_search_by_gain_is_not_pruned() -> None:
+    with refusal(ConfigError, "prune must be none with metric: blend_gain", where="test"):
+        make_space(metric="blend_gain", prune={"rule": "median"})
+    assert make_space(metric="blend_gain").pruning.rule == "none"
