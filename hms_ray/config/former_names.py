@@ -34,6 +34,14 @@ def with_new_names(data: Any) -> Any:
     return [with_new_names(item) for item in data] if isinstance(data, list) else data
 
 
+def with_new_values(data: dict[str, Any]) -> dict[str, Any]:
+    """Plain data of a space that hms_ray wrote itself, with values of earlier versions renamed."""
+    resources = data.get("resources")
+    if isinstance(resources, Mapping) and resources.get("group") == "trial":
+        data = {**data, "resources": {**resources, "group": "study"}}
+    return data
+
+
 def _new_path(path: Any) -> Any:
     if not isinstance(path, str):
         return path

@@ -8,7 +8,13 @@ from typing import Any
 
 from hms_ray.config.experiment import Experiment
 from hms_ray.config.fields import is_whole
-from hms_ray.config.former_names import FORMER_SECTIONS, former_keys, in_new_form, with_new_names
+from hms_ray.config.former_names import (
+    FORMER_SECTIONS,
+    former_keys,
+    in_new_form,
+    with_new_names,
+    with_new_values,
+)
 from hms_ray.config.inputs import in_recipe
 from hms_ray.config.space import Parameter, Space
 from hms_ray.config.validation import fault_lines, faults_error, validated
@@ -39,7 +45,7 @@ def load_space(path: str | Path, settings: Sequence[str] = (), *, stored: bool =
     """
     data = read_mapping(path)
     if stored:
-        data = in_new_form(with_new_names(data))
+        data = with_new_values(in_new_form(with_new_names(data)))
     for setting in settings:
         apply_setting(data, setting)
     where = f"{path} with --set {' --set '.join(settings)}" if settings else path

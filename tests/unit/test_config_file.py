@@ -333,3 +333,11 @@ def test_start_point_needs_labels_of_labelled_choices() -> None:
     search = {"training.stages": {"values": {"one": [{}], "two": [{}, {}]}}}
     with pytest.raises(ConfigError, match=r"start\.0: training\.stages cannot be \[\{\}\]"):
         validate_space({"parameters": search, "start": [{"training.stages": [{}]}]}, "x")
+
+
+def test_former_group_is_refused_with_its_new_name_and_read_in_stored_files(tmp_path: Path) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text("resources: {group: trial}\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="group: trial is now named group: study"):
+        load_space(file)
+    assert load_space(file, stored=True).resources.group == "study"
