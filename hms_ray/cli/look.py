@@ -40,6 +40,8 @@ def show(
     """Show a study, or one trial: scores, folds, cost, and the reason if it failed."""
     from hms_ray.ladder.folder import ladder_names
     from hms_ray.report.overview import render_study, render_trial
+    from hms_ray.report.tables import to_text
+    from hms_ray.study.confirmation import confirmation_table, confirmed_trials
     from hms_ray.study.overview import find_trial, study_overview, trial_overview
 
     if target in ladder_names(results):
@@ -50,13 +52,25 @@ def show(
         )
     folder, number = find_trial(target, results)
     if number is None:
-        study = study_overview(folder)
-        print(json.dumps(asdict(study), indent=1) if as_json else render_study(study))
+        study, confirmed = study_overview(folder), confirmed_trials(folder)
+        if as_json:
+            content = {**asdict(study), "confirmed": [asdict(trial) for trial in confirmed]}
+            print(json.dumps(content, indent=1))
+        else:
+            table = confirmation_table(confirmed, folder.objective)
+            print(render_study(study))
+            print("" if table is None else f"\n{to_text(table)}\n", end="")
         if study.summary.finished and not as_json:
             print_next("leaderboard", target, results=results)
     else:
         trial = trial_overview(folder, number)
-        print(json.dumps(asdict(trial), indent=1) if as_json else render_trial(trial))
+        again = [one for one in confirmed_trials(folder) if one.number == number]
+        if as_json:
+            content = {**asdict(trial), "confirmed": [asdict(one) for one in again]}
+            print(json.dumps(content, indent=1))
+        else:
+            print(render_trial(trial))
+            print("".join(f"\n{one.text(folder.objective)}\n" for one in again), end="")
         if trial.state == "complete" and not as_json:
             print_next("submit", target, "--data", "DIR", results=results)
 

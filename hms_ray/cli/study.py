@@ -177,6 +177,11 @@ def sweep(
     retry_failed: Annotated[
         bool, flag("--retry-failed", "Train the failed trials of earlier runs again, first.")
     ] = False,
+    confirm: Annotated[
+        int | None,
+        option("Train the N best trials again with new seeds, and rank them on those.", "N"),
+    ] = None,
+    seeds: Annotated[int, option("New training seeds of each, with --confirm.", "N")] = 3,
     log_level: LogLevel = "INFO",
 ) -> int:
     """Search a space on Ray; the same command resumes a study that was stopped."""
@@ -185,6 +190,11 @@ def sweep(
     from hms_ray.sweep.command import sweep as run_sweep
 
     n_trials = [] if trials is None else [f"budget.trials={trials}"]
+    for option_name, value in (("--confirm", confirm), ("--seeds", seeds)):
+        if value is not None and value < 1:
+            raise ConfigError(
+                f"{option_name} must be at least 1", got=value, fix=f"Give {option_name} 3."
+            )
     path = find_space(file)
     space, name = load_space(path, [*(settings or []), *n_trials]), study or path.stem
     status = run_sweep(
@@ -197,6 +207,7 @@ def sweep(
         address=address,
         log_level=log_level,
         retry_failed=retry_failed,
+        confirm=(0, 0) if confirm is None else (confirm, seeds),
     )
     if status == 0:
         print_next("blend", name, results=results)

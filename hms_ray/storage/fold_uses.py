@@ -15,6 +15,7 @@ TRIAL_FILE: Final = "result.json"
 
 _PLACES: Final = (
     f"*/trials/*/{TRIAL_FILE}",
+    f"*/confirm/*/{TRIAL_FILE}",
     f"*/{STEPS_FILE}",
     f"*/{BLEND_FILE}",
     f"*/*/{BLEND_FILE}",

@@ -14,7 +14,9 @@ from hms_ray.errors import HmsRayError
 from hms_ray.evaluate.intervals import PatientSums, sum_by_patient
 from hms_ray.evaluate.metric import OBJECTIVES, Array
 from hms_ray.report.leaderboard import leaderboard, render, write_csv
+from hms_ray.report.tables import to_text
 from hms_ray.report.trial_choice import TrialChoice, choice_text
+from hms_ray.study.confirmation import confirmation_table, confirmed_trials
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.gain_ranking import GainRanking
 from hms_ray.study.row_scores import RowScores
@@ -174,7 +176,10 @@ class Leaderboard:
         ]
         note = "" if self._gains is None else self._gains.text()
         texts = "\n\n".join(filter(None, [note, choice_text(self.choice())]))
-        return "\n".join([render(self.frame(), texts), *failed])
+        lines = [render(self.frame(), texts), *failed]
+        if table := confirmation_table(confirmed_trials(self.folder), self.objective):
+            lines.append(f"\n{to_text(table)}")
+        return "\n".join(lines)
 
     def json(self) -> str:
         """The same as JSON: one record per trial with every value, and reasons of failures."""
@@ -186,6 +191,7 @@ class Leaderboard:
             "objective": self.objective,
             **({} if self._gains is None else {"reference": self._gains.to_json()}),
             "choice": asdict(self.choice()),
+            "confirmed": [asdict(trial) for trial in confirmed_trials(self.folder)],
             "trials": json.loads(table.to_json(orient="records", double_precision=15)),
         }
         return json.dumps(content, indent=1)

@@ -41,6 +41,7 @@ def sweep(
     log_level: str = "INFO",
     needs_weights: bool = False,
     retry_failed: bool = False,
+    confirm: tuple[int, int] = (0, 0),
 ) -> int:
     """Searches a space and prints the leaderboard.
 
@@ -55,6 +56,7 @@ def sweep(
         log_level: least level of records in the study's logs.
         needs_weights: train stored folds again whose weights were freed.
         retry_failed: train the failed trials of earlier runs again.
+        confirm: see ``run_study``.
 
     Returns:
         Exit status: 1 if trials failed and fewer are finished than requested, with a line on
@@ -71,7 +73,7 @@ def sweep(
         sources=sources_for(space),
         pack_dir=pack_dir,
         bars=bar,
-        check=partial(_check, space, results, name, data_dir, pack_dir),
+        check=partial(_check, space, results, name, data_dir, pack_dir, confirm[0] * confirm[1]),
     )
     prepared = ready(folds=given) if given is not None else _resumed(ready, results / name)
     for note in prepared.notes:
@@ -85,6 +87,7 @@ def sweep(
         log_level=log_level,
         needs_weights=needs_weights,
         retry_failed=retry_failed,
+        confirm=confirm,
     )
     cost = "" if run.cost is None else f"{to_text(cost_text(run.cost))}\n\n"
     print_text(f"\n{run.leaderboard.text()}\n\n{cost}study: {run.folder.path}")
@@ -104,6 +107,7 @@ def _check(
     name: str,
     data_dir: Path,
     pack_dir: Path | None,
+    n_more: int,
     rows: pd.DataFrame,
 ) -> None:
     check_study(results, name, space, rows)
@@ -111,7 +115,7 @@ def _check(
     study = StudyFolder.find(name, results)
     _check_gain(space, study, results, rows)
     n_finished = 0 if study is None else sum(trial.finished for trial in study.trials())
-    n_missing = space.budget.trials - n_finished
+    n_missing = max(0, space.budget.trials - n_finished) + n_more
     if note := require_disk_space(space, rows, n_missing, data_dir, results, pack_dir):
         print_text(note)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TextIO
 
 from ray import tune
+from ray.tune.search import Searcher
 
 from hms_ray.blend.gain_reference import add_first_reference
 from hms_ray.config.space import BLEND_GAIN, Space
@@ -37,6 +38,7 @@ from hms_ray.report.run_cost import RunCost
 from hms_ray.search.journal import Scores
 from hms_ray.search.proposals import STOPPED, Outcome, Proposal, Proposals
 from hms_ray.storage.run_log import LOG_FILE, FaultLog, WorkerLogs, run_log
+from hms_ray.study.confirmation import ConfirmingRun, missing_runs
 from hms_ray.study.cost import RunCounter
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.gains import StudyGains
@@ -45,6 +47,7 @@ from hms_ray.study.leaderboard import Leaderboard
 from hms_ray.study.new import open_study, require_objective_rows
 from hms_ray.study.references import Reference
 from hms_ray.study.trial import StoredTrial
+from hms_ray.sweep.run_list import RunList
 from hms_ray.sweep.stop_watch import StopWatch
 from hms_ray.sweep.tensorboard import declare_study
 from hms_ray.sweep.trial_actor import StudyJob, run_trial
@@ -98,6 +101,7 @@ def run_study(
     log_level: str = "INFO",
     needs_weights: bool = False,
     retry_failed: bool = False,
+    confirm: tuple[int, int] = (0, 0),
 ) -> StudyResult:
     """Runs a study until ``space.budget.trials`` trials are finished.
 
@@ -115,6 +119,8 @@ def run_study(
         log_level: least level of records in the logs of the study and its workers.
         needs_weights: train stored folds again whose weights were freed.
         retry_failed: train the failed trials of earlier runs again, see ``Proposals``.
+        confirm: number of best trials to train again after the search, and of new training
+            seeds for each, see ``study.confirmation``.
 
     Raises:
         StudyError: if the folder holds another study, another command runs it, no row
@@ -135,6 +141,10 @@ def run_study(
             if run.n_missing > 0:
                 with session(address) as cluster:
                     run.search(cluster)
+                    run.confirm(cluster, *confirm)
+            elif missing_runs(folder, *confirm):
+                with session(address) as cluster:
+                    run.confirm(cluster, *confirm)
             return run.result()
 
 
@@ -202,12 +212,7 @@ class _Run:
     def search(self, cluster: Cluster) -> None:
         """Searches on a connected Ray."""
         resources = self._space.resources
-        n_concurrent = n_concurrent_trials(cluster, resources)
-        packs = [pack.path for pack in self._prepared.packs.values()]
-        check_nodes(cluster, [self._prepared.rows_file, *packs, self._results])
-        bfloat16 = has_bfloat16(cluster, resources)
-        shutil.rmtree(self._folder.scratch, ignore_errors=True)
-        self._folder.scratch.mkdir()
+        n_concurrent, bfloat16 = self._checked(cluster)
         self._folder.record_run(environment_record(cluster))
         logger.info("space: %s", self._space.model_dump_json(exclude_defaults=True))
         logger.info("cluster: %s; resources: %s", cluster, resources.model_dump_json())
@@ -221,15 +226,38 @@ class _Run:
             EventPump(view) as self._pump,
         ):
             self._announce(cluster, n_concurrent)
-            groups = StandingGroups(
-                resources,
-                self._folder.scratch.resolve() / "train",
-                self._pump.message,
-                expected=self.n_missing * self._prepared.n_folds,
-            )
+            groups = self._groups(self.n_missing)
             with groups:
                 self._cancel = groups.cancel
-                self._tune(self._job(bfloat16, groups.queue), n_concurrent)
+                self._search = search = StudySearch(
+                    self._proposals,
+                    self._space.budget.trials,
+                    recover=self._recovered_scores,
+                    on_end=self._end_trial,
+                    on_exhausted=self._ends_early,
+                )
+                self._tune(self._job(bfloat16, groups.queue), n_concurrent, search)
+            if search.fault is not None:
+                raise search.fault
+
+    def _groups(self, n_trials: int) -> StandingGroups:
+        return StandingGroups(
+            self._space.resources,
+            self._folder.scratch.resolve() / "train",
+            self._pump.message,
+            expected=n_trials * self._prepared.n_folds,
+        )
+
+    def _checked(self, cluster: Cluster) -> tuple[int, bool]:
+        """Trials at once, and whether all devices have bfloat16; scratch is made empty."""
+        resources = self._space.resources
+        n_concurrent = n_concurrent_trials(cluster, resources)
+        packs = [pack.path for pack in self._prepared.packs.values()]
+        check_nodes(cluster, [self._prepared.rows_file, *packs, self._results])
+        bfloat16 = has_bfloat16(cluster, resources)
+        shutil.rmtree(self._folder.scratch, ignore_errors=True)
+        self._folder.scratch.mkdir()
+        return n_concurrent, bfloat16
 
     def _job(self, bfloat16: bool, queue: Any) -> StudyJob:
         return StudyJob(
@@ -245,22 +273,42 @@ class _Run:
             needs_weights=self._needs_weights,
         )
 
+    def confirm(self, cluster: Cluster, n_best: int, n_seeds: int) -> None:
+        """Trains the best trials again with new seeds, those runs that are not stored yet."""
+        runs = missing_runs(self._folder, n_best, n_seeds)
+        if not runs:
+            return
+        n_concurrent, bfloat16 = self._checked(cluster)
+        folds = range(self._prepared.n_folds)
+        progress = TrainingProgress(
+            len(folds),
+            objective=self._space.objective,
+            work={(run.experiment.name, fold): 1.0 for run in runs for fold in folds},
+        )
+        with ProgressView(progress, self._stream) as view, EventPump(view) as self._pump:
+            trials = counted(len({run.number for run in runs}), "trial")
+            self._pump.message(
+                f"{self._folder.name}: {trials} confirmed with new seeds, "
+                f"{counted(len(runs), 'run')} x {len(folds)} folds, {n_concurrent} at once"
+            )
+            with self._groups(len(runs)) as groups:
+                job = self._job(bfloat16, groups.queue)
+                job = replace(job, confirming=True, needs_weights=False)
+                self._tune(job, n_concurrent, RunList(runs, self._end_run))
+
+    def _end_run(self, run: ConfirmingRun, failed: str | None) -> None:
+        if failed is not None:
+            self._pump.message(f"{run.experiment.name} failed: {failed}")
+
     def _end_trial(self, proposal: Proposal, outcome: Outcome) -> None:
         self._ends.record(proposal, outcome)
         self.stops.trial_ended(proposal.number, stopped=outcome == STOPPED)
         self._costs.write()
 
-    def _tune(self, job: StudyJob, n_concurrent: int) -> None:
+    def _tune(self, job: StudyJob, n_concurrent: int, search: Searcher) -> None:
         trainable = tune.with_resources(
             tune.with_parameters(run_trial, job=job),
             tune.PlacementGroupFactory([{"memory": TRIAL_MEMORY_BYTES}]),
-        )
-        self._search = search = StudySearch(
-            self._proposals,
-            self._space.budget.trials,
-            recover=self._recovered_scores,
-            on_end=self._end_trial,
-            on_exhausted=self._ends_early,
         )
         tune.Tuner(
             trainable,
@@ -278,8 +326,6 @@ class _Run:
                 verbose=0,
             ),
         ).fit()
-        if search.fault is not None:
-            raise search.fault
 
     def stop_trial(self, number: int) -> str | None:
         """Cancels the folds of a running trial; see ``StopWatch``."""

@@ -16,10 +16,11 @@ from hms_ray.distributed.job import Train
 from hms_ray.distributed.progress import send_event
 from hms_ray.distributed.queue_actor import QueueRunner
 from hms_ray.errors import FoldCancelled, one_line
-from hms_ray.experiment.fold_task import run_task
+from hms_ray.experiment.fold_task import Report, run_task
 from hms_ray.experiment.run import ExperimentResult, run_experiment
 from hms_ray.search.distributions import describe
 from hms_ray.storage.run_log import WorkerLogs
+from hms_ray.study.confirmation import ConfirmedRuns
 from hms_ray.study.folder import StudyFolder
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ class StudyJob:
         logs: where trials and workers log.
         train: trains one fold in a worker.
         needs_weights: see ``run_experiment``.
+        confirming: whether trials are trained again with other seeds, see ``confirmation``.
     """
 
     study: Path
@@ -52,6 +54,7 @@ class StudyJob:
     logs: WorkerLogs
     train: Train = run_task
     needs_weights: bool = False
+    confirming: bool = False
 
 
 def run_trial(config: dict[str, Any], job: StudyJob) -> dict[str, Any]:
@@ -68,9 +71,11 @@ def run_trial(config: dict[str, Any], job: StudyJob) -> dict[str, Any]:
     Returns:
         The three scores, or ``error``.
     """
-    folder = StudyFolder(job.study)
     number, point = int(config["number"]), dict(config["point"])
     experiment = Experiment.model_validate(config["experiment"])
+    folder = StudyFolder(job.study)
+    if job.confirming:
+        folder = ConfirmedRuns(job.study, experiment.training.seed)
     done = folder.trial(number)
     if done is not None and done.finished:
         return dict(done.scores)
@@ -113,18 +118,21 @@ def _run(
 def _train(
     number: int, point: dict[str, Any], experiment: Experiment, job: StudyJob
 ) -> ExperimentResult:
-    report = partial(send_event, job.events, trial=number)
+    # Runs of one trial with several seeds are told apart by the experiment's name.
+    fields: dict[str, Any] = {} if job.confirming else {"trial": number}
+    report: Report = partial(send_event, job.events, **fields)
     runner = QueueRunner(
         job.queue,
         job.resources,
-        trial=number,
+        trial=None if job.confirming else number,
         logs=job.logs,
         bfloat16=job.bfloat16,
         train=job.train,
     )
     text = describe(point) or experiment.name
     logger.info("trial started: %s", text)
-    report({"event": "trial_started", "text": text})
+    if not job.confirming:
+        report({"event": "trial_started", "text": text})
     return run_experiment(
         experiment,
         job.prepared,

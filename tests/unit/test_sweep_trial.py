@@ -167,7 +167,7 @@ def test_record_of_the_trial_itself_is_kept_with_its_traceback(
 class Recorded:
     """Stands in for the study's proposals."""
 
-    n_finished = n_running = 0
+    n_finished = n_running = n_retried = 0
 
     def __init__(self) -> None:
         self.outcomes: list[Any] = []

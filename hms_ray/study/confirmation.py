@@ -1,0 +1,209 @@
+"""The best trials of a study, trained again with new training seeds and ranked on those.
+
+The best of many trials is partly a lucky draw of its training. New seeds remove that luck; the
+rows and folds are those that chose the trials, so that the luck of the rows stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from scipy import stats
+
+from hms_ray.config.experiment import Experiment
+from hms_ray.config.values import replace_values
+from hms_ray.evaluate.intervals import CONFIDENCE, paired_difference
+from hms_ray.evaluate.metric import OBJECTIVES, SCORE_NAMES, Array
+from hms_ray.evaluate.seed_variance import seed_variance
+from hms_ray.report.tables import Column, Table
+from hms_ray.study.folder import StudyFolder
+from hms_ray.study.row_scores import RowScores
+from hms_ray.study.trial import StoredTrial, read_trial
+
+CONFIRM: Final = "confirm"
+SEED_OFFSET: Final = 1_000
+"""New seeds are the trial's own one and 1,001, 1,002, ... more: far from seeds that a study
+itself may search."""
+
+
+class ConfirmedRuns(StudyFolder):
+    """The folder of a study, for trials that are trained again with one other seed.
+
+    Args:
+        path: folder of the study.
+        seed: training seed of the runs.
+    """
+
+    def __init__(self, path: str | Path, seed: int) -> None:
+        super().__init__(path)
+        self._seed = seed
+
+    def trial_path(self, number: int) -> Path:
+        """Folder of a run, which may not exist yet."""
+        return self.path / CONFIRM / f"{number:04d}-seed-{self._seed}"
+
+
+@dataclass(frozen=True)
+class ConfirmingRun:
+    """A run to train: a trial's experiment with another seed."""
+
+    number: int
+    point: Mapping[str, Any]
+    experiment: Experiment
+
+
+def missing_runs(folder: StudyFolder, n_best: int, n_seeds: int) -> list[ConfirmingRun]:
+    """The runs of the best trials that are not stored yet, one seed of all trials first.
+
+    Args:
+        folder: the study.
+        n_best: number of trials, by the study's objective.
+        n_seeds: new seeds of each.
+    """
+    best = folder.finished_trials()[:n_best]
+    experiments = {trial.number: trial.experiment for trial in best}
+    missing = []
+    for place in range(1, n_seeds + 1):
+        for trial in best:
+            experiment = experiments[trial.number]
+            seed = experiment.training.seed + SEED_OFFSET + place
+            stored = ConfirmedRuns(folder.path, seed).trial(trial.number)
+            if stored is None or not stored.finished:
+                made = replace_values(experiment, {"training.seed": seed})
+                name = f"trial {trial.number:04d} seed {seed}"
+                made = made.model_copy(update={"name": name})
+                missing.append(ConfirmingRun(trial.number, trial.point, made))
+    return missing
+
+
+@dataclass(frozen=True)
+class ConfirmedTrial:
+    """A trial's score with new seeds.
+
+    Attributes:
+        number: of the trial.
+        searched: its score in the search, by which it was chosen.
+        scores: seed -> score of the run with that seed.
+        difference: mean over seeds minus that of the best confirmed trial, on the seeds that
+            both have; None for that one.
+        low, high: 95% interval of the difference, over patients and seeds; None if unknown.
+    """
+
+    number: int
+    searched: float | None
+    scores: dict[int, float]
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def mean(self) -> float:
+        """Mean over the new seeds."""
+        return float(np.mean(list(self.scores.values())))
+
+    @property
+    def deviation(self) -> float | None:
+        """Standard deviation over the new seeds; None with one."""
+        values = list(self.scores.values())
+        return float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+    def text(self, objective: str) -> str:
+        """The scores in one line."""
+        scores = ", ".join(f"{seed}: {score:.4f}" for seed, score in self.scores.items())
+        return f"With new training seeds: mean {SCORE_NAMES[objective]} {self.mean:.4f} ({scores})"
+
+
+def confirmed_trials(folder: StudyFolder) -> list[ConfirmedTrial]:
+    """Trials with finished runs of new seeds, the best mean over seeds first."""
+    runs: dict[int, dict[int, StoredTrial]] = {}
+    for path in sorted((folder.path / CONFIRM).glob("*-seed-*")):
+        run = read_trial(path)
+        if run is not None and run.finished and run.scores[folder.objective] is not None:
+            runs.setdefault(run.number, {})[int(path.name.rpartition("-")[2])] = run
+    if not runs:
+        return []
+    trials, objective = {}, folder.objective
+    for number, by_seed in runs.items():
+        own = folder.trial(number)
+        scores = {seed: run.scores[objective] or 0.0 for seed, run in sorted(by_seed.items())}
+        searched = None if own is None else own.scores.get(objective)
+        trials[number] = ConfirmedTrial(number, searched, scores)
+    first, *others = sorted(trials.values(), key=lambda trial: (trial.mean, trial.number))
+    return [first, *_compared(folder, runs, first, others)]
+
+
+def _compared(
+    folder: StudyFolder,
+    runs: Mapping[int, Mapping[int, StoredTrial]],
+    first: ConfirmedTrial,
+    others: Sequence[ConfirmedTrial],
+) -> list[ConfirmedTrial]:
+    """The other trials with their differences to the first one."""
+    rows = folder.rows()
+    counted = (rows["total_votes"] >= OBJECTIVES[folder.objective]).to_numpy()
+    patients, row_scores = rows["patient_id"].to_numpy()[counted], RowScores(rows)
+
+    def kl(number: int, seed: int) -> Array:
+        return row_scores.of(runs[number][seed].path)[counted]
+
+    compared = []
+    for trial in others:
+        # Seeds are paired by their order: those of two trials may have different numbers.
+        pairs = list(zip(trial.scores, first.scores, strict=False))
+        differences = np.stack([kl(trial.number, s) - kl(first.number, t) for s, t in pairs])
+        found = paired_difference(differences.mean(axis=0), np.zeros(len(patients)), patients)
+        low: float | None = None
+        high: float | None = None
+        variance = seed_variance(found, [(len(patients), differences.mean(axis=1))])
+        if variance is not None:
+            total, degrees = variance
+            half = float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees)) * total**0.5
+            low, high = found.mean - half, found.mean + half
+        compared.append(
+            ConfirmedTrial(trial.number, trial.searched, trial.scores, found.mean, low, high)
+        )
+    return compared
+
+
+def confirmation_table(confirmed: Sequence[ConfirmedTrial], objective: str) -> Table | None:
+    """The trials by their scores with new seeds; None without any."""
+    if not confirmed:
+        return None
+    order = sorted(confirmed, key=lambda t: (t.searched is None, t.searched or 0.0, t.number))
+    place = {trial.number: f"{n}" for n, trial in enumerate(order, start=1)}
+    columns = (
+        Column("trial", [f"{trial.number:04d}" for trial in confirmed]),
+        Column("new seeds", [_number(trial.mean) for trial in confirmed]),
+        Column("sd", [_number(trial.deviation) for trial in confirmed]),
+        Column("seeds", [str(len(trial.scores)) for trial in confirmed]),
+        Column("in the search", [_number(trial.searched) for trial in confirmed]),
+        Column("its rank", [place[trial.number] for trial in confirmed]),
+        Column("difference to the first", [_difference(trial) for trial in confirmed]),
+    )
+    name = SCORE_NAMES[objective]
+    seeds_note = (
+        f"new seeds: mean {name} over runs with other training seeds; the run of the search, "
+        "which chose the trial, does not count. sd: between these seeds."
+    )
+    rows_note = (
+        "Rows and folds are those that chose the trials: new seeds remove the luck of training, "
+        "not the luck of the rows. The difference has a 95% interval over patients and seeds."
+    )
+    return Table(f"Confirmed with new seeds: {name}", columns, (seeds_note, rows_note))
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _difference(trial: ConfirmedTrial) -> str:
+    if trial.difference is None:
+        return "-"
+    text = f"{trial.difference:+.4f}"
+    if trial.low is None or trial.high is None:
+        return text
+    return f"{text} ({trial.low:+.4f} to {trial.high:+.4f})"
