@@ -180,7 +180,7 @@ def test_runs_are_trained_in_order_and_written_beside_the_trials(
     monkeypatch.setattr(sweep_trial, "_train", lambda *_: result_of(rows, 0.5, 1))
     runs = missing_runs(study, 2, 1)
     search = RunList(runs, lambda run, failed: ends.append((run.number, failed)))
-    job = StudyJob(study.path, *[None] * 5, logs=WorkerLogs(study.path), confirming=True)  # type: ignore[arg-type]
+    job = StudyJob(study.path, *[None] * 6, logs=WorkerLogs(study.path), confirming=True)  # type: ignore[arg-type]
     first, second = search.suggest("a"), search.suggest("b")
     assert isinstance(first, dict)
     assert isinstance(second, dict)
