@@ -51,11 +51,12 @@ def bench(
     from hms_ray.config.shipped import find_space
     from hms_ray.experiment.bench_command import bench as run_bench
     from hms_ray.experiment.bench_command import check_this_machine, this_machine
-    from hms_ray.study.cost import BenchEstimate, kept_share, write_bench
+    from hms_ray.study.cost import ASSUMED_KEPT_SHARE, BenchEstimate, kept_share, write_bench
 
     path = find_space(file)
     space = load_space(path, settings or [])
-    share, source = kept_share(study, path.stem, results)
+    known = kept_share(study, path.stem, results)
+    share, source = known or (ASSUMED_KEPT_SHARE, "an assumption: no study with pruned trials")
     machines: Machines = this_machine
     if address is None:
         check_this_machine(space.resources)
@@ -77,7 +78,7 @@ def bench(
         machines=machines,
     )
     made = datetime.now(UTC).isoformat(timespec="seconds")
-    write_bench(results, space, BenchEstimate(seconds, share, made))
+    write_bench(results, space, BenchEstimate(seconds, known[0] if known else 1.0, made))
     words: list[object] = ["sweep" if space.parameters else "train", file, "--data", data]
     for name, value in (("--pack-dir", pack_dir), ("--folds", folds), ("--address", address)):
         words += [] if value is None else [name, value]

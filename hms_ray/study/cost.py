@@ -223,7 +223,8 @@ class BenchEstimate:
 
     Attributes:
         trial_s: seconds of all folds of the mean trial, one after the other in one group.
-        kept_share: share of all folds that are expected to be trained; 1 without pruning.
+        kept_share: share of all folds that are expected to be trained; 1 if no study has told
+            what pruning saves.
         made: ISO 8601, UTC.
     """
 
@@ -237,7 +238,7 @@ class BenchEstimate:
         return Estimate(START_UP_S + work / slots, "bench")
 
 
-def kept_share(study: str | None, default: str, results: Path) -> tuple[float, str]:
+def kept_share(study: str | None, default: str, results: Path) -> tuple[float, str] | None:
     """Share of the folds that a search trains with pruning, and where that share is from.
 
     Args:
@@ -246,7 +247,7 @@ def kept_share(study: str | None, default: str, results: Path) -> tuple[float, s
         results: folder of all studies.
 
     Returns:
-        Of a study with pruned trials, its own share; else ``ASSUMED_KEPT_SHARE``.
+        Of a study with pruned trials; None without one.
 
     Raises:
         StudyError: if ``study`` does not exist.
@@ -258,7 +259,7 @@ def kept_share(study: str | None, default: str, results: Path) -> tuple[float, s
     n_folds = max((len(trial.keys) for trial in ended), default=0)
     trained = sum(len(trial.keys) for trial in ended)
     if folder is None or trained == n_folds * len(ended):
-        return ASSUMED_KEPT_SHARE, "an assumption: no study with pruned trials"
+        return None
     return trained / (n_folds * len(ended)), f"as in {folder.name}, {len(ended)} ended trials"
 
 

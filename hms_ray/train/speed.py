@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -195,6 +196,7 @@ class _Measurement:
         self.network = compiled(self.model, training.compile, deterministic=training.deterministic)
         _settle(process.device)
         self.prepare_s = time.perf_counter() - began
+        self._train_some: Callable[[], object]
 
     def _fresh_images(self) -> Images:
         """Images with an empty cache."""
@@ -267,6 +269,7 @@ class _Measurement:
             seconds, share = self._pass(step, batches)
             later.append(seconds)
             shares.append(share)
+        self._train_some = partial(self._pass, step, batches[:WARM_UP_STEPS])
         return EpochSpeed(draw_s, tuple(first), tuple(later), tuple(shares))
 
     def _warm_up(self, step: Step, batches: list[Batch], fits: list[float]) -> list[Batch]:
@@ -318,7 +321,10 @@ class _Measurement:
             fitted, self.images = self.images, self._fresh_images()
             self.images.constants = fitted.constants
             self.wait(f"{self.experiment.name} scoring {number}")
+            # As in training, where steps come between evaluations.
+            self._train_some()
             first.append(self._score(rows))
+            self._train_some()
             later.append(self._score(rows))
         return tuple(first), tuple(later)
 

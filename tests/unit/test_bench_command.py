@@ -69,6 +69,7 @@ def test_bench_prints_the_cost_and_writes_no_folds(
     assert estimate is not None
     # Two folds of a tiny model.
     assert 0.01 < estimate.trial_s < 60
+    assert estimate.kept_share == 1, "an assumption is no estimate"
 
 
 def test_gpus_that_are_missing_are_refused(folder: Path) -> None:
@@ -87,10 +88,10 @@ def test_share_of_folds_is_that_of_a_study_with_pruned_trials(tmp_path: Path, na
     whole = make_result(0.5)
     study.write_trial(0, {}, experiment, whole)
     wanted = ("mine", "other") if named else (None, "mine")
-    assert kept_share(*wanted, tmp_path)[0] == ASSUMED_KEPT_SHARE
+    assert kept_share(*wanted, tmp_path) is None
     study.write_trial(1, {}, experiment, replace(whole, keys={0: "a" * 64}))
     assert kept_share(*wanted, tmp_path) == (3 / 4, "as in mine, 2 ended trials")
-    assert kept_share(None, "other", tmp_path)[0] == ASSUMED_KEPT_SHARE
+    assert kept_share(None, "other", tmp_path) is None
     with refusal(StudyError, "the study must exist", got="mime", where=str(tmp_path)):
         kept_share("mime", "mine", tmp_path)
 
