@@ -141,7 +141,7 @@ def test_logs_of_study_and_workers_name_trials_folds_and_ranks(
 def test_progress_names_trials_folds_and_the_best(first: tuple[StudyResult, str]) -> None:
     result, printed = first
     lines = printed.splitlines()
-    assert any("first: 2 trials x 2 folds, 2 at once, objective KL >=10" in line for line in lines)
+    assert any("first: 2 trials x 2 folds, 3 at once, objective KL >=10" in line for line in lines)
     for number in (0, 1):
         for fold in (0, 1):
             assert any(f"trial {number:04d} fold {fold} done" in line for line in lines)
@@ -171,7 +171,7 @@ def test_objective_without_rows_is_refused(prepared: Prepared, base: Path) -> No
     rows = prepared.rows()
     rows[rows["total_votes"] < 10].to_parquet(base / "few.parquet")
     few = replace(prepared, rows_file=base / "few.parquet")
-    with pytest.raises(StudyError, match="objective kl_10 needs rows"):
+    with pytest.raises(StudyError, match="the metric kl_10 needs rows"):
         run_study(make_space(RATES, n_trials=1), few, base / "results", "few")
     assert not (base / "results" / "few").exists()
 
