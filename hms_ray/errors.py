@@ -72,6 +72,10 @@ class TrainingError(HmsRayError):
     """Training that cannot continue, for example because the loss is not finite."""
 
 
+class DivergedError(TrainingError):
+    """Training whose loss, gradients or predictions are no longer finite numbers."""
+
+
 class PredictionError(HmsRayError):
     """Predictions with gaps, duplicates or invalid distributions."""
 

@@ -37,3 +37,6 @@ class PruneConfig(Frozen):
     @classmethod
     def _rule_alone(cls, data: Any) -> Any:
         return {"rule": data} if isinstance(data, str) else data
+
+
+NO_PRUNING: Final = PruneConfig(rule="none")

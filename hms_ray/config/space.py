@@ -9,7 +9,7 @@ from pydantic import Field, StrictFloat, StrictInt, field_validator, model_valid
 from hms_ray.config.eeg_recipes import Count, Frozen, Positive
 from hms_ray.config.experiment import Experiment
 from hms_ray.config.gain import GainConfig, Objective
-from hms_ray.config.pruning import PruneConfig
+from hms_ray.config.pruning import NO_PRUNING, PruneConfig
 
 __all__ = ["Objective"]
 
@@ -197,7 +197,7 @@ class Space(Frozen):
     @property
     def pruning(self) -> PruneConfig:
         """``prune``; none for a blend gain, which needs all folds of a trial."""
-        return PruneConfig(rule="none") if self.metric == BLEND_GAIN else self.prune
+        return NO_PRUNING if self.metric == BLEND_GAIN else self.prune
 
     def alone(self) -> Space:
         """The experiment alone: nothing searched, one trial."""

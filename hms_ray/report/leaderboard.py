@@ -175,7 +175,7 @@ def _states(frame: pd.DataFrame) -> list[str]:
     for position, row in enumerate(frame.to_dict("records")):
         words = []
         if str(row["state"]).lower() != COMPLETE:
-            words.append(str(row["state"]).lower())
+            words.append(_state_text(row))
         elif row.get("tied") is True:
             words.append("tie")
         elif position == 0:
@@ -184,6 +184,14 @@ def _states(frame: pd.DataFrame) -> list[str]:
             words.append("optimistic")
         states.append(", ".join(words))
     return states
+
+
+def _state_text(row: Mapping[Any, Any]) -> str:
+    """The state of a trial without a score; of a pruned one with its folds."""
+    state = str(row["state"]).lower()
+    if state != "pruned":
+        return state
+    return f"pruned after {counted(int(row['n_folds']), 'fold')}"
 
 
 def short_names(paths: Sequence[str]) -> list[str]:

@@ -79,6 +79,7 @@ class TrainingProgress:
 
     - ``message``: ``text``.
     - ``trial_started``: ``text``, the trial's point. ``trial_ended``: ``scores``.
+    - ``trial_pruned``: ``reason``.
     - ``trial_failed``, ``step_failed``: ``reason``, and ``traceback``, which is logged.
     - ``folds_reused``: ``keys``, fold -> cache key.
     - ``folds_not_reused``: ``text``, how many and why.
@@ -117,6 +118,7 @@ class TrainingProgress:
         self._trials: set[str] = set()
         self._not_reused: set[str] = set()
         self._n_failed = self._n_trained = self._n_at_once = 0
+        self._n_pruned = 0
         self._done = 0.0
         self._left = TimeLeft(clock)
         self._on_event = on_event
@@ -149,6 +151,7 @@ class TrainingProgress:
             text = f"{self._n_finished} of {counted(self._n_trials, 'trial')} finished"
         else:
             text = f"{self._n_trained} of {counted(self._n_known, 'fold')} trained"
+        text += f", {self._n_pruned} pruned" if self._n_pruned else ""
         text += f", {self._n_failed} failed" if self._n_failed else ""
         if self._best is not None:
             number, score = self._best
@@ -245,6 +248,12 @@ class TrainingProgress:
         if score is not None and (self._best is None or score < self._best[1]):
             self._best, mark = (number, score), ", best so far"
         return Notice(f"{name}: {named_scores(scores)}{mark}")
+
+    def _trial_pruned(self, name: str, event: Event) -> Notice:
+        self._leave(name)
+        self._n_finished += 1
+        self._n_pruned += 1
+        return Notice(f"{name} pruned {event['reason']}")
 
     def _trial_failed(self, name: str, event: Event) -> Notice:
         self._leave(name)

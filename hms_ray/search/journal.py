@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 from hms_ray.errors import StudyError
 from hms_ray.evaluate.metric import SCORE_NAMES
 from hms_ray.search.distributions import Point
+from hms_ray.search.pruner import FoldReport
 
 STUDY_NAME = "study"
 """Name within the journal, which holds one study."""
@@ -96,10 +98,35 @@ class Journal:
         self._set(number, "reason", reason)
         self._study.tell(number, state=TrialState.FAIL)
 
-    def prune(self, number: int, values: Mapping[int, float]) -> None:
-        """Records a trial as PRUNED, with its intermediate values by step."""
-        for step, value in values.items():
+    def report(self, number: int, reports: Sequence[FoldReport]) -> None:
+        """Sets what is known after each fold.
+
+        The estimate becomes the intermediate value of its number of folds, the fold's own
+        score an attribute such as ``fold_0``.
+        """
+        for one in reports:
+            if math.isfinite(one.estimate):
+                self._storage.set_trial_intermediate_value(
+                    self._id(number), one.n_folds, one.estimate
+                )
+                self._set(number, f"fold_{one.fold}", one.score)
+
+    def repeat_reports(self, number: int, original: FrozenTrial) -> None:
+        """Gives a trial the intermediate values of the one that it repeats."""
+        for step, value in original.intermediate_values.items():
             self._storage.set_trial_intermediate_value(self._id(number), step, value)
+
+    def prune(self, number: int, reason: str, original: int | None = None) -> None:
+        """Records a trial as PRUNED, after its reports; it ranks last without any.
+
+        Args:
+            number: of the trial.
+            reason: in one line, kept as an attribute.
+            original: number of the trial that it repeats, kept as ``duplicate_of``.
+        """
+        if original is not None:
+            self._set(number, "duplicate_of", original)
+        self._set(number, "reason", reason)
         self._study.tell(number, state=TrialState.PRUNED)
 
     def _set(self, number: int, name: str, value: Any) -> None:

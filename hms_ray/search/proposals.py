@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeGuard
@@ -27,6 +27,7 @@ from hms_ray.search.distributions import (
 )
 from hms_ray.search.gain_journal import GainJournal
 from hms_ray.search.journal import Journal, Scores, scores_of
+from hms_ray.search.pruner import FoldReport
 from hms_ray.study.gains import StudyGains
 
 MAX_DUPLICATES: Final = 20
@@ -44,10 +45,28 @@ RETRY: Final = "retry"
 MAX_ATTEMPTS: Final = 2
 """Attempts at a start point that fails by itself, over all runs."""
 
-RecoverScores = Callable[[int], Scores | None]
+DIVERGED: Final = "diverged"
 
-Outcome = Scores | str
-"""How a trial ended: its scores, or why it failed, in one line."""
+
+@dataclass(frozen=True)
+class Pruned:
+    """How a trial ended that has no score and teaches the sampler nevertheless.
+
+    Attributes:
+        reason: in one line.
+        diverged: whether its loss was no longer finite, which ranks it last; else it was
+            stopped by the pruning rule.
+    """
+
+    reason: str
+    diverged: bool = False
+
+
+RecoverScores = Callable[[int], Scores | Pruned | None]
+Reports = Callable[[int], Sequence[FoldReport]]
+
+Outcome = Scores | Pruned | str
+"""How a trial ended: its scores, as pruned, or why it failed, in one line."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +101,8 @@ Next = Proposal | Exhausted | Literal["wait"]
 class Proposals:
     """Proposes points and records their results in an Optuna study, kept in a journal file.
 
-    A finished trial is recorded as COMPLETE with its value, a failed one as FAIL. A point
+    A finished trial is recorded as COMPLETE with its value, a failed one as FAIL, a pruned or
+    diverged one as PRUNED; PRUNED ones count for the budget. A point
     that repeats a finished experiment is not trained again: it is recorded as COMPLETE with
     the known value (attribute ``duplicate_of``), and another point is drawn. A point whose
     values are invalid together is recorded as FAIL, and another point is drawn.
@@ -94,8 +114,9 @@ class Proposals:
     Args:
         space: search space with its study's settings.
         journal: file of Optuna's journal; made if missing.
-        recover: returns the scores of a trial that was stored but not recorded in the
+        recover: returns the outcome of a trial that was stored but not recorded in the
             journal, or None.
+        reports: returns what is known of the folds of a trial that has just ended.
         on_duplicate: called with (trial, the finished trial that it repeats).
         gains: of the study, if its metric is ``blend_gain``; its references are renewed here.
         retry_failed: propose every experiment again that failed in an earlier run and never
@@ -111,12 +132,13 @@ class Proposals:
         journal: Path,
         *,
         recover: RecoverScores = lambda number: None,
+        reports: Reports = lambda number: (),
         on_duplicate: Callable[[int, int], None] = lambda number, original: None,
         gains: StudyGains | None = None,
         retry_failed: bool = False,
     ) -> None:
         self._space = space
-        self._on_duplicate = on_duplicate
+        self._on_duplicate, self._reports = on_duplicate, reports
         self._objective = space.objective
         found = distributions(space)
         self._journal = (
@@ -125,6 +147,7 @@ class Proposals:
             else GainJournal(journal, found, gains, space.gain.renew_every)
         )
         self._finished: dict[str, tuple[int, Scores]] = {}
+        self._pruned: dict[str, tuple[int, str]] = {}
         self._failed: dict[str, int] = {}
         self._running: dict[str, int] = {}
         self._followers: dict[int, list[int]] = {}
@@ -163,7 +186,11 @@ class Proposals:
             if trial.state in (TrialState.RUNNING, TrialState.FAIL):
                 # Of a failed trial too: its process was lost, and its result seen too late.
                 scores = recover(trial.number)
-                if self._counts(scores):
+                if isinstance(scores, Pruned):
+                    if trial.state == TrialState.RUNNING:
+                        self._journal.prune(trial.number, scores.reason)
+                    self._pruned.setdefault(key, (trial.number, scores.reason))
+                elif self._counts(scores):
                     if trial.state == TrialState.RUNNING:
                         self._journal.complete(trial.number, scores, self._objective)
                     self._finished.setdefault(key, (trial.number, scores))
@@ -175,11 +202,14 @@ class Proposals:
                     retried[key] = trial.params
             elif trial.state == TrialState.COMPLETE and "duplicate_of" not in trial.user_attrs:
                 self._finished.setdefault(key, (trial.number, scores_of(trial)))
+            elif trial.state == TrialState.PRUNED and "duplicate_of" not in trial.user_attrs:
+                reason = str(trial.user_attrs.get("reason", "pruned"))
+                self._pruned.setdefault(key, (trial.number, reason))
         for point, numbers in stale.values():
             self._queue.append((point, "rerun", numbers))
         if retry_failed:
             for key, point in retried.items():
-                if key not in self._finished and key not in self._failed and key not in stale:
+                if key not in self._settled and key not in self._failed and key not in stale:
                     self._queue.append((point, RETRY, []))
                     settled.append(point)
         failed = [
@@ -201,8 +231,12 @@ class Proposals:
 
     @property
     def n_finished(self) -> int:
-        """Finished experiments, without duplicates."""
-        return len(self._finished)
+        """Experiments that count for the budget: with a score, pruned or diverged."""
+        return len(self._settled)
+
+    @property
+    def _settled(self) -> set[str]:
+        return self._finished.keys() | self._pruned.keys()
 
     @property
     def n_running(self) -> int:
@@ -256,6 +290,7 @@ class Proposals:
             self.fail(number, f"{name} must be a finite number, got {value}")
             return
         self._finished[self._end(number)] = (number, scores)
+        self._journal.report(number, self._reports(number))
         self._journal.complete(number, scores, self._objective)
         for follower in self._followers.pop(number, []):
             self._complete_duplicate(follower, number, scores)
@@ -270,16 +305,26 @@ class Proposals:
         for failed in (number, *self._followers.pop(number, [])):
             self._journal.fail(failed, reason)
 
-    def prune(self, number: int, values: Mapping[int, float]) -> None:
-        """Records a trial that was stopped early.
+    def prune(self, number: int, outcome: Pruned) -> None:
+        """Records a trial that was stopped between folds or has diverged.
 
         Args:
             number: of the proposal.
-            values: number of folds -> objective after them.
+            outcome: how it ended.
         """
-        self._failed[self._end(number)] = number
-        for pruned in (number, *self._followers.pop(number, [])):
-            self._journal.prune(pruned, values)
+        self._pruned[self._end(number)] = (number, outcome.reason)
+        if not outcome.diverged:
+            self._journal.report(number, self._reports(number))
+        self._journal.prune(number, outcome.reason)
+        for follower in self._followers.pop(number, []):
+            self._prune_duplicate(follower, number, outcome.reason)
+
+    def _prune_duplicate(self, number: int, original: int, reason: str) -> None:
+        """Records a repetition of a pruned trial with the same intermediate values."""
+        first = self._journal.trials()[original]
+        self._journal.repeat_reports(number, first)
+        self._journal.prune(number, reason, original)
+        self._on_duplicate(number, original)
 
     def _end(self, number: int) -> str:
         key = next(key for key, running in self._running.items() if running == number)
@@ -297,6 +342,8 @@ class Proposals:
         key = trial_key(experiment)
         if key in self._finished:
             self._complete_duplicate(trial.number, *self._finished[key])
+        elif key in self._pruned:
+            self._prune_duplicate(trial.number, *self._pruned[key])
         elif key in self._running:
             self._followers.setdefault(self._running[key], []).append(trial.number)
         elif key in self._failed:
@@ -307,7 +354,7 @@ class Proposals:
         return None
 
     def _tried(self, key: str) -> bool:
-        return key in self._finished or key in self._running or key in self._failed
+        return key in self._settled or key in self._running or key in self._failed
 
     def _untried(self) -> bool:
         """Whether the space may have an experiment that was not tried."""

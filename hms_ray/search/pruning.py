@@ -330,3 +330,16 @@ def _by_wilcoxon(differences: Array, level: float) -> str | None:
 def earliest_wilcoxon_fold(level: float) -> int:
     """Fewest folds after which the signed-rank test can stop a trial: its least p is 2^-k."""
     return next(k for k in range(2, 100) if 0.5**k < level)
+
+
+def pruning_text(config: PruneConfig, n_folds: int) -> str:
+    """A line on the rule for the start of a study; empty if nothing is ever stopped."""
+    if config.rule == "none" or n_folds < 2:
+        return ""
+    text = f"pruning: {config.rule}, after {config.min_trials} finished trials"
+    if config.rule == "wilcoxon":
+        earliest = max(earliest_wilcoxon_fold(config.level), config.min_folds)
+        text += f", after {earliest} folds at the earliest"
+        if earliest >= n_folds:
+            text += f": of {n_folds} folds, no trial is stopped; raise prune.level"
+    return text

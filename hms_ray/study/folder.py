@@ -23,7 +23,7 @@ from hms_ray.storage.atomic import IfExists
 from hms_ray.storage.locks import StudyLock
 from hms_ray.storage.structured_files import json_text, read_json, write_text, yaml_text
 from hms_ray.study.row_scores import RowScores
-from hms_ray.study.trial import OOF_FILE, StoredTrial, best_first, read_trial, trial_draft
+from hms_ray.study.trial import OOF_FILE, PRUNED, StoredTrial, best_first, read_trial, trial_draft
 from hms_ray.text import closest, shortened_list
 
 FORMAT: Final = 1
@@ -298,6 +298,7 @@ class StudyFolder:
         reason: str,
         details: str = "",
         *,
+        diverged: bool = False,
         if_exists: IfExists = "replace",
     ) -> None:
         """Stores the reason of a failure: one line, and all details in ``error.txt``.
@@ -307,9 +308,48 @@ class StudyFolder:
         the failure stays too.
         """
         data = {**_NO_RESULT, "number": number, "point": dict(point), "reason": reason}
+        data["state"] = "diverged" if diverged else "failed"
         path, resources = self.trial_path(number), self.space().resources
         with trial_draft(path, experiment, resources, data, if_exists) as draft:
             (draft / "error.txt").write_text(details or reason, encoding="utf-8")
+
+    def write_pruned(
+        self,
+        number: int,
+        point: Mapping[str, Any],
+        experiment: Experiment,
+        result: ExperimentResult,
+        reason: str,
+        estimate: float,
+        n_folds: int,
+    ) -> None:
+        """Stores a trial that was stopped between folds; its folds stay in the fold store.
+
+        Args:
+            number: of the trial.
+            point: its values.
+            experiment: what was trained.
+            result: of the trained folds.
+            reason: of the stop, in one line.
+            estimate: of the score with all folds.
+            n_folds: folds of the study.
+        """
+        data = {
+            **_NO_RESULT,
+            "number": number,
+            "point": dict(point),
+            "keys": result.keys,
+            "reused": list(result.reused),
+            "optimistic": result.optimistic,
+            "fold_minutes": result.fold_minutes,
+            "saved_minutes": result.saved_minutes,
+            "reason": reason,
+            "state": PRUNED,
+            "estimate": estimate,
+            "n_folds": n_folds,
+        }
+        with trial_draft(self.trial_path(number), experiment, self.space().resources, data):
+            pass
 
     def record_run(self, environment: Mapping[str, Any]) -> None:
         """Adds versions and machines of one run to ``environment.json``.

@@ -21,7 +21,8 @@ from hms_ray.study.folder import StudyFolder
 from hms_ray.study.gain_ranking import GainRanking
 from hms_ray.study.row_scores import RowScores
 from hms_ray.study.ties import tied_with_best
-from hms_ray.study.trial import StoredTrial, best_first
+from hms_ray.study.trial import PRUNED, StoredTrial, best_first
+from hms_ray.text import counted
 
 
 class Leaderboard:
@@ -170,16 +171,27 @@ class Leaderboard:
     def text(self) -> str:
         """The trials, best first; the nested KL of the choice; why others failed."""
         failed = [
-            f"trial {trial.number:04d} failed: {trial.reason}"
+            f"trial {trial.number:04d} {trial.state}: {trial.reason}"
             for trial in self.trials
-            if not trial.finished
+            if not trial.finished and trial.state != PRUNED
         ]
         note = "" if self._gains is None else self._gains.text()
         texts = "\n\n".join(filter(None, [note, choice_text(self.choice())]))
-        lines = [render(self.frame(), texts), *failed]
+        lines = [render(self.frame(), texts), *self._pruned_lines(), *failed]
         if table := confirmation_table(confirmed_trials(self.folder), self.objective):
             lines.append(f"\n{to_text(table)}")
         return "\n".join(lines)
+
+    def _pruned_lines(self) -> list[str]:
+        """How many trials were pruned, and what that saved."""
+        pruned = [trial for trial in self.trials if trial.state == PRUNED]
+        if not pruned:
+            return []
+        saved = [trial.saved_folds_minutes for trial in pruned]
+        folds, minutes = (sum(values) for values in zip(*saved, strict=True))
+        hours = f"about {minutes / 60:.2f} hours saved"
+        not_trained = f"{counted(int(folds), 'fold')} not trained"
+        return [f"{counted(len(pruned), 'trial')} pruned: {not_trained}, {hours}"]
 
     def json(self) -> str:
         """The same as JSON: one record per trial with every value, and reasons of failures."""

@@ -19,6 +19,7 @@ from hms_ray.evaluate.oof import read_oof
 from hms_ray.storage.atomic import IfExists, keep_nothing, whole_folder
 from hms_ray.storage.structured_files import json_text, read_json, unreadable_file, yaml_text
 
+PRUNED: Final = "pruned"
 OOF_FILE: Final = "oof.parquet"
 _FIX: Final = "Move the trial's folder away; its folds stay in the fold store."
 
@@ -38,8 +39,11 @@ class StoredTrial:
         fold_minutes: training time of its folds, whenever they were trained, including
             stages reused from the fold store.
         saved_minutes: training time of the reused stages.
-        reason: of the failure; None if it finished.
+        reason: why it failed, was pruned or has diverged; None if it finished.
         path: its folder.
+        state: ``complete``, ``pruned``, ``diverged`` or ``failed``.
+        estimate: of a pruned trial, the score that it would probably have reached.
+        n_folds: of a pruned trial, folds of the study.
     """
 
     number: int
@@ -52,6 +56,9 @@ class StoredTrial:
     saved_minutes: float
     reason: str | None
     path: Path
+    state: str = "complete"
+    estimate: float | None = None
+    n_folds: int | None = None
 
     @property
     def finished(self) -> bool:
@@ -59,9 +66,12 @@ class StoredTrial:
         return self.reason is None
 
     @property
-    def state(self) -> str:
-        """``complete`` or ``failed``."""
-        return "complete" if self.finished else "failed"
+    def saved_folds_minutes(self) -> tuple[int, float]:
+        """Folds that were not trained because the trial was pruned, and about their minutes."""
+        if self.state != PRUNED or not self.keys or self.n_folds is None:
+            return 0, 0.0
+        n_saved = self.n_folds - len(self.keys)
+        return n_saved, self.fold_minutes / len(self.keys) * n_saved
 
     @property
     def experiment(self) -> Experiment:
@@ -76,8 +86,9 @@ class StoredTrial:
             "optimistic": self.optimistic,
             "tied": tied,
             "values": self.point,
-            "fold_minutes": self.fold_minutes if self.finished else None,
-            "saved_minutes": self.saved_minutes if self.finished else None,
+            "fold_minutes": self.fold_minutes if self.keys else None,
+            "saved_minutes": self.saved_minutes if self.keys else None,
+            "estimate": self.estimate,
             "reused_folds": len(self.reused),
             "n_folds": len(self.keys),
             **self.scores,
@@ -132,6 +143,9 @@ def read_trial(path: Path) -> StoredTrial | None:
             saved_minutes=data["saved_minutes"],
             reason=data["reason"],
             path=path,
+            state=data.get("state", "complete" if data["reason"] is None else "failed"),
+            estimate=data.get("estimate"),
+            n_folds=data.get("n_folds"),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise unreadable_file(file, error, _FIX) from None

@@ -13,6 +13,7 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from hms_ray.blend.gain_reference import add_first_reference
+from hms_ray.config.pruning import NO_PRUNING
 from hms_ray.config.space import BLEND_GAIN, Space
 from hms_ray.dataset.prepare import Prepared
 from hms_ray.distributed.cluster import (
@@ -36,7 +37,9 @@ from hms_ray.report.live import ProgressView
 from hms_ray.report.progress import TrainingProgress
 from hms_ray.report.run_cost import RunCost
 from hms_ray.search.journal import Scores
-from hms_ray.search.proposals import STOPPED, Outcome, Proposal, Proposals
+from hms_ray.search.proposals import DIVERGED, STOPPED, Outcome, Proposal, Proposals, Pruned
+from hms_ray.search.pruner import Pruner, patients_of
+from hms_ray.search.pruning import Decision, pruning_text
 from hms_ray.storage.run_log import LOG_FILE, FaultLog, WorkerLogs, run_log
 from hms_ray.study.confirmation import ConfirmingRun, missing_runs
 from hms_ray.study.cost import RunCounter
@@ -46,7 +49,8 @@ from hms_ray.study.kept_weights import KeptWeights
 from hms_ray.study.leaderboard import Leaderboard
 from hms_ray.study.new import open_study, require_objective_rows
 from hms_ray.study.references import Reference
-from hms_ray.study.trial import StoredTrial
+from hms_ray.study.row_scores import RowScores
+from hms_ray.study.trial import PRUNED, StoredTrial
 from hms_ray.sweep.run_list import RunList
 from hms_ray.sweep.stop_watch import StopWatch
 from hms_ray.sweep.tensorboard import declare_study
@@ -72,7 +76,7 @@ class StudyResult:
         folder: the study's folder.
         leaderboard: of all its trials.
         best: finished trial with the best objective.
-        n_finished: finished trials, of all runs.
+        n_finished: trials that count for the budget, of all runs: finished, pruned, diverged.
         n_failed: failed trials of this run.
         n_trained: folds trained in this run.
         n_reused: folds of this run's trials that were in the store already.
@@ -174,12 +178,17 @@ class _Run:
         keep, kept = space.resources.keep_weights, None
         if keep != "all":
             kept = KeptWeights(folder, results, keep, space.objective)
-        self._ends = TrialEnds(folder, results, lambda event: self._pump.send(event), kept)
+        rows = folder.rows()
+        self._pruner = Pruner(space.pruning, patients_of(rows, space.objective))
+        self._ends = TrialEnds(
+            folder, results, lambda event: self._pump.send(event), kept, self._pruner.add_finished
+        )
         by_gain = space.metric == BLEND_GAIN
         self._proposals = Proposals(
             space,
             folder.journal,
             recover=self._stored_scores,
+            reports=self._pruner.reports,
             gains=StudyGains(folder, self._new_reference) if by_gain else None,
             on_duplicate=lambda number, original: self._pump.message(
                 f"trial {number:04d} repeats trial {original:04d}: not trained again"
@@ -200,11 +209,13 @@ class _Run:
         n_missing = self._space.budget.trials - self._proposals.n_finished
         return max(n_missing, self._proposals.n_retried)
 
-    def _stored_scores(self, number: int) -> Scores | None:
+    def _stored_scores(self, number: int) -> Scores | Pruned | None:
         trial = self._folder.trial(number)
+        if trial is not None and trial.state in (PRUNED, DIVERGED):
+            return Pruned(str(trial.reason), diverged=trial.state == DIVERGED)
         return trial.scores if trial is not None and trial.finished else None
 
-    def _recovered_scores(self, number: int) -> Scores | None:
+    def _recovered_scores(self, number: int) -> Scores | Pruned | None:
         with self._faults(f"trial {number:04d} could not be read"):
             return self._stored_scores(number)
         return None
@@ -223,9 +234,10 @@ class _Run:
         with (
             self._costs.written(lambda: progress.first_estimate_s),
             ProgressView(progress, self._stream) as view,
-            EventPump(view) as self._pump,
+            EventPump(view, self._go_on) as self._pump,
         ):
             self._announce(cluster, n_concurrent)
+            self._load_finished()
             groups = self._groups(self.n_missing)
             with groups:
                 self._cancel = groups.cancel
@@ -271,6 +283,8 @@ class _Run:
             logs=WorkerLogs.as_here(self._folder.path.resolve()),
             train=self._train,
             needs_weights=self._needs_weights,
+            objective=self._space.objective,
+            prune=self._space.pruning,
         )
 
     def confirm(self, cluster: Cluster, n_best: int, n_seeds: int) -> None:
@@ -293,12 +307,24 @@ class _Run:
             )
             with self._groups(len(runs)) as groups:
                 job = self._job(bfloat16, groups.queue)
-                job = replace(job, confirming=True, needs_weights=False)
+                job = replace(job, confirming=True, needs_weights=False, prune=NO_PRUNING)
                 self._tune(job, n_concurrent, RunList(runs, self._end_run))
 
     def _end_run(self, run: ConfirmingRun, failed: str | None) -> None:
         if failed is not None:
             self._pump.message(f"{run.experiment.name} failed: {failed}")
+
+    def _load_finished(self) -> None:
+        """Gives the pruner the finished trials of earlier runs."""
+        if self._space.pruning.rule != "none":
+            scores = RowScores(self._folder.rows())
+            for trial in self._ends.leaderboard.finished:
+                with self._faults(f"trial {trial.number:04d} could not be read"):
+                    self._pruner.add_finished(trial.number, scores.of(trial.path))
+
+    def _go_on(self, question: dict[str, Any]) -> Decision:
+        """Answers a trial's process after one of its folds."""
+        return self._pruner.after_fold(question["trial"], question["fold"], question["sums"])
 
     def _end_trial(self, proposal: Proposal, outcome: Outcome) -> None:
         self._ends.record(proposal, outcome)
@@ -360,6 +386,8 @@ class _Run:
             f"{n_concurrent} at once, objective {objective}"
         )
         message(f"on {cluster}; groups of {counted(resources.workers, 'worker')}")
+        if text := pruning_text(self._space.pruning, self._prepared.n_folds):
+            message(text)
         if self._proposals.n_finished:
             message(f"finished in earlier runs: {self._proposals.n_finished}")
             self._announce_versions()
@@ -406,7 +434,7 @@ class _Run:
             folder=self._folder,
             leaderboard=leaderboard,
             best=finished[0],
-            n_finished=len(finished),
+            n_finished=self._proposals.n_finished,
             n_failed=len(failed),
             n_trained=sum(len(trial.keys) for trial in done) - n_reused,
             n_reused=n_reused,

@@ -5,23 +5,29 @@ from __future__ import annotations
 import logging
 import traceback
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from hms_ray.config.experiment import Experiment
-from hms_ray.config.space import ResourcesConfig
+from hms_ray.config.pruning import NO_PRUNING, PruneConfig
+from hms_ray.config.space import Objective, ResourcesConfig
 from hms_ray.dataset.prepare import Prepared
 from hms_ray.distributed.job import Train
-from hms_ray.distributed.progress import send_event
+from hms_ray.distributed.progress import ask, send_event
 from hms_ray.distributed.queue_actor import QueueRunner
-from hms_ray.errors import FoldCancelled, one_line
+from hms_ray.errors import DivergedError, FoldCancelled, one_line
 from hms_ray.experiment.fold_task import Report, run_task
 from hms_ray.experiment.run import ExperimentResult, run_experiment
 from hms_ray.search.distributions import describe
+from hms_ray.search.pruner import patients_of, sums_of_fold
+from hms_ray.search.pruning import PatientFolds
 from hms_ray.storage.run_log import WorkerLogs
 from hms_ray.study.confirmation import ConfirmedRuns
 from hms_ray.study.folder import StudyFolder
+from hms_ray.study.trial import PRUNED
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +48,8 @@ class StudyJob:
         train: trains one fold in a worker.
         needs_weights: see ``run_experiment``.
         confirming: whether trials are trained again with other seeds, see ``confirmation``.
+        objective: score whose rows decide about pruning.
+        prune: when trials are stopped.
     """
 
     study: Path
@@ -55,6 +63,8 @@ class StudyJob:
     train: Train = run_task
     needs_weights: bool = False
     confirming: bool = False
+    objective: Objective = "kl_10"
+    prune: PruneConfig = NO_PRUNING
 
 
 def run_trial(config: dict[str, Any], job: StudyJob) -> dict[str, Any]:
@@ -69,7 +79,7 @@ def run_trial(config: dict[str, Any], job: StudyJob) -> dict[str, Any]:
         job: settings that all trials share.
 
     Returns:
-        The three scores, or ``error``.
+        The three scores, ``pruned`` with a reason, or ``error``, with ``diverged`` if so.
     """
     number, point = int(config["number"]), dict(config["point"])
     experiment = Experiment.model_validate(config["experiment"])
@@ -79,6 +89,8 @@ def run_trial(config: dict[str, Any], job: StudyJob) -> dict[str, Any]:
     done = folder.trial(number)
     if done is not None and done.finished:
         return dict(done.scores)
+    if done is not None and done.state == PRUNED:
+        return {PRUNED: done.reason}
     job = replace(job, logs=replace(job.logs, fields={"trial": f"{number:04d}"}))
     try:
         with job.logs.opened():
@@ -87,12 +99,14 @@ def run_trial(config: dict[str, Any], job: StudyJob) -> dict[str, Any]:
         # Whoever has cancelled it knows why, and records it.
         return {"error": str(cancelled)}
     except Exception as error:
-        reason = one_line(error)
+        reason, diverged = one_line(error), isinstance(error, DivergedError)
         try:
-            folder.write_failure(number, point, experiment, reason, traceback.format_exc())
+            folder.write_failure(
+                number, point, experiment, reason, traceback.format_exc(), diverged=diverged
+            )
         except Exception:
             logger.exception("the failure of trial %04d was not recorded", number)
-        return {"error": reason}
+        return {"error": reason, "diverged": True} if diverged else {"error": reason}
 
 
 def _run(
@@ -103,7 +117,14 @@ def _run(
     folder: StudyFolder,
 ) -> dict[str, Any]:
     try:
-        result = _train(number, point, experiment, job)
+        looks = _Looks(number, job)
+        result = _train(number, point, experiment, job, looks)
+        if result.stopped:
+            n_folds, reason = job.prepared.n_folds, looks.reason
+            reason = f"after {len(result.keys)} of {n_folds} folds: {reason}"
+            folder.write_pruned(number, point, experiment, result, reason, looks.estimate, n_folds)
+            logger.info("trial pruned %s", reason)
+            return {PRUNED: reason}
         folder.write_trial(number, point, experiment, result)
     except FoldCancelled:
         logger.info("trial cancelled")
@@ -115,8 +136,34 @@ def _run(
     return dict(result.scores)
 
 
+class _Looks:
+    """Asks the study process after each fold whether the trial goes on."""
+
+    def __init__(self, number: int, job: StudyJob) -> None:
+        self._number, self._job = number, job
+        self.reason, self.estimate = "", float("nan")
+
+    @cached_property
+    def _rows(self) -> pd.DataFrame:
+        return self._job.prepared.rows()
+
+    @cached_property
+    def _patients(self) -> PatientFolds:
+        return patients_of(self._rows, self._job.objective)
+
+    def go_on(self, fold: int, oof: pd.DataFrame) -> bool:
+        """As ``run_experiment`` asks; without an answer, the trial goes on."""
+        sums = sums_of_fold(oof, fold, self._rows, self._patients)
+        question = {"trial": self._number, "fold": fold, "sums": sums}
+        answer = ask(self._job.events, question)
+        if answer is None or not answer.stop:
+            return True
+        self.reason, self.estimate = answer.reason, answer.estimate
+        return False
+
+
 def _train(
-    number: int, point: dict[str, Any], experiment: Experiment, job: StudyJob
+    number: int, point: dict[str, Any], experiment: Experiment, job: StudyJob, looks: _Looks
 ) -> ExperimentResult:
     # Runs of one trial with several seeds are told apart by the experiment's name.
     fields: dict[str, Any] = {} if job.confirming else {"trial": number}
@@ -140,4 +187,5 @@ def _train(
         runner,
         report=report,
         needs_weights=job.needs_weights,
+        go_on=None if job.prune.rule == "none" else looks.go_on,
     )

@@ -11,7 +11,7 @@ from typing import Any
 from hms_ray.config.space import Parameter
 from hms_ray.errors import HmsRayError
 from hms_ray.evaluate.metric import Array
-from hms_ray.search.proposals import STOPPED, Outcome, Proposal
+from hms_ray.search.proposals import STOPPED, Outcome, Proposal, Pruned
 from hms_ray.storage.run_log import FaultLog
 from hms_ray.storage.visibility import wait_until
 from hms_ray.study.folder import StudyFolder
@@ -34,6 +34,7 @@ class TrialEnds:
         results: folder of the fold store.
         report: gets progress events.
         kept: frees weights after ``FREE_EVERY`` ends and in ``settle``; default: all are kept.
+        on_scores: called with a finished trial and the KL (n,) of each row.
     """
 
     def __init__(
@@ -42,8 +43,9 @@ class TrialEnds:
         results: Path,
         report: Callable[[dict[str, Any]], None],
         kept: KeptWeights | None = None,
+        on_scores: Callable[[int, Array], None] = lambda number, scores: None,
     ) -> None:
-        self._kept = kept
+        self._kept, self._on_scores = kept, on_scores
         self._folder, self._results, self._report = folder, results, report
         self._outcomes: dict[int, Outcome] = {}
         self._unseen: list[int] = []
@@ -54,7 +56,13 @@ class TrialEnds:
         number = proposal.number
         self._outcomes[number] = outcome
         with self._faults(f"the end of trial {number:04d} was not recorded completely"):
-            if isinstance(outcome, str):
+            if isinstance(outcome, Pruned) and not outcome.diverged:
+                event = {"event": "trial_pruned", "trial": number, "reason": outcome.reason}
+                self._report(event)
+                self.leaderboard.add(number)
+            elif isinstance(outcome, Pruned):
+                self._record_failure(proposal, outcome.reason, diverged=True)
+            elif isinstance(outcome, str):
                 self._record_failure(proposal, outcome)
             else:
                 scores = dict(outcome)
@@ -69,11 +77,16 @@ class TrialEnds:
             with self._faults("weights were not freed"):
                 self._kept.free(self.leaderboard.trials)
 
-    def _record_failure(self, proposal: Proposal, reason: str) -> None:
+    def _record_failure(self, proposal: Proposal, reason: str, *, diverged: bool = False) -> None:
         number = proposal.number
         # The trial's own record has the traceback; it has none if its process was lost.
         self._folder.write_failure(
-            number, proposal.point, proposal.experiment, reason, if_exists="keep"
+            number,
+            proposal.point,
+            proposal.experiment,
+            reason,
+            diverged=diverged,
+            if_exists="keep",
         )
         file = self._folder.trial_path(number) / "error.txt"
         details = file.read_text(encoding="utf-8") if file.is_file() else ""
@@ -91,8 +104,11 @@ class TrialEnds:
             trial = self._stored(number)
             if trial is not None and trial.finished:
                 self._unseen.remove(number)
+                scores = self.leaderboard.add(number)
+                if scores is not None:
+                    self._on_scores(number, scores)
                 with self._faults("TensorBoard logs were not written"):
-                    self._write_logs(trial, self.leaderboard.add(number))
+                    self._write_logs(trial, scores)
         with self._faults("leaderboard not written"):
             self.leaderboard.write_csv()
         return not self._unseen

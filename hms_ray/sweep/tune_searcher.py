@@ -15,8 +15,10 @@ from hms_ray.search.proposals import (
     Outcome,
     Proposal,
     Proposals,
+    Pruned,
     RecoverScores,
 )
+from hms_ray.study.trial import PRUNED
 
 logger = logging.getLogger(__name__)
 
@@ -115,11 +117,14 @@ class StudySearch(Searcher):
             return  # Tune calls again if this method has raised an error.
         try:
             outcome = self._outcome(proposal.number, result or {})
-            if isinstance(outcome, str) and proposal.number in self._stopped:
+            diverged = isinstance(outcome, Pruned) and outcome.diverged
+            if (isinstance(outcome, str) or diverged) and proposal.number in self._stopped:
                 outcome = STOPPED
             if isinstance(outcome, str):
                 self._n_failed += outcome != STOPPED
                 self._proposals.fail(proposal.number, outcome)
+            elif isinstance(outcome, Pruned):
+                self._proposals.prune(proposal.number, outcome)
             else:
                 self._proposals.complete(proposal.number, outcome)
             self._on_end(proposal, outcome)
@@ -130,7 +135,10 @@ class StudySearch(Searcher):
 
     def _outcome(self, number: int, result: dict[str, Any]) -> Outcome:
         if "error" in result:
-            return str(result["error"])
+            error = str(result["error"])
+            return Pruned(error, diverged=True) if result.get("diverged") else error
+        if PRUNED in result:
+            return Pruned(str(result[PRUNED]))
         if all(name in result for name in SCORE_NAMES):
             return {name: result[name] for name in SCORE_NAMES}
         # It may have written its result before its process was lost.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from hms_ray.competition.schema import N_CLASSES
-from hms_ray.errors import TrainingError
+from hms_ray.errors import DivergedError
 from hms_ray.train.batches import RowIndices, chunks
 from hms_ray.train.cancel import cancellable
 from hms_ray.train.images import Images
@@ -125,7 +125,7 @@ def check_finite(table: NDArray[np.float64], where: str, precision: str = "float
     """
     bad = int((~np.isfinite(table)).any(axis=1).sum())
     if bad:
-        raise TrainingError(
+        raise DivergedError(
             "predictions must be finite",
             got=f"{bad} of {len(table)} rows that are not",
             where=where,

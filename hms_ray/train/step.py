@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import record_function
 
-from hms_ray.errors import TrainingError
+from hms_ray.errors import DivergedError
 from hms_ray.signal.on_device import on_device
 from hms_ray.train.batches import Batch
 from hms_ray.train.losses import weighted_kl
@@ -120,14 +120,14 @@ class Step:
         fix = remedy_for_overflow(self.precision)
         if not (finite.any() if scaled else finite.all()):
             first = int((~finite).nonzero()[0])
-            raise TrainingError(
+            raise DivergedError(
                 "the training loss must be finite",
                 got=str(float(values[first])),
                 where=f"{where}, step {n_before + first + 1}",
                 fix=fix,
             )
         if scaled and (scale := self.scaler.get_scale()) < MIN_LOSS_SCALE:
-            raise TrainingError(
+            raise DivergedError(
                 f"gradients must be finite in float16 at a loss scale of {MIN_LOSS_SCALE:g}",
                 got=f"skipped steps down to a scale of {scale:g}",
                 where=f"{where}, step {n_before + len(losses)}",

@@ -10,7 +10,8 @@ from optuna.trial import FrozenTrial, TrialState
 from hms_ray.config.loading import validate_space
 from hms_ray.config.space import Space
 from hms_ray.errors import StudyError
-from hms_ray.search.proposals import STOPPED, Exhausted, Proposal, Proposals
+from hms_ray.search.proposals import STOPPED, Exhausted, Proposal, Proposals, Pruned
+from hms_ray.search.pruner import FoldReport
 
 LEARNING_RATE = {"training.learning_rate": {"min": 1e-4, "max": 1e-2, "log": True}}
 LOSSES = {"training.loss": {"values": ["kl", "kl_log_votes", "kl_capped_votes"]}}
@@ -54,11 +55,12 @@ def run(proposals: Proposals, n_trials: int) -> list[Proposal]:
 
 def test_results_are_recorded_with_their_state(tmp_path: Path) -> None:
     journal = tmp_path / "journal"
-    proposals = Proposals(make_space(LEARNING_RATE), journal)
+    reports = [FoldReport(1, 0, 0.6, 0.9), FoldReport(2, 1, 0.5, 0.8)]
+    proposals = Proposals(make_space(LEARNING_RATE), journal, reports=lambda number: reports)
     done, failed, pruned = proposed(proposals), proposed(proposals), proposed(proposals)
     proposals.complete(done.number, scores(0.5))
     proposals.fail(failed.number, "a model must be known")
-    proposals.prune(pruned.number, {1: 0.9, 2: 0.8})
+    proposals.prune(pruned.number, Pruned("after 2 of 5 folds"))
     trials = recorded_trials(journal)
     states = [TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED]
     assert [trial.state for trial in trials] == states
@@ -66,8 +68,13 @@ def test_results_are_recorded_with_their_state(tmp_path: Path) -> None:
     assert trials[0].params == done.point
     assert [trials[0].user_attrs[name] for name in ("kl_all", "kl_4", "kl_10")] == [0.7, None, 0.5]
     assert trials[1].user_attrs["reason"] == "a model must be known"
-    assert trials[2].intermediate_values == {1: 0.9, 2: 0.8}
-    assert proposals.n_finished == 1
+    for trial in (trials[0], trials[2]):
+        assert trial.intermediate_values == {1: 0.9, 2: 0.8}
+        assert [trial.user_attrs[name] for name in ("fold_0", "fold_1")] == [0.6, 0.5]
+    assert trials[2].user_attrs["reason"] == "after 2 of 5 folds"
+    assert optuna_study(journal).best_trial.number == done.number
+    # A pruned trial is spent, a failed one is not.
+    assert proposals.n_finished == 2
 
 
 def test_value_is_the_objective(tmp_path: Path) -> None:
@@ -383,3 +390,64 @@ def test_damaged_journal_is_an_error(tmp_path: Path) -> None:
     journal.write_text("not a journal\n" * 3)
     with pytest.raises(StudyError, match="Optuna's journal must be readable"):
         Proposals(make_space(LOSSES), journal)
+
+
+@pytest.mark.parametrize("diverged", [False, True])
+def test_pruned_experiment_is_not_proposed_again_and_its_repetition_is_recorded_as_pruned(
+    tmp_path: Path, diverged: bool
+) -> None:
+    space, journal = make_space(LOSSES, start=[{"training.loss": "kl"}] * 2), tmp_path / "journal"
+    reports = {0: [FoldReport(1, 0, 0.6, 0.9)]}
+    proposals = Proposals(space, journal, reports=lambda number: reports.get(number, ()))
+    pruned = proposed(proposals)
+    proposals.prune(pruned.number, Pruned("a reason", diverged=diverged))
+    others = run(proposals, 2)
+    assert isinstance(proposals.next(), Exhausted)
+    repeated = [
+        trial for trial in recorded_trials(journal) if trial.user_attrs.get("duplicate_of") == 0
+    ]
+    assert repeated
+    for trial in (recorded_trials(journal)[0], *repeated):
+        assert trial.state == TrialState.PRUNED
+        # Without intermediate values, TPE ranks a trial behind all others.
+        assert trial.intermediate_values == ({} if diverged else {1: 0.9})
+    again = Proposals(space, journal)
+    assert again.n_finished == 1 + len(others)
+    assert isinstance(again.next(), Exhausted)
+
+
+@pytest.mark.parametrize("state", [TrialState.RUNNING, TrialState.FAIL])
+def test_stored_pruned_trial_missing_in_the_journal_is_not_trained_again(
+    tmp_path: Path, state: TrialState
+) -> None:
+    space, journal = make_space(LEARNING_RATE), tmp_path / "journal"
+    first = Proposals(space, journal)
+    number = proposed(first).number
+    if state == TrialState.FAIL:
+        first.fail(number, "the trial's process was lost")
+    again = Proposals(space, journal, recover={number: Pruned("after 2 of 5 folds")}.get)
+    assert (again.n_finished, again.n_interrupted) == (1, 0)
+    if state == TrialState.RUNNING:
+        assert recorded_trials(journal)[number].state == TrialState.PRUNED
+
+
+def test_tpe_avoids_where_trials_diverged(tmp_path: Path) -> None:
+    space = make_space(LEARNING_RATE, startup_trials=5)
+
+    def n_high(teach: bool) -> int:
+        proposals = Proposals(space, tmp_path / str(teach))
+        n_drawn = 0
+        for _ in range(30):
+            proposal = proposed(proposals)
+            rate = proposal.experiment.training.learning_rate
+            if rate < 2e-3:
+                proposals.complete(proposal.number, scores(1.0 - 100 * rate))
+                continue
+            n_drawn += 1
+            if teach:
+                proposals.prune(proposal.number, Pruned("the loss is nan", diverged=True))
+            else:
+                proposals.fail(proposal.number, "the loss is nan")
+        return n_drawn
+
+    assert n_high(teach=True) < n_high(teach=False)
