@@ -88,3 +88,37 @@ def leaderboard(
     print(board.json() if as_json else board.text())
     if board.finished and not as_json:
         print_next("blend", study, results=results)
+
+
+def replay(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="Study, or path of its folder.")],
+    orders: Annotated[
+        int, typer.Option("--orders", metavar="N", min=1, help="Random orders of the trials.")
+    ] = 20,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="N", min=0, help="Seed of the orders.")
+    ] = 0,
+    results: Results = RESULTS,
+    as_json: Json = False,
+) -> None:
+    """Show what each pruning rule would have saved and lost in a study."""
+    from hms_ray.evaluate.metric import SCORE_NAMES
+    from hms_ray.report.replay_table import render_replay
+    from hms_ray.search.replay import replay_study
+    from hms_ray.study.folder import StudyFolder
+
+    folder = StudyFolder.open(study, results)
+    found = [vars(one) for one in replay_study(folder, orders, seed)]
+    if as_json:
+        plain = [
+            {
+                name: getattr(value, "tolist", lambda value=value: value)()
+                for name, value in one.items()
+            }
+            for one in found
+        ]
+        print(json.dumps(plain, indent=1))
+        return
+    n_trials = len(folder.finished_trials())
+    print(render_replay(found, SCORE_NAMES[folder.objective], n_trials))
+    print_next("leaderboard", study, results=results)

@@ -24,7 +24,7 @@ _TRAIN: Final = "Train"
 _COMMANDS: Final = {
     "Data": (data.check, data.simulate, data.oracle, data.spectrogram, data.pack),
     _TRAIN: (bench.bench, study.train, study.sweep, study.stop),
-    "Look": (look.studies, look.show, look.leaderboard, store.store),
+    "Look": (look.studies, look.show, look.leaderboard, look.replay, store.store),
     "Use": (blend.blend, holdout.holdout, submit.submit, submit.export),
 }
 """Group in the help -> its commands."""

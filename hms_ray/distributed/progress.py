@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from hms_ray.report.live import ProgressView
 from hms_ray.storage.run_log import FaultLog
@@ -106,7 +107,11 @@ class EventPump:
     ) -> None:
         self._view, self._answer = view, answer
         self._stopping = threading.Event()
-        self.events = ray.remote(num_cpus=0, max_restarts=-1)(_Events).remote()
+        # On this machine, whose end is that of the run anyway.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self.events = ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(
+            _Events
+        ).remote()
         self.send = partial(send_event, self.events)
         self._thread = threading.Thread(target=self._follow, name="progress", daemon=True)
 

@@ -9,15 +9,20 @@ import pytest
 import yaml
 from optuna.trial import TrialState
 
+from hms_ray.competition.schema import TARGET_COLUMNS
 from hms_ray.config.loading import validate_space
+from hms_ray.config.pruning import PruneConfig
 from hms_ray.config.space import Space
 from hms_ray.dataset.prepare import Prepared, prepare
-from hms_ray.errors import ResourceError, StudyError
+from hms_ray.errors import DivergedError, ResourceError, StudyError
+from hms_ray.evaluate.oof import make_oof
+from hms_ray.experiment.fold_task import FoldTask
 from hms_ray.storage.fold_store import FoldStore
 from hms_ray.study.cost import read_costs
 from hms_ray.study.folder import StudyFolder
 from hms_ray.sweep import study as study_module
 from hms_ray.sweep.study import StudyResult, run_study
+from hms_ray.train.process import Process
 from tests.competition_folder import write_competition_folder
 from tests.unit.test_proposals import recorded_trials
 
@@ -218,6 +223,58 @@ def test_study_with_failures_and_duplicates_is_extended(prepared: Prepared, base
     assert board["state"].tolist() == ["complete", "complete", "failed"]
     failure = result.folder.trial_path(0) / "error.txt"
     assert "Traceback" in failure.read_text()
+
+
+def train_by_rate(task: FoldTask, process: Process) -> None:
+    """Predicts the better, the smaller the learning rate is; the largest one diverges."""
+    rate = task.experiment.training.learning_rate
+    if rate > 9e-3:
+        raise DivergedError("the training loss must be finite", got="nan")
+    rows = task.prepared.rows()
+    rows = rows[rows["fold"] == task.fold]
+    targets = rows[list(TARGET_COLUMNS)].to_numpy()
+    probabilities = (1 - 100 * rate) * targets + 100 * rate / 6
+    record = {"seconds": 60.0, "saved_s": 0.0, "optimistic": False, "history": []}
+    oof = make_oof(rows, task.fold, probabilities)
+    FoldStore(task.results).write(task.key, oof, record, lambda path: path.write_bytes(b""))
+
+
+def test_hopeless_and_diverged_trials_are_pruned_and_optuna_is_told(
+    prepared: Prepared, base: Path
+) -> None:
+    rates = [1e-4, 2e-4, 8e-3, 9.5e-3, 9.6e-3, 9.7e-3]
+    space = make_space(RATES, n_trials=len(rates), max_concurrent_trials=1)
+    start = [{"training.learning_rate": rate} for rate in rates]
+    prune = PruneConfig(min_trials=2, tau=0.001)
+    space = space.model_copy(update={"start": start, "metric": "kl_all", "prune": prune})
+    printed = io.StringIO()
+    results = base / "results"
+    run = run_study(space, prepared, results, "pruned", train=train_by_rate, stream=printed)
+    states = [trial.state for trial in run.folder.trials()]
+    assert states == ["complete", "complete", "pruned", *["diverged"] * 3]
+    assert (run.n_finished, run.n_failed, run.best.number) == (6, 0, 0)
+    found = recorded_trials(run.folder.journal)
+    assert [trial.state for trial in found] == [TrialState.COMPLETE] * 2 + [TrialState.PRUNED] * 4
+    best = run.best.scores["kl_all"]
+    # After both folds, the comparable estimate of a finished trial is its score.
+    assert found[1].intermediate_values[2] == pytest.approx(found[1].value)
+    assert list(found[2].intermediate_values) == [1]
+    assert found[2].intermediate_values[1] > best
+    assert found[2].user_attrs["reason"].startswith("after 1 of 2 folds: ")
+    assert [trial.intermediate_values for trial in found[3:]] == [{}] * 3
+    pruned = run.folder.trial(2)
+    assert pruned is not None
+    assert (list(pruned.keys), pruned.n_folds, pruned.fold_minutes) == ([0], 2, 1.0)
+    assert pruned.estimate == found[2].intermediate_values[1]
+    text = run.leaderboard.text()
+    assert "pruned after 1 fold" in text
+    assert "1 trial pruned: 1 fold not trained, about 0.02 hours saved" in text
+    assert "trial 0002 pruned after 1 of 2 folds" in printed.getvalue()
+    # With another rule it is the same study, and nothing is trained again.
+    other = space.model_copy(update={"prune": PruneConfig(rule="none")})
+    again = run_study(other, prepared, results, "pruned", train=train_by_rate, stream=printed)
+    assert again.n_finished == 6
+    assert len(again.folder.trials()) == 6
 
 
 def test_study_without_a_finished_trial_is_an_error(prepared: Prepared, base: Path) -> None:

@@ -19,7 +19,7 @@ SCORES = {"kl_all": 0.7, "kl_4": None, "kl_10": 0.5}
 class FakeProposals:
     def __init__(self, answers: list[Any], n_finished: int = 0) -> None:
         self.answers = answers
-        self.n_finished, self.n_running = n_finished, 0
+        self.n_finished, self.n_running, self.n_retried = n_finished, 0, 0
         self.recorded: list[tuple[Any, ...]] = []
 
     def next(self) -> Any:
