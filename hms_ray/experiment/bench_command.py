@@ -110,7 +110,7 @@ def bench(
     found, slots = machines(job)
     rows = prepared.rows()
     trials = [_Trials(every, measured, machine, rows) for machine in found]
-    slots = min(slots, space.resources.max_concurrent_trials or slots)
+    slots = min(slots, space.resources.max_groups or slots)
     spread = [_over_machines(trials, pick) for pick in (min, statistics.median, max)]
     report = BenchReport(
         space=name,

@@ -37,10 +37,6 @@ class GroupSpan(Protocol):
     """When a worker group was there; Unix times."""
 
     @property
-    def requested(self) -> float:
-        """When its resources were requested."""
-
-    @property
     def first_job(self) -> float | None:
         """When it took its first fold; None: it got none."""
 
@@ -101,8 +97,8 @@ class RunCounter:
             return
         self._first_job = min(group.first_job or 0.0 for group in taken)
         now = self._clock()
-        ends = [(group.requested, group.ended or now) for group in taken]
-        self.slots = max(sum(first <= start < last for first, last in ends) for start, _ in ends)
+        spans = [(group.first_job or 0.0, group.ended or now) for group in taken]
+        self.slots = max(sum(first <= start < last for first, last in spans) for start, _ in spans)
 
     def handle(self, event: Mapping[str, Any]) -> None:
         """Takes an event, see ``report.progress.TrainingProgress``."""

@@ -249,6 +249,8 @@ class _Run:
                     on_exhausted=self._ends_early,
                 )
                 self._tune(self._job(bfloat16, groups.queue), n_concurrent, search)
+            if resources.group == "study":
+                self._costs.set_groups(groups.times())
             if search.fault is not None:
                 raise search.fault
 

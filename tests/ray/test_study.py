@@ -102,6 +102,7 @@ def test_study_writes_all_results(first: tuple[StudyResult, str], prepared: Prep
     records = [FoldStore(folder.path.parent).record(key) for key in keys_of(folder)]
     assert (cost.n_folds, cost.slots) == (4, 2)
     assert cost.training_s == pytest.approx(sum(record["seconds"] for record in records))
+    assert 0 < cost.start_up_s < cost.seconds
     assert 0 < cost.useful_share < 1
     assert result.cost == cost
 
