@@ -1,9 +1,11 @@
 """What checkpoints cost: the same fold trained with and without them, in pairs.
 
-``python -m tests.benchmarks.checkpoint_cost [--model NAME] [--rows N] [--pairs N]``
+``python -m tests.benchmarks.checkpoint_cost [--model NAME] [--rows N] [--pairs N]
+    [--folder DIR]``
 
-Prints seconds of training and evaluation per pair and the share of an epoch of 30 s that its
-checkpoints take; an epoch has two evaluations, so at most two checkpoints.
+Prints seconds of training and evaluation per pair, and the share of an epoch of 30 s that its
+checkpoints take; an epoch has two evaluations, so at most two checkpoints. On a machine that does
+other work, the seconds of the processor (CPU) say more than those of the clock.
 """
 
 from __future__ import annotations
@@ -27,19 +29,20 @@ EPOCH_S = 30.0
 
 
 def trained(experiment: Experiment, n_rows: int, folder: ResumeFolder | None) -> list[float]:
-    """Seconds of the fold without its start, and of each checkpoint."""
+    """CPU seconds of the fold, then seconds and CPU seconds of each checkpoint in turn."""
     written: list[float] = []
+    began = time.process_time()
 
     def write(make_state: object) -> None:
-        started = time.perf_counter()
+        started, cpu = time.perf_counter(), time.process_time()
         assert folder is not None
         folder.write(state_bytes(make_state(), {}))  # type: ignore[operator]
-        written.append(time.perf_counter() - started)
+        written.extend((time.perf_counter() - started, time.process_time() - cpu))
 
     data = example_fold(n_train=n_rows, n_valid=max(12, n_rows // 4))
     options = {} if folder is None else {"on_evaluation": write}
-    result = train_fold(experiment, data, 0, Process(), **options)  # type: ignore[arg-type]
-    return [result.timing["total_s"] - result.timing["prepare_s"], *written]
+    train_fold(experiment, data, 0, Process(), **options)  # type: ignore[arg-type]
+    return [time.process_time() - began, *written]
 
 
 def main() -> None:
@@ -47,11 +50,12 @@ def main() -> None:
     parser.add_argument("--model", default="tf_efficientnet_b0")
     parser.add_argument("--rows", type=int, default=240)
     parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--folder", help="where checkpoints are written; default: temporary files")
     given = parser.parse_args()
     torch.set_num_threads(1)
     experiment = example_experiment(given.model, epochs=2, checkpoint="best")
-    differences, writes = [], []
-    with tempfile.TemporaryDirectory(dir=".") as place:
+    differences, writes, cpu = [], [], []
+    with tempfile.TemporaryDirectory(dir=given.folder) as place:
         folder = ResumeFolder(Path(place), "0" * 64)
         folder.take()
         for pair in range(given.pairs):
@@ -59,15 +63,18 @@ def main() -> None:
             order = (None, folder) if pair % 2 else (folder, None)
             seconds = {way is not None: trained(experiment, given.rows, way) for way in order}
             (without,), (with_them, *each) = seconds[False], seconds[True]
-            differences.append((with_them - without) / len(each))
-            writes += each
-            print(
-                f"pair {pair}: without {without:.2f} s, with {with_them:.2f} s, {len(each)} written"
-            )
+            n = len(each) // 2
+            differences.append((with_them - without) / n)
+            writes, cpu = writes + each[::2], cpu + each[1::2]
+            print(f"pair {pair}: CPU without {without:.2f} s, with {with_them:.2f} s, {n} written")
         size = (folder.folder / "checkpoint.pt").stat().st_size / 1e6
         folder.release(remove=True)
     print(f"{given.model}: {size:.0f} MB per checkpoint (with the weights of the best evaluation)")
-    for name, values in {"written": writes, "difference of pairs": differences}.items():
+    for name, values in {
+        "seconds": writes,
+        "CPU seconds": cpu,
+        "CPU seconds, difference of pairs": differences,
+    }.items():
         middle = statistics.median(values)
         print(
             f"{name}, per checkpoint: median {middle:.3f} s, from {min(values):.3f} to "
