@@ -17,8 +17,7 @@ from ray.exceptions import AuthenticationError
 
 import hms_ray
 from hms_ray.config.space import ResourcesConfig
-from hms_ray.distributed.process_state import log_levels, signal_handlers
-from hms_ray.distributed.worker_group import environment
+from hms_ray.distributed.process_state import environment, log_levels, signal_handlers
 from hms_ray.errors import ResourceError
 from hms_ray.experiment.placement import workers_that_fit
 from hms_ray.text import counted

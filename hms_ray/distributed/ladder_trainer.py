@@ -13,12 +13,12 @@ from typing import TextIO
 
 from hms_ray.config.space import ResourcesConfig
 from hms_ray.distributed.cluster import Cluster, n_concurrent_trials, session
+from hms_ray.distributed.group_resources import placement
 from hms_ray.distributed.job import Train
 from hms_ray.distributed.nodes import check_nodes, has_bfloat16
 from hms_ray.distributed.progress import EventPump
 from hms_ray.distributed.queue_actor import QueueRunner
 from hms_ray.distributed.standing_groups import StandingGroups
-from hms_ray.distributed.worker_group import placement
 from hms_ray.errors import FoldCancelled, one_line
 from hms_ray.experiment.fold_task import FoldTask, Report, run_task
 from hms_ray.experiment.placement import Placement

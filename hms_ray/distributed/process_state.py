@@ -30,6 +30,21 @@ def log_levels(levels: Mapping[str, int]) -> Iterator[None]:
 
 
 @contextmanager
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables of this process while a block runs."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
 def signal_handlers(signals: Sequence[signal.Signals]) -> Iterator[None]:
     """Puts the handlers of signals back when a block ends; only the main thread can."""
     before = {number: signal.getsignal(number) for number in signals}

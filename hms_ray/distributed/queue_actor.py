@@ -19,9 +19,9 @@ from ray.exceptions import RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from hms_ray.config.space import ResourcesConfig
+from hms_ray.distributed.group_resources import placement
 from hms_ray.distributed.job import FoldEnd, GroupTimes, Job, Train
 from hms_ray.distributed.job_queue import JobQueue, Nodes, QueueStatus, Stop, Verdict
-from hms_ray.distributed.worker_group import placement
 from hms_ray.experiment.fold_task import FoldTask, Report, run_task
 from hms_ray.experiment.placement import Placement
 from hms_ray.experiment.run import AfterFold

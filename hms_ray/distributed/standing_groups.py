@@ -19,9 +19,10 @@ from hms_ray.config.space import ResourcesConfig
 from hms_ray.distributed.cluster import alive_nodes, n_groups
 from hms_ray.distributed.job import GroupTimes
 from hms_ray.distributed.job_queue import QueueStatus
+from hms_ray.distributed.process_state import environment
 from hms_ray.distributed.queue_actor import start_queue
 from hms_ray.distributed.stray_groups import StrayGroups
-from hms_ray.distributed.worker_group import environment, run_group, train_environment
+from hms_ray.distributed.worker_group import run_group, train_environment
 from hms_ray.errors import ResourceError
 from hms_ray.storage.run_log import FaultLog
 from hms_ray.text import counted

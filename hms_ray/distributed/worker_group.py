@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,9 +19,9 @@ from ray.train import (
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from hms_ray.config.space import ResourcesConfig
+from hms_ray.distributed.group_resources import worker_resources
 from hms_ray.distributed.worker_loop import work
 from hms_ray.errors import one_line
-from hms_ray.experiment.placement import Placement
 
 
 def run_group(queue: Any, group: str, resources: ResourcesConfig, scratch: Path) -> str | None:
@@ -85,21 +83,6 @@ def _cause(error: Exception) -> BaseException:
     return cause
 
 
-def placement(resources: ResourcesConfig, bfloat16: bool = False) -> Placement:
-    """The part of a group's resources that affects its numbers."""
-    return Placement(
-        world_size=resources.workers,
-        device_class=resources.device_class,
-        bfloat16=bfloat16,
-    )
-
-
-def worker_resources(resources: ResourcesConfig) -> dict[str, float]:
-    """One worker's resources by Ray's names."""
-    needed = {"CPU": float(resources.cpus_per_worker), "GPU": float(resources.gpus_per_worker)}
-    return {name: amount for name, amount in needed.items() if amount > 0}
-
-
 def train_environment(resources: ResourcesConfig) -> dict[str, str]:
     """Ray Train's settings in the environment of the process that starts a group."""
     return {
@@ -109,18 +92,3 @@ def train_environment(resources: ResourcesConfig) -> dict[str, str]:
         "RAY_TRAIN_METRICS_ENABLED": "0",
         "RAY_CHDIR_TO_TRIAL_DIR": "0",
     }
-
-
-@contextmanager
-def environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables of this process while a block runs."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

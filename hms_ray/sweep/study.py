@@ -23,12 +23,12 @@ from hms_ray.distributed.cluster import (
     session,
 )
 from hms_ray.distributed.environment_record import environment_record
+from hms_ray.distributed.group_resources import placement
 from hms_ray.distributed.job import Train
 from hms_ray.distributed.nodes import check_nodes, has_bfloat16
 from hms_ray.distributed.process_state import ctrl_c_twice
 from hms_ray.distributed.progress import EventPump
 from hms_ray.distributed.standing_groups import StandingGroups
-from hms_ray.distributed.worker_group import placement
 from hms_ray.errors import StudyError
 from hms_ray.evaluate.metric import SCORE_NAMES, named_scores
 from hms_ray.experiment.fold_task import run_task

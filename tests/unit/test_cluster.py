@@ -1,6 +1,9 @@
 import logging
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +18,8 @@ from hms_ray.distributed.cluster import (
     n_groups,
     session,
 )
-from hms_ray.distributed.worker_group import environment, placement, worker_resources
+from hms_ray.distributed.group_resources import placement, worker_resources
+from hms_ray.distributed.process_state import environment
 from hms_ray.errors import ResourceError
 from tests.refused import refusal
 
@@ -92,6 +96,21 @@ def test_placement_follows_the_resources() -> None:
     assert placement(ResourcesConfig(workers=2)).device_class == "cpu"
     on_gpu = placement(ResourcesConfig(workers=2, gpus_per_worker=1), bfloat16=True)
     assert (on_gpu.world_size, on_gpu.device_class, on_gpu.bfloat16) == (2, "cuda", True)
+
+
+# Half a gigabyte in each process of a trial and in that of the queue.
+HEAVY = """
+import sys
+import hms_ray.distributed.queue_actor, hms_ray.sweep.trial_actor
+print(sorted({"torch", "ray.train.torch", "timm"} & sys.modules.keys()))
+"""
+
+
+def test_processes_that_do_not_train_import_no_torch() -> None:
+    command = [sys.executable, "-c", HEAVY]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root)
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_environment_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
