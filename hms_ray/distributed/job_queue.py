@@ -373,7 +373,9 @@ class JobQueue:
     def finished(self, group: str, reason: str) -> None:
         """A group has ended for good; a fold that it trained is lost."""
         self.lost(group, reason)
-        self._times[group].ended = self._clock()
+        # A restarted queue does not know the groups of the one that was lost.
+        if group in self._times:
+            self._times[group].ended = self._clock()
 
     def _leave(self, number: int, reason: str, *, alive: bool) -> None:
         seat = self._seats.pop(number)

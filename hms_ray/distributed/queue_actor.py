@@ -204,36 +204,29 @@ class QueueRunner:
             share_stages=resources.share_stages,
             checkpoint_every_s=resources.checkpoint_every_s,
         )
-        jobs = [Job(set_up(task), report, self._train, self._logs) for task in tasks]
-        first = 0
-        while first < len(jobs):
+        left = [Job(set_up(task), report, self._train, self._logs) for task in tasks]
+        while left:
             try:
-                first = self._run(tasks, jobs, first, after_fold)
+                self._run(left, after_fold)
             except _QueueLostError:
                 logger.warning("the queue of folds was lost; the folds are submitted again")
                 time.sleep(RESTART_S)
                 # What has ended meanwhile is in the store; its task is skipped by its worker.
 
-    def _run(
-        self,
-        tasks: Sequence[FoldTask],
-        jobs: Sequence[Job],
-        first: int,
-        after_fold: AfterFold | None,
-    ) -> int:
-        """Runs the tasks from the first one on; returns the number of the next one."""
-        number = self._call(
-            "submit", jobs[first:], trial=self._trial, decides=after_fold is not None
-        )
+    def _run(self, left: list[Job], after_fold: AfterFold | None) -> None:
+        """Runs jobs in order; takes each from the list that needs no second look."""
+        number = self._call("submit", list(left), trial=self._trial, decides=after_fold is not None)
         try:
-            for index, task in enumerate(tasks[first:]):
+            for index in range(len(left)):
                 self._wait(number, index)
-                if after_fold is not None:
-                    FoldStore(task.results).wait_for([task.key])
-                    if not after_fold(task):
-                        return len(jobs)
-                    self._call("decided", number, index)
-            return len(jobs)
+                task = left.pop(0).task
+                if after_fold is None:
+                    continue
+                FoldStore(task.results).wait_for([task.key])
+                if not after_fold(task):
+                    left.clear()
+                    return
+                self._call("decided", number, index)
         finally:
             self._queue.call.remote("close", number)
 

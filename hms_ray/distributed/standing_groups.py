@@ -94,7 +94,7 @@ class StandingGroups:
         # Once for all threads: each would restore what it found.
         self._environment.__enter__()
         self.queue = start_queue(self._resources)
-        self._start_missing(self._expected)
+        self._start_missing(self._n_expected())
         self._thread.start()
         return self
 
@@ -125,6 +125,15 @@ class StandingGroups:
     def cancel_all(self) -> None:
         """Cancels all folds, those that are submitted later too."""
         self.queue.call.remote("cancel_all")
+
+    def _n_expected(self) -> int:
+        """Expected folds for which groups start at once.
+
+        A cluster that grows without a limit gets groups as trials submit their folds.
+        """
+        if not self._resources.autoscale or self._resources.max_groups is not None:
+            return self._expected
+        return min(self._expected, max(1, n_groups(alive_nodes(), self._resources)))
 
     def _supervise(self) -> None:
         while not self._stopping.wait(POLL_S):

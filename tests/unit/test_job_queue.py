@@ -406,3 +406,10 @@ def test_waiting_folds_fail_when_no_group_can_start(queue: JobQueue) -> None:
     queue.fail_waiting(TrainingError("a worker group must start"))
     assert not queue.ended(submission, 0)
     assert isinstance(raised(queue, submission, 1), TrainingError)
+
+
+def test_a_restarted_queue_hears_of_the_end_of_groups_that_it_does_not_know(
+    queue: JobQueue,
+) -> None:
+    queue.finished("g", "killed")
+    assert queue.times() == []

@@ -201,6 +201,20 @@ def test_a_run_starts_its_groups_before_folds_come_and_ends_them(world: World) -
     assert [times.group for times in groups.times()] == ["group-0", "group-1"]
 
 
+@pytest.mark.parametrize(
+    ("resources", "n_started"), [({}, 2), ({"gpus_per_worker": 1}, 1), ({"max_groups": 5}, 5)]
+)
+def test_a_cluster_that_grows_is_not_asked_for_a_group_per_expected_fold(
+    world: World, resources: dict[str, Any], n_started: int
+) -> None:
+    made = ResourcesConfig(autoscale=True, **resources)
+    with StandingGroups(made, Path(), world.said.append, expected=200) as groups:
+        n_groups = len(names(groups))
+        for run in world.runs.values():
+            run.set()
+    assert n_groups == n_started
+
+
 def test_environment_of_ray_train_is_set_for_the_run_alone(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

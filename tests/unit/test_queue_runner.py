@@ -1,0 +1,94 @@
+"""The fold runner without Ray, when the actor of its queue is lost."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from ray.exceptions import ActorDiedError
+
+from hms_ray.config.space import ResourcesConfig
+from hms_ray.distributed import queue_actor
+from hms_ray.distributed.job_queue import JobQueue
+from hms_ray.distributed.queue_actor import QueueRunner
+from hms_ray.experiment.fold_task import FoldTask
+from hms_ray.storage.run_log import WorkerLogs
+from tests.unit.test_job_queue import HERE, TRAINED, Group, job
+
+
+class Actor:
+    """A queue with a group that trains each fold that is waited for; ``lose`` restarts it."""
+
+    def __init__(self) -> None:
+        self.submitted: list[list[int]] = []
+        self.lose_at: tuple[str, int] | None = None
+        self._restart()
+        for name in ("call", "wait"):
+            method: Callable[..., Any] = getattr(self, f"_{name}")
+            setattr(self, name, type("Method", (), {"remote": staticmethod(method)}))
+
+    def _restart(self) -> None:
+        self.queue = JobQueue()
+        self.group = Group(self.queue, "g")
+
+    def _lost(self, name: str, index: int) -> bool:
+        if self.lose_at != (name, index):
+            return False
+        self.lose_at = None
+        self._restart()
+        return True
+
+    def _call(self, name: str, *arguments: Any, **options: Any) -> Any:
+        if name == "submit":
+            self.submitted.append([one.task.fold for one in arguments[0]])
+        if name == "decided" and self._lost(name, arguments[1]):
+            return ActorDiedError()
+        return getattr(self.queue, name)(*arguments, **options)
+
+    def _wait(self, number: int, index: int) -> Any:
+        if self._lost("wait", index):
+            return ActorDiedError()
+        assert self.group.take() is not None
+        self.group.done(TRAINED)
+        assert self.queue.ended(number, index)
+        return True, self.queue.end(number, index)
+
+
+def get(value: Any) -> Any:
+    if isinstance(value, Exception):
+        raise value
+    return value
+
+
+@pytest.fixture
+def actor(monkeypatch: pytest.MonkeyPatch) -> Actor:
+    monkeypatch.setattr(queue_actor.ray, "get", get)
+    monkeypatch.setattr(queue_actor, "RESTART_S", 0.0)
+    monkeypatch.setattr(queue_actor.FoldStore, "wait_for", lambda self, keys: None)
+    return Actor()
+
+
+@pytest.mark.parametrize(
+    ("lose_at", "again"), [(("wait", 1), [1, 2]), (("decided", 1), [2]), (("decided", 2), None)]
+)
+def test_folds_after_a_lost_queue_are_submitted_again_and_none_is_decided_twice(
+    actor: Actor, lose_at: tuple[str, int], again: list[int] | None
+) -> None:
+    actor.lose_at = lose_at
+    asked: list[int] = []
+
+    def go_on(task: FoldTask) -> bool:
+        asked.append(task.fold)
+        return True
+
+    runner = QueueRunner(actor, ResourcesConfig(), logs=WorkerLogs(HERE), trial=7)
+    runner.run([job("a", fold).task for fold in range(3)], print, go_on)
+    assert actor.lose_at is None
+    assert asked == [0, 1, 2]
+    assert actor.submitted == [[0, 1, 2]] + ([again] if again else [])
+
+
+def test_a_decision_to_stop_ends_the_run(actor: Actor) -> None:
+    runner = QueueRunner(actor, ResourcesConfig(), logs=WorkerLogs(HERE))
+    runner.run([job("a", fold).task for fold in range(3)], print, lambda task: task.fold < 1)
+    assert actor.submitted == [[0, 1, 2]]
+    assert actor.queue.status().n_waiting == 0
