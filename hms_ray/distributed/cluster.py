@@ -155,7 +155,7 @@ def n_groups_at_most(cluster: Cluster, resources: ResourcesConfig) -> int:
 
 @contextmanager
 def session(address: str | None = None) -> Iterator[Cluster]:
-    """A connection to Ray; a Ray started here is shut down at the end.
+    """A connection to Ray; a Ray started here is shut down at the end, but not after Ctrl-C.
 
     Args:
         address: ``host:port`` of a running cluster, or ``auto``; default: a Ray is started
@@ -172,7 +172,13 @@ def session(address: str | None = None) -> Iterator[Cluster]:
         try:
             _connect(address)
             yield Cluster(alive_nodes(), embedded=address is None)
-        finally:
+        except KeyboardInterrupt:
+            # Ray's processes end with this one, see ``ctrl_c_twice``.
+            raise
+        except BaseException:
+            ray.shutdown()
+            raise
+        else:
             ray.shutdown()
 
 

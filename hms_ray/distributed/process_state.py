@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import signal
@@ -74,11 +75,25 @@ def ctrl_c_twice() -> Iterator[None]:
             _write("ended at once")
             os._exit(INTERRUPTED_STATUS)
         _write("stopping; press Ctrl-C again to end at once")
+        # Registered after Ray's own, hence called before it.
+        atexit.register(_end_without_ray)
         raise KeyboardInterrupt
 
     with signal_handlers((signal.SIGINT,)):
         signal.signal(signal.SIGINT, interrupt)
         yield
+
+
+def _end_without_ray() -> None:
+    """Ends the process before Ray disconnects.
+
+    A thread that then still uses Ray, such as one that waits for a worker group, would end the
+    process with status 1.
+    """
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(INTERRUPTED_STATUS)
 
 
 def _write(line: str) -> None:

@@ -90,12 +90,15 @@ def test_a_stopped_sweep_ends_with_130_and_is_ready_to_resume(tmp_path: Path) ->
 
         again, printed = started()
         assert "interrupted trials, repeated first: 1" in printed
-        children = psutil.Process(again.pid).children(recursive=True)
+        assert main(["stop", "stopped", "1", "--results", str(results)]) == 0
+        (trial,) = folder.trials()
+        assert (trial.number, trial.reason) == (1, "stopped by hms-ray stop")
+        printed = read_until(again, re.compile(r"trial 0002 \("))
+        assert "trial 0002 (" in printed, "the study continues with another trial"
         assert main(["stop", "stopped", "--results", str(results)]) == 0
         printed, _ = again.communicate(timeout=60)
         assert again.returncode == 130, printed
         assert running_since(folder.path) is None
-        wait_until_gone(children)
 
         last, _ = started()
         # Ray's agents look for their parent now and then, and end later.
@@ -110,7 +113,7 @@ def test_a_stopped_sweep_ends_with_130_and_is_ready_to_resume(tmp_path: Path) ->
         assert time.monotonic() - pressed < 3
         assert "ended at once" in printed
         wait_until_gone(children)
-        assert folder.trials() == []
+        assert folder.trials() == [trial]
         assert {path: stored(tmp_path)[path] for path in folds} == folds
     finally:
         for run in runs:
