@@ -40,11 +40,15 @@ class ResumeFolder:
         self._taken = False
 
     def take(self) -> bool:
-        """Makes this process the writer; False if another one is."""
+        """Makes this process the writer; False if another one is, or was until now."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with suppress_no_locks():
-            if not self._lock.try_acquire():
-                return False
+        try:
+            with suppress_no_locks():
+                if not self._lock.try_acquire():
+                    return False
+        except FileNotFoundError:
+            # Its writer has just removed the folder.
+            return False
         for draft in self.folder.glob(f"{DRAFT_PREFIX}*"):
             draft.unlink(missing_ok=True)
         self._taken = True

@@ -5,6 +5,7 @@ import os
 import shutil
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -181,3 +182,16 @@ def test_progress_of_a_resumed_fold() -> None:
     event = {"event": "fold_resumed", "stage": "good", "epoch": 1.5, "progress": 0.8, **source}
     assert progress.update(event).text == "base fold 1 resumed at stage good, epoch 1.5"
     assert progress.table()[1] == ("base", "1", "good", "1.5", "")
+
+
+def test_a_folder_that_its_writer_removes_meanwhile_is_not_taken(tmp_path: Path) -> None:
+    writer, waiting, third = (ResumeFolder(tmp_path, "key") for _ in range(3))
+    assert writer.take()
+    with ThreadPoolExecutor(1) as pool:
+        taken = pool.submit(waiting.take)
+        time.sleep(0.05)
+        writer.release(remove=True)
+        assert not taken.result()
+    assert waiting.take()
+    assert not third.take()
+    waiting.release(remove=True)
