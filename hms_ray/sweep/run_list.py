@@ -34,7 +34,7 @@ class RunList(Searcher):
         return {
             "number": run.number,
             "point": dict(run.point),
-            "experiment": run.experiment.model_dump(mode="json"),
+            "experiment": run.experiment.model_dump_json(),
         }
 
     def on_trial_complete(

@@ -75,14 +75,14 @@ def run_trial(config: dict[str, Any], job: StudyJob) -> dict[str, Any]:
     wrote its result is not run again.
 
     Args:
-        config: ``number``, ``point`` and ``experiment`` of a proposal.
+        config: ``number``, ``point`` and ``experiment`` (JSON) of a proposal.
         job: settings that all trials share.
 
     Returns:
         The three scores, ``pruned`` with a reason, or ``error``, with ``diverged`` if so.
     """
     number, point = int(config["number"]), dict(config["point"])
-    experiment = Experiment.model_validate(config["experiment"])
+    experiment = Experiment.model_validate_json(config["experiment"])
     folder = StudyFolder(job.study)
     if job.confirming:
         folder = ConfirmedRuns(job.study, experiment.training.seed)

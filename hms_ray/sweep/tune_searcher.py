@@ -90,7 +90,8 @@ class StudySearch(Searcher):
         return {
             "number": proposal.number,
             "point": proposal.point,
-            "experiment": proposal.experiment.model_dump(mode="json"),
+            # As text: Tune keeps several copies, and statistics of each number in them.
+            "experiment": proposal.experiment.model_dump_json(),
         }
 
     def stop(self, number: int) -> bool:

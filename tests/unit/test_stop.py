@@ -210,7 +210,7 @@ def test_a_cancelled_trial_leaves_its_record_to_the_study(
 
     monkeypatch.setattr(sweep_trial, "_train", cancelled)
     job = StudyJob(study.path, *[None] * 6, logs=WorkerLogs(study.path))  # type: ignore[arg-type]
-    config = {"number": 0, "point": {}, "experiment": SPACE.experiment.model_dump(mode="json")}
+    config = {"number": 0, "point": {}, "experiment": SPACE.experiment.model_dump_json()}
     assert run_trial(config, job) == {"error": "trial 0000 was stopped"}
     assert study.trials() == []
 

@@ -26,7 +26,7 @@ from tests.refused import refusal
 from tests.study_data import make_result
 
 SPACE = validate_space({"metric": "kl_all"}, "test")
-CONFIG = {"number": 0, "point": {}, "experiment": SPACE.experiment.model_dump(mode="json")}
+CONFIG = {"number": 0, "point": {}, "experiment": SPACE.experiment.model_dump_json()}
 
 
 @pytest.fixture
