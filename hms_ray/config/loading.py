@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hms_ray.config.base_files import BASE, read_with_bases
+from hms_ray.config.conditions import n_points
 from hms_ray.config.experiment import Experiment
 from hms_ray.config.fields import is_whole
 from hms_ray.config.former_names import (
@@ -15,66 +17,94 @@ from hms_ray.config.former_names import (
     with_new_names,
     with_new_values,
 )
-from hms_ray.config.inputs import in_recipe
 from hms_ray.config.space import Parameter, Space
+from hms_ray.config.space_checks import Fault, completed_start, effect_faults, parameter_faults
 from hms_ray.config.validation import fault_lines, faults_error, validated
-from hms_ray.config.values import (
-    chosen_value,
-    is_searched,
-    parameter_values,
-    replace_values,
-    set_path,
-)
-from hms_ray.config.yaml_files import parse_yaml, read_mapping
+from hms_ray.config.values import set_path
+from hms_ray.config.yaml_files import Marks, parse_yaml, with_mark
 from hms_ray.errors import ConfigError
-from hms_ray.text import closest
 
 
 def load_space(path: str | Path, settings: Sequence[str] = (), *, stored: bool = False) -> Space:
     """Reads a search space or experiment file and applies ``--set`` options to it.
 
     Args:
-        path: YAML file with any of the keys of ``Space``.
+        path: YAML file with any of the keys of ``Space``; its ``base`` is read too.
         settings: texts ``a.b=value``, with the value as YAML. A path starts at a key of
             the file or inside its experiment (``training.seed=1`` is
             ``experiment.training.seed=1``).
-        stored: whether the file was written by a study; former names are then read too.
+        stored: whether the file was written by a study; former names are then read too, and
+            parameters may be without effect.
 
     Raises:
         ConfigError: with every fault of the file.
     """
-    data = read_mapping(path)
+    marks: Marks = {}
+    data = read_with_bases(path, marks)
     if stored:
         data = with_new_values(in_new_form(with_new_names(data)))
     for setting in settings:
-        apply_setting(data, setting)
+        changed = apply_setting(data, setting)
+        for place in [place for place in marks if f"{place}.".startswith(f"{changed}.")]:
+            del marks[place]
+        marks[changed] = "from --set"
     where = f"{path} with --set {' --set '.join(settings)}" if settings else path
-    return validate_space(data, where=where)
+    return validate_space(data, where, marks=marks, stored=stored)
 
 
-def validate_space(data: Mapping[str, Any], where: object) -> Space:
-    """A space from plain data, with its search paths and start points checked.
+def validate_space(
+    data: Mapping[str, Any],
+    where: object,
+    *,
+    marks: Marks | None = None,
+    stored: bool = False,
+) -> Space:
+    """A space from plain data, checked against the configuration that it searches.
+
+    Ranges get the type of their fields, start points the values that they omit, and a grid
+    the number of its points as budget.
 
     Args:
         data: fields of ``Space``.
         where: file or place, for messages.
+        marks: lines of the fields, for messages.
+        stored: whether a study stored it: parameters may then be without effect.
 
     Raises:
         ConfigError: with every fault.
     """
-    former = [f"{path} is now named {new}" for path, new in former_keys(data).items()]
+    marks = marks or {}
+    faults = [(path, f"{path} is now named {new}") for path, new in former_keys(data).items()]
+    if data.get(BASE) is not None:
+        faults.append((BASE, "base can be set in a file only"))
+    former = [with_mark(text, place, marks) for place, text in faults]
     try:
         # In the new form, so that all other faults are found too.
-        space = validated(Space, in_new_form(data), where)
+        space = validated(Space, in_new_form(data), where, marks)
     except ConfigError as error:
         raise faults_error([*former, *fault_lines(error)], where) if former else error from None
     space = _with_number_types(space)
-    faults = [*former, *(line for path in space.parameters for line in _search_faults(space, path))]
-    for number, point in enumerate(space.start):
-        faults += _start_faults(space, point, f"start.{number}")
-    if faults:
-        raise faults_error(faults, where)
+    found = parameter_faults(space)
+    if not found:
+        space, found = _with_full_start(space)
+    if not found and not stored:
+        found = effect_faults(space)
+    if former or found:
+        lines = [with_mark(text, place, marks) for place, text in found]
+        raise faults_error([*former, *lines], where)
+    if space.method == "grid" and "trials" not in space.budget.model_fields_set:
+        budget = space.budget.model_copy(update={"trials": n_points(space)})
+        space = space.model_copy(update={"budget": budget})
     return space
+
+
+def _with_full_start(space: Space) -> tuple[Space, list[Fault]]:
+    """The space with the values that its start points omit, and the faults of these points."""
+    done = [
+        completed_start(space, point, f"start.{number}") for number, point in enumerate(space.start)
+    ]
+    start = [point for point, _ in done]
+    return space.model_copy(update={"start": start}), [fault for _, some in done for fault in some]
 
 
 def _with_number_types(space: Space) -> Space:
@@ -94,8 +124,8 @@ def _numbers(parameter: Parameter) -> dict[str, float]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def apply_setting(data: dict[str, Any], setting: str) -> None:
-    """Applies one ``a.b=value`` to the plain data of a space, in place."""
+def apply_setting(data: dict[str, Any], setting: str) -> str:
+    """Applies one ``a.b=value`` to the plain data of a space, in place; returns its path."""
     path, equals, value = setting.partition("=")
     path = path.strip()
     if not equals or not path:
@@ -103,43 +133,4 @@ def apply_setting(data: dict[str, Any], setting: str) -> None:
     if path.split(".")[0] not in Space.model_fields.keys() | FORMER_SECTIONS:
         path = f"experiment.{path}"
     set_path(data, path, parse_yaml(value, f"--set {setting}"))
-
-
-def _search_faults(space: Space, path: str) -> list[str]:
-    """A searched path must lead to a value, and every value must fit there."""
-    if in_recipe(path) and space.parameters[path].values is None:
-        # Every value needs a pack of its own.
-        return [f"parameters.{path}: a value of a recipe must be searched by values"]
-    if path.split(".")[0] == "data":
-        return [f"parameters.{path}: all trials share rows and folds; use one study per value"]
-    faults = []
-    for label, value in parameter_values(space.parameters[path]).items():
-        try:
-            replace_values(space.experiment, {path: value})
-        except ConfigError as error:
-            faults += [f"parameters.{path} with {label}: {line}" for line in fault_lines(error)]
-    return list(dict.fromkeys(faults))
-
-
-def _start_faults(space: Space, point: Mapping[str, Any], where: str) -> list[str]:
-    """A start point must have a valid value for every searched path."""
-    faults = [
-        f"{where}: {path} is not searched{closest(path, space.parameters)}"
-        for path in point
-        if path not in space.parameters
-    ]
-    for path, parameter in space.parameters.items():
-        if path not in point:
-            faults.append(f"{where}: a value for {path} is missing")
-        elif not is_searched(parameter, point[path]):
-            faults.append(f"{where}: {path} cannot be {point[path]!r}")
-    if faults:
-        return faults
-    try:
-        chosen = {
-            path: chosen_value(space.parameters[path], value) for path, value in point.items()
-        }
-        replace_values(space.experiment, chosen)
-    except ConfigError as error:
-        faults = [f"{where}: {line}" for line in fault_lines(error)]
-    return faults
+    return path

@@ -32,6 +32,15 @@ def find_space(name: str | Path) -> Path:
     for file in (Path(name), Path(f"{name}.yaml")):
         if file.is_file():
             return file
+    return find_shipped(name)
+
+
+def find_shipped(name: str | Path) -> Path:
+    """The file of a shipped experiment or search space, by name; see ``find_space``.
+
+    Raises:
+        ConfigError: if there is none of this name.
+    """
     shipped = _shipped()
     wanted = str(name).removesuffix(".yaml").removeprefix("search_spaces/")
     if wanted not in shipped:

@@ -34,6 +34,10 @@ class Parameter(Frozen):
     step: Number | None = None
     """Distance between the numbers of a range; it must divide ``max - min``. Default: every
     integer, or any real number."""
+    when: dict[str, Any] = Field(default_factory=dict)
+    """Conditions: path of another parameter -> its value or label, or a list of them. Unless
+    all are met, the parameter is inactive: not searched, and the experiment's own value is
+    used."""
 
     @property
     def bounds(self) -> tuple[int, int] | tuple[float, float] | None:
@@ -79,10 +83,18 @@ class Parameter(Frozen):
 
 
 class BudgetConfig(Frozen):
-    """When a study ends. The same command with a larger budget continues it."""
+    """When a study ends: at the first limit that is reached; running trials are finished.
+
+    The same command with a larger budget continues it.
+    """
 
     trials: Count = 20
-    """Number of finished trials."""
+    """Number of finished trials; for a grid, the default is all of its points."""
+    hours: Positive | None = None
+    """Hours in which trials ran, over all runs of the study. Default: no limit."""
+    device_hours: Positive | None = None
+    """Hours of training times the GPUs (without any: CPUs) of a worker group. Default: no
+    limit."""
 
 
 class ResourcesConfig(Frozen):
@@ -153,9 +165,15 @@ class ResourcesConfig(Frozen):
 class Space(Frozen):
     """An experiment, and which of its values are searched and how."""
 
+    base: str | None = None
+    """Another space that this file changes: a file, relative to this one, or the name of a
+    shipped one. Mappings are merged; lists and parameters replace those of the base, and a
+    parameter that is ``null`` is removed. A study stores the merged space, without ``base``."""
     experiment: Experiment = Experiment()
-    method: Literal["tpe", "random"] = "tpe"
-    """Optuna's multivariate TPE, or random search."""
+    """What a trial trains, before searched values replace its own."""
+    method: Literal["tpe", "random", "grid"] = "tpe"
+    """Optuna's multivariate TPE (grouped if there are conditions), random search, or every
+    point once."""
     metric: Metric = "kl_10"
     """Score to minimise: out-of-fold KL on all rows, or on rows with >= 4 or >= 10 votes. Or
     ``blend_gain``, to maximise: what a trial adds to a reference blend, see ``gain``."""
@@ -164,7 +182,8 @@ class Space(Frozen):
     parameters: dict[str, Parameter] = Field(default_factory=dict)
     """Dotted path into the experiment -> values to search."""
     start: list[dict[str, Any]] = Field(default_factory=list)
-    """Points to try first, each with a value or label for every searched path."""
+    """Points to try first: path -> value or label. Paths that a point omits have the
+    experiment's own value, which must be a searched one."""
     seed: int = 0
     """Seed of the sampler."""
     startup_trials: Count = 5

@@ -9,19 +9,23 @@ from pydantic import BaseModel, ValidationError
 
 from hms_ray.config.fields import keys_at
 from hms_ray.config.former_names import RENAMED
+from hms_ray.config.yaml_files import Marks, with_mark
 from hms_ray.errors import ConfigError
 from hms_ray.text import closest
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def validated(model: type[Model], data: Mapping[str, Any], where: object) -> Model:
+def validated(
+    model: type[Model], data: Mapping[str, Any], where: object, marks: Marks | None = None
+) -> Model:
     """A model from plain data.
 
     Args:
         model: what to make.
         data: its fields.
         where: file or place, for messages.
+        marks: lines of the fields, for messages.
 
     Raises:
         ConfigError: with every fault, unknown keys with the nearest known one.
@@ -35,7 +39,7 @@ def validated(model: type[Model], data: Mapping[str, Any], where: object) -> Mod
             tuple(fault["loc"][:-2]) for fault in errors
         }
         faults = [
-            _fault_line(model, fault)
+            with_mark(_fault_line(model, fault), ".".join(map(str, fault["loc"])), marks or {})
             for fault in errors
             if not (fault["type"] == "too_short" and tuple(fault["loc"]) in inner)
         ]

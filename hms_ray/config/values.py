@@ -75,18 +75,21 @@ def _index(values: list[Any], name: str, walked: str) -> int:
     return int(name)
 
 
-def parameter_values(parameter: Parameter) -> dict[str, Any]:
-    """Label -> value; of a range, its bounds and a number between them."""
-    if isinstance(parameter.values, dict):
-        return dict(parameter.values)
+def probed(parameter: Parameter) -> list[Any]:
+    """Its values or labels; of a range, its bounds and a number between them."""
     if parameter.values is not None:
-        return {str(value): value for value in parameter.values}
+        return list(parameter.values)
     low, high = parameter.bounds or (0, 0)
     values: list[Any] = [low, high]
     if isinstance(low, float):
         # Bounds may be whole although the numbers between them are not.
         values.append(low + (parameter.step or _INSIDE * (high - low)))
-    return {str(value): value for value in values}
+    return list(dict.fromkeys(values))
+
+
+def parameter_values(parameter: Parameter) -> dict[str, Any]:
+    """Text or label -> value, of what is ``probed``."""
+    return {str(chosen): chosen_value(parameter, chosen) for chosen in probed(parameter)}
 
 
 def chosen_value(parameter: Parameter, chosen: Any) -> Any:
@@ -105,3 +108,27 @@ def is_searched(parameter: Parameter, value: Any) -> bool:
         return False
     steps = (value - low) / parameter.step if parameter.step else 0
     return abs(steps - round(steps)) < 1e-9 * max(steps, 1)
+
+
+def own_value(parameter: Parameter, experiment: Experiment, path: str) -> list[Any]:
+    """The value or label of a parameter that an experiment has already; empty if none."""
+    if parameter.values is not None:
+        return [
+            chosen
+            for chosen in parameter.values
+            if _equals(experiment, path, chosen_value(parameter, chosen))
+        ][:1]
+    here: Any = experiment.model_dump(mode="json")
+    for name in path.split("."):
+        if isinstance(here, list):
+            here = dict(enumerate(here)).get(int(name))
+        else:
+            here = (here or {}).get(name)
+    return [here] if is_searched(parameter, here) else []
+
+
+def _equals(experiment: Experiment, path: str, value: Any) -> bool:
+    try:
+        return replace_values(experiment, {path: value}) == experiment
+    except ConfigError:
+        return False

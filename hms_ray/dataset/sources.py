@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 from hms_ray.config.inputs import Recipe, in_recipe, used_sources
-from hms_ray.config.space import Space
+from hms_ray.config.space import Parameter, Space
 from hms_ray.config.values import parameter_values, replace_values
 from hms_ray.errors import ConfigError
 from hms_ray.pack.sources import KAGGLE, PackSource, eeg_source
@@ -41,15 +42,21 @@ def sources_for(space: Space) -> list[SourceRecipe]:
     """
     searched = {path: space.parameters[path] for path in space.parameters if _decides_sources(path)}
     found: dict[str, SourceRecipe] = {}
-    for values in itertools.product(*(parameter_values(p).values() for p in searched.values())):
+    for chosen in itertools.product(*(_options(path, p) for path, p in searched.items())):
         try:
-            point = dict(zip(searched, values, strict=True))
-            experiment = replace_values(space.experiment, point)
+            values = {path: value for one in chosen for path, value in one.items()}
+            experiment = replace_values(space.experiment, values)
         except ConfigError:
             continue
         for name, recipe in used_sources(experiment.input).items():
             found.setdefault(source_key(name, recipe), (name, recipe))
     return list(found.values())
+
+
+def _options(path: str, parameter: Parameter) -> list[dict[str, Any]]:
+    """Each value of a path; also none, if its conditions can make it inactive."""
+    values = parameter_values(parameter).values()
+    return [{path: value} for value in values] + ([{}] if parameter.when else [])
 
 
 def _decides_sources(path: str) -> bool:

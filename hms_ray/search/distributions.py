@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from hms_ray.config.conditions import active_paths, is_active, parents_first
 from hms_ray.config.experiment import Experiment, canonical
 from hms_ray.config.space import Parameter, Space
 from hms_ray.config.values import chosen_value, replace_values
@@ -26,11 +25,12 @@ Point = dict[str, Any]
 
 
 def distributions(space: Space) -> dict[str, BaseDistribution]:
-    """Optuna's distribution of every searched path, in the order of the file.
+    """Optuna's distribution of every searched path.
 
-    For values given as a mapping, the labels are searched.
+    In the order of the file, but each path after those that its conditions name. For values
+    given as a mapping, the labels are searched.
     """
-    return {path: _distribution(parameter) for path, parameter in space.parameters.items()}
+    return {path: _distribution(space.parameters[path]) for path in parents_first(space.parameters)}
 
 
 def _distribution(parameter: Parameter) -> BaseDistribution:
@@ -42,12 +42,32 @@ def _distribution(parameter: Parameter) -> BaseDistribution:
     return FloatDistribution(low, high, log=parameter.log, step=parameter.step)
 
 
+def draw(trial: optuna.Trial, space: Space) -> None:
+    """Gives a new trial a value of every active parameter; parents before their conditions."""
+    for path, distribution in distributions(space).items():
+        if not is_active(space.parameters[path], trial.params):
+            continue
+        log, step = space.parameters[path].log, space.parameters[path].step
+        if isinstance(distribution, CategoricalDistribution):
+            trial.suggest_categorical(path, distribution.choices)
+        elif isinstance(distribution, IntDistribution):
+            low, high = distribution.low, distribution.high
+            trial.suggest_int(path, low, high, step=int(step or 1), log=log)
+        elif isinstance(distribution, FloatDistribution):
+            trial.suggest_float(path, distribution.low, distribution.high, step=step, log=log)
+
+
+def is_whole(space: Space, point: Mapping[str, Any]) -> bool:
+    """Whether a point has a value for every active parameter, and no other."""
+    return set(point) == set(active_paths(space.parameters, point))
+
+
 def resolve(space: Space, point: Mapping[str, Any]) -> Experiment:
     """The experiment at a point of the space.
 
     Args:
         space: search space.
-        point: value or label of every searched path.
+        point: value or label of every active path.
 
     Raises:
         ConfigError: if values that are valid alone are invalid together.
@@ -80,31 +100,6 @@ def _short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def n_points(space: Space) -> int | None:
-    """Number of points of a space; None if it has a real-valued range."""
-    axes = _axes(space)
-    return None if axes is None else math.prod(map(len, axes))
-
-
-def points(space: Space) -> Iterator[Point]:
-    """Every point of a space without real-valued ranges, in a fixed order."""
-    for chosen in itertools.product(*(_axes(space) or ())):
-        yield dict(zip(space.parameters, chosen, strict=True))
-
-
-def _axes(space: Space) -> list[Sequence[Any]] | None:
-    """The values of every searched path; None if one has a real-valued range."""
-    axes: list[Sequence[Any]] = []
-    for distribution in distributions(space).values():
-        if isinstance(distribution, CategoricalDistribution):
-            axes.append(distribution.choices)
-        elif isinstance(distribution, IntDistribution):
-            axes.append(range(distribution.low, distribution.high + 1, distribution.step))
-        else:
-            return None
-    return axes
-
-
 def make_sampler(space: Space, draw: int) -> optuna.samplers.BaseSampler:
     """The sampler of one draw.
 
@@ -117,11 +112,13 @@ def make_sampler(space: Space, draw: int) -> optuna.samplers.BaseSampler:
         draw: number of draws before this one.
     """
     seed = int(digest([space.seed, draw])[:8], 16)
-    if space.method == "random":
+    if space.method != "tpe":
         return optuna.samplers.RandomSampler(seed=seed)
     return optuna.samplers.TPESampler(
         seed=seed,
         multivariate=True,
+        # Conditions give trials different paths, which are then modelled in groups.
+        group=any(parameter.when for parameter in space.parameters.values()),
         constant_liar=True,
         n_startup_trials=space.startup_trials,
     )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import optuna
-from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from hms_ray.config.space import Space
 from hms_ray.search.journal import Journal, Scores, open_study
 from hms_ray.study.gains import StudyGains
 
@@ -28,24 +28,17 @@ class GainJournal(Journal):
 
     Args:
         file: see ``Journal``.
-        distributions: see ``Journal``.
+        space: see ``Journal``; also how often a new reference is fitted.
         gains: of the study.
-        renew_every: finished trials after which a new reference is fitted.
 
     Raises:
         StudyError: if the journal or a reference cannot be read.
     """
 
-    def __init__(
-        self,
-        file: Path,
-        distributions: Mapping[str, BaseDistribution],
-        gains: StudyGains,
-        renew_every: int,
-    ) -> None:
-        self._gains, self._renew_every = gains, renew_every
+    def __init__(self, file: Path, space: Space, gains: StudyGains) -> None:
+        self._gains, self._renew_every = gains, space.gain.renew_every
         self._studies: list[optuna.Study] = []
-        super().__init__(file, distributions)
+        super().__init__(file, space)
 
     def _open(self) -> optuna.Study:
         # A kill may have come between a reference and its study, or while that was filled.

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import optuna
-from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
+from hms_ray.config.space import Space
 from hms_ray.errors import StudyError
 from hms_ray.evaluate.metric import SCORE_NAMES
-from hms_ray.search.distributions import Point
+from hms_ray.search.distributions import Point, draw, is_whole
 from hms_ray.search.pruner import FoldReport
 
 STUDY_NAME = "study"
@@ -31,19 +31,19 @@ class Journal:
 
     Args:
         file: made if missing.
-        distributions: of every searched path.
+        space: what is searched.
 
     Raises:
         StudyError: if the file cannot be read.
     """
 
-    def __init__(self, file: Path, distributions: Mapping[str, BaseDistribution]) -> None:
-        self._distributions = dict(distributions)
+    def __init__(self, file: Path, space: Space) -> None:
+        self._space = space
         self._storage = open_storage(file)
         self._study = self._open()
         for _ in self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
             # Left by a kill between enqueueing and asking, which makes a trial RUNNING.
-            self._study.ask(self._distributions)
+            draw(self._study.ask(), space)
 
     def _open(self) -> optuna.Study:
         """The study to draw trials from."""
@@ -57,8 +57,8 @@ class Journal:
         return self._study.get_trials(deepcopy=False)
 
     def has_point(self, trial: FrozenTrial) -> bool:
-        """Whether a trial has a value for every searched path."""
-        return trial.params.keys() == self._distributions.keys()
+        """Whether a trial has a value for every active path."""
+        return is_whole(self._space, trial.params)
 
     def add_point(self, origin: str, point: Point) -> optuna.Trial:
         """A new trial of a given point.
@@ -76,7 +76,8 @@ class Journal:
         return self._ask("sampler")
 
     def _ask(self, origin: str) -> optuna.Trial:
-        trial = self._study.ask(self._distributions)
+        trial = self._study.ask()
+        draw(trial, self._space)
         trial.set_user_attr("origin", origin)
         return trial
 

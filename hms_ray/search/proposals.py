@@ -12,16 +12,14 @@ from typing import Final, Literal, TypeGuard
 import optuna
 from optuna.trial import TrialState
 
+from hms_ray.config.conditions import n_points, points
 from hms_ray.config.experiment import Experiment
 from hms_ray.config.space import Space
 from hms_ray.errors import ConfigError
 from hms_ray.evaluate.metric import SCORE_NAMES
 from hms_ray.search.distributions import (
     Point,
-    distributions,
     make_sampler,
-    n_points,
-    points,
     resolve,
     trial_key,
 )
@@ -109,7 +107,7 @@ class Proposals:
 
     The order of proposals: trials that a killed run left RUNNING, whose old records become
     FAIL; start points, those that failed in an earlier run last (two attempts in all); the
-    sampler's draws.
+    sampler's draws, or the points of the grid.
 
     Args:
         space: search space with its study's settings.
@@ -140,11 +138,8 @@ class Proposals:
         self._space = space
         self._on_duplicate, self._reports = on_duplicate, reports
         self._objective = space.objective
-        found = distributions(space)
         self._journal = (
-            Journal(journal, found)
-            if gains is None
-            else GainJournal(journal, found, gains, space.gain.renew_every)
+            Journal(journal, space) if gains is None else GainJournal(journal, space, gains)
         )
         self._finished: dict[str, tuple[int, Scores]] = {}
         self._pruned: dict[str, tuple[int, str]] = {}
@@ -156,6 +151,7 @@ class Proposals:
         self._only_duplicates = False
         self._invalid: str | None = None
         self._draws = 0
+        self._grid = points(space) if space.method == "grid" else None
         self._load(recover, retry_failed)
         self._renew()
 
@@ -263,6 +259,8 @@ class Proposals:
             found = self._proposal_of(trial)
             if found is not None:
                 return found
+        if self._grid is not None:
+            return self._next_of_grid(self._grid)
         for _ in range(MAX_DUPLICATES):
             if self._only_duplicates or not self._untried():
                 return self._nothing_left()
@@ -277,6 +275,20 @@ class Proposals:
         # The sampler repeats its favourites, but the space is small enough to list the rest.
         point = next(point for point, key in self._keys if not self._tried(key))
         return self._proposal_of(self._journal.add_point("listed", point)) or "wait"
+
+    def _next_of_grid(self, grid: Iterator[Point]) -> Next:
+        """The first point of the grid that no trial has; interrupted ones are queued."""
+        known = [
+            trial.params
+            for trial in self._journal.trials()
+            if not str(trial.user_attrs.get("reason", "")).startswith(INTERRUPTED)
+        ]
+        for point in grid:
+            if point not in known:
+                found = self._proposal_of(self._journal.add_point("grid", point))
+                if found is not None:
+                    return found
+        return self._nothing_left()
 
     def complete(self, number: int, scores: Scores) -> None:
         """Records a finished trial; as failed if its objective is not a finite number.

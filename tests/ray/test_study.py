@@ -49,6 +49,8 @@ def make_space(
             "resources": {"group": "study", "health_check_interval_s": 0.2, **resources},
         },
         "test",
+        # As a study stored it: a parameter may be without effect, and repeat trials.
+        stored=True,
     )
 
 

@@ -53,12 +53,15 @@ experiment:
     assert sorted(line.strip() for line in lines[1:]) == [
         (
             "experiment.training.loss: input should be 'kl', 'kl_log_votes', 'kl_capped_votes' or "
-            "'kl_floored_votes', got 'kll'"
+            "'kl_floored_votes', got 'kll', line 6"
         ),
-        "experiment.training.stages.1.epochs: input should be greater than or equal to 1, got 0",
-        "unknown key experiment.trainin (did you mean training?)",
-        "unknown key experiment.training.learning_rat (did you mean learning_rate?)",
-        "unknown key experiment.training.stages.0.epoch (did you mean epochs?)",
+        (
+            "experiment.training.stages.1.epochs: input should be greater than or equal to 1, "
+            "got 0, line 7"
+        ),
+        "unknown key experiment.trainin (did you mean training?), line 3",
+        "unknown key experiment.training.learning_rat (did you mean learning_rate?), line 5",
+        "unknown key experiment.training.stages.0.epoch (did you mean epochs?), line 7",
     ]
 
 
@@ -74,7 +77,7 @@ parameters:
     with pytest.raises(ConfigError) as caught:
         load_space(file)
     text = str(caught.value)
-    assert "parameters.training.los with kl: unknown key training.los (did you mean loss?)" in text
+    assert "parameters.training.los leads to no field (did you mean loss?), line 3" in text
     assert (
         "parameters.training.learning_rate with -1.0: training.learning_rate: input should" in text
     )
@@ -84,7 +87,8 @@ def test_single_fault_is_one_line_with_keys_as_in_files(tmp_path: Path) -> None:
     file = write(tmp_path, "parameters: {training.seed: {integer: [0, 9]}}")
     with pytest.raises(ConfigError) as caught:
         load_space(file)
-    fault = "unknown key parameters.training.seed.integer (known: log, max, min, step, values)"
+    known = "log, max, min, step, values, when"
+    fault = f"unknown key parameters.training.seed.integer (known: {known}), line 1"
     assert str(caught.value) == f"{fault}, in {file}"
 
 
@@ -116,12 +120,12 @@ study: {objective: kl_4, n_trials: 3, sampler: random, sampled: 1}
         load_space(file)
     rules = fault_lines(caught.value)
     assert rules[:6] == [
-        "search is now named parameters",
-        "study.objective is now named metric",
-        "study.n_trials is now named budget.trials",
-        "study.sampler is now named method",
-        "search.training.seed.int is now named min and max",
-        "search.training.loss.choices is now named values",
+        "search is now named parameters, line 2",
+        "study.objective is now named metric, line 3",
+        "study.n_trials is now named budget.trials, line 3",
+        "study.sampler is now named method, line 3",
+        "search.training.seed.int is now named min and max, line 2",
+        "search.training.loss.choices is now named values, line 2",
     ]
     assert rules[6].startswith("unknown key study.sampled"), "other faults too"
     with pytest.raises(ConfigError, match=r"study\.n_trials is now named budget\.trials"):
@@ -179,7 +183,7 @@ def test_faulty_view_is_named_by_its_place(tmp_path: Path) -> None:
     ],
 )
 def test_recipe_values_are_searched_by_values(tmp_path: Path, path: str, parameter: str) -> None:
-    base = "experiment: {input: {eeg: {band_hz: [0.5, 20]}}}"
+    base = "experiment: {input: {views: [eeg panels, raw signals], eeg: {band_hz: [0.5, 20]}}}"
     file = write(tmp_path, f"{base}\nparameters: {{{path}: {parameter}}}")
     rule = f"parameters.{path}: .* must be searched by values"
     with pytest.raises(ConfigError, match=rule):
@@ -196,7 +200,7 @@ def test_recipe_values_are_searched_by_values(tmp_path: Path, path: str, paramet
         ("{training.seed: 11}", "start.0: training.seed cannot be 11"),
         ("{training.seed: 4}", "start.0: training.seed cannot be 4"),
         ("{training.seed: 3.0}", "start.0: training.seed cannot be 3.0"),
-        ("{}", "start.0: a value for training.seed is missing"),
+        ("{training.batch_size: 16}", "training.batch_size is not searched"),
         ("{training.seed: 3, training.sed: 1}", "training.sed is not searched (did you mean"),
     ],
 )

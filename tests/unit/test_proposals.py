@@ -18,7 +18,8 @@ LOSSES = {"training.loss": {"values": ["kl", "kl_log_votes", "kl_capped_votes"]}
 
 
 def make_space(search: dict, **others: object) -> Space:
-    return validate_space({"parameters": search, **others}, "test")
+    # As a study stored it: a parameter may be without effect.
+    return validate_space({"parameters": search, **others}, "test", stored=True)
 
 
 def scores(value: float) -> dict[str, float | None]:
@@ -451,3 +452,41 @@ def test_tpe_avoids_where_trials_diverged(tmp_path: Path) -> None:
         return n_drawn
 
     assert n_high(teach=True) < n_high(teach=False)
+
+
+CONDITIONAL = {
+    "training.seed": {"values": [0, 1]},
+    "training.stage_threshold": {"values": [4, 10], "when": {"training.seed": 1}},
+}
+
+
+def test_trials_have_the_active_parameters_only_and_resume(tmp_path: Path) -> None:
+    stages = [{"rows": "below_threshold"}, {"rows": "at_least_threshold"}]
+    space = make_space(CONDITIONAL, experiment={"training": {"stages": stages}}, startup_trials=2)
+    journal = tmp_path / "journal"
+    done = run(Proposals(space, journal), 2)
+    rest = run(Proposals(space, journal), 1)
+    points = [proposal.point for proposal in [*done, *rest]]
+    expected = [
+        {"training.seed": 0},
+        {"training.seed": 1, "training.stage_threshold": 4},
+        {"training.seed": 1, "training.stage_threshold": 10},
+    ]
+    assert sorted(points, key=str) == sorted(expected, key=str)
+    assert isinstance(Proposals(space, journal).next(), Exhausted)
+
+
+def test_grid_proposes_every_point_once_over_all_runs(tmp_path: Path) -> None:
+    space = make_space(LOSSES, method="grid", start=[{"training.loss": "kl_log_votes"}])
+    journal = tmp_path / "journal"
+    first, second = run(Proposals(space, journal), 2)
+    assert [first.point, second.point] == [
+        {"training.loss": "kl_log_votes"},
+        {"training.loss": "kl"},
+    ]
+    interrupted = Proposals(space, journal).next()
+    again = Proposals(space, journal)
+    assert isinstance(interrupted, Proposal)
+    assert [proposal.point for proposal in run(again, 1)] == [interrupted.point]
+    assert interrupted.point == {"training.loss": "kl_capped_votes"}
+    assert isinstance(again.next(), Exhausted)
