@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Final
 
 import typer
 
 from hms_ray import __version__
-from hms_ray.cli import bench, blend, data, holdout, ladder, look, store, study, submit
+from hms_ray.cli import bench, blend, data, holdout, ladder, look, space, store, study, submit
 from hms_ray.cli.command_names import RENAMED, Command, Commands, renamed
 from hms_ray.cli.options import COMMAND
 from hms_ray.errors import HmsRayError
@@ -21,9 +21,9 @@ _AFTER_CTRL_C: Final = {
 
 
 _TRAIN: Final = "Train"
-_COMMANDS: Final = {
+_COMMANDS: Final[dict[str, tuple[Callable[..., Any], ...]]] = {
     "Data": (data.check, data.simulate, data.oracle, data.spectrogram, data.pack),
-    _TRAIN: (bench.bench, study.train, study.sweep, study.stop),
+    _TRAIN: (space.space, bench.bench, study.train, study.sweep, study.stop),
     "Look": (look.studies, look.show, look.leaderboard, look.replay, store.store),
     "Use": (blend.blend, holdout.holdout, submit.submit, submit.export),
 }

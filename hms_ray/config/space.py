@@ -91,10 +91,10 @@ class BudgetConfig(Frozen):
     trials: Count = 20
     """Number of finished trials; for a grid, the default is all of its points."""
     hours: Positive | None = None
-    """Hours in which trials ran, over all runs of the study. Default: no limit."""
+    """Wall hours of all runs of the study. Default: no limit."""
     device_hours: Positive | None = None
-    """Hours of training times the GPUs (without any: CPUs) of a worker group. Default: no
-    limit."""
+    """Hours of training times the GPUs (without any: the CPUs) of a worker group, over all
+    runs. Default: no limit."""
 
 
 class ResourcesConfig(Frozen):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,13 @@ def make_sampler(space: Space, draw: int) -> optuna.samplers.BaseSampler:
     seed = int(digest([space.seed, draw])[:8], 16)
     if space.method != "tpe":
         return optuna.samplers.RandomSampler(seed=seed)
+    with warnings.catch_warnings():
+        # Groups have been experimental since Optuna 2.8.
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return _tpe(space, seed)
+
+
+def _tpe(space: Space, seed: int) -> optuna.samplers.TPESampler:
     return optuna.samplers.TPESampler(
         seed=seed,
         multivariate=True,

@@ -90,7 +90,8 @@ def sweep(
         confirm=confirm,
     )
     cost = "" if run.cost is None else f"{to_text(cost_text(run.cost))}\n\n"
-    print_text(f"\n{run.leaderboard.text()}\n\n{cost}study: {run.folder.path}")
+    limit = "" if run.limit is None else f"{run.limit}\n\n"
+    print_text(f"\n{run.leaderboard.text()}\n\n{cost}{limit}study: {run.folder.path}")
     if not run.n_failed or run.n_finished >= space.budget.trials:
         return 0
     finished = f"{run.n_finished} of {counted(space.budget.trials, 'trial')} finished"

@@ -41,8 +41,9 @@ from hms_ray.search.proposals import DIVERGED, STOPPED, Outcome, Proposal, Propo
 from hms_ray.search.pruner import Pruner, patients_of
 from hms_ray.search.pruning import Decision, pruning_text
 from hms_ray.storage.run_log import LOG_FILE, FaultLog, WorkerLogs, run_log
+from hms_ray.study.budget import HoursClock
 from hms_ray.study.confirmation import ConfirmingRun, missing_runs
-from hms_ray.study.cost import RunCounter
+from hms_ray.study.cost import RunCounter, read_costs
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.gains import StudyGains
 from hms_ray.study.kept_weights import KeptWeights
@@ -81,6 +82,7 @@ class StudyResult:
         n_trained: folds trained in this run.
         n_reused: folds of this run's trials that were in the store already.
         cost: of this run; None if there was nothing to train.
+        limit: the limit of hours that is reached, as text; None if there is none.
     """
 
     folder: StudyFolder
@@ -91,6 +93,7 @@ class StudyResult:
     n_trained: int
     n_reused: int
     cost: RunCost | None = None
+    limit: str | None = None
 
 
 def run_study(
@@ -107,7 +110,7 @@ def run_study(
     retry_failed: bool = False,
     confirm: tuple[int, int] = (0, 0),
 ) -> StudyResult:
-    """Runs a study until ``space.budget.trials`` trials are finished.
+    """Runs a study until ``space.budget`` is used up.
 
     An existing study is resumed: finished trials count, interrupted ones are run again
     first, and finished folds are reused from the fold store.
@@ -175,6 +178,7 @@ class _Run:
         self._faults = FaultLog(logger)
         self._pump: EventPump
         self._costs = RunCounter(folder.path, results)
+        self._hours = HoursClock(space, read_costs(folder.path), self._costs.cost)
         keep, kept = space.resources.keep_weights, None
         if keep != "all":
             kept = KeptWeights(folder, results, keep, space.objective)
@@ -205,7 +209,9 @@ class _Run:
 
     @property
     def n_missing(self) -> int:
-        """Trials still to be finished."""
+        """Trials still to be finished; 0 if a limit of hours is reached."""
+        if self._hours.reached() is not None:
+            return 0
         n_missing = self._space.budget.trials - self._proposals.n_finished
         return max(n_missing, self._proposals.n_retried)
 
@@ -247,6 +253,7 @@ class _Run:
                     recover=self._recovered_scores,
                     on_end=self._end_trial,
                     on_exhausted=self._ends_early,
+                    reached_limit=self._hours.reached,
                 )
                 self._tune(self._job(bfloat16, groups.queue), n_concurrent, search)
             if resources.group == "study":
@@ -441,4 +448,5 @@ class _Run:
             n_trained=sum(len(trial.keys) for trial in done) - n_reused,
             n_reused=n_reused,
             cost=self._costs.last,
+            limit=self._hours.reached(),
         )

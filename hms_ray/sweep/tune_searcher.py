@@ -34,7 +34,7 @@ class StudySearch(Searcher):
     lost its process.
 
     The search ends when ``n_trials`` are finished and failed trials that are to be retried
-    have ended, when as many trials of this run have
+    have ended, when a limit of hours is reached, when as many trials of this run have
     failed as were missing at its start (at least ``MIN_FAILURES``), when no point is left,
     or when an outcome cannot be recorded; the attribute ``fault`` then has the error.
 
@@ -45,6 +45,7 @@ class StudySearch(Searcher):
         on_end: called with (proposal, scores or reason of failure) after the outcome is
             recorded.
         on_exhausted: called once with the reason if the search ends before ``n_trials``.
+        reached_limit: the limit of the budget that is reached, as text, or None.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class StudySearch(Searcher):
         recover: RecoverScores = lambda number: None,
         on_end: Callable[[Proposal, Outcome], None] = lambda proposal, outcome: None,
         on_exhausted: Callable[[str], None] = lambda reason: None,
+        reached_limit: Callable[[], str | None] = lambda: None,
     ) -> None:
         super().__init__()
         self._proposals = proposals
@@ -66,6 +68,7 @@ class StudySearch(Searcher):
         self._running: dict[str, Proposal] = {}
         self._stopped: set[int] = set()
         self._recover, self._on_end, self._on_exhausted = recover, on_end, on_exhausted
+        self._reached_limit = reached_limit
         self.fault: Exception | None = None
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
@@ -79,6 +82,10 @@ class StudySearch(Searcher):
         if self._n_failed >= self._max_failures:
             if not n_running:
                 self._end(f"{self._n_failed} trials failed in this run")
+            return None if n_running else str(Searcher.FINISHED)
+        if (limit := self._reached_limit()) is not None:
+            if not n_running:
+                self._end(limit)
             return None if n_running else str(Searcher.FINISHED)
         proposal = self._proposals.next()
         if proposal == "wait":

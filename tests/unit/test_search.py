@@ -124,3 +124,19 @@ def test_tune_can_pickle_and_save_it(tmp_path: Path) -> None:
     assert b"FakeProposals" not in pickle.dumps(search)
     search.save_to_dir(str(tmp_path))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_search_ends_at_a_limit_of_hours_after_the_running_trials() -> None:
+    reasons: list[str] = []
+    limits = [None, "budget.hours is used up", "budget.hours is used up"]
+    proposals = FakeProposals([proposal(0), proposal(1)])
+    search = StudySearch(
+        proposals, 9, on_exhausted=reasons.append, reached_limit=lambda: limits.pop(0)
+    )
+    assert isinstance(search.suggest("a"), dict)
+    assert search.suggest("b") is None
+    assert reasons == []
+    search.on_trial_complete("a", result=SCORES)
+    assert search.suggest("b") == Searcher.FINISHED
+    assert reasons == ["budget.hours is used up"]
+    assert proposals.answers, "no trial was proposed after the limit"

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from hms_ray.config.conditions import active_paths, n_points, points
 from hms_ray.config.loading import load_space, validate_space
-from hms_ray.config.space import Space
 from hms_ray.config.space_checks import has_effect
 from hms_ray.errors import ConfigError
 from hms_ray.search.distributions import draw, is_whole, make_sampler, resolve
@@ -297,9 +296,3 @@ def test_bases_that_form_a_circle_or_do_not_exist_are_refused(tmp_path: Path) ->
         load_space(write(tmp_path / "third.yaml", base="dem0"))
     with pytest.raises(ConfigError, match="base can be set in a file only"):
         load_space(write(tmp_path / "fourth.yaml"), ["base=demo"])
-
-
-def test_schema_of_a_space_has_every_field_with_its_description() -> None:
-    schema = Space.model_json_schema()
-    assert "base" in schema["properties"]
-    assert schema["$defs"]["Parameter"]["properties"]["when"]["description"]
