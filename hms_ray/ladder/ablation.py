@@ -85,9 +85,9 @@ NO_SWITCH: Final = (
     "model.name",
     *(f"training.{name}" for name in ("seed", "batch_size", "learning_rate", "precision")),
     *(f"training.{name}" for name in ("div_factor", "final_div_factor", "stage_threshold")),
-    *(f"training.{name}" for name in ("checkpoint_criterion", "deterministic")),
+    *(f"training.{name}" for name in ("checkpoint_criterion", "deterministic", "compile")),
 )
-"""Paths without a value that means off."""
+"""Paths without a value that means off, or that change how training computes and not what."""
 
 
 def switches(experiment: Experiment) -> list[Switch]:

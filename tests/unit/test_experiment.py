@@ -211,6 +211,7 @@ OTHER_VALUES: list[Any] = [
     *("none", "global", "per_image", "kl", "kl_log_votes", "all", "at_least_threshold"),
     *(
         "frequency",
+        "default",
         "best",
         "last",
         "kl_10",

@@ -342,11 +342,12 @@ def test_units_by_cost_are_all_units_the_most_expensive_first(
     ladder: Ladder, prepared: Prepared, tmp_path: Path
 ) -> None:
     plan = plan_ladder(ladder, prepared, tmp_path, Placement())
+    plan = replace(plan, costs={key: float(cost) for cost, key in enumerate(plan.costs)})
     units = plan.by_cost()
     assert sorted(units, key=id) == sorted(plan.missing, key=id)
     costs = [sum(plan.costs[task.key] for task in unit) for unit in units]
     assert costs == sorted(costs, reverse=True)
-    assert len(set(costs)) > 1
+    assert units != plan.missing
 
 
 def test_command_writes_prints_and_resumes(
