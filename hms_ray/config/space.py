@@ -184,6 +184,9 @@ class Space(Frozen):
     start: list[dict[str, Any]] = Field(default_factory=list)
     """Points to try first: path -> value or label. Paths that a point omits have the
     experiment's own value, which must be a searched one."""
+    warm_start: list[str] = Field(default_factory=list)
+    """Earlier studies of the same rows and folds, by name or path: their finished trials that
+    lie in this space teach the sampler, and do not count for the budget."""
     seed: int = 0
     """Seed of the sampler."""
     startup_trials: Count = 5
@@ -213,6 +216,12 @@ class Space(Frozen):
             raise ValueError("prune must be none with metric: blend_gain, which needs all folds")
         return self
 
+    @model_validator(mode="after")
+    def _gain_is_not_known_elsewhere(self) -> Self:
+        if self.metric == BLEND_GAIN and self.warm_start:
+            raise ValueError("warm_start needs a KL as metric: gains are of one study's references")
+        return self
+
     @property
     def pruning(self) -> PruneConfig:
         """``prune``; none for a blend gain, which needs all folds of a trial."""
@@ -220,6 +229,11 @@ class Space(Frozen):
 
     def alone(self) -> Space:
         """The experiment alone: nothing searched, one trial."""
-        nothing = {"parameters": {}, "start": [], "budget": BudgetConfig(trials=1)}
+        nothing = {
+            "parameters": {},
+            "start": [],
+            "warm_start": [],
+            "budget": BudgetConfig(trials=1),
+        }
         score = {"metric": self.objective, "gain": GainConfig()}
         return self.model_copy(update={**nothing, **score})

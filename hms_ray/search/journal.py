@@ -17,8 +17,9 @@ from optuna.trial import FrozenTrial, TrialState
 from hms_ray.config.space import Space
 from hms_ray.errors import StudyError
 from hms_ray.evaluate.metric import SCORE_NAMES
-from hms_ray.search.distributions import Point, draw, is_whole
+from hms_ray.search.distributions import Point, distributions, draw, is_whole
 from hms_ray.search.pruner import FoldReport
+from hms_ray.search.warm_start import ORIGIN, KnownTrial
 
 STUDY_NAME = "study"
 """Name within the journal, which holds one study."""
@@ -53,8 +54,28 @@ class Journal:
         """Opens a study with new values if one is due; ``finished``: numbers of trials."""
 
     def trials(self) -> Sequence[FrozenTrial]:
-        """All trials, by number."""
-        return self._study.get_trials(deepcopy=False)
+        """All trials of this study, by number; none of a warm start."""
+        return [
+            trial
+            for trial in self._study.get_trials(deepcopy=False)
+            if not str(trial.user_attrs.get("origin", "")).startswith(ORIGIN)
+        ]
+
+    def add_known(self, known: Sequence[KnownTrial], objective: str) -> None:
+        """Adds trials that another study has trained, each once, as COMPLETE."""
+        origins = {
+            trial.user_attrs.get("origin") for trial in self._study.get_trials(deepcopy=False)
+        }
+        all_distributions = distributions(self._space)
+        for one in known:
+            if one.origin not in origins:
+                trial = optuna.trial.create_trial(
+                    params=one.point,
+                    distributions={path: all_distributions[path] for path in one.point},
+                    value=one.scores[objective],
+                    user_attrs={"origin": one.origin, **one.scores},
+                )
+                self._study.add_trial(trial)
 
     def has_point(self, trial: FrozenTrial) -> bool:
         """Whether a trial has a value for every active path."""

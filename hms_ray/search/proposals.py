@@ -26,6 +26,7 @@ from hms_ray.search.distributions import (
 from hms_ray.search.gain_journal import GainJournal
 from hms_ray.search.journal import Journal, Scores, scores_of
 from hms_ray.search.pruner import FoldReport
+from hms_ray.search.warm_start import KnownTrial
 from hms_ray.study.gains import StudyGains
 
 MAX_DUPLICATES: Final = 20
@@ -119,6 +120,7 @@ class Proposals:
         gains: of the study, if its metric is ``blend_gain``; its references are renewed here.
         retry_failed: propose every experiment again that failed in an earlier run and never
             finished, whether it was drawn or a start point; not those that a user stopped.
+        known: trials of other studies that teach the sampler.
 
     Raises:
         StudyError: if the journal cannot be read.
@@ -134,6 +136,7 @@ class Proposals:
         on_duplicate: Callable[[int, int], None] = lambda number, original: None,
         gains: StudyGains | None = None,
         retry_failed: bool = False,
+        known: Sequence[KnownTrial] = (),
     ) -> None:
         self._space = space
         self._on_duplicate, self._reports = on_duplicate, reports
@@ -152,6 +155,7 @@ class Proposals:
         self._invalid: str | None = None
         self._draws = 0
         self._grid = points(space) if space.method == "grid" else None
+        self._journal.add_known(known, self._objective)
         self._load(recover, retry_failed)
         self._renew()
 
@@ -333,7 +337,7 @@ class Proposals:
 
     def _prune_duplicate(self, number: int, original: int, reason: str) -> None:
         """Records a repetition of a pruned trial with the same intermediate values."""
-        first = self._journal.trials()[original]
+        first = next(trial for trial in self._journal.trials() if trial.number == original)
         self._journal.repeat_reports(number, first)
         self._journal.prune(number, reason, original)
         self._on_duplicate(number, original)

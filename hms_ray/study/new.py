@@ -34,6 +34,7 @@ from hms_ray.study.folder import (
     write_space,
 )
 from hms_ray.study.identity import differences, space_identity, study_identity
+from hms_ray.study.warm_start import warm_start_studies
 from hms_ray.text import counted, shortened_list
 
 _LOCK_FILES: Final = frozenset({LOCK_FILE, OWNER_FILE})
@@ -111,6 +112,7 @@ def check_study(results: str | Path, name: str, space: Space, rows: pd.DataFrame
         # Otherwise the rows and folds are known only once the recordings were read.
         made = rows.drop(columns="fold")
         identity["data"] = {"rows": table_fingerprint(made), "folds": folds_fingerprint(rows)}
+        warm_start_studies(space, results, identity["data"])
     if _is_replaceable(path, {}):
         return
     folder = StudyFolder(path)

@@ -40,6 +40,7 @@ from hms_ray.search.journal import Scores
 from hms_ray.search.proposals import DIVERGED, STOPPED, Outcome, Proposal, Proposals, Pruned
 from hms_ray.search.pruner import Pruner, patients_of
 from hms_ray.search.pruning import Decision, pruning_text
+from hms_ray.search.warm_start import KnownTrial, known_trials
 from hms_ray.storage.run_log import LOG_FILE, FaultLog, WorkerLogs, run_log
 from hms_ray.study.budget import HoursClock
 from hms_ray.study.confirmation import ConfirmingRun, missing_runs
@@ -52,6 +53,7 @@ from hms_ray.study.new import open_study, require_objective_rows
 from hms_ray.study.references import Reference
 from hms_ray.study.row_scores import RowScores
 from hms_ray.study.trial import PRUNED, StoredTrial
+from hms_ray.study.warm_start import warm_start_studies
 from hms_ray.sweep.run_list import RunList
 from hms_ray.sweep.stop_watch import StopWatch
 from hms_ray.sweep.tensorboard import declare_study
@@ -172,6 +174,7 @@ class _Run:
         self.stops: StopWatch
         self._search: StudySearch | None = None
         self._cancel: Callable[[int], None] = lambda number: None
+        self._warm = ""
         self._needs_weights = needs_weights
         self._space, self._prepared, self._results = space, prepared, results
         self._folder, self._train, self._stream = folder, train, stream
@@ -198,7 +201,18 @@ class _Run:
                 f"trial {number:04d} repeats trial {original:04d}: not trained again"
             ),
             retry_failed=retry_failed,
+            known=self._known_trials(),
         )
+
+    def _known_trials(self) -> list[KnownTrial]:
+        studies = warm_start_studies(self._space, self._results, self._folder.identity["data"])
+        known = known_trials(self._space, studies)
+        if studies:
+            n_trials = sum(len(study.finished_trials()) for study in studies)
+            self._warm = (
+                f"warm start: {len(known)} of {counted(n_trials, 'trial')} lie in the space"
+            )
+        return known
 
     def _new_reference(self, reference: Reference) -> None:
         text = f"new {reference.title}: {named_scores(reference.scores or {})}"
@@ -400,6 +414,8 @@ class _Run:
         if self._proposals.n_finished:
             message(f"finished in earlier runs: {self._proposals.n_finished}")
             self._announce_versions()
+        if self._warm:
+            message(self._warm)
         if self._proposals.n_retried:
             message(f"failed trials, tried again: {self._proposals.n_retried}")
         if self._proposals.n_interrupted:

@@ -76,7 +76,12 @@ def test_sweep_cut_short_by_failures_exits_with_one(
 ) -> None:
     folder, board = SimpleNamespace(path=tmp_path), SimpleNamespace(text=str)
     run = SimpleNamespace(
-        folder=folder, leaderboard=board, n_finished=n_finished, n_failed=n_failed, cost=None
+        folder=folder,
+        leaderboard=board,
+        n_finished=n_finished,
+        n_failed=n_failed,
+        cost=None,
+        limit="budget.hours is used up",
     )
     prepared = SimpleNamespace(notes=())
     monkeypatch.setattr(command, "prepare", lambda *_, **__: prepared)
@@ -85,6 +90,8 @@ def test_sweep_cut_short_by_failures_exits_with_one(
         {"parameters": {"training.seed": {"values": [0, 1, 2]}}, "budget": {"trials": 3}}, "test"
     )
     assert command.sweep(space, tmp_path, tmp_path, "first") == status
-    printed = capsys.readouterr().err
+    output = capsys.readouterr()
+    assert "budget.hours is used up" in output.out
+    printed = output.err
     assert ("2 of 3 trials finished, 3 failed" in printed) == (status == 1)
     assert printed.count("\n") == status
