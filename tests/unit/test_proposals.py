@@ -490,3 +490,6 @@ def test_grid_proposes_every_point_once_over_all_runs(tmp_path: Path) -> None:
     assert [proposal.point for proposal in run(again, 1)] == [interrupted.point]
     assert interrupted.point == {"training.loss": "kl_capped_votes"}
     assert isinstance(again.next(), Exhausted)
+    trials = [trial.params["training.loss"] for trial in recorded_trials(journal)]
+    # The interrupted trial is repeated; no other point is recorded twice.
+    assert trials == ["kl_log_votes", "kl", *2 * ["kl_capped_votes"]]
