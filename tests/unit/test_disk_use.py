@@ -10,8 +10,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from hms_ray.config.loading import replace_values, validate_space
+from hms_ray.config.loading import validate_space
 from hms_ray.config.space import Space
+from hms_ray.config.values import replace_values
 from hms_ray.dataset.packs import missing_pack_bytes
 from hms_ray.dataset.prepare import prepare
 from hms_ray.dataset.sources import pack_source, source_key, sources_for
