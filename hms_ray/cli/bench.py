@@ -1,4 +1,4 @@
-"""The command that tells beforehand what a search costs: bench."""
+"""The command that estimates the cost of a search: bench."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def in_new_form(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _parameter(given: Any) -> Any:
-    """A searched value as written now; what stood at its default is left out."""
+    """A searched value in the present form, without fields at their defaults."""
     if not isinstance(given, Mapping):
         return given
     new: dict[str, Any] = {}

@@ -3,8 +3,8 @@
 Plain state without Ray or waiting: every call answers at once (``queue_actor`` waits). A
 *submission* is the folds that one caller wants, in order. A fold is one entry however many
 submissions want it, found by its cache key, so that a caller that died and submits again joins
-the training that goes on. A *seat* is one start of a worker group: a restarted group takes a
-new one, and what it trained in the former one is lost and waits again.
+the training in progress. A *seat* is one start of a worker group: a restarted group takes a new
+one, and the fold of its former seat is lost and waits again.
 
 Losses of a fold whose machines stayed alive are counted: after ``max_failures`` of them, one
 more fails the fold. Machines that were lost or drained do not count.
@@ -26,7 +26,7 @@ Verdict = Literal["continue", "restart"]
 Nodes = frozenset[str]
 
 NOT_SEEN_S: Final = 120.0
-"""A submission that nobody has asked about for so long has lost its process."""
+"""A submission whose caller has not called for so long has lost its process."""
 NODE_NOTICED_S: Final = 15.0
 """Ray notices a lost machine within this time; until then a lost fold is not judged."""
 _STOPPING: Final = "the run is being stopped"
@@ -74,7 +74,7 @@ class _Seat:
     """Place in the seat's sequence -> job, until all ranks have taken a later one."""
     n_jobs: int = 0
     places: dict[int, int] = field(default_factory=dict)
-    """Rank -> place of the job that it asked for last."""
+    """Rank -> place of the job that it requested last."""
     ends: dict[int, dict[int, FoldEnd]] = field(default_factory=dict)
     """Place -> rank -> how it ended."""
     busy: str | None = None
@@ -246,8 +246,8 @@ class JobQueue:
     def take(self, number: int, rank: int, place: int, node: str = "") -> Job | Stop | None:
         """The job at a place of a seat's sequence; None if there is none yet.
 
-        Every rank asks by itself, and all get the same jobs: the first to ask for a new place
-        decides which job it is.
+        Each rank requests its jobs itself, and all get the same ones: the first request for a new
+        place decides which job it is.
         """
         seat = self._seats.get(number)
         if seat is None:
@@ -304,7 +304,7 @@ class JobQueue:
             self._finish(seat, place)
 
     def verdict(self, number: int, rank: int, place: int, *, final: bool = False) -> Verdict | None:
-        """Whether a rank goes on after its job, or its group must be restarted.
+        """Whether a rank continues after its job, or its group must be restarted.
 
         Ranks that did not end alike may be out of step in their next collective.
 

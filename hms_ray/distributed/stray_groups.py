@@ -1,8 +1,8 @@
 """Placement groups whose creator is dead: their resources would be held until the run ends.
 
-Ray's own cleaner asks the state API, which a Ray without a dashboard lacks, and a group that was
+Ray's own cleaner needs the state API, which a Ray without a dashboard lacks, and a group that was
 created between a controller's start and its workers' is never freed. This uses calls that Ray
-does not publish; in a version without them nothing is removed, and a warning says so once.
+does not publish; in a version without them nothing is removed, with one warning.
 """
 
 from __future__ import annotations

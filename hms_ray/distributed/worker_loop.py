@@ -1,4 +1,4 @@
-"""What the workers of a group run: one job after another, until the queue says stop."""
+"""What the workers of a group run: one job after another, until the queue stops them."""
 
 from __future__ import annotations
 
@@ -90,12 +90,12 @@ class _Cancelled:
             while True:
                 self._place = ray.get(self._queue.to_cancel.remote(self._seat, self._place))
         except Exception:
-            # The queue is gone: the run ends, or the next job is asked for in vain.
+            # The queue is gone: the run ends, or the request for the next job fails.
             logger.debug("cancellations are no longer followed", exc_info=True)
 
 
 def _end_of(job: Job, process: Process, resources: ResourcesConfig) -> FoldEnd:
-    """Trains a job, and says how that ended."""
+    """Trains a job and returns how it ended."""
     from hms_ray.train.torch_settings import torch_threads
 
     task = job.task

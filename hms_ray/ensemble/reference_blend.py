@@ -2,7 +2,7 @@
 
 Two methods are compared by nested KL: the best model alone, and exact simplex weights of all
 models. The one-standard-error rule decides, so that a blend must be clearly better than its
-best member. Folds are left out one by one, as for gains (see ``blend_gain``).
+best member. Leave-one-fold-out, as for gains (see ``blend_gain``).
 
 A trial that is a member cannot add to the blend; its gain is measured against the reference
 without it. Otherwise all earlier trials would have gains of about 0, because an exact blend of

@@ -87,7 +87,7 @@ class FoldCheckpoints:
     ) -> None:
         """Writes a checkpoint if the last one is old enough (``checkpoint_every_s``).
 
-        A fault, such as a full disk, is logged: training goes on without.
+        A fault, such as a full disk, is logged, and training continues.
         """
         from hms_ray.train.fold_state import state_bytes
 

@@ -61,7 +61,7 @@ class BenchReport:
         slots: worker groups at once on all machines.
         kept_share: of the folds, with pruning.
         kept_source: where that share is from.
-        notes: what was assumed or left out.
+        notes: what was assumed or skipped.
     """
 
     space: str

@@ -1,4 +1,4 @@
-"""Decides in the study process, between folds, which trials go on."""
+"""Decides in the study process, between folds, which trials continue."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hms_ray.search.pruning import Decision, PatientFolds, decide
 
 @dataclass(frozen=True)
 class FoldReport:
-    """What Optuna is told about a fold of a trial.
+    """What is reported to Optuna about a fold of a trial.
 
     Attributes:
         n_folds: folds of the trial so far, this one included.

@@ -137,7 +137,7 @@ def _run(
 
 
 class _Looks:
-    """Asks the study process after each fold whether the trial goes on."""
+    """Asks the study process after each fold whether the trial continues."""
 
     def __init__(self, number: int, job: StudyJob) -> None:
         self._number, self._job = number, job
@@ -152,7 +152,7 @@ class _Looks:
         return patients_of(self._rows, self._job.objective)
 
     def go_on(self, fold: int, oof: pd.DataFrame) -> bool:
-        """As ``run_experiment`` asks; without an answer, the trial goes on."""
+        """As ``run_experiment`` asks; without an answer, the trial continues."""
         sums = sums_of_fold(oof, fold, self._rows, self._patients)
         question = {"trial": self._number, "fold": fold, "sums": sums}
         answer = ask(self._job.events, question)
@@ -165,7 +165,7 @@ class _Looks:
 def _train(
     number: int, point: dict[str, Any], experiment: Experiment, job: StudyJob, looks: _Looks
 ) -> ExperimentResult:
-    # Runs of one trial with several seeds are told apart by the experiment's name.
+    # Runs of one trial with several seeds are distinguished by the experiment's name.
     fields: dict[str, Any] = {} if job.confirming else {"trial": number}
     report: Report = partial(send_event, job.events, **fields)
     runner = QueueRunner(

@@ -23,7 +23,7 @@ def cancellable(
     n_items: int | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[T]:
-    """Yields items until rank 0 is asked to stop; then raises on all ranks before the same item.
+    """Yields items until rank 0 must stop; then raises on all ranks before the same item.
 
     With several ranks, rank 0 broadcasts at agreed items whether to stop, and the number of
     items until the next agreement: so many as take ``AGREE_S``, at most twice as many as the

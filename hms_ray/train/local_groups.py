@@ -71,7 +71,7 @@ class LocalGroups:
             wait(members)
             errors = [error for one in members if (error := one.exception()) is not None]
             if errors:
-                # The others stop because of the first one: they are told so, or lose a peer.
+                # The others stop because of the first one: they receive its error, or lose a peer.
                 first = min(errors, key=_is_consequence)
                 if isinstance(first, BrokenProcessPool):
                     raise TrainingError(
