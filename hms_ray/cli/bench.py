@@ -39,7 +39,7 @@ def bench(
     study: Annotated[
         str | None,
         option(
-            "Study whose pruned trials tell the share of folds that is trained.",
+            "Study whose pruned trials give the share of folds that is trained.",
             "NAME",
             default="FILE without .yaml, if it exists",
         ),
