@@ -219,7 +219,7 @@ class BenchEstimate:
 
     Attributes:
         trial_s: seconds of all folds of the mean trial, one after the other in one group.
-        kept_share: share of all folds that are expected to be trained; 1 if no study has told
+        kept_share: share of all folds that are expected to be trained; 1 if no study has reported
             what pruning saves.
         made: ISO 8601, UTC.
     """
