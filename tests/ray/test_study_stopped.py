@@ -26,7 +26,8 @@ SPACE = {
         "data": {"n_folds": 3},
         "input": {"downsample": [10, 10]},
         "model": {"name": "test_efficientnet", "pretrained": False},
-        "training": {"batch_size": 4, "stages": [{"rows": "all", "epochs": 30}]},
+        # Long enough for a person to stop the trial while it runs.
+        "training": {"batch_size": 4, "stages": [{"rows": "all", "epochs": 120}]},
     },
     "parameters": {"training.learning_rate": {"min": 1e-4, "max": 1e-2, "log": True}},
     "budget": {"trials": 1},
