@@ -44,6 +44,8 @@ DRIVER_ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     # Ctrl-C ends the command at once; the fold store and Optuna's journal allow resuming.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # Tune's own record of all trials is never read: Optuna's journal has the study's state.
+    "TUNE_GLOBAL_CHECKPOINT_S": str(365 * 24 * 3600),
 }
 
 LOG_LEVELS = {"ray": logging.ERROR, "ray.tune": logging.CRITICAL}
