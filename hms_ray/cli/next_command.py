@@ -18,3 +18,19 @@ def print_next(*words: object, results: Path = RESULTS) -> None:
     """
     place = [] if results == RESULTS else ["--results", str(results)]
     print(f"next: {command_line(*words, *place)}")
+
+
+def same_data(
+    command: str,
+    file: str,
+    data: Path,
+    settings: list[str] | None,
+    pack_dir: Path | None,
+    folds: Path | None,
+    address: str | None = None,
+) -> list[object]:
+    """The words of a command on the same data with the same settings."""
+    words: list[object] = [command, file, "--data", data]
+    for name, value in (("--pack-dir", pack_dir), ("--folds", folds), ("--address", address)):
+        words += [] if value is None else [name, value]
+    return words + [word for setting in settings or () for word in ("--set", setting)]

@@ -34,6 +34,14 @@ Results: TypeAlias = Annotated[
     Path, option("Folder of all studies and ladders.", "DIR", name="--results")
 ]
 RESULTS: Final = Path("results")
+File: TypeAlias = Annotated[
+    str,
+    typer.Argument(
+        metavar="FILE",
+        help="Experiment or search space: a YAML file, or the name of a shipped one, such as demo "
+        "or ladder/9_panels_4.",
+    ),
+]
 Data: TypeAlias = Annotated[Path, option("Competition folder.", "DIR", name="--data")]
 Settings: TypeAlias = Annotated[
     list[str] | None,

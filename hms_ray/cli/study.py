@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated
 
 import typer
 
-from hms_ray.cli.next_command import print_next
+from hms_ray.cli.next_command import print_next, same_data
 from hms_ray.cli.options import (
     RESULTS,
     Address,
     Data,
+    File,
     FoldTable,
     Local,
     LocalThreads,
@@ -27,19 +28,10 @@ from hms_ray.cli.options import (
 )
 from hms_ray.errors import ConfigError
 
-_File: TypeAlias = Annotated[
-    str,
-    typer.Argument(
-        metavar="FILE",
-        help="Experiment or search space: a YAML file, or the name of a shipped one, such as demo "
-        "or ladder/9_panels_4.",
-    ),
-]
-
 
 def train(
     context: typer.Context,
-    file: _File,
+    file: File,
     data: Data,
     settings: Settings = None,
     results: Results = RESULTS,
@@ -108,7 +100,7 @@ def train(
             threads=threads,
             trace=trace,
         )
-        print_next(*_again("train", file, data, settings, pack_dir, folds), "--local")
+        print_next(*same_data("train", file, data, settings, pack_dir, folds), "--local")
         return 0
     train_locally(
         space,
@@ -123,23 +115,8 @@ def train(
         trace=trace,
     )
     command = "sweep" if space.parameters else "train"
-    print_next(*_again(command, file, data, settings, pack_dir, folds), results=results)
+    print_next(*same_data(command, file, data, settings, pack_dir, folds), results=results)
     return 0
-
-
-def _again(
-    command: str,
-    file: str,
-    data: Path,
-    settings: list[str] | None,
-    pack_dir: Path | None,
-    folds: Path | None,
-) -> list[object]:
-    """The words of a command on the same data with the same settings."""
-    words: list[object] = [command, file, "--data", data]
-    for name, value in (("--pack-dir", pack_dir), ("--folds", folds)):
-        words += [] if value is None else [name, value]
-    return words + [word for setting in settings or () for word in ("--set", setting)]
 
 
 def _require_limit_options(context: typer.Context, folds: list[int]) -> None:
@@ -160,7 +137,7 @@ def _require_limit_options(context: typer.Context, folds: list[int]) -> None:
 
 
 def sweep(
-    file: _File,
+    file: File,
     data: Data,
     trials: Annotated[
         int | None,

@@ -8,10 +8,11 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from hms_ray.config.space import ResourcesConfig
 from hms_ray.distributed.cluster import Cluster, Node, n_groups_at_most, require_fitting, session
 from hms_ray.distributed.nodes import check_nodes
 from hms_ray.errors import ResourceError
-from hms_ray.experiment.bench import BenchJob, MachineSpeed, measure_machine
+from hms_ray.experiment.bench import BenchJob, MachineSpeed, local_machine, measure_machine
 from hms_ray.experiment.placement import workers_that_fit
 from hms_ray.text import counted
 
@@ -38,7 +39,13 @@ def measure_on_cluster(job: BenchJob, *, address: str) -> tuple[list[MachineSpee
         slots = n_groups_at_most(cluster, job.resources)
         packs = [pack.path for pack in job.prepared.packs.values()]
         check_nodes(cluster, [job.prepared.rows_file, *packs])
-        kinds = _kinds(cluster, job)
+        kinds = _kinds(cluster, job.resources)
+        if not kinds:
+            raise ResourceError(
+                "a worker must fit on a node",
+                got=str(cluster),
+                fix="Request less with --set resources.cpus_per_worker=N, or use larger machines.",
+            )
         tasks = [_start(job, nodes[0], name) for name, nodes in kinds.items()]
         speeds = []
         for task, nodes in zip(tasks, kinds.values(), strict=True):
@@ -50,7 +57,7 @@ def measure_on_cluster(job: BenchJob, *, address: str) -> tuple[list[MachineSpee
         return speeds, slots
 
 
-def _kinds(cluster: Cluster, job: BenchJob) -> dict[str, list[Node]]:
+def _kinds(cluster: Cluster, resources: ResourcesConfig) -> dict[str, list[Node]]:
     """Name of a kind -> its nodes; equal CPUs, GPUs and type of GPU are one kind."""
     types = {
         node["NodeID"]: next(
@@ -61,19 +68,23 @@ def _kinds(cluster: Cluster, job: BenchJob) -> dict[str, list[Node]]:
     }
     kinds: dict[str, list[Node]] = {}
     for node in cluster.nodes:
-        if workers_that_fit(node.cpus, node.gpus, job.resources) < 1:
+        if workers_that_fit(node.cpus, node.gpus, resources) < 1:
             continue
         name = counted(node.cpus, "CPU")
         if node.gpus:
             name += f", {counted(node.gpus, 'GPU')} {types[node.id]}".rstrip()
         kinds.setdefault(name, []).append(node)
-    if not kinds:
-        raise ResourceError(
-            "a worker must fit on a node",
-            got=str(cluster),
-            fix="Request less with --set resources.cpus_per_worker=N, or use larger machines.",
-        )
     return kinds
+
+
+def machine_kinds(cluster: Cluster, resources: ResourcesConfig) -> dict[str, int]:
+    """Kind of machine -> how many a cluster has, named as by a bench there.
+
+    Only machines that a worker fits on count.
+    """
+    if cluster.embedded:
+        return {local_machine(cluster.cpus, cluster.gpus): 1}
+    return {name: len(nodes) for name, nodes in _kinds(cluster, resources).items()}
 
 
 def _start(job: BenchJob, node: Node, name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -135,6 +136,20 @@ class MachineSpeed:
     at_once: Mapping[int, float]
     local: bool = True
 
+    @property
+    def kind(self) -> str:
+        """The machine's name; on the machine that runs the command, with its host."""
+        return _here(self.machine) if self.local else self.machine
+
+
+def local_machine(cpus: float, gpus: float) -> str:
+    """``MachineSpeed.kind`` of the machine that runs the command."""
+    return _here(_machine(cpus, gpus))
+
+
+def _here(machine: str) -> str:
+    return f"{socket.gethostname()}: {machine}"
+
 
 def require_worker(resources: ResourcesConfig, cpus: float, gpus: float) -> int:
     """How many workers fit on a machine at once, at least one.
@@ -155,7 +170,7 @@ def require_worker(resources: ResourcesConfig, cpus: float, gpus: float) -> int:
 
 
 def measure_machine(job: BenchJob, cpus: float, gpus: float, name: str = "") -> MachineSpeed:
-    """Measures a job on this machine, with all groups that fit on it at the same time.
+    """Measures a job on this machine, with all groups at the same time that fit or are allowed.
 
     On GPUs one of them is measured, with as many folds at once as share it. A group of several
     GPUs is measured with one worker.
@@ -174,6 +189,7 @@ def measure_machine(job: BenchJob, cpus: float, gpus: float, name: str = "") -> 
     fitting = require_worker(resources, cpus, gpus)
     share = resources.gpus_per_worker
     n_groups = max(1, fitting // resources.workers)
+    n_groups = min(n_groups, resources.max_groups or n_groups)
     workers = min(resources.workers, fitting)
     at_once: dict[int, float] = {}
     if share > 0:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from hms_ray.config.space import ResourcesConfig, Space
 from hms_ray.dataset.folds import read_folds
-from hms_ray.dataset.prepare import open_prepared, prepare
+from hms_ray.dataset.prepare import Prepared, open_prepared, prepare
 from hms_ray.dataset.sources import sources_for
 from hms_ray.experiment.bench import (
     BenchJob,
@@ -24,6 +24,7 @@ from hms_ray.experiment.bench import (
 )
 from hms_ray.experiment.cost_estimate import Pick, mean_trial_seconds, trial_seconds
 from hms_ray.experiment.image_visits import experiment_visits
+from hms_ray.experiment.in_process import cpus_and_gpus
 from hms_ray.experiment.preflight import preflight
 from hms_ray.report.bench_table import BenchReport, SpeedRow, bench_text
 from hms_ray.report.live import bar, print_text
@@ -33,28 +34,34 @@ Machines = Callable[[BenchJob], tuple[list[MachineSpeed], int]]
 """Measures a job on each kind of machine; also the worker groups at once on all of them."""
 
 
+@dataclass(frozen=True)
+class Benched:
+    """What a bench found, and where.
+
+    Attributes:
+        trial_s: seconds of all folds of the mean trial, one after the other in one group.
+        prepared: rows and packs.
+        machines: kind of machine -> how many there are.
+    """
+
+    trial_s: float
+    prepared: Prepared
+    machines: dict[str, int]
+
+
 def check_this_machine(resources: ResourcesConfig) -> None:
     """Checks that a worker fits on this machine.
 
     Raises:
         ResourceError: if none does.
     """
-    require_worker(resources, *_cpus_and_gpus(resources))
+    require_worker(resources, *cpus_and_gpus(resources))
 
 
 def this_machine(job: BenchJob) -> tuple[list[MachineSpeed], int]:
     """Measures on this machine, without Ray."""
-    speed = measure_machine(job, *_cpus_and_gpus(job.resources))
+    speed = measure_machine(job, *cpus_and_gpus(job.resources))
     return [speed], speed.n_groups
-
-
-def _cpus_and_gpus(resources: ResourcesConfig) -> tuple[int, int]:
-    cpus = os.cpu_count() or 1
-    if resources.device_class == "cpu":
-        return cpus, 0
-    from hms_ray.experiment.in_process import n_gpus
-
-    return cpus, n_gpus()
 
 
 def bench(
@@ -63,12 +70,11 @@ def bench(
     data_dir: Path,
     results: Path,
     *,
-    kept_share: float,
-    kept_source: str,
+    kept: tuple[float, str],
     fold_table: Path | None = None,
     pack_dir: Path | None = None,
     machines: Machines = this_machine,
-) -> float:
+) -> Benched:
     """Measures the experiments of a space that differ in speed, and prints the space's cost.
 
     Packs are made if needed, as by a sweep. Nothing is written to the fold store but the table of
@@ -79,14 +85,11 @@ def bench(
         name: of the space, for the tables.
         data_dir: competition folder.
         results: folder of all studies.
-        kept_share: share of the folds that are trained with pruning.
-        kept_source: where that share is from.
+        kept: share of the folds that are trained with pruning, and where it is from.
         fold_table: file with folds to use.
         pack_dir: folder of packs; default: beside the data.
         machines: see ``Machines``.
 
-    Returns:
-        Seconds of all folds of the mean trial, one after the other in one group.
     """
 
     def check(rows: pd.DataFrame) -> None:
@@ -123,12 +126,12 @@ def bench(
         visits=experiment_visits(space.experiment, rows),
         trial_s=(spread[0], spread[1], spread[2]),
         slots=slots,
-        kept_share=kept_share,
-        kept_source=kept_source,
+        kept_share=kept[0],
+        kept_source=kept[1],
         notes=_notes(every, measured, found, space.resources),
     )
     print_text(f"\n{bench_text(report)}")
-    return spread[1]
+    return Benched(spread[1], prepared, {machine.kind: machine.n_machines for machine in found})
 
 
 class _Trials:

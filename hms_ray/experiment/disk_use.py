@@ -15,6 +15,8 @@ from hms_ray.config.space import ResourcesConfig, Space
 from hms_ray.dataset.packs import missing_pack_bytes
 from hms_ray.dataset.sources import pack_source, source_key, sources_for
 from hms_ray.errors import ResourceError
+from hms_ray.experiment.in_process import cpus_and_gpus
+from hms_ray.experiment.placement import workers_that_fit
 from hms_ray.experiment.preflight import image_size_of, single_changes
 from hms_ray.pack.build import default_pack_dir
 from hms_ray.report.store_table import size_text
@@ -97,9 +99,15 @@ def estimate(
         weights=of_trial * _n_kept(resources, n_trials),
         fold_weights=of_trial,
         predictions=n_trials * len(rows) * _OOF_ROW_BYTES,
-        checkpoints=one * _CHECKPOINT_WEIGHTS * (resources.max_concurrent_trials or 1),
+        checkpoints=one * _CHECKPOINT_WEIGHTS * min(_n_at_once(resources), n_trials * n_folds),
         packs=missing_pack_bytes(data_dir, pack_dir, forms, rows, only_rows=only_rows),
     )
+
+
+def _n_at_once(resources: ResourcesConfig) -> int:
+    """Folds that are trained at once; on an unknown cluster, as many as on this machine."""
+    fitting = workers_that_fit(*cpus_and_gpus(resources), resources) // resources.workers
+    return max(1, resources.max_groups or fitting)
 
 
 def _n_kept(resources: ResourcesConfig, n_trials: int) -> int:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Literal
 
-from hms_ray.config.space import CHECKPOINT_EVERY_S
+from hms_ray.config.space import CHECKPOINT_EVERY_S, ResourcesConfig
 from hms_ray.errors import ConfigError
 from hms_ray.experiment.fold_task import FoldTask, Report, report_with_task, run_task
 from hms_ray.experiment.placement import DeviceClass, Placement
@@ -28,6 +29,11 @@ def n_gpus() -> int:
     import torch
 
     return torch.cuda.device_count()
+
+
+def cpus_and_gpus(resources: ResourcesConfig) -> tuple[int, int]:
+    """Logical CPUs and GPUs of this machine that worker groups can use."""
+    return os.cpu_count() or 1, n_gpus() if resources.device_class == "cuda" else 0
 
 
 class InProcessRunner:

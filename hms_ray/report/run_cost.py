@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from hms_ray.report.tables import NO_BREAK, Column, Table
 from hms_ray.text import clock_text, counted
+
+Work = Literal["search", "confirm"]
+"""What a run does: search, or train the best trials again with new seeds."""
 
 _LEGEND = (
     "useful share: training / (slots x time since the first job). start-up: from the start of the "
@@ -44,6 +48,7 @@ class RunCost:
         saved_by_stages_s: training of first stages that were in the fold store.
         saved_by_pruning_s: training of the folds that pruned trials did not need.
         estimate: None if there was none.
+        work: what the run did.
     """
 
     started: str
@@ -58,6 +63,7 @@ class RunCost:
     saved_by_stages_s: float = 0.0
     saved_by_pruning_s: float = 0.0
     estimate: Estimate | None = None
+    work: Work = "search"
 
     @property
     def saved_s(self) -> float:
@@ -73,7 +79,8 @@ class RunCost:
 
 def cost_text(cost: RunCost) -> str:
     """The cost of a run in a few sentences, with its estimate."""
-    lines = [f"This run took {clock_text(cost.seconds)}{_estimated(cost)}."]
+    name = "This run" if cost.work == "search" else "Confirmation with new seeds"
+    lines = [f"{name} took {clock_text(cost.seconds)}{_estimated(cost)}."]
     if cost.useful_share is not None:
         since = clock_text(cost.seconds - cost.start_up_s)
         lines.append(
@@ -93,9 +100,16 @@ def cost_text(cost: RunCost) -> str:
     return " ".join(lines)
 
 
+def estimate_text(estimate: Estimate | None) -> str:
+    """The line before the first job: how long the run will take, by its bench."""
+    if estimate is None:
+        return "no estimate: no bench of this space on this data and these machines (hms-ray bench)"
+    return f"estimated by bench: {clock_text(estimate.seconds)}"
+
+
 def _estimated(cost: RunCost) -> str:
     if cost.estimate is None:
-        return ""
+        return " (no estimate)"
     by = "by bench" if cost.estimate.source == "bench" else f"from its {cost.estimate.source}"
     ratio = cost.seconds / cost.estimate.seconds
     return f" (estimated {by}: {clock_text(cost.estimate.seconds)}, ratio {ratio:.2f})"
@@ -103,8 +117,10 @@ def _estimated(cost: RunCost) -> str:
 
 def cost_table(costs: Sequence[RunCost]) -> Table:
     """One row per run."""
+    work = Column("work", [cost.work for cost in costs], right=False)
     columns = (
         Column("run (UTC)", [_minute(cost.started) for cost in costs], right=False),
+        *([work] if any(cost.work != "search" for cost in costs) else []),
         Column("took", [clock_text(cost.seconds) for cost in costs]),
         Column("estimated", [_short_estimate(cost.estimate) for cost in costs]),
         Column("start-up", [clock_text(cost.start_up_s) for cost in costs]),

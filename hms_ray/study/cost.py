@@ -7,30 +7,21 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from hms_ray.config.experiment import canonical
-from hms_ray.config.space import Space
 from hms_ray.errors import StudyError
-from hms_ray.report.run_cost import Estimate, RunCost
+from hms_ray.report.run_cost import Estimate, RunCost, Work
 from hms_ray.storage.fold_store import FoldStore
-from hms_ray.storage.hashing import digest
 from hms_ray.storage.run_log import FaultLog
 from hms_ray.storage.structured_files import json_text, read_json, write_text
-from hms_ray.study.folder import StudyFolder
+from hms_ray.study.bench_estimate import BenchEstimate
 
 logger = logging.getLogger(__name__)
 
 COSTS_FILE: Final = "costs.json"
-BENCH_FOLDER: Final = ".bench"
-"""Below a results folder: estimates of spaces, so that a study's end can compare."""
-ASSUMED_KEPT_SHARE: Final = 0.7
-"""Of the folds, with the default pruning rule: what it is built to reach at most."""
-START_UP_S: Final = 25.0
-"""Start of Ray and of the first worker group, on a machine of two cores (measured: 20 to 30)."""
 
 
 class GroupSpan(Protocol):
@@ -53,6 +44,7 @@ class RunCounter:
     Args:
         study: the study's folder.
         results: folder of the fold store.
+        work: what the run does.
         clock: Unix time.
 
     Attributes:
@@ -61,8 +53,14 @@ class RunCounter:
         last: the cost that was written last; None before.
     """
 
-    def __init__(self, study: Path, results: Path, clock: Callable[[], float] = time.time) -> None:
-        self._study, self._results, self._clock = study, results, clock
+    def __init__(
+        self,
+        study: Path,
+        results: Path,
+        work: Work = "search",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._study, self._work, self._clock = study, work, clock
         self._store = FoldStore(results)
         self._started = clock()
         self._first_job: float | None = None
@@ -74,17 +72,17 @@ class RunCounter:
         self.last: RunCost | None = None
         self.estimate: Estimate | None = None
 
-    def start(self, space: Space, n_trials: int, slots: int) -> None:
+    def start(self, n_trials: int, slots: int, bench: BenchEstimate | None) -> None:
         """Takes what is known before the first job.
 
         Args:
-            space: a bench of it gives the estimate.
             n_trials: to be finished in this run.
             slots: worker groups at once.
+            bench: gives the estimate; None if there is none of this space, data and machines.
         """
         self.slots = slots
-        if (found := read_bench(self._results, space)) is not None:
-            self.estimate = found.run(n_trials, slots)
+        if bench is not None:
+            self.estimate = bench.run(n_trials, slots, pruned=self._work == "search")
 
     def set_groups(self, groups: Sequence[GroupSpan]) -> None:
         """Takes the times of worker groups, which are more exact than events.
@@ -132,6 +130,7 @@ class RunCounter:
             seconds=now - self._started,
             start_up_s=(self._first_job or now) - self._started,
             slots=self.slots,
+            work=self._work,
             n_folds=round(self._sums["n_folds"]),
             images=round(self._sums["images"]),
             estimate=self.estimate,
@@ -176,7 +175,8 @@ class RunCounter:
         """Writes the cost so far beside those of earlier runs; also if this run is killed later."""
         with self._faults(f"{COSTS_FILE} was not written"):
             cost = self.last = self.cost()
-            earlier = [one for one in read_costs(self._study) if one.started != cost.started]
+            mine = cost.started, cost.work
+            earlier = [one for one in read_costs(self._study) if (one.started, one.work) != mine]
             costs = [asdict(one) for one in (*earlier, cost)]
             write_text(self._study / COSTS_FILE, json_text(costs))
 
@@ -211,73 +211,3 @@ def read_costs(study: Path) -> list[RunCost]:
                 fix=fix,
             ) from None
     return costs
-
-
-@dataclass(frozen=True)
-class BenchEstimate:
-    """What a bench of a space found.
-
-    Attributes:
-        trial_s: seconds of all folds of the mean trial, one after the other in one group.
-        kept_share: share of all folds that are expected to be trained; 1 if no study has reported
-            what pruning saves.
-        made: ISO 8601, UTC.
-    """
-
-    trial_s: float
-    kept_share: float
-    made: str
-
-    def run(self, n_trials: int, slots: int) -> Estimate:
-        """Estimated wall time of some trials."""
-        work = n_trials * self.trial_s * self.kept_share
-        return Estimate(START_UP_S + work / slots, "bench")
-
-
-def kept_share(study: str | None, default: str, results: Path) -> tuple[float, str] | None:
-    """Share of the folds that a search trains with pruning, and where that share is from.
-
-    Args:
-        study: name of a study that must exist; None: ``default``, if there is such a study.
-        default: likewise.
-        results: folder of all studies.
-
-    Returns:
-        Of a study with pruned trials; None without one.
-
-    Raises:
-        StudyError: if ``study`` does not exist.
-    """
-    folder = StudyFolder.find(default, results) if study is None else None
-    if study is not None:
-        folder = StudyFolder.open(study, results)
-    ended = [] if folder is None else [trial for trial in folder.trials() if trial.keys]
-    n_folds = max((len(trial.keys) for trial in ended), default=0)
-    trained = sum(len(trial.keys) for trial in ended)
-    if folder is None or trained == n_folds * len(ended):
-        return None
-    return trained / (n_folds * len(ended)), f"as in {folder.name}, {len(ended)} ended trials"
-
-
-def _bench_file(results: Path, space: Space) -> Path:
-    """Equal spaces on equal workers have one file; budget, seed and metric do not matter."""
-    searched = {
-        path: parameter.model_dump(mode="json") for path, parameter in space.parameters.items()
-    }
-    resources = space.resources
-    group = [resources.workers, resources.cpus_per_worker, resources.gpus_per_worker]
-    key = digest([canonical(space.experiment), searched, group])
-    return results / BENCH_FOLDER / f"{key[:32]}.json"
-
-
-def write_bench(results: Path, space: Space, estimate: BenchEstimate) -> None:
-    """Keeps an estimate for the end of a sweep; a later one replaces it."""
-    write_text(_bench_file(results, space), json_text(asdict(estimate)))
-
-
-def read_bench(results: Path, space: Space) -> BenchEstimate | None:
-    """The last estimate of a space; None if there is none that can be read."""
-    try:
-        return BenchEstimate(**read_json(_bench_file(results, space), dict))
-    except (StudyError, TypeError):
-        return None

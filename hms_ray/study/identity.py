@@ -23,13 +23,17 @@ def study_identity(space: Space, prepared: Prepared) -> dict[str, Any]:
     Raises:
         ModelError: if a weights file cannot be read.
     """
-    data = {
+    return {**space_identity(space), "data": data_identity(prepared)}
+
+
+def data_identity(prepared: Prepared) -> dict[str, Any]:
+    """The part of a study's identity that is its data: rows, folds and packs."""
+    return {
         "rows": prepared.rows_fingerprint,
         "folds": prepared.folds_fingerprint,
         "packs": {key: pack.fingerprint for key, pack in prepared.packs.items()},
         **({"holdout": prepared.holdout.fingerprint} if prepared.holdout else {}),
     }
-    return {**space_identity(space), "data": data}
 
 
 def space_identity(space: Space) -> dict[str, Any]:

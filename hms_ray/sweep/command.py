@@ -89,7 +89,7 @@ def sweep(
         retry_failed=retry_failed,
         confirm=confirm,
     )
-    cost = "" if run.cost is None else f"{to_text(cost_text(run.cost))}\n\n"
+    cost = "".join(f"{to_text(cost_text(cost))}\n\n" for cost in run.costs)
     limit = "" if run.limit is None else f"{run.limit}\n\n"
     print_text(f"\n{run.leaderboard.text()}\n\n{cost}{limit}study: {run.folder.path}")
     if not run.n_failed or run.n_finished >= space.budget.trials:

@@ -3,47 +3,37 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TextIO
-
-from ray import tune
-from ray.tune.search import Searcher
+from typing import Any, TextIO
 
 from hms_ray.blend.gain_reference import add_first_reference
-from hms_ray.config.pruning import NO_PRUNING
 from hms_ray.config.space import BLEND_GAIN, Space
 from hms_ray.dataset.prepare import Prepared
 from hms_ray.distributed.cluster import (
     Cluster,
-    n_concurrent_trials,
     n_groups_at_most,
     session,
 )
 from hms_ray.distributed.environment_record import environment_record
-from hms_ray.distributed.group_resources import placement
 from hms_ray.distributed.job import Train
-from hms_ray.distributed.nodes import check_nodes, has_bfloat16
 from hms_ray.distributed.process_state import ctrl_c_twice
 from hms_ray.distributed.progress import EventPump
-from hms_ray.distributed.standing_groups import StandingGroups
 from hms_ray.errors import StudyError
-from hms_ray.evaluate.metric import SCORE_NAMES, named_scores
+from hms_ray.evaluate.metric import named_scores
 from hms_ray.experiment.fold_task import run_task
-from hms_ray.experiment.older_folds import made_otherwise
 from hms_ray.report.live import ProgressView
 from hms_ray.report.progress import TrainingProgress
 from hms_ray.report.run_cost import RunCost
 from hms_ray.search.journal import Scores
 from hms_ray.search.proposals import DIVERGED, STOPPED, Outcome, Proposal, Proposals, Pruned
 from hms_ray.search.pruner import Pruner, patients_of
-from hms_ray.search.pruning import Decision, pruning_text
+from hms_ray.search.pruning import Decision
 from hms_ray.search.warm_start import KnownTrial, known_trials
-from hms_ray.storage.run_log import LOG_FILE, FaultLog, WorkerLogs, run_log
+from hms_ray.storage.run_log import LOG_FILE, FaultLog, run_log
 from hms_ray.study.budget import HoursClock
-from hms_ray.study.confirmation import ConfirmingRun, missing_runs
+from hms_ray.study.confirmation import missing_runs
 from hms_ray.study.cost import RunCounter, read_costs
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.gains import StudyGains
@@ -54,21 +44,16 @@ from hms_ray.study.references import Reference
 from hms_ray.study.row_scores import RowScores
 from hms_ray.study.trial import PRUNED, StoredTrial
 from hms_ray.study.warm_start import warm_start_studies
-from hms_ray.sweep.run_list import RunList
+from hms_ray.sweep.announcement import earlier_lines, work_lines
+from hms_ray.sweep.confirming import confirm
 from hms_ray.sweep.stop_watch import StopWatch
 from hms_ray.sweep.tensorboard import declare_study
-from hms_ray.sweep.trial_actor import StudyJob, run_trial
 from hms_ray.sweep.trial_ends import TrialEnds
+from hms_ray.sweep.trial_runs import TrialRuns
 from hms_ray.sweep.tune_searcher import StudySearch
 from hms_ray.text import counted
 
 logger = logging.getLogger(__name__)
-
-TRIAL_RESTARTS: Final = 3
-"""How often the process of a trial is started again: it is not at fault if its machine is lost."""
-TRIAL_MEMORY_BYTES = 300 * 2**20
-"""Memory that a trial's own process requests. It requests no CPU: its workers do the work,
-and on a small machine even a fraction of a CPU here would leave too little for them."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +68,7 @@ class StudyResult:
         n_failed: failed trials of this run.
         n_trained: folds trained in this run.
         n_reused: folds of this run's trials that were in the store already.
-        cost: of this run; None if there was nothing to train.
+        costs: of this run: of the search and of confirming runs, those that trained.
         limit: the limit of hours that is reached, as text; None if there is none.
     """
 
@@ -94,7 +79,7 @@ class StudyResult:
     n_failed: int
     n_trained: int
     n_reused: int
-    cost: RunCost | None = None
+    costs: tuple[RunCost, ...] = ()
     limit: str | None = None
 
 
@@ -147,12 +132,10 @@ def run_study(
         add_first_reference(folder, space.gain.reference)
         run = _Run(space, prepared, results, folder, train, stream, needs_weights, retry_failed)
         with StopWatch(folder.path, run.stop_trial) as run.stops:
-            if run.n_missing > 0:
+            if run.n_missing > 0 or missing_runs(folder, *confirm):
                 with session(address) as cluster:
-                    run.search(cluster)
-                    run.confirm(cluster, *confirm)
-            elif missing_runs(folder, *confirm):
-                with session(address) as cluster:
+                    if run.n_missing > 0:
+                        run.search(cluster)
                     run.confirm(cluster, *confirm)
             return run.result()
 
@@ -175,12 +158,13 @@ class _Run:
         self._search: StudySearch | None = None
         self._cancel: Callable[[int], None] = lambda number: None
         self._warm = ""
-        self._needs_weights = needs_weights
         self._space, self._prepared, self._results = space, prepared, results
-        self._folder, self._train, self._stream = folder, train, stream
+        self._folder, self._stream = folder, stream
+        self._trials = TrialRuns(space, prepared, results, folder, train, needs_weights)
         self._faults = FaultLog(logger)
         self._pump: EventPump
         self._costs = RunCounter(folder.path, results)
+        self._confirming: RunCost | None = None
         self._hours = HoursClock(space, read_costs(folder.path), self._costs.cost)
         keep, kept = space.resources.keep_weights, None
         if keep != "all":
@@ -243,13 +227,14 @@ class _Run:
     def search(self, cluster: Cluster) -> None:
         """Searches on a connected Ray."""
         resources = self._space.resources
-        n_concurrent, bfloat16 = self._checked(cluster)
+        n_concurrent, bfloat16 = self._trials.checked(cluster)
         self._folder.record_run(environment_record(cluster))
         logger.info("space: %s", self._space.model_dump_json(exclude_defaults=True))
         logger.info("cluster: %s; resources: %s", cluster, resources.model_dump_json())
         with self._faults("TensorBoard logs were not written"):
             declare_study(self._folder, self._results)
-        self._costs.start(self._space, self.n_missing, n_groups_at_most(cluster, resources))
+        n_slots = n_groups_at_most(cluster, resources)
+        self._costs.start(self.n_missing, n_slots, self._trials.bench(cluster))
         progress = self._progress()
         with (
             self._costs.written(lambda: progress.first_estimate_s),
@@ -258,7 +243,7 @@ class _Run:
         ):
             self._announce(cluster, n_concurrent)
             self._load_finished()
-            groups = self._groups(self.n_missing)
+            groups = self._trials.groups(self.n_missing, self._pump.message)
             with groups:
                 self._cancel = groups.cancel
                 self._search = search = StudySearch(
@@ -269,73 +254,16 @@ class _Run:
                     on_exhausted=self._ends_early,
                     reached_limit=self._hours.reached,
                 )
-                self._tune(self._job(bfloat16, groups.queue), n_concurrent, search)
+                job = self._trials.job(bfloat16, groups.queue, self._pump.events)
+                self._trials.tune(job, n_concurrent, search)
             if resources.group == "study":
                 self._costs.set_groups(groups.times())
             if search.fault is not None:
                 raise search.fault
 
-    def _groups(self, n_trials: int) -> StandingGroups:
-        return StandingGroups(
-            self._space.resources,
-            self._folder.scratch.resolve() / "train",
-            self._pump.message,
-            expected=n_trials * self._prepared.n_folds,
-        )
-
-    def _checked(self, cluster: Cluster) -> tuple[int, bool]:
-        """Trials at once, and whether all devices have bfloat16; scratch is made empty."""
-        resources = self._space.resources
-        n_concurrent = n_concurrent_trials(cluster, resources)
-        packs = [pack.path for pack in self._prepared.packs.values()]
-        check_nodes(cluster, [self._prepared.rows_file, *packs, self._results])
-        bfloat16 = has_bfloat16(cluster, resources)
-        shutil.rmtree(self._folder.scratch, ignore_errors=True)
-        self._folder.scratch.mkdir()
-        return n_concurrent, bfloat16
-
-    def _job(self, bfloat16: bool, queue: Any) -> StudyJob:
-        return StudyJob(
-            study=self._folder.path.resolve(),
-            results=self._results,
-            prepared=self._prepared,
-            resources=self._space.resources,
-            bfloat16=bfloat16,
-            events=self._pump.events,
-            queue=queue,
-            logs=WorkerLogs.as_here(self._folder.path.resolve()),
-            train=self._train,
-            needs_weights=self._needs_weights,
-            objective=self._space.objective,
-            prune=self._space.pruning,
-        )
-
     def confirm(self, cluster: Cluster, n_best: int, n_seeds: int) -> None:
-        """Trains the best trials again with new seeds, those runs that are not stored yet."""
-        runs = missing_runs(self._folder, n_best, n_seeds)
-        if not runs:
-            return
-        n_concurrent, bfloat16 = self._checked(cluster)
-        folds = range(self._prepared.n_folds)
-        progress = TrainingProgress(
-            len(folds),
-            objective=self._space.objective,
-            work={(run.experiment.name, fold): 1.0 for run in runs for fold in folds},
-        )
-        with ProgressView(progress, self._stream) as view, EventPump(view) as self._pump:
-            trials = counted(len({run.number for run in runs}), "trial")
-            self._pump.message(
-                f"{self._folder.name}: {trials} confirmed with new seeds, "
-                f"{counted(len(runs), 'run')} x {len(folds)} folds, {n_concurrent} at once"
-            )
-            with self._groups(len(runs)) as groups:
-                job = self._job(bfloat16, groups.queue)
-                job = replace(job, confirming=True, needs_weights=False, prune=NO_PRUNING)
-                self._tune(job, n_concurrent, RunList(runs, self._end_run))
-
-    def _end_run(self, run: ConfirmingRun, failed: str | None) -> None:
-        if failed is not None:
-            self._pump.message(f"{run.experiment.name} failed: {failed}")
+        """See ``sweep.confirming``."""
+        self._confirming = confirm(self._trials, cluster, n_best, n_seeds, self._stream)
 
     def _load_finished(self) -> None:
         """Gives the pruner the finished trials of earlier runs."""
@@ -352,29 +280,10 @@ class _Run:
     def _end_trial(self, proposal: Proposal, outcome: Outcome) -> None:
         self._ends.record(proposal, outcome)
         self.stops.trial_ended(proposal.number, stopped=outcome == STOPPED)
+        with self._faults("what pruning saved was not counted"):
+            if isinstance(outcome, Pruned) and (trial := self._folder.trial(proposal.number)):
+                self._costs.add_pruned(60 * trial.saved_folds_minutes[1])
         self._costs.write()
-
-    def _tune(self, job: StudyJob, n_concurrent: int, search: Searcher) -> None:
-        trainable = tune.with_resources(
-            tune.with_parameters(run_trial, job=job),
-            tune.PlacementGroupFactory([{"memory": TRIAL_MEMORY_BYTES}]),
-        )
-        tune.Tuner(
-            trainable,
-            tune_config=tune.TuneConfig(
-                search_alg=search,
-                num_samples=-1,  # the search knows when enough are finished
-                max_concurrent_trials=n_concurrent,
-                reuse_actors=True,
-                trial_dirname_creator=lambda trial: f"{trial.config['number']:04d}",
-            ),
-            run_config=tune.RunConfig(
-                name="tune",
-                storage_path=str(self._folder.scratch),
-                failure_config=tune.FailureConfig(max_failures=TRIAL_RESTARTS),
-                verbose=0,
-            ),
-        ).fit()
 
     def stop_trial(self, number: int) -> str | None:
         """Cancels the folds of a running trial; see ``StopWatch``."""
@@ -399,32 +308,12 @@ class _Run:
         )
 
     def _announce(self, cluster: Cluster, n_concurrent: int) -> None:
-        resources, message = self._space.resources, self._pump.message
-        trials = counted(self.n_missing, "trial")
-        objective = SCORE_NAMES[self._space.objective]
-        if self._space.metric == BLEND_GAIN:
-            objective = f"gain of a blend in {objective}"
-        message(
-            f"{self._folder.name}: {trials} x {self._prepared.n_folds} folds, "
-            f"{n_concurrent} at once, objective {objective}"
-        )
-        message(f"on {cluster}; groups of {counted(resources.workers, 'worker')}")
-        if text := pruning_text(self._space.pruning, self._prepared.n_folds):
-            message(text)
-        if self._proposals.n_finished:
-            message(f"finished in earlier runs: {self._proposals.n_finished}")
-            self._announce_versions()
-        if self._warm:
-            message(self._warm)
-        if self._proposals.n_retried:
-            message(f"failed trials, tried again: {self._proposals.n_retried}")
-        if self._proposals.n_interrupted:
-            message(f"interrupted trials, repeated first: {self._proposals.n_interrupted}")
-
-    def _announce_versions(self) -> None:
-        keys = [next(iter(trial.keys.values())) for trial in self._folder.finished_trials()]
-        device = placement(self._space.resources).device_class
-        if text := made_otherwise(keys, self._results, device):
+        sizes = self.n_missing, self._prepared.n_folds, n_concurrent
+        name, estimate = self._folder.name, self._costs.estimate
+        for text in (
+            *work_lines(self._space, name, cluster, sizes, estimate),
+            *earlier_lines(self._space, self._folder, self._results, self._proposals, self._warm),
+        ):
             self._pump.message(text)
 
     def _ends_early(self, reason: str) -> None:
@@ -463,6 +352,6 @@ class _Run:
             n_failed=len(failed),
             n_trained=sum(len(trial.keys) for trial in done) - n_reused,
             n_reused=n_reused,
-            cost=self._costs.last,
+            costs=tuple(cost for cost in (self._costs.last, self._confirming) if cost),
             limit=self._hours.reached(),
         )

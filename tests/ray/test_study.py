@@ -18,6 +18,7 @@ from hms_ray.errors import DivergedError, ResourceError, StudyError
 from hms_ray.evaluate.oof import make_oof
 from hms_ray.experiment.fold_task import FoldTask
 from hms_ray.storage.fold_store import FoldStore
+from hms_ray.study.confirmation import confirmed_trials
 from hms_ray.study.cost import read_costs
 from hms_ray.study.folder import StudyFolder
 from hms_ray.sweep import study as study_module
@@ -106,7 +107,7 @@ def test_study_writes_all_results(first: tuple[StudyResult, str], prepared: Prep
     assert cost.training_s == pytest.approx(sum(record["seconds"] for record in records))
     assert 0 < cost.start_up_s < cost.seconds
     assert 0 < cost.useful_share < 1
-    assert result.cost == cost
+    assert result.costs == (cost,)
 
 
 def keys_of(folder: StudyFolder) -> list[str]:
@@ -165,7 +166,7 @@ def test_finished_study_is_not_run_again(
     again = run_study(make_space(RATES, n_trials=2), prepared, base / "results", "first")
     assert (again.n_finished, again.n_trained) == (2, 0)
     assert again.best == first[0].best
-    assert again.cost is None
+    assert again.costs == ()
 
 
 def test_group_that_does_not_fit_is_refused(prepared: Prepared, base: Path) -> None:
@@ -275,9 +276,20 @@ def test_hopeless_and_diverged_trials_are_pruned_and_optuna_is_told(
     assert "trial 0002 pruned after 1 of 2 folds" in printed.getvalue()
     # With another rule it is the same study, and nothing is trained again.
     other = space.model_copy(update={"prune": PruneConfig(rule="none")})
-    again = run_study(other, prepared, results, "pruned", train=train_by_rate, stream=printed)
+    assert [cost.saved_by_pruning_s for cost in run.costs] == [60.0]
+    again = run_study(
+        other, prepared, results, "pruned", train=train_by_rate, stream=printed, confirm=(2, 1)
+    )
     assert again.n_finished == 6
     assert len(again.folder.trials()) == 6
+    # The two best ones have run once more with a new seed, which has a cost of its own.
+    confirmed = confirmed_trials(again.folder)
+    assert [(trial.number, list(trial.scores)) for trial in confirmed] == [(0, [1001]), (1, [1001])]
+    assert "2 trials confirmed with new seeds, 2 runs x 2 folds" in printed.getvalue()
+    assert read_costs(again.folder.path) == [*run.costs, *again.costs]
+    (cost,) = again.costs
+    assert (cost.work, cost.n_folds, cost.training_s) == ("confirm", 4, 240.0)
+    assert 0 < cost.start_up_s < cost.seconds
 
 
 def test_study_without_a_finished_trial_is_an_error(prepared: Prepared, base: Path) -> None:

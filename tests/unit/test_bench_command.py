@@ -1,5 +1,6 @@
 """A bench in this process: what it prints, keeps and leaves alone."""
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,14 +11,16 @@ import yaml
 
 from hms_ray.cli.main import main
 from hms_ray.config.loading import load_space
+from hms_ray.dataset.prepare import prepare
+from hms_ray.dataset.sources import sources_for
 from hms_ray.errors import ResourceError, StudyError
-from hms_ray.experiment import bench_command
-from hms_ray.experiment.bench import MachineSpeed
+from hms_ray.experiment.bench import MachineSpeed, local_machine
 from hms_ray.experiment.bench_command import _over_machines
 from hms_ray.report.bench_table import BenchReport, bench_text, best_at_once, duration_text
 from hms_ray.storage.folder_names import STORE_NAME
-from hms_ray.study.cost import ASSUMED_KEPT_SHARE, kept_share, read_bench
+from hms_ray.study.bench_estimate import ASSUMED_KEPT_SHARE, kept_share, read_bench
 from hms_ray.study.folder import StudyFolder
+from hms_ray.study.identity import data_identity
 from hms_ray.study.new import create_study
 from tests.competition_folder import write_competition_folder
 from tests.refused import refusal
@@ -42,7 +45,7 @@ SPACE = {
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr("hms_ray.pack.build.default_workers", lambda: 1)
     # Two cores may be all that there are: one worker in this process.
-    monkeypatch.setattr(bench_command.os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
     monkeypatch.setattr("hms_ray.train.speed.PASS_S", 0.01)
     write_competition_folder(tmp_path / "data", 6)
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(SPACE))
@@ -65,8 +68,12 @@ def test_bench_prints_the_cost_and_writes_no_folds(
     assert share in " ".join(shown.split())
     assert shown.splitlines()[-1].startswith(f"next: hms-ray sweep {file} --data")
     assert [path.name for path in (results / STORE_NAME).iterdir()] == ["rows"]
-    estimate = read_bench(results, load_space(file))
-    assert estimate is not None
+    space = load_space(file)
+    prepared = prepare(folder / "data", space.experiment, results, sources=sources_for(space))
+    identity = data_identity(prepared)
+    estimate = read_bench(results, space, identity, {local_machine(1, 0): 1})
+    assert estimate is not None, "a sweep of this data on this machine finds it"
+    assert read_bench(results, space, identity, {local_machine(2, 0): 1}) is None
     # Two folds of a tiny model.
     assert 0.01 < estimate.trial_s < 60
     assert estimate.kept_share == 1, "an assumption is no estimate"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import namedtuple
 from pathlib import Path
@@ -96,6 +97,31 @@ def test_weights_depend_on_what_is_kept_and_on_the_searched_models(tmp_path: Pat
         update={"experiment": replace_values(alone.experiment, {"training.precision": "float64"})}
     )
     assert estimate(double, rows, 1, tmp_path, tmp_path).weights == one
+
+
+@pytest.mark.parametrize(
+    ("resources", "n_trials", "at_once"),
+    [
+        ({}, 100, 4),
+        ({"cpus_per_worker": 2}, 100, 2),
+        ({"workers": 3}, 100, 1),
+        ({"max_groups": 3, "max_concurrent_trials": 1}, 100, 3),
+        ({"max_groups": 50}, 4, 8),
+        ({"workers": 9}, 1, 1),
+    ],
+)
+def test_checkpoints_are_of_the_folds_that_are_trained_at_once(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    resources: dict[str, Any],
+    n_trials: int,
+    at_once: int,
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    rows = rows_of(10)
+    one = estimate(space_of(max_groups=1), rows, 1, tmp_path, tmp_path).checkpoints
+    found = estimate(space_of(**resources), rows, n_trials, tmp_path, tmp_path).checkpoints
+    assert found == one * at_once
 
 
 Usage = namedtuple("Usage", "total used free")

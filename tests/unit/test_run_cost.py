@@ -9,17 +9,10 @@ import pytest
 
 from hms_ray.cli.main import main
 from hms_ray.errors import StudyError
-from hms_ray.report.run_cost import Estimate, RunCost, cost_text
+from hms_ray.report.run_cost import Estimate, RunCost, Work, cost_text
 from hms_ray.storage.fold_store import FoldStore
-from hms_ray.study.cost import (
-    COSTS_FILE,
-    START_UP_S,
-    BenchEstimate,
-    RunCounter,
-    read_bench,
-    read_costs,
-    write_bench,
-)
+from hms_ray.study.bench_estimate import START_UP_S, BenchEstimate, read_bench, write_bench
+from hms_ray.study.cost import COSTS_FILE, RunCounter, read_costs
 from hms_ray.study.new import create_study
 from tests.refused import refusal
 from tests.study_data import make_space, prepared_rows
@@ -42,10 +35,16 @@ def fold(event: str, key: str) -> dict[str, Any]:
     return {"event": event, "fold": 0, "key": key}
 
 
-def counted_run(folder: Path, clock: Clock, space: Any, key: str = "a") -> RunCounter:
+def counted_run(
+    folder: Path,
+    clock: Clock,
+    key: str = "a",
+    bench: BenchEstimate | None = None,
+    work: Work = "search",
+) -> RunCounter:
     """40 s of training in 2 slots x 50 s since the first job, 20 s after the start."""
-    counter = RunCounter(folder / "study", folder, clock)
-    counter.start(space, 4, 2)
+    counter = RunCounter(folder / "study", folder, work, clock)
+    counter.start(4, 2, bench)
     clock.now += 20
     counter.handle(fold("fold_started", key))
     rest = {"train_s": 10.0, "evaluate_s": 5.0, "images_per_s": 8.0}
@@ -60,7 +59,7 @@ def counted_run(folder: Path, clock: Clock, space: Any, key: str = "a") -> RunCo
 
 
 def test_cost_is_summed_over_the_folds_of_a_run(tmp_path: Path) -> None:
-    counter = counted_run(tmp_path, Clock(), make_space())
+    counter = counted_run(tmp_path, Clock())
     counter.add_pruned(11.0)
     assert counter.cost() == RunCost(
         started="1970-01-12T13:46:40+00:00",
@@ -97,19 +96,22 @@ def test_run_without_a_job_has_no_useful_share(tmp_path: Path) -> None:
 def test_resumed_study_shows_the_cost_of_all_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    space, clock = make_space(), Clock()
-    create_study(tmp_path, "study", space, prepared_rows(tmp_path))
-    for key in ("a", "c"):
-        counter = counted_run(tmp_path, clock, space, key)
+    clock = Clock()
+    create_study(tmp_path, "study", make_space(), prepared_rows(tmp_path))
+    for key, work in (("a", "search"), ("c", "confirm")):
+        counter = counted_run(tmp_path, clock, key, work=work)  # type: ignore[arg-type]
         counter.write()
         clock.now += 10
         counter.write()  # Replaces the run's earlier record.
         clock.now += 90
     first, second = read_costs(tmp_path / "study")
     assert (first.seconds, second.seconds) == (80, 80)
+    assert (first.work, second.work) == ("search", "confirm")
     assert main(["show", "study", "--results", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
     assert "Cost of the runs" in shown
+    rows = [line.split() for line in shown.splitlines() if "33%" in line]
+    assert [row[2] for row in rows] == ["search", "confirm"]
     assert shown.count("1:20") == 2
     assert shown.count("33%") == 2
     assert main(["show", "study", "--results", str(tmp_path), "--json"]) == 0
@@ -117,9 +119,8 @@ def test_resumed_study_shows_the_cost_of_all_runs(
 
 
 def test_bench_is_the_estimate_of_a_run(tmp_path: Path) -> None:
-    space = make_space()
-    write_bench(tmp_path, space, BenchEstimate(trial_s=60.0, kept_share=0.5, made="now"))
-    counter = counted_run(tmp_path, Clock(), space)
+    bench = BenchEstimate(trial_s=60.0, kept_share=0.5, made="now")
+    counter = counted_run(tmp_path, Clock(), bench=bench)
     # Four trials of 60 s, half of which is trained, in two slots.
     assert counter.estimate == Estimate(START_UP_S + 4 * 60 * 0.5 / 2, "bench")
     counter.estimate_once(1.0)
@@ -130,24 +131,46 @@ def test_bench_is_the_estimate_of_a_run(tmp_path: Path) -> None:
     assert "Training saved: 0:04 by the fold store, 0:07 by shared stages." in text
 
 
+def test_confirming_runs_are_not_pruned_and_have_their_own_record(tmp_path: Path) -> None:
+    bench, clock = BenchEstimate(trial_s=60.0, kept_share=0.5, made="now"), Clock()
+    (tmp_path / "study").mkdir()
+    confirming = counted_run(tmp_path, clock, "c", bench, "confirm")
+    clock.now -= 70
+    # Two records with the same start.
+    counted_run(tmp_path, clock, "a").write()
+    confirming.write()
+    assert confirming.estimate == Estimate(START_UP_S + 4 * 60 / 2, "bench")
+    assert [cost.work for cost in read_costs(tmp_path / "study")] == ["search", "confirm"]
+    assert confirming.last is not None
+    assert cost_text(confirming.last).startswith("Confirmation with new seeds took 1:10 (esti")
+
+
 def test_without_a_bench_the_first_folds_give_the_estimate(tmp_path: Path) -> None:
-    counter = counted_run(tmp_path, Clock(), make_space())
-    assert counter.estimate is None
+    counter = counted_run(tmp_path, Clock())
     counter.estimate_once(None)
     assert counter.estimate is None
+    assert cost_text(counter.cost()).startswith("This run took 1:10 (no estimate).")
     counter.estimate_once(100.0)
     assert counter.estimate == Estimate(120.0, "first folds")
     assert "estimated from its first folds: 2:00" in cost_text(counter.cost())
 
 
-def test_bench_belongs_to_what_is_trained_and_its_group(tmp_path: Path) -> None:
-    space = make_space()
-    write_bench(tmp_path, space, BenchEstimate(60.0, 1.0, "now"))
+def test_bench_belongs_to_what_is_trained_its_group_data_and_machines(tmp_path: Path) -> None:
+    space, data, machines = make_space(), {"rows": "a", "folds": "b"}, {"2 CPUs": 3}
+    estimate = BenchEstimate(60.0, 1.0, "now")
+    write_bench(tmp_path, space, data, machines, estimate)
     budget = space.model_copy(update={"seed": 7, "metric": "kl_all"})
-    assert read_bench(tmp_path, budget) is not None
-    assert read_bench(tmp_path, make_space(resources={"workers": 2})) is None
-    epochs = {"training": {"stages": [{"epochs": 1}]}}
-    assert read_bench(tmp_path, make_space(experiment=epochs)) is None
+    assert read_bench(tmp_path, budget, data, machines) == estimate
+    two = make_space(resources={"workers": 2})
+    epochs = make_space(experiment={"training": {"stages": [{"epochs": 1}]}})
+    for other in (
+        (two, data, machines),
+        (epochs, data, machines),
+        (space, {**data, "folds": "c"}, machines),
+        (space, data, {"2 CPUs": 2}),
+        (space, data, {"4 CPUs": 3}),
+    ):
+        assert read_bench(tmp_path, *other) is None
 
 
 @dataclass(frozen=True)
@@ -160,7 +183,7 @@ class Group:
 
 
 def test_slots_are_the_groups_that_were_there_at_the_same_time(tmp_path: Path) -> None:
-    counter = counted_run(tmp_path, Clock(), make_space())
+    counter = counted_run(tmp_path, Clock())
     spans = [(0, 15, 30), (1, 16, None), (31, 40, None), (2, None, 60), (32, 45, 46)]
     counter.set_groups(
         [Group(*(None if at is None else Clock.now + at for at in span)) for span in spans]  # type: ignore[arg-type]
