@@ -72,6 +72,10 @@ class TrainingError(HmsRayError):
     """Training that cannot continue, for example because the loss is not finite."""
 
 
+class DeviceMemoryError(TrainingError):
+    """A fold does not fit into the memory of its device."""
+
+
 class DivergedError(TrainingError):
     """Training whose loss, gradients or predictions are no longer finite numbers."""
 

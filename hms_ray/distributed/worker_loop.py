@@ -11,10 +11,11 @@ import ray
 
 from hms_ray.config.space import ResourcesConfig
 from hms_ray.distributed.job import FoldEnd, Job
-from hms_ray.errors import FoldCancelled, HmsRayError, one_line
+from hms_ray.errors import DeviceMemoryError, FoldCancelled, HmsRayError, one_line
 from hms_ray.experiment.fold_task import FoldTask, report_with_task
 from hms_ray.storage.fold_store import FoldStore
 from hms_ray.storage.run_log import log_fields
+from hms_ray.text import counted
 
 if TYPE_CHECKING:
     from hms_ray.distributed.job import Train
@@ -103,7 +104,7 @@ def _end_of(job: Job, process: Process, resources: ResourcesConfig) -> FoldEnd:
     threads = torch_threads(max(1, int(resources.cpus_per_worker)))
     with job.logs.opened(), log_fields(**owner, fold=task.fold, rank=process.rank), threads:
         try:
-            _train(task, process, job.train)
+            _train_with_room(task, process, job.train)
         except FoldCancelled:
             logger.info("fold cancelled")
             return FoldEnd("cancelled")
@@ -115,6 +116,26 @@ def _end_of(job: Job, process: Process, resources: ResourcesConfig) -> FoldEnd:
             logger.exception("fold failed")
             return FoldEnd("broken", reason=one_line(error))
     return FoldEnd("trained")
+
+
+def _train_with_room(task: FoldTask, process: Process, train: Train) -> None:
+    """Trains a fold; once more without the packs of earlier folds if memory is full.
+
+    Raises:
+        GroupBrokenError: instead, with several ranks: the others wait for this one.
+    """
+    try:
+        return _train(task, process, train)
+    except DeviceMemoryError as error:
+        if process.packs is None or not (n_freed := process.packs.free_unused()):
+            raise
+        text = f"memory was full beside {counted(n_freed, 'pack')} of earlier folds"
+        if process.grouped:
+            raise GroupBrokenError(text) from error
+        logger.warning("%s: trying again without (%s)", text, error)
+    # Not in the block above, whose error keeps the tensors of the first attempt.
+    _empty_cache(process)
+    return _train(task, process, train)
 
 
 def _train(task: FoldTask, process: Process, train: Train) -> None:
@@ -134,7 +155,12 @@ def _train(task: FoldTask, process: Process, train: Train) -> None:
 
 def _clean_up(process: Process, resources: ResourcesConfig) -> None:
     """Gives memory back to the workers that share the GPU."""
-    if process.device.type == "cuda" and 0 < resources.gpus_per_worker < 1:
+    if 0 < resources.gpus_per_worker < 1:
+        _empty_cache(process)
+
+
+def _empty_cache(process: Process) -> None:
+    if process.device.type == "cuda":
         import torch
 
         torch.cuda.empty_cache()

@@ -9,7 +9,7 @@ from typing import Final
 
 import torch
 
-from hms_ray.errors import TrainingError, one_line
+from hms_ray.errors import DeviceMemoryError, one_line
 
 TRAINING_FIX: Final = (
     "Use a smaller training.batch_size; keep recordings off the device (resources.windows: "
@@ -31,7 +31,7 @@ def device_memory(where: str, fix: str = TRAINING_FIX) -> Iterator[None]:
         fix: what can be done.
 
     Raises:
-        TrainingError: if the block runs out of the device's memory.
+        DeviceMemoryError: if the block runs out of the device's memory.
     """
     try:
         yield
@@ -39,7 +39,7 @@ def device_memory(where: str, fix: str = TRAINING_FIX) -> Iterator[None]:
         if not isinstance(error, torch.OutOfMemoryError) and not _FULL.search(str(error)):
             raise
         requested = _REQUESTED.search(str(error))
-        raise TrainingError(
+        raise DeviceMemoryError(
             "a fold must fit into the memory of its device",
             got=f"a request for {requested[1]} more" if requested else one_line(error),
             where=where,

@@ -83,12 +83,14 @@ class OpenedPacks:
         self._device, self._free_bytes = device, free_bytes or _free_bytes
         # (source, fingerprint) -> pack and its bytes; the least recently used one is first.
         self._resident: dict[tuple[str, str], tuple[Resident, int]] = {}
-        self._unused = 0
+        self._in_use: frozenset[tuple[str, str]] = frozenset()
 
-    @property
-    def n_unused(self) -> int:
-        """Packs that are kept and that the last call did not open."""
-        return self._unused
+    def free_unused(self) -> int:
+        """Drops the packs that the last call of ``open`` did not want; returns their number."""
+        unused = self._resident.keys() - self._in_use
+        for key in unused:
+            del self._resident[key]
+        return len(unused)
 
     def open(
         self, packs: Mapping[str, Pack], kind: Literal["auto", "resident", "streamed"] = "auto"
@@ -99,13 +101,13 @@ class OpenedPacks:
         if kind == "auto":
             kind = "streamed" if sum(wanted.values()) > room else "resident"
         if kind == "streamed":
-            self._resident, self._unused = {}, 0
+            self._resident = {}
             return {source: Streamed(pack, self._device) for source, pack in packs.items()}
         sizes = {key: size for key, (_, size) in self._resident.items()} | wanted
         for key in [key for key in self._resident if key not in wanted]:
             if sum(sizes.values()) > room:
                 del self._resident[key], sizes[key]
-        self._unused = len(self._resident.keys() - wanted.keys())
+        self._in_use = frozenset(wanted)
         return {source: self._opened(source, pack) for source, pack in packs.items()}
 
     def _room(self) -> float:

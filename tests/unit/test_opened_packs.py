@@ -42,7 +42,9 @@ def test_a_pack_is_copied_to_the_device_once() -> None:
     assert first.resident
     memory.open(other)
     assert memory.open(pack("a", 800)) == [first], "an equal pack, opened again"
-    assert memory.opened.n_unused == 1
+    assert memory.opened.free_unused() == 1
+    assert memory.used == 800
+    assert memory.open(pack("a", 800)) == [first], "the last one is in use"
 
 
 def test_the_least_recently_used_pack_goes_first() -> None:
@@ -68,7 +70,7 @@ def test_packs_of_one_fold_are_kept_together() -> None:
     memory = Memory()
     both = memory.open(pack("a", ROOM // 2), pack("b", ROOM // 2))
     assert [found.resident for found in both] == [True, True]
-    assert memory.opened.n_unused == 0
+    assert memory.opened.free_unused() == 0
     assert memory.open(pack("a", ROOM // 2), pack("b", ROOM // 2)) == both
 
 

@@ -1,0 +1,78 @@
+"""A fold whose worker has no memory left: packs of earlier folds make room."""
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from hms_ray.config.space import ResourcesConfig
+from hms_ray.distributed.job import FoldEnd, Job
+from hms_ray.distributed.worker_loop import _end_of
+from hms_ray.storage.run_log import WorkerLogs
+from hms_ray.train.device_memory import device_memory
+from hms_ray.train.process import Process
+from hms_ray.train.windows import OpenedPacks
+from tests.unit.test_opened_packs import META, pack
+
+
+class Worker:
+    """A worker whose device holds ``n_packs`` of earlier folds, and one of the fold that it trains.
+
+    Args:
+        n_allowed: packs that leave room for the fold.
+    """
+
+    def __init__(self, folder: Path, n_packs: int, n_allowed: int) -> None:
+        self.packs = OpenedPacks(META, lambda device: 10_000)
+        for number in range(n_packs):
+            self.packs.open({"raw": pack(str(number), 80)})
+        self.n_allowed, self.n_attempts = n_allowed, 0
+        task: Any = SimpleNamespace(
+            experiment=SimpleNamespace(name="x"), fold=0, key="a" * 64, results=folder
+        )
+        self.job = Job(task, lambda record: None, self.train, WorkerLogs(folder))
+
+    def train(self, task: Any, process: Process) -> None:
+        self.n_attempts += 1
+        with device_memory("fold 0"):
+            self.packs.open({"raw": pack("own", 80)})
+            if len(self.packs._resident) > self.n_allowed:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    def end(self, process: Process | None = None) -> FoldEnd:
+        process = replace(process or Process(), packs=self.packs)
+        return _end_of(self.job, process, ResourcesConfig())
+
+
+def test_a_fold_without_memory_is_tried_again_without_the_packs_of_earlier_ones(
+    tmp_path: Path,
+) -> None:
+    worker = Worker(tmp_path, n_packs=2, n_allowed=1)
+    assert worker.end() == FoldEnd("trained")
+    assert worker.n_attempts == 2
+    assert len(worker.packs._resident) == 1
+
+
+@pytest.mark.parametrize(("n_packs", "n_attempts"), [(0, 1), (2, 2)])
+def test_a_fold_that_cannot_fit_fails_after_one_more_attempt_at_most(
+    tmp_path: Path, n_packs: int, n_attempts: int
+) -> None:
+    worker = Worker(tmp_path, n_packs, n_allowed=0)
+    end = worker.end()
+    assert (end.kind, worker.n_attempts) == ("failed", n_attempts)
+    assert "a fold must fit into the memory of its device" in str(end.error)
+
+
+def test_several_ranks_start_again_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Process, "call_on_rank0", lambda self, function: function())
+    two = Process(rank=0, world_size=2)
+    end = Worker(tmp_path, n_packs=1, n_allowed=1).end(two)
+    assert end.kind == "broken"
+    assert "memory was full beside 1 pack of earlier folds" in end.reason
+    # Without such packs, a new group would fail as well.
+    assert Worker(tmp_path, n_packs=0, n_allowed=0).end(two).kind == "failed"
