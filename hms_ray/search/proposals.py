@@ -106,9 +106,9 @@ class Proposals:
     the known value (attribute ``duplicate_of``), and another point is drawn. A point whose
     values are invalid together is recorded as FAIL, and another point is drawn.
 
-    The order of proposals: trials that a killed run left RUNNING, whose old records become
-    FAIL; start points, those that failed in an earlier run last (two attempts in all); the
-    sampler's draws, or the points of the grid.
+    The order of proposals: failed trials that are retried on request; trials that a killed run
+    left RUNNING, whose old records become FAIL; start points, those that failed in an earlier run
+    last (two attempts in all); the sampler's draws, or the points of the grid.
 
     Args:
         space: search space with its study's settings.
@@ -205,13 +205,13 @@ class Proposals:
             elif trial.state == TrialState.PRUNED and "duplicate_of" not in trial.user_attrs:
                 reason = str(trial.user_attrs.get("reason", "pruned"))
                 self._pruned.setdefault(key, (trial.number, reason))
-        for point, numbers in stale.values():
-            self._queue.append((point, "rerun", numbers))
         if retry_failed:
             for key, point in retried.items():
                 if key not in self._settled and key not in self._failed and key not in stale:
                     self._queue.append((point, RETRY, []))
                     settled.append(point)
+        for point, numbers in stale.values():
+            self._queue.append((point, "rerun", numbers))
         failed = [
             trial.params
             for trial in trials

@@ -13,8 +13,9 @@ def reached_limit(space: Space, costs: Sequence[RunCost]) -> str | None:
 
     Args:
         space: has the budget, and the devices of a worker group.
-        costs: of all runs, the current one included.
+        costs: of all runs, the current one included; those of confirming runs do not count.
     """
+    costs = [cost for cost in costs if cost.work == "search"]
     resources = space.resources
     devices = resources.workers * (resources.gpus_per_worker or resources.cpus_per_worker)
     used = {
@@ -34,6 +35,9 @@ def reached_limit(space: Space, costs: Sequence[RunCost]) -> str | None:
 class HoursClock:
     """Watches the hours of a study while it runs.
 
+    Failed trials that are retried on request are trained even if a limit is reached: it had room
+    for them before.
+
     Args:
         space: see ``reached_limit``.
         earlier: costs of earlier runs.
@@ -47,8 +51,23 @@ class HoursClock:
         budget = space.budget
         self._limited = budget.hours is not None or budget.device_hours is not None
 
-    def reached(self) -> str | None:
-        """The limit that is reached, see ``reached_limit``."""
-        if not self._limited:
+    def reached(self, n_retried: int = 0) -> str | None:
+        """The limit that ends the search, see ``reached_limit``; None while trials are retried.
+
+        Args:
+            n_retried: failed trials still to be proposed again.
+        """
+        if not self._limited or n_retried:
             return None
         return reached_limit(self._space, [*self._earlier, self._current()])
+
+    def n_missing(self, n_finished: int, n_retried: int) -> int:
+        """Trials still to be trained.
+
+        Args:
+            n_finished: of all runs.
+            n_retried: failed trials to be trained again.
+        """
+        if self.reached() is not None:
+            return n_retried
+        return max(0, self._space.budget.trials - n_finished, n_retried)

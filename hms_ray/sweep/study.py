@@ -207,11 +207,8 @@ class _Run:
 
     @property
     def n_missing(self) -> int:
-        """Trials still to be finished; 0 if a limit of hours is reached."""
-        if self._hours.reached() is not None:
-            return 0
-        n_missing = self._space.budget.trials - self._proposals.n_finished
-        return max(n_missing, self._proposals.n_retried)
+        """Trials still to be trained in this run."""
+        return self._hours.n_missing(self._proposals.n_finished, self._proposals.n_retried)
 
     def _stored_scores(self, number: int) -> Scores | Pruned | None:
         trial = self._folder.trial(number)
@@ -252,7 +249,7 @@ class _Run:
                     recover=self._recovered_scores,
                     on_end=self._end_trial,
                     on_exhausted=self._ends_early,
-                    reached_limit=self._hours.reached,
+                    reached_limit=lambda: self._hours.reached(self._proposals.n_retried),
                 )
                 job = self._trials.job(bfloat16, groups.queue, self._pump.events)
                 self._trials.tune(job, n_concurrent, search)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -40,10 +41,25 @@ def test_hours_of_all_runs_count(
     budget: dict[str, Any], resources: dict[str, Any], reached: str | None
 ) -> None:
     space = validate_space({"budget": budget, "resources": resources}, "test")
-    found = HoursClock(space, [cost(2.0, 1.0)], lambda: cost(1.0, 0.5)).reached()
+    confirming = replace(cost(50.0, 50.0), work="confirm")
+    found = HoursClock(space, [cost(2.0, 1.0), confirming], lambda: cost(1.0, 0.5)).reached()
     if reached is None:
         assert found is None
     else:
         assert found is not None
         assert reached in found
         assert "--set budget." in found
+
+
+@pytest.mark.parametrize(
+    ("hours", "n_finished", "n_retried", "n_missing"),
+    [(4, 3, 0, 2), (4, 4, 3, 3), (4, 9, 0, 0), (3, 3, 0, 0), (3, 3, 2, 2)],
+)
+def test_failed_trials_are_retried_beyond_the_limit_and_no_others(
+    hours: float, n_finished: int, n_retried: int, n_missing: int
+) -> None:
+    space = validate_space({"budget": {"trials": 5, "hours": hours}}, "test")
+    clock = HoursClock(space, [cost(2.0, 1.0)], lambda: cost(1.0, 0.5))
+    assert clock.n_missing(n_finished, n_retried) == n_missing
+    assert clock.reached(n_retried=1) is None
+    assert (clock.reached() is not None) is (hours <= 3)

@@ -255,7 +255,7 @@ def test_failed_trials_of_earlier_runs_are_retried_on_request(tmp_path: Path) ->
     later = Proposals(space, journal, retry_failed=True)
     assert later.n_retried == 1
     points = [proposed(later).point for _ in range(3)]
-    assert points[:2] == [interrupted.point, failed.point]
+    assert points[:2] == [failed.point, interrupted.point]
     assert points[2] not in (failed.point, good.point, stopped.point)
     assert later.n_retried == 0
 

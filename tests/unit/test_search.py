@@ -7,7 +7,7 @@ from ray.tune.search import Searcher
 
 from hms_ray.config.experiment import Experiment
 from hms_ray.config.loading import validate_space
-from hms_ray.search.proposals import Exhausted, Proposal
+from hms_ray.search.proposals import Exhausted, Proposal, Proposals
 from hms_ray.sweep.tune_searcher import LOST, StudySearch
 
 SPACE = validate_space(
@@ -140,3 +140,30 @@ def test_search_ends_at_a_limit_of_hours_after_the_running_trials() -> None:
     assert search.suggest("b") == Searcher.FINISHED
     assert reasons == ["budget.hours is used up"]
     assert proposals.answers, "no trial was proposed after the limit"
+
+
+def test_a_search_beyond_its_hours_retries_failed_trials_and_draws_no_others(
+    tmp_path: Path,
+) -> None:
+    space = validate_space(
+        {
+            "parameters": {"training.weight_decay": {"min": 0.01, "max": 0.1}},
+            "budget": {"trials": 9},
+        },
+        "test",
+    )
+    first = Proposals(space, tmp_path / "journal")
+    failed, _ = first.next(), first.next()
+    assert isinstance(failed, Proposal)
+    first.fail(failed.number, "no memory")
+    proposals = Proposals(space, tmp_path / "journal", retry_failed=True)
+    search = StudySearch(
+        proposals, 9, reached_limit=lambda: None if proposals.n_retried else "used up"
+    )
+    config = search.suggest("a")
+    assert isinstance(config, dict)
+    assert config["point"] == failed.point
+    assert search.suggest("b") is None
+    search.on_trial_complete("a", result=SCORES)
+    assert search.suggest("b") == Searcher.FINISHED
+    assert (proposals.n_finished, proposals.n_interrupted) == (1, 1)
