@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -29,8 +30,7 @@ class _Events:
     def __init__(self) -> None:
         self._waiting: list[dict[str, Any]] = []
         self._changed = asyncio.Event()
-        self._asked: dict[int, asyncio.Future[Any]] = {}
-        self._n_asked = 0
+        self._asked: dict[str, asyncio.Future[Any]] = {}
 
     async def put(self, event: dict[str, Any]) -> None:
         self._waiting.append(event)
@@ -46,20 +46,20 @@ class _Events:
 
     async def ask(self, question: dict[str, Any], timeout_s: float) -> Any:
         """Waits for the answer of the command; None if it does not come in time."""
-        self._n_asked += 1
-        number, future = self._n_asked, asyncio.get_running_loop().create_future()
-        self._asked[number] = future
-        await self.put({**question, "event": "question", "question": number})
+        # Not a count: an answer to a question of a lost actor must not fit one of its successor.
+        name, future = uuid.uuid4().hex, asyncio.get_running_loop().create_future()
+        self._asked[name] = future
+        await self.put({**question, "event": "question", "question": name})
         try:
             return await asyncio.wait_for(future, timeout_s)
         except TimeoutError:
             return None
         finally:
-            del self._asked[number]
+            del self._asked[name]
 
-    async def answer(self, number: int, answer: Any) -> None:
+    async def answer(self, name: str, answer: Any) -> None:
         """Answers a question, unless nobody waits for it any more."""
-        future = self._asked.get(number)
+        future = self._asked.get(name)
         if future is not None and not future.done():
             future.set_result(answer)
 

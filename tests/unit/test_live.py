@@ -257,6 +257,9 @@ def test_lost_events_do_not_end_the_printing(monkeypatch: pytest.MonkeyPatch) ->
             raise answer
         return answer
 
+    # Else it starts a Ray, or connects to one of this machine.
+    monkeypatch.setattr(distributed_progress.ray, "get_runtime_context", MagicMock())
+    monkeypatch.setattr(distributed_progress, "NodeAffinitySchedulingStrategy", MagicMock())
     monkeypatch.setattr(distributed_progress.ray, "remote", MagicMock())
     monkeypatch.setattr(distributed_progress.ray, "get", get)
     monkeypatch.setattr(distributed_progress, "POLL_S", 0.001)
