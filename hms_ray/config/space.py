@@ -145,6 +145,11 @@ class ResourcesConfig(Frozen):
         """Kind of device that trains."""
         return "cuda" if self.gpus_per_worker > 0 else "cpu"
 
+    @property
+    def devices(self) -> float:
+        """GPUs of a worker group; without any, its CPUs."""
+        return self.workers * (self.gpus_per_worker or self.cpus_per_worker)
+
     @field_validator("group", mode="before")
     @classmethod
     def _trial_is_now_study(cls, group: object) -> object:

@@ -14,7 +14,7 @@ import pandas as pd
 from hms_ray.competition.schema import TARGET_COLUMNS
 from hms_ray.ensemble.blend_gain import GainRows
 from hms_ray.evaluate.metric import Array, kl_rows
-from hms_ray.evaluate.oof import probabilities_of
+from hms_ray.evaluate.oof import align_oof, probabilities_of
 from hms_ray.storage.atomic import whole_file
 from hms_ray.storage.hashing import digest, file_sha256, table_fingerprint
 from hms_ray.study.trial import OOF_FILE, read_trial_oof
@@ -131,3 +131,13 @@ class TargetProbabilities(KeptArray):
     def make(self, probabilities: Array) -> Array:
         """See ``KeptArray``."""
         return self._scored.probabilities(probabilities)
+
+
+def scores_of_fold(rows: pd.DataFrame, oof: pd.DataFrame) -> Array:
+    """KL (n,) of the rows of one fold, from its predictions in any order.
+
+    Raises:
+        PredictionError: if the predictions do not match the rows.
+    """
+    aligned = align_oof(oof, rows.reset_index(drop=True))
+    return kl_rows(rows[list(TARGET_COLUMNS)].to_numpy(), probabilities_of(aligned))

@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 from hms_ray.config.loading import validate_space
 from hms_ray.config.space import Space
 from hms_ray.errors import StudyError
-from hms_ray.search.proposals import STOPPED, Exhausted, Proposal, Proposals, Pruned
+from hms_ray.search.proposals import STOP_REASON, Exhausted, Proposal, Proposals, Pruned
 from hms_ray.search.pruner import FoldReport
 
 LEARNING_RATE = {"training.learning_rate": {"min": 1e-4, "max": 1e-2, "log": True}}
@@ -250,7 +250,7 @@ def test_failed_trials_of_earlier_runs_are_retried_on_request(tmp_path: Path) ->
     failed, good, stopped, interrupted = (proposed(first) for _ in range(4))
     first.fail(failed.number, "no memory")
     first.complete(good.number, scores(0.5))
-    first.fail(stopped.number, STOPPED)
+    first.fail(stopped.number, STOP_REASON)
     assert Proposals(space, journal).n_retried == 0
     later = Proposals(space, journal, retry_failed=True)
     assert later.n_retried == 1

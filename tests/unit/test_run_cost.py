@@ -73,9 +73,18 @@ def test_cost_is_summed_over_the_folds_of_a_run(tmp_path: Path) -> None:
         saved_by_store_s=4.0,
         saved_by_stages_s=7.0,
         saved_by_pruning_s=11.0,
+        devices=1.0,
     )
     assert counter.cost().useful_share == 40 / (2 * 50)
     assert counter.cost().saved_s == 22
+
+
+def test_pruning_saves_device_hours_of_a_group(tmp_path: Path) -> None:
+    resources = make_space(resources={"workers": 3, "gpus_per_worker": 2}).resources
+    counter = RunCounter(tmp_path, tmp_path, devices=resources.devices)
+    counter.add_pruned(600.0)
+    assert counter.cost().saved_by_pruning_device_hours == pytest.approx(1.0)
+    assert "Pruning saved about 1 device hours, 10:00 of training." in cost_text(counter.cost())
 
 
 def test_fold_that_becomes_visible_later_counts_then(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from hms_ray.cli.main import main
 from hms_ray.config.loading import validate_space
 from hms_ray.dataset.prepare import Prepared
 from hms_ray.errors import FoldCancelled, StudyError
-from hms_ray.search.proposals import STOPPED, Proposals
+from hms_ray.search.proposals import STOP_REASON, Proposals
 from hms_ray.storage.run_log import WorkerLogs
 from hms_ray.storage.stop_requests import StopRequests
 from hms_ray.study import stop as study_stop
@@ -160,7 +160,7 @@ def test_stopped_trials_are_recorded_and_do_not_end_the_search(study: StudyFolde
         assert search.stop(config["number"])
         search.on_trial_complete(str(place), {"error": "trial was stopped"})
         assert not search.stop(config["number"]), "it does not run any more"
-    assert {outcome for _, outcome in ends} == {STOPPED}
+    assert {outcome for _, outcome in ends} == {STOP_REASON}
     # One that finishes before it can be stopped is finished.
     config = search.suggest("last")
     assert isinstance(config, dict)
@@ -194,7 +194,7 @@ def test_a_stopped_start_point_is_not_tried_again(study: StudyFolder) -> None:
         },
         "test",
     )
-    for reason, again in (("out of memory", True), (STOPPED, False)):
+    for reason, again in (("out of memory", True), (STOP_REASON, False)):
         proposals = Proposals(space, study.path / f"{again}.journal")
         first = proposals.next()
         proposals.fail(first.number, reason)  # type: ignore[union-attr]
