@@ -16,10 +16,11 @@ class PruneConfig(Frozen):
     """The rule that stops trials between folds; ``prune: none`` is short for ``rule: none``."""
 
     rule: Rule = "paired"
-    """``paired``: a one-sided test of the difference to the best trial on the folds that
-    both have. ``median``: worse than the median of the finished trials after as many folds.
-    ``successive_halving``: not in the better half of the trials after 1, 2, 4, ... folds.
-    ``wilcoxon``: Optuna's signed-rank test of the folds. ``none``: nothing is stopped."""
+    """``paired``: a one-sided test of the difference to a finished trial, the best one in the
+    remaining folds, on the folds that both have. ``median``: worse than the median of the
+    finished trials after as many folds. ``successive_halving``: not in the better half of the
+    trials after 1, 2, 4, ... folds. ``wilcoxon``: Optuna's signed-rank test of the folds.
+    ``none``: nothing is stopped."""
     level: Annotated[float, Field(gt=0, lt=1)] = 0.05
     """Of ``paired``: largest probability that a trial as good as the best one is stopped,
     over all folds together. Of ``wilcoxon``: that of each test."""
@@ -30,8 +31,9 @@ class PruneConfig(Frozen):
     tau: Positive = 0.016
     """Of ``paired``: assumed standard deviation of a fold's difference between two trials that
     comes from training alone, in nats. Finished trials replace it by an estimate."""
-    tau_trials: Count = 10
-    """Finished trials that count as much as the assumed ``tau``."""
+    tau_trials: Count = 1
+    """Finished trials that count as much as the assumed ``tau``: after ten, it has a tenth of
+    the weight."""
 
     @model_validator(mode="before")
     @classmethod

@@ -23,7 +23,7 @@ class FoldReport:
         n_folds: folds of the trial so far, this one included.
         fold: number of the fold.
         score: mean KL of the fold's rows of the objective.
-        estimate: see ``Evidence``.
+        estimate: see ``Decision``.
     """
 
     n_folds: int

@@ -12,6 +12,7 @@ from hms_ray.search.pruning import (
     compare,
     decide,
     earliest_wilcoxon_fold,
+    rival,
     training_noise,
 )
 from hms_ray.study.identity import space_identity
@@ -55,7 +56,43 @@ def test_comparison_is_that_of_plain_numpy() -> None:
     assert found.difference == pytest.approx(interval.mean)
     assert found.standard_error == pytest.approx(error)
     assert found.p_value == pytest.approx(stats.t.sf(interval.mean / error, freedom))
-    assert found.estimate == pytest.approx(best.mean() + interval.mean)
+
+
+def test_estimate_is_the_best_trials_mean_plus_the_difference_on_shared_rows() -> None:
+    scores = RNG.random((3, len(OWNERS))) + np.array([[0.2], [0.0], [0.1]])
+    trial, shared = RNG.random(len(OWNERS)), fold_of < 2
+    finished = np.stack([PATIENTS.sums(one) for one in scores])
+    found = decide(PruneConfig(), PATIENTS.sums(trial), 2, finished, [], PATIENTS)
+    expected = scores[1].mean() + (trial - scores[1])[shared].mean()
+    assert found.estimate == pytest.approx(expected)
+
+
+def test_rival_is_the_best_trial_in_the_folds_that_are_not_tested() -> None:
+    generator = np.random.default_rng(1)
+    scores = generator.random((9, len(OWNERS)))
+    finished = np.stack([PATIENTS.sums(one) for one in scores])
+    for n_folds in (1, 2):
+        means = scores[:, fold_of >= n_folds].mean(axis=1)
+        assert rival(finished, PATIENTS, n_folds) == means.argmin()
+
+
+def test_trials_as_good_as_all_others_are_stopped_as_often_as_the_level_says() -> None:
+    """The best of many equal trials is the lucky one: against it, most would look worse."""
+    generator = np.random.default_rng(2)
+    patients = simulated_patients(generator, 100)
+    config = PruneConfig(level=0.4, tau=0.02)
+    stopped, against_best = [], []
+    for _ in range(300):
+        trials = simulated_trials(generator, patients, np.zeros(31), 0.02)
+        finished, trial = trials[1:], trials[0]
+        stopped.append(decide(config, trial, 1, finished, [], patients).stop)
+        best = finished[finished.sum(axis=1).argmin()]
+        noise = training_noise(finished, patients, config)
+        found = compare(trial, best, patients, 1, noise, config.level)
+        against_best.append(found.p_value < found.level)
+    level = patients.level_of_look(1, 0.4)  # near 0.1
+    assert np.mean(stopped) == pytest.approx(level, abs=3 * (0.1 * 0.9 / 300) ** 0.5)
+    assert np.mean(against_best) > 2 * level
 
 
 def test_equal_folds_give_tau_squared_over_k() -> None:
@@ -77,11 +114,29 @@ def test_training_noise_is_recovered_beyond_what_patients_explain(fold_noise: fl
 def test_assumed_noise_counts_as_its_number_of_trials() -> None:
     generator = np.random.default_rng(0)
     patients = simulated_patients(generator)
-    trials = simulated_trials(generator, patients, np.zeros(20), 0.0)
-    assumed = PruneConfig(tau=0.1, tau_trials=10)
-    assert training_noise(trials[:0], patients, assumed).tau == 0.1
-    # The better half, ten trials, without noise: as much weight as the assumed one.
-    assert training_noise(trials, patients, assumed).tau == pytest.approx(0.1 / 2**0.5, rel=0.05)
+    trials = simulated_trials(generator, patients, np.zeros(40), 0.01)
+    trials = trials[np.argsort(trials.sum(axis=1))]
+    assumed = PruneConfig(tau=0.1, tau_trials=3)
+    assert training_noise(trials[:1], patients, assumed) == Noise(0.1, 3 * 4)
+    # All of up to 10 trials, 10 of up to 20, the better half of more.
+    for n_trials, n_used in ((2, 2), (9, 9), (15, 10), (40, 20)):
+        used = trials[:n_used]
+        means = patients.fold_means(used)
+        residuals = means - means.mean(axis=1, keepdims=True) - means.mean(axis=0) + means.mean()
+        sampling = []
+        for one in used - used.mean(axis=0):
+            scores = np.repeat(one / patients.sizes, patients.sizes.astype(int))
+            owners = np.repeat(np.arange(len(one)), patients.sizes.astype(int))
+            folds = patients.folds[owners]
+            for fold in range(5):
+                interval = clustered_interval(scores[folds == fold], owners[folds == fold])
+                sampling.append(interval.standard_error**2)
+        freedom = (n_used - 1) * 4
+        correction = np.mean(sampling) * n_used / (n_used - 1)
+        found = 2 * ((residuals**2).sum() / freedom - correction)
+        expected = (12 * 0.1**2 + freedom * max(found, 0)) / (12 + freedom)
+        noise = training_noise(trials[:n_trials], patients, assumed)
+        assert (noise.tau**2, noise.freedom) == pytest.approx((expected, 12 + freedom))
 
 
 def decided(rule: str, trial: list[float], *finished: list[float], **values: object) -> str:
