@@ -65,7 +65,8 @@ class PatientFolds:
     @cached_property
     def _in_fold(self) -> Array:
         """(G, K) 1 for each patient's fold."""
-        return (self.folds[:, None] == np.arange(self.n_folds)).astype(np.float64)
+        indicator: Array = (self.folds[:, None] == np.arange(self.n_folds)).astype(np.float64)
+        return indicator
 
     def fold_sums(self, sums: Array) -> Array:
         """(..., K) summed scores of each fold, from those of patients (..., G)."""
