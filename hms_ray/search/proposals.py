@@ -196,7 +196,7 @@ class Proposals:
                     stale.setdefault(key, (trial.params, []))[1].append(trial.number)
                 elif trial.user_attrs.get("reason") == STOP_REASON:
                     self._failed[key] = trial.number
-                elif not str(trial.user_attrs.get("reason", "")).startswith(INTERRUPTED):
+                else:
                     retried[key] = trial.params
             elif trial.state == TrialState.COMPLETE and "duplicate_of" not in trial.user_attrs:
                 self._finished.setdefault(key, (trial.number, scores_of(trial)))

@@ -260,6 +260,25 @@ def test_failed_trials_of_earlier_runs_are_retried_on_request(tmp_path: Path) ->
     assert later.n_retried == 0
 
 
+@pytest.mark.parametrize("end", ["finished", "stopped", "failed"])
+def test_a_retried_trial_is_retried_again_only_if_it_failed_again(tmp_path: Path, end: str) -> None:
+    first = make_space(LEARNING_RATE)
+    space = first.model_copy(update={"start": [{"training.learning_rate": 0.01}]})
+    journal = tmp_path / "journal"
+    proposals = Proposals(space, journal)
+    proposals.fail(proposed(proposals).number, "no memory")
+    again = Proposals(space, journal, retry_failed=True)
+    retried = proposed(again)
+    assert retried.point == space.start[0]
+    if end == "finished":
+        again.complete(retried.number, scores(0.5))
+    else:
+        again.fail(retried.number, STOPPED if end == "stopped" else "no memory")
+    assert proposed(again).point != retried.point, "a start point too is retried once"
+    assert len(recorded_trials(journal)) == 3
+    assert Proposals(space, journal, retry_failed=True).n_retried == (end == "failed")
+
+
 STAGES = {"training.stages": {"values": {"one": [{}], "two": [{}, {}]}}}
 SECOND_STAGE = {"training.stages.1.epochs": {"values": [2, 3]}}
 TWO_STAGES = {"training": {"stages": [{}, {}]}}
