@@ -273,7 +273,7 @@ def test_a_retried_trial_is_retried_again_only_if_it_failed_again(tmp_path: Path
     if end == "finished":
         again.complete(retried.number, scores(0.5))
     else:
-        again.fail(retried.number, STOPPED if end == "stopped" else "no memory")
+        again.fail(retried.number, STOP_REASON if end == "stopped" else "no memory")
     assert proposed(again).point != retried.point, "a start point too is retried once"
     assert len(recorded_trials(journal)) == 3
     assert Proposals(space, journal, retry_failed=True).n_retried == (end == "failed")
