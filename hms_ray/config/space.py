@@ -213,15 +213,6 @@ class Space(Frozen):
         return self
 
     @model_validator(mode="after")
-    def _gain_is_not_pruned(self) -> Self:
-        if self.metric == BLEND_GAIN and self.prune not in (
-            PruneConfig(),
-            PruneConfig(rule="none"),
-        ):
-            raise ValueError("prune must be none with metric: blend_gain, which needs all folds")
-        return self
-
-    @model_validator(mode="after")
     def _gain_is_not_known_elsewhere(self) -> Self:
         if self.metric == BLEND_GAIN and self.warm_start:
             raise ValueError("warm_start needs a KL as metric: gains are of one study's references")
