@@ -17,6 +17,7 @@ from scipy import special, stats
 
 from hms_ray.config.pruning import PruneConfig
 from hms_ray.evaluate.metric import Array
+from hms_ray.text import counted
 
 HALVING: int = 2
 """Successive halving keeps one in so many trials, after 1, 2, 4, ... folds."""
@@ -295,8 +296,9 @@ def decide(
         means = [float(patients.running_mean(sums, n_folds)) for sums in (*finished, *reached)]
         reason = _by_halving(own, means, n_folds)
     elif config.rule == "wilcoxon":
-        differences = patients.fold_means(trial - best)[:n_folds]
-        reason = _by_wilcoxon(differences[patients.rows[:n_folds] > 0], config.level)
+        counted_folds = patients.rows > 0
+        known, of_best = (patients.fold_means(one)[counted_folds] for one in (trial, best))
+        reason = _by_wilcoxon(known[: counted_folds[:n_folds].sum()], of_best, config.level)
     return Decision(reason is not None, estimate, reason or "")
 
 
@@ -324,29 +326,26 @@ def _by_halving(own: float, others: Sequence[float], n_folds: int) -> str | None
     return f"running mean {own:.4f}: {n_better} of {len(others)} trials are better"
 
 
-def _by_wilcoxon(differences: Array, level: float) -> str | None:
-    # As Optuna's WilcoxonPruner: never a trial whose mean is better than the best one's.
-    if len(differences) < 2 or differences.mean() <= 0:
+def _by_wilcoxon(means: Array, best: Array, level: float) -> str | None:
+    # As Optuna's WilcoxonPruner: never a trial whose mean is not above that of all the best
+    # trial's folds.
+    if len(means) < 2 or means.mean() <= best.mean():
         return None
+    differences = means - best[: len(means)]
     found = stats.wilcoxon(differences, alternative="greater", zero_method="zsplit")
     if found.pvalue >= level:
         return None
     return f"worse than the best trial in its folds, p {found.pvalue:.2g} below {level:.2g}"
 
 
-def earliest_wilcoxon_fold(level: float) -> int:
-    """Fewest folds after which the signed-rank test can stop a trial: its least p is 2^-k."""
-    return next(k for k in range(2, 100) if 0.5**k < level)
-
-
 def pruning_text(config: PruneConfig, n_folds: int) -> str:
     """A line on the rule for the start of a study; empty if nothing is ever stopped."""
     if config.rule == "none" or n_folds < 2:
         return ""
-    text = f"pruning: {config.rule}, after {config.min_trials} finished trials"
-    if config.rule == "wilcoxon":
-        earliest = max(earliest_wilcoxon_fold(config.level), config.min_folds)
-        text += f", after {earliest} folds at the earliest"
-        if earliest >= n_folds:
-            text += f": of {n_folds} folds, no trial is stopped; raise prune.level"
-    return text
+    if config.earliest_stop >= n_folds:
+        return f"pruning: {config.rule} can stop no trial of {n_folds} folds"
+    folds = f"{counted(config.earliest_stop, 'fold')} of {n_folds}"
+    return (
+        f"pruning: {config.rule}, after {counted(config.min_trials, 'finished trial')}, "
+        f"at the earliest after {folds}"
+    )

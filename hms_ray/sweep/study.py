@@ -119,10 +119,12 @@ def run_study(
     Raises:
         StudyError: if the folder holds another study, another command runs it, no row
             counts for the objective, or no trial finished.
+        ConfigError: if the pruning rule can stop no trial.
         ResourceError: if no worker group fits on the cluster.
         ModelError: if a weights file cannot be read.
     """
     require_objective_rows(space.objective, prepared.rows())
+    space.pruning.require_effect(prepared.n_folds)
     results = Path(results).resolve()
     with (
         ctrl_c_twice(),

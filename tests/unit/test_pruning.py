@@ -5,17 +5,19 @@ from scipy import stats
 
 from hms_ray.config.loading import validate_space
 from hms_ray.config.pruning import PruneConfig
+from hms_ray.errors import ConfigError
 from hms_ray.evaluate.intervals import clustered_interval
 from hms_ray.search.pruning import (
     Noise,
     PatientFolds,
     compare,
     decide,
-    earliest_wilcoxon_fold,
+    pruning_text,
     rival,
     training_noise,
 )
 from hms_ray.study.identity import space_identity
+from tests.refused import refusal, refused
 from tests.simulated_trials import simulated_patients, simulated_trials
 
 OWNERS = np.repeat(np.arange(12), [3, 1, 2, 5, 1, 1, 4, 2, 3, 1, 2, 3])
@@ -187,8 +189,8 @@ def test_median_and_halving_compare_running_means_of_the_same_folds() -> None:
 def test_wilcoxon_decides_as_that_of_optuna() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     seen = set()
-    for _ in range(30):
-        trial = RNG.normal(0.75, 0.1, size=6)
+    for _ in range(40):
+        trial = np.array([*BEST, 0.8]) + RNG.normal(0.05, 0.08, size=6)
         study = optuna.create_study(
             pruner=optuna.pruners.WilcoxonPruner(p_threshold=0.1, n_startup_steps=2)
         )
@@ -206,10 +208,57 @@ def test_wilcoxon_decides_as_that_of_optuna() -> None:
 
 
 def test_earliest_fold_of_wilcoxon_is_the_one_whose_least_p_value_is_below_the_level() -> None:
-    assert [earliest_wilcoxon_fold(level) for level in (0.3, 0.1, 0.05)] == [2, 4, 5]
-    worse = [mean + 0.1 + fold / 100 for fold, mean in enumerate(BEST)]
+    levels = (0.3, 0.1, 0.05)
+    configs = [PruneConfig(rule="wilcoxon", level=level) for level in levels]
+    assert [config.earliest_stop for config in configs] == [2, 4, 5]
+    worse = [mean + 0.2 + fold / 100 for fold, mean in enumerate(BEST)]
     assert not decided("wilcoxon", worse[:3], BEST, level=0.1)
     assert decided("wilcoxon", worse[:4], BEST, level=0.1)
+    assert stats.wilcoxon([1, 2, 3, 4], alternative="greater").pvalue == 0.5**4
+
+
+@pytest.mark.parametrize(
+    ("values", "n_folds", "earliest"),
+    [
+        ({"rule": "wilcoxon"}, 5, 5),
+        ({"rule": "wilcoxon", "level": 0.1}, 4, 4),
+        ({"rule": "paired", "min_folds": 5}, 5, 5),
+        ({"rule": "successive_halving", "min_folds": 3}, 4, 4),
+    ],
+)
+def test_a_rule_that_can_stop_no_trial_is_refused(
+    values: dict[str, object], n_folds: int, earliest: int
+) -> None:
+    config = PruneConfig.model_validate(values)
+    assert config.earliest_stop == earliest
+    fix = "prune.level above" if config.rule == "wilcoxon" else f"at most {n_folds - 1}"
+    with refusal(
+        ConfigError,
+        f"prune must be able to stop a trial before the last of {n_folds} folds",
+        got=f"{config.rule} with min_folds",
+        where="prune",
+        fix=fix,
+    ):
+        config.require_effect(n_folds)
+    config.require_effect(n_folds + 1)
+
+
+def test_the_level_in_the_remedy_lets_wilcoxon_stop_a_trial() -> None:
+    found = refused(PruneConfig(rule="wilcoxon").require_effect, 5)
+    assert "above 0.0625" in str(found.fix)
+    PruneConfig(rule="wilcoxon", level=0.063).require_effect(5)
+    with pytest.raises(ConfigError):
+        PruneConfig(rule="wilcoxon", level=0.0625).require_effect(5)
+
+
+def test_the_earliest_stop_is_printed() -> None:
+    text = pruning_text(PruneConfig(rule="wilcoxon", level=0.1), 5)
+    expected = "pruning: wilcoxon, after 3 finished trials, at the earliest after 4 folds of 5"
+    assert text == expected
+    assert pruning_text(PruneConfig(), 5).endswith("at the earliest after 1 fold of 5")
+    assert pruning_text(PruneConfig(rule="none"), 5) == ""
+    never = pruning_text(PruneConfig(rule="wilcoxon"), 5)
+    assert never == "pruning: wilcoxon can stop no trial of 5 folds"
 
 
 def test_folds_without_a_counted_row_decide_nothing() -> None:
