@@ -21,7 +21,7 @@ from hms_ray.experiment.run import plan_folds
 from hms_ray.storage import atomic
 from hms_ray.storage.fold_store import FoldStore
 from hms_ray.storage.resume_folder import CHECKPOINT_FILE
-from hms_ray.train import loop
+from hms_ray.train import evaluation
 from hms_ray.train.process import Process
 from hms_ray.train.step import Step
 from tests.stage_sharing import GOOD, NOISY, staged
@@ -96,7 +96,7 @@ def kill_at(kind: str, count: int) -> None:
         return
     owner, name = {
         "step": (Step, "__call__"),
-        "evaluation": (loop, "predict_rows"),
+        "evaluation": (evaluation, "predict_rows"),
         "store": (FoldStore, "write"),
     }[kind]
     call = getattr(owner, name)

@@ -1,4 +1,4 @@
-"""A fold as a job of a worker group, how it ended, and the times of a group: plain data."""
+"""A fold as a job of a worker group, how it ended, and states of groups and queue: plain data."""
 
 from __future__ import annotations
 
@@ -85,3 +85,22 @@ class GroupTimes:
     def startup_s(self) -> float | None:
         """Seconds from the request to the start of the workers."""
         return None if self.started is None else self.started - self.requested
+
+
+@dataclass(frozen=True)
+class QueueStatus:
+    """What the supervisor of worker groups has to know.
+
+    Attributes:
+        life: differs after a restart of the queue, which then knows nothing.
+        n_waiting: folds that free groups would get now.
+        idle_s: group with workers -> seconds without a fold; None while it trains.
+        losses: a text for every loss since the last call.
+        times: of groups that have not ended, as of now.
+    """
+
+    life: int
+    n_waiting: int
+    idle_s: dict[str, float | None]
+    losses: tuple[str, ...]
+    times: tuple[GroupTimes, ...]

@@ -19,9 +19,12 @@ from ray.exceptions import RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from hms_ray.config.space import ResourcesConfig
+from hms_ray.distributed.fold_losses import Nodes
 from hms_ray.distributed.group_resources import placement
-from hms_ray.distributed.job import FoldEnd, GroupTimes, Job, Train
-from hms_ray.distributed.job_queue import JobQueue, Nodes, QueueStatus, Stop, Verdict
+from hms_ray.distributed.job import FoldEnd, GroupTimes, Job, QueueStatus, Train
+from hms_ray.distributed.job_queue import JobQueue, Stop
+from hms_ray.distributed.seat import Verdict
+from hms_ray.errors import ResourceError, one_line
 from hms_ray.experiment.fold_task import FoldTask, Report, run_task
 from hms_ray.experiment.placement import Placement
 from hms_ray.experiment.run import AfterFold
@@ -39,20 +42,24 @@ RANKS_AGREE_S: Final = 10.0
 MAX_CALLS: Final = 10_000
 """Calls that may wait at once: one per trial and two per worker."""
 RESTART_S: Final = 1.0
+MAX_RESTARTS: Final = 20
+"""So many times in a row a lost queue is called again, every ``RESTART_S``."""
 
 
 class _QueueActor:
     """``JobQueue`` with calls that wait."""
 
     def __init__(self, max_failures: int, one_each: bool) -> None:
+        self._changed = asyncio.Event()
         self._queue = JobQueue(
             max_failures,
             one_each=one_each,
             # A standing group looks for itself, which costs less than to look at every call.
             stored=_stored if one_each else lambda job: False,
             lost_nodes=lost_nodes,
+            on_change=self._notify,
+            life=time.time_ns(),
         )
-        self._changed = asyncio.Event()
 
     async def _until(self, answer: Callable[[], T], wait_s: float = WAIT_S) -> T:
         """The first answer that is true, or the last one before the time is over."""
@@ -99,10 +106,10 @@ class _QueueActor:
         assert verdict is not None
         return verdict
 
-    async def to_cancel(self, seat: int, known: int) -> int:
-        """Place of the job that a seat must end, once it is another one than is known."""
-        await self._until(lambda: self._queue.to_cancel(seat) != known)
-        return self._queue.to_cancel(seat)
+    async def to_cancel(self, seat: int, known: int, training: tuple[int, str] | None) -> int:
+        """See ``JobQueue.to_cancel``; waits until it is another place than is known."""
+        await self._until(lambda: self._queue.to_cancel(seat, training) != known)
+        return self._queue.to_cancel(seat, training)
 
     async def status(self) -> QueueStatus:
         """See ``JobQueue.status``."""
@@ -196,6 +203,7 @@ class QueueRunner:
         Raises:
             HmsRayError: the one that the workers raised.
             TrainingError: if a fold was lost too often, see ``resources.max_failures``.
+            ResourceError: if the queue was lost for good.
             FoldCancelled: if the trial or the run is stopped.
         """
         resources = self._resources
@@ -215,7 +223,7 @@ class QueueRunner:
 
     def _run(self, left: list[Job], after_fold: AfterFold | None) -> None:
         """Runs jobs in order; takes each from the list that needs no second look."""
-        number = self._call("submit", list(left), trial=self._trial, decides=after_fold is not None)
+        number = self._submit(left, decides=after_fold is not None)
         try:
             for index in range(len(left)):
                 self._wait(number, index)
@@ -229,6 +237,21 @@ class QueueRunner:
                 self._call("decided", number, index)
         finally:
             self._queue.call.remote("close", number)
+
+    def _submit(self, jobs: Sequence[Job], *, decides: bool) -> int:
+        for _ in range(MAX_RESTARTS):
+            try:
+                number: int = self._call("submit", list(jobs), trial=self._trial, decides=decides)
+                return number
+            except _QueueLostError as error:
+                lost = error
+                time.sleep(RESTART_S)
+        raise ResourceError(
+            "the queue of folds must be reachable",
+            got=one_line(lost.__cause__ or lost),
+            fix="Run the same command again; it resumes. Read Ray's logs, in "
+            "/tmp/ray/session_latest/logs on the machine of the command.",
+        ) from lost
 
     def _wait(self, number: int, index: int) -> None:
         while True:

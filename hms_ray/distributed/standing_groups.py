@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import logging
+import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,8 +18,7 @@ from ray.exceptions import RayActorError
 
 from hms_ray.config.space import ResourcesConfig
 from hms_ray.distributed.cluster import alive_nodes, n_groups
-from hms_ray.distributed.job import GroupTimes
-from hms_ray.distributed.job_queue import QueueStatus
+from hms_ray.distributed.job import GroupTimes, QueueStatus
 from hms_ray.distributed.process_state import environment
 from hms_ray.distributed.queue_actor import start_queue
 from hms_ray.distributed.stray_groups import StrayGroups
@@ -79,15 +79,17 @@ class StandingGroups:
         self._resources, self._scratch, self._say = resources, scratch, say
         self._expected = expected
         self._groups: dict[str, _Group] = {}
-        # Ray Train would continue a run of the same name.
         self._names = (f"group-{number}" for number in itertools.count())
+        # Ray Train would continue a run of the same name, such as one of another command.
+        self._run_suffix = secrets.token_hex(4)
         self._n_failed_starts = 0
         self._stray, self._stray_at = StrayGroups(), 0.0
         self._faults = FaultLog(logger)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._supervise, name="groups", daemon=True)
         self._environment = environment(train_environment(resources))
-        self._times: list[GroupTimes] = []
+        self._times: dict[str, GroupTimes] = {}
+        self._queue_life: int | None = None
         self.queue: Any = None
 
     def __enter__(self) -> StandingGroups:
@@ -104,7 +106,7 @@ class StandingGroups:
             self._thread.join()
             with self._faults("worker groups could not be stopped"):
                 ray.get(self.queue.call.remote("stop"))
-                self._times = ray.get(self.queue.times.remote())
+                self._note_times(ray.get(self.queue.times.remote()))
                 end = time.monotonic() + (SHUTDOWN_TIMEOUT_S if kind is None else 0.0)
                 for group in self._groups.values():
                     group.thread.join(max(0.0, end - time.monotonic()))
@@ -115,16 +117,15 @@ class StandingGroups:
     def times(self) -> list[GroupTimes]:
         """Times of all groups; after the block, as they were at its end."""
         if not self._stopping.is_set():
-            self._times = ray.get(self.queue.times.remote())
-        return self._times
+            self._note_times(ray.get(self.queue.times.remote()))
+        return list(self._times.values())
+
+    def _note_times(self, times: Iterable[GroupTimes]) -> None:
+        self._times.update((one.group, one) for one in times)
 
     def cancel(self, trial: int) -> None:
         """Cancels the folds of a trial, from any thread; they end within seconds."""
         self.queue.call.remote("cancel", trial)
-
-    def cancel_all(self) -> None:
-        """Cancels all folds, those that are submitted later too."""
-        self.queue.call.remote("cancel_all")
 
     def _n_expected(self) -> int:
         """Expected folds for which groups start at once.
@@ -145,13 +146,14 @@ class StandingGroups:
     def _step(self) -> None:
         """One look at the groups and the queue."""
         ended = [name for name, group in self._groups.items() if group.ended]
-        status: QueueStatus = ray.get(self.queue.status.remote())
-        for name in status.idle_s:
-            self._note_seated(name)
+        status = self._status()
+        for times in status.times:
+            if times.started is not None:
+                self._note_seated(times.group)
         if ended:
             for name in ended:
                 self._end(name)
-            after = ray.get(self.queue.status.remote())
+            after = self._status()
             status = replace(after, losses=status.losses + after.losses)
         for text in status.losses:
             self._say(text)
@@ -160,6 +162,16 @@ class StandingGroups:
         self._start_missing(status.n_waiting - free)
         self._report_waiting()
         self._remove_stray()
+
+    def _status(self) -> QueueStatus:
+        status: QueueStatus = ray.get(self.queue.status.remote())
+        if self._queue_life not in (None, status.life):
+            # Restarted, so that it does not know the groups.
+            ray.get(self.queue.call.remote("restore", list(self._times.values())))
+            status = replace(ray.get(self.queue.status.remote()), losses=status.losses)
+        self._queue_life = status.life
+        self._note_times(status.times)
+        return status
 
     def _give_back(self, status: QueueStatus) -> None:
         for name, idle_s in status.idle_s.items():
@@ -179,7 +191,8 @@ class StandingGroups:
         """Notes that the run of a group has returned."""
         group = self._groups.pop(name)
         reason = group.ended[0]
-        ray.get(self.queue.call.remote("finished", name, reason or "the group was given back"))
+        finished = self.queue.call.remote("finished", name, reason or "the group was given back")
+        self._note_times(filter(None, [ray.get(finished)]))
         if reason is None:
             return
         self._say(f"{name} was lost: {reason}")
@@ -215,7 +228,8 @@ class StandingGroups:
 
         def run() -> None:
             try:
-                ended.append(run_group(self.queue, name, self._resources, self._scratch))
+                run = f"{name}-{self._run_suffix}"
+                ended.append(run_group(self.queue, name, run, self._resources, self._scratch))
             except BaseException as error:
                 logger.exception("the run of %s failed", name)
                 ended.append(f"{type(error).__name__}: {error}")

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ray.exceptions import RayError
+from ray.exceptions import OutOfMemoryError, RayError
 from ray.train import (
     ControllerError,
     FailureConfig,
@@ -24,14 +24,17 @@ from hms_ray.distributed.worker_loop import work
 from hms_ray.errors import one_line
 
 
-def run_group(queue: Any, group: str, resources: ResourcesConfig, scratch: Path) -> str | None:
+def run_group(
+    queue: Any, group: str, run: str, resources: ResourcesConfig, scratch: Path
+) -> str | None:
     """Starts a worker group and returns when it has ended.
 
     Ray Train restarts lost workers without limit: the queue counts the losses of each fold.
 
     Args:
         queue: handle of the queue's actor.
-        group: name of the group and of its run in Ray's folders, never used before.
+        group: name of the group.
+        run: name of its run in Ray's folders, never used before.
         resources: workers, and CPUs and GPUs of each.
         scratch: folder for Ray Train's own files; on several nodes a shared one.
 
@@ -49,7 +52,7 @@ def run_group(queue: Any, group: str, resources: ResourcesConfig, scratch: Path)
             resources_per_worker=worker_resources(resources),
         ),
         run_config=RunConfig(
-            name=group,
+            name=run,
             storage_path=str(scratch),
             failure_config=FailureConfig(max_failures=-1),
             callbacks=[_ReportLoss(queue, group)],
@@ -58,7 +61,7 @@ def run_group(queue: Any, group: str, resources: ResourcesConfig, scratch: Path)
     try:
         trainer.fit()
     except (WorkerGroupError, ControllerError, RayError) as error:
-        return one_line(_cause(error))
+        return _reason(_cause(error))
     return None
 
 
@@ -71,7 +74,15 @@ class _ReportLoss(UserCallback):  # type: ignore[misc, unused-ignore]
     def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:
         """Called by Ray Train's controller."""
         _, error = min(worker_exceptions.items())
-        self._queue.call.remote("lost", self._group, one_line(error))
+        self._queue.call.remote("lost", self._group, _reason(error))
+
+
+def _reason(error: BaseException) -> str:
+    """A loss in one line."""
+    if isinstance(error, OutOfMemoryError):
+        # Its first line has the numbers, the last one general advice.
+        return f"OutOfMemoryError: {str(error).strip().splitlines()[0][:300]}"
+    return one_line(error)
 
 
 def _cause(error: Exception) -> BaseException:

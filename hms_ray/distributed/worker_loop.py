@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import ray
+from ray.exceptions import RayActorError
 
 from hms_ray.config.space import ResourcesConfig
 from hms_ray.distributed.job import FoldEnd, Job
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from hms_ray.train.process import Process
 
 logger = logging.getLogger(__name__)
+
+RETRY_S: Final = 1.0
 
 
 class GroupBrokenError(RuntimeError):
@@ -64,6 +68,8 @@ def work(queue: Any, group: str, resources: ResourcesConfig) -> None:
             should_stop=partial(cancelled.holds, place) if cancelled else _never,
             packs=packs,
         )
+        if cancelled:
+            cancelled.training = place, job.key
         end = _end_of(job, process, resources)
         _clean_up(process, resources)
         if ray.get(queue.done.remote(seat, rank, place, end)) == "restart":
@@ -76,10 +82,15 @@ def _never() -> bool:
 
 
 class _Cancelled:
-    """Which job of a seat is cancelled, kept up to date by a thread."""
+    """Which job of a seat is cancelled, kept up to date by a thread.
+
+    Attributes:
+        training: place and cache key of the job that is being trained or was trained last.
+    """
 
     def __init__(self, queue: Any, seat: int) -> None:
         self._queue, self._seat, self._place = queue, seat, -1
+        self.training: tuple[int, str] | None = None
         threading.Thread(target=self._follow, name="cancelled", daemon=True).start()
 
     def holds(self, place: int) -> bool:
@@ -87,12 +98,17 @@ class _Cancelled:
         return self._place == place
 
     def _follow(self) -> None:
-        try:
-            while True:
-                self._place = ray.get(self._queue.to_cancel.remote(self._seat, self._place))
-        except Exception:
-            # The queue is gone: the run ends, or the request for the next job fails.
-            logger.debug("cancellations are no longer followed", exc_info=True)
+        while True:
+            try:
+                place = self._queue.to_cancel.remote(self._seat, self._place, self.training)
+                self._place = ray.get(place)
+            except RayActorError:
+                # Ray restarts a lost queue.
+                time.sleep(RETRY_S)
+            except Exception:
+                # The run ends.
+                logger.debug("cancellations are no longer followed", exc_info=True)
+                return
 
 
 def _end_of(job: Job, process: Process, resources: ResourcesConfig) -> FoldEnd:

@@ -44,13 +44,21 @@ class FolderLock:
         """Takes the lock; False if it is not free within ``PATIENCE_S``.
 
         Raises:
-            OSError: if the lock file cannot be made, or the file system has no locks
-                (``NO_LOCKS``).
+            OSError: if the lock file or the owner record cannot be made, or the file system has
+                no locks (``NO_LOCKS``). The lock is then free.
         """
         try:
             self._lock.acquire()
         except Timeout:
             return False
+        try:
+            self._record_owner()
+        except BaseException:
+            self._lock.release()
+            raise
+        return True
+
+    def _record_owner(self) -> None:
         owner = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
@@ -58,7 +66,6 @@ class FolderLock:
         }
         with whole_file(self._folder / OWNER_FILE, fsync=False) as draft:
             draft.write_text(json_text(owner), encoding="utf-8")
-        return True
 
     def release(self) -> None:
         """Gives the lock back; nothing if it is not held."""

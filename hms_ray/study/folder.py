@@ -23,16 +23,7 @@ from hms_ray.storage.atomic import IfExists
 from hms_ray.storage.locks import StudyLock
 from hms_ray.storage.structured_files import json_text, read_json, write_text, yaml_text
 from hms_ray.study.row_scores import RowScores
-from hms_ray.study.trial import (
-    OOF_FILE,
-    PRUNED,
-    STOPPED,
-    State,
-    StoredTrial,
-    best_first,
-    read_trial,
-    trial_draft,
-)
+from hms_ray.study.trial import OOF_FILE, PRUNED, StoredTrial, best_first, read_trial, trial_draft
 from hms_ray.text import closest, shortened_list
 
 FORMAT: Final = 1
@@ -259,10 +250,8 @@ class StudyFolder:
             if number in (None, trial.number):
                 return trial
         assert number is not None
-        other = self.trial(number)
-        reason = "does not exist" if other is None else other.end_text
-        if other is not None and other.state in (PRUNED, STOPPED):
-            reason = f"was {reason}"
+        failed = self.trial(number)
+        reason = "does not exist" if failed is None else f"failed: {failed.reason}"
         numbers = [f"{trial.number:04d}" for trial in finished]
         raise StudyError(
             "the trial must have finished",
@@ -309,21 +298,20 @@ class StudyFolder:
         reason: str,
         details: str = "",
         *,
-        state: State = "failed",
+        diverged: bool = False,
         if_exists: IfExists = "replace",
     ) -> None:
-        """Stores why a trial failed, has diverged or was stopped, in one line.
+        """Stores the reason of a failure: one line, and all details in ``error.txt``.
 
-        All details of a failure are in ``error.txt``; a stopped trial has none. The result of a
-        finished trial stays, even if this machine cannot see it yet: it was written before its
-        process was lost. With ``if_exists="keep"``, another record of the failure stays too.
+        The result of a finished trial stays, even if this machine cannot see it yet: it was
+        written before its process was lost. With ``if_exists="keep"``, another record of
+        the failure stays too.
         """
         data = {**_NO_RESULT, "number": number, "point": dict(point), "reason": reason}
-        data["state"] = state
+        data["state"] = "diverged" if diverged else "failed"
         path, resources = self.trial_path(number), self.space().resources
         with trial_draft(path, experiment, resources, data, if_exists) as draft:
-            if state != STOPPED:
-                (draft / "error.txt").write_text(details or reason, encoding="utf-8")
+            (draft / "error.txt").write_text(details or reason, encoding="utf-8")
 
     def write_pruned(
         self,

@@ -27,7 +27,8 @@ from hms_ray.search.pruning import PatientFolds
 from hms_ray.storage.run_log import WorkerLogs
 from hms_ray.study.confirmation import ConfirmedRuns
 from hms_ray.study.folder import StudyFolder
-from hms_ray.study.trial import DIVERGED, PRUNED, State
+from hms_ray.study.trial import PRUNED
+from hms_ray.sweep.trial_restarts import check_restarts
 
 logger = logging.getLogger(__name__)
 
@@ -100,10 +101,9 @@ def run_trial(config: dict[str, Any], job: StudyJob) -> dict[str, Any]:
         return {"error": str(cancelled)}
     except Exception as error:
         reason, diverged = one_line(error), isinstance(error, DivergedError)
-        state: State = DIVERGED if diverged else "failed"
         try:
             folder.write_failure(
-                number, point, experiment, reason, traceback.format_exc(), state=state
+                number, point, experiment, reason, traceback.format_exc(), diverged=diverged
             )
         except Exception:
             logger.exception("the failure of trial %04d was not recorded", number)
@@ -166,6 +166,7 @@ class _Looks:
 def _train(
     number: int, point: dict[str, Any], experiment: Experiment, job: StudyJob, looks: _Looks
 ) -> ExperimentResult:
+    check_restarts(job.queue, f"{number} {experiment.training.seed}")
     # Runs of one trial with several seeds are distinguished by the experiment's name.
     fields: dict[str, Any] = {} if job.confirming else {"trial": number}
     report: Report = partial(send_event, job.events, **fields)

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from ray import tune
 from ray.tune.search import Searcher
@@ -23,9 +23,8 @@ from hms_ray.study.bench_estimate import BenchEstimate, read_bench
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.identity import data_identity
 from hms_ray.sweep.trial_actor import StudyJob, run_trial
+from hms_ray.sweep.trial_restarts import StartLimit
 
-TRIAL_RESTARTS: Final = 3
-"""How often the process of a trial is started again: it is not at fault if its machine is lost."""
 TRIAL_MEMORY_BYTES = 300 * 2**20
 """Memory that a trial's own process requests. It requests no CPU: its workers do the work,
 and on a small machine even a fraction of a CPU here would leave too little for them."""
@@ -116,7 +115,8 @@ class TrialRuns:
             run_config=tune.RunConfig(
                 name="tune",
                 storage_path=str(self.folder.scratch),
-                failure_config=tune.FailureConfig(max_failures=TRIAL_RESTARTS),
+                failure_config=tune.FailureConfig(max_failures=-1),
+                callbacks=[StartLimit()],
                 verbose=0,
             ),
         ).fit()

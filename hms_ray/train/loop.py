@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
@@ -14,8 +14,6 @@ from torch import Tensor, nn
 
 from hms_ray.config.experiment import Experiment, ModelConfig
 from hms_ray.config.inputs import used_sources
-from hms_ray.config.training import ResolvedStage
-from hms_ray.evaluate.metric import kl_divergence, kl_report, named_scores
 from hms_ray.train.batches import Batch, FoldData, RowIndices, plan_epoch
 from hms_ray.train.cancel import cancellable
 from hms_ray.train.checkpoint import cpu_weights
@@ -23,12 +21,14 @@ from hms_ray.train.clock import Clock
 from hms_ray.train.compiled import compile_now, compiled, compiling
 from hms_ray.train.device_memory import device_memory
 from hms_ray.train.downsampled import cache_budget
+from hms_ray.train.evaluation import Evaluation
 from hms_ray.train.fold_state import Evaluated, FoldState
+from hms_ray.train.history import History
 from hms_ray.train.images import Images
 from hms_ray.train.model import build_model
 from hms_ray.train.process import Process
 from hms_ray.train.result import FoldResult
-from hms_ray.train.score import check_finite, predict_rows, resolve_precision, storage_dtype
+from hms_ray.train.score import resolve_precision, storage_dtype
 from hms_ray.train.seeds import Purpose, derive_seed, own_torch_generator
 from hms_ray.train.selection import EvaluationSelection
 from hms_ray.train.stage_rows import criterion_rows, training_rows
@@ -127,8 +127,7 @@ class _FoldTraining:
         self.process, self.resume_from = process, resume_from
         self.precision = resolve_precision(training.precision, process.device)
         self.clock = Clock()
-        self.history = [] if resume_from is None else list(resume_from.history)
-        self.n_done = 0 if resume_from is None else resume_from.n_steps
+        self.history = History(process, resume_from)
         self.state = resume_from if isinstance(resume_from, FoldState) else None
         stages_s = resume_from.stages_s if isinstance(resume_from, FoldResult) else 0.0
         self.saved_s = stages_s if self.state is None else self.state.saved_s
@@ -141,7 +140,9 @@ class _FoldTraining:
             )
             for stage in training.resolved_stages()
         ]
-        self.n_steps = sum(stage.epochs * self._n_batches(rows) for stage, rows, _ in self.stages)
+        self.history.n_steps = sum(
+            stage.epochs * self._n_batches(rows) for stage, rows, _ in self.stages
+        )
         packs = {source: data.sources[source].pack for source in used_sources(experiment.input)}
         self.images = Images(
             data,
@@ -150,6 +151,8 @@ class _FoldTraining:
             storage_dtype(self.precision),
             cache_budget(process.device),
         )
+        batch_size = training.batch_size
+        self.evaluate = Evaluation(data, self.images, batch_size, self.precision, process)
         for stage, _, _ in self.stages:
             self.images.check_augment(stage.augment)
 
@@ -197,7 +200,7 @@ class _FoldTraining:
             self.clock.offset_s = self.resume_from.history[-1]["seconds"] - self.clock.total()
             if self.state is not None:
                 self.clock.resume(self.state.clock)
-            _report_resumed(self.resume_from, self.n_done / self.n_steps, self.process)
+            self.history.report_resumed()
         return model
 
     def _train_stage(self, model: nn.Module, index: int, on_evaluation: OnEvaluation) -> FoldResult:
@@ -229,20 +232,20 @@ class _FoldTraining:
                 dropout = derive_seed(training.seed, *seed_path, purpose, self.process.rank)
                 torch.manual_seed(dropout)
                 train_loss = self._train(step, part, where)
-                table, scores = self._evaluate(model, where)
+                table, scores = self.evaluate(model, f"{where}, step {self.history.n_done}")
                 criterion = selection.update(
                     epoch,
-                    self._criterion(stage, counted, table, scores),
+                    self.evaluate.criterion(stage, counted, table, scores),
                     partial(_evaluated, table, model),
                     ends=epoch + half == stage.epochs,
                 )
                 self.clock.lap("evaluate_s")
-                self._record(
+                self.history.add(
                     {
                         "stage": stage.name,
                         "stage_index": index,
                         "epoch": epoch + half,
-                        "step": self.n_done,
+                        "step": self.history.n_done,
                         **scores,
                         **({"criterion": criterion} if stage.checkpoint == "best" else {}),
                         "train_loss": train_loss,
@@ -250,7 +253,7 @@ class _FoldTraining:
                         "seconds": self.clock.offset_s + self.clock.total(),
                     }
                 )
-                if self.process.rank == 0 and self.n_done < self.n_steps:
+                if self.process.rank == 0 and self.history.n_done < self.history.n_steps:
                     on_evaluation(partial(self._state, model, step, selection))
                     self.clock.lap("keep_s")
         assert selection.kept is not None
@@ -265,7 +268,7 @@ class _FoldTraining:
             step=step.state(),
             best=selection.best,
             kept=selection.kept,
-            history=self.history,
+            history=self.history.records,
             normalisation=self.images.normalisation(),
             clock=self.clock.state(),
             saved_s=self.saved_s,
@@ -275,51 +278,19 @@ class _FoldTraining:
         """Takes one step per batch and returns the mean loss."""
         made = zip(batches, self.images.for_training(batches), strict=True)
         losses = [step(batch, image) for batch, image in cancellable(made, self.process)]
-        train_loss = step.mean_loss(losses, where, self.n_done)
-        self.n_done += len(batches)
+        train_loss = step.mean_loss(losses, where, self.history.n_done)
+        self.history.n_done += len(batches)
         self.clock.lap("train_s")
         self.clock.images += sum(batch.n_global for batch in batches)
         return train_loss
 
-    def _evaluate(
-        self, model: nn.Module, where: str
-    ) -> tuple[NDArray[np.float64], dict[str, float | None]]:
-        """Predictions of the validation rows, and their scores."""
-        data, batch_size = self.data, self.experiment.training.batch_size
-        table = predict_rows(
-            model, self.images, data.valid, batch_size, self.precision, self.process
-        )
-        check_finite(table, f"{where}, step {self.n_done}", self.precision)
-        return table, kl_report(data.targets[data.valid], table, data.total_votes[data.valid])
-
-    def _criterion(
-        self,
-        stage: ResolvedStage,
-        counted: RowIndices,
-        table: NDArray[np.float64],
-        scores: Mapping[str, float | None],
-    ) -> float | None:
-        """The score that chooses the best evaluation of a stage, if it chooses one."""
-        if stage.criterion == "stage_rows":
-            return kl_divergence(self.data.targets[self.data.valid][counted], table[counted])
-        return None if stage.criterion is None else scores[stage.criterion]
-
-    def _record(self, record: dict[str, Any]) -> None:
-        self.history.append(record)
-        logger.info(
-            "stage %s epoch %g: %s, train loss %.4f",
-            *(record["stage"], record["epoch"], named_scores(record), record["train_loss"]),
-        )
-        if self.process.rank == 0:
-            self.process.report({**record, "progress": self.n_done / self.n_steps})
-
     def _result(self, table: NDArray[np.float64], weights: dict[str, Tensor]) -> FoldResult:
         """The result of the stages that are trained so far."""
-        trained = self.stages[: self.history[-1]["stage_index"] + 1]
+        trained = self.stages[: self.history.records[-1]["stage_index"] + 1]
         return FoldResult(
             valid=self.data.valid,
             probabilities=table,
-            history=list(self.history),
+            history=list(self.history.records),
             weights=weights,
             normalisation=self.images.normalisation(),
             timing=self.clock.timing(),
@@ -338,25 +309,6 @@ def _without_weights(config: ModelConfig, resume_from: object) -> ModelConfig:
     if resume_from is None:
         return config
     return config.model_copy(update={"pretrained": False, "weights_file": None})
-
-
-def _report_resumed(resume_from: FoldResult | FoldState, progress: float, process: Process) -> None:
-    """Logs and reports what is not trained here."""
-    history = resume_from.history
-    if isinstance(resume_from, FoldState):
-        record = {key: history[-1][key] for key in ("stage", "epoch")}
-        event = {"event": "fold_resumed", **record, "progress": progress}
-        logger.info("resumed at stage %s, epoch %g", record["stage"], record["epoch"])
-    else:
-        names = dict.fromkeys((record["stage_index"], record["stage"]) for record in history)
-        event = {
-            "event": "stages_reused",
-            "stages": [name for _, name in names],
-            "saved_s": resume_from.stages_s,
-            "progress": progress,
-        }
-    if process.rank == 0:
-        process.report(event)
 
 
 def _halves(batches: list[Batch]) -> list[tuple[float, list[Batch]]]:

@@ -21,7 +21,7 @@ from hms_ray.experiment.in_process import InProcessRunner
 from hms_ray.experiment.run import run_experiment
 from hms_ray.ladder.steps import load_ladder
 from hms_ray.storage.fold_store import FoldStore
-from hms_ray.train import loop
+from hms_ray.train import evaluation
 from hms_ray.train.loop import train_fold
 from hms_ray.train.process import Process
 from hms_ray.train.result import FoldResult
@@ -133,8 +133,8 @@ class Scores:
         self.tables: list[Any] = []
         self.rows: list[int] = []
         self._stage, self._whole = stage, whole
-        monkeypatch.setattr(loop, "kl_report", self.report)
-        monkeypatch.setattr(loop, "kl_divergence", self.divergence)
+        monkeypatch.setattr(evaluation, "kl_report", self.report)
+        monkeypatch.setattr(evaluation, "kl_divergence", self.divergence)
 
     def report(self, targets: Any, table: Any, votes: Any) -> dict[str, Any]:
         self.tables.append(table)
@@ -246,7 +246,7 @@ def test_small_step_9_keeps_the_second_stage_in_every_fold(
     def worse_each_time(targets: Any, table: Any, votes: Any) -> dict[str, Any]:
         return {**measured(targets, table, votes), "kl_all": 2.0 + next(worse)}
 
-    monkeypatch.setattr(loop, "kl_report", worse_each_time)
+    monkeypatch.setattr(evaluation, "kl_report", worse_each_time)
     runner = InProcessRunner(device="cpu")
     result = run_experiment(experiment, prepared, tmp_path / "results", runner)
     assert result.optimistic

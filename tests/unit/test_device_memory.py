@@ -27,16 +27,16 @@ def fill(*arguments: Any, **named: Any) -> None:
 @pytest.mark.parametrize(
     ("part", "where"),
     [
-        ("open_sources", "fold 3"),
-        ("build_model", "fold 3"),
-        ("predict_rows", "fold 3, stage train"),
-        ("Step.__call__", "fold 3, stage train"),
+        ("loop.open_sources", "fold 3"),
+        ("loop.build_model", "fold 3"),
+        ("evaluation.predict_rows", "fold 3, stage train"),
+        ("loop.Step.__call__", "fold 3, stage train"),
     ],
 )
 def test_full_memory_names_fold_stage_request_and_remedies(
     part: str, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(f"hms_ray.train.loop.{part}", fill)
+    monkeypatch.setattr(f"hms_ray.train.{part}", fill)
     got, fix = "a request for 2.50 GiB more", "Use a smaller training.batch_size"
     with refusal(TrainingError, "fit into the memory", got=got, where=where, fix=fix):
         train_fold(example_experiment(), DATA, 3, Process())

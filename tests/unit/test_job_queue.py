@@ -8,8 +8,10 @@ import pytest
 
 from hms_ray.config.experiment import Experiment
 from hms_ray.dataset.prepare import Prepared
+from hms_ray.distributed.fold_losses import NODE_NOTICED_S
 from hms_ray.distributed.job import FoldEnd, Job
-from hms_ray.distributed.job_queue import NODE_NOTICED_S, NOT_SEEN_S, JobQueue
+from hms_ray.distributed.job_queue import RESUBMITTED_S, JobQueue
+from hms_ray.distributed.submissions import NOT_SEEN_S
 from hms_ray.errors import FoldCancelled, TrainingError
 from hms_ray.experiment.fold_task import FoldTask, run_task
 from hms_ray.storage.run_log import WorkerLogs
@@ -72,7 +74,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def queue(clock: Clock) -> JobQueue:
-    return JobQueue(clock=clock)
+    return JobQueue(clock=clock, wall=clock)
 
 
 def raised(queue: JobQueue, submission: int, index: int) -> Exception | None:
@@ -182,6 +184,14 @@ def test_folds_of_a_trial_that_never_came_back_are_cancelled(queue: JobQueue, cl
     assert group.take() == "b0"
 
 
+def test_a_wall_clock_that_is_set_forward_loses_no_caller(clock: Clock) -> None:
+    queue = JobQueue(clock=clock, wall=lambda: clock.now * 1e6)
+    submission = queue.submit(jobs("a"))
+    clock.now += NOT_SEEN_S - 1
+    assert queue.status().n_waiting == 3
+    assert not queue.ended(submission, 0)
+
+
 def test_closing_cancels_what_no_other_submission_wants(queue: JobQueue) -> None:
     stopped, kept = queue.submit(jobs("a")), queue.submit([job("a", 1)])
     groups = [Group(queue, name) for name in "gh"]
@@ -219,14 +229,6 @@ def test_cancelling_a_trial_ends_its_folds_alone(queue: JobQueue) -> None:
     assert group.take() == "b0"
     assert queue.to_cancel(group.seat) == 0, "of the former job"
     assert not queue.ended(second, 0)
-
-
-def test_after_cancelling_all_nothing_is_trained(queue: JobQueue) -> None:
-    queue.submit(jobs("a"), trial=1)
-    queue.cancel_all()
-    later = queue.submit(jobs("b"), trial=2)
-    assert isinstance(raised(queue, later, 0), FoldCancelled)
-    assert Group(queue, "g").take() is None
 
 
 def test_an_error_of_all_ranks_ends_the_fold_and_not_the_group(queue: JobQueue) -> None:
@@ -295,6 +297,35 @@ def test_a_lost_fold_is_trained_again_once(queue: JobQueue, clock: Clock, how: s
     got = "its workers were lost" if how == "restarted" else "RuntimeError: odd"
     with refusal(TrainingError, "lost 2 times", got=got, where="fold 0 of a", fix="Debug"):
         raise raised(queue, submission, 0)  # type: ignore[misc]
+
+
+def test_a_late_report_of_one_rank_is_no_loss_of_the_next_fold(clock: Clock) -> None:
+    queue = JobQueue(max_failures=0, clock=clock)
+    submission = queue.submit(jobs("a", 2))
+    group = Group(queue, "g", n_ranks=2)
+    group.take()
+    queue.done(group.seat, 0, 0, TRAINED)
+    assert queue.take(group.seat, 0, 1).key == "a1"
+    queue.done(group.seat, 1, 0, FoldEnd("broken", reason="RuntimeError: odd"))
+    assert {queue.verdict(group.seat, rank, 0) for rank in range(2)} == {"restart"}
+    assert raised(queue, submission, 0) is None
+    group.sit()
+    clock.now += NODE_NOTICED_S
+    assert group.take() == "a1"
+
+
+def test_a_group_whose_ranks_did_not_end_alike_does_not_lose_its_next_fold(clock: Clock) -> None:
+    queue = JobQueue(max_failures=0, clock=clock)
+    queue.submit(jobs("a", 2))
+    group = Group(queue, "g", n_ranks=2)
+    group.take()
+    queue.done(group.seat, 0, 0, TRAINED)
+    assert queue.take(group.seat, 0, 1).key == "a1"
+    queue.done(group.seat, 1, 0, DIVERGED)
+    assert queue.verdict(group.seat, 1, 0) == "restart"
+    group.sit()
+    clock.now += NODE_NOTICED_S
+    assert group.take() == "a1"
 
 
 def test_losses_with_their_machine_do_not_count(clock: Clock) -> None:
@@ -413,3 +444,123 @@ def test_a_restarted_queue_hears_of_the_end_of_groups_that_it_does_not_know(
 ) -> None:
     queue.finished("g", "killed")
     assert queue.times() == []
+
+
+def test_numbers_of_a_lost_queue_are_unknown_to_the_next_one() -> None:
+    first, second = JobQueue(life=1_000), JobQueue(life=2_000)
+    submission, group = first.submit(jobs("a")), Group(first, "g")
+    second.submit(jobs("b"))
+    Group(second, "h")
+    with pytest.raises(KeyError):
+        second.ended(submission, 0)
+    assert second.take(group.seat, 0, 0) == "stop"
+    assert second.status().life == 2_000
+
+
+def test_after_a_loss_of_the_queue_a_fold_that_nobody_wants_is_cancelled(clock: Clock) -> None:
+    lost = JobQueue(life=1_000, clock=clock)
+    lost.submit(jobs("a", 2), trial=3)
+    groups = [Group(lost, name) for name in "gh"]
+    assert [group.take() for group in groups] == ["a0", "a1"]
+
+    queue = JobQueue(life=2_000, clock=clock)
+
+    def to_cancel() -> list[int]:
+        return [queue.to_cancel(g.seat, (0, f"a{n}")) for n, g in enumerate(groups)]
+
+    clock.now += RESUBMITTED_S - 1
+    assert to_cancel() == [-1, -1], "its caller may still submit it again"
+    queue.submit(jobs("a", 1), trial=3)
+    clock.now += 1
+    assert to_cancel() == [-1, 0]
+    queue.cancel(3)
+    assert to_cancel() == [0, 0]
+    assert queue.to_cancel(groups[0].seat) == -1, "it trains nothing"
+
+
+def test_times_of_groups_outlive_the_queue(clock: Clock) -> None:
+    def lives(*, restored_late: bool) -> dict[str, Any]:
+        clock.now = 1000
+        queue = JobQueue(clock=clock, wall=clock)
+        for name in "gh":
+            queue.requested(name)
+        clock.now += 10
+        group = Group(queue, "g")
+        queue.submit(jobs("a"))
+        group.take()
+        clock.now += 5
+        times = list(queue.status().times)
+        assert [one.group for one in times] == ["g", "h"]
+
+        queue = JobQueue(clock=clock, wall=clock)
+        clock.now += 7
+        if not restored_late:
+            queue.restore(times)
+        for name in "gh":
+            Group(queue, name)
+        if restored_late:
+            queue.restore(times)
+        ended = queue.finished("g", "killed")
+        assert [one.group for one in queue.status().times] == ["h"]
+        assert ended is not None
+        return {"g": vars(ended), "h": vars(queue.status().times[0])}
+
+    expected = {
+        "g": {
+            "group": "g",
+            "requested": 1000,
+            "started": 1010,
+            "first_job": 1010,
+            "ended": 1022,
+            "busy_s": 5,
+            "n_folds": 1,
+            "n_restarts": 1,
+        },
+        "h": {
+            "group": "h",
+            "requested": 1000,
+            "started": 1022,
+            "first_job": None,
+            "ended": None,
+            "busy_s": 0,
+            "n_folds": 0,
+            "n_restarts": 0,
+        },
+    }
+    assert lives(restored_late=False) == lives(restored_late=True) == expected
+
+
+def test_only_processes_of_trials_lost_without_their_machine_are_counted(clock: Clock) -> None:
+    gone = {"lost"}
+    queue = JobQueue(lost_nodes=lambda nodes: nodes & gone, clock=clock)
+    starts = [queue.started("7", node) for node in ("lost", "a", "lost", "b", "lost")]
+    assert starts == [0, 0, 1, 1, 2]
+    assert queue.started("8", "a") == 0
+
+
+@pytest.mark.parametrize("change", ["trained", "cancelled", "unseen", "poison"])
+def test_changes_are_announced_to_who_waits(clock: Clock, change: str) -> None:
+    n_changes = 0
+
+    def on_change() -> None:
+        nonlocal n_changes
+        n_changes += 1
+
+    queue = JobQueue(max_failures=0, on_change=on_change, clock=clock)
+    queue.submit(jobs("a", 1), trial=1)
+    group = Group(queue, "g")
+    group.take()
+    assert n_changes == 0
+    if change == "trained":
+        group.done()
+    elif change == "cancelled":
+        queue.cancel(1)
+    elif change == "unseen":
+        clock.now += NOT_SEEN_S + 1
+        queue.status()
+    else:
+        queue.lost("g", "killed")
+        assert n_changes == 0
+        clock.now += NODE_NOTICED_S
+        queue.status()
+    assert n_changes == 1

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from hms_ray.errors import StudyError
-from hms_ray.storage.locks import LOCK_FILE, OWNER_FILE, StudyLock, short_lock
+from hms_ray.storage.locks import LOCK_FILE, OWNER_FILE, StudyLock, running_since, short_lock
 
 HOLD = """
 import sys
@@ -90,6 +90,14 @@ def test_missing_or_damaged_owner_record_is_no_reason_to_fail(tmp_path: Path, ho
         with pytest.raises(StudyError) as caught:
             StudyLock(tmp_path, "ladder").acquire()
         assert caught.value.rule == "ladder is locked by another process"
+
+
+def test_a_lock_whose_owner_cannot_be_recorded_is_free(tmp_path: Path) -> None:
+    (tmp_path / OWNER_FILE).mkdir()
+    lock = StudyLock(tmp_path)
+    with pytest.raises(IsADirectoryError):
+        lock.acquire()
+    assert running_since(tmp_path) is None
 
 
 def test_short_lock_waits_for_the_other_process(tmp_path: Path, hold: Hold) -> None:

@@ -15,7 +15,7 @@ from hms_ray.experiment.in_process import InProcessRunner
 from hms_ray.experiment.placement import Placement
 from hms_ray.experiment.run import plan_folds, run_experiment
 from hms_ray.storage.fold_store import FoldStore, StoredFold
-from hms_ray.train import loop
+from hms_ray.train import evaluation, loop
 from hms_ray.train.process import Process
 from tests.competition_folder import write_competition_folder
 from tests.stage_sharing import (
@@ -189,7 +189,7 @@ def scored(monkeypatch: pytest.MonkeyPatch, scores: list[float]) -> None:
     def report(targets: Any, table: Any, votes: Any) -> dict[str, Any]:
         return {"kl_all": next(coming), "kl_4": None, "kl_10": None}
 
-    monkeypatch.setattr(loop, "kl_report", report)
+    monkeypatch.setattr(evaluation, "kl_report", report)
 
 
 def test_resumed_stage_starts_from_the_weights_that_the_first_one_hands_on(

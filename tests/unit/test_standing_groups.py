@@ -42,8 +42,9 @@ class World:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.clock, self.said, self.runs = Clock(), list[str](), dict[str, threading.Event]()
         self.reasons: dict[str, str | None] = {}
+        self.run_names: list[str] = []
         self.cpus = [2.0]
-        self.queue = JobQueue(clock=self.clock)
+        self.queue = JobQueue(clock=self.clock, wall=self.clock)
         module = standing_groups
         monkeypatch.setattr(module, "start_queue", lambda resources: Remote(self.queue))
         monkeypatch.setattr(module.ray, "get", lambda value: value)
@@ -55,7 +56,8 @@ class World:
     def _nodes(self) -> tuple[Node, ...]:
         return tuple(Node(str(n), str(n), cpus, 0) for n, cpus in enumerate(self.cpus))
 
-    def _run(self, queue: Any, name: str, *rest: Any) -> str | None:
+    def _run(self, queue: Any, name: str, run: str, *rest: Any) -> str | None:
+        self.run_names.append(run)
         self.runs[name] = threading.Event()
         assert self.runs[name].wait(20)
         return self.reasons.get(name)
@@ -188,6 +190,50 @@ def test_groups_that_never_start_end_the_folds_that_wait(world: World) -> None:
     error = raised(world.queue, submission, 0)
     assert isinstance(error, ResourceError)
     assert "no such file" in str(error)
+
+
+def test_a_group_that_started_and_was_lost_between_two_looks_has_started(world: World) -> None:
+    world.queue = JobQueue(max_failures=9, clock=world.clock, wall=world.clock)
+    groups = world.groups(max_groups=1)
+    submission = world.queue.submit(jobs("a", 1))
+    for number in range(MAX_FAILED_STARTS + 1):
+        groups._step()
+        Group(world.queue, f"group-{number}").take()
+        world.queue.lost(f"group-{number}", "killed")
+        world.end(groups, f"group-{number}", "killed")
+    groups._step()
+    assert not world.queue.ended(submission, 0)
+
+
+def test_times_of_groups_outlive_a_lost_queue(world: World) -> None:
+    groups = world.groups(max_groups=1)
+    world.queue.submit(jobs("a", 2))
+    groups._step()
+    group = Group(world.queue, "group-0")
+    group.take()
+    world.clock.now += 10
+    groups._step()
+    world.queue = groups.queue.queue = JobQueue(life=5, clock=world.clock, wall=world.clock)
+    groups._step()
+    group = Group(world.queue, "group-0")
+    world.queue.submit(jobs("a", 2))
+    group.take()
+    world.clock.now += 3
+    (times,) = groups.times()
+    assert (times.busy_s, times.n_folds, times.n_restarts) == (13, 2, 1)
+    groups._step()
+    assert groups.times() == [times], "restored once"
+
+
+def test_runs_of_two_commands_have_different_names(world: World) -> None:
+    for _ in range(2):
+        groups = world.groups(max_groups=1)
+        world.queue.submit(jobs("a", 1))
+        groups._step()
+        assert names(groups) == ["group-0"]
+    first, second = world.run_names
+    assert first != second
+    assert first.startswith("group-0-")
 
 
 def test_a_run_starts_its_groups_before_folds_come_and_ends_them(world: World) -> None:

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from ray.exceptions import ActorDiedError
 
 from hms_ray.config.space import ResourcesConfig
+from hms_ray.distributed import worker_loop
 from hms_ray.distributed.job import FoldEnd, Job
-from hms_ray.distributed.worker_loop import _end_of
+from hms_ray.distributed.worker_loop import _Cancelled, _end_of
 from hms_ray.storage.run_log import WorkerLogs
 from hms_ray.train.device_memory import device_memory
 from hms_ray.train.process import Process
@@ -76,3 +78,27 @@ def test_several_ranks_start_again_together(
     assert "memory was full beside 1 pack of earlier folds" in end.reason
     # Without such packs, a new group would fail as well.
     assert Worker(tmp_path, n_packs=0, n_allowed=0).end(two).kind == "failed"
+
+
+def test_cancellations_are_followed_again_after_a_loss_of_the_queue(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[tuple[Any, ...]] = []
+    answers: list[Any] = [-1, ActorDiedError(), 3, RuntimeError("the run ends")]
+
+    def get(call: tuple[Any, ...]) -> Any:
+        calls.append(call)
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(worker_loop.ray, "get", get)
+    monkeypatch.setattr(worker_loop, "RETRY_S", 0.0)
+    monkeypatch.setattr(worker_loop.threading.Thread, "start", lambda thread: None)
+    queue = SimpleNamespace(to_cancel=SimpleNamespace(remote=lambda *words: words))
+    cancelled = _Cancelled(queue, 8)
+    cancelled.training = 3, "key"
+    cancelled._follow()
+    assert cancelled.holds(3)
+    assert calls == [(8, known, (3, "key")) for known in (-1, -1, -1, 3)]

@@ -1,0 +1,77 @@
+"""The evaluation of a fold's model: predictions of all validation rows, and their scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from hms_ray.config.training import ResolvedStage
+from hms_ray.evaluate.metric import kl_divergence, kl_report
+from hms_ray.train.batches import FoldData, RowIndices
+from hms_ray.train.images import Images
+from hms_ray.train.process import Process
+from hms_ray.train.score import Precision, check_finite, predict_rows
+
+
+class Evaluation:
+    """Predicts the validation rows of a fold.
+
+    Args:
+        data: rows and packs.
+        images: makes the images of rows.
+        batch_size: rows per batch, over all ranks.
+        precision: of the forward passes.
+        process: this rank of the worker group.
+    """
+
+    def __init__(
+        self,
+        data: FoldData,
+        images: Images,
+        batch_size: int,
+        precision: Precision,
+        process: Process,
+    ) -> None:
+        self._data, self._images, self._batch_size = data, images, batch_size
+        self._precision, self._process = precision, process
+
+    def __call__(
+        self, model: nn.Module, where: str
+    ) -> tuple[NDArray[np.float64], dict[str, float | None]]:
+        """Probabilities (n, 6) of the validation rows, and their scores.
+
+        Args:
+            model: on the device of the process.
+            where: stage, epoch and step, for messages.
+
+        Raises:
+            TrainingError: on all ranks, if a prediction is not finite.
+        """
+        data, valid = self._data, self._data.valid
+        table = predict_rows(
+            model, self._images, valid, self._batch_size, self._precision, self._process
+        )
+        check_finite(table, where, self._precision)
+        return table, kl_report(data.targets[valid], table, data.total_votes[valid])
+
+    def criterion(
+        self,
+        stage: ResolvedStage,
+        counted: RowIndices,
+        table: NDArray[np.float64],
+        scores: Mapping[str, float | None],
+    ) -> float | None:
+        """The score that chooses the best evaluation of a stage, if it chooses one.
+
+        Args:
+            stage: its criterion decides.
+            counted: positions of the rows of the stage among the validation rows.
+            table: probabilities (n, 6) of the validation rows.
+            scores: of the table.
+        """
+        if stage.criterion == "stage_rows":
+            return kl_divergence(self._data.targets[self._data.valid][counted], table[counted])
+        return None if stage.criterion is None else scores[stage.criterion]
