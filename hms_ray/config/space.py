@@ -145,6 +145,11 @@ class ResourcesConfig(Frozen):
         """Kind of device that trains."""
         return "cuda" if self.gpus_per_worker > 0 else "cpu"
 
+    @property
+    def devices(self) -> float:
+        """GPUs of a worker group; without any, its CPUs."""
+        return self.workers * (self.gpus_per_worker or self.cpus_per_worker)
+
     @field_validator("group", mode="before")
     @classmethod
     def _trial_is_now_study(cls, group: object) -> object:
@@ -205,15 +210,6 @@ class Space(Frozen):
     def _gain_belongs_to_its_metric(self) -> Self:
         if self.metric != BLEND_GAIN and self.gain != GainConfig():
             raise ValueError("gain has no effect without metric: blend_gain")
-        return self
-
-    @model_validator(mode="after")
-    def _gain_is_not_pruned(self) -> Self:
-        if self.metric == BLEND_GAIN and self.prune not in (
-            PruneConfig(),
-            PruneConfig(rule="none"),
-        ):
-            raise ValueError("prune must be none with metric: blend_gain, which needs all folds")
         return self
 
     @model_validator(mode="after")

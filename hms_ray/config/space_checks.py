@@ -19,7 +19,7 @@ from hms_ray.config.conditions import (
 from hms_ray.config.experiment import Experiment, canonical
 from hms_ray.config.fields import annotations_at, keys_at
 from hms_ray.config.inputs import in_recipe
-from hms_ray.config.space import Parameter, Space
+from hms_ray.config.space import BLEND_GAIN, Parameter, Space
 from hms_ray.config.validation import fault_lines
 from hms_ray.config.values import (
     chosen_value,
@@ -54,7 +54,14 @@ def parameter_faults(space: Space) -> list[Fault]:
 
 
 def effect_faults(space: Space) -> list[Fault]:
-    """Parameters that change no training, whatever the others are."""
+    """Parameters that change no training, whatever the others are, and a rule that cannot prune."""
+    by_gain = space.metric == BLEND_GAIN and "prune" in space.model_fields_set
+    if by_gain and space.prune.rule != "none":
+        text = (
+            "prune: must be none with metric: blend_gain, which needs all folds of each trial, "
+            f"got {space.prune.rule}; remove prune, or write prune: none"
+        )
+        return [("prune", text)]
     return [
         (
             f"parameters.{path}",

@@ -108,8 +108,8 @@ class GainRows:
 
     def inside(self, fold: int) -> slice:
         """The entries of a fold, by its position from 0 to K - 1."""
-        last = fold + 1 == self.n_folds
-        return slice(int(self.starts[fold]), None if last else int(self.starts[fold + 1]))
+        ends = [*self.starts[1:], len(self.entries)]
+        return slice(int(self.starts[fold]), int(ends[fold]))
 
     def outside(self, fold: int) -> NDArray[np.bool_]:
         """Mask (R,) of the entries outside a fold."""

@@ -11,7 +11,7 @@ them leaves nothing to gain from any of them, and a search could learn nothing f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -28,9 +28,6 @@ _GAP: Final = 1e-8
 """Duality gap in nats; the solver's own 1e-10 takes longer and changes no gain."""
 _ALL_WEIGHT: Final = 1e-6
 """A member whose weight is closer to 1 is the whole blend: the others are lost in rounding."""
-
-Fit = Callable[[Array, Array], Array]
-"""Columns (M + 1, R) with their mean last, and shares (R,) of sum 1, to weights (M,)."""
 
 
 @dataclass(frozen=True)
@@ -62,19 +59,18 @@ def fit_reference(rows: GainRows, models: Array, patients: NDArray[Any]) -> Refe
         models: (M, R) clipped probabilities of the entries.
         patients: (n,) patient of each row.
     """
-    columns = _with_mean(models)
     scored = np.unique(rows.rows)
-    by_fold = {name: _fit_folds(rows, columns, fit) for name, fit in _METHODS.items()}
+    fits = {"best_single": _best_single(rows, models), "simplex": _simplex(rows, models)}
     scores = np.stack(
         [
-            rows.by_row(-rows.shares * np.log(predict_folds(rows, models, weights)))[scored]
-            for weights in by_fold.values()
+            rows.by_row(-rows.shares * np.log(predict_folds(rows, models, by_fold)))[scored]
+            for _, by_fold in fits.values()
         ]
     )
+    # Simplest first.
     _, chosen, _ = simplest_within_one_se(scores, patients[scored])
-    name = list(_METHODS)[chosen]
-    weights = _METHODS[name](columns, rows.shares / rows.shares.sum())
-    return ReferenceFit(name, weights, by_fold[name])
+    name = list(fits)[chosen]
+    return ReferenceFit(name, *fits[name])
 
 
 def predict_folds(rows: GainRows, models: Array, by_fold: Array) -> Array:
@@ -109,29 +105,73 @@ def predict_without(rows: GainRows, reference: Array, model: Array, weights: Arr
     return np.clip(found, CLIP, 1 - CLIP)
 
 
-def _with_mean(models: Array) -> Array:
-    return np.concatenate([models, models.mean(axis=0, keepdims=True)])
+def _by_fold(rows: GainRows, products: Callable[[slice], Array]) -> tuple[Array, Array]:
+    """Sums (M,) over all entries, and (K, M) over those outside each fold.
+
+    Args:
+        rows: the scored rows.
+        products: of the entries of a slice, summed (M,).
+    """
+    inside = np.stack([products(rows.inside(fold)) for fold in range(rows.n_folds)])
+    total = inside.sum(axis=0)
+    return total, total - inside
 
 
-def _fit_folds(rows: GainRows, columns: Array, fit: Fit) -> Array:
-    """(K, M) weights, each fitted on the entries outside one fold."""
-    found = np.empty((rows.n_folds, len(columns) - 1))
+def _best_single(rows: GainRows, models: Array) -> tuple[Array, Array]:
+    """Weights (M,) and (K, M) of the model with the largest likelihood alone."""
+    total, outside = _by_fold(rows, lambda part: np.log(models[:, part]) @ rows.shares[part])
+    one = np.eye(len(models))
+    return one[total.argmax()], one[outside.argmax(axis=1)]
+
+
+def _simplex(rows: GainRows, models: Array) -> tuple[Array, Array]:
+    """Weights (M,) of all scored rows, and (K, M) of those outside each fold.
+
+    A fold is left out of few rows, so its weights are near those of all rows: the solver starts
+    from these, with the models that have weight or whose gradient there is above 1. The others
+    join if the optimum's gradient is above 1 for them, which the duality gap of all models shows.
+    """
+    shares = rows.shares / rows.shares.sum()
+    columns = np.concatenate([models, models.mean(axis=0, keepdims=True)])
+    whole = solve_mixture(columns, shares, _GAP, MAX_ITERATIONS)[0]
+    slopes = shares / (whole @ models)
+    _, gradients = _by_fold(rows, lambda part: models[:, part] @ slopes[part])
+    by_fold = np.zeros((rows.n_folds, len(models)))
     for fold in range(rows.n_folds):
-        outside = rows.outside(fold)
-        shares = rows.shares[outside]
-        found[fold] = fit(columns[:, outside], shares / shares.sum())
-    return found
+        inside = rows.inside(fold)
+        kept = 1 - shares[inside].sum()
+        active = (whole > 0) | (gradients[fold] > kept)
+        by_fold[fold] = _without_fold(models, shares / kept, inside, whole, active)
+    return whole, by_fold
 
 
-def _best_single(columns: Array, shares: Array) -> Array:
-    weights = np.zeros(len(columns) - 1)
-    weights[np.argmax(np.log(columns[:-1]) @ shares)] = 1.0
-    return weights
+def _without_fold(
+    models: Array, shares: Array, inside: slice, start: Array, active: NDArray[np.bool_]
+) -> Array:
+    """Simplex weights (M,) of the entries outside a fold.
 
-
-def _simplex(columns: Array, shares: Array) -> Array:
-    return solve_mixture(columns, shares, _GAP, MAX_ITERATIONS)[0]
-
-
-_METHODS: Final[Mapping[str, Fit]] = {"best_single": _best_single, "simplex": _simplex}
-"""Simplest first."""
+    Args:
+        models: (M, R), all entries.
+        shares: (R,) sum 1 outside the fold.
+        inside: entries of the fold.
+        start: (M,) weights to start from.
+        active: (M,) models that may have weight at first.
+    """
+    parts = slice(0, inside.start), slice(inside.stop, len(shares))
+    outside = np.concatenate([shares[part] for part in parts])
+    weights = start
+    while True:
+        columns = np.empty((active.sum() + 1, len(outside)))
+        np.concatenate([models[active, part] for part in parts], axis=1, out=columns[:-1])
+        np.mean(columns[:-1], axis=0, out=columns[-1])
+        own = weights[active] / weights[active].sum()
+        own = solve_mixture(columns, outside, _GAP, MAX_ITERATIONS, start=own)[0]
+        weights = np.zeros(len(models))
+        weights[active] = own
+        slopes = outside / (own @ columns[:-1])
+        n_before = inside.start
+        gradient = models[:, parts[0]] @ slopes[:n_before] + models[:, parts[1]] @ slopes[n_before:]
+        joining = (gradient > 1 + _GAP) & ~active
+        if not joining.any():
+            return weights
+        active = active | joining

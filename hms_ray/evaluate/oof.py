@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from hms_ray.competition.schema import PROBABILITY_COLUMNS
 from hms_ray.competition.tables import read_table
@@ -84,10 +84,11 @@ def join_oof(parts: Iterable[pd.DataFrame], rows: pd.DataFrame) -> pd.DataFrame:
 
 def align_oof(oof: pd.DataFrame, rows: pd.DataFrame, where: object = None) -> pd.DataFrame:
     """The table in the order of the training rows, after ``check_oof``."""
-    check_oof(oof, rows, where)
-    position = pd.Index(oof["row_id"]).get_indexer(pd.Index(rows["row_id"].astype(str)))
-    aligned: pd.DataFrame = oof[list(OOF_COLUMNS)].iloc[position].reset_index(drop=True)
-    return aligned
+    positions = _checked_positions(oof, rows, where)
+    aligned: pd.DataFrame = oof[list(OOF_COLUMNS)]
+    if positions is not None:
+        aligned = aligned.iloc[np.argsort(positions)]
+    return aligned.reset_index(drop=True)
 
 
 def probabilities_of(oof: pd.DataFrame) -> Array:
@@ -108,8 +109,44 @@ def check_oof(oof: pd.DataFrame, rows: pd.DataFrame, where: object = None) -> No
         PredictionError: missing columns or values, repeated, unknown or missing rows, invalid
             distributions, or other EEGs, patients or folds than the rows'; names the rows.
     """
+    _checked_positions(oof, rows, where)
+
+
+def _checked_positions(
+    oof: pd.DataFrame, rows: pd.DataFrame, where: object
+) -> NDArray[np.intp] | None:
+    """Position (n,) of each prediction's row; None if they have the order of the rows."""
     _check_columns(oof, where)
     ids, known = pd.Index(oof["row_id"]), pd.Index(rows["row_id"].astype(str))
+    # The usual case: its rows need not be looked up.
+    ordered = known.is_unique and ids.equals(known)
+    if not ordered:
+        _check_ids(ids, known, where)
+    try:
+        check_distributions(probabilities_of(oof), "predictions", oof["row_id"].to_numpy())
+    except PredictionError as error:
+        raise PredictionError(
+            error.rule, got=error.got, where=_place(error.where, where), fix=_FIX
+        ) from None
+    positions = None if ordered else known.get_indexer(ids)
+    for column in ("eeg_id", "patient_id", "fold"):
+        if column not in rows:
+            continue
+        expected = rows[column].to_numpy()
+        expected = expected if positions is None else expected[positions]
+        wrong = np.flatnonzero(oof[column].to_numpy() != expected)
+        if len(wrong):
+            first = wrong[0]
+            raise _refused(
+                f"the {column} of a prediction must be that of its row",
+                f"{oof[column].iloc[first]} and not {expected[first]}",
+                ids[wrong],
+                where,
+            )
+    return positions
+
+
+def _check_ids(ids: pd.Index[str], known: pd.Index[str], where: object) -> None:
     repeated = ids[ids.duplicated()].unique()
     if len(repeated):
         raise _refused("a row must be predicted once", "several predictions", repeated, where)
@@ -120,26 +157,6 @@ def check_oof(oof: pd.DataFrame, rows: pd.DataFrame, where: object = None) -> No
     if len(missing):
         rule = "every training row must be predicted"
         raise _refused(rule, f"{len(missing)} of {len(known)} missing", missing, where)
-    try:
-        check_distributions(probabilities_of(oof), "predictions", oof["row_id"].to_numpy())
-    except PredictionError as error:
-        raise PredictionError(
-            error.rule, got=error.got, where=_place(error.where, where), fix=_FIX
-        ) from None
-    position = known.get_indexer(ids)
-    for column in ("eeg_id", "patient_id", "fold"):
-        if column not in rows:
-            continue
-        expected = rows[column].to_numpy()[position]
-        wrong = np.flatnonzero(oof[column].to_numpy() != expected)
-        if len(wrong):
-            first = wrong[0]
-            raise _refused(
-                f"the {column} of a prediction must be that of its row",
-                f"{oof[column].iloc[first]} and not {expected[first]}",
-                ids[wrong],
-                where,
-            )
 
 
 def write_oof(path: str | Path, oof: pd.DataFrame) -> None:
@@ -174,8 +191,10 @@ def read_oof(path: str | Path, rows: pd.DataFrame | None = None) -> pd.DataFrame
         raise PredictionError(
             error.rule, got=error.got, where=path, fix="Train its fold again."
         ) from None
+    if rows is not None:
+        return align_oof(oof, rows, path)
     _check_columns(oof, path)
-    return oof[list(OOF_COLUMNS)] if rows is None else align_oof(oof, rows, path)
+    return oof[list(OOF_COLUMNS)]
 
 
 def _check_columns(oof: pd.DataFrame, where: object) -> None:

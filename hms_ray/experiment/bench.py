@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,8 +20,8 @@ from hms_ray.storage.hashing import digest
 from hms_ray.text import counted
 
 if TYPE_CHECKING:
+    from hms_ray.train.fold_speed import FoldSpeed
     from hms_ray.train.process import Process
-    from hms_ray.train.speed import FoldSpeed
 
 MAX_MEASURED: Final = 8
 """Experiments that are measured; a bench is to take minutes at most."""
@@ -215,8 +216,8 @@ def _machine(cpus: float, gpus: float) -> str:
 
 def _measure(job: BenchJob, n_groups: int, workers: int) -> list[FoldSpeed]:
     """The speed of each experiment with groups at the same time."""
+    from hms_ray.train.fold_speed import pooled
     from hms_ray.train.local_groups import LocalGroups
-    from hms_ray.train.speed import pooled
 
     resources = job.resources
     groups = LocalGroups(
@@ -234,11 +235,14 @@ def _measure_here(job: BenchJob, process: Process, wait: Callable[[str], None]) 
     """What every process runs."""
     from hms_ray.train.speed import measure_fold
 
-    rows, speeds = job.prepared.rows(), []
+    speeds = []
     for number, experiment in enumerate(job.experiments):
-        data = fold_data(experiment, job.prepared, BENCH_FOLD, rows)
+        began = time.perf_counter()
+        data = fold_data(experiment, job.prepared, BENCH_FOLD, job.prepared.rows())
+        opened_s = time.perf_counter() - began
         waits = partial(_wait_in, wait, number)
-        speeds.append(measure_fold(experiment, data, BENCH_FOLD, process, wait=waits))
+        speed = measure_fold(experiment, data, BENCH_FOLD, process, wait=waits)
+        speeds.append(replace(speed, prepare_s=opened_s + speed.prepare_s))
     return speeds
 
 

@@ -112,7 +112,7 @@ def bench(
     print_text(f"measuring {counted(len(measured), 'experiment')}, about 10 s each if small")
     found, slots = machines(job)
     rows = prepared.rows()
-    trials = [_Trials(every, measured, machine, rows) for machine in found]
+    trials = [_Trials(every, measured, machine, rows, space.resources) for machine in found]
     slots = min(slots, space.resources.max_groups or slots)
     spread = [_over_machines(trials, pick) for pick in (min, statistics.median, max)]
     report = BenchReport(
@@ -143,7 +143,9 @@ class _Trials:
         measured: Sequence[Variant],
         machine: MachineSpeed,
         rows: pd.DataFrame,
+        resources: ResourcesConfig,
     ) -> None:
+        self._resources = resources
         self._every, self._measured, self.machine, self._rows = every, measured, machine, rows
         keys = [variant.speed_key for variant in measured]
         self._speeds = dict(zip(keys, machine.speeds, strict=True))
@@ -152,7 +154,12 @@ class _Trials:
         """Name of a variant -> its trial's seconds, for all whose speed was measured."""
         return {
             variant.name: trial_seconds(
-                variant.experiment, speed, self._rows, self.machine.workers, pick
+                variant.experiment,
+                speed,
+                self._rows,
+                self.machine.workers,
+                pick,
+                self._resources,
             )
             for variant in self._every
             if (speed := self._speeds.get(variant.speed_key)) is not None

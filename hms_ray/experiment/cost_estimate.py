@@ -5,22 +5,28 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pandas as pd
 
 from hms_ray.competition.schema import TARGET_COLUMNS
 from hms_ray.config.experiment import Experiment
+from hms_ray.config.space import ResourcesConfig
 from hms_ray.experiment.bench import Variant
 from hms_ray.experiment.image_visits import scored_images
 from hms_ray.train.stage_rows import belongs_to
 
 if TYPE_CHECKING:
-    from hms_ray.train.speed import FoldSpeed
+    from hms_ray.train.fold_speed import FoldSpeed
 
 Pick = Callable[[Sequence[float]], float]
 """One value of several repetitions: the median, or the smallest or largest one."""
+
+
+CHECKPOINT_WEIGHTS: Final = 4
+"""Size of a checkpoint, in weights: the model, two moments of its optimiser and the best model."""
+_DEFAULT: Final = ResourcesConfig()
 
 
 @dataclass(frozen=True)
@@ -28,19 +34,21 @@ class FoldSeconds:
     """Estimated seconds of one fold.
 
     Attributes:
-        prepare_s: model, packs and fitted normalisations.
+        prepare_s: rows, model, packs and fitted normalisations.
         train_s: steps, images included.
         score_s: evaluations.
+        store_s: results and checkpoints.
     """
 
     prepare_s: float
     train_s: float
     score_s: float
+    store_s: float
 
     @property
     def total_s(self) -> float:
         """All of them."""
-        return self.prepare_s + self.train_s + self.score_s
+        return self.prepare_s + self.train_s + self.score_s + self.store_s
 
 
 def fold_seconds(
@@ -50,6 +58,7 @@ def fold_seconds(
     fold: int,
     workers: int = 1,
     pick: Pick = statistics.median,
+    resources: ResourcesConfig = _DEFAULT,
 ) -> FoldSeconds:
     """Estimated seconds of a fold in one worker group.
 
@@ -64,6 +73,7 @@ def fold_seconds(
         fold: number of the validation fold.
         workers: ranks of the group.
         pick: which repetition counts.
+        resources: decide which stages are stored and how often checkpoints are written.
     """
     train = rows[rows["fold"] != fold]
     votes, targets = train["total_votes"].to_numpy(), train[list(TARGET_COLUMNS)].to_numpy()
@@ -84,10 +94,19 @@ def fold_seconds(
     n_valid = int(np.count_nonzero(rows["fold"] == fold))
     n_scored = scored_images(experiment, rows, fold)
     read_anew = n_valid * cached + n_scored * (1 - cached)
+    score_s = n_scored * later + read_anew * (first - later)
+    n_evaluations = n_scored // n_valid
+    train_s += n_evaluations * pick(speed.restart_s)
+    n_written = len(experiment.training.stages) if resources.share_stages else 1
+    every_s, n_checkpoints = resources.checkpoint_every_s, 0.0
+    if every_s is not None:
+        # The last evaluation needs none.
+        n_checkpoints = min(n_evaluations - 1, (train_s + score_s) / max(every_s, 1e-9))
     return FoldSeconds(
         prepare_s=speed.prepare_s + pick(speed.fit_s) * len(train),
         train_s=train_s,
-        score_s=n_scored * later + read_anew * (first - later),
+        score_s=score_s,
+        store_s=speed.save_s * (n_written + CHECKPOINT_WEIGHTS * n_checkpoints),
     )
 
 
@@ -107,10 +126,11 @@ def trial_seconds(
     rows: pd.DataFrame,
     workers: int = 1,
     pick: Pick = statistics.median,
+    resources: ResourcesConfig = _DEFAULT,
 ) -> float:
     """Estimated seconds of all folds of an experiment, one after the other."""
     return sum(
-        fold_seconds(experiment, speed, rows, fold, workers, pick).total_s
+        fold_seconds(experiment, speed, rows, fold, workers, pick, resources).total_s
         for fold in sorted(set(rows["fold"].tolist()))
     )
 

@@ -15,6 +15,7 @@ from hms_ray.config.space import ResourcesConfig, Space
 from hms_ray.dataset.packs import missing_pack_bytes
 from hms_ray.dataset.sources import pack_source, source_key, sources_for
 from hms_ray.errors import ResourceError
+from hms_ray.experiment.cost_estimate import CHECKPOINT_WEIGHTS
 from hms_ray.experiment.in_process import cpus_and_gpus
 from hms_ray.experiment.placement import workers_that_fit
 from hms_ray.experiment.preflight import image_size_of, single_changes
@@ -26,9 +27,6 @@ from hms_ray.train.model import build_model
 _OOF_ROW_BYTES: Final = 144
 """Of one trial: predictions of a row in the fold store and in the trial's folder, about 68
 bytes each as measured (six float64 do not compress), and its score."""
-_CHECKPOINT_WEIGHTS: Final = 8
-"""Size of the checkpoints of a running fold, in weights: the model, two moments of its
-optimiser and the best model so far; the new file and the one that it replaces."""
 _FREED_LATE: Final = 10
 """Trials whose weights wait to be freed, see ``study.kept_weights.FREE_EVERY``."""
 
@@ -99,7 +97,8 @@ def estimate(
         weights=of_trial * _n_kept(resources, n_trials),
         fold_weights=of_trial,
         predictions=n_trials * len(rows) * _OOF_ROW_BYTES,
-        checkpoints=one * _CHECKPOINT_WEIGHTS * min(_n_at_once(resources), n_trials * n_folds),
+        # A new file and the one that it replaces.
+        checkpoints=one * 2 * CHECKPOINT_WEIGHTS * min(_n_at_once(resources), n_trials * n_folds),
         packs=missing_pack_bytes(data_dir, pack_dir, forms, rows, only_rows=only_rows),
     )
 

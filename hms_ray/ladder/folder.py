@@ -274,5 +274,5 @@ def _summary(file: Path) -> FolderSummary:
     written = datetime.fromtimestamp(file.stat().st_mtime, UTC).isoformat(timespec="seconds")
     folder = file.parent
     return FolderSummary(
-        folder.name, "ladder", str(folder), written, steps, failed, problem=problem
+        folder.name, "ladder", str(folder), written, steps, failed=failed, problem=problem
     )

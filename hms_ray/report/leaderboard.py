@@ -20,7 +20,7 @@ from hms_ray.text import counted, shortened_list
 COMPLETE: Final = "complete"
 _FIXED: Final = (
     *("rank", "trial", "state", "optimistic", "tied", "gain", "reference"),
-    *("n_folds", "reused_folds", "fold_minutes", "saved_minutes", *OBJECTIVES),
+    *("n_folds", "reused_folds", "fold_minutes", "saved_minutes", "estimate", *OBJECTIVES),
 )
 
 
@@ -35,7 +35,8 @@ def leaderboard(
             (dotted path -> value or label), ``fold_minutes``, ``reused_folds``
             (their number), ``n_folds``, and, if known, ``tied`` (whether the trial ties
             with the best one) and ``saved_minutes`` (minutes of ``fold_minutes`` that
-            stages reused from the fold store saved), ``gain`` (over a reference blend, in
+            stages reused from the fold store saved), ``estimate`` (of a pruned trial: the
+            objective that it would probably have reached), ``gain`` (over a reference blend, in
             nats) and ``reference`` (its number, as text).
         objective: the score that orders complete trials, if they have no gains, which order
             them otherwise; others follow in their own order.
@@ -44,7 +45,7 @@ def leaderboard(
         One row per trial: ``rank`` (equal scores share one; missing if incomplete),
         ``trial``, ``state``, ``optimistic``, ``tied`` if known, the three scores with
         the objective first, ``n_folds``, ``reused_folds``, ``fold_minutes``,
-        ``saved_minutes`` if known, then every value under its dotted path.
+        ``estimate`` and ``saved_minutes`` if known, then every value under its dotted path.
     """
     trials = list(records)
     scores = [objective, *(name for name in OBJECTIVES if name != objective)]
@@ -53,6 +54,7 @@ def leaderboard(
     gains = ["gain", "reference"] if any("gain" in trial for trial in trials) else []
     names = ["trial", "state", "optimistic", *ties, *gains, *scores]
     names += ["n_folds", "reused_folds", "fold_minutes"]
+    names += ["estimate"] if any(trial.get("estimate") is not None for trial in trials) else []
     names += ["saved_minutes"] if any("saved_minutes" in trial for trial in trials) else []
     rows = [
         {
@@ -97,6 +99,15 @@ def render(frame: pd.DataFrame, choice: str = "", width: int | None = None) -> s
         notes.append(OPTIMISTIC_LEGEND.removeprefix("* "))
     table = Table("", tuple(_columns(frame, states)), tuple(notes))
     return to_text(_verdict(frame), choice, table, width=width)
+
+
+def pruned_text(n_trials: int, n_folds: int, minutes: float) -> str:
+    """Pruned trials, the folds that they did not train and their hours; empty without any."""
+    if not n_trials:
+        return ""
+    not_trained = f"{counted(n_folds, 'fold')} not trained"
+    hours = f"about {minutes / 60:.2f} hours saved"
+    return f"{counted(n_trials, 'trial')} pruned: {not_trained}, {hours}"
 
 
 def _verdict(frame: pd.DataFrame) -> str:
@@ -191,7 +202,9 @@ def _state_text(row: Mapping[Any, Any]) -> str:
     state = str(row["state"]).lower()
     if state != "pruned":
         return state
-    return f"pruned after {counted(int(row['n_folds']), 'fold')}"
+    estimate = row.get("estimate")
+    known = "" if _is_missing(estimate) else f", estimate {score_text(estimate)}"
+    return f"pruned after {counted(int(row['n_folds']), 'fold')}{known}"
 
 
 def short_names(paths: Sequence[str]) -> list[str]:

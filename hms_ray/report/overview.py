@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from hms_ray.evaluate.metric import OBJECTIVES, SCORE_NAMES, named_scores
 from hms_ray.report.cells import OPTIMISTIC_LEGEND, score_text
 from hms_ray.report.holdout_table import openings_text
+from hms_ray.report.leaderboard import pruned_text
 from hms_ray.report.run_cost import RunCost, cost_table
 from hms_ray.report.tables import Column, Table, to_text
 from hms_ray.report.trial_choice import TrialChoice, choice_text
 from hms_ray.text import counted
+
+_OTHERS: Final = ("pruned", "diverged", "stopped", "failed")
+"""States of trials that are not complete."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,7 @@ class FolderSummary:
         kind: ``study`` or ``ladder``.
         written: when a result was last written, ISO 8601 in UTC.
         finished: number of finished trials, or of steps with a result.
+        pruned, diverged, stopped, failed: numbers of other trials by their state.
         objective: score that orders the trials; None for a ladder.
         best_score: of the best trial, in nats.
         problem: why it cannot be read; None if it can.
@@ -33,11 +38,21 @@ class FolderSummary:
     path: str
     written: str
     finished: int = 0
+    pruned: int = 0
+    diverged: int = 0
+    stopped: int = 0
     failed: int = 0
     objective: str | None = None
     best_trial: int | None = None
     best_score: float | None = None
     problem: str | None = None
+
+    @property
+    def trials_text(self) -> str:
+        """Numbers of trials by their state, such as ``12 finished, 7 pruned, 1 failed``."""
+        others = {name: getattr(self, name) for name in _OTHERS}
+        counts = {"finished": self.finished, **{k: n for k, n in others.items() if n}}
+        return ", ".join(f"{n:,} {name}" for name, n in counts.items())
 
 
 @dataclass(frozen=True)
@@ -58,6 +73,7 @@ class StudyOverview:
         held_out_rows, held_out_patients: set aside; 0 without a hold-out.
         openings: of the hold-out, oldest first, see ``study.holdout.openings``.
         costs: of the runs, oldest first.
+        saved_by_pruning: pruned trials, folds that they did not train, about their minutes.
     """
 
     summary: FolderSummary
@@ -77,6 +93,7 @@ class StudyOverview:
     held_out_patients: int = 0
     openings: Sequence[Mapping[str, Any]] = ()
     costs: Sequence[RunCost] = ()
+    saved_by_pruning: tuple[int, int, float] = (0, 0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -103,18 +120,21 @@ class TrialOverview:
     """One trial.
 
     Attributes:
-        state: ``complete`` or ``failed``.
-        rank: 1 is the best finished trial; None if it failed.
+        state: see ``StoredTrial``.
+        rank: 1 is the best finished trial; None if it is not complete.
         objective: score that orders the trials.
-        scores: ``kl_all``, ``kl_4``, ``kl_10``; empty if it failed.
+        scores: ``kl_all``, ``kl_4``, ``kl_10``; empty if it is not complete.
         optimistic: whether checkpoints were chosen on the scored rows.
         values: dotted path -> value, as searched.
         differences: dotted path -> value of the best trial and of this one, where they differ.
-        folds: of a finished trial.
+        folds: of a finished or pruned trial.
         minutes: training time of all folds.
         saved_minutes: part of it that stages reused from the fold store saved.
-        reason: why it failed.
+        reason: why it is not complete.
         error_file: file with the traceback.
+        estimate: of a pruned trial, the objective that it would probably have reached.
+        study_folds: of a pruned trial, folds of the study.
+        saved_by_pruning_minutes: about the training time of the folds that it did not train.
     """
 
     study: str
@@ -133,6 +153,9 @@ class TrialOverview:
     reason: str | None
     error_file: str | None
     path: str
+    estimate: float | None = None
+    study_folds: int | None = None
+    saved_by_pruning_minutes: float = 0.0
 
 
 def render_folders(folders: Sequence[FolderSummary], results: object) -> str:
@@ -149,7 +172,7 @@ def render_folders(folders: Sequence[FolderSummary], results: object) -> str:
                 for folder in folders
             ],
         ),
-        Column("failed", [str(folder.failed) for folder in folders]),
+        *_other_columns(folders),
         Column("best trial", [_number(folder.best_trial) for folder in folders]),
         Column("best score", [_best(folder) for folder in folders]),
         Column("last written (UTC)", [_time(folder.written) for folder in folders], right=False),
@@ -158,6 +181,16 @@ def render_folders(folders: Sequence[FolderSummary], results: object) -> str:
         f"{folder.name} cannot be read: {folder.problem}" for folder in folders if folder.problem
     )
     return to_text(Table("", columns, problems))
+
+
+def _other_columns(folders: Sequence[FolderSummary]) -> list[Column]:
+    """One column per state that a trial has; failures always."""
+    counts = {state: [getattr(folder, state) for folder in folders] for state in _OTHERS}
+    return [
+        Column(state, [str(n) for n in numbers])
+        for state, numbers in counts.items()
+        if state == "failed" or any(numbers)
+    ]
 
 
 def render_study(study: StudyOverview) -> str:
@@ -170,9 +203,9 @@ def render_study(study: StudyOverview) -> str:
         "data": f"{counted(study.rows, 'row')} ({study.unit}) of "
         f"{counted(study.patients, 'patient')}, {counted(study.folds, 'fold')}",
         "hold-out": _hold_out(study),
-        "trials": f"{summary.finished:,} finished"
-        + ("" if study.planned is None else f" of {study.planned:,}")
-        + f", {summary.failed:,} failed",
+        "trials": summary.trials_text
+        + ("" if study.planned is None else f"; {study.planned:,} planned"),
+        "pruning": pruned_text(*study.saved_by_pruning) or None,
         "training": f"{study.minutes:.1f} minutes of finished trials",
         "last written": f"{_time(summary.written)} UTC",
         "runs": ", ".join(f"{_time(run)} UTC" for run in study.runs) or None,
@@ -198,22 +231,39 @@ def render_study(study: StudyOverview) -> str:
 
 
 def render_trial(trial: TrialOverview) -> str:
-    """A trial's scores, cost, folds, and differences to the best trial, or why it failed."""
+    """A trial's scores or why it has none, its cost, folds, and differences to the best trial."""
     title = f"Trial {trial.number:04d} of {trial.study}: {trial.state}"
-    if trial.reason is not None:
+    if trial.reason is not None and not trial.folds:
         failure = {"reason": trial.reason, "traceback": trial.error_file, "folder": trial.path}
         return to_text(f"{title}.", _facts(failure), _differences(trial))
     saved = f", {trial.saved_minutes:.1f} of them saved" if trial.saved_minutes >= 0.05 else ""
     reused = [str(fold.fold) for fold in trial.folds if fold.reused]
+    objective = SCORE_NAMES[trial.objective]
     facts = {
-        "rank": f"{trial.rank} by {SCORE_NAMES[trial.objective]}",
-        "scores": named_scores(trial.scores),
+        "rank": None if trial.rank is None else f"{trial.rank} by {objective}",
+        "reason": trial.reason,
+        "estimate": _estimate(trial),
+        "scores": named_scores(trial.scores) or None,
         "cost": f"{trial.minutes:.1f} minutes of training{saved}",
+        "pruning": _not_trained(trial),
         "reused": f"fold {', '.join(reused)} from the fold store" if reused else None,
         "folder": trial.path,
     }
     note = OPTIMISTIC_LEGEND.removeprefix("* ") if trial.optimistic else ""
     return to_text(f"{title}.", _facts(facts), note, _folds(trial), _differences(trial))
+
+
+def _estimate(trial: TrialOverview) -> str | None:
+    if trial.estimate is None:
+        return None
+    return f"{named_scores({trial.objective: trial.estimate})} probably, with all folds"
+
+
+def _not_trained(trial: TrialOverview) -> str | None:
+    if trial.study_folds is None:
+        return None
+    folds = counted(trial.study_folds - len(trial.folds), "fold")
+    return f"{folds} not trained, about {trial.saved_by_pruning_minutes:.1f} minutes saved"
 
 
 def _hold_out(study: StudyOverview) -> str | None:

@@ -79,8 +79,9 @@ class TrainingProgress:
 
     - ``message``: ``text``.
     - ``trial_started``: ``text``, the trial's point. ``trial_ended``: ``scores``.
-    - ``trial_pruned``: ``reason``.
-    - ``trial_failed``, ``step_failed``: ``reason``, and ``traceback``, which is logged.
+    - ``trial_pruned``, ``trial_stopped``: ``reason``.
+    - ``trial_failed``, ``trial_diverged``, ``step_failed``: ``reason``, and ``traceback``, which
+      is logged.
     - ``folds_reused``: ``keys``, fold -> cache key.
     - ``folds_not_reused``: ``text``, how many and why.
     - ``fold_started``, ``fold_ended``: ``fold``.
@@ -118,7 +119,7 @@ class TrainingProgress:
         self._trials: set[str] = set()
         self._not_reused: set[str] = set()
         self._n_failed = self._n_trained = self._n_at_once = 0
-        self._n_pruned = 0
+        self._n_pruned = self._n_diverged = self._n_stopped = 0
         self._done = 0.0
         self._left = TimeLeft(clock)
         self._on_event = on_event
@@ -151,8 +152,9 @@ class TrainingProgress:
             text = f"{self._n_finished} of {counted(self._n_trials, 'trial')} finished"
         else:
             text = f"{self._n_trained} of {counted(self._n_known, 'fold')} trained"
-        text += f", {self._n_pruned} pruned" if self._n_pruned else ""
-        text += f", {self._n_failed} failed" if self._n_failed else ""
+        ended = {"pruned": self._n_pruned, "diverged": self._n_diverged}
+        ended |= {"stopped": self._n_stopped, "failed": self._n_failed}
+        text += "".join(f", {n} {state}" for state, n in ended.items() if n)
         if self._best is not None:
             number, score = self._best
             text += f", best {named_scores({self._objective: score})} (trial {number:04d})"
@@ -254,6 +256,18 @@ class TrainingProgress:
         self._n_finished += 1
         self._n_pruned += 1
         return Notice(f"{name} pruned {event['reason']}")
+
+    def _trial_stopped(self, name: str, event: Event) -> Notice:
+        self._leave(name)
+        self._n_stopped += 1
+        return Notice(f"{name} {event['reason']}")
+
+    def _trial_diverged(self, name: str, event: Event) -> Notice:
+        self._leave(name)
+        self._n_finished += 1
+        self._n_diverged += 1
+        text, details = f"{name} diverged: {event['reason']}", event.get("traceback", "")
+        return Notice(text, level=logging.WARNING, details=details)
 
     def _trial_failed(self, name: str, event: Event) -> Notice:
         self._leave(name)

@@ -46,7 +46,9 @@ class RunCost:
         evaluated_s: part of it in which validation rows were scored.
         saved_by_store_s: training of the folds that were in the fold store.
         saved_by_stages_s: training of first stages that were in the fold store.
-        saved_by_pruning_s: training of the folds that pruned trials did not need.
+        saved_by_pruning_s: training of the folds that pruned trials did not need, estimated
+            from their own folds.
+        devices: GPUs of a worker group; without any, its CPUs.
         estimate: None if there was none.
         work: what the run did.
     """
@@ -62,6 +64,7 @@ class RunCost:
     saved_by_store_s: float = 0.0
     saved_by_stages_s: float = 0.0
     saved_by_pruning_s: float = 0.0
+    devices: float = 1.0
     estimate: Estimate | None = None
     work: Work = "search"
 
@@ -69,6 +72,11 @@ class RunCost:
     def saved_s(self) -> float:
         """All that was saved."""
         return self.saved_by_store_s + self.saved_by_stages_s + self.saved_by_pruning_s
+
+    @property
+    def saved_by_pruning_device_hours(self) -> float:
+        """Device hours that pruning saved."""
+        return self.saved_by_pruning_s * self.devices / 3600
 
     @property
     def useful_share(self) -> float | None:
@@ -92,11 +100,15 @@ def cost_text(cost: RunCost) -> str:
     saved = {
         "the fold store": cost.saved_by_store_s,
         "shared stages": cost.saved_by_stages_s,
-        "pruning": cost.saved_by_pruning_s,
     }
     parts = [f"{clock_text(seconds)} by {by}" for by, seconds in saved.items() if seconds >= 1]
     if parts:
         lines.append(f"Training saved: {', '.join(parts)}.")
+    if cost.saved_by_pruning_s:
+        lines.append(
+            f"Pruning saved about {cost.saved_by_pruning_device_hours:.2g} device hours, "
+            f"{clock_text(cost.saved_by_pruning_s)} of training."
+        )
     return " ".join(lines)
 
 

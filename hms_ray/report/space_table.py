@@ -41,6 +41,7 @@ class SpaceFacts:
         n_invalid: points whose values exclude each other; None if they were not listed.
         draws: first trials: origin and values.
         budget: limits, in words.
+        pruning: the rule, in words; empty: no trial is pruned.
         visits: least, mean and largest number of image visits per trial; None without rows.
     """
 
@@ -53,6 +54,7 @@ class SpaceFacts:
     draws: Sequence[tuple[str, dict[str, object]]]
     budget: str
     visits: tuple[float, float, float] | None
+    pruning: str = ""
 
 
 def render_space(facts: SpaceFacts) -> str:
@@ -79,6 +81,7 @@ def render_space(facts: SpaceFacts) -> str:
         f"size: {size}",
         f"budget: {facts.budget}",
         f"cost: {cost}",
+        *([facts.pruning] if facts.pruning else []),
     ]
     parts: list[str | Table] = ["\n".join(lines)]
     if facts.parameters:

@@ -2,6 +2,9 @@
 
 A study's logs are in ``STUDY/trials/TRIAL/fold_K/``. Each fold is one TensorBoard run and
 one HParams session; the sessions of a trial share a group, over which TensorBoard averages.
+A trial without a stored fold has one session without curves in its own folder. The HParams
+view has the state of each trial, and its comparable estimate: the objective of a complete
+trial, and what a pruned one would probably have reached.
 The experiment (searched parameters and scores) is declared once. Event files have fixed
 names and are replaced as a whole, so that writing a fold again never doubles its curves.
 
@@ -41,6 +44,10 @@ CURVES: Final = (*OBJECTIVES, "criterion", "train_loss", "learning_rate")
 KEPT: Final = "kept/"
 """Prefix of the kept checkpoint's scores, which the HParams view shows."""
 METRICS: Final = ("kl_10", "kl_4", "kl_all")
+STATE: Final = "state"
+"""Name of a trial's state among its values."""
+ESTIMATE: Final = "estimate"
+"""Tag of a trial's comparable estimate."""
 _ANY_TEXT: Final[dict[str, Any]] = {"kind": "text", "values": []}
 """Declared for a path that studies search with values of different types."""
 
@@ -87,12 +94,14 @@ def write_fold(
     parameters: Mapping[str, Parameter] | None = None,
     scores: Mapping[str, float | None] | None = None,
     started_s: float = 0.0,
-    finished: bool = True,
+    state: str = "complete",
+    estimate: float | None = None,
 ) -> None:
     """Writes the curves of one fold, and its HParams session if a group is given.
 
     Args:
-        folder: ``STUDY/trials/TRIAL/fold_K``; existing events are replaced.
+        folder: ``STUDY/trials/TRIAL/fold_K``, or that of a trial without folds; existing
+            events are replaced.
         history: records with ``step``, ``seconds`` since the start, ``kl_all``,
             ``kl_4``, ``kl_10``, ``criterion``, ``train_loss`` and ``learning_rate``; missing
             values and None are skipped.
@@ -101,9 +110,11 @@ def write_fold(
         parameters: searched parameters, so that values are written as declared.
         scores: of the kept checkpoint; default: those of the last record.
         started_s: Unix time at which the fold started.
-        finished: whether the fold succeeded.
+        state: of the trial, see ``StoredTrial``.
+        estimate: of the trial's objective, comparable with complete trials; None: unknown.
     """
-    events = [] if group is None else [_session_start(group, values, parameters, started_s)]
+    shown = {**(values or {}), STATE: state}
+    events = [] if group is None else [_session_start(group, shown, parameters, started_s)]
     for record in history:
         time_s = started_s + float(record.get("seconds") or 0.0)
         scalars = {name: record.get(name) for name in CURVES}
@@ -111,10 +122,10 @@ def write_fold(
     last: HistoryRecord = history[-1] if history else {"step": 0}
     ended_s = started_s + float(last.get("seconds") or 0.0)
     kept = last if scores is None else scores
-    named = {KEPT + name: kept.get(name) for name in OBJECTIVES}
+    named = {KEPT + name: kept.get(name) for name in OBJECTIVES} | {ESTIMATE: estimate}
     events += _scalar_events(named, ended_s, int(last["step"]))
     if group is not None:
-        events.append(_session_end(ended_s, int(last["step"]), finished))
+        events.append(_session_end(ended_s, int(last["step"]), state))
     _write_events(Path(folder) / FILE_NAME, events)
 
 
@@ -136,10 +147,12 @@ def _session_start(
     return _event(started_s, 0, summary)
 
 
-def _session_end(ended_s: float, step: int, finished: bool) -> Event:
+def _session_end(ended_s: float, step: int, state: str) -> Event:
     from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 
-    status = api_pb2.STATUS_SUCCESS if finished else api_pb2.STATUS_FAILURE
+    # The folds of a pruned trial are whole; TensorBoard has no status of its own for a stop.
+    failed = state in ("failed", "diverged")
+    status = api_pb2.STATUS_FAILURE if failed else api_pb2.STATUS_SUCCESS
     end = plugin_data_pb2.SessionEndInfo(status=status, end_time_secs=ended_s)
     return _event(ended_s, step, _plugin_summary(metadata.SESSION_END_INFO_TAG, end))
 
@@ -206,7 +219,8 @@ def _experiment_summary(described: Mapping[str, Any], created_s: float) -> Summa
     from tensorboard.plugins.hparams import api_pb2, metadata, summary_v2
 
     kinds = {"truth": bool, "number": float, "text": str}
-    infos = []
+    # Without a domain: TensorBoard hides trials whose value is not in it.
+    infos = [api_pb2.HParamInfo(name=STATE, type=api_pb2.DATA_TYPE_STRING, differs=True)]
     for path, parameter in described["parameters"].items():
         # Searched values differ between trials; the page shows such columns first.
         info = api_pb2.HParamInfo(name=path, differs=True)
@@ -221,6 +235,8 @@ def _experiment_summary(described: Mapping[str, Any], created_s: float) -> Summa
         api_pb2.MetricInfo(name=api_pb2.MetricName(tag=KEPT + name), display_name=name)
         for name in described["metrics"]
     ]
+    name = api_pb2.MetricName(tag=ESTIMATE)
+    metrics.append(api_pb2.MetricInfo(name=name, display_name=ESTIMATE))
     experiment = api_pb2.Experiment(
         hparam_infos=infos, metric_infos=metrics, time_created_secs=created_s
     )

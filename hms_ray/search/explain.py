@@ -17,6 +17,7 @@ from hms_ray.evaluate.metric import SCORE_NAMES
 from hms_ray.report.space_table import ParameterRow, SpaceFacts
 from hms_ray.search.distributions import resolve, trial_key
 from hms_ray.search.proposals import MAX_LISTED_POINTS, Proposal, Proposals
+from hms_ray.search.pruning import pruning_text
 from hms_ray.text import counted
 
 MIN_COUNTED_TRIALS: Final = 20
@@ -34,21 +35,23 @@ def explain_space(
     Args:
         space: checked.
         name: of the space.
-        n_draws: first trials to show.
+        n_draws: first trials to show, as far as they do not depend on results.
         visits: image visits of an experiment; None: not counted.
     """
     count = n_points(space)
     n_experiments = n_invalid = None
     if count is not None and count <= MAX_LISTED_POINTS:
         n_experiments, n_invalid = _experiments(space)
+    method: str = space.method
     first = first_trials(space, n_draws if visits is None else max(n_draws, MIN_COUNTED_TRIALS))
+    # Those of TPE depend on results.
+    shown = first[: max(space.startup_trials, len(space.start))] if method == "tpe" else first
+    if method == "tpe":
+        method += f" after {counted(space.startup_trials, 'random trial')}"
     counts = [visits(trial.experiment) for _, trial in first] if visits else []
     budget = [counted(space.budget.trials, "trial")]
     for limit, noun in ((space.budget.hours, "hour"), (space.budget.device_hours, "device hour")):
         budget += [] if limit is None else [counted(limit, noun)]
-    method: str = space.method
-    if method == "tpe":
-        method += f" after {counted(space.startup_trials, 'random trial')}"
     goal = "maximise blend gain"
     if space.metric != "blend_gain":
         goal = f"minimise {SCORE_NAMES[space.objective]}"
@@ -59,7 +62,8 @@ def explain_space(
         n_points=count,
         n_experiments=n_experiments,
         n_invalid=n_invalid,
-        draws=[(origin, dict(trial.point)) for origin, trial in first[:n_draws]],
+        draws=[(origin, dict(trial.point)) for origin, trial in shown[:n_draws]],
+        pruning=pruning_text(space.pruning, space.experiment.data.n_folds),
         budget=" or ".join(budget) + ("" if len(budget) == 1 else ", whichever is first"),
         visits=(min(counts), mean(counts), max(counts)) if counts else None,
     )
@@ -73,9 +77,15 @@ def first_trials(space: Space, n_trials: int) -> list[tuple[str, Proposal]]:
         proposals = Proposals(space, Path(folder) / "journal")
         found: list[tuple[str, Proposal]] = []
         while len(found) < n_trials and isinstance(proposal := proposals.next(), Proposal):
-            start = proposal.point in space.start
-            found.append(("start" if start else space.method, proposal))
+            found.append((_origin(space, proposal), proposal))
     return found
+
+
+def _origin(space: Space, proposal: Proposal) -> str:
+    if proposal.point in space.start:
+        return "start"
+    # TPE draws at random until ``startup_trials`` have ended, and here none has.
+    return "random" if space.method == "tpe" else space.method
 
 
 def _experiments(space: Space) -> tuple[int, int]:

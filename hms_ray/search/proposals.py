@@ -37,14 +37,12 @@ MAX_LISTED_POINTS: Final = 2_000
 
 INTERRUPTED: Final = "the study was stopped"
 """Beginning of the reason of trials that did not fail by themselves."""
-STOPPED: Final = "stopped by hms-ray stop"
+STOP_REASON: Final = "stopped by hms-ray stop"
 """Reason of trials that a user has stopped; they are not repeated."""
 RETRY: Final = "retry"
 """Origin of points that failed in an earlier run and are tried again on request."""
 MAX_ATTEMPTS: Final = 2
 """Attempts at a start point that fails by itself, over all runs."""
-
-DIVERGED: Final = "diverged"
 
 
 @dataclass(frozen=True)
@@ -167,7 +165,7 @@ class Proposals:
         settled = [
             trial.params
             for trial in trials
-            if trial.state != TrialState.FAIL or trial.user_attrs.get("reason") == STOPPED
+            if trial.state != TrialState.FAIL or trial.user_attrs.get("reason") == STOP_REASON
         ]
         for trial in trials:
             if not self._journal.has_point(trial):
@@ -196,9 +194,9 @@ class Proposals:
                     self._finished.setdefault(key, (trial.number, scores))
                 elif trial.state == TrialState.RUNNING:
                     stale.setdefault(key, (trial.params, []))[1].append(trial.number)
-                elif trial.user_attrs.get("reason") == STOPPED:
+                elif trial.user_attrs.get("reason") == STOP_REASON:
                     self._failed[key] = trial.number
-                elif not str(trial.user_attrs.get("reason", "")).startswith(INTERRUPTED):
+                else:
                     retried[key] = trial.params
             elif trial.state == TrialState.COMPLETE and "duplicate_of" not in trial.user_attrs:
                 self._finished.setdefault(key, (trial.number, scores_of(trial)))

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from hms_ray.competition.schema import TARGET_COLUMNS
 from hms_ray.config.pruning import PruneConfig
 from hms_ray.config.space import Objective
-from hms_ray.evaluate.metric import OBJECTIVES, Array, kl_rows
-from hms_ray.evaluate.oof import align_oof, probabilities_of
+from hms_ray.evaluate.metric import OBJECTIVES, Array
 from hms_ray.search.pruning import Decision, PatientFolds, decide
+from hms_ray.study.row_scores import scores_of_fold
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class FoldReport:
         n_folds: folds of the trial so far, this one included.
         fold: number of the fold.
         score: mean KL of the fold's rows of the objective.
-        estimate: see ``Evidence``.
+        estimate: see ``Decision``.
     """
 
     n_folds: int
@@ -42,10 +41,8 @@ def patients_of(rows: pd.DataFrame, objective: Objective) -> PatientFolds:
 def sums_of_fold(oof: pd.DataFrame, fold: int, rows: pd.DataFrame, patients: PatientFolds) -> Array:
     """Summed KL of each patient (G,) with the out-of-fold predictions of one fold; others 0."""
     of_fold = (rows["fold"] == fold).to_numpy()
-    scored = rows[of_fold]
-    aligned = probabilities_of(align_oof(oof, scored.reset_index(drop=True)))
     scores = np.zeros(len(rows))
-    scores[of_fold] = kl_rows(scored[list(TARGET_COLUMNS)].to_numpy(), aligned)
+    scores[of_fold] = scores_of_fold(rows[of_fold], oof)
     return patients.sums(scores)
 
 

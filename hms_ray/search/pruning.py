@@ -13,13 +13,16 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special, stats
 
 from hms_ray.config.pruning import PruneConfig
 from hms_ray.evaluate.metric import Array
+from hms_ray.text import counted
 
 HALVING: int = 2
 """Successive halving keeps one in so many trials, after 1, 2, 4, ... folds."""
+MIN_USED: int = 10
+"""Finished trials that the estimate of training noise uses, as far as there are so many."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +63,15 @@ class PatientFolds:
         found: Array = np.bincount(self.folds, self.sizes, self.n_folds).astype(np.float64)
         return found
 
+    @cached_property
+    def _in_fold(self) -> Array:
+        """(G, K) 1 for each patient's fold."""
+        indicator: Array = (self.folds[:, None] == np.arange(self.n_folds)).astype(np.float64)
+        return indicator
+
     def fold_sums(self, sums: Array) -> Array:
         """(..., K) summed scores of each fold, from those of patients (..., G)."""
-        indicator = self.folds[:, None] == np.arange(self.n_folds)
-        found: Array = sums @ indicator
+        found: Array = sums @ self._in_fold
         return found
 
     def fold_means(self, sums: Array) -> Array:
@@ -106,19 +114,26 @@ def training_noise(sums: Array, patients: PatientFolds, config: PruneConfig) -> 
     With D_f the difference of two trials in fold f and K folds, the variance of D_f around
     the two trials' own mean difference is ``tau^2`` plus the sampling variance of the fold's
     patients. Averaged over all pairs of J trials, the first is twice the mean square of the
-    interaction of trials and folds, the second is averaged from patient-clustered variances.
-    The assumed ``config.tau`` counts as ``config.tau_trials`` trials.
+    interaction of trials and folds, which has ``n = (J - 1)(K - 1)`` degrees of freedom; the
+    second is averaged from patient-clustered variances. With the assumed variance as a scaled
+    inverse chi-squared prior of ``n0 = tau_trials * (K - 1)`` degrees of freedom,
+
+        tau^2 = (n0 * assumed^2 + n * found) / (n0 + n)
+
+    with n0 + n degrees of freedom, those of the t distribution in ``compare`` (Gelman et al.,
+    Bayesian Data Analysis, 3rd edition, sections 2.6 and 3.2).
 
     Args:
-        sums: (J, G) summed scores of finished trials. The worse half is not used: trials
-            far from the best one vary more than those that a decision is about.
+        sums: (J, G) summed scores of finished trials. Of more than 10 the best 10 are used, of
+            more than 20 the better half: trials far from the best one vary more than those that
+            a decision is about.
         patients: their rows.
         config: assumed noise.
     """
     counted = patients.rows > 0
     n_folds = int(counted.sum())
-    prior = Noise(config.tau, config.tau_trials * max(n_folds - 1, 1))
-    order = np.argsort(sums.sum(axis=1), kind="stable")[: max(3, (len(sums) + 1) // 2)]
+    prior = Noise(config.tau, float(config.tau_trials * max(n_folds - 1, 1)))
+    order = np.argsort(sums.sum(axis=1), kind="stable")[: max(MIN_USED, (len(sums) + 1) // 2)]
     n_trials = len(order)
     if n_trials < 2 or n_folds < 2:
         return prior
@@ -126,18 +141,18 @@ def training_noise(sums: Array, patients: PatientFolds, config: PruneConfig) -> 
     means = patients.fold_means(own)[:, counted]
     freedom = (n_trials - 1) * (n_folds - 1)
     interaction = ((means - means.mean(axis=1, keepdims=True)) ** 2).sum() / freedom
-    sampling = np.mean([_fold_variances(one, patients)[counted] for one in own])
-    found = 2 * (interaction - sampling * n_trials / (n_trials - 1))
-    weight = config.tau_trials / (config.tau_trials + n_trials)
-    variance = weight * config.tau**2 + (1 - weight) * max(found, 0.0)
-    return Noise(float(variance**0.5), prior.freedom + freedom)
+    sampling = _fold_variances(own, patients)[:, counted].mean()
+    found = max(2 * (interaction - sampling * n_trials / (n_trials - 1)), 0.0)
+    total = prior.freedom + freedom
+    variance = (prior.freedom * prior.tau**2 + freedom * found) / total
+    return Noise(float(variance**0.5), total)
 
 
 def _fold_variances(sums: Array, patients: PatientFolds) -> Array:
-    """(K,) patient-clustered variance of the mean of each fold; 0 with one patient."""
+    """(..., K) patient-clustered variance of the mean of each fold; 0 with one patient."""
     means = patients.fold_means(sums)
-    residuals = sums - np.nan_to_num(means)[patients.folds] * patients.sizes
-    squares = np.bincount(patients.folds, weights=residuals**2, minlength=patients.n_folds)
+    residuals = sums - np.nan_to_num(means)[..., patients.folds] * patients.sizes
+    squares = patients.fold_sums(residuals**2)
     counts = np.bincount(patients.folds, minlength=patients.n_folds)
     with np.errstate(invalid="ignore", divide="ignore"):
         found: Array = counts / (counts - 1) * squares / patients.rows**2
@@ -146,55 +161,48 @@ def _fold_variances(sums: Array, patients: PatientFolds) -> Array:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The paired comparison of a trial with the best one on the folds that both have.
+    """The paired comparison of a trial with another one on the folds that both have.
 
     Attributes:
-        difference: mean over the shared rows, trial minus best, in nats.
+        difference: mean over the shared rows, trial minus the other one, in nats.
         standard_error: from patients and training noise.
         p_value: one-sided, that the trial is not worse.
         level: below which the trial is stopped.
-        estimate: comparable with the score of trials that have all folds: the best trial's
-            mean over all folds plus the difference.
     """
 
     difference: float
     standard_error: float
     p_value: float
     level: float
-    estimate: float
 
 
-def expected_optimism(finished: Array, patients: PatientFolds, noise: Noise) -> float:
-    """By how much the best of the finished trials probably looks too good, in nats.
+def rival(finished: Array, patients: PatientFolds, n_folds: int) -> int:
+    """The finished trial that a trial is tested against after some folds.
 
-    It was chosen as the least of noisy scores. Their mean is trusted for the share of the
-    variance of scores that training noise explains (empirical Bayes): with m the mean
-    score, b the best and s^2 the variance of the scores,
-    ``(m - b) * min(1, (tau^2 / 2K) / s^2)`` over K folds.
+    It is the best one in the remaining folds. The least of many scores looks better than it is
+    in the folds that chose it, so the best trial over all folds would be too hard to match. The
+    noise of the rival in the tested folds has no part in its choice: the choice and the test use
+    different patients and different trained models (data splitting: Cox, Biometrika 62, 1975,
+    pages 441-444). So the test has its level whatever the trials' scores and their number are;
+    a trial as good as the best one is at least as good as the rival.
 
     Args:
         finished: (J, G) summed scores.
         patients: their rows.
-        noise: of training; a single trial has half the variance of a difference.
+        n_folds: tested folds, from the first; a later one must have a counted row.
     """
-    scores = finished.sum(axis=1) / patients.sizes.sum()
-    rows = patients.rows
-    training = noise.tau**2 / 2 * float((rows**2).sum() / rows.sum() ** 2)
-    spread = float(scores.var(ddof=1)) if len(scores) > 1 else 0.0
-    share = min(1.0, training / spread) if spread > 0 else 1.0
-    return float((scores.mean() - scores.min()) * share)
+    return int(np.argmin(patients.fold_sums(finished)[:, n_folds:].sum(axis=1)))
 
 
 def compare(
     trial: Array,
-    best: Array,
+    other: Array,
     patients: PatientFolds,
     n_folds: int,
     noise: Noise,
     level: float,
-    optimism: float = 0.0,
 ) -> Evidence:
-    """Compares a trial with the best one after some folds.
+    """Compares a trial with another one after some folds.
 
     The variance of the mean difference is patient-clustered (as ``clustered_interval``) plus
     ``tau^2 * sum(rows of fold^2) / rows^2``, which is ``tau^2 / k`` for k equal folds. The
@@ -203,15 +211,14 @@ def compare(
 
     Args:
         trial: (G,) summed scores, those of the first folds known.
-        best: (G,) summed scores of the best trial.
+        other: (G,) summed scores of the other trial.
         patients: their rows.
         n_folds: known folds of the trial, from the first.
         noise: of training.
         level: over all looks, see ``PatientFolds.level_of_look``.
-        optimism: of the best trial, see ``expected_optimism``; the test allows for it.
     """
     shared = patients.folds < n_folds
-    sums, sizes = (trial - best)[shared], patients.sizes[shared]
+    sums, sizes = (trial - other)[shared], patients.sizes[shared]
     n_rows, n_patients = sizes.sum(), len(sizes)
     difference = sums.sum() / n_rows
     residuals = sums - difference * sizes
@@ -224,12 +231,11 @@ def compare(
     if n_patients < 2:
         p_value = 1.0
     elif error > 0:
-        p_value = float(stats.t.sf((difference - optimism) / error, freedom))
+        p_value = float(special.stdtr(freedom, -difference / error))
     else:
-        p_value = float(difference <= optimism)
-    overall = best.sum() / patients.sizes.sum()
+        p_value = float(difference <= 0)
     at_look = patients.level_of_look(n_folds, level)
-    return Evidence(float(difference), error, p_value, at_look, float(overall + difference))
+    return Evidence(float(difference), error, p_value, at_look)
 
 
 @dataclass(frozen=True)
@@ -238,7 +244,9 @@ class Decision:
 
     Attributes:
         stop: whether the trial is stopped.
-        estimate: see ``Evidence``; the trial's own running mean if no trial has finished.
+        estimate: comparable with the score of trials that have all folds: the best trial's mean
+            over all folds, plus the paired difference to it on the folds that both have; the
+            trial's own running mean if no trial has finished.
         reason: of the stop, in one line.
     """
 
@@ -271,16 +279,16 @@ def decide(
     if not len(finished):
         return Decision(False, own)
     best = finished[int(np.argmin(finished.sum(axis=1)))]
-    noise = training_noise(finished, patients, config)
-    optimism = expected_optimism(finished, patients, noise)
-    evidence = compare(trial, best, patients, n_folds, noise, config.level, optimism)
-    going_on = Decision(False, evidence.estimate)
+    ahead = patients.running_mean(trial - best, n_folds)
+    estimate = float(best.sum() / patients.sizes.sum() + ahead)
     last = n_folds >= patients.n_folds or not patients.rows[n_folds:].sum()
     if last or n_folds < config.min_folds or len(finished) < config.min_trials:
-        return going_on
+        return Decision(False, estimate)
     reason = None
     if config.rule == "paired":
-        reason = _by_pairs(evidence)
+        other = finished[rival(finished, patients, n_folds)]
+        noise = training_noise(finished, patients, config)
+        reason = _by_pairs(compare(trial, other, patients, n_folds, noise, config.level))
     elif config.rule == "median":
         reason = _by_median(own, patients.running_mean(finished, n_folds))
     elif config.rule == "successive_halving":
@@ -288,17 +296,18 @@ def decide(
         means = [float(patients.running_mean(sums, n_folds)) for sums in (*finished, *reached)]
         reason = _by_halving(own, means, n_folds)
     elif config.rule == "wilcoxon":
-        differences = patients.fold_means(trial - best)[:n_folds]
-        reason = _by_wilcoxon(differences[patients.rows[:n_folds] > 0], config.level)
-    return going_on if reason is None else Decision(True, evidence.estimate, reason)
+        counted_folds = patients.rows > 0
+        known, of_best = (patients.fold_means(one)[counted_folds] for one in (trial, best))
+        reason = _by_wilcoxon(known[: counted_folds[:n_folds].sum()], of_best, config.level)
+    return Decision(reason is not None, estimate, reason or "")
 
 
 def _by_pairs(evidence: Evidence) -> str | None:
     if evidence.p_value >= evidence.level:
         return None
     return (
-        f"{evidence.difference:.4f} worse than the best trial on the same rows, standard error "
-        f"{evidence.standard_error:.4f}, p {evidence.p_value:.2g} below {evidence.level:.2g}"
+        f"{evidence.difference:.4f} worse than the trial that is best on the other folds, standard "
+        f"error {evidence.standard_error:.4f}, p {evidence.p_value:.2g} below {evidence.level:.2g}"
     )
 
 
@@ -317,29 +326,26 @@ def _by_halving(own: float, others: Sequence[float], n_folds: int) -> str | None
     return f"running mean {own:.4f}: {n_better} of {len(others)} trials are better"
 
 
-def _by_wilcoxon(differences: Array, level: float) -> str | None:
-    # As Optuna's WilcoxonPruner: never a trial whose mean is better than the best one's.
-    if len(differences) < 2 or differences.mean() <= 0:
+def _by_wilcoxon(means: Array, best: Array, level: float) -> str | None:
+    # As Optuna's WilcoxonPruner: never a trial whose mean is not above that of all the best
+    # trial's folds.
+    if len(means) < 2 or means.mean() <= best.mean():
         return None
+    differences = means - best[: len(means)]
     found = stats.wilcoxon(differences, alternative="greater", zero_method="zsplit")
     if found.pvalue >= level:
         return None
     return f"worse than the best trial in its folds, p {found.pvalue:.2g} below {level:.2g}"
 
 
-def earliest_wilcoxon_fold(level: float) -> int:
-    """Fewest folds after which the signed-rank test can stop a trial: its least p is 2^-k."""
-    return next(k for k in range(2, 100) if 0.5**k < level)
-
-
 def pruning_text(config: PruneConfig, n_folds: int) -> str:
     """A line on the rule for the start of a study; empty if nothing is ever stopped."""
     if config.rule == "none" or n_folds < 2:
         return ""
-    text = f"pruning: {config.rule}, after {config.min_trials} finished trials"
-    if config.rule == "wilcoxon":
-        earliest = max(earliest_wilcoxon_fold(config.level), config.min_folds)
-        text += f", after {earliest} folds at the earliest"
-        if earliest >= n_folds:
-            text += f": of {n_folds} folds, no trial is stopped; raise prune.level"
-    return text
+    if config.earliest_stop >= n_folds:
+        return f"pruning: {config.rule} can stop no trial of {n_folds} folds"
+    folds = f"{counted(config.earliest_stop, 'fold')} of {n_folds}"
+    return (
+        f"pruning: {config.rule}, after {counted(config.min_trials, 'finished trial')}, "
+        f"at the earliest after {folds}"
+    )

@@ -1,4 +1,4 @@
-"""Which studies, ladders and blends of a results folder use which stored folds."""
+"""Which studies, references, ladders and blends of a results folder use which stored folds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from hms_ray.storage.folder_names import BLEND_FILE, STEPS_FILE
+from hms_ray.storage.folder_names import BLEND_FILE, REFERENCE_FILE, REFERENCES, STEPS_FILE
 from hms_ray.text import command_line
 
 TRIAL_FILE: Final = "result.json"
@@ -19,6 +19,7 @@ _PLACES: Final = (
     f"*/{STEPS_FILE}",
     f"*/{BLEND_FILE}",
     f"*/*/{BLEND_FILE}",
+    f"*/{REFERENCES}/*/{REFERENCE_FILE}",
 )
 """Files that name cache keys, below a results folder."""
 _KEY: Final = re.compile(r"\b[0-9a-f]{64}\b")

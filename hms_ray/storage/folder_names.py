@@ -26,6 +26,9 @@ STUDY_FILE: Final = "study.json"
 STEPS_FILE: Final = "steps.json"
 BLEND_FILE: Final = "blend.json"
 FOREST_FILE: Final = "forest.csv"
+REFERENCES: Final = "references"
+REFERENCE_FILE: Final = "reference.json"
+"""Of a study by blend gain: ``references/0003/reference.json``."""
 
 _KINDS: Final[dict[str, Kind]] = {
     STUDY_FILE: "study",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -35,22 +36,25 @@ class BenchEstimate:
         kept_share: share of all folds that are expected to be trained; 1 if no study has reported
             what pruning saves.
         made: ISO 8601, UTC.
+        n_folds: of a trial.
     """
 
     trial_s: float
     kept_share: float
     made: str
+    n_folds: int
 
     def run(self, n_trials: int, slots: int, *, pruned: bool = True) -> Estimate:
-        """Estimated wall time of some trials.
+        """Estimated wall time of some trials: rounds of equal folds in all slots.
 
         Args:
             n_trials: to be finished.
             slots: worker groups at once.
             pruned: whether trials may be pruned.
         """
-        work = n_trials * self.trial_s * (self.kept_share if pruned else 1.0)
-        return Estimate(START_UP_S + work / slots, "bench")
+        n_jobs = n_trials * self.n_folds * (self.kept_share if pruned else 1.0)
+        n_rounds = math.ceil(round(n_jobs, 6) / slots)
+        return Estimate(START_UP_S + n_rounds * self.trial_s / self.n_folds, "bench")
 
 
 def kept_share(study: str | None, default: str, results: Path) -> tuple[float, str] | None:
@@ -113,7 +117,8 @@ def bench_space(
         machines=machines,
     )
     made = datetime.now(UTC).isoformat(timespec="seconds")
-    estimate = BenchEstimate(found.trial_s, known[0] if known else 1.0, made)
+    share = known[0] if known else 1.0
+    estimate = BenchEstimate(found.trial_s, share, made, found.prepared.n_folds)
     write_bench(results, space, data_identity(found.prepared), found.machines, estimate)
 
 

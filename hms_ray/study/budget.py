@@ -16,11 +16,9 @@ def reached_limit(space: Space, costs: Sequence[RunCost]) -> str | None:
         costs: of all runs, the current one included; those of confirming runs do not count.
     """
     costs = [cost for cost in costs if cost.work == "search"]
-    resources = space.resources
-    devices = resources.workers * (resources.gpus_per_worker or resources.cpus_per_worker)
     used = {
         "hours": sum(cost.seconds for cost in costs) / 3600,
-        "device_hours": sum(cost.training_s for cost in costs) / 3600 * devices,
+        "device_hours": sum(cost.training_s for cost in costs) / 3600 * space.resources.devices,
     }
     for name, hours in used.items():
         limit = getattr(space.budget, name)

@@ -46,6 +46,7 @@ class RunCounter:
         results: folder of the fold store.
         work: what the run does.
         clock: Unix time.
+        devices: of a worker group.
 
     Attributes:
         slots: worker groups at once.
@@ -59,6 +60,7 @@ class RunCounter:
         results: Path,
         work: Work = "search",
         clock: Callable[[], float] = time.time,
+        devices: float = 1.0,
     ) -> None:
         self._study, self._work, self._clock = study, work, clock
         self._store = FoldStore(results)
@@ -68,7 +70,7 @@ class RunCounter:
         self._waiting: deque[tuple[str, bool]] = deque()
         self._sums: dict[str, float] = defaultdict(float)
         self._faults = FaultLog(logger)
-        self.slots = 0
+        self.slots, self._devices = 0, devices
         self.last: RunCost | None = None
         self.estimate: Estimate | None = None
 
@@ -133,6 +135,7 @@ class RunCounter:
             work=self._work,
             n_folds=round(self._sums["n_folds"]),
             images=round(self._sums["images"]),
+            devices=self._devices,
             estimate=self.estimate,
             **sums,
         )

@@ -23,7 +23,16 @@ from hms_ray.storage.atomic import IfExists
 from hms_ray.storage.locks import StudyLock
 from hms_ray.storage.structured_files import json_text, read_json, write_text, yaml_text
 from hms_ray.study.row_scores import RowScores
-from hms_ray.study.trial import OOF_FILE, PRUNED, StoredTrial, best_first, read_trial, trial_draft
+from hms_ray.study.trial import (
+    OOF_FILE,
+    PRUNED,
+    STOPPED,
+    State,
+    StoredTrial,
+    best_first,
+    read_trial,
+    trial_draft,
+)
 from hms_ray.text import closest, shortened_list
 
 FORMAT: Final = 1
@@ -250,8 +259,10 @@ class StudyFolder:
             if number in (None, trial.number):
                 return trial
         assert number is not None
-        failed = self.trial(number)
-        reason = "does not exist" if failed is None else f"failed: {failed.reason}"
+        other = self.trial(number)
+        reason = "does not exist" if other is None else other.end_text
+        if other is not None and other.state in (PRUNED, STOPPED):
+            reason = f"was {reason}"
         numbers = [f"{trial.number:04d}" for trial in finished]
         raise StudyError(
             "the trial must have finished",
@@ -298,20 +309,21 @@ class StudyFolder:
         reason: str,
         details: str = "",
         *,
-        diverged: bool = False,
+        state: State = "failed",
         if_exists: IfExists = "replace",
     ) -> None:
-        """Stores the reason of a failure: one line, and all details in ``error.txt``.
+        """Stores why a trial failed, has diverged or was stopped, in one line.
 
-        The result of a finished trial stays, even if this machine cannot see it yet: it was
-        written before its process was lost. With ``if_exists="keep"``, another record of
-        the failure stays too.
+        All details of a failure are in ``error.txt``; a stopped trial has none. The result of a
+        finished trial stays, even if this machine cannot see it yet: it was written before its
+        process was lost. With ``if_exists="keep"``, another record of the failure stays too.
         """
         data = {**_NO_RESULT, "number": number, "point": dict(point), "reason": reason}
-        data["state"] = "diverged" if diverged else "failed"
+        data["state"] = state
         path, resources = self.trial_path(number), self.space().resources
         with trial_draft(path, experiment, resources, data, if_exists) as draft:
-            (draft / "error.txt").write_text(details or reason, encoding="utf-8")
+            if state != STOPPED:
+                (draft / "error.txt").write_text(details or reason, encoding="utf-8")
 
     def write_pruned(
         self,

@@ -9,17 +9,15 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from hms_ray.competition.schema import TARGET_COLUMNS
+from hms_ray.competition.schema import N_CLASSES, TARGET_COLUMNS
 from hms_ray.ensemble.blend_gain import Gain, GainRows
 from hms_ray.ensemble.reference_blend import ReferenceFit, fit_reference, predict_without
-from hms_ray.ensemble.simplex import blend_probabilities
 from hms_ray.errors import PredictionError, StudyError
-from hms_ray.evaluate.metric import OBJECTIVES, Array
-from hms_ray.evaluate.oof import probabilities_of
+from hms_ray.evaluate.metric import CLIP, OBJECTIVES, Array
 from hms_ray.storage.visibility import wait_until
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.references import Reference, n_references, read_reference, write_reference
-from hms_ray.study.row_scores import TargetProbabilities
+from hms_ray.study.row_scores import Predictions
 from hms_ray.study.trial import StoredTrial, has_finished
 
 
@@ -54,8 +52,9 @@ class StudyGains:
         except PredictionError as error:
             raise StudyError(error.rule, got=error.got, where=folder.path, fix=error.fix) from None
         self._folds = [int(fold) for fold in np.unique(folds[scored])]
-        self._trials = TargetProbabilities(self._rows, self.scored)
+        self._predictions = Predictions(self._rows)
         self._reference = lru_cache(maxsize=2)(self._read)
+        self._values: dict[tuple[int, int], float] = {}
 
     @property
     def n_references(self) -> int:
@@ -76,8 +75,10 @@ class StudyGains:
         Raises:
             StudyError: if one of them is missing or damaged.
         """
+        return self._gain(trial, self._model(trial), reference)
+
+    def _gain(self, trial: int, model: Array, reference: int) -> Gain:
         found, frozen = self._reference(reference)
-        model = self._model(trial)
         weights = found.weights_of(trial, self._folds)
         if weights is not None:
             frozen = predict_without(self.scored, frozen, model, weights)
@@ -87,11 +88,13 @@ class StudyGains:
         path = self._folder.trial_path(trial)
         # Written by another machine, perhaps: a result arrives before its files are visible.
         wait_until(lambda: has_finished(path))
-        return self._trials.of(path)
+        return self.scored.probabilities(self._predictions.of(path))
 
     def value(self, trial: int, reference: int) -> float:
         """The mean gain of a finished trial, in nats; see ``gain``."""
-        return self.gain(trial, reference).mean
+        if (trial, reference) not in self._values:
+            self._values[trial, reference] = self.gain(trial, reference).mean
+        return self._values[trial, reference]
 
     def is_due(self, n_finished: int, renew_every: int) -> bool:
         """Whether a new reference is due: there is none, or enough trials finished since."""
@@ -114,7 +117,7 @@ class StudyGains:
         trials = [self._stored(trial) for trial in sorted(finished)]
         if number == 0:
             alone = _member(trials[0], 1.0, dict.fromkeys(self._folds, 1.0))
-            first = probabilities_of(trials[0].oof(self._rows))
+            first = self._predictions.of(trials[0].path)
             # None counts as finished: the first renewal follows ``renew_every`` trials.
             self._write(Reference(0, "single", [alone], [], first, trials[0].optimistic))
             return 0
@@ -125,7 +128,10 @@ class StudyGains:
         patients = self._rows["patient_id"].to_numpy()
         with threadpool_limits(1):
             fit = fit_reference(self.scored, np.stack(models), patients)
-        self._write(self._from_fit(number, fit, trials, outside))
+            self._write(self._from_fit(number, fit, trials, outside))
+            # Asked for next, when their predictions would be read again.
+            for trial, model in zip(trials, models, strict=False):
+                self._values[trial.number, number] = self._gain(trial.number, model, number).mean
         return number
 
     def _stored(self, number: int) -> StoredTrial:
@@ -146,29 +152,26 @@ class StudyGains:
         trials: Sequence[StoredTrial],
         outside: Reference | None,
     ) -> Reference:
-        members, stack, optimistic = [], [], False
+        members, optimistic = [], False
+        row_folds = self._rows["fold"].to_numpy()
+        blended = np.zeros((len(self._rows), N_CLASSES))
         for position in fit.members:
             weight = float(fit.weights[position])
             by_fold = dict(zip(self._folds, fit.by_fold[:, position].tolist(), strict=True))
             if position < len(trials):
                 trial = trials[position]
                 members.append(_member(trial, weight, by_fold))
-                stack.append(probabilities_of(trial.oof(self._rows)))
+                predicted = self._predictions.of(trial.path)
                 optimistic |= trial.optimistic
-            elif outside is not None:
+            else:
+                assert outside is not None
                 from_outside = {"name": "reference 0000", "source": outside.source}
                 members.append({**from_outside, **_weights(weight, by_fold)})
-                stack.append(outside.probabilities)
+                predicted = outside.probabilities
                 optimistic |= outside.optimistic
-        blended = np.empty((len(self._rows), stack[0].shape[1]))
-        for fold in np.unique(self._rows["fold"]).tolist():
-            inside = (self._rows["fold"] == fold).to_numpy()
-            weights = [
-                member["weights_by_fold"].get(str(fold), member["weight"]) for member in members
-            ]
-            blended[inside] = blend_probabilities(
-                np.stack([one[inside] for one in stack]), np.array(weights)
-            )
+            # A fold without a scored row has the weights of all rows.
+            of_rows = np.array([by_fold.get(fold, weight) for fold in range(row_folds.max() + 1)])
+            blended += of_rows[row_folds, None] * np.clip(predicted, CLIP, 1 - CLIP)
         finished = [trial.number for trial in trials]
         return Reference(number, fit.method, members, finished, blended, optimistic)
 

@@ -24,8 +24,10 @@ FREE_EVERY: Final = 10
 class KeptWeights:
     """Frees the weights of the trials of a study that are not among its best.
 
-    A fold that anything else uses keeps its weights: a blend, a ladder, another study. So do
-    first stages that several trials share, since later trials resume from them.
+    Trials that are not complete, such as pruned ones, come first; then the worst finished one.
+    A fold that anything else uses keeps its weights: a blend, a reference of a study by blend
+    gain, a ladder, another study. So do first stages that several trials share, since later
+    trials resume from them.
 
     Args:
         folder: the study.
@@ -53,9 +55,13 @@ class KeptWeights:
         Returns:
             Number of bytes that were freed.
         """
-        best = best_first(trials, self._objective)[: self._n_best]
-        kept = {trial.number for trial in best}
-        others = [trial for trial in trials if trial.number not in kept | self._done]
+        finished = best_first(trials, self._objective)
+        best = finished[: self._n_best]
+        ordered = [trial for trial in trials if not trial.finished]
+        ordered += reversed(finished[self._n_best :])
+        others = [trial for trial in ordered if trial.number not in self._done]
+        if not others:
+            return 0
         for trial in (*best, *others):
             self._add_stages(trial)
         needed = {key for trial in best for key in self._keys(trial)} | self._used_elsewhere()

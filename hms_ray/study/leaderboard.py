@@ -13,7 +13,7 @@ from hms_ray.ensemble.nested_choice import nested_choice
 from hms_ray.errors import HmsRayError
 from hms_ray.evaluate.intervals import PatientSums, sum_by_patient
 from hms_ray.evaluate.metric import OBJECTIVES, Array
-from hms_ray.report.leaderboard import leaderboard, render, write_csv
+from hms_ray.report.leaderboard import leaderboard, pruned_text, render, write_csv
 from hms_ray.report.tables import to_text
 from hms_ray.report.trial_choice import TrialChoice, choice_text
 from hms_ray.study.confirmation import confirmation_table, confirmed_trials
@@ -21,8 +21,7 @@ from hms_ray.study.folder import StudyFolder
 from hms_ray.study.gain_ranking import GainRanking
 from hms_ray.study.row_scores import RowScores
 from hms_ray.study.ties import tied_with_best
-from hms_ray.study.trial import PRUNED, StoredTrial, best_first
-from hms_ray.text import counted
+from hms_ray.study.trial import PRUNED, StoredTrial, best_first, saved_by_pruning
 
 
 class Leaderboard:
@@ -171,7 +170,7 @@ class Leaderboard:
     def text(self) -> str:
         """The trials, best first; the nested KL of the choice; why others failed."""
         failed = [
-            f"trial {trial.number:04d} {trial.state}: {trial.reason}"
+            f"trial {trial.number:04d} {trial.end_text}"
             for trial in self.trials
             if not trial.finished and trial.state != PRUNED
         ]
@@ -184,14 +183,8 @@ class Leaderboard:
 
     def _pruned_lines(self) -> list[str]:
         """How many trials were pruned, and what that saved."""
-        pruned = [trial for trial in self.trials if trial.state == PRUNED]
-        if not pruned:
-            return []
-        saved = [trial.saved_folds_minutes for trial in pruned]
-        folds, minutes = (sum(values) for values in zip(*saved, strict=True))
-        hours = f"about {minutes / 60:.2f} hours saved"
-        not_trained = f"{counted(int(folds), 'fold')} not trained"
-        return [f"{counted(len(pruned), 'trial')} pruned: {not_trained}, {hours}"]
+        text = pruned_text(*saved_by_pruning(self.trials))
+        return [text] if text else []
 
     def json(self) -> str:
         """The same as JSON: one record per trial with every value, and reasons of failures."""

@@ -103,10 +103,12 @@ def check_study(results: str | Path, name: str, space: Space, rows: pd.DataFrame
 
     Raises:
         StudyError: see ``open_study``; or if no row counts for the objective.
+        ConfigError: if the pruning rule can stop no trial.
         ModelError: if a weights file cannot be read.
     """
     path = Path(results) / checked_name(name)
     require_objective_rows(space.objective, rows)
+    space.pruning.require_effect(rows["fold"].nunique())
     identity = space_identity(space)
     if space.experiment.data.unusable != "drop":
         # Otherwise the rows and folds are known only once the recordings were read.

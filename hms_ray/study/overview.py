@@ -6,18 +6,19 @@ Configurations are read as plain data, so that studies of earlier versions can b
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hms_ray.competition.schema import TARGET_COLUMNS
+import pandas as pd
+
 from hms_ray.config.former_names import in_new_form
 from hms_ray.config.yaml_files import read_mapping
 from hms_ray.errors import HmsRayError, StudyError
-from hms_ray.evaluate.metric import kl_rows, mean_by_objective
-from hms_ray.evaluate.oof import probabilities_of
+from hms_ray.evaluate.metric import mean_by_objective
 from hms_ray.report.overview import FolderSummary, FoldOverview, StudyOverview, TrialOverview
 from hms_ray.storage.fold_store import FoldStore
 from hms_ray.storage.structured_files import read_json
@@ -26,7 +27,15 @@ from hms_ray.study.folder import SPACE_FILE, StudyFolder, study_names
 from hms_ray.study.holdout import openings
 from hms_ray.study.identity import changed_values
 from hms_ray.study.leaderboard import Leaderboard
-from hms_ray.study.trial import StoredTrial, best_first
+from hms_ray.study.row_scores import scores_of_fold
+from hms_ray.study.trial import (
+    DIVERGED,
+    PRUNED,
+    STOPPED,
+    StoredTrial,
+    best_first,
+    saved_by_pruning,
+)
 from hms_ray.text import closest
 from hms_ray.train.selection import kept_record
 
@@ -61,10 +70,14 @@ def _no_trials(path: Path) -> FolderSummary:
 def _summary(folder: StudyFolder, trials: Sequence[StoredTrial]) -> FolderSummary:
     finished = best_first(trials, folder.objective)
     best = finished[0] if finished else None
+    states = Counter(trial.state for trial in trials)
     return replace(
         _no_trials(folder.path),
         finished=len(finished),
-        failed=len(trials) - len(finished),
+        pruned=states[PRUNED],
+        diverged=states[DIVERGED],
+        stopped=states[STOPPED],
+        failed=states["failed"],
         objective=folder.objective,
         best_trial=None if best is None else best.number,
         best_score=None if best is None else best.scores[folder.objective],
@@ -103,6 +116,7 @@ def study_overview(folder: StudyFolder) -> StudyOverview:
         searched={path: _searched(values) for path, values in space.get("parameters", {}).items()},
         best_values=finished[0].point if finished else {},
         minutes=sum(trial.fold_minutes for trial in finished),
+        saved_by_pruning=saved_by_pruning(board.trials),
         runs=[run["started"] for run in runs if "started" in run],
         command=shlex.join(["hms-ray", *words[1:]]) if words else None,
         hosts=sorted({str(node.get("host")) for node in nodes}),
@@ -169,6 +183,9 @@ def trial_overview(folder: StudyFolder, number: int) -> TrialOverview:
         minutes=trial.fold_minutes,
         saved_minutes=trial.saved_minutes,
         reason=trial.reason,
+        estimate=trial.estimate,
+        study_folds=trial.n_folds,
+        saved_by_pruning_minutes=trial.saved_folds_minutes[1],
         error_file=str(error_file) if error_file.is_file() else None,
         path=str(trial.path),
     )
@@ -181,22 +198,34 @@ def _experiment(trial: StoredTrial) -> dict[str, Any]:
 
 def _folds(folder: StudyFolder, trial: StoredTrial) -> list[FoldOverview]:
     """Scores are those of the trial's out-of-fold predictions, by fold."""
-    if not trial.finished:
+    if not trial.keys:
         return []
     rows, store = folder.rows(), FoldStore(folder.path.parent)
-    oof = trial.oof(rows)
-    scores = kl_rows(rows[list(TARGET_COLUMNS)].to_numpy(), probabilities_of(oof))
-    folds, votes = oof["fold"].to_numpy(), rows["total_votes"].to_numpy()
+    oof = trial.oof(rows) if trial.finished else None
     return [
         FoldOverview(
             fold=fold,
-            scores=mean_by_objective(scores[folds == fold], votes[folds == fold]),
+            scores=_fold_scores(rows[rows["fold"] == fold], oof, store, key),
             **_stored(store, key),
             reused=fold in trial.reused,
             cache_key=key,
         )
         for fold, key in sorted(trial.keys.items())
     ]
+
+
+def _fold_scores(
+    rows: pd.DataFrame, oof: pd.DataFrame | None, store: FoldStore, key: str
+) -> dict[str, float | None]:
+    """Scores of a fold's rows; a trial without all folds has its predictions in the store."""
+    try:
+        of_fold = store.read(key).oof if oof is None else oof[oof["fold"].isin(rows["fold"])]
+        scores = scores_of_fold(rows, of_fold)
+    except HmsRayError:
+        if oof is not None:
+            raise
+        return {}
+    return mean_by_objective(scores, rows["total_votes"].to_numpy())
 
 
 def _stored(store: FoldStore, key: str) -> dict[str, Any]:

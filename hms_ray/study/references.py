@@ -21,11 +21,10 @@ from hms_ray.errors import PredictionError, StudyError
 from hms_ray.evaluate.metric import Array, kl_report
 from hms_ray.evaluate.oof import KEY_COLUMNS, OPTIMISTIC, probabilities_of, read_oof, write_oof
 from hms_ray.storage.atomic import whole_folder
+from hms_ray.storage.folder_names import REFERENCE_FILE, REFERENCES
 from hms_ray.storage.structured_files import json_text, read_json, unreadable_file
 from hms_ray.study.folder import StudyFolder
 
-REFERENCES: Final = "references"
-REFERENCE_FILE: Final = "reference.json"
 _OOF_FILE: Final = "oof.parquet"
 _FIX: Final = "Restore it from a backup, or run the study under another name."
 

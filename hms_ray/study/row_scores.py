@@ -11,16 +11,15 @@ from typing import ClassVar, Final
 import numpy as np
 import pandas as pd
 
-from hms_ray.competition.schema import TARGET_COLUMNS
-from hms_ray.ensemble.blend_gain import GainRows
+from hms_ray.competition.schema import N_CLASSES, TARGET_COLUMNS
 from hms_ray.evaluate.metric import Array, kl_rows
-from hms_ray.evaluate.oof import probabilities_of
+from hms_ray.evaluate.oof import align_oof, probabilities_of
 from hms_ray.storage.atomic import whole_file
-from hms_ray.storage.hashing import digest, file_sha256, table_fingerprint
+from hms_ray.storage.hashing import file_sha256, table_fingerprint
 from hms_ray.study.trial import OOF_FILE, read_trial_oof
 
 ROW_SCORES_FILE: Final = "row_scores.npz"
-TARGET_PROBABILITIES_FILE: Final = "target_probabilities.npz"
+PREDICTIONS_FILE: Final = "predictions.npz"
 
 
 class KeptArray(ABC):
@@ -31,21 +30,18 @@ class KeptArray(ABC):
 
     Args:
         rows: (n rows) the study's rows with votes, targets and folds.
-        made_for: what else decides the array, as text.
     """
 
     file: ClassVar[str]
 
-    def __init__(self, rows: pd.DataFrame, made_for: str = "") -> None:
+    def __init__(self, rows: pd.DataFrame) -> None:
         self._rows = rows
         self._rows_sha256 = table_fingerprint(rows[["row_id", *TARGET_COLUMNS]])
-        if made_for:
-            self._rows_sha256 = digest([self._rows_sha256, made_for])
 
     @property
     @abstractmethod
-    def size(self) -> int:
-        """Length of the array."""
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array."""
 
     @abstractmethod
     def make(self, probabilities: Array) -> Array:
@@ -96,7 +92,7 @@ class KeptArray(ABC):
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             # Missing or damaged: made again, which also reports missing predictions.
             return None
-        return values if current and values.shape == (self.size,) else None
+        return values if current and values.shape == self.shape else None
 
 
 class RowScores(KeptArray):
@@ -105,29 +101,38 @@ class RowScores(KeptArray):
     file = ROW_SCORES_FILE
 
     @property
-    def size(self) -> int:
+    def shape(self) -> tuple[int, ...]:
         """See ``KeptArray``."""
-        return len(self._rows)
+        return (len(self._rows),)
 
     def make(self, probabilities: Array) -> Array:
         """See ``KeptArray``."""
         return kl_rows(self._rows[list(TARGET_COLUMNS)].to_numpy(), probabilities)
 
 
-class TargetProbabilities(KeptArray):
-    """Probabilities (R,) of the entries of ``GainRows``: all that a gain needs of a trial."""
+class Predictions(KeptArray):
+    """Probabilities (n, 6) in the order of the rows.
 
-    file = TARGET_PROBABILITIES_FILE
+    Gains need them many times, and the table takes some five times as long to read and check.
+    """
 
-    def __init__(self, rows: pd.DataFrame, scored: GainRows) -> None:
-        super().__init__(rows, digest(scored.entries.tolist()))
-        self._scored = scored
+    file = PREDICTIONS_FILE
 
     @property
-    def size(self) -> int:
+    def shape(self) -> tuple[int, ...]:
         """See ``KeptArray``."""
-        return len(self._scored.entries)
+        return len(self._rows), N_CLASSES
 
     def make(self, probabilities: Array) -> Array:
         """See ``KeptArray``."""
-        return self._scored.probabilities(probabilities)
+        return probabilities
+
+
+def scores_of_fold(rows: pd.DataFrame, oof: pd.DataFrame) -> Array:
+    """KL (n,) of the rows of one fold, from its predictions in any order.
+
+    Raises:
+        PredictionError: if the predictions do not match the rows.
+    """
+    aligned = align_oof(oof, rows.reset_index(drop=True))
+    return kl_rows(rows[list(TARGET_COLUMNS)].to_numpy(), probabilities_of(aligned))

@@ -19,7 +19,7 @@ def stop(folder: StudyFolder, trial: int | None, timeout_s: float = TIMEOUT_S) -
     """Stops a study that runs on any machine, or one of its trials, and waits for the end.
 
     A stopped study is as after Ctrl-C: the same command resumes it, and folds continue from
-    their last checkpoints. A stopped trial is recorded as failed and not retried; the study
+    their last checkpoints. A stopped trial has a state of its own and is not retried; the study
     continues with other trials.
 
     Args:

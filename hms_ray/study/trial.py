@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import pandas as pd
 
@@ -19,7 +19,12 @@ from hms_ray.evaluate.oof import read_oof
 from hms_ray.storage.atomic import IfExists, keep_nothing, whole_folder
 from hms_ray.storage.structured_files import json_text, read_json, unreadable_file, yaml_text
 
+State = Literal["complete", "pruned", "diverged", "failed", "stopped"]
+"""How a trial ended. ``pruned``: stopped between folds by the study's rule. ``diverged``: its
+loss was no longer finite. ``stopped``: by ``hms-ray stop``."""
 PRUNED: Final = "pruned"
+DIVERGED: Final = "diverged"
+STOPPED: Final = "stopped"
 OOF_FILE: Final = "oof.parquet"
 _FIX: Final = "Move the trial's folder away; its folds stay in the fold store."
 
@@ -32,16 +37,16 @@ class StoredTrial:
         number: Optuna's number, also the name of the folder.
         point: dotted path -> value or label, as searched.
         scores: ``kl_all``, ``kl_4``, ``kl_10``; None if there are no such rows; empty if
-            the trial failed.
+            the trial is not complete.
         keys: fold -> cache key.
         reused: folds reused from the fold store.
         optimistic: whether checkpoints were chosen on the scored rows.
         fold_minutes: training time of its folds, whenever they were trained, including
             stages reused from the fold store.
         saved_minutes: training time of the reused stages.
-        reason: why it failed, was pruned or has diverged; None if it finished.
+        reason: why it is not complete; None if it is.
         path: its folder.
-        state: ``complete``, ``pruned``, ``diverged`` or ``failed``.
+        state: how it ended.
         estimate: of a pruned trial, the score that it would probably have reached.
         n_folds: of a pruned trial, folds of the study.
     """
@@ -56,7 +61,7 @@ class StoredTrial:
     saved_minutes: float
     reason: str | None
     path: Path
-    state: str = "complete"
+    state: State = "complete"
     estimate: float | None = None
     n_folds: int | None = None
 
@@ -64,6 +69,13 @@ class StoredTrial:
     def finished(self) -> bool:
         """Whether all folds were trained and scored."""
         return self.reason is None
+
+    @property
+    def end_text(self) -> str:
+        """How it ended, with the reason; of a stopped trial, the reason says it all."""
+        if self.reason is None or self.state == STOPPED:
+            return self.reason or self.state
+        return f"{self.state}: {self.reason}"
 
     @property
     def saved_folds_minutes(self) -> tuple[int, float]:
@@ -111,6 +123,12 @@ def best_first(trials: Iterable[StoredTrial], objective: Objective) -> list[Stor
         return (float("inf") if score is None else score, trial.number)
 
     return sorted((trial for trial in trials if trial.finished), key=rank)
+
+
+def saved_by_pruning(trials: Iterable[StoredTrial]) -> tuple[int, int, float]:
+    """Pruned trials, the folds that they did not train, and about their minutes of training."""
+    saved = [trial.saved_folds_minutes for trial in trials if trial.state == PRUNED]
+    return len(saved), sum(folds for folds, _ in saved), sum(minutes for _, minutes in saved)
 
 
 def read_trial_oof(path: Path, rows: pd.DataFrame | None = None) -> pd.DataFrame:

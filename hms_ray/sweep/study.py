@@ -21,13 +21,13 @@ from hms_ray.distributed.job import Train
 from hms_ray.distributed.process_state import ctrl_c_twice
 from hms_ray.distributed.progress import EventPump
 from hms_ray.errors import StudyError
-from hms_ray.evaluate.metric import named_scores
+from hms_ray.evaluate.metric import Array, named_scores
 from hms_ray.experiment.fold_task import run_task
 from hms_ray.report.live import ProgressView
 from hms_ray.report.progress import TrainingProgress
 from hms_ray.report.run_cost import RunCost
 from hms_ray.search.journal import Scores
-from hms_ray.search.proposals import DIVERGED, STOPPED, Outcome, Proposal, Proposals, Pruned
+from hms_ray.search.proposals import STOP_REASON, Outcome, Proposal, Proposals, Pruned
 from hms_ray.search.pruner import Pruner, patients_of
 from hms_ray.search.pruning import Decision
 from hms_ray.search.warm_start import KnownTrial, known_trials
@@ -42,7 +42,7 @@ from hms_ray.study.leaderboard import Leaderboard
 from hms_ray.study.new import open_study, require_objective_rows
 from hms_ray.study.references import Reference
 from hms_ray.study.row_scores import RowScores
-from hms_ray.study.trial import PRUNED, StoredTrial
+from hms_ray.study.trial import DIVERGED, PRUNED, StoredTrial
 from hms_ray.study.warm_start import warm_start_studies
 from hms_ray.sweep.announcement import earlier_lines, work_lines
 from hms_ray.sweep.confirming import confirm
@@ -119,10 +119,12 @@ def run_study(
     Raises:
         StudyError: if the folder holds another study, another command runs it, no row
             counts for the objective, or no trial finished.
+        ConfigError: if the pruning rule can stop no trial.
         ResourceError: if no worker group fits on the cluster.
         ModelError: if a weights file cannot be read.
     """
     require_objective_rows(space.objective, prepared.rows())
+    space.pruning.require_effect(prepared.n_folds)
     results = Path(results).resolve()
     with (
         ctrl_c_twice(),
@@ -163,7 +165,7 @@ class _Run:
         self._trials = TrialRuns(space, prepared, results, folder, train, needs_weights)
         self._faults = FaultLog(logger)
         self._pump: EventPump
-        self._costs = RunCounter(folder.path, results)
+        self._costs = RunCounter(folder.path, results, devices=space.resources.devices)
         self._confirming: RunCost | None = None
         self._hours = HoursClock(space, read_costs(folder.path), self._costs.cost)
         keep, kept = space.resources.keep_weights, None
@@ -172,7 +174,7 @@ class _Run:
         rows = folder.rows()
         self._pruner = Pruner(space.pruning, patients_of(rows, space.objective))
         self._ends = TrialEnds(
-            folder, results, lambda event: self._pump.send(event), kept, self._pruner.add_finished
+            folder, results, lambda event: self._pump.send(event), kept, self._take_stored
         )
         by_gain = space.metric == BLEND_GAIN
         self._proposals = Proposals(
@@ -253,6 +255,8 @@ class _Run:
                 )
                 job = self._trials.job(bfloat16, groups.queue, self._pump.events)
                 self._trials.tune(job, n_concurrent, search)
+            # Before the cost is written: it counts what pruned trials did not train.
+            self._ends.settle()
             if resources.group == "study":
                 self._costs.set_groups(groups.times())
             if search.fault is not None:
@@ -270,16 +274,18 @@ class _Run:
                 with self._faults(f"trial {trial.number:04d} could not be read"):
                     self._pruner.add_finished(trial.number, scores.of(trial.path))
 
+    def _take_stored(self, trial: StoredTrial, row_scores: Array | None) -> None:
+        if row_scores is not None:
+            self._pruner.add_finished(trial.number, row_scores)
+        self._costs.add_pruned(60 * trial.saved_folds_minutes[1])
+
     def _go_on(self, question: dict[str, Any]) -> Decision:
         """Answers a trial's process after one of its folds."""
         return self._pruner.after_fold(question["trial"], question["fold"], question["sums"])
 
     def _end_trial(self, proposal: Proposal, outcome: Outcome) -> None:
         self._ends.record(proposal, outcome)
-        self.stops.trial_ended(proposal.number, stopped=outcome == STOPPED)
-        with self._faults("what pruning saved was not counted"):
-            if isinstance(outcome, Pruned) and (trial := self._folder.trial(proposal.number)):
-                self._costs.add_pruned(60 * trial.saved_folds_minutes[1])
+        self.stops.trial_ended(proposal.number, stopped=outcome == STOP_REASON)
         self._costs.write()
 
     def stop_trial(self, number: int) -> str | None:

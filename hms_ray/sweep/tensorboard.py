@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -13,6 +14,7 @@ from hms_ray.evaluate.metric import Array, mean_by_objective
 from hms_ray.report.tensorboard import METRICS, declare_experiment, write_fold
 from hms_ray.storage.fold_store import FoldStore
 from hms_ray.study.folder import StudyFolder
+from hms_ray.study.row_scores import scores_of_fold
 from hms_ray.study.trial import StoredTrial
 
 
@@ -27,31 +29,40 @@ def write_trial_logs(
     folder: StudyFolder,
     trial: StoredTrial,
     rows: pd.DataFrame,
-    row_scores: Array,
+    row_scores: Array | None,
     searched: Mapping[str, Parameter],
     results: Path,
 ) -> None:
-    """Writes the curves of a finished trial, with one HParams session per fold.
+    """Writes the curves of a trial's stored folds, with one HParams session per fold.
 
     Args:
         folder: the study's folder.
-        trial: a finished trial.
+        trial: in any state; without a stored fold, it has one session without curves.
         rows: the study's rows with votes and folds.
-        row_scores: (n,) KL of each row.
+        row_scores: (n,) KL of each row of a finished trial; None: read from the fold store.
         searched: dotted path -> parameter.
         results: folder of the fold store.
     """
-    store = FoldStore(results)
-    folds, votes = rows["fold"].to_numpy(), rows["total_votes"].to_numpy()
+    store, objective = FoldStore(results), folder.objective
+    session: dict[str, Any] = {
+        "group": f"{folder.name}/{trial.number:04d}",
+        "values": trial.point,
+        "parameters": searched,
+        "state": trial.state,
+        "estimate": trial.scores.get(objective) if trial.finished else trial.estimate,
+    }
+    if not trial.keys:
+        write_fold(trial.path, [], **session)
     for fold, key in trial.keys.items():
-        record = store.record(key)
-        of_fold = folds == fold
+        record, of_fold = store.record(key), (rows["fold"] == fold).to_numpy()
+        if row_scores is None:
+            scores = scores_of_fold(rows[of_fold], store.read(key).oof)
+        else:
+            scores = row_scores[of_fold]
         write_fold(
             trial.path / f"fold_{fold}",
             record["history"],
-            group=f"{folder.name}/{trial.number:04d}",
-            values=trial.point,
-            parameters=searched,
-            scores=mean_by_objective(row_scores[of_fold], votes[of_fold]),
+            scores=mean_by_objective(scores, rows["total_votes"].to_numpy()[of_fold]),
             started_s=record["started_s"],
+            **session,
         )

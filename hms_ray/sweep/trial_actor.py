@@ -27,7 +27,7 @@ from hms_ray.search.pruning import PatientFolds
 from hms_ray.storage.run_log import WorkerLogs
 from hms_ray.study.confirmation import ConfirmedRuns
 from hms_ray.study.folder import StudyFolder
-from hms_ray.study.trial import PRUNED
+from hms_ray.study.trial import DIVERGED, PRUNED, State
 from hms_ray.sweep.trial_restarts import check_restarts
 
 logger = logging.getLogger(__name__)
@@ -101,9 +101,10 @@ def run_trial(config: dict[str, Any], job: StudyJob) -> dict[str, Any]:
         return {"error": str(cancelled)}
     except Exception as error:
         reason, diverged = one_line(error), isinstance(error, DivergedError)
+        state: State = DIVERGED if diverged else "failed"
         try:
             folder.write_failure(
-                number, point, experiment, reason, traceback.format_exc(), diverged=diverged
+                number, point, experiment, reason, traceback.format_exc(), state=state
             )
         except Exception:
             logger.exception("the failure of trial %04d was not recorded", number)

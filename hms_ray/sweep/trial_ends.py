@@ -11,13 +11,13 @@ from typing import Any
 from hms_ray.config.space import Parameter
 from hms_ray.errors import HmsRayError
 from hms_ray.evaluate.metric import Array
-from hms_ray.search.proposals import STOPPED, Outcome, Proposal, Pruned
+from hms_ray.search.proposals import STOP_REASON, Outcome, Proposal, Pruned
 from hms_ray.storage.run_log import FaultLog
 from hms_ray.storage.visibility import wait_until
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.kept_weights import FREE_EVERY, KeptWeights
 from hms_ray.study.leaderboard import Leaderboard
-from hms_ray.study.trial import StoredTrial
+from hms_ray.study.trial import DIVERGED, PRUNED, STOPPED, State, StoredTrial
 from hms_ray.sweep.tensorboard import write_trial_logs
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 class TrialEnds:
     """Records failures, reports ends, and writes curves and the leaderboard.
 
-    The outcome that a trial reported counts. The files of a finished trial may become
+    The outcome that a trial reported counts. The files of a finished or pruned trial may become
     visible on this machine later; they are looked for again at each end and in ``settle``.
 
     Args:
@@ -34,7 +34,8 @@ class TrialEnds:
         results: folder of the fold store.
         report: gets progress events.
         kept: frees weights after ``FREE_EVERY`` ends and in ``settle``; default: all are kept.
-        on_scores: called with a finished trial and the KL (n,) of each row.
+        on_stored: called once with each finished or pruned trial when its files are visible,
+            and the KL (n,) of each row of a finished one.
     """
 
     def __init__(
@@ -43,9 +44,9 @@ class TrialEnds:
         results: Path,
         report: Callable[[dict[str, Any]], None],
         kept: KeptWeights | None = None,
-        on_scores: Callable[[int, Array], None] = lambda number, scores: None,
+        on_stored: Callable[[StoredTrial, Array | None], None] = lambda trial, scores: None,
     ) -> None:
-        self._kept, self._on_scores = kept, on_scores
+        self._kept, self._on_stored = kept, on_stored
         self._folder, self._results, self._report = folder, results, report
         self._outcomes: dict[int, Outcome] = {}
         self._unseen: list[int] = []
@@ -59,11 +60,12 @@ class TrialEnds:
             if isinstance(outcome, Pruned) and not outcome.diverged:
                 event = {"event": "trial_pruned", "trial": number, "reason": outcome.reason}
                 self._report(event)
-                self.leaderboard.add(number)
+                self._unseen.append(number)
             elif isinstance(outcome, Pruned):
-                self._record_failure(proposal, outcome.reason, diverged=True)
+                self._record_failure(proposal, outcome.reason, DIVERGED)
             elif isinstance(outcome, str):
-                self._record_failure(proposal, outcome)
+                state: State = STOPPED if outcome == STOP_REASON else "failed"
+                self._record_failure(proposal, outcome, state)
             else:
                 scores = dict(outcome)
                 self._report({"event": "trial_ended", "trial": number, "scores": scores})
@@ -77,44 +79,44 @@ class TrialEnds:
             with self._faults("weights were not freed"):
                 self._kept.free(self.leaderboard.trials)
 
-    def _record_failure(self, proposal: Proposal, reason: str, *, diverged: bool = False) -> None:
+    def _record_failure(self, proposal: Proposal, reason: str, state: State) -> None:
         number = proposal.number
-        # The trial's own record has the traceback; it has none if its process was lost.
         self._folder.write_failure(
             number,
             proposal.point,
             proposal.experiment,
             reason,
-            diverged=diverged,
-            if_exists="keep",
+            state=state,
+            # The trial's own record has the traceback; it has none if its process was lost.
+            if_exists="replace" if state == STOPPED else "keep",
         )
         file = self._folder.trial_path(number) / "error.txt"
         details = file.read_text(encoding="utf-8") if file.is_file() else ""
-        failed = {"event": "trial_failed", "trial": number, "reason": reason}
-        self._report({**failed, "traceback": details})
+        ended = {"event": f"trial_{state}", "trial": number, "reason": reason}
+        self._report({**ended, "traceback": details})
         self.leaderboard.add(number)
+        if (trial := self._stored(number)) is not None:
+            self._write_logs(trial, None)
 
     def _publish(self) -> bool:
-        """Writes the logs of finished trials that are visible now, and the leaderboard.
+        """Writes the logs of trials with stored folds that are visible now, and the leaderboard.
 
         Returns:
-            Whether all finished trials are visible.
+            Whether all of them are visible.
         """
         for number in list(self._unseen):
             trial = self._stored(number)
-            if trial is not None and trial.finished:
+            if trial is not None and (trial.finished or trial.state == PRUNED):
                 self._unseen.remove(number)
                 scores = self.leaderboard.add(number)
-                if scores is not None:
-                    self._on_scores(number, scores)
-                with self._faults("TensorBoard logs were not written"):
-                    self._write_logs(trial, scores)
+                self._on_stored(trial, scores)
+                self._write_logs(trial, scores)
         with self._faults("leaderboard not written"):
             self.leaderboard.write_csv()
         return not self._unseen
 
     def _write_logs(self, trial: StoredTrial, row_scores: Array | None) -> None:
-        if row_scores is not None:
+        with self._faults("TensorBoard logs were not written"):
             rows = self.leaderboard.rows
             write_trial_logs(self._folder, trial, rows, row_scores, self._searched, self._results)
 
@@ -135,12 +137,12 @@ class TrialEnds:
             raise error
 
     def settle(self) -> None:
-        """Waits until the files of all finished trials are visible, for a limited time."""
+        """Waits until the files of finished and pruned trials are visible, for a limited time."""
         wait_until(self._publish)
         self._free_weights()
         for number in self._unseen:
             logger.warning(
-                "trial %04d has finished, but its files are not visible on this machine: %s",
+                "trial %04d has ended, but its files are not visible on this machine: %s",
                 number,
                 self._folder.trial_path(number),
             )
@@ -156,7 +158,7 @@ class TrialEnds:
         return [
             outcome
             for number, outcome in self._outcomes.items()
-            if isinstance(outcome, str) and outcome != STOPPED and number not in finished
+            if isinstance(outcome, str) and outcome != STOP_REASON and number not in finished
         ]
 
     def _stored(self, number: int) -> StoredTrial | None:

@@ -10,7 +10,7 @@ from ray.tune.search import Searcher
 
 from hms_ray.evaluate.metric import SCORE_NAMES
 from hms_ray.search.proposals import (
-    STOPPED,
+    STOP_REASON,
     Exhausted,
     Outcome,
     Proposal,
@@ -127,9 +127,9 @@ class StudySearch(Searcher):
             outcome = self._outcome(proposal.number, result or {})
             diverged = isinstance(outcome, Pruned) and outcome.diverged
             if (isinstance(outcome, str) or diverged) and proposal.number in self._stopped:
-                outcome = STOPPED
+                outcome = STOP_REASON
             if isinstance(outcome, str):
-                self._n_failed += outcome != STOPPED
+                self._n_failed += outcome != STOP_REASON
                 self._proposals.fail(proposal.number, outcome)
             elif isinstance(outcome, Pruned):
                 self._proposals.prune(proposal.number, outcome)

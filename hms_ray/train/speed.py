@@ -7,12 +7,10 @@ measured.
 
 from __future__ import annotations
 
-import statistics
-import sys
+import math
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -26,9 +24,13 @@ from hms_ray.config.inputs import used_sources
 from hms_ray.config.training import ResolvedStage
 from hms_ray.evaluate.metric import kl_report
 from hms_ray.train.batches import Batch, FoldData, RowIndices, plan_epoch
+from hms_ray.train.cancel import cancellable
+from hms_ray.train.checkpoint import cpu_weights, save_weights
 from hms_ray.train.compiled import compiled, compiling
 from hms_ray.train.device_memory import device_memory
+from hms_ray.train.device_meters import peak_bytes, reset_peak, settle, stopwatch
 from hms_ray.train.downsampled import cache_budget
+from hms_ray.train.fold_speed import EpochSpeed, FoldSpeed
 from hms_ray.train.images import Images
 from hms_ray.train.model import build_model
 from hms_ray.train.process import Process
@@ -49,88 +51,6 @@ MAX_STEPS: Final = 200
 
 Waits = Callable[[str], object]
 """Called with a name before each timed repetition: waits for others that are timed as well."""
-
-
-@dataclass(frozen=True)
-class EpochSpeed:
-    """Speed of one kind of epoch: a stage's augmentation, with or without mosaic.
-
-    Seconds per image of the global batch, one value per repetition.
-
-    Attributes:
-        draw_s: to draw batches and augmentation.
-        first_s: to train images of rows that no earlier pass has read.
-        later_s: to train images of rows that were read before.
-        input_share: share of ``later_s`` in which images were made; the rest is forward,
-            backward and optimiser.
-    """
-
-    draw_s: float
-    first_s: tuple[float, ...]
-    later_s: tuple[float, ...]
-    input_share: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class FoldSpeed:
-    """Speed of a fold of one experiment.
-
-    Attributes:
-        epochs: (stage, whether mosaic applies) -> speed of such an epoch.
-        prepare_s: seconds to build the model and open the packs.
-        fit_s: seconds per training row to fit normalisations, per repetition.
-        scoring_first_s: seconds per image of the first evaluation.
-        scoring_later_s: seconds per image of later ones.
-        n_cached: rows whose windows are read once only; those after them are read anew in
-            each epoch.
-        memory_bytes: largest memory of this process, or that torch allocated on a GPU.
-        pack_bytes: size of the packs in use, part of ``memory_bytes`` if they are resident
-            on a GPU.
-        image_size: height and width.
-        precision: of the forward pass.
-    """
-
-    epochs: dict[tuple[int, bool], EpochSpeed]
-    prepare_s: float
-    fit_s: tuple[float, ...]
-    scoring_first_s: tuple[float, ...]
-    scoring_later_s: tuple[float, ...]
-    n_cached: int
-    memory_bytes: int
-    pack_bytes: int
-    image_size: tuple[int, int]
-    precision: str
-
-    def images_per_s(self) -> float:
-        """Images trained per second, the median over all kinds of epochs and repetitions."""
-        return 1 / statistics.median(s for speed in self.epochs.values() for s in speed.later_s)
-
-
-def pooled(speeds: Sequence[FoldSpeed]) -> FoldSpeed:
-    """The speed of one group among several that were measured at the same time.
-
-    Args:
-        speeds: of the same experiment, one per group; their repetitions are joined.
-    """
-    first = speeds[0]
-    return replace(
-        first,
-        epochs={
-            kind: EpochSpeed(
-                draw_s=statistics.median(speed.epochs[kind].draw_s for speed in speeds),
-                first_s=tuple(s for speed in speeds for s in speed.epochs[kind].first_s),
-                later_s=tuple(s for speed in speeds for s in speed.epochs[kind].later_s),
-                input_share=tuple(s for speed in speeds for s in speed.epochs[kind].input_share),
-            )
-            for kind in first.epochs
-        },
-        prepare_s=statistics.median(speed.prepare_s for speed in speeds),
-        fit_s=tuple(s for speed in speeds for s in speed.fit_s),
-        scoring_first_s=tuple(s for speed in speeds for s in speed.scoring_first_s),
-        scoring_later_s=tuple(s for speed in speeds for s in speed.scoring_later_s),
-        n_cached=min(speed.n_cached for speed in speeds),
-        memory_bytes=max(speed.memory_bytes for speed in speeds),
-    )
 
 
 def measure_fold(
@@ -184,7 +104,7 @@ class _Measurement:
         self.pass_s, self.wait = pass_s, wait
         self.precision = resolve_precision(self.training.precision, process.device)
         self.packs = {name: data.sources[name].pack for name in used_sources(experiment.input)}
-        _reset_peak(process.device)
+        reset_peak(process.device)
         began = time.perf_counter()
         self.windows = open_sources(self.packs, process.device, process.windows)
         self.images = self._fresh_images()
@@ -194,8 +114,9 @@ class _Measurement:
         self.model: nn.Module = model.to(memory_format=torch.channels_last)
         training = self.training
         self.network = compiled(self.model, training.compile, deterministic=training.deterministic)
-        _settle(process.device)
+        settle(process.device)
         self.prepare_s = time.perf_counter() - began
+        self.restarts_s: list[float] = []
         self._train_some: Callable[[], object]
 
     def _fresh_images(self) -> Images:
@@ -224,10 +145,12 @@ class _Measurement:
             epochs=epochs,
             prepare_s=self.prepare_s,
             fit_s=tuple(fits),
+            restart_s=tuple(self.restarts_s),
+            save_s=self._save(),
             scoring_first_s=first,
             scoring_later_s=later,
             n_cached=self.images.n_cacheable,
-            memory_bytes=_peak_bytes(self.process.device),
+            memory_bytes=peak_bytes(self.process.device),
             pack_bytes=sum(pack.values.nbytes for pack in self.packs.values()),
             image_size=self.images.size,
             precision=self.precision,
@@ -269,8 +192,31 @@ class _Measurement:
             seconds, share = self._pass(step, batches)
             later.append(seconds)
             shares.append(share)
+            self.restarts_s.append(self._restart(step, batches, seconds))
         self._train_some = partial(self._pass, step, batches[:WARM_UP_STEPS])
         return EpochSpeed(draw_s, tuple(first), tuple(later), tuple(shares))
+
+    def _restart(self, step: Step, batches: Sequence[Batch], image_s: float) -> float:
+        """Seconds that the first steps after an evaluation take longer than ``image_s`` per image.
+
+        DDP is wrapped anew then, see ``train.loop``, and orders its all-reduces in the first two
+        steps.
+        """
+        if not self.process.grouped:
+            return 0.0
+        few = batches[:WARM_UP_STEPS]
+        began = time.perf_counter()
+        step.network = self.process.wrap(self.network)
+        self._pass(step, few)
+        seconds = time.perf_counter() - began
+        return max(0.0, seconds - image_s * sum(batch.n_global for batch in few))
+
+    def _save(self) -> float:
+        """Seconds to write the weights."""
+        began = time.perf_counter()
+        with tempfile.TemporaryDirectory() as folder:
+            save_weights(Path(folder) / "weights.pt", cpu_weights(self.model))
+            return time.perf_counter() - began
 
     def _warm_up(self, step: Step, batches: list[Batch], fits: list[float]) -> list[Batch]:
         """Takes the first steps and returns the batches of a pass; the same on all ranks."""
@@ -287,16 +233,15 @@ class _Measurement:
         rows: RowIndices = np.unique(np.concatenate([batch.needed for batch in batches]))
         began = time.perf_counter()
         self.images.fit(rows, self.training.batch_size, self.process)
-        _settle(self.process.device)
+        settle(self.process.device)
         return (time.perf_counter() - began) / len(rows)
 
     def _pass(self, step: Step, batches: Sequence[Batch]) -> tuple[float, float]:
         """Trains batches; seconds per image, and the share of them in which images were made."""
-        stamp, seconds_between = _stopwatch(self.process.device)
-        made = self.images.for_training(batches)
+        stamp, seconds_between = stopwatch(self.process.device)
+        made = zip(batches, self.images.for_training(batches), strict=True)
         stamps, losses = [stamp()], []
-        for batch in batches:
-            image = next(made)
+        for batch, image in cancellable(made, self.process):
             stamps.append(stamp())
             losses.append(step(batch, image))
             stamps.append(stamp())
@@ -313,8 +258,10 @@ class _Measurement:
         valid = self.data.valid
         seconds = self._score(valid[:size])
         seconds = self._score(valid[:size])
-        n_batches = round(self.pass_s / 2 / (seconds * min(size, len(valid))))
-        agreed = self.process.call_on_rank0(lambda: max(1, n_batches))
+        # All rows if there are few: the last batch of a rank, which is smaller, costs as much time
+        # beside its images as the others.
+        n_batches = math.ceil(self.pass_s / max(seconds * min(size, len(valid)), 1e-9))
+        agreed = self.process.call_on_rank0(lambda: n_batches)
         rows = valid[: agreed * size]
         first, later = [], []
         for number in range(REPETITIONS):
@@ -342,44 +289,3 @@ def _kinds_of_epochs(stage: ResolvedStage) -> Iterator[tuple[bool, int]]:
     applies = [stage.has_mosaic(epoch) for epoch in range(stage.epochs)]
     for kind in dict.fromkeys(applies):
         yield kind, applies.index(kind)
-
-
-def _stopwatch(device: torch.device) -> tuple[Callable[[], Any], Callable[[Any, Any], float]]:
-    """Takes a time stamp, and seconds between two; on a GPU without waiting for it."""
-    if device.type != "cuda":
-        return time.perf_counter, lambda first, last: last - first
-
-    def stamp() -> torch.cuda.Event:
-        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-        event.record()
-        return event
-
-    return stamp, lambda first, last: first.elapsed_time(last) / 1000
-
-
-def _settle(device: torch.device) -> None:
-    """Waits until the device has done what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def _reset_peak(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    else:
-        # Linux: forgets the largest memory so far. Elsewhere it counts from the start.
-        with suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-
-
-def _peak_bytes(device: torch.device) -> int:
-    """Largest memory since ``_reset_peak``: of this process, or allocated by torch on a GPU."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    with suppress(OSError, StopIteration):
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

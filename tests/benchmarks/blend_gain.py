@@ -1,6 +1,7 @@
 """Search by blend gain against search by KL, on simulated trials.
 
-``python -m tests.benchmarks.blend_gain [--seeds 20] [--trials 40] [--renew-every 10]``
+``python -m tests.benchmarks.blend_gain [--seeds 20] [--first-seed 0] [--trials 40]
+[--renew-every 10]``
 
 A simulated trial has a family (three) and three settings. Its errors are the sum of a field that
 varies smoothly with its settings, a part that all trials share, and noise of its own. The
@@ -152,7 +153,11 @@ def kl(rows: GainRows, probabilities: np.ndarray) -> float:
     return float(rows.shares @ np.log(targets / probabilities))
 
 
-def print_table(n_seeds: int, n_trials: int, renew_every: int) -> None:
+def print_table(seeds: range, n_trials: int, renew_every: int) -> None:
+    n_seeds = len(seeds)
+    print(
+        f"seeds {seeds.start} to {seeds.stop - 1}, {n_trials} trials, renewed every {renew_every}"
+    )
     difference = "KL on new rows minus that of search by KL: median, mean, SE"
     print(f"| world | search | nested KL | KL on new rows | {difference} | lower |")
     print("|---|---|---|---|---|---|")
@@ -161,7 +166,7 @@ def print_table(n_seeds: int, n_trials: int, renew_every: int) -> None:
             method: np.array(
                 [
                     Search(World(seed, kind), method, seed, renew_every).run(n_trials)
-                    for seed in range(n_seeds)
+                    for seed in seeds
                 ]
             )
             for method in ("kl", "gain", "random")
@@ -181,9 +186,11 @@ def print_table(n_seeds: int, n_trials: int, renew_every: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--renew-every", type=int, default=10)
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with threadpool_limits(1):
-        print_table(options.seeds, options.trials, options.renew_every)
+        seeds = range(options.first_seed, options.first_seed + options.seeds)
+        print_table(seeds, options.trials, options.renew_every)

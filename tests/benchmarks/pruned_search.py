@@ -1,6 +1,6 @@
 """Folds until a search finds the optimum of a simulated objective, and replayed rules.
 
-``python -m tests.benchmarks.pruned_search [--seeds N]``. A trial's true KL is
+``python -m tests.benchmarks.pruned_search [--seeds 20] [--first-seed 0]``. A trial's true KL is
 ``0.60 + 0.10 * mean_i (x_i - c_i)^2 / s^2`` over three parameters in [0, 1], so that the KL of
 random trials spreads like that of learning rates and losses; every trial has noise of its own in
 each fold and shares the rows and their patients with the others (``tests.simulated_trials``).
@@ -67,8 +67,9 @@ def folds_to_optimum(method: str, rule: str, seed: int) -> float:
     return np.inf
 
 
-def searches(n_seeds: int) -> None:
-    print(f"folds until within {WITHIN} of the optimum, median of {n_seeds} seeds (quartiles)")
+def searches(seeds: range) -> None:
+    print(f"folds until within {WITHIN} of the optimum, median of {len(seeds)} seeds (quartiles)")
+    print(f"seeds {seeds.start} to {seeds.stop - 1}")
     print(f"fold noise {FOLD_NOISE}, patients {PATIENT_SD}, height {HEIGHT}, {N_FOLDS} folds")
     reference = None
     for method, rule in (
@@ -78,7 +79,7 @@ def searches(n_seeds: int) -> None:
         ("tpe", "paired"),
     ):
         started = time.perf_counter()
-        found = [folds_to_optimum(method, rule, seed) for seed in range(n_seeds)]
+        found = [folds_to_optimum(method, rule, seed) for seed in seeds]
         low, middle, high = np.quantile(found, [0.25, 0.5, 0.75], method="nearest")
         reference = reference or middle
         seconds = time.perf_counter() - started
@@ -104,6 +105,8 @@ def replays(n_trials: int = 40, seed: int = 7, n_orders: int = 20) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--first-seed", type=int, default=0)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    searches(parser.parse_args().seeds)
-    replays()
+    options = parser.parse_args()
+    searches(range(options.first_seed, options.first_seed + options.seeds))
+    replays(seed=options.first_seed + 7)

@@ -25,6 +25,9 @@ def test_groups_of_a_node_are_measured_at_the_same_time(
         assert slots == speed.n_groups == fitting // workers
         assert (speed.workers, speed.n_machines, speed.local) == (workers, 1, False)
         (fold,) = speed.speeds
+        # Several ranks prepare their all-reduces anew after each evaluation.
+        assert (max(fold.restart_s) > 0) is (workers > 1)
+        assert fold.save_s > 0
         for kind in fold.epochs.values():
             assert len(kind.later_s) == REPETITIONS * speed.n_groups
             assert min(kind.later_s) > 0

@@ -5,11 +5,18 @@ import pytest
 from scipy.optimize import minimize_scalar
 
 from hms_ray.ensemble.blend_gain import GainRows, mixing_weight
-from hms_ray.ensemble.reference_blend import fit_reference, predict_folds, predict_without
+from hms_ray.ensemble.reference_blend import (
+    _best_single,
+    _without_fold,
+    fit_reference,
+    predict_folds,
+    predict_without,
+)
 from hms_ray.errors import PredictionError
 from hms_ray.evaluate.metric import CLIP, row_sums
 from tests.ensemble_data import softmax
 from tests.refused import refusal
+from tests.slsqp import slsqp_weights
 
 N_FOLDS = 5
 
@@ -180,8 +187,54 @@ def test_a_reference_predicts_a_fold_by_the_other_folds() -> None:
     changed = models.copy()
     changed[0, rows.inside(3)] = models[1, rows.inside(3)]
     again = fit_reference(rows, changed, data.patients)
-    np.testing.assert_array_equal(fit.by_fold[3], again.by_fold[3])
-    assert not np.array_equal(fit.by_fold[1], again.by_fold[1])
+    # Up to the solver's tolerance: it starts from the weights of all rows.
+    np.testing.assert_allclose(fit.by_fold[3], again.by_fold[3], atol=1e-9)
+    assert np.abs(fit.by_fold[1] - again.by_fold[1]).max() > 1e-3
+
+
+def plain_weights(rows: GainRows, models: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    shares = rows.shares[kept] / rows.shares[kept].sum()
+    return slsqp_weights(shares, models[:, kept], 1e-14)
+
+
+def test_the_weights_of_each_fold_are_the_optimum_of_the_other_folds() -> None:
+    data = Simulated(12)
+    rows = data.rows
+    models = np.stack([rows.probabilities(data.model(0.6, 0.6 + n / 10)) for n in range(6)])
+    models[5, rows.outside(2)] *= 0.01  # without weight, except where fold 2 is alone
+    fit = fit_reference(rows, models, data.patients)
+    assert fit.method == "simplex"
+    for fold in range(N_FOLDS):
+        expected = plain_weights(rows, models, rows.outside(fold))
+        np.testing.assert_allclose(fit.by_fold[fold], expected, atol=1e-4)
+    expected = plain_weights(rows, models, np.ones(len(rows.entries), bool))
+    np.testing.assert_allclose(fit.weights, expected, atol=1e-4)
+
+
+def test_models_join_the_weights_of_a_fold_wherever_they_start() -> None:
+    data = Simulated(13)
+    rows = data.rows
+    models = np.stack([rows.probabilities(data.model()) for _ in range(5)])
+    for fold in (0, 2, 4):
+        outside = rows.outside(fold)
+        shares = rows.shares / rows.shares[outside].sum()
+        start = np.array([0.0, 0.0, 1.0, 0.0, 0.0])
+        found = _without_fold(models, shares, rows.inside(fold), start, start > 0)
+        np.testing.assert_allclose(found, plain_weights(rows, models, outside), atol=1e-4)
+
+
+def test_the_best_single_model_of_each_fold_is_that_of_the_other_folds() -> None:
+    data = Simulated(14)
+    rows = data.rows
+    models = np.stack([rows.probabilities(data.model(0.6, 0.5 + n / 5)) for n in range(3)])
+    models[0, rows.inside(1)] = 1e-6  # the best one elsewhere
+    whole, by_fold = _best_single(rows, models)
+    losses = -np.log(models) * rows.shares
+    assert whole.argmax() == losses.sum(axis=1).argmin()
+    for fold in range(N_FOLDS):
+        expected = losses[:, rows.outside(fold)].sum(axis=1).argmin()
+        assert by_fold[fold].tolist() == np.eye(3)[expected].tolist()
+    assert whole.argmax() != by_fold[1].argmax() == 0
 
 
 def test_a_member_is_measured_against_the_others() -> None:

@@ -4,10 +4,12 @@ import json
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from tensorboard import context
 from tensorboard.backend.event_processing import data_provider, plugin_event_multiplexer
@@ -17,8 +19,15 @@ from tensorboard.plugins.hparams import api_pb2, backend_context, get_experiment
 from tensorboard.plugins.hparams import list_session_groups as session_groups
 
 from hms_ray.config.space import Parameter
+from hms_ray.dataset.prepare import Prepared
+from hms_ray.evaluate.oof import make_oof
 from hms_ray.report import tensorboard
 from hms_ray.report.tensorboard import declare_experiment, shown_value, write_fold
+from hms_ray.storage.fold_store import FoldStore
+from hms_ray.study.new import create_study
+from hms_ray.study.row_scores import RowScores
+from hms_ray.sweep.tensorboard import declare_study, write_trial_logs
+from tests.study_data import RATE, make_result, make_space
 
 PARAMETERS = {
     "training.loss": Parameter(values=["kl", "kl_log_votes"]),
@@ -140,7 +149,7 @@ def write_study(results: Path, study: str, losses: list[str]) -> None:
                 group=f"{study}/{trial}",
                 values=values(loss, 10.0 ** -(3 + trial)),
                 parameters=PARAMETERS,
-                finished=(trial, fold) != (1, 1),
+                state="complete" if (trial, fold) != (1, 1) else "failed",
             )
 
 
@@ -175,7 +184,7 @@ def test_declaration_has_domains_and_metrics(tmp_path: Path) -> None:
     write_study(tmp_path, "first", ["kl"])
     experiment = hparams_view(tmp_path).experiment
     infos = {info.name: info for info in experiment.hparam_infos}
-    assert set(infos) == set(PARAMETERS)
+    assert set(infos) == {"state", *PARAMETERS}
     assert all(info.differs for info in infos.values())
     choices = [value.string_value for value in infos["training.loss"].domain_discrete.values]
     assert choices == ["kl", "kl_log_votes"]
@@ -185,7 +194,7 @@ def test_declaration_has_domains_and_metrics(tmp_path: Path) -> None:
     assert (interval.min_value, interval.max_value) == (1e-4, 1e-2)
     assert infos["training.normalise_weights"].type == api_pb2.DATA_TYPE_BOOL
     tags = [metric.name.tag for metric in experiment.metric_infos]
-    assert tags == ["kept/kl_10", "kept/kl_4", "kept/kl_all"]
+    assert tags == ["kept/kl_10", "kept/kl_4", "kept/kl_all", "estimate"]
 
 
 def test_studies_share_one_view(tmp_path: Path) -> None:
@@ -203,7 +212,7 @@ def test_studies_share_one_view(tmp_path: Path) -> None:
     view = hparams_view(tmp_path)
     assert set(view.groups) == {"first/0", "second/0"}
     infos = {info.name: info for info in view.experiment.hparam_infos}
-    assert set(infos) == {*PARAMETERS, "model.name"}
+    assert set(infos) == {"state", *PARAMETERS, "model.name"}
     losses = {value.string_value for value in infos["training.loss"].domain_discrete.values}
     assert losses == {"kl", "kl_log_votes", "kl_capped_votes"}
     interval = infos["training.learning_rate"].domain_interval
@@ -281,6 +290,49 @@ def test_values_are_shown_as_declared(
 def test_fold_without_group_is_no_session(tmp_path: Path) -> None:
     write_fold(tmp_path / "fold_0", [record(5, 1.0)])
     assert hparams_view(tmp_path).groups == {}
+
+
+def test_a_trial_of_any_state_is_in_the_view(tmp_path: Path, prepared: Prepared) -> None:
+    """A pruned trial has the curves of its folds; one without a fold, a session of its own."""
+    results = tmp_path / "results"
+    study = create_study(results, "one", make_space(), prepared)
+    rows, experiment, rate = study.rows(), make_space().experiment, {RATE: 0.001}
+    stored = {"seconds": 9.0, "saved_s": 0.0, "started_s": 7.0, "history": [record(5, 1.0)]}
+    for fold in (0, 1):
+        oof = make_oof(rows[rows["fold"] == fold], fold, np.full((1, 6), 1 / 6))
+        FoldStore(results).write(f"{fold}" * 64, oof, stored, lambda path: path.write_bytes(b""))
+    keys = {fold: f"{fold}" * 64 for fold in (0, 1)}
+    study.write_trial(0, rate, experiment, replace(make_result(0.5), keys=keys))
+    pruned = replace(make_result(0.9), keys={1: keys[1]}, reused=())
+    study.write_pruned(1, rate, experiment, pruned, "after 1 of 2 folds: worse", 0.75, 2)
+    study.write_failure(2, rate, experiment, "the loss must be finite", state="diverged")
+    study.write_failure(3, rate, experiment, "stopped by hms-ray stop", state="stopped")
+    declare_study(study, results)
+    searched = study.space().parameters
+    for trial in study.trials():
+        scores = RowScores(rows).of(trial.path) if trial.finished else None
+        write_trial_logs(study, trial, rows, scores, searched, results)
+    groups = hparams_view(results).groups
+    states = {name: group.hparams["state"].string_value for name, group in groups.items()}
+    assert states == {
+        "one/0000": "complete",
+        "one/0001": "pruned",
+        "one/0002": "diverged",
+        "one/0003": "stopped",
+    }
+    assert all(group.hparams[RATE].number_value == 0.001 for group in groups.values())
+    assert metrics(groups["one/0000"])["estimate"] == 0.5
+    assert metrics(groups["one/0001"])["estimate"] == 0.75
+    # Row 1, of fold 1, has 12 votes; all predictions are uniform.
+    assert metrics(groups["one/0001"])["kept/kl_10"] == pytest.approx(np.log(6))
+    sessions = {name: [one.status for one in group.sessions] for name, group in groups.items()}
+    assert sessions == {
+        "one/0000": [api_pb2.STATUS_SUCCESS] * 2,
+        "one/0001": [api_pb2.STATUS_SUCCESS],
+        "one/0002": [api_pb2.STATUS_FAILURE],
+        "one/0003": [api_pb2.STATUS_SUCCESS],
+    }
+    assert scalars(study.trial_path(1) / "fold_1")["kl_all"] == [(57.0, 5, 1.0)]
 
 
 def test_torch_is_not_imported() -> None:

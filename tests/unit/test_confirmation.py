@@ -104,6 +104,8 @@ def test_the_best_trials_get_new_seeds_and_stored_runs_are_not_repeated(
     assert missing_runs(study, 3, 1) == failed, "a failed run is trained again"
     assert [trial.number for trial in study.finished_trials()] == [0, 1, 2, 3]
     assert missing_runs(study, 0, 0) == []
+    study.write_trial(4, {}, SPACE.experiment, make_result(0.01))
+    assert [run.number for run in missing_runs(study, 1, 1)] == [4], "the best, not the first"
 
 
 def test_trials_are_ranked_by_their_new_seeds_alone(study: StudyFolder) -> None:

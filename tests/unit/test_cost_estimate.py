@@ -1,6 +1,7 @@
 """Estimated seconds of folds and spaces, against sums over epochs."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from hms_ray.experiment.bench import (
     variants,
 )
 from hms_ray.experiment.cost_estimate import fold_seconds, mean_trial_seconds, trial_seconds
-from hms_ray.train.speed import EpochSpeed, FoldSpeed
+from hms_ray.train.fold_speed import EpochSpeed, FoldSpeed
 from tests.refused import refusal
 
 MOSAIC = EpochSpeed(0.5, first_s=(8.0, 9.0, 70.0), later_s=(6.0, 7.0, 8.0), input_share=(0.5,))
@@ -27,6 +28,8 @@ SPEED = FoldSpeed(
     epochs={(0, True): MOSAIC, (0, False): PLAIN, (1, False): PLAIN},
     prepare_s=11.0,
     fit_s=(0.1, 0.2, 0.3),
+    restart_s=(0.3, 0.4, 2.0),
+    save_s=0.25,
     scoring_first_s=(1.5, 1.5, 9.0),
     scoring_later_s=(1.0, 1.0, 1.0),
     n_cached=1000,
@@ -78,19 +81,39 @@ def test_fold_is_the_sum_of_its_epochs(rows: pd.DataFrame, workers: int, n_cache
     expected += epoch(8, 0.25, 5, 3, 0, False) + epoch(8, 0.25, 5, 3, 1, False)
     speed = replace(SPEED, n_cached=n_cached)
     found = fold_seconds(SPACE.experiment, speed, rows, 0, workers)
-    assert found.train_s == pytest.approx(expected)
+    # Two evaluations per epoch.
+    assert found.train_s == pytest.approx(expected + 5 * 2 * 0.4)
     assert found.prepare_s == pytest.approx(11 + 20 * 0.2)
     scored = 10 * 2 * 5
     first = 10 * cached + scored * (1 - cached)
     assert found.score_s == pytest.approx(first * 1.5 + (scored - first) * 1.0)
-    assert found.total_s == pytest.approx(found.train_s + found.prepare_s + found.score_s)
+    # Both stages are stored, and a checkpoint is due each minute.
+    seconds = found.train_s + found.score_s
+    assert found.store_s == pytest.approx(0.25 * (2 + 4 * min(9, seconds / 60)))
+    assert found.total_s == pytest.approx(seconds + found.prepare_s + found.store_s)
+
+
+@pytest.mark.parametrize(
+    ("resources", "n_weights"),
+    [
+        ({"share_stages": False, "checkpoint_every_s": None}, 1),
+        ({"checkpoint_every_s": None}, 2),
+        # After each evaluation but the last.
+        ({"checkpoint_every_s": 0}, 2 + 4 * 9),
+    ],
+)
+def test_what_is_written_follows_from_the_resources(
+    rows: pd.DataFrame, resources: dict[str, Any], n_weights: int
+) -> None:
+    found = fold_seconds(SPACE.experiment, SPEED, rows, 0, resources=ResourcesConfig(**resources))
+    assert found.store_s == pytest.approx(0.25 * n_weights)
 
 
 def test_passes_of_a_fold_without_a_cache_are_one_kind(rows: pd.DataFrame) -> None:
     found = fold_seconds(SPACE.experiment, replace(SPEED, n_cached=0), rows, 0)
     later = np.median([4, 5, 6, 2, 3, 4]) + 0.25
     mosaic = np.median([8, 9, 70, 6, 7, 8]) + 0.5
-    assert found.train_s == pytest.approx(20 * mosaic + (20 + 20 + 8 + 8) * later)
+    assert found.train_s == pytest.approx(20 * mosaic + (20 + 20 + 8 + 8) * later + 10 * 0.4)
 
 
 def test_trial_has_all_folds_and_repetitions_have_a_spread(rows: pd.DataFrame) -> None:

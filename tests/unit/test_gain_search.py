@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 from hms_ray.blend.fit_command import blend
 from hms_ray.blend.gain_reference import add_first_reference, check_reference
 from hms_ray.competition.schema import PROBABILITY_COLUMNS, TARGET_COLUMNS
+from hms_ray.config.loading import load_space
 from hms_ray.dataset.prepare import PackRef, Prepared
 from hms_ray.ensemble.blend_gain import GainRows
 from hms_ray.errors import ConfigError, StudyError
@@ -32,7 +33,7 @@ from hms_ray.study.leaderboard import Leaderboard
 from hms_ray.study.new import create_study
 from hms_ray.study.references import REFERENCE_FILE, REFERENCES, read_reference
 from tests.ensemble_data import softmax
-from tests.refused import refusal
+from tests.refused import refusal, refused
 from tests.study_data import make_space
 
 N_ROWS, N_FOLDS, EVERY = 160, 4, 4
@@ -337,7 +338,22 @@ def test_a_new_reference_is_reported(tmp_path: Path) -> None:
     assert seen[1].scores == pytest.approx(read_reference(folder, 1, folder.rows()).scores)
 
 
-def test_a_search_by_gain_is_not_pruned() -> None:
-    with refusal(ConfigError, "prune must be none with metric: blend_gain", where="test"):
-        make_space(metric="blend_gain", prune={"rule": "median"})
-    assert make_space(metric="blend_gain").pruning.rule == "none"
+@pytest.mark.parametrize("prune", ["paired", {"rule": "paired"}, {"level": 0.1}, "median"])
+def test_a_rule_that_would_prune_a_search_by_gain_is_refused(prune: object, tmp_path: Path) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text(json.dumps({"metric": "blend_gain", "prune": prune}, indent=1))
+    rule = "prune: must be none with metric: blend_gain, which needs all folds of each trial"
+    error = refused(load_space, file)
+    text = str(error)
+    assert (type(error), error.rule[: len(rule)], error.where) == (ConfigError, rule, file)
+    assert f"got {'median' if prune == 'median' else 'paired'}" in text
+    assert "remove prune, or write prune: none" in text
+    assert "line 3" in text
+    for accepted in ({}, {"prune": "none"}):
+        assert make_space(metric="blend_gain", **accepted).pruning.rule == "none"
+
+
+def test_a_stored_search_by_gain_is_read_with_its_default_rule(tmp_path: Path) -> None:
+    folder = make_study(tmp_path)
+    assert "rule: paired" in (folder.path / "space.yaml").read_text()
+    assert folder.space().pruning.rule == "none"

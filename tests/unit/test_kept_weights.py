@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -23,6 +24,7 @@ from hms_ray.storage.store_contents import store_entries
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.kept_weights import KeptWeights
 from hms_ray.study.new import create_study
+from hms_ray.study.references import Reference, write_reference
 from tests.refused import refusal
 from tests.study_data import make_result, make_space
 from tests.trained_study import TrainedStudy, train_study, write_test_set
@@ -141,6 +143,46 @@ def test_only_the_best_trials_keep_weights(study: StudyFolder, tmp_path: Path) -
     keys[5] = add_trial(study, 5, 0.1, first_stage=15)
     kept.free(study.trials())
     assert with_weights(tmp_path) == {keys[5], keys[1], stage_of(5, 15), stage_of(1, 11)}
+
+
+def add_pruned(study: StudyFolder, number: int) -> str:
+    """A pruned trial with one trained fold; returns the cache key of the fold."""
+    key = digest(inputs(number, 20 + number))
+    put(study.path.parent, key, made_from=inputs(number, 20 + number))
+    result = replace(make_result(0.9), keys={0: key})
+    reason = "after 1 of 2 folds: worse"
+    study.write_pruned(number, {}, make_space().experiment, result, reason, 0.9, 2)
+    return key
+
+
+def test_pruned_trials_lose_their_weights_before_finished_ones(
+    study: StudyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished = [add_trial(study, n, 0.3 + n / 10, first_stage=10 + n) for n in range(3)]
+    pruned = [add_pruned(study, n) for n in (3, 4)]
+    free, freed = FoldStore.free_weights, list[str]()
+    monkeypatch.setattr(FoldStore, "free_weights", lambda s, key: freed.append(key) or free(s, key))
+    KeptWeights(study, tmp_path, 1, "kl_10").free(study.trials())
+    order = [key for key in freed if key in (*finished, *pruned)]
+    assert order == [*pruned, finished[2], finished[1]]
+
+
+@pytest.mark.parametrize("pruned", [False, True])
+def test_members_of_a_gain_reference_and_of_a_blend_keep_weights(
+    study: StudyFolder, tmp_path: Path, pruned: bool
+) -> None:
+    best = add_trial(study, 0, 0.1, first_stage=10)
+    add = (lambda n: add_pruned(study, n)) if pruned else (lambda n: add_trial(study, n, 0.5, n))
+    in_reference, in_blend, free = add(1), add(2), add(3)
+    oof = np.full((2, 6), 1 / 6)
+    member = {"name": "0001", "trial": 1, "keys": {"0": in_reference}, "weight": 1.0}
+    write_reference(study, study.rows(), Reference(0, "single", [member], [1], oof))
+    blend = tmp_path / "blend" / "mine" / "blend.json"
+    blend.parent.mkdir(parents=True)
+    blend.write_text(json.dumps({"members": [{"keys": {"0": in_blend}}]}))
+    KeptWeights(study, tmp_path, 1, "kl_10").free(study.trials())
+    assert with_weights(tmp_path) >= {best, in_reference, in_blend}
+    assert free not in with_weights(tmp_path)
 
 
 def test_first_stages_that_trials_share_keep_weights(study: StudyFolder, tmp_path: Path) -> None:

@@ -2,17 +2,25 @@
 
 import json
 import math
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from hms_ray.cli.main import main
+from hms_ray.errors import StudyError
+from hms_ray.evaluate.oof import make_oof
 from hms_ray.ladder.folder import write_ladder
+from hms_ray.search.proposals import STOP_REASON
 from hms_ray.storage.fold_store import FoldStore
+from hms_ray.study.folder import StudyFolder
 from hms_ray.study.new import create_study
 from tests.ladder_data import ABOUT, ladder
+from tests.refused import refusal
 from tests.study_data import RATE, make_result, make_space, prepared_rows
 
 
@@ -91,7 +99,11 @@ def test_a_study_is_shown(results: Path, as_json: Any, capsys: pytest.CaptureFix
     assert study["minutes"] == 3.0
     assert study["command"] == "hms-ray sweep 'my space.yaml'"
     text = output(results, capsys, "show", "first")
-    for part in ("2 finished of 20, 1 failed", "Best trial: 0001, KL >=10 0.5000", "0.0001 to"):
+    for part in (
+        "2 finished, 1 failed; 20 planned",
+        "Best trial: 0001, KL >=10 0.5000",
+        "0.0001 to",
+    ):
         assert part in text
     last = "\nLast command\nhms-ray sweep 'my space.yaml'\nnext: hms-ray leaderboard first "
     assert text.endswith(f"{last}--results {results}\n")
@@ -136,6 +148,86 @@ def test_a_failed_trial_shows_why(
     assert trial["reason"] == "the loss must be finite"
     assert Path(trial["error_file"]).read_text(encoding="utf-8") == "Traceback"
     assert trial["error_file"] in output(results, capsys, "show", "first/2").replace("\n", "")
+
+
+def add_others(results: Path) -> StudyFolder:
+    """A pruned, a diverged and a stopped trial more; the pruned one has one of two folds."""
+    folder, experiment = StudyFolder.open("first", results), make_space().experiment
+    rows, store = folder.rows(), FoldStore(results)
+    record = {"seconds": 90.0, "saved_s": 0.0, "started_s": 7.0, "history": [], "timing": {}}
+    oof = make_oof(rows[1:], 1, np.full((1, 6), 1 / 6))
+    store.write("c" * 64, oof, record, lambda path: path.write_bytes(b"w"))
+    result = replace(make_result(0.9), keys={1: "c" * 64}, reused=())
+    reason = "after 1 of 2 folds: worse"
+    folder.write_pruned(3, {RATE: 0.02}, experiment, result, reason, 0.91, 2)
+    folder.write_failure(4, {RATE: 0.03}, experiment, "the loss must be finite", state="diverged")
+    folder.write_failure(5, {RATE: 0.04}, experiment, STOP_REASON, state="stopped")
+    return folder
+
+
+def test_every_state_of_a_trial_is_counted_and_shown(
+    results: Path, as_json: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add_others(results)
+    states = ("finished", "pruned", "diverged", "stopped", "failed")
+    first = next(entry for entry in as_json("studies") if entry["name"] == "first")
+    assert [first[state] for state in states] == [2, 1, 1, 1, 1]
+    headings = output(results, capsys, "studies").splitlines()[0].split()
+    assert headings[2:7] == list(states)
+    text = output(results, capsys, "show", "first")
+    assert "2 finished, 1 pruned, 1 diverged, 1 stopped, 1 failed; 20 planned" in text
+    saved = "1 trial pruned: 1 fold not trained, about 0.03 hours saved"
+    assert saved in text
+    board = output(results, capsys, "leaderboard", "first")
+    assert saved in board
+    assert "pruned after 1 fold, estimate 0.9100" in board
+    assert "\ntrial 0005 stopped by hms-ray stop\n" in board
+    assert "trial 0004 diverged: the loss must be finite" in board
+    assert board.count(" failed") == 2, "trial 2 alone, in the table and below it"
+    records = as_json("leaderboard", "first")["trials"]
+    assert {one["trial"]: one["estimate"] for one in records}["0003"] == 0.91
+
+
+def test_a_pruned_and_a_stopped_trial_are_shown(
+    results: Path, as_json: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add_others(results)
+    trial = as_json("show", "first/3")
+    assert (trial["state"], trial["rank"], trial["estimate"]) == ("pruned", None, 0.91)
+    (fold,) = trial["folds"]
+    assert (fold["fold"], fold["scores"]["kl_10"]) == (1, pytest.approx(math.log(6)))
+    text = output(results, capsys, "show", "first/3")
+    for part in (
+        "Trial 0003 of first: pruned.",
+        "after 1 of 2 folds: worse",
+        "KL >=10 0.9100 probably, with all folds",
+        "1 fold not trained, about 1.5 minutes saved",
+    ):
+        assert part in text
+    shutil.rmtree(FoldStore(results).path("c" * 64))
+    assert "pruned" in output(results, capsys, "show", "first/3"), "its fold is gone"
+    stopped = output(results, capsys, "show", "first/5")
+    assert "Trial 0005 of first: stopped." in stopped
+    assert "stopped by hms-ray stop" in stopped
+    assert "traceback" not in stopped
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (2, "trial 0002, which failed: the loss must be finite"),
+        (3, "trial 0003, which was pruned: after 1 of 2 folds: worse"),
+        (5, "trial 0005, which was stopped by hms-ray stop"),
+    ],
+)
+def test_a_trial_that_is_not_complete_is_refused_with_its_state(
+    results: Path, number: int, text: str
+) -> None:
+    folder = add_others(results)
+    with refusal(
+        StudyError, "the trial must have finished", got=text, where=str(folder.path), fix="Use a"
+    ):
+        folder.finished_trial(number)
 
 
 def test_the_leaderboard_has_json(results: Path, as_json: Any) -> None:

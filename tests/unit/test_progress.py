@@ -113,6 +113,25 @@ def test_failure_has_its_reason_and_the_log_its_traceback(clock: Clock) -> None:
     assert progress.summary() == "0 of 4 trials finished, 1 failed"
 
 
+@pytest.mark.parametrize(
+    ("state", "text", "summary"),
+    [
+        ("pruned", "trial 0000 pruned after 1 of 5 folds", "1 of 4 trials finished, 1 pruned"),
+        ("diverged", "trial 0000 diverged: after 1", "1 of 4 trials finished, 1 diverged"),
+        ("stopped", "trial 0000 after 1", "0 of 4 trials finished, 1 stopped"),
+    ],
+)
+def test_other_ends_of_a_trial_are_no_failures(
+    clock: Clock, state: str, text: str, summary: str
+) -> None:
+    progress = sweep(clock)
+    start(progress, 0)
+    event = {"event": f"trial_{state}", "trial": 0, "reason": "after 1 of 5 folds"}
+    assert progress.update(event).text.startswith(text)
+    assert progress.table() == []
+    assert progress.summary() == summary
+
+
 def test_time_left_waits_for_whole_folds(clock: Clock) -> None:
     progress = sweep(clock, n_trials=8)
     start(progress, 0)

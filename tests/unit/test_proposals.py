@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 from hms_ray.config.loading import validate_space
 from hms_ray.config.space import Space
 from hms_ray.errors import StudyError
-from hms_ray.search.proposals import STOPPED, Exhausted, Proposal, Proposals, Pruned
+from hms_ray.search.proposals import STOP_REASON, Exhausted, Proposal, Proposals, Pruned
 from hms_ray.search.pruner import FoldReport
 
 LEARNING_RATE = {"training.learning_rate": {"min": 1e-4, "max": 1e-2, "log": True}}
@@ -250,7 +250,7 @@ def test_failed_trials_of_earlier_runs_are_retried_on_request(tmp_path: Path) ->
     failed, good, stopped, interrupted = (proposed(first) for _ in range(4))
     first.fail(failed.number, "no memory")
     first.complete(good.number, scores(0.5))
-    first.fail(stopped.number, STOPPED)
+    first.fail(stopped.number, STOP_REASON)
     assert Proposals(space, journal).n_retried == 0
     later = Proposals(space, journal, retry_failed=True)
     assert later.n_retried == 1
@@ -258,6 +258,25 @@ def test_failed_trials_of_earlier_runs_are_retried_on_request(tmp_path: Path) ->
     assert points[:2] == [failed.point, interrupted.point]
     assert points[2] not in (failed.point, good.point, stopped.point)
     assert later.n_retried == 0
+
+
+@pytest.mark.parametrize("end", ["finished", "stopped", "failed"])
+def test_a_retried_trial_is_retried_again_only_if_it_failed_again(tmp_path: Path, end: str) -> None:
+    first = make_space(LEARNING_RATE)
+    space = first.model_copy(update={"start": [{"training.learning_rate": 0.01}]})
+    journal = tmp_path / "journal"
+    proposals = Proposals(space, journal)
+    proposals.fail(proposed(proposals).number, "no memory")
+    again = Proposals(space, journal, retry_failed=True)
+    retried = proposed(again)
+    assert retried.point == space.start[0]
+    if end == "finished":
+        again.complete(retried.number, scores(0.5))
+    else:
+        again.fail(retried.number, STOP_REASON if end == "stopped" else "no memory")
+    assert proposed(again).point != retried.point, "a start point too is retried once"
+    assert len(recorded_trials(journal)) == 3
+    assert Proposals(space, journal, retry_failed=True).n_retried == (end == "failed")
 
 
 STAGES = {"training.stages": {"values": {"one": [{}], "two": [{}, {}]}}}

@@ -5,16 +5,19 @@ from scipy import stats
 
 from hms_ray.config.loading import validate_space
 from hms_ray.config.pruning import PruneConfig
+from hms_ray.errors import ConfigError
 from hms_ray.evaluate.intervals import clustered_interval
 from hms_ray.search.pruning import (
     Noise,
     PatientFolds,
     compare,
     decide,
-    earliest_wilcoxon_fold,
+    pruning_text,
+    rival,
     training_noise,
 )
 from hms_ray.study.identity import space_identity
+from tests.refused import refusal, refused
 from tests.simulated_trials import simulated_patients, simulated_trials
 
 OWNERS = np.repeat(np.arange(12), [3, 1, 2, 5, 1, 1, 4, 2, 3, 1, 2, 3])
@@ -55,7 +58,43 @@ def test_comparison_is_that_of_plain_numpy() -> None:
     assert found.difference == pytest.approx(interval.mean)
     assert found.standard_error == pytest.approx(error)
     assert found.p_value == pytest.approx(stats.t.sf(interval.mean / error, freedom))
-    assert found.estimate == pytest.approx(best.mean() + interval.mean)
+
+
+def test_estimate_is_the_best_trials_mean_plus_the_difference_on_shared_rows() -> None:
+    scores = RNG.random((3, len(OWNERS))) + np.array([[0.2], [0.0], [0.1]])
+    trial, shared = RNG.random(len(OWNERS)), fold_of < 2
+    finished = np.stack([PATIENTS.sums(one) for one in scores])
+    found = decide(PruneConfig(), PATIENTS.sums(trial), 2, finished, [], PATIENTS)
+    expected = scores[1].mean() + (trial - scores[1])[shared].mean()
+    assert found.estimate == pytest.approx(expected)
+
+
+def test_rival_is_the_best_trial_in_the_folds_that_are_not_tested() -> None:
+    generator = np.random.default_rng(1)
+    scores = generator.random((9, len(OWNERS)))
+    finished = np.stack([PATIENTS.sums(one) for one in scores])
+    for n_folds in (1, 2):
+        means = scores[:, fold_of >= n_folds].mean(axis=1)
+        assert rival(finished, PATIENTS, n_folds) == means.argmin()
+
+
+def test_trials_as_good_as_all_others_are_stopped_as_often_as_the_level_says() -> None:
+    """The best of many equal trials is the lucky one: against it, most would look worse."""
+    generator = np.random.default_rng(2)
+    patients = simulated_patients(generator, 100)
+    config = PruneConfig(level=0.4, tau=0.02)
+    stopped, against_best = [], []
+    for _ in range(300):
+        trials = simulated_trials(generator, patients, np.zeros(31), 0.02)
+        finished, trial = trials[1:], trials[0]
+        stopped.append(decide(config, trial, 1, finished, [], patients).stop)
+        best = finished[finished.sum(axis=1).argmin()]
+        noise = training_noise(finished, patients, config)
+        found = compare(trial, best, patients, 1, noise, config.level)
+        against_best.append(found.p_value < found.level)
+    level = patients.level_of_look(1, 0.4)  # near 0.1
+    assert np.mean(stopped) == pytest.approx(level, abs=3 * (0.1 * 0.9 / 300) ** 0.5)
+    assert np.mean(against_best) > 2 * level
 
 
 def test_equal_folds_give_tau_squared_over_k() -> None:
@@ -77,11 +116,29 @@ def test_training_noise_is_recovered_beyond_what_patients_explain(fold_noise: fl
 def test_assumed_noise_counts_as_its_number_of_trials() -> None:
     generator = np.random.default_rng(0)
     patients = simulated_patients(generator)
-    trials = simulated_trials(generator, patients, np.zeros(20), 0.0)
-    assumed = PruneConfig(tau=0.1, tau_trials=10)
-    assert training_noise(trials[:0], patients, assumed).tau == 0.1
-    # The better half, ten trials, without noise: as much weight as the assumed one.
-    assert training_noise(trials, patients, assumed).tau == pytest.approx(0.1 / 2**0.5, rel=0.05)
+    trials = simulated_trials(generator, patients, np.zeros(40), 0.01)
+    trials = trials[np.argsort(trials.sum(axis=1))]
+    assumed = PruneConfig(tau=0.1, tau_trials=3)
+    assert training_noise(trials[:1], patients, assumed) == Noise(0.1, 3 * 4)
+    # All of up to 10 trials, 10 of up to 20, the better half of more.
+    for n_trials, n_used in ((2, 2), (9, 9), (15, 10), (40, 20)):
+        used = trials[:n_used]
+        means = patients.fold_means(used)
+        residuals = means - means.mean(axis=1, keepdims=True) - means.mean(axis=0) + means.mean()
+        sampling = []
+        for one in used - used.mean(axis=0):
+            scores = np.repeat(one / patients.sizes, patients.sizes.astype(int))
+            owners = np.repeat(np.arange(len(one)), patients.sizes.astype(int))
+            folds = patients.folds[owners]
+            for fold in range(5):
+                interval = clustered_interval(scores[folds == fold], owners[folds == fold])
+                sampling.append(interval.standard_error**2)
+        freedom = (n_used - 1) * 4
+        correction = np.mean(sampling) * n_used / (n_used - 1)
+        found = 2 * ((residuals**2).sum() / freedom - correction)
+        expected = (12 * 0.1**2 + freedom * max(found, 0)) / (12 + freedom)
+        noise = training_noise(trials[:n_trials], patients, assumed)
+        assert (noise.tau**2, noise.freedom) == pytest.approx((expected, 12 + freedom))
 
 
 def decided(rule: str, trial: list[float], *finished: list[float], **values: object) -> str:
@@ -132,8 +189,8 @@ def test_median_and_halving_compare_running_means_of_the_same_folds() -> None:
 def test_wilcoxon_decides_as_that_of_optuna() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     seen = set()
-    for _ in range(30):
-        trial = RNG.normal(0.75, 0.1, size=6)
+    for _ in range(40):
+        trial = np.array([*BEST, 0.8]) + RNG.normal(0.05, 0.08, size=6)
         study = optuna.create_study(
             pruner=optuna.pruners.WilcoxonPruner(p_threshold=0.1, n_startup_steps=2)
         )
@@ -151,10 +208,57 @@ def test_wilcoxon_decides_as_that_of_optuna() -> None:
 
 
 def test_earliest_fold_of_wilcoxon_is_the_one_whose_least_p_value_is_below_the_level() -> None:
-    assert [earliest_wilcoxon_fold(level) for level in (0.3, 0.1, 0.05)] == [2, 4, 5]
-    worse = [mean + 0.1 + fold / 100 for fold, mean in enumerate(BEST)]
+    levels = (0.3, 0.1, 0.05)
+    configs = [PruneConfig(rule="wilcoxon", level=level) for level in levels]
+    assert [config.earliest_stop for config in configs] == [2, 4, 5]
+    worse = [mean + 0.2 + fold / 100 for fold, mean in enumerate(BEST)]
     assert not decided("wilcoxon", worse[:3], BEST, level=0.1)
     assert decided("wilcoxon", worse[:4], BEST, level=0.1)
+    assert stats.wilcoxon([1, 2, 3, 4], alternative="greater").pvalue == 0.5**4
+
+
+@pytest.mark.parametrize(
+    ("values", "n_folds", "earliest"),
+    [
+        ({"rule": "wilcoxon"}, 5, 5),
+        ({"rule": "wilcoxon", "level": 0.1}, 4, 4),
+        ({"rule": "paired", "min_folds": 5}, 5, 5),
+        ({"rule": "successive_halving", "min_folds": 3}, 4, 4),
+    ],
+)
+def test_a_rule_that_can_stop_no_trial_is_refused(
+    values: dict[str, object], n_folds: int, earliest: int
+) -> None:
+    config = PruneConfig.model_validate(values)
+    assert config.earliest_stop == earliest
+    fix = "prune.level above" if config.rule == "wilcoxon" else f"at most {n_folds - 1}"
+    with refusal(
+        ConfigError,
+        f"prune must be able to stop a trial before the last of {n_folds} folds",
+        got=f"{config.rule} with min_folds",
+        where="prune",
+        fix=fix,
+    ):
+        config.require_effect(n_folds)
+    config.require_effect(n_folds + 1)
+
+
+def test_the_level_in_the_remedy_lets_wilcoxon_stop_a_trial() -> None:
+    found = refused(PruneConfig(rule="wilcoxon").require_effect, 5)
+    assert "above 0.0625" in str(found.fix)
+    PruneConfig(rule="wilcoxon", level=0.063).require_effect(5)
+    with pytest.raises(ConfigError):
+        PruneConfig(rule="wilcoxon", level=0.0625).require_effect(5)
+
+
+def test_the_earliest_stop_is_printed() -> None:
+    text = pruning_text(PruneConfig(rule="wilcoxon", level=0.1), 5)
+    expected = "pruning: wilcoxon, after 3 finished trials, at the earliest after 4 folds of 5"
+    assert text == expected
+    assert pruning_text(PruneConfig(), 5).endswith("at the earliest after 1 fold of 5")
+    assert pruning_text(PruneConfig(rule="none"), 5) == ""
+    never = pruning_text(PruneConfig(rule="wilcoxon"), 5)
+    assert never == "pruning: wilcoxon can stop no trial of 5 folds"
 
 
 def test_folds_without_a_counted_row_decide_nothing() -> None:

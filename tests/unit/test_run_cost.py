@@ -73,9 +73,18 @@ def test_cost_is_summed_over_the_folds_of_a_run(tmp_path: Path) -> None:
         saved_by_store_s=4.0,
         saved_by_stages_s=7.0,
         saved_by_pruning_s=11.0,
+        devices=1.0,
     )
     assert counter.cost().useful_share == 40 / (2 * 50)
     assert counter.cost().saved_s == 22
+
+
+def test_pruning_saves_device_hours_of_a_group(tmp_path: Path) -> None:
+    resources = make_space(resources={"workers": 3, "gpus_per_worker": 2}).resources
+    counter = RunCounter(tmp_path, tmp_path, devices=resources.devices)
+    counter.add_pruned(600.0)
+    assert counter.cost().saved_by_pruning_device_hours == pytest.approx(1.0)
+    assert "Pruning saved about 1 device hours, 10:00 of training." in cost_text(counter.cost())
 
 
 def test_fold_that_becomes_visible_later_counts_then(tmp_path: Path) -> None:
@@ -119,9 +128,9 @@ def test_resumed_study_shows_the_cost_of_all_runs(
 
 
 def test_bench_is_the_estimate_of_a_run(tmp_path: Path) -> None:
-    bench = BenchEstimate(trial_s=60.0, kept_share=0.5, made="now")
+    bench = BenchEstimate(trial_s=60.0, kept_share=0.5, made="now", n_folds=3)
     counter = counted_run(tmp_path, Clock(), bench=bench)
-    # Four trials of 60 s, half of which is trained, in two slots.
+    # Four trials of 60 s, half of which is trained, in two slots: three rounds of folds.
     assert counter.estimate == Estimate(START_UP_S + 4 * 60 * 0.5 / 2, "bench")
     counter.estimate_once(1.0)
     text = cost_text(counter.cost())
@@ -132,7 +141,7 @@ def test_bench_is_the_estimate_of_a_run(tmp_path: Path) -> None:
 
 
 def test_confirming_runs_are_not_pruned_and_have_their_own_record(tmp_path: Path) -> None:
-    bench, clock = BenchEstimate(trial_s=60.0, kept_share=0.5, made="now"), Clock()
+    bench, clock = BenchEstimate(trial_s=60.0, kept_share=0.5, made="now", n_folds=3), Clock()
     (tmp_path / "study").mkdir()
     confirming = counted_run(tmp_path, clock, "c", bench, "confirm")
     clock.now -= 70
@@ -157,7 +166,7 @@ def test_without_a_bench_the_first_folds_give_the_estimate(tmp_path: Path) -> No
 
 def test_bench_belongs_to_what_is_trained_its_group_data_and_machines(tmp_path: Path) -> None:
     space, data, machines = make_space(), {"rows": "a", "folds": "b"}, {"2 CPUs": 3}
-    estimate = BenchEstimate(60.0, 1.0, "now")
+    estimate = BenchEstimate(60.0, 1.0, "now", 3)
     write_bench(tmp_path, space, data, machines, estimate)
     budget = space.model_copy(update={"seed": 7, "metric": "kl_all"})
     assert read_bench(tmp_path, budget, data, machines) == estimate

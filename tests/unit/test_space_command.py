@@ -49,12 +49,20 @@ def test_parameters_size_and_first_trials_are_explained() -> None:
         "start",
         {"training.loss": "kl", RATE: 1e-3, "training.stage_threshold": 6},
     )
-    assert [origin for origin, _ in facts.draws[1:]] == ["tpe", "tpe"]
+    assert [origin for origin, _ in facts.draws[1:]] == ["random", "random"]
     assert facts.visits is not None
     assert 4 <= facts.visits[0] < facts.visits[1] < facts.visits[2] <= 8
     text = render_space(facts)
     assert "tpe after 5 random trials, minimise KL >=10" in text
     assert "budget: 20 trials" in text
+    assert "pruning: paired, after 3 finished trials, at the earliest after 1 fold of 5" in text
+
+
+def test_draws_that_depend_on_results_are_not_shown() -> None:
+    facts = explain_space(make_space(startup_trials=4), "one", 9)
+    assert [origin for origin, _ in facts.draws] == ["random"] * 4
+    assert "Later draws depend on results." in render_space(facts)
+    assert len(explain_space(make_space(method="random"), "one", 9).draws) == 9
 
 
 def test_first_trials_are_those_of_a_new_study(tmp_path: Path) -> None:

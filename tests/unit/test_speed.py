@@ -1,17 +1,18 @@
 """Speeds that a bench measures, with work whose time is known."""
 
-import statistics
-import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from hms_ray.config.augmentation import AugmentConfig, MosaicConfig
 from hms_ray.config.training import StageConfig
+from hms_ray.train import device_meters
 from hms_ray.train import speed as module
+from hms_ray.train.fold_speed import FoldSpeed, pooled
 from hms_ray.train.images import Images
 from hms_ray.train.process import Process
-from hms_ray.train.speed import WARM_UP_STEPS, FoldSpeed, measure_fold, pooled
+from hms_ray.train.speed import WARM_UP_STEPS, measure_fold
 from hms_ray.train.step import Step
 from hms_ray.train.windows import Resident
 from tests.fold_data import example_experiment, example_fold
@@ -33,25 +34,33 @@ def measure(**inputs: Any) -> FoldSpeed:
 
 @pytest.fixture
 def known(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Steps, images and windows take a known time; counts the calls of steps."""
+    """Steps, images and windows take a known time, and nothing else does; counts the steps."""
     steps: list[int] = []
+    clock = SimpleNamespace(now=0.0)
+    frozen = SimpleNamespace(perf_counter=lambda: clock.now)
+    monkeypatch.setattr(module, "time", frozen)
+    monkeypatch.setattr(device_meters, "time", frozen)
+
+    def take(seconds: float) -> None:
+        clock.now += seconds
+
     train, make, read = Step.__call__, Images._make, Resident.windows
 
     def slow_step(self: Step, batch: Any, image: Any) -> Any:
         if len(steps) < WARM_UP_STEPS:
-            time.sleep(SLOW_S)
+            take(SLOW_S)
         steps.append(len(steps))
-        time.sleep(STEP_S)
+        take(STEP_S)
         return train(self, batch, image)
 
     def slow_images(self: Images, *arguments: Any) -> Any:
         for image in make(self, *arguments):
-            time.sleep(INPUT_S)
+            take(INPUT_S)
             yield image
 
     def slow_windows(self: Resident, starts: Any) -> Any:
         if len(starts):
-            time.sleep(READ_S)
+            take(READ_S)
         return read(self, starts)
 
     monkeypatch.setattr(Step, "__call__", slow_step)
@@ -68,9 +77,13 @@ def test_warm_up_first_and_later_passes_are_told_apart(known: list[int]) -> None
     for kind in speed.epochs.values():
         assert len(kind.later_s) == module.REPETITIONS
         for first, later in zip(kind.first_s, kind.later_s, strict=True):
-            assert STEP_S + INPUT_S < 10 * later < SLOW_S / 2
-            assert later + READ_S / 10 / 2 < first < SLOW_S / 2 / 10
-    assert 10 * min(speed.scoring_first_s) > READ_S / 2
+            # Batches of ten rows; an image of a mosaic needs more windows than one.
+            assert 10 * later == pytest.approx(STEP_S + INPUT_S)
+            assert 10 * first >= STEP_S + INPUT_S + READ_S - 1e-9
+    # All 12 rows in one batch.
+    assert speed.scoring_later_s == pytest.approx([INPUT_S / 12] * module.REPETITIONS)
+    assert speed.scoring_first_s == pytest.approx([(INPUT_S + READ_S) / 12] * module.REPETITIONS)
+    assert speed.restart_s == (0.0,) * len(speed.restart_s)
     assert speed.n_cached == 52
     assert speed.image_size == (32, 32)
 
@@ -80,12 +93,8 @@ def test_share_of_input_work_is_the_time_to_make_images(
 ) -> None:
     monkeypatch.setattr("tests.unit.test_speed.READ_S", 0.0)
     monkeypatch.setattr("tests.unit.test_speed.SLOW_S", 0.0)
-    # The tiny model's own step and image come on top of the sleeps.
-    share = statistics.median(measure().epochs[1, False].input_share)
-    assert 0.2 < share < INPUT_S / (INPUT_S + STEP_S) + 0.1
-    monkeypatch.setattr("tests.unit.test_speed.INPUT_S", 0.0)
-    monkeypatch.setattr("tests.unit.test_speed.STEP_S", 0.02)
-    assert statistics.median(measure().epochs[1, False].input_share) < share / 2
+    shares = measure().epochs[1, False].input_share
+    assert shares == pytest.approx([INPUT_S / (INPUT_S + STEP_S)] * module.REPETITIONS)
 
 
 def test_fit_is_part_of_each_repetition() -> None:

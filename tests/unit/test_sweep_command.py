@@ -80,7 +80,7 @@ def test_sweep_cut_short_by_failures_exits_with_one(
         leaderboard=board,
         n_finished=n_finished,
         n_failed=n_failed,
-        cost=None,
+        costs=(),
         limit="budget.hours is used up",
     )
     prepared = SimpleNamespace(notes=())

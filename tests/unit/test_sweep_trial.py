@@ -1,7 +1,9 @@
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -9,7 +11,7 @@ from hms_ray.config.loading import validate_space
 from hms_ray.dataset.prepare import Prepared
 from hms_ray.errors import StudyError
 from hms_ray.experiment.run import ExperimentResult
-from hms_ray.search.proposals import Proposal
+from hms_ray.search.proposals import STOP_REASON, Proposal, Pruned
 from hms_ray.storage import visibility
 from hms_ray.storage.run_log import WorkerLogs
 from hms_ray.study.folder import StudyFolder
@@ -133,7 +135,7 @@ def test_trial_that_stays_invisible_is_named_and_no_failure(
 ) -> None:
     ends.record(proposal(7), make_result(0.5).scores)
     ends.settle()
-    assert "trial 0007 has finished, but its files are not visible" in caplog.text
+    assert "trial 0007 has ended, but its files are not visible" in caplog.text
     assert not study.trial_path(7).exists()
     assert ends.failed() == []
 
@@ -162,6 +164,55 @@ def test_record_of_the_trial_itself_is_kept_with_its_traceback(
     ends.record(proposal(1), LOST)
     assert ends.failed() == ["too large", LOST]
     assert [trial.reason for trial in study.trials()] == ["too large", LOST]
+
+
+def test_pruned_trial_that_is_not_visible_yet_counts_once(
+    tmp_path: Path, study: StudyFolder, ends: TrialEnds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del ends  # its fixture makes the waits short
+    stored, logged = [], []
+    monkeypatch.setattr(trial_ends, "write_trial_logs", lambda _, trial, *__: logged.append(trial))
+    ends = TrialEnds(
+        study, tmp_path, lambda event: None, on_stored=lambda *given: stored.append(given)
+    )
+    result = replace(make_result(0.5), keys={0: "a" * 64}, reused=())
+    study.write_pruned(0, {}, SPACE.experiment, result, "after 1 of 2 folds", 0.6, 2)
+    hide(monkeypatch, 2)
+    ends.record(proposal(0), Pruned("after 1 of 2 folds"))
+    assert stored == []
+    ends.settle()
+    ends.settle()
+    ((trial, scores),) = stored
+    assert (trial.state, trial.saved_folds_minutes, scores) == ("pruned", (1, 1.5), None)
+    assert [one.number for one in logged] == [0]
+
+
+def test_what_a_pruned_trial_did_not_train_is_in_the_cost(
+    tmp_path: Path, study: StudyFolder, prepared: Prepared
+) -> None:
+    run = sweep_study._Run(SPACE, prepared, tmp_path / "results", study, None, None)
+    result = replace(make_result(0.5), keys={0: "a" * 64}, reused=())
+    study.write_pruned(0, {}, SPACE.experiment, result, "after 1 of 2 folds", 0.6, 2)
+    study.write_trial(1, {}, SPACE.experiment, make_result(0.5))
+    pruned, finished = study.trials()
+    run._take_stored(pruned, None)
+    run._take_stored(finished, np.zeros(2))
+    assert run._costs.cost().saved_by_pruning_s == 90
+
+
+def test_a_stopped_trial_has_not_failed(
+    study: StudyFolder, ends: TrialEnds, events: list[Event]
+) -> None:
+    # Its own process was cancelled in an operation that then failed.
+    study.write_failure(0, {}, SPACE.experiment, "interrupted", "Traceback")
+    ends.record(proposal(0), STOP_REASON)
+    (trial,) = study.trials()
+    assert (trial.state, trial.reason) == ("stopped", STOP_REASON)
+    assert not (trial.path / "error.txt").exists()
+    assert [(event["event"], event["reason"]) for event in events] == [
+        ("trial_stopped", STOP_REASON)
+    ]
+    assert ends.failed() == []
 
 
 class Recorded:
