@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from hms_ray.config.pruning import PruneConfig
 from hms_ray.evaluate.metric import Array
-from hms_ray.search.pruning import PatientFolds, decide
+from hms_ray.search.patient_folds import PatientFolds
+from hms_ray.search.pruning import decide
 
 N_PATIENTS = 400
 N_FOLDS = 5

@@ -16,7 +16,8 @@ from hms_ray.errors import ConfigError
 from hms_ray.evaluate.metric import SCORE_NAMES
 from hms_ray.report.space_table import ParameterRow, SpaceFacts
 from hms_ray.search.distributions import resolve, trial_key
-from hms_ray.search.proposals import MAX_LISTED_POINTS, Proposal, Proposals
+from hms_ray.search.outcomes import Proposal
+from hms_ray.search.proposals import MAX_LISTED_POINTS, Proposals
 from hms_ray.search.pruning import pruning_text
 from hms_ray.text import counted
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, TypeGuard
+from typing import Final
 
 import optuna
-from optuna.trial import TrialState
 
 from hms_ray.config.conditions import n_points, points
-from hms_ray.config.experiment import Experiment
 from hms_ray.config.space import Space
 from hms_ray.errors import ConfigError
 from hms_ray.evaluate.metric import SCORE_NAMES
@@ -23,9 +19,24 @@ from hms_ray.search.distributions import (
     resolve,
     trial_key,
 )
+from hms_ray.search.earlier_trials import (
+    INTERRUPTED,
+    RERUN,
+    RETRY,
+    EarlierTrials,
+    counts,
+    was_interrupted,
+)
 from hms_ray.search.gain_journal import GainJournal
-from hms_ray.search.journal import Journal, Scores, scores_of
-from hms_ray.search.pruner import FoldReport
+from hms_ray.search.journal import Journal, Scores
+from hms_ray.search.outcomes import (
+    Exhausted,
+    Next,
+    Proposal,
+    Pruned,
+    RecoverScores,
+    Reports,
+)
 from hms_ray.search.warm_start import KnownTrial
 from hms_ray.study.gains import StudyGains
 
@@ -34,65 +45,6 @@ MAX_DUPLICATES: Final = 20
 
 MAX_LISTED_POINTS: Final = 2_000
 """Largest space that is listed point by point; each takes about a millisecond."""
-
-INTERRUPTED: Final = "the study was stopped"
-"""Beginning of the reason of trials that did not fail by themselves."""
-STOP_REASON: Final = "stopped by hms-ray stop"
-"""Reason of trials that a user has stopped; they are not repeated."""
-RETRY: Final = "retry"
-"""Origin of points that failed in an earlier run and are tried again on request."""
-MAX_ATTEMPTS: Final = 2
-"""Attempts at a start point that fails by itself, over all runs."""
-
-
-@dataclass(frozen=True)
-class Pruned:
-    """How a trial ended that has no score and teaches the sampler nevertheless.
-
-    Attributes:
-        reason: in one line.
-        diverged: whether its loss was no longer finite, which ranks it last; else it was
-            stopped by the pruning rule.
-    """
-
-    reason: str
-    diverged: bool = False
-
-
-RecoverScores = Callable[[int], Scores | Pruned | None]
-Reports = Callable[[int], Sequence[FoldReport]]
-
-Outcome = Scores | Pruned | str
-"""How a trial ended: its scores, as pruned, or why it failed, in one line."""
-
-
-@dataclass(frozen=True)
-class Proposal:
-    """A point to try.
-
-    Attributes:
-        number: Optuna's number of the trial.
-        point: value or label of every searched path.
-        experiment: what the point resolves to.
-    """
-
-    number: int
-    point: Point
-    experiment: Experiment
-
-
-@dataclass(frozen=True)
-class Exhausted:
-    """No point is left to train.
-
-    Attributes:
-        reason: one sentence for the user.
-    """
-
-    reason: str
-
-
-Next = Proposal | Exhausted | Literal["wait"]
 
 
 class Proposals:
@@ -142,90 +94,18 @@ class Proposals:
         self._journal = (
             Journal(journal, space) if gains is None else GainJournal(journal, space, gains)
         )
-        self._finished: dict[str, tuple[int, Scores]] = {}
-        self._pruned: dict[str, tuple[int, str]] = {}
-        self._failed: dict[str, int] = {}
         self._running: dict[str, int] = {}
         self._followers: dict[int, list[int]] = {}
-        self._queue: deque[tuple[Point, str, list[int]]] = deque()
         self._keys: list[tuple[Point, str]] | None = None
         self._only_duplicates = False
         self._invalid: str | None = None
-        self._draws = 0
         self._grid = points(space) if space.method == "grid" else None
         self._journal.add_known(known, self._objective)
-        self._load(recover, retry_failed)
+        earlier = EarlierTrials(space, self._journal, recover)
+        self._finished, self._pruned = earlier.finished, earlier.pruned
+        self._failed, self._draws = earlier.failed, earlier.n_draws
+        self._queue = deque(earlier.queue(retry_failed))
         self._renew()
-
-    def _load(self, recover: RecoverScores, retry_failed: bool) -> None:
-        trials = self._journal.trials()
-        self._draws = sum(trial.user_attrs.get("origin") == "sampler" for trial in trials)
-        stale: dict[str, tuple[Point, list[int]]] = {}
-        retried: dict[str, Point] = {}
-        settled = [
-            trial.params
-            for trial in trials
-            if trial.state != TrialState.FAIL or trial.user_attrs.get("reason") == STOP_REASON
-        ]
-        for trial in trials:
-            if not self._journal.has_point(trial):
-                if trial.state == TrialState.RUNNING:
-                    # Killed while drawing: the same draw is made again.
-                    self._journal.fail(trial.number, f"{INTERRUPTED} while drawing")
-                continue
-            try:
-                key = trial_key(resolve(self._space, trial.params))
-            except ConfigError as error:
-                # It is invalid in every later run too.
-                settled.append(trial.params)
-                if trial.state == TrialState.RUNNING:
-                    self._journal.fail(trial.number, str(error))
-                continue
-            if trial.state in (TrialState.RUNNING, TrialState.FAIL):
-                # Of a failed trial too: its process was lost, and its result seen too late.
-                scores = recover(trial.number)
-                if isinstance(scores, Pruned):
-                    if trial.state == TrialState.RUNNING:
-                        self._journal.prune(trial.number, scores.reason)
-                    self._pruned.setdefault(key, (trial.number, scores.reason))
-                elif self._counts(scores):
-                    if trial.state == TrialState.RUNNING:
-                        self._journal.complete(trial.number, scores, self._objective)
-                    self._finished.setdefault(key, (trial.number, scores))
-                elif trial.state == TrialState.RUNNING:
-                    stale.setdefault(key, (trial.params, []))[1].append(trial.number)
-                elif trial.user_attrs.get("reason") == STOP_REASON:
-                    self._failed[key] = trial.number
-                else:
-                    retried[key] = trial.params
-            elif trial.state == TrialState.COMPLETE and "duplicate_of" not in trial.user_attrs:
-                self._finished.setdefault(key, (trial.number, scores_of(trial)))
-            elif trial.state == TrialState.PRUNED and "duplicate_of" not in trial.user_attrs:
-                reason = str(trial.user_attrs.get("reason", "pruned"))
-                self._pruned.setdefault(key, (trial.number, reason))
-        if retry_failed:
-            for key, point in retried.items():
-                if key not in self._settled and key not in self._failed and key not in stale:
-                    self._queue.append((point, RETRY, []))
-                    settled.append(point)
-        for point, numbers in stale.values():
-            self._queue.append((point, "rerun", numbers))
-        failed = [
-            trial.params
-            for trial in trials
-            if trial.state == TrialState.FAIL
-            and not str(trial.user_attrs.get("reason", "")).startswith(INTERRUPTED)
-        ]
-        # A point that always fails must not block the others: they come first.
-        for n_failures in range(MAX_ATTEMPTS):
-            for point in self._space.start:
-                if point not in settled and failed.count(point) == n_failures:
-                    self._queue.append((dict(point), "start", []))
-
-    def _counts(self, scores: Scores | None) -> TypeGuard[Scores]:
-        """Whether a trial has scores and its objective is a finite number."""
-        value = None if scores is None else scores[self._objective]
-        return value is not None and math.isfinite(value)
 
     @property
     def n_finished(self) -> int:
@@ -244,7 +124,7 @@ class Proposals:
     @property
     def n_interrupted(self) -> int:
         """Points that a killed run left, still to be proposed again."""
-        return sum(origin == "rerun" for _, origin, _ in self._queue)
+        return sum(origin == RERUN for _, origin, _ in self._queue)
 
     @property
     def n_retried(self) -> int:
@@ -283,7 +163,7 @@ class Proposals:
         known = [
             trial.params
             for trial in self._journal.trials()
-            if not str(trial.user_attrs.get("reason", "")).startswith(INTERRUPTED)
+            if not was_interrupted(trial.user_attrs)
         ]
         for point in grid:
             if point not in known:
@@ -299,7 +179,7 @@ class Proposals:
             number: of the proposal.
             scores: ``kl_all``, ``kl_4``, ``kl_10``.
         """
-        if not self._counts(scores):
+        if not counts(scores, self._objective):
             name, value = SCORE_NAMES[self._objective], scores[self._objective]
             self.fail(number, f"{name} must be a finite number, got {value}")
             return

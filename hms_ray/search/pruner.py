@@ -11,7 +11,8 @@ import pandas as pd
 from hms_ray.config.pruning import PruneConfig
 from hms_ray.config.space import Objective
 from hms_ray.evaluate.metric import OBJECTIVES, Array
-from hms_ray.search.pruning import Decision, PatientFolds, decide
+from hms_ray.search.patient_folds import PatientFolds
+from hms_ray.search.pruning import Decision, decide
 from hms_ray.study.row_scores import scores_of_fold
 
 

@@ -1,162 +1,21 @@
-"""When to stop a trial between folds: the statistics, arrays in and out.
-
-Row KLs are summed by patient. Since all rows of a patient lie in one fold, these sums hold all
-that fold means, paired differences and patient-clustered variances need. Every mean is over
-rows, so that a fold counts by its number of rows.
-"""
+"""When to stop a trial between folds: the rules, arrays in and out."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
 from hms_ray.config.pruning import PruneConfig
 from hms_ray.evaluate.metric import Array
+from hms_ray.search.patient_folds import PatientFolds
+from hms_ray.search.training_noise import Noise, training_noise
 from hms_ray.text import counted
 
 HALVING: int = 2
 """Successive halving keeps one in so many trials, after 1, 2, 4, ... folds."""
-MIN_USED: int = 10
-"""Finished trials that the estimate of training noise uses, as far as there are so many."""
-
-
-@dataclass(frozen=True)
-class PatientFolds:
-    """Rows of the objective by patient; patients sorted by fold, then by number.
-
-    Attributes:
-        order: (n,) position of each counted row's patient.
-        counted: (N,) which of all rows count.
-        sizes: (G,) counted rows of each patient.
-        folds: (G,) fold of each patient.
-        n_folds: folds of the study, also those without a counted row.
-    """
-
-    order: NDArray[np.int64]
-    counted: NDArray[np.bool_]
-    sizes: Array
-    folds: NDArray[np.int64]
-    n_folds: int
-
-    @classmethod
-    def of(cls, patients: ArrayLike, folds: ArrayLike, counted: ArrayLike) -> PatientFolds:
-        """From the patient (N,) and fold (N,) of all rows, and which of them (N,) count."""
-        all_folds, which = np.asarray(folds, np.int64), np.asarray(counted, bool)
-        pairs = np.stack([all_folds[which], np.asarray(patients)[which]])
-        known, order, sizes = np.unique(pairs, axis=1, return_inverse=True, return_counts=True)
-        return cls(order.ravel(), which, sizes.astype(np.float64), known[0], all_folds.max() + 1)
-
-    def sums(self, row_scores: Array) -> Array:
-        """(G,) summed scores of each patient, from the scores (N,) of all rows."""
-        scores = row_scores[self.counted]
-        found: Array = np.bincount(self.order, scores, len(self.sizes)).astype(np.float64)
-        return found
-
-    @cached_property
-    def rows(self) -> Array:
-        """(K,) counted rows of each fold."""
-        found: Array = np.bincount(self.folds, self.sizes, self.n_folds).astype(np.float64)
-        return found
-
-    @cached_property
-    def _in_fold(self) -> Array:
-        """(G, K) 1 for each patient's fold."""
-        indicator: Array = (self.folds[:, None] == np.arange(self.n_folds)).astype(np.float64)
-        return indicator
-
-    def fold_sums(self, sums: Array) -> Array:
-        """(..., K) summed scores of each fold, from those of patients (..., G)."""
-        found: Array = sums @ self._in_fold
-        return found
-
-    def fold_means(self, sums: Array) -> Array:
-        """(..., K) mean score of each fold; NaN without a counted row."""
-        with np.errstate(invalid="ignore", divide="ignore"):
-            means: Array = self.fold_sums(sums) / self.rows
-        return means
-
-    def running_mean(self, sums: Array, n_folds: int) -> Array:
-        """(...) mean score over the rows of the first folds."""
-        rows = self.rows[:n_folds].sum()
-        running: Array = self.fold_sums(sums)[..., :n_folds].sum(axis=-1) / rows
-        return running
-
-    def level_of_look(self, n_folds: int, level: float) -> float:
-        """Level of the look after some folds: the levels of all looks sum to ``level``.
-
-        There is no look after the last fold. Each has ``level * rows of its fold / rows of
-        all folds but the last``.
-        """
-        return float(level * self.rows[n_folds - 1] / max(self.rows[:-1].sum(), 1.0))
-
-
-@dataclass(frozen=True)
-class Noise:
-    """Training noise of the difference of two trials in one fold.
-
-    Attributes:
-        tau: its standard deviation, in nats.
-        freedom: degrees of freedom behind it.
-    """
-
-    tau: float
-    freedom: float
-
-
-def training_noise(sums: Array, patients: PatientFolds, config: PruneConfig) -> Noise:
-    """Estimates how much fold-level differences of two trials vary by training alone.
-
-    With D_f the difference of two trials in fold f and K folds, the variance of D_f around
-    the two trials' own mean difference is ``tau^2`` plus the sampling variance of the fold's
-    patients. Averaged over all pairs of J trials, the first is twice the mean square of the
-    interaction of trials and folds, which has ``n = (J - 1)(K - 1)`` degrees of freedom; the
-    second is averaged from patient-clustered variances. With the assumed variance as a scaled
-    inverse chi-squared prior of ``n0 = tau_trials * (K - 1)`` degrees of freedom,
-
-        tau^2 = (n0 * assumed^2 + n * found) / (n0 + n)
-
-    with n0 + n degrees of freedom, those of the t distribution in ``compare`` (Gelman et al.,
-    Bayesian Data Analysis, 3rd edition, sections 2.6 and 3.2).
-
-    Args:
-        sums: (J, G) summed scores of finished trials. Of more than 10 the best 10 are used, of
-            more than 20 the better half: trials far from the best one vary more than those that
-            a decision is about.
-        patients: their rows.
-        config: assumed noise.
-    """
-    counted = patients.rows > 0
-    n_folds = int(counted.sum())
-    prior = Noise(config.tau, float(config.tau_trials * max(n_folds - 1, 1)))
-    order = np.argsort(sums.sum(axis=1), kind="stable")[: max(MIN_USED, (len(sums) + 1) // 2)]
-    n_trials = len(order)
-    if n_trials < 2 or n_folds < 2:
-        return prior
-    own = sums[order] - sums[order].mean(axis=0)
-    means = patients.fold_means(own)[:, counted]
-    freedom = (n_trials - 1) * (n_folds - 1)
-    interaction = ((means - means.mean(axis=1, keepdims=True)) ** 2).sum() / freedom
-    sampling = _fold_variances(own, patients)[:, counted].mean()
-    found = max(2 * (interaction - sampling * n_trials / (n_trials - 1)), 0.0)
-    total = prior.freedom + freedom
-    variance = (prior.freedom * prior.tau**2 + freedom * found) / total
-    return Noise(float(variance**0.5), total)
-
-
-def _fold_variances(sums: Array, patients: PatientFolds) -> Array:
-    """(..., K) patient-clustered variance of the mean of each fold; 0 with one patient."""
-    means = patients.fold_means(sums)
-    residuals = sums - np.nan_to_num(means)[..., patients.folds] * patients.sizes
-    squares = patients.fold_sums(residuals**2)
-    counts = np.bincount(patients.folds, minlength=patients.n_folds)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        found: Array = counts / (counts - 1) * squares / patients.rows**2
-    return np.where(counts > 1, found, 0.0)
 
 
 @dataclass(frozen=True)

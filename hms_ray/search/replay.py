@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from hms_ray.config.pruning import RULES, PruneConfig, Rule
 from hms_ray.errors import StudyError
 from hms_ray.evaluate.metric import Array
+from hms_ray.search.patient_folds import PatientFolds
 from hms_ray.search.pruner import patients_of
-from hms_ray.search.pruning import PatientFolds, decide
+from hms_ray.search.pruning import decide
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.row_scores import RowScores
 

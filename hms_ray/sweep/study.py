@@ -27,7 +27,8 @@ from hms_ray.report.live import ProgressView
 from hms_ray.report.progress import TrainingProgress
 from hms_ray.report.run_cost import RunCost
 from hms_ray.search.journal import Scores
-from hms_ray.search.proposals import STOP_REASON, Outcome, Proposal, Proposals, Pruned
+from hms_ray.search.outcomes import STOP_REASON, Outcome, Proposal, Pruned
+from hms_ray.search.proposals import Proposals
 from hms_ray.search.pruner import Pruner, patients_of
 from hms_ray.search.pruning import Decision
 from hms_ray.search.warm_start import KnownTrial, known_trials

@@ -22,8 +22,8 @@ from hms_ray.errors import DivergedError, FoldCancelled, one_line
 from hms_ray.experiment.fold_task import Report, run_task
 from hms_ray.experiment.run import ExperimentResult, run_experiment
 from hms_ray.search.distributions import describe
+from hms_ray.search.patient_folds import PatientFolds
 from hms_ray.search.pruner import patients_of, sums_of_fold
-from hms_ray.search.pruning import PatientFolds
 from hms_ray.storage.run_log import WorkerLogs
 from hms_ray.study.confirmation import ConfirmedRuns
 from hms_ray.study.folder import StudyFolder

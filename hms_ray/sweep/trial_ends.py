@@ -11,7 +11,7 @@ from typing import Any
 from hms_ray.config.space import Parameter
 from hms_ray.errors import HmsRayError
 from hms_ray.evaluate.metric import Array
-from hms_ray.search.proposals import STOP_REASON, Outcome, Proposal, Pruned
+from hms_ray.search.outcomes import STOP_REASON, Outcome, Proposal, Pruned
 from hms_ray.storage.run_log import FaultLog
 from hms_ray.storage.visibility import wait_until
 from hms_ray.study.folder import StudyFolder

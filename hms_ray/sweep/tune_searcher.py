@@ -9,15 +9,8 @@ from typing import Any, Final
 from ray.tune.search import Searcher
 
 from hms_ray.evaluate.metric import SCORE_NAMES
-from hms_ray.search.proposals import (
-    STOP_REASON,
-    Exhausted,
-    Outcome,
-    Proposal,
-    Proposals,
-    Pruned,
-    RecoverScores,
-)
+from hms_ray.search.outcomes import STOP_REASON, Exhausted, Outcome, Proposal, Pruned, RecoverScores
+from hms_ray.search.proposals import Proposals
 from hms_ray.study.trial import PRUNED
 
 logger = logging.getLogger(__name__)

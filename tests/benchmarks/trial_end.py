@@ -27,7 +27,7 @@ from hms_ray.dataset.prepare import PackRef, Prepared
 from hms_ray.evaluate.metric import kl_report
 from hms_ray.evaluate.oof import make_oof, probabilities_of
 from hms_ray.experiment.run import ExperimentResult
-from hms_ray.search.proposals import Proposal
+from hms_ray.search.outcomes import Proposal
 from hms_ray.storage.fold_store import FoldStore
 from hms_ray.study.new import create_study
 from hms_ray.sweep.study import _Run

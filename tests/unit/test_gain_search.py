@@ -25,7 +25,8 @@ from hms_ray.errors import ConfigError, StudyError
 from hms_ray.evaluate.metric import kl_report
 from hms_ray.evaluate.oof import probabilities_of, read_oof
 from hms_ray.experiment.run import ExperimentResult
-from hms_ray.search.proposals import Proposal, Proposals
+from hms_ray.search.outcomes import Proposal
+from hms_ray.search.proposals import Proposals
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.gains import StudyGains
 from hms_ray.study.identity import differences, space_identity

@@ -15,7 +15,7 @@ from hms_ray.cli.main import main
 from hms_ray.errors import StudyError
 from hms_ray.evaluate.oof import make_oof
 from hms_ray.ladder.folder import write_ladder
-from hms_ray.search.proposals import STOP_REASON
+from hms_ray.search.outcomes import STOP_REASON
 from hms_ray.storage.fold_store import FoldStore
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.new import create_study

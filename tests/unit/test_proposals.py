@@ -10,7 +10,8 @@ from optuna.trial import FrozenTrial, TrialState
 from hms_ray.config.loading import validate_space
 from hms_ray.config.space import Space
 from hms_ray.errors import StudyError
-from hms_ray.search.proposals import STOP_REASON, Exhausted, Proposal, Proposals, Pruned
+from hms_ray.search.outcomes import STOP_REASON, Exhausted, Proposal, Pruned
+from hms_ray.search.proposals import Proposals
 from hms_ray.search.pruner import FoldReport
 
 LEARNING_RATE = {"training.learning_rate": {"min": 1e-4, "max": 1e-2, "log": True}}

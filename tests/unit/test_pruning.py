@@ -7,15 +7,9 @@ from hms_ray.config.loading import validate_space
 from hms_ray.config.pruning import PruneConfig
 from hms_ray.errors import ConfigError
 from hms_ray.evaluate.intervals import clustered_interval
-from hms_ray.search.pruning import (
-    Noise,
-    PatientFolds,
-    compare,
-    decide,
-    pruning_text,
-    rival,
-    training_noise,
-)
+from hms_ray.search.patient_folds import PatientFolds
+from hms_ray.search.pruning import compare, decide, pruning_text, rival
+from hms_ray.search.training_noise import Noise, training_noise
 from hms_ray.study.identity import space_identity
 from tests.refused import refusal, refused
 from tests.simulated_trials import simulated_patients, simulated_trials

@@ -7,7 +7,8 @@ from ray.tune.search import Searcher
 
 from hms_ray.config.experiment import Experiment
 from hms_ray.config.loading import validate_space
-from hms_ray.search.proposals import Exhausted, Proposal, Proposals
+from hms_ray.search.outcomes import Exhausted, Proposal
+from hms_ray.search.proposals import Proposals
 from hms_ray.sweep.tune_searcher import LOST, StudySearch
 
 SPACE = validate_space(

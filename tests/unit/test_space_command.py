@@ -14,7 +14,8 @@ from hms_ray.config.loading import load_space, validate_space
 from hms_ray.config.space import Space
 from hms_ray.report.space_table import render_space
 from hms_ray.search.explain import explain_space, first_trials, schema
-from hms_ray.search.proposals import Proposal, Proposals
+from hms_ray.search.outcomes import Proposal
+from hms_ray.search.proposals import Proposals
 from tests.unit.test_config_file import SPACES
 
 RATE = "training.learning_rate"

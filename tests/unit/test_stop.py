@@ -17,7 +17,8 @@ from hms_ray.cli.main import main
 from hms_ray.config.loading import validate_space
 from hms_ray.dataset.prepare import Prepared
 from hms_ray.errors import FoldCancelled, StudyError
-from hms_ray.search.proposals import STOP_REASON, Proposals
+from hms_ray.search.outcomes import STOP_REASON
+from hms_ray.search.proposals import Proposals
 from hms_ray.storage.run_log import WorkerLogs
 from hms_ray.storage.stop_requests import StopRequests
 from hms_ray.study import stop as study_stop

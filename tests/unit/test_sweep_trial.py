@@ -11,7 +11,7 @@ from hms_ray.config.loading import validate_space
 from hms_ray.dataset.prepare import Prepared
 from hms_ray.errors import StudyError
 from hms_ray.experiment.run import ExperimentResult
-from hms_ray.search.proposals import STOP_REASON, Proposal, Pruned
+from hms_ray.search.outcomes import STOP_REASON, Proposal, Pruned
 from hms_ray.storage import visibility
 from hms_ray.storage.run_log import WorkerLogs
 from hms_ray.study.folder import StudyFolder

@@ -14,7 +14,8 @@ from hms_ray.config.space import Space
 from hms_ray.dataset.prepare import Prepared
 from hms_ray.errors import StudyError
 from hms_ray.search.distributions import resolve
-from hms_ray.search.proposals import Proposal, Proposals
+from hms_ray.search.outcomes import Proposal
+from hms_ray.search.proposals import Proposals
 from hms_ray.search.warm_start import known_trials, point_of
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.new import create_study
