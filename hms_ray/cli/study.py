@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import typer
 
@@ -136,29 +136,45 @@ def _require_limit_options(context: typer.Context, folds: list[int]) -> None:
         )
 
 
+def _require_positive(given: dict[str, int | None]) -> None:
+    """Refuses numbers below 1.
+
+    Raises:
+        ConfigError: naming the option.
+    """
+    for name, value in given.items():
+        if value is not None and value < 1:
+            raise ConfigError(f"{name} must be at least 1", got=value, fix=f"Give {name} 3.")
+
+
+_Trials: TypeAlias = Annotated[
+    int | None, option("Number of finished trials to reach.", "N", default="budget.trials of FILE")
+]
+_Study: TypeAlias = Annotated[
+    str | None, option("Name of the study.", "NAME", default="FILE without .yaml")
+]
+_RetryFailed: TypeAlias = Annotated[
+    bool, flag("--retry-failed", "Train the failed trials of earlier runs again, first.")
+]
+_Confirm: TypeAlias = Annotated[
+    int | None, option("Train the N best trials again with new seeds, and rank them on those.", "N")
+]
+_Seeds: TypeAlias = Annotated[int, option("New training seeds of each, with --confirm.", "N")]
+
+
 def sweep(
     file: File,
     data: Data,
-    trials: Annotated[
-        int | None,
-        option("Number of finished trials to reach.", "N", default="budget.trials of FILE"),
-    ] = None,
+    trials: _Trials = None,
     settings: Settings = None,
     results: Results = RESULTS,
     pack_dir: PackDir = None,
     folds: FoldTable = None,
-    study: Annotated[
-        str | None, option("Name of the study.", "NAME", default="FILE without .yaml")
-    ] = None,
+    study: _Study = None,
     address: Address = None,
-    retry_failed: Annotated[
-        bool, flag("--retry-failed", "Train the failed trials of earlier runs again, first.")
-    ] = False,
-    confirm: Annotated[
-        int | None,
-        option("Train the N best trials again with new seeds, and rank them on those.", "N"),
-    ] = None,
-    seeds: Annotated[int, option("New training seeds of each, with --confirm.", "N")] = 3,
+    retry_failed: _RetryFailed = False,
+    confirm: _Confirm = None,
+    seeds: _Seeds = 3,
     log_level: LogLevel = "INFO",
 ) -> int:
     """Search a space on Ray; the same command resumes a study that was stopped."""
@@ -166,12 +182,8 @@ def sweep(
     from hms_ray.config.shipped import find_space
     from hms_ray.sweep.command import sweep as run_sweep
 
+    _require_positive({"--confirm": confirm, "--seeds": seeds})
     n_trials = [] if trials is None else [f"budget.trials={trials}"]
-    for option_name, value in (("--confirm", confirm), ("--seeds", seeds)):
-        if value is not None and value < 1:
-            raise ConfigError(
-                f"{option_name} must be at least 1", got=value, fix=f"Give {option_name} 3."
-            )
     path = find_space(file)
     space, name = load_space(path, [*(settings or []), *n_trials]), study or path.stem
     status = run_sweep(

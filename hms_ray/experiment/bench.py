@@ -14,7 +14,7 @@ from hms_ray.config.space import ResourcesConfig, Space
 from hms_ray.config.values import parameter_values, replace_values
 from hms_ray.dataset.prepare import Prepared
 from hms_ray.errors import ConfigError, ResourceError, TrainingError
-from hms_ray.experiment.fold_task import fold_data
+from hms_ray.experiment.fold_data import fold_data
 from hms_ray.experiment.placement import workers_that_fit
 from hms_ray.storage.hashing import digest
 from hms_ray.text import counted

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from hms_ray.experiment.fold_task import FoldTask
-from hms_ray.report.progress import Event, Notice, TrainingProgress
+from hms_ray.report.notice import Event, Notice
+from hms_ray.report.progress import TrainingProgress
 from hms_ray.report.tensorboard import write_fold
 from hms_ray.storage.fold_store import FoldStore
 from hms_ray.storage.run_log import FaultLog

@@ -14,7 +14,8 @@ from hms_ray.config.experiment import Experiment
 from hms_ray.dataset.prepare import open_prepared
 from hms_ray.errors import ConfigError, ModelError, TrainingError
 from hms_ray.evaluate.metric import Array
-from hms_ray.experiment.fold_task import FoldTask, locate_rows
+from hms_ray.experiment.fold_data import locate_rows
+from hms_ray.experiment.fold_task import FoldTask
 from hms_ray.predict.rate import RunTimes
 from hms_ray.predict.recordings import Recordings
 from hms_ray.predict.trial import FoldModel, TrialModels, mean_of_folds

@@ -11,14 +11,15 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from hms_ray.config.space import Objective
 from hms_ray.evaluate.metric import named_scores
+from hms_ray.report.loop_progress import LoopProgress
+from hms_ray.report.notice import Event, Notice
 from hms_ray.report.time_left import Clock, TimeLeft
 from hms_ray.text import counted
 
-Event = Mapping[str, Any]
 FoldId = tuple[str, int]
 """(name of the trial or experiment, number of the fold)."""
 
@@ -26,25 +27,6 @@ TRUSTED_SHARE: Final = 0.25
 """Share of the work after which the time left is shown, however few folds are whole."""
 TRUSTED_FOLDS: Final = 2
 """Whole folds after which it is shown; at least as many as are trained at once."""
-TRUSTED_LOOP: Final = (0.05, 3.0)
-"""Share of the work and seconds after which a counted loop shows its time left."""
-
-
-@dataclass(frozen=True)
-class Notice:
-    """The text of an event.
-
-    Attributes:
-        text: one line of any length, to be logged and printed.
-        passing: whether it is printed only in a pipe that has been quiet.
-        level: of its record in the log.
-        details: logged below the text and not printed.
-    """
-
-    text: str
-    passing: bool = False
-    level: int = logging.INFO
-    details: str = ""
 
 
 @dataclass
@@ -300,47 +282,6 @@ class TrainingProgress:
         # Before the first whole fold of a study, most of the time was the start of workers.
         share = done >= TRUSTED_SHARE * (done + left) and (self._n_trained or not self._n_trials)
         self._left.update(done, left, trusted=enough or bool(share))
-
-
-class LoopProgress:
-    """Progress of a counted loop.
-
-    Its events are ``counted``, with ``done`` and ``total``, and ``ended``. What the first
-    one counts as done was done before this run.
-
-    Args:
-        name: of the work, such as ``packing eeg``.
-        unit: what is counted, in the plural.
-        clock: seconds, monotonic.
-    """
-
-    def __init__(self, name: str, unit: str, clock: Clock = time.monotonic) -> None:
-        self._name, self._unit = name, unit
-        self._before: int | None = None
-        self._done = self._total = 0
-        self._left = TimeLeft(clock)
-
-    def update(self, event: Event) -> Notice:
-        """Takes an event; see the class."""
-        if event["event"] == "ended":
-            return Notice(f"{self._name}: {self._done:,} {self._unit} done")
-        self._done, self._total = event["done"], event["total"]
-        if self._before is None:
-            self._before = self._done
-        done, left = self._done - self._before, self._total - self._done
-        share, seconds = TRUSTED_LOOP
-        trusted = self._left.start() >= seconds and done >= share * (done + left)
-        self._left.update(done, left, trusted=trusted)
-        return Notice(self.summary(), passing=True, level=logging.DEBUG)
-
-    def table(self) -> list[tuple[str, ...]]:
-        """Nothing: the summary is all there is."""
-        return []
-
-    def summary(self) -> str:
-        """Such as ``packing eeg: 120 of 300 windows, 1:05 left``."""
-        count = f"{self._done:,} of {self._total:,} {self._unit}"
-        return f"{self._name}: {count}{self._left.text()}"
 
 
 Progress = TrainingProgress | LoopProgress

@@ -3,36 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, cast
 
 import pandas as pd
 
-from hms_ray.competition.rows import ROW_UNIT, Unit
-from hms_ray.config.experiment import Experiment
+from hms_ray.competition.rows import Unit
 from hms_ray.config.former_names import in_new_form
 from hms_ray.config.loading import load_space
 from hms_ray.config.space import BLEND_GAIN, Objective, Space
-from hms_ray.errors import HmsRayError, StudyError
+from hms_ray.errors import StudyError
 from hms_ray.evaluate.metric import OBJECTIVES
-from hms_ray.evaluate.oof import OPTIMISTIC, write_oof
-from hms_ray.experiment.run import ExperimentResult
 from hms_ray.storage import folder_names
-from hms_ray.storage.atomic import IfExists
 from hms_ray.storage.locks import StudyLock
 from hms_ray.storage.structured_files import json_text, read_json, write_text, yaml_text
-from hms_ray.study.row_scores import RowScores
 from hms_ray.study.trial import (
-    OOF_FILE,
     PRUNED,
     STOPPED,
-    State,
     StoredTrial,
     best_first,
     read_trial,
-    trial_draft,
 )
+from hms_ray.study.trial_writer import TrialWriter
 from hms_ray.text import closest, shortened_list
 
 FORMAT: Final = 1
@@ -43,15 +35,6 @@ SPACE_FILE: Final = "space.yaml"
 JOURNAL: Final = "optuna.journal"
 TRIALS: Final = "trials"
 _LIST: Final = "List studies with: hms-ray studies"
-
-_NO_RESULT: Final[Mapping[str, Any]] = {
-    "scores": {},
-    "keys": {},
-    "reused": [],
-    "optimistic": False,
-    "fold_minutes": 0.0,
-    "saved_minutes": 0.0,
-}
 
 
 def study_names(results: str | Path) -> list[str]:
@@ -64,7 +47,7 @@ def write_space(path: Path, space: Space) -> None:
     write_text(path / SPACE_FILE, yaml_text(space.model_dump(mode="json")))
 
 
-class StudyFolder:
+class StudyFolder(TrialWriter):
     """The folder ``results/NAME`` of an existing study.
 
     Args:
@@ -270,98 +253,6 @@ class StudyFolder:
             where=self.path,
             fix=f"Use a finished one, best first: {shortened_list(numbers)}.",
         )
-
-    def write_trial(
-        self,
-        number: int,
-        point: Mapping[str, Any],
-        experiment: Experiment,
-        result: ExperimentResult,
-    ) -> None:
-        """Stores a finished trial as a whole or not at all."""
-        data = {
-            "number": number,
-            "point": dict(point),
-            "scores": result.scores,
-            "keys": result.keys,
-            "reused": list(result.reused),
-            "optimistic": result.optimistic,
-            "fold_minutes": result.fold_minutes,
-            "saved_minutes": result.saved_minutes,
-            "reason": None,
-        }
-        resources = self.space().resources
-        with trial_draft(self.trial_path(number), experiment, resources, data) as draft:
-            oof = result.oof.copy()
-            oof.attrs = {ROW_UNIT: experiment.data.unit}
-            if result.optimistic:
-                oof.attrs[OPTIMISTIC] = True
-            write_oof(draft / OOF_FILE, oof)
-            # Made again when they are read: a result is not lost for them.
-            with suppress(HmsRayError, OSError):
-                RowScores(self.rows()).write(draft)
-
-    def write_failure(
-        self,
-        number: int,
-        point: Mapping[str, Any],
-        experiment: Experiment,
-        reason: str,
-        details: str = "",
-        *,
-        state: State = "failed",
-        if_exists: IfExists = "replace",
-    ) -> None:
-        """Stores why a trial failed, has diverged or was stopped, in one line.
-
-        All details of a failure are in ``error.txt``; a stopped trial has none. The result of a
-        finished trial stays, even if this machine cannot see it yet: it was written before its
-        process was lost. With ``if_exists="keep"``, another record of the failure stays too.
-        """
-        data = {**_NO_RESULT, "number": number, "point": dict(point), "reason": reason}
-        data["state"] = state
-        path, resources = self.trial_path(number), self.space().resources
-        with trial_draft(path, experiment, resources, data, if_exists) as draft:
-            if state != STOPPED:
-                (draft / "error.txt").write_text(details or reason, encoding="utf-8")
-
-    def write_pruned(
-        self,
-        number: int,
-        point: Mapping[str, Any],
-        experiment: Experiment,
-        result: ExperimentResult,
-        reason: str,
-        estimate: float,
-        n_folds: int,
-    ) -> None:
-        """Stores a trial that was stopped between folds; its folds stay in the fold store.
-
-        Args:
-            number: of the trial.
-            point: its values.
-            experiment: what was trained.
-            result: of the trained folds.
-            reason: of the stop, in one line.
-            estimate: of the score with all folds.
-            n_folds: folds of the study.
-        """
-        data = {
-            **_NO_RESULT,
-            "number": number,
-            "point": dict(point),
-            "keys": result.keys,
-            "reused": list(result.reused),
-            "optimistic": result.optimistic,
-            "fold_minutes": result.fold_minutes,
-            "saved_minutes": result.saved_minutes,
-            "reason": reason,
-            "state": PRUNED,
-            "estimate": estimate,
-            "n_folds": n_folds,
-        }
-        with trial_draft(self.trial_path(number), experiment, self.space().resources, data):
-            pass
 
     def record_run(self, environment: Mapping[str, Any]) -> None:
         """Adds versions and machines of one run to ``environment.json``.

@@ -44,6 +44,9 @@ COMPETITION_GB = 3.4
 """Packed Kaggle spectrograms of the whole competition."""
 
 
+GPU = torch.device("cuda", 0)
+
+
 @dataclass(frozen=True)
 class Size:
     """How much a part does.
@@ -61,30 +64,18 @@ class Size:
         precisions: compared ones.
     """
 
-    device: torch.device
-    model: str
-    block: tuple[int, int]
-    n_steps: int
-    pairs: int
-    n_rows: int
-    at_once: tuple[int, ...]
-    together_s: float
-    pack_gb: float
-    precisions: tuple[str, ...]
+    device: torch.device = GPU
+    model: str = "efficientnet_b0"
+    block: tuple[int, int] = (1, 1)
+    n_steps: int = 30
+    pairs: int = 4
+    n_rows: int = 3000
+    at_once: tuple[int, ...] = (1, 4)
+    together_s: float = 10.0
+    pack_gb: float = 1.0
+    precisions: tuple[str, ...] = ("float32", "bfloat16", "float16")
 
 
-FULL = Size(
-    device=torch.device("cuda", 0),
-    model="efficientnet_b0",
-    block=(1, 1),
-    n_steps=30,
-    pairs=4,
-    n_rows=3000,
-    at_once=(1, 4),
-    together_s=10.0,
-    pack_gb=1.0,
-    precisions=("float32", "bfloat16", "float16"),
-)
 DRY = Size(
     device=torch.device("cpu"),
     model="test_efficientnet",
@@ -217,7 +208,9 @@ def pack_upload(size: Size) -> None:
 
 def folds_at_once(size: Size) -> None:
     """One process, and several that share the device."""
-    context = multiprocessing.get_context("spawn")
+    # CUDA needs new processes; those of a dry run need not import everything again.
+    method = "fork" if size.device.type == "cpu" else "spawn"
+    context: Any = multiprocessing.get_context(method)
     alone = None
     for n_folds in size.at_once:
         start, found = context.Barrier(n_folds), context.Queue()
@@ -281,7 +274,7 @@ def main() -> int:
         # The last step of the compiler would start g++ for half a minute.
         compiled_module.BACKEND = "aot_eager"
     torch.set_num_threads(1)
-    return PARTS[name](DRY if dry else FULL) or 0
+    return PARTS[name](DRY if dry else Size()) or 0
 
 
 if __name__ == "__main__":

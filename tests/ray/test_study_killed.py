@@ -1,20 +1,15 @@
-import os
-import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from hms_ray.storage.fold_store import RECORD_FILE
 from hms_ray.study.folder import StudyFolder
 from tests.competition_folder import write_competition_folder
+from tests.ray.sweep_process import FOLD_DONE, read_until, start_sweep, stored
 
 pytestmark = pytest.mark.ray
 
-ROOT = Path(__file__).parents[2]
 SPACE = {
     "experiment": {
         "data": {"n_folds": 3},
@@ -27,44 +22,13 @@ SPACE = {
     "budget": {"trials": 1},
     "resources": {"workers": 2, "group": "study", "health_check_interval_s": 0.2},
 }
-FOLD_DONE = re.compile(r"trial \d+ fold \d done")
-
-
-def start_sweep(base: Path) -> subprocess.Popen[str]:
-    words = ["sweep", str(base / "space.yaml"), "--data", str(base / "data")]
-    words += ["--results", str(base / "results"), "--study", "killed"]
-    return subprocess.Popen(
-        [sys.executable, "-m", "hms_ray", *words],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def read_until(process: subprocess.Popen[str], pattern: re.Pattern[str] | None) -> str:
-    """What a process prints up to a line that matches, or to its end."""
-    assert process.stdout is not None
-    read = []
-    for line in process.stdout:
-        read.append(line)
-        if pattern is not None and pattern.search(line):
-            break
-    return "".join(read)
-
-
-def stored(base: Path) -> dict[Path, int]:
-    """Every stored fold and when it was written, to the nanosecond."""
-    files = (base / "results" / ".store").glob(f"??/*/{RECORD_FILE}")
-    return {file.parent: file.stat().st_mtime_ns for file in files}
 
 
 @pytest.mark.timeout(600)
 def test_killed_sweep_resumes_without_training_finished_folds_again(tmp_path: Path) -> None:
     write_competition_folder(tmp_path / "data", 12)
     (tmp_path / "space.yaml").write_text(yaml.safe_dump(SPACE))
-    killed = start_sweep(tmp_path)
+    killed = start_sweep(tmp_path, "killed")
     try:
         printed = read_until(killed, FOLD_DONE)
         assert FOLD_DONE.search(printed), printed
@@ -76,7 +40,7 @@ def test_killed_sweep_resumes_without_training_finished_folds_again(tmp_path: Pa
     before = stored(tmp_path)
     assert 1 <= len(before) < 3
 
-    again = start_sweep(tmp_path)
+    again = start_sweep(tmp_path, "killed")
     try:
         printed = read_until(again, None)
         assert again.wait() == 0, printed

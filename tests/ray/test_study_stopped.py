@@ -1,11 +1,9 @@
 """A sweep that is stopped: a second process, Ctrl-C once and twice, and ``hms-ray stop``."""
 
-import os
 import re
 import signal
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,7 +15,7 @@ from hms_ray.cli.main import main
 from hms_ray.storage.locks import running_since
 from hms_ray.study.folder import StudyFolder
 from tests.competition_folder import write_competition_folder
-from tests.ray.test_study_killed import FOLD_DONE, ROOT, read_until, stored
+from tests.ray.sweep_process import FOLD_DONE, read_until, start_sweep, stored
 
 pytestmark = pytest.mark.ray
 
@@ -36,19 +34,6 @@ SPACE = {
 STARTED = re.compile(r"trial \d+ \(")
 
 
-def start_sweep(base: Path) -> subprocess.Popen[str]:
-    words = ["sweep", str(base / "space.yaml"), "--data", str(base / "data")]
-    words += ["--results", str(base / "results"), "--study", "stopped"]
-    return subprocess.Popen(
-        [sys.executable, "-m", "hms_ray", *words],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
 def wait_until_gone(processes: list[psutil.Process]) -> None:
     _, alive = psutil.wait_procs(processes, timeout=30)
     assert alive == []
@@ -62,14 +47,14 @@ def test_a_stopped_sweep_ends_with_130_and_is_ready_to_resume(tmp_path: Path) ->
     runs = []
 
     def started() -> tuple[subprocess.Popen[str], str]:
-        runs.append(start_sweep(tmp_path))
+        runs.append(start_sweep(tmp_path, "stopped"))
         printed = read_until(runs[-1], STARTED)
         assert STARTED.search(printed), printed
         return runs[-1], printed
 
     try:
         first, _ = started()
-        second = start_sweep(tmp_path)
+        second = start_sweep(tmp_path, "stopped")
         refused, _ = second.communicate(timeout=120)
         assert second.returncode == 2
         owner = f"locked by another process (host {socket.gethostname()}, pid {first.pid}, since"

@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from hms_ray.report.progress import LoopProgress, Notice, TrainingProgress
+from hms_ray.report.loop_progress import LoopProgress
+from hms_ray.report.notice import Notice
+from hms_ray.report.progress import TrainingProgress
 from hms_ray.text import clock_text
 
 

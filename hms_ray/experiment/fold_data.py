@@ -1,0 +1,65 @@
+"""Rows and packs of a fold, ready to train."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from hms_ray.competition.schema import TARGET_COLUMNS
+from hms_ray.config.experiment import Experiment
+from hms_ray.dataset.prepare import Prepared, open_prepared
+from hms_ray.dataset.sources import WINDOW_COLUMNS
+
+if TYPE_CHECKING:
+    from hms_ray.pack.store import Pack
+    from hms_ray.train.batches import FoldData, SourceRows
+
+
+def locate_rows(packs: Mapping[str, Pack], rows: pd.DataFrame) -> dict[str, SourceRows]:
+    """Positions of the windows of rows in packs.
+
+    Args:
+        packs: source -> its pack.
+        rows: ids and starts of each row's windows (``WINDOW_COLUMNS``).
+
+    Raises:
+        PackError: if a window is not in its pack.
+    """
+    from hms_ray.train.batches import SourceRows
+
+    sources = {}
+    for name, pack in packs.items():
+        windows = [rows[column].to_numpy() for column in WINDOW_COLUMNS[name]]
+        sources[name] = SourceRows(pack, pack.locate(*windows), pack.room(*windows))
+    return sources
+
+
+def fold_data(
+    experiment: Experiment, prepared: Prepared, fold: int, rows: pd.DataFrame
+) -> FoldData:
+    """Rows and packs of a fold, ready to train.
+
+    Args:
+        experiment: its input decides the packs.
+        prepared: rows and packs.
+        fold: number of the validation fold.
+        rows: of ``prepared``.
+
+    Raises:
+        DataError: if a pack was built again from other data.
+        PackError: if a window is not in its pack.
+    """
+    from hms_ray.train.batches import FoldData
+
+    packs = prepared.packs_of(experiment.input)
+    fold_of = rows["fold"].to_numpy()
+    return FoldData(
+        sources=locate_rows({name: open_prepared(ref) for name, ref in packs.items()}, rows),
+        targets=rows[list(TARGET_COLUMNS)].to_numpy(),
+        total_votes=rows["total_votes"].to_numpy(),
+        train=np.flatnonzero(fold_of != fold),
+        valid=np.flatnonzero(fold_of == fold),
+    )
