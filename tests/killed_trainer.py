@@ -1,20 +1,23 @@
 """Trains a fold in ranks of their own, of which one is killed at one moment after another.
 
-``python -m tests.killed_trainer FOLDER WORLD_SIZE``: FOLDER has ``prepared.pickle``. The ranks
-are forked, so that torch is imported once.
+``python -m tests.killed_trainer FOLDER WORLD_SIZE ...``: FOLDER has ``prepared.pickle`` and gets
+a folder for each world size. The ranks are forked, so that torch is imported once.
 """
 
 import os
 import pickle
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
+from hms_ray.dataset.prepare import Prepared
 from hms_ray.experiment.fold_task import run_task
 from hms_ray.experiment.placement import Placement
 from hms_ray.experiment.run import plan_folds
@@ -40,8 +43,8 @@ MOMENTS = (
 """What is counted from each start, and at which count a rank is killed; the ranks take turns."""
 
 
-def main(folder: Path, world_size: int) -> None:
-    torch.set_num_threads(1)
+def main(folder: Path, world_size: int, prepared: Prepared) -> None:
+    folder.mkdir()
     for name, moments in {"killed": (*MOMENTS, None), "undisturbed": (None,)}.items():
         for number, moment in enumerate(moments):
             # Only the first rank writes.
@@ -50,7 +53,9 @@ def main(folder: Path, world_size: int) -> None:
             place.mkdir()
             children = [
                 fork_rank(
-                    place, folder / name, rank, world_size, moment if rank == victim else None
+                    partial(train, place, folder / name, rank, world_size, prepared),
+                    place / f"error-{rank}",
+                    moment if rank == victim else None,
                 )
                 for rank in range(world_size)
             ]
@@ -58,16 +63,16 @@ def main(folder: Path, world_size: int) -> None:
             assert (codes[victim] == signal.SIGKILL) is (moment is not None), (moment, codes)
 
 
-def fork_rank(place: Path, results: Path, rank: int, world_size: int, moment: Any) -> int:
+def fork_rank(train_rank: Callable[[], None], error_file: Path, moment: Any) -> int:
     child = os.fork()
     if child:
         return child
     try:
         if moment:
             kill_at(*moment)
-        train(place, results, rank, world_size)
+        train_rank()
     except BaseException as error:
-        (place / f"error-{rank}").write_text(repr(error))
+        error_file.write_text(repr(error))
         os._exit(1)
     os._exit(0)
 
@@ -108,12 +113,11 @@ def kill_at(kind: str, count: int) -> None:
     setattr(owner, name, counting)
 
 
-def train(place: Path, results: Path, rank: int, world_size: int) -> None:
+def train(place: Path, results: Path, rank: int, world_size: int, prepared: Prepared) -> None:
     if world_size > 1:
         dist.init_process_group(
             "gloo", init_method=f"file://{place}/group", rank=rank, world_size=world_size
         )
-    prepared = pickle.loads((place.parent / "prepared.pickle").read_bytes())
     placement = Placement(world_size=world_size)
     (task,) = plan_folds(EXPERIMENT, prepared, results, placement, [0])
     # Stages are shared in neither run: what resumes is the checkpoint alone.
@@ -129,4 +133,7 @@ def train(place: Path, results: Path, rank: int, world_size: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    torch.set_num_threads(1)
+    prepared_folds = pickle.loads((Path(sys.argv[1]) / "prepared.pickle").read_bytes())
+    for size in map(int, sys.argv[2:]):
+        main(Path(sys.argv[1], str(size)), size, prepared_folds)

@@ -8,17 +8,26 @@ from pathlib import Path
 
 import pytest
 
-from hms_ray.dataset.prepare import Prepared, prepare
+from hms_ray.dataset.prepare import prepare
 from hms_ray.storage.fold_store import FoldStore, StoredFold
 from tests.competition_folder import write_competition_folder
 from tests.killed_trainer import EXPERIMENT, MOMENTS
 from tests.stage_sharing import assert_equal_folds
 
+WORLD_SIZES = (1, 2, 3)
+
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    folder = tmp_path_factory.mktemp("data")
-    return prepare(write_competition_folder(folder / "hms", 9), EXPERIMENT, folder)
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For each world size a folder with killed and undisturbed runs."""
+    folder = tmp_path_factory.mktemp("killed")
+    prepared = prepare(write_competition_folder(folder / "hms", 9), EXPERIMENT, folder)
+    (folder / "prepared.pickle").write_bytes(pickle.dumps(prepared))
+    command = [sys.executable, "-m", "tests.killed_trainer", str(folder), *map(str, WORLD_SIZES)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder
 
 
 def stored(results: Path) -> StoredFold:
@@ -27,19 +36,15 @@ def stored(results: Path) -> StoredFold:
     return store.read(folder.name)
 
 
-@pytest.mark.parametrize("world_size", [1, 2, 3])
+@pytest.mark.parametrize("world_size", WORLD_SIZES)
 def test_killed_folds_resume_bit_for_bit_and_train_no_half_epoch_twice(
-    world_size: int, prepared: Prepared, tmp_path: Path
+    world_size: int, trained: Path
 ) -> None:
-    (tmp_path / "prepared.pickle").write_bytes(pickle.dumps(prepared))
-    command = [sys.executable, "-m", "tests.killed_trainer", str(tmp_path), str(world_size)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert_equal_folds(stored(tmp_path / "killed"), stored(tmp_path / "undisturbed"))
+    folder = trained / str(world_size)
+    assert_equal_folds(stored(folder / "killed"), stored(folder / "undisturbed"))
 
     def reports(name: str) -> list[str]:
-        file = tmp_path / name / "reports"
+        file = folder / name / "reports"
         return file.read_text().splitlines() if file.exists() else []
 
     undisturbed = reports("undisturbed-0")
