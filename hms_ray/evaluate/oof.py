@@ -214,14 +214,15 @@ def _check_columns(oof: pd.DataFrame, where: object) -> None:
         raise PredictionError(
             "row_id must be text", got=str(oof["row_id"].dtype), where=where, fix=_FIX
         )
+    dtypes = oof.dtypes
     for name in OOF_COLUMNS[1:]:
-        whole = name in KEY_COLUMNS
+        whole, dtype = name in KEY_COLUMNS, dtypes[name]
         fits = pd.api.types.is_integer_dtype if whole else pd.api.types.is_float_dtype
-        if not fits(oof[name]) or (whole and oof[name].isna().any()):
+        # NumPy's whole numbers have no missing values.
+        maybe_missing = whole and not isinstance(dtype, np.dtype)
+        if not fits(dtype) or (maybe_missing and oof[name].isna().any()):
             kind = "whole numbers" if whole else "floating-point numbers"
-            raise PredictionError(
-                f"{name} must be {kind}", got=str(oof[name].dtype), where=where, fix=_FIX
-            )
+            raise PredictionError(f"{name} must be {kind}", got=str(dtype), where=where, fix=_FIX)
 
 
 def _refused(rule: str, got: str, ids: pd.Index[str], where: object) -> PredictionError:

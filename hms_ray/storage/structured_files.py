@@ -11,6 +11,9 @@ import yaml
 from hms_ray.errors import StudyError
 from hms_ray.storage.atomic import whole_file
 
+# That of libyaml is ten times as fast and writes the same text.
+_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
 Content = TypeVar("Content", dict[str, Any], list[Any])
 
 
@@ -56,7 +59,8 @@ def json_text(data: Any) -> str:
 
 def yaml_text(data: Any) -> str:
     """Plain data as YAML, with keys in their own order."""
-    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+    text: str = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return text
 
 
 def write_text(file: Path, text: str) -> None:

@@ -59,6 +59,7 @@ class StudyFolder(TrialWriter):
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._space: tuple[int, Space] | None = None
         file = self.path / STUDY_FILE
         if not file.exists():
             raise StudyError(
@@ -134,8 +135,12 @@ class StudyFolder(TrialWriter):
         return self.path / ".ray"
 
     def space(self) -> Space:
-        """The resolved search space."""
-        return load_space(self.path / SPACE_FILE, stored=True)
+        """The resolved search space; read again after its file was replaced."""
+        file = self.path / SPACE_FILE
+        stamp = file.stat().st_mtime_ns if file.is_file() else 0
+        if self._space is None or self._space[0] != stamp:
+            self._space = stamp, load_space(file, stored=True)
+        return self._space[1]
 
     @property
     def objective(self) -> Objective:
@@ -160,6 +165,7 @@ class StudyFolder(TrialWriter):
     def write_space(self, space: Space) -> None:
         """Replaces the resolved search space; the caller must hold the lock."""
         write_space(self.path, space)
+        self._space = None
 
     def rows(self) -> pd.DataFrame:
         """The study's training rows with votes, targets and folds.
