@@ -127,9 +127,9 @@ def _best_single(rows: GainRows, models: Array) -> tuple[Array, Array]:
 def _simplex(rows: GainRows, models: Array) -> tuple[Array, Array]:
     """Weights (M,) of all scored rows, and (K, M) of those outside each fold.
 
-    A fold is left out of few rows, so its weights are near those of all rows: the solver starts
-    from these, with the models that have weight or whose gradient there is above 1. The others
-    join if the optimum's gradient is above 1 for them, which the duality gap of all models shows.
+    Most rows are outside each fold, so its weights are near those of all rows. The solver starts
+    from these, with the models that have weight or a gradient above 1; at its optimum, further
+    models join until no gradient is above 1, which proves the optimum of all models.
     """
     shares = rows.shares / rows.shares.sum()
     columns = np.concatenate([models, models.mean(axis=0, keepdims=True)])

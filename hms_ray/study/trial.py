@@ -72,7 +72,7 @@ class StoredTrial:
 
     @property
     def end_text(self) -> str:
-        """How it ended, with the reason; of a stopped trial, the reason says it all."""
+        """How it ended, with the reason, which is enough for a stopped trial."""
         if self.reason is None or self.state == STOPPED:
             return self.reason or self.state
         return f"{self.state}: {self.reason}"
