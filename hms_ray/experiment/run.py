@@ -28,7 +28,7 @@ MAX_ROUNDS: Final = 2
 """How often missing folds are trained, if their results are damaged or removed meanwhile."""
 
 
-GoOn = Callable[[int, pd.DataFrame], bool]
+Continues = Callable[[int, pd.DataFrame], bool]
 """Called with a fold and its out-of-fold predictions; False stops the experiment there."""
 AfterFold = Callable[[FoldTask], bool]
 """Called after a fold; False if the folds after it are not needed."""
@@ -70,7 +70,7 @@ class ExperimentResult:
             those of reused folds and stages.
         saved_minutes: the part of ``fold_minutes`` that was saved because first stages were
             in the store, also those of an earlier, stopped run of this experiment.
-        stopped: whether ``go_on`` ended it before its last fold; scores and predictions are
+        stopped: whether ``continues`` ended it before its last fold; scores and predictions are
             then those of the folds before.
     """
 
@@ -129,7 +129,7 @@ def run_experiment(
     folds: Sequence[int] | None = None,
     report: Report = lambda record: None,
     needs_weights: bool = False,
-    go_on: GoOn | None = None,
+    continues: Continues | None = None,
 ) -> ExperimentResult:
     """Trains the folds that the store does not have and scores all of them.
 
@@ -141,8 +141,8 @@ def run_experiment(
         folds: folds to train. Default: all.
         report: gets progress records.
         needs_weights: train folds again whose weights were freed.
-        go_on: asked after each fold, in the order of the folds and also for folds that are
-            in the store already.
+        continues: called after each fold, in the order of the folds, also for those that the
+            store has already; the experiment ends early if it returns False.
 
     Raises:
         ConfigError: if a fold does not exist.
@@ -160,13 +160,13 @@ def run_experiment(
         report({"event": "folds_reused", "experiment": experiment.name, "keys": reused})
     if text := not_reused(missing):
         report({"event": "folds_not_reused", "experiment": experiment.name, "text": text})
-    looks = _Looks(store, tasks, go_on)
+    looks = _Looks(store, tasks, continues)
     for _ in range(MAX_ROUNDS):
         if not looks.advance():
             break
         if not missing:
             break
-        runner.run(missing, report, None if go_on is None else looks.after)
+        runner.run(missing, report, None if continues is None else looks.after)
         if looks.stopped:
             break
         store.wait_for([task.key for task in missing])
@@ -184,9 +184,11 @@ def run_experiment(
 class _Looks:
     """Asks after each fold, in order, whether the next ones are needed."""
 
-    def __init__(self, store: FoldStore, tasks: Sequence[FoldTask], go_on: GoOn | None) -> None:
-        self._store, self._go_on = store, go_on
-        self._waiting = deque([] if go_on is None else tasks)
+    def __init__(
+        self, store: FoldStore, tasks: Sequence[FoldTask], continues: Continues | None
+    ) -> None:
+        self._store, self._continues = store, continues
+        self._waiting = deque([] if continues is None else tasks)
         self.seen: list[FoldTask] = []
         self.stopped = False
 
@@ -197,14 +199,14 @@ class _Looks:
 
     def advance(self) -> bool:
         """Asks for all folds that are in the store up to the first that is not."""
-        while self._waiting and self._go_on is not None and not self.stopped:
+        while self._waiting and self._continues is not None and not self.stopped:
             task = self._waiting[0]
             stored = self._store.find(task.key)
             if stored is None:
                 break
             self.seen.append(self._waiting.popleft())
             # Nothing is left to be stopped after the last one.
-            self.stopped = not self._go_on(task.fold, stored.oof) and bool(self._waiting)
+            self.stopped = not self._continues(task.fold, stored.oof) and bool(self._waiting)
         return not self.stopped
 
 

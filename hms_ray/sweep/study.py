@@ -239,7 +239,7 @@ class _Run:
         with (
             self._costs.written(lambda: progress.first_estimate_s),
             ProgressView(progress, self._stream) as view,
-            EventPump(view, self._go_on) as self._pump,
+            EventPump(view, self._decide) as self._pump,
         ):
             self._announce(cluster, n_concurrent)
             self._load_finished()
@@ -280,7 +280,7 @@ class _Run:
             self._pruner.add_finished(trial.number, row_scores)
         self._costs.add_pruned(60 * trial.saved_folds_minutes[1])
 
-    def _go_on(self, question: dict[str, Any]) -> Decision:
+    def _decide(self, question: dict[str, Any]) -> Decision:
         """Answers a trial's process after one of its folds."""
         return self._pruner.after_fold(question["trial"], question["fold"], question["sums"])
 

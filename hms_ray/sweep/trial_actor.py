@@ -119,12 +119,14 @@ def _run(
     folder: StudyFolder,
 ) -> dict[str, Any]:
     try:
-        looks = _Looks(number, job)
-        result = _train(number, point, experiment, job, looks)
+        decisions = _FoldDecisions(number, job)
+        result = _train(number, point, experiment, job, decisions)
         if result.stopped:
-            n_folds, reason = job.prepared.n_folds, looks.reason
+            n_folds, reason = job.prepared.n_folds, decisions.reason
             reason = f"after {len(result.keys)} of {n_folds} folds: {reason}"
-            folder.write_pruned(number, point, experiment, result, reason, looks.estimate, n_folds)
+            folder.write_pruned(
+                number, point, experiment, result, reason, decisions.estimate, n_folds
+            )
             logger.info("trial pruned %s", reason)
             return {PRUNED: reason}
         folder.write_trial(number, point, experiment, result)
@@ -138,8 +140,8 @@ def _run(
     return dict(result.scores)
 
 
-class _Looks:
-    """Asks the study process after each fold whether the trial continues."""
+class _FoldDecisions:
+    """Gets the decision of the study process after each fold of a trial."""
 
     def __init__(self, number: int, job: StudyJob) -> None:
         self._number, self._job = number, job
@@ -153,8 +155,8 @@ class _Looks:
     def _patients(self) -> PatientFolds:
         return patients_of(self._rows, self._job.objective)
 
-    def go_on(self, fold: int, oof: pd.DataFrame) -> bool:
-        """As ``run_experiment`` asks; without an answer, the trial continues."""
+    def continues(self, fold: int, oof: pd.DataFrame) -> bool:
+        """Whether the trial continues after a fold; without an answer, it does."""
         sums = sums_of_fold(oof, fold, self._rows, self._patients)
         question = {"trial": self._number, "fold": fold, "sums": sums}
         answer = ask(self._job.events, question)
@@ -165,7 +167,11 @@ class _Looks:
 
 
 def _train(
-    number: int, point: dict[str, Any], experiment: Experiment, job: StudyJob, looks: _Looks
+    number: int,
+    point: dict[str, Any],
+    experiment: Experiment,
+    job: StudyJob,
+    decisions: _FoldDecisions,
 ) -> ExperimentResult:
     check_restarts(job.queue, f"{number} {experiment.training.seed}")
     # Runs of one trial with several seeds are distinguished by the experiment's name.
@@ -190,5 +196,5 @@ def _train(
         runner,
         report=report,
         needs_weights=job.needs_weights,
-        go_on=None if job.prune.rule == "none" else looks.go_on,
+        continues=None if job.prune.rule == "none" else decisions.continues,
     )

@@ -109,18 +109,18 @@ def test_folds_are_asked_in_order_whether_stored_or_trained(
         run_experiment(EXPERIMENT, three, tmp_path, StoringRunner(), folds=stored)
     asked: list[int] = []
 
-    def go_on(fold: int, oof: pd.DataFrame) -> bool:
+    def continues(fold: int, oof: pd.DataFrame) -> bool:
         assert set(oof["fold"]) == {fold}
         asked.append(fold)
         return fold < 1
 
     runner = StoringRunner()
-    result = run_experiment(EXPERIMENT, three, tmp_path, runner, go_on=go_on)
+    result = run_experiment(EXPERIMENT, three, tmp_path, runner, continues=continues)
     assert (asked, result.stopped, list(result.keys)) == ([0, 1], True, [0, 1])
     assert runner.trained == [fold for fold in (0, 1) if fold not in stored]
     assert set(result.oof["fold"]) == {0, 1}
     assert result.fold_minutes == 2
     whole = run_experiment(
-        EXPERIMENT, three, tmp_path, StoringRunner(), go_on=lambda fold, oof: fold != 2
+        EXPERIMENT, three, tmp_path, StoringRunner(), continues=lambda fold, oof: fold != 2
     )
     assert (whole.stopped, list(whole.keys)) == (False, [0, 1, 2])

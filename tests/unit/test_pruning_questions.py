@@ -16,7 +16,7 @@ from hms_ray.distributed.progress import _Events
 from hms_ray.search.pruning import Decision
 from hms_ray.storage.run_log import WorkerLogs
 from hms_ray.sweep import trial_actor
-from hms_ray.sweep.trial_actor import StudyJob, _Looks
+from hms_ray.sweep.trial_actor import StudyJob, _FoldDecisions
 
 STOP = Decision(stop=True, reason="hopeless", estimate=0.9)
 
@@ -58,8 +58,8 @@ def test_trial_continues_unless_it_is_stopped(
         logs=WorkerLogs(prepared.rows_file.parent),
         prune=PruneConfig(),
     )
-    looks = _Looks(0, job)
-    assert looks.go_on(0, pd.DataFrame()) is continues
+    looks = _FoldDecisions(0, job)
+    assert looks.continues(0, pd.DataFrame()) is continues
     assert looks.reason == ("" if continues else STOP.reason)
 
 

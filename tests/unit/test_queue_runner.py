@@ -79,12 +79,12 @@ def test_folds_after_a_lost_queue_are_submitted_again_and_none_is_decided_twice(
     actor.lose_at = lose_at
     asked: list[int] = []
 
-    def go_on(task: FoldTask) -> bool:
+    def continues(task: FoldTask) -> bool:
         asked.append(task.fold)
         return True
 
     runner = QueueRunner(actor, ResourcesConfig(), logs=WorkerLogs(HERE), trial=7)
-    runner.run([job("a", fold).task for fold in range(3)], print, go_on)
+    runner.run([job("a", fold).task for fold in range(3)], print, continues)
     assert actor.lose_at is None
     assert asked == [0, 1, 2]
     assert actor.submitted == [[0, 1, 2]] + ([again] if again else [])
