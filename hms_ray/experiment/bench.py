@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +29,8 @@ MAX_MEASURED: Final = 8
 AT_ONCE: Final = (1, 2, 4)
 """Folds at once on one GPU that are compared."""
 BENCH_FOLD: Final = 0
+WORKER_NICENESS: Final = 15
+"""Priority of Ray's workers (``RAY_worker_niceness``): other load on the machine goes first."""
 
 
 @dataclass(frozen=True)
@@ -235,6 +238,7 @@ def _measure_here(job: BenchJob, process: Process, wait: Callable[[str], None]) 
     """What every process runs."""
     from hms_ray.train.speed import measure_fold
 
+    _take_priority_of_workers()
     speeds = []
     for number, experiment in enumerate(job.experiments):
         began = time.perf_counter()
@@ -244,6 +248,12 @@ def _measure_here(job: BenchJob, process: Process, wait: Callable[[str], None]) 
         speed = measure_fold(experiment, data, BENCH_FOLD, process, wait=waits)
         speeds.append(replace(speed, prepare_s=opened_s + speed.prepare_s))
     return speeds
+
+
+def _take_priority_of_workers() -> None:
+    """Lowers the priority of this process for good: all that it still does is measuring."""
+    if hasattr(os, "nice"):
+        os.nice(max(0, WORKER_NICENESS - os.nice(0)))
 
 
 def _wait_in(wait: Callable[[str], None], number: int, name: str) -> None:

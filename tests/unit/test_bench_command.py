@@ -42,18 +42,28 @@ SPACE = {
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def increments() -> list[int]:
+    """By how much the process lowers its priority, which is 5."""
+    return []
+
+
+@pytest.fixture
+def folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, increments: list[int]
+) -> Iterator[Path]:
     monkeypatch.setattr("hms_ray.pack.build.default_workers", lambda: 1)
     # Two cores may be all that there are: one worker in this process.
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
     monkeypatch.setattr("hms_ray.train.speed.PASS_S", 0.01)
+    # The tests that follow in this process keep their priority.
+    monkeypatch.setattr(os, "nice", lambda more: increments.append(more) or 5)
     write_competition_folder(tmp_path / "data", 6)
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(SPACE))
     return tmp_path
 
 
 def test_bench_prints_the_cost_and_writes_no_folds(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, increments: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     file, results = folder / "mine.yaml", folder / "results"
     words = [str(file), "--data", str(folder / "data"), "--results", str(results)]
@@ -74,6 +84,7 @@ def test_bench_prints_the_cost_and_writes_no_folds(
     estimate = read_bench(results, space, identity, {local_machine(1, 0): 1})
     assert estimate is not None, "a sweep of this data on this machine finds it"
     assert read_bench(results, space, identity, {local_machine(2, 0): 1}) is None
+    assert increments == [0, 10], "as slow as Ray's workers beside other load"
     # Two folds of a tiny model.
     assert 0.01 < estimate.trial_s < 60
     assert estimate.kept_share == 1, "an assumption is no estimate"
