@@ -182,7 +182,7 @@ def run_experiment(
 
 
 class _Looks:
-    """Asks after each fold, in order, whether the next ones are needed."""
+    """Decides after each fold, in order, whether the next ones are needed."""
 
     def __init__(
         self, store: FoldStore, tasks: Sequence[FoldTask], continues: Continues | None
@@ -198,7 +198,7 @@ class _Looks:
         return self.advance()
 
     def advance(self) -> bool:
-        """Asks for all folds that are in the store up to the first that is not."""
+        """Decides after all folds that are in the store, up to the first that is not."""
         while self._waiting and self._continues is not None and not self.stopped:
             task = self._waiting[0]
             stored = self._store.find(task.key)

@@ -1,4 +1,4 @@
-"""What a run of a study cost, beside what was estimated: plain data, and its texts."""
+"""Cost of a run of a study and its estimate: plain data, and its texts."""
 
 from __future__ import annotations
 

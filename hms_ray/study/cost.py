@@ -25,7 +25,7 @@ COSTS_FILE: Final = "costs.json"
 
 
 class GroupSpan(Protocol):
-    """When a worker group was there; Unix times."""
+    """When a worker group existed; Unix times."""
 
     @property
     def first_job(self) -> float | None:
@@ -175,7 +175,7 @@ class RunCounter:
             self.write()
 
     def write(self) -> None:
-        """Writes the cost so far beside those of earlier runs; also if this run is killed later."""
+        """Writes the cost so far after those of earlier runs; it is kept if this run is killed."""
         with self._faults(f"{COSTS_FILE} was not written"):
             cost = self.last = self.cost()
             mine = cost.started, cost.work

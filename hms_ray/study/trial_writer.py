@@ -37,7 +37,7 @@ _NO_RESULT: Final[Mapping[str, Any]] = {
 
 
 class TrialWriter(ABC):
-    """Writes trials; a study's folder says where, and has the rows that they predict."""
+    """Writes trials; a subclass has their folders and the rows that they predict."""
 
     @abstractmethod
     def trial_path(self, number: int) -> Path:

@@ -70,12 +70,12 @@ class TrialRuns:
         machines = machine_kinds(cluster, self.space.resources)
         return read_bench(self.results, self.space, data_identity(self.prepared), machines)
 
-    def groups(self, n_trials: int, say: Callable[[str], None]) -> StandingGroups:
-        """Worker groups for some trials; ``say`` shows a line to the user."""
+    def groups(self, n_trials: int, message: Callable[[str], None]) -> StandingGroups:
+        """Worker groups for some trials; ``message`` shows a line to the user."""
         return StandingGroups(
             self.space.resources,
             self.folder.scratch.resolve() / "train",
-            say,
+            message,
             expected=n_trials * self.prepared.n_folds,
         )
 

@@ -28,7 +28,7 @@ same name."""
 
 POLL_S: Final = 0.01
 TIMEOUT_S: Final = 300.0
-"""A process that others wait for must have come by then."""
+"""Longest time that processes wait for another one."""
 _FAILED: Final = "failed"
 
 

@@ -258,8 +258,8 @@ class _Measurement:
         valid = self.data.valid
         seconds = self._score(valid[:size])
         seconds = self._score(valid[:size])
-        # All rows if there are few: the last batch of a rank, which is smaller, costs as much time
-        # beside its images as the others.
+        # All rows if there are few: the last batch of a rank has fewer images, and the same fixed
+        # costs as the others.
         n_batches = math.ceil(self.pass_s / max(seconds * min(size, len(valid)), 1e-9))
         agreed = self.process.call_on_rank0(lambda: n_batches)
         rows = valid[: agreed * size]
