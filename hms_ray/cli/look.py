@@ -16,7 +16,7 @@ from hms_ray.errors import StudyError
 def studies(results: Results = RESULTS, as_json: Json = False) -> None:
     """List the studies and ladders of a results folder, last written first."""
     from hms_ray.ladder.folder import summarise_ladders
-    from hms_ray.report.overview import render_folders
+    from hms_ray.report.folder_list import render_folders
     from hms_ray.study.overview import summarise_studies
 
     found = [*summarise_studies(results), *summarise_ladders(results)]

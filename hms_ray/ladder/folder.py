@@ -33,8 +33,8 @@ from hms_ray.ladder.steps_file import (
     check_content,
     with_new_fields,
 )
+from hms_ray.report.folder_list import FolderSummary
 from hms_ray.report.ladder_report import Checkpoint, PublishedRows, StepKind
-from hms_ray.report.overview import FolderSummary
 from hms_ray.storage.atomic import whole_file
 from hms_ray.storage.hashing import table_fingerprint
 from hms_ray.storage.structured_files import json_text, read_json, write_text

@@ -1,58 +1,20 @@
-"""What ``hms-ray studies`` and ``hms-ray show`` print: plain data, and its tables."""
+"""What ``hms-ray show`` prints: plain data, and its tables."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from hms_ray.evaluate.metric import OBJECTIVES, SCORE_NAMES, named_scores
 from hms_ray.report.cells import OPTIMISTIC_LEGEND, score_text
+from hms_ray.report.folder_list import FolderSummary, best_text, number_text, time_text
 from hms_ray.report.holdout_table import openings_text
 from hms_ray.report.leaderboard import pruned_text
 from hms_ray.report.run_cost import RunCost, cost_table
 from hms_ray.report.tables import Column, Table, to_text
 from hms_ray.report.trial_choice import TrialChoice, choice_text
 from hms_ray.text import counted
-
-_OTHERS: Final = ("pruned", "diverged", "stopped", "failed")
-"""States of trials that are not complete."""
-
-
-@dataclass(frozen=True)
-class FolderSummary:
-    """A study or a ladder in a list.
-
-    Attributes:
-        kind: ``study`` or ``ladder``.
-        written: when a result was last written, ISO 8601 in UTC.
-        finished: number of finished trials, or of steps with a result.
-        pruned, diverged, stopped, failed: numbers of other trials by their state.
-        objective: score that orders the trials; None for a ladder.
-        best_score: of the best trial, in nats.
-        problem: why it cannot be read; None if it can.
-    """
-
-    name: str
-    kind: str
-    path: str
-    written: str
-    finished: int = 0
-    pruned: int = 0
-    diverged: int = 0
-    stopped: int = 0
-    failed: int = 0
-    objective: str | None = None
-    best_trial: int | None = None
-    best_score: float | None = None
-    problem: str | None = None
-
-    @property
-    def trials_text(self) -> str:
-        """Numbers of trials by their state, such as ``12 finished, 7 pruned, 1 failed``."""
-        others = {name: getattr(self, name) for name in _OTHERS}
-        counts = {"finished": self.finished, **{k: n for k, n in others.items() if n}}
-        return ", ".join(f"{n:,} {name}" for name, n in counts.items())
 
 
 @dataclass(frozen=True)
@@ -158,41 +120,6 @@ class TrialOverview:
     saved_by_pruning_minutes: float = 0.0
 
 
-def render_folders(folders: Sequence[FolderSummary], results: object) -> str:
-    """A list of studies and ladders, last written first."""
-    if not folders:
-        return f"no studies in {results} yet"
-    columns = (
-        Column("name", [folder.name for folder in folders], right=False),
-        Column("kind", [folder.kind for folder in folders], right=False),
-        Column(
-            "finished",
-            [
-                counted(folder.finished, "trial" if folder.kind == "study" else "step")
-                for folder in folders
-            ],
-        ),
-        *_other_columns(folders),
-        Column("best trial", [_number(folder.best_trial) for folder in folders]),
-        Column("best score", [_best(folder) for folder in folders]),
-        Column("last written (UTC)", [_time(folder.written) for folder in folders], right=False),
-    )
-    problems = tuple(
-        f"{folder.name} cannot be read: {folder.problem}" for folder in folders if folder.problem
-    )
-    return to_text(Table("", columns, problems))
-
-
-def _other_columns(folders: Sequence[FolderSummary]) -> list[Column]:
-    """One column per state that a trial has; failures always."""
-    counts = {state: [getattr(folder, state) for folder in folders] for state in _OTHERS}
-    return [
-        Column(state, [str(n) for n in numbers])
-        for state, numbers in counts.items()
-        if state == "failed" or any(numbers)
-    ]
-
-
 def render_study(study: StudyOverview) -> str:
     """A study's facts, its best trial and what was searched."""
     summary = study.summary
@@ -207,11 +134,11 @@ def render_study(study: StudyOverview) -> str:
         + ("" if study.planned is None else f"; {study.planned:,} planned"),
         "pruning": pruned_text(*study.saved_by_pruning) or None,
         "training": f"{study.minutes:.1f} minutes of finished trials",
-        "last written": f"{_time(summary.written)} UTC",
-        "runs": ", ".join(f"{_time(run)} UTC" for run in study.runs) or None,
+        "last written": f"{time_text(summary.written)} UTC",
+        "runs": ", ".join(f"{time_text(run)} UTC" for run in study.runs) or None,
         "machines": ", ".join(study.hosts) or None,
     }
-    best = f"Best trial: {_number(summary.best_trial)}, {_best(summary)}."
+    best = f"Best trial: {number_text(summary.best_trial)}, {best_text(summary)}."
     if summary.best_trial is None:
         best = "No trial has finished yet."
     best_values = [_value(study.best_values.get(path)) for path in study.searched]
@@ -314,18 +241,6 @@ def _differences(trial: TrialOverview) -> str | Table:
         Column(f"trial {trial.number:04d}", [_value(own) for _, own in values], right=False),
     )
     return Table("Differences to the best trial", columns)
-
-
-def _number(trial: int | None) -> str:
-    return "-" if trial is None else f"{trial:04d}"
-
-
-def _best(folder: FolderSummary) -> str:
-    return named_scores({str(folder.objective): folder.best_score}) or "-"
-
-
-def _time(text: str) -> str:
-    return text[:16].replace("T", " ")
 
 
 def _value(value: Any) -> str:
