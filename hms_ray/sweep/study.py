@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -20,7 +19,6 @@ from hms_ray.distributed.environment_record import environment_record
 from hms_ray.distributed.job import Train
 from hms_ray.distributed.process_state import ctrl_c_twice
 from hms_ray.distributed.progress import EventPump
-from hms_ray.errors import StudyError
 from hms_ray.evaluate.metric import Array, named_scores
 from hms_ray.experiment.fold_task import run_task
 from hms_ray.report.live import ProgressView
@@ -39,7 +37,6 @@ from hms_ray.study.cost import RunCounter, read_costs
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.gains import StudyGains
 from hms_ray.study.kept_weights import KeptWeights
-from hms_ray.study.leaderboard import Leaderboard
 from hms_ray.study.new import open_study, require_objective_rows
 from hms_ray.study.references import Reference
 from hms_ray.study.row_scores import RowScores
@@ -48,6 +45,7 @@ from hms_ray.study.warm_start import warm_start_studies
 from hms_ray.sweep.announcement import earlier_lines, work_lines
 from hms_ray.sweep.confirming import confirm
 from hms_ray.sweep.stop_watch import StopWatch
+from hms_ray.sweep.study_result import StudyResult, study_result
 from hms_ray.sweep.tensorboard import declare_study
 from hms_ray.sweep.trial_ends import TrialEnds
 from hms_ray.sweep.trial_runs import TrialRuns
@@ -55,33 +53,6 @@ from hms_ray.sweep.tune_searcher import StudySearch
 from hms_ray.text import counted
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class StudyResult:
-    """Result of one run of a study.
-
-    Attributes:
-        folder: the study's folder.
-        leaderboard: of all its trials.
-        best: finished trial with the best objective.
-        n_finished: trials that count for the budget, of all runs: finished, pruned, diverged.
-        n_failed: failed trials of this run.
-        n_trained: folds trained in this run.
-        n_reused: folds of this run's trials that were in the store already.
-        costs: of this run: of the search and of confirming runs, those that trained.
-        limit: the limit of hours that is reached, as text; None if there is none.
-    """
-
-    folder: StudyFolder
-    leaderboard: Leaderboard
-    best: StoredTrial
-    n_finished: int
-    n_failed: int
-    n_trained: int
-    n_reused: int
-    costs: tuple[RunCost, ...] = ()
-    limit: str | None = None
 
 
 def run_study(
@@ -325,37 +296,7 @@ class _Run:
         self._pump.message(f"the search ended after {n_finished} of {n_trials} trials: {reason}")
 
     def result(self) -> StudyResult:
-        """The result of the run.
-
-        Raises:
-            StudyError: if no trial is finished.
-        """
-        self._ends.settle()
-        # A damaged trial of an earlier run is reported here, after all are trained.
-        leaderboard = Leaderboard(self._folder)
-        leaderboard.write_csv()
-        finished, failed = leaderboard.finished, self._ends.failed()
-        if not finished:
-            got = f"{len(failed)} failed, the first with: {failed[0]}" if failed else "none"
-            raise StudyError(
-                "a study must have a finished trial",
-                got=got,
-                where=self._folder.path,
-                fix="Read the traceback in each trial's error.txt." if failed else None,
-            )
-        done = self._ends.finished()
-        n_reused = sum(len(trial.reused) for trial in done)
-        best = f"trial {finished[0].number:04d}, {named_scores(finished[0].scores)}"
-        n_finished = counted(len(finished), "trial")
-        logger.info("%s finished, %d failed in this run; best: %s", n_finished, len(failed), best)
-        return StudyResult(
-            folder=self._folder,
-            leaderboard=leaderboard,
-            best=finished[0],
-            n_finished=self._proposals.n_finished,
-            n_failed=len(failed),
-            n_trained=sum(len(trial.keys) for trial in done) - n_reused,
-            n_reused=n_reused,
-            costs=tuple(cost for cost in (self._costs.last, self._confirming) if cost),
-            limit=self._hours.reached(),
-        )
+        """See ``study_result``."""
+        costs = tuple(cost for cost in (self._costs.last, self._confirming) if cost)
+        n_finished = self._proposals.n_finished
+        return study_result(self._folder, self._ends, n_finished, costs, self._hours.reached())

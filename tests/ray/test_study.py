@@ -22,7 +22,8 @@ from hms_ray.study.confirmation import confirmed_trials
 from hms_ray.study.cost import read_costs
 from hms_ray.study.folder import StudyFolder
 from hms_ray.sweep import study as study_module
-from hms_ray.sweep.study import StudyResult, run_study
+from hms_ray.sweep.study import run_study
+from hms_ray.sweep.study_result import StudyResult
 from hms_ray.train.process import Process
 from tests.competition_folder import write_competition_folder
 from tests.unit.test_proposals import recorded_trials
