@@ -43,7 +43,9 @@ def rival(finished: Array, patients: PatientFolds, n_folds: int) -> int:
     noise of the rival in the tested folds has no part in its choice: the choice and the test use
     different patients and different trained models (data splitting: Cox, Biometrika 62, 1975,
     pages 441-444). So the test has its level whatever the trials' scores and their number are;
-    a trial as good as the best one is at least as good as the rival.
+    a trial as good as the best one is at least as good as the rival. One selection remains, which
+    the simulation of ``tests/unit/test_pruning_errors.py`` includes: a finished trial has passed
+    the tests of these folds itself.
 
     Args:
         finished: (J, G) summed scores.
@@ -138,8 +140,8 @@ def decide(
     if not len(finished):
         return Decision(False, own)
     best = finished[int(np.argmin(finished.sum(axis=1)))]
-    ahead = patients.running_mean(trial - best, n_folds)
-    estimate = float(best.sum() / patients.sizes.sum() + ahead)
+    difference = patients.running_mean(trial - best, n_folds)
+    estimate = float(best.sum() / patients.sizes.sum() + difference)
     last = n_folds >= patients.n_folds or not patients.rows[n_folds:].sum()
     if last or n_folds < config.min_folds or len(finished) < config.min_trials:
         return Decision(False, estimate)
