@@ -151,6 +151,27 @@ def test_fold_of_a_killed_trial_process_is_trained_once(
     pd.testing.assert_frame_equal(oof, undisturbed, check_exact=True)
 
 
+def test_a_lost_queue_costs_no_fold(
+    groups: Groups, two_folds: Prepared, tmp_path: Path, undisturbed: pd.DataFrame
+) -> None:
+    tasks, runner = plan(two_folds, tmp_path), groups.runner(train_slowly, trial=10)
+    before = groups.standing.times()
+    thread = threading.Thread(target=runner.run, args=(tasks, quiet))
+    thread.start()
+    until(lambda: attempts(tmp_path, 0) == 1)
+    ray.kill(groups.standing.queue, no_restart=False)
+    thread.join(TIMEOUT_S)
+    assert not thread.is_alive()
+    assert (attempts(tmp_path, fold=0), attempts(tmp_path, fold=1)) == (1, 1)
+    oof = collect(tasks, trained=[0, 1]).oof
+    pd.testing.assert_frame_equal(oof, undisturbed, check_exact=True)
+    after = groups.standing.times()
+    assert [times.requested for times in after[: len(before)]] == [
+        times.requested for times in before
+    ]
+    assert sum(times.n_folds for times in after) > sum(times.n_folds for times in before)
+
+
 def fill_memory_on_rank_one(task: FoldTask, process: Process) -> None:
     attempt(task, process)
     assert process.windows == "streamed"
