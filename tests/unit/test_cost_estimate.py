@@ -11,6 +11,7 @@ from hms_ray.competition.schema import TARGET_COLUMNS
 from hms_ray.config.loading import validate_space
 from hms_ray.config.space import ResourcesConfig
 from hms_ray.errors import ResourceError
+from hms_ray.experiment import bench
 from hms_ray.experiment.bench import (
     MAX_MEASURED,
     BenchJob,
@@ -188,3 +189,20 @@ def test_group_that_does_not_fit_is_refused() -> None:
     fix = "Request less (--set resources.cpus_per_worker=N"
     with refusal(ResourceError, "must fit on a machine", got="3 CPUs", where="", fix=fix):
         measure_machine(job, 2, 0)
+
+
+@pytest.mark.parametrize(("max_groups", "n_groups"), [(None, 4), (3, 3), (9, 4)])
+def test_as_many_groups_are_measured_as_a_sweep_has(
+    monkeypatch: pytest.MonkeyPatch, max_groups: int | None, n_groups: int
+) -> None:
+    measured: list[int] = []
+
+    def measure(job: BenchJob, n_groups: int, workers: int) -> list[FoldSpeed]:
+        measured.append(n_groups)
+        return [SPEED]
+
+    monkeypatch.setattr(bench, "_measure", measure)
+    resources = ResourcesConfig(workers=2, max_groups=max_groups)
+    job = BenchJob((SPACE.experiment,), None, resources)  # type: ignore[arg-type]
+    found = measure_machine(job, 8, 0)
+    assert measured == [found.n_groups] == [n_groups]
