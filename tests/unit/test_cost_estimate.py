@@ -1,6 +1,7 @@
 """Estimated seconds of folds and spaces, against sums over epochs."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from hms_ray.experiment.bench import (
 )
 from hms_ray.experiment.cost_estimate import fold_seconds, mean_trial_seconds, trial_seconds
 from hms_ray.train.fold_speed import EpochSpeed, FoldSpeed
+from hms_ray.train.process import Process
 from tests.refused import refusal
 
 MOSAIC = EpochSpeed(0.5, first_s=(8.0, 9.0, 70.0), later_s=(6.0, 7.0, 8.0), input_share=(0.5,))
@@ -206,3 +208,21 @@ def test_as_many_groups_are_measured_as_a_sweep_has(
     job = BenchJob((SPACE.experiment,), None, resources)  # type: ignore[arg-type]
     found = measure_machine(job, 8, 0)
     assert measured == [found.n_groups] == [n_groups]
+
+
+def test_opening_of_rows_and_packs_is_part_of_the_preparation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seconds = [100.0]
+
+    def open_rows(*_: object) -> None:
+        seconds[0] += 5
+
+    monkeypatch.setattr(bench, "time", SimpleNamespace(perf_counter=lambda: seconds[0]))
+    monkeypatch.setattr(bench, "fold_data", open_rows)
+    monkeypatch.setattr(bench, "_take_priority_of_workers", lambda: None)
+    monkeypatch.setattr("hms_ray.train.speed.measure_fold", lambda *_, **__: SPEED)
+    prepared: Any = SimpleNamespace(rows=lambda: None)
+    job = BenchJob((SPACE.experiment,), prepared, ResourcesConfig())
+    found = bench._measure_here(job, Process(), lambda name: None)
+    assert found == [replace(SPEED, prepare_s=SPEED.prepare_s + 5)]

@@ -132,6 +132,8 @@ def test_bench_is_the_estimate_of_a_run(tmp_path: Path) -> None:
     counter = counted_run(tmp_path, Clock(), bench=bench)
     # Four trials of 60 s, half of which is trained, in two slots: three rounds of folds.
     assert counter.estimate == Estimate(START_UP_S + 4 * 60 * 0.5 / 2, "bench")
+    # Three folds of 20 s take two rounds in two slots, not one and a half.
+    assert bench.run(1, 2, pruned=False) == Estimate(START_UP_S + 2 * 20, "bench")
     counter.estimate_once(1.0)
     text = cost_text(counter.cost())
     assert "1:10 (estimated by bench: 1:25, ratio 0.82)" in text
