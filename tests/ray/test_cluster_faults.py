@@ -1,0 +1,217 @@
+"""Machines that join, are drained or lost while a standing group trains on them.
+
+One cluster, whose head has no CPU, and one group of one worker serve all tests. A lost fold
+fails at once here (``max_failures=0``), unless its loss does not count.
+"""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import ray
+from ray._private.node import Node
+from ray._raylet import GcsClient
+from ray.cluster_utils import Cluster as RayCluster
+from ray.core.generated import autoscaler_pb2
+
+from hms_ray.dataset.prepare import Prepared
+from hms_ray.distributed import standing_groups as supply
+from hms_ray.distributed.cluster import session
+from hms_ray.distributed.queue_actor import lost_nodes
+from hms_ray.experiment.fold_task import FoldTask
+from hms_ray.experiment.in_process import InProcessRunner
+from hms_ray.experiment.placement import Placement
+from hms_ray.experiment.run import collect, plan_folds
+from tests.ray.worker_groups import EXPERIMENT, EventFile, Groups, standing_groups
+
+pytestmark = pytest.mark.ray
+
+TIMEOUT_S = 180.0
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[RayCluster]:
+    assert not ray.is_initialized(), "these tests need a Ray of their own: run them first"
+    made = RayCluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    try:
+        with session(made.address):
+            yield made
+    finally:
+        made.shutdown()
+
+
+@pytest.fixture(scope="module")
+def groups(cluster: RayCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Groups]:
+    folder = tmp_path_factory.mktemp("groups")
+    resources: dict[str, Any] = {
+        "autoscale": True,
+        "max_groups": 1,
+        "max_failures": 0,
+        "checkpoint_every_s": 0,
+        "share_stages": False,
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(supply, "WAITING_S", 1.0)
+        with standing_groups(folder, **resources) as groups:
+            yield groups
+
+
+@pytest.fixture(scope="module")
+def undisturbed(two_folds: Prepared, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    tasks = plan(two_folds, tmp_path_factory.mktemp("undisturbed"))
+    InProcessRunner(device="cpu").run(tasks, lambda record: None)
+    return collect(tasks, trained=[0]).oof
+
+
+def plan(two_folds: Prepared, results: Path) -> list[FoldTask]:
+    # Several batches per epoch, for two evaluations in each.
+    training = EXPERIMENT.training.model_copy(update={"batch_size": 4})
+    experiment = EXPERIMENT.model_copy(update={"training": training})
+    return plan_folds(experiment, two_folds, results, Placement(world_size=1), [0])
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + TIMEOUT_S
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+class HeldEvents(EventFile):
+    """Holds the training at one of its evaluations, until its process is killed."""
+
+    def __init__(self, file: Path, *held_at: int) -> None:
+        super().__init__(file)
+        self._held_at = held_at
+
+    def __call__(self, record: dict[str, Any]) -> None:
+        super().__call__({**record, "pid": os.getpid()})
+        evaluated = record["event"] == "evaluation"
+        if evaluated and len(self.evaluations()) in self._held_at:
+            time.sleep(TIMEOUT_S)
+
+    def events(self) -> list[dict[str, Any]]:
+        return super().events() if self.file.exists() else []
+
+    def evaluations(self) -> list[tuple[str, float]]:
+        events = [event for event in self.events() if event["event"] == "evaluation"]
+        return [(event["stage"], event["epoch"]) for event in events]
+
+    def wait_for(self, n_evaluations: int) -> int:
+        """Waits until the training is held; returns the id of its process."""
+        until(lambda: len(self.evaluations()) == n_evaluations)
+        pid: int = self.events()[-1]["pid"]
+        return pid
+
+
+@dataclass
+class Machines:
+    """The machines of a cluster with CPUs: one at a time."""
+
+    cluster: RayCluster
+    node: Node | None = None
+
+    def add(self) -> str:
+        """Adds a machine, which Ray does from the main thread alone; returns its id."""
+        self.node = self.cluster.add_node(num_cpus=1)
+        node_id: str = self.node.node_id
+        return node_id
+
+    def lose(self) -> None:
+        """Kills the processes of the machine, if there is one."""
+        if self.node is not None:
+            self.cluster.remove_node(self.node, allow_graceful=False)
+            self.node = None
+
+    def drain(self) -> None:
+        """Announces that the machine will be gone in an hour."""
+        assert self.node is not None
+        accepted, _ = GcsClient(address=self.cluster.address).drain_node(
+            self.node.node_id,
+            autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION"),
+            "announced by a test",
+            (time.time_ns() + 3_600 * 10**9) // 10**6,
+        )
+        assert accepted
+
+
+@pytest.fixture(scope="module")
+def machines(cluster: RayCluster) -> Machines:
+    return Machines(cluster)
+
+
+@contextmanager
+def in_training(
+    groups: Groups, tasks: list[FoldTask], events: HeldEvents
+) -> Iterator[list[Exception]]:
+    """Trains from a thread while a block runs, and until the folds have ended; yields errors."""
+    errors: list[Exception] = []
+
+    def run() -> None:
+        try:
+            groups.runner().run(tasks, events)
+        except Exception as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    yield errors
+    thread.join(TIMEOUT_S)
+    assert not thread.is_alive()
+
+
+def test_a_group_that_does_not_fit_is_waited_for_and_starts_when_a_machine_joins(
+    machines: Machines, groups: Groups, two_folds: Prepared, tmp_path: Path
+) -> None:
+    tasks = plan_folds(EXPERIMENT, two_folds, tmp_path, Placement(world_size=1))
+    with in_training(groups, tasks, HeldEvents(tmp_path / "events")) as errors:
+        until(lambda: groups.said != [])
+        machines.add()
+    assert errors == []
+    assert groups.said[0] == "group-0 waits for 1 worker with 1 CPU and 0 GPUs each"
+    assert groups.said[1].startswith("group-0 started in ")
+    (times,) = groups.standing.times()
+    assert times.n_folds == len(tasks) == 2, "one group at most, for two folds that wait"
+
+
+def test_a_fold_resumes_on_another_machine_after_its_own_was_lost_or_drained(
+    machines: Machines,
+    groups: Groups,
+    two_folds: Prepared,
+    tmp_path: Path,
+    undisturbed: pd.DataFrame,
+) -> None:
+    tasks, events = plan(two_folds, tmp_path), HeldEvents(tmp_path / "events", 2, 5)
+    if machines.node is None:
+        # The test before has not run.
+        machines.add()
+    with in_training(groups, tasks, events) as errors:
+        events.wait_for(2)
+        machines.lose()
+        drained = machines.add()
+        pid = events.wait_for(5)
+        machines.drain()
+        until(lambda: lost_nodes(frozenset([drained])) == {drained})
+        former = machines.node
+        machines.add()
+        os.kill(pid, signal.SIGKILL)
+    assert errors == []
+    assert former is not None
+    machines.cluster.remove_node(former)
+    oof = collect(tasks, trained=[0]).oof
+    pd.testing.assert_frame_equal(oof, undisturbed, check_exact=True)
+    # The evaluations at which it was held had no checkpoint yet.
+    assert events.evaluations() == [
+        *[("noisy", 0.5), ("noisy", 1)],
+        *[("noisy", 1), ("good", 0.5), ("good", 1)],
+        *[("good", 1), ("good", 1.5), ("good", 2)],
+    ]
+    assert [event["event"] for event in events.events()].count("fold_resumed") == 2
