@@ -1,58 +1,183 @@
+import os
+import re
 import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
+import psutil
 import pytest
 import yaml
 
+from hms_ray.config.experiment import Experiment
+from hms_ray.dataset.prepare import prepare
+from hms_ray.experiment.in_process import InProcessRunner
+from hms_ray.experiment.placement import Placement
+from hms_ray.experiment.run import collect, plan_folds
+from hms_ray.storage.fold_store import RECORD_FILE
+from hms_ray.storage.locks import running_since
+from hms_ray.storage.resume_folder import RESUME, ResumeFolder
 from hms_ray.study.folder import StudyFolder
+from hms_ray.train.fold_state import FoldState, state_from
 from tests.competition_folder import write_competition_folder
-from tests.ray.sweep_process import FOLD_DONE, read_until, start_sweep, stored
 
 pytestmark = pytest.mark.ray
 
-SPACE = {
+ROOT = Path(__file__).parents[2]
+EPOCHS = 30
+SPACE: dict[str, Any] = {
     "experiment": {
-        "data": {"n_folds": 3},
+        "data": {"n_folds": 2},
         "input": {"downsample": [10, 10]},
         "model": {"name": "test_efficientnet", "pretrained": False},
-        # Long enough to be killed in the middle of a trial.
-        "training": {"batch_size": 4, "stages": [{"rows": "all", "epochs": 20}]},
+        # Long enough to be killed in the middle of a fold.
+        "training": {"batch_size": 4, "stages": [{"rows": "all", "epochs": EPOCHS}]},
     },
     "parameters": {"training.learning_rate": {"min": 1e-4, "max": 1e-2, "log": True}},
     "budget": {"trials": 1},
-    "resources": {"workers": 2, "group": "study", "health_check_interval_s": 0.2},
+    "resources": {"max_groups": 1, "checkpoint_every_s": 0, "health_check_interval_s": 0.2},
 }
+EVALUATION = re.compile(r"fold (\d) rank 0\] stage train epoch ([\d.]+): KL all")
+FOLD_DONE = re.compile(r"trial \d+ fold \d done")
+
+
+def start_sweep(base: Path) -> subprocess.Popen[str]:
+    words = ["sweep", str(base / "space.yaml"), "--data", str(base / "data")]
+    words += ["--results", str(base / "results"), "--study", "killed"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "hms_ray", *words],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def read_until(process: subprocess.Popen[str], pattern: re.Pattern[str] | None) -> str:
+    """What a process prints up to a line that matches, or to its end."""
+    assert process.stdout is not None
+    read = []
+    for line in process.stdout:
+        read.append(line)
+        if pattern is not None and pattern.search(line):
+            break
+    return "".join(read)
+
+
+def stored(base: Path) -> dict[Path, int]:
+    """Every stored fold and when it was written, to the nanosecond."""
+    files = (base / "results" / ".store").glob(f"??/*/{RECORD_FILE}")
+    return {file.parent: file.stat().st_mtime_ns for file in files}
+
+
+def checkpoint(base: Path) -> FoldState | None:
+    """The checkpoint of the fold in training, if there is one."""
+    for folder in (base / "results" / ".store" / RESUME).glob("*"):
+        with suppress(FileNotFoundError):
+            content = ResumeFolder(base / "results", folder.name).read()
+            if content is not None:
+                return state_from(content)[0]
+    return None
+
+
+def wait_for_checkpoint(base: Path) -> None:
+    end = time.monotonic() + 60
+    while checkpoint(base) is None:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def last_checkpoint(base: Path) -> float:
+    """Epochs in the checkpoint that a killed run has left, once its workers have ended."""
+    end = time.monotonic() + 60
+    for folder in (base / "results" / ".store" / RESUME).glob("*"):
+        while running_since(folder) is not None:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+    state = checkpoint(base)
+    assert state is not None
+    return state.epoch
+
+
+def kill_head(process: subprocess.Popen[str]) -> None:
+    """Kills all processes of Ray but the study's own, as if the head's machine were lost."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert {"gcs_server", "raylet"} <= {child.name() for child in children}
+    for child in children:
+        # The head's end may have ended it already.
+        with suppress(psutil.NoSuchProcess):
+            child.kill()
+
+
+def evaluations(base: Path) -> Counter[tuple[int, float]]:
+    """How often each (fold, epoch) was trained, by the logs of all workers."""
+    logs = (base / "results" / "killed" / "logs").iterdir()
+    found = [match for log in logs for match in EVALUATION.findall(log.read_text())]
+    return Counter((int(fold), float(epoch)) for fold, epoch in found)
+
+
+def undisturbed(experiment: Experiment, base: Path) -> pd.DataFrame:
+    results = base / "undisturbed"
+    prepared = prepare(base / "data", experiment, results)
+    tasks = plan_folds(experiment, prepared, results, Placement(world_size=1))
+    InProcessRunner(device="cpu").run(tasks, lambda record: None)
+    return collect(tasks, trained=[0, 1]).oof
 
 
 @pytest.mark.timeout(600)
-def test_killed_sweep_resumes_without_training_finished_folds_again(tmp_path: Path) -> None:
+def test_a_killed_study_or_head_costs_what_came_after_the_last_checkpoint(tmp_path: Path) -> None:
     write_competition_folder(tmp_path / "data", 12)
     (tmp_path / "space.yaml").write_text(yaml.safe_dump(SPACE))
-    killed = start_sweep(tmp_path, "killed")
+    runs = [start_sweep(tmp_path)]
     try:
-        printed = read_until(killed, FOLD_DONE)
-        assert FOLD_DONE.search(printed), printed
-    finally:
-        killed.send_signal(signal.SIGKILL)
-        killed.communicate()
-    folder = StudyFolder.open("killed", tmp_path / "results")
-    assert folder.trials() == []
-    before = stored(tmp_path)
-    assert 1 <= len(before) < 3
+        wait_for_checkpoint(tmp_path)
+        runs[0].send_signal(signal.SIGKILL)
+        positions = [last_checkpoint(tmp_path)]
+        folder = StudyFolder.open("killed", tmp_path / "results")
+        assert (folder.trials(), stored(tmp_path)) == ([], {})
 
-    again = start_sweep(tmp_path, "killed")
-    try:
-        printed = read_until(again, None)
-        assert again.wait() == 0, printed
+        runs.append(start_sweep(tmp_path))
+        printed = read_until(runs[1], FOLD_DONE)
+        assert FOLD_DONE.search(printed), printed
+        wait_for_checkpoint(tmp_path)
+        kill_head(runs[1])
+        runs[1].communicate(timeout=120)
+        assert runs[1].returncode not in (0, 130)
+        positions.append(last_checkpoint(tmp_path))
+        before = stored(tmp_path)
+        assert (folder.trials(), len(before)) == ([], 1)
+
+        runs.append(start_sweep(tmp_path))
+        printed = read_until(runs[2], None)
+        assert runs[2].wait() == 0, printed
     finally:
-        again.kill()
-        again.communicate()
+        for run in runs:
+            run.kill()
+            run.communicate()
     (trial,) = folder.finished_trials()
-    assert trial.number == 1, "the stopped trial is tried again under a number of its own"
-    assert {trial.keys[fold] for fold in trial.reused} == {path.name for path in before}
+    assert trial.number == 2, "the stopped trial is tried again under a number of its own"
     assert "interrupted trials, repeated first: 1" in printed
-    assert f"reused from the fold store: fold {', '.join(map(str, trial.reused))}" in printed
-    assert len(FOLD_DONE.findall(printed)) == 3 - len(before)
+    assert [trial.keys[fold] for fold in trial.reused] == [path.name for path in before]
+    assert f"reused from the fold store: fold {trial.reused[0]}" in printed
+    assert len(FOLD_DONE.findall(printed)) == 1
     after = stored(tmp_path)
-    assert len(after) == 3
+    assert len(after) == 2
     assert {path: after[path] for path in before} == before
+
+    oof = trial.oof(folder.rows())
+    expected = undisturbed(trial.experiment, tmp_path)
+    pd.testing.assert_frame_equal(oof, expected[oof.columns], check_exact=True)
+    trained = evaluations(tmp_path)
+    folds = [*trial.reused, *({0, 1} - set(trial.reused))]
+    for fold, position in zip(folds, positions, strict=True):
+        assert 0 < position < EPOCHS
+        counts = {epoch: n for (of, epoch), n in trained.items() if of == fold}
+        assert len(counts) == 2 * EPOCHS
+        assert {n for epoch, n in counts.items() if epoch <= position} == {1}
+        assert max(counts.values()) <= 2
