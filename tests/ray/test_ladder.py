@@ -43,4 +43,5 @@ def test_ladder_keeps_worker_groups_for_many_folds(tmp_path: Path) -> None:
     assert any("groups of 1 worker" in line for line in lines)
     assert len([line for line in lines if " done" in line]) == 6
     # On two CPUs; a new one would be a loss.
-    assert {path.name for path in (tmp_path / "ray").glob("group-*")} <= {"group-0", "group-1"}
+    groups = [path.name.rpartition("-")[0] for path in (tmp_path / "ray").glob("group-*")]
+    assert sorted(groups) in (["group-0"], ["group-0", "group-1"])
