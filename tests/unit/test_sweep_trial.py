@@ -1,6 +1,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from hms_ray.storage import visibility
 from hms_ray.storage.run_log import WorkerLogs
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.kept_weights import FREE_EVERY, KeptWeights
+from hms_ray.study.leaderboard import Leaderboard
 from hms_ray.study.new import create_study
 from hms_ray.study.trial import StoredTrial
 from hms_ray.sweep import study as sweep_study
@@ -293,8 +296,30 @@ def test_end_of_a_trial_reads_no_other_trial(
     ends.record(proposal(4), make_result(0.3).scores)
     ends.record(proposal(5), "no luck")
     assert opened == {4, 5}
+    ends.settle()
     board = pd.read_csv(study.path / "leaderboard.csv", dtype={"trial": str})
     assert board["trial"].tolist() == ["0004", "0000", "0001", "0002", "0003", "0005"]
+
+
+def test_leaderboard_file_takes_one_percent_of_the_time(
+    study: StudyFolder, ends: TrialEnds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, written = [100.0], list[float]()
+
+    def write(board: Leaderboard) -> None:
+        now[0] += 0.04
+        written.append(now[0])
+
+    monkeypatch.setattr(trial_ends, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(Leaderboard, "write_csv", write)
+    for number in range(100):
+        now[0] += 0.2
+        ends.record(proposal(number), "no luck")
+    assert written[0] == pytest.approx(100.24), "at the first end"
+    assert len(written) == 5
+    assert min(b - a for a, b in pairwise(written)) > 4
+    ends.settle()
+    assert len(written) == 6, "whatever the time"
 
 
 def test_error_in_tensorboard_logs_does_not_end_the_search(
@@ -314,6 +339,7 @@ def test_error_in_tensorboard_logs_does_not_end_the_search(
         ends.record(proposal(number), make_result(0.5).scores)
     assert caplog.text.count("TensorBoard logs were not written") == 1, "logged once"
     assert "the disk is full" in caplog.text
+    ends.settle()
     board = pd.read_csv(study.path / "leaderboard.csv", dtype={"trial": str})
     assert board["trial"].tolist() == ["0000", "0001"]
 
