@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+import torch.multiprocessing as mp
 from torch import nn
 
 from hms_ray.config.augmentation import AugmentConfig, CutMixConfig
@@ -21,7 +22,6 @@ from hms_ray.train.stages import make_optimiser, make_schedule
 from hms_ray.train.step import Step
 from tests.augmentations import TOGETHER
 from tests.fold_data import example_experiment, example_fold, three_sources
-from tests.ranks import run_ranks
 from tests.stage_sharing import counted_steps
 
 # Odd numbers of rows, so that the ranks' shards are unequal.
@@ -155,7 +155,7 @@ def train_rank(rank: int, folder: str) -> None:
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     folder: Path = tmp_path_factory.mktemp("ranks")
-    run_ranks(train_rank, 2, str(folder))
+    mp.spawn(train_rank, args=(str(folder),), nprocs=2)
     return [torch.load(folder / f"rank_{rank}.pt", weights_only=False) for rank in range(2)]
 
 

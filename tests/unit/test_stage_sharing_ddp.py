@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+import torch.multiprocessing as mp
 
 from hms_ray.dataset.prepare import Prepared, prepare
 from hms_ray.experiment.fold_task import FoldTask, run_task
@@ -16,7 +17,6 @@ from hms_ray.storage.fold_store import FoldStore, StoredFold
 from hms_ray.train.process import Process
 from hms_ray.train.selection import kept_record
 from tests.competition_folder import write_competition_folder
-from tests.ranks import run_ranks
 from tests.stage_sharing import GOOD, NOISY, assert_equal_folds, counted_steps, staged
 
 BEST = {"checkpoint": "best", "next_stage_from": "best"}
@@ -67,7 +67,7 @@ def prepared(folder: Path) -> Prepared:
 
 @pytest.fixture(scope="module")
 def ranks(folder: Path, prepared: Prepared) -> list[Any]:
-    run_ranks(train_rank, 2, str(folder), prepared)
+    mp.spawn(train_rank, args=(str(folder), prepared), nprocs=2)
     return [torch.load(folder / f"rank_{rank}.pt", weights_only=False) for rank in range(2)]
 
 
