@@ -105,12 +105,20 @@ def last_checkpoint(base: Path) -> float:
     return state.epoch
 
 
-def kill_head(process: subprocess.Popen[str]) -> None:
-    """Kills all processes of Ray but the study's own, as if the head's machine were lost."""
-    children = psutil.Process(process.pid).children(recursive=True)
-    assert {"gcs_server", "raylet"} <= {child.name() for child in children}
+def ray_processes(study: subprocess.Popen[str]) -> list[psutil.Process]:
+    """All processes of Ray that a study has started."""
+    children = psutil.Process(study.pid).children(recursive=True)
+    names = set()
     for child in children:
-        # The head's end may have ended it already.
+        with suppress(psutil.NoSuchProcess):
+            names.add(child.name())
+    assert {"gcs_server", "raylet"} <= names
+    return children
+
+
+def kill(processes: list[psutil.Process]) -> None:
+    for child in processes:
+        # The end of another one may have ended it already.
         with suppress(psutil.NoSuchProcess):
             child.kill()
 
@@ -131,13 +139,16 @@ def undisturbed(experiment: Experiment, base: Path) -> pd.DataFrame:
 
 
 @pytest.mark.timeout(600)
-def test_a_killed_study_or_head_costs_what_came_after_the_last_checkpoint(tmp_path: Path) -> None:
+def test_a_killed_machine_or_head_costs_what_came_after_the_last_checkpoint(tmp_path: Path) -> None:
     write_competition_folder(tmp_path / "data", 12)
     (tmp_path / "space.yaml").write_text(yaml.safe_dump(SPACE))
     runs = [start_sweep(tmp_path)]
     try:
         wait_for_checkpoint(tmp_path)
+        processes = ray_processes(runs[0])
         runs[0].send_signal(signal.SIGKILL)
+        # Ray takes seconds to end the workers, in which they would finish the fold.
+        kill(processes)
         positions = [last_checkpoint(tmp_path)]
         folder = StudyFolder.open("killed", tmp_path / "results")
         assert (folder.trials(), stored(tmp_path)) == ([], {})
@@ -146,7 +157,7 @@ def test_a_killed_study_or_head_costs_what_came_after_the_last_checkpoint(tmp_pa
         printed = read_until(runs[1], FOLD_DONE)
         assert FOLD_DONE.search(printed), printed
         wait_for_checkpoint(tmp_path)
-        kill_head(runs[1])
+        kill(ray_processes(runs[1]))
         runs[1].communicate(timeout=120)
         assert runs[1].returncode not in (0, 130)
         positions.append(last_checkpoint(tmp_path))
