@@ -129,7 +129,7 @@ class StudyGains:
         with threadpool_limits(1):
             fit = fit_reference(self.scored, np.stack(models), patients)
             self._write(self._from_fit(number, fit, trials, outside))
-            # Asked for next, when their predictions would be read again.
+            # The ranking needs them next, and would read the predictions again.
             for trial, model in zip(trials, models, strict=False):
                 self._values[trial.number, number] = self._gain(trial.number, model, number).mean
         return number

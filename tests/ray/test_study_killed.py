@@ -1,8 +1,6 @@
-import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from contextlib import suppress
@@ -19,16 +17,15 @@ from hms_ray.dataset.prepare import prepare
 from hms_ray.experiment.in_process import InProcessRunner
 from hms_ray.experiment.placement import Placement
 from hms_ray.experiment.run import collect, plan_folds
-from hms_ray.storage.fold_store import RECORD_FILE
 from hms_ray.storage.locks import running_since
 from hms_ray.storage.resume_folder import RESUME, ResumeFolder
 from hms_ray.study.folder import StudyFolder
 from hms_ray.train.fold_state import FoldState, state_from
 from tests.competition_folder import write_competition_folder
+from tests.ray.sweep_process import FOLD_DONE, read_until, start_sweep, stored
 
 pytestmark = pytest.mark.ray
 
-ROOT = Path(__file__).parents[2]
 EPOCHS = 30
 SPACE: dict[str, Any] = {
     "experiment": {
@@ -43,37 +40,6 @@ SPACE: dict[str, Any] = {
     "resources": {"max_groups": 1, "checkpoint_every_s": 0, "health_check_interval_s": 0.2},
 }
 EVALUATION = re.compile(r"fold (\d) rank 0\] stage train epoch ([\d.]+): KL all")
-FOLD_DONE = re.compile(r"trial \d+ fold \d done")
-
-
-def start_sweep(base: Path) -> subprocess.Popen[str]:
-    words = ["sweep", str(base / "space.yaml"), "--data", str(base / "data")]
-    words += ["--results", str(base / "results"), "--study", "killed"]
-    return subprocess.Popen(
-        [sys.executable, "-m", "hms_ray", *words],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def read_until(process: subprocess.Popen[str], pattern: re.Pattern[str] | None) -> str:
-    """What a process prints up to a line that matches, or to its end."""
-    assert process.stdout is not None
-    read = []
-    for line in process.stdout:
-        read.append(line)
-        if pattern is not None and pattern.search(line):
-            break
-    return "".join(read)
-
-
-def stored(base: Path) -> dict[Path, int]:
-    """Every stored fold and when it was written, to the nanosecond."""
-    files = (base / "results" / ".store").glob(f"??/*/{RECORD_FILE}")
-    return {file.parent: file.stat().st_mtime_ns for file in files}
 
 
 def checkpoint(base: Path) -> FoldState | None:
@@ -142,7 +108,7 @@ def undisturbed(experiment: Experiment, base: Path) -> pd.DataFrame:
 def test_a_killed_machine_or_head_costs_what_came_after_the_last_checkpoint(tmp_path: Path) -> None:
     write_competition_folder(tmp_path / "data", 12)
     (tmp_path / "space.yaml").write_text(yaml.safe_dump(SPACE))
-    runs = [start_sweep(tmp_path)]
+    runs = [start_sweep(tmp_path, "killed")]
     try:
         wait_for_checkpoint(tmp_path)
         processes = ray_processes(runs[0])
@@ -153,7 +119,7 @@ def test_a_killed_machine_or_head_costs_what_came_after_the_last_checkpoint(tmp_
         folder = StudyFolder.open("killed", tmp_path / "results")
         assert (folder.trials(), stored(tmp_path)) == ([], {})
 
-        runs.append(start_sweep(tmp_path))
+        runs.append(start_sweep(tmp_path, "killed"))
         printed = read_until(runs[1], FOLD_DONE)
         assert FOLD_DONE.search(printed), printed
         wait_for_checkpoint(tmp_path)
@@ -164,7 +130,7 @@ def test_a_killed_machine_or_head_costs_what_came_after_the_last_checkpoint(tmp_
         before = stored(tmp_path)
         assert (folder.trials(), len(before)) == ([], 1)
 
-        runs.append(start_sweep(tmp_path))
+        runs.append(start_sweep(tmp_path, "killed"))
         printed = read_until(runs[2], None)
         assert runs[2].wait() == 0, printed
     finally:
