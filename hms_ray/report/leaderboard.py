@@ -106,7 +106,7 @@ def pruned_text(n_trials: int, n_folds: int, minutes: float) -> str:
     if not n_trials:
         return ""
     not_trained = f"{counted(n_folds, 'fold')} not trained"
-    hours = f"about {minutes / 60:.2f} hours saved"
+    hours = f"about {minutes / 60:.2g} hours saved"
     return f"{counted(n_trials, 'trial')} pruned: {not_trained}, {hours}"
 
 
@@ -198,13 +198,12 @@ def _states(frame: pd.DataFrame) -> list[str]:
 
 
 def _state_text(row: Mapping[Any, Any]) -> str:
-    """The state of a trial without a score; of a pruned one with its folds."""
+    """The state of a trial without a score; of a pruned one with its estimate."""
     state = str(row["state"]).lower()
     if state != "pruned":
         return state
     estimate = row.get("estimate")
-    known = "" if _is_missing(estimate) else f", estimate {score_text(estimate)}"
-    return f"pruned after {counted(int(row['n_folds']), 'fold')}{known}"
+    return state if _is_missing(estimate) else f"{state}, estimate {score_text(estimate)}"
 
 
 def short_names(paths: Sequence[str]) -> list[str]:

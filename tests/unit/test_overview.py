@@ -176,11 +176,11 @@ def test_every_state_of_a_trial_is_counted_and_shown(
     assert headings[2:7] == list(states)
     text = output(results, capsys, "show", "first")
     assert "2 finished, 1 pruned, 1 diverged, 1 stopped, 1 failed; 20 planned" in text
-    saved = "1 trial pruned: 1 fold not trained, about 0.03 hours saved"
+    saved = "1 trial pruned: 1 fold not trained, about 0.025 hours saved"
     assert saved in text
     board = output(results, capsys, "leaderboard", "first")
     assert saved in board
-    assert "pruned after 1 fold, estimate 0.9100" in board
+    assert "pruned, estimate 0.9100" in board
     assert "\ntrial 0005 stopped by hms-ray stop\n" in board
     assert "trial 0004 diverged: the loss must be finite" in board
     assert board.count(" failed") == 2, "trial 2 alone, in the table and below it"
