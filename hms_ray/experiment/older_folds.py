@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -35,12 +36,20 @@ _WORDS: Final = {
 """Part of a cache key that may differ between results of one experiment -> how it is printed."""
 
 _CACHED_RECORDS: Final = 100_000
+_SETTLED_NS: Final = 2_000_000_000
+"""A folder's content may change without a change of its time within this time after one."""
+
+_Results = dict[str, list[dict[str, Any]]]
+"""What ``_same`` gives -> what ``_circumstances`` gives, for each of some results."""
+_listed: dict[Path, tuple[int, _Results]] = {}
+"""Folder of a store -> time of its last change when it was listed, and its results."""
 
 
 def not_reused(tasks: Sequence[FoldTask]) -> str | None:
     """One line about stored folds that equal tasks but for versions, weights or the like.
 
-    A record is read once per process.
+    Each process reads a record once, and lists a part of the store again only after a change:
+    a study asks before each trial, and its store grows with every fold.
 
     Args:
         tasks: folds that are not in the store, all of one store.
@@ -50,15 +59,13 @@ def not_reused(tasks: Sequence[FoldTask]) -> str | None:
     """
     if not tasks:
         return None
-    stored: dict[str, list[dict[str, Any]]] = {}
-    for folder in FoldStore(tasks[0].results).folders():
-        if (described := _stored(folder)) is not None:
-            stored.setdefault(described[0], []).append(described[1])
+    parts = [_listing(part) for part in FoldStore(tasks[0].results).parts()]
     reasons: Counter[str] = Counter()
     for task in tasks:
         now = _circumstances(task.key_inputs)
-        older = stored.get(_same(task.experiment, task.key_inputs), ())
-        changes = sorted((parts for old in older if (parts := _differences(old, now))), key=len)
+        same = _same(task.experiment, task.key_inputs)
+        older = (old for results in parts for old in results.get(same, ()))
+        changes = sorted((made for old in older if (made := _differences(old, now))), key=len)
         if changes:
             # Of several older results the one that is most like the new one.
             reasons[", ".join(changes[0])] += 1
@@ -106,6 +113,25 @@ def _differences(old: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 def _yaml(value: Any) -> Any:
     """A switch as it is written in an experiment."""
     return str(value).lower() if isinstance(value, bool) else value
+
+
+def _listing(part: Path) -> _Results:
+    """Results in one of the folders that a store consists of."""
+    try:
+        changed = part.stat().st_mtime_ns
+    except FileNotFoundError:
+        return {}
+    known = _listed.get(part)
+    if known is not None and known[0] == changed:
+        return known[1]
+    settled = time.time_ns() - changed > _SETTLED_NS
+    found: _Results = {}
+    for file in part.glob(f"*/{RECORD_FILE}"):
+        if (described := _stored(file.parent)) is not None:
+            found.setdefault(described[0], []).append(described[1])
+    if settled:
+        _listed[part] = changed, found
+    return found
 
 
 @lru_cache(maxsize=_CACHED_RECORDS)

@@ -126,9 +126,13 @@ class FoldStore:
             os.rename(self.path(key), freed)
             shutil.rmtree(freed, ignore_errors=True)
 
+    def parts(self) -> list[Path]:
+        """The folders that the results lie in, each with the results of some keys."""
+        return list(self.root.glob("??"))
+
     def folders(self) -> list[Path]:
         """Folders of all results, in no fixed order; a record may be damaged."""
-        return [file.parent for file in self.root.glob(f"??/*/{RECORD_FILE}")]
+        return [file.parent for part in self.parts() for file in part.glob(f"*/{RECORD_FILE}")]
 
     def wait_for(self, keys: Sequence[str]) -> None:
         """Waits until results that other machines have stored are visible here.

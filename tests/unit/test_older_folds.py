@@ -1,7 +1,8 @@
 """Stored folds of the same experiment that are not reused, and why."""
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -175,6 +176,33 @@ def test_finished_trials_of_other_versions_are_named(tasks: list[FoldTask]) -> N
     assert made_otherwise(keys, tasks[0].results, "cpu") == (
         f"2 finished trials are kept: made with numerics version 0 (now {NUMERICS_VERSION})"
     )
+
+
+def test_only_changed_parts_of_the_store_are_listed_again(
+    tasks: list[FoldTask], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(40):
+        store(tasks[0], {"numerics": -number})
+    parts = FoldStore(tasks[0].results).parts()
+    for part in parts:
+        os.utime(part, (1_000, 1_000))
+    listed: list[Path] = []
+    glob = Path.glob
+
+    def spy(folder: Path, pattern: str) -> Iterator[Path]:
+        listed.append(folder)
+        return glob(folder, pattern)
+
+    monkeypatch.setattr(Path, "glob", spy)
+    assert not_reused(tasks[1:]) is None
+    assert {*parts} <= {*listed}
+    # The second one is stored in the same moment as the first, if clocks are coarse.
+    for number, text in ((1, "1 stored fold"), (2, "2 stored folds")):
+        listed.clear()
+        changed = store(tasks[number], {"numerics": 0}).parent
+        assert (not_reused(tasks[1:]) or "").startswith(f"{text} ")
+        assert changed in listed
+        assert len({*listed} & {*parts}) <= number
 
 
 def test_a_thousand_results_are_compared_within_a_second(tasks: list[FoldTask]) -> None:
