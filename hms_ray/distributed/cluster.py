@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import os
 import signal
 import socket
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -245,10 +246,27 @@ def _require_listener(address: str) -> None:
         return
     if not (colon and host and port.isdigit()):
         raise _no_cluster(address, ValueError("not host:port"))
+    _require_private(address, host)
     try:
         socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:
         raise _no_cluster(address, error) from None
+
+
+def _require_private(address: str, host: str) -> None:
+    """Refuses a public address, before a token is sent to it.
+
+    Ray does not encrypt, and whoever reads the token on its way can run code on the cluster.
+    """
+    with suppress(OSError, UnicodeError):
+        for *_, found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM):
+            if ipaddress.ip_address(str(found[0]).partition("%")[0]).is_global:
+                raise ResourceError(
+                    "the address of a cluster must be on a private network or this machine, since "
+                    "Ray does not encrypt its token",
+                    got=address if host == found[0] else f"{address}, which is {found[0]}",
+                    fix="Run the command on a machine of the cluster, with its private address.",
+                )
 
 
 def _no_cluster(address: str, error: Exception) -> ResourceError:

@@ -13,7 +13,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 import hms_ray
 from hms_ray.config.space import ResourcesConfig
 from hms_ray.distributed.cluster import Cluster, Node
-from hms_ray.errors import ResourceError
+from hms_ray.errors import ResourceError, one_line
 from hms_ray.train.versions import key_versions
 
 NODE_TIMEOUT_S = 120.0
@@ -23,16 +23,20 @@ NODE_TIMEOUT_S = 120.0
 def check_nodes(cluster: Cluster, paths: Sequence[Path]) -> None:
     """Checks that every node has this version and sees the files of the run.
 
+    On an embedded Ray, workers must also import the very package of this command: the folder
+    in which it was started may hold another copy.
+
     Args:
-        cluster: an embedded one needs no check.
+        cluster: where the run is.
         paths: files and folders that trials and workers open.
 
     Raises:
         ResourceError: with the nodes that fail the check.
     """
-    if cluster.embedded:
-        return
     answers = _call_on_nodes(cluster.nodes, _describe_node, [str(path) for path in paths])
+    if cluster.embedded:
+        _require_this_package(answers)
+        return
     wanted = _versions()
     faults = []
     for node in cluster.nodes:
@@ -40,7 +44,7 @@ def check_nodes(cluster: Cluster, paths: Sequence[Path]) -> None:
         if isinstance(answer, RayError):
             faults.append(f"{node.host} cannot import it")
             continue
-        found, missing = answer
+        found, missing, _ = answer
         others = [f"{name} {found[name]}" for name in wanted if found[name] != wanted[name]]
         if others:
             faults.append(f"{node.host} has {', '.join(others)}")
@@ -91,8 +95,29 @@ def _call_on_nodes(
     return answers
 
 
-def _describe_node(paths: list[str]) -> tuple[dict[str, str], list[str]]:
-    return _versions(), [path for path in paths if not Path(path).exists()]
+def _require_this_package(answers: Mapping[str, Any]) -> None:
+    for answer in answers.values():
+        if isinstance(answer, RayError):
+            raise ResourceError(
+                "Ray's workers must import hms_ray",
+                got=one_line(answer),
+                fix="Read Ray's logs, in /tmp/ray/session_latest/logs.",
+            )
+        if answer[2] != _package():
+            raise ResourceError(
+                f"Ray's workers must import hms_ray from {_package()}, as this command does",
+                got=answer[2],
+                fix="Run the command in another folder, or without that copy in PYTHONPATH.",
+            )
+
+
+def _describe_node(paths: list[str]) -> tuple[dict[str, str], list[str], str]:
+    return _versions(), [path for path in paths if not Path(path).exists()], _package()
+
+
+def _package() -> str:
+    """Folder of the package that this process has imported."""
+    return str(Path(hms_ray.__file__).resolve().parent)
 
 
 def _versions() -> dict[str, str]:

@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from ray.exceptions import RayError
 
+import hms_ray
 from hms_ray.config.space import ResourcesConfig
 from hms_ray.distributed import cluster, nodes
 from hms_ray.distributed.cluster import (
@@ -22,6 +24,8 @@ from hms_ray.distributed.group_resources import placement, worker_resources
 from hms_ray.distributed.process_state import environment
 from hms_ray.errors import ResourceError
 from tests.refused import refusal
+
+PACKAGE = Path(hms_ray.__file__).parent
 
 
 def node(cpus: float, gpus: float = 0) -> Node:
@@ -197,7 +201,68 @@ def test_nodes_must_have_the_versions_of_the_driver(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     here = nodes._describe_node([])[0]
-    answer = {**here, **changed}, missing
+    answer = {**here, **changed}, missing, "elsewhere"
     monkeypatch.setattr(nodes, "_call_on_nodes", lambda called, *_: {called[0].id: answer})
     with refusal(ResourceError, f"torch {here['torch']}", got=got, fix="same version"):
         nodes.check_nodes(Cluster((node(2),), embedded=False), [])
+
+
+@pytest.mark.parametrize(
+    ("answer", "rule", "got", "fix"),
+    [
+        (({}, [], "/other/hms_ray"), f"from {PACKAGE}, as", "/other/hms_ray", "another folder"),
+        (RayError("No module named hms_ray"), "must import hms_ray", "No module", "Ray's logs"),
+    ],
+)
+def test_an_embedded_ray_must_import_the_package_of_the_command(
+    answer: object, rule: str, got: str, fix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedded = Cluster((node(2),), embedded=True)
+    monkeypatch.setattr(nodes, "_call_on_nodes", lambda called, *_: {called[0].id: answer})
+    with refusal(ResourceError, rule, got=got, fix=fix):
+        nodes.check_nodes(embedded, [])
+    here = nodes._describe_node([])
+    monkeypatch.setattr(nodes, "_call_on_nodes", lambda called, *_: {called[0].id: here})
+    nodes.check_nodes(embedded, [])
+
+
+@pytest.mark.parametrize(
+    ("address", "found", "got"),
+    [
+        ("8.8.8.8:6379", "8.8.8.8", "8.8.8.8:6379"),
+        ("head.example.org:6379", "8.8.8.8", "head.example.org:6379, which is 8.8.8.8"),
+        ("head.example.org:6379", "2606:4700::1111", "which is 2606:4700::1111"),
+    ],
+)
+def test_public_address_is_refused_before_it_is_contacted(
+    address: str, found: str, got: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def connect(*_: object, **__: object) -> None:
+        raise AssertionError("a public address was contacted")
+
+    monkeypatch.setattr(cluster.socket, "create_connection", connect)
+    resolved = [(0, 0, 0, "", (found, 0))]
+    monkeypatch.setattr(cluster.socket, "getaddrinfo", lambda *_, **__: resolved)
+    with refusal(ResourceError, "on a private network", got=got, fix="its private address"):
+        check_connection(address)
+
+
+@pytest.mark.parametrize(
+    "found", ["10.0.0.1", "127.0.0.1", "100.64.0.1", "fd00::1", "fe80::1%eth0"]
+)
+def test_private_address_is_contacted(found: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    contacted: list[tuple[str, int]] = []
+
+    class Connection:
+        def close(self) -> None:
+            pass
+
+    def connect(where: tuple[str, int], timeout: float) -> Connection:
+        contacted.append(where)
+        return Connection()
+
+    monkeypatch.setattr(cluster.socket, "create_connection", connect)
+    resolved = [(0, 0, 0, "", (found, 0))]
+    monkeypatch.setattr(cluster.socket, "getaddrinfo", lambda *_, **__: resolved)
+    check_connection("head:6379")
+    assert contacted == [("head", 6379)]
