@@ -9,7 +9,20 @@ from typing import Annotated, Any, Final
 import typer
 
 from hms_ray import __version__
-from hms_ray.cli import bench, blend, data, holdout, ladder, look, space, store, study, submit
+from hms_ray.cli import (
+    bench,
+    blend,
+    check_storage,
+    data,
+    holdout,
+    ladder,
+    launch,
+    look,
+    space,
+    store,
+    study,
+    submit,
+)
 from hms_ray.cli.command_names import RENAMED, Command, Commands, renamed
 from hms_ray.cli.options import COMMAND
 from hms_ray.errors import HmsRayError
@@ -23,7 +36,15 @@ _AFTER_CTRL_C: Final = {
 _TRAIN: Final = "Train"
 _COMMANDS: Final[dict[str, tuple[Callable[..., Any], ...]]] = {
     "Data": (data.check, data.simulate, data.oracle, data.spectrogram, data.pack),
-    _TRAIN: (space.space, bench.bench, study.train, study.sweep, study.stop),
+    _TRAIN: (
+        space.space,
+        bench.bench,
+        study.train,
+        study.sweep,
+        study.stop,
+        launch.launch,
+        check_storage.check_storage,
+    ),
     "Look": (look.studies, look.show, look.leaderboard, look.replay, store.store),
     "Use": (blend.blend, holdout.holdout, submit.submit, submit.export),
 }

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / folder / "README.md" for folder in (".", "search_spaces", "results", "cluster")]
 TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 BLOCKS = "\n".join(re.findall(r"^```\w*\n(.*?)^```", TEXT, flags=re.M | re.S)).replace("\\\n", " ")
-COMMANDS = re.findall(r"^(?:\.venv/bin/)?hms-ray (.*?)(?:\s+#.*)?$", BLOCKS, flags=re.M)
+COMMANDS = re.findall(r"^(?:\.venv/bin/)?hms-ray (.*?)(?:\s+[#>].*)?$", BLOCKS, flags=re.M)
 
 
 @pytest.mark.parametrize("name", commands())
