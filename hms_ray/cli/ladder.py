@@ -203,6 +203,7 @@ def _trainer(
             share_stages=resources.share_stages,
             windows=resources.windows,
             checkpoint_every_s=resources.checkpoint_every_s,
+            local_cache=resources.local_cache,
         )
         return nullcontext(LocalTrainer(runner))
     from hms_ray.distributed.ladder_trainer import RayTrainer

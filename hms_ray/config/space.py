@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, StrictFloat, StrictInt, field_validator, model_validator
@@ -126,6 +127,11 @@ class ResourcesConfig(Frozen):
     """Where training reads windows of recordings from: a copy of the packs on the GPU
     (``resident``), or each batch from the machine's memory (``streamed``). ``auto``: resident
     if the packs take at most 40% of the GPU's free memory."""
+    local_cache: Path | None = None
+    """Folder on each machine's own disk to which its first worker copies the packs that it needs,
+    for slow shared storage. Copies are compared with their checksums and stay until you remove
+    the folder. Without room for them packs are read from the shared folder, with a warning.
+    Default: no copies."""
     keep_weights: Literal["all"] | Count = "all"
     """Trials whose fold models are kept in the fold store: ``all``, or the best N of a study.
     The predictions of every trial stay, and so do weights that a stored blend uses."""
@@ -156,6 +162,13 @@ class ResourcesConfig(Frozen):
         if group == "trial":
             raise ValueError("group: trial is now named group: study")
         return group
+
+    @field_validator("local_cache")
+    @classmethod
+    def _is_on_every_machine(cls, folder: Path | None) -> Path | None:
+        if folder is not None and not folder.is_absolute():
+            raise ValueError(f"local_cache must be an absolute path, got {folder}")
+        return folder
 
     @model_validator(mode="after")
     def _gpus_are_whole_or_a_share(self) -> Self:

@@ -27,6 +27,7 @@ from hms_ray.dataset.packs import Bars, build_packs, is_packed
 from hms_ray.dataset.sources import SourceRecipe, pack_source, source_key
 from hms_ray.errors import DataError, FoldError
 from hms_ray.pack.build import default_pack_dir
+from hms_ray.pack.local_copy import local_copy
 from hms_ray.pack.store import Pack, open_pack
 from hms_ray.storage.atomic import whole_file
 from hms_ray.storage.folder_names import STORE_NAME
@@ -252,14 +253,22 @@ def _folds(
         raise FoldError(error.rule, got=error.got, where=error.where, fix=error.fix) from None
 
 
-def open_prepared(pack: PackRef) -> Pack:
+def open_prepared(pack: PackRef, local_cache: Path | None = None) -> Pack:
     """Opens a prepared pack and checks that it is still the same.
+
+    Args:
+        pack: to open.
+        local_cache: folder of this machine's own copies of packs, see ``pack.local_copy``;
+            default: the pack itself is opened.
 
     Raises:
         DataError: if the pack was built again from other data.
         PackError: see ``open_pack``.
     """
-    found = open_pack(pack.path)
+    path = pack.path
+    if local_cache is not None:
+        path = local_copy(path, pack.fingerprint, local_cache)
+    found = open_pack(path)
     if found.fingerprint != pack.fingerprint:
         raise DataError(
             "a pack must not change while it is in use",

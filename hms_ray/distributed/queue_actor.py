@@ -211,6 +211,7 @@ class QueueRunner:
             replace,
             share_stages=resources.share_stages,
             checkpoint_every_s=resources.checkpoint_every_s,
+            local_cache=resources.local_cache,
         )
         left = [Job(set_up(task), report, self._train, self._logs) for task in tasks]
         while left:

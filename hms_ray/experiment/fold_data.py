@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,7 +39,11 @@ def locate_rows(packs: Mapping[str, Pack], rows: pd.DataFrame) -> dict[str, Sour
 
 
 def fold_data(
-    experiment: Experiment, prepared: Prepared, fold: int, rows: pd.DataFrame
+    experiment: Experiment,
+    prepared: Prepared,
+    fold: int,
+    rows: pd.DataFrame,
+    local_cache: Path | None = None,
 ) -> FoldData:
     """Rows and packs of a fold, ready to train.
 
@@ -47,6 +52,7 @@ def fold_data(
         prepared: rows and packs.
         fold: number of the validation fold.
         rows: of ``prepared``.
+        local_cache: see ``open_prepared``.
 
     Raises:
         DataError: if a pack was built again from other data.
@@ -54,10 +60,11 @@ def fold_data(
     """
     from hms_ray.train.batches import FoldData
 
-    packs = prepared.packs_of(experiment.input)
+    refs = prepared.packs_of(experiment.input)
+    packs = {name: open_prepared(ref, local_cache) for name, ref in refs.items()}
     fold_of = rows["fold"].to_numpy()
     return FoldData(
-        sources=locate_rows({name: open_prepared(ref) for name, ref in packs.items()}, rows),
+        sources=locate_rows(packs, rows),
         targets=rows[list(TARGET_COLUMNS)].to_numpy(),
         total_votes=rows["total_votes"].to_numpy(),
         train=np.flatnonzero(fold_of != fold),

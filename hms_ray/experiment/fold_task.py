@@ -55,6 +55,7 @@ class FoldTask:
         share_stages: whether first stages are reused from the store and finished ones
             stored; set by the runner. Results are the same.
         checkpoint_every_s: likewise; see ``ResourcesConfig``.
+        local_cache: likewise; the folder of this machine's own copies of packs.
     """
 
     experiment: Experiment
@@ -65,6 +66,7 @@ class FoldTask:
     key_inputs: dict[str, Any]
     share_stages: bool = True
     checkpoint_every_s: float | None = CHECKPOINT_EVERY_S
+    local_cache: Path | None = None
 
     @property
     def n_stages(self) -> int:
@@ -140,7 +142,7 @@ def _train_task(task: FoldTask, process: Process, checkpoints: FoldCheckpoints) 
 
     started = time.perf_counter()
     rows = task.prepared.rows()
-    data = fold_data(task.experiment, task.prepared, task.fold, rows)
+    data = fold_data(task.experiment, task.prepared, task.fold, rows, task.local_cache)
     valid = rows.iloc[data.valid]
     start = process.call_on_rank0(partial(_find_start, task, valid, checkpoints))
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Literal
 
 from hms_ray.config.space import CHECKPOINT_EVERY_S, ResourcesConfig
@@ -45,7 +46,8 @@ class InProcessRunner:
         share_stages: see ``ResourcesConfig``.
         windows: likewise.
         on_step: called after every optimiser step.
-        checkpoint_every_s: likewise.
+        checkpoint_every_s: see ``ResourcesConfig``.
+        local_cache: likewise.
 
     Raises:
         ConfigError: if there is less than one thread.
@@ -60,6 +62,7 @@ class InProcessRunner:
         windows: Literal["auto", "resident", "streamed"] = "auto",
         on_step: Callable[[], None] | None = None,
         checkpoint_every_s: float | None = CHECKPOINT_EVERY_S,
+        local_cache: Path | None = None,
     ) -> None:
         if threads < 1:
             raise ConfigError("threads must be at least 1", got=threads)
@@ -71,7 +74,7 @@ class InProcessRunner:
         self._bfloat16 = has_bfloat16(self.device)
         self._threads, self._windows = threads, windows
         self._share_stages, self._checkpoint_every_s = share_stages, checkpoint_every_s
-        self._on_step = on_step
+        self._on_step, self._local_cache = on_step, local_cache
 
     @property
     def placement(self) -> Placement:
@@ -102,7 +105,11 @@ class InProcessRunner:
             on_step=self._on_step or nothing,
         )
         with log_fields(fold=task.fold, rank=0), torch_threads(self._threads):
-            every_s = self._checkpoint_every_s
-            task = replace(task, share_stages=self._share_stages, checkpoint_every_s=every_s)
+            task = replace(
+                task,
+                share_stages=self._share_stages,
+                checkpoint_every_s=self._checkpoint_every_s,
+                local_cache=self._local_cache,
+            )
             run_task(task, process)
         report_fold({"event": "fold_ended"})

@@ -202,6 +202,7 @@ def _runner(space: Space, threads: int, tracer: StepTrace | None) -> InProcessRu
         share_stages=resources.share_stages,
         windows=resources.windows,
         checkpoint_every_s=resources.checkpoint_every_s,
+        local_cache=resources.local_cache,
         on_step=None if tracer is None else tracer.step,
     )
 
