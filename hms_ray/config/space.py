@@ -141,6 +141,10 @@ class ResourcesConfig(Frozen):
     max_failures: Annotated[int, Field(ge=0)] = 1
     """How often a fold is trained again after its workers were lost while their machines stayed
     alive; after one more such loss its trial fails. Lost machines do not count."""
+    stall_timeout_s: Positive | None = 600.0
+    """Seconds without a step, a batch of an evaluation or a report after which the workers of a
+    fold are ended and started again, which counts as a loss (``max_failures``); loading and
+    compilation are excluded. Their Python stacks are in their logs. ``null``: never."""
     health_check_interval_s: Positive = 2.0
     """Seconds between Ray Train's checks of its workers; small values start faster."""
     start_timeout_s: Positive = 60.0

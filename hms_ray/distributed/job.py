@@ -45,16 +45,22 @@ class FoldEnd:
 
     Attributes:
         kind: ``trained``; ``cancelled``; ``failed`` with an error that a repetition would raise
-            again; or ``broken``: any other exception, after which the process is not used again.
+            again; or ``broken``: the device or the connection of the ranks failed, so that the
+            fold is lost.
         error: of a failed fold.
         reason: of a broken one, one line.
         in_step: whether all ranks raise the error at the same place.
+        own: whether the error is certainly this rank's; if not, it may come from the loss of
+            another rank, of which Ray tells within seconds.
+        reusable: whether the process may train another fold.
     """
 
     kind: Literal["trained", "cancelled", "failed", "broken"]
     error: HmsRayError | None = None
     reason: str = ""
     in_step: bool = True
+    own: bool = True
+    reusable: bool = True
 
 
 @dataclass

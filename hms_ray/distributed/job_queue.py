@@ -22,6 +22,7 @@ from hms_ray.distributed.job import FoldEnd, GroupTimes, Job, QueueStatus
 from hms_ray.distributed.seat import Seat, Verdict
 from hms_ray.distributed.submissions import Fold, Submissions
 from hms_ray.errors import HmsRayError
+from hms_ray.train.pulse import RankPulse
 
 Stop = Literal["stop"]
 
@@ -35,6 +36,7 @@ class JobQueue:
     Args:
         max_failures: see ``ResourcesConfig``.
         one_each: whether a group ends after one fold.
+        stall_timeout_s: likewise; None: groups never stall.
         stored: whether a fold is in the store, so that it needs no group.
         lost_nodes: which of some machines are lost or being drained, by Ray's ids.
         on_change: called when a fold ends or is cancelled.
@@ -49,6 +51,7 @@ class JobQueue:
         max_failures: int = 1,
         *,
         one_each: bool = False,
+        stall_timeout_s: float | None = None,
         stored: Callable[[Job], bool] = lambda job: False,
         lost_nodes: Callable[[Nodes], Nodes] = lambda nodes: frozenset(),
         on_change: Callable[[], None] = lambda: None,
@@ -63,6 +66,7 @@ class JobQueue:
         self._submissions = Submissions(life, self._cancel_training, on_change, clock)
         self._folds = self._submissions.folds
         self._seats: dict[int, Seat] = {}
+        self._stall_timeout_s, self._stalls = stall_timeout_s, dict[int, str]()
         self._ledger = GroupLedger(wall)
         self._starts: dict[str, list[str]] = {}
         self._losses: list[str] = []
@@ -222,6 +226,28 @@ class JobQueue:
         self._ledger.ended_fold(seat.group, seconds)
         return job
 
+    def pulse(self, number: int, rank: int, pulse: RankPulse) -> str | None:
+        """Notes how far a rank of a seat is.
+
+        Returns:
+            Why its process has to end; empty: it continues; None: the seat is unknown.
+        """
+        if number in self._stalls:
+            return self._stalls[number]
+        if number not in self._seats:
+            return None
+        self._seats[number].pulse(rank, pulse, self._clock())
+        return ""
+
+    def _end_stalled(self) -> None:
+        """Takes the folds from seats whose ranks hang."""
+        if self._stall_timeout_s is None:
+            return
+        for number, seat in list(self._seats.items()):
+            if (text := seat.stall(self._stall_timeout_s, self._clock())) is not None:
+                self._stalls[number] = text
+                self._leave(number, text, alive=True)
+
     def to_cancel(self, number: int, training: tuple[int, str] | None = None) -> int:
         """Place of the job that a seat's rank 0 must end; -1: none.
 
@@ -290,6 +316,7 @@ class JobQueue:
         """See ``QueueStatus``."""
         now = self._clock()
         self._submissions.close_unseen()
+        self._end_stalled()
         losses, self._losses = tuple(self._losses), []
         return QueueStatus(
             life=self._life,

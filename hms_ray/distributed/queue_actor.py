@@ -19,7 +19,7 @@ from ray.exceptions import RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from hms_ray.config.space import ResourcesConfig
-from hms_ray.distributed.fold_losses import Nodes
+from hms_ray.distributed.fold_losses import NODE_NOTICED_S, Nodes
 from hms_ray.distributed.group_resources import placement
 from hms_ray.distributed.job import FoldEnd, GroupTimes, Job, QueueStatus, Train
 from hms_ray.distributed.job_queue import JobQueue, Stop
@@ -30,6 +30,7 @@ from hms_ray.experiment.placement import Placement
 from hms_ray.experiment.run import AfterFold
 from hms_ray.storage.fold_store import FoldStore
 from hms_ray.storage.run_log import WorkerLogs
+from hms_ray.train.pulse import RankPulse
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,8 @@ WAIT_S: Final = 5.0
 """Longest time of a call; its caller then calls again."""
 RANKS_AGREE_S: Final = 10.0
 """Within this time all ranks report an error that they raise together."""
+LOSS_NOTICED_S: Final = NODE_NOTICED_S + 5.0
+"""Within this time the loss of a rank is known that an error of another one may come from."""
 MAX_CALLS: Final = 10_000
 """Calls that may wait at once: one per trial and two per worker."""
 RESTART_S: Final = 1.0
@@ -49,11 +52,14 @@ MAX_RESTARTS: Final = 20
 class _QueueActor:
     """``JobQueue`` with calls that wait."""
 
-    def __init__(self, max_failures: int, one_each: bool) -> None:
+    def __init__(
+        self, max_failures: int, one_each: bool, stall_timeout_s: float | None = None
+    ) -> None:
         self._changed = asyncio.Event()
         self._queue = JobQueue(
             max_failures,
             one_each=one_each,
+            stall_timeout_s=stall_timeout_s,
             # A standing group looks for itself, which costs less than to look at every call.
             stored=_stored if one_each else lambda job: False,
             lost_nodes=lost_nodes,
@@ -99,7 +105,8 @@ class _QueueActor:
         """See ``JobQueue.verdict``; waits for the other ranks if it must."""
         self._queue.done(seat, rank, place, end)
         self._notify()
-        verdict = await self._until(lambda: self._queue.verdict(seat, rank, place), RANKS_AGREE_S)
+        wait_s = RANKS_AGREE_S if end.own else LOSS_NOTICED_S
+        verdict = await self._until(lambda: self._queue.verdict(seat, rank, place), wait_s)
         if verdict is None:
             verdict = self._queue.verdict(seat, rank, place, final=True)
             self._notify()
@@ -110,6 +117,10 @@ class _QueueActor:
         """See ``JobQueue.to_cancel``; waits until it is another place than is known."""
         await self._until(lambda: self._queue.to_cancel(seat, training) != known)
         return self._queue.to_cancel(seat, training)
+
+    async def pulse(self, seat: int, rank: int, pulse: RankPulse) -> str | None:
+        """See ``JobQueue.pulse``."""
+        return self._queue.pulse(seat, rank, pulse)
 
     async def status(self) -> QueueStatus:
         """See ``JobQueue.status``."""
@@ -154,7 +165,8 @@ def start_queue(resources: ResourcesConfig) -> Any:
     actor = ray.remote(
         num_cpus=0, max_concurrency=MAX_CALLS, max_restarts=-1, scheduling_strategy=here
     )(_QueueActor)
-    return actor.remote(resources.max_failures, resources.group == "fold")
+    one_each = resources.group == "fold"
+    return actor.remote(resources.max_failures, one_each, resources.stall_timeout_s)
 
 
 class QueueRunner:

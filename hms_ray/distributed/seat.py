@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from hms_ray.distributed.job import FoldEnd, Job
+from hms_ray.train.pulse import RankPulse
 
 Verdict = Literal["continue", "restart"]
 
@@ -41,6 +42,8 @@ class Seat:
     """Rank -> place of the job that it requested last."""
     _ends: dict[int, dict[int, FoldEnd]] = field(default_factory=dict)
     """Place -> rank -> how it ended."""
+    _pulses: dict[int, tuple[float, RankPulse]] = field(default_factory=dict)
+    """Rank -> its last pulse, and when it gave the last sign of life."""
 
     def request(self, rank: int, place: int, node: str) -> Job | None:
         """Notes where a rank is; returns the job at its place, if there is one."""
@@ -80,6 +83,34 @@ class Seat:
         stored = rank == 0 and end.kind == "trained"
         return self.trains(place) and (stored or len(ends) == self.n_ranks)
 
+    def pulse(self, rank: int, pulse: RankPulse, now: float) -> None:
+        """Notes how far a rank is with the job in training."""
+        self._pulses[rank] = now - pulse.age_s, pulse
+
+    def stall(self, timeout_s: float, now: float) -> str | None:
+        """Why the job in training is regarded as stalled; None unless it is.
+
+        It is if no rank that still trains it has given a sign of life for ``timeout_s``. One that
+        loads or compiles gives no pulse, and the others may wait for it.
+        """
+        place = self.n_jobs - 1
+        ended = self._ends.get(place, {})
+        left = [rank for rank in range(self.n_ranks) if rank not in ended]
+        found = [self._pulses.get(rank) for rank in left]
+        pulses = [(at, one) for at, one in filter(None, found) if one.place == place]
+        if self.busy is None or not left or len(pulses) < len(left):
+            return None
+        silent_s = now - max(at for at, _ in pulses)
+        if silent_s < timeout_s:
+            return None
+        positions = [one.position for _, one in pulses]
+        behind = [n for n, position in enumerate(positions) if position == min(positions)]
+        text = f"no step for {silent_s:.0f} s"
+        if len(behind) < len(left):
+            ranks = ", ".join(str(left[n]) for n in behind)
+            text += f", rank {ranks} is behind the others"
+        return f"{text}; its stacks are in {pulses[behind[0]][1].log}"
+
     def ends(self, place: int) -> list[FoldEnd]:
         """How the ranks that have reported ended a job, in their order."""
         return [end for _, end in sorted(self._ends[place].items())]
@@ -92,5 +123,8 @@ class Seat:
         if len(ends) == self.n_ranks:
             alike = {(end.kind, str(end.error)) for end in ends.values()}
             in_step = self.n_ranks == 1 or all(end.in_step for end in ends.values())
-            return "continue" if len(alike) == 1 and in_step else "restart"
-        return "restart" if final else None
+            reusable = in_step and all(end.reusable for end in ends.values())
+            return "continue" if len(alike) == 1 and reusable else "restart"
+        # The others wait in a collective for a rank that has left alone.
+        alone = any(end.own and not end.in_step for end in ends.values())
+        return "restart" if final or alone else None

@@ -18,6 +18,7 @@ from ray.exceptions import RayActorError
 
 from hms_ray.config.space import ResourcesConfig
 from hms_ray.distributed.cluster import alive_nodes, n_groups
+from hms_ray.distributed.holders import wait_reason
 from hms_ray.distributed.job import GroupTimes, QueueStatus
 from hms_ray.distributed.process_state import environment
 from hms_ray.distributed.queue_actor import start_queue
@@ -25,14 +26,15 @@ from hms_ray.distributed.stray_groups import StrayGroups
 from hms_ray.distributed.worker_group import run_group, train_environment
 from hms_ray.errors import ResourceError
 from hms_ray.storage.run_log import FaultLog
-from hms_ray.text import counted
+from hms_ray.text import counted, shortened_list
 
 logger = logging.getLogger(__name__)
 
 POLL_S: Final = 0.5
 STRAY_GROUPS_S: Final = 5.0
 WAITING_S: Final = 30.0
-"""A group that has not started by then waits for resources, which is reported."""
+"""A group that has not started by then waits for resources, which is reported; again after
+twice the time."""
 MAX_FAILED_STARTS: Final = 3
 """So many groups in a row that end before their workers have started end the run's folds."""
 SHUTDOWN_TIMEOUT_S: Final = 20.0
@@ -45,7 +47,6 @@ class _Group:
     thread: threading.Thread
     requested: float
     seated: bool = False
-    reported: bool = False
     ended: list[str | None] = field(default_factory=list)
     """Why its run returned, once it has."""
 
@@ -83,6 +84,7 @@ class StandingGroups:
         # Ray Train would continue a run of the same name, such as one of another command.
         self._run_suffix = secrets.token_hex(4)
         self._n_failed_starts = 0
+        self._waiting_due = WAITING_S
         self._stray, self._stray_at = StrayGroups(), 0.0
         self._faults = FaultLog(logger)
         self._stopping = threading.Event()
@@ -241,15 +243,22 @@ class StandingGroups:
         thread.start()
 
     def _report_waiting(self) -> None:
-        for name, group in self._groups.items():
-            waited = time.monotonic() - group.requested
-            if waited >= WAITING_S and not group.seated and not group.reported:
-                group.reported = True
-                self._say(
-                    f"{name} waits for {counted(self._resources.workers, 'worker')} with "
-                    f"{counted(self._resources.cpus_per_worker, 'CPU')} and "
-                    f"{counted(self._resources.gpus_per_worker, 'GPU')} each"
-                )
+        now = time.monotonic()
+        waited = {
+            name: now - group.requested
+            for name, group in self._groups.items()
+            if not group.seated and now - group.requested >= WAITING_S
+        }
+        if not waited:
+            self._waiting_due = WAITING_S
+        elif (longest := max(waited.values())) >= self._waiting_due:
+            self._waiting_due = 2 * longest
+            text = f"{shortened_list(list(waited))} {'has' if len(waited) == 1 else 'have'}"
+            text += f" waited {longest:.0f} s for {counted(self._resources.workers, 'worker')}"
+            text += f" with {counted(self._resources.cpus_per_worker, 'CPU')} and"
+            text += f" {counted(self._resources.gpus_per_worker, 'GPU')} each"
+            reason = wait_reason(self._resources)
+            self._say(f"{text}: {reason}" if reason else text)
 
     def _remove_stray(self) -> None:
         if time.monotonic() - self._stray_at < STRAY_GROUPS_S:

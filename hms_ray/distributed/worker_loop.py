@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import ray
@@ -13,7 +15,14 @@ from ray.exceptions import RayActorError
 
 from hms_ray.config.space import ResourcesConfig
 from hms_ray.distributed.job import FoldEnd, Job
-from hms_ray.errors import DeviceMemoryError, FoldCancelled, HmsRayError, one_line
+from hms_ray.distributed.stall_watch import StallWatch
+from hms_ray.errors import (
+    DeviceMemoryError,
+    FoldCancelled,
+    HmsRayError,
+    TrainingError,
+    one_line,
+)
 from hms_ray.experiment.fold_task import FoldTask, report_with_task
 from hms_ray.storage.fold_store import FoldStore
 from hms_ray.storage.run_log import log_fields
@@ -22,6 +31,7 @@ from hms_ray.text import counted
 if TYPE_CHECKING:
     from hms_ray.distributed.job import Train
     from hms_ray.train.process import Process
+    from hms_ray.train.pulse import Pulse
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +56,7 @@ def work(queue: Any, group: str, resources: ResourcesConfig) -> None:
     import ray.train.torch
 
     from hms_ray.train.process import Process
+    from hms_ray.train.pulse import Pulse
     from hms_ray.train.windows import OpenedPacks
 
     context = ray.train.get_context()
@@ -59,22 +70,39 @@ def work(queue: Any, group: str, resources: ResourcesConfig) -> None:
     while (job := ray.get(queue.take.remote(seat, rank, place, node))) != "stop":
         if job is None:
             continue
+        pulse = Pulse()
         process = Process(
             rank=rank,
             world_size=world_size,
             device=alone.device,
-            report=partial(report_with_task, job.report, job.task),
+            report=partial(_report, job, pulse),
             windows=resources.windows,
             should_stop=partial(cancelled.holds, place) if cancelled else _never,
             packs=packs,
+            pulse=pulse,
         )
         if cancelled:
             cancelled.training = place, job.key
-        end = _end_of(job, process, resources)
+        with _watched(queue, seat, place, job, process, resources.stall_timeout_s):
+            end = _end_of(job, process, resources)
         _clean_up(process, resources)
         if ray.get(queue.done.remote(seat, rank, place, end)) == "restart":
             raise GroupBrokenError(end.reason or "the ranks of the group did not end alike")
         place += 1
+
+
+def _report(job: Job, pulse: Pulse, record: dict[str, Any]) -> None:
+    pulse.beat()
+    report_with_task(job.report, job.task, record)
+
+
+def _watched(
+    queue: Any, seat: int, place: int, job: Job, process: Process, timeout_s: float | None
+) -> AbstractContextManager[object]:
+    """The watch that ends this process if the fold stalls."""
+    if timeout_s is None:
+        return nullcontext()
+    return StallWatch(queue, seat, process.rank, place, process.pulse, timeout_s, job.logs.file)
 
 
 def _never() -> bool:
@@ -130,8 +158,35 @@ def _end_of(job: Job, process: Process, resources: ResourcesConfig) -> FoldEnd:
             return FoldEnd("failed", error, in_step=not isinstance(error.__cause__, RuntimeError))
         except Exception as error:
             logger.exception("fold failed")
-            return FoldEnd("broken", reason=one_line(error))
+            if _of_device_or_connection(error):
+                return FoldEnd("broken", reason=one_line(error))
+            # A collective raises one of these if another rank was lost.
+            own = not (process.grouped and isinstance(error, RuntimeError | OSError))
+            failure = _unexpected(error, task, job.logs.file)
+            return FoldEnd("failed", failure, in_step=False, own=own, reusable=False)
     return FoldEnd("trained")
+
+
+def _of_device_or_connection(error: Exception) -> bool:
+    """Whether another process, maybe on another machine, may succeed."""
+    import torch
+    from torch.distributed import DistError
+
+    if isinstance(error, GroupBrokenError | DistError | torch.AcceleratorError):
+        return True
+    # Libraries of CUDA report a broken device by a plain one.
+    text = str(error)
+    return isinstance(error, RuntimeError) and ("CUDA error" in text or "cuDNN error" in text)
+
+
+def _unexpected(error: Exception, task: FoldTask, log: Path) -> TrainingError:
+    return TrainingError(
+        "a fold must be trained without an unexpected error",
+        got=one_line(error),
+        where=f"fold {task.fold} of {task.experiment.name}",
+        fix=f"Read the traceback in {log}, or debug the fold without Ray: hms-ray train FILE "
+        f"--local --fold {task.fold}",
+    )
 
 
 def _train_with_room(task: FoldTask, process: Process, train: Train) -> None:

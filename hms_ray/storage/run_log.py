@@ -131,13 +131,18 @@ class WorkerLogs:
         """With the level that this process logs at."""
         return cls(folder, logging.getLevelName(_PACKAGE.getEffectiveLevel()))
 
+    @property
+    def file(self) -> Path:
+        """The file of this process; its name has host and pid."""
+        return self.folder / WORKER_LOGS / f"{socket.gethostname()}-{os.getpid()}.txt"
+
     @contextmanager
     def opened(self) -> Iterator[None]:
-        """Logs this process's records while a block runs; the file's name has host and pid.
+        """Logs this process's records in ``file`` while a block runs.
 
         A file that cannot be opened does not end the work; a line on standard error names it.
         """
-        file = self.folder / WORKER_LOGS / f"{socket.gethostname()}-{os.getpid()}.txt"
+        file = self.file
         with ExitStack() as stack:
             try:
                 stack.enter_context(file_log(file, self.level))

@@ -41,16 +41,19 @@ def cancellable(
     if not process.grouped:
         for item in items:
             check_cancelled(process)
+            process.pulse.advance()
             yield item
         return
     agreement = _Agreement(process, clock)
     place = 0
     for item in items:
         agreement.at(place)
+        process.pulse.advance()
         yield item
         place += 1
     for missing in range(place, n_items or place):
         agreement.at(missing)
+        process.pulse.advance()
 
 
 class _Agreement:

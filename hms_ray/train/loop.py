@@ -159,6 +159,7 @@ class _FoldTraining:
     def run(self, on_stage_end: OnStageEnd, on_evaluation: OnEvaluation) -> FoldResult:
         """Trains what ``resume_from`` does not have."""
         model = self._make_model()
+        self.process.pulse.begin()
         first = 0 if self.resume_from is None else self.resume_from.next_stage
         last = len(self.stages) - 1
         for index in range(first, last):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from hms_ray.errors import FoldCancelled, HmsRayError
+from hms_ray.train.pulse import Pulse
 
 if TYPE_CHECKING:
     from hms_ray.train.windows import OpenedPacks
@@ -54,6 +55,7 @@ class Process:
             about once per second, so it must return at once (see ``cancellable``).
         on_step: called after every optimiser step.
         packs: keeps packs on the device for the folds to come; default: none are kept.
+        pulse: shows a watch that the fold makes progress; default: one that nobody watches.
     """
 
     rank: int = 0
@@ -64,6 +66,7 @@ class Process:
     should_stop: Callable[[], bool] = never
     on_step: Callable[[], None] = nothing
     packs: OpenedPacks | None = None
+    pulse: Pulse = field(default_factory=Pulse, compare=False)
 
     @property
     def grouped(self) -> bool:
@@ -77,6 +80,7 @@ class Process:
     def all_reduce_sum(self, values: Tensor) -> Tensor:
         """The sum over all ranks, in place."""
         if self.grouped:
+            self.pulse.advance()
             dist.all_reduce(values)
         return values
 
@@ -100,12 +104,16 @@ class Process:
         """
         if not self.grouped:
             return function()
+        # All ranks but the first one are ahead of it until its call has ended.
+        if self.rank > 0:
+            self.pulse.advance()
         outcome: list[Any] = [None]
         if self.rank == 0:
             try:
                 outcome = [function()]
             except (HmsRayError, FoldCancelled) as error:
                 outcome = [error]
+            self.pulse.advance()
         # NCCL transfers GPU memory only.
         device = self.device if dist.get_backend() == "nccl" else torch.device("cpu")
         dist.broadcast_object_list(outcome, 0, device=device)
@@ -118,6 +126,7 @@ class Process:
         """Rank 0's integers on every rank; the device is not waited for."""
         if not self.grouped:
             return list(numbers)
+        self.pulse.advance()
         values = torch.tensor(numbers)
         dist.broadcast(values, 0, group=_cpu_group())
         return [int(value) for value in values]

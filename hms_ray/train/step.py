@@ -68,6 +68,8 @@ class Step:
         weights = on_device(batch.weights, device, self.dtype)
         with record_function("forward"), autocast(self.precision, device):
             logits = self.network(image)
+        # The backward pass waits for the other ranks.
+        self.process.pulse.advance()
         share = weighted_kl(logits.to(self.dtype), targets, weights).sum() / batch.n_global
         self.optimiser.zero_grad(set_to_none=True)
         # DDP averages gradients over ranks, whose shards may have unequal sizes. Scaled like

@@ -5,13 +5,17 @@ fails at once here (``max_failures=0``), unless its loss does not count.
 """
 
 import os
+import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import pandas as pd
@@ -30,6 +34,7 @@ from hms_ray.experiment.fold_task import FoldTask
 from hms_ray.experiment.in_process import InProcessRunner
 from hms_ray.experiment.placement import Placement
 from hms_ray.experiment.run import collect, plan_folds
+from tests.ray.leftovers import nothing_left
 from tests.ray.worker_groups import EXPERIMENT, EventFile, Groups, standing_groups
 
 pytestmark = pytest.mark.ray
@@ -168,16 +173,45 @@ def in_training(
     assert not thread.is_alive()
 
 
-def test_a_group_that_does_not_fit_is_waited_for_and_starts_when_a_machine_joins(
+HOLD_A_CPU = """
+import sys, ray
+ray.init(address=sys.argv[1], log_to_driver=False)
+holder = ray.remote(num_cpus=1)(type("Holder", (), {"held": lambda self: True})).remote()
+ray.get(holder.held.remote())
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def held_by_another_job(address: str) -> Iterator[int]:
+    """Another driver whose actor has a CPU while a block runs; yields the driver's id."""
+    command = [sys.executable, "-c", HOLD_A_CPU, address]
+    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, text=True) as driver:
+        assert driver.stdout is not None
+        assert driver.stdout.readline() == "held\n"
+        yield driver.pid
+        driver.kill()
+
+
+def test_a_group_that_waits_says_who_holds_its_resources(
     machines: Machines, groups: Groups, two_folds: Prepared, tmp_path: Path
 ) -> None:
     tasks = plan_folds(EXPERIMENT, two_folds, tmp_path, Placement(world_size=1))
-    with in_training(groups, tasks, HeldEvents(tmp_path / "events")) as errors:
-        until(lambda: groups.said != [])
-        machines.add()
+    machines.add()
+    with ExitStack() as driver:
+        pid = driver.enter_context(held_by_another_job(machines.cluster.address))
+        with in_training(groups, tasks, HeldEvents(tmp_path / "events")) as errors:
+            until(lambda: any("held by" in text for text in groups.said))
+            driver.close()
     assert errors == []
-    assert groups.said[0] == "group-0 waits for 1 worker with 1 CPU and 0 GPUs each"
-    assert groups.said[1].startswith("group-0 started in ")
+    text = next(text for text in groups.said if "held by" in text)
+    assert re.fullmatch(
+        r"group-0 has waited \d+ s for 1 worker with 1 CPU and 0 GPUs each: 0 of 1 CPU free; "
+        rf"held by job \w+ \(.+, pid {pid} on [\d.]+\): 1 CPU",
+        text,
+    )
+    assert groups.said[-1].startswith("group-0 started in ")
     (times,) = groups.standing.times()
     assert times.n_folds == len(tasks) == 2, "one group at most, for two folds that wait"
 
@@ -215,3 +249,4 @@ def test_a_fold_resumes_on_another_machine_after_its_own_was_lost_or_drained(
         *[("good", 1), ("good", 1.5), ("good", 2)],
     ]
     assert [event["event"] for event in events.events()].count("fold_resumed") == 2
+    nothing_left(tmp_path, groups=1, workers=1)

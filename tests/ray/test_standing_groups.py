@@ -18,7 +18,6 @@ import torch
 
 from hms_ray.dataset.prepare import Prepared
 from hms_ray.distributed.queue_actor import QueueRunner
-from hms_ray.distributed.stray_groups import StrayGroups
 from hms_ray.errors import FoldCancelled, TrainingError
 from hms_ray.experiment.fold_task import FoldTask, run_task
 from hms_ray.experiment.placement import Placement
@@ -27,17 +26,20 @@ from hms_ray.storage.fold_store import FoldStore
 from hms_ray.train.device_memory import TRAINING_FIX
 from hms_ray.train.process import Process
 from hms_ray.train.step import Step
+from tests.ray.leftovers import nothing_left
 from tests.ray.worker_groups import EXPERIMENT, EventFile, Groups, standing_groups
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("connected")]
 
 TIMEOUT_S = 60.0
+STALL_S = 6.0
 
 
 @pytest.fixture(scope="module")
 def groups(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Groups]:
     folder = tmp_path_factory.mktemp("groups")
-    with standing_groups(folder, workers=2, max_groups=1, windows="streamed") as groups:
+    resources: dict[str, Any] = {"workers": 2, "max_groups": 1, "stall_timeout_s": STALL_S}
+    with standing_groups(folder, **resources, windows="streamed") as groups:
         yield groups
 
 
@@ -120,7 +122,34 @@ def test_killed_process_costs_the_fold_in_training_and_changes_no_prediction(
     oof = collect(tasks, trained=[0, 1]).oof
     pd.testing.assert_frame_equal(oof, undisturbed, check_exact=True)
     until(lambda: any("trial 0007 fold 1 was lost" in text for text in groups.said[n_said:]))
-    assert StrayGroups().remove() == 0, "the resources of the lost group are free"
+    nothing_left(tmp_path, groups=1, workers=2)
+
+
+def hang_once(task: FoldTask, process: Process) -> None:
+    if attempt(task, process) == 1 and process.rank == 1:
+
+        def sleep_in_step(self: Step, batch: object, image: object) -> None:
+            time.sleep(TIMEOUT_S)
+
+        Step.__call__ = sleep_in_step  # type: ignore[assignment, method-assign]
+    run_task(task, process)
+
+
+def test_a_rank_that_hangs_is_named_and_its_group_starts_again(
+    groups: Groups, two_folds: Prepared, tmp_path: Path, undisturbed: pd.DataFrame
+) -> None:
+    tasks, n_said = plan(two_folds, tmp_path)[:1], len(groups.said)
+    groups.runner(hang_once, trial=12).run(tasks, quiet)
+    assert (attempts(tmp_path, fold=0), attempts(tmp_path, fold=0, rank=1)) == (2, 2)
+    oof = FoldStore(tmp_path).read(tasks[0].key).oof.set_index("row_id")
+    expected = undisturbed.set_index("row_id").loc[oof.index, oof.columns]
+    pd.testing.assert_frame_equal(oof, expected, check_exact=True)
+    (line,) = [text for text in groups.said[n_said:] if "trial 0012 fold 0 was lost" in text]
+    assert f"no step for {STALL_S:.0f} s, rank 1 is behind the others; its stacks are in " in line
+    log = Path(line.partition("stacks are in ")[2]).read_text()
+    assert "in sleep_in_step" in log
+    assert "rank 1] no step for" in log
+    nothing_left(tmp_path, groups=1, workers=2)
 
 
 @ray.remote(num_cpus=0)
@@ -149,6 +178,7 @@ def test_fold_of_a_killed_trial_process_is_trained_once(
     assert (attempts(tmp_path, fold=0), attempts(tmp_path, fold=1)) == (1, 1)
     oof = collect(tasks, trained=[0, 1]).oof
     pd.testing.assert_frame_equal(oof, undisturbed, check_exact=True)
+    nothing_left(tmp_path, groups=1, workers=2)
 
 
 def test_a_lost_queue_costs_no_fold(
@@ -170,6 +200,7 @@ def test_a_lost_queue_costs_no_fold(
         times.requested for times in before
     ]
     assert sum(times.n_folds for times in after) > sum(times.n_folds for times in before)
+    nothing_left(tmp_path, groups=1, workers=2)
 
 
 def fill_memory_on_rank_one(task: FoldTask, process: Process) -> None:
@@ -182,6 +213,25 @@ def fill_memory_on_rank_one(task: FoldTask, process: Process) -> None:
 
         Step.__call__ = full  # type: ignore[assignment, method-assign]
     run_task(task, process)
+
+
+def fail_in_step_of_rank_one(task: FoldTask, process: Process) -> None:
+    attempt(task, process)
+    if process.rank == 1:
+        Step.__call__ = None  # type: ignore[assignment, method-assign]
+    run_task(task, process)
+
+
+def test_unexpected_error_of_one_rank_fails_the_fold_at_once(
+    groups: Groups, two_folds: Prepared, tmp_path: Path
+) -> None:
+    n_said = len(groups.said)
+    with pytest.raises(TrainingError, match="must be trained without an unexpected") as caught:
+        groups.runner(fail_in_step_of_rank_one).run(plan(two_folds, tmp_path)[:1], quiet)
+    assert "got TypeError: 'NoneType' object is not callable, in fold 0" in str(caught.value)
+    assert attempts(tmp_path, fold=0, rank=1) == 1
+    assert groups.said[n_said:] == [], "no loss"
+    nothing_left(tmp_path, groups=1, workers=2)
 
 
 def test_error_of_one_rank_is_final_and_restarts_its_group(

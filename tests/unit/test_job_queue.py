@@ -15,6 +15,7 @@ from hms_ray.distributed.submissions import NOT_SEEN_S
 from hms_ray.errors import FoldCancelled, TrainingError
 from hms_ray.experiment.fold_task import FoldTask, run_task
 from hms_ray.storage.run_log import WorkerLogs
+from hms_ray.train.pulse import RankPulse
 from tests.refused import refusal
 
 HERE = Path("results")
@@ -262,6 +263,43 @@ def test_ranks_that_may_be_out_of_step_restart_their_group(
     assert isinstance(raised(queue, submission, 0), TrainingError), "it would fail again"
 
 
+def test_an_unexpected_error_fails_its_fold_at_once_and_restarts_the_group(
+    queue: JobQueue,
+) -> None:
+    submission = queue.submit(jobs("a"))
+    odd = FoldEnd("failed", TrainingError("odd"), in_step=False, reusable=False)
+    for n_ranks in (1, 2):
+        group = Group(queue, f"g{n_ranks}", n_ranks)
+        assert group.take() == f"a{n_ranks - 1}"
+        queue.done(group.seat, n_ranks - 1, 0, odd)
+        assert queue.verdict(group.seat, n_ranks - 1, 0) == "restart", "the other rank waits"
+        assert raised(queue, submission, n_ranks - 1) is odd.error
+        group.sit()
+    assert queue.status().losses == ()
+    assert group.take() == "a2"
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_an_error_that_may_come_from_the_loss_of_another_rank_waits_for_it(
+    queue: JobQueue, lost: bool
+) -> None:
+    submission = queue.submit(jobs("a", 1))
+    odd = FoldEnd("failed", TrainingError("odd"), in_step=False, own=False, reusable=False)
+    group = Group(queue, "g", n_ranks=2)
+    group.take()
+    queue.done(group.seat, 0, 0, odd)
+    assert queue.verdict(group.seat, 0, 0) is None
+    if lost:
+        queue.lost("g", "ActorDiedError")
+        assert queue.verdict(group.seat, 0, 0) == "restart"
+        assert queue.status().losses == ("a fold 0 was lost by g: ActorDiedError",)
+        group.sit()
+        assert group.take() == "a0"
+    else:
+        assert queue.verdict(group.seat, 0, 0, final=True) == "restart"
+        assert raised(queue, submission, 0) is odd.error
+
+
 def test_one_rank_waits_for_the_others_before_its_verdict(queue: JobQueue) -> None:
     queue.submit(jobs("a"))
     group = Group(queue, "g", n_ranks=2)
@@ -297,6 +335,76 @@ def test_a_lost_fold_is_trained_again_once(queue: JobQueue, clock: Clock, how: s
     got = "its workers were lost" if how == "restarted" else "RuntimeError: odd"
     with refusal(TrainingError, "lost 2 times", got=got, where="fold 0 of a", fix="Debug"):
         raise raised(queue, submission, 0)  # type: ignore[misc]
+
+
+def beat(queue: JobQueue, group: Group, rank: int, position: int, age_s: float = 0.0) -> str | None:
+    pulse = RankPulse(group.place, position, age_s, f"log-{rank}")
+    return queue.pulse(group.seat, rank, pulse)
+
+
+@pytest.mark.parametrize(
+    ("positions", "blamed"),
+    [((7, 6), ", rank 1 is behind the others; its stacks are in log-1"), ((7, 7), "; its stacks")],
+)
+def test_a_group_without_a_step_is_a_loss_that_counts(
+    clock: Clock, positions: tuple[int, int], blamed: str
+) -> None:
+    queue = JobQueue(clock=clock, stall_timeout_s=60)
+    submission = queue.submit(jobs("a", 1))
+    group = Group(queue, "g", n_ranks=2)
+    for n_stalls in (1, 2):
+        assert group.take() == "a0"
+        for rank in (0, 1):
+            assert beat(queue, group, rank, positions[rank], age_s=2.0) == ""
+        clock.now += 57.9
+        assert queue.status().losses == ()
+        clock.now += 0.1
+        (text,) = queue.status().losses
+        assert text.startswith(f"a fold 0 was lost by g: no step for 60 s{blamed}")
+        reasons = {beat(queue, group, rank, positions[rank]) for rank in (0, 1)}
+        assert len(reasons) == 1, "all ranks end"
+        assert str(reasons.pop()) in text
+        queue.lost("g", "ActorDiedError")
+        assert queue.status().losses == (), "it is one loss"
+        if n_stalls == 1:
+            group.sit()
+    group.sit()
+    assert group.take() is None
+    with refusal(TrainingError, "lost 2 times", got="no step", where="fold 0 of a", fix="Debug"):
+        raise raised(queue, submission, 0)  # type: ignore[misc]
+
+
+def test_a_group_does_not_stall_while_a_rank_loads_or_trains(clock: Clock) -> None:
+    queue = JobQueue(clock=clock, stall_timeout_s=60)
+    queue.submit(jobs("a", 2))
+    group = Group(queue, "g", n_ranks=2)
+    group.take()
+    beat(queue, group, 0, 3)
+    clock.now += 1000
+    assert queue.status().losses == (), "rank 1 loads"
+    for position in range(4, 8):
+        clock.now += 50
+        beat(queue, group, 1, position)
+        assert queue.status().losses == ()
+    group.done()
+    clock.now += 1000
+    assert queue.status().losses == (), "idle"
+    group.take()
+    assert queue.status().losses == (), "pulses of the former fold"
+    assert queue.pulse(99, 0, RankPulse(0, 0, 1e6, "log")) is None
+
+
+def test_a_rank_that_has_ended_does_not_keep_its_group_from_stalling(clock: Clock) -> None:
+    queue = JobQueue(clock=clock, stall_timeout_s=60)
+    queue.submit(jobs("a", 1))
+    group = Group(queue, "g", n_ranks=2)
+    group.take()
+    for rank in (0, 1):
+        beat(queue, group, rank, 5)
+    queue.done(group.seat, 1, 0, TRAINED)
+    clock.now += 60
+    (text,) = queue.status().losses
+    assert text.endswith("no step for 60 s; its stacks are in log-0")
 
 
 def test_a_late_report_of_one_rank_is_no_loss_of_the_next_fold(clock: Clock) -> None:

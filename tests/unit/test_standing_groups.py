@@ -52,6 +52,7 @@ class World:
         monkeypatch.setattr(module, "alive_nodes", self._nodes)
         monkeypatch.setattr(module.time, "monotonic", self.clock)
         monkeypatch.setattr(module.StrayGroups, "remove", lambda self: 0)
+        monkeypatch.setattr(module, "wait_reason", lambda resources: "busy")
 
     def _nodes(self) -> tuple[Node, ...]:
         return tuple(Node(str(n), str(n), cpus, 0) for n, cpus in enumerate(self.cpus))
@@ -132,9 +133,12 @@ def test_autoscale_requests_what_does_not_fit_yet_and_says_that_it_waits(world: 
     world.clock.now += WAITING_S
     groups._step()
     groups._step()
-    assert world.said == [
-        f"group-{n} waits for 1 worker with 1 CPU and 1 GPU each" for n in range(3)
-    ]
+    text = "group-0, group-1, group-2 have waited {} s for 1 worker with 1 CPU and 1 GPU each: busy"
+    assert world.said == [text.format(30)]
+    for waited in (59, 60, 119, 120):
+        world.clock.now = 1000 + waited
+        groups._step()
+    assert world.said == [text.format(waited) for waited in (30, 60, 120)]
 
 
 def test_an_idle_group_is_given_back_and_another_started_when_folds_come(world: World) -> None:

@@ -13,10 +13,12 @@ from hms_ray.config.space import ResourcesConfig
 from hms_ray.distributed import worker_loop
 from hms_ray.distributed.job import FoldEnd, Job
 from hms_ray.distributed.worker_loop import _Cancelled, _end_of
+from hms_ray.errors import TrainingError, one_line
 from hms_ray.storage.run_log import WorkerLogs
 from hms_ray.train.device_memory import device_memory
 from hms_ray.train.process import Process
 from hms_ray.train.windows import OpenedPacks
+from tests.refused import refusal
 from tests.unit.test_opened_packs import META, pack
 
 
@@ -78,6 +80,55 @@ def test_several_ranks_start_again_together(
     assert "memory was full beside 1 pack of earlier folds" in end.reason
     # Without such packs, a new group would fail as well.
     assert Worker(tmp_path, n_packs=0, n_allowed=0).end(two).kind == "failed"
+
+
+class Failing(Worker):
+    """A worker whose fold raises an error."""
+
+    def __init__(self, folder: Path, error: Exception) -> None:
+        super().__init__(folder, 0, 0)
+        self.error = error
+
+    def train(self, task: Any, process: Process) -> None:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "own"), [(KeyError("x"), True), (RuntimeError("first\nConnection closed"), False)]
+)
+def test_an_unexpected_error_is_final(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, own: bool
+) -> None:
+    monkeypatch.setattr(Process, "call_on_rank0", lambda self, function: function())
+    worker = Failing(tmp_path, error)
+    for process, certain in ((Process(), True), (Process(rank=1, world_size=2), own)):
+        end = worker.end(process)
+        assert (end.kind, end.own, end.in_step, end.reusable) == ("failed", certain, False, False)
+        with refusal(
+            TrainingError,
+            "without an unexpected error",
+            got=one_line(error),
+            where="fold 0 of x",
+            fix=f"Read the traceback in {worker.job.logs.file}",
+        ):
+            assert end.error is not None
+            raise end.error
+    assert type(error).__name__ in worker.job.logs.file.read_text()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.AcceleratorError("CUDA error: an illegal memory access was encountered"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED"),
+        torch.distributed.DistNetworkError("a peer is gone"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_fault_of_device_or_connection_is_a_loss(tmp_path: Path, error: Exception) -> None:
+    end = Failing(tmp_path, error).end()
+    assert (end.kind, end.error) == ("broken", None)
+    assert end.reason.startswith(type(error).__name__)
 
 
 def test_cancellations_are_followed_again_after_a_loss_of_the_queue(
