@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from hms_ray.errors import ConfigError
-from hms_ray.storage.drafts import draft_beside
+from hms_ray.storage.drafts import draft_beside, held, remove_leftovers
 
 N_RENAMES: Final = 50
 N_CLAIMS: Final = 100
@@ -77,6 +77,7 @@ def check_shared_path(path: Path) -> list[Need]:
         )
     folder = draft_beside(path / "any", _LABEL)
     try:
+        remove_leftovers(path, _LABEL)
         folder.mkdir()
     except OSError as error:
         raise ConfigError(
@@ -85,14 +86,15 @@ def check_shared_path(path: Path) -> list[Need]:
             where=path,
             fix="Mount it for writing, or give this user the right to write.",
         ) from None
-    try:
-        with _second_process() as peer:
-            return [
-                Need(name, purpose, required, _fault(check, folder, peer))
-                for name, purpose, required, check in _CHECKS
-            ]
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with held(folder):
+        try:
+            with _second_process() as peer:
+                return [
+                    Need(name, purpose, required, _fault(check, folder, peer))
+                    for name, purpose, required, check in _CHECKS
+                ]
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _fault(check: Callable[[Path, Peer], str | None], folder: Path, peer: Peer) -> str | None:

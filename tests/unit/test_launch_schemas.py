@@ -101,3 +101,18 @@ def test_ray_up_files_follow_rays_schema(target: str) -> None:
     data = data_of(target)
     assert not faults(ray_schema(), data)
     assert faults(ray_schema(), {**data, "min_worker": 1})
+
+
+@pytest.mark.parametrize("target", ["aws", "gcp", "machines"])
+def test_ray_completes_ray_up_files_without_changing_them(target: str) -> None:
+    """``ray up`` adds its defaults and checks the result before it asks for machines."""
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    data = data_of(target)
+    complete = prepare_config(deepcopy(data))
+    validate_config(complete)
+    for name in ("setup_commands", "head_start_ray_commands", "file_mounts"):
+        assert complete[name] == data[name], name
+    if target != "machines":
+        head = complete["available_node_types"]["head"]
+        assert head["resources"] == {"CPU": 0}

@@ -13,6 +13,7 @@ import pytest
 from hms_ray.cli.main import main
 from hms_ray.errors import ConfigError
 from hms_ray.storage import shared_path
+from hms_ray.storage.drafts import DRAFT_PREFIX
 from hms_ray.storage.shared_path import check_shared_path
 from tests.refused import refusal
 
@@ -42,6 +43,14 @@ def test_a_local_folder_has_everything_and_stays_empty(
     assert len(lines) == 1 + len(shared_path._CHECKS)
     assert all(line.startswith("ok ") for line in lines[:-1])
     assert "as far as one machine can tell" in lines[-1]
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_check_left_is_removed(tmp_path: Path) -> None:
+    left = tmp_path / f"{DRAFT_PREFIX}{shared_path._LABEL}0"
+    left.mkdir()
+    Path(f"{left}.lock").touch()
+    check_shared_path(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
