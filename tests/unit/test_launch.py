@@ -138,6 +138,10 @@ def test_kubernetes_files_are_closed_and_start_from_nothing(target: str) -> None
         assert pod["restartPolicy"] == "Never"
         for container in pod["containers"]:
             assert container["securityContext"]["allowPrivilegeEscalation"] is False
+    # The autoscaler, on the head, calls Kubernetes; code of the study elsewhere must not.
+    assert [pod.get("automountServiceAccountToken", True) for pod in pods[1:]] == [False] * (
+        len(pods) - 1
+    )
     for pod in pods[:2]:
         (volume,) = pod["volumes"]
         (mount,) = pod["containers"][0]["volumeMounts"]

@@ -52,6 +52,7 @@ def rayjob(plan: Plan) -> str:
             "submitterPodTemplate": {
                 "spec": {
                     "restartPolicy": "Never",
+                    "automountServiceAccountToken": False,
                     "securityContext": _pod_security(),
                     "containers": [_container("ray-job-submitter", cpus=1, memory_gib=1)],
                 }
@@ -118,7 +119,9 @@ def _needs(plan: Plan) -> list[str]:
         f"Image: {IMAGE}, built from cluster/Dockerfile; fill in",
         "  your registry.",
         "Access: KubeRay makes a token (authOptions) and gives it to the pods. It does not",
-        "  encrypt; keep the service of the head inside the cluster.",
+        "  encrypt; keep the service of the head inside the cluster. Other pods are kept out by",
+        "  networkPolicy: {mode: DenyAllIngress}, with KubeRay 1.7's feature gate",
+        "  RayClusterNetworkPolicy.",
     ]
 
 
@@ -168,6 +171,8 @@ def _cluster(plan: Plan) -> dict[str, Any]:
                 "template": {
                     "spec": {
                         **_pod(plan),
+                        # Only the autoscaler, on the head, calls Kubernetes.
+                        "automountServiceAccountToken": False,
                         **_placed(plan),
                         "containers": [
                             _node(
