@@ -145,5 +145,9 @@ def _rebuild_faulty(faults: Sequence[Fault], where: object) -> FaultyDataError:
     return FaultyDataError(faults, where=where)
 
 
+class Terminated(KeyboardInterrupt):
+    """The command is ended by SIGTERM, which does what Ctrl-C does."""
+
+
 class FoldCancelled(Exception):  # noqa: N818 - no error
     """The training of a fold was ended on purpose; not an error of the user."""

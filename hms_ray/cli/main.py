@@ -25,9 +25,10 @@ from hms_ray.cli import (
 )
 from hms_ray.cli.command_names import RENAMED, Command, Commands, renamed
 from hms_ray.cli.options import COMMAND
+from hms_ray.distributed.process_state import interrupt_status, stop_signals
 from hms_ray.errors import HmsRayError
 
-_AFTER_CTRL_C: Final = {
+_AFTER_STOP: Final = {
     **dict.fromkeys(("pack", "train", "sweep", "ladder"), "; the same command resumes"),
     "simulate": "; the same command starts over",
 }
@@ -111,13 +112,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         Exit status: 0 done; 1 the command's own "no" (faults in a folder, failed steps of a
         ladder, a sweep that failures left short); 2 an error, described on standard error;
-        130 stopped by Ctrl-C.
+        130 stopped by Ctrl-C; 143 stopped by SIGTERM.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     command = typer.main.get_command(app)
     meta: dict[str, Any] = {}
     try:
-        with command.make_context("hms-ray", list(arguments), obj=arguments) as context:
+        with (
+            stop_signals(),
+            command.make_context("hms-ray", list(arguments), obj=arguments) as context,
+        ):
             meta = context.meta
             return int(command.invoke(context) or 0)
     except typer.Exit as end:
@@ -128,10 +132,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if meta.get(_DEBUG):
             raise
         return _report(meta.get(COMMAND), str(error))
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         name = str(meta.get(COMMAND, "hms-ray")).removeprefix("hms-ray ")
-        print(f"\nhms-ray {name}: stopped{_AFTER_CTRL_C.get(name, '')}.", file=sys.stderr)
-        return 130
+        print(f"\nhms-ray {name}: stopped{_AFTER_STOP.get(name, '')}.", file=sys.stderr)
+        return interrupt_status(interrupt)
     except BrokenPipeError:
         # The reader of a pipe such as `| head` has seen enough.
         from hms_ray.report.live import discard

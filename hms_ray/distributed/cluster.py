@@ -18,8 +18,14 @@ from ray.exceptions import AuthenticationError
 
 import hms_ray
 from hms_ray.config.space import ResourcesConfig
-from hms_ray.distributed.process_state import environment, log_levels, signal_handlers
-from hms_ray.errors import ResourceError
+from hms_ray.distributed.process_state import (
+    end_without_ray,
+    environment,
+    interrupt_status,
+    log_levels,
+    signal_handlers,
+)
+from hms_ray.errors import ResourceError, Terminated
 from hms_ray.experiment.placement import workers_that_fit
 from hms_ray.text import counted
 
@@ -158,7 +164,9 @@ def n_groups_at_most(cluster: Cluster, resources: ResourcesConfig) -> int:
 
 @contextmanager
 def session(address: str | None = None) -> Iterator[Cluster]:
-    """A connection to Ray; a Ray started here is shut down at the end, but not after Ctrl-C.
+    """A connection to Ray; a Ray started here is shut down at the end.
+
+    After Ctrl-C or SIGTERM its processes end with this one, which does not wait for them.
 
     Args:
         address: ``host:port`` of a running cluster, or ``auto``; default: a Ray is started
@@ -173,10 +181,12 @@ def session(address: str | None = None) -> Iterator[Cluster]:
             yield Cluster(alive_nodes(), embedded=address is None)
             return
         try:
-            _connect(address)
+            # Otherwise Ray's own handler of SIGTERM would stay, which dumps stacks.
+            with signal_handlers((signal.SIGTERM,)):
+                _connect(address)
             yield Cluster(alive_nodes(), embedded=address is None)
-        except KeyboardInterrupt:
-            # Ray's processes end with this one, see ``ctrl_c_twice``.
+        except KeyboardInterrupt as interrupt:
+            end_without_ray(interrupt_status(interrupt))
             raise
         except BaseException:
             ray.shutdown()
@@ -214,6 +224,14 @@ def check_connection(address: str | None) -> None:
 
 
 def _connect(address: str | None) -> None:
+    try:
+        _init(address)
+    except SystemExit as end:
+        # What Ray does at SIGTERM while it starts.
+        raise Terminated from end
+
+
+def _init(address: str | None) -> None:
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
         package = str(Path(hms_ray.__file__).parents[1])

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from types import TracebackType
 from typing import TextIO
 
 from hms_ray.config.space import ResourcesConfig
@@ -68,8 +69,13 @@ class RayTrainer:
     def __enter__(self) -> RayTrainer:
         return self
 
-    def __exit__(self, *reason: object) -> None:
-        self._stack.close()
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
 
     @property
     def placement(self) -> Placement:

@@ -13,8 +13,13 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Final
 
-INTERRUPTED_STATUS: Final = 130
-"""Exit status of a command that Ctrl-C has ended."""
+from hms_ray.errors import Terminated
+
+_STOPPING: Final = {
+    signal.SIGINT: "stopping; press Ctrl-C again to end at once",
+    signal.SIGTERM: "stopping after SIGTERM; another one ends at once",
+}
+"""Signal that ends a command -> what it answers to the first one."""
 
 
 @contextmanager
@@ -60,40 +65,55 @@ def signal_handlers(signals: Sequence[signal.Signals]) -> Iterator[None]:
 
 
 @contextmanager
-def ctrl_c_twice() -> Iterator[None]:
-    """Ends a block at the first Ctrl-C, and the process at once at the second."""
+def stop_signals() -> Iterator[None]:
+    """Ends a block at the first Ctrl-C or SIGTERM, and the process at once at the second.
+
+    Raises:
+        KeyboardInterrupt: at Ctrl-C.
+        Terminated: at SIGTERM.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    n_pressed = 0
+    first: KeyboardInterrupt | None = None
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        nonlocal n_pressed
-        n_pressed += 1
-        if n_pressed > 1:
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal first
+        if first is not None:
             # No clean-up: Ray's processes end with this one, and files are whole or absent.
             _write("ended at once")
-            os._exit(INTERRUPTED_STATUS)
-        _write("stopping; press Ctrl-C again to end at once")
-        # Registered after Ray's own, hence called before it.
-        atexit.register(_end_without_ray)
-        raise KeyboardInterrupt
+            os._exit(interrupt_status(first))
+        first = Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
+        _write(_STOPPING[signal.Signals(number)])
+        raise first
 
-    with signal_handlers((signal.SIGINT,)):
-        signal.signal(signal.SIGINT, interrupt)
+    with signal_handlers(tuple(_STOPPING)):
+        for number in _STOPPING:
+            signal.signal(number, stop)
         yield
 
 
-def _end_without_ray() -> None:
-    """Ends the process before Ray disconnects.
+def interrupt_status(interrupt: KeyboardInterrupt) -> int:
+    """Exit status of a command that a signal has ended: 128 and the signal's number."""
+    number = signal.SIGTERM if isinstance(interrupt, Terminated) else signal.SIGINT
+    return 128 + number
+
+
+def end_without_ray(status: int) -> None:
+    """Makes this process end before Ray disconnects, once it has come to its end.
 
     A thread that then still uses Ray, such as one that waits for a worker group, would end the
     process with status 1.
     """
-    with suppress(OSError, ValueError):
-        sys.stdout.flush()
-        sys.stderr.flush()
-    os._exit(INTERRUPTED_STATUS)
+
+    def end() -> None:
+        with suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)
+
+    # Registered after Ray's own, hence called before it.
+    atexit.register(end)
 
 
 def _write(line: str) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from hms_ray.errors import one_line
+from hms_ray.errors import Terminated, one_line
 
 LOG_FILE: Final = "log.txt"
 WORKER_LOGS: Final = "logs"
@@ -49,8 +49,9 @@ def run_log(file: Path, level: str = "INFO") -> Iterator[None]:
         _PACKAGE.info("start: %s (pid %d on %s)", sys.argv, os.getpid(), socket.gethostname())
         try:
             yield
-        except KeyboardInterrupt:
-            _PACKAGE.warning("interrupted")
+        except KeyboardInterrupt as interrupt:
+            by = "SIGTERM" if isinstance(interrupt, Terminated) else "Ctrl-C"
+            _PACKAGE.warning("interrupted by %s", by)
             raise
         except BaseException:
             _PACKAGE.exception("ended by an error")

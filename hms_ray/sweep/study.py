@@ -17,7 +17,6 @@ from hms_ray.distributed.cluster import (
 )
 from hms_ray.distributed.environment_record import environment_record
 from hms_ray.distributed.job import Train
-from hms_ray.distributed.process_state import ctrl_c_twice
 from hms_ray.distributed.progress import EventPump
 from hms_ray.evaluate.metric import Array, named_scores
 from hms_ray.experiment.fold_task import run_task
@@ -99,7 +98,6 @@ def run_study(
     space.pruning.require_effect(prepared.n_folds)
     results = Path(results).resolve()
     with (
-        ctrl_c_twice(),
         open_study(results, name, space, prepared) as folder,
         run_log(folder.path / LOG_FILE, log_level),
     ):

@@ -1,4 +1,4 @@
-"""A sweep that is stopped: a second process, Ctrl-C once and twice, and ``hms-ray stop``."""
+"""A sweep that is stopped: a second process, SIGTERM once and twice, and ``hms-ray stop``."""
 
 import re
 import signal
@@ -40,7 +40,7 @@ def wait_until_gone(processes: list[psutil.Process]) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_a_stopped_sweep_ends_with_130_and_is_ready_to_resume(tmp_path: Path) -> None:
+def test_a_stopped_sweep_is_ready_to_resume(tmp_path: Path) -> None:
     write_competition_folder(tmp_path / "data", 12)
     (tmp_path / "space.yaml").write_text(yaml.safe_dump(SPACE))
     results = tmp_path / "results"
@@ -62,10 +62,12 @@ def test_a_stopped_sweep_ends_with_130_and_is_ready_to_resume(tmp_path: Path) ->
 
         printed = read_until(first, FOLD_DONE)
         assert FOLD_DONE.search(printed), printed
-        first.send_signal(signal.SIGINT)
+        signalled = time.monotonic()
+        first.send_signal(signal.SIGTERM)
         printed, _ = first.communicate(timeout=60)
-        assert first.returncode == 130, printed
-        assert "stopping; press Ctrl-C again to end at once" in printed
+        assert first.returncode == 143, printed
+        assert time.monotonic() - signalled < 20
+        assert "stopping after SIGTERM; another one ends at once" in printed
         assert "hms-ray sweep: stopped; the same command resumes" in printed
         assert "Traceback" not in printed
         folder = StudyFolder.open("stopped", results)
@@ -90,13 +92,13 @@ def test_a_stopped_sweep_ends_with_130_and_is_ready_to_resume(tmp_path: Path) ->
         # Ray's agents look for their parent now and then, and end later.
         children = psutil.Process(last.pid).children(recursive=True)
         children = [child for child in children if not child.name().endswith("Agent")]
-        last.send_signal(signal.SIGINT)
+        last.send_signal(signal.SIGTERM)
         read_until(last, re.compile("stopping"))
-        pressed = time.monotonic()
+        signalled = time.monotonic()
         last.send_signal(signal.SIGINT)
         printed, _ = last.communicate(timeout=60)
-        assert last.returncode == 130, printed
-        assert time.monotonic() - pressed < 3
+        assert last.returncode == 143, printed
+        assert time.monotonic() - signalled < 3
         assert "ended at once" in printed
         wait_until_gone(children)
         assert folder.trials() == [trial]

@@ -146,7 +146,10 @@ def test_ctrl_c_promises_to_resume_only_if_that_is_true(
     assert capsys.readouterr().err.splitlines()[-1] == end
 
 
-def test_ctrl_c_ends_a_simulation_and_its_workers_without_a_traceback(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_simulation_and_its_workers_without_a_traceback(
+    number: signal.Signals, status: int, tmp_path: Path
+) -> None:
     words = ["simulate", "--out", str(tmp_path / "data"), "--patients", "200", "--processes", "2"]
     command = subprocess.Popen(
         [sys.executable, "-m", "hms_ray", *words],
@@ -158,9 +161,9 @@ def test_ctrl_c_ends_a_simulation_and_its_workers_without_a_traceback(tmp_path: 
         time.sleep(0.01)
     time.sleep(0.3)
     # As a terminal does: the signal goes to the whole group.
-    os.killpg(command.pid, signal.SIGINT)
+    os.killpg(command.pid, number)
     _, text = command.communicate(timeout=120)
-    assert command.returncode == 130, text
+    assert command.returncode == status, text
     assert text.splitlines()[-1] == "hms-ray simulate: stopped; the same command starts over."
     assert "Traceback" not in text
     assert not any(tmp_path.iterdir())

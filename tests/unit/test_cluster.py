@@ -22,7 +22,7 @@ from hms_ray.distributed.cluster import (
 )
 from hms_ray.distributed.group_resources import placement, worker_resources
 from hms_ray.distributed.process_state import environment
-from hms_ray.errors import ResourceError
+from hms_ray.errors import ResourceError, Terminated
 from tests.refused import refusal
 
 PACKAGE = Path(hms_ray.__file__).parent
@@ -183,7 +183,24 @@ def test_session_leaves_log_levels_signals_and_environment_as_they_were(
     with session():
         assert logging.getLogger("ray.tune").level == logging.CRITICAL
         assert state() != before
+        assert signal.getsignal(signal.SIGTERM) == before[2], "not Ray's, which dumps stacks"
     assert state() == before
+
+
+def test_sigterm_while_ray_starts_ends_the_command_as_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def start(*_: object, **__: object) -> None:
+        # Ray's own handler.
+        sys.exit(signal.SIGTERM)
+
+    statuses: list[int] = []
+    monkeypatch.setattr(cluster.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(cluster.ray, "init", start)
+    monkeypatch.setattr(cluster, "end_without_ray", statuses.append)
+    with pytest.raises(Terminated), session():
+        pass
+    assert statuses == [143]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Requests to stop a study or a trial, and Ctrl-C once and twice."""
+"""Requests to stop a study or a trial, and signals once and twice."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -240,11 +240,11 @@ def test_a_cancelled_trial_leaves_its_record_to_the_study(
     assert study.trials() == []
 
 
-CTRL_C = """
+COMMAND = """
 import sys, time
-from hms_ray.distributed.process_state import ctrl_c_twice
+from hms_ray.distributed.process_state import interrupt_status, stop_signals
 try:
-    with ctrl_c_twice():
+    with stop_signals():
         try:
             print("ready", flush=True)
             time.sleep(60)
@@ -252,38 +252,43 @@ try:
             print("cleaning", flush=True)
             time.sleep({clean_s})
             print("clean", flush=True)
-except KeyboardInterrupt:
-    sys.exit(130)
+except KeyboardInterrupt as interrupt:
+    sys.exit(interrupt_status(interrupt))
 """
+INT, TERM = signal.SIGINT, signal.SIGTERM
 
 
-@pytest.fixture
-def pressed() -> Callable[[int, float], tuple[int, str, str]]:
-    def press(times: int, clean_s: float) -> tuple[int, str, str]:
-        process = subprocess.Popen(
-            [sys.executable, "-c", CTRL_C.format(clean_s=clean_s)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdout is not None
-        for line in ("ready\n", "cleaning\n")[:times]:
-            assert process.stdout.readline() == line
-            process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=20)
-        return process.returncode, out, err
-
-    return press
+def signalled(signals: Sequence[signal.Signals], clean_s: float) -> tuple[int, str, str]:
+    """Status and output of a command that gets signals, the second one while it cleans up."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMMAND.format(clean_s=clean_s)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    for line, number in zip(("ready\n", "cleaning\n"), signals, strict=False):
+        assert process.stdout.readline() == line
+        process.send_signal(number)
+    out, err = process.communicate(timeout=20)
+    return process.returncode, out, err
 
 
-def test_ctrl_c_once_cleans_up_and_twice_ends_at_once(
-    pressed: Callable[[int, float], tuple[int, str, str]],
-) -> None:
-    status, out, err = pressed(1, 0)
-    assert (status, out) == (130, "cleaning\nclean\n")
-    assert "press Ctrl-C again to end at once" in err
+@pytest.mark.parametrize(
+    ("number", "status", "answer"),
+    [(INT, 130, "press Ctrl-C again to end at once"), (TERM, 143, "stopping after SIGTERM")],
+)
+def test_a_first_signal_cleans_up(number: signal.Signals, status: int, answer: str) -> None:
+    found, out, err = signalled([number], 0)
+    assert (found, out) == (status, "cleaning\nclean\n")
+    assert answer in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("signals", [(INT, INT), (TERM, TERM), (TERM, INT)])
+def test_a_second_signal_ends_at_once(signals: tuple[signal.Signals, ...]) -> None:
     started = time.monotonic()
-    status, out, err = pressed(2, 60)
-    assert (status, out) == (130, "")
-    assert "ended at once" in err
+    status, out, err = signalled(signals, 60)
+    assert (status, out) == (130 if signals[0] == INT else 143, "")
+    assert err.splitlines()[-1] == "ended at once"
     assert time.monotonic() - started < 20
