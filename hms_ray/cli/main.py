@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
@@ -27,6 +28,7 @@ from hms_ray.cli.command_names import RENAMED, Command, Commands, renamed
 from hms_ray.cli.options import COMMAND
 from hms_ray.distributed.process_state import interrupt_status, stop_signals
 from hms_ray.errors import HmsRayError
+from hms_ray.storage.faults import storage_error
 
 _AFTER_STOP: Final = {
     **dict.fromkeys(("pack", "train", "sweep", "ladder"), "; the same command resumes"),
@@ -145,6 +147,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if meta.get(_DEBUG):
             raise
+        # Without permission to read or write, there is nothing to resume later.
+        if not isinstance(error, PermissionError):
+            found = storage_error(error, Path(error.filename or "."))
+            if found is not None:
+                return _report(meta.get(COMMAND), str(found))
         where = f": {error.filename}" if error.filename else ""
         return _report(meta.get(COMMAND), f"{error.strerror or error}{where}")
 

@@ -20,7 +20,7 @@ from hms_ray.distributed.nodes import check_nodes, has_bfloat16
 from hms_ray.distributed.progress import EventPump
 from hms_ray.distributed.queue_actor import QueueRunner
 from hms_ray.distributed.standing_groups import StandingGroups
-from hms_ray.errors import FoldCancelled, one_line
+from hms_ray.errors import FoldCancelled, StorageError, one_line
 from hms_ray.experiment.fold_task import FoldTask, Report, run_task
 from hms_ray.experiment.placement import Placement
 from hms_ray.experiment.run import FoldRunner
@@ -184,7 +184,7 @@ def _run_unit(
         try:
             make_runner().run(left, report)
             return
-        except FoldCancelled:
+        except (FoldCancelled, StorageError):
             raise
         except Exception as error:
             lost = next((task for task in left if not store.has(task.key)), None)

@@ -38,7 +38,7 @@ class FoldCheckpoints:
     def __init__(self, task: FoldTask) -> None:
         self._task = task
         self._folder = ResumeFolder(task.results, task.key)
-        self._faults = FaultLog(logger)
+        self._faults = FaultLog(logger, task.results)
         self._waiting = False
         self._saved = time.monotonic()
 
@@ -87,7 +87,10 @@ class FoldCheckpoints:
     ) -> None:
         """Writes a checkpoint if the last one is old enough (``checkpoint_every_s``).
 
-        A fault, such as a full disk, is logged, and training continues.
+        A fault is logged, and training continues.
+
+        Raises:
+            StorageError: if nothing can be written any more, such as on a full disk.
         """
         from hms_ray.train.fold_state import state_bytes
 

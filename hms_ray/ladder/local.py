@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from typing import Any, TextIO
 
-from hms_ray.errors import one_line
+from hms_ray.errors import StorageError, one_line
 from hms_ray.experiment.fold_task import FoldTask
 from hms_ray.experiment.placement import Placement
 from hms_ray.experiment.run import FoldRunner
@@ -39,6 +39,8 @@ class LocalTrainer:
                     continue
                 try:
                     self._runner.run([task], view.handle)
+                except StorageError:
+                    raise
                 except Exception as error:
                     failed[task.experiment.name] = one_line(error)
                     view.handle(step_failed(task, error))

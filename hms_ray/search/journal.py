@@ -20,6 +20,7 @@ from hms_ray.evaluate.metric import SCORE_NAMES
 from hms_ray.search.distributions import Point, distributions, draw, is_whole
 from hms_ray.search.pruner import FoldReport
 from hms_ray.search.warm_start import ORIGIN, KnownTrial
+from hms_ray.storage.faults import storage_errors
 
 STUDY_NAME = "study"
 """Name within the journal, which holds one study."""
@@ -164,6 +165,20 @@ def scores_of(trial: FrozenTrial) -> Scores:
     return {name: trial.user_attrs.get(name) for name in SCORE_NAMES}
 
 
+class _Backend(JournalFileBackend):
+    """Optuna's journal in a file of a study's folder."""
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Appends records.
+
+        Raises:
+            StorageError: if the file cannot be written; a part of a record that was written is
+                cut off when the file is opened again.
+        """
+        with storage_errors(Path(self._file_path).parent):
+            super().append_logs(logs)
+
+
 def _drop_torn_line(journal: Path) -> None:
     """Cuts off an incomplete last line, before another is appended to it.
 
@@ -186,7 +201,7 @@ def open_storage(journal: Path) -> JournalStorage:
     journal.parent.mkdir(parents=True, exist_ok=True)
     try:
         _drop_torn_line(journal)
-        return JournalStorage(JournalFileBackend(str(journal)))
+        return JournalStorage(_Backend(str(journal)))
     except (OSError, ValueError, KeyError) as error:
         raise StudyError(
             "Optuna's journal must be readable",

@@ -21,6 +21,7 @@ import pandas as pd
 
 from hms_ray.errors import StudyError, one_line
 from hms_ray.storage.atomic import IfExists, move_folder, whole_folder
+from hms_ray.storage.faults import make_folder, storage_errors
 from hms_ray.storage.fold_uses import how_to_train
 from hms_ray.storage.folder_names import STORE_NAME
 from hms_ray.storage.hashing import file_sha256
@@ -244,12 +245,24 @@ class FoldStore:
 
         Raises:
             StoredFoldError: if the folder of the key exists without a record and stays.
+            StorageError: if it cannot be written; nothing of it is left then.
         """
         if self.has_weights(key):
             return
+        with storage_errors(self.root.parent):
+            self._write(key, oof, record, save_weights)
+
+    def _write(
+        self,
+        key: str,
+        oof: pd.DataFrame,
+        record: Mapping[str, Any],
+        save_weights: Callable[[Path], object],
+    ) -> None:
         folder, freed = self.path(key), self.has(key)
         if folder.exists() and not freed:
             self.set_aside(key, f"no {RECORD_FILE}")
+        make_folder(folder.parent, self.root.parent)
         # A second writer of a key has equal content.
         if_exists: IfExists = "replace" if freed else "keep"
         with whole_folder(folder, if_exists=if_exists) as draft:

@@ -70,7 +70,9 @@ class FolderLock:
     def release(self) -> None:
         """Gives the lock back; nothing if it is not held."""
         if self._lock.is_locked:
-            (self._folder / OWNER_FILE).unlink(missing_ok=True)
+            # A read-only disk must not hide the error that ends the run.
+            with suppress(OSError):
+                (self._folder / OWNER_FILE).unlink(missing_ok=True)
             self._lock.release()
 
     def owner(self) -> str:

@@ -10,6 +10,7 @@ from typing import Final
 from hms_ray.errors import StudyError
 from hms_ray.storage.atomic import whole_file
 from hms_ray.storage.drafts import DRAFT_PREFIX, suppress_no_locks
+from hms_ray.storage.faults import make_folder, storage_errors
 from hms_ray.storage.fold_store import FoldStore
 from hms_ray.storage.locks import FolderLock
 
@@ -34,14 +35,23 @@ class ResumeFolder:
     """
 
     def __init__(self, results: Path, key: str) -> None:
+        self._results = results
         self.folder = FoldStore(results).root / RESUME / key
         self._lock = FolderLock(self.folder)
         self._file = self.folder / CHECKPOINT_FILE
         self._taken = False
 
     def take(self) -> bool:
-        """Makes this process the writer; False if another one is, or was until now."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Makes this process the writer; False if another one is, or was until now.
+
+        Raises:
+            StorageError: if the folder cannot be written.
+        """
+        with storage_errors(self._results):
+            return self._take()
+
+    def _take(self) -> bool:
+        make_folder(self.folder, self._results)
         try:
             with suppress_no_locks():
                 if not self._lock.try_acquire():

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from hms_ray.errors import Terminated, one_line
+from hms_ray.errors import StorageError, Terminated, one_line
+from hms_ray.storage.faults import check_storage, removed, storage_error
 
 LOG_FILE: Final = "log.txt"
 WORKER_LOGS: Final = "logs"
@@ -67,7 +68,7 @@ def file_log(file: Path, level: str = "INFO") -> Iterator[None]:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         # Each record is flushed, so that a run that hangs or dies can be read.
-        handler = logging.FileHandler(file, encoding="utf-8")
+        handler = _File(file, encoding="utf-8")
         handler.setFormatter(_Formatter())
         with attached(handler):
             yield
@@ -96,17 +97,27 @@ class FaultLog:
 
     Args:
         logger: gets a warning with the traceback; repetitions of a fault are not logged.
+        folder: that the work needs, if it writes there: after a fault of its storage, the
+            work continues only if the folder can still be written.
     """
 
-    def __init__(self, logger: logging.Logger) -> None:
-        self._logger, self._known = logger, set[str]()
+    def __init__(self, logger: logging.Logger, folder: Path | None = None) -> None:
+        self._logger, self._folder, self._known = logger, folder, set[str]()
 
     @contextmanager
     def __call__(self, text: str) -> Iterator[None]:
-        """Runs a block; ``text`` is logged with its error, if it has one."""
+        """Runs a block; ``text`` is logged with its error, if it has one.
+
+        Raises:
+            StorageError: if the block has raised it, or ``folder`` cannot be written.
+        """
         try:
             yield
+        except StorageError:
+            raise
         except Exception as error:
+            if self._folder is not None and storage_error(error, self._folder) is not None:
+                check_storage(self._folder)
             message = f"{text}: {one_line(error)}"
             if message not in self._known:
                 self._known.add(message)
@@ -146,11 +157,29 @@ class WorkerLogs:
         file = self.file
         with ExitStack() as stack:
             try:
+                if not self.folder.is_dir():
+                    raise removed(self.folder)
                 stack.enter_context(file_log(file, self.level))
-            except OSError as error:
+            except (OSError, StorageError) as error:
                 _PACKAGE.warning("the log %s could not be opened: %s", file, error)
             stack.enter_context(log_fields(**self.fields))
             yield
+
+
+class _File(logging.FileHandler):
+    """A log file whose faults are named once on standard error: work continues without it."""
+
+    _named = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self._named:
+            self._named = True
+            with suppress(OSError, ValueError):
+                text = f"warning: the log {self.baseFilename} is incomplete: {one_line(error)}"
+                print(text, file=sys.stderr)
 
 
 class _Formatter(logging.Formatter):

@@ -176,6 +176,8 @@ class RunCounter:
 
     def write(self) -> None:
         """Writes the cost so far after those of earlier runs; it is kept if this run is killed."""
+        if not self._study.is_dir():
+            return  # Removed: not made again for this file.
         with self._faults(f"{COSTS_FILE} was not written"):
             cost = self.last = self.cost()
             mine = cost.started, cost.work

@@ -17,6 +17,7 @@ from hms_ray.config.space import Objective, ResourcesConfig
 from hms_ray.errors import PredictionError, StudyError
 from hms_ray.evaluate.oof import read_oof
 from hms_ray.storage.atomic import IfExists, keep_nothing, whole_folder
+from hms_ray.storage.faults import make_folder, storage_errors
 from hms_ray.storage.structured_files import json_text, read_json, unreadable_file, yaml_text
 
 State = Literal["complete", "pruned", "diverged", "failed", "stopped"]
@@ -196,11 +197,19 @@ def trial_draft(
         result: content of ``result.json``, written last; a failure never replaces the result
             of a finished trial.
         if_exists: ``keep`` leaves whatever another process wrote.
+
+    Raises:
+        StorageError: if it cannot be written; nothing of it is left then.
     """
     # An existing folder is of the same trial, written by a process that was lost since.
     failed = result["reason"] is not None
     keep_if = has_finished if failed else keep_nothing
-    with whole_folder(path, if_exists=if_exists, keep_if=keep_if) as draft:
+    study = path.parents[1]
+    make_folder(path.parent, study)
+    with (
+        storage_errors(study),
+        whole_folder(path, if_exists=if_exists, keep_if=keep_if) as draft,
+    ):
         described = {
             "experiment": experiment.model_dump(mode="json"),
             "resources": resources.model_dump(mode="json"),

@@ -13,13 +13,19 @@ from hms_ray.report.progress import TrainingProgress
 from hms_ray.report.run_cost import RunCost, estimate_text
 from hms_ray.study.confirmation import ConfirmingRun, missing_runs
 from hms_ray.study.cost import RunCounter
+from hms_ray.sweep.run_faults import RunFaults
 from hms_ray.sweep.run_list import RunList
 from hms_ray.sweep.trial_runs import TrialRuns
 from hms_ray.text import counted
 
 
 def confirm(
-    trials: TrialRuns, cluster: Cluster, n_best: int, n_seeds: int, stream: TextIO | None
+    trials: TrialRuns,
+    cluster: Cluster,
+    n_best: int,
+    n_seeds: int,
+    stream: TextIO | None,
+    faults: RunFaults,
 ) -> RunCost | None:
     """Trains the best trials again with new seeds, those runs that are not stored yet.
 
@@ -29,6 +35,7 @@ def confirm(
         n_best: number of trials.
         n_seeds: new seeds of each.
         stream: where progress is shown; default: standard output.
+        faults: of the run.
 
     Returns:
         The cost of these runs; None if there was nothing to train.
@@ -66,7 +73,7 @@ def confirm(
         with trials.groups(len(runs), pump.message) as groups:
             job = trials.job(bfloat16, groups.queue, pump.events)
             job = replace(job, confirming=True, needs_weights=False, prune=NO_PRUNING)
-            trials.tune(job, n_concurrent, RunList(runs, end))
+            trials.tune(job, n_concurrent, RunList(runs, end, faults), faults)
         if resources.group == "study":
             costs.set_groups(groups.times())
     return costs.last

@@ -8,6 +8,7 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from hms_ray.study.confirmation import ConfirmingRun
+from hms_ray.sweep.run_faults import RunFaults
 from hms_ray.sweep.tune_searcher import LOST
 
 
@@ -17,12 +18,17 @@ class RunList(Searcher):
     Args:
         runs: to be trained.
         on_end: called with a run and the reason of its failure, or None.
+        faults: of the run.
     """
 
     def __init__(
-        self, runs: Sequence[ConfirmingRun], on_end: Callable[[ConfirmingRun, str | None], None]
+        self,
+        runs: Sequence[ConfirmingRun],
+        on_end: Callable[[ConfirmingRun, str | None], None],
+        faults: RunFaults,
     ) -> None:
         super().__init__()
+        self._faults = faults
         self._waiting, self._on_end = list(runs), on_end
         self._running: dict[str, ConfirmingRun] = {}
 
@@ -42,7 +48,9 @@ class RunList(Searcher):
     ) -> None:
         """Reports the end of a run; its process has written the result."""
         run = self._running.pop(trial_id, None)
-        if run is not None:
+        if result and "storage" in result:
+            self._faults.add(result["storage"])
+        elif run is not None:
             failed = LOST if error or not result else result.get("error")
             self._on_end(run, None if failed is None else str(failed))
 

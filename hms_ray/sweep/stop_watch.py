@@ -1,4 +1,4 @@
-"""Looks for requests of ``hms-ray stop`` while a study runs."""
+"""Looks for requests of ``hms-ray stop`` while a study runs, and whether its folder stays."""
 
 from __future__ import annotations
 
@@ -10,12 +10,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from hms_ray.errors import StorageError
+from hms_ray.storage.faults import removed
+from hms_ray.storage.folder_names import STUDY_FILE
 from hms_ray.storage.run_log import FaultLog
 from hms_ray.storage.stop_requests import STOPPED_ANSWER, StopRequests
 
 logger = logging.getLogger(__name__)
 
 POLL_S: Final = 1.0
+N_MISSING: Final = 2
+"""So often in a row a study's folder is looked for in vain before it is taken for removed."""
 
 
 def end_as_by_ctrl_c() -> None:
@@ -24,13 +29,14 @@ def end_as_by_ctrl_c() -> None:
 
 
 class StopWatch:
-    """Follows requests to stop from a thread, while a block runs.
+    """Follows requests to stop, and the study's folder, from a thread while a block runs.
 
     Args:
         study: folder of the study.
         stop_trial: called with the number of a trial to stop, every second until it has
             ended; returns why it cannot be stopped, or None.
         stop_study: called once to end the whole study.
+        on_fault: called once if the study's folder is gone.
     """
 
     def __init__(
@@ -38,9 +44,11 @@ class StopWatch:
         study: Path,
         stop_trial: Callable[[int], str | None],
         stop_study: Callable[[], None] = end_as_by_ctrl_c,
+        on_fault: Callable[[StorageError], None] = lambda fault: None,
     ) -> None:
-        self._requests = StopRequests(study)
+        self._study, self._requests = study, StopRequests(study)
         self._stop_trial, self._stop_study = stop_trial, stop_study
+        self._on_fault = on_fault
         self._ended = threading.Event()
         self._faults = FaultLog(logger)
         self._thread = threading.Thread(target=self._follow, name="stop", daemon=True)
@@ -61,7 +69,12 @@ class StopWatch:
             self._requests.answer(number, STOPPED_ANSWER if stopped else "has ended by itself")
 
     def _follow(self) -> None:
+        n_missing = 0
         while not self._ended.wait(POLL_S):
+            # Twice in a row: a shared file system may hide a file for a moment.
+            n_missing = 0 if (self._study / STUDY_FILE).is_file() else n_missing + 1
+            if n_missing == N_MISSING:
+                self._on_fault(removed(self._study))
             with self._faults("requests to stop could not be read"):
                 for trial in self._requests.pending():
                     if trial is None:

@@ -43,6 +43,7 @@ from hms_ray.study.trial import DIVERGED, PRUNED, StoredTrial
 from hms_ray.study.warm_start import warm_start_studies
 from hms_ray.sweep.announcement import earlier_lines, work_lines
 from hms_ray.sweep.confirming import confirm
+from hms_ray.sweep.run_faults import RunFaults
 from hms_ray.sweep.stop_watch import StopWatch
 from hms_ray.sweep.study_result import StudyResult, study_result
 from hms_ray.sweep.tensorboard import declare_study
@@ -93,6 +94,7 @@ def run_study(
         ConfigError: if the pruning rule can stop no trial.
         ResourceError: if no worker group fits on the cluster.
         ModelError: if a weights file cannot be read.
+        StorageError: if the results cannot be written any more; open trials stay open.
     """
     require_objective_rows(space.objective, prepared.rows())
     space.pruning.require_effect(prepared.n_folds)
@@ -103,7 +105,8 @@ def run_study(
     ):
         add_first_reference(folder, space.gain.reference)
         run = _Run(space, prepared, results, folder, train, stream, needs_weights, retry_failed)
-        with StopWatch(folder.path, run.stop_trial) as run.stops:
+        watch = StopWatch(folder.path, run.stop_trial, on_fault=run.faults.add)
+        with watch as run.stops:
             if run.n_missing > 0 or missing_runs(folder, *confirm):
                 with session(address) as cluster:
                     if run.n_missing > 0:
@@ -127,13 +130,14 @@ class _Run:
         retry_failed: bool = False,
     ) -> None:
         self.stops: StopWatch
+        self.faults = RunFaults()
         self._search: StudySearch | None = None
         self._cancel: Callable[[int], None] = lambda number: None
         self._warm = ""
         self._space, self._prepared, self._results = space, prepared, results
         self._folder, self._stream = folder, stream
         self._trials = TrialRuns(space, prepared, results, folder, train, needs_weights)
-        self._faults = FaultLog(logger)
+        self._faults = FaultLog(logger, folder.path)
         self._pump: EventPump
         self._costs = RunCounter(folder.path, results, devices=space.resources.devices)
         self._confirming: RunCost | None = None
@@ -222,19 +226,20 @@ class _Run:
                     on_end=self._end_trial,
                     on_exhausted=self._ends_early,
                     reached_limit=lambda: self._hours.reached(self._proposals.n_retried),
+                    faults=self.faults,
                 )
                 job = self._trials.job(bfloat16, groups.queue, self._pump.events)
-                self._trials.tune(job, n_concurrent, search)
+                self._trials.tune(job, n_concurrent, search, self.faults)
             # Before the cost is written: it counts what pruned trials did not train.
             self._ends.settle()
             if resources.group == "study":
                 self._costs.set_groups(groups.times())
-            if search.fault is not None:
-                raise search.fault
 
     def confirm(self, cluster: Cluster, n_best: int, n_seeds: int) -> None:
         """See ``sweep.confirming``."""
-        self._confirming = confirm(self._trials, cluster, n_best, n_seeds, self._stream)
+        self._confirming = confirm(
+            self._trials, cluster, n_best, n_seeds, self._stream, self.faults
+        )
 
     def _load_finished(self) -> None:
         """Gives the pruner the finished trials of earlier runs."""

@@ -18,7 +18,7 @@ from hms_ray.dataset.prepare import Prepared
 from hms_ray.distributed.job import Train
 from hms_ray.distributed.progress import ask, send_event
 from hms_ray.distributed.queue_actor import QueueRunner
-from hms_ray.errors import DivergedError, FoldCancelled, one_line
+from hms_ray.errors import DivergedError, FoldCancelled, StorageError, one_line
 from hms_ray.experiment.fold_task import Report, run_task
 from hms_ray.experiment.run import ExperimentResult, run_experiment
 from hms_ray.search.distributions import describe
@@ -80,7 +80,8 @@ def run_trial(config: dict[str, Any], job: StudyJob) -> dict[str, Any]:
         job: settings that all trials share.
 
     Returns:
-        The three scores, ``pruned`` with a reason, or ``error``, with ``diverged`` if so.
+        The three scores, ``pruned`` with a reason, or ``error``, with ``diverged`` if so; or
+        ``storage`` with the ``StorageError`` that ends the run, while the trial stays open.
     """
     number, point = int(config["number"]), dict(config["point"])
     experiment = Experiment.model_validate_json(config["experiment"])
@@ -99,6 +100,8 @@ def run_trial(config: dict[str, Any], job: StudyJob) -> dict[str, Any]:
     except FoldCancelled as cancelled:
         # Whoever has cancelled it knows why, and records it.
         return {"error": str(cancelled)}
+    except StorageError as error:
+        return {"storage": error}
     except Exception as error:
         reason, diverged = one_line(error), isinstance(error, DivergedError)
         state: State = DIVERGED if diverged else "failed"
@@ -106,6 +109,8 @@ def run_trial(config: dict[str, Any], job: StudyJob) -> dict[str, Any]:
             folder.write_failure(
                 number, point, experiment, reason, traceback.format_exc(), state=state
             )
+        except StorageError as fault:
+            return {"storage": fault}
         except Exception:
             logger.exception("the failure of trial %04d was not recorded", number)
         return {"error": reason, "diverged": True} if diverged else {"error": reason}

@@ -55,10 +55,14 @@ class TrialEnds:
         self._outcomes: dict[int, Outcome] = {}
         self._unseen: list[int] = []
         self._csv_due = 0.0
-        self._faults = FaultLog(logger)
+        self._faults = FaultLog(logger, folder.path)
 
     def record(self, proposal: Proposal, outcome: Outcome) -> None:
-        """Takes the outcome of a trial; a fault here is logged and does not end the search."""
+        """Takes the outcome of a trial; a fault here is logged and does not end the search.
+
+        Raises:
+            StorageError: if the study's folder cannot be written any more.
+        """
         number = proposal.number
         self._outcomes[number] = outcome
         with self._faults(f"the end of trial {number:04d} was not recorded completely"):

@@ -18,10 +18,12 @@ from hms_ray.distributed.cluster import Cluster, n_concurrent_trials
 from hms_ray.distributed.job import Train
 from hms_ray.distributed.nodes import check_nodes, has_bfloat16
 from hms_ray.distributed.standing_groups import StandingGroups
+from hms_ray.storage.faults import storage_error
 from hms_ray.storage.run_log import WorkerLogs
 from hms_ray.study.bench_estimate import BenchEstimate, read_bench
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.identity import data_identity
+from hms_ray.sweep.run_faults import RunFaults
 from hms_ray.sweep.trial_actor import StudyJob, run_trial
 from hms_ray.sweep.trial_restarts import StartLimit
 
@@ -97,8 +99,24 @@ class TrialRuns:
             prune=self.space.pruning,
         )
 
-    def tune(self, job: StudyJob, n_concurrent: int, search: Searcher) -> None:
-        """Trains what a searcher suggests, until it suggests no more."""
+    def tune(self, job: StudyJob, n_concurrent: int, search: Searcher, faults: RunFaults) -> None:
+        """Trains what a searcher suggests, until it suggests no more.
+
+        Raises:
+            HmsRayError: the first fault that ended the run.
+        """
+        try:
+            self._tune(job, n_concurrent, search, faults)
+        except Exception as error:
+            faults.check()
+            # Tune writes files of its own.
+            found = storage_error(error, self.folder.path)
+            if found is None:
+                raise
+            raise found from error
+        faults.check()
+
+    def _tune(self, job: StudyJob, n_concurrent: int, search: Searcher, faults: RunFaults) -> None:
         trainable = tune.with_resources(
             tune.with_parameters(run_trial, job=job),
             tune.PlacementGroupFactory([{"memory": TRIAL_MEMORY_BYTES}]),
@@ -116,7 +134,7 @@ class TrialRuns:
                 name="tune",
                 storage_path=str(self.folder.scratch),
                 failure_config=tune.FailureConfig(max_failures=-1),
-                callbacks=[StartLimit()],
+                callbacks=[StartLimit(), faults],
                 verbose=0,
             ),
         ).fit()

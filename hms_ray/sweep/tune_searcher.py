@@ -8,10 +8,12 @@ from typing import Any, Final
 
 from ray.tune.search import Searcher
 
+from hms_ray.errors import StorageError
 from hms_ray.evaluate.metric import SCORE_NAMES
 from hms_ray.search.outcomes import STOP_REASON, Exhausted, Outcome, Proposal, Pruned, RecoverScores
 from hms_ray.search.proposals import Proposals
 from hms_ray.study.trial import PRUNED
+from hms_ray.sweep.run_faults import RunFaults
 
 logger = logging.getLogger(__name__)
 
@@ -23,13 +25,14 @@ LOST: Final = "the trial's process was lost; see the logs in Ray's session folde
 class StudySearch(Searcher):
     """Suggests the study's proposals to Tune and records their results.
 
-    A trial's last result holds either its scores or ``error``, a text; a trial without one
-    lost its process.
+    A trial's last result holds its scores, ``error``, a text, or ``storage``, a fault that ends
+    the run and leaves the trial open; a trial without one lost its process.
 
     The search ends when ``n_trials`` are finished and failed trials that are to be retried
     have ended, when a limit of hours is reached, when as many trials of this run have
-    failed as were missing at its start (at least ``MIN_FAILURES``), when no point is left,
-    or when an outcome cannot be recorded; the attribute ``fault`` then has the error.
+    failed as were missing at its start (at least ``MIN_FAILURES``), or when no point is left.
+    A fault, such as an outcome that cannot be recorded, ends the run: nothing is recorded
+    after it.
 
     Args:
         proposals: source of points, and record of results.
@@ -39,6 +42,7 @@ class StudySearch(Searcher):
             recorded.
         on_exhausted: called once with the reason if the search ends before ``n_trials``.
         reached_limit: the limit of the budget that is reached, as text, or None.
+        faults: of the run.
     """
 
     def __init__(
@@ -50,8 +54,10 @@ class StudySearch(Searcher):
         on_end: Callable[[Proposal, Outcome], None] = lambda proposal, outcome: None,
         on_exhausted: Callable[[str], None] = lambda reason: None,
         reached_limit: Callable[[], str | None] = lambda: None,
+        faults: RunFaults | None = None,
     ) -> None:
         super().__init__()
+        self.faults = faults or RunFaults()
         self._proposals = proposals
         self._n_trials = n_trials
         n_missing = max(n_trials - proposals.n_finished, proposals.n_retried)
@@ -62,12 +68,18 @@ class StudySearch(Searcher):
         self._stopped: set[int] = set()
         self._recover, self._on_end, self._on_exhausted = recover, on_end, on_exhausted
         self._reached_limit = reached_limit
-        self.fault: Exception | None = None
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Config of the next trial; ``FINISHED`` at the end, None to be called again."""
-        if self.fault is not None:
+        if self.faults.first is not None:
             return str(Searcher.FINISHED)
+        try:
+            return self._suggest(trial_id)
+        except Exception as fault:
+            self.faults.add(fault)
+            return str(Searcher.FINISHED)
+
+    def _suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         n_running = self._proposals.n_running
         enough = self._proposals.n_finished + n_running >= self._n_trials
         if enough and not self._proposals.n_retried:
@@ -114,9 +126,11 @@ class StudySearch(Searcher):
         result, whether this machine can see the files already or not.
         """
         proposal = self._running.pop(trial_id, None)
-        if proposal is None:
-            return  # Tune calls again if this method has raised an error.
+        if proposal is None or self.faults.first is not None:
+            return  # Tune ends all trials after a fault: they stay open.
         try:
+            if (found := (result or {}).get("storage")) is not None:
+                raise found
             outcome = self._outcome(proposal.number, result or {})
             diverged = isinstance(outcome, Pruned) and outcome.diverged
             if (isinstance(outcome, str) or diverged) and proposal.number in self._stopped:
@@ -129,10 +143,11 @@ class StudySearch(Searcher):
             else:
                 self._proposals.complete(proposal.number, outcome)
             self._on_end(proposal, outcome)
+        except StorageError as fault:
+            self.faults.add(fault)
         except Exception as fault:
-            # Tune would count it as another failure of the trial and continue.
             logger.exception("trial %04d: its end was not recorded", proposal.number)
-            self.fault = self.fault or fault
+            self.faults.add(fault)
 
     def _outcome(self, number: int, result: dict[str, Any]) -> Outcome:
         if "error" in result:

@@ -1,5 +1,7 @@
+import errno
 import io
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +16,12 @@ from hms_ray.config.loading import validate_space
 from hms_ray.config.pruning import PruneConfig
 from hms_ray.config.space import Space
 from hms_ray.dataset.prepare import Prepared, prepare
-from hms_ray.errors import DivergedError, ResourceError, StudyError
+from hms_ray.distributed.job import Train
+from hms_ray.errors import DivergedError, ResourceError, StorageError, StudyError
 from hms_ray.evaluate.oof import make_oof
 from hms_ray.experiment.fold_task import FoldTask
 from hms_ray.storage.fold_store import FoldStore
+from hms_ray.storage.locks import running_since
 from hms_ray.study.confirmation import confirmed_trials
 from hms_ray.study.cost import read_costs
 from hms_ray.study.folder import StudyFolder
@@ -26,6 +30,7 @@ from hms_ray.sweep.study import run_study
 from hms_ray.sweep.study_result import StudyResult
 from hms_ray.train.process import Process
 from tests.competition_folder import write_competition_folder
+from tests.refused import refusal
 from tests.unit.test_proposals import recorded_trials
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("connected")]
@@ -291,6 +296,66 @@ def test_hopeless_and_diverged_trials_are_pruned_and_optuna_is_told(
     (cost,) = again.costs
     assert (cost.work, cost.n_folds, cost.training_s) == ("confirm", 4, 240.0)
     assert 0 < cost.start_up_s < cost.seconds
+
+
+def train_on_a_full_disk(task: FoldTask, process: Process) -> None:
+    """Stores fold 0; the disk has no room for the other one."""
+
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if task.fold == 0:
+        train_by_rate(task, process)
+    else:
+        record = {"seconds": 60.0, "saved_s": 0.0}
+        FoldStore(task.results).write(task.key, pd.DataFrame({"a": [0]}), record, full)
+
+
+def train_while_results_are_moved(task: FoldTask, process: Process) -> None:
+    """Moves the results away, and ends once they are back."""
+    task.results.rename(task.results.with_name("moved"))
+    while not task.results.exists():
+        time.sleep(0.1)
+
+
+def test_faults_of_storage_end_a_study_at_once_and_fail_no_trial(
+    prepared: Prepared, base: Path
+) -> None:
+    results = base / "faulty"
+    results.mkdir()
+    space = make_space(RATES, n_trials=1, max_groups=1, max_concurrent_trials=1)
+    printed = io.StringIO()
+
+    def run(train: Train) -> StudyResult:
+        return run_study(space, prepared, results, "one", train=train, stream=printed)
+
+    with refusal(StorageError, "free space", where=str(results), fix="same command"):
+        run(train_on_a_full_disk)
+    folder = StudyFolder.open("one", results)
+    assert folder.trials() == []
+    assert len(FoldStore(results).folders()) == 1
+    assert not list(results.rglob(".draft-*"))
+    n_tries = sum(
+        file.read_text().count("fold failed") for file in (folder.path / "logs").iterdir()
+    )
+    assert n_tries == 1, "it is not tried again"
+
+    moved = results.with_name("moved")
+    began = time.monotonic()
+    try:
+        with refusal(StorageError, "must stay", got="removed", where=str(folder.path)):
+            run(train_while_results_are_moved)
+        assert not results.exists(), "nothing is made again"
+        assert time.monotonic() - began < 60
+    finally:
+        moved.rename(results)
+    assert folder.trials() == []
+    states = [trial.state for trial in recorded_trials(folder.journal)]
+    assert states == [TrialState.FAIL, TrialState.RUNNING], "repeated, and open"
+    result = run(train_by_rate)
+    assert (result.n_finished, result.n_failed, result.n_reused) == (1, 0, 1)
+    assert "lost" not in printed.getvalue()
+    assert running_since(folder.path) is None
 
 
 def test_study_without_a_finished_trial_is_an_error(prepared: Prepared, base: Path) -> None:

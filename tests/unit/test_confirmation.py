@@ -21,6 +21,7 @@ from hms_ray.study.confirmation import ConfirmedRuns, confirmed_trials, missing_
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.new import create_study
 from hms_ray.sweep import trial_actor as sweep_trial
+from hms_ray.sweep.run_faults import RunFaults
 from hms_ray.sweep.run_list import RunList
 from hms_ray.sweep.trial_actor import StudyJob, run_trial
 from hms_ray.sweep.tune_searcher import LOST
@@ -181,7 +182,7 @@ def test_runs_are_trained_in_order_and_written_beside_the_trials(
     rows, ends = study.rows(), []
     monkeypatch.setattr(sweep_trial, "_train", lambda *_: result_of(rows, 0.5, 1))
     runs = missing_runs(study, 2, 1)
-    search = RunList(runs, lambda run, failed: ends.append((run.number, failed)))
+    search = RunList(runs, lambda run, failed: ends.append((run.number, failed)), RunFaults())
     job = StudyJob(study.path, *[None] * 6, logs=WorkerLogs(study.path), confirming=True)  # type: ignore[arg-type]
     first, second = search.suggest("a"), search.suggest("b")
     assert isinstance(first, dict)

@@ -255,7 +255,7 @@ def test_end_that_cannot_be_recorded_ends_the_search_with_its_error() -> None:
     # Tune would call again.
     search.on_trial_complete("a", error=True)
     assert search.suggest("b") == StudySearch.FINISHED
-    assert str(search.fault) == "the disk is full"
+    assert str(search.faults.first) == "the disk is full"
 
 
 def test_damaged_trial_of_an_earlier_run_does_not_end_the_search(
