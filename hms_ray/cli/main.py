@@ -147,8 +147,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if meta.get(_DEBUG):
             raise
-        # Without permission to read or write, there is nothing to resume later.
-        if not isinstance(error, PermissionError):
+        # A wrong path is no fault of storage.
+        if not isinstance(error, (FileNotFoundError, NotADirectoryError, PermissionError)):
             found = storage_error(error, Path(error.filename or "."))
             if found is not None:
                 return _report(meta.get(COMMAND), str(found))

@@ -19,6 +19,7 @@ from ray.exceptions import AuthenticationError
 import hms_ray
 from hms_ray.config.space import ResourcesConfig
 from hms_ray.distributed.process_state import (
+    as_signalled,
     end_without_ray,
     environment,
     interrupt_status,
@@ -186,8 +187,9 @@ def session(address: str | None = None) -> Iterator[Cluster]:
                 _connect(address)
             yield Cluster(alive_nodes(), embedded=address is None)
         except KeyboardInterrupt as interrupt:
-            end_without_ray(interrupt_status(interrupt))
-            raise
+            signalled = as_signalled(interrupt)
+            end_without_ray(interrupt_status(signalled))
+            raise signalled from None
         except BaseException:
             ray.shutdown()
             raise

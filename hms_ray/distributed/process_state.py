@@ -75,22 +75,32 @@ def stop_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    first: KeyboardInterrupt | None = None
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal first
-        if first is not None:
-            # No clean-up: Ray's processes end with this one, and files are whole or absent.
-            _write("ended at once")
-            os._exit(interrupt_status(first))
-        first = Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
-        _write(_STOPPING[signal.Signals(number)])
-        raise first
-
+    global _first
+    _first = None
     with signal_handlers(tuple(_STOPPING)):
         for number in _STOPPING:
-            signal.signal(number, stop)
+            signal.signal(number, _stop)
         yield
+
+
+_first: KeyboardInterrupt | None = None
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """The handler of both signals."""
+    global _first
+    if _first is not None:
+        # No clean-up: Ray's processes end with this one, and files are whole or absent.
+        _write("ended at once")
+        os._exit(interrupt_status(_first))
+    _first = Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
+    _write(_STOPPING[signal.Signals(number)])
+    raise _first
+
+
+def as_signalled(interrupt: KeyboardInterrupt) -> KeyboardInterrupt:
+    """The error that the handler has raised: Ray's calls raise one of their own instead."""
+    return interrupt if _first is None else _first
 
 
 def interrupt_status(interrupt: KeyboardInterrupt) -> int:

@@ -96,7 +96,8 @@ def plan_folds(
     Args:
         experiment: what to train.
         prepared: rows, folds and packs.
-        results: folder of all studies and their store.
+        results: folder of all studies and their store; made if missing. Once it is removed,
+            no fold makes it again.
         placement: where the folds are trained.
         folds: folds to train; repeated ones count once. Default: all.
 
@@ -111,6 +112,7 @@ def plan_folds(
     resolved = replace_values(
         experiment, {"training.precision": placement.precision(experiment)}, "experiment"
     )
+    Path(results).mkdir(parents=True, exist_ok=True)
     tasks = []
     for fold in wanted:
         key_inputs = cache_key_inputs(experiment, prepared, fold, placement)
