@@ -324,6 +324,7 @@ def test_faults_of_storage_end_a_study_at_once_and_fail_no_trial(
     results = base / "faulty"
     results.mkdir()
     space = make_space(RATES, n_trials=1, max_groups=1, max_concurrent_trials=1)
+    space = space.model_copy(update={"start": [{"training.learning_rate": 1e-3}]})
     printed = io.StringIO()
 
     def run(train: Train) -> StudyResult:
