@@ -88,6 +88,10 @@ class StudyError(HmsRayError):
     """A study that is missing, damaged, locked or does not fit the command."""
 
 
+class LockedError(StudyError):
+    """A study that another command runs, or has taken over."""
+
+
 class StorageError(HmsRayError):
     """A disk or folder that can hold no results any more; it ends a run, not a trial."""
 

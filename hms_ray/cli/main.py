@@ -112,7 +112,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the command line without the program's name; default: that of the process.
 
     Returns:
-        Exit status: 0 done; 1 the command's own "no" (faults in a folder, failed steps of a
+        Exit status: 0 done, or with ``--exit-zero-when-final`` an error that a restart would not
+        change; 1 the command's own "no" (faults in a folder, failed steps of a
         ladder, a sweep that failures left short); 2 an error, described on standard error;
         130 stopped by Ctrl-C; 143 stopped by SIGTERM.
     """
@@ -129,11 +130,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except typer.Exit as end:
         return end.exit_code
     except typer.TyperException as error:
-        return _report(*_usage_error(error, meta.get(COMMAND, "hms-ray")))
+        status = _report(*_usage_error(error, meta.get(COMMAND, "hms-ray")))
+        return _unless_final(status, arguments)
     except HmsRayError as error:
         if meta.get(_DEBUG):
             raise
-        return _report(meta.get(COMMAND), str(error))
+        from hms_ray.study.run_outcome import is_final
+
+        status = _report(meta.get(COMMAND), str(error))
+        return _unless_final(status, arguments) if is_final(error) else status
     except KeyboardInterrupt as interrupt:
         name = str(meta.get(COMMAND, "hms-ray")).removeprefix("hms-ray ")
         print(f"\nhms-ray {name}: stopped{_AFTER_STOP.get(name, '')}.", file=sys.stderr)
@@ -154,6 +159,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return _report(meta.get(COMMAND), str(found))
         where = f": {error.filename}" if error.filename else ""
         return _report(meta.get(COMMAND), f"{error.strerror or error}{where}")
+
+
+def _unless_final(status: int, arguments: Sequence[str]) -> int:
+    """The exit status of an error that a restart would not change."""
+    from hms_ray.study.run_outcome import EXIT_ZERO
+
+    if EXIT_ZERO not in arguments:
+        return status
+    print(f"a restart would not change this: exit status 0, by {EXIT_ZERO}", file=sys.stderr)
+    return 0
 
 
 def _usage_error(error: typer.TyperException, path: str) -> tuple[str, str]:

@@ -85,6 +85,14 @@ Device: TypeAlias = Annotated[
     Literal["cpu", "cuda"] | None,
     option("Where the models run.", default="cuda if available", name="--device"),
 ]
+ExitZero: TypeAlias = Annotated[
+    bool,
+    flag(
+        "--exit-zero-when-final",
+        "Exit with 0 also where a restart would end in the same way, such as after an error of "
+        "the configuration or the data or too many failed trials; for schedulers that restart.",
+    ),
+]
 Json: TypeAlias = Annotated[bool, flag("--json", "Print JSON.")]
 
 

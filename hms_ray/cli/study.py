@@ -13,6 +13,7 @@ from hms_ray.cli.options import (
     RESULTS,
     Address,
     Data,
+    ExitZero,
     File,
     FoldTable,
     Local,
@@ -54,6 +55,7 @@ def train(
         Path | None,
         option("Write a trace of some steps by torch's profiler, with --local.", "FILE"),
     ] = None,
+    exit_zero: ExitZero = False,
     log_level: LogLevel = "INFO",
 ) -> int:
     """Train one experiment, on Ray or in this process."""
@@ -80,6 +82,7 @@ def train(
             address=address,
             log_level=log_level,
             needs_weights=True,
+            exit_zero=exit_zero,
         )
         if status == 0:
             print_next("submit", name, "--data", data, results=results)
@@ -175,6 +178,7 @@ def sweep(
     retry_failed: _RetryFailed = False,
     confirm: _Confirm = None,
     seeds: _Seeds = 3,
+    exit_zero: ExitZero = False,
     log_level: LogLevel = "INFO",
 ) -> int:
     """Search a space on Ray; the same command resumes a study that was stopped."""
@@ -197,6 +201,7 @@ def sweep(
         log_level=log_level,
         retry_failed=retry_failed,
         confirm=(0, 0) if confirm is None else (confirm, seeds),
+        exit_zero=exit_zero,
     )
     if status == 0:
         print_next("blend", name, results=results)

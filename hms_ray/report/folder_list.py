@@ -26,6 +26,7 @@ class FolderSummary:
         objective: score that orders the trials; None for a ladder.
         best_score: of the best trial, in nats.
         problem: why it cannot be read; None if it can.
+        outcome: how its last run ended, if it did not finish; None also while it runs.
     """
 
     name: str
@@ -41,6 +42,7 @@ class FolderSummary:
     best_trial: int | None = None
     best_score: float | None = None
     problem: str | None = None
+    outcome: str | None = None
 
     @property
     def trials_text(self) -> str:
@@ -71,10 +73,11 @@ def render_folders(folders: Sequence[FolderSummary], results: object) -> str:
             "last written (UTC)", [time_text(folder.written) for folder in folders], right=False
         ),
     )
-    problems = tuple(
+    problems = [
         f"{folder.name} cannot be read: {folder.problem}" for folder in folders if folder.problem
-    )
-    return to_text(Table("", columns, problems))
+    ]
+    ends = [f"{folder.name}: {folder.outcome}" for folder in folders if folder.outcome]
+    return to_text(Table("", columns, (*problems, *ends)))
 
 
 def _other_columns(folders: Sequence[FolderSummary]) -> list[Column]:

@@ -136,6 +136,7 @@ def render_study(study: StudyOverview) -> str:
         "training": f"{study.minutes:.1f} minutes of finished trials",
         "last written": f"{time_text(summary.written)} UTC",
         "runs": ", ".join(f"{time_text(run)} UTC" for run in study.runs) or None,
+        "last run": summary.outcome,
         "machines": ", ".join(study.hosts) or None,
     }
     best = f"Best trial: {number_text(summary.best_trial)}, {best_text(summary)}."

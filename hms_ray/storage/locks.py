@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 
 from filelock import FileLock, Timeout
 
-from hms_ray.errors import HmsRayError, StudyError
+from hms_ray.errors import HmsRayError, LockedError, StudyError
 from hms_ray.storage.atomic import whole_file
 from hms_ray.storage.drafts import NO_LOCKS, suppress_no_locks
 from hms_ray.storage.structured_files import json_text, read_json
@@ -114,7 +114,7 @@ class StudyLock:
                 fix="Use another results folder.",
             ) from None
         if not taken:
-            raise StudyError(
+            raise LockedError(
                 f"{self._noun} is locked by another process{self._lock.owner()}",
                 where=self._folder,
                 fix="Wait for it to end, or stop it.",

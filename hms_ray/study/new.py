@@ -34,6 +34,7 @@ from hms_ray.study.folder import (
     write_space,
 )
 from hms_ray.study.identity import differences, space_identity, study_identity
+from hms_ray.study.run_outcome import OUTCOME_FILE
 from hms_ray.study.warm_start import warm_start_studies
 from hms_ray.text import counted, shortened_list
 
@@ -50,6 +51,7 @@ _RUN_FILES: Final = frozenset(
         "environment.json",
         "leaderboard.csv",
         "costs.json",
+        OUTCOME_FILE,
     }
 )
 """Files of a study in which no trial has ended, besides its lock and journal."""

@@ -19,7 +19,7 @@ from hms_ray.config.former_names import in_new_form
 from hms_ray.config.yaml_files import read_mapping
 from hms_ray.errors import HmsRayError, StudyError
 from hms_ray.evaluate.metric import mean_by_objective
-from hms_ray.report.folder_list import FolderSummary
+from hms_ray.report.folder_list import FolderSummary, time_text
 from hms_ray.report.overview import FoldOverview, StudyOverview, TrialOverview
 from hms_ray.storage.fold_store import FoldStore
 from hms_ray.storage.structured_files import read_json
@@ -29,6 +29,7 @@ from hms_ray.study.holdout import openings
 from hms_ray.study.identity import changed_values
 from hms_ray.study.leaderboard import Leaderboard
 from hms_ray.study.row_scores import scores_of_fold
+from hms_ray.study.run_outcome import FINISHED, read_outcome
 from hms_ray.study.trial import (
     DIVERGED,
     PRUNED,
@@ -82,7 +83,17 @@ def _summary(folder: StudyFolder, trials: Sequence[StoredTrial]) -> FolderSummar
         objective=folder.objective,
         best_trial=None if best is None else best.number,
         best_score=None if best is None else best.scores[folder.objective],
+        outcome=_outcome(folder.path),
     )
+
+
+def _outcome(path: Path) -> str | None:
+    """How the last run ended, unless it finished."""
+    outcome = read_outcome(path)
+    if outcome is None or outcome.text == FINISHED:
+        return None
+    then = "; the same command would end in the same way" if outcome.final else ""
+    return f"ended at {time_text(outcome.ended)} UTC: {outcome.text}{then}"
 
 
 def last_written(folder: Path) -> str:

@@ -15,18 +15,19 @@ from hms_ray.dataset.folds import read_folds
 from hms_ray.dataset.prepare import Prepared, prepare
 from hms_ray.dataset.sources import sources_for
 from hms_ray.distributed.cluster import check_connection
-from hms_ray.errors import DataError, FoldError
+from hms_ray.errors import ConfigError, DataError, FoldError
 from hms_ray.experiment.disk_use import require_disk_space
 from hms_ray.experiment.preflight import preflight
 from hms_ray.report.live import bar, print_text
 from hms_ray.report.run_cost import cost_text
 from hms_ray.report.tables import to_text
 from hms_ray.storage.folder_names import checked_name
+from hms_ray.storage.locks import running_since
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.new import check_study
 from hms_ray.study.references import n_references
+from hms_ray.study.run_outcome import EXIT_ZERO, record_outcome
 from hms_ray.sweep.study import run_study
-from hms_ray.text import counted
 
 
 def sweep(
@@ -42,6 +43,7 @@ def sweep(
     needs_weights: bool = False,
     retry_failed: bool = False,
     confirm: tuple[int, int] = (0, 0),
+    exit_zero: bool = False,
 ) -> int:
     """Searches a space and prints the leaderboard.
 
@@ -57,12 +59,51 @@ def sweep(
         needs_weights: train stored folds again whose weights were freed.
         retry_failed: train the failed trials of earlier runs again.
         confirm: see ``run_study``.
+        exit_zero: return 0 where another run would end in the same way.
 
     Returns:
         Exit status: 1 if trials failed and fewer are finished than requested, with a line on
         standard error. Failed trials that others replaced do not count.
     """
     checked_name(name)
+    try:
+        return _sweep(
+            space,
+            data_dir,
+            results,
+            name,
+            fold_table=fold_table,
+            pack_dir=pack_dir,
+            address=address,
+            log_level=log_level,
+            needs_weights=needs_weights,
+            retry_failed=retry_failed,
+            confirm=confirm,
+            exit_zero=exit_zero,
+        )
+    except (ConfigError, DataError) as error:
+        # Of the configuration or the data of a study that ran before.
+        study = StudyFolder.find(name, results)
+        if study is not None and running_since(study.path) is None:
+            record_outcome(study.path, str(error), final=True)
+        raise
+
+
+def _sweep(
+    space: Space,
+    data_dir: Path,
+    results: Path,
+    name: str,
+    *,
+    fold_table: Path | None,
+    pack_dir: Path | None,
+    address: str | None,
+    log_level: str,
+    needs_weights: bool,
+    retry_failed: bool,
+    confirm: tuple[int, int],
+    exit_zero: bool,
+) -> int:
     check_connection(address)
     given = None if fold_table is None else read_folds(fold_table)
     ready = partial(
@@ -92,14 +133,12 @@ def sweep(
     cost = "".join(f"{to_text(cost_text(cost))}\n\n" for cost in run.costs)
     limit = "" if run.limit is None else f"{run.limit}\n\n"
     print_text(f"\n{run.leaderboard.text()}\n\n{cost}{limit}study: {run.folder.path}")
-    if not run.n_failed or run.n_finished >= space.budget.trials:
+    missing = run.shortfall(space.budget.trials)
+    if missing is None:
         return 0
-    finished = f"{run.n_finished} of {counted(space.budget.trials, 'trial')} finished"
-    print(
-        f"hms-ray sweep: {finished}, {run.n_failed} failed; run the same command to resume",
-        file=sys.stderr,
-    )
-    return 1
+    then = f"exit status 0, by {EXIT_ZERO}" if exit_zero else "run the same command to resume"
+    print(f"hms-ray sweep: {missing}; {then}", file=sys.stderr)
+    return 0 if exit_zero else 1
 
 
 def _check(

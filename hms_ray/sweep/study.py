@@ -39,6 +39,7 @@ from hms_ray.study.kept_weights import KeptWeights
 from hms_ray.study.new import open_study, require_objective_rows
 from hms_ray.study.references import Reference
 from hms_ray.study.row_scores import RowScores
+from hms_ray.study.run_outcome import FINISHED, errors_recorded, record_outcome
 from hms_ray.study.trial import DIVERGED, PRUNED, StoredTrial
 from hms_ray.study.warm_start import warm_start_studies
 from hms_ray.sweep.announcement import earlier_lines, work_lines
@@ -101,6 +102,7 @@ def run_study(
     results = Path(results).resolve()
     with (
         open_study(results, name, space, prepared) as folder,
+        errors_recorded(folder.path),
         run_log(folder.path / LOG_FILE, log_level),
     ):
         add_first_reference(folder, space.gain.reference)
@@ -112,7 +114,10 @@ def run_study(
                     if run.n_missing > 0:
                         run.search(cluster)
                     run.confirm(cluster, *confirm)
-            return run.result()
+            result = run.result()
+        missing = result.shortfall(space.budget.trials)
+        record_outcome(folder.path, missing or result.limit or FINISHED, final=True)
+        return result
 
 
 class _Run:

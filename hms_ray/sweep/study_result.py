@@ -43,6 +43,15 @@ class StudyResult:
     costs: tuple[RunCost, ...] = ()
     limit: str | None = None
 
+    def shortfall(self, n_trials: int) -> str | None:
+        """What is missing of the budget because trials failed; None if nothing is.
+
+        Failed trials that others replaced do not count.
+        """
+        if not self.n_failed or self.n_finished >= n_trials:
+            return None
+        return f"{self.n_finished} of {counted(n_trials, 'trial')} finished, {self.n_failed} failed"
+
 
 def study_result(
     folder: StudyFolder,

@@ -9,6 +9,7 @@ from hms_ray.config.loading import validate_space
 from hms_ray.errors import DataError, FoldError
 from hms_ray.sweep import command
 from hms_ray.sweep.command import _resumed
+from hms_ray.sweep.study_result import StudyResult
 
 
 class Ready:
@@ -75,12 +76,14 @@ def test_sweep_cut_short_by_failures_exits_with_one(
     tmp_path: Path,
 ) -> None:
     folder, board = SimpleNamespace(path=tmp_path), SimpleNamespace(text=str)
-    run = SimpleNamespace(
-        folder=folder,
-        leaderboard=board,
+    run = StudyResult(
+        folder=folder,  # type: ignore[arg-type]
+        leaderboard=board,  # type: ignore[arg-type]
+        best=None,  # type: ignore[arg-type]
         n_finished=n_finished,
         n_failed=n_failed,
-        costs=(),
+        n_trained=0,
+        n_reused=0,
         limit="budget.hours is used up",
     )
     prepared = SimpleNamespace(notes=())
@@ -95,3 +98,6 @@ def test_sweep_cut_short_by_failures_exits_with_one(
     printed = output.err
     assert ("2 of 3 trials finished, 3 failed" in printed) == (status == 1)
     assert printed.count("\n") == status
+    # Another run would end in the same way.
+    assert command.sweep(space, tmp_path, tmp_path, "first", exit_zero=True) == 0
+    assert ("exit status 0, by --exit-zero-when-final" in capsys.readouterr().err) == (status == 1)
