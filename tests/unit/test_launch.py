@@ -314,11 +314,16 @@ def test_a_worker_with_too_many_cpus_for_a_cloud_is_refused(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("study", ["Big_Study.2", "x" * 80, "_a_"])
-def test_kubernetes_names_are_allowed_ones(study: str) -> None:
-    data = yaml.safe_load(launch_file("kuberay", space=SPACE, gpus=1, study=study))
-    name = data["metadata"]["name"]
-    assert re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", name)
-    assert len(name) <= 47
+def test_names_of_clusters_are_allowed_by_kubernetes_and_clouds(study: str) -> None:
+    options = {"space": SPACE, "gpus": 1, "study": study}
+    job = yaml.safe_load(launch_file("kuberay", **options))
+    names = [job["metadata"]["name"]]
+    names += [
+        yaml.safe_load(launch_file(name, **options))["cluster_name"] for name in ("aws", "gcp")
+    ]
+    for name in names:
+        assert re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", name)
+        assert len(f"ray-{name}-worker-01234567-compute") <= 63
 
 
 def test_every_file_runs_one_command_per_target() -> None:

@@ -27,7 +27,6 @@ USER: Final = 1000
 
 _IDLE_S: Final = 300
 _KEPT_S: Final = 3600
-_LONGEST_NAME: Final = 40
 _SPOT: Final = {
     "cloud.google.com/gke-spot": "true",
     "eks.amazonaws.com/capacityType": "SPOT",
@@ -42,7 +41,7 @@ def rayjob(plan: Plan) -> str:
     job = {
         "apiVersion": "ray.io/v1",
         "kind": "RayJob",
-        "metadata": {"name": _name(plan)},
+        "metadata": {"name": plan.cluster},
         "spec": {
             "entrypoint": command_line(*plan.sweep(autoscale=True)[1:]),
             "backoffLimit": RESTARTS,
@@ -65,8 +64,8 @@ def rayjob(plan: Plan) -> str:
         f"  {plan.launch()}",
         "Start it, follow it, stop it:",
         f"  kubectl create -f {plan.file}",
-        f"  kubectl logs --follow job/{_name(plan)}",
-        f"  kubectl delete rayjob {_name(plan)}",
+        f"  kubectl logs --follow job/{plan.cluster}",
+        f"  kubectl delete rayjob {plan.cluster}",
         "",
         *resource_table(plan, autoscale=True),
         "",
@@ -85,22 +84,22 @@ def raycluster(plan: Plan) -> str:
     cluster = {
         "apiVersion": "ray.io/v1",
         "kind": "RayCluster",
-        "metadata": {"name": _name(plan)},
+        "metadata": {"name": plan.cluster},
         "spec": _cluster(plan),
     }
-    secret = f"kubectl get secret {_name(plan)} -o jsonpath='{{.data.auth_token}}'"
+    secret = f"kubectl get secret {plan.cluster} -o jsonpath='{{.data.auth_token}}'"
     lines = [
         "A RayCluster of KubeRay (1.6 or newer) that stays, made with",
         f"  {plan.launch()}",
         "Start it, submit the sweep as a job, remove it:",
         f"  kubectl create -f {plan.file}",
-        f"  kubectl port-forward service/{_name(plan)}-head-svc 8265:8265",
+        f"  kubectl port-forward service/{plan.cluster}-head-svc 8265:8265",
         "  export RAY_AUTH_MODE=token",
         f"  RAY_AUTH_TOKEN=$({secret} | base64 -d)",
         "  export RAY_AUTH_TOKEN",
         "  ray job submit --address http://localhost:8265 --no-wait -- \\",
         *(f"    {line}" for line in continued(plan.sweep(autoscale=True))),
-        f"  kubectl delete raycluster {_name(plan)}",
+        f"  kubectl delete raycluster {plan.cluster}",
         "",
         *resource_table(plan, autoscale=True),
         "",
@@ -123,12 +122,6 @@ def _needs(plan: Plan) -> list[str]:
         "  networkPolicy: {mode: DenyAllIngress}, with KubeRay 1.7's feature gate",
         "  RayClusterNetworkPolicy.",
     ]
-
-
-def _name(plan: Plan) -> str:
-    """A name that Kubernetes allows: lower case, digits and dashes."""
-    name = "".join(letter if letter.isalnum() else "-" for letter in plan.study.lower())
-    return f"hms-ray-{name}"[:_LONGEST_NAME].strip("-")
 
 
 def _cluster(plan: Plan) -> dict[str, Any]:

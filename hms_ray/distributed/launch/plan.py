@@ -28,11 +28,13 @@ FILES: Final = {
     "machines": "cluster/machines.yaml",
 }
 """Kind of file -> its name in the examples of its comments."""
+LONGEST_NAME: Final = 34
+"""KubeRay and Ray's names of machines add up to 29 letters; clouds and Kubernetes allow 63."""
 RESTARTS: Final = 10
 """How often a scheduler starts a failed sweep again; a preempted one has no limit."""
 
-_PLAIN_PATH: Final = re.compile(r"/[\w./-]*[\w]")
-_PLAIN_NAME: Final = re.compile(r"[\w.-]+")
+_PLAIN_PATH: Final = re.compile(r"/[\w./-]*[\w]", re.ASCII)
+_PLAIN_NAME: Final = re.compile(r"[\w.-]+", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +69,12 @@ class Plan:
     def file(self) -> str:
         """Name of the file in the commands of its comments."""
         return FILES[self.target]
+
+    @property
+    def cluster(self) -> str:
+        """Name of the cluster: lower case, digits and dashes, as Kubernetes and clouds need it."""
+        name = "".join(letter if letter.isalnum() else "-" for letter in self.study.lower())
+        return f"hms-ray-{name}"[:LONGEST_NAME].strip("-")
 
     @property
     def results(self) -> str:

@@ -126,7 +126,7 @@ def machines(plan: Plan) -> str:
     ray = f"{plan.venv}/bin/ray"
     head, *workers = [f"10.0.0.{1 + k}" for k in range(plan.machines)]
     data = {
-        "cluster_name": "hms-ray",
+        "cluster_name": plan.cluster,
         "provider": {"type": "local", "head_ip": head, "worker_ips": workers},
         "auth": {"ssh_user": "ubuntu", "ssh_private_key": "~/.ssh/id_ed25519"},
         "idle_timeout_minutes": 100_000,
@@ -212,7 +212,7 @@ def _shared(plan: Plan, client: str, mount: str) -> dict[str, Any]:
     """What a cluster of any cloud has: files, set-up and start of Ray."""
     ray = f"{plan.venv}/bin/ray"
     return {
-        "cluster_name": f"hms-ray-{plan.study}",
+        "cluster_name": plan.cluster,
         "max_workers": plan.machines,
         "idle_timeout_minutes": IDLE_MINUTES,
         "auth": {"ssh_user": "ubuntu"},
