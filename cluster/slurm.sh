@@ -65,7 +65,9 @@ announced=false
 # shellcheck disable=SC2317
 stop_study() {
   announced=true
-  if [ -s "$run/study.pid" ]; then
+  if [ -s "$run/study.status" ]; then
+    : # It has ended by itself.
+  elif [ -s "$run/study.pid" ]; then
     echo "The job will end: stopping the study."
     kill -TERM "$(cat "$run/study.pid")" || true
   else
