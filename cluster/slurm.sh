@@ -2,7 +2,7 @@
 # A sweep on Slurm, made with
 #   hms-ray launch slurm --space loss_norm_threshold --gpus 16 --gpus-per-machine 4 > cluster/slurm.sh
 # Start it, stop it for good:
-#   sbatch cluster/slurm.sh
+#   sbatch cluster/slurm.sh    # with --partition, --account, --time as your cluster needs
 #   hms-ray stop loss_norm_threshold --results /shared/results && scancel JOB
 #
 # machine  number  CPUs  memory  GPUs  runs

@@ -26,7 +26,12 @@ USER: Final = 1000
 """Of the image; see ``cluster/Dockerfile``."""
 
 _IDLE_S: Final = 300
-_KEPT_S: Final = 3600
+_KEPT_S: Final = 300
+_STAYS: Final = {
+    "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+    "karpenter.sh/do-not-disrupt": "true",
+}
+"""Keeps Kubernetes from moving pods to fill its nodes better; Ray's autoscaler ends idle ones."""
 _SPOT: Final = {
     "cloud.google.com/gke-spot": "true",
     "eks.amazonaws.com/capacityType": "SPOT",
@@ -139,6 +144,7 @@ def _cluster(plan: Plan) -> dict[str, Any]:
             # Nothing that trains runs beside the study process.
             "rayStartParams": {"num-cpus": "0", "num-gpus": "0"},
             "template": {
+                "metadata": {"annotations": _STAYS},
                 "spec": {
                     **_pod(plan),
                     "containers": [
@@ -151,7 +157,7 @@ def _cluster(plan: Plan) -> dict[str, Any]:
                             ],
                         }
                     ],
-                }
+                },
             },
         },
         "workerGroupSpecs": [
@@ -162,6 +168,7 @@ def _cluster(plan: Plan) -> dict[str, Any]:
                 "maxReplicas": plan.machines,
                 "rayStartParams": {},
                 "template": {
+                    "metadata": {"annotations": _STAYS},
                     "spec": {
                         **_pod(plan),
                         # Only the autoscaler, on the head, calls Kubernetes.
@@ -176,7 +183,7 @@ def _cluster(plan: Plan) -> dict[str, Any]:
                                 gpus=plan.gpus_per_machine,
                             )
                         ],
-                    }
+                    },
                 },
             }
         ],

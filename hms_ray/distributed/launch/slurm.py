@@ -30,7 +30,7 @@ def slurm(plan: Plan) -> str:
         "A sweep on Slurm, made with",
         f"  {plan.launch()}",
         "Start it, stop it for good:",
-        f"  sbatch {plan.file}",
+        f"  sbatch {plan.file}    # with --partition, --account, --time as your cluster needs",
         f"  {command_line('stop', plan.study, '--results', plan.results)} && scancel JOB",
         "",
         *resource_table(plan, autoscale=False, head=False),
