@@ -60,6 +60,12 @@ def test_the_code_is_that_of_the_wheel(run: Run) -> None:
     assert "Usage: hms-ray" in run("hms-ray", "--help").stdout
 
 
+def test_a_launch_file_is_printed(run: Run) -> None:
+    done = run("hms-ray", "launch", "slurm", "--space", "loss_norm_threshold", "--gpus", "16")
+    assert done.stdout.startswith("#!/usr/bin/env bash\n"), done.stderr
+    assert "ray symmetric-run" in done.stdout
+
+
 def test_a_folder_is_checked(run: Run, tmp_path: Path) -> None:
     folder = write_competition_folder(tmp_path / "data", n_patients=2, eegs_per_patient=1)
     done = run("hms-ray", "check", str(folder))
