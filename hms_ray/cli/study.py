@@ -69,6 +69,10 @@ def train(
     if not local:
         if fold:
             raise ConfigError("--fold needs --local", fix="A study on Ray trains all folds.")
+        from hms_ray.distributed.cluster import check_connection
+
+        check_connection(address)
+        # Takes seconds.
         from hms_ray.sweep.command import sweep as run_sweep
 
         name = study or space.experiment.name
@@ -184,12 +188,16 @@ def sweep(
     """Search a space on Ray; the same command resumes a study that was stopped."""
     from hms_ray.config.loading import load_space
     from hms_ray.config.shipped import find_space
-    from hms_ray.sweep.command import sweep as run_sweep
+    from hms_ray.distributed.cluster import check_connection
 
     _require_positive({"--confirm": confirm, "--seeds": seeds})
     n_trials = [] if trials is None else [f"budget.trials={trials}"]
     path = find_space(file)
     space, name = load_space(path, [*(settings or []), *n_trials]), study or path.stem
+    check_connection(address)
+    # Takes seconds.
+    from hms_ray.sweep.command import sweep as run_sweep
+
     status = run_sweep(
         space,
         data,

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import ray
+from ray._private import ray_constants
 from ray.exceptions import AuthenticationError
 
 import hms_ray
@@ -26,6 +27,7 @@ from hms_ray.distributed.process_state import (
     log_levels,
     signal_handlers,
 )
+from hms_ray.distributed.tokens import close_token_file, require_token
 from hms_ray.errors import ResourceError, Terminated
 from hms_ray.experiment.placement import workers_that_fit
 from hms_ray.text import counted
@@ -63,6 +65,9 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 EMBEDDED_ENVIRONMENT = {
     # Saves one process per worker group: this machine is not preempted.
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    # Ray then takes the loopback address for that of its node, as on macOS and Windows, so that
+    # its ports are closed to other machines; its processes inherit it.
+    ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0",
 }
 
 
@@ -198,19 +203,20 @@ def session(address: str | None = None) -> Iterator[Cluster]:
 
 
 def check_connection(address: str | None) -> None:
-    """Checks within seconds that Ray can be started here, or that a cluster listens.
+    """Checks within seconds that Ray can be started here, or that a cluster lets this process in.
 
     Args:
         address: see ``session``.
 
     Raises:
         ResourceError: if Ray's temporary folder has too long a path for its sockets, or no
-            cluster answers.
+            cluster answers with the same token.
     """
     if ray.is_initialized():
         return
     if address is not None:
         _require_listener(address)
+        require_token(address)
         return
     # As Ray finds it; on Windows it uses no sockets of this kind.
     folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"  # noqa: S108
@@ -238,19 +244,35 @@ def _init(address: str | None) -> None:
     if address is None:
         package = str(Path(hms_ray.__file__).parents[1])
         paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
-        with environment({**EMBEDDED_ENVIRONMENT, "PYTHONPATH": os.pathsep.join(paths)}):
+        with (
+            environment({**EMBEDDED_ENVIRONMENT, "PYTHONPATH": os.pathsep.join(paths)}),
+            _loopback(),
+        ):
             ray.init(
                 address="local",
                 include_dashboard=False,
                 object_store_memory=OBJECT_STORE_BYTES,
                 **quiet,
             )
+        close_token_file()
         return
     _require_listener(address)
+    require_token(address)
     try:
         ray.init(address=address, **quiet)
     except (ConnectionError, TimeoutError, ValueError, AuthenticationError, RuntimeError) as error:
         raise _no_cluster(address, error) from error
+
+
+@contextmanager
+def _loopback() -> Iterator[None]:
+    """What the variable does in processes to come: Ray read it when it was imported."""
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def _require_listener(address: str) -> None:

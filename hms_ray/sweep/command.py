@@ -14,7 +14,6 @@ from hms_ray.config.space import Space
 from hms_ray.dataset.folds import read_folds
 from hms_ray.dataset.prepare import Prepared, prepare
 from hms_ray.dataset.sources import sources_for
-from hms_ray.distributed.cluster import check_connection
 from hms_ray.errors import ConfigError, DataError, FoldError
 from hms_ray.experiment.disk_use import require_disk_space
 from hms_ray.experiment.preflight import preflight
@@ -104,7 +103,6 @@ def _sweep(
     confirm: tuple[int, int],
     exit_zero: bool,
 ) -> int:
-    check_connection(address)
     given = None if fold_table is None else read_folds(fold_table)
     ready = partial(
         prepare,
