@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import secrets
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -61,7 +62,8 @@ class StandingGroups:
 
     Args:
         resources: of a group, and how many there are.
-        scratch: folder for Ray Train's own files; on several nodes a shared one.
+        scratch: folder for Ray Train's own files, which are removed at the end; on several nodes
+            a shared one.
         say: shows a line to the user.
         expected: folds that will be submitted at once: groups for them start before they are.
 
@@ -113,8 +115,16 @@ class StandingGroups:
                 for group in self._groups.values():
                     group.thread.join(max(0.0, end - time.monotonic()))
                 self._stray.remove()
+            if kind is None:
+                self._remove_scratch()
         finally:
             self._environment.__exit__(None, None, None)
+
+    def _remove_scratch(self) -> None:
+        for run in self._scratch.glob(f"*-{self._run_suffix}"):
+            shutil.rmtree(run, ignore_errors=True)
+        with suppress(OSError):
+            self._scratch.rmdir()
 
     def times(self) -> list[GroupTimes]:
         """Times of all groups; after the block, as they were at its end."""

@@ -43,7 +43,7 @@ def run_group(
     """
     # NCCL, Ray's choice on GPUs, refuses to share one.
     shared = 0 < resources.gpus_per_worker < 1 and resources.workers > 1
-    trainer = TorchTrainer(
+    trainer = _Trainer(
         partial(work, queue, group, resources),
         torch_config=TorchConfig(backend="gloo" if shared else None),
         scaling_config=ScalingConfig(
@@ -63,6 +63,19 @@ def run_group(
     except (WorkerGroupError, ControllerError, RayError) as error:
         return _reason(_cause(error))
     return None
+
+
+class _Trainer(TorchTrainer):  # type: ignore[misc, unused-ignore]
+    """Starts no processes that a worker group has no use for.
+
+    They take seconds of each start on a small machine: an actor for data sets of Ray Data, and a
+    cleaner of placement groups that frees nothing without Ray's dashboard (``StrayGroups`` does).
+    """
+
+    def _create_default_callbacks(self) -> list[Any]:
+        unused = {"DatasetsCallback", "PlacementGroupCleanerCallback"}
+        made: list[Any] = super()._create_default_callbacks()
+        return [callback for callback in made if type(callback).__name__ not in unused]
 
 
 class _ReportLoss(UserCallback):  # type: ignore[misc, unused-ignore]

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ray import tune
 from ray.tune.search import Searcher
@@ -27,6 +27,8 @@ from hms_ray.sweep.run_faults import RunFaults
 from hms_ray.sweep.trial_actor import StudyJob, run_trial
 from hms_ray.sweep.trial_restarts import StartLimit
 
+TUNE: Final = "tune"
+"""Tune's folder in the scratch folder of a study."""
 TRIAL_MEMORY_BYTES = 300 * 2**20
 """Memory that a trial's own process requests. It requests no CPU: its workers do the work,
 and on a small machine even a fraction of a CPU here would leave too little for them."""
@@ -131,10 +133,12 @@ class TrialRuns:
                 trial_dirname_creator=lambda trial: f"{trial.config['number']:04d}",
             ),
             run_config=tune.RunConfig(
-                name="tune",
+                name=TUNE,
                 storage_path=str(self.folder.scratch),
                 failure_config=tune.FailureConfig(max_failures=-1),
                 callbacks=[StartLimit(), faults],
                 verbose=0,
             ),
         ).fit()
+        # Nothing in it is ever read.
+        shutil.rmtree(self.folder.scratch / TUNE, ignore_errors=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def nothing_left(results: Path, *, groups: int = 0, workers: int = 0) -> None:
 
 
 def in_folder(results: Path) -> list[Path]:
-    """Drafts, held locks, and checkpoints of stored folds below a results folder.
+    """Drafts, held locks, checkpoints of stored folds and scratch files below a results folder.
 
     The checkpoint of a fold that failed stays: it resumes if it is retried.
     """
@@ -50,7 +51,8 @@ def in_folder(results: Path) -> list[Path]:
     resumes = list((store.root / RESUME).glob("*"))
     folders = [path for path in results.glob("*") if path.is_dir()]
     locked = [path for path in folders + resumes if running_since(path) is not None]
-    return drafts + locked + [path for path in resumes if store.has(path.name)]
+    scratch = [path for folder in folders for path in (folder / ".ray").glob("*")]
+    return drafts + locked + scratch + [path for path in resumes if store.has(path.name)]
 
 
 def in_ray() -> dict[str, int]:
@@ -94,8 +96,10 @@ def _in_tables(accessor: Any, job: str | None) -> dict[str, int]:
     kind: Any = gcs_pb2.ActorTableData
     actors = [kind.FromString(raw) for raw in accessor.get_actor_table(None, None)]
     actors = [actor for actor in actors if actor.state != kind.DEAD]
+    # Ray keeps one for the whole cluster.
+    actors = [actor for actor in actors if actor.class_name != "_AutoscalingCoordinatorActor"]
     if job is None:
-        return {**found, "actors": len(actors)}
+        return {**found, **Counter(f"actor {actor.class_name}" for actor in actors)}
     for name, word in ACTORS.items():
         found[f"{word} actors"] = sum(
             actor.job_id.hex() == job and actor.class_name == name for actor in actors

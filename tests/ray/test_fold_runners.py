@@ -45,7 +45,9 @@ def runs(two_folds: Prepared, tmp_path_factory: pytest.TempPathFactory) -> dict[
             made[name] = train(InProcessRunner(device="cpu"), two_folds, folder)
             continue
         group, workers = name.split()
-        resources = {"group": group, "workers": int(workers), "max_groups": 1}
+        # On two CPUs.
+        max_groups = 2 if name == "fold 1" else 1
+        resources = {"group": group, "workers": int(workers), "max_groups": max_groups}
         with standing_groups(folder, **resources) as groups:
             if group == "study":
                 # The folds come to a process that is not as it started.

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from hms_ray.config.eeg_recipes import EegRecipe
+from hms_ray.distributed import pack_mapper
 from hms_ray.distributed.cluster import Cluster
 from hms_ray.distributed.pack_mapper import map_on_ray, ray_mapper
 from hms_ray.errors import DataError, PackError, ResourceError
@@ -91,8 +92,11 @@ def test_other_errors_of_a_task_are_one_line(connected: Cluster, tmp_path: Path)
     assert caught.value.where == "shard 3"
 
 
-def test_shard_that_always_kills_its_task_is_an_error(connected: Cluster, tmp_path: Path) -> None:
+def test_shard_that_always_kills_its_task_is_an_error(
+    connected: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pack_mapper, "_MAX_RETRIES", 1)
     with pytest.raises(ResourceError) as caught:
         list(map_on_ray(connected, tmp_path, die, [Shard(3, 0, ())]))
-    assert "within 4 attempts" in caught.value.rule
+    assert "within 2 attempts" in caught.value.rule
     assert caught.value.where == "shard 3"

@@ -376,21 +376,26 @@ def test_a_group_without_a_step_is_a_loss_that_counts(
 
 def test_a_group_does_not_stall_while_a_rank_loads_or_trains(clock: Clock) -> None:
     queue = JobQueue(clock=clock, stall_timeout_s=60)
-    queue.submit(jobs("a", 2))
+    submission = queue.submit(jobs("a", 2))
+
+    def losses() -> tuple[str, ...]:
+        assert not queue.ended(submission, 1), "its caller is alive"
+        return queue.status().losses
+
     group = Group(queue, "g", n_ranks=2)
-    group.take()
+    assert group.take() == "a0"
     beat(queue, group, 0, 3)
-    clock.now += 1000
-    assert queue.status().losses == (), "rank 1 loads"
+    clock.now += 100
+    assert losses() == (), "rank 1 loads"
     for position in range(4, 8):
         clock.now += 50
         beat(queue, group, 1, position)
-        assert queue.status().losses == ()
+        assert losses() == ()
     group.done()
-    clock.now += 1000
-    assert queue.status().losses == (), "idle"
-    group.take()
-    assert queue.status().losses == (), "pulses of the former fold"
+    clock.now += 100
+    assert losses() == (), "idle"
+    assert group.take() == "a1"
+    assert losses() == (), "pulses of the former fold"
     assert queue.pulse(99, 0, RankPulse(0, 0, 1e6, "log")) is None
 
 
@@ -399,10 +404,11 @@ def test_a_rank_that_has_ended_does_not_keep_its_group_from_stalling(clock: Cloc
     queue.submit(jobs("a", 1))
     group = Group(queue, "g", n_ranks=2)
     group.take()
-    for rank in (0, 1):
-        beat(queue, group, rank, 5)
+    beat(queue, group, 0, 5)
+    clock.now += 30
+    beat(queue, group, 1, 6)
     queue.done(group.seat, 1, 0, TRAINED)
-    clock.now += 60
+    clock.now += 30
     (text,) = queue.status().losses
     assert text.endswith("no step for 60 s; its stacks are in log-0")
 

@@ -64,7 +64,7 @@ class World:
         return self.reasons.get(name)
 
     def groups(self, **resources: Any) -> StandingGroups:
-        made = StandingGroups(ResourcesConfig(**resources), Path(), self.said.append)
+        made = StandingGroups(ResourcesConfig(**resources), Path("no folder"), self.said.append)
         made.queue = Remote(self.queue)
         return made
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from ray.exceptions import ActorDiedError, OutOfMemoryError
-from ray.train import ControllerError, WorkerGroupError
+from ray.train import ControllerError, RunConfig, ScalingConfig, WorkerGroupError
 
 from hms_ray.config.space import ResourcesConfig
 from hms_ray.distributed import worker_group
@@ -40,8 +40,16 @@ def test_a_lost_group_returns_the_reason(
             if error is not None:
                 raise error
 
-    monkeypatch.setattr(worker_group, "TorchTrainer", Trainer)
+    monkeypatch.setattr(worker_group, "_Trainer", Trainer)
     ended = run_group(None, "group-0", "group-0-1f", ResourcesConfig(), Path("scratch"))
     assert ended is None if reason is None else reason in (ended or "")
     run = made["run_config"]
     assert (run.name, run.failure_config.max_failures) == ("group-0-1f", -1)
+
+
+def test_a_group_starts_no_actor_that_it_has_no_use_for(tmp_path: Path) -> None:
+    run = RunConfig(name="x", storage_path=str(tmp_path))
+    trainer = worker_group._Trainer(print, run_config=run, scaling_config=ScalingConfig())
+    names = {type(callback).__name__ for callback in trainer._create_default_callbacks()}
+    assert {"AcceleratorSetupCallback", "BackendSetupCallback"} <= names
+    assert not names & {"DatasetsCallback", "PlacementGroupCleanerCallback"}

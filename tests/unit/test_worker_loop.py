@@ -119,7 +119,7 @@ def test_an_unexpected_error_is_final(
 @pytest.mark.parametrize(
     "error",
     [
-        torch.AcceleratorError("CUDA error: an illegal memory access was encountered"),
+        torch.AcceleratorError("an uncorrectable error of the memory"),
         RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED"),
         torch.distributed.DistNetworkError("a peer is gone"),
     ],
