@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("connected")]
 
 TIMEOUT_S = 60.0
 STALL_S = 6.0
+GOAL_S = 20.0
+"""Until the next step after the loss of a process, on two cores."""
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +72,32 @@ def attempt(task: FoldTask, process: Process) -> int:
     return attempts(task.results, task.fold, process.rank)
 
 
+def marks(results: Path, name: str) -> list[int]:
+    """Times of marks in nanoseconds, the first one first."""
+    found = (results / "attempts").glob(f"{name}-*")
+    return sorted(int(mark.name.rpartition("-")[2]) for mark in found)
+
+
 def attempts(results: Path, fold: int, rank: int = 0) -> int:
-    return len(list((results / "attempts").glob(f"{fold}-{rank}-*")))
+    return len(marks(results, f"{fold}-{rank}"))
+
+
+def run_with_mark(task: FoldTask, process: Process) -> None:
+    """Trains a fold and leaves a mark of its first step."""
+    left = ["the first one"]
+
+    def mark() -> None:
+        if left:
+            left.pop()
+            (task.results / "attempts" / f"step-{time.time_ns()}").touch()
+
+    run_task(task, replace(process, on_step=mark))
+
+
+def seconds_to_step(results: Path, mark: str) -> float:
+    """Seconds from a rank's first mark, right before it was lost, to the next step of any."""
+    lost = marks(results, mark)[0]
+    return (next(at for at in marks(results, "step") if at > lost) - lost) / 1e9
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -83,7 +110,7 @@ def until(condition: Callable[[], bool]) -> None:
 def kill_worker_once(task: FoldTask, process: Process) -> None:
     if attempt(task, process) == 1 and (task.fold, process.rank) == (1, 1):
         os.kill(os.getpid(), signal.SIGKILL)
-    run_task(task, process)
+    run_with_mark(task, process)
 
 
 def kill_controller_once(task: FoldTask, process: Process) -> None:
@@ -91,7 +118,7 @@ def kill_controller_once(task: FoldTask, process: Process) -> None:
         (pid,) = siblings("ray::TrainController")
         os.kill(pid, signal.SIGKILL)
         time.sleep(TIMEOUT_S)
-    run_task(task, process)
+    run_with_mark(task, process)
 
 
 def siblings(title: str) -> list[int]:
@@ -122,6 +149,9 @@ def test_killed_process_costs_the_fold_in_training_and_changes_no_prediction(
     oof = collect(tasks, trained=[0, 1]).oof
     pd.testing.assert_frame_equal(oof, undisturbed, check_exact=True)
     until(lambda: any("trial 0007 fold 1 was lost" in text for text in groups.said[n_said:]))
+    seconds = seconds_to_step(tmp_path, f"1-{int(train is kill_worker_once)}")
+    print(f"{train.__name__}: {seconds:.1f} s to the next step")
+    assert seconds < 2 * GOAL_S, "tests of other modules may run beside"
     nothing_left(tmp_path, groups=1, workers=2)
 
 

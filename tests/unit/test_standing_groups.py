@@ -240,15 +240,29 @@ def test_runs_of_two_commands_have_different_names(world: World) -> None:
     assert first.startswith("group-0-")
 
 
-def test_a_run_starts_its_groups_before_folds_come_and_ends_them(world: World) -> None:
+def test_a_run_starts_its_groups_before_folds_come_and_ends_them(
+    world: World, tmp_path: Path
+) -> None:
     resources = ResourcesConfig(health_check_interval_s=0.3)
-    with StandingGroups(resources, Path(), world.said.append, expected=9) as groups:
+    scratch = tmp_path / "scratch"
+    with StandingGroups(resources, scratch, world.said.append, expected=9) as groups:
         assert names(groups) == ["group-0", "group-1"]
+        for run in world.run_names:
+            (scratch / run).mkdir(parents=True)
         group = Group(world.queue, "group-0")
         for run in world.runs.values():
             run.set()
     assert group.take() == "stop"
     assert [times.group for times in groups.times()] == ["group-0", "group-1"]
+    assert not scratch.exists(), "nothing of Ray Train is left"
+
+
+def test_of_the_scratch_folder_only_its_own_files_are_removed(world: World, tmp_path: Path) -> None:
+    with StandingGroups(ResourcesConfig(), tmp_path, world.said.append) as groups:
+        own, other = tmp_path / f"group-0-{groups._run_suffix}", tmp_path / "group-0-1f"
+        for folder in (own, other):
+            folder.mkdir()
+    assert list(tmp_path.iterdir()) == [other]
 
 
 @pytest.mark.parametrize(
@@ -258,7 +272,7 @@ def test_a_cluster_that_grows_is_not_asked_for_a_group_per_expected_fold(
     world: World, resources: dict[str, Any], n_started: int
 ) -> None:
     made = ResourcesConfig(autoscale=True, **resources)
-    with StandingGroups(made, Path(), world.said.append, expected=200) as groups:
+    with StandingGroups(made, Path("no folder"), world.said.append, expected=200) as groups:
         n_groups = len(names(groups))
         for run in world.runs.values():
             run.set()
@@ -273,6 +287,6 @@ def test_environment_of_ray_train_is_set_for_the_run_alone(
     monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "9")
     before = dict(os.environ)
     resources = ResourcesConfig(health_check_interval_s=0.3)
-    with StandingGroups(resources, Path(), world.said.append):
+    with StandingGroups(resources, Path("no folder"), world.said.append):
         assert os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] == "0.3"
     assert dict(os.environ) == before
