@@ -146,7 +146,9 @@ def test_kubernetes_files_are_closed_and_start_from_nothing(target: str) -> None
         assert (mount["name"], mount["mountPath"]) == (volume["name"], "/shared")
         variables = {one["name"]: one["value"] for one in pod["containers"][0]["env"]}
         assert variables["RAY_JOB_STOP_WAIT_TIME_S"] == "30"
-    for template in (cluster["headGroupSpec"]["template"], workers["template"]):
+    templates = [cluster["headGroupSpec"]["template"], workers["template"]]
+    templates += [spec["submitterPodTemplate"]] if target == "kuberay" else []
+    for template in templates:
         kept = template["metadata"]["annotations"]
         assert kept["cluster-autoscaler.kubernetes.io/safe-to-evict"] == "false"
     limits = pods[1]["containers"][0]["resources"]["limits"]

@@ -54,12 +54,13 @@ def rayjob(plan: Plan) -> str:
             "shutdownAfterJobFinishes": True,
             "ttlSecondsAfterFinished": _KEPT_S,
             "submitterPodTemplate": {
+                "metadata": {"annotations": _STAYS},
                 "spec": {
                     "restartPolicy": "Never",
                     "automountServiceAccountToken": False,
                     "securityContext": _pod_security(),
                     "containers": [_container("ray-job-submitter", cpus=1, memory_gib=1)],
-                }
+                },
             },
             "rayClusterSpec": _cluster(plan),
         },
