@@ -153,7 +153,8 @@ def run_command(
     """
     started = time.monotonic()
     folder = ladder_folder(call.results, call.name)
-    with StudyLock(folder, "ladder"), run_log(folder / LOG_FILE, call.log_level):
+    lock = StudyLock(folder, "ladder", announce=print_text)
+    with lock, run_log(folder / LOG_FILE, call.log_level):
         # Another command may have written it before this one had the lock.
         require_kind(folder, "ladder", "--study NAME")
         prepared = _prepared(ladder, call, folder)
@@ -168,6 +169,7 @@ def run_command(
             )
         seconds = time.monotonic() - started
         about |= {"failed": run.failed, "minutes": seconds / 60}
+        lock.check()
         write_ladder(folder, rows, run.results, about)
         report = make_report(rows, run.results, about)
         write_report(folder, report)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import optuna
 from optuna.samplers import BaseSampler
@@ -15,7 +15,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from hms_ray.config.space import Space
-from hms_ray.errors import StudyError
+from hms_ray.errors import LockedError, StudyError
 from hms_ray.evaluate.metric import SCORE_NAMES
 from hms_ray.search.distributions import Point, distributions, draw, is_whole
 from hms_ray.search.pruner import FoldReport
@@ -24,6 +24,11 @@ from hms_ray.storage.faults import storage_errors
 
 STUDY_NAME = "study"
 """Name within the journal, which holds one study."""
+
+OWNER: Final = "owner"
+"""Key of a record: number of the command that wrote it, see ``_Backend``."""
+# Optuna counts records, so that none may be missing: the deletion of no study changes nothing.
+_NOTHING: Final = {"op_code": 1, "worker_id": "", "study_id": -1}
 
 Scores = Mapping[str, float | None]
 
@@ -166,7 +171,17 @@ def scores_of(trial: FrozenTrial) -> Scores:
 
 
 class _Backend(JournalFileBackend):
-    """Optuna's journal in a file of a study's folder."""
+    """Optuna's journal in a file of a study's folder, written by the study's owner.
+
+    Every record carries the number of its owner, one more than that of the owner before. Records
+    of an earlier owner after those of a later one are skipped: it was suspended when it lost the
+    study, and did not know it yet. Records without a number, as of Optuna's own tools, count.
+    """
+
+    _latest = 0
+    """Highest owner of the records that were read."""
+    _owner: int | None = None
+    """Number of this owner; None until it writes."""
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Appends records.
@@ -175,8 +190,29 @@ class _Backend(JournalFileBackend):
             StorageError: if the file cannot be written; a part of a record that was written is
                 cut off when the file is opened again.
         """
+        if self._owner is None:
+            self._owner = self._latest + 1
         with storage_errors(Path(self._file_path).parent):
-            super().append_logs(logs)
+            super().append_logs([{**log, OWNER: self._owner} for log in logs])
+
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        """The records from a number on, as Optuna counts them; it reads each once, in order.
+
+        Raises:
+            LockedError: if a later owner has written some.
+        """
+        for log in super().read_logs(log_number_from):
+            owner = int(log.get(OWNER, self._latest))
+            if self._owner is not None and owner > self._owner:
+                raise LockedError(
+                    "a study must be run by one command at a time",
+                    got="another one, which has taken it over",
+                    where=self._file_path,
+                    fix="Let the other one continue: nothing that was trained is lost.",
+                )
+            skipped = owner < self._latest
+            self._latest = max(self._latest, owner)
+            yield _NOTHING if skipped else log
 
 
 def _drop_torn_line(journal: Path) -> None:
@@ -193,13 +229,15 @@ def _drop_torn_line(journal: Path) -> None:
 
 
 def open_storage(journal: Path) -> JournalStorage:
-    """Optuna's storage in a file, which is made if missing.
+    """Optuna's storage in a file, which is made if missing; the caller must hold the study's lock.
 
     Raises:
         StudyError: if the file cannot be read.
     """
     journal.parent.mkdir(parents=True, exist_ok=True)
     try:
+        # Left by a killed owner, it would hold up every record for half a minute.
+        journal.with_name(f"{journal.name}.lock").unlink(missing_ok=True)
         _drop_torn_line(journal)
         return JournalStorage(_Backend(str(journal)))
     except (OSError, ValueError, KeyError) as error:

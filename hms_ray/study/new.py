@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -12,12 +12,13 @@ import pandas as pd
 from hms_ray.config.space import Objective, Space
 from hms_ray.dataset.folds import folds_fingerprint
 from hms_ray.dataset.prepare import Prepared
-from hms_ray.errors import StudyError
+from hms_ray.errors import HmsRayError, StudyError
 from hms_ray.evaluate.metric import OBJECTIVES
 from hms_ray.storage.atomic import whole_file
 from hms_ray.storage.drafts import DRAFT_PREFIX
 from hms_ray.storage.folder_names import checked_name, require_kind
 from hms_ray.storage.hashing import table_fingerprint
+from hms_ray.storage.lease import LEASE_FILE
 from hms_ray.storage.locks import LOCK_FILE, OWNER_FILE, StudyLock
 from hms_ray.storage.run_log import LOG_FILE, WORKER_LOGS
 from hms_ray.storage.stop_requests import STOP_FOLDER
@@ -38,7 +39,7 @@ from hms_ray.study.run_outcome import OUTCOME_FILE
 from hms_ray.study.warm_start import warm_start_studies
 from hms_ray.text import counted, shortened_list
 
-_LOCK_FILES: Final = frozenset({LOCK_FILE, OWNER_FILE})
+_LOCK_FILES: Final = frozenset({LEASE_FILE, LOCK_FILE, OWNER_FILE})
 _RUN_FILES: Final = frozenset(
     {
         ROWS_FILE,
@@ -65,13 +66,27 @@ def create_study(results: str | Path, name: str, space: Space, prepared: Prepare
 
 @contextmanager
 def open_study(
-    results: str | Path, name: str, space: Space, prepared: Prepared
+    results: str | Path,
+    name: str,
+    space: Space,
+    prepared: Prepared,
+    *,
+    announce: Callable[[str], None] | None = None,
+    on_lost: Callable[[HmsRayError], None] = lambda error: None,
 ) -> Iterator[StudyFolder]:
     """Creates a study's folder, or opens it to resume the same study, and keeps it locked.
 
     More trials and other resources are the same study, and become part of its stored space;
     another search space, objective, seed, world size, device class, weights or data are
     another study. A study in which no trial has ended yet is replaced.
+
+    Args:
+        results: folder of all studies.
+        name: of the study's folder.
+        space: what to search.
+        prepared: rows, folds and packs.
+        announce: see ``StudyLock``.
+        on_lost: see ``StudyLock``.
 
     Raises:
         StudyError: if the name is not a folder name, another command has the lock, or the
@@ -84,7 +99,7 @@ def open_study(
         folder = StudyFolder(path)
         _require_same(folder, folder.identity, identity)
     path.mkdir(parents=True, exist_ok=True)
-    with StudyLock(path):
+    with StudyLock(path, announce=announce, on_lost=on_lost):
         # Another command may have created it meanwhile, or ended a trial of it.
         if _is_replaceable(path, identity):
             _write_new(path, identity, space, prepared)

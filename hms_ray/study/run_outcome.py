@@ -81,6 +81,9 @@ def errors_recorded(study: Path) -> Iterator[None]:
         by = "SIGTERM" if isinstance(interrupt, Terminated) else "Ctrl-C"
         record_outcome(study, f"stopped by {by}", final=False)
         raise
+    except LockedError:
+        # The study is another command's now.
+        raise
     except Exception as error:
         record_outcome(study, one_line(error), final=is_final(error))
         raise

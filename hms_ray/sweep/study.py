@@ -20,7 +20,7 @@ from hms_ray.distributed.job import Train
 from hms_ray.distributed.progress import EventPump
 from hms_ray.evaluate.metric import Array, named_scores
 from hms_ray.experiment.fold_task import run_task
-from hms_ray.report.live import ProgressView
+from hms_ray.report.live import ProgressView, print_text
 from hms_ray.report.progress import TrainingProgress
 from hms_ray.report.run_cost import RunCost
 from hms_ray.search.journal import Scores
@@ -90,8 +90,8 @@ def run_study(
             seeds for each, see ``study.confirmation``.
 
     Raises:
-        StudyError: if the folder holds another study, another command runs it, no row
-            counts for the objective, or no trial finished.
+        StudyError: if the folder holds another study, another command runs it or takes it
+            over, no row counts for the objective, or no trial finished.
         ConfigError: if the pruning rule can stop no trial.
         ResourceError: if no worker group fits on the cluster.
         ModelError: if a weights file cannot be read.
@@ -100,14 +100,19 @@ def run_study(
     require_objective_rows(space.objective, prepared.rows())
     space.pruning.require_effect(prepared.n_folds)
     results = Path(results).resolve()
+    faults = RunFaults()
     with (
-        open_study(results, name, space, prepared) as folder,
+        open_study(
+            results, name, space, prepared, announce=print_text, on_lost=faults.add
+        ) as folder,
         errors_recorded(folder.path),
         run_log(folder.path / LOG_FILE, log_level),
     ):
         add_first_reference(folder, space.gain.reference)
-        run = _Run(space, prepared, results, folder, train, stream, needs_weights, retry_failed)
-        watch = StopWatch(folder.path, run.stop_trial, on_fault=run.faults.add)
+        run = _Run(
+            space, prepared, results, folder, train, stream, needs_weights, retry_failed, faults
+        )
+        watch = StopWatch(folder.path, run.stop_trial, on_fault=faults.add)
         with watch as run.stops:
             if run.n_missing > 0 or missing_runs(folder, *confirm):
                 with session(address) as cluster:
@@ -133,9 +138,10 @@ class _Run:
         stream: TextIO | None,
         needs_weights: bool = False,
         retry_failed: bool = False,
+        faults: RunFaults | None = None,
     ) -> None:
         self.stops: StopWatch
-        self.faults = RunFaults()
+        self.faults = faults or RunFaults()
         self._search: StudySearch | None = None
         self._cancel: Callable[[int], None] = lambda number: None
         self._warm = ""

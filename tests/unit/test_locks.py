@@ -4,28 +4,40 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import shutil
+import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from hms_ray.errors import StudyError
-from hms_ray.storage.locks import LOCK_FILE, OWNER_FILE, StudyLock, running_since, short_lock
+from hms_ray.errors import HmsRayError, LockedError, StorageError, StudyError
+from hms_ray.storage import lease, locks
+from hms_ray.storage.locks import OWNER_FILE, StudyLock, running_since, short_lock
+from tests.refused import refusal
 
 HOLD = """
-import sys
+import socket, sys
+if {host!r}:
+    socket.gethostname = lambda: {host!r}
 from pathlib import Path
+from hms_ray.storage import lease
 from hms_ray.storage.locks import StudyLock, short_lock
+lease.LEASE_S, lease.RENEWAL_S = {lease_s}
 with {lock}:
     print("held", flush=True)
     sys.stdin.read()
 """
+LEASES = lease.LEASE_S, lease.RENEWAL_S
+LEASE_S = 1.5, 0.1
 
-Hold = Callable[[str], "subprocess.Popen[str]"]
+Hold = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture
@@ -33,10 +45,11 @@ def hold() -> Iterator[Hold]:
     """Starts a process that holds a lock until its standard input ends."""
     stack = ExitStack()
 
-    def start(lock: str) -> subprocess.Popen[str]:
+    def start(lock: str, host: str = "") -> subprocess.Popen[str]:
+        program = HOLD.format(lock=lock, host=host, lease_s=LEASE_S if host else LEASES)
         process = stack.enter_context(
             subprocess.Popen(
-                [sys.executable, "-c", HOLD.format(lock=lock)],
+                [sys.executable, "-c", program],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
@@ -80,7 +93,7 @@ def test_lock_of_killed_process_does_not_block(tmp_path: Path, hold: Hold) -> No
     assert json.loads((tmp_path / OWNER_FILE).read_text())["pid"] == other.pid
     with StudyLock(tmp_path):
         assert json.loads((tmp_path / OWNER_FILE).read_text())["pid"] != other.pid
-    assert [file.name for file in tmp_path.iterdir()] == [LOCK_FILE]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_missing_or_damaged_owner_record_is_no_reason_to_fail(tmp_path: Path, hold: Hold) -> None:
@@ -118,14 +131,92 @@ def without_locks(*_: object) -> None:
     raise OSError(errno.ENOLCK, "No locks available")
 
 
-def test_study_needs_a_file_system_with_locks_and_a_short_lock_does_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_locks_need_no_locks_of_the_file_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hold: Hold
 ) -> None:
     monkeypatch.setattr("fcntl.flock", without_locks)
-    with pytest.raises(StudyError, match="must support file locks") as caught:
+    with StudyLock(tmp_path), pytest.raises(LockedError):
         StudyLock(tmp_path).acquire()
-    assert caught.value.got == "No locks available"
-    assert caught.value.where == tmp_path
-    assert not (tmp_path / OWNER_FILE).exists()
+    hold(f"StudyLock(Path({str(tmp_path)!r}))")
+    with pytest.raises(LockedError):
+        StudyLock(tmp_path).acquire()
     with short_lock(tmp_path / "draft.lock"):
         pass
+
+
+@pytest.fixture
+def short_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in zip(("LEASE_S", "RENEWAL_S"), LEASE_S, strict=True):
+        monkeypatch.setattr(lease, name, seconds)
+    monkeypatch.setattr(locks, "WATCH_S", 0.05)
+
+
+remote = pytest.mark.usefixtures("short_lease")
+
+
+@remote
+def test_an_owner_on_another_machine_is_watched_and_refused_while_it_lives(
+    tmp_path: Path, hold: Hold
+) -> None:
+    other = hold(f"StudyLock(Path({str(tmp_path)!r}))", "elsewhere")
+    with refusal(LockedError, f"(host elsewhere, pid {other.pid}, since", where=str(tmp_path)):
+        StudyLock(tmp_path).acquire()
+    said: list[str] = []
+    with refusal(LockedError, f"(host elsewhere, pid {other.pid}, since", where=str(tmp_path)):
+        StudyLock(tmp_path, announce=said.append).acquire()
+    (line,) = said
+    assert line.startswith("the study is held by a process on another machine (host elsewhere")
+    assert running_since(tmp_path) is not None
+    end(other)
+    assert running_since(tmp_path) is None
+
+
+@remote
+def test_an_owner_whose_machine_is_gone_is_succeeded(tmp_path: Path, hold: Hold) -> None:
+    other = hold(f"StudyLock(Path({str(tmp_path)!r}))", "elsewhere")
+    other.kill()
+    other.wait()
+    said: list[str] = []
+    began = time.monotonic()
+    with StudyLock(tmp_path, announce=said.append):
+        assert time.monotonic() - began >= LEASE_S[0]
+        assert said[1].startswith("the study is taken over (host elsewhere")
+        assert json.loads((tmp_path / OWNER_FILE).read_text())["host"] == socket.gethostname()
+    assert list(tmp_path.iterdir()) == []
+
+
+@remote
+def test_an_owner_that_was_suspended_for_too_long_learns_that_it_lost_the_study(
+    tmp_path: Path, hold: Hold
+) -> None:
+    other = hold(f"StudyLock(Path({str(tmp_path)!r}), on_lost=print)", "elsewhere")
+    other.send_signal(signal.SIGSTOP)
+    with StudyLock(tmp_path, announce=lambda text: None):
+        other.send_signal(signal.SIGCONT)
+        assert other.stdin is not None
+        assert other.stdout is not None
+        time.sleep(1)
+        other.stdin.close()
+        told = other.stdout.read()
+        assert other.wait(10) == 0
+        assert "must be run by one command at a time, got another one, which has taken" in told
+        assert f"pid {os.getpid()}, since" in told
+        # What it does at its end leaves the lock of its successor.
+        assert running_since(tmp_path) is not None
+        assert json.loads((tmp_path / OWNER_FILE).read_text())["pid"] == os.getpid()
+    assert list(tmp_path.iterdir()) == []
+
+
+@remote
+def test_a_removed_folder_is_a_loss_of_its_lock(tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    folder.mkdir()
+    lost: list[HmsRayError] = []
+    with StudyLock(folder, on_lost=lost.append) as lock:
+        shutil.rmtree(folder)
+        until = time.monotonic() + 5
+        while not lost and time.monotonic() < until:
+            time.sleep(0.05)
+        with refusal(StorageError, "must stay", where=str(folder)):
+            lock.check()
+    assert not folder.exists()

@@ -1,4 +1,5 @@
 import math
+import time
 from pathlib import Path
 
 import optuna
@@ -9,10 +10,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hms_ray.config.loading import validate_space
 from hms_ray.config.space import Space
-from hms_ray.errors import StudyError
+from hms_ray.errors import LockedError, StudyError
+from hms_ray.search.journal import open_storage
 from hms_ray.search.outcomes import STOP_REASON, Exhausted, Proposal, Pruned
 from hms_ray.search.proposals import Proposals
 from hms_ray.search.pruner import FoldReport
+from tests.refused import refusal
 
 LEARNING_RATE = {"training.learning_rate": {"min": 1e-4, "max": 1e-2, "log": True}}
 LOSSES = {"training.loss": {"values": ["kl", "kl_log_votes", "kl_capped_votes"]}}
@@ -513,3 +516,36 @@ def test_grid_proposes_every_point_once_over_all_runs(tmp_path: Path) -> None:
     trials = [trial.params["training.loss"] for trial in recorded_trials(journal)]
     # The interrupted trial is repeated; no other point is recorded twice.
     assert trials == ["kl_log_votes", "kl", *2 * ["kl_capped_votes"]]
+
+
+def test_records_of_an_owner_that_has_lost_the_study_are_skipped(tmp_path: Path) -> None:
+    journal, space = tmp_path / "journal", make_space(LEARNING_RATE)
+    former = Proposals(space, journal)
+    first, second = proposed(former), proposed(former)
+    former.complete(first.number, scores(0.5))
+    # The former one was suspended, and goes on when another command has taken over.
+    latter = Proposals(space, journal)
+    assert (latter.n_finished, latter.n_interrupted) == (1, 1)
+    with refusal(LockedError, "one command at a time", got="taken it over", where=str(journal)):
+        former.complete(second.number, scores(0.4))
+    with refusal(LockedError, "one command at a time", fix="Let the other one continue"):
+        former.next()
+    again = proposed(latter)
+    assert again.point == second.point
+    latter.complete(again.number, scores(0.3))
+    states = [TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE]
+    study = optuna.load_study(study_name="study", storage=open_storage(journal))
+    assert [trial.state for trial in study.trials] == states
+    third = Proposals(space, journal)
+    assert (third.n_finished, third.n_interrupted) == (2, 0)
+
+
+def test_a_lock_of_the_journal_that_a_killed_owner_left_is_removed(tmp_path: Path) -> None:
+    journal, space = tmp_path / "journal", make_space(LEARNING_RATE)
+    proposed(Proposals(space, journal))
+    lock = tmp_path / "journal.lock"
+    lock.symlink_to(journal)
+    began = time.monotonic()
+    assert Proposals(space, journal).n_interrupted == 1
+    assert time.monotonic() - began < 5
+    assert not lock.is_symlink()

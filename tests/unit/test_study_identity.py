@@ -194,10 +194,10 @@ def test_a_study_whose_first_trial_just_ended_is_not_replaced(
 ) -> None:
     folder = create_study(tmp_path / "results", "one", make_space(), prepared)
 
-    def locked_late(path: Path) -> StudyLock:
+    def locked_late(path: Path, **options: object) -> StudyLock:
         # Another command writes this between the check and the lock.
         fail_a_trial(folder)
-        return StudyLock(path)
+        return StudyLock(path, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(new, "StudyLock", locked_late)
     with pytest.raises(StudyError, match="resumed with its own space"):
