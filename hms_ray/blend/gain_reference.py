@@ -11,6 +11,7 @@ from hms_ray.blend.stored import read_blend
 from hms_ray.errors import ConfigError, PredictionError
 from hms_ray.evaluate.metric import Array
 from hms_ray.evaluate.oof import probabilities_of, read_oof
+from hms_ray.storage.folder_names import places
 from hms_ray.storage.structured_files import read_json
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.references import Reference, n_references, write_reference
@@ -63,7 +64,7 @@ def add_first_reference(folder: StudyFolder, source: str | None) -> None:
 
 
 def _blend_file(source: str, results: Path) -> Path:
-    for place in (results / source, Path(source)):
+    for place in places(source, results):
         for file in (place, place / BLEND_FILE):
             if file.is_file() and file.name == BLEND_FILE:
                 return file

@@ -14,6 +14,7 @@ from hms_ray.evaluate.oof import probabilities_of
 from hms_ray.ladder.folder import StoredLadder, read_ladder
 from hms_ray.ladder.report import TABLE_FILE
 from hms_ray.ladder.steps_file import STEPS_FILE
+from hms_ray.storage.folder_names import places
 from hms_ray.study.folder import study_names
 from hms_ray.text import closest
 
@@ -21,7 +22,7 @@ from hms_ray.text import closest
 def find_ladder(path: Path, results: Path) -> tuple[Path, str | None] | None:
     """Folder of a ladder by its name or path, and the step if one is named; None if neither."""
     for ladder, step in ((path, None), (path.parent, path.name)):
-        for place in (results / ladder, ladder):
+        for place in places(ladder, results):
             # A ladder may have its table without its predictions: ``read_ladder`` refuses it.
             if any((place / file).is_file() for file in (STEPS_FILE, TABLE_FILE)):
                 return place, step

@@ -8,6 +8,7 @@ from hms_ray.blend.exported import EXPORT_FILE
 from hms_ray.blend.ladder_members import find_ladder
 from hms_ray.blend.result_files import BLEND_FILE
 from hms_ray.errors import StudyError
+from hms_ray.storage.folder_names import places
 from hms_ray.study.folder import StudyFolder, study_names
 from hms_ray.text import closest, command_line
 
@@ -35,7 +36,7 @@ def find_target(target: str, results: Path) -> tuple[StudyFolder, int | None] | 
         return study, number
     # An export of a blend has a blend.json too.
     names = (EXPORT_FILE, BLEND_FILE)
-    for file in (path, *(place / name for name in names for place in (path, results / path))):
+    for file in (path, *(place / name for name in names for place in places(path, results)[::-1])):
         if file.is_file():
             return file
     raise _no_target(path, results)

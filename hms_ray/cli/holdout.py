@@ -33,9 +33,12 @@ def holdout(
     """
     from hms_ray.blend.holdout import HoldoutOptions, open_holdout
     from hms_ray.report.holdout_table import render_holdout
+    from hms_ray.storage.folder_names import require_inside
     from hms_ray.study.folder import StudyFolder
 
     folder = StudyFolder.open(study, results)
+    # Each opening is recorded there.
+    require_inside(folder.path, results)
     report = open_holdout(
         folder,
         HoldoutOptions(

@@ -228,9 +228,11 @@ def stop(
 
     Needs to see the study's folder, not its machine. Waits until it has taken effect.
     """
+    from hms_ray.storage.folder_names import require_inside
     from hms_ray.study.folder import StudyFolder
     from hms_ray.study.stop import stop as stop_study
 
     folder = StudyFolder.open(study, results)
+    require_inside(folder.path, results)
     print(stop_study(folder, trial))
     print_next("leaderboard", study, results=results)

@@ -27,7 +27,7 @@ from hms_ray.report.live import ProgressView, bar, print_text
 from hms_ray.report.progress import TrainingProgress
 from hms_ray.report.tensorboard import write_fold
 from hms_ray.storage.fold_store import FoldStore
-from hms_ray.storage.folder_names import LOCAL, checked_name
+from hms_ray.storage.folder_names import LOCAL, checked_name, require_inside
 from hms_ray.storage.run_log import LOG_FILE, FaultLog, run_log
 from hms_ray.text import counted
 from hms_ray.train.selection import kept_record
@@ -77,6 +77,7 @@ def train_locally(
     """
     experiment = space.experiment
     logs = results / LOCAL / checked_name(name or experiment.name)
+    require_inside(logs, results / LOCAL)
     tracer = None if trace is None else _tracer(trace, TRACE_AFTER)
     runner = _runner(space, threads, tracer)
     prepared = _prepare(space, data_dir, results, runner, folds or (), fold_table, pack_dir)

@@ -35,7 +35,7 @@ from hms_ray.ladder.steps import Ladder
 from hms_ray.ladder.steps_file import STEPS_FILE
 from hms_ray.report.ladder_table import render_ladder
 from hms_ray.report.live import bar, print_text
-from hms_ray.storage.folder_names import checked_name, kind_of, require_kind
+from hms_ray.storage.folder_names import checked_name, kind_of, require_inside, require_kind
 from hms_ray.storage.locks import StudyLock
 from hms_ray.storage.run_log import LOG_FILE, run_log
 from hms_ray.text import clock_text, counted
@@ -59,6 +59,7 @@ def ladder_folder(results: Path, name: str) -> Path:
         StudyError: if the name is no valid folder name, or the folder holds something else.
     """
     folder = results / checked_name(name)
+    require_inside(folder, results)
     require_kind(folder, "ladder", "--study NAME")
     if kind_of(folder) is None and not (folder / LOG_FILE).is_file():
         others = [file for file in folder.glob("*") if not file.name.startswith(".")]

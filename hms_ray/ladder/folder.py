@@ -36,6 +36,7 @@ from hms_ray.ladder.steps_file import (
 from hms_ray.report.folder_list import FolderSummary
 from hms_ray.report.ladder_report import Checkpoint, PublishedRows, StepKind
 from hms_ray.storage.atomic import whole_file
+from hms_ray.storage.folder_names import places
 from hms_ray.storage.hashing import table_fingerprint
 from hms_ray.storage.structured_files import json_text, read_json, write_text
 from hms_ray.text import closest
@@ -240,7 +241,7 @@ def find_ladder(name: str | Path, results: Path) -> Path:
     Raises:
         StudyError: if neither is a ladder; it names the nearest ladder.
     """
-    for place in (results / name, Path(name)):
+    for place in places(name, results):
         if (place / STEPS_FILE).is_file():
             return place
     known = ladder_names(results)

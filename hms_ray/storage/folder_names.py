@@ -70,6 +70,32 @@ def checked_name(name: str) -> str:
     return name
 
 
+def require_inside(path: Path, results: Path) -> None:
+    """Checks that a folder to write to lies directly in the results folder, links followed.
+
+    Args:
+        path: need not exist.
+        results: folder of all studies.
+
+    Raises:
+        StudyError: if it does not.
+    """
+    if path.resolve().parent != results.resolve():
+        raise StudyError(
+            "what a command writes to must lie in the results folder",
+            got=f"{path}, which leads to {path.resolve()}",
+            where=results,
+            fix="Name its own results folder: --results DIR.",
+        )
+
+
+def places(name: str | Path, results: Path) -> list[Path]:
+    """Where a study or ladder is looked for: by its name in a results folder, and as a path."""
+    path = Path(name)
+    # A name must not lead out of the results folder.
+    return [path] if path.is_absolute() or ".." in path.parts else [results / path, path]
+
+
 def kind_of(folder: Path) -> Kind | None:
     """What a folder holds; None if it is missing, empty or of no known kind."""
     return next((kind for file, kind in _KINDS.items() if (folder / file).is_file()), None)

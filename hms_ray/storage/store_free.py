@@ -16,7 +16,7 @@ from typing import Final
 from hms_ray.errors import ConfigError, StudyError
 from hms_ray.storage.drafts import remove_draft
 from hms_ray.storage.fold_store import FREED_PREFIX, FoldStore
-from hms_ray.storage.folder_names import kind_of
+from hms_ray.storage.folder_names import kind_of, require_inside
 from hms_ray.storage.locks import StudyLock, running_since
 from hms_ray.storage.resume_folder import remove_unless_in_work
 from hms_ray.storage.store_contents import StoreEntry, store_entries
@@ -83,6 +83,7 @@ def free(results: Path, choice: Choice, *, dry_run: bool = False) -> Freed:
     with ExitStack() as stack:
         for name in choice.studies:
             folder = results / name
+            require_inside(folder, results)
             if kind_of(folder) in ("study", "ladder"):
                 stack.enter_context(StudyLock(folder))
         running = [

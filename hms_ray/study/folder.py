@@ -91,7 +91,7 @@ class StudyFolder(TrialWriter):
         Raises:
             StudyError: if its ``study.json`` is damaged.
         """
-        for path in (Path(results) / study, Path(study)):
+        for path in folder_names.places(study, Path(results)):
             if (path / STUDY_FILE).is_file():
                 return cls(path)
         return None

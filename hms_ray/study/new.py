@@ -16,7 +16,7 @@ from hms_ray.errors import HmsRayError, StudyError
 from hms_ray.evaluate.metric import OBJECTIVES
 from hms_ray.storage.atomic import whole_file
 from hms_ray.storage.drafts import DRAFT_PREFIX
-from hms_ray.storage.folder_names import checked_name, require_kind
+from hms_ray.storage.folder_names import checked_name, require_inside, require_kind
 from hms_ray.storage.hashing import table_fingerprint
 from hms_ray.storage.lease import LEASE_FILE
 from hms_ray.storage.locks import LOCK_FILE, OWNER_FILE, StudyLock
@@ -94,6 +94,7 @@ def open_study(
         ModelError: if a weights file cannot be read.
     """
     path = Path(results) / checked_name(name)
+    require_inside(path, Path(results))
     identity = study_identity(space, prepared)
     if not _is_replaceable(path, identity):
         folder = StudyFolder(path)
@@ -124,6 +125,7 @@ def check_study(results: str | Path, name: str, space: Space, rows: pd.DataFrame
         ModelError: if a weights file cannot be read.
     """
     path = Path(results) / checked_name(name)
+    require_inside(path, Path(results))
     require_objective_rows(space.objective, rows)
     space.pruning.require_effect(rows["fold"].nunique())
     identity = space_identity(space)

@@ -20,7 +20,7 @@ from hms_ray.experiment.preflight import preflight
 from hms_ray.report.live import bar, print_text
 from hms_ray.report.run_cost import cost_text
 from hms_ray.report.tables import to_text
-from hms_ray.storage.folder_names import checked_name
+from hms_ray.storage.folder_names import checked_name, require_inside
 from hms_ray.storage.locks import running_since
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.new import check_study
@@ -64,7 +64,7 @@ def sweep(
         Exit status: 1 if trials failed and fewer are finished than requested, with a line on
         standard error. Failed trials that others replaced do not count.
     """
-    checked_name(name)
+    require_inside(results / checked_name(name), results)
     try:
         return _sweep(
             space,
