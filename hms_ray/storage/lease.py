@@ -9,6 +9,7 @@ seconds: what it then writes must do no harm.
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -56,6 +57,10 @@ class FolderLease:
         """
         # The lease would make it.
         os.stat(self._file.parent)
+        owner = self._lease.owner
+        here = owner is not None and owner.hostname.startswith(socket.gethostname())
+        if owner is not None and here and _is_zombie(owner.pid):
+            self._lease.force_break()
         try:
             self._lease.acquire(timeout=timeout_s)
         except Timeout:
@@ -79,6 +84,16 @@ class FolderLease:
         """Seconds since the last renewal; another machine's clock may differ."""
         renewal = self.renewal()
         return 0.0 if renewal is None else time.time() - renewal[1] / 1e9
+
+
+def _is_zombie(pid: int) -> bool:
+    """Whether a process has ended and its parent has not asked how: common in containers."""
+    try:
+        content = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    # The state follows the name, which may contain anything.
+    return content.rpartition(")")[2].split()[:1] == ["Z"]
 
 
 def is_leased(folder: Path) -> bool:
