@@ -298,10 +298,11 @@ def test_a_cloud_without_such_machines_is_refused() -> None:
         fix="Use --gpus-per-machine",
     ):
         launch_file("aws", space=SPACE, gpus=8, workers_per_fold=2)
-    with refusal(
-        ConfigError, "--spot needs machines that a cloud", got="machines", fix="Omit --spot."
-    ):
-        launch_file("machines", space=SPACE, gpus=8, spot=True)
+    for target in ("slurm", "machines"):
+        with refusal(
+            ConfigError, "--spot needs machines that a cloud", got=target, fix="Omit --spot."
+        ):
+            launch_file(target, space=SPACE, gpus=8, spot=True)
 
 
 def test_a_worker_with_too_many_cpus_for_a_cloud_is_refused(tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ FILES: Final = {
     "machines": "cluster/machines.yaml",
 }
 """Kind of file -> its name in the examples of its comments."""
+NO_SPOT: Final = ("slurm", "machines")
+"""Kinds of files for machines that are there already."""
 LONGEST_NAME: Final = 34
 """KubeRay and Ray's names of machines add up to 29 letters; clouds and Kubernetes allow 63."""
 RESTARTS: Final = 10
@@ -170,8 +172,9 @@ def make_plan(
         study: default: name of the space.
 
     Raises:
-        ConfigError: if the space is unknown or not valid, a number does not fit the others, or
-            a path is relative or has characters that a shell would change.
+        ConfigError: if the space is unknown or not valid, a number does not fit the others,
+            the machines cannot be spot ones, or a path is relative or has characters that a
+            shell would change.
         StudyError: if the name of the study cannot be that of a folder.
     """
     given = {
@@ -185,6 +188,12 @@ def make_plan(
     per_machine = workers_per_fold if gpus_per_machine is None else gpus_per_machine
     _require_divides("--workers-per-fold", workers_per_fold, "the GPUs of a machine", per_machine)
     _require_divides("the GPUs of a machine", per_machine, "--gpus", gpus)
+    if spot and target in NO_SPOT:
+        raise ConfigError(
+            "--spot needs machines that a cloud or Kubernetes provides",
+            got=target,
+            fix="Omit --spot.",
+        )
     storage = _plain_path("--storage", storage)
     path = find_space(space)
     resources = load_space(path).resources

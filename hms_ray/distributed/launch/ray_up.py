@@ -117,12 +117,6 @@ def gcp(plan: Plan) -> str:
 
 def machines(plan: Plan) -> str:
     """A cluster on machines that run already and are reached by ssh."""
-    if plan.spot:
-        raise ConfigError(
-            "--spot needs machines that a cloud or Kubernetes provides",
-            got="machines",
-            fix="Omit --spot.",
-        )
     ray = f"{plan.venv}/bin/ray"
     head, *workers = [f"10.0.0.{1 + k}" for k in range(plan.machines)]
     data = {
