@@ -9,40 +9,26 @@ from __future__ import annotations
 import errno
 import fcntl
 import mmap
-import multiprocessing
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final
 
 from hms_ray.errors import ConfigError
 from hms_ray.storage.drafts import draft_beside, held, remove_leftovers
+from hms_ray.storage.second_process import N_CLAIMS, Peer, claim, second_process
 
 N_RENAMES: Final = 50
-N_CLAIMS: Final = 100
 N_READS: Final = 10
 CLOCK_S: Final = 10.0
 """Largest difference between the clocks of the file server and of a machine."""
 READ_TIMEOUT_S: Final = 5.0
 """A file that was written and closed must be readable elsewhere within this time."""
-PEER_TIMEOUT_S: Final = 30.0
 
 _LABEL: Final = "storage-check-"
-
-
-class Peer(Protocol):
-    """The second process."""
-
-    def start(self, name: str, *arguments: Any) -> None:
-        """Starts an operation, a key of ``_OPERATIONS``, and returns at once."""
-
-    def result(self) -> Any:
-        """Waits for the operation that was started, and returns its result."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +74,7 @@ def check_shared_path(path: Path) -> list[Need]:
         ) from None
     with held(folder):
         try:
-            with _second_process() as peer:
+            with second_process() as peer:
                 return [
                     Need(name, purpose, required, _fault(check, folder, peer))
                     for name, purpose, required, check in _CHECKS
@@ -146,7 +132,7 @@ def exclusive_create(folder: Path, peer: Peer) -> str | None:
     claims = folder / "claims"
     claims.mkdir()
     peer.start("claim", str(claims))
-    own = _claim(str(claims))
+    own = claim(str(claims))
     other = peer.result()
     if both := set(own) & set(other):
         return f"both processes made the same file, {len(both)} of {N_CLAIMS} times"
@@ -233,96 +219,3 @@ _CHECKS: Final[tuple[tuple[str, str, bool, Callable[[Path, Peer], str | None]], 
 def _content(k: int) -> bytes:
     """Content of several blocks, so that a part of it can be told from the whole."""
     return f"{k:08d}".encode() * 2048
-
-
-def _claim(folder: str) -> list[int]:
-    """Numbers of the files that this process made."""
-    own = []
-    for k in range(N_CLAIMS):
-        with suppress(FileExistsError):
-            os.close(os.open(Path(folder) / str(k), os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-            own.append(k)
-    return own
-
-
-def _read(place: str) -> bytes | None:
-    try:
-        return Path(place).read_bytes()
-    except FileNotFoundError:
-        return None
-
-
-def _watch(place: str, last: bytes) -> list[bytes | None]:
-    """Everything that a file contained until it has its last content."""
-    seen: set[bytes | None] = set()
-    end = time.monotonic() + READ_TIMEOUT_S
-    while last not in seen and time.monotonic() < end:
-        seen.add(_read(place))
-    return list(seen)
-
-
-def _lock(place: str) -> bool:
-    """Whether a lock that another process holds can be taken."""
-    with open(place, "rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-    return True
-
-
-def _mtime(place: str) -> float:
-    return os.stat(place).st_mtime
-
-
-_OPERATIONS: Final[dict[str, Callable[..., Any]]] = {
-    "claim": _claim,
-    "lock": _lock,
-    "mtime": _mtime,
-    "names": os.listdir,
-    "read": _read,
-    "watch": _watch,
-}
-
-
-class _Process:
-    """A child process that runs operations."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def start(self, name: str, *arguments: Any) -> None:
-        self._connection.send((name, arguments))
-
-    def result(self) -> Any:
-        if not self._connection.poll(PEER_TIMEOUT_S):
-            raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
-        done, value = self._connection.recv()
-        if done:
-            return value
-        raise value
-
-
-@contextmanager
-def _second_process() -> Iterator[_Process]:
-    # Not forked: a fork may share what a new process on another machine would not.
-    context = multiprocessing.get_context("spawn")
-    own, other = context.Pipe()
-    process = context.Process(target=_serve, args=(other,), daemon=True)
-    process.start()
-    try:
-        yield _Process(own)
-    finally:
-        own.close()
-        process.terminate()
-        process.join()
-
-
-def _serve(connection: Connection) -> None:
-    with suppress(EOFError, KeyboardInterrupt):
-        while True:
-            name, arguments = connection.recv()
-            try:
-                connection.send((True, _OPERATIONS[name](*arguments)))
-            except OSError as error:
-                connection.send((False, error))

@@ -12,7 +12,7 @@ import pytest
 
 from hms_ray.cli.main import main
 from hms_ray.errors import ConfigError
-from hms_ray.storage import shared_path
+from hms_ray.storage import second_process, shared_path
 from hms_ray.storage.drafts import DRAFT_PREFIX
 from hms_ray.storage.shared_path import check_shared_path
 from tests.refused import refusal
@@ -32,7 +32,7 @@ class Peer:
         name, arguments = self._started
         if name in self._answers:
             return self._answers[name]
-        return shared_path._OPERATIONS[name](*arguments)
+        return second_process.OPERATIONS[name](*arguments)
 
 
 def test_a_local_folder_has_everything_and_stays_empty(
@@ -115,6 +115,7 @@ def test_each_fault_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(shared_path, "READ_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(second_process, "WATCH_S", 0.05)
     (tmp_path / "good").mkdir()
     (tmp_path / "bad").mkdir()
     assert check(tmp_path / "good", Peer()) is None

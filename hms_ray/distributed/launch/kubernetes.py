@@ -99,7 +99,7 @@ def raycluster(plan: Plan) -> str:
         f"  {plan.launch()}",
         "Start it, submit the sweep as a job, remove it:",
         f"  kubectl create -f {plan.file}",
-        f"  kubectl port-forward service/{plan.cluster}-head-svc 8265:8265",
+        f"  kubectl port-forward service/{plan.cluster}-head-svc 8265:8265    # in another shell",
         "  export RAY_AUTH_MODE=token",
         f"  RAY_AUTH_TOKEN=$({secret} | base64 -d)",
         "  export RAY_AUTH_TOKEN",

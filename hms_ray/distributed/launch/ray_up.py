@@ -211,7 +211,7 @@ def _shared(plan: Plan, client: str, mount: str) -> dict[str, Any]:
         "idle_timeout_minutes": IDLE_MINUTES,
         "auth": {"ssh_user": "ubuntu"},
         "file_mounts": {"~/.ray/auth_token": "~/.ray/auth_token", "~/hms_ray": "."},
-        "rsync_exclude": [".git", ".venv", "results", "data", "**/__pycache__"],
+        "rsync_exclude": ["/.git", "/.venv", "/results", "/data", "**/__pycache__"],
         "initialization_commands": [
             "sudo apt-get update -qq",
             "sudo apt-get install -y -qq nfs-common python3-venv tmux",
