@@ -138,7 +138,9 @@ class EventPump:
                 for event in ray.get(self.events.take.remote(0.0 if stopping else POLL_S)):
                     if event["event"] == "question":
                         self._reply(event)
-                    else:
+                        continue
+                    # One that cannot be shown must not take the others with it.
+                    with _faults("a progress event was not shown"):
                         self._view.handle(event)
                 continue
             # The actor could not be reached.

@@ -360,8 +360,9 @@ class Chaos:
                 f"{len(finished)} trials with {len(keys)} experiments for {n_points} points"
             )
         results = self.base / "undisturbed"
+        # Only their learning rates differ.
+        prepared = prepare(self.base / "data", finished[0].experiment, results)
         for trial in finished:
-            prepared = prepare(self.base / "data", trial.experiment, results)
             tasks = plan_folds(trial.experiment, prepared, results, Placement(world_size=1))
             InProcessRunner(device="cpu").run(tasks, lambda record: None)
             expected = collect(tasks, trained=[0, 1])

@@ -18,10 +18,12 @@ def test_view_and_questions_continue_after_the_progress_actor_was_killed() -> No
     seen: dict[str, threading.Event] = {text: threading.Event() for text in ("first", "second")}
 
     def handle(event: dict[str, Any]) -> None:
+        # One that cannot be shown costs no other one.
         seen[event["text"]].set()
 
     view: Any = SimpleNamespace(handle=handle)
     with EventPump(view, lambda question: question["number"] + 1) as pump:
+        pump.message("cannot be shown: a KeyError")
         pump.message("first")
         assert seen["first"].wait(30)
         os.kill(state.actor_table(pump.events._actor_id.hex())["Pid"], signal.SIGKILL)
