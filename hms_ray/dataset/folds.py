@@ -8,7 +8,6 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import StratifiedGroupKFold
 
 from hms_ray.competition.cells import id_texts
 from hms_ray.competition.file_errors import WrongColumnsError
@@ -42,6 +41,9 @@ def make_folds(rows: pd.DataFrame, n_folds: int = 5, seed: int = 42) -> pd.DataF
     Raises:
         DataError: if there are fewer patients than folds, or a fold would be empty.
     """
+    # Takes a second, which every worker and trial would spend too.
+    from sklearn.model_selection import StratifiedGroupKFold
+
     n_patients = rows["patient_id"].nunique()
     if not 2 <= n_folds <= n_patients:
         raise DataError(
