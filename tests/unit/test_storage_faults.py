@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -17,16 +18,18 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from hms_ray.dataset.prepare import Prepared
-from hms_ray.errors import HmsRayError, StorageError
+from hms_ray.errors import HmsRayError, LockedError, StorageError
 from hms_ray.experiment.run import ExperimentResult
 from hms_ray.search.proposals import Proposals
 from hms_ray.storage import faults as storage_faults
+from hms_ray.storage import lease
 from hms_ray.storage.faults import check_storage, storage_error
 from hms_ray.storage.fold_store import FoldStore
 from hms_ray.storage.resume_folder import ResumeFolder
 from hms_ray.storage.run_log import FaultLog, WorkerLogs, run_log
 from hms_ray.study.folder import StudyFolder
-from hms_ray.study.new import create_study
+from hms_ray.study.new import create_study, open_study
+from hms_ray.study.run_outcome import errors_recorded, read_outcome
 from hms_ray.sweep import stop_watch
 from hms_ray.sweep import trial_actor as sweep_trial
 from hms_ray.sweep.run_faults import RunFaults
@@ -266,6 +269,24 @@ def test_a_study_whose_folder_is_removed_ends(
     with refusal(StorageError, "must stay", where=str(study.path)):
         faults.check()
     assert not study.path.parent.exists()
+
+
+def test_a_study_that_another_command_takes_over_ends(
+    tmp_path: Path, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "RENEWAL_S", 0.05)
+    faults = RunFaults()
+    results = tmp_path / "results"
+    with open_study(results, "one", SPACE, prepared, on_lost=faults.add) as study:
+        (study.path / lease.LEASE_FILE).unlink()
+        until = time.monotonic() + 5
+        while faults.first is None and time.monotonic() < until:
+            time.sleep(0.02)
+        with refusal(LockedError, "one command at a time", where=str(study.path)):
+            faults.on_step_end(0, [])
+        with pytest.raises(LockedError), errors_recorded(study.path):
+            faults.check()
+    assert read_outcome(study.path) is None, "it is the other command's study now"
 
 
 def test_a_full_disk_ends_any_command_with_one_line(
