@@ -157,5 +157,9 @@ class Terminated(KeyboardInterrupt):
     """The command is ended by SIGTERM, which does what Ctrl-C does."""
 
 
+class FoldMoved(Exception):  # noqa: N818 - no error
+    """The training of a fold was ended so that another machine continues it."""
+
+
 class FoldCancelled(Exception):  # noqa: N818 - no error
     """The training of a fold was ended on purpose; not an error of the user."""

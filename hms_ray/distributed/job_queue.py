@@ -248,6 +248,11 @@ class JobQueue:
                 self._stalls[number] = text
                 self._leave(number, text, alive=True)
 
+    def nodes(self, number: int) -> Nodes:
+        """The machines of a seat, by Ray's ids; none if it is unknown."""
+        seat = self._seats.get(number)
+        return frozenset() if seat is None else frozenset(seat.nodes)
+
     def to_cancel(self, number: int, training: tuple[int, str] | None = None) -> int:
         """Place of the job that a seat's rank 0 must end; -1: none.
 

@@ -122,6 +122,10 @@ class _QueueActor:
         """See ``JobQueue.pulse``."""
         return self._queue.pulse(seat, rank, pulse)
 
+    async def leaves(self, seat: int) -> bool:
+        """Whether a machine of a seat is lost or being drained."""
+        return bool(lost_nodes(self._queue.nodes(seat)))
+
     async def status(self) -> QueueStatus:
         """See ``JobQueue.status``."""
         return self._queue.status()

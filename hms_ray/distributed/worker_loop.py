@@ -19,6 +19,7 @@ from hms_ray.distributed.stall_watch import StallWatch
 from hms_ray.errors import (
     DeviceMemoryError,
     FoldCancelled,
+    FoldMoved,
     HmsRayError,
     TrainingError,
     one_line,
@@ -78,6 +79,7 @@ def work(queue: Any, group: str, resources: ResourcesConfig) -> None:
             report=partial(_report, job, pulse),
             windows=resources.windows,
             should_stop=partial(cancelled.holds, place) if cancelled else _never,
+            leaves=partial(_leaves, queue, seat),
             packs=packs,
             pulse=pulse,
         )
@@ -103,6 +105,15 @@ def _watched(
     if timeout_s is None:
         return nullcontext()
     return StallWatch(queue, seat, process.rank, place, process.pulse, timeout_s, job.logs.file)
+
+
+def _leaves(queue: Any, seat: int) -> bool:
+    """Whether a machine of a seat is about to leave, such as a spot machine."""
+    try:
+        return bool(ray.get(queue.leaves.remote(seat)))
+    except RayActorError:
+        # Ray restarts a lost queue; asked again after the next evaluation.
+        return False
 
 
 def _never() -> bool:
@@ -152,6 +163,9 @@ def _end_of(job: Job, process: Process, resources: ResourcesConfig) -> FoldEnd:
         except FoldCancelled:
             logger.info("fold cancelled")
             return FoldEnd("cancelled")
+        except FoldMoved as moved:
+            logger.info("fold moved: %s", moved)
+            return FoldEnd("broken", reason=str(moved))
         except HmsRayError as error:
             logger.exception("fold failed")
             # An error that an operation raised may come on one rank alone.

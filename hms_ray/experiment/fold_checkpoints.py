@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from hms_ray.errors import HmsRayError
+from hms_ray.errors import FoldMoved, HmsRayError
 from hms_ray.storage.fold_store import FoldStore
 from hms_ray.storage.resume_folder import ResumeFolder
 from hms_ray.storage.run_log import FaultLog
@@ -83,23 +83,36 @@ class FoldCheckpoints:
             return None
 
     def save(
-        self, notes: Callable[[], dict[str, Any]], make_state: Callable[[], FoldState]
+        self,
+        notes: Callable[[], dict[str, Any]],
+        leaves: Callable[[], bool],
+        make_state: Callable[[], FoldState],
     ) -> None:
         """Writes a checkpoint if the last one is old enough (``checkpoint_every_s``).
+
+        If a machine of the fold is about to leave, it writes one in any case, and the fold ends.
 
         A fault is logged, and training continues.
 
         Raises:
             StorageError: if nothing can be written any more, such as on a full disk.
+            FoldMoved: after a checkpoint, if ``leaves`` returns true.
         """
         from hms_ray.train.fold_state import state_bytes
 
         every_s = self._task.checkpoint_every_s
-        if every_s is None or time.monotonic() - self._saved < every_s:
+        if every_s is None:
             return
+        moves = leaves()
+        if not moves and time.monotonic() - self._saved < every_s:
+            return
+        written = False
         with self._faults("no checkpoint was written"):
             self._folder.write(state_bytes(make_state(), notes()))
+            written = True
         self._saved = time.monotonic()
+        if moves and written:
+            raise FoldMoved("its machine is about to leave; another one continues")
 
     def end(self) -> None:
         """Ends the writing. Once the result is stored, the checkpoint is removed."""

@@ -159,7 +159,7 @@ def _train_task(task: FoldTask, process: Process, checkpoints: FoldCheckpoints) 
         return {"reused": start.reused, "seconds": seconds()}
 
     on_stage_end = store_result if task.share_stages else _keep_nothing
-    save = partial(checkpoints.save, notes)
+    save = partial(checkpoints.save, notes, process.leaves)
     state = start.resume_from
     result = train_fold(task.experiment, data, task.fold, process, state, on_stage_end, save)
     store_result(result)

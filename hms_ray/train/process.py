@@ -53,6 +53,8 @@ class Process:
             to it, ``auto`` decides by the device's free memory.
         should_stop: whether to end the fold with ``FoldCancelled``; called on rank 0 alone,
             about once per second, so it must return at once (see ``cancellable``).
+        leaves: whether a machine of the fold is about to leave, so that it ends with
+            ``FoldMoved`` once a checkpoint is written; called on rank 0 after an evaluation.
         on_step: called after every optimiser step.
         packs: keeps packs on the device for the folds to come; default: none are kept.
         pulse: shows a watch that the fold makes progress; default: one that nobody watches.
@@ -64,6 +66,7 @@ class Process:
     report: Callable[[dict[str, Any]], None] = ignore
     windows: Literal["auto", "resident", "streamed"] = "auto"
     should_stop: Callable[[], bool] = never
+    leaves: Callable[[], bool] = never
     on_step: Callable[[], None] = nothing
     packs: OpenedPacks | None = None
     pulse: Pulse = field(default_factory=Pulse, compare=False)

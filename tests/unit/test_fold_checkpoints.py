@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from hms_ray.dataset.prepare import Prepared, prepare
-from hms_ray.errors import FoldCancelled
+from hms_ray.errors import FoldCancelled, FoldMoved
 from hms_ray.experiment import fold_checkpoints
 from hms_ray.experiment.fold_task import FoldTask, run_task
 from hms_ray.experiment.placement import Placement
@@ -195,3 +195,23 @@ def test_a_folder_that_its_writer_removes_meanwhile_is_not_taken(tmp_path: Path)
     assert waiting.take()
     assert not third.take()
     waiting.release(remove=True)
+
+
+def test_a_fold_whose_machine_is_about_to_leave_writes_a_checkpoint_and_ends(
+    prepared: Prepared, tmp_path: Path, undisturbed: tuple[Any, int]
+) -> None:
+    task = task_of(prepared, tmp_path, 3600.0)
+    asked: list[int] = []
+
+    def leaves() -> bool:
+        asked.append(1)
+        return len(asked) == 2
+
+    with counted_steps() as first, pytest.raises(FoldMoved, match="about to leave"):
+        run_task(task, Process(leaves=leaves))
+    assert (ResumeFolder(tmp_path, task.key).folder / CHECKPOINT_FILE).is_file()
+    n_left = steps(task)
+    assert 0 < n_left == undisturbed[1] - first[0], "nothing is trained twice"
+    # Without checkpoints it stays as long as it can.
+    other = tmp_path / "other"
+    assert steps(task_of(prepared, other, None), Process(leaves=lambda: True)) == undisturbed[1]
