@@ -536,6 +536,8 @@ def test_records_of_an_owner_that_has_lost_the_study_are_skipped(tmp_path: Path)
     states = [TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE]
     study = optuna.load_study(study_name="study", storage=open_storage(journal))
     assert [trial.state for trial in study.trials] == states
+    assert "kl_all" not in study.trials[1].user_attrs
+    assert '"kl_all":0.6' in journal.read_text(), "it was written, and skipped"
     third = Proposals(space, journal)
     assert (third.n_finished, third.n_interrupted) == (2, 0)
 
