@@ -45,17 +45,17 @@ class FoldEnd:
 
     Attributes:
         kind: ``trained``; ``cancelled``; ``failed`` with an error that a repetition would raise
-            again; or ``broken``: the device or the connection of the ranks failed, so that the
-            fold is lost.
+            again; ``broken``: the device or the connection of the ranks failed, so that the
+            fold is lost; or ``moved``: a machine is about to leave, and others continue.
         error: of a failed fold.
-        reason: of a broken one, one line.
+        reason: of a broken or moved one, one line.
         in_step: whether all ranks raise the error at the same place.
         own: whether the error is certainly this rank's; if not, it may come from the loss of
             another rank, of which Ray tells within seconds.
         reusable: whether the process may train another fold.
     """
 
-    kind: Literal["trained", "cancelled", "failed", "broken"]
+    kind: Literal["trained", "cancelled", "failed", "broken", "moved"]
     error: HmsRayError | None = None
     reason: str = ""
     in_step: bool = True

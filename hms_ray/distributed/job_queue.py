@@ -179,9 +179,10 @@ class JobQueue:
         seat = self._seats.get(number)
         if seat is None:
             return
-        if end.kind == "broken":
+        if end.kind in ("broken", "moved"):
             # The other ranks may train the next fold already, which is not at fault.
-            self._leave(number, end.reason, alive=True, counts=seat.trains(place))
+            counts = end.kind == "broken" and seat.trains(place)
+            self._leave(number, end.reason, alive=True, counts=counts)
         elif seat.report(rank, place, end):
             self._finish(seat, place)
 

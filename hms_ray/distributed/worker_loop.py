@@ -165,7 +165,7 @@ def _end_of(job: Job, process: Process, resources: ResourcesConfig) -> FoldEnd:
             return FoldEnd("cancelled")
         except FoldMoved as moved:
             logger.info("fold moved: %s", moved)
-            return FoldEnd("broken", reason=str(moved))
+            return FoldEnd("moved", reason=str(moved))
         except HmsRayError as error:
             logger.exception("fold failed")
             # An error that an operation raised may come on one rank alone.

@@ -413,6 +413,23 @@ def test_a_rank_that_has_ended_does_not_keep_its_group_from_stalling(clock: Cloc
     assert text.endswith("no step for 60 s; its stacks are in log-0")
 
 
+def test_a_moved_fold_is_no_loss_that_counts(clock: Clock) -> None:
+    queue = JobQueue(max_failures=0, clock=clock)
+    submission = queue.submit(jobs("a", 1))
+    group = Group(queue, "g", node="spot")
+    assert queue.nodes(group.seat) == frozenset()
+    group.take()
+    assert queue.nodes(group.seat) == {"spot"}
+    queue.done(group.seat, 0, 0, FoldEnd("moved", reason="its machine is about to leave"))
+    assert queue.verdict(group.seat, 0, 0) == "restart"
+    assert queue.nodes(group.seat) == frozenset(), "the seat is left"
+    assert queue.status().losses[0].endswith("g: its machine is about to leave")
+    group.sit()
+    assert group.take() == "a0"
+    group.done()
+    assert raised(queue, submission, 0) is None
+
+
 def test_a_late_report_of_one_rank_is_no_loss_of_the_next_fold(clock: Clock) -> None:
     queue = JobQueue(max_failures=0, clock=clock)
     submission = queue.submit(jobs("a", 2))
