@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayError
 
 from hms_ray.config.space import ResourcesConfig
 from hms_ray.distributed.job import FoldEnd, Job
@@ -111,8 +111,8 @@ def _leaves(queue: Any, seat: int) -> bool:
     """Whether a machine of a seat is about to leave, such as a spot machine."""
     try:
         return bool(ray.get(queue.leaves.remote(seat)))
-    except RayActorError:
-        # Ray restarts a lost queue; asked again after the next evaluation.
+    except RayError:
+        # Ray restarts a lost queue; it is asked again after the next evaluation.
         return False
 
 
