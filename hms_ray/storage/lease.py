@@ -23,6 +23,8 @@ LEASE_S: Final = 60.0
 RENEWAL_S: Final = 10.0
 
 _POLL_S: Final = 0.01
+_held: Final = set[str | None]()
+"""Tokens of the leases that this process holds."""
 
 
 class FolderLease:
@@ -57,18 +59,27 @@ class FolderLease:
         """
         # The lease would make it.
         os.stat(self._file.parent)
-        owner = self._lease.owner
-        here = owner is not None and owner.hostname.startswith(socket.gethostname())
-        if owner is not None and here and _is_zombie(owner.pid):
+        if self._is_left_behind():
             self._lease.force_break()
         try:
             self._lease.acquire(timeout=timeout_s)
         except Timeout:
             return False
+        _held.add(self._lease.token)
         return True
+
+    def _is_left_behind(self) -> bool:
+        """Whether the owner has ended in a way that the lease itself does not see."""
+        owner = self._lease.owner
+        if owner is None or not owner.hostname.startswith(socket.gethostname()):
+            return False
+        # This process may have released it while the folder was moved away.
+        mine = self._lease.is_lock_held_by_us and owner.token not in _held
+        return mine or _is_zombie(owner.pid)
 
     def release(self) -> None:
         """Gives the lease back, if it is held and not lost."""
+        _held.discard(self._lease.token)
         # A read-only or removed folder must not hide the error that ends the run.
         with suppress(OSError):
             self._lease.release()

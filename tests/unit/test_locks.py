@@ -208,6 +208,17 @@ def test_an_owner_that_was_suspended_for_too_long_learns_that_it_lost_the_study(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_that_was_away_when_it_was_released_is_free_afterwards(tmp_path: Path) -> None:
+    folder, away = tmp_path / "study", tmp_path / "away"
+    folder.mkdir()
+    with StudyLock(folder):
+        folder.rename(away)
+    away.rename(folder)
+    with StudyLock(folder), pytest.raises(LockedError):
+        StudyLock(folder).acquire()
+    assert running_since(folder) is None
+
+
 @remote
 def test_a_removed_folder_is_a_loss_of_its_lock(tmp_path: Path) -> None:
     folder = tmp_path / "study"
