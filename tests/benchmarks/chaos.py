@@ -291,7 +291,9 @@ class Chaos:
         if kind in TITLES and not found:
             return study
         self._note_stored()
-        kill = Kill(kind, time.time(), self._checkpoints())
+        # Read before the time: what is trained while they are read is no repetition.
+        checkpoints = self._checkpoints()
+        kill = Kill(kind, time.time(), checkpoints)
         kill.counts_from = kill.at
         self.kills.append(kill)
         if kind in TITLES:
