@@ -82,7 +82,7 @@ RATES = {"training.learning_rate": {"min": 1e-4, "max": 1e-2, "log": True}}
 def first(base: Path, prepared: Prepared) -> tuple[StudyResult, str]:
     """Two trials at once, each with a worker of its own on two CPUs."""
     printed = io.StringIO()
-    space = make_space(RATES, n_trials=2, max_groups=2)
+    space = make_space(RATES, n_trials=2, max_groups=2, local_cache=str(base / "disk"))
     return run_study(space, prepared, base / "results", "first", stream=printed), printed.getvalue()
 
 
@@ -115,6 +115,18 @@ def test_study_writes_all_results(first: tuple[StudyResult, str], prepared: Prep
     assert 0 < cost.start_up_s < cost.seconds
     assert 0 < cost.useful_share < 1
     assert result.costs == (cost,)
+
+
+def test_workers_of_a_machine_copy_a_pack_once(
+    first: tuple[StudyResult, str], base: Path, prepared: Prepared
+) -> None:
+    """Two workers start at the same time, each with a group of its own."""
+    (pack,) = prepared.packs.values()
+    copies = [path.name for path in (base / "disk").iterdir() if path.is_dir()]
+    assert copies == [f"{pack.path.name}-{pack.fingerprint[:16]}"]
+    logs = [file.read_text() for file in (first[0].folder.path / "logs").iterdir()]
+    assert sum("fold started" in log for log in logs) == 2
+    assert sum(log.count(f"pack copied to {base / 'disk'}") for log in logs) == 1
 
 
 def keys_of(folder: StudyFolder) -> list[str]:
