@@ -235,7 +235,8 @@ def test_own_space_is_named_by_its_path_on_all_machines(tmp_path: Path) -> None:
     plan = make_plan("slurm", space=str(own), gpus=1)
     assert plan.space == str(own)
     assert plan.study == "own"
-    assert make_plan("slurm", space="search_spaces/demo.yaml", gpus=1).space == "demo"
+    for space in ("search_spaces/demo.yaml", "./search_spaces/demo.yaml"):
+        assert make_plan("slurm", space=space, gpus=1).space == "demo"
 
 
 def test_a_space_beside_the_command_is_refused(

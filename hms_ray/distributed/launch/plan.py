@@ -239,6 +239,7 @@ def _plain_path(option: str, path: str) -> str:
 
 def _name_everywhere(space: str, path: Path) -> str:
     """A word by which every machine finds the space."""
-    if path.resolve().is_relative_to(FOLDER.resolve()):
-        return space.removesuffix(".yaml").removeprefix("search_spaces/")
+    shipped = FOLDER.resolve()
+    if path.resolve().is_relative_to(shipped):
+        return path.resolve().relative_to(shipped).with_suffix("").as_posix()
     return _plain_path("--space", space)
