@@ -157,6 +157,17 @@ class Terminated(KeyboardInterrupt):
     """The command is ended by SIGTERM, which does what Ctrl-C does."""
 
 
+class StoppedByRequest(KeyboardInterrupt):
+    """The command is ended by ``hms-ray stop``, which does what Ctrl-C does."""
+
+
+def stopped_by(interrupt: KeyboardInterrupt) -> str:
+    """What has ended a command, in one or two words."""
+    if isinstance(interrupt, Terminated):
+        return "SIGTERM"
+    return "hms-ray stop" if isinstance(interrupt, StoppedByRequest) else "Ctrl-C"
+
+
 class FoldMoved(Exception):  # noqa: N818 - no error
     """The training of a fold was ended so that another machine continues it."""
 

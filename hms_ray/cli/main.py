@@ -26,8 +26,8 @@ from hms_ray.cli import (
 )
 from hms_ray.cli.command_names import RENAMED, Command, Commands, renamed
 from hms_ray.cli.options import COMMAND
-from hms_ray.distributed.process_state import interrupt_status, stop_signals
-from hms_ray.errors import HmsRayError
+from hms_ray.distributed.process_state import interrupt_status, set_end_status, stop_signals
+from hms_ray.errors import HmsRayError, StoppedByRequest
 from hms_ray.storage.faults import storage_error
 
 _AFTER_STOP: Final = {
@@ -142,7 +142,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as interrupt:
         name = str(meta.get(COMMAND, "hms-ray")).removeprefix("hms-ray ")
         print(f"\nhms-ray {name}: stopped{_AFTER_STOP.get(name, '')}.", file=sys.stderr)
-        return interrupt_status(interrupt)
+        status = interrupt_status(interrupt)
+        if isinstance(interrupt, StoppedByRequest):
+            # Whoever stops a study does not want a scheduler to start it again.
+            status = _unless_final(status, arguments)
+        set_end_status(status)
+        return status
     except BrokenPipeError:
         # The reader of a pipe such as `| head` has seen enough.
         from hms_ray.report.live import discard
@@ -162,12 +167,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _unless_final(status: int, arguments: Sequence[str]) -> int:
-    """The exit status of an error that a restart would not change."""
+    """The exit status of an end that a restart would not, or must not, change."""
     from hms_ray.study.run_outcome import EXIT_ZERO
 
     if EXIT_ZERO not in arguments:
         return status
-    print(f"a restart would not change this: exit status 0, by {EXIT_ZERO}", file=sys.stderr)
+    print(f"no restart is needed: exit status 0, by {EXIT_ZERO}", file=sys.stderr)
     return 0
 
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Final
 
-from hms_ray.errors import Terminated
+from hms_ray.errors import StoppedByRequest, Terminated
 
 _STOPPING: Final = {
     signal.SIGINT: "stopping; press Ctrl-C again to end at once",
@@ -75,8 +75,8 @@ def stop_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    global _first
-    _first = None
+    global _first, _requested
+    _first, _requested = None, False
     with signal_handlers(tuple(_STOPPING)):
         for number in _STOPPING:
             signal.signal(number, _stop)
@@ -84,6 +84,8 @@ def stop_signals() -> Iterator[None]:
 
 
 _first: KeyboardInterrupt | None = None
+_requested = False
+_end_status = 0
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -93,9 +95,19 @@ def _stop(number: int, frame: FrameType | None) -> None:
         # No clean-up: Ray's processes end with this one, and files are whole or absent.
         _write("ended at once")
         os._exit(interrupt_status(_first))
-    _first = Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
+    if number == signal.SIGTERM:
+        _first = Terminated()
+    else:
+        _first = StoppedByRequest() if _requested else KeyboardInterrupt()
     _write(_STOPPING[signal.Signals(number)])
     raise _first
+
+
+def stop_by_request() -> None:
+    """Ends this process as Ctrl-C does, for ``hms-ray stop``; from any thread."""
+    global _requested
+    _requested = True
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 def as_signalled(interrupt: KeyboardInterrupt) -> KeyboardInterrupt:
@@ -115,15 +127,22 @@ def end_without_ray(status: int) -> None:
     A thread that then still uses Ray, such as one that waits for a worker group, would end the
     process with status 1.
     """
+    set_end_status(status)
 
     def end() -> None:
         with suppress(OSError, ValueError):
             sys.stdout.flush()
             sys.stderr.flush()
-        os._exit(status)
+        os._exit(_end_status)
 
     # Registered after Ray's own, hence called before it.
     atexit.register(end)
+
+
+def set_end_status(status: int) -> None:
+    """The exit status of a process that ``end_without_ray`` ends."""
+    global _end_status
+    _end_status = status
 
 
 def _write(line: str) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from hms_ray.errors import StorageError, Terminated, one_line
+from hms_ray.errors import StorageError, one_line, stopped_by
 from hms_ray.storage.faults import check_storage, removed, storage_error
 
 LOG_FILE: Final = "log.txt"
@@ -51,7 +51,7 @@ def run_log(file: Path, level: str = "INFO") -> Iterator[None]:
         try:
             yield
         except KeyboardInterrupt as interrupt:
-            by = "SIGTERM" if isinstance(interrupt, Terminated) else "Ctrl-C"
+            by = stopped_by(interrupt)
             _PACKAGE.warning("interrupted by %s", by)
             raise
         except BaseException:

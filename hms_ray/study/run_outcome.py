@@ -15,8 +15,8 @@ from hms_ray.errors import (
     HmsRayError,
     LockedError,
     StudyError,
-    Terminated,
     one_line,
+    stopped_by,
 )
 from hms_ray.storage.fold_store import StoredFoldError
 from hms_ray.storage.structured_files import json_text, read_json, write_text
@@ -78,8 +78,7 @@ def errors_recorded(study: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as interrupt:
-        by = "SIGTERM" if isinstance(interrupt, Terminated) else "Ctrl-C"
-        record_outcome(study, f"stopped by {by}", final=False)
+        record_outcome(study, f"stopped by {stopped_by(interrupt)}", final=False)
         raise
     except LockedError:
         # The study is another command's now.

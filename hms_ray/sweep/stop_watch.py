@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
-import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from hms_ray.distributed.process_state import stop_by_request
 from hms_ray.errors import StorageError
 from hms_ray.storage.faults import removed
 from hms_ray.storage.folder_names import STUDY_FILE
@@ -21,11 +20,6 @@ logger = logging.getLogger(__name__)
 POLL_S: Final = 1.0
 N_MISSING: Final = 2
 """So often in a row a study's folder is looked for in vain before it is taken for removed."""
-
-
-def end_as_by_ctrl_c() -> None:
-    """What Ctrl-C does to this process."""
-    os.kill(os.getpid(), signal.SIGINT)
 
 
 class StopWatch:
@@ -43,7 +37,7 @@ class StopWatch:
         self,
         study: Path,
         stop_trial: Callable[[int], str | None],
-        stop_study: Callable[[], None] = end_as_by_ctrl_c,
+        stop_study: Callable[[], None] = stop_by_request,
         on_fault: Callable[[StorageError], None] = lambda fault: None,
     ) -> None:
         self._study, self._requests = study, StopRequests(study)

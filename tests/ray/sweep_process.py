@@ -12,10 +12,10 @@ ROOT = Path(__file__).parents[2]
 FOLD_DONE = re.compile(r"trial \d+ fold \d done")
 
 
-def start_sweep(base: Path, study: str) -> subprocess.Popen[str]:
+def start_sweep(base: Path, study: str, *options: str) -> subprocess.Popen[str]:
     """Starts the sweep of ``space.yaml`` on ``data``, both below ``base``."""
     words = ["sweep", str(base / "space.yaml"), "--data", str(base / "data")]
-    words += ["--results", str(base / "results"), "--study", study]
+    words += ["--results", str(base / "results"), "--study", study, *options]
     return subprocess.Popen(
         [sys.executable, "-m", "hms_ray", *words],
         cwd=ROOT,

@@ -14,6 +14,7 @@ import yaml
 from hms_ray.cli.main import main
 from hms_ray.storage.locks import running_since
 from hms_ray.study.folder import StudyFolder
+from hms_ray.study.run_outcome import EXIT_ZERO, read_outcome
 from tests.competition_folder import write_competition_folder
 from tests.ray.sweep_process import FOLD_DONE, read_until, start_sweep, stored
 
@@ -46,8 +47,8 @@ def test_a_stopped_sweep_is_ready_to_resume(tmp_path: Path) -> None:
     results = tmp_path / "results"
     runs = []
 
-    def started() -> tuple[subprocess.Popen[str], str]:
-        runs.append(start_sweep(tmp_path, "stopped"))
+    def started(*options: str) -> tuple[subprocess.Popen[str], str]:
+        runs.append(start_sweep(tmp_path, "stopped", *options))
         printed = read_until(runs[-1], STARTED)
         assert STARTED.search(printed), printed
         return runs[-1], printed
@@ -78,7 +79,7 @@ def test_a_stopped_sweep_is_ready_to_resume(tmp_path: Path) -> None:
         folds = stored(tmp_path)
         assert 1 <= len(folds) < 3
 
-        again, printed = started()
+        again, printed = started(EXIT_ZERO)
         assert "interrupted trials, repeated first: 1" in printed
         assert main(["stop", "stopped", "1", "--results", str(results)]) == 0
         (trial,) = folder.trials()
@@ -87,7 +88,11 @@ def test_a_stopped_sweep_is_ready_to_resume(tmp_path: Path) -> None:
         assert "trial 0002 (" in printed, "the study continues with another trial"
         assert main(["stop", "stopped", "--results", str(results)]) == 0
         printed, _ = again.communicate(timeout=60)
-        assert again.returncode == 130, printed
+        assert again.returncode == 0, "no scheduler starts it again"
+        assert "stopped; the same command resumes" in printed
+        outcome = read_outcome(folder.path)
+        assert outcome is not None
+        assert outcome.text == "stopped by hms-ray stop"
         assert running_since(folder.path) is None
 
         last, _ = started()

@@ -8,12 +8,14 @@ import pytest
 
 from hms_ray.cli.main import main
 from hms_ray.dataset.prepare import Prepared
+from hms_ray.distributed import cluster
 from hms_ray.errors import (
     ConfigError,
     DataError,
     LockedError,
     ModelError,
     ResourceError,
+    StoppedByRequest,
     StorageError,
     StudyError,
     Terminated,
@@ -31,7 +33,6 @@ from hms_ray.study.run_outcome import (
     read_outcome,
     record_outcome,
 )
-from hms_ray.sweep import command
 from tests.study_data import make_space
 
 
@@ -69,6 +70,7 @@ def test_errors_and_signals_are_recorded_until_the_next_run(study: StudyFolder) 
         (RuntimeError("no luck"), "RuntimeError: no luck", False),
         (KeyboardInterrupt(), "stopped by Ctrl-C", False),
         (Terminated(), "stopped by SIGTERM", False),
+        (StoppedByRequest(), "stopped by hms-ray stop", False),
     ):
         found = end(study.path, error)
         assert found is not None
@@ -106,7 +108,7 @@ def test_a_final_error_exits_with_0_on_request(
     (line,) = capsys.readouterr().err.splitlines()
     assert main([*call, EXIT_ZERO]) == 0
     lines = capsys.readouterr().err.splitlines()
-    assert lines == [line, f"a restart would not change this: exit status 0, by {EXIT_ZERO}"]
+    assert lines == [line, f"no restart is needed: exit status 0, by {EXIT_ZERO}"]
     assert main([*call, EXIT_ZERO, "--no-such-option"]) == 0
 
 
@@ -116,7 +118,7 @@ def test_another_error_keeps_its_status(
     def refuse(*_: object) -> None:
         raise ResourceError("a Ray cluster must answer at the address")
 
-    monkeypatch.setattr(command, "check_connection", refuse)
+    monkeypatch.setattr(cluster, "check_connection", refuse)
     assert main(["sweep", "demo", "--data", str(tmp_path), EXIT_ZERO]) == 2
     assert "restart" not in capsys.readouterr().err
 
