@@ -288,5 +288,8 @@ def test_private_address_is_contacted(found: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(cluster.socket, "create_connection", connect)
     resolved = [(0, 0, 0, "", (found, 0))]
     monkeypatch.setattr(cluster.socket, "getaddrinfo", lambda *_, **__: resolved)
+    asked: list[str] = []
+    monkeypatch.setattr(cluster, "require_token", asked.append)
     check_connection("head:6379")
     assert contacted == [("head", 6379)]
+    assert asked == ["head:6379"]
