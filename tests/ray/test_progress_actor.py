@@ -7,9 +7,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ray._private.state import state
 
 from hms_ray.distributed.progress import EventPump, ask
+from tests.ray.worker_groups import process_of
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("connected")]
 
@@ -26,7 +26,7 @@ def test_view_and_questions_continue_after_the_progress_actor_was_killed() -> No
         pump.message("cannot be shown: a KeyError")
         pump.message("first")
         assert seen["first"].wait(30)
-        os.kill(state.actor_table(pump.events._actor_id.hex())["Pid"], signal.SIGKILL)
+        os.kill(process_of(pump.events), signal.SIGKILL)
         n_sent = 0
         while not seen["second"].wait(0.5):
             # One that is on its way when the actor is lost is lost with it.

@@ -28,7 +28,7 @@ from hms_ray.train.device_memory import TRAINING_FIX
 from hms_ray.train.process import Process
 from hms_ray.train.step import Step
 from tests.ray.leftovers import nothing_left
-from tests.ray.worker_groups import EXPERIMENT, EventFile, Groups, standing_groups
+from tests.ray.worker_groups import EXPERIMENT, EventFile, Groups, process_of, standing_groups
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("connected")]
 
@@ -211,7 +211,7 @@ def test_fold_of_a_killed_trial_process_is_trained_once(
     nothing_left(tmp_path, groups=1, workers=2)
 
 
-def test_a_lost_queue_costs_no_fold(
+def test_a_killed_queue_costs_no_fold(
     groups: Groups, two_folds: Prepared, tmp_path: Path, undisturbed: pd.DataFrame
 ) -> None:
     tasks, runner = plan(two_folds, tmp_path), groups.runner(train_slowly, trial=10)
@@ -219,7 +219,7 @@ def test_a_lost_queue_costs_no_fold(
     thread = threading.Thread(target=runner.run, args=(tasks, quiet))
     thread.start()
     until(lambda: attempts(tmp_path, 0) == 1)
-    ray.kill(groups.standing.queue, no_restart=False)
+    os.kill(process_of(groups.standing.queue), signal.SIGKILL)
     thread.join(TIMEOUT_S)
     assert not thread.is_alive()
     assert (attempts(tmp_path, fold=0), attempts(tmp_path, fold=1)) == (1, 1)

@@ -103,9 +103,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TokenCluster]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
     }
     environment.pop("RAY_AUTH_TOKEN", None)
-    port, dashboard, client = free_ports(3)
+    port, dashboard, client, *agents = free_ports(6)
     made = TokenCluster(base, port, dashboard, client, environment, [])
     head = [f"--port={port}", "--head", "--num-cpus=0", "--dashboard-host=127.0.0.1"]
     head += [f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}"]
@@ -113,6 +114,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TokenCluster]:
     try:
         for n_cpus, words in enumerate((head, machine, machine)):
             words = [RAY, "start", *words, "--object-store-memory=100000000", "--block"]
+            # The Ray of other tests may have the usual port, and without one no job starts.
+            words.append(f"--dashboard-agent-listen-port={agents[n_cpus]}")
             with (base / "ray.txt").open("ab") as log:
                 made.processes.append(
                     subprocess.Popen(words, env=environment, stdout=log, stderr=log)
@@ -123,13 +126,15 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TokenCluster]:
         wait_for(dashboard)
         yield made
     finally:
-        for process in made.processes[::-1]:
-            children = psutil.Process(process.pid).children(recursive=True)
+        started = [psutil.Process(process.pid) for process in made.processes]
+        children = [child for one in started for child in one.children(recursive=True)]
+        for process in made.processes:
             process.terminate()
+        for process in made.processes:
             process.wait(timeout=60)
-            _, alive = psutil.wait_procs(children, timeout=30)
-            for child in alive:
-                child.kill()
+        _, alive = psutil.wait_procs(children, timeout=5)
+        for child in alive:
+            child.kill()
 
 
 def wait_for(port: int) -> None:
@@ -151,15 +156,24 @@ def wait_until_joined(cluster: TokenCluster, n_cpus: int) -> None:
         assert cluster.processes[-1].poll() is None
 
 
+def end_of_job(cluster: TokenCluster, words: list[str]) -> tuple[subprocess.Popen[str], str]:
+    """A submitted job that has ended; the head's agent, which starts jobs, comes late."""
+    end = time.monotonic() + TIMEOUT_S
+    while True:
+        run = cluster.start(words)
+        printed, _ = run.communicate(timeout=200)
+        if "No available agent" not in printed or time.monotonic() > end:
+            return run, printed
+        time.sleep(0.5)
+
+
 @pytest.mark.timeout(300)
 def test_two_studies_share_a_cluster_and_one_is_a_submitted_job(cluster: TokenCluster) -> None:
     submit = [RAY, "job", "submit", "--address", f"http://127.0.0.1:{cluster.dashboard}"]
-    runs = [
-        cluster.start(cluster.sweep("direct", cluster.address)),
-        cluster.start([*submit, "--", *cluster.sweep("submitted", cluster.address)]),
-    ]
-    printed = [run.communicate(timeout=200)[0] for run in runs]
-    for name, run, text in zip(("direct", "submitted"), runs, printed, strict=True):
+    direct = cluster.start(cluster.sweep("direct", cluster.address))
+    job = end_of_job(cluster, [*submit, "--", *cluster.sweep("submitted", cluster.address)])
+    ended = {"direct": (direct, direct.communicate(timeout=200)[0]), "submitted": job}
+    for name, (run, text) in ended.items():
         assert run.returncode == 0, text
         assert "on 3 nodes: 2 CPUs" in text
         assert "group-0 started" in text
@@ -169,7 +183,7 @@ def test_two_studies_share_a_cluster_and_one_is_a_submitted_job(cluster: TokenCl
         record = (folder.path / "environment.json").read_text()
         token = Path(cluster.environment["RAY_AUTH_TOKEN_PATH"]).read_text()
         assert token not in record + text + (folder.path / "log.txt").read_text()
-    assert "Job 'raysubmit_" in printed[1]
+    assert "Job 'raysubmit_" in job[1]
 
 
 @pytest.mark.parametrize(("given", "got"), [("another", "another token"), (None, "no token")])

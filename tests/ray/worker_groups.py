@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ray._private.state import state
+
 from hms_ray.config.loading import validate_space
 from hms_ray.config.space import ResourcesConfig
 from hms_ray.distributed.job import Train
@@ -41,6 +43,12 @@ EXPERIMENT = validate_space(
     },
     "test",
 ).experiment
+
+
+def process_of(actor: Any) -> int:
+    """The id of the process of an actor."""
+    pid: int = state.actor_table(actor._actor_id.hex())["Pid"]
+    return pid
 
 
 @contextmanager

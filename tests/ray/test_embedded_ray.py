@@ -1,4 +1,4 @@
-"""The ports of a Ray that hms_ray starts itself."""
+"""A Ray that hms_ray starts itself: its ports."""
 
 import ipaddress
 
