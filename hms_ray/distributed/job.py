@@ -51,7 +51,7 @@ class FoldEnd:
         reason: of a broken or moved one, one line.
         in_step: whether all ranks raise the error at the same place.
         own: whether the error is certainly this rank's; if not, it may come from the loss of
-            another rank, of which Ray tells within seconds.
+            another rank, which Ray reports within seconds.
         reusable: whether the process may train another fold.
     """
 

@@ -217,5 +217,5 @@ _CHECKS: Final[tuple[tuple[str, str, bool, Callable[[Path, Peer], str | None]], 
 
 
 def _content(k: int) -> bytes:
-    """Content of several blocks, so that a part of it can be told from the whole."""
+    """Content of several blocks, so that a partly written file differs from a whole one."""
     return f"{k:08d}".encode() * 2048
