@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -203,6 +204,17 @@ def test_only_changed_parts_of_the_store_are_listed_again(
         assert (not_reused(tasks[1:]) or "").startswith(f"{text} ")
         assert changed in listed
         assert len({*listed} & {*parts}) <= number
+
+
+def test_results_stored_within_one_tick_of_a_coarse_clock_are_found(tasks: list[FoldTask]) -> None:
+    part = store(tasks[1], {"numerics": 0}).parent
+    now = time.time_ns()
+    os.utime(part, ns=(now, now))
+    assert (not_reused(tasks[1:]) or "").startswith("1 stored fold ")
+    second = store(tasks[2], {"numerics": 0})
+    second.rename(part / second.name)
+    os.utime(part, ns=(now, now))
+    assert (not_reused(tasks[1:]) or "").startswith("2 stored folds ")
 
 
 def test_a_thousand_results_are_compared_within_a_second(tasks: list[FoldTask]) -> None:
