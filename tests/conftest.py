@@ -15,6 +15,8 @@ from hms_ray.pack.store import Pack
 from tests.competition_folder import write_competition_folder
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
     from hms_ray.dataset.prepare import Prepared
 
 # The same examples in every run: a red test is then red for everyone.
@@ -115,3 +117,21 @@ def weights_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("weights") / "tiny.pth"
     torch.save(timm.create_model("test_efficientnet").state_dict(), file)
     return file
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    """A headless Chromium; the test is skipped if there is none."""
+    from tests.browser import started_browser
+
+    with started_browser() as found:
+        yield found
+
+
+@pytest.fixture
+def page(browser: "Browser") -> "Iterator[Page]":
+    """A page; the test fails if a script fails or a request leaves the machine."""
+    from tests.browser import checked_page
+
+    with checked_page(browser) as made:
+        yield made

@@ -3,5 +3,5 @@
 Members, alignment, settings and result files of a fit; exports and their wheels.
 
 May import ``ladder``, ``predict``, ``study`` and rooms below. The mathematics of combining
-is in ``ensemble``, which takes arrays; tables are drawn in ``report``.
+is in ``ensemble``, which takes arrays; tables are drawn in ``display``.
 """

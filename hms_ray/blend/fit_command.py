@@ -14,13 +14,13 @@ from hms_ray.blend.result_files import BLEND_FILE, write_blend
 from hms_ray.blend.settings import Settings, plan_blend
 from hms_ray.blend.subset_report import describe_subsets, requested_costs
 from hms_ray.blend.unseen import require_unseen
+from hms_ray.display.blend_table import render_blend
+from hms_ray.display.live import bar
+from hms_ray.display.tables import to_text
 from hms_ray.ensemble.report import blend_report
 from hms_ray.errors import StudyError
 from hms_ray.evaluate.shares import Renormalised
 from hms_ray.ladder.manifest import Manifest
-from hms_ray.report.blend_table import render_blend
-from hms_ray.report.live import bar
-from hms_ray.report.tables import to_text
 from hms_ray.storage.atomic import require_writable
 from hms_ray.storage.folder_names import BLEND, require_kind
 from hms_ray.study.folder import StudyFolder

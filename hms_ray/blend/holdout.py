@@ -16,6 +16,8 @@ from hms_ray.competition.read import read_labels
 from hms_ray.competition.rows import split_rows
 from hms_ray.competition.schema import TARGET_COLUMNS
 from hms_ray.dataset.hold_out import DATA_DIR, PACK_DIR
+from hms_ray.display.holdout_table import HoldoutReport, HoldoutScores, Intervals
+from hms_ray.display.live import bar
 from hms_ray.errors import DataError, PredictionError, StudyError
 from hms_ray.evaluate.intervals import intervals_by_objective
 from hms_ray.evaluate.metric import Array, kl_rows
@@ -23,8 +25,6 @@ from hms_ray.evaluate.oof import align_oof, probabilities_of, read_oof
 from hms_ray.predict.inference import predict_all_folds, require_device
 from hms_ray.predict.recordings import recordings_of_held_out
 from hms_ray.predict.trial import TrialModels, mean_of_folds, read_models, require_weights
-from hms_ray.report.holdout_table import HoldoutReport, HoldoutScores, Intervals
-from hms_ray.report.live import bar
 from hms_ray.storage.atomic import require_writable
 from hms_ray.storage.fold_store import StoredFold
 from hms_ray.storage.hashing import table_fingerprint

@@ -13,18 +13,18 @@ from hms_ray.blend.settings import AUTO, Settings
 from hms_ray.competition.cells import numbers, texts
 from hms_ray.competition.tables import TABLE_SUFFIXES, is_table_file, read_table
 from hms_ray.config.space import Objective
-from hms_ray.ensemble.error_correlation import residual_correlation
-from hms_ray.ensemble.methods.base import tier_weights
-from hms_ray.ensemble.model_subsets import SubsetSearch
-from hms_ray.errors import PredictionError
-from hms_ray.evaluate.metric import Array
-from hms_ray.report.subset_table import (
+from hms_ray.display.subset_table import (
     correlation_table,
     leave_one_out_table,
     path_table,
     sets_table,
 )
-from hms_ray.report.tables import Table
+from hms_ray.display.tables import Table
+from hms_ray.ensemble.error_correlation import residual_correlation
+from hms_ray.ensemble.methods.base import tier_weights
+from hms_ray.ensemble.model_subsets import SubsetSearch
+from hms_ray.errors import PredictionError
+from hms_ray.evaluate.metric import Array
 
 _MAX_NAMES = 50
 """Characters of all names that fit a table of subsets; longer ones are numbered."""

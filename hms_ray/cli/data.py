@@ -94,7 +94,7 @@ def simulate(
     """Write a simulated competition folder, whose true probabilities are known."""
     import os
 
-    from hms_ray.report.live import bar
+    from hms_ray.display.live import bar
     from hms_ray.simulate.cohort import N_TEST
     from hms_ray.simulate.folder import simulate_folder
 

@@ -32,7 +32,7 @@ def holdout(
     test only choices that were made before the first one.
     """
     from hms_ray.blend.holdout import HoldoutOptions, open_holdout
-    from hms_ray.report.holdout_table import render_holdout
+    from hms_ray.display.holdout_table import render_holdout
     from hms_ray.storage.folder_names import require_inside
     from hms_ray.study.folder import StudyFolder
 

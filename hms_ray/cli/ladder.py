@@ -175,7 +175,7 @@ def _require_no_options(context: typer.Context) -> None:
 def _own_data(results: Path) -> Path:
     import os
 
-    from hms_ray.report.live import bar, print_text
+    from hms_ray.display.live import bar, print_text
     from hms_ray.simulate.ladder_data import default_folder
 
     with bar("simulating", "patients") as progress:

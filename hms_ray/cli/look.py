@@ -15,8 +15,8 @@ from hms_ray.errors import StudyError
 
 def studies(results: Results = RESULTS, as_json: Json = False) -> None:
     """List the studies and ladders of a results folder, last written first."""
+    from hms_ray.display.folder_list import render_folders
     from hms_ray.ladder.folder import summarise_ladders
-    from hms_ray.report.folder_list import render_folders
     from hms_ray.study.overview import summarise_studies
 
     found = [*summarise_studies(results), *summarise_ladders(results)]
@@ -38,9 +38,9 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show a study, or one trial: scores, folds, cost, and the reason if it failed."""
+    from hms_ray.display.overview import render_study, render_trial
+    from hms_ray.display.tables import to_text
     from hms_ray.ladder.folder import ladder_names
-    from hms_ray.report.overview import render_study, render_trial
-    from hms_ray.report.tables import to_text
     from hms_ray.study.confirmation import confirmation_table, confirmed_trials
     from hms_ray.study.overview import find_trial, study_overview, trial_overview
 
@@ -102,8 +102,8 @@ def replay(
     as_json: Json = False,
 ) -> None:
     """Show what each pruning rule would have saved and lost in a study."""
+    from hms_ray.display.replay_table import render_replay
     from hms_ray.evaluate.metric import SCORE_NAMES
-    from hms_ray.report.replay_table import render_replay
     from hms_ray.search.replay import replay_study
     from hms_ray.study.folder import StudyFolder
 

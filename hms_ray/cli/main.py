@@ -150,7 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return status
     except BrokenPipeError:
         # The reader of a pipe such as `| head` has seen enough.
-        from hms_ray.report.live import discard
+        from hms_ray.display.live import discard
 
         discard(sys.stdout)
         return 0

@@ -44,7 +44,7 @@ def space(
     from hms_ray.config.experiment import Experiment
     from hms_ray.config.loading import load_space
     from hms_ray.config.shipped import find_space
-    from hms_ray.report.space_table import render_space
+    from hms_ray.display.space_table import render_space
 
     path = find_space(file)
     found = load_space(path, settings or [])

@@ -60,7 +60,7 @@ def store(
     import time
     from dataclasses import replace
 
-    from hms_ray.report.store_table import (
+    from hms_ray.display.store_table import (
         entry_record,
         render_freed,
         render_store,

@@ -13,13 +13,13 @@ from hms_ray.config.loading import load_space
 from hms_ray.config.space import Space
 from hms_ray.dataset.packs import part_of
 from hms_ray.dataset.sources import pack_source, source_key, sources_for
+from hms_ray.display.live import bar
 from hms_ray.errors import ConfigError
 from hms_ray.pack.build import build_pack, default_pack_dir
 from hms_ray.pack.layout import read_pack_manifest
 from hms_ray.pack.parallel import Mapper
 from hms_ray.pack.store import Pack
 from hms_ray.pack.verify import verify_pack
-from hms_ray.report.live import bar
 from hms_ray.text import counted
 
 

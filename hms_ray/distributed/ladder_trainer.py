@@ -13,6 +13,8 @@ from types import TracebackType
 from typing import TextIO
 
 from hms_ray.config.space import ResourcesConfig
+from hms_ray.display.live import ProgressView
+from hms_ray.display.progress import Progress
 from hms_ray.distributed.cluster import Cluster, n_concurrent_trials, session
 from hms_ray.distributed.group_resources import placement
 from hms_ray.distributed.job import Train
@@ -26,8 +28,6 @@ from hms_ray.experiment.placement import Placement
 from hms_ray.experiment.run import FoldRunner
 from hms_ray.ladder.local import step_failed
 from hms_ray.ladder.plan import LadderPlan
-from hms_ray.report.live import ProgressView
-from hms_ray.report.progress import Progress
 from hms_ray.storage.fold_store import FoldStore
 from hms_ray.storage.run_log import WorkerLogs
 from hms_ray.text import counted

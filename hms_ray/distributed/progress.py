@@ -14,7 +14,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from hms_ray.report.live import ProgressView
+from hms_ray.display.live import ProgressView
 from hms_ray.storage.run_log import FaultLog
 
 logger = logging.getLogger(__name__)

@@ -13,6 +13,8 @@ from hms_ray.config.space import ResourcesConfig, Space
 from hms_ray.dataset.folds import read_folds
 from hms_ray.dataset.prepare import Prepared, open_prepared, prepare
 from hms_ray.dataset.sources import sources_for
+from hms_ray.display.bench_table import BenchReport, SpeedRow, bench_text
+from hms_ray.display.live import bar, print_text
 from hms_ray.experiment.bench import (
     BenchJob,
     MachineSpeed,
@@ -26,8 +28,6 @@ from hms_ray.experiment.cost_estimate import Pick, mean_trial_seconds, trial_sec
 from hms_ray.experiment.image_visits import experiment_visits
 from hms_ray.experiment.in_process import cpus_and_gpus
 from hms_ray.experiment.preflight import preflight
-from hms_ray.report.bench_table import BenchReport, SpeedRow, bench_text
-from hms_ray.report.live import bar, print_text
 from hms_ray.text import counted
 
 Machines = Callable[[BenchJob], tuple[list[MachineSpeed], int]]

@@ -14,13 +14,13 @@ from hms_ray.config.experiment import Experiment
 from hms_ray.config.space import ResourcesConfig, Space
 from hms_ray.dataset.packs import missing_pack_bytes
 from hms_ray.dataset.sources import pack_source, source_key, sources_for
+from hms_ray.display.store_table import size_text
 from hms_ray.errors import ResourceError
 from hms_ray.experiment.cost_estimate import CHECKPOINT_WEIGHTS
 from hms_ray.experiment.in_process import cpus_and_gpus
 from hms_ray.experiment.placement import workers_that_fit
 from hms_ray.experiment.preflight import image_size_of, single_changes
 from hms_ray.pack.build import default_pack_dir
-from hms_ray.report.store_table import size_text
 from hms_ray.text import counted
 from hms_ray.train.model import build_model
 

@@ -17,15 +17,15 @@ import pandas as pd
 from hms_ray.config.space import Space
 from hms_ray.dataset.folds import read_folds
 from hms_ray.dataset.prepare import Prepared, prepare
+from hms_ray.display.live import ProgressView, bar, print_text
+from hms_ray.display.progress import TrainingProgress
+from hms_ray.display.tensorboard import write_fold
 from hms_ray.errors import ConfigError
 from hms_ray.evaluate.metric import named_scores
 from hms_ray.experiment.in_process import InProcessRunner
 from hms_ray.experiment.limited import Predict, train_limited
 from hms_ray.experiment.preflight import preflight, require_folds
 from hms_ray.experiment.run import ExperimentResult, run_experiment
-from hms_ray.report.live import ProgressView, bar, print_text
-from hms_ray.report.progress import TrainingProgress
-from hms_ray.report.tensorboard import write_fold
 from hms_ray.storage.fold_store import FoldStore
 from hms_ray.storage.folder_names import LOCAL, checked_name, require_inside
 from hms_ray.storage.run_log import LOG_FILE, FaultLog, run_log

@@ -24,6 +24,8 @@ from hms_ray.config.experiment import Experiment, used_data_values
 from hms_ray.config.values import replace_values
 from hms_ray.dataset.folds import read_folds
 from hms_ray.dataset.prepare import Prepared, prepare, rows_with_folds
+from hms_ray.display.ladder_table import render_ladder
+from hms_ray.display.live import bar, print_text
 from hms_ray.errors import ConfigError, FoldError, PredictionError, StudyError
 from hms_ray.experiment.in_process import local_device_class
 from hms_ray.ladder.folder import read_ladder, write_ladder
@@ -33,8 +35,6 @@ from hms_ray.ladder.report import make_report, write_report
 from hms_ray.ladder.run import LadderRun, Trainer, run_ladder
 from hms_ray.ladder.steps import Ladder
 from hms_ray.ladder.steps_file import STEPS_FILE
-from hms_ray.report.ladder_table import render_ladder
-from hms_ray.report.live import bar, print_text
 from hms_ray.storage.folder_names import checked_name, kind_of, require_inside, require_kind
 from hms_ray.storage.locks import StudyLock
 from hms_ray.storage.run_log import LOG_FILE, run_log

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from hms_ray.display.notice import Event, Notice
+from hms_ray.display.progress import TrainingProgress
+from hms_ray.display.tensorboard import write_fold
 from hms_ray.experiment.fold_task import FoldTask
-from hms_ray.report.notice import Event, Notice
-from hms_ray.report.progress import TrainingProgress
-from hms_ray.report.tensorboard import write_fold
 from hms_ray.storage.fold_store import FoldStore
 from hms_ray.storage.run_log import FaultLog
 from hms_ray.train.selection import kept_record

@@ -20,6 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hms_ray.competition.schema import TARGET_COLUMNS
+from hms_ray.display.folder_list import FolderSummary
+from hms_ray.display.ladder_report import Checkpoint, PublishedRows, StepKind
 from hms_ray.errors import HmsRayError, PredictionError, StudyError
 from hms_ray.evaluate.metric import check_distributions
 from hms_ray.evaluate.oof import OOF_COLUMNS, check_oof, read_oof, write_oof
@@ -33,8 +35,6 @@ from hms_ray.ladder.steps_file import (
     check_content,
     with_new_fields,
 )
-from hms_ray.report.folder_list import FolderSummary
-from hms_ray.report.ladder_report import Checkpoint, PublishedRows, StepKind
 from hms_ray.storage.atomic import whole_file
 from hms_ray.storage.folder_names import places
 from hms_ray.storage.hashing import table_fingerprint

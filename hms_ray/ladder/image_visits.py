@@ -12,10 +12,10 @@ from typing import Final
 import pandas as pd
 
 from hms_ray.config.experiment import Experiment, canonical
+from hms_ray.display.tables import Column, Table, to_text
 from hms_ray.experiment.fold_task import FoldTask
 from hms_ray.experiment.image_visits import stage_visits
 from hms_ray.ladder.steps import Ladder
-from hms_ray.report.tables import Column, Table, to_text
 from hms_ray.storage.fold_store import FoldStore
 from hms_ray.storage.hashing import digest
 from hms_ray.text import counted

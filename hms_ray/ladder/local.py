@@ -5,13 +5,13 @@ from __future__ import annotations
 import traceback
 from typing import Any, TextIO
 
+from hms_ray.display.live import ProgressView
+from hms_ray.display.progress import Progress
 from hms_ray.errors import StorageError, one_line
 from hms_ray.experiment.fold_task import FoldTask
 from hms_ray.experiment.placement import Placement
 from hms_ray.experiment.run import FoldRunner
 from hms_ray.ladder.plan import LadderPlan
-from hms_ray.report.live import ProgressView
-from hms_ray.report.progress import Progress
 
 
 class LocalTrainer:

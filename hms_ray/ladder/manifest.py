@@ -12,8 +12,8 @@ from pydantic import Field, model_validator
 from hms_ray.config.eeg_recipes import Count, Frozen
 from hms_ray.config.validation import validated
 from hms_ray.config.yaml_files import read_mapping
+from hms_ray.display.ladder_report import PublishedRows
 from hms_ray.errors import ConfigError
-from hms_ray.report.ladder_report import PublishedRows
 from hms_ray.text import closest
 
 _SUM_TOLERANCE = 1e-9

@@ -9,6 +9,11 @@ from typing import Final, NamedTuple
 
 import pandas as pd
 
+from hms_ray.display.combined_report import CombinedReport, CombinedStep
+from hms_ray.display.combined_table import combined_page, render_combined
+from hms_ray.display.forest_plot import forest_svg
+from hms_ray.display.ladder_report import Checkpoint
+from hms_ray.display.leaderboard import write_csv
 from hms_ray.errors import StudyError
 from hms_ray.evaluate.step_scores import (
     GROUPS,
@@ -20,11 +25,6 @@ from hms_ray.evaluate.step_scores import (
 from hms_ray.ladder.folder import StoredLadder, find_ladder, read_ladder
 from hms_ray.ladder.report import baseline_positions, ladder_rows
 from hms_ray.ladder.result import StepResult
-from hms_ray.report.combined_report import CombinedReport, CombinedStep
-from hms_ray.report.combined_table import combined_page, render_combined
-from hms_ray.report.forest_plot import forest_svg
-from hms_ray.report.ladder_report import Checkpoint
-from hms_ray.report.leaderboard import write_csv
 from hms_ray.storage.folder_names import FOREST, FOREST_FILE, require_kind
 from hms_ray.storage.hashing import table_fingerprint
 from hms_ray.storage.structured_files import write_text

@@ -10,13 +10,13 @@ from typing import Any, Final
 import pandas as pd
 
 from hms_ray.competition.schema import TARGET_COLUMNS
+from hms_ray.display.ladder_page import ladder_page, ladder_table
+from hms_ray.display.ladder_report import LadderReport, StepFacts, StepLine
+from hms_ray.display.leaderboard import write_csv
 from hms_ray.evaluate.oof import probabilities_of
 from hms_ray.evaluate.step_scores import GroupRows, row_scores, score_steps
 from hms_ray.ladder.folder import check_ladder
 from hms_ray.ladder.result import StepResult
-from hms_ray.report.ladder_page import ladder_page, ladder_table
-from hms_ray.report.ladder_report import LadderReport, StepFacts, StepLine
-from hms_ray.report.leaderboard import write_csv
 from hms_ray.storage.structured_files import write_text
 
 PAGE_FILE: Final = "README.md"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from hms_ray.report.ladder_report import StepFacts
+from hms_ray.display.ladder_report import StepFacts
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import pandas as pd
 
 from hms_ray.dataset.prepare import Prepared
+from hms_ray.display.progress import Progress
 from hms_ray.errors import HmsRayError, StudyError
 from hms_ray.experiment.older_folds import not_reused
 from hms_ray.experiment.placement import Placement
@@ -21,7 +22,6 @@ from hms_ray.ladder.manifest import Blend
 from hms_ray.ladder.plan import LadderPlan, plan_ladder
 from hms_ray.ladder.result import StepResult
 from hms_ray.ladder.steps import Ladder, LadderStep
-from hms_ray.report.progress import Progress
 from hms_ray.storage.fold_store import FoldStore
 from hms_ray.text import counted
 

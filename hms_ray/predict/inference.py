@@ -5,11 +5,11 @@ torch is imported in the functions: a blend of given predictions does not need i
 
 from __future__ import annotations
 
+from hms_ray.display.live import bar
 from hms_ray.evaluate.metric import Array
 from hms_ray.predict.rate import RunTimes
 from hms_ray.predict.recordings import Recordings
 from hms_ray.predict.trial import TrialModels, mean_of_folds
-from hms_ray.report.live import bar
 
 
 def require_device(device: str | None, threads: int) -> None:

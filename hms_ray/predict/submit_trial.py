@@ -11,13 +11,13 @@ import pandas as pd
 
 from hms_ray.competition.rows import ROW_UNIT
 from hms_ray.competition.schema import PROBABILITY_COLUMNS
+from hms_ray.display.live import bar
 from hms_ray.evaluate.oof import OPTIMISTIC
 from hms_ray.predict.files import require_output_file, write_predictions, write_submission
 from hms_ray.predict.inference import predict_all, require_device
 from hms_ray.predict.recordings import recordings_of_rows
 from hms_ray.predict.test_set import eegs_to_submit, predict_test_set
 from hms_ray.predict.trial import TrialModels, read_models
-from hms_ray.report.live import bar
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.trial import StoredTrial
 from hms_ray.text import counted

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from hms_ray.display.live import bar
 from hms_ray.predict.inference import predict_all, require_device
 from hms_ray.predict.rate import RunTimes
 from hms_ray.predict.recordings import read_test_rows, recordings_of_test
 from hms_ray.predict.submission import make_submission, submission_ids
 from hms_ray.predict.trial import TrialModels
-from hms_ray.report.live import bar
 
 
 @dataclass(frozen=True)

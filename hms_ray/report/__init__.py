@@ -1,5 +1,5 @@
-"""What people look at: tables, plots, pages, TensorBoard files, drawn from plain data.
+"""Studies and ladders in a browser: the report, the row browser, TensorBoard; frames and figures.
 
-May import ``ensemble``, ``evaluate`` and rooms below. It reads no study or ladder folder:
-``study``, ``ladder`` and ``blend`` read them and pass the data in.
+May import ``search``, ``blend``, ``study`` and rooms below; no Ray. Its frames and figures are
+for notebooks too. What commands print is in ``display``.
 """

@@ -12,9 +12,9 @@ from hms_ray.config.conditions import n_points, points
 from hms_ray.config.experiment import Experiment
 from hms_ray.config.space import Parameter, Space
 from hms_ray.config.values import own_value
+from hms_ray.display.space_table import ParameterRow, SpaceFacts
 from hms_ray.errors import ConfigError
 from hms_ray.evaluate.metric import SCORE_NAMES
-from hms_ray.report.space_table import ParameterRow, SpaceFacts
 from hms_ray.search.distributions import resolve, trial_key
 from hms_ray.search.outcomes import Proposal
 from hms_ray.search.proposals import MAX_LISTED_POINTS, Proposals

@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from hms_ray.config.experiment import canonical
 from hms_ray.config.space import Space
+from hms_ray.display.run_cost import Estimate
 from hms_ray.errors import StudyError
 from hms_ray.experiment.bench_command import Machines, bench, this_machine
-from hms_ray.report.run_cost import Estimate
 from hms_ray.storage.hashing import digest
 from hms_ray.storage.structured_files import json_text, read_json, write_text
 from hms_ray.study.folder import StudyFolder

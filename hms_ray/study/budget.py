@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from hms_ray.config.space import Space
-from hms_ray.report.run_cost import RunCost
+from hms_ray.display.run_cost import RunCost
 
 
 def reached_limit(space: Space, costs: Sequence[RunCost]) -> str | None:

@@ -16,10 +16,10 @@ from scipy import stats
 
 from hms_ray.config.experiment import Experiment
 from hms_ray.config.values import replace_values
+from hms_ray.display.tables import Column, Table
 from hms_ray.evaluate.intervals import CONFIDENCE, paired_difference
 from hms_ray.evaluate.metric import OBJECTIVES, SCORE_NAMES, Array
 from hms_ray.evaluate.seed_variance import seed_variance
-from hms_ray.report.tables import Column, Table
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.row_scores import RowScores
 from hms_ray.study.trial import StoredTrial, read_trial

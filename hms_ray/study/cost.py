@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from hms_ray.display.run_cost import Estimate, RunCost, Work
 from hms_ray.errors import StudyError
-from hms_ray.report.run_cost import Estimate, RunCost, Work
 from hms_ray.storage.fold_store import FoldStore
 from hms_ray.storage.run_log import FaultLog
 from hms_ray.storage.structured_files import json_text, read_json, write_text

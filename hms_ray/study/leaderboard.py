@@ -9,13 +9,13 @@ from dataclasses import asdict, replace
 import numpy as np
 import pandas as pd
 
+from hms_ray.display.leaderboard import leaderboard, pruned_text, render, write_csv
+from hms_ray.display.tables import to_text
+from hms_ray.display.trial_choice import TrialChoice, choice_text
 from hms_ray.ensemble.nested_choice import nested_choice
 from hms_ray.errors import HmsRayError
 from hms_ray.evaluate.intervals import PatientSums, sum_by_patient
 from hms_ray.evaluate.metric import OBJECTIVES, Array
-from hms_ray.report.leaderboard import leaderboard, pruned_text, render, write_csv
-from hms_ray.report.tables import to_text
-from hms_ray.report.trial_choice import TrialChoice, choice_text
 from hms_ray.study.confirmation import confirmation_table, confirmed_trials
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.gain_ranking import GainRanking

@@ -17,10 +17,10 @@ import pandas as pd
 
 from hms_ray.config.former_names import in_new_form
 from hms_ray.config.yaml_files import read_mapping
+from hms_ray.display.folder_list import FolderSummary, time_text
+from hms_ray.display.overview import FoldOverview, StudyOverview, TrialOverview
 from hms_ray.errors import HmsRayError, StudyError
 from hms_ray.evaluate.metric import mean_by_objective
-from hms_ray.report.folder_list import FolderSummary, time_text
-from hms_ray.report.overview import FoldOverview, StudyOverview, TrialOverview
 from hms_ray.storage.fold_store import FoldStore
 from hms_ray.storage.structured_files import read_json
 from hms_ray.study.cost import read_costs

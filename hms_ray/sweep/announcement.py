@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hms_ray.config.space import BLEND_GAIN, Space
+from hms_ray.display.run_cost import Estimate, estimate_text
 from hms_ray.distributed.cluster import Cluster
 from hms_ray.distributed.group_resources import placement
 from hms_ray.evaluate.metric import SCORE_NAMES
 from hms_ray.experiment.older_folds import made_otherwise
-from hms_ray.report.run_cost import Estimate, estimate_text
 from hms_ray.search.proposals import Proposals
 from hms_ray.search.pruning import pruning_text
 from hms_ray.study.folder import StudyFolder

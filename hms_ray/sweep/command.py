@@ -14,12 +14,12 @@ from hms_ray.config.space import Space
 from hms_ray.dataset.folds import read_folds
 from hms_ray.dataset.prepare import Prepared, prepare
 from hms_ray.dataset.sources import sources_for
+from hms_ray.display.live import bar, print_text
+from hms_ray.display.run_cost import cost_text
+from hms_ray.display.tables import to_text
 from hms_ray.errors import ConfigError, DataError, FoldError
 from hms_ray.experiment.disk_use import require_disk_space
 from hms_ray.experiment.preflight import preflight
-from hms_ray.report.live import bar, print_text
-from hms_ray.report.run_cost import cost_text
-from hms_ray.report.tables import to_text
 from hms_ray.storage.folder_names import checked_name, require_inside
 from hms_ray.storage.locks import running_since
 from hms_ray.study.folder import StudyFolder

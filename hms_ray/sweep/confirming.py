@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import TextIO
 
 from hms_ray.config.pruning import NO_PRUNING
+from hms_ray.display.live import ProgressView
+from hms_ray.display.progress import TrainingProgress
+from hms_ray.display.run_cost import RunCost, estimate_text
 from hms_ray.distributed.cluster import Cluster, n_groups_at_most
 from hms_ray.distributed.progress import EventPump
-from hms_ray.report.live import ProgressView
-from hms_ray.report.progress import TrainingProgress
-from hms_ray.report.run_cost import RunCost, estimate_text
 from hms_ray.study.confirmation import ConfirmingRun, missing_runs
 from hms_ray.study.cost import RunCounter
 from hms_ray.sweep.run_faults import RunFaults

@@ -10,6 +10,9 @@ from typing import Any, TextIO
 from hms_ray.blend.gain_reference import add_first_reference
 from hms_ray.config.space import BLEND_GAIN, Space
 from hms_ray.dataset.prepare import Prepared
+from hms_ray.display.live import ProgressView, print_text
+from hms_ray.display.progress import TrainingProgress
+from hms_ray.display.run_cost import RunCost
 from hms_ray.distributed.cluster import (
     Cluster,
     n_groups_at_most,
@@ -20,9 +23,6 @@ from hms_ray.distributed.job import Train
 from hms_ray.distributed.progress import EventPump
 from hms_ray.evaluate.metric import Array, named_scores
 from hms_ray.experiment.fold_task import run_task
-from hms_ray.report.live import ProgressView, print_text
-from hms_ray.report.progress import TrainingProgress
-from hms_ray.report.run_cost import RunCost
 from hms_ray.search.journal import Scores
 from hms_ray.search.outcomes import STOP_REASON, Outcome, Proposal, Pruned
 from hms_ray.search.proposals import Proposals

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
+from hms_ray.display.run_cost import RunCost
 from hms_ray.errors import StudyError
 from hms_ray.evaluate.metric import named_scores
-from hms_ray.report.run_cost import RunCost
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.leaderboard import Leaderboard
 from hms_ray.study.trial import StoredTrial

@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 
 from hms_ray.config.space import Parameter
+from hms_ray.display.tensorboard import METRICS, declare_experiment, write_fold
 from hms_ray.evaluate.metric import Array, mean_by_objective
-from hms_ray.report.tensorboard import METRICS, declare_experiment, write_fold
 from hms_ray.storage.fold_store import FoldStore
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.row_scores import scores_of_fold

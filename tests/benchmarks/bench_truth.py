@@ -22,7 +22,7 @@ from hms_ray.config.loading import load_space
 from hms_ray.config.shipped import find_space
 from hms_ray.dataset.prepare import prepare
 from hms_ray.dataset.sources import sources_for
-from hms_ray.report.run_cost import RunCost
+from hms_ray.display.run_cost import RunCost
 from hms_ray.simulate.folder import simulate_folder
 from hms_ray.storage.structured_files import read_json
 from hms_ray.study.bench_estimate import BENCH_FOLDER

@@ -24,8 +24,8 @@ import time
 
 import numpy as np
 
+from hms_ray.display.tables import Column, Table, to_text
 from hms_ray.ensemble.simplex import simplex_weights
-from hms_ray.report.tables import Column, Table, to_text
 from tests.slsqp import slsqp_weights
 
 

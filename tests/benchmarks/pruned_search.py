@@ -16,7 +16,7 @@ import optuna
 from optuna.trial import TrialState
 
 from hms_ray.config.pruning import RULES, PruneConfig
-from hms_ray.report.replay_table import render_replay
+from hms_ray.display.replay_table import render_replay
 from hms_ray.search.replay import replay_rule
 from tests.simulated_trials import (
     N_FOLDS,

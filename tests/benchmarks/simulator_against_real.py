@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hms_ray.report.tables import Column, Table, to_text
+from hms_ray.display.tables import Column, Table, to_text
 from hms_ray.simulate.cohort import Cohort, simulate_labels
 from tests.benchmarks.simulator_labels import Line, label_lines, near
 from tests.benchmarks.simulator_signals import simulated_lines

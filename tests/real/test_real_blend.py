@@ -15,12 +15,12 @@ import pytest
 from hms_ray.blend.fit_command import blend
 from hms_ray.blend.settings import Settings
 from hms_ray.config.space import Objective
+from hms_ray.display.blend_table import render_blend
 from hms_ray.ensemble.methods.arithmetic import FittedMean
 from hms_ray.ensemble.report import blend_report
 from hms_ray.ensemble.result import BlendReport
 from hms_ray.evaluate.intervals import paired_difference, patient_bootstrap
 from hms_ray.evaluate.metric import kl_rows
-from hms_ray.report.blend_table import render_blend
 from tests.oof_sample import Sample
 
 pytestmark = pytest.mark.real

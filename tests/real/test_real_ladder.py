@@ -14,10 +14,10 @@ import pandas as pd
 import pytest
 
 from hms_ray.competition.schema import TARGET_COLUMNS, VOTE_COLUMNS
+from hms_ray.display.ladder_report import LadderReport
 from hms_ray.evaluate.step_scores import StepDifference
 from hms_ray.ladder.report import make_report
 from hms_ray.ladder.result import StepResult
-from hms_ray.report.ladder_report import LadderReport
 from tests.ladder_data import ABOUT, step
 
 pytestmark = pytest.mark.real

@@ -13,10 +13,10 @@ from hms_ray.cli.main import main
 from hms_ray.config.loading import load_space
 from hms_ray.dataset.prepare import prepare
 from hms_ray.dataset.sources import sources_for
+from hms_ray.display.bench_table import BenchReport, bench_text, best_at_once, duration_text
 from hms_ray.errors import ResourceError, StudyError
 from hms_ray.experiment.bench import MachineSpeed, local_machine
 from hms_ray.experiment.bench_command import _over_machines
-from hms_ray.report.bench_table import BenchReport, bench_text, best_at_once, duration_text
 from hms_ray.storage.folder_names import STORE_NAME
 from hms_ray.study.bench_estimate import ASSUMED_KEPT_SHARE, kept_share, read_bench
 from hms_ray.study.folder import StudyFolder

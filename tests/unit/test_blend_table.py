@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hms_ray.display.blend_table import render_blend
 from hms_ray.ensemble.constrained import Cap
 from hms_ray.ensemble.cross_validation import Candidate
 from hms_ray.ensemble.methods.arithmetic import FittedMean, Fixed, Simplex
@@ -17,7 +18,6 @@ from hms_ray.ensemble.methods.registry import named_methods
 from hms_ray.ensemble.report import blend_report
 from hms_ray.ensemble.result import BASELINES, BlendReport
 from hms_ray.evaluate.intervals import Difference
-from hms_ray.report.blend_table import render_blend
 from tests.ensemble_data import EnsembleSample, ensemble_sample
 
 NAMES = ("0000", "0001", "0002")

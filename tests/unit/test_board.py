@@ -20,9 +20,9 @@ from tensorboard.plugins.hparams import list_session_groups as session_groups
 
 from hms_ray.config.space import Parameter
 from hms_ray.dataset.prepare import Prepared
+from hms_ray.display import tensorboard
+from hms_ray.display.tensorboard import declare_experiment, shown_value, write_fold
 from hms_ray.evaluate.oof import make_oof
-from hms_ray.report import tensorboard
-from hms_ray.report.tensorboard import declare_experiment, shown_value, write_fold
 from hms_ray.storage.fold_store import FoldStore
 from hms_ray.study.new import create_study
 from hms_ray.study.row_scores import RowScores
@@ -337,7 +337,7 @@ def test_a_trial_of_any_state_is_in_the_view(tmp_path: Path, prepared: Prepared)
 
 def test_torch_is_not_imported() -> None:
     code = (
-        "import sys, tempfile, hms_ray.report.tensorboard as board\n"
+        "import sys, tempfile, hms_ray.display.tensorboard as board\n"
         "board.write_fold(tempfile.mkdtemp(), [], group='g', values={'a': 1})\n"
         "assert 'torch' not in sys.modules and 'tensorflow' not in sys.modules"
     )

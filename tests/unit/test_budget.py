@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hms_ray.config.loading import validate_space
-from hms_ray.report.run_cost import RunCost
+from hms_ray.display.run_cost import RunCost
 from hms_ray.study.budget import HoursClock
 
 

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from hms_ray.dataset.prepare import Prepared, prepare
+from hms_ray.display.progress import TrainingProgress
 from hms_ray.errors import FoldCancelled, FoldMoved
 from hms_ray.experiment import fold_checkpoints
 from hms_ray.experiment.fold_task import FoldTask, run_task
 from hms_ray.experiment.placement import Placement
 from hms_ray.experiment.run import plan_folds
-from hms_ray.report.progress import TrainingProgress
 from hms_ray.storage.fold_store import FoldStore
 from hms_ray.storage.resume_folder import CHECKPOINT_FILE, ResumeFolder
 from hms_ray.storage.store_contents import store_entries

@@ -22,6 +22,7 @@ from hms_ray.blend.submit import submit
 from hms_ray.cli.main import main
 from hms_ray.competition.schema import PROBABILITY_COLUMNS, TARGET_COLUMNS
 from hms_ray.config.values import replace_values
+from hms_ray.display.holdout_table import HoldoutReport, HoldoutScores
 from hms_ray.errors import DataError, PredictionError, StudyError, TrainingError
 from hms_ray.evaluate.oof import read_oof
 from hms_ray.experiment.in_process import InProcessRunner
@@ -30,7 +31,6 @@ from hms_ray.predict.models import Predictor
 from hms_ray.predict.recordings import recordings_of_held_out
 from hms_ray.predict.submit_trial import SubmitOptions
 from hms_ray.predict.trial import read_models
-from hms_ray.report.holdout_table import HoldoutReport, HoldoutScores
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.holdout import OPENINGS_FILE, openings
 from tests.competition_folder import write_competition_folder

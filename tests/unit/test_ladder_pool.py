@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from hms_ray.cli.main import main
+from hms_ray.display.combined_report import CombinedReport
+from hms_ray.display.combined_table import combined_page, render_combined
+from hms_ray.display.forest_plot import forest_figure, forest_svg, step_marks
 from hms_ray.errors import StudyError
 from hms_ray.evaluate.metric import OBJECTIVES
 from hms_ray.evaluate.oof import make_oof
@@ -17,9 +20,6 @@ from hms_ray.ladder.folder import write_ladder
 from hms_ray.ladder.multi_seed import combine_ladders, published_difference
 from hms_ray.ladder.report import make_report
 from hms_ray.ladder.result import StepResult
-from hms_ray.report.combined_report import CombinedReport
-from hms_ray.report.combined_table import combined_page, render_combined
-from hms_ray.report.forest_plot import forest_figure, forest_svg, step_marks
 from tests.ladder_data import ABOUT, CONTROL, ladder, probabilities, step
 from tests.refused import refusal
 

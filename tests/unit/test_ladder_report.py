@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hms_ray.display.ladder_page import ladder_page, ladder_table
+from hms_ray.display.ladder_report import LadderReport
+from hms_ray.display.ladder_table import ladder_tables, render_ladder
 from hms_ray.errors import StudyError
 from hms_ray.evaluate.step_scores import GROUPS
 from hms_ray.ladder.report import make_report, write_report
-from hms_ray.report.ladder_page import ladder_page, ladder_table
-from hms_ray.report.ladder_report import LadderReport
-from hms_ray.report.ladder_table import ladder_tables, render_ladder
 from tests.ladder_data import ABOUT, ORACLES, ladder
 
 

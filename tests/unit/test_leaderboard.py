@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from hms_ray.report.leaderboard import leaderboard, render, write_csv
+from hms_ray.display.leaderboard import leaderboard, render, write_csv
 
 
 def record(trial: str, kl_10: float | None, **changes: Any) -> dict[str, Any]:

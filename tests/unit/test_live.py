@@ -12,10 +12,10 @@ from unittest.mock import MagicMock
 
 import pytest
 
+from hms_ray.display.live import ProgressView, bar
+from hms_ray.display.progress import TrainingProgress
 from hms_ray.distributed import progress as distributed_progress
 from hms_ray.distributed.progress import EventPump
-from hms_ray.report.live import ProgressView, bar
-from hms_ray.report.progress import TrainingProgress
 from tests.unit.test_progress import Clock, evaluation, start, sweep
 
 HELLO = {"event": "message", "text": "hello"}
@@ -158,7 +158,7 @@ def test_closed_stream_does_not_end_the_work(
 def test_result_without_a_reader_does_not_end_the_command() -> None:
     program = """
 import sys
-from hms_ray.report.live import print_text
+from hms_ray.display.live import print_text
 sys.stdin.readline()
 for _ in range(3):
     print_text("the result")

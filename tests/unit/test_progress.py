@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from hms_ray.report.loop_progress import LoopProgress
-from hms_ray.report.notice import Notice
-from hms_ray.report.progress import TrainingProgress
+from hms_ray.display.loop_progress import LoopProgress
+from hms_ray.display.notice import Notice
+from hms_ray.display.progress import TrainingProgress
 from hms_ray.text import clock_text
 
 

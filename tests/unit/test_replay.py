@@ -5,8 +5,8 @@ import pytest
 
 from hms_ray.config.pruning import PruneConfig
 from hms_ray.dataset.prepare import Prepared
+from hms_ray.display.replay_table import render_replay
 from hms_ray.errors import StudyError
-from hms_ray.report.replay_table import render_replay
 from hms_ray.search.replay import replay_order, replay_rule, replay_study
 from hms_ray.study.new import create_study
 from tests.refused import refusal

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hms_ray.report.tables import (
+from hms_ray.display.tables import (
     NO_BREAK,
     PIPE_WIDTH,
     Column,

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from hms_ray.cli.main import main
+from hms_ray.display.run_cost import Estimate, RunCost, Work, cost_text
 from hms_ray.errors import StudyError
-from hms_ray.report.run_cost import Estimate, RunCost, Work, cost_text
 from hms_ray.storage.fold_store import FoldStore
 from hms_ray.study.bench_estimate import START_UP_S, BenchEstimate, read_bench, write_bench
 from hms_ray.study.cost import COSTS_FILE, RunCounter, read_costs

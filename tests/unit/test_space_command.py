@@ -12,7 +12,7 @@ import yaml
 from hms_ray.cli.main import main
 from hms_ray.config.loading import load_space, validate_space
 from hms_ray.config.space import Space
-from hms_ray.report.space_table import render_space
+from hms_ray.display.space_table import render_space
 from hms_ray.search.explain import explain_space, first_trials, schema
 from hms_ray.search.outcomes import Proposal
 from hms_ray.search.proposals import Proposals

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Final
 
+from hms_ray.display.tables import NO_BREAK
 from hms_ray.evaluate.intervals import Difference, Interval
 from hms_ray.evaluate.metric import OBJECTIVES
-from hms_ray.report.tables import NO_BREAK
 
 OPTIMISTIC_LEGEND: Final = (
     "* optimistic: its checkpoints were chosen on the rows that it is scored on."

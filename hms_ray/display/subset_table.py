@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hms_ray.display.cells import TIE_LEGEND, difference_text, score_text, signed
+from hms_ray.display.tables import Column, Table
 from hms_ray.ensemble.model_subsets import LeaveOneOut, ModelSubset
 from hms_ray.evaluate.metric import Array
-from hms_ray.report.cells import TIE_LEGEND, difference_text, score_text, signed
-from hms_ray.report.tables import Column, Table
 
 
 def leave_one_out_table(results: Sequence[LeaveOneOut], names: Sequence[str]) -> Table:

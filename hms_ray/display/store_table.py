@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from hms_ray.report.tables import Column, Table, to_text
+from hms_ray.display.tables import Column, Table, to_text
 from hms_ray.storage.store_contents import StoreEntry
 from hms_ray.text import counted
 

@@ -11,9 +11,9 @@ from typing import Any, Final
 import pandas as pd
 
 from hms_ray.config.space import Objective
+from hms_ray.display.cells import OPTIMISTIC_LEGEND, TIE_LEGEND, score_text, signed
+from hms_ray.display.tables import Column, Table, to_text
 from hms_ray.evaluate.metric import OBJECTIVES, SCORE_NAMES, named_scores
-from hms_ray.report.cells import OPTIMISTIC_LEGEND, TIE_LEGEND, score_text, signed
-from hms_ray.report.tables import Column, Table, to_text
 from hms_ray.storage.atomic import whole_file
 from hms_ray.text import counted, shortened_list
 

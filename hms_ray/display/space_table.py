@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hms_ray.report.tables import Column, Table, to_text
+from hms_ray.display.tables import Column, Table, to_text
 from hms_ray.text import counted
 
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
+from hms_ray.display.ladder_report import Checkpoint
 from hms_ray.evaluate.metric import OBJECTIVES
 from hms_ray.evaluate.step_scores import GROUPS, STAGE_2, StepDifference, StepScores
-from hms_ray.report.ladder_report import Checkpoint
 
 Outcome = Literal["reproduces", "opposite", "tie", "no published figure", "not comparable"]
 

@@ -6,8 +6,8 @@ import logging
 import time
 from typing import Final
 
-from hms_ray.report.notice import Event, Notice
-from hms_ray.report.time_left import Clock, TimeLeft
+from hms_ray.display.notice import Event, Notice
+from hms_ray.display.time_left import Clock, TimeLeft
 
 TRUSTED_LOOP: Final = (0.05, 3.0)
 """Share of the work and seconds after which a counted loop shows its time left."""

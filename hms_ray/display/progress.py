@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from hms_ray.config.space import Objective
+from hms_ray.display.loop_progress import LoopProgress
+from hms_ray.display.notice import Event, Notice
+from hms_ray.display.time_left import Clock, TimeLeft
 from hms_ray.evaluate.metric import named_scores
-from hms_ray.report.loop_progress import LoopProgress
-from hms_ray.report.notice import Event, Notice
-from hms_ray.report.time_left import Clock, TimeLeft
 from hms_ray.text import counted
 
 FoldId = tuple[str, int]

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from hms_ray.display.cells import OPTIMISTIC_LEGEND, difference_text, interval_text
+from hms_ray.display.tables import Column, Table, to_text
 from hms_ray.evaluate.intervals import Difference, Interval, independent_difference
 from hms_ray.evaluate.metric import OBJECTIVES, SCORE_NAMES
-from hms_ray.report.cells import OPTIMISTIC_LEGEND, difference_text, interval_text
-from hms_ray.report.tables import Column, Table, to_text
 from hms_ray.text import counted
 
 Intervals = Mapping[str, Interval | None]

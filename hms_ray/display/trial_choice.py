@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from hms_ray.config.space import Objective
+from hms_ray.display.cells import rows_text, signed
+from hms_ray.display.tables import NO_BREAK
 from hms_ray.evaluate.metric import SCORE_NAMES
-from hms_ray.report.cells import rows_text, signed
-from hms_ray.report.tables import NO_BREAK
 from hms_ray.text import counted
 
 

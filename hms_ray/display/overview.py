@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hms_ray.display.cells import OPTIMISTIC_LEGEND, score_text
+from hms_ray.display.folder_list import FolderSummary, best_text, number_text, time_text
+from hms_ray.display.holdout_table import openings_text
+from hms_ray.display.leaderboard import pruned_text
+from hms_ray.display.run_cost import RunCost, cost_table
+from hms_ray.display.tables import Column, Table, to_text
+from hms_ray.display.trial_choice import TrialChoice, choice_text
 from hms_ray.evaluate.metric import OBJECTIVES, SCORE_NAMES, named_scores
-from hms_ray.report.cells import OPTIMISTIC_LEGEND, score_text
-from hms_ray.report.folder_list import FolderSummary, best_text, number_text, time_text
-from hms_ray.report.holdout_table import openings_text
-from hms_ray.report.leaderboard import pruned_text
-from hms_ray.report.run_cost import RunCost, cost_table
-from hms_ray.report.tables import Column, Table, to_text
-from hms_ray.report.trial_choice import TrialChoice, choice_text
 from hms_ray.text import counted
 
 

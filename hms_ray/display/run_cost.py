@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from hms_ray.report.tables import NO_BREAK, Column, Table
+from hms_ray.display.tables import NO_BREAK, Column, Table
 from hms_ray.text import clock_text, counted
 
 Work = Literal["search", "confirm"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hms_ray.report.tables import Column, Table, to_text
+from hms_ray.display.tables import Column, Table, to_text
 
 
 def render_replay(rules: Sequence[Mapping[str, Any]], score: str, n_trials: int) -> str:

@@ -8,12 +8,12 @@ from typing import Any
 
 import pandas as pd
 
+from hms_ray.display.ladder_report import ORACLES, LadderReport, StepLine
+from hms_ray.display.ladder_table import heading, ladder_tables, verdict
+from hms_ray.display.tables import markdown_text, to_markdown
 from hms_ray.evaluate.intervals import Interval
 from hms_ray.evaluate.metric import OBJECTIVES
 from hms_ray.evaluate.step_scores import GROUPS, GroupScore
-from hms_ray.report.ladder_report import ORACLES, LadderReport, StepLine
-from hms_ray.report.ladder_table import heading, ladder_tables, verdict
-from hms_ray.report.tables import markdown_text, to_markdown
 
 
 def ladder_page(report: LadderReport) -> str:

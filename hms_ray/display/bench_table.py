@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from hms_ray.report.store_table import size_text
-from hms_ray.report.tables import Column, Table, to_text
+from hms_ray.display.store_table import size_text
+from hms_ray.display.tables import Column, Table, to_text
 from hms_ray.text import counted
 
 _LEGEND: Final = (

@@ -17,10 +17,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from hms_ray.display.loop_progress import LoopProgress
+from hms_ray.display.progress import Progress
+from hms_ray.display.time_left import Clock
 from hms_ray.errors import one_line
-from hms_ray.report.loop_progress import LoopProgress
-from hms_ray.report.progress import Progress
-from hms_ray.report.time_left import Clock
 from hms_ray.storage.run_log import FaultLog, attached
 from hms_ray.text import clock_text
 

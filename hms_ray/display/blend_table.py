@@ -4,6 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from hms_ray.display.cells import (
+    difference_text,
+    ends_text,
+    interval_text,
+    rows_text,
+    score_text,
+    signed,
+)
+from hms_ray.display.tables import Column, Table, to_text
 from hms_ray.ensemble.result import (
     BEST_IN_SAMPLE,
     BEST_SINGLE,
@@ -12,15 +21,6 @@ from hms_ray.ensemble.result import (
     BlendReport,
 )
 from hms_ray.evaluate.metric import OBJECTIVES, SCORE_NAMES
-from hms_ray.report.cells import (
-    difference_text,
-    ends_text,
-    interval_text,
-    rows_text,
-    score_text,
-    signed,
-)
-from hms_ray.report.tables import Column, Table, to_text
 from hms_ray.text import counted
 
 SMALLEST_SHOWN = 0.00005

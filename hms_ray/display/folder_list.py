@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from hms_ray.display.tables import Column, Table, to_text
 from hms_ray.evaluate.metric import named_scores
-from hms_ray.report.tables import Column, Table, to_text
 from hms_ray.text import counted
 
 _OTHERS: Final = ("pruned", "diverged", "stopped", "failed")

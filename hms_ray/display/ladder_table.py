@@ -7,9 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from hms_ray.evaluate.metric import SCORE_NAMES
-from hms_ray.evaluate.step_scores import GroupScore
-from hms_ray.report.cells import (
+from hms_ray.display.cells import (
     OPTIMISTIC_LEGEND,
     TIE_LEGEND,
     difference_text,
@@ -17,10 +15,12 @@ from hms_ray.report.cells import (
     interval_text,
     score_text,
 )
-from hms_ray.report.combined_report import CombinedReport, CombinedStep
-from hms_ray.report.ladder_published import published_table
-from hms_ray.report.ladder_report import ORACLES, LadderReport, StepLine
-from hms_ray.report.tables import Column, Table, to_text
+from hms_ray.display.combined_report import CombinedReport, CombinedStep
+from hms_ray.display.ladder_published import published_table
+from hms_ray.display.ladder_report import ORACLES, LadderReport, StepLine
+from hms_ray.display.tables import Column, Table, to_text
+from hms_ray.evaluate.metric import SCORE_NAMES
+from hms_ray.evaluate.step_scores import GroupScore
 from hms_ray.text import counted
 
 SIMULATED: Final = "simulated data"

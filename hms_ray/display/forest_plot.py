@@ -7,11 +7,11 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from hms_ray.display.cells import OPTIMISTIC_LEGEND
+from hms_ray.display.combined_report import CombinedReport, CombinedStep
+from hms_ray.display.combined_table import GROUP_TEXTS, n_ladders_text
+from hms_ray.display.ladder_table import data_text
 from hms_ray.evaluate.metric import OBJECTIVES
-from hms_ray.report.cells import OPTIMISTIC_LEGEND
-from hms_ray.report.combined_report import CombinedReport, CombinedStep
-from hms_ray.report.combined_table import GROUP_TEXTS, n_ladders_text
-from hms_ray.report.ladder_table import data_text
 from hms_ray.text import counted
 
 if TYPE_CHECKING:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from hms_ray.display.cells import score_text, signed
+from hms_ray.display.ladder_report import LadderReport, StepLine
+from hms_ray.display.tables import Column, Table
 from hms_ray.evaluate.step_scores import STAGE_2
-from hms_ray.report.cells import score_text, signed
-from hms_ray.report.ladder_report import LadderReport, StepLine
-from hms_ray.report.tables import Column, Table
 
 PUBLISHED_NOTE: Final = (
     "Published: out-of-fold KL on the real competition by the series that the ladder follows; "

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from hms_ray.evaluate.metric import OBJECTIVES, SCORE_NAMES
-from hms_ray.evaluate.step_scores import GROUPS, STAGE_2
-from hms_ray.report.cells import OPTIMISTIC_LEGEND, difference_text
-from hms_ray.report.combined_report import CombinedReport
-from hms_ray.report.ladder_page import origin
-from hms_ray.report.ladder_published import PUBLISHED_NOTE
-from hms_ray.report.ladder_table import (
+from hms_ray.display.cells import OPTIMISTIC_LEGEND, difference_text
+from hms_ray.display.combined_report import CombinedReport
+from hms_ray.display.ladder_page import origin
+from hms_ray.display.ladder_published import PUBLISHED_NOTE
+from hms_ray.display.ladder_table import (
     DETECTABLE_NOTE,
     RECALIBRATED_NOTE,
     SAME_NOTE,
@@ -22,7 +20,9 @@ from hms_ray.report.ladder_table import (
     detectable_text,
     step_column,
 )
-from hms_ray.report.tables import Column, Table, markdown_text, to_markdown, to_text
+from hms_ray.display.tables import Column, Table, markdown_text, to_markdown, to_text
+from hms_ray.evaluate.metric import OBJECTIVES, SCORE_NAMES
+from hms_ray.evaluate.step_scores import GROUPS, STAGE_2
 from hms_ray.text import counted
 
 GROUP_TEXTS: Final = {
