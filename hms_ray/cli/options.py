@@ -85,6 +85,16 @@ Device: TypeAlias = Annotated[
     Literal["cpu", "cuda"] | None,
     option("Where the models run.", default="cuda if available", name="--device"),
 ]
+Port: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        "--port",
+        metavar="N",
+        min=1,
+        max=65535,
+        help="Port of this machine for the page. [dim]\\[default: a free one][/dim]",
+    ),
+]
 ExitZero: TypeAlias = Annotated[
     bool,
     flag(
