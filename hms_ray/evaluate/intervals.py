@@ -235,8 +235,7 @@ def patient_bootstrap(
     n_rows, n_patients = scores.shape[1], len(sizes)
     if n_patients < 2:
         return [Interval(float(mean), -np.inf, np.inf, n_rows, 1) for mean in means]
-    shares = np.full(n_patients, 1 / n_patients)
-    counts = generator.multinomial(n_patients, shares, size=n).astype(np.float64)
+    counts = patient_counts(n_patients, generator, n)
     tail = (1 - CONFIDENCE) / 2
     resampled = (counts @ sums.T) / (counts @ sizes)[:, None]
     low, high = np.quantile(resampled, [tail, 1 - tail], axis=0)
@@ -244,6 +243,13 @@ def patient_bootstrap(
         Interval(float(mean), float(below), float(above), n_rows, n_patients)
         for mean, below, above in zip(means, low, high, strict=True)
     ]
+
+
+def patient_counts(n_patients: int, generator: np.random.Generator, n: int) -> Array:
+    """(n, G) how often each of G patients is drawn in each of n resamples with replacement."""
+    shares = np.full(n_patients, 1 / n_patients)
+    counts: Array = generator.multinomial(n_patients, shares, size=n).astype(np.float64)
+    return counts
 
 
 def patient_groups(
