@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import tempfile
 from pathlib import Path
 
 from hms_ray.cli.options import RESULTS
@@ -18,6 +20,19 @@ def print_next(*words: object, results: Path = RESULTS) -> None:
     """
     place = [] if results == RESULTS else ["--results", str(results)]
     print(f"next: {command_line(*words, *place)}")
+
+
+def print_dashboard(study: Path) -> None:
+    """Prints the command that opens Optuna Dashboard on a copy of a study's journal.
+
+    Optuna Dashboard writes to what it opens: a note or a new trial would change the search.
+    """
+    from hms_ray.study.folder import JOURNAL
+
+    copy = Path(tempfile.gettempdir()) / f"{study.name}.journal"
+    words = [shlex.join(["cp", str(study / JOURNAL), str(copy)])]
+    words.append(shlex.join(["optuna-dashboard", str(copy)]))
+    print(f"search in Optuna Dashboard (pip install optuna-dashboard): {' && '.join(words)}")
 
 
 def same_data(

@@ -8,7 +8,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from hms_ray.cli.next_command import print_next, same_data
+from hms_ray.cli.next_command import print_dashboard, print_next, same_data
 from hms_ray.cli.options import (
     RESULTS,
     Address,
@@ -73,6 +73,7 @@ def train(
 
         check_connection(address)
         # Takes seconds.
+        from hms_ray.simulate.ladder_data import simulation_of
         from hms_ray.sweep.command import sweep as run_sweep
 
         name = study or space.experiment.name
@@ -87,6 +88,7 @@ def train(
             log_level=log_level,
             needs_weights=True,
             exit_zero=exit_zero,
+            simulated=simulation_of(data) is not None,
         )
         if status == 0:
             print_next("submit", name, "--data", data, results=results)
@@ -196,6 +198,7 @@ def sweep(
     space, name = load_space(path, [*(settings or []), *n_trials]), study or path.stem
     check_connection(address)
     # Takes seconds.
+    from hms_ray.simulate.ladder_data import simulation_of
     from hms_ray.sweep.command import sweep as run_sweep
 
     status = run_sweep(
@@ -210,8 +213,10 @@ def sweep(
         retry_failed=retry_failed,
         confirm=(0, 0) if confirm is None else (confirm, seeds),
         exit_zero=exit_zero,
+        simulated=simulation_of(data) is not None,
     )
     if status == 0:
+        print_dashboard(results / name)
         print_next("blend", name, results=results)
     return status
 

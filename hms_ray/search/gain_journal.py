@@ -10,7 +10,8 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from hms_ray.config.space import Space
-from hms_ray.search.journal import Journal, Scores, open_study
+from hms_ray.evaluate.metric import SCORE_NAMES
+from hms_ray.search.journal import Journal, Scores, StudyTitle, open_study
 from hms_ray.study.gains import StudyGains
 
 _COMPLETE: Final = "has_all_earlier_trials"
@@ -30,15 +31,18 @@ class GainJournal(Journal):
         file: see ``Journal``.
         space: see ``Journal``; also how often a new reference is fitted.
         gains: of the study.
+        title: see ``Journal``.
 
     Raises:
         StudyError: if the journal or a reference cannot be read.
     """
 
-    def __init__(self, file: Path, space: Space, gains: StudyGains) -> None:
+    def __init__(
+        self, file: Path, space: Space, gains: StudyGains, title: StudyTitle | None = None
+    ) -> None:
         self._gains, self._renew_every = gains, space.gain.renew_every
         self._studies: list[optuna.Study] = []
-        super().__init__(file, space)
+        super().__init__(file, space, title)
 
     def _open(self) -> optuna.Study:
         # A kill may have come between a reference and its study, or while that was filled.
@@ -57,6 +61,7 @@ class GainJournal(Journal):
             for trial in self._studies[-1].get_trials(deepcopy=False):
                 study.add_trial(self._valued_anew(trial, number))
             study.set_user_attr(_COMPLETE, True)
+        self._describe(study, f"gain of the blend, {SCORE_NAMES[self._space.objective]}")
         self._studies.append(study)
 
     def _valued_anew(self, trial: FrozenTrial, reference: int) -> FrozenTrial:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -23,7 +26,7 @@ from hms_ray.search.warm_start import ORIGIN, KnownTrial
 from hms_ray.storage.faults import storage_errors
 
 STUDY_NAME = "study"
-"""Name within the journal, which holds one study."""
+"""Name within a journal whose study has no other, as in those of earlier versions."""
 
 OWNER: Final = "owner"
 """Key of a record: number of the command that wrote it, see ``_Backend``."""
@@ -33,19 +36,33 @@ _NOTHING: Final = {"op_code": 1, "worker_id": "", "study_id": -1}
 Scores = Mapping[str, float | None]
 
 
+@dataclass(frozen=True, kw_only=True)
+class StudyTitle:
+    """What Optuna's own tools, such as Optuna Dashboard, show of a study.
+
+    Attributes:
+        name: of a new study; a study that exists keeps its name.
+        attributes: of the study, such as its data and command.
+    """
+
+    name: str = STUDY_NAME
+    attributes: Mapping[str, str | bool] = field(default_factory=dict)
+
+
 class Journal:
     """An Optuna study that lives in a file.
 
     Args:
         file: made if missing.
         space: what is searched.
+        title: names the study and its metric; the search does not depend on it.
 
     Raises:
         StudyError: if the file cannot be read.
     """
 
-    def __init__(self, file: Path, space: Space) -> None:
-        self._space = space
+    def __init__(self, file: Path, space: Space, title: StudyTitle | None = None) -> None:
+        self._space, self._title = space, title or StudyTitle()
         self._storage = open_storage(file)
         self._study = self._open()
         for _ in self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
@@ -54,7 +71,22 @@ class Journal:
 
     def _open(self) -> optuna.Study:
         """The study to draw trials from."""
-        return open_study(self._storage, STUDY_NAME, "minimize")
+        known = [study.study_name for study in self._storage.get_all_studies()]
+        # A folder that was renamed still holds the same study.
+        study = open_study(self._storage, known[0] if known else self._title.name, "minimize")
+        self._describe(study, SCORE_NAMES[self._space.objective])
+        return study
+
+    def _describe(self, study: optuna.Study, metric: str) -> None:
+        """Gives a study the name of its metric and its attributes, where they differ."""
+        if study.metric_names != [metric]:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                study.set_metric_names([metric])
+        known = study.user_attrs
+        for name, value in {"objective": metric, **self._title.attributes}.items():
+            if known.get(name) != value:
+                study.set_user_attr(name, value)
 
     def renew(self, finished: Sequence[int]) -> None:
         """Opens a study with new values if one is due; ``finished``: numbers of trials."""

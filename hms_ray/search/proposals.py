@@ -28,7 +28,7 @@ from hms_ray.search.earlier_trials import (
     was_interrupted,
 )
 from hms_ray.search.gain_journal import GainJournal
-from hms_ray.search.journal import Journal, Scores
+from hms_ray.search.journal import Journal, Scores, StudyTitle
 from hms_ray.search.outcomes import (
     Exhausted,
     Next,
@@ -71,6 +71,7 @@ class Proposals:
         retry_failed: propose every experiment again that failed in an earlier run and never
             finished, whether it was drawn or a start point; not those that a user stopped.
         known: trials of other studies that teach the sampler.
+        title: what Optuna's own tools show of the study.
 
     Raises:
         StudyError: if the journal cannot be read.
@@ -87,12 +88,15 @@ class Proposals:
         gains: StudyGains | None = None,
         retry_failed: bool = False,
         known: Sequence[KnownTrial] = (),
+        title: StudyTitle | None = None,
     ) -> None:
         self._space = space
         self._on_duplicate, self._reports = on_duplicate, reports
         self._objective = space.objective
         self._journal = (
-            Journal(journal, space) if gains is None else GainJournal(journal, space, gains)
+            Journal(journal, space, title)
+            if gains is None
+            else GainJournal(journal, space, gains, title)
         )
         self._running: dict[str, int] = {}
         self._followers: dict[int, list[int]] = {}

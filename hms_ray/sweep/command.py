@@ -43,6 +43,7 @@ def sweep(
     retry_failed: bool = False,
     confirm: tuple[int, int] = (0, 0),
     exit_zero: bool = False,
+    simulated: bool = False,
 ) -> int:
     """Searches a space and prints the leaderboard.
 
@@ -59,6 +60,7 @@ def sweep(
         retry_failed: train the failed trials of earlier runs again.
         confirm: see ``run_study``.
         exit_zero: return 0 where another run would end in the same way.
+        simulated: whether the data is simulated.
 
     Returns:
         Exit status: 1 if trials failed and fewer are finished than requested, with a line on
@@ -79,6 +81,7 @@ def sweep(
             retry_failed=retry_failed,
             confirm=confirm,
             exit_zero=exit_zero,
+            simulated=simulated,
         )
     except (ConfigError, DataError) as error:
         # Of the configuration or the data of a study that ran before.
@@ -102,6 +105,7 @@ def _sweep(
     retry_failed: bool,
     confirm: tuple[int, int],
     exit_zero: bool,
+    simulated: bool,
 ) -> int:
     given = None if fold_table is None else read_folds(fold_table)
     ready = partial(
@@ -127,6 +131,7 @@ def _sweep(
         needs_weights=needs_weights,
         retry_failed=retry_failed,
         confirm=confirm,
+        data={"data": str(data_dir.resolve()), "simulated": simulated},
     )
     cost = "".join(f"{to_text(cost_text(cost))}\n\n" for cost in run.costs)
     limit = "" if run.limit is None else f"{run.limit}\n\n"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -23,7 +23,7 @@ from hms_ray.distributed.job import Train
 from hms_ray.distributed.progress import EventPump
 from hms_ray.evaluate.metric import Array, named_scores
 from hms_ray.experiment.fold_task import run_task
-from hms_ray.search.journal import Scores
+from hms_ray.search.journal import Scores, StudyTitle
 from hms_ray.search.outcomes import STOP_REASON, Outcome, Proposal, Pruned
 from hms_ray.search.proposals import Proposals
 from hms_ray.search.pruner import Pruner, patients_of
@@ -47,6 +47,7 @@ from hms_ray.sweep.confirming import confirm
 from hms_ray.sweep.run_faults import RunFaults
 from hms_ray.sweep.stop_watch import StopWatch
 from hms_ray.sweep.study_result import StudyResult, study_result
+from hms_ray.sweep.study_title import study_title
 from hms_ray.sweep.tensorboard import declare_study
 from hms_ray.sweep.trial_ends import TrialEnds
 from hms_ray.sweep.trial_runs import TrialRuns
@@ -69,6 +70,7 @@ def run_study(
     needs_weights: bool = False,
     retry_failed: bool = False,
     confirm: tuple[int, int] = (0, 0),
+    data: Mapping[str, str | bool] | None = None,
 ) -> StudyResult:
     """Runs a study until ``space.budget`` is used up.
 
@@ -88,6 +90,7 @@ def run_study(
         retry_failed: train the failed trials of earlier runs again, see ``Proposals``.
         confirm: number of best trials to train again after the search, and of new training
             seeds for each, see ``study.confirmation``.
+        data: attributes of the data, such as its folder, for Optuna's own tools.
 
     Raises:
         StudyError: if the folder holds another study, another command runs it or takes it
@@ -110,7 +113,8 @@ def run_study(
     ):
         add_first_reference(folder, space.gain.reference)
         run = _Run(
-            space, prepared, results, folder, train, stream, needs_weights, retry_failed, faults
+            *(space, prepared, results, folder, train, stream),
+            *(needs_weights, retry_failed, faults, study_title(folder, data or {})),
         )
         watch = StopWatch(folder.path, run.stop_trial, on_fault=faults.add)
         with watch as run.stops:
@@ -139,6 +143,7 @@ class _Run:
         needs_weights: bool = False,
         retry_failed: bool = False,
         faults: RunFaults | None = None,
+        title: StudyTitle | None = None,
     ) -> None:
         self.stops: StopWatch
         self.faults = faults or RunFaults()
@@ -173,6 +178,7 @@ class _Run:
             ),
             retry_failed=retry_failed,
             known=self._known_trials(),
+            title=title,
         )
 
     def _known_trials(self) -> list[KnownTrial]:
