@@ -19,6 +19,7 @@ from hms_ray.cli import (
     ladder,
     launch,
     look,
+    rows,
     space,
     store,
     study,
@@ -48,7 +49,7 @@ _COMMANDS: Final[dict[str, tuple[Callable[..., Any], ...]]] = {
         launch.launch,
         check_storage.check_storage,
     ),
-    "Look": (look.studies, look.show, look.leaderboard, look.replay, store.store),
+    "Look": (look.studies, look.show, look.leaderboard, rows.rows, look.replay, store.store),
     "Use": (blend.blend, holdout.holdout, submit.submit, submit.export),
 }
 """Group in the help -> its commands."""
