@@ -97,7 +97,7 @@ def render(frame: pd.DataFrame, choice: str = "", width: int | None = None) -> s
     notes = [TIE_LEGEND] if "tie" in states else []
     if any("optimistic" in state for state in states):
         notes.append(OPTIMISTIC_LEGEND.removeprefix("* "))
-    table = Table("", tuple(_columns(frame, states)), tuple(notes))
+    table = Table("", tuple(columns_of(frame)), tuple(notes))
     return to_text(_verdict(frame), choice, table, width=width)
 
 
@@ -138,8 +138,9 @@ def _objective(frame: pd.DataFrame) -> str:
     return next(name for name in frame.columns if name in OBJECTIVES)
 
 
-def _columns(frame: pd.DataFrame, states: Sequence[str]) -> list[Column]:
-    objective = _objective(frame)
+def columns_of(frame: pd.DataFrame) -> list[Column]:
+    """The columns of a leaderboard as texts; values that all trials share have none."""
+    objective, states = _objective(frame), _states(frame)
     scores = {
         name: [score_text(value) for value in frame[name]]
         for name in frame.columns

@@ -14,7 +14,7 @@ from hms_ray.display.tables import to_text
 from hms_ray.display.trial_choice import TrialChoice, choice_text
 from hms_ray.ensemble.nested_choice import nested_choice
 from hms_ray.errors import HmsRayError
-from hms_ray.evaluate.intervals import PatientSums, sum_by_patient
+from hms_ray.evaluate.intervals import Interval, PatientSums, sum_by_patient
 from hms_ray.evaluate.metric import OBJECTIVES, Array
 from hms_ray.study.confirmation import confirmation_table, confirmed_trials
 from hms_ray.study.folder import StudyFolder
@@ -129,6 +129,11 @@ class Leaderboard:
 
     def _scores(self, numbers: list[int]) -> PatientSums:
         return PatientSums(np.stack([self._sums[number] for number in numbers]), self._sizes)
+
+    def intervals(self) -> dict[int, Interval]:
+        """Number of a finished trial -> its objective with a 95% interval, see ``PatientSums``."""
+        numbers = sorted(self._sums)
+        return dict(zip(numbers, self._scores(numbers).intervals(), strict=True)) if numbers else {}
 
     def choice(self) -> TrialChoice:
         """The score of the best trial beside the nested KL of choosing it."""
