@@ -276,6 +276,11 @@ function listen() {
     event.preventDefault();
     KEYS[event.key]();
   });
+  // After a choice with the mouse the keys are the page's again; a choice by keys goes on.
+  let isPointed = false;
+  document.addEventListener("pointerdown", () => { isPointed = true; }, true);
+  document.addEventListener("keydown", () => { isPointed = false; }, true);
+  document.addEventListener("change", (event) => isPointed && event.target.blur());
   for (const id of ["class", "votes"]) {
     $(id).addEventListener("change", () => choose(id, $(id).value, () => {
       state.page = 0;

@@ -56,7 +56,7 @@ function stacked(labels) {
 function ownSensitivity(values, lane) {
   const sizes = Float32Array.from(values.filter((value) => !Number.isNaN(value)), Math.abs).sort();
   if (!sizes.length) return SENSITIVITIES[0];
-  const large = sizes[Math.floor(0.995 * (sizes.length - 1))];
+  const large = Math.max(20, sizes[Math.floor(0.995 * (sizes.length - 1))]);
   return SENSITIVITIES.find((step) => (large * MM) / step <= 0.9 * lane) || SENSITIVITIES.at(-1);
 }
 
