@@ -16,7 +16,7 @@ Ray was up and the command was started. Goals: 20 s after the loss of a worker,
 controller or trial process, 60 s of a node, 30 s after a restart.
 
 Run: python -m tests.benchmarks.chaos [--kills 30] [--seed 0] [--trials 8] [--epochs 40]
-[--short]; ``--short`` has 6 kills, none of them of a node, 3 trials and short folds.
+[--short]; ``--short`` has 6 kills, none of them of a node, 2 trials and short folds.
 """
 
 from __future__ import annotations
@@ -423,7 +423,7 @@ def main() -> int:
     args = parser.parse_args()
     draws = random.Random(args.seed)
     if args.short:
-        args.trials, args.epochs = 3, 15
+        args.trials, args.epochs = 2, 15
         # The loss of a node is in tests of its own.
         kinds = ["worker", "worker", "controller", "trial", "study", "head"]
     else:

@@ -349,7 +349,9 @@ def test_folds_after_the_last_one_needed_are_cancelled(
 
     groups.runner(train_the_first_fold).run(tasks, quiet, after_fold)
     started = time.monotonic()
-    groups.runner(attempt).run(plan(two_folds, tmp_path / "next"), quiet)
+    # Of another experiment: a fold that is wanted again is not cancelled.
+    others = [replace(task, key=f"other-{task.key}") for task in plan(two_folds, tmp_path / "next")]
+    groups.runner(attempt).run(others, quiet)
     assert time.monotonic() - started < 5
     assert asked == [0]
 

@@ -1,4 +1,3 @@
-import errno
 import io
 import json
 import time
@@ -11,15 +10,12 @@ import pytest
 import yaml
 from optuna.trial import TrialState
 
-from hms_ray.competition.schema import TARGET_COLUMNS
 from hms_ray.config.loading import validate_space
 from hms_ray.config.pruning import PruneConfig
 from hms_ray.config.space import Space
 from hms_ray.dataset.prepare import Prepared, prepare
 from hms_ray.distributed.job import Train
-from hms_ray.errors import DivergedError, ResourceError, StorageError, StudyError
-from hms_ray.evaluate.oof import make_oof
-from hms_ray.experiment.fold_task import FoldTask
+from hms_ray.errors import ResourceError, StorageError, StudyError
 from hms_ray.storage.fold_store import FoldStore
 from hms_ray.storage.locks import running_since
 from hms_ray.study.confirmation import confirmed_trials
@@ -28,8 +24,12 @@ from hms_ray.study.folder import StudyFolder
 from hms_ray.sweep import study as study_module
 from hms_ray.sweep.study import run_study
 from hms_ray.sweep.study_result import StudyResult
-from hms_ray.train.process import Process
 from tests.competition_folder import write_competition_folder
+from tests.ray.stub_training import (
+    train_by_rate,
+    train_on_a_full_disk,
+    train_while_results_are_moved,
+)
 from tests.refused import refusal
 from tests.unit.test_proposals import recorded_trials
 
@@ -248,20 +248,6 @@ def test_study_with_failures_and_duplicates_is_extended(prepared: Prepared, base
     assert "Traceback" in failure.read_text()
 
 
-def train_by_rate(task: FoldTask, process: Process) -> None:
-    """Predicts the better, the smaller the learning rate is; the largest one diverges."""
-    rate = task.experiment.training.learning_rate
-    if rate > 9e-3:
-        raise DivergedError("the training loss must be finite", got="nan")
-    rows = task.prepared.rows()
-    rows = rows[rows["fold"] == task.fold]
-    targets = rows[list(TARGET_COLUMNS)].to_numpy()
-    probabilities = (1 - 100 * rate) * targets + 100 * rate / 6
-    record = {"seconds": 60.0, "saved_s": 0.0, "optimistic": False, "history": []}
-    oof = make_oof(rows, task.fold, probabilities)
-    FoldStore(task.results).write(task.key, oof, record, lambda path: path.write_bytes(b""))
-
-
 def test_hopeless_and_diverged_trials_are_pruned_and_optuna_is_told(
     prepared: Prepared, base: Path
 ) -> None:
@@ -309,26 +295,6 @@ def test_hopeless_and_diverged_trials_are_pruned_and_optuna_is_told(
     (cost,) = again.costs
     assert (cost.work, cost.n_folds, cost.training_s) == ("confirm", 4, 240.0)
     assert 0 < cost.start_up_s < cost.seconds
-
-
-def train_on_a_full_disk(task: FoldTask, process: Process) -> None:
-    """Stores fold 0; the disk has no room for the other one."""
-
-    def full(path: Path) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    if task.fold == 0:
-        train_by_rate(task, process)
-    else:
-        record = {"seconds": 60.0, "saved_s": 0.0}
-        FoldStore(task.results).write(task.key, pd.DataFrame({"a": [0]}), record, full)
-
-
-def train_while_results_are_moved(task: FoldTask, process: Process) -> None:
-    """Moves the results away, and ends once they are back."""
-    task.results.rename(task.results.with_name("moved"))
-    while not task.results.exists():
-        time.sleep(0.1)
 
 
 def test_faults_of_storage_end_a_study_at_once_and_fail_no_trial(

@@ -26,11 +26,11 @@ SPACE = {
         "input": {"downsample": [10, 10]},
         "model": {"name": "test_efficientnet", "pretrained": False},
         # Long enough for a person to stop the trial while it runs.
-        "training": {"batch_size": 4, "stages": [{"rows": "all", "epochs": 120}]},
+        "training": {"batch_size": 4, "stages": [{"rows": "all", "epochs": 50}]},
     },
     "parameters": {"training.learning_rate": {"min": 1e-4, "max": 1e-2, "log": True}},
     "budget": {"trials": 1},
-    "resources": {"health_check_interval_s": 0.2},
+    "resources": {"max_groups": 1, "health_check_interval_s": 0.2},
 }
 STARTED = re.compile(r"trial \d+ \(")
 
