@@ -185,6 +185,8 @@ def blend(
     from hms_ray.blend.stored import read_blend
     from hms_ray.config.shipped import LADDER
     from hms_ray.ladder.manifest import read_manifest
+    from hms_ray.report.write import report_line
+    from hms_ray.study.folder import StudyFolder
 
     if out is not None and out.is_file():
         raise ConfigError("--out must be a folder", got=str(out))
@@ -213,6 +215,9 @@ def blend(
     manifest = None if published is None else read_manifest(LADDER)
     print(fit_blend(inputs, results, settings, manifest))
     folder = out or blend_folder(inputs, results)
+    study = StudyFolder.find(inputs[0], results) if len(inputs) == 1 else None
+    if study is not None and out is None:
+        print(report_line(study))
     names = read_blend(folder / BLEND_FILE).without_models()
     given = [word for name in names for word in ("--predictions", f"{name}=FILE")]
     print_next("submit", folder, "--data", "DIR", *given, results=results)

@@ -1,15 +1,16 @@
-"""Commands that show results: studies, show, leaderboard."""
+"""Commands that show results: studies, show, leaderboard, report, replay."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from hms_ray.cli.next_command import print_next
-from hms_ray.cli.options import RESULTS, Json, Results
+from hms_ray.cli.options import RESULTS, Json, Results, option
 from hms_ray.errors import StudyError
 
 
@@ -88,6 +89,26 @@ def leaderboard(
     print(board.json() if as_json else board.text())
     if board.finished and not as_json:
         print_next("blend", study, results=results)
+
+
+def report(
+    target: Annotated[
+        str, typer.Argument(metavar="STUDY|LADDER", help="Study or ladder, or path of its folder.")
+    ],
+    out: Annotated[
+        Path | None, option("File to write.", "FILE", default="report.html in its folder")
+    ] = None,
+    results: Results = RESULTS,
+) -> None:
+    """Write everything worth knowing about a study or ladder into one HTML file.
+
+    It works offline and can be mailed. Needs Plotly, the extra "report".
+    """
+    from hms_ray.report.write import write_report
+
+    file = write_report(target, results, out)
+    print(f"report: {file} ({file.stat().st_size / 1e6:.1f} MB)")
+    print_next("blend", target, results=results)
 
 
 def replay(

@@ -49,7 +49,15 @@ _COMMANDS: Final[dict[str, tuple[Callable[..., Any], ...]]] = {
         launch.launch,
         check_storage.check_storage,
     ),
-    "Look": (look.studies, look.show, look.leaderboard, rows.rows, look.replay, store.store),
+    "Look": (
+        look.studies,
+        look.show,
+        look.leaderboard,
+        look.report,
+        rows.rows,
+        look.replay,
+        store.store,
+    ),
     "Use": (blend.blend, holdout.holdout, submit.submit, submit.export),
 }
 """Group in the help -> its commands."""

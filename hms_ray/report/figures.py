@@ -53,7 +53,8 @@ def require_plotly() -> None:
         )
 
 
-def _figure(height: int = _HEIGHT, **layout: Any) -> Figure:
+def new_figure(height: int = _HEIGHT, **layout: Any) -> Figure:
+    """An empty figure, see ``dressed``."""
     require_plotly()
     import plotly.graph_objects as go
 
@@ -86,7 +87,7 @@ def progress(frame: pd.DataFrame, objective: str, by: str = "trial") -> Figure:
         by: ``trial`` or ``hours``.
     """
     titles = {"trial": "trial", "hours": "hours of training, summed over folds"}
-    figure = _figure(
+    figure = new_figure(
         xaxis={"title": {"text": titles[by]}}, yaxis={"title": {"text": SCORE_NAMES[objective]}}
     )
     done = frame[frame["score"].notna()]
@@ -144,7 +145,7 @@ def all_curves(frame: pd.DataFrame, objective: str, best: Sequence[int]) -> Figu
         objective: score to draw.
         best: numbers of the trials that stand out, best first; at most six.
     """
-    figure = _figure(
+    figure = new_figure(
         xaxis={"title": {"text": "epoch, over all stages"}},
         yaxis={"title": {"text": f"{SCORE_NAMES[objective]}, mean over folds"}},
     )
@@ -259,9 +260,9 @@ def _plain(values: pd.Series[Any]) -> list[float | None]:
     return [None if pd.isna(value) else float(value) for value in values]
 
 
-def curves(frame: pd.DataFrame, objective: str, trial: int) -> Figure:
+def curves(frame: pd.DataFrame, objective: str, trial: int | str) -> Figure:
     """Curves of one trial by fold, with stage marks; see ``fold_curves``."""
-    figure = _figure(
+    figure = new_figure(
         xaxis={"title": {"text": "epoch, over all stages"}},
         yaxis={"title": {"text": SCORE_NAMES[objective]}},
     )
@@ -281,7 +282,7 @@ def parallel(frame: pd.DataFrame, objective: str, log: Collection[str] = ()) -> 
         objective: score, the first axis.
         log: paths of parameters on a logarithmic scale.
     """
-    figure = _figure(460)
+    figure = new_figure(460)
     done = frame[frame["rank"].notna()]
     paths = [path for path in frame.columns if "." in path and done[path].notna().any()]
     names = dict(zip(paths, short_names(paths), strict=True))
@@ -294,7 +295,8 @@ def parallel(frame: pd.DataFrame, objective: str, log: Collection[str] = ()) -> 
         dimensions=axes,
         line={
             "color": scores,
-            "colorscale": "Viridis",
+            # Both ends are visible on light and on dark ground.
+            "colorscale": [[0.0, "#d55e00"], [1.0, "#56b4e9"]],
             "cmin": float(scores.min()),
             "cmax": float(scores.quantile(0.9)),
             "showscale": True,
@@ -339,7 +341,7 @@ def _axis(values: pd.Series[Any], name: str, *, log: bool) -> dict[str, Any]:
 def kl_parts(frame: pd.DataFrame, by: str) -> Figure:
     """KL by ``class`` or ``tier`` (of votes), one bar per model; frame of ``frames.kl_parts``."""
     titles = {"class": "part of the KL", "tier": "mean KL"}
-    figure = _figure(
+    figure = new_figure(
         barmode="group",
         xaxis={"title": {"text": "class" if by == "class" else "votes of the row"}},
         yaxis={"title": {"text": titles[by]}},
@@ -363,7 +365,7 @@ def kl_parts(frame: pd.DataFrame, by: str) -> Figure:
 
 def confusion(frame: pd.DataFrame) -> Figure:
     """Confusion of vote shares with its numbers; frame of ``frames.confusion``."""
-    figure = _figure(
+    figure = new_figure(
         440,
         xaxis={"title": {"text": "predicted"}, "side": "top"},
         yaxis={"title": {"text": "experts' votes"}, "autorange": "reversed"},
@@ -463,7 +465,7 @@ def reliability(frame: pd.DataFrame) -> Figure:
 
 def discrimination(frame: pd.DataFrame) -> Figure:
     """AUROC and AUPRC of each class with their intervals; frame of ``frames.discrimination``."""
-    figure = _figure(
+    figure = new_figure(
         120 + 45 * max(len(frame), 1),
         xaxis={"title": {"text": "area (right is better)"}, "range": [0, 1.02]},
         yaxis={"autorange": "reversed", "tickvals": list(range(len(frame)))},
@@ -505,7 +507,7 @@ def _finite(values: pd.Series[Any]) -> list[float]:
 def error_correlation(frame: pd.DataFrame) -> Figure:
     """Correlation of errors with its numbers; frame of ``frames.error_correlation``."""
     names = [f"trial {name}" if name[:1].isdigit() else str(name) for name in frame.index]
-    figure = _figure(
+    figure = new_figure(
         max(300, 120 + 34 * len(names)),
         yaxis={"autorange": "reversed"},
         xaxis={"tickangle": -45},
@@ -529,7 +531,7 @@ def error_correlation(frame: pd.DataFrame) -> Figure:
 def blend_weights(frame: pd.DataFrame, n_most: int = 20) -> Figure:
     """Largest weights of a blend, with the range of the nested ones; ``frames.blend_weights``."""
     shown = frame.head(n_most)
-    figure = _figure(
+    figure = new_figure(
         130 + 26 * max(len(shown), 1),
         xaxis={"title": {"text": "weight"}, "rangemode": "tozero"},
         yaxis={"autorange": "reversed", "type": "category"},
@@ -565,7 +567,7 @@ def blend_weights(frame: pd.DataFrame, n_most: int = 20) -> Figure:
 
 def cost(frame: pd.DataFrame) -> Figure:
     """Device hours of each run: training, idle, and what was saved; frame of ``frames.cost``."""
-    figure = _figure(
+    figure = new_figure(
         150 + 45 * max(len(frame), 1),
         barmode="stack",
         xaxis={"title": {"text": "device hours"}},

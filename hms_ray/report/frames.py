@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -38,6 +38,7 @@ _SECONDS: Final = (
     *("seconds", "start_up_s", "training_s", "evaluated_s"),
     *("saved_by_store_s", "saved_by_stages_s", "saved_by_pruning_s"),
 )
+EVALUATION: Final = (*("epoch", "stage", *OBJECTIVES, "train_loss", "learning_rate", "seconds"),)
 _LOGGED: Final = re.compile(r"^(\S+Z) (WARNING|ERROR|CRITICAL) (\S+): (.*)$")
 _NUMBERS: Final = re.compile(r"\d+")
 
@@ -101,23 +102,28 @@ def curves(
         ``kl_10``, ``train_loss``, ``learning_rate`` and ``seconds`` since the fold's start.
     """
     data = StudyData.of(study, results)
-    names = ["stage", *OBJECTIVES, "train_loss", "learning_rate", "seconds"]
     rows = []
     for trial in data.trials:
         if trials is not None and trial.number not in trials:
             continue
         for fold, record in data.records(trial).items():
             with data.noted(f"The history of trial {trial.number:04d}, fold {fold}"):
-                before, stage, last = 0.0, None, 0.0
-                for line in record["history"]:
-                    if line.get("stage_index") != stage:
-                        before, stage = before + last, line.get("stage_index")
-                    last = float(line["epoch"])
-                    values = {name: line.get(name) for name in names}
-                    rows.append({"trial": trial.number, "fold": fold, "epoch": before + last})
-                    rows[-1].update(values)
+                rows += evaluations(record["history"], trial=trial.number, fold=fold)
     data.note_lost_records()
-    return pd.DataFrame(rows, columns=["trial", "fold", "epoch", *names])
+    return pd.DataFrame(rows, columns=["trial", "fold", *EVALUATION])
+
+
+def evaluations(history: Sequence[Mapping[str, Any]], **marks: Any) -> list[dict[str, Any]]:
+    """The records of a fold, with epochs counted over all stages."""
+    rows = []
+    before, stage, last = 0.0, None, 0.0
+    for line in history:
+        if line.get("stage_index") != stage:
+            before, stage = before + last, line.get("stage_index")
+        last = float(line["epoch"])
+        values = {name: line.get(name) for name in EVALUATION}
+        rows.append({**marks, **values, "epoch": before + last})
+    return rows
 
 
 def models(

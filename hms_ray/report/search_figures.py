@@ -10,14 +10,14 @@ from optuna.trial import FrozenTrial
 
 from hms_ray.display.leaderboard import short_names
 from hms_ray.evaluate.metric import SCORE_NAMES
-from hms_ray.report.figures import COLOURS, dressed, require_plotly
+from hms_ray.report.figures import COLOURS, QUIET, dressed, require_plotly
 from hms_ray.report.study_data import StudyData
 from hms_ray.search.distributions import distributions
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-_PANEL_WIDTH: Final = 170
+_PANEL_WIDTH: Final = 200
 MIN_TRIALS: Final = 3
 """Fewer finished trials show nothing about a parameter."""
 
@@ -75,11 +75,13 @@ def slices(study: optuna.Study, objective: str) -> Figure:
             "colorscale": None,
             "showscale": False,
             "size": 7,
-            "opacity": 0.6,
-            "line": {"width": 0},
+            "opacity": 0.75,
+            "line": {"width": 0.5, "color": QUIET},
         }
     )
     n_panels = sum(name.startswith("xaxis") for name in figure.to_plotly_json()["layout"])
+    # One label per power of ten: more do not fit.
+    figure.for_each_xaxis(lambda axis: axis.update(dtick=1) if axis.type == "log" else None)
     figure.update_layout(showlegend=False, width=_PANEL_WIDTH * n_panels)
     figure.layout.yaxis.title.text = SCORE_NAMES[objective]
     return figure

@@ -12,6 +12,7 @@ from typing import Any, Final
 import pandas as pd
 
 from hms_ray.competition.schema import TARGET_COLUMNS
+from hms_ray.dataset.hold_out import DATA_DIR
 from hms_ray.display.leaderboard import leaderboard
 from hms_ray.display.trial_choice import TrialChoice
 from hms_ray.errors import HmsRayError, one_line
@@ -238,7 +239,10 @@ class StudyData:
 
     @property
     def data_folder(self) -> Path | None:
-        """The competition folder that the last run named."""
+        """The competition folder of the study, as its rows, its journal or its command name it."""
+        recorded = None if self.rows is None else self.rows.attrs.get(DATA_DIR)
+        if found := recorded or self.journal_attributes.get("data"):
+            return Path(str(found))
         words = self.command
         for place, word in enumerate(words):
             if word == "--data" and place + 1 < len(words):
@@ -249,7 +253,10 @@ class StudyData:
 
     @property
     def simulated(self) -> bool | None:
-        """Whether the data are simulated; None if their folder is not here."""
+        """Whether the data are simulated; None if unknown."""
+        recorded = self.journal_attributes.get("simulated")
+        if isinstance(recorded, bool):
+            return recorded
         folder = self.data_folder
         if folder is None or not folder.is_dir():
             return None
@@ -257,7 +264,7 @@ class StudyData:
 
     def check_files(self) -> None:
         """Notes files that the report does not need, but whoever goes on with the study does."""
-        self._check_journal()
+        self.journal_attributes  # noqa: B018 - notes what is wrong with it
         data = self.data_folder
         if data is not None and not data.is_dir():
             self.note(f"The competition folder {data} is not here, or the command ran elsewhere.")
@@ -266,15 +273,18 @@ class StudyData:
             if not packs.is_dir():
                 self.note(f"The packs in {packs} are gone: training packs again first.")
 
-    def _check_journal(self) -> None:
-        """Notes a missing or damaged journal; it is read as text and never opened for writing."""
-        journal = self.folder.journal
+    @cached_property
+    def journal_attributes(self) -> dict[str, Any]:
+        """Attributes of the search in Optuna's journal, which is read as text, never opened.
+
+        Notes a missing or damaged journal.
+        """
+        journal, found = self.folder.journal, dict[str, Any]()
         if not journal.is_file():
             self.note(f"Optuna's journal, {journal.name}: a resumed search starts again.")
-            return
+            return found
         with self.noted("Optuna's journal"):
-            text = journal.read_text(encoding="utf-8")
-            lines = text.split("\n")
+            lines = journal.read_text(encoding="utf-8").split("\n")
             if lines[-1]:
                 self.note(
                     "The end of Optuna's journal: its last record is incomplete, as after a full "
@@ -282,7 +292,10 @@ class StudyData:
                 )
             for number, line in enumerate(lines[:-1], start=1):
                 try:
-                    json.loads(line)
+                    record = json.loads(line)
                 except ValueError:
                     self.note(f"Optuna's journal cannot be read from its line {number} on.")
-                    return
+                    break
+                if "trial_id" not in record:
+                    found.update(record.get("user_attr") or {})
+        return found

@@ -20,6 +20,7 @@ from hms_ray.display.tables import to_text
 from hms_ray.errors import ConfigError, DataError, FoldError
 from hms_ray.experiment.disk_use import require_disk_space
 from hms_ray.experiment.preflight import preflight
+from hms_ray.report.write import report_line
 from hms_ray.storage.folder_names import checked_name, require_inside
 from hms_ray.storage.locks import running_since
 from hms_ray.study.folder import StudyFolder
@@ -136,6 +137,7 @@ def _sweep(
     cost = "".join(f"{to_text(cost_text(cost))}\n\n" for cost in run.costs)
     limit = "" if run.limit is None else f"{run.limit}\n\n"
     print_text(f"\n{run.leaderboard.text()}\n\n{cost}{limit}study: {run.folder.path}")
+    print_text(report_line(run.folder, changed=bool(run.costs)))
     missing = run.shortfall(space.budget.trials)
     if missing is None:
         return 0
