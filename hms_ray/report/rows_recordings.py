@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any, Final
 
 import numpy as np
@@ -73,6 +74,8 @@ class Recordings:
     def __init__(self, folder: Path | None, unit: Unit) -> None:
         self.folder = folder
         self._unit = unit
+        # The parts of a page are asked for at once, and should not read one file twice.
+        self._reading = Lock()
         self._eeg: Callable[[int], Signals] = lru_cache(_CACHED)(self._read_eeg)
         self._spectrogram: Callable[[int], Signals] = lru_cache(_CACHED)(self._read_spectrogram)
         self._labels: pd.DataFrame | None = None
@@ -92,7 +95,8 @@ class Recordings:
         Raises:
             DataError: if there is no folder, or the file is missing or damaged.
         """
-        return self._eeg(eeg_id)
+        with self._reading:
+            return self._eeg(eeg_id)
 
     def spectrogram(self, spectrogram_id: int) -> Signals:
         """A whole spectrogram, float32 (rows, 400); only to be read.
@@ -100,7 +104,8 @@ class Recordings:
         Raises:
             DataError: as ``eeg``.
         """
-        return self._spectrogram(spectrogram_id)
+        with self._reading:
+            return self._spectrogram(spectrogram_id)
 
     def _read_eeg(self, eeg_id: int) -> Signals:
         return read_eeg(eeg_path(self._existing(), eeg_id))

@@ -64,38 +64,54 @@ function ownSensitivity(values, lane) {
 // channels, groups: of the page; sensitivity: uV/mm. Returns the sensitivity of the EKG.
 function drawEeg(canvas, eeg, row, channels, groups, sensitivity) {
   const { pen, width, height } = blank(canvas);
-  const marks = stacked(row.labels), nLanes = 1 + Math.max(-1, ...marks.map((mark) => mark.lane));
-  const markStep = Math.max(3, Math.min(11, 44 / Math.max(1, nLanes)));
-  const left = 72, right = width - 10, top = 22 + nLanes * markStep, bottom = height - 40;
   const begin = eeg.start_s, end = begin + eeg.seconds;
-  const x = (second) => left + ((second - begin) / eeg.seconds) * (right - left);
-  const units = channels.length + 0.6 * groups.length + 1.9; // the last ones for the calibration
-  const lane = (bottom - top) / units;
-  const centre = (row.window_s[0] + row.window_s[1]) / 2;
+  const marks = stacked(row.labels.filter((label) => label.end_s > begin && label.start_s < end));
+  const nLines = 1 + Math.max(-1, ...marks.map((mark) => mark.lane));
+  const markStep = Math.max(3, Math.min(11, 44 / Math.max(1, nLines)));
+  const left = 72, right = width - 10, top = 22 + nLines * markStep, bottom = height - 24;
+  const plot = {
+    left, right, top, bottom, begin, end,
+    x: (second) => left + ((second - begin) / eeg.seconds) * (right - left),
+    // The last lanes are for the calibration.
+    lane: (bottom - top) / (channels.length + 0.6 * groups.length + 1.9),
+  };
+  drawSeconds(pen, plot, (row.window_s[0] + row.window_s[1]) / 2);
+  drawMarks(pen, plot, marks, markStep);
+  const groupEnds = new Set();
+  groups.reduce((sum, [, size]) => (groupEnds.add(sum + size), sum + size), 0);
+  let y = top + 0.6 * plot.lane, ekgSensitivity = 0;
+  channels.forEach((name, channel) => {
+    y += plot.lane * (groupEnds.has(channel) ? 1.6 : channel ? 1 : 0.3);
+    const values = eeg.values.subarray(channel * eeg.points, (channel + 1) * eeg.points);
+    const isEkg = name === "EKG";
+    const step = isEkg ? ownSensitivity(values, plot.lane) : sensitivity;
+    if (isEkg) ekgSensitivity = step;
+    pen.fillStyle = colour("ink");
+    pen.textAlign = "right";
+    pen.fillText(name, left - 10, y);
+    drawGaps(pen, plot, eeg.gaps.filter(([of]) => of === channel), y);
+    drawTrace(pen, plot, values, eeg.point_s, y, MM / step);
+  });
+  drawCalibration(pen, plot, sensitivity);
+  return ekgSensitivity;
+}
 
-  // Where the label rows' ten seconds around the row's centre are, and the seconds.
+// A line for each second, and the centre of the row's window.
+function drawSeconds(pen, { left, right, top, bottom, begin, end, x }, centre) {
+  const isLong = end - begin > 10;
   pen.fillStyle = colour("middle");
-  const from = Math.max(x(centre - 5), left), to = Math.min(x(centre + 5), right);
-  if (eeg.seconds > 10) pen.fillRect(from, top, to - from, bottom - top);
+  if (isLong) pen.fillRect(x(centre - 5), top, x(centre + 5) - x(centre - 5), bottom - top);
   pen.lineWidth = 1;
   pen.textAlign = "center";
-  const strong = eeg.seconds > 10 ? 5 : 1;
   for (let second = Math.ceil(begin); second <= end; second++) {
-    const isStrong = second % strong === 0;
-    pen.strokeStyle = colour(isStrong && eeg.seconds > 10 ? "strong" : "second");
+    const isNamed = !isLong || second % 5 === 0;
+    pen.strokeStyle = colour(isLong && isNamed ? "strong" : "second");
     line(pen, crisp(x(second)), top, crisp(x(second)), bottom);
-    if (isStrong && x(second) < right - 50) {
-      pen.fillStyle = colour("soft");
-      pen.fillText(second, x(second), bottom + 10);
-    }
+    pen.fillStyle = colour("soft");
+    if (isNamed && x(second) < right - 50) pen.fillText(second, x(second), bottom + 10);
   }
-  pen.fillStyle = colour("soft");
   pen.textAlign = "right";
   pen.fillText("s", right, bottom + 10);
-
-  drawMarks(pen, marks, markStep, x, left, right, begin, end);
-
-  // The centre of the row's window.
   pen.strokeStyle = pen.fillStyle = colour("accent");
   pen.setLineDash([5, 4]);
   line(pen, crisp(x(centre)), 14, crisp(x(centre)), bottom);
@@ -107,43 +123,25 @@ function drawEeg(canvas, eeg, row, channels, groups, sensitivity) {
   pen.fill();
   pen.textAlign = "left";
   pen.fillText("centre", x(centre) + 9, 9);
-
-  // The channels, group by group.
-  const groupEnds = new Set();
-  groups.reduce((sum, [, size]) => (groupEnds.add(sum + size), sum + size), 0);
-  let y = top + 0.6 * lane, ekgSensitivity = 0;
-  channels.forEach((name, channel) => {
-    y += lane * (groupEnds.has(channel) ? 1.6 : channel ? 1 : 0.3);
-    const values = eeg.values.subarray(channel * eeg.points, (channel + 1) * eeg.points);
-    const isEkg = name === "EKG";
-    const step = isEkg ? ownSensitivity(values, lane) : sensitivity;
-    if (isEkg) ekgSensitivity = step;
-    pen.fillStyle = colour("ink");
-    pen.textAlign = "right";
-    pen.fillText(name, left - 10, y);
-    for (const [gapChannel, first, last] of eeg.gaps) {
-      if (gapChannel !== channel) continue;
-      pen.fillStyle = colour("gap");
-      pen.fillRect(x(first), y - 0.3 * lane, Math.max(1, x(last) - x(first)), 0.6 * lane);
-      if (x(last) - x(first) < 70) continue;
-      pen.fillStyle = colour("ink");
-      pen.textAlign = "center";
-      pen.fillText("no signal", (x(first) + x(last)) / 2, y);
-    }
-    drawTrace(pen, values, eeg, x, y, MM / step, lane, [left, top, right, bottom]);
-  });
-  drawCalibration(pen, x, begin, right, bottom, sensitivity, lane);
-  return ekgSensitivity;
 }
 
-function drawMarks(pen, marks, step, x, left, right, begin, end) {
+function drawGaps(pen, { x, lane }, gaps, y) {
+  pen.textAlign = "center";
+  for (const [, first, last] of gaps) {
+    pen.fillStyle = colour("gap");
+    pen.fillRect(x(first), y - 0.3 * lane, Math.max(1, x(last) - x(first)), 0.6 * lane);
+    pen.fillStyle = colour("ink");
+    if (x(last) - x(first) > 70) pen.fillText("no signal", (x(first) + x(last)) / 2, y);
+  }
+}
+
+function drawMarks(pen, { left, right, begin, end, x }, marks, step) {
   if (!marks.length) return;
   pen.fillStyle = colour("soft");
   pen.textAlign = "right";
   pen.fillText(marks.length > 1 ? "label rows" : "label row", left - 10, 19 + step / 2);
   for (const mark of marks) {
     const from = Math.max(x(mark.start_s), left), to = Math.min(x(mark.end_s), right);
-    if (to <= from) continue;
     const y = 19 + mark.lane * step;
     pen.fillStyle = colour("truth");
     pen.globalAlpha = 0.45;
@@ -162,18 +160,18 @@ function drawMarks(pen, marks, step, x, left, right, begin, end) {
 }
 
 // Negative is up, so microvolts grow with y.
-function drawTrace(pen, values, eeg, x, y, perUv, lane, [left, top, right, bottom]) {
+function drawTrace(pen, { left, top, right, bottom, begin, end, x, lane }, values, pointS, y, perUv) {
   const most = (LANES_HIGH * lane) / perUv;
   pen.save();
   pen.beginPath();
   pen.rect(left, top, right - left, bottom - top);
   pen.clip();
   pen.strokeStyle = colour("ink");
-  pen.lineWidth = eeg.seconds > 10 ? 0.8 : 1;
+  pen.lineWidth = end - begin > 10 ? 0.8 : 1;
   pen.lineJoin = "round";
   pen.beginPath();
   let isDrawn = false;
-  const first = x(eeg.start_s), step = x(eeg.start_s + eeg.point_s) - first;
+  const first = x(begin), step = x(begin + pointS) - first;
   for (let n = 0; n < values.length; n++) {
     const value = values[n];
     if (Number.isNaN(value)) {
@@ -190,7 +188,7 @@ function drawTrace(pen, values, eeg, x, y, perUv, lane, [left, top, right, botto
 }
 
 // One second, and a round number of microvolts, below the channels.
-function drawCalibration(pen, x, begin, right, bottom, sensitivity, lane) {
+function drawCalibration(pen, { x, begin, right, bottom, lane }, sensitivity) {
   const perUv = MM / sensitivity;
   const uv = CALIBRATIONS.findLast((one) => one * perUv <= 1.25 * lane) || CALIBRATIONS[0];
   const high = uv * perUv, wide = x(begin + 1) - x(begin);
