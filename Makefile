@@ -7,10 +7,12 @@ export OMP_NUM_THREADS := 1
 export RAY_AUTH_MODE ?= token
 DEMO := results/.demo
 
-.PHONY: help install check format test demo clean
+.PHONY: help install check format test demo pictures clean
 
 help:
 	@echo "make demo    simulate data, search, train on Ray, blend (minutes)"
+	@echo "make pictures"
+	@echo "             the README's pictures, from the results of make demo"
 	@echo "make test    all tests except the tiers slow and gpu"
 	@echo "make check   format, lint, types, import arrows, documentation"
 	@echo "make format  fix the format"
@@ -52,6 +54,10 @@ demo: $(INSTALLED) $(DEMO)/train.csv
 
 $(DEMO)/train.csv: | $(INSTALLED)
 	$(BIN)/hms-ray simulate --out $(DEMO) --patients 150 --seed 0
+
+# Needs the results of make demo, Chromium and the extra report.
+pictures: $(INSTALLED)
+	$(BIN)/python -m tests.readme_pictures
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -11,6 +11,7 @@ import torch
 from hms_ray.config.experiment import Experiment
 from hms_ray.storage.fold_store import FoldStore, StoredFold
 from hms_ray.train.checkpoint import load_weights
+from hms_ray.train.history import MEASURED
 from hms_ray.train.step import Step
 
 NOISY = {"name": "noisy", "rows": "below_threshold", "epochs": 1, "learning_rate": 0.01}
@@ -36,7 +37,7 @@ def staged(*stages: dict[str, Any], normalisation: str = "global", **training: A
 
 
 def without_times(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{k: value for k, value in line.items() if k != "seconds"} for line in history]
+    return [{k: value for k, value in line.items() if k not in MEASURED} for line in history]
 
 
 def assert_equal_folds(first: StoredFold, second: StoredFold) -> None:
@@ -61,11 +62,11 @@ def counted_steps(stop_after: int | None = None) -> Iterator[list[int]]:
     """Counts the optimiser steps of this process, and stops at one as Ctrl-C would."""
     count, call = [0], Step.__call__
 
-    def counting(self: Step, *arguments: Any) -> Any:
+    def counting(self: Step, *arguments: Any, **options: Any) -> Any:
         if count[0] == stop_after:
             raise KeyboardInterrupt
         count[0] += 1
-        return call(self, *arguments)
+        return call(self, *arguments, **options)
 
     Step.__call__ = counting  # type: ignore[method-assign]
     try:

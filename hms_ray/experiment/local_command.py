@@ -18,9 +18,10 @@ from hms_ray.config.space import Space
 from hms_ray.dataset.folds import read_folds
 from hms_ray.dataset.prepare import Prepared, prepare
 from hms_ray.display.live import ProgressView, bar, print_text
+from hms_ray.display.live_runs import LiveRuns
 from hms_ray.display.progress import TrainingProgress
-from hms_ray.display.tensorboard import write_fold
-from hms_ray.errors import ConfigError
+from hms_ray.display.tensorboard import RunEnd, RunLog
+from hms_ray.errors import ConfigError, one_line
 from hms_ray.evaluate.metric import named_scores
 from hms_ray.experiment.in_process import InProcessRunner
 from hms_ray.experiment.limited import Predict, train_limited
@@ -28,9 +29,8 @@ from hms_ray.experiment.preflight import preflight, require_folds
 from hms_ray.experiment.run import ExperimentResult, run_experiment
 from hms_ray.storage.fold_store import FoldStore
 from hms_ray.storage.folder_names import LOCAL, checked_name, require_inside
-from hms_ray.storage.run_log import LOG_FILE, FaultLog, run_log
+from hms_ray.storage.run_log import LOG_FILE, run_log
 from hms_ray.text import counted
-from hms_ray.train.selection import kept_record
 
 if TYPE_CHECKING:
     from hms_ray.train.trace import StepTrace
@@ -86,16 +86,10 @@ def train_locally(
     with run_log(logs / LOG_FILE, log_level):
         logger.info("%s; experiment: %s", heading, experiment.model_dump_json())
         with tracer or nullcontext():
-            result = _train(space, prepared, results, runner, folds)
-        with FaultLog(logger)("TensorBoard logs were not written"):
-            for fold, key in result.keys.items():
-                record = FoldStore(results).record(key)
-                history, started_s = record["history"], record["started_s"]
-                kept = kept_record(history)
-                write_fold(logs / f"fold_{fold}", history, scores=kept, started_s=started_s)
+            result = _train(space, prepared, results, runner, folds, logs)
         summary = _summary(result)
         logger.info("%s", summary)
-    print_text(f"{summary}\nTensorBoard: tensorboard --logdir {shlex.quote(str(logs))}")
+    print_text(f"{summary}\nTensorBoard: tensorboard --logdir {shlex.quote(str(logs.parent))}")
     _print_trace(tracer)
     return 0
 
@@ -250,24 +244,39 @@ def _train(
     results: Path,
     runner: InProcessRunner,
     folds: Sequence[int] | None,
+    logs: Path,
 ) -> ExperimentResult:
     experiment = space.experiment
-    wanted = range(prepared.n_folds) if folds is None else folds
+    wanted = range(prepared.n_folds) if folds is None else dict.fromkeys(folds)
+    read, name = FoldStore(results).record, logs.name
+    live = LiveRuns(
+        lambda name: RunLog(logs, logs, space.objective, len(wanted), read), lambda event: name
+    )
+    live.begin(name, {})
     progress = TrainingProgress(
         prepared.n_folds,
         objective=space.objective,
         work={(experiment.name, fold): 1.0 for fold in wanted},
+        on_event=live.handle,
     )
-    with ProgressView(progress, threaded=False) as view:
-        return run_experiment(
-            experiment,
-            prepared,
-            results,
-            runner,
-            folds=folds,
-            report=view.handle,
-            needs_weights=True,
-        )
+    with live, ProgressView(progress, threaded=False) as view:
+        try:
+            result = run_experiment(
+                experiment,
+                prepared,
+                results,
+                runner,
+                folds=folds,
+                report=view.handle,
+                needs_weights=True,
+            )
+        except Exception as error:
+            end = RunEnd(state="failed", reason=one_line(error))
+            live.end(name, {}, lambda run: end)
+            raise
+        end = RunEnd(scores=result.scores, minutes=result.fold_minutes)
+        live.end(name, result.keys, lambda run: end)
+        return result
 
 
 def _summary(result: ExperimentResult) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,13 +11,14 @@ from typing import Any, Protocol
 import pandas as pd
 
 from hms_ray.dataset.prepare import Prepared
-from hms_ray.display.progress import Progress
+from hms_ray.display.notice import Event
+from hms_ray.display.progress import Progress, TrainingProgress
 from hms_ray.errors import HmsRayError, StudyError
 from hms_ray.experiment.older_folds import not_reused
 from hms_ray.experiment.placement import Placement
 from hms_ray.experiment.run import collect
+from hms_ray.ladder.board import LadderBoard
 from hms_ray.ladder.ensemble_steps import blend_step
-from hms_ray.ladder.fold_logs import FoldLogs, LoggedProgress
 from hms_ray.ladder.image_visits import missing_visits
 from hms_ray.ladder.manifest import Blend
 from hms_ray.ladder.plan import LadderPlan, plan_ladder
@@ -96,17 +98,19 @@ def run_ladder(
         for unit in plan.missing
         for task in unit
     }
-    logs = FoldLogs(folder, plan.tasks)
-    logs.write_stored()
-    progress = LoggedProgress(logs, prepared.n_folds, work=work)
-    reasons = trainer.train(plan, progress) if plan.n_missing else {}
-    trained = [task for unit in plan.missing for task in unit]
-    FoldStore(results).wait_for(
-        [task.key for task in trained if task.experiment.name not in reasons]
-    )
-    logs.write_stored()
-    steps = _Steps(ladder, plan, prepared.rows(), reasons, seed)
-    outcomes = {step.name: steps.outcome(step.name) for step in ladder.steps}
+    with ExitStack() as stack:
+        board = None if folder is None else stack.enter_context(LadderBoard(folder, plan.tasks))
+        handle = _ignore if board is None else board.handle
+        progress = TrainingProgress(prepared.n_folds, work=work, on_event=handle)
+        reasons = trainer.train(plan, progress) if plan.n_missing else {}
+        trained = [task for unit in plan.missing for task in unit]
+        FoldStore(results).wait_for(
+            [task.key for task in trained if task.experiment.name not in reasons]
+        )
+        steps = _Steps(ladder, plan, prepared.rows(), reasons, seed)
+        outcomes = {step.name: steps.outcome(step.name) for step in ladder.steps}
+        if board is not None:
+            board.ended(outcomes, prepared.rows())
     found = {name: made for name, made in outcomes.items() if isinstance(made, StepResult)}
     failed = {name: made for name, made in outcomes.items() if isinstance(made, str)}
     if not found:
@@ -124,6 +128,10 @@ def run_ladder(
         n_trained=plan.n_missing - steps.n_missing,
         n_reused=plan.n_stored,
     )
+
+
+def _ignore(event: Event) -> None:
+    """Discards an event."""
 
 
 def _plan_text(ladder: Ladder, plan: LadderPlan, prepared: Prepared) -> str:

@@ -24,11 +24,11 @@ def page_html(about: Mapping[str, Any], answers: Mapping[str, Any] | None = None
     if answers is not None:
         title = f"Row {answers['row']['id']} of {about['study']}"
     content = {"about": about, "answers": answers}
-    text = _file("rows.html")
+    text = page_file("rows.html")
     for name, value in (
         ("{{title}}", html.escape(title)),
-        ("{{style}}", _file("rows.css")),
-        ("{{script}}", _file("rows_draw.js") + _file("rows.js")),
+        ("{{style}}", page_file("rows.css")),
+        ("{{script}}", page_file("rows_draw.js") + page_file("rows.js")),
         # Last: nothing is replaced inside of the user's names.
         ("{{content}}", script_json(content)),
     ):
@@ -42,5 +42,6 @@ def script_json(content: Any) -> str:
 
 
 @cache
-def _file(name: str) -> str:
+def page_file(name: str) -> str:
+    """The text of one of the files that the page is made of, such as ``rows.css``."""
     return (_FILES / name).read_text(encoding="utf-8")

@@ -11,6 +11,8 @@ STORE_NAME: Final = ".store"
 LOCAL: Final = "local"
 BLEND: Final = "blend"
 FOREST: Final = "forest"
+BOARD: Final = "board"
+"""Of a study or ladder: the folder of its TensorBoard runs, ``board/0003`` or ``board/STEP``."""
 
 RESERVED: Final = {
     STORE_NAME: "the fold store",

@@ -11,6 +11,7 @@ from hms_ray.blend.gain_reference import add_first_reference
 from hms_ray.config.space import BLEND_GAIN, Space
 from hms_ray.dataset.prepare import Prepared
 from hms_ray.display.live import ProgressView, print_text
+from hms_ray.display.notice import Event
 from hms_ray.display.progress import TrainingProgress
 from hms_ray.display.run_cost import RunCost
 from hms_ray.distributed.cluster import (
@@ -30,6 +31,7 @@ from hms_ray.search.pruner import Pruner, patients_of
 from hms_ray.search.pruning import Decision
 from hms_ray.search.warm_start import KnownTrial, known_trials
 from hms_ray.storage.run_log import LOG_FILE, FaultLog, run_log
+from hms_ray.study.board import StudyBoard
 from hms_ray.study.budget import HoursClock
 from hms_ray.study.confirmation import missing_runs
 from hms_ray.study.cost import RunCounter, read_costs
@@ -48,7 +50,6 @@ from hms_ray.sweep.run_faults import RunFaults
 from hms_ray.sweep.stop_watch import StopWatch
 from hms_ray.sweep.study_result import StudyResult, study_result
 from hms_ray.sweep.study_title import study_title
-from hms_ray.sweep.tensorboard import declare_study
 from hms_ray.sweep.trial_ends import TrialEnds
 from hms_ray.sweep.trial_runs import TrialRuns
 from hms_ray.sweep.tune_searcher import StudySearch
@@ -163,8 +164,13 @@ class _Run:
             kept = KeptWeights(folder, results, keep, space.objective)
         rows = folder.rows()
         self._pruner = Pruner(space.pruning, patients_of(rows, space.objective))
+        self._board = StudyBoard(folder, results)
         self._ends = TrialEnds(
-            folder, results, lambda event: self._pump.send(event), kept, self._take_stored
+            folder,
+            lambda event: self._pump.send(event),
+            kept,
+            self._take_stored,
+            self._board.trial_ended,
         )
         by_gain = space.metric == BLEND_GAIN
         self._proposals = Proposals(
@@ -221,18 +227,18 @@ class _Run:
         self._folder.record_run(environment_record(cluster))
         logger.info("space: %s", self._space.model_dump_json(exclude_defaults=True))
         logger.info("cluster: %s; resources: %s", cluster, resources.model_dump_json())
-        with self._faults("TensorBoard logs were not written"):
-            declare_study(self._folder, self._results)
         n_slots = n_groups_at_most(cluster, resources)
         self._costs.start(self.n_missing, n_slots, self._trials.bench(cluster))
         progress = self._progress()
         with (
             self._costs.written(lambda: progress.first_estimate_s),
+            self._board,
             ProgressView(progress, self._stream) as view,
             EventPump(view, self._decide) as self._pump,
         ):
             self._announce(cluster, n_concurrent)
             self._load_finished()
+            self._board.catch_up(self._ends.leaderboard.trials)
             groups = self._trials.groups(self.n_missing, self._pump.message)
             with groups:
                 self._cancel = groups.cancel
@@ -299,8 +305,12 @@ class _Run:
             n_finished=self._proposals.n_finished,
             objective=objective,
             best=best,
-            on_event=self._costs.handle,
+            on_event=self._handle,
         )
+
+    def _handle(self, event: Event) -> None:
+        self._costs.handle(event)
+        self._board.handle(event)
 
     def _announce(self, cluster: Cluster, n_concurrent: int) -> None:
         sizes = self.n_missing, self._prepared.n_folds, n_concurrent

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Final
 
-from hms_ray.config.space import Parameter
 from hms_ray.errors import HmsRayError
 from hms_ray.evaluate.metric import Array
 from hms_ray.search.outcomes import STOP_REASON, Outcome, Proposal, Pruned
@@ -19,7 +17,6 @@ from hms_ray.study.folder import StudyFolder
 from hms_ray.study.kept_weights import FREE_EVERY, KeptWeights
 from hms_ray.study.leaderboard import Leaderboard
 from hms_ray.study.trial import DIVERGED, PRUNED, STOPPED, State, StoredTrial
-from hms_ray.sweep.tensorboard import write_trial_logs
 
 logger = logging.getLogger(__name__)
 
@@ -28,30 +25,30 @@ CSV_SHARE: Final = 0.01
 
 
 class TrialEnds:
-    """Records failures, reports ends, and writes curves and the leaderboard.
+    """Records failures, reports ends, and writes the leaderboard.
 
     The outcome that a trial reported counts. The files of a finished or pruned trial may become
     visible on this machine later; they are looked for again at each end and in ``settle``.
 
     Args:
         folder: the study's folder.
-        results: folder of the fold store.
         report: gets progress events.
         kept: frees weights after ``FREE_EVERY`` ends and in ``settle``; default: all are kept.
         on_stored: called once with each finished or pruned trial when its files are visible,
             and the KL (n,) of each row of a finished one.
+        on_ended: called once with each trial, in any state, when its files are visible.
     """
 
     def __init__(
         self,
         folder: StudyFolder,
-        results: Path,
         report: Callable[[dict[str, Any]], None],
         kept: KeptWeights | None = None,
         on_stored: Callable[[StoredTrial, Array | None], None] = lambda trial, scores: None,
+        on_ended: Callable[[StoredTrial], None] = lambda trial: None,
     ) -> None:
-        self._kept, self._on_stored = kept, on_stored
-        self._folder, self._results, self._report = folder, results, report
+        self._kept, self._on_stored, self._on_ended = kept, on_stored, on_ended
+        self._folder, self._report = folder, report
         self._outcomes: dict[int, Outcome] = {}
         self._unseen: list[int] = []
         self._csv_due = 0.0
@@ -105,10 +102,10 @@ class TrialEnds:
         self._report({**ended, "traceback": details})
         self.leaderboard.add(number)
         if (trial := self._stored(number)) is not None:
-            self._write_logs(trial, None)
+            self._on_ended(trial)
 
     def _publish(self) -> bool:
-        """Writes the logs of trials with stored folds that are visible now.
+        """Reports trials with stored folds that are visible now.
 
         The leaderboard's file follows as often as ``CSV_SHARE`` allows, and in ``settle``.
 
@@ -121,7 +118,7 @@ class TrialEnds:
                 self._unseen.remove(number)
                 scores = self.leaderboard.add(number)
                 self._on_stored(trial, scores)
-                self._write_logs(trial, scores)
+                self._on_ended(trial)
         if time.monotonic() >= self._csv_due:
             self._write_csv()
         return not self._unseen
@@ -133,11 +130,6 @@ class TrialEnds:
         ended = time.monotonic()
         self._csv_due = ended + (ended - began) / CSV_SHARE
 
-    def _write_logs(self, trial: StoredTrial, row_scores: Array | None) -> None:
-        with self._faults("TensorBoard logs were not written"):
-            rows = self.leaderboard.rows
-            write_trial_logs(self._folder, trial, rows, row_scores, self._searched, self._results)
-
     @cached_property
     def leaderboard(self) -> Leaderboard:
         """Brought up to date trial by trial: to read all trials again takes seconds.
@@ -145,10 +137,6 @@ class TrialEnds:
         A damaged trial of an earlier run is logged; it must not end the search.
         """
         return Leaderboard(self._folder, on_damaged=self._log_damaged)
-
-    @cached_property
-    def _searched(self) -> Mapping[str, Parameter]:
-        return self._folder.space().parameters
 
     def _log_damaged(self, error: HmsRayError) -> None:
         with self._faults("a trial is not in the leaderboard"):

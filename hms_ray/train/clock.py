@@ -28,6 +28,7 @@ class Clock:
 
     def __post_init__(self) -> None:
         self._last = self.started
+        self._counted = 0, 0.0
 
     def lap(self, name: str) -> None:
         """Adds the time since the previous lap to a part."""
@@ -38,6 +39,12 @@ class Clock:
     def total(self) -> float:
         """Seconds since construction."""
         return time.perf_counter() - self.started
+
+    def recent_rate(self) -> float:
+        """Images per second of training since the previous call."""
+        images, seconds = self.images, self.seconds.get("train_s", 0.0)
+        earlier, self._counted = self._counted, (images, seconds)
+        return (images - earlier[0]) / max(seconds - earlier[1], 1e-9)
 
     def timing(self) -> dict[str, float]:
         """``total_s``, the seconds of each part, and ``images_per_s`` of training."""
@@ -55,3 +62,4 @@ class Clock:
         self.images += state["images"]
         for name, seconds in state["seconds"].items():
             self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+        self._counted = self.images, self.seconds.get("train_s", 0.0)

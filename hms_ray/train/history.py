@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, Final
 
 from hms_ray.evaluate.metric import named_scores
 from hms_ray.train.fold_state import FoldState
@@ -11,6 +11,9 @@ from hms_ray.train.process import Process
 from hms_ray.train.result import FoldResult
 
 logger = logging.getLogger(__name__)
+
+MEASURED: Final = frozenset({"seconds", "images_per_s", "gpu_memory_gib"})
+"""Fields of a record that are measured: two trainings of one fold differ in them alone."""
 
 
 class History:
@@ -48,11 +51,12 @@ class History:
         if isinstance(resume_from, FoldState):
             record = {key: self.records[-1][key] for key in ("stage", "epoch")}
             logger.info("resumed at stage %s, epoch %g", record["stage"], record["epoch"])
-            self._report({"event": "fold_resumed", **record})
+            self._report({"event": "fold_resumed", **record, "history": list(self.records)})
         elif resume_from is not None:
             names = dict.fromkeys((one["stage_index"], one["stage"]) for one in self.records)
             stages, saved_s = [name for _, name in names], resume_from.stages_s
-            self._report({"event": "stages_reused", "stages": stages, "saved_s": saved_s})
+            event = {"event": "stages_reused", "stages": stages, "saved_s": saved_s}
+            self._report({**event, "history": list(self.records)})
 
     def _report(self, record: dict[str, Any]) -> None:
         if self._process.rank == 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -14,12 +14,14 @@ from torch import Tensor, nn
 
 from hms_ray.config.experiment import Experiment, ModelConfig
 from hms_ray.config.inputs import used_sources
+from hms_ray.config.training import ResolvedStage
 from hms_ray.train.batches import Batch, FoldData, RowIndices, plan_epoch
 from hms_ray.train.cancel import cancellable
 from hms_ray.train.checkpoint import cpu_weights
 from hms_ray.train.clock import Clock
 from hms_ray.train.compiled import compile_now, compiled, compiling
 from hms_ray.train.device_memory import device_memory
+from hms_ray.train.device_meters import peak_bytes, reset_peak
 from hms_ray.train.downsampled import cache_budget
 from hms_ray.train.evaluation import Evaluation
 from hms_ray.train.fold_state import Evaluated, FoldState
@@ -69,14 +71,18 @@ def train_fold(
     that are done), ``kl_all``, ``kl_4`` and ``kl_10`` (None without such rows), ``train_loss``
     (mean over the steps since the previous record), ``learning_rate`` (of the last step) and
     ``seconds`` (since the start, resumed stages included); and, in a stage that ends with its
-    best evaluation, ``criterion`` (None in mosaic epochs). On rank 0 ``process.report``
-    receives the record with ``progress``, the share of all steps that is done.
+    best evaluation, ``criterion`` (None in mosaic epochs). For charts it has ``epochs`` (of all
+    stages that are done), ``loss`` (name of the training loss), ``gradient_norm`` (of the last
+    step, see ``Step``), ``images_per_s`` (of training, since the previous record) and
+    ``gpu_memory_gib`` (peak of what torch has allocated on rank 0's GPU for this fold; None on
+    a CPU). On rank 0 ``process.report`` receives the record with ``progress``, the share of all
+    steps that is done.
 
     With ``resume_from`` training starts after the stages of a result, or after the evaluation
     of a state. Everything except times is then equal to training all of it here. It is
     reported first: ``{"event": "stages_reused", "stages": names, "saved_s": ..., "progress":
     ...}`` for a result, ``{"event": "fold_resumed", "stage": name, "epoch": ..., "progress":
-    ...}`` for a state.
+    ...}`` for a state, both with the ``history`` so far.
 
     torch's global generators and settings (see ``torch_settings``) are set during the call and
     restored afterwards.
@@ -127,6 +133,8 @@ class _FoldTraining:
         self.process, self.resume_from = process, resume_from
         self.precision = resolve_precision(training.precision, process.device)
         self.clock = Clock()
+        if process.device.type == "cuda":
+            reset_peak(process.device)
         self.history = History(process, resume_from)
         self.state = resume_from if isinstance(resume_from, FoldState) else None
         stages_s = resume_from.stages_s if isinstance(resume_from, FoldResult) else 0.0
@@ -252,6 +260,7 @@ class _FoldTraining:
                         "train_loss": train_loss,
                         "learning_rate": step.learning_rate,
                         "seconds": self.clock.offset_s + self.clock.total(),
+                        **self._measures(step, stage, index, epoch + half),
                     }
                 )
                 if self.process.rank == 0 and self.history.n_done < self.history.n_steps:
@@ -259,6 +268,20 @@ class _FoldTraining:
                     self.clock.lap("keep_s")
         assert selection.kept is not None
         return self._result(*selection.kept)
+
+    def _measures(
+        self, step: Step, stage: ResolvedStage, index: int, epoch: float
+    ) -> dict[str, Any]:
+        """What charts show of an evaluation beside its scores."""
+        device = self.process.device
+        earlier = sum(done.epochs for done, _, _ in self.stages[:index])
+        return {
+            "epochs": earlier + epoch,
+            "loss": stage.loss,
+            "gradient_norm": step.gradient_norm,
+            "images_per_s": self.clock.recent_rate(),
+            "gpu_memory_gib": peak_bytes(device) / 2**30 if device.type == "cuda" else None,
+        }
 
     def _state(
         self, model: nn.Module, step: Step, selection: EvaluationSelection[Evaluated]
@@ -278,7 +301,11 @@ class _FoldTraining:
     def _train(self, step: Step, batches: list[Batch], where: str) -> float:
         """Takes one step per batch and returns the mean loss."""
         made = zip(batches, self.images.for_training(batches), strict=True)
-        losses = [step(batch, image) for batch, image in cancellable(made, self.process)]
+        last = len(batches) - 1
+        losses = [
+            step(batch, image, measured=position == last)
+            for position, (batch, image) in enumerate(cancellable(made, self.process))
+        ]
         train_loss = step.mean_loss(losses, where, self.history.n_done)
         self.history.n_done += len(batches)
         self.clock.lap("train_s")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -47,17 +48,19 @@ class Step:
         self.network, self.process = network, process
         self.precision, self.optimiser, self.schedule = precision, optimiser, schedule
         self.learning_rate = float("nan")
+        self._gradient_norm: Tensor | None = None
         self.dtype = storage_dtype(precision)
         # Enabled or not, it belongs to one stage: a stage must not depend on where the
         # previous one was trained.
         self.scaler = torch.amp.GradScaler(process.device.type, enabled=precision == "float16")
 
-    def __call__(self, batch: Batch, image: Tensor) -> Tensor:
+    def __call__(self, batch: Batch, image: Tensor, *, measured: bool = False) -> Tensor:
         """Trains on this rank's rows.
 
         Args:
             batch: this rank's part of the global batch.
             image: (b, 1, H, W) images of its rows.
+            measured: keep the norm of the gradient, see ``gradient_norm``.
 
         Returns:
             This rank's share of the global batch's mean loss, a scalar on the device; the
@@ -76,6 +79,10 @@ class Step:
         # this, the average is the gradient of the global batch's mean loss.
         with record_function("backward"):
             self.scaler.scale(share * self.process.world_size).backward()  # type: ignore[no-untyped-call]
+        if measured:
+            gradients = [one.grad for one in self.network.parameters() if one.grad is not None]
+            norm = torch.nn.utils.get_total_norm(gradients)
+            self._gradient_norm = norm / self.scaler.get_scale()
         # Skips the optimiser's step if a gradient is not finite. All ranks skip it together:
         # the mean over the ranks, which DDP gave all of them, is then not finite either.
         with record_function("optimiser"):
@@ -86,6 +93,15 @@ class Step:
         self.schedule.step()
         self.process.on_step()
         return share.detach()
+
+    @property
+    def gradient_norm(self) -> float | None:
+        """Euclidean norm of the gradient of the last measured step, the same on all ranks.
+
+        Of the mean loss over the global batch, not scaled; None if it is not finite.
+        """
+        norm = float("nan") if self._gradient_norm is None else float(self._gradient_norm)
+        return norm if math.isfinite(norm) else None
 
     def state(self) -> dict[str, Any]:
         """States of the optimiser, the schedule and the scaler of the loss, not copied."""

@@ -113,10 +113,14 @@ def test_list_is_sorted_and_filtered(
     many = _all(browser_of_rows, votes=">=10", descending="0")
     wait_drawn(page, str(many[0]["id"]))
     assert page.locator("#place").inner_text().endswith(f"of {len(many)}")
+    current = page.locator("#rows tr[aria-current]")
+    assert current.locator("td").first.inner_text() == many[0]["id"]
     page.select_option("#class", str(many[0]["class"]))
     assert {row["class"] for row in _all(browser_of_rows)} > {many[0]["class"]}
     page.wait_for_function("n => document.querySelectorAll('#rows tr').length <= n", arg=len(many))
     assert set(page.locator("#rows td:nth-child(2)").all_inner_texts()) == {many[0]["class"]}
+    # The row that is shown already is still the current one of the new list.
+    assert current.locator("td").first.inner_text() == many[0]["id"]
 
 
 def test_filters_window_and_sensitivity_change_the_traces(page: "Page", address: str) -> None:

@@ -16,6 +16,7 @@ from hms_ray.experiment.fold_task import FoldTask
 from hms_ray.experiment.in_process import InProcessRunner
 from hms_ray.experiment.run import ExperimentResult, FoldRunner, collect, plan_folds
 from hms_ray.storage.fold_store import FoldStore
+from hms_ray.train.history import MEASURED
 from hms_ray.train.process import Process
 from tests.ray.worker_groups import EXPERIMENT, EventFile, Groups, standing_groups
 
@@ -130,6 +131,6 @@ def test_task_stored_by_an_earlier_one_is_skipped(runs: dict[str, Run], name: st
 
 def test_both_report_the_same_records(runs: dict[str, Run]) -> None:
     def comparable(run: Run) -> list[dict[str, Any]]:
-        return [{k: v for k, v in event.items() if k != "seconds"} for event in run.events]
+        return [{k: v for k, v in event.items() if k not in MEASURED} for event in run.events]
 
     assert comparable(runs["in process"]) == comparable(runs["study 1"])

@@ -1,33 +1,34 @@
+"""A study in TensorBoard: one run per trial, and the leaderboard's numbers in HParams."""
+
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from tensorboard import context
-from tensorboard.backend.event_processing import data_provider, plugin_event_multiplexer
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.plugins import base_plugin
-from tensorboard.plugins.hparams import api_pb2, backend_context, get_experiment
-from tensorboard.plugins.hparams import list_session_groups as session_groups
+from tensorboard.plugins.hparams import api_pb2
 
 from hms_ray.config.space import Parameter
 from hms_ray.dataset.prepare import Prepared
-from hms_ray.display import tensorboard
-from hms_ray.display.tensorboard import declare_experiment, shown_value, write_fold
+from hms_ray.display import hparams
+from hms_ray.display.event_file import EventFile
+from hms_ray.display.hparams import declare, session, session_name, shown_value
+from hms_ray.display.tensorboard import RunEnd, RunLog
 from hms_ray.evaluate.oof import make_oof
 from hms_ray.storage.fold_store import FoldStore
+from hms_ray.study.board import StudyBoard
+from hms_ray.study.folder import StudyFolder
+from hms_ray.study.leaderboard import Leaderboard
 from hms_ray.study.new import create_study
-from hms_ray.study.row_scores import RowScores
-from hms_ray.sweep.tensorboard import declare_study, write_trial_logs
 from tests.study_data import RATE, make_result, make_space
+from tests.tensorboard_reading import curve, hparams_view, metrics, scalars, texts
 
 PARAMETERS = {
     "training.loss": Parameter(values=["kl", "kl_log_votes"]),
@@ -38,18 +39,7 @@ PARAMETERS = {
 }
 
 
-def record(step: int, kl: float, **changes: Any) -> dict[str, Any]:
-    return {
-        "stage": "train",
-        "step": step,
-        "seconds": 10.0 * step,
-        "kl_all": kl,
-        "kl_4": kl / 2,
-        "kl_10": kl / 4,
-        "train_loss": 2 * kl,
-        "learning_rate": 1e-3,
-        **changes,
-    }
+METRICS = ["KL >=10", "KL all", "KL >=4", "estimate", "minutes"]
 
 
 def values(loss: str, rate: float) -> dict[str, Any]:
@@ -62,130 +52,52 @@ def values(loss: str, rate: float) -> dict[str, Any]:
     }
 
 
-def scalars(folder: Path) -> dict[str, list[tuple[float, int, float]]]:
-    events = EventAccumulator(str(folder))
-    events.Reload()
-    return {
-        tag: [(event.wall_time, event.step, event.value) for event in events.Scalars(tag)]
-        for tag in events.Tags()["scalars"]
-    }
-
-
-def hparams_view(root: Path) -> SimpleNamespace:
-    """The experiment and session groups that TensorBoard's HParams page requests."""
-    runs = plugin_event_multiplexer.EventMultiplexer()
-    runs.AddRunsFromDirectory(str(root))
-    runs.Reload()
-    provider = data_provider.MultiplexerDataProvider(runs, str(root))
-    plugin = backend_context.Context(
-        base_plugin.TBContext(data_provider=provider, logdir=str(root), multiplexer=runs)
-    )
-    request = api_pb2.ListSessionGroupsRequest(
-        allowed_statuses=[api_pb2.STATUS_SUCCESS, api_pb2.STATUS_FAILURE, api_pb2.STATUS_RUNNING],
-        slice_size=100,
-    )
-    no_context = context.RequestContext()
-    groups = session_groups.Handler(no_context, plugin, "", request).run()
-    experiment = get_experiment.Handler(
-        no_context, plugin, "", api_pb2.GetExperimentRequest()
-    ).run()
-    return SimpleNamespace(
-        experiment=experiment, groups={group.name: group for group in groups.session_groups}
-    )
-
-
-def metrics(group: Any) -> dict[str, float]:
-    return {metric.name.tag: metric.value for metric in group.metric_values}
-
-
-def test_curves_have_steps_and_wall_times(tmp_path: Path) -> None:
-    write_fold(tmp_path, [record(5, 1.0), record(10, 0.5)], started_s=1000.0)
-    found = scalars(tmp_path)
-    assert found["kl_all"] == [(1050.0, 5, 1.0), (1100.0, 10, 0.5)]
-    assert found["kl_10"] == [(1050.0, 5, 0.25), (1100.0, 10, 0.125)]
-    assert found["train_loss"] == [(1050.0, 5, 2.0), (1100.0, 10, 1.0)]
-    assert set(found) == {
-        *("kl_all", "kl_4", "kl_10", "train_loss", "learning_rate"),
-        *("kept/kl_all", "kept/kl_4", "kept/kl_10"),
-    }
-    assert found["kept/kl_all"] == [(1100.0, 10, 0.5)]
-
-
-def test_missing_scores_are_skipped(tmp_path: Path) -> None:
-    history = [
-        record(5, 1.0, kl_10=None, train_loss=float("nan"), criterion=None),
-        record(10, 0.5, kl_10=None, criterion=0.75),
-    ]
-    write_fold(tmp_path, history)
-    found = scalars(tmp_path)
-    assert "kl_10" not in found
-    assert "kept/kl_10" not in found
-    assert [step for _, step, _ in found["train_loss"]] == [10]
-    assert [(step, value) for _, step, value in found["criterion"]] == [(10, 0.75)]
-
-
-def test_writing_a_fold_again_replaces_it(tmp_path: Path) -> None:
-    write_fold(tmp_path, [record(5, 1.0), record(10, 0.5)])
-    write_fold(tmp_path, [record(5, 0.75)])
-    assert [value for _, _, value in scalars(tmp_path)["kl_all"]] == [0.75]
-    assert len(list(tmp_path.iterdir())) == 1
-
-
-def test_equal_folds_have_equal_bytes(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        session = {"group": "g", "values": values("kl", 1e-3), "parameters": PARAMETERS}
-        write_fold(tmp_path / name, [record(5, 1.0)], started_s=7.0, **session)
-    first, second = (next((tmp_path / name).iterdir()).read_bytes() for name in ("a", "b"))
-    assert first == second
-
-
-def write_study(results: Path, study: str, losses: list[str]) -> None:
-    declare_experiment(results, PARAMETERS)
+def write_study(results: Path, study: str, losses: list[str]) -> Path:
+    board = results / study / "board"
     for trial, loss in enumerate(losses):
-        for fold in range(2):
-            write_fold(
-                results / study / "trials" / str(trial) / f"fold_{fold}",
-                [record(5, 1.0), record(10, 0.5 + trial + fold)],
-                group=f"{study}/{trial}",
-                values=values(loss, 10.0 ** -(3 + trial)),
-                parameters=PARAMETERS,
-                state="complete" if (trial, fold) != (1, 1) else "failed",
-            )
+        (board / f"{trial:04d}").mkdir(parents=True)
+        run = RunLog(board / f"{trial:04d}", results, "kl_10", 2, dict.__getitem__)  # type: ignore[arg-type]
+        state = "complete" if trial != 1 else "failed"
+        name = session_name(study, trial, state, None if trial == 1 else 0.5)
+        shown = {**values(loss, 10.0 ** -(3 + trial)), "Model": "resnet", "Reason": None}
+        summaries = session(name, shown, PARAMETERS, state, 1.0, 2.0)
+        run.end(RunEnd(state=state, scores={"kl_all": 0.5 + trial}, summaries=summaries))
+        run.file.flush()
+    declare(board, PARAMETERS, "kl_10", ["resnet"])
+    return board
 
 
-def test_trial_is_one_session_group_averaged_over_folds(tmp_path: Path) -> None:
+def test_trial_is_one_session(tmp_path: Path) -> None:
     write_study(tmp_path, "first", ["kl", "kl_log_votes"])
     view = hparams_view(tmp_path)
-    assert set(view.groups) == {"first/0", "first/1"}
-    group = view.groups["first/1"]
+    assert view.runs == ["first/board/0000", "first/board/0001"], "one run per trial alone"
+    assert list(view.groups) == ["first 0.5000 0000", "first failed 0001"]
+    group = view.groups["first failed 0001"]
     assert [(session.name, session.status) for session in group.sessions] == [
-        ("first/trials/1/fold_0", api_pb2.STATUS_SUCCESS),
-        ("first/trials/1/fold_1", api_pb2.STATUS_FAILURE),
+        ("first/board/0001", api_pb2.STATUS_FAILURE)
     ]
     assert group.hparams["training.loss"].string_value == "kl_log_votes"
     assert group.hparams["training.learning_rate"].number_value == 1e-4
     assert group.hparams["training.normalise_weights"].bool_value is True
     assert group.hparams["input.views"].string_value == "both"
-    # The folds' last scores are 1.5 and 2.5.
-    assert metrics(group)["kept/kl_all"] == pytest.approx(2.0)
-    assert metrics(group)["kept/kl_10"] == pytest.approx(0.5)
+    assert group.hparams["Model"].string_value == "resnet"
+    assert group.hparams["State"].string_value == "failed"
+    assert metrics(group) == {"result/KL all": 1.5}
 
 
-def test_kept_checkpoint_is_shown_instead_of_the_last(tmp_path: Path) -> None:
-    declare_experiment(tmp_path, PARAMETERS)
-    kept = {"kl_all": 0.5, "kl_4": None, "kl_10": 0.125}
-    history = [record(5, 0.5), record(10, 0.9)]
-    write_fold(tmp_path / "s/trials/0/fold_0", history, group="s/0", scores=kept)
-    shown = metrics(hparams_view(tmp_path).groups["s/0"])
-    assert shown == pytest.approx({"kept/kl_all": 0.5, "kept/kl_10": 0.125})
+@pytest.mark.parametrize("scores", [[0.61, 0.5932, 0.5931, 0.7]])
+def test_best_trials_are_first_in_the_order_of_names(scores: list[float]) -> None:
+    names = [session_name("a", n, "complete", score) for n, score in enumerate(scores)]
+    names += [session_name("a", 4, "pruned", None), session_name("a", 5, "complete", 12.0)]
+    assert [name[-4:] for name in sorted(names)] == ["0002", "0001", "0000", "0003", "0005", "0004"]
 
 
 def test_declaration_has_domains_and_metrics(tmp_path: Path) -> None:
     write_study(tmp_path, "first", ["kl"])
     experiment = hparams_view(tmp_path).experiment
     infos = {info.name: info for info in experiment.hparam_infos}
-    assert set(infos) == {"state", *PARAMETERS}
-    assert all(info.differs for info in infos.values())
+    assert list(infos) == ["State", *sorted(PARAMETERS), "Model", "Reason"]
+    assert [name for name, info in infos.items() if not info.differs] == ["Model", "Reason"]
     choices = [value.string_value for value in infos["training.loss"].domain_discrete.values]
     assert choices == ["kl", "kl_log_votes"]
     labels = [value.string_value for value in infos["input.views"].domain_discrete.values]
@@ -193,77 +105,93 @@ def test_declaration_has_domains_and_metrics(tmp_path: Path) -> None:
     interval = infos["training.learning_rate"].domain_interval
     assert (interval.min_value, interval.max_value) == (1e-4, 1e-2)
     assert infos["training.normalise_weights"].type == api_pb2.DATA_TYPE_BOOL
-    tags = [metric.name.tag for metric in experiment.metric_infos]
-    assert tags == ["kept/kl_10", "kept/kl_4", "kept/kl_all", "estimate"]
+    states = {value.string_value for value in infos["State"].domain_discrete.values}
+    assert states == {"complete", "pruned", "diverged", "failed", "stopped"}
+    # TensorBoard ticks the first five.
+    assert [metric.display_name for metric in experiment.metric_infos] == METRICS
 
 
-def test_studies_share_one_view(tmp_path: Path) -> None:
+def test_studies_share_one_view_and_show_their_own_columns_first(tmp_path: Path) -> None:
     write_study(tmp_path, "first", ["kl"])
-    declare_experiment(
-        tmp_path,
-        {
-            "model.name": Parameter(values=["a", "b"]),
-            "training.loss": Parameter(values=["kl", "kl_capped_votes"]),
-            "training.learning_rate": Parameter(min=1e-3, max=1e-1),
-        },
-    )
-    second = tmp_path / "second/trials/0/fold_0"
-    write_fold(second, [record(5, 1.0)], group="second/0", values={"model.name": "a"})
-    view = hparams_view(tmp_path)
-    assert set(view.groups) == {"first/0", "second/0"}
-    infos = {info.name: info for info in view.experiment.hparam_infos}
-    assert set(infos) == {"state", *PARAMETERS, "model.name"}
-    losses = {value.string_value for value in infos["training.loss"].domain_discrete.values}
-    assert losses == {"kl", "kl_log_votes", "kl_capped_votes"}
-    interval = infos["training.learning_rate"].domain_interval
-    assert (interval.min_value, interval.max_value) == (1e-4, 1e-1)
+    second = tmp_path / "second" / "board"
+    (second / "0000").mkdir(parents=True)
+    other = {
+        "model.name": Parameter(values=["a", "b"]),
+        "training.loss": Parameter(values=["kl", "kl_capped_votes"]),
+        "training.learning_rate": Parameter(min=1e-3, max=1e-1),
+    }
+    declare(second, other, "kl_all", [])
+    everything = {"State", "Model", "Reason", *PARAMETERS, "model.name"}
+    for logdir, own in ((tmp_path, PARAMETERS), (tmp_path / "first", PARAMETERS), (second, other)):
+        infos = {info.name: info for info in hparams_view(logdir).experiment.hparam_infos}
+        assert set(infos) == everything
+        assert {name for name, info in infos.items() if info.differs} == {"State", "Model", *own}
+        losses = {value.string_value for value in infos["training.loss"].domain_discrete.values}
+        assert losses == {"kl", "kl_log_votes", "kl_capped_votes"}
+        interval = infos["training.learning_rate"].domain_interval
+        assert (interval.min_value, interval.max_value) == (1e-4, 1e-1)
+        assert not infos["Model"].domain_discrete.values, "any model: it is searched"
+    first = hparams_view(second).experiment.metric_infos[0]
+    assert first.display_name == "KL all", "the objective of its study"
 
 
 def test_declaring_again_changes_nothing(tmp_path: Path) -> None:
-    declare_experiment(tmp_path, PARAMETERS)
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    declare_experiment(tmp_path, PARAMETERS)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    board = write_study(tmp_path, "first", ["kl"])
+    before = {path: path.stat().st_mtime_ns for path in board.rglob("*") if path.is_file()}
+    declare(board, PARAMETERS, "kl_10", ["resnet"])
+    assert {path: path.stat().st_mtime_ns for path in board.rglob("*") if path.is_file()} == before
 
 
 def test_studies_declared_at_the_same_time_are_both_declared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, others = tensorboard._declared, []
+    read, others = hparams._read, []
+    boards = [tmp_path / name / "board" for name in ("a", "b")]
+    for board in boards:
+        (board / "0000").mkdir(parents=True)
 
-    def overtaken(root: Path) -> Any:
-        described = read(root)
+    def overtaken(file: Path) -> Any:
+        described = read(file)
         if not others:
             late = {"model.name": Parameter(values=["a", "b"])}
-            others.append(threading.Thread(target=declare_experiment, args=(root, late)))
+            others.append(threading.Thread(target=declare, args=(boards[1], late, "kl_10", [])))
             others[0].start()
             # Ends before this study has written, unless a lock makes it wait.
             others[0].join(timeout=0.3)
         return described
 
-    monkeypatch.setattr(tensorboard, "_declared", overtaken)
-    declare_experiment(tmp_path, PARAMETERS)
+    monkeypatch.setattr(hparams, "_read", overtaken)
+    declare(boards[0], PARAMETERS, "kl_10", [])
     others[0].join()
-    found = json.loads((tmp_path / "hparams.json").read_text())["parameters"]
-    assert set(found) == {*PARAMETERS, "model.name"}
+    for board in boards:
+        names = {info.name for info in hparams_view(board).experiment.hparam_infos}
+        assert names == {"State", "Model", "Reason", *PARAMETERS, "model.name"}
 
 
 def test_path_searched_with_different_types_is_text(tmp_path: Path) -> None:
     path = "training.weight"
     rates = {path: Parameter(min=0.1, max=0.5)}
     words = {path: Parameter(values=["none", "low"])}
-    found = []
-    for parameters in (rates, words, words, rates):
-        declare_experiment(tmp_path, parameters)
-        found.append(json.loads((tmp_path / "hparams.json").read_text())["parameters"][path])
-    assert found[0] == {"kind": "number", "bounds": [0.1, 0.5]}
-    assert found[1:] == [{"kind": "text", "values": []}] * 3
+    for name, parameters in (("a", rates), ("b", words), ("c", rates)):
+        (tmp_path / name / "board" / "0000").mkdir(parents=True)
+        declare(tmp_path / name / "board", parameters, "kl_10", [])
+    infos = {info.name: info for info in hparams_view(tmp_path).experiment.hparam_infos}
+    assert infos[path].type == api_pb2.DATA_TYPE_STRING
+    assert not infos[path].HasField("domain_discrete")
+    assert not infos[path].HasField("domain_interval")
 
 
-def test_damaged_declaration_is_written_again(tmp_path: Path) -> None:
-    (tmp_path / "hparams.json").write_text("{")
-    declare_experiment(tmp_path, PARAMETERS)
-    assert set(json.loads((tmp_path / "hparams.json").read_text())["parameters"]) == set(PARAMETERS)
+def test_damaged_declaration_is_skipped_and_written_again(tmp_path: Path) -> None:
+    board = write_study(tmp_path, "first", ["kl"])
+    (board / "hparams.json").write_text("{")
+    other = tmp_path / "second" / "board"
+    (other / "0000").mkdir(parents=True)
+    declare(other, {}, "kl_10", [])
+    declare(board, PARAMETERS, "kl_10", [])
+    assert set(json.loads((board / "hparams.json").read_text())["columns"]) == {
+        *PARAMETERS,
+        "Model",
+    }
 
 
 @pytest.mark.parametrize(
@@ -287,58 +215,180 @@ def test_values_are_shown_as_declared(
     assert type(found) is type(shown)
 
 
-def test_fold_without_group_is_no_session(tmp_path: Path) -> None:
-    write_fold(tmp_path / "fold_0", [record(5, 1.0)])
-    assert hparams_view(tmp_path).groups == {}
+@pytest.fixture
+def study(tmp_path: Path, prepared: Prepared) -> StudyFolder:
+    return create_study(tmp_path / "results", "one", make_space(), prepared)
 
 
-def test_a_trial_of_any_state_is_in_the_view(tmp_path: Path, prepared: Prepared) -> None:
-    """A pruned trial has the curves of its folds; one without a fold, a session of its own."""
-    results = tmp_path / "results"
-    study = create_study(results, "one", make_space(), prepared)
-    rows, experiment, rate = study.rows(), make_space().experiment, {RATE: 0.001}
-    stored = {"seconds": 9.0, "saved_s": 0.0, "started_s": 7.0, "history": [record(5, 1.0)]}
-    for fold in (0, 1):
-        oof = make_oof(rows[rows["fold"] == fold], fold, np.full((1, 6), 1 / 6))
-        FoldStore(results).write(f"{fold}" * 64, oof, stored, lambda path: path.write_bytes(b""))
-    keys = {fold: f"{fold}" * 64 for fold in (0, 1)}
+def store_fold(results: Path, rows: Any, fold: int, n: int = 3) -> str:
+    """A stored fold; its key."""
+    history = [
+        {
+            "stage": "train",
+            "stage_index": 0,
+            "epoch": 0.5 * k,
+            "step": 5 * k,
+            "kl_all": 1.0 / k + fold,
+            "kl_4": None,
+            "kl_10": 0.5 / k + fold,
+            "train_loss": 2.0,
+            "learning_rate": 1e-3,
+            "seconds": 10.0 * k,
+        }
+        for k in range(1, n + 1)
+    ]
+    record = {"seconds": 9.0, "saved_s": 0.0, "started_s": 7.0, "history": history}
+    oof = make_oof(rows[rows["fold"] == fold], fold, np.full((1, 6), 1 / 6))
+    key = f"{fold}" * 64
+    FoldStore(results).write(key, oof, record, lambda path: path.write_bytes(b""))
+    return key
+
+
+def end_trials(study: StudyFolder) -> None:
+    """Trials of all states, of which 0 and 4 are complete."""
+    results, rows, experiment = study.path.parent, study.rows(), make_space().experiment
+    keys = {fold: store_fold(results, rows, fold) for fold in (0, 1)}
+    rate = {RATE: 0.001}
     study.write_trial(0, rate, experiment, replace(make_result(0.5), keys=keys))
     pruned = replace(make_result(0.9), keys={1: keys[1]}, reused=())
     study.write_pruned(1, rate, experiment, pruned, "after 1 of 2 folds: worse", 0.75, 2)
     study.write_failure(2, rate, experiment, "the loss must be finite", state="diverged")
     study.write_failure(3, rate, experiment, "stopped by hms-ray stop", state="stopped")
-    declare_study(study, results)
-    searched = study.space().parameters
-    for trial in study.trials():
-        scores = RowScores(rows).of(trial.path) if trial.finished else None
-        write_trial_logs(study, trial, rows, scores, searched, results)
-    groups = hparams_view(results).groups
-    states = {name: group.hparams["state"].string_value for name, group in groups.items()}
-    assert states == {
-        "one/0000": "complete",
-        "one/0001": "pruned",
-        "one/0002": "diverged",
-        "one/0003": "stopped",
+    study.write_trial(4, {RATE: 0.002}, experiment, replace(make_result(0.45), keys=keys))
+
+
+def test_hparams_view_is_the_leaderboard(study: StudyFolder) -> None:
+    end_trials(study)
+    results = study.path.parent
+    with StudyBoard(study, results) as board:
+        for trial in study.trials():
+            board.trial_ended(trial)
+    view = hparams_view(results)
+    assert view.runs == [f"one/board/000{number}" for number in range(5)]
+    table = Leaderboard(study).frame().set_index("trial")
+    assert list(view.groups) == [
+        *("one 0.4500 0004", "one 0.5000 0000"),
+        *("one diverged 0002", "one pruned 0001", "one stopped 0003"),
+    ]
+    for name, group in view.groups.items():
+        row, found = table.loc[name[-4:]], metrics(group)
+        assert group.hparams["State"].string_value == row["state"]
+        assert group.hparams[RATE].number_value == row[RATE]
+        assert group.hparams["Model"].string_value == make_space().experiment.model.name
+        for tag, column in (
+            *(("result/KL all", "kl_all"), ("result/KL >=4", "kl_4"), ("result/KL >=10", "kl_10")),
+            *(("result/estimate", "estimate"), ("result/minutes of training", "fold_minutes")),
+        ):
+            expected = row.get(column)
+            if column == "estimate" and row["state"] == "complete":
+                expected = row["kl_10"]
+            if expected is None or np.isnan(expected):
+                assert tag not in found
+            else:
+                assert found[tag] == pytest.approx(expected, rel=1e-6)
+    statuses = {name[-4:]: group.sessions[0].status for name, group in view.groups.items()}
+    assert statuses == {
+        **dict.fromkeys(("0000", "0001", "0003", "0004"), api_pb2.STATUS_SUCCESS),
+        "0002": api_pb2.STATUS_FAILURE,
     }
-    assert all(group.hparams[RATE].number_value == 0.001 for group in groups.values())
-    assert metrics(groups["one/0000"])["estimate"] == 0.5
-    assert metrics(groups["one/0001"])["estimate"] == 0.75
-    # Row 1, of fold 1, has 12 votes; all predictions are uniform.
-    assert metrics(groups["one/0001"])["kept/kl_10"] == pytest.approx(np.log(6))
-    sessions = {name: [one.status for one in group.sessions] for name, group in groups.items()}
-    assert sessions == {
-        "one/0000": [api_pb2.STATUS_SUCCESS] * 2,
-        "one/0001": [api_pb2.STATUS_SUCCESS],
-        "one/0002": [api_pb2.STATUS_FAILURE],
-        "one/0003": [api_pb2.STATUS_SUCCESS],
-    }
-    assert scalars(study.trial_path(1) / "fold_1")["kl_all"] == [(57.0, 5, 1.0)]
+    reasons = {name[-4:]: g.hparams["Reason"].string_value for name, g in view.groups.items()}
+    assert reasons["0001"] == "after 1 of 2 folds: worse"
+    assert reasons["0002"] == "the loss must be finite"
+    assert texts(study.path / "board" / "0003")["1 state"] == "stopped: stopped by hms\\-ray stop"
+
+
+def test_curves_equal_the_stored_histories(study: StudyFolder) -> None:
+    end_trials(study)
+    with StudyBoard(study, study.path.parent) as board:
+        for trial in study.trials():
+            board.trial_ended(trial)
+    run, store = study.path / "board" / "0000", FoldStore(study.path.parent)
+    for fold in (0, 1):
+        stored = [line["kl_all"] for line in store.record(f"{fold}" * 64)["history"]]
+        found = scalars(run)[f"folds/{fold}/KL all"]
+        assert [value for _, _, value in found] == pytest.approx(stored)
+        assert [(time_s, step) for time_s, step, _ in found] == [(17, 500), (27, 1000), (37, 1500)]
+    assert curve(run, "1 objective, mean over folds/KL >=10") == [
+        *((500, 1.0), (1000, 0.75), (1500, pytest.approx(0.5 / 3 + 0.5)))
+    ]
+    pruned = scalars(study.path / "board" / "0001")
+    assert len(pruned["folds/1/KL all"]) == 3
+    assert not [tag for tag in pruned if "mean over folds" in tag], "not of all folds"
+
+
+def test_a_resumed_study_completes_the_runs_of_earlier_ones(study: StudyFolder) -> None:
+    end_trials(study)
+    results = study.path.parent
+    former = study.path / "trials" / "0000" / "fold_0" / "events.out.tfevents.0000000000.hms_ray"
+    former.parent.mkdir()
+    former.write_bytes(b"")
+    with StudyBoard(study, results) as board:
+        board.catch_up(study.trials())
+    runs = sorted((study.path / "board").glob("*/*hms_ray"))
+    assert len(runs) == 5
+    assert not former.exists()
+    before = [run.read_bytes() for run in runs]
+    # Killed before the end of trial 4 was written.
+    runs[4].write_bytes(before[4][:-20])
+    with StudyBoard(study, results) as board:
+        board.catch_up(study.trials())
+    assert [run.read_bytes() for run in runs[:4]] == before[:4]
+    assert next(iter(hparams_view(results).groups)) == "one 0.4500 0004"
+    assert len(curve(study.path / "board" / "0004", "folds/0/KL all")) == 3
+
+
+def test_a_trial_that_is_retried_gets_a_new_end(study: StudyFolder) -> None:
+    end_trials(study)
+    results, rows = study.path.parent, study.rows()
+    with StudyBoard(study, results) as board:
+        board.catch_up(study.trials())
+    keys = {fold: store_fold(results, rows, fold) for fold in (0, 1)}
+    with StudyBoard(study, results) as board:
+        board.catch_up(study.trials())
+        board.handle({"event": "trial_started", "trial": 2, "text": "again"})
+        done = replace(make_result(0.3), keys=keys)
+        study.write_trial(2, {RATE: 0.001}, make_space().experiment, done)
+        trial = study.trial(2)
+        assert trial is not None
+        board.trial_ended(trial)
+    assert "one 0.3000 0002" in hparams_view(results).groups
+    assert len(hparams_view(results).groups) == 5
+
+
+def test_live_events_of_a_study_become_the_curves_of_its_trials(study: StudyFolder) -> None:
+    results, rows = study.path.parent, study.rows()
+    keys = {fold: store_fold(results, rows, fold) for fold in (0, 1)}
+    with StudyBoard(study, results) as board:
+        board.handle({"event": "message", "text": "of no trial"})
+        for trial in (0, 1):
+            board.handle({"event": "trial_started", "trial": trial, "text": ""})
+            for fold, key in keys.items():
+                for line in FoldStore(results).record(key)["history"]:
+                    source = {"trial": trial, "fold": fold, "key": key, "experiment": "base"}
+                    epochs = {"epochs": line["epoch"]}
+                    board.handle({"event": "evaluation", **line, **epochs, **source})
+    assert hparams_view(results).groups == {}, "no trial has ended"
+    for trial in (0, 1):
+        run = study.path / "board" / f"000{trial}"
+        assert len(curve(run, "1 objective, mean over folds/KL >=10")) == 3
+        assert EventFile(run, results).marked("fold1") == keys[1]
+
+
+def test_a_removed_study_is_not_made_again(study: StudyFolder) -> None:
+    with StudyBoard(study, study.path.parent) as board:
+        shutil.rmtree(study.path)
+        board.handle({"event": "trial_started", "trial": 0, "text": ""})
+        board.handle({"event": "folds_reused", "trial": 0, "keys": {}})
+    assert not study.path.exists()
 
 
 def test_torch_is_not_imported() -> None:
     code = (
-        "import sys, tempfile, hms_ray.display.tensorboard as board\n"
-        "board.write_fold(tempfile.mkdtemp(), [], group='g', values={'a': 1})\n"
+        "import sys, tempfile, pathlib, hms_ray.display.hparams, hms_ray.display.live_runs\n"
+        "from hms_ray.display.tensorboard import RunEnd, RunLog\n"
+        "folder = pathlib.Path(tempfile.mkdtemp())\n"
+        "run = RunLog(folder, folder, 'kl_10', 2, None)\n"
+        "run.end(RunEnd()); run.file.flush()\n"
         "assert 'torch' not in sys.modules and 'tensorflow' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

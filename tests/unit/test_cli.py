@@ -14,6 +14,7 @@ from hms_ray import __version__
 from hms_ray.cli.main import main
 from hms_ray.errors import ConfigError
 from tests.competition_folder import write_competition_folder
+from tests.tensorboard_reading import scalars
 
 # What a command needs beyond the standard library must wait until it is known.
 PROBE = """
@@ -201,7 +202,10 @@ print("ray imported" if "ray" in sys.modules else "ray not imported", status)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "ray not imported 0"
     assert "KL all" in done.stdout
-    assert (tmp_path / "results" / "local" / "x" / "fold_0").is_dir()
+    found = scalars(tmp_path / "results" / "local" / "x")
+    assert len(found["folds/0/KL all"]) == len(found["1 objective, mean over folds/KL >=10"]) == 1
+    assert len(found["result/KL all"]) == 1
+    assert all(value > 0 for _, _, value in found["folds/0/gradient norm"])
 
 
 def test_a_label_table_is_simulated_with_its_profile_and_control(

@@ -188,6 +188,9 @@ def test_two_ranks_equal_one_process(name: str, ranks: list[Any]) -> None:
         assert [record["train_loss"] for record in history] == pytest.approx(
             [record["train_loss"] for record in alone.history], abs=1e-8
         )
+        assert [record["gradient_norm"] for record in history] == pytest.approx(
+            [record["gradient_norm"] for record in alone.history], rel=1e-6
+        )
         assert normalisation == alone.normalisation
         for key, value in alone.weights.items():
             torch.testing.assert_close(weights[key], value, rtol=0, atol=1e-7)
@@ -197,6 +200,8 @@ def test_two_ranks_equal_one_process(name: str, ranks: list[Any]) -> None:
 def test_ranks_agree_bit_for_bit_batch_statistics_included(ranks: list[Any]) -> None:
     first, second = (rank[0]["batch statistics"] for rank in ranks)
     assert np.array_equal(first[0], second[0])
+    norms = [[record["gradient_norm"] for record in history] for history in (first[1], second[1])]
+    assert norms[0] == norms[1]
     assert first[2].keys() == second[2].keys()
     assert all(torch.equal(value, second[2][name]) for name, value in first[2].items())
     np.testing.assert_allclose(first[0].sum(1), 1.0, atol=1e-12)

@@ -41,11 +41,11 @@ def make_step(precision: Any = "float16", n_steps: int = N_STEPS) -> Step:
     return Step(model, Process(), precision, optimiser, schedule)
 
 
-def take(step: Step, size: float) -> torch.Tensor:
+def take(step: Step, size: float, **options: bool) -> torch.Tensor:
     """A step on four images of numbers of this size."""
     image = size * torch.linspace(-1, 1, 64).reshape(4, 1, 4, 4)
     batch: Any = SimpleNamespace(targets=np.eye(6)[[0, 1, 1, 5]], weights=np.ones(4), n_global=4)
-    return step(batch, image)
+    return step(batch, image, **options)
 
 
 def weights_of(step: Step) -> torch.Tensor:
@@ -78,6 +78,21 @@ def test_small_gradients_make_the_step_of_float32() -> None:
         take(one, 1.0)
     torch.testing.assert_close(weights_of(step), weights_of(plain), rtol=0, atol=1e-5)
     assert not plain.scaler.is_enabled()
+
+
+def test_norm_of_a_gradient_is_that_of_the_loss_without_its_scale() -> None:
+    step, plain = make_step(), make_step("float32")
+    assert plain.gradient_norm is None, "before a step is measured"
+    for one in (step, plain):
+        take(one, 1.0, measured=True)
+    gradients = [parameter.grad.double().numpy() for parameter in plain.network.parameters()]  # type: ignore[union-attr]
+    norm = np.sqrt(sum((gradient**2).sum() for gradient in gradients))
+    assert plain.gradient_norm == pytest.approx(norm, rel=1e-6)
+    assert step.gradient_norm == pytest.approx(norm, rel=1e-2)
+    take(plain, 2.0)
+    assert plain.gradient_norm == pytest.approx(norm, rel=1e-6), "of the measured step alone"
+    take(step, 40.0, measured=True)
+    assert step.gradient_norm is None, "the scaled gradients overflowed"
 
 
 def test_only_persistent_losses_that_are_not_finite_are_an_error() -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +14,11 @@ from hms_ray.cli.main import main
 from hms_ray.competition.schema import PROBABILITY_COLUMNS, TARGET_COLUMNS
 from hms_ray.dataset.folds import make_folds
 from hms_ray.dataset.prepare import Prepared, prepare
+from hms_ray.display.event_file import EventFile
+from hms_ray.display.live_runs import LiveRuns
 from hms_ray.ensemble.simplex import blend_probabilities, simplex_weights
 from hms_ray.errors import ConfigError, PackError, StudyError, TrainingError
+from hms_ray.evaluate.metric import kl_report
 from hms_ray.evaluate.oof import probabilities_of
 from hms_ray.experiment.fold_task import FoldTask, Report, report_with_task
 from hms_ray.experiment.placement import Placement
@@ -31,6 +35,7 @@ from hms_ray.storage.fold_store import FoldStore
 from tests.competition_folder import write_competition_folder
 from tests.ensemble_data import nested_simplex
 from tests.refused import refusal
+from tests.tensorboard_reading import curve, scalars
 
 BASE = """
 experiment:
@@ -120,6 +125,7 @@ class NoisyRunner:
             history = [
                 {
                     "step": step,
+                    "epoch": step / 2,
                     "stage_index": 0,
                     "seconds": 1.0,
                     "kl_all": 1 / step,
@@ -411,51 +417,58 @@ def test_seeds_of_two_options_are_refused() -> None:
         training_seeds("0,1", ["a=1", "training.seed=1"])
 
 
-def curves(folder: Path) -> dict[str, dict[str, list[tuple[int, float]]]]:
-    """``STEP/fold_K`` -> name of a curve -> (step, value), as TensorBoard reads them."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    found = {}
-    for file in sorted(folder.rglob("*tfevents*")):
-        events = EventAccumulator(str(file.parent)).Reload()
-        found[str(file.parent.relative_to(folder))] = {
-            tag: [(event.step, event.value) for event in events.Scalars(tag)]
-            for tag in events.Tags()["scalars"]
-        }
-    return found
-
-
-def test_every_fold_of_every_step_has_curves(command: Callable[..., int], tmp_path: Path) -> None:
-    counts: list[tuple[int, int]] = []
+def test_every_step_has_a_run_that_grows(
+    command: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LiveRuns.__init__, "__defaults__", (0.01,))
+    board, seen = tmp_path / "ladder" / "board", list[int]()
+    tag = "1 objective, mean over folds/KL all"
 
     class Watched(NoisyRunner):
         def run(self, tasks: Sequence[FoldTask], report: Report, after_fold: object = None) -> None:
-            before = len(curves(tmp_path / "ladder" / "steps"))
             super().run(tasks, report)
-            counts.append((before, len(curves(tmp_path / "ladder" / "steps"))))
+            fold, end = f"folds/{tasks[0].fold}/KL all", time.monotonic() + 5
+            while fold not in scalars(board / tasks[0].experiment.name):
+                assert time.monotonic() < end
+            seen.append(tasks[0].fold)
 
     assert command(Watched(), "--steps", "a", "--study", "ladder") == 0
-    assert counts == [(0, 1), (1, 2), (2, 3)], "written as soon as a fold ends"
+    assert seen == [0, 1, 2], "written as soon as a fold ends"
+    assert [run.name for run in board.iterdir()] == ["a"]
+    (board / "former").mkdir()
     # Those of a are reused, and again is the same experiment.
     assert command(Watched()) == 0
-    assert counts[3:] == [(6, 7), (7, 8), (8, 9)]
-    found = curves(tmp_path / "ladder" / "steps")
-    assert sorted(found) == [f"{step}/fold_{n}" for step in ("a", "again", "b") for n in range(3)]
-    for scalars in found.values():
-        assert scalars == {"kl_all": [(1, 1.0), (2, 0.5)], "kept/kl_all": [(2, 0.5)]}
+    ladder = read_ladder(tmp_path / "ladder")
+    assert sorted(run.name for run in board.iterdir()) == ["a", "again", "b"]
+    for step in ladder.results:
+        if step.keys is None:
+            continue
+        run = board / step.name
+        assert curve(run, tag) == [(500, 1.0), (1000, 0.5)]
+        found = {name for name in scalars(run) if name.startswith("result")}
+        assert found == {
+            *("result/KL all", "result/KL >=4", "result/KL >=10", "result/minutes of training")
+        }
+        rows = ladder.rows
+        scores = kl_report(
+            rows[list(TARGET_COLUMNS)].to_numpy(),
+            probabilities_of(step.oof),
+            rows["total_votes"].to_numpy(),
+        )
+        assert curve(run, "result/KL >=10") == [(1000, pytest.approx(scores["kl_10"]))]
 
 
-def test_ladder_without_tensorboard_logs_is_whole(
+def test_ladder_without_tensorboard_files_is_whole(
     command: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*args: object, **options: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("hms_ray.ladder.fold_logs.write_fold", full)
+    monkeypatch.setattr(EventFile, "flush", full)
     assert command(NoisyRunner()) == 0
     assert len(read_ladder(tmp_path / "ladder").results) == 6
     log = (tmp_path / "ladder" / "log.txt").read_text(encoding="utf-8")
-    assert log.count("TensorBoard logs were not written: OSError: [Errno 28]") == 1
+    assert log.count("TensorBoard's files were not written: OSError: [Errno 28]") == 1
 
 
 def test_ladder_with_failed_steps_keeps_the_others(

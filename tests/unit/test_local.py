@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from hms_ray.config.loading import validate_space
-from hms_ray.experiment import local_command
 from hms_ray.experiment.local_command import train_locally
 from hms_ray.simulate.folder import simulate_folder
 from hms_ray.storage.fold_store import FoldStore
 from tests.competition_folder import write_competition_folder
 from tests.stage_sharing import GOOD, NOISY, staged
+from tests.tensorboard_reading import curve
 
 SPACE = validate_space(
     {
@@ -82,17 +82,16 @@ def test_progress_names_the_reused_stages(
         assert train_locally(space, data, tmp_path / "results", folds=[0, 2]) == 0
         return capsys.readouterr().out
 
-    kept: list[Any] = []
-    monkeypatch.setattr(
-        local_command, "write_fold", lambda *place, scores, **rest: kept.append((place[1], scores))
-    )
+    def steps(fold: int) -> list[int]:
+        run = tmp_path / "results" / "local" / "experiment"
+        return [step for step, _ in curve(run, f"folds/{fold}/KL all")]
+
     assert "from the fold store" not in train(GOOD)
-    for history, scores in kept:
-        good = [record for record in history if record["stage"] == "good"]
-        assert scores == min(good, key=lambda record: record["criterion"])
-    assert len(kept) == 2
+    assert steps(0) == [500, 1000, 1500, 2000, 2500, 3000]
+    assert steps(2) == [500, 1000, 2000, 3000], "a batch per epoch is evaluated once"
     printed = train({**GOOD, "epochs": 1})
     for fold in (0, 2):
         assert f"fold {fold}: stage noisy reused from the fold store" in printed
+        assert steps(fold)[-1] == 2000, "those of this run alone"
     assert "from the fold store" not in train({**GOOD, "epochs": 3}, share=False)
     assert "reused from the fold store: fold 0, 2" in train({**GOOD, "epochs": 1})

@@ -55,6 +55,7 @@ def test_fold_predicts_every_validation_row() -> None:
     assert set(reports[0]) == {
         *("stage", "stage_index", "epoch", "step", "kl_all", "kl_4", "kl_10"),
         *("train_loss", "learning_rate", "seconds"),
+        *("epochs", "loss", "gradient_norm", "images_per_s", "gpu_memory_gib"),
     }
     assert result.history[-1]["kl_all"] == pytest.approx(
         kl_divergence(DATA.targets[DATA.valid], result.probabilities), rel=1e-12
@@ -110,7 +111,13 @@ def test_epoch_of_one_batch_is_evaluated_once() -> None:
 
 def test_stages_train_on_their_own_rows_with_a_new_schedule() -> None:
     stages = (
-        StageConfig(name="noisy", rows="below_threshold", epochs=1, learning_rate=2e-3),
+        StageConfig(
+            name="noisy",
+            rows="below_threshold",
+            epochs=1,
+            learning_rate=2e-3,
+            loss="kl_log_votes",
+        ),
         StageConfig(name="good", rows="at_least_threshold", epochs=1),
     )
     experiment = example_experiment(stages=stages, stage_threshold=8, warmup=0.0)
@@ -122,6 +129,8 @@ def test_stages_train_on_their_own_rows_with_a_new_schedule() -> None:
     assert [record["stage_index"] for record in ends] == [0, 1]
     assert [record["step"] for record in ends] == [steps[0], sum(steps)]
     assert [record["learning_rate"] for record in ends] == pytest.approx([2e-4, 1e-4])
+    assert [record["epochs"] for record in ends] == [1.0, 2.0]
+    assert [record["loss"] for record in ends] == ["kl_log_votes", "kl"]
 
 
 def test_same_seed_repeats_bit_for_bit_and_restores_global_generators() -> None:
@@ -315,6 +324,27 @@ def test_seconds_continue_from_resumed_stages_without_preparation_time(
     resumed, *further = [record["seconds"] for record in result.history][1:]
     assert resumed == after[0].history[-1]["seconds"] > 100
     assert resumed < further[0] < further[1] < resumed + 50
+
+
+def test_rate_of_a_record_is_that_since_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(clock.time, "perf_counter", lambda: now[0])
+    timed = clock.Clock(started=0.0)
+    rates = []
+    for seconds, images in ((2.0, 100), (4.0, 100)):
+        now[0] += seconds
+        timed.lap("train_s")
+        timed.images += images
+        now[0] += 10
+        timed.lap("evaluate_s")
+        rates.append(timed.recent_rate())
+    assert rates == [50.0, 25.0]
+    resumed = clock.Clock(started=now[0])
+    resumed.resume(timed.state())
+    now[0] += 1
+    resumed.lap("train_s")
+    resumed.images += 10
+    assert resumed.recent_rate() == 10.0, "what an earlier process trained does not count"
 
 
 def test_unknown_model_fails_before_any_row_is_read(

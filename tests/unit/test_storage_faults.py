@@ -239,7 +239,7 @@ def test_a_journal_that_cannot_be_written_ends_the_run_and_keeps_the_trial_open(
 def test_an_end_whose_files_cannot_be_written_ends_the_run(
     study: StudyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ends = TrialEnds(study, study.path.parent, lambda event: None)
+    ends = TrialEnds(study, lambda event: None)
     faults = RunFaults()
     search = StudySearch(Proposals(SPACE, study.journal), 9, on_end=ends.record, faults=faults)
     search.suggest("a")

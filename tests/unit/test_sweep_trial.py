@@ -56,10 +56,9 @@ def events() -> list[Event]:
 def ends(
     tmp_path: Path, study: StudyFolder, events: list[Event], monkeypatch: pytest.MonkeyPatch
 ) -> TrialEnds:
-    monkeypatch.setattr(trial_ends, "write_trial_logs", lambda *_: None)
     monkeypatch.setattr(visibility, "VISIBLE_TIMEOUT_S", 0.2)
     monkeypatch.setattr(visibility, "_POLL_S", 0.01)
-    return TrialEnds(study, tmp_path / "results", events.append)
+    return TrialEnds(study, events.append)
 
 
 def proposal(number: int) -> Proposal:
@@ -174,9 +173,11 @@ def test_pruned_trial_that_is_not_visible_yet_counts_once(
 ) -> None:
     del ends  # its fixture makes the waits short
     stored, logged = [], []
-    monkeypatch.setattr(trial_ends, "write_trial_logs", lambda _, trial, *__: logged.append(trial))
     ends = TrialEnds(
-        study, tmp_path, lambda event: None, on_stored=lambda *given: stored.append(given)
+        study,
+        lambda event: None,
+        on_stored=lambda *given: stored.append(given),
+        on_ended=logged.append,
     )
     result = replace(make_result(0.5), keys={0: "a" * 64}, reused=())
     study.write_pruned(0, {}, SPACE.experiment, result, "after 1 of 2 folds", 0.6, 2)
@@ -322,26 +323,17 @@ def test_leaderboard_file_takes_one_percent_of_the_time(
     assert len(written) == 6, "whatever the time"
 
 
-def test_error_in_tensorboard_logs_does_not_end_the_search(
-    study: StudyFolder,
-    ends: TrialEnds,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    for number in range(2):
-        study.write_trial(number, {}, SPACE.experiment, make_result(0.5))
-
-    def fail(*_: object) -> None:
-        raise OSError("the disk is full")
-
-    monkeypatch.setattr(trial_ends, "write_trial_logs", fail)
-    for number in range(2):
-        ends.record(proposal(number), make_result(0.5).scores)
-    assert caplog.text.count("TensorBoard logs were not written") == 1, "logged once"
-    assert "the disk is full" in caplog.text
+def test_each_end_is_reported_once_with_its_trial(study: StudyFolder, tmp_path: Path) -> None:
+    ended: list[StoredTrial] = []
+    ends = TrialEnds(study, lambda event: None, on_ended=ended.append)
+    study.write_trial(0, {}, SPACE.experiment, make_result(0.5))
+    ends.record(proposal(0), make_result(0.5).scores)
+    ends.record(proposal(1), LOST)
+    ends.record(proposal(2), STOP_REASON)
     ends.settle()
-    board = pd.read_csv(study.path / "leaderboard.csv", dtype={"trial": str})
-    assert board["trial"].tolist() == ["0000", "0001"]
+    assert [(trial.number, trial.state) for trial in ended] == [
+        *((0, "complete"), (1, "failed"), (2, "stopped"))
+    ]
 
 
 def test_study_is_locked_while_its_run_is_set_up(
@@ -367,9 +359,8 @@ def test_weights_are_freed_every_few_ends_and_at_the_end(
             freed.append(len(trials))
             return 0
 
-    monkeypatch.setattr(trial_ends, "write_trial_logs", lambda *_: None)
     kept = Kept(study, tmp_path / "results", 1, "kl_all")
-    ends = TrialEnds(study, tmp_path / "results", lambda event: None, kept)
+    ends = TrialEnds(study, lambda event: None, kept)
     for number in range(FREE_EVERY + 2):
         study.write_trial(number, {}, SPACE.experiment, make_result(0.5))
         ends.record(proposal(number), make_result(0.5).scores)

@@ -56,8 +56,8 @@ async function showList(select) {
     if (head.dataset.sort !== state.sort) head.removeAttribute("aria-sort");
     else head.setAttribute("aria-sort", state.descending ? "descending" : "ascending");
   }
-  if (select !== undefined && list.rows.length) return go(list.rows.at(select).id);
   highlight();
+  if (select !== undefined && list.rows.length) go(list.rows.at(select).id);
 }
 
 function number(value, digits) {

@@ -1,0 +1,233 @@
+"""The README's pictures, made from the demo's results: ``python -m tests.readme_pictures``.
+
+Run ``make demo`` first. The pictures are committed in ``results/pictures``; they show simulated
+data, which each of them says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import html
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from matplotlib import font_manager
+from PIL import Image, ImageDraw, ImageFont
+
+from hms_ray.competition.schema import CLASSES
+from hms_ray.report.loopback import running
+from hms_ray.report.rows_app import RowApp, RowBrowser, row_address
+from hms_ray.report.rows_files import answers_of
+from hms_ray.report.rows_page import page_file, script_json
+from hms_ray.study.folder import StudyFolder
+from tests.browser import checked_page, started_browser
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+MAX_BYTES: Final = 1_500_000
+"""Of all pictures together."""
+COLOURS: Final = 256
+_STUDY, _DATA = "demo", ".demo"
+_ENOUGH_VOTES: Final = ">=10"
+
+
+@dataclass(frozen=True)
+class Demo:
+    """The demo's results, in a folder in which commands may write."""
+
+    place: Path
+    browser: Browser
+
+    @property
+    def results(self) -> Path:
+        return self.place / "results"
+
+    @property
+    def study(self) -> StudyFolder:
+        return StudyFolder.open(_STUDY, self.results)
+
+    def run(self, *words: str) -> str:
+        """What a command prints that runs in the folder."""
+        with self.started(*words) as process:
+            text = process.communicate()[0]
+        assert process.returncode == 0, (words, text)
+        return text
+
+    def started(self, *words: str) -> subprocess.Popen[str]:
+        """A command that was started in the folder."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "hms_ray", *words],
+            cwd=self.place,
+            env={**os.environ, "COLUMNS": "100", "PYTHONPATH": str(Path.cwd())},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def rows(self) -> RowBrowser:
+        return RowBrowser(self.study, self.results / _DATA)
+
+    @contextmanager
+    def page(self, width: int, height: int, scale: float = 1.5) -> Iterator[Page]:
+        """A page of some CSS pixels, light."""
+        size = {"width": width, "height": height}
+        with checked_page(
+            self.browser, viewport=size, device_scale_factor=scale, color_scheme="light"
+        ) as page:
+            yield page
+
+
+def banner(demo: Demo) -> tuple[bytes, str]:
+    """An EEG, the experts' votes and the best trial's shares."""
+    rows = demo.rows()
+    row = _typical_row(rows)
+    content = {"about": rows.about(), "answers": answers_of(rows, row), "row": row}
+    text = f"""<!doctype html><meta charset="utf-8">
+<style>{page_file("rows.css")}{_BANNER_STYLE}</style>
+<canvas id="eeg"></canvas><div><h2>How would experts vote?</h2><table id="votes"></table></div>
+<script type="application/json" id="content">{script_json(content)}</script>
+<script>{page_file("rows_draw.js")}{_BANNER_SCRIPT}</script>"""
+    with demo.page(1200, 500) as page:
+        page.set_content(text)
+        return page.screenshot(), "An EEG, the votes of experts and a model's shares"
+
+
+_BANNER_STYLE: Final = """
+body { display: grid; grid-template-columns: 1fr 330px; gap: 26px; padding: 8px 18px 4px 4px; }
+#eeg { height: 488px; }
+body > div { align-self: center; }
+h2 { display: block; margin: 14px 0 10px; font-size: 18px; }
+td, th { text-align: left; padding: 3px 8px 3px 0; font-size: 14px; }
+td { width: 120px; }
+thead th { color: var(--soft); font-weight: 400; font-size: 13px; }
+"""
+_BANNER_SCRIPT: Final = """
+const { about, answers } = JSON.parse(document.getElementById("content").textContent);
+const eeg = answers.eeg[10], model = answers.row.models[0];
+eeg.values = new Float32Array(decoded(eeg.values).buffer);
+answers.row.labels = [];
+const scale = ownSensitivity(eeg.values.subarray(0, 18 * eeg.points), 40); // without the EKG
+drawEeg(document.getElementById("eeg"), eeg, answers.row, about.channels, about.groups, scale);
+const bar = (share, text, colour) => `<span class=share><i style="width:${100 * share}%;`
+  + `background:var(--${colour})"></i><span>${text}</span></span>`;
+document.getElementById("votes").innerHTML =
+  `<thead><tr><th><th>${answers.row.votes} experts<th>model</thead>`
+  + about.classes.map((name, n) => `<tr><th>${name}`
+    + `<td>${bar(answers.row.truth[n], answers.row.vote_counts[n], "strong")}`
+    + `<td>${bar(model.shares[n], model.shares[n].toFixed(2), "bar")}`).join("");
+"""
+
+
+def _typical_row(rows: RowBrowser) -> str:
+    """A row of many votes, most of them for LPD, whose shares the model predicts best."""
+    table = rows.table
+    targets = np.stack([table.details(str(row))["truth"] for row in table.rows["row_id"]])
+    periodic = table.classes == CLASSES.index("LPD")
+    fits = periodic & (table.rows["total_votes"].to_numpy() >= 10)
+    fits &= (targets.max(axis=1) >= 0.6) & (targets.max(axis=1) <= 0.9)
+    loss = np.where(fits, table.models[0].loss, np.inf)
+    return str(table.rows["row_id"].iloc[int(loss.argmin())])
+
+
+def last_screen(demo: Demo) -> tuple[bytes, str]:
+    """What the last two commands of the demo print."""
+    lines = []
+    for words in (("blend", _STUDY), ("oracle", f"results/{_DATA}", "--study", _STUDY)):
+        lines += [f"<b>$ hms-ray {' '.join(words)}</b>", html.escape(demo.run(*words))]
+    text = f"<meta charset=utf-8><style>{_TERMINAL_STYLE}</style><pre>{chr(10).join(lines)}</pre>"
+    with demo.page(800, 400) as page:
+        page.set_content(text)
+        return page.screenshot(full_page=True), "The end of make demo"
+
+
+_TERMINAL_STYLE: Final = """
+body { margin: 0; background: #16181d; color: #d8dbe2; }
+pre { margin: 14px 18px; font: 12.5px/1.28 "DejaVu Sans Mono", monospace; }
+b { color: #8fd18f; font-weight: 400; }
+"""
+
+
+def row_browser(demo: Demo) -> tuple[bytes, str]:
+    """The row browser with the largest loss among rows of many votes."""
+    rows = demo.rows()
+    worst = rows.page({"votes": _ENOUGH_VOTES})["rows"][0]["id"]
+    with running(RowApp(rows)) as address, demo.page(1360, 1450, 1) as page:
+        page.goto(address + row_address(worst))
+        page.wait_for_selector("body[data-milliseconds]")
+        page.select_option("#votes", _ENOUGH_VOTES)
+        page.wait_for_function("document.querySelector('#rows tr[aria-current]')?.rowIndex === 1")
+        page.evaluate("document.getElementById('eeg').style.height = '37rem'; draw()")
+        return page.screenshot(), "hms-ray rows demo"
+
+
+PICTURES: Final[dict[str, Callable[[Demo], tuple[bytes, str]]]] = {
+    "banner": banner,
+    "last_screen": last_screen,
+    "rows": row_browser,
+}
+"""Name of a picture -> makes it: PNG, and its caption."""
+
+
+def finished(png: bytes, caption: str) -> bytes:
+    """The picture with a frame and a caption, in few colours."""
+    image = Image.open(io.BytesIO(png)).convert("RGB")
+    size = round(image.width / 90)
+    font = ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size)
+    framed = Image.new("RGB", (image.width + 2, image.height + 2 * size + 3), "#d5d9e0")
+    framed.paste(image, (1, 1))
+    drawing = ImageDraw.Draw(framed)
+    bar = (1, image.height + 2, image.width, framed.height - 2)
+    drawing.rectangle(bar, fill="#f5f6f8")
+    place = (size // 2, image.height + 2 + size)
+    drawing.text(place, f"{caption}; simulated data", fill="#5b6270", font=font, anchor="lm")
+    few = framed.quantize(COLOURS, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    packed = io.BytesIO()
+    few.save(packed, "PNG", optimize=True)
+    return packed.getvalue()
+
+
+@contextmanager
+def demo_copy(results: Path) -> Iterator[Path]:
+    """A folder with a copy of the demo's study and a link to its data."""
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        shutil.copytree(results / _STUDY, place / "results" / _STUDY)
+        (place / "results" / _DATA).symlink_to((results / _DATA).resolve())
+        yield place
+
+
+def make_pictures(results: Path, out: Path, names: list[str]) -> int:
+    """Writes the named pictures and returns the bytes of all in the folder."""
+    out.mkdir(parents=True, exist_ok=True)
+    with demo_copy(results) as place, started_browser() as browser:
+        for name in names:
+            picture = finished(*PICTURES[name](Demo(place, browser)))
+            (out / f"{name}.png").write_bytes(picture)
+            print(f"{out / name}.png: {len(picture) / 1e3:.0f} kB")
+    return sum(file.stat().st_size for file in out.glob("*.png"))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[[], *PICTURES], default=[])
+    parser.add_argument("--results", type=Path, default=Path("results"))
+    parser.add_argument("--out", type=Path, default=Path("results/pictures"))
+    given: Any = parser.parse_args()
+    total = make_pictures(given.results, given.out, given.names or list(PICTURES))
+    print(json.dumps({"bytes": total, "most": MAX_BYTES}))
+    return int(total > MAX_BYTES)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
