@@ -8,9 +8,7 @@ TensorBoard sorts charts by name; numbers bring the objective to the top.
 
 from __future__ import annotations
 
-import html
 import math
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hms_ray.config.space import Objective
 from hms_ray.display.event_file import EventFile
+from hms_ray.display.run_texts import ENVIRONMENT, environment_text, plain
 from hms_ray.evaluate.metric import OBJECTIVES, SCORE_NAMES
 
 if TYPE_CHECKING:
@@ -97,12 +96,6 @@ def positions(history: Sequence[HistoryRecord]) -> list[int]:
     return steps
 
 
-def plain(text: str) -> str:
-    """A text as Markdown that shows it as it is, on one line."""
-    marked = re.sub(r"([\\`*_{}\[\]()#+\-.!])", r"\\\1", " ".join(text.split()))
-    return html.escape(marked, quote=False).replace("|", "&#124;")
-
-
 @dataclass(frozen=True, kw_only=True)
 class RunEnd:
     """How a run ended.
@@ -154,6 +147,7 @@ class RunLog:
         self._objective, self._n_folds, self._read_record = objective, n_folds, read_record
         self._values: dict[int, dict[int, dict[str, float]]] = {}
         self._complete: set[str] = set()
+        self._made_with: dict[int, Mapping[str, Any]] = {}
         self.first_s = math.inf
 
     def begin(self) -> None:
@@ -185,6 +179,7 @@ class RunLog:
         if key not in self._complete:
             record = self._read_record(key)
             self.add(fold, key, record["history"], float(record["started_s"]))
+            self._made_with[fold] = record.get("made_with", {})
             self._complete.add(key)
 
     def _add(self, fold: int, key: str, step: int, record: HistoryRecord, time_s: float) -> None:
@@ -220,5 +215,7 @@ class RunLog:
         )
         reason = f": {plain(end.reason)}" if end.reason else ""
         texts = {STATE_TEXT: end.state + reason, **end.texts}
+        if any(self._made_with.values()):
+            texts[ENVIRONMENT] = environment_text(self._made_with)
         for summary in (*(text_pb(*text) for text in texts.items()), *end.summaries):
             self.file.add(time_s, last, summary)

@@ -20,6 +20,7 @@ from hms_ray.dataset.prepare import Prepared, prepare
 from hms_ray.display.live import ProgressView, bar, print_text
 from hms_ray.display.live_runs import LiveRuns
 from hms_ray.display.progress import TrainingProgress
+from hms_ray.display.run_texts import experiment_texts
 from hms_ray.display.tensorboard import RunEnd, RunLog
 from hms_ray.errors import ConfigError, one_line
 from hms_ray.evaluate.metric import named_scores
@@ -249,6 +250,7 @@ def _train(
     experiment = space.experiment
     wanted = range(prepared.n_folds) if folds is None else dict.fromkeys(folds)
     read, name = FoldStore(results).record, logs.name
+    texts = experiment_texts(experiment)
     live = LiveRuns(
         lambda name: RunLog(logs, logs, space.objective, len(wanted), read), lambda event: name
     )
@@ -271,10 +273,10 @@ def _train(
                 needs_weights=True,
             )
         except Exception as error:
-            end = RunEnd(state="failed", reason=one_line(error))
+            end = RunEnd(state="failed", reason=one_line(error), texts=texts)
             live.end(name, {}, lambda run: end)
             raise
-        end = RunEnd(scores=result.scores, minutes=result.fold_minutes)
+        end = RunEnd(scores=result.scores, minutes=result.fold_minutes, texts=texts)
         live.end(name, result.keys, lambda run: end)
         return result
 

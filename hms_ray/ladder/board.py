@@ -13,9 +13,11 @@ from typing import Final
 import pandas as pd
 
 from hms_ray.competition.schema import TARGET_COLUMNS
+from hms_ray.config.experiment import Experiment
 from hms_ray.config.space import Objective
 from hms_ray.display.live_runs import LiveRuns
 from hms_ray.display.notice import Event
+from hms_ray.display.run_texts import experiment_texts
 from hms_ray.display.tensorboard import RunEnd, RunLog
 from hms_ray.evaluate.metric import kl_report
 from hms_ray.evaluate.oof import probabilities_of
@@ -75,8 +77,8 @@ class LadderBoard:
             outcomes: step -> its result, or why it has none.
             rows: the ladder's rows.
         """
-        for step in self._tasks:
-            end = partial(_end_of, outcomes[step], rows)
+        for step, tasks in self._tasks.items():
+            end = partial(_end_of, outcomes[step], rows, tasks[0].experiment)
             self._live.end(step, self._stored(step), end)
 
     def _stored(self, step: str) -> dict[int, str]:
@@ -94,9 +96,12 @@ class LadderBoard:
         return name if name in self._tasks else None
 
 
-def _end_of(outcome: StepResult | str, rows: pd.DataFrame, run: RunLog) -> RunEnd:
+def _end_of(
+    outcome: StepResult | str, rows: pd.DataFrame, experiment: Experiment, run: RunLog
+) -> RunEnd:
+    texts = experiment_texts(experiment)
     if isinstance(outcome, str):
-        return RunEnd(state="failed", reason=outcome)
+        return RunEnd(state="failed", reason=outcome, texts=texts)
     predicted, votes = probabilities_of(outcome.oof), rows["total_votes"].to_numpy()
     scores = kl_report(rows[list(TARGET_COLUMNS)].to_numpy(), predicted, votes)
-    return RunEnd(scores=scores, minutes=outcome.fold_minutes)
+    return RunEnd(scores=scores, minutes=outcome.fold_minutes, texts=texts)

@@ -21,13 +21,15 @@ from hms_ray.display.hparams import (
 )
 from hms_ray.display.live_runs import LiveRuns
 from hms_ray.display.notice import Event
+from hms_ray.display.run_texts import DIFFERENCE, difference_text, experiment_texts
 from hms_ray.display.tensorboard import RunEnd, RunLog
+from hms_ray.evaluate.metric import named_scores
 from hms_ray.storage.faults import make_folder
 from hms_ray.storage.fold_store import FoldStore
 from hms_ray.storage.folder_names import BOARD
 from hms_ray.storage.run_log import FaultLog
 from hms_ray.study.folder import StudyFolder
-from hms_ray.study.trial import StoredTrial
+from hms_ray.study.trial import StoredTrial, best_first
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +52,7 @@ class StudyBoard:
         self._folder, self._path = folder, folder.path / BOARD
         self._store = FoldStore(results)
         self._declared = False
+        self._best: StoredTrial | None = None
         self._faults = FaultLog(logger)
         self._live = LiveRuns(self._open, _run_of)
 
@@ -71,20 +74,28 @@ class StudyBoard:
 
     def trial_ended(self, trial: StoredTrial) -> None:
         """Completes the run of a trial that has ended, in any state; returns at once."""
-        self._live.end(_run_name(trial.number), trial.keys, partial(self._end, trial))
+        self._take_best([trial])
+        end = partial(self._end, trial, self._best)
+        self._live.end(_run_name(trial.number), trial.keys, end)
 
     def catch_up(self, trials: Iterable[StoredTrial]) -> None:
         """Completes the runs of trials that ended in earlier runs; returns at once."""
-        self._live.do(partial(self._catch_up, list(trials)))
+        found = list(trials)
+        self._take_best(found)
+        self._live.do(partial(self._catch_up, found, self._best))
 
-    def _catch_up(self, trials: list[StoredTrial]) -> None:
+    def _take_best(self, trials: Iterable[StoredTrial]) -> None:
+        known = [] if self._best is None else [self._best]
+        self._best = next(iter(best_first([*known, *trials], self._folder.objective)), None)
+
+    def _catch_up(self, trials: list[StoredTrial], best: StoredTrial | None) -> None:
         for file in self._folder.path.glob(_FORMER):
             file.unlink(missing_ok=True)
         for trial in trials:
             name = _run_name(trial.number)
             with self._faults(f"the TensorBoard files of trial {name} were not completed"):
                 if not has_session(self._path / name):
-                    self._live.complete(name, trial.keys, partial(self._end, trial))
+                    self._live.complete(name, trial.keys, partial(self._end, trial, best))
 
     @cached_property
     def _space(self) -> Space:
@@ -109,13 +120,19 @@ class StudyBoard:
         models = [] if searched else [self._space.experiment.model.name]
         declare(self._path, parameters, self._folder.objective, models)
 
-    def _end(self, trial: StoredTrial, run: RunLog) -> RunEnd:
+    def _end(self, trial: StoredTrial, best: StoredTrial | None, run: RunLog) -> RunEnd:
         objective = self._folder.objective
         score = trial.scores.get(objective)
         ended_s = (trial.path / "result.json").stat().st_mtime
         started_s = run.first_s if math.isfinite(run.first_s) else ended_s
         name = session_name(self._folder.name, trial.number, trial.state, score)
-        columns = {MODEL: trial.experiment.model.name, REASON: trial.reason}
+        experiment, texts = trial.experiment, dict[str, str]()
+        columns = {MODEL: experiment.model.name, REASON: trial.reason}
+        if best is not None:
+            named = named_scores({objective: best.scores[objective]})
+            texts[DIFFERENCE] = difference_text(
+                trial.point, best.point, f"{best.number:04d}", named
+            )
         summaries = session(
             name,
             {**trial.point, **columns},
@@ -130,6 +147,7 @@ class StudyBoard:
             scores=trial.scores,
             estimate=score if trial.finished else trial.estimate,
             minutes=trial.fold_minutes if trial.keys else None,
+            texts={**texts, **experiment_texts(experiment)},
             summaries=summaries,
             ended_s=ended_s,
         )

@@ -237,7 +237,8 @@ def store_fold(results: Path, rows: Any, fold: int, n: int = 3) -> str:
         }
         for k in range(1, n + 1)
     ]
-    record = {"seconds": 9.0, "saved_s": 0.0, "started_s": 7.0, "history": history}
+    record: dict[str, Any] = {"seconds": 9.0, "saved_s": 0.0, "started_s": 7.0, "history": history}
+    record["made_with"] = {"torch": "2.15.0"}
     oof = make_oof(rows[rows["fold"] == fold], fold, np.full((1, 6), 1 / 6))
     key = f"{fold}" * 64
     FoldStore(results).write(key, oof, record, lambda path: path.write_bytes(b""))
@@ -295,6 +296,23 @@ def test_hparams_view_is_the_leaderboard(study: StudyFolder) -> None:
     assert reasons["0001"] == "after 1 of 2 folds: worse"
     assert reasons["0002"] == "the loss must be finite"
     assert texts(study.path / "board" / "0003")["1 state"] == "stopped: stopped by hms\\-ray stop"
+
+
+def test_texts_of_a_trial(study: StudyFolder) -> None:
+    end_trials(study)
+    with StudyBoard(study, study.path.parent) as board:
+        for number in (4, 0):
+            trial = study.trial(number)
+            assert trial is not None
+            board.trial_ended(trial)
+    best, other = (texts(study.path / "board" / name) for name in ("0004", "0000"))
+    assert best["2 difference to the best trial"].endswith("It has the same values.")
+    text = other["2 difference to the best trial"]
+    assert text.startswith("Best trial so far: 0004, KL &gt;=10 0\\.4500.")
+    assert text.splitlines()[-1] == r"| training\.learning\_rate | 0\.002 | 0\.001 |"
+    assert best["5 configuration"].startswith("    experiment:\n")
+    assert "| torch | 2\\.15\\.0 |" in best["4 environment"]
+    assert "0 to " in best["3 stages"]
 
 
 def test_curves_equal_the_stored_histories(study: StudyFolder) -> None:

@@ -18,7 +18,6 @@ from hms_ray.display.tensorboard import (
     RunLog,
     named_values,
     objective_tag,
-    plain,
     positions,
 )
 from hms_ray.errors import StudyError
@@ -221,20 +220,6 @@ def test_end_has_scores_state_and_reason(make_run: Callable[[], RunLog], folder:
     run.file.flush()
     assert texts(folder) == {"1 state": r"failed: a &lt;b&gt; \*loss\* of 1e3"}
     assert not [tag for tag in scalars(folder) if tag.startswith("result")]
-
-
-@pytest.mark.parametrize(
-    "text", ["a|b", "*x* _y_", "<script>alert(1)</script>", "[x](http://y)", "`c` # d", "a\n\nb"]
-)
-def test_plain_texts_are_shown_as_they_are(text: str) -> None:
-    from tensorboard.plugin_util import markdown_to_safe_html
-
-    shown = markdown_to_safe_html(plain(text))
-    body = shown.removeprefix("<p>").removesuffix("</p>")
-    assert "<" not in body
-    for entity, character in (("&lt;", "<"), ("&gt;", ">"), ("&#124;", "|"), ("&amp;", "&")):
-        body = body.replace(entity, character)
-    assert body == " ".join(text.split())
 
 
 def evaluation(name: str, fold: int, line: dict[str, Any]) -> dict[str, Any]:
