@@ -92,6 +92,8 @@ class _ReportLoss(UserCallback):  # type: ignore[misc, unused-ignore]
 
 def _reason(error: BaseException) -> str:
     """A loss in one line."""
+    # Ray Train's own error of a worker that does not answer has no public type.
+    error = getattr(error, "health_check_failure", error)
     if isinstance(error, OutOfMemoryError):
         # Its first line has the numbers, the last one general advice.
         return f"OutOfMemoryError: {str(error).strip().splitlines()[0][:300]}"

@@ -17,10 +17,13 @@ from pathlib import Path
 from subprocess import PIPE
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import ray
+from ray._common.utils import get_system_memory
 from ray._private.node import Node
+from ray._private.utils import get_used_memory
 from ray._raylet import GcsClient
 from ray.cluster_utils import Cluster as RayCluster
 from ray.core.generated import autoscaler_pb2
@@ -29,18 +32,24 @@ from hms_ray.dataset.prepare import Prepared
 from hms_ray.distributed import standing_groups as supply
 from hms_ray.distributed.cluster import session
 from hms_ray.distributed.queue_actor import lost_nodes
+from hms_ray.errors import TrainingError
 from hms_ray.experiment.fold_task import FoldTask
 from hms_ray.experiment.in_process import InProcessRunner
 from hms_ray.experiment.placement import Placement
 from hms_ray.experiment.run import collect, plan_folds
+from hms_ray.train.process import Process
 from tests.ray.leftovers import nothing_left
 from tests.ray.worker_groups import EXPERIMENT, EventFile, Groups, standing_groups
+from tests.refused import refusal
 
 pytestmark = pytest.mark.ray
 
 TIMEOUT_S = 180.0
 GOAL_S = 60.0
 """From the loss of a machine, if another one joins, to the next step."""
+ROOM_BYTES = 5 * 2**30
+"""More than a group that starts and other tests take."""
+CHUNK_BYTES = 2**28
 
 
 @pytest.fixture(scope="module")
@@ -128,12 +137,21 @@ class Machines:
 
     cluster: RayCluster
     node: Node | None = None
+    has_limit: bool = False
 
     def add(self) -> str:
         """Adds a machine, which Ray does from the main thread alone; returns its id."""
-        self.node = self.cluster.add_node(num_cpus=1)
+        self.node, self.has_limit = self.cluster.add_node(num_cpus=1), False
         node_id: str = self.node.node_id
         return node_id
+
+    def add_with_memory(self, n_bytes: int) -> None:
+        """Adds a machine on which Ray's monitor ends a process when so much more is used."""
+        share = (get_used_memory() + n_bytes) / get_system_memory()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("RAY_memory_usage_threshold", str(share))
+            self.add()
+        self.has_limit = True
 
     def lose(self) -> None:
         """Kills the processes of the machine, if there is one."""
@@ -241,7 +259,8 @@ def test_a_fold_resumes_on_another_machine_after_its_own_was_lost_or_drained(
         machines.drain()
         until(lambda: lost_nodes(frozenset([drained])) == {drained})
         former = machines.node
-        machines.add()
+        # For the next test.
+        machines.add_with_memory(ROOM_BYTES)
         events.release()
     assert errors == []
     assert former is not None
@@ -263,3 +282,28 @@ def test_a_fold_resumes_on_another_machine_after_its_own_was_lost_or_drained(
     print(f"loss of a machine: {seconds:.1f} s to the next evaluation")
     assert seconds < 2 * GOAL_S, "tests of other modules may run beside"
     nothing_left(tmp_path, groups=1, workers=1)
+
+
+def fill_memory(task: FoldTask, process: Process) -> None:
+    """Fills the memory of its machine, within limits."""
+    filled = []
+    for _ in range(2 * ROOM_BYTES // CHUNK_BYTES):
+        filled.append(np.ones(CHUNK_BYTES, np.uint8))
+        time.sleep(0.05)
+    until(lambda: False)
+
+
+def test_a_worker_that_rays_memory_monitor_ends_is_a_loss_with_its_numbers(
+    machines: Machines, groups: Groups, two_folds: Prepared, tmp_path: Path
+) -> None:
+    if not machines.has_limit:
+        # The test before has not run.
+        machines.lose()
+        machines.add_with_memory(ROOM_BYTES)
+    tasks, n_said = plan(two_folds, tmp_path), len(groups.said)
+    with refusal(TrainingError, "before it is lost 1 time", got="OutOfMemoryError: "):
+        groups.runner(fill_memory).run(tasks, lambda record: None)
+    (text,) = (text for text in groups.said[n_said:] if "fold 0 was lost by" in text)
+    assert re.search(r"Memory on the node .* was [\d.]+GB used / [\d.]+GB limit", text)
+    # No fold waits: the group does not start again.
+    nothing_left(tmp_path)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from ray.exceptions import ActorDiedError, OutOfMemoryError
 from ray.train import ControllerError, RunConfig, ScalingConfig, WorkerGroupError
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
 from hms_ray.config.space import ResourcesConfig
 from hms_ray.distributed import worker_group
@@ -22,10 +23,20 @@ FULL = OutOfMemoryError(
         # Ray Train takes a worker that Ray's memory monitor killed for an error of its own.
         (ControllerError(FULL), "1 worker(s) were killed due to the node running low on memory."),
         (WorkerGroupError("training failed", {1: FULL}), "running low on memory"),
+        (
+            WorkerGroupError("training failed", {0: WorkerHealthCheckFailedError("check", FULL)}),
+            "OutOfMemoryError: 1 worker(s) were killed due to the node running low on memory.",
+        ),
         (ActorDiedError(), "The actor died unexpectedly"),
         (None, None),
     ],
-    ids=["memory, by the controller", "memory, by a worker", "controller", "given back"],
+    ids=[
+        "memory, by the controller",
+        "memory, by a worker",
+        "memory, by a check",
+        "controller",
+        "given back",
+    ],
 )
 def test_a_lost_group_returns_the_reason(
     monkeypatch: pytest.MonkeyPatch, error: Exception | None, reason: str | None
