@@ -57,12 +57,19 @@ def fold_tag(fold: int, name: str) -> str:
     return f"{FOLDS}/{fold}/{name}"
 
 
+def fold_run_tag(name: str, objective: Objective) -> str:
+    """Tag of a curve of a fold that is a run of its own; ``name``: see ``named_values``."""
+    return f"{_place(name, objective)}/{name}"
+
+
 def _mean_tag(name: str, objective: Objective) -> str:
+    return f"{_place(name, objective)}, mean over folds/{name}"
+
+
+def _place(name: str, objective: Objective) -> str:
     if name == SCORE_NAMES[objective]:
-        place = _MEANS[0]
-    else:
-        place = _MEANS[1] if name in _SCORES else _MEANS[2]
-    return f"{place}, mean over folds/{name}"
+        return _MEANS[0]
+    return _MEANS[1] if name in _SCORES else _MEANS[2]
 
 
 _CRITERION: Final = "checkpoint criterion"

@@ -21,12 +21,15 @@ from hms_ray.display import hparams
 from hms_ray.display.event_file import EventFile
 from hms_ray.display.hparams import declare, session, session_name, shown_value
 from hms_ray.display.tensorboard import RunEnd, RunLog
+from hms_ray.errors import ConfigError
 from hms_ray.evaluate.oof import make_oof
+from hms_ray.report.fold_runs import export_folds
 from hms_ray.storage.fold_store import FoldStore
 from hms_ray.study.board import StudyBoard
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.leaderboard import Leaderboard
 from hms_ray.study.new import create_study
+from tests.refused import refusal
 from tests.study_data import RATE, make_result, make_space
 from tests.tensorboard_reading import curve, hparams_view, metrics, scalars, texts
 
@@ -398,6 +401,53 @@ def test_a_removed_study_is_not_made_again(study: StudyFolder) -> None:
         board.handle({"event": "trial_started", "trial": 0, "text": ""})
         board.handle({"event": "folds_reused", "trial": 0, "keys": {}})
     assert not study.path.exists()
+
+
+def test_folds_are_exported_as_runs(study: StudyFolder, tmp_path: Path) -> None:
+    end_trials(study)
+    results, out = study.path.parent, tmp_path / "folds"
+    assert export_folds(study, results, out) == 5
+    runs = [str(file.parent.relative_to(out)) for file in sorted(out.glob("*/*/*"))]
+    assert runs == [f"{n:04d}/fold_{k}" for n, k in ((0, 0), (0, 1), (1, 1), (4, 0), (4, 1))]
+    for run in runs:
+        stored = FoldStore(results).record(run[-1] * 64)["history"]
+        points = scalars(out / run)
+        assert min(points) == "1 objective/KL >=10"
+        assert points["1 objective/KL >=10"] == [
+            (7 + line["seconds"], 1000 * line["epoch"], pytest.approx(line["kl_10"]))
+            for line in stored
+        ]
+        assert len(points["3 training/learning rate"]) == len(stored)
+    before = {file: file.read_bytes() for file in out.rglob("*") if file.is_file()}
+    assert export_folds(study, results, out) == 5
+    assert {file: file.read_bytes() for file in out.rglob("*") if file.is_file()} == before
+    assert export_folds(study, results, tmp_path / "best", [4]) == 2
+    assert [path.name for path in (tmp_path / "best").iterdir()] == ["0004"]
+
+
+def test_folds_that_were_trained_anew_replace_the_old_ones(
+    study: StudyFolder, tmp_path: Path
+) -> None:
+    end_trials(study)
+    results, out = study.path.parent, tmp_path / "folds"
+    export_folds(study, results, out)
+    store = FoldStore(results)
+    record = store.record("0" * 64)
+    oof = store.read("0" * 64).oof
+    changed = {**record, "history": record["history"][:1]}
+    store.write("f" * 64, oof, changed, lambda path: path.write_bytes(b""))
+    again = replace(make_result(0.5), keys={0: "f" * 64, 1: "gone"})
+    study.write_trial(0, {RATE: 0.001}, make_space().experiment, again)
+    assert export_folds(study, results, out, [0]) == 1, "a fold that is gone is skipped"
+    assert len(scalars(out / "0000" / "fold_0")["1 objective/KL >=10"]) == 1
+
+
+def test_folds_are_not_exported_into_the_results(study: StudyFolder) -> None:
+    results = study.path.parent
+    with refusal(
+        ConfigError, "outside the results folder", got="folds", where="results", fix="Name another"
+    ):
+        export_folds(study, results, results / "one" / "folds")
 
 
 def test_torch_is_not_imported() -> None:
