@@ -30,6 +30,7 @@ from hms_ray.report.loopback import running
 from hms_ray.report.rows_app import RowApp, RowBrowser, row_address
 from hms_ray.report.rows_files import answers_of
 from hms_ray.report.rows_page import page_file, script_json
+from hms_ray.storage.folder_names import STORE_NAME
 from hms_ray.study.folder import StudyFolder
 from tests.browser import checked_page, started_browser
 
@@ -40,6 +41,8 @@ MAX_BYTES: Final = 1_500_000
 """Of all pictures together."""
 COLOURS: Final = 256
 _STUDY, _DATA = "demo", ".demo"
+_CHARTS_MS: Final = 2_000
+"""Charts are drawn when they come into view."""
 _ENOUGH_VOTES: Final = ">=10"
 
 
@@ -171,9 +174,43 @@ def row_browser(demo: Demo) -> tuple[bytes, str]:
         return page.screenshot(), "hms-ray rows demo"
 
 
+def report(demo: Demo) -> tuple[bytes, str]:
+    """The report: its first view and the confusion of vote shares."""
+    demo.run("report", _STUDY)
+    with demo.page(_REPORT_WIDTH, 1000, 1) as page:
+        page.goto((demo.study.path / "report.html").as_uri())
+        parts = [_section(page, "Study", "Progress")]
+        page.locator("nav").evaluate("contents => { contents.style.visibility = 'hidden'; }")
+        parts.append(_section(page, "Confusion", "Reliability"))
+    images = [Image.open(io.BytesIO(part)) for part in parts]
+    joined = Image.new("RGB", (images[0].width, sum(image.height for image in images)), "white")
+    joined.paste(images[0])
+    joined.paste(images[1], (0, images[0].height))
+    packed = io.BytesIO()
+    joined.save(packed, "PNG")
+    return packed.getvalue(), "hms-ray report demo: two of its views"
+
+
+_REPORT_WIDTH: Final = 1440
+
+
+def _section(page: Page, first: str, after: str) -> bytes:
+    """The page from the heading that begins with a text to another one, charts drawn."""
+    begin, end = (page.locator("h1, h2").filter(has_text=text).first for text in (first, after))
+    begin.evaluate("heading => scrollTo(0, scrollY + heading.getBoundingClientRect().top - 16)")
+    page.wait_for_timeout(_CHARTS_MS)
+    sizes = [heading.bounding_box() for heading in (begin, end)]
+    assert sizes[0] is not None
+    assert sizes[1] is not None
+    top = max(0.0, sizes[0]["y"] - 16)
+    clip = {"x": 0, "y": top, "width": _REPORT_WIDTH, "height": sizes[1]["y"] - 20 - top}
+    return page.screenshot(clip=clip)  # type: ignore[arg-type]
+
+
 PICTURES: Final[dict[str, Callable[[Demo], tuple[bytes, str]]]] = {
     "banner": banner,
     "last_screen": last_screen,
+    "report": report,
     "rows": row_browser,
 }
 """Name of a picture -> makes it: PNG, and its caption."""
@@ -199,11 +236,13 @@ def finished(png: bytes, caption: str) -> bytes:
 
 @contextmanager
 def demo_copy(results: Path) -> Iterator[Path]:
-    """A folder with a copy of the demo's study and a link to its data."""
-    with tempfile.TemporaryDirectory() as name:
-        place = Path(name)
+    """A folder with a copy of the demo's study and links to its data and the fold store."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
         shutil.copytree(results / _STUDY, place / "results" / _STUDY)
-        (place / "results" / _DATA).symlink_to((results / _DATA).resolve())
+        # Only read: a command that trains would write into the store.
+        for name in (_DATA, STORE_NAME):
+            (place / "results" / name).symlink_to((results / name).resolve())
         yield place
 
 
