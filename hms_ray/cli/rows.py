@@ -41,9 +41,10 @@ def rows(
 ) -> None:
     """Page through a study's rows: EEG, spectrograms, votes, every model's shares.
 
-    The page is served to this machine alone, until Ctrl-C. Its rows are sorted by loss, class,
-    votes or disagreement of the trials; keys are listed on the page.
+    The page is served to this machine alone, until Ctrl-C. Its rows are sorted
+    by loss, class, votes or disagreement of the trials; it lists its keys.
     """
+    from hms_ray.competition.read import require_folder
     from hms_ray.report.loopback import serve
     from hms_ray.report.rows_app import RowApp, RowBrowser, row_address
     from hms_ray.report.rows_files import worst_rows, write_row_files
@@ -60,6 +61,8 @@ def rows(
         raise ConfigError(
             "rows are chosen by --row or by --worst", got="both", fix="Leave one of them out."
         )
+    if data is not None:
+        require_folder(data)
     browser = RowBrowser(StudyFolder.open(study, results), data, trial)
     for note in browser.notes:
         print(note)

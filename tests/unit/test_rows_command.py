@@ -188,6 +188,7 @@ def test_command_refuses_what_it_cannot_show(
         (["--row", "1-0"], "the row must be one of the study's"),
         (["--row", "1-0", "--out", tmp_path / "x"], "the row must be one of the study's"),
         (["--trial", 9], "the trial must have finished"),
+        (["--data", tmp_path / "gone"], "a competition folder must exist"),
     ):
         assert expected in error_line("rows", "rows", *place, *words)
     assert not (tmp_path / "x").exists()
