@@ -10,13 +10,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hms_ray.ensemble.report import N_REPEATS, N_SPLITS
 from hms_ray.errors import PredictionError
 from hms_ray.evaluate.intervals import Interval, PatientSums, patient_groups
+
+N_SPLITS: Final = 5
+"""Parts of the patients."""
+N_REPEATS: Final = 5
+"""Partitions of the patients, with a seed each."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -28,6 +27,7 @@ from hms_ray.ensemble.cross_validation import (
 )
 from hms_ray.ensemble.methods.base import Method, checked_rows, tier_weights
 from hms_ray.ensemble.methods.single import BestSingle
+from hms_ray.ensemble.nested_choice import N_REPEATS, N_SPLITS
 from hms_ray.ensemble.result import (
     BASELINES,
     BEST_IN_SAMPLE,
@@ -47,9 +47,6 @@ from hms_ray.evaluate.metric import (
     mean_by_tier,
     row_sums,
 )
-
-N_SPLITS: Final = 5
-N_REPEATS: Final = 5
 
 
 def blend_report(

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy.special import stdtrit
 
 from hms_ray.errors import PredictionError
 from hms_ray.evaluate.metric import OBJECTIVES, Array, check_row_weights
@@ -138,7 +138,13 @@ def clustered_interval(rows: ArrayLike, patients: ArrayLike) -> Interval:
 
 
 def _quantile(n_patients: int) -> float:
-    return float(stats.t.ppf((1 + CONFIDENCE) / 2, n_patients - 1))
+    return t_quantile(n_patients - 1)
+
+
+def t_quantile(degrees: float, probability: float = (1 + CONFIDENCE) / 2) -> float:
+    """Quantile of Student's t distribution with these degrees of freedom."""
+    # scipy.stats has the same, but takes most of the time that a short command needs.
+    return float(stdtrit(degrees, probability))
 
 
 def paired_difference(first: ArrayLike, second: ArrayLike, patients: ArrayLike) -> Difference:
@@ -186,7 +192,7 @@ def independent_difference(first: Interval, second: Interval) -> Difference:
         variance**2 / (one.n_patients - 1)
         for variance, one in zip(variances, (first, second), strict=True)
     ]
-    width = float(stats.t.ppf((1 + CONFIDENCE) / 2, total**2 / sum(parts))) * total**0.5
+    width = t_quantile(total**2 / sum(parts)) * total**0.5
     return Difference(mean, mean - width, mean + width, *counts)
 
 

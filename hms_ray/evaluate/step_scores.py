@@ -13,17 +13,16 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from hms_ray.errors import PredictionError
 from hms_ray.evaluate.calibration import nested_recalibration
 from hms_ray.evaluate.intervals import (
-    CONFIDENCE,
     Difference,
     Interval,
     clustered_interval,
     paired_difference,
     patient_bootstrap,
+    t_quantile,
 )
 from hms_ray.evaluate.metric import OBJECTIVES, Array, kl_rows, row_sums
 from hms_ray.evaluate.seed_variance import SeedMeans, seed_variance
@@ -100,9 +99,9 @@ class StepDifference(Difference):
         degrees = self.n_patients - 1 if self.degrees is None else self.degrees
         if self.n_patients < 2:
             return float(np.inf)
-        of_interval = float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees))
+        of_interval = t_quantile(degrees)
         error = (self.high - self.low) / 2 / of_interval
-        return (of_interval + float(stats.t.ppf(POWER, degrees))) * error
+        return (of_interval + t_quantile(degrees, POWER)) * error
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; None for infinity."""
@@ -298,7 +297,7 @@ def _difference(
     if priced is None:
         return found
     variance, degrees = priced
-    width = float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees)) * variance**0.5
+    width = t_quantile(degrees) * variance**0.5
     ends = {"low": found.mean - width, "high": found.mean + width}
     return replace(found, **ends, degrees=degrees, priced=True)
 

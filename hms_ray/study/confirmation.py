@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from scipy import stats
 
 from hms_ray.config.experiment import Experiment
 from hms_ray.config.values import replace_values
 from hms_ray.display.tables import Column, Table
-from hms_ray.evaluate.intervals import CONFIDENCE, paired_difference
+from hms_ray.evaluate.intervals import paired_difference, t_quantile
 from hms_ray.evaluate.metric import OBJECTIVES, SCORE_NAMES, Array
 from hms_ray.evaluate.seed_variance import seed_variance
 from hms_ray.study.folder import StudyFolder
@@ -161,7 +160,7 @@ def _compared(
         variance = seed_variance(found, [(len(patients), differences.mean(axis=1))])
         if variance is not None:
             total, degrees = variance
-            half = float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees)) * total**0.5
+            half = t_quantile(degrees) * total**0.5
             low, high = found.mean - half, found.mean + half
         compared.append(
             ConfirmedTrial(trial.number, trial.searched, trial.scores, found.mean, low, high)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -18,10 +19,12 @@ from hms_ray.evaluate.intervals import Interval, PatientSums, sum_by_patient
 from hms_ray.evaluate.metric import OBJECTIVES, Array
 from hms_ray.study.confirmation import confirmation_table, confirmed_trials
 from hms_ray.study.folder import StudyFolder
-from hms_ray.study.gain_ranking import GainRanking
 from hms_ray.study.row_scores import RowScores
 from hms_ray.study.ties import tied_with_best
 from hms_ray.study.trial import PRUNED, StoredTrial, best_first, saved_by_pruning
+
+if TYPE_CHECKING:
+    from hms_ray.study.gain_ranking import GainRanking
 
 
 class Leaderboard:
@@ -52,7 +55,12 @@ class Leaderboard:
         self._sizes = np.unique(self._patients, return_counts=True)[1].astype(np.float64)
         self._trials: dict[int, StoredTrial] = {}
         self._sums: dict[int, Array] = {}
-        self._gains = GainRanking(folder, self.rows) if folder.by_gain else None
+        self._gains: GainRanking | None = None
+        if folder.by_gain:
+            # Fits of blends take a third of the time that a short command needs to start.
+            from hms_ray.study.gain_ranking import GainRanking
+
+            self._gains = GainRanking(folder, self.rows)
         self._compared: int | None = None
         self._ties: dict[int, bool] = {}
         for number in folder.trial_numbers():

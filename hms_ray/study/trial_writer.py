@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pandas as pd
 
@@ -15,7 +15,6 @@ from hms_ray.config.experiment import Experiment
 from hms_ray.config.space import Space
 from hms_ray.errors import HmsRayError
 from hms_ray.evaluate.oof import OPTIMISTIC, write_oof
-from hms_ray.experiment.run import ExperimentResult
 from hms_ray.storage.atomic import IfExists
 from hms_ray.study.row_scores import RowScores
 from hms_ray.study.trial import (
@@ -25,6 +24,9 @@ from hms_ray.study.trial import (
     State,
     trial_draft,
 )
+
+if TYPE_CHECKING:
+    from hms_ray.experiment.run import ExperimentResult
 
 _NO_RESULT: Final[Mapping[str, Any]] = {
     "scores": {},

@@ -41,6 +41,21 @@ def test_help_imports_nothing_heavy(words: str) -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_leaderboard_imports_no_more_than_it_needs(results: Path) -> None:
+    """What is named here takes longer to import than all else that the command does."""
+    program = (
+        "import sys\nfrom hms_ray.cli.main import main\n"
+        f"assert main(['leaderboard', 'one', '--results', {str(results)!r}]) == 0\n"
+        "print(sorted({'torch', 'ray', 'optuna', 'sklearn', 'plotly', 'matplotlib', "
+        "'tensorboard', 'scipy.stats', 'scipy.optimize', 'hms_ray.dataset'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert "Best trial: " in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_check_answers_with_its_exit_status(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
