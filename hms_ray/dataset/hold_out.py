@@ -16,7 +16,7 @@ from hms_ray.text import counted
 DATA_DIR: Final = "data_dir"
 PACK_DIR: Final = "pack_dir"
 """Keys in a table's ``attrs``, and so in its parquet file: where the recordings and the packs
-were, as absolute paths. The table of the training rows has the first one."""
+were, as absolute paths."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from hms_ray.dataset.folds import (
     make_folds,
     scarce_classes,
 )
-from hms_ray.dataset.hold_out import DATA_DIR, HoldOut, set_aside, without_held_out
+from hms_ray.dataset.hold_out import DATA_DIR, PACK_DIR, HoldOut, set_aside, without_held_out
 from hms_ray.dataset.missing_signal import apply_missing_signal_policy, missing_shares
 from hms_ray.dataset.packs import Bars, build_packs, is_packed
 from hms_ray.dataset.sources import SourceRecipe, pack_source, source_key
@@ -72,7 +72,7 @@ class Prepared:
         """Training rows, see ``make_rows``.
 
         Additional columns: ``fold``, and ``missing_<source>`` for each prepared source, the
-        share of the row's window that is missing. ``attrs`` have ``DATA_DIR``.
+        share of the row's window that is missing. ``attrs`` have ``DATA_DIR`` and ``PACK_DIR``.
         """
         return pd.read_parquet(self.rows_file)
 
@@ -150,7 +150,7 @@ def prepare(
     require_sound(data_dir, signals=not packed, cache_dir=pack_dir, tolerated=tolerated)
     packs = build_packs(data_dir, pack_dir, forms, rows, bars, only_rows=only_rows)
     table, folds, notes = _table(rows, packs, experiment.data, folds)
-    table.attrs[DATA_DIR] = str(data_dir.resolve())
+    table.attrs |= {DATA_DIR: str(data_dir.resolve()), PACK_DIR: str(pack_dir.resolve())}
     rows_print = table_fingerprint(table[list(rows.columns)])
     folds_print = folds_fingerprint(folds)
     content = [rows_print, folds_print, *sorted(pack.fingerprint for pack in packs.values())]

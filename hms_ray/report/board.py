@@ -12,13 +12,14 @@ import json
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlencode
 
+from hms_ray.display.event_file import DECLARATION_NAME
 from hms_ray.errors import StudyError
-from hms_ray.text import counted, shortened_list
+from hms_ray.text import shortened_list
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
@@ -71,21 +72,30 @@ def first_runs(board: Path, best_first: Sequence[str], asked: Sequence[str] = ()
 
 
 @contextmanager
-def shown_folder(board: Path, names: Sequence[str]) -> Iterator[Path]:
+def shown_folder(board: Path, names: Sequence[str], declaring: str | None = None) -> Iterator[Path]:
     """The folder for TensorBoard: that of all runs, or one with links to some.
 
     Args:
         board: folder of the runs; in itself, later runs appear as well.
         names: of the runs to show.
+        declaring: one of them that is not trained any more; of some runs, it declares the
+            columns of the HParams view.
     """
     if set(names) == set(run_names(board)):
         yield board
         return
+    declared = next(board.glob(f"*/{DECLARATION_NAME}"), None)
     with tempfile.TemporaryDirectory(prefix="hms-ray-board-") as place:
         for name in names:
-            link = Path(place) / name
+            link, run = Path(place) / name, (board / name).resolve()
             link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to((board / name).resolve(), target_is_directory=True)
+            if name != declaring or declared is None:
+                link.symlink_to(run, target_is_directory=True)
+                continue
+            link.mkdir()
+            for file in {*run.iterdir(), declared.resolve()}:
+                with suppress(FileExistsError):
+                    (link / file.name).symlink_to(file)
         yield Path(place)
 
 
@@ -140,11 +150,3 @@ def tensorboard_app(folder: Path, n_runs: int, title: str) -> WSGIApplication:
             break
         time.sleep(_POLL_S)
     return made[0]
-
-
-def shown_text(title: str, n_shown: int, n_runs: int, noun: str) -> str:
-    """A line about what is shown, such as ``TensorBoard of first: 499 of 812 trials``."""
-    text = f"TensorBoard of {title}: "
-    if n_shown == n_runs:
-        return text + counted(n_runs, noun)
-    return f"{text}{n_shown:,} of {counted(n_runs, noun)}"

@@ -109,10 +109,12 @@ def _bound(port: int) -> socket.socket:
     """A listening socket of this machine's loopback address."""
     try:
         return socket.create_server((ADDRESS, port), backlog=128)
-    except OSError as error:
+    except (OSError, OverflowError) as error:
+        # A number above 65,535 overflows.
+        reason = error.strerror if isinstance(error, OSError) else "no such port"
         raise ResourceError(
             "the port must be free",
-            got=f"{port}: {error.strerror}",
+            got=f"{port}: {reason}",
             where=ADDRESS,
             fix="Give another --port, or omit it for a free one.",
         ) from None

@@ -117,6 +117,11 @@ def test_a_port_in_use_is_refused() -> None:
             pass
 
 
+def test_a_port_that_cannot_exist_is_refused() -> None:
+    with refusal(ResourceError, "must be free", got="70000: no such port"):
+        running(APP, port=70_000).__enter__()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_quietly(number: signal.Signals) -> None:
     code = (
