@@ -13,6 +13,7 @@ from hms_ray import __version__
 from hms_ray.cli import (
     bench,
     blend,
+    board,
     check_storage,
     data,
     holdout,
@@ -54,6 +55,7 @@ _COMMANDS: Final[dict[str, tuple[Callable[..., Any], ...]]] = {
         look.show,
         look.leaderboard,
         look.report,
+        board.board,
         rows.rows,
         look.replay,
         store.store,

@@ -113,8 +113,9 @@ def page(pinned: str, colours: str = "run") -> str:
     return f"/?{urlencode(values, quote_via=quote)}#timeseries"
 
 
-def tensorboard_app(folder: Path, n_runs: int, title: str) -> WSGIApplication:
-    """TensorBoard as an application, once it has read the runs.
+@contextmanager
+def tensorboard_app(folder: Path, n_runs: int, title: str) -> Iterator[WSGIApplication]:
+    """TensorBoard as an application, once it has read the runs; it reads on while a block runs.
 
     Args:
         folder: of the runs.
@@ -149,4 +150,10 @@ def tensorboard_app(folder: Path, n_runs: int, title: str) -> WSGIApplication:
         if time.monotonic() > until:
             break
         time.sleep(_POLL_S)
-    return made[0]
+    try:
+        yield made[0]
+    finally:
+        # Its reader, a process of its own, ends with this pipe, at the latest with this process.
+        reader = getattr(program, "_ingester", None)
+        if (pipe := getattr(reader, "_stdin_handle", None)) is not None:
+            pipe.close()

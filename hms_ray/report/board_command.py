@@ -68,9 +68,7 @@ def serve_board(target: str, options: BoardOptions) -> None:
     _serve(folder.path, names, best_first, tag, "trial", options.port)
 
 
-def _asked(
-    folder: StudyFolder, finished: list[StoredTrial], options: BoardOptions
-) -> list[str]:
+def _asked(folder: StudyFolder, finished: list[StoredTrial], options: BoardOptions) -> list[str]:
     """Runs of the trials that were asked for; none: all."""
     if options.best is None:
         return [run_name(number) for number in options.trials]
@@ -85,7 +83,7 @@ def _serve(
     declaring = next((name for name in best_first if name in names), None)
     with ExitStack() as stack:
         shown = stack.enter_context(shown_folder(path / BOARD, names, declaring))
-        app = tensorboard_app(shown, len(names), f"{title} - TensorBoard")
+        app = stack.enter_context(tensorboard_app(shown, len(names), f"{title} - TensorBoard"))
         text = counted(n_runs, noun)
         if len(names) < n_runs:
             text = f"{len(names):,} of {text}"
@@ -112,9 +110,7 @@ def _ladder(target: str, options: BoardOptions) -> Path:
     given = {"--trials": options.trials, "--best": options.best, "--images": options.images}
     for name, value in given.items():
         if value:
-            raise StudyError(
-                f"{name} needs a study", got="a ladder", where=path, fix="Omit it."
-            )
+            raise StudyError(f"{name} needs a study", got="a ladder", where=path, fix="Omit it.")
     return path
 
 
@@ -125,9 +121,7 @@ def _complete_runs(folder: StudyFolder, results: Path) -> None:
             runs.catch_up(folder.trials())
 
 
-def _make_images(
-    folder: StudyFolder, finished: list[StoredTrial], options: BoardOptions
-) -> None:
+def _make_images(folder: StudyFolder, finished: list[StoredTrial], options: BoardOptions) -> None:
     """Makes the images of the best trial, if it has none, and of those that were asked for."""
     chosen = [folder.finished_trial(number) for number in options.images]
     if finished and not (folder.path / BOARD / run_name(finished[0].number) / FILE_NAME).is_file():

@@ -20,6 +20,7 @@ from hms_ray.config.inputs import used_sources
 from hms_ray.dataset.hold_out import PACK_DIR
 from hms_ray.dataset.prepare import PackRef, Prepared
 from hms_ray.dataset.sources import source_key
+from hms_ray.display.event_file import framed
 from hms_ray.display.trial_pictures import (
     ShownRow,
     batch_picture,
@@ -213,8 +214,9 @@ class _Inputs:
             for name, recipe in used_sources(self._experiment.input).items()
         }
         found: dict[str, PackRef] = {}
-        for key in keys if pack_dir is not None else ():
-            for path in sorted(pack_dir.glob(f"{key.split('-')[0]}-*")):
+        for key in keys:
+            places = () if pack_dir is None else pack_dir.glob(f"{key.split('-')[0]}-*")
+            for path in places:
                 if _is_pack(path, known.get(key)):
                     found[key] = PackRef(path, known[key])
         if missing := sorted(keys - found.keys()):
@@ -300,15 +302,7 @@ def _framed(pictures: Mapping[str, bytes]) -> bytes:
         Event(wall_time=now, file_version="brain.Event:2"),
         *(Event(wall_time=now, step=0, summary=Summary(value=[value])) for value in values),
     ]
-    from io import BytesIO
-
-    from tensorboard.summary.writer.record_writer import RecordWriter
-
-    b = BytesIO()
-    w = RecordWriter(b)
-    for e in events:
-        w.write(e.SerializeToString())
-    return b.getvalue()
+    return framed(events)
 
 
 def _png_size(content: bytes) -> tuple[int, int]:

@@ -76,7 +76,7 @@ class StudyBoard:
         """Completes the run of a trial that has ended, in any state; returns at once."""
         self._take_best([trial])
         end = partial(self._end, trial, self._best)
-        self._live.end(_run_name(trial.number), trial.keys, end)
+        self._live.end(run_name(trial.number), trial.keys, end)
 
     def catch_up(self, trials: Iterable[StoredTrial]) -> None:
         """Completes the runs of trials that ended in earlier runs; returns at once."""
@@ -92,7 +92,7 @@ class StudyBoard:
         for file in self._folder.path.glob(_FORMER):
             file.unlink(missing_ok=True)
         for trial in trials:
-            name = _run_name(trial.number)
+            name = run_name(trial.number)
             with self._faults(f"the TensorBoard files of trial {name} were not completed"):
                 if not has_session(self._path / name):
                     self._live.complete(name, trial.keys, partial(self._end, trial, best))
@@ -153,9 +153,10 @@ class StudyBoard:
         )
 
 
-def _run_name(number: int) -> str:
+def run_name(number: int) -> str:
+    """Name of the run of a trial."""
     return f"{number:04d}"
 
 
 def _run_of(event: Event) -> str | None:
-    return _run_name(event["trial"]) if "trial" in event else None
+    return run_name(event["trial"]) if "trial" in event else None
