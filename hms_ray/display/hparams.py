@@ -96,13 +96,16 @@ def _declaration(summary: Summary) -> bytes:
 def session_name(study: str, number: int, state: str, score: float | None) -> str:
     """Name of a trial in the table, which TensorBoard sorts by name: the best ones are first.
 
+    The study is last, since TensorBoard cuts off what is long.
+
     Args:
         study: name of the study.
         number: of the trial.
         state: one of ``STATES``.
         score: of the objective, which is at least 0; None if the trial has none.
     """
-    return f"{study} {state if score is None else f'{min(score, 9.9999):.4f}'} {number:04d}"
+    rank = state if score is None else f"{min(score, 9.9999):.4f}"
+    return f"{rank} {number:04d} {study}"
 
 
 def session(

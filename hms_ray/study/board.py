@@ -116,7 +116,7 @@ class StudyBoard:
 
     def _declare(self) -> None:
         parameters = self._space.parameters
-        searched = any(path.split(".")[0] == "model" for path in parameters)
+        searched = not parameters.keys().isdisjoint(("model", "model.name"))
         models = [] if searched else [self._space.experiment.model.name]
         declare(self._path, parameters, self._folder.objective, models)
 

@@ -74,8 +74,8 @@ def test_trial_is_one_session(tmp_path: Path) -> None:
     write_study(tmp_path, "first", ["kl", "kl_log_votes"])
     view = hparams_view(tmp_path)
     assert view.runs == ["first/board/0000", "first/board/0001"], "one run per trial alone"
-    assert list(view.groups) == ["first 0.5000 0000", "first failed 0001"]
-    group = view.groups["first failed 0001"]
+    assert list(view.groups) == ["0.5000 0000 first", "failed 0001 first"]
+    group = view.groups["failed 0001 first"]
     assert [(session.name, session.status) for session in group.sessions] == [
         ("first/board/0001", api_pb2.STATUS_FAILURE)
     ]
@@ -92,7 +92,7 @@ def test_trial_is_one_session(tmp_path: Path) -> None:
 def test_best_trials_are_first_in_the_order_of_names(scores: list[float]) -> None:
     names = [session_name("a", n, "complete", score) for n, score in enumerate(scores)]
     names += [session_name("a", 4, "pruned", None), session_name("a", 5, "complete", 12.0)]
-    assert [name[-4:] for name in sorted(names)] == ["0002", "0001", "0000", "0003", "0005", "0004"]
+    assert [name.split()[1] for name in sorted(names)] == ["0002", "0001", "0000", "0003", "0005", "0004"]
 
 
 def test_declaration_has_domains_and_metrics(tmp_path: Path) -> None:
@@ -271,11 +271,11 @@ def test_hparams_view_is_the_leaderboard(study: StudyFolder) -> None:
     assert view.runs == [f"one/board/000{number}" for number in range(5)]
     table = Leaderboard(study).frame().set_index("trial")
     assert list(view.groups) == [
-        *("one 0.4500 0004", "one 0.5000 0000"),
-        *("one diverged 0002", "one pruned 0001", "one stopped 0003"),
+        *("0.4500 0004 one", "0.5000 0000 one"),
+        *("diverged 0002 one", "pruned 0001 one", "stopped 0003 one"),
     ]
     for name, group in view.groups.items():
-        row, found = table.loc[name[-4:]], metrics(group)
+        row, found = table.loc[name.split()[1]], metrics(group)
         assert group.hparams["State"].string_value == row["state"]
         assert group.hparams[RATE].number_value == row[RATE]
         assert group.hparams["Model"].string_value == make_space().experiment.model.name
@@ -290,12 +290,12 @@ def test_hparams_view_is_the_leaderboard(study: StudyFolder) -> None:
                 assert tag not in found
             else:
                 assert found[tag] == pytest.approx(expected, rel=1e-6)
-    statuses = {name[-4:]: group.sessions[0].status for name, group in view.groups.items()}
+    statuses = {name.split()[1]: group.sessions[0].status for name, group in view.groups.items()}
     assert statuses == {
         **dict.fromkeys(("0000", "0001", "0003", "0004"), api_pb2.STATUS_SUCCESS),
         "0002": api_pb2.STATUS_FAILURE,
     }
-    reasons = {name[-4:]: g.hparams["Reason"].string_value for name, g in view.groups.items()}
+    reasons = {name.split()[1]: g.hparams["Reason"].string_value for name, g in view.groups.items()}
     assert reasons["0001"] == "after 1 of 2 folds: worse"
     assert reasons["0002"] == "the loss must be finite"
     assert texts(study.path / "board" / "0003")["1 state"] == "stopped: stopped by hms\\-ray stop"
@@ -354,7 +354,7 @@ def test_a_resumed_study_completes_the_runs_of_earlier_ones(study: StudyFolder) 
     with StudyBoard(study, results) as board:
         board.catch_up(study.trials())
     assert [run.read_bytes() for run in runs[:4]] == before[:4]
-    assert next(iter(hparams_view(results).groups)) == "one 0.4500 0004"
+    assert next(iter(hparams_view(results).groups)) == "0.4500 0004 one"
     assert len(curve(study.path / "board" / "0004", "folds/0/KL all")) == 3
 
 
@@ -372,7 +372,7 @@ def test_a_trial_that_is_retried_gets_a_new_end(study: StudyFolder) -> None:
         trial = study.trial(2)
         assert trial is not None
         board.trial_ended(trial)
-    assert "one 0.3000 0002" in hparams_view(results).groups
+    assert "0.3000 0002 one" in hparams_view(results).groups
     assert len(hparams_view(results).groups) == 5
 
 
