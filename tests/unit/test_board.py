@@ -22,13 +22,13 @@ from hms_ray.display.event_file import EventFile
 from hms_ray.display.hparams import declare, session, session_name, shown_value
 from hms_ray.display.tensorboard import RunEnd, RunLog
 from hms_ray.errors import ConfigError
-from hms_ray.evaluate.oof import make_oof
 from hms_ray.report.fold_runs import export_folds
 from hms_ray.storage.fold_store import FoldStore
 from hms_ray.study.board import StudyBoard
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.leaderboard import Leaderboard
 from hms_ray.study.new import create_study
+from tests.board_study import end_trials, store_fold
 from tests.refused import refusal
 from tests.study_data import RATE, make_result, make_space
 from tests.tensorboard_reading import curve, hparams_view, metrics, scalars, texts
@@ -92,7 +92,14 @@ def test_trial_is_one_session(tmp_path: Path) -> None:
 def test_best_trials_are_first_in_the_order_of_names(scores: list[float]) -> None:
     names = [session_name("a", n, "complete", score) for n, score in enumerate(scores)]
     names += [session_name("a", 4, "pruned", None), session_name("a", 5, "complete", 12.0)]
-    assert [name.split()[1] for name in sorted(names)] == ["0002", "0001", "0000", "0003", "0005", "0004"]
+    assert [name.split()[1] for name in sorted(names)] == [
+        "0002",
+        "0001",
+        "0000",
+        "0003",
+        "0005",
+        "0004",
+    ]
 
 
 def test_declaration_has_domains_and_metrics(tmp_path: Path) -> None:
@@ -221,44 +228,6 @@ def test_values_are_shown_as_declared(
 @pytest.fixture
 def study(tmp_path: Path, prepared: Prepared) -> StudyFolder:
     return create_study(tmp_path / "results", "one", make_space(), prepared)
-
-
-def store_fold(results: Path, rows: Any, fold: int, n: int = 3) -> str:
-    """A stored fold; its key."""
-    history = [
-        {
-            "stage": "train",
-            "stage_index": 0,
-            "epoch": 0.5 * k,
-            "step": 5 * k,
-            "kl_all": 1.0 / k + fold,
-            "kl_4": None,
-            "kl_10": 0.5 / k + fold,
-            "train_loss": 2.0,
-            "learning_rate": 1e-3,
-            "seconds": 10.0 * k,
-        }
-        for k in range(1, n + 1)
-    ]
-    record: dict[str, Any] = {"seconds": 9.0, "saved_s": 0.0, "started_s": 7.0, "history": history}
-    record["made_with"] = {"torch": "2.15.0"}
-    oof = make_oof(rows[rows["fold"] == fold], fold, np.full((1, 6), 1 / 6))
-    key = f"{fold}" * 64
-    FoldStore(results).write(key, oof, record, lambda path: path.write_bytes(b""))
-    return key
-
-
-def end_trials(study: StudyFolder) -> None:
-    """Trials of all states, of which 0 and 4 are complete."""
-    results, rows, experiment = study.path.parent, study.rows(), make_space().experiment
-    keys = {fold: store_fold(results, rows, fold) for fold in (0, 1)}
-    rate = {RATE: 0.001}
-    study.write_trial(0, rate, experiment, replace(make_result(0.5), keys=keys))
-    pruned = replace(make_result(0.9), keys={1: keys[1]}, reused=())
-    study.write_pruned(1, rate, experiment, pruned, "after 1 of 2 folds: worse", 0.75, 2)
-    study.write_failure(2, rate, experiment, "the loss must be finite", state="diverged")
-    study.write_failure(3, rate, experiment, "stopped by hms-ray stop", state="stopped")
-    study.write_trial(4, {RATE: 0.002}, experiment, replace(make_result(0.45), keys=keys))
 
 
 def test_hparams_view_is_the_leaderboard(study: StudyFolder) -> None:
