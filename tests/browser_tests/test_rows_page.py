@@ -117,8 +117,11 @@ def test_list_is_sorted_and_filtered(
     assert current.locator("td").first.inner_text() == many[0]["id"]
     page.select_option("#class", str(many[0]["class"]))
     assert {row["class"] for row in _all(browser_of_rows)} > {many[0]["class"]}
-    page.wait_for_function("n => document.querySelectorAll('#rows tr').length <= n", arg=len(many))
-    assert set(page.locator("#rows td:nth-child(2)").all_inner_texts()) == {many[0]["class"]}
+    page.wait_for_function(
+        "name => [...document.querySelectorAll('#rows td:nth-child(2)')]"
+        ".every((cell) => cell.textContent === name)",
+        arg=many[0]["class"],
+    )
     # The row that is shown already is still the current one of the new list.
     assert current.locator("td").first.inner_text() == many[0]["id"]
 
@@ -214,3 +217,62 @@ def test_a_file_needs_no_server(page: "Page", browser_of_rows: RowBrowser, tmp_p
     page.wait_for_function("document.getElementById('span').value === '50'")
     assert picture(page) != short
     assert picture(page, "#kaggle") != picture(page, "#spectrum")
+
+
+SYNTHETIC = """uv => {
+  const canvas = document.getElementById("eeg"), points = 2000;
+  const values = new Float32Array(about.channels.length * points);
+  for (let n = 400; n < 600; n++) values[n] = uv;  // of Fp1-F7, from 2 s to 3 s
+  const eeg = { start_s: 10, seconds: 10, point_s: 1 / 200, points, values, gaps: [] };
+  const row = { labels: [], window_s: [-10, 40] };
+  drawEeg(canvas, eeg, row, about.channels, about.groups, 10);
+  const ratio = canvas.width / canvas.clientWidth, pen = canvas.getContext("2d");
+  const isInk = (x, y) => {
+    const [r, g, b, a] = pen.getImageData(Math.round(x * ratio), Math.round(y * ratio), 1, 1).data;
+    return a > 60 && r + g + b < 150;
+  };
+  const plot = canvas.clientWidth - 10 - 72;
+  const heights = (second) => {
+    const x = 72 + plot * second / 10 + 0.5 * plot / 2000;
+    for (let y = 24; y < canvas.clientHeight; y += 0.5) if (isInk(x, y)) return y;
+  };
+  return [1.5, 1.98, 2.02, 2.5, 2.98, 3.02].map(heights);
+}"""
+
+
+def test_traces_are_calibrated_and_negative_is_up(page: "Page", address: str) -> None:
+    opened(page, address)
+    assert "Negative up. 10 \u00b5V/mm" in page.inner_text("#eeg-caption")
+    flat = page.evaluate(SYNTHETIC, 0)
+    assert max(flat) - min(flat) <= 1
+    for uv in (-50, 20):
+        found = page.evaluate(SYNTHETIC, uv)
+        # A CSS millimetre has 96 / 25.4 pixels; positive microvolts go down, negative ones up.
+        moved = uv * 96 / 25.4 / 10
+        for height, expected in zip(found, [0, 0, moved, moved, moved, 0], strict=True):
+            assert height - flat[0] == pytest.approx(expected, abs=1), (uv, found)
+
+
+def test_missing_signal_is_shaded(page: "Page", address: str, browser_of_rows: RowBrowser) -> None:
+    opened(page, address)
+    rows = browser_of_rows.table.rows
+    for has_gap in (True, False):
+        # Missing are the samples 1,000 to 1,200 of some EEGs.
+        ids = rows["row_id"][((rows["eeg_id"] % 3 == 0) & (rows["eeg_start"] < 1_000)) == has_gap]
+        page.evaluate("row => go(row)", ids.iloc[-1])
+        wait_drawn(page, ids.iloc[-1])
+        if page.input_value("#span") != "50":
+            page.keyboard.press("t")
+            page.wait_for_function("drawn.eeg.seconds === 50")
+        shaded = page.evaluate(
+            """() => {
+              const canvas = document.getElementById("eeg"), [r, g, b] = rgb(colour("gap"));
+              const all = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+              let count = 0;
+              for (let n = 0; n < all.data.length; n += 4) {
+                count += all.data[n] === r && all.data[n + 1] === g && all.data[n + 2] === b;
+              }
+              return count;
+            }"""
+        )
+        assert (shaded > 200) == has_gap

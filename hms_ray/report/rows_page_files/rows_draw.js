@@ -72,14 +72,14 @@ function drawEeg(canvas, eeg, row, channels, groups, sensitivity) {
   const plot = {
     left, right, top, bottom, begin, end,
     x: (second) => left + ((second - begin) / eeg.seconds) * (right - left),
-    // The last lanes are for the calibration.
-    lane: (bottom - top) / (channels.length + 0.6 * groups.length + 1.9),
+    // The last lanes are for the calibration, the first one for waves of the first channel.
+    lane: (bottom - top) / (channels.length + 0.6 * groups.length + 2.5),
   };
   drawSeconds(pen, plot, (row.window_s[0] + row.window_s[1]) / 2);
   drawMarks(pen, plot, marks, markStep);
   const groupEnds = new Set();
   groups.reduce((sum, [, size]) => (groupEnds.add(sum + size), sum + size), 0);
-  let y = top + 0.6 * plot.lane, ekgSensitivity = 0;
+  let y = top + 1.2 * plot.lane, ekgSensitivity = 0;
   channels.forEach((name, channel) => {
     y += plot.lane * (groupEnds.has(channel) ? 1.6 : channel ? 1 : 0.3);
     const values = eeg.values.subarray(channel * eeg.points, (channel + 1) * eeg.points);
