@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from hms_ray.cli.options import RESULTS, PackDir, Port, Results, option
+from hms_ray.cli.options import RESULTS, PackDir, Port, Results, flag, option
 from hms_ray.errors import ConfigError
 
 
@@ -24,6 +24,9 @@ def board(
         list[int] | None,
         option("Make the images of this trial, besides the best one; can be repeated.", "TRIAL"),
     ] = None,
+    folds: Annotated[
+        bool, flag("--folds", "Show one run per fold, of the trials that have ended by now.")
+    ] = False,
     pack_dir: PackDir = None,
     port: Port = None,
     results: Results = RESULTS,
@@ -34,6 +37,10 @@ def board(
     """
     if trials is not None and best is not None:
         raise ConfigError("trials are chosen by --trials or by --best", got="both", fix="Omit one.")
+    if folds and images:
+        raise ConfigError(
+            "runs of folds have no images", got="--folds and --images", fix="Omit one."
+        )
     numbers = _numbers(trials) if trials is not None else ()
     from hms_ray.report.board_command import BoardOptions, serve_board
 
@@ -45,6 +52,7 @@ def board(
             best=best,
             images=tuple(images or ()),
             pack_dir=pack_dir,
+            folds=folds,
             port=port,
         ),
     )

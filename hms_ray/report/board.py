@@ -49,12 +49,7 @@ def first_runs(board: Path, best_first: Sequence[str], asked: Sequence[str] = ()
     """
     known = run_names(board)
     if not known:
-        raise StudyError(
-            "TensorBoard needs a trial or step that was evaluated",
-            got="none",
-            where=board,
-            fix="Train first, with the command that made this folder.",
-        )
+        raise nothing_to_show(board)
     missing = [name for name in asked if name not in known]
     if missing:
         raise StudyError(
@@ -69,6 +64,16 @@ def first_runs(board: Path, best_first: Sequence[str], asked: Sequence[str] = ()
         return known
     ordered = dict.fromkeys([*(name for name in best_first if name in known), *known])
     return sorted(list(ordered)[:MAX_RUNS])
+
+
+def nothing_to_show(where: Path) -> StudyError:
+    """The error of a folder without runs."""
+    return StudyError(
+        "TensorBoard needs a trial or step that was evaluated",
+        got="none",
+        where=where,
+        fix="Train first, with the command that made this folder.",
+    )
 
 
 @contextmanager

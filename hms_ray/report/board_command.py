@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from hms_ray.display.tensorboard import objective_tag
+from hms_ray.display.tensorboard import fold_run_tag, objective_tag
 from hms_ray.errors import HmsRayError, StudyError, one_line
+from hms_ray.evaluate.metric import SCORE_NAMES
 from hms_ray.ladder.board import OBJECTIVE
-from hms_ray.report.board import first_runs, page, run_names, shown_folder, tensorboard_app
+from hms_ray.report.board import (
+    MAX_RUNS,
+    first_runs,
+    nothing_to_show,
+    page,
+    run_names,
+    shown_folder,
+    tensorboard_app,
+)
+from hms_ray.report.fold_runs import export_folds
 from hms_ray.report.loopback import serve
 from hms_ray.report.trial_images import FILE_NAME, write_trial_images
 from hms_ray.storage.folder_names import BOARD, places
@@ -30,6 +41,7 @@ class BoardOptions:
         best: number of best trials to show; default: all.
         images: trials whose images are made, besides the best one.
         pack_dir: folder of packs; default: that of the study.
+        folds: show one run per fold, from a temporary folder that does not grow.
         port: of this machine; default: a free one.
     """
 
@@ -38,6 +50,7 @@ class BoardOptions:
     best: int | None = None
     images: tuple[int, ...] = ()
     pack_dir: Path | None = None
+    folds: bool = False
     port: int | None = None
 
 
@@ -59,8 +72,11 @@ def serve_board(target: str, options: BoardOptions) -> None:
         names = first_runs(path / BOARD, [])
         _serve(path, names, [], objective_tag(OBJECTIVE), "step", options.port)
         return
+    if options.folds:
+        _serve_folds(folder, options)
+        return
     _complete_runs(folder, options.results)
-    finished = folder.finished_trials() if (folder.path / "trials").is_dir() else []
+    finished = folder.finished_trials()
     best_first = [run_name(trial.number) for trial in finished]
     names = first_runs(folder.path / BOARD, best_first, _asked(folder, finished, options))
     _make_images(folder, finished, options)
@@ -84,11 +100,35 @@ def _serve(
     with ExitStack() as stack:
         shown = stack.enter_context(shown_folder(path / BOARD, names, declaring))
         app = stack.enter_context(tensorboard_app(shown, len(names), f"{title} - TensorBoard"))
-        text = counted(n_runs, noun)
-        if len(names) < n_runs:
-            text = f"{len(names):,} of {text}"
-        print(f"TensorBoard of {title}: {text}")
+        print(f"TensorBoard of {title}: {_of_all(len(names), n_runs, noun)}")
         serve(app, port=port, path=page(tag))
+
+
+def _serve_folds(folder: StudyFolder, options: BoardOptions) -> None:
+    """Serves the curves of single folds; folds of a trial have one colour."""
+    trials, finished = folder.trials(), folder.finished_trials()
+    known = list(dict.fromkeys(trial.number for trial in (*finished, *trials)))
+    asked = [int(name) for name in _asked(folder, finished, options)]
+    for number in asked:
+        if number not in known:
+            folder.finished_trial(number)
+    shown = (asked or known)[: MAX_RUNS // int(folder.rows()["fold"].nunique())]
+    with ExitStack() as stack:
+        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hms-ray-folds-")))
+        n_runs = export_folds(folder, options.results, place, shown)
+        if not n_runs:
+            raise nothing_to_show(folder.path)
+        app = stack.enter_context(tensorboard_app(place, n_runs, f"{folder.name} - folds"))
+        text = _of_all(len(shown), len(trials), "trial")
+        print(f"TensorBoard of {folder.name}: {counted(n_runs, 'fold')} of {text}")
+        tag = fold_run_tag(SCORE_NAMES[folder.objective], folder.objective)
+        serve(app, port=options.port, path=page(tag, colours=r"regex:^(\d+)/"))
+
+
+def _of_all(n_shown: int, n_all: int, noun: str) -> str:
+    """Such as ``8 trials`` or ``2 of 8 trials``."""
+    text = counted(n_all, noun)
+    return text if n_shown == n_all else f"{n_shown:,} of {text}"
 
 
 def _ladder(target: str, options: BoardOptions) -> Path:
@@ -107,7 +147,12 @@ def _ladder(target: str, options: BoardOptions) -> Path:
             where=options.results,
             fix="List them with: hms-ray studies",
         )
-    given = {"--trials": options.trials, "--best": options.best, "--images": options.images}
+    given = {
+        "--trials": options.trials,
+        "--best": options.best,
+        "--images": options.images,
+        "--folds": options.folds,
+    }
     for name, value in given.items():
         if value:
             raise StudyError(f"{name} needs a study", got="a ladder", where=path, fix="Omit it.")

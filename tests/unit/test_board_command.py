@@ -178,7 +178,12 @@ def test_a_ladder_is_shown_step_by_step(
     assert found.runs == ["2_panels"]
     assert "KL%20all" in found.path
     assert capsys.readouterr().out.splitlines()[-1] == "TensorBoard of ladder: 1 step"
-    options: list[dict[str, Any]] = [{"trials": (1,)}, {"best": 1}, {"images": (1,)}]
+    options: list[dict[str, Any]] = [
+        {"trials": (1,)},
+        {"best": 1},
+        {"images": (1,)},
+        {"folds": True},
+    ]
     for option in options:
         with refusal(StudyError, "needs a study", got="a ladder", where="ladder", fix="Omit"):
             board_command.serve_board(
@@ -199,6 +204,40 @@ def test_the_end_of_a_torn_file_is_written_again(
     assert main(call) == 0
     assert scalars(run) == whole
     assert has_session(run)
+
+
+def test_folds_are_runs_of_their_own_with_a_colour_per_trial(
+    results: Path, served: Callable[..., SimpleNamespace], capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = served("many", "--results", results, "--folds", "--trials", "1,4")
+    assert found.runs == ["0001/fold_0", "0001/fold_1", "0004/fold_0", "0004/fold_1"]
+    assert (
+        capsys.readouterr().out.splitlines()[-1] == "TensorBoard of many: 4 folds of 2 of 6 trials"
+    )
+    query = parse_qs(urlsplit(found.path).query)
+    assert query["runColorGroup"] == ["regex:^(\\d+)/"]
+    (pin,) = json.loads(query["pinnedCards"][0])
+    assert all(pin["tag"] in tags for tags in found.tags["scalars"]["runTagInfo"].values())
+    # Neither runs nor images are written into the study.
+    assert found.drawn == []
+    assert not (results / "many" / "board").exists()
+
+
+def test_of_too_many_folds_those_of_the_best_trials_are_shown(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[Any] = []
+
+    def export(folder: StudyFolder, place: Path, out: Path, trials: list[int]) -> int:
+        shown.append(trials)
+        return 0
+
+    monkeypatch.setattr(board_command, "export_folds", export)
+    monkeypatch.setattr(board_command, "MAX_RUNS", 7)
+    with refusal(StudyError, "that was evaluated", got="none", where=str(results / "many")):
+        board_command.serve_board("many", board_command.BoardOptions(results=results, folds=True))
+    order = [trial.number for trial in StudyFolder.open("many", results).finished_trials()]
+    assert shown == [order[:3]]
 
 
 def test_a_study_that_runs_is_not_written_to(
@@ -226,8 +265,9 @@ def test_what_cannot_be_shown_is_refused(results: Path, tmp_path: Path) -> None:
         StudyError, "must have a TensorBoard run", got="0099", where="board", fix="0000, 0001"
     ):
         call("many", trials=(99,))
-    with refusal(StudyError, "the trial must have finished", got="trial 0099", fix="0"):
-        call("many", images=(99,))
+    for option in ({"images": (99,)}, {"trials": (99,), "folds": True}):
+        with refusal(StudyError, "the trial must have finished", got="trial 0099", fix="0"):
+            call("many", **option)
     make_study(tmp_path, "new")
     with refusal(StudyError, "trial or step that was evaluated", got="none", fix="Train first"):
         call("new")
@@ -251,6 +291,7 @@ def test_a_port_in_use_is_refused(results: Path, undrawn: list[int]) -> None:
     [
         (["--trials", "1", "--best", "2"], ["by --trials or by --best", "Omit one"]),
         (["--trials", "1;2"], ["must be numbers with commas", "'1;2'", "3,7,12"]),
+        (["--folds", "--images", "1"], ["no images", "--folds", "Omit one"]),
         (["--best", "0"], ["--best"]),
         (["--port", "70000"], ["--port"]),
     ],
