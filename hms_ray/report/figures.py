@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -30,6 +31,11 @@ QUIET: Final = "#8a8f98"
 """Of what is context: other trials, diagonals, counts."""
 _STATE_MARKERS: Final = {"complete": "circle", "pruned": "triangle-down-open"}
 _HEIGHT: Final = 380
+
+
+def label(text: object) -> str:
+    """A text of a user as Plotly shows it: it takes some tags, such as links, for HTML."""
+    return escape(str(text), quote=False)
 
 
 def plotly_missing() -> bool:
@@ -246,7 +252,7 @@ def _stage_marks(part: pd.DataFrame) -> tuple[list[dict[str, Any]], list[dict[st
                 "x": start,
                 "y": 1,
                 "yref": "paper",
-                "text": f"stage {stage}",
+                "text": f"stage {label(stage)}",
                 "showarrow": False,
                 "xanchor": "left",
                 "yanchor": "top",
@@ -353,7 +359,7 @@ def kl_parts(frame: pd.DataFrame, by: str) -> Figure:
         figure.add_bar(
             x=part["part"],
             y=part["kl"].astype(float).round(5),
-            name=str(name),
+            name=label(name),
             marker={
                 "color": COLOURS[place % 6],
                 "pattern": {"shape": PATTERNS[place % 6], "fgcolor": "white"},
@@ -537,7 +543,7 @@ def blend_weights(frame: pd.DataFrame, n_most: int = 20) -> Figure:
         yaxis={"autorange": "reversed", "type": "category"},
     )
     figure.add_bar(
-        y=shown["model"],
+        y=shown["model"].map(label),
         x=shown["weight"].astype(float).round(5),
         orientation="h",
         name="fitted on all patients (in-sample)",
@@ -548,7 +554,7 @@ def blend_weights(frame: pd.DataFrame, n_most: int = 20) -> Figure:
         middle = (nested["nested_low"] + nested["nested_high"]) / 2
         figure.add_scatter(
             x=middle,
-            y=nested["model"],
+            y=nested["model"].map(label),
             mode="markers",
             name="range of the nested fits",
             marker={"symbol": "line-ns-open", "size": 1, "color": COLOURS[1]},

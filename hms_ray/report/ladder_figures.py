@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from hms_ray.evaluate.metric import SCORE_NAMES
-from hms_ray.report.figures import COLOURS, MARKERS, QUIET, new_figure
+from hms_ray.report.figures import COLOURS, MARKERS, QUIET, label, new_figure
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -31,7 +31,7 @@ def step_scores(frame: pd.DataFrame) -> Figure:
             name=SCORE_NAMES[group],
             marker={"symbol": MARKERS[place], "size": 9, "color": COLOURS[place]},
             error_x=_ends(part["kl"], part["low"], part["high"]),
-            text=names,
+            text=[label(name) for name in names],
             hovertemplate=f"%{{text}}: {SCORE_NAMES[group]} %{{x:.4f}}<extra></extra>",
         )
     return figure
@@ -61,7 +61,7 @@ def forest(frame: pd.DataFrame, group: str) -> Figure:
             name=verdict,
             marker={"symbol": _VERDICTS[verdict], "size": 10, "color": COLOURS[place]},
             error_x=_ends(lines["difference"], lines["difference_low"], lines["difference_high"]),
-            text=np.array(names)[chosen],
+            text=np.array([label(name) for name in names])[chosen],
             hovertemplate="%{text}: %{x:+.4f}<extra></extra>",
         )
     return figure
@@ -74,7 +74,7 @@ def _by_step(names: list[str], title: str) -> Figure:
         yaxis={
             "autorange": "reversed",
             "tickvals": list(range(len(names))),
-            "ticktext": names,
+            "ticktext": [label(name) for name in names],
             "zeroline": False,
         },
     )

@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial
 
 from hms_ray.display.leaderboard import short_names
 from hms_ray.evaluate.metric import SCORE_NAMES
-from hms_ray.report.figures import COLOURS, QUIET, dressed, require_plotly
+from hms_ray.report.figures import COLOURS, QUIET, dressed, label, require_plotly
 from hms_ray.report.study_data import StudyData
 from hms_ray.search.distributions import distributions
 
@@ -79,12 +79,23 @@ def slices(study: optuna.Study, objective: str) -> Figure:
             "line": {"width": 0.5, "color": QUIET},
         }
     )
+    for trace in figure.data:
+        axis = figure.layout[f"xaxis{(trace.xaxis or 'x')[1:]}"]
+        if axis.type == "category":
+            trace.x = [_plain(value) for value in trace.x]
+            axis.categoryarray = [_plain(value) for value in axis.categoryarray]
     n_panels = sum(name.startswith("xaxis") for name in figure.to_plotly_json()["layout"])
     # One label per power of ten: more do not fit.
     figure.for_each_xaxis(lambda axis: axis.update(dtick=1) if axis.type == "log" else None)
     figure.update_layout(showlegend=False, width=_PANEL_WIDTH * n_panels)
     figure.layout.yaxis.title.text = SCORE_NAMES[objective]
     return figure
+
+
+def _plain(value: object) -> str:
+    """A label of Optuna without its quotation marks."""
+    text = str(value)
+    return label(text[1:-1] if text[:1] == text[-1:] == "'" else text)
 
 
 def _drawn(name: str, *arguments: Any) -> Figure:

@@ -101,6 +101,8 @@ def test_figures_are_drawn_when_they_come_into_view_and_texts_stay_texts(opened:
         assert plot.get_attribute("aria-label")
     # The name of the blend's member and the reason of a failure are HTML.
     assert EVIL in opened.locator("[aria-label='Faults met']").inner_text()
+    weights = opened.locator(".plot[aria-label^='Weights of the blend']")
+    assert weights.locator(".ytick text").first.text_content() == EVIL
     assert not dialogs
     assert opened.locator("img").count() == 0
 

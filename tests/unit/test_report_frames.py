@@ -180,7 +180,10 @@ def test_search_figures_leave_the_journal_alone(data: StudyData) -> None:
     assert set(study.best_params) == {"learning_rate", "weight_decay", "loss", "dropout"}
     bars = search_figures.importance(study).data[0]
     assert sum(bars.x) == pytest.approx(1)
-    assert len(search_figures.slices(study, "kl_10").data) == 4
+    slices = search_figures.slices(study, "kl_10")
+    assert len(slices.data) == 4
+    assert set(slices.data[2].x) <= {"kl", "kl_log_votes", "kl_capped_votes"}
+    assert set(slices.data[2].x) <= set(slices.layout.xaxis3.categoryarray)
     figure = figures.parallel(frames.trials(data), "kl_10", {"training.learning_rate"})
     axes = {axis.label: axis for axis in figure.data[0].dimensions}
     assert axes["learning_rate"].ticktext == ("0.0001", "0.001", "0.01")

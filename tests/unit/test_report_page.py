@@ -185,9 +185,13 @@ def test_texts_of_users_are_escaped(tmp_path: Path) -> None:
 
 
 def test_names_within_figures_are_escaped(study: StudyFolder) -> None:
-    page = study_page(StudyData(replace_name(study, "</script><b>")))
-    assert "</script><b>" not in page.html("")
-    assert "\\u003c/script>" in page.html("")
+    html = study_page(StudyData(replace_name(study, "</script><b>"))).html("")
+    assert "</script><b>" not in html
+    data = re.findall(r'<script type="application/json" id="[\w-]+">(.*?)</script>', html)
+    assert len(data) >= 12
+    assert not [text for text in data if "<" in text]
+    # Plotly takes some tags for HTML.
+    assert any("&lt;/script&gt;&lt;b&gt;" in text for text in data)
 
 
 def replace_name(study: StudyFolder, name: str) -> StudyFolder:
