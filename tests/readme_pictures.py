@@ -1,7 +1,8 @@
 """The README's pictures, made from the demo's results: ``python -m tests.readme_pictures``.
 
 Run ``make demo`` first. The pictures are committed in ``results/pictures``; they show simulated
-data, which each of them says.
+data, which each of them says. Each records the demo's search space: if that changes, a test asks
+for new pictures.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,8 +24,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import yaml
 from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from hms_ray.competition.schema import CLASSES
 from hms_ray.report.loopback import running
@@ -31,6 +35,7 @@ from hms_ray.report.rows_app import RowApp, RowBrowser, row_address
 from hms_ray.report.rows_files import answers_of
 from hms_ray.report.rows_page import page_file, script_json
 from hms_ray.storage.folder_names import STORE_NAME
+from hms_ray.storage.hashing import digest
 from hms_ray.study.folder import StudyFolder
 from tests.browser import checked_page, started_browser
 
@@ -39,6 +44,10 @@ if TYPE_CHECKING:
 
 MAX_BYTES: Final = 1_500_000
 """Of all pictures together."""
+PLACE: Final = Path(__file__).parents[1] / "results" / "pictures"
+DEMO_SPACE: Final = Path(__file__).parents[1] / "search_spaces" / "demo.yaml"
+DEMO_KEY: Final = "demo"
+"""Key of ``demo_fingerprint`` in a picture's texts."""
 COLOURS: Final = 256
 _STUDY, _DATA = "demo", ".demo"
 _CHARTS_MS: Final = 2_000
@@ -207,13 +216,35 @@ def _section(page: Page, first: str, after: str) -> bytes:
     return page.screenshot(clip=clip)  # type: ignore[arg-type]
 
 
+def tensorboard(demo: Demo) -> tuple[bytes, str]:
+    """TensorBoard as ``hms-ray board`` opens it, without the settings."""
+    with demo.started("board", _STUDY) as process, demo.page(1040, 1120, 1) as page:
+        assert process.stdout is not None
+        address = next(line.strip() for line in process.stdout if line.startswith("http://"))
+        page.goto(address)
+        page.locator("metrics-pinned-view card-view line-chart").first.wait_for()
+        page.get_by_role("button", name="Settings").last.click()
+        # The group of the pinned chart is folded away.
+        page.locator("metrics-card-group-toolbar button").first.click()
+        page.wait_for_timeout(2 * _CHARTS_MS)
+        picture = page.screenshot()
+        process.send_signal(signal.SIGINT)
+    return picture, "hms-ray board demo"
+
+
 PICTURES: Final[dict[str, Callable[[Demo], tuple[bytes, str]]]] = {
     "banner": banner,
     "last_screen": last_screen,
     "report": report,
+    "tensorboard": tensorboard,
     "rows": row_browser,
 }
 """Name of a picture -> makes it: PNG, and its caption."""
+
+
+def demo_fingerprint() -> str:
+    """Hash of the content of the demo's search space, without comments and defaults."""
+    return digest(yaml.safe_load(DEMO_SPACE.read_text(encoding="utf-8")))
 
 
 def finished(png: bytes, caption: str) -> bytes:
@@ -230,7 +261,9 @@ def finished(png: bytes, caption: str) -> bytes:
     drawing.text(place, f"{caption}; simulated data", fill="#5b6270", font=font, anchor="lm")
     few = framed.quantize(COLOURS, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     packed = io.BytesIO()
-    few.save(packed, "PNG", optimize=True)
+    record = PngInfo()
+    record.add_text(DEMO_KEY, demo_fingerprint())
+    few.save(packed, "PNG", optimize=True, pnginfo=record)
     return packed.getvalue()
 
 
@@ -261,7 +294,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", choices=[[], *PICTURES], default=[])
     parser.add_argument("--results", type=Path, default=Path("results"))
-    parser.add_argument("--out", type=Path, default=Path("results/pictures"))
+    parser.add_argument("--out", type=Path, default=PLACE)
     given: Any = parser.parse_args()
     total = make_pictures(given.results, given.out, given.names or list(PICTURES))
     print(json.dumps({"bytes": total, "most": MAX_BYTES}))

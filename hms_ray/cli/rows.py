@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hms_ray.cli.next_command import print_next
-from hms_ray.cli.options import RESULTS, Results, option
+from hms_ray.cli.options import RESULTS, Port, Results, option
 from hms_ray.errors import ConfigError
 from hms_ray.text import counted
 
@@ -28,7 +28,7 @@ def rows(
         list[str] | None,
         option("Row to show first, or to write; can be repeated with --out.", "ID"),
     ] = None,
-    port: Annotated[int | None, option("Port of the page.", "N", default="a free one")] = None,
+    port: Port = None,
     out: Annotated[
         Path | None,
         option("Write one HTML file per row into this folder; no server.", "DIR", panel=_FILES),
