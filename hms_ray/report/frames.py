@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -23,7 +23,7 @@ from hms_ray.evaluate import discrimination as areas
 from hms_ray.evaluate import reliability as reliabilities
 from hms_ray.evaluate.metric import OBJECTIVES, Array, kl_by_class, mean_by_tier, row_sums
 from hms_ray.report.study_data import StudyData
-from hms_ray.storage.run_log import LOG_FILE
+from hms_ray.storage.run_log import LOG_FILE, WORKER_LOGS
 from hms_ray.study.cost import read_costs
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.trial import StoredTrial
@@ -39,7 +39,10 @@ _SECONDS: Final = (
     *("saved_by_store_s", "saved_by_stages_s", "saved_by_pruning_s"),
 )
 EVALUATION: Final = (*("epoch", "stage", *OBJECTIVES, "train_loss", "learning_rate", "seconds"),)
-_LOGGED: Final = re.compile(r"^(\S+Z) (WARNING|ERROR|CRITICAL) (\S+): (.*)$")
+_LOGGED: Final = re.compile(r"^(\S+Z) ([A-Z]+) \S+: (.*)$")
+_FAULT_LEVELS: Final = frozenset({"WARNING", "ERROR", "CRITICAL"})
+_RESTART: Final = re.compile(r"was lost\b|\bresumed at stage\b")
+"""Of lines that are no warning, because the run continued by itself."""
 _NUMBERS: Final = re.compile(r"\d+")
 
 
@@ -332,11 +335,12 @@ def cost(study: Study, results: str | Path = RESULTS) -> pd.DataFrame:
 
 
 def faults(study: Study, results: str | Path = RESULTS) -> pd.DataFrame:
-    """Trials that did not finish, and warnings and errors of the study's log.
+    """Trials that did not finish; lost worker groups, restarts, warnings and errors of the logs.
 
     Returns:
-        ``what`` (such as ``failed`` or ``WARNING``), ``times``, ``text`` (without numbers that
-        differ, of the log), and ``trials`` or the last time of it.
+        ``what`` (such as ``failed``, ``restart`` or ``warning``), ``times``, ``text`` (of the
+        latest, where lines of a log differ in numbers alone), and ``where``: the trials, or the
+        time of the latest.
     """
     data = StudyData.of(study, results)
     reasons: dict[tuple[str, str], list[str]] = {}
@@ -349,19 +353,28 @@ def faults(study: Study, results: str | Path = RESULTS) -> pd.DataFrame:
     ]
     counts: Counter[tuple[str, str]] = Counter()
     last: dict[tuple[str, str], tuple[str, str]] = {}
-    log = data.folder.path / LOG_FILE
-    with data.noted("The log"):
-        lines = (
-            log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
-        )
-        for line in lines:
-            if found := _LOGGED.match(line):
-                when, level, _, text = found.groups()
-                kind = level, _NUMBERS.sub("#", text)
+    path = data.folder.path
+    for log in (path / LOG_FILE, *sorted((path / WORKER_LOGS).glob("*.txt"))):
+        with data.noted(f"The log {log.name}"):
+            for what, when, text in _log_faults(log):
+                kind = what, _NUMBERS.sub("#", text)
                 counts[kind] += 1
-                last[kind] = text, when
-    rows += [
-        (kind[0], times, last[kind][0], f"last at {last[kind][1]}")
-        for kind, times in counts.most_common()
-    ]
+                last[kind] = max(last.get(kind, ("", "")), (when, text))
+    for kind, times in counts.most_common():
+        when, text = last[kind]
+        rows.append((kind[0], times, text, f"last at {when}"))
     return pd.DataFrame(rows, columns=["what", "times", "text", "where"])
+
+
+def _log_faults(log: Path) -> Iterator[tuple[str, str, str]]:
+    """Kind, time and text of each fault in a log; none if there is no such file."""
+    if not log.is_file():
+        return
+    with log.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            if found := _LOGGED.match(line.rstrip("\n")):
+                when, level, text = found.groups()
+                if level in _FAULT_LEVELS:
+                    yield level.lower(), when, text
+                elif _RESTART.search(text):
+                    yield "restart", when, text

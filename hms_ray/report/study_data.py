@@ -22,6 +22,7 @@ from hms_ray.evaluate.oof import probabilities_of, read_oof
 from hms_ray.pack.build import default_pack_dir
 from hms_ray.storage.fold_store import FoldStore
 from hms_ray.storage.folder_names import BLEND, BLEND_FILE
+from hms_ray.storage.locks import running_since
 from hms_ray.storage.structured_files import read_json
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.leaderboard import Leaderboard
@@ -231,6 +232,11 @@ class StudyData:
             return list(read_json(file, list)) if file.is_file() else []
         return []
 
+    @cached_property
+    def running(self) -> bool:
+        """Whether a command runs the study now."""
+        return running_since(self.folder.path) is not None
+
     @property
     def command(self) -> list[str]:
         """Words of the last run's command after the program; empty if unknown."""
@@ -285,7 +291,8 @@ class StudyData:
             return found
         with self.noted("Optuna's journal"):
             lines = journal.read_text(encoding="utf-8").split("\n")
-            if lines[-1]:
+            # A running study is about to write the rest.
+            if lines[-1] and not self.running:
                 self.note(
                     "The end of Optuna's journal: its last record is incomplete, as after a full "
                     "disk. The next run of the study cuts it off."

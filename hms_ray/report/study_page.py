@@ -91,6 +91,8 @@ class StudyPage:
             lead.append("The data are simulated: scores say nothing about real recordings.")
         elif data.data_folder is not None and data.simulated is None:
             lead.append(f"Data: {data.data_folder}.")
+        if self.data.running:
+            lead.append("The study is running: this is what there was when the page was written.")
         outcome = read_outcome(self.folder.path)
         if outcome is not None and outcome.text != FINISHED:
             lead.append(f"The last run ended at {outcome.ended} (UTC): {outcome.text}.")
@@ -403,6 +405,8 @@ class StudyPage:
                 "(its numbers are in the table).",
                 table(Table("Mean predicted share", columns, (note,))),
             ),
+            paragraphs("The rows themselves, those of largest loss first:"),
+            code(command_line("rows", self.folder.name)),
         ]
 
     def _reliability(self) -> list[str]:
@@ -576,7 +580,7 @@ class StudyPage:
     def _faults(self) -> list[str]:
         frame = frames.faults(self.data)
         if frame.empty:
-            return [paragraphs("None: no trial failed, and the log has no warning.")]
+            return [paragraphs("None: no trial failed, and the logs have no warning.")]
         columns = (
             Column("what", frame["what"].tolist(), right=False),
             Column("times", [f"{times:,}" for times in frame["times"]]),
@@ -584,11 +588,13 @@ class StudyPage:
             Column("where", frame["where"].tolist(), right=False),
         )
         note = (
-            "Trials that ended without a score, then warnings and errors of the study's log "
-            "(log.txt): lost folds, restarts, storage. Lines that differ in numbers alone count "
-            "as one."
+            "Trials that ended without a score; then, from log.txt and logs/, restarts (lost "
+            "worker groups, folds that resumed), warnings and errors. Lines that "
+            "differ in numbers alone count as one."
         )
-        return [table(Table("Faults met", columns, (note,)), sortable=True)]
+        runs = f"{counted(len(self.data.runs), 'run')} of the study are recorded."
+        runs = runs if len(self.data.runs) > 1 else ""
+        return [paragraphs(runs), table(Table("Faults met", columns, (note,)), sortable=True)]
 
     def _reproduce(self) -> list[str]:
         folder, path = self.folder, self.folder.path

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Final
 
 from hms_ray.errors import StudyError, one_line
 from hms_ray.ladder.folder import find_ladder, ladder_names
 from hms_ray.report.figures import plotly_missing, require_plotly
 from hms_ray.report.page import Page
-from hms_ray.storage.folder_names import STEPS_FILE, places
+from hms_ray.storage.folder_names import REPORT_FILE, STEPS_FILE, places
 from hms_ray.storage.structured_files import write_text
 from hms_ray.study.folder import StudyFolder, study_names
 from hms_ray.text import closest, command_line
 
 logger = logging.getLogger(__name__)
-
-REPORT_FILE: Final = "report.html"
 
 
 def write_report(target: str | Path, results: Path, out: Path | None = None) -> Path:

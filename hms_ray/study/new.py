@@ -16,7 +16,7 @@ from hms_ray.errors import HmsRayError, StudyError
 from hms_ray.evaluate.metric import OBJECTIVES
 from hms_ray.storage.atomic import whole_file
 from hms_ray.storage.drafts import DRAFT_PREFIX
-from hms_ray.storage.folder_names import checked_name, require_inside, require_kind
+from hms_ray.storage.folder_names import REPORT_FILE, checked_name, require_inside, require_kind
 from hms_ray.storage.hashing import table_fingerprint
 from hms_ray.storage.lease import LEASE_FILE
 from hms_ray.storage.locks import LOCK_FILE, OWNER_FILE, StudyLock
@@ -53,6 +53,7 @@ _RUN_FILES: Final = frozenset(
         "leaderboard.csv",
         "costs.json",
         OUTCOME_FILE,
+        REPORT_FILE,
     }
 )
 """Files of a study in which no trial has ended, besides its lock and journal."""
@@ -212,6 +213,7 @@ def _write_new(path: Path, identity: Mapping[str, Any], space: Space, prepared: 
     # Removed first and written last: while study.json exists, rows and space belong to it.
     (path / STUDY_FILE).unlink(missing_ok=True)
     (path / JOURNAL).unlink(missing_ok=True)
+    (path / REPORT_FILE).unlink(missing_ok=True)
     with whole_file(path / ROWS_FILE) as draft:
         prepared.rows().to_parquet(draft, index=False)
     (path / HOLDOUT_FILE).unlink(missing_ok=True)

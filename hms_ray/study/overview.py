@@ -22,6 +22,7 @@ from hms_ray.display.overview import FoldOverview, StudyOverview, TrialOverview
 from hms_ray.errors import HmsRayError, StudyError
 from hms_ray.evaluate.metric import mean_by_objective
 from hms_ray.storage.fold_store import FoldStore
+from hms_ray.storage.folder_names import REPORT_FILE
 from hms_ray.storage.structured_files import read_json
 from hms_ray.study.cost import read_costs
 from hms_ray.study.folder import SPACE_FILE, StudyFolder, study_names
@@ -98,8 +99,10 @@ def _outcome(path: Path) -> str | None:
 
 def last_written(folder: Path) -> str:
     """When a file of a study or ladder, or a trial, was last written; ISO 8601, UTC."""
-    files = [folder, *folder.iterdir(), *(folder / "trials").glob("*")]
-    seconds = max(file.stat().st_mtime for file in files if not file.name.startswith("."))
+    files = [*folder.iterdir(), *(folder / "trials").glob("*")]
+    # To write a report, which changes the folder's own time, is to look at a study.
+    counted = [f for f in files if not f.name.startswith(".") and f.name != REPORT_FILE]
+    seconds = max(file.stat().st_mtime for file in counted or [folder])
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 

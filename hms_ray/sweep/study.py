@@ -239,7 +239,7 @@ class _Run:
             self._announce(cluster, n_concurrent)
             self._load_finished()
             self._board.catch_up(self._ends.leaderboard.trials)
-            groups = self._trials.groups(self.n_missing, self._pump.message)
+            groups = self._trials.groups(self.n_missing, self._note_groups)
             with groups:
                 self._cancel = groups.cancel
                 self._search = search = StudySearch(
@@ -257,6 +257,11 @@ class _Run:
             self._ends.settle()
             if resources.group == "study":
                 self._costs.set_groups(groups.times())
+
+    def _note_groups(self, text: str) -> None:
+        """Shows and logs what happens to the worker groups: a report counts lost ones."""
+        logger.info(text)
+        self._pump.message(text)
 
     def confirm(self, cluster: Cluster, n_best: int, n_seeds: int) -> None:
         """See ``sweep.confirming``."""

@@ -1,6 +1,8 @@
 """Frames and figures of a study, against its files and the metric."""
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +27,7 @@ N_TRIALS, N_FOLDS = 10, 3
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
-    results = tmp_path_factory.mktemp("results")
+    results = tmp_path_factory.mktemp("place") / "results"
     ends = Ends(pruned=5, diverged=6, failed=7)
     return write_large_study(results, n_trials=N_TRIALS, n_folds=N_FOLDS, n_rows=300, ends=ends)
 
@@ -136,6 +138,18 @@ def test_cost_and_faults(data: StudyData, study: StudyFolder) -> None:
     assert faults[1]["text"].startswith("RuntimeError: CUDA")
     assert faults[2]["times"] == 2
     assert faults[2]["text"] == "trial 4 was lost"
+    assert faults[2]["where"] == "last at 2026-01-01T00:00:02.000Z"
+    worker = study.path / "logs" / "host-1.txt"
+    worker.parent.mkdir()
+    worker.write_text(
+        "2026-01-01T00:00:03.000Z INFO hms_ray.train: [trial 3 rank 0] resumed at stage good, "
+        "epoch 2\n2026-01-01T00:00:04.000Z INFO hms_ray.sweep: group-1 was lost: its node\n"
+        "2026-01-01T00:00:05.000Z INFO hms_ray.train: stage good started\n"
+    )
+    restarts = frames.faults(data).to_dict("records")[3:]
+    assert [one["what"] for one in restarts] == ["restart", "restart"]
+    assert restarts[1]["text"] == "group-1 was lost: its node"
+    shutil.rmtree(worker.parent)
     (study.path / "log.txt").unlink()
     cost = frames.cost(data).iloc[0]
     n_folds = sum(len(trial.keys) for trial in data.trials)
@@ -209,3 +223,17 @@ def test_a_study_must_exist_and_plotly_be_installed(
     fix = "Install it: pip install 'hms_ray[report]'"
     with refusal(ConfigError, "the report needs Plotly", got="not installed", fix=fix):
         figures.progress(pd.DataFrame(), "kl_10")
+
+
+def test_the_example_of_the_page_runs(
+    study: StudyFolder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    page = (Path(__file__).parents[2] / "results" / "README.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    shown: list[str] = []
+    monkeypatch.setattr(
+        "plotly.graph_objects.Figure.show", lambda figure: shown.append(figure.data[0].type)
+    )
+    monkeypatch.chdir(study.path.parents[1])
+    exec(example.replace("NAME", study.name), {})
+    assert shown == ["heatmap", "scatter"]

@@ -1,6 +1,7 @@
 """The report as a file: contents, bad input, escaping; test_browser_report looks at it drawn."""
 
 import json
+import os
 import re
 import shutil
 from dataclasses import replace
@@ -14,9 +15,11 @@ from hms_ray.errors import StudyError
 from hms_ray.report import figures
 from hms_ray.report.study_data import StudyData
 from hms_ray.report.study_page import study_page
-from hms_ray.report.write import REPORT_FILE, report_line, write_report
+from hms_ray.report.write import report_line, write_report
+from hms_ray.storage.folder_names import REPORT_FILE
 from hms_ray.storage.structured_files import json_text
 from hms_ray.study.folder import StudyFolder
+from hms_ray.study.overview import last_written
 from tests.blend_data import add_trials, make_study
 from tests.ladder_data import ABOUT, ladder
 from tests.large_study import Ends, write_large_study
@@ -154,6 +157,36 @@ def test_missing_records_journal_rows_and_packs_are_named(
     assert "Leaderboard" in titles(html)
     study.journal.write_text("{torn\n")
     assert "Optuna's journal cannot be read from its line 1 on." in page_of(study)[1]
+
+
+@pytest.mark.usefixtures("no_importance")
+def test_a_running_study_is_called_running(study: StudyFolder) -> None:
+    study.journal.write_text(study.journal.read_text()[:-9])
+    with study.lock():
+        html, missing = page_of(study)
+    assert "The study is running: this is what there was" in html
+    assert missing == []
+
+
+def test_a_study_by_blend_gain(tmp_path: Path) -> None:
+    from tests.unit.test_gain_search import make_study, proposals_of, run
+
+    study = make_study(tmp_path)
+    run(study, proposals_of(study), 4)
+    html, missing = page_of(study)
+    assert [text for text in missing if "Curves of" not in text] == []
+    titles_of_columns = re.findall(r'<button type="button">(.*?)</button>', html)
+    assert titles_of_columns[:4] == ["#", "trial", "gain", "KL &gt;=10"]
+    assert "Reliability" in titles(html)
+
+
+def test_to_write_a_report_is_no_result(study: StudyFolder) -> None:
+    before = last_written(study.path)
+    line = report_line(study)
+    os.utime(study.path, (2e9, 2e9))
+    assert (study.path / REPORT_FILE).is_file(), line
+    os.utime(study.path / REPORT_FILE, (2e9, 2e9))
+    assert last_written(study.path) == before
 
 
 @pytest.mark.usefixtures("no_importance")
