@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hms_ray.blend.result_files import NESTED_FILE
+from hms_ray.competition.rows import ROW_COLUMNS
 from hms_ray.competition.schema import CLASSES, TARGET_COLUMNS, VOTE_COLUMNS, VOTE_TIERS
 from hms_ray.errors import HmsRayError, PredictionError, StudyError
 from hms_ray.evaluate.metric import Array, kl_rows
@@ -17,11 +18,13 @@ from hms_ray.evaluate.oof import probabilities_of, read_oof
 from hms_ray.storage.folder_names import BLEND
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.trial import StoredTrial
-from hms_ray.text import closest
+from hms_ray.text import closest, shortened_list
 
 MAX_MODELS: Final = 8
 """Most trials whose shares are shown, best first."""
 PAGE_ROWS: Final = 50
+
+_NEEDED: Final = (*ROW_COLUMNS, "fold")
 
 Sort = Literal["loss", "class", "votes", "disagreement", "row"]
 ALL: Final = "all"
@@ -125,6 +128,14 @@ class RowTable:
     def __init__(self, folder: StudyFolder, trial: int | None = None) -> None:
         self.study = folder.name
         self.rows = folder.rows()
+        missing = [name for name in _NEEDED if name not in self.rows]
+        if missing:
+            raise StudyError(
+                "rows.parquet must have the rows' votes and windows",
+                got=f"no {shortened_list(missing)}",
+                where=folder.path,
+                fix="Run the study under another name: its folds stay in the fold store.",
+            )
         self._targets = self.rows[list(TARGET_COLUMNS)].to_numpy(np.float64)
         self._ids = pd.Index(self.rows["row_id"].astype(str))
         self.classes = self._targets.argmax(axis=1)

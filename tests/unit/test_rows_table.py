@@ -216,6 +216,12 @@ def test_an_unknown_row_is_refused_with_the_nearest(made: StudyFolder) -> None:
         RowTable(made).details(known + "9")
 
 
+def test_rows_without_votes_or_windows_are_refused(results: Path) -> None:
+    got = "no spectrogram_id, expert_consensus"
+    with refusal(StudyError, "votes and windows", got=got, where="one", fix="Run the study"):
+        RowTable(StudyFolder(results / "one"))
+
+
 @pytest.mark.parametrize("unit", list(UNIT_KEYS))
 def test_label_rows_of_a_row_are_marked_with_their_own_ten_seconds(
     unit: Unit, labels_only: Path

@@ -23,9 +23,10 @@ function ask(path, query = {}) {
   if (file) return Promise.resolve(path === "eeg" ? file.eeg[query.span] : file[path]);
   const address = `${path}?${new URLSearchParams(query)}`;
   if (!kept.has(address)) {
-    const answer = fetch(address).then((found) => found.json());
-    kept.set(address, answer);
-    answer.catch(() => kept.delete(address));
+    kept.set(address, fetch(address).then((found) => found.json()).catch((error) => {
+      kept.delete(address);
+      return { problem: `The server does not answer: ${error.message}` };
+    }));
     if (kept.size > 40) kept.delete(kept.keys().next().value);
   }
   return kept.get(address);
@@ -116,7 +117,7 @@ async function showRow() {
   highlight();
   const [found, eeg, images] = await Promise.all([
     ask("row", rowQuery(row)), ask("eeg", eegQuery(row)), ask("spectrograms", rowQuery(row)),
-  ]).catch((error) => [{ problem: `The server does not answer: ${error.message}` }]);
+  ]);
   if (mine !== asked) return; // another row was chosen meanwhile
   tell(found.problem || "");
   document.body.dataset.drawn = row;
@@ -329,6 +330,7 @@ function start() {
   for (const name of FILTERS) options(name, about.filters[name], hertz);
   listen();
   if (!file) return fromAddress();
+  document.querySelector("main").append($("keys"));
   state.row = file.row.id;
   $("fixed-filters").textContent = `filters ${filterText()}`;
   showRow();
