@@ -33,8 +33,12 @@ from hms_ray.study.trial import StoredTrial, best_first
 
 logger = logging.getLogger(__name__)
 
-_FORMER: Final = "trials/*/fold_*/events.out.tfevents.*"
-"""Event files of earlier versions, one per fold."""
+_FORMER: Final = (
+    "trials/*/fold_*/events.out.tfevents.*",
+    "../events.out.tfevents.*.hms_ray",
+    "../hparams.json",
+)
+"""Files of earlier versions, which would be further runs."""
 
 
 class StudyBoard:
@@ -89,7 +93,7 @@ class StudyBoard:
         self._best = next(iter(best_first([*known, *trials], self._folder.objective)), None)
 
     def _catch_up(self, trials: list[StoredTrial], best: StoredTrial | None) -> None:
-        for file in self._folder.path.glob(_FORMER):
+        for file in (file for pattern in _FORMER for file in self._folder.path.glob(pattern)):
             file.unlink(missing_ok=True)
         for trial in trials:
             name = run_name(trial.number)

@@ -311,12 +311,14 @@ def test_a_resumed_study_completes_the_runs_of_earlier_ones(study: StudyFolder) 
     results = study.path.parent
     former = study.path / "trials" / "0000" / "fold_0" / "events.out.tfevents.0000000000.hms_ray"
     former.parent.mkdir()
-    former.write_bytes(b"")
+    formers = [former, results / former.name, results / "hparams.json"]
+    for file in formers:
+        file.write_bytes(b"")
     with StudyBoard(study, results) as board:
         board.catch_up(study.trials())
     runs = sorted((study.path / "board").glob("*/*hms_ray"))
     assert len(runs) == 5
-    assert not former.exists()
+    assert not any(file.exists() for file in formers)
     before = [run.read_bytes() for run in runs]
     # Killed before the end of trial 4 was written.
     runs[4].write_bytes(before[4][:-20])
