@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from hms_ray.evaluate.metric import SCORE_NAMES
-from hms_ray.report.figures import COLOURS, MARKERS, QUIET, label, new_figure
+from hms_ray.report.figure_style import COLOURS, MARKERS, QUIET, label, new_figure
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

@@ -11,7 +11,7 @@ from hms_ray.display.ladder_report import LadderReport
 from hms_ray.errors import HmsRayError
 from hms_ray.ladder.folder import StoredLadder, find_ladder, read_ladder
 from hms_ray.ladder.report import make_report
-from hms_ray.report.frames import EVALUATION, evaluations
+from hms_ray.report.trial_frames import EVALUATION, evaluations
 from hms_ray.storage.fold_store import FoldStore
 from hms_ray.text import shortened_list
 

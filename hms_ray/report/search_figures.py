@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial
 
 from hms_ray.display.leaderboard import short_names
 from hms_ray.evaluate.metric import SCORE_NAMES
-from hms_ray.report.figures import COLOURS, QUIET, dressed, label, require_plotly
+from hms_ray.report.figure_style import COLOURS, QUIET, dressed, label, require_plotly
 from hms_ray.report.study_data import StudyData
 from hms_ray.search.distributions import distributions
 

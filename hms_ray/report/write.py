@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hms_ray.errors import StudyError, one_line
 from hms_ray.ladder.folder import find_ladder, ladder_names
-from hms_ray.report.figures import plotly_missing, require_plotly
+from hms_ray.report.figure_style import plotly_missing, require_plotly
 from hms_ray.report.page import Page
 from hms_ray.storage.folder_names import REPORT_FILE, STEPS_FILE, places
 from hms_ray.storage.structured_files import write_text

@@ -219,7 +219,7 @@ def test_a_study_must_exist_and_plotly_be_installed(
 ) -> None:
     with refusal(StudyError, "the study must exist", got="nothing"):
         frames.trials("nothing", tmp_path)
-    monkeypatch.setattr(figures, "plotly_missing", lambda: True)
+    monkeypatch.setattr("hms_ray.report.figure_style.plotly_missing", lambda: True)
     fix = "Install it: pip install 'hms_ray[report]'"
     with refusal(ConfigError, "the report needs Plotly", got="not installed", fix=fix):
         figures.progress(pd.DataFrame(), "kl_10")
