@@ -15,7 +15,7 @@ import pytest
 from werkzeug.test import Client
 
 from hms_ray.cli.main import main
-from hms_ray.display.hparams import has_session
+from hms_ray.display.hparams import has_session, session_name
 from hms_ray.display.tensorboard import RunEnd, RunLog
 from hms_ray.errors import ResourceError, StudyError
 from hms_ray.report import board, board_command
@@ -105,8 +105,12 @@ def test_a_study_opens_with_its_objective_pinned_and_its_best_trials_first(
     )
     assert (query["runColorGroup"], query["smoothing"]) == (["run"], ["0"])
     assert parts.fragment == "timeseries"
-    order = [trial.number for trial in StudyFolder.open("many", results).finished_trials()]
-    assert [int(name.split()[-1]) for name in found.groups] == order
+    best = StudyFolder.open("many", results).finished_trials()
+    names = [
+        session_name("many", trial.number, trial.state, trial.scores["kl_10"]) for trial in best
+    ]
+    assert found.groups == names
+    order = [trial.number for trial in best]
     assert found.drawn == [order[0]]
     assert f"trial {order[0]:04d}: no pack" in printed
 
