@@ -105,10 +105,16 @@ def report(
     It works offline and can be mailed. Needs Plotly, the extra "report".
     """
     from hms_ray.report.write import write_report
+    from hms_ray.storage.folder_names import BLEND, BLEND_FILE
+    from hms_ray.study.folder import StudyFolder
 
     file = write_report(target, results, out)
     print(f"report: {file} ({file.stat().st_size / 1e6:.1f} MB)")
-    print_next("blend", target, results=results)
+    study = StudyFolder.find(target, results)
+    if study is not None and (study.path / BLEND / BLEND_FILE).is_file():
+        print_next("submit", f"{target}/{BLEND}", "--data", "DIR", results=results)
+    else:
+        print_next("blend", target, results=results)
 
 
 def replay(

@@ -26,12 +26,13 @@ from hms_ray.text import counted
 SMALLEST_SHOWN = 0.00005
 """Weights below this print as 0.0000, so they are counted and not listed."""
 
-_NAMES = {
+ALTERNATIVES = {
     BEST_IN_SAMPLE: "best single model, chosen in sample",
     BEST_SINGLE: "best single model, nested",
     EQUAL: "equal weights",
     SIMPLEX: "simplex weights",
 }
+"""Alternative that a blend is compared with -> what texts call it."""
 _OPTIMISTIC_LEGEND = "* optimistic: its checkpoints or weights were chosen on the scored rows."
 _DIFFERENCES = (
     "Nested KL minus that of the alternative, with the paired 95% interval, clustered by "
@@ -212,7 +213,7 @@ def _candidates(report: BlendReport) -> Table:
             "-" if entry.name == other else difference_text(entry.minus_others[other])
             for entry in rated
         ]
-        columns.append(Column(f"against {_NAMES[other]}", cells))
+        columns.append(Column(f"against {ALTERNATIVES[other]}", cells))
     title = f"Methods against alternatives, {SCORE_NAMES[report.selection.objective]}"
     return Table(title, tuple(columns), (_DIFFERENCES,))
 
@@ -220,7 +221,11 @@ def _candidates(report: BlendReport) -> Table:
 def _comparisons(report: BlendReport) -> Table:
     found = report.nested
     columns = [
-        Column("alternative", [_NAMES[one.against] for one in found.comparisons], right=False)
+        Column(
+            "alternative",
+            [ALTERNATIVES[one.against] for one in found.comparisons],
+            right=False,
+        )
     ]
     for objective, title in SCORE_NAMES.items():
         cells = [difference_text(one.differences[objective]) for one in found.comparisons]

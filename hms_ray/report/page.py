@@ -94,7 +94,7 @@ class Page:
             f'aria-label="{escape(about)}"></div></div>'
         )
         if caption:
-            parts.append(f"<figcaption>{escape(caption)}</figcaption>")
+            parts.append(f"<figcaption>{_prose(caption)}</figcaption>")
         if numbers:
             title = f"Numbers: {about}"
             parts.append(
@@ -132,7 +132,7 @@ class Page:
                 '<a class="skip" href="#content">Skip to the content</a><div class="page">',
                 f'<nav aria-label="Contents"><ol>{"".join(entries)}</ol></nav>',
                 f'<main id="content"><h1>{escape(self.title)}</h1>',
-                *(f'<p class="lead">{escape(text)}</p>' for text in self.lead),
+                paragraphs(*self.lead, css="lead"),
                 (
                     "<noscript><p>Figures and sorting need JavaScript; the tables are complete.</p>"
                     "</noscript>"
@@ -171,7 +171,12 @@ def _missing(texts: Sequence[str]) -> str:
 def paragraphs(*texts: str, css: str = "") -> str:
     """Texts as paragraphs; empty ones are skipped."""
     mark = f' class="{css}"' if css else ""
-    return "".join(f"<p{mark}>{escape(text)}</p>" for text in texts if text)
+    return "".join(f"<p{mark}>{_prose(text)}</p>" for text in texts if text)
+
+
+def _prose(text: str) -> str:
+    """Escaped text in which no line ends within the name of a score."""
+    return escape(text.replace("KL >=", f"KL{NO_BREAK}>="))
 
 
 def code(text: str) -> str:

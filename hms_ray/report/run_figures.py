@@ -40,7 +40,7 @@ def blend_weights(frame: pd.DataFrame, n_most: int = 20) -> Figure:
             y=nested["model"].map(label),
             mode="markers",
             name="range of the nested fits",
-            marker={"symbol": "line-ns-open", "size": 1, "color": COLOURS[1]},
+            marker={"symbol": "line-ew-open", "size": 8, "color": COLOURS[1]},
             error_x={
                 "type": "data",
                 "array": (nested["nested_high"] - middle).tolist(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from hms_ray.display.blend_table import ALTERNATIVES
 from hms_ray.display.cells import score_text, signed
 from hms_ray.display.run_cost import cost_table
 from hms_ray.display.tables import Column, Table
@@ -176,7 +177,7 @@ def _certificate(blend: dict[str, Any]) -> list[str]:
         if objective:
             ends = ends_cell(objective.get("low"), objective.get("high"), signs=True)
             texts.append(
-                f"Nested KL minus that of {against.replace('_', ' ')}: "
+                f"Against {ALTERNATIVES.get(against, against)}: nested difference "
                 f"{signed(objective['mean'])} {ends}, {found['verdict']}."
             )
     return texts

@@ -258,6 +258,9 @@ def test_a_blend_is_shown_with_its_certificate(
     weights = json.loads((study.path / "blend" / "blend.json").read_text())["weights"]
     assert {row[0]: row[1] for row in rows} == {name: f"{w:.4f}" for name, w in weights.items()}
     assert "Blend, nested (optimistic)" in html
+    assert "Against best single model, nested: nested difference " in html
+    assert main(["report", "one", "--results", str(study.path.parent)]) == 0
+    assert "next: hms-ray submit one/blend --data DIR" in capsys.readouterr().out
     assert "optimistic: its checkpoints were chosen on the rows" in html
 
 
