@@ -31,6 +31,7 @@ from tests.ray.stub_training import (
     train_while_results_are_moved,
 )
 from tests.refused import refusal
+from tests.tensorboard_reading import curve, hparams_view
 from tests.unit.test_proposals import recorded_trials
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("connected")]
@@ -96,7 +97,17 @@ def test_study_writes_all_results(first: tuple[StudyResult, str], prepared: Prep
         assert trial.oof(rows)["row_id"].tolist() == rows["row_id"].tolist()
         assert trial.experiment.training.learning_rate == trial.point["training.learning_rate"]
         assert list(trial.keys) == [0, 1]
-        assert all((trial.path / f"fold_{fold}").is_dir() for fold in trial.keys)
+        run = folder.path / "board" / f"{trial.number:04d}"
+        for fold, key in trial.keys.items():
+            history = FoldStore(folder.path.parent).record(key)["history"]
+            found = [value for _, value in curve(run, f"folds/{fold}/KL all")]
+            assert found == pytest.approx([line["kl_all"] for line in history])
+            assert curve(run, f"folds/{fold}/gradient norm")[-1][1] > 0
+        assert len(curve(run, "1 objective, mean over folds/KL >=10")) == len(history)
+        (last,) = curve(run, "result/KL >=10")
+        assert last[1] == pytest.approx(trial.scores["kl_10"])
+    assert len(hparams_view(folder.path / "board").groups) == 2
+    assert "TensorBoard" not in (folder.path / "log.txt").read_text()
     recorded = recorded_trials(folder.journal)
     assert [trial.state for trial in recorded] == [TrialState.COMPLETE] * 2
     values = [trial.scores["kl_10"] for trial in folder.trials()]

@@ -32,7 +32,7 @@ def scores(value: float) -> dict[str, float | None]:
 
 def optuna_study(journal: Path) -> optuna.Study:
     storage = JournalStorage(JournalFileBackend(str(journal)))
-    return optuna.load_study(study_name="study", storage=storage)
+    return optuna.load_study(study_name=None, storage=storage)
 
 
 def recorded_trials(journal: Path) -> list[FrozenTrial]:
