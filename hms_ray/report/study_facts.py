@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pandas as pd
+
 from hms_ray.display.blend_table import ALTERNATIVES
 from hms_ray.display.cells import score_text, signed
 from hms_ray.display.run_cost import cost_table
@@ -92,7 +94,7 @@ def cost(view: StudyView) -> list[str]:
         f"Training: {total['training_s']:.2f} device hours (GPU hours on GPUs, else CPU "
         f"hours). The fold store and shared stages saved {saved:.2f}, pruning about "
         f"{total['saved_by_pruning_s']:.2f} ({counted(n_pruned, 'trial')}, "
-        f"{counted(n_folds, 'fold')} not trained)."
+        f"{counted(n_folds, 'fold')} not trained).{_useful_text(frame)}"
     )
     return [
         paragraphs(text),
@@ -102,6 +104,15 @@ def cost(view: StudyView) -> list[str]:
             numbers=table(cost_table(read_costs(view.folder.path))),
         ),
     ]
+
+
+def _useful_text(frame: pd.DataFrame) -> str:
+    """The useful share over all runs; empty if no run has trained a fold."""
+    available = (frame["slots"] * (frame["seconds"] - frame["start_up_s"])).sum()
+    if available <= 0 or not frame["n_folds"].any():
+        return ""
+    share = frame["training_s"].sum() / available
+    return f" Useful share: {share:.0%} of the slots' time since the first job of each run."
 
 
 def faults(view: StudyView) -> list[str]:
