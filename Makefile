@@ -50,7 +50,7 @@ demo: $(INSTALLED) $(DEMO)/train.csv
 	$(BIN)/hms-ray sweep demo --data $(DEMO) --study demo
 	$(BIN)/hms-ray blend demo
 	$(BIN)/hms-ray oracle $(DEMO) --study demo
-	@echo "See the curves: $(BIN)/tensorboard --logdir results"
+	@echo "See the curves: $(BIN)/hms-ray board demo"
 
 $(DEMO)/train.csv: | $(INSTALLED)
 	$(BIN)/hms-ray simulate --out $(DEMO) --patients 150 --seed 0
