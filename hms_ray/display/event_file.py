@@ -52,7 +52,7 @@ class EventFile:
         self.folder, self._below = folder, below
         self._waiting: list[Event] = []
         self._path: Path | None = None
-        self._known: set[tuple[str, int]] = set()
+        self._known: dict[tuple[str, int], float] = {}
         self._last: dict[str, int] = {}
         self._marks: dict[str, str] = {}
         self._rewrite: Callable[[str], bool] | None = None
@@ -61,7 +61,7 @@ class EventFile:
 
     def _open(self) -> None:
         """Reads what the file has; a part of a record at its end is not appended to."""
-        self._known, self._last, self._marks, self._rewrite = set(), {}, {}, None
+        self._known, self._last, self._marks, self._rewrite = {}, {}, {}, None
         files = sorted(self.folder.glob(_PATTERN))
         self._path = files[-1] if files else None
         if self._path is None:
@@ -79,12 +79,16 @@ class EventFile:
             name, value = event.source_metadata.writer[len(_MARK) :].split(" ", 1)
             self._marks[name] = value
         for value in event.summary.value:
-            self._known.add((value.tag, event.step))
+            self._known[value.tag, event.step] = value.simple_value
             self._last[value.tag] = max(event.step, self._last.get(value.tag, event.step))
 
     def has(self, tag: str, step: int = 0) -> bool:
         """Whether the file has a value, or will have it."""
         return (tag, step) in self._known
+
+    def value(self, tag: str, step: int) -> float | None:
+        """A scalar that the file has, or will have, as float32; None without one."""
+        return self._known.get((tag, step))
 
     def mark(self, name: str, value: str) -> None:
         """Notes where values come from, which TensorBoard does not show.
@@ -107,7 +111,7 @@ class EventFile:
             return
         keep = self._rewrite or (lambda tag: True)
         self._rewrite = lambda tag: keep(tag) and not tags(tag)
-        self._known = {(tag, step) for tag, step in self._known if not tags(tag)}
+        self._known = {at: value for at, value in self._known.items() if not tags(at[0])}
         self._last = {tag: step for tag, step in self._last.items() if not tags(tag)}
         self._waiting = [_kept(event, lambda tag: not tags(tag)) for event in self._waiting]
 
@@ -192,7 +196,7 @@ class EventFile:
         if dropped is not None:
             keep = self._rewrite or (lambda tag: True)
             self._rewrite = lambda tag: keep(tag) and dropped(tag)
-            self._known = {(tag, step) for tag, step in self._known if dropped(tag)}
+            self._known = {at: value for at, value in self._known.items() if dropped(at[0])}
             self._last = {tag: step for tag, step in self._last.items() if dropped(tag)}
         for name, value in marks.items():
             self.mark(name, value)

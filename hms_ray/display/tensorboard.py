@@ -185,17 +185,33 @@ class RunLog:
         """
         if key not in self._complete:
             record = self._read_record(key)
+            if self._differs(fold, record["history"]):
+                # Trained anew from an earlier place, with other bits.
+                self._drop(fold)
             self.add(fold, key, record["history"], float(record["started_s"]))
             self._made_with[fold] = record.get("made_with", {})
             self._complete.add(key)
 
+    def _differs(self, fold: int, history: Sequence[HistoryRecord]) -> bool:
+        """Whether a curve of a fold has a value that its stored history does not have."""
+        for step, record in zip(positions(history), history, strict=True):
+            for name, value in named_values(record).items():
+                shown = self.file.value(fold_tag(fold, name), step)
+                if shown is not None and not math.isclose(shown, value, rel_tol=1e-6):
+                    return True
+        return False
+
+    def _drop(self, fold: int) -> None:
+        """Removes the curves of a fold and what was made from them."""
+        mine = fold_tag(fold, "")
+        self.file.drop(lambda tag: tag.startswith(mine) or not tag.startswith(FOLDS))
+        for values in self._values.values():
+            values.pop(fold, None)
+
     def _add(self, fold: int, key: str, step: int, record: HistoryRecord, time_s: float) -> None:
         if self.file.marked(f"fold{fold}") != key:
-            mine = fold_tag(fold, "")
-            self.file.drop(lambda tag: tag.startswith(mine) or not tag.startswith(FOLDS))
+            self._drop(fold)
             self.file.mark(f"fold{fold}", key)
-            for values in self._values.values():
-                values.pop(fold, None)
         self.first_s = min(self.first_s, time_s)
         named = named_values(record)
         self.file.add_scalars(time_s, step, {fold_tag(fold, name): v for name, v in named.items()})

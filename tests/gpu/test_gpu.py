@@ -119,6 +119,8 @@ def test_fold_trains_in_bfloat16(windows: Any, device: torch.device) -> None:
     assert resolve_precision("auto", device) == "bfloat16"
     result = train_fold(experiment, DATA, 0, Process(device=device, windows=windows))
     assert result.precision == "bfloat16"
+    assert all(0 < line["gpu_memory_gib"] < 16 for line in result.history)
+    assert all(line["gradient_norm"] > 0 for line in result.history)
     assert all(value.device.type == "cpu" for value in result.weights.values())
     assert result.weights["conv_stem.weight"].dtype == torch.float32
     np.testing.assert_allclose(result.probabilities.sum(1), 1.0, atol=1e-12)

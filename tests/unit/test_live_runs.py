@@ -176,6 +176,23 @@ def test_values_of_another_cache_key_are_replaced(
     assert curve(folder, OBJECTIVE) == [(500, pytest.approx((2 + 7) / 2 / 4))]
 
 
+def test_a_fold_that_was_trained_anew_with_other_bits_equals_the_store(
+    make_run: Callable[[], RunLog], folder: Path, store: Store
+) -> None:
+    run = make_run()
+    run.add(0, "key 0", history(0), 1000.0)
+    for line in history(1):
+        run.evaluated(1, "key 1", {**line, "kl_10": line["kl_10"] + 0.01}, 2000.0)
+    run.file.flush()
+    store.put(1)
+    run.complete(1, "key 1")
+    run.file.flush()
+    stored = [line["kl_10"] for line in history(1)]
+    assert [value for _, value in curve(folder, "folds/1/KL >=10")] == pytest.approx(stored)
+    means = [(a["kl_10"] + b) / 2 for a, b in zip(history(0), stored, strict=True)]
+    assert [value for _, value in curve(folder, OBJECTIVE)] == pytest.approx(means)
+
+
 def test_records_of_earlier_versions_are_shown_without_what_they_lack(
     make_run: Callable[[], RunLog], folder: Path
 ) -> None:
