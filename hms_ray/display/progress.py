@@ -69,7 +69,7 @@ class TrainingProgress:
     - ``fold_started``, ``fold_ended``: ``fold``.
     - ``fold_waits``: ``fold``; ``writer``, the process that trains it, in parentheses.
     - ``stages_reused``, ``fold_resumed``, ``evaluation``: ``fold``, and a record of
-      ``train_fold``.
+      ``train_fold``; the first two with the ``history`` so far.
 
     Args:
         n_folds: folds of a trial.

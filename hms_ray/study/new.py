@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,13 @@ from hms_ray.errors import HmsRayError, StudyError
 from hms_ray.evaluate.metric import OBJECTIVES
 from hms_ray.storage.atomic import whole_file
 from hms_ray.storage.drafts import DRAFT_PREFIX
-from hms_ray.storage.folder_names import REPORT_FILE, checked_name, require_inside, require_kind
+from hms_ray.storage.folder_names import (
+    BOARD,
+    REPORT_FILE,
+    checked_name,
+    require_inside,
+    require_kind,
+)
 from hms_ray.storage.hashing import table_fingerprint
 from hms_ray.storage.lease import LEASE_FILE
 from hms_ray.storage.locks import LOCK_FILE, OWNER_FILE, StudyLock
@@ -52,6 +59,7 @@ _RUN_FILES: Final = frozenset(
         "environment.json",
         "leaderboard.csv",
         "costs.json",
+        BOARD,
         OUTCOME_FILE,
         REPORT_FILE,
     }
@@ -214,6 +222,7 @@ def _write_new(path: Path, identity: Mapping[str, Any], space: Space, prepared: 
     (path / STUDY_FILE).unlink(missing_ok=True)
     (path / JOURNAL).unlink(missing_ok=True)
     (path / REPORT_FILE).unlink(missing_ok=True)
+    shutil.rmtree(path / BOARD, ignore_errors=True)
     with whole_file(path / ROWS_FILE) as draft:
         prepared.rows().to_parquet(draft, index=False)
     (path / HOLDOUT_FILE).unlink(missing_ok=True)

@@ -167,6 +167,7 @@ def test_a_killed_replacement_leaves_no_mixed_study(
     first = create_study(results, "one", make_space(), prepared)
     first.record_run({"python": "3.11"})
     first.scratch.mkdir()
+    (first.path / "board" / "0000").mkdir(parents=True)
     Leaderboard(first).write_csv()
     for name in ("optuna.journal", "optuna.journal.lock"):
         (first.path / name).touch()
@@ -187,6 +188,7 @@ def test_a_killed_replacement_leaves_no_mixed_study(
     again = create_study(results, "one", make_space(), prepared)
     pd.testing.assert_frame_equal(again.rows(), prepared.rows())
     assert not again.journal.exists()
+    assert not (again.path / "board").exists(), "runs of trials of another study"
 
 
 def test_a_study_whose_first_trial_just_ended_is_not_replaced(
