@@ -18,21 +18,26 @@ def print_next(*words: object, results: Path = RESULTS) -> None:
             the reader to replace.
         results: of the command that ended; named if it is not the default.
     """
+    print(f"next: {_command(*words, results=results)}")
+
+
+def _command(*words: object, results: Path) -> str:
     place = [] if results == RESULTS else ["--results", str(results)]
-    print(f"next: {command_line(*words, *place)}")
+    return command_line(*words, *place)
 
 
-def print_dashboard(study: Path) -> None:
-    """Prints the command that opens Optuna Dashboard on a copy of a study's journal.
+def print_views(study: str, results: Path) -> None:
+    """Prints the commands that show a study's curves, and its search on a copy of the journal.
 
     Optuna Dashboard writes to what it opens: a note or a new trial would change the search.
     """
     from hms_ray.study.folder import JOURNAL
 
-    copy = Path(tempfile.gettempdir()) / f"{study.name}.journal"
-    words = [shlex.join(["cp", str(study / JOURNAL), str(copy)])]
-    words.append(shlex.join(["optuna-dashboard", str(copy)]))
-    print(f"search in Optuna Dashboard (pip install optuna-dashboard): {' && '.join(words)}")
+    copy = Path(tempfile.gettempdir()) / f"{study}.journal"
+    copying = shlex.join(["cp", str(results / study / JOURNAL), str(copy)])
+    showing = shlex.join(["optuna-dashboard", str(copy)])
+    print(f"curves: {_command('board', study, results=results)}")
+    print(f"search (pip install optuna-dashboard): {copying} && {showing}")
 
 
 def same_data(

@@ -8,7 +8,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from hms_ray.cli.next_command import print_dashboard, print_next, same_data
+from hms_ray.cli.next_command import print_next, print_views, same_data
 from hms_ray.cli.options import (
     RESULTS,
     Address,
@@ -216,7 +216,7 @@ def sweep(
         simulated=simulation_of(data) is not None,
     )
     if status == 0:
-        print_dashboard(results / name)
+        print_views(name, results)
         print_next("blend", name, results=results)
     return status
 

@@ -161,9 +161,14 @@ def _ladder(target: str, options: BoardOptions) -> Path:
 
 def _complete_runs(folder: StudyFolder, results: Path) -> None:
     """Writes what is missing of the runs of ended trials, unless a command runs the study."""
-    if running_since(folder.path) is None:
-        with StudyBoard(folder, results) as runs:
-            runs.catch_up(folder.trials())
+    if running_since(folder.path) is not None:
+        return
+    trials = folder.trials()
+    known = set(run_names(folder.path / BOARD))
+    if missing := [trial for trial in trials if run_name(trial.number) not in known]:
+        print(f"writing TensorBoard's files of {counted(len(missing), 'trial')}", flush=True)
+    with StudyBoard(folder, results) as runs:
+        runs.catch_up(trials)
 
 
 def _make_images(folder: StudyFolder, finished: list[StoredTrial], options: BoardOptions) -> None:

@@ -244,7 +244,7 @@ class _Inputs:
             if (maker := self._maker(fold)) is not None:
                 batch = maker.of_batch(N_AUGMENTED)
                 kind = "" if batch.augmented else "; the experiment has no augmentation"
-                text = f"fold {fold}, stage {batch.stage}, epoch {batch.epoch}, first batch{kind}"
+                text = f"fold {fold}, first training batch of stage {batch.stage}{kind}"
                 return text, (batch.images, batch.targets)
         return None
 

@@ -29,14 +29,12 @@ class AugmentedBatch:
         images: (n, H, W) float32.
         targets: (n, 6) float64, their shares of votes.
         stage: name of the stage.
-        epoch: of the stage, from 0.
         augmented: whether the stage augments its images.
     """
 
     images: Pictures
     targets: NDArray[np.float64]
     stage: str
-    epoch: int
     augmented: bool
 
 
@@ -92,6 +90,5 @@ class ExampleImages:
             images=image.squeeze(1).contiguous().numpy(),
             targets=batch.targets[:n_images],
             stage=stage.name,
-            epoch=0,
             augmented=stage.augment != plain,
         )

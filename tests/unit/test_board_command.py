@@ -90,6 +90,7 @@ def test_a_study_opens_with_its_objective_pinned_and_its_best_trials_first(
 ) -> None:
     found = served("many", "--results", results, "--port", "6007")
     printed = capsys.readouterr().out
+    assert printed.splitlines()[0] == "writing TensorBoard's files of 6 trials"
     assert printed.splitlines()[-1] == "TensorBoard of many: 6 trials"
     assert found.port == 6007
     # Written here: the study was not.

@@ -8,7 +8,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from hms_ray.cli.next_command import print_dashboard
+from hms_ray.cli.next_command import print_views
 from hms_ray.search.journal import StudyTitle
 from hms_ray.search.proposals import Proposals
 from hms_ray.sweep.study_title import study_title
@@ -121,11 +121,10 @@ def test_the_printed_command_opens_a_copy(
     # Stands for the program: it is no dependency.
     dashboard.write_text('#!/bin/sh\nprintf "%s" "$1" > "$OPENED"\n')
     dashboard.chmod(0o755)
-    print_dashboard(study.path)
-    found = re.fullmatch(
-        r"search in Optuna Dashboard \(pip install optuna-dashboard\): (.*)\n",
-        capsys.readouterr().out,
-    )
+    print_views(study.name, study.path.parent)
+    curves, search = capsys.readouterr().out.splitlines()
+    assert curves.startswith("curves: hms-ray board 'my study' --results ")
+    found = re.fullmatch(r"search \(pip install optuna-dashboard\): (.*)", search)
     assert found is not None
     shell = shutil.which("sh") or "sh"
     environment = {"PATH": f"{programs}:/usr/bin:/bin", "OPENED": str(tmp_path / "opened")}

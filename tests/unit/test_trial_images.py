@@ -100,7 +100,7 @@ def test_images_of_rows_are_those_that_the_model_has_predicted(
 def test_the_augmented_batch_is_one_of_the_training(trained: tuple[TrainedStudy, Seen]) -> None:
     study, seen = trained
     batch = example_images(study, 0)[0].of_batch(5)
-    assert (batch.stage, batch.epoch, batch.augmented) == ("mixed", 0, True)
+    assert (batch.stage, batch.augmented) == ("mixed", True)
     n_plain = len(seen[0]) // 2
     image, targets = seen[0][n_plain]
     np.testing.assert_array_equal(batch.images, image[:5])
