@@ -7,7 +7,7 @@ experiment have one cache key.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -92,6 +92,11 @@ def used_data_values(config: DataConfig) -> dict[str, Any]:
     return data
 
 
+_ADDED: Final[dict[str, Any]] = {"compile": "off", "clip_norm": None, "accumulate": 1}
+"""Fields of ``training`` with the default that keeps what was trained before they existed:
+results from then have keys without them."""
+
+
 def canonical(experiment: Experiment) -> dict[str, Any]:
     """The part of an experiment that changes its results, as plain data.
 
@@ -115,9 +120,9 @@ def canonical(experiment: Experiment) -> dict[str, Any]:
         "checkpoint_criterion",
     ):
         del training[inherited]
-    if training["compile"] == "off":
-        # Results from before this field have keys without it.
-        del training["compile"]
+    for field, default in _ADDED.items():
+        if training[field] == default:
+            del training[field]
     training["stages"] = [
         stage.model_dump(mode="json", exclude={"name"})
         for stage in experiment.training.resolved_stages()

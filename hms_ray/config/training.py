@@ -86,6 +86,13 @@ class TrainingConfig(Frozen):
     loss: Loss = "kl"
     """KL divergence: unweighted, or each row weighted by its total votes (see
     ``hms_ray.train.losses``)."""
+    clip_norm: Positive | None = None
+    """Largest Euclidean norm of the gradient of an optimiser step; a longer gradient is scaled
+    down to it. Default: none."""
+    accumulate: Count = 1
+    """Parts that a batch is trained in, one after the other, before the optimiser step, to save
+    memory: gradients are summed, so ``batch_size`` is still the number of rows per step. Batch
+    statistics are those of a part."""
     normalise_weights: bool = False
     """Divide the row weights of a batch by their mean (published: no)."""
     augment: AugmentConfig = AugmentConfig()
@@ -122,6 +129,15 @@ class TrainingConfig(Frozen):
     """Floating-point precision. ``bfloat16`` and ``float16`` are used in autocast, ``float16``
     with a scaled loss and on GPUs only. ``auto``: bfloat16 on GPUs that support it, float16
     on others, float32 on CPUs."""
+
+    @model_validator(mode="after")
+    def _a_batch_has_its_parts(self) -> Self:
+        if self.accumulate > self.batch_size:
+            raise ValueError(
+                "accumulate must be at most batch_size, the rows that it divides, got "
+                f"{self.accumulate} parts of {self.batch_size} rows; use a smaller accumulate"
+            )
+        return self
 
     @model_validator(mode="after")
     def _a_best_evaluation_can_be_chosen(self) -> Self:

@@ -34,8 +34,7 @@ from hms_ray.train.score import resolve_precision, storage_dtype
 from hms_ray.train.seeds import Purpose, derive_seed, own_torch_generator
 from hms_ray.train.selection import EvaluationSelection
 from hms_ray.train.stage_rows import criterion_rows, training_rows
-from hms_ray.train.stages import make_optimiser, make_schedule
-from hms_ray.train.step import Step
+from hms_ray.train.step import Step, stage_step
 from hms_ray.train.torch_settings import torch_settings
 from hms_ray.train.windows import open_sources
 
@@ -201,7 +200,8 @@ class _FoldTraining:
         model = model.to(memory_format=torch.channels_last)
         self.network = compiled(model, training.compile, deterministic=training.deterministic)
         if training.compile != "off":
-            shape = -(-training.batch_size // self.process.world_size), *self.images.size
+            n_parts = self.process.world_size * training.accumulate
+            shape = -(-training.batch_size // n_parts), *self.images.size
             compile_now(self.network, model, shape, self.process, self.precision)
         self.clock.lap("prepare_s")
         if self.resume_from is not None:
@@ -215,10 +215,9 @@ class _FoldTraining:
     def _train_stage(self, model: nn.Module, index: int, on_evaluation: OnEvaluation) -> FoldResult:
         """Trains one stage, or the rest of it, and selects one of its two evaluations per epoch."""
         training, (stage, rows, counted) = self.experiment.training, self.stages[index]
-        optimiser = make_optimiser(model, training, stage)
         n_steps = stage.epochs * self._n_batches(rows)
-        schedule = make_schedule(optimiser, training, stage, n_steps)
-        step = Step(self.network, self.process, self.precision, optimiser, schedule)
+        made_for = self.network, self.process, self.precision
+        step = stage_step(model, *made_for, training, stage, n_steps)
         selection: EvaluationSelection[Evaluated] = EvaluationSelection(stage)
         resumed = self.state if self.state and self.state.next_stage == index else None
         n_done = 0.0 if resumed is None else resumed.epoch

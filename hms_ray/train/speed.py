@@ -37,8 +37,7 @@ from hms_ray.train.process import Process
 from hms_ray.train.score import MIN_SCORING_BATCH, predict_rows, resolve_precision, storage_dtype
 from hms_ray.train.seeds import derive_seed, own_torch_generator
 from hms_ray.train.stage_rows import training_rows
-from hms_ray.train.stages import make_optimiser, make_schedule
-from hms_ray.train.step import Step
+from hms_ray.train.step import Step, stage_step
 from hms_ray.train.torch_settings import torch_settings
 from hms_ray.train.windows import open_sources
 
@@ -177,11 +176,10 @@ class _Measurement:
             self.process,
         )
         draw_s = (time.perf_counter() - began) / len(rows)
-        optimiser = make_optimiser(self.model, self.training, stage)
-        # A schedule ends after its steps; these are far fewer.
-        schedule = make_schedule(optimiser, self.training, stage, 10**6)
         network = self.process.wrap(self.network)
-        step = Step(network, self.process, self.precision, optimiser, schedule)
+        made_for = network, self.process, self.precision
+        # A schedule ends after its steps; these are far fewer.
+        step = stage_step(self.model, *made_for, self.training, stage, 10**6)
         batches = self._warm_up(step, batches, fits)
         first, later, shares = [], [], []
         for number in range(REPETITIONS):

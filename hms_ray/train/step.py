@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.profiler import record_function
 
+from hms_ray.config.training import ResolvedStage, TrainingConfig
 from hms_ray.errors import DivergedError
 from hms_ray.signal.on_device import on_device
 from hms_ray.train.batches import Batch
 from hms_ray.train.losses import weighted_kl
 from hms_ray.train.process import Process
 from hms_ray.train.score import Precision, autocast, remedy_for_overflow, storage_dtype
+from hms_ray.train.stages import make_optimiser, make_schedule
 
 MIN_LOSS_SCALE: Final = 1.0
 """Below it, gradients are not finite in float16 even if the loss is not scaled up."""
@@ -35,6 +39,8 @@ class Step:
         precision: of the forward pass.
         optimiser: stepped once per batch.
         schedule: stepped after the optimiser.
+        clip_norm: largest norm of the gradient; longer ones are scaled down. None: no limit.
+        accumulate: parts that this rank's rows are trained in before the optimiser's step.
     """
 
     def __init__(
@@ -44,9 +50,13 @@ class Step:
         precision: Precision,
         optimiser: torch.optim.Optimizer,
         schedule: torch.optim.lr_scheduler.LRScheduler,
+        *,
+        clip_norm: float | None = None,
+        accumulate: int = 1,
     ) -> None:
         self.network, self.process = network, process
         self.precision, self.optimiser, self.schedule = precision, optimiser, schedule
+        self._clip_norm, self._accumulate = clip_norm, accumulate
         self.learning_rate = float("nan")
         self._gradient_norm: Tensor | None = None
         self.dtype = storage_dtype(precision)
@@ -69,20 +79,16 @@ class Step:
         device = self.process.device
         targets = on_device(batch.targets, device, self.dtype)
         weights = on_device(batch.weights, device, self.dtype)
-        with record_function("forward"), autocast(self.precision, device):
-            logits = self.network(image)
-        # The backward pass waits for the other ranks.
-        self.process.pulse.advance()
-        share = weighted_kl(logits.to(self.dtype), targets, weights).sum() / batch.n_global
         self.optimiser.zero_grad(set_to_none=True)
-        # DDP averages gradients over ranks, whose shards may have unequal sizes. Scaled like
-        # this, the average is the gradient of the global batch's mean loss.
-        with record_function("backward"):
-            self.scaler.scale(share * self.process.world_size).backward()  # type: ignore[no-untyped-call]
-        if measured:
-            gradients = [one.grad for one in self.network.parameters() if one.grad is not None]
-            norm = torch.nn.utils.get_total_norm(gradients)
-            self._gradient_norm = norm / self.scaler.get_scale()
+        # The same on all ranks, each of which has at least one row per part.
+        n_parts = min(self._accumulate, batch.n_global // self.process.world_size)
+        share = targets.new_zeros(())
+        parts = [part.tensor_split(n_parts) for part in (image, targets, weights)]
+        for number, (part, goals, factors) in enumerate(zip(*parts, strict=True), start=1):
+            with self._summed_locally(number < n_parts):
+                share += self._add_gradient(part, goals, factors, batch.n_global)
+        if self._clip_norm is not None or measured:
+            self._limit_gradient(measured)
         # Skips the optimiser's step if a gradient is not finite. All ranks skip it together:
         # the mean over the ranks, which DDP gave all of them, is then not finite either.
         with record_function("optimiser"):
@@ -92,13 +98,45 @@ class Step:
         # Also after a skipped step, so that the rate of a batch and their number are fixed.
         self.schedule.step()
         self.process.on_step()
+        return share
+
+    def _add_gradient(self, image: Tensor, targets: Tensor, weights: Tensor, n: int) -> Tensor:
+        """Adds the gradient of some of the n rows of the global batch; returns their loss."""
+        with record_function("forward"), autocast(self.precision, self.process.device):
+            logits = self.network(image)
+        # The backward pass waits for the other ranks.
+        self.process.pulse.advance()
+        share = weighted_kl(logits.to(self.dtype), targets, weights).sum() / n
+        # DDP averages gradients over ranks, whose shards may have unequal sizes. Scaled like
+        # this, the average is the gradient of the global batch's mean loss.
+        with record_function("backward"):
+            self.scaler.scale(share * self.process.world_size).backward()  # type: ignore[no-untyped-call]
         return share.detach()
+
+    def _summed_locally(self, locally: bool) -> AbstractContextManager[object]:
+        """Leaves the all-reduce of gradients to the last part of a batch."""
+        if locally and isinstance(self.network, DistributedDataParallel):
+            return self.network.no_sync()
+        return nullcontext()
+
+    def _limit_gradient(self, measured: bool) -> None:
+        """Clips the gradient and keeps its norm from before; the same on all ranks."""
+        gradients = [one.grad for one in self.network.parameters() if one.grad is not None]
+        if self._clip_norm is None:
+            norm = torch.nn.utils.get_total_norm(gradients)
+            norm = norm / self.scaler.get_scale()
+        else:
+            self.scaler.unscale_(self.optimiser)
+            norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self._clip_norm)
+        if measured:
+            self._gradient_norm = norm
 
     @property
     def gradient_norm(self) -> float | None:
         """Euclidean norm of the gradient of the last measured step, the same on all ranks.
 
-        Of the mean loss over the global batch, not scaled; None if it is not finite.
+        Of the mean loss over the global batch, neither scaled nor clipped; None if it is not
+        finite.
         """
         norm = float("nan") if self._gradient_norm is None else float(self._gradient_norm)
         return norm if math.isfinite(norm) else None
@@ -152,3 +190,36 @@ class Step:
                 fix=fix,
             )
         return float(values[finite].mean())
+
+
+def stage_step(
+    model: nn.Module,
+    network: nn.Module,
+    process: Process,
+    precision: Precision,
+    training: TrainingConfig,
+    stage: ResolvedStage,
+    n_steps: int,
+) -> Step:
+    """The steps of one stage, with a new optimiser and schedule.
+
+    Args:
+        model: its parameters are trained.
+        network: called for the logits: the model, compiled or wrapped.
+        process: this rank.
+        precision: of the forward pass.
+        training: see ``TrainingConfig``.
+        stage: one of its stages.
+        n_steps: optimiser steps of the stage.
+    """
+    optimiser = make_optimiser(model, training, stage)
+    schedule = make_schedule(optimiser, training, stage, n_steps)
+    return Step(
+        network,
+        process,
+        precision,
+        optimiser,
+        schedule,
+        clip_norm=training.clip_norm,
+        accumulate=training.accumulate,
+    )

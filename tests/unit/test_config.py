@@ -27,6 +27,14 @@ def test_names_and_unused_thresholds_change_no_key() -> None:
     assert digest(canonical(Experiment(name="x"))) == digest(canonical(Experiment(name="y")))
 
 
+def test_keys_of_the_defaults_have_no_later_fields() -> None:
+    assert set(canonical(Experiment())["training"]) == {
+        *("seed", "batch_size", "schedule", "weight_decay", "warmup", "div_factor", "stages"),
+        *("final_div_factor", "normalise_weights", "deterministic", "precision"),
+    }
+    assert set(canonical(Experiment())["model"]) == {"name", "pretrained", "drop_path", "dropout"}
+
+
 def test_used_threshold_changes_the_key() -> None:
     stages = (StageConfig(rows="below_threshold"), StageConfig(rows="at_least_threshold"))
     assert key(stages=stages, stage_threshold=5) != key(stages=stages, stage_threshold=10)

@@ -91,6 +91,13 @@ EQUAL: dict[str, Experiment] = {
         augment=TOGETHER.model_copy(update={"window_shift_s": 40.0}),
     ),
 }
+EQUAL["switches"] = example_experiment(
+    "test_vit",
+    precision="float64",
+    batch_size=9,
+    clip_norm=0.5,
+    accumulate=4,
+)
 BATCH_STATISTICS = example_experiment("test_efficientnet", epochs=2)
 FLOAT16 = example_experiment("test_vit", precision="float16")
 DIVERGES = example_experiment("test_vit", learning_rate=1e30, epochs=2)
