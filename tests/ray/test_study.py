@@ -32,7 +32,7 @@ from tests.ray.stub_training import (
 )
 from tests.refused import refusal
 from tests.tensorboard_reading import curve, hparams_view
-from tests.unit.test_proposals import recorded_trials
+from tests.unit.test_proposals import optuna_study, recorded_trials
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("connected")]
 
@@ -112,6 +112,9 @@ def test_study_writes_all_results(first: tuple[StudyResult, str], prepared: Prep
     assert [trial.state for trial in recorded] == [TrialState.COMPLETE] * 2
     values = [trial.scores["kl_10"] for trial in folder.trials()]
     assert [trial.value for trial in recorded] == values
+    searched = optuna_study(folder.journal)
+    assert (searched.study_name, searched.metric_names) == ("first", ["KL >=10"])
+    assert searched.user_attrs["command"].startswith("hms-ray ")
     board = pd.read_csv(folder.path / "leaderboard.csv", dtype={"trial": str})
     assert board["trial"].tolist()[0] == f"{result.best.number:04d}"
     assert board["kl_10"].is_monotonic_increasing

@@ -20,6 +20,7 @@ from tests.unit.test_proposals import (
     JournalFileBackend,
     JournalStorage,
     make_space,
+    optuna_study,
     proposed,
     scores,
 )
@@ -30,18 +31,11 @@ TITLE = StudyTitle(
 )
 
 
-def opened(journal: Path) -> optuna.Study:
-    """The only study of a journal, opened as Optuna Dashboard does."""
-    return optuna.load_study(
-        study_name=None, storage=JournalStorage(JournalFileBackend(str(journal)))
-    )
-
-
 def test_study_and_metric_carry_their_names(tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     proposals = Proposals(make_space(LEARNING_RATE), journal, title=TITLE)
     proposals.complete(proposed(proposals).number, scores(0.5))
-    study = opened(journal)
+    study = optuna_study(journal)
     assert study.study_name == "first"
     assert study.metric_names == ["KL >=10"]
     assert study.user_attrs == {"objective": "KL >=10", **TITLE.attributes}
@@ -57,7 +51,7 @@ def test_resuming_updates_what_changed_and_writes_nothing_else(tmp_path: Path) -
     # The study's folder was renamed.
     renamed = StudyTitle(name="second", attributes={"command": "hms-ray sweep mine"})
     Proposals(space, journal, title=renamed)
-    study = opened(journal)
+    study = optuna_study(journal)
     assert study.study_name == "first"
     assert study.metric_names == ["KL all"]
     assert study.user_attrs["command"] == "hms-ray sweep mine"
@@ -75,7 +69,7 @@ def test_a_journal_of_an_earlier_version_is_resumed_and_described(tmp_path: Path
     trial.set_user_attr("origin", "sampler")
     former.tell(trial, 0.5)
     assert Proposals(space, journal, title=TITLE).n_finished == 1
-    study = opened(journal)
+    study = optuna_study(journal)
     assert (study.study_name, len(study.trials)) == ("study", 1)
     assert study.metric_names == ["KL >=10"]
     assert study.user_attrs["data"] == "/data/hms"
@@ -131,7 +125,7 @@ def test_the_printed_command_opens_a_copy(
     subprocess.run([shell, "-c", found[1]], check=True, env=environment)
     copy = Path((tmp_path / "opened").read_text())
     assert copy.parent == tmp_path / "t m p"
-    shown = opened(copy)
+    shown = optuna_study(copy)
     assert shown.study_name == "first"
     # What a person does there stays there.
     shown.set_user_attr("dashboard:note", "good")
