@@ -58,19 +58,27 @@ def experiment_texts(experiment: Experiment) -> dict[str, str]:
     }
 
 
-def environment_text(folds: Mapping[int, Mapping[str, Any]]) -> str:
-    """Software and machine that trained the folds.
+def environment_text(
+    folds: Mapping[int, Mapping[str, Any]], command: Mapping[str, Any] | None = None
+) -> str:
+    """Software and machines of the folds, and of the command that ran them.
 
     Args:
         folds: fold -> name -> version, see ``train.versions.version_record``.
+        command: an entry of ``environment.json``, whose ``packages`` are versions by name.
     """
     records: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for fold, record in sorted(folds.items()):
         found = tuple((name, _shown(value)) for name, value in record.items() if value is not None)
         records.setdefault(found, []).append(str(fold))
-    names = dict.fromkeys(name for record in records for name, _ in record)
-    rows = [(name, *(dict(record).get(name, "") for record in records)) for name in names]
-    return _table(("", *(f"fold {', '.join(of)}" for of in records.values())), rows)
+    columns = {f"fold {', '.join(of)}": dict(record) for record, of in records.items()}
+    if command:
+        values = {**command, **command.get("packages", {})}
+        kinds = (str, int, float)
+        columns["command"] = {k: _shown(v) for k, v in values.items() if isinstance(v, kinds)}
+    names = dict.fromkeys(name for column in columns.values() for name in column)
+    rows = [(name, *(column.get(name, "") for column in columns.values())) for name in names]
+    return _table(("", *columns), rows)
 
 
 def _shown(value: Any) -> str:

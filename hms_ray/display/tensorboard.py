@@ -114,6 +114,7 @@ class RunEnd:
         estimate: of the objective, comparable between complete and pruned trials.
         minutes: of training.
         texts: tag -> Markdown.
+        environment: of the command, see ``environment_text``.
         summaries: those of the HParams view.
         ended_s: Unix time; default: now.
     """
@@ -124,6 +125,7 @@ class RunEnd:
     estimate: float | None = None
     minutes: float | None = None
     texts: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
     summaries: Sequence[Summary] = ()
     ended_s: float | None = None
 
@@ -238,7 +240,7 @@ class RunLog:
         )
         reason = f": {plain(end.reason)}" if end.reason else ""
         texts = {STATE_TEXT: end.state + reason, **end.texts}
-        if any(self._made_with.values()):
-            texts[ENVIRONMENT] = environment_text(self._made_with)
+        if end.environment or any(self._made_with.values()):
+            texts[ENVIRONMENT] = environment_text(self._made_with, end.environment)
         for summary in (*(text_pb(*text) for text in texts.items()), *end.summaries):
             self.file.add(time_s, last, summary)

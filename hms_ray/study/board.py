@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 from hms_ray.config.space import Space
 from hms_ray.display.hparams import (
@@ -124,6 +125,16 @@ class StudyBoard:
         models = [] if searched else [self._space.experiment.model.name]
         declare(self._path, parameters, self._folder.objective, models)
 
+    def _environment(self, ended_s: float) -> dict[str, Any]:
+        """That of the run of the study in which a trial ended."""
+        with self._faults("the environment of the study could not be read"):
+            ended = datetime.fromtimestamp(ended_s, UTC).isoformat(timespec="seconds")
+            # Times of one form are in the order of their texts.
+            return next(
+                (run for run in reversed(self._folder.runs()) if run["started"] <= ended), {}
+            )
+        return {}
+
     def _end(self, trial: StoredTrial, best: StoredTrial | None, run: RunLog) -> RunEnd:
         objective = self._folder.objective
         score = trial.scores.get(objective)
@@ -152,6 +163,7 @@ class StudyBoard:
             estimate=score if trial.finished else trial.estimate,
             minutes=trial.fold_minutes if trial.keys else None,
             texts={**texts, **experiment_texts(experiment)},
+            environment=self._environment(ended_s),
             summaries=summaries,
             ended_s=ended_s,
         )

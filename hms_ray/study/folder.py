@@ -34,6 +34,7 @@ HOLDOUT_FILE: Final = "holdout.parquet"
 SPACE_FILE: Final = "space.yaml"
 JOURNAL: Final = "optuna.journal"
 TRIALS: Final = "trials"
+ENVIRONMENT_FILE: Final = "environment.json"
 _LIST: Final = "List studies with: hms-ray studies"
 
 
@@ -266,9 +267,16 @@ class StudyFolder(TrialWriter):
         Raises:
             StudyError: if that file is damaged.
         """
-        file = self.path / "environment.json"
-        runs = read_json(file, list, "Move that file away.") if file.is_file() else []
-        write_text(file, json_text([*runs, dict(environment)]))
+        write_text(self.path / ENVIRONMENT_FILE, json_text([*self.runs(), dict(environment)]))
+
+    def runs(self) -> list[dict[str, Any]]:
+        """Versions and machines of each run, oldest first.
+
+        Raises:
+            StudyError: if their file is damaged.
+        """
+        file = self.path / ENVIRONMENT_FILE
+        return read_json(file, list, "Move that file away.") if file.is_file() else []
 
     def lock(self) -> StudyLock:
         """The lock that a command holds while it runs the study."""

@@ -272,6 +272,9 @@ def test_hparams_view_is_the_leaderboard(study: StudyFolder) -> None:
 
 def test_texts_of_a_trial(study: StudyFolder) -> None:
     end_trials(study)
+    for year in (2000, 3000):
+        started = f"{year}-01-01T00:00:00+00:00"
+        study.record_run({"started": started, "packages": {"optuna": str(year)}})
     with StudyBoard(study, study.path.parent) as board:
         for number in (4, 0):
             trial = study.trial(number)
@@ -284,6 +287,7 @@ def test_texts_of_a_trial(study: StudyFolder) -> None:
     assert text.splitlines()[-1] == r"| training\.learning\_rate | 0\.002 | 0\.001 |"
     assert best["5 configuration"].startswith("    experiment:\n")
     assert "| torch | 2\\.15\\.0 |" in best["4 environment"]
+    assert "| optuna |  | 2000 |" in best["4 environment"], "of the run that trained it"
     assert "0 to " in best["3 stages"]
 
 

@@ -81,6 +81,19 @@ def test_environment_is_one_column_for_equal_machines() -> None:
     one = {"torch": "2.15.0+cu130", "cuda": "13.0", "device": "H200", "threads": 4}
     other = {"torch": "2.15.0", "cuda": None, "device": "x86_64", "threads": 4}
     assert cells(environment_text({0: one, 1: one}))[0] == ["", "fold 0, 1"]
+    command = {
+        "hms_ray": "1.0",
+        "packages": {"torch": "2.15.0", "ray": "2.60"},
+        "cluster": {"a": 1},
+    }
+    assert cells(environment_text({0: other}, command)) == [
+        ["", "fold 0", "command"],
+        ["torch", "2.15.0", "2.15.0"],
+        ["device", "x86_64", ""],
+        ["threads", "4", ""],
+        ["hms_ray", "", "1.0"],
+        ["ray", "", "2.60"],
+    ]
     assert cells(environment_text({2: one, 0: one, 1: other})) == [
         ["", "fold 0, 2", "fold 1"],
         ["torch", "2.15.0+cu130", "2.15.0"],
