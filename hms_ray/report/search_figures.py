@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 _PANEL_WIDTH: Final = 200
+_DECADES: Final = 30
+"""Range of an axis within which two powers of ten may not be seen."""
 MIN_TRIALS: Final = 3
 """Fewer finished trials show nothing about a parameter."""
 
@@ -84,9 +86,11 @@ def slices(study: optuna.Study, objective: str) -> Figure:
         if axis.type == "category":
             trace.x = [_plain(value) for value in trace.x]
             axis.categoryarray = [_plain(value) for value in axis.categoryarray]
+            axis.tickangle = -30
+        elif axis.type == "log" and max(trace.x, default=1) > _DECADES * min(trace.x, default=1):
+            # One label per power of ten: more do not fit.
+            axis.dtick = 1
     n_panels = sum(name.startswith("xaxis") for name in figure.to_plotly_json()["layout"])
-    # One label per power of ten: more do not fit.
-    figure.for_each_xaxis(lambda axis: axis.update(dtick=1) if axis.type == "log" else None)
     figure.update_layout(showlegend=False, width=_PANEL_WIDTH * n_panels)
     figure.layout.yaxis.title.text = SCORE_NAMES[objective]
     return figure

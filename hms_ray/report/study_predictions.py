@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import pandas as pd
 
 from hms_ray.competition.schema import CLASSES
@@ -16,6 +18,9 @@ from hms_ray.report.study_view import (
     share_cell,
 )
 from hms_ray.text import command_line, counted
+
+_MIN_ROWS: Final = 10
+"""Summed share of the votes below which a class is not spoken of."""
 
 
 def parts(view: StudyView) -> list[str]:
@@ -177,7 +182,7 @@ def correlation(view: StudyView) -> list[str]:
 
 def _largest_confusion(frame: pd.DataFrame) -> str:
     """The class that takes most from another one, beyond what experts themselves do."""
-    apart = frame[frame["true"] != frame["predicted"]].dropna(subset=["share"])
+    apart = frame[(frame["true"] != frame["predicted"]) & (frame["rows"] >= _MIN_ROWS)]
     if apart.empty:
         return ""
     excess = apart["share"] - apart["ideal"]

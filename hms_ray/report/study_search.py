@@ -87,8 +87,8 @@ def _importance(view: StudyView, figure: Any) -> str:
     numbers = Table(
         "Importance",
         (
-            Column("parameter", [str(name) for name in bars.y], right=False),
-            Column("importance", [f"{float(value):.3f}" for value in bars.x]),
+            Column("parameter", [str(name) for name in bars.y[::-1]], right=False),
+            Column("importance", [f"{float(value):.3f}" for value in bars.x[::-1]]),
         ),
     )
     return view.page.figure(

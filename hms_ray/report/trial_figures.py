@@ -77,13 +77,17 @@ def progress(frame: pd.DataFrame, objective: str, by: str = "trial") -> Figure:
 
 
 def mean_curves(frame: pd.DataFrame, objective: str) -> pd.DataFrame:
-    """Mean over the folds at each evaluation: ``trial``, ``epoch`` and the objective."""
-    return (
-        frame.groupby(["trial", "epoch"], sort=True)[objective]
-        .mean()
-        .reset_index()
-        .sort_values(["trial", "epoch"], ignore_index=True)
-    )
+    """Mean over the folds at each evaluation that all folds of a trial have.
+
+    Folds of few rows have fewer evaluations; a mean of the others would jump.
+
+    Returns:
+        ``trial``, ``epoch`` and the objective, in this order of rows.
+    """
+    found = frame.groupby(["trial", "epoch"])[objective].agg(["mean", "size"]).reset_index()
+    n_folds = frame.groupby("trial")["fold"].nunique()
+    found = found[found["size"] == found["trial"].map(n_folds)]
+    return found.rename(columns={"mean": objective})[["trial", "epoch", objective]]
 
 
 def all_curves(frame: pd.DataFrame, objective: str, best: Sequence[int]) -> Figure:

@@ -16,6 +16,7 @@ from hms_ray.evaluate.metric import kl_divergence, kl_rows
 from hms_ray.evaluate.oof import read_oof
 from hms_ray.report import figures, frames, search_figures
 from hms_ray.report.study_data import StudyData
+from hms_ray.report.trial_figures import mean_curves
 from hms_ray.storage.fold_store import FoldStore
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.leaderboard import Leaderboard
@@ -90,6 +91,20 @@ def test_curves_count_epochs_over_stages(data: StudyData, study: StudyFolder) ->
     assert made["data"][-1]["y"][4] == pytest.approx(
         frame.loc[frame["epoch"] == 2.5, "kl_10"].mean(), abs=1e-4
     )
+
+
+def test_a_mean_over_folds_is_of_evaluations_that_all_folds_have() -> None:
+    both = [
+        (0, 0, 1.0, 0.8),
+        (0, 1, 1.0, 0.6),
+        (0, 1, 1.5, 9.0),
+        (0, 0, 2.0, 0.4),
+        (0, 1, 2.0, 0.2),
+    ]
+    frame = pd.DataFrame(both, columns=["trial", "fold", "epoch", "kl_10"])
+    mean = mean_curves(frame.assign(stage="a"), "kl_10")
+    assert mean["epoch"].tolist() == [1.0, 2.0]
+    assert mean["kl_10"].tolist() == pytest.approx([0.7, 0.3])
 
 
 def test_parts_of_the_kl_sum_to_it(data: StudyData, study: StudyFolder) -> None:

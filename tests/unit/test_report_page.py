@@ -92,6 +92,9 @@ def test_a_sound_study_has_all_sections_and_misses_nothing(
 ) -> None:
     html, missing = page
     assert titles(html) == SECTIONS
+    assert "Largest confusion: where experts vote for LRDA, Other is predicted with 0." in html
+    shares = [float(row[1]) for row in cells(html, "Importance")]
+    assert shares == sorted(shares, reverse=True)
     assert missing == []
     assert "What is missing" not in html
     (cost,) = read_costs(large.path)
