@@ -92,7 +92,12 @@ def used_data_values(config: DataConfig) -> dict[str, Any]:
     return data
 
 
-_ADDED: Final[dict[str, Any]] = {"compile": "off", "clip_norm": None, "accumulate": 1}
+_ADDED: Final[dict[str, Any]] = {
+    "compile": "off",
+    "clip_norm": None,
+    "accumulate": 1,
+    "ema": None,
+}
 """Fields of ``training`` with the default that keeps what was trained before they existed:
 results from then have keys without them."""
 

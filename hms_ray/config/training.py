@@ -93,6 +93,10 @@ class TrainingConfig(Frozen):
     """Parts that a batch is trained in, one after the other, before the optimiser step, to save
     memory: gradients are summed, so ``batch_size`` is still the number of rows per step. Batch
     statistics are those of a part."""
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Decay of an exponential moving average of the weights, such as 0.998: what is evaluated,
+    kept and handed to the next stage is the average, which starts anew in each stage. Default:
+    the weights themselves."""
     normalise_weights: bool = False
     """Divide the row weights of a batch by their mean (published: no)."""
     augment: AugmentConfig = AugmentConfig()

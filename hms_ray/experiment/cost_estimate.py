@@ -24,9 +24,15 @@ Pick = Callable[[Sequence[float]], float]
 """One value of several repetitions: the median, or the smallest or largest one."""
 
 
-CHECKPOINT_WEIGHTS: Final = 4
-"""Size of a checkpoint, in weights: the model, two moments of its optimiser and the best model."""
 _DEFAULT: Final = ResourcesConfig()
+
+
+def checkpoint_weights(experiment: Experiment) -> int:
+    """Size of a checkpoint, in weights of the model.
+
+    The model, two moments of its optimiser, the best model and, with ``ema``, its average.
+    """
+    return 4 if experiment.training.ema is None else 5
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,7 @@ def fold_seconds(
         prepare_s=speed.prepare_s + pick(speed.fit_s) * len(train),
         train_s=train_s,
         score_s=score_s,
-        store_s=speed.save_s * (n_written + CHECKPOINT_WEIGHTS * n_checkpoints),
+        store_s=speed.save_s * (n_written + checkpoint_weights(experiment) * n_checkpoints),
     )
 
 

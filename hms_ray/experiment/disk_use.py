@@ -16,7 +16,7 @@ from hms_ray.dataset.packs import missing_pack_bytes
 from hms_ray.dataset.sources import pack_source, source_key, sources_for
 from hms_ray.display.store_table import size_text
 from hms_ray.errors import ResourceError
-from hms_ray.experiment.cost_estimate import CHECKPOINT_WEIGHTS
+from hms_ray.experiment.cost_estimate import checkpoint_weights
 from hms_ray.experiment.in_process import cpus_and_gpus
 from hms_ray.experiment.placement import workers_that_fit
 from hms_ray.experiment.preflight import image_size_of, single_changes
@@ -98,7 +98,10 @@ def estimate(
         fold_weights=of_trial,
         predictions=n_trials * len(rows) * _OOF_ROW_BYTES,
         # A new file and the one that it replaces.
-        checkpoints=one * 2 * CHECKPOINT_WEIGHTS * min(_n_at_once(resources), n_trials * n_folds),
+        checkpoints=one
+        * 2
+        * max(map(checkpoint_weights, experiments))
+        * min(_n_at_once(resources), n_trials * n_folds),
         packs=missing_pack_bytes(data_dir, pack_dir, forms, rows, only_rows=only_rows),
     )
 

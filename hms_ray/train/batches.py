@@ -233,6 +233,14 @@ def plan_epoch(
     return batches
 
 
+def halves(batches: list[Batch]) -> list[tuple[float, list[Batch]]]:
+    """The batches before each evaluation, with the share of the epoch that is then done."""
+    middle = -(-len(batches) // 2)
+    if len(batches) == 1:
+        return [(1.0, batches)]
+    return [(0.5, batches[:middle]), (1.0, batches[middle:])]
+
+
 def chunks(rows: RowIndices, size: int) -> list[RowIndices]:
     """Splits rows into consecutive chunks of at most ``size``."""
     return [rows[first : first + size] for first in range(0, len(rows), size)]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from hms_ray.config.experiment import Experiment, ModelConfig
 from hms_ray.config.inputs import used_sources
 from hms_ray.config.training import ResolvedStage
-from hms_ray.train.batches import Batch, FoldData, RowIndices, plan_epoch
+from hms_ray.train.batches import Batch, FoldData, RowIndices, halves, plan_epoch
 from hms_ray.train.cancel import cancellable
 from hms_ray.train.checkpoint import cpu_weights
 from hms_ray.train.clock import Clock
@@ -64,6 +64,9 @@ def train_fold(
     best evaluation (see ``TrainingConfig.checkpoint_criterion``): the next stage starts from
     them, and those of the last stage are returned with their predictions of all validation
     rows.
+
+    With ``ema`` the weights that are scored, kept and handed on are the moving average of those
+    in training, which starts anew in each stage.
 
     Each evaluation adds a record to the history: ``stage`` (name), ``stage_index``, ``epoch``
     (epochs of this stage that are done, such as 1.5), ``step`` (optimiser steps of all stages
@@ -231,7 +234,7 @@ class _FoldTraining:
             image = self.images.size, self.images.widths
             batches = plan_epoch(self.data, rows, training, stage, image, seed_path, self.process)
             where = f"stage {stage.name}, epoch {epoch + 1}"
-            for (half, part), purpose in zip(_halves(batches), _DROPOUT, strict=False):
+            for (half, part), purpose in zip(halves(batches), _DROPOUT, strict=False):
                 if epoch + half <= n_done:
                     continue
                 # Anew after each evaluation, since training may resume there: DDP orders its
@@ -240,11 +243,12 @@ class _FoldTraining:
                 dropout = derive_seed(training.seed, *seed_path, purpose, self.process.rank)
                 torch.manual_seed(dropout)
                 train_loss = self._train(step, part, where)
-                table, scores = self.evaluate(model, f"{where}, step {self.history.n_done}")
+                scored = step.scored(model)
+                table, scores = self.evaluate(scored, f"{where}, step {self.history.n_done}")
                 criterion = selection.update(
                     epoch,
                     self.evaluate.criterion(stage, counted, table, scores),
-                    partial(_evaluated, table, model),
+                    partial(_evaluated, table, scored),
                     ends=epoch + half == stage.epochs,
                 )
                 self.clock.lap("evaluate_s")
@@ -336,11 +340,3 @@ def _without_weights(config: ModelConfig, resume_from: object) -> ModelConfig:
     if resume_from is None:
         return config
     return config.model_copy(update={"pretrained": False, "weights_file": None})
-
-
-def _halves(batches: list[Batch]) -> list[tuple[float, list[Batch]]]:
-    """The batches before each evaluation, with the share of the epoch that is then done."""
-    middle = -(-len(batches) // 2)
-    if len(batches) == 1:
-        return [(1.0, batches)]
-    return [(0.5, batches[:middle]), (1.0, batches[middle:])]

@@ -15,6 +15,7 @@ from torch.profiler import record_function
 from hms_ray.config.training import ResolvedStage, TrainingConfig
 from hms_ray.errors import DivergedError
 from hms_ray.signal.on_device import on_device
+from hms_ray.train.average import AveragedModel
 from hms_ray.train.batches import Batch
 from hms_ray.train.losses import weighted_kl
 from hms_ray.train.process import Process
@@ -41,6 +42,7 @@ class Step:
         schedule: stepped after the optimiser.
         clip_norm: largest norm of the gradient; longer ones are scaled down. None: no limit.
         accumulate: parts that this rank's rows are trained in before the optimiser's step.
+        average: updated after the optimiser's step. None: weights are not averaged.
     """
 
     def __init__(
@@ -53,10 +55,11 @@ class Step:
         *,
         clip_norm: float | None = None,
         accumulate: int = 1,
+        average: AveragedModel | None = None,
     ) -> None:
         self.network, self.process = network, process
         self.precision, self.optimiser, self.schedule = precision, optimiser, schedule
-        self._clip_norm, self._accumulate = clip_norm, accumulate
+        self._clip_norm, self._accumulate, self._average = clip_norm, accumulate, average
         self.learning_rate = float("nan")
         self._gradient_norm: Tensor | None = None
         self.dtype = storage_dtype(precision)
@@ -94,6 +97,8 @@ class Step:
         with record_function("optimiser"):
             self.scaler.step(self.optimiser)
             self.scaler.update()
+            if self._average is not None:
+                self._average.update()
         self.learning_rate = float(self.schedule.get_last_lr()[0])
         # Also after a skipped step, so that the rate of a batch and their number are fixed.
         self.schedule.step()
@@ -141,12 +146,18 @@ class Step:
         norm = float("nan") if self._gradient_norm is None else float(self._gradient_norm)
         return norm if math.isfinite(norm) else None
 
+    def scored(self, model: nn.Module) -> nn.Module:
+        """The model to evaluate: the one in training, or its average. Called on all ranks."""
+        return model if self._average is None else self._average.for_scoring(self.process)
+
     def state(self) -> dict[str, Any]:
-        """States of the optimiser, the schedule and the scaler of the loss, not copied."""
+        """States of optimiser, schedule, scaler of the loss and, if any, average; not copied."""
+        average = {} if self._average is None else {"average": self._average.state()}
         return {
             "optimiser": self.optimiser.state_dict(),
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
+            **average,
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -154,6 +165,8 @@ class Step:
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule.load_state_dict(state["schedule"])
         self.scaler.load_state_dict(state["scaler"])
+        if self._average is not None:
+            self._average.load(state["average"])
 
     def mean_loss(self, losses: Sequence[Tensor], where: str, n_before: int) -> float:
         """Mean loss of some steps over all ranks; in float16, of those with a finite loss.
@@ -201,7 +214,7 @@ def stage_step(
     stage: ResolvedStage,
     n_steps: int,
 ) -> Step:
-    """The steps of one stage, with a new optimiser and schedule.
+    """The steps of one stage, with a new optimiser, schedule and, with ``ema``, average.
 
     Args:
         model: its parameters are trained.
@@ -222,4 +235,5 @@ def stage_step(
         schedule,
         clip_norm=training.clip_norm,
         accumulate=training.accumulate,
+        average=None if training.ema is None else AveragedModel(model, training.ema),
     )

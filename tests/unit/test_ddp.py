@@ -97,8 +97,9 @@ EQUAL["switches"] = example_experiment(
     batch_size=9,
     clip_norm=0.5,
     accumulate=4,
+    ema=0.5,
 )
-BATCH_STATISTICS = example_experiment("test_efficientnet", epochs=2)
+BATCH_STATISTICS = example_experiment("test_efficientnet", epochs=2, ema=0.5)
 FLOAT16 = example_experiment("test_vit", precision="float16")
 DIVERGES = example_experiment("test_vit", learning_rate=1e30, epochs=2)
 

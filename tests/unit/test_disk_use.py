@@ -122,6 +122,10 @@ def test_checkpoints_are_of_the_folds_that_are_trained_at_once(
     one = estimate(space_of(max_groups=1), rows, 1, tmp_path, tmp_path).checkpoints
     found = estimate(space_of(**resources), rows, n_trials, tmp_path, tmp_path).checkpoints
     assert found == one * at_once
+    ema = replace_values(space_of().experiment, {"training.ema": 0.9})
+    space = space_of(**resources).model_copy(update={"experiment": ema})
+    found = estimate(space, rows, n_trials, tmp_path, tmp_path).checkpoints
+    assert found == one * at_once * 5 / 4, "the average of the weights too"
 
 
 Usage = namedtuple("Usage", "total used free")
