@@ -48,7 +48,6 @@ class StudyData:
     def __init__(self, folder: StudyFolder) -> None:
         self.folder = folder
         self.missing: list[str] = []
-        self._damaged: list[StoredTrial] = []
         self._store = FoldStore(folder.path.resolve().parent)
 
     @classmethod
@@ -92,17 +91,21 @@ class StudyData:
         return None
 
     def _note_damaged(self, error: HmsRayError) -> None:
-        self.note(f"A trial without usable predictions has a score and nothing else: {error}")
+        self.note(f"A trial that cannot be read in full: {error}")
 
     @cached_property
     def trials(self) -> list[StoredTrial]:
         """All trials with a result, by number."""
         found = []
         for number in self.folder.trial_numbers():
-            with self.noted(f"Trial {number:04d}"):
+            try:
                 trial = self.folder.trial(number)
-                if trial is not None:
-                    found.append(trial)
+            except HmsRayError as error:
+                if self.board is None:  # which has noted it already
+                    self._note_damaged(error)
+                continue
+            if trial is not None:
+                found.append(trial)
         if not found:
             self.note("No trial has ended yet.")
         elif not any(trial.finished for trial in found):

@@ -137,11 +137,17 @@ def test_a_trial_without_predictions_is_listed_and_named(study: StudyFolder) -> 
     (best.path / "row_scores.npz").unlink()
     html, missing = page_of(study)
     assert len(missing) == 1
-    assert "A trial without usable predictions" in missing[0]
+    assert missing[0].startswith("A trial that cannot be read in full: ")
     assert best.path.name in missing[0]
     first = cells(html, "All trials, best first")[0]
     assert first[1:4] == [best.path.name, f"{best.scores['kl_10']:.4f}", ""]
     assert f"Without predictions, and so without interval and tie: {best.path.name}." in html
+    assert "Reliability" in titles(html)
+    (best.path / "result.json").write_text("{")
+    (study.path / "space.yaml").unlink()
+    html, missing = page_of(study)
+    assert [text for text in missing if "result.json" in text] == [missing[0]]
+    assert best.path.name not in [row[1] for row in cells(html, "All trials, best first")]
     assert "Reliability" in titles(html)
 
 
