@@ -97,6 +97,9 @@ _ADDED: Final[dict[str, Any]] = {
     "clip_norm": None,
     "accumulate": 1,
     "ema": None,
+    "head_rate": 1.0,
+    "layer_decay": None,
+    "optimiser": "adamw",
 }
 """Fields of ``training`` with the default that keeps what was trained before they existed:
 results from then have keys without them."""

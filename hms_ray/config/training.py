@@ -70,12 +70,22 @@ class TrainingConfig(Frozen):
     an epoch are nearly equal."""
     learning_rate: Positive = 1e-3
     """Largest learning rate of the OneCycle schedule, or the constant rate."""
-    schedule: Literal["one_cycle", "constant"] = "one_cycle"
-    """Schedule of the learning rate within a stage. ``constant`` repeats the published
+    head_rate: Positive = 1.0
+    """Learning rate of the model's last layer as a multiple of ``learning_rate``, which is then
+    the rate of all others."""
+    layer_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Factor of the learning rate from each layer of the model to the one before it, by timm's
+    division into layers. Default: one rate for all."""
+    optimiser: Literal["adamw", "adam"] = "adamw"
+    """``adam`` adds the weight decay to the gradient; the published recipes with it have none
+    (``weight_decay: 0``)."""
+    schedule: Literal["one_cycle", "cosine", "constant"] = "one_cycle"
+    """Schedule of the learning rate within a stage. ``cosine`` has the rates of ``one_cycle``
+    with a fixed beta1 of 0.9, where OneCycle changes beta1 too. ``constant`` repeats the published
     notebooks, which never stepped their OneCycle scheduler: the rate stays constant, and
     beta1 of AdamW is 0.85."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
-    """Decoupled weight decay of AdamW."""
+    """Weight decay on all parameters; of AdamW decoupled from the gradient."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the steps of a stage during which the learning rate rises (published: 0)."""
     div_factor: Positive = 25.0

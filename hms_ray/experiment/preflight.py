@@ -16,6 +16,7 @@ from hms_ray.dataset.sources import pack_source
 from hms_ray.errors import ConfigError
 from hms_ray.experiment.placement import DeviceClass, require_precision
 from hms_ray.train.model import build_model
+from hms_ray.train.parameter_groups import parameter_groups
 from hms_ray.train.stage_rows import check_stages
 from hms_ray.transforms.views import Shape, image_size, view_widths
 
@@ -45,9 +46,11 @@ def preflight(space: Space, rows: pd.DataFrame, device_class: DeviceClass | None
         if device_class is not None:
             require_precision(experiment.training.precision, device_class)
         size = image_size_of(experiment.input)
-        if (experiment.model, size) not in built:
-            build_model(experiment.model, size)
-            built.add((experiment.model, size))
+        training = experiment.training
+        needs = experiment.model, size, training.head_rate, training.layer_decay
+        if needs not in built:
+            parameter_groups(build_model(experiment.model, size), training)
+            built.add(needs)
         for stage in experiment.training.resolved_stages():
             if stage.augment.mosaic is not None:
                 mosaic_spans(size[1], view_widths(experiment.input, _shapes(experiment.input)))

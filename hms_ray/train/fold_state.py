@@ -32,7 +32,7 @@ class FoldState:
         step: see ``Step.state``.
         best: score of the selected evaluation of the stage; infinity without one.
         kept: the selected evaluation, if there is one.
-        history: one record per evaluation (see ``train_fold``); the last is the position.
+        history: one record per evaluation (see ``History``); the last is the position.
         normalisation: see ``FoldResult``.
         clock: see ``Clock.state``.
         saved_s: see ``FoldResult``.

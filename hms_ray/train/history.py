@@ -19,12 +19,23 @@ MEASURED: Final = frozenset({"seconds", "images_per_s", "gpu_memory_gib"})
 class History:
     """The records of a fold and the steps that are done.
 
+    The record of an evaluation has ``stage`` (name), ``stage_index``, ``epoch`` (epochs of this
+    stage that are done, such as 1.5), ``step`` (optimiser steps of all stages that are done),
+    ``kl_all``, ``kl_4`` and ``kl_10`` (None without such rows), ``train_loss`` (mean over the
+    steps since the previous record), ``learning_rate`` (of the last step, before ``head_rate``
+    and ``layer_decay``) and ``seconds`` (since the start, resumed stages included); and, in a
+    stage that ends with its best evaluation, ``criterion`` (None in mosaic epochs). For charts it
+    has ``epochs`` (of all stages that are done), ``loss`` (name of the training loss),
+    ``gradient_norm`` (of the last step, see ``Step``), ``images_per_s`` (of training, since the
+    previous record) and ``gpu_memory_gib`` (peak of what torch has allocated on rank 0's GPU for
+    this fold; None on a CPU).
+
     Args:
         process: its rank 0 reports.
         resume_from: see ``train_fold``.
 
     Attributes:
-        records: see ``train_fold``.
+        records: one per evaluation.
         n_done: optimiser steps that are done, of all stages.
         n_steps: those of the whole fold, set once they are known.
     """

@@ -58,7 +58,7 @@ def train_fold(
 ) -> FoldResult:
     """Trains one fold and predicts its validation rows.
 
-    Each stage has a new AdamW and a OneCycle schedule over its steps. All validation rows
+    Each stage has a new optimiser and a schedule over its steps. All validation rows
     are scored twice per epoch: after the first half of its batches and at its end (only at
     its end if the epoch is one batch). A stage ends with the weights of its last or of its
     best evaluation (see ``TrainingConfig.checkpoint_criterion``): the next stage starts from
@@ -68,17 +68,8 @@ def train_fold(
     With ``ema`` the weights that are scored, kept and handed on are the moving average of those
     in training, which starts anew in each stage.
 
-    Each evaluation adds a record to the history: ``stage`` (name), ``stage_index``, ``epoch``
-    (epochs of this stage that are done, such as 1.5), ``step`` (optimiser steps of all stages
-    that are done), ``kl_all``, ``kl_4`` and ``kl_10`` (None without such rows), ``train_loss``
-    (mean over the steps since the previous record), ``learning_rate`` (of the last step) and
-    ``seconds`` (since the start, resumed stages included); and, in a stage that ends with its
-    best evaluation, ``criterion`` (None in mosaic epochs). For charts it has ``epochs`` (of all
-    stages that are done), ``loss`` (name of the training loss), ``gradient_norm`` (of the last
-    step, see ``Step``), ``images_per_s`` (of training, since the previous record) and
-    ``gpu_memory_gib`` (peak of what torch has allocated on rank 0's GPU for this fold; None on
-    a CPU). On rank 0 ``process.report`` receives the record with ``progress``, the share of all
-    steps that is done.
+    Each evaluation adds a record to the history (see ``History``), which ``process.report``
+    receives on rank 0 with ``progress``, the share of all steps that is done.
 
     With ``resume_from`` training starts after the stages of a result, or after the evaluation
     of a state. Everything except times is then equal to training all of it here. It is

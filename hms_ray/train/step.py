@@ -61,6 +61,7 @@ class Step:
         self.precision, self.optimiser, self.schedule = precision, optimiser, schedule
         self._clip_norm, self._accumulate, self._average = clip_norm, accumulate, average
         self.learning_rate = float("nan")
+        self._lr_scale: float = optimiser.param_groups[0]["lr_scale"]
         self._gradient_norm: Tensor | None = None
         self.dtype = storage_dtype(precision)
         # Enabled or not, it belongs to one stage: a stage must not depend on where the
@@ -99,7 +100,7 @@ class Step:
             self.scaler.update()
             if self._average is not None:
                 self._average.update()
-        self.learning_rate = float(self.schedule.get_last_lr()[0])
+        self.learning_rate = float(self.schedule.get_last_lr()[0]) / self._lr_scale
         # Also after a skipped step, so that the rate of a batch and their number are fixed.
         self.schedule.step()
         self.process.on_step()

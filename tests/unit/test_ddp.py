@@ -98,6 +98,10 @@ EQUAL["switches"] = example_experiment(
     clip_norm=0.5,
     accumulate=4,
     ema=0.5,
+    optimiser="adam",
+    schedule="cosine",
+    head_rate=5.0,
+    layer_decay=0.7,
 )
 BATCH_STATISTICS = example_experiment("test_efficientnet", epochs=2, ema=0.5)
 FLOAT16 = example_experiment("test_vit", precision="float16")

@@ -223,6 +223,7 @@ OTHER_VALUES: list[Any] = [
         "nearest",
         "keep",
         "constant",
+        "adam",
     ),
     ["eeg panels", "kaggle panels", "raw signals"],
 ]

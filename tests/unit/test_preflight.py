@@ -1,6 +1,7 @@
 from typing import Any
 
 import pytest
+from torch import nn
 
 from hms_ray.config.experiment import ModelConfig
 from hms_ray.config.loading import validate_space
@@ -36,8 +37,9 @@ def test_valid_space_passes_and_builds_each_model_once(
 ) -> None:
     built: list[tuple[str, tuple[int, int]]] = []
 
-    def build(config: ModelConfig, size: tuple[int, int]) -> None:
+    def build(config: ModelConfig, size: tuple[int, int]) -> nn.Module:
         built.append((config.name, size))
+        return nn.Identity()
 
     monkeypatch.setattr("hms_ray.experiment.preflight.build_model", build)
     search = {
@@ -58,7 +60,8 @@ def test_models_are_built_for_recipes_without_a_pack(
 ) -> None:
     built: list[tuple[int, int]] = []
     monkeypatch.setattr(
-        "hms_ray.experiment.preflight.build_model", lambda config, size: built.append(size)
+        "hms_ray.experiment.preflight.build_model",
+        lambda config, size: built.append(size) or nn.Identity(),  # type: ignore[func-returns-value]
     )
     search = {
         "input.views": {

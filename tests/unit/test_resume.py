@@ -49,7 +49,12 @@ EXPERIMENTS = {
     "float16": example_experiment("test_vit", epochs=2, precision="float16"),
     "average": dropping(
         example_experiment(
-            stages=STAGES, stage_threshold=8, ema=0.8, next_stage_from="best", clip_norm=0.5
+            stages=STAGES,
+            stage_threshold=8,
+            ema=0.8,
+            next_stage_from="best",
+            clip_norm=0.5,
+            head_rate=3.0,
         )
     ),
     "one batch per epoch": dropping(example_experiment(epochs=2, batch_size=64)),
