@@ -249,6 +249,7 @@ def test_a_study_that_runs_is_not_written_to(
     results: Path, undrawn: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(board_command, "running_since", lambda path: datetime.now(UTC))
+    monkeypatch.setattr(board_command, "_serve", lambda *options: None)
     with refusal(StudyError, "trial or step that was evaluated", got="none"):
         board_command.serve_board("many", board_command.BoardOptions(results=results))
     assert not (results / "many" / "board").exists()
