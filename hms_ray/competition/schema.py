@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from typing import Final
 
+from hms_ray.config import electrodes
+
 CLASSES: Final = ("Seizure", "LPD", "GPD", "LRDA", "GRDA", "Other")
 VOTE_COLUMNS: Final = tuple(f"{name.lower()}_vote" for name in CLASSES)
 TARGET_COLUMNS: Final = tuple(f"{name.lower()}_target" for name in CLASSES)
@@ -36,10 +38,7 @@ LABEL_COLUMNS: Final = (
     *VOTE_COLUMNS,
 )
 
-ELECTRODES: Final = (
-    *("Fp1", "F3", "C3", "P3", "F7", "T3", "T5", "O1", "Fz", "Cz"),
-    *("Pz", "Fp2", "F4", "C4", "P4", "F8", "T4", "T6", "O2", "EKG"),
-)
+ELECTRODES: Final = electrodes.ELECTRODES
 EEG_RATE_HZ: Final = 200
 EEG_WINDOW_S: Final = 50
 EEG_WINDOW_SAMPLES: Final = EEG_RATE_HZ * EEG_WINDOW_S

@@ -6,6 +6,8 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from hms_ray.config.electrodes import PairOrder
+
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -114,7 +116,7 @@ class EegRecipe(Frozen):
         return self
 
 
-_LARGEST_FLOAT16 = 65_504
+LARGEST_FLOAT16: Final = 65_504
 
 
 class RawRecipe(Frozen):
@@ -130,8 +132,12 @@ class RawRecipe(Frozen):
     """Signals are clipped to plus or minus this, microvolts, after the band-pass."""
     scale_uv: Positive = 32.0
     """Signals are divided by this, microvolts."""
+    order: PairOrder = "chains"
+    """Pairs from top to bottom: ``chains``, ``interleaved`` or a list, see
+    ``input.pairs.order``."""
     midline: bool = True
-    """Add the pairs Fz-Cz and Cz-Pz to the sixteen pairs of the chains."""
+    """Add the pairs Fz-Cz and Cz-Pz after the sixteen pairs of a named order; unused with a
+    list."""
     gaps: Gaps = "mean"
     """NaN values in a signal are replaced by its mean, by linear interpolation, or by zero."""
     margin_s: MarginS = 0.0
@@ -155,9 +161,9 @@ class RawRecipe(Frozen):
 
     @model_validator(mode="after")
     def _float16_holds_it(self) -> Self:
-        if self.clip_uv / self.scale_uv > _LARGEST_FLOAT16:
+        if self.clip_uv / self.scale_uv > LARGEST_FLOAT16:
             raise ValueError(
-                f"clip_uv / scale_uv must be at most {_LARGEST_FLOAT16}, the largest float16, "
+                f"clip_uv / scale_uv must be at most {LARGEST_FLOAT16}, the largest float16, "
                 f"got {self.clip_uv / self.scale_uv:g}"
             )
         return self

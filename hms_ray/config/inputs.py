@@ -7,17 +7,19 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
 from pydantic import AfterValidator, Field
 
 from hms_ray.config.eeg_recipes import Count, EegRecipe, Frozen, RawRecipe
+from hms_ray.config.pair_recipes import PairsRecipe, SignalRecipe
 
-Source = Literal["kaggle", "eeg", "raw"]
+Source = Literal["kaggle", "eeg", "pairs", "raw"]
 Normalisation = Literal["none", "per_image", "per_panel", "global", "per_frequency", "robust"]
 
 PICTURES: Final[dict[str, tuple[str, ...]]] = {
     "kaggle": ("panels", "statistics", "percentiles"),
     "eeg": ("panels", "statistics", "percentiles"),
+    "pairs": ("panels",),
     "raw": ("signals",),
 }
 """Source -> its pictures (see ``transforms.views``). Statistics over the panels of the
-chains describe a place on the head; over single signals they would not."""
+chains describe a place on the head; over single pairs they would not."""
 
 
 class EegConfig(EegRecipe):
@@ -25,6 +27,15 @@ class EegConfig(EegRecipe):
 
     normalisation: Normalisation = "none"
     """See ``input.normalisation`` (published: none, since ``mel`` is relative already)."""
+    downsample: tuple[Count, Count] = (1, 1)
+    """Block (frequency, time) whose values are averaged first; (1, 1) averages nothing."""
+
+
+class PairsConfig(PairsRecipe):
+    """Spectrograms of single electrode pairs as an input: recipe, and treatment of windows."""
+
+    normalisation: Normalisation = "none"
+    """See ``input.normalisation``; ``none`` keeps the recipe's fixed scale."""
     downsample: tuple[Count, Count] = (1, 1)
     """Block (frequency, time) whose values are averaged first; (1, 1) averages nothing."""
 
@@ -108,6 +119,8 @@ class InputConfig(Frozen):
     (1, 1) averages nothing."""
     eeg: EegConfig = EegConfig()
     """EEG spectrograms, for the views of the source eeg."""
+    pairs: PairsConfig = PairsConfig()
+    """Spectrograms with a panel per electrode pair, for the views of the source pairs."""
     raw: RawConfig = RawConfig()
     """EEG signals, for the views of the source raw."""
     height: Count | None = None
@@ -126,13 +139,13 @@ class InputConfig(Frozen):
         """Normalisation and block size of a source."""
         if source == "kaggle":
             return Treatment(self.normalisation, self.downsample)
-        config = self.eeg if source == "eeg" else self.raw
+        config: EegConfig | PairsConfig | RawConfig = getattr(self, source)
         return Treatment(config.normalisation, config.downsample)
 
 
-RecipeType = TypeVar("RecipeType", EegRecipe, RawRecipe)
+RecipeType = TypeVar("RecipeType", EegRecipe, PairsRecipe, RawRecipe)
 
-Recipe = EegRecipe | RawRecipe | None
+Recipe = SignalRecipe | None
 """How the values of a source are made; None for kaggle, which has no recipe."""
 
 
@@ -145,6 +158,7 @@ def used_sources(config: InputConfig) -> dict[str, Recipe]:
     recipes: dict[str, Recipe] = {
         "kaggle": None,
         "eeg": _only(EegRecipe, config.eeg),
+        "pairs": _only(PairsRecipe, config.pairs),
         "raw": _only(RawRecipe, config.raw),
     }
     return {view.source: recipes[view.source] for view in config.parsed_views}
@@ -176,7 +190,7 @@ def canonical_input(config: InputConfig) -> dict[str, Any]:
     used = {view.source for view in config.parsed_views}
     if "kaggle" not in used:
         del data["normalisation"], data["downsample"]
-    for source in {"eeg", "raw"} - used:
+    for source in {"eeg", "pairs", "raw"} - used:
         del data[source]
     if "eeg" in used:
         # Default numbers and the same numbers given are one recipe.
@@ -185,6 +199,40 @@ def canonical_input(config: InputConfig) -> dict[str, Any]:
             "hop_samples": config.eeg.frame_hop,
             "n_frames": config.eeg.n_frames,
         }
+    if "pairs" in used:
+        data["pairs"] = _canonical_pairs(config.pairs)
+    if "raw" in used:
+        data["raw"] = _canonical_raw(config.raw)
+    return data
+
+
+def _canonical_pairs(config: PairsConfig) -> dict[str, Any]:
+    """Values of a recipe with its defaults written out, without those that it does not use."""
+    data = config.model_dump(mode="json")
+    data |= {
+        "window_samples": config.frame_samples,
+        "hop_samples": config.frame_hop,
+        "n_fft": config.transform_points,
+        "n_frames": config.kept_frames,
+        "frequencies_hz": list(config.limits_hz),
+        "scale": config.power_scale,
+    }
+    if config.kind == "stft":
+        del data["n_mels"], data["mels"]
+    if config.power_scale == "log1p":
+        del data["smallest_power"]
+    if not isinstance(config.order, str):
+        del data["midline"]
+    return data
+
+
+def _canonical_raw(config: RawConfig) -> dict[str, Any]:
+    data = config.model_dump(mode="json")
+    if config.order == "chains":
+        # Results from before this field have keys without it.
+        del data["order"]
+    elif not isinstance(config.order, str):
+        del data["midline"]
     return data
 
 
@@ -195,5 +243,6 @@ def in_recipe(path: str) -> bool:
 
 _RECIPE_PATHS: Final = (
     *(f"input.eeg.{name}" for name in EegRecipe.model_fields),
+    *(f"input.pairs.{name}" for name in PairsRecipe.model_fields),
     *(f"input.raw.{name}" for name in RawRecipe.model_fields),
 )

@@ -19,6 +19,7 @@ SourceRecipe = tuple[str, Recipe]
 WINDOW_COLUMNS = {
     "kaggle": ("spectrogram_id", "spectrogram_start"),
     "eeg": ("eeg_id", "eeg_start"),
+    "pairs": ("eeg_id", "eeg_start"),
     "raw": ("eeg_id", "eeg_start"),
 }
 """Source -> columns of a row with its window: recording and start."""
@@ -60,5 +61,5 @@ def _options(path: str, parameter: Parameter) -> list[dict[str, Any]]:
 
 
 def _decides_sources(path: str) -> bool:
-    whole = ("input", "input.eeg", "input.raw")
+    whole = ("input", "input.eeg", "input.pairs", "input.raw")
     return in_recipe(path) or path in whole or path.startswith("input.views")

@@ -41,6 +41,11 @@ NEUTRAL: Final[dict[str, Any]] = {
     "input.eeg.centre_s": 50.0,
     "input.eeg.band_hz": None,
     "input.eeg.clip_uv": None,
+    "input.pairs.normalisation": "none",
+    "input.pairs.centre_s": 50.0,
+    "input.pairs.band_hz": None,
+    "input.pairs.clip_uv": None,
+    "input.pairs.midline": False,
     "input.raw.normalisation": "none",
     "input.raw.centre_s": 50.0,
     "input.raw.band_hz": None,
@@ -78,10 +83,18 @@ NO_SWITCH: Final = (
     ),
     *(
         f"input.raw.{name}"
-        for name in ("rate_hz", "clip_uv", "scale_uv", "gaps", "downsample", "rows")
+        for name in ("order", "rate_hz", "clip_uv", "scale_uv", "gaps", "downsample", "rows")
+    ),
+    *(
+        f"input.pairs.{name}"
+        for name in (
+            *("kind", "order", "window_samples", "hop_samples", "n_fft", "n_frames"),
+            *("frequencies_hz", "n_mels", "mels", "scale", "reference_power", "smallest_power"),
+            *("clip_values", "subtract", "divide", "scale_uv", "gaps", "downsample"),
+        )
     ),
     # Without a shift, the margin around a window is stored and never used.
-    *(f"input.{source}.margin_s" for source in ("eeg", "raw")),
+    *(f"input.{source}.margin_s" for source in ("eeg", "pairs", "raw")),
     "model.name",
     *(f"training.{name}" for name in ("seed", "batch_size", "learning_rate", "precision")),
     *(f"training.{name}" for name in ("div_factor", "final_div_factor", "stage_threshold")),

@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hms_ray.config.eeg_recipes import EegRecipe, RawRecipe
+from hms_ray.config.pair_recipes import SignalRecipe
 from hms_ray.signal.strip import make_strip
 from hms_ray.signal.windows import make_windows
 
 
-def make_values(recipe: EegRecipe | RawRecipe, eeg: NDArray[np.float32]) -> NDArray[np.float16]:
+def make_values(recipe: SignalRecipe, eeg: NDArray[np.float32]) -> NDArray[np.float16]:
     """The packed values of windows, computed by one thread.
 
     Args:
@@ -30,7 +30,7 @@ def make_values(recipe: EegRecipe | RawRecipe, eeg: NDArray[np.float32]) -> NDAr
 
 
 def make_strip_values(
-    recipe: EegRecipe | RawRecipe, eeg: NDArray[np.float32], start: int
+    recipe: SignalRecipe, eeg: NDArray[np.float32], start: int
 ) -> tuple[NDArray[np.float16], tuple[int, int]]:
     """The packed strip of a window, computed by one thread.
 

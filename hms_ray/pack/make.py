@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hms_ray.competition.read import read_eeg
 from hms_ray.competition.schema import EEG_WINDOW_SAMPLES, ELECTRODES
-from hms_ray.config.eeg_recipes import EegRecipe, RawRecipe
+from hms_ray.config.pair_recipes import SignalRecipe
 from hms_ray.errors import DataError
 from hms_ray.pack.inputs import changed_file
 from hms_ray.pack.plan import Item, Shard
@@ -93,7 +93,7 @@ def _make_recordings(source: PackSource, shard: Shard) -> MadeShard:
     return MadeShard(shard.number, record, values, missing)
 
 
-def _make_windows(source: PackSource, recipe: EegRecipe | RawRecipe, shard: Shard) -> MadeShard:
+def _make_windows(source: PackSource, recipe: SignalRecipe, shard: Shard) -> MadeShard:
     # Imported late: planning and opening a pack must not import torch.
     from hms_ray.pack.eeg import make_strip_values, make_values
 

@@ -18,7 +18,7 @@ from hms_ray.competition.schema import (
     SPECTROGRAM_STEP_S,
     SPECTROGRAM_WINDOW_ROWS,
 )
-from hms_ray.config.eeg_recipes import EegRecipe, RawRecipe
+from hms_ray.config.pair_recipes import SignalRecipe
 from hms_ray.signal.recipes import layout_of, recipe_description
 from hms_ray.signal.spectrogram import LOG_HIGH, LOG_LOW
 from hms_ray.storage.hashing import digest
@@ -71,7 +71,7 @@ class PackSource:
     window: int
     step_s: float
     read: Callable[[Path], NDArray[np.float16]] = _read_log_power
-    eeg_recipe: EegRecipe | RawRecipe | None = None
+    eeg_recipe: SignalRecipe | None = None
 
     @property
     def kind(self) -> Literal["recordings", "windows"]:
@@ -114,7 +114,7 @@ KAGGLE: Final = PackSource(
 """The competition's own spectrograms, packed whole as log power."""
 
 
-def eeg_source(name: str, recipe: EegRecipe | RawRecipe) -> PackSource:
+def eeg_source(name: str, recipe: SignalRecipe) -> PackSource:
     """Values computed from the 50 s EEG windows of training rows.
 
     With a margin, each window is stored twice: first exactly as without a margin, then as a
@@ -122,7 +122,7 @@ def eeg_source(name: str, recipe: EegRecipe | RawRecipe) -> PackSource:
     the margin.
 
     Args:
-        name: ``eeg`` or ``raw``.
+        name: ``eeg``, ``pairs`` or ``raw``.
         recipe: recipe of the values.
     """
     layout = layout_of(recipe)

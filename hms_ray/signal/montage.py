@@ -1,6 +1,6 @@
 """The bipolar chains of the longitudinal ("double banana") montage.
 
-This module has the only list of electrode pairs in the package. The chains are those of the
+This module has the only list of the montage's pairs in the package. The chains are those of the
 competition's spectrogram panels: each panel of a spectrogram file is the mean over the four
 neighbouring pairs of one chain.
 """
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms_ray.competition.schema import ELECTRODES, PANELS
+from hms_ray.config.electrodes import as_pairs
 from hms_ray.errors import DataError
 
 ELECTRODE_CHAINS: Final[dict[str, tuple[str, ...]]] = {
@@ -74,6 +75,29 @@ def check_eeg(eeg: NDArray[np.floating]) -> None:
 def pairs_of(panels: Sequence[str]) -> tuple[tuple[str, str], ...]:
     """The (anode, cathode) pairs of some panels, panel by panel, from front to back."""
     return tuple(pair for panel in panels for pair in CHAINS[panel])
+
+
+def ordered_pairs(order: str | Sequence[str], midline: bool) -> tuple[tuple[str, str], ...]:
+    """The (anode, cathode) pairs of a recipe, from top to bottom.
+
+    Args:
+        order: ``chains``: panel by panel in ``PANELS`` order; ``interleaved``: left and right
+            pairs in turn, from front to back, first the lateral chains, then the
+            parasagittal ones; or names ``ANODE-CATHODE``.
+        midline: add the pairs on the midline to those of a named order.
+    """
+    if not isinstance(order, str):
+        return as_pairs(order)
+    pairs = pairs_of(PANELS)
+    if order == "interleaved":
+        sides = (("LL", "RL"), ("LP", "RP"))
+        pairs = tuple(
+            pair
+            for left, right in sides
+            for both in zip(CHAINS[left], CHAINS[right], strict=True)
+            for pair in both
+        )
+    return pairs + (MIDLINE if midline else ())
 
 
 def columns_of(pairs: Sequence[tuple[str, str]]) -> tuple[list[int], list[int]]:

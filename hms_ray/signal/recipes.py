@@ -14,6 +14,7 @@ whole 50 s, band-pass and clip, then the middle ``centre_s`` seconds. Then:
   competition's files.
 - ``stft``: one Hann taper instead of three Slepian tapers, each frame without its mean; same
   frequencies, unit and clip.
+- pairs: mel power or power density of each signal by itself, on a fixed scale.
 - raw: the signals themselves.
 
 With a margin, ``strip`` adds what the recording has around a window.
@@ -26,7 +27,8 @@ from typing import Any, Final
 
 from hms_ray.competition.schema import EEG_RATE_HZ, N_FREQUENCIES, PANELS
 from hms_ray.config.eeg_recipes import EegRecipe, RawRecipe
-from hms_ray.signal.montage import MIDLINE, pairs_of
+from hms_ray.config.pair_recipes import PairsRecipe, SignalRecipe
+from hms_ray.signal.montage import ordered_pairs, pairs_of
 from hms_ray.signal.spectrogram import (
     DECIMALS,
     FIRST_BIN,
@@ -57,7 +59,18 @@ FIXED_FLOOR_DB: Final = -60.0
 FILTER_ORDER: Final = 4
 """Order of the Butterworth band-pass in one of its two runs."""
 
-_VERSIONS: Final = {"mel": 1, "mel_fixed": 1, "multitaper": 1, "stft": 1, "raw": 1}
+TUKEY_SHARE: Final = 0.25
+"""Tapered share of a frame of the ``stft`` of pairs (SciPy's default)."""
+
+_VERSIONS: Final = {
+    "mel": 1,
+    "mel_fixed": 1,
+    "multitaper": 1,
+    "stft": 1,
+    "pairs mel": 1,
+    "pairs stft": 1,
+    "raw": 1,
+}
 """Incremented by hand when code changes the values of a recipe."""
 
 
@@ -78,50 +91,85 @@ class Layout:
     step_s: float
 
 
-def layout_of(recipe: EegRecipe | RawRecipe) -> Layout:
-    """The layout of a recipe's arrays; panels in ``MEL_PANELS`` or ``PANELS`` order."""
+def layout_of(recipe: SignalRecipe) -> Layout:
+    """The layout of a recipe's arrays.
+
+    Panels are chains in ``MEL_PANELS`` or ``PANELS`` order, or pairs in the recipe's own.
+    """
     if isinstance(recipe, RawRecipe):
-        names = tuple(f"{anode}-{cathode}" for anode, cathode in pairs_used(recipe))
-        return Layout(names, 1, recipe.n_samples, 1 / recipe.rate_hz)
+        return Layout(_pair_names(recipe), 1, recipe.n_samples, 1 / recipe.rate_hz)
     step_s = recipe.frame_hop / EEG_RATE_HZ
+    if isinstance(recipe, PairsRecipe):
+        return Layout(_pair_names(recipe), recipe.n_frequencies, recipe.kept_frames, step_s)
     if recipe.kind in ("mel", "mel_fixed"):
         return Layout(MEL_PANELS, N_MELS, recipe.n_frames, step_s)
     return Layout(PANELS, N_FREQUENCIES, recipe.n_frames, step_s)
 
 
-def pairs_used(recipe: EegRecipe | RawRecipe) -> tuple[tuple[str, str], ...]:
+def pairs_used(recipe: SignalRecipe) -> tuple[tuple[str, str], ...]:
     """The (anode, cathode) pairs of a recipe, in its order.
 
-    Four per panel. For a raw recipe one per panel: the pairs of the chains in ``PANELS``
-    order from front to back, then Fz-Cz and Cz-Pz if ``midline``.
+    Four per panel; one per panel for recipes of pairs and raw ones, see ``ordered_pairs``.
     """
-    if isinstance(recipe, RawRecipe):
-        return pairs_of(PANELS) + (MIDLINE if recipe.midline else ())
+    if not isinstance(recipe, EegRecipe):
+        return ordered_pairs(recipe.order, recipe.midline)
     return pairs_of(MEL_PANELS if recipe.kind in ("mel", "mel_fixed") else PANELS)
 
 
-def recipe_description(recipe: EegRecipe | RawRecipe) -> dict[str, Any]:
+def _pair_names(recipe: SignalRecipe) -> tuple[str, ...]:
+    return tuple(f"{anode}-{cathode}" for anode, cathode in pairs_used(recipe))
+
+
+def recipe_description(recipe: SignalRecipe) -> dict[str, Any]:
     """Everything that decides the values of a recipe, as plain data.
 
     Defaults are resolved, so that two ways of writing one recipe are equal. Part of a pack's
     fingerprint.
     """
-    kind = "raw" if isinstance(recipe, RawRecipe) else recipe.kind
+    kind, own = _numbers(recipe)
     band = None
     if recipe.band_hz is not None:
         band = {"low_hz": recipe.band_hz[0], "high_hz": recipe.band_hz[1], "order": FILTER_ORDER}
-    own = _raw_numbers(recipe) if isinstance(recipe, RawRecipe) else _frame_numbers(recipe)
     if recipe.margin:
         own["margin"] = recipe.margin
     return {
         "recipe": kind,
         "version": _VERSIONS[kind],
-        "pairs": ["-".join(pair) for pair in pairs_used(recipe)],
+        "pairs": list(_pair_names(recipe)),
         "gaps": recipe.gaps,
         "band": band,
         "clip_uv": recipe.clip_uv,
         **own,
     }
+
+
+def _numbers(recipe: SignalRecipe) -> tuple[str, dict[str, Any]]:
+    """Name of a recipe, and its own numbers."""
+    if isinstance(recipe, RawRecipe):
+        return "raw", _raw_numbers(recipe)
+    if isinstance(recipe, PairsRecipe):
+        return f"pairs {recipe.kind}", _pair_numbers(recipe)
+    return recipe.kind, _frame_numbers(recipe)
+
+
+def _pair_numbers(recipe: PairsRecipe) -> dict[str, Any]:
+    numbers: dict[str, Any] = {
+        "used_samples": recipe.used_samples,
+        "window_samples": recipe.frame_samples,
+        "hop_samples": recipe.frame_hop,
+        "n_fft": recipe.transform_points,
+        "n_frames": recipe.kept_frames,
+        "scale": recipe.power_scale,
+        "reference_power": recipe.reference_power,
+        "clip_values": recipe.clip_values and list(recipe.clip_values),
+        **{name: getattr(recipe, name) for name in ("subtract", "divide", "scale_uv")},
+    }
+    if recipe.power_scale != "log1p":
+        numbers["smallest_power"] = recipe.smallest_power
+    if recipe.kind == "mel":
+        mel = {"limits_hz": list(recipe.limits_hz), "n_mels": recipe.n_mels, "mels": recipe.mels}
+        return numbers | mel
+    return numbers | {"bins": list(recipe.bins), "tukey_share": TUKEY_SHARE}
 
 
 def _raw_numbers(recipe: RawRecipe) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 A strip is one longer window with the same distance between frames or samples. Filters and gap
 policies use the recording from the margin before the 50 s to the margin after it. So the
 middle of a strip equals the window except near the window's ends, where mel frames cover the
-recording instead of zeros and filters have no edge effect, and except for gaps, whose mean is
-over a longer time. For ``stft`` without band and gaps there is no difference.
+recording instead of zeros or a mirror image and filters have no edge effect, and except for
+gaps, whose mean is over a longer time. For ``stft`` without band and gaps there is no difference.
 
 ``mel`` is relative to the largest power of an image. A whole strip is relative to that of its
 middle window, so the largest value of a shifted image may be below or above 1.
@@ -21,7 +21,9 @@ from torch import Tensor
 
 from hms_ray.competition.schema import EEG_RATE_HZ, EEG_WINDOW_SAMPLES
 from hms_ray.config.eeg_recipes import EegRecipe, RawRecipe
+from hms_ray.config.pair_recipes import PairsRecipe, SignalRecipe
 from hms_ray.signal.mel import largest_power, mel_images, mel_power
+from hms_ray.signal.pair_pictures import pair_images
 from hms_ray.signal.recipes import layout_of
 from hms_ray.signal.resample import resample
 from hms_ray.signal.tapers import log_density_images
@@ -47,7 +49,7 @@ class Strip:
 
 
 @torch.no_grad()
-def make_strip(eeg: Tensor, start: int, recipe: EegRecipe | RawRecipe) -> Strip:
+def make_strip(eeg: Tensor, start: int, recipe: SignalRecipe) -> Strip:
     """Computes the strip of a window, within its recording.
 
     Args:
@@ -72,9 +74,11 @@ def make_strip(eeg: Tensor, start: int, recipe: EegRecipe | RawRecipe) -> Strip:
     if isinstance(recipe, RawRecipe):
         values = _samples(signals, recipe, at, before, after)
     else:
-        hop, n_frames = recipe.frame_hop, before + recipe.n_frames + after
+        hop, n_frames = recipe.frame_hop, before + layout_of(recipe).n_times + after
         used = signals[..., at - before * hop : at + recipe.used_samples + after * hop]
-        if recipe.kind in ("mel", "mel_fixed"):
+        if isinstance(recipe, PairsRecipe):
+            values = pair_images(used, recipe, n_frames)
+        elif recipe.kind in ("mel", "mel_fixed"):
             largest = None
             if recipe.kind == "mel":
                 largest = _largest(eeg[None, start : start + EEG_WINDOW_SAMPLES], recipe)

@@ -7,11 +7,13 @@ from torch import Tensor
 
 from hms_ray.competition.schema import EEG_WINDOW_SAMPLES, ELECTRODES
 from hms_ray.config.eeg_recipes import EegRecipe, RawRecipe
+from hms_ray.config.pair_recipes import PairsRecipe, SignalRecipe
 from hms_ray.errors import DataError
 from hms_ray.signal.filters import band_pass, high_pass
 from hms_ray.signal.gaps import fill_gaps
 from hms_ray.signal.mel import mel_images
 from hms_ray.signal.montage import columns_of
+from hms_ray.signal.pair_pictures import pair_images
 from hms_ray.signal.recipes import FILTER_ORDER, layout_of, pairs_used
 from hms_ray.signal.resample import resample
 from hms_ray.signal.spectrogram import HIGHPASS_HZ, HIGHPASS_ORDER
@@ -25,7 +27,7 @@ _GPU_VALUES = 2**28
 
 
 @torch.no_grad()
-def make_windows(eeg: Tensor, recipe: EegRecipe | RawRecipe) -> Tensor:
+def make_windows(eeg: Tensor, recipe: SignalRecipe) -> Tensor:
     """Computes the arrays of EEG windows.
 
     The array of a window does not depend on the other windows of the batch.
@@ -60,13 +62,13 @@ def make_windows(eeg: Tensor, recipe: EegRecipe | RawRecipe) -> Tensor:
     return made
 
 
-def _gpu_windows(recipe: EegRecipe | RawRecipe) -> int:
+def _gpu_windows(recipe: SignalRecipe) -> int:
     samples = 1 if isinstance(recipe, RawRecipe) else recipe.frame_samples
     values = len(pairs_used(recipe)) * layout_of(recipe).n_times * samples
     return max(1, min(_GPU_WINDOWS, _GPU_VALUES // values))
 
 
-def bipolar_signals(eeg: Tensor, recipe: EegRecipe | RawRecipe) -> Tensor:
+def bipolar_signals(eeg: Tensor, recipe: SignalRecipe) -> Tensor:
     """Differences of a recipe's pairs: gaps filled, band-passed and clipped.
 
     Args:
@@ -86,7 +88,7 @@ def bipolar_signals(eeg: Tensor, recipe: EegRecipe | RawRecipe) -> Tensor:
     return signals
 
 
-def filtered_signals(eeg: Tensor, recipe: EegRecipe | RawRecipe) -> Tensor:
+def filtered_signals(eeg: Tensor, recipe: SignalRecipe) -> Tensor:
     """``bipolar_signals`` after all filters of a recipe.
 
     Filters run over the whole window, so that ``centre_s`` is free of their edge effects.
@@ -97,13 +99,15 @@ def filtered_signals(eeg: Tensor, recipe: EegRecipe | RawRecipe) -> Tensor:
     return signals
 
 
-def _arrays(signals: Tensor, recipe: EegRecipe | RawRecipe) -> Tensor:
+def _arrays(signals: Tensor, recipe: SignalRecipe) -> Tensor:
     """Filtered signals (B, N, 10000) to arrays (B, P, F, T)."""
     first = (signals.shape[-1] - recipe.used_samples) // 2
     if isinstance(recipe, RawRecipe):
         at_rate = resample(signals, first, recipe.rate_hz, recipe.n_samples)
         return (at_rate / recipe.scale_uv).unsqueeze(2)
     used = signals[..., first : first + recipe.used_samples]
+    if isinstance(recipe, PairsRecipe):
+        return pair_images(used, recipe, recipe.kept_frames)
     if recipe.kind in ("mel", "mel_fixed"):
         return mel_images(used, recipe, recipe.n_frames)
     return log_density_images(used, recipe, recipe.n_frames)

@@ -27,9 +27,10 @@ from hms_ray.competition.read import read_eeg, read_spectrogram
 from hms_ray.competition.rows import make_rows
 from hms_ray.competition.schema import CLASSES, ELECTRODES, SPECTROGRAM_COLUMNS, VOTE_COLUMNS
 from hms_ray.config.eeg_recipes import EegRecipe
+from hms_ray.config.pair_recipes import PairsRecipe, SignalRecipe
 from hms_ray.dataset.folds import make_folds
 from hms_ray.pack.build import build_pack
-from hms_ray.pack.sources import eeg_source, log_power
+from hms_ray.pack.sources import PackSource, eeg_source, log_power
 from hms_ray.pack.store import open_pack
 from hms_ray.pack.verify import verify_pack
 from hms_ray.pack.windows import Windows
@@ -110,12 +111,14 @@ def only_make_spectrograms(folder: Path, read: Callable[[Path], np.ndarray]) -> 
         log_power(read(file))
 
 
-def only_make_windows(folder: Path, windows: Windows, read: Callable[[Path], np.ndarray]) -> None:
+def only_make_windows(
+    folder: Path, windows: Windows, read: Callable[[Path], np.ndarray], recipe: SignalRecipe
+) -> None:
     """Reads every file and makes its window, without storing it."""
     for number, start in zip(windows.eeg_ids.tolist(), windows.starts.tolist(), strict=True):
         eeg = read(folder / "train_eegs" / f"{number}.parquet")
         window = np.ascontiguousarray(eeg[start : start + 10_000])[None]
-        make_windows(torch.from_numpy(window), EegRecipe()).half()
+        make_windows(torch.from_numpy(window), recipe).half()
 
 
 def compare(what: str, pack: Callable[[], object], alone: dict[str, Callable[[], object]]) -> None:
@@ -156,17 +159,34 @@ def ratios(n: int) -> None:
         )
         eegs = Path(place) / "eegs"
         windows = write_eegs(eegs, n)
-        source = eeg_source("eeg", EegRecipe())
-        compare(
-            f"{n} mel windows",
-            lambda: build_pack(eegs, packs, source, windows, workers=1, rebuild=True),
-            {
-                "pyarrow's read_table and mel": lambda: only_make_windows(
-                    eegs, windows, lambda file: read_plainly(file, ELECTRODES)
-                ),
-                "this package's reader and mel": lambda: only_make_windows(eegs, windows, read_eeg),
-            },
-        )
+        zoomed = PairsRecipe(centre_s=14, n_fft=2048, window_samples=32, hop_samples=8)
+        for what, source in (
+            ("mel", eeg_source("eeg", EegRecipe())),
+            ("mel per pair", eeg_source("pairs", PairsRecipe())),
+            ("magnified mel per pair", eeg_source("pairs", zoomed)),
+            ("stft per pair", eeg_source("pairs", PairsRecipe(kind="stft", midline=True))),
+        ):
+            compare_windows(f"{n} windows of {what}", eegs, packs, windows, source)
+
+
+def compare_windows(
+    what: str, eegs: Path, packs: Path, windows: Windows, source: PackSource
+) -> None:
+    """Packing relative to reading EEGs and making windows."""
+    recipe = source.eeg_recipe
+    assert recipe is not None
+    compare(
+        what,
+        lambda: build_pack(eegs, packs, source, windows, workers=1, rebuild=True),
+        {
+            "pyarrow's read_table and windows": lambda: only_make_windows(
+                eegs, windows, lambda file: read_plainly(file, ELECTRODES), recipe
+            ),
+            "this package's reader and windows": lambda: only_make_windows(
+                eegs, windows, read_eeg, recipe
+            ),
+        },
+    )
 
 
 PACK_EEGS = """

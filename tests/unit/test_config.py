@@ -142,7 +142,7 @@ def test_canonical_form_names_sources_and_drops_unused_ones() -> None:
         "size": None,
     }
     assert canonical_of(views=["panels"]) == canonical_of(
-        views=["kaggle  panels"], eeg={"kind": "stft"}, raw={"rate_hz": 50}
+        views=["kaggle  panels"], eeg={"kind": "stft"}, pairs={"n_mels": 9}, raw={"rate_hz": 50}
     )
     eeg = canonical_of(views=["eeg panels"], normalisation="global", downsample=[4, 4])
     assert eeg == canonical_of(views=["eeg panels"])
@@ -185,13 +185,14 @@ def test_used_sources_are_recipes_in_the_order_of_the_views() -> None:
 @pytest.mark.parametrize(
     ("view", "rule"),
     [
-        ("eog panels", r"kaggle, eeg, raw \(default: kaggle\)"),
+        ("eog panels", r"kaggle, eeg, pairs, raw \(default: kaggle\)"),
         ("kaggle eeg panels", "a view must be SOURCE PICTURE"),
         ("", "a view must be SOURCE PICTURE"),
         ("panles", "a picture of kaggle must be one of panels, statistics, percentiles"),
         ("raw statistics", r"a picture of raw must be one of signals \(statistics belongs to kag"),
         ("raw percentiles", r"one of signals \(percentiles belongs to kaggle, eeg\)"),
         ("eeg signals", r"one of panels, statistics, percentiles \(signals belongs to raw\)"),
+        ("pairs statistics", r"one of panels \(statistics belongs to kaggle, eeg\)"),
     ],
 )
 def test_unknown_views_are_refused(view: str, rule: str) -> None:

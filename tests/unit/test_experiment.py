@@ -184,8 +184,9 @@ AUGMENT = {
 EVERYTHING = Experiment.model_validate(
     {
         "input": {
-            "views": ["kaggle panels", "eeg panels", "raw signals"],
+            "views": ["kaggle panels", "eeg panels", "pairs panels", "raw signals"],
             "eeg": {"margin_s": 4},
+            "pairs": {"margin_s": 9},
             "raw": {"margin_s": 4},
         },
         "training": {
@@ -207,7 +208,7 @@ EVERYTHING = Experiment.model_validate(
 """An experiment in which every value changes results."""
 CHANGES_NOTHING = ("name", "data.", "model.weights_file", "training.stages.0.name")
 OTHER_VALUES: list[Any] = [
-    *(None, True, False, 1, 2, 3, 7, 0.3, 0.45, 0.7, 9.0, 150.0, [2, 2], [1, 2], [1.0, 30.0]),
+    *(None, True, False, 1, 2, 3, 7, 0.3, 0.45, 0.7, 9.0, 150.0, 1024, [2, 2], [1, 2], [1.0, 30.0]),
     *("none", "global", "per_image", "kl", "kl_log_votes", "all", "at_least_threshold"),
     *(
         "frequency",
@@ -217,6 +218,9 @@ OTHER_VALUES: list[Any] = [
         "kl_10",
         "float64",
         "interpolate",
+        "interleaved",
+        "librosa",
+        "log",
         "stft",
         "test_resnet",
         "eeg",
@@ -225,7 +229,7 @@ OTHER_VALUES: list[Any] = [
         "constant",
         "adam",
     ),
-    ["eeg panels", "kaggle panels", "raw signals"],
+    ["eeg panels", "kaggle panels", "pairs panels", "raw signals"],
 ]
 
 

@@ -12,6 +12,7 @@ import torch
 
 from hms_ray.competition.read import eeg_path, read_eeg, read_spectrogram
 from hms_ray.config.eeg_recipes import EegRecipe, RawRecipe
+from hms_ray.config.pair_recipes import PairsRecipe, SignalRecipe
 from hms_ray.dataset.sources import source_key
 from hms_ray.pack import parallel, plan
 from hms_ray.pack.build import build_pack
@@ -25,13 +26,15 @@ from tests.killed_packer import BETWEEN_SHARDS, WITHIN_A_SHARD, content, kill_pa
 
 LONG, SHORT = 500_007, 500_014
 WINDOWS = Windows(np.array([LONG, LONG, LONG, LONG, SHORT]), np.array([0, 300, 1_500, 2_400, 0]))
-NAMES = ["mel", "mel_fixed", "multitaper", "stft", "raw"]
+NAMES = ["mel", "mel_fixed", "multitaper", "stft", "pairs", "raw"]
 
 
-def recipe(kind: str, margin_s: float, **options: float) -> EegRecipe | RawRecipe:
+def recipe(kind: str, margin_s: float, **options: float) -> SignalRecipe:
     values = {"margin_s": margin_s, **options}
     if kind == "raw":
         return RawRecipe.model_validate(values)
+    if kind == "pairs":
+        return PairsRecipe.model_validate(values)
     return EegRecipe.model_validate({"kind": kind, **values})
 
 
@@ -62,7 +65,7 @@ def built(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tup
 
 
 def _source(kind: str, margin_s: float) -> plan.PackSource:
-    return eeg_source("raw" if kind == "raw" else "eeg", recipe(kind, margin_s))
+    return eeg_source(kind if kind in ("pairs", "raw") else "eeg", recipe(kind, margin_s))
 
 
 def window(pack: Pack, at: int) -> np.ndarray:

@@ -12,6 +12,7 @@ from scipy.signal import butter, resample_poly, sosfiltfilt
 
 from hms_ray.competition.schema import ELECTRODES
 from hms_ray.config.eeg_recipes import EegRecipe, RawRecipe
+from hms_ray.config.pair_recipes import PairsRecipe, SignalRecipe
 from hms_ray.errors import DataError
 from hms_ray.signal import windows
 from hms_ray.signal.recipes import Layout, layout_of, recipe_description
@@ -26,6 +27,8 @@ RECIPES = [
     EegRecipe(kind="mel_fixed", gaps="zero"),
     EegRecipe(kind="multitaper"),
     EegRecipe(kind="stft"),
+    PairsRecipe(scale="log", divide=10),
+    PairsRecipe(kind="stft", centre_s=10, midline=True, band_hz=(0.5, 20), clip_uv=100),
     RawRecipe(),
     RawRecipe(rate_hz=64, centre_s=10, midline=False, band_hz=None, gaps="interpolate"),
 ]
@@ -66,7 +69,7 @@ def test_layouts_and_descriptions_need_no_torch() -> None:
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
-def test_arrays_have_the_layout_of_their_recipe(recipe: EegRecipe | RawRecipe) -> None:
+def test_arrays_have_the_layout_of_their_recipe(recipe: SignalRecipe) -> None:
     layout = layout_of(recipe)
     made = make_windows(noise_windows(2), recipe)
     assert made.shape == (2, len(layout.panels), layout.n_frequencies, layout.n_times)
@@ -77,7 +80,7 @@ def test_arrays_have_the_layout_of_their_recipe(recipe: EegRecipe | RawRecipe) -
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
-def test_arrays_are_finite_with_gaps_of_every_kind(recipe: EegRecipe | RawRecipe) -> None:
+def test_arrays_are_finite_with_gaps_of_every_kind(recipe: SignalRecipe) -> None:
     eeg = noise_windows(3)
     eeg[0, 100:4_000, :7] = float("nan")
     eeg[0, 9_000, 3] = float("inf")
@@ -89,7 +92,7 @@ def test_arrays_are_finite_with_gaps_of_every_kind(recipe: EegRecipe | RawRecipe
 @pytest.mark.parametrize("at_once", [1, 64], ids=["as on a CPU", "as on a GPU"])
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
 def test_window_does_not_depend_on_its_batch(
-    recipe: EegRecipe | RawRecipe, at_once: int, monkeypatch: pytest.MonkeyPatch
+    recipe: SignalRecipe, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     eeg = torch.cat([noise_windows(1, seed=1) * 1e4, noise_windows(), wave_window()])
     eeg[0, 50:90, :] = float("nan")
@@ -171,7 +174,7 @@ GOLDEN_POINTS = [(0, 0, 0), (1, 40, 7), (2, 60, -1), (3, 10, 100)]
     ],
     ids=str,
 )
-def test_golden_values(recipe: EegRecipe | RawRecipe, values: list[float]) -> None:
+def test_golden_values(recipe: SignalRecipe, values: list[float]) -> None:
     made = make_windows(wave_window(), recipe)[0]
     found = [made[p, f % made.shape[1], t % made.shape[2]].item() for p, f, t in GOLDEN_POINTS]
     assert found == pytest.approx(values, rel=1e-4)
@@ -188,9 +191,7 @@ def test_golden_values(recipe: EegRecipe | RawRecipe, values: list[float]) -> No
         (RawRecipe(), RawRecipe(band_hz=(0.5, 20), scale_uv=32)),
     ],
 )
-def test_equal_recipes_have_equal_descriptions(
-    one: EegRecipe | RawRecipe, other: EegRecipe | RawRecipe
-) -> None:
+def test_equal_recipes_have_equal_descriptions(one: SignalRecipe, other: SignalRecipe) -> None:
     assert recipe_description(one) == recipe_description(other)
     assert recipe_description(one)["version"] == 1
 
@@ -242,7 +243,7 @@ DENSITY = {"n_fft": 1024, "first_bin": 3, "n_frequencies": 100, "log_low": -4.0,
     ],
     ids=str,
 )
-def test_descriptions_are_golden(recipe: EegRecipe | RawRecipe, numbers: dict[str, object]) -> None:
+def test_descriptions_are_golden(recipe: SignalRecipe, numbers: dict[str, object]) -> None:
     found = recipe_description(recipe)
     pairs = found.pop("pairs")
     assert found.pop("recipe") == getattr(recipe, "kind", "raw")
@@ -251,7 +252,7 @@ def test_descriptions_are_golden(recipe: EegRecipe | RawRecipe, numbers: dict[st
 
 
 def test_every_field_of_a_recipe_is_described() -> None:
-    recipes: list[EegRecipe | RawRecipe] = [
+    recipes: list[SignalRecipe] = [
         *(EegRecipe(kind=kind) for kind in ("mel", "mel_fixed", "multitaper", "stft")),
         *(EegRecipe(gaps=gaps) for gaps in ("interpolate", "zero")),
         EegRecipe(centre_s=10),

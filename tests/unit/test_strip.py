@@ -12,6 +12,7 @@ from scipy.signal import butter, resample_poly, sosfiltfilt
 
 from hms_ray.competition.schema import ELECTRODES
 from hms_ray.config.eeg_recipes import EegRecipe, RawRecipe
+from hms_ray.config.pair_recipes import PairsRecipe, SignalRecipe
 from hms_ray.signal.mel import mel_weights
 from hms_ray.signal.recipes import layout_of, pairs_used, recipe_description
 from hms_ray.signal.strip import make_strip
@@ -22,18 +23,22 @@ START = 1_300
 RECORDING = torch.cat([noise_windows(1, seed=3), noise_windows(1, seed=4)[:, :3_000]], 1)[0]
 """13,000 samples without gaps: 1,300 before the window at START, 1,700 after it."""
 
-PLAIN: list[EegRecipe | RawRecipe] = [
+PLAIN: list[SignalRecipe] = [
     EegRecipe(kind="mel_fixed", margin_s=4),
     EegRecipe(kind="mel_fixed", margin_s=4, centre_s=10),
     EegRecipe(kind="stft", margin_s=4),
     EegRecipe(kind="stft", margin_s=4, clip_uv=40, window_samples=300),
+    PairsRecipe(margin_s=4, divide=10, centre_s=10),
+    PairsRecipe(kind="stft", margin_s=4),
+    PairsRecipe(kind="stft", margin_s=4, centre_s=30, n_frames=200, order="interleaved"),
     RawRecipe(margin_s=4, band_hz=None, rate_hz=200),
 ]
 """Recipes without a filter: values of a strip do not depend on their surroundings."""
-FILTERED: list[EegRecipe | RawRecipe] = [
+FILTERED: list[SignalRecipe] = [
     EegRecipe(kind="multitaper", margin_s=4),
     EegRecipe(kind="stft", margin_s=4, band_hz=(1, 15)),
     EegRecipe(kind="mel_fixed", margin_s=4, band_hz=(0.5, 20), centre_s=20),
+    PairsRecipe(kind="stft", margin_s=4, band_hz=(1, 15)),
     RawRecipe(margin_s=4),
     RawRecipe(margin_s=4, rate_hz=64, centre_s=10, midline=False),
 ]
@@ -60,7 +65,7 @@ def mel_power(used: NDArray[np.float64], centres: NDArray[np.int64]) -> NDArray[
 
 
 @pytest.mark.parametrize("recipe", PLAIN, ids=str)
-def test_shifted_window_equals_the_window_at_that_place(recipe: EegRecipe | RawRecipe) -> None:
+def test_shifted_window_equals_the_window_at_that_place(recipe: SignalRecipe) -> None:
     strip, layout = make_strip(RECORDING, START, recipe), layout_of(recipe)
     assert strip.before == strip.after == recipe.margin > 3
     assert strip.values.shape[-1] == layout.n_times + 2 * recipe.margin
@@ -108,7 +113,7 @@ def test_mel_strip_is_relative_to_the_unshifted_window() -> None:
 
 @pytest.mark.parametrize("recipe", FILTERED, ids=str)
 def test_filtered_strip_equals_the_window_except_near_its_ends(
-    recipe: EegRecipe | RawRecipe,
+    recipe: SignalRecipe,
 ) -> None:
     strip, n_times = make_strip(RECORDING, START, recipe), layout_of(recipe).n_times
     (window,) = make_windows(RECORDING[None, START : START + 10_000], recipe)
@@ -123,7 +128,7 @@ def test_filtered_strip_equals_the_window_except_near_its_ends(
 
 @pytest.mark.parametrize("recipe", [*PLAIN, *FILTERED, EegRecipe(margin_s=4)], ids=str)
 def test_strip_uses_the_recording_up_to_the_margin_only(
-    recipe: EegRecipe | RawRecipe,
+    recipe: SignalRecipe,
 ) -> None:
     strip = make_strip(RECORDING, START, recipe)
     reach = int(np.ceil(recipe.margin * layout_of(recipe).step_s * 200 - 1e-9))
@@ -154,7 +159,7 @@ def test_raw_strips_are_filtered_once_and_resampled_on_the_windows_grid(rate: in
 
 
 @pytest.mark.parametrize("recipe", [*PLAIN, *FILTERED, EegRecipe(margin_s=4)], ids=str)
-def test_strip_ends_with_the_recording(recipe: EegRecipe | RawRecipe) -> None:
+def test_strip_ends_with_the_recording(recipe: SignalRecipe) -> None:
     layout, step = layout_of(recipe), layout_of(recipe).step_s * 200
     spare = (10_000 - recipe.used_samples) // 2
     for start, n in ((0, 10_000), (0, 10_500), (300, 10_300), (333, 10_777)):
@@ -199,7 +204,7 @@ def test_gaps_around_a_window_are_filled_by_the_recipe_policy() -> None:
     ids=str,
 )
 def test_margins_are_whole_positions_and_part_of_the_description(
-    recipe: EegRecipe | RawRecipe, margin: int
+    recipe: SignalRecipe, margin: int
 ) -> None:
     assert recipe.margin == margin
     found = recipe_description(recipe)
