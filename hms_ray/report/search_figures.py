@@ -77,7 +77,7 @@ def slices(study: optuna.Study, objective: str) -> Figure:
             "colorscale": None,
             "showscale": False,
             "size": 7,
-            "opacity": 0.75,
+            "opacity": 0.9,
             "line": {"width": 0.5, "color": QUIET},
         }
     )
@@ -87,9 +87,10 @@ def slices(study: optuna.Study, objective: str) -> Figure:
             trace.x = [_plain(value) for value in trace.x]
             axis.categoryarray = [_plain(value) for value in axis.categoryarray]
             axis.tickangle = -30
-        elif axis.type == "log" and max(trace.x, default=1) > _DECADES * min(trace.x, default=1):
-            # One label per power of ten: more do not fit.
-            axis.dtick = 1
+        elif axis.type == "log":
+            # Labels at powers of ten, or also at 2 and 5: more do not fit.
+            wide = max(trace.x, default=1) > _DECADES * min(trace.x, default=1)
+            axis.dtick = 1 if wide else "D2"
     n_panels = sum(name.startswith("xaxis") for name in figure.to_plotly_json()["layout"])
     figure.update_layout(showlegend=False, width=_PANEL_WIDTH * n_panels)
     figure.layout.yaxis.title.text = SCORE_NAMES[objective]
