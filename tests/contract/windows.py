@@ -10,8 +10,8 @@ from hms_ray.transforms.downsample import downsample
 from hms_ray.transforms.fit_statistics import FITS
 from hms_ray.transforms.normalise import Constants
 
-SHAPES = {"kaggle": (4, 8, 12), "eeg": (4, 6, 10), "raw": (5, 1, 12)}
-BLOCKS = {"kaggle": (2, 3), "eeg": (3, 5), "raw": (1, 4)}
+SHAPES = {"kaggle": (4, 8, 12), "eeg": (4, 6, 10), "pairs": (5, 6, 10), "raw": (5, 1, 12)}
+BLOCKS = {"kaggle": (2, 3), "eeg": (3, 5), "pairs": (3, 5), "raw": (1, 4)}
 N_ROWS = 7
 VIEWS = [(source, picture) for source, pictures in PICTURES.items() for picture in pictures]
 
