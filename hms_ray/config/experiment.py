@@ -57,6 +57,9 @@ class ModelConfig(Frozen):
     """Stochastic depth: largest probability that a block is skipped in training."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
     """Dropout probability before the last layer."""
+    output: Literal["softmax", "sigmoid"] = "softmax"
+    """How logits become probabilities. ``sigmoid``: a sigmoid per class, divided by their sum;
+    it is trained by binary cross-entropy, as the KL divergence of each class by itself."""
 
     @model_validator(mode="after")
     def _weights_belong_to_pretrained(self) -> Self:
@@ -100,6 +103,8 @@ _ADDED: Final[dict[str, Any]] = {
     "head_rate": 1.0,
     "layer_decay": None,
     "optimiser": "adamw",
+    "tier_weights": None,
+    "label_smoothing": None,
 }
 """Fields of ``training`` with the default that keeps what was trained before they existed:
 results from then have keys without them."""
@@ -131,6 +136,14 @@ def canonical(experiment: Experiment) -> dict[str, Any]:
     for field, default in _ADDED.items():
         if training[field] == default:
             del training[field]
+    tiers, smoothing = training.get("tier_weights"), training.get("label_smoothing")
+    if tiers and not any(tiers["decay"]):
+        del tiers["floor"]
+    if smoothing and not smoothing["share"]:
+        del smoothing["max_votes"]
+    if data["model"]["output"] == "softmax":
+        # Results from before this field have keys without it.
+        del data["model"]["output"]
     training["stages"] = [
         stage.model_dump(mode="json", exclude={"name"})
         for stage in experiment.training.resolved_stages()

@@ -8,8 +8,9 @@ from pydantic import Field, model_validator
 
 from hms_ray.config.augmentation import AugmentConfig
 from hms_ray.config.eeg_recipes import Count, Frozen, Positive
+from hms_ray.config.row_targets import LabelSmoothing, TierWeights
 
-Loss = Literal["kl", "kl_log_votes", "kl_capped_votes", "kl_floored_votes"]
+Loss = Literal["kl", "kl_votes", "kl_log_votes", "kl_capped_votes", "kl_floored_votes"]
 StageRows = Literal["all", "below_threshold", "at_least_threshold"]
 Checkpoint = Literal["last", "best"]
 Criterion = Literal["stage_rows", "kl_all", "kl_4", "kl_10"]
@@ -96,6 +97,11 @@ class TrainingConfig(Frozen):
     loss: Loss = "kl"
     """KL divergence: unweighted, or each row weighted by its total votes (see
     ``hms_ray.train.losses``)."""
+    tier_weights: TierWeights | None = None
+    """Weights of rows by tier, which can decay over the epochs of a stage; ``{}`` for the
+    defaults. Default: off."""
+    label_smoothing: LabelSmoothing | None = None
+    """Softer training targets, by number of votes. Default: off."""
     clip_norm: Positive | None = None
     """Largest Euclidean norm of the gradient of an optimiser step; a longer gradient is scaled
     down to it. Default: none."""

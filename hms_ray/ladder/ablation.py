@@ -55,6 +55,14 @@ NEUTRAL: Final[dict[str, Any]] = {
     "training.warmup": 0.0,
     "training.normalise_weights": False,
     "training.unanimous_from": None,
+    "training.tier_weights": None,
+    "training.label_smoothing": None,
+    "training.clip_norm": None,
+    "training.ema": None,
+    "training.head_rate": 1.0,
+    "training.layer_decay": None,
+    "training.optimiser": "adamw",
+    "model.output": "softmax",
     "training.checkpoint": "last",
     "training.next_stage_from": "last",
 }
@@ -98,7 +106,10 @@ NO_SWITCH: Final = (
     "model.name",
     *(f"training.{name}" for name in ("seed", "batch_size", "learning_rate", "precision")),
     *(f"training.{name}" for name in ("div_factor", "final_div_factor", "stage_threshold")),
-    *(f"training.{name}" for name in ("checkpoint_criterion", "deterministic", "compile")),
+    *(
+        f"training.{name}"
+        for name in ("checkpoint_criterion", "deterministic", "compile", "accumulate")
+    ),
 )
 """Paths without a value that means off, or that change how training computes and not what."""
 

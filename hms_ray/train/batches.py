@@ -20,7 +20,7 @@ from hms_ray.competition.schema import N_CLASSES
 from hms_ray.config.training import ResolvedStage, TrainingConfig
 from hms_ray.errors import TrainingError
 from hms_ray.text import counted
-from hms_ray.train.losses import row_weights
+from hms_ray.train.losses import row_weights, smoothed, tier_factors
 from hms_ray.train.process import Process
 from hms_ray.train.seeds import seed_sequence
 from hms_ray.transforms.views import Shape
@@ -181,7 +181,7 @@ def plan_epoch(
     Args:
         data: the fold.
         rows: the stage's rows.
-        training: batch size, seed and whether weights are normalised.
+        training: batch size, seed, weights and smoothing.
         stage: loss and augmentation.
         image: (height, width) of the images and the widths of their views.
         seed_path: (fold, index of the stage, index of the epoch), from 0.
@@ -199,7 +199,12 @@ def plan_epoch(
         kind: np.random.default_rng(seed_sequence(training.seed, *seed_path, kind))
         for kind in AUGMENTATIONS
     }
-    all_weights = row_weights(stage.loss, data.total_votes)
+    all_weights, all_targets = row_weights(stage.loss, data.total_votes), data.targets
+    if training.tier_weights is not None:
+        progress = seed_path[2] / stage.epochs
+        all_weights = all_weights * tier_factors(training.tier_weights, data.total_votes, progress)
+    if training.label_smoothing is not None:
+        all_targets = smoothed(training.label_smoothing, data.targets, data.total_votes)
     batches = []
     for places in split_epoch(len(rows), training.batch_size, order):
         batch = rows[places]
@@ -210,10 +215,11 @@ def plan_epoch(
                 where=f"stage {stage.name}",
                 fix="Use fewer workers, a larger training.batch_size or more rows.",
             )
-        targets, weights = data.targets[batch], all_weights[batch]
+        weights = all_weights[batch]
         if training.normalise_weights:
             weights = weights / weights.mean()
-        plan = draw_plan(stage.augment, targets, image, seed_path[2], draws)
+        # By the votes themselves: smoothed targets share all classes.
+        plan = draw_plan(stage.augment, data.targets[batch], image, seed_path[2], draws)
         shifts = None
         if largest := stage.augment.window_shift_s:
             shifts = moves.uniform(-largest, largest, len(batch))
@@ -223,7 +229,7 @@ def plan_epoch(
             Batch(
                 rows=batch[own],
                 needed=batch[needed],
-                targets=plan.targets(targets)[own],
+                targets=plan.targets(all_targets[batch])[own],
                 weights=plan.weights(weights)[own],
                 plan=part,
                 n_global=len(batch),

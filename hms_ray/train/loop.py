@@ -27,6 +27,7 @@ from hms_ray.train.evaluation import Evaluation
 from hms_ray.train.fold_state import Evaluated, FoldState
 from hms_ray.train.history import History
 from hms_ray.train.images import Images
+from hms_ray.train.losses import loss_name
 from hms_ray.train.model import build_model
 from hms_ray.train.process import Process
 from hms_ray.train.result import FoldResult
@@ -211,7 +212,7 @@ class _FoldTraining:
         training, (stage, rows, counted) = self.experiment.training, self.stages[index]
         n_steps = stage.epochs * self._n_batches(rows)
         made_for = self.network, self.process, self.precision
-        step = stage_step(model, *made_for, training, stage, n_steps)
+        step = stage_step(model, *made_for, self.experiment, stage, n_steps)
         selection: EvaluationSelection[Evaluated] = EvaluationSelection(stage)
         resumed = self.state if self.state and self.state.next_stage == index else None
         n_done = 0.0 if resumed is None else resumed.epoch
@@ -271,7 +272,7 @@ class _FoldTraining:
         earlier = sum(done.epochs for done, _, _ in self.stages[:index])
         return {
             "epochs": earlier + epoch,
-            "loss": stage.loss,
+            "loss": loss_name(stage.loss, self.experiment.model.output),
             "gradient_norm": step.gradient_norm,
             "images_per_s": self.clock.recent_rate(),
             "gpu_memory_gib": peak_bytes(device) / 2**30 if device.type == "cuda" else None,

@@ -35,7 +35,8 @@ def build_model(config: ModelConfig, image_size: tuple[int, int]) -> nn.Module:
             for it.
 
     Returns:
-        A module from (B, 1, H, W) to (B, 6) logits, float32, on the CPU.
+        A module from (B, 1, H, W) to (B, 6) logits, float32, on the CPU. In evaluation mode the
+        softmax of its output is the prediction, whatever ``output`` is.
 
     Raises:
         ModelError: if the name is unknown, ``drop_path`` is set for a model without
@@ -58,8 +59,19 @@ def build_model(config: ModelConfig, image_size: tuple[int, int]) -> nn.Module:
         # The file whose content is in the cache key, whatever the hub has by now.
         options["pretrained_cfg_overlay"] = _source(pretrained, weights.file)
     model = _create(config, options, N_CLASSES)
+    if config.output == "sigmoid":
+        # Not a layer around the model, so that its weights keep their names.
+        model.register_forward_hook(_log_sigmoid)
     _check_forward(model, config.name, image_size)
     return model
+
+
+def _log_sigmoid(model: nn.Module, images: object, logits: torch.Tensor) -> torch.Tensor | None:
+    """For scoring, logarithms of sigmoids: their softmax is the sigmoids divided by their sum."""
+    if model.training:
+        return None
+    exact = logits if logits.dtype == torch.float64 else logits.float()
+    return torch.nn.functional.logsigmoid(exact)
 
 
 def _create(config: ModelConfig, options: dict[str, Any], n_classes: int) -> nn.Module:

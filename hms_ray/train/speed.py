@@ -179,7 +179,7 @@ class _Measurement:
         network = self.process.wrap(self.network)
         made_for = network, self.process, self.precision
         # A schedule ends after its steps; these are far fewer.
-        step = stage_step(self.model, *made_for, self.training, stage, 10**6)
+        step = stage_step(self.model, *made_for, self.experiment, stage, 10**6)
         batches = self._warm_up(step, batches, fits)
         first, later, shares = [], [], []
         for number in range(REPETITIONS):

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.profiler import record_function
 
-from hms_ray.config.training import ResolvedStage, TrainingConfig
+from hms_ray.config.experiment import Experiment
+from hms_ray.config.training import ResolvedStage
 from hms_ray.errors import DivergedError
 from hms_ray.signal.on_device import on_device
 from hms_ray.train.average import AveragedModel
 from hms_ray.train.batches import Batch
-from hms_ray.train.losses import weighted_kl
+from hms_ray.train.losses import DIVERGENCES
 from hms_ray.train.process import Process
 from hms_ray.train.score import Precision, autocast, remedy_for_overflow, storage_dtype
 from hms_ray.train.stages import make_optimiser, make_schedule
@@ -43,6 +44,7 @@ class Step:
         clip_norm: largest norm of the gradient; longer ones are scaled down. None: no limit.
         accumulate: parts that this rank's rows are trained in before the optimiser's step.
         average: updated after the optimiser's step. None: weights are not averaged.
+        output: of the model, see ``ModelConfig``; decides the divergence.
     """
 
     def __init__(
@@ -56,9 +58,11 @@ class Step:
         clip_norm: float | None = None,
         accumulate: int = 1,
         average: AveragedModel | None = None,
+        output: str = "softmax",
     ) -> None:
         self.network, self.process = network, process
         self.precision, self.optimiser, self.schedule = precision, optimiser, schedule
+        self._divergence = DIVERGENCES[output]
         self._clip_norm, self._accumulate, self._average = clip_norm, accumulate, average
         self.learning_rate = float("nan")
         self._lr_scale: float = optimiser.param_groups[0]["lr_scale"]
@@ -112,7 +116,7 @@ class Step:
             logits = self.network(image)
         # The backward pass waits for the other ranks.
         self.process.pulse.advance()
-        share = weighted_kl(logits.to(self.dtype), targets, weights).sum() / n
+        share = self._divergence(logits.to(self.dtype), targets, weights).sum() / n
         # DDP averages gradients over ranks, whose shards may have unequal sizes. Scaled like
         # this, the average is the gradient of the global batch's mean loss.
         with record_function("backward"):
@@ -211,7 +215,7 @@ def stage_step(
     network: nn.Module,
     process: Process,
     precision: Precision,
-    training: TrainingConfig,
+    experiment: Experiment,
     stage: ResolvedStage,
     n_steps: int,
 ) -> Step:
@@ -222,10 +226,11 @@ def stage_step(
         network: called for the logits: the model, compiled or wrapped.
         process: this rank.
         precision: of the forward pass.
-        training: see ``TrainingConfig``.
+        experiment: its ``training``, and the model's output.
         stage: one of its stages.
         n_steps: optimiser steps of the stage.
     """
+    training = experiment.training
     optimiser = make_optimiser(model, training, stage)
     schedule = make_schedule(optimiser, training, stage, n_steps)
     return Step(
@@ -237,4 +242,5 @@ def stage_step(
         clip_norm=training.clip_norm,
         accumulate=training.accumulate,
         average=None if training.ema is None else AveragedModel(model, training.ema),
+        output=experiment.model.output,
     )

@@ -30,6 +30,7 @@ def test_every_configurable_loss_exists() -> None:
 
 def test_weights_by_votes() -> None:
     np.testing.assert_array_equal(row_weights("kl", VOTES), np.ones(7))
+    np.testing.assert_allclose(row_weights("kl_votes", VOTES), VOTES / 20)
     np.testing.assert_allclose(row_weights("kl_log_votes", VOTES), np.log(VOTES + 1.0))
     np.testing.assert_array_equal(row_weights("kl_capped_votes", VOTES), [1, 2, 3, 9, 10, 10, 10])
     np.testing.assert_array_equal(

@@ -52,8 +52,8 @@ experiment:
     assert lines[0] == f"{file} has 5 faults:"
     assert sorted(line.strip() for line in lines[1:]) == [
         (
-            "experiment.training.loss: input should be 'kl', 'kl_log_votes', 'kl_capped_votes' or "
-            "'kl_floored_votes', got 'kll', line 6"
+            "experiment.training.loss: input should be 'kl', 'kl_votes', 'kl_log_votes', "
+            "'kl_capped_votes' or 'kl_floored_votes', got 'kll', line 6"
         ),
         (
             "experiment.training.stages.1.epochs: input should be greater than or equal to 1, "

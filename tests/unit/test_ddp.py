@@ -14,7 +14,9 @@ from torch import nn
 
 from hms_ray.config.augmentation import AugmentConfig, CutMixConfig
 from hms_ray.config.experiment import Experiment
+from hms_ray.config.row_targets import LabelSmoothing, TierWeights
 from hms_ray.config.training import StageConfig
+from hms_ray.config.values import replace_values
 from hms_ray.errors import FoldCancelled, TrainingError
 from hms_ray.train.loop import train_fold
 from hms_ray.train.process import Process
@@ -95,6 +97,9 @@ EQUAL["switches"] = example_experiment(
     "test_vit",
     precision="float64",
     batch_size=9,
+    loss="kl_votes",
+    tier_weights=TierWeights(decay=(1.2, 0.5, 0.0)),
+    label_smoothing=LabelSmoothing(share=0.1, max_votes=9, added_votes=0.3),
     clip_norm=0.5,
     accumulate=4,
     ema=0.5,
@@ -103,6 +108,7 @@ EQUAL["switches"] = example_experiment(
     head_rate=5.0,
     layer_decay=0.7,
 )
+EQUAL["switches"] = replace_values(EQUAL["switches"], {"model.output": "sigmoid"})
 BATCH_STATISTICS = example_experiment("test_efficientnet", epochs=2, ema=0.5)
 FLOAT16 = example_experiment("test_vit", precision="float16")
 DIVERGES = example_experiment("test_vit", learning_rate=1e30, epochs=2)

@@ -192,6 +192,8 @@ EVERYTHING = Experiment.model_validate(
         "training": {
             "augment": AUGMENT,
             "unanimous_from": 4,
+            "tier_weights": {"decay": [1.2, 1.2, 0.0]},
+            "label_smoothing": {"share": 0.05, "max_votes": 3},
             "next_stage_from": "best",
             "stages": [
                 {
@@ -228,8 +230,9 @@ OTHER_VALUES: list[Any] = [
         "keep",
         "constant",
         "adam",
+        "sigmoid",
     ),
-    ["eeg panels", "kaggle panels", "pairs panels", "raw signals"],
+    *(["eeg panels", "kaggle panels", "pairs panels", "raw signals"], [0.5, 0.4, 0.6]),
 ]
 
 

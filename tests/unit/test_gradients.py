@@ -27,8 +27,8 @@ def gradient_of(
     """The gradient that an optimiser step of four images uses, and the step."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 6))
-    step_of = Process(), precision, TrainingConfig(**training)
-    (stage,) = step_of[2].resolved_stages()
+    step_of = Process(), precision, Experiment(training=TrainingConfig(**training))
+    (stage,) = step_of[2].training.resolved_stages()
     step = stage_step(model, model, *step_of, stage, 8)
     model.to(step.dtype)
     image = size * torch.linspace(-1, 1, 64, dtype=step.dtype).reshape(4, 1, 4, 4)

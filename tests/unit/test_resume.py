@@ -9,6 +9,7 @@ import torch
 
 from hms_ray.config.augmentation import AugmentConfig, CutMixConfig
 from hms_ray.config.experiment import Experiment, ModelConfig
+from hms_ray.config.row_targets import TierWeights
 from hms_ray.config.training import StageConfig
 from hms_ray.errors import TrainingError
 from hms_ray.train.fold_state import state_bytes, state_from
@@ -55,6 +56,7 @@ EXPERIMENTS = {
             next_stage_from="best",
             clip_norm=0.5,
             head_rate=3.0,
+            tier_weights=TierWeights(decay=(1.0, 0.5, 0.5)),
         )
     ),
     "one batch per epoch": dropping(example_experiment(epochs=2, batch_size=64)),
