@@ -15,6 +15,8 @@ from hms_ray.config.eeg_recipes import Count, Frozen
 from hms_ray.config.inputs import InputConfig, canonical_input, margin_fault
 from hms_ray.config.training import TrainingConfig
 
+Pooling = Literal["own", "avg", "max", "avgmax", "gem"]
+
 
 class DataConfig(Frozen):
     """Which rows are used and how they are divided into folds."""
@@ -57,6 +59,10 @@ class ModelConfig(Frozen):
     """Stochastic depth: largest probability that a block is skipped in training."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
     """Dropout probability before the last layer."""
+    pooling: Pooling = "own"
+    """How the last feature map becomes features: as the model has it (``own``, mostly ``avg``),
+    its mean, maximum, the mean of both (``avgmax``), or the generalised mean with a trained
+    exponent that starts at 3 (``gem``)."""
     output: Literal["softmax", "sigmoid"] = "softmax"
     """How logits become probabilities. ``sigmoid``: a sigmoid per class, divided by their sum;
     it is trained by binary cross-entropy, as the KL divergence of each class by itself."""
@@ -106,8 +112,9 @@ _ADDED: Final[dict[str, Any]] = {
     "tier_weights": None,
     "label_smoothing": None,
 }
-"""Fields of ``training`` with the default that keeps what was trained before they existed:
-results from then have keys without them."""
+_ADDED_TO_MODEL: Final[dict[str, Any]] = {"pooling": "own", "output": "softmax"}
+"""Fields of ``training`` and ``model`` with the default that keeps what was trained before they
+existed: results from then have keys without them."""
 
 
 def canonical(experiment: Experiment) -> dict[str, Any]:
@@ -141,9 +148,9 @@ def canonical(experiment: Experiment) -> dict[str, Any]:
         del tiers["floor"]
     if smoothing and not smoothing["share"]:
         del smoothing["max_votes"]
-    if data["model"]["output"] == "softmax":
-        # Results from before this field have keys without it.
-        del data["model"]["output"]
+    for field, default in _ADDED_TO_MODEL.items():
+        if data["model"][field] == default:
+            del data["model"][field]
     training["stages"] = [
         stage.model_dump(mode="json", exclude={"name"})
         for stage in experiment.training.resolved_stages()

@@ -63,6 +63,7 @@ NEUTRAL: Final[dict[str, Any]] = {
     "training.layer_decay": None,
     "training.optimiser": "adamw",
     "model.output": "softmax",
+    "model.pooling": "own",
     "training.checkpoint": "last",
     "training.next_stage_from": "last",
 }

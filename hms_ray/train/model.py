@@ -12,6 +12,7 @@ from torch import nn
 from hms_ray.competition.schema import N_CLASSES
 from hms_ray.config.experiment import ModelConfig
 from hms_ray.errors import ModelError
+from hms_ray.train.pooling import set_pooling
 from hms_ray.train.pretrained import (
     first_line,
     given_file,
@@ -40,7 +41,8 @@ def build_model(config: ModelConfig, image_size: tuple[int, int]) -> nn.Module:
 
     Raises:
         ModelError: if the name is unknown, ``drop_path`` is set for a model without
-            stochastic depth, the model does not accept the image size, or pretrained weights
+            stochastic depth, the model does not accept the image size or has no pooling to
+            change, or pretrained weights
             are not available or do not fit.
     """
     pretrained = pretrained_config(config.name)
@@ -59,6 +61,7 @@ def build_model(config: ModelConfig, image_size: tuple[int, int]) -> nn.Module:
         # The file whose content is in the cache key, whatever the hub has by now.
         options["pretrained_cfg_overlay"] = _source(pretrained, weights.file)
     model = _create(config, options, N_CLASSES)
+    set_pooling(model, config.pooling, config.name)
     if config.output == "sigmoid":
         # Not a layer around the model, so that its weights keep their names.
         model.register_forward_hook(_log_sigmoid)

@@ -109,7 +109,9 @@ EQUAL["switches"] = example_experiment(
     layer_decay=0.7,
 )
 EQUAL["switches"] = replace_values(EQUAL["switches"], {"model.output": "sigmoid"})
-BATCH_STATISTICS = example_experiment("test_efficientnet", epochs=2, ema=0.5)
+BATCH_STATISTICS = replace_values(
+    example_experiment("test_efficientnet", epochs=2, ema=0.5), {"model.pooling": "gem"}
+)
 FLOAT16 = example_experiment("test_vit", precision="float16")
 DIVERGES = example_experiment("test_vit", learning_rate=1e30, epochs=2)
 

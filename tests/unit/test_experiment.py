@@ -231,6 +231,7 @@ OTHER_VALUES: list[Any] = [
         "constant",
         "adam",
         "sigmoid",
+        "gem",
     ),
     *(["eeg panels", "kaggle panels", "pairs panels", "raw signals"], [0.5, 0.4, 0.6]),
 ]
