@@ -12,6 +12,10 @@ from hms_ray.evaluate.metric import OBJECTIVES
 OPTIMISTIC_LEGEND: Final = (
     "* optimistic: its checkpoints were chosen on the rows that it is scored on."
 )
+RECALIBRATED: Final = "recalibrated"
+RECALIBRATED_LEGEND: Final = (
+    "recalibrated: after six class biases and a temperature, fitted on other patients."
+)
 TIE_LEGEND: Final = "tie: the paired 95% interval, clustered by patient, contains 0."
 
 

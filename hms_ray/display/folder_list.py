@@ -25,6 +25,7 @@ class FolderSummary:
         pruned, diverged, stopped, failed: numbers of other trials by their state.
         objective: score that orders the trials; None for a ladder.
         best_score: of the best trial, in nats.
+        best_recalibrated: the same after nested recalibration; None if unknown.
         problem: why it cannot be read; None if it can.
         outcome: how its last run ended, if it did not finish; None also while it runs.
     """
@@ -41,6 +42,7 @@ class FolderSummary:
     objective: str | None = None
     best_trial: int | None = None
     best_score: float | None = None
+    best_recalibrated: float | None = None
     problem: str | None = None
     outcome: str | None = None
 

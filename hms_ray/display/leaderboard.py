@@ -11,9 +11,16 @@ from typing import Any, Final
 import pandas as pd
 
 from hms_ray.config.space import Objective
-from hms_ray.display.cells import OPTIMISTIC_LEGEND, TIE_LEGEND, score_text, signed
+from hms_ray.display.cells import (
+    OPTIMISTIC_LEGEND,
+    RECALIBRATED,
+    RECALIBRATED_LEGEND,
+    TIE_LEGEND,
+    score_text,
+    signed,
+)
 from hms_ray.display.tables import Column, Table, to_text
-from hms_ray.evaluate.metric import OBJECTIVES, SCORE_NAMES, named_scores
+from hms_ray.evaluate.metric import OBJECTIVES, RECALIBRATED_NAMES, SCORE_NAMES, named_scores
 from hms_ray.storage.atomic import whole_file
 from hms_ray.text import counted, shortened_list
 
@@ -21,6 +28,7 @@ COMPLETE: Final = "complete"
 _FIXED: Final = (
     *("rank", "trial", "state", "optimistic", "tied", "gain", "reference"),
     *("n_folds", "reused_folds", "fold_minutes", "saved_minutes", "estimate", *OBJECTIVES),
+    *RECALIBRATED_NAMES.values(),
 )
 
 
@@ -36,7 +44,8 @@ def leaderboard(
             (their number), ``n_folds``, and, if known, ``tied`` (whether the trial ties
             with the best one) and ``saved_minutes`` (minutes of ``fold_minutes`` that
             stages reused from the fold store saved), ``estimate`` (of a pruned trial: the
-            objective that it would probably have reached), ``gain`` (over a reference blend, in
+            objective that it would probably have reached), ``kl_all_recalibrated`` and the
+            same of the others (see ``recalibrated_scores``), ``gain`` (over a reference blend, in
             nats) and ``reference`` (its number, as text).
         objective: the score that orders complete trials, if they have no gains, which order
             them otherwise; others follow in their own order.
@@ -44,11 +53,14 @@ def leaderboard(
     Returns:
         One row per trial: ``rank`` (equal scores share one; missing if incomplete),
         ``trial``, ``state``, ``optimistic``, ``tied`` if known, the three scores with
-        the objective first, ``n_folds``, ``reused_folds``, ``fold_minutes``,
-        ``estimate`` and ``saved_minutes`` if known, then every value under its dotted path.
+        the objective first and, if known, the same recalibrated after each, ``n_folds``,
+        ``reused_folds``, ``fold_minutes``, ``estimate`` and ``saved_minutes`` if known, then
+        every value under its dotted path.
     """
     trials = list(records)
     scores = [objective, *(name for name in OBJECTIVES if name != objective)]
+    if any(name in trial for trial in trials for name in RECALIBRATED_NAMES.values()):
+        scores = [name for of in scores for name in (of, RECALIBRATED_NAMES[of])]
     paths = dict.fromkeys(path for trial in trials for path in trial["values"])
     ties = ["tied"] if any("tied" in trial for trial in trials) else []
     gains = ["gain", "reference"] if any("gain" in trial for trial in trials) else []
@@ -95,6 +107,8 @@ def render(frame: pd.DataFrame, choice: str = "", width: int | None = None) -> s
         return "no trials yet"
     states = _states(frame)
     notes = [TIE_LEGEND] if "tie" in states else []
+    if has_recalibrated(frame):
+        notes.append(RECALIBRATED_LEGEND)
     if any("optimistic" in state for state in states):
         notes.append(OPTIMISTIC_LEGEND.removeprefix("* "))
     table = Table("", tuple(columns_of(frame)), tuple(notes))
@@ -134,6 +148,11 @@ def _verdict(frame: pd.DataFrame) -> str:
     return f"{text} It is better than every other one."
 
 
+def has_recalibrated(frame: pd.DataFrame) -> bool:
+    """Whether a leaderboard has scores after recalibration."""
+    return any(name in frame and frame[name].notna().any() for name in RECALIBRATED_NAMES.values())
+
+
 def _objective(frame: pd.DataFrame) -> str:
     return next(name for name in frame.columns if name in OBJECTIVES)
 
@@ -151,10 +170,13 @@ def columns_of(frame: pd.DataFrame) -> list[Column]:
         Column("trial", [str(trial) for trial in frame["trial"]], right=False),
         *([Column("gain", _gains(frame["gain"]))] if "gain" in frame else []),
         Column(SCORE_NAMES[objective], scores.pop(objective)),
+        *_recalibrated(frame, objective, spare=False),
     ]
     if any(states):
         columns.append(Column("state", states, right=False))
-    columns += [Column(SCORE_NAMES[name], cells, optional=True) for name, cells in scores.items()]
+    for name, cells in scores.items():
+        columns.append(Column(SCORE_NAMES[name], cells, optional=True))
+        columns += _recalibrated(frame, name, spare=True)
     varying = [path for path in frame.columns if path not in _FIXED and _varies(frame[path])]
     for path, title in zip(varying, short_names(varying), strict=True):
         numeric = pd.api.types.is_numeric_dtype(frame[path])
@@ -169,6 +191,15 @@ def columns_of(frame: pd.DataFrame) -> list[Column]:
     columns.append(Column("folds", folds, right=False, optional=True))
     columns.append(Column("minutes", minutes, right=False, optional=True))
     return columns
+
+
+def _recalibrated(frame: pd.DataFrame, name: str, *, spare: bool) -> list[Column]:
+    """A score after recalibration; none if a record has it not."""
+    if RECALIBRATED_NAMES[name] not in frame:
+        return []
+    cells = [score_text(value) for value in frame[RECALIBRATED_NAMES[name]]]
+    title = f"{SCORE_NAMES[name]} {RECALIBRATED}"
+    return [Column(title, cells, optional=True, spare=spare)]
 
 
 def _gains(values: pd.Series[Any]) -> list[str]:

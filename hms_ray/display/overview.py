@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from hms_ray.display.cells import OPTIMISTIC_LEGEND, score_text
+from hms_ray.display.cells import OPTIMISTIC_LEGEND, RECALIBRATED, RECALIBRATED_LEGEND, score_text
 from hms_ray.display.folder_list import FolderSummary, best_text, number_text, time_text
 from hms_ray.display.holdout_table import openings_text
 from hms_ray.display.leaderboard import pruned_text
@@ -86,6 +86,7 @@ class TrialOverview:
         rank: 1 is the best finished trial; None if it is not complete.
         objective: score that orders the trials.
         scores: ``kl_all``, ``kl_4``, ``kl_10``; empty if it is not complete.
+        recalibrated: the same after nested recalibration; empty if unknown.
         optimistic: whether checkpoints were chosen on the scored rows.
         values: dotted path -> value, as searched.
         differences: dotted path -> value of the best trial and of this one, where they differ.
@@ -118,6 +119,7 @@ class TrialOverview:
     estimate: float | None = None
     study_folds: int | None = None
     saved_by_pruning_minutes: float = 0.0
+    recalibrated: Mapping[str, float | None] = field(default_factory=dict)
 
 
 def render_study(study: StudyOverview) -> str:
@@ -139,7 +141,10 @@ def render_study(study: StudyOverview) -> str:
         "last run": summary.outcome,
         "machines": ", ".join(study.hosts) or None,
     }
-    best = f"Best trial: {number_text(summary.best_trial)}, {best_text(summary)}."
+    best = f"Best trial: {number_text(summary.best_trial)}, {best_text(summary)}"
+    best += f", {RECALIBRATED} {score_text(summary.best_recalibrated)}."
+    if summary.best_recalibrated is not None:
+        best += f"\n{RECALIBRATED_LEGEND}"
     if summary.best_trial is None:
         best = "No trial has finished yet."
     best_values = [_value(study.best_values.get(path)) for path in study.searched]
@@ -172,13 +177,16 @@ def render_trial(trial: TrialOverview) -> str:
         "reason": trial.reason,
         "estimate": _estimate(trial),
         "scores": named_scores(trial.scores) or None,
+        RECALIBRATED: (named_scores(trial.recalibrated) or "-") if trial.scores else None,
         "cost": f"{trial.minutes:.1f} minutes of training{saved}",
         "pruning": _not_trained(trial),
         "reused": f"fold {', '.join(reused)} from the fold store" if reused else None,
         "folder": trial.path,
     }
-    note = OPTIMISTIC_LEGEND.removeprefix("* ") if trial.optimistic else ""
-    return to_text(f"{title}.", _facts(facts), note, _folds(trial), _differences(trial))
+    notes = [RECALIBRATED_LEGEND] if named_scores(trial.recalibrated) else []
+    if trial.optimistic:
+        notes.append(OPTIMISTIC_LEGEND.removeprefix("* "))
+    return to_text(f"{title}.", _facts(facts), "\n".join(notes), _folds(trial), _differences(trial))
 
 
 def _estimate(trial: TrialOverview) -> str | None:

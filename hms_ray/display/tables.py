@@ -22,7 +22,7 @@ NO_BREAK: Final = "\xa0"
 _TEXT_WIDTH: Final = 100
 """Longer lines of prose are hard to read."""
 _GAP: Final = 2
-_MIN_CELL, _MIN_HEADING = 16, 10
+_MIN_CELL, _MIN_HEADING = 16, 12
 """Characters that a column of text and a heading keep; longer words are folded."""
 _RULE_BELOW_HEAD: Final = box.Box("    \n    \n -  \n    \n    \n    \n    \n    \n", ascii=True)
 
@@ -36,12 +36,14 @@ class Column:
         cells: texts, one per row.
         right: aligned right, as numbers are.
         optional: omitted where the terminal is too narrow, the last one first.
+        spare: an optional column that is omitted before a cell of another one is wrapped.
     """
 
     title: str
     cells: Sequence[str]
     right: bool = True
     optional: bool = False
+    spare: bool = False
 
     @property
     def full_width(self) -> int:
@@ -52,8 +54,19 @@ class Column:
     def min_width(self) -> int:
         """Characters below which a number or an interval would be broken."""
         longest = max((len(word) for cell in self.cells for word in cell.split(" ")), default=0)
-        heading = max((len(word) for word in self.title.split(" ")), default=0)
-        return max(longest if self.right else min(longest, _MIN_CELL), min(heading, _MIN_HEADING))
+        return max(longest if self.right else min(longest, _MIN_CELL), self._min_heading)
+
+    @property
+    def cell_width(self) -> int:
+        """Characters that hold every cell and a short heading on one line."""
+        short = len(self.title) if len(self.title) <= _MIN_HEADING else 0
+        return max(short, self._min_heading, *map(len, self.cells))
+
+    @property
+    def _min_heading(self) -> int:
+        # In pieces, as ``_folded`` breaks it.
+        pieces = self.title.replace("_", "_ ").split(" ")
+        return min(max(map(len, pieces)), _MIN_HEADING)
 
 
 @dataclass(frozen=True)
@@ -125,22 +138,28 @@ def _folded(text: str, width: int) -> str:
 
 def _fitting(columns: Sequence[Column], width: int) -> tuple[list[Column], list[str]]:
     """The columns that fit and the titles of the omitted ones."""
-    kept, omitted = list(columns), list[str]()
-    while sum(column.min_width + _GAP for column in kept) - _GAP > width:
-        optional = [position for position, column in enumerate(kept) if column.optional]
+    kept, omitted = dict(enumerate(columns)), list[int]()
+    spare = [place for place, column in kept.items() if column.spare]
+    while spare and sum(column.cell_width + _GAP for column in kept.values()) - _GAP > width:
+        omitted.append(spare.pop())
+        del kept[omitted[-1]]
+    while sum(column.min_width + _GAP for column in kept.values()) - _GAP > width:
+        optional = [place for place, column in kept.items() if column.optional]
         if not optional:
             break
-        omitted.insert(0, kept.pop(optional[-1]).title)
-    return kept, omitted
+        omitted.append(optional[-1])
+        del kept[omitted[-1]]
+    return list(kept.values()), [columns[place].title for place in sorted(omitted)]
 
 
 def _rich_table(columns: Sequence[Column], width: int) -> table.Table:
-    """Each column gets its least width, and all that need more share what is left."""
+    """Each column gets its least width; cells, then headings that need more share what is left."""
     widths = [column.min_width for column in columns]
-    for _ in range(width - sum(widths) - _GAP * (len(columns) - 1)):
-        short = [n for n, column in enumerate(columns) if widths[n] < column.full_width]
-        if short:
+    left = width - sum(widths) - _GAP * (len(columns) - 1)
+    for needs in ([one.cell_width for one in columns], [one.full_width for one in columns]):
+        while left > 0 and (short := [n for n, need in enumerate(needs) if widths[n] < need]):
             widths[min(short, key=widths.__getitem__)] += 1
+            left -= 1
     wrapped = any(
         len(cell) > own
         for column, own in zip(columns, widths, strict=True)

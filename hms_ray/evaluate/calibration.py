@@ -20,7 +20,14 @@ from numpy.typing import ArrayLike
 
 from hms_ray.errors import PredictionError
 from hms_ray.evaluate.intervals import patient_groups
-from hms_ray.evaluate.metric import CLIP, Array, check_row_weights, checked_pair
+from hms_ray.evaluate.metric import (
+    CLIP,
+    OBJECTIVES,
+    Array,
+    check_row_weights,
+    checked_pair,
+    row_sums,
+)
 from hms_ray.evaluate.multinomial import Ridge, fit_multinomial, softmax
 
 RIDGE: Final = 1e-6
@@ -131,6 +138,39 @@ def nested_recalibration(
         fitted = _fit(logs[:, training], checked[training], weights[training])
         corrected[held_out] = fitted.apply(predicted[held_out])
     return corrected
+
+
+def recalibrated_scores(
+    targets: ArrayLike, probabilities: ArrayLike, patients: ArrayLike, total_votes: ArrayLike
+) -> dict[str, float | None]:
+    """The scores of ``kl_report`` after nested recalibration.
+
+    The rows of each score are recalibrated by themselves, since a calibration for rows with
+    many votes does not suit all rows.
+
+    Args:
+        targets: (n, 6) vote shares.
+        probabilities: (n, 6) predictions.
+        patients: (n,) patient of each row.
+        total_votes: (n,) votes of each row.
+
+    Returns:
+        ``{"kl_all", "kl_4", "kl_10"}``; None for an objective without rows of two patients.
+
+    Raises:
+        PredictionError: as ``fit_recalibration``.
+    """
+    checked, predicted = checked_pair(targets, probabilities)
+    owners, votes = np.asarray(patients), np.asarray(total_votes)
+    scores: dict[str, float | None] = {}
+    for name, fewest in OBJECTIVES.items():
+        chosen = votes >= fewest
+        scores[name] = None
+        if len(np.unique(owners[chosen])) > 1:
+            known = checked[chosen]
+            corrected = nested_recalibration(known, predicted[chosen], owners[chosen])
+            scores[name] = float(row_sums(known, corrected).mean())
+    return scores
 
 
 def _fit(logs: Array, targets: Array, row_weights: Array) -> Recalibration:

@@ -32,6 +32,10 @@ SCORE_NAMES: Final[Mapping[str, str]] = {"kl_all": "KL all", "kl_4": "KL >=4", "
 """Name of a score -> what tables and lines call it."""
 
 
+RECALIBRATED_NAMES: Final[Mapping[str, str]] = {name: f"{name}_recalibrated" for name in OBJECTIVES}
+"""Name of a score -> name of the same after nested recalibration, see ``calibration``."""
+
+
 def named_scores(scores: Mapping[str, Any]) -> str:
     """Scores as text, such as ``KL all 0.9000, KL >=10 0.6026``; None and others are skipped."""
     named = {name: scores.get(name) for name in SCORE_NAMES}

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from hms_ray.display.cells import OPTIMISTIC_LEGEND, TIE_LEGEND, score_text
-from hms_ray.display.leaderboard import columns_of
+from hms_ray.display.cells import (
+    OPTIMISTIC_LEGEND,
+    RECALIBRATED,
+    RECALIBRATED_LEGEND,
+    TIE_LEGEND,
+    score_text,
+)
+from hms_ray.display.leaderboard import columns_of, has_recalibrated
 from hms_ray.display.tables import Column, Table
 from hms_ray.display.trial_choice import choice_text
 from hms_ray.evaluate.metric import SCORE_NAMES
@@ -28,11 +34,14 @@ def scores(view: StudyView) -> list[str]:
     boxes = []
     if choice is not None and choice.best_trial is not None:
         mark = OPTIMISTIC_MARK if choice.optimistic else ""
+        best = view.data.trial(choice.best_trial)
+        recalibrated = None if best is None else best.recalibrated.get(view.objective)
         boxes.append(
             score_box(
                 f"Best trial, {choice.best_trial:04d}{mark}",
                 score_text(choice.best_score),
-                f"{view.score}, on the rows that chose it",
+                f"{view.score}, on the rows that chose it; "
+                f"{RECALIBRATED} {score_text(recalibrated)}",
             )
         )
         if choice.nested is not None:
@@ -124,6 +133,8 @@ def leaderboard(view: StudyView) -> list[str]:
         ),
         TIE_LEGEND,
     ]
+    if has_recalibrated(frame):
+        notes.append(RECALIBRATED_LEGEND)
     if frame["optimistic"].any():
         notes.append(OPTIMISTIC_LEGEND.removeprefix("* "))
     if unread.any():

@@ -84,6 +84,7 @@ def _summary(folder: StudyFolder, trials: Sequence[StoredTrial]) -> FolderSummar
         objective=folder.objective,
         best_trial=None if best is None else best.number,
         best_score=None if best is None else best.scores[folder.objective],
+        best_recalibrated=None if best is None else best.recalibrated.get(folder.objective),
         outcome=_outcome(folder.path),
     )
 
@@ -190,6 +191,7 @@ def trial_overview(folder: StudyFolder, number: int) -> TrialOverview:
         rank=order.index(number) + 1 if number in order else None,
         objective=folder.objective,
         scores=trial.scores,
+        recalibrated=trial.recalibrated,
         optimistic=trial.optimistic,
         values=trial.point,
         best_trial=None if best is None else best.number,

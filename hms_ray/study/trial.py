@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -15,6 +15,7 @@ from hms_ray.config.former_names import with_new_names
 from hms_ray.config.loading import load_space
 from hms_ray.config.space import Objective, ResourcesConfig
 from hms_ray.errors import PredictionError, StudyError
+from hms_ray.evaluate.metric import RECALIBRATED_NAMES
 from hms_ray.evaluate.oof import read_oof
 from hms_ray.storage.atomic import IfExists, keep_nothing, whole_folder
 from hms_ray.storage.faults import make_folder, storage_errors
@@ -50,6 +51,8 @@ class StoredTrial:
         state: how it ended.
         estimate: of a pruned trial, the score that it would probably have reached.
         n_folds: of a pruned trial, folds of the study.
+        recalibrated: ``scores`` after nested recalibration, see ``recalibrated_scores``; empty if
+            the trial is not complete or an earlier version wrote it.
     """
 
     number: int
@@ -65,6 +68,7 @@ class StoredTrial:
     state: State = "complete"
     estimate: float | None = None
     n_folds: int | None = None
+    recalibrated: dict[str, float | None] = field(default_factory=dict)
 
     @property
     def finished(self) -> bool:
@@ -105,6 +109,7 @@ class StoredTrial:
             "reused_folds": len(self.reused),
             "n_folds": len(self.keys),
             **self.scores,
+            **{name: self.recalibrated.get(of) for of, name in RECALIBRATED_NAMES.items()},
         }
 
     def oof(self, rows: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -165,6 +170,7 @@ def read_trial(path: Path) -> StoredTrial | None:
             state=data.get("state", "complete" if data["reason"] is None else "failed"),
             estimate=data.get("estimate"),
             n_folds=data.get("n_folds"),
+            recalibrated=dict(data.get("recalibrated") or {}),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise unreadable_file(file, error, _FIX) from None

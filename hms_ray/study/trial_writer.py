@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 import pandas as pd
 
 from hms_ray.competition.rows import ROW_UNIT
+from hms_ray.competition.schema import TARGET_COLUMNS
 from hms_ray.config.experiment import Experiment
 from hms_ray.config.space import Space
 from hms_ray.errors import HmsRayError
-from hms_ray.evaluate.oof import OPTIMISTIC, write_oof
+from hms_ray.evaluate.calibration import recalibrated_scores
+from hms_ray.evaluate.oof import OPTIMISTIC, align_oof, probabilities_of, write_oof
 from hms_ray.storage.atomic import IfExists
 from hms_ray.study.row_scores import RowScores
 from hms_ray.study.trial import (
@@ -65,6 +67,7 @@ class TrialWriter(ABC):
             "number": number,
             "point": dict(point),
             "scores": result.scores,
+            "recalibrated": self._recalibrated(result.oof),
             "keys": result.keys,
             "reused": list(result.reused),
             "optimistic": result.optimistic,
@@ -82,6 +85,21 @@ class TrialWriter(ABC):
             # Made again when they are read: a result is not lost for them.
             with suppress(HmsRayError, OSError):
                 RowScores(self.rows()).write(draft)
+
+    def _recalibrated(self, oof: pd.DataFrame) -> dict[str, float | None]:
+        """Scores after nested recalibration; empty without usable rows.
+
+        They are made here alone: a study of many trials is read in less time than they take.
+        """
+        with suppress(HmsRayError, OSError):
+            rows = self.rows()
+            return recalibrated_scores(
+                rows[list(TARGET_COLUMNS)].to_numpy(),
+                probabilities_of(align_oof(oof, rows)),
+                rows["patient_id"].to_numpy(),
+                rows["total_votes"].to_numpy(),
+            )
+        return {}
 
     def write_failure(
         self,

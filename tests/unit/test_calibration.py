@@ -13,6 +13,7 @@ from hms_ray.evaluate.calibration import (
     Recalibration,
     fit_recalibration,
     nested_recalibration,
+    recalibrated_scores,
 )
 from hms_ray.evaluate.metric import CLIP, kl_divergence, kl_rows
 from tests.ladder_data import softmax
@@ -193,3 +194,27 @@ def test_invalid_inputs_are_refused(changes: dict[str, Any], message: str) -> No
     }
     with pytest.raises(PredictionError, match=message):
         nested_recalibration(**arguments | changes)
+
+
+def test_each_score_is_recalibrated_on_its_own_rows() -> None:
+    targets, predicted = problem(900)
+    votes = np.random.default_rng(1).choice([1, 5, 12], size=900)
+    # Rows of many votes have other class shares, which a fit on all rows would miss.
+    targets[votes == 12] = targets[votes == 12][:, ::-1]
+    patients = np.arange(900) // 9
+    found = recalibrated_scores(targets, predicted, patients, votes)
+    for name, fewest in {"kl_all": 0, "kl_4": 4, "kl_10": 10}.items():
+        rows = votes >= fewest
+        corrected = nested_recalibration(targets[rows], predicted[rows], patients[rows])
+        logs = np.log(np.where(targets[rows] > 0, targets[rows], 1) / corrected)
+        assert found[name] == pytest.approx((targets[rows] * logs).sum(axis=1).mean(), rel=1e-12)
+
+
+def test_scores_of_one_patient_are_not_recalibrated() -> None:
+    targets, predicted = problem(30)
+    votes, patients = np.repeat([12, 3, 3], 10), np.repeat([1, 2, 3], 10)
+    found = recalibrated_scores(targets, predicted, patients, votes)
+    assert found["kl_all"] is not None
+    assert (found["kl_4"], found["kl_10"]) == (None, None)
+    few = recalibrated_scores(targets, predicted, patients, np.full(30, 3))
+    assert (few["kl_4"], few["kl_10"]) == (None, None)

@@ -114,7 +114,10 @@ def test_the_leaderboard_has_the_numbers_of_the_command(
         f"{trial['kl_10']:.4f}" for trial in trials if trial["kl_10"] is not None
     ]
     assert re.fullmatch(r"\[0\.\d{4},\xa00\.\d{4}\]", rows[0][3])
-    assert rows[0][4] == "best"
+    assert rows[0][4] == f"{trials[0]['kl_10_recalibrated']:.4f}"
+    assert rows[0][5] == "best"
+    assert f"on the rows that chose it; recalibrated {rows[0][4]}" in page[0]
+    assert "recalibrated: after six class biases and a temperature" in page[0]
 
 
 def test_a_study_without_finished_trials(tmp_path: Path) -> None:

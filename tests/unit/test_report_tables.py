@@ -53,6 +53,21 @@ def test_last_optional_columns_are_omitted_first() -> None:
     assert to_text(TABLE, width=36).endswith("Not shown at this width: baseline,\nminutes.")
 
 
+def test_spare_columns_are_shown_where_no_cell_is_wrapped_for_them() -> None:
+    columns = (
+        Column("KL", ["0.5000"]),
+        Column("KL recalibrated", ["0.4000"], optional=True, spare=True),
+        Column("state", ["pruned, estimate 0.4690"], right=False),
+    )
+    shown = Table("", columns)
+    whole = len("0.5000  recalibrated  pruned, estimate 0.4690")
+    wide = to_text(shown, width=whole)
+    assert wide.splitlines()[-1] == "0.5000        0.4000  pruned, estimate 0.4690"
+    narrow = to_text(shown, width=whole - 1)
+    assert "pruned, estimate 0.4690" in narrow
+    assert "Not shown at this width: KL recalibrated." in narrow
+
+
 def test_markup_of_rich_is_plain_text() -> None:
     cell = Table("[red]", (Column("[bold]a[/bold]", ["[1, 2]"]),))
     assert to_text("[green]b[/green]", cell, width=80).splitlines()[0] == "[green]b[/green]"

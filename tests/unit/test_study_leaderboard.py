@@ -16,13 +16,16 @@ from hypothesis import strategies as st
 from hms_ray.cli.main import main
 from hms_ray.competition.schema import TARGET_COLUMNS
 from hms_ray.dataset.prepare import PackRef, Prepared
+from hms_ray.display.leaderboard import render
 from hms_ray.ensemble.nested_choice import nested_choice
 from hms_ray.errors import StudyError
+from hms_ray.evaluate.calibration import recalibrated_scores
 from hms_ray.evaluate.intervals import paired_difference, sum_by_patient
 from hms_ray.evaluate.metric import kl_report, kl_rows
 from hms_ray.evaluate.oof import make_oof, probabilities_of, write_oof
 from hms_ray.experiment.run import ExperimentResult
 from hms_ray.study import row_scores as row_scores_module
+from hms_ray.study import trial_writer
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.leaderboard import Leaderboard
 from hms_ray.study.new import create_study
@@ -369,3 +372,72 @@ def test_a_damaged_trial_is_skipped_if_its_error_is_handled(study: StudyFolder) 
     assert ["0000" in errors[0], "0001" in errors[1]] == [True, True]
     with refusal(StudyError, "result.json must be readable", where="0000"):
         Leaderboard(study)
+
+
+@pytest.fixture
+def older(study: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> StudyFolder:
+    """A study of three trials; an earlier version wrote trial 2, and nothing may be fitted."""
+    for number in range(3):
+        finish(study, number, seed=number)
+    file = study.trial_path(2) / "result.json"
+    result = json.loads(file.read_text())
+    del result["recalibrated"]
+    file.write_text(json.dumps(result))
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("scores are recalibrated in the trial's own process alone")
+
+    monkeypatch.setattr(trial_writer, "recalibrated_scores", refuse)
+    return study
+
+
+def recalibrated(seed: int) -> dict[str, float | None]:
+    rows = make_rows()
+    targets = rows[list(TARGET_COLUMNS)]
+    return recalibrated_scores(targets, predictions(seed), rows["patient_id"], rows["total_votes"])
+
+
+def test_every_score_stands_beside_the_same_recalibrated(
+    older: StudyFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    board = Leaderboard(older)
+    board.write_csv()
+    table = pd.read_csv(older.path / "leaderboard.csv", dtype={"trial": str}).set_index("trial")
+    stored = {one["trial"]: one for one in read_json(older, capsys, "leaderboard", "one")["trials"]}
+    scores = [name for name in table.columns if name.startswith("kl_")]
+    pairs = [(name, f"{name}_recalibrated") for name in ("kl_10", "kl_all", "kl_4")]
+    assert scores == [name for pair in pairs for name in pair]
+    for seed, trial in enumerate(("0000", "0001")):
+        for name, kl in recalibrated(seed).items():
+            assert table.at[trial, f"{name}_recalibrated"] == pytest.approx(kl, rel=1e-9)
+            assert stored[trial][f"{name}_recalibrated"] == pytest.approx(kl, rel=1e-12)
+    assert table.loc["0002", [name for _, name in pairs]].isna().all()
+    assert stored["0002"]["kl_10_recalibrated"] is None
+    text = render(board.frame(), width=160)
+    lines = {cells[1]: cells for cells in map(str.split, text.splitlines()) if len(cells) > 3}
+    assert lines["0001"][3] == f"{recalibrated(1)['kl_10']:.4f}"
+    assert lines["0002"][3] == "-"
+    assert "recalibrated: after six class biases and a temperature, fitted on other" in text
+
+
+def test_a_trial_is_shown_with_its_recalibrated_scores(
+    older: StudyFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = recalibrated(0)
+    line = f"KL all {known['kl_all']:.4f}, KL >=4 {known['kl_4']:.4f}, KL >=10 {known['kl_10']:.4f}"
+    assert f"recalibrated {line}" in printed(older, capsys, "show", "one/0")
+    assert read_json(older, capsys, "show", "one/0")["recalibrated"] == known
+    assert "recalibrated - cost" in printed(older, capsys, "show", "one/2")
+    best = Leaderboard(older).finished[0]
+    kl = "-" if best.number == 2 else f"{recalibrated(best.number)['kl_10']:.4f}"
+    assert f", recalibrated {kl}." in printed(older, capsys, "show", "one")
+
+
+def test_recalibrated_scores_do_not_depend_on_the_order_of_predictions(study: StudyFolder) -> None:
+    rows = make_rows()
+    oof = make_oof(rows, rows["fold"], predictions(0)).iloc[::-1].reset_index(drop=True)
+    result = ExperimentResult({"kl_all": 0.5}, oof, {0: "a" * 64}, (), False, 1.0)
+    study.write_trial(0, {}, make_space().experiment, result)
+    trial = study.trial(0)
+    assert trial is not None
+    assert trial.recalibrated == recalibrated(0)
