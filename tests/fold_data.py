@@ -89,17 +89,20 @@ def two_sources(data: FoldData | None = None) -> FoldData:
     return replace(data, sources={**data.sources, "eeg": eeg})
 
 
-def three_sources(data: FoldData | None = None) -> FoldData:
-    """``two_sources`` with panels in mel order, and signals, windows of 18 x 1 x 40."""
+def all_sources(data: FoldData | None = None) -> FoldData:
+    """``two_sources`` with panels in mel order, pictures of 18 pairs x 10 x 20, and signals
+    of 18 x 1 x 40."""
     data = two_sources(data)
     n = len(data.targets)
     eeg = data.sources["eeg"]
     panels = replace(eeg.pack, panels=MEL_PANELS)  # type: ignore[type-var]
     named = SourceRows(panels, eeg.starts, eeg.room)
-    pack = example_pack(40 * n, 40, 1, layout_of(RawRecipe()).panels)
+    pairs = layout_of(RawRecipe()).panels
+    pictures = replace(eeg, pack=example_pack(20 * n, 20, 10, pairs))  # type: ignore[type-var]
+    pack = example_pack(40 * n, 40, 1, pairs)
     starts = 40 * np.arange(n, dtype=np.int64)
     raw = SourceRows(pack, starts, np.zeros((n, 2), np.int64))  # type: ignore[arg-type]
-    return replace(data, sources={**data.sources, "eeg": named, "raw": raw})
+    return replace(data, sources={**data.sources, "eeg": named, "pairs": pictures, "raw": raw})
 
 
 def example_experiment(

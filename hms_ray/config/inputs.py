@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self, TypeVar
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
-from hms_ray.config.eeg_recipes import Count, EegRecipe, Frozen, RawRecipe
+from hms_ray.config.eeg_recipes import Count, EegRecipe, Frozen, Positive, RawRecipe
 from hms_ray.config.pair_recipes import PairsRecipe, SignalRecipe
+from hms_ray.config.views import PICTURES, View, kind_of_source, parse_view
+from hms_ray.text import closest
 
-Source = Literal["kaggle", "eeg", "pairs", "raw"]
 Normalisation = Literal["none", "per_image", "per_panel", "global", "per_frequency", "robust"]
-
-PICTURES: Final[dict[str, tuple[str, ...]]] = {
-    "kaggle": ("panels", "statistics", "percentiles"),
-    "eeg": ("panels", "statistics", "percentiles"),
-    "pairs": ("panels",),
-    "raw": ("signals",),
-}
-"""Source -> its pictures (see ``transforms.views``). Statistics over the panels of the
-chains describe a place on the head; over single pairs they would not."""
 
 
 class EegConfig(EegRecipe):
@@ -54,14 +46,22 @@ class RawConfig(RawRecipe):
     along the width."""
 
 
-class View(NamedTuple):
-    """A picture of a source."""
+SourceConfig = EegConfig | PairsConfig | RawConfig
+RecipeName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
-    source: Source
-    picture: str
 
-    def __str__(self) -> str:
-        return f"{self.source} {self.picture}"
+class Recipes(Frozen):
+    """Further recipes by name: views name them ``SOURCE.NAME``, such as ``pairs.centre``.
+
+    Each has the fields of its source and their defaults.
+    """
+
+    eeg: dict[RecipeName, EegConfig] = Field(default_factory=dict)
+    """Recipes of the source eeg."""
+    pairs: dict[RecipeName, PairsConfig] = Field(default_factory=dict)
+    """Recipes of the source pairs."""
+    raw: dict[RecipeName, RawConfig] = Field(default_factory=dict)
+    """Recipes of the source raw."""
 
 
 class Treatment(NamedTuple):
@@ -69,27 +69,6 @@ class Treatment(NamedTuple):
 
     normalisation: Normalisation
     downsample: tuple[int, int]
-
-
-def parse_view(text: str) -> View:
-    """A view from ``SOURCE PICTURE``, or ``PICTURE`` of the source kaggle.
-
-    Raises:
-        ValueError: if the source is unknown or does not have the picture.
-    """
-    words = text.split()
-    source = words[0] if len(words) == 2 else "kaggle"
-    if len(words) not in (1, 2) or source not in PICTURES:
-        raise ValueError(
-            f"a view must be SOURCE PICTURE with the source {', '.join(PICTURES)} (default: kaggle)"
-        )
-    if words[-1] not in PICTURES[source]:
-        others = [name for name, pictures in PICTURES.items() if words[-1] in pictures]
-        raise ValueError(
-            f"a picture of {source} must be one of {', '.join(PICTURES[source])}"
-            + (f" ({words[-1]} belongs to {', '.join(others)})" if others else "")
-        )
-    return View(source, words[-1])  # type: ignore[arg-type]
 
 
 def _sound_view(text: str) -> str:
@@ -105,7 +84,8 @@ class InputConfig(Frozen):
     ] = ("panels",)
     """Pictures that are joined side by side: ``SOURCE PICTURE`` each, such as
     ``eeg percentiles``, or ``PICTURE`` of the source kaggle, the ten-minute spectrograms
-    of the competition."""
+    of the competition. ``SOURCE.NAME`` is one of ``recipes``. ``A over B panels`` puts the
+    parts of each panel under each other; ``A in B panels`` puts A into the middle of B."""
     normalisation: Normalisation = "per_image"
     """How values of the source kaggle are centred and scaled. ``per_image``: over what a
     view shows, each of the ``panels`` alone, all four together for ``statistics`` and
@@ -123,6 +103,11 @@ class InputConfig(Frozen):
     """Spectrograms with a panel per electrode pair, for the views of the source pairs."""
     raw: RawConfig = RawConfig()
     """EEG signals, for the views of the source raw."""
+    recipes: Recipes = Recipes()
+    """Further recipes by source and name, so that one image can have several of a source."""
+    splice_s: Positive | None = None
+    """Seconds of B that A replaces in a view ``A in B PICTURE``. Default: the seconds that A
+    covers; fewer keep part of them at both scales."""
     height: Count | None = None
     """Height, pixels, to which every view is resized before they are joined. Default: the
     height of the first view."""
@@ -139,8 +124,55 @@ class InputConfig(Frozen):
         """Normalisation and block size of a source."""
         if source == "kaggle":
             return Treatment(self.normalisation, self.downsample)
-        config: EegConfig | PairsConfig | RawConfig = getattr(self, source)
+        config = self.source_config(source)
         return Treatment(config.normalisation, config.downsample)
+
+    def source_config(self, source: str) -> SourceConfig:
+        """Recipe and treatment of a source other than kaggle, such as ``eeg`` or ``eeg.full``.
+
+        Raises:
+            KeyError: if no recipe has this name.
+        """
+        kind, _, name = source.partition(".")
+        config: SourceConfig = getattr(self.recipes, kind)[name] if name else getattr(self, kind)
+        return config
+
+    def spliced_columns(self, view: View) -> int:
+        """Columns of the second source that the first one replaces in a view joined by ``in``."""
+        centre, whole = (self.source_config(source) for source in view.sources)
+        step_s = (
+            whole.rows / whole.rate_hz if isinstance(whole, RawConfig) else whole.frame_hop / 200
+        )
+        seconds = self.splice_s or centre.centre_s
+        return int(seconds / (step_s * whole.downsample[1]) + _ROUNDING)
+
+    @model_validator(mode="after")
+    def _recipes_exist_and_fit(self) -> Self:
+        for view in self.parsed_views:
+            for source in view.sources:
+                kind, _, name = source.partition(".")
+                if kind == "kaggle" and not name:
+                    continue
+                known = {} if kind == "kaggle" else getattr(self.recipes, kind)
+                if name not in known and source != kind:
+                    raise ValueError(
+                        f"input.recipes.{kind} must have the recipe {name} of the view {view}"
+                        + closest(name, known)
+                    )
+            if view.join and len({_panel_order(self.source_config(s)) for s in view.sources}) > 1:
+                raise ValueError(
+                    f"joined recipes must have the same panels in the same order, got {view}"
+                )
+        return self
+
+
+_ROUNDING: Final = 1e-9
+
+
+def _panel_order(config: SourceConfig) -> object:
+    if isinstance(config, EegConfig):
+        return config.kind in ("mel", "mel_fixed")
+    return config.order, config.midline and isinstance(config.order, str)
 
 
 RecipeType = TypeVar("RecipeType", EegRecipe, PairsRecipe, RawRecipe)
@@ -153,26 +185,33 @@ def used_sources(config: InputConfig) -> dict[str, Recipe]:
     """The sources of an input's views and their recipes.
 
     Returns:
-        Source -> recipe, in the order of the views; None for kaggle.
+        Source, or ``SOURCE.NAME`` -> recipe, in the order of the views; None for kaggle.
     """
-    recipes: dict[str, Recipe] = {
-        "kaggle": None,
-        "eeg": _only(EegRecipe, config.eeg),
-        "pairs": _only(PairsRecipe, config.pairs),
-        "raw": _only(RawRecipe, config.raw),
+    sources = [source for view in config.parsed_views for source in view.sources]
+    return {
+        source: None if source == "kaggle" else _recipe(config.source_config(source))
+        for source in dict.fromkeys(sources)
     }
-    return {view.source: recipes[view.source] for view in config.parsed_views}
 
 
 def margin_fault(config: InputConfig, shift_s: float) -> str | None:
     """Why the margins of an input's sources do not allow shifts of up to ``shift_s`` seconds."""
     for source, recipe in used_sources(config).items():
         if recipe is not None and recipe.margin_s < shift_s:
+            place = source if source in PICTURES else f"recipes.{source}"
             return (
-                f"input.{source}.margin_s must be at least the largest augment.window_shift_s, "
+                f"input.{place}.margin_s must be at least the largest augment.window_shift_s, "
                 f"{shift_s:g} s, got {recipe.margin_s:g} s"
             )
     return None
+
+
+def _recipe(config: SourceConfig) -> SignalRecipe:
+    if isinstance(config, EegConfig):
+        return _only(EegRecipe, config)
+    if isinstance(config, RawConfig):
+        return _only(RawRecipe, config)
+    return _only(PairsRecipe, config)
 
 
 def _only(recipe: type[RecipeType], config: RecipeType) -> RecipeType:
@@ -183,27 +222,41 @@ def _only(recipe: type[RecipeType], config: RecipeType) -> RecipeType:
 def canonical_input(config: InputConfig) -> dict[str, Any]:
     """The part of an input that changes images, as plain data.
 
-    The source of every view is written out, and sources that no view uses are removed.
+    The sources of every view are written out, named recipes are numbered in the order of the
+    views, and sources that no view uses are removed.
     """
-    data = config.model_dump(mode="json")
-    data["views"] = [str(view) for view in config.parsed_views]
-    used = {view.source for view in config.parsed_views}
+    data = config.model_dump(mode="json", exclude={"eeg", "pairs", "raw", "recipes"})
+    used = list(used_sources(config))
+    numbered = {
+        source: f"{kind_of_source(source)}.{number}" if "." in source else source
+        for number, source in enumerate(used)
+    }
+    views = config.parsed_views
+    data["views"] = [
+        str(view._replace(sources=tuple(numbered[source] for source in view.sources)))
+        for view in views
+    ]
     if "kaggle" not in used:
         del data["normalisation"], data["downsample"]
-    for source in {"eeg", "pairs", "raw"} - used:
-        del data[source]
-    if "eeg" in used:
-        # Default numbers and the same numbers given are one recipe.
-        data["eeg"] |= {
-            "window_samples": config.eeg.frame_samples,
-            "hop_samples": config.eeg.frame_hop,
-            "n_frames": config.eeg.n_frames,
-        }
-    if "pairs" in used:
-        data["pairs"] = _canonical_pairs(config.pairs)
-    if "raw" in used:
-        data["raw"] = _canonical_raw(config.raw)
+    if not any(view.join == "in" for view in views):
+        del data["splice_s"]
+    for source in used:
+        if source != "kaggle":
+            data[numbered[source]] = _canonical_source(config.source_config(source))
     return data
+
+
+def _canonical_source(config: SourceConfig) -> dict[str, Any]:
+    if isinstance(config, PairsConfig):
+        return _canonical_pairs(config)
+    if isinstance(config, RawConfig):
+        return _canonical_raw(config)
+    # Default numbers and the same numbers given are one recipe.
+    return config.model_dump(mode="json") | {
+        "window_samples": config.frame_samples,
+        "hop_samples": config.frame_hop,
+        "n_frames": config.n_frames,
+    }
 
 
 def _canonical_pairs(config: PairsConfig) -> dict[str, Any]:
@@ -238,11 +291,14 @@ def _canonical_raw(config: RawConfig) -> dict[str, Any]:
 
 def in_recipe(path: str) -> bool:
     """Whether a dotted path into an experiment leads into a recipe, and so to other packs."""
-    return any(path == recipe or path.startswith(f"{recipe}.") for recipe in _RECIPE_PATHS)
+    parts = path.split(".")
+    if parts[:2] == ["input", "recipes"]:
+        parts = ["input", *parts[2:3], *parts[4:]]
+    return len(parts) > 2 and parts[0] == "input" and parts[2] in _RECIPE_FIELDS.get(parts[1], ())
 
 
-_RECIPE_PATHS: Final = (
-    *(f"input.eeg.{name}" for name in EegRecipe.model_fields),
-    *(f"input.pairs.{name}" for name in PairsRecipe.model_fields),
-    *(f"input.raw.{name}" for name in RawRecipe.model_fields),
-)
+_RECIPE_FIELDS: Final[dict[str, frozenset[str]]] = {
+    "eeg": frozenset(EegRecipe.model_fields),
+    "pairs": frozenset(PairsRecipe.model_fields),
+    "raw": frozenset(RawRecipe.model_fields),
+}

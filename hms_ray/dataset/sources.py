@@ -8,13 +8,14 @@ from typing import Any
 from hms_ray.config.inputs import Recipe, in_recipe, used_sources
 from hms_ray.config.space import Parameter, Space
 from hms_ray.config.values import parameter_values, replace_values
+from hms_ray.config.views import kind_of_source
 from hms_ray.errors import ConfigError
 from hms_ray.pack.sources import KAGGLE, PackSource, eeg_source
 from hms_ray.signal.recipes import recipe_description
 from hms_ray.storage.hashing import digest
 
 SourceRecipe = tuple[str, Recipe]
-"""Name of a source and its recipe; None for kaggle, which has no recipe."""
+"""Name of a source, or ``SOURCE.NAME``, and its recipe; None for kaggle, which has none."""
 
 WINDOW_COLUMNS = {
     "kaggle": ("spectrogram_id", "spectrogram_start"),
@@ -27,12 +28,14 @@ WINDOW_COLUMNS = {
 
 def source_key(name: str, recipe: Recipe) -> str:
     """Short name of a source and recipe, such as ``eeg-3f2a91c0d4e5``."""
-    return name if recipe is None else f"{name}-{digest(recipe_description(recipe))[:12]}"
+    if recipe is None:
+        return name
+    return f"{kind_of_source(name)}-{digest(recipe_description(recipe))[:12]}"
 
 
 def pack_source(name: str, recipe: Recipe) -> PackSource:
     """How the pack of a source is made."""
-    return KAGGLE if recipe is None else eeg_source(name, recipe)
+    return KAGGLE if recipe is None else eeg_source(kind_of_source(name), recipe)
 
 
 def sources_for(space: Space) -> list[SourceRecipe]:
@@ -62,4 +65,5 @@ def _options(path: str, parameter: Parameter) -> list[dict[str, Any]]:
 
 def _decides_sources(path: str) -> bool:
     whole = ("input", "input.eeg", "input.pairs", "input.raw")
-    return in_recipe(path) or path in whole or path.startswith("input.views")
+    named = path.startswith("input.recipes") and path.count(".") < 4
+    return in_recipe(path) or path in whole or named or path.startswith("input.views")

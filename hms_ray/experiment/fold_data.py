@@ -33,7 +33,7 @@ def locate_rows(packs: Mapping[str, Pack], rows: pd.DataFrame) -> dict[str, Sour
 
     sources = {}
     for name, pack in packs.items():
-        windows = [rows[column].to_numpy() for column in WINDOW_COLUMNS[name]]
+        windows = [rows[column].to_numpy() for column in WINDOW_COLUMNS[pack.source]]
         sources[name] = SourceRows(pack, pack.locate(*windows), pack.room(*windows))
     return sources
 

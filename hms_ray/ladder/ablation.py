@@ -86,6 +86,8 @@ NO_SWITCH: Final = (
     "input.downsample",
     "input.height",
     "input.size",
+    "input.splice_s",
+    *(f"input.recipes.{source}" for source in ("eeg", "pairs", "raw")),
     *(
         f"input.eeg.{name}"
         for name in ("kind", "window_samples", "hop_samples", "gaps", "downsample")

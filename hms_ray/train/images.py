@@ -16,7 +16,7 @@ from hms_ray.augment.mosaic import mosaic_spans
 from hms_ray.augment.plan import augment_images
 from hms_ray.augment.windows import WindowPlan, augment_windows, check_panels
 from hms_ray.config.augmentation import AugmentConfig
-from hms_ray.config.inputs import InputConfig
+from hms_ray.config.inputs import InputConfig, used_sources
 from hms_ray.errors import TrainingError
 from hms_ray.train.batches import Batch, RowIndices, SourceRows, chunks
 from hms_ray.train.cancel import check_cancelled
@@ -68,7 +68,7 @@ class Images:
         self.widths = view_widths(config, shapes)
         self.constants: dict[str, Constants] = {}
         self._config, self._data = config, data
-        self._used = tuple(dict.fromkeys(view.source for view in config.parsed_views))
+        self._used = tuple(used_sources(config))
         self._panels: dict[str, tuple[str, ...]] = {
             source: data.sources[source].pack.panels for source in self._used
         }

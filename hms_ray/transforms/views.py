@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hms_ray.config.inputs import InputConfig, View
+from hms_ray.config.inputs import InputConfig, RawConfig
+from hms_ray.config.views import View
 from hms_ray.errors import ConfigError
 from hms_ray.transforms.downsample import check_blocks
 from hms_ray.transforms.normalise import Constants, Scope, normalise
@@ -32,8 +33,8 @@ def image_size(config: InputConfig, shapes: Shapes) -> tuple[int, int]:
     """Height and width of the images of windows.
 
     Raises:
-        ConfigError: if a block does not divide its source's windows, or ``input.raw.rows``
-            does not divide the samples of signals.
+        ConfigError: if a block does not divide its source's windows, ``rows`` do not divide
+            the samples of signals, or joined sources do not fit.
     """
     pictures = _picture_sizes(config, shapes)
     if config.size is not None:
@@ -52,21 +53,60 @@ def view_widths(config: InputConfig, shapes: Shapes) -> tuple[int, ...]:
 
 def _picture_sizes(config: InputConfig, shapes: Shapes) -> list[tuple[int, int]]:
     sizes = []
-    for source, picture in config.parsed_views:
-        n_panels, n_frequencies, n_times = shapes[source]
-        block = config.treatment(source).downsample
-        where = "input.downsample" if source == "kaggle" else f"input.{source}.downsample"
-        check_blocks(block, n_frequencies, n_times, where)
-        n_frequencies, n_times = n_frequencies // block[0], n_times // block[1]
-        if picture == "signals":
-            if n_times % config.raw.rows:
-                raise ConfigError(
-                    f"input.raw.rows must divide {n_times} samples", got=config.raw.rows
-                )
-            sizes.append((n_panels * config.raw.rows, n_times // config.raw.rows))
+    for view in config.parsed_views:
+        parts = [_part_size(source, view.picture, config, shapes) for source in view.sources]
+        n_panels = parts[0][0]
+        heights, widths = [part[1] for part in parts], [part[2] for part in parts]
+        if view.join == "in":
+            width = _spliced_width(view, heights, widths, config)
+            sizes.append((n_panels * heights[0], width))
+        elif len(set(widths)) > 1:
+            raise ConfigError(
+                "the parts of a view joined by over must be equally wide",
+                got=f"{' and '.join(map(str, widths))} columns",
+                where=f"view {view}",
+                fix="Set n_frames or hop_samples of the recipes.",
+            )
         else:
-            sizes.append(((n_panels if picture == "panels" else 4) * n_frequencies, n_times))
+            sizes.append((n_panels * sum(heights), widths[0]))
     return sizes
+
+
+def _part_size(
+    source: str, picture: str, config: InputConfig, shapes: Shapes
+) -> tuple[int, int, int]:
+    """Number of panels in a picture, and height and width of each."""
+    n_panels, n_frequencies, n_times = shapes[source]
+    block = config.treatment(source).downsample
+    place = f"input.{source}" if "." not in source else f"input.recipes.{source}"
+    where = "input.downsample" if source == "kaggle" else f"{place}.downsample"
+    check_blocks(block, n_frequencies, n_times, where)
+    n_frequencies, n_times = n_frequencies // block[0], n_times // block[1]
+    if picture != "signals":
+        return n_panels if picture == "panels" else 4, n_frequencies, n_times
+    rows = _rows(source, config)
+    if n_times % rows:
+        raise ConfigError(f"{place}.rows must divide {n_times} samples", got=rows)
+    return n_panels, rows, n_times // rows
+
+
+def _spliced_width(view: View, heights: list[int], widths: list[int], config: InputConfig) -> int:
+    if heights[0] != heights[1]:
+        raise ConfigError(
+            "the parts of a view joined by in must have panels of equal height",
+            got=f"{heights[0]} and {heights[1]} rows",
+            where=f"view {view}",
+            fix="Give both recipes the same frequencies, or rows.",
+        )
+    removed = config.spliced_columns(view)
+    if not 0 < removed < widths[1]:
+        raise ConfigError(
+            f"a view joined by in must replace 1 to {widths[1] - 1} of {widths[1]} columns",
+            got=removed,
+            where=f"view {view}",
+            fix="Set input.splice_s to the seconds that are replaced.",
+        )
+    return widths[1] - removed + widths[0]
 
 
 def join_views(
@@ -87,14 +127,17 @@ def join_views(
     scaled: dict[tuple[str, Scope], Tensor] = {}
     pictures: list[Tensor] = []
     for view in config.parsed_views:
-        mode = config.treatment(view.source).normalisation
-        # Other modes do not depend on the view.
-        scope = _scope(view) if mode == "per_image" else "panel"
-        key = view.source, scope
-        if key not in scaled:
-            fitted = (constants or {}).get(view.source)
-            scaled[key] = normalise(downsampled[view.source], mode, scope, fitted)
-        picture = _picture(view, scaled[key], config)
+        parts = []
+        for source in view.sources:
+            mode = config.treatment(source).normalisation
+            # Other modes do not depend on the view.
+            scope = _scope(view) if mode == "per_image" else "panel"
+            key = source, scope
+            if key not in scaled:
+                fitted = (constants or {}).get(source)
+                scaled[key] = normalise(downsampled[source], mode, scope, fitted)
+            parts.append(scaled[key])
+        picture = _picture(view, parts, config)
         height = config.height or (pictures[0] if pictures else picture).shape[1]
         pictures.append(_resized(picture.unsqueeze(1), (height, picture.shape[2])).squeeze(1))
     joined = pictures[0] if len(pictures) == 1 else torch.cat(pictures, dim=2)
@@ -109,11 +152,29 @@ def _resized(image: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(image, size, mode="bilinear", antialias=True)
 
 
-def _picture(view: View, x: Tensor, config: InputConfig) -> Tensor:
-    """The (B, h, w) picture of (B, P, F, T)."""
+def _picture(view: View, parts: list[Tensor], config: InputConfig) -> Tensor:
+    """The (B, h, w) picture of the (B, P, F, T) of each source of a view."""
     if view.picture == "signals":
-        return _signals(x, config.raw.rows)
-    return PANEL_PICTURES[view.picture](x)
+        rows = [_rows(source, config) for source in view.sources]
+        parts = [_signals(part, n) for part, n in zip(parts, rows, strict=True)]
+    if view.join == "over":
+        panels = torch.cat(parts, dim=2)
+    elif view.join == "in":
+        panels = _spliced(parts[0], parts[1], config.spliced_columns(view))
+    else:
+        (panels,) = parts
+    return _panels(panels) if view.picture == "signals" else PANEL_PICTURES[view.picture](panels)
+
+
+def _spliced(centre: Tensor, whole: Tensor, removed: int) -> Tensor:
+    """(B, P, h, w - removed + v): ``centre`` (..., v) for the middle columns of (..., w)."""
+    first = (whole.shape[-1] - removed) // 2
+    return torch.cat([whole[..., :first], centre, whole[..., first + removed :]], dim=-1)
+
+
+def _rows(source: str, config: InputConfig) -> int:
+    signals = config.source_config(source)
+    return signals.rows if isinstance(signals, RawConfig) else 1
 
 
 def _scope(view: View) -> Scope:
@@ -147,10 +208,9 @@ def _percentiles(x: Tensor) -> Tensor:
 
 
 def _signals(x: Tensor, rows: int) -> Tensor:
-    """(B, P, 1, T) as (B, P * rows, T / rows): a column has ``rows`` consecutive samples."""
+    """(B, P, 1, T) as (B, P, rows, T / rows): a column has ``rows`` consecutive samples."""
     batch, n_signals, _, n_times = x.shape
-    folded = x.reshape(batch, n_signals, n_times // rows, rows)
-    return folded.transpose(2, 3).reshape(batch, n_signals * rows, n_times // rows)
+    return x.reshape(batch, n_signals, n_times // rows, rows).transpose(2, 3)
 
 
 PANEL_PICTURES: Final[dict[str, Callable[[Tensor], Tensor]]] = {

@@ -29,7 +29,8 @@ from numpy.typing import NDArray
 
 from hms_ray.augment.cutmix import CutMixPlan, apply_cutmix, plan_cutmix
 from hms_ray.config.augmentation import CutMixConfig
-from hms_ray.config.inputs import PICTURES, InputConfig, Normalisation
+from hms_ray.config.inputs import InputConfig, Normalisation
+from hms_ray.config.views import PICTURES
 from hms_ray.transforms.downsample import downsample
 from hms_ray.transforms.fit_statistics import FITS
 from hms_ray.transforms.normalise import EPSILON, OWN, Constants, normalise

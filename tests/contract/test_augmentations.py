@@ -15,9 +15,9 @@ from hms_ray.train.images import Images
 from hms_ray.train.process import Process
 from hms_ray.transforms.views import join_views
 from tests.augmentations import EACH, TOGETHER
-from tests.fold_data import open_images, three_sources
+from tests.fold_data import all_sources, open_images
 
-DATA = three_sources()
+DATA = all_sources()
 CASES = {**EACH, "together": TOGETHER}
 ELSEWHERE = {"window_shift_s"}
 """Applied when windows are selected, before these tests start."""

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from hms_ray.config.inputs import PICTURES, Normalisation
+from hms_ray.config.inputs import Normalisation
+from hms_ray.config.views import PICTURES
 from hms_ray.errors import TrainingError
 from hms_ray.transforms.downsample import downsample
 from hms_ray.transforms.fit_statistics import FITS

@@ -5,7 +5,8 @@ from typing import get_args
 import pytest
 import torch
 
-from hms_ray.config.inputs import PICTURES, InputConfig, Normalisation, Source
+from hms_ray.config.inputs import InputConfig, Normalisation
+from hms_ray.config.views import PICTURES
 from hms_ray.transforms.downsample import downsample
 from hms_ray.transforms.views import image_size, join_views, view_widths
 from tests.contract.windows import BLOCKS, N_ROWS, SHAPES, VIEWS, config_of, constants_of, windows
@@ -18,7 +19,7 @@ both_blocks = pytest.mark.parametrize("downsampled", [False, True])
 
 
 def test_every_source_is_tested() -> None:
-    assert set(PICTURES) == set(SHAPES) == set(BLOCKS) == set(get_args(Source))
+    assert set(PICTURES) == set(SHAPES) == set(BLOCKS)
 
 
 def made(
@@ -106,6 +107,7 @@ def test_all_views_side_by_side(mode: Normalisation, size: tuple[int, int] | Non
             "views": [f"{source} {picture}" for source, picture in VIEWS],
             **of_source,
             "eeg": of_source,
+            "pairs": of_source,
             "raw": of_source,
             "size": size,
         }

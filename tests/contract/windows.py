@@ -5,7 +5,8 @@ from functools import cache
 import numpy as np
 import torch
 
-from hms_ray.config.inputs import PICTURES, InputConfig, Normalisation
+from hms_ray.config.inputs import InputConfig, Normalisation
+from hms_ray.config.views import PICTURES
 from hms_ray.transforms.downsample import downsample
 from hms_ray.transforms.fit_statistics import FITS
 from hms_ray.transforms.normalise import Constants

@@ -28,9 +28,9 @@ from hms_ray.train.seeds import Purpose, derive_seed, seed_sequence
 from hms_ray.transforms.downsample import downsample
 from hms_ray.transforms.views import join_views
 from tests.augmentations import COMBINATIONS, EACH, TOGETHER
-from tests.fold_data import PANELS, cut_windows, example_experiment, open_images, three_sources
+from tests.fold_data import PANELS, all_sources, cut_windows, example_experiment, open_images
 
-DATA = three_sources()
+DATA = all_sources()
 INPUTS = InputConfig.model_validate(
     {
         "views": ("panels", "eeg percentiles", "raw signals"),

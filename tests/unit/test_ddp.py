@@ -23,11 +23,11 @@ from hms_ray.train.process import Process
 from hms_ray.train.stages import make_optimiser, make_schedule
 from hms_ray.train.step import Step
 from tests.augmentations import TOGETHER
-from tests.fold_data import example_experiment, example_fold, three_sources
+from tests.fold_data import all_sources, example_experiment, example_fold
 from tests.stage_sharing import counted_steps
 
 # Odd numbers of rows, so that the ranks' shards are unequal.
-DATA = three_sources(example_fold(n_train=41, n_valid=13))
+DATA = all_sources(example_fold(n_train=41, n_valid=13))
 
 STAGES = (
     StageConfig(name="noisy", rows="below_threshold", epochs=1),

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from hms_ray.config.augmentation import AugmentConfig, CutMixConfig
 from hms_ray.config.experiment import Experiment
-from hms_ray.config.inputs import PICTURES, InputConfig, Normalisation
+from hms_ray.config.inputs import InputConfig, Normalisation
+from hms_ray.config.views import PICTURES
 from hms_ray.train.batches import FoldData, plan_epoch
 from hms_ray.train.images import Images
 from hms_ray.train.model import build_model
@@ -22,9 +23,9 @@ from hms_ray.train.windows import Resident, open_sources
 from hms_ray.transforms.normalise import Constants
 from tests.augmentations import EACH, TOGETHER
 from tests.fake_gpu import GPU, OnlyOnDevice, fake_gpu, fake_model, gradients_of
-from tests.fold_data import example_experiment, example_fold, three_sources
+from tests.fold_data import all_sources, example_experiment, example_fold
 
-DATA = three_sources(example_fold(n_train=24, n_valid=9))
+DATA = all_sources(example_fold(n_train=24, n_valid=9))
 PROCESS = Process(device=GPU)
 AUGMENTATIONS = {
     **EACH,

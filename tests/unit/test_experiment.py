@@ -184,7 +184,9 @@ AUGMENT = {
 EVERYTHING = Experiment.model_validate(
     {
         "input": {
-            "views": ["kaggle panels", "eeg panels", "pairs panels", "raw signals"],
+            "views": ["kaggle panels", "pairs panels", "raw signals", "eeg.zoom in eeg panels"],
+            "recipes": {"eeg": {"zoom": {"margin_s": 4}}},
+            "splice_s": 5,
             "eeg": {"margin_s": 4},
             "pairs": {"margin_s": 9},
             "raw": {"margin_s": 4},
@@ -224,6 +226,7 @@ OTHER_VALUES: list[Any] = [
         "librosa",
         "log",
         "stft",
+        "mel_fixed",
         "test_resnet",
         "eeg",
         "nearest",
@@ -233,7 +236,7 @@ OTHER_VALUES: list[Any] = [
         "sigmoid",
         "gem",
     ),
-    *(["eeg panels", "kaggle panels", "pairs panels", "raw signals"], [0.5, 0.4, 0.6]),
+    *(["eeg.zoom in eeg panels", "kaggle panels", "pairs panels", "raw signals"], [0.5, 0.4, 0.6]),
 ]
 
 

@@ -12,8 +12,8 @@ from torch import nn
 
 from hms_ray.config.augmentation import AugmentConfig, CutMixConfig
 from hms_ray.config.experiment import Experiment, ModelConfig
-from hms_ray.config.inputs import PICTURES
 from hms_ray.config.training import StageConfig
+from hms_ray.config.views import PICTURES
 from hms_ray.errors import ModelError, TrainingError
 from hms_ray.evaluate.metric import kl_divergence
 from hms_ray.train import clock, loop
@@ -25,11 +25,11 @@ from hms_ray.train.result import FoldResult
 from hms_ray.train.score import has_bfloat16, resolve_precision
 from hms_ray.train.windows import open_sources
 from tests.fold_data import (
+    all_sources,
     example_experiment,
     example_fold,
     example_pack,
     open_images,
-    three_sources,
 )
 
 DATA = example_fold()
@@ -99,7 +99,7 @@ def test_training_beats_a_constant_prediction() -> None:
 )
 def test_fold_trains_with_every_view(view: str) -> None:
     inputs = {"views": (view,), "size": (32, 32), "raw": {"rows": 2}}
-    result = train_fold(example_experiment(inputs=inputs), three_sources(), 0, Process())
+    result = train_fold(example_experiment(inputs=inputs), all_sources(), 0, Process())
     np.testing.assert_allclose(result.probabilities.sum(1), 1.0, atol=1e-12)
     assert result.history[-1]["train_loss"] > 0
 

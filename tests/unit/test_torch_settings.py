@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hms_ray.config.experiment import ModelConfig
-from hms_ray.config.inputs import PICTURES
 from hms_ray.config.loading import load_space
 from hms_ray.config.shipped import FOLDER
 from hms_ray.config.values import replace_values
+from hms_ray.config.views import PICTURES
 from hms_ray.errors import TrainingError
 from hms_ray.train import loop
 from hms_ray.train.loop import train_fold
@@ -23,7 +23,7 @@ from hms_ray.train.model import build_model
 from hms_ray.train.process import Process
 from hms_ray.train.torch_settings import CUBLAS, torch_settings, torch_threads
 from tests.augmentations import TOGETHER
-from tests.fold_data import example_experiment, example_fold, three_sources
+from tests.fold_data import all_sources, example_experiment, example_fold
 from tests.refused import refusal
 
 DATA = example_fold()
@@ -188,7 +188,7 @@ def test_the_loop_uses_no_operation_that_cuda_refuses() -> None:
         "height": 36,
     }
     experiment = example_experiment(inputs=inputs, epochs=2, augment=TOGETHER)
-    data = three_sources(DATA)
+    data = all_sources(DATA)
     with RecordedOperations() as recorded:
         train_fold(experiment, data, 0, Process())
     # Without weights, bincount counts integers, in any order.
