@@ -106,6 +106,7 @@ _ADDED: Final[dict[str, Any]] = {
     "clip_norm": None,
     "accumulate": 1,
     "ema": None,
+    "sync_batchnorm": False,
     "head_rate": 1.0,
     "layer_decay": None,
     "optimiser": "adamw",

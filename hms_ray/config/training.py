@@ -136,6 +136,9 @@ class TrainingConfig(Frozen):
     mosaic epochs are never chosen. ``stage_rows``: on the validation rows that the rule of
     the stage's training rows selects (published); ``kl_all``, ``kl_4``, ``kl_10``: on all
     rows, or on rows with >= 4 or >= 10 votes."""
+    sync_batchnorm: bool = False
+    """BatchNorm layers use the rows of all GPUs of a worker group, as on one GPU, instead of
+    each GPU's own; slower. No effect with one worker; groups of CPUs are refused."""
     deterministic: bool = True
     """Train with deterministic algorithms: a fold trained twice on the same kind of machine,
     with the same number of workers, threads and library versions, has equal bits. ``false``

@@ -93,7 +93,7 @@ def bench(
     """
 
     def check(rows: pd.DataFrame) -> None:
-        preflight(space, rows, space.resources.device_class)
+        preflight(space, rows, space.resources.device_class, space.resources.workers)
 
     folds = None if fold_table is None else read_folds(fold_table)
     prepared = prepare(

@@ -9,7 +9,7 @@ from typing import Any
 from hms_ray.config.experiment import Experiment, canonical
 from hms_ray.dataset.prepare import Prepared
 from hms_ray.errors import TrainingError
-from hms_ray.experiment.placement import Placement
+from hms_ray.experiment.placement import Placement, require_sync_batchnorm
 from hms_ray.train.versions import key_versions
 
 NUMERICS_VERSION = 3
@@ -30,12 +30,19 @@ def cache_key_inputs(
         placement: where it is trained.
 
     Raises:
+        ConfigError: if the placement lacks the precision or shared batch statistics.
         ModelError: if pretrained weights cannot be found, downloaded or read.
     """
     described = canonical(experiment)
     # Rows and folds are identified by their content below.
     del described["data"]
     described["training"]["precision"] = placement.precision(experiment)
+    require_sync_batchnorm(
+        experiment.training.sync_batchnorm, placement.device_class, placement.world_size
+    )
+    if placement.world_size == 1:
+        # One worker has all rows of a batch.
+        described["training"].pop("sync_batchnorm", None)
     described["model"]["name"], weights = _model_and_weights(experiment)
     return {
         "experiment": described,

@@ -30,6 +30,21 @@ def require_precision(precision: str, device_class: DeviceClass) -> None:
         )
 
 
+def require_sync_batchnorm(sync_batchnorm: bool, device_class: DeviceClass, workers: int) -> None:
+    """Checks that a worker group can share batch statistics.
+
+    Raises:
+        ConfigError: for several workers on CPUs, which torch's ``SyncBatchNorm`` lacks.
+    """
+    if sync_batchnorm and workers > 1 and device_class == "cpu":
+        raise ConfigError(
+            "training.sync_batchnorm needs GPUs in a group of several workers",
+            got=f"{workers} workers on CPUs",
+            fix="Set training.sync_batchnorm: false, or use one worker (resources.workers: 1) or "
+            "GPUs (resources.gpus_per_worker: 1).",
+        )
+
+
 @dataclass(frozen=True)
 class Placement:
     """Number and kind of devices that train a fold.

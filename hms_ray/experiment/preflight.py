@@ -14,14 +14,16 @@ from hms_ray.config.space import Space
 from hms_ray.config.values import parameter_values, replace_values
 from hms_ray.dataset.sources import pack_source
 from hms_ray.errors import ConfigError
-from hms_ray.experiment.placement import DeviceClass, require_precision
+from hms_ray.experiment.placement import DeviceClass, require_precision, require_sync_batchnorm
 from hms_ray.train.model import build_model
 from hms_ray.train.parameter_groups import parameter_groups
 from hms_ray.train.stage_rows import check_stages
 from hms_ray.transforms.views import Shape, image_size, view_widths
 
 
-def preflight(space: Space, rows: pd.DataFrame, device_class: DeviceClass | None = None) -> None:
+def preflight(
+    space: Space, rows: pd.DataFrame, device_class: DeviceClass | None = None, workers: int = 1
+) -> None:
     """Builds every model of a space once and checks that every stage has rows.
 
     Checks the experiment itself and every searched value alone, not combinations of
@@ -31,6 +33,7 @@ def preflight(space: Space, rows: pd.DataFrame, device_class: DeviceClass | None
         space: what will be trained.
         rows: training rows with their folds, see ``dataset.prepare.RowsCheck``.
         device_class: where it will be trained, if that is known.
+        workers: of a worker group.
 
     Raises:
         ModelError: if a model cannot be built or its weights cannot be read.
@@ -45,6 +48,7 @@ def preflight(space: Space, rows: pd.DataFrame, device_class: DeviceClass | None
     for experiment in variants:
         if device_class is not None:
             require_precision(experiment.training.precision, device_class)
+            require_sync_batchnorm(experiment.training.sync_batchnorm, device_class, workers)
         size = image_size_of(experiment.input)
         training = experiment.training
         needs = experiment.model, size, training.head_rate, training.layer_decay

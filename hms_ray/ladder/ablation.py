@@ -111,7 +111,13 @@ NO_SWITCH: Final = (
     *(f"training.{name}" for name in ("div_factor", "final_div_factor", "stage_threshold")),
     *(
         f"training.{name}"
-        for name in ("checkpoint_criterion", "deterministic", "compile", "accumulate")
+        for name in (
+            "checkpoint_criterion",
+            "deterministic",
+            "compile",
+            "accumulate",
+            "sync_batchnorm",
+        )
     ),
 )
 """Paths without a value that means off, or that change how training computes and not what."""

@@ -156,7 +156,7 @@ def _check(
     rows: pd.DataFrame,
 ) -> None:
     check_study(results, name, space, rows)
-    preflight(space, rows, space.resources.device_class)
+    preflight(space, rows, space.resources.device_class, space.resources.workers)
     study = StudyFolder.find(name, results)
     _check_gain(space, study, results, rows)
     n_finished = 0 if study is None else sum(trial.finished for trial in study.trials())

@@ -36,6 +36,7 @@ from hms_ray.train.seeds import Purpose, derive_seed, own_torch_generator
 from hms_ray.train.selection import EvaluationSelection
 from hms_ray.train.stage_rows import criterion_rows, training_rows
 from hms_ray.train.step import Step, stage_step
+from hms_ray.train.sync_batchnorm import with_group_statistics
 from hms_ray.train.torch_settings import torch_settings
 from hms_ray.train.windows import open_sources
 
@@ -193,6 +194,8 @@ class _FoldTraining:
         # On a CPU 1.5 times as fast as the default layout (EfficientNets, measured).
         model = model.to(device, storage_dtype(self.precision))
         model = model.to(memory_format=torch.channels_last)
+        if training.sync_batchnorm:
+            model = with_group_statistics(model, self.process)
         self.network = compiled(model, training.compile, deterministic=training.deterministic)
         if training.compile != "off":
             n_parts = self.process.world_size * training.accumulate

@@ -38,6 +38,7 @@ from hms_ray.train.score import MIN_SCORING_BATCH, predict_rows, resolve_precisi
 from hms_ray.train.seeds import derive_seed, own_torch_generator
 from hms_ray.train.stage_rows import training_rows
 from hms_ray.train.step import Step, stage_step
+from hms_ray.train.sync_batchnorm import with_group_statistics
 from hms_ray.train.torch_settings import torch_settings
 from hms_ray.train.windows import open_sources
 
@@ -112,6 +113,8 @@ class _Measurement:
         model = model.to(process.device, storage_dtype(self.precision))
         self.model: nn.Module = model.to(memory_format=torch.channels_last)
         training = self.training
+        if training.sync_batchnorm:
+            self.model = with_group_statistics(self.model, process)
         self.network = compiled(self.model, training.compile, deterministic=training.deterministic)
         settle(process.device)
         self.prepare_s = time.perf_counter() - began

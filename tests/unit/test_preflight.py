@@ -6,10 +6,14 @@ from torch import nn
 from hms_ray.config.experiment import ModelConfig
 from hms_ray.config.loading import validate_space
 from hms_ray.config.space import Space
+from hms_ray.config.values import replace_values
 from hms_ray.dataset.prepare import Prepared, prepare
 from hms_ray.errors import ConfigError, ModelError
+from hms_ray.experiment.cache_key import cache_key_inputs
+from hms_ray.experiment.placement import Placement
 from hms_ray.experiment.preflight import preflight
 from tests.competition_folder import write_competition_folder
+from tests.refused import refusal
 
 
 def make_space(search: dict[str, Any], **training: Any) -> Space:
@@ -53,6 +57,25 @@ def test_valid_space_passes_and_builds_each_model_once(
         ("test_resnet", (100, 75)),
         ("test_efficientnet", (100, 150)),
     ]
+
+
+def test_shared_batch_statistics_on_cpus_are_refused(prepared: Prepared) -> None:
+    rule = "training.sync_batchnorm needs GPUs in a group of several workers"
+    refused = {"got": "2 workers on CPUs", "fix": "Set training.sync_batchnorm: false"}
+    space = make_space({"training.sync_batchnorm": {"values": [False, True]}})
+    with refusal(ConfigError, rule, **refused):
+        preflight(space, prepared.rows(), "cpu", 2)
+    preflight(space, prepared.rows(), "cpu")
+    experiment = replace_values(space.experiment, {"training.sync_batchnorm": True})
+    with refusal(ConfigError, rule, **refused):
+        cache_key_inputs(experiment, prepared, 0, Placement(world_size=2))
+    placed = Placement(world_size=1), Placement(world_size=2, device_class="cuda")
+    same = [
+        cache_key_inputs(experiment, prepared, 0, place)
+        == cache_key_inputs(space.experiment, prepared, 0, place)
+        for place in placed
+    ]
+    assert same == [True, False], "one worker has all rows of a batch"
 
 
 def test_models_are_built_for_recipes_without_a_pack(
