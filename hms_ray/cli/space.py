@@ -48,17 +48,19 @@ def space(
 
     path = find_space(file)
     found = load_space(path, settings or [])
-    visits = None
+    visits, notes = None, list[str]()
     if data is not None:
         from hms_ray.dataset.prepare import rows_with_folds
         from hms_ray.experiment.image_visits import experiment_visits
+        from hms_ray.experiment.same_rows import same_rows_notes
 
         rows = rows_with_folds(data, found.experiment.data)
+        notes = same_rows_notes(found, rows)
 
         def visits(experiment: Experiment) -> int:
             return experiment_visits(experiment, rows)
 
-    print(render_space(explain_space(found, path.stem, draws, visits)))
+    print(render_space(explain_space(found, path.stem, draws, visits, notes)))
     words = ["sweep" if found.parameters else "train", file, "--data", data or "DIR"]
     words += [word for setting in settings or () for word in ("--set", setting)]
     print_next(*words)

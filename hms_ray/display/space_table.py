@@ -42,6 +42,7 @@ class SpaceFacts:
         draws: first trials: origin and values.
         budget: limits, in words.
         pruning: the rule, in words; empty: no trial is pruned.
+        notes: warnings that follow from the rows.
         visits: least, mean and largest number of image visits per trial; None without rows.
     """
 
@@ -55,6 +56,7 @@ class SpaceFacts:
     budget: str
     visits: tuple[float, float, float] | None
     pruning: str = ""
+    notes: Sequence[str] = ()
 
 
 def render_space(facts: SpaceFacts) -> str:
@@ -97,6 +99,7 @@ def render_space(facts: SpaceFacts) -> str:
         parts.append(Table("Parameters", tuple(columns)))
     if facts.draws:
         parts.append(_draws_table(facts))
+    parts += facts.notes
     return to_text(*parts)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any, Final
@@ -30,6 +30,7 @@ def explain_space(
     name: str,
     n_draws: int,
     visits: Callable[[Experiment], int] | None = None,
+    notes: Sequence[str] = (),
 ) -> SpaceFacts:
     """Facts about a space.
 
@@ -38,6 +39,7 @@ def explain_space(
         name: of the space.
         n_draws: first trials to show, as far as they do not depend on results.
         visits: image visits of an experiment; None: not counted.
+        notes: warnings that follow from the rows.
     """
     count = n_points(space)
     n_experiments = n_invalid = None
@@ -67,6 +69,7 @@ def explain_space(
         pruning=pruning_text(space.pruning, space.experiment.data.n_folds),
         budget=" or ".join(budget) + ("" if len(budget) == 1 else ", whichever is first"),
         visits=(min(counts), mean(counts), max(counts)) if counts else None,
+        notes=notes,
     )
 
 

@@ -20,6 +20,7 @@ from hms_ray.display.tables import to_text
 from hms_ray.errors import ConfigError, DataError, FoldError
 from hms_ray.experiment.disk_use import require_disk_space
 from hms_ray.experiment.preflight import preflight
+from hms_ray.experiment.same_rows import same_rows_notes
 from hms_ray.report.write import report_line
 from hms_ray.storage.folder_names import checked_name, require_inside
 from hms_ray.storage.locks import running_since
@@ -163,6 +164,8 @@ def _check(
     n_missing = max(0, space.budget.trials - n_finished) + n_more
     if note := require_disk_space(space, rows, n_missing, data_dir, results, pack_dir):
         print_text(note)
+    for text in same_rows_notes(space, rows):
+        print_text(text)
 
 
 def _check_gain(space: Space, study: StudyFolder | None, results: Path, rows: pd.DataFrame) -> None:

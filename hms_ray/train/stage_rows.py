@@ -110,10 +110,18 @@ def belongs_to(stage: ResolvedStage, total_votes: Votes, targets: Targets) -> ND
     """
     if stage.rows == "all":
         return np.ones(len(total_votes), dtype=bool)
-    good = total_votes >= (stage.threshold or 0)
-    if stage.unanimous_from is not None:
-        good = good | ((total_votes >= stage.unanimous_from) & (targets.max(axis=1) == 1))
+    good = good_rows(stage.threshold or 0, stage.unanimous_from, total_votes, targets)
     return good if stage.rows == "at_least_threshold" else ~good
+
+
+def good_rows(
+    threshold: int, unanimous_from: int | None, total_votes: Votes, targets: Targets
+) -> NDArray[np.bool_]:
+    """Whether rows are good ones; see ``belongs_to``."""
+    good: NDArray[np.bool_] = total_votes >= threshold
+    if unanimous_from is not None:
+        good = good | ((total_votes >= unanimous_from) & (targets.max(axis=1) == 1))
+    return good
 
 
 def _no_rows(rule: str, stage: ResolvedStage, total_votes: Votes, fold: int) -> ConfigError:
