@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from hms_ray.competition.schema import TARGET_COLUMNS
 from hms_ray.config.space import Parameter, Space
@@ -14,6 +15,7 @@ from hms_ray.config.values import chosen_value
 from hms_ray.text import shortened_list
 from hms_ray.train.stage_rows import Targets, Votes, good_rows
 
+Selected = NDArray[np.bool_]
 THRESHOLD: Final = "training.stage_threshold"
 UNANIMOUS: Final = "training.unanimous_from"
 
@@ -43,13 +45,13 @@ def same_rows_notes(space: Space, rows: pd.DataFrame) -> list[str]:
 
 def _selections(
     space: Space, votes: Votes, targets: Targets
-) -> list[tuple[str, Callable[[Any], Votes]]]:
+) -> list[tuple[str, Callable[[Any], Selected]]]:
     """Searched path of a threshold -> which rows one of its values makes good ones.
 
     If both are searched, each is compared by itself: values that are then the same are so with
     every value of the other one.
     """
-    training, found = space.experiment.training, list[tuple[str, Callable[[Any], Votes]]]()
+    training, found = space.experiment.training, list[tuple[str, Callable[[Any], Selected]]]()
     if THRESHOLD in space.parameters:
         unanimous = None if UNANIMOUS in space.parameters else training.unanimous_from
         found.append((THRESHOLD, lambda value: good_rows(value, unanimous, votes, targets)))
