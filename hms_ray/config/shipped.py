@@ -51,10 +51,15 @@ def find_shipped(name: str | Path) -> Path:
     return shipped[wanted]
 
 
+def shipped_files() -> list[Path]:
+    """The files of all shipped experiments and search spaces."""
+    patterns = ("*.yaml", "gold/[0-9]*.yaml", "ladder/[0-9]*.yaml")
+    return [file for pattern in patterns for file in sorted(FOLDER.glob(pattern))]
+
+
 def _shipped() -> dict[str, Path]:
     """Name -> file of every shipped experiment and search space."""
-    files = [*FOLDER.glob("*.yaml"), *FOLDER.glob("ladder/[0-9]*.yaml")]
-    found = {str(file.relative_to(FOLDER).with_suffix("")): file for file in files}
+    found = {str(file.relative_to(FOLDER).with_suffix("")): file for file in shipped_files()}
     for step in read_mapping(LADDER)["steps"]:
         if "file" in step:
             found[f"ladder/{step['name']}"] = LADDER.parent / step["file"]

@@ -1,12 +1,16 @@
 """Search spaces are found by name, local files first."""
 
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
 
+from hms_ray.config.inputs import used_sources
 from hms_ray.config.loading import load_space
-from hms_ray.config.shipped import FOLDER, find_space
+from hms_ray.config.shipped import FOLDER, find_space, shipped_files
 from hms_ray.errors import ConfigError
+from hms_ray.experiment.preflight import image_size_of
+from hms_ray.signal.recipes import layout_of
 
 
 @pytest.fixture(autouse=True)
@@ -22,6 +26,7 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("search_spaces/demo.yaml", "demo.yaml"),
         ("ladder/09_panels_4", "ladder/09_panels_4.yaml"),
         ("ladder/9_panels_4", "ladder/09_panels_4.yaml"),
+        ("gold/01_raw_160x1000", "gold/01_raw_160x1000.yaml"),
     ],
 )
 def test_shipped_spaces_are_found_by_name(name: str, file: str) -> None:
@@ -59,8 +64,40 @@ def test_what_is_no_experiment_is_not_found(name: str) -> None:
 
 def test_full_size_spaces_keep_rows_without_a_usable_signal() -> None:
     """A few such rows must not stop a search of days."""
-    files = [*FOLDER.glob("*.yaml"), *FOLDER.glob("ladder/[0-9]*.yaml")]
-    full_size = [file for file in files if file.stem != "demo"]
+    full_size = [file for file in shipped_files() if file.stem != "demo"]
     assert len(full_size) > 30
     kept = {file.stem: load_space(file).experiment.data.unusable for file in full_size}
     assert set(kept.values()) == {"keep"}, kept
+
+
+GOLD = sorted(FOLDER.glob("gold/[0-9]*.yaml"))
+
+
+@pytest.mark.parametrize("file", GOLD, ids=lambda file: file.stem)
+def test_heads_of_gold_files_say_what_the_files_do(file: Path) -> None:
+    """Source, expected score, cost and memory; sizes and counts are those of the experiment."""
+    head = " ".join(
+        line.lstrip("# ")
+        for line in takewhile(lambda line: line.startswith("#"), file.read_text().splitlines())
+    )
+    for part in ("Source: ", "Expected: KL >=10 ", "Differs: ", "Cost: ", "Memory: "):
+        assert part in head, part
+    assert f"hms-ray train gold/{file.stem} --data DIR" in head
+    experiment = load_space(file).experiment
+    assert experiment.name == f"gold_{file.stem.partition('_')[2]}"
+    height, width = image_size_of(experiment.input)
+    assert f"{height} x {width}" in head
+    # The competition's rows: all of them, and those with at least ten votes.
+    rows = {"all": 20_183, "at_least_threshold": 6_329}
+    stages = experiment.training.resolved_stages()
+    assert {stage.threshold for stage in stages} <= {None, 10}
+    share = 1 / experiment.data.n_folds
+    trained = (1 - share) * sum(stage.epochs * rows[stage.rows] for stage in stages)
+    assert f"{trained / 1000:.0f},000 training images per fold" in head
+    scored = 2 * share * rows["all"] * sum(stage.epochs for stage in stages)
+    assert f"{scored / 1000:.0f},000 scored ones" in head
+    (recipe,) = used_sources(experiment.input).values()
+    assert recipe is not None
+    layout = layout_of(recipe)
+    values = len(layout.panels) * layout.n_frequencies * layout.n_times
+    assert f"pack of {2 * values * rows['all'] / 1e9:.1f} GB" in head
