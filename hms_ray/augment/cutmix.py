@@ -120,13 +120,13 @@ def apply_cutmix(images: Tensor, plan: CutMixPlan, n_rows: int | None = None) ->
     """Applies CutMix to images.
 
     Args:
-        images: (N, 1, H, W); bands are always copied from these.
+        images: (N, C, H, W); bands are always copied from these.
         plan: in terms of positions in ``images``.
         n_rows: number of images to make, the first ones; the others only donate bands.
             Default: all.
 
     Returns:
-        (n_rows, 1, H, W), a new tensor.
+        (n_rows, C, H, W), a new tensor.
     """
     cut = images[:n_rows].clone()
     for swap in plan.swaps:

@@ -76,11 +76,11 @@ def apply_mixup(images: Tensor, plan: MixupPlan) -> Tensor:
     """Applies mixup to images.
 
     Args:
-        images: (N, 1, H, W).
+        images: (N, C, H, W).
         plan: in terms of positions in ``images``.
 
     Returns:
-        (n, 1, H, W), a new tensor: the first n images, each mixed with its partner.
+        (n, C, H, W), a new tensor: the first n images, each mixed with its partner.
     """
     partners = on_device(plan.partners, images.device)
     mixed = images.index_select(0, partners)

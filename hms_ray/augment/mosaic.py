@@ -113,11 +113,11 @@ def apply_mosaic(images: Tensor, plan: MosaicPlan) -> Tensor:
     of the columns that it covers (four columns if 4 divides w).
 
     Args:
-        images: (N, 1, H, W).
+        images: (N, C, H, W).
         plan: in terms of positions in ``images``.
 
     Returns:
-        (n, 1, H, W), a new tensor.
+        (n, C, H, W), a new tensor.
     """
     members = on_device(plan.members, images.device)
     parts = []
@@ -133,7 +133,7 @@ def apply_mosaic(images: Tensor, plan: MosaicPlan) -> Tensor:
 
 
 def _compress(span: Tensor, width: int) -> Tensor:
-    """(N, 1, H, w) with ``width`` columns, each the mean of w / width columns."""
+    """(N, C, H, w) with ``width`` columns, each the mean of w / width columns."""
     block, left_over = divmod(span.shape[3], width)
     if left_over:
         return span @ on_device(_area_shares(span.shape[3], width), span.device, span.dtype)

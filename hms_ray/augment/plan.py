@@ -111,12 +111,12 @@ def augment_images(images: Tensor, plan: AugmentationPlan, n_rows: int) -> Tenso
     """Applies a plan to images.
 
     Args:
-        images: (N, 1, H, W) with joined views.
+        images: (N, C, H, W) with joined views.
         plan: in terms of positions in ``images``.
         n_rows: number of images to make.
 
     Returns:
-        (n_rows, 1, H, W); ``images`` itself if the plan is empty, otherwise a new tensor.
+        (n_rows, C, H, W); ``images`` itself if the plan is empty, otherwise a new tensor.
     """
     if plan.mosaic is not None:
         return apply_mosaic(images, plan.mosaic)

@@ -108,6 +108,10 @@ class InputConfig(Frozen):
     splice_s: Positive | None = None
     """Seconds of B that A replaces in a view ``A in B PICTURE``. Default: the seconds that A
     covers; fewer keep part of them at both scales."""
+    channels: Literal[1, 3] = 1
+    """Channels of the image. 3: each panel or signal; it minus the mean of all others of its
+    source; and it minus the mean of its neighbours in their order (a leading team's). Needs
+    views of ``panels`` or ``signals``."""
     height: Count | None = None
     """Height, pixels, to which every view is resized before they are joined. Default: the
     height of the first view."""
@@ -145,6 +149,16 @@ class InputConfig(Frozen):
         )
         seconds = self.splice_s or centre.centre_s
         return int(seconds / (step_s * whole.downsample[1]) + _ROUNDING)
+
+    @model_validator(mode="after")
+    def _channels_have_panels(self) -> Self:
+        for view in self.parsed_views:
+            if self.channels != 1 and view.picture not in ("panels", "signals"):
+                raise ValueError(
+                    f"channels: 3 needs views of panels or signals, got {view}; use another "
+                    "picture, or channels: 1"
+                )
+        return self
 
     @model_validator(mode="after")
     def _recipes_exist_and_fit(self) -> Self:
@@ -236,6 +250,9 @@ def canonical_input(config: InputConfig) -> dict[str, Any]:
         str(view._replace(sources=tuple(numbered[source] for source in view.sources)))
         for view in views
     ]
+    if config.channels == 1:
+        # Results from before this field have keys without it.
+        del data["channels"]
     if "kaggle" not in used:
         del data["normalisation"], data["downsample"]
     if not any(view.join == "in" for view in views):

@@ -121,7 +121,8 @@ def _n_kept(resources: ResourcesConfig, n_trials: int) -> int:
 def _weights_bytes(experiment: Experiment) -> int:
     # The size of a model does not depend on pretrained weights, which may have to be loaded.
     own = {"pretrained": False, "weights_file": None}
-    model = build_model(experiment.model.model_copy(update=own), image_size_of(experiment.input))
+    config, size = experiment.model.model_copy(update=own), image_size_of(experiment.input)
+    model = build_model(config, size, experiment.input.channels)
     n_bytes: int = sum(
         value.numel() * value.element_size() for value in model.state_dict().values()
     )

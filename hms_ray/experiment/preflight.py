@@ -51,9 +51,10 @@ def preflight(
             require_sync_batchnorm(experiment.training.sync_batchnorm, device_class, workers)
         size = image_size_of(experiment.input)
         training = experiment.training
-        needs = experiment.model, size, training.head_rate, training.layer_decay
+        channels = experiment.input.channels
+        needs = experiment.model, size, channels, training.head_rate, training.layer_decay
         if needs not in built:
-            parameter_groups(build_model(experiment.model, size), training)
+            parameter_groups(build_model(experiment.model, size, channels), training)
             built.add(needs)
         for stage in experiment.training.resolved_stages():
             if stage.augment.mosaic is not None:

@@ -37,6 +37,7 @@ class Switch:
 NEUTRAL: Final[dict[str, Any]] = {
     "model.drop_path": 0.0,
     "model.dropout": 0.0,
+    "input.channels": 1,
     "input.eeg.normalisation": "none",
     "input.eeg.centre_s": 50.0,
     "input.eeg.band_hz": None,

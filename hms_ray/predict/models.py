@@ -118,7 +118,8 @@ class Predictor:
         # All weights are those of the fold: none are read from a hub or a file.
         own = {"pretrained": False, "weights_file": None}
         with own_torch_generator(device):
-            model = build_model(self._experiment.model.model_copy(update=own), images.size)
+            config = self._experiment.model.model_copy(update=own)
+            model = build_model(config, images.size, images.n_channels)
         try:
             model.load_state_dict(load_weights(fold.weights))
         except (ModelError, RuntimeError):

@@ -75,7 +75,7 @@ def compiled(model: nn.Module, mode: Compile, *, deterministic: bool) -> nn.Modu
 def compile_now(
     network: nn.Module,
     model: nn.Module,
-    shape: tuple[int, int, int],
+    shape: tuple[int, int, int, int],
     process: Process,
     precision: Precision,
 ) -> None:
@@ -87,15 +87,12 @@ def compile_now(
     Args:
         network: of ``compiled``.
         model: the network's model, in training mode.
-        shape: (B, H, W) of this rank's largest batch.
+        shape: (B, C, H, W) of this rank's largest batch.
         process: wraps the network.
         precision: of the forward pass.
     """
     before = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    n_rows, height, width = shape
-    image = torch.zeros(
-        (n_rows, 1, height, width), dtype=storage_dtype(precision), device=process.device
-    )
+    image = torch.zeros(shape, dtype=storage_dtype(precision), device=process.device)
     with autocast(precision, process.device):
         logits = process.wrap(network)(image)
     logits.float().sum().backward()
@@ -114,7 +111,7 @@ class _Compiled(nn.Module):
         self._called = [torch.compile(model, backend=BACKEND, options=options)]
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, 1, H, W) images to (B, 6) logits."""
+        """(B, C, H, W) images to (B, 6) logits."""
         # Batches of an epoch differ by one row.
         torch._dynamo.maybe_mark_dynamic(image, 0)
         if self._graphs:

@@ -66,9 +66,9 @@ class ExampleImages:
         self._images.load_normalisation(normalisation)
 
     def of_rows(self, rows: RowIndices) -> Pictures:
-        """(n, H, W) images of rows without augmentation, as in validation."""
+        """(n, H, W) first channels of images of rows, without augmentation as in validation."""
         made = self._images.for_rows(chunks(rows, self._experiment.training.batch_size))
-        return np.concatenate([image.squeeze(1).numpy() for image in made])
+        return np.concatenate([image[:, 0].numpy() for image in made])
 
     def of_batch(self, n_images: int) -> AugmentedBatch:
         """The first images of a training batch, drawn as in training.
@@ -87,7 +87,7 @@ class ExampleImages:
         batch = plan_epoch(data, rows, training, stage, size, path, self._process)[0]
         image = next(self._images.for_training([batch]))[:n_images]
         return AugmentedBatch(
-            images=image.squeeze(1).contiguous().numpy(),
+            images=image[:, 0].contiguous().numpy(),
             targets=batch.targets[:n_images],
             stage=stage.name,
             augmented=stage.augment != plain,

@@ -51,6 +51,7 @@ class Images:
 
     Attributes:
         size: height and width of the images.
+        n_channels: channels of the images.
         widths: widths of the views in a joined image, before it is resized to ``size``.
         constants: source -> fitted constants of its normalisation, if it has any.
     """
@@ -64,7 +65,7 @@ class Images:
         cache_bytes: int = 0,
     ) -> None:
         shapes = {source: rows.shape for source, rows in data.sources.items()}
-        self.size = image_size(config, shapes)
+        self.size, self.n_channels = image_size(config, shapes), config.channels
         self.widths = view_widths(config, shapes)
         self.constants: dict[str, Constants] = {}
         self._config, self._data = config, data
@@ -165,7 +166,7 @@ class Images:
             mosaic_spans(self.size[1], self.widths)
 
     def for_rows(self, batches: Sequence[RowIndices]) -> Iterator[Tensor]:
-        """Yields the (B, 1, H, W) images of each batch of rows, without augmentation."""
+        """Yields the (B, C, H, W) images of each batch of rows, without augmentation."""
         return self._make(batches, [None] * len(batches))
 
     def _shifted(
@@ -177,7 +178,7 @@ class Images:
         return [windows.shifted(*batch) for batch in zip(batches, shifts_s, strict=True)]
 
     def for_training(self, batches: Sequence[Batch]) -> Iterator[Tensor]:
-        """Yields the (b, 1, H, W) augmented images of this rank's part of each batch."""
+        """Yields the (b, C, H, W) augmented images of this rank's part of each batch."""
         plans = [batch.plan.windows for batch in batches]
         shifts = [batch.shifts_s for batch in batches if batch.shifts_s is not None]
         images = self._make([batch.needed for batch in batches], plans, shifts or None)

@@ -185,7 +185,7 @@ class _FoldTraining:
         training, device = self.experiment.training, self.process.device
         torch.manual_seed(derive_seed(training.seed, self.fold, 0, 0, "model"))
         config = _without_weights(self.experiment.model, self.resume_from)
-        model = build_model(config, self.images.size)
+        model = build_model(config, self.images.size, self.images.n_channels)
         if self.state is not None:
             self.images.load_normalisation(self.state.normalisation)
         else:
@@ -199,7 +199,7 @@ class _FoldTraining:
         self.network = compiled(model, training.compile, deterministic=training.deterministic)
         if training.compile != "off":
             n_parts = self.process.world_size * training.accumulate
-            shape = -(-training.batch_size // n_parts), *self.images.size
+            shape = -(-training.batch_size // n_parts), self.images.n_channels, *self.images.size
             compile_now(self.network, model, shape, self.process, self.precision)
         self.clock.lap("prepare_s")
         if self.resume_from is not None:

@@ -1,4 +1,4 @@
-"""timm models for one-channel images and six classes."""
+"""timm models for images of one or three channels and six classes."""
 
 from __future__ import annotations
 
@@ -24,19 +24,20 @@ from hms_ray.train.pretrained import (
 from hms_ray.train.weights_misfit import misfit, unpickled
 
 
-def build_model(config: ModelConfig, image_size: tuple[int, int]) -> nn.Module:
+def build_model(config: ModelConfig, image_size: tuple[int, int], n_channels: int = 1) -> nn.Module:
     """Builds a timm model for training.
 
     Initial weights are drawn from torch's global generator. timm sums the first layer of
-    pretrained weights over its three input channels.
+    pretrained weights over its three input channels if images have one.
 
     Args:
         config: name, weights and dropout.
         image_size: height and width of the images; models of a fixed input size are built
             for it.
+        n_channels: channels of the images.
 
     Returns:
-        A module from (B, 1, H, W) to (B, 6) logits, float32, on the CPU. In evaluation mode the
+        A module from (B, C, H, W) to (B, 6) logits, float32, on the CPU. In evaluation mode the
         softmax of its output is the prediction, whatever ``output`` is.
 
     Raises:
@@ -46,7 +47,7 @@ def build_model(config: ModelConfig, image_size: tuple[int, int]) -> nn.Module:
             are not available or do not fit.
     """
     pretrained = pretrained_config(config.name)
-    options: dict[str, Any] = {"in_chans": 1, "drop_rate": config.dropout}
+    options: dict[str, Any] = {"in_chans": n_channels, "drop_rate": config.dropout}
     if config.drop_path:
         options["drop_path_rate"] = config.drop_path
     if pretrained.fixed_input_size:
@@ -65,7 +66,7 @@ def build_model(config: ModelConfig, image_size: tuple[int, int]) -> nn.Module:
     if config.output == "sigmoid":
         # Not a layer around the model, so that its weights keep their names.
         model.register_forward_hook(_log_sigmoid)
-    _check_forward(model, config.name, image_size)
+    _check_forward(model, config.name, (n_channels, *image_size))
     return model
 
 
@@ -137,13 +138,13 @@ def _source(pretrained: Any, file: Path) -> dict[str, Any]:
     return {"file": str(file), "custom_load": own_format}
 
 
-def _check_forward(model: nn.Module, name: str, image_size: tuple[int, int]) -> None:
+def _check_forward(model: nn.Module, name: str, image: tuple[int, int, int]) -> None:
     model.eval()
     try:
         with torch.inference_mode():
-            shape = tuple(model(torch.zeros(1, 1, *image_size)).shape)
+            shape = tuple(model(torch.zeros(1, *image)).shape)
     except (RuntimeError, AssertionError, ValueError, IndexError) as error:
-        raise _wrong_size(name, image_size, error) from None
+        raise _wrong_size(name, image[1:], error) from None
     if shape != (1, N_CLASSES):
         raise ModelError(
             f"a model must return {N_CLASSES} logits per image", got=str(shape), where=name

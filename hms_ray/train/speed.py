@@ -109,7 +109,7 @@ class _Measurement:
         self.windows = open_sources(self.packs, process.device, process.windows)
         self.images = self._fresh_images()
         torch.manual_seed(derive_seed(self.training.seed, fold, 0, 0, "model"))
-        model = build_model(experiment.model, self.images.size)
+        model = build_model(experiment.model, self.images.size, self.images.n_channels)
         model = model.to(process.device, storage_dtype(self.precision))
         self.model: nn.Module = model.to(memory_format=torch.channels_last)
         training = self.training

@@ -77,7 +77,7 @@ class Step:
 
         Args:
             batch: this rank's part of the global batch.
-            image: (b, 1, H, W) images of its rows.
+            image: (b, C, H, W) images of its rows.
             measured: keep the norm of the gradient, see ``gradient_norm``.
 
         Returns:

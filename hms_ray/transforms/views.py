@@ -1,4 +1,4 @@
-"""Windows of one or more sources (B, P, F, T) to images (B, 1, H, W).
+"""Windows of one or more sources (B, P, F, T) to images (B, C, H, W).
 
 Order: windows are downsampled; each view normalises in its own scope and makes its picture;
 pictures are resized to a common height and joined side by side; the result is resized. All
@@ -122,12 +122,13 @@ def join_views(
         constants: source -> constants of the fold, for fitted normalisations.
 
     Returns:
-        (B, 1, H, W) contiguous, without NaN; H and W as given by ``image_size``.
+        (B, C, H, W) contiguous, without NaN; H and W as given by ``image_size``, C is
+        ``config.channels``.
     """
     scaled: dict[tuple[str, Scope], Tensor] = {}
-    pictures: list[Tensor] = []
+    views: list[list[tuple[str, Scope]]] = []
     for view in config.parsed_views:
-        parts = []
+        views.append([])
         for source in view.sources:
             mode = config.treatment(source).normalisation
             # Other modes do not depend on the view.
@@ -136,7 +137,37 @@ def join_views(
             if key not in scaled:
                 fitted = (constants or {}).get(source)
                 scaled[key] = normalise(downsampled[source], mode, scope, fitted)
-            parts.append(scaled[key])
+            views[-1].append(key)
+    channels = [scaled]
+    if config.channels == 3:
+        channels += [
+            {key: contrast(panels) for key, panels in scaled.items()}
+            for contrast in (minus_others, minus_neighbours)
+        ]
+    images = [
+        _joined([[channel[key] for key in keys] for keys in views], config) for channel in channels
+    ]
+    return images[0] if len(images) == 1 else torch.cat(images, dim=1)
+
+
+def minus_others(x: Tensor) -> Tensor:
+    """(B, P, F, T) minus, for each panel, the mean of all others; P is at least 2."""
+    return x - (x.sum(1, keepdim=True) - x) / (x.shape[1] - 1)
+
+
+def minus_neighbours(x: Tensor) -> Tensor:
+    """(B, P, F, T) minus, for each panel, the mean of those before and after it.
+
+    The first and the last panel have one neighbour; P is at least 2.
+    """
+    inner = (x[:, :-2] + x[:, 2:]) / 2
+    return x - torch.cat([x[:, 1:2], inner, x[:, -2:-1]], dim=1)
+
+
+def _joined(parts_of_views: list[list[Tensor]], config: InputConfig) -> Tensor:
+    """The (B, 1, H, W) image of the normalised (B, P, F, T) of each source of each view."""
+    pictures: list[Tensor] = []
+    for view, parts in zip(config.parsed_views, parts_of_views, strict=True):
         picture = _picture(view, parts, config)
         height = config.height or (pictures[0] if pictures else picture).shape[1]
         pictures.append(_resized(picture.unsqueeze(1), (height, picture.shape[2])).squeeze(1))

@@ -200,7 +200,7 @@ def test_dropout_repeats_and_restores_the_device_generator(device: torch.device)
 def test_a_compiled_fold_is_close_to_an_eager_one_and_repeats_its_bits(
     mode: str, device: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def build(config: ModelConfig, image_size: tuple[int, int]) -> nn.Module:
+    def build(config: ModelConfig, image_size: tuple[int, int], n_channels: int) -> nn.Module:
         features = nn.Conv2d(1, 8, 5, stride=4), nn.BatchNorm2d(8), nn.ReLU()
         return nn.Sequential(*features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 6))
 

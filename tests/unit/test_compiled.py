@@ -63,7 +63,7 @@ class Compilations:
 def small_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model with batch statistics that compiles in half a second."""
 
-    def build(config: ModelConfig, image_size: tuple[int, int]) -> nn.Module:
+    def build(config: ModelConfig, image_size: tuple[int, int], n_channels: int) -> nn.Module:
         features = nn.Conv2d(1, 4, 5, stride=4), nn.BatchNorm2d(4), nn.ReLU()
         return nn.Sequential(*features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 6))
 

@@ -95,6 +95,7 @@ EQUAL: dict[str, Experiment] = {
 }
 EQUAL["switches"] = example_experiment(
     "test_vit",
+    {"channels": 3},
     precision="float64",
     batch_size=9,
     loss="kl_votes",

@@ -253,7 +253,7 @@ GOLDEN_NORMALISED: dict[str, list[float]] = {
 
 
 def golden_losses(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    monkeypatch.setattr(loop, "build_model", lambda config, size: Linear())
+    monkeypatch.setattr(loop, "build_model", lambda *arguments: Linear())
     history = train_fold(experiment, DATA, 0, Process()).history
     assert [record["step"] for record in history] == list(range(1, 21))
     return [record["train_loss"] for record in history]
@@ -295,7 +295,7 @@ def test_non_finite_predictions_stop_a_fold(monkeypatch: pytest.MonkeyPatch) -> 
             logits = super().forward(x)
             return logits if self.training else logits * float("nan")
 
-    monkeypatch.setattr(loop, "build_model", lambda config, size: Broken())
+    monkeypatch.setattr(loop, "build_model", lambda *arguments: Broken())
     with pytest.raises(
         TrainingError,
         match=r"predictions must be finite, got 13 of 13 rows .*stage train, epoch 1, step 2",
@@ -308,9 +308,9 @@ def test_seconds_continue_from_resumed_stages_without_preparation_time(
 ) -> None:
     ahead, measured = [0.0], time.perf_counter
 
-    def slow_model(config: ModelConfig, size: tuple[int, int]) -> nn.Module:
+    def slow_model(*arguments: Any) -> nn.Module:
         ahead[0] = 100.0
-        return build_model(config, size)
+        return build_model(*arguments)
 
     build_model = loop.build_model
     monkeypatch.setattr(clock.time, "perf_counter", lambda: measured() + ahead[0])

@@ -36,7 +36,9 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module", params=list(INPUTS))
 def each(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TrainedStudy:
-    return train_study(tmp_path_factory.mktemp(request.param), request.param)
+    switches = {"input.channels": 3, "model.output": "sigmoid"}
+    values = switches if request.param == "eeg" else {}
+    return train_study(tmp_path_factory.mktemp(request.param), request.param, values=values)
 
 
 @pytest.fixture(scope="module")

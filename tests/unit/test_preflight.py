@@ -41,7 +41,7 @@ def test_valid_space_passes_and_builds_each_model_once(
 ) -> None:
     built: list[tuple[str, tuple[int, int]]] = []
 
-    def build(config: ModelConfig, size: tuple[int, int]) -> nn.Module:
+    def build(config: ModelConfig, size: tuple[int, int], n_channels: int) -> nn.Module:
         built.append((config.name, size))
         return nn.Identity()
 
@@ -84,7 +84,7 @@ def test_models_are_built_for_recipes_without_a_pack(
     built: list[tuple[int, int]] = []
     monkeypatch.setattr(
         "hms_ray.experiment.preflight.build_model",
-        lambda config, size: built.append(size) or nn.Identity(),  # type: ignore[func-returns-value]
+        lambda config, size, n_channels: built.append(size) or nn.Identity(),  # type: ignore[func-returns-value]
     )
     search = {
         "input.views": {

@@ -303,9 +303,9 @@ def test_each_stage_is_wrapped_and_resumed_ones_load_no_pretrained_weights(
         wrapped.append(model)
         return wrap(self, model)
 
-    def building(config: ModelConfig, size: Any) -> Any:
+    def building(config: ModelConfig, *image: Any) -> Any:
         built.append(config)
-        return build(config.model_copy(update={"pretrained": False, "weights_file": None}), size)
+        return build(config.model_copy(update={"pretrained": False, "weights_file": None}), *image)
 
     monkeypatch.setattr(Process, "wrap", noting)
     monkeypatch.setattr(loop, "build_model", building)
