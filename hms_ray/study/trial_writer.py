@@ -15,7 +15,6 @@ from hms_ray.competition.schema import TARGET_COLUMNS
 from hms_ray.config.experiment import Experiment
 from hms_ray.config.space import Space
 from hms_ray.errors import HmsRayError
-from hms_ray.evaluate.calibration import recalibrated_scores
 from hms_ray.evaluate.oof import OPTIMISTIC, align_oof, probabilities_of, write_oof
 from hms_ray.storage.atomic import IfExists
 from hms_ray.study.row_scores import RowScores
@@ -91,6 +90,9 @@ class TrialWriter(ABC):
 
         They are made here alone: a study of many trials is read in less time than they take.
         """
+        # Fits take a third of the time that a short command needs to start.
+        from hms_ray.evaluate.calibration import recalibrated_scores
+
         with suppress(HmsRayError, OSError):
             rows = self.rows()
             return recalibrated_scores(

@@ -19,13 +19,13 @@ from hms_ray.dataset.prepare import PackRef, Prepared
 from hms_ray.display.leaderboard import render
 from hms_ray.ensemble.nested_choice import nested_choice
 from hms_ray.errors import StudyError
+from hms_ray.evaluate import calibration
 from hms_ray.evaluate.calibration import recalibrated_scores
 from hms_ray.evaluate.intervals import paired_difference, sum_by_patient
 from hms_ray.evaluate.metric import kl_report, kl_rows
 from hms_ray.evaluate.oof import make_oof, probabilities_of, write_oof
 from hms_ray.experiment.run import ExperimentResult
 from hms_ray.study import row_scores as row_scores_module
-from hms_ray.study import trial_writer
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.leaderboard import Leaderboard
 from hms_ray.study.new import create_study
@@ -387,7 +387,7 @@ def older(study: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> StudyFolder:
     def refuse(*_: object) -> None:
         raise AssertionError("scores are recalibrated in the trial's own process alone")
 
-    monkeypatch.setattr(trial_writer, "recalibrated_scores", refuse)
+    monkeypatch.setattr(calibration, "recalibrated_scores", refuse)
     return study
 
 
