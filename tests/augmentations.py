@@ -19,6 +19,7 @@ EACH = {
     "frequency_mask": AugmentConfig(frequency_mask=MASK),
     "hemisphere_flip": AugmentConfig(hemisphere_flip=1.0),
     "time_flip": AugmentConfig(time_flip=1.0),
+    "sign_flip": AugmentConfig(sign_flip=1.0),
     "channel_drop": AugmentConfig(channel_drop=1.0),
 }
 """By field of the configuration."""
@@ -30,9 +31,12 @@ TOGETHER = AugmentConfig(
     frequency_mask=MaskConfig(n_masks=2),
     hemisphere_flip=0.5,
     time_flip=0.5,
+    sign_flip=0.5,
     channel_drop=0.3,
 )
 """Mosaics and other batches in the first epoch, no mosaics later."""
+OF_SPECTROGRAMS = TOGETHER.model_copy(update={"sign_flip": 0.0})
+"""``TOGETHER`` for inputs without raw signals."""
 
 _CHANCES = st.floats(0, 1)
 _MASKS = st.none() | st.builds(
@@ -51,5 +55,6 @@ COMBINATIONS = st.builds(
     frequency_mask=_MASKS,
     hemisphere_flip=_CHANCES,
     time_flip=_CHANCES,
+    sign_flip=_CHANCES,
     channel_drop=_CHANCES,
 )

@@ -10,6 +10,7 @@ import numpy as np
 Augmentation = Literal[
     "hemisphere_flip",
     "time_flip",
+    "sign_flip",
     "channel_drop",
     "time_mask",
     "frequency_mask",

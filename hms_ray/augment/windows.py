@@ -25,6 +25,7 @@ from hms_ray.augment.masks import (
 )
 from hms_ray.augment.positions import Positions
 from hms_ray.config.augmentation import AugmentConfig
+from hms_ray.config.views import kind_of_source
 from hms_ray.signal.on_device import on_device
 
 
@@ -35,6 +36,7 @@ class WindowPlan:
     Attributes:
         mirrored: (n,) bool, whether the hemispheres are swapped.
         reversed_: (n,) bool, whether time is reversed.
+        negated: (n,) bool, whether raw signals change sign.
         dropped: (n,) index in ``PANELS`` of the dropped chain (after the swap), or
             ``masks.NONE``.
         time_masks: (n, m, 2) starts and stops as shares of each source's window.
@@ -43,6 +45,7 @@ class WindowPlan:
 
     mirrored: NDArray[np.bool_]
     reversed_: NDArray[np.bool_]
+    negated: NDArray[np.bool_]
     dropped: Positions
     time_masks: Shares
     frequency_masks: Shares
@@ -52,6 +55,7 @@ class WindowPlan:
         return WindowPlan(
             self.mirrored[places],
             self.reversed_[places],
+            self.negated[places],
             self.dropped[places],
             self.time_masks[places],
             self.frequency_masks[places],
@@ -74,6 +78,7 @@ def plan_windows(n_rows: int, config: AugmentConfig, generators: Generators) -> 
     return WindowPlan(
         mirrored=generators["hemisphere_flip"].random(n_rows) < config.hemisphere_flip,
         reversed_=generators["time_flip"].random(n_rows) < config.time_flip,
+        negated=generators["sign_flip"].random(n_rows) < config.sign_flip,
         dropped=plan_drops(n_rows, config.channel_drop, generators["channel_drop"]),
         time_masks=plan_masks(n_rows, config.time_mask, generators["time_mask"]),
         frequency_masks=plan_masks(n_rows, config.frequency_mask, generators["frequency_mask"]),
@@ -82,7 +87,7 @@ def plan_windows(n_rows: int, config: AugmentConfig, generators: Generators) -> 
 
 def changes_windows(config: AugmentConfig) -> bool:
     """Whether a configuration has any augmentation of windows."""
-    shares = (config.hemisphere_flip, config.time_flip, config.channel_drop)
+    shares = (config.hemisphere_flip, config.time_flip, config.sign_flip, config.channel_drop)
     masks = (config.time_mask, config.frequency_mask)
     return any(shares) or any(mask is not None for mask in masks)
 
@@ -113,7 +118,7 @@ def augment_windows(
         windows: (B, P, F, T) downsampled, not yet normalised, NaN allowed.
         plan: for these B rows.
         panels: P names of the panels.
-        source: of the windows, for errors.
+        source: of the windows; only those of raw signals change sign.
 
     Returns:
         (B, P, F, T), a new tensor; dropped and masked values are NaN.
@@ -127,6 +132,9 @@ def augment_windows(
         changed = windows.clone()
     if plan.reversed_.any():
         reverse_(changed, plan.reversed_)
+    if plan.negated.any() and kind_of_source(source) == "raw":
+        signs = np.where(plan.negated, -1.0, 1.0)[:, None, None, None]
+        changed *= on_device(signs, windows.device, windows.dtype)
     hidden = [
         masked_points(plan.time_masks, windows.shape[3])[:, None, None, :],
         masked_points(plan.frequency_masks, windows.shape[2])[:, None, :, None],

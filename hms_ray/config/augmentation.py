@@ -97,6 +97,9 @@ class AugmentConfig(Frozen):
     stays (high-ranking teams: 0.5)."""
     time_flip: Fraction = 0.0
     """Share of rows that are reversed in time in all sources (high-ranking teams: 0.5)."""
+    sign_flip: Fraction = 0.0
+    """Share of rows whose raw signals change sign (used by high-ranking teams); spectrograms
+    have no sign and stay. Needs a view of the source raw."""
     channel_drop: Fraction = 0.0
     """Share of rows that lose one of the four chains, chosen at random, in all sources; it
     is set to "not recorded" (used by high-ranking teams)."""

@@ -12,8 +12,9 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, model_validator
 
 from hms_ray.config.eeg_recipes import Count, Frozen
-from hms_ray.config.inputs import InputConfig, canonical_input, margin_fault
+from hms_ray.config.inputs import InputConfig, canonical_input, margin_fault, used_sources
 from hms_ray.config.training import TrainingConfig
+from hms_ray.config.views import kind_of_source
 
 Pooling = Literal["own", "avg", "max", "avgmax", "gem"]
 
@@ -92,6 +93,18 @@ class Experiment(Frozen):
             raise ValueError(fault)
         return self
 
+    @model_validator(mode="after")
+    def _flipped_signs_are_seen(self) -> Self:
+        flips = any(stage.augment.sign_flip for stage in self.training.resolved_stages())
+        if flips and not any(
+            kind_of_source(source) == "raw" for source in used_sources(self.input)
+        ):
+            raise ValueError(
+                "augment.sign_flip needs a view of raw signals, since a spectrogram has no sign; "
+                "add one to input.views, or set sign_flip: 0"
+            )
+        return self
+
 
 def used_data_values(config: DataConfig) -> dict[str, Any]:
     """The data configuration as plain data, without values that have no effect."""
@@ -156,4 +169,8 @@ def canonical(experiment: Experiment) -> dict[str, Any]:
         stage.model_dump(mode="json", exclude={"name"})
         for stage in experiment.training.resolved_stages()
     ]
+    for stage in training["stages"]:
+        if not stage["augment"]["sign_flip"]:
+            # Results from before this field have keys without it.
+            del stage["augment"]["sign_flip"]
     return data

@@ -34,7 +34,7 @@ from hms_ray.train.trace import StepTrace
 from hms_ray.train.windows import Resident, Streamed, open_sources
 from hms_ray.transforms.downsample import downsample
 from hms_ray.transforms.fit_statistics import FITS
-from tests.augmentations import TOGETHER
+from tests.augmentations import OF_SPECTROGRAMS
 from tests.competition_folder import write_competition_folder
 from tests.fold_data import example_experiment, example_fold, example_pack
 from tests.view_images import make_image
@@ -136,7 +136,7 @@ def test_fold_trains_in_bfloat16(windows: Any, device: torch.device) -> None:
 def test_a_fold_trained_twice_has_equal_bits(
     model: str, precision: str, device: torch.device
 ) -> None:
-    experiment = example_experiment(model, precision=precision, epochs=3, augment=TOGETHER)
+    experiment = example_experiment(model, precision=precision, epochs=3, augment=OF_SPECTROGRAMS)
     first, second = (train_fold(experiment, DATA, 0, Process(device=device)) for _ in range(2))
     assert np.array_equal(first.probabilities, second.probabilities)
     assert first.weights.keys() == second.weights.keys()
@@ -173,7 +173,9 @@ def test_gpu_without_bfloat16_trains_in_float16(
     assert InProcessRunner(device="cuda").placement.precision(example_experiment()) == "float16"
 
 
-@pytest.mark.parametrize("augment", [AugmentConfig(cutmix=CutMixConfig(probability=1.0)), TOGETHER])
+@pytest.mark.parametrize(
+    "augment", [AugmentConfig(cutmix=CutMixConfig(probability=1.0)), OF_SPECTROGRAMS]
+)
 def test_float64_on_the_gpu_is_float64_on_the_cpu(
     augment: AugmentConfig, device: torch.device
 ) -> None:
@@ -206,7 +208,7 @@ def test_a_compiled_fold_is_close_to_an_eager_one_and_repeats_its_bits(
 
     # It compiles in seconds.
     monkeypatch.setattr(loop, "build_model", build)
-    training: dict[str, Any] = {"precision": "float32", "epochs": 3, "augment": TOGETHER}
+    training: dict[str, Any] = {"precision": "float32", "epochs": 3, "augment": OF_SPECTROGRAMS}
     eager, first, second = (
         train_fold(example_experiment(compile=name, **training), DATA, 0, Process(device=device))
         for name in ("off", mode, mode)
@@ -220,7 +222,7 @@ def test_a_compiled_fold_is_close_to_an_eager_one_and_repeats_its_bits(
 def test_the_host_never_waits_for_the_device_in_a_step(
     precision: str, device: torch.device
 ) -> None:
-    experiment = example_experiment(precision=precision, augment=TOGETHER)
+    experiment = example_experiment(precision=precision, augment=OF_SPECTROGRAMS)
     training, process = experiment.training, Process(device=device)
     (stage,) = training.resolved_stages()
     sources = {"kaggle": Resident(DATA.sources["kaggle"].pack, device)}

@@ -205,6 +205,7 @@ def drawn_by(plan: AugmentationPlan, kind: str) -> Any:
     names = {
         "hemisphere_flip": "mirrored",
         "time_flip": "reversed_",
+        "sign_flip": "negated",
         "channel_drop": "dropped",
         "time_mask": "time_masks",
         "frequency_mask": "frequency_masks",
@@ -240,6 +241,7 @@ def test_golden_seeds() -> None:
     assert seeds == {
         "hemisphere_flip": 4966885325456218337,
         "time_flip": 4424587847845589322,
+        "sign_flip": 8973870027847936372,
         "channel_drop": 2637435602147486967,
         "time_mask": 8881440238372333426,
         "frequency_mask": 4248315450129780074,

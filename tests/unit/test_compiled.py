@@ -19,7 +19,7 @@ from hms_ray.errors import TrainingError
 from hms_ray.train import compiled, loop
 from hms_ray.train.loop import train_fold
 from hms_ray.train.process import Process
-from tests.augmentations import TOGETHER
+from tests.augmentations import OF_SPECTROGRAMS
 from tests.fold_data import example_experiment, example_fold
 from tests.refused import refusal
 
@@ -32,7 +32,7 @@ TRAINING: dict[str, Any] = {
     ),
     "stage_threshold": 8,
     "batch_size": 9,
-    "augment": TOGETHER,
+    "augment": OF_SPECTROGRAMS,
 }
 
 

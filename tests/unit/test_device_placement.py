@@ -87,11 +87,12 @@ def test_every_augmentation_is_applied_on_the_device(
     augment: AugmentConfig, shift_s: float
 ) -> None:
     inputs = {
-        "views": ("panels", "eeg statistics"),
+        "views": ("panels", "eeg statistics", "raw signals"),
         "normalisation": "per_frequency",
         # Columns that four parts of a mosaic do not divide evenly.
         "size": (40, 83),
         "eeg": {"margin_s": shift_s},
+        "raw": {"margin_s": shift_s},
     }
     augment = augment.model_copy(update={"window_shift_s": shift_s})
     experiment = example_experiment(inputs=inputs, augment=augment, batch_size=8)

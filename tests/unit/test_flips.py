@@ -11,9 +11,12 @@ from hms_ray.augment.windows import augment_windows, check_panels, plan_windows
 from hms_ray.competition.schema import ELECTRODES
 from hms_ray.config.augmentation import AugmentConfig
 from hms_ray.config.eeg_recipes import EegRecipe, RawRecipe
+from hms_ray.config.experiment import Experiment, canonical
+from hms_ray.config.validation import validated
 from hms_ray.errors import ConfigError
 from hms_ray.signal.recipes import layout_of
 from tests.fold_data import PANELS
+from tests.refused import refusal
 
 LEFT = ("Fp1", "F7", "F3", "T3", "C3", "T5", "P3", "O1")
 RIGHT = ("Fp2", "F8", "F4", "T4", "C4", "T6", "P4", "O2")
@@ -108,3 +111,35 @@ def test_panels_without_counterparts_are_refused(panels: tuple[str, ...]) -> Non
     assert (fault.got, fault.where) == (" ".join(panels), "the pack of eeg")
     assert "hemisphere_flip: 0" in (fault.fix or "")
     check_panels(AugmentConfig(time_flip=0.5), {"eeg": panels})
+
+
+@pytest.mark.parametrize("source", ["raw", "raw.full", "eeg", "pairs", "kaggle"])
+def test_signs_of_raw_signals_alone_change_by_row(source: str) -> None:
+    windows = torch.randn(40, 18, 1, 6, generator=torch.Generator().manual_seed(0))
+    windows[3, 2, 0, 1:3] = float("nan")
+    before = windows.clone()
+    draws = {name: np.random.default_rng(0) for name in AugmentConfig.model_fields}
+    plan = plan_windows(40, AugmentConfig(sign_flip=0.5), draws)  # type: ignore[arg-type]
+    assert plan is not None
+    changed = augment_windows(windows, plan, PANELS_OF["raw"], source)
+    negated = np.random.default_rng(0).random(40) < 0.5
+    np.testing.assert_array_equal(plan.negated, negated)
+    expected = windows.numpy().copy()
+    if source.startswith("raw"):
+        expected[negated] *= -1
+    np.testing.assert_array_equal(changed.numpy(), expected)
+    np.testing.assert_array_equal(windows.numpy(), before.numpy())
+
+
+def test_flipped_signs_without_signals_are_refused() -> None:
+    def given(*views: str) -> dict[str, object]:
+        stages = [{}, {"augment": {"sign_flip": 0.5}}]
+        return {"input": {"views": views}, "training": {"stages": stages}}
+
+    rule = "augment.sign_flip needs a view of raw signals, since a spectrogram has no sign"
+    with refusal(ConfigError, rule, where="here"):
+        validated(Experiment, given("panels", "eeg panels"), "here")
+    flipping = validated(Experiment, given("panels", "raw signals"), "here")
+    first, second = canonical(flipping)["training"]["stages"]
+    assert "sign_flip" not in first["augment"], "the key of before"
+    assert second["augment"]["sign_flip"] == 0.5

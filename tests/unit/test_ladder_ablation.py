@@ -70,7 +70,12 @@ def test_every_augmentation_has_a_switch(name: str) -> None:
     field = AugmentConfig.model_fields[name]
     some = {} if field.default is None else 0.5
     experiment = replace_values(
-        load_space(FOLDER / "01_panels.yaml").experiment, {f"training.augment.{name}": some}
+        load_space(FOLDER / "01_panels.yaml").experiment,
+        {
+            "input.views": ["panels", "raw signals"],
+            "input.raw.margin_s": 1,
+            f"training.augment.{name}": some,
+        },
     )
     assert name not in [switch.name for switch in switches(Experiment())]
     assert off(name, experiment).training.augment == AugmentConfig()

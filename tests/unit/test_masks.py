@@ -30,6 +30,7 @@ def plan(n: int, **parts: Any) -> WindowPlan:
     nothing = {
         "mirrored": np.zeros(n, dtype=bool),
         "reversed_": np.zeros(n, dtype=bool),
+        "negated": np.zeros(n, dtype=bool),
         "dropped": np.full(n, NONE),
         "time_masks": np.zeros((n, 0, 2)),
         "frequency_masks": np.zeros((n, 0, 2)),
