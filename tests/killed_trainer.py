@@ -106,9 +106,9 @@ def kill_at(kind: str, count: int) -> None:
     }[kind]
     call = getattr(owner, name)
 
-    def counting(*arguments: Any) -> Any:
+    def counting(*arguments: Any, **options: Any) -> Any:
         happens()
-        return call(*arguments)
+        return call(*arguments, **options)
 
     setattr(owner, name, counting)
 
