@@ -222,9 +222,11 @@ def test_workers_end_when_their_packer_is_killed() -> None:
 
 
 INTERRUPTED = """
-import time
+import signal, time
 from hms_ray.pack.worker_pool import WorkerPool
 if __name__ == "__main__":
+    # A shell makes processes in its background ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with WorkerPool(1) as pool:
         future = pool.submit(abs, -1)
         try:
