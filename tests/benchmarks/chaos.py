@@ -423,7 +423,7 @@ def main() -> int:
     args = parser.parse_args()
     draws = random.Random(args.seed)
     if args.short:
-        args.trials, args.epochs = 2, 15
+        args.trials, args.epochs = 2, 10
         # The loss of a node is in tests of its own.
         kinds = ["worker", "worker", "controller", "trial", "study", "head"]
     else:

@@ -158,7 +158,7 @@ def test_killed_process_costs_the_fold_in_training_and_changes_no_prediction(
 def hang_once(task: FoldTask, process: Process) -> None:
     if attempt(task, process) == 1 and process.rank == 1:
 
-        def sleep_in_step(self: Step, batch: object, image: object) -> None:
+        def sleep_in_step(self: Step, *arguments: object, **options: object) -> None:
             time.sleep(TIMEOUT_S)
 
         Step.__call__ = sleep_in_step  # type: ignore[assignment, method-assign]
@@ -238,7 +238,7 @@ def fill_memory_on_rank_one(task: FoldTask, process: Process) -> None:
     assert process.windows == "streamed"
     if process.rank == 1:
 
-        def full(self: Step, batch: object, image: object) -> None:
+        def full(self: Step, *arguments: object, **options: object) -> None:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB.")
 
         Step.__call__ = full  # type: ignore[assignment, method-assign]

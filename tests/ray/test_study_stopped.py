@@ -26,7 +26,7 @@ SPACE = {
         "input": {"downsample": [10, 10]},
         "model": {"name": "test_efficientnet", "pretrained": False},
         # Long enough for a person to stop the trial while it runs.
-        "training": {"batch_size": 4, "stages": [{"rows": "all", "epochs": 50}]},
+        "training": {"batch_size": 4, "stages": [{"rows": "all", "epochs": 20}]},
     },
     "parameters": {"training.learning_rate": {"min": 1e-4, "max": 1e-2, "log": True}},
     "budget": {"trials": 1},
