@@ -32,6 +32,7 @@ SPACE = {
     "budget": {"trials": 1},
     "resources": {"max_groups": 1, "health_check_interval_s": 0.2},
 }
+WORK = re.compile("1 trial x 3 folds")
 STARTED = re.compile(r"trial \d+ \(")
 
 
@@ -45,7 +46,7 @@ def test_a_stopped_sweep_is_ready_to_resume(tmp_path: Path) -> None:
     write_competition_folder(tmp_path / "data", 12)
     (tmp_path / "space.yaml").write_text(yaml.safe_dump(SPACE))
     results = tmp_path / "results"
-    runs = []
+    runs: list[subprocess.Popen[str]] = []
 
     def started(*options: str) -> tuple[subprocess.Popen[str], str]:
         runs.append(start_sweep(tmp_path, "stopped", *options))
@@ -54,7 +55,11 @@ def test_a_stopped_sweep_is_ready_to_resume(tmp_path: Path) -> None:
         return runs[-1], printed
 
     try:
-        first, _ = started()
+        first = start_sweep(tmp_path, "stopped")
+        runs.append(first)
+        # It has the lock; the second one starts while Ray does.
+        printed = read_until(first, WORK)
+        assert WORK.search(printed), printed
         second = start_sweep(tmp_path, "stopped")
         refused, _ = second.communicate(timeout=120)
         assert second.returncode == 2
