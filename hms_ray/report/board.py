@@ -36,21 +36,21 @@ def run_names(board: Path) -> list[str]:
     return sorted(str(folder.relative_to(board)) for folder in found)
 
 
-def first_runs(board: Path, best_first: Sequence[str], asked: Sequence[str] = ()) -> list[str]:
-    """The runs to show: those that were asked for, or all, or of too many the best.
+def first_runs(board: Path, best_first: Sequence[str], requested: Sequence[str] = ()) -> list[str]:
+    """The runs to show: the requested ones, or all; of more than ``MAX_RUNS``, the best.
 
     Args:
         board: folder of the runs.
         best_first: runs in the order in which they are kept.
-        asked: names of runs; default: all.
+        requested: names of runs; default: all.
 
     Raises:
-        StudyError: if there is no run, or not one that was asked for.
+        StudyError: if there is no run, or a requested one does not exist.
     """
     known = run_names(board)
     if not known:
         raise nothing_to_show(board)
-    missing = [name for name in asked if name not in known]
+    missing = [name for name in requested if name not in known]
     if missing:
         raise StudyError(
             "the trial must have a TensorBoard run",
@@ -58,8 +58,8 @@ def first_runs(board: Path, best_first: Sequence[str], asked: Sequence[str] = ()
             where=board,
             fix=f"Use one of {shortened_list(known)}.",
         )
-    if asked:
-        return sorted(set(asked))
+    if requested:
+        return sorted(set(requested))
     if len(known) <= MAX_RUNS:
         return known
     ordered = dict.fromkeys([*(name for name in best_first if name in known), *known])

@@ -62,8 +62,8 @@ def serve_board(target: str, options: BoardOptions) -> None:
         options: see ``BoardOptions``.
 
     Raises:
-        StudyError: if there is no such folder, nothing in it was evaluated yet, or a trial that
-            was asked for does not exist.
+        StudyError: if there is no such folder, nothing in it was evaluated yet, or a
+            requested trial does not exist.
         ResourceError: if the port cannot be used.
     """
     folder = StudyFolder.find(target, options.results)
@@ -78,14 +78,16 @@ def serve_board(target: str, options: BoardOptions) -> None:
     _complete_runs(folder, options.results)
     finished = folder.finished_trials()
     best_first = [run_name(trial.number) for trial in finished]
-    names = first_runs(folder.path / BOARD, best_first, _asked(folder, finished, options))
+    names = first_runs(folder.path / BOARD, best_first, _requested(folder, finished, options))
     _make_images(folder, finished, options)
     tag = objective_tag(folder.objective)
     _serve(folder.path, names, best_first, tag, "trial", options.port)
 
 
-def _asked(folder: StudyFolder, finished: list[StoredTrial], options: BoardOptions) -> list[str]:
-    """Runs of the trials that were asked for; none: all."""
+def _requested(
+    folder: StudyFolder, finished: list[StoredTrial], options: BoardOptions
+) -> list[str]:
+    """Runs of the requested trials; an empty list means all."""
     if options.best is None:
         return [run_name(number) for number in options.trials]
     folder.require_finished()
@@ -108,11 +110,11 @@ def _serve_folds(folder: StudyFolder, options: BoardOptions) -> None:
     """Serves the curves of single folds; folds of a trial have one colour."""
     trials, finished = folder.trials(), folder.finished_trials()
     known = list(dict.fromkeys(trial.number for trial in (*finished, *trials)))
-    asked = [int(name) for name in _asked(folder, finished, options)]
-    for number in asked:
+    requested = [int(name) for name in _requested(folder, finished, options)]
+    for number in requested:
         if number not in known:
             folder.finished_trial(number)
-    shown = (asked or known)[: MAX_RUNS // int(folder.rows()["fold"].nunique())]
+    shown = (requested or known)[: MAX_RUNS // int(folder.rows()["fold"].nunique())]
     with ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hms-ray-folds-")))
         n_runs = export_folds(folder, options.results, place, shown)
@@ -172,7 +174,7 @@ def _complete_runs(folder: StudyFolder, results: Path) -> None:
 
 
 def _make_images(folder: StudyFolder, finished: list[StoredTrial], options: BoardOptions) -> None:
-    """Makes the images of the best trial, if it has none, and of those that were asked for."""
+    """Makes the images of the best trial, if it has none, and of the requested trials."""
     chosen = [folder.finished_trial(number) for number in options.images]
     if finished and not (folder.path / BOARD / run_name(finished[0].number) / FILE_NAME).is_file():
         chosen.insert(0, finished[0])

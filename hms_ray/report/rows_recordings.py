@@ -74,7 +74,7 @@ class Recordings:
     def __init__(self, folder: Path | None, unit: Unit) -> None:
         self.folder = folder
         self._unit = unit
-        # The parts of a page are asked for at once, and should not read one file twice.
+        # A page requests its parts at the same time; one file must not be read twice.
         self._reading = Lock()
         self._eeg: Callable[[int], Signals] = lru_cache(_CACHED)(self._read_eeg)
         self._spectrogram: Callable[[int], Signals] = lru_cache(_CACHED)(self._read_spectrogram)

@@ -272,7 +272,7 @@ class StudyData:
         return (folder / SIMULATION_FILE).is_file()
 
     def check_files(self) -> None:
-        """Notes files that the report does not need, but whoever goes on with the study does."""
+        """Notes files that the report does not need, but whoever continues the study does."""
         self.journal_attributes  # noqa: B018 - notes what is wrong with it
         data = self.data_folder
         if data is not None and not data.is_dir():

@@ -36,13 +36,13 @@ _SECTIONS: Final[tuple[tuple[str, Callable[[StudyView], list[str]]], ...]] = (
     ("Faults", study_facts.faults),
     ("Reproduce a trial", study_facts.reproduce),
 )
-"""Title -> makes the parts of a section; one without parts is left out."""
+"""Title -> makes the parts of a section; one without parts is omitted."""
 
 
 def study_page(data: StudyData) -> Page:
     """The report of a study.
 
-    A section that cannot be made is left out and named among what is missing; nothing raises.
+    A section that cannot be made is omitted and listed as missing; nothing raises.
     """
     view = StudyView(data, Page(f"Study {data.folder.name}"))
     data.check_files()

@@ -7,7 +7,7 @@ const state = {
 const FILTERS = ["high_pass", "low_pass", "notch"];
 let list = { rows: [], page: 0, pages: 1 };
 let drawn = null; // what the canvases show, to draw it again
-let asked = 0; // number of the last row that was asked for
+let asked = 0; // number of the last requested row
 const kept = new Map();
 
 const $ = (id) => document.getElementById(id);
@@ -277,7 +277,7 @@ function listen() {
     event.preventDefault();
     KEYS[event.key]();
   });
-  // After a choice with the mouse the keys are the page's again; a choice by keys goes on.
+  // After a choice with the mouse the keys are the page's again; a choice by keys keeps them.
   let isPointed = false;
   document.addEventListener("pointerdown", () => { isPointed = true; }, true);
   document.addEventListener("keydown", () => { isPointed = false; }, true);
