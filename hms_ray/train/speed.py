@@ -200,7 +200,7 @@ class _Measurement:
     def _restart(self, step: Step, batches: Sequence[Batch], image_s: float) -> float:
         """Seconds that the first steps after an evaluation take longer than ``image_s`` per image.
 
-        DDP is wrapped anew then, see ``train.loop``, and orders its all-reduces in the first two
+        DDP is wrapped anew then, see ``train.stage_loop``, and orders its all-reduces in the first two
         steps.
         """
         if not self.process.grouped:

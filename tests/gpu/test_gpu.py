@@ -19,7 +19,7 @@ from hms_ray.config.space import Space
 from hms_ray.experiment.in_process import InProcessRunner
 from hms_ray.experiment.local_command import train_locally
 from hms_ray.storage.fold_store import RECORD_FILE, FoldStore
-from hms_ray.train import loop
+from hms_ray.train import fold_training
 from hms_ray.train import windows as windows_module
 from hms_ray.train.batches import plan_epoch
 from hms_ray.train.images import Images
@@ -207,7 +207,7 @@ def test_a_compiled_fold_is_close_to_an_eager_one_and_repeats_its_bits(
         return nn.Sequential(*features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 6))
 
     # It compiles in seconds.
-    monkeypatch.setattr(loop, "build_model", build)
+    monkeypatch.setattr(fold_training, "build_model", build)
     training: dict[str, Any] = {"precision": "float32", "epochs": 3, "augment": OF_SPECTROGRAMS}
     eager, first, second = (
         train_fold(example_experiment(compile=name, **training), DATA, 0, Process(device=device))

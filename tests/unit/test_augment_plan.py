@@ -19,7 +19,7 @@ from hms_ray.config.augmentation import AugmentConfig, MixupConfig, MosaicConfig
 from hms_ray.config.inputs import InputConfig
 from hms_ray.config.training import StageConfig, TrainingConfig
 from hms_ray.errors import ConfigError
-from hms_ray.train import downsampled, loop
+from hms_ray.train import downsampled, fold_training
 from hms_ray.train.batches import Batch, plan_epoch, split_epoch
 from hms_ray.train.loop import train_fold
 from hms_ray.train.losses import row_weights
@@ -277,7 +277,9 @@ def test_streamed_resident_and_cached_windows_give_equal_bits(
 def test_unsuitable_augmentation_is_refused_before_training(
     config: AugmentConfig, inputs: dict[str, Any], rule: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "build_model", lambda *arguments: pytest.fail("a model was built"))
+    monkeypatch.setattr(
+        fold_training, "build_model", lambda *arguments: pytest.fail("a model was built")
+    )
     eeg = DATA.sources["eeg"]
     narrow: Any = replace(eeg.pack, panels=("LL", "LP", "RL", "A"))  # type: ignore[type-var]
     data = replace(DATA, sources={**DATA.sources, "eeg": replace(eeg, pack=narrow)})

@@ -16,7 +16,7 @@ from torch._dynamo.utils import counters
 from hms_ray.config.experiment import Experiment, ModelConfig, canonical
 from hms_ray.config.training import StageConfig, TrainingConfig
 from hms_ray.errors import TrainingError
-from hms_ray.train import compiled, loop
+from hms_ray.train import compiled, fold_training
 from hms_ray.train.loop import train_fold
 from hms_ray.train.process import Process
 from tests.augmentations import OF_SPECTROGRAMS
@@ -67,7 +67,7 @@ def small_model(monkeypatch: pytest.MonkeyPatch) -> None:
         features = nn.Conv2d(1, 4, 5, stride=4), nn.BatchNorm2d(4), nn.ReLU()
         return nn.Sequential(*features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 6))
 
-    monkeypatch.setattr(loop, "build_model", build)
+    monkeypatch.setattr(fold_training, "build_model", build)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import torch
 from hms_ray.errors import HmsRayError, TrainingError
 from hms_ray.experiment import in_process
 from hms_ray.experiment.fold_task import FoldTask
-from hms_ray.train import loop
+from hms_ray.train import fold_training
 from hms_ray.train.device_memory import device_memory
 from hms_ray.train.loop import train_fold
 from hms_ray.train.process import Process
@@ -27,10 +27,10 @@ def fill(*arguments: Any, **named: Any) -> None:
 @pytest.mark.parametrize(
     ("part", "where"),
     [
-        ("loop.open_sources", "fold 3"),
-        ("loop.build_model", "fold 3"),
+        ("fold_training.open_sources", "fold 3"),
+        ("fold_training.build_model", "fold 3"),
         ("evaluation.predict_rows", "fold 3, stage train"),
-        ("loop.Step.__call__", "fold 3, stage train"),
+        ("stage_loop.Step.__call__", "fold 3, stage train"),
     ],
 )
 def test_full_memory_names_fold_stage_request_and_remedies(
@@ -76,7 +76,7 @@ def test_other_errors_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(*arguments: Any, error: Exception = error) -> None:
             raise error
 
-        monkeypatch.setattr(loop, "open_sources", fail)
+        monkeypatch.setattr(fold_training, "open_sources", fail)
         with pytest.raises(type(error)) as caught:
             train_fold(example_experiment(), DATA, 0, Process())
         assert caught.value is error

@@ -16,7 +16,7 @@ from hms_ray.config.training import StageConfig
 from hms_ray.config.views import PICTURES
 from hms_ray.errors import ModelError, TrainingError
 from hms_ray.evaluate.metric import kl_divergence
-from hms_ray.train import clock, loop
+from hms_ray.train import clock, fold_training
 from hms_ray.train import windows as windows_module
 from hms_ray.train.images import Images
 from hms_ray.train.loop import train_fold
@@ -253,7 +253,7 @@ GOLDEN_NORMALISED: dict[str, list[float]] = {
 
 
 def golden_losses(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    monkeypatch.setattr(loop, "build_model", lambda *arguments: Linear())
+    monkeypatch.setattr(fold_training, "build_model", lambda *arguments: Linear())
     history = train_fold(experiment, DATA, 0, Process()).history
     assert [record["step"] for record in history] == list(range(1, 21))
     return [record["train_loss"] for record in history]
@@ -295,7 +295,7 @@ def test_non_finite_predictions_stop_a_fold(monkeypatch: pytest.MonkeyPatch) -> 
             logits = super().forward(x)
             return logits if self.training else logits * float("nan")
 
-    monkeypatch.setattr(loop, "build_model", lambda *arguments: Broken())
+    monkeypatch.setattr(fold_training, "build_model", lambda *arguments: Broken())
     with pytest.raises(
         TrainingError,
         match=r"predictions must be finite, got 13 of 13 rows .*stage train, epoch 1, step 2",
@@ -312,9 +312,9 @@ def test_seconds_continue_from_resumed_stages_without_preparation_time(
         ahead[0] = 100.0
         return build_model(*arguments)
 
-    build_model = loop.build_model
+    build_model = fold_training.build_model
     monkeypatch.setattr(clock.time, "perf_counter", lambda: measured() + ahead[0])
-    monkeypatch.setattr(loop, "build_model", slow_model)
+    monkeypatch.setattr(fold_training, "build_model", slow_model)
     stages = (StageConfig(name="one", epochs=1), StageConfig(name="two", epochs=1))
     experiment = example_experiment(stages=stages)
     after: list[FoldResult] = []

@@ -10,7 +10,7 @@ import pytest
 
 from hms_ray.storage.run_log import FaultLog, WorkerLogs, log_fields, run_log
 
-logger = logging.getLogger("hms_ray.train.loop")
+logger = logging.getLogger("hms_ray.train.stage_loop")
 RECORD = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (INFO|WARNING|ERROR) [\w.]+: .*")
 
 

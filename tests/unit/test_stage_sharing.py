@@ -15,7 +15,7 @@ from hms_ray.experiment.in_process import InProcessRunner
 from hms_ray.experiment.placement import Placement
 from hms_ray.experiment.run import plan_folds, run_experiment
 from hms_ray.storage.fold_store import FoldStore, StoredFold
-from hms_ray.train import evaluation, loop
+from hms_ray.train import evaluation, fold_training
 from hms_ray.train.process import Process
 from tests.competition_folder import write_competition_folder
 from tests.stage_sharing import (
@@ -297,7 +297,7 @@ def test_each_stage_is_wrapped_and_resumed_ones_load_no_pretrained_weights(
     prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrapped, built = [], []
-    wrap, build = Process.wrap, loop.build_model
+    wrap, build = Process.wrap, fold_training.build_model
 
     def noting(self: Process, model: Any) -> Any:
         wrapped.append(model)
@@ -308,7 +308,7 @@ def test_each_stage_is_wrapped_and_resumed_ones_load_no_pretrained_weights(
         return build(config.model_copy(update={"pretrained": False, "weights_file": None}), *image)
 
     monkeypatch.setattr(Process, "wrap", noting)
-    monkeypatch.setattr(loop, "build_model", building)
+    monkeypatch.setattr(fold_training, "build_model", building)
     (tmp_path / "w.pt").write_bytes(b"weights")
     model = {"model.pretrained": True, "model.weights_file": str(tmp_path / "w.pt")}
     one, two = (replace_values(experiment, model) for experiment in (ONE, TWO))

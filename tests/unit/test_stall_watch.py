@@ -14,7 +14,7 @@ from ray.exceptions import ActorDiedError
 
 from hms_ray.distributed import stall_watch
 from hms_ray.distributed.stall_watch import ENDED_BY_WATCH, StallWatch
-from hms_ray.train import loop
+from hms_ray.train import fold_training
 from hms_ray.train.loop import train_fold
 from hms_ray.train.process import Process
 from hms_ray.train.pulse import Pulse, RankPulse
@@ -121,13 +121,13 @@ def test_a_process_in_which_no_thread_can_run_is_ended_too(tmp_path: Path) -> No
 
 
 def test_training_shows_its_pulse_once_the_model_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    process, made = Process(), loop.build_model
+    process, made = Process(), fold_training.build_model
 
     def build_model(*arguments: Any) -> Any:
         assert not process.pulse.begun
         return made(*arguments)
 
-    monkeypatch.setattr(loop, "build_model", build_model)
+    monkeypatch.setattr(fold_training, "build_model", build_model)
     n_steps: list[int] = []
     process = Process(on_step=lambda: n_steps.append(process.pulse.position))
     train_fold(example_experiment(), example_fold(), 0, process)

@@ -9,7 +9,7 @@ from torch import nn
 
 from hms_ray.config.experiment import ModelConfig
 from hms_ray.config.values import replace_values
-from hms_ray.train import loop
+from hms_ray.train import fold_training
 from hms_ray.train.loop import train_fold
 from hms_ray.train.model import build_model
 from hms_ray.train.process import Process
@@ -39,7 +39,7 @@ def test_all_batch_statistics_are_shared_and_weights_keep_their_names(name: str)
 def test_folds_share_them_only_if_they_are_asked_to(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
     monkeypatch.setattr(
-        loop,
+        fold_training,
         "with_group_statistics",
         lambda model, process: seen.append(process) or model,  # type: ignore[func-returns-value]
     )

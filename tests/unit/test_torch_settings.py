@@ -17,7 +17,7 @@ from hms_ray.config.shipped import shipped_files
 from hms_ray.config.values import replace_values
 from hms_ray.config.views import PICTURES
 from hms_ray.errors import TrainingError
-from hms_ray.train import loop
+from hms_ray.train import fold_training
 from hms_ray.train.loop import train_fold
 from hms_ray.train.model import build_model
 from hms_ray.train.process import Process
@@ -97,8 +97,13 @@ def test_a_fold_has_its_own_settings_and_restores_the_users(
     deterministic: bool, own_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[dict[str, Any]] = []
-    build = loop.build_model
-    monkeypatch.setattr(loop, "build_model", lambda *of: seen.append(settings()) or build(*of))  # type: ignore[func-returns-value]
+    build = fold_training.build_model
+
+    def noting(*of: Any) -> nn.Module:
+        seen.append(settings())
+        return build(*of)
+
+    monkeypatch.setattr(fold_training, "build_model", noting)
     experiment = example_experiment(deterministic=deterministic)
     train_fold(experiment, DATA, 0, Process())
     assert seen == [
@@ -143,7 +148,7 @@ class Putting(nn.Module):
 def test_an_operation_without_a_deterministic_form_names_itself_and_the_switch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(loop, "build_model", lambda *of: Putting())
+    monkeypatch.setattr(fold_training, "build_model", lambda *of: Putting())
     with refusal(
         TrainingError,
         "training.deterministic",
