@@ -200,8 +200,8 @@ class _Measurement:
     def _restart(self, step: Step, batches: Sequence[Batch], image_s: float) -> float:
         """Seconds that the first steps after an evaluation take longer than ``image_s`` per image.
 
-        DDP is wrapped anew then, see ``train.stage_loop``, and orders its all-reduces in the first two
-        steps.
+        DDP is wrapped anew then, see ``train.stage_loop``, and orders its all-reduces in the first
+        two steps.
         """
         if not self.process.grouped:
             return 0.0
