@@ -7,17 +7,19 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from hms_ray.config.experiment import canonical
 from hms_ray.config.space import Space
 from hms_ray.display.run_cost import Estimate
 from hms_ray.errors import StudyError
-from hms_ray.experiment.bench_command import Machines, bench, this_machine
 from hms_ray.storage.hashing import digest
 from hms_ray.storage.structured_files import json_text, read_json, write_text
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.identity import data_identity
+
+if TYPE_CHECKING:
+    from hms_ray.experiment.bench_command import Machines
 
 BENCH_FOLDER: Final = ".bench"
 """Below a results folder: estimates of spaces."""
@@ -91,7 +93,7 @@ def bench_space(
     study: str | None = None,
     fold_table: Path | None = None,
     pack_dir: Path | None = None,
-    machines: Machines = this_machine,
+    machines: Machines | None = None,
 ) -> None:
     """Measures a space, prints its cost and keeps the estimate for sweeps.
 
@@ -103,8 +105,11 @@ def bench_space(
         study: see ``kept_share``; default: ``name``, if there is such a study.
         fold_table: file with folds to use.
         pack_dir: folder of packs; default: beside the data.
-        machines: see ``bench``.
+        machines: see ``bench``. Default: this machine.
     """
+    # Imported late: it imports torch, and others only read estimates.
+    from hms_ray.experiment.bench_command import bench, this_machine
+
     known = kept_share(study, name, results)
     found = bench(
         space,
@@ -114,7 +119,7 @@ def bench_space(
         kept=known or (ASSUMED_KEPT_SHARE, "an assumption: no study with pruned trials"),
         fold_table=fold_table,
         pack_dir=pack_dir,
-        machines=machines,
+        machines=machines or this_machine,
     )
     made = datetime.now(UTC).isoformat(timespec="seconds")
     share = known[0] if known else 1.0

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from hms_ray.config.experiment import ModelConfig, used_data_values
+from pydantic import ValidationError
+
+from hms_ray.config.experiment import Experiment, ModelConfig, used_data_values
 from hms_ray.config.space import BLEND_GAIN, Space
 from hms_ray.config.values import parameter_values, replace_values
 from hms_ray.dataset.prepare import Prepared
@@ -48,11 +50,8 @@ def space_identity(space: Space) -> dict[str, Any]:
         ModelError: if a weights file cannot be read.
     """
     data = space.model_dump(mode="json")
-    experiment = data["experiment"]
-    experiment["data"] = used_data_values(space.experiment.data)
-    del experiment["name"], experiment["model"]["weights_file"]
     return {
-        "experiment": experiment,
+        "experiment": _experiment_identity(space.experiment),
         "parameters": {
             path: _without_files(path, parameter.model_dump(mode="json", exclude_defaults=True))
             for path, parameter in space.parameters.items()
@@ -65,6 +64,26 @@ def space_identity(space: Space) -> dict[str, Any]:
         },
         "weights": _weights(space),
     }
+
+
+def _experiment_identity(experiment: Experiment) -> dict[str, Any]:
+    data = experiment.model_dump(mode="json")
+    data["data"] = used_data_values(experiment.data)
+    del data["name"], data["model"]["weights_file"]
+    return data
+
+
+def with_added_fields(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored identity with the experiment's fields that an earlier version did not have.
+
+    The default of such a field keeps what was trained before, so that a study stays resumable.
+    """
+    try:
+        experiment = Experiment.model_validate(identity["experiment"])
+    except (KeyError, ValidationError):
+        # Of a version too far away: its differences are named as they are.
+        return dict(identity)
+    return {**identity, "experiment": _experiment_identity(experiment)}
 
 
 def _without_files(path: str, parameter: dict[str, Any]) -> dict[str, Any]:

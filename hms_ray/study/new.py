@@ -41,7 +41,12 @@ from hms_ray.study.folder import (
     StudyFolder,
     write_space,
 )
-from hms_ray.study.identity import differences, space_identity, study_identity
+from hms_ray.study.identity import (
+    differences,
+    space_identity,
+    study_identity,
+    with_added_fields,
+)
 from hms_ray.study.run_outcome import OUTCOME_FILE
 from hms_ray.study.warm_start import warm_start_studies
 from hms_ray.text import counted, shortened_list
@@ -171,7 +176,7 @@ def require_objective_rows(objective: Objective, rows: pd.DataFrame) -> None:
 def _require_same(
     folder: StudyFolder, before: Mapping[str, Any], identity: Mapping[str, Any]
 ) -> None:
-    changed = differences(before, identity)
+    changed = differences(with_added_fields(before), identity)
     if changed:
         raise StudyError(
             "a study can only be resumed with its own space and data",
@@ -192,7 +197,7 @@ def _is_replaceable(path: Path, identity: Mapping[str, Any]) -> bool:
     if (path / STUDY_FILE).is_file():
         if (path / TRIALS).exists():
             return False
-        return bool(differences(StudyFolder(path).identity, identity))
+        return bool(differences(with_added_fields(StudyFolder(path).identity), identity))
     require_kind(path, "study", "--study NAME")
     if path.exists() and not _is_vacant(path):
         raise StudyError(

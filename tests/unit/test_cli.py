@@ -41,18 +41,33 @@ def test_help_imports_nothing_heavy(words: str) -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_leaderboard_imports_no_more_than_it_needs(results: Path) -> None:
-    """What is named here takes longer to import than all else that the command does."""
+@pytest.mark.parametrize(
+    ("words", "shown", "also"),
+    [
+        (
+            ["leaderboard", "one"],
+            "Best trial: ",
+            {"scipy.stats", "scipy.optimize", "hms_ray.dataset"},
+        ),
+        (["show", "one"], "best trial", set()),
+        (["studies"], "one", set()),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_commands_that_show_import_no_more_than_they_need(
+    results: Path, words: list[str], shown: str, also: set[str]
+) -> None:
+    """What is named here takes longer to import than all else that the commands do."""
+    heavy = {"torch", "timm", "ray", "optuna", "sklearn", "plotly", "matplotlib", "tensorboard"}
     program = (
         "import sys\nfrom hms_ray.cli.main import main\n"
-        f"assert main(['leaderboard', 'one', '--results', {str(results)!r}]) == 0\n"
-        "print(sorted({'torch', 'ray', 'optuna', 'sklearn', 'plotly', 'matplotlib', "
-        "'tensorboard', 'scipy.stats', 'scipy.optimize', 'hms_ray.dataset'} & set(sys.modules)))"
+        f"assert main({[*words, '--results', str(results)]!r}) == 0\n"
+        f"print(sorted({heavy | also!r} & set(sys.modules)))"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
-    assert "Best trial: " in done.stdout
+    assert shown in done.stdout
     assert done.stdout.splitlines()[-1] == "[]"
 
 

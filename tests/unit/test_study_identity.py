@@ -40,6 +40,21 @@ def test_a_study_is_resumed_with_changes_that_do_not_affect_results(
     assert folder.space() == space
 
 
+def test_a_study_from_before_a_field_was_added_is_resumed(
+    tmp_path: Path, prepared: Prepared
+) -> None:
+    folder = create_study(tmp_path, "one", make_space(), prepared)
+    fail_a_trial(folder)
+    data = json.loads((folder.path / "study.json").read_text())
+    experiment = data["identity"]["experiment"]
+    del experiment["training"]["ema"], experiment["input"]["pairs"], experiment["model"]["output"]
+    (folder.path / "study.json").write_text(json.dumps(data))
+    assert create_study(tmp_path, "one", make_space(), prepared).trial(0) is not None
+    changed = make_space(experiment={"model": {"output": "sigmoid"}})
+    with refusal(StudyError, got="experiment.model.output was softmax, is sigmoid"):
+        create_study(tmp_path, "one", changed, prepared)
+
+
 def test_a_study_of_an_earlier_version_is_recognised(tmp_path: Path, prepared: Prepared) -> None:
     folder = create_study(tmp_path, "one", make_space(start=[{RATE: 1e-3}]), prepared)
     fail_a_trial(folder)
