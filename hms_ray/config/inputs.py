@@ -118,6 +118,10 @@ class InputConfig(Frozen):
     size: tuple[Count, Count] | None = None
     """Height and width, pixels, to which the joined image is resized (bilinear). Default:
     not resized."""
+    pad: tuple[Count, Count] | None = None
+    """Height and width, pixels, to which the image is padded with zeros on all sides, equally or
+    with one more at the bottom and the right, after everything else, augmentation of images
+    too (a leading team's: 504 x 464 to 512 x 512). Default: not padded."""
 
     @property
     def parsed_views(self) -> tuple[View, ...]:
@@ -250,9 +254,11 @@ def canonical_input(config: InputConfig) -> dict[str, Any]:
         str(view._replace(sources=tuple(numbered[source] for source in view.sources)))
         for view in views
     ]
+    # Results from before these fields have keys without them.
     if config.channels == 1:
-        # Results from before this field have keys without it.
         del data["channels"]
+    if config.pad is None:
+        del data["pad"]
     if "kaggle" not in used:
         del data["normalisation"], data["downsample"]
     if not any(view.join == "in" for view in views):

@@ -18,7 +18,7 @@ from hms_ray.experiment.placement import DeviceClass, require_precision, require
 from hms_ray.train.model import build_model
 from hms_ray.train.parameter_groups import parameter_groups
 from hms_ray.train.stage_rows import check_stages
-from hms_ray.transforms.views import Shape, image_size, view_widths
+from hms_ray.transforms.views import Shape, image_size, joined_size, view_widths
 
 
 def preflight(
@@ -58,7 +58,9 @@ def preflight(
             built.add(needs)
         for stage in experiment.training.resolved_stages():
             if stage.augment.mosaic is not None:
-                mosaic_spans(size[1], view_widths(experiment.input, _shapes(experiment.input)))
+                shapes = _shapes(experiment.input)
+                _, width = joined_size(experiment.input, shapes)
+                mosaic_spans(width, view_widths(experiment.input, shapes))
 
 
 def require_folds(wanted: Sequence[int], rows: pd.DataFrame) -> None:

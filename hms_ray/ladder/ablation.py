@@ -87,6 +87,7 @@ NO_SWITCH: Final = (
     "input.downsample",
     "input.height",
     "input.size",
+    "input.pad",
     "input.splice_s",
     *(f"input.recipes.{source}" for source in ("eeg", "pairs", "raw")),
     *(

@@ -82,7 +82,7 @@ class ExampleImages:
         stage = stages[index]
         votes, targets = data.total_votes[data.train], data.targets[data.train]
         rows = data.train[training_rows(stage, votes, targets, self._fold)]
-        size = self._images.size, self._images.widths
+        size = self._images.joined
         path = self._fold, index, 0
         batch = plan_epoch(data, rows, training, stage, size, path, self._process)[0]
         image = next(self._images.for_training([batch]))[:n_images]

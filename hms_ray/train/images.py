@@ -25,7 +25,7 @@ from hms_ray.train.process import Process
 from hms_ray.train.windows import WindowSource
 from hms_ray.transforms.fit_statistics import FITS
 from hms_ray.transforms.normalise import Constants
-from hms_ray.transforms.views import image_size, join_views, view_widths
+from hms_ray.transforms.views import image_size, join_views, joined_size, padded, view_widths
 
 Shifts = NDArray[np.float64]
 
@@ -51,8 +51,9 @@ class Images:
 
     Attributes:
         size: height and width of the images.
+        joined: what augmentation of images needs: height and width of an image before it is
+            padded, and the widths of its views before it is resized.
         n_channels: channels of the images.
-        widths: widths of the views in a joined image, before it is resized to ``size``.
         constants: source -> fitted constants of its normalisation, if it has any.
     """
 
@@ -66,7 +67,7 @@ class Images:
     ) -> None:
         shapes = {source: rows.shape for source, rows in data.sources.items()}
         self.size, self.n_channels = image_size(config, shapes), config.channels
-        self.widths = view_widths(config, shapes)
+        self.joined = joined_size(config, shapes), view_widths(config, shapes)
         self.constants: dict[str, Constants] = {}
         self._config, self._data = config, data
         self._used = tuple(used_sources(config))
@@ -163,11 +164,13 @@ class Images:
         """
         check_panels(config, self._panels)
         if config.mosaic is not None:
-            mosaic_spans(self.size[1], self.widths)
+            (_, width), widths = self.joined
+            mosaic_spans(width, widths)
 
     def for_rows(self, batches: Sequence[RowIndices]) -> Iterator[Tensor]:
         """Yields the (B, C, H, W) images of each batch of rows, without augmentation."""
-        return self._make(batches, [None] * len(batches))
+        for image in self._make(batches, [None] * len(batches)):
+            yield padded(image, self.size)
 
     def _shifted(
         self, source: str, batches: Sequence[RowIndices], shifts_s: Sequence[Shifts] | None
@@ -185,6 +188,7 @@ class Images:
         for batch in batches:
             with record_function("images"):
                 image = augment_images(next(images), batch.plan, len(batch.rows))
+                image = padded(image, self.size)
             yield image
 
     def _make(

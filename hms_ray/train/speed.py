@@ -174,7 +174,7 @@ class _Measurement:
             rows,
             self.training,
             stage,
-            (self.images.size, self.images.widths),
+            self.images.joined,
             (self.fold, index, epoch),
             self.process,
         )

@@ -51,7 +51,7 @@ def train_stage(
         logger.info("stage %s started: %d rows, %d epochs", stage.name, len(rows), stage.epochs)
     for epoch in range(int(n_done), stage.epochs):
         seed_path = fold.fold, index, epoch
-        image = fold.images.size, fold.images.widths
+        image = fold.images.joined
         batches = plan_epoch(fold.data, rows, training, stage, image, seed_path, fold.process)
         where = f"stage {stage.name}, epoch {epoch + 1}"
         for (half, part), purpose in zip(halves(batches), _DROPOUT, strict=False):

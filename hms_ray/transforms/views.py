@@ -30,7 +30,25 @@ PERCENTILES: Final = (20, 40, 60, 80)
 
 
 def image_size(config: InputConfig, shapes: Shapes) -> tuple[int, int]:
-    """Height and width of the images of windows.
+    """Height and width of the images of windows, as the model sees them.
+
+    Raises:
+        ConfigError: as for ``joined_size``, or if ``pad`` is smaller than the joined image.
+    """
+    height, width = joined_size(config, shapes)
+    if config.pad is None:
+        return height, width
+    if config.pad[0] < height or config.pad[1] < width:
+        raise ConfigError(
+            f"input.pad must be at least the size of the image, {height} x {width}",
+            got=list(config.pad),
+            fix="Set a larger input.pad, or a smaller input.size.",
+        )
+    return config.pad
+
+
+def joined_size(config: InputConfig, shapes: Shapes) -> tuple[int, int]:
+    """Height and width of the joined images of windows, before they are padded.
 
     Raises:
         ConfigError: if a block does not divide its source's windows, ``rows`` do not divide
@@ -122,7 +140,7 @@ def join_views(
         constants: source -> constants of the fold, for fitted normalisations.
 
     Returns:
-        (B, C, H, W) contiguous, without NaN; H and W as given by ``image_size``, C is
+        (B, C, H, W) contiguous, without NaN; H and W as given by ``joined_size``, C is
         ``config.channels``.
     """
     scaled: dict[tuple[str, Scope], Tensor] = {}
@@ -148,6 +166,15 @@ def join_views(
         _joined([[channel[key] for key in keys] for keys in views], config) for channel in channels
     ]
     return images[0] if len(images) == 1 else torch.cat(images, dim=1)
+
+
+def padded(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, C, H, W) with zeros around them, up to ``size``; an odd one is below or to the right."""
+    down, right = size[0] - images.shape[2], size[1] - images.shape[3]
+    if not down and not right:
+        return images
+    left, top = right // 2, down // 2
+    return F.pad(images, (left, right - left, top, down - top))
 
 
 def minus_others(x: Tensor) -> Tensor:

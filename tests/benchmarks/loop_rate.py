@@ -116,7 +116,7 @@ class Race:
             self.data.train[: n_steps * BATCH],
             self.training,
             self.stage,
-            (self.images.size, self.images.widths),
+            self.images.joined,
             (0, 0, self.epoch),
             self.process,
         )

@@ -28,6 +28,7 @@ INPUTS = {
             "views": ("panels", "eeg percentiles", "raw signals"),
             "downsample": (2, 2),
             "size": (40, 75),
+            "pad": (44, 80),
         }
     ),
 }
@@ -38,7 +39,7 @@ every_input = pytest.mark.parametrize("inputs", list(INPUTS))
 def planned(images: Images, name: str, seed: int = 0, epoch: int = 0) -> list[Batch]:
     training = TrainingConfig(batch_size=15, seed=seed, augment=CASES[name], loss="kl_log_votes")
     (stage,) = training.resolved_stages()
-    shape, address = (images.size, images.widths), (0, 0, epoch)
+    shape, address = images.joined, (0, 0, epoch)
     return plan_epoch(DATA, DATA.train, training, stage, shape, address, Process())
 
 

@@ -231,7 +231,7 @@ def test_the_host_never_waits_for_the_device_in_a_step(
     optimiser = make_optimiser(model, training, stage)
     schedule = make_schedule(optimiser, training, stage, 100)
     step = Step(model, process, resolve_precision(precision, device), optimiser, schedule)
-    shape = images.size, images.widths
+    shape = images.joined
     with torch_settings(deterministic=True):
         for epoch in range(3):
             batches = plan_epoch(DATA, DATA.train, training, stage, shape, (0, 0, epoch), process)

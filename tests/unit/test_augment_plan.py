@@ -42,7 +42,7 @@ INPUTS = InputConfig.model_validate(
 
 
 MAKER = open_images(DATA, INPUTS, torch.float64)
-SHAPE = (MAKER.size, MAKER.widths)
+SHAPE = MAKER.joined
 
 
 def draw(

@@ -49,7 +49,7 @@ def images_on_gpu(config: InputConfig, data: FoldData = DATA) -> Images:
 def batches_of(experiment: Experiment, images: Images) -> Any:
     training = experiment.training
     (stage,) = training.resolved_stages()
-    shape = images.size, images.widths
+    shape = images.joined
     return plan_epoch(DATA, DATA.train, training, stage, shape, (0, 0, 0), PROCESS)
 
 

@@ -93,7 +93,7 @@ def test_images_show_the_same_row_of_each_source(kind: str) -> None:
     windows = {name: cut_windows(source, rows) for name, source in BOTH.sources.items()}
     assert torch.equal(image, make_image(windows, config))
     assert tuple(image.shape[2:]) == maker.size
-    assert maker.widths == (64, 20, 20)
+    assert maker.joined[1] == (64, 20, 20)
 
 
 def test_constants_are_fitted_for_sources_that_need_them() -> None:

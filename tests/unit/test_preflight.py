@@ -130,3 +130,8 @@ def test_images_too_narrow_for_mosaics_are_refused(prepared: Prepared) -> None:
     with pytest.raises(ConfigError, match="a mosaic needs at least 4 columns in each view, got 3"):
         preflight(make_space(search, stages=stages), prepared.rows())
     preflight(make_space(search, stages=STAGES), prepared.rows())
+    sizes = {"input.size": [32, 3], "input.pad": [32, 32]}
+    padded = replace_values(make_space({}, stages=stages).experiment, sizes)
+    with pytest.raises(ConfigError, match="a mosaic needs at least 4 columns in each view, got 3"):
+        # Mosaics are made before images are padded.
+        preflight(Space(experiment=padded), prepared.rows())
