@@ -23,7 +23,7 @@ BandHz = Annotated[tuple[Positive, Positive] | None, AfterValidator(_rising_band
 Gaps = Literal["mean", "interpolate", "zero"]
 MarginS = Annotated[float, Field(ge=0, le=50)]
 
-_EEG_RATE_HZ: Final = 200
+EEG_RATE_HZ: Final = 200
 _MEL_FRAMES: Final = 256
 _MEL_LONGEST: Final = 1024
 _FRAME_SAMPLES: Final = {"mel": 128, "mel_fixed": 128, "multitaper": 800, "stft": 400}
@@ -39,28 +39,11 @@ class Frozen(BaseModel):
     )
 
 
-class EegRecipe(Frozen):
-    """How spectrograms are made from an EEG window of 50 s."""
+class SignalFields(Frozen):
+    """What all recipes share: the bipolar signals of an EEG window of 50 s, and the part in use."""
 
-    kind: Literal["mel", "mel_fixed", "multitaper", "stft"] = "mel"
-    """``mel``: mel power in dB below its own maximum (widely copied). ``mel_fixed``: dB
-    above a fixed reference, which keeps the amplitude. ``multitaper``: as the spectrograms
-    of the competition were made. ``stft``: log power of a short-time Fourier transform,
-    0.5 to 20 Hz."""
     centre_s: Annotated[float, Field(gt=0, le=50)] = 50.0
     """Middle seconds of the window that are used, such as 10 for a zoomed centre."""
-    window_samples: Annotated[int, Field(ge=16, le=2048)] | None = None
-    """Samples per frame, at 200 Hz; mel at most 1024. Default: mel 128, multitaper 800,
-    stft 400."""
-    hop_samples: Count | None = None
-    """Samples from one frame to the next. Default: mel such that 256 frames fill
-    ``centre_s``, multitaper 400, stft 40."""
-    band_hz: BandHz = None
-    """Zero-phase band-pass, Hz, applied first to all 50 s of the bipolar signals. Default:
-    no filter."""
-    clip_uv: Positive | None = None
-    """Bipolar signals are clipped to plus or minus this, microvolts, after the band-pass
-    (high-ranking teams: 1024). Default: no clipping."""
     gaps: Gaps = "mean"
     """NaN values in a bipolar signal are replaced by its mean (published), by linear
     interpolation, or by zero."""
@@ -69,14 +52,46 @@ class EegRecipe(Frozen):
     ``augment.window_shift_s``."""
 
     @property
-    def margin(self) -> int:
-        """Frames in ``margin_s``."""
-        return round(self.margin_s * _EEG_RATE_HZ / self.frame_hop)
+    def used_samples(self) -> int:
+        """Samples in ``centre_s`` at 200 Hz."""
+        return round(self.centre_s * EEG_RATE_HZ)
+
+
+class SpectrogramFields(SignalFields):
+    """What all recipes of spectrograms share."""
+
+    band_hz: BandHz = None
+    """Zero-phase band-pass, Hz, applied first to all 50 s of the bipolar signals. Default:
+    no filter."""
+    clip_uv: Positive | None = None
+    """Bipolar signals are clipped to plus or minus this, microvolts, after the band-pass
+    (high-ranking teams: 1024). Default: no clipping."""
 
     @property
-    def used_samples(self) -> int:
-        """Samples in ``centre_s``."""
-        return round(self.centre_s * _EEG_RATE_HZ)
+    def frame_hop(self) -> int:
+        """Samples from one frame to the next."""
+        raise NotImplementedError
+
+    @property
+    def margin(self) -> int:
+        """Frames in ``margin_s``."""
+        return round(self.margin_s * EEG_RATE_HZ / self.frame_hop)
+
+
+class EegRecipe(SpectrogramFields):
+    """How spectrograms are made from an EEG window of 50 s."""
+
+    kind: Literal["mel", "mel_fixed", "multitaper", "stft"] = "mel"
+    """``mel``: mel power in dB below its own maximum (widely copied). ``mel_fixed``: dB
+    above a fixed reference, which keeps the amplitude. ``multitaper``: as the spectrograms
+    of the competition were made. ``stft``: log power of a short-time Fourier transform,
+    0.5 to 20 Hz."""
+    window_samples: Annotated[int, Field(ge=16, le=2048)] | None = None
+    """Samples per frame, at 200 Hz; mel at most 1024. Default: mel 128, multitaper 800,
+    stft 400."""
+    hop_samples: Count | None = None
+    """Samples from one frame to the next. Default: mel such that 256 frames fill
+    ``centre_s``, multitaper 400, stft 40."""
 
     @property
     def frame_samples(self) -> int:
@@ -102,13 +117,13 @@ class EegRecipe(Frozen):
         if self.used_samples < self.frame_samples:
             raise ValueError(
                 f"centre_s must hold a frame of {self.frame_samples} samples, "
-                f"at least {self.frame_samples / _EEG_RATE_HZ:g} s"
+                f"at least {self.frame_samples / EEG_RATE_HZ:g} s"
             )
         if self.kind not in _HOP_SAMPLES and self.frame_samples > _MEL_LONGEST:
             raise ValueError(f"window_samples must be at most {_MEL_LONGEST} for {self.kind}")
         if self.frame_hop == 0:
             raise ValueError(
-                f"centre_s must be at least {_MEL_FRAMES / _EEG_RATE_HZ:g} s "
+                f"centre_s must be at least {_MEL_FRAMES / EEG_RATE_HZ:g} s "
                 f"for {_MEL_FRAMES} frames"
             )
         if self.frame_hop > self.used_samples:
@@ -119,13 +134,11 @@ class EegRecipe(Frozen):
 LARGEST_FLOAT16: Final = 65_504
 
 
-class RawRecipe(Frozen):
+class RawRecipe(SignalFields):
     """How bipolar signals are made from an EEG window of 50 s."""
 
     rate_hz: Annotated[int, Field(ge=10, le=200)] = 100
     """Sampling rate after resampling, Hz."""
-    centre_s: Annotated[float, Field(gt=0, le=50)] = 50.0
-    """Middle seconds of the window that are used."""
     band_hz: BandHz = (0.5, 20.0)
     """Zero-phase band-pass, Hz, applied first; ``null`` for no filter."""
     clip_uv: Positive = 1024.0
@@ -138,21 +151,11 @@ class RawRecipe(Frozen):
     midline: bool = True
     """Add the pairs Fz-Cz and Cz-Pz after the sixteen pairs of a named order; unused with a
     list."""
-    gaps: Gaps = "mean"
-    """NaN values in a signal are replaced by its mean, by linear interpolation, or by zero."""
-    margin_s: MarginS = 0.0
-    """Seconds before and after each window that are packed too; needed for
-    ``augment.window_shift_s``."""
 
     @property
     def margin(self) -> int:
         """Samples in ``margin_s`` at ``rate_hz``."""
         return round(self.margin_s * self.rate_hz)
-
-    @property
-    def used_samples(self) -> int:
-        """Samples in ``centre_s`` at 200 Hz."""
-        return round(self.centre_s * _EEG_RATE_HZ)
 
     @property
     def n_samples(self) -> int:
@@ -170,7 +173,7 @@ class RawRecipe(Frozen):
 
     @model_validator(mode="after")
     def _samples_are_whole(self) -> Self:
-        for rate in (self.rate_hz, _EEG_RATE_HZ):
+        for rate in (self.rate_hz, EEG_RATE_HZ):
             samples = rate * self.centre_s
             if round(samples) < 1 or abs(samples - round(samples)) > 1e-6:
                 raise ValueError(

@@ -8,19 +8,16 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field, model_validator
 
 from hms_ray.config.eeg_recipes import (
+    EEG_RATE_HZ,
     LARGEST_FLOAT16,
-    BandHz,
     Count,
     EegRecipe,
-    Frozen,
-    Gaps,
-    MarginS,
     Positive,
     RawRecipe,
+    SpectrogramFields,
 )
 from hms_ray.config.electrodes import PairOrder
 
-_EEG_RATE_HZ: Final = 200
 _WINDOW: Final = {"mel": 128, "stft": 270}
 _HOP: Final = {"mel": 32, "stft": 19}
 _FREQUENCIES_HZ: Final = {"mel": (0.53, 30.0), "stft": (0.5, 20.0)}
@@ -32,7 +29,7 @@ _LARGEST_LOG: Final = 400.0
 Scale = Literal["log", "log1p", "db"]
 
 
-class PairsRecipe(Frozen):
+class PairsRecipe(SpectrogramFields):
     """How spectrograms of single electrode pairs are made from an EEG window of 50 s.
 
     Every value is on a fixed scale: nothing is relative to the window itself.
@@ -48,8 +45,6 @@ class PairsRecipe(Frozen):
     Or a list such as ``[Fp1-F7, Fp2-F8]``. Neighbours meet in a CNN, so order matters."""
     midline: bool = False
     """Add Fz-Cz and Cz-Pz after the sixteen pairs of a named order; unused with a list."""
-    centre_s: Annotated[float, Field(gt=0, le=50)] = 50.0
-    """Middle seconds of the window that are used."""
     window_samples: Annotated[int, Field(ge=16, le=2048)] | None = None
     """Samples per frame, at 200 Hz. Default: mel 128, stft 270."""
     hop_samples: Count | None = None
@@ -82,31 +77,9 @@ class PairsRecipe(Frozen):
     """Subtracted from the scaled and clipped power, the same in every window."""
     divide: Positive = 1.0
     """Divides what is left."""
-    band_hz: BandHz = None
-    """Zero-phase band-pass, Hz, applied first to all 50 s of the bipolar signals. Default:
-    no filter."""
-    clip_uv: Positive | None = None
-    """Bipolar signals are clipped to plus or minus this, microvolts, after the band-pass
-    (high-ranking teams: 1024). Default: no clipping."""
     scale_uv: Positive = 1.0
     """Bipolar signals are divided by this, microvolts, after clipping (high-ranking teams:
     32)."""
-    gaps: Gaps = "mean"
-    """NaN values in a bipolar signal are replaced by its mean, by linear interpolation, or by
-    zero."""
-    margin_s: MarginS = 0.0
-    """Seconds before and after each window that are packed too; needed for
-    ``augment.window_shift_s``."""
-
-    @property
-    def margin(self) -> int:
-        """Frames in ``margin_s``."""
-        return round(self.margin_s * _EEG_RATE_HZ / self.frame_hop)
-
-    @property
-    def used_samples(self) -> int:
-        """Samples in ``centre_s``."""
-        return round(self.centre_s * _EEG_RATE_HZ)
 
     @property
     def frame_samples(self) -> int:
@@ -156,7 +129,7 @@ class PairsRecipe(Frozen):
         """First bin of the transform between the limits, and one past the last."""
         low, high = self.limits_hz
         bins = range(self.transform_points // 2 + 1)
-        hertz = [number * _EEG_RATE_HZ / self.transform_points for number in bins]
+        hertz = [number * EEG_RATE_HZ / self.transform_points for number in bins]
         return sum(f < low for f in hertz), sum(f <= high for f in hertz)
 
     @property
@@ -180,7 +153,7 @@ class PairsRecipe(Frozen):
 
     @model_validator(mode="after")
     def _frames_fit(self) -> Self:
-        frame, seconds = self.frame_samples, self.frame_samples / _EEG_RATE_HZ
+        frame, seconds = self.frame_samples, self.frame_samples / EEG_RATE_HZ
         if self.used_samples < frame:
             raise ValueError(
                 f"centre_s must hold a frame of {frame} samples, at least {seconds:g} s, "
@@ -200,12 +173,12 @@ class PairsRecipe(Frozen):
     @model_validator(mode="after")
     def _frequencies_have_bins(self) -> Self:
         low, high = self.limits_hz
-        if not low < high <= _EEG_RATE_HZ / 2:
+        if not low < high <= EEG_RATE_HZ / 2:
             raise ValueError(
                 f"frequencies_hz must rise and end at 100 Hz or below, got {low:g} to {high:g}"
             )
         first, stop = self.bins
-        width = _EEG_RATE_HZ / self.transform_points
+        width = EEG_RATE_HZ / self.transform_points
         if self.kind == "stft" and first == stop:
             raise ValueError(
                 f"frequencies_hz must hold a bin; bins are {width:.3g} Hz apart, "
