@@ -15,6 +15,7 @@ from hms_ray.simulate.options import NO_CONTROLS, Controls, ProfileName
 from hms_ray.simulate.patients import JudgedRecording, Streams, plan_patient
 from hms_ray.simulate.profiles import MAX_EEGS, MAX_LABELS, MAX_RECORDINGS, PROFILES
 from hms_ray.simulate.raters import EXPERT_TIERS, FEATURES, expert_tiers, vote_odds
+from hms_ray.simulate.scalp import N_SCALP
 
 LABEL_TABLE_FILE: Final = "labels.csv"
 """Label rows of all patients, if not all of them have signals."""
@@ -46,7 +47,7 @@ _MULTIPLIERS: Final = {
     "label": 679_891_637_639,
 }
 # Last part of the spawn keys of a patient's random streams.
-_PLAN, _BACKGROUND, _VOTES, _SIGNALS = range(4)
+_PLAN, _BACKGROUND, _VOTES, _SIGNALS, _MONTAGE = range(5)
 
 RecordingRows = tuple[list[dict[str, Any]], list[dict[str, Any]]]
 """Label rows and truth rows, in the same order."""
@@ -77,6 +78,12 @@ class Cohort:
     def signals(self, split: str, index: int, recording: int) -> np.random.Generator:
         """The source of randomness of one recording's signals."""
         return self._stream(split, index, _SIGNALS, recording)
+
+    def electrodes(self, split: str, index: int) -> NDArray[np.int64] | None:
+        """(19,) electrode whose signal stands under each scalp electrode's name; None: its own."""
+        if "shuffled_montage" not in self.controls:
+            return None
+        return self._stream(split, index, _MONTAGE).permutation(N_SCALP)
 
     def rows(self, split: str, index: int, judged: list[JudgedRecording]) -> list[RecordingRows]:
         """Label rows and truth rows of each recording of one patient."""

@@ -200,8 +200,9 @@ def _write_patient(task: Task) -> list[RecordingRows]:
         rows = cohort.rows(split, index, judged)
         if not with_signals:
             return rows
+        electrodes = cohort.electrodes(split, index)
         for position, (one, (labels, _)) in enumerate(zip(judged, rows, strict=True)):
-            recording = render(one.plan, cohort.signals(split, index, position))
+            recording = render(one.plan, cohort.signals(split, index, position), electrodes)
             _write_recording(folder, split, recording, labels)
     return rows
 

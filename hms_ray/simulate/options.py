@@ -9,7 +9,13 @@ from __future__ import annotations
 from typing import Final, Literal
 
 ProfileName = Literal["small", "competition"]
-Control = Literal["permuted_votes", "independent_raters", "constant_gain", "stationary_context"]
+Control = Literal[
+    "permuted_votes",
+    "independent_raters",
+    "constant_gain",
+    "stationary_context",
+    "shuffled_montage",
+]
 
 PROFILE_NAMES: Final[dict[ProfileName, str]] = {
     "small": "few and short recordings per patient",
@@ -22,6 +28,7 @@ CONTROLS: Final[dict[Control, str]] = {
     "independent_raters": "all experts belong to one group and share no error and no bias",
     "constant_gain": "all patients have the same gain",
     "stationary_context": "the state does not change within a recording",
+    "shuffled_montage": "each patient's electrodes are stored under each other's names",
 }
 """Negative control -> what it changes."""
 

@@ -34,23 +34,35 @@ class Recording:
     eegs: tuple[NDArray[np.float32], ...]
 
 
-def render(plan: RecordingPlan, rng: np.random.Generator) -> Recording:
-    """Draw the signals of a planned recording."""
+def render(
+    plan: RecordingPlan, rng: np.random.Generator, electrodes: NDArray[np.int64] | None = None
+) -> Recording:
+    """Draw the signals of a planned recording.
+
+    Args:
+        plan: what happens.
+        rng: source of randomness.
+        electrodes: (19,) electrode whose signal is stored under each name of ``scalp.SCALP``.
+            Default: its own.
+    """
     n_samples = len(plan.envelope) // CONTROL_HZ * EEG_RATE_HZ
     signal = background_signal(plan.ongoing, plan.envelope, n_samples, rng)
     for episode in plan.episodes:
         add_episode(signal, episode, plan.ongoing.gain, rng)
     add_artefacts(signal, awake=plan.rest == "awake", rng=rng)
-    eeg = _stored(signal, rng)
+    eeg = _stored(signal, rng, electrodes)
     return Recording(competition_spectrogram(eeg), _cut(eeg, plan.groups))
 
 
-def _stored(signal: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+def _stored(
+    signal: NDArray[np.float32], rng: np.random.Generator, electrodes: NDArray[np.int64] | None
+) -> NDArray[np.float32]:
     """All twenty channels as stored: (n_samples, 20), rounded to 0.01 microvolts."""
     order = list(ELECTRODES)
     eeg = np.empty((signal.shape[1], len(order)), np.float32)
     eeg[:, order.index("EKG")] = heart(signal, rng)
-    eeg[:, [position for position, name in enumerate(order) if name != "EKG"]] = signal.T
+    stored = signal if electrodes is None else signal[electrodes]
+    eeg[:, [position for position, name in enumerate(order) if name != "EKG"]] = stored.T
     np.round(eeg, 2, out=eeg)
     for gap in draw_gaps(len(eeg), rng):
         eeg[gap] = np.nan

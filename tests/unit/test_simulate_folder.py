@@ -226,7 +226,7 @@ def test_file_as_output_is_refused(tmp_path: Path) -> None:
         ({"n_signals": 3}, "recordings must be 0 to 2, got 3"),
         ({"n_signals": -1}, "recordings must be 0 to 2, got -1"),
         ({"profile": "large"}, "one of small, competition, got large"),
-        ({"controls": ["gain"]}, "one of permuted_votes, .*, stationary_context, got gain"),
+        ({"controls": ["gain"]}, "one of permuted_votes, .*, shuffled_montage, got gain"),
     ],
 )
 def test_values_out_of_range_are_refused(tmp_path: Path, given: dict, message: str) -> None:
@@ -249,6 +249,27 @@ def test_labels_are_the_same_with_and_without_signals(made: Path) -> None:
     labels, truth = simulate_labels(N_PATIENTS, Cohort(SEED))
     pd.testing.assert_frame_equal(labels, pd.read_csv(made / "train.csv"), check_dtype=False)
     pd.testing.assert_frame_equal(truth, pd.read_parquet(made / "truth.parquet"))
+
+
+def test_a_shuffled_montage_stores_electrodes_under_each_others_names(
+    made: Path, tmp_path: Path
+) -> None:
+    """The same signals and votes, with one order of electrodes per patient."""
+    shuffled = simulate_folder(tmp_path / "data", 2, SEED, controls=["shuffled_montage"])
+    labels = pd.read_csv(shuffled / "train.csv")
+    pd.testing.assert_frame_equal(labels, read_labels(made).iloc[: len(labels)], check_dtype=False)
+    scalp = [name for name in ELECTRODES if name != "EKG"]
+    orders = set()
+    for _, eeg_ids in labels.groupby("patient_id")["eeg_id"]:
+        found = set()
+        for eeg_id in eeg_ids.unique():
+            stored, own = (pd.read_parquet(eeg_path(place, eeg_id)) for place in (shuffled, made))
+            pd.testing.assert_series_equal(stored["EKG"], own["EKG"])
+            columns = {own[name].to_numpy().tobytes(): name for name in scalp}
+            found.add(tuple(columns[stored[name].to_numpy().tobytes()] for name in scalp))
+        assert len(found) == 1
+        orders |= found
+    assert len(orders | {tuple(scalp)}) == 3
 
 
 def test_manifest_describes_the_simulation(made: Path) -> None:
