@@ -18,6 +18,9 @@ EACH = {
     "time_mask": AugmentConfig(time_mask=MASK),
     "frequency_mask": AugmentConfig(frequency_mask=MASK),
     "hemisphere_flip": AugmentConfig(hemisphere_flip=1.0),
+    "front_back_flip": AugmentConfig(front_back_flip=1.0),
+    "lateral_swap": AugmentConfig(lateral_swap=1.0),
+    "chain_shuffle": AugmentConfig(chain_shuffle=1.0),
     "time_flip": AugmentConfig(time_flip=1.0),
     "sign_flip": AugmentConfig(sign_flip=1.0),
     "channel_drop": AugmentConfig(channel_drop=1.0),
@@ -30,13 +33,16 @@ TOGETHER = AugmentConfig(
     time_mask=MaskConfig(),
     frequency_mask=MaskConfig(n_masks=2),
     hemisphere_flip=0.5,
+    front_back_flip=0.5,
+    lateral_swap=0.3,
+    chain_shuffle=0.3,
     time_flip=0.5,
     sign_flip=0.5,
     channel_drop=0.3,
 )
 """Mosaics and other batches in the first epoch, no mosaics later."""
-OF_SPECTROGRAMS = TOGETHER.model_copy(update={"sign_flip": 0.0})
-"""``TOGETHER`` for inputs without raw signals."""
+OF_SPECTROGRAMS = TOGETHER.model_copy(update={"sign_flip": 0.0, "front_back_flip": 0.0})
+"""``TOGETHER`` for inputs of chains alone."""
 
 _CHANCES = st.floats(0, 1)
 _MASKS = st.none() | st.builds(
@@ -54,6 +60,9 @@ COMBINATIONS = st.builds(
     time_mask=_MASKS,
     frequency_mask=_MASKS,
     hemisphere_flip=_CHANCES,
+    front_back_flip=_CHANCES,
+    lateral_swap=_CHANCES,
+    chain_shuffle=_CHANCES,
     time_flip=_CHANCES,
     sign_flip=_CHANCES,
     channel_drop=_CHANCES,

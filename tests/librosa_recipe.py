@@ -4,7 +4,7 @@ import librosa
 import numpy as np
 
 from hms_ray.competition.schema import ELECTRODES
-from hms_ray.signal.montage import CHAINS
+from hms_ray.config.electrodes import CHAINS
 
 
 def librosa_image(eeg: np.ndarray) -> np.ndarray:

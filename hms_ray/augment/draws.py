@@ -9,6 +9,9 @@ import numpy as np
 
 Augmentation = Literal[
     "hemisphere_flip",
+    "front_back_flip",
+    "lateral_swap",
+    "chain_shuffle",
     "time_flip",
     "sign_flip",
     "channel_drop",

@@ -1,75 +1,87 @@
-"""Flips of windows: hemispheres swapped, time reversed."""
+"""Panels that take each other's values, and reversed time."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hms_ray.errors import ConfigError
-from hms_ray.signal.montage import ELECTRODE_CHAINS, MIDLINE
+from hms_ray.augment.positions import Positions
+from hms_ray.config.panel_maps import (
+    FRONT_BACK,
+    LATERAL_SWAP,
+    LEFT_RIGHT,
+    PanelMap,
+    mirrored_panels,
+    reordered_chains,
+)
 from hms_ray.signal.on_device import on_device
 
-_SIDES: Final = (("LL", "RL"), ("LP", "RP"))
-
-MIRRORED: Final[dict[str, str]] = {
-    **{name: name for pair in MIDLINE for name in pair},
-    **{
-        name: other
-        for left, right in _SIDES
-        for here, there in zip(
-            (left, *ELECTRODE_CHAINS[left]), (right, *ELECTRODE_CHAINS[right]), strict=True
-        )
-        for name, other in ((here, there), (there, here))
-    },
-}
-"""Chain or electrode -> its counterpart on the other side; midline electrodes map to
-themselves."""
+Signs = NDArray[np.float64]
 
 
-def mirror_order(panels: Sequence[str], source: str) -> list[int]:
-    """The order of panels that swaps the hemispheres.
+def moved_panels(
+    panels: Sequence[str],
+    mirrored: NDArray[np.bool_],
+    front_back: NDArray[np.bool_],
+    lateral: NDArray[np.bool_],
+    chain_orders: Positions,
+) -> tuple[Positions, Signs]:
+    """Where the panels of some rows take their values from.
 
     Args:
-        panels: names of a pack's panels: chains (``LL``) or bipolar pairs (``Fp1-F7``).
-        source: of the pack, for the error.
+        panels: P names of chains (``LL``) or bipolar pairs (``Fp1-F7``), which allow the moves
+            that a row has (see ``windows.check_panels``).
+        mirrored: (B,), first: hemispheres are swapped.
+        front_back: (B,), then front and back,
+        lateral: (B,), then the lateral and the parasagittal chains.
+        chain_orders: (B,) indices in ``CHAIN_ORDERS``, last: of the four chains.
 
     Returns:
-        P positions in ``panels``; midline panels keep theirs.
-
-    Raises:
-        ConfigError: if a panel's counterpart is missing or no panel has a side.
+        (B, P) positions in ``panels``, and (B, P) signs of signals, 1 or -1.
     """
-    mirrored = ["-".join(MIRRORED.get(name, "?") for name in panel.split("-")) for panel in panels]
-    if sorted(mirrored) != sorted(panels) or mirrored == list(panels):
-        raise ConfigError(
-            "hemisphere_flip needs panels of both sides, each with its counterpart",
-            got=" ".join(panels),
-            where=f"the pack of {source}",
-            fix="Set training.augment.hemisphere_flip: 0.",
-        )
-    return [panels.index(name) for name in mirrored]
+    places = np.broadcast_to(np.arange(len(panels)), (len(mirrored), len(panels)))
+    signs = np.ones(places.shape)
+    hemispheres, ends, orders = _maps(tuple(panels))
+    for maps, chosen in (
+        ([hemispheres], np.where(mirrored, 0, -1)),
+        ([ends], np.where(front_back, 0, -1)),
+        (orders, np.where(lateral, LATERAL_SWAP, -1)),
+        (orders, np.where(chain_orders > 0, chain_orders, -1)),
+    ):
+        for number in np.unique(chosen[chosen >= 0]):
+            rows, step = chosen == number, maps[number]
+            assert step is not None, f"unchecked panels {panels}"
+            places = np.where(rows[:, None], places[:, step.places], places)
+            signs = np.where(rows[:, None], signs[:, step.places] * step.signs, signs)
+    return places, signs
 
 
-def mirrored(windows: Tensor, rows: NDArray[np.bool_], order: Sequence[int]) -> Tensor:
-    """Swaps the hemispheres of some windows.
+@lru_cache(maxsize=32)
+def _maps(
+    panels: tuple[str, ...],
+) -> tuple[PanelMap | None, PanelMap | None, Sequence[PanelMap | None]]:
+    orders = reordered_chains(panels) or [None] * (LATERAL_SWAP + 1)
+    return mirrored_panels(panels, LEFT_RIGHT), mirrored_panels(panels, FRONT_BACK), orders
+
+
+def move_panels(windows: Tensor, places: Positions) -> Tensor:
+    """Panels of windows in another order.
 
     Args:
         windows: (B, P, F, T).
-        rows: (B,) bool, windows to swap.
-        order: of the panels, from ``mirror_order``.
+        places: (B, P), for each panel the position of the one whose values it takes.
 
     Returns:
         (B, P, F, T), a new tensor.
     """
     batch, n_panels = windows.shape[:2]
-    panels = np.where(rows[:, None], np.asarray(order), np.arange(n_panels))
-    places = on_device((panels + n_panels * np.arange(batch)[:, None]).ravel(), windows.device)
+    found = on_device((places + n_panels * np.arange(batch)[:, None]).ravel(), windows.device)
     # One pass over whole panels, as fast as a plain copy.
-    return windows.flatten(0, 1).index_select(0, places).view_as(windows)
+    return windows.flatten(0, 1).index_select(0, found).view_as(windows)
 
 
 def reverse_(windows: Tensor, rows: NDArray[np.bool_]) -> None:

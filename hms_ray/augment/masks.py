@@ -15,20 +15,12 @@ from numpy.typing import NDArray
 from hms_ray.augment.positions import Positions
 from hms_ray.competition.schema import PANELS
 from hms_ray.config.augmentation import MaskConfig
-from hms_ray.errors import ConfigError
-from hms_ray.signal.montage import CHAINS
+from hms_ray.config.panel_maps import chain_places
 
 Shares = NDArray[np.float64]
 
 NONE: Final = -1
 """Index for "no chain"."""
-
-_CHAIN_OF: Final[dict[str, int]] = {
-    name: number
-    for number, panel in enumerate(PANELS)
-    for name in (panel, *("-".join(pair) for pair in CHAINS[panel]))
-}
-"""Name of a panel -> index of its chain in ``PANELS``."""
 
 
 def plan_masks(n_rows: int, config: MaskConfig | None, generator: np.random.Generator) -> Shares:
@@ -87,25 +79,14 @@ def plan_drops(n_rows: int, probability: float, generator: np.random.Generator) 
     return np.where(chances < probability, generator.integers(len(PANELS), size=n_rows), NONE)
 
 
-def chain_numbers(panels: Sequence[str], source: str) -> Positions:
+def chain_numbers(panels: Sequence[str]) -> Positions:
     """The chain of each panel.
 
     Args:
         panels: names of a pack's panels: chains (``LL``) or bipolar pairs (``Fp1-F7``).
-        source: of the pack, for the error.
 
     Returns:
-        (P,) indices in ``PANELS``; ``len(PANELS)`` for midline panels.
-
-    Raises:
-        ConfigError: if a chain has no panel, so that a row could lose all its panels.
+        (P,) indices in ``PANELS``; ``len(PANELS)`` for panels of no chain.
     """
-    numbers = [_CHAIN_OF.get(panel, len(PANELS)) for panel in panels]
-    if not set(range(len(PANELS))) <= set(numbers):
-        raise ConfigError(
-            "channel_drop needs panels of every chain",
-            got=" ".join(panels),
-            where=f"the pack of {source}",
-            fix="Set training.augment.channel_drop: 0.",
-        )
-    return np.array(numbers, dtype=np.int64)
+    places = chain_places(panels)
+    return np.array([len(PANELS) if place is None else place.chain for place in places])

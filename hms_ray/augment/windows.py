@@ -7,14 +7,15 @@ both lose the same chain and the same stretches.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hms_ray.augment.draws import Generators
-from hms_ray.augment.flips import mirror_order, mirrored, reverse_
+from hms_ray.augment.draws import Augmentation, Generators
+from hms_ray.augment.flips import move_panels, moved_panels, reverse_
 from hms_ray.augment.masks import (
     NONE,
     Shares,
@@ -24,9 +25,14 @@ from hms_ray.augment.masks import (
     plan_masks,
 )
 from hms_ray.augment.positions import Positions
+from hms_ray.config.augment_checks import panel_fault
 from hms_ray.config.augmentation import AugmentConfig
+from hms_ray.config.panel_maps import CHAIN_ORDERS
 from hms_ray.config.views import kind_of_source
+from hms_ray.errors import ConfigError
 from hms_ray.signal.on_device import on_device
+
+Rows = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -35,17 +41,23 @@ class WindowPlan:
 
     Attributes:
         mirrored: (n,) bool, whether the hemispheres are swapped.
+        front_back: (n,) bool, whether front and back are swapped.
+        lateral: (n,) bool, whether lateral and parasagittal chains are swapped.
+        chain_orders: (n,) index in ``CHAIN_ORDERS`` of the order of the chains.
         reversed_: (n,) bool, whether time is reversed.
         negated: (n,) bool, whether raw signals change sign.
-        dropped: (n,) index in ``PANELS`` of the dropped chain (after the swap), or
+        dropped: (n,) index in ``PANELS`` of the dropped chain (after all swaps), or
             ``masks.NONE``.
         time_masks: (n, m, 2) starts and stops as shares of each source's window.
         frequency_masks: (n, k, 2) starts and stops as shares of each source's frequencies.
     """
 
-    mirrored: NDArray[np.bool_]
-    reversed_: NDArray[np.bool_]
-    negated: NDArray[np.bool_]
+    mirrored: Rows
+    front_back: Rows
+    lateral: Rows
+    chain_orders: Positions
+    reversed_: Rows
+    negated: Rows
     dropped: Positions
     time_masks: Shares
     frequency_masks: Shares
@@ -53,12 +65,7 @@ class WindowPlan:
     def of(self, places: Positions) -> WindowPlan:
         """The plan for the rows at some positions."""
         return WindowPlan(
-            self.mirrored[places],
-            self.reversed_[places],
-            self.negated[places],
-            self.dropped[places],
-            self.time_masks[places],
-            self.frequency_masks[places],
+            **{field.name: getattr(self, field.name)[places] for field in fields(self)}
         )
 
 
@@ -75,21 +82,35 @@ def plan_windows(n_rows: int, config: AugmentConfig, generators: Generators) -> 
     """
     if not changes_windows(config):
         return None
+
+    def chosen(kind: Augmentation) -> Rows:
+        rows: Rows = generators[kind].random(n_rows) < getattr(config, kind)
+        return rows
+
+    shuffled = chosen("chain_shuffle")
+    orders = generators["chain_shuffle"].integers(len(CHAIN_ORDERS), size=n_rows)
     return WindowPlan(
-        mirrored=generators["hemisphere_flip"].random(n_rows) < config.hemisphere_flip,
-        reversed_=generators["time_flip"].random(n_rows) < config.time_flip,
-        negated=generators["sign_flip"].random(n_rows) < config.sign_flip,
+        mirrored=chosen("hemisphere_flip"),
+        front_back=chosen("front_back_flip"),
+        lateral=chosen("lateral_swap"),
+        chain_orders=np.where(shuffled, orders, 0),
+        reversed_=chosen("time_flip"),
+        negated=chosen("sign_flip"),
         dropped=plan_drops(n_rows, config.channel_drop, generators["channel_drop"]),
         time_masks=plan_masks(n_rows, config.time_mask, generators["time_mask"]),
         frequency_masks=plan_masks(n_rows, config.frequency_mask, generators["frequency_mask"]),
     )
 
 
+_OF_WINDOWS: Final[tuple[Augmentation, ...]] = (
+    *("hemisphere_flip", "front_back_flip", "lateral_swap", "chain_shuffle"),
+    *("time_flip", "sign_flip", "channel_drop", "time_mask", "frequency_mask"),
+)
+
+
 def changes_windows(config: AugmentConfig) -> bool:
     """Whether a configuration has any augmentation of windows."""
-    shares = (config.hemisphere_flip, config.time_flip, config.sign_flip, config.channel_drop)
-    masks = (config.time_mask, config.frequency_mask)
-    return any(shares) or any(mask is not None for mask in masks)
+    return any(getattr(config, name) for name in _OF_WINDOWS)
 
 
 def check_panels(config: AugmentConfig, panels: Mapping[str, Sequence[str]]) -> None:
@@ -100,13 +121,17 @@ def check_panels(config: AugmentConfig, panels: Mapping[str, Sequence[str]]) -> 
         panels: source -> names of its panels.
 
     Raises:
-        ConfigError: if a flip lacks a counterpart, or a chain has no panel.
+        ConfigError: if a panel lacks a counterpart, or a chain has no panel.
     """
     for source, names in panels.items():
-        if config.hemisphere_flip:
-            mirror_order(names, source)
-        if config.channel_drop:
-            chain_numbers(names, source)
+        fault = panel_fault(config, names)
+        if fault is not None:
+            raise ConfigError(
+                f"{fault.field} needs {fault.rule}",
+                got=" ".join(names),
+                where=f"the pack of {source}",
+                fix=f"Set training.augment.{fault.field}: {fault.off}.",
+            )
 
 
 def augment_windows(
@@ -117,30 +142,28 @@ def augment_windows(
     Args:
         windows: (B, P, F, T) downsampled, not yet normalised, NaN allowed.
         plan: for these B rows.
-        panels: P names of the panels.
+        panels: P names of the panels, which allow the plan (``check_panels``).
         source: of the windows; only those of raw signals change sign.
 
     Returns:
         (B, P, F, T), a new tensor; dropped and masked values are NaN.
-
-    Raises:
-        ConfigError: see ``check_panels``.
     """
-    if plan.mirrored.any():
-        changed = mirrored(windows, plan.mirrored, mirror_order(panels, source))
-    else:
-        changed = windows.clone()
+    places, signs = moved_panels(
+        panels, plan.mirrored, plan.front_back, plan.lateral, plan.chain_orders
+    )
+    moved = (places != np.arange(len(panels))).any()
+    changed = move_panels(windows, places) if moved else windows.clone()
     if plan.reversed_.any():
         reverse_(changed, plan.reversed_)
-    if plan.negated.any() and kind_of_source(source) == "raw":
-        signs = np.where(plan.negated, -1.0, 1.0)[:, None, None, None]
-        changed *= on_device(signs, windows.device, windows.dtype)
+    signs = signs * np.where(plan.negated, -1.0, 1.0)[:, None]
+    if kind_of_source(source) == "raw" and (signs < 0).any():
+        changed *= on_device(signs[:, :, None, None], windows.device, windows.dtype)
     hidden = [
         masked_points(plan.time_masks, windows.shape[3])[:, None, None, :],
         masked_points(plan.frequency_masks, windows.shape[2])[:, None, :, None],
     ]
     if (plan.dropped != NONE).any():
-        lost = chain_numbers(panels, source) == plan.dropped[:, None]
+        lost = chain_numbers(panels) == plan.dropped[:, None]
         hidden.append(lost[:, :, None, None])
     for points in hidden:
         if points.any():

@@ -95,6 +95,16 @@ class AugmentConfig(Frozen):
     hemisphere_flip: Fraction = 0.0
     """Share of rows whose left and right chains are swapped in all sources; the midline
     stays (high-ranking teams: 0.5)."""
+    front_back_flip: Fraction = 0.0
+    """Share of rows whose front and back are swapped in all sources: Fp1-F7 takes the values of
+    T5-O1, and a raw signal changes its sign, since Fp1-F7 mirrored is O1-T5 (a high-ranking
+    team: 0.5). Means over chains stay. Needs a view of pairs or raw."""
+    lateral_swap: Fraction = 0.0
+    """Share of rows whose lateral and parasagittal chains are swapped in all sources: LL with
+    LP, RL with RP (used by a high-ranking team)."""
+    chain_shuffle: Fraction = 0.0
+    """Share of rows whose four chains are in a random order in all sources; pairs of no chain
+    stay (a high-ranking team: 0.3 to 0.5)."""
     time_flip: Fraction = 0.0
     """Share of rows that are reversed in time in all sources (high-ranking teams: 0.5)."""
     sign_flip: Fraction = 0.0

@@ -1,8 +1,14 @@
-"""The electrodes of a recording, and lists of bipolar pairs in a configuration."""
+"""The electrodes of a recording, the longitudinal montage, and lists of bipolar pairs.
+
+This module has the only list of the montage's pairs ("double banana") in the package. The chains
+are those of the competition's spectrogram panels: each panel of a spectrogram file is the mean
+over the four neighbouring pairs of one chain.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Annotated, Final
 
 from pydantic import AfterValidator
@@ -14,6 +20,22 @@ ELECTRODES: Final = (
     *("Pz", "Fp2", "F4", "C4", "P4", "F8", "T4", "T6", "O2", "EKG"),
 )
 """Columns of an EEG file, in its order; all but the last are on the scalp."""
+ELECTRODE_CHAINS: Final[dict[str, tuple[str, ...]]] = {
+    "LL": ("Fp1", "F7", "T3", "T5", "O1"),
+    "RL": ("Fp2", "F8", "T4", "T6", "O2"),
+    "LP": ("Fp1", "F3", "C3", "P3", "O1"),
+    "RP": ("Fp2", "F4", "C4", "P4", "O2"),
+}
+"""Electrodes of each chain from front to back, in the panels' file order."""
+
+CHAINS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
+    panel: tuple(pairwise(chain)) for panel, chain in ELECTRODE_CHAINS.items()
+}
+"""Panel -> its four (anode, cathode) pairs."""
+
+MIDLINE: Final = (("Fz", "Cz"), ("Cz", "Pz"))
+"""Pairs on the midline, which belong to no panel."""
+
 NAMED_ORDERS: Final = ("chains", "interleaved")
 
 

@@ -11,10 +11,10 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
+from hms_ray.config.augment_checks import augmentation_fault
 from hms_ray.config.eeg_recipes import Count, Frozen
-from hms_ray.config.inputs import InputConfig, canonical_input, margin_fault, used_sources
+from hms_ray.config.inputs import InputConfig, canonical_input, margin_fault
 from hms_ray.config.training import TrainingConfig
-from hms_ray.config.views import kind_of_source
 
 Pooling = Literal["own", "avg", "max", "avgmax", "gem"]
 
@@ -94,15 +94,10 @@ class Experiment(Frozen):
         return self
 
     @model_validator(mode="after")
-    def _flipped_signs_are_seen(self) -> Self:
-        flips = any(stage.augment.sign_flip for stage in self.training.resolved_stages())
-        if flips and not any(
-            kind_of_source(source) == "raw" for source in used_sources(self.input)
-        ):
-            raise ValueError(
-                "augment.sign_flip needs a view of raw signals, since a spectrogram has no sign; "
-                "add one to input.views, or set sign_flip: 0"
-            )
+    def _inputs_allow_augmentation(self) -> Self:
+        for stage in self.training.resolved_stages():
+            if fault := augmentation_fault(self.input, stage.augment):
+                raise ValueError(fault)
         return self
 
 
@@ -129,6 +124,8 @@ _ADDED: Final[dict[str, Any]] = {
 _ADDED_TO_MODEL: Final[dict[str, Any]] = {"pooling": "own", "output": "softmax"}
 """Fields of ``training`` and ``model`` with the default that keeps what was trained before they
 existed: results from then have keys without them."""
+_ADDED_TO_AUGMENT: Final = ("sign_flip", "front_back_flip", "lateral_swap", "chain_shuffle")
+"""Augmentations added later; they are off by default, and then keys are without them."""
 
 
 def canonical(experiment: Experiment) -> dict[str, Any]:
@@ -170,7 +167,7 @@ def canonical(experiment: Experiment) -> dict[str, Any]:
         for stage in experiment.training.resolved_stages()
     ]
     for stage in training["stages"]:
-        if not stage["augment"]["sign_flip"]:
-            # Results from before this field have keys without it.
-            del stage["augment"]["sign_flip"]
+        for field in _ADDED_TO_AUGMENT:
+            if not stage["augment"][field]:
+                del stage["augment"][field]
     return data

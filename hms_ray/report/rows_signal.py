@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from scipy.signal import butter, iirnotch, sosfiltfilt, tf2sos
 
 from hms_ray.competition.schema import EEG_RATE_HZ, ELECTRODES
+from hms_ray.config.electrodes import CHAINS, MIDLINE
 from hms_ray.errors import DataError
-from hms_ray.signal.montage import CHAINS, MIDLINE, columns_of
+from hms_ray.signal.montage import columns_of
 
 Array = NDArray[np.float64]
 Signals = NDArray[np.float32]

@@ -1,38 +1,16 @@
-"""The bipolar chains of the longitudinal ("double banana") montage.
-
-This module has the only list of the montage's pairs in the package. The chains are those of the
-competition's spectrogram panels: each panel of a spectrogram file is the mean over the four
-neighbouring pairs of one chain.
-"""
+"""Bipolar signals of the longitudinal ("double banana") montage."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hms_ray.competition.schema import ELECTRODES, PANELS
-from hms_ray.config.electrodes import as_pairs
+from hms_ray.config.electrodes import CHAINS, MIDLINE, as_pairs
 from hms_ray.errors import DataError
-
-ELECTRODE_CHAINS: Final[dict[str, tuple[str, ...]]] = {
-    "LL": ("Fp1", "F7", "T3", "T5", "O1"),
-    "RL": ("Fp2", "F8", "T4", "T6", "O2"),
-    "LP": ("Fp1", "F3", "C3", "P3", "O1"),
-    "RP": ("Fp2", "F4", "C4", "P4", "O2"),
-}
-"""Electrodes of each chain from front to back, in the panels' file order."""
-
-CHAINS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
-    panel: tuple(pairwise(chain)) for panel, chain in ELECTRODE_CHAINS.items()
-}
-"""Panel -> its four (anode, cathode) pairs."""
-
-MIDLINE: Final = (("Fz", "Cz"), ("Cz", "Pz"))
-"""Pairs on the midline, which belong to no panel."""
 
 PAIRS_PER_CHAIN: Final = 4
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms_ray.competition.schema import ELECTRODES
-from hms_ray.signal.montage import CHAINS
+from hms_ray.config.electrodes import CHAINS
 
 SCALP: Final = tuple(name for name in ELECTRODES if name != "EKG")
 N_SCALP: Final = len(SCALP)

@@ -28,7 +28,8 @@ from hms_ray.competition.schema import (
     PANELS,
     SPECTROGRAM_WINDOW_ROWS,
 )
-from hms_ray.signal.montage import CHAINS, bipolar
+from hms_ray.config.electrodes import CHAINS
+from hms_ray.signal.montage import bipolar
 from hms_ray.simulate.folder import simulate_folder
 from tests.benchmarks.simulator_labels import Line
 

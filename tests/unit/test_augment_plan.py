@@ -204,6 +204,9 @@ def drawn_by(plan: AugmentationPlan, kind: str) -> Any:
         return getattr(plan, kind)
     names = {
         "hemisphere_flip": "mirrored",
+        "front_back_flip": "front_back",
+        "lateral_swap": "lateral",
+        "chain_shuffle": "chain_orders",
         "time_flip": "reversed_",
         "sign_flip": "negated",
         "channel_drop": "dropped",
@@ -240,6 +243,9 @@ def test_golden_seeds() -> None:
     seeds = {kind: derive_seed(0, 0, 0, 0, kind) for kind in AUGMENTATIONS}
     assert seeds == {
         "hemisphere_flip": 4966885325456218337,
+        "front_back_flip": 3510921604492990654,
+        "lateral_swap": 5746049721472873488,
+        "chain_shuffle": 1794734362907915208,
         "time_flip": 4424587847845589322,
         "sign_flip": 8973870027847936372,
         "channel_drop": 2637435602147486967,

@@ -6,17 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from hms_ray.augment.flips import MIRRORED, mirror_order
 from hms_ray.augment.windows import augment_windows, check_panels, plan_windows
 from hms_ray.competition.schema import ELECTRODES
 from hms_ray.config.augmentation import AugmentConfig
 from hms_ray.config.eeg_recipes import EegRecipe, RawRecipe
-from hms_ray.config.experiment import Experiment, canonical
-from hms_ray.config.validation import validated
+from hms_ray.config.panel_maps import LEFT_RIGHT, mirrored_panels
 from hms_ray.errors import ConfigError
 from hms_ray.signal.recipes import layout_of
 from tests.fold_data import PANELS
-from tests.refused import refusal
 
 LEFT = ("Fp1", "F7", "F3", "T3", "C3", "T5", "P3", "O1")
 RIGHT = ("Fp2", "F8", "F4", "T4", "C4", "T6", "P4", "O2")
@@ -45,18 +42,23 @@ def on_right(panel: str) -> bool:
 
 def test_every_electrode_has_a_mirrored_counterpart() -> None:
     for left, right in zip(LEFT, RIGHT, strict=True):
-        assert MIRRORED[left] == right
-        assert MIRRORED[right] == left
-    assert {name for name in MIRRORED if MIRRORED[name] == name} == {"Fz", "Cz", "Pz"}
-    assert set(ELECTRODES) - set(MIRRORED) == {"EKG"}
+        assert LEFT_RIGHT[left] == right
+        assert LEFT_RIGHT[right] == left
+    assert {name for name in LEFT_RIGHT if LEFT_RIGHT[name] == name} == {"Fz", "Cz", "Pz"}
+    assert set(ELECTRODES) - set(LEFT_RIGHT) == {"EKG"}
 
 
-def test_mirror_order_of_panels() -> None:
-    assert mirror_order(PANELS, "kaggle") == [1, 0, 3, 2]
+def test_mirrored_order_of_panels() -> None:
+    def mirrored(panels: Sequence[str]) -> list[str]:
+        found = mirrored_panels(panels, LEFT_RIGHT)
+        assert found is not None
+        assert set(found.signs) == {1}
+        return [panels[place] for place in found.places]
+
+    assert mirrored(PANELS) == ["RL", "LL", "RP", "LP"]
     assert PANELS_OF["eeg"] == ("LL", "LP", "RL", "RP")
-    assert mirror_order(PANELS_OF["eeg"], "eeg") == [2, 3, 0, 1]
-    raw = PANELS_OF["raw"]
-    assert [raw[k] for k in mirror_order(raw, "raw")] == [
+    assert mirrored(PANELS_OF["eeg"]) == ["RL", "RP", "LL", "LP"]
+    assert mirrored(PANELS_OF["raw"]) == [
         *("Fp2-F8", "F8-T4", "T4-T6", "T6-O2", "Fp1-F7", "F7-T3", "T3-T5", "T5-O1"),
         *("Fp2-F4", "F4-C4", "C4-P4", "P4-O2", "Fp1-F3", "F3-C3", "C3-P3", "P3-O1"),
         *("Fz-Cz", "Cz-Pz"),
@@ -74,7 +76,7 @@ def test_swapping_hemispheres_twice_is_the_identity(source: str) -> None:
     before = windows.clone()
     once = flipped(windows, panels, hemisphere_flip=1.0)
     for number, panel in enumerate(panels):
-        there = panels.index("-".join(MIRRORED.get(part, "") for part in panel.split("-")))
+        there = panels.index("-".join(LEFT_RIGHT.get(part, "") for part in panel.split("-")))
         np.testing.assert_array_equal(once[:, there], values[:, number])
         assert (once[0, number] != 0).any() == on_right(panel)
     torch.testing.assert_close(windows, before, rtol=0, atol=0, equal_nan=True)
@@ -129,17 +131,3 @@ def test_signs_of_raw_signals_alone_change_by_row(source: str) -> None:
         expected[negated] *= -1
     np.testing.assert_array_equal(changed.numpy(), expected)
     np.testing.assert_array_equal(windows.numpy(), before.numpy())
-
-
-def test_flipped_signs_without_signals_are_refused() -> None:
-    def given(*views: str) -> dict[str, object]:
-        stages = [{}, {"augment": {"sign_flip": 0.5}}]
-        return {"input": {"views": views}, "training": {"stages": stages}}
-
-    rule = "augment.sign_flip needs a view of raw signals, since a spectrogram has no sign"
-    with refusal(ConfigError, rule, where="here"):
-        validated(Experiment, given("panels", "eeg panels"), "here")
-    flipping = validated(Experiment, given("panels", "raw signals"), "here")
-    first, second = canonical(flipping)["training"]["stages"]
-    assert "sign_flip" not in first["augment"], "the key of before"
-    assert second["augment"]["sign_flip"] == 0.5

@@ -28,9 +28,10 @@ def masks(n: int, config: MaskConfig | None = OFTEN, seed: int = 0) -> np.ndarra
 
 def plan(n: int, **parts: Any) -> WindowPlan:
     nothing = {
-        "mirrored": np.zeros(n, dtype=bool),
-        "reversed_": np.zeros(n, dtype=bool),
-        "negated": np.zeros(n, dtype=bool),
+        **dict.fromkeys(
+            ("mirrored", "front_back", "lateral", "reversed_", "negated"), np.zeros(n, dtype=bool)
+        ),
+        "chain_orders": np.zeros(n, dtype=np.int64),
         "dropped": np.full(n, NONE),
         "time_masks": np.zeros((n, 0, 2)),
         "frequency_masks": np.zeros((n, 0, 2)),
@@ -140,7 +141,7 @@ def test_one_of_four_chains_is_dropped(source: str) -> None:
     else:
         assert lost[1] == ["Fp1-F7", "F7-T3", "T3-T5", "T5-O1"]
         assert lost[4] == ["Fp2-F4", "F4-C4", "C4-P4", "P4-O2"]
-        assert chain_numbers(RAW, "raw").tolist() == [k for k in range(4) for _ in range(4)] + [
+        assert chain_numbers(RAW).tolist() == [k for k in range(4) for _ in range(4)] + [
             4,
             4,
         ]

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from hms_ray.competition.schema import ELECTRODES, PANELS
+from hms_ray.config.electrodes import CHAINS, MIDLINE
 from hms_ray.errors import DataError
-from hms_ray.signal.montage import CHAINS, MIDLINE, bipolar, columns_of, pairs_of
+from hms_ray.signal.montage import bipolar, columns_of, pairs_of
 
 
 def test_chains_follow_the_panels_order() -> None:

@@ -6,8 +6,8 @@ from scipy.signal import butter, sosfiltfilt
 from scipy.signal.windows import dpss
 
 from hms_ray.competition.schema import ELECTRODES, PANELS
+from hms_ray.config.electrodes import CHAINS
 from hms_ray.errors import DataError
-from hms_ray.signal.montage import CHAINS
 from hms_ray.signal.spectrogram import competition_spectrogram
 
 
