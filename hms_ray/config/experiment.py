@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from hms_ray.config.augment_checks import augmentation_fault
 from hms_ray.config.eeg_recipes import Count, Frozen
 from hms_ray.config.inputs import InputConfig, canonical_input, margin_fault
+from hms_ray.config.prediction import PredictionConfig, RowVariant, shift_fault
 from hms_ray.config.training import TrainingConfig
 
 Pooling = Literal["own", "avg", "max", "avgmax", "gem"]
@@ -84,6 +85,8 @@ class Experiment(Frozen):
     input: InputConfig = InputConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
+    prediction: PredictionConfig = PredictionConfig()
+    """What is averaged to predict a row; part of the score, so that it needs training anew."""
 
     @model_validator(mode="after")
     def _margins_hold_shifts(self) -> Self:
@@ -91,6 +94,9 @@ class Experiment(Frozen):
         largest = max(stage.augment.window_shift_s for stage in stages)
         if fault := margin_fault(self.input, largest):
             raise ValueError(fault)
+        for shift_s in sorted(set(self.prediction.shifts_s) - {0.0}, key=abs, reverse=True):
+            if fault := shift_fault(self.input, shift_s):
+                raise ValueError(fault)
         return self
 
     @model_validator(mode="after")
@@ -98,6 +104,11 @@ class Experiment(Frozen):
         for stage in self.training.resolved_stages():
             if fault := augmentation_fault(self.input, stage.augment):
                 raise ValueError(fault)
+        flips = RowVariant(self.prediction.flips).augment
+        if fault := augmentation_fault(self.input, flips):
+            # Its remedy is that of training.
+            reason = fault.rpartition("; ")[0].replace("augment.", "prediction.flips: ")
+            raise ValueError(f"{reason}; add such a view, or remove the flip")
         return self
 
 
@@ -139,6 +150,9 @@ def canonical(experiment: Experiment) -> dict[str, Any]:
     del data["name"], data["model"]["weights_file"]
     data["data"] = used_data_values(experiment.data)
     data["input"] = canonical_input(experiment.input)
+    data["prediction"] = experiment.prediction.canonical()
+    if data["prediction"] is None:
+        del data["prediction"]
     training = data["training"]
     for inherited in (
         "loss",

@@ -62,6 +62,7 @@ class Variant:
             {name: value for name, value in training.items() if name not in _FREE},
             [stage.augment.model_dump(mode="json") for stage in stages],
             [sorted(kind) for kind in kinds],
+            *([data["prediction"]] if "prediction" in data else []),
         ]
         return digest(parts)
 

@@ -42,9 +42,10 @@ def experiment_visits(experiment: Experiment, rows: pd.DataFrame) -> int:
 
 
 def scored_images(experiment: Experiment, rows: pd.DataFrame, fold: int) -> int:
-    """Validation images that a fold scores: all of them, twice per epoch.
+    """Validation rows that a fold scores: all of them, twice per epoch.
 
-    Once per epoch if the epoch is a single batch; see ``train_fold``.
+    Once per epoch if the epoch is a single batch; see ``train_fold``. A row with several variants
+    (``prediction``) counts once.
     """
     n_valid = int(np.count_nonzero(rows["fold"] == fold))
     counts = stage_rows_of(experiment, rows, fold)

@@ -128,8 +128,8 @@ class Predictor:
             ) from None
         model = model.to(device, storage_dtype(precision)).to(memory_format=torch.channels_last)
         self.models_s += time.perf_counter() - started
-        size = self._experiment.training.batch_size
-        table = predict_rows(model, images, rows, size, precision, self._process)
+        size, variants = self._experiment.training.batch_size, self._experiment.prediction.variants
+        table = predict_rows(model, images, rows, size, precision, self._process, variants)
         check_finite(table, f"the fold stored in {folder}")
         return table
 

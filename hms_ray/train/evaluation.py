@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from hms_ray.config.prediction import RowVariant
 from hms_ray.config.training import ResolvedStage
 from hms_ray.evaluate.metric import kl_divergence, kl_report
 from hms_ray.train.batches import FoldData, RowIndices
@@ -25,6 +26,7 @@ class Evaluation:
         batch_size: rows per batch, over all ranks.
         precision: of the forward passes.
         process: this rank of the worker group.
+        variants: of each row, whose predictions are averaged.
     """
 
     def __init__(
@@ -34,9 +36,10 @@ class Evaluation:
         batch_size: int,
         precision: Precision,
         process: Process,
+        variants: Sequence[RowVariant],
     ) -> None:
         self._data, self._images, self._batch_size = data, images, batch_size
-        self._precision, self._process = precision, process
+        self._precision, self._process, self._variants = precision, process, variants
 
     def __call__(
         self, model: nn.Module, where: str
@@ -51,9 +54,8 @@ class Evaluation:
             TrainingError: on all ranks, if a prediction is not finite.
         """
         data, valid = self._data, self._data.valid
-        table = predict_rows(
-            model, self._images, valid, self._batch_size, self._precision, self._process
-        )
+        made_with = self._batch_size, self._precision, self._process
+        table = predict_rows(model, self._images, valid, *made_with, self._variants)
         check_finite(table, where, self._precision)
         return table, kl_report(data.targets[valid], table, data.total_votes[valid])
 

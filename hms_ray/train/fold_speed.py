@@ -38,7 +38,7 @@ class FoldSpeed:
         restart_s: seconds that training takes longer after an evaluation, because the ranks of a
             group prepare their all-reduces anew; per repetition, 0 with one rank.
         save_s: seconds to write the weights once.
-        scoring_first_s: seconds per image of the first evaluation.
+        scoring_first_s: seconds per row of the first evaluation, in all variants of the row.
         scoring_later_s: seconds per image of later ones.
         n_cached: rows whose windows are read once only; those after them are read anew in
             each epoch.

@@ -81,9 +81,11 @@ class FoldTraining:
             cache_budget(process.device),
         )
         batch_size = training.batch_size
-        self.evaluate = Evaluation(data, self.images, batch_size, self.precision, process)
+        variants = experiment.prediction.variants
+        self.evaluate = Evaluation(data, self.images, batch_size, self.precision, process, variants)
         for stage, _, _ in self.stages:
             self.images.check_augment(stage.augment)
+        self.images.check_prediction(experiment.prediction)
 
     def n_batches(self, rows: RowIndices) -> int:
         """Batches of an epoch over some rows."""

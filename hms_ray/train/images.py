@@ -14,9 +14,11 @@ from torch.profiler import record_function
 
 from hms_ray.augment.mosaic import mosaic_spans
 from hms_ray.augment.plan import augment_images
+from hms_ray.augment.test_time import check_flips, flips_of
 from hms_ray.augment.windows import WindowPlan, augment_windows, check_panels
 from hms_ray.config.augmentation import AugmentConfig
 from hms_ray.config.inputs import InputConfig, used_sources
+from hms_ray.config.prediction import AS_THEY_ARE, PredictionConfig, RowVariant
 from hms_ray.errors import TrainingError
 from hms_ray.train.batches import Batch, RowIndices, SourceRows, chunks
 from hms_ray.train.cancel import check_cancelled
@@ -167,9 +169,23 @@ class Images:
             (_, width), widths = self.joined
             mosaic_spans(width, widths)
 
-    def for_rows(self, batches: Sequence[RowIndices]) -> Iterator[Tensor]:
-        """Yields the (B, C, H, W) images of each batch of rows, without augmentation."""
-        for image in self._make(batches, [None] * len(batches)):
+    def check_prediction(self, config: PredictionConfig) -> None:
+        """Checks that these images allow the flips of predictions.
+
+        Raises:
+            ConfigError: if a panel has no counterpart on the other side.
+        """
+        check_flips(config, self._panels)
+
+    def for_rows(
+        self, batches: Sequence[RowIndices], variant: RowVariant = AS_THEY_ARE
+    ) -> Iterator[Tensor]:
+        """Yields the (B, C, H, W) images of each batch of rows, without random augmentation."""
+        plans = [flips_of(variant, len(rows)) for rows in batches]
+        shifts = None
+        if variant.shift_s:
+            shifts = [np.full(len(rows), variant.shift_s) for rows in batches]
+        for image in self._make(batches, plans, shifts):
             yield padded(image, self.size)
 
     def _shifted(

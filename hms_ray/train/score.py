@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final, Literal, cast
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from hms_ray.competition.schema import N_CLASSES
+from hms_ray.config.prediction import AS_THEY_ARE, RowVariant
 from hms_ray.errors import DivergedError
 from hms_ray.train.batches import RowIndices, chunks
 from hms_ray.train.cancel import cancellable
@@ -73,6 +75,7 @@ def predict_rows(
     batch_size: int,
     precision: Precision,
     process: Process,
+    variants: Sequence[RowVariant] = (AS_THEY_ARE,),
 ) -> NDArray[np.float64]:
     """Class probabilities of rows, computed by all ranks together.
 
@@ -83,6 +86,8 @@ def predict_rows(
         batch_size: of training; at least ``MIN_SCORING_BATCH`` is used.
         precision: of the forward pass; the softmax is computed in float64.
         process: each rank predicts its shard and receives the whole table.
+        variants: each row is predicted in all of them; the result is the mean of these
+            probabilities.
 
     Returns:
         (n, 6) float64; not finite if the model's outputs are not.
@@ -99,11 +104,13 @@ def predict_rows(
     table = torch.zeros(len(rows), N_CLASSES, dtype=torch.float64, device=process.device)
     model.eval()
     with torch.inference_mode():
-        made = zip(own, images.for_rows([rows[part] for part in own]), strict=True)
-        for part, image in cancellable(made, process, n_batches):
-            with autocast(precision, process.device):
-                logits = model(image)
-            table[part[0] : part[-1] + 1] = torch.softmax(logits.double(), dim=1)
+        for variant in variants:
+            made = zip(own, images.for_rows([rows[part] for part in own], variant), strict=True)
+            for part, image in cancellable(made, process, n_batches):
+                with autocast(precision, process.device):
+                    logits = model(image)
+                table[part[0] : part[-1] + 1] += torch.softmax(logits.double(), dim=1)
+    table /= len(variants)
     model.train()
     result: NDArray[np.float64] = process.all_reduce_sum(table).cpu().numpy()
     return result

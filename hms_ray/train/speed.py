@@ -252,7 +252,7 @@ class _Measurement:
         return total / sum(batch.n_global for batch in batches), inputs / total
 
     def _scoring(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Seconds per image of the first evaluation and of later ones."""
+        """Seconds per row of the first evaluation and of later ones."""
         size = max(self.training.batch_size, MIN_SCORING_BATCH)
         # Each rank scores its shard in batches of this size.
         size *= self.process.world_size
@@ -277,10 +277,11 @@ class _Measurement:
         return tuple(first), tuple(later)
 
     def _score(self, rows: RowIndices) -> float:
-        """Evaluates rows as after half an epoch; seconds per image."""
-        data, size = self.data, self.training.batch_size
+        """Evaluates rows as after half an epoch; seconds per row, in all of its variants."""
+        data, made_with = self.data, (self.training.batch_size, self.precision, self.process)
+        variants = self.experiment.prediction.variants
         began = time.perf_counter()
-        table = predict_rows(self.model, self.images, rows, size, self.precision, self.process)
+        table = predict_rows(self.model, self.images, rows, *made_with, variants)
         kl_report(data.targets[rows], table, data.total_votes[rows])
         return (time.perf_counter() - began) / len(rows)
 

@@ -36,7 +36,13 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module", params=list(INPUTS))
 def each(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TrainedStudy:
-    switches = {"input.channels": 3, "model.output": "sigmoid"}
+    switches = {
+        "input.channels": 3,
+        "model.output": "sigmoid",
+        "input.eeg.margin_s": 2,
+        "prediction.flips": ["hemisphere_flip", "time_flip"],
+        "prediction.shifts_s": [-2, 2],
+    }
     values = switches if request.param == "eeg" else {}
     return train_study(tmp_path_factory.mktemp(request.param), request.param, values=values)
 
