@@ -7,8 +7,6 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 
 from hms_ray.augment.mosaic import mosaic_spans
-from hms_ray.augment.test_time import check_flips
-from hms_ray.augment.windows import check_panels
 from hms_ray.competition.schema import TARGET_COLUMNS
 from hms_ray.config.experiment import Experiment
 from hms_ray.config.inputs import InputConfig, used_sources
@@ -40,8 +38,7 @@ def preflight(
     Raises:
         ModelError: if a model cannot be built or its weights cannot be read.
         ConfigError: if blocks do not divide the images, a view has too few columns for a
-            mosaic, panels do not allow a flip, a stage lacks rows in a fold, or the device lacks
-            the precision.
+            mosaic, a stage lacks rows in a fold, or the device lacks the precision.
     """
     variants = list(single_changes(space))
     stages = [stage for made in variants for stage in made.training.resolved_stages()]
@@ -59,10 +56,7 @@ def preflight(
         if needs not in built:
             parameter_groups(build_model(experiment.model, size, channels), training)
             built.add(needs)
-        panels = _panels(experiment.input)
-        check_flips(experiment.prediction, panels)
         for stage in experiment.training.resolved_stages():
-            check_panels(stage.augment, panels)
             if stage.augment.mosaic is not None:
                 shapes = _shapes(experiment.input)
                 _, width = joined_size(experiment.input, shapes)
@@ -92,12 +86,6 @@ def image_size_of(config: InputConfig) -> tuple[int, int]:
         ConfigError: see ``image_size``.
     """
     return image_size(config, _shapes(config))
-
-
-def _panels(config: InputConfig) -> dict[str, tuple[str, ...]]:
-    """Source -> names of its panels, as its pack will have them."""
-    forms = {name: pack_source(name, recipe) for name, recipe in used_sources(config).items()}
-    return {name: form.panels for name, form in forms.items()}
 
 
 def _shapes(config: InputConfig) -> dict[str, Shape]:
