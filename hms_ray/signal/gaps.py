@@ -26,9 +26,13 @@ def fill_gaps(signals: Tensor, policy: Gaps) -> Tensor:
     Returns:
         float32, same shape, finite; the input itself if it has no gap.
     """
-    known = signals.abs() <= MAX_UV
-    if bool(known.all()):
+    if not signals.numel():
         return signals
+    # NaN stays NaN in both and fails the comparison.
+    least, largest = torch.aminmax(signals)
+    if bool((least >= -MAX_UV) & (largest <= MAX_UV)):
+        return signals
+    known = signals.abs() <= MAX_UV
     filled = torch.where(known, signals, 0.0)
     if policy == "zero":
         return filled

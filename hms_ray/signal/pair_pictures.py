@@ -25,34 +25,41 @@ from hms_ray.config.pair_recipes import PairsRecipe
 from hms_ray.signal.recipes import TUKEY_SHARE
 
 _LOG10: Final = float(np.log(10.0))
-_CPU_SIGNALS: Final = 4
-"""Signals whose frames stay in a core's cache."""
+_CPU_VALUES: Final = 500_000
+"""Values of frames and of their power that stay in a core's cache (measured)."""
 _MELS_AT_ONCE: Final = 8
 """Neighbouring mel bands share few bins: products of this many skip most of the zeros."""
 
 
-def pair_images(signals: Tensor, recipe: PairsRecipe, n_frames: int) -> Tensor:
+def pair_images(
+    signals: Tensor, recipe: PairsRecipe, n_frames: int, out: Tensor | None = None
+) -> Tensor:
     """Scaled spectrograms of signals.
 
     Args:
         signals: float32 (B, P, n), microvolts.
         recipe: frames, frequencies and scale.
         n_frames: T, from the recipe's first kept frame on.
+        out: contiguous float32 (B, P, F, T) to write into.
 
     Returns:
-        float32 (B, P, F, T), lowest frequency first.
+        float32 (B, P, F, T), lowest frequency first; ``out`` if it is given.
     """
     batch, n_signals, n = signals.shape
     flat = signals.reshape(-1, n)
     bank = _bank(_unscaled(recipe), str(flat.device))
-    images = flat.new_empty(len(flat), recipe.n_frequencies, n_frames)
-    at_once = len(flat) if flat.is_cuda else _CPU_SIGNALS
+    shape = (batch, n_signals, recipe.n_frequencies, n_frames)
+    made = flat.new_empty(shape) if out is None else out
+    images = made.view(-1, *shape[2:])
+    values_each = n_frames * (recipe.frame_samples // 2 + 2 * len(bank.cosines))
+    at_once = len(flat) if flat.is_cuda else max(1, _CPU_VALUES // values_each)
     for start in range(0, len(flat), at_once):
         part = slice(start, start + at_once)
         scaled = flat[part] if recipe.scale_uv == 1 else flat[part] / recipe.scale_uv
         frames = _frames(scaled, recipe, n_frames)
-        images[part] = _scaled(_power(frames, bank), recipe)
-    return images.view(batch, n_signals, -1, n_frames)
+        values = _scaled(_power(frames, bank), recipe)
+        images[part] = values.view(-1, len(frames), n_frames).transpose(0, 1)
+    return made
 
 
 def _frames(flat: Tensor, recipe: PairsRecipe, n_frames: int) -> Tensor:
@@ -70,7 +77,7 @@ def _frames(flat: Tensor, recipe: PairsRecipe, n_frames: int) -> Tensor:
 
 
 def _power(frames: Tensor, bank: _Bank) -> Tensor:
-    """(N, F, T) of frames (N, T, window)."""
+    """(F, N * T) of frames (N, T, window)."""
     n, n_frames, window = frames.shape
     half = (window - 1) // 2
     later, earlier = frames[..., window - half :], frames[..., 1 : half + 1].flip(-1)
@@ -78,12 +85,16 @@ def _power(frames: Tensor, bank: _Bank) -> Tensor:
     even[..., 0] = frames[..., 0]
     even[..., 1] = frames[..., window // 2]
     torch.add(later, earlier, out=even[..., 2:])
-    real = torch.matmul(bank.cosines, even.transpose(1, 2)).square_()
-    imaginary = torch.matmul(bank.sines, (later - earlier).transpose(1, 2)).square_()
-    power = real.add_(imaginary)
+    odd = later - earlier
+    power = torch.mm(bank.cosines, even.view(-1, half + 2).T).square_()
+    imaginary = torch.mm(bank.sines, odd.view(-1, half).T)
+    power.addcmul_(imaginary, imaginary)
     if not bank.mels:
         return power
-    return torch.cat([torch.matmul(part, power[:, bins]) for bins, part in bank.mels], dim=1)
+    mels = power.new_empty(sum(len(part) for _, part in bank.mels), power.shape[1])
+    for (bins, part), rows in zip(bank.mels, torch.split(mels, _MELS_AT_ONCE), strict=True):
+        torch.mm(part, power[bins], out=rows)
+    return mels
 
 
 def _scaled(power: Tensor, recipe: PairsRecipe) -> Tensor:

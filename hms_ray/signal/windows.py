@@ -58,7 +58,7 @@ def make_windows(eeg: Tensor, recipe: SignalRecipe) -> Tensor:
     with torch.autocast(eeg.device.type, enabled=False):
         for start in range(0, len(eeg), at_once):
             part = slice(start, start + at_once)
-            made[part] = _arrays(filtered_signals(eeg[part], recipe), recipe)
+            _write_arrays(made[part], filtered_signals(eeg[part], recipe), recipe)
     return made
 
 
@@ -99,15 +99,17 @@ def filtered_signals(eeg: Tensor, recipe: SignalRecipe) -> Tensor:
     return signals
 
 
-def _arrays(signals: Tensor, recipe: SignalRecipe) -> Tensor:
-    """Filtered signals (B, N, 10000) to arrays (B, P, F, T)."""
+def _write_arrays(made: Tensor, signals: Tensor, recipe: SignalRecipe) -> None:
+    """Filtered signals (B, N, 10000) to arrays (B, P, F, T), written into ``made``."""
     first = (signals.shape[-1] - recipe.used_samples) // 2
     if isinstance(recipe, RawRecipe):
         at_rate = resample(signals, first, recipe.rate_hz, recipe.n_samples)
-        return (at_rate / recipe.scale_uv).unsqueeze(2)
+        torch.div(at_rate.unsqueeze(2), recipe.scale_uv, out=made)
+        return
     used = signals[..., first : first + recipe.used_samples]
     if isinstance(recipe, PairsRecipe):
-        return pair_images(used, recipe, recipe.kept_frames)
-    if recipe.kind in ("mel", "mel_fixed"):
-        return mel_images(used, recipe, recipe.n_frames)
-    return log_density_images(used, recipe, recipe.n_frames)
+        pair_images(used, recipe, recipe.kept_frames, made)
+    elif recipe.kind in ("mel", "mel_fixed"):
+        made.copy_(mel_images(used, recipe, recipe.n_frames))
+    else:
+        made.copy_(log_density_images(used, recipe, recipe.n_frames))
