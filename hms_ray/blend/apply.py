@@ -82,7 +82,10 @@ def apply_blend(file: Path, options: SubmitOptions) -> AppliedBlend:
     require_weights(keys, options.results, "or give predictions: --predictions MEMBER=FILE")
     models = [
         models_of(
-            member, options.results, f"Or give its predictions: --predictions {member.name}=FILE"
+            member,
+            options.results,
+            f"Or give its predictions: --predictions {member.name}=FILE",
+            trust_code=options.trust_code,
         )
         for member in lacking
     ]
@@ -127,19 +130,22 @@ def predict_blend(
     return AppliedBlend(submission, eeg_ids, notes, rate)
 
 
-def models_of(member: StoredMember, results: str | Path, fix: str) -> TrialModels:
+def models_of(
+    member: StoredMember, results: str | Path, fix: str, *, trust_code: bool = False
+) -> TrialModels:
     """The stored models of a member that has some.
 
     Args:
         member: with cache keys.
         results: folder of the fold store.
         fix: a second remedy, for errors.
+        trust_code: see ``TrialModels``.
 
     Raises:
         StudyError: see ``read_models``; it names the member.
     """
     try:
-        return read_models(member.name, member.keys or {}, results)
+        return read_models(member.name, member.keys or {}, results, trust_code=trust_code)
     except StudyError as error:
         place = f"member {member.name}"
         raise StudyError(

@@ -25,7 +25,7 @@ from hms_ray.blend.target import find_target
 from hms_ray.blend.wheel import requirements, write_installed_wheel, write_own_wheel
 from hms_ray.competition.schema import CLASSES
 from hms_ray.errors import ConfigError, PredictionError, StudyError
-from hms_ray.predict.trial import TrialModels, read_models, require_weights
+from hms_ray.predict.trial import FoldModel, TrialModels, read_models, require_weights
 from hms_ray.storage.atomic import require_writable, whole_folder
 from hms_ray.storage.hashing import file_sha256
 from hms_ray.storage.structured_files import json_text, yaml_text
@@ -190,9 +190,16 @@ def _write_models(draft: Path, number: int, models: TrialModels, dtype: str) -> 
             "precision": stored.record["precision"],
             "normalisation": stored.record["normalisation"],
             "numerics": stored.record["made_from"].get("numerics"),
+            **_model_source(stored),
         }
     (folder / FOLDS).write_text(json_text({"name": models.name, "folds": folds}), encoding="utf-8")
     return place
+
+
+def _model_source(stored: FoldModel) -> dict[str, Any]:
+    """The SHA-256 of the source of a model from elsewhere, which is not part of an export."""
+    source = stored.record["made_from"].get("model_source")
+    return {} if source is None else {"model_source": source}
 
 
 def _blend_content(blend: StoredBlend) -> dict[str, Any]:

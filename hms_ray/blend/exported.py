@@ -54,11 +54,12 @@ class Export:
     notes: tuple[str, ...]
 
 
-def read_export(file: Path) -> Export:
+def read_export(file: Path, *, trust_code: bool = False) -> Export:
     """Reads and checks an export; wheels and the page are not needed.
 
     Args:
         file: its ``export.json``.
+        trust_code: see ``TrialModels``.
 
     Raises:
         StudyError: naming the file, if one is missing, changed or of another version.
@@ -76,7 +77,7 @@ def read_export(file: Path) -> Export:
         for name, expected in checksums.items():
             if name == BLEND or name.startswith("models/"):
                 _require_unchanged(folder / name, expected)
-        models = [_member(folder / member["folder"]) for member in members]
+        models = [_member(folder / member["folder"], trust_code) for member in members]
         blend = read_blend(folder / BLEND) if BLEND in checksums else None
         return Export(str(about["name"]), models, blend, _version_notes(about["versions"]))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -94,7 +95,7 @@ def _require_unchanged(file: Path, expected: str) -> None:
         )
 
 
-def _member(folder: Path) -> TrialModels:
+def _member(folder: Path, trust_code: bool) -> TrialModels:
     try:
         experiment = load_space(folder / EXPERIMENT, stored=True).experiment
     except ConfigError as error:
@@ -110,13 +111,13 @@ def _member(folder: Path) -> TrialModels:
             {
                 "precision": entry["precision"],
                 "normalisation": entry["normalisation"],
-                "made_from": {"numerics": entry["numerics"]},
+                "made_from": {name: entry.get(name) for name in ("numerics", "model_source")},
             },
             folder / entry["weights"],
         )
         for fold, entry in described["folds"].items()
     }
-    return TrialModels(str(described["name"]), experiment, folds)
+    return TrialModels(str(described["name"]), experiment, folds, trust_code)
 
 
 def _version_notes(exported: Mapping[str, str]) -> tuple[str, ...]:

@@ -52,6 +52,7 @@ class HoldoutOptions:
         pack_dir: folder of packs; default: that of the study, or ``packed`` in ``data_dir``.
         device: ``cpu`` or ``cuda``; default: cuda if available.
         threads: torch threads.
+        trust_code: run the code of models from elsewhere.
     """
 
     results: Path = Path("results")
@@ -59,6 +60,7 @@ class HoldoutOptions:
     pack_dir: Path | None = None
     device: str | None = None
     threads: int = 1
+    trust_code: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,16 +103,16 @@ def open_holdout(folder: StudyFolder, options: HoldoutOptions) -> HoldoutReport:
     require_writable(folder.path / OPENINGS_FILE)
     with folder.lock():
         before = openings(folder)
-        opened = _what_to_open(folder, rows, options.results)
+        opened = _what_to_open(folder, rows, options)
         report = _scored(folder, rows, opened, options)
         scores = [one.to_json() for one in report.scores]
         record_opening(folder, {**opened.record(), "scores": scores})
     return replace(report, opened_before=before)
 
 
-def _what_to_open(folder: StudyFolder, rows: pd.DataFrame, results: Path) -> _Opened:
-    trial = folder.finished_trial()
-    models = read_models(f"trial {trial.number:04d}", trial.keys, results)
+def _what_to_open(folder: StudyFolder, rows: pd.DataFrame, options: HoldoutOptions) -> _Opened:
+    trial, results, trust = folder.finished_trial(), options.results, options.trust_code
+    models = read_models(f"trial {trial.number:04d}", trial.keys, results, trust_code=trust)
     patients = set(rows["patient_id"])
     if seen := _seen(models, patients):
         raise StudyError(
@@ -128,7 +130,7 @@ def _what_to_open(folder: StudyFolder, rows: pd.DataFrame, results: Path) -> _Op
         return _Opened(trial, models, None, {}, (note,))
     require_weights({member.name: member.keys or {} for member in blend.needed()}, results)
     members = {
-        member.name: read_models(member.name, member.keys or {}, results)
+        member.name: read_models(member.name, member.keys or {}, results, trust_code=trust)
         for member in blend.needed()
     }
     if names := [name for name, member in members.items() if _seen(member, patients)]:
@@ -141,6 +143,8 @@ def _scored(
     folder: StudyFolder, rows: pd.DataFrame, opened: _Opened, options: HoldoutOptions
 ) -> HoldoutReport:
     require_device(options.device, options.threads)
+    for one in (opened.models, *opened.members.values()):
+        one.require_code()
     data_dir, pack_dir = _places(folder, rows, options)
     # A trial that is also a member of the blend is predicted once.
     models = {frozenset(_keys(one).items()): one for one in opened.members.values()}

@@ -56,7 +56,9 @@ def submit(target: str, options: SubmitOptions) -> str:
 def _submit_export(file: Path, options: SubmitOptions, out: Path) -> str:
     if options.predictions:
         raise _replaces_members(f"an export, {file.parent}")
-    export = read_export(file)
+    export = read_export(file, trust_code=options.trust_code)
+    for models in export.models:
+        models.require_code()
     try:
         if export.blend is None:
             (models,) = export.models

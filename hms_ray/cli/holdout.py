@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from hms_ray.cli.next_command import print_next
-from hms_ray.cli.options import RESULTS, Device, Json, Results, Threads, option
+from hms_ray.cli.options import RESULTS, Device, Json, Results, Threads, TrustCode, option
 
 
 def holdout(
@@ -24,6 +24,7 @@ def holdout(
     ] = None,
     device: Device = None,
     threads: Threads = 1,
+    trust_code: TrustCode = False,
     as_json: Json = False,
 ) -> None:
     """Score a study's best trial and its blend on held-out patients.
@@ -42,7 +43,12 @@ def holdout(
     report = open_holdout(
         folder,
         HoldoutOptions(
-            results=results, data_dir=data, pack_dir=pack_dir, device=device, threads=threads
+            results=results,
+            data_dir=data,
+            pack_dir=pack_dir,
+            device=device,
+            threads=threads,
+            trust_code=trust_code,
         ),
     )
     if as_json:

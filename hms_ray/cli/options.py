@@ -85,6 +85,10 @@ Device: TypeAlias = Annotated[
     Literal["cpu", "cuda"] | None,
     option("Where the models run.", default="cuda if available", name="--device"),
 ]
+TrustCode: TypeAlias = Annotated[
+    bool,
+    flag("--trust-code", "Run the code of models from elsewhere that the study or export names."),
+]
 Port: TypeAlias = Annotated[
     int | None,
     typer.Option(

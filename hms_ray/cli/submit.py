@@ -8,7 +8,17 @@ from typing import Annotated, Literal
 import typer
 
 from hms_ray.cli.next_command import print_next
-from hms_ray.cli.options import RESULTS, Data, Device, PackDir, Results, Threads, flag, option
+from hms_ray.cli.options import (
+    RESULTS,
+    Data,
+    Device,
+    PackDir,
+    Results,
+    Threads,
+    TrustCode,
+    flag,
+    option,
+)
 
 
 def submit(
@@ -68,6 +78,7 @@ def submit(
     pack_dir: PackDir = None,
     device: Device = None,
     threads: Threads = 1,
+    trust_code: TrustCode = False,
 ) -> None:
     """Predict the recordings of test.csv and write a checked submission.
 
@@ -88,6 +99,7 @@ def submit(
         pack_dir=pack_dir,
         device=device,
         threads=threads,
+        trust_code=trust_code,
     )
     print(write_submission(target, options))
     is_export = Path(target).name == EXPORT_FILE or (Path(target) / EXPORT_FILE).is_file()

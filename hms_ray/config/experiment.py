@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from hms_ray.config.augment_checks import augmentation_fault
 from hms_ray.config.eeg_recipes import Count, Frozen
+from hms_ray.config.import_path import is_import_path, well_formed
 from hms_ray.config.inputs import InputConfig, canonical_input, margin_fault
 from hms_ray.config.prediction import PredictionConfig, RowVariant, shift_fault
 from hms_ray.config.training import TrainingConfig
@@ -50,9 +51,10 @@ class ModelConfig(Frozen):
 
     name: str = "efficientnet_b0.ra_in1k"
     """A model of timm with the tag of its weights, see ``timm.list_pretrained()``. Without a
-    tag, timm chooses the weights."""
+    tag, timm chooses the weights. ``package.module:function`` calls a function that returns any
+    ``torch.nn.Module`` from (B, C, H, W) images to (B, 6) logits."""
     pretrained: bool = True
-    """Start from pretrained weights."""
+    """Start from pretrained weights; no effect on a model from elsewhere."""
     weights_file: str | None = None
     """File with the pretrained weights, or folder with one file per model, such as
     ``efficientnet_b0.ra_in1k.safetensors``, for machines without internet access. Default:
@@ -73,6 +75,20 @@ class ModelConfig(Frozen):
     def _weights_belong_to_pretrained(self) -> Self:
         if self.weights_file is not None and not self.pretrained:
             raise ValueError("weights_file needs pretrained: true")
+        return self
+
+    @model_validator(mode="after")
+    def _a_function_makes_the_whole_model(self) -> Self:
+        if not is_import_path(self.name):
+            return self
+        if not well_formed(self.name):
+            raise ValueError(f"name must be package.module:function, got {self.name}")
+        for field, unused in (("weights_file", None), ("pooling", "own")):
+            if getattr(self, field) != unused:
+                raise ValueError(
+                    f"{field} needs a model of timm, got {self.name}; do it in the function, and "
+                    f"omit {field}"
+                )
         return self
 
 
@@ -176,6 +192,8 @@ def canonical(experiment: Experiment) -> dict[str, Any]:
     for field, default in _ADDED_TO_MODEL.items():
         if data["model"][field] == default:
             del data["model"][field]
+    if is_import_path(experiment.model.name):
+        del data["model"]["pretrained"]
     training["stages"] = [
         stage.model_dump(mode="json", exclude={"name"})
         for stage in experiment.training.resolved_stages()

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from hms_ray.config.experiment import Experiment, canonical
+from hms_ray.config.import_path import is_import_path
 from hms_ray.config.space import ResourcesConfig, Space
 from hms_ray.config.values import parameter_values, replace_values
 from hms_ray.dataset.prepare import Prepared
@@ -57,14 +58,18 @@ class Variant:
         kinds = [{stage.has_mosaic(epoch) for epoch in range(stage.epochs)} for stage in stages]
         parts = [
             data["input"],
-            # A tag names weights only.
-            [model["name"].split(".")[0], model["drop_path"] > 0],
+            [_architecture(model["name"]), model["drop_path"] > 0],
             {name: value for name, value in training.items() if name not in _FREE},
             [stage.augment.model_dump(mode="json") for stage in stages],
             [sorted(kind) for kind in kinds],
             *([data["prediction"]] if "prediction" in data else []),
         ]
         return digest(parts)
+
+
+def _architecture(name: str) -> str:
+    """The name without its tag, which names weights only."""
+    return name if is_import_path(name) else name.split(".")[0]
 
 
 _FREE: Final = frozenset(

@@ -6,9 +6,10 @@ import platform
 from collections.abc import Mapping
 from typing import Any
 
-from hms_ray.config.experiment import Experiment, canonical
+from hms_ray.config.experiment import Experiment, ModelConfig, canonical
+from hms_ray.config.import_path import INSTALL_FIX, is_import_path, source_sha256
 from hms_ray.dataset.prepare import Prepared
-from hms_ray.errors import TrainingError
+from hms_ray.errors import ModelError, TrainingError
 from hms_ray.experiment.placement import Placement, require_sync_batchnorm
 from hms_ray.train.versions import key_versions
 
@@ -31,7 +32,8 @@ def cache_key_inputs(
 
     Raises:
         ConfigError: if the placement lacks the precision or shared batch statistics.
-        ModelError: if pretrained weights cannot be found, downloaded or read.
+        ModelError: if pretrained weights cannot be found, downloaded or read, or the source of
+            a model from elsewhere cannot be found.
     """
     described = canonical(experiment)
     # Rows and folds are identified by their content below.
@@ -55,9 +57,19 @@ def cache_key_inputs(
         "world_size": placement.world_size,
         "device_class": placement.device_class,
         "weights": weights,
+        **model_source(experiment.model),
         "versions": key_versions(placement.device_class),
         "numerics": NUMERICS_VERSION,
     }
+
+
+def model_source(model: ModelConfig) -> dict[str, str]:
+    """``model_source``: the SHA-256 of the source of a model from elsewhere; empty for timm.
+
+    Raises:
+        ModelError: if there is no source on this machine.
+    """
+    return {"model_source": source_sha256(model.name)} if is_import_path(model.name) else {}
 
 
 def require_planned(experiment: Experiment, key_inputs: Mapping[str, Any]) -> None:
@@ -70,9 +82,11 @@ def require_planned(experiment: Experiment, key_inputs: Mapping[str, Any]) -> No
         key_inputs: see ``cache_key_inputs``.
 
     Raises:
-        TrainingError: if libraries or pretrained weights are others.
+        TrainingError: if libraries, pretrained weights or the source of a model from elsewhere
+            are others.
         ModelError: if pretrained weights cannot be found, downloaded or read.
     """
+    _require_planned_source(experiment.model, key_inputs.get("model_source"))
     planned = key_inputs["versions"], key_inputs["weights"]
     here = key_versions(key_inputs["device_class"]), _model_and_weights(experiment)[1]
     if here != planned:
@@ -85,9 +99,32 @@ def require_planned(experiment: Experiment, key_inputs: Mapping[str, Any]) -> No
         )
 
 
+def _require_planned_source(model: ModelConfig, planned: str | None) -> None:
+    """Checks the source of a model from elsewhere, before it is imported."""
+    if planned is None:
+        return
+    try:
+        here = source_sha256(model.name)
+    except ModelError as error:
+        got, fix = str(error.got), INSTALL_FIX
+    else:
+        if here == planned:
+            return
+        got = f"SHA-256 {here[:12]} instead of {planned[:12]}"
+        fix = "Copy the same source to all machines, and run the command again."
+    raise TrainingError(
+        "a fold must be trained with the source of its cache key",
+        got=got,
+        where=f"{platform.node()}, {model.name}",
+        fix=fix,
+    )
+
+
 def _model_and_weights(experiment: Experiment) -> tuple[str, str | None]:
     """The model's name with the tag of its weights, and the SHA-256 of their file."""
     model = experiment.model
+    if is_import_path(model.name):
+        return model.name, None
     if not model.pretrained:
         # A tag names weights only. timm is not imported: that takes seconds.
         return model.name.split(".")[0], None

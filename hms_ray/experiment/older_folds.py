@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from hms_ray.config.experiment import Experiment, canonical
 from hms_ray.config.former_names import with_new_names
+from hms_ray.config.import_path import is_import_path
 from hms_ray.errors import ModelError
 from hms_ray.experiment.cache_key import NUMERICS_VERSION
 from hms_ray.experiment.fold_task import FoldTask
@@ -26,6 +27,7 @@ _WORDS: Final = {
     "cuda": "CUDA {}",
     "tag": "weights {}",
     "weights": "pretrained weights {}...",
+    "model_source": "model source {}...",
     "numerics": "numerics version {}",
     "deterministic": "training.deterministic {}",
     "compile": "training.compile {}",
@@ -158,7 +160,9 @@ def _same(experiment: Experiment, key_inputs: Mapping[str, Any]) -> str:
     del described["training"]["deterministic"]
     described["training"].pop("compile", None)
     model = experiment.model
-    described["model"]["name"] = _tagged(model.name) if model.pretrained else _untagged(model.name)
+    if not is_import_path(model.name):
+        tagged = _tagged if model.pretrained else _untagged
+        described["model"]["name"] = tagged(model.name)
     parts = {part: key_inputs[part] for part in ("rows", "folds", "sources", "fold")}
     return digest([described, parts])
 
@@ -186,6 +190,7 @@ def _circumstances(key_inputs: Mapping[str, Any]) -> dict[str, Any]:
         **{part: versions.get(part) for part in ("torch", "timm", "cuda")},
         "tag": key_inputs["experiment"]["model"]["name"],
         "weights": weights and weights[:8],
+        "model_source": key_inputs.get("model_source", "")[:8],
         "deterministic": training.get("deterministic"),
         "compile": training.get("compile", "off"),
         "precision": training["precision"],

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import pandas as pd
 
 from hms_ray.augment.mosaic import mosaic_spans
 from hms_ray.competition.schema import TARGET_COLUMNS
 from hms_ray.config.experiment import Experiment
+from hms_ray.config.import_path import is_import_path
 from hms_ray.config.inputs import InputConfig, used_sources
 from hms_ray.config.space import Space
 from hms_ray.config.values import parameter_values, replace_values
 from hms_ray.dataset.sources import pack_source
 from hms_ray.errors import ConfigError
 from hms_ray.experiment.placement import DeviceClass, require_precision, require_sync_batchnorm
+from hms_ray.train.imported_model import check_imported
 from hms_ray.train.model import build_model
 from hms_ray.train.parameter_groups import parameter_groups
 from hms_ray.train.stage_rows import check_stages
@@ -54,7 +57,10 @@ def preflight(
         channels = experiment.input.channels
         needs = experiment.model, size, channels, training.head_rate, training.layer_decay
         if needs not in built:
-            parameter_groups(build_model(experiment.model, size, channels), training)
+            build = partial(build_model, experiment.model, size, channels)
+            parameter_groups(build(), training)
+            if is_import_path(experiment.model.name):
+                check_imported(build, experiment.model.name, (channels, *size), workers)
             built.add(needs)
         for stage in experiment.training.resolved_stages():
             if stage.augment.mosaic is not None:

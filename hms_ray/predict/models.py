@@ -208,10 +208,11 @@ def predict_folds(
         Fold -> (n, 6) float64; and notes to print.
 
     Raises:
-        StudyError: if a fold is damaged.
+        StudyError: if a fold is damaged, or see ``TrialModels.require_code``.
         PackError: if a window is not in its pack.
         TrainingError: if a prediction is not finite.
     """
+    models.require_code()
     predictor = Predictor(models.experiment, recordings, device)
     by_fold: dict[int, Array] = {}
     for number, fold in models.folds.items():

@@ -44,6 +44,7 @@ class SubmitOptions:
         pack_dir: folder of packs; default: ``packed`` in the competition folder.
         device: ``cpu`` or ``cuda``; default: cuda if available.
         threads: torch threads.
+        trust_code: run the code of models from elsewhere.
     """
 
     data_dir: Path
@@ -56,6 +57,7 @@ class SubmitOptions:
     pack_dir: Path | None = None
     device: str | None = None
     threads: int = 1
+    trust_code: bool = False
 
 
 def submit_trial(folder: StudyFolder, number: int | None, options: SubmitOptions) -> str:
@@ -78,7 +80,8 @@ def submit_trial(folder: StudyFolder, number: int | None, options: SubmitOptions
     out = options.out or (PREDICTIONS if options.train_rows else SUBMISSION)
     require_output_file(out)
     trial = folder.finished_trial(number)
-    models = read_models(f"{folder.name} {trial.number:04d}", trial.keys, options.results)
+    name, trust = f"{folder.name} {trial.number:04d}", options.trust_code
+    models = read_models(name, trial.keys, options.results, trust_code=trust)
     if options.train_rows:
         n_rows, notes = _predict_train_rows(folder, trial, models, options, out)
         return "\n".join([*notes, written_line(out, n_rows, models)])
@@ -111,6 +114,7 @@ def _predict_train_rows(
 ) -> tuple[int, tuple[str, ...]]:
     """Writes predictions of the rows of ``train.csv``; returns their number and notes."""
     require_device(options.device, options.threads)
+    models.require_code()
     study_rows, held_out = folder.rows(), _held_out_patients(folder)
     # Rows are those of the study; a stored fold may come from another one.
     unit, window = trial.experiment.data.unit, trial.experiment.data.window

@@ -64,6 +64,8 @@ def predict_test_set(
         ConfigError, DataError, StudyError: see ``recordings_of_test`` and ``predict_all``.
     """
     require_device(device, threads)
+    for trial in trials:
+        trial.require_code()
     times, started = RunTimes(), time.perf_counter()
     inputs = [trial.experiment.input for trial in trials]
     recordings = recordings_of_test(data_dir, inputs, pack_dir=pack_dir, bars=bar)

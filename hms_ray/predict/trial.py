@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from hms_ray.config.experiment import Experiment
 from hms_ray.config.former_names import with_new_names
-from hms_ray.errors import StudyError
+from hms_ray.config.import_path import INSTALL_FIX, is_import_path, source_sha256
+from hms_ray.errors import ModelError, StudyError
 from hms_ray.evaluate.metric import Array
 from hms_ray.experiment.cache_key import NUMERICS_VERSION
 from hms_ray.storage.fold_store import (
@@ -50,11 +51,22 @@ class TrialModels:
         name: for messages.
         experiment: of the training, with its precision resolved.
         folds: fold -> its model; at least one.
+        trust_code: whether the user allows a model from elsewhere to run its code.
     """
 
     name: str
     experiment: Experiment
     folds: Mapping[int, FoldModel]
+    trust_code: bool = False
+
+    def require_code(self) -> None:
+        """Checks, without importing it, that the code of a model from elsewhere may run here.
+
+        Raises:
+            StudyError: if it is not trusted, or its source is missing or another one.
+        """
+        if is_import_path(name := self.experiment.model.name):
+            _require_code(self, name)
 
     def notes(self) -> tuple[str, ...]:
         """A warning for each other version of the numerics that trained the models."""
@@ -66,13 +78,43 @@ class TrialModels:
         )
 
 
-def read_models(name: str, keys: Mapping[int, str], results: str | Path) -> TrialModels:
+def _require_code(models: TrialModels, name: str) -> None:
+    if not models.trust_code:
+        raise StudyError(
+            "code of a stored model runs only if you trust it",
+            got=f"the model {name}",
+            where=models.name,
+            fix="Read its source, then add --trust-code.",
+        )
+    trained = {fold.record["made_from"].get("model_source") for fold in models.folds.values()}
+    try:
+        here = source_sha256(name)
+    except ModelError as error:
+        raise StudyError(
+            "the source of a stored model must be on this machine",
+            got=str(error.got),
+            where=f"{models.name}, {name}",
+            fix=INSTALL_FIX,
+        ) from None
+    if trained != {here}:
+        raise StudyError(
+            "a stored model must be predicted with the source that it was trained with",
+            got=f"SHA-256 {here[:12]} instead of {shortened_list([str(s)[:12] for s in trained])}",
+            where=f"{models.name}, {name}",
+            fix="Restore that source, or train again.",
+        )
+
+
+def read_models(
+    name: str, keys: Mapping[int, str], results: str | Path, *, trust_code: bool = False
+) -> TrialModels:
     """The models of a trial's folds; their checksums are checked.
 
     Args:
         name: for messages.
         keys: fold -> cache key.
         results: folder of the fold store.
+        trust_code: see ``TrialModels``.
 
     Raises:
         StudyError: if there is no fold, one is missing, damaged or without weights, or their
@@ -85,7 +127,8 @@ def read_models(name: str, keys: Mapping[int, str], results: str | Path) -> Tria
     store = FoldStore(results)
     folds = {fold: store.read(key) for fold, key in sorted(keys.items())}
     try:
-        return TrialModels(name, one_experiment(list(folds.values()), name), folds)
+        experiment = one_experiment(list(folds.values()), name)
+        return TrialModels(name, experiment, folds, trust_code)
     except StoredFoldError as error:
         raise store.set_aside(Path(str(error.where)).name, str(error.got)) from None
 

@@ -17,6 +17,7 @@ from optuna.distributions import (
 
 from hms_ray.config.conditions import active_paths, is_active, parents_first
 from hms_ray.config.experiment import Experiment, canonical
+from hms_ray.config.import_path import is_import_path, source_sha256
 from hms_ray.config.space import Parameter, Space
 from hms_ray.config.values import chosen_value, replace_values
 from hms_ray.storage.hashing import digest
@@ -89,7 +90,10 @@ def trial_key(experiment: Experiment) -> str:
         from hms_ray.train.pretrained import weights_fingerprint
 
         weights = weights_fingerprint(experiment.model)
-    return digest([canonical(experiment), weights])
+    source = []
+    if is_import_path(experiment.model.name):
+        source = [source_sha256(experiment.model.name)]
+    return digest([canonical(experiment), weights, *source])
 
 
 def describe(point: Mapping[str, Any]) -> str:

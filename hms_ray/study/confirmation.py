@@ -14,8 +14,11 @@ from typing import Any, Final
 import numpy as np
 
 from hms_ray.config.experiment import Experiment
+from hms_ray.config.import_path import is_import_path
+from hms_ray.config.space import Space
 from hms_ray.config.values import replace_values
 from hms_ray.display.tables import Column, Table
+from hms_ray.errors import StudyError
 from hms_ray.evaluate.intervals import paired_difference, t_quantile
 from hms_ray.evaluate.metric import OBJECTIVES, SCORE_NAMES, Array
 from hms_ray.evaluate.seed_variance import seed_variance
@@ -77,6 +80,25 @@ def missing_runs(folder: StudyFolder, n_best: int, n_seeds: int) -> list[Confirm
                 made = made.model_copy(update={"name": name})
                 missing.append(ConfirmingRun(trial.number, trial.point, made))
     return missing
+
+
+def require_own_model(space: Space, run: ConfirmingRun, folder: StudyFolder) -> None:
+    """Checks that a stored trial runs no code which the user's own space does not name.
+
+    Raises:
+        StudyError: if it would.
+    """
+    # Imports what makes data ready, which commands that show a study do not need.
+    from hms_ray.study.identity import import_paths
+
+    name = run.experiment.model.name
+    if is_import_path(name) and name not in import_paths(space):
+        raise StudyError(
+            "a trial must have a model that the search space names",
+            got=name,
+            where=folder.trial_path(run.number),
+            fix="Move that trial's folder away.",
+        )
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from hms_ray.config.experiment import Experiment, ModelConfig, used_data_values
+from hms_ray.config.import_path import is_import_path, source_sha256
 from hms_ray.config.space import BLEND_GAIN, Space
 from hms_ray.config.values import parameter_values, replace_values
 from hms_ray.dataset.prepare import Prepared
@@ -47,7 +48,8 @@ def space_identity(space: Space) -> dict[str, Any]:
     one, Optuna's journal identifies the value by its path.
 
     Raises:
-        ModelError: if a weights file cannot be read.
+        ModelError: if a weights file cannot be read, or the source of a model from elsewhere
+            cannot be found.
     """
     data = space.model_dump(mode="json")
     return {
@@ -63,6 +65,7 @@ def space_identity(space: Space) -> dict[str, Any]:
             "device": "cuda" if space.resources.gpus_per_worker > 0 else "cpu",
         },
         "weights": _weights(space),
+        **({"model_sources": sources} if (sources := _model_sources(space)) else {}),
     }
 
 
@@ -100,6 +103,21 @@ def _without_files(path: str, parameter: dict[str, Any]) -> dict[str, Any]:
             for label, value in labelled.items()
         },
     }
+
+
+def import_paths(space: Space) -> list[str]:
+    """Models from elsewhere that a space names, sorted."""
+    names = {space.experiment.model.name}
+    for path in ("model", "model.name"):
+        if path in space.parameters:
+            for value in parameter_values(space.parameters[path]).values():
+                names.add(str(value.get("name", "")) if isinstance(value, Mapping) else str(value))
+    return sorted(filter(is_import_path, names))
+
+
+def _model_sources(space: Space) -> dict[str, str]:
+    """SHA-256 of the source of every model from elsewhere."""
+    return {name: source_sha256(name) for name in import_paths(space)}
 
 
 def _weights(space: Space) -> dict[str, str | None]:

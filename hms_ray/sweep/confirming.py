@@ -11,7 +11,7 @@ from hms_ray.display.progress import TrainingProgress
 from hms_ray.display.run_cost import RunCost, estimate_text
 from hms_ray.distributed.cluster import Cluster, n_groups_at_most
 from hms_ray.distributed.progress import EventPump
-from hms_ray.study.confirmation import ConfirmingRun, missing_runs
+from hms_ray.study.confirmation import ConfirmingRun, missing_runs, require_own_model
 from hms_ray.study.cost import RunCounter
 from hms_ray.sweep.run_faults import RunFaults
 from hms_ray.sweep.run_list import RunList
@@ -43,6 +43,8 @@ def confirm(
     runs = missing_runs(trials.folder, n_best, n_seeds)
     if not runs:
         return None
+    for run in runs:
+        require_own_model(trials.space, run, trials.folder)
     resources, folds = trials.space.resources, range(trials.prepared.n_folds)
     costs = RunCounter(trials.folder.path, trials.results, "confirm")
     n_concurrent, bfloat16 = trials.checked(cluster)

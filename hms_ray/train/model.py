@@ -1,4 +1,4 @@
-"""timm models for images of one or three channels and six classes."""
+"""Models of timm, or from elsewhere, for images of one or three channels and six classes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from torch import nn
 
 from hms_ray.competition.schema import N_CLASSES
 from hms_ray.config.experiment import ModelConfig
+from hms_ray.config.import_path import is_import_path
 from hms_ray.errors import ModelError
+from hms_ray.train.imported_model import build_imported
 from hms_ray.train.pooling import set_pooling
 from hms_ray.train.pretrained import (
     first_line,
@@ -25,7 +27,7 @@ from hms_ray.train.weights_misfit import misfit, unpickled
 
 
 def build_model(config: ModelConfig, image_size: tuple[int, int], n_channels: int = 1) -> nn.Module:
-    """Builds a timm model for training.
+    """Builds a model of timm, or from elsewhere, for training.
 
     Initial weights are drawn from torch's global generator. timm sums the first layer of
     pretrained weights over its three input channels if images have one.
@@ -44,8 +46,19 @@ def build_model(config: ModelConfig, image_size: tuple[int, int], n_channels: in
         ModelError: if the name is unknown, ``drop_path`` is set for a model without
             stochastic depth, the model does not accept the image size or has no pooling to
             change, or pretrained weights
-            are not available or do not fit.
+            are not available or do not fit; see also ``build_imported``.
     """
+    if is_import_path(config.name):
+        model = build_imported(config, image_size, n_channels)
+    else:
+        model = _timm_model(config, image_size, n_channels)
+    if config.output == "sigmoid":
+        # Not a layer around the model, so that its weights keep their names.
+        model.register_forward_hook(_log_sigmoid)
+    return model
+
+
+def _timm_model(config: ModelConfig, image_size: tuple[int, int], n_channels: int) -> nn.Module:
     pretrained = pretrained_config(config.name)
     options: dict[str, Any] = {"in_chans": n_channels, "drop_rate": config.dropout}
     if config.drop_path:
@@ -63,9 +76,6 @@ def build_model(config: ModelConfig, image_size: tuple[int, int], n_channels: in
         options["pretrained_cfg_overlay"] = _source(pretrained, weights.file)
     model = _create(config, options, N_CLASSES)
     set_pooling(model, config.pooling, config.name)
-    if config.output == "sigmoid":
-        # Not a layer around the model, so that its weights keep their names.
-        model.register_forward_hook(_log_sigmoid)
     _check_forward(model, config.name, (n_channels, *image_size))
     return model
 

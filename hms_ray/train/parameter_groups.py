@@ -16,7 +16,8 @@ def parameter_groups(model: nn.Module, training: TrainingConfig) -> list[dict[st
     """The parameters of a model by learning rate.
 
     Args:
-        model: of timm, if ``head_rate`` or ``layer_decay`` are set.
+        model: of timm if ``layer_decay`` is set; with ``head_rate``, one whose
+            ``get_classifier()`` returns its last layer.
         training: with a ``layer_decay`` of d, layer k of n has the rate ``d ** (n - k)``, by
             timm's division into layers (Bao et al., BEiT, 2021); the classifier is in the last
             one and its rate is multiplied by ``head_rate``.
@@ -32,15 +33,12 @@ def parameter_groups(model: nn.Module, training: TrainingConfig) -> list[dict[st
         return [{"params": list(model.parameters()), "lr_scale": 1.0}]
     scales = dict.fromkeys(model.parameters(), 1.0)
     if training.layer_decay is not None:
+        if not hasattr(model, "group_matcher"):
+            raise _one_layer(model, "a model that is not of timm")
         for group in param_groups_layer_decay(model, layer_decay=training.layer_decay):
             scales.update(dict.fromkeys(group["params"], group["lr_scale"]))
         if len(set(scales.values())) == 1:
-            raise ModelError(
-                "training.layer_decay needs a model that timm divides into layers",
-                got="one layer",
-                where=type(model).__name__,
-                fix="Set training.layer_decay: null, or use another model.",
-            )
+            raise _one_layer(model, "one layer")
     if training.head_rate != 1:
         for parameter in _head(model):
             scales[parameter] *= training.head_rate
@@ -51,6 +49,15 @@ def parameter_groups(model: nn.Module, training: TrainingConfig) -> list[dict[st
         }
         for scale in sorted(set(scales.values()))
     ]
+
+
+def _one_layer(model: nn.Module, got: str) -> ModelError:
+    return ModelError(
+        "training.layer_decay needs a model that timm divides into layers",
+        got=got,
+        where=type(model).__name__,
+        fix="Set training.layer_decay: null, or use another model.",
+    )
 
 
 def _head(model: nn.Module) -> list[nn.Parameter]:
