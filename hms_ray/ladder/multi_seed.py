@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -99,6 +99,8 @@ def combine_ladders(places: Mapping[str, Path], controls: Mapping[str, Path]) ->
     several (see ``evaluate.seed_variance``). Each ladder is recalibrated separately, since
     its models are different; patients of different data sets count as different.
 
+    A control may have some of the steps, those whose cause its data lack.
+
     Args:
         places: name of a ladder -> its folder; at least one.
         controls: the same of the negative control; may be empty.
@@ -112,8 +114,11 @@ def combine_ladders(places: Mapping[str, Path], controls: Mapping[str, Path]) ->
         {name: read_ladder(place) for name, place in given.items()} for given in (places, controls)
     ]
     first = next(iter(stored[0].items()))
-    for ladders in stored:
-        _check_ladders(first, ladders)
+    _check_ladders(first, stored[0])
+    for name, ladder in stored[1].items():
+        _check_same((first[0], _steps_of(first[1], ladder)), (name, ladder))
+    if controls:
+        _check_ladders(next(iter(stored[1].items())), stored[1])
     _check_controls(stored[1])
     results = first[1].results
     if all(result.before is None for result in results):
@@ -164,6 +169,17 @@ def _check_ladders(first: tuple[str, StoredLadder], ladders: Mapping[str, Stored
                 got=f"{twin} and {name} with the same rows, folds and seed {run[1]}",
                 fix="Combine ladders of other simulator seeds, or train with --seeds.",
             )
+
+
+def _steps_of(whole: StoredLadder, control: StoredLadder) -> StoredLadder:
+    """A ladder's steps that a control has, as it would have them: some without a baseline."""
+    own = {result.name: result for result in control.results}
+    results = [
+        result if own[result.name].before else replace(result, before=None)
+        for result in whole.results
+        if result.name in own
+    ]
+    return replace(whole, results=tuple(results))
 
 
 def _check_controls(ladders: Mapping[str, StoredLadder]) -> None:
@@ -237,9 +253,19 @@ def _step(number: int, ours: _Combined, control: _Combined | None) -> CombinedSt
         published_group=published.group,
         other_rows=published.other_rows,
         ours=ours.scores[number],
-        control=None if control is None else control.scores[number],
+        control=None if control is None else _of_step(control, result.name),
         by_ladder={name: tuple(mean(rows, name) for rows in ours.rows) for name in GROUPS},
     )
+
+
+def _of_step(control: _Combined, name: str) -> StepScores | None:
+    """Scores of a step of the control; None if it lacks the step or its baseline."""
+    for result, scores in zip(
+        next(iter(control.ladders.values())).results, control.scores, strict=True
+    ):
+        if result.name == name and result.before is not None:
+            return scores
+    return None
 
 
 class PublishedDifference(NamedTuple):

@@ -236,19 +236,44 @@ def test_unknown_and_repeated_ladders_are_refused(
 def test_different_steps_are_refused_by_name(folder: Path, tmp_path: Path) -> None:
     rows, results = ladder(seed=5)
 
-    def refused(changed: list[StepResult], message: str) -> None:
+    def refused(changed: list[StepResult], message: str, *, control: bool = True) -> None:
         write_ladder(tmp_path / "x", rows, changed, CONTROL)
         with pytest.raises(StudyError, match=message):
             combine_ladders({"a": folder / "a", "x": tmp_path / "x"}, {})
-        with pytest.raises(StudyError, match=message):
-            combine_ladders({"a": folder / "a"}, {"x": tmp_path / "x"})
+        if control:
+            with pytest.raises(StudyError, match=message):
+                combine_ladders({"a": folder / "a"}, {"x": tmp_path / "x"})
 
-    refused(results[:-1], r"the same steps, got blend in a only, in a and x\. Run the same")
+    fewer = r"the same steps, got blend in a only, in a and x\. Run the same"
+    refused(results[:-1], fewer, control=False)
     more = [*results, replace(results[0], name="more")]
     refused(more, r"the same steps, got more in x only")
     refused([results[1], results[0], *results[2:]], r"same order, got another order")
     other = [*results[:4], replace(results[4], before="panels"), results[5]]
     refused(other, r"got step two_stages with before averaged and panels")
+
+
+def test_a_control_may_have_some_of_the_steps(
+    folder: Path, combined: CombinedReport, tmp_path: Path
+) -> None:
+    """Those whose cause its data lack, and their baselines, which have no own one there."""
+    rows, results = ladder(seed=2)
+    averaged, _, two_stages = as_control(results)[2:5]
+    some = [replace(averaged, before=None), two_stages]
+    write_ladder(tmp_path / "some", rows, some, {**CONTROL, "seed": 2})
+    report = combine_ladders({name: folder / name for name in "ab"}, {"some": tmp_path / "some"})
+    controls = {step.name: step.control for step in report.steps}
+    assert [name for name, control in controls.items() if control] == ["two_stages"]
+    whole = {step.name: step.control for step in combined.steps}
+    assert controls["two_stages"] == whole["two_stages"]
+    assert render_combined(report)
+    assert forest_svg(report, recalibrated=False)
+    assert sum(report.counts("kl_all", control=True).values()) == 1
+    rows, results = ladder(seed=3)
+    write_ladder(tmp_path / "all", rows, as_control(results), {**CONTROL, "seed": 3})
+    both = {name: tmp_path / name for name in ("some", "all")}
+    with refusal(StudyError, "the same steps", where="some and all"):
+        combine_ladders({"a": folder / "a"}, both)
 
 
 def test_shared_rows_and_mixed_data_are_refused(folder: Path, tmp_path: Path) -> None:
