@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
 from hms_ray.config.eeg_recipes import Count, Frozen
+from hms_ray.config.space import Objective
 from hms_ray.config.validation import validated
 from hms_ray.config.yaml_files import read_mapping
 from hms_ray.display.ladder_report import PublishedRows
+from hms_ray.ensemble.methods.registry import all_methods
 from hms_ray.errors import ConfigError
 from hms_ray.text import closest
 
+AUTO: Final = "auto"
+"""The method that chooses a method."""
 _SUM_TOLERANCE = 1e-9
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.+-]*$", max_length=40)]
 
@@ -24,16 +28,28 @@ class Blend(Frozen):
     """A step that is a weighted mean of other steps' predictions."""
 
     kind: Literal["fixed", "optimised"]
-    """``fixed`` weights, or ``optimised`` ones: nested by patient for the score."""
+    """``fixed`` weights, or a fit that is nested by patient for the score (``optimised``)."""
     members: Annotated[tuple[Name, ...], Field(min_length=2)]
     """Names of other steps."""
     weights: tuple[Annotated[float, Field(ge=0)], ...] | None = None
     """Of ``fixed``, in the order of the members. Default: equal weights."""
+    method: str = "simplex"
+    """Of ``optimised``: a method of ``hms-ray blend``, or ``auto``, the simplest one within one
+    standard error of the best, chosen anew for each part of the patients."""
+    fit_on: Objective = "kl_all"
+    """Of ``optimised``: the rows that are fitted on: all, or those with >= 4 or >= 10 votes."""
 
     @model_validator(mode="after")
     def _weights_fit(self) -> Self:
         if len(set(self.members)) < len(self.members):
             raise ValueError("members must differ")
+        known = (*all_methods(), AUTO)
+        if self.method not in known:
+            raise ValueError(
+                f"method must be one of {', '.join(known)}{closest(self.method, known)}"
+            )
+        if self.kind == "fixed" and {"method", "fit_on"} & self.model_fields_set:
+            raise ValueError("method and fit_on belong to kind: optimised")
         if self.weights is None:
             return self
         if self.kind == "optimised":

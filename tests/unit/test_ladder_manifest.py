@@ -59,6 +59,14 @@ def blend(name: str, members: str, kind: str = "fixed", more: str = "") -> str:
             "weights belong to kind: fixed",
         ),
         (
+            A + B + blend("x", "a, b", "optimised", ", method: log_liner"),
+            r"method must be one of equal, .*, auto \(did you mean log_linear\?\)",
+        ),
+        (
+            A + B + blend("x", "a, b", "fixed", ", fit_on: kl_10"),
+            "method and fit_on belong to kind: optimised",
+        ),
+        (
             "  - {name: a, file: a.yaml, published: {lb: 0.4, rows: stage_2}}\n",
             "rows: stage_2 needs a cv",
         ),
