@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -31,7 +31,18 @@ if TYPE_CHECKING:
     from hms_ray.config.space import ResourcesConfig
     from hms_ray.ladder.run import Trainer
 
-app = typer.Typer(cls=Commands)
+
+class _Ladders(Commands):
+    """``ladder NAME`` is ``ladder --file NAME``, unless NAME is a command."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """The words of the command line after ``ladder``."""
+        if args and not args[0].startswith("-") and args[0] not in self.commands:
+            args = ["--file", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(cls=_Ladders, subcommand_metavar="[NAME] | pool")
 
 
 @app.callback(invoke_without_command=True)
@@ -54,9 +65,13 @@ def ladder(
         ),
     ] = None,
     file: Annotated[
-        Path | None,
-        option("YAML file that lists the steps.", "MANIFEST", default="the published ladder"),
-    ] = None,
+        str,
+        option(
+            "The ladder: published, gold, or a YAML file that lists the steps; ladder NAME for "
+            "short.",
+            "NAME",
+        ),
+    ] = "published",
     ablate: Annotated[
         str | None,
         option(
@@ -85,7 +100,7 @@ def ladder(
         option(
             "Name of the ladder's folder.",
             "NAME",
-            default="ladder; with --steps ladder-steps; with --ablate ablation-FILE",
+            default="ladder, or gold; with --steps ladder-steps; with --ablate ablation-FILE",
         ),
     ] = None,
     results: Results = RESULTS,
@@ -99,14 +114,14 @@ def ladder(
         bool, flag("--plan", "Print folds and image visits of each step; train nothing.")
     ] = False,
 ) -> int:
-    """Run the published ladder of experiments and print what each step gains.
+    """Run a ladder of experiments and print what each step gains: published, or gold.
 
     All steps use the same rows and folds. The same command resumes a ladder
     that was stopped: finished folds are reused from the fold store.
     """
     from functools import partial
 
-    from hms_ray.config.shipped import LADDER, find_space
+    from hms_ray.config.shipped import find_manifest, find_space
     from hms_ray.ladder.command import (
         LadderCall,
         ladder_folder,
@@ -128,7 +143,8 @@ def ladder(
         check_connection(address)
     experiment = None if ablate is None else find_space(ablate)
     numbers = training_seeds(seeds, settings or [])
-    chosen, name = select_ladder(file or LADDER, experiment, scale, settings or [], steps or [])
+    manifest = find_manifest(file)
+    chosen, name = select_ladder(manifest, experiment, scale, settings or [], steps or [])
     folder = data or _own_data(results)
     call = LadderCall(
         data_dir=folder,

@@ -212,14 +212,20 @@ def used_sources(config: InputConfig) -> dict[str, Recipe]:
     }
 
 
+def source_path(source: str) -> str:
+    """Dotted path of a source's recipe and treatment in an experiment."""
+    if source == "kaggle":
+        return "input"
+    return f"input.{source}" if source in PICTURES else f"input.recipes.{source}"
+
+
 def margin_fault(config: InputConfig, shift_s: float) -> str | None:
     """Why the margins of an input's sources do not allow shifts of up to ``shift_s`` seconds."""
     for source, recipe in used_sources(config).items():
         if recipe is not None and recipe.margin_s < shift_s:
-            place = source if source in PICTURES else f"recipes.{source}"
             return (
-                f"input.{place}.margin_s must be at least the largest augment.window_shift_s, "
-                f"{shift_s:g} s, got {recipe.margin_s:g} s"
+                f"{source_path(source)}.margin_s must be at least the largest "
+                f"augment.window_shift_s, {shift_s:g} s, got {recipe.margin_s:g} s"
             )
     return None
 

@@ -16,6 +16,8 @@ FOLDER: Final = _PLACES[0] if _PLACES[0].is_dir() else _PLACES[1]
 """Inside an installed package, beside the package in a checkout."""
 LADDER: Final = FOLDER / "ladder" / "ladder.yaml"
 """Manifest of the published ladder."""
+LADDERS: Final = {"published": LADDER, "gold": FOLDER / "gold" / "ladder.yaml"}
+"""Name of a shipped ladder -> its manifest."""
 
 
 def find_space(name: str | Path) -> Path:
@@ -33,6 +35,22 @@ def find_space(name: str | Path) -> Path:
         if file.is_file():
             return file
     return find_shipped(name)
+
+
+def find_manifest(name: str | Path) -> Path:
+    """The manifest of a ladder: a file, or the name of a shipped ladder.
+
+    Raises:
+        ConfigError: if there is neither.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    if str(name) not in LADDERS:
+        raise ConfigError(
+            f"a ladder must be a manifest's file, or {' or '.join(LADDERS)}",
+            got=f"{name}{closest(str(name), [*LADDERS, 'pool'])}",
+        )
+    return LADDERS[str(name)]
 
 
 def find_shipped(name: str | Path) -> Path:

@@ -90,5 +90,6 @@ def _weights(fitted: FittedMethod) -> Array:
     if isinstance(fitted, FittedMean):
         return fitted.weights
     if isinstance(fitted, FittedLogLinear) and fitted.kind == "shared":
-        return fitted.weights[0]
+        (weights, *_) = fitted.weights
+        return np.asarray(weights)
     return np.empty(0)

@@ -94,12 +94,16 @@ class Published(Frozen):
 
 
 class StepEntry(Frozen):
-    """One step: an experiment's file or a blend, and its baseline."""
+    """One step: an experiment or a blend, and its baseline."""
 
     name: Name
     """Short and unique within the ladder."""
     file: str | None = None
     """Experiment, relative to the manifest."""
+    of: str | None = None
+    """Instead of a file: an earlier step, whose experiment this one is with ``set``."""
+    set: dict[str, Any] = Field(default_factory=dict)
+    """Dotted path into the experiment -> its value here; belongs to ``of``."""
     blend: Blend | None = None
     """Blend of other steps."""
     chain: str = "published"
@@ -112,8 +116,10 @@ class StepEntry(Frozen):
 
     @model_validator(mode="after")
     def _file_or_blend(self) -> Self:
-        if (self.file is None) == (self.blend is None):
-            raise ValueError(f"step {self.name} needs exactly one of file and blend")
+        if sum(one is not None for one in (self.file, self.of, self.blend)) != 1:
+            raise ValueError(f"step {self.name} needs exactly one of file, of and blend")
+        if bool(self.set) != (self.of is not None):
+            raise ValueError(f"step {self.name} needs both of and set, or neither")
         return self
 
 
@@ -131,7 +137,8 @@ def read_manifest(path: str | Path) -> Manifest:
     Raises:
         ConfigError: if the file cannot be read or breaks a rule: repeated names, unknown
             members, a baseline that is no earlier step, blends that contain each other,
-            an optimised blend of an optimised one, or a missing experiment file.
+            an optimised blend of an optimised one, an ``of`` that is no earlier experiment,
+            or a missing experiment file.
     """
     path = Path(path)
     manifest = validated(Manifest, read_mapping(path), path)
@@ -141,7 +148,9 @@ def read_manifest(path: str | Path) -> Manifest:
         raise ConfigError("step names must be unique", got=twice[0], where=path)
     earlier: list[str] = []
     for entry in manifest.steps:
-        _check_before(entry, earlier, path)
+        _check_earlier("before", entry.before, entry, earlier, path)
+        trained = [name for name in earlier if entries[name].blend is None]
+        _check_earlier("of", entry.of, entry, trained, path)
         _check_members(entry, entries, path)
         if entry.file is not None and not (path.parent / entry.file).is_file():
             raise ConfigError(
@@ -156,11 +165,14 @@ def read_manifest(path: str | Path) -> Manifest:
     return manifest
 
 
-def _check_before(entry: StepEntry, earlier: Sequence[str], path: Path) -> None:
-    if entry.before is not None and entry.before not in earlier:
+def _check_earlier(
+    key: str, name: str | None, entry: StepEntry, earlier: Sequence[str], path: Path
+) -> None:
+    if name is not None and name not in earlier:
+        what = "an earlier step" if key == "before" else "an earlier experiment"
         raise ConfigError(
-            "before must name an earlier step",
-            got=f"{entry.before}{closest(entry.before, earlier)}",
+            f"{key} must name {what}",
+            got=f"{name}{closest(name, earlier)}",
             where=f"{path}, step {entry.name}",
         )
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 from pydantic import Field
 
 from hms_ray.config.eeg_recipes import Count, Frozen, Positive
 from hms_ray.config.experiment import Experiment
+from hms_ray.config.inputs import InputConfig, RawConfig, source_path, used_sources
 from hms_ray.config.loading import apply_setting, validate_space
 from hms_ray.config.space import ResourcesConfig, Space
 from hms_ray.config.validation import validated
 from hms_ray.config.values import replace_values
+from hms_ray.config.views import kind_of_source
 from hms_ray.config.yaml_files import read_mapping
+from hms_ray.dataset.sources import pack_source
 from hms_ray.errors import ConfigError
+
+SourceName = Literal["kaggle", "eeg", "pairs", "raw"]
 
 
 class Scale(Frozen):
@@ -29,6 +34,10 @@ class Scale(Frozen):
     """Replaces ``input.size`` if an experiment has one."""
     height: Count | None = None
     """Replaces ``input.height`` if an experiment has one."""
+    largest: dict[SourceName, tuple[Count, Count]] = Field(default_factory=dict)
+    """Source -> most frequencies and times of its windows, also of its named recipes, which are
+    averaged over the smallest blocks that reach this. Where blocks do not divide the frames of
+    ``pairs``, frames at both ends are left out."""
     values: dict[str, Any] = Field(default_factory=dict)
     """Dotted path into the experiment -> value, in every experiment."""
     resources: ResourcesConfig | None = None
@@ -79,6 +88,7 @@ def scaled(space: Space, scale: Scale, where: object) -> Space:
             )
         values["model.name"] = scale.models[experiment.model.name]
     values |= _learning_rates(experiment, scale.learning_rate_factor)
+    values |= _downsampled(experiment.input, scale.largest)
     if scale.size is not None and experiment.input.size is not None:
         values["input.size"] = list(scale.size)
     if scale.height is not None and experiment.input.height is not None:
@@ -86,6 +96,37 @@ def scaled(space: Space, scale: Scale, where: object) -> Space:
     changed = replace_values(experiment, values, f"the overlay on {where}")
     return space.model_copy(
         update={"experiment": changed, "resources": scale.resources or space.resources}
+    )
+
+
+def _downsampled(
+    config: InputConfig, largest: Mapping[SourceName, tuple[int, int]]
+) -> dict[str, Any]:
+    """Dotted path -> value that makes the windows of all sources in use small enough."""
+    values: dict[str, Any] = {}
+    for source, recipe in used_sources(config).items():
+        kind = cast("SourceName", kind_of_source(source))
+        if kind not in largest:
+            continue
+        made, (high, long) = pack_source(source, recipe), largest[kind]
+        place = source_path(source)
+        signals = config.source_config(source) if kind == "raw" else None
+        rows = signals.rows if isinstance(signals, RawConfig) else 1
+        block = -(-made.window // long)
+        if kind == "pairs":
+            values[f"{place}.n_frames"] = made.window // block * block
+        else:
+            block = _divisor(made.window, long, rows)
+        values[f"{place}.downsample"] = [_divisor(made.n_frequencies, high), block]
+    return values
+
+
+def _divisor(n: int, most: int, of: int = 1) -> int:
+    """The smallest block that divides ``n`` into at most ``most`` parts, a multiple of ``of``."""
+    return next(
+        block
+        for block in range(1, n + 1)
+        if n % block == 0 and (n // block % of == 0 or block == n) and n // block <= most
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from hms_ray.config.shipped import LADDER, LADDERS
 from hms_ray.errors import ConfigError
 from hms_ray.ladder.ablation import load_ablation
 from hms_ray.ladder.scale import read_scale
@@ -36,7 +37,8 @@ def select_ladder(
     overlay = None if scale is None else _overlay(manifest.parent, scale)
     if ablate is None:
         # Single steps must not replace the page of the whole ladder.
-        name = "ladder-steps" if only else "ladder"
+        names = {file: shipped for shipped, file in LADDERS.items() if file != LADDER}
+        name = names.get(manifest, "ladder") + ("-steps" if only else "")
         ladder = load_ladder(manifest, overlay, settings, only)
     else:
         name = f"ablation-{ablate.stem}"

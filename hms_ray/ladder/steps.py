@@ -107,13 +107,14 @@ def load_ladder(
     manifest = read_manifest(file)
     overlay = None if scale is None else read_scale(scale)
     wanted = _wanted(manifest.steps, only, file)
+    entries = {entry.name: entry for entry in manifest.steps}
     spaces: dict[str, tuple[Path, Space]] = {}
     steps = []
     for entry in (entry for entry in manifest.steps if entry.name in wanted):
         experiment = None
-        if entry.file is not None:
-            place = file.parent / entry.file
-            space = adapted(load_space(place), overlay, settings, place)
+        if entry.blend is None:
+            place, space = _read_space(entry, entries, file)
+            space = adapted(space, overlay, settings, place)
             spaces[entry.name] = place, space
             experiment = space.experiment.model_copy(update={"name": entry.name})
         step = LadderStep(
@@ -128,6 +129,18 @@ def load_ladder(
         )
         steps.append(step)
     return Ladder(tuple(steps), _shared(spaces))
+
+
+def _read_space(
+    entry: StepEntry, entries: Mapping[str, StepEntry], manifest: Path
+) -> tuple[Path, Space]:
+    """The file that a step's experiment is in, and its space."""
+    if entry.file is not None:
+        place = manifest.parent / entry.file
+        return place, load_space(place)
+    _, space = _read_space(entries[str(entry.of)], entries, manifest)
+    changed = replace_values(space.experiment, entry.set, f"{manifest}, step {entry.name}")
+    return manifest, space.model_copy(update={"experiment": changed})
 
 
 def _require_known(only: Sequence[str], names: Sequence[str], where: object) -> None:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hms_ray.config.inputs import InputConfig, RawConfig
+from hms_ray.config.inputs import InputConfig, RawConfig, source_path
 from hms_ray.config.views import View
 from hms_ray.errors import ConfigError
 from hms_ray.transforms.downsample import check_blocks
@@ -96,9 +96,8 @@ def _part_size(
     """Number of panels in a picture, and height and width of each."""
     n_panels, n_frequencies, n_times = shapes[source]
     block = config.treatment(source).downsample
-    place = f"input.{source}" if "." not in source else f"input.recipes.{source}"
-    where = "input.downsample" if source == "kaggle" else f"{place}.downsample"
-    check_blocks(block, n_frequencies, n_times, where)
+    place = source_path(source)
+    check_blocks(block, n_frequencies, n_times, f"{place}.downsample")
     n_frequencies, n_times = n_frequencies // block[0], n_times // block[1]
     if picture != "signals":
         return n_panels if picture == "panels" else 4, n_frequencies, n_times

@@ -9,6 +9,7 @@ import pytest
 import timm
 
 from hms_ray.config.experiment import ModelConfig, canonical
+from hms_ray.config.inputs import InputConfig
 from hms_ray.config.loading import load_space
 from hms_ray.config.values import replace_values
 from hms_ray.errors import ConfigError
@@ -371,6 +372,30 @@ def test_an_overlay_scales_learning_rates_and_sizes() -> None:
     assert (made.training.seed, made.input.size, made.input.height) == (5, None, None)
     sized = scaled(space_of(**{"input.size": [4, 4], "input.height": 3}), scale, "a").experiment
     assert (sized.input.size, sized.input.height) == ((8, 9), 7)
+
+
+def test_an_overlay_limits_the_windows_of_all_recipes() -> None:
+    wide = {"kind": "stft", "centre_s": 30, "window_samples": 145, "hop_samples": 12}
+    recipes = {"pairs": {"wide": wide, "mel": {}}, "raw": {"slow": {"rate_hz": 50, "rows": 4}}}
+    views = ["kaggle panels", "eeg panels", "pairs.wide panels", "pairs.mel panels"]
+    inputs = {"views": [*views, "raw.slow signals", "raw signals"], "recipes": recipes}
+    space = space_of(input={**inputs, "raw": {"rate_hz": 200, "rows": 20}})
+    limits = {"kaggle": (40, 30), "eeg": (32, 20), "pairs": (9, 60), "raw": (1, 600)}
+    made = scaled(space, Scale.model_validate({"largest": limits}), "a").experiment.input
+    assert made.downsample == (4, 10)
+    assert made.eeg.downsample == (4, 16)
+    # 14 bins x 488 frames and 64 bands x 313 frames, of which 486 and 312 are kept.
+    assert (made.recipes.pairs["wide"].downsample, made.recipes.pairs["mel"].downsample) == (
+        *((2, 9), (8, 6)),
+    )
+    kept = [made.recipes.pairs[name].n_frames for name in ("wide", "mel")]
+    assert kept == [486, 312]
+    # 2,500 and 10,000 samples; blocks of 5 and 20 leave a multiple of the rows.
+    assert (made.recipes.raw["slow"].downsample, made.raw.downsample) == ((1, 5), (1, 20))
+    height, width = image_size_of(made)
+    assert height == 4 * 25
+    assert width == 30 + 16 + 54 + 52 + 125 + 25
+    assert made.pairs == InputConfig().pairs, "not in use"
 
 
 def test_model_missing_from_the_overlay_is_refused() -> None:

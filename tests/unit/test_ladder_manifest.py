@@ -78,7 +78,16 @@ def blend(name: str, members: str, kind: str = "fixed", more: str = "") -> str:
             "  - {name: a, file: a.yaml, published: {last: 0.4}}\n",
             "last needs the cv of the same experiment",
         ),
-        ("  - {name: a}\n", "step a needs exactly one of file and blend"),
+        ("  - {name: a}\n", "step a needs exactly one of file, of and blend"),
+        (A + "  - {name: b, of: a}\n", "step b needs both of and set, or neither"),
+        (
+            A + "  - {name: b, of: c, set: {training.ema: 0.9}}\n",
+            r"of must name an earlier experiment, got c \(known: a\), in .*step b",
+        ),
+        (
+            A + B + blend("x", "a, b") + "  - {name: y, of: x, set: {training.ema: 0.9}}\n",
+            r"of must name an earlier experiment, got x \(known: a, b\), in .*step y",
+        ),
         ("  - {name: a b, file: a.yaml}\n", "steps.0.name: string should match pattern"),
         ("  - {name: a, fil: a.yaml}\n", r"unknown key steps.0.fil \(did you mean file\?\)"),
     ],

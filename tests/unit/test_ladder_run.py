@@ -12,6 +12,9 @@ import pytest
 
 from hms_ray.cli.main import main
 from hms_ray.competition.schema import PROBABILITY_COLUMNS, TARGET_COLUMNS
+from hms_ray.config.experiment import canonical
+from hms_ray.config.loading import load_space
+from hms_ray.config.values import replace_values
 from hms_ray.dataset.folds import make_folds
 from hms_ray.dataset.prepare import Prepared, prepare
 from hms_ray.display.event_file import EventFile
@@ -197,6 +200,25 @@ def test_every_step_has_a_result_and_equal_experiments_are_trained_once(
     lines = printed.splitlines()
     assert len([line for line in lines if " done" in line]) == 6
     assert max(map(len, lines)) <= 80
+
+
+def test_a_step_of_another_has_its_experiment_with_other_values(base: Path) -> None:
+    """Values are set before the overlay and --set; chains of such steps add up."""
+    steps = """
+  - {name: ema, of: a, set: {training.ema: 0.9, training.seed: 7}, before: a}
+  - {name: ema_clip, of: ema, set: {training.clip_norm: 2, training.seed: 8}, before: ema}
+"""
+    manifest = base / "of.yaml"
+    manifest.write_text("steps:\n  - {name: a, file: a.yaml}" + steps, encoding="utf-8")
+    made = load_ladder(manifest, settings=["experiment.training.seed=1"], only=["ema_clip"])
+    (found,) = made.experiments().values()
+    changed = {"training.ema": 0.9, "training.clip_norm": 2, "training.seed": 1}
+    whole = load_space(base / "a.yaml").experiment
+    assert canonical(found) == canonical(replace_values(whole, changed))
+    assert found.name == "ema_clip"
+    manifest.write_text(manifest.read_text().replace("clip_norm", "clip_nrm"), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"clip_nrm.*of\.yaml, step ema_clip"):
+        load_ladder(manifest)
 
 
 def test_blends_have_fixed_weights_or_those_of_other_patients(
