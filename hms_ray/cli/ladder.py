@@ -33,11 +33,13 @@ if TYPE_CHECKING:
 
 
 class _Ladders(Commands):
-    """``ladder NAME`` is ``ladder --file NAME``, unless NAME is a command."""
+    """``ladder NAME`` is ``ladder --file NAME``, if NAME is a ladder."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """The words of the command line after ``ladder``."""
-        if args and not args[0].startswith("-") and args[0] not in self.commands:
+        from hms_ray.config.shipped import LADDERS
+
+        if args and (args[0] in LADDERS or Path(args[0]).is_file()):
             args = ["--file", *args]
         return super().parse_args(ctx, args)
 

@@ -48,7 +48,7 @@ def find_manifest(name: str | Path) -> Path:
     if str(name) not in LADDERS:
         raise ConfigError(
             f"a ladder must be a manifest's file, or {' or '.join(LADDERS)}",
-            got=f"{name}{closest(str(name), [*LADDERS, 'pool'])}",
+            got=f"{name}{closest(str(name), LADDERS)}",
         )
     return LADDERS[str(name)]
 

@@ -30,6 +30,9 @@ class Scale(Frozen):
     """Model -> its replacement; if given, every model of the ladder must be a key."""
     learning_rate_factor: Positive = 1.0
     """Factor on the learning rate of training, and on that of each stage."""
+    learning_rate: Positive | None = None
+    """Replaces the learning rate of training; rates of stages keep their ratio to it. Default:
+    by the factor."""
     size: tuple[Count, Count] | None = None
     """Replaces ``input.size`` if an experiment has one."""
     height: Count | None = None
@@ -87,7 +90,10 @@ def scaled(space: Space, scale: Scale, where: object) -> Space:
                 fix="Add it under models.",
             )
         values["model.name"] = scale.models[experiment.model.name]
-    values |= _learning_rates(experiment, scale.learning_rate_factor)
+    factor = scale.learning_rate_factor
+    if scale.learning_rate is not None:
+        factor = scale.learning_rate / experiment.training.learning_rate
+    values |= _learning_rates(experiment, factor)
     values |= _downsampled(experiment.input, scale.largest)
     if scale.size is not None and experiment.input.size is not None:
         values["input.size"] = list(scale.size)

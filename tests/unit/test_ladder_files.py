@@ -370,6 +370,8 @@ def test_an_overlay_scales_learning_rates_and_sizes() -> None:
     assert made.training.stages[0].learning_rate == pytest.approx(0.03)
     assert made.training.stages[1].learning_rate is None
     assert (made.training.seed, made.input.size, made.input.height) == (5, None, None)
+    other = scaled(space, Scale(learning_rate=2e-3), "a.yaml").experiment.training
+    assert (other.learning_rate, other.stages[0].learning_rate) == pytest.approx((2e-3, 0.02))
     sized = scaled(space_of(**{"input.size": [4, 4], "input.height": 3}), scale, "a").experiment
     assert (sized.input.size, sized.input.height) == ((8, 9), 7)
 
