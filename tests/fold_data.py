@@ -12,6 +12,7 @@ from hms_ray.config.training import StageConfig, TrainingConfig
 from hms_ray.signal.recipes import MEL_PANELS, RawRecipe, layout_of
 from hms_ray.train.batches import FoldData, SourceRows
 from hms_ray.train.images import Images
+from hms_ray.train.label_rows import LabelRows
 from hms_ray.train.windows import open_sources
 
 PANELS = ("LL", "RL", "LP", "RP")
@@ -103,6 +104,28 @@ def all_sources(data: FoldData | None = None) -> FoldData:
     starts = 40 * np.arange(n, dtype=np.int64)
     raw = SourceRows(pack, starts, np.zeros((n, 2), np.int64))  # type: ignore[arg-type]
     return replace(data, sources={**data.sources, "eeg": named, "pairs": pictures, "raw": raw})
+
+
+def with_label_rows(data: FoldData) -> FoldData:
+    """The rows of a fold with one to four label rows each, of other windows and votes.
+
+    The label row of most votes has as many as its row.
+    """
+    rng = np.random.default_rng(9)
+    counts = rng.integers(1, 5, len(data.targets))
+    first = np.concatenate([[0], np.cumsum(counts)])
+    n = int(first[-1])
+    totals = rng.integers(1, data.total_votes.repeat(counts) + 1)
+    totals[first[1:] - 1] = data.total_votes
+    votes = np.array([rng.multinomial(total, np.full(6, 1 / 6)) for total in totals])
+    sources = {}
+    for name, rows in data.sources.items():
+        starts = rng.integers(0, len(rows.pack.values) - rows.pack.window + 1, n)
+        sources[name] = replace(
+            rows, labels=SourceRows(rows.pack, starts, np.zeros((n, 2), np.int64))
+        )
+    labels = LabelRows(first, votes / totals[:, None], totals)
+    return replace(data, sources=sources, labels=labels)
 
 
 def example_experiment(

@@ -127,6 +127,15 @@ class Experiment(Frozen):
             raise ValueError(f"{reason}; add such a view, or remove the flip")
         return self
 
+    @model_validator(mode="after")
+    def _rows_have_several_label_rows(self) -> Self:
+        if self.data.unit == "label" and self.training.draws_label_rows:
+            raise ValueError(
+                "training.label_rows must be own for data.unit: label, whose rows are single label "
+                "rows; set data.unit: eeg or eeg_votes, or label_rows: own"
+            )
+        return self
+
 
 def used_data_values(config: DataConfig) -> dict[str, Any]:
     """The data configuration as plain data, without values that have no effect."""
@@ -173,6 +182,7 @@ def canonical(experiment: Experiment) -> dict[str, Any]:
     for inherited in (
         "loss",
         "learning_rate",
+        "label_rows",
         "augment",
         "stage_threshold",
         "unanimous_from",
@@ -202,4 +212,9 @@ def canonical(experiment: Experiment) -> dict[str, Any]:
         for field in _ADDED_TO_AUGMENT:
             if not stage["augment"][field]:
                 del stage["augment"][field]
+        if stage["label_rows"] == "own":
+            del stage["label_rows"]
+        elif experiment.data.unit == "eeg_votes":
+            # The label rows of a row have its votes.
+            stage["label_rows"] = "random_window"
     return data

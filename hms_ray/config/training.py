@@ -14,6 +14,7 @@ Loss = Literal["kl", "kl_votes", "kl_log_votes", "kl_capped_votes", "kl_floored_
 StageRows = Literal["all", "below_threshold", "at_least_threshold"]
 Checkpoint = Literal["last", "best"]
 Criterion = Literal["stage_rows", "kl_all", "kl_4", "kl_10"]
+LabelRows = Literal["own", "random_window", "random_row"]
 Compile = Literal["off", "default", "reduce-overhead"]
 
 
@@ -31,6 +32,8 @@ class StageConfig(Frozen):
     """Loss of this stage. Default: ``training.loss``."""
     learning_rate: Positive | None = None
     """Largest learning rate of this stage. Default: ``training.learning_rate``."""
+    label_rows: LabelRows | None = None
+    """Windows and votes of this stage. Default: ``training.label_rows``."""
     augment: AugmentConfig | None = None
     """Augmentation of this stage; ``{}`` for none. Default: ``training.augment``."""
 
@@ -45,6 +48,7 @@ class ResolvedStage(Frozen):
     epochs: int
     loss: Loss
     learning_rate: float
+    label_rows: LabelRows
     augment: AugmentConfig
     checkpoint: Checkpoint
     """Evaluation whose weights the stage ends with, for the next stage or as the result."""
@@ -97,6 +101,11 @@ class TrainingConfig(Frozen):
     loss: Loss = "kl"
     """KL divergence: unweighted, or each row weighted by its total votes (see
     ``hms_ray.train.losses``)."""
+    label_rows: LabelRows = "own"
+    """Window and votes that a row is trained with: its ``own``, with which it is scored; or those
+    of one of the label rows that it was made of, drawn anew in each epoch: ``random_window`` takes
+    only the window and keeps the row's votes, ``random_row`` takes both. Needs rows of several
+    label rows (``data.unit: eeg_votes``, where both are the same, or ``eeg``)."""
     tier_weights: TierWeights | None = None
     """Weights of rows by tier, which can decay over the epochs of a stage; ``{}`` for the
     defaults. Default: off."""
@@ -186,12 +195,18 @@ class TrainingConfig(Frozen):
                 epochs=stage.epochs,
                 loss=stage.loss or self.loss,
                 learning_rate=stage.learning_rate or self.learning_rate,
+                label_rows=stage.label_rows or self.label_rows,
                 augment=self.augment if stage.augment is None else stage.augment,
                 checkpoint=checkpoint,
                 criterion=self.checkpoint_criterion if checkpoint == "best" else None,
             )
             for stage, checkpoint in zip(self.stages, (*handed, self.checkpoint), strict=True)
         )
+
+    @property
+    def draws_label_rows(self) -> bool:
+        """Whether some stage is trained with windows of random label rows."""
+        return any(stage.label_rows != "own" for stage in self.resolved_stages())
 
     def first_stages(self, n_stages: int) -> TrainingConfig:
         """The training that ends after its first stages, with what they hand to the next one."""

@@ -36,9 +36,15 @@ def missing_shares(rows: pd.DataFrame, packs: Mapping[str, Pack]) -> pd.DataFram
 
 
 def apply_missing_signal_policy(
-    rows: pd.DataFrame, packs: Mapping[str, Pack], policy: Policy
+    rows: pd.DataFrame, packs: Mapping[str, Pack], policy: Policy, what: str = "row"
 ) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
     """Finds the rows without a usable signal in any pack and applies ``data.unusable``.
+
+    Args:
+        rows: training rows or others with their columns.
+        packs: with the windows of the rows.
+        policy: ``data.unusable``.
+        what: a row is in messages.
 
     Returns:
         Whether each row is kept, bool (N,); one line for each pack with such rows.
@@ -56,13 +62,13 @@ def apply_missing_signal_policy(
         first = shortened_list(ids, 3)
         if policy == "error":
             raise DataError(
-                "every row must have a usable signal in each source",
-                got=f"{counted(len(ids), 'row')} without: {first}",
+                f"every {what} must have a usable signal in each source",
+                got=f"{counted(len(ids), what)} without: {first}",
                 where=f"source {key}",
                 fix="Set data.unusable to keep (zero-filled) or drop.",
             )
         lines.append(
-            f"{key}: {counted(len(ids), 'row')} without a usable signal, {_DONE[policy]}: {first}"
+            f"{key}: {counted(len(ids), what)} without a usable signal, {_DONE[policy]}: {first}"
         )
         if policy == "drop":
             kept &= usable

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-
-import pandas as pd
 
 from hms_ray.competition.read import read_labels
 from hms_ray.competition.rows import rows_of
 from hms_ray.config.loading import load_space
 from hms_ray.config.space import Space
-from hms_ray.dataset.packs import part_of
+from hms_ray.dataset.label_rows import label_windows
+from hms_ray.dataset.packs import pack_parts, part_of
 from hms_ray.dataset.sources import pack_source, source_key, sources_for
 from hms_ray.display.live import bar
 from hms_ray.errors import ConfigError
 from hms_ray.pack.build import build_pack, default_pack_dir
 from hms_ray.pack.layout import read_pack_manifest
 from hms_ray.pack.parallel import Mapper
+from hms_ray.pack.sources import PackSource
 from hms_ray.pack.store import Pack
 from hms_ray.pack.verify import verify_pack
+from hms_ray.pack.windows import Recordings, Windows
 from hms_ray.text import counted
 
 
@@ -68,15 +69,9 @@ def pack_folder(
     """
     if workers is not None and workers < 1:
         raise ConfigError("packing needs at least one worker", got=workers)
-    data = space.experiment.data
-    rows: pd.DataFrame | None = None
     packs = []
-    for name, recipe in sources_for(space):
-        source = pack_source(name, recipe)
-        if rows is None and (source.kind == "windows" or data.holdout):
-            rows = rows_of(read_labels(folder), data)
-        part = None if rows is None else part_of(source, rows, only_rows=data.holdout > 0)
-        with bar(f"packing {source_key(name, recipe)}", source.kind) as progress:
+    for key, source, part in _to_pack(folder, space):
+        with bar(f"packing {key}", source.kind) as progress:
             pack = build_pack(
                 folder,
                 pack_dir or default_pack_dir(folder),
@@ -92,6 +87,22 @@ def pack_folder(
         print(_summary(pack) + (", contents verified" if verify else ""))
         packs.append(pack)
     return packs
+
+
+def _to_pack(
+    folder: Path, space: Space
+) -> Iterator[tuple[str, PackSource, Windows | Recordings | None]]:
+    """``source_key``, form and part of every pack of a space."""
+    data, sources = space.experiment.data, sources_for(space)
+    if not data.holdout and all(source.recipe is None for source in sources):
+        # All recordings, whatever the labels are.
+        yield from ((source_key(*one), pack_source(*one), None) for one in sources[:1])
+        return
+    rows = rows_of(read_labels(folder), data)
+    labels = label_windows(folder, rows, data.unit, sources)
+    for forms, windows in pack_parts(sources, rows, labels):
+        for key, form in forms.items():
+            yield key, form, part_of(form, windows, only_rows=data.holdout > 0)
 
 
 def _summary(pack: Pack) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from hms_ray.competition.read import SPECTROGRAM_FORMAT, signal_rows
-from hms_ray.dataset.sources import WINDOW_COLUMNS
+from hms_ray.dataset.sources import WINDOW_COLUMNS, SourceRecipe, pack_source, source_key
 from hms_ray.errors import HmsRayError
 from hms_ray.pack.build import build_pack, find_pack
 from hms_ray.pack.inputs import input_files
@@ -54,6 +54,36 @@ def build_packs(
             packs[key] = build_pack(data_dir, pack_dir, form, part, progress=progress)
         require_verified(packs[key].path)
     return packs
+
+
+PackParts = list[tuple[dict[str, PackSource], pd.DataFrame]]
+"""``source_key`` -> what is packed, and the rows whose windows it has."""
+
+
+def pack_parts(
+    sources: Sequence[SourceRecipe], rows: pd.DataFrame, labels: pd.DataFrame | None
+) -> PackParts:
+    """The packs that sources need, by the windows that they have.
+
+    Windows of label rows are packed apart from those of training rows alone, which experiments
+    without label rows read, whatever others of their study read.
+
+    Args:
+        sources: each once.
+        rows: training rows.
+        labels: their label rows (see ``label_rows_of``), if a source needs them.
+    """
+    forms: tuple[dict[str, PackSource], dict[str, PackSource]] = {}, {}
+    for source in sources:
+        # Recordings are packed whole.
+        apart = source.label_rows and source.recipe is not None
+        forms[apart][source_key(*source)] = pack_source(*source)
+    parts = [(forms[False], rows)]
+    if forms[True]:
+        assert labels is not None
+        columns = ["eeg_id", "eeg_start"]
+        parts.append((forms[True], pd.concat([rows[columns], labels[columns]])))
+    return parts
 
 
 def part_of(

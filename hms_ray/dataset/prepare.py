@@ -22,9 +22,10 @@ from hms_ray.dataset.folds import (
     scarce_classes,
 )
 from hms_ray.dataset.hold_out import DATA_DIR, PACK_DIR, HoldOut, set_aside, without_held_out
+from hms_ray.dataset.label_rows import label_windows, labelled
 from hms_ray.dataset.missing_signal import apply_missing_signal_policy, missing_shares
-from hms_ray.dataset.packs import Bars, build_packs, is_packed
-from hms_ray.dataset.sources import SourceRecipe, pack_source, source_key
+from hms_ray.dataset.packs import Bars, build_packs, is_packed, pack_parts
+from hms_ray.dataset.sources import LABEL_WINDOWS, SourceRecipe, experiment_sources, source_key
 from hms_ray.errors import DataError, FoldError
 from hms_ray.pack.build import default_pack_dir
 from hms_ray.pack.local_copy import local_copy
@@ -58,6 +59,7 @@ class Prepared:
         notes: lines about held-out patients, rows without a usable signal and classes with
             few rows.
         holdout: rows set aside; None if ``data.holdout`` is 0.
+        label_rows_fingerprint: hash of the label rows; None if nothing reads their windows.
     """
 
     rows_file: Path
@@ -67,24 +69,30 @@ class Prepared:
     n_folds: int
     notes: tuple[str, ...] = ()
     holdout: HoldOut | None = None
+    label_rows_fingerprint: str | None = None
 
     def rows(self) -> pd.DataFrame:
         """Training rows, see ``make_rows``.
 
         Additional columns: ``fold``, and ``missing_<source>`` for each prepared source, the
-        share of the row's window that is missing. ``attrs`` have ``DATA_DIR`` and ``PACK_DIR``.
+        share of the row's window that is missing; and ``LABELS`` if a source needs label rows.
+        ``attrs`` have ``DATA_DIR`` and ``PACK_DIR``.
         """
         return pd.read_parquet(self.rows_file)
 
-    def packs_of(self, config: InputConfig) -> dict[str, PackRef]:
+    def packs_of(self, config: InputConfig, *, label_rows: bool = False) -> dict[str, PackRef]:
         """Source -> pack, for the sources that an input uses.
+
+        Args:
+            config: the input.
+            label_rows: whether windows of label rows are read too.
 
         Raises:
             DataError: if a source was not prepared.
         """
         found = {}
         for name, recipe in used_sources(config).items():
-            key = source_key(name, recipe)
+            key = source_key(name, recipe, label_rows)
             if key not in self.packs:
                 raise DataError(
                     "a source must be prepared before it is used",
@@ -134,26 +142,34 @@ def prepare(
     data_dir = Path(data_dir)
     pack_dir = Path(pack_dir) if pack_dir is not None else default_pack_dir(data_dir)
     if sources is None:
-        sources = list(used_sources(experiment.input).items())
-    forms = {source_key(name, recipe): pack_source(name, recipe) for name, recipe in sources}
+        sources = experiment_sources(experiment)
     fold_notes: tuple[str, ...] = () if folds is None else folds.attrs.get(NOTES, ())
     rows, held_out = _split_rows(data_dir, experiment.data)
     folds, dropped = without_held_out(folds, held_out)
     with_folds = _with_folds(rows, experiment.data, folds)
     if check is not None:
         check(with_folds)
-    only_rows = experiment.data.holdout > 0
+    labels = label_windows(data_dir, rows, experiment.data.unit, sources)
+    parts, only_rows = pack_parts(sources, rows, labels), experiment.data.holdout > 0
     # Every value was read when the packs were made. After that tables and file sizes are
     # enough, so that a sweep starts at once.
-    packed = is_packed(data_dir, pack_dir, forms, rows, only_rows=only_rows)
+    packed = all(is_packed(data_dir, pack_dir, *part, only_rows=only_rows) for part in parts)
     tolerated = () if experiment.data.unusable == "error" else ("no_numbers",)
     require_sound(data_dir, signals=not packed, cache_dir=pack_dir, tolerated=tolerated)
-    packs = build_packs(data_dir, pack_dir, forms, rows, bars, only_rows=only_rows)
+    packs: dict[str, Pack] = {}
+    for part in parts:
+        packs |= build_packs(data_dir, pack_dir, *part, bars, only_rows=only_rows)
     table, folds, notes = _table(rows, packs, experiment.data, folds)
+    labels_print = None
+    if labels is not None:
+        read = {source_key(*one): packs[source_key(*one)] for one in sources if one.label_rows}
+        table, labels_print, dropped_labels = labelled(table, labels, read, experiment.data)
+        notes += dropped_labels
     table.attrs |= {DATA_DIR: str(data_dir.resolve()), PACK_DIR: str(pack_dir.resolve())}
     rows_print = table_fingerprint(table[list(rows.columns)])
     folds_print = folds_fingerprint(folds)
     content = [rows_print, folds_print, *sorted(pack.fingerprint for pack in packs.values())]
+    content += [] if labels_print is None else [labels_print]
     file = Path(results) / STORE_NAME / "rows" / f"{digest(content)}.parquet"
     with whole_file(file) as draft:
         # An existing file is replaced too: to write it is cheaper than to check it.
@@ -173,6 +189,7 @@ def prepare(
         n_folds=int(table["fold"].max()) + 1,
         notes=notes,
         holdout=holdout,
+        label_rows_fingerprint=labels_print,
     )
 
 
@@ -217,6 +234,12 @@ def _table(
     rows: pd.DataFrame, packs: dict[str, Pack], config: DataConfig, given: pd.DataFrame | None
 ) -> tuple[pd.DataFrame, pd.DataFrame, tuple[str, ...]]:
     """The rows to train on with folds and missing shares; their folds; notes."""
+    # Of two packs with the same values, one has the windows of label rows too.
+    packs = {
+        key: pack
+        for key, pack in packs.items()
+        if not key.endswith(LABEL_WINDOWS) or key.removesuffix(LABEL_WINDOWS) not in packs
+    }
     is_kept, notes = apply_missing_signal_policy(rows, packs, config.unusable)
     kept = rows[is_kept].reset_index(drop=True)
     if kept.empty:

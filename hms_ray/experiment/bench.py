@@ -61,6 +61,8 @@ class Variant:
             [_architecture(model["name"]), model["drop_path"] > 0],
             {name: value for name, value in training.items() if name not in _FREE},
             [stage.augment.model_dump(mode="json") for stage in stages],
+            # Windows of label rows are not cached.
+            [stage.label_rows != "own" for stage in stages],
             [sorted(kind) for kind in kinds],
             *([data["prediction"]] if "prediction" in data else []),
         ]
@@ -78,7 +80,8 @@ _FREE: Final = frozenset(
         *("normalise_weights", "stages"),
     }
 )
-"""Fields of ``training`` that change no speed; stages are compared by their augmentation."""
+"""Fields of ``training`` that change no speed; stages are compared by their augmentation and
+their label rows."""
 
 
 def variants(space: Space) -> list[Variant]:

@@ -46,13 +46,14 @@ def cache_key_inputs(
         # One worker has all rows of a batch.
         described["training"].pop("sync_batchnorm", None)
     described["model"]["name"], weights = _model_and_weights(experiment)
+    label_rows = experiment.training.draws_label_rows
+    packs = prepared.packs_of(experiment.input, label_rows=label_rows)
     return {
         "experiment": described,
         "rows": prepared.rows_fingerprint,
         "folds": prepared.folds_fingerprint,
-        "sources": {
-            name: pack.fingerprint for name, pack in prepared.packs_of(experiment.input).items()
-        },
+        **({"label_rows": prepared.label_rows_fingerprint} if label_rows else {}),
+        "sources": {name: pack.fingerprint for name, pack in packs.items()},
         "fold": fold,
         "world_size": placement.world_size,
         "device_class": placement.device_class,

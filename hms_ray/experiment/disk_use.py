@@ -12,8 +12,9 @@ import pandas as pd
 
 from hms_ray.config.experiment import Experiment
 from hms_ray.config.space import ResourcesConfig, Space
-from hms_ray.dataset.packs import missing_pack_bytes
-from hms_ray.dataset.sources import pack_source, source_key, sources_for
+from hms_ray.dataset.label_rows import label_windows
+from hms_ray.dataset.packs import missing_pack_bytes, pack_parts
+from hms_ray.dataset.sources import sources_for
 from hms_ray.display.store_table import size_text
 from hms_ray.errors import ResourceError
 from hms_ray.experiment.cost_estimate import checkpoint_weights
@@ -91,8 +92,8 @@ def estimate(
     if resources.share_stages:
         n_stored = max(len(experiment.training.stages) for experiment in experiments)
     of_trial = one * n_folds * n_stored
-    forms = {source_key(*source): pack_source(*source) for source in sources_for(space)}
-    only_rows = space.experiment.data.holdout > 0
+    data, sources = space.experiment.data, sources_for(space)
+    parts = pack_parts(sources, rows, label_windows(data_dir, rows, data.unit, sources))
     return DiskUse(
         weights=of_trial * _n_kept(resources, n_trials),
         fold_weights=of_trial,
@@ -102,7 +103,10 @@ def estimate(
         * 2
         * max(map(checkpoint_weights, experiments))
         * min(_n_at_once(resources), n_trials * n_folds),
-        packs=missing_pack_bytes(data_dir, pack_dir, forms, rows, only_rows=only_rows),
+        packs=sum(
+            missing_pack_bytes(data_dir, pack_dir, *part, only_rows=data.holdout > 0)
+            for part in parts
+        ),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import pandas as pd
 
 from hms_ray.competition.schema import TARGET_COLUMNS
 from hms_ray.config.experiment import Experiment
+from hms_ray.dataset.label_rows import label_rows_in
 from hms_ray.dataset.prepare import Prepared, open_prepared
 from hms_ray.dataset.sources import WINDOW_COLUMNS
 
@@ -59,14 +61,25 @@ def fold_data(
         PackError: if a window is not in its pack.
     """
     from hms_ray.train.batches import FoldData
+    from hms_ray.train.label_rows import LabelRows
 
-    refs = prepared.packs_of(experiment.input)
+    draws_labels = experiment.training.draws_label_rows
+    refs = prepared.packs_of(experiment.input, label_rows=draws_labels)
     packs = {name: open_prepared(ref, local_cache) for name, ref in refs.items()}
     fold_of = rows["fold"].to_numpy()
+    sources, labels = locate_rows(packs, rows), None
+    if draws_labels:
+        first, table = label_rows_in(rows)
+        windows = locate_rows(packs, table)
+        sources = {name: replace(own, labels=windows[name]) for name, own in sources.items()}
+        labels = LabelRows(
+            first, table[list(TARGET_COLUMNS)].to_numpy(), table["total_votes"].to_numpy()
+        )
     return FoldData(
-        sources=locate_rows(packs, rows),
+        sources=sources,
         targets=rows[list(TARGET_COLUMNS)].to_numpy(),
         total_votes=rows["total_votes"].to_numpy(),
         train=np.flatnonzero(fold_of != fold),
         valid=np.flatnonzero(fold_of == fold),
+        labels=labels,
     )

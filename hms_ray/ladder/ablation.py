@@ -56,6 +56,7 @@ NEUTRAL: Final[dict[str, Any]] = {
     "training.warmup": 0.0,
     "training.normalise_weights": False,
     "training.unanimous_from": None,
+    "training.label_rows": "own",
     "training.tier_weights": None,
     "training.label_smoothing": None,
     "training.clip_norm": None,

@@ -10,10 +10,9 @@ import pandas as pd
 
 from hms_ray.competition.schema import TARGET_COLUMNS
 from hms_ray.config.experiment import Experiment, canonical
-from hms_ray.config.inputs import used_sources
 from hms_ray.config.space import Space
 from hms_ray.dataset.prepare import Prepared
-from hms_ray.dataset.sources import SourceRecipe, source_key
+from hms_ray.dataset.sources import SourceRecipe, experiment_sources, source_key
 from hms_ray.errors import ConfigError, HmsRayError
 from hms_ray.experiment.fold_task import FoldTask
 from hms_ray.experiment.placement import DeviceClass, Placement
@@ -145,8 +144,8 @@ def _cost(experiment: Experiment, prepared: Prepared) -> float:
 
 def sources_of(ladder: Ladder) -> list[SourceRecipe]:
     """Every source that an experiment of a ladder reads, each once."""
-    found: dict[str, SourceRecipe] = {}
+    found: dict[tuple[str, bool], SourceRecipe] = {}
     for experiment in ladder.experiments().values():
-        for name, recipe in used_sources(experiment.input).items():
-            found.setdefault(source_key(name, recipe), (name, recipe))
+        for source in experiment_sources(experiment):
+            found.setdefault((source_key(*source), source.label_rows), source)
     return list(found.values())

@@ -11,7 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from hms_ray.config.experiment import Experiment
+from hms_ray.config.inputs import used_sources
 from hms_ray.dataset.prepare import open_prepared
+from hms_ray.dataset.sources import source_key
 from hms_ray.errors import ConfigError, ModelError, TrainingError
 from hms_ray.evaluate.metric import Array
 from hms_ray.experiment.fold_data import locate_rows
@@ -157,7 +159,10 @@ def predict_task(
         (n, 6) float64 in the order of the rows; see ``Predictor.predict``.
     """
     rows = task.prepared.rows()
-    packs = {key: open_prepared(pack) for key, pack in task.prepared.packs.items()}
+    experiment = task.experiment
+    refs = task.prepared.packs_of(experiment.input, label_rows=experiment.training.draws_label_rows)
+    used = used_sources(experiment.input)
+    packs = {source_key(name, used[name]): open_prepared(ref) for name, ref in refs.items()}
     place = open_device(device, threads)
     with torch_threads(threads):
         predictor = Predictor(task.experiment, Recordings(rows, packs), place)

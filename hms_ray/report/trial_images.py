@@ -16,10 +16,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hms_ray.competition.schema import N_CLASSES, TARGET_COLUMNS
-from hms_ray.config.inputs import used_sources
 from hms_ray.dataset.hold_out import PACK_DIR
 from hms_ray.dataset.prepare import PackRef, Prepared
-from hms_ray.dataset.sources import source_key
+from hms_ray.dataset.sources import experiment_sources, source_key
 from hms_ray.display.event_file import framed
 from hms_ray.display.trial_pictures import (
     ShownRow,
@@ -209,10 +208,7 @@ class _Inputs:
     def _packs(self, pack_dir: Path | None) -> dict[str, PackRef]:
         """``source_key`` -> pack of this study, which its fingerprint identifies."""
         known = self._folder.identity["data"]["packs"]
-        keys = {
-            source_key(name, recipe)
-            for name, recipe in used_sources(self._experiment.input).items()
-        }
+        keys = {source_key(*source) for source in experiment_sources(self._experiment)}
         found: dict[str, PackRef] = {}
         for key in keys:
             places = () if pack_dir is None else pack_dir.glob(f"{key.split('-')[0]}-*")

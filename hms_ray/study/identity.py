@@ -35,6 +35,11 @@ def data_identity(prepared: Prepared) -> dict[str, Any]:
         "rows": prepared.rows_fingerprint,
         "folds": prepared.folds_fingerprint,
         "packs": {key: pack.fingerprint for key, pack in prepared.packs.items()},
+        **(
+            {"label_rows": prepared.label_rows_fingerprint}
+            if prepared.label_rows_fingerprint
+            else {}
+        ),
         **({"holdout": prepared.holdout.fingerprint} if prepared.holdout else {}),
     }
 

@@ -20,6 +20,7 @@ from hms_ray.competition.schema import N_CLASSES
 from hms_ray.config.training import ResolvedStage, TrainingConfig
 from hms_ray.errors import TrainingError
 from hms_ray.text import counted
+from hms_ray.train.label_rows import LabelRows
 from hms_ray.train.losses import row_weights, smoothed, tier_factors
 from hms_ray.train.process import Process
 from hms_ray.train.seeds import seed_sequence
@@ -41,11 +42,13 @@ class SourceRows:
         starts: (N,) int64, first pack position of each row's window.
         room: (N, 2) int64, positions by which each window can be moved to an earlier and to
             a later time (``Pack.room``); required for shifted windows.
+        labels: the windows of the label rows (``FoldData.labels``) in the same pack.
     """
 
     pack: Pack
     starts: RowIndices
     room: RowIndices | None = None
+    labels: SourceRows | None = None
 
     @property
     def shape(self) -> Shape:
@@ -95,6 +98,7 @@ class FoldData:
         total_votes: (N,) int64.
         train: training rows, positions in the arrays above.
         valid: validation rows; disjoint from ``train``.
+        labels: label rows of all rows, for stages that draw them.
     """
 
     sources: Mapping[str, SourceRows]
@@ -102,6 +106,7 @@ class FoldData:
     total_votes: RowIndices
     train: RowIndices
     valid: RowIndices
+    labels: LabelRows | None = None
 
     def __post_init__(self) -> None:
         n = len(self.targets)
@@ -117,6 +122,8 @@ class FoldData:
             )
         for source, rows in self.sources.items():
             rows.check(n, source)
+            if self.labels is not None and rows.labels is not None:
+                rows.labels.check(len(self.labels.total_votes), source)
         shared = np.intersect1d(self.train, self.valid)
         if len(shared):
             raise TrainingError(
@@ -138,6 +145,7 @@ class Batch:
         plan: augmentation, in positions in ``needed``.
         n_global: rows of the global batch.
         shifts_s: (n,) seconds by which the windows of ``needed`` are shifted, or None.
+        labels: (n,) label rows whose windows ``needed`` have instead of their own, or None.
     """
 
     rows: RowIndices
@@ -147,6 +155,7 @@ class Batch:
     plan: AugmentationPlan
     n_global: int
     shifts_s: NDArray[np.float64] | None = None
+    labels: RowIndices | None = None
 
 
 def split_epoch(n_rows: int, batch_size: int, generator: np.random.Generator) -> list[RowIndices]:
@@ -188,23 +197,25 @@ def plan_epoch(
         process: rank and world size.
 
     Raises:
-        TrainingError: if a batch has fewer rows than there are ranks.
+        TrainingError: if a batch has fewer rows than there are ranks, or a stage draws label rows
+            and the fold has none.
         ConfigError: if images are too narrow for the mosaics of the configuration.
     """
-    order, moves = (
+    order, choice, moves = (
         np.random.default_rng(seed_sequence(training.seed, *seed_path, purpose))
-        for purpose in ("order", "shift")
+        for purpose in ("order", "label row", "shift")
     )
     draws = {
         kind: np.random.default_rng(seed_sequence(training.seed, *seed_path, kind))
         for kind in AUGMENTATIONS
     }
-    all_weights, all_targets = row_weights(stage.loss, data.total_votes), data.targets
-    if training.tier_weights is not None:
-        progress = seed_path[2] / stage.epochs
-        all_weights = all_weights * tier_factors(training.tier_weights, data.total_votes, progress)
-    if training.label_smoothing is not None:
-        all_targets = smoothed(training.label_smoothing, data.targets, data.total_votes)
+    labels = _draw_labels(data, rows, stage, choice)
+    # What has the votes that the stage's rows are trained on, and where.
+    voted: FoldData | LabelRows = data
+    positions = rows
+    if labels is not None and data.labels is not None and stage.label_rows == "random_row":
+        voted, positions = data.labels, labels
+    weights, targets = _weights_and_targets(voted, training, stage, seed_path[2])
     batches = []
     for places in split_epoch(len(rows), training.batch_size, order):
         batch = rows[places]
@@ -215,11 +226,12 @@ def plan_epoch(
                 where=f"stage {stage.name}",
                 fix="Use fewer workers, a larger training.batch_size or more rows.",
             )
-        weights = all_weights[batch]
+        votes = positions[places]
+        own_weights = weights[votes]
         if training.normalise_weights:
-            weights = weights / weights.mean()
+            own_weights = own_weights / own_weights.mean()
         # By the votes themselves: smoothed targets share all classes.
-        plan = draw_plan(stage.augment, data.targets[batch], image, seed_path[2], draws)
+        plan = draw_plan(stage.augment, voted.targets[votes], image, seed_path[2], draws)
         shifts = None
         if largest := stage.augment.window_shift_s:
             shifts = moves.uniform(-largest, largest, len(batch))
@@ -229,14 +241,39 @@ def plan_epoch(
             Batch(
                 rows=batch[own],
                 needed=batch[needed],
-                targets=plan.targets(all_targets[batch])[own],
-                weights=plan.weights(weights)[own],
+                targets=plan.targets(targets[votes])[own],
+                weights=plan.weights(own_weights)[own],
                 plan=part,
                 n_global=len(batch),
                 shifts_s=None if shifts is None else shifts[needed],
+                labels=None if labels is None else labels[places][needed],
             )
         )
     return batches
+
+
+def _draw_labels(
+    data: FoldData, rows: RowIndices, stage: ResolvedStage, generator: np.random.Generator
+) -> RowIndices | None:
+    """The label row of each of a stage's rows in an epoch; None if rows have their own windows."""
+    if stage.label_rows == "own":
+        return None
+    if data.labels is None:
+        raise TrainingError("random label rows need the label rows of the fold (FoldData.labels)")
+    return data.labels.drawn(rows, stage, generator)
+
+
+def _weights_and_targets(
+    voted: FoldData | LabelRows, training: TrainingConfig, stage: ResolvedStage, epoch: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Weights in the loss, and targets to train on, of rows or of label rows."""
+    votes, targets = voted.total_votes, voted.targets
+    weights = row_weights(stage.loss, votes)
+    if training.tier_weights is not None:
+        weights = weights * tier_factors(training.tier_weights, votes, epoch / stage.epochs)
+    if training.label_smoothing is not None:
+        targets = smoothed(training.label_smoothing, targets, votes)
+    return weights, targets
 
 
 def halves(batches: list[Batch]) -> list[tuple[float, list[Batch]]]:

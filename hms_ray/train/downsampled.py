@@ -81,8 +81,8 @@ class DownsampledWindows:
 
         Args:
             batches: rows.
-            starts: first pack positions of shifted windows; these are not cached, because
-                the same shift rarely comes twice. Default: the rows' own windows.
+            starts: first pack positions of shifted windows or of label rows; these are not
+                cached, because the same one rarely comes twice. Default: the rows' own windows.
         """
         if starts is None and self.capacity:
             yield from map(self._through_cache, batches)

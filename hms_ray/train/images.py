@@ -8,7 +8,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.profiler import record_function
 
@@ -28,8 +27,6 @@ from hms_ray.train.windows import WindowSource
 from hms_ray.transforms.fit_statistics import FITS
 from hms_ray.transforms.normalise import Constants
 from hms_ray.transforms.views import image_size, join_views, joined_size, padded, view_widths
-
-Shifts = NDArray[np.float64]
 
 
 class HasSourceRows(Protocol):
@@ -188,19 +185,26 @@ class Images:
         for image in self._make(batches, plans, shifts):
             yield padded(image, self.size)
 
-    def _shifted(
-        self, source: str, batches: Sequence[RowIndices], shifts_s: Sequence[Shifts] | None
-    ) -> list[RowIndices] | None:
-        if shifts_s is None:
-            return None
-        windows = self._data.sources[source]
-        return [windows.shifted(*batch) for batch in zip(batches, shifts_s, strict=True)]
+    def _starts(self, source: str, batch: Batch) -> RowIndices:
+        """First pack positions of the windows of a batch."""
+        windows, places = self._data.sources[source], batch.needed
+        if batch.labels is not None:
+            if windows.labels is None:
+                raise TrainingError("label rows need windows of their own (SourceRows.labels)")
+            windows, places = windows.labels, batch.labels
+        if batch.shifts_s is None:
+            return windows.starts[places]
+        return windows.shifted(places, batch.shifts_s)
 
     def for_training(self, batches: Sequence[Batch]) -> Iterator[Tensor]:
         """Yields the (b, C, H, W) augmented images of this rank's part of each batch."""
         plans = [batch.plan.windows for batch in batches]
-        shifts = [batch.shifts_s for batch in batches if batch.shifts_s is not None]
-        images = self._make([batch.needed for batch in batches], plans, shifts or None)
+        starts = None
+        if any(batch.shifts_s is not None or batch.labels is not None for batch in batches):
+            starts = {
+                source: [self._starts(source, batch) for batch in batches] for source in self._used
+            }
+        images = self._make([batch.needed for batch in batches], plans, starts)
         for batch in batches:
             with record_function("images"):
                 image = augment_images(next(images), batch.plan, len(batch.rows))
@@ -211,10 +215,10 @@ class Images:
         self,
         batches: Sequence[RowIndices],
         plans: Sequence[WindowPlan | None],
-        shifts_s: Sequence[Shifts] | None = None,
+        starts: Mapping[str, Sequence[RowIndices]] | None = None,
     ) -> Iterator[Tensor]:
         streams = [
-            downsampled.stream(batches, self._shifted(source, batches, shifts_s))
+            downsampled.stream(batches, None if starts is None else starts[source])
             for source, downsampled in self._downsampled.items()
         ]
         for plan, windows in zip(plans, zip(*streams, strict=True), strict=True):

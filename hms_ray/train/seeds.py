@@ -12,7 +12,9 @@ import torch
 
 from hms_ray.augment.draws import Augmentation
 
-Purpose = Literal["model", "order", "shift", "dropout", "second dropout"] | Augmentation
+Purpose = (
+    Literal["model", "order", "label row", "shift", "dropout", "second dropout"] | Augmentation
+)
 
 
 def seed_sequence(

@@ -138,7 +138,10 @@ class _Measurement:
         for index, stage in enumerate(self.training.resolved_stages()):
             for mosaic, epoch in _kinds_of_epochs(stage):
                 used = {} if mosaic else {"mosaic": None}
-                kind = stage.augment.model_copy(update=used).model_dump_json()
+                kind = (
+                    stage.augment.model_copy(update=used).model_dump_json(),
+                    stage.label_rows,
+                )
                 if kind not in known:
                     known[kind] = self._epoch(index, stage, epoch, fits)
                 epochs[index, mosaic] = known[kind]

@@ -15,23 +15,24 @@ pytestmark = pytest.mark.real
 
 
 @pytest.mark.parametrize(
-    ("unit", "views"),
+    ("unit", "views", "label_rows"),
     [
-        ("eeg_votes", ["panels", "statistics"]),
-        ("label", ["panels", "statistics"]),
-        ("eeg_votes", ["kaggle panels", "eeg panels", "eeg percentiles"]),
-        ("eeg_votes", ["raw signals"]),
+        ("eeg_votes", ["panels", "statistics"], "own"),
+        ("label", ["panels", "statistics"], "own"),
+        ("eeg_votes", ["kaggle panels", "eeg panels", "eeg percentiles"], "own"),
+        ("eeg_votes", ["raw signals"], "random_window"),
+        ("eeg_votes", ["panels", "raw signals"], "random_row"),
     ],
 )
 def test_one_epoch_on_the_real_sample(
-    real_data: Path, tmp_path: Path, unit: str, views: list[str]
+    real_data: Path, tmp_path: Path, unit: str, views: list[str], label_rows: str
 ) -> None:
     experiment = Experiment.model_validate(
         {
             "data": {"unit": unit, "n_folds": 2},
             "input": {"views": views, "normalisation": "global", "size": [128, 256]},
             "model": {"name": "test_efficientnet", "pretrained": False, "drop_path": 0.0},
-            "training": {"batch_size": 4, "stages": [{"epochs": 1}]},
+            "training": {"batch_size": 4, "stages": [{"epochs": 1}], "label_rows": label_rows},
         }
     )
     prepared = prepare(

@@ -23,11 +23,11 @@ from hms_ray.train.process import Process
 from hms_ray.train.stages import make_optimiser, make_schedule
 from hms_ray.train.step import Step
 from tests.augmentations import TOGETHER
-from tests.fold_data import all_sources, example_experiment, example_fold
+from tests.fold_data import all_sources, example_experiment, example_fold, with_label_rows
 from tests.stage_sharing import counted_steps
 
 # Odd numbers of rows, so that the ranks' shards are unequal.
-DATA = all_sources(example_fold(n_train=41, n_valid=13))
+DATA = with_label_rows(all_sources(example_fold(n_train=41, n_valid=13)))
 
 STAGES = (
     StageConfig(name="noisy", rows="below_threshold", epochs=1),
@@ -108,6 +108,7 @@ EQUAL["switches"] = example_experiment(
     schedule="cosine",
     head_rate=5.0,
     layer_decay=0.7,
+    label_rows="random_row",
 )
 EQUAL["switches"] = replace_values(EQUAL["switches"], {"model.output": "sigmoid"})
 BATCH_STATISTICS = replace_values(

@@ -235,6 +235,7 @@ OTHER_VALUES: list[Any] = [
         "adam",
         "sigmoid",
         "gem",
+        "random_window",
     ),
     *(["eeg.zoom in eeg panels", "kaggle panels", "pairs panels", "raw signals"], [0.5, 0.4, 0.6]),
 ]

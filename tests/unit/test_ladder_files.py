@@ -292,8 +292,8 @@ def test_rules_of_readme_and_notebooks_differ_only_in_the_rule(full: Ladder) -> 
 
 
 def test_all_steps_share_two_packs(full: Ladder, small: Ladder) -> None:
-    assert [name for name, _ in sources_of(full)] == ["kaggle", "eeg"]
-    assert [recipe for _, recipe in sources_of(full)] == [recipe for _, recipe in sources_of(small)]
+    assert [source.name for source in sources_of(full)] == ["kaggle", "eeg"]
+    assert sources_of(full) == sources_of(small)
 
 
 def test_small_models_can_be_built(small: Ladder) -> None:

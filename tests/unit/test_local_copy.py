@@ -201,7 +201,7 @@ def test_a_fold_opens_its_packs_there(cache: Path, monkeypatch: pytest.MonkeyPat
 
     ref = PackRef(Path("pack"), "0")
     rows = pd.DataFrame({"fold": [0]})
-    prepared = SimpleNamespace(rows=lambda: rows, packs_of=lambda _: {"kaggle": ref})
+    prepared = SimpleNamespace(rows=lambda: rows, packs_of=lambda _, label_rows: {"kaggle": ref})
     monkeypatch.setattr(fold_data, "open_prepared", open_one)
     task: Any = replace(job("a", 0).task, prepared=prepared, local_cache=cache)
     with pytest.raises(Opened) as opened:

@@ -66,7 +66,7 @@ def ready(data_dir: Path, results: Path, policy: str = "keep", **options: Any) -
 def test_each_source_is_packed_once_and_found_by_its_recipe(data_dir: Path, tmp_path: Path) -> None:
     space = make_space({"input.eeg.centre_s": {"values": [10, 5]}})
     sources = sources_for(space)
-    assert [name for name, _ in sources] == ["kaggle", "eeg", "eeg"]
+    assert [source.name for source in sources] == ["kaggle", "eeg", "eeg"]
     prepared = prepare(data_dir, space.experiment, tmp_path, sources=sources)
     assert list(prepared.packs) == [source_key(*source) for source in sources]
     assert len({pack.path for pack in prepared.packs.values()}) == 3

@@ -33,7 +33,13 @@ from tests.trained_study import TrainedStudy, train_study
 AUGMENT = {"cutmix": {"probability": 1.0}, "hemisphere_flip": 0.5, "time_flip": 0.5}
 STAGES = [
     {"name": "plain", "epochs": 1, "learning_rate": 0.01},
-    {"name": "mixed", "epochs": 1, "learning_rate": 0.01, "augment": AUGMENT},
+    {
+        "name": "mixed",
+        "epochs": 1,
+        "learning_rate": 0.01,
+        "augment": AUGMENT,
+        "label_rows": "random_window",
+    },
 ]
 ALL = [
     "augmented batch",
