@@ -16,10 +16,11 @@ from hms_ray.competition.read import (
     read_test_table,
     spectrogram_path,
 )
-from hms_ray.competition.rows import make_rows
+from hms_ray.competition.rows import Unit, make_rows
 from hms_ray.competition.schema import CLASSES, TARGET_COLUMNS, VOTE_COLUMNS
 from hms_ray.config.eeg_recipes import EegRecipe
 from hms_ray.dataset.folds import check_folds, folds_fingerprint, make_folds
+from hms_ray.dataset.label_rows import label_rows_in, label_rows_of, with_label_rows
 from hms_ray.pack.build import build_pack
 from hms_ray.pack.eeg import make_values
 from hms_ray.pack.sources import eeg_source
@@ -133,6 +134,17 @@ def test_rows_of_the_real_table(labels: pd.DataFrame, rows: pd.DataFrame) -> Non
     assert len(make_rows(labels, "label")) == len(labels)
     assert rows["n_labels"].sum() == len(labels)
     np.testing.assert_allclose(rows[list(TARGET_COLUMNS)].sum(axis=1), 1, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("unit", ["eeg_votes", "eeg"])
+def test_every_label_row_can_be_drawn_by_its_row(labels: pd.DataFrame, unit: Unit) -> None:
+    rows = make_rows(labels, unit)
+    first, table = label_rows_in(with_label_rows(rows, label_rows_of(rows, labels, unit)))
+    assert first[-1] == len(table) == len(labels)
+    assert np.diff(first).tolist() == rows["n_labels"].tolist()
+    means = np.add.reduceat(table[list(VOTE_COLUMNS)].to_numpy(), first[:-1])
+    np.testing.assert_allclose(means / means.sum(1)[:, None], rows[list(TARGET_COLUMNS)])
+    assert (table["eeg_id"].to_numpy() == rows["eeg_id"].repeat(np.diff(first)).to_numpy()).all()
 
 
 def test_consensus_is_the_first_class_with_most_votes(labels: pd.DataFrame) -> None:

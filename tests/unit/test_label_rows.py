@@ -40,6 +40,7 @@ from hms_ray.storage.hashing import digest
 from hms_ray.train.batches import Batch, plan_epoch
 from hms_ray.train.losses import row_weights, smoothed, tier_factors
 from hms_ray.train.process import Process
+from hms_ray.train.seeds import seed_sequence
 from tests.competition_folder import make_labels, write_competition_folder, write_eeg
 from tests.fold_data import all_sources, cut_windows, open_images
 from tests.fold_data import with_label_rows as labelled_fold
@@ -111,6 +112,16 @@ def test_each_epoch_draws_evenly_among_the_label_rows_of_a_row() -> None:
         expected = n_epochs / len(own)
         # Five standard deviations.
         assert max(abs(n - expected) for n in counts.values()) <= 5 * expected**0.5
+
+
+def test_draws_have_a_generator_of_their_own() -> None:
+    training = TrainingConfig(label_rows="random_row")
+    (stage,) = training.resolved_stages()
+    generator = np.random.default_rng(seed_sequence(0, 0, 0, 3, "label row"))
+    expected = dict(zip(DATA.train, HELD.drawn(DATA.train, stage, generator), strict=True))
+    for batch in planned(StageConfig(epochs=4), 3, label_rows="random_row"):
+        assert batch.labels is not None
+        assert [expected[row] for row in batch.needed] == batch.labels.tolist()
 
 
 def test_stages_of_many_votes_draw_label_rows_that_have_them() -> None:
