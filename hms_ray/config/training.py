@@ -14,7 +14,7 @@ Loss = Literal["kl", "kl_votes", "kl_log_votes", "kl_capped_votes", "kl_floored_
 StageRows = Literal["all", "below_threshold", "at_least_threshold"]
 Checkpoint = Literal["last", "best"]
 Criterion = Literal["stage_rows", "kl_all", "kl_4", "kl_10"]
-LabelRows = Literal["own", "random_window", "random_row"]
+LabelRowDraw = Literal["own", "random_window", "random_row"]
 Compile = Literal["off", "default", "reduce-overhead"]
 
 
@@ -32,7 +32,7 @@ class StageConfig(Frozen):
     """Loss of this stage. Default: ``training.loss``."""
     learning_rate: Positive | None = None
     """Largest learning rate of this stage. Default: ``training.learning_rate``."""
-    label_rows: LabelRows | None = None
+    label_rows: LabelRowDraw | None = None
     """Windows and votes of this stage. Default: ``training.label_rows``."""
     augment: AugmentConfig | None = None
     """Augmentation of this stage; ``{}`` for none. Default: ``training.augment``."""
@@ -48,7 +48,7 @@ class ResolvedStage(Frozen):
     epochs: int
     loss: Loss
     learning_rate: float
-    label_rows: LabelRows
+    label_rows: LabelRowDraw
     augment: AugmentConfig
     checkpoint: Checkpoint
     """Evaluation whose weights the stage ends with, for the next stage or as the result."""
@@ -101,7 +101,7 @@ class TrainingConfig(Frozen):
     loss: Loss = "kl"
     """KL divergence: unweighted, or each row weighted by its total votes (see
     ``hms_ray.train.losses``)."""
-    label_rows: LabelRows = "own"
+    label_rows: LabelRowDraw = "own"
     """Window and votes that a row is trained with: its ``own``, with which it is scored; or those
     of one of the label rows that it was made of, drawn anew in each epoch: ``random_window`` takes
     only the window and keeps the row's votes, ``random_row`` takes both. Needs rows of several

@@ -179,10 +179,16 @@ class Images:
     ) -> Iterator[Tensor]:
         """Yields the (B, C, H, W) images of each batch of rows, without random augmentation."""
         plans = [flips_of(variant, len(rows)) for rows in batches]
-        shifts = None
-        if variant.shift_s:
-            shifts = [np.full(len(rows), variant.shift_s) for rows in batches]
-        for image in self._make(batches, plans, shifts):
+        starts = None
+        if by := variant.shift_s:
+            starts = {
+                source: [
+                    self._data.sources[source].shifted(rows, np.full(len(rows), by))
+                    for rows in batches
+                ]
+                for source in self._used
+            }
+        for image in self._make(batches, plans, starts):
             yield padded(image, self.size)
 
     def _starts(self, source: str, batch: Batch) -> RowIndices:

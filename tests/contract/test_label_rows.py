@@ -10,7 +10,7 @@ import torch
 from hms_ray.config.augmentation import AugmentConfig, CutMixConfig, MixupConfig
 from hms_ray.config.inputs import InputConfig
 from hms_ray.config.row_targets import LabelSmoothing, TierWeights
-from hms_ray.config.training import LabelRows, StageConfig, TrainingConfig
+from hms_ray.config.training import LabelRowDraw, StageConfig, TrainingConfig
 from hms_ray.train.batches import Batch, plan_epoch
 from hms_ray.train.process import Process
 from tests.augmentations import TOGETHER
@@ -22,11 +22,11 @@ INPUT = InputConfig.model_validate(
 )
 IMAGE = (40, 75), (32, 10, 33)
 AUGMENT = AugmentConfig(cutmix=CutMixConfig(probability=1.0), mixup=MixupConfig(probability=1.0))
-every_mode = pytest.mark.parametrize("mode", get_args(LabelRows))
+every_mode = pytest.mark.parametrize("mode", get_args(LabelRowDraw))
 
 
 def planned(
-    mode: LabelRows,
+    mode: LabelRowDraw,
     augment: AugmentConfig = AUGMENT,
     seed: int = 0,
     epoch: int = 0,
@@ -52,7 +52,7 @@ def of_epoch(batches: list[Batch]) -> list[list[int]]:
 
 
 @every_mode
-def test_targets_stay_distributions_and_weights_positive(mode: LabelRows) -> None:
+def test_targets_stay_distributions_and_weights_positive(mode: LabelRowDraw) -> None:
     for batch in planned(mode):
         assert batch.targets.shape == (len(batch.rows), 6)
         assert batch.targets.dtype == batch.weights.dtype == np.float64
@@ -62,7 +62,7 @@ def test_targets_stay_distributions_and_weights_positive(mode: LabelRows) -> Non
 
 
 @every_mode
-def test_draws_depend_on_seed_and_epoch_alone(mode: LabelRows) -> None:
+def test_draws_depend_on_seed_and_epoch_alone(mode: LabelRowDraw) -> None:
     first = of_epoch(planned(mode))
     assert first == of_epoch(planned(mode))
     # What else is drawn for a batch does not change them.
@@ -72,7 +72,7 @@ def test_draws_depend_on_seed_and_epoch_alone(mode: LabelRows) -> None:
 
 
 @every_mode
-def test_ranks_together_have_the_batches_of_one_process(mode: LabelRows) -> None:
+def test_ranks_together_have_the_batches_of_one_process(mode: LabelRowDraw) -> None:
     ranks = [planned(mode, process=Process(rank, 3)) for rank in range(3)]
     for whole, *parts in zip(planned(mode), *ranks, strict=True):
         for name in ("rows", "targets", "weights"):
@@ -89,7 +89,7 @@ def _labels(batch: Batch) -> list[int | None]:
 
 @every_mode
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_shapes_dtypes_and_equal_images_again(mode: LabelRows, dtype: torch.dtype) -> None:
+def test_shapes_dtypes_and_equal_images_again(mode: LabelRowDraw, dtype: torch.dtype) -> None:
     images = open_images(DATA, INPUT, dtype, cache_bytes=10**7)
     augment = TOGETHER.model_copy(update={"mosaic": None, "window_shift_s": 5.0})
     plain = [image.clone() for image in images.for_rows([DATA.train])]
@@ -104,7 +104,7 @@ def test_shapes_dtypes_and_equal_images_again(mode: LabelRows, dtype: torch.dtyp
 
 
 @every_mode
-def test_evaluation_has_the_rows_own_windows(mode: LabelRows) -> None:
+def test_evaluation_has_the_rows_own_windows(mode: LabelRowDraw) -> None:
     images = open_images(DATA, INPUT)
     bare = replace(DATA, labels=None, sources=all_sources().sources)
     expected = next(open_images(bare, INPUT).for_rows([DATA.valid]))
