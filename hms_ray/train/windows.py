@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hms_ray.config.views import kind_of_source
 from hms_ray.signal.on_device import on_device
 
 if TYPE_CHECKING:
@@ -81,9 +82,9 @@ class OpenedPacks:
         self, device: torch.device, free_bytes: Callable[[torch.device], int] | None = None
     ) -> None:
         self._device, self._free_bytes = device, free_bytes or _free_bytes
-        # (source, fingerprint) -> pack and its bytes; the least recently used one is first.
-        self._resident: dict[tuple[str, str], tuple[Resident, int]] = {}
-        self._in_use: frozenset[tuple[str, str]] = frozenset()
+        # Key of a pack -> it and its bytes; the least recently used one is first.
+        self._resident: dict[_Key, tuple[Resident, int]] = {}
+        self._in_use: frozenset[_Key] = frozenset()
 
     def free_unused(self) -> int:
         """Drops the packs that the last call of ``open`` did not want; returns their number."""
@@ -96,7 +97,7 @@ class OpenedPacks:
         self, packs: Mapping[str, Pack], kind: Literal["auto", "resident", "streamed"] = "auto"
     ) -> dict[str, WindowSource]:
         """See ``open_sources``."""
-        wanted = {(source, pack.fingerprint): pack.values.nbytes for source, pack in packs.items()}
+        wanted = {_key(source, pack): pack.values.nbytes for source, pack in packs.items()}
         room = self._room() if kind == "auto" or self._resident else math.inf
         if kind == "auto":
             kind = "streamed" if sum(wanted.values()) > room else "resident"
@@ -118,10 +119,18 @@ class OpenedPacks:
         return RESIDENT_SHARE * (self._free_bytes(self._device) + own)
 
     def _opened(self, source: str, pack: Pack) -> Resident:
-        key = source, pack.fingerprint
+        key = _key(source, pack)
         found = self._resident.pop(key, None) or (Resident(pack, self._device), pack.values.nbytes)
         self._resident[key] = found
         return found[0]
+
+
+_Key = tuple[str, str]
+
+
+def _key(source: str, pack: Pack) -> _Key:
+    """Equal recipes share a pack, whatever their names."""
+    return kind_of_source(source), pack.fingerprint
 
 
 def _free_bytes(device: torch.device) -> int:

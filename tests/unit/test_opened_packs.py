@@ -47,6 +47,17 @@ def test_a_pack_is_copied_to_the_device_once() -> None:
     assert memory.open(pack("a", 800)) == [first], "the last one is in use"
 
 
+def test_equal_recipes_of_two_names_are_one_pack() -> None:
+    memory, size = Memory(), ROOM // 2 // 8 * 8
+    packs = {name: pack("a", size) for name in ("pairs", "pairs.wide", "pairs.centre")}
+    found = memory.opened.open(packs)
+    assert len({id(one) for one in found.values()}) == 1
+    assert found["pairs"].resident, "the room for two is not needed for three"
+    assert memory.used == size
+    (other,) = memory.opened.open({"raw.wide": pack("a", 800)}).values()
+    assert other is not found["pairs"], "of another source"
+
+
 def test_the_least_recently_used_pack_goes_first() -> None:
     memory, packs = Memory(), [pack(name, 1600) for name in "abc"]
     a, b = (memory.open(pack)[0] for pack in packs[:2])
