@@ -101,4 +101,6 @@ def test_heads_of_gold_files_say_what_the_files_do(file: Path) -> None:
         assert recipe is not None
         layout = layout_of(recipe)
         values += len(layout.panels) * layout.n_frequencies * layout.n_times
-    assert f"pack of {2 * values * rows['all'] / 1e9:.1f} GB" in head
+    # The windows of the rows, and of all label rows if these are drawn.
+    windows = rows["all"] + (106_800 if experiment.training.draws_label_rows else 0)
+    assert f"pack of {2 * values * windows / 1e9:.1f} GB" in head
