@@ -177,9 +177,10 @@ def _write_models(draft: Path, number: int, models: TrialModels, dtype: str) -> 
     folder = draft / place
     folder.mkdir(parents=True)
     experiment = models.experiment.model_dump(mode="json")
-    if experiment["model"]["weights_file"] is not None:
-        # Weights are those of the folds; the place of a file on this machine is private.
-        experiment["model"]["weights_file"] = Path(experiment["model"]["weights_file"]).name
+    for model in (experiment["model"], *(experiment["model"]["branches"] or ())):
+        if model["weights_file"] is not None:
+            # Weights are those of the folds; the place of a file on this machine is private.
+            model["weights_file"] = Path(model["weights_file"]).name
     (folder / EXPERIMENT).write_text(yaml_text({"experiment": experiment}), encoding="utf-8")
     folds = {}
     for fold, stored in models.folds.items():

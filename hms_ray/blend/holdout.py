@@ -152,7 +152,7 @@ def _scored(
     recordings = recordings_of_held_out(
         data_dir,
         rows,
-        [one.experiment.input for one in models.values()],
+        [one.experiment.joint_input for one in models.values()],
         folder.space().experiment.data.unusable,
         pack_dir=pack_dir,
         bars=bar,

@@ -12,13 +12,19 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, model_validator
 
 from hms_ray.config.augment_checks import augmentation_fault
+from hms_ray.config.branches import (
+    BranchConfig,
+    Pooling,
+    branch_inputs,
+    branches_fault,
+    canonical_images,
+    joint_input,
+)
 from hms_ray.config.eeg_recipes import Count, Frozen
 from hms_ray.config.import_path import is_import_path, well_formed
-from hms_ray.config.inputs import InputConfig, canonical_input, margin_fault
+from hms_ray.config.inputs import InputConfig, Recipe, margin_fault, used_sources
 from hms_ray.config.prediction import PredictionConfig, RowVariant, shift_fault
 from hms_ray.config.training import TrainingConfig
-
-Pooling = Literal["own", "avg", "max", "avgmax", "gem"]
 
 
 class DataConfig(Frozen):
@@ -70,6 +76,58 @@ class ModelConfig(Frozen):
     output: Literal["softmax", "sigmoid"] = "softmax"
     """How logits become probabilities. ``sigmoid``: a sigmoid per class, divided by their sum;
     it is trained by binary cross-entropy, as the KL divergence of each class by itself."""
+    branches: Annotated[tuple[BranchConfig, ...], Field(min_length=1)] | None = None
+    """Several encoders, one head: each branch is a timm model on its own views; their features
+    are joined, and one linear layer after ``dropout`` makes the logits. Default: one model,
+    ``name``, on ``input.views``."""
+
+    @property
+    def encoders(self) -> tuple[ModelConfig, ...]:
+        """The model itself, or the model of each branch."""
+        if self.branches is None:
+            return (self,)
+        names = ("name", "pretrained", "weights_file", "drop_path", "pooling")
+        return tuple(
+            ModelConfig(dropout=0, **{name: getattr(branch, name) for name in names})
+            for branch in self.branches
+        )
+
+    @property
+    def weights_files(self) -> dict[str, str | None]:
+        """Dotted path in the experiment -> the weights file that is set there."""
+        if self.branches is None:
+            return {"model.weights_file": self.weights_file}
+        return {
+            f"model.branches.{number}.weights_file": branch.weights_file
+            for number, branch in enumerate(self.branches)
+        }
+
+    @property
+    def title(self) -> str:
+        """Name of the model, or of all encoders, for people to read."""
+        return " + ".join(encoder.name for encoder in self.encoders)
+
+    def changed_encoders(self, **values: Any) -> Self:
+        """The same with values of the model, or of all its branches, unchecked."""
+        if self.branches is None:
+            return self.model_copy(update=values)
+        branches = tuple(branch.model_copy(update=values) for branch in self.branches)
+        return self.model_copy(update={"branches": branches})
+
+    def without_weights(self) -> Self:
+        """The same without pretrained weights, which some caller would replace."""
+        return self.changed_encoders(pretrained=False, weights_file=None)
+
+    @model_validator(mode="after")
+    def _branches_have_their_own_values(self) -> Self:
+        fields = type(self).model_fields
+        for field in ("name", "pretrained", "weights_file", "drop_path", "pooling"):
+            if self.branches is not None and getattr(self, field) != fields[field].default:
+                raise ValueError(
+                    f"{field} has no effect with branches, each of which has its own {field}; set "
+                    f"it there, and omit model.{field}"
+                )
+        return self
 
     @model_validator(mode="after")
     def _weights_belong_to_pretrained(self) -> Self:
@@ -104,24 +162,59 @@ class Experiment(Frozen):
     prediction: PredictionConfig = PredictionConfig()
     """What is averaged to predict a row; part of the score, so that it needs training anew."""
 
+    @property
+    def joint_input(self) -> InputConfig:
+        """The input with the views of all branches: its sources are those that are used."""
+        return joint_input(self.input, self.model.branches)
+
+    @property
+    def sources(self) -> dict[str, Recipe]:
+        """The sources of all views and their recipes, see ``used_sources``."""
+        return used_sources(self.joint_input)
+
+    @property
+    def branch_inputs(self) -> tuple[InputConfig, ...]:
+        """The input of the image of each branch; empty without branches."""
+        return branch_inputs(self.input, self.model.branches)
+
+    @property
+    def image_inputs(self) -> tuple[InputConfig, ...]:
+        """The input of each image of a row: one, or one per branch."""
+        return self.branch_inputs or (self.input,)
+
+    @model_validator(mode="after")
+    def _branches_have_images(self) -> Self:
+        if fault := branches_fault(self.input, self.model.branches):
+            raise ValueError(fault)
+        if self.model.branches is None:
+            return self
+        for stage in self.training.resolved_stages():
+            for field in ("cutmix", "mosaic"):
+                if getattr(stage.augment, field) is not None:
+                    raise ValueError(
+                        f"augment.{field} cuts one image by its columns, and model.branches have "
+                        f"images of different widths; use mixup, or set {field}: null"
+                    )
+        return self
+
     @model_validator(mode="after")
     def _margins_hold_shifts(self) -> Self:
         stages = self.training.resolved_stages()
         largest = max(stage.augment.window_shift_s for stage in stages)
-        if fault := margin_fault(self.input, largest):
+        if fault := margin_fault(self.joint_input, largest):
             raise ValueError(fault)
         for shift_s in sorted(set(self.prediction.shifts_s) - {0.0}, key=abs, reverse=True):
-            if fault := shift_fault(self.input, shift_s):
+            if fault := shift_fault(self.joint_input, shift_s):
                 raise ValueError(fault)
         return self
 
     @model_validator(mode="after")
     def _inputs_allow_augmentation(self) -> Self:
         for stage in self.training.resolved_stages():
-            if fault := augmentation_fault(self.input, stage.augment):
+            if fault := augmentation_fault(self.joint_input, stage.augment):
                 raise ValueError(fault)
         flips = RowVariant(self.prediction.flips).augment
-        if fault := augmentation_fault(self.input, flips):
+        if fault := augmentation_fault(self.joint_input, flips):
             # Its remedy is that of training.
             reason = fault.rpartition("; ")[0].replace("augment.", "prediction.flips: ")
             raise ValueError(f"{reason}; add such a view, or remove the flip")
@@ -157,7 +250,7 @@ _ADDED: Final[dict[str, Any]] = {
     "tier_weights": None,
     "label_smoothing": None,
 }
-_ADDED_TO_MODEL: Final[dict[str, Any]] = {"pooling": "own", "output": "softmax"}
+_ADDED_TO_MODEL: Final[dict[str, Any]] = {"pooling": "own", "output": "softmax", "branches": None}
 """Fields of ``training`` and ``model`` with the default that keeps what was trained before they
 existed: results from then have keys without them."""
 _ADDED_TO_AUGMENT: Final = ("sign_flip", "front_back_flip", "lateral_swap", "chain_shuffle")
@@ -174,7 +267,7 @@ def canonical(experiment: Experiment) -> dict[str, Any]:
     data = experiment.model_dump(mode="json")
     del data["name"], data["model"]["weights_file"]
     data["data"] = used_data_values(experiment.data)
-    data["input"] = canonical_input(experiment.input)
+    data["input"], branches = canonical_images(experiment.input, experiment.model.branches)
     data["prediction"] = experiment.prediction.canonical()
     if data["prediction"] is None:
         del data["prediction"]
@@ -202,7 +295,11 @@ def canonical(experiment: Experiment) -> dict[str, Any]:
     for field, default in _ADDED_TO_MODEL.items():
         if data["model"][field] == default:
             del data["model"][field]
-    if is_import_path(experiment.model.name):
+    if branches is not None:
+        shared = ("dropout", "output")
+        data["model"] = {name: data["model"][name] for name in shared if name in data["model"]}
+        data["model"]["branches"] = branches
+    elif is_import_path(experiment.model.name):
         del data["model"]["pretrained"]
     training["stages"] = [
         stage.model_dump(mode="json", exclude={"name"})

@@ -71,7 +71,12 @@ class Treatment(NamedTuple):
     downsample: tuple[int, int]
 
 
-def _sound_view(text: str) -> str:
+def sound_view(text: str) -> str:
+    """The text of a view, checked.
+
+    Raises:
+        ValueError: see ``parse_view``.
+    """
     parse_view(text)
     return text
 
@@ -80,7 +85,7 @@ class InputConfig(Frozen):
     """What the model sees."""
 
     views: Annotated[
-        tuple[Annotated[str, AfterValidator(_sound_view)], ...], Field(min_length=1)
+        tuple[Annotated[str, AfterValidator(sound_view)], ...], Field(min_length=1)
     ] = ("panels",)
     """Pictures that are joined side by side: ``SOURCE PICTURE`` each, such as
     ``eeg percentiles``, or ``PICTURE`` of the source kaggle, the ten-minute spectrograms

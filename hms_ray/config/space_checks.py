@@ -165,7 +165,7 @@ def has_effect(space: Space, path: str) -> bool:
                 experiment = _at(space, {**context, path: chosen})
             except ConfigError:
                 continue
-            trained = (canonical(experiment), experiment.model.weights_file)
+            trained = (canonical(experiment), experiment.model.weights_files)
             if seen and trained not in seen:
                 return True
             seen.append(trained)

@@ -6,7 +6,7 @@ import itertools
 from typing import Any, NamedTuple
 
 from hms_ray.config.experiment import Experiment
-from hms_ray.config.inputs import Recipe, in_recipe, used_sources
+from hms_ray.config.inputs import Recipe, in_recipe
 from hms_ray.config.space import Parameter, Space
 from hms_ray.config.values import parameter_values, replace_values
 from hms_ray.config.views import kind_of_source
@@ -60,7 +60,7 @@ def source_key(name: str, recipe: Recipe, label_rows: bool = False) -> str:
 def experiment_sources(experiment: Experiment) -> list[SourceRecipe]:
     """The sources that an experiment reads."""
     label_rows = experiment.training.draws_label_rows
-    return [SourceRecipe(*used, label_rows) for used in used_sources(experiment.input).items()]
+    return [SourceRecipe(*used, label_rows) for used in experiment.sources.items()]
 
 
 def pack_source(name: str, recipe: Recipe, label_rows: bool = False) -> PackSource:
@@ -98,4 +98,5 @@ def _decides_sources(path: str) -> bool:
         return True
     whole = ("input", "input.eeg", "input.pairs", "input.raw")
     named = path.startswith("input.recipes") and path.count(".") < 4
-    return in_recipe(path) or path in whole or named or path.startswith("input.views")
+    views = path.startswith(("input.views", "model.branches")) or path == "model"
+    return in_recipe(path) or path in whole or named or views

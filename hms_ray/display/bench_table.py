@@ -25,7 +25,7 @@ class SpeedRow:
     Attributes:
         machine: such as ``2 CPUs``.
         name: of the experiment, or the searched value that differs.
-        image_size: height and width.
+        image_sizes: height and width of each image.
         images_per_s: median, smallest and largest.
         scored_per_s: images per second of an evaluation.
         input_share: of training time.
@@ -35,7 +35,7 @@ class SpeedRow:
 
     machine: str
     name: str
-    image_size: tuple[int, int]
+    image_sizes: tuple[tuple[int, int], ...]
     images_per_s: tuple[float, float, float]
     scored_per_s: float
     input_share: float
@@ -103,12 +103,16 @@ def duration_text(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
 
 
+def _sizes(row: SpeedRow) -> str:
+    return " + ".join(f"{height} x {width}" for height, width in row.image_sizes)
+
+
 def _speeds(report: BenchReport) -> Table:
     rows = report.rows
     columns = (
         Column("machine", [row.machine for row in rows], right=False, optional=True),
         Column("experiment", [row.name for row in rows], right=False),
-        Column("image", ["{} x {}".format(*row.image_size) for row in rows], optional=True),
+        Column("image", [_sizes(row) for row in rows], optional=True),
         Column("images/s", [f"{row.images_per_s[0]:.4g}" for row in rows]),
         Column("range", ["{1:.4g}-{2:.4g}".format(*row.images_per_s) for row in rows]),
         Column("scored/s", [f"{row.scored_per_s:.4g}" for row in rows]),

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from hms_ray.config.experiment import Experiment, canonical
 from hms_ray.config.import_path import is_import_path
@@ -58,7 +58,10 @@ class Variant:
         kinds = [{stage.has_mosaic(epoch) for epoch in range(stage.epochs)} for stage in stages]
         parts = [
             data["input"],
-            [_architecture(model["name"]), model["drop_path"] > 0],
+            [
+                [*image, _architecture(one["name"]), one["drop_path"] > 0, one.get("frozen")]
+                for image, one in _models_and_images(model)
+            ],
             {name: value for name, value in training.items() if name not in _FREE},
             [stage.augment.model_dump(mode="json") for stage in stages],
             # Windows of label rows are not cached.
@@ -67,6 +70,14 @@ class Variant:
             *([data["prediction"]] if "prediction" in data else []),
         ]
         return digest(parts)
+
+
+def _models_and_images(model: Mapping[str, Any]) -> list[tuple[list[Any], Mapping[str, Any]]]:
+    """The model, or each branch after what makes its image."""
+    if "branches" not in model:
+        return [([], model)]
+    fields = ("views", "height", "size", "pad")
+    return [([one[name] for name in fields], one) for one in model["branches"]]
 
 
 def _architecture(name: str) -> str:

@@ -181,7 +181,7 @@ class _Trials:
                 SpeedRow(
                     machine=self.machine.machine,
                     name=variant.name,
-                    image_size=speed.image_size,
+                    image_sizes=speed.image_sizes,
                     images_per_s=(speed.images_per_s(), 1 / max(later), 1 / min(later)),
                     scored_per_s=1 / statistics.median(speed.scoring_later_s),
                     input_share=statistics.median(shares),

@@ -45,9 +45,11 @@ def cache_key_inputs(
     if placement.world_size == 1:
         # One worker has all rows of a batch.
         described["training"].pop("sync_batchnorm", None)
-    described["model"]["name"], weights = _model_and_weights(experiment)
+    found = [_model_and_weights(encoder) for encoder in experiment.model.encoders]
+    for place, (name, _) in zip(names_of_models(described["model"]), found, strict=True):
+        place["name"] = name
     label_rows = experiment.training.draws_label_rows
-    packs = prepared.packs_of(experiment.input, label_rows=label_rows)
+    packs = prepared.packs_of(experiment.joint_input, label_rows=label_rows)
     return {
         "experiment": described,
         "rows": prepared.rows_fingerprint,
@@ -57,7 +59,7 @@ def cache_key_inputs(
         "fold": fold,
         "world_size": placement.world_size,
         "device_class": placement.device_class,
-        "weights": weights,
+        "weights": _weights(experiment.model),
         **model_source(experiment.model),
         "versions": key_versions(placement.device_class),
         "numerics": NUMERICS_VERSION,
@@ -89,7 +91,7 @@ def require_planned(experiment: Experiment, key_inputs: Mapping[str, Any]) -> No
     """
     _require_planned_source(experiment.model, key_inputs.get("model_source"))
     planned = key_inputs["versions"], key_inputs["weights"]
-    here = key_versions(key_inputs["device_class"]), _model_and_weights(experiment)[1]
+    here = key_versions(key_inputs["device_class"]), _weights(experiment.model)
     if here != planned:
         raise TrainingError(
             "a fold must be trained with the libraries and weights of its cache key",
@@ -121,9 +123,20 @@ def _require_planned_source(model: ModelConfig, planned: str | None) -> None:
     )
 
 
-def _model_and_weights(experiment: Experiment) -> tuple[str, str | None]:
-    """The model's name with the tag of its weights, and the SHA-256 of their file."""
-    model = experiment.model
+def names_of_models(described: dict[str, Any]) -> list[dict[str, Any]]:
+    """The parts of a canonical model that have the name of a model: itself, or its branches."""
+    branches: list[dict[str, Any]] = described.get("branches", [described])
+    return branches
+
+
+def _weights(model: ModelConfig) -> str | list[str | None] | None:
+    """SHA-256 of the pretrained weights; with branches, a list."""
+    found = [_model_and_weights(encoder)[1] for encoder in model.encoders]
+    return found[0] if model.branches is None else found
+
+
+def _model_and_weights(model: ModelConfig) -> tuple[str, str | None]:
+    """A model's name with the tag of its weights, and the SHA-256 of their file."""
     if is_import_path(model.name):
         return model.name, None
     if not model.pretrained:

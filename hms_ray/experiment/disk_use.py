@@ -20,7 +20,7 @@ from hms_ray.errors import ResourceError
 from hms_ray.experiment.cost_estimate import checkpoint_weights
 from hms_ray.experiment.in_process import cpus_and_gpus
 from hms_ray.experiment.placement import workers_that_fit
-from hms_ray.experiment.preflight import image_size_of, single_changes
+from hms_ray.experiment.preflight import image_sizes_of, single_changes
 from hms_ray.pack.build import default_pack_dir
 from hms_ray.text import counted
 from hms_ray.train.model import build_model
@@ -86,7 +86,7 @@ def estimate(
     """
     resources, experiments = space.resources, list(single_changes(space))
     n_folds = int(rows["fold"].max()) + 1
-    models = {(e.model.name, image_size_of(e.input)): e for e in experiments}
+    models = {(e.model.without_weights(), image_sizes_of(e)): e for e in experiments}
     one = fmean(map(_weights_bytes, models.values()))
     n_stored = 1
     if resources.share_stages:
@@ -124,9 +124,8 @@ def _n_kept(resources: ResourcesConfig, n_trials: int) -> int:
 
 def _weights_bytes(experiment: Experiment) -> int:
     # The size of a model does not depend on pretrained weights, which may have to be loaded.
-    own = {"pretrained": False, "weights_file": None}
-    config, size = experiment.model.model_copy(update=own), image_size_of(experiment.input)
-    model = build_model(config, size, experiment.input.channels)
+    config, sizes = experiment.model.without_weights(), image_sizes_of(experiment)
+    model = build_model(config, sizes, experiment.input.channels)
     n_bytes: int = sum(
         value.numel() * value.element_size() for value in model.state_dict().values()
     )

@@ -64,7 +64,7 @@ def fold_data(
     from hms_ray.train.label_rows import LabelRows
 
     draws_labels = experiment.training.draws_label_rows
-    refs = prepared.packs_of(experiment.input, label_rows=draws_labels)
+    refs = prepared.packs_of(experiment.joint_input, label_rows=draws_labels)
     packs = {name: open_prepared(ref, local_cache) for name, ref in refs.items()}
     fold_of = rows["fold"].to_numpy()
     sources, labels = locate_rows(packs, rows), None

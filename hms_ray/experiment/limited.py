@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from hms_ray.competition.schema import TARGET_COLUMNS
 from hms_ray.config.experiment import Experiment
-from hms_ray.config.inputs import used_sources
 from hms_ray.config.training import ResolvedStage, TrainingConfig
 from hms_ray.dataset.prepare import Prepared
 from hms_ray.evaluate.metric import named_scores
@@ -83,7 +82,7 @@ def train_limited(
         history, timing = stored.record["history"], stored.record["timing"]
         scored = f"{counted(len(stored.oof), 'row')}, {counted(len(history), 'time')}"
         return [
-            ("packs", ", ".join(used_sources(experiment.input))),
+            ("packs", ", ".join(experiment.sources)),
             ("training", f"{_listed_stages(training, history)}; {timing['train_s']:.1f} s"),
             ("augmentation", ", ".join(_augmentations(training)) or "none"),
             ("evaluation", f"{scored}; {named_scores(kept_record(history))}"),

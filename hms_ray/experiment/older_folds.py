@@ -14,7 +14,7 @@ from hms_ray.config.experiment import Experiment, canonical
 from hms_ray.config.former_names import with_new_names
 from hms_ray.config.import_path import is_import_path
 from hms_ray.errors import ModelError
-from hms_ray.experiment.cache_key import NUMERICS_VERSION
+from hms_ray.experiment.cache_key import NUMERICS_VERSION, names_of_models
 from hms_ray.experiment.fold_task import FoldTask
 from hms_ray.storage.fold_store import RECORD_FILE, FoldStore
 from hms_ray.storage.hashing import digest
@@ -160,9 +160,11 @@ def _same(experiment: Experiment, key_inputs: Mapping[str, Any]) -> str:
     del described["training"]["deterministic"]
     described["training"].pop("compile", None)
     model = experiment.model
-    if not is_import_path(model.name):
-        tagged = _tagged if model.pretrained else _untagged
-        described["model"]["name"] = tagged(model.name)
+    places = names_of_models(described["model"])
+    for place, encoder in zip(places, model.encoders, strict=True):
+        if not is_import_path(encoder.name):
+            tagged = _tagged if encoder.pretrained else _untagged
+            place["name"] = tagged(encoder.name)
     parts = {part: key_inputs[part] for part in ("rows", "folds", "sources", "fold")}
     return digest([described, parts])
 
@@ -182,14 +184,23 @@ def _tagged(name: str) -> str:
         return name
 
 
+def _shown_weights(weights: str | list[str | None] | None) -> str | None:
+    """The start of the hash of each model's weights."""
+    if isinstance(weights, list):
+        return ", ".join("none" if one is None else one[:8] for one in weights)
+    return weights and weights[:8]
+
+
 def _circumstances(key_inputs: Mapping[str, Any]) -> dict[str, Any]:
     """The other parts of a key, flat; None if absent."""
     versions = key_inputs.get("versions") or {}
     training, weights = key_inputs["experiment"]["training"], key_inputs["weights"]
     return {
         **{part: versions.get(part) for part in ("torch", "timm", "cuda")},
-        "tag": key_inputs["experiment"]["model"]["name"],
-        "weights": weights and weights[:8],
+        "tag": " + ".join(
+            one["name"] for one in names_of_models(key_inputs["experiment"]["model"])
+        ),
+        "weights": _shown_weights(weights),
         "model_source": key_inputs.get("model_source", "")[:8],
         "deterministic": training.get("deterministic"),
         "compile": training.get("compile", "off"),

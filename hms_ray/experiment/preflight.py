@@ -19,6 +19,7 @@ from hms_ray.errors import ConfigError
 from hms_ray.experiment.placement import DeviceClass, require_precision, require_sync_batchnorm
 from hms_ray.train.imported_model import check_imported
 from hms_ray.train.model import build_model
+from hms_ray.train.model_images import ImageSizes, each_size
 from hms_ray.train.parameter_groups import parameter_groups
 from hms_ray.train.stage_rows import check_stages
 from hms_ray.transforms.views import Shape, image_size, joined_size, view_widths
@@ -52,14 +53,15 @@ def preflight(
         if device_class is not None:
             require_precision(experiment.training.precision, device_class)
             require_sync_batchnorm(experiment.training.sync_batchnorm, device_class, workers)
-        size = image_size_of(experiment.input)
+        sizes = image_sizes_of(experiment)
         training = experiment.training
         channels = experiment.input.channels
-        needs = experiment.model, size, channels, training.head_rate, training.layer_decay
+        needs = experiment.model, sizes, channels, training.head_rate, training.layer_decay
         if needs not in built:
-            build = partial(build_model, experiment.model, size, channels)
+            build = partial(build_model, experiment.model, sizes, channels)
             parameter_groups(build(), training)
             if is_import_path(experiment.model.name):
+                (size,) = each_size(sizes)
                 check_imported(build, experiment.model.name, (channels, *size), workers)
             built.add(needs)
         for stage in experiment.training.resolved_stages():
@@ -92,6 +94,13 @@ def image_size_of(config: InputConfig) -> tuple[int, int]:
         ConfigError: see ``image_size``.
     """
     return image_size(config, _shapes(config))
+
+
+def image_sizes_of(experiment: Experiment) -> ImageSizes:
+    """``image_size_of`` the image of an experiment, or of the image of each branch."""
+    if experiment.model.branches is None:
+        return image_size_of(experiment.input)
+    return tuple(image_size_of(one) for one in experiment.branch_inputs)
 
 
 def _shapes(config: InputConfig) -> dict[str, Shape]:

@@ -74,6 +74,7 @@ NEUTRAL: Final[dict[str, Any]] = {
 SPECIAL: Final = (
     "model.pretrained",
     "model.weights_file",
+    "model.branches",
     "input.views",
     "input.normalisation",
     "training.loss",
@@ -134,6 +135,7 @@ def switches(experiment: Experiment) -> list[Switch]:
     """
     made = [
         *_views(experiment),
+        *_branches(experiment),
         Switch("normalisation", "normalisation off", _normalisation_off),
         Switch("loss", "loss: kl", _loss_off),
         *(
@@ -214,6 +216,20 @@ def _views(experiment: Experiment) -> list[Switch]:
     ]
 
 
+def _branches(experiment: Experiment) -> list[Switch]:
+    branches = [branch.model_dump(mode="json") for branch in experiment.model.branches or ()]
+
+    def without(number: int) -> Callable[[Experiment], dict[str, Any]]:
+        kept = [*branches[:number], *branches[number + 1 :]]
+        return lambda _: {"model.branches": kept}
+
+    return [
+        Switch(f"branch_{number}", f"without branch {number}", without(number))
+        for number in range(len(branches))
+        if len(branches) > 1
+    ]
+
+
 def _normalisation_off(experiment: Experiment) -> dict[str, Any]:
     # Per image is the baseline of all other normalisations.
     alone = experiment.input.normalisation == "per_image"
@@ -248,7 +264,16 @@ def _stages_off(experiment: Experiment) -> dict[str, Any]:
 
 
 def _pretraining_off(experiment: Experiment) -> dict[str, Any]:
-    return {"model.pretrained": False, "model.weights_file": None}
+    branches = experiment.model.branches
+    if branches is None:
+        return {"model.pretrained": False, "model.weights_file": None}
+    # Encoders without trained weights cannot stay as they are.
+    off = {"pretrained": False, "weights_file": None, "frozen": False}
+    return {
+        f"model.branches.{number}.{name}": value
+        for number in range(len(branches))
+        for name, value in off.items()
+    }
 
 
 def _set(path: str) -> Callable[[Experiment], dict[str, Any]]:

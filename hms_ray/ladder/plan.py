@@ -16,11 +16,12 @@ from hms_ray.dataset.sources import SourceRecipe, experiment_sources, source_key
 from hms_ray.errors import ConfigError, HmsRayError
 from hms_ray.experiment.fold_task import FoldTask
 from hms_ray.experiment.placement import DeviceClass, Placement
-from hms_ray.experiment.preflight import image_size_of, preflight
+from hms_ray.experiment.preflight import image_sizes_of, preflight
 from hms_ray.experiment.run import plan_folds
 from hms_ray.ladder.steps import Ladder
 from hms_ray.storage.fold_store import FoldStore
 from hms_ray.storage.hashing import digest
+from hms_ray.train.model_images import each_size
 from hms_ray.train.stage_rows import belongs_to
 
 _SCORED_PER_EPOCH = 2
@@ -132,14 +133,14 @@ def _cost(experiment: Experiment, prepared: Prepared) -> float:
     """Work of a fold, in pixels that are trained on."""
     rows = prepared.rows()
     votes, targets = rows["total_votes"].to_numpy(), rows[list(TARGET_COLUMNS)].to_numpy()
-    height, width = image_size_of(experiment.input)
+    n_pixels = sum(height * width for height, width in each_size(image_sizes_of(experiment)))
     share = 1 / prepared.n_folds
     images = 0.0
     for stage in experiment.training.resolved_stages():
         trained = np.count_nonzero(belongs_to(stage, votes, targets)) * (1 - share)
         scored = len(rows) * share * _SCORED_PER_EPOCH * _SCORING_COST
         images += stage.epochs * (trained + scored)
-    return images * height * width
+    return images * n_pixels
 
 
 def sources_of(ladder: Ladder) -> list[SourceRecipe]:

@@ -8,6 +8,7 @@ from typing import Any, Literal, cast
 
 from pydantic import Field
 
+from hms_ray.config.branches import BranchConfig
 from hms_ray.config.eeg_recipes import Count, Frozen, Positive
 from hms_ray.config.experiment import Experiment
 from hms_ray.config.inputs import InputConfig, RawConfig, source_path, used_sources
@@ -81,24 +82,28 @@ def scaled(space: Space, scale: Scale, where: object) -> Space:
     """
     experiment = space.experiment
     values = dict(scale.values)
-    if scale.models:
-        if experiment.model.name not in scale.models:
+    for place, encoder in zip(_places(experiment), experiment.model.encoders, strict=True):
+        if not scale.models:
+            break
+        if encoder.name not in scale.models:
             raise ConfigError(
                 "the overlay must have every model of the ladder",
-                got=experiment.model.name,
+                got=encoder.name,
                 where=where,
                 fix="Add it under models.",
             )
-        values["model.name"] = scale.models[experiment.model.name]
+        values[f"{place}.name"] = scale.models[encoder.name]
     factor = scale.learning_rate_factor
     if scale.learning_rate is not None:
         factor = scale.learning_rate / experiment.training.learning_rate
     values |= _learning_rates(experiment, factor)
-    values |= _downsampled(experiment.input, scale.largest)
-    if scale.size is not None and experiment.input.size is not None:
-        values["input.size"] = list(scale.size)
-    if scale.height is not None and experiment.input.height is not None:
-        values["input.height"] = scale.height
+    values |= _downsampled(experiment.joint_input, scale.largest)
+    for place, image in zip(_places(experiment, "input"), experiment.image_inputs, strict=True):
+        if scale.size is not None and image.size is not None:
+            values[f"{place}.size"] = list(scale.size)
+        if scale.height is not None and image.height is not None:
+            values[f"{place}.height"] = scale.height
+    values = _for_each_branch(experiment, values)
     changed = replace_values(experiment, values, f"the overlay on {where}")
     return space.model_copy(
         update={"experiment": changed, "resources": scale.resources or space.resources}
@@ -134,6 +139,29 @@ def _divisor(n: int, most: int, of: int = 1) -> int:
         for block in range(1, n + 1)
         if n % block == 0 and (n // block % of == 0 or block == n) and n // block <= most
     )
+
+
+def _places(experiment: Experiment, alone: str = "model") -> list[str]:
+    """Dotted paths of what has the values of a model, or of its image; of branches, both."""
+    branches = experiment.model.branches
+    return [alone] if branches is None else [f"model.branches.{n}" for n in range(len(branches))]
+
+
+def _for_each_branch(experiment: Experiment, values: dict[str, Any]) -> dict[str, Any]:
+    """Values such as ``model.pretrained`` and ``input.pad``, set in each branch that there is."""
+    if experiment.model.branches is None:
+        return values
+    found: dict[str, Any] = {}
+    for path, value in values.items():
+        room, _, field = path.rpartition(".")
+        if room in ("model", "input") and field in BranchConfig.model_fields:
+            found |= {f"{place}.{field}": value for place in _places(experiment)}
+            if field == "pretrained" and not value:
+                # Encoders without trained weights cannot stay as they are.
+                found |= {f"{place}.frozen": False for place in _places(experiment)}
+        else:
+            found[path] = value
+    return found
 
 
 def _learning_rates(experiment: Experiment, factor: float) -> dict[str, float]:

@@ -78,7 +78,7 @@ class Predictor:
     def __init__(
         self, experiment: Experiment, recordings: Recordings, device: torch.device
     ) -> None:
-        packs = recordings.packs_of(experiment.input)
+        packs = recordings.packs_of(experiment.joint_input)
         self.sources = locate_rows(packs, recordings.rows)
         self._experiment, self._n_rows = experiment, len(recordings.rows)
         self._process = Process(device=device)
@@ -118,9 +118,8 @@ class Predictor:
             raise damaged_fold(folder, f"{RECORD_FILE}: {error}") from None
         started = time.perf_counter()
         # All weights are those of the fold: none are read from a hub or a file.
-        own = {"pretrained": False, "weights_file": None}
         with own_torch_generator(device):
-            config = self._experiment.model.model_copy(update=own)
+            config = self._experiment.model.without_weights()
             model = build_model(config, images.size, images.n_channels)
         try:
             model.load_state_dict(load_weights(fold.weights))
@@ -139,7 +138,12 @@ class Predictor:
         if dtype not in self._images:
             device = self._process.device
             self._images[dtype] = Images(
-                self, self._windows, self._experiment.input, dtype, cache_budget(device)
+                self,
+                self._windows,
+                self._experiment.joint_input,
+                dtype,
+                cache_budget(device),
+                self._experiment.branch_inputs,
             )
         return self._images[dtype]
 
@@ -160,8 +164,8 @@ def predict_task(
     """
     rows = task.prepared.rows()
     experiment = task.experiment
-    refs = task.prepared.packs_of(experiment.input, label_rows=experiment.training.draws_label_rows)
-    used = used_sources(experiment.input)
+    inputs, label_rows = experiment.joint_input, experiment.training.draws_label_rows
+    refs, used = task.prepared.packs_of(inputs, label_rows=label_rows), used_sources(inputs)
     packs = {source_key(name, used[name]): open_prepared(ref) for name, ref in refs.items()}
     place = open_device(device, threads)
     with torch_threads(threads):

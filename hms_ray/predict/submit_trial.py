@@ -120,7 +120,7 @@ def _predict_train_rows(
     unit, window = trial.experiment.data.unit, trial.experiment.data.window
     recordings = recordings_of_rows(
         options.data_dir,
-        [models.experiment.input],
+        [models.experiment.joint_input],
         unit,
         window,
         without=held_out,

@@ -67,7 +67,7 @@ def predict_test_set(
     for trial in trials:
         trial.require_code()
     times, started = RunTimes(), time.perf_counter()
-    inputs = [trial.experiment.input for trial in trials]
+    inputs = [trial.experiment.joint_input for trial in trials]
     recordings = recordings_of_test(data_dir, inputs, pack_dir=pack_dir, bars=bar)
     packed = time.perf_counter()
     predicted, notes = predict_all(trials, recordings, device, threads, times)

@@ -76,20 +76,23 @@ def resolve(space: Space, point: Mapping[str, Any]) -> Experiment:
     """
     values = {path: chosen_value(space.parameters[path], chosen) for path, chosen in point.items()}
     experiment = replace_values(space.experiment, values, describe(point) or "experiment")
-    weights = experiment.model.weights_file
-    if weights is None:
-        return experiment
     # Workers run in other folders, where a relative path would point elsewhere.
-    return replace_values(experiment, {"model.weights_file": str(Path(weights).absolute())})
+    files = {
+        path: str(Path(file).absolute())
+        for path, file in experiment.model.weights_files.items()
+        if file is not None
+    }
+    return replace_values(experiment, files) if files else experiment
 
 
 def trial_key(experiment: Experiment) -> str:
     """Digest that is equal for two experiments if one would repeat the other's training."""
-    weights = None
-    if experiment.model.weights_file is not None:
+    weights: Any = None
+    if any(experiment.model.weights_files.values()):
         from hms_ray.train.pretrained import weights_fingerprint
 
-        weights = weights_fingerprint(experiment.model)
+        found = [weights_fingerprint(encoder) for encoder in experiment.model.encoders]
+        weights = found[0] if experiment.model.branches is None else found
     source = []
     if is_import_path(experiment.model.name):
         source = [source_sha256(experiment.model.name)]

@@ -121,8 +121,11 @@ class StudyBoard:
 
     def _declare(self) -> None:
         parameters = self._space.parameters
-        searched = not parameters.keys().isdisjoint(("model", "model.name"))
-        models = [] if searched else [self._space.experiment.model.name]
+        searched = any(
+            path in ("model", "model.name") or path.startswith("model.branches")
+            for path in parameters
+        )
+        models = [] if searched else [self._space.experiment.model.title]
         declare(self._path, parameters, self._folder.objective, models)
 
     def _environment(self, ended_s: float) -> dict[str, Any]:
@@ -142,7 +145,7 @@ class StudyBoard:
         started_s = run.first_s if math.isfinite(run.first_s) else ended_s
         name = session_name(self._folder.name, trial.number, trial.state, score)
         experiment, texts = trial.experiment, dict[str, str]()
-        columns = {MODEL: experiment.model.name, REASON: trial.reason}
+        columns = {MODEL: experiment.model.title, REASON: trial.reason}
         if best is not None:
             named = named_scores({objective: best.scores[objective]})
             texts[DIFFERENCE] = difference_text(

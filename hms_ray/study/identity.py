@@ -16,6 +16,8 @@ from hms_ray.dataset.prepare import Prepared
 
 _WEIGHTS_PATHS: Final = ("model", "model.weights_file")
 """Searched parameters whose values are, or contain, the path of a weights file."""
+_BRANCHES: Final = "model.branches"
+"""Start of those of branches."""
 
 
 def study_identity(space: Space, prepared: Prepared) -> dict[str, Any]:
@@ -78,6 +80,8 @@ def _experiment_identity(experiment: Experiment) -> dict[str, Any]:
     data = experiment.model_dump(mode="json")
     data["data"] = used_data_values(experiment.data)
     del data["name"], data["model"]["weights_file"]
+    for branch in data["model"]["branches"] or ():
+        del branch["weights_file"]
     return data
 
 
@@ -97,17 +101,23 @@ def with_added_fields(identity: Mapping[str, Any]) -> dict[str, Any]:
 def _without_files(path: str, parameter: dict[str, Any]) -> dict[str, Any]:
     """A parameter without the paths of its labelled weights files (see ``_weights``)."""
     labelled = parameter.get("values")
-    if path not in _WEIGHTS_PATHS or not isinstance(labelled, dict):
+    if not _decides_weights(path) or not isinstance(labelled, dict):
         return parameter
-    return {
-        **parameter,
-        "values": {
-            label: {name: below for name, below in value.items() if name != "weights_file"}
-            if isinstance(value, Mapping)
-            else None
-            for label, value in labelled.items()
-        },
-    }
+    if path.endswith(".weights_file"):
+        return {**parameter, "values": dict.fromkeys(labelled)}
+    return {**parameter, "values": {label: _without_paths(one) for label, one in labelled.items()}}
+
+
+def _decides_weights(path: str) -> bool:
+    """Whether values of a parameter are, or contain, paths of weights files."""
+    return path in _WEIGHTS_PATHS or path.startswith(_BRANCHES)
+
+
+def _without_paths(value: Any) -> Any:
+    """A value without the paths of weights files in it."""
+    if isinstance(value, Mapping):
+        return {name: _without_paths(one) for name, one in value.items() if name != "weights_file"}
+    return [_without_paths(one) for one in value] if isinstance(value, list) else value
 
 
 def import_paths(space: Space) -> list[str]:
@@ -125,13 +135,14 @@ def _model_sources(space: Space) -> dict[str, str]:
     return {name: source_sha256(name) for name in import_paths(space)}
 
 
-def _weights(space: Space) -> dict[str, str | None]:
+def _weights(space: Space) -> dict[str, Any]:
     """Fingerprint of every weights file: the experiment's and each searched one's."""
     model = space.experiment.model
     found = {"experiment": _fingerprint(model)}
     # In a folder of weights every model has a file of its own.
     names = ("model.name",) if model.weights_file and Path(model.weights_file).is_dir() else ()
-    for path in (*_WEIGHTS_PATHS, *names):
+    branches = [path for path in space.parameters if path.startswith(_BRANCHES)]
+    for path in (*_WEIGHTS_PATHS, *names, *branches):
         if path in space.parameters:
             for label, value in parameter_values(space.parameters[path]).items():
                 searched = replace_values(space.experiment, {path: value}).model
@@ -139,13 +150,15 @@ def _weights(space: Space) -> dict[str, str | None]:
     return found
 
 
-def _fingerprint(model: ModelConfig) -> str | None:
-    if model.weights_file is None:
+def _fingerprint(model: ModelConfig) -> str | list[str | None] | None:
+    """Of the model's weights file, or of that of each branch; None without any."""
+    if not any(model.weights_files.values()):
         return None
     # train.pretrained imports torch; most studies have no weights file.
     from hms_ray.train.pretrained import weights_fingerprint
 
-    return weights_fingerprint(model)
+    found = [weights_fingerprint(encoder) for encoder in model.encoders]
+    return found[0] if model.branches is None else found
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -7,7 +7,7 @@ those of ``submit``, which compiles nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from hms_ray.config.training import Compile
 from hms_ray.errors import TrainingError
+from hms_ray.train.joined_encoders import JoinedEncoders
+from hms_ray.train.model_images import ModelImages, as_tuple, for_model
 from hms_ray.train.pretrained import first_line
 from hms_ray.train.process import Process
 from hms_ray.train.score import Precision, autocast, storage_dtype
@@ -75,7 +77,7 @@ def compiled(model: nn.Module, mode: Compile, *, deterministic: bool) -> nn.Modu
 def compile_now(
     network: nn.Module,
     model: nn.Module,
-    shape: tuple[int, int, int, int],
+    shapes: Sequence[tuple[int, int, int, int]],
     process: Process,
     precision: Precision,
 ) -> None:
@@ -87,14 +89,18 @@ def compile_now(
     Args:
         network: of ``compiled``.
         model: the network's model, in training mode.
-        shape: (B, C, H, W) of this rank's largest batch.
+        shapes: (B, C, H, W) of this rank's largest batch; with branches, of each image.
         process: wraps the network.
         precision: of the forward pass.
     """
     before = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    image = torch.zeros(shape, dtype=storage_dtype(precision), device=process.device)
+    options: Any = {"dtype": storage_dtype(precision), "device": process.device}
+    images = for_model(
+        (torch.zeros(shape, **options) for shape in shapes),
+        branched=isinstance(model, JoinedEncoders),
+    )
     with autocast(precision, process.device):
-        logits = process.wrap(network)(image)
+        logits = process.wrap(network)(images)
     logits.float().sum().backward()
     for buffer, value in before:
         buffer.copy_(value)
@@ -110,13 +116,14 @@ class _Compiled(nn.Module):
         # In a list, because a module in an attribute would be registered a second time.
         self._called = [torch.compile(model, backend=BACKEND, options=options)]
 
-    def forward(self, image: Tensor) -> Tensor:
+    def forward(self, images: ModelImages) -> Tensor:
         """(B, C, H, W) images to (B, 6) logits."""
-        # Batches of an epoch differ by one row.
-        torch._dynamo.maybe_mark_dynamic(image, 0)
+        for image in as_tuple(images):
+            # Batches of an epoch differ by one row.
+            torch._dynamo.maybe_mark_dynamic(image, 0)
         if self._graphs:
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
-        logits: Tensor = self._called[0](image)
+        logits: Tensor = self._called[0](images)
         return logits
 
 

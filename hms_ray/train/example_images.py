@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from hms_ray.config.experiment import Experiment
-from hms_ray.config.inputs import used_sources
 from hms_ray.train.batches import FoldData, RowIndices, chunks, plan_epoch
 from hms_ray.train.images import Images
+from hms_ray.train.model_images import ModelImages, as_tuple
 from hms_ray.train.process import Process
 from hms_ray.train.stage_rows import training_rows
 from hms_ray.train.windows import open_sources
@@ -60,15 +60,24 @@ class ExampleImages:
     ) -> None:
         self._experiment, self._data, self._fold = experiment, data, fold
         self._process = Process(device=torch.device("cpu"))
-        packs = {source: data.sources[source].pack for source in used_sources(experiment.input)}
+        packs = {source: data.sources[source].pack for source in experiment.sources}
         windows = open_sources(packs, self._process.device)
-        self._images = Images(data, windows, experiment.input, torch.float32)
+        self._images = Images(
+            data,
+            windows,
+            experiment.joint_input,
+            torch.float32,
+            branches=experiment.branch_inputs,
+        )
         self._images.load_normalisation(normalisation)
 
     def of_rows(self, rows: RowIndices) -> Pictures:
-        """(n, H, W) first channels of images of rows, without augmentation as in validation."""
+        """(n, H, W) first channels of images of rows, without augmentation as in validation.
+
+        Images of branches are joined side by side.
+        """
         made = self._images.for_rows(chunks(rows, self._experiment.training.batch_size))
-        return np.concatenate([image[:, 0].numpy() for image in made])
+        return np.concatenate([_side_by_side(images) for images in made])
 
     def of_batch(self, n_images: int) -> AugmentedBatch:
         """The first images of a training batch, drawn as in training.
@@ -85,10 +94,20 @@ class ExampleImages:
         size = self._images.joined
         path = self._fold, index, 0
         batch = plan_epoch(data, rows, training, stage, size, path, self._process)[0]
-        image = next(self._images.for_training([batch]))[:n_images]
+        images = _side_by_side(next(self._images.for_training([batch])))[:n_images]
         return AugmentedBatch(
-            images=image[:, 0].contiguous().numpy(),
+            images=np.ascontiguousarray(images),
             targets=batch.targets[:n_images],
             stage=stage.name,
             augmented=stage.augment != plain,
         )
+
+
+def _side_by_side(images: ModelImages) -> Pictures:
+    """First channels of one or several images per row, those of lower height with zeros below."""
+    pictures = [image[:, 0].numpy() for image in as_tuple(images)]
+    height = max(picture.shape[1] for picture in pictures)
+    return np.concatenate(
+        [np.pad(picture, ((0, 0), (0, height - picture.shape[1]), (0, 0))) for picture in pictures],
+        axis=2,
+    )

@@ -45,7 +45,7 @@ class FoldSpeed:
         memory_bytes: largest memory of this process, or that torch allocated on a GPU.
         pack_bytes: size of the packs in use, part of ``memory_bytes`` if they are resident
             on a GPU.
-        image_size: height and width.
+        image_sizes: height and width of each image.
         precision: of the forward pass.
     """
 
@@ -59,7 +59,7 @@ class FoldSpeed:
     n_cached: int
     memory_bytes: int
     pack_bytes: int
-    image_size: tuple[int, int]
+    image_sizes: tuple[tuple[int, int], ...]
     precision: str
 
     def images_per_s(self) -> float:

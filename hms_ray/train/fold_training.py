@@ -7,8 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from hms_ray.config.experiment import Experiment, ModelConfig
-from hms_ray.config.inputs import used_sources
+from hms_ray.config.experiment import Experiment
 from hms_ray.train.batches import FoldData, RowIndices
 from hms_ray.train.clock import Clock
 from hms_ray.train.compiled import compile_now, compiled
@@ -72,13 +71,14 @@ class FoldTraining:
         self.history.n_steps = sum(
             stage.epochs * self.n_batches(rows) for stage, rows, _ in self.stages
         )
-        packs = {source: data.sources[source].pack for source in used_sources(experiment.input)}
+        packs = {source: data.sources[source].pack for source in experiment.sources}
         self.images = Images(
             data,
             open_sources(packs, process.device, process.windows, process.packs),
-            experiment.input,
+            experiment.joint_input,
             storage_dtype(self.precision),
             cache_budget(process.device),
+            experiment.branch_inputs,
         )
         batch_size = training.batch_size
         variants = experiment.prediction.variants
@@ -95,7 +95,10 @@ class FoldTraining:
         """The model on its device, in its state before the first stage that is trained here."""
         training, device = self.experiment.training, self.process.device
         torch.manual_seed(derive_seed(training.seed, self.fold, 0, 0, "model"))
-        config = _without_weights(self.experiment.model, self.resume_from)
+        config = self.experiment.model
+        if self.resume_from is not None:
+            # They would be replaced.
+            config = config.without_weights()
         model = build_model(config, self.images.size, self.images.n_channels)
         if self.state is not None:
             self.images.load_normalisation(self.state.normalisation)
@@ -110,8 +113,9 @@ class FoldTraining:
         self.network = compiled(model, training.compile, deterministic=training.deterministic)
         if training.compile != "off":
             n_parts = self.process.world_size * training.accumulate
-            shape = -(-training.batch_size // n_parts), self.images.n_channels, *self.images.size
-            compile_now(self.network, model, shape, self.process, self.precision)
+            of_all = -(-training.batch_size // n_parts), self.images.n_channels
+            shapes = [(*of_all, *size) for size in self.images.sizes]
+            compile_now(self.network, model, shapes, self.process, self.precision)
         self.clock.lap("prepare_s")
         if self.resume_from is not None:
             model.load_state_dict(self.resume_from.weights)
@@ -150,10 +154,3 @@ class FoldTraining:
             precision=self.precision,
             optimistic=any(stage.checkpoint == "best" for stage, _, _ in trained),
         )
-
-
-def _without_weights(config: ModelConfig, resume_from: object) -> ModelConfig:
-    """The model's configuration; without pretrained weights if they would be replaced."""
-    if resume_from is None:
-        return config
-    return config.model_copy(update={"pretrained": False, "weights_file": None})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -22,6 +22,7 @@ from hms_ray.errors import TrainingError
 from hms_ray.train.batches import Batch, RowIndices, SourceRows, chunks
 from hms_ray.train.cancel import check_cancelled
 from hms_ray.train.downsampled import DownsampledWindows
+from hms_ray.train.model_images import ImageSizes, ModelImages, for_model
 from hms_ray.train.process import Process
 from hms_ray.train.windows import WindowSource
 from hms_ray.transforms.fit_statistics import FITS
@@ -43,13 +44,14 @@ class Images:
     Args:
         data: a fold's data, or rows that are only predicted.
         windows: source -> its windows, for every source of the views.
-        config: views, normalisation, downsampling and size.
+        config: views, normalisation, downsampling and size; with branches, the views of all.
         dtype: of the images: float32 or float64.
         cache_bytes: memory for the cache of downsampled windows (see ``DownsampledWindows``),
             divided among the sources; default: no cache.
+        branches: input of the image of each branch. Default: there is one image, of ``config``.
 
     Attributes:
-        size: height and width of the images.
+        sizes: height and width of each image.
         joined: what augmentation of images needs: height and width of an image before it is
             padded, and the widths of its views before it is resized.
         n_channels: channels of the images.
@@ -63,10 +65,15 @@ class Images:
         config: InputConfig,
         dtype: torch.dtype,
         cache_bytes: int = 0,
+        branches: Sequence[InputConfig] = (),
     ) -> None:
         shapes = {source: rows.shape for source, rows in data.sources.items()}
-        self.size, self.n_channels = image_size(config, shapes), config.channels
-        self.joined = joined_size(config, shapes), view_widths(config, shapes)
+        self._inputs, self._branched = tuple(branches) or (config,), bool(branches)
+        self.sizes = tuple(image_size(one, shapes) for one in self._inputs)
+        self.n_channels = config.channels
+        # Branches have no augmentation that needs it.
+        first = self._inputs[0]
+        self.joined = joined_size(first, shapes), view_widths(first, shapes)
         self.constants: dict[str, Constants] = {}
         self._config, self._data = config, data
         self._used = tuple(used_sources(config))
@@ -85,6 +92,11 @@ class Images:
                 dtype,
                 capacity=cache_bytes // len(self._used) // n_bytes,
             )
+
+    @property
+    def size(self) -> ImageSizes:
+        """Height and width of the images; with branches, of those of each."""
+        return self.sizes if self._branched else self.sizes[0]
 
     @property
     def n_cacheable(self) -> int:
@@ -176,7 +188,7 @@ class Images:
 
     def for_rows(
         self, batches: Sequence[RowIndices], variant: RowVariant = AS_THEY_ARE
-    ) -> Iterator[Tensor]:
+    ) -> Iterator[ModelImages]:
         """Yields the (B, C, H, W) images of each batch of rows, without random augmentation."""
         plans = [flips_of(variant, len(rows)) for rows in batches]
         starts = None
@@ -188,8 +200,12 @@ class Images:
                 ]
                 for source in self._used
             }
-        for image in self._make(batches, plans, starts):
-            yield padded(image, self.size)
+        for images in self._make(batches, plans, starts):
+            yield self._padded(images)
+
+    def _padded(self, images: Iterable[Tensor]) -> ModelImages:
+        pairs = zip(images, self.sizes, strict=True)
+        return for_model((padded(image, size) for image, size in pairs), branched=self._branched)
 
     def _starts(self, source: str, batch: Batch) -> RowIndices:
         """First pack positions of the windows of a batch."""
@@ -202,7 +218,7 @@ class Images:
             return windows.starts[places]
         return windows.shifted(places, batch.shifts_s)
 
-    def for_training(self, batches: Sequence[Batch]) -> Iterator[Tensor]:
+    def for_training(self, batches: Sequence[Batch]) -> Iterator[ModelImages]:
         """Yields the (b, C, H, W) augmented images of this rank's part of each batch."""
         plans = [batch.plan.windows for batch in batches]
         starts = None
@@ -210,19 +226,22 @@ class Images:
             starts = {
                 source: [self._starts(source, batch) for batch in batches] for source in self._used
             }
-        images = self._make([batch.needed for batch in batches], plans, starts)
+        made = self._make([batch.needed for batch in batches], plans, starts)
         for batch in batches:
             with record_function("images"):
-                image = augment_images(next(images), batch.plan, len(batch.rows))
-                image = padded(image, self.size)
-            yield image
+                # Mixup is the same for the images of all branches.
+                augmented = (
+                    augment_images(image, batch.plan, len(batch.rows)) for image in next(made)
+                )
+                images = self._padded(augmented)
+            yield images
 
     def _make(
         self,
         batches: Sequence[RowIndices],
         plans: Sequence[WindowPlan | None],
         starts: Mapping[str, Sequence[RowIndices]] | None = None,
-    ) -> Iterator[Tensor]:
+    ) -> Iterator[list[Tensor]]:
         streams = [
             downsampled.stream(batches, None if starts is None else starts[source])
             for source, downsampled in self._downsampled.items()
@@ -234,8 +253,8 @@ class Images:
                     source: augment_windows(values, plan, self._panels[source], source)
                     for source, values in downsampled.items()
                 }
-            image = join_views(downsampled, self._config, self.constants)
-            yield image.contiguous(memory_format=torch.channels_last)
+            images = (join_views(downsampled, one, self.constants) for one in self._inputs)
+            yield [image.contiguous(memory_format=torch.channels_last) for image in images]
 
 
 def _until_cancelled(

@@ -76,7 +76,7 @@ def train_fold(
             true on rank 0.
     """
     settings = torch_settings(deterministic=experiment.training.deterministic)
-    compiler = compiling(experiment.training.compile, experiment.model.name)
+    compiler = compiling(experiment.training.compile, experiment.model.title)
     memory = device_memory(f"fold {fold}")
     # Errors of the compiler are last: some have a full device as their cause.
     with compiler, settings, own_torch_generator(process.device), memory:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,13 @@ import torch
 from torch import nn
 
 from hms_ray.competition.schema import N_CLASSES
+from hms_ray.config.branches import Branches
 from hms_ray.config.experiment import ModelConfig
 from hms_ray.config.import_path import is_import_path
 from hms_ray.errors import ModelError
 from hms_ray.train.imported_model import build_imported
+from hms_ray.train.joined_encoders import JoinedEncoders
+from hms_ray.train.model_images import ImageSizes, each_size
 from hms_ray.train.pooling import set_pooling
 from hms_ray.train.pretrained import (
     first_line,
@@ -26,20 +31,21 @@ from hms_ray.train.pretrained import (
 from hms_ray.train.weights_misfit import misfit, unpickled
 
 
-def build_model(config: ModelConfig, image_size: tuple[int, int], n_channels: int = 1) -> nn.Module:
-    """Builds a model of timm, or from elsewhere, for training.
+def build_model(config: ModelConfig, image_size: ImageSizes, n_channels: int = 1) -> nn.Module:
+    """Builds a model of timm, of several of them, or from elsewhere, for training.
 
     Initial weights are drawn from torch's global generator. timm sums the first layer of
     pretrained weights over its three input channels if images have one.
 
     Args:
         config: name, weights and dropout.
-        image_size: height and width of the images; models of a fixed input size are built
-            for it.
+        image_size: height and width of the images, or of the image of each branch; models of a
+            fixed input size are built for it.
         n_channels: channels of the images.
 
     Returns:
-        A module from (B, C, H, W) to (B, 6) logits, float32, on the CPU. In evaluation mode the
+        A module from (B, C, H, W), or one such image per branch in a tuple, to (B, 6) logits,
+        float32, on the CPU. In evaluation mode the
         softmax of its output is the prediction, whatever ``output`` is.
 
     Raises:
@@ -48,17 +54,50 @@ def build_model(config: ModelConfig, image_size: tuple[int, int], n_channels: in
             change, or pretrained weights
             are not available or do not fit; see also ``build_imported``.
     """
-    if is_import_path(config.name):
-        model = build_imported(config, image_size, n_channels)
+    sizes = each_size(image_size)
+    model: nn.Module
+    if config.branches is not None:
+        model = _joined_encoders(config, config.branches, sizes, n_channels)
+    elif is_import_path(config.name):
+        model = build_imported(config, sizes[0], n_channels)
     else:
-        model = _timm_model(config, image_size, n_channels)
+        model = _timm_model(config, sizes[0], n_channels, N_CLASSES)
+        _check_forward(model, config.name, (n_channels, *sizes[0]))
     if config.output == "sigmoid":
         # Not a layer around the model, so that its weights keep their names.
         model.register_forward_hook(_log_sigmoid)
     return model
 
 
-def _timm_model(config: ModelConfig, image_size: tuple[int, int], n_channels: int) -> nn.Module:
+def _joined_encoders(
+    config: ModelConfig,
+    branches: Branches,
+    sizes: Sequence[tuple[int, int]],
+    n_channels: int,
+) -> JoinedEncoders:
+    encoders, n_features = [], 0
+    for number, (encoder, size) in enumerate(zip(config.encoders, sizes, strict=True)):
+        with _in_branch(number):
+            encoders.append(_timm_model(encoder, size, n_channels, 0))
+            n_features += _n_features(encoders[-1], encoder.name, (n_channels, *size))
+    frozen = [branch.frozen for branch in branches]
+    return JoinedEncoders(encoders, frozen, n_features, config.dropout, N_CLASSES)
+
+
+@contextmanager
+def _in_branch(number: int) -> Iterator[None]:
+    """Adds the branch to the place of an error."""
+    try:
+        yield
+    except ModelError as error:
+        where = f"{error.where}, model.branches.{number}"
+        raise ModelError(error.rule, got=error.got, where=where, fix=error.fix) from error
+
+
+def _timm_model(
+    config: ModelConfig, image_size: tuple[int, int], n_channels: int, n_classes: int
+) -> nn.Module:
+    """A model of timm; with 0 classes, its pooled features."""
     pretrained = pretrained_config(config.name)
     options: dict[str, Any] = {"in_chans": n_channels, "drop_rate": config.dropout}
     if config.drop_path:
@@ -74,9 +113,8 @@ def _timm_model(config: ModelConfig, image_size: tuple[int, int], n_channels: in
     elif (weights := pretrained_weights(config)) is not None:
         # The file whose content is in the cache key, whatever the hub has by now.
         options["pretrained_cfg_overlay"] = _source(pretrained, weights.file)
-    model = _create(config, options, N_CLASSES)
+    model = _create(config, options, n_classes)
     set_pooling(model, config.pooling, config.name)
-    _check_forward(model, config.name, (n_channels, *image_size))
     return model
 
 
@@ -149,17 +187,35 @@ def _source(pretrained: Any, file: Path) -> dict[str, Any]:
 
 
 def _check_forward(model: nn.Module, name: str, image: tuple[int, int, int]) -> None:
+    shape = _output_shape(model, name, image)
+    if shape != (1, N_CLASSES):
+        raise ModelError(
+            f"a model must return {N_CLASSES} logits per image", got=str(shape), where=name
+        )
+
+
+def _n_features(model: nn.Module, name: str, image: tuple[int, int, int]) -> int:
+    """Features per image of a model without a classifier."""
+    shape = _output_shape(model, name, image)
+    if len(shape) != 2:
+        raise ModelError(
+            "an encoder must return one vector of features per image",
+            got=str(shape),
+            where=name,
+            fix="Use another model.",
+        )
+    return shape[1]
+
+
+def _output_shape(model: nn.Module, name: str, image: tuple[int, int, int]) -> tuple[int, ...]:
     model.eval()
     try:
         with torch.inference_mode():
             shape = tuple(model(torch.zeros(1, *image)).shape)
     except (RuntimeError, AssertionError, ValueError, IndexError) as error:
         raise _wrong_size(name, image[1:], error) from None
-    if shape != (1, N_CLASSES):
-        raise ModelError(
-            f"a model must return {N_CLASSES} logits per image", got=str(shape), where=name
-        )
     model.train()
+    return shape
 
 
 def _wrong_size(name: str, size: tuple[int, int] | None, error: BaseException) -> ModelError:

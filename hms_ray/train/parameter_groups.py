@@ -10,6 +10,7 @@ from torch import nn
 
 from hms_ray.config.training import TrainingConfig
 from hms_ray.errors import ModelError
+from hms_ray.train.joined_encoders import JoinedEncoders
 
 
 def parameter_groups(model: nn.Module, training: TrainingConfig) -> list[dict[str, Any]]:
@@ -33,10 +34,15 @@ def parameter_groups(model: nn.Module, training: TrainingConfig) -> list[dict[st
         return [{"params": list(model.parameters()), "lr_scale": 1.0}]
     scales = dict.fromkeys(model.parameters(), 1.0)
     if training.layer_decay is not None:
-        if not hasattr(model, "group_matcher"):
-            raise _one_layer(model, "a model that is not of timm")
-        for group in param_groups_layer_decay(model, layer_decay=training.layer_decay):
-            scales.update(dict.fromkeys(group["params"], group["lr_scale"]))
+        encoders, after = [model], 1.0
+        if isinstance(model, JoinedEncoders):
+            # The head of several encoders is the layer after the last one of each.
+            encoders, after = list(model.encoders), training.layer_decay
+        for encoder in encoders:
+            if not hasattr(encoder, "group_matcher"):
+                raise _one_layer(encoder, "a model that is not of timm")
+            for group in param_groups_layer_decay(encoder, layer_decay=training.layer_decay):
+                scales.update(dict.fromkeys(group["params"], group["lr_scale"] * after))
         if len(set(scales.values())) == 1:
             raise _one_layer(model, "one layer")
     if training.head_rate != 1:

@@ -8,7 +8,7 @@ import torch
 from timm.layers import SelectAdaptivePool2d
 from torch import Tensor, nn
 
-from hms_ray.config.experiment import Pooling
+from hms_ray.config.branches import Pooling
 from hms_ray.errors import ModelError
 
 GEM_START: Final = 3.0

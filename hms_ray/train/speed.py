@@ -20,7 +20,6 @@ import torch
 from torch import nn
 
 from hms_ray.config.experiment import Experiment
-from hms_ray.config.inputs import used_sources
 from hms_ray.config.training import ResolvedStage
 from hms_ray.evaluate.metric import kl_report
 from hms_ray.train.batches import Batch, FoldData, RowIndices, plan_epoch
@@ -77,9 +76,8 @@ def measure_fold(
     Raises:
         HmsRayError: as ``train_fold``.
     """
-    config = experiment.model.model_copy(update={"pretrained": False, "weights_file": None})
-    experiment = experiment.model_copy(update={"model": config})
-    compiler = compiling(experiment.training.compile, experiment.model.name)
+    experiment = experiment.model_copy(update={"model": experiment.model.without_weights()})
+    compiler = compiling(experiment.training.compile, experiment.model.title)
     settings = torch_settings(deterministic=experiment.training.deterministic)
     memory = device_memory(experiment.name)
     with compiler, settings, own_torch_generator(process.device), memory:
@@ -103,7 +101,7 @@ class _Measurement:
         self.data, self.fold, self.process = data, fold, process
         self.pass_s, self.wait = pass_s, wait
         self.precision = resolve_precision(self.training.precision, process.device)
-        self.packs = {name: data.sources[name].pack for name in used_sources(experiment.input)}
+        self.packs = {name: data.sources[name].pack for name in experiment.sources}
         reset_peak(process.device)
         began = time.perf_counter()
         self.windows = open_sources(self.packs, process.device, process.windows)
@@ -126,9 +124,10 @@ class _Measurement:
         return Images(
             self.data,
             self.windows,
-            self.experiment.input,
+            self.experiment.joint_input,
             storage_dtype(self.precision),
             cache_budget(self.process.device),
+            self.experiment.branch_inputs,
         )
 
     def run(self) -> FoldSpeed:
@@ -157,7 +156,7 @@ class _Measurement:
             n_cached=self.images.n_cacheable,
             memory_bytes=peak_bytes(self.process.device),
             pack_bytes=sum(pack.values.nbytes for pack in self.packs.values()),
-            image_size=self.images.size,
+            image_sizes=self.images.sizes,
             precision=self.precision,
         )
 

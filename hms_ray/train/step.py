@@ -19,6 +19,7 @@ from hms_ray.signal.on_device import on_device
 from hms_ray.train.average import AveragedModel
 from hms_ray.train.batches import Batch
 from hms_ray.train.losses import DIVERGENCES
+from hms_ray.train.model_images import ModelImages, split_rows
 from hms_ray.train.process import Process
 from hms_ray.train.score import Precision, autocast, remedy_for_overflow, storage_dtype
 from hms_ray.train.stages import make_optimiser, make_schedule
@@ -72,12 +73,12 @@ class Step:
         # previous one was trained.
         self.scaler = torch.amp.GradScaler(process.device.type, enabled=precision == "float16")
 
-    def __call__(self, batch: Batch, image: Tensor, *, measured: bool = False) -> Tensor:
+    def __call__(self, batch: Batch, images: ModelImages, *, measured: bool = False) -> Tensor:
         """Trains on this rank's rows.
 
         Args:
             batch: this rank's part of the global batch.
-            image: (b, C, H, W) images of its rows.
+            images: (b, C, H, W) of its rows.
             measured: keep the norm of the gradient, see ``gradient_norm``.
 
         Returns:
@@ -91,8 +92,13 @@ class Step:
         # The same on all ranks, each of which has at least one row per part.
         n_parts = min(self._accumulate, batch.n_global // self.process.world_size)
         share = targets.new_zeros(())
-        parts = [part.tensor_split(n_parts) for part in (image, targets, weights)]
-        for number, (part, goals, factors) in enumerate(zip(*parts, strict=True), start=1):
+        parts = zip(
+            split_rows(images, n_parts),
+            targets.tensor_split(n_parts),
+            weights.tensor_split(n_parts),
+            strict=True,
+        )
+        for number, (part, goals, factors) in enumerate(parts, start=1):
             with self._summed_locally(number < n_parts):
                 share += self._add_gradient(part, goals, factors, batch.n_global)
         if self._clip_norm is not None or measured:
@@ -110,10 +116,12 @@ class Step:
         self.process.on_step()
         return share
 
-    def _add_gradient(self, image: Tensor, targets: Tensor, weights: Tensor, n: int) -> Tensor:
+    def _add_gradient(
+        self, images: ModelImages, targets: Tensor, weights: Tensor, n: int
+    ) -> Tensor:
         """Adds the gradient of some of the n rows of the global batch; returns their loss."""
         with record_function("forward"), autocast(self.precision, self.process.device):
-            logits = self.network(image)
+            logits = self.network(images)
         # The backward pass waits for the other ranks.
         self.process.pulse.advance()
         share = self._divergence(logits.to(self.dtype), targets, weights).sum() / n

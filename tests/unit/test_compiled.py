@@ -13,10 +13,12 @@ import torch.distributed as dist
 from torch import nn
 from torch._dynamo.utils import counters
 
+from hms_ray.config.augmentation import AugmentConfig
 from hms_ray.config.experiment import Experiment, ModelConfig, canonical
 from hms_ray.config.training import StageConfig, TrainingConfig
 from hms_ray.errors import TrainingError
 from hms_ray.train import compiled, fold_training
+from hms_ray.train.joined_encoders import JoinedEncoders
 from hms_ray.train.loop import train_fold
 from hms_ray.train.process import Process
 from tests.augmentations import OF_SPECTROGRAMS
@@ -198,3 +200,26 @@ def test_only_a_compiled_experiment_has_the_switch_in_its_key() -> None:
     assert "compile" not in keys["off"]
     assert keys["default"] == {**keys["off"], "compile": "default"}
     assert keys["reduce-overhead"] == {**keys["off"], "compile": "reduce-overhead"}
+
+
+def test_branches_compile_to_the_same_fold(
+    compilations: Compilations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(*_: object) -> nn.Module:
+        encoders = [
+            nn.Sequential(nn.Conv2d(1, 4, 5, 4), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+            for _ in range(2)
+        ]
+        return JoinedEncoders(encoders, (True, False), 8, 0.0, 6)
+
+    monkeypatch.setattr(fold_training, "build_model", build)
+
+    def probabilities(compile_: str) -> Any:
+        branches = [{"views": ["panels"]}, {"views": ["statistics"], "size": [32, 48]}]
+        model = ModelConfig.model_validate({"branches": branches})
+        changed = experiment(compile_, **TRAINING | {"augment": AugmentConfig()})
+        changed = changed.model_copy(update={"model": model})
+        return train_fold(changed, DATA, 0, Process()).probabilities
+
+    np.testing.assert_allclose(probabilities("default"), probabilities("off"), rtol=1e-4)
+    assert compilations.new() == 1

@@ -38,7 +38,7 @@ SPEED = FoldSpeed(
     n_cached=1000,
     memory_bytes=0,
     pack_bytes=0,
-    image_size=(1, 1),
+    image_sizes=((1, 1),),
     precision="float32",
 )
 SPACE = validate_space(

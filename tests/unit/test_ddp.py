@@ -111,6 +111,24 @@ EQUAL["switches"] = example_experiment(
     label_rows="random_row",
 )
 EQUAL["switches"] = replace_values(EQUAL["switches"], {"model.output": "sigmoid"})
+PLAIN: dict[str, Any] = {"pretrained": False, "drop_path": 0.0}
+BRANCHES: list[dict[str, Any]] = [
+    {"views": ["panels"], "name": "test_vit", "size": [32, 48], **PLAIN},
+    {"views": ["eeg panels"], "name": "test_convnext", "size": [32, 32], **PLAIN},
+]
+EQUAL["branches"] = replace_values(
+    example_experiment(
+        "efficientnet_b0.ra_in1k",
+        precision="float64",
+        batch_size=9,
+        ema=0.5,
+        accumulate=2,
+        head_rate=5.0,
+        layer_decay=0.7,
+        augment=AugmentConfig(hemisphere_flip=0.5, mixup={"probability": 1.0}),
+    ),
+    {"model": {"branches": BRANCHES, "dropout": 0.0}},
+)
 BATCH_STATISTICS = replace_values(
     example_experiment("test_efficientnet", epochs=2, ema=0.5), {"model.pooling": "gem"}
 )

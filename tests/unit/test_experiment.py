@@ -236,7 +236,9 @@ OTHER_VALUES: list[Any] = [
         "sigmoid",
         "gem",
         "random_window",
+        "weights.pt",
     ),
+    *(["statistics"], [300, 400]),
     *(["eeg.zoom in eeg panels", "kaggle panels", "pairs panels", "raw signals"], [0.5, 0.4, 0.6]),
 ]
 
@@ -246,14 +248,34 @@ def leaves(value: Any, path: str = "") -> Iterator[str]:
     if isinstance(value, dict):
         for name, below in value.items():
             yield from leaves(below, f"{path}.{name}".lstrip("."))
-    elif path == "training.stages":
+    elif value and path in ("training.stages", "model.branches"):
         yield from leaves(value[0], f"{path}.0")
     else:
         yield path
 
 
-@pytest.mark.parametrize("path", list(leaves(EVERYTHING.model_dump(mode="json"))))
-def test_every_value_that_changes_results_changes_the_cache_key(path: str) -> None:
+BRANCHED = Experiment.model_validate(
+    {
+        "model": {
+            "branches": [{"views": ["panels"], "name": "test_vit"}, {"views": ["raw signals"]}],
+        }
+    }
+)
+PATHS = [
+    *((EVERYTHING, path) for path in leaves(EVERYTHING.model_dump(mode="json"))),
+    *((BRANCHED, path) for path in leaves(BRANCHED.model_dump(mode="json"))),
+]
+
+
+@pytest.mark.parametrize(
+    ("experiment", "path"),
+    # With branches, only their own fields; elsewhere, all others.
+    [(one, path) for one, path in PATHS if (one is BRANCHED) == path.startswith("model.branches")],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_every_value_that_changes_results_changes_the_cache_key(
+    experiment: Experiment, path: str
+) -> None:
     def key(experiment: Experiment) -> Any:
         # Rows and folds go in by content.
         return canonical(experiment) | {"data": None}
@@ -261,12 +283,13 @@ def test_every_value_that_changes_results_changes_the_cache_key(path: str) -> No
     others = 0
     for value in OTHER_VALUES:
         try:
-            changed = replace_values(EVERYTHING, {path: value})
+            changed = replace_values(experiment, {path: value})
         except ConfigError:
             continue
-        if changed != EVERYTHING:
+        if changed != experiment:
             others += 1
-            assert (key(changed) == key(EVERYTHING)) is path.startswith(CHANGES_NOTHING), value
+            nothing = path.startswith(CHANGES_NOTHING) or path.endswith("weights_file")
+            assert (key(changed) == key(experiment)) is nothing, value
     assert others, "OTHER_VALUES holds nothing that fits here"
 
 

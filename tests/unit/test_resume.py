@@ -27,6 +27,14 @@ STAGES = (
 )
 CUTMIX = AugmentConfig(cutmix=CutMixConfig(probability=0.5))
 DROPPING = ModelConfig(name="test_efficientnet", pretrained=False, dropout=0.3, drop_path=0.2)
+BRANCHED = ModelConfig.model_validate(
+    {
+        "branches": [
+            {"views": ["panels"], "name": "test_efficientnet", "pretrained": False},
+            {"views": ["statistics"], "name": "test_vit", "size": [32, 32], "pretrained": False},
+        ]
+    }
+)
 
 
 def dropping(experiment: Experiment) -> Experiment:
@@ -59,6 +67,7 @@ EXPERIMENTS = {
             tier_weights=TierWeights(decay=(1.0, 0.5, 0.5)),
         )
     ),
+    "branches": example_experiment(epochs=2, ema=0.8).model_copy(update={"model": BRANCHED}),
     "one batch per epoch": dropping(example_experiment(epochs=2, batch_size=64)),
 }
 
