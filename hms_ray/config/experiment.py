@@ -52,6 +52,10 @@ class DataConfig(Frozen):
     """Seed of the choice of these patients; nothing else changes it."""
 
 
+_OF_BRANCHES: Final = ("name", "pretrained", "weights_file", "drop_path", "pooling")
+"""Fields of a model that each branch has for itself."""
+
+
 class ModelConfig(Frozen):
     """A timm model and its pretrained weights."""
 
@@ -86,9 +90,8 @@ class ModelConfig(Frozen):
         """The model itself, or the model of each branch."""
         if self.branches is None:
             return (self,)
-        names = ("name", "pretrained", "weights_file", "drop_path", "pooling")
         return tuple(
-            ModelConfig(dropout=0, **{name: getattr(branch, name) for name in names})
+            ModelConfig(dropout=0, **{name: getattr(branch, name) for name in _OF_BRANCHES})
             for branch in self.branches
         )
 
@@ -121,7 +124,7 @@ class ModelConfig(Frozen):
     @model_validator(mode="after")
     def _branches_have_their_own_values(self) -> Self:
         fields = type(self).model_fields
-        for field in ("name", "pretrained", "weights_file", "drop_path", "pooling"):
+        for field in _OF_BRANCHES:
             if self.branches is not None and getattr(self, field) != fields[field].default:
                 raise ValueError(
                     f"{field} has no effect with branches, each of which has its own {field}; set "
@@ -296,8 +299,8 @@ def canonical(experiment: Experiment) -> dict[str, Any]:
         if data["model"][field] == default:
             del data["model"][field]
     if branches is not None:
-        shared = ("dropout", "output")
-        data["model"] = {name: data["model"][name] for name in shared if name in data["model"]}
+        for field in _OF_BRANCHES:
+            data["model"].pop(field, None)
         data["model"]["branches"] = branches
     elif is_import_path(experiment.model.name):
         del data["model"]["pretrained"]
