@@ -17,7 +17,7 @@ from hms_ray.evaluate.metric import Array
 from hms_ray.predict.submission import make_submission, probabilities_in
 from hms_ray.predict.submit_trial import SubmitOptions
 from hms_ray.predict.test_set import eegs_to_submit, predict_test_set
-from hms_ray.predict.trial import TrialModels, read_models, require_weights
+from hms_ray.predict.trial import ModelChoice, TrialModels, read_models, require_weights
 from hms_ray.text import closest
 
 
@@ -85,6 +85,7 @@ def apply_blend(file: Path, options: SubmitOptions) -> AppliedBlend:
             member,
             options.results,
             f"Or give its predictions: --predictions {member.name}=FILE",
+            options.models,
             trust_code=options.trust_code,
         )
         for member in lacking
@@ -131,7 +132,12 @@ def predict_blend(
 
 
 def models_of(
-    member: StoredMember, results: str | Path, fix: str, *, trust_code: bool = False
+    member: StoredMember,
+    results: str | Path,
+    fix: str,
+    choice: ModelChoice = "folds",
+    *,
+    trust_code: bool = False,
 ) -> TrialModels:
     """The stored models of a member that has some.
 
@@ -139,13 +145,15 @@ def models_of(
         member: with cache keys.
         results: folder of the fold store.
         fix: a second remedy, for errors.
+        choice: which models.
         trust_code: see ``TrialModels``.
 
     Raises:
         StudyError: see ``read_models``; it names the member.
     """
     try:
-        return read_models(member.name, member.keys or {}, results, trust_code=trust_code)
+        keys = member.keys or {}
+        return read_models(member.name, keys, results, choice, trust_code=trust_code)
     except StudyError as error:
         place = f"member {member.name}"
         raise StudyError(

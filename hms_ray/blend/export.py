@@ -25,7 +25,13 @@ from hms_ray.blend.target import find_target
 from hms_ray.blend.wheel import requirements, write_installed_wheel, write_own_wheel
 from hms_ray.competition.schema import CLASSES
 from hms_ray.errors import ConfigError, PredictionError, StudyError
-from hms_ray.predict.trial import FoldModel, TrialModels, read_models, require_weights
+from hms_ray.predict.trial import (
+    FoldModel,
+    ModelChoice,
+    TrialModels,
+    read_models,
+    require_weights,
+)
 from hms_ray.storage.atomic import require_writable, whole_folder
 from hms_ray.storage.hashing import file_sha256
 from hms_ray.storage.structured_files import json_text, yaml_text
@@ -47,12 +53,14 @@ class ExportOptions:
         results: folder of all studies and the fold store.
         dtype: of the weights; ``float16`` halves the folder, see ``export_weights``.
         wheel: add wheels of hms_ray and of packages that it needs in a recent version.
+        models: of a trial, or of each member of a blend.
     """
 
     out: Path
     results: Path = Path("results")
     dtype: Literal["stored", "float16"] = "stored"
     wheel: bool = True
+    models: ModelChoice = "folds"
 
 
 def export(target: str, options: ExportOptions) -> str:
@@ -76,21 +84,23 @@ def export(target: str, options: ExportOptions) -> str:
         ModelError: if float16 cannot hold a weight.
     """
     _require_new(options.out)
-    name, models, blend = _read_target(target, options.results)
+    name, models, blend = _read_target(target, options.results, options.models)
     with whole_folder(options.out) as draft:
         _fill(draft, options, name, models, blend)
         n_bytes = sum(file.stat().st_size for file in _files(draft))
     return "\n".join([*_skipped(blend), _summary(options, name, models, n_bytes)])
 
 
-def _read_target(target: str, results: Path) -> tuple[str, list[TrialModels], StoredBlend | None]:
+def _read_target(
+    target: str, results: Path, choice: ModelChoice
+) -> tuple[str, list[TrialModels], StoredBlend | None]:
     """Name, needed models and, if it is one, the blend of a target."""
     found = find_target(target, results)
     if not isinstance(found, Path):
         study, number = found
         trial = study.finished_trial(number)
         name = f"{study.name} {trial.number:04d}"
-        return name, [read_models(name, trial.keys, results)], None
+        return name, [read_models(name, trial.keys, results, choice)], None
     if found.name == EXPORT_FILE:
         raise StudyError(
             "export needs a study, STUDY/TRIAL or a blend",
@@ -102,7 +112,7 @@ def _read_target(target: str, results: Path) -> tuple[str, list[TrialModels], St
     # Two folders: the whole path would make this machine's folders public.
     return (
         f"blend {'/'.join(found.resolve().parts[-3:-1])}",
-        _models_of_blend(blend, results),
+        _models_of_blend(blend, results, choice),
         blend,
     )
 
@@ -156,7 +166,7 @@ def _require_new(out: Path) -> None:
         )
 
 
-def _models_of_blend(blend: StoredBlend, results: Path) -> list[TrialModels]:
+def _models_of_blend(blend: StoredBlend, results: Path, choice: ModelChoice) -> list[TrialModels]:
     fix = "Blend without it: the folder must predict without other files."
     lacking = blend.without_models()
     if lacking:
@@ -166,7 +176,7 @@ def _models_of_blend(blend: StoredBlend, results: Path) -> list[TrialModels]:
             fix=fix,
         )
     require_weights({member.name: member.keys or {} for member in blend.needed()}, results)
-    return [models_of(member, results, fix) for member in blend.needed()]
+    return [models_of(member, results, fix, choice) for member in blend.needed()]
 
 
 def _write_models(draft: Path, number: int, models: TrialModels, dtype: str) -> str:
@@ -193,7 +203,8 @@ def _write_models(draft: Path, number: int, models: TrialModels, dtype: str) -> 
             "numerics": stored.record["made_from"].get("numerics"),
             **_model_source(stored),
         }
-    (folder / FOLDS).write_text(json_text({"name": models.name, "folds": folds}), encoding="utf-8")
+    content = {"name": models.name, "n_refits": models.n_refits, "folds": folds}
+    (folder / FOLDS).write_text(json_text(content), encoding="utf-8")
     return place
 
 
@@ -241,7 +252,7 @@ def readme(name: str, folder: str, models: Sequence[TrialModels], wheels: Sequen
         models: of its members.
         wheels: names of its wheels.
     """
-    members = "\n".join(f"- {one.name}: {counted(len(one.folds), 'fold model')}" for one in models)
+    members = "\n".join(f"- {one.name}: {one.text}" for one in models)
     needed = [line for line in requirements() if not line.startswith(_NOT_NEEDED)]
     place = shlex.quote(f"/kaggle/input/{folder}")
     install = (

@@ -35,6 +35,7 @@ from hms_ray.study.holdout import (
     record_opening,
     require_held_out_rows,
 )
+from hms_ray.study.refit import require_open_holdout
 from hms_ray.study.trial import StoredTrial
 from hms_ray.text import shortened_list
 
@@ -100,6 +101,7 @@ def open_holdout(folder: StudyFolder, options: HoldoutOptions) -> HoldoutReport:
         DataError: if the competition folder is gone, or has other held-out rows.
     """
     rows = require_held_out_rows(folder)
+    require_open_holdout(folder)
     require_writable(folder.path / OPENINGS_FILE)
     with folder.lock():
         before = openings(folder)

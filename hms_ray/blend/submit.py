@@ -46,6 +46,12 @@ def submit(target: str, options: SubmitOptions) -> str:
             got=f"{kind}, {found}",
             fix="Omit it, or submit the members one by one.",
         )
+    if found.name == EXPORT_FILE and options.models != "folds":
+        raise ConfigError(
+            "--models needs a study, a trial or a blend",
+            got=f"an export, {found.parent}",
+            fix="Omit it: an export has the models that it was made with (export --models).",
+        )
     out = options.out or SUBMISSION
     require_output_file(out)
     if found.name == EXPORT_FILE:

@@ -165,7 +165,7 @@ def ladder(
         print_plan(chosen, call, len(numbers) or 1)
         print_next(*(word for word in context.obj if word != "--plan"))
         return 0
-    trainer = partial(_trainer, chosen.resources, results, address, threads if local else None)
+    trainer = partial(trainer_of, chosen.resources, results, address, threads if local else None)
     if not numbers:
         status = run_command(chosen, call, trainer)
         others = [call.name, "LADDER_OF_ANOTHER_SEED"]
@@ -202,14 +202,14 @@ def _own_data(results: Path) -> Path:
     return folder
 
 
-def _trainer(
+def trainer_of(
     resources: ResourcesConfig,
     results: Path,
     address: str | None,
     threads: int | None,
     scratch: Path,
 ) -> AbstractContextManager[Trainer]:
-    """Trains a ladder in this process if ``threads`` is given, else on Ray."""
+    """Trains folds in this process if ``threads`` is given, else on Ray."""
     from contextlib import nullcontext
 
     if threads is not None:

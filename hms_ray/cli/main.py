@@ -20,6 +20,7 @@ from hms_ray.cli import (
     ladder,
     launch,
     look,
+    refit,
     rows,
     space,
     store,
@@ -33,7 +34,7 @@ from hms_ray.errors import HmsRayError, StoppedByRequest
 from hms_ray.storage.faults import storage_error
 
 _AFTER_STOP: Final = {
-    **dict.fromkeys(("pack", "train", "sweep", "ladder"), "; the same command resumes"),
+    **dict.fromkeys(("pack", "train", "sweep", "ladder", "refit"), "; the same command resumes"),
     "simulate": "; the same command starts over",
 }
 
@@ -60,7 +61,7 @@ _COMMANDS: Final[dict[str, tuple[Callable[..., Any], ...]]] = {
         look.replay,
         store.store,
     ),
-    "Use": (blend.blend, holdout.holdout, submit.submit, submit.export),
+    "Use": (blend.blend, holdout.holdout, refit.refit, submit.submit, submit.export),
 }
 """Group in the help -> its commands."""
 _DEBUG: Final = "hms_ray.debug"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 import typer
 
@@ -19,6 +19,15 @@ from hms_ray.cli.options import (
     flag,
     option,
 )
+
+Models: TypeAlias = Annotated[
+    Literal["folds", "refit", "both"],
+    option(
+        "Models of a trial, or of each member of a blend: of its folds; of hms-ray refit; or both, "
+        "each model counted once.",
+        name="--models",
+    ),
+]
 
 
 def submit(
@@ -75,6 +84,7 @@ def submit(
             panel="If TARGET is a blend",
         ),
     ] = False,
+    models: Models = "folds",
     pack_dir: PackDir = None,
     device: Device = None,
     threads: Threads = 1,
@@ -82,7 +92,7 @@ def submit(
 ) -> None:
     """Predict the recordings of test.csv and write a checked submission.
 
-    The predictions are the mean of a trial's fold models, or a blend of such means.
+    The predictions are the mean of a trial's models, or a blend of such means.
     """
     from hms_ray.blend.exported import EXPORT_FILE
     from hms_ray.blend.submit import submit as write_submission
@@ -100,11 +110,13 @@ def submit(
         device=device,
         threads=threads,
         trust_code=trust_code,
+        models=models,
     )
     print(write_submission(target, options))
     is_export = Path(target).name == EXPORT_FILE or (Path(target) / EXPORT_FILE).is_file()
     if not (train_rows or predictions or is_export):
-        print_next("export", target, "--out", "DIR", results=results)
+        chosen = [] if models == "folds" else ["--models", models]
+        print_next("export", target, "--out", "DIR", *chosen, results=results)
 
 
 def export(
@@ -124,11 +136,14 @@ def export(
     no_wheel: Annotated[
         bool, flag("--no-wheel", "Leave out the wheel of hms_ray and of packages it needs.")
     ] = False,
+    models: Models = "folds",
 ) -> None:
     """Write models as a folder that submit can use without network, such as on Kaggle."""
     from hms_ray.blend.export import ExportOptions
     from hms_ray.blend.export import export as write_export
 
-    options = ExportOptions(out=out, results=results, dtype=dtype, wheel=not no_wheel)
+    options = ExportOptions(
+        out=out, results=results, dtype=dtype, wheel=not no_wheel, models=models
+    )
     print(write_export(target, options))
     print_next("submit", out, "--data", "DIR")

@@ -54,6 +54,14 @@ def set_aside(held_out: pd.DataFrame, folder: Path, data_dir: Path, pack_dir: Pa
     return HoldOut(file.resolve(), fingerprint)
 
 
+def with_held_out_rows(folds: pd.DataFrame | None, held_out: pd.DataFrame) -> pd.DataFrame:
+    """A fold table with the held-out rows too, in fold 0, where nothing is scored."""
+    assert folds is not None
+    columns = ["row_id", "patient_id", "fold"]
+    added = held_out[["row_id", "patient_id"]].assign(fold=0)
+    return pd.concat([folds[columns], added], ignore_index=True)
+
+
 def without_held_out(
     given: pd.DataFrame | None, held_out: pd.DataFrame
 ) -> tuple[pd.DataFrame | None, tuple[str, ...]]:

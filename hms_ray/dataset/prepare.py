@@ -21,7 +21,14 @@ from hms_ray.dataset.folds import (
     make_folds,
     scarce_classes,
 )
-from hms_ray.dataset.hold_out import DATA_DIR, PACK_DIR, HoldOut, set_aside, without_held_out
+from hms_ray.dataset.hold_out import (
+    DATA_DIR,
+    PACK_DIR,
+    HoldOut,
+    set_aside,
+    with_held_out_rows,
+    without_held_out,
+)
 from hms_ray.dataset.label_rows import label_windows, labelled
 from hms_ray.dataset.missing_signal import apply_missing_signal_policy, missing_shares
 from hms_ray.dataset.packs import Bars, build_packs, is_packed, pack_parts
@@ -113,6 +120,7 @@ def prepare(
     folds: pd.DataFrame | None = None,
     bars: Bars | None = None,
     check: RowsCheck | None = None,
+    with_held_out: bool = False,
 ) -> Prepared:
     """Checks a competition folder and makes rows, folds and packs.
 
@@ -131,6 +139,8 @@ def prepare(
         bars: creates the progress bar of each pack.
         check: called with all rows and their folds before a recording is read. Rows without
             a usable signal are still among them, and the ``missing_`` columns are absent.
+        with_held_out: the rows of held-out patients are among the others, in fold 0; for
+            training on all rows alone. ``folds`` must then be given.
 
     Raises:
         FaultyDataError: if the folder has faults.
@@ -145,6 +155,9 @@ def prepare(
         sources = experiment_sources(experiment)
     fold_notes: tuple[str, ...] = () if folds is None else folds.attrs.get(NOTES, ())
     rows, held_out = _split_rows(data_dir, experiment.data)
+    if with_held_out:
+        rows = pd.concat([rows, held_out]).sort_values("row_id", ignore_index=True)
+        folds, held_out = with_held_out_rows(folds, held_out), held_out[:0]
     folds, dropped = without_held_out(folds, held_out)
     with_folds = _with_folds(rows, experiment.data, folds)
     if check is not None:
@@ -175,7 +188,7 @@ def prepare(
         # An existing file is replaced too: to write it is cheaper than to check it.
         table.to_parquet(draft, index=False)
     holdout = None
-    if only_rows:
+    if only_rows and not with_held_out:
         holdout = set_aside(held_out, file.parent, data_dir, pack_dir)
         notes = (holdout.note(), *dropped, *notes)
     notes = (*fold_notes, *notes)

@@ -34,6 +34,7 @@ class StudyOverview:
         hosts: machines of the last run.
         held_out_rows, held_out_patients: set aside; 0 without a hold-out.
         openings: of the hold-out, oldest first, see ``study.holdout.openings``.
+        closed: by what the hold-out was closed, see ``study.refit``; None if it was not.
         costs: of the runs, oldest first.
         saved_by_pruning: pruned trials, folds that they did not train, about their minutes.
     """
@@ -54,6 +55,7 @@ class StudyOverview:
     held_out_rows: int = 0
     held_out_patients: int = 0
     openings: Sequence[Mapping[str, Any]] = ()
+    closed: str | None = None
     costs: Sequence[RunCost] = ()
     saved_by_pruning: tuple[int, int, float] = (0, 0, 0.0)
 
@@ -98,6 +100,7 @@ class TrialOverview:
         estimate: of a pruned trial, the objective that it would probably have reached.
         study_folds: of a pruned trial, folds of the study.
         saved_by_pruning_minutes: about the training time of the folds that it did not train.
+        refit: its models on all rows, if there are any.
     """
 
     study: str
@@ -120,6 +123,7 @@ class TrialOverview:
     study_folds: int | None = None
     saved_by_pruning_minutes: float = 0.0
     recalibrated: Mapping[str, float | None] = field(default_factory=dict)
+    refit: str | None = None
 
 
 def render_study(study: StudyOverview) -> str:
@@ -181,6 +185,7 @@ def render_trial(trial: TrialOverview) -> str:
         "cost": f"{trial.minutes:.1f} minutes of training{saved}",
         "pruning": _not_trained(trial),
         "reused": f"fold {', '.join(reused)} from the fold store" if reused else None,
+        "refit": trial.refit,
         "folder": trial.path,
     }
     notes = [RECALIBRATED_LEGEND] if named_scores(trial.recalibrated) else []
@@ -208,6 +213,7 @@ def _hold_out(study: StudyOverview) -> str | None:
     return (
         f"{counted(study.held_out_rows, 'row')} of "
         f"{counted(study.held_out_patients, 'patient')}, {openings_text(study.openings)}"
+        + ("" if study.closed is None else f"; closed by {study.closed}")
     )
 
 

@@ -39,6 +39,7 @@ class RunningFold:
         score: latest score with its name.
         progress: share of the fold's steps that is done.
         reused: share of its steps that the fold store gave.
+        place: shown instead of its number.
     """
 
     stage: str = ""
@@ -46,6 +47,7 @@ class RunningFold:
     score: str = ""
     progress: float = 0.0
     reused: float = 0.0
+    place: str = ""
 
     @property
     def trained(self) -> float:
@@ -121,7 +123,7 @@ class TrainingProgress:
     def table(self) -> list[tuple[str, ...]]:
         """Headings, one row per running fold, one per trial without; or nothing."""
         rows = [
-            (name, str(fold), run.stage or "starting", f"{run.epoch:g}", run.score)
+            (name, run.place or str(fold), run.stage or "starting", f"{run.epoch:g}", run.score)
             for (name, fold), run in self._running.items()
         ]
         busy = {name for name, _ in self._running}
@@ -173,24 +175,24 @@ class TrainingProgress:
 
     def _fold_started(self, name: str, event: Event) -> Notice:
         self._fold(name, event)
-        return Notice(f"{name} fold {event['fold']} started", passing=True)
+        return Notice(f"{_place(name, event)} started", passing=True)
 
     def _stages_reused(self, name: str, event: Event) -> Notice:
         self._skip_done(name, event)
         stages = f"stage{'s' if len(event['stages']) > 1 else ''} {', '.join(event['stages'])}"
         text = f"{stages} reused from the fold store, {event['saved_s']:.0f} s saved"
-        return Notice(f"{name} fold {event['fold']}: {text}")
+        return Notice(f"{_place(name, event)}: {text}")
 
     def _fold_resumed(self, name: str, event: Event) -> Notice:
         fold = self._skip_done(name, event)
         fold.stage, fold.epoch = str(event["stage"]), float(event["epoch"])
         place = f"stage {fold.stage}, epoch {fold.epoch:g}"
-        return Notice(f"{name} fold {event['fold']} resumed at {place}")
+        return Notice(f"{_place(name, event)} resumed at {place}")
 
     def _fold_waits(self, name: str, event: Event) -> Notice:
         self._fold(name, event)
         text = f"waits for its result from another process{event['writer']}"
-        return Notice(f"{name} fold {event['fold']} {text}")
+        return Notice(f"{_place(name, event)} {text}")
 
     def _skip_done(self, name: str, event: Event) -> RunningFold:
         """Takes what was trained before out of the work of this run."""
@@ -211,7 +213,7 @@ class TrainingProgress:
         shown = self._objective if event.get(self._objective) is not None else "kl_all"
         fold.score = named_scores({shown: event.get(shown)})
         self._estimate()
-        text = f"{name} fold {event['fold']} stage {fold.stage} epoch {fold.epoch:g}: {fold.score}"
+        text = f"{_place(name, event)} stage {fold.stage} epoch {fold.epoch:g}: {fold.score}"
         return Notice(text.rstrip(": ") + self._left.text(), passing=True, level=logging.DEBUG)
 
     def _fold_ended(self, name: str, event: Event) -> Notice:
@@ -222,7 +224,7 @@ class TrainingProgress:
         self._estimate()
         score = f", last evaluation {fold.score}" if fold.score else ""
         count = "" if self._n_trials else f" ({self._n_trained} of {self._n_known})"
-        return Notice(f"{name} fold {event['fold']} done{count}{score}{self._left.text()}")
+        return Notice(f"{_place(name, event)} done{count}{score}{self._left.text()}")
 
     def _trial_ended(self, name: str, event: Event) -> Notice:
         number, scores = event["trial"], event["scores"]
@@ -267,7 +269,8 @@ class TrainingProgress:
 
     def _fold(self, name: str, event: Event) -> RunningFold:
         self._left.start()
-        fold = self._running.setdefault((name, event["fold"]), RunningFold())
+        place = "all" if event.get("all_rows") else ""
+        fold = self._running.setdefault((name, event["fold"]), RunningFold(place=place))
         self._n_at_once = max(self._n_at_once, len(self._running))
         return fold
 
@@ -282,6 +285,10 @@ class TrainingProgress:
         # Before the first whole fold of a study, most of the time was the start of workers.
         share = done >= TRUSTED_SHARE * (done + left) and (self._n_trained or not self._n_trials)
         self._left.update(done, left, trusted=enough or bool(share))
+
+
+def _place(name: str, event: Event) -> str:
+    return f"{name} on all rows" if event.get("all_rows") else f"{name} fold {event['fold']}"
 
 
 Progress = TrainingProgress | LoopProgress

@@ -52,7 +52,7 @@ def fold_data(
     Args:
         experiment: its input decides the packs.
         prepared: rows and packs.
-        fold: number of the validation fold.
+        fold: number of the validation fold; ``prepared.n_folds`` trains on all rows.
         rows: of ``prepared``.
         local_cache: see ``open_prepared``.
 
@@ -82,4 +82,5 @@ def fold_data(
         train=np.flatnonzero(fold_of != fold),
         valid=np.flatnonzero(fold_of == fold),
         labels=labels,
+        scored=fold != prepared.n_folds,
     )

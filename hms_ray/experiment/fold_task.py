@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,7 @@ from hms_ray.config.experiment import Experiment
 from hms_ray.config.space import CHECKPOINT_EVERY_S
 from hms_ray.dataset.prepare import Prepared
 from hms_ray.errors import ModelError
-from hms_ray.evaluate.oof import align_oof, make_oof, probabilities_of
+from hms_ray.evaluate.oof import OOF_COLUMNS, align_oof, make_oof, probabilities_of
 from hms_ray.experiment.cache_key import require_planned
 from hms_ray.experiment.fold_checkpoints import FoldCheckpoints, fold_checkpoints
 from hms_ray.experiment.fold_data import fold_data
@@ -39,6 +39,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Report = Callable[[dict[str, Any]], None]
+
+REFIT: Final = "refit"
+"""Of the key inputs of a refit: its epochs by stage."""
+ALL_ROWS: Final = "all_rows"
+"""Of the records of a refit, whose fold has no validation rows."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,7 @@ class FoldTask:
             stored; set by the runner. Results are the same.
         checkpoint_every_s: likewise; see ``ResourcesConfig``.
         local_cache: likewise; the folder of this machine's own copies of packs.
+        epochs: of a refit on all rows, when each stage ends, see ``train_fold``; None for a fold.
     """
 
     experiment: Experiment
@@ -67,6 +73,7 @@ class FoldTask:
     share_stages: bool = True
     checkpoint_every_s: float | None = CHECKPOINT_EVERY_S
     local_cache: Path | None = None
+    epochs: tuple[float, ...] | None = None
 
     @property
     def n_stages(self) -> int:
@@ -88,6 +95,7 @@ class FoldTask:
             experiment=self.experiment.model_copy(update={"training": first}),
             key=digest(key_inputs),
             key_inputs=key_inputs,
+            epochs=None if self.epochs is None else self.epochs[:n_stages],
         )
 
 
@@ -95,7 +103,10 @@ def _first_stages(key_inputs: Mapping[str, Any], n_stages: int) -> dict[str, Any
     """The key inputs of the experiment that ends after its first stages."""
     described = key_inputs["experiment"]
     training = {**described["training"], "stages": described["training"]["stages"][:n_stages]}
-    return {**key_inputs, "experiment": {**described, "training": training}}
+    first = {**key_inputs, "experiment": {**described, "training": training}}
+    if REFIT in key_inputs:
+        first[REFIT] = key_inputs[REFIT][:n_stages]
+    return first
 
 
 def stage_keys(key_inputs: Mapping[str, Any]) -> list[str]:
@@ -108,12 +119,15 @@ def report_with_task(report: Report, task: FoldTask, record: Mapping[str, Any]) 
     """Reports a record together with the fold, key and experiment that it belongs to.
 
     Args:
-        report: gets ``record`` with ``fold``, ``key``, ``experiment`` (its name) and
-            ``event`` (default: ``evaluation``).
+        report: gets ``record`` with ``fold``, ``key``, ``experiment`` (its name) and ``event``
+            (default: ``evaluation``); of a refit also ``ALL_ROWS``.
         task: the fold that the record is about.
         record: plain data.
     """
-    source = {"fold": task.fold, "key": task.key, "experiment": task.experiment.name}
+    source: dict[str, Any] = {"fold": task.fold, "key": task.key}
+    source |= {"experiment": task.experiment.name}
+    if task.epochs is not None:
+        source[ALL_ROWS] = True
     report({"event": "evaluation", **record, **source})
 
 
@@ -161,7 +175,8 @@ def _train_task(task: FoldTask, process: Process, checkpoints: FoldCheckpoints) 
     on_stage_end = store_result if task.share_stages else _keep_nothing
     save = partial(checkpoints.save, notes, process.leaves)
     state = start.resume_from
-    result = train_fold(task.experiment, data, task.fold, process, state, on_stage_end, save)
+    hooks = on_stage_end, save
+    result = train_fold(task.experiment, data, task.fold, process, state, *hooks, task.epochs)
     store_result(result)
 
 
@@ -210,7 +225,7 @@ def _store(
 ) -> None:
     from hms_ray.train.checkpoint import save_weights
 
-    oof = make_oof(valid, task.fold, result.probabilities)
+    oof = _oof(task, valid, result)
     record = {
         "made_from": task.key_inputs,
         "made_with": made_with,
@@ -232,6 +247,12 @@ def _store(
         record,
         lambda path: save_weights(path, result.weights),
     )
+
+
+def _oof(task: FoldTask, valid: pd.DataFrame, result: FoldResult) -> pd.DataFrame:
+    if task.epochs is None:
+        return make_oof(valid, task.fold, result.probabilities)
+    return pd.DataFrame(columns=list(OOF_COLUMNS))
 
 
 def _stored_stages(
@@ -267,10 +288,12 @@ def _as_result(stored: StoredFold, part: FoldTask, valid: pd.DataFrame) -> FoldR
     from hms_ray.train.checkpoint import load_weights
     from hms_ray.train.result import FoldResult
 
-    record = stored.record
+    record, oof = stored.record, stored.oof
+    if part.epochs is None:
+        oof = align_oof(oof, valid, stored.weights.parent)
     return FoldResult(
         valid=valid.index.to_numpy(np.int64),
-        probabilities=probabilities_of(align_oof(stored.oof, valid, stored.weights.parent)),
+        probabilities=probabilities_of(oof),
         history=_renamed(record["history"], part),
         weights=load_weights(stored.weights),
         normalisation=record["normalisation"],

@@ -17,7 +17,7 @@ from hms_ray.predict.files import require_output_file, write_predictions, write_
 from hms_ray.predict.inference import predict_all, require_device
 from hms_ray.predict.recordings import recordings_of_rows
 from hms_ray.predict.test_set import eegs_to_submit, predict_test_set
-from hms_ray.predict.trial import TrialModels, read_models
+from hms_ray.predict.trial import ModelChoice, TrialModels, read_models
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.trial import StoredTrial
 from hms_ray.text import counted
@@ -45,6 +45,7 @@ class SubmitOptions:
         device: ``cpu`` or ``cuda``; default: cuda if available.
         threads: torch threads.
         trust_code: run the code of models from elsewhere.
+        models: of a trial, or of each member of a blend.
     """
 
     data_dir: Path
@@ -58,6 +59,7 @@ class SubmitOptions:
     device: str | None = None
     threads: int = 1
     trust_code: bool = False
+    models: ModelChoice = "folds"
 
 
 def submit_trial(folder: StudyFolder, number: int | None, options: SubmitOptions) -> str:
@@ -80,8 +82,9 @@ def submit_trial(folder: StudyFolder, number: int | None, options: SubmitOptions
     out = options.out or (PREDICTIONS if options.train_rows else SUBMISSION)
     require_output_file(out)
     trial = folder.finished_trial(number)
-    name, trust = f"{folder.name} {trial.number:04d}", options.trust_code
-    models = read_models(name, trial.keys, options.results, trust_code=trust)
+    name = f"{folder.name} {trial.number:04d}"
+    trust, choice = options.trust_code, options.models
+    models = read_models(name, trial.keys, options.results, choice, trust_code=trust)
     if options.train_rows:
         n_rows, notes = _predict_train_rows(folder, trial, models, options, out)
         return "\n".join([*notes, written_line(out, n_rows, models)])
@@ -105,8 +108,7 @@ def submit_models(models: TrialModels, options: SubmitOptions, out: Path) -> str
 
 def written_line(out: Path, n_rows: int, models: TrialModels) -> str:
     """What was written, and by which models."""
-    folds = counted(len(models.folds), "fold")
-    return f"{out}: {counted(n_rows, 'row')}, mean of {folds} of {models.name}"
+    return f"{out}: {counted(n_rows, 'row')}, mean of {models.text} of {models.name}"
 
 
 def _predict_train_rows(

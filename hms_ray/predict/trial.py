@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 from pydantic import ValidationError
@@ -26,7 +26,11 @@ from hms_ray.storage.fold_store import (
 from hms_ray.storage.fold_uses import how_to_train
 from hms_ray.storage.hashing import digest
 from hms_ray.study.identity import differences
-from hms_ray.text import shortened_list
+from hms_ray.study.refit import find_refit
+from hms_ray.text import counted, shortened_list
+
+ModelChoice = Literal["folds", "refit", "both"]
+"""The models of the folds; those of ``hms-ray refit``; or all of them, each counted once."""
 
 _TRAIN_AGAIN: Final = "Run its study again under another name."
 
@@ -50,14 +54,17 @@ class TrialModels:
     Attributes:
         name: for messages.
         experiment: of the training, with its precision resolved.
-        folds: fold -> its model; at least one.
+        folds: fold -> its model; at least one. Models on all rows have the numbers after the
+            last fold.
         trust_code: whether the user allows a model from elsewhere to run its code.
+        n_refits: number of models on all rows.
     """
 
     name: str
     experiment: Experiment
     folds: Mapping[int, FoldModel]
     trust_code: bool = False
+    n_refits: int = 0
 
     def require_code(self) -> None:
         """Checks, without importing it, that the code of a model from elsewhere may run here.
@@ -67,6 +74,14 @@ class TrialModels:
         """
         if is_import_path(name := self.experiment.model.name):
             _require_code(self, name)
+
+    @property
+    def text(self) -> str:
+        """How many models there are, and of which kind."""
+        n_folds = len(self.folds) - self.n_refits
+        folds = [counted(n_folds, "fold")] if n_folds else []
+        refits = [f"{counted(self.n_refits, 'model')} on all rows"] if self.n_refits else []
+        return " and ".join([*folds, *refits])
 
     def notes(self) -> tuple[str, ...]:
         """A warning for each other version of the numerics that trained the models."""
@@ -106,20 +121,32 @@ def _require_code(models: TrialModels, name: str) -> None:
 
 
 def read_models(
-    name: str, keys: Mapping[int, str], results: str | Path, *, trust_code: bool = False
+    name: str,
+    keys: Mapping[int, str],
+    results: str | Path,
+    choice: ModelChoice = "folds",
+    *,
+    trust_code: bool = False,
 ) -> TrialModels:
-    """The models of a trial's folds; their checksums are checked.
+    """The models of a trial; their checksums are checked.
 
     Args:
         name: for messages.
         keys: fold -> cache key.
         results: folder of the fold store.
+        choice: which models.
         trust_code: see ``TrialModels``.
 
     Raises:
         StudyError: if there is no fold, one is missing, damaged or without weights, or their
-            experiments differ.
+            experiments differ; or if the trial has no models on all rows.
     """
+    n_refits = 0
+    if choice != "folds":
+        refit = find_refit(results, keys.values(), name)
+        refits = dict(enumerate(refit.keys.values(), start=max(keys) + 1))
+        keys = refits if choice == "refit" else {**keys, **refits}
+        n_refits = len(refits)
     if not keys:
         rule = "prediction needs at least one fold model"
         raise StudyError(rule, got="none", where=name, fix=_TRAIN_AGAIN)
@@ -127,8 +154,8 @@ def read_models(
     store = FoldStore(results)
     folds = {fold: store.read(key) for fold, key in sorted(keys.items())}
     try:
-        experiment = one_experiment(list(folds.values()), name)
-        return TrialModels(name, experiment, folds, trust_code)
+        experiment = one_experiment(list(folds.values()), name, any_seed=True)
+        return TrialModels(name, experiment, folds, trust_code, n_refits)
     except StoredFoldError as error:
         raise store.set_aside(Path(str(error.where)).name, str(error.got)) from None
 
@@ -172,19 +199,24 @@ def mean_of_folds(by_fold: Mapping[int, Array]) -> Array:
     return total / len(by_fold)
 
 
-def one_experiment(folds: Sequence[StoredFold], name: str, fix: str = _TRAIN_AGAIN) -> Experiment:
+def one_experiment(
+    folds: Sequence[StoredFold], name: str, fix: str = _TRAIN_AGAIN, *, any_seed: bool = False
+) -> Experiment:
     """The experiment of the folds of one model.
 
     Args:
         folds: at least one.
         name: for messages.
         fix: remedy if their experiments differ.
+        any_seed: their training seeds may differ.
 
     Raises:
         StudyError: if their experiments differ, or a record is damaged.
     """
     experiments = [_experiment(stored) for stored in folds]
     described = [stored.record["made_from"]["experiment"] for stored in folds]
+    if any_seed:
+        described = [_without_seed(one) for one in described]
     for stored, other in zip(folds, described, strict=True):
         if digest(other) != digest(described[0]):
             changed = shortened_list(differences(described[0], other), 3, "; ")
@@ -195,6 +227,10 @@ def one_experiment(folds: Sequence[StoredFold], name: str, fix: str = _TRAIN_AGA
                 fix=fix,
             )
     return experiments[0]
+
+
+def _without_seed(described: Mapping[str, Any]) -> dict[str, Any]:
+    return {**described, "training": {**described["training"], "seed": None}}
 
 
 def _experiment(stored: StoredFold) -> Experiment:

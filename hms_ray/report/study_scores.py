@@ -25,6 +25,7 @@ from hms_ray.report.study_view import (
 )
 from hms_ray.study.confirmation import confirmation_table, confirmed_trials
 from hms_ray.study.holdout import openings
+from hms_ray.study.refit import closed_text
 from hms_ray.text import command_line, counted
 
 
@@ -85,6 +86,11 @@ def _hold_out(view: StudyView) -> tuple[list[str], list[str]]:
     found: list[dict[str, Any]] = []
     with view.data.noted("Openings of the hold-out"):
         found = openings(view.folder)
+    closed = None
+    with view.data.noted("A refit on the hold-out"):
+        closed = closed_text(view.folder)
+    if not found and closed is not None:
+        return [], [paragraphs(f"The held-out patients cannot be scored any more: {closed}.")]
     if not found:
         command = command_line("holdout", view.folder.name)
         text = "The held-out patients were not scored yet. When all choices are made: "

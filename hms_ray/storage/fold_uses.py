@@ -8,13 +8,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from hms_ray.storage.folder_names import BLEND_FILE, REFERENCE_FILE, REFERENCES, STEPS_FILE
+from hms_ray.storage.folder_names import (
+    BLEND_FILE,
+    REFERENCE_FILE,
+    REFERENCES,
+    REFIT_FILE,
+    STEPS_FILE,
+)
 from hms_ray.text import command_line
 
 TRIAL_FILE: Final = "result.json"
 
 _PLACES: Final = (
     f"*/trials/*/{TRIAL_FILE}",
+    f"*/trials/*/{REFIT_FILE}",
     f"*/confirm/*/{TRIAL_FILE}",
     f"*/{STEPS_FILE}",
     f"*/{BLEND_FILE}",
@@ -51,9 +58,15 @@ def owner(file: Path) -> str:
 
 def how_to_train(results: Path, key: str) -> str:
     """What the user can do to train a fold again, for the remedy of an error."""
+    files = uses(results).get(key, ())
     if command := training_command(results, key):
         return f"Train it again: {command}"
-    ladders = [owner(file) for file in uses(results).get(key, ()) if file.name == STEPS_FILE]
+    for file in files:
+        if file.name == REFIT_FILE:
+            words = ["refit", owner(file), "--trial", int(file.parent.name), "--data", "DIR"]
+            command = command_line(*words, "--results", results)
+            return f"Train it again, with the same options: {command}"
+    ladders = [owner(file) for file in files if file.name == STEPS_FILE]
     if ladders:
         return f"Train it again: run the command of the ladder {ladders[0]} again."
     return "Train it again: run the command that trained it."

@@ -31,6 +31,8 @@ FOREST_FILE: Final = "forest.csv"
 REPORT_FILE: Final = "report.html"
 """Of a study or ladder: made from its other files, at any time."""
 REFERENCES: Final = "references"
+REFIT_FILE: Final = "refit.json"
+"""Of a trial: its models on all rows, see ``study.refit``."""
 REFERENCE_FILE: Final = "reference.json"
 """Of a study by blend gain: ``references/0003/reference.json``."""
 

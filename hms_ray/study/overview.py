@@ -29,6 +29,7 @@ from hms_ray.study.folder import SPACE_FILE, StudyFolder, study_names
 from hms_ray.study.holdout import openings
 from hms_ray.study.identity import changed_values
 from hms_ray.study.leaderboard import Leaderboard
+from hms_ray.study.refit import closed_text, read_refit
 from hms_ray.study.row_scores import scores_of_fold
 from hms_ray.study.run_outcome import FINISHED, read_outcome
 from hms_ray.study.trial import (
@@ -139,6 +140,7 @@ def study_overview(folder: StudyFolder) -> StudyOverview:
         held_out_rows=0 if held_out is None else len(held_out),
         held_out_patients=0 if held_out is None else int(held_out["patient_id"].nunique()),
         openings=openings(folder),
+        closed=closed_text(folder),
         costs=read_costs(folder.path),
     )
 
@@ -184,6 +186,7 @@ def trial_overview(folder: StudyFolder, number: int) -> TrialOverview:
     best = finished[0] if finished else None
     order = [other.number for other in finished]
     error_file = trial.path / "error.txt"
+    refit = read_refit(trial.path)
     return TrialOverview(
         study=folder.name,
         number=number,
@@ -205,6 +208,7 @@ def trial_overview(folder: StudyFolder, number: int) -> TrialOverview:
         saved_by_pruning_minutes=trial.saved_folds_minutes[1],
         error_file=str(error_file) if error_file.is_file() else None,
         path=str(trial.path),
+        refit=None if refit is None else refit.text,
     )
 
 

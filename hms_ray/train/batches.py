@@ -99,6 +99,7 @@ class FoldData:
         train: training rows, positions in the arrays above.
         valid: validation rows; disjoint from ``train``.
         labels: label rows of all rows, for stages that draw them.
+        scored: whether there must be validation rows.
     """
 
     sources: Mapping[str, SourceRows]
@@ -107,6 +108,7 @@ class FoldData:
     train: RowIndices
     valid: RowIndices
     labels: LabelRows | None = None
+    scored: bool = True
 
     def __post_init__(self) -> None:
         n = len(self.targets)
@@ -115,7 +117,7 @@ class FoldData:
                 f"{n} rows need ({n}, {N_CLASSES}) targets and ({n},) total votes",
                 got=f"{self.targets.shape} and {self.total_votes.shape}",
             )
-        if len(self.train) == 0 or len(self.valid) == 0:
+        if len(self.train) == 0 or (self.scored and len(self.valid) == 0):
             raise TrainingError(
                 "a fold needs training and validation rows",
                 got=f"{len(self.train)} and {len(self.valid)}",

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from hms_ray.competition.schema import N_CLASSES
 from hms_ray.config.prediction import RowVariant
 from hms_ray.config.training import ResolvedStage
-from hms_ray.evaluate.metric import kl_divergence, kl_report
+from hms_ray.evaluate.metric import OBJECTIVES, kl_divergence, kl_report
 from hms_ray.train.batches import FoldData, RowIndices
 from hms_ray.train.images import Images
 from hms_ray.train.process import Process
@@ -44,7 +45,7 @@ class Evaluation:
     def __call__(
         self, model: nn.Module, where: str
     ) -> tuple[NDArray[np.float64], dict[str, float | None]]:
-        """Probabilities (n, 6) of the validation rows, and their scores.
+        """Probabilities (n, 6) of the validation rows, and their scores; None without rows.
 
         Args:
             model: on the device of the process.
@@ -54,6 +55,10 @@ class Evaluation:
             TrainingError: on all ranks, if a prediction is not finite.
         """
         data, valid = self._data, self._data.valid
+        if not len(valid):
+            # The buffers of rank 0 are those of the fold after each evaluation.
+            self._process.broadcast_buffers(model)
+            return np.zeros((0, N_CLASSES)), dict.fromkeys(OBJECTIVES)
         made_with = self._batch_size, self._precision, self._process
         table = predict_rows(model, self._images, valid, *made_with, self._variants)
         check_finite(table, where, self._precision)

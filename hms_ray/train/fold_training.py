@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hms_ray.config.experiment import Experiment
+from hms_ray.config.training import ResolvedStage, TrainingConfig
 from hms_ray.train.batches import FoldData, RowIndices
 from hms_ray.train.clock import Clock
 from hms_ray.train.compiled import compile_now, compiled
@@ -34,6 +39,7 @@ class FoldTraining:
 
     Attributes:
         stages: each with its training rows and the validation rows of its criterion.
+        ends: epochs after which each ends, such as 2.5.
         network: the model, compiled if the training is; made by ``make_model``.
         state: the evaluation that training resumes after, if it does.
     """
@@ -47,6 +53,7 @@ class FoldTraining:
         fold: int,
         process: Process,
         resume_from: FoldResult | FoldState | None,
+        epochs: Sequence[float] | None = None,
     ) -> None:
         training = experiment.training
         self.experiment, self.data, self.fold = experiment, data, fold
@@ -66,10 +73,15 @@ class FoldTraining:
                 data.train[training_rows(stage, votes[data.train], targets[data.train], fold)],
                 criterion_rows(stage, votes[data.valid], targets[data.valid], fold),
             )
-            for stage in training.resolved_stages()
+            for stage in _stages(training, epochs)
+        ]
+        self.ends = [
+            float(stage.epochs) if epochs is None else self._end(epochs[index], rows)
+            for index, (stage, rows, _) in enumerate(self.stages)
         ]
         self.history.n_steps = sum(
-            stage.epochs * self.n_batches(rows) for stage, rows, _ in self.stages
+            self._n_steps(end, rows)
+            for end, (_, rows, _) in zip(self.ends, self.stages, strict=True)
         )
         packs = {source: data.sources[source].pack for source in experiment.sources}
         self.images = Images(
@@ -90,6 +102,15 @@ class FoldTraining:
     def n_batches(self, rows: RowIndices) -> int:
         """Batches of an epoch over some rows."""
         return -(-len(rows) // self.experiment.training.batch_size)
+
+    def _end(self, epochs: float, rows: RowIndices) -> float:
+        """When a stage ends: an epoch of one batch has no middle."""
+        return math.ceil(epochs) if self.n_batches(rows) == 1 else epochs
+
+    def _n_steps(self, epochs: float, rows: RowIndices) -> int:
+        """Steps of some epochs; the first half of one has the larger half of its batches."""
+        n_batches = self.n_batches(rows)
+        return int(epochs) * n_batches + (-(-n_batches // 2) if epochs % 1 else 0)
 
     def make_model(self) -> nn.Module:
         """The model on its device, in its state before the first stage that is trained here."""
@@ -154,3 +175,12 @@ class FoldTraining:
             precision=self.precision,
             optimistic=any(stage.checkpoint == "best" for stage, _, _ in trained),
         )
+
+
+def _stages(training: TrainingConfig, epochs: Sequence[float] | None) -> list[ResolvedStage]:
+    """The stages; with given epochs, nothing is left to be chosen."""
+    stages = list(training.resolved_stages())
+    if epochs is None:
+        return stages
+    given: dict[str, Any] = {"checkpoint": "last", "criterion": None}
+    return [stage.model_copy(update=given) for stage in stages]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import nn
 
@@ -29,6 +29,7 @@ def train_fold(
     resume_from: FoldResult | FoldState | None = None,
     on_stage_end: OnStageEnd = lambda result: None,
     on_evaluation: OnEvaluation = lambda make_state: None,
+    epochs: Sequence[float] | None = None,
 ) -> FoldResult:
     """Trains one fold and predicts its validation rows.
 
@@ -64,6 +65,8 @@ def train_fold(
         on_stage_end: called on every rank with the result after each stage but the last.
         on_evaluation: called on rank 0 after each evaluation but the very last, with a function
             that makes the state. The state is not copied: it is valid until the call returns.
+        epochs: for each stage, when it ends, such as 2.5, instead of a choice by score. Its
+            schedule is still that of the configured epochs. For data without validation rows.
 
     Raises:
         TrainingError: if a batch has fewer rows than there are ranks, a loss or prediction is
@@ -80,7 +83,7 @@ def train_fold(
     memory = device_memory(f"fold {fold}")
     # Errors of the compiler are last: some have a full device as their cause.
     with compiler, settings, own_torch_generator(process.device), memory:
-        training = FoldTraining(experiment, data, fold, process, resume_from)
+        training = FoldTraining(experiment, data, fold, process, resume_from, epochs)
         return _all_stages(training, on_stage_end, on_evaluation)
 
 

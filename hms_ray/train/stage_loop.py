@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
@@ -49,13 +50,14 @@ def train_stage(
         selection = EvaluationSelection(stage, resumed.best, resumed.kept)
     else:
         logger.info("stage %s started: %d rows, %d epochs", stage.name, len(rows), stage.epochs)
-    for epoch in range(int(n_done), stage.epochs):
+    end = fold.ends[index]
+    for epoch in range(int(n_done), math.ceil(end)):
         seed_path = fold.fold, index, epoch
         image = fold.images.joined
         batches = plan_epoch(fold.data, rows, training, stage, image, seed_path, fold.process)
         where = f"stage {stage.name}, epoch {epoch + 1}"
         for (half, part), purpose in zip(halves(batches), _DROPOUT, strict=False):
-            if epoch + half <= n_done:
+            if not n_done < epoch + half <= end:
                 continue
             # Anew after each evaluation, since training may resume there: DDP orders its
             # all-reduces by the steps that it has seen.
@@ -69,7 +71,7 @@ def train_stage(
                 epoch,
                 fold.evaluate.criterion(stage, counted, table, scores),
                 partial(_evaluated, table, scored),
-                ends=epoch + half == stage.epochs,
+                ends=epoch + half == end,
             )
             fold.clock.lap("evaluate_s")
             fold.history.add(
