@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from hms_ray.config.inputs import used_sources
 from hms_ray.config.loading import load_space
 from hms_ray.config.shipped import FOLDER, find_space, shipped_files
 from hms_ray.errors import ConfigError
-from hms_ray.experiment.preflight import image_size_of
+from hms_ray.experiment.preflight import image_sizes_of
 from hms_ray.signal.recipes import layout_of
+from hms_ray.train.model_images import each_size
 
 
 @pytest.fixture(autouse=True)
@@ -85,10 +85,10 @@ def test_heads_of_gold_files_say_what_the_files_do(file: Path) -> None:
     assert f"hms-ray train gold/{file.stem} --data DIR" in head
     experiment = load_space(file).experiment
     assert experiment.name == f"gold_{file.stem.partition('_')[2]}"
-    height, width = image_size_of(experiment.input)
-    assert f"{height} x {width}" in head
+    for height, width in each_size(image_sizes_of(experiment)):
+        assert f"{height} x {width}" in head
     # The competition's rows: all of them, and those with at least ten votes.
-    rows = {"all": 20_183, "at_least_threshold": 6_329}
+    rows = {"all": 20_183, "at_least_threshold": 6_329, "below_threshold": 13_854}
     stages = experiment.training.resolved_stages()
     assert {stage.threshold for stage in stages} <= {None, 10}
     share = 1 / experiment.data.n_folds
@@ -97,8 +97,9 @@ def test_heads_of_gold_files_say_what_the_files_do(file: Path) -> None:
     scored = 2 * share * rows["all"] * sum(stage.epochs for stage in stages)
     assert f"{scored / 1000:.0f},000 scored ones" in head
     values = 0
-    for recipe in used_sources(experiment.input).values():
-        assert recipe is not None
+    for recipe in experiment.sources.values():
+        if recipe is None:
+            continue
         layout = layout_of(recipe)
         values += len(layout.panels) * layout.n_frequencies * layout.n_times
     # The windows of the rows, and of all label rows if these are drawn.
