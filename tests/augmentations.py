@@ -4,10 +4,16 @@ from hypothesis import strategies as st
 
 from hms_ray.config.augmentation import (
     AugmentConfig,
+    BlockDropConfig,
+    CentreShiftConfig,
     CutMixConfig,
     MaskConfig,
     MixupConfig,
     MosaicConfig,
+    NarrowBandConfig,
+    PairDropConfig,
+    SignalMixupConfig,
+    TimeZoomConfig,
 )
 
 MASK = MaskConfig(probability=1.0, largest=0.45, n_masks=2)
@@ -24,6 +30,12 @@ EACH = {
     "time_flip": AugmentConfig(time_flip=1.0),
     "sign_flip": AugmentConfig(sign_flip=1.0),
     "channel_drop": AugmentConfig(channel_drop=1.0),
+    "pair_drop": AugmentConfig(pair_drop=PairDropConfig(probability=1.0)),
+    "narrow_band": AugmentConfig(narrow_band=NarrowBandConfig(probability=1.0)),
+    "time_zoom": AugmentConfig(time_zoom=TimeZoomConfig(probability=1.0)),
+    "signal_mixup": AugmentConfig(signal_mixup=SignalMixupConfig(probability=1.0, alpha=1.0)),
+    "block_drop": AugmentConfig(block_drop=BlockDropConfig(probability=1.0, largest=0.2)),
+    "centre_shift": AugmentConfig(centre_shift=CentreShiftConfig(probability=1.0)),
 }
 """By field of the configuration."""
 TOGETHER = AugmentConfig(
@@ -39,9 +51,18 @@ TOGETHER = AugmentConfig(
     time_flip=0.5,
     sign_flip=0.5,
     channel_drop=0.3,
+    pair_drop=PairDropConfig(),
+    narrow_band=NarrowBandConfig(probability=0.5),
+    time_zoom=TimeZoomConfig(),
+    block_drop=BlockDropConfig(largest=0.2),
 )
-"""Mosaics and other batches in the first epoch, no mosaics later."""
-OF_SPECTROGRAMS = TOGETHER.model_copy(update={"sign_flip": 0.0, "front_back_flip": 0.0})
+"""Mosaics and other batches in the first epoch, no mosaics later; for inputs with raw signals
+or pairs."""
+MIXED_TWICE = TOGETHER.model_copy(update={"signal_mixup": SignalMixupConfig(alpha=1.0)})
+"""``TOGETHER`` with mixed signals too; an experiment allows it for raw views alone."""
+OF_SPECTROGRAMS = TOGETHER.model_copy(
+    update={"sign_flip": 0.0, "front_back_flip": 0.0, "pair_drop": None, "narrow_band": None}
+)
 """``TOGETHER`` for inputs of chains alone."""
 
 _CHANCES = st.floats(0, 1)
@@ -66,4 +87,13 @@ COMBINATIONS = st.builds(
     time_flip=_CHANCES,
     sign_flip=_CHANCES,
     channel_drop=_CHANCES,
+    pair_drop=st.none()
+    | st.builds(PairDropConfig, probability=_CHANCES, largest=st.integers(1, 15)),
+    narrow_band=st.none() | st.builds(NarrowBandConfig, probability=_CHANCES),
+    time_zoom=st.none()
+    | st.builds(TimeZoomConfig, probability=_CHANCES, largest=st.floats(0.01, 0.5)),
+    signal_mixup=st.none()
+    | st.builds(SignalMixupConfig, probability=_CHANCES, alpha=st.floats(0.1, 5)),
+    block_drop=st.none()
+    | st.builds(BlockDropConfig, probability=_CHANCES, largest=st.floats(0.01, 0.5)),
 )

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from hms_ray.config.experiment import Experiment, ModelConfig
-from hms_ray.config.inputs import InputConfig
+from hms_ray.config.inputs import InputConfig, used_sources
 from hms_ray.config.training import StageConfig, TrainingConfig
 from hms_ray.signal.recipes import MEL_PANELS, RawRecipe, layout_of
 from hms_ray.train.batches import FoldData, SourceRows
@@ -126,6 +126,28 @@ def with_label_rows(data: FoldData) -> FoldData:
         )
     labels = LabelRows(first, votes / totals[:, None], totals)
     return replace(data, sources=sources, labels=labels)
+
+
+def sources_of(config: InputConfig, n_rows: int = 30, margin: int = 0) -> FoldData:
+    """Random windows for the sources of an input, in packs of their recipes' layouts.
+
+    Each window can be moved by ``margin`` positions either way; a few values are missing.
+    """
+    sources = {}
+    for name, recipe in used_sources(config).items():
+        assert recipe is not None
+        layout = layout_of(recipe)
+        step = layout.n_times + 2 * margin
+        pack = example_pack(n_rows * step, layout.n_times, layout.n_frequencies, layout.panels)
+        pack.values[5 : 5 + margin + 2] = np.nan
+        made = replace(pack, step_s=layout.step_s, fingerprint=name)
+        starts = margin + step * np.arange(n_rows, dtype=np.int64)
+        room = np.full((n_rows, 2), margin, np.int64)
+        sources[name] = SourceRows(made, starts, room)  # type: ignore[arg-type]
+    votes = np.random.default_rng(9).integers(0, 3, size=(n_rows, 6))
+    votes[np.arange(n_rows), np.arange(n_rows) % 6] += 12
+    rows, total = np.arange(n_rows), votes.sum(1)
+    return FoldData(sources, votes / total[:, None], total, rows[3:], rows[:3])
 
 
 def example_experiment(

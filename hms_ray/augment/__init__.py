@@ -4,15 +4,17 @@ A plan refers to positions in the global batch, so that every rank draws the sam
 applies its own part. Each augmentation has its own generator, so that switching one on does
 not change the others.
 
-Order on downsampled windows, before normalisation (``windows``): swap hemispheres, reverse
-time, drop a chain, mask stretches of time, mask stretches of frequency. Dropped and masked
-values become NaN ("not recorded"): statistics ignore them, and normalisation makes them 0,
-the mean. Targets do not change, because no class depends on the side or the direction of
-time.
+Order: raw signals are mixed (``mixup``). On downsampled windows, before normalisation
+(``windows``): hemispheres, front and back, and chains take each other's values, time and signs
+are reversed, bands narrowed, time zoomed; then pairs and a chain are dropped, and stretches of
+time and of frequency masked. Dropped and masked values become NaN ("not recorded"): statistics
+ignore them, and normalisation makes them 0, the mean. Only mixing changes targets, because no
+class depends on the side or the direction of time.
 
-Order on images, after views are joined (``plan``): either a mosaic, or CutMix and then mixup.
-Batches of mosaics get neither: each image already combines four. CutMix does not change
-targets; a mosaic has the mean of its four targets, a mixup image the mixture of its two.
+Order on images, after views are joined (``plan``): blocks are dropped, then either a mosaic, or
+CutMix and then mixup. Batches of mosaics get neither: each image already combines four. CutMix
+does not change targets; a mosaic has the mean of its four targets, a mixup image the mixture of
+its two.
 
 May import ``config`` and rooms below. ``train.batches`` draws plans; settings are in
 ``config.augmentation``.

@@ -57,10 +57,16 @@ def masked_points(stretches: Shares, n_points: int) -> NDArray[np.bool_]:
     Returns:
         (n, n_points) bool, True for masked points.
     """
+    covered: NDArray[np.bool_] = np.any(covering(stretches, n_points), axis=1)
+    return covered
+
+
+def covering(stretches: Shares, n_points: int) -> NDArray[np.bool_]:
+    """(n, m, n_points) whether each point lies entirely within each stretch."""
     edges = stretches * n_points
     first, stop = np.ceil(edges[..., :1]), np.floor(edges[..., 1:])
     points = np.arange(n_points)
-    covered: NDArray[np.bool_] = np.any((points >= first) & (points < stop), axis=1)
+    covered: NDArray[np.bool_] = (points >= first) & (points < stop)
     return covered
 
 

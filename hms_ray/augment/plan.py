@@ -9,9 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hms_ray.augment.blocks import Blocks, hide_blocks, plan_blocks
 from hms_ray.augment.cutmix import CutMixPlan, apply_cutmix, plan_cutmix
 from hms_ray.augment.draws import Generators
-from hms_ray.augment.mixup import MixupPlan, apply_mixup, plan_mixup
+from hms_ray.augment.mixup import (
+    MixupPlan,
+    SignalMixupPlan,
+    apply_mixup,
+    plan_mixup,
+    plan_signal_mixup,
+)
 from hms_ray.augment.mosaic import MosaicPlan, apply_mosaic, plan_mosaic
 from hms_ray.augment.positions import Positions
 from hms_ray.augment.windows import WindowPlan, plan_windows
@@ -25,13 +32,17 @@ class AugmentationPlan:
     """The augmentations of a batch; None for those that are not applied.
 
     Attributes:
+        signals: of raw signals, first of all.
         windows: of windows, before normalisation.
+        blocks: (B, n, 2, 2) blocks of images that are hidden, before everything below.
         cutmix: of images.
         mosaic: of images; excludes CutMix and mixup.
         mixup: of images, after CutMix.
     """
 
+    signals: SignalMixupPlan | None = None
     windows: WindowPlan | None = None
+    blocks: Blocks | None = None
     cutmix: CutMixPlan | None = None
     mosaic: MosaicPlan | None = None
     mixup: MixupPlan | None = None
@@ -55,22 +66,29 @@ class AugmentationPlan:
             # Mixup is after CutMix, so partners are cut too.
             made, cutmix = cutmix.part(made)
         windows = None if self.windows is None else self.windows.of(made)
-        return made, AugmentationPlan(windows, cutmix, mosaic, mixup)
+        blocks = None if self.blocks is None else self.blocks[made]
+        signals = None
+        if self.signals is not None:
+            made, signals = self.signals.part(made)
+        return made, AugmentationPlan(signals, windows, blocks, cutmix, mosaic, mixup)
 
     def targets(self, targets: Values) -> Values:
         """(B, 6) targets of the batch's images from those of its rows."""
-        mixing = self.mosaic or self.mixup
-        return targets if mixing is None else mixing.mixed(targets)
+        for mixing in (self.signals, self.mosaic or self.mixup):
+            targets = targets if mixing is None else mixing.mixed(targets)
+        return targets
 
     def weights(self, weights: Values) -> Values:
         """(B,) weights in the loss of the batch's images from those of its rows.
 
-        A mosaic has the weight 1 with any loss (published); a mixup image has the mixture of
-        its two weights.
+        A mosaic has the weight 1 with any loss (published); a mixup image, or a row of mixed
+        signals, has the mixture of its two weights.
         """
         if self.mosaic is not None:
             return np.ones_like(weights)
-        return weights if self.mixup is None else self.mixup.mixed(weights)
+        for mixing in (self.signals, self.mixup):
+            weights = weights if mixing is None else mixing.mixed(weights)
+        return weights
 
 
 def draw_plan(
@@ -94,7 +112,13 @@ def draw_plan(
         ConfigError: if a view is too narrow for the configured mosaics.
     """
     n_rows, (size, widths) = len(targets), image
+    signals = blocks = None
+    if config.signal_mixup is not None:
+        signals = plan_signal_mixup(n_rows, config.signal_mixup, generators["signal_mixup"])
+        targets = signals.mixed(targets)
     windows = plan_windows(n_rows, config, generators)
+    if config.block_drop is not None:
+        blocks = plan_blocks(n_rows, config.block_drop, generators["block_drop"])
     cutmix = mosaic = mixup = None
     if config.cutmix is not None:
         cutmix = plan_cutmix(targets, size, widths, config.cutmix, generators["cutmix"])
@@ -103,8 +127,8 @@ def draw_plan(
     if config.mosaic is not None:
         mosaic = plan_mosaic(n_rows, size[1], widths, config.mosaic, epoch, generators["mosaic"])
     if mosaic is not None:
-        return AugmentationPlan(windows, mosaic=mosaic)
-    return AugmentationPlan(windows, cutmix=cutmix, mixup=mixup)
+        return AugmentationPlan(signals, windows, blocks, mosaic=mosaic)
+    return AugmentationPlan(signals, windows, blocks, cutmix=cutmix, mixup=mixup)
 
 
 def augment_images(images: Tensor, plan: AugmentationPlan, n_rows: int) -> Tensor:
@@ -118,6 +142,8 @@ def augment_images(images: Tensor, plan: AugmentationPlan, n_rows: int) -> Tenso
     Returns:
         (n_rows, C, H, W); ``images`` itself if the plan is empty, otherwise a new tensor.
     """
+    if plan.blocks is not None and plan.blocks.any():
+        images = hide_blocks(images, plan.blocks)
     if plan.mosaic is not None:
         return apply_mosaic(images, plan.mosaic)
     if plan.cutmix is not None:

@@ -24,9 +24,12 @@ from hms_ray.augment.masks import (
     plan_drops,
     plan_masks,
 )
+from hms_ray.augment.narrow_band import Bands, Frequencies, narrow_
+from hms_ray.augment.pairs import PairChoice, choose_pairs, no_pairs
 from hms_ray.augment.positions import Positions
+from hms_ray.augment.zoom import Spans, plan_zooms, zoom_
 from hms_ray.config.augment_checks import panel_fault
-from hms_ray.config.augmentation import AugmentConfig
+from hms_ray.config.augmentation import AugmentConfig, NarrowBandConfig, PairDropConfig
 from hms_ray.config.panel_maps import CHAIN_ORDERS
 from hms_ray.config.views import kind_of_source
 from hms_ray.errors import ConfigError
@@ -46,6 +49,10 @@ class WindowPlan:
         chain_orders: (n,) index in ``CHAIN_ORDERS`` of the order of the chains.
         reversed_: (n,) bool, whether time is reversed.
         negated: (n,) bool, whether raw signals change sign.
+        narrowed: pairs whose band is narrower.
+        bands_hz: (n, 2) edges of the narrower band.
+        spans: (n,) seconds shown, as shares of those of the window.
+        lost: pairs that are dropped.
         dropped: (n,) index in ``PANELS`` of the dropped chain (after all swaps), or
             ``masks.NONE``.
         time_masks: (n, m, 2) starts and stops as shares of each source's window.
@@ -58,6 +65,10 @@ class WindowPlan:
     chain_orders: Positions
     reversed_: Rows
     negated: Rows
+    narrowed: PairChoice
+    bands_hz: Bands
+    spans: Spans
+    lost: PairChoice
     dropped: Positions
     time_masks: Shares
     frequency_masks: Shares
@@ -87,7 +98,7 @@ def plan_windows(n_rows: int, config: AugmentConfig, generators: Generators) -> 
         rows: Rows = generators[kind].random(n_rows) < getattr(config, kind)
         return rows
 
-    shuffled = chosen("chain_shuffle")
+    narrow, shuffled = config.narrow_band, chosen("chain_shuffle")
     orders = generators["chain_shuffle"].integers(len(CHAIN_ORDERS), size=n_rows)
     return WindowPlan(
         mirrored=chosen("hemisphere_flip"),
@@ -96,15 +107,38 @@ def plan_windows(n_rows: int, config: AugmentConfig, generators: Generators) -> 
         chain_orders=np.where(shuffled, orders, 0),
         reversed_=chosen("time_flip"),
         negated=chosen("sign_flip"),
+        narrowed=_pairs(n_rows, narrow, generators["narrow_band"]),
+        bands_hz=_bands(n_rows, narrow, generators["narrow_band"]),
+        spans=plan_zooms(n_rows, config.time_zoom, generators["time_zoom"]),
+        lost=_pairs(n_rows, config.pair_drop, generators["pair_drop"]),
         dropped=plan_drops(n_rows, config.channel_drop, generators["channel_drop"]),
         time_masks=plan_masks(n_rows, config.time_mask, generators["time_mask"]),
         frequency_masks=plan_masks(n_rows, config.frequency_mask, generators["frequency_mask"]),
     )
 
 
+def _pairs(
+    n_rows: int,
+    config: PairDropConfig | NarrowBandConfig | None,
+    generator: np.random.Generator,
+) -> PairChoice:
+    if config is None:
+        return no_pairs(n_rows)
+    return choose_pairs(n_rows, (config.probability, config.largest), generator)
+
+
+def _bands(n_rows: int, config: NarrowBandConfig | None, generator: np.random.Generator) -> Bands:
+    if config is None:
+        return np.zeros((n_rows, 2))
+    return np.stack(
+        [generator.uniform(*edges, n_rows) for edges in (config.low_hz, config.high_hz)], axis=1
+    )
+
+
 _OF_WINDOWS: Final[tuple[Augmentation, ...]] = (
     *("hemisphere_flip", "front_back_flip", "lateral_swap", "chain_shuffle"),
-    *("time_flip", "sign_flip", "channel_drop", "time_mask", "frequency_mask"),
+    *("time_flip", "sign_flip", "narrow_band", "time_zoom", "pair_drop", "channel_drop"),
+    *("time_mask", "frequency_mask"),
 )
 
 
@@ -135,7 +169,11 @@ def check_panels(config: AugmentConfig, panels: Mapping[str, Sequence[str]]) -> 
 
 
 def augment_windows(
-    windows: Tensor, plan: WindowPlan, panels: Sequence[str], source: str
+    windows: Tensor,
+    plan: WindowPlan,
+    panels: Sequence[str],
+    source: str,
+    frequencies: Frequencies | None = None,
 ) -> Tensor:
     """Applies a plan to windows.
 
@@ -144,6 +182,7 @@ def augment_windows(
         plan: for these B rows.
         panels: P names of the panels, which allow the plan (``check_panels``).
         source: of the windows; only those of raw signals change sign.
+        frequencies: of the windows; without, no band is narrowed.
 
     Returns:
         (B, P, F, T), a new tensor; dropped and masked values are NaN.
@@ -158,9 +197,13 @@ def augment_windows(
     signs = signs * np.where(plan.negated, -1.0, 1.0)[:, None]
     if kind_of_source(source) == "raw" and (signs < 0).any():
         changed *= on_device(signs[:, :, None, None], windows.device, windows.dtype)
+    if frequencies is not None:
+        narrow_(changed, plan.narrowed.of(panels), plan.bands_hz, frequencies)
+    zoom_(changed, plan.spans)
     hidden = [
         masked_points(plan.time_masks, windows.shape[3])[:, None, None, :],
         masked_points(plan.frequency_masks, windows.shape[2])[:, None, :, None],
+        plan.lost.of(panels)[:, :, None, None],
     ]
     if (plan.dropped != NONE).any():
         lost = chain_numbers(panels) == plan.dropped[:, None]

@@ -7,12 +7,21 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from hms_ray.config.eeg_recipes import Count, Frozen, Positive
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Part = Annotated[float, Field(gt=0, lt=1)]
+
+
+def _rising(edges: tuple[float, float]) -> tuple[float, float]:
+    if not 0 <= edges[0] <= edges[1] <= 100:
+        raise ValueError("a range of edges must rise and lie between 0 and 100 Hz")
+    return edges
+
+
+Rising = Annotated[tuple[float, float], AfterValidator(_rising)]
 
 
 class CutMixConfig(Frozen):
@@ -75,6 +84,79 @@ class MaskConfig(Frozen):
         return self
 
 
+class PairDropConfig(Frozen):
+    """Electrode pairs that a row loses, as a leading team drops them."""
+
+    probability: Fraction = 0.5
+    """Share of rows that it is applied to (published: 0.5)."""
+    largest: Annotated[int, Field(ge=1, le=15)] = 8
+    """Largest number of pairs; numbers are uniform from 1 (published: 8 of 16)."""
+
+
+class BlockDropConfig(Frozen):
+    """Blocks of an image that are set to zero (coarse dropout)."""
+
+    probability: Fraction = 0.5
+    """Share of rows that it is applied to (a leading team's: 0.5)."""
+    n_blocks: Count = 8
+    """Blocks per row; they may overlap (a leading team's: 8)."""
+    largest: Part = 1 / 16
+    """Largest height and width, as shares of those of the image; uniform from 0 (a leading
+    team's: 1/16)."""
+
+
+class TimeZoomConfig(Frozen):
+    """Time stretched or compressed around the middle of the window."""
+
+    probability: Fraction = 0.5
+    """Share of rows that it is applied to (a leading team's: 0.5)."""
+    largest: Annotated[float, Field(gt=0, le=0.5)] = 0.25
+    """The seconds that are shown change by at most this share, more or fewer, uniform (a leading
+    team's: 0.25). What lies outside of the window is "not recorded"."""
+
+
+class CentreShiftConfig(Frozen):
+    """Shift of magnified centres: of all recipes but the longest ones of the views."""
+
+    probability: Fraction = 0.5
+    """Share of rows that it is applied to (a leading team's: 0.5 to 0.7)."""
+    largest_s: Positive = 5.0
+    """Largest shift, earlier or later, in seconds, uniform (a leading team's: 5). The recipes need
+    a ``margin_s`` of at least this, plus ``window_shift_s``."""
+
+
+class SignalMixupConfig(Frozen):
+    """Mixup of raw signals and of the targets and weights of their rows."""
+
+    probability: Fraction = 0.5
+    """Share of rows that it is applied to (a leading team's: 0.5)."""
+    alpha: Positive = 0.2
+    """Both parameters of the Beta distribution of the mixing ratio, drawn per row (a leading
+    team's: 0.2)."""
+
+
+class NarrowBandConfig(Frozen):
+    """A narrower band on some electrode pairs, as a leading team's."""
+
+    probability: Fraction = 0.2
+    """Share of rows that it is applied to (published: 0.2)."""
+    largest: Annotated[int, Field(ge=1, le=18)] = 8
+    """Largest number of pairs; numbers are uniform from 1 (published: 8)."""
+    low_hz: Rising = (0.0, 2.0)
+    """Range of the lower edge, Hz, uniform (published: 0 to 2)."""
+    high_hz: Rising = (10.0, 20.0)
+    """Range of the upper edge, Hz, uniform (published: 10 to 20)."""
+
+    @model_validator(mode="after")
+    def _a_band_is_left(self) -> Self:
+        if self.low_hz[1] >= self.high_hz[0]:
+            raise ValueError(
+                f"low_hz must end below the start of high_hz, got {self.low_hz[1]:g} and "
+                f"{self.high_hz[0]:g} Hz"
+            )
+        return self
+
+
 class AugmentConfig(Frozen):
     """Augmentation of a stage. Default: none."""
 
@@ -113,6 +195,22 @@ class AugmentConfig(Frozen):
     channel_drop: Fraction = 0.0
     """Share of rows that lose one of the four chains, chosen at random, in all sources; it
     is set to "not recorded" (used by high-ranking teams)."""
+    pair_drop: PairDropConfig | None = None
+    """Electrode pairs that are set to "not recorded" in the views of pairs and raw, the same in
+    all recipes with the same pairs; other views stay. ``{}`` for its defaults. Default: off."""
+    narrow_band: NarrowBandConfig | None = None
+    """A narrower band on some pairs in the views of pairs and raw: signals are filtered, the
+    frequencies of spectrograms outside of it get the value of power 0. Default: off."""
+    time_zoom: TimeZoomConfig | None = None
+    """More or fewer seconds in the same width, the same in all sources. Raw signals change their
+    frequencies with it, spectrograms do not. Default: off."""
+    signal_mixup: SignalMixupConfig | None = None
+    """Mixup of raw signals, before everything else. Needs views of raw alone: the spectrogram of
+    a sum is not a sum of spectrograms. Default: off."""
+    block_drop: BlockDropConfig | None = None
+    """Blocks of the image that are set to zero, in all its channels. Default: off."""
+    centre_shift: CentreShiftConfig | None = None
+    """Shifts of the magnified centre alone. Default: off."""
     window_shift_s: Annotated[float, Field(ge=0)] = 0.0
     """Largest shift of a training window, earlier or later, in seconds. Shifts are uniform,
     drawn per row and epoch, equal in all sources and limited by the recording. Sources

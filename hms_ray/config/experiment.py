@@ -256,7 +256,10 @@ _ADDED: Final[dict[str, Any]] = {
 _ADDED_TO_MODEL: Final[dict[str, Any]] = {"pooling": "own", "output": "softmax", "branches": None}
 """Fields of ``training`` and ``model`` with the default that keeps what was trained before they
 existed: results from then have keys without them."""
-_ADDED_TO_AUGMENT: Final = ("sign_flip", "front_back_flip", "lateral_swap", "chain_shuffle")
+_ADDED_TO_AUGMENT: Final = (
+    *("sign_flip", "front_back_flip", "lateral_swap", "chain_shuffle", "pair_drop"),
+    *("narrow_band", "time_zoom", "signal_mixup", "block_drop", "centre_shift"),
+)
 """Augmentations added later; they are off by default, and then keys are without them."""
 
 
@@ -310,7 +313,8 @@ def canonical(experiment: Experiment) -> dict[str, Any]:
     ]
     for stage in training["stages"]:
         for field in _ADDED_TO_AUGMENT:
-            if not stage["augment"][field]:
+            value = stage["augment"][field]
+            if not (value["probability"] if isinstance(value, dict) else value):
                 del stage["augment"][field]
         if stage["label_rows"] == "own":
             del stage["label_rows"]

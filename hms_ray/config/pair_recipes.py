@@ -109,6 +109,16 @@ class PairsRecipe(SpectrogramFields):
         return self.scale or _SCALE[self.kind]
 
     @property
+    def floor(self) -> float:
+        """The value of power 0: the lowest of all."""
+        value = 0.0 if self.power_scale == "log1p" else math.log(self.smallest_power)
+        if self.power_scale == "db":
+            value *= 10 / math.log(10)
+        if self.clip_values is not None:
+            value = min(max(value, self.clip_values[0]), self.clip_values[1])
+        return (value - self.subtract) / self.divide
+
+    @property
     def all_frames(self) -> int:
         """Frames in ``centre_s``; mel extends both ends, stft has whole frames only."""
         n = self.used_samples

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from hms_ray.augment.draws import AUGMENTATIONS
 from hms_ray.augment.plan import AugmentationPlan, draw_plan
+from hms_ray.augment.shifts import plan_shifts
 from hms_ray.competition.schema import N_CLASSES
 from hms_ray.config.training import ResolvedStage, TrainingConfig
 from hms_ray.errors import TrainingError
@@ -141,13 +142,14 @@ class Batch:
     Attributes:
         rows: (b,) this rank's rows, positions in the study's rows.
         needed: (n,) rows whose windows the images need: ``rows``, then CutMix donors and
-            mixup partners; or the members of mosaics.
+            mixup partners; or the members of mosaics; then partners of mixed signals.
         targets: (b, 6) targets of the images.
         weights: (b,) weights of the images in the loss.
         plan: augmentation, in positions in ``needed``.
         n_global: rows of the global batch.
         shifts_s: (n,) seconds by which the windows of ``needed`` are shifted, or None.
         labels: (n,) label rows whose windows ``needed`` have instead of their own, or None.
+        centre_shifts_s: (n,) seconds by which magnified centres are shifted more, or None.
     """
 
     rows: RowIndices
@@ -158,6 +160,7 @@ class Batch:
     n_global: int
     shifts_s: NDArray[np.float64] | None = None
     labels: RowIndices | None = None
+    centre_shifts_s: NDArray[np.float64] | None = None
 
 
 def split_epoch(n_rows: int, batch_size: int, generator: np.random.Generator) -> list[RowIndices]:
@@ -237,6 +240,7 @@ def plan_epoch(
         shifts = None
         if largest := stage.augment.window_shift_s:
             shifts = moves.uniform(-largest, largest, len(batch))
+        centres = plan_shifts(len(batch), stage.augment.centre_shift, draws["centre_shift"])
         own = process.shard_rows(np.arange(len(batch)))
         needed, part = plan.part(own)
         batches.append(
@@ -249,6 +253,7 @@ def plan_epoch(
                 n_global=len(batch),
                 shifts_s=None if shifts is None else shifts[needed],
                 labels=None if labels is None else labels[places][needed],
+                centre_shifts_s=None if centres is None else centres[needed],
             )
         )
     return batches

@@ -8,13 +8,17 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.profiler import record_function
 
+from hms_ray.augment.mixup import mix_signals
 from hms_ray.augment.mosaic import mosaic_spans
-from hms_ray.augment.plan import augment_images
+from hms_ray.augment.narrow_band import frequencies_of
+from hms_ray.augment.plan import AugmentationPlan, augment_images
 from hms_ray.augment.test_time import check_flips, flips_of
-from hms_ray.augment.windows import WindowPlan, augment_windows, check_panels
+from hms_ray.augment.windows import augment_windows, check_panels
+from hms_ray.config.augment_checks import centre_sources
 from hms_ray.config.augmentation import AugmentConfig
 from hms_ray.config.inputs import InputConfig, used_sources
 from hms_ray.config.prediction import AS_THEY_ARE, PredictionConfig, RowVariant
@@ -79,6 +83,13 @@ class Images:
         self._used = tuple(used_sources(config))
         self._panels: dict[str, tuple[str, ...]] = {
             source: data.sources[source].pack.panels for source in self._used
+        }
+        self._centres = centre_sources(config)
+        self._frequencies = {
+            source: found
+            for source in self._used
+            if source != "kaggle"
+            and (found := frequencies_of(config.source_config(source))) is not None
         }
         self._downsampled = {}
         for source in self._used:
@@ -190,8 +201,8 @@ class Images:
         self, batches: Sequence[RowIndices], variant: RowVariant = AS_THEY_ARE
     ) -> Iterator[ModelImages]:
         """Yields the (B, C, H, W) images of each batch of rows, without random augmentation."""
-        plans = [flips_of(variant, len(rows)) for rows in batches]
-        starts = None
+        plans = [AugmentationPlan(windows=flips_of(variant, len(rows))) for rows in batches]
+        starts = {}
         if by := variant.shift_s:
             starts = {
                 source: [
@@ -205,7 +216,12 @@ class Images:
 
     def _padded(self, images: Iterable[Tensor]) -> ModelImages:
         pairs = zip(images, self.sizes, strict=True)
-        return for_model((padded(image, size) for image, size in pairs), branched=self._branched)
+        # Mixtures of images with several channels have another memory order.
+        made = (
+            padded(image, size).contiguous(memory_format=torch.channels_last)
+            for image, size in pairs
+        )
+        return for_model(made, branched=self._branched)
 
     def _starts(self, source: str, batch: Batch) -> RowIndices:
         """First pack positions of the windows of a batch."""
@@ -214,22 +230,29 @@ class Images:
             if windows.labels is None:
                 raise TrainingError("label rows need windows of their own (SourceRows.labels)")
             windows, places = windows.labels, batch.labels
-        if batch.shifts_s is None:
-            return windows.starts[places]
-        return windows.shifted(places, batch.shifts_s)
+        shifts_s = self._shifts(source, batch)
+        return windows.starts[places] if shifts_s is None else windows.shifted(places, shifts_s)
+
+    def _shifts(self, source: str, batch: Batch) -> NDArray[np.float64] | None:
+        """Seconds by which the windows of a batch are shifted; None without shifts."""
+        centre = batch.centre_shifts_s if source in self._centres else None
+        if batch.shifts_s is None or centre is None:
+            return batch.shifts_s if centre is None else centre
+        return batch.shifts_s + centre
 
     def for_training(self, batches: Sequence[Batch]) -> Iterator[ModelImages]:
         """Yields the (b, C, H, W) augmented images of this rank's part of each batch."""
-        plans = [batch.plan.windows for batch in batches]
-        starts = None
-        if any(batch.shifts_s is not None or batch.labels is not None for batch in batches):
-            starts = {
-                source: [self._starts(source, batch) for batch in batches] for source in self._used
-            }
+        plans = [batch.plan for batch in batches]
+        starts = {
+            source: [self._starts(source, batch) for batch in batches]
+            for source in self._used
+            if any(batch.labels is not None for batch in batches)
+            or any(self._shifts(source, batch) is not None for batch in batches)
+        }
         made = self._make([batch.needed for batch in batches], plans, starts)
         for batch in batches:
             with record_function("images"):
-                # Mixup is the same for the images of all branches.
+                # Mixup and blocks are the same for the images of all branches.
                 augmented = (
                     augment_images(image, batch.plan, len(batch.rows)) for image in next(made)
                 )
@@ -239,22 +262,28 @@ class Images:
     def _make(
         self,
         batches: Sequence[RowIndices],
-        plans: Sequence[WindowPlan | None],
-        starts: Mapping[str, Sequence[RowIndices]] | None = None,
+        plans: Sequence[AugmentationPlan],
+        starts: Mapping[str, Sequence[RowIndices]],
     ) -> Iterator[list[Tensor]]:
         streams = [
-            downsampled.stream(batches, None if starts is None else starts[source])
+            downsampled.stream(batches, starts.get(source))
             for source, downsampled in self._downsampled.items()
         ]
         for plan, windows in zip(plans, zip(*streams, strict=True), strict=True):
-            downsampled = dict(zip(self._downsampled, windows, strict=True))
-            if plan is not None:
-                downsampled = {
-                    source: augment_windows(values, plan, self._panels[source], source)
-                    for source, values in downsampled.items()
-                }
+            downsampled = {
+                source: self._augmented(source, values, plan)
+                for source, values in zip(self._downsampled, windows, strict=True)
+            }
             images = (join_views(downsampled, one, self.constants) for one in self._inputs)
             yield [image.contiguous(memory_format=torch.channels_last) for image in images]
+
+    def _augmented(self, source: str, windows: Tensor, plan: AugmentationPlan) -> Tensor:
+        if plan.signals is not None:
+            windows = mix_signals(windows, plan.signals)
+        if plan.windows is not None:
+            panels, frequencies = self._panels[source], self._frequencies.get(source)
+            windows = augment_windows(windows, plan.windows, panels, source, frequencies)
+        return windows
 
 
 def _until_cancelled(

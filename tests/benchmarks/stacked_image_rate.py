@@ -16,12 +16,9 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from hms_ray.config.inputs import InputConfig, used_sources
-from hms_ray.signal.recipes import layout_of
-from hms_ray.train.batches import FoldData, SourceRows
+from hms_ray.config.inputs import InputConfig
 from hms_ray.train.images import Images
-from hms_ray.train.windows import open_sources
-from tests.fold_data import example_pack
+from tests.fold_data import open_images, sources_of
 
 BATCH, N_ROWS = 32, 96
 STFT = {"kind": "stft", "window_samples": 145, "midline": True}
@@ -48,24 +45,6 @@ IMAGES = {
 }
 
 
-def images_of(config: InputConfig) -> Images:
-    """Images of rows in random order, from packs in memory."""
-    starts = np.random.default_rng(0).permutation(N_ROWS).astype(np.int64)
-    sources = {}
-    for name, recipe in used_sources(config).items():
-        assert recipe is not None
-        layout = layout_of(recipe)
-        n = N_ROWS * layout.n_times
-        pack = example_pack(n, layout.n_times, layout.n_frequencies, layout.panels)
-        room = np.zeros((N_ROWS, 2), np.int64)
-        sources[name] = SourceRows(pack, starts * layout.n_times, room)  # type: ignore[arg-type]
-    rows, votes = np.arange(N_ROWS), np.ones(N_ROWS, np.int64)
-    data = FoldData(sources, np.full((N_ROWS, 6), 1 / 6), votes, rows[1:], rows[:1])
-    packs = {name: rows.pack for name, rows in data.sources.items()}
-    windows = open_sources(packs, torch.device("cpu"))
-    return Images(data, windows, config, torch.float32)
-
-
 def seconds(work: Callable[[], object]) -> float:
     began = time.process_time()
     work()
@@ -77,8 +56,9 @@ def main() -> None:
     turns = int(sys.argv[1]) if len(sys.argv) > 1 else 9
     print(f"{'image':18} {'ms/image':>8}  {'range':>11} {'copy':>6} {'x copy':>7}")
     for name, inputs in IMAGES.items():
-        images = images_of(InputConfig.model_validate(inputs))
-        rows = np.arange(N_ROWS)
+        config = InputConfig.model_validate(inputs)
+        images = open_images(sources_of(config, N_ROWS), config)
+        rows = np.random.default_rng(0).permutation(N_ROWS)
         batches = [rows[first : first + BATCH] for first in range(0, N_ROWS, BATCH)]
         copied = next(images.for_rows(batches)).clone()
 

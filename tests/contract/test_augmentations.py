@@ -1,28 +1,31 @@
-"""Contract of every augmentation: shapes, dtypes, draws, gradients."""
+"""Contract of every augmentation: shapes, dtypes, draws, targets, ranks, gradients."""
 
 import numpy as np
 import pytest
 import torch
+from pydantic import BaseModel
 
 from hms_ray.augment.draws import AUGMENTATIONS
 from hms_ray.augment.plan import augment_images, draw_plan
 from hms_ray.augment.windows import augment_windows
+from hms_ray.config.augment_checks import augmentation_fault
 from hms_ray.config.augmentation import AugmentConfig
 from hms_ray.config.inputs import InputConfig
 from hms_ray.config.training import TrainingConfig
-from hms_ray.train.batches import Batch, plan_epoch
+from hms_ray.train.batches import Batch, FoldData, plan_epoch
 from hms_ray.train.images import Images
 from hms_ray.train.process import Process
 from hms_ray.transforms.views import join_views
 from tests.augmentations import EACH, TOGETHER
-from tests.fold_data import all_sources, open_images
+from tests.fold_data import all_sources, open_images, sources_of
 
-DATA = all_sources()
-CASES = {**EACH, "together": TOGETHER}
-ELSEWHERE = {"window_shift_s"}
-"""Applied when windows are selected, before these tests start."""
-WITHOUT_CHAINS = {"sign_flip", "front_back_flip"}
-"""Change signals or single pairs; means over chains stay."""
+CASES = {**EACH, "window_shift_s": AugmentConfig(window_shift_s=20.0), "together": TOGETHER}
+RAW = {"wide": {"rate_hz": 10}, "centre": {"centre_s": 10, "rate_hz": 50, "margin_s": 6}}
+STFT = {"kind": "stft", "window_samples": 50}
+PAIRS = {
+    "wide": {**STFT, "hop_samples": 200, "midline": True},
+    "centre": {**STFT, "hop_samples": 50, "midline": True, "centre_s": 10, "margin_s": 6},
+}
 INPUTS = {
     "one view": InputConfig(),
     "three sources": InputConfig.model_validate(
@@ -30,80 +33,170 @@ INPUTS = {
             "views": ("panels", "eeg percentiles", "raw signals"),
             "downsample": (2, 2),
             "size": (40, 75),
-            "pad": (44, 80),
         }
     ),
+    "folded signals, over, in, and three channels": InputConfig.model_validate(
+        {
+            "views": ("raw.wide over raw.centre signals", "pairs.centre in pairs.wide panels"),
+            "recipes": {
+                "raw": {name: {**recipe, "rows": 5} for name, recipe in RAW.items()},
+                "pairs": PAIRS,
+            },
+            "channels": 3,
+        }
+    ),
+    "signals alone": InputConfig.model_validate(
+        {"views": ["raw.wide signals"], "recipes": {"raw": {"wide": {**RAW["wide"], "rows": 5}}}}
+    ),
 }
-every_case = pytest.mark.parametrize("name", list(CASES))
-every_input = pytest.mark.parametrize("inputs", list(INPUTS))
+DATA = {
+    name: sources_of(config, margin=40) if config.recipes.raw else all_sources()
+    for name, config in INPUTS.items()
+}
+ALONE = Process()
+REFUSED = {
+    ("sign_flip", "one view"),
+    ("front_back_flip", "one view"),
+    ("pair_drop", "one view"),
+    ("narrow_band", "one view"),
+    ("together", "one view"),
+    *(("signal_mixup", name) for name in list(INPUTS)[:3]),
+    *(("centre_shift", name) for name in INPUTS if "over" not in name),
+}
+"""Augmentations that an input cannot have."""
+PAIRS_OF_NAMES = [(name, inputs) for name in CASES for inputs in INPUTS]
+every_case = pytest.mark.parametrize(
+    ("name", "inputs"), [pair for pair in PAIRS_OF_NAMES if pair not in REFUSED]
+)
 
 
-def planned(images: Images, name: str, seed: int = 0, epoch: int = 0) -> list[Batch]:
-    training = TrainingConfig(batch_size=15, seed=seed, augment=CASES[name], loss="kl_log_votes")
+def planned(
+    images: Images, data: FoldData, augment: AugmentConfig, process: Process = ALONE
+) -> list[Batch]:
+    training = TrainingConfig(batch_size=15, augment=augment, loss="kl_log_votes")
     (stage,) = training.resolved_stages()
-    shape, address = images.joined, (0, 0, epoch)
-    return plan_epoch(DATA, DATA.train, training, stage, shape, address, Process())
+    return plan_epoch(data, data.train, training, stage, images.joined, (0, 0, 0), process)
+
+
+def made(
+    images: Images, data: FoldData, augment: AugmentConfig, process: Process = ALONE
+) -> tuple[list[Batch], list[torch.Tensor]]:
+    batches = planned(images, data, augment, process)
+    return batches, list(images.for_training(batches))
+
+
+def equal(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
+    return all(torch.equal(*both) for both in zip(one, other, strict=True))
 
 
 def test_every_augmentation_is_tested() -> None:
-    assert set(EACH) == set(AugmentConfig.model_fields) - ELSEWHERE
+    assert set(CASES) == {*AugmentConfig.model_fields, "together"}
     assert set(EACH) == set(AUGMENTATIONS)
 
 
+def test_only_augmentations_that_have_no_meaning_are_refused() -> None:
+    refused = {
+        (name, inputs)
+        for name, inputs in PAIRS_OF_NAMES
+        if augmentation_fault(INPUTS[inputs], CASES[name]) is not None
+    }
+    assert refused == REFUSED
+
+
 @every_case
-@every_input
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_shapes_dtypes_and_finite_values(name: str, inputs: str, dtype: torch.dtype) -> None:
-    images = open_images(DATA, INPUTS[inputs], dtype)
-    batches = planned(images, name)
-    for batch, image in zip(batches, images.for_training(batches), strict=True):
-        assert image.shape == (len(batch.rows), 1, *images.size)
+    data, config = DATA[inputs], INPUTS[inputs]
+    images = open_images(data, config, dtype)
+    for batch, image in zip(*made(images, data, CASES[name]), strict=True):
+        assert image.shape == (len(batch.rows), config.channels, *images.size)
         assert image.dtype == dtype
         assert image.isfinite().all()
-        assert image.is_contiguous()
+        assert image.is_contiguous(memory_format=torch.channels_last)
+        assert batch.targets.shape == (len(batch.rows), 6)
+        assert batch.targets.min() >= 0
+        np.testing.assert_allclose(batch.targets.sum(1), 1.0, rtol=0, atol=1e-12)
+        assert batch.weights.min() > 0
 
 
 @every_case
-@every_input
 def test_equal_generators_give_equal_images(name: str, inputs: str) -> None:
-    images = open_images(DATA, INPUTS[inputs])
+    data = DATA[inputs]
+    images = open_images(data, INPUTS[inputs])
     torch.manual_seed(1)
-    first = list(images.for_training(planned(images, name)))
+    batches, first = made(images, data, CASES[name])
     torch.manual_seed(2)
-    again = list(images.for_training(planned(images, name)))
-    assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
-    plain = list(images.for_rows([batch.rows for batch in planned(images, name)]))
-    changes = inputs != "one view" or name not in WITHOUT_CHAINS
-    equal = [torch.equal(one, other) for one, other in zip(first, plain, strict=True)]
-    assert all(equal) is not changes
+    _, again = made(images, data, CASES[name])
+    assert equal(first, again)
+    plain = list(images.for_rows([batch.rows for batch in batches]))
+    # A signal has one frequency, which is never masked.
+    assert equal(first, plain) is ((name, inputs) == ("frequency_mask", "signals alone"))
+
+
+def switched_off(config: AugmentConfig) -> AugmentConfig:
+    """The same augmentations with a probability of 0."""
+    return config.model_copy(
+        update={
+            field: value.model_copy(update={"probability": 0.0})
+            if isinstance(value, BaseModel)
+            else 0.0
+            for field, value in config
+            if value
+        }
+    )
 
 
 @every_case
-@every_input
+def test_probability_zero_changes_no_bit(name: str, inputs: str) -> None:
+    data = DATA[inputs]
+    images = open_images(data, INPUTS[inputs])
+    batches, off = made(images, data, switched_off(CASES[name]))
+    plain = planned(images, data, AugmentConfig())
+    assert equal(off, list(images.for_rows([batch.rows for batch in batches])))
+    for batch, other in zip(batches, plain, strict=True):
+        for field in ("rows", "targets", "weights"):
+            np.testing.assert_array_equal(getattr(batch, field), getattr(other, field))
+
+
+@every_case
+def test_ranks_make_the_global_batches(name: str, inputs: str) -> None:
+    data = DATA[inputs]
+    images = open_images(data, INPUTS[inputs], torch.float64)
+    whole, expected = made(images, data, CASES[name])
+    ranks = [made(images, data, CASES[name], Process(rank, 2)) for rank in range(2)]
+    for number, (batch, image) in enumerate(zip(whole, expected, strict=True)):
+        own = torch.cat([images_of_rank[number] for _, images_of_rank in ranks])
+        torch.testing.assert_close(own, image, rtol=0, atol=1e-9)
+        for field in ("rows", "targets", "weights"):
+            parts = [getattr(batches[number], field) for batches, _ in ranks]
+            np.testing.assert_array_equal(np.concatenate(parts), getattr(batch, field))
+
+
+@every_case
 def test_source_rows_are_not_changed(name: str, inputs: str) -> None:
     """Training on augmented rows does not change the images that are evaluated."""
-    images = open_images(DATA, INPUTS[inputs])
-    values = {source: rows.pack.values.copy() for source, rows in DATA.sources.items()}
-    before = [image.clone() for image in images.for_rows([DATA.train, DATA.valid])]
-    list(images.for_training(planned(images, name)))
-    after = images.for_rows([DATA.train, DATA.valid])
-    assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
-    for source, rows in DATA.sources.items():
+    data = DATA[inputs]
+    images = open_images(data, INPUTS[inputs])
+    values = {source: rows.pack.values.copy() for source, rows in data.sources.items()}
+    before = [image.clone() for image in images.for_rows([data.train, data.valid])]
+    made(images, data, CASES[name])
+    assert equal(before, list(images.for_rows([data.train, data.valid])))
+    for source, rows in data.sources.items():
         np.testing.assert_array_equal(rows.pack.values, values[source])
 
 
-@every_case
+@pytest.mark.parametrize("name", list(CASES))
 def test_gradients_are_finite(name: str) -> None:
     """From the image back to the windows; gaps have a gradient of 0."""
-    config = InputConfig(normalisation="none")
+    config, data = InputConfig(normalisation="none"), DATA["one view"]
     windows = torch.randn(12, 4, 10, 40, dtype=torch.float64)
     windows[2, 1, 3, 4:9] = float("nan")
     windows.requires_grad_()
     draws = {kind: np.random.default_rng([1, number]) for number, kind in enumerate(AUGMENTATIONS)}
-    plan = draw_plan(CASES[name], DATA.targets[:12], ((40, 40), (40,)), 0, draws)
+    plan = draw_plan(CASES[name], data.targets[:12], ((40, 40), (40,)), 0, draws)
     changed = windows
     if plan.windows is not None:
-        panels = DATA.sources["kaggle"].pack.panels
+        panels = data.sources["kaggle"].pack.panels
         changed = augment_windows(windows, plan.windows, panels, "kaggle")
     image = augment_images(join_views({"kaggle": changed}, config), plan, 12)
     image.pow(3).sum().backward()

@@ -9,14 +9,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hms_ray.augment.blocks import hide_blocks
 from hms_ray.augment.cutmix import apply_cutmix
 from hms_ray.augment.draws import AUGMENTATIONS
-from hms_ray.augment.mixup import apply_mixup
+from hms_ray.augment.mixup import apply_mixup, mix_signals
 from hms_ray.augment.mosaic import apply_mosaic
+from hms_ray.augment.narrow_band import frequencies_of
 from hms_ray.augment.plan import AugmentationPlan, augment_images, draw_plan
 from hms_ray.augment.windows import augment_windows
 from hms_ray.config.augmentation import AugmentConfig, MixupConfig, MosaicConfig
-from hms_ray.config.inputs import InputConfig
+from hms_ray.config.inputs import InputConfig, used_sources
 from hms_ray.config.training import StageConfig, TrainingConfig
 from hms_ray.errors import ConfigError
 from hms_ray.train import downsampled, fold_training
@@ -27,7 +29,7 @@ from hms_ray.train.process import Process
 from hms_ray.train.seeds import Purpose, derive_seed, seed_sequence
 from hms_ray.transforms.downsample import downsample
 from hms_ray.transforms.views import join_views
-from tests.augmentations import COMBINATIONS, EACH, TOGETHER
+from tests.augmentations import COMBINATIONS, EACH, MIXED_TWICE, TOGETHER
 from tests.fold_data import PANELS, all_sources, cut_windows, example_experiment, open_images
 
 DATA = all_sources()
@@ -74,17 +76,25 @@ def whole_batches(config: AugmentConfig, epoch: int) -> list[tuple[torch.Tensor,
         rows = DATA.train[places]
         plan = draw_plan(config, DATA.targets[rows], SHAPE, epoch, draws)
         kept = {}
-        for name, source in DATA.sources.items():
+        for name in used_sources(INPUTS):
+            source = DATA.sources[name]
             block = INPUTS.treatment(name).downsample
             kept[name] = downsample(cut_windows(source, rows), block, torch.float64)
+            if plan.signals is not None:
+                kept[name] = mix_signals(kept[name], plan.signals)
             if plan.windows is not None:
-                panel_names = source.pack.panels
-                kept[name] = augment_windows(kept[name], plan.windows, panel_names, name)
+                hz = None if name == "kaggle" else frequencies_of(INPUTS.source_config(name))
+                panels = source.pack.panels
+                kept[name] = augment_windows(kept[name], plan.windows, panels, name, hz)
         image = join_views(kept, INPUTS)
+        if plan.blocks is not None:
+            image = hide_blocks(image, plan.blocks)
         targets, weights = (
             DATA.targets[rows],
             row_weights("kl_capped_votes", DATA.total_votes[rows]),
         )
+        if plan.signals is not None:
+            targets, weights = plan.signals.mixed(targets), plan.signals.mixed(weights)
         if plan.mosaic is not None:
             four = plan.mosaic.members.T
             image = apply_mosaic(image, plan.mosaic)
@@ -103,10 +113,11 @@ def whole_batches(config: AugmentConfig, epoch: int) -> list[tuple[torch.Tensor,
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 @pytest.mark.parametrize("epoch", [0, 1])
 def test_ranks_make_slices_of_the_global_batch(world_size: int, epoch: int) -> None:
-    plans = [planned(Process(rank, world_size), TOGETHER, epoch) for rank in range(world_size)]
+    config = MIXED_TWICE
+    plans = [planned(Process(rank, world_size), config, epoch) for rank in range(world_size)]
     made = [list(MAKER.for_training(batches)) for batches in plans]
     kinds = set()
-    for number, (image, targets, weights) in enumerate(whole_batches(TOGETHER, epoch)):
+    for number, (image, targets, weights) in enumerate(whole_batches(config, epoch)):
         parts = [batches[number] for batches in plans]
         own = torch.cat([rank[number] for rank in made])
         torch.testing.assert_close(own, image, rtol=0, atol=1e-12)
@@ -158,13 +169,20 @@ def test_part_of_any_plan_makes_the_rows_of_the_whole_plan(
     needed, part = plan.part(rows)
     assert len(np.unique(needed)) == len(needed)
     images = torch.from_numpy(np.random.default_rng(seed).random((12, 1, 40, 78)))
-    made = augment_images(images[torch.from_numpy(needed)], part, len(rows))
-    expected = augment_images(images, plan, 12)[torch.from_numpy(rows)]
+    own_images, all_images = images[torch.from_numpy(needed)], images
+    if plan.signals is not None and part.signals is not None:
+        own_images, all_images = (
+            mix_signals(given, signals)
+            for given, signals in ((own_images, part.signals), (images, plan.signals))
+        )
+    made = augment_images(own_images, part, len(rows))
+    expected = augment_images(all_images, plan, 12)[torch.from_numpy(rows)]
     torch.testing.assert_close(made, expected, rtol=0, atol=1e-12)
     if plan.windows is not None and part.windows is not None:
+        made_rows = needed[: len(part.windows.mirrored)]
         windows = images.view(12, 4, 10, 78)
-        of_part = augment_windows(windows[needed], part.windows, PANELS, "kaggle")
-        of_whole = augment_windows(windows, plan.windows, PANELS, "kaggle")[needed]
+        of_part = augment_windows(windows[made_rows], part.windows, PANELS, "kaggle")
+        of_whole = augment_windows(windows, plan.windows, PANELS, "kaggle")[made_rows]
         torch.testing.assert_close(of_part, of_whole, rtol=0, atol=0, equal_nan=True)
 
 
@@ -202,6 +220,8 @@ def test_empty_plan_copies_nothing() -> None:
 def drawn_by(plan: AugmentationPlan, kind: str) -> Any:
     if kind in ("cutmix", "mosaic", "mixup"):
         return getattr(plan, kind)
+    if kind in ("signal_mixup", "block_drop"):
+        return {"signal_mixup": plan.signals, "block_drop": plan.blocks}[kind]
     names = {
         "hemisphere_flip": "mirrored",
         "front_back_flip": "front_back",
@@ -209,6 +229,9 @@ def drawn_by(plan: AugmentationPlan, kind: str) -> Any:
         "chain_shuffle": "chain_orders",
         "time_flip": "reversed_",
         "sign_flip": "negated",
+        "narrow_band": "narrowed",
+        "time_zoom": "spans",
+        "pair_drop": "lost",
         "channel_drop": "dropped",
         "time_mask": "time_masks",
         "frequency_mask": "frequency_masks",
@@ -216,10 +239,12 @@ def drawn_by(plan: AugmentationPlan, kind: str) -> Any:
     return getattr(plan.windows, names[kind])
 
 
-@pytest.mark.parametrize("kind", list(AUGMENTATIONS))
+@pytest.mark.parametrize("kind", [kind for kind in AUGMENTATIONS if kind != "centre_shift"])
 def test_augmentation_does_not_change_draws_of_others(kind: str) -> None:
     """Over several batches, and in an epoch without mosaics, which would replace others."""
-    together = AugmentConfig(**{**dict(TOGETHER), "mosaic": MosaicConfig(probability=0.5)})
+    # Mixed signals change classes, and so who can swap bands with whom.
+    every = TOGETHER if kind == "cutmix" else MIXED_TWICE
+    together = AugmentConfig(**{**dict(every), "mosaic": MosaicConfig(probability=0.5)})
     if kind != "mosaic":
         together = AugmentConfig(**{**dict(together), "mosaic": None})
     alone = AugmentConfig(**{kind: getattr(together, kind)})
@@ -235,7 +260,7 @@ def test_seeds_of_purposes_and_ranks_differ() -> None:
     purposes = [name for part in get_args(Purpose) for name in get_args(part) or (part,)]
     assert set(AUGMENTATIONS) < set(purposes)
     seeds = {derive_seed(0, 0, 0, 0, name, rank) for name in purposes for rank in range(4)}
-    assert len(seeds) == 4 * len(purposes) == 4 * (len(AUGMENTATIONS) + 5)
+    assert len(seeds) == 4 * len(purposes) == 4 * (len(AUGMENTATIONS) + 6)
 
 
 def test_golden_seeds() -> None:
@@ -249,6 +274,12 @@ def test_golden_seeds() -> None:
         "time_flip": 4424587847845589322,
         "sign_flip": 8973870027847936372,
         "channel_drop": 2637435602147486967,
+        "pair_drop": 7700163136692325994,
+        "narrow_band": 2194480977431058119,
+        "time_zoom": 5356904363251894359,
+        "signal_mixup": 5574542605436964442,
+        "block_drop": 1762010351602141892,
+        "centre_shift": 5474799747604672949,
         "time_mask": 8881440238372333426,
         "frequency_mask": 4248315450129780074,
         "cutmix": 423754965713666790,

@@ -86,14 +86,17 @@ def test_every_normalisation_and_picture_is_made_on_the_device(mode: Any) -> Non
 def test_every_augmentation_is_applied_on_the_device(
     augment: AugmentConfig, shift_s: float
 ) -> None:
-    inputs = {
+    inputs: dict[str, Any] = {
         "views": ("panels", "eeg statistics", "raw signals"),
         "normalisation": "per_frequency",
         # Columns that four parts of a mosaic do not divide evenly.
         "size": (40, 83),
-        "eeg": {"margin_s": shift_s},
+        # Fewer seconds than the signals: a magnified centre.
+        "eeg": {"margin_s": shift_s + 5, "centre_s": 20},
         "raw": {"margin_s": shift_s},
     }
+    if augment.signal_mixup is not None:
+        inputs["views"] = ("raw signals",)
     augment = augment.model_copy(update={"window_shift_s": shift_s})
     experiment = example_experiment(inputs=inputs, augment=augment, batch_size=8)
     with fake_gpu():

@@ -72,8 +72,9 @@ def test_every_augmentation_has_a_switch(name: str) -> None:
     experiment = replace_values(
         load_space(FOLDER / "01_panels.yaml").experiment,
         {
-            "input.views": ["panels", "raw signals"],
+            "input.views": ["raw signals", "raw.centre signals"],
             "input.raw.margin_s": 1,
+            "input.recipes.raw.centre": {"centre_s": 10, "margin_s": 6},
             f"training.augment.{name}": some,
         },
     )

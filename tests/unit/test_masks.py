@@ -1,5 +1,6 @@
 """Masks and dropped chains point by point against plain numpy."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from hms_ray.augment.draws import AUGMENTATIONS
 from hms_ray.augment.masks import NONE, chain_numbers, masked_points, plan_drops, plan_masks
-from hms_ray.augment.windows import WindowPlan, augment_windows, check_panels
+from hms_ray.augment.windows import WindowPlan, augment_windows, check_panels, plan_windows
 from hms_ray.config.augmentation import AugmentConfig, MaskConfig
 from hms_ray.config.eeg_recipes import RawRecipe
 from hms_ray.errors import ConfigError
@@ -27,16 +29,10 @@ def masks(n: int, config: MaskConfig | None = OFTEN, seed: int = 0) -> np.ndarra
 
 
 def plan(n: int, **parts: Any) -> WindowPlan:
-    nothing = {
-        **dict.fromkeys(
-            ("mirrored", "front_back", "lateral", "reversed_", "negated"), np.zeros(n, dtype=bool)
-        ),
-        "chain_orders": np.zeros(n, dtype=np.int64),
-        "dropped": np.full(n, NONE),
-        "time_masks": np.zeros((n, 0, 2)),
-        "frequency_masks": np.zeros((n, 0, 2)),
-    }
-    return WindowPlan(**{**nothing, **parts})
+    draws = {kind: np.random.default_rng(0) for kind in AUGMENTATIONS}
+    nothing = plan_windows(n, AugmentConfig(time_mask=MaskConfig(probability=0.0)), draws)
+    assert nothing is not None
+    return replace(nothing, **parts)
 
 
 @pytest.mark.parametrize("shape", [(4, 100, 300), (4, 25, 75), (4, 16, 7), (4, 1, 40)])
