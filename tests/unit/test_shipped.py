@@ -96,12 +96,14 @@ def test_heads_of_gold_files_say_what_the_files_do(file: Path) -> None:
     assert f"{trained / 1000:.0f},000 training images per fold" in head
     scored = 2 * share * rows["all"] * sum(stage.epochs for stage in stages)
     assert f"{scored / 1000:.0f},000 scored ones" in head
-    values = 0
+    values = 0.0
     for recipe in experiment.sources.values():
         if recipe is None:
             continue
         layout = layout_of(recipe)
-        values += len(layout.panels) * layout.n_frequencies * layout.n_times
+        # With a margin, a window is stored twice: as it is, and with the margin at both ends.
+        room = 2 * (1 + recipe.margin_s / recipe.centre_s) if recipe.margin_s else 1
+        values += room * len(layout.panels) * layout.n_frequencies * layout.n_times
     # The windows of the rows, and of all label rows if these are drawn.
     windows = rows["all"] + (106_800 if experiment.training.draws_label_rows else 0)
     assert f"pack of {2 * values * windows / 1e9:.1f} GB" in head
