@@ -97,10 +97,9 @@ def _read_target(
     """Name, needed models and, if it is one, the blend of a target."""
     found = find_target(target, results)
     if not isinstance(found, Path):
-        study, number = found
-        trial = study.finished_trial(number)
-        name = f"{study.name} {trial.number:04d}"
-        return name, [read_models(name, trial.keys, results, choice)], None
+        trial, keys = found.models()
+        name = found.name(trial)
+        return name, [read_models(name, keys, results, choice)], None
     if found.name == EXPORT_FILE:
         raise StudyError(
             "export needs a study, STUDY/TRIAL or a blend",
@@ -203,7 +202,8 @@ def _write_models(draft: Path, number: int, models: TrialModels, dtype: str) -> 
             "numerics": stored.record["made_from"].get("numerics"),
             **_model_source(stored),
         }
-    content = {"name": models.name, "n_refits": models.n_refits, "folds": folds}
+    content: dict[str, Any] = {"name": models.name, "n_refits": models.n_refits}
+    content |= {"n_seeds": models.n_seeds, "folds": folds}
     (folder / FOLDS).write_text(json_text(content), encoding="utf-8")
     return place
 

@@ -117,8 +117,8 @@ def _member(folder: Path, trust_code: bool) -> TrialModels:
         )
         for fold, entry in described["folds"].items()
     }
-    n_refits = int(described.get("n_refits", 0))
-    return TrialModels(str(described["name"]), experiment, folds, trust_code, n_refits)
+    numbers = int(described.get("n_refits", 0)), int(described.get("n_seeds", 1))
+    return TrialModels(str(described["name"]), experiment, folds, trust_code, *numbers)
 
 
 def _version_notes(exported: Mapping[str, str]) -> tuple[str, ...]:

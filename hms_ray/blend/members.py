@@ -24,8 +24,9 @@ from hms_ray.errors import PredictionError
 from hms_ray.evaluate.oof import probabilities_of
 from hms_ray.predict.trial import one_experiment
 from hms_ray.storage.fold_store import FoldStore
+from hms_ray.study.confirmation import confirming_runs
 from hms_ray.study.folder import StudyFolder
-from hms_ray.study.trial import StoredTrial
+from hms_ray.study.seeds import SEEDS, SeedRuns, seed_runs, without_seeds
 from hms_ray.text import shortened_list
 
 _KEYS: Final = re.compile(r"[0-9a-f]{64}(,[0-9a-f]{64})*")
@@ -46,9 +47,10 @@ def read_members(
     the name of the study or ladder comes before it.
 
     Args:
-        inputs: a study's name or path (its finished trials); ``STUDY/0003``; a ladder's
-            name or path (its trained steps); ``LADDER/STEP``; cache keys of one model's
-            folds, joined by commas; a CSV or parquet file.
+        inputs: a study's name or path (its finished trials); ``STUDY/0003``; both also with
+            ``@seeds``: each trial as the mean of its training seeds; a ladder's name or path (its
+            trained steps); ``LADDER/STEP``; cache keys of one model's folds, joined by commas; a
+            CSV or parquet file.
         results: folder of studies, ladders and the fold store.
         columns: names of columns in files that the user gave.
         row_unit: unit of the row ids of files that do not state it.
@@ -192,15 +194,26 @@ def _file(text: str, columns: Columns, row_unit: Unit | None, renormalise: bool)
 
 
 def _read(text: str, results: Path) -> list[Member]:
-    path = Path(text)
     if _KEYS.fullmatch(text):
         return [_stored(text.split(","), FoldStore(results))]
+    text, seeds = without_seeds(text)
+    path = Path(text)
     study = StudyFolder.find(path, results)
     if study is not None:
-        return _trials(study, study.require_finished(), results)
+        finished = study.require_finished()
+        if seeds:
+            further = confirming_runs(study)
+            return _trials(
+                study,
+                [SeedRuns((one, *further.get(one.number, {}).values())) for one in finished],
+                results,
+            )
+        return _trials(study, [SeedRuns((trial,)) for trial in finished], results)
     study = StudyFolder.find(path.parent, results) if path.name.isdigit() else None
     if study is not None:
-        return _trials(study, [study.finished_trial(int(path.name))], results)
+        number = int(path.name)
+        own = SeedRuns((study.finished_trial(number),))
+        return _trials(study, [seed_runs(study, number) if seeds else own], results)
     return steps_of(path, results)
 
 
@@ -208,15 +221,15 @@ def _targets(study: StudyFolder) -> Targets:
     return as_targets(study.rows(), study.row_unit, study.name, study.objective)
 
 
-def _trials(study: StudyFolder, trials: Sequence[StoredTrial], results: Path) -> list[Member]:
+def _trials(study: StudyFolder, trials: Sequence[SeedRuns], results: Path) -> list[Member]:
     targets, rows = _targets(study), study.rows()
     below = (results / study.name).resolve() == study.path.resolve()
     return [
         Member(
-            name=f"{study.name}/{trial.number:04d}",
+            name=f"{study.name}/{trial.number:04d}{SEEDS * (len(trial.runs) > 1)}",
             ids=pd.Index(rows["row_id"].astype(str)),
             keys=targets.keys,
-            probabilities=probabilities_of(trial.oof(rows)),
+            probabilities=trial.probabilities(rows),
             origin={
                 "study": study.name if below else str(study.path),
                 "trial": trial.number,

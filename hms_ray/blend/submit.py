@@ -35,10 +35,9 @@ def submit(target: str, options: SubmitOptions) -> str:
             raise ConfigError(f"{name} needs --predictions", got="none", fix=f"Omit {name}.")
     found = find_target(target, options.results)
     if not isinstance(found, Path):
-        study, number = found
         if options.predictions:
-            raise _replaces_members(f"a study, {study.name}")
-        return submit_trial(study, number, options)
+            raise _replaces_members(f"a study, {found.study.name}")
+        return submit_trial(found, options)
     if options.train_rows:
         kind = "an export" if found.name == EXPORT_FILE else "a blend"
         raise ConfigError(

@@ -10,30 +10,31 @@ from hms_ray.blend.result_files import BLEND_FILE
 from hms_ray.errors import StudyError
 from hms_ray.storage.folder_names import places
 from hms_ray.study.folder import StudyFolder, study_names
+from hms_ray.study.seeds import TrialTarget, without_seeds
 from hms_ray.text import closest, command_line
 
 
-def find_target(target: str, results: Path) -> tuple[StudyFolder, int | None] | Path:
+def find_target(target: str, results: Path) -> TrialTarget | Path:
     """The study and trial that a target names, or the file of a blend or an export.
 
     Args:
-        target: a study's name or path, ``STUDY/TRIAL``, a ``blend.json``, an ``export.json``,
-            or the folder of one.
+        target: a study's name or path, ``STUDY/TRIAL``, both also with ``@seeds``, a
+            ``blend.json``, an ``export.json``, or the folder of one.
         results: folder of all studies.
 
     Returns:
-        The study, and the trial's number if the target has one; or the path of the
-        ``blend.json`` or ``export.json``.
+        The trial; or the path of the ``blend.json`` or ``export.json``.
 
     Raises:
         StudyError: if the target is none of these, or a damaged study.
     """
+    target, seeds = without_seeds(target)
     path = Path(target)
     study, number = StudyFolder.find(path, results), None
     if study is None and path.name.isdigit():
         study, number = StudyFolder.find(path.parent, results), int(path.name)
     if study is not None:
-        return study, number
+        return TrialTarget(study, number, seeds)
     # An export of a blend has a blend.json too.
     names = (EXPORT_FILE, BLEND_FILE)
     for file in (path, *(place / name for name in names for place in places(path, results)[::-1])):

@@ -55,6 +55,7 @@ def train(
         Path | None,
         option("Write a trace of some steps by torch's profiler, with --local.", "FILE"),
     ] = None,
+    seeds: Annotated[int, option("Training seeds, averaged as one model; on Ray.", "N")] = 1,
     exit_zero: ExitZero = False,
     log_level: LogLevel = "INFO",
 ) -> int:
@@ -63,6 +64,9 @@ def train(
     from hms_ray.config.shipped import find_space
 
     require_local_options(context, local=local)
+    _require_positive({"--seeds": seeds})
+    if local and seeds > 1:
+        raise ConfigError("--seeds needs Ray", got=f"--local, {seeds} seeds", fix="Omit --local.")
     if limit is not None:
         _require_limit_options(context, fold or [])
     space = load_space(find_space(file), settings or [])
@@ -74,6 +78,7 @@ def train(
         check_connection(address)
         # Takes seconds.
         from hms_ray.simulate.ladder_data import simulation_of
+        from hms_ray.study.seeds import SEEDS
         from hms_ray.sweep.command import sweep as run_sweep
 
         name = study or space.experiment.name
@@ -87,11 +92,13 @@ def train(
             address=address,
             log_level=log_level,
             needs_weights=True,
+            confirm=(1, seeds - 1),
             exit_zero=exit_zero,
             simulated=simulation_of(data) is not None,
         )
         if status == 0:
-            print_next("submit", name, "--data", data, results=results)
+            averaged = SEEDS if seeds > 1 else ""
+            print_next("submit", f"{name}{averaged}", "--data", data, results=results)
         return status
     from hms_ray.experiment.local_command import train_locally, try_locally
 

@@ -35,8 +35,8 @@ def submit(
         str,
         typer.Argument(
             metavar="TARGET",
-            help="STUDY (its best trial), STUDY/TRIAL, a blend (blend.json or its folder), or the "
-            "folder of an export.",
+            help="STUDY (its best trial) or STUDY/TRIAL, with @seeds the mean of all training "
+            "seeds; a blend (blend.json or its folder); or the folder of an export.",
         ),
     ],
     data: Data,
@@ -124,7 +124,8 @@ def export(
         str,
         typer.Argument(
             metavar="TARGET",
-            help="STUDY (its best trial), STUDY/TRIAL, or a blend: blend.json or its folder.",
+            help="STUDY (its best trial) or STUDY/TRIAL, both also with @seeds; or a blend: "
+            "blend.json or its folder.",
         ),
     ],
     out: Annotated[Path, option("New folder to write.", "DIR")],

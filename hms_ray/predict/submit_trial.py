@@ -19,6 +19,7 @@ from hms_ray.predict.recordings import recordings_of_rows
 from hms_ray.predict.test_set import eegs_to_submit, predict_test_set
 from hms_ray.predict.trial import ModelChoice, TrialModels, read_models
 from hms_ray.study.folder import StudyFolder
+from hms_ray.study.seeds import TrialTarget
 from hms_ray.study.trial import StoredTrial
 from hms_ray.text import counted
 
@@ -62,12 +63,11 @@ class SubmitOptions:
     models: ModelChoice = "folds"
 
 
-def submit_trial(folder: StudyFolder, number: int | None, options: SubmitOptions) -> str:
-    """Writes the mean of the predictions of a trial's fold models.
+def submit_trial(target: TrialTarget, options: SubmitOptions) -> str:
+    """Writes the mean of the predictions of a trial's models.
 
     Args:
-        folder: the study.
-        number: of the trial; default: the best finished one.
+        target: the trial.
         options: of the command. With ``train_rows`` the table has ``row_id``, ``eeg_id``,
             ``patient_id`` and six probabilities, and is no submission.
 
@@ -81,12 +81,11 @@ def submit_trial(folder: StudyFolder, number: int | None, options: SubmitOptions
     """
     out = options.out or (PREDICTIONS if options.train_rows else SUBMISSION)
     require_output_file(out)
-    trial = folder.finished_trial(number)
-    name = f"{folder.name} {trial.number:04d}"
-    trust, choice = options.trust_code, options.models
-    models = read_models(name, trial.keys, options.results, choice, trust_code=trust)
+    trial, keys = target.models()
+    name, trust, choice = target.name(trial), options.trust_code, options.models
+    models = read_models(name, keys, options.results, choice, trust_code=trust)
     if options.train_rows:
-        n_rows, notes = _predict_train_rows(folder, trial, models, options, out)
+        n_rows, notes = _predict_train_rows(target.study, trial, models, options, out)
         return "\n".join([*notes, written_line(out, n_rows, models)])
     return submit_models(models, options, out)
 

@@ -16,6 +16,7 @@ from hms_ray.config.import_path import INSTALL_FIX, is_import_path, source_sha25
 from hms_ray.errors import ModelError, StudyError
 from hms_ray.evaluate.metric import Array
 from hms_ray.experiment.cache_key import NUMERICS_VERSION
+from hms_ray.experiment.fold_task import REFIT
 from hms_ray.storage.fold_store import (
     RECORD_FILE,
     FoldStore,
@@ -58,6 +59,7 @@ class TrialModels:
             last fold.
         trust_code: whether the user allows a model from elsewhere to run its code.
         n_refits: number of models on all rows.
+        n_seeds: training seeds, each with models of all folds.
     """
 
     name: str
@@ -65,6 +67,7 @@ class TrialModels:
     folds: Mapping[int, FoldModel]
     trust_code: bool = False
     n_refits: int = 0
+    n_seeds: int = 1
 
     def require_code(self) -> None:
         """Checks, without importing it, that the code of a model from elsewhere may run here.
@@ -79,7 +82,9 @@ class TrialModels:
     def text(self) -> str:
         """How many models there are, and of which kind."""
         n_folds = len(self.folds) - self.n_refits
-        folds = [counted(n_folds, "fold")] if n_folds else []
+        folds = [counted(n_folds // self.n_seeds, "fold")] if n_folds else []
+        if n_folds and self.n_seeds > 1:
+            folds = [f"{folds[0]} x {self.n_seeds} seeds"]
         refits = [f"{counted(self.n_refits, 'model')} on all rows"] if self.n_refits else []
         return " and ".join([*folds, *refits])
 
@@ -155,9 +160,16 @@ def read_models(
     folds = {fold: store.read(key) for fold, key in sorted(keys.items())}
     try:
         experiment = one_experiment(list(folds.values()), name, any_seed=True)
-        return TrialModels(name, experiment, folds, trust_code, n_refits)
+        return TrialModels(name, experiment, folds, trust_code, n_refits, _n_seeds(folds))
     except StoredFoldError as error:
         raise store.set_aside(Path(str(error.where)).name, str(error.got)) from None
+
+
+def _n_seeds(folds: Mapping[int, StoredFold]) -> int:
+    """Training seeds of the models of folds."""
+    made_from = [fold.record["made_from"] for fold in folds.values()]
+    seeds = {one["experiment"]["training"]["seed"] for one in made_from if REFIT not in one}
+    return max(1, len(seeds))
 
 
 def require_weights(

@@ -7,20 +7,25 @@ rows and folds are those that chose the trials, so that the luck of the rows sta
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import pandas as pd
 
+from hms_ray.competition.schema import TARGET_COLUMNS
 from hms_ray.config.experiment import Experiment
 from hms_ray.config.import_path import is_import_path
 from hms_ray.config.space import Space
 from hms_ray.config.values import replace_values
+from hms_ray.display.cells import RECALIBRATED
 from hms_ray.display.tables import Column, Table
-from hms_ray.errors import StudyError
+from hms_ray.errors import HmsRayError, StudyError
 from hms_ray.evaluate.intervals import paired_difference, t_quantile
-from hms_ray.evaluate.metric import OBJECTIVES, SCORE_NAMES, Array
+from hms_ray.evaluate.metric import OBJECTIVES, SCORE_NAMES, Array, kl_report, named_scores
+from hms_ray.evaluate.oof import probabilities_of
 from hms_ray.evaluate.seed_variance import seed_variance
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.row_scores import RowScores
@@ -112,6 +117,10 @@ class ConfirmedTrial:
         difference: mean over seeds minus that of the best confirmed trial, on the seeds that
             both have; None for that one.
         low, high: 95% interval of the difference, over patients and seeds; None if unknown.
+        recalibrated: mean over the new seeds of the score after nested recalibration; None if
+            some run lacks it.
+        averaged: scores of the mean of the probabilities of all seeds, the run of the search
+            included (see ``study.seeds``).
     """
 
     number: int
@@ -120,6 +129,8 @@ class ConfirmedTrial:
     difference: float | None = None
     low: float | None = None
     high: float | None = None
+    recalibrated: float | None = None
+    averaged: Mapping[str, float | None] = field(default_factory=dict)
 
     @property
     def mean(self) -> float:
@@ -135,24 +146,38 @@ class ConfirmedTrial:
     def text(self, objective: str) -> str:
         """The scores in one line."""
         scores = ", ".join(f"{seed}: {score:.4f}" for seed, score in self.scores.items())
-        return f"With new training seeds: mean {SCORE_NAMES[objective]} {self.mean:.4f} ({scores})"
+        text = f"With new training seeds: mean {SCORE_NAMES[objective]} {self.mean:.4f} ({scores})"
+        if self.recalibrated is not None:
+            text += f", recalibrated {self.recalibrated:.4f}"
+        averaged = named_scores(self.averaged)
+        return f"{text}\nMean of the probabilities of {len(self.scores) + 1} seeds: {averaged}"
+
+
+def confirming_runs(folder: StudyFolder) -> dict[int, dict[int, StoredTrial]]:
+    """Trial -> new seed, ascending -> finished run with it."""
+    runs: dict[int, dict[int, StoredTrial]] = {}
+    for path in (folder.path / CONFIRM).glob("*-seed-*"):
+        run = read_trial(path)
+        if run is not None and run.finished and run.scores[folder.objective] is not None:
+            runs.setdefault(run.number, {})[int(path.name.rpartition("-")[2])] = run
+    return {number: dict(sorted(by_seed.items())) for number, by_seed in sorted(runs.items())}
 
 
 def confirmed_trials(folder: StudyFolder) -> list[ConfirmedTrial]:
     """Trials with finished runs of new seeds, the best mean over seeds first."""
-    runs: dict[int, dict[int, StoredTrial]] = {}
-    for path in sorted((folder.path / CONFIRM).glob("*-seed-*")):
-        run = read_trial(path)
-        if run is not None and run.finished and run.scores[folder.objective] is not None:
-            runs.setdefault(run.number, {})[int(path.name.rpartition("-")[2])] = run
+    runs = confirming_runs(folder)
     if not runs:
         return []
-    trials, objective = {}, folder.objective
+    trials, objective, rows = {}, folder.objective, folder.rows()
     for number, by_seed in runs.items():
         own = folder.trial(number)
-        scores = {seed: run.scores[objective] or 0.0 for seed, run in sorted(by_seed.items())}
-        searched = None if own is None else own.scores.get(objective)
-        trials[number] = ConfirmedTrial(number, searched, scores)
+        trials[number] = ConfirmedTrial(
+            number,
+            searched=None if own is None else own.scores.get(objective),
+            scores={seed: run.scores[objective] or 0.0 for seed, run in by_seed.items()},
+            recalibrated=_mean([run.recalibrated.get(objective) for run in by_seed.values()]),
+            averaged=_averaged([*([] if own is None else [own]), *by_seed.values()], rows),
+        )
     first, *others = sorted(trials.values(), key=lambda trial: (trial.mean, trial.number))
     return [first, *_compared(folder, runs, first, others)]
 
@@ -184,9 +209,7 @@ def _compared(
             total, degrees = variance
             half = t_quantile(degrees) * total**0.5
             low, high = found.mean - half, found.mean + half
-        compared.append(
-            ConfirmedTrial(trial.number, trial.searched, trial.scores, found.mean, low, high)
-        )
+        compared.append(replace(trial, difference=found.mean, low=low, high=high))
     return compared
 
 
@@ -201,6 +224,8 @@ def confirmation_table(confirmed: Sequence[ConfirmedTrial], objective: str) -> T
         Column("new seeds", [_number(trial.mean) for trial in confirmed]),
         Column("sd", [_number(trial.deviation) for trial in confirmed]),
         Column("seeds", [str(len(trial.scores)) for trial in confirmed]),
+        Column(RECALIBRATED, [_number(trial.recalibrated) for trial in confirmed]),
+        Column("averaged", [_number(trial.averaged.get(objective)) for trial in confirmed]),
         Column("in the search", [_number(trial.searched) for trial in confirmed]),
         Column("its rank", [place[trial.number] for trial in confirmed]),
         Column("difference to the first", [_difference(trial) for trial in confirmed]),
@@ -214,7 +239,35 @@ def confirmation_table(confirmed: Sequence[ConfirmedTrial], objective: str) -> T
         "Rows and folds are those that chose the trials: new seeds remove the luck of training, "
         "not the luck of the rows. The difference has a 95% interval over patients and seeds."
     )
-    return Table(f"Confirmed with new seeds: {name}", columns, (seeds_note, rows_note))
+    averaged_note = (
+        f"averaged: {name} of the mean of the probabilities of all seeds, the run of the search "
+        "included: out of fold, what submit STUDY/TRIAL@seeds predicts."
+    )
+    notes = (seeds_note, averaged_note, rows_note)
+    return Table(f"Confirmed with new seeds: {name}", columns, notes)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if len(known) == len(values) else None
+
+
+def mean_probabilities(runs: Sequence[StoredTrial], rows: pd.DataFrame) -> Array:
+    """Mean of the out-of-fold probabilities of runs, (n, 6) in the order of the rows.
+
+    Raises:
+        StudyError: see ``StoredTrial.oof``.
+    """
+    found: Array = np.mean([probabilities_of(run.oof(rows)) for run in runs], axis=0)
+    return found
+
+
+def _averaged(runs: Sequence[StoredTrial], rows: pd.DataFrame) -> dict[str, float | None]:
+    """Scores of the mean of the probabilities of some runs; empty if some are unreadable."""
+    with suppress(HmsRayError, OSError):
+        found = mean_probabilities(runs, rows)
+        return kl_report(rows[list(TARGET_COLUMNS)].to_numpy(), found, rows["total_votes"])
+    return {}
 
 
 def _number(value: float | None) -> str:

@@ -16,6 +16,7 @@ from hms_ray.errors import DataError, StudyError
 from hms_ray.predict import submit_trial
 from hms_ray.predict.recordings import read_test_rows
 from hms_ray.study.new import check_study, create_study
+from hms_ray.study.seeds import TrialTarget
 from tests.competition_folder import write_competition_folder
 from tests.refused import refusal
 from tests.study_data import make_result
@@ -242,12 +243,12 @@ def test_sample_submission_is_read_before_test_recordings(
     )
     pd.DataFrame({"eeg_id": [8]}).to_csv(folder / "sample_submission.csv", index=False)
     models = SimpleNamespace(experiment=SimpleNamespace(input=None))
-    monkeypatch.setattr(submit_trial, "read_models", lambda *_: models)
+    monkeypatch.setattr(submit_trial, "read_models", lambda *_, **__: models)
     trial = SimpleNamespace(number=0, keys={})
     study = SimpleNamespace(name="one", finished_trial=lambda _: trial)
     options = submit_trial.SubmitOptions(data_dir=folder, out=tmp_path / "out.csv")
     with refusal(DataError, "sample_submission.csv must list every EEG", fix="one download"):
-        submit_trial.submit_trial(study, None, options)
+        submit_trial.submit_trial(TrialTarget(study, None), options)  # type: ignore[arg-type]
     assert not (folder / "packed").exists()
 
 
