@@ -80,6 +80,9 @@ class ModelConfig(Frozen):
     output: Literal["softmax", "sigmoid"] = "softmax"
     """How logits become probabilities. ``sigmoid``: a sigmoid per class, divided by their sum;
     it is trained by binary cross-entropy, as the KL divergence of each class by itself."""
+    head: Literal["one", "per_tier"] = "one"
+    """Last layer. ``per_tier``: one for rows with 1-2, 3-9 and >= 10 votes each, trained together;
+    each row trains that of its tier, and the one of >= 10 votes predicts."""
     branches: Annotated[tuple[BranchConfig, ...], Field(min_length=1)] | None = None
     """Several encoders, one head: each branch is a timm model on its own views; their features
     are joined, and one linear layer after ``dropout`` makes the logits. Default: one model,
@@ -144,7 +147,7 @@ class ModelConfig(Frozen):
             return self
         if not well_formed(self.name):
             raise ValueError(f"name must be package.module:function, got {self.name}")
-        for field, unused in (("weights_file", None), ("pooling", "own")):
+        for field, unused in (("weights_file", None), ("pooling", "own"), ("head", "one")):
             if getattr(self, field) != unused:
                 raise ValueError(
                     f"{field} needs a model of timm, got {self.name}; do it in the function, and "
@@ -253,7 +256,12 @@ _ADDED: Final[dict[str, Any]] = {
     "tier_weights": None,
     "label_smoothing": None,
 }
-_ADDED_TO_MODEL: Final[dict[str, Any]] = {"pooling": "own", "output": "softmax", "branches": None}
+_ADDED_TO_MODEL: Final[dict[str, Any]] = {
+    "pooling": "own",
+    "output": "softmax",
+    "head": "one",
+    "branches": None,
+}
 """Fields of ``training`` and ``model`` with the default that keeps what was trained before they
 existed: results from then have keys without them."""
 _ADDED_TO_AUGMENT: Final = (

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Final, Self
 
 from pydantic import Field, model_validator
 
 from hms_ray.config.eeg_recipes import Count, Frozen, Positive
+
+TIERS: Final = (3, 10)
+"""Fewest votes of the second and of the third tier; no row has 8 or 9."""
+N_TIERS: Final = len(TIERS) + 1
+EXPERT_VOTES: Final = TIERS[-1]
+"""Fewest votes of rows of the third tier, which experts judged."""
 
 NotNegative = Annotated[float, Field(ge=0)]
 

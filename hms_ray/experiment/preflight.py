@@ -21,7 +21,7 @@ from hms_ray.train.imported_model import check_imported
 from hms_ray.train.model import build_model
 from hms_ray.train.model_images import ImageSizes, each_size
 from hms_ray.train.parameter_groups import parameter_groups
-from hms_ray.train.stage_rows import check_stages
+from hms_ray.train.stage_rows import check_expert_head, check_stages
 from hms_ray.transforms.views import Shape, image_size, joined_size, view_widths
 
 
@@ -42,12 +42,17 @@ def preflight(
     Raises:
         ModelError: if a model cannot be built or its weights cannot be read.
         ConfigError: if blocks do not divide the images, a view has too few columns for a
-            mosaic, a stage lacks rows in a fold, or the device lacks the precision.
+            mosaic, a stage lacks rows in a fold, the head that predicts would not be trained, or
+            the device lacks the precision.
     """
     variants = list(single_changes(space))
     stages = [stage for made in variants for stage in made.training.resolved_stages()]
-    targets = rows[list(TARGET_COLUMNS)].to_numpy()
-    check_stages(stages, rows["total_votes"].to_numpy(), targets, rows["fold"].to_numpy())
+    labels = [rows["total_votes"].to_numpy(), rows[list(TARGET_COLUMNS)].to_numpy()]
+    labels.append(rows["fold"].to_numpy())
+    check_stages(stages, *labels)
+    for experiment in variants:
+        if experiment.model.head == "per_tier":
+            check_expert_head(experiment.training.resolved_stages(), *labels)
     built = set()
     for experiment in variants:
         if device_class is not None:

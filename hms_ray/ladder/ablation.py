@@ -64,6 +64,7 @@ NEUTRAL: Final[dict[str, Any]] = {
     "training.head_rate": 1.0,
     "training.layer_decay": None,
     "training.optimiser": "adamw",
+    "model.head": "one",
     "model.output": "softmax",
     "model.pooling": "own",
     "training.checkpoint": "last",

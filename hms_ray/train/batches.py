@@ -21,6 +21,7 @@ from hms_ray.competition.schema import N_CLASSES
 from hms_ray.config.training import ResolvedStage, TrainingConfig
 from hms_ray.errors import TrainingError
 from hms_ray.text import counted
+from hms_ray.train.heads import tier_targets
 from hms_ray.train.label_rows import LabelRows
 from hms_ray.train.losses import row_weights, smoothed, tier_factors
 from hms_ray.train.process import Process
@@ -144,6 +145,7 @@ class Batch:
         needed: (n,) rows whose windows the images need: ``rows``, then CutMix donors and
             mixup partners; or the members of mosaics; then partners of mixed signals.
         targets: (b, 6) targets of the images.
+        tier_targets: (b, 18) the same by the tier of the rows that they come from.
         weights: (b,) weights of the images in the loss.
         plan: augmentation, in positions in ``needed``.
         n_global: rows of the global batch.
@@ -155,6 +157,7 @@ class Batch:
     rows: RowIndices
     needed: RowIndices
     targets: NDArray[np.float64]
+    tier_targets: NDArray[np.float64]
     weights: NDArray[np.float64]
     plan: AugmentationPlan
     n_global: int
@@ -221,6 +224,7 @@ def plan_epoch(
     if labels is not None and data.labels is not None and stage.label_rows == "random_row":
         voted, positions = data.labels, labels
     weights, targets = _weights_and_targets(voted, training, stage, seed_path[2])
+    by_tiers = tier_targets(targets, voted.total_votes)
     batches = []
     for places in split_epoch(len(rows), training.batch_size, order):
         batch = rows[places]
@@ -248,6 +252,7 @@ def plan_epoch(
                 rows=batch[own],
                 needed=batch[needed],
                 targets=plan.targets(targets[votes])[own],
+                tier_targets=plan.targets(by_tiers[votes])[own],
                 weights=plan.weights(own_weights)[own],
                 plan=part,
                 n_global=len(batch),

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hms_ray.config.row_targets import LabelSmoothing, TierWeights
+from hms_ray.config.row_targets import TIERS, LabelSmoothing, TierWeights
 from hms_ray.config.training import Loss
 
 Weights = NDArray[np.float64]
@@ -21,9 +21,6 @@ VOTE_LIMIT: Final = 10.0
 
 FULL_VOTES: Final = 20.0
 """Votes of weight 1 in ``kl_votes`` (published by a leading team)."""
-
-TIERS: Final = (3, 10)
-"""Fewest votes of the second and of the third tier; no row has 8 or 9."""
 
 LOSSES: Final[dict[Loss, Callable[[Weights], Weights]]] = {
     "kl": np.ones_like,
@@ -131,6 +128,7 @@ DIVERGENCES: Final[dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]]] = {
 """``model.output`` -> weighted divergence of rows."""
 
 
-def loss_name(loss: Loss, output: str) -> str:
+def loss_name(loss: Loss, output: str, head: str) -> str:
     """Name of a training loss in records: losses of one name can be compared."""
-    return loss if output == "softmax" else f"binary {loss}"
+    name = loss if output == "softmax" else f"binary {loss}"
+    return name if head == "one" else f"{name} by tier"

@@ -11,11 +11,11 @@ import timm
 import torch
 from torch import nn
 
-from hms_ray.competition.schema import N_CLASSES
 from hms_ray.config.branches import Branches
 from hms_ray.config.experiment import ModelConfig
 from hms_ray.config.import_path import is_import_path
 from hms_ray.errors import ModelError
+from hms_ray.train.heads import n_outputs, score_by_experts
 from hms_ray.train.imported_model import build_imported
 from hms_ray.train.joined_encoders import JoinedEncoders
 from hms_ray.train.model_images import ImageSizes, each_size
@@ -45,8 +45,8 @@ def build_model(config: ModelConfig, image_size: ImageSizes, n_channels: int = 1
 
     Returns:
         A module from (B, C, H, W), or one such image per branch in a tuple, to (B, 6) logits,
-        float32, on the CPU. In evaluation mode the
-        softmax of its output is the prediction, whatever ``output`` is.
+        float32, on the CPU; with a head per tier to (B, 18) in training mode. In evaluation mode
+        the softmax of its output is the prediction, whatever ``output`` and ``head`` are.
 
     Raises:
         ModelError: if the name is unknown, ``drop_path`` is set for a model without
@@ -61,8 +61,10 @@ def build_model(config: ModelConfig, image_size: ImageSizes, n_channels: int = 1
     elif is_import_path(config.name):
         model = build_imported(config, sizes[0], n_channels)
     else:
-        model = _timm_model(config, sizes[0], n_channels, N_CLASSES)
-        _check_forward(model, config.name, (n_channels, *sizes[0]))
+        model = _timm_model(config, sizes[0], n_channels, n_outputs(config))
+        _check_forward(model, config, (n_channels, *sizes[0]))
+    if config.head == "per_tier":
+        score_by_experts(model)
     if config.output == "sigmoid":
         # Not a layer around the model, so that its weights keep their names.
         model.register_forward_hook(_log_sigmoid)
@@ -81,7 +83,7 @@ def _joined_encoders(
             encoders.append(_timm_model(encoder, size, n_channels, 0))
             n_features += _n_features(encoders[-1], encoder.name, (n_channels, *size))
     frozen = [branch.frozen for branch in branches]
-    return JoinedEncoders(encoders, frozen, n_features, config.dropout, N_CLASSES)
+    return JoinedEncoders(encoders, frozen, n_features, config.dropout, n_outputs(config))
 
 
 @contextmanager
@@ -186,11 +188,12 @@ def _source(pretrained: Any, file: Path) -> dict[str, Any]:
     return {"file": str(file), "custom_load": own_format}
 
 
-def _check_forward(model: nn.Module, name: str, image: tuple[int, int, int]) -> None:
+def _check_forward(model: nn.Module, config: ModelConfig, image: tuple[int, int, int]) -> None:
+    name, n_logits = config.name, n_outputs(config)
     shape = _output_shape(model, name, image)
-    if shape != (1, N_CLASSES):
+    if shape != (1, n_logits):
         raise ModelError(
-            f"a model must return {N_CLASSES} logits per image", got=str(shape), where=name
+            f"a model must return {n_logits} logits per image", got=str(shape), where=name
         )
 
 

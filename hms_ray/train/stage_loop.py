@@ -99,11 +99,11 @@ def _measures(
     fold: FoldTraining, step: Step, stage: ResolvedStage, index: int, epoch: float
 ) -> dict[str, Any]:
     """What charts show of an evaluation beside its scores."""
-    device = fold.process.device
+    device, model = fold.process.device, fold.experiment.model
     earlier = sum(done.epochs for done, _, _ in fold.stages[:index])
     return {
         "epochs": earlier + epoch,
-        "loss": loss_name(stage.loss, fold.experiment.model.output),
+        "loss": loss_name(stage.loss, model.output, model.head),
         "gradient_norm": step.gradient_norm,
         "images_per_s": fold.clock.recent_rate(),
         "gpu_memory_gib": peak_bytes(device) / 2**30 if device.type == "cuda" else None,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hms_ray.config.row_targets import EXPERT_VOTES
 from hms_ray.config.training import ResolvedStage
 from hms_ray.errors import ConfigError
 from hms_ray.evaluate.metric import OBJECTIVES, SCORE_NAMES
@@ -40,6 +41,33 @@ def check_stages(
             valid = folds == fold
             training_rows(stage, total_votes[~valid], targets[~valid], fold)
             criterion_rows(stage, total_votes[valid], targets[valid], fold)
+
+
+def check_expert_head(
+    stages: Sequence[ResolvedStage], total_votes: Votes, targets: Targets, folds: Votes
+) -> None:
+    """Checks that the head that predicts is trained in every fold; needs labels only.
+
+    Args:
+        stages: of an experiment with a head per tier.
+        total_votes: (n,) votes of a study's rows.
+        targets: (n, 6) shares of votes, sum 1.
+        folds: (n,) validation fold of each row.
+
+    Raises:
+        ConfigError: if no stage has a training row with as many votes in some fold.
+    """
+    trained = np.any([belongs_to(stage, total_votes, targets) for stage in stages], axis=0)
+    for fold in np.unique(folds).tolist():
+        votes = total_votes[trained & (folds != fold)]
+        if votes.max(initial=0) < EXPERT_VOTES:
+            raise ConfigError(
+                f"model.head: per_tier needs training rows with >= {EXPERT_VOTES} votes, whose "
+                "head predicts",
+                got=f"at most {votes.max(initial=0)} votes",
+                where=f"fold {fold}, all stages",
+                fix="Add a stage that trains on them, or set model.head: one.",
+            )
 
 
 def training_rows(

@@ -18,6 +18,7 @@ from hms_ray.errors import DivergedError
 from hms_ray.signal.on_device import on_device
 from hms_ray.train.average import AveragedModel
 from hms_ray.train.batches import Batch
+from hms_ray.train.heads import by_tier
 from hms_ray.train.losses import DIVERGENCES
 from hms_ray.train.model_images import ModelImages, split_rows
 from hms_ray.train.process import Process
@@ -46,6 +47,7 @@ class Step:
         accumulate: parts that this rank's rows are trained in before the optimiser's step.
         average: updated after the optimiser's step. None: weights are not averaged.
         output: of the model, see ``ModelConfig``; decides the divergence.
+        head: likewise; decides which of a batch's targets are trained on.
     """
 
     def __init__(
@@ -60,10 +62,13 @@ class Step:
         accumulate: int = 1,
         average: AveragedModel | None = None,
         output: str = "softmax",
+        head: str = "one",
     ) -> None:
         self.network, self.process = network, process
         self.precision, self.optimiser, self.schedule = precision, optimiser, schedule
-        self._divergence = DIVERGENCES[output]
+        self._divergence, self._per_tier = DIVERGENCES[output], head == "per_tier"
+        if self._per_tier:
+            self._divergence = by_tier(self._divergence)
         self._clip_norm, self._accumulate, self._average = clip_norm, accumulate, average
         self.learning_rate = float("nan")
         self._lr_scale: float = optimiser.param_groups[0]["lr_scale"]
@@ -86,7 +91,8 @@ class Step:
             shares of all ranks sum to the mean loss.
         """
         device = self.process.device
-        targets = on_device(batch.targets, device, self.dtype)
+        goals = batch.tier_targets if self._per_tier else batch.targets
+        targets = on_device(goals, device, self.dtype)
         weights = on_device(batch.weights, device, self.dtype)
         self.optimiser.zero_grad(set_to_none=True)
         # The same on all ranks, each of which has at least one row per part.
@@ -251,4 +257,5 @@ def stage_step(
         accumulate=training.accumulate,
         average=None if training.ema is None else AveragedModel(model, training.ema),
         output=experiment.model.output,
+        head=experiment.model.head,
     )

@@ -243,6 +243,7 @@ OTHER_VALUES: list[Any] = [
         "gem",
         "random_window",
         "weights.pt",
+        "per_tier",
     ),
     *(["statistics"], [300, 400]),
     *(["eeg.zoom in eeg panels", "kaggle panels", "pairs panels", "raw signals"], [0.5, 0.4, 0.6]),

@@ -39,6 +39,8 @@ def each(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     switches = {
         "input.channels": 3,
         "model.output": "sigmoid",
+        "model.head": "per_tier",
+        "training.label_rows": "random_window",
         "input.eeg.margin_s": 2,
         "prediction.flips": ["hemisphere_flip"],
         "prediction.shifts_s": [2],

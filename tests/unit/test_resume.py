@@ -11,16 +11,17 @@ from hms_ray.config.augmentation import AugmentConfig, CutMixConfig
 from hms_ray.config.experiment import Experiment, ModelConfig
 from hms_ray.config.row_targets import TierWeights
 from hms_ray.config.training import StageConfig
+from hms_ray.config.values import replace_values
 from hms_ray.errors import TrainingError
 from hms_ray.train.fold_state import state_bytes, state_from
 from hms_ray.train.loop import train_fold
 from hms_ray.train.process import Process
 from hms_ray.train.result import FoldResult
-from tests.fold_data import example_experiment, example_fold
+from tests.fold_data import example_experiment, example_fold, with_label_rows
 from tests.refused import refusal
 from tests.stage_sharing import without_times
 
-DATA = example_fold()
+DATA = with_label_rows(example_fold())
 STAGES = (
     StageConfig(name="noisy", rows="below_threshold", epochs=2),
     StageConfig(name="good", rows="at_least_threshold", epochs=1, learning_rate=0.003),
@@ -68,6 +69,10 @@ EXPERIMENTS = {
         )
     ),
     "branches": example_experiment(epochs=2, ema=0.8).model_copy(update={"model": BRANCHED}),
+    "heads and label rows": replace_values(
+        dropping(example_experiment(epochs=2, label_rows="random_row")),
+        {"model.head": "per_tier"},
+    ),
     "one batch per epoch": dropping(example_experiment(epochs=2, batch_size=64)),
 }
 
