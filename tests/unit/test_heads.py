@@ -144,7 +144,7 @@ def test_models_from_elsewhere_are_refused() -> None:
     ("votes", "stage", "got"),
     [
         ([3, 9, 5, 9], {}, "at most 9 votes"),
-        ([3, 12, 5, 9], {"rows": "below_threshold"}, "at most 9 votes"),
+        ([3, 12, 11, 9], {"rows": "below_threshold"}, "at most 9 votes"),
         ([3, 9, 12, 9], {}, "at most 9 votes"),
     ],
 )
