@@ -91,8 +91,8 @@ class Step:
             shares of all ranks sum to the mean loss.
         """
         device = self.process.device
-        goals = batch.tier_targets if self._per_tier else batch.targets
-        targets = on_device(goals, device, self.dtype)
+        given = batch.tier_targets if self._per_tier else batch.targets
+        targets = on_device(given, device, self.dtype)
         weights = on_device(batch.weights, device, self.dtype)
         self.optimiser.zero_grad(set_to_none=True)
         # The same on all ranks, each of which has at least one row per part.

@@ -30,7 +30,9 @@ KINDS: dict[str, dict[str, Any]] = {
     "gem": {**ONE, "pooling": "gem"},
     "sigmoid": {**ONE, "output": "sigmoid"},
     "elsewhere": {"name": "tests.contract.tiny_net:net"},
+    "head per tier": {**ONE, "head": "per_tier"},
     "branches": {"branches": BRANCHES},
+    "branches, head per tier": {"branches": BRANCHES, "head": "per_tier"},
     "branches, sigmoid": {"branches": BRANCHES, "output": "sigmoid"},
     "one frozen": {"branches": [{**BRANCHES[0], "name": "test_efficientnet"}, BRANCHES[1]]},
 }
