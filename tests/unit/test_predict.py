@@ -45,7 +45,7 @@ def each(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         "prediction.flips": ["hemisphere_flip"],
         "prediction.shifts_s": [2],
         # Averages of few steps are nearly alike.
-        "training.stages": [{"epochs": 1, "learning_rate": 0.1}],
+        "training.stages": [{"epochs": 2, "learning_rate": 0.025}],
     }
     values = switches if request.param == "eeg" else {}
     return train_study(tmp_path_factory.mktemp(request.param), request.param, values=values)
