@@ -55,7 +55,7 @@ def small_ladder() -> Ladder:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the data, and the results of the ladder."""
     place = tmp_path_factory.mktemp("gold")
-    write_competition_folder(place / "data", n_patients=6)
+    write_competition_folder(place / "data", n_patients=4)
     write_test_set(place / "test")
     call = LadderCall(
         data_dir=place / "data",
