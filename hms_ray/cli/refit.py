@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -95,7 +96,9 @@ def _require_code(
     chosen = folder.finished_trial(trial)
     if is_import_path(chosen.experiment.model.name):
         name = f"{folder.name} {chosen.number:04d}"
-        read_models(name, chosen.keys, results, trust_code=trust_code).require_code()
+        models = read_models(name, chosen.keys, results, trust_code=trust_code)
+        # What would be trained is the experiment in the trial's folder.
+        replace(models, experiment=chosen.experiment).require_code()
 
 
 class _Tasks:

@@ -25,6 +25,7 @@ from hms_ray.experiment.placement import Placement
 from hms_ray.experiment.preflight import preflight
 from hms_ray.experiment.run import plan_folds
 from hms_ray.predict.submit_trial import SubmitOptions
+from hms_ray.predict.trial import TrialModels, read_models
 from hms_ray.search.distributions import trial_key
 from hms_ray.study.confirmation import ConfirmingRun, require_own_model
 from hms_ray.study.identity import import_paths, space_identity
@@ -446,3 +447,18 @@ def test_confirming_runs_only_code_that_the_own_space_names(study: TrainedStudy)
         fix="Move that trial's folder away.",
     ):
         require_own_model(space_of("test_resnet"), run, study.folder)
+
+
+def test_refit_needs_trust_in_the_experiment_that_it_trains(
+    study: TrainedStudy, monkeypatch: pytest.MonkeyPatch, error_line: Callable[..., str]
+) -> None:
+    def of_timm(*arguments: Any, **named: Any) -> TrialModels:
+        models = read_models(*arguments, **named)
+        return replace(models, experiment=space_of("test_resnet").experiment)
+
+    words = "refit", "own", "--data", study.data, "--results", study.results, "--local"
+    monkeypatch.setattr("hms_ray.train.imported_model.importlib", None)
+    assert "add --trust-code" in error_line(*words)
+    # Stored folds of a model of timm must not hide that the trial's own file names another.
+    monkeypatch.setattr("hms_ray.predict.trial.read_models", of_timm)
+    assert "add --trust-code" in error_line(*words)
