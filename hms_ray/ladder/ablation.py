@@ -67,6 +67,8 @@ NEUTRAL: Final[dict[str, Any]] = {
     "model.head": "one",
     "model.output": "softmax",
     "model.pooling": "own",
+    "prediction.flips": [],
+    "prediction.shifts_s": [],
     "training.checkpoint": "last",
     "training.next_stage_from": "last",
 }

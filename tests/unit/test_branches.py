@@ -171,6 +171,9 @@ def test_the_key_has_the_branches_in_their_order_and_no_unused_value() -> None:
     assert not {"views", "size", "height", "pad"} & described["input"].keys()
     assert {"eeg", "raw", "normalisation"} <= described["input"].keys()
     assert canonical(experiment_of(TWO[::-1])) != described
+    whole = experiment_of(TWO)
+    for path, value in (("dropout", 0.1), ("output", "sigmoid"), ("head", "per_tier")):
+        assert canonical(replace_values(whole, {f"model.{path}": value})) != described, path
     for change in ({"size": [32, 64]}, {"height": 9}, {"pooling": "gem"}, {"drop_path": 0.1}):
         assert canonical(experiment_of([TWO[0], {**TWO[1], **change}])) != described, change
     assert "eeg" not in canonical(experiment_of(TWO[:1]))["input"]

@@ -245,7 +245,7 @@ OTHER_VALUES: list[Any] = [
         "weights.pt",
         "per_tier",
     ),
-    *(["statistics"], [300, 400]),
+    *(["statistics"], [300, 400], ["time_flip"]),
     *(["eeg.zoom in eeg panels", "kaggle panels", "pairs panels", "raw signals"], [0.5, 0.4, 0.6]),
 ]
 
@@ -281,8 +281,8 @@ PATHS = [
         (one, path)
         for one, path in PATHS
         if (one is BRANCHED) == path.startswith("model.branches")
-        # Needs views of raw signals alone.
-        and not path.endswith("signal_mixup")
+        # They need views of raw signals alone, or none of kaggle.
+        and not path.endswith(("signal_mixup", "shifts_s"))
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
