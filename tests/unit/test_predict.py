@@ -38,6 +38,7 @@ CPU = torch.device("cpu")
 def each(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TrainedStudy:
     switches = {
         "input.channels": 3,
+        "input.pad": [136, 80],
         "model.output": "sigmoid",
         "model.head": "per_tier",
         "training.label_rows": "random_window",
