@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch import Tensor
 
 from hms_ray.blend.export import ExportOptions, export
@@ -22,7 +23,7 @@ from hms_ray.experiment.cache_key import cache_key_inputs, require_planned
 from hms_ray.experiment.disk_use import _weights_bytes
 from hms_ray.experiment.older_folds import not_reused
 from hms_ray.experiment.placement import Placement
-from hms_ray.experiment.preflight import preflight
+from hms_ray.experiment.preflight import image_sizes_of, preflight
 from hms_ray.experiment.run import plan_folds
 from hms_ray.ladder.ablation import switches
 from hms_ray.ladder.scale import Scale, scaled
@@ -187,6 +188,13 @@ def test_names_of_recipes_change_no_key() -> None:
 
     assert keyed("one") == keyed("other")
     assert "eeg.1" in keyed("one")["input"]
+
+
+def test_the_example_of_the_page_is_sound() -> None:
+    page = (Path(__file__).parents[2] / "search_spaces" / "README.md").read_text()
+    text = page.partition("## Several encoders, one head\n\n```yaml\n")[2].partition("```")[0]
+    experiment = validate_space(yaml.safe_load(text), "page").experiment
+    assert image_sizes_of(experiment) == ((256, 384), (384, 512))
 
 
 def test_sources_of_all_branches_are_packed() -> None:

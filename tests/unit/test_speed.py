@@ -85,7 +85,7 @@ def test_warm_up_first_and_later_passes_are_told_apart(known: list[int]) -> None
     assert speed.scoring_first_s == pytest.approx([(INPUT_S + READ_S) / 12] * module.REPETITIONS)
     assert speed.restart_s == (0.0,) * len(speed.restart_s)
     assert speed.n_cached == 52
-    assert speed.image_size == (32, 32)
+    assert speed.image_sizes == ((32, 32),)
 
 
 def test_share_of_input_work_is_the_time_to_make_images(
