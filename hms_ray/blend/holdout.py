@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from hms_ray.blend.result_files import BLEND_FILE, NESTED_FILE
+from hms_ray.blend.holdout_scores import blend_scores, trial_scores
+from hms_ray.blend.result_files import BLEND_FILE
 from hms_ray.blend.stored import StoredBlend, read_blend
 from hms_ray.competition.read import read_labels
 from hms_ray.competition.rows import split_rows
-from hms_ray.competition.schema import TARGET_COLUMNS
 from hms_ray.dataset.hold_out import DATA_DIR, PACK_DIR
-from hms_ray.display.holdout_table import HoldoutReport, HoldoutScores, Intervals
+from hms_ray.display.holdout_table import HoldoutReport
 from hms_ray.display.live import bar
-from hms_ray.errors import DataError, PredictionError, StudyError
-from hms_ray.evaluate.intervals import intervals_by_objective
-from hms_ray.evaluate.metric import Array, kl_rows
-from hms_ray.evaluate.oof import align_oof, probabilities_of, read_oof
+from hms_ray.errors import DataError, StudyError
 from hms_ray.predict.inference import predict_all_folds, require_device
 from hms_ray.predict.recordings import recordings_of_held_out
-from hms_ray.predict.trial import TrialModels, mean_of_folds, read_models, require_weights
+from hms_ray.predict.trial import TrialModels, read_models, require_weights
 from hms_ray.storage.atomic import require_writable
 from hms_ray.storage.fold_store import StoredFold
 from hms_ray.storage.hashing import table_fingerprint
@@ -38,9 +34,6 @@ from hms_ray.study.holdout import (
 from hms_ray.study.refit import require_open_holdout
 from hms_ray.study.trial import StoredTrial
 from hms_ray.text import shortened_list
-
-ByFold = Mapping[int, Array]
-"""Fold -> probabilities (n, 6) by its model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,13 +156,13 @@ def _scored(
         list(models.values()), recordings, options.device, options.threads
     )
     scored = recordings.rows
-    scores = [_trial_scores(folder, opened, predicted[opened.models.name], scored)]
+    scores = [trial_scores(folder, opened.trial, predicted[opened.models.name], scored)]
     if opened.blend is not None:
         parts = {
             name: predicted[models[frozenset(_keys(member).items())].name]
             for name, member in opened.members.items()
         }
-        scores.append(_blend_scores(folder, opened.blend, opened.members, parts, scored))
+        scores.append(blend_scores(folder, opened.blend, opened.members, parts, scored))
     return HoldoutReport(
         study=folder.name,
         n_rows=len(scored),
@@ -198,87 +191,6 @@ def _places(
     if options.pack_dir is not None or options.data_dir is not None:
         return data_dir, options.pack_dir
     return data_dir, Path(rows.attrs[PACK_DIR])
-
-
-def _trial_scores(
-    folder: StudyFolder, opened: _Opened, by_fold: ByFold, scored: pd.DataFrame
-) -> HoldoutScores:
-    rows = folder.rows()
-    return HoldoutScores(
-        name=f"Best trial, {opened.trial.number:04d}",
-        single=_single(list(by_fold.values()), scored),
-        averaged=_intervals(_kl(scored, mean_of_folds(by_fold)), scored),
-        out_of_fold=_intervals(_kl(rows, probabilities_of(opened.trial.oof(rows))), rows),
-        optimistic=opened.trial.optimistic,
-    )
-
-
-_NESTED_NOTE = (
-    "Its out-of-fold score is nested, for the first partition of the patients; hms-ray blend "
-    "prints the mean of several."
-)
-
-
-def _blend_scores(
-    folder: StudyFolder,
-    blend: StoredBlend,
-    members: Mapping[str, TrialModels],
-    parts: Mapping[str, ByFold],
-    scored: pd.DataFrame,
-) -> HoldoutScores:
-    """Scores of the blend of the members' means and, if they share folds, of each fold's blend."""
-    single, notes = None, []
-    if _share_folds(list(members.values())):
-        folds = next(iter(parts.values()))
-        blended = [blend.predict({name: one[k] for name, one in parts.items()}) for k in folds]
-        single = _single(blended, scored)
-    else:
-        notes.append("Single fold models cannot be blended: the members have different folds.")
-    nested = _nested(folder)
-    absent = f"No out-of-fold score: {NESTED_FILE} does not fit the rows of the study."
-    notes.append(absent if nested is None else _NESTED_NOTE)
-    means = {name: mean_of_folds(one) for name, one in parts.items()}
-    return HoldoutScores(
-        name=f"Blend, {blend.method}",
-        single=single,
-        averaged=_intervals(_kl(scored, blend.predict(means)), scored),
-        out_of_fold=nested,
-        optimistic=blend.optimistic,
-        notes=notes,
-    )
-
-
-def _nested(folder: StudyFolder) -> Intervals | None:
-    """Nested scores of the blend; None if its rows are not those of the study."""
-    rows, file = folder.rows(), folder.path / "blend" / NESTED_FILE
-    try:
-        oof = read_oof(file)
-        rows = rows[rows["row_id"].isin(oof["row_id"])].reset_index(drop=True)
-        return _intervals(_kl(rows, probabilities_of(align_oof(oof, rows, file))), rows)
-    except PredictionError:
-        return None
-
-
-def _single(predictions: Sequence[Array], scored: pd.DataFrame) -> Intervals:
-    """Mean over models of the KL of each row."""
-    return _intervals(np.mean([_kl(scored, one) for one in predictions], axis=0), scored)
-
-
-def _kl(rows: pd.DataFrame, probabilities: Array) -> Array:
-    return kl_rows(rows[list(TARGET_COLUMNS)].to_numpy(np.float64), probabilities)
-
-
-def _intervals(scores: Array, rows: pd.DataFrame) -> Intervals:
-    return intervals_by_objective(scores, rows["total_votes"], rows["patient_id"])
-
-
-def _share_folds(models: Sequence[TrialModels]) -> bool:
-    """Whether fold k of one is trained on the same rows as fold k of every other."""
-    described = [
-        {fold: stored.record["made_from"]["folds"] for fold, stored in one.folds.items()}
-        for one in models
-    ]
-    return all(other == described[0] for other in described)
 
 
 def _seen(models: TrialModels, patients: set[int]) -> list[int]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
-from hms_ray.display.cells import OPTIMISTIC_LEGEND, difference_text, interval_text
+from hms_ray.display.cells import OPTIMISTIC_LEGEND, RECALIBRATED, difference_text, interval_text
 from hms_ray.display.tables import Column, Table, to_text
 from hms_ray.evaluate.intervals import Difference, Interval, independent_difference
-from hms_ray.evaluate.metric import OBJECTIVES, SCORE_NAMES
+from hms_ray.evaluate.metric import OBJECTIVES, SCORE_NAMES, named_scores
 from hms_ray.text import counted
 
 Intervals = Mapping[str, Interval | None]
@@ -18,6 +18,7 @@ Intervals = Mapping[str, Interval | None]
 _LEGEND: Final = (
     "single fold models: mean of the KL of each fold model alone; compare it with out-of-fold.\n"
     "mean of the fold models: KL of their averaged predictions, which submit writes.\n"
+    "recalibrated: after six class biases and a temperature, fitted on out-of-fold rows.\n"
     "difference: single fold models minus out-of-fold; below 0 is better.\n"
     "tie: the interval of the difference contains 0.\n"
     "Intervals: 95%, clustered by patient; wide with few patients."
@@ -33,6 +34,8 @@ class HoldoutScores:
         single: mean KL of the single fold models; None if undefined, for the reason in a note.
         averaged: KL of the mean of the fold models.
         out_of_fold: of the training rows; nested for a blend; None if unknown.
+        recalibrated: KL of the mean of the fold models, after six class biases and a temperature
+            that were fitted on the out-of-fold rows; empty if these are unknown.
         optimistic: whether checkpoints were chosen on the out-of-fold rows.
         notes: lines to print below its table.
     """
@@ -41,6 +44,7 @@ class HoldoutScores:
     single: Intervals | None
     averaged: Intervals
     out_of_fold: Intervals | None
+    recalibrated: Intervals = field(default_factory=dict)
     optimistic: bool = False
     notes: Sequence[str] = ()
 
@@ -61,6 +65,7 @@ class HoldoutScores:
             "single_fold_models": _plain(self.single),
             "mean_of_fold_models": _plain(self.averaged),
             "out_of_fold": _plain(self.out_of_fold),
+            "recalibrated": _plain(self.recalibrated),
             "difference": _plain(self.differences()),
             "optimistic": self.optimistic,
             "notes": list(self.notes),
@@ -157,7 +162,12 @@ def _table(scores: HoldoutScores) -> Table:
     )
     legend = (OPTIMISTIC_LEGEND,) if scores.optimistic else ()
     patients = ", ".join(f"{SCORE_NAMES[name]} {n}" for name, n in scores.patients().items())
-    return Table(scores.name, columns, (f"Held-out patients: {patients}.", *scores.notes, *legend))
+    means = {name: one.mean for name, one in scores.recalibrated.items() if one is not None}
+    corrected = (
+        [f"Mean of the fold models, {RECALIBRATED}: {named_scores(means)}."] if means else []
+    )
+    notes = (f"Held-out patients: {patients}.", *corrected, *scores.notes, *legend)
+    return Table(scores.name, columns, notes)
 
 
 def _difference(first: Interval | None, second: Interval | None) -> Difference | None:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hms_ray.config.space import Objective, Parameter
 from hms_ray.config.values import parameter_values
+from hms_ray.display.cells import RECALIBRATED
 from hms_ray.display.event_file import DECLARATION_NAME, framed, last_event
-from hms_ray.display.tensorboard import ESTIMATE, MINUTES, result_tag
+from hms_ray.display.tensorboard import ESTIMATE, MINUTES, recalibrated_tag, result_tag
 from hms_ray.evaluate.metric import OBJECTIVES, SCORE_NAMES
 from hms_ray.storage.atomic import whole_file
 from hms_ray.storage.folder_names import BOARD
@@ -228,6 +229,8 @@ def _experiment_summary(own: Mapping[str, Any], everywhere: Mapping[str, Any]) -
         infos.append(info)
     order = dict.fromkeys([own["objective"], *OBJECTIVES])
     names = {result_tag(name): SCORE_NAMES[name] for name in order}
+    own_score = own["objective"]
+    names[recalibrated_tag(own_score)] = f"{RECALIBRATED} {SCORE_NAMES[own_score]}"
     names |= {ESTIMATE: "estimate", MINUTES: "minutes"}
     metrics = [
         api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag), display_name=name)

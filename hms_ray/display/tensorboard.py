@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from hms_ray.config.space import Objective
+from hms_ray.display.cells import RECALIBRATED
 from hms_ray.display.event_file import EventFile
 from hms_ray.display.run_texts import ENVIRONMENT, environment_text, plain
 from hms_ray.evaluate.metric import OBJECTIVES, SCORE_NAMES
@@ -50,6 +51,11 @@ def objective_tag(objective: Objective) -> str:
 def result_tag(score: str) -> str:
     """Tag of a score of all out-of-fold rows; ``score`` as in a record."""
     return f"{RESULT}/{SCORE_NAMES[score]}"
+
+
+def recalibrated_tag(score: str) -> str:
+    """Tag of the same after nested recalibration."""
+    return f"{RESULT}/{RECALIBRATED} {SCORE_NAMES[score]}"
 
 
 def fold_tag(fold: int, name: str) -> str:
@@ -111,6 +117,7 @@ class RunEnd:
         state: ``complete``, or what it is instead, see ``StoredTrial``.
         reason: why it is not complete.
         scores: of all out-of-fold rows; empty unless it is complete.
+        recalibrated: ``scores`` after nested recalibration.
         estimate: of the objective, comparable between complete and pruned trials.
         minutes: of training.
         texts: tag -> Markdown.
@@ -122,6 +129,7 @@ class RunEnd:
     state: str = "complete"
     reason: str | None = None
     scores: Mapping[str, float | None] = field(default_factory=dict)
+    recalibrated: Mapping[str, float | None] = field(default_factory=dict)
     estimate: float | None = None
     minutes: float | None = None
     texts: Mapping[str, str] = field(default_factory=dict)
@@ -235,6 +243,7 @@ class RunLog:
         time_s = time.time() if end.ended_s is None else end.ended_s
         last = max(self._values, default=0)
         scores = {result_tag(name): end.scores.get(name) for name in OBJECTIVES}
+        scores |= {recalibrated_tag(name): end.recalibrated.get(name) for name in OBJECTIVES}
         self.file.add_scalars(
             time_s, last, {**scores, ESTIMATE: end.estimate, MINUTES: end.minutes}
         )

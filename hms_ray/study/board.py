@@ -163,6 +163,7 @@ class StudyBoard:
             state=trial.state,
             reason=trial.reason,
             scores=trial.scores,
+            recalibrated=trial.recalibrated,
             estimate=score if trial.finished else trial.estimate,
             minutes=trial.fold_minutes if trial.keys else None,
             texts={**texts, **experiment_texts(experiment)},

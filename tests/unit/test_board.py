@@ -42,7 +42,7 @@ PARAMETERS = {
 }
 
 
-METRICS = ["KL >=10", "KL all", "KL >=4", "estimate", "minutes"]
+METRICS = ["KL >=10", "KL all", "KL >=4", "recalibrated KL >=10", "estimate", "minutes"]
 
 
 def values(loss: str, rate: float) -> dict[str, Any]:
@@ -250,6 +250,7 @@ def test_hparams_view_is_the_leaderboard(study: StudyFolder) -> None:
         assert group.hparams["Model"].string_value == make_space().experiment.model.name
         for tag, column in (
             *(("result/KL all", "kl_all"), ("result/KL >=4", "kl_4"), ("result/KL >=10", "kl_10")),
+            ("result/recalibrated KL >=10", "kl_10_recalibrated"),
             *(("result/estimate", "estimate"), ("result/minutes of training", "fold_minutes")),
         ):
             expected = row.get(column)

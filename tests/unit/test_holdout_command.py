@@ -24,6 +24,7 @@ from hms_ray.competition.schema import PROBABILITY_COLUMNS, TARGET_COLUMNS
 from hms_ray.config.values import replace_values
 from hms_ray.display.holdout_table import HoldoutReport, HoldoutScores
 from hms_ray.errors import DataError, PredictionError, StudyError, TrainingError
+from hms_ray.evaluate.calibration import fit_recalibration
 from hms_ray.evaluate.oof import read_oof
 from hms_ray.experiment.in_process import InProcessRunner
 from hms_ray.experiment.run import run_experiment
@@ -131,6 +132,19 @@ def check(intervals: Any, rows: pd.DataFrame, kl: np.ndarray) -> None:
         )
 
 
+def check_recalibrated(
+    scores: HoldoutScores, own: pd.DataFrame, oof: np.ndarray, rows: pd.DataFrame, mean: np.ndarray
+) -> None:
+    """Fitted on the out-of-fold rows of a score, applied to the held-out ones."""
+    for name, fewest in {"kl_all": 0, "kl_4": 4, "kl_10": 10}.items():
+        known = (own["total_votes"] >= fewest).to_numpy()
+        fitted = fit_recalibration(own[known][list(TARGET_COLUMNS)], oof[known])
+        kl = plain_kl(rows, fitted.apply(mean))[(rows["total_votes"] >= fewest).to_numpy()]
+        found = scores.recalibrated[name]
+        assert found is not None
+        assert found.mean == pytest.approx(kl.mean())
+
+
 def check_difference(scores: HoldoutScores, name: str) -> None:
     """Welch's interval from the two intervals printed beside it."""
     single, oof = (scores.single or {})[name], (scores.out_of_fold or {})[name]
@@ -160,6 +174,7 @@ def test_scores_of_the_best_trial_are_those_of_plain_numpy(study: TrainedStudy) 
     check(scores.out_of_fold, own, plain_kl(own, oof))
     assert (scores.out_of_fold or {})["kl_all"].mean == pytest.approx(best.scores["kl_all"])  # type: ignore[union-attr]
     check_difference(scores, "kl_all")
+    check_recalibrated(scores, own, oof, rows, predicted.mean(axis=0))
     assert (report.n_rows, report.n_patients) == (len(rows), 3)
     assert scores.averaged["kl_all"] != scores.single["kl_all"]  # type: ignore[index]
 
@@ -175,7 +190,10 @@ def test_scores_of_the_blend_use_each_members_folds(study: TrainedStudy) -> None
     check(scores.averaged, rows, plain_kl(rows, stored.fitted.predict(predicted.mean(axis=1))))
     own = study.folder.rows()
     nested = read_oof(study.folder.path / "blend" / "oof_nested.parquet", own)
-    check(scores.out_of_fold, own, plain_kl(own, nested[list(PROBABILITY_COLUMNS)].to_numpy()))
+    probabilities = nested[list(PROBABILITY_COLUMNS)].to_numpy()
+    check(scores.out_of_fold, own, plain_kl(own, probabilities))
+    blended = stored.fitted.predict(predicted.mean(axis=1))
+    check_recalibrated(scores, own, probabilities, rows, blended)
 
 
 def test_opening_is_recorded_before_anything_is_printed(
@@ -259,6 +277,8 @@ def test_text_has_both_scores_and_the_next_command(study: TrainedStudy, run: Run
     for one in scores:
         for kind in ("single_fold_models", "mean_of_fold_models", "out_of_fold"):
             assert f"{one[kind]['kl_10']['mean']:.4f} [" in text
+        kl_10 = one["recalibrated"]["kl_10"]["mean"]
+        assert f"KL >=10 {kl_10:.4f}." in " ".join(text.split())
         assert f"{one['difference']['kl_10']['mean']:+.4f} [" in text
     assert "KL >=10" in text
     assert text.splitlines()[-1].startswith("next: hms-ray submit ")

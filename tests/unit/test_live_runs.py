@@ -222,12 +222,15 @@ def test_end_has_scores_state_and_reason(make_run: Callable[[], RunLog], folder:
     run = make_run()
     run.add(0, "key 0", history(0), 1000.0)
     scores = {"kl_all": 0.9, "kl_4": None, "kl_10": 0.6}
-    run.end(RunEnd(scores=scores, minutes=12.0, estimate=0.6, ended_s=3000.0))
+    recalibrated = {"kl_all": 0.8, "kl_4": None}
+    ended = {"minutes": 12.0, "estimate": 0.6, "ended_s": 3000.0}
+    run.end(RunEnd(scores=scores, recalibrated=recalibrated, **ended))
     run.file.flush()
     found = {tag: points for tag, points in scalars(folder).items() if tag.startswith("result")}
     assert found == {
         "result/KL all": [(3000.0, 2500, pytest.approx(0.9))],
         "result/KL >=10": [(3000.0, 2500, pytest.approx(0.6))],
+        "result/recalibrated KL all": [(3000.0, 2500, pytest.approx(0.8))],
         "result/estimate": [(3000.0, 2500, pytest.approx(0.6))],
         "result/minutes of training": [(3000.0, 2500, 12.0)],
     }
