@@ -15,10 +15,13 @@ from hms_ray.blend.settings import Settings, plan_blend
 from hms_ray.blend.subset_report import describe_subsets, requested_costs
 from hms_ray.blend.unseen import require_unseen
 from hms_ray.display.blend_table import render_blend
+from hms_ray.display.cells import RECALIBRATED, RECALIBRATED_LEGEND
 from hms_ray.display.live import bar
 from hms_ray.display.tables import to_text
 from hms_ray.ensemble.report import blend_report
 from hms_ray.errors import StudyError
+from hms_ray.evaluate.calibration import recalibrated_scores
+from hms_ray.evaluate.metric import named_scores
 from hms_ray.evaluate.shares import Renormalised
 from hms_ray.ladder.manifest import Manifest
 from hms_ray.storage.atomic import require_writable
@@ -98,13 +101,21 @@ def blend(
             seed=settings.seed,
             progress=progress,
         )
+        recalibrated = recalibrated_scores(
+            data.targets, report.nested.probabilities, data.patients, data.votes
+        )
         subset_texts, subsets = describe_subsets(
             members, data, report.selection.objective, settings, costs
         )
-    write_blend(place, report, members, data, subsets, renormalised)
+    write_blend(place, report, members, data, recalibrated, subsets, renormalised)
     parts = [
         render_blend(report),
-        to_text(*copies, *_notes(targets, data, renormalised), *subset_texts),
+        to_text(
+            _recalibrated_text(recalibrated),
+            *copies,
+            *_notes(targets, data, renormalised),
+            *subset_texts,
+        ),
     ]
     return "\n\n".join([*filter(None, parts), f"written to {place}"])
 
@@ -127,6 +138,11 @@ def blend_folder(inputs: Sequence[str | Path], results: str | Path) -> Path:
     """Default folder of a blend: in the study if it is the only input, otherwise in RESULTS."""
     study = StudyFolder.find(inputs[0], results) if len(inputs) == 1 else None
     return (Path(results) if study is None else study.path) / BLEND
+
+
+def _recalibrated_text(scores: Mapping[str, float | None]) -> str:
+    found = named_scores(scores)
+    return f"Nested, {RECALIBRATED}: {found}. {RECALIBRATED_LEGEND}" if found else ""
 
 
 def _notes(targets: Targets, data: Aligned, renormalised: Mapping[str, Renormalised]) -> list[str]:

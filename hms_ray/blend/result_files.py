@@ -28,11 +28,13 @@ def write_blend(
     report: BlendReport,
     members: Sequence[Member],
     data: Aligned,
+    recalibrated: Mapping[str, float | None],
     sets: dict[str, Any] | None = None,
     renormalised: Mapping[str, Renormalised] | None = None,
 ) -> None:
     """Writes ``blend.json`` and both tables of blended predictions into a folder.
 
+    ``recalibrated`` are the scores of the nested predictions after nested recalibration;
     ``sets`` is the report on subsets as plain data, if requested; ``renormalised`` is what was
     renormalised, by model or file.
     """
@@ -47,6 +49,7 @@ def write_blend(
         "members": [{"name": member.name, **member.origin} for member in members],
         "rows_fingerprint": table_fingerprint(data.rows),
         **report.to_json(),
+        "nested_recalibrated": dict(recalibrated),
         "oof": {"nested": NESTED_FILE, "in_sample": IN_SAMPLE_FILE},
         **({} if sets is None else {"sets": sets}),
         "renormalised": {name: asdict(done) for name, done in (renormalised or {}).items()},

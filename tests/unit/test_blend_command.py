@@ -18,6 +18,7 @@ from hms_ray.ensemble.methods.combined import fitted_from_json
 from hms_ray.ensemble.methods.registry import all_methods, named_methods
 from hms_ray.ensemble.report import blend_report
 from hms_ray.errors import ConfigError, PredictionError, StudyError
+from hms_ray.evaluate.calibration import nested_recalibration
 from hms_ray.evaluate.oof import read_oof
 from tests.blend_data import make_rows, member, stack, stored_blend, targets
 from tests.refused import refusal
@@ -74,6 +75,14 @@ def test_a_stored_method_predicts_the_same_again(results: Path, mine: Path, meth
         blended(results / "here", "nested"), expected.nested.probabilities, atol=1e-9
     )
     assert found["nested"] == pytest.approx(expected.nested.scores, abs=1e-9)
+    votes, patients = rows["total_votes"].to_numpy(), rows["patient_id"].to_numpy()
+    for name, fewest in {"kl_all": 0, "kl_10": 10}.items():
+        chosen = votes >= fewest
+        known = targets(rows)[chosen], expected.nested.probabilities[chosen], patients[chosen]
+        logs = np.log(nested_recalibration(*known))
+        kl = (known[0] * (np.log(np.maximum(known[0], 1e-300)) - logs)).sum(axis=1).mean()
+        assert found["nested_recalibrated"][name] == pytest.approx(kl)
+        assert f"{kl:.4f}" in text
     assert found["in_sample"]["kl_all"] == pytest.approx(
         next(row["in_sample"] for row in found["methods"]["candidates"] if row["name"] == method)
     )
