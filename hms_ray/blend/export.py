@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any, Final, Literal
 
 from hms_ray import __version__
 from hms_ray.blend.apply import models_of
+from hms_ray.blend.export_page import export_page
 from hms_ray.blend.exported import (
     BLEND,
     EXPERIMENT,
@@ -22,7 +22,7 @@ from hms_ray.blend.exported import (
 )
 from hms_ray.blend.stored import StoredBlend, read_blend
 from hms_ray.blend.target import find_target
-from hms_ray.blend.wheel import requirements, write_installed_wheel, write_own_wheel
+from hms_ray.blend.wheel import write_installed_wheel, write_own_wheel
 from hms_ray.competition.schema import CLASSES
 from hms_ray.errors import ConfigError, PredictionError, StudyError
 from hms_ray.predict.trial import (
@@ -40,8 +40,6 @@ from hms_ray.text import counted
 README: Final = "README.md"
 _BUNDLED: Final = ("filelock", "typer")
 """Small pure-Python packages that images of notebooks tend to have in older versions."""
-_NOT_NEEDED: Final = ("ray", "optuna", "tensorboard", "matplotlib")
-"""Required by hms_ray, but not to predict."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +128,7 @@ def _fill(
     wheels = []
     if options.wheel:
         wheels = [write_own_wheel(draft), *(write_installed_wheel(draft, n) for n in _BUNDLED)]
-    page = readme(name, options.out.resolve().name, models, [wheel.name for wheel in wheels])
+    page = export_page(name, options.out.resolve().name, models, [wheel.name for wheel in wheels])
     (draft / README).write_text(page, encoding="utf-8")
     content = {
         "format": FORMAT,
@@ -241,70 +239,3 @@ def _summary(options: ExportOptions, name: str, models: Sequence[TrialModels], n
         f"{options.out}: {name}, {members} with {counted(n_folds, 'fold model')}, "
         f"{n_bytes / 1e6:,.1f} MB"
     )
-
-
-def readme(name: str, folder: str, models: Sequence[TrialModels], wheels: Sequence[str]) -> str:
-    """The page of an export: how to run it in a notebook without internet.
-
-    Args:
-        name: of what is exported.
-        folder: name of the export's folder.
-        models: of its members.
-        wheels: names of its wheels.
-    """
-    members = "\n".join(f"- {one.name}: {one.text}" for one in models)
-    needed = [line for line in requirements() if not line.startswith(_NOT_NEEDED)]
-    place = shlex.quote(f"/kaggle/input/{folder}")
-    install = (
-        f"!pip install --no-index --no-deps {place}/*.whl"
-        if wheels
-        else "Install hms_ray of the same version, without its dependencies."
-    )
-    return _PAGE.format(
-        name=name,
-        version=__version__,
-        members=members,
-        install=install,
-        place=place,
-        needed=", ".join(f"`{line}`" for line in needed) or "see pyproject.toml of hms_ray",
-        not_needed=", ".join(_NOT_NEEDED),
-        wheels=", ".join(f"`{wheel}`" for wheel in wheels) or "none",
-    )
-
-
-_PAGE: Final = """# Export of {name}
-
-Written by hms_ray {version}. `hms-ray submit` predicts with this folder alone: no Ray, Optuna,
-network or results folder.
-
-{members}
-
-## In a Kaggle notebook without internet
-
-Upload this folder with its subfolders as a dataset, add the dataset and the competition's data to
-the notebook, and run two cells. Change the paths if Kaggle shows others.
-
-```
-{install}
-```
-
-```
-!hms-ray submit {place} --data /kaggle/input/hms-harmful-brain-activity-classification --pack-dir /tmp/packed --threads 4 --out /kaggle/working/submission.csv
-```
-
-The last line of the second cell estimates the time for 3,000 test rows. `--pack-dir` is needed
-because Kaggle's input folders are read-only.
-
-## Packages
-
-- In this folder: {wheels}.
-- Needed: {needed}. What is not in this folder must be in the notebook's image, which may have
-  older versions of some: hms_ray is not tested with these.
-- Not needed: {not_needed}.
-
-## Files
-
-`export.json` has the SHA-256 of each file, versions and the order of classes. `models/NN/` has a
-member's experiment, its weights by fold, and the constants of its normalisation. `blend.json` has
-the fitted method with its weights, if this is a blend.
-"""  # noqa: E501 - a cell is one line

@@ -356,6 +356,9 @@ def test_code_of_a_stored_model_runs_only_if_trusted(
                 fix="Read its source, then add --trust-code.",
             ):
                 call()
+    page = (out / "README.md").read_text()
+    assert " --trust-code --pack-dir" in page
+    assert "Code of a model from elsewhere, which is not in this folder: `study_nets:good`" in page
     trusting = replace(options, trust_code=True)
     submit("own", trusting)
     assert options.out is not None
