@@ -30,7 +30,8 @@ ORDERS = {
     "interleaved": layout_of(RawRecipe(order="interleaved", midline=False)).panels,
     "list of the montage in any direction": (
         *("O1-T5", "F7-Fp1", "Fp2-F8", "T6-O2", "F7-T3", "T4-F8", "T5-T3", "T4-T6"),
-        *("Fp1-F3", "P3-O1", "F4-Fp2", "P4-O2", "Cz-Pz", "Fz-Cz"),
+        *("Fp1-F3", "P3-O1", "F4-Fp2", "P4-O2", "C3-F3", "C3-P3", "F4-C4", "P4-C4"),
+        *("Cz-Pz", "Fz-Cz"),
     ),
     "transverse pairs": TRANSVERSE,
 }
@@ -126,9 +127,10 @@ def test_chains_of_a_list_in_mixed_directions_change_signs() -> None:
     assert out.tolist() == [-3, -4, -1, -2]
 
 
-def test_moves_follow_each_other() -> None:
+@pytest.mark.parametrize("order", ["chains", "list of the montage in any direction"])
+def test_moves_follow_each_other(order: str) -> None:
     """First left and right, then front and back, then chains; and the sign once more."""
-    panels = ORDERS["chains"]
+    panels = ORDERS[order]
     values = np.random.default_rng(2).normal(size=(5, 18, 1, 4))
     values[2, 3, 0, 1] = np.nan
     alone = values
