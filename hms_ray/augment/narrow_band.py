@@ -72,10 +72,11 @@ def narrow_(
     """
     if not chosen.any():
         return
+    flat = windows.view(-1, windows.shape[3])
     if frequencies.rate_hz:
         rows, panels = np.nonzero(chosen)
         lines, edges = rows * windows.shape[1] + panels, bands_hz[rows]
-        signals, places = _lines(windows.flatten(0, 2), lines)
+        signals, places = _lines(flat, lines)
         edges_hz = on_device(edges, windows.device, windows.dtype)
         at_once = len(signals) if signals.is_cuda else _CPU_SIGNALS
         parts = zip(torch.split(signals, at_once), torch.split(edges_hz, at_once), strict=True)
@@ -84,10 +85,10 @@ def narrow_(
         low, high = bands_hz[:, :1], bands_hz[:, 1:]
         outside = (frequencies.hz < low) | (frequencies.hz > high)
         lines = np.flatnonzero(chosen[:, :, None] & outside[:, None, :])
-        values, places = _lines(windows.flatten(0, 2), lines)
+        values, places = _lines(flat, lines)
         # A product keeps NaN.
         changed = values.mul_(0).add_(frequencies.floor)
-    windows.flatten(0, 2).index_copy_(0, places, changed)
+    flat.index_copy_(0, places, changed)
 
 
 def _lines(flat: Tensor, numbers: NDArray[np.int64]) -> tuple[Tensor, Tensor]:

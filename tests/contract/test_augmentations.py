@@ -17,14 +17,19 @@ from hms_ray.train.images import Images
 from hms_ray.train.process import Process
 from hms_ray.transforms.views import join_views
 from tests.augmentations import EACH, TOGETHER
-from tests.fold_data import all_sources, open_images, sources_of
+from tests.fold_data import all_sources, example_fold, open_images, sources_of
 
 CASES = {**EACH, "window_shift_s": AugmentConfig(window_shift_s=20.0), "together": TOGETHER}
-RAW = {"wide": {"rate_hz": 10}, "centre": {"centre_s": 10, "rate_hz": 50, "margin_s": 6}}
-STFT = {"kind": "stft", "window_samples": 50}
+ORDER = ["Fp1-F7", "T5-O1", "F8-Fp2", "T6-O2", "Fp1-F3", "O1-P3", "Fp2-F4", "P4-O2"]
+ORDER += ["Fz-Cz", "Cz-Pz"]
+RAW = {
+    "wide": {"rate_hz": 10, "order": ORDER},
+    "centre": {"centre_s": 10, "rate_hz": 50, "order": ORDER, "margin_s": 6},
+}
+STFT = {"kind": "stft", "window_samples": 50, "order": ORDER}
 PAIRS = {
-    "wide": {**STFT, "hop_samples": 200, "midline": True},
-    "centre": {**STFT, "hop_samples": 50, "midline": True, "centre_s": 10, "margin_s": 6},
+    "wide": {**STFT, "hop_samples": 200},
+    "centre": {**STFT, "hop_samples": 50, "centre_s": 10, "margin_s": 6},
 }
 INPUTS = {
     "one view": InputConfig(),
@@ -49,8 +54,9 @@ INPUTS = {
         {"views": ["raw.wide signals"], "recipes": {"raw": {"wide": {**RAW["wide"], "rows": 5}}}}
     ),
 }
+SMALL = example_fold(n_train=24, n_valid=4)
 DATA = {
-    name: sources_of(config, margin=40) if config.recipes.raw else all_sources()
+    name: sources_of(config, n_rows=17, margin=40) if config.recipes.raw else all_sources(SMALL)
     for name, config in INPUTS.items()
 }
 ALONE = Process()
@@ -73,7 +79,7 @@ every_case = pytest.mark.parametrize(
 def planned(
     images: Images, data: FoldData, augment: AugmentConfig, process: Process = ALONE
 ) -> list[Batch]:
-    training = TrainingConfig(batch_size=15, augment=augment, loss="kl_log_votes")
+    training = TrainingConfig(batch_size=12, augment=augment, loss="kl_log_votes")
     (stage,) = training.resolved_stages()
     return plan_epoch(data, data.train, training, stage, images.joined, (0, 0, 0), process)
 
