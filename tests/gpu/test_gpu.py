@@ -185,6 +185,20 @@ def test_float64_on_the_gpu_is_float64_on_the_cpu(
     np.testing.assert_allclose(gpu.probabilities, cpu.probabilities, rtol=0, atol=1e-6)
 
 
+def test_branches_on_the_gpu_are_those_on_the_cpu(device: torch.device) -> None:
+    plain = {"name": "test_vit", "pretrained": False, "drop_path": 0.0}
+    branches = [
+        {"views": ["panels"], **plain},
+        {"views": ["statistics"], "size": [32, 48], **plain},
+    ]
+    model = ModelConfig.model_validate({"branches": branches, "dropout": 0.0})
+    experiment = example_experiment("test_vit", precision="float64", epochs=2, accumulate=2)
+    experiment = experiment.model_copy(update={"model": model})
+    cpu = train_fold(experiment, DATA, 0, Process())
+    gpu = train_fold(experiment, DATA, 0, Process(device=device))
+    np.testing.assert_allclose(gpu.probabilities, cpu.probabilities, rtol=0, atol=1e-6)
+
+
 def test_dropout_repeats_and_restores_the_device_generator(device: torch.device) -> None:
     experiment = example_experiment("test_vit").model_copy(
         update={"model": ModelConfig(name="test_vit", pretrained=False, dropout=0.5)}
