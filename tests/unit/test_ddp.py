@@ -113,7 +113,10 @@ EQUAL["switches"] = example_experiment(
 EQUAL["switches"] = replace_values(
     EQUAL["switches"], {"model.output": "sigmoid", "model.head": "per_tier"}
 )
-EQUAL["augmented"] = replace_values(EQUAL["augmented"], {"model.head": "per_tier"})
+EQUAL["augmented"] = replace_values(
+    EQUAL["augmented"],
+    {"model.head": "per_tier", "prediction.flips": ["hemisphere_flip", "time_flip", "sign_flip"]},
+)
 PLAIN: dict[str, Any] = {"pretrained": False, "drop_path": 0.0}
 BRANCHES: list[dict[str, Any]] = [
     {"views": ["panels"], "name": "test_vit", "size": [32, 48], **PLAIN},
@@ -130,7 +133,10 @@ EQUAL["branches"] = replace_values(
         layer_decay=0.7,
         augment=AugmentConfig(hemisphere_flip=0.5, mixup={"probability": 1.0}),
     ),
-    {"model": {"branches": BRANCHES, "dropout": 0.0, "head": "per_tier"}},
+    {
+        "model": {"branches": BRANCHES, "dropout": 0.0, "head": "per_tier"},
+        "prediction.flips": ["time_flip"],
+    },
 )
 BATCH_STATISTICS = replace_values(
     example_experiment("test_efficientnet", epochs=2, ema=0.5), {"model.pooling": "gem"}

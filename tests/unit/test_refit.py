@@ -25,7 +25,7 @@ from hms_ray.predict.submit_trial import SubmitOptions
 from hms_ray.storage.fold_store import FoldStore
 from hms_ray.study.refit import closings, read_refit
 from hms_ray.study.refit_run import RefitOptions, run_refit
-from hms_ray.train.fold_state import FoldState
+from hms_ray.train.fold_state import FoldState, state_bytes, state_from
 from hms_ray.train.loop import train_fold
 from hms_ray.train.process import Process
 from tests.fold_data import example_experiment, example_fold
@@ -117,6 +117,18 @@ def test_a_refit_has_the_weights_that_its_schedule_has_at_that_epoch(end: float)
     assert reports[-1]["progress"] == 1.0
     assert {record["kl_all"] for record in result.history} == {None}
     assert not result.optimistic
+    stored: list[bytes] = []
+
+    def keep(make_state: Any) -> None:
+        stored.append(state_bytes(make_state(), {}))
+
+    train_fold(experiment, alone, 5, Process(), on_evaluation=keep, epochs=(end,))
+    assert len(stored) == 2 * end - 1
+    for content in stored:
+        state, _ = state_from(content)
+        resumed = train_fold(experiment, alone, 5, Process(), state, epochs=(end,))
+        for name, weight in resumed.weights.items():
+            np.testing.assert_array_equal(weight.numpy(), at[end][name].numpy())
 
 
 def test_models_on_all_rows_are_stored_without_a_score(study: TrainedStudy) -> None:
