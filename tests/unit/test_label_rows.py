@@ -21,6 +21,7 @@ from hms_ray.config.row_targets import LabelSmoothing, TierWeights
 from hms_ray.config.training import StageConfig, TrainingConfig
 from hms_ray.config.validation import validated
 from hms_ray.config.values import replace_values
+from hms_ray.dataset.folds import read_folds
 from hms_ray.dataset.label_rows import LABELS, label_rows_in, label_rows_of, with_label_rows
 from hms_ray.dataset.pack_command import pack_folder
 from hms_ray.dataset.packs import missing_pack_bytes, pack_parts
@@ -326,6 +327,15 @@ def test_a_study_has_packs_with_and_without_windows_of_label_rows(
     expected = set(zip(labels["eeg_id"], starts, strict=True))
     expected |= set(zip(rows["eeg_id"], rows["eeg_start"], strict=True))
     assert set(zip(held.index, held["start"], strict=True)) == expected
+
+
+def test_the_rows_of_a_study_give_the_same_study_again(
+    folder: Path, ready: Prepared, tmp_path: Path
+) -> None:
+    space, folds = spaced(), read_folds(ready.rows_file)
+    again = prepare(folder, space.experiment, tmp_path, sources=sources_for(space), folds=folds)
+    assert replace(again, rows_file=ready.rows_file) == ready
+    assert again.rows_file.name == ready.rows_file.name
 
 
 def test_disk_use_and_packing_ahead_count_windows_of_label_rows(
