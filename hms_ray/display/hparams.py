@@ -227,11 +227,15 @@ def _experiment_summary(own: Mapping[str, Any], everywhere: Mapping[str, Any]) -
             # Without a domain: TensorBoard hides trials whose value is not in it.
             info.type = api_pb2.DATA_TYPE_STRING
         infos.append(info)
-    order = dict.fromkeys([own["objective"], *OBJECTIVES])
-    names = {result_tag(name): SCORE_NAMES[name] for name in order}
     own_score = own["objective"]
-    names[recalibrated_tag(own_score)] = f"{RECALIBRATED} {SCORE_NAMES[own_score]}"
-    names |= {ESTIMATE: "estimate", MINUTES: "minutes"}
+    names = {
+        result_tag(own_score): SCORE_NAMES[own_score],
+        recalibrated_tag(own_score): f"{RECALIBRATED} {SCORE_NAMES[own_score]}",
+        **{result_tag(name): SCORE_NAMES[name] for name in OBJECTIVES if name != own_score},
+        # TensorBoard shows the first five until others are ticked.
+        MINUTES: "minutes",
+        ESTIMATE: "estimate",
+    }
     metrics = [
         api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag), display_name=name)
         for tag, name in names.items()

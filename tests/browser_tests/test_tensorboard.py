@@ -127,7 +127,7 @@ def test_a_running_study_in_tensorboard(
 
 def hparams_hold_the_leaderboard(study: StudyFolder, page: Page, address: str) -> None:
     # Wide enough for all columns.
-    page.set_viewport_size({"width": 2200, "height": 900})
+    page.set_viewport_size({"width": 3000, "height": 900})
     page.goto(f"{address}#hparams")
     page.wait_for_selector("vaadin-grid-cell-content:has-text('0.4500 0004')")
     cells: list[tuple[float, float, str]] = page.locator("vaadin-grid-cell-content").evaluate_all(

@@ -42,7 +42,7 @@ PARAMETERS = {
 }
 
 
-METRICS = ["KL >=10", "KL all", "KL >=4", "recalibrated KL >=10", "estimate", "minutes"]
+METRICS = ["KL >=10", "recalibrated KL >=10", "KL all", "KL >=4", "minutes", "estimate"]
 
 
 def values(loss: str, rate: float) -> dict[str, Any]:
