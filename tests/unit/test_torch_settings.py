@@ -203,8 +203,14 @@ def test_the_loop_uses_no_operation_that_cuda_refuses() -> None:
 
 def shipped_models() -> set[str]:
     """Models of the shipped experiments; a large one by a smaller one of the same layers."""
-    smaller = {"convnext_base.fb_in22k_ft_in1k": "convnext_tiny.fb_in22k_ft_in1k"}
-    names = {load_space(file).experiment.model.name for file in shipped_files()}
+    smaller = {
+        "convnext_base.fb_in22k_ft_in1k": "convnext_tiny.fb_in22k_ft_in1k",
+        "tiny_vit_21m_512.dist_in22k_ft_in1k": "tiny_vit_5m_224.dist_in22k_ft_in1k",
+        "mixnet_xl.ra_in1k": "mixnet_s.ft_in1k",
+        "tf_efficientnet_b5.ns_jft_in1k": "tf_efficientnet_b0.ns_jft_in1k",
+    }
+    models = [load_space(file).experiment.model for file in shipped_files()]
+    names = {part.name for model in models for part in model.branches or [model]}
     return {smaller.get(name, name) for name in names}
 
 
