@@ -261,7 +261,8 @@ def _weights(report: LadderReport) -> list[Table]:
     )
     note = (
         "Optimised weights are fitted on all patients; the score of the blend uses weights "
-        "fitted on other patients."
+        "fitted on other patients. Those of log_linear are exponents of probabilities, which may "
+        "be negative and need not sum to 1."
     )
     notes = (note,) if any(step.kind == "optimised_blend" for step in blends) else ()
     return [Table("Weights of blends", columns, notes)]

@@ -135,10 +135,11 @@ def _cost(experiment: Experiment, prepared: Prepared) -> float:
     votes, targets = rows["total_votes"].to_numpy(), rows[list(TARGET_COLUMNS)].to_numpy()
     n_pixels = sum(height * width for height, width in each_size(image_sizes_of(experiment)))
     share = 1 / prepared.n_folds
+    per_scored = _SCORED_PER_EPOCH * _SCORING_COST * len(experiment.prediction.variants)
     images = 0.0
     for stage in experiment.training.resolved_stages():
         trained = np.count_nonzero(belongs_to(stage, votes, targets)) * (1 - share)
-        scored = len(rows) * share * _SCORED_PER_EPOCH * _SCORING_COST
+        scored = len(rows) * share * per_scored
         images += stage.epochs * (trained + scored)
     return images * n_pixels
 
