@@ -144,15 +144,31 @@ class CombinedReport:
         return any(one is not None and one.priced for one in found)
 
     @property
+    def has_published(self) -> bool:
+        """Whether any step has a published difference."""
+        return any(step.published is not None or step.other_rows for step in self.steps)
+
+    @property
     def simulated(self) -> bool:
         """Whether the ladders are on simulated data (never mixed)."""
         return all(about["simulated"] for about in self.ladders.values())
 
     def counts(
         self, group: str, *, recalibrated: bool = False, control: bool = False
-    ) -> dict[Outcome, int]:
+    ) -> dict[str, int]:
         """How many steps have each outcome on a group of rows, here or in the control."""
         outcomes = [
             step.outcome(group, recalibrated=recalibrated, control=control) for step in self.steps
         ]
         return {one: outcomes.count(one) for one in get_args(Outcome) if one in outcomes}
+
+    def verdicts(
+        self, group: str, *, recalibrated: bool = False, control: bool = False
+    ) -> dict[str, int]:
+        """How many steps are better or worse than their baselines, or a tie."""
+        found = [
+            step.difference(group, recalibrated=recalibrated, control=control)
+            for step in self.steps
+        ]
+        verdicts = [one.verdict for one in found if one is not None]
+        return {one: verdicts.count(one) for one in ("better", "worse", "tie") if one in verdicts}

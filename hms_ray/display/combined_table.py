@@ -115,28 +115,38 @@ def _heading(report: CombinedReport) -> str:
 
 
 def _verdict(report: CombinedReport) -> str:
-    return " ".join(_outcomes(report, "kl_all", recalibrated=False))
+    groups = ("kl_all",) if report.has_published else ("kl_all", "kl_10")
+    return " ".join(
+        sentence for group in groups for sentence in _outcomes(report, group, recalibrated=False)
+    )
 
 
 def _outcomes(report: CombinedReport, group: str, *, recalibrated: bool) -> list[str]:
     """How many steps have each outcome, in the negative control too."""
+    kind = "Published differences" if report.has_published else "Differences"
     sentences = []
     for control, where in ((False, ""), (True, " in the negative control")):
-        counts = report.counts(group, recalibrated=recalibrated, control=control)
+        chosen = {"recalibrated": recalibrated, "control": control}
+        of_group = report.counts if report.has_published else report.verdicts
+        counts = of_group(group, **chosen)
         if counts:
             found = ", ".join(f"{outcome} {number}" for outcome, number in counts.items())
-            sentences.append(f"Published differences{where}, {GROUP_TEXTS[group]}: {found}.")
+            sentences.append(f"{kind}{where}, {GROUP_TEXTS[group]}: {found}.")
     return sentences
 
 
 def _notes(report: CombinedReport) -> list[str]:
-    notes = [OUTCOME_NOTE, TIE_NOTE, f"Recalibrated: {RECALIBRATED_NOTE}"]
+    notes = [TIE_NOTE, f"Recalibrated: {RECALIBRATED_NOTE}"]
+    if report.has_published:
+        notes.insert(0, OUTCOME_NOTE)
     differences = [step.difference("kl_all") for step in report.steps]
     if any(difference is not None and difference.same for difference in differences):
         notes.append(SAME_NOTE)
     if any(step.other_rows for step in report.steps):
         notes.append(OTHER_ROWS_NOTE)
-    notes += [PUBLISHED_NOTE, LIKE_NOTE, CLUSTER_NOTE]
+    if report.has_published:
+        notes += [PUBLISHED_NOTE, LIKE_NOTE]
+    notes.append(CLUSTER_NOTE)
     notes.append(SEEDS_NOTE if report.seeds_priced else UNPRICED_NOTE)
     if any(step.optimistic for step in report.steps):
         notes.append(OPTIMISTIC_LEGEND.removesuffix(".") + ", or those of its baseline were.")
@@ -173,14 +183,14 @@ def _differences(report: CombinedReport, group: str, *, recalibrated: bool) -> T
         "-" if step.published is None else f"{step.published:+.4f} {step.published_of}"
         for step in report.steps
     ]
-    columns = [
-        *_names(report),
-        Column("published", published),
-        Column("simulated" if report.simulated else "ours", differences(False)),
-    ]
+    columns = list(_names(report))
+    if report.has_published:
+        columns.append(Column("published", published))
+    columns.append(Column("simulated" if report.simulated else "ours", differences(False)))
     if report.controls:
         columns.append(Column("control", differences(True)))
-    columns.append(Column("published sign", outcomes, right=False))
+    if report.has_published:
+        columns.append(Column("published sign", outcomes, right=False))
     notes = _outcomes(report, group, recalibrated=recalibrated)
     title = f"Difference to the baseline, {GROUP_TEXTS[group]} ({report.n_rows[group]:,})"
     if recalibrated:

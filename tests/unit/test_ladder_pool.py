@@ -180,6 +180,22 @@ def test_text_has_the_outcome_of_each_step(combined: CombinedReport) -> None:
     assert "those of its baseline were." in flat
 
 
+def test_ladders_without_published_figures_count_better_and_worse(combined: CombinedReport) -> None:
+    steps = [
+        replace(step, published=None, published_of=None, published_group=None, other_rows=False)
+        for step in combined.steps
+    ]
+    report = replace(combined, steps=tuple(steps))
+    text = " ".join(render_combined(report, 200).split())
+    assert "published" not in text.lower()
+    found = [step.difference("kl_10") for step in steps]
+    verdicts = [one.verdict for one in found if one is not None]
+    assert {"better", "worse", "tie"} == set(verdicts)
+    better, worse, tie = (verdicts.count(name) for name in ("better", "worse", "tie"))
+    expected = f"Differences, rows with >= 10 votes: better {better}, worse {worse}, tie {tie}."
+    assert expected in text
+
+
 @pytest.mark.parametrize("width", [80, 120])
 def test_no_line_is_longer_than_the_terminal(combined: CombinedReport, width: int) -> None:
     assert max(map(len, render_combined(combined, width).splitlines())) <= width
