@@ -23,6 +23,8 @@ class TrialChoice:
         best_score: its KL, on the rows that chose it.
         nested: mean over rows of the KL of the trial that is best on other patients; None if
             nothing was chosen or the rows are of one patient.
+        recalibrated: the same choices, scored after nested recalibration; None if a trial has no
+            such scores.
         low, high: ends of its 95% interval, clustered by patient.
         optimism: nested KL minus the best trial's.
         times_chosen: trial -> parts of the patients that it scored, most frequent first.
@@ -45,6 +47,7 @@ class TrialChoice:
     n_splits: int = 0
     n_seeds: int = 0
     optimistic: bool = False
+    recalibrated: float | None = None
 
 
 def choice_text(choice: TrialChoice) -> str:
@@ -67,6 +70,8 @@ def choice_text(choice: TrialChoice) -> str:
         "KL is too low). This prices the final choice; the search itself used these rows, see "
         "hold-out (data.holdout, hms-ray holdout)."
     )
+    if choice.recalibrated is not None:
+        text += f" The chosen trials' {name} after recalibration: {choice.recalibrated:.4f}."
     if choice.optimistic:
         text += " Checkpoints were chosen on these rows too, so both scores are optimistic."
     return text

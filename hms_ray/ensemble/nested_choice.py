@@ -32,6 +32,7 @@ class NestedChoice:
         best: position of the prediction with the lowest mean on all rows.
         in_sample: that mean, on the rows that chose it.
         nested: mean over rows, chosen on other patients, averaged over the seeds.
+        recalibrated: the same choices scored by ``recalibrated``; None without them.
         by_seed: (R,) the mean for each seed.
         times_chosen: position -> parts that it scored, of all seeds, most frequent first.
         seeds: of the partitions of the patients.
@@ -45,6 +46,7 @@ class NestedChoice:
     times_chosen: dict[int, int]
     seeds: tuple[int, ...]
     n_splits: int
+    recalibrated: float | None = None
 
     @property
     def optimism(self) -> float:
@@ -59,6 +61,7 @@ def nested_choice(
     *,
     seeds: Sequence[int] = range(N_REPEATS),
     n_splits: int = N_SPLITS,
+    recalibrated: PatientSums | None = None,
 ) -> NestedChoice:
     """Chooses the best of C predictions on some patients and scores it on the others.
 
@@ -73,6 +76,7 @@ def nested_choice(
             partitions, so that these are those of ``cross_validate``.
         seeds: R partitions of the patients.
         n_splits: parts of each, at most as many as there are patients with scored rows.
+        recalibrated: row KLs of the same predictions after recalibration, which choose nothing.
 
     Raises:
         PredictionError: fewer than two patients have scored rows, or the sums are of others.
@@ -87,6 +91,7 @@ def nested_choice(
         )
     n_splits = min(n_splits, len(known))
     found, chosen = np.empty((len(seeds), len(known))), Counter[int]()
+    corrected = np.empty_like(found)
     for repeat, seed in enumerate(seeds):
         split = patient_groups(owners, n_splits, seed, counted)[counted][first]
         for number in np.unique(split):
@@ -94,6 +99,8 @@ def nested_choice(
             # The same rows for all: the lowest sum is the lowest mean.
             winner = int(np.argmin(sums @ ~held_out))
             found[repeat, held_out] = sums[winner, held_out]
+            if recalibrated is not None:
+                corrected[repeat, held_out] = recalibrated.sums[winner, held_out]
             chosen[winner] += 1
     means = scores.means
     best = int(np.argmin(means))
@@ -105,4 +112,7 @@ def nested_choice(
         times_chosen=dict(chosen.most_common()),
         seeds=tuple(seeds),
         n_splits=n_splits,
+        recalibrated=None
+        if recalibrated is None
+        else float(corrected.sum(axis=1).mean() / sizes.sum()),
     )

@@ -140,10 +140,10 @@ def nested_recalibration(
     return corrected
 
 
-def recalibrated_scores(
+def recalibrated_rows(
     targets: ArrayLike, probabilities: ArrayLike, patients: ArrayLike, total_votes: ArrayLike
-) -> dict[str, float | None]:
-    """The scores of ``kl_report`` after nested recalibration.
+) -> dict[str, Array | None]:
+    """KL of each row after nested recalibration, for the rows of each score.
 
     The rows of each score are recalibrated by themselves, since a calibration for rows with
     many votes does not suit all rows.
@@ -155,22 +155,31 @@ def recalibrated_scores(
         total_votes: (n,) votes of each row.
 
     Returns:
-        ``{"kl_all", "kl_4", "kl_10"}``; None for an objective without rows of two patients.
+        ``kl_all``, ``kl_4``, ``kl_10`` -> (m,) of the rows that count, in their order; None for an
+        objective without rows of two patients.
 
     Raises:
         PredictionError: as ``fit_recalibration``.
     """
     checked, predicted = checked_pair(targets, probabilities)
     owners, votes = np.asarray(patients), np.asarray(total_votes)
-    scores: dict[str, float | None] = {}
+    rows: dict[str, Array | None] = {}
     for name, fewest in OBJECTIVES.items():
         chosen = votes >= fewest
-        scores[name] = None
+        rows[name] = None
         if len(np.unique(owners[chosen])) > 1:
             known = checked[chosen]
             corrected = nested_recalibration(known, predicted[chosen], owners[chosen])
-            scores[name] = float(row_sums(known, corrected).mean())
-    return scores
+            rows[name] = row_sums(known, corrected)
+    return rows
+
+
+def recalibrated_scores(
+    targets: ArrayLike, probabilities: ArrayLike, patients: ArrayLike, total_votes: ArrayLike
+) -> dict[str, float | None]:
+    """The scores of ``kl_report`` after nested recalibration: means of ``recalibrated_rows``."""
+    rows = recalibrated_rows(targets, probabilities, patients, total_votes)
+    return {name: None if kl is None else float(kl.mean()) for name, kl in rows.items()}
 
 
 def _fit(logs: Array, targets: Array, row_weights: Array) -> Recalibration:

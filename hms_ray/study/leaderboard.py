@@ -19,7 +19,7 @@ from hms_ray.evaluate.intervals import Interval, PatientSums, sum_by_patient
 from hms_ray.evaluate.metric import OBJECTIVES, Array
 from hms_ray.study.confirmation import confirmation_table, confirmed_trials
 from hms_ray.study.folder import StudyFolder
-from hms_ray.study.row_scores import RowScores
+from hms_ray.study.row_scores import RecalibratedRows, RowScores
 from hms_ray.study.ties import tied_with_best
 from hms_ray.study.trial import PRUNED, StoredTrial, best_first, saved_by_pruning
 
@@ -55,6 +55,8 @@ class Leaderboard:
         self._sizes = np.unique(self._patients, return_counts=True)[1].astype(np.float64)
         self._trials: dict[int, StoredTrial] = {}
         self._sums: dict[int, Array] = {}
+        self._recalibrated_rows = RecalibratedRows(self.rows, self.objective)
+        self._recalibrated: dict[int, Array] = {}
         self._gains: GainRanking | None = None
         if folder.by_gain:
             # Fits of blends take a third of the time that a short command needs to start.
@@ -85,10 +87,16 @@ class Leaderboard:
         if trial is not None:
             self._trials[number] = trial
             self._set_sums(number, scores)
+            if number in self._sums:
+                kept = self._recalibrated_rows.kept(trial.path)
+                if kept is not None:
+                    found = sum_by_patient(kept[None], self._patients)
+                    self._recalibrated[number] = found.sums[0]
         return scores
 
     def _set_sums(self, number: int, scores: Array | None) -> None:
         self._sums.pop(number, None)
+        self._recalibrated.pop(number, None)
         self._ties.pop(number, None)
         if number == self._compared:
             self._compared = None
@@ -160,8 +168,15 @@ class Leaderboard:
         if len(numbers) < 2 or len(self._sizes) < 2:
             return plain
         # By number: an order by score would let the scored patients decide between equals.
+        recalibrated = None
+        if all(number in self._recalibrated for number in numbers):
+            corrected = np.stack([self._recalibrated[number] for number in numbers])
+            recalibrated = PatientSums(corrected, self._sizes)
         found = nested_choice(
-            self._scores(numbers), self.rows["patient_id"].to_numpy(), self._counted
+            self._scores(numbers),
+            self.rows["patient_id"].to_numpy(),
+            self._counted,
+            recalibrated=recalibrated,
         )
         chosen = {numbers[position]: times for position, times in found.times_chosen.items()}
         return replace(
@@ -173,6 +188,7 @@ class Leaderboard:
             times_chosen={f"{number:04d}": times for number, times in chosen.items()},
             n_splits=found.n_splits,
             n_seeds=len(found.seeds),
+            recalibrated=found.recalibrated,
             optimistic=any(self._trials[number].optimistic for number in (best.number, *chosen)),
         )
 

@@ -1,10 +1,11 @@
-"""Numbers that follow from a trial's predictions, kept beside them so that they are made once."""
+"""Numbers that follow from a trial's predictions, kept beside them and so made once."""
 
 from __future__ import annotations
 
 import zipfile
 from abc import ABC, abstractmethod
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -12,21 +13,23 @@ import numpy as np
 import pandas as pd
 
 from hms_ray.competition.schema import N_CLASSES, TARGET_COLUMNS
-from hms_ray.evaluate.metric import Array, kl_rows
+from hms_ray.config.space import Objective
+from hms_ray.evaluate.metric import OBJECTIVES, Array, kl_rows
 from hms_ray.evaluate.oof import align_oof, probabilities_of
 from hms_ray.storage.atomic import whole_file
 from hms_ray.storage.hashing import file_sha256, table_fingerprint
 from hms_ray.study.trial import OOF_FILE, read_trial_oof
 
 ROW_SCORES_FILE: Final = "row_scores.npz"
+RECALIBRATED_FILE: Final = "recalibrated_rows.npz"
 PREDICTIONS_FILE: Final = "predictions.npz"
 
 
 class KeptArray(ABC):
-    """An array made from the predictions of each trial of one study.
+    """An array that follows from the predictions of each trial of one study.
 
     A kept array is used only if it was made from the present predictions and rows, which its
-    file identifies by SHA-256; else it is made again.
+    file identifies by SHA-256.
 
     Args:
         rows: (n rows) the study's rows with votes, targets and folds.
@@ -43,6 +46,42 @@ class KeptArray(ABC):
     def shape(self) -> tuple[int, ...]:
         """Shape of the array."""
 
+    def kept(self, trial: Path) -> Array | None:
+        """The array in a trial's folder; None without a current one."""
+        try:
+            # Opened here: numpy leaves a damaged file open.
+            with (trial / self.file).open("rb") as file, np.load(file) as stored:
+                of_rows, of_oof = str(stored["rows_sha256"]), str(stored["oof_sha256"])
+                values: Array = stored["kl"]
+            oof = trial / OOF_FILE
+            state = oof.stat()
+            made_from = _sha256_of(oof, state.st_mtime_ns, state.st_size)
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            # Missing or damaged.
+            return None
+        current = of_rows == self._rows_sha256 and of_oof == made_from
+        return values if current and values.shape == self.shape else None
+
+    def keep(self, trial: Path, values: Array, oof_sha256: str) -> None:
+        """Keeps an array that was made from the predictions with this SHA-256.
+
+        Raises:
+            OSError: if it cannot be written.
+        """
+        # An array that a power failure damages is made again, or not shown.
+        with whole_file(trial / self.file, fsync=False) as draft, draft.open("wb") as file:
+            np.savez(file, kl=values, oof_sha256=oof_sha256, rows_sha256=self._rows_sha256)
+
+
+@lru_cache(maxsize=1)
+def _sha256_of(file: Path, changed_ns: int, size: int) -> str:
+    """SHA-256 of a file; the arrays of one trial are read one after the other."""
+    return file_sha256(file)
+
+
+class MadeArray(KeptArray):
+    """An array that is made again if no current one is kept."""
+
     @abstractmethod
     def make(self, probabilities: Array) -> Array:
         """The array, from predictions (n, 6) in the order of the rows."""
@@ -56,7 +95,7 @@ class KeptArray(ABC):
         Raises:
             StudyError: if its predictions are missing, damaged or do not match the rows.
         """
-        kept = self._kept(trial)
+        kept = self.kept(trial)
         if kept is not None:
             return kept
         with suppress(OSError):  # a folder that may only be read
@@ -74,28 +113,14 @@ class KeptArray(ABC):
         # Before they are read: predictions that are replaced meanwhile do not match it.
         oof_sha256 = file_sha256(oof) if oof.is_file() else ""
         made = self._made(trial)
-        # An array that a power failure damages is made again.
-        with whole_file(trial / self.file, fsync=False) as draft, draft.open("wb") as file:
-            np.savez(file, kl=made, oof_sha256=oof_sha256, rows_sha256=self._rows_sha256)
+        self.keep(trial, made, oof_sha256)
         return made
 
     def _made(self, trial: Path) -> Array:
         return self.make(probabilities_of(read_trial_oof(trial, self._rows)))
 
-    def _kept(self, trial: Path) -> Array | None:
-        try:
-            # Opened here: numpy leaves a damaged file open.
-            with (trial / self.file).open("rb") as file, np.load(file) as stored:
-                of_rows, of_oof = str(stored["rows_sha256"]), str(stored["oof_sha256"])
-                values: Array = stored["kl"]
-            current = of_rows == self._rows_sha256 and of_oof == file_sha256(trial / OOF_FILE)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            # Missing or damaged: made again, which also reports missing predictions.
-            return None
-        return values if current and values.shape == self.shape else None
 
-
-class RowScores(KeptArray):
+class RowScores(MadeArray):
     """KL (n,) of each row, in the order of the rows."""
 
     file = ROW_SCORES_FILE
@@ -106,11 +131,34 @@ class RowScores(KeptArray):
         return (len(self._rows),)
 
     def make(self, probabilities: Array) -> Array:
-        """See ``KeptArray``."""
+        """See ``MadeArray``."""
         return kl_rows(self._rows[list(TARGET_COLUMNS)].to_numpy(), probabilities)
 
 
-class Predictions(KeptArray):
+class RecalibratedRows(KeptArray):
+    """KL (m,) of each row that counts for an objective, after nested recalibration.
+
+    Its fits take longer than all else that a leaderboard does, so that only the process that
+    writes a trial makes it.
+
+    Args:
+        rows: see ``KeptArray``.
+        objective: of the study.
+    """
+
+    file = RECALIBRATED_FILE
+
+    def __init__(self, rows: pd.DataFrame, objective: Objective) -> None:
+        super().__init__(rows)
+        self._n_counted = int((rows["total_votes"] >= OBJECTIVES[objective]).sum())
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """See ``KeptArray``."""
+        return (self._n_counted,)
+
+
+class Predictions(MadeArray):
     """Probabilities (n, 6) in the order of the rows.
 
     Gains need them many times, and the table takes some five times as long to read and check.
@@ -124,7 +172,7 @@ class Predictions(KeptArray):
         return len(self._rows), N_CLASSES
 
     def make(self, probabilities: Array) -> Array:
-        """See ``KeptArray``."""
+        """See ``MadeArray``."""
         return probabilities
 
 

@@ -13,11 +13,13 @@ import pandas as pd
 from hms_ray.competition.rows import ROW_UNIT
 from hms_ray.competition.schema import TARGET_COLUMNS
 from hms_ray.config.experiment import Experiment
-from hms_ray.config.space import Space
+from hms_ray.config.space import Objective, Space
 from hms_ray.errors import HmsRayError
+from hms_ray.evaluate.metric import Array
 from hms_ray.evaluate.oof import OPTIMISTIC, align_oof, probabilities_of, write_oof
 from hms_ray.storage.atomic import IfExists
-from hms_ray.study.row_scores import RowScores
+from hms_ray.storage.hashing import file_sha256
+from hms_ray.study.row_scores import RecalibratedRows, RowScores
 from hms_ray.study.trial import (
     OOF_FILE,
     PRUNED,
@@ -54,6 +56,11 @@ class TrialWriter(ABC):
     def rows(self) -> pd.DataFrame:
         """The study's training rows with votes, targets and folds."""
 
+    @property
+    @abstractmethod
+    def objective(self) -> Objective:
+        """The score that chooses trials."""
+
     def write_trial(
         self,
         number: int,
@@ -62,11 +69,14 @@ class TrialWriter(ABC):
         result: ExperimentResult,
     ) -> None:
         """Stores a finished trial as a whole or not at all."""
+        recalibrated = self._recalibrated(result.oof)
         data = {
             "number": number,
             "point": dict(point),
             "scores": result.scores,
-            "recalibrated": self._recalibrated(result.oof),
+            "recalibrated": {
+                name: None if kl is None else float(kl.mean()) for name, kl in recalibrated.items()
+            },
             "keys": result.keys,
             "reused": list(result.reused),
             "optimistic": result.optimistic,
@@ -84,18 +94,21 @@ class TrialWriter(ABC):
             # Made again when they are read: a result is not lost for them.
             with suppress(HmsRayError, OSError):
                 RowScores(self.rows()).write(draft)
+                if (kl := recalibrated.get(self.objective)) is not None:
+                    kept = RecalibratedRows(self.rows(), self.objective)
+                    kept.keep(draft, kl, file_sha256(draft / OOF_FILE))
 
-    def _recalibrated(self, oof: pd.DataFrame) -> dict[str, float | None]:
-        """Scores after nested recalibration; empty without usable rows.
+    def _recalibrated(self, oof: pd.DataFrame) -> dict[str, Array | None]:
+        """See ``recalibrated_rows``; empty without usable rows.
 
         They are made here alone: a study of many trials is read in less time than they take.
         """
         # Fits take a third of the time that a short command needs to start.
-        from hms_ray.evaluate.calibration import recalibrated_scores
+        from hms_ray.evaluate.calibration import recalibrated_rows
 
         with suppress(HmsRayError, OSError):
             rows = self.rows()
-            return recalibrated_scores(
+            return recalibrated_rows(
                 rows[list(TARGET_COLUMNS)].to_numpy(),
                 probabilities_of(align_oof(oof, rows)),
                 rows["patient_id"].to_numpy(),

@@ -113,6 +113,10 @@ def test_few_patients() -> None:
     found = nested_choice(sum_by_patient(rows, [1, 2, 2]), [1, 2, 2])
     # Each of two patients alone: patient 1 is scored by the second, patient 2 by the first.
     assert (found.n_splits, found.nested.mean) == (2, pytest.approx((2 + 2 + 3) / 3))
+    assert found.recalibrated is None
+    corrected = sum_by_patient(np.array([[9.0, 0.6, 0.7], [0.2, 9.0, 9.0]]), [1, 2, 2])
+    found = nested_choice(sum_by_patient(rows, [1, 2, 2]), [1, 2, 2], recalibrated=corrected)
+    assert found.recalibrated == pytest.approx((0.2 + 0.6 + 0.7) / 3)
     with refusal(PredictionError, "at least two patients", got="1"):
         nested_choice(sum_by_patient(rows, [4, 4, 4]), [4, 4, 4])
 

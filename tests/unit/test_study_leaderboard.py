@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from hms_ray.display.leaderboard import render
 from hms_ray.ensemble.nested_choice import nested_choice
 from hms_ray.errors import StudyError
 from hms_ray.evaluate import calibration
-from hms_ray.evaluate.calibration import recalibrated_scores
+from hms_ray.evaluate.calibration import recalibrated_rows, recalibrated_scores
 from hms_ray.evaluate.intervals import paired_difference, sum_by_patient
 from hms_ray.evaluate.metric import kl_report, kl_rows
 from hms_ray.evaluate.oof import make_oof, probabilities_of, write_oof
@@ -94,6 +95,15 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return read(path, rows)
 
     monkeypatch.setattr(row_scores_module, "read_trial_oof", recorded)
+    return found
+
+
+def recalibrated_row_kl(seed: int, objective: str) -> np.ndarray:
+    rows = make_rows()
+    found = recalibrated_rows(
+        rows[list(TARGET_COLUMNS)], predictions(seed), rows["patient_id"], rows["total_votes"]
+    )[objective]
+    assert found is not None
     return found
 
 
@@ -278,7 +288,13 @@ def test_the_choice_is_scored_on_the_rows_of_the_objective(
     counted = (make_rows()["total_votes"] >= fewest).to_numpy()
     rows = np.stack([row_kl(seed)[counted] for seed in range(5)])
     patients = make_rows()["patient_id"].to_numpy()
-    expected = nested_choice(sum_by_patient(rows, patients[counted]), patients, counted)
+    corrected = np.stack([recalibrated_row_kl(seed, objective) for seed in range(5)])
+    expected = nested_choice(
+        sum_by_patient(rows, patients[counted]),
+        patients,
+        counted,
+        recalibrated=sum_by_patient(corrected, patients[counted]),
+    )
     best = int(rows.mean(axis=1).argmin())
     assert (choice.objective, choice.n_trials, choice.best_trial) == (objective, 5, best)
     assert choice.best_score == pytest.approx(rows[best].mean())
@@ -290,6 +306,11 @@ def test_the_choice_is_scored_on_the_rows_of_the_objective(
     assert choice.optimism == pytest.approx(expected.nested.mean - rows[best].mean())
     assert choice.optimism > 0
     assert sum(choice.times_chosen.values()) == 25
+    assert choice.recalibrated == pytest.approx(expected.recalibrated)
+    assert choice.recalibrated != pytest.approx(choice.nested)
+    (study.trial_path(3) / "recalibrated_rows.npz").unlink()
+    without = Leaderboard(study).choice()
+    assert without == replace(choice, recalibrated=None)
 
 
 def read_json(study: StudyFolder, capsys: pytest.CaptureFixture[str], *words: str) -> dict:
@@ -319,6 +340,7 @@ def test_leaderboard_and_show_print_the_nested_score(
             f", {choice.high:.4f}]. Each patient",
             f"Optimism of the best trial's score: {choice.optimism:+.4f} (nested KL minus its KL",
             "prices the final choice",
+            f"The chosen trials' KL >=10 after recalibration: {choice.recalibrated:.4f}.",
             "the search itself used these rows",
             "hold-out",
         ):
