@@ -6,7 +6,7 @@ spatial order of electrodes and changes over time, with the steps whose gain the
 use. The table has the minutes of each command. Goal: all ladders in 40 minutes on two cores. The
 same command continues after a stop.
 
-Run: python -m tests.benchmarks.gold_ladder [--seeds 3] [--patients 200] [--results results]
+Run: python -m tests.benchmarks.gold_ladder [--seeds 3] [--patients 150] [--results results]
 [--work DIR] [--short]; ``--short`` has two seeds of 40 patients and a few steps.
 """
 
@@ -77,7 +77,7 @@ def main() -> None:
     """Prints the minutes of each part."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--patients", type=int, default=200)
+    parser.add_argument("--patients", type=int, default=150)
     parser.add_argument("--results", type=Path, default=Path("results"))
     parser.add_argument(
         "--work", type=Path, help="folder of the simulated data; default: temporary"
