@@ -41,7 +41,7 @@ class Scale(Frozen):
     largest: dict[SourceName, tuple[Count, Count]] = Field(default_factory=dict)
     """Source -> most frequencies and times of its windows, also of its named recipes, which are
     averaged over the smallest blocks that reach this. Where blocks do not divide the frames of
-    ``pairs``, frames at both ends are left out."""
+    ``pairs``, frames at both ends are skipped."""
     values: dict[str, Any] = Field(default_factory=dict)
     """Dotted path into the experiment -> value, in every experiment."""
     resources: ResourcesConfig | None = None

@@ -1,7 +1,7 @@
 """Images of a finished trial in its TensorBoard run: rows with shares, confusion, reliability.
 
 They need the trial's predictions, and those of inputs also the study's packs. What cannot be
-made is left out, with a note that says so.
+made is skipped, with a note of the reason.
 """
 
 from __future__ import annotations
