@@ -77,10 +77,11 @@ def forest_figure(report: CombinedReport, *, recalibrated: bool) -> Figure:
     panels[0].set_yticks(range(n_rows), names, fontsize="small")
     panels[0].set_ylim(n_rows - 0.5, -0.5)
     panels[0].set_xlim(*limits)
+    published = " Published: real competition, all rows." if report.has_published else ""
     figure.suptitle(
         f"{_title(report, recalibrated)}\n{n_ladders_text(report)}, "
         f"{counted(report.n_patients, 'patient')}; 95% intervals paired and clustered by "
-        "patient. Published: real competition, all rows.",
+        f"patient.{published}",
         fontsize="medium",
     )
     ours = "simulated" if report.simulated else "ours"

@@ -188,6 +188,8 @@ def test_ladders_without_published_figures_count_better_and_worse(combined: Comb
     report = replace(combined, steps=tuple(steps))
     text = " ".join(render_combined(report, 200).split())
     assert "published" not in text.lower()
+    assert not any("Published" in (one or "") for one in drawn_texts(report))
+    assert any("Published" in (one or "") for one in drawn_texts(combined))
     found = [step.difference("kl_10") for step in steps]
     verdicts = [one.verdict for one in found if one is not None]
     assert {"better", "worse", "tie"} == set(verdicts)
