@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 
 
 class _Ladders(Commands):
-    """``ladder NAME`` is ``ladder --file NAME``, if NAME is a ladder."""
+    """``ladder NAME`` is ``ladder --file NAME``, unless NAME is, or nearly is, a command."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """The words of the command line after ``ladder``."""
-        from hms_ray.config.shipped import LADDERS
+        from difflib import get_close_matches
 
-        if args and (args[0] in LADDERS or Path(args[0]).is_file()):
+        if args and not args[0].startswith("-") and not get_close_matches(args[0], self.commands):
             args = ["--file", *args]
         return super().parse_args(ctx, args)
 

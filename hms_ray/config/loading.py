@@ -126,11 +126,21 @@ def _numbers(parameter: Parameter) -> dict[str, float]:
 
 def apply_setting(data: dict[str, Any], setting: str) -> str:
     """Applies one ``a.b=value`` to the plain data of a space, in place; returns its path."""
+    path, value = parsed_setting(setting)
+    set_path(data, path, value)
+    return path
+
+
+def parsed_setting(setting: str) -> tuple[str, Any]:
+    """Dotted path into a space, and value, of a text ``a.b=value``.
+
+    Raises:
+        ConfigError: if it is none, or the value is no YAML.
+    """
     path, equals, value = setting.partition("=")
     path = path.strip()
     if not equals or not path:
         raise ConfigError("--set must look like a.b=value", got=setting)
     if path.split(".")[0] not in Space.model_fields.keys() | FORMER_SECTIONS:
         path = f"experiment.{path}"
-    set_path(data, path, parse_yaml(value, f"--set {setting}"))
-    return path
+    return path, parse_yaml(value, f"--set {setting}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Final, Literal, cast
 
 from pydantic import Field
 
@@ -12,10 +12,10 @@ from hms_ray.config.branches import BranchConfig
 from hms_ray.config.eeg_recipes import Count, Frozen, Positive
 from hms_ray.config.experiment import Experiment
 from hms_ray.config.inputs import InputConfig, RawConfig, source_path, used_sources
-from hms_ray.config.loading import apply_setting, validate_space
+from hms_ray.config.loading import parsed_setting, validate_space
 from hms_ray.config.space import ResourcesConfig, Space
 from hms_ray.config.validation import validated
-from hms_ray.config.values import replace_values
+from hms_ray.config.values import replace_values, set_path
 from hms_ray.config.views import kind_of_source
 from hms_ray.config.yaml_files import read_mapping
 from hms_ray.dataset.sources import pack_source
@@ -60,6 +60,8 @@ def read_scale(path: str | Path) -> Scale:
 def adapted(space: Space, overlay: Scale | None, settings: Sequence[str], where: object) -> Space:
     """A space with an overlay and then the texts ``a.b=value`` of ``--set`` applied.
 
+    Values such as ``model.weights_file`` are set in each branch of a model that has some.
+
     Raises:
         ConfigError: see ``scaled`` and ``load_space``.
     """
@@ -69,8 +71,17 @@ def adapted(space: Space, overlay: Scale | None, settings: Sequence[str], where:
         return space
     data = space.model_dump(mode="json")
     for setting in settings:
-        apply_setting(data, setting)
+        path, value = parsed_setting(setting)
+        if path.startswith(_EXPERIMENT):
+            given = {path.removeprefix(_EXPERIMENT): value}
+            for place, one in _for_each_branch(space.experiment, given).items():
+                set_path(data, _EXPERIMENT + place, one)
+        else:
+            set_path(data, path, value)
     return validate_space(data, where)
+
+
+_EXPERIMENT: Final = "experiment."
 
 
 def scaled(space: Space, scale: Scale, where: object) -> Space:

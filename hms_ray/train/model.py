@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,12 +89,19 @@ def _joined_encoders(
 
 @contextmanager
 def _in_branch(number: int) -> Iterator[None]:
-    """Adds the branch to the place of an error."""
+    """Adds the branch to the place of an error and to the fields that it names."""
+    branch = f"model.branches.{number}"
+
+    def named(text: str) -> str:
+        return re.sub(r"\bmodel\.(?=[a-z_]+\b)", f"{branch}.", text)
+
     try:
         yield
     except ModelError as error:
-        where = f"{error.where}, model.branches.{number}"
-        raise ModelError(error.rule, got=error.got, where=where, fix=error.fix) from error
+        where = f"{error.where}, {branch}"
+        raise ModelError(
+            named(error.rule), got=error.got, where=where, fix=error.fix and named(error.fix)
+        ) from error
 
 
 def _timm_model(

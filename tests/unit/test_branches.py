@@ -326,9 +326,12 @@ def test_preflight_names_the_branch(prepared_rows: Any) -> None:
     checked(TWO[0])
     with refusal(ModelError, "accept images of", where="test_vit, model.branches.1"):
         checked(TWO[0], {**TWO[1], "name": "test_vit", "size": [33, 47]})
-    with refusal(ModelError, "model.name must be a timm model", where="model.branches.1"):
+    with refusal(
+        ModelError, "model.branches.1.name must be a timm model", where="model.branches.1"
+    ):
         checked(TWO[0], {**TWO[1], "name": "test_resent"})
-    with refusal(ModelError, "model.pooling", where="model.branches.0", fix="own"):
+    rule = "model.branches.0.pooling"
+    with refusal(ModelError, rule, where="model.branches.0", fix="own"):
         checked({**TWO[0], "name": "test_vit", "size": [32, 32], "pooling": "gem"})
     with refusal(ConfigError, "input.raw.rows must divide", got="7"):
         space = validate_space(

@@ -39,6 +39,14 @@ def small() -> Ladder:
     return load_ladder(MANIFEST, SMALL)
 
 
+def test_settings_of_a_model_reach_every_branch() -> None:
+    ladder = load_ladder(MANIFEST, settings=["model.weights_file=folder", "seed=3"], only=["g7"])
+    model = ladder.experiments()["g7"].model
+    assert model.branches is not None
+    assert model.weights_file is None
+    assert [branch.weights_file for branch in model.branches] == ["folder"] * 3
+
+
 def test_every_shipped_experiment_is_a_step_and_a_member_of_the_blends() -> None:
     files = {entry.file: name for name, entry in SHIPPED.items() if entry.file}
     assert sorted(files) == sorted(file.name for file in FOLDER.glob("[0-9]*.yaml"))
@@ -131,10 +139,13 @@ def test_a_ladder_is_named_or_a_file(
     assert select_ladder(MANIFEST, None, None, [], ["pairs"])[1] == "gold-steps"
     assert main(["ladder", "gold", "--scale", "smal"]) == 2
     assert f"in {FOLDER}" in capsys.readouterr().err
-    assert main(["ladder", "--file", "golf"]) == 2
-    assert "got golf (did you mean gold?)" in capsys.readouterr().err
-    assert main(["ladder", "golf"]) == 2
-    assert "No such command 'golf'" in capsys.readouterr().err
+    for words in (["--file", "golf"], ["golf"]):
+        assert main(["ladder", *words]) == 2
+        assert "got golf (did you mean gold?)" in capsys.readouterr().err
+    assert main(["ladder", "none.yaml"]) == 2
+    assert "a ladder must be a manifest's file, or published or gold, got none.yaml" in (
+        capsys.readouterr().err
+    )
     (tmp_path / "mine.yaml").write_text("steps: [{name: a, file: b.yaml}]")
     assert main(["ladder", "mine.yaml"]) == 2
     assert "file must exist, got b.yaml" in capsys.readouterr().err
