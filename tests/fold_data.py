@@ -13,6 +13,10 @@ from hms_ray.signal.recipes import MEL_PANELS, RawRecipe, layout_of
 from hms_ray.train.batches import FoldData, SourceRows
 from hms_ray.train.images import Images
 from hms_ray.train.label_rows import LabelRows
+from hms_ray.train.model import build_model
+from hms_ray.train.process import Process
+from hms_ray.train.result import FoldResult
+from hms_ray.train.score import predict_rows
 from hms_ray.train.windows import open_sources
 
 PANELS = ("LL", "RL", "LP", "RP")
@@ -176,6 +180,16 @@ def open_images(
     packs = {name: rows.pack for name, rows in data.sources.items()}
     windows = open_sources(packs, torch.device("cpu"), kind)
     return Images(data, windows, config, dtype, cache_bytes)
+
+
+def predicted_again(experiment: Experiment, result: FoldResult, data: FoldData) -> np.ndarray:
+    """Validation rows by a model that is built anew, as by ``submit`` and exports."""
+    images = open_images(data, experiment.input)
+    images.load_normalisation(result.normalisation)
+    model = build_model(experiment.model, images.size, images.n_channels)
+    model.load_state_dict(result.weights)
+    model = model.to(memory_format=torch.channels_last)
+    return predict_rows(model, images, data.valid, 12, "float32", Process())
 
 
 def cut_windows(source: SourceRows, rows: Any) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -68,9 +69,9 @@ class SpectrogramFields(SignalFields):
     (high-ranking teams: 1024). Default: no clipping."""
 
     @property
+    @abstractmethod
     def frame_hop(self) -> int:
         """Samples from one frame to the next."""
-        raise NotImplementedError
 
     @property
     def margin(self) -> int:

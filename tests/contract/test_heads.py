@@ -20,10 +20,8 @@ from hms_ray.train.loop import train_fold
 from hms_ray.train.model import build_model
 from hms_ray.train.parameter_groups import parameter_groups
 from hms_ray.train.process import Process
-from hms_ray.train.result import FoldResult
-from hms_ray.train.score import predict_rows
 from tests.augmentations import EACH
-from tests.fold_data import example_experiment, example_fold, open_images
+from tests.fold_data import example_experiment, example_fold, predicted_again
 
 DATA = example_fold()
 HEADS = get_args(ModelConfig.model_fields["head"].annotation)
@@ -70,17 +68,7 @@ def test_folds_repeat_their_bits_and_load_back(head: str, output: str) -> None:
     first, second = (train_fold(experiment, DATA, 0, Process()) for _ in range(2))
     assert np.array_equal(first.probabilities, second.probabilities)
     np.testing.assert_allclose(first.probabilities.sum(1), 1.0, atol=1e-12)
-    np.testing.assert_array_equal(_predicted(experiment, first), first.probabilities)
-
-
-def _predicted(experiment: Experiment, result: FoldResult) -> np.ndarray:
-    """Predictions of a model that is built anew, as by ``submit`` and exports."""
-    model = build_model(experiment.model, (64, 64))
-    model.load_state_dict(result.weights)
-    model = model.to(memory_format=torch.channels_last)
-    images = open_images(DATA, experiment.input)
-    images.load_normalisation(result.normalisation)
-    return predict_rows(model, images, DATA.valid, 12, "float32", Process())
+    np.testing.assert_array_equal(predicted_again(experiment, first, DATA), first.probabilities)
 
 
 @every_head

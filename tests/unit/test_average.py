@@ -9,11 +9,9 @@ from hms_ray.config.experiment import Experiment
 from hms_ray.config.training import StageConfig
 from hms_ray.train.average import AveragedModel
 from hms_ray.train.loop import train_fold
-from hms_ray.train.model import build_model
 from hms_ray.train.process import Process
 from hms_ray.train.result import FoldResult
-from hms_ray.train.score import predict_rows
-from tests.fold_data import example_experiment, example_fold, open_images
+from tests.fold_data import example_experiment, example_fold, predicted_again
 
 DATA = example_fold()
 STAGES = (StageConfig(name="one", epochs=2), StageConfig(name="two", epochs=1))
@@ -60,10 +58,7 @@ def test_averages_are_scored_and_kept_and_training_is_as_without() -> None:
     assert torch.equal(result.weights["bn1.running_mean"], plain.weights["bn1.running_mean"])
     assert not torch.equal(result.weights["conv_stem.weight"], plain.weights["conv_stem.weight"])
     experiment = example_experiment()
-    model = build_model(experiment.model, (64, 64))
-    model.load_state_dict(result.weights)
-    images = open_images(DATA, experiment.input)
-    again = predict_rows(model, images, DATA.valid, 12, "float32", Process())
+    again = predicted_again(experiment, result, DATA)
     np.testing.assert_allclose(again, result.probabilities, rtol=1e-4, atol=1e-6)
 
 

@@ -10,11 +10,9 @@ from hms_ray.config.inputs import InputConfig
 from hms_ray.config.validation import validated
 from hms_ray.errors import ConfigError
 from hms_ray.train.loop import train_fold
-from hms_ray.train.model import build_model
 from hms_ray.train.process import Process
-from hms_ray.train.score import predict_rows
 from hms_ray.transforms.views import join_views, minus_neighbours, minus_others
-from tests.fold_data import all_sources, example_experiment, open_images
+from tests.fold_data import all_sources, example_experiment, open_images, predicted_again
 from tests.refused import refusal
 
 DATA = all_sources()
@@ -59,11 +57,8 @@ def test_a_fold_trains_on_three_channels_and_its_weights_predict() -> None:
     experiment = example_experiment(inputs=inputs, epochs=2, augment=augment)
     result = train_fold(experiment, DATA, 0, Process())
     assert result.weights["conv_stem.weight"].shape[1] == 3
-    model = build_model(experiment.model, (64, 64), 3)
-    model.load_state_dict(result.weights)
-    images = open_images(DATA, experiment.input)
-    assert images.n_channels == 3
-    again = predict_rows(model, images, DATA.valid, 12, "float32", Process())
+    assert open_images(DATA, experiment.input).n_channels == 3
+    again = predicted_again(experiment, result, DATA)
     np.testing.assert_allclose(again, result.probabilities, rtol=1e-4, atol=1e-6)
 
 

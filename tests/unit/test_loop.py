@@ -29,7 +29,7 @@ from tests.fold_data import (
     example_experiment,
     example_fold,
     example_pack,
-    open_images,
+    predicted_again,
 )
 
 DATA = example_fold()
@@ -72,15 +72,9 @@ def test_fold_predicts_every_validation_row() -> None:
 
 
 def test_stored_weights_reproduce_the_predictions() -> None:
-    from hms_ray.train.model import build_model
-    from hms_ray.train.score import predict_rows
-
     experiment = example_experiment(checkpoint="best", epochs=3, learning_rate=0.01)
     result = train_fold(experiment, DATA, 0, Process())
-    model = build_model(experiment.model, (64, 64))
-    model.load_state_dict(result.weights)
-    images = open_images(DATA, experiment.input)
-    again = predict_rows(model, images, DATA.valid, 12, "float32", Process())
+    again = predicted_again(experiment, result, DATA)
     np.testing.assert_allclose(again, result.probabilities, rtol=1e-4, atol=1e-6)
 
 

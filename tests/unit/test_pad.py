@@ -16,11 +16,15 @@ from hms_ray.errors import ConfigError
 from hms_ray.experiment.preflight import image_size_of, preflight
 from hms_ray.train.batches import plan_epoch
 from hms_ray.train.loop import train_fold
-from hms_ray.train.model import build_model
 from hms_ray.train.process import Process
-from hms_ray.train.score import predict_rows
 from hms_ray.transforms.views import padded
-from tests.fold_data import example_experiment, example_fold, open_images, two_sources
+from tests.fold_data import (
+    example_experiment,
+    example_fold,
+    open_images,
+    predicted_again,
+    two_sources,
+)
 from tests.refused import refusal
 
 DATA = two_sources(example_fold())
@@ -56,10 +60,7 @@ def test_augmented_images_are_padded_last() -> None:
 def test_a_fold_trains_on_padded_images_and_its_weights_predict() -> None:
     experiment = example_experiment(inputs={"size": (40, 50), "pad": (64, 64)})
     result = train_fold(experiment, DATA, 0, Process())
-    model = build_model(experiment.model, (64, 64))
-    model.load_state_dict(result.weights)
-    images = open_images(DATA, experiment.input)
-    again = predict_rows(model, images, DATA.valid, 12, "float32", Process())
+    again = predicted_again(experiment, result, DATA)
     np.testing.assert_allclose(again, result.probabilities, rtol=1e-4, atol=1e-6)
 
 
