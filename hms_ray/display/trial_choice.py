@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from hms_ray.config.space import Objective
-from hms_ray.display.cells import rows_text, signed
+from hms_ray.display.cells import RECALIBRATED, rows_text, signed
 from hms_ray.display.tables import NO_BREAK
 from hms_ray.evaluate.metric import SCORE_NAMES
 from hms_ray.text import counted
@@ -62,6 +62,8 @@ def choice_text(choice: TrialChoice) -> str:
         patients = counted(choice.n_patients, "patient")
         return f"No nested {name} of the final choice: {rows} are of {patients}, it needs two."
     interval = f"[{choice.low:.4f},{NO_BREAK}{choice.high:.4f}]"
+    if choice.recalibrated is not None:
+        interval += f", {RECALIBRATED} {choice.recalibrated:.4f}"
     parts = f"{counted(choice.n_splits, 'part')}, {counted(choice.n_seeds, 'seed')}"
     text = (
         f"Nested {name} of the final choice: {choice.nested:.4f} {interval}. Each patient is "
@@ -70,8 +72,6 @@ def choice_text(choice: TrialChoice) -> str:
         "KL is too low). This prices the final choice; the search itself used these rows, see "
         "hold-out (data.holdout, hms-ray holdout)."
     )
-    if choice.recalibrated is not None:
-        text += f" The chosen trials' {name} after recalibration: {choice.recalibrated:.4f}."
     if choice.optimistic:
         text += " Checkpoints were chosen on these rows too, so both scores are optimistic."
     return text

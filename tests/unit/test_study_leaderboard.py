@@ -337,10 +337,9 @@ def test_leaderboard_and_show_print_the_nested_score(
         for part in (
             f"Best trial: {choice.best_trial:04d}, KL >=10 {choice.best_score:.4f}",
             f"Nested KL >=10 of the final choice: {choice.nested:.4f} [{choice.low:.4f}, ",
-            f", {choice.high:.4f}]. Each patient",
+            f", {choice.high:.4f}], recalibrated {choice.recalibrated:.4f}. Each patient",
             f"Optimism of the best trial's score: {choice.optimism:+.4f} (nested KL minus its KL",
             "prices the final choice",
-            f"The chosen trials' KL >=10 after recalibration: {choice.recalibrated:.4f}.",
             "the search itself used these rows",
             "hold-out",
         ):
