@@ -7,7 +7,7 @@ const state = {
 const FILTERS = ["high_pass", "low_pass", "notch"];
 let list = { rows: [], page: 0, pages: 1 };
 let drawn = null; // what the canvases show, to draw it again
-let asked = 0; // number of the last requested row
+let requested = 0; // number of the last requested row
 const kept = new Map();
 
 const $ = (id) => document.getElementById(id);
@@ -113,12 +113,12 @@ function tell(problem) {
 }
 
 async function showRow() {
-  const mine = ++asked, began = performance.now(), row = state.row;
+  const mine = ++requested, began = performance.now(), row = state.row;
   highlight();
   const [found, eeg, images] = await Promise.all([
     ask("row", rowQuery(row)), ask("eeg", eegQuery(row)), ask("spectrograms", rowQuery(row)),
   ]);
-  if (mine !== asked) return; // another row was chosen meanwhile
+  if (mine !== requested) return; // another row was chosen meanwhile
   tell(found.problem || "");
   document.body.dataset.drawn = row;
   if (found.problem) return;
